@@ -1,0 +1,175 @@
+use super::*;
+
+/// A number that only grows; channel 0 hears everything, channel 1 hears even numbers only.
+struct Number(u32);
+
+impl Dataset for Number {
+    type Change = u32;
+    const CHANNELS: usize = 2;
+
+    fn apply(current: Option<&Self>, change: &u32) -> Applied<Self> {
+        match current {
+            Some(Number(now)) if now >= change => Applied::AnnounceOnly,
+            _ => Applied::News(Number(*change)),
+        }
+    }
+
+    fn render_change(change: &u32, channel: usize) -> Option<Frame> {
+        (channel == 0 || change.is_multiple_of(2)).then(|| frame("patch", *change))
+    }
+
+    fn render_full(&self, _: usize) -> Option<Frame> {
+        Some(frame("put", self.0))
+    }
+}
+
+fn frame(name: &str, number: u32) -> Frame {
+    Frame::build(16, |buffer| buffer.extend_from_slice(format!("{name} {number}").as_bytes()))
+}
+
+struct Reader(Arc<dyn Source>, Cursor);
+
+impl Reader {
+    fn new(environment: &Environment<Number>, channel: usize) -> Self {
+        let source = environment.source();
+        let cursor = Cursor::new(channel, *source.pulses().borrow());
+        Self(source, cursor)
+    }
+
+    fn hears(&mut self) -> Option<String> {
+        let frame = self.0.next(&mut self.1)?;
+        Some(String::from_utf8(frame.payload().to_vec()).unwrap())
+    }
+
+    fn hears_all(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.hears()).collect()
+    }
+}
+
+#[test]
+fn a_stream_gets_everything_first_and_changes_afterwards() {
+    let (mut writer, environment) = environment::<Number>();
+    let mut early = Reader::new(&environment, 0);
+    assert_eq!(early.hears(), None);
+    writer.update(&1);
+    let mut late = Reader::new(&environment, 0);
+    writer.update(&2);
+    assert_eq!(early.hears_all(), ["put 2"]);
+    writer.update(&3);
+    assert_eq!(early.hears_all(), ["patch 3"]);
+    assert_eq!(late.hears_all(), ["put 3"]);
+}
+
+#[test]
+fn a_slow_stream_jumps_to_the_newest_data() {
+    let (mut writer, environment) = environment::<Number>();
+    writer.update(&1);
+    let mut stream = Reader::new(&environment, 0);
+    assert_eq!(stream.hears_all(), ["put 1"]);
+    for number in 2..=2000 {
+        writer.update(&number);
+    }
+    assert_eq!(stream.hears_all(), ["put 2000"]);
+    writer.update(&2001);
+    assert_eq!(stream.hears_all(), ["patch 2001"]);
+}
+
+#[test]
+fn a_burst_within_the_log_arrives_whole_and_in_order() {
+    let (mut writer, environment) = environment::<Number>();
+    writer.update(&0);
+    let mut stream = Reader::new(&environment, 0);
+    stream.hears_all();
+    for number in 1..=1000 {
+        writer.update(&number);
+    }
+    let expected: Vec<_> = (1..=1000).map(|number| format!("patch {number}")).collect();
+    assert_eq!(stream.hears_all(), expected);
+}
+
+#[test]
+fn a_channel_hears_only_what_concerns_it() {
+    let (mut writer, environment) = environment::<Number>();
+    writer.update(&1);
+    let mut stream = Reader::new(&environment, 1);
+    stream.hears_all();
+    for number in 2..=5 {
+        writer.update(&number);
+    }
+    assert_eq!(stream.hears_all(), ["patch 2", "patch 4"]);
+    assert_eq!(environment.source().lag(&stream.1), 0);
+}
+
+#[test]
+fn an_old_change_is_announced_but_not_stored() {
+    let (mut writer, environment) = environment::<Number>();
+    assert!(writer.update(&5));
+    let mut stream = Reader::new(&environment, 0);
+    stream.hears_all();
+    assert!(!writer.update(&4));
+    assert_eq!(stream.hears_all(), ["patch 4"]);
+    assert_eq!(environment.snapshot().unwrap().data().0, 5);
+}
+
+#[test]
+fn swap_before_publish() {
+    let (mut writer, environment) = environment::<Number>();
+    writer.update(&1);
+    let mut stream = Reader::new(&environment, 0);
+    stream.hears_all();
+    let pulses = environment.source().pulses();
+    writer.update(&2);
+    assert!(pulses.has_changed().unwrap());
+    assert_eq!(environment.snapshot().unwrap().data().0, 2);
+}
+
+#[test]
+fn the_full_rendering_is_shared() {
+    let (mut writer, environment) = environment::<Number>();
+    writer.update(&1);
+    let frames: Vec<_> = (0..2)
+        .map(|_| {
+            let source = environment.source();
+            let mut cursor = Cursor::new(0, Pulse::default());
+            source.next(&mut cursor).unwrap()
+        })
+        .collect();
+    assert_eq!(frames[0].chunk().as_ptr(), frames[1].chunk().as_ptr());
+}
+
+#[test]
+fn heartbeats_reach_streams_with_and_without_data() {
+    let (mut writer, environment) = environment::<Number>();
+    let mut stream = Reader::new(&environment, 0);
+    environment.beat();
+    assert_eq!(stream.hears_all(), [":\n"]);
+    writer.update(&1);
+    environment.beat();
+    assert_eq!(stream.hears_all(), ["put 1", ":\n"]);
+}
+
+proptest::proptest! {
+    /// Whatever comes in whatever order and however seldom a stream is read, its last message shows the newest data
+    /// or a change that was announced after it.
+    #[test]
+    fn a_stream_never_ends_up_behind(changes in proptest::collection::vec(0_u32..50, 1..200), reads in proptest::collection::vec(proptest::bool::ANY, 200)) {
+        let (mut writer, environment) = environment::<Number>();
+        let mut stream = Reader::new(&environment, 0);
+        let mut seen = 0;
+        for (change, read) in changes.iter().zip(&reads) {
+            writer.update(change);
+            if *read {
+                for message in stream.hears_all() {
+                    let number: u32 = message.split(' ').nth(1).unwrap().parse().unwrap();
+                    seen = seen.max(number);
+                }
+            }
+        }
+        for message in stream.hears_all() {
+            let number: u32 = message.split(' ').nth(1).unwrap().parse().unwrap();
+            seen = seen.max(number);
+        }
+        proptest::prop_assert_eq!(seen, *changes.iter().max().unwrap());
+        proptest::prop_assert_eq!(environment.snapshot().unwrap().data().0, seen);
+    }
+}

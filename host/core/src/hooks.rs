@@ -1,0 +1,124 @@
+//! The places in the host where plugins are asked, as traits without a word of WebAssembly.
+//!
+//! A vendor pins one [`Plan`] at the start of a request or change and keeps it to the end, so that no request
+//! mixes two generations. Whether a plugin, a test's closure or nobody answers cannot be told from here.
+
+mod evaluation;
+mod events;
+mod payload;
+mod request;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+pub use self::evaluation::{EvaluationFacts, EvaluationTransform, ResultChange, ResultEdit, ResultView, ViewedResult};
+pub use self::events::{BatchFacts, Event, EventFilter, Filtering, Verdict};
+pub use self::payload::{ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+pub use self::request::{Admission, Denial, HeaderBlock, Identity, RequestAuth, RequestFacts};
+use crate::environment::EnvironmentLabel;
+
+/// A future that a hook returns; hooks are trait objects, so their futures are boxed.
+pub type HookFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A hook could not decide, and its binding's policy does not allow going on without it.
+///
+/// The caller answers 503 or keeps what it had; it never lets the request through and never answers 401.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("plugin `{plugin}` could not decide ({class})")]
+pub struct HookFailure {
+    /// Name of the plugin.
+    pub plugin: Arc<str>,
+    /// Class of the failure in the plugin error taxonomy, such as `deadline`.
+    pub class: &'static str,
+}
+
+/// All chains of one environment in one plan; `None` where no plugin is bound, which costs nothing.
+#[derive(Clone, Default)]
+pub struct EnvironmentHooks {
+    /// Asked once per request or stream.
+    pub request_auth: Option<Arc<dyn RequestAuth>>,
+    /// Asked once per batch of events.
+    pub event_filter: Option<Arc<dyn EventFilter>>,
+    /// Asked once per data change.
+    pub payload_transform: Option<Arc<dyn PayloadTransform>>,
+    /// Asked once per evaluation for a client-side SDK.
+    pub evaluation_transform: Option<Arc<dyn EvaluationTransform>>,
+}
+
+/// An immutable set of chains for all environments.
+pub trait Plan: Send + Sync {
+    /// Grows by one with each plan that is put in place.
+    fn generation(&self) -> u64;
+
+    /// The chains of one environment.
+    fn environment(&self, label: &EnvironmentLabel) -> Arc<EnvironmentHooks>;
+}
+
+/// The plan in force. Cheap to clone; all clones see the same plan.
+#[derive(Clone)]
+pub struct Hooks(Arc<Shared>);
+
+struct Shared {
+    plan: ArcSwap<PlanCell>,
+    changed: watch::Sender<u64>,
+}
+
+/// `ArcSwap` holds sized values only.
+struct PlanCell(Arc<dyn Plan>);
+
+/// The plan of a gateway without plugins.
+struct NoPlugins(Arc<EnvironmentHooks>);
+
+impl Hooks {
+    /// Nobody is asked until a plan is put in place.
+    #[must_use]
+    pub fn none() -> Self {
+        let plan: Arc<dyn Plan> = Arc::new(NoPlugins(Arc::default()));
+        Self(Arc::new(Shared { plan: ArcSwap::from_pointee(PlanCell(plan)), changed: watch::Sender::new(0) }))
+    }
+
+    /// The plan of this moment. Keep it for the whole request.
+    #[must_use]
+    pub fn pin(&self) -> Arc<dyn Plan> {
+        Arc::clone(&self.0.plan.load().0)
+    }
+
+    /// The chains of one environment in the plan of this moment, for work that asks one hook only.
+    #[must_use]
+    pub fn of(&self, label: &EnvironmentLabel) -> Arc<EnvironmentHooks> {
+        self.0.plan.load().0.environment(label)
+    }
+
+    /// Puts `plan` in place with one atomic store and tells those who wait for [`Self::changed`].
+    pub fn replace(&self, plan: Arc<dyn Plan>) {
+        let generation = plan.generation();
+        self.0.plan.store(Arc::new(PlanCell(plan)));
+        self.0.changed.send_replace(generation);
+    }
+
+    /// Wakes after each change of the plan; the value is the plan's generation.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+}
+
+impl Plan for NoPlugins {
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn environment(&self, _: &EnvironmentLabel) -> Arc<EnvironmentHooks> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Hooks").field(&self.pin().generation()).finish()
+    }
+}

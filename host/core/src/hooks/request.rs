@@ -1,0 +1,144 @@
+//! The request hook: may this request or stream proceed, and as whom?
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+
+use super::{HookFailure, HookFuture};
+use crate::environment::EnvironmentLabel;
+use crate::secret::Secret;
+
+/// What a plugin may learn of a request. What it does learn, its grants decide.
+#[derive(Debug, Clone)]
+pub struct RequestFacts {
+    /// The environment that the credential belongs to.
+    pub environment: EnvironmentLabel,
+    /// Identifier of the route, such as `server.stream.all`.
+    pub route: &'static str,
+    /// Kind of caller: `server`, `mobile` or `client`.
+    pub sdk: &'static str,
+    /// HTTP method.
+    pub method: Method,
+    /// All request headers.
+    pub headers: HeaderBlock,
+    /// What the caller presented.
+    pub credential: Option<Secret>,
+    /// Address of the peer.
+    pub client: Option<IpAddr>,
+}
+
+/// Asks the chain of request plugins of one environment.
+pub trait RequestAuth: Send + Sync {
+    /// Changes whenever a plugin of the chain, its configuration or its place changes, and only then;
+    /// open streams are asked again when it does.
+    fn identity(&self) -> u64;
+
+    /// Decides about one request. The result already follows the failure policies of the bindings.
+    fn authenticate<'a>(&'a self, facts: &'a RequestFacts) -> HookFuture<'a, Result<Admission, HookFailure>>;
+}
+
+/// The decision of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// Proceed; the identity is that of the last plugin that gave one.
+    Allowed(Option<Arc<Identity>>),
+    /// Refused by this plugin.
+    Denied {
+        /// Name of the plugin.
+        plugin: Arc<str>,
+        /// Why, as a class that each vendor maps to its own status.
+        denial: Denial,
+    },
+}
+
+/// Who is calling, as plugins see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Name of the caller.
+    pub principal: String,
+    /// Free pairs for later hooks.
+    pub tags: Vec<(String, String)>,
+}
+
+/// Why a plugin refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// The caller is not who it should be.
+    Unauthorized,
+    /// The caller is known and may not.
+    Forbidden,
+    /// Too often; seconds until the next try makes sense.
+    RateLimited(u32),
+    /// Not now, for a reason that is not the caller's.
+    Unavailable,
+}
+
+/// All headers of a request in one allocation, because an open stream keeps them for as long as it lives.
+///
+/// Names are lower case. Layout: for each header two little-endian `u32` lengths, the name, the value.
+#[derive(Clone, Default)]
+pub struct HeaderBlock(Arc<[u8]>);
+
+impl HeaderBlock {
+    /// Copies the headers of a request.
+    #[must_use]
+    pub fn new(headers: &HeaderMap) -> Self {
+        let size = headers.iter().map(|(name, value)| 8 + name.as_str().len() + value.len()).sum();
+        let mut block = Vec::with_capacity(size);
+        for (name, value) in headers {
+            for length in [name.as_str().len(), value.len()] {
+                // HTTP servers bound header sizes far below 4 GiB.
+                block.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+            }
+            block.extend_from_slice(name.as_str().as_bytes());
+            block.extend_from_slice(value.as_bytes());
+        }
+        Self(block.into())
+    }
+
+    /// Names and values in order of arrival.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut rest: &[u8] = &self.0;
+        std::iter::from_fn(move || {
+            let (name_length, tail) = rest.split_first_chunk::<4>()?;
+            let (value_length, tail) = tail.split_first_chunk::<4>()?;
+            let (name, tail) = tail.split_at_checked(u32::from_le_bytes(*name_length) as usize)?;
+            let (value, tail) = tail.split_at_checked(u32::from_le_bytes(*value_length) as usize)?;
+            rest = tail;
+            Some((std::str::from_utf8(name).ok()?, value))
+        })
+    }
+
+    /// The first value of a header; `name` in lower case.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
+    }
+}
+
+/// Header values may be secrets, so only their number is shown.
+impl std::fmt::Debug for HeaderBlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HeaderBlock({} headers)", self.iter().count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_gives_back_what_went_in() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", "1".parse().unwrap());
+        headers.append("x-a", "2".parse().unwrap());
+        headers.append("x-b", http::HeaderValue::from_bytes(b"\xff\xfe").unwrap());
+        let block = HeaderBlock::new(&headers);
+        assert_eq!(block.iter().count(), 3);
+        assert_eq!(block.get("x-a"), Some(&b"1"[..]));
+        assert_eq!(block.get("x-b"), Some(&b"\xff\xfe"[..]));
+        assert_eq!(block.get("x-c"), None);
+        assert_eq!(format!("{block:?}"), "HeaderBlock(3 headers)");
+    }
+}

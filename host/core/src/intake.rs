@@ -1,0 +1,159 @@
+//! Between the answer to an SDK and the outbox: the event filter, and a bounded place for batches it cannot judge.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::backoff::Backoff;
+use crate::hooks::{BatchFacts, Event, Filtering, Hooks, Verdict};
+use crate::lifecycle::Lifecycle;
+use crate::outbox::Ledger;
+
+/// Bytes of held events per environment. When it is full the oldest batch is dropped and counted.
+const HOLD_BYTES: usize = 4 << 20;
+
+/// Passes batches through the event filter of one environment.
+pub struct Intake {
+    hooks: Hooks,
+    ledger: Arc<Ledger>,
+    held: Mutex<Held>,
+    arrived: Notify,
+}
+
+/// Where events go that may leave.
+pub type Exit = Box<dyn FnOnce(Vec<Bytes>) + Send>;
+
+struct HeldBatch {
+    facts: BatchFacts,
+    events: Vec<Event>,
+    exit: Exit,
+}
+
+#[derive(Default)]
+struct Held {
+    batches: VecDeque<HeldBatch>,
+    bytes: usize,
+}
+
+impl Intake {
+    /// Starts the task that asks again about held batches.
+    #[must_use]
+    pub fn start(hooks: Hooks, ledger: Arc<Ledger>, lifecycle: &Lifecycle) -> Arc<Self> {
+        let intake = Arc::new(Self { hooks, ledger, held: Mutex::default(), arrived: Notify::new() });
+        lifecycle.spawn("event filter retries", Arc::clone(&intake).ask_again());
+        intake
+    }
+
+    /// Filters a batch that is pending in the ledger and hands what may leave to `exit`, now or later.
+    pub async fn pass(&self, facts: BatchFacts, events: Vec<Event>, exit: Exit) {
+        if let Some(batch) = self.ask(HeldBatch { facts, events, exit }).await {
+            self.hold(batch);
+        }
+    }
+
+    /// Gives up on what is still held, counted. For the end of the process.
+    pub fn close(&self) {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        for batch in held.batches {
+            self.ledger.lose("filter-unavailable", batch.events.len());
+        }
+    }
+
+    /// Asks the filter; gives the batch back if it has to be held.
+    async fn ask(&self, batch: HeldBatch) -> Option<HeldBatch> {
+        let HeldBatch { facts, events, exit } = batch;
+        let filter = self.hooks.of(&facts.environment).event_filter.clone();
+        let Some(filter) = filter else {
+            exit(events.into_iter().map(|event| event.body).collect());
+            return None;
+        };
+        match filter.filter(&facts, &events).await {
+            Filtering::Decided(verdicts) if verdicts.len() == events.len() => {
+                let mut leaving = Vec::with_capacity(events.len());
+                for (event, verdict) in events.into_iter().zip(verdicts) {
+                    match verdict {
+                        Verdict::Keep => leaving.push(event.body),
+                        Verdict::Replace(body) => leaving.push(body),
+                        Verdict::Drop { plugin } => self.ledger.filter(&plugin, 1),
+                    }
+                }
+                exit(leaving);
+                None
+            }
+            Filtering::Decided(_) => {
+                tracing::error!(environment = %facts.environment, "event filter answered with a wrong number of verdicts");
+                self.ledger.lose("filter-invalid", events.len());
+                None
+            }
+            Filtering::Lose { plugin } => {
+                tracing::warn!(environment = %facts.environment, %plugin, "events dropped, their filter failed");
+                self.ledger.lose("filter-failed", events.len());
+                None
+            }
+            Filtering::Hold { .. } => Some(HeldBatch { facts, events, exit }),
+        }
+    }
+
+    fn hold(&self, batch: HeldBatch) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.bytes += batch.size();
+        held.batches.push_back(batch);
+        while held.bytes > HOLD_BYTES {
+            let Some(oldest) = held.batches.pop_front() else { break };
+            held.bytes -= oldest.size();
+            self.ledger.lose("hold-full", oldest.events.len());
+        }
+        drop(held);
+        self.arrived.notify_one();
+    }
+
+    fn take_oldest(&self) -> Option<HeldBatch> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = held.batches.pop_front()?;
+        held.bytes -= batch.size();
+        Some(batch)
+    }
+
+    fn put_back(&self, batch: HeldBatch) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.bytes += batch.size();
+        held.batches.push_front(batch);
+    }
+
+    /// Oldest first, with growing delays, at once after a change of plugins.
+    async fn ask_again(self: Arc<Self>) {
+        let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(60));
+        let mut plans = self.hooks.changed();
+        loop {
+            let Some(batch) = self.take_oldest() else {
+                self.arrived.notified().await;
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.next_delay()) => (),
+                    _ = plans.changed() => backoff.reset(),
+                }
+                continue;
+            };
+            if let Some(batch) = self.ask(batch).await {
+                self.put_back(batch);
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.next_delay()) => (),
+                    _ = plans.changed() => backoff.reset(),
+                }
+            } else {
+                backoff.reset();
+            }
+        }
+    }
+}
+
+impl HeldBatch {
+    fn size(&self) -> usize {
+        self.events.iter().map(|event| event.body.len() + event.kind.len() + size_of::<Event>()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

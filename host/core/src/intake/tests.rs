@@ -1,0 +1,102 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::environment::EnvironmentLabel;
+use crate::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan};
+
+/// Drops events of kind `bad`; holds everything while broken.
+#[derive(Default)]
+struct Filter {
+    is_broken: AtomicBool,
+}
+
+impl EventFilter for Filter {
+    fn filter<'a>(&'a self, _: &'a BatchFacts, events: &'a [Event]) -> HookFuture<'a, Filtering> {
+        Box::pin(async {
+            if self.is_broken.load(Ordering::Relaxed) {
+                return Filtering::Hold { plugin: "f".into() };
+            }
+            let verdict = |event: &Event| match event.kind.as_str() {
+                "bad" => Verdict::Drop { plugin: "f".into() },
+                "new" => Verdict::Replace(Bytes::from_static(b"\"new\"")),
+                _ => Verdict::Keep,
+            };
+            Filtering::Decided(events.iter().map(verdict).collect())
+        })
+    }
+}
+
+struct FilterPlan(Arc<EnvironmentHooks>);
+
+impl Plan for FilterPlan {
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn environment(&self, _: &EnvironmentLabel) -> Arc<EnvironmentHooks> {
+        Arc::clone(&self.0)
+    }
+}
+
+struct Setup {
+    filter: Arc<Filter>,
+    intake: Arc<Intake>,
+    ledger: Arc<Ledger>,
+    left: Arc<Mutex<Vec<Bytes>>>,
+    _lifecycle: Lifecycle,
+}
+
+fn setup() -> Setup {
+    let (filter, hooks) = (Arc::new(Filter::default()), Hooks::none());
+    let plan = EnvironmentHooks { event_filter: Some(filter.clone()), ..EnvironmentHooks::default() };
+    hooks.replace(Arc::new(FilterPlan(Arc::new(plan))));
+    let (ledger, lifecycle) = (Arc::new(Ledger::default()), Lifecycle::new());
+    let intake = Intake::start(hooks, Arc::clone(&ledger), &lifecycle);
+    Setup { filter, intake, ledger, left: Arc::default(), _lifecycle: lifecycle }
+}
+
+impl Setup {
+    async fn pass(&self, kinds: &[&str], body: &'static [u8]) {
+        let facts =
+            BatchFacts { environment: EnvironmentLabel::new("v", "e"), route: "bulk", sdk: "server", schema: 4 };
+        let event = |kind: &&str| Event { kind: (*kind).to_owned(), at_ms: 0, body: Bytes::from_static(body) };
+        self.ledger.receive(kinds.len());
+        let left = Arc::clone(&self.left);
+        let exit = Box::new(move |events: Vec<Bytes>| left.lock().unwrap().extend(events));
+        self.intake.pass(facts, kinds.iter().map(event).collect(), exit).await;
+    }
+}
+
+#[tokio::test]
+async fn verdicts_are_carried_out_and_counted() {
+    let setup = setup();
+    setup.pass(&["good", "bad", "new"], b"{}").await;
+    assert_eq!(*setup.left.lock().unwrap(), ["{}", "\"new\""]);
+    assert_eq!(setup.ledger.report().filtered, [("f".into(), 1)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_cannot_be_judged_waits_for_a_better_day() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    setup.pass(&["good"], b"{}").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(setup.left.lock().unwrap().is_empty(), "nothing leaves unfiltered");
+    setup.filter.is_broken.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(*setup.left.lock().unwrap(), ["{}"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_bounded_and_what_is_lost_is_counted() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    static LARGE: [u8; 1 << 20] = [b' '; 1 << 20];
+    for _ in 0..10 {
+        setup.pass(&["good"], &LARGE).await;
+    }
+    assert_eq!(setup.ledger.report().dropped.get("hold-full"), Some(&7));
+    setup.intake.close();
+    let report = setup.ledger.report();
+    assert_eq!((report.received, report.pending), (10, 0));
+}

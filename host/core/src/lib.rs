@@ -1,0 +1,26 @@
+//! Words and machinery that vendors and plugins share, without a vendor's word in it.
+//!
+//! Reading order: an [`environment`] holds the newest data of one vendor environment and tells its
+//! [`stream`]s of changes through a shared [`feed`]; [`hooks`] are the places where plugins are asked;
+//! the [`outbox`] carries events the other way; [`lifecycle`] owns every task.
+
+pub mod backoff;
+pub mod environment;
+pub mod feed;
+pub mod hooks;
+pub mod intake;
+pub mod lifecycle;
+pub mod outbox;
+pub mod registry;
+pub mod secret;
+pub mod settings;
+pub mod snapshot_file;
+pub mod sse;
+pub mod status;
+pub mod stream;
+pub mod time;
+
+pub use backoff::Backoff;
+pub use environment::{Applied, Dataset, Environment, EnvironmentLabel, Snapshot, Writer, environment};
+pub use lifecycle::Lifecycle;
+pub use secret::Secret;

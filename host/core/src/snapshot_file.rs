@@ -1,0 +1,233 @@
+//! Last good data on disk: MessagePack behind a checksum, replaced atomically.
+//!
+//! The only user of `rmp-serde`. Layout: magic and format version (8 bytes), SHA-256 of the rest (32 bytes),
+//! MessagePack. A file that was cut off or damaged fails its checksum and is reported, never half-read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+const MAGIC: &[u8; 8] = b"YARDSN\x00\x01";
+const HEADER: usize = MAGIC.len() + 32;
+/// Larger files are refused, so that a foreign file cannot exhaust memory at start.
+const MAX_BYTES: u64 = 2 << 30;
+
+/// Why a file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The operating system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The file is not one of ours, was cut off or was altered.
+    #[error("{path}: damaged ({reason}); it is ignored and will be replaced by the next good data")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// The value cannot be expressed in MessagePack.
+    #[error("{path}: cannot be encoded")]
+    Encode {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: rmp_serde::encode::Error,
+    },
+}
+
+/// One file that holds one value.
+#[derive(Debug, Clone)]
+pub struct SnapshotFile {
+    path: PathBuf,
+}
+
+impl SnapshotFile {
+    /// The file for `name` in `dir`. Any name is possible: characters that file systems dislike are escaped.
+    #[must_use]
+    pub fn new(dir: &Path, name: &str) -> Self {
+        let mut file_name = String::with_capacity(name.len() + 8);
+        for byte in name.bytes() {
+            match byte {
+                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => file_name.push(char::from(byte)),
+                _ => file_name.push_str(&format!("%{byte:02x}")),
+            }
+        }
+        // File systems allow 255 bytes; a digest keeps long names apart.
+        if file_name.len() > 180 {
+            let digest = Sha256::digest(name.as_bytes());
+            file_name.truncate(140);
+            file_name.push_str(&format!("%{:016x}", u64::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 8]))));
+        }
+        Self { path: dir.join(format!("{file_name}.snapshot")) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the value; `None` when there is no file. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is damaged.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>, SnapshotError> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.io(error)),
+        };
+        let length = file.metadata().map_err(|error| self.io(error))?.len();
+        if length > MAX_BYTES {
+            return Err(self.damaged("larger than any snapshot"));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        file.read_to_end(&mut bytes).map_err(|error| self.io(error))?;
+        let Some((header, body)) = bytes.split_at_checked(HEADER) else {
+            return Err(self.damaged("shorter than its header"));
+        };
+        if !header.starts_with(MAGIC) {
+            return Err(self.damaged("not a snapshot of this version"));
+        }
+        if header[MAGIC.len()..] != Sha256::digest(body)[..] {
+            return Err(self.damaged("checksum does not match"));
+        }
+        rmp_serde::from_slice(body).map(Some).map_err(|_| self.damaged("content does not fit"))
+    }
+
+    /// Replaces the value. After a crash at any moment the file holds the old value or the new one. Blocks.
+    ///
+    /// # Errors
+    /// When the value cannot be encoded or the file system refuses; the old file is untouched then.
+    pub fn write<T: Serialize>(&self, value: &T) -> Result<(), SnapshotError> {
+        let body = rmp_serde::to_vec_named(value)
+            .map_err(|source| SnapshotError::Encode { path: self.path.clone(), source })?;
+        let temporary = self.path.with_extension(format!("tmp-{}", std::process::id()));
+        let written = write_whole(&temporary, &body).and_then(|()| fs::rename(&temporary, &self.path));
+        if let Err(error) = written {
+            // The name is ours alone, so nothing of value is lost.
+            let _ = fs::remove_file(&temporary);
+            return Err(self.io(error));
+        }
+        // Without this the rename itself may be forgotten when the machine loses power.
+        if let Some(dir) = self.path.parent() {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| self.io(error))?;
+        }
+        Ok(())
+    }
+
+    fn io(&self, source: io::Error) -> SnapshotError {
+        SnapshotError::Io { path: self.path.clone(), source }
+    }
+
+    fn damaged(&self, reason: &'static str) -> SnapshotError {
+        SnapshotError::Damaged { path: self.path.clone(), reason }
+    }
+}
+
+/// Makes the folder for snapshots, for its owner only, and removes what an earlier process left half-written.
+///
+/// # Errors
+/// When the folder cannot be made or read.
+pub fn prepare_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)?;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let is_ours = path.extension().and_then(|it| it.to_str()).is_some_and(|it| it.starts_with("tmp-"));
+        if is_ours {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_whole(path: &Path, body: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    // Flag data may hold what is not meant for every user of the machine.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(MAGIC)?;
+    file.write_all(&Sha256::digest(body))?;
+    file.write_all(body)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, SnapshotFile) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SnapshotFile::new(dir.path(), "launch/Prod 1");
+        (dir, file)
+    }
+
+    #[test]
+    fn a_value_comes_back() {
+        let (_dir, file) = file();
+        assert_eq!(file.read::<Vec<String>>().unwrap(), None);
+        file.write(&vec!["a".to_owned()]).unwrap();
+        assert_eq!(file.read::<Vec<String>>().unwrap().unwrap(), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_dir, file) = file();
+        file.write(&1).unwrap();
+        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_cut_at_any_byte_or_with_any_byte_changed_is_refused() {
+        let (_dir, file) = file();
+        file.write(&vec!["some", "data"]).unwrap();
+        let good = fs::read(file.path()).unwrap();
+        for length in 0..good.len() {
+            fs::write(file.path(), &good[..length]).unwrap();
+            assert!(file.read::<Vec<String>>().is_err(), "cut at {length}");
+        }
+        for index in 0..good.len() {
+            let mut bad = good.clone();
+            bad[index] ^= 0x40;
+            fs::write(file.path(), &bad).unwrap();
+            assert!(file.read::<Vec<String>>().is_err(), "changed at {index}");
+        }
+    }
+
+    #[test]
+    fn names_stay_apart() {
+        let dir = Path::new("/d");
+        let long = "x".repeat(300);
+        let names = ["a/b", "a%2fb", "a_b", "A_b", "..", long.as_str(), &format!("{long}y")];
+        let paths: std::collections::BTreeSet<_> =
+            names.iter().map(|name| SnapshotFile::new(dir, name).path().to_owned()).collect();
+        assert_eq!(paths.len(), names.len());
+        assert!(paths.iter().all(|path| path.parent() == Some(dir)));
+    }
+
+    #[test]
+    fn leftovers_of_a_killed_process_are_removed() {
+        let (dir, file) = file();
+        fs::write(file.path().with_extension("tmp-123"), "half").unwrap();
+        prepare_dir(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

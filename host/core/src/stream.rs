@@ -1,0 +1,127 @@
+//! An open stream as the body of an HTTP response, or as something a faster driver can take over.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use http_body::Frame as BodyFrame;
+
+use crate::feed::{Cursor, Source};
+use crate::registry::{EndReason, StreamGuard};
+use crate::sse::Frame;
+
+/// A stream that was admitted and has its place in the feed.
+pub struct OpenStream {
+    source: Arc<dyn Source>,
+    cursor: Cursor,
+    guard: StreamGuard,
+}
+
+/// A response body that writes an [`OpenStream`].
+///
+/// The response also carries a [`Takeover`] in its extensions. A listener that writes sockets itself takes the
+/// stream from there; behind any other server the body does the work, and both send the same bytes.
+pub struct StreamBody(State);
+
+/// The way to take a stream out of its response, once.
+#[derive(Clone)]
+pub struct Takeover(Arc<Mutex<Option<OpenStream>>>);
+
+enum State {
+    Waiting(Takeover),
+    Writing(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+impl OpenStream {
+    /// Opens a stream of `channel`.
+    #[must_use]
+    pub fn new(source: Arc<dyn Source>, channel: usize, guard: StreamGuard) -> Self {
+        let cursor = Cursor::new(channel, *source.pulses().borrow());
+        Self { source, cursor, guard }
+    }
+
+    /// What the stream reads from.
+    #[must_use]
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
+    /// The next thing to write, if there is any now.
+    pub fn next_frame(&mut self) -> Option<Frame> {
+        self.source.next(&mut self.cursor)
+    }
+
+    /// How far the stream is behind, in changes.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.source.lag(&self.cursor)
+    }
+
+    /// Whether the stream has to end, and why.
+    #[must_use]
+    pub fn ending(&self) -> Option<EndReason> {
+        self.guard.ending()
+    }
+
+    /// Ready once the stream has to end.
+    pub fn poll_ending(&self, context: &mut Context<'_>) -> Poll<EndReason> {
+        self.guard.poll_ending(context)
+    }
+
+    /// The body, and the handle that belongs into the response's extensions.
+    #[must_use]
+    pub fn into_body(self) -> (StreamBody, Takeover) {
+        let takeover = Takeover(Arc::new(Mutex::new(Some(self))));
+        (StreamBody(State::Waiting(takeover.clone())), takeover)
+    }
+
+    fn into_bytes(self) -> impl Stream<Item = Bytes> + Send {
+        let pulses = self.source.pulses();
+        stream::unfold((self, pulses), |(mut open, mut pulses)| async move {
+            loop {
+                if open.ending().is_some() {
+                    return None;
+                }
+                // Marked as seen before the look, so that a pulse after the look wakes us.
+                pulses.borrow_and_update();
+                if let Some(frame) = open.next_frame() {
+                    return Some((frame.payload(), (open, pulses)));
+                }
+                tokio::select! {
+                    changed = pulses.changed() => changed.ok()?,
+                    _ = poll_fn(|context| open.poll_ending(context)) => return None,
+                }
+            }
+        })
+    }
+}
+
+impl Takeover {
+    /// Takes the stream; `None` when the body has begun to write it.
+    #[must_use]
+    pub fn take(&self) -> Option<OpenStream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Self::Error>>> {
+        if let State::Waiting(takeover) = &self.0 {
+            let Some(open) = takeover.take() else { return Poll::Ready(None) };
+            self.0 = State::Writing(Box::pin(open.into_bytes()));
+        }
+        match &mut self.0 {
+            State::Waiting(_) => Poll::Ready(None),
+            State::Writing(stream) => stream.as_mut().poll_next(context).map(|bytes| Some(Ok(BodyFrame::data(bytes?)))),
+        }
+    }
+}
