@@ -1,0 +1,243 @@
+//! Flags and segments of one environment: what a change does to them, and when a newer version wins.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use sha1::{Digest, Sha1};
+use yardarm_core::sse::Frame;
+use yardarm_core::{Applied, Dataset};
+
+use crate::evaluation::Ruleset;
+use crate::model::{Flag, Segment};
+use crate::render;
+
+/// All flags and segments of one environment at one moment.
+pub(crate) struct FlagData {
+    items: Items,
+    /// Compiled when an evaluation first asks for it: an environment that only serves server-side SDKs never does.
+    ruleset: OnceLock<Arc<Ruleset>>,
+}
+
+/// Flags and segments in order of key, deleted ones included.
+#[derive(Clone, Default)]
+pub(crate) struct Items {
+    pub(crate) flags: Vec<Arc<Flag>>,
+    pub(crate) segments: Vec<Arc<Segment>>,
+}
+
+/// One message from upstream, ready to be applied.
+#[derive(Clone)]
+pub(crate) enum Change {
+    /// Replaces everything.
+    Put(Items),
+    /// Replaces one item if it is newer; an item that is deleted is announced as a `delete`.
+    Patch(Item),
+}
+
+/// A flag or a segment.
+#[derive(Clone)]
+pub(crate) enum Item {
+    Flag(Arc<Flag>),
+    Segment(Arc<Segment>),
+}
+
+/// The kinds of streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// `/all`: flags and segments.
+    All,
+    /// `/flags`: flags only.
+    Flags,
+    /// Mobile and browser streams.
+    Ping,
+}
+
+impl Channel {
+    pub(crate) const COUNT: usize = 3;
+
+    pub(crate) fn of(index: usize) -> Option<Self> {
+        [Self::All, Self::Flags, Self::Ping].get(index).copied()
+    }
+}
+
+impl FlagData {
+    fn new(items: Items) -> Self {
+        Self { items, ruleset: OnceLock::new() }
+    }
+
+    pub(crate) fn items(&self) -> &Items {
+        &self.items
+    }
+
+    /// The compiled form.
+    pub(crate) fn ruleset(&self) -> &Arc<Ruleset> {
+        self.ruleset.get_or_init(|| Arc::new(Ruleset::build(None, &self.items.flags, &self.items.segments)))
+    }
+
+    /// A tag for the whole set of flags, as ld-relay computes it (`relay/relay_endpoints.go`): the first 15
+    /// hexadecimal digits of SHA-1 over `KEY:VERSION` of each flag in order of key, deleted ones included.
+    pub(crate) fn flags_tag(&self) -> String {
+        let mut hash = Sha1::new();
+        for flag in &self.items.flags {
+            hash.update(flag.key().as_bytes());
+            hash.update(b":");
+            hash.update(flag.version().to_string());
+        }
+        let mut tag = hex::encode(hash.finalize());
+        tag.truncate(15);
+        tag
+    }
+}
+
+impl Items {
+    /// A flag; nothing for one that does not exist or was deleted.
+    pub(crate) fn flag(&self, key: &str) -> Option<&Arc<Flag>> {
+        find(&self.flags, key, |it| it.key()).filter(|it| !it.is_deleted())
+    }
+
+    /// A segment; nothing for one that does not exist or was deleted.
+    pub(crate) fn segment(&self, key: &str) -> Option<&Arc<Segment>> {
+        find(&self.segments, key, |it| it.key()).filter(|it| !it.is_deleted())
+    }
+
+    /// Whether SDKs would see the same.
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
+        fn same<T>(left: &[Arc<T>], right: &[Arc<T>], view: impl Fn(&T) -> Option<(&Arc<str>, &Bytes)>) -> bool {
+            left.iter().filter_map(|it| view(it)).eq(right.iter().filter_map(|it| view(it)))
+        }
+        same(&self.flags, &other.flags, |it| (!it.is_deleted()).then(|| (it.key(), it.json())))
+            && same(&self.segments, &other.segments, |it| (!it.is_deleted()).then(|| (it.key(), it.json())))
+    }
+
+    /// The deleted items of this set and `live` ones from elsewhere.
+    pub(crate) fn with_live(&self, live: Vec<Item>) -> Self {
+        let mut items = Self {
+            flags: self.flags.iter().filter(|it| it.is_deleted()).cloned().collect(),
+            segments: self.segments.iter().filter(|it| it.is_deleted()).cloned().collect(),
+        };
+        for item in live {
+            match item {
+                Item::Flag(flag) => items.flags.push(flag),
+                Item::Segment(segment) => items.segments.push(segment),
+            }
+        }
+        items.sorted()
+    }
+
+    /// Puts `item` in its place if it is newer than what is there; says whether it was.
+    pub(crate) fn upsert(&mut self, item: &Item) -> bool {
+        match item {
+            Item::Flag(flag) => upsert(&mut self.flags, flag, |it| it.key(), |it| it.version()),
+            Item::Segment(segment) => upsert(&mut self.segments, segment, |it| it.key(), |it| it.version()),
+        }
+    }
+
+    /// Brings items into order of key. Of two with one key the later one stays.
+    pub(crate) fn sorted(mut self) -> Self {
+        sort(&mut self.flags, |it| it.key());
+        sort(&mut self.segments, |it| it.key());
+        self
+    }
+}
+
+impl Item {
+    pub(crate) fn key(&self) -> &Arc<str> {
+        match self {
+            Self::Flag(flag) => flag.key(),
+            Self::Segment(segment) => segment.key(),
+        }
+    }
+
+    pub(crate) fn version(&self) -> i64 {
+        match self {
+            Self::Flag(flag) => flag.version(),
+            Self::Segment(segment) => segment.version(),
+        }
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        match self {
+            Self::Flag(flag) => flag.is_deleted(),
+            Self::Segment(segment) => segment.is_deleted(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> &Bytes {
+        match self {
+            Self::Flag(flag) => flag.json(),
+            Self::Segment(segment) => segment.json(),
+        }
+    }
+}
+
+impl Dataset for FlagData {
+    type Change = Change;
+
+    const CHANNELS: usize = Channel::COUNT;
+
+    fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
+        match (change, current) {
+            (Change::Put(items), _) => Applied::News(Self::new(items.clone()).compiled_like(current)),
+            (Change::Patch(_), None) => Applied::Ignored,
+            (Change::Patch(item), Some(current)) => {
+                let mut items = current.items.clone();
+                if items.upsert(item) {
+                    Applied::News(Self::new(items).compiled_like(Some(current)))
+                } else {
+                    // SDKs check versions themselves; ld-relay tells them of old changes too, because several relays
+                    // may share one database (`internal/store/relay_feature_store.go`).
+                    Applied::AnnounceOnly
+                }
+            }
+        }
+    }
+
+    fn render_change(change: &Change, channel: usize) -> Option<Frame> {
+        render::change(change, Channel::of(channel)?)
+    }
+
+    fn render_full(&self, channel: usize) -> Option<Frame> {
+        Some(render::full(&self.items, Channel::of(channel)?))
+    }
+}
+
+impl FlagData {
+    /// Compiles at once if the data before was compiled, sharing what did not change.
+    fn compiled_like(self, previous: Option<&Self>) -> Self {
+        if let Some(previous) = previous.and_then(|it| it.ruleset.get()) {
+            let ruleset = Ruleset::build(Some(previous), &self.items.flags, &self.items.segments);
+            return Self { items: self.items, ruleset: OnceLock::from(Arc::new(ruleset)) };
+        }
+        self
+    }
+}
+
+fn find<'a, T>(items: &'a [T], key: &str, key_of: impl Fn(&T) -> &Arc<str>) -> Option<&'a T> {
+    let index = items.binary_search_by(|it| (**key_of(it)).cmp(key)).ok()?;
+    items.get(index)
+}
+
+fn upsert<T>(
+    items: &mut Vec<Arc<T>>,
+    item: &Arc<T>,
+    key: impl Fn(&T) -> &Arc<str>,
+    version: impl Fn(&T) -> i64,
+) -> bool {
+    match items.binary_search_by(|it| key(it).cmp(key(item))) {
+        Ok(index) if version(&items[index]) >= version(item) => return false,
+        Ok(index) => items[index] = Arc::clone(item),
+        Err(index) => items.insert(index, Arc::clone(item)),
+    }
+    true
+}
+
+fn sort<T>(items: &mut Vec<Arc<T>>, key: impl Fn(&T) -> &Arc<str>) {
+    items.sort_by(|left, right| key(left).cmp(key(right)));
+    // `dedup_by` keeps the first of equals, and JSON keeps the last.
+    items.reverse();
+    items.dedup_by(|left, right| key(left) == key(right));
+    items.reverse();
+}
+
+#[cfg(test)]
+mod tests;

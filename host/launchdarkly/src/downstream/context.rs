@@ -1,0 +1,132 @@
+//! The context a client wants its flags evaluated for, out of a path or a body.
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{HeaderValue, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::auth::{Caller, first_query_value};
+use crate::environments::SdkKind;
+use crate::model::Context;
+
+/// Why there is no context.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ContextRejection {
+    #[error("context part of URL path did not decode as valid base64")]
+    Base64,
+    #[error("context part of URL path did not decode to valid evaluation context as JSON")]
+    Json,
+    #[error("{0}")]
+    Body(String),
+    #[error("Content-Type must be application/json.")]
+    ContentType,
+    #[error("Request body exceeds maximum allowed size.")]
+    TooLarge,
+    #[error("Environment is in secure mode, and context hash does not match.")]
+    Hash,
+}
+
+/// URL-safe, with the right padding or none; the reference ignores left-over bits in the last character.
+const PADDED: GeneralPurpose = engine(DecodePaddingMode::RequireCanonical);
+const UNPADDED: GeneralPurpose = engine(DecodePaddingMode::RequireNone);
+
+const fn engine(padding: DecodePaddingMode) -> GeneralPurpose {
+    let config = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true).with_decode_padding_mode(padding);
+    GeneralPurpose::new(&alphabet::URL_SAFE, config)
+}
+
+/// Reads the context in a path segment, which the router has decoded.
+pub(super) fn from_segment(segment: &str) -> Result<Context, ContextRejection> {
+    let text: String = segment.chars().filter(|it| !matches!(it, '\r' | '\n')).collect();
+    let json = PADDED.decode(&text).or_else(|_| UNPADDED.decode(&text)).map_err(|_| ContextRejection::Base64)?;
+    Context::parse(&json).map_err(|_| ContextRejection::Json)
+}
+
+/// Reads the context in a body of at most `limit` bytes.
+pub(super) async fn from_request(request: Request, limit: u64) -> Result<Context, ContextRejection> {
+    // Exactly this text: the reference compares it whole.
+    if request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) != Some(b"application/json") {
+        return Err(ContextRejection::ContentType);
+    }
+    let body = read(request, limit).await?;
+    Context::parse(&body).map_err(|error| ContextRejection::Body(error.to_string()))
+}
+
+async fn read(request: Request, limit: u64) -> Result<Bytes, ContextRejection> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ContextRejection::TooLarge),
+        Err(error) => Err(ContextRejection::Body(error.to_string())),
+    }
+}
+
+/// Secure mode: a browser proves its context with a hash (section 6.3 of the compatibility page).
+pub(super) fn check_hash(caller: &Caller, query: Option<&str>, context: &Context) -> Result<(), ContextRejection> {
+    let config = &caller.environment.config;
+    if caller.kind != SdkKind::Browser || !config.secure_mode {
+        return Ok(());
+    }
+    let hash = first_query_value(query, "h").unwrap_or_default();
+    if context.verify_hash(config.sdk_key.expose(), &hash) { Ok(()) } else { Err(ContextRejection::Hash) }
+}
+
+impl IntoResponse for ContextRejection {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        if matches!(self, Self::ContentType) {
+            let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))];
+            return (status, headers, self.to_string()).into_response();
+        }
+        message(status, &self.to_string())
+    }
+}
+
+/// `{"message": …}`, the shape of every error around evaluation.
+pub(super) fn message(status: StatusCode, text: &str) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    (status, headers, serde_json::json!({ "message": text }).to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_as_leniently_as_the_reference_does() {
+        // The table of section 6.2; `eyJrZXkiOiJhIn0` is `{"key":"a"}`.
+        for (segment, is_read) in [
+            ("eyJrZXkiOiJhIn0=", true),
+            ("eyJrZXkiOiJhIn0", true),
+            ("eyJrZXkiOiJhIn0==", false),
+            ("eyJrZXkiOiJhIn1", true),
+            ("eyJrZX\nkiOiJhIn0", true),
+            ("eyJrZXki\r\nOiJhIn0=", true),
+            ("eyJrZXkiOiI-PyJ9", true),
+            ("eyJrZXkiOiI+PyJ9", false),
+            ("!!!!", false),
+        ] {
+            let outcome = from_segment(segment);
+            assert_eq!(outcome.is_ok(), is_read, "{segment}: {outcome:?}");
+            assert!(is_read || matches!(outcome, Err(ContextRejection::Base64)), "{segment}");
+        }
+        assert!(matches!(from_segment("bm90IGpzb24"), Err(ContextRejection::Json)), "L108");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_segment_makes_it_panic(segment in "\\PC*") {
+            let _ = from_segment(&segment);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! `GET /sdk/goals/{env}`: passed through to the vendor's service.
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use super::Downstream;
+use super::auth::peer;
+use crate::upstream::goals;
+
+pub(super) async fn goals(State(downstream): State<Downstream>, request: Request) -> Response {
+    let path = request.uri().path_and_query().map_or("/", |it| it.as_str());
+    let base = &downstream.config.client_side_base_uri;
+    let peer = peer(request.extensions());
+    match goals::fetch(&downstream.http.requests, base, path, request.headers(), peer).await {
+        Some(answer) => (answer.status, answer.headers, answer.body).into_response(),
+        None => StatusCode::BAD_GATEWAY.into_response(),
+    }
+}

@@ -1,0 +1,70 @@
+//! What PHP polls: all flags, one flag, one segment.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use bytes::Bytes;
+
+use super::Downstream;
+use super::auth::Caller;
+use super::context::message;
+use crate::render;
+
+/// `GET /sdk/flags`
+pub(super) async fn flags(caller: Caller, headers: HeaderMap) -> Response {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
+    let data = snapshot.data();
+    // A poll that hits the tag costs no rendering.
+    answer(&caller, &headers, &data.flags_tag(), || render::flag_map(data.items()))
+}
+
+/// `GET /sdk/flags/{key}`
+pub(super) async fn flag(
+    State(_): State<Downstream>,
+    caller: Caller,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
+    match snapshot.data().items().flag(&key) {
+        Some(flag) => answer(&caller, &headers, &flag.version().to_string(), || flag.json().clone()),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// `GET /sdk/segments/{key}`
+pub(super) async fn segment(caller: Caller, Path(key): Path<String>, headers: HeaderMap) -> Response {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
+    match snapshot.data().items().segment(&key) {
+        Some(segment) => answer(&caller, &headers, &segment.version().to_string(), || segment.json().clone()),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// No data yet. The reference answers an empty map here, which PHP would cache (decision R6).
+pub(super) fn not_initialized() -> Response {
+    message(StatusCode::SERVICE_UNAVAILABLE, "Service not initialized")
+}
+
+/// Section 7.3 of the compatibility page: an unquoted tag, compared as a whole; `Expires` instead of `Cache-Control`.
+fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl FnOnce() -> Bytes) -> Response {
+    let tag = format!("relay-{tag}");
+    let mut headers = HeaderMap::new();
+    if let Some(ttl) = caller.environment.config.ttl {
+        let expires = httpdate::fmt_http_date(std::time::SystemTime::now() + ttl);
+        if let Ok(expires) = HeaderValue::from_str(&expires) {
+            headers.insert(EXPIRES, expires);
+        }
+        headers.insert(VARY, HeaderValue::from_static("Authorization"));
+    }
+    if request.get(IF_NONE_MATCH).is_some_and(|it| it.as_bytes() == tag.as_bytes()) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(ETAG, tag);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    (headers, body()).into_response()
+}

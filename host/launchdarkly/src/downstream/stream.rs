@@ -1,0 +1,90 @@
+//! The six streams: `/all`, `/flags`, and the four that only say "something changed, fetch again".
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use yardarm_core::stream::OpenStream;
+
+use super::Downstream;
+use super::auth::Caller;
+use super::context::{self, ContextRejection};
+use super::rejection::Rejection;
+use crate::dataset::Channel;
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// `GET /all`
+pub(super) async fn all(State(downstream): State<Downstream>, caller: Caller) -> Response {
+    open(&downstream, caller, Channel::All)
+}
+
+/// `GET /flags`
+pub(super) async fn flags(State(downstream): State<Downstream>, caller: Caller) -> Response {
+    open(&downstream, caller, Channel::Flags)
+}
+
+/// `GET /mping`, `GET /ping/{env}`
+pub(super) async fn ping(State(downstream): State<Downstream>, caller: Caller) -> Response {
+    open(&downstream, caller, Channel::Ping)
+}
+
+/// `GET /meval/{context}`, `GET /eval/{env}/{context}`. The context is validated and then forgotten.
+pub(super) async fn from_path(
+    State(downstream): State<Downstream>,
+    caller: Caller,
+    Path(variables): Path<Vec<(String, String)>>,
+    uri: Uri,
+) -> Response {
+    let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
+    match context::from_segment(segment).and_then(|it| context::check_hash(&caller, uri.query(), &it)) {
+        Ok(()) => open(&downstream, caller, Channel::Ping),
+        Err(rejection) => unbuffered(rejection),
+    }
+}
+
+/// `REPORT /meval`, `REPORT /eval/{env}`
+pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
+    let query = request.uri().query().map(str::to_owned);
+    let limit = downstream.config.max_client_request_body;
+    let context = context::from_request(request, limit).await;
+    match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it)) {
+        Ok(()) => open(&downstream, caller, Channel::Ping),
+        Err(rejection) => unbuffered(rejection),
+    }
+}
+
+fn open(downstream: &Downstream, caller: Caller, channel: Channel) -> Response {
+    let kind = caller.kind;
+    let lifetime = downstream.config.max_client_connection_time;
+    let Ok(guard) = downstream.streams.open(caller.facts, lifetime) else {
+        return Rejection::Busy.into_response(kind);
+    };
+    let stream = OpenStream::new(caller.environment.data.source(), channel as usize, guard);
+    let (body, takeover) = stream.into_body();
+    let mut response = (head(), Body::new(body)).into_response();
+    response.extensions_mut().insert(takeover);
+    response
+}
+
+/// The head of every stream (section 3.1 of the compatibility page). The listener removes `Connection` where the
+/// protocol version knows none.
+fn head() -> HeaderMap {
+    [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate")),
+        (CONNECTION, HeaderValue::from_static("keep-alive")),
+        (ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+        (X_ACCEL_BUFFERING, HeaderValue::from_static("no")),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// Refusals on stream routes carry this header too.
+fn unbuffered(rejection: ContextRejection) -> Response {
+    let mut response = rejection.into_response();
+    response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}

@@ -1,0 +1,70 @@
+//! Which flags a change of a flag or segment can touch.
+
+use super::ruleset::Ruleset;
+
+/// For each flag and segment, who refers to it.
+#[derive(Debug)]
+pub(super) struct Dependants {
+    /// By number of a flag: flags that have it as a prerequisite.
+    flags_of_flags: Vec<Vec<u32>>,
+    /// By number of a segment: flags whose rules ask for it.
+    flags_of_segments: Vec<Vec<u32>>,
+    /// By number of a segment: segments whose rules ask for it.
+    segments_of_segments: Vec<Vec<u32>>,
+}
+
+impl Dependants {
+    /// Reads the references of all flags and segments of `ruleset`, the other way round.
+    pub(super) fn of(ruleset: &Ruleset) -> Self {
+        let mut dependants = Self {
+            flags_of_flags: vec![Vec::new(); ruleset.flag_count()],
+            flags_of_segments: vec![Vec::new(); ruleset.segment_count()],
+            segments_of_segments: vec![Vec::new(); ruleset.segment_count()],
+        };
+        for (number, flag) in ruleset.flags() {
+            flag.prerequisites.iter().for_each(|it| add(&mut dependants.flags_of_flags, it.flag, number));
+            flag.segments().for_each(|segment| add(&mut dependants.flags_of_segments, segment, number));
+        }
+        for (number, segment) in ruleset.segments() {
+            segment.segments().for_each(|inner| add(&mut dependants.segments_of_segments, inner, number));
+        }
+        dependants
+    }
+
+    /// The flags that the flag with this number can touch, itself included, in no order.
+    pub(super) fn of_flag(&self, number: u32) -> Vec<u32> {
+        closure(vec![number], &self.flags_of_flags)
+    }
+
+    /// The flags that the segment with this number can touch, in no order.
+    pub(super) fn of_segment(&self, number: u32) -> Vec<u32> {
+        let segments = closure(vec![number], &self.segments_of_segments);
+        let flags = segments.iter().filter_map(|segment| self.flags_of_segments.get(*segment as usize)).flatten();
+        closure(flags.copied().collect(), &self.flags_of_flags)
+    }
+}
+
+fn add(index: &mut [Vec<u32>], of: u32, dependant: u32) {
+    // References of one item come together, so a repeated one is the last.
+    if let Some(dependants) = index.get_mut(of as usize)
+        && dependants.last() != Some(&dependant)
+    {
+        dependants.push(dependant);
+    }
+}
+
+/// `start` and everything that is reached from there.
+fn closure(mut start: Vec<u32>, edges: &[Vec<u32>]) -> Vec<u32> {
+    let mut seen = vec![false; edges.len()];
+    let mut reached = Vec::new();
+    while let Some(number) = start.pop() {
+        if let Some(seen) = seen.get_mut(number as usize)
+            && !*seen
+        {
+            *seen = true;
+            reached.push(number);
+            start.extend_from_slice(&edges[number as usize]);
+        }
+    }
+    reached
+}

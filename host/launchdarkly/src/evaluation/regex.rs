@@ -1,0 +1,43 @@
+//! Regular expressions in Go's RE2 dialect, matched by the `regex` crate.
+//!
+//! The two are close relatives. Where they differ, [`translate`] rewrites the pattern, or refuses it where Go would.
+
+mod class;
+mod translate;
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use regex::Regex;
+
+pub(super) use self::translate::translate;
+
+/// A pattern, compiled when it is first needed.
+///
+/// Compiling costs tens of microseconds and kilobytes, and many patterns of an environment are never reached.
+pub(super) struct Pattern {
+    source: Box<str>,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    /// Keeps `source` for later.
+    pub(super) fn new(source: &str) -> Self {
+        Self { source: source.into(), compiled: OnceLock::new() }
+    }
+
+    /// Whether the pattern is found anywhere in `text`; an invalid pattern never is.
+    pub(super) fn is_found_in(&self, text: &str) -> bool {
+        let compiled = self.compiled.get_or_init(|| Regex::new(&translate(&self.source)?).ok());
+        compiled.as_ref().is_some_and(|regex| regex.is_match(text))
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests;

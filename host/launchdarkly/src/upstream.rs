@@ -1,0 +1,45 @@
+//! Where flags come from and where events go: one task per environment that connects, reads, applies and reports.
+
+pub(crate) mod apply;
+pub(crate) mod events;
+pub(crate) mod goals;
+pub(crate) mod message;
+pub(crate) mod stream;
+
+use std::time::Duration;
+
+use crate::config::Config;
+
+/// Product token in every upstream request.
+pub(crate) const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
+
+/// Clients for upstream requests. Connections are pooled, so everybody shares these.
+#[derive(Clone)]
+pub(crate) struct HttpClients {
+    /// For streams: no time limit on the whole, but on silence.
+    pub(crate) streams: reqwest::Client,
+    /// For posts and fetches: a time limit on the whole.
+    pub(crate) requests: reqwest::Client,
+}
+
+impl HttpClients {
+    /// Builds the clients.
+    ///
+    /// # Errors
+    /// When the system's certificates or the TLS library cannot be set up.
+    pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
+        // The limits are those of ld-relay (upstream page, sections 1.1 and 7.3), except that event posts get ten
+        // seconds instead of three, because slow proxies need more.
+        let common = || {
+            reqwest::Client::builder()
+                .user_agent(USER_AGENT)
+                .connect_timeout(Duration::from_secs(3))
+                .tcp_keepalive(Duration::from_secs(60))
+                .no_gzip()
+        };
+        Ok(Self {
+            streams: common().read_timeout(config.read_timeout).build()?,
+            requests: common().timeout(Duration::from_secs(10)).build()?,
+        })
+    }
+}

@@ -1,0 +1,292 @@
+//! From a change to what SDKs see: payload plugins, snapshot, disk.
+//!
+//! Plugins see every change once, here. What upstream really said is kept beside what is served as soon as the two
+//! differ, so that a change of plugins can be applied to data that came long ago.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use yardarm_core::Writer;
+use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+
+use super::message;
+use crate::dataset::{Change, FlagData, Item, Items};
+use crate::environments::LdEnvironment;
+use crate::persistence::Keeper;
+
+/// Owns the writer of one environment.
+pub(crate) struct Applier {
+    environment: Arc<LdEnvironment>,
+    writer: Writer<FlagData>,
+    hooks: Hooks,
+    keeper: Option<Keeper>,
+    /// What upstream said, while plugins make something else of it. `None`: what is served is what upstream said.
+    raw: Option<Items>,
+    /// Identity of the chain that made what is served; 0 for none.
+    chain: u64,
+}
+
+/// When a full rendering is announced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Announce {
+    Always,
+    Differences,
+}
+
+impl Applier {
+    pub(crate) fn new(
+        environment: Arc<LdEnvironment>,
+        writer: Writer<FlagData>,
+        hooks: Hooks,
+        keeper: Option<Keeper>,
+    ) -> Self {
+        Self { environment, writer, hooks, keeper, raw: None, chain: 0 }
+    }
+
+    /// Applies one change from upstream.
+    pub(crate) async fn apply(&mut self, change: Change) {
+        self.apply_unkept(change).await;
+        if let (Some(keeper), Some(items)) = (&self.keeper, self.upstream_items()) {
+            keeper.keep(items);
+        }
+    }
+
+    /// Applies data that came from disk, where it need not be written again.
+    pub(crate) async fn restore(&mut self, items: Items) {
+        self.apply_unkept(Change::Put(items)).await;
+        self.environment.status.data_restored();
+    }
+
+    /// The plan has changed: if that concerns payload plugins, everything is transformed again and only a real
+    /// difference is announced.
+    pub(crate) async fn plan_changed(&mut self) {
+        let transform = self.transform_in_force();
+        if identity(transform.as_ref()) == self.chain && !self.is_behind() {
+            return;
+        }
+        if let Some(raw) = self.upstream_items() {
+            self.transform_everything(raw, transform, Announce::Differences).await;
+        }
+    }
+
+    async fn apply_unkept(&mut self, change: Change) {
+        let transform = self.transform_in_force();
+        let is_same_chain = identity(transform.as_ref()) == self.chain && !self.is_behind();
+        match (change, transform) {
+            (change, None) if is_same_chain => {
+                self.serve(&change);
+            }
+            (Change::Patch(item), Some(transform)) if is_same_chain => self.patch(&item, &*transform).await,
+            (Change::Patch(item), transform) => {
+                let Some(mut raw) = self.upstream_items() else { return };
+                raw.upsert(&item);
+                self.transform_everything(raw, transform, Announce::Differences).await;
+            }
+            // A `put` from upstream is announced in any case, as the reference does.
+            (Change::Put(items), transform) => self.transform_everything(items, transform, Announce::Always).await,
+        }
+    }
+
+    fn transform_in_force(&self) -> Option<Arc<dyn PayloadTransform>> {
+        self.hooks.of(&self.environment.label).payload_transform.clone()
+    }
+
+    /// Whether what is served lacks something that upstream said, because a plugin failed.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.environment.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// What upstream has said up to now.
+    fn upstream_items(&self) -> Option<Items> {
+        self.raw.clone().or_else(|| self.writer.snapshot().map(|it| it.data().items().clone()))
+    }
+
+    async fn patch(&mut self, item: &Item, transform: &dyn PayloadTransform) {
+        let Some(mut raw) = self.upstream_items() else { return };
+        let is_news = raw.upsert(item);
+        self.raw = Some(raw.clone());
+        if item.is_deleted() {
+            // Nothing for a plugin to look at.
+            self.serve(&Change::Patch(item.clone()));
+            return;
+        }
+        if !is_news {
+            // Without plugins, SDKs would hear of it and ignore it. Here they must not: no plugin has seen this text.
+            return;
+        }
+        match self.transform(transform, Changed::one(item, raw)).await {
+            Err(failure) => self.keep_what_was(&failure),
+            Ok(edited) => {
+                let mut is_hidden = true;
+                for edited in edited {
+                    is_hidden &= edited.key() != item.key();
+                    self.serve(&Change::Patch(edited));
+                }
+                if is_hidden {
+                    self.hide(item);
+                }
+            }
+        }
+    }
+
+    /// An item that a plugin hides must also disappear where it was seen before.
+    fn hide(&mut self, item: &Item) {
+        let tombstone = match item {
+            Item::Flag(it) => Item::Flag(Arc::new(crate::model::Flag::tombstone(it.key(), it.version()))),
+            Item::Segment(it) => Item::Segment(Arc::new(crate::model::Segment::tombstone(it.key(), it.version()))),
+        };
+        self.serve(&Change::Patch(tombstone));
+    }
+
+    async fn transform_everything(
+        &mut self,
+        raw: Items,
+        transform: Option<Arc<dyn PayloadTransform>>,
+        announce: Announce,
+    ) {
+        let served = match &transform {
+            None => Ok(raw.clone()),
+            Some(transform) => {
+                self.transform(&**transform, Changed::all(&raw)).await.map(|edited| raw.with_live(edited))
+            }
+        };
+        let chain = identity(transform.as_ref());
+        self.raw = transform.is_some().then_some(raw);
+        match served {
+            Err(failure) => self.keep_what_was(&failure),
+            Ok(items) => {
+                self.chain = chain;
+                self.environment.is_behind.store(false, Ordering::Relaxed);
+                let before = self.writer.snapshot();
+                let is_same = before.is_some_and(|it| it.data().items().looks_like(&items));
+                if announce == Announce::Always || !is_same {
+                    self.serve(&Change::Put(items));
+                }
+            }
+        }
+    }
+
+    /// The one way to what SDKs see.
+    fn serve(&mut self, change: &Change) {
+        self.writer.update(change);
+        self.environment.remember(describe(change));
+    }
+
+    fn keep_what_was(&mut self, failure: &HookFailure) {
+        self.environment.is_behind.store(true, Ordering::Relaxed);
+        tracing::error!(environment = %self.environment.label, %failure, "payload plugin failed, serving what was served before");
+    }
+
+    /// The changed items as plugins want them, hidden ones left out.
+    async fn transform(&self, transform: &dyn PayloadTransform, changed: Changed) -> Result<Vec<Item>, HookFailure> {
+        let facts = PayloadFacts { environment: self.environment.label.clone() };
+        let changed = Arc::new(changed);
+        let edits = transform.transform(&facts, Arc::clone(&changed) as Arc<dyn PayloadView>).await?;
+        let mut items: Vec<Option<Item>> = changed.items.iter().cloned().map(Some).collect();
+        let mut added = Vec::new();
+        for edit in edits {
+            match edit {
+                PayloadEdit::Drop(index) => {
+                    if let Some(slot) = items.get_mut(index) {
+                        *slot = None;
+                    }
+                }
+                PayloadEdit::Replace(index, json) => {
+                    if let Some(slot) = items.get_mut(index)
+                        && let Some(before) = changed.items.get(index)
+                    {
+                        *slot = Some(reread(before, &json)?);
+                    }
+                }
+                PayloadEdit::Add { kind, key, json } => added.push(read(&kind, &key, &json)?),
+            }
+        }
+        Ok(items.into_iter().flatten().chain(added).collect())
+    }
+}
+
+/// Items that changed, and the rest of the environment behind them.
+struct Changed {
+    heads: Vec<ItemHead>,
+    items: Vec<Item>,
+    all: Items,
+}
+
+const FLAG: &str = "flag";
+const SEGMENT: &str = "segment";
+
+impl Changed {
+    fn one(item: &Item, all: Items) -> Self {
+        Self { heads: vec![head(item)], items: vec![item.clone()], all }
+    }
+
+    fn all(items: &Items) -> Self {
+        let flags = items.flags.iter().filter(|it| !it.is_deleted()).cloned().map(Item::Flag);
+        let segments = items.segments.iter().filter(|it| !it.is_deleted()).cloned().map(Item::Segment);
+        let live: Vec<Item> = flags.chain(segments).collect();
+        Self { heads: live.iter().map(head).collect(), items: live, all: items.clone() }
+    }
+}
+
+impl PayloadView for Changed {
+    fn heads(&self) -> &[ItemHead] {
+        &self.heads
+    }
+
+    fn json(&self, index: usize) -> Option<Bytes> {
+        Some(self.items.get(index)?.json().clone())
+    }
+
+    fn other(&self, kind: &str, key: &str) -> Option<Bytes> {
+        match kind {
+            FLAG => self.all.flag(key).map(|it| it.json().clone()),
+            SEGMENT => self.all.segment(key).map(|it| it.json().clone()),
+            _ => None,
+        }
+    }
+}
+
+fn describe(change: &Change) -> String {
+    match change {
+        Change::Put(items) => format!("everything: {} flags, {} segments", items.flags.len(), items.segments.len()),
+        Change::Patch(item) => {
+            let kind = if matches!(item, Item::Flag(_)) { FLAG } else { SEGMENT };
+            let what = if item.is_deleted() { "deleted" } else { "changed" };
+            format!("{kind} `{}` {what}, version {}", item.key(), item.version())
+        }
+    }
+}
+
+fn identity(transform: Option<&Arc<dyn PayloadTransform>>) -> u64 {
+    transform.map_or(0, |it| it.identity())
+}
+
+fn head(item: &Item) -> ItemHead {
+    ItemHead {
+        kind: if matches!(item, Item::Flag(_)) { FLAG } else { SEGMENT },
+        key: Arc::clone(item.key()),
+        version: u64::try_from(item.version()).unwrap_or(0),
+    }
+}
+
+fn reread(before: &Item, json: &Bytes) -> Result<Item, HookFailure> {
+    let after = read(if matches!(before, Item::Flag(_)) { FLAG } else { SEGMENT }, before.key(), json)?;
+    if after.version() == before.version() { Ok(after) } else { Err(invalid_output()) }
+}
+
+fn read(kind: &str, key: &str, json: &Bytes) -> Result<Item, HookFailure> {
+    // One line, as everything that is sent on streams.
+    let text = String::from_utf8_lossy(json).replace(['\n', '\r'], " ");
+    let raw = RawValue::from_string(text).map_err(|_| invalid_output())?;
+    match kind {
+        FLAG => message::flag(key, &raw).map(|it| Item::Flag(Arc::new(it))).map_err(|_| invalid_output()),
+        SEGMENT => message::segment(key, &raw).map(|it| Item::Segment(Arc::new(it))).map_err(|_| invalid_output()),
+        _ => Err(invalid_output()),
+    }
+}
+
+fn invalid_output() -> HookFailure {
+    HookFailure { plugin: "payload chain".into(), class: "output-invalid" }
+}
