@@ -1,0 +1,84 @@
+//! A LaunchDarkly flag that gives one value to everybody.
+
+use yardarm_plugin::Result;
+use yardarm_plugin::json::{self, Object};
+
+/// What could give another value than the fallthrough.
+const WAYS_AROUND: [&str; 4] = ["prerequisites", "targets", "contextTargets", "rules"];
+
+/// Rewrites a flag so that every SDK evaluates to `value`: targeting on, nothing but a fallthrough, and that to the
+/// variation with this value, which is added if there is none. Everything else stays as it was written, so that the
+/// flag still has its version, its tracking and its client-side availability. Nothing if the flag is deleted.
+///
+/// On rather than off, because flags that have this one as a prerequisite would take a flag that is off as failed,
+/// whatever its value.
+pub(crate) fn pin(flag: &str, value: &str) -> Result<Option<String>> {
+    let mut flag = Object::parse(flag)?;
+    if flag.get("deleted") == Some("true") {
+        return Ok(None);
+    }
+    let variations = flag.get("variations").filter(|text| *text != "null").unwrap_or("[]").to_owned();
+    let mut variations = json::elements(&variations)?;
+    let mut index = None;
+    for (at, variation) in variations.iter().enumerate() {
+        if json::same(variation, value)? {
+            index = Some(at);
+            break;
+        }
+    }
+    let index = index.unwrap_or(variations.len());
+    if index == variations.len() {
+        // At the end, where it moves none of the indexes that rules and rollouts use.
+        variations.push(value);
+        flag.set("variations", json::array(variations));
+    }
+    flag.set("on", "true");
+    for name in WAYS_AROUND {
+        if flag.get(name).is_some() {
+            flag.set(name, "[]");
+        }
+    }
+    flag.set("fallthrough", format!("{{\"variation\":{index}}}"));
+    Ok(Some(flag.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_value_is_found_and_a_new_one_added() {
+        let flag = r#"{"key":"a","version":7,"on":false,"variations":[true, false,{"b":1.50}],"offVariation":null,"fallthrough":{},"salt":"s","new":1e2}"#;
+        for (value, variations, index) in [
+            ("false", r#"[true, false,{"b":1.50}]"#, 1),
+            (r#"{ "b": 1.5 }"#, r#"[true, false,{"b":1.50}]"#, 2),
+            ("\"x\"", r#"[true,false,{"b":1.50},"x"]"#, 3),
+        ] {
+            let expected = format!(
+                r#"{{"key":"a","version":7,"on":true,"variations":{variations},"offVariation":null,"fallthrough":{{"variation":{index}}},"salt":"s","new":1e2}}"#
+            );
+            assert_eq!(pin(flag, value).unwrap(), Some(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn nothing_leads_around_the_pinned_value() {
+        let flag = r#"{"key":"a","prerequisites":[{"key":"b"}],"targets":[1],"contextTargets":[2],"rules":[3],"variations":[1],"on":true}"#;
+        let expected = r#"{"key":"a","prerequisites":[],"targets":[],"contextTargets":[],"rules":[],"variations":[1],"on":true,"fallthrough":{"variation":0}}"#;
+        assert_eq!(pin(flag, "1").unwrap().as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn missing_properties_are_added() {
+        let expected = r#"{"key":"a","variations":[1],"on":true,"fallthrough":{"variation":0}}"#;
+        assert_eq!(pin(r#"{"key":"a"}"#, "1").unwrap().as_deref(), Some(expected));
+        assert_eq!(pin(r#"{"key":"a","variations":null}"#, "1").unwrap().as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_deleted_flag_stays_deleted() {
+        assert_eq!(pin(r#"{"key":"a","version":9,"deleted":true}"#, "1"), Ok(None));
+        assert!(pin(r#"{"key":"a","version":9,"deleted":false}"#, "1").unwrap().is_some());
+        assert!(pin("[]", "1").is_err());
+    }
+}

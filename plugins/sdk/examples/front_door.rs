@@ -1,0 +1,30 @@
+//! Lets in whoever knows the token.
+
+use yardarm_plugin::{Decision, Denial, Plugin, RequestAuth, RequestFacts, Result};
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    token: String,
+}
+
+struct FrontDoor(Config);
+
+impl Plugin for FrontDoor {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self> {
+        Ok(Self(config))
+    }
+}
+
+impl RequestAuth for FrontDoor {
+    fn authenticate(&self, facts: &RequestFacts) -> Result<Decision> {
+        Ok(match facts.header("x-token") {
+            Some(token) if token == self.0.token => Decision::allow("visitor").tag("via", "token"),
+            _ => Decision::deny(Denial::Forbidden),
+        })
+    }
+}
+
+yardarm_plugin::export!(FrontDoor: request_auth);

@@ -1,0 +1,242 @@
+//! From a type to a component.
+
+use std::cell::OnceCell;
+use std::marker::PhantomData;
+
+use crate::bindings::host::types;
+use crate::bindings::lifecycle;
+use crate::{Plugin, PluginError, Result, from_config};
+
+/// Makes a component of a plugin: exports the life-cycle and the named hooks, and nothing else.
+///
+/// Hooks are `request_auth`, `event_filter`, `payload_transform` and `evaluation_transform`; the type must implement
+/// the trait of each one that is named. Name, version and description come from the plugin's `Cargo.toml`; each can
+/// be given instead, in this order:
+///
+/// ```
+/// # struct Gate;
+/// # impl yardarm_plugin::Plugin for Gate {
+/// #     type Config = yardarm_plugin::NoConfig;
+/// #     fn new(_: Self::Config) -> yardarm_plugin::Result<Self> { Ok(Self) }
+/// # }
+/// # impl yardarm_plugin::RequestAuth for Gate {
+/// #     fn authenticate(&self, _: &yardarm_plugin::RequestFacts) -> yardarm_plugin::Result<yardarm_plugin::Decision> {
+/// #         Ok(yardarm_plugin::Decision::Abstain)
+/// #     }
+/// # }
+/// yardarm_plugin::export!(Gate: request_auth; name = "gate", version = "1.2.0", about = "opens at nine");
+/// ```
+///
+/// A name of other than ASCII letters, digits, `-` and `_` does not compile. Outside WebAssembly only the types are
+/// checked.
+#[macro_export]
+macro_rules! export {
+    ($plugin:ty : $($hook:ident),+ $(,)? $(; $($given:ident = $value:expr),+ $(,)?)?) => {
+        const _: () = {
+            impl $crate::__private::Exported for $plugin {
+                const NAME: &'static str = $crate::__given!(name, env!("CARGO_PKG_NAME") $(, $($given = $value),+)?);
+                const VERSION: &'static str =
+                    $crate::__given!(version, env!("CARGO_PKG_VERSION") $(, $($given = $value),+)?);
+                const ABOUT: &'static str =
+                    $crate::__given!(about, env!("CARGO_PKG_DESCRIPTION") $(, $($given = $value),+)?);
+
+                fn with_cell<R>(work: impl FnOnce(&std::cell::OnceCell<Self>) -> R) -> R {
+                    std::thread_local! {
+                        static PLUGIN: std::cell::OnceCell<$plugin> = const { std::cell::OnceCell::new() };
+                    }
+                    PLUGIN.with(work)
+                }
+            }
+
+            assert!(
+                $crate::__private::is_name(<$plugin as $crate::__private::Exported>::NAME),
+                "a plugin's name consists of ASCII letters, digits, `-` and `_`"
+            );
+
+            #[allow(dead_code)]
+            type Adapter = $crate::__private::Adapter<$plugin>;
+            #[cfg(target_family = "wasm")]
+            $crate::__private::bindings::lifecycle::export_lifecycle!(
+                Adapter with_types_in $crate::__private::bindings::lifecycle
+            );
+            $($crate::__export_hook!($plugin, $hook);)+
+        };
+    };
+}
+
+/// Exports one hook, or outside WebAssembly checks that its trait is there.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_hook {
+    ($plugin:ty, request_auth) => {
+        $crate::__export_hook!($plugin, request_auth, export_request_auth, RequestAuth);
+    };
+    ($plugin:ty, event_filter) => {
+        $crate::__export_hook!($plugin, event_filter, export_event_filter, EventFilter);
+    };
+    ($plugin:ty, payload_transform) => {
+        $crate::__export_hook!($plugin, payload_transform, export_payload_transform, PayloadTransform);
+    };
+    ($plugin:ty, evaluation_transform) => {
+        $crate::__export_hook!($plugin, evaluation_transform, export_evaluation_transform, EvaluationTransform);
+    };
+    ($plugin:ty, $module:ident, $export:ident, $hook:ident) => {
+        const _: () = {
+            const fn implemented<T: $crate::$hook>() {}
+            implemented::<$plugin>();
+        };
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            type Adapter = $crate::__private::Adapter<$plugin>;
+            $crate::__private::bindings::$module::$export!(
+                Adapter with_types_in $crate::__private::bindings::$module
+            );
+        };
+    };
+    ($plugin:ty, $unknown:ident) => {
+        compile_error!(concat!(
+            "unknown hook `",
+            stringify!($unknown),
+            "`; hooks are request_auth, event_filter, payload_transform and evaluation_transform"
+        ));
+    };
+}
+
+/// What was given for a property of the plugin, or else its default.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __given {
+    ($wanted:ident, $default:expr) => { $default };
+    (name, $default:expr, name = $value:expr $(, $($rest:tt)*)?) => { $value };
+    (version, $default:expr, version = $value:expr $(, $($rest:tt)*)?) => { $value };
+    (about, $default:expr, about = $value:expr $(, $($rest:tt)*)?) => { $value };
+    ($wanted:ident, $default:expr, $other:ident = $value:expr $(, $($rest:tt)*)?) => {
+        $crate::__given!($wanted, $default $(, $($rest)*)?)
+    };
+}
+
+/// A plugin that has a name and a place where its one value lives.
+pub trait Exported: Plugin {
+    /// Name of the plugin.
+    const NAME: &'static str;
+    /// Its version, for people.
+    const VERSION: &'static str;
+    /// One line on what it does.
+    const ABOUT: &'static str;
+
+    /// Works with the place of the value, empty before `init`.
+    fn with_cell<R>(work: impl FnOnce(&OnceCell<Self>) -> R) -> R;
+}
+
+/// Speaks the generated interface for a plugin.
+pub struct Adapter<P>(PhantomData<P>);
+
+/// Whether a text may be a plugin's name.
+#[must_use]
+pub const fn is_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if !(bytes[at].is_ascii_alphanumeric() || bytes[at] == b'-' || bytes[at] == b'_') {
+            return false;
+        }
+        at += 1;
+    }
+    !bytes.is_empty()
+}
+
+/// Asks the plugin of this instance.
+pub(crate) fn ask<P: Exported, T>(question: impl FnOnce(&P) -> Result<T>) -> Result<T, types::PluginError> {
+    P::with_cell(|cell| {
+        let plugin = cell.get().ok_or_else(|| PluginError::internal("asked before `init`"))?;
+        question(plugin)
+    })
+    .map_err(types::PluginError::from)
+}
+
+impl<P: Exported> lifecycle::Guest for Adapter<P> {
+    fn describe() -> lifecycle::Description {
+        lifecycle::Description {
+            name: P::NAME.to_owned(),
+            version: P::VERSION.to_owned(),
+            about: P::ABOUT.to_owned(),
+            extra: vec![("sdk".to_owned(), concat!("rust ", env!("CARGO_PKG_VERSION")).to_owned())],
+        }
+    }
+
+    fn init(config: String) -> Result<(), types::PluginError> {
+        let plugin = from_config::<P>(&config)?;
+        P::with_cell(|cell| cell.set(plugin)).map_err(|_| PluginError::internal("`init` was called twice").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bindings::lifecycle::Guest;
+    use crate::bindings::{event_filter, request_auth};
+    use crate::{BatchFacts, Decision, Event, EventFilter, RequestAuth, RequestFacts, Verdict};
+
+    #[derive(serde::Deserialize)]
+    struct Config {
+        who: String,
+    }
+
+    struct Both(String);
+
+    impl Plugin for Both {
+        type Config = Config;
+
+        fn new(config: Config) -> Result<Self> {
+            Ok(Self(config.who))
+        }
+    }
+
+    impl RequestAuth for Both {
+        fn authenticate(&self, _: &RequestFacts) -> Result<Decision> {
+            Ok(Decision::allow(&self.0).tag("a", 1))
+        }
+    }
+
+    impl EventFilter for Both {
+        fn filter(&self, _: &BatchFacts, _: &Event) -> Result<Verdict> {
+            Ok(Verdict::Drop)
+        }
+    }
+
+    crate::export!(Both: request_auth, event_filter; about = "answers twice");
+
+    #[test]
+    fn an_instance_is_initialised_once_and_then_asked() {
+        let request = || request_auth::RequestFacts {
+            vendor: String::new(),
+            environment: String::new(),
+            route: String::new(),
+            sdk: String::new(),
+            method: String::new(),
+            headers: Vec::new(),
+            credential: None,
+            client: None,
+            extra: Vec::new(),
+        };
+        let ask = || <Adapter<Both> as request_auth::Guest>::authenticate(request());
+        assert!(matches!(ask(), Err(types::PluginError::Internal(_))), "not initialised yet");
+        let refused = Adapter::<Both>::init(r#"{"who": 1}"#.to_owned());
+        assert!(matches!(refused, Err(types::PluginError::InvalidInput(_))));
+        Adapter::<Both>::init(r#"{"who": "me"}"#.to_owned()).unwrap();
+        let Ok(request_auth::Decision::Allow(identity)) = ask() else { panic!("not allowed") };
+        assert_eq!((identity.principal.as_str(), identity.tags), ("me", vec![("a".to_owned(), "1".to_owned())]));
+        assert!(matches!(Adapter::<Both>::init(r#"{"who": "you"}"#.to_owned()), Err(types::PluginError::Internal(_))));
+        let _: fn(_, _) -> _ = <Adapter<Both> as event_filter::Guest>::filter;
+    }
+
+    #[test]
+    fn properties_come_from_the_manifest_unless_given() {
+        let description = Adapter::<Both>::describe();
+        assert_eq!(
+            (description.name.as_str(), description.version.as_str(), description.about.as_str()),
+            ("yardarm-plugin", env!("CARGO_PKG_VERSION"), "answers twice")
+        );
+        assert!(is_name("a-b_C9") && !is_name("") && !is_name("a b") && !is_name("ä"));
+    }
+}

@@ -1,0 +1,68 @@
+//! Write plugins for the Yardarm flag gateway in Rust.
+//!
+//! A plugin is a type that implements [`Plugin`] and the trait of each hook it answers; [`export!`] makes a
+//! WebAssembly component of it that exports exactly these hooks and imports only what it calls.
+//!
+//! | Hook | Trait | Asked |
+//! |---|---|---|
+//! | `request-auth` | [`RequestAuth`] | once per request or stream: may it proceed? |
+//! | `event-filter` | [`EventFilter`] | for each analytics event: keep, drop or rewrite? |
+//! | `payload-transform` | [`PayloadTransform`] | once per change of flag data, before SDKs see it |
+//! | `evaluation-transform` | [`EvaluationTransform`] | for each set of results that a client-side SDK is sent |
+//!
+//! A complete plugin; its name, version and description are those of its `Cargo.toml`:
+//!
+//! ```
+#![doc = include_str!("../examples/front_door.rs")]
+//! ```
+//!
+//! Build it with `crate-type = ["cdylib"]` for the target `wasm32-wasip2`, and put the file into the plugin folder.
+//!
+//! # Instances
+//!
+//! The host makes an instance, calls [`Plugin::new`] once, then the hooks, one call at a time. It may make a fresh
+//! instance for every call or use one for thousands: what `new` sets up can be relied on, what earlier calls left
+//! behind cannot. A panic ends the instance, never the gateway, and counts as a failure of the plugin; prefer
+//! returning a [`PluginError`].
+//!
+//! # Tests
+//!
+//! Everything here also builds natively, so logic is tested with plain `cargo test` for the host's target: facts have
+//! `Default` and public fields, [`testing`] has flag data and results made of text, and [`from_config`] makes a plugin
+//! from JSON text just as the gateway does. Logs go to standard error, metrics nowhere.
+
+#![deny(unsafe_code)]
+
+#[doc(hidden)]
+pub mod bindings;
+pub mod clock;
+mod evaluation_transform;
+mod event_filter;
+mod export;
+pub mod json;
+pub mod log;
+pub mod metrics;
+mod pattern;
+mod payload_transform;
+mod plugin;
+mod request_auth;
+pub mod testing;
+
+pub use self::evaluation_transform::{Evaluation, EvaluationFacts, EvaluationTransform, ResultEdit, Results};
+pub use self::event_filter::{BatchFacts, Event, EventFilter, Verdict};
+pub use self::pattern::matches;
+pub use self::payload_transform::{Edit, ItemHead, Items, PayloadFacts, PayloadTransform};
+pub use self::plugin::{NoConfig, Plugin, PluginError, Result, from_config};
+pub use self::request_auth::{Decision, Denial, Identity, RequestAuth, RequestFacts};
+
+/// What [`export!`] expands to. Not part of the interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::bindings;
+    pub use crate::export::{Adapter, Exported, is_name};
+}
+
+/// Compiles the plugin in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,0 +1,75 @@
+//! Patterns as operators write them.
+
+/// Whether `text` fits `pattern`, in which `*` stands for any text and `?` for any one character: the patterns that
+/// bindings use for environments.
+///
+/// ```
+/// use yardarm_plugin::matches;
+///
+/// assert!(matches("prod-*", "prod-eu"));
+/// assert!(!matches("prod-?", "prod-eu"));
+/// ```
+#[must_use]
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let (mut pattern, mut text) = (pattern.chars(), text.chars());
+    // Where to go on when the text after the last `*` does not fit: the star takes one more character.
+    let mut star = None;
+    loop {
+        let wanted = pattern.next();
+        if wanted == Some('*') {
+            star = Some((pattern.clone(), text.clone()));
+            continue;
+        }
+        match (wanted, text.clone().next()) {
+            (None, None) => return true,
+            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
+                text.next();
+            }
+            _ => {
+                let Some((after, mut taken)) = star else { return false };
+                if taken.next().is_none() {
+                    return false;
+                }
+                pattern = after.clone();
+                text = taken.clone();
+                star = Some((after, taken));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_and_question_marks() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("a*c", "abbbc", true),
+            ("a*c", "abbbcd", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("*ab", "aab", true),
+            ("a?c", "aéc", true),
+            ("a?", "a", false),
+            ("abc", "ab", false),
+            ("**", "x", true),
+            ("*.*", "a.b", true),
+            ("a*", "ba", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_text_fits_itself_and_its_ends(text in "[a-c*?]{0,8}", extra in "[a-c]{0,4}") {
+            assert!(matches(&text, &text));
+            assert!(matches(&format!("{text}*"), &format!("{text}{extra}")));
+            assert!(matches(&format!("*{text}"), &format!("{extra}{text}")));
+        }
+    }
+}
