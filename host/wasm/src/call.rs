@@ -1,0 +1,319 @@
+//! One call: leave of the breaker, an instance, the deadline, the checked answer, the count.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::Trap;
+use yardarm_core::{EnvironmentLabel, Lifecycle};
+
+use crate::breaker::{Breaker, Mark};
+use crate::capability::log;
+use crate::guest::{DeadlinePassed, Guest, INIT_DEADLINE, Instance, MemoryExceeded};
+use crate::interface::Ask;
+use crate::interface::v0_1::ReadTooMuch;
+use crate::manifest::{Bind, Hook, Isolation};
+use crate::pool::{Pool, Slot};
+
+/// A plugin in its place in a chain.
+pub(crate) struct Seat {
+    pub(crate) guest: Arc<Guest>,
+    pub(crate) bind: Bind,
+    pub(crate) isolation: Isolation,
+    pub(crate) pool: Pool,
+    /// Shared by all places of one hook of a plugin.
+    pub(crate) breaker: Arc<Breaker>,
+    /// Time that making an instance is known to take, with room to spare.
+    pub(crate) creation: Duration,
+    pub(crate) lifecycle: Lifecycle,
+    /// Says which code runs here with what.
+    pub(crate) identity: [u8; 32],
+}
+
+/// Why a plugin did not give a usable answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CallError {
+    /// C01: the guest stopped abnormally.
+    #[error("the guest trapped ({kind}): {text}")]
+    Trap {
+        /// `unreachable`, `out-of-bounds`, `stack`, `divide`, `indirect`, `exit` or `other`.
+        kind: &'static str,
+        text: String,
+    },
+    /// C02: the guest took too long.
+    #[error("the guest did not answer before its deadline")]
+    Deadline,
+    /// C03: the guest wanted too much memory.
+    #[error("the guest {0}")]
+    Memory(String),
+    /// C04: the answer is longer than allowed.
+    #[error("the answer takes {size} bytes, {limit} are allowed")]
+    OutputTooLarge { size: usize, limit: usize },
+    /// C04: the answer means nothing.
+    #[error("the answer is invalid: {0}")]
+    OutputInvalid(String),
+    /// C05: the guest said that it could not.
+    #[error("the guest reports {kind}: {text}")]
+    Guest {
+        /// `invalid-input`, `temporary` or `internal`.
+        kind: &'static str,
+        text: String,
+    },
+    /// C06: all instances are busy.
+    #[error("no instance came free in time")]
+    PoolExhausted,
+    /// C08: too many calls failed lately.
+    #[error("the breaker is open")]
+    BreakerOpen,
+    /// C09: a required plugin is not there.
+    #[error("the plugin is required and not there")]
+    MissingRequired,
+    /// C10: what the guest should see is longer than a hook's input may be. Says nothing about the plugin.
+    #[error("the input takes {size} bytes, more than the hook is given")]
+    InputTooLarge { size: usize },
+}
+
+/// What a call is counted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Ok,
+    Trap,
+    Deadline,
+    MemoryLimit,
+    OutputTooLarge,
+    OutputInvalid,
+    GuestError,
+    PoolExhausted,
+    BreakerOpen,
+    MissingRequired,
+    InputTooLarge,
+}
+
+impl Seat {
+    /// Asks one question within `budget` and checks the answer with `check`.
+    pub(crate) async fn call<A: Ask, T>(
+        self: &Arc<Self>,
+        environment: &EnvironmentLabel,
+        ask: &A,
+        budget: Duration,
+        check: impl FnOnce(A::Reply) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let started = Instant::now();
+        let meter = self.guest.face.meters.hook(A::HOOK);
+        let Some(pass) = self.breaker.admit() else {
+            let refused = Err(CallError::BreakerOpen);
+            meter.record(&refused, started.elapsed());
+            return refused;
+        };
+        let budget = budget.min(self.bind.deadline);
+        let result = self.call_admitted(environment, ask, budget, started).await.and_then(check);
+        let ended = Instant::now();
+        pass.tell(result.as_ref().map_or_else(CallError::mark, |_| Mark::Success), ended);
+        meter.record(&result, ended - started);
+        if let Err(error) = &result {
+            self.report(error);
+        }
+        result
+    }
+
+    async fn call_admitted<A: Ask>(
+        self: &Arc<Self>,
+        environment: &EnvironmentLabel,
+        ask: &A,
+        budget: Duration,
+        started: Instant,
+    ) -> Result<A::Reply, CallError> {
+        let _ticking = self.guest.engine.enter();
+        let (slot, now) = self.slot(A::HOOK, budget, started).await?;
+        let (mut instance, now) = match self.pool.take(environment, now) {
+            Some(instance) => (instance, now),
+            None => (self.instantiate(A::HOOK, budget + self.creation).await?, Instant::now()),
+        };
+        let end = instance.begin(A::HOOK, budget, now, ask.output_limit(0));
+        let answer = match tokio::time::timeout_at(end, ask.ask(&mut instance)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                self.discard(environment, instance);
+                return Err(CallError::of(&error));
+            }
+            Err(_) => {
+                self.discard(environment, instance);
+                return Err(CallError::Deadline);
+            }
+        };
+        let lent = instance.store.data().lent;
+        self.give_back(environment, instance, now);
+        drop(slot);
+        let reply = answer?;
+        let (size, limit) = (A::output_size(&reply), ask.output_limit(lent));
+        if size > limit { Err(CallError::OutputTooLarge { size, limit }) } else { Ok(reply) }
+    }
+
+    /// A place among the calls in flight, waited for no longer than the call may take, and the time since then.
+    async fn slot(&self, hook: Hook, budget: Duration, started: Instant) -> Result<(Slot, Instant), CallError> {
+        if let Some(slot) = self.pool.try_slot() {
+            return Ok((slot, started));
+        }
+        let slot = tokio::time::timeout(budget, self.pool.slot()).await;
+        let now = Instant::now();
+        self.guest.face.meters.hook(hook).waited(now - started);
+        slot.map(|slot| (slot, now)).map_err(|_| CallError::PoolExhausted)
+    }
+
+    async fn instantiate(&self, hook: Hook, deadline: Duration) -> Result<Instance, CallError> {
+        self.guest.instantiate(hook, self.bind.memory_mb, deadline, false).await
+    }
+
+    fn give_back(self: &Arc<Self>, environment: &EnvironmentLabel, instance: Instance, now: Instant) {
+        if self.isolation == Isolation::Call {
+            return;
+        }
+        if self.pool.is_worn(&instance, self.bind.memory_mb, now) {
+            self.discard(environment, instance);
+        } else {
+            self.pool.put(environment, instance);
+        }
+    }
+
+    /// Throws an instance away; where instances are kept, makes another one before the next call needs it.
+    fn discard(self: &Arc<Self>, environment: &EnvironmentLabel, instance: Instance) {
+        drop(instance);
+        if self.isolation == Isolation::Call {
+            return;
+        }
+        self.pool.count_retired();
+        let (seat, environment) = (Arc::downgrade(self), environment.clone());
+        self.lifecycle.spawn("plugin instance", async move {
+            // A generation that was replaced meanwhile needs no instances.
+            let Some(seat) = seat.upgrade() else { return };
+            let _ticking = seat.guest.engine.enter();
+            match seat.instantiate(seat.bind.hook, INIT_DEADLINE).await {
+                Ok(instance) => seat.pool.put(&environment, instance),
+                Err(error) => seat.report(&error),
+            }
+        });
+    }
+
+    /// Logs a failure, within the plugin's share of the log.
+    fn report(&self, error: &CallError) {
+        let face = &self.guest.face;
+        if face.meters.log.admit() {
+            let (class, code) = (error.outcome().name(), error.code());
+            tracing::warn!(plugin = %face.name, hook = %self.bind.hook, class, code, %error, "plugin call failed");
+        }
+    }
+}
+
+impl CallError {
+    /// Sorts an error of the machine into its class.
+    pub(crate) fn of(error: &wasmtime::Error) -> Self {
+        let text = || log::clean(&error.root_cause().to_string());
+        if error.downcast_ref::<DeadlinePassed>().is_some() {
+            return Self::Deadline;
+        }
+        if let Some(exceeded) = error.downcast_ref::<MemoryExceeded>() {
+            return Self::Memory(exceeded.to_string());
+        }
+        if error.downcast_ref::<ReadTooMuch>().is_some() {
+            return Self::InputTooLarge { size: 32 << 20 };
+        }
+        if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
+            return Self::PoolExhausted;
+        }
+        if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
+            return Self::Trap { kind: "exit", text: text() };
+        }
+        if let Some(trap) = error.downcast_ref::<Trap>() {
+            let kind = match trap {
+                Trap::Interrupt => return Self::Deadline,
+                Trap::UnreachableCodeReached => "unreachable",
+                Trap::MemoryOutOfBounds | Trap::HeapMisaligned | Trap::ArrayOutOfBounds => "out-of-bounds",
+                Trap::StackOverflow => "stack",
+                Trap::IntegerDivisionByZero | Trap::IntegerOverflow | Trap::BadConversionToInteger => "divide",
+                Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature => "indirect",
+                _ => "other",
+            };
+            return Self::Trap { kind, text: text() };
+        }
+        // What is left goes wrong when the host reads an answer: text that is not UTF-8, pointers out of memory.
+        Self::OutputInvalid(text())
+    }
+
+    /// Stable code of the plugin error taxonomy.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Trap { .. } => "C01",
+            Self::Deadline => "C02",
+            Self::Memory(_) => "C03",
+            Self::OutputTooLarge { .. } | Self::OutputInvalid(_) => "C04",
+            Self::Guest { .. } => "C05",
+            Self::PoolExhausted => "C06",
+            Self::BreakerOpen => "C08",
+            Self::MissingRequired => "C09",
+            Self::InputTooLarge { .. } => "C10",
+        }
+    }
+
+    /// What a call that ended like this is counted as.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Trap { .. } => Outcome::Trap,
+            Self::Deadline => Outcome::Deadline,
+            Self::Memory(_) => Outcome::MemoryLimit,
+            Self::OutputTooLarge { .. } => Outcome::OutputTooLarge,
+            Self::OutputInvalid(_) => Outcome::OutputInvalid,
+            Self::Guest { .. } => Outcome::GuestError,
+            Self::PoolExhausted => Outcome::PoolExhausted,
+            Self::BreakerOpen => Outcome::BreakerOpen,
+            Self::MissingRequired => Outcome::MissingRequired,
+            Self::InputTooLarge { .. } => Outcome::InputTooLarge,
+        }
+    }
+
+    /// Whether the breaker should hold it against the plugin. What a caller can provoke by sending odd input does
+    /// not count, or anybody could close the door for everybody.
+    fn mark(&self) -> Mark {
+        match self {
+            Self::Guest { kind: "invalid-input", .. }
+            | Self::PoolExhausted
+            | Self::BreakerOpen
+            | Self::MissingRequired
+            | Self::InputTooLarge { .. } => Mark::Neither,
+            _ => Mark::Failure,
+        }
+    }
+}
+
+impl Outcome {
+    /// All outcomes, in the order of their values.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Trap,
+        Self::Deadline,
+        Self::MemoryLimit,
+        Self::OutputTooLarge,
+        Self::OutputInvalid,
+        Self::GuestError,
+        Self::PoolExhausted,
+        Self::BreakerOpen,
+        Self::MissingRequired,
+        Self::InputTooLarge,
+    ];
+
+    /// The name in metrics and in failures told to vendors.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Trap => "trap",
+            Self::Deadline => "deadline",
+            Self::MemoryLimit => "memory-limit",
+            Self::OutputTooLarge => "output-too-large",
+            Self::OutputInvalid => "output-invalid",
+            Self::GuestError => "guest-error",
+            Self::PoolExhausted => "pool-exhausted",
+            Self::BreakerOpen => "breaker-open",
+            Self::MissingRequired => "missing-required",
+            Self::InputTooLarge => "input-too-large",
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Log lines of guests: bounded in rate and length, control characters escaped, the excess counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::guest::{GuestState, PluginFace};
+use crate::interface::v0_1;
+use crate::interface::v0_1::host::log::Level;
+
+/// Lines per second in the long run; what comes faster is dropped and counted.
+const LINES_PER_SECOND: f64 = 50.0;
+/// Lines at once.
+const BURST: f64 = 200.0;
+/// Bytes of a line; the rest is cut off.
+const LONGEST_LINE: usize = 2 * 1024;
+
+/// Lets a bounded number of lines through.
+#[derive(Debug)]
+pub(crate) struct LogGate {
+    bucket: Mutex<(f64, Instant)>,
+    dropped: AtomicU64,
+}
+
+impl Default for LogGate {
+    fn default() -> Self {
+        Self { bucket: Mutex::new((BURST, Instant::now())), dropped: AtomicU64::new(0) }
+    }
+}
+
+impl LogGate {
+    /// Whether one more line may pass; counts it if not.
+    pub(crate) fn admit(&self) -> bool {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let (tokens, since) = *bucket;
+        let tokens = (tokens + (now - since).as_secs_f64() * LINES_PER_SECOND).min(BURST);
+        let passes = tokens >= 1.0;
+        *bucket = (if passes { tokens - 1.0 } else { tokens }, now);
+        if !passes {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        passes
+    }
+
+    /// Lines that did not pass.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl v0_1::host::log::Host for GuestState {
+    fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        if !self.muted {
+            write(&self.plugin, self.hook, level, &message);
+        }
+        Ok(())
+    }
+}
+
+/// Writes one line of a guest into the host's log.
+pub(crate) fn write(plugin: &PluginFace, hook: &'static str, level: Level, message: &str) {
+    if !plugin.meters.log.admit() {
+        return;
+    }
+    let line = clean(message);
+    let (name, generation) = (&*plugin.name, plugin.generation);
+    match level {
+        Level::Trace => tracing::trace!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+        Level::Debug => tracing::debug!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+        Level::Info => tracing::info!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+        Level::Warn => tracing::warn!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+        Level::Error => tracing::error!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+    }
+}
+
+/// A text of a guest that may stand in a log or a status: no control characters, bounded length.
+pub(crate) fn clean(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(LONGEST_LINE));
+    for character in text.chars() {
+        if line.len() >= LONGEST_LINE {
+            line.push('…');
+            break;
+        }
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_and_counted() {
+        let gate = LogGate::default();
+        let passed = (0..1_000).filter(|_| gate.admit()).count();
+        assert!((200..260).contains(&passed), "{passed}");
+        assert_eq!(passed as u64 + gate.dropped(), 1_000);
+    }
+
+    #[test]
+    fn a_line_cannot_forge_another() {
+        assert_eq!(clean("a\nb\x1b[31m"), "a\\nb\\u{1b}[31m");
+        assert!(clean(&"é".repeat(5_000)).len() <= LONGEST_LINE + 8);
+    }
+}

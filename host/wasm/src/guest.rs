@@ -1,0 +1,215 @@
+//! A component that was checked, compiled and linked, and what one instance of it carries.
+//!
+//! [`Guest::instantiate`] is the only function that makes a store, so there is no store without a deadline, a
+//! memory limit and the plugin's grants.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::component::{InstancePre, ResourceTable};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi::WasiCtx;
+
+use crate::call::CallError;
+use crate::capability::Grants;
+use crate::capability::config::Configuration;
+use crate::capability::fingerprint::Fingerprints;
+use crate::engine::Engine;
+use crate::interface::v0_1;
+use crate::manifest::Hook;
+use crate::meters::Meters;
+
+/// Time that instantiating and `init` may take while a plugin is staged.
+pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
+/// How much longer than its deadline a call may take when the machine is busy with others. A guest is charged for
+/// the ticks in which it ran; this bounds the wait of whoever called it, and guests that sleep in WASI.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// Host objects that a guest may hold at once.
+const MOST_HANDLES: usize = 1_000;
+/// Table elements of one instance.
+const MOST_TABLE_ELEMENTS: usize = 20_000;
+
+/// A component, ready to be instantiated.
+pub(crate) struct Guest {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) face: Arc<PluginFace>,
+    pub(crate) pre: InstancePre<GuestState>,
+    pub(crate) indices: v0_1::Indices,
+}
+
+/// What host functions know of the plugin that calls them.
+pub(crate) struct PluginFace {
+    pub(crate) name: Arc<str>,
+    pub(crate) generation: u64,
+    pub(crate) grants: Grants,
+    pub(crate) config: Configuration,
+    pub(crate) fingerprints: Arc<Fingerprints>,
+    pub(crate) meters: Arc<Meters>,
+}
+
+/// One live instance, with the functions of one hook loaded.
+pub(crate) struct Instance {
+    pub(crate) store: Store<GuestState>,
+    pub(crate) exports: v0_1::Exports,
+    pub(crate) calls: u32,
+    pub(crate) born: Instant,
+    /// Linear memory right after `init`.
+    pub(crate) memory_at_birth: usize,
+}
+
+/// What a store carries.
+pub(crate) struct GuestState {
+    pub(crate) plugin: Arc<PluginFace>,
+    pub(crate) table: ResourceTable,
+    /// Made when the guest first asks for it.
+    pub(crate) wasi: Option<WasiCtx>,
+    pub(crate) memory: MemoryLimit,
+    pub(crate) hook: &'static str,
+    /// Whether this is a rehearsal, whose log lines and metrics nobody should see.
+    pub(crate) muted: bool,
+    /// Bytes of host data that the guest has read in this call.
+    pub(crate) lent: usize,
+    budget: Budget,
+}
+
+/// Counts linear memory and tables of one instance.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    pub(crate) used: usize,
+    limit: usize,
+}
+
+/// Time that is left to the guest.
+struct Budget {
+    ticks: u32,
+    end: Instant,
+}
+
+/// The guest used up its time.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the deadline has passed")]
+pub(crate) struct DeadlinePassed;
+
+/// The guest wanted more memory than its binding allows.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("wanted {wanted} bytes of memory, the limit is {limit}")]
+pub(crate) struct MemoryExceeded {
+    wanted: usize,
+    limit: usize,
+}
+
+impl Guest {
+    /// Makes an instance, calls `init`, and loads the functions of `hook`.
+    pub(crate) async fn instantiate(
+        &self,
+        hook: Hook,
+        memory_mb: u32,
+        deadline: Duration,
+        muted: bool,
+    ) -> Result<Instance, CallError> {
+        let mut store = self.store(memory_mb, deadline, muted);
+        let end = store.data().budget.end;
+        let (store, exports) = tokio::time::timeout_at(end, async move {
+            let instance = self.pre.instantiate_async(&mut store).await?;
+            let lifecycle = self.indices.lifecycle.load(&mut store, &instance)?;
+            let exports = self.indices.load(hook, &mut store, &instance)?;
+            let answer = lifecycle.call_init(&mut store, &self.face.config.whole).await?;
+            wasmtime::Result::Ok(answer.map(|()| (store, exports)))
+        })
+        .await
+        .map_err(|_| CallError::Deadline)?
+        .map_err(|error| CallError::of(&error))?
+        .map_err(CallError::from)?;
+        let memory_at_birth = store.data().memory.used;
+        Ok(Instance { store, exports, calls: 0, born: Instant::now(), memory_at_birth })
+    }
+
+    /// What the plugin says of itself, asked of an instance that lives only for this.
+    pub(crate) async fn describe(&self, memory_mb: u32) -> Result<v0_1::Description, CallError> {
+        let mut store = self.store(memory_mb, INIT_DEADLINE, true);
+        let end = store.data().budget.end;
+        tokio::time::timeout_at(end, async move {
+            let instance = self.pre.instantiate_async(&mut store).await?;
+            let lifecycle = self.indices.lifecycle.load(&mut store, &instance)?;
+            lifecycle.call_describe(&mut store).await
+        })
+        .await
+        .map_err(|_| CallError::Deadline)?
+        .map_err(|error| CallError::of(&error))
+    }
+
+    fn store(&self, memory_mb: u32, deadline: Duration, muted: bool) -> Store<GuestState> {
+        let state = GuestState {
+            plugin: Arc::clone(&self.face),
+            table: ResourceTable::new(),
+            wasi: None,
+            memory: MemoryLimit { used: 0, limit: (memory_mb as usize) << 20 },
+            hook: "init",
+            muted,
+            lent: 0,
+            budget: Budget::new(deadline, Instant::now()),
+        };
+        let mut store = Store::new(&self.engine.wasmtime, state);
+        store.limiter(|state| &mut state.memory);
+        store.data_mut().table.set_max_capacity(MOST_HANDLES);
+        store.set_max_component_handles(MOST_HANDLES);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut store| store.data_mut().budget.tick());
+        self.face.meters.instances.created();
+        store
+    }
+}
+
+impl Instance {
+    /// Prepares the next call; gives the moment at which its caller stops waiting.
+    pub(crate) fn begin(&mut self, hook: Hook, deadline: Duration, now: Instant, output_limit: usize) -> Instant {
+        self.calls += 1;
+        self.store.set_epoch_deadline(1);
+        // The host allocates for what a guest hands over before it can be measured exactly.
+        self.store.set_hostcall_fuel(output_limit.saturating_mul(4).saturating_add(64 << 10));
+        let state = self.store.data_mut();
+        state.hook = hook.name();
+        state.lent = 0;
+        state.budget = Budget::new(deadline, now);
+        state.budget.end
+    }
+}
+
+impl Budget {
+    fn new(deadline: Duration, now: Instant) -> Self {
+        let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1);
+        Self { ticks, end: now + deadline * 4 + PATIENCE }
+    }
+
+    /// Called once per tick while the guest runs: stops it, or lets others run.
+    fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        if self.ticks == 0 || Instant::now() >= self.end {
+            return Err(DeadlinePassed.into());
+        }
+        self.ticks -= 1;
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    }
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        if used > self.limit {
+            // An error ends the call with the same words for every language; `false` would let each fail its own way.
+            return Err(MemoryExceeded { wanted: used, limit: self.limit }.into());
+        }
+        self.used = used;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MOST_TABLE_ELEMENTS)
+    }
+}
+
+impl Drop for GuestState {
+    fn drop(&mut self) {
+        self.plugin.meters.instances.gone(self.memory.used);
+    }
+}

@@ -1,0 +1,38 @@
+//! Plugins: WebAssembly components in a watched folder, asked at the hooks of [`yardarm_core::hooks`].
+//!
+//! This is the only part of the host that knows WebAssembly. Reading order: [`PluginFolder`] notices files
+//! (`folder`), reads what the operator wants of them (`manifest`), and stages them (`stage`, with `capability`,
+//! `engine`, `cache` and `interface`) into `Plugin`s. A `plan` puts them in order; `hooks` answers the host by asking
+//! along a chain; each single question is a `call` to an instance (`guest`, `pool`) behind a `breaker`.
+//! `status` and `meters` tell what happened.
+
+mod breaker;
+mod cache;
+mod call;
+mod capability;
+mod check;
+mod engine;
+mod folder;
+mod guest;
+mod hooks;
+mod interface;
+mod manifest;
+mod meters;
+mod plan;
+mod pool;
+mod stage;
+mod status;
+
+pub use breaker::BreakerState;
+pub use capability::metrics::{GuestSeries, GuestValue};
+pub use check::{Report, check_file};
+pub use engine::EngineFacts;
+pub use folder::{OpenError, PluginFolder, Settings};
+pub use manifest::{Bind, Hook, Isolation, Phase, Policy};
+pub use meters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
+pub use pool::PoolStatus;
+pub use stage::LoadError;
+pub use status::{ActiveStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState, SeatStatus};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! An immutable set of chains: built whole, swapped whole, gone with the last request that pinned it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::hooks::{EnvironmentHooks, Plan};
+
+use crate::call::{CallError, Seat};
+use crate::hooks::Chain;
+use crate::interface::Ask;
+use crate::manifest::{Bind, Hook};
+use crate::meters::Meters;
+use crate::stage::Plugin;
+
+/// One plugin in its place, or the hole it left.
+#[derive(Clone)]
+pub(crate) enum Step {
+    Seat(Arc<Seat>),
+    Missing(Arc<Missing>),
+}
+
+/// A required plugin that is not there.
+pub(crate) struct Missing {
+    /// Its name, or its file's if it was never loaded.
+    pub(crate) name: Arc<str>,
+    pub(crate) bind: Bind,
+    pub(crate) meters: Arc<Meters>,
+}
+
+/// All chains of all environments.
+pub(crate) struct PluginPlan {
+    generation: u64,
+    /// All steps of each hook, in order.
+    steps: [Vec<Step>; 4],
+    environments: RwLock<HashMap<EnvironmentLabel, Arc<EnvironmentHooks>>>,
+}
+
+impl PluginPlan {
+    /// Puts everybody into place: by phase, then priority, then name.
+    pub(crate) fn new<'a>(
+        generation: u64,
+        plugins: impl IntoIterator<Item = &'a Arc<Plugin>>,
+        missing: impl IntoIterator<Item = Missing>,
+    ) -> Self {
+        let mut steps: [Vec<Step>; 4] = Default::default();
+        let seats = plugins.into_iter().flat_map(|plugin| plugin.seats.iter().cloned().map(Step::Seat));
+        for step in seats.chain(missing.into_iter().map(|missing| Step::Missing(Arc::new(missing)))) {
+            steps[step.bind().hook.index()].push(step);
+        }
+        for chain in &mut steps {
+            chain.sort_by(|a, b| a.place().cmp(&b.place()));
+        }
+        Self { generation, steps, environments: RwLock::default() }
+    }
+
+    /// The order of one hook over all environments.
+    pub(crate) fn order(&self, hook: Hook) -> &[Step] {
+        &self.steps[hook.index()]
+    }
+
+    fn chain(&self, hook: Hook, label: &EnvironmentLabel) -> Option<Arc<Chain>> {
+        let steps: Vec<Step> =
+            self.steps[hook.index()].iter().filter(|step| step.bind().covers(label)).cloned().collect();
+        (!steps.is_empty()).then(|| Arc::new(Chain::new(steps)))
+    }
+}
+
+impl Plan for PluginPlan {
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn environment(&self, label: &EnvironmentLabel) -> Arc<EnvironmentHooks> {
+        if let Some(known) = self.environments.read().unwrap_or_else(PoisonError::into_inner).get(label) {
+            return Arc::clone(known);
+        }
+        let hooks = Arc::new(EnvironmentHooks {
+            request_auth: self.chain(Hook::RequestAuth, label).map(|chain| chain as _),
+            event_filter: self.chain(Hook::EventFilter, label).map(|chain| chain as _),
+            payload_transform: self.chain(Hook::PayloadTransform, label).map(|chain| chain as _),
+            evaluation_transform: self.chain(Hook::EvaluationTransform, label).map(|chain| chain as _),
+        });
+        let mut known = self.environments.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(label.clone()).or_insert(hooks))
+    }
+}
+
+impl Step {
+    pub(crate) fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Seat(seat) => &seat.guest.face.name,
+            Self::Missing(missing) => &missing.name,
+        }
+    }
+
+    pub(crate) fn bind(&self) -> &Bind {
+        match self {
+            Self::Seat(seat) => &seat.bind,
+            Self::Missing(missing) => &missing.bind,
+        }
+    }
+
+    /// Asks the plugin; a hole answers with a failure.
+    pub(crate) async fn ask<A: Ask, T>(
+        &self,
+        environment: &EnvironmentLabel,
+        ask: &A,
+        budget: Duration,
+        check: impl FnOnce(A::Reply) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        match self {
+            Self::Seat(seat) => seat.call(environment, ask, budget, check).await,
+            Self::Missing(missing) => {
+                let failure = Err(CallError::MissingRequired);
+                missing.meters.hook(A::HOOK).record(&failure, Duration::ZERO);
+                failure
+            }
+        }
+    }
+
+    /// Adds what makes this step this step to a digest.
+    pub(crate) fn identify(&self, digest: &mut Sha256) {
+        match self {
+            Self::Seat(seat) => digest.update(seat.identity),
+            Self::Missing(missing) => {
+                digest.update(b"missing");
+                digest.update(missing.name.as_bytes());
+            }
+        }
+    }
+
+    fn place(&self) -> (crate::manifest::Phase, i64, &str) {
+        let bind = self.bind();
+        (bind.phase, bind.priority, self.name())
+    }
+}

@@ -1,0 +1,134 @@
+//! Live instances of one plugin in one place of a chain: bounded, used one call at a time, retired by age.
+//!
+//! An instance that served one environment never serves another, so that what a guest remembers cannot cross over.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use yardarm_core::EnvironmentLabel;
+
+use crate::guest::Instance;
+use crate::manifest::Hook;
+
+/// Calls after which an instance is replaced; guests' own collectors let memory grow.
+const MOST_CALLS: u32 = 1_000;
+/// Age at which an instance is replaced.
+const LONGEST_LIFE: Duration = Duration::from_secs(600);
+
+/// Calls in flight and idle instances.
+pub(crate) struct Pool {
+    slots: Arc<Semaphore>,
+    limit: usize,
+    /// The newest last. Never more than `limit` with those in use: whoever makes a new one drops an old one.
+    idle: Mutex<Vec<(EnvironmentLabel, Instance)>>,
+    retired: AtomicU64,
+}
+
+/// Leave to have one call in flight.
+pub(crate) struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// A pool at one moment.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct PoolStatus {
+    /// Calls that may be in flight at once; more wait, within their deadline.
+    pub limit: usize,
+    /// Calls in flight.
+    pub busy: usize,
+    /// Warm instances.
+    pub idle: usize,
+    /// Instances that were replaced because of age, memory or an abnormal end.
+    pub retired: u64,
+}
+
+impl Pool {
+    /// An empty pool for up to `limit` calls at once.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { slots: Arc::new(Semaphore::new(limit)), limit, idle: Mutex::new(Vec::new()), retired: AtomicU64::new(0) }
+    }
+
+    /// Calls that one hook of a plugin may have in flight.
+    pub(crate) fn usual_limit(hook: Hook) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        match hook {
+            Hook::RequestAuth | Hook::EvaluationTransform => 2 * cores,
+            Hook::EventFilter => cores,
+            Hook::PayloadTransform => 2,
+        }
+    }
+
+    /// A slot if one is free.
+    pub(crate) fn try_slot(&self) -> Option<Slot> {
+        Arc::clone(&self.slots).try_acquire_owned().ok().map(Slot)
+    }
+
+    /// Waits for a slot.
+    pub(crate) async fn slot(&self) -> Slot {
+        Slot(Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed"))
+    }
+
+    /// A warm instance of this environment, the last used first. If there is none, makes room for a new one.
+    pub(crate) fn take(&self, environment: &EnvironmentLabel, now: Instant) -> Option<Instance> {
+        let mut old = Vec::new();
+        let mut idle = self.lock();
+        if idle.is_empty() {
+            return None;
+        }
+        while let Some(first) = idle.first()
+            && now.saturating_duration_since(first.1.born) > LONGEST_LIFE
+        {
+            old.push(idle.remove(0));
+        }
+        let found = idle.iter().rposition(|(owner, _)| owner == environment).map(|index| idle.remove(index).1);
+        if found.is_none() && idle.len() + self.busy() > self.limit && !idle.is_empty() {
+            old.push(idle.remove(0));
+        }
+        drop(idle);
+        // Dropping an instance takes microseconds; nobody waits for the lock meanwhile.
+        drop(old);
+        found
+    }
+
+    /// Keeps an instance for later.
+    pub(crate) fn put(&self, environment: &EnvironmentLabel, instance: Instance) {
+        let mut idle = self.lock();
+        let old = (idle.len() >= self.limit).then(|| idle.remove(0));
+        idle.push((environment.clone(), instance));
+        drop(idle);
+        drop(old);
+    }
+
+    /// Whether an instance has served long enough.
+    pub(crate) fn is_worn(&self, instance: &Instance, memory_mb: u32, now: Instant) -> bool {
+        let limit = (memory_mb as usize) << 20;
+        let birth = instance.memory_at_birth;
+        // Half of what is left after the start, so that a guest that starts large is not replaced after each call.
+        let full = (limit / 2).max(birth + limit.saturating_sub(birth) / 2);
+        let memory = instance.store.data().memory.used;
+        instance.calls >= MOST_CALLS || memory > full || now.saturating_duration_since(instance.born) > LONGEST_LIFE
+    }
+
+    pub(crate) fn count_retired(&self) {
+        self.retired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn status(&self) -> PoolStatus {
+        PoolStatus {
+            limit: self.limit,
+            busy: self.busy(),
+            idle: self.lock().len(),
+            retired: self.retired.load(Ordering::Relaxed),
+        }
+    }
+
+    fn busy(&self) -> usize {
+        self.limit - self.slots.available_permits()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(EnvironmentLabel, Instance)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,235 @@
+//! The crate from the outside: files go into a folder, hooks are asked, answers come back.
+
+mod folder;
+mod grants;
+mod hooks;
+mod policies;
+mod swap;
+mod zoo;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tempfile::TempDir;
+use yardarm_core::hooks::{
+    Admission, BatchFacts, EnvironmentHooks, EvaluationFacts, Event, Filtering, HeaderBlock, HookFailure, Hooks,
+    ItemHead, PayloadEdit, PayloadFacts, PayloadView, RequestFacts, ResultEdit, ResultView, ViewedResult,
+};
+use yardarm_core::{EnvironmentLabel, Lifecycle, Secret};
+use yardarm_testkit::guests::{Guest, GuestHook};
+
+use crate::{FolderStatus, PluginFolder, PluginStatus, Settings};
+
+/// Longest wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A watched folder in a test.
+struct House {
+    dir: TempDir,
+    hooks: Hooks,
+    lifecycle: Lifecycle,
+    folder: Arc<PluginFolder>,
+}
+
+impl House {
+    /// Opens a folder with these files in it.
+    async fn with(files: &[(&str, &[u8])]) -> Self {
+        Self::set_up(files, |_| ()).await
+    }
+
+    async fn set_up(files: &[(&str, &[u8])], change: impl FnOnce(&mut Settings)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            place(dir.path(), name, content);
+        }
+        let mut settings = Settings { dir: dir.path().to_owned(), instances: 64, ..Settings::default() };
+        settings.quiet = Duration::from_millis(30);
+        change(&mut settings);
+        let (hooks, lifecycle) = (Hooks::none(), Lifecycle::new());
+        let folder = PluginFolder::open(settings, hooks.clone(), &lifecycle).await.unwrap();
+        Self { dir, hooks, lifecycle, folder }
+    }
+
+    /// A house with one guest that answers one hook, bound to everything.
+    async fn of(hook: GuestHook, fragment: &str) -> Self {
+        let wasm = Guest::new("zoo").hook(hook, fragment).component().unwrap();
+        Self::with(&[("zoo.wasm", &wasm)]).await
+    }
+
+    /// Puts a file into the folder as a careful operator does, under another name first.
+    fn put(&self, name: &str, content: &[u8]) {
+        place(self.dir.path(), name, content);
+    }
+
+    fn remove(&self, name: &str) {
+        std::fs::remove_file(self.dir.path().join(name)).unwrap();
+    }
+
+    /// Does something and waits for the plan that follows from it.
+    async fn swap(&self, act: impl FnOnce(&Self)) {
+        let mut changed = self.hooks.changed();
+        changed.mark_unchanged();
+        act(self);
+        tokio::time::timeout(PATIENCE, changed.changed()).await.expect("a new plan").unwrap();
+    }
+
+    /// Waits until the status shows something.
+    async fn shows(&self, what: &str, shown: impl Fn(&FolderStatus) -> bool) {
+        let wait = async {
+            while !shown(&self.folder.status()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+            panic!("not shown: {what}\n{:#?}", self.folder.status());
+        }
+    }
+
+    fn plugin(&self, file: &str) -> PluginStatus {
+        let status = self.folder.status();
+        status.plugins.into_iter().find(|plugin| plugin.file == file).expect("a row for the file")
+    }
+
+    /// Code and text of why a file is not used.
+    fn refusal(&self, file: &str) -> (&'static str, String) {
+        let refusal = self.plugin(file).refused.expect("a refusal");
+        (refusal.code, refusal.text)
+    }
+
+    fn hooks_of(&self, environment: &str) -> Arc<EnvironmentHooks> {
+        self.hooks.of(&label(environment))
+    }
+
+    async fn authenticate(&self) -> Result<Admission, HookFailure> {
+        authenticate(&self.hooks_of("prod"), &request()).await
+    }
+
+    async fn filter(&self, events: &[Event]) -> Filtering {
+        filter(&self.hooks_of("prod"), events).await
+    }
+
+    async fn payload(&self) -> Result<Vec<PayloadEdit>, HookFailure> {
+        payload(&self.hooks_of("prod")).await
+    }
+
+    async fn results(&self) -> Result<Vec<ResultEdit>, HookFailure> {
+        results(&self.hooks_of("prod")).await
+    }
+
+    /// Number of calls of a hook that ended in some way.
+    fn calls(&self, plugin: &str, outcome: &str) -> u64 {
+        let metrics = self.folder.metrics();
+        let of_plugin = metrics.iter().filter(|metrics| metrics.plugin == plugin).flat_map(|metrics| &metrics.hooks);
+        of_plugin.flat_map(|hook| &hook.outcomes).filter(|(name, _)| *name == outcome).map(|(_, count)| count).sum()
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.lifecycle.token().cancel();
+    }
+}
+
+fn place(dir: &Path, name: &str, content: &[u8]) {
+    let partial = dir.join(format!(".{name}.part"));
+    std::fs::write(&partial, content).unwrap();
+    std::fs::rename(partial, dir.join(name)).unwrap();
+}
+
+fn label(environment: &str) -> EnvironmentLabel {
+    EnvironmentLabel::new("vendor", environment)
+}
+
+fn request() -> RequestFacts {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("authorization", "secret-canary"), ("x-tenant", "blue"), ("accept", "*/*")] {
+        headers.append(name, value.parse().unwrap());
+    }
+    RequestFacts {
+        environment: label("prod"),
+        route: "server.stream.all",
+        sdk: "server",
+        method: http::Method::GET,
+        headers: HeaderBlock::new(&headers),
+        credential: Some(Secret::new("sdk-canary")),
+        client: Some(IpAddr::from([192, 0, 2, 7])),
+    }
+}
+
+fn event(body: &str) -> Event {
+    Event { kind: "custom".into(), at_ms: 1, body: Bytes::copy_from_slice(body.as_bytes()) }
+}
+
+fn events(count: usize) -> Vec<Event> {
+    (0..count).map(|n| event(&format!("{{\"n\":{n}}}"))).collect()
+}
+
+async fn authenticate(hooks: &EnvironmentHooks, facts: &RequestFacts) -> Result<Admission, HookFailure> {
+    hooks.request_auth.as_ref().expect("a request chain").authenticate(facts).await
+}
+
+async fn filter(hooks: &EnvironmentHooks, events: &[Event]) -> Filtering {
+    let facts = BatchFacts { environment: label("prod"), route: "server.events", sdk: "server", schema: 4 };
+    hooks.event_filter.as_ref().expect("an event chain").filter(&facts, events).await
+}
+
+async fn payload(hooks: &EnvironmentHooks) -> Result<Vec<PayloadEdit>, HookFailure> {
+    let facts = PayloadFacts { environment: label("prod") };
+    hooks.payload_transform.as_ref().expect("a payload chain").transform(&facts, Arc::new(Items::new())).await
+}
+
+async fn results(hooks: &EnvironmentHooks) -> Result<Vec<ResultEdit>, HookFailure> {
+    let facts = EvaluationFacts { environment: label("prod"), sdk: "client", context_key: "user:canary".into() };
+    hooks.evaluation_transform.as_ref().expect("an evaluation chain").transform(&facts, Arc::new(Results)).await
+}
+
+/// Two flags, `a` in version 3 and `b` in version 4.
+struct Items(Vec<ItemHead>);
+
+impl Items {
+    fn new() -> Self {
+        let head = |key: &str, version| ItemHead { kind: "flag", key: key.into(), version };
+        Self(vec![head("a", 3), head("b", 4)])
+    }
+}
+
+impl PayloadView for Items {
+    fn heads(&self) -> &[ItemHead] {
+        &self.0
+    }
+
+    fn json(&self, index: usize) -> Option<Bytes> {
+        let head = self.0.get(index)?;
+        Some(format!("{{\"key\":\"{}\",\"version\":{}}}", head.key, head.version).into())
+    }
+
+    fn other(&self, _: &str, _: &str) -> Option<Bytes> {
+        None
+    }
+}
+
+/// Two results, `a` and `b`, both false.
+struct Results;
+
+impl ResultView for Results {
+    fn len(&self) -> usize {
+        2
+    }
+
+    fn flag(&self, index: usize) -> Option<&str> {
+        ["a", "b"].get(index).copied()
+    }
+
+    fn get(&self, index: usize) -> Option<ViewedResult> {
+        let flag = self.flag(index)?.into();
+        Some(ViewedResult { flag, value: "false".into(), variation: Some(0), reason: "null".into() })
+    }
+
+    fn find(&self, flag: &str) -> Option<usize> {
+        ["a", "b"].iter().position(|known| *known == flag)
+    }
+}

@@ -1,0 +1,143 @@
+//! Opening a folder, the cache of compiled components, checking a file.
+
+use yardarm_testkit::guests;
+
+use super::*;
+use crate::{OpenError, RowState, check_file};
+
+fn allow() -> Vec<u8> {
+    Guest::new("gate").hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap()
+}
+
+#[tokio::test]
+async fn without_auto_bind_a_dropped_file_does_nothing() {
+    let house = House::set_up(&[("gate.wasm", &allow())], |settings| settings.auto_bind = false).await;
+    assert!(house.hooks_of("prod").request_auth.is_none());
+    assert_eq!(house.plugin("gate").state, RowState::Unbound);
+    house.swap(|house| house.put("gate.toml", b"[[bind]]\nhook = \"request-auth\"")).await;
+    assert!(house.authenticate().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_folder_may_come_later_but_not_be_unsafe() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = || Settings { dir: dir.path().join("plugins.d"), instances: 16, ..Settings::default() };
+    let (hooks, lifecycle) = (Hooks::none(), Lifecycle::new());
+    let folder = PluginFolder::open(
+        Settings { scan_interval: Duration::from_millis(50), ..settings() },
+        hooks.clone(),
+        &lifecycle,
+    )
+    .await
+    .unwrap();
+    assert!(folder.is_ready());
+    let mut changed = hooks.changed();
+    std::fs::create_dir(dir.path().join("plugins.d")).unwrap();
+    place(&dir.path().join("plugins.d"), "gate.wasm", &allow());
+    tokio::time::timeout(PATIENCE, changed.changed()).await.unwrap().unwrap();
+    assert!(hooks.of(&label("prod")).request_auth.is_some());
+    lifecycle.token().cancel();
+
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let open = |settings| PluginFolder::open(settings, Hooks::none(), &lifecycle);
+    let not_a_folder = open(Settings { dir: dir.path().join("file"), ..settings() }).await;
+    assert!(matches!(not_a_folder, Err(OpenError::Unsafe(_))));
+    let absent = open(Settings { dir: dir.path().join("nowhere"), must_exist: true, ..settings() }).await;
+    assert!(matches!(absent, Err(OpenError::Absent(_))));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_becomes_unsafe_changes_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let fast = |settings: &mut Settings| settings.scan_interval = Duration::from_millis(50);
+    let house = House::set_up(&[("gate.wasm", &allow())], fast).await;
+    mode(house.dir.path(), 0o777);
+    house.put("more.wasm", &Guest::new("more").hook(GuestHook::RequestAuth, guests::FORBID).component().unwrap());
+    house.shows("the trouble", |status| status.trouble.is_some()).await;
+    assert_eq!(house.folder.status().trouble.unwrap().code, "L12");
+    assert!(matches!(house.authenticate().await, Ok(Admission::Allowed(_))));
+    house.swap(|house| mode(house.dir.path(), 0o755)).await;
+    assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
+    house.shows("no trouble", |status| status.trouble.is_none()).await;
+
+    let moved = house.dir.path().with_extension("moved");
+    std::fs::rename(house.dir.path(), &moved).unwrap();
+    house.shows("the folder gone", |status| status.trouble.is_some()).await;
+    assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
+    std::fs::rename(&moved, house.dir.path()).unwrap();
+    house.shows("the folder back", |status| status.trouble.is_none()).await;
+
+    house.put("open.wasm", &allow());
+    mode(&house.dir.path().join("open.wasm"), 0o666);
+    house.shows("the open file", |status| status.plugins.iter().any(|plugin| plugin.refused.is_some())).await;
+    assert_eq!(house.refusal("open").0, "L12");
+}
+
+#[tokio::test]
+async fn compiled_components_are_kept_and_damaged_ones_are_not_used() {
+    let cache = tempfile::tempdir().unwrap();
+    let dir = cache.path().join("compiled");
+    let wasm = allow();
+    let open = async || House::set_up(&[("gate.wasm", &wasm)], |settings| settings.cache_dir = Some(dir.clone())).await;
+    let entries = || -> Vec<_> { std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    let before = async |house: House| {
+        assert!(matches!(house.authenticate().await, Ok(Admission::Allowed(_))));
+        house.plugin("gate").active.unwrap().compiled_before
+    };
+    assert!(!before(open().await).await);
+    assert_eq!(entries().len(), 1);
+    assert!(before(open().await).await);
+
+    let entry = entries().remove(0);
+    let mut bytes = std::fs::read(&entry).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&entry, &bytes).unwrap();
+    assert!(!before(open().await).await, "damaged");
+    assert!(before(open().await).await, "made anew");
+
+    let entry = entries().remove(0);
+    std::fs::write(&entry, &std::fs::read(&entry).unwrap()[..1_000]).unwrap();
+    assert!(!before(open().await).await, "truncated");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_cache_that_others_can_write_to_is_not_used() {
+    use std::os::unix::fs::PermissionsExt;
+    let cache = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let dir = cache.path().to_owned();
+    let house = House::set_up(&[("gate.wasm", &allow())], |settings| settings.cache_dir = Some(dir)).await;
+    assert!(house.authenticate().await.is_ok());
+    assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_file_is_checked_without_a_gateway() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("gate.wasm"), allow()).unwrap();
+    std::fs::write(path("gate.toml"), "[[bind]]\nhook = \"request-auth\"\npriority = 7").unwrap();
+    std::fs::write(path("bad.toml"), "[[bind]]\nhook = \"request-auth\"\nprioriti = 7").unwrap();
+    let report = check_file(&path("gate.wasm"), Some(&path("gate.toml"))).unwrap();
+    assert_eq!((&*report.name, report.binds[0].priority), ("gate", 7));
+    assert_eq!(check_file(&path("gate.wasm"), None).unwrap().binds[0].priority, 100);
+    assert_eq!(check_file(&path("gate.wasm"), Some(&path("bad.toml"))).unwrap_err().code(), "L07");
+    assert_eq!(check_file(&path("gate.toml"), None).unwrap_err().code(), "L01");
+}
+
+#[tokio::test]
+async fn the_status_can_be_written_as_json_and_holds_no_secret() {
+    let toml = b"[plugin]\ngrants = [\"header:authorization\"]\n[plugin.config]\nkey = \"config-canary\"\n[[bind]]\nhook = \"request-auth\"";
+    let house = House::with(&[("gate.wasm", &allow()), ("gate.toml", toml), ("bad.wasm", b"junk")]).await;
+    house.authenticate().await.unwrap();
+    let status = serde_json::to_value(house.folder.status()).unwrap();
+    assert_eq!(status["plugins"][1]["active"]["grants"][0], "header:authorization");
+    assert_eq!(status["plugins"][0]["refused"]["code"], "L01");
+    assert_eq!(status["order"]["request-auth"][0], "gate");
+    let text = status.to_string() + &serde_json::to_string(&house.folder.metrics()).unwrap();
+    assert!(!text.contains("canary"), "{text}");
+}

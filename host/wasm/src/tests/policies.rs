@@ -1,0 +1,122 @@
+//! What happens when a plugin cannot answer: every hook, every policy, every way to fail.
+
+use yardarm_core::hooks::Verdict;
+use yardarm_testkit::guests;
+
+use super::*;
+
+const PLACES: [(&str, &str); 9] = [
+    ("request-auth", "closed"),
+    ("request-auth", "open"),
+    ("event-filter", "hold"),
+    ("event-filter", "drop"),
+    ("event-filter", "pass"),
+    ("payload-transform", "last-good"),
+    ("payload-transform", "pass"),
+    ("evaluation-transform", "closed"),
+    ("evaluation-transform", "pass"),
+];
+
+/// One environment per hook and policy.
+fn bindings() -> String {
+    let bind = |(hook, policy): &(&str, &str)| {
+        let open = if *policy == "open" { "i_accept_unauthenticated = true" } else { "" };
+        format!(
+            "[[bind]]\nhook = \"{hook}\"\nenvironments = [\"{hook}-{policy}\"]\non_failure = \"{policy}\"\n{open}\n\
+             required = true\nlimits = {{ deadline_ms = 10, memory_mb = 4 }}\n"
+        )
+    };
+    PLACES.iter().map(bind).collect()
+}
+
+fn guest(fragment: &str) -> Vec<u8> {
+    Guest::new("zoo")
+        .hook(GuestHook::RequestAuth, fragment)
+        .hook(GuestHook::EventFilter, fragment)
+        .hook(GuestHook::PayloadTransform, fragment)
+        .hook(GuestHook::EvaluationTransform, fragment)
+        .component()
+        .unwrap()
+}
+
+async fn house(fragment: Option<&str>) -> House {
+    let (wasm, toml) = (fragment.map(guest), bindings());
+    let mut files = vec![("zoo.toml", toml.as_bytes())];
+    files.extend(wasm.as_ref().map(|wasm| ("zoo.wasm", &wasm[..])));
+    House::with(&files).await
+}
+
+/// What the host sees in one place.
+async fn outcome(house: &House, (hook, policy): (&str, &str)) -> String {
+    let hooks = house.hooks_of(&format!("{hook}-{policy}"));
+    let failed = |failure: HookFailure| format!("fails: {} {}", failure.plugin, failure.class);
+    match hook {
+        "request-auth" => match authenticate(&hooks, &request()).await {
+            Ok(Admission::Allowed(None)) => "allowed".to_owned(),
+            Ok(other) => format!("{other:?}"),
+            Err(failure) => failed(failure),
+        },
+        "event-filter" => match filter(&hooks, &events(2)).await {
+            Filtering::Decided(verdicts) if verdicts == [Verdict::Keep, Verdict::Keep] => "kept".to_owned(),
+            Filtering::Decided(other) => format!("{other:?}"),
+            Filtering::Hold { plugin } => format!("held by {plugin}"),
+            Filtering::Lose { plugin } => format!("lost by {plugin}"),
+        },
+        "payload-transform" => payload(&hooks).await.map_or_else(failed, |edits| format!("{} edits", edits.len())),
+        _ => results(&hooks).await.map_or_else(failed, |edits| format!("{} edits", edits.len())),
+    }
+}
+
+fn expected((hook, policy): (&str, &str), class: &str) -> String {
+    match (hook, policy) {
+        (_, "closed" | "last-good") => format!("fails: zoo {class}"),
+        (_, "open") => "allowed".to_owned(),
+        (_, "hold") => "held by zoo".to_owned(),
+        (_, "drop") => "lost by zoo".to_owned(),
+        ("event-filter", "pass") => "kept".to_owned(),
+        _ => "0 edits".to_owned(),
+    }
+}
+
+async fn check(house: &House, class: &str) {
+    for place in PLACES {
+        assert_eq!(outcome(house, place).await, expected(place, class), "{place:?} {class}");
+    }
+    assert!(house.calls("zoo", class) >= 4, "{class} is counted");
+}
+
+#[tokio::test]
+async fn every_policy_holds_for_a_trap() {
+    check(&house(Some(guests::TRAP)).await, "trap").await;
+}
+
+#[tokio::test]
+async fn every_policy_holds_for_a_missed_deadline() {
+    check(&house(Some(guests::SPIN)).await, "deadline").await;
+}
+
+#[tokio::test]
+async fn every_policy_holds_for_too_much_memory() {
+    check(&house(Some(guests::GROW)).await, "memory-limit").await;
+}
+
+#[tokio::test]
+async fn every_policy_holds_for_a_missing_plugin() {
+    let house = house(None).await;
+    check(&house, "missing-required").await;
+    assert!(house.plugin("zoo").fails_closed);
+}
+
+#[tokio::test]
+async fn every_policy_holds_for_an_open_breaker() {
+    let house = house(Some(guests::TRAP)).await;
+    for place in PLACES {
+        for _ in 0..5 {
+            outcome(&house, place).await;
+        }
+    }
+    check(&house, "breaker-open").await;
+    assert!(house.calls("zoo", "trap") <= 4 * 5, "nobody is called any more");
+    let breakers = house.folder.metrics()[0].breakers.clone();
+    assert!(breakers.iter().all(|(_, state, opened)| *state == crate::BreakerState::Open && *opened == 1));
+}

@@ -1,0 +1,246 @@
+//! Hostile guests: each ends in its class, and the host goes on.
+
+use yardarm_testkit::guests;
+
+use super::*;
+
+async fn class(house: &House) -> &'static str {
+    match house.authenticate().await {
+        Err(failure) => failure.class,
+        Ok(admission) => panic!("{admission:?}"),
+    }
+}
+
+#[tokio::test]
+async fn calls_end_in_their_class() {
+    for (fragment, expected) in [
+        (guests::TRAP, "trap"),
+        (guests::DIVIDE, "trap"),
+        (guests::RECURSE, "trap"),
+        (guests::SPIN, "deadline"),
+        (guests::SPIN_IN_HOST, "deadline"),
+        (guests::GROW, "memory-limit"),
+        (guests::NOT_UTF8, "output-invalid"),
+        (guests::OUT_OF_MEMORY, "output-invalid"),
+        (guests::LONG_PRINCIPAL, "output-too-large"),
+        (guests::TEMPORARY, "guest-error"),
+        (guests::INVALID_INPUT, "guest-error"),
+    ] {
+        let house = House::of(GuestHook::RequestAuth, fragment).await;
+        assert_eq!(class(&house).await, expected, "{fragment}");
+        assert_eq!(house.calls("zoo", expected), 1);
+    }
+}
+
+#[tokio::test]
+async fn answers_that_mean_nothing_are_not_used() {
+    for fragment in [guests::NO_VERDICTS, guests::REPLACE_BADLY] {
+        let house = House::of(GuestHook::EventFilter, fragment).await;
+        assert_eq!(house.filter(&events(2)).await, Filtering::Hold { plugin: "zoo".into() });
+        assert_eq!(house.calls("zoo", "output-invalid"), 1, "{fragment}");
+    }
+    for fragment in [guests::VERSION_BACK, guests::HIDE_NOWHERE] {
+        let house = House::of(GuestHook::PayloadTransform, fragment).await;
+        assert_eq!(house.payload().await.unwrap_err().class, "output-invalid", "{fragment}");
+    }
+    let house = House::of(GuestHook::EvaluationTransform, guests::FIRST_NONSENSE).await;
+    assert_eq!(house.results().await.unwrap_err().class, "output-invalid");
+}
+
+#[tokio::test]
+async fn a_trap_costs_one_instance_and_not_the_plugin() {
+    let fragment = "(global $calls (mut i32) (i32.const 0))\n;; body\n\
+        (global.set $calls (i32.add (global.get $calls) (i32.const 1)))\n\
+        (if (i32.eq (global.get $calls) (i32.const 3)) (then unreachable))\n\
+        (call $deny (i32.const 2) (global.get $calls))";
+    let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, fragment).component().unwrap();
+    let toml = b"[[bind]]\nhook = \"request-auth\"\nisolation = \"pool\"";
+    let house = House::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
+    for _ in 0..3 {
+        assert!(house.authenticate().await.is_ok());
+        assert!(house.authenticate().await.is_ok());
+        assert_eq!(class(&house).await, "trap");
+    }
+    assert_eq!((house.calls("zoo", "ok"), house.calls("zoo", "trap")), (6, 3));
+    house.shows("a replacement", |status| status.plugins[0].active.as_ref().unwrap().seats[0].pool.idle >= 1).await;
+}
+
+#[tokio::test]
+async fn strange_input_does_not_open_the_breaker_for_everybody() {
+    let house = House::of(GuestHook::RequestAuth, guests::INVALID_INPUT).await;
+    for _ in 0..20 {
+        assert_eq!(class(&house).await, "guest-error");
+    }
+    assert_eq!(house.calls("zoo", "breaker-open"), 0);
+    let house = House::of(GuestHook::RequestAuth, guests::TEMPORARY).await;
+    for _ in 0..5 {
+        assert_eq!(class(&house).await, "guest-error");
+    }
+    assert_eq!(class(&house).await, "breaker-open");
+}
+
+#[tokio::test]
+async fn a_flood_of_log_lines_is_bounded() {
+    let house = House::of(GuestHook::RequestAuth, guests::FLOOD).await;
+    assert!(house.authenticate().await.is_ok());
+    let dropped = house.folder.metrics()[0].log_lines_dropped;
+    assert!((700..=800).contains(&dropped), "{dropped}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looping_guests_do_not_stop_the_others() {
+    let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::SPIN).component().unwrap();
+    let toml = b"[[bind]]\nhook = \"request-auth\"\nlimits = { deadline_ms = 400 }";
+    let house = House::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
+    let chain = house.hooks_of("prod");
+    for _ in 0..2 {
+        let chain = Arc::clone(&chain);
+        house.lifecycle.spawn("loop", async move {
+            let _ = authenticate(&chain, &request()).await;
+        });
+    }
+    // A task that wants to run every now and then, while both workers are busy with guests.
+    let began = tokio::time::Instant::now();
+    let mut turns = 0;
+    while began.elapsed() < Duration::from_millis(300) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        turns += 1;
+    }
+    assert!(turns >= 20, "{turns} turns in 300 ms");
+    house.shows("both deadlines", |_| house.calls("zoo", "deadline") == 2).await;
+}
+
+#[tokio::test]
+async fn files_that_are_no_plugins_say_what_they_are() {
+    let good = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ALLOW);
+    let component = good.component().unwrap();
+    let native = {
+        let engine = crate::engine::Engine::new(4).unwrap();
+        engine.wasmtime.precompile_component(&component).unwrap()
+    };
+    let core = good.core().unwrap();
+    let cases: [(&str, &[u8], &str, &str); 7] = [
+        ("empty", b"", "L01", "the file is empty"),
+        ("text", b"(component)", "L01", "the file is not WebAssembly"),
+        ("html", b"<!doctype html>", "L01", "the file is not WebAssembly"),
+        ("core", &core, "L01", "the file is a core module; make a component of it with `wasm-tools component new`"),
+        ("native", &native, "L01", "the file is native code; drop in the .wasm component"),
+        ("short", &component[..6], "L01", "the file is truncated"),
+        ("half", &component[..component.len() / 2], "L01", "the file is truncated"),
+    ];
+    let files: Vec<(String, &[u8])> = cases.iter().map(|case| (format!("{}.wasm", case.0), case.1)).collect();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (&**name, *content)).collect();
+    let house = House::with(&files).await;
+    for (name, _, code, start) in cases {
+        let (actual, text) = house.refusal(name);
+        assert!(actual == code && text.starts_with(start), "{name}: {actual} {text}");
+    }
+    assert!(house.hooks_of("prod").request_auth.is_none());
+}
+
+#[tokio::test]
+async fn plugins_that_do_not_fit_say_how_to_mend_them() {
+    let allow = |guest: Guest| guest.hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap();
+    let trap = allow(Guest::new("trap").init("unreachable"));
+    let slow = allow(Guest::new("slow").init("(loop $l (br $l)) unreachable"));
+    let config = allow(Guest::new("config").init("(call $fail (i32.const 0) (i32.const 1216) (i32.const 17))"));
+    let later = allow(Guest::new("later").init("(call $fail (i32.const 1) (i32.const 1216) (i32.const 17))"));
+    let newer = allow(Guest::new("newer").interface("0.2.0"));
+    let foreign = allow(Guest::new("foreign").foreign_import());
+    let field = allow(Guest::new("field").extra_field());
+    let hookless = Guest::new("hookless").hook(GuestHook::RequestAuth, guests::ALLOW);
+    let misnamed = allow(Guest::new("somebody"));
+    let odd = allow(Guest::new("odd name"));
+    let pinned = hookless.component().unwrap();
+    let unbound = allow(Guest::new("unbound"));
+    let house = House::with(&[
+        ("trap.wasm", &trap),
+        ("slow.wasm", &slow),
+        ("config.wasm", &config),
+        ("later.wasm", &later),
+        ("newer.wasm", &newer),
+        ("foreign.wasm", &foreign),
+        ("field.wasm", &field),
+        ("misnamed.wasm", &misnamed),
+        ("misnamed.toml", b"[plugin]\nname = \"misnamed\""),
+        ("odd.wasm", &odd),
+        ("pinned.wasm", &pinned),
+        ("pinned.toml", b"[plugin]\nsha256 = \"00000000000000000000000000000000000000000000000000000000000000aa\""),
+        ("unbound.wasm", &unbound),
+        ("unbound.toml", b"[[bind]]\nhook = \"event-filter\"\nrequired = false"),
+        ("typo.wasm", &pinned),
+        ("typo.toml", b"[[bind]]\nhok = \"event-filter\""),
+    ])
+    .await;
+    for (name, code, start) in [
+        ("trap", "L09", "`init` failed: the guest trapped (unreachable)"),
+        ("slow", "L09", "`init` took longer than 2 s"),
+        ("config", "L08", "the plugin does not accept its configuration: a guest for tests"),
+        ("later", "L09", "`init` failed: the guest reports temporary: a guest for tests"),
+        ("newer", "L04", "built for `yardarm:plugin/"),
+        ("foreign", "L05", "imports what this host does not offer: `acme:things/stuff@1.0.0`"),
+        ("field", "L04", "a type differs from `yardarm:plugin@0.1.0`, build against its WIT files"),
+        ("misnamed", "L07", "`misnamed.toml` is for `misnamed`, but the component calls itself `somebody`"),
+        ("odd", "L07", "the component calls itself `odd name`; a name has 1 to 64 letters"),
+        ("pinned", "L11", "the file has the SHA-256 "),
+        (
+            "unbound",
+            "L07",
+            "`unbound.toml` cannot be used: `bind[0].hook`: the component does not answer `event-filter`",
+        ),
+        (
+            "typo",
+            "L07",
+            "`typo.toml` cannot be used: `bind[0].hook`: is missing; `bind[0].hok`: unknown key `hok`, did you mean `hook`?",
+        ),
+    ] {
+        let (actual, text) = house.refusal(name);
+        assert!(actual == code && text.starts_with(start), "{name}: {actual} {text}");
+    }
+}
+
+#[tokio::test]
+async fn no_bytes_are_mistaken_for_a_plugin() {
+    use rand::{Rng, SeedableRng};
+    let mut random = rand::rngs::StdRng::seed_from_u64(7);
+    let component = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap();
+    let stager = crate::stage::Stager {
+        engine: Arc::new(crate::engine::Engine::new(8).unwrap()),
+        cache: None,
+        lifecycle: Lifecycle::new(),
+    };
+    for round in 0..400 {
+        let mut bytes: Vec<u8> = match round % 4 {
+            0 => (0..random.random_range(0..300)).map(|_| random.random()).collect(),
+            1 => [b"\0asm\x0d\0\x01\0".to_vec(), (0..random.random_range(0..200)).map(|_| random.random()).collect()]
+                .concat(),
+            _ => component.clone(),
+        };
+        match round % 4 {
+            2 => bytes.truncate(random.random_range(0..component.len())),
+            3 => {
+                for _ in 0..random.random_range(1..20) {
+                    let index = random.random_range(8..bytes.len());
+                    bytes[index] = random.random();
+                }
+            }
+            _ => (),
+        }
+        let candidate = crate::stage::Candidate {
+            stem: "noise".into(),
+            sha256: [0; 32],
+            bytes: bytes.into(),
+            manifest: None,
+            generation: 1,
+            compiled: None,
+        };
+        match stager.stage(candidate, |_| Arc::default()).await.map(|plugin| plugin.name.clone()) {
+            // Cut between two sections, a component may be whole and export nothing.
+            Err(crate::LoadError::NoHook | crate::LoadError::NoLifecycle) if matches!(round % 4, 1 | 2) => (),
+            Err(error) if round % 4 != 3 => assert!(["L01", "L03"].contains(&error.code()), "{round}: {error}"),
+            // Single bytes may change without harm, or change names; anything but a crash will do.
+            Err(_) => (),
+            Ok(_) => assert_eq!(round % 4, 3, "{round}"),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+(data (i32.const 2048) "flag")
+(data (i32.const 2064) "extra")
+(data (i32.const 2080) "{\"key\":\"extra\",\"version\":1}")
+;; body
+(call $item_set_drop (local.get $set))
+(i32.store (i32.const 4096) (i32.const 2))
+(i32.store (i32.const 4100) (i32.const 2048))
+(i32.store (i32.const 4104) (i32.const 4))
+(i32.store (i32.const 4108) (i32.const 2064))
+(i32.store (i32.const 4112) (i32.const 5))
+(i32.store (i32.const 4116) (i32.const 2080))
+(i32.store (i32.const 4120) (i32.const 27))
+(call $list (i32.const 4096) (i32.const 1))

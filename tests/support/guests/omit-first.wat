@@ -1,0 +1,3 @@
+(call $result_set_drop (local.get $set))
+(memory.fill (i32.const 4096) (i32.const 0) (i32.const 16))
+(call $list (i32.const 4096) (i32.const 1))

@@ -1,0 +1,75 @@
+(module
+  {{imports}}
+  (memory (export "cm32p2_memory") 1)
+  ;; Below 16384: results, names, data of fragments. Above: what the host passes in, forgotten after each call.
+  (global $heap (mut i32) (i32.const 16384))
+  (data (i32.const 1024) "{{name}}")
+  (data (i32.const 1152) "{{version}}")
+  (data (i32.const 1216) "a guest for tests")
+
+  (func $alloc (param $size i32) (param $align i32) (result i32)
+    (local $at i32)
+    (local.set $at
+      (i32.and
+        (i32.add (global.get $heap) (i32.sub (local.get $align) (i32.const 1)))
+        (i32.sub (i32.const 0) (local.get $align))))
+    (global.set $heap (i32.add (local.get $at) (local.get $size)))
+    (block $fits
+      (loop $more
+        (br_if $fits (i32.le_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536))))
+        (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))
+        unreachable))
+    (local.get $at))
+  (func (export "cm32p2_realloc") (param $old i32) (param $old_size i32) (param $align i32) (param $size i32) (result i32)
+    (call $alloc (local.get $size) (local.get $align)))
+
+  ;; Results of hooks and of init are written at 256.
+  (func $allow (param $text i32) (param $length i32) (result i32)
+    (i32.store (i32.const 256) (i32.const 0))
+    (i32.store (i32.const 260) (i32.const 0))
+    (i32.store (i32.const 264) (local.get $text))
+    (i32.store (i32.const 268) (local.get $length))
+    (i64.store (i32.const 272) (i64.const 0))
+    (i32.const 256))
+  (func $deny (param $denial i32) (param $seconds i32) (result i32)
+    (i32.store (i32.const 256) (i32.const 0))
+    (i32.store (i32.const 260) (i32.const 1))
+    (i32.store (i32.const 264) (local.get $denial))
+    (i32.store (i32.const 268) (local.get $seconds))
+    (i32.const 256))
+  (func $abstain (result i32)
+    (i32.store (i32.const 256) (i32.const 0))
+    (i32.store (i32.const 260) (i32.const 2))
+    (i32.const 256))
+  (func $list (param $items i32) (param $count i32) (result i32)
+    (i32.store (i32.const 256) (i32.const 0))
+    (i32.store (i32.const 260) (local.get $items))
+    (i32.store (i32.const 264) (local.get $count))
+    (i32.const 256))
+  ;; 0 invalid-input, 1 temporary, 2 internal
+  (func $fail (param $kind i32) (param $text i32) (param $length i32) (result i32)
+    (i32.store (i32.const 256) (i32.const 1))
+    (i32.store (i32.const 260) (local.get $kind))
+    (i32.store (i32.const 264) (local.get $text))
+    (i32.store (i32.const 268) (local.get $length))
+    (i32.const 256))
+  ;; A verdict for each event, all of them `keep`.
+  (func $verdicts (param $count i32) (result i32)
+    (local $at i32)
+    (local.set $at (call $alloc (i32.mul (local.get $count) (i32.const 12)) (i32.const 4)))
+    (memory.fill (local.get $at) (i32.const 0) (i32.mul (local.get $count) (i32.const 12)))
+    (local.get $at))
+
+  (func (export "cm32p2|yardarm:plugin/lifecycle@{{short}}|describe") (result i32)
+    (i32.store (i32.const 64) (i32.const 1024))
+    (i32.store (i32.const 68) (i32.const {{name_length}}))
+    (i32.store (i32.const 72) (i32.const 1152))
+    (i32.store (i32.const 76) (i32.const {{version_length}}))
+    (i32.store (i32.const 80) (i32.const 1216))
+    (i32.store (i32.const 84) (i32.const 17))
+    (i64.store (i32.const 88) (i64.const 0))
+    (i32.const 64))
+  (func (export "cm32p2|yardarm:plugin/lifecycle@{{short}}|init") (param $config i32) (param $length i32) (result i32)
+    {{init}})
+  {{items}}
+)

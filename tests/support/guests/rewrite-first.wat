@@ -1,0 +1,8 @@
+(call $item_set_json (local.get $set) (i32.const 0) (i32.const 512))
+(call $item_set_drop (local.get $set))
+(if (i32.eqz (i32.load8_u (i32.const 512))) (then (return (call $list (i32.const 4096) (i32.const 0)))))
+(i32.store (i32.const 4096) (i32.const 1))
+(i32.store (i32.const 4100) (i32.const 0))
+(i32.store (i32.const 4104) (i32.load (i32.const 516)))
+(i32.store (i32.const 4108) (i32.load (i32.const 520)))
+(call $list (i32.const 4096) (i32.const 1))

@@ -1,0 +1,217 @@
+//! One TCP connection, written and read byte by byte: no HTTP library that could be wrong in the same way as the
+//! gateway's, and nothing is added to what a test sends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// How long a test waits for something that has to happen. Long, because the machine may be busy; a test that gets
+/// there has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client's end of a connection.
+pub struct Connection {
+    socket: TcpStream,
+    unread: BytesMut,
+}
+
+/// First lines of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// `HTTP/1.1` or `HTTP/1.0`.
+    pub version: String,
+    /// Status code.
+    pub status: u16,
+    /// Names in lower case, in order of name.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    Nothing,
+    Length(usize),
+    Chunked,
+    UntilClose,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    pub async fn open(address: SocketAddr) -> Self {
+        let socket = within("a connection", TcpStream::connect(address)).await.expect("somebody listens");
+        Self { socket, unread: BytesMut::new() }
+    }
+
+    /// Connects with a receive buffer of about this many bytes, so that a client that does not read is noticed soon.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    pub async fn open_narrow(address: SocketAddr, receive_buffer: u32) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(receive_buffer).expect("a buffer size");
+        let socket = within("a connection", socket.connect(address)).await.expect("somebody listens");
+        Self { socket, unread: BytesMut::new() }
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Panics
+    /// When the connection is gone.
+    pub async fn sends(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.expect("a connection that takes bytes");
+    }
+
+    /// Sends bytes as they are; the other side may have closed already.
+    ///
+    /// # Errors
+    /// When it has.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        within("room to send", self.socket.write_all(bytes.as_ref())).await
+    }
+
+    /// Waits until the other side closes, and gives what it sent before; `None` if it is still open after `patience`.
+    pub async fn closes_within(mut self, patience: Duration) -> Option<Bytes> {
+        let end = async { while matches!(self.socket.read_buf(&mut self.unread).await, Ok(count) if count > 0) {} };
+        tokio::time::timeout(patience, end).await.ok()?;
+        Some(self.unread.freeze())
+    }
+
+    /// The head of the next response; `None` if the connection ends instead.
+    ///
+    /// # Panics
+    /// When what comes is no head, or nothing comes.
+    pub async fn head(&mut self) -> Option<Head> {
+        loop {
+            if let Some(end) = find(&self.unread, b"\r\n\r\n") {
+                let text = self.unread.split_to(end + 4);
+                let head = Head::parse(std::str::from_utf8(&text).expect("a head in ASCII"));
+                // An interim response only announces the real one.
+                if head.status != 100 {
+                    return Some(head);
+                }
+                continue;
+            }
+            if self.fill().await == 0 {
+                assert!(self.unread.is_empty(), "connection ended within a head: {:?}", self.unread);
+                return None;
+            }
+        }
+    }
+
+    /// A body of a known length.
+    pub(crate) async fn exactly(&mut self, length: usize) -> Bytes {
+        while self.unread.len() < length {
+            assert!(self.fill().await > 0, "connection ended within a body: {:?} of {length} bytes", self.unread);
+        }
+        self.unread.split_to(length).freeze()
+    }
+
+    /// The next chunk of a chunked body; empty for the last one, `None` if the connection ends instead.
+    pub(crate) async fn chunk(&mut self) -> Option<Bytes> {
+        let line_end = loop {
+            if let Some(end) = find(&self.unread, b"\r\n") {
+                break end;
+            }
+            if self.fill().await == 0 {
+                return None;
+            }
+        };
+        let line = self.unread.split_to(line_end + 2);
+        let text = std::str::from_utf8(&line[..line_end]).expect("a size line in ASCII");
+        let size = usize::from_str_radix(text, 16).unwrap_or_else(|_| panic!("no size line: {text:?}"));
+        while self.unread.len() < size + 2 {
+            if self.fill().await == 0 {
+                return None;
+            }
+        }
+        let chunk = self.unread.split_to(size).freeze();
+        assert_eq!(&self.unread.split_to(2)[..], b"\r\n", "a chunk ends with a line end");
+        Some(chunk)
+    }
+
+    /// Whatever comes next; empty at the end of the connection.
+    pub(crate) async fn some(&mut self) -> Bytes {
+        if self.unread.is_empty() {
+            self.fill().await;
+        }
+        self.unread.split().freeze()
+    }
+
+    /// A reset counts as an end: what matters is that nothing more comes.
+    async fn fill(&mut self) -> usize {
+        within("bytes", self.socket.read_buf(&mut self.unread)).await.unwrap_or(0)
+    }
+}
+
+impl Head {
+    fn parse(text: &str) -> Self {
+        let mut lines = text.split("\r\n");
+        let mut first = lines.next().unwrap_or_default().splitn(3, ' ');
+        let version = first.next().unwrap_or_default().to_owned();
+        let status = first.next().and_then(|it| it.parse().ok()).unwrap_or_else(|| panic!("no status line: {text:?}"));
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no header: {line:?}"));
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        };
+        let mut headers: Vec<_> = lines.filter(|line| !line.is_empty()).map(header).collect();
+        headers.sort();
+        Self { version, status, headers }
+    }
+
+    /// Value of a header; `None` if it is missing.
+    ///
+    /// # Panics
+    /// When it is there twice.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(it, _)| it == name).map(|(_, value)| value.as_str());
+        let value = values.next();
+        assert!(values.next().is_none(), "`{name}` is there twice: {:?}", self.headers);
+        value
+    }
+
+    pub(crate) fn framing(&self, method: &str) -> Framing {
+        if method == "HEAD" || matches!(self.status, 100..=199 | 204 | 304) {
+            return Framing::Nothing;
+        }
+        if let Some(coding) = self.header("transfer-encoding") {
+            assert_eq!(coding, "chunked");
+            assert_eq!(self.header("content-length"), None, "two lengths");
+            return Framing::Chunked;
+        }
+        self.header("content-length")
+            .map_or(Framing::UntilClose, |it| Framing::Length(it.parse().expect("a length in digits")))
+    }
+}
+
+/// Waits for something that has to happen.
+///
+/// # Panics
+/// When it does not happen for too long.
+pub async fn within<T>(what: &str, happens: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, happens).await;
+    waited.unwrap_or_else(|_| panic!("waited {} s for {what}", PATIENCE.as_secs()))
+}
+
+/// Looks again and again until `condition` holds.
+///
+/// # Panics
+/// When it does not hold for too long.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let looks = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(what, looks).await;
+}
+
+fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|it| it == part)
+}

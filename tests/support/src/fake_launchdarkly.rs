@@ -1,0 +1,408 @@
+//! A LaunchDarkly cloud that runs anywhere: streams flags, takes events, records what it was sent, fails on command.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+use tokio_stream::wrappers::BroadcastStream;
+
+/// The cloud. Cheap to clone; it ends with the runtime.
+#[derive(Clone)]
+pub struct FakeLaunchDarkly {
+    address: SocketAddr,
+    shared: Arc<Mutex<Cloud>>,
+}
+
+#[derive(Default)]
+struct Cloud {
+    environments: HashMap<String, Environment>,
+    /// Answers for the next stream requests, before the usual ones.
+    next_streams: VecDeque<StreamAnswer>,
+    /// Whether every stream request is answered 503.
+    is_down: bool,
+    /// Answer to goal requests in place of the usual one.
+    goals: Option<GoalsAnswer>,
+    /// Statuses for the next event posts, before the usual 202.
+    next_posts: VecDeque<u16>,
+    /// Post answers are held back for this long.
+    post_delay: Duration,
+    requests: Vec<Recorded>,
+}
+
+#[derive(Clone)]
+struct GoalsAnswer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+struct Environment {
+    flags: BTreeMap<String, Value>,
+    segments: BTreeMap<String, Value>,
+    /// Whether there is data to send; without, a stream opens and stays silent.
+    has_data: bool,
+    events: broadcast::Sender<Sent>,
+}
+
+/// What goes out on open streams.
+#[derive(Clone, Debug)]
+enum Sent {
+    Bytes(Bytes),
+    Close,
+}
+
+/// How the cloud answers a stream request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamAnswer {
+    /// With this status and no body.
+    Status(u16),
+    /// With an open stream that says nothing.
+    Silence,
+    /// With 302 to this path.
+    Redirect(&'static str),
+}
+
+/// A request that the cloud received.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// When.
+    pub at: Instant,
+    /// Method.
+    pub method: Method,
+    /// Path and query.
+    pub path: String,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body as it came.
+    pub raw_body: Bytes,
+}
+
+impl Recorded {
+    /// Body after decompression.
+    ///
+    /// # Panics
+    /// When the body is not what its headers say.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        if self.header("content-encoding") != Some("gzip") {
+            return self.raw_body.clone();
+        }
+        let mut body = Vec::new();
+        flate2::read::GzDecoder::new(&self.raw_body[..]).read_to_end(&mut body).expect("a gzip body");
+        body.into()
+    }
+
+    /// Body as JSON.
+    ///
+    /// # Panics
+    /// When the body is not JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body()).expect("a JSON body")
+    }
+
+    fn is_stream(&self) -> bool {
+        self.path.split('?').next().is_some_and(|path| path.ends_with("/all"))
+    }
+
+    /// Value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl FakeLaunchDarkly {
+    /// Starts a cloud on a free loopback port.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn start() -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free loopback port")
+    }
+
+    /// Starts a cloud on an address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn start_at(address: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let cloud = Self { address: listener.local_addr()?, shared: Arc::default() };
+        let router = Router::new().fallback(answer).with_state(cloud.clone());
+        serve(listener, router);
+        Ok(cloud)
+    }
+
+    /// Base address of every service of this cloud.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Makes an environment known; it has no data yet, so streams stay silent.
+    ///
+    /// Here and below, an environment is named by its SDK key, and the variant of a payload filter by key and query:
+    /// `sdk-…?filter=checkout`.
+    pub fn add_environment(&self, sdk_key: &str) {
+        self.lock().environments.entry(sdk_key.to_owned()).or_insert_with(|| Environment {
+            flags: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            has_data: false,
+            events: broadcast::channel(4096).0,
+        });
+    }
+
+    /// Replaces all data, and tells open streams. `data` has `flags` and `segments`.
+    pub fn puts(&self, sdk_key: &str, data: &Value) {
+        self.add_environment(sdk_key);
+        self.with(sdk_key, |environment| {
+            let map = |name: &str| {
+                let items = data.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+                items.into_iter().collect::<BTreeMap<_, _>>()
+            };
+            environment.flags = map("flags");
+            environment.segments = map("segments");
+            environment.has_data = true;
+            environment.send(environment.put());
+        });
+    }
+
+    /// Changes one flag, and tells open streams. The key is that in the JSON.
+    ///
+    /// # Panics
+    /// When the flag has no key.
+    pub fn patches(&self, sdk_key: &str, flag: &Value) {
+        let key = flag["key"].as_str().expect("a flag has a key").to_owned();
+        self.with(sdk_key, |environment| {
+            environment.flags.insert(key.clone(), flag.clone());
+            environment.send(event("patch", &json!({"path": format!("/flags/{key}"), "data": flag})));
+        });
+    }
+
+    /// Changes one segment, and tells open streams.
+    ///
+    /// # Panics
+    /// When the segment has no key.
+    pub fn patches_segment(&self, sdk_key: &str, segment: &Value) {
+        let key = segment["key"].as_str().expect("a segment has a key").to_owned();
+        self.with(sdk_key, |environment| {
+            environment.segments.insert(key.clone(), segment.clone());
+            environment.send(event("patch", &json!({"path": format!("/segments/{key}"), "data": segment})));
+        });
+    }
+
+    /// Deletes one item, and tells open streams. `path` is `/flags/KEY` or `/segments/KEY`.
+    pub fn deletes(&self, sdk_key: &str, path: &str, version: i64) {
+        self.with(sdk_key, |environment| {
+            if let Some(key) = path.strip_prefix("/flags/") {
+                environment.flags.remove(key);
+            } else if let Some(key) = path.strip_prefix("/segments/") {
+                environment.segments.remove(key);
+            }
+            environment.send(event("delete", &json!({"path": path, "version": version})));
+        });
+    }
+
+    /// Sends bytes as they are on open streams.
+    pub fn says(&self, sdk_key: &str, text: &str) {
+        self.with(sdk_key, |environment| environment.send(Bytes::copy_from_slice(text.as_bytes())));
+    }
+
+    /// Ends the open streams of an environment, as a service that is restarted.
+    pub fn closes_streams(&self, sdk_key: &str) {
+        self.with(sdk_key, |environment| {
+            let _ = environment.events.send(Sent::Close);
+        });
+    }
+
+    /// The next stream requests are answered in this way, one each.
+    pub fn answers_streams_with(&self, answers: impl IntoIterator<Item = StreamAnswer>) {
+        self.lock().next_streams.extend(answers);
+    }
+
+    /// Ends all open streams and answers new ones 503, until [`Self::comes_back`].
+    pub fn goes_down(&self) {
+        let mut cloud = self.lock();
+        cloud.is_down = true;
+        for environment in cloud.environments.values() {
+            let _ = environment.events.send(Sent::Close);
+        }
+    }
+
+    /// Streams can be opened again.
+    pub fn comes_back(&self) {
+        self.lock().is_down = false;
+    }
+
+    /// Goal requests are answered in this way from now on.
+    pub fn answers_goals_with(&self, status: u16, headers: &[(&str, &str)], body: &str) {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.lock().goals = Some(GoalsAnswer { status, headers, body: body.to_owned() });
+    }
+
+    /// The next event posts are answered with these statuses, one each.
+    pub fn answers_posts_with(&self, statuses: impl IntoIterator<Item = u16>) {
+        self.lock().next_posts.extend(statuses);
+    }
+
+    /// Every post is answered so much later.
+    pub fn delays_posts(&self, delay: Duration) {
+        self.lock().post_delay = delay;
+    }
+
+    /// Everything that was requested, in order of arrival.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.lock().requests.clone()
+    }
+
+    /// Stream requests.
+    #[must_use]
+    pub fn stream_requests(&self) -> Vec<Recorded> {
+        self.requests().into_iter().filter(|it| it.method == Method::GET && it.is_stream()).collect()
+    }
+
+    /// Posts to a path.
+    #[must_use]
+    pub fn posts(&self, path: &str) -> Vec<Recorded> {
+        self.requests().into_iter().filter(|it| it.method == Method::POST && it.path == path).collect()
+    }
+
+    /// Streams open at this moment.
+    #[must_use]
+    pub fn open_streams(&self, sdk_key: &str) -> usize {
+        self.lock().environments.get(sdk_key).map_or(0, |it| it.events.receiver_count())
+    }
+
+    fn with(&self, sdk_key: &str, change: impl FnOnce(&mut Environment)) {
+        if let Some(environment) = self.lock().environments.get_mut(sdk_key) {
+            change(environment);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cloud> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Environment {
+    fn put(&self) -> Bytes {
+        event("put", &json!({"path": "/", "data": {"flags": self.flags, "segments": self.segments}}))
+    }
+
+    fn send(&self, bytes: Bytes) {
+        // Nobody listening is fine.
+        let _ = self.events.send(Sent::Bytes(bytes));
+    }
+}
+
+fn event(name: &str, data: &Value) -> Bytes {
+    Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a fake lives as long as the runtime; there is nothing to hand over")]
+fn serve(listener: TcpListener, router: Router) {
+    tokio::spawn(async move { axum::serve(listener, router).await });
+}
+
+async fn answer(State(cloud): State<FakeLaunchDarkly>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let raw_body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    let credential = parts.headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
+    cloud.lock().requests.push(Recorded {
+        at: Instant::now(),
+        method: parts.method.clone(),
+        path,
+        headers: parts.headers.clone(),
+        raw_body,
+    });
+    match (parts.method, parts.uri.path()) {
+        // Behind whatever prefix: a private instance may have one.
+        (Method::GET, path) if path.ends_with("/all") => {
+            let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+            stream(&cloud, &format!("{credential}{query}"))
+        }
+        (Method::POST, _) => post(&cloud).await,
+        (Method::GET, path) if path.starts_with("/sdk/goals/") => {
+            let scripted = cloud.lock().goals.clone();
+            if let Some(answer) = scripted {
+                return answer.into_response();
+            }
+            let headers =
+                [(CONTENT_TYPE, "application/json"), (http::header::ACCESS_CONTROL_ALLOW_ORIGIN, "https://vendor")];
+            (headers, r#"[{"goal":1}]"#).into_response()
+        }
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+impl IntoResponse for GoalsAnswer {
+    fn into_response(self) -> Response {
+        let mut response = Response::builder().status(self.status);
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        let response = response.body(Body::from(self.body));
+        response.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    }
+}
+
+fn stream(cloud: &FakeLaunchDarkly, name: &str) -> Response {
+    let mut locked = cloud.lock();
+    let scripted = locked.next_streams.pop_front();
+    match scripted {
+        Some(StreamAnswer::Status(status)) => {
+            return StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response();
+        }
+        Some(StreamAnswer::Redirect(path)) => return (StatusCode::FOUND, [(LOCATION, path)]).into_response(),
+        Some(StreamAnswer::Silence) | None if locked.is_down => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Some(StreamAnswer::Silence) | None => (),
+    }
+    let Some(environment) = locked.environments.get(name) else { return StatusCode::UNAUTHORIZED.into_response() };
+    let has_first = environment.has_data && scripted.is_none();
+    let first = futures_util::stream::iter(has_first.then(|| Sent::Bytes(environment.put())));
+    let later = BroadcastStream::new(environment.events.subscribe()).filter_map(|sent| async { sent.ok() });
+    let later = later.filter(move |sent| {
+        let is_heard = scripted.is_none() || matches!(sent, Sent::Close);
+        async move { is_heard }
+    });
+    drop(locked);
+    let bytes = first
+        .chain(later)
+        .take_while(|sent| {
+            let is_open = !matches!(sent, Sent::Close);
+            async move { is_open }
+        })
+        .filter_map(|sent| async {
+            match sent {
+                Sent::Bytes(bytes) => Some(Ok::<_, std::convert::Infallible>(bytes)),
+                Sent::Close => None,
+            }
+        });
+    ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(bytes)).into_response()
+}
+
+async fn post(cloud: &FakeLaunchDarkly) -> Response {
+    let (status, delay) = {
+        let mut locked = cloud.lock();
+        (locked.next_posts.pop_front().unwrap_or(202), locked.post_delay)
+    };
+    tokio::time::sleep(delay).await;
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+}

@@ -1,0 +1,346 @@
+//! Small guests for tests, made from text without any guest toolchain: good ones, and a zoo of hostile ones.
+//!
+//! A guest is a core module in the WebAssembly text format, wrapped into a component by `wit-component` with the WIT
+//! files of this repository. The text of each hook is a *fragment* in `tests/support/guests`: module items, a line
+//! `;; body`, and the body of the hook's function. `prelude.wat` there has the helpers that fragments call.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::{Resolve, SourceMap};
+
+const PRELUDE: &str = include_str!("../guests/prelude.wat");
+
+/// A hook that a guest can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestHook {
+    /// `request-auth`
+    RequestAuth,
+    /// `event-filter`
+    EventFilter,
+    /// `payload-transform`
+    PayloadTransform,
+    /// `evaluation-transform`
+    EvaluationTransform,
+}
+
+/// A guest to be built.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    name: String,
+    version: String,
+    interface: String,
+    init: String,
+    hooks: Vec<(GuestHook, String)>,
+    foreign: bool,
+    extra_field: bool,
+}
+
+/// Host functions, imported if a fragment calls them: marker, interface, name, type.
+const IMPORTS: [(&str, &str, &str, &str); 6] = [
+    ("$log", "log", "log", "(param i32 i32 i32)"),
+    ("$config_get", "config", "get", "(param i32 i32 i32)"),
+    ("$counter_add", "metrics", "counter-add", "(param i32 i32 i64 i32 i32)"),
+    ("$now_ms", "clock", "now-ms", "(result i64)"),
+    ("$item_set_json", "items", "[method]item-set.json", "(param i32 i32 i32)"),
+    ("$result_set_get", "results", "[method]result-set.get", "(param i32 i32 i32)"),
+];
+
+impl Guest {
+    /// A guest with this name and no hook yet.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: "1.0.0".to_owned(),
+            interface: "0.1.0".to_owned(),
+            init: "(i32.const 128)".to_owned(),
+            hooks: Vec::new(),
+            foreign: false,
+            extra_field: false,
+        }
+    }
+
+    /// Answers a hook with a fragment.
+    #[must_use]
+    pub fn hook(mut self, hook: GuestHook, fragment: &str) -> Self {
+        self.hooks.push((hook, fragment.to_owned()));
+        self
+    }
+
+    /// Says this version of itself.
+    #[must_use]
+    pub fn version(mut self, version: &str) -> Self {
+        version.clone_into(&mut self.version);
+        self
+    }
+
+    /// Is built for this version of the interface.
+    #[must_use]
+    pub fn interface(mut self, version: &str) -> Self {
+        version.clone_into(&mut self.interface);
+        self
+    }
+
+    /// Runs this body in `init`.
+    #[must_use]
+    pub fn init(mut self, body: &str) -> Self {
+        body.clone_into(&mut self.init);
+        self
+    }
+
+    /// Imports an interface that no host offers.
+    #[must_use]
+    pub fn foreign_import(mut self) -> Self {
+        self.foreign = true;
+        self
+    }
+
+    /// Believes that the facts of a request have one field more than they have.
+    #[must_use]
+    pub fn extra_field(mut self) -> Self {
+        self.extra_field = true;
+        self
+    }
+
+    /// The core module.
+    ///
+    /// # Errors
+    ///
+    /// If a fragment is not well-formed.
+    pub fn core(&self) -> Result<Vec<u8>> {
+        let text = self.text();
+        wat::parse_str(&text).with_context(|| format!("text of guest `{}`:\n{text}", self.name))
+    }
+
+    /// The component.
+    ///
+    /// # Errors
+    ///
+    /// If a fragment is not well-formed or does not fit the WIT files.
+    pub fn component(&self) -> Result<Vec<u8>> {
+        let mut core = self.core()?;
+        let mut resolve = Resolve::default();
+        let mut wit = SourceMap::default();
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/v0.1");
+        for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
+            let path = entry?.path();
+            let mut text =
+                std::fs::read_to_string(&path)?.replace("plugin@0.1.0", &format!("plugin@{}", self.interface));
+            if self.extra_field {
+                text = text.replace("client: option<string>,", "client: option<string>, more: option<string>,");
+            }
+            wit.push_str(&path.display().to_string(), &text);
+        }
+        let plugin = wit.parse().map_err(|(map, error)| anyhow::anyhow!(error.render(&map)))?;
+        resolve.push_group(plugin).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let foreign = "package acme:things@1.0.0; interface stuff { poke: func(); }";
+        resolve.push_str("acme.wit", foreign)?;
+        let package = resolve.push_str("guest.wit", &self.world())?;
+        let world = resolve.select_world(&[package], Some("guest"))?;
+        embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8)?;
+        ComponentEncoder::default().validate(true).module(&core)?.encode()
+    }
+
+    fn world(&self) -> String {
+        let mut lines = vec![format!("include yardarm:plugin/timed@{};", self.interface)];
+        lines.extend(
+            self.hooks
+                .iter()
+                .map(|(hook, _)| format!("include yardarm:plugin/{}-plugin@{};", hook.interface(), self.interface)),
+        );
+        if self.foreign {
+            lines.push("import acme:things/stuff@1.0.0;".to_owned());
+        }
+        format!("package test:guest; world guest {{ {} }}", lines.join(" "))
+    }
+
+    fn text(&self) -> String {
+        let short = self.interface.rsplit_once('.').map_or(&*self.interface, |(short, _)| short);
+        let fragments: String = self.hooks.iter().map(|(_, fragment)| &**fragment).chain([&*self.init]).collect();
+        let mut imports: String = IMPORTS
+            .iter()
+            .filter(|(marker, ..)| fragments.contains(marker))
+            .map(|(marker, interface, name, kind)| {
+                format!("(import \"cm32p2|yardarm:plugin/{interface}@{short}\" \"{name}\" (func {marker} {kind}))\n")
+            })
+            .collect();
+        for (hook, interface, resource) in [
+            (GuestHook::PayloadTransform, "items", "item-set"),
+            (GuestHook::EvaluationTransform, "results", "result-set"),
+        ] {
+            if self.hooks.iter().any(|(known, _)| *known == hook) {
+                let name = resource.replace('-', "_");
+                imports += &format!(
+                    "(import \"cm32p2|yardarm:plugin/{interface}@{short}\" \"{resource}_drop\" \
+                     (func ${name}_drop (param i32)))\n"
+                );
+            }
+        }
+        if self.foreign {
+            imports += "(import \"cm32p2|acme:things/stuff@1\" \"poke\" (func $poke))\n";
+        }
+        let mut items = String::new();
+        for (hook, fragment) in &self.hooks {
+            let (module, body) = fragment.split_once(";; body").unwrap_or(("", fragment));
+            let (interface, function, parameters) = (hook.interface(), hook.function(), hook.parameters());
+            items += module;
+            items += &format!(
+                "(func (export \"cm32p2|yardarm:plugin/{interface}@{short}|{function}\") {parameters} (result i32)\n\
+                 {body})\n\
+                 (func (export \"cm32p2|yardarm:plugin/{interface}@{short}|{function}_post\") (param i32)\n\
+                 (global.set $heap (i32.const 16384)))\n"
+            );
+        }
+        PRELUDE
+            .replace("{{imports}}", &imports)
+            .replace("{{items}}", &items)
+            .replace("{{short}}", short)
+            .replace("{{name}}", &self.name)
+            .replace("{{name_length}}", &self.name.len().to_string())
+            .replace("{{version}}", &self.version)
+            .replace("{{version_length}}", &self.version.len().to_string())
+            .replace("{{init}}", &self.init)
+    }
+}
+
+impl GuestHook {
+    fn interface(self) -> &'static str {
+        match self {
+            Self::RequestAuth => "request-auth",
+            Self::EventFilter => "event-filter",
+            Self::PayloadTransform => "payload-transform",
+            Self::EvaluationTransform => "evaluation-transform",
+        }
+    }
+
+    fn function(self) -> &'static str {
+        match self {
+            Self::RequestAuth => "authenticate",
+            Self::EventFilter => "filter",
+            Self::PayloadTransform | Self::EvaluationTransform => "transform",
+        }
+    }
+
+    fn parameters(self) -> &'static str {
+        match self {
+            // 20 flat values are more than fit: the facts come as one pointer.
+            Self::RequestAuth => "(param $facts i32)",
+            Self::EventFilter => {
+                "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (param $events i32) (param $count i32)"
+            }
+            Self::PayloadTransform => "(param i32 i32 i32 i32 i32 i32) (param $set i32)",
+            Self::EvaluationTransform => "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (param $set i32)",
+        }
+    }
+}
+
+macro_rules! fragments {
+    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
+        $($(#[$doc])* pub const $name: &str = include_str!(concat!("../guests/", $file));)*
+        /// Every fragment, by file name.
+        pub const ALL_FRAGMENTS: &[(&str, &str)] = &[$(($file, $name)),*];
+    };
+}
+
+fragments! {
+    /// `request-auth`: everybody is `caller`.
+    ALLOW = "allow.wat";
+    /// `request-auth`: forbidden.
+    FORBID = "forbid.wat";
+    /// `request-auth`: no opinion.
+    ABSTAIN = "abstain.wat";
+    /// `request-auth`: the principal is what was told as the credential.
+    ECHO_CREDENTIAL = "echo-credential.wat";
+    /// `request-auth`: the principal is the address of the client, or nothing said.
+    ECHO_CLIENT = "echo-client.wat";
+    /// `request-auth`: rate-limited for as many seconds as there are headers.
+    COUNT_HEADERS = "count-headers.wat";
+    /// `request-auth`: the principal is the value of the first header.
+    ECHO_HEADER = "echo-header.wat";
+    /// `request-auth`: rate-limited for as many seconds as this instance has served calls.
+    COUNT_CALLS = "count-calls.wat";
+    /// `request-auth`: the principal is the configuration's `who`, a JSON text.
+    ECHO_CONFIG = "echo-config.wat";
+    /// Any hook: never ends.
+    SPIN = "spin.wat";
+    /// Any hook: never ends and calls the host all the time.
+    SPIN_IN_HOST = "spin-in-host.wat";
+    /// Any hook: grows its memory for ever.
+    GROW = "grow.wat";
+    /// Any hook: calls itself for ever.
+    RECURSE = "recurse.wat";
+    /// Any hook: traps.
+    TRAP = "trap.wat";
+    /// Any hook: divides by zero.
+    DIVIDE = "divide.wat";
+    /// Any hook: reports `temporary`.
+    TEMPORARY = "temporary.wat";
+    /// Any hook: reports `invalid-input`.
+    INVALID_INPUT = "invalid-input.wat";
+    /// `request-auth`: a principal that is not UTF-8.
+    NOT_UTF8 = "not-utf8.wat";
+    /// `request-auth`: a principal beyond the end of memory.
+    OUT_OF_MEMORY = "out-of-memory.wat";
+    /// `request-auth`: a principal of 32 KiB.
+    LONG_PRINCIPAL = "long-principal.wat";
+    /// `request-auth`: writes a thousand log lines, then allows.
+    FLOOD = "flood.wat";
+    /// `request-auth`: reads the clock, then allows.
+    CLOCK = "clock.wat";
+    /// `event-filter`: keeps everything.
+    KEEP = "keep.wat";
+    /// `event-filter`: drops the first event of each batch.
+    DROP_FIRST = "drop-first.wat";
+    /// `event-filter`: drops events whose body it can see.
+    DROP_SEEN = "drop-seen.wat";
+    /// `event-filter`: replaces the first event.
+    REPLACE_FIRST = "replace-first.wat";
+    /// `event-filter`: replaces the first event by what is no JSON.
+    REPLACE_BADLY = "replace-badly.wat";
+    /// `event-filter`: gives no verdicts at all.
+    NO_VERDICTS = "no-verdicts.wat";
+    /// `payload-transform`: hides the first item.
+    HIDE_FIRST = "hide-first.wat";
+    /// `payload-transform`: replaces the first item by itself, or does nothing if it cannot read it.
+    REWRITE_FIRST = "rewrite-first.wat";
+    /// `payload-transform`: replaces the first item by one with an older version.
+    VERSION_BACK = "version-back.wat";
+    /// `payload-transform`: hides an item that is not there.
+    HIDE_NOWHERE = "hide-nowhere.wat";
+    /// `payload-transform`: adds a flag `extra`.
+    ADD_FLAG = "add-flag.wat";
+    /// `evaluation-transform`: the first result becomes `true`.
+    FIRST_TRUE = "first-true.wat";
+    /// `evaluation-transform`: leaves out the first result.
+    OMIT_FIRST = "omit-first.wat";
+    /// `evaluation-transform`: the first result becomes what is no JSON.
+    FIRST_NONSENSE = "first-nonsense.wat";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fragments for any hook are named without one in their documentation.
+    fn hook_of(file: &str) -> GuestHook {
+        match file {
+            "keep.wat" | "drop-first.wat" | "drop-seen.wat" | "replace-first.wat" | "replace-badly.wat"
+            | "no-verdicts.wat" => GuestHook::EventFilter,
+            "hide-first.wat" | "rewrite-first.wat" | "version-back.wat" | "hide-nowhere.wat" | "add-flag.wat" => {
+                GuestHook::PayloadTransform
+            }
+            "first-true.wat" | "omit-first.wat" | "first-nonsense.wat" => GuestHook::EvaluationTransform,
+            _ => GuestHook::RequestAuth,
+        }
+    }
+
+    #[test]
+    fn every_fragment_becomes_a_component() {
+        for (file, fragment) in ALL_FRAGMENTS {
+            let guest = Guest::new("zoo").hook(hook_of(file), fragment);
+            guest.component().unwrap_or_else(|error| panic!("{file}: {error:?}"));
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Fakes and helpers for tests, the demo and the benchmark. They know HTTP and JSON, and nothing of the gateway's
+//! crates, so that a shared mistake cannot hide in them.
+#![forbid(unsafe_code)]
+
+mod connection;
+mod fake_launchdarkly;
+#[cfg(feature = "guests")]
+pub mod guests;
+mod http_client;
+mod raw_upstream;
+mod sse_client;
+
+pub use self::connection::{Connection, Head, PATIENCE, until, within};
+pub use self::fake_launchdarkly::{FakeLaunchDarkly, Recorded, StreamAnswer};
+pub use self::http_client::{Answer, Call, gzip};
+pub use self::raw_upstream::{RawUpstream, Step};
+pub use self::sse_client::{Heard, SseClient};

@@ -1,0 +1,134 @@
+//! An upstream that writes whatever bytes a test wants, whole or broken, and then holds the line or hangs up.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The upstream. Cheap to clone; it ends with the runtime.
+#[derive(Clone)]
+pub struct RawUpstream {
+    address: SocketAddr,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    scripts: VecDeque<Vec<Step>>,
+    heads: Vec<String>,
+}
+
+/// What happens on a connection after a request has been read.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// These bytes are written.
+    Say(Bytes),
+    /// Nothing more happens, and the connection stays.
+    Hold,
+    /// The connection is reset instead of closed.
+    Reset,
+}
+
+impl Step {
+    /// The head of a stream, and this text as one chunk.
+    #[must_use]
+    pub fn stream(text: &str) -> Self {
+        Self::stream_of_type("Content-Type: text/event-stream\r\n", text)
+    }
+
+    /// The same with another line, or none, in place of `Content-Type`.
+    #[must_use]
+    pub fn stream_of_type(line: &str, text: &str) -> Self {
+        let head = format!("HTTP/1.1 200 OK\r\n{line}Transfer-Encoding: chunked\r\n\r\n");
+        Self::Say(format!("{head}{}", chunk(text)).into())
+    }
+
+    /// One more chunk.
+    #[must_use]
+    pub fn chunk(text: &str) -> Self {
+        Self::Say(chunk(text).into())
+    }
+
+    /// Bytes as they are.
+    #[must_use]
+    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+        Self::Say(bytes.into())
+    }
+}
+
+impl RawUpstream {
+    /// Starts on a free loopback port.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[expect(clippy::disallowed_methods, reason = "a fake lives as long as the runtime; there is nothing to hand over")]
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free loopback port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let upstream = Self { address, shared: Arc::default() };
+        let accepting = upstream.clone();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(accepting.clone().serve(socket));
+            }
+        });
+        upstream
+    }
+
+    /// Base address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The next connection that has no script yet follows this one. Connections without a script are answered 503.
+    pub fn plays(&self, script: impl IntoIterator<Item = Step>) {
+        self.lock().scripts.push_back(script.into_iter().collect());
+    }
+
+    /// Heads of all requests that came.
+    #[must_use]
+    pub fn heads(&self) -> Vec<String> {
+        self.lock().heads.clone()
+    }
+
+    async fn serve(self, mut socket: TcpStream) {
+        let mut request = BytesMut::new();
+        while !request.windows(4).any(|it| it == b"\r\n\r\n") {
+            if !matches!(socket.read_buf(&mut request).await, Ok(count) if count > 0) {
+                return;
+            }
+        }
+        let script = {
+            let mut shared = self.lock();
+            shared.heads.push(String::from_utf8_lossy(&request).into_owned());
+            shared.scripts.pop_front()
+        };
+        let unavailable = || vec![Step::bytes("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")];
+        for step in script.unwrap_or_else(unavailable) {
+            match step {
+                Step::Say(bytes) => {
+                    if socket.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Step::Hold => std::future::pending().await,
+                Step::Reset => {
+                    let _ = socket.set_zero_linger();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn chunk(text: &str) -> String {
+    format!("{:x}\r\n{text}\r\n", text.len())
+}

@@ -1,0 +1,148 @@
+//! An SDK's ear: reads a stream byte by byte, and is stricter than any SDK.
+//!
+//! It takes only what the protocol is written in: `event: NAME`, one `data: ` line, an empty line; or a comment.
+//! Anything else, such as `id:`, `retry:` or a carriage return, fails the test.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::connection::{Connection, Framing, Head};
+use crate::http_client::Call;
+
+/// An open stream.
+pub struct SseClient {
+    connection: Connection,
+    head: Head,
+    framing: Framing,
+    /// Decoded and not understood yet.
+    unread: BytesMut,
+    /// The chunks of the body as they came, so that a test can see how it was cut.
+    chunks: Vec<Bytes>,
+    has_ended: bool,
+}
+
+/// One thing that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// An event.
+    Event {
+        /// After `event: `.
+        name: String,
+        /// After `data: `.
+        data: String,
+    },
+    /// A comment, which is what heartbeats are; its text.
+    Comment(String),
+    /// The response ended as it should, with its last chunk.
+    End,
+    /// The connection ended in the middle of the response.
+    Cut,
+}
+
+impl SseClient {
+    /// Sends a request and reads the head of the answer, whatever it is.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn open(address: SocketAddr, call: &Call) -> Self {
+        Self::open_on(Connection::open(address).await, call).await
+    }
+
+    /// The same on a connection that is open.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn open_on(mut connection: Connection, call: &Call) -> Self {
+        connection.sends(call.bytes()).await;
+        Self::read(connection, call).await
+    }
+
+    /// The same where the request has been sent already.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn read(mut connection: Connection, call: &Call) -> Self {
+        let head = connection.head().await.unwrap_or_else(|| panic!("no answer to {call}"));
+        let framing = head.framing(call.method());
+        Self { connection, head, framing, unread: BytesMut::new(), chunks: Vec::new(), has_ended: false }
+    }
+
+    /// The head of the answer.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Chunks of the body up to now, without their size lines.
+    #[must_use]
+    pub fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    /// The connection, to send another request on it when the stream has ended.
+    #[must_use]
+    pub fn into_connection(self) -> Connection {
+        self.connection
+    }
+
+    /// What comes next.
+    ///
+    /// # Panics
+    /// When nothing comes for too long, or something that the protocol does not know.
+    pub async fn next(&mut self) -> Heard {
+        loop {
+            if let Some(heard) = self.parse() {
+                return heard;
+            }
+            if self.has_ended {
+                assert!(self.unread.is_empty(), "the stream ended within an event: {:?}", self.unread);
+                return Heard::End;
+            }
+            let bytes = match self.framing {
+                Framing::Chunked => {
+                    let Some(chunk) = self.connection.chunk().await else { return Heard::Cut };
+                    self.has_ended = chunk.is_empty();
+                    chunk
+                }
+                Framing::UntilClose => {
+                    let bytes = self.connection.some().await;
+                    self.has_ended = bytes.is_empty();
+                    bytes
+                }
+                Framing::Nothing | Framing::Length(_) => panic!("no stream, but {:?}", self.head),
+            };
+            if !bytes.is_empty() {
+                self.unread.extend_from_slice(&bytes);
+                self.chunks.push(bytes);
+            }
+        }
+    }
+
+    /// What comes next, if it comes soon.
+    ///
+    /// # Panics
+    /// When something comes that the protocol does not know.
+    pub async fn next_within(&mut self, patience: Duration) -> Option<Heard> {
+        // Dropping the wait loses nothing: bytes that have come are kept in the buffers.
+        tokio::time::timeout(patience, self.next()).await.ok()
+    }
+
+    fn parse(&mut self) -> Option<Heard> {
+        let text = std::str::from_utf8(&self.unread).ok()?;
+        if let Some(rest) = text.strip_prefix(':') {
+            let comment = rest.split_once('\n')?.0.to_owned();
+            let _ = self.unread.split_to(comment.len() + 2);
+            assert!(!comment.contains('\r'), "a carriage return: {comment:?}");
+            return Some(Heard::Comment(comment));
+        }
+        let event = text.split_once("\n\n")?.0.to_owned();
+        let _ = self.unread.split_to(event.len() + 2);
+        assert!(!event.contains('\r'), "a carriage return: {event:?}");
+        let parts = event.strip_prefix("event: ").and_then(|it| it.split_once("\ndata: "));
+        let (name, data) = parts.unwrap_or_else(|| panic!("not `event: …`, `data: …`: {event:?}"));
+        assert!(!name.contains('\n') && !data.contains('\n'), "more lines than two: {event:?}");
+        Some(Heard::Event { name: name.to_owned(), data: data.to_owned() })
+    }
+}
