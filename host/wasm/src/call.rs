@@ -9,7 +9,7 @@ use yardarm_core::{EnvironmentLabel, Lifecycle};
 
 use crate::breaker::{Breaker, Mark};
 use crate::capability::log;
-use crate::guest::{DeadlinePassed, Guest, INIT_DEADLINE, Instance, MemoryExceeded};
+use crate::guest::{DeadlinePassed, Guest, INIT_DEADLINE, Instance, MemoryExceeded, patience};
 use crate::interface::Ask;
 use crate::interface::v0_1::ReadTooMuch;
 use crate::manifest::{Bind, Hook, Isolation};
@@ -129,14 +129,14 @@ impl Seat {
             Some(instance) => (instance, now),
             None => (self.instantiate(A::HOOK, budget + self.creation).await?, Instant::now()),
         };
-        let end = instance.begin(A::HOOK, budget, now, ask.output_limit(0));
-        let answer = match tokio::time::timeout_at(end, ask.ask(&mut instance)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
+        let deadlines = instance.begin(A::HOOK, budget, now, ask.output_limit(0));
+        let answer = match deadlines.wait(ask.ask(&mut instance)).await {
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => {
                 self.discard(environment, instance);
                 return Err(CallError::of(&error));
             }
-            Err(_) => {
+            None => {
                 self.discard(environment, instance);
                 return Err(CallError::Deadline);
             }
@@ -149,12 +149,12 @@ impl Seat {
         if size > limit { Err(CallError::OutputTooLarge { size, limit }) } else { Ok(reply) }
     }
 
-    /// A place among the calls in flight, waited for no longer than the call may take, and the time since then.
+    /// A place among the calls in flight, waited for no longer than an answer would be, and the time since then.
     async fn slot(&self, hook: Hook, budget: Duration, started: Instant) -> Result<(Slot, Instant), CallError> {
         if let Some(slot) = self.pool.try_slot() {
             return Ok((slot, started));
         }
-        let slot = tokio::time::timeout(budget, self.pool.slot()).await;
+        let slot = tokio::time::timeout(patience(budget), self.pool.slot()).await;
         let now = Instant::now();
         self.guest.face.meters.hook(hook).waited(now - started);
         slot.map(|slot| (slot, now)).map_err(|_| CallError::PoolExhausted)

@@ -3,7 +3,9 @@
 //! [`Guest::instantiate`] is the only function that makes a store, so there is no store without a deadline, a
 //! memory limit and the plugin's grants.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,16 +17,16 @@ use crate::call::CallError;
 use crate::capability::Grants;
 use crate::capability::config::Configuration;
 use crate::capability::fingerprint::Fingerprints;
-use crate::engine::Engine;
+use crate::engine::{Engine, TICK};
 use crate::interface::v0_1;
 use crate::manifest::Hook;
 use crate::meters::Meters;
 
 /// Time that instantiating and `init` may take while a plugin is staged.
 pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
-/// How much longer than its deadline a call may take when the machine is busy with others. A guest is charged for
-/// the ticks in which it ran; this bounds the wait of whoever called it, and guests that sleep in WASI.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How much longer than its deadline a call may take when the machine is busy with others: a guest is charged for
+/// the ticks in which it ran, and this bounds the wait of whoever called it.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Host objects that a guest may hold at once.
 const MOST_HANDLES: usize = 1_000;
 /// Table elements of one instance.
@@ -84,6 +86,17 @@ pub(crate) struct MemoryLimit {
 struct Budget {
     ticks: u32,
     end: Instant,
+    /// Whether the guest wants to run and lets others run first; a guest that waits otherwise, sleeps.
+    yields: Arc<AtomicBool>,
+}
+
+/// When a call is over, seen from its caller.
+pub(crate) struct Deadlines {
+    /// For a guest that sleeps.
+    pub(crate) soft: Instant,
+    /// For a guest that does not get the processor.
+    pub(crate) hard: Instant,
+    pub(crate) yields: Arc<AtomicBool>,
 }
 
 /// The guest used up its time.
@@ -148,7 +161,7 @@ impl Guest {
             hook: "init",
             muted,
             lent: 0,
-            budget: Budget::new(deadline, Instant::now()),
+            budget: Budget::new(deadline),
         };
         let mut store = Store::new(&self.engine.wasmtime, state);
         store.limiter(|state| &mut state.memory);
@@ -162,8 +175,8 @@ impl Guest {
 }
 
 impl Instance {
-    /// Prepares the next call; gives the moment at which its caller stops waiting.
-    pub(crate) fn begin(&mut self, hook: Hook, deadline: Duration, now: Instant, output_limit: usize) -> Instant {
+    /// Prepares the next call.
+    pub(crate) fn begin(&mut self, hook: Hook, deadline: Duration, now: Instant, output_limit: usize) -> Deadlines {
         self.calls += 1;
         self.store.set_epoch_deadline(1);
         // The host allocates for what a guest hands over before it can be measured exactly.
@@ -171,24 +184,55 @@ impl Instance {
         let state = self.store.data_mut();
         state.hook = hook.name();
         state.lent = 0;
-        state.budget = Budget::new(deadline, now);
-        state.budget.end
+        state.budget.renew(deadline, now);
+        Deadlines { soft: now + deadline + TICK, hard: state.budget.end, yields: Arc::clone(&state.budget.yields) }
     }
 }
 
+/// How long a caller waits for a guest that may run for `deadline`. Longer than that, because on a busy machine
+/// neither the guest nor those before it in the queue run all the time, and a wait is better than a 503.
+pub(crate) fn patience(deadline: Duration) -> Duration {
+    deadline * 4 + PATIENCE
+}
+
 impl Budget {
-    fn new(deadline: Duration, now: Instant) -> Self {
-        let ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1);
-        Self { ticks, end: now + deadline * 4 + PATIENCE }
+    fn new(deadline: Duration) -> Self {
+        let now = Instant::now();
+        let mut budget = Self { ticks: 0, end: now, yields: Arc::default() };
+        budget.renew(deadline, now);
+        budget
+    }
+
+    fn renew(&mut self, deadline: Duration, now: Instant) {
+        self.ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.end = now + deadline * 4 + PATIENCE;
     }
 
     /// Called once per tick while the guest runs: stops it, or lets others run.
     fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        if self.ticks == 0 || Instant::now() >= self.end {
+        if self.ticks == 0 {
             return Err(DeadlinePassed.into());
         }
         self.ticks -= 1;
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        let yields = Arc::clone(&self.yields);
+        yields.store(true, Ordering::Relaxed);
+        let others_first = async move {
+            tokio::task::yield_now().await;
+            yields.store(false, Ordering::Relaxed);
+        };
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(others_first)))
+    }
+}
+
+impl Deadlines {
+    /// Waits for a call; `None` if it took too long.
+    pub(crate) async fn wait<T>(self, call: impl Future<Output = T>) -> Option<T> {
+        let mut call = std::pin::pin!(call);
+        match tokio::time::timeout_at(self.soft, &mut call).await {
+            Ok(answer) => Some(answer),
+            Err(_) if self.yields.load(Ordering::Relaxed) => tokio::time::timeout_at(self.hard, call).await.ok(),
+            Err(_) => None,
+        }
     }
 }
 
@@ -211,5 +255,35 @@ impl ResourceLimiter for MemoryLimit {
 impl Drop for GuestState {
     fn drop(&mut self) {
         self.plugin.meters.instances.gone(self.memory.used);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deadlines(yields: bool) -> Deadlines {
+        let now = Instant::now();
+        let yields = Arc::new(AtomicBool::new(yields));
+        Deadlines { soft: now + Duration::from_millis(5), hard: now + Duration::from_millis(500), yields }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_sleeps_is_not_waited_for_as_long_as_one_without_a_processor() {
+        let busy = || tokio::time::sleep(Duration::from_millis(100));
+        assert_eq!(deadlines(false).wait(busy()).await, None);
+        assert_eq!(deadlines(true).wait(busy()).await, Some(()));
+        let began = Instant::now();
+        assert_eq!(deadlines(true).wait(std::future::pending::<()>()).await, None);
+        assert_eq!(began.elapsed().as_millis(), 500);
+    }
+
+    #[test]
+    fn a_guest_is_charged_by_the_tick() {
+        let mut budget = Budget::new(Duration::from_millis(3));
+        assert!((0..3).all(|_| budget.tick().is_ok()));
+        assert!(budget.tick().is_err());
+        budget.renew(Duration::from_micros(1), Instant::now());
+        assert!(budget.tick().is_ok());
     }
 }

@@ -82,20 +82,35 @@ impl Connection {
         Some(self.unread.freeze())
     }
 
-    /// The head of the next response; `None` if the connection ends instead.
+    /// The head of the next final response; `None` if the connection ends instead.
     ///
     /// # Panics
     /// When what comes is no head, or nothing comes.
     pub async fn head(&mut self) -> Option<Head> {
         loop {
+            match self.any_head().await? {
+                // Only announces the real one.
+                interim if interim.status < 200 => (),
+                head => return Some(head),
+            }
+        }
+    }
+
+    /// Status of the next response, which is an interim one.
+    ///
+    /// # Panics
+    /// When it is not, or nothing comes.
+    pub async fn interim(&mut self) -> u16 {
+        let head = self.any_head().await.expect("a response");
+        assert!(head.status < 200, "{head:?}");
+        head.status
+    }
+
+    async fn any_head(&mut self) -> Option<Head> {
+        loop {
             if let Some(end) = find(&self.unread, b"\r\n\r\n") {
                 let text = self.unread.split_to(end + 4);
-                let head = Head::parse(std::str::from_utf8(&text).expect("a head in ASCII"));
-                // An interim response only announces the real one.
-                if head.status != 100 {
-                    return Some(head);
-                }
-                continue;
+                return Some(Head::parse(std::str::from_utf8(&text).expect("a head in ASCII")));
             }
             if self.fill().await == 0 {
                 assert!(self.unread.is_empty(), "connection ended within a head: {:?}", self.unread);

@@ -1,5 +1,7 @@
 //! A LaunchDarkly cloud that runs anywhere: streams flags, takes events, records what it was sent, fails on command.
 
+mod answers;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Read;
 use std::net::SocketAddr;
@@ -7,19 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
-use http::{HeaderMap, Method, StatusCode};
-use http_body_util::BodyExt;
+use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
-use tokio_stream::wrappers::BroadcastStream;
 
 /// The cloud. Cheap to clone; it ends with the runtime.
 #[derive(Clone)]
@@ -143,7 +138,7 @@ impl FakeLaunchDarkly {
     pub async fn start_at(address: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let cloud = Self { address: listener.local_addr()?, shared: Arc::default() };
-        let router = Router::new().fallback(answer).with_state(cloud.clone());
+        let router = Router::new().fallback(answers::answer).with_state(cloud.clone());
         serve(listener, router);
         Ok(cloud)
     }
@@ -318,91 +313,4 @@ fn event(name: &str, data: &Value) -> Bytes {
 #[expect(clippy::disallowed_methods, reason = "a fake lives as long as the runtime; there is nothing to hand over")]
 fn serve(listener: TcpListener, router: Router) {
     tokio::spawn(async move { axum::serve(listener, router).await });
-}
-
-async fn answer(State(cloud): State<FakeLaunchDarkly>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let raw_body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let path = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-    let credential = parts.headers.get(AUTHORIZATION).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
-    cloud.lock().requests.push(Recorded {
-        at: Instant::now(),
-        method: parts.method.clone(),
-        path,
-        headers: parts.headers.clone(),
-        raw_body,
-    });
-    match (parts.method, parts.uri.path()) {
-        // Behind whatever prefix: a private instance may have one.
-        (Method::GET, path) if path.ends_with("/all") => {
-            let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
-            stream(&cloud, &format!("{credential}{query}"))
-        }
-        (Method::POST, _) => post(&cloud).await,
-        (Method::GET, path) if path.starts_with("/sdk/goals/") => {
-            let scripted = cloud.lock().goals.clone();
-            if let Some(answer) = scripted {
-                return answer.into_response();
-            }
-            let headers =
-                [(CONTENT_TYPE, "application/json"), (http::header::ACCESS_CONTROL_ALLOW_ORIGIN, "https://vendor")];
-            (headers, r#"[{"goal":1}]"#).into_response()
-        }
-        _ => StatusCode::NOT_FOUND.into_response(),
-    }
-}
-
-impl IntoResponse for GoalsAnswer {
-    fn into_response(self) -> Response {
-        let mut response = Response::builder().status(self.status);
-        for (name, value) in self.headers {
-            response = response.header(name, value);
-        }
-        let response = response.body(Body::from(self.body));
-        response.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
-    }
-}
-
-fn stream(cloud: &FakeLaunchDarkly, name: &str) -> Response {
-    let mut locked = cloud.lock();
-    let scripted = locked.next_streams.pop_front();
-    match scripted {
-        Some(StreamAnswer::Status(status)) => {
-            return StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response();
-        }
-        Some(StreamAnswer::Redirect(path)) => return (StatusCode::FOUND, [(LOCATION, path)]).into_response(),
-        Some(StreamAnswer::Silence) | None if locked.is_down => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        Some(StreamAnswer::Silence) | None => (),
-    }
-    let Some(environment) = locked.environments.get(name) else { return StatusCode::UNAUTHORIZED.into_response() };
-    let has_first = environment.has_data && scripted.is_none();
-    let first = futures_util::stream::iter(has_first.then(|| Sent::Bytes(environment.put())));
-    let later = BroadcastStream::new(environment.events.subscribe()).filter_map(|sent| async { sent.ok() });
-    let later = later.filter(move |sent| {
-        let is_heard = scripted.is_none() || matches!(sent, Sent::Close);
-        async move { is_heard }
-    });
-    drop(locked);
-    let bytes = first
-        .chain(later)
-        .take_while(|sent| {
-            let is_open = !matches!(sent, Sent::Close);
-            async move { is_open }
-        })
-        .filter_map(|sent| async {
-            match sent {
-                Sent::Bytes(bytes) => Some(Ok::<_, std::convert::Infallible>(bytes)),
-                Sent::Close => None,
-            }
-        });
-    ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(bytes)).into_response()
-}
-
-async fn post(cloud: &FakeLaunchDarkly) -> Response {
-    let (status, delay) = {
-        let mut locked = cloud.lock();
-        (locked.next_posts.pop_front().unwrap_or(202), locked.post_delay)
-    };
-    tokio::time::sleep(delay).await;
-    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
 }

@@ -59,8 +59,8 @@ pub(super) async fn rehearse(seat: &Seat) {
 async fn put<A: Ask>(seat: &Seat, ask: &A) {
     let made = seat.guest.instantiate(A::HOOK, seat.bind.memory_mb, INIT_DEADLINE, true).await;
     let Ok(mut instance) = made else { return };
-    let end = instance.begin(A::HOOK, LONGEST.min(seat.bind.deadline), Instant::now(), ask.output_limit(0));
-    if let Ok(Err(error)) = tokio::time::timeout_at(end, ask.ask(&mut instance)).await {
+    let deadlines = instance.begin(A::HOOK, LONGEST.min(seat.bind.deadline), Instant::now(), ask.output_limit(0));
+    if let Some(Err(error)) = deadlines.wait(ask.ask(&mut instance)).await {
         tracing::debug!(plugin = %seat.guest.face.name, hook = %A::HOOK, %error, "the rehearsal failed");
     }
 }
