@@ -25,6 +25,7 @@ use std::time::Duration;
 use axum::Router;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
+use yardarm_core::status::Connection;
 use yardarm_core::{Lifecycle, environment, snapshot_file};
 
 pub use self::config::{Config, EnvironmentConfig};
@@ -132,6 +133,7 @@ async fn start_environment(
     let task = StreamTask::new(Arc::clone(&environment), applier, parts.hooks.clone(), http.clone(), config);
     parts.lifecycle.spawn("upstream stream", task.run());
     parts.lifecycle.spawn("first connection", watch_start(Arc::clone(&environment), config.init_timeout, latch));
+    parts.lifecycle.spawn("outage watch", watch_outages(Arc::clone(&environment), config.disconnected_status_time));
     parts.lifecycle.spawn("heartbeat", beat(environment.data.clone(), config.heartbeat_interval));
     environment
 }
@@ -151,6 +153,26 @@ async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration, latch: 
     }
     environment.start_timed_out();
     drop(latch);
+}
+
+/// One line for an operator when updates have been unavailable for too long, and one when they are back.
+async fn watch_outages(environment: Arc<LdEnvironment>, limit: Duration) {
+    let mut changes = environment.status.changes();
+    loop {
+        let is_well = |it: &LdEnvironment| it.status.report().connection == Connection::Valid;
+        let has_recovered = async { while !is_well(&environment) && changes.changed().await.is_ok() {} };
+        if tokio::time::timeout(limit, has_recovered).await.is_err() {
+            let error = environment.status.report().last_error.map(|it| it.message).unwrap_or_default();
+            tracing::error!(environment = %environment.label, last_error = %error, "data source outage, updates have been unavailable for `disconnected_status_time`");
+            while !is_well(&environment) && changes.changed().await.is_ok() {}
+            tracing::info!(environment = %environment.label, "data source outage is over");
+        }
+        while is_well(&environment) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 async fn beat(data: yardarm_core::Environment<dataset::FlagData>, interval: Duration) {

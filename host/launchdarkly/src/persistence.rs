@@ -86,29 +86,26 @@ async fn write_newest(
     mut newest: watch::Receiver<Option<Items>>,
     lifecycle: Lifecycle,
 ) {
+    // After a failed write the newest data is tried again, whether or not more of it comes.
+    let mut has_failed = false;
     loop {
-        let is_ending = tokio::select! {
-            changed = newest.changed() => match changed {
-                Ok(()) => {
-                    let settle = tokio::time::timeout(SETTLE, lifecycle.token().cancelled());
-                    settle.await.is_ok()
-                }
+        let (is_ending, is_unwritten) = tokio::select! {
+            changed = newest.changed(), if !has_failed => match changed {
+                Ok(()) => (tokio::time::timeout(SETTLE, lifecycle.token().cancelled()).await.is_ok(), true),
                 // The applier is gone; its last word has been written or is seen below.
-                Err(_) => true,
+                Err(_) => (true, true),
             },
-            () = lifecycle.token().cancelled() => true,
+            () = tokio::time::sleep(AFTER_FAILURE), if has_failed => (false, true),
+            () = lifecycle.token().cancelled() => (true, has_failed || newest.has_changed().unwrap_or(true)),
         };
-        let items =
-            if is_ending && !newest.has_changed().unwrap_or(true) { None } else { newest.borrow_and_update().clone() };
+        let items = if is_unwritten { newest.borrow_and_update().clone() } else { None };
         if let Some(items) = items {
             let saved = Saved::new(&items, owner(&environment));
             let file = file.clone();
             let written = tokio::task::spawn_blocking(move || file.write(&saved)).await;
+            has_failed = matches!(written, Ok(Err(_)));
             if let Ok(Err(error)) = written {
                 tracing::error!(environment = %environment.label, %error, "data could not be kept on disk");
-                if !is_ending {
-                    let _ = tokio::time::timeout(AFTER_FAILURE, lifecycle.token().cancelled()).await;
-                }
             }
         }
         if is_ending {

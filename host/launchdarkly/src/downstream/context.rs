@@ -61,9 +61,14 @@ async fn read(request: Request, limit: u64) -> Result<Bytes, ContextRejection> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     match Limited::new(request.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ContextRejection::TooLarge),
+        Err(error) if is_too_large(&*error) => Err(ContextRejection::TooLarge),
         Err(error) => Err(ContextRejection::Body(error.to_string())),
     }
+}
+
+/// The limit may also be that of the whole process, which lies deeper.
+fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
 }
 
 /// Secure mode: a browser proves its context with a hash (section 6.3 of the compatibility page).
