@@ -36,3 +36,12 @@ pub use status::{ActiveStatus, FolderStatus, PluginMetrics, PluginStatus, Refusa
 
 #[cfg(test)]
 mod tests;
+
+/// Doors for `host/fuzz`; compiled only there.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Reads a binding file.
+    pub fn manifest(text: &str) {
+        let _ = crate::manifest::Manifest::parse(text);
+    }
+}

@@ -1,0 +1,6 @@
+//! A context as clients send it, in a path and in a body.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    yardarm_launchdarkly::fuzzing::context(input);
+});

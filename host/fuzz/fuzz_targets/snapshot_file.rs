@@ -1,0 +1,11 @@
+//! A snapshot file that a crash, a disk or a person has altered.
+#![no_main]
+
+use yardarm_core::snapshot_file::SnapshotFile;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = SnapshotFile::new(dir.path(), "fuzz");
+    std::fs::write(file.path(), input).expect("a file");
+    let _ = file.read::<Vec<(String, i64, Option<String>)>>();
+});

@@ -1,0 +1,185 @@
+//! The second listener, for operators: probes, metrics, status and a page.
+//!
+//! `GET /` page · `GET /live` · `GET /ready` · `GET /metrics` · `GET /api/status` · `GET /api/plugins` ·
+//! `GET /api/environments` · `GET /api/openapi.json`
+
+use std::sync::Arc;
+
+use axum::extract::State as FromState;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+use yardarm_core::registry::StreamCounts;
+use yardarm_launchdarkly::EnvironmentReport;
+
+use crate::gateway::State;
+use crate::listener::FanoutReport;
+use crate::telemetry;
+
+type Shared = Arc<State>;
+
+const PAGE: &str = include_str!("admin/page.html");
+const OPENAPI: &str = include_str!("admin/openapi.json");
+
+/// Everything that can be known from outside, in one document.
+#[derive(Serialize)]
+struct StatusDocument {
+    version: &'static str,
+    uptime_ms: u64,
+    is_ready: bool,
+    /// Parts that readiness waits for.
+    waiting_for: Vec<String>,
+    plan_generation: u64,
+    environments: Vec<EnvironmentReport>,
+    streams: Vec<StreamGroup>,
+    fanout: FanoutDocument,
+    resources: ResourceDocument,
+}
+
+#[derive(Serialize)]
+struct StreamGroup {
+    vendor: &'static str,
+    environment: String,
+    route: &'static str,
+    open: u64,
+    opened: u64,
+    ended: Vec<(&'static str, u64)>,
+}
+
+#[derive(Serialize)]
+struct FanoutDocument {
+    /// Streams that the fan-out threads write.
+    streams: usize,
+    /// Streams whose socket is full at this moment.
+    blocked: usize,
+    /// Changes that the slowest of them is behind.
+    max_lag: u64,
+    written_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct ResourceDocument {
+    resident_bytes: u64,
+    cpu_seconds: f64,
+}
+
+/// All routes of the admin listener.
+pub(crate) fn routes(state: Shared) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/live", get(live))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/status", get(status))
+        .route("/api/environments", get(environments))
+        .route("/api/plugins", get(plugins))
+        .route("/api/openapi.json", get(openapi))
+        .with_state(state)
+}
+
+/// The process runs and answers; nothing else is claimed.
+async fn live() -> &'static str {
+    "live\n"
+}
+
+/// 200 once every environment has data or had its time, and until the process is asked to end; else 503 with reasons.
+async fn ready(FromState(state): FromState<Shared>) -> Response {
+    let mut waiting_for = state.lifecycle.waiting_for();
+    if !state.plugins.is_ready() {
+        waiting_for.push("plugins".to_owned());
+    }
+    if waiting_for.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", waiting_for.join(", "))).into_response()
+}
+
+async fn metrics(FromState(state): FromState<Shared>) -> Response {
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
+    (headers, telemetry::render(&state)).into_response()
+}
+
+async fn status(FromState(state): FromState<Shared>) -> Response {
+    let waiting_for = state.lifecycle.waiting_for();
+    let (resident_bytes, cpu) = telemetry::resources();
+    uncached(Json(StatusDocument {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_ms: yardarm_core::time::unix_ms().saturating_sub(state.started_ms),
+        is_ready: waiting_for.is_empty() && state.plugins.is_ready(),
+        waiting_for,
+        plan_generation: state.hooks.pin().generation(),
+        environments: reports(&state),
+        streams: state.streams.counts().into_iter().map(StreamGroup::from).collect(),
+        fanout: state.fanout.report().into(),
+        resources: ResourceDocument { resident_bytes, cpu_seconds: cpu.as_secs_f64() },
+    }))
+}
+
+async fn environments(FromState(state): FromState<Shared>) -> Response {
+    uncached(Json(json!({ "environments": reports(&state) })))
+}
+
+async fn plugins(FromState(state): FromState<Shared>) -> Response {
+    uncached(Json(state.plugins.status()))
+}
+
+async fn openapi() -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], OPENAPI).into_response()
+}
+
+async fn page() -> Response {
+    // The page is one file and talks to this listener only; whatever got into a name must stay text.
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+    ([(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy))], Html(PAGE)).into_response()
+}
+
+fn reports(state: &State) -> Vec<EnvironmentReport> {
+    state.launchdarkly.as_ref().map(yardarm_launchdarkly::LaunchDarkly::reports).unwrap_or_default()
+}
+
+fn uncached(body: impl IntoResponse) -> Response {
+    ([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], body).into_response()
+}
+
+impl From<StreamCounts> for StreamGroup {
+    fn from(counts: StreamCounts) -> Self {
+        Self {
+            vendor: counts.environment.vendor(),
+            environment: counts.environment.name().to_string(),
+            route: counts.route,
+            open: counts.open,
+            opened: counts.opened,
+            ended: counts.ended,
+        }
+    }
+}
+
+impl From<FanoutReport> for FanoutDocument {
+    fn from(report: FanoutReport) -> Self {
+        Self {
+            streams: report.streams,
+            blocked: report.blocked,
+            max_lag: report.max_lag,
+            written_bytes: report.written_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_description_of_the_interface_is_json_and_names_every_route() {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        for path in ["/live", "/ready", "/metrics", "/api/status", "/api/environments", "/api/plugins"] {
+            assert!(document["paths"].get(path).is_some(), "{path}");
+        }
+    }
+}

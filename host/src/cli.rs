@@ -1,0 +1,147 @@
+//! Commands and their arguments.
+
+mod check;
+mod health;
+mod run;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::run::{Signals, failed, stop};
+use crate::config::Overrides;
+use crate::demo::{self, DemoOptions};
+
+/// A configuration that cannot be used (`EX_CONFIG` of `sysexits.h`), so that supervisors can tell it from a crash.
+const EXIT_CONFIG: u8 = 64;
+
+/// A feature-flag relay gateway that you extend with WebAssembly plugins.
+///
+/// Keeps flag data in sync from LaunchDarkly and serves it to unmodified SDKs. Without a command it runs the gateway.
+#[derive(Debug, Parser)]
+#[command(name = "yardarm", version, about, long_about, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (what happens without a command, too)
+    Run(RunArgs),
+    /// Run the gateway against a fake LaunchDarkly inside the process; needs no account and no network
+    Demo(DemoArgs),
+    /// Check the configuration and every plugin without starting
+    Check(CheckArgs),
+    /// Ask a running gateway whether it is alive; for container probes
+    Health(HealthArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args, Default)]
+pub struct RunArgs {
+    /// Configuration file [default: yardarm.toml in this folder, if there is one]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where SDKs connect, over `server.listen`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where operators connect, over `admin.listen`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Where SDKs connect; another port is taken if this one is in use
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8030")]
+    listen: SocketAddr,
+    /// Where the page and the API are; another port is taken if this one is in use
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8040")]
+    admin: SocketAddr,
+    /// Folder for the plugins of the demo; edit what is in it and watch
+    #[arg(long, value_name = "FOLDER", default_value = "demo-plugins")]
+    plugins: PathBuf,
+    /// Folder with built sample plugins
+    #[arg(long, value_name = "FOLDER", default_value = "plugins")]
+    samples: PathBuf,
+    /// End by itself after this time, such as `10s`
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Configuration file [default: yardarm.toml in this folder, if there is one]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Show every value in force with its source; secrets as ***
+    #[arg(long)]
+    print_effective: bool,
+}
+
+#[derive(Debug, Args)]
+struct HealthArgs {
+    /// Ask whether it is ready for SDKs, not only whether it is alive
+    #[arg(long)]
+    ready: bool,
+    /// Admin listener of the gateway
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8040", env = "YARDARM_ADMIN_LISTEN")]
+    admin: SocketAddr,
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub async fn run(self) -> ExitCode {
+        match self.command.unwrap_or(Command::Run(self.run)) {
+            Command::Run(args) => run::run(args.config.as_deref(), &args.overrides()).await,
+            Command::Demo(args) => demo::run(args.into()).await,
+            Command::Check(args) => check::check(args.config.as_deref(), args.print_effective).await,
+            Command::Health(args) => health::health(args.admin, args.ready).await,
+        }
+    }
+}
+
+impl RunArgs {
+    fn overrides(&self) -> Overrides {
+        let listen = self.listen.map(|it| ("server.listen", "--listen", it.to_string()));
+        let admin = self.admin.map(|it| ("admin.listen", "--admin", it.to_string()));
+        Overrides { variables: std::env::vars().collect(), arguments: listen.into_iter().chain(admin).collect() }
+    }
+}
+
+impl From<DemoArgs> for DemoOptions {
+    fn from(args: DemoArgs) -> Self {
+        Self {
+            listen: args.listen,
+            admin: args.admin,
+            plugins: args.plugins,
+            samples: args.samples,
+            duration: args.duration,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_run() {
+        let cli = Cli::parse_from(["yardarm", "--config", "x.toml"]);
+        assert!(cli.command.is_none());
+        assert_eq!(cli.run.config, Some(PathBuf::from("x.toml")));
+    }
+}

@@ -1,0 +1,199 @@
+//! Settings of the process. The lists of keys, here and in each part, are the reference manual: the table in the
+//! README and `yardarm check --print-effective` are made from them.
+
+mod load;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use yardarm_core::settings::{Key, Kind, Reader};
+
+pub use self::load::{ConfigError, Loaded, Overrides, load};
+use crate::listener::Limits;
+
+/// Everything the gateway needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where SDKs connect.
+    pub listen: SocketAddr,
+    /// Limits of that listener.
+    pub limits: Limits,
+    /// Streams at once.
+    pub max_streams: usize,
+    /// Largest request body, in bytes, whatever the route.
+    pub max_body: u64,
+    /// Longest time a request may take that is not a stream.
+    pub request_timeout: Duration,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    /// Folder for what is kept; `None` keeps nothing.
+    pub data_dir: Option<PathBuf>,
+    /// Settings of the plugin folder.
+    pub plugins: PluginConfig,
+    /// How the process ends.
+    pub shutdown: ShutdownConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// The LaunchDarkly side; `None` where it is not configured.
+    pub launchdarkly: Option<yardarm_launchdarkly::Config>,
+}
+
+/// Settings of the plugin folder.
+#[derive(Debug, Clone)]
+pub struct PluginConfig {
+    /// The folder that is watched.
+    pub dir: PathBuf,
+    /// Whether a component without a binding file serves.
+    pub auto_bind: bool,
+    /// Over which time open streams are asked again after a change of request plugins.
+    pub recheck_window: Duration,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy)]
+pub struct ShutdownConfig {
+    /// Time in which readiness is off and everything is still served, so that load balancers notice.
+    pub grace: Duration,
+    /// Time over which the ends of streams are spread.
+    pub drain: Duration,
+    /// Longest time for everything after that: requests under way, events, disk.
+    pub timeout: Duration,
+}
+
+/// The log.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Filter in the syntax of `tracing`: `info`, `debug`, `yardarm_wasm=debug,info`.
+    pub level: String,
+    /// Whether lines are JSON objects.
+    pub is_json: bool,
+}
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default, about }
+}
+
+/// Keys of the process itself.
+const OWN_KEYS: &[Key] = &[
+    key("server.listen", Kind::Address, "0.0.0.0:8030", "Where SDKs connect."),
+    key(
+        "server.max_connections",
+        Kind::Count,
+        "50000",
+        "Connections at once, streams included. Further ones wait to be accepted.",
+    ),
+    key("server.max_streams", Kind::Count, "40000", "Streams at once. Further ones are answered 503."),
+    key(
+        "server.max_head",
+        Kind::Size,
+        "64KiB",
+        "Largest request head. Larger ones are answered 431. Contexts in URLs count.",
+    ),
+    key("server.max_body", Kind::Size, "32MiB", "Largest request body on any route, before decompression."),
+    key(
+        "server.request_timeout",
+        Kind::Duration,
+        "30s",
+        "Longest time for a request that is not a stream, its body included; then 503.",
+    ),
+    key(
+        "admin.listen",
+        Kind::Address,
+        "127.0.0.1:8040",
+        "Where operators connect: probes, metrics, status, page. Keep it off public networks.",
+    ),
+    key(
+        "data.dir",
+        Kind::Path,
+        "./data",
+        "Folder for last good data and compiled plugins. Made with mode 0700. Empty keeps nothing.",
+    ),
+    key("plugins.dir", Kind::Path, "./plugins.d", "Folder that is watched for plugins."),
+    key(
+        "plugins.auto_bind",
+        Kind::Bool,
+        "true",
+        "Whether a component without a binding file serves the hooks it exports, in all environments, with default limits and grants.",
+    ),
+    key(
+        "plugins.recheck_window",
+        Kind::Duration,
+        "30s",
+        "Time over which open streams are asked again after request plugins changed.",
+    ),
+    key(
+        "shutdown.grace",
+        Kind::Duration,
+        "0s",
+        "Time after SIGTERM in which `/ready` says no and everything is still served.",
+    ),
+    key(
+        "shutdown.drain",
+        Kind::Duration,
+        "5s",
+        "Time over which the ends of open streams are spread, so that SDKs do not reconnect elsewhere all at once.",
+    ),
+    key("shutdown.timeout", Kind::Duration, "20s", "Longest time for what remains: requests under way, events, disk."),
+    key(
+        "log.level",
+        Kind::Text,
+        "info",
+        "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `yardarm_wasm=debug,info`.",
+    ),
+    key("log.format", Kind::Text, "text", "`text` or `json`."),
+];
+
+/// All keys of all parts.
+#[must_use]
+pub fn keys() -> Vec<Key> {
+    OWN_KEYS.iter().chain(yardarm_launchdarkly::config::KEYS).copied().collect()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Config {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let config = Self {
+            listen: reader.address("server.listen"),
+            limits: Limits {
+                max_connections: count(reader, "server.max_connections"),
+                max_head_bytes: bounded(reader.size("server.max_head"), 8 << 10, 16 << 20),
+            },
+            max_streams: count(reader, "server.max_streams"),
+            max_body: reader.size("server.max_body").unwrap_or(32 << 20),
+            request_timeout: reader.duration("server.request_timeout", Duration::from_millis(100)..=HOUR),
+            admin: reader.address("admin.listen"),
+            data_dir: reader.path("data.dir"),
+            plugins: PluginConfig {
+                dir: reader.path("plugins.dir").unwrap_or_else(|| "./plugins.d".into()),
+                auto_bind: reader.flag("plugins.auto_bind"),
+                recheck_window: reader.duration("plugins.recheck_window", Duration::ZERO..=HOUR),
+            },
+            shutdown: ShutdownConfig {
+                grace: reader.duration("shutdown.grace", Duration::ZERO..=HOUR),
+                drain: reader.duration("shutdown.drain", Duration::ZERO..=HOUR),
+                timeout: reader.duration("shutdown.timeout", Duration::from_millis(100)..=HOUR),
+            },
+            log: LogConfig { level: reader.text("log.level"), is_json: false },
+            launchdarkly: yardarm_launchdarkly::Config::read(reader),
+        };
+        let is_json = match reader.text("log.format").as_str() {
+            "json" => true,
+            "text" => false,
+            _ => {
+                reader.reject("log.format", "must be `text` or `json`");
+                false
+            }
+        };
+        Self { log: LogConfig { is_json, ..config.log }, ..config }
+    }
+}
+
+fn count(reader: &mut Reader<'_>, path: &str) -> usize {
+    usize::try_from(reader.count(path, 1..=10_000_000)).unwrap_or(usize::MAX)
+}
+
+fn bounded(size: Option<u64>, least: usize, most: usize) -> usize {
+    size.and_then(|it| usize::try_from(it).ok()).unwrap_or(most).clamp(least, most)
+}

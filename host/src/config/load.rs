@@ -1,0 +1,173 @@
+//! Configuration file, environment variables and arguments to a [`Config`], with every error at once.
+
+use std::path::{Path, PathBuf};
+
+use yardarm_core::settings::{Effective, Reader, SettingError, Values};
+
+use super::{Config, keys};
+
+/// Where the configuration comes from besides the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Environment variables.
+    pub variables: Vec<(String, String)>,
+    /// Key path, name of the argument, text.
+    pub arguments: Vec<(&'static str, &'static str, String)>,
+}
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Every value with its source, secrets as `***`.
+    pub effective: Vec<Effective>,
+    /// What is odd but harmless.
+    pub warnings: Vec<String>,
+}
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file `{path}` cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("configuration file `{path}` is not valid TOML: {source}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: toml::de::Error,
+    },
+    /// Values cannot be used. All of them are listed.
+    #[error("{} of the configuration cannot be used:{}", plural(.0.len()), list(.0))]
+    Values(Vec<SettingError>),
+    /// Nothing to serve.
+    #[error(
+        "no vendor is configured: add `[[launchdarkly.environments]]` with `name` and `sdk_key` to `yardarm.toml`, set YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME and …_0_SDK_KEY, or try `yardarm demo`"
+    )]
+    NoVendor,
+}
+
+/// Loads a configuration. Without `file`, `yardarm.toml` in the working directory is read if it is there.
+///
+/// # Errors
+/// When the file or a value cannot be used, or no vendor is configured.
+pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    let keys = keys();
+    let mut values = Values::default();
+    let mut errors = Vec::new();
+    if let Some(document) = read_document(file)? {
+        values.add_file(&document, &keys).unwrap_or_else(|found| errors = found);
+    }
+    values.add_variables(overrides.variables.iter().cloned(), &keys);
+    for (path, argument, text) in &overrides.arguments {
+        values.add_argument(path, argument, text.clone());
+    }
+    let lookup = |name: &str| overrides.variables.iter().find(|(it, _)| it == name).map(|(_, text)| text.clone());
+    let mut reader = Reader::new(&values, &keys, &lookup);
+    let config = Config::read(&mut reader);
+    errors.extend(reader.into_errors());
+    if !errors.is_empty() {
+        return Err(ConfigError::Values(errors));
+    }
+    if config.launchdarkly.is_none() {
+        return Err(ConfigError::NoVendor);
+    }
+    let warning = |(name, nearest): (String, Option<String>)| match nearest {
+        Some(nearest) => format!("variable {name} sets nothing; did you mean {nearest}?"),
+        None => format!("variable {name} sets nothing"),
+    };
+    let warnings = values.stray_variables(&keys).into_iter().map(warning).collect();
+    Ok(Loaded { config, effective: values.effective(&keys), warnings })
+}
+
+fn read_document(file: Option<&Path>) -> Result<Option<serde_json::Value>, ConfigError> {
+    let path = file.unwrap_or(Path::new("yardarm.toml"));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+    };
+    toml::from_str(&text).map(Some).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
+}
+
+fn plural(count: usize) -> String {
+    if count == 1 { "one value".to_owned() } else { format!("{count} values") }
+}
+
+fn list(errors: &[SettingError]) -> String {
+    errors.iter().map(|error| format!("\n  {error}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        load(Some(file.path()), &Overrides { variables, arguments: Vec::new() })
+    }
+
+    #[test]
+    fn the_shape_of_the_file() {
+        let loaded = load_text(
+            r#"
+            [server]
+            listen = "127.0.0.1:0"
+            [launchdarkly]
+            stream_uri = "http://127.0.0.1:1/base/"
+            send_events = true
+            events_flush_interval = "100ms"
+            [[launchdarkly.environments]]
+            name = "production"
+            sdk_key = { env = "LD_SDK_KEY" }
+            mobile_key = "mob-1"
+            env_id = "6488674dc2ea1d6673731ba2"
+            filters = ["checkout"]
+            allowed_origins = ["https://shop.example"]
+            "#,
+            &[("LD_SDK_KEY", "sdk-canary"), ("YARDARM_LOG_FORMAT", "json")],
+        )
+        .unwrap();
+        let side = loaded.config.launchdarkly.as_ref().unwrap();
+        assert_eq!(side.stream_uri, "http://127.0.0.1:1/base");
+        assert_eq!(side.environments[0].sdk_key.expose(), "sdk-canary");
+        assert!(loaded.config.log.is_json);
+        assert!(!format!("{loaded:?}").contains("canary"), "secrets have no printable form");
+    }
+
+    #[test]
+    fn every_error_is_reported_at_once() {
+        let error =
+            load_text("[server]\nlisten = \"x\"\nlisen = 1\n[[launchdarkly.environments]]\nsdk_key = \"a b\"\n", &[])
+                .unwrap_err();
+        insta::assert_snapshot!(error, @r"
+        4 values of the configuration cannot be used:
+          `server.lisen` in the configuration file: there is no such key; did you mean `server.listen`?
+          `server.listen` (file): must be an address with a port, such as `127.0.0.1:8040`, not `x`
+          `launchdarkly.environments[0].sdk_key` (file): contains characters that no key has
+          `launchdarkly.environments[0].name`: is required
+        ");
+    }
+
+    #[test]
+    fn without_a_vendor_it_says_what_to_do() {
+        assert!(load_text("", &[]).unwrap_err().to_string().contains("yardarm demo"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_makes_it_panic(text in "\\PC*") {
+            let _ = load_text(&text, &[]);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `yardarm demo`: the gateway against a fake LaunchDarkly inside the process, with plugins to play with.
+//!
+//! The cloud is the one that the tests use. Everything listens on loopback, and nothing leaves the machine.
+
+mod flags;
+mod plugins;
+mod tour;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use yardarm_testkit::FakeLaunchDarkly;
+
+use crate::cli::{Signals, failed, stop};
+use crate::config::{self, Config, LogConfig, Overrides};
+use crate::gateway::Gateway;
+use crate::telemetry;
+
+/// Keys of the demo's environment; they open nothing but the fake.
+pub(crate) const SDK_KEY: &str = "sdk-00000000-demo-demo-demo-000000000001";
+pub(crate) const MOBILE_KEY: &str = "mob-00000000-demo-demo-demo-000000000002";
+pub(crate) const ENV_ID: &str = "64c0ffee64c0ffee64c0ffee";
+
+/// Time between two changes of a flag.
+const CHANGE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// What the demo is asked to do.
+#[derive(Debug)]
+pub struct DemoOptions {
+    /// Where SDKs connect.
+    pub listen: SocketAddr,
+    /// Where the page is.
+    pub admin: SocketAddr,
+    /// Folder for the plugins of the demo.
+    pub plugins: PathBuf,
+    /// Folder with built sample plugins.
+    pub samples: PathBuf,
+    /// End by itself after this time.
+    pub duration: Option<Duration>,
+}
+
+/// Runs the demo until a signal or its time is over.
+pub async fn run(options: DemoOptions) -> ExitCode {
+    match start(&options).await {
+        Err(error) => failed(&error.context("the demo could not be started"), 1),
+        Ok((gateway, cloud, mut signals)) => {
+            let end = async {
+                match options.duration {
+                    Some(duration) => tokio::time::sleep(duration).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = flags::keep_changing(&cloud, CHANGE_INTERVAL) => (),
+                () = signals.next() => (),
+                () = end => (),
+            }
+            tour::say("\nending: streams first, then events, then the rest …");
+            let code = stop(gateway, &mut signals).await;
+            tour::say(if code == ExitCode::SUCCESS {
+                "demo: OK, ended cleanly"
+            } else {
+                "demo: FAILED to end cleanly"
+            });
+            code
+        }
+    }
+}
+
+async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, FakeLaunchDarkly, Signals)> {
+    // Life-cycle lines would drown what the demo has to say; problems are shown.
+    telemetry::start_log(&LogConfig { level: "warn".to_owned(), is_json: false })?;
+    tour::say("starting a fake LaunchDarkly inside this process …");
+    let cloud = FakeLaunchDarkly::start().await;
+    cloud.puts(SDK_KEY, &flags::first());
+    let found = plugins::prepare(&options.plugins, &options.samples)?;
+    tour::say(&found.to_string());
+    tour::say("starting the gateway (the first time, plugins are compiled) …");
+    let gateway = Gateway::start(config(options, &cloud)?).await?;
+    let signals = Signals::new().context("signals cannot be received")?;
+    tour::check(&gateway, &cloud).await?;
+    tour::invite(&gateway, &options.plugins, &found);
+    Ok((gateway, cloud, signals))
+}
+
+fn config(options: &DemoOptions, cloud: &FakeLaunchDarkly) -> anyhow::Result<Config> {
+    let url = cloud.url();
+    let variables = [
+        ("YARDARM_SERVER_LISTEN", free(options.listen).to_string()),
+        ("YARDARM_ADMIN_LISTEN", free(options.admin).to_string()),
+        ("YARDARM_DATA_DIR", options.plugins.join(".data").display().to_string()),
+        ("YARDARM_PLUGINS_DIR", options.plugins.display().to_string()),
+        ("YARDARM_PLUGINS_RECHECK_WINDOW", "1s".to_owned()),
+        ("YARDARM_SHUTDOWN_DRAIN", "500ms".to_owned()),
+        ("YARDARM_LAUNCHDARKLY_STREAM_URI", url.clone()),
+        ("YARDARM_LAUNCHDARKLY_BASE_URI", url.clone()),
+        ("YARDARM_LAUNCHDARKLY_EVENTS_URI", url),
+        ("YARDARM_LAUNCHDARKLY_SEND_EVENTS", "true".to_owned()),
+        ("YARDARM_LAUNCHDARKLY_EVENTS_FLUSH_INTERVAL", "1s".to_owned()),
+        ("YARDARM_LAUNCHDARKLY_HEARTBEAT_INTERVAL", "15s".to_owned()),
+        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME", "demo".to_owned()),
+        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_SDK_KEY", SDK_KEY.to_owned()),
+        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_MOBILE_KEY", MOBILE_KEY.to_owned()),
+        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_ENV_ID", ENV_ID.to_owned()),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
+    // An empty file, so that a `yardarm.toml` that happens to lie here does not take part.
+    let nothing = PathBuf::from("/dev/null");
+    Ok(config::load(Some(&nothing), &Overrides { variables, arguments: Vec::new() })?.config)
+}
+
+/// The address, or the same with any free port if it is in use.
+fn free(address: SocketAddr) -> SocketAddr {
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => address,
+        Err(_) => SocketAddr::new(address.ip(), 0),
+    }
+}

@@ -1,0 +1,83 @@
+//! The demo's flags, and the changes that make it move.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use yardarm_testkit::FakeLaunchDarkly;
+
+use super::SDK_KEY;
+
+const BANNERS: [&str; 4] = ["Welcome aboard", "Fair winds", "Land ahoy", "All hands on deck"];
+const COLOURS: [&str; 3] = ["teal", "coral", "navy"];
+
+/// What the cloud holds at first.
+pub(super) fn first() -> Value {
+    json!({
+        "flags": {
+            "banner-text": banner(1, 0),
+            "button-colour": colour(1, 0),
+            "new-checkout": checkout(1, 0),
+            "internal-debug": flag("internal-debug", 1, json!([true, false]), json!({"variation": 0})),
+        },
+        "segments": {
+            "beta": {"key": "beta", "version": 1, "included": ["ada", "grace"], "excluded": [], "rules": [], "salt": "b"},
+        },
+    })
+}
+
+/// Changes one flag after the other, for ever.
+pub(super) async fn keep_changing(cloud: &FakeLaunchDarkly, interval: Duration) {
+    let mut timer = tokio::time::interval(interval);
+    timer.tick().await;
+    for round in 1_usize.. {
+        timer.tick().await;
+        let version = round + 1;
+        let flag = match round % 3 {
+            0 => checkout(version, round),
+            1 => banner(version, round),
+            _ => colour(version, round),
+        };
+        cloud.patches(SDK_KEY, &flag);
+    }
+}
+
+/// Everybody sees one of four texts.
+fn banner(version: usize, round: usize) -> Value {
+    flag("banner-text", version, json!(BANNERS), json!({"variation": round % BANNERS.len()}))
+}
+
+/// A rollout: users see different colours, and the shares move.
+fn colour(version: usize, round: usize) -> Value {
+    let first = 20_000 + 10_000 * (round % 5);
+    let rest = (100_000 - first) / 2;
+    let share = |variation: usize, weight: usize| json!({"variation": variation, "weight": weight});
+    let shares = json!([share(0, first), share(1, rest), share(2, 100_000 - first - rest)]);
+    flag("button-colour", version, json!(COLOURS), json!({"rollout": {"variations": shares}}))
+}
+
+/// On for the segment `beta`, and now and then for everybody.
+fn checkout(version: usize, round: usize) -> Value {
+    let mut flag = flag("new-checkout", version, json!([true, false]), json!({"variation": (round + 1) % 2}));
+    flag["rules"] = json!([{
+        "id": "beta-users",
+        "variation": 0,
+        "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["beta"], "negate": false}],
+    }]);
+    flag
+}
+
+fn flag(key: &str, version: usize, variations: Value, fallthrough: Value) -> Value {
+    json!({
+        "key": key,
+        "version": version,
+        "on": true,
+        "variations": variations,
+        "fallthrough": fallthrough,
+        "offVariation": 0,
+        "prerequisites": [],
+        "targets": [],
+        "rules": [],
+        "salt": key,
+        "clientSideAvailability": {"usingMobileKey": true, "usingEnvironmentId": true},
+    })
+}

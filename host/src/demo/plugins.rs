@@ -1,0 +1,73 @@
+//! The demo's plugin folder: sample plugins with bindings that invite to be edited.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+
+/// Where the plugin workspace puts its components.
+const BUILT: &str = "target/wasm32-wasip2/release";
+
+/// Token that the demo's gate lets in.
+pub(crate) const GATE_TOKEN: &str = "let-me-in";
+
+/// One sample: name of the plugin, and what its binding file says in the demo.
+const SAMPLES: [(&str, &str); 3] = [
+    ("flag-override", include_str!("plugins/flag-override.toml")),
+    ("event-redactor", include_str!("plugins/event-redactor.toml")),
+    ("request-gate", include_str!("plugins/request-gate.toml")),
+];
+
+/// Which samples are in the folder.
+pub(crate) struct Found {
+    folder: String,
+    present: Vec<&'static str>,
+    missing: Vec<&'static str>,
+}
+
+impl Found {
+    /// Whether this sample takes part.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.present.contains(&name)
+    }
+}
+
+/// Fills the folder with what is not there yet. Files that somebody has edited stay as they are.
+pub(super) fn prepare(folder: &Path, samples: &Path) -> anyhow::Result<Found> {
+    fs::create_dir_all(folder).with_context(|| format!("folder `{}` cannot be made", folder.display()))?;
+    let mut found = Found { folder: folder.display().to_string(), present: Vec::new(), missing: Vec::new() };
+    for (name, binding) in SAMPLES {
+        let built = samples.join(BUILT).join(format!("{}.wasm", name.replace('-', "_")));
+        let (component, bound) = (folder.join(format!("{name}.wasm")), folder.join(format!("{name}.toml")));
+        if built.exists() {
+            // The binding first: a component without one would serve for a moment with other settings.
+            if !bound.exists() {
+                fs::write(&bound, binding).with_context(|| format!("`{}` cannot be written", bound.display()))?;
+            }
+            copy(&built, &component).with_context(|| format!("`{}` cannot be written", component.display()))?;
+        }
+        if component.exists() { found.present.push(name) } else { found.missing.push(name) }
+    }
+    Ok(found)
+}
+
+/// By rename, as everybody should replace a plugin: the gateway never sees half a file.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    let temporary = to.with_extension("wasm.part");
+    fs::copy(from, &temporary)?;
+    fs::rename(temporary, to)
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.missing.is_empty() {
+            return write!(f, "plugins in {}/: {}", self.folder, self.present.join(", "));
+        }
+        write!(
+            f,
+            "no sample plugins found for: {}. Build them with `make plugins`; the demo goes on without",
+            self.missing.join(", ")
+        )
+    }
+}

@@ -1,0 +1,175 @@
+//! Assembly, as a table of contents: build the parts, start them, drain them, stop them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use yardarm_core::Lifecycle;
+use yardarm_core::hooks::Hooks;
+use yardarm_core::registry::Streams;
+use yardarm_launchdarkly::LaunchDarkly;
+use yardarm_wasm::PluginFolder;
+
+use crate::admin;
+use crate::config::{Config, ShutdownConfig};
+use crate::layers;
+use crate::listener::{Fanout, Listener};
+use crate::telemetry::Telemetry;
+
+/// A running gateway.
+pub struct Gateway {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    shutdown: ShutdownConfig,
+    state: Arc<State>,
+    /// Connections of SDKs. They end first, so that what their last requests brought is flushed.
+    connections: Lifecycle,
+    /// Tasks that serve SDKs.
+    serving: Lifecycle,
+    /// Tasks that outlive them: the admin listener, which shows how the end goes.
+    operating: Lifecycle,
+}
+
+/// What the admin listener shows.
+pub(crate) struct State {
+    pub(crate) hooks: Hooks,
+    pub(crate) streams: Streams,
+    pub(crate) fanout: Fanout,
+    pub(crate) plugins: Arc<PluginFolder>,
+    pub(crate) launchdarkly: Option<LaunchDarkly>,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) started_ms: u64,
+}
+
+impl Gateway {
+    /// Starts everything and returns once SDKs can connect; whether there is data for them, `/ready` says.
+    ///
+    /// # Errors
+    /// When an address, a folder or the plugin engine cannot be used.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let (serving, operating) = (Lifecycle::new(), Lifecycle::new());
+        raise_file_limit(config.limits.max_connections);
+        let listener = Listener::bind(config.listen).with_context(|| cannot_listen("server.listen", config.listen))?;
+        let admin = Listener::bind(config.admin).with_context(|| cannot_listen("admin.listen", config.admin))?;
+        let fanout = Fanout::start(&serving).context("fan-out threads cannot be started")?;
+        let telemetry = Telemetry::new();
+        let hooks = Hooks::none();
+        let streams = Streams::new(config.max_streams);
+        streams.watch(&hooks, config.plugins.recheck_window, &serving);
+        let plugins = PluginFolder::open(plugin_settings(&config), hooks.clone(), &operating).await?;
+        let launchdarkly = match config.launchdarkly.clone() {
+            None => None,
+            Some(side) => {
+                let parts = yardarm_launchdarkly::Parts {
+                    hooks: hooks.clone(),
+                    streams: streams.clone(),
+                    lifecycle: serving.clone(),
+                    data_dir: config.data_dir.as_ref().map(|dir| dir.join("last-good")),
+                };
+                Some(yardarm_launchdarkly::start(side, parts).await?)
+            }
+        };
+        let router = launchdarkly.as_ref().map_or_else(Router::new, |side| side.router.clone());
+        let router = layers::around(router, &config, telemetry.clone());
+        let state = Arc::new(State {
+            hooks,
+            streams,
+            fanout: fanout.clone(),
+            plugins,
+            launchdarkly,
+            telemetry,
+            lifecycle: serving.clone(),
+            started_ms: yardarm_core::time::unix_ms(),
+        });
+        let gateway = Self {
+            address: listener.address(),
+            admin_address: admin.address(),
+            shutdown: config.shutdown,
+            state: Arc::clone(&state),
+            connections: Lifecycle::new(),
+            serving,
+            operating,
+        };
+        listener.serve(router, fanout.clone(), config.limits, &gateway.connections);
+        admin.serve(admin::routes(state), fanout, config.limits, &gateway.operating);
+        tracing::info!(sdks = %gateway.address, admin = %gateway.admin_address, "gateway is listening");
+        Ok(gateway)
+    }
+
+    /// Where SDKs connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where operators connect.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Ends everything in order; says whether all of it ended in time.
+    ///
+    /// Unready first, then streams end, spread over the drain time, then connections, then events are flushed and the
+    /// last data is written, and last of all the admin listener goes.
+    pub async fn stop(self) -> bool {
+        let unready = self.serving.latch("shutting down");
+        tracing::info!("draining");
+        tokio::time::sleep(self.shutdown.grace).await;
+        self.state.streams.drain(self.shutdown.drain).await;
+        let deadline = tokio::time::Instant::now() + self.shutdown.timeout;
+        // A client that never finishes its request must not take the time in which events are sent.
+        let is_served = self.connections.stop(self.shutdown.timeout / 2).await;
+        // Streams that were opened while others ended.
+        self.state.streams.drain(Duration::ZERO).await;
+        // Events come before the tasks that carry them are stopped.
+        let flush = async {
+            if let Some(side) = &self.state.launchdarkly {
+                side.flush_events().await;
+            }
+        };
+        let is_flushed = tokio::time::timeout_at(deadline, flush).await.is_ok();
+        if !is_flushed {
+            tracing::warn!("events could not all be sent within `shutdown.timeout`");
+        }
+        let is_stopped = self.serving.stop(deadline.saturating_duration_since(tokio::time::Instant::now())).await;
+        drop(unready);
+        self.operating.stop(Duration::from_secs(1)).await;
+        let is_clean = is_served && is_flushed && is_stopped;
+        tracing::info!(clean = is_clean, "gateway has stopped");
+        is_clean
+    }
+}
+
+/// Each connection is an open file, and most systems allow a process far fewer than it could have.
+fn raise_file_limit(max_connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        tracing::warn!(?current, "the limit of open files cannot be raised");
+        return;
+    }
+    // Files that are not connections: listeners, logs, upstream, plugins.
+    const OTHERS: u64 = 200;
+    if let Some(maximum) = maximum
+        && maximum < max_connections as u64 + OTHERS
+    {
+        tracing::info!(maximum, max_connections, "open files are limited below `server.max_connections`");
+    }
+}
+
+fn plugin_settings(config: &Config) -> yardarm_wasm::Settings {
+    yardarm_wasm::Settings {
+        dir: config.plugins.dir.clone(),
+        auto_bind: config.plugins.auto_bind,
+        cache_dir: config.data_dir.as_ref().map(|dir| dir.join("compiled-plugins")),
+        ..yardarm_wasm::Settings::default()
+    }
+}
+
+fn cannot_listen(key: &str, address: SocketAddr) -> String {
+    format!("cannot listen on {address}; is it in use? Change `{key}`")
+}

@@ -1,0 +1,63 @@
+//! What every request of an SDK passes, whatever the vendor: panic guard, span, counters, limits of size and time.
+
+use std::any::Any;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
+use http_body_util::Limited;
+use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+use yardarm_core::registry::RouteTag;
+
+use crate::config::Config;
+use crate::telemetry::Telemetry;
+
+#[derive(Clone)]
+struct Guard {
+    telemetry: Telemetry,
+    timeout: Duration,
+    max_body: usize,
+}
+
+/// Wraps the routes of all vendors.
+pub fn around(router: Router, config: &Config, telemetry: Telemetry) -> Router {
+    let guard = Guard {
+        telemetry,
+        timeout: config.request_timeout,
+        max_body: usize::try_from(config.max_body).unwrap_or(usize::MAX),
+    };
+    Router::new()
+        .fallback_service(router)
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(middleware::from_fn_with_state(guard, observe))
+}
+
+/// Bounds a request and notes how it went. A stream counts as answered once its head is there.
+async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let span = tracing::debug_span!("request", method = %request.method(), http.route = tracing::field::Empty);
+    let request = request.map(|body| Body::new(Limited::new(body, guard.max_body)));
+    let answer = tokio::time::timeout(guard.timeout, next.run(request).instrument(span.clone())).await;
+    let response = answer.unwrap_or_else(|_| unavailable());
+    let route = response.extensions().get::<RouteTag>().map_or("other", |tag| tag.route);
+    span.record("http.route", route);
+    guard.telemetry.request(route, response.status(), start.elapsed());
+    response
+}
+
+/// A panic is a fault of ours, and SDKs give up for good on most other statuses.
+fn answer_panic(_: Box<dyn Any + Send + 'static>) -> Response {
+    tracing::error!("a request handler panicked");
+    unavailable()
+}
+
+fn unavailable() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, HeaderValue::from_static("2"))]).into_response()
+}

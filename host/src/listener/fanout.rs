@@ -1,0 +1,86 @@
+//! Writes open streams: a few plain threads, each with an epoll of its own and nothing per stream but a cursor.
+//!
+//! A change wakes a thread once; it walks the streams of the environment and writes the shared bytes to each socket.
+//! What a socket does not take is remembered as a slice of the shared bytes. Nobody waits for a slow reader: while
+//! its socket is full it is passed over, and when it drains the feed decides whether it still gets single changes or
+//! has to be given everything.
+
+mod shard;
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use yardarm_core::Lifecycle;
+use yardarm_core::stream::OpenStream;
+
+use self::shard::{Message, Shard, ShardHandle};
+
+/// The fan-out threads. Cheap to clone.
+#[derive(Clone)]
+pub struct Fanout {
+    shards: Arc<[ShardHandle]>,
+    next: Arc<AtomicUsize>,
+}
+
+/// A stream whose response head has been written.
+pub(super) struct Handed {
+    pub(super) socket: TcpStream,
+    pub(super) stream: OpenStream,
+    pub(super) peer: SocketAddr,
+    /// The connection's place among those allowed.
+    pub(super) place: OwnedSemaphorePermit,
+    /// Where the connection goes when the stream has ended; `None` closes it.
+    pub(super) returning: Option<mpsc::Sender<Ended>>,
+}
+
+/// A connection whose stream has ended, ready for another request.
+pub(super) struct Ended {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// How the streams of all threads are doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FanoutReport {
+    /// Streams being written.
+    pub streams: usize,
+    /// Streams whose socket is full at this moment.
+    pub blocked: usize,
+    /// Changes that the slowest stream is behind.
+    pub max_lag: u64,
+    /// Bytes written since start.
+    pub written_bytes: u64,
+}
+
+impl Fanout {
+    /// Starts the threads: one for two cores, because writing shares the machine with serving.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread or no epoll.
+    pub fn start(lifecycle: &Lifecycle) -> std::io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = (cores / 2).clamp(1, 8);
+        let shards = (0..count).map(|index| Shard::start(index, lifecycle)).collect::<std::io::Result<Vec<_>>>()?;
+        Ok(Self { shards: shards.into(), next: Arc::default() })
+    }
+
+    /// Takes a stream over.
+    pub(super) fn add(&self, handed: Handed) {
+        let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        self.shards[index].send(Message::Add(Box::new(handed)));
+    }
+
+    /// How the streams are doing.
+    #[must_use]
+    pub fn report(&self) -> FanoutReport {
+        self.shards.iter().map(ShardHandle::report).fold(FanoutReport::default(), |sum, it| FanoutReport {
+            streams: sum.streams + it.streams,
+            blocked: sum.blocked + it.blocked,
+            max_lag: sum.max_lag.max(it.max_lag),
+            written_bytes: sum.written_bytes + it.written_bytes,
+        })
+    }
+}

@@ -1,0 +1,235 @@
+//! The log, and every metric with its meaning.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::core::Collector;
+use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use tracing_subscriber::EnvFilter;
+use yardarm_launchdarkly::EnvironmentReport;
+
+use crate::config::LogConfig;
+use crate::gateway::State;
+
+mod plugins;
+
+/// Requests answered, by route and status class. A stream counts when its head is sent.
+const REQUESTS: &str = "yardarm_http_requests_total";
+/// Time to the head of the answer, by route.
+const REQUEST_SECONDS: &str = "yardarm_http_request_seconds";
+/// Open streams, by vendor, environment and route.
+const STREAMS: &str = "yardarm_streams";
+/// Streams opened since start.
+const STREAMS_OPENED: &str = "yardarm_streams_opened_total";
+/// Streams ended since start, by reason.
+const STREAMS_ENDED: &str = "yardarm_streams_ended_total";
+/// Streams whose socket is full at this moment.
+const STREAMS_BLOCKED: &str = "yardarm_streams_blocked";
+/// Changes that the slowest stream is behind.
+const STREAM_LAG: &str = "yardarm_stream_max_lag_changes";
+/// Bytes written to streams since start.
+const STREAM_BYTES: &str = "yardarm_stream_written_bytes_total";
+/// 1 for the present connection state of an environment: initializing, valid, interrupted, off.
+const UPSTREAM: &str = "yardarm_upstream_state";
+/// Unix time of the last message from upstream, in seconds; 0 before the first.
+const UPSTREAM_MESSAGE: &str = "yardarm_upstream_last_message_seconds";
+/// 1 while what is served was read from disk and upstream has not spoken yet.
+const STALE: &str = "yardarm_environment_stale";
+/// 1 while a payload plugin fails, so that something upstream said is not served.
+const BEHIND: &str = "yardarm_environment_behind";
+/// Flags and segments served.
+const ITEMS: &str = "yardarm_environment_items";
+/// Events that SDKs handed over.
+const EVENTS_RECEIVED: &str = "yardarm_events_received_total";
+/// Events that arrived upstream.
+const EVENTS_DELIVERED: &str = "yardarm_events_delivered_total";
+/// Events that wait or are under way.
+const EVENTS_PENDING: &str = "yardarm_events_pending";
+/// Events that plugins dropped, by plugin.
+const EVENTS_FILTERED: &str = "yardarm_events_filtered_total";
+/// Events that were lost, by reason.
+const EVENTS_DROPPED: &str = "yardarm_events_dropped_total";
+/// Resident memory of the process, in bytes.
+const MEMORY: &str = "yardarm_process_resident_bytes";
+/// Time the process has run on a core, user and system, in seconds.
+const CPU: &str = "yardarm_process_cpu_seconds_total";
+
+/// Metrics that are counted as things happen; all others are read when somebody asks. Cheap to clone.
+#[derive(Clone)]
+pub struct Telemetry {
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Telemetry {
+    /// Starts at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+        let seconds = HistogramOpts::new(REQUEST_SECONDS, "Time to the head of the answer.").buckets(buckets);
+        Self {
+            requests: counters(REQUESTS, "Requests answered.", &["route", "status"]),
+            seconds: HistogramVec::new(seconds, &["route"]).expect("a valid metric"),
+        }
+    }
+
+    /// Counts an answered request.
+    pub fn request(&self, route: &str, status: StatusCode, took: Duration) {
+        let class = match status.as_u16() / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        self.requests.with_label_values(&[route, class]).inc();
+        self.seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+}
+
+/// Everything in the text format of Prometheus.
+pub(crate) fn render(state: &State) -> String {
+    let registry = Registry::new();
+    register(&registry, state.telemetry.requests.clone());
+    register(&registry, state.telemetry.seconds.clone());
+    streams(&registry, state);
+    if let Some(side) = &state.launchdarkly {
+        environments(&registry, &side.reports());
+    }
+    process(&registry);
+    let mut text = Vec::new();
+    // Fails only on metrics that contradict each other, which their names and labels above do not.
+    let _ = TextEncoder::new().encode(&registry.gather(), &mut text);
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    plugins::append(&mut text, &state.plugins.metrics(), &state.plugins.status());
+    text
+}
+
+fn streams(registry: &Registry, state: &State) {
+    let open = gauges(STREAMS, "Open streams.", &["vendor", "environment", "route"]);
+    let opened = counters(STREAMS_OPENED, "Streams opened.", &["vendor", "environment", "route"]);
+    let ended = counters(STREAMS_ENDED, "Streams ended.", &["vendor", "environment", "route", "reason"]);
+    for counts in state.streams.counts() {
+        let (vendor, name) = (counts.environment.vendor(), &**counts.environment.name());
+        open.with_label_values(&[vendor, name, counts.route]).set(signed(counts.open));
+        opened.with_label_values(&[vendor, name, counts.route]).inc_by(counts.opened);
+        for (reason, count) in counts.ended {
+            ended.with_label_values(&[vendor, name, counts.route, reason]).inc_by(count);
+        }
+    }
+    let report = state.fanout.report();
+    let blocked = gauges(STREAMS_BLOCKED, "Streams whose socket is full.", &[]);
+    blocked.with_label_values::<&str>(&[]).set(signed(report.blocked as u64));
+    let lag = gauges(STREAM_LAG, "Changes that the slowest stream is behind.", &[]);
+    lag.with_label_values::<&str>(&[]).set(signed(report.max_lag));
+    let bytes = counters(STREAM_BYTES, "Bytes written to streams.", &[]);
+    bytes.with_label_values::<&str>(&[]).inc_by(report.written_bytes);
+    register(registry, open);
+    register(registry, opened);
+    register(registry, ended);
+    register(registry, blocked);
+    register(registry, lag);
+    register(registry, bytes);
+}
+
+fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
+    const LABELS: &[&str] = &["vendor", "environment"];
+    let upstream = gauges(UPSTREAM, "1 for the present connection state.", &["vendor", "environment", "state"]);
+    let message = gauges(UPSTREAM_MESSAGE, "Unix time of the last message from upstream.", LABELS);
+    let stale = gauges(STALE, "1 while data from disk is served.", LABELS);
+    let behind = gauges(BEHIND, "1 while a payload plugin fails.", LABELS);
+    let items = gauges(ITEMS, "Flags and segments served.", &["vendor", "environment", "kind"]);
+    let received = counters(EVENTS_RECEIVED, "Events that SDKs handed over.", LABELS);
+    let delivered = counters(EVENTS_DELIVERED, "Events that arrived upstream.", LABELS);
+    let pending = gauges(EVENTS_PENDING, "Events that wait or are under way.", LABELS);
+    let filtered = counters(EVENTS_FILTERED, "Events that plugins dropped.", &["vendor", "environment", "plugin"]);
+    let dropped = counters(EVENTS_DROPPED, "Events that were lost.", &["vendor", "environment", "reason"]);
+    for report in reports {
+        let (vendor, name) = (report.vendor, report.name.as_str());
+        upstream.with_label_values(&[vendor, name, report.connection]).set(1);
+        message.with_label_values(&[vendor, name]).set(signed(report.last_message_ms / 1000));
+        stale.with_label_values(&[vendor, name]).set(report.is_stale.into());
+        behind.with_label_values(&[vendor, name]).set(report.is_behind.into());
+        items.with_label_values(&[vendor, name, "flag"]).set(signed(report.flags as u64));
+        items.with_label_values(&[vendor, name, "segment"]).set(signed(report.segments as u64));
+        let Some(events) = &report.events else { continue };
+        received.with_label_values(&[vendor, name]).inc_by(events.received);
+        delivered.with_label_values(&[vendor, name]).inc_by(events.delivered);
+        pending.with_label_values(&[vendor, name]).set(signed(events.pending));
+        for (plugin, count) in &events.filtered {
+            filtered.with_label_values(&[vendor, name, plugin.as_str()]).inc_by(*count);
+        }
+        for (reason, count) in &events.dropped {
+            dropped.with_label_values(&[vendor, name, *reason]).inc_by(*count);
+        }
+    }
+    for gauge in [upstream, message, stale, behind, items, pending] {
+        register(registry, gauge);
+    }
+    for counter in [received, delivered, filtered, dropped] {
+        register(registry, counter);
+    }
+}
+
+fn process(registry: &Registry) {
+    let (resident, cpu) = resources();
+    let memory = gauges(MEMORY, "Resident memory.", &[]);
+    memory.with_label_values::<&str>(&[]).set(signed(resident));
+    register(registry, memory);
+    if let Ok(seconds) = prometheus::Counter::new(CPU, "Time on a core, user and system.") {
+        seconds.inc_by(cpu.as_secs_f64());
+        register(registry, seconds);
+    }
+}
+
+/// Resident bytes and time on a core of this process, as the operating system counts them; zero where it does not say.
+#[must_use]
+pub fn resources() -> (u64, Duration) {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let resident = pages.split(' ').nth(1).and_then(|it| it.parse::<u64>().ok()).unwrap_or(0);
+    let times = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the program's name in parentheses and may contain anything.
+    let fields = times.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<u64>().ok()).sum();
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    (resident * rustix::param::page_size() as u64, Duration::from_millis(ticks * 1000 / per_second))
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid metric")
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).expect("a valid metric")
+}
+
+fn register(registry: &Registry, metric: impl Collector + 'static) {
+    registry.register(Box::new(metric)).expect("each metric is registered once");
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Sets up the log. `level` wins over the variable `RUST_LOG`.
+///
+/// # Errors
+/// When the filter cannot be understood or a log is set up already.
+pub fn start_log(config: &LogConfig) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().parse(&config.level).map_err(|error| {
+        anyhow::anyhow!("`log.level` must be a level or a filter such as `yardarm_wasm=debug,info`: {error}")
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let result = if config.is_json {
+        log.json().flatten_event(true).try_init()
+    } else {
+        log.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
+    };
+    result.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))
+}
