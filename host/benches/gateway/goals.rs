@@ -1,0 +1,69 @@
+//! What is measured, and how good it should be: the table "What it must cost" of the product page, one row per figure.
+
+/// One figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Figure {
+    IdleStreamMemory,
+    IdleStreamMemoryLarge,
+    DeliveryOverFloor,
+    EvaluationCpu,
+    StormTime,
+    StormMemory,
+    CallPooled,
+    CallFresh,
+    EventBatch,
+    SwapFailedRequests,
+    SwapDroppedStreams,
+    SwapTail,
+    ColdStart,
+    LoadFirst,
+    LoadCompiled,
+    IdleCpu,
+    BinarySize,
+    ImageSize,
+}
+
+/// A row of the table of goals.
+pub(crate) struct Goal {
+    pub(crate) figure: Figure,
+    /// Number of the goal, in lower case.
+    pub(crate) id: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) unit: &'static str,
+    /// At most this.
+    pub(crate) goal: Option<f64>,
+    pub(crate) stretch: Option<f64>,
+}
+
+const fn goal(
+    figure: Figure,
+    id: &'static str,
+    what: &'static str,
+    unit: &'static str,
+    goal: Option<f64>,
+    stretch: Option<f64>,
+) -> Goal {
+    Goal { figure, id, what, unit, goal, stretch }
+}
+
+/// All rows.
+pub(crate) const GOALS: &[Goal] = &[
+    goal(Figure::IdleStreamMemory, "p1", "memory per idle /all stream", "KiB", Some(8.0), Some(2.0)),
+    goal(Figure::IdleStreamMemoryLarge, "p1", "the same, environment of 1 MB", "KiB", Some(8.0), Some(2.0)),
+    goal(Figure::DeliveryOverFloor, "p2", "CPU per delivered patch, over the floor", "ratio", Some(2.0), Some(1.25)),
+    goal(Figure::EvaluationCpu, "p3", "CPU per evaluation of 1,000 flags", "us", Some(300.0), Some(100.0)),
+    goal(Figure::StormTime, "p4", "5,000 streams at once, 1 MB each", "s", Some(3.0), Some(1.5)),
+    goal(Figure::StormMemory, "p4", "extra resident memory of that", "MiB", Some(64.0), None),
+    goal(Figure::CallPooled, "p5", "request plugin, pooled instance, added p50", "us", Some(4.0), Some(2.0)),
+    goal(Figure::CallFresh, "p5", "request plugin, instance per call, added p50", "us", Some(20.0), Some(10.0)),
+    goal(Figure::EventBatch, "p6", "event filter, 100 events of 300 B", "us", Some(450.0), Some(200.0)),
+    goal(Figure::SwapFailedRequests, "p7", "plugin swaps under load: failed requests", "", Some(0.0), Some(0.0)),
+    goal(Figure::SwapDroppedStreams, "p7", "plugin swaps under load: dropped streams", "", Some(0.0), Some(0.0)),
+    goal(Figure::SwapTail, "p7", "plugin swaps under load: p99 over p99 before", "ratio", None, Some(1.2)),
+    goal(Figure::ColdStart, "p8", "start to serving 1 MB from the data folder", "ms", Some(200.0), Some(50.0)),
+    goal(Figure::LoadFirst, "p9", "plugin of 1 MB, written to active, first time", "s", Some(2.0), Some(0.8)),
+    goal(Figure::LoadCompiled, "p9", "plugin written to active, compiled before", "ms", Some(300.0), Some(100.0)),
+    goal(Figure::IdleCpu, "p10", "idle CPU with all streams of P1 open", "% core", Some(1.0), Some(0.3)),
+    goal(Figure::BinarySize, "p11", "release binary", "MB", Some(40.0), Some(25.0)),
+    goal(Figure::ImageSize, "p11", "image", "MB", Some(60.0), Some(25.0)),
+];

@@ -1,0 +1,10 @@
+//! Goals that are measured together, because they need the same gateway in the same state.
+
+pub(crate) mod calls;
+pub(crate) mod evaluation;
+pub(crate) mod events;
+pub(crate) mod loading;
+pub(crate) mod start;
+pub(crate) mod storm;
+pub(crate) mod streams;
+pub(crate) mod swaps;

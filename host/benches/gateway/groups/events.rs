@@ -1,0 +1,155 @@
+//! P6: what a filter costs that reads every event.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::Bench;
+use crate::cloud::Cloud;
+use crate::goals::Figure;
+use crate::http::{self, KeepAlive};
+use crate::inputs;
+use crate::server::{Server, Setup, sdk_key};
+use crate::stats::Spread;
+
+const EVENTS: usize = 100;
+const EVENT_BYTES: usize = 300;
+const WAYS: [&str; 2] = ["call", "pool"];
+/// Batches do not overlap: the figure is of one call, not of a queue.
+const PACE: Duration = Duration::from_millis(4);
+
+const BINDING: &str = r#"
+[plugin]
+name = "event-redactor"
+grants = ["event-bodies"]
+[plugin.config]
+drop = ["email"]
+drop_kinds = ["click"]
+[[bind]]
+hook = "event-filter"
+environments = ["call"]
+isolation = "call"
+limits = { deadline_ms = 1000 }
+[[bind]]
+hook = "event-filter"
+environments = ["pool"]
+isolation = "pool"
+limits = { deadline_ms = 1000 }
+"#;
+
+pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
+    let component = bench.options.sample("event-redactor")?;
+    let cloud = Cloud::start()?;
+    WAYS.iter().for_each(|way| cloud.puts(&sdk_key(way), &inputs::small()));
+    let setup = Setup::new(&bench.options, &cloud.url(), &WAYS)?
+        .with("send_events = true")
+        .with("events_capacity = 1000000")
+        .with("events_flush_interval = \"500ms\"");
+    std::fs::write(setup.plugins().join("event-redactor.toml"), BINDING)?;
+    std::fs::write(setup.plugins().join("event-redactor.wasm"), component)?;
+    let server = setup.start()?;
+    server.settle()?;
+    server.wait_for_plugins(1)?;
+
+    let events = inputs::events(EVENTS, EVENT_BYTES);
+    let batch = serde_json::to_vec(&events)?;
+    let (rounds, per_round) = bench.options.size((10, 50), (4, 25));
+    let (mut of_way, mut native) = ([Vec::new(), Vec::new()], Vec::new());
+    for round in 0..=rounds {
+        for (index, way) in WAYS.iter().enumerate() {
+            let mean = guest(&server, way, &batch, per_round)?;
+            if round > 0 {
+                of_way[index].push(mean);
+            }
+        }
+        native.extend((0..per_round).map(|_| by_hand(&batch)).collect::<Result<Vec<_>>>()?);
+    }
+    check_redaction(&server, &cloud, &events)?;
+    let [fresh, pooled] = of_way.each_ref().map(|it| Spread::of(it));
+    let read: Vec<f64> = native.iter().map(|it| it.0).collect();
+    let all: Vec<f64> = native.iter().map(|it| it.1).collect();
+    bench.report.add(
+        Figure::EventBatch,
+        fresh.median.min(pooled.median),
+        format!(
+            "{EVENTS} events, {} B; pooled instance {pooled} us, instance per call {fresh} us; \
+             native serde_json: reading {:.0} us, reading, dropping and writing {:.0} us",
+            batch.len(),
+            Spread::of(&read).median,
+            Spread::of(&all).median,
+        ),
+    );
+    Ok(())
+}
+
+/// Mean microseconds of a call, as the gateway counts them.
+fn guest(server: &Server, way: &str, batch: &[u8], count: usize) -> Result<f64> {
+    let key = sdk_key(way);
+    let headers =
+        [("Authorization", key.as_str()), ("Content-Type", "application/json"), ("X-LaunchDarkly-Event-Schema", "4")];
+    let request = http::request("POST", "/bulk", &headers, batch);
+    let mut sdk = KeepAlive::open(server.sdks)?;
+    let mut operator = server.operator()?;
+    let before = calls(&mut operator)?;
+    for _ in 0..count {
+        let due = Instant::now() + PACE;
+        let (status, body) = sdk.ask(&request)?;
+        ensure!(status == 202, "a batch was answered {status}: {}", String::from_utf8_lossy(body));
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    let mut after = before;
+    server.wait("filtered batches", || {
+        after = calls(&mut operator)?;
+        Ok(after.0 >= before.0 + count as f64)
+    })?;
+    ensure!((after.2 - before.2 - count as f64).abs() < 0.5, "calls of the filter failed:\n{}", server.last_words());
+    Ok((after.1 - before.1) * 1e6 / count as f64)
+}
+
+/// Calls, their seconds, and how many of them were answered.
+fn calls(operator: &mut KeepAlive) -> Result<(f64, f64, f64)> {
+    let labels = [("plugin", "event-redactor"), ("hook", "event-filter")];
+    Ok((
+        operator.metric("yardarm_plugin_call_seconds_count", &labels)?,
+        operator.metric("yardarm_plugin_call_seconds_sum", &labels)?,
+        operator.metric("yardarm_plugin_calls_total", &[labels[0], labels[1], ("outcome", "ok")])?,
+    ))
+}
+
+/// What the filter does, without a sandbox: microseconds for reading, and for everything.
+fn by_hand(batch: &[u8]) -> Result<(f64, f64)> {
+    let start = Instant::now();
+    let mut events: Vec<Value> = serde_json::from_slice(black_box(batch))?;
+    let read = start.elapsed();
+    events.retain(|it| it["kind"] != "click");
+    for event in &mut events {
+        if let Some(context) = event.get_mut("context").and_then(Value::as_object_mut) {
+            context.remove("email");
+        }
+    }
+    black_box(serde_json::to_vec(&events)?);
+    Ok((read.as_secs_f64() * 1e6, start.elapsed().as_secs_f64() * 1e6))
+}
+
+/// Shows that the filter did its work: no address arrived, no click, and everything else.
+fn check_redaction(server: &Server, cloud: &Cloud, events: &[Value]) -> Result<()> {
+    let mut posts = Vec::new();
+    server.wait("posted events", || {
+        posts = cloud.posts("/bulk");
+        Ok(!posts.is_empty())
+    })?;
+    let body = posts[0].json();
+    let arrived = body.as_array().context("a post of events is not an array")?;
+    let text = body.to_string();
+    ensure!(!text.contains("\"email\":") && !text.contains("\"click\""), "events left the gateway unredacted");
+    let staying = events.iter().filter(|it| it["kind"] != "click").count();
+    ensure!(
+        arrived.len().is_multiple_of(staying) && !arrived.is_empty(),
+        "{} events arrived, not a multiple of {staying}",
+        arrived.len()
+    );
+    Ok(())
+}

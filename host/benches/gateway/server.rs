@@ -1,0 +1,241 @@
+//! The gateway under measurement: the release binary, in a process of its own.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::http::{self, KeepAlive};
+use crate::options::Options;
+use crate::process::Process;
+
+/// How long a start may take, plugins included.
+const START: Duration = Duration::from_secs(60);
+
+/// What a gateway is started with.
+pub(crate) struct Setup {
+    binary: PathBuf,
+    dir: Arc<TempDir>,
+    environments: Vec<String>,
+    upstream: String,
+    more: String,
+}
+
+/// A running gateway. Killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// When the process was made.
+    pub(crate) spawned: Instant,
+    /// Where SDKs connect.
+    pub(crate) sdks: SocketAddr,
+    /// Where operators connect.
+    pub(crate) admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    _dir: Arc<TempDir>,
+}
+
+/// Key of server-side SDKs for an environment.
+pub(crate) fn sdk_key(environment: &str) -> String {
+    format!("sdk-bench-{environment}")
+}
+
+/// Identifier that browsers use for an environment.
+pub(crate) fn env_id(environment: &str) -> String {
+    format!("id-{environment}")
+}
+
+/// The request of a server-side stream.
+pub(crate) fn stream_request(environment: &str) -> Vec<u8> {
+    let key = sdk_key(environment);
+    http::request("GET", "/all", &[("Authorization", &key), ("Accept", "text/event-stream")], b"")
+}
+
+impl Setup {
+    /// A gateway with a folder of its own and these environments.
+    pub(crate) fn new(options: &Options, upstream: &str, environments: &[&str]) -> Result<Self> {
+        let mut dir = tempfile::Builder::new().prefix("yardarm-bench-").tempdir().context("no temporary folder")?;
+        dir.disable_cleanup(options.keep);
+        std::fs::create_dir(dir.path().join("plugins"))?;
+        let binary = options.binary();
+        Ok(Self {
+            binary: binary.canonicalize().with_context(|| format!("no gateway at `{}`", binary.display()))?,
+            dir: Arc::new(dir),
+            environments: environments.iter().map(|&it| it.to_owned()).collect(),
+            upstream: upstream.to_owned(),
+            more: String::new(),
+        })
+    }
+
+    /// Adds lines of the section `[launchdarkly]`.
+    pub(crate) fn with(mut self, line: &str) -> Self {
+        self.more.push_str(line);
+        self.more.push('\n');
+        self
+    }
+
+    /// The watched folder.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.dir.path().join("plugins")
+    }
+
+    /// The data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Upstream is gone from now on.
+    pub(crate) fn cut_off(&mut self) {
+        // The discard port of loopback: nobody listens there, and connections are refused at once.
+        "http://127.0.0.1:9".clone_into(&mut self.upstream);
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(&self) -> Result<Server> {
+        let config = self.dir.path().join("yardarm.toml");
+        std::fs::write(&config, self.text()).with_context(|| format!("`{}`", config.display()))?;
+        let mut command = Command::new(&self.binary);
+        command.arg("run").arg("--config").arg(&config).current_dir(self.dir.path());
+        // Variables of the caller's shell must not configure what is measured.
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let spawned = Instant::now();
+        let mut child = command.spawn().with_context(|| format!("`{}` does not start", self.binary.display()))?;
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let addresses = match child.stderr.take() {
+            Some(stderr) => wait_for_addresses(stderr, &log, &self.dir.path().join("log")),
+            None => bail!("the gateway has no log"),
+        };
+        let server =
+            |(sdks, admin)| Server { child, spawned, sdks, admin, log: Arc::clone(&log), _dir: Arc::clone(&self.dir) };
+        addresses.map(server).with_context(|| format!("the gateway did not start; its log:\n{}", last_lines(&log)))
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[data]\ndir = {:?}\n[plugins]\ndir = {:?}\n\
+             [log]\nlevel = \"warn,yardarm::gateway=info\"\n\
+             [launchdarkly]\nstream_uri = {up:?}\nbase_uri = {up:?}\nevents_uri = {up:?}\nheartbeat_interval = \"1h\"\n{}",
+            self.data(),
+            self.plugins(),
+            self.more,
+            up = self.upstream,
+        );
+        for name in &self.environments {
+            // Writing to a string does not fail.
+            let _ = write!(
+                text,
+                "[[launchdarkly.environments]]\nname = {name:?}\nsdk_key = {:?}\nenv_id = {:?}\n",
+                sdk_key(name),
+                env_id(name),
+            );
+        }
+        text
+    }
+}
+
+impl Server {
+    /// Its resources.
+    pub(crate) fn process(&self) -> Process {
+        Process(self.child.id())
+    }
+
+    /// A connection to the admin listener.
+    pub(crate) fn operator(&self) -> Result<KeepAlive> {
+        KeepAlive::open(self.admin)
+    }
+
+    /// Waits until every environment has data from upstream, and has been quiet for a moment.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let mut operator = self.operator()?;
+        self.wait("data from upstream", || {
+            let document = operator.json("/api/environments")?;
+            let all = document["environments"].as_array().cloned().unwrap_or_default();
+            Ok(!all.is_empty() && all.iter().all(|it| it["connection"] == "valid" && it["phase"] == "ready"))
+        })?;
+        // The first data is written to disk a quarter of a second later.
+        std::thread::sleep(Duration::from_millis(700));
+        Ok(())
+    }
+
+    /// Waits until all plugins in the folder are active, and gives the document.
+    pub(crate) fn wait_for_plugins(&self, count: usize) -> Result<Value> {
+        let mut operator = self.operator()?;
+        let mut last = Value::Null;
+        let result = self.wait("active plugins", || {
+            last = operator.json("/api/plugins")?;
+            let rows = last["plugins"].as_array().cloned().unwrap_or_default();
+            Ok(rows.len() == count && rows.iter().all(|it| it["state"] == "active"))
+        });
+        result.with_context(|| format!("plugins: {:#}", last["plugins"]))?;
+        Ok(last)
+    }
+
+    /// Asks again and again until the answer is yes.
+    pub(crate) fn wait(&self, what: &str, mut is_there: impl FnMut() -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        while !is_there()? {
+            if start.elapsed() > START {
+                bail!("no {what} within {START:?}; log of the gateway:\n{}", last_lines(&self.log));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn last_words(&self) -> String {
+        last_lines(&self.log)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails only if it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the log to its end on a thread; gives the addresses once they are in it.
+fn wait_for_addresses(
+    stderr: std::process::ChildStderr,
+    log: &Arc<Mutex<Vec<String>>>,
+    copy: &Path,
+) -> Result<(SocketAddr, SocketAddr)> {
+    let (found, addresses) = mpsc::channel();
+    let (log, copy) = (Arc::clone(log), copy.to_owned());
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let (Some(sdks), Some(admin)) = (address(&line, "sdks="), address(&line, "admin=")) {
+                // Nobody waits any more if the start took too long.
+                let _ = found.send((sdks, admin));
+            }
+            log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+        let lines = log.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+        // Only of use with `--keep`; else the folder may be gone already.
+        let _ = std::fs::write(copy, lines);
+    });
+    match addresses.recv_timeout(START) {
+        Ok(found) => Ok(found),
+        Err(RecvTimeoutError::Timeout) => bail!("it does not listen after {START:?}"),
+        Err(RecvTimeoutError::Disconnected) => bail!("it has ended"),
+    }
+}
+
+fn address(line: &str, name: &str) -> Option<SocketAddr> {
+    line.split_once(name)?.1.split_whitespace().next()?.parse().ok()
+}
+
+fn last_lines(log: &Mutex<Vec<String>>) -> String {
+    let lines = log.lock().unwrap_or_else(PoisonError::into_inner);
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}

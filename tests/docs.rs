@@ -1,0 +1,211 @@
+//! What the documents say is what happens: settings, shell lines, the demo, the page.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(root().join("README.md")).expect("a README")
+}
+
+/// The text between `<!-- name -->` and `<!-- /name -->`.
+fn section<'a>(text: &'a str, name: &str) -> &'a str {
+    let start = text.split_once(&format!("<!-- {name} -->\n")).expect("the section begins").1;
+    start.split_once(&format!("<!-- /{name} -->")).expect("the section ends").0
+}
+
+#[test]
+fn the_table_of_settings_is_the_list_of_keys() {
+    let mut table = String::from("| Key | Default | Meaning |\n|---|---|---|\n");
+    for key in yardarm::config::keys() {
+        let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
+        table.push_str(&format!("| `{}` | {default} | {} |\n", key.path, key.about));
+    }
+    let text = readme();
+    let present = section(&text, "settings");
+    if present != table && std::env::var_os("UPDATE_DOCS").is_some() {
+        let framed = |content: &str| format!("<!-- settings -->\n{content}<!-- /settings -->");
+        let updated = text.replace(&framed(present), &framed(&table));
+        std::fs::write(root().join("README.md"), updated).expect("the README is written");
+        return;
+    }
+    assert_eq!(present, table, "run this test with UPDATE_DOCS=1 to write the table");
+}
+
+/// A running demo and what it has said so far.
+struct Demo {
+    child: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    said: Vec<String>,
+    plugins: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Demo {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let plugins = dir.path().join("demo-plugins");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_yardarm"))
+            .args(["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--for", "120s"])
+            .arg("--plugins")
+            .arg(&plugins)
+            .arg("--samples")
+            .arg(root().join("plugins"))
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the demo starts");
+        let output = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut demo = Self { child, output, said: Vec::new(), plugins, _dir: dir };
+        demo.reads_until("look at the page.").await;
+        demo
+    }
+
+    async fn reads_until(&mut self, text: &str) {
+        let read = async {
+            while let Some(line) = self.output.next_line().await.expect("a line") {
+                self.said.push(line);
+                if self.said.last().is_some_and(|line| line.contains(text)) {
+                    return;
+                }
+            }
+            panic!("the demo ended without saying `{text}`: {:#?}", self.said);
+        };
+        timeout(Duration::from_secs(90), read).await.expect("the demo talks");
+    }
+
+    fn curl_lines(&self) -> Vec<String> {
+        self.said
+            .iter()
+            .filter_map(|line| line.strip_prefix("  "))
+            .filter(|it| it.starts_with("curl"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Address of a listener, as the demo printed it.
+    fn address(&self, before: &str) -> String {
+        let line = self.said.iter().find(|line| line.contains(before)).expect("the address is printed");
+        let rest = line.split_once("http://").expect("an address").1;
+        rest.split('/').next().expect("an address").to_owned()
+    }
+
+    fn admin(&self) -> String {
+        self.address("look ")
+    }
+
+    fn sdks(&self) -> String {
+        self.address("/msdk/evalx")
+    }
+}
+
+/// Runs a line as a person would paste it; a stream is given some seconds and must have said something.
+async fn pasted(line: &str) -> String {
+    let is_stream = line.contains(" -N ");
+    let shell = if is_stream {
+        format!("{line} --silent --max-time 4 --fail")
+    } else {
+        format!("{line} --silent --max-time 10 --fail-with-body")
+    };
+    let output = Command::new("sh").args(["-c", &shell]).output().await.expect("a shell");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    // 28: curl's word for "time is over", which is how one leaves a stream.
+    let is_fine = output.status.success() || (is_stream && output.status.code() == Some(28));
+    assert!(is_fine && !said.is_empty(), "`{line}` ended with {:?} and said {said}", output.status);
+    said
+}
+
+async fn eventually(what: &str, time: Duration, mut is_so: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(time, wait).await.unwrap_or_else(|_| panic!("not within {time:?}: {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_does_what_it_says() {
+    let mut demo = Demo::start().await;
+    let lines = demo.curl_lines();
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    for line in &lines {
+        pasted(line).await;
+    }
+    let readme = readme();
+    let block =
+        readme.split_once("```sh demo\n").expect("shell lines for the demo").1.split_once("```").expect("their end").0;
+    for line in block.lines() {
+        pasted(&line.replace("127.0.0.1:8030", &demo.sdks()).replace("127.0.0.1:8040", &demo.admin())).await;
+    }
+
+    // Both in the demo's own words: edit the configuration of a plugin, replace its file.
+    let evaluate = lines.iter().find(|line| line.contains("/msdk/evalx")).expect("an evaluation").clone();
+    let banner = async || {
+        let flags: Value = serde_json::from_str(&pasted(&evaluate).await).expect("JSON");
+        flags["banner-text"]["value"].as_str().map(str::to_owned)
+    };
+    assert_eq!(banner().await.as_deref(), Some("pinned by a plugin"));
+    let binding = demo.plugins.join("flag-override.toml");
+    let text = std::fs::read_to_string(&binding).expect("a binding file");
+    std::fs::write(&binding, text.replace("pinned by a plugin", "edited")).expect("the file is written");
+    eventually("the edited text is served", Duration::from_secs(2), async || {
+        banner().await.as_deref() == Some("edited")
+    })
+    .await;
+    let component = demo.plugins.join("flag-override.wasm");
+    std::fs::rename(&component, component.with_extension("away")).expect("the file is moved");
+    std::fs::rename(&binding, binding.with_extension("off")).expect("the file is moved");
+    eventually("the real text is served", Duration::from_secs(2), async || {
+        banner().await.is_some_and(|it| it != "edited" && it != "pinned by a plugin")
+    })
+    .await;
+
+    // Ctrl-C.
+    let id = demo.child.id().expect("it runs").to_string();
+    Command::new("kill").args(["-INT", &id]).status().await.expect("a signal");
+    demo.reads_until("demo: OK, ended cleanly").await;
+    assert!(demo.child.wait().await.expect("it ends").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_it_in_a_real_browser() {
+    let node = root().join("tests/sdks/node");
+    let browser = ["chromium", "google-chrome", "chromium-browser"]
+        .iter()
+        .filter_map(|name| {
+            std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|it| it.exists())
+        })
+        .next();
+    let (Some(browser), true) = (browser, node.join("node_modules/.installed").exists()) else {
+        assert!(std::env::var_os("CI").is_none(), "run `make sdks` first");
+        println!("skipped: no browser or no Node packages, run `make sdks`");
+        return;
+    };
+    let demo = Demo::start().await;
+    let output = Command::new("node")
+        .arg(node.join("page.mjs"))
+        .arg(format!("http://{}/", demo.admin()))
+        .arg(browser)
+        .arg(std::env::var("PAGE_SCREENSHOT").unwrap_or_default())
+        .output()
+        .await
+        .expect("Node runs");
+    let seen: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("the browser said {}", String::from_utf8_lossy(&output.stderr)));
+    let has = |place: &str, text: &str| seen[place].as_str().is_some_and(|it| it.contains(text));
+    assert!(has("environments", "demo") && has("environments", "valid"), "{seen}");
+    for plugin in ["flag-override", "event-redactor", "request-gate"] {
+        assert!(has("plugins", plugin), "{seen}");
+    }
+    assert_eq!(seen["problems"], serde_json::json!([]), "{seen}");
+}

@@ -1,0 +1,120 @@
+//! What an answer has to be: its status, all of its headers, its body.
+
+use serde_json::Value;
+use yardarm_testkit::Answer;
+
+pub(crate) const TEXT: &str = "content-type: text/plain; charset=utf-8";
+pub(crate) const JSON: &str = "content-type: application/json";
+const NOSNIFF: &str = "x-content-type-options: nosniff";
+
+/// The bodies A to E of section 1.4 that this slice can answer.
+pub(crate) const TEXT_B: &str = "Relay Proxy recognizes the provided credential, but the payload filter was not found";
+pub(crate) const TEXT_C: &str =
+    "Relay Proxy does not recognize the client credential (missing or invalid Authorization header)";
+pub(crate) const TEXT_D: &str = "URL did not contain an environment ID";
+pub(crate) const TEXT_E: &str = "client was not initialized";
+
+pub(crate) const ALLOWED_HEADERS: &str = "Cache-Control,Content-Type,Content-Length,Accept-Encoding,X-LaunchDarkly-User-Agent,X-LaunchDarkly-Payload-ID,X-LaunchDarkly-Wrapper,X-LaunchDarkly-Event-Schema,X-LaunchDarkly-Tags";
+
+/// A complete answer, except for the headers that [`Answer`] has checked and left out.
+#[derive(Debug, Clone)]
+pub(crate) struct Expected {
+    status: u16,
+    headers: Vec<String>,
+    body: Body,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    Bytes(Vec<u8>),
+    /// Order of properties and white space do not count.
+    Json(Value),
+    Any,
+}
+
+/// No body and no header.
+pub(crate) fn empty(status: u16) -> Expected {
+    Expected { status, headers: Vec::new(), body: Body::Bytes(Vec::new()) }
+}
+
+pub(crate) fn text(status: u16, text: &str) -> Expected {
+    Expected { body: Body::Bytes(text.into()), ..empty(status) }.with(TEXT)
+}
+
+pub(crate) fn json(status: u16, json: Value) -> Expected {
+    Expected { body: Body::Json(json), ..empty(status) }.with(JSON)
+}
+
+/// `{"message": …}`
+pub(crate) fn message(status: u16, text: &str) -> Expected {
+    json(status, serde_json::json!({ "message": text }))
+}
+
+/// Any JSON.
+pub(crate) fn some_json(status: u16) -> Expected {
+    Expected { body: Body::Any, ..empty(status) }.with(JSON)
+}
+
+/// Routing knows no such path.
+pub(crate) fn page_not_found() -> Expected {
+    text(404, "404 page not found\n").with(NOSNIFF)
+}
+
+pub(crate) fn not_initialized() -> Expected {
+    message(503, "Service not initialized")
+}
+
+impl Expected {
+    /// With another header.
+    pub(crate) fn with(mut self, header: &str) -> Self {
+        self.headers.push(header.to_owned());
+        self
+    }
+
+    pub(crate) fn nosniff(self) -> Self {
+        self.with(NOSNIFF)
+    }
+
+    /// With the body of a picture, or other bytes.
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.body = Body::Bytes(bytes.to_owned());
+        self
+    }
+
+    /// With the six headers of section 9.
+    pub(crate) fn cors(self, origin: &str, methods: &str) -> Self {
+        self.cors_with_headers(origin, methods, ALLOWED_HEADERS)
+    }
+
+    /// With the six headers of section 9 and another list of allowed headers.
+    pub(crate) fn cors_with_headers(self, origin: &str, methods: &str, allowed: &str) -> Self {
+        self.with("access-control-allow-credentials: false")
+            .with(&format!("access-control-allow-headers: {allowed}"))
+            .with(&format!("access-control-allow-methods: {methods}"))
+            .with(&format!("access-control-allow-origin: {origin}"))
+            .with("access-control-expose-headers: Date")
+            .with("access-control-max-age: 300")
+    }
+
+    /// With the one header that a browser gets when its environment was not found.
+    pub(crate) fn cors_methods(self, methods: &str) -> Self {
+        self.with(&format!("access-control-allow-methods: {methods}"))
+    }
+
+    /// Fails the test when an answer is anything else.
+    pub(crate) fn compare(&self, what: &str, answer: &Answer) {
+        let mut headers = self.headers.clone();
+        headers.sort();
+        let found: Vec<_> = answer.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let body = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, self.status, "{what}, with body {body}");
+        assert_eq!(found, headers, "{what}");
+        match &self.body {
+            Body::Bytes(bytes) => assert_eq!(body, String::from_utf8_lossy(bytes), "{what}"),
+            Body::Json(json) => assert_eq!(&answer.json(), json, "{what}"),
+            Body::Any => {
+                let _ = answer.json();
+            }
+        }
+    }
+}

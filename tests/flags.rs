@@ -1,0 +1,50 @@
+//! Flags and segments for tests.
+
+use serde_json::{Value, json};
+
+/// A flag that is `true` for everybody and visible to every kind of SDK.
+pub(crate) fn flag(key: &str, version: i64) -> Value {
+    json!({
+        "key": key, "version": version, "on": true, "variations": [true, false], "fallthrough": {"variation": 0},
+        "offVariation": 1, "prerequisites": [], "targets": [], "contextTargets": [], "rules": [], "salt": "s",
+        "clientSideAvailability": {"usingMobileKey": true, "usingEnvironmentId": true}, "clientSide": true,
+        "trackEvents": false, "trackEventsFallthrough": false, "debugEventsUntilDate": null, "deleted": false,
+    })
+}
+
+/// The same with other properties.
+pub(crate) fn flag_with(key: &str, version: i64, properties: Value) -> Value {
+    let mut flag = flag(key, version);
+    for (name, value) in properties.as_object().expect("an object") {
+        flag[name] = value.clone();
+    }
+    flag
+}
+
+/// A segment that nobody is in.
+pub(crate) fn segment(key: &str, version: i64) -> Value {
+    json!({
+        "key": key, "version": version, "included": [], "excluded": [], "includedContexts": [],
+        "excludedContexts": [], "salt": "z", "rules": [], "generation": null, "deleted": false,
+    })
+}
+
+/// A data set.
+pub(crate) fn data(flags: impl IntoIterator<Item = Value>, segments: impl IntoIterator<Item = Value>) -> Value {
+    json!({"flags": by_key(flags), "segments": by_key(segments)})
+}
+
+/// One flag `plain` of version 3 and one segment `crew` of version 2.
+pub(crate) fn some_data() -> Value {
+    data([flag("plain", 3)], [segment("crew", 2)])
+}
+
+/// A `put` on `/all` that carries a data set.
+pub(crate) fn put(data: Value) -> Value {
+    json!({"path": "/", "data": data})
+}
+
+/// Items by their keys.
+pub(crate) fn by_key(items: impl IntoIterator<Item = Value>) -> Value {
+    items.into_iter().map(|item| (item["key"].as_str().expect("a key").to_owned(), item)).collect()
+}

@@ -1,0 +1,10 @@
+//! The gateway as a process, whatever the vendor: start, configuration, operators, limits, end.
+
+mod admin;
+mod binary;
+mod config;
+mod crowd;
+mod disk;
+mod limits;
+mod secrets;
+mod shutdown;

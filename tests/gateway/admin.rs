@@ -1,0 +1,223 @@
+//! The second listener: what operators see.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use yardarm_testkit::{Call, FakeLaunchDarkly};
+
+use crate::expected::{JSON, empty, text};
+use crate::flags::some_data;
+use crate::running::{ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
+
+#[tokio::test]
+async fn probes_say_alive_and_ready() {
+    let gateway = Setup::new().set("launchdarkly.init_timeout", "1h").without_waiting().start().await;
+    text(200, "live\n").compare("/live", &gateway.operator_gets("/live").await);
+    text(503, "waiting for: launchdarkly/main\n").compare("/ready", &gateway.operator_gets("/ready").await);
+    assert_eq!(gateway.operator_gets("/api/status").await.json()["is_ready"], false);
+    gateway.upstream.puts(SDK_KEY, &some_data());
+    gateway.is_ready().await;
+    text(200, "ready\n").compare("/ready", &gateway.operator_gets("/ready").await);
+    assert_eq!(gateway.operator_gets("/api/status").await.json()["is_ready"], true);
+
+    // Being ready is not lost with upstream: last good data is served.
+    gateway.upstream.goes_down();
+    let is_interrupted = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "INTERRUPTED";
+    gateway.status_where("an interruption", is_interrupted).await;
+    text(200, "ready\n").compare("/ready", &gateway.operator_gets("/ready").await);
+}
+
+#[tokio::test]
+async fn readiness_waits_for_every_environment_and_not_for_ever() {
+    let environments = [json!({"name": "fast", "sdk_key": "sdk-1"}), json!({"name": "never", "sdk_key": "sdk-2"})];
+    let silent = |cloud: &FakeLaunchDarkly| cloud.add_environment("sdk-2");
+    let setup = Setup::new().environments(environments).data("sdk-1", some_data()).prepare(silent).without_waiting();
+    let gateway = setup.set("launchdarkly.init_timeout", "300ms").start().await;
+    gateway.eventually("both connections", || gateway.upstream.stream_requests().len() == 2).await;
+    gateway.is_ready().await;
+    let reports = gateway.operator_gets("/api/environments").await.json();
+    let phases: Vec<_> = reports["environments"].as_array().unwrap().iter().map(|it| it["phase"].clone()).collect();
+    assert_eq!(phases, ["ready", "empty"]);
+}
+
+#[tokio::test]
+async fn status_tells_everything_in_one_document() {
+    let gateway = Setup::with(some_data()).events().start().await;
+    let mut stream = gateway.opens("/all", SDK_KEY).await;
+    stream.hears_event("put").await;
+    let answer = gateway.operator_gets("/api/status").await;
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let status = answer.json();
+    let keys: Vec<_> = status.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = [
+        "environments",
+        "fanout",
+        "is_ready",
+        "plan_generation",
+        "resources",
+        "streams",
+        "uptime_ms",
+        "version",
+        "waiting_for",
+    ];
+    assert_eq!(keys, expected);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["waiting_for"], json!([]));
+    let environment = &status["environments"][0];
+    for (key, value) in [
+        ("vendor", json!("launchdarkly")),
+        ("name", json!("main")),
+        ("phase", json!("ready")),
+        ("connection", json!("valid")),
+        ("last_error", json!(null)),
+        ("is_stale", json!(false)),
+        ("is_behind", json!(false)),
+        ("flags", json!(1)),
+        ("segments", json!(1)),
+        ("events", json!({"received": 0, "delivered": 0, "pending": 0, "filtered": [], "dropped": []})),
+    ] {
+        assert_eq!(environment[key], value, "{key}");
+    }
+    assert!(environment["last_message_ms"].as_u64() > Some(1_500_000_000_000));
+    assert_eq!(status["streams"][0]["route"], "server.stream.all");
+    assert_eq!(status["streams"][0]["open"], 1);
+    assert!(status["resources"]["resident_bytes"].as_u64() > Some(1 << 20));
+    assert_eq!(gateway.operator_gets("/api/environments").await.json()["environments"], status["environments"]);
+    let plugins = gateway.operator_gets("/api/plugins").await;
+    assert_eq!(plugins.status, 200);
+    assert!(plugins.json().is_object() || plugins.json().is_array());
+}
+
+#[tokio::test]
+async fn failures_are_told_with_their_reason() {
+    let gateway = Setup::with(some_data()).start().await;
+    gateway.upstream.goes_down();
+    let mut report = Value::Null;
+    let told = async {
+        while report["last_error"]["kind"] != "response" {
+            report = gateway.operator_gets("/api/environments").await.json()["environments"][0].clone();
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    yardarm_testkit::within("the 503 to be told", told).await;
+    assert_eq!((&report["connection"], &report["last_error"]["status"]), (&json!("interrupted"), &json!(503)));
+    assert!(report["last_error"]["message"].as_str().is_some_and(|it| it.contains("503")), "{report}");
+}
+
+#[tokio::test]
+async fn metrics_are_text_that_prometheus_can_read() {
+    let gateway = Setup::with(some_data()).events().start().await;
+    let mut stream = gateway.opens("/all", SDK_KEY).await;
+    stream.hears_event("put").await;
+    let mut left = gateway.opens("/mping", MOBILE_KEY).await;
+    left.hears_ping().await;
+    empty(202).compare(
+        "events",
+        &gateway.answers(&Call::post("/bulk", "[1]").key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4")).await,
+    );
+    gateway.eventually("the event", || !gateway.upstream.posts("/bulk").is_empty()).await;
+    gateway.answers(&Call::get("/nonesuch")).await;
+
+    let answer = gateway.operator_gets("/metrics").await;
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let samples = parse(answer.text());
+    let has = |name: &str, labels: &[(&str, &str)], value: Option<f64>| {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let labels: BTreeSet<_> = labels.iter().map(owned).collect();
+        let found = samples.iter().find(|it| it.name == name && labels.is_subset(&it.labels));
+        let found = found.unwrap_or_else(|| panic!("{name} {labels:?} in {}", answer.text()));
+        assert!(value.is_none_or(|it| (it - found.value).abs() < 1e-9), "{name} {labels:?} is {}", found.value);
+    };
+    let main = ("environment", "main");
+    has("yardarm_streams", &[main, ("route", "server.stream.all")], Some(1.0));
+    has("yardarm_streams", &[main, ("route", "mobile.stream.ping"), ("vendor", "launchdarkly")], Some(1.0));
+    has("yardarm_streams_opened_total", &[main, ("route", "server.stream.all")], Some(1.0));
+    has("yardarm_streams_ended_total", &[main, ("route", "server.stream.all"), ("reason", "client-gone")], Some(0.0));
+    has("yardarm_http_requests_total", &[("route", "server.stream.all"), ("status", "2xx")], Some(1.0));
+    has("yardarm_http_requests_total", &[("route", "other"), ("status", "4xx")], Some(1.0));
+    has("yardarm_http_request_seconds_count", &[("route", "server.events")], Some(1.0));
+    has("yardarm_upstream_state", &[main, ("state", "valid")], Some(1.0));
+    has("yardarm_environment_items", &[main, ("kind", "flag")], Some(1.0));
+    has("yardarm_environment_stale", &[main], Some(0.0));
+    has("yardarm_events_received_total", &[main], Some(1.0));
+    has("yardarm_process_resident_bytes", &[], None);
+    has("yardarm_process_cpu_seconds_total", &[], None);
+    for sample in &samples {
+        assert!(sample.name.starts_with("yardarm_"), "{}", sample.name);
+    }
+}
+
+#[tokio::test]
+async fn the_page_and_the_description_of_the_api_are_there() {
+    let gateway = Setup::with(some_data()).start().await;
+    let page = gateway.operator_gets("/").await;
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("<html"));
+    assert!(page.header("content-security-policy").is_some_and(|it| it.starts_with("default-src 'none'")));
+    let openapi = gateway.operator_gets("/api/openapi.json").await;
+    assert!(openapi.headers.iter().any(|(name, value)| format!("{name}: {value}") == JSON));
+    let document = openapi.json();
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    // Every path that is described exists, and answers with one of the described statuses.
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let answer = gateway.operator_gets(path).await;
+        let described = methods["get"]["responses"].as_object().unwrap();
+        assert!(described.contains_key(&answer.status.to_string()), "{path}: {}", answer.status);
+    }
+    for path in ["/nonesuch", "/status", "/all", &format!("/ping/{ENV_ID}"), "/sdk/flags"] {
+        assert_eq!(gateway.operator_gets(path).await.status, 404, "{path} is not for operators");
+    }
+}
+
+struct Sample {
+    name: String,
+    labels: BTreeSet<(String, String)>,
+    value: f64,
+}
+
+/// Reads the text format as its description has it, and fails on everything else.
+fn parse(text: &str) -> Vec<Sample> {
+    let mut kinds = std::collections::BTreeMap::new();
+    let mut samples = Vec::new();
+    let mut seen = BTreeSet::new();
+    assert!(text.ends_with('\n'), "the last line is a line");
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a name and a kind");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "twice: {line}");
+        } else if let Some(rest) = line.strip_prefix("# HELP ") {
+            assert!(rest.split_once(' ').is_some_and(|(_, help)| help.len() > 5), "{line}");
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
+            let (name, labels) = series.split_once('{').map_or((series, ""), |(name, rest)| {
+                (name, rest.strip_suffix('}').unwrap_or_else(|| panic!("labels without end: {line}")))
+            });
+            assert!(name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_'), "{line}");
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end))
+                .filter(|it| kinds.contains_key(*it));
+            assert!(kinds.contains_key(family.unwrap_or(name)), "no TYPE before {line}");
+            assert!(seen.insert(series.to_owned()), "twice: {line}");
+            samples.push(Sample {
+                name: name.to_owned(),
+                labels: labels_of(labels),
+                value: value.parse().expect("a number"),
+            });
+        }
+    }
+    samples
+}
+
+fn labels_of(text: &str) -> BTreeSet<(String, String)> {
+    let mut labels = BTreeSet::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once("=\"").unwrap_or_else(|| panic!("no label: {rest}"));
+        let end = after.find('"').unwrap_or_else(|| panic!("no end: {rest}"));
+        labels.insert((name.to_owned(), after[..end].to_owned()));
+        rest = after[end + 1..].trim_start_matches(',');
+    }
+    labels
+}

@@ -1,0 +1,92 @@
+//! L077 and many streams at once.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use yardarm_testkit::{Call, Connection, FakeLaunchDarkly, Heard, SseClient};
+
+use crate::flags::{flag, flag_with, put, some_data};
+use crate::program::Program;
+use crate::running::{SDK_KEY, Setup};
+use crate::sdk::Sdk;
+
+async fn program() -> (Program, FakeLaunchDarkly, TempDir) {
+    let cloud = FakeLaunchDarkly::start().await;
+    let dir = TempDir::new().expect("a temporary folder");
+    let mut setup = Setup::with(some_data()).set("log.format", "json").set("log.level", "warn,yardarm=info");
+    setup.fill(&cloud);
+    setup.write(&cloud.url(), dir.path());
+    let program = Program::start(dir.path()).await;
+    yardarm_testkit::within("`/ready`", program.is_ready()).await;
+    (program, cloud, dir)
+}
+
+async fn resident_bytes(program: &Program) -> i64 {
+    program.operator_gets("/api/status").await.json()["resources"]["resident_bytes"].as_i64().expect("a number")
+}
+
+#[tokio::test]
+async fn two_thousand_streams_hear_a_patch() {
+    const COUNT: usize = 2000;
+    let (program, cloud, _dir) = program().await;
+    let mut sdks: Vec<Sdk> = Vec::with_capacity(COUNT);
+    while sdks.len() < COUNT {
+        let batch = (0..100).map(|index| program.opens(if index % 4 == 0 { "/flags" } else { "/all" }, SDK_KEY));
+        sdks.extend(futures_util::future::join_all(batch).await);
+    }
+    for sdk in &mut sdks {
+        sdk.hears_event("put").await;
+    }
+    let report = program.operator_gets("/api/status").await.json();
+    assert_eq!(report["fanout"]["streams"], COUNT);
+    cloud.patches(SDK_KEY, &flag("plain", 4));
+    for (index, sdk) in sdks.iter_mut().enumerate() {
+        let path = if index % 4 == 0 { "/plain" } else { "/flags/plain" };
+        sdk.hears("patch", json!({"path": path, "data": flag("plain", 4)})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_costs_nobody_anything() {
+    // L077
+    const CHANGES: i64 = 1000;
+    let (program, cloud, _dir) = program().await;
+    let call = Call::get("/all").key(SDK_KEY);
+    let narrow = Connection::open_narrow(program.address, 8192).await;
+    let mut slow = Sdk::new(SseClient::open_on(narrow, &call).await, &call);
+    slow.hears("put", put(some_data())).await;
+    let mut quick = program.opens("/all", SDK_KEY).await;
+    quick.hears("put", put(some_data())).await;
+    let before = resident_bytes(&program).await;
+
+    let filler = "f".repeat(48 << 10);
+    for version in 4..4 + CHANGES {
+        let change = flag_with("plain", version, json!({"filler": filler}));
+        cloud.patches(SDK_KEY, &change);
+        // In order and one by one: the next change is made when this one has been heard.
+        let heard = quick.hears_event("patch").await;
+        assert_eq!((&heard["data"]["version"], &heard["path"]), (&json!(version), &json!("/flags/plain")));
+    }
+    let report = program.operator_gets("/api/status").await.json();
+    assert_eq!(report["fanout"]["blocked"], 1, "the slow one is known: {report}");
+    let grown = resident_bytes(&program).await - before;
+    assert!(grown < 40 << 20, "{} MiB of changes passed, memory grew by {} MiB", (CHANGES * 48) >> 10, grown >> 20);
+
+    let last = 4 + CHANGES - 1;
+    let mut heard_events = 0;
+    let newest = |heard: &Value| match heard["path"].as_str() {
+        Some("/") => heard["data"]["flags"]["plain"]["version"].as_i64(),
+        _ => heard["data"]["version"].as_i64(),
+    };
+    let mut version = 3;
+    while version < last {
+        let Heard::Event { data, .. } = slow.next().await else { panic!("the stream ended at {version}") };
+        let next = newest(&serde_json::from_str(&data).unwrap()).expect("a version");
+        assert!(next > version, "{next} after {version}");
+        version = next;
+        heard_events += 1;
+    }
+    assert!(heard_events < CHANGES, "it jumped: {heard_events} events for {CHANGES} changes");
+    cloud.patches(SDK_KEY, &flag("plain", last + 1));
+    slow.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", last + 1)})).await;
+    quick.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", last + 1)})).await;
+}

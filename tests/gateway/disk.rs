@@ -1,0 +1,235 @@
+//! Last good data: what a process knew when it was killed, the next one serves, whatever upstream does.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use yardarm_testkit::{Call, FakeLaunchDarkly};
+
+use crate::expected::text;
+use crate::flags::{data, flag, put, some_data};
+use crate::program::{Program, Signal};
+use crate::running::{SDK_KEY, Setup};
+
+struct Place {
+    cloud: FakeLaunchDarkly,
+    dir: TempDir,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let place = Self { cloud: FakeLaunchDarkly::start().await, dir: TempDir::new().expect("a temporary folder") };
+        let setup = Setup::new().set("log.format", "json").set("launchdarkly.init_timeout", "1h");
+        setup
+            .set("data.dir", place.data().to_str().expect("a path in UTF-8"))
+            .write(&place.cloud.url(), place.dir.path());
+        place
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The snapshot files.
+    fn kept(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.data().join("last-good"));
+        entries.map(|all| all.map(|it| it.expect("an entry").path()).collect()).unwrap_or_default()
+    }
+
+    async fn program(&self) -> Program {
+        Program::start(self.dir.path()).await
+    }
+}
+
+async fn polled(program: &Program) -> Value {
+    let answer = program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+fn random_pause() -> Duration {
+    Duration::from_millis(uuid::Uuid::new_v4().as_u64_pair().0 % 450)
+}
+
+/// Flags that always have the same version, except for one moment between two patches.
+fn twins(version: i64) -> Value {
+    let big = "b".repeat(20_000);
+    let twin = |key: &str| crate::flags::flag_with(key, version, json!({"filler": big}));
+    data([twin("left"), twin("right")], [])
+}
+
+#[tokio::test]
+async fn a_killed_gateway_comes_back_with_what_it_knew() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &twins(1));
+    let mut version = 1;
+    let mut known = 0;
+    for round in 0..4 {
+        place.cloud.comes_back();
+        let program = place.program().await;
+        let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
+        // Kept data first, where there is some; then that of upstream.
+        while sdk.hears_event("put").await != put(twins(version)) {}
+        if round == 0 {
+            yardarm_testkit::until("a first snapshot on disk", || !place.kept().is_empty()).await;
+        }
+        let killed_at = tokio::time::Instant::now() + random_pause();
+        while tokio::time::Instant::now() < killed_at {
+            version += 1;
+            place.cloud.puts(SDK_KEY, &twins(version));
+            sdk.hears_event("put").await;
+        }
+        program.signal(Signal::KILL);
+        program.ends().await;
+
+        place.cloud.goes_down();
+        let program = place.program().await;
+        // At once: the first request after the start is served.
+        let flags = polled(&program).await;
+        let left = flags["left"]["version"].as_i64().expect("a version");
+        assert_eq!(flags, twins(left)["flags"], "a whole data set, not a mixture");
+        assert!((known..=version).contains(&left), "round {round}: {left} is between {known} and {version}");
+        known = left;
+        let mut sdk = program.opens("/all", SDK_KEY).await;
+        sdk.hears("put", put(twins(left))).await;
+        let report = program.operator_gets("/api/environments").await.json();
+        assert_eq!(report["environments"][0]["is_stale"], true);
+        program.signal(Signal::KILL);
+        program.ends().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_settled_when_it_was_killed_is_not_lost() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &some_data());
+    let program = place.program().await;
+    let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
+    sdk.hears("put", put(some_data())).await;
+    place.cloud.patches(SDK_KEY, &flag("plain", 4));
+    sdk.hears_event("patch").await;
+    place.cloud.deletes(SDK_KEY, "/segments/crew", 9);
+    sdk.hears_event("delete").await;
+    // An orderly end writes the last change without waiting for it to settle.
+    program.signal(Signal::TERM);
+    assert_eq!(program.ends().await.0.code(), Some(0));
+    for file in place.kept() {
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
+    assert_eq!(std::fs::metadata(place.data().join("last-good")).unwrap().permissions().mode() & 0o777, 0o700);
+
+    place.cloud.goes_down();
+    let program = place.program().await;
+    assert_eq!(polled(&program).await, data([flag("plain", 4)], [])["flags"]);
+    let crew = program.answers(&Call::get("/sdk/segments/crew").key(SDK_KEY)).await;
+    assert_eq!(crew.status, 404, "deletions are kept too");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_said_and_not_served() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &some_data());
+    let program = place.program().await;
+    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
+    program.signal(Signal::TERM);
+    program.ends().await;
+    let [file] = &place.kept()[..] else { panic!("one file: {:?}", place.kept()) };
+    let good = std::fs::read(file).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    for (what, bytes) in [
+        ("one flipped bit", flipped),
+        ("cut off", good[..good.len() / 2].to_vec()),
+        ("empty", Vec::new()),
+        ("something else", b"#!/bin/sh\necho hello\n".repeat(100)),
+    ] {
+        std::fs::write(file, bytes).unwrap();
+        place.cloud.goes_down();
+        let program = place.program().await;
+        let answer = program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
+        text(503, crate::expected::TEXT_E).compare(what, &answer);
+        assert!(program.has_logged("kept data cannot be used"), "{what}: {:#?}", program.log());
+        place.cloud.comes_back();
+        let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
+        sdk.hears("put", put(some_data())).await;
+        program.signal(Signal::TERM);
+        assert_eq!(program.ends().await.0.code(), Some(0), "{what}");
+        assert_eq!(std::fs::read(file).unwrap().len(), good.len(), "{what}: written anew");
+    }
+}
+
+#[tokio::test]
+async fn data_of_another_key_is_not_served() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &some_data());
+    let program = place.program().await;
+    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
+    program.signal(Signal::TERM);
+    program.ends().await;
+    place.cloud.goes_down();
+    let environment = json!({"name": "main", "sdk_key": "sdk-other"});
+    let setup =
+        Setup::new().environments([environment]).set("log.format", "json").set("launchdarkly.init_timeout", "1h");
+    setup.set("data.dir", place.data().to_str().unwrap()).write(&place.cloud.url(), place.dir.path());
+    let program = place.program().await;
+    let answer = program.answers(&Call::get("/sdk/flags").key("sdk-other")).await;
+    text(503, crate::expected::TEXT_E).compare("another key", &answer);
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_nothing_but_keeping() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &twins(1));
+    // A limit on file sizes is the nearest thing to a full disk that a test can have.
+    let program = Program::start_through(place.dir.path(), "trap '' XFSZ; ulimit -f 1; exec \"$0\" run").await;
+    let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
+    sdk.hears("put", put(twins(1))).await;
+    yardarm_testkit::until("the failure to be said", || program.has_logged("data could not be kept on disk")).await;
+    place.cloud.puts(SDK_KEY, &twins(2));
+    sdk.hears("put", put(twins(2))).await;
+    assert_eq!(polled(&program).await, twins(2)["flags"]);
+    program.signal(Signal::TERM);
+    assert_eq!(program.ends().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_folder_that_disappears_stops_nothing() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &some_data());
+    let program = place.program().await;
+    let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
+    sdk.hears("put", put(some_data())).await;
+    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
+    replace_by_file(&place.data().join("last-good"));
+    place.cloud.patches(SDK_KEY, &flag("plain", 4));
+    sdk.hears_event("patch").await;
+    yardarm_testkit::until("the failure to be said", || program.has_logged("data could not be kept on disk")).await;
+    place.cloud.patches(SDK_KEY, &flag("plain", 5));
+    sdk.hears_event("patch").await;
+
+    // What could not be written is written once it can be, at the latest at the end.
+    std::fs::remove_file(place.data().join("last-good")).unwrap();
+    std::fs::create_dir(place.data().join("last-good")).unwrap();
+    program.signal(Signal::TERM);
+    assert_eq!(program.ends().await.0.code(), Some(0));
+    place.cloud.goes_down();
+    let program = place.program().await;
+    assert_eq!(polled(&program).await["plain"], flag("plain", 5));
+}
+
+fn replace_by_file(dir: &Path) {
+    std::fs::remove_dir_all(dir).expect("a folder");
+    std::fs::write(dir, "in the way").expect("a folder that can be written");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
+    let place = Place::new().await;
+    std::fs::write(place.data(), "in the way").unwrap();
+    let output = crate::program::run(place.dir.path(), &["run"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("last-good") && error.contains("cannot be used"), "{error}");
+}

@@ -1,0 +1,167 @@
+//! The rules of the house, checked against manifests and sources: who may know whom, and who may start tasks.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::Table;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("host/ is in the repository").to_owned()
+}
+
+/// Dependencies that end up in the program, by package.
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    sections(&["dependencies", "build-dependencies"])
+}
+
+fn sections(names: &[&str]) -> BTreeMap<String, Vec<String>> {
+    let workspace = manifest(&root());
+    let members = workspace["workspace"]["members"].as_array().expect("members");
+    let package = |member: &toml::Value| {
+        let manifest = manifest(&root().join(member.as_str().expect("a path")));
+        let names_of = |section: &&str| {
+            manifest
+                .get(*section)
+                .and_then(|it| it.as_table())
+                .into_iter()
+                .flat_map(Table::keys)
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        (manifest["package"]["name"].as_str().expect("a name").to_owned(), names.iter().flat_map(names_of).collect())
+    };
+    members.iter().map(package).collect()
+}
+
+fn manifest(dir: &Path) -> Table {
+    let path = dir.join("Cargo.toml");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn arrows_between_our_crates_point_one_way() {
+    let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("yardarm-core", &[][..]),
+        ("yardarm-launchdarkly", &["yardarm-core"]),
+        ("yardarm-harness", &["yardarm-core"]),
+        ("yardarm-wasm", &["yardarm-core"]),
+        // The demo runs the fakes inside the process, so the program carries them.
+        ("yardarm", &["yardarm-core", "yardarm-launchdarkly", "yardarm-harness", "yardarm-wasm", "yardarm-testkit"]),
+        ("yardarm-testkit", &[]),
+    ]);
+    for (package, dependencies) in dependencies() {
+        // Benchmarks and tools beside the product may know what they like; a crate of the product is listed above.
+        let Some(allowed) = allowed.get(package.as_str()) else {
+            assert!(!package.starts_with("yardarm-"), "{package} is not in the table of architecture.md");
+            continue;
+        };
+        for dependency in dependencies.iter().filter(|it| it.starts_with("yardarm")) {
+            assert!(allowed.contains(&dependency.as_str()), "{package} must not know {dependency}");
+        }
+    }
+    // Not in tests either: a fake that knows the host would share its mistakes.
+    for dependency in &sections(&["dependencies", "dev-dependencies", "build-dependencies"])["yardarm-testkit"] {
+        assert!(!dependency.starts_with("yardarm"), "the fakes must not know {dependency}");
+    }
+}
+
+#[test]
+fn each_part_knows_only_its_own_tools() {
+    let all = dependencies();
+    for (tool, owners) in [
+        ("rmp-serde", &["yardarm-core"][..]),
+        ("wasmtime", &["yardarm-wasm"]),
+        ("wasmtime-wasi", &["yardarm-wasm"]),
+        ("axum", &["yardarm", "yardarm-launchdarkly", "yardarm-harness", "yardarm-testkit"]),
+        ("reqwest", &["yardarm-launchdarkly", "yardarm-harness", "yardarm-testkit"]),
+        ("reqwest-eventsource", &["yardarm-launchdarkly", "yardarm-harness"]),
+        ("anyhow", &["yardarm", "yardarm-testkit"]),
+    ] {
+        for (package, dependencies) in all.iter().filter(|(package, _)| package.starts_with("yardarm")) {
+            let knows = dependencies.iter().any(|it| it == tool);
+            assert!(!knows || owners.contains(&package.as_str()), "{package} must not know {tool}");
+        }
+    }
+    // The vendor's own evaluation is an oracle in tests and never part of the program.
+    for (package, dependencies) in &all {
+        let vendor = dependencies.iter().find(|it| it.starts_with("launchdarkly-"));
+        assert_eq!(vendor, None, "{package}");
+    }
+}
+
+#[test]
+fn tasks_are_started_in_one_file() {
+    let owner = root().join("host/core/src/lifecycle.rs");
+    for (path, line, text) in code("host") {
+        let starts = [
+            "tokio::spawn(",
+            "task::spawn(",
+            "task::spawn_local(",
+            "TaskTracker",
+            "JoinSet",
+            "unbounded_channel",
+            "mpsc::unbounded",
+        ];
+        for start in starts {
+            let is_test = path.components().any(|it| it.as_os_str() == "tests" || it.as_os_str() == "benches");
+            assert!(!text.contains(start) || path == owner || is_test, "{}:{line}: {start}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_on_disk_is_encoded_in_one_file() {
+    let owner = root().join("host/core/src/snapshot_file.rs");
+    for (path, line, text) in code("host") {
+        assert!(!text.contains("rmp_serde") || path == owner, "{}:{line}", path.display());
+    }
+}
+
+#[test]
+fn vendor_words_stay_home() {
+    for part in ["host/core/src", "host/wasm/src", "wit"] {
+        let mut files = 0;
+        let mut last = PathBuf::new();
+        for (path, line, text) in code(part) {
+            if path != last {
+                (files, last) = (files + 1, path.clone());
+            }
+            // Tests of bindings name environments as an operator would.
+            if path.components().any(|it| it.as_os_str() == "tests") || path.ends_with("tests.rs") {
+                continue;
+            }
+            let text = text.to_lowercase();
+            for word in ["launchdarkly", "ld-relay", "harness", "ff-proxy", "/sdk/", "/meval", "x-launchdarkly"] {
+                assert!(!text.contains(word), "{}:{line}: {word}", path.display());
+            }
+        }
+        assert!(files > 0, "{part} has files");
+    }
+}
+
+/// Lines of code below a folder, without comments and without the unit tests at the end of a file.
+fn code(folder: &str) -> Vec<(PathBuf, usize, String)> {
+    let mut folders = vec![root().join(folder)];
+    let mut lines = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let mut entries: Vec<_> =
+            std::fs::read_dir(&folder).expect("a folder").map(|it| it.expect("an entry").path()).collect();
+        entries.sort();
+        for path in entries {
+            let extension = path.extension().and_then(|it| it.to_str()).unwrap_or_default();
+            if path.is_dir() && path.file_name().is_some_and(|it| it != "target") {
+                folders.push(path);
+            } else if ["rs", "wit"].contains(&extension) {
+                let text = std::fs::read_to_string(&path).expect("text");
+                let until_tests = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+                for (index, line) in until_tests.enumerate() {
+                    // A citation of where a behaviour comes from stands in a comment.
+                    let code = line.split("//").next().unwrap_or_default();
+                    lines.push((path.clone(), index + 1, code.to_owned()));
+                }
+            }
+        }
+    }
+    lines
+}

@@ -1,0 +1,23 @@
+//! What LaunchDarkly's SDKs and its cloud see of the gateway. `L…` and `U…` are rows of the compatibility pages.
+
+mod browser;
+mod credentials;
+mod diagnostics;
+mod evaluation;
+mod evaluation_results;
+mod events;
+mod filters;
+mod flag_data;
+mod outage;
+mod ping;
+mod polling;
+mod races;
+mod reconnects;
+mod routing;
+mod secure_mode;
+mod server;
+mod states;
+mod status;
+mod upstream;
+
+pub(crate) use self::evaluation::segment_of as context_segment;

@@ -1,0 +1,101 @@
+//! What must hold whatever happens at the same time.
+
+use std::time::Duration;
+
+use serde_json::json;
+use yardarm_testkit::{Call, Connection, Heard, SseClient};
+
+use crate::flags::{data, flag, put, some_data};
+use crate::running::{MOBILE_KEY, SDK_KEY, Setup};
+use crate::sdk::Sdk;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_change_is_lost_between_the_first_put_and_the_first_patch() {
+    // Section 3.2, rule 5: a change may be heard twice, and never not at all.
+    const LAST: i64 = 400;
+    let gateway = Setup::with(data([flag("plain", 1)], [])).start().await;
+    let changes = async {
+        for version in 2..=LAST {
+            gateway.upstream.patches(SDK_KEY, &flag("plain", version));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let listeners = (0..40).map(|index| {
+        let gateway = &gateway;
+        async move {
+            // Spread over the changes, so that each meets another moment.
+            tokio::time::sleep(Duration::from_millis(index * 10)).await;
+            let mut sdk = gateway.opens("/all", SDK_KEY).await;
+            let first = sdk.hears_event("put").await;
+            let mut version = first["data"]["flags"]["plain"]["version"].as_i64().expect("a version");
+            while version < LAST {
+                let heard = sdk.hears_event("patch").await["data"]["version"].as_i64().expect("a version");
+                assert!(heard <= version + 1, "{heard} after {version}");
+                version = version.max(heard);
+            }
+        }
+    });
+    futures_util::future::join(changes, futures_util::future::join_all(listeners)).await;
+}
+
+#[tokio::test]
+async fn an_sdk_that_talks_on_its_stream_is_not_listened_to() {
+    let gateway = Setup::with(some_data()).start().await;
+    let call = Call::get("/all").key(SDK_KEY);
+    let mut connection = Connection::open(gateway.address).await;
+    let mut both = call.bytes();
+    both.extend(Call::get("/status").bytes());
+    connection.sends(both).await;
+    // The second request was written with the first, which no SDK does. What counts is that the stream works.
+    let mut client = SseClient::read(connection, &call).await;
+    assert!(matches!(client.next().await, Heard::Event { name, .. } if name == "put"));
+    gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
+    assert!(matches!(client.next().await, Heard::Event { name, .. } if name == "patch"));
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_asked_for_it_closes_its_connection_at_the_end() {
+    let gateway = Setup::with(some_data()).set("launchdarkly.max_client_connection_time", "300ms").start().await;
+    let call = Call::get("/all").key(SDK_KEY).header("Connection", "close");
+    let mut sdk = Sdk::new(SseClient::open(gateway.address, &call).await, &call);
+    sdk.hears("put", put(some_data())).await;
+    sdk.hears_the_end().await;
+    let rest = sdk.into_client().into_connection().closes_within(yardarm_testkit::PATIENCE).await;
+    assert_eq!(rest.as_deref(), Some(&b""[..]));
+}
+
+#[tokio::test]
+async fn a_slow_ping_stream_hears_of_the_last_change() {
+    // Decision R5: pings that were not sent yet may be merged.
+    let gateway = Setup::with(some_data()).start().await;
+    let call = Call::get("/mping").key(MOBILE_KEY);
+    let narrow = Connection::open_narrow(gateway.address, 2048).await;
+    let mut slow = Sdk::new(SseClient::open_on(narrow, &call).await, &call);
+    let mut quick = gateway.opens("/all", SDK_KEY).await;
+    quick.hears("put", put(some_data())).await;
+    for version in 4..1604 {
+        gateway.upstream.patches(SDK_KEY, &flag("plain", version));
+        if version % 100 == 0 {
+            while quick.hears_event("patch").await["data"]["version"] != json!(version) {}
+        }
+    }
+    gateway.upstream.deletes(SDK_KEY, "/flags/plain", 9999);
+    while !matches!(quick.next().await, Heard::Event { name, .. } if name == "delete") {}
+    // One ping at least is there to be read, and a poll after it sees the last change.
+    slow.hears_ping().await;
+    let polled = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
+    assert_eq!(polled.status, 404);
+}
+
+#[tokio::test]
+async fn a_body_that_asks_first_is_asked_for() {
+    let gateway = Setup::with(some_data()).events().start().await;
+    let mut connection = Connection::open(gateway.address).await;
+    let head = format!(
+        "POST /bulk HTTP/1.1\r\nHost: a\r\nAuthorization: {SDK_KEY}\r\nX-LaunchDarkly-Event-Schema: 4\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    );
+    connection.sends(head).await;
+    assert_eq!(connection.interim().await, 100);
+    connection.sends("[1]").await;
+    assert_eq!(connection.answer("POST").await.map(|it| it.status), Some(202));
+}

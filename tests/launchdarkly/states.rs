@@ -1,0 +1,227 @@
+//! L038 to L051, U028, U033, U034, U037 to U042: what an environment answers before, with and without its data.
+
+use serde_json::json;
+use yardarm_testkit::{Call, FakeLaunchDarkly, StreamAnswer};
+
+use crate::expected::{Expected, JSON, TEXT_C, TEXT_D, TEXT_E, empty, message, not_initialized, text};
+use crate::flags::{by_key, data, flag, put, segment, some_data};
+use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
+
+const PATIENT: &str = "1h";
+const AT_ONCE: &str = "20ms";
+
+fn evaluations() -> [(Call, Option<&'static str>); 3] {
+    [
+        (Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(SDK_KEY), None),
+        (Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY), None),
+        (Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}")), Some("GET,OPTIONS")),
+    ]
+}
+
+fn for_browsers(expected: Expected, methods: Option<&str>) -> Expected {
+    match methods {
+        Some(methods) => expected.cors("*", methods),
+        None => expected,
+    }
+}
+
+#[tokio::test]
+async fn starting_an_environment_says_so() {
+    // U038: the stream is accepted and silent.
+    let gateway = Setup::new().set("launchdarkly.init_timeout", PATIENT).without_waiting().start().await;
+    gateway.eventually("the gateway is connected", || gateway.upstream.open_streams(SDK_KEY) == 1).await;
+    for path in ["/all", "/flags", "/sdk/flags", "/sdk/flags/x", &format!("/sdk/evalx/contexts/{CTX}")] {
+        gateway.says("L038", Call::get(path).key(SDK_KEY), text(503, TEXT_E)).await;
+    }
+    gateway.says("L038", Call::get("/mping").key(MOBILE_KEY), text(503, TEXT_E)).await;
+    let for_browsers = text(503, TEXT_E).cors_methods("GET,OPTIONS");
+    gateway.says("L039", Call::get(format!("/ping/{ENV_ID}")), for_browsers.clone()).await;
+    gateway.says("section 1.5", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
+    for path in [format!("/sdk/goals/{ENV_ID}"), format!("/a/{ENV_ID}.gif")] {
+        gateway.says("section 1.5", Call::get(path), for_browsers.clone()).await;
+    }
+    let preflight = Call::options(format!("/ping/{ENV_ID}"));
+    gateway.says("section 1.4: preflights too", preflight, for_browsers).await;
+    let ready = gateway.operator_gets("/ready").await;
+    assert_eq!((ready.status, ready.text()), (503, "waiting for: launchdarkly/main\n"));
+
+    let status = gateway.status().await;
+    let main = &status["environments"]["main"];
+    assert_eq!(status["status"], "degraded", "L221");
+    assert_eq!(main["status"], "disconnected", "L221, U037");
+    assert_eq!(main["connectionStatus"]["state"], "INITIALIZING", "L221, U037");
+    assert!(main["connectionStatus"]["stateSince"].as_u64().is_some_and(|it| it > 1_500_000_000_000), "U037: {main}");
+    assert_eq!(main["dataStoreStatus"], json!({"state": "INITIALIZING", "stateSince": 0}), "L221");
+
+    gateway.upstream.puts(SDK_KEY, &some_data());
+    gateway.is_ready().await;
+    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+}
+
+#[tokio::test]
+async fn empty_streams_open_at_once_and_wait_for_data() {
+    let setup = Setup::new().set("launchdarkly.init_timeout", AT_ONCE).set("launchdarkly.heartbeat_interval", "20ms");
+    let gateway = setup.events().start().await;
+
+    let mut all = gateway.opens("/all", SDK_KEY).await; // L040: the head is here.
+    let mut flags = gateway.opens("/flags", SDK_KEY).await;
+    let mut mobile = gateway.opens("/mping", MOBILE_KEY).await; // L042
+    let mut browser = gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await;
+    let goals = gateway.answers(&Call::get(format!("/sdk/goals/{ENV_ID}"))).await;
+    assert_eq!(goals.status, 200, "section 1.5: goals need no data");
+    for sdk in [&mut all, &mut flags, &mut mobile, &mut browser] {
+        sdk.hears_only_heartbeats(3).await; // L040, L042: no event. L072: heartbeats all the same.
+    }
+
+    for (call, methods) in evaluations() {
+        gateway.says("L043, U039", call, for_browsers(not_initialized(), methods)).await;
+    }
+    let bad_context = message(400, "context part of URL path did not decode as valid base64");
+    gateway.says("L044", Call::get("/sdk/evalx/contexts/!!!!").key(SDK_KEY), bad_context).await;
+    for path in ["/sdk/flags", "/sdk/flags/x", "/sdk/segments/x"] {
+        gateway.says("L045", Call::get(path).key(SDK_KEY), not_initialized()).await;
+    }
+    let events = Call::post("/bulk", r#"[{"kind":"x"}]"#).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4");
+    gateway.says("L046", events, empty(202)).await;
+    gateway.eventually("L046: the event arrived", || gateway.upstream.posts("/bulk").len() == 1).await;
+
+    gateway.upstream.puts(SDK_KEY, &some_data());
+    all.hears("put", put(some_data())).await; // L041, U040
+    flags.hears("put", by_key([flag("plain", 3)])).await;
+    mobile.hears_ping().await; // L042
+    browser.hears_ping().await;
+}
+
+#[tokio::test]
+async fn stale_data_from_disk_is_served_while_upstream_is_silent() {
+    // L047 and U041, with the data folder in the place of a database.
+    let kept = tempfile::TempDir::new().unwrap();
+    let dir = kept.path().to_str().unwrap();
+    let before = Setup::with(some_data()).set("data.dir", dir).start().await;
+    before.stop().await;
+
+    let silent = |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Silence]);
+    let setup = Setup::new().set("data.dir", dir).set("launchdarkly.init_timeout", PATIENT).prepare(silent);
+    let gateway = setup.start().await;
+    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.opens("/mping", MOBILE_KEY).await.hears_ping().await;
+    let polled = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
+    assert_eq!(polled.json(), by_key([flag("plain", 3)]), "L047");
+    for (call, _) in evaluations() {
+        let answer = gateway.answers(&call).await;
+        assert_eq!(
+            (answer.status, answer.json()),
+            (200, json!({"plain": {"value": true, "variation": 0, "version": 3}}))
+        );
+    }
+    let status = gateway.status().await;
+    let main = &status["environments"]["main"];
+    assert_eq!((&main["status"], &main["connectionStatus"]["state"]), (&json!("disconnected"), &json!("INITIALIZING")));
+    let report = gateway.operator_gets("/api/environments").await.json();
+    assert_eq!(report["environments"][0]["is_stale"], true);
+}
+
+#[tokio::test]
+async fn ready_data_outlives_upstream() {
+    let gateway = Setup::with(some_data()).start().await;
+    let mut all = gateway.opens("/all", SDK_KEY).await;
+    all.hears("put", put(some_data())).await;
+    let mut mobile = gateway.opens("/mping", MOBILE_KEY).await;
+    mobile.hears_ping().await;
+
+    gateway.upstream.goes_down();
+    let interrupted =
+        |status: &serde_json::Value| status["environments"]["main"]["connectionStatus"]["state"] == "INTERRUPTED";
+    gateway.status_where("an interruption", interrupted).await;
+
+    for path in ["/sdk/flags", "/sdk/flags/plain", "/sdk/segments/crew", &format!("/sdk/evalx/contexts/{CTX}")] {
+        let answer = gateway.answers(&Call::get(path).key(SDK_KEY)).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "L048: {path}");
+    }
+    for (call, _) in evaluations() {
+        assert_eq!(gateway.answers(&call).await.status, 200, "L048: {call}");
+    }
+    gateway.opens("/flags", SDK_KEY).await.hears("put", by_key([flag("plain", 3)])).await;
+    gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.hears_ping().await;
+
+    // L048: the open streams stayed, and the first thing they hear is that upstream is back with other data.
+    let later = data([flag("plain", 4)], [segment("crew", 2)]);
+    gateway.upstream.puts(SDK_KEY, &later);
+    gateway.upstream.comes_back();
+    all.hears("put", put(later)).await;
+    mobile.hears_ping().await;
+}
+
+async fn rejected_keys_are_unknown_until_upstream_accepts_them(status: u16) {
+    let rejecting = move |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Status(status)]);
+    let setup = Setup::with(some_data()).set("launchdarkly.rejected_retry_interval", "3s").prepare(rejecting);
+    let gateway = setup.start().await;
+
+    gateway.says("L049, U042", Call::get("/all").key(SDK_KEY), text(401, TEXT_C)).await;
+    let unknown = text(404, TEXT_D).cors_methods("GET,OPTIONS");
+    gateway.says("L050, U042", Call::get(format!("/ping/{ENV_ID}")), unknown).await;
+    gateway.says("L049", Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(SDK_KEY), text(401, TEXT_C)).await;
+    gateway.says("U042", Call::get("/mping").key(MOBILE_KEY), text(401, TEXT_C)).await;
+    gateway.says("section 1.5", Call::get("/sdk/flags").key(SDK_KEY), text(401, TEXT_C)).await;
+    gateway.says("section 1.5", Call::post("/bulk", "[1]").key(SDK_KEY), text(401, TEXT_C)).await;
+    let unknown = text(404, TEXT_D).cors_methods("GET,OPTIONS");
+    gateway.says("section 1.5", Call::get(format!("/sdk/goals/{ENV_ID}")), unknown).await;
+    let shown = gateway.status().await;
+    let main = &shown["environments"]["main"];
+    assert_eq!(shown["status"], "degraded", "L227");
+    assert_eq!(main["status"], "disconnected", "L227");
+    assert_eq!(main["connectionStatus"]["state"], "OFF", "L227, U033");
+    assert_eq!(main["connectionStatus"]["lastError"]["kind"], "ERROR_RESPONSE", "L227");
+    assert_eq!(main["dataStoreStatus"]["state"], "VALID", "L227");
+
+    // L051, U034: no restart is needed.
+    gateway.status_where("a connection", |status| status["status"] == "healthy").await;
+    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    let requests = gateway.upstream.stream_requests();
+    assert_eq!(requests.len(), 2);
+    let gap = requests[1].at - requests[0].at;
+    assert!(gap.as_millis() >= 1500, "U033: the retry is the seldom one, not {gap:?}");
+}
+
+#[tokio::test]
+async fn rejected_keys() {
+    let all = [401, 403, 404, 410].map(rejected_keys_are_unknown_until_upstream_accepts_them);
+    futures_util::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn a_rejected_environment_with_kept_data_serves_it() {
+    // Decision R7: the reference hides it.
+    let kept = tempfile::TempDir::new().unwrap();
+    let dir = kept.path().to_str().unwrap();
+    Setup::with(some_data()).set("data.dir", dir).start().await.stop().await;
+    let rejecting = |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Status(401); 3]);
+    let gateway = Setup::new().set("data.dir", dir).prepare(rejecting).start().await;
+    gateway.eventually("the rejection", || !gateway.upstream.stream_requests().is_empty()).await;
+    let off = |status: &serde_json::Value| status["environments"]["main"]["connectionStatus"]["state"] == "OFF";
+    gateway.status_where("the rejection", off).await;
+    let answer = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
+    assert_eq!(answer.json(), flag("plain", 3));
+    assert!(answer.headers.iter().any(|(name, value)| format!("{name}: {value}") == JSON));
+    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+}
+
+async fn a_first_attempt_that_fails_is_repeated(status: u16) {
+    let failing = move |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Status(status)]);
+    let gateway = Setup::with(some_data()).prepare(failing).without_waiting().start().await;
+    let has_failed = |it: &serde_json::Value| {
+        it["environments"]["main"]["connectionStatus"]["lastError"]["kind"] == "ERROR_RESPONSE"
+    };
+    let shown = gateway.status_where("the failure", has_failed).await;
+    assert_eq!(shown["environments"]["main"]["connectionStatus"]["state"], "INITIALIZING", "U028: {status}");
+    gateway.is_ready().await;
+    let shown = gateway.status().await;
+    assert_eq!(shown["environments"]["main"]["connectionStatus"]["state"], "VALID", "U028: {status}");
+    assert!(has_failed(&shown), "the last error stays");
+}
+
+#[tokio::test]
+async fn first_attempts_that_fail_are_repeated() {
+    // U028
+    futures_util::future::join_all([400, 408, 429, 500, 503].map(a_first_attempt_that_fails_is_repeated)).await;
+}

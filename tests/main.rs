@@ -1,0 +1,18 @@
+//! Black-box tests: bytes in, bytes out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on ends, and one that skips says so"
+)]
+
+mod docs;
+mod expected;
+mod flags;
+mod gateway;
+mod house;
+mod launchdarkly;
+mod plugins;
+mod program;
+mod running;
+mod sdk;
+mod sdks;

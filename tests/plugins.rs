@@ -1,0 +1,111 @@
+//! Plugins in a running gateway: real samples, a guest in another language, hostile guests, swaps under load.
+
+mod hostile;
+mod samples;
+mod swaps;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use yardarm_testkit::{FakeLaunchDarkly, within};
+
+use crate::running::{Running, Setup};
+
+/// A gateway with a plugin folder of its own.
+pub(crate) struct Plugged {
+    pub(crate) gateway: Running,
+    folder: PathBuf,
+    _dir: TempDir,
+}
+
+impl Plugged {
+    /// Starts a gateway whose folder is filled by `fill` before it looks.
+    pub(crate) async fn start(setup: Setup, fill: impl FnOnce(&Path)) -> Self {
+        let dir = TempDir::new().expect("a folder");
+        let folder = dir.path().join("plugins.d");
+        std::fs::create_dir(&folder).expect("a folder");
+        fill(&folder);
+        let setup = setup
+            .set("plugins.dir", folder.to_str().expect("a path of text"))
+            .set("data.dir", dir.path().join("data").to_str().expect("a path of text"))
+            .set("plugins.recheck_window", "200ms");
+        Self { gateway: setup.start().await, folder, _dir: dir }
+    }
+
+    /// Puts a file in place by rename, as everybody should.
+    pub(crate) fn drops(&self, name: &str, content: impl AsRef<[u8]>) {
+        put(&self.folder, name, content);
+    }
+
+    pub(crate) fn removes(&self, name: &str) {
+        std::fs::remove_file(self.folder.join(name)).expect("a file that is there");
+    }
+
+    /// The row of a plugin in `/api/plugins`.
+    pub(crate) async fn plugin(&self, file: &str) -> Value {
+        let status = self.gateway.operator_gets("/api/plugins").await.json();
+        let rows = status["plugins"].as_array().cloned().unwrap_or_default();
+        rows.into_iter().find(|row| row["file"] == file).unwrap_or_default()
+    }
+
+    /// Waits until the row of a plugin is as wanted, and gives it.
+    pub(crate) async fn plugin_where(&self, file: &str, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        within(&format!("plugin `{file}` to be {what}"), async {
+            loop {
+                let row = self.plugin(file).await;
+                if is_wanted(&row) {
+                    return row;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn is_active(&self, file: &str) {
+        self.plugin_where(file, "active", |row| row["state"] == "active").await;
+    }
+}
+
+/// Puts a file into a folder by rename.
+pub(crate) fn put(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
+    let temporary = folder.join(format!("{name}.part"));
+    std::fs::write(&temporary, content).expect("a file");
+    std::fs::rename(temporary, folder.join(name)).expect("a file");
+}
+
+/// A sample plugin, as `make plugins` builds it.
+pub(crate) fn sample(name: &str) -> Vec<u8> {
+    let file = format!("plugins/target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
+    built(&file, "make plugins")
+}
+
+/// The plugin that is not written in Rust, as `make example-plugin` builds it.
+pub(crate) fn example() -> Vec<u8> {
+    built("examples/plugins/javascript/javascript-event-filter.wasm", "make example-plugin")
+}
+
+fn built(file: &str, command: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    std::fs::read(&path).unwrap_or_else(|_| panic!("`{file}` is not there, run `{command}` first"))
+}
+
+/// Waits until events of these kinds have arrived, and gives all that have.
+pub(crate) async fn arrived(cloud: &FakeLaunchDarkly, kinds: &[&str]) -> Vec<Value> {
+    within(&format!("events {kinds:?}"), async {
+        loop {
+            let events: Vec<Value> = cloud
+                .posts("/bulk")
+                .iter()
+                .flat_map(|post| post.json().as_array().cloned().unwrap_or_default())
+                .collect();
+            if kinds.iter().all(|kind| events.iter().any(|event| event["kind"] == *kind)) {
+                return events;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}

@@ -1,0 +1,243 @@
+//! The sample plugins do what their READMEs say, from the moment their files are there.
+
+use serde_json::{Value, json};
+use yardarm_testkit::{Call, until, within};
+
+use super::{Plugged, arrived, example, put, sample};
+use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
+use crate::sdks::{data, flag};
+
+const OVERRIDE: &str = r#"
+    [plugin]
+    name = "flag-override"
+    grants = ["flag-data"]
+    [plugin.config.environments."*"]
+    hide = ["segmented"]
+    [plugin.config.environments."*".pin]
+    greeting = "pinned"
+    [[bind]]
+    hook = "HOOK"
+"#;
+
+async fn greeting(plugged: &Plugged) -> Value {
+    let call = Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY);
+    plugged.gateway.answers(&call).await.json()["greeting"]["value"].clone()
+}
+
+async fn greets(plugged: &Plugged, text: &str) {
+    within(&format!("the greeting to be `{text}`"), async {
+        while greeting(plugged).await != text {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plugin_acts_when_dropped_edited_broken_and_removed() {
+    let plugged = Plugged::start(Setup::with(data()), |_| ()).await;
+    assert_eq!(greeting(&plugged).await, "hello");
+
+    plugged.drops("flag-override.toml", OVERRIDE.replace("HOOK", "evaluation-transform"));
+    plugged.drops("flag-override.wasm", sample("flag-override"));
+    greets(&plugged, "pinned").await;
+    let all = plugged.gateway.answers(&Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY)).await.json();
+    assert_eq!(all.get("segmented"), None, "hidden");
+    assert!(all.get("rolled").is_some(), "left alone");
+
+    // A new configuration is a new generation.
+    plugged.drops("flag-override.toml", OVERRIDE.replace("HOOK", "evaluation-transform").replace("pinned", "edited"));
+    greets(&plugged, "edited").await;
+
+    // A broken version leaves the one before it running, with a reason that says what to do.
+    plugged.drops("flag-override.wasm", "not a component");
+    let row = plugged.plugin_where("flag-override", "refused", |row| row["refused"]["code"] == "L01").await;
+    assert_eq!(row["state"], "active", "{row}");
+    assert_eq!(greeting(&plugged).await, "edited");
+
+    plugged.removes("flag-override.toml");
+    plugged.removes("flag-override.wasm");
+    greets(&plugged, "hello").await;
+}
+
+#[tokio::test]
+async fn a_payload_plugin_changes_what_server_side_sdks_see() {
+    let plugged = Plugged::start(Setup::with(data()), |_| ()).await;
+    let upstream = &plugged.gateway.upstream;
+    let mut sdk = plugged.gateway.opens("/all", SDK_KEY).await;
+    let put = sdk.hears_event("put").await;
+    assert!(put["data"]["flags"].get("segmented").is_some());
+
+    plugged.drops("flag-override.toml", OVERRIDE.replace("HOOK", "payload-transform"));
+    plugged.drops("flag-override.wasm", sample("flag-override"));
+    let put = sdk.hears_event("put").await;
+    assert_eq!(put["data"]["flags"].get("segmented"), None, "hidden");
+    assert_eq!(put["data"]["flags"]["greeting"]["variations"], json!(["other", "hello", "pinned"]));
+    assert_eq!(put["data"]["flags"]["greeting"]["version"], 1);
+
+    // A change of a pinned flag reaches SDKs as the plugin leaves it, under upstream's version.
+    upstream.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
+    let patch = sdk.hears_event("patch").await;
+    assert_eq!(patch["data"]["variations"], json!(["other", "good morning", "pinned"]));
+    assert_eq!(patch["data"]["version"], 2);
+
+    // Without the plugin, everything is as upstream says.
+    plugged.removes("flag-override.toml");
+    plugged.removes("flag-override.wasm");
+    let put = sdk.hears_event("put").await;
+    assert_eq!(put["data"]["flags"]["greeting"], flag("greeting", 2, &json!("good morning")));
+}
+
+#[tokio::test]
+async fn a_gate_refuses_with_what_sdks_of_each_kind_understand() {
+    let binding = |deny_as: &str| {
+        format!(
+            r#"
+            [plugin]
+            name = "request-gate"
+            grants = ["header:x-gate-token"]
+            [plugin.config]
+            tokens = ["open sesame"]
+            sdks = ["client", "mobile", "server"]
+            deny_as = "{deny_as}"
+            [[bind]]
+            hook = "request-auth"
+            "#
+        )
+    };
+    let plugged = Plugged::start(Setup::with(data()), |folder| {
+        put(folder, "request-gate.toml", binding("unauthorized"));
+        put(folder, "request-gate.wasm", sample("request-gate"));
+    })
+    .await;
+    plugged.is_active("request-gate").await;
+    let calls = [
+        Call::get("/sdk/flags").key(SDK_KEY),
+        Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY),
+        Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}")),
+    ];
+    let statuses = async || {
+        let mut statuses = Vec::new();
+        for call in &calls {
+            statuses.push(plugged.gateway.answers(call).await.status);
+        }
+        statuses
+    };
+    assert_eq!(statuses().await, [401, 401, 404], "what an unknown credential would be told");
+    for call in &calls {
+        let with_token = call.clone().header("x-gate-token", "open sesame");
+        assert_eq!(plugged.gateway.answers(&with_token).await.status, 200);
+    }
+    plugged.drops("request-gate.toml", binding("forbidden"));
+    within("403", async {
+        while statuses().await != [403, 403, 403] {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+
+    // A required plugin whose file is gone is a fault of ours: 503 with a time to come back, never 401 or 404.
+    plugged.removes("request-gate.wasm");
+    within("503", async {
+        while statuses().await != [503, 503, 503] {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let answer = plugged.gateway.answers(&calls[0]).await;
+    assert!(answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("retry-after")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn open_streams_are_asked_again_when_the_gate_changes() {
+    let binding = |token: &str| {
+        format!(
+            "[plugin]\nname = \"request-gate\"\ngrants = [\"header:x-gate-token\"]\n[plugin.config]\ntokens = [\"{token}\"]\nsdks = [\"server\"]\n[[bind]]\nhook = \"request-auth\"\n"
+        )
+    };
+    let plugged = Plugged::start(Setup::with(data()), |folder| {
+        put(folder, "request-gate.toml", binding("old"));
+        put(folder, "request-gate.wasm", sample("request-gate"));
+    })
+    .await;
+    plugged.is_active("request-gate").await;
+    let call = Call::get("/all").key(SDK_KEY);
+    let mut old = plugged.gateway.opens_with(&call.clone().header("x-gate-token", "old")).await;
+    old.hears_event("put").await;
+    plugged.drops("request-gate.toml", binding("new"));
+    old.hears_the_end().await;
+    let mut new = plugged.gateway.opens_with(&call.header("x-gate-token", "new")).await;
+    new.hears_event("put").await;
+}
+
+const EVENTS: &str = r#"[
+    {"kind":"identify","creationDate":1,"context":{"kind":"user","key":"ada","email":"ada@example.com","plan":1.0}},
+    {"kind":"click","creationDate":2,"context":{"kind":"user","key":"ada"}},
+    {"kind":"custom","creationDate":3,"key":"bought","contextKeys":{"user":"ada"}}
+]"#;
+
+async fn posts_events(plugged: &Plugged) {
+    let call = Call::post("/bulk", EVENTS).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4");
+    assert_eq!(plugged.gateway.answers(&call).await.status, 202);
+}
+
+#[tokio::test]
+async fn private_attributes_do_not_leave() {
+    let plugged = Plugged::start(Setup::with(data()).events(), |folder| {
+        put(
+            folder,
+            "event-redactor.toml",
+            "[plugin]\nname = \"event-redactor\"\ngrants = [\"event-bodies\"]\n[plugin.config]\ndrop = [\"email\"]\ndrop_kinds = [\"click\"]\n[[bind]]\nhook = \"event-filter\"\n",
+        );
+        put(folder, "event-redactor.wasm", sample("event-redactor"));
+    })
+    .await;
+    plugged.is_active("event-redactor").await;
+    posts_events(&plugged).await;
+    let events = arrived(&plugged.gateway.upstream, &["identify", "custom"]).await;
+    assert_eq!(events.len(), 2, "{events:?}");
+    let text = json!(events).to_string();
+    assert!(!text.contains("ada@example.com"), "{text}");
+    let report = plugged.gateway.operator_gets("/api/environments").await.json();
+    let counted = &report["environments"][0]["events"];
+    assert_eq!((&counted["received"], &counted["filtered"]), (&json!(3), &json!([["event-redactor", 1]])), "{counted}");
+}
+
+#[tokio::test]
+async fn the_contract_is_not_only_rusts() {
+    let plugged = Plugged::start(Setup::with(data()).events(), |folder| {
+        put(
+            folder,
+            "javascript-event-filter.toml",
+            "[plugin]\nname = \"javascript-event-filter\"\ngrants = [\"event-bodies\"]\n[plugin.config]\ndrop_kinds = [\"click\"]\n[[bind]]\nhook = \"event-filter\"\nlimits = { deadline_ms = 2000 }\n",
+        );
+        put(folder, "javascript-event-filter.wasm", example());
+    })
+    .await;
+    plugged.is_active("javascript-event-filter").await;
+    posts_events(&plugged).await;
+    let events = arrived(&plugged.gateway.upstream, &["identify", "custom"]).await;
+    assert!(events.iter().all(|event| event["kind"] != "click"), "{events:?}");
+}
+
+#[tokio::test]
+async fn nothing_leaves_unfiltered_while_the_filter_is_away() {
+    let binding = "[plugin]\nname = \"event-redactor\"\ngrants = [\"event-bodies\"]\n[plugin.config]\ndrop = [\"email\"]\n[[bind]]\nhook = \"event-filter\"\n";
+    let plugged =
+        Plugged::start(Setup::with(data()).events(), |folder| put(folder, "event-redactor.toml", binding)).await;
+    posts_events(&plugged).await;
+    let pending = async || {
+        plugged.gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"]["pending"].clone()
+    };
+    within("the events to be held", async {
+        while pending().await != 3 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(plugged.gateway.upstream.posts("/bulk").is_empty());
+    plugged.drops("event-redactor.wasm", sample("event-redactor"));
+    let events = arrived(&plugged.gateway.upstream, &["identify", "click", "custom"]).await;
+    assert!(!json!(events).to_string().contains("ada@example.com"));
+    until("nothing is pending", || !plugged.gateway.upstream.posts("/bulk").is_empty()).await;
+}

@@ -1,0 +1,168 @@
+//! The real program: started, signalled, killed; everything it writes is kept.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+use yardarm_testkit::{Answer, Call, SseClient, until, within};
+
+use crate::sdk::Sdk;
+
+pub(crate) use rustix::process::Signal;
+
+/// A running `yardarm`.
+pub(crate) struct Program {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+/// A command that has nothing of the environment of the test.
+pub(crate) fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_yardarm"));
+    command.env_clear().current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(dir: &Path, arguments: &[&str]) -> Output {
+    command(dir).args(arguments).output().expect("a program that starts")
+}
+
+impl Program {
+    /// Starts the gateway with the configuration file in `dir` and waits until it listens. The log must be JSON.
+    pub(crate) async fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[]).await
+    }
+
+    /// The same with arguments.
+    pub(crate) async fn start_with(dir: &Path, arguments: &[&str]) -> Self {
+        let mut command = command(dir);
+        command.args(arguments);
+        Self::launch(command).await
+    }
+
+    /// The same from a line of shell, which is given the program as `$0`.
+    pub(crate) async fn start_through(dir: &Path, line: &str) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", line, env!("CARGO_BIN_EXE_yardarm")]).env_clear().current_dir(dir).stdin(Stdio::null());
+        Self::launch(shell).await
+    }
+
+    async fn launch(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program that starts");
+        let log = Arc::default();
+        let readers = vec![
+            keep(child.stdout.take().expect("piped"), Arc::clone(&log)),
+            keep(child.stderr.take().expect("piped"), Arc::clone(&log)),
+        ];
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut program = Self { child, log, readers, address: nowhere, admin: nowhere };
+        let mut addresses = None;
+        until("the program to listen", || {
+            let log = program.log();
+            addresses = log.iter().find_map(|line| listening(line));
+            let has_ended = program.child.try_wait().expect("a child").is_some();
+            assert!(addresses.is_some() || !has_ended, "the program ended: {log:#?}");
+            addresses.is_some()
+        })
+        .await;
+        (program.address, program.admin) = addresses.expect("addresses");
+        program
+    }
+
+    /// Lines of output up to now.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether some line of the log has this message.
+    pub(crate) fn has_logged(&self, message: &str) -> bool {
+        self.log().iter().any(|line| line.contains(message))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, signal).expect("a child that runs");
+    }
+
+    /// Waits for the end of the process and of its output.
+    pub(crate) async fn ends(mut self) -> (ExitStatus, Vec<String>) {
+        let mut status = None;
+        until("the program to end", || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        })
+        .await;
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader");
+        }
+        (status.expect("a status"), self.log())
+    }
+
+    pub(crate) async fn answers(&self, call: &Call) -> Answer {
+        call.to(self.address).await
+    }
+
+    pub(crate) async fn operator_gets(&self, path: &str) -> Answer {
+        Call::get(path).to(self.admin).await
+    }
+
+    pub(crate) async fn opens(&self, path: &str, key: &str) -> Sdk {
+        let call = Call::get(path).key(key);
+        Sdk::new(SseClient::open(self.address, &call).await, &call)
+    }
+
+    /// Opens a stream as soon as the environment lets anybody in.
+    pub(crate) async fn opens_when_ready(&self, path: &str, key: &str) -> Sdk {
+        let call = Call::get(path).key(key);
+        let asks = async {
+            loop {
+                let client = SseClient::open(self.address, &call).await;
+                if client.head().status != 503 {
+                    return Sdk::new(client, &call);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within("an open stream", asks).await
+    }
+
+    pub(crate) async fn is_ready(&self) {
+        while self.operator_gets("/ready").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already, which is what most tests are about.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    if line["message"] != "gateway is listening" {
+        return None;
+    }
+    let address = |name: &str| line[name].as_str()?.parse().ok();
+    Some((address("sdks")?, address("admin")?))
+}
+
+fn keep(output: impl std::io::Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    })
+}

@@ -1,0 +1,379 @@
+//! A gateway in the test: started with its own fake cloud, asked and listened to over HTTP, stopped to its last task.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use yardarm::config::{self, Overrides};
+use yardarm::{Config, Gateway};
+use yardarm_testkit::{Answer, Call, FakeLaunchDarkly, SseClient, until, within};
+
+use crate::expected::Expected;
+use crate::sdk::Sdk;
+
+pub(crate) const SDK_KEY: &str = "sdk-00000000-1111-2222-3333-444444444401";
+pub(crate) const MOBILE_KEY: &str = "mob-00000000-1111-2222-3333-444444444402";
+pub(crate) const ENV_ID: &str = "64c0ffee64c0ffee64c0ffee";
+/// `{"kind":"user","key":"a"}`
+pub(crate) const CTX: &str = "eyJraW5kIjoidXNlciIsImtleSI6ImEifQ";
+
+type Prepare = Box<dyn FnOnce(&FakeLaunchDarkly) + Send>;
+
+/// What a gateway is started with: one environment with all three credentials, unless a test says otherwise.
+pub(crate) struct Setup {
+    settings: BTreeMap<String, Value>,
+    environments: Vec<Value>,
+    data: Vec<(String, Value)>,
+    cloud: Option<FakeLaunchDarkly>,
+    prepare: Option<Prepare>,
+    waits_until_ready: bool,
+}
+
+/// A running gateway.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// Its cloud.
+    pub(crate) upstream: FakeLaunchDarkly,
+    config: Config,
+    stop: Option<oneshot::Sender<()>>,
+    stopped: Option<oneshot::Receiver<bool>>,
+    thread: Option<JoinHandle<()>>,
+    /// Holds the plugin folder.
+    _dir: Option<TempDir>,
+}
+
+pub(crate) fn main_environment() -> Value {
+    json!({"name": "main", "sdk_key": SDK_KEY, "mobile_key": MOBILE_KEY, "env_id": ENV_ID})
+}
+
+impl Setup {
+    /// A cloud that has no data yet.
+    pub(crate) fn new() -> Self {
+        let settings = [
+            ("server.listen", json!("127.0.0.1:0")),
+            ("admin.listen", json!("127.0.0.1:0")),
+            ("data.dir", json!("")),
+            ("shutdown.drain", json!("0s")),
+            ("shutdown.timeout", json!("10s")),
+        ];
+        Self {
+            settings: settings.map(|(key, value)| (key.to_owned(), value)).into(),
+            environments: vec![main_environment()],
+            data: Vec::new(),
+            cloud: None,
+            prepare: None,
+            waits_until_ready: true,
+        }
+    }
+
+    /// A cloud that has this data, which is what most tests want.
+    pub(crate) fn with(data: Value) -> Self {
+        Self::new().data(SDK_KEY, data)
+    }
+
+    /// A cloud that has this data for one more key.
+    pub(crate) fn data(mut self, sdk_key: &str, data: Value) -> Self {
+        self.data.push((sdk_key.to_owned(), data));
+        self
+    }
+
+    /// One setting, by its path.
+    pub(crate) fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
+        self.settings.insert(path.to_owned(), value.into());
+        self
+    }
+
+    /// Events are forwarded, and soon.
+    pub(crate) fn events(self) -> Self {
+        self.set("launchdarkly.send_events", true).set("launchdarkly.events_flush_interval", "100ms")
+    }
+
+    /// Environments in place of the usual one.
+    pub(crate) fn environments(mut self, environments: impl IntoIterator<Item = Value>) -> Self {
+        self.environments = environments.into_iter().collect();
+        self
+    }
+
+    /// The usual environment with more settings.
+    pub(crate) fn environment(self, settings: Value) -> Self {
+        let mut environment = main_environment();
+        for (key, value) in settings.as_object().expect("an object") {
+            environment[key] = value.clone();
+        }
+        self.environments([environment])
+    }
+
+    /// Prepares the cloud before the gateway meets it.
+    pub(crate) fn prepare(mut self, prepare: impl FnOnce(&FakeLaunchDarkly) + Send + 'static) -> Self {
+        self.prepare = Some(Box::new(prepare));
+        self
+    }
+
+    /// Uses a cloud that runs already.
+    pub(crate) fn cloud(mut self, cloud: &FakeLaunchDarkly) -> Self {
+        self.cloud = Some(cloud.clone());
+        self
+    }
+
+    /// Returns before there is data, or none will ever be.
+    pub(crate) fn without_waiting(mut self) -> Self {
+        self.waits_until_ready = false;
+        self
+    }
+
+    /// The configuration file. What was set wins over the address of the cloud.
+    pub(crate) fn toml(&self, cloud: &str, dir: &Path) -> String {
+        let mut settings = self.settings.clone();
+        settings.entry("plugins.dir".to_owned()).or_insert_with(|| json!(dir.join("plugins.d")));
+        for key in ["stream_uri", "base_uri", "client_side_base_uri", "events_uri"] {
+            settings.entry(format!("launchdarkly.{key}")).or_insert_with(|| json!(cloud));
+        }
+        let mut text = String::new();
+        let mut section = "";
+        for (path, value) in &settings {
+            let (of, key) = path.split_once('.').expect("a path of two");
+            if of != section {
+                text.push_str(&format!("[{of}]\n"));
+                section = of;
+            }
+            text.push_str(&format!("{key} = {value}\n"));
+        }
+        for environment in &self.environments {
+            text.push_str("[[launchdarkly.environments]]\n");
+            for (key, value) in environment.as_object().expect("an environment is an object") {
+                text.push_str(&format!("{key} = {value}\n"));
+            }
+        }
+        text
+    }
+
+    /// Writes the configuration file into `dir`.
+    pub(crate) fn write(&self, cloud: &str, dir: &Path) -> PathBuf {
+        let file = dir.join("yardarm.toml");
+        std::fs::write(&file, self.toml(cloud, dir)).expect("a folder that can be written");
+        file
+    }
+
+    /// Gives a cloud what the gateway will find there.
+    pub(crate) fn fill(&mut self, cloud: &FakeLaunchDarkly) {
+        for environment in &self.environments {
+            let key = environment["sdk_key"].as_str().unwrap_or_default();
+            cloud.add_environment(key);
+            for filter in environment["filters"].as_array().into_iter().flatten() {
+                let filter = filter.as_str().unwrap_or_default().replace(' ', "%20");
+                cloud.add_environment(&format!("{key}?filter={filter}"));
+            }
+        }
+        for (key, data) in &self.data {
+            cloud.puts(key, data);
+        }
+        if let Some(prepare) = self.prepare.take() {
+            prepare(cloud);
+        }
+    }
+
+    /// Starts the gateway.
+    pub(crate) async fn start(mut self) -> Running {
+        let waits_until_ready = self.waits_until_ready;
+        let dir = TempDir::new().expect("a temporary folder");
+        let path = dir.path().to_owned();
+        let configure = move |cloud: &FakeLaunchDarkly| {
+            self.fill(cloud);
+            let file = self.write(&cloud.url(), &path);
+            config::load(Some(&file), &Overrides::default()).expect("a valid configuration").config
+        };
+        let running = Running::launch(None, configure, Some(dir)).await;
+        if waits_until_ready {
+            running.is_ready().await;
+        }
+        running
+    }
+}
+
+impl Running {
+    /// A gateway that forwards events to a cloud that runs already.
+    pub(crate) async fn with_events(cloud: &FakeLaunchDarkly) -> Self {
+        let mut setup = Setup::new().events();
+        setup.waits_until_ready = false;
+        let dir = TempDir::new().expect("a temporary folder");
+        let path = dir.path().to_owned();
+        let configure = move |cloud: &FakeLaunchDarkly| {
+            let file = setup.write(&cloud.url(), &path);
+            config::load(Some(&file), &Overrides::default()).expect("a valid configuration").config
+        };
+        let running = Self::launch(Some(cloud.clone()), configure, Some(dir)).await;
+        running.is_ready().await;
+        running
+    }
+
+    /// Runs the gateway on threads of its own, so that a busy test does not slow it down, and the end of the test can
+    /// wait for the end of the gateway.
+    async fn launch(
+        cloud: Option<FakeLaunchDarkly>,
+        configure: impl FnOnce(&FakeLaunchDarkly) -> Config + Send + 'static,
+        dir: Option<TempDir>,
+    ) -> Self {
+        let (started, start) = oneshot::channel();
+        let (stop, stopping) = oneshot::channel::<()>();
+        let (ended, stopped) = oneshot::channel();
+        let run = async move {
+            let cloud = match cloud {
+                Some(cloud) => cloud,
+                None => FakeLaunchDarkly::start().await,
+            };
+            let config = configure(&cloud);
+            let gateway = Gateway::start(config.clone()).await.expect("a gateway that starts");
+            let addresses = (gateway.address(), gateway.admin_address());
+            let _ = started.send((cloud, config, addresses));
+            // Dropped counts as asked.
+            let _ = stopping.await;
+            let _ = ended.send(gateway.stop().await);
+        };
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            runtime.expect("threads").block_on(run);
+        });
+        let (upstream, config, (address, admin)) = within("the gateway", start).await.expect("a gateway that starts");
+        Self {
+            address,
+            admin,
+            upstream,
+            config,
+            stop: Some(stop),
+            stopped: Some(stopped),
+            thread: Some(thread),
+            _dir: dir,
+        }
+    }
+
+    /// Where SDKs connect.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits until the admin listener says so.
+    pub(crate) async fn is_ready(&self) {
+        within("`/ready` to say yes", async {
+            while self.operator_gets("/ready").await.status != 200 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Asks the listener of SDKs.
+    pub(crate) async fn answers(&self, call: &Call) -> Answer {
+        call.to(self.address).await
+    }
+
+    /// Asks, and compares status, all headers and body. `row` is what the test is about.
+    pub(crate) async fn says(&self, row: &str, call: Call, expected: impl Into<Expected>) -> Answer {
+        let answer = self.answers(&call).await;
+        expected.into().compare(&format!("{row}: {call}"), &answer);
+        answer
+    }
+
+    /// Asks the listener of operators.
+    pub(crate) async fn operator_gets(&self, path: &str) -> Answer {
+        Call::get(path).to(self.admin).await
+    }
+
+    /// Opens a stream with a key.
+    pub(crate) async fn opens(&self, path: &str, key: &str) -> Sdk {
+        self.opens_with(&Call::get(path).key(key)).await
+    }
+
+    /// Opens a stream with any request.
+    pub(crate) async fn opens_with(&self, call: &Call) -> Sdk {
+        Sdk::new(SseClient::open(self.address, call).await, call)
+    }
+
+    /// Opens a stream as soon as the environment lets anybody in.
+    pub(crate) async fn opens_when_ready(&self, path: &str, key: &str) -> Sdk {
+        let call = Call::get(path).key(key);
+        let asks = async {
+            loop {
+                let client = SseClient::open(self.address, &call).await;
+                if client.head().status != 503 {
+                    return Sdk::new(client, &call);
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        within("an open stream", asks).await
+    }
+
+    /// The body of `/status`.
+    pub(crate) async fn status(&self) -> Value {
+        self.answers(&Call::get("/status")).await.json()
+    }
+
+    /// Waits until `/status` is as wanted, and gives it.
+    pub(crate) async fn status_where(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let looks = async {
+            loop {
+                last = self.status().await;
+                if is_wanted(&last) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(yardarm_testkit::PATIENCE, looks).await.is_err() {
+            panic!("waited for `/status` to show {what}, it shows {last}");
+        }
+        last
+    }
+
+    /// Waits until `condition` holds.
+    pub(crate) async fn eventually(&self, what: &str, condition: impl FnMut() -> bool) {
+        until(what, condition).await;
+    }
+
+    /// Stops and starts again at the same addresses.
+    pub(crate) async fn restarted(mut self) -> Self {
+        let (cloud, mut config) = (self.upstream.clone(), self.config.clone());
+        (config.listen, config.admin) = (self.address, self.admin);
+        let dir = self._dir.take();
+        self.stop().await;
+        let running = Self::launch(Some(cloud), move |_| config, dir).await;
+        running.is_ready().await;
+        running
+    }
+
+    /// Stops to the last task.
+    pub(crate) async fn stop(mut self) {
+        drop(self.stop.take());
+        let stopped = self.stopped.take().expect("stopped once");
+        assert!(
+            within("the end of the gateway", stopped).await.expect("an orderly end"),
+            "something did not end in time"
+        );
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the gateway panicked");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.join();
+        if let Some(mut stopped) = self.stopped.take()
+            && !std::thread::panicking()
+        {
+            assert_eq!(stopped.try_recv(), Ok(true), "something did not end in time");
+        }
+    }
+}

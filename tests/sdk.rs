@@ -1,0 +1,74 @@
+//! An SDK that listens to a stream, for dialogues: `sdk.hears("patch", …)`.
+
+use serde_json::Value;
+use yardarm_testkit::{Call, Heard, SseClient, within};
+
+/// The listening side of an SDK.
+pub(crate) struct Sdk {
+    client: SseClient,
+    name: String,
+}
+
+impl Sdk {
+    pub(crate) fn new(client: SseClient, call: &Call) -> Self {
+        assert_eq!(client.head().status, 200, "{call} opens a stream");
+        Self { client, name: call.to_string() }
+    }
+
+    /// The stream itself.
+    pub(crate) fn client(&self) -> &SseClient {
+        &self.client
+    }
+
+    /// The stream itself.
+    pub(crate) fn into_client(self) -> SseClient {
+        self.client
+    }
+
+    /// The next thing that is no heartbeat.
+    pub(crate) async fn next(&mut self) -> Heard {
+        loop {
+            match self.client.next().await {
+                Heard::Comment(_) => (),
+                heard => return heard,
+            }
+        }
+    }
+
+    /// Data of the next event, which has this name.
+    pub(crate) async fn hears_event(&mut self, expected: &str) -> Value {
+        let name = self.name.clone();
+        let heard = within(&format!("`{expected}` on {name}"), self.next()).await;
+        match heard {
+            Heard::Event { name, data } if name == expected => {
+                serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error} in {data:?}"))
+            }
+            other => panic!("{name}: expected `{expected}`, heard {other:?}"),
+        }
+    }
+
+    /// The next event has this name and this data.
+    pub(crate) async fn hears(&mut self, name: &str, data: Value) {
+        let heard = self.hears_event(name).await;
+        assert_eq!(heard, data, "`{name}` on {}", self.name);
+    }
+
+    /// The next event is a `ping`, whose data is one space.
+    pub(crate) async fn hears_ping(&mut self) {
+        let heard = within(&format!("`ping` on {}", self.name), self.next()).await;
+        assert_eq!(heard, Heard::Event { name: "ping".to_owned(), data: " ".to_owned() }, "on {}", self.name);
+    }
+
+    /// So many heartbeats and nothing else.
+    pub(crate) async fn hears_only_heartbeats(&mut self, count: usize) {
+        for _ in 0..count {
+            assert_eq!(self.client.next().await, Heard::Comment(String::new()), "on {}", self.name);
+        }
+    }
+
+    /// The stream ends as it should.
+    pub(crate) async fn hears_the_end(&mut self) {
+        let heard = within(&format!("the end of {}", self.name), self.next()).await;
+        assert_eq!(heard, Heard::End, "on {}", self.name);
+    }
+}

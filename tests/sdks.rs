@@ -1,0 +1,104 @@
+//! The vendor's own SDKs, unmodified, through the gateway: what they see must be what they see without it.
+//!
+//! Node and Python run as programs of their own (`tests/sdks/`), Rust inside the test.
+
+mod driven;
+mod rust;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use yardarm_testkit::FakeLaunchDarkly;
+
+use self::driven::{Driven, Language};
+use crate::running::{Running, SDK_KEY};
+
+const ADA: &str = r#"{"kind":"user","key":"ada","email":"ada@example.com"}"#;
+/// A change must reach an SDK within this time.
+const SOON: Duration = Duration::from_secs(2);
+
+/// With every property that the vendor's service sends, because some SDKs insist on them.
+pub(crate) fn flag(key: &str, version: i64, value: &Value) -> Value {
+    json!({
+        "key": key, "version": version, "on": true, "variations": ["other", value], "fallthrough": {"variation": 1},
+        "offVariation": 0, "prerequisites": [], "targets": [], "contextTargets": [], "rules": [], "salt": "s",
+        "clientSide": true, "clientSideAvailability": {"usingMobileKey": true, "usingEnvironmentId": true},
+        "trackEvents": false, "trackEventsFallthrough": false, "debugEventsUntilDate": null, "deleted": false,
+    })
+}
+
+pub(crate) fn data() -> Value {
+    let mut segmented = flag("segmented", 1, &json!("out"));
+    segmented["rules"] = json!([{"id": "r", "variation": 0, "trackEvents": false, "clauses": [
+        {"attribute": "", "op": "segmentMatch", "values": ["friends"], "negate": false}]}]);
+    let mut rolled = flag("rolled", 1, &json!("b"));
+    let share = |variation: u8| json!({"variation": variation, "weight": 50000});
+    rolled["fallthrough"] = json!({"rollout": {"variations": [share(0), share(1)]}});
+    let friends = json!({
+        "key": "friends", "version": 1, "included": ["ada"], "excluded": [], "includedContexts": [],
+        "excludedContexts": [], "rules": [], "salt": "x", "generation": null, "deleted": false,
+    });
+    json!({
+        "flags": {"greeting": flag("greeting", 1, &json!("hello")), "segmented": segmented, "rolled": rolled},
+        "segments": {"friends": friends},
+    })
+}
+
+async fn an_sdk_lives_through_everything(language: Language) {
+    if !language.is_installed() {
+        return;
+    }
+    let cloud = FakeLaunchDarkly::start().await;
+    cloud.puts(SDK_KEY, &data());
+    let mut gateway = Running::with_events(&cloud).await;
+
+    let mut direct = Driven::start(language, &cloud.url(), SDK_KEY).await;
+    let mut relayed = Driven::start(language, &gateway.url(), SDK_KEY).await;
+    assert_eq!(direct.hears("ready").await, true);
+    assert_eq!(relayed.hears("ready").await, true);
+    for command in [format!("all {ADA}"), r#"all {"kind":"user","key":"eve"}"#.to_owned()] {
+        assert_eq!(relayed.answers(&command, "all").await, direct.answers(&command, "all").await, "{command}");
+    }
+    drop(direct);
+
+    // A patch and a delete, within two seconds.
+    cloud.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
+    assert_eq!(relayed.hears_within("changed", SOON).await, "greeting");
+    assert_eq!(relayed.answers(&format!("evaluate greeting {ADA}"), "value").await, "good morning");
+    cloud.deletes(SDK_KEY, "/flags/rolled", 9);
+    assert_eq!(relayed.hears_within("changed", SOON).await, "rolled");
+    assert_eq!(relayed.answers(&format!("evaluate rolled {ADA}"), "value").await, "default");
+
+    // Events arrive.
+    relayed.answers(&format!("track bought {ADA}"), "done").await;
+    relayed.answers("flush", "done").await;
+    gateway
+        .eventually("the event arrived", || {
+            cloud.posts("/bulk").iter().any(|post| post.json().to_string().contains("\"bought\""))
+        })
+        .await;
+
+    // Upstream goes away and comes back with other data.
+    cloud.closes_streams(SDK_KEY);
+    assert_eq!(relayed.answers(&format!("evaluate greeting {ADA}"), "value").await, "good morning");
+    gateway.eventually("upstream is connected again", || cloud.open_streams(SDK_KEY) > 0).await;
+    cloud.patches(SDK_KEY, &flag("greeting", 3, &json!("good evening")));
+    relayed.eventually_answers(&format!("evaluate greeting {ADA}"), "value", &json!("good evening")).await;
+
+    // The gateway itself is replaced, at the same address.
+    gateway = gateway.restarted().await;
+    cloud.patches(SDK_KEY, &flag("greeting", 4, &json!("good night")));
+    relayed.eventually_answers(&format!("evaluate greeting {ADA}"), "value", &json!("good night")).await;
+    relayed.close().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_sdk_lives_through_everything() {
+    an_sdk_lives_through_everything(Language::Node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_lives_through_everything() {
+    an_sdk_lives_through_everything(Language::Python).await;
+}

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Installs the vendor's SDKs that the tests connect, and a browser for the page. Quick when everything is there.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+missing() { # says what is missing; in CI that is a failure, elsewhere the tests say that they skip
+  echo "sdks: $1"
+  if [ -n "${CI:-}" ]; then exit 1; fi
+}
+
+if command -v npm >/dev/null; then
+  if [ ! -f node/node_modules/.installed ] || [ node/package-lock.json -nt node/node_modules/.installed ]; then
+    (cd node && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.installed)
+  fi
+else
+  missing "npm is missing, so the Node SDKs cannot be installed"
+fi
+
+if command -v python3 >/dev/null; then
+  if [ ! -f python/.venv/.installed ] || [ python/requirements.txt -nt python/.venv/.installed ]; then
+    python3 -m venv python/.venv
+    python/.venv/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt
+    touch python/.venv/.installed
+  fi
+else
+  missing "python3 is missing, so the Python SDK cannot be installed"
+fi
+
+if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && ! command -v chromium-browser >/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null
+  else
+    missing "no Chromium or Chrome found, so the page cannot be tested in a browser"
+  fi
+fi
+echo "sdks: installed"

@@ -1,0 +1,36 @@
+// The vendor's Node server SDK, unmodified, driven line by line: commands on standard input, facts on standard output.
+//
+// Arguments: base URL, SDK key. Commands: `evaluate FLAG CONTEXT-JSON`, `all CONTEXT-JSON`, `track EVENT CONTEXT-JSON`,
+// `flush`, `close`. Facts, one JSON object a line: {"ready":true}, {"changed":FLAG}, {"value":…}, {"all":…}, {"done":…}.
+import { createInterface } from 'node:readline';
+import * as ld from '@launchdarkly/node-server-sdk';
+
+const [base, key] = process.argv.slice(2);
+const say = (fact) => process.stdout.write(JSON.stringify(fact) + '\n');
+const quiet = { error() {}, warn() {}, info() {}, debug() {} };
+
+const client = ld.init(key, {
+  baseUri: base,
+  streamUri: base,
+  eventsUri: base,
+  logger: quiet,
+  diagnosticRecordingInterval: 900,
+  flushInterval: 1,
+});
+client.on('update', ({ key }) => say({ changed: key }));
+client.waitForInitialization({ timeout: 30 }).then(
+  () => say({ ready: true }),
+  (error) => say({ ready: false, error: String(error) }),
+);
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [command, ...rest] = line.split(' ');
+  const context = () => JSON.parse(rest.slice(command === 'all' ? 0 : 1).join(' '));
+  if (command === 'evaluate') say({ value: await client.variation(rest[0], context(), 'default') });
+  else if (command === 'all') say({ all: (await client.allFlagsState(context())).allValues() });
+  else if (command === 'track') { client.track(rest[0], context()); say({ done: 'track' }); }
+  else if (command === 'flush') { await client.flush(); say({ done: 'flush' }); }
+  else if (command === 'close') break;
+}
+client.close();
+process.exit(0);
