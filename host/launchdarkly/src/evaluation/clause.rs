@@ -2,7 +2,6 @@
 
 use super::operator::Test;
 use super::run::{Halt, Run};
-use super::subject::Lookup;
 use super::symbols::Interner;
 use crate::model::{self, Literal, Operator};
 
@@ -19,8 +18,8 @@ enum Condition {
     Segments(Box<[u32]>),
     /// The kind of any individual context hits.
     Kinds(Test),
-    /// What an attribute reference leads to hits.
-    Attribute(u32, Test),
+    /// What an attribute reference leads to hits; by the number of the condition.
+    Attribute(u32),
     /// No attribute, or an invalid reference to one.
     Malformed,
 }
@@ -39,9 +38,7 @@ impl Clause {
             Condition::Kinds(Test::compile(clause.operator, &clause.values, interner))
         } else {
             match interner.attribute(&clause.context_kind, &clause.attribute) {
-                Ok(attribute) => {
-                    Condition::Attribute(attribute, Test::compile(clause.operator, &clause.values, interner))
-                }
+                Ok(attribute) => Condition::Attribute(interner.condition(attribute, clause.operator, &clause.values)),
                 Err(_) => Condition::Malformed,
             }
         };
@@ -72,10 +69,10 @@ impl<'a> Run<'a> {
         let hit = match &clause.condition {
             Condition::Segments(segments) => self.is_in_any(segments)?,
             Condition::Kinds(test) => self.subject.context().parts().iter().any(|part| test.hits(part.kind_value())),
-            Condition::Attribute(attribute, test) => match self.subject.look_up(*attribute) {
-                Lookup::Value(value, _) => test.hits(value),
+            Condition::Attribute(condition) => match self.decide_condition(*condition) {
+                Some(hit) => hit,
                 // Nothing to compare, so nothing to negate.
-                Lookup::NoContext | Lookup::NoValue => return Ok(false),
+                None => return Ok(false),
             },
             Condition::Malformed => return Err(Halt::Malformed),
         };

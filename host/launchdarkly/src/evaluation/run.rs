@@ -6,7 +6,7 @@ use super::flag::{Choice, Flag};
 use super::memberships::{BigSegmentsStatus, Memberships};
 use super::outcome::{Failure, Outcome, Reason};
 use super::ruleset::Ruleset;
-use super::subject::Subject;
+use super::subject::{Lookup, Subject};
 
 /// How deep flags and segments may call each other before the innermost is evaluated on its own first.
 ///
@@ -23,6 +23,7 @@ pub(super) struct Run<'a> {
     pub(super) memberships: Option<&'a Memberships>,
     flags: Vec<Memo<Outcome>>,
     segments: Vec<Memo<Membership>>,
+    conditions: Vec<Verdict>,
     /// The worst status met in the flag or segment that is being decided.
     status: Option<BigSegmentsStatus>,
     depth: u32,
@@ -54,6 +55,16 @@ enum Memo<T> {
     Known(T),
 }
 
+/// What a condition comes to for the context. One byte, because there are many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Unknown,
+    Hit,
+    Miss,
+    /// There is nothing to compare.
+    Absent,
+}
+
 /// Whether the context is in a segment.
 #[derive(Debug, Clone, Copy)]
 struct Membership {
@@ -73,6 +84,7 @@ impl<'a> Run<'a> {
             memberships,
             flags: vec![Memo::Unknown; ruleset.flag_count()],
             segments: vec![Memo::Unknown; ruleset.segment_count()],
+            conditions: vec![Verdict::Unknown; ruleset.symbols().conditions().len()],
             status: None,
             depth: 0,
         }
@@ -90,6 +102,24 @@ impl<'a> Run<'a> {
     /// Adds to the statuses met.
     pub(super) fn note(&mut self, status: Option<BigSegmentsStatus>) {
         self.status = self.status.max(status);
+    }
+
+    /// Whether the condition with this number hits; nothing if there is nothing to compare.
+    pub(super) fn decide_condition(&mut self, number: u32) -> Option<bool> {
+        let verdict = self.conditions.get_mut(number as usize)?;
+        if *verdict == Verdict::Unknown {
+            let condition = self.ruleset.symbols().conditions().get(number as usize)?;
+            *verdict = match self.subject.look_up(condition.attribute) {
+                Lookup::Value(value, _) if condition.test.hits(value) => Verdict::Hit,
+                Lookup::Value(..) => Verdict::Miss,
+                Lookup::NoContext | Lookup::NoValue => Verdict::Absent,
+            };
+        }
+        match verdict {
+            Verdict::Hit => Some(true),
+            Verdict::Miss => Some(false),
+            Verdict::Absent | Verdict::Unknown => None,
+        }
     }
 
     /// Whether the context is in the segment with this number; a segment that does not exist contains nobody.

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use super::operator::Test;
 use super::regex::Pattern;
-use crate::model::{Reference, ReferenceError};
+use crate::model::{Literal, Operator, Reference, ReferenceError};
 
 /// The number of the kind `user`.
 pub(super) const USER_KIND: u32 = 0;
@@ -21,7 +22,18 @@ pub(super) struct Symbols {
     pub(super) kinds: Numbering<Arc<str>>,
     /// Attribute references, each with the number of the kind it looks at.
     pub(super) attributes: Numbering<(u32, Reference)>,
+    /// Numbers of conditions by what they say; see [`Condition`].
+    conditions: HashMap<Box<[u8]>, u32>,
+    compiled: Vec<Arc<Condition>>,
     patterns: HashMap<Arc<str>, Arc<Pattern>>,
+}
+
+/// An attribute and a test of it. Flags repeat each other (`country in …`, `plan in …`), so equal conditions have one
+/// number, are compiled once and are decided once per context.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub(super) attribute: u32,
+    pub(super) test: Test,
 }
 
 /// Values and their numbers.
@@ -39,7 +51,16 @@ pub(super) struct Interner {
 impl Symbols {
     /// How many names there are.
     pub(super) fn len(&self) -> usize {
-        self.flags.values.len() + self.segments.values.len() + self.attributes.values.len() + self.patterns.len()
+        self.flags.values.len()
+            + self.segments.values.len()
+            + self.attributes.values.len()
+            + self.patterns.len()
+            + self.compiled.len()
+    }
+
+    /// All conditions, each at its number.
+    pub(super) fn conditions(&self) -> &[Arc<Condition>] {
+        &self.compiled
     }
 }
 
@@ -124,6 +145,20 @@ impl Interner {
         })
     }
 
+    /// The number of the condition that `attribute` passes `operator` with one of `values`.
+    pub(super) fn condition(&mut self, attribute: u32, operator: Operator, values: &[Literal]) -> u32 {
+        let said = said(attribute, operator, values);
+        if let Some(number) = self.symbols.conditions.get(&*said) {
+            return *number;
+        }
+        let test = Test::compile(operator, values, self);
+        let symbols = Arc::make_mut(&mut self.symbols);
+        let number = u32::try_from(symbols.compiled.len()).unwrap_or(u32::MAX);
+        symbols.compiled.push(Arc::new(Condition { attribute, test }));
+        symbols.conditions.insert(said, number);
+        number
+    }
+
     /// The pattern with this text; the same for all clauses that have it.
     pub(super) fn pattern(&mut self, text: &str) -> Arc<Pattern> {
         if let Some(pattern) = self.symbols.patterns.get(text) {
@@ -133,4 +168,26 @@ impl Interner {
         Arc::make_mut(&mut self.symbols).patterns.insert(text.into(), Arc::clone(&pattern));
         pattern
     }
+}
+
+/// A condition as bytes: equal bytes say the same.
+fn said(attribute: u32, operator: Operator, values: &[Literal]) -> Box<[u8]> {
+    let mut said = Vec::with_capacity(8 + 16 * values.len());
+    said.extend_from_slice(&attribute.to_le_bytes());
+    said.push(operator as u8);
+    for value in values {
+        match value {
+            Literal::Text(text) => {
+                said.push(0);
+                said.extend_from_slice(&text.len().to_le_bytes());
+                said.extend_from_slice(text.as_bytes());
+            }
+            Literal::Number(number) => {
+                said.push(1);
+                said.extend_from_slice(&number.to_bits().to_le_bytes());
+            }
+            Literal::Boolean(boolean) => said.push(2 + u8::from(*boolean)),
+        }
+    }
+    said.into()
 }
