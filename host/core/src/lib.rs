@@ -1,6 +1,6 @@
 //! Words and machinery that vendors and plugins share, without a vendor's word in it.
 //!
-//! Reading order: an [`environment`] holds the newest data of one vendor environment and tells its
+//! Reading order: an [`mod@environment`] holds the newest data of one vendor environment and tells its
 //! [`stream`]s of changes through a shared [`feed`]; [`hooks`] are the places where plugins are asked;
 //! the [`outbox`] carries events the other way; [`lifecycle`] owns every task.
 
