@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the table is what the program is for")]
 
+mod awake;
 mod cloud;
 mod components;
 mod floor;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +28,7 @@ pub(crate) struct Setup {
     environments: Vec<String>,
     upstream: String,
     more: String,
+    keep: bool,
 }
 
 /// A running gateway. Killed when dropped.
@@ -72,6 +73,7 @@ impl Setup {
             environments: environments.iter().map(|&it| it.to_owned()).collect(),
             upstream: upstream.to_owned(),
             more: String::new(),
+            keep: options.keep,
         })
     }
 
@@ -109,8 +111,9 @@ impl Setup {
         let spawned = Instant::now();
         let mut child = command.spawn().with_context(|| format!("`{}` does not start", self.binary.display()))?;
         let log = Arc::<Mutex<Vec<String>>>::default();
+        let copy = self.keep.then(|| self.dir.path().join("log"));
         let addresses = match child.stderr.take() {
-            Some(stderr) => wait_for_addresses(stderr, &log, &self.dir.path().join("log")),
+            Some(stderr) => wait_for_addresses(stderr, &log, copy),
             None => bail!("the gateway has no log"),
         };
         let server =
@@ -208,10 +211,10 @@ impl Drop for Server {
 fn wait_for_addresses(
     stderr: std::process::ChildStderr,
     log: &Arc<Mutex<Vec<String>>>,
-    copy: &Path,
+    copy: Option<PathBuf>,
 ) -> Result<(SocketAddr, SocketAddr)> {
     let (found, addresses) = mpsc::channel();
-    let (log, copy) = (Arc::clone(log), copy.to_owned());
+    let log = Arc::clone(log);
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if let (Some(sdks), Some(admin)) = (address(&line, "sdks="), address(&line, "admin=")) {
@@ -220,9 +223,12 @@ fn wait_for_addresses(
             }
             log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }
-        let lines = log.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
-        // Only of use with `--keep`; else the folder may be gone already.
-        let _ = std::fs::write(copy, lines);
+        if let Some(copy) = copy {
+            let lines = log.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+            if let Err(error) = std::fs::write(&copy, lines) {
+                eprintln!("the log of a gateway cannot be kept in `{}`: {error}", copy.display());
+            }
+        }
     });
     match addresses.recv_timeout(START) {
         Ok(found) => Ok(found),

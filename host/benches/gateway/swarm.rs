@@ -153,6 +153,11 @@ impl Swarm {
         &self.state.transcript
     }
 
+    /// Streams that were opened.
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Head of the answer to the first stream.
     pub(crate) fn head(&self) -> &[u8] {
         &self.state.head

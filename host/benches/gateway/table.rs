@@ -65,7 +65,7 @@ impl Report {
         println!();
         let last = if before.is_some() { "before    now/before" } else { "" };
         println!(
-            "{:<4} {:<45} {:>9} {:>9} {:>7} {:<6}  {:<9} {last}",
+            "{:<4} {:<45} {:>9} {:>9} {:>7} {:<6}  {:<13} {last}",
             "goal", "what", "figure", "goal", "stretch", "unit", "verdict"
         );
         for goal in GOALS.iter().filter(|it| asks_for(it.id)) {
@@ -76,7 +76,7 @@ impl Report {
                 None => ("-".to_owned(), format!("not measured: {}", self.reason(goal))),
             };
             let mut line = format!(
-                "{:<4} {:<45} {shown:>9} {:>9} {:>7} {:<6}  {said:<9}",
+                "{:<4} {:<45} {shown:>9} {:>9} {:>7} {:<6}  {said:<13}",
                 goal.id, goal.what, limits[0], limits[1], goal.unit
             );
             if let (Some(before), Some(now)) = (&before, figure)

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::Bench;
+use crate::awake::Awake;
 use crate::cloud::Cloud;
 use crate::goals::Figure;
 use crate::http::{self, KeepAlive};
@@ -54,6 +55,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     server.settle()?;
     server.wait_for_plugins(1)?;
 
+    let _awake = Awake::start();
     let events = inputs::events(EVENTS, EVENT_BYTES);
     let batch = serde_json::to_vec(&events)?;
     let (rounds, per_round) = bench.options.size((10, 50), (4, 25));

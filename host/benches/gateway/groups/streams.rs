@@ -10,7 +10,7 @@ use crate::cloud::Cloud;
 use crate::floor::Floor;
 use crate::goals::Figure;
 use crate::inputs;
-use crate::process::{CpuMark, Process};
+use crate::process::Process;
 use crate::server::{Server, Setup, sdk_key, stream_request};
 use crate::stats::Spread;
 use crate::swarm::Swarm;
@@ -21,6 +21,8 @@ const ENVIRONMENT: &str = "crowd";
 const CALMLY: usize = 256;
 /// Size of the event that announces the change.
 const PATCH_BYTES: usize = 1500;
+/// Time in which a stream is surely written.
+const PER_STREAM: Duration = Duration::from_micros(20);
 /// After a round, until nobody works any more.
 const REST: Duration = Duration::from_millis(60);
 
@@ -104,53 +106,93 @@ fn deliveries(bench: &mut Bench, cloud: &Cloud, server: &Server, swarm: &mut Swa
     let mut floor_swarm = Swarm::new(floor.address, stream_request(ENVIRONMENT))?;
     floor_swarm.open(floor_count, CALMLY, 1)?;
 
-    let rounds = bench.options.size(15, 5);
-    let (mut of_server, mut of_floor, mut times) = (Vec::new(), Vec::new(), Vec::new());
-    let micros = |process: Process, mark: &CpuMark, count: usize| -> Result<f64> {
-        Ok(process.cpu_since(mark)?.as_secs_f64() * 1e6 / count as f64)
-    };
+    let rounds = bench.options.size(12, 4);
+    let mut sides = [Readers::Late, Readers::Early].map(|readers| (readers, Deliveries::default()));
+    let mut heard = 1;
     // The first round of each warms up and does not count.
     for round in 0..=rounds {
-        let flag = inputs::patch(round + 1, PATCH_BYTES);
-        let mark = server.process().cpu()?;
-        let start = Instant::now();
-        cloud.patches(&sdk_key(ENVIRONMENT), &flag);
-        swarm.hear(round + 2)?;
-        let took = start.elapsed();
-        std::thread::sleep(REST);
-        let used = micros(server.process(), &mark, count)?;
-        swarm.transcript().expect(round + 1, "patch", &inputs::patch_event(&flag))?;
-
-        let bytes = chunk(swarm.transcript().raw(round + 1));
-        let mark = floor.process().cpu()?;
-        floor.send(&bytes)?;
-        floor_swarm.hear(round + 2)?;
-        std::thread::sleep(REST);
-        let least = micros(floor.process(), &mark, floor_count)?;
-        ensure!(
-            floor_swarm.transcript().raw(round + 1) == swarm.transcript().raw(round + 1),
-            "the floor wrote other bytes"
-        );
-        if round > 0 {
-            of_server.push(used);
-            of_floor.push(least);
-            times.push(took.as_secs_f64() * 1e3);
+        for (readers, all) in &mut sides {
+            let flag = inputs::patch(heard, PATCH_BYTES);
+            let publish = || cloud.patches(&sdk_key(ENVIRONMENT), &flag);
+            let (used, took) = deliver(server.process(), swarm, heard, *readers, publish)?;
+            swarm.transcript().expect(heard, "patch", &inputs::patch_event(&flag))?;
+            let event = swarm.transcript().raw(heard);
+            let (process, mut sent) = (floor.process(), Ok(()));
+            let publish = || sent = floor.send(&chunk(event));
+            let (least, _) = deliver(process, &mut floor_swarm, heard, *readers, publish)?;
+            sent?;
+            ensure!(floor_swarm.transcript().raw(heard) == event, "the floor wrote other bytes");
+            heard += 1;
+            if round > 0 {
+                all.gateway.push(used / count as f64);
+                all.floor.push(least / floor_count as f64);
+                all.millis.push(took.as_secs_f64() * 1e3);
+            }
         }
     }
-    let ratios: Vec<f64> = of_server.iter().zip(&of_floor).map(|(server, floor)| server / floor).collect();
-    let size = swarm.transcript().raw(1).len();
+    let [(_, late), (_, early)] = sides;
     bench.report.add(
         Figure::DeliveryOverFloor,
-        Spread::of(&ratios).median,
+        Spread::of(&late.ratios()).median,
         format!(
-            "{count} streams ({floor_count} on the floor), {size} B; gateway {} us, floor {} us, ratio {}; all had it after {} ms",
-            Spread::of(&of_server),
-            Spread::of(&of_floor),
-            Spread::of(&ratios),
-            Spread::of(&times),
+            "{count} streams ({floor_count} on the floor), {} B; {late}; with readers that wait for each byte: {early}, all had it after {} ms",
+            swarm.transcript().raw(1).len(),
+            Spread::of(&early.millis),
         ),
     );
     Ok(())
+}
+
+/// When the other ends read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    /// After everything was written. On loopback a writer wakes the reader itself, which costs as much as the write
+    /// and happens or not depending on who is faster; readers elsewhere are woken by their own machine.
+    Late,
+    /// At once.
+    Early,
+}
+
+/// Microseconds per delivery, and milliseconds until everybody had it.
+#[derive(Default)]
+struct Deliveries {
+    gateway: Vec<f64>,
+    floor: Vec<f64>,
+    millis: Vec<f64>,
+}
+
+impl Deliveries {
+    fn ratios(&self) -> Vec<f64> {
+        self.gateway.iter().zip(&self.floor).map(|(gateway, floor)| gateway / floor).collect()
+    }
+}
+
+impl std::fmt::Display for Deliveries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [gateway, floor, ratio] = [&self.gateway, &self.floor, &self.ratios()].map(|it| Spread::of(it));
+        write!(f, "gateway {gateway} us, floor {floor} us, ratio {ratio}")
+    }
+}
+
+/// Publishes one event and waits until all streams have it; gives microseconds of CPU, and the time.
+fn deliver(
+    process: Process,
+    swarm: &mut Swarm,
+    heard: usize,
+    readers: Readers,
+    publish: impl FnOnce(),
+) -> Result<(f64, Duration)> {
+    let mark = process.cpu()?;
+    let start = Instant::now();
+    publish();
+    if readers == Readers::Late {
+        // Long enough in any case; whoever is late meets awake readers, and pays for it.
+        std::thread::sleep(REST + PER_STREAM * u32::try_from(swarm.len())?);
+    }
+    swarm.hear(heard + 1)?;
+    let took = start.elapsed();
+    std::thread::sleep(REST);
+    Ok((process.cpu_since(&mark)?.as_secs_f64() * 1e6, took))
 }
 
 /// The same memory, when everything that each stream was given at first is large.

@@ -19,6 +19,9 @@ use crate::environments::SdkKind;
 use crate::evaluation::{Audience, Request as EvaluationRequest, Ruleset, evaluate_all, evaluate_each};
 use crate::model::Context;
 
+/// Room for the entry of an ordinary flag, so that an answer need not grow while it is written.
+const BYTES_PER_FLAG: usize = 96;
+
 /// `GET …/contexts/{context}`, `GET …/users/{context}`
 pub(super) async fn from_path(caller: Caller, Path(variables): Path<Vec<(String, String)>>, uri: Uri) -> Response {
     let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
@@ -58,7 +61,7 @@ async fn evaluate(caller: &Caller, query: Option<&str>, context: &Context) -> Re
     let hooks = caller.plan.environment(&caller.environment.label);
     let body = match &hooks.evaluation_transform {
         None => {
-            let mut body = Vec::with_capacity(4096);
+            let mut body = Vec::with_capacity(BYTES_PER_FLAG * snapshot.data().items().flags.len());
             evaluate_all(ruleset, &request, &mut body);
             Ok(body)
         }
