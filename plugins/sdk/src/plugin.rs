@@ -81,7 +81,7 @@ fn read<C: DeserializeOwned>(json: &str) -> Result<C> {
         let place = if matches!(path.as_str(), "." | "?") { String::new() } else { format!("`{path}`: ") };
         PluginError::InvalidInput(format!("{place}{text}"))
     })?;
-    deserializer.end().map_err(|error| PluginError::invalid_input(error))?;
+    deserializer.end().map_err(PluginError::invalid_input)?;
     Ok(config)
 }
 
