@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
 use crate::Lifecycle;
@@ -84,7 +84,6 @@ pub struct Outbox<K, D: Delivery<K>> {
     ledger: Arc<Ledger>,
     queues: Mutex<HashMap<K, Queue>>,
     places: Arc<Semaphore>,
-    flush_now: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -151,7 +150,6 @@ where
             ledger,
             queues: Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_DELIVERIES)),
-            flush_now: watch::Sender::new(()),
         });
         lifecycle.spawn("outbox", Arc::clone(&outbox).flush_on_timer(lifecycle.clone()));
         outbox
@@ -190,21 +188,12 @@ where
         let _ = self.places.acquire_many(u32::try_from(MAX_DELIVERIES).unwrap_or(u32::MAX)).await;
     }
 
-    /// Makes the timer flush at once.
-    pub fn hurry(&self) {
-        self.flush_now.send_replace(());
-    }
-
     async fn flush_on_timer(self: Arc<Self>, lifecycle: Lifecycle) {
         let mut timer = tokio::time::interval(self.settings.flush_interval);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         timer.tick().await;
-        let mut hurry = self.flush_now.subscribe();
         loop {
-            tokio::select! {
-                _ = timer.tick() => (),
-                _ = hurry.changed() => (),
-            }
+            timer.tick().await;
             for (key, events) in self.take() {
                 let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
                     self.ledger.lose("upstream-too-slow", events.len());

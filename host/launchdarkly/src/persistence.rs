@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use yardarm_core::Lifecycle;
 use yardarm_core::snapshot_file::SnapshotFile;
 
-use crate::dataset::Items;
+use crate::dataset::{Item, Items};
 use crate::environments::LdEnvironment;
 use crate::model::{Flag, Segment};
 use crate::upstream::message;
@@ -122,29 +122,19 @@ fn owner(environment: &LdEnvironment) -> String {
     hex::encode(Sha256::digest(environment.config.sdk_key.expose().as_bytes()))
 }
 
+impl SavedItem {
+    fn of(item: &Item) -> Self {
+        let json = || String::from_utf8_lossy(item.json()).into_owned();
+        Self { key: item.key().to_string(), version: item.version(), json: (!item.is_deleted()).then(json) }
+    }
+}
+
 impl Saved {
     fn new(items: &Items, owner: String) -> Self {
-        let json = |is_deleted: bool, json: &[u8]| (!is_deleted).then(|| String::from_utf8_lossy(json).into_owned());
         Self {
             owner,
-            flags: items
-                .flags
-                .iter()
-                .map(|it| SavedItem {
-                    key: it.key().to_string(),
-                    version: it.version(),
-                    json: json(it.is_deleted(), it.json()),
-                })
-                .collect(),
-            segments: items
-                .segments
-                .iter()
-                .map(|it| SavedItem {
-                    key: it.key().to_string(),
-                    version: it.version(),
-                    json: json(it.is_deleted(), it.json()),
-                })
-                .collect(),
+            flags: items.flags.iter().map(|it| SavedItem::of(&Item::Flag(Arc::clone(it)))).collect(),
+            segments: items.segments.iter().map(|it| SavedItem::of(&Item::Segment(Arc::clone(it)))).collect(),
         }
     }
 
