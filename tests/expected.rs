@@ -7,7 +7,8 @@ pub(crate) const TEXT: &str = "content-type: text/plain; charset=utf-8";
 pub(crate) const JSON: &str = "content-type: application/json";
 const NOSNIFF: &str = "x-content-type-options: nosniff";
 
-/// The bodies A to E of section 1.4 that this slice can answer.
+/// The bodies A to E of section 1.4.
+pub(crate) const TEXT_A: &str = "Relay Proxy is not yet fully initialized, does not have list of environments yet";
 pub(crate) const TEXT_B: &str = "Relay Proxy recognizes the provided credential, but the payload filter was not found";
 pub(crate) const TEXT_C: &str =
     "Relay Proxy does not recognize the client credential (missing or invalid Authorization header)";

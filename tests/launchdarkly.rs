@@ -1,5 +1,6 @@
 //! What LaunchDarkly's SDKs and its cloud see of the gateway. `L…` and `U…` are rows of the compatibility pages.
 
+mod auto_config;
 mod browser;
 mod credentials;
 mod diagnostics;
@@ -8,11 +9,13 @@ mod evaluation_results;
 mod events;
 mod filters;
 mod flag_data;
+mod offline;
 mod outage;
 mod ping;
 mod polling;
 mod races;
 mod reconnects;
+mod rotation;
 mod routing;
 mod secure_mode;
 mod server;

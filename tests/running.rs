@@ -180,6 +180,7 @@ impl Setup {
     /// Starts the gateway.
     pub(crate) async fn start(mut self) -> Running {
         let waits_until_ready = self.waits_until_ready;
+        let cloud = self.cloud.take();
         let dir = TempDir::new().expect("a temporary folder");
         let path = dir.path().to_owned();
         let configure = move |cloud: &FakeLaunchDarkly| {
@@ -187,7 +188,7 @@ impl Setup {
             let file = self.write(&cloud.url(), &path);
             config::load(Some(&file), &Overrides::default()).expect("a valid configuration").config
         };
-        let running = Running::launch(None, configure, Some(dir)).await;
+        let running = Running::launch(cloud, configure, Some(dir)).await;
         if waits_until_ready {
             running.is_ready().await;
         }

@@ -1,11 +1,17 @@
 //! Settings of the LaunchDarkly side. The list of keys is the reference manual of this part.
 
+mod keys;
+
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use yardarm_core::settings::{Key, Kind, Reader};
+use yardarm_core::Secret;
+use yardarm_core::settings::Reader;
 
-use crate::credential::{EnvironmentId, MobileKey, SdkKey};
+pub use self::keys::KEYS;
+use crate::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
+use crate::environments::SdkKind;
 
 /// Settings of the LaunchDarkly side.
 #[derive(Debug, Clone)]
@@ -40,21 +46,53 @@ pub struct Config {
     pub read_timeout: Duration,
     /// First delay before a rejected key is tried again.
     pub rejected_retry_interval: Duration,
-    /// The environments.
-    pub environments: Vec<EnvironmentConfig>,
+    /// How often expired keys are looked for.
+    pub expired_credential_cleanup_interval: Duration,
+    /// Where the list of environments comes from.
+    pub roster: Roster,
+}
+
+/// Who says which environments exist.
+#[derive(Debug, Clone)]
+pub enum Roster {
+    /// The configuration, once and for all.
+    Configured(Vec<EnvironmentConfig>),
+    /// LaunchDarkly, at run time.
+    AutoConfig {
+        /// What it is asked with.
+        key: Secret,
+        /// What it does not say.
+        common: CommonConfig,
+    },
+    /// An archive on disk, which may be replaced at run time.
+    Offline {
+        /// The archive.
+        file: PathBuf,
+        /// How often it is looked at.
+        monitoring_interval: Duration,
+        /// What it does not say.
+        common: CommonConfig,
+    },
+}
+
+/// Settings that are the same for all environments which are not configured one by one.
+#[derive(Debug, Clone)]
+pub struct CommonConfig {
+    /// Origins that browsers may call from; empty means any.
+    pub allowed_origins: Vec<String>,
+    /// Request headers that browsers may send in addition to the usual ones.
+    pub allowed_headers: Vec<String>,
 }
 
 /// Settings of one environment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentConfig {
-    /// Name in logs, metrics, status and plugin bindings.
+    /// Name in logs, metrics, status and plugin bindings: the configured one, or the environment ID.
     pub name: String,
-    /// Server-side key, used upstream and accepted from server-side SDKs.
-    pub sdk_key: SdkKey,
-    /// Key of mobile SDKs.
-    pub mobile_key: Option<MobileKey>,
-    /// Identifier that browsers put into their URLs.
-    pub env_id: Option<EnvironmentId>,
+    /// How LaunchDarkly calls it, unless it is configured here.
+    pub identity: Option<Identity>,
+    /// What callers may present.
+    pub credentials: Credentials,
     /// Whether browsers must prove their context with a hash.
     pub secure_mode: bool,
     /// How long PHP may cache what it polled.
@@ -67,122 +105,18 @@ pub struct EnvironmentConfig {
     pub allowed_headers: Vec<String>,
 }
 
-const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, about }
+/// Keys and names of an environment and its project in LaunchDarkly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Key of the environment.
+    pub env_key: String,
+    /// Name of the environment.
+    pub env_name: String,
+    /// Key of the project.
+    pub proj_key: String,
+    /// Name of the project.
+    pub proj_name: String,
 }
-
-/// All keys of this part.
-pub const KEYS: &[Key] = &[
-    key(
-        "launchdarkly.stream_uri",
-        Kind::Url,
-        "https://stream.launchdarkly.com",
-        "Service that flags are streamed from.",
-    ),
-    key("launchdarkly.base_uri", Kind::Url, "https://sdk.launchdarkly.com", "Service that SDKs poll."),
-    key(
-        "launchdarkly.client_side_base_uri",
-        Kind::Url,
-        "https://clientsdk.launchdarkly.com",
-        "Service that goals are fetched from. Follows `base_uri` when only that is set.",
-    ),
-    key("launchdarkly.events_uri", Kind::Url, "https://events.launchdarkly.com", "Service that events are posted to."),
-    key(
-        "launchdarkly.send_events",
-        Kind::Bool,
-        "false",
-        "Whether events of SDKs are forwarded. When off, event posts are answered 503, as LaunchDarkly's relay does.",
-    ),
-    key("launchdarkly.events_flush_interval", Kind::Duration, "5s", "Time between posts of events."),
-    key(
-        "launchdarkly.events_capacity",
-        Kind::Count,
-        "1000",
-        "Events per queue between two posts. What does not fit is dropped and counted.",
-    ),
-    key(
-        "launchdarkly.events_max_payload",
-        Kind::Size,
-        "25MiB",
-        "Largest event post after decompression. Larger ones are answered 400.",
-    ),
-    key(
-        "launchdarkly.max_client_request_body",
-        Kind::Size,
-        "5MiB",
-        "Largest body of a REPORT request. Larger ones are answered 413.",
-    ),
-    key(
-        "launchdarkly.heartbeat_interval",
-        Kind::Duration,
-        "3m",
-        "Time between heartbeats on streams. Keep it below five minutes: SDKs reconnect after that much silence.",
-    ),
-    key(
-        "launchdarkly.max_client_connection_time",
-        Kind::Duration,
-        "",
-        "Longest life of a stream; SDKs reconnect, which spreads them over gateways. No limit unless set.",
-    ),
-    key(
-        "launchdarkly.init_timeout",
-        Kind::Duration,
-        "10s",
-        "How long an environment without data answers 503 before streams are let in to wait.",
-    ),
-    key(
-        "launchdarkly.disconnected_status_time",
-        Kind::Duration,
-        "1m",
-        "How long an interruption may last before `/status` calls an environment disconnected.",
-    ),
-    key(
-        "launchdarkly.read_timeout",
-        Kind::Duration,
-        "5m",
-        "Silence after which the upstream connection is taken for dead and opened again.",
-    ),
-    key(
-        "launchdarkly.rejected_retry_interval",
-        Kind::Duration,
-        "5m",
-        "First delay before a key that upstream rejected is tried again; it doubles up to twelve times this value.",
-    ),
-    key(
-        "launchdarkly.environments[].name",
-        Kind::Text,
-        "",
-        "Name in logs, metrics, status and plugin bindings. Required.",
-    ),
-    key("launchdarkly.environments[].sdk_key", Kind::Secret, "", "Server-side SDK key. Required."),
-    key("launchdarkly.environments[].mobile_key", Kind::Secret, "", "Mobile key. Without it mobile routes answer 401."),
-    key("launchdarkly.environments[].env_id", Kind::Text, "", "Client-side ID. Without it browser routes answer 404."),
-    key(
-        "launchdarkly.environments[].secure_mode",
-        Kind::Bool,
-        "false",
-        "Whether browsers must send the secure mode hash of their context.",
-    ),
-    key("launchdarkly.environments[].ttl", Kind::Duration, "", "How long PHP may cache polled flags. None unless set."),
-    key(
-        "launchdarkly.environments[].filters",
-        Kind::List,
-        "",
-        "Keys of payload filters; each is served as an environment of its own.",
-    ),
-    key(
-        "launchdarkly.environments[].allowed_origins",
-        Kind::List,
-        "",
-        "Origins that browsers may call from. Any origin unless set.",
-    ),
-    key(
-        "launchdarkly.environments[].allowed_headers",
-        Kind::List,
-        "",
-        "Request headers that browsers may send in addition to the usual ones.",
-    ),
-];
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -191,9 +125,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 impl Config {
     /// Reads the section; `None` when no environment is configured, so that this side does not exist at all.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        if !reader.has_section("launchdarkly.environments") {
-            return None;
-        }
+        let roster = Roster::read(reader)?;
         let base_uri = reader.url("launchdarkly.base_uri");
         let client_side_base_uri = reader.url("launchdarkly.client_side_base_uri");
         let has_own_base = base_uri != "https://sdk.launchdarkly.com";
@@ -219,28 +151,60 @@ impl Config {
             disconnected_status_time: reader.duration("launchdarkly.disconnected_status_time", MOMENT..=DAY),
             read_timeout: reader.duration("launchdarkly.read_timeout", MOMENT * 100..=DAY),
             rejected_retry_interval: reader.duration("launchdarkly.rejected_retry_interval", MOMENT * 10..=DAY),
-            environments: reader.each("launchdarkly.environments", EnvironmentConfig::read),
+            expired_credential_cleanup_interval: reader
+                .duration("launchdarkly.expired_credential_cleanup_interval", MOMENT * 100..=DAY),
+            roster,
         };
-        config.refuse_duplicates(reader);
         Some(config)
     }
+}
 
-    fn refuse_duplicates(&self, reader: &mut Reader<'_>) {
-        let (mut names, mut keys, mut ids) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for (index, environment) in self.environments.iter().enumerate() {
-            let at = |field: &str| format!("launchdarkly.environments[{index}].{field}");
-            if !names.insert(&environment.name) {
-                reader.reject(&at("name"), format!("there is another environment named `{}`", environment.name));
+impl Roster {
+    /// `None` when nothing says which environments exist.
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let sections = ["launchdarkly.environments", "launchdarkly.auto_config", "launchdarkly.offline"];
+        let [is_configured, is_automatic, is_offline] = sections.map(|section| reader.has_section(section));
+        if is_automatic && is_offline {
+            reader.reject("launchdarkly.offline.file", "cannot be combined with `launchdarkly.auto_config`");
+        }
+        if is_configured && (is_automatic || is_offline) {
+            let other = if is_automatic { "launchdarkly.auto_config" } else { "launchdarkly.offline" };
+            reader.reject("launchdarkly.environments", format!("cannot be combined with `{other}`, which lists them"));
+        }
+        if is_automatic {
+            let key = reader.secret("launchdarkly.auto_config.key");
+            if key.is_none() {
+                reader.reject("launchdarkly.auto_config.key", "is required with other keys of this section");
             }
-            let mobile_key = environment.mobile_key.as_ref().map(|it| it.expose());
-            for (field, text) in [("sdk_key", Some(environment.sdk_key.expose())), ("mobile_key", mobile_key)] {
-                if text.is_some_and(|text| !text.is_empty() && !keys.insert(text)) {
-                    reader.reject(&at(field), "another environment has the same key");
-                }
+            let key = key.unwrap_or_else(|| "".into());
+            refuse_unsendable(reader, "launchdarkly.auto_config.key", key.expose());
+            return Some(Self::AutoConfig { key, common: CommonConfig::read(reader, "launchdarkly.auto_config") });
+        }
+        if is_offline {
+            let file = reader.path("launchdarkly.offline.file");
+            if file.is_none() {
+                reader.reject("launchdarkly.offline.file", "is required with other keys of this section");
             }
-            if environment.env_id.as_ref().is_some_and(|id| !ids.insert(id.as_str())) {
-                reader.reject(&at("env_id"), "another environment has the same ID");
-            }
+            let key = "launchdarkly.offline.monitoring_interval";
+            return Some(Self::Offline {
+                file: file.unwrap_or_default(),
+                monitoring_interval: reader.duration(key, MOMENT * 100..=DAY),
+                common: CommonConfig::read(reader, "launchdarkly.offline"),
+            });
+        }
+        is_configured.then(|| {
+            let environments = reader.each("launchdarkly.environments", EnvironmentConfig::read);
+            refuse_duplicates(&environments, reader);
+            Self::Configured(environments)
+        })
+    }
+}
+
+impl CommonConfig {
+    fn read(reader: &mut Reader<'_>, section: &str) -> Self {
+        Self {
+            allowed_origins: reader.list(&format!("{section}.allowed_origins")),
+            allowed_headers: reader.list(&format!("{section}.allowed_headers")),
         }
     }
 }
@@ -253,25 +217,61 @@ impl EnvironmentConfig {
         }
         let sdk_key = SdkKey::new(sdk_key.unwrap_or_else(|| "".into()));
         let mobile_key = reader.secret("mobile_key").map(MobileKey::new);
-        for (field, text) in
-            [("sdk_key", Some(sdk_key.expose())), ("mobile_key", mobile_key.as_ref().map(|it| it.expose()))]
-        {
-            // A key with such a character could not be sent, and HTTP libraries would print it in their complaint.
-            if text.is_some_and(|text| text.bytes().any(|byte| !(0x21..=0x7e).contains(&byte))) {
-                reader.reject(field, "contains characters that no key has");
-            }
-        }
+        refuse_unsendable(reader, "sdk_key", sdk_key.expose());
+        refuse_unsendable(reader, "mobile_key", mobile_key.as_ref().map_or("", |it| it.expose()));
+        let env_id = reader.optional_text("env_id").map(EnvironmentId::new);
         Self {
             name: reader.required_text("name"),
-            sdk_key,
-            mobile_key,
-            env_id: reader.optional_text("env_id").map(EnvironmentId::new),
+            identity: None,
+            credentials: Credentials::fixed(sdk_key, mobile_key, env_id),
             secure_mode: reader.flag("secure_mode"),
             ttl: reader.optional_duration("ttl", SECOND..=DAY * 365),
             filters: reader.list("filters"),
             allowed_origins: reader.list("allowed_origins"),
             allowed_headers: reader.list("allowed_headers"),
         }
+    }
+
+    /// Name for people: that of the project and the environment, where LaunchDarkly said it.
+    #[must_use]
+    pub fn display_name(&self, filter: &str) -> String {
+        let filtered = |name: String, open: &str, close: &str| match filter {
+            "" => name,
+            filter => format!("{name}{open}{filter}{close}"),
+        };
+        match &self.identity {
+            Some(it) => filtered(format!("{} {}", it.proj_name, it.env_name), " (", ")"),
+            None => filtered(self.name.clone(), "/", ""),
+        }
+    }
+}
+
+fn refuse_duplicates(environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
+    let (mut names, mut credentials) = (BTreeSet::new(), BTreeSet::new());
+    for (index, environment) in environments.iter().enumerate() {
+        let at = |field: &str| format!("launchdarkly.environments[{index}].{field}");
+        if !names.insert(&environment.name) {
+            reader.reject(&at("name"), format!("there is another environment named `{}`", environment.name));
+        }
+        for (kind, credential) in environment.credentials.accepted() {
+            // A mobile key must not be another environment's SDK key either; an ID is no key.
+            let is_id = kind == SdkKind::Browser;
+            if !credential.is_empty() && !credentials.insert((is_id, credential)) {
+                let (field, what) = match kind {
+                    SdkKind::Server => ("sdk_key", "key"),
+                    SdkKind::Mobile => ("mobile_key", "key"),
+                    SdkKind::Browser => ("env_id", "ID"),
+                };
+                reader.reject(&at(field), format!("another environment has the same {what}"));
+            }
+        }
+    }
+}
+
+/// A key with such a character could not be sent, and HTTP libraries would print it in their complaint.
+fn refuse_unsendable(reader: &mut Reader<'_>, path: &str, key: &str) {
+    if key.bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
+        reader.reject(path, "contains characters that no key has");
     }
 }
 

@@ -1,11 +1,16 @@
 //! What callers present: SDK key, mobile key, environment ID, filter key.
 
+mod set;
+
 use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use yardarm_core::Secret;
+
+pub use self::set::Credentials;
+pub(crate) use self::set::{Accepted, KeyError, OfferedKeys};
 
 /// Server-side secret of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

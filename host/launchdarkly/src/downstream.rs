@@ -23,6 +23,7 @@ use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
+use yardarm_core::status::Status;
 
 use self::auth::{Audience, RouteInfo};
 use crate::config::Config;
@@ -37,6 +38,8 @@ pub(crate) struct Downstream {
     pub(crate) http: HttpClients,
     pub(crate) hooks: Hooks,
     pub(crate) streams: Streams,
+    /// State of the auto-configuration stream, where there is one.
+    pub(crate) auto_config: Option<Status>,
 }
 
 type Routes = Router<Downstream>;
@@ -83,6 +86,11 @@ pub(crate) fn routes(state: Downstream) -> Router {
     let routes = table
         .routes
         .route("/status", get(status::status)) // 1
+        // Newer releases of the reference: section 14.1.
+        .route("/status/{name}", get(status::named))
+        .route("/status/{name}/filters/{filter}", get(status::named_filter))
+        .route("/status/{name}/{environment}", get(status::keyed))
+        .route("/status/{name}/{environment}/filters/{filter}", get(status::keyed_filter))
         .fallback(edge::not_found)
         .method_not_allowed_fallback(edge::method_not_allowed)
         .with_state(state);

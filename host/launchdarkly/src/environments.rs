@@ -1,14 +1,25 @@
 //! Which environments exist, what state each is in, and how a credential finds its environment.
 
-use std::collections::{HashMap, VecDeque};
+pub(crate) mod archive;
+pub(crate) mod autoconfig;
+mod fleet;
+mod index;
+pub(crate) mod offline;
+pub(crate) mod representation;
+pub(crate) mod roster;
+
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use yardarm_core::status::{Connection, Status};
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel};
 
+pub(crate) use self::fleet::{Fleet, Variant};
+pub(crate) use self::index::{Environments, Lookup};
 use crate::config::EnvironmentConfig;
 use crate::dataset::FlagData;
 use crate::upstream::events::EventPort;
@@ -19,18 +30,31 @@ pub(crate) const VENDOR: &str = "launchdarkly";
 /// One environment, or one payload-filtered variant of it.
 pub(crate) struct LdEnvironment {
     pub(crate) label: EnvironmentLabel,
-    pub(crate) config: EnvironmentConfig,
+    settings: LiveConfig,
     /// Key of the payload filter; empty for the unfiltered environment.
     pub(crate) filter: Arc<str>,
     pub(crate) data: Environment<FlagData>,
     pub(crate) status: Status,
-    /// `None` when events are switched off.
-    pub(crate) events: Option<EventPort>,
+    pub(crate) events: Events,
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
     recent: Mutex<VecDeque<RecentChange>>,
     has_started: AtomicBool,
 }
+
+/// What becomes of events.
+pub(crate) enum Events {
+    /// They are not wanted, and SDKs are told so.
+    Off,
+    /// They are accepted and forgotten: nothing leaves in offline mode.
+    Discarded,
+    /// They are forwarded.
+    Forwarded(EventPort),
+}
+
+/// Settings that may change while the environment is served. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LiveConfig(Arc<(ArcSwap<EnvironmentConfig>, watch::Sender<()>)>);
 
 /// A change that was served, for people who want to see what happened.
 #[derive(Debug, Clone)]
@@ -58,51 +82,42 @@ pub(crate) enum Phase {
 }
 
 /// Kind of caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum SdkKind {
     Server,
     Mobile,
     Browser,
 }
 
-/// What a credential and a filter lead to.
-pub(crate) enum Lookup {
-    Found(Arc<LdEnvironment>),
-    UnknownCredential,
-    UnknownFilter,
-}
-
-/// All environments, found by credential. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Environments(Arc<ArcSwap<Index>>);
-
-#[derive(Default)]
-struct Index {
-    all: Vec<Arc<LdEnvironment>>,
-    by_credential: HashMap<SdkKind, HashMap<Box<str>, Variants>>,
-}
-
-/// The unfiltered environment and its filtered variants, by filter key.
-type Variants = HashMap<Arc<str>, Arc<LdEnvironment>>;
-
 impl LdEnvironment {
     pub(crate) fn new(
-        config: EnvironmentConfig,
+        settings: LiveConfig,
         filter: Arc<str>,
         data: Environment<FlagData>,
-        events: Option<EventPort>,
+        events: Events,
+        status: Status,
     ) -> Self {
         Self {
-            label: label(&config, &filter),
-            config,
+            label: label(&settings.get().name, &filter),
+            settings,
             filter,
             data,
-            status: Status::new(),
+            status,
             events,
             is_behind: AtomicBool::new(false),
             recent: Mutex::default(),
             has_started: AtomicBool::new(false),
         }
+    }
+
+    /// The settings of this moment. Load them once per request and keep them to its end.
+    pub(crate) fn config(&self) -> Arc<EnvironmentConfig> {
+        self.settings.get()
+    }
+
+    /// The settings as something to watch.
+    pub(crate) fn settings(&self) -> &LiveConfig {
+        &self.settings
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -136,12 +151,42 @@ impl LdEnvironment {
     }
 }
 
+impl Events {
+    /// The way out, if there is one.
+    pub(crate) fn port(&self) -> Option<&EventPort> {
+        match self {
+            Self::Forwarded(port) => Some(port),
+            Self::Off | Self::Discarded => None,
+        }
+    }
+}
+
+impl LiveConfig {
+    pub(crate) fn new(config: EnvironmentConfig) -> Self {
+        Self(Arc::new((ArcSwap::from_pointee(config), watch::Sender::new(()))))
+    }
+
+    pub(crate) fn get(&self) -> Arc<EnvironmentConfig> {
+        self.0.0.load_full()
+    }
+
+    pub(crate) fn set(&self, config: EnvironmentConfig) {
+        self.0.0.store(Arc::new(config));
+        self.0.1.send_replace(());
+    }
+
+    /// Wakes after each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.0.1.subscribe()
+    }
+}
+
 /// `NAME` or `NAME/FILTER`.
-pub(crate) fn label(config: &EnvironmentConfig, filter: &str) -> EnvironmentLabel {
+pub(crate) fn label(name: &str, filter: &str) -> EnvironmentLabel {
     if filter.is_empty() {
-        EnvironmentLabel::new(VENDOR, config.name.as_str())
+        EnvironmentLabel::new(VENDOR, name)
     } else {
-        EnvironmentLabel::new(VENDOR, format!("{}/{filter}", config.name))
+        EnvironmentLabel::new(VENDOR, format!("{name}/{filter}"))
     }
 }
 
@@ -153,40 +198,5 @@ impl SdkKind {
             Self::Mobile => "mobile",
             Self::Browser => "client",
         }
-    }
-}
-
-impl Environments {
-    /// Replaces the list as a whole.
-    pub(crate) fn replace(&self, all: Vec<Arc<LdEnvironment>>) {
-        let mut by_credential: HashMap<SdkKind, HashMap<Box<str>, Variants>> = HashMap::new();
-        for environment in &all {
-            let config = &environment.config;
-            let credentials = [
-                (SdkKind::Server, Some(config.sdk_key.expose())),
-                (SdkKind::Mobile, config.mobile_key.as_ref().map(|it| it.expose())),
-                (SdkKind::Browser, config.env_id.as_ref().map(|it| it.as_str())),
-            ];
-            for (kind, credential) in credentials {
-                let Some(credential) = credential else { continue };
-                let variants = by_credential.entry(kind).or_default().entry(credential.into()).or_default();
-                variants.insert(Arc::clone(&environment.filter), Arc::clone(environment));
-            }
-        }
-        self.0.store(Arc::new(Index { all, by_credential }));
-    }
-
-    /// Every environment, in configured order.
-    pub(crate) fn all(&self) -> Vec<Arc<LdEnvironment>> {
-        self.0.load().all.clone()
-    }
-
-    /// The environment for a credential of `kind` and a filter key, which is empty for the unfiltered one.
-    pub(crate) fn find(&self, kind: SdkKind, credential: &str, filter: &str) -> Lookup {
-        let index = self.0.load();
-        let Some(variants) = index.by_credential.get(&kind).and_then(|it| it.get(credential)) else {
-            return Lookup::UnknownCredential;
-        };
-        variants.get(filter).map_or(Lookup::UnknownFilter, |it| Lookup::Found(Arc::clone(it)))
     }
 }

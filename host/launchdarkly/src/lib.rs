@@ -20,23 +20,22 @@ mod upstream;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
-use yardarm_core::status::Connection;
-use yardarm_core::{Lifecycle, environment, snapshot_file};
+use yardarm_core::status::Status;
+use yardarm_core::{Lifecycle, snapshot_file};
 
-pub use self::config::{Config, EnvironmentConfig};
-pub use self::credential::{EnvironmentId, MobileKey, SdkKey};
+pub use self::config::{CommonConfig, Config, EnvironmentConfig, Identity, Roster};
+pub use self::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
+pub use self::environments::archive::ArchiveError;
 pub use self::report::{ChangeReport, EnvironmentReport, ErrorReport, EventReport};
-use crate::environments::{Environments, LdEnvironment};
-use crate::persistence::Keeper;
+use crate::environments::autoconfig::AutoConfigTask;
+use crate::environments::offline::OfflineTask;
+use crate::environments::{Environments, Fleet, Variant};
 use crate::upstream::HttpClients;
-use crate::upstream::apply::Applier;
 use crate::upstream::events::EventPort;
-use crate::upstream::stream::StreamTask;
 
 /// What the gateway provides.
 #[derive(Clone)]
@@ -72,115 +71,66 @@ pub enum StartError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// The archive for offline mode cannot be used.
+    #[error("unable to read file data source `{path}` (`launchdarkly.offline.file`): {source}")]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ArchiveError,
+    },
 }
 
-/// Starts every environment and returns at once; nothing waits for upstream.
+/// Starts every environment that is known and returns; nothing waits for upstream.
 ///
 /// # Errors
-/// When the HTTP client or the data folder cannot be set up.
+/// When the HTTP client, the data folder or an archive cannot be used.
 pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
     let http = HttpClients::new(&config)?;
     if let Some(path) = &parts.data_dir {
         snapshot_file::prepare_dir(path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
     }
     let config = Arc::new(config);
-    let mut all = Vec::new();
-    for settings in &config.environments {
-        let variants = std::iter::once("").chain(settings.filters.iter().map(String::as_str));
-        for filter in variants {
-            all.push(start_environment(settings, filter, &config, &http, &parts).await);
-        }
-    }
     let environments = Environments::default();
-    environments.replace(all);
+    let is_offline = matches!(config.roster, Roster::Offline { .. });
+    let fleet = Fleet::new(Arc::clone(&config), http.clone(), parts.clone(), environments.clone(), is_offline);
+    let auto_config = start_roster(&config, &http, &parts, fleet).await?;
     let router = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
         config,
         http,
         hooks: parts.hooks,
         streams: parts.streams,
+        auto_config,
     });
     Ok(LaunchDarkly { router, environments })
 }
 
-async fn start_environment(
-    settings: &EnvironmentConfig,
-    filter: &str,
+/// Starts whatever says which environments exist; gives the state of the auto-configuration stream if that is it.
+async fn start_roster(
     config: &Arc<Config>,
     http: &HttpClients,
     parts: &Parts,
-) -> Arc<LdEnvironment> {
-    let (writer, data) = environment();
-    let label = environments::label(settings, filter);
-    let events = config
-        .send_events
-        .then(|| EventPort::start(config, settings, label, http, parts.hooks.clone(), &parts.lifecycle));
-    let environment = Arc::new(LdEnvironment::new(settings.clone(), filter.into(), data, events));
-    let kept = match &parts.data_dir {
-        None => None,
-        Some(dir) => {
-            let (dir, environment) = (dir.clone(), Arc::clone(&environment));
-            tokio::task::spawn_blocking(move || persistence::read(&dir, &environment)).await.ok().flatten()
+    mut fleet: Fleet,
+) -> Result<Option<Status>, StartError> {
+    match config.roster.clone() {
+        Roster::Configured(all) => {
+            fleet.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
+            Ok(None)
         }
-    };
-    let keeper = parts.data_dir.as_ref().map(|dir| Keeper::start(dir, &environment, &parts.lifecycle));
-    let mut applier = Applier::new(Arc::clone(&environment), writer, parts.hooks.clone(), keeper);
-    if let Some(items) = kept {
-        applier.restore(items).await;
-        tracing::info!(environment = %environment.label, "serving data kept on disk until upstream answers");
-    }
-    let latch = parts.lifecycle.latch(environment.label.to_string());
-    let task = StreamTask::new(Arc::clone(&environment), applier, parts.hooks.clone(), http.clone(), config);
-    parts.lifecycle.spawn("upstream stream", task.run());
-    parts.lifecycle.spawn("first connection", watch_start(Arc::clone(&environment), config.init_timeout, latch));
-    parts.lifecycle.spawn("outage watch", watch_outages(Arc::clone(&environment), config.disconnected_status_time));
-    parts.lifecycle.spawn("heartbeat", beat(environment.data.clone(), config.heartbeat_interval));
-    environment
-}
-
-/// An environment is ready for its SDKs once it has data, is rejected, or has had its time.
-async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration, latch: yardarm_core::lifecycle::ReadyLatch) {
-    let mut changes = environment.status.changes();
-    let settled = async {
-        while matches!(environment.phase(), environments::Phase::Starting) {
-            if changes.changed().await.is_err() {
-                return;
-            }
+        Roster::AutoConfig { key, common } => {
+            let status = Status::new();
+            let unlisted = parts.lifecycle.latch("list of environments");
+            let task = AutoConfigTask::new(key, common, config, http.clone(), fleet, status.clone(), unlisted);
+            parts.lifecycle.spawn("auto-configuration", task.run());
+            Ok(Some(status))
         }
-    };
-    if tokio::time::timeout(timeout, settled).await.is_err() {
-        tracing::warn!(environment = %environment.label, "no data from upstream within the initial timeout, attempts go on");
-    }
-    environment.start_timed_out();
-    drop(latch);
-}
-
-/// One line for an operator when updates have been unavailable for too long, and one when they are back.
-async fn watch_outages(environment: Arc<LdEnvironment>, limit: Duration) {
-    let mut changes = environment.status.changes();
-    loop {
-        let is_well = |it: &LdEnvironment| it.status.report().connection == Connection::Valid;
-        let has_recovered = async { while !is_well(&environment) && changes.changed().await.is_ok() {} };
-        if tokio::time::timeout(limit, has_recovered).await.is_err() {
-            let error = environment.status.report().last_error.map(|it| it.message).unwrap_or_default();
-            tracing::error!(environment = %environment.label, last_error = %error, "data source outage, updates have been unavailable for `disconnected_status_time`");
-            while !is_well(&environment) && changes.changed().await.is_ok() {}
-            tracing::info!(environment = %environment.label, "data source outage is over");
+        Roster::Offline { file, monitoring_interval, common } => {
+            let mut task = OfflineTask::new(file.clone(), monitoring_interval, common, config, fleet);
+            task.start().await.map_err(|source| StartError::Archive { path: file, source })?;
+            parts.lifecycle.spawn("offline data", task.run());
+            Ok(None)
         }
-        while is_well(&environment) {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-async fn beat(data: yardarm_core::Environment<dataset::FlagData>, interval: Duration) {
-    let mut timer = tokio::time::interval(interval);
-    timer.tick().await;
-    loop {
-        timer.tick().await;
-        data.beat();
     }
 }
 
@@ -188,7 +138,7 @@ impl LaunchDarkly {
     /// Sends every event that waits, and waits until it has arrived or is lost.
     pub async fn flush_events(&self) {
         let all = self.environments.all();
-        futures_util::future::join_all(all.iter().filter_map(|it| it.events.as_ref()).map(EventPort::flush)).await;
+        futures_util::future::join_all(all.iter().filter_map(|it| it.events.port()).map(EventPort::flush)).await;
     }
 
     /// State of each environment, for operators.

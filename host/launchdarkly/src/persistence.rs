@@ -29,7 +29,7 @@ pub(crate) struct Keeper {
 /// The content of a file.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    /// Digest of the key that the data was fetched with: data of another project must not be served.
+    /// Digest of what names the environment beyond doubt: data of another project must not be served.
     owner: String,
     flags: Vec<SavedItem>,
     segments: Vec<SavedItem>,
@@ -119,7 +119,13 @@ fn file(dir: &Path, environment: &LdEnvironment) -> SnapshotFile {
 }
 
 fn owner(environment: &LdEnvironment) -> String {
-    hex::encode(Sha256::digest(environment.config.sdk_key.expose().as_bytes()))
+    let config = environment.config();
+    // Where LaunchDarkly names the environment, its name outlives its keys.
+    let name = match (&config.identity, config.credentials.env_id()) {
+        (Some(_), Some(id)) => id.as_str(),
+        _ => config.credentials.sdk_key().expose(),
+    };
+    hex::encode(Sha256::digest(name.as_bytes()))
 }
 
 impl SavedItem {

@@ -122,7 +122,7 @@ impl EnvironmentReport {
                 .into_iter()
                 .map(|it| ChangeReport { at_ms: it.at_ms, sequence: it.seq, text: it.text })
                 .collect(),
-            events: environment.events.as_ref().map(|it| it.report().into()),
+            events: environment.events.port().map(|it| it.report().into()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Where flags come from and where events go: one task per environment that connects, reads, applies and reports.
 
 pub(crate) mod apply;
+pub(crate) mod connection;
 pub(crate) mod events;
 pub(crate) mod goals;
 pub(crate) mod message;

@@ -140,7 +140,8 @@ mod tests {
         .unwrap();
         let side = loaded.config.launchdarkly.as_ref().unwrap();
         assert_eq!(side.stream_uri, "http://127.0.0.1:1/base");
-        assert_eq!(side.environments[0].sdk_key.expose(), "sdk-canary");
+        let yardarm_launchdarkly::Roster::Configured(environments) = &side.roster else { panic!("{:?}", side.roster) };
+        assert_eq!(environments[0].credentials.sdk_key().expose(), "sdk-canary");
         assert!(loaded.config.log.is_json);
         assert!(!format!("{loaded:?}").contains("canary"), "secrets have no printable form");
     }

@@ -1,6 +1,7 @@
 //! A LaunchDarkly cloud that runs anywhere: streams flags, takes events, records what it was sent, fails on command.
 
 mod answers;
+mod lists;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Read;
@@ -49,6 +50,8 @@ struct GoalsAnswer {
 struct Environment {
     flags: BTreeMap<String, Value>,
     segments: BTreeMap<String, Value>,
+    /// For auto-configuration: what the first event says in place of flags and segments.
+    list: Option<Value>,
     /// Whether there is data to send; without, a stream opens and stays silent.
     has_data: bool,
     events: broadcast::Sender<Sent>,
@@ -157,6 +160,7 @@ impl FakeLaunchDarkly {
         self.lock().environments.entry(sdk_key.to_owned()).or_insert_with(|| Environment {
             flags: BTreeMap::new(),
             segments: BTreeMap::new(),
+            list: None,
             has_data: false,
             events: broadcast::channel(4096).0,
         });
@@ -297,7 +301,8 @@ impl FakeLaunchDarkly {
 
 impl Environment {
     fn put(&self) -> Bytes {
-        event("put", &json!({"path": "/", "data": {"flags": self.flags, "segments": self.segments}}))
+        let data = self.list.clone().unwrap_or_else(|| json!({"flags": self.flags, "segments": self.segments}));
+        event("put", &json!({"path": "/", "data": data}))
     }
 
     fn send(&self, bytes: Bytes) {

@@ -45,6 +45,8 @@ pub(super) struct Audience {
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) environment: Arc<LdEnvironment>,
+    /// Settings of the environment when the request came.
+    pub(super) config: Arc<EnvironmentConfig>,
     pub(super) kind: SdkKind,
     pub(super) route: &'static str,
     /// The plan that let the caller in; the rest of the request uses the same one.
@@ -61,21 +63,23 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
         // Only a mistake in the route table leads here.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let environment = match find(&downstream, info, &request) {
-        Ok(environment) => environment,
+    let (environment, credential) = match find(&downstream, info, &request) {
+        Ok(found) => found,
         Err(rejection) => return rejected(rejection, info),
     };
+    let config = environment.config();
     let origin = request.headers().get(ORIGIN).cloned();
     let mut response = if request.method() == Method::OPTIONS {
         next.run(request).await
     } else {
         let plan = downstream.hooks.pin();
-        let facts = facts(&environment, info, &request);
+        let facts = facts(&environment, credential, info, &request);
         match ask_plugins(&*plan, &facts).await {
             Err(rejection) => rejection.into_response(info.audience.kind),
             Ok(()) => {
                 let caller = Caller {
                     environment: Arc::clone(&environment),
+                    config: Arc::clone(&config),
                     kind: info.audience.kind,
                     route: info.id,
                     plan,
@@ -87,7 +91,7 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
         }
     };
     if info.audience.kind == SdkKind::Browser {
-        add_cors(response.headers_mut(), info, &environment.config, origin.as_ref());
+        add_cors(response.headers_mut(), info, &config, origin.as_ref());
     }
     response.extensions_mut().insert(RouteTag { route: info.id, environment: Some(environment.label.clone()) });
     response
@@ -108,7 +112,11 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 /// Section 1.4 of the compatibility page: the first check that fails answers.
-fn find(downstream: &Downstream, info: RouteInfo, request: &Request) -> Result<Arc<LdEnvironment>, Rejection> {
+fn find(
+    downstream: &Downstream,
+    info: RouteInfo,
+    request: &Request,
+) -> Result<(Arc<LdEnvironment>, Secret), Rejection> {
     let kind = info.audience.kind;
     let credential = match kind {
         SdkKind::Browser => environment_id(request.uri().path(), info),
@@ -121,11 +129,12 @@ fn find(downstream: &Downstream, info: RouteInfo, request: &Request) -> Result<A
         Lookup::Found(environment) => environment,
         Lookup::UnknownFilter => return Err(Rejection::UnknownFilter),
         Lookup::UnknownCredential => return Err(Rejection::UnknownCredential),
+        Lookup::Unlisted => return Err(Rejection::Unlisted),
     };
     match environment.phase() {
         Phase::Rejected => Err(Rejection::UnknownCredential),
         Phase::Starting => Err(Rejection::Starting),
-        Phase::Empty | Phase::Ready => Ok(environment),
+        Phase::Empty | Phase::Ready => Ok((environment, Secret::new(credential))),
     }
 }
 
@@ -138,20 +147,14 @@ fn environment_id(path: &str, info: RouteInfo) -> String {
     if info.id == "client.pixel" { id.strip_suffix(".gif").unwrap_or_default().to_owned() } else { id }
 }
 
-fn facts(environment: &LdEnvironment, info: RouteInfo, request: &Request) -> RequestFacts {
-    let credential = match info.audience.kind {
-        SdkKind::Browser => environment.config.env_id.as_ref().map(|it| Secret::new(it.as_str())),
-        // The presented key, which is also the configured one.
-        SdkKind::Server => Some(environment.config.sdk_key.secret().clone()),
-        SdkKind::Mobile => environment.config.mobile_key.as_ref().map(|it| it.secret().clone()),
-    };
+fn facts(environment: &LdEnvironment, credential: Secret, info: RouteInfo, request: &Request) -> RequestFacts {
     RequestFacts {
         environment: environment.label.clone(),
         route: info.id,
         sdk: info.audience.kind.as_str(),
         method: if request.method() == Method::PUT { report_method() } else { request.method().clone() },
         headers: HeaderBlock::new(request.headers()),
-        credential,
+        credential: Some(credential),
         client: peer(request.extensions()),
     }
 }
@@ -222,6 +225,18 @@ pub(super) fn first_query_value(query: Option<&str>, name: &str) -> Option<Strin
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decoded_strictly(key)? == name).then(|| decoded_strictly(value)).flatten()
     })
+}
+
+/// All values of a query parameter, decoded, but only if the query as a whole can be decoded.
+pub(super) fn query_values(query: Option<&str>, name: &str) -> Result<Vec<String>, ()> {
+    let mut values = Vec::new();
+    for pair in query.unwrap_or_default().split('&').filter(|it| !it.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if decoded_strictly(key).ok_or(())? == name {
+            values.push(decoded_strictly(value).ok_or(())?);
+        }
+    }
+    Ok(values)
 }
 
 fn decoded_strictly(text: &str) -> Option<String> {

@@ -73,12 +73,12 @@ fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// Secure mode: a browser proves its context with a hash (section 6.3 of the compatibility page).
 pub(super) fn check_hash(caller: &Caller, query: Option<&str>, context: &Context) -> Result<(), ContextRejection> {
-    let config = &caller.environment.config;
+    let config = &caller.config;
     if caller.kind != SdkKind::Browser || !config.secure_mode {
         return Ok(());
     }
     let hash = first_query_value(query, "h").unwrap_or_default();
-    if context.verify_hash(config.sdk_key.expose(), &hash) { Ok(()) } else { Err(ContextRejection::Hash) }
+    if context.verify_hash(config.credentials.sdk_key().expose(), &hash) { Ok(()) } else { Err(ContextRejection::Hash) }
 }
 
 impl IntoResponse for ContextRejection {

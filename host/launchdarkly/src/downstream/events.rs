@@ -11,12 +11,12 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 
 use super::Downstream;
 use super::auth::{Caller, first_query_value};
 use super::rejection::Rejection;
-use crate::environments::SdkKind;
+use crate::environments::{Events, SdkKind};
 use crate::upstream::events::{EventPort, Post};
 
 /// Why a post is not taken (section 10.2 of the compatibility page).
@@ -40,7 +40,8 @@ const PIXEL: &[u8] = &[
 pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let headers = request.headers().clone();
     let (port, body) = match take(&downstream, &caller, request).await {
-        Ok(taken) => taken,
+        Ok(Some(taken)) => taken,
+        Ok(None) => return StatusCode::ACCEPTED.into_response(),
         Err(rejection) => return rejection.into_response(),
     };
     let schema = headers.get("x-launchdarkly-event-schema").and_then(|it| it.to_str().ok()?.trim().parse().ok());
@@ -57,14 +58,15 @@ pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Call
 pub(super) async fn diagnostic(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let headers = request.headers().clone();
     let (port, body) = match take(&downstream, &caller, request).await {
-        Ok(taken) => taken,
+        Ok(Some(taken)) => taken,
+        Ok(None) => return StatusCode::ACCEPTED.into_response(),
         Err(rejection) => return rejection.into_response(),
     };
     let path = match caller.kind {
         SdkKind::Server => "/diagnostic".to_owned(),
         SdkKind::Mobile => "/mobile/events/diagnostic".to_owned(),
         SdkKind::Browser => {
-            let id = caller.environment.config.env_id.as_ref().map_or("", |it| it.as_str());
+            let id = caller.config.credentials.env_id().map_or("", |it| it.as_str());
             format!("/events/diagnostic/{id}")
         }
     };
@@ -74,7 +76,8 @@ pub(super) async fn diagnostic(State(downstream): State<Downstream>, caller: Cal
 
 /// `GET /a/{env}.gif?d=…`, for very old browsers.
 pub(super) async fn pixel(caller: Caller, uri: Uri) -> Response {
-    let Some(port) = &caller.environment.events else { return PostRejection::Disabled.into_response() };
+    // Also in offline mode, where posts are accepted: the reference's own exception.
+    let Some(port) = caller.environment.events.port() else { return PostRejection::Disabled.into_response() };
     let events = first_query_value(uri.query(), "d").and_then(|it| STANDARD.decode(it).ok());
     if let Some(body) = events.filter(|it| !it.is_empty()) {
         let post = Post { kind: SdkKind::Browser, route: caller.route, schema: 3, tags: None, body: body.into() };
@@ -85,26 +88,30 @@ pub(super) async fn pixel(caller: Caller, uri: Uri) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static("image/gif"))], PIXEL).into_response()
 }
 
+/// The way out and the decompressed body; `None` where events are accepted and forgotten.
 async fn take<'a>(
     downstream: &Downstream,
     caller: &'a Caller,
     request: Request,
-) -> Result<(&'a EventPort, Bytes), PostRejection> {
+) -> Result<Option<(&'a EventPort, Bytes)>, PostRejection> {
     let is_gzip = is_gzip(request.headers());
     let limit = usize::try_from(downstream.config.events_max_payload).unwrap_or(usize::MAX);
-    let body = Limited::new(request.into_body(), limit).collect().await;
-    if is_gzip && let Ok(body) = body {
-        let body = body.to_bytes();
-        check_gzip_head(&body)?;
-        let port = caller.environment.events.as_ref().ok_or(PostRejection::Disabled)?;
+    let body = Limited::new(request.into_body(), limit).collect().await.map(Collected::to_bytes);
+    if is_gzip && let Ok(body) = &body {
+        check_gzip_head(body)?;
+    }
+    let port = match &caller.environment.events {
+        Events::Discarded => return Ok(None),
+        Events::Off => return Err(PostRejection::Disabled),
+        Events::Forwarded(port) => port,
+    };
+    let mut body = body.map_err(|_| PostRejection::Unreadable)?;
+    if is_gzip {
         // A small post can hide megabytes, so it is inflated where it delays nobody.
         let inflated = tokio::task::spawn_blocking(move || inflate(&body, limit)).await;
-        let body = inflated.ok().flatten().ok_or(PostRejection::Unreadable)?;
-        return if body.is_empty() { Err(PostRejection::Empty) } else { Ok((port, body)) };
+        body = inflated.ok().flatten().ok_or(PostRejection::Unreadable)?;
     }
-    let port = caller.environment.events.as_ref().ok_or(PostRejection::Disabled)?;
-    let body = body.map_err(|_| PostRejection::Unreadable)?.to_bytes();
-    if body.is_empty() { Err(PostRejection::Empty) } else { Ok((port, body)) }
+    if body.is_empty() { Err(PostRejection::Empty) } else { Ok(Some((port, body))) }
 }
 
 fn is_gzip(headers: &HeaderMap) -> bool {

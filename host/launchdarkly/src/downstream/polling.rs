@@ -52,7 +52,7 @@ pub(super) fn not_initialized() -> Response {
 fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl FnOnce() -> Bytes) -> Response {
     let tag = format!("relay-{tag}");
     let mut headers = HeaderMap::new();
-    if let Some(ttl) = caller.environment.config.ttl {
+    if let Some(ttl) = caller.config.ttl {
         let expires = httpdate::fmt_http_date(std::time::SystemTime::now() + ttl);
         if let Ok(expires) = HeaderValue::from_str(&expires) {
             headers.insert(EXPIRES, expires);

@@ -21,6 +21,9 @@ pub(super) enum Rejection {
     /// A credential that no environment has, or whose environment upstream rejects.
     #[error("unknown credential")]
     UnknownCredential,
+    /// Nobody has said yet which environments there are.
+    #[error("list of environments is not known yet")]
+    Unlisted,
     /// The credential is known, its environment has no such payload filter.
     #[error("unknown payload filter")]
     UnknownFilter,
@@ -42,6 +45,7 @@ pub(super) enum Rejection {
     Busy,
 }
 
+const UNLISTED: &str = "Relay Proxy is not yet fully initialized, does not have list of environments yet";
 const UNKNOWN_FILTER: &str = "Relay Proxy recognizes the provided credential, but the payload filter was not found";
 const UNKNOWN_KEY: &str =
     "Relay Proxy does not recognize the client credential (missing or invalid Authorization header)";
@@ -61,6 +65,7 @@ impl Rejection {
             Self::UnknownCredential | Self::Denied { denial: Denial::Unauthorized, .. } => {
                 (StatusCode::UNAUTHORIZED, UNKNOWN_KEY)
             }
+            Self::Unlisted => (StatusCode::SERVICE_UNAVAILABLE, UNLISTED),
             Self::UnknownFilter => (StatusCode::NOT_FOUND, UNKNOWN_FILTER),
             Self::Starting => (StatusCode::SERVICE_UNAVAILABLE, STARTING),
             Self::Denied { denial: Denial::Forbidden, .. } => (StatusCode::FORBIDDEN, ""),
@@ -107,6 +112,7 @@ mod tests {
         for (rejection, key_status, id_status) in [
             (Rejection::NoCredential, 401, 401),
             (Rejection::UnknownCredential, 401, 404),
+            (Rejection::Unlisted, 503, 503),
             (Rejection::UnknownFilter, 404, 404),
             (Rejection::Starting, 503, 503),
             (denied(Denial::Unauthorized), 401, 404),
@@ -119,6 +125,7 @@ mod tests {
             let again = || match &rejection {
                 Rejection::NoCredential => Rejection::NoCredential,
                 Rejection::UnknownCredential => Rejection::UnknownCredential,
+                Rejection::Unlisted => Rejection::Unlisted,
                 Rejection::UnknownFilter => Rejection::UnknownFilter,
                 Rejection::Starting => Rejection::Starting,
                 Rejection::Denied { denial, .. } => denied(*denial),

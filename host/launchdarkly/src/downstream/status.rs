@@ -1,19 +1,23 @@
-//! `GET /status`, as LaunchDarkly's relay shows it.
+//! `GET /status` and the routes below it, as LaunchDarkly's relay shows them.
+
+mod entry;
+mod expect;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode, Uri};
 use serde::Serialize;
-use yardarm_core::status::{Connection, ErrorKind};
-use yardarm_core::time::unix_ms;
+use serde_json::Value;
 
+use self::entry::{CONNECTION_SHAPE, ConnectionStatus, Entry};
+use self::expect::Shape;
 use super::Downstream;
-use crate::credential::mask;
-use crate::environments::{LdEnvironment, Phase};
+use super::auth::query_values;
+use crate::environments::LdEnvironment;
 
 /// Version of this program and of its LaunchDarkly side, which are one.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -22,100 +26,107 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[serde(rename_all = "camelCase")]
 struct Page {
     environments: BTreeMap<String, Entry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auto_config_status: Option<ConnectionStatus>,
     status: &'static str,
     version: &'static str,
     client_version: &'static str,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    sdk_key: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    env_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mobile_key: Option<String>,
-    status: &'static str,
-    connection_status: ConnectionStatus,
-    data_store_status: StoreStatus,
-}
+const PAGE_SHAPE: Shape = Shape::Object(&[
+    ("environments", Shape::Map(&entry::SHAPE)),
+    ("autoConfigStatus", CONNECTION_SHAPE),
+    ("status", Shape::Plain),
+    ("version", Shape::Plain),
+    ("clientVersion", Shape::Plain),
+]);
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ConnectionStatus {
-    state: &'static str,
-    state_since: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<LastError>,
-}
-
-#[derive(Serialize)]
-struct LastError {
-    kind: &'static str,
-    time: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StoreStatus {
-    state: &'static str,
-    state_since: u64,
-}
-
-pub(super) async fn status(State(downstream): State<Downstream>) -> Response {
+/// `GET /status`. 200 whatever it says, unless the caller asked for something: operators' dashboards read the body,
+/// and probes have their own endpoints.
+pub(super) async fn status(State(downstream): State<Downstream>, uri: Uri) -> Response {
     let limit = downstream.config.disconnected_status_time;
     let environments: BTreeMap<_, _> =
         downstream.environments.all().iter().map(|it| (it.label.name().to_string(), Entry::of(it, limit))).collect();
-    let is_healthy = environments.values().all(|it| it.status == CONNECTED);
+    let is_healthy = downstream.environments.are_listed() && environments.values().all(Entry::is_connected);
     let page = Page {
         environments,
+        auto_config_status: downstream.auto_config.map(|it| ConnectionStatus::of(it.report(), true)),
         status: if is_healthy { "healthy" } else { "degraded" },
         version: VERSION,
         client_version: VERSION,
     };
-    let body = serde_json::to_vec(&page).expect("text and numbers are always JSON");
-    // 200 in any case: operators' dashboards read the body, and probes have their own endpoints.
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+    answer(&page, &PAGE_SHAPE, &uri)
 }
 
-const CONNECTED: &str = "connected";
+/// `GET /status/{name or ID}`
+pub(super) async fn named(state: State<Downstream>, Path(name): Path<String>, uri: Uri) -> Response {
+    one(&state, &uri, |it| is_called(it, &name, ""))
+}
 
-impl Entry {
-    fn of(environment: &LdEnvironment, limit: Duration) -> Self {
-        let config = &environment.config;
-        let report = environment.status.report();
-        let is_starting = environment.phase() == Phase::Starting;
-        let unwell_for = Duration::from_millis(unix_ms().saturating_sub(report.since_ms));
-        let is_connected = report.has_received_data && !(report.connection != Connection::Valid && unwell_for >= limit);
-        Self {
-            sdk_key: mask(config.sdk_key.expose()),
-            env_id: config.env_id.as_ref().map(|it| it.as_str().to_owned()),
-            mobile_key: config.mobile_key.as_ref().map(|it| mask(it.expose())),
-            status: if is_connected { CONNECTED } else { "disconnected" },
-            connection_status: ConnectionStatus {
-                state: match report.connection {
-                    Connection::Initializing => "INITIALIZING",
-                    Connection::Valid => "VALID",
-                    Connection::Interrupted => "INTERRUPTED",
-                    Connection::Off => "OFF",
-                },
-                state_since: report.since_ms,
-                last_error: report.last_error.map(|it| LastError {
-                    kind: match it.kind {
-                        ErrorKind::Network => "NETWORK_ERROR",
-                        ErrorKind::Response(_) => "ERROR_RESPONSE",
-                        ErrorKind::InvalidData => "INVALID_DATA",
-                        ErrorKind::Store => "STORE_ERROR",
-                        ErrorKind::Unknown => "UNKNOWN",
-                    },
-                    time: it.at_ms,
-                }),
-            },
-            data_store_status: if is_starting {
-                StoreStatus { state: "INITIALIZING", state_since: 0 }
-            } else {
-                StoreStatus { state: "VALID", state_since: report.since_ms }
-            },
+/// `GET /status/{name or ID}/filters/{filter}`
+pub(super) async fn named_filter(
+    state: State<Downstream>,
+    Path((name, filter)): Path<(String, String)>,
+    uri: Uri,
+) -> Response {
+    one(&state, &uri, |it| is_called(it, &name, &filter))
+}
+
+/// `GET /status/{project key}/{environment key}`
+pub(super) async fn keyed(
+    state: State<Downstream>,
+    Path((project, environment)): Path<(String, String)>,
+    uri: Uri,
+) -> Response {
+    one(&state, &uri, |it| is_keyed(it, &project, &environment, ""))
+}
+
+/// `GET /status/{project key}/{environment key}/filters/{filter}`
+pub(super) async fn keyed_filter(
+    state: State<Downstream>,
+    Path((project, environment, filter)): Path<(String, String, String)>,
+    uri: Uri,
+) -> Response {
+    one(&state, &uri, |it| is_keyed(it, &project, &environment, &filter))
+}
+
+fn is_called(environment: &LdEnvironment, name: &str, filter: &str) -> bool {
+    let config = environment.config();
+    let is_id = config.credentials.env_id().is_some_and(|it| it.as_str() == name);
+    (config.name == name || is_id) && *environment.filter == *filter
+}
+
+fn is_keyed(environment: &LdEnvironment, project: &str, key: &str, filter: &str) -> bool {
+    let config = environment.config();
+    let is_it = config.identity.as_ref().is_some_and(|it| it.proj_key == project && it.env_key == key);
+    is_it && *environment.filter == *filter
+}
+
+fn one(downstream: &Downstream, uri: &Uri, is_wanted: impl Fn(&LdEnvironment) -> bool) -> Response {
+    let found = downstream.environments.all().into_iter().find(|it: &Arc<LdEnvironment>| is_wanted(it));
+    match found {
+        Some(it) => answer(&Entry::of(&it, downstream.config.disconnected_status_time), &entry::SHAPE, uri),
+        None if downstream.environments.are_listed() => {
+            json(StatusCode::NOT_FOUND, &serde_json::json!({"error": "environment not found"}))
+        }
+        None => {
+            json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({"error": "list of environments not known yet"}))
         }
     }
+}
+
+/// The document, or what becomes of the caller's expectations of it.
+fn answer(document: &impl Serialize, shape: &Shape, uri: &Uri) -> Response {
+    let expectations = query_values(uri.query(), "expect");
+    if expectations.as_ref().is_ok_and(Vec::is_empty) {
+        return json(StatusCode::OK, document);
+    }
+    let document: Value = serde_json::to_value(document).expect("text and numbers are always JSON");
+    let (status, body) = expect::judge(&document, shape, expectations);
+    json(status, &body)
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("text and numbers are always JSON");
+    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }

@@ -12,6 +12,7 @@ use super::auth::Caller;
 use super::context::{self, ContextRejection};
 use super::rejection::Rejection;
 use crate::dataset::Channel;
+use crate::environments::Lookup;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -61,6 +62,12 @@ fn open(downstream: &Downstream, caller: Caller, channel: Channel) -> Response {
     let Ok(guard) = downstream.streams.open(caller.facts, lifetime) else {
         return Rejection::Busy.into_response(kind);
     };
+    // Withdrawn credentials end the streams that are open at that moment. This one is known from here on, so whoever
+    // withdrew its credential between the check and here is noticed now.
+    let credential = guard.facts().credential.as_ref().map_or("", |it| it.expose());
+    if !matches!(downstream.environments.find(kind, credential, &caller.environment.filter), Lookup::Found(_)) {
+        return Rejection::UnknownCredential.into_response(kind);
+    }
     let stream = OpenStream::new(caller.environment.data.source(), channel as usize, guard);
     let (body, takeover) = stream.into_body();
     let mut response = (head(), Body::new(body)).into_response();

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
 use yardarm_core::Writer;
 use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
 
@@ -28,6 +30,16 @@ pub(crate) struct Applier {
     chain: u64,
 }
 
+/// Data for an environment that is not connected to upstream.
+pub(crate) struct Feed {
+    pub(crate) items: Items,
+    /// Told once the data is served.
+    pub(crate) applied: oneshot::Sender<()>,
+}
+
+/// How soon a failed payload plugin is asked again.
+pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
+
 /// When a full rendering is announced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Announce {
@@ -43,6 +55,24 @@ impl Applier {
         keeper: Option<Keeper>,
     ) -> Self {
         Self { environment, writer, hooks, keeper, raw: None, chain: 0 }
+    }
+
+    /// Applies what it is fed, until nobody feeds it any more.
+    pub(crate) async fn run_offline(mut self, mut feed: mpsc::Receiver<Feed>) {
+        let mut plans = self.hooks.changed();
+        loop {
+            tokio::select! {
+                fed = feed.recv() => {
+                    let Some(Feed { items, applied }) = fed else { return };
+                    self.apply(Change::Put(items)).await;
+                    self.environment.status.data_received();
+                    self.environment.status.message_processed();
+                    let _ = applied.send(());
+                },
+                _ = plans.changed() => self.plan_changed().await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if self.is_behind() => self.plan_changed().await,
+            }
+        }
     }
 
     /// Applies one change from upstream.

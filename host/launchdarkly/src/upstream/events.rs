@@ -16,8 +16,8 @@ use yardarm_core::{EnvironmentLabel, Lifecycle};
 
 use self::post::{Poster, QueueKey, end_to_end};
 use super::HttpClients;
-use crate::config::{Config, EnvironmentConfig};
-use crate::environments::SdkKind;
+use crate::config::Config;
+use crate::environments::{LiveConfig, SdkKind};
 
 /// Bytes of accepted posts whose events have not been read yet, per environment. Posts beyond are answered 503,
 /// which SDKs repeat.
@@ -69,13 +69,13 @@ struct Envelope {
 impl EventPort {
     pub(crate) fn start(
         config: &Config,
-        environment: &EnvironmentConfig,
+        settings: LiveConfig,
         label: EnvironmentLabel,
         http: &HttpClients,
         hooks: Hooks,
         lifecycle: &Lifecycle,
     ) -> Self {
-        let poster = Poster::new(http.requests.clone(), config.events_uri.clone(), environment.clone());
+        let poster = Poster::new(http.requests.clone(), config.events_uri.clone(), label.clone(), settings);
         let settings =
             OutboxSettings { capacity: config.events_capacity, flush_interval: config.events_flush_interval };
         let ledger = Arc::new(Ledger::default());

@@ -14,6 +14,8 @@ use crate::model::{Flag, Malformed, Segment};
 pub(crate) enum MessageError {
     #[error("malformed JSON ({0})")]
     Json(#[from] serde_json::Error),
+    #[error("not a text in UTF-8")]
+    Text,
     #[error("required property `{0}` is missing")]
     Missing(&'static str),
     #[error("{kind} `{key}`: {source}")]
@@ -66,14 +68,29 @@ pub(crate) fn parse(event: &str, data: &str) -> Result<Option<Change>, MessageEr
 
 fn put(data: &str) -> Result<Change, MessageError> {
     let put: Put<'_> = serde_json::from_str(data)?;
-    let mut items = Items::default();
-    for (key, json) in put.data.flags.unwrap_or_default() {
-        items.flags.push(Arc::new(flag(&key, json)?));
+    put.data.read().map(Change::Put)
+}
+
+/// Reads the data of an environment as it stands in an archive.
+pub(crate) fn data(json: &[u8]) -> Result<Items, MessageError> {
+    let text = std::str::from_utf8(json).map_err(|_| MessageError::Text)?;
+    // What is sent on streams stands on one line.
+    let one_line = text.replace(['\n', '\r'], " ");
+    let data: PutData<'_> = serde_json::from_str(&one_line)?;
+    data.read()
+}
+
+impl PutData<'_> {
+    fn read(self) -> Result<Items, MessageError> {
+        let mut items = Items::default();
+        for (key, json) in self.flags.unwrap_or_default() {
+            items.flags.push(Arc::new(flag(&key, json)?));
+        }
+        for (key, json) in self.segments.unwrap_or_default() {
+            items.segments.push(Arc::new(segment(&key, json)?));
+        }
+        Ok(items.sorted())
     }
-    for (key, json) in put.data.segments.unwrap_or_default() {
-        items.segments.push(Arc::new(segment(&key, json)?));
-    }
-    Ok(Change::Put(items.sorted()))
 }
 
 fn patch(data: &str) -> Result<Option<Change>, MessageError> {

@@ -1,56 +1,57 @@
-//! The upstream stream of one environment: connect, read, apply, report, again.
+//! The upstream stream of one environment: connect, read, apply, report, again; and move to another key.
+//!
+//! When the key that is used upstream changes, a second connection is opened with the new one. Until it has delivered
+//! everything, the first goes on: SDKs never see an empty environment, and a new key that does not work yet costs
+//! nothing but another attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventsource_stream::{Event, EventStreamError, Eventsource};
-use futures_util::{Stream, StreamExt};
-use http::StatusCode;
-use reqwest_eventsource::{Error as SourceError, Event as SourceEvent, EventSource, retry};
+use eventsource_stream::Event;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
-use yardarm_core::Backoff;
 use yardarm_core::hooks::Hooks;
-use yardarm_core::status::ErrorKind;
 
 use super::HttpClients;
-use super::apply::Applier;
-use super::message::{self, MessageError};
+use super::apply::{Applier, PLUGIN_RETRY};
+use super::connection::{self, ConnectionError, Events, Pace};
+use super::message;
 use crate::config::Config;
+use crate::credential::SdkKey;
 use crate::dataset::Change;
 use crate::environments::LdEnvironment;
-
-/// A connection that was good for this long starts its backoff anew.
-const HEALTHY: Duration = Duration::from_secs(60);
-/// How soon a failed payload plugin is asked again.
-const PAYLOAD_RETRY: Duration = Duration::from_secs(5);
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-enum StreamError {
-    #[error("connection failed: {0}")]
-    Network(String),
-    #[error("stream answered {0}")]
-    Status(StatusCode),
-    #[error("`{event}` event: {source}; restarting the stream")]
-    Message { event: String, source: MessageError },
-}
 
 /// The task that keeps one environment in sync.
 pub(crate) struct StreamTask {
     environment: Arc<LdEnvironment>,
     applier: Applier,
-    hooks: Hooks,
+    plans: watch::Receiver<u64>,
+    settings: watch::Receiver<()>,
+    asks: Requests,
+    pace: Pace,
+    /// How soon a new key that did not work is tried again while the old one serves.
+    switch_interval: Duration,
+    /// The key of the present connection, or of the last attempt.
+    key: SdkKey,
+}
+
+/// Knows how to ask for the stream.
+#[derive(Clone)]
+struct Requests {
     http: HttpClients,
     url: String,
     instance_id: String,
     last_event_id: String,
-    backoff: Backoff,
-    /// For keys that upstream rejects: it may heal, but asking often would be rude.
-    rejected_backoff: Backoff,
-    is_rejected: bool,
-    /// When the first event of the present connection came.
-    healthy_since: Option<Instant>,
+}
+
+/// A connection with another key that has delivered everything.
+struct Switch {
+    key: SdkKey,
+    events: Events,
+    put: Change,
 }
 
 impl StreamTask {
@@ -63,117 +64,146 @@ impl StreamTask {
     ) -> Self {
         let mut url = format!("{}/all", config.stream_uri);
         if !environment.filter.is_empty() {
-            let filter: String = form_urlencoded(&environment.filter);
             url.push_str("?filter=");
-            url.push_str(&filter);
+            url.push_str(&form_urlencoded(&environment.filter));
         }
-        let rejected = config.rejected_retry_interval;
+        let instance_id = Uuid::new_v4().to_string();
         Self {
-            environment,
             applier,
-            hooks,
-            http,
-            url,
-            instance_id: Uuid::new_v4().to_string(),
-            last_event_id: String::new(),
-            backoff: Backoff::literal(Duration::from_secs(1), Duration::from_secs(30)),
-            rejected_backoff: Backoff::literal(rejected, rejected.saturating_mul(12)),
-            is_rejected: false,
-            healthy_since: None,
+            plans: hooks.changed(),
+            settings: environment.settings().changes(),
+            asks: Requests { http, url, instance_id, last_event_id: String::new() },
+            pace: Pace::new(config.rejected_retry_interval),
+            switch_interval: config.expired_credential_cleanup_interval,
+            key: environment.config().credentials.sdk_key().clone(),
+            environment,
         }
     }
 
     /// Runs until dropped.
     pub(crate) async fn run(mut self) {
-        let mut plans = self.hooks.changed();
         loop {
-            let error = self.connect(&mut plans).await;
+            self.settings.borrow_and_update();
+            self.key = self.wanted_key();
+            let error = self.connect().await;
             self.report(&error);
-            let delay = self.next_delay();
+            let delay = self.pace.delay_after(&error);
             tracing::info!(environment = %self.environment.label, seconds = format!("{:.4}", delay.as_secs_f64()), "reconnecting to upstream");
-            let wake = Instant::now() + delay;
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep_until(wake) => break,
-                    _ = plans.changed() => self.applier.plan_changed().await,
-                    () = tokio::time::sleep(PAYLOAD_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
-                }
+            self.pause(delay).await;
+        }
+    }
+
+    fn wanted_key(&self) -> SdkKey {
+        self.environment.config().credentials.sdk_key().clone()
+    }
+
+    /// Waits, unless a new key makes waiting pointless.
+    async fn pause(&mut self, delay: Duration) {
+        let wake = Instant::now() + delay;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(wake) => return,
+                _ = self.settings.changed() => if self.wanted_key() != self.key {
+                    self.pace.reset();
+                    return;
+                },
+                _ = self.plans.changed() => self.applier.plan_changed().await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
             }
         }
     }
 
     /// One connection, from request to end.
-    async fn connect(&mut self, plans: &mut tokio::sync::watch::Receiver<u64>) -> StreamError {
-        self.healthy_since = None;
-        let mut request = self
-            .http
-            .streams
-            .get(&self.url)
-            .header("authorization", self.environment.config.sdk_key.expose())
-            .header("cache-control", "no-cache")
-            .header("x-launchdarkly-instance-id", &self.instance_id);
-        if !self.last_event_id.is_empty() {
-            request = request.header("last-event-id", &self.last_event_id);
-        }
-        let Ok(mut source) = EventSource::new(request) else {
-            return StreamError::Network("the request cannot be repeated".to_owned());
-        };
-        // Reconnecting is ours: the state, the jitter and the two curves are part of the protocol.
-        source.set_retry_policy(Box::new(retry::Never));
-        match source.next().await {
-            Some(Ok(SourceEvent::Open)) => self.read(source.map(from_source), plans).await,
-            // The reference does not look at the content type, so a service that sends none still works.
-            Some(Err(SourceError::InvalidContentType(_, response))) => {
-                self.read(response.bytes_stream().eventsource().map(from_stream), plans).await
+    async fn connect(&mut self) -> ConnectionError {
+        self.pace.connecting();
+        let opening = self.asks.clone().open(self.key.clone());
+        tokio::pin!(opening);
+        let opened = loop {
+            tokio::select! {
+                opened = &mut opening => break opened,
+                _ = self.settings.changed() => if self.wanted_key() != self.key {
+                    return ConnectionError::Network("the SDK key was replaced".to_owned());
+                },
             }
-            Some(Err(error)) => failure(error),
-            Some(Ok(SourceEvent::Message(_))) | None => StreamError::Network("stream ended".to_owned()),
+        };
+        match opened {
+            Ok(events) => {
+                tracing::info!(environment = %self.environment.label, "connected to upstream");
+                self.read(events).await
+            }
+            Err(error) => error,
         }
     }
 
-    async fn read(
-        &mut self,
-        events: impl Stream<Item = Result<Option<Event>, StreamError>>,
-        plans: &mut tokio::sync::watch::Receiver<u64>,
-    ) -> StreamError {
-        tracing::info!(environment = %self.environment.label, "connected to upstream");
-        let mut events = std::pin::pin!(events);
+    async fn read(&mut self, mut events: Events) -> ConnectionError {
+        let mut switching: Option<BoxFuture<'static, Result<Switch, ConnectionError>>> = None;
         loop {
             tokio::select! {
                 event = events.next() => match event {
-                    Some(Ok(Some(event))) => if let Err(error) = self.process(event).await {
+                    Some(Ok(event)) => if let Err(error) = self.process(event).await {
                         return error;
                     },
-                    Some(Ok(None)) => (),
                     Some(Err(error)) => return error,
-                    None => return StreamError::Network("stream ended".to_owned()),
+                    None => return ConnectionError::Network("stream ended".to_owned()),
                 },
-                _ = plans.changed() => self.applier.plan_changed().await,
-                () = tokio::time::sleep(PAYLOAD_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
+                switched = async { switching.as_mut().expect("checked").await }, if switching.is_some() => {
+                    switching = None;
+                    match switched {
+                        Ok(switch) => {
+                            tracing::info!(environment = %self.environment.label, "connected to upstream with the new SDK key");
+                            self.key = switch.key;
+                            events = switch.events;
+                            self.take(switch.put).await;
+                        }
+                        Err(error) => {
+                            tracing::warn!(environment = %self.environment.label, %error, "the new SDK key does not work upstream yet, going on with the old one");
+                            switching = Some(self.switch(self.switch_interval));
+                        }
+                    }
+                },
+                _ = self.settings.changed() => {
+                    // Also a change of mind drops what was under way.
+                    switching = (self.wanted_key() != self.key).then(|| self.switch(Duration::ZERO));
+                },
+                _ = self.plans.changed() => self.applier.plan_changed().await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
             }
         }
     }
 
-    async fn process(&mut self, event: Event) -> Result<(), StreamError> {
-        self.last_event_id.clone_from(&event.id);
+    /// Opens a connection with the wanted key and waits for its data.
+    fn switch(&self, delay: Duration) -> BoxFuture<'static, Result<Switch, ConnectionError>> {
+        let (asks, key) = (self.asks.clone(), self.wanted_key());
+        async move {
+            tokio::time::sleep(delay).await;
+            let mut events = asks.open(key.clone()).await?;
+            loop {
+                let event =
+                    events.next().await.unwrap_or_else(|| Err(ConnectionError::Network("stream ended".to_owned())))?;
+                if let Some(put @ Change::Put(_)) = parse(event).await? {
+                    return Ok(Switch { key, events, put });
+                }
+            }
+        }
+        .boxed()
+    }
+
+    async fn process(&mut self, event: Event) -> Result<(), ConnectionError> {
+        self.asks.last_event_id.clone_from(&event.id);
         if let Some(base) = event.retry {
-            self.backoff.rebase(base);
+            self.pace.rebase(base);
         }
-        let Event { event: name, data, .. } = event;
-        let parsed = {
-            let name = name.clone();
-            // Megabytes of JSON take milliseconds that the serving threads have better uses for.
-            let parse = move || message::parse(&name, &data);
-            tokio::task::spawn_blocking(parse).await.map_err(|error| StreamError::Network(error.to_string()))?
-        };
-        let change = parsed.map_err(|source| StreamError::Message { event: name, source })?;
-        let is_put = matches!(change, Some(Change::Put(_)));
-        if let Some(change) = change {
-            self.applier.apply(change).await;
+        match parse(event).await? {
+            Some(change) => self.take(change).await,
+            None => self.environment.status.message_processed(),
         }
-        if self.healthy_since.is_none() {
-            self.healthy_since = Some(Instant::now());
-        }
+        self.pace.is_healthy();
+        Ok(())
+    }
+
+    async fn take(&mut self, change: Change) {
+        let is_put = matches!(change, Change::Put(_));
+        self.applier.apply(change).await;
         if is_put {
             if !self.environment.status.report().has_received_data {
                 tracing::info!(environment = %self.environment.label, "upstream stream is active");
@@ -181,15 +211,10 @@ impl StreamTask {
             self.environment.status.data_received();
         }
         self.environment.status.message_processed();
-        Ok(())
     }
 
-    fn report(&self, error: &StreamError) {
-        let (kind, is_final) = match error {
-            StreamError::Network(_) => (ErrorKind::Network, false),
-            StreamError::Message { .. } => (ErrorKind::InvalidData, false),
-            StreamError::Status(status) => (ErrorKind::Response(status.as_u16()), is_rejection(*status)),
-        };
+    fn report(&self, error: &ConnectionError) {
+        let (kind, is_final) = error.kind();
         let environment = &self.environment;
         if is_final {
             environment.status.refused(kind, &error.to_string());
@@ -199,60 +224,33 @@ impl StreamTask {
             tracing::warn!(environment = %environment.label, %error, "upstream stream interrupted");
         }
     }
+}
 
-    fn next_delay(&mut self) -> Duration {
-        if self.healthy_since.is_some_and(|since| since.elapsed() >= HEALTHY) {
-            self.backoff.reset();
-            self.rejected_backoff.reset();
-            self.is_rejected = false;
+impl Requests {
+    async fn open(self, key: SdkKey) -> Result<Events, ConnectionError> {
+        let mut request = self
+            .http
+            .streams
+            .get(&self.url)
+            .header("authorization", key.expose())
+            .header("cache-control", "no-cache")
+            .header("x-launchdarkly-instance-id", &self.instance_id);
+        if !self.last_event_id.is_empty() {
+            request = request.header("last-event-id", &self.last_event_id);
         }
-        if let Some(ErrorKind::Response(status)) = self.environment.status.report().last_error.map(|it| it.kind)
-            && StatusCode::from_u16(status).is_ok_and(is_rejection)
-        {
-            // Stays so until a connection was good for a while, also if the next failure is an ordinary one.
-            self.is_rejected = true;
-        }
-        if self.is_rejected { self.rejected_backoff.next_delay() } else { self.backoff.next_delay() }
+        connection::open(request).await
     }
 }
 
-/// Statuses that do not heal by themselves: every 4xx but these three.
-fn is_rejection(status: StatusCode) -> bool {
-    status.is_client_error() && !matches!(status.as_u16(), 400 | 408 | 429)
-}
-
-fn from_source(item: Result<SourceEvent, SourceError>) -> Result<Option<Event>, StreamError> {
-    match item {
-        Ok(SourceEvent::Open) => Ok(None),
-        Ok(SourceEvent::Message(event)) => Ok(Some(event)),
-        Err(error) => Err(failure(error)),
-    }
-}
-
-fn from_stream(item: Result<Event, EventStreamError<reqwest::Error>>) -> Result<Option<Event>, StreamError> {
-    item.map(Some).map_err(|error| StreamError::Network(error.to_string()))
-}
-
-fn failure(error: SourceError) -> StreamError {
-    match error {
-        SourceError::InvalidStatusCode(status, _) => StreamError::Status(status),
-        SourceError::StreamEnded => StreamError::Network("stream ended".to_owned()),
-        SourceError::Transport(error) => StreamError::Network(chain(&error.without_url())),
-        SourceError::Utf8(error) => StreamError::Network(error.to_string()),
-        other => StreamError::Network(other.to_string()),
-    }
-}
-
-/// An error with its causes on one line: the outermost text of HTTP libraries says little.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+async fn parse(event: Event) -> Result<Option<Change>, ConnectionError> {
+    let Event { event: name, data, .. } = event;
+    let parse = {
+        let name = name.clone();
+        move || message::parse(&name, &data)
+    };
+    // Megabytes of JSON take milliseconds that the serving threads have better uses for.
+    let parsed = tokio::task::spawn_blocking(parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
+    parsed.map_err(|error| ConnectionError::Message { event: name, problem: error.to_string() })
 }
 
 /// Percent-encodes what a query value cannot hold.

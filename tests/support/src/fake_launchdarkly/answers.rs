@@ -30,6 +30,7 @@ pub(super) async fn answer(State(cloud): State<FakeLaunchDarkly>, request: Reque
             let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
             stream(&cloud, &format!("{credential}{query}"))
         }
+        (Method::GET, "/relay_auto_config") => stream(&cloud, &credential),
         (Method::POST, _) => post(&cloud).await,
         (Method::GET, path) if path.starts_with("/sdk/goals/") => {
             let scripted = cloud.lock().goals.clone();

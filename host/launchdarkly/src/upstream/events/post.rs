@@ -14,12 +14,11 @@ use http::header::{
 use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::time::Instant;
 use uuid::Uuid;
-use yardarm_core::Backoff;
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::outbox::{Delivery, Sent};
+use yardarm_core::{Backoff, EnvironmentLabel, Secret};
 
-use crate::config::EnvironmentConfig;
-use crate::environments::SdkKind;
+use crate::environments::{LiveConfig, SdkKind};
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -43,12 +42,15 @@ pub(super) struct Poster(Arc<PosterInner>);
 struct PosterInner {
     client: reqwest::Client,
     base: String,
-    environment: EnvironmentConfig,
+    label: EnvironmentLabel,
+    settings: LiveConfig,
     /// Kinds of callers whose credential upstream refused, and until when nothing is sent for them.
     off: Mutex<HashMap<SdkKind, Off>>,
 }
 
 struct Off {
+    /// What was refused. Another credential gets its own chance.
+    credential: Option<Secret>,
     until: Instant,
     backoff: Backoff,
 }
@@ -79,24 +81,25 @@ impl Delivery<QueueKey> for Poster {
 }
 
 impl Poster {
-    /// Posts to the service at `base`, with the credentials of `environment`.
-    pub(super) fn new(client: reqwest::Client, base: String, environment: EnvironmentConfig) -> Self {
-        Self(Arc::new(PosterInner { client, base, environment, off: Mutex::default() }))
+    /// Posts to the service at `base`, with the credentials that are in force at the time.
+    pub(super) fn new(client: reqwest::Client, base: String, label: EnvironmentLabel, settings: LiveConfig) -> Self {
+        Self(Arc::new(PosterInner { client, base, label, settings, off: Mutex::default() }))
     }
 
     async fn post(&self, key: &QueueKey, payload: &Payload) -> Sent {
-        if self.is_off(key.kind) {
-            return Sent::Refused("publisher-off");
-        }
-        let environment = &self.0.environment;
+        let config = self.0.settings.get();
+        let credentials = &config.credentials;
         let (path, credential) = match key.kind {
-            SdkKind::Server => ("/bulk".to_owned(), Some(environment.sdk_key.expose())),
-            SdkKind::Mobile => ("/mobile".to_owned(), environment.mobile_key.as_ref().map(|it| it.expose())),
+            SdkKind::Server => ("/bulk".to_owned(), Some(credentials.sdk_key().secret())),
+            SdkKind::Mobile => ("/mobile".to_owned(), credentials.mobile_key().map(|it| it.secret())),
             SdkKind::Browser => {
-                let id = environment.env_id.as_ref().map_or("", |it| it.as_str());
+                let id = credentials.env_id().map_or("", |it| it.as_str());
                 (format!("/events/bulk/{id}"), None)
             }
         };
+        if self.is_off(key.kind, credential) {
+            return Sent::Refused("publisher-off");
+        }
         let mut request = self
             .0
             .client
@@ -107,7 +110,7 @@ impl Poster {
             .header("x-launchdarkly-payload-id", &payload.id)
             .body(payload.body.clone());
         if let Some(credential) = credential {
-            request = request.header(AUTHORIZATION, credential);
+            request = request.header(AUTHORIZATION, credential.expose());
         }
         if let Some(tags) = &key.tags {
             request = request.header("x-launchdarkly-tags", &**tags);
@@ -115,7 +118,7 @@ impl Poster {
         let status = request.send().await.map(|response| response.status());
         let outcome = judge(status);
         match outcome {
-            Sent::Refused("rejected") => self.switch_off(key.kind),
+            Sent::Refused("rejected") => self.switch_off(key.kind, credential),
             Sent::Delivered => self.switch_on(key.kind),
             Sent::Refused(_) | Sent::Later(_) => (),
         }
@@ -134,25 +137,31 @@ impl Poster {
         if matches!(send().await, Sent::Later(_)) {
             tokio::time::sleep(RETRY_DELAY).await;
             if send().await != Sent::Delivered {
-                tracing::warn!(environment = %self.0.environment.name, "diagnostic could not be forwarded");
+                tracing::warn!(environment = %self.0.label, "diagnostic could not be forwarded");
             }
         }
     }
 
-    fn is_off(&self, kind: SdkKind) -> bool {
-        self.lock().get(&kind).is_some_and(|off| Instant::now() < off.until)
+    fn is_off(&self, kind: SdkKind, credential: Option<&Secret>) -> bool {
+        let is_same = |off: &Off| off.credential.as_ref() == credential;
+        self.lock().get(&kind).is_some_and(|off| is_same(off) && Instant::now() < off.until)
     }
 
     /// The reference never tries again; here the credential gets another chance, seldom.
-    fn switch_off(&self, kind: SdkKind) {
+    fn switch_off(&self, kind: SdkKind, credential: Option<&Secret>) {
         let mut all = self.lock();
-        let off = all.entry(kind).or_insert_with(|| Off {
+        let new = || Off {
+            credential: credential.cloned(),
             until: Instant::now(),
             backoff: Backoff::literal(Duration::from_secs(300), Duration::from_secs(3600)),
-        });
+        };
+        let off = all.entry(kind).or_insert_with(new);
+        if off.credential.as_ref() != credential {
+            *off = new();
+        }
         let delay = off.backoff.next_delay();
         off.until = Instant::now() + delay;
-        tracing::warn!(environment = %self.0.environment.name, sdk = kind.as_str(), seconds = delay.as_secs(), "events rejected upstream, dropping them for a while");
+        tracing::warn!(environment = %self.0.label, sdk = kind.as_str(), seconds = delay.as_secs(), "events rejected upstream, dropping them for a while");
     }
 
     fn switch_on(&self, kind: SdkKind) {

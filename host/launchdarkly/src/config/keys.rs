@@ -1,0 +1,170 @@
+//! All keys of this part: its reference manual.
+
+use yardarm_core::settings::{Key, Kind};
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default, about }
+}
+
+/// All keys of this part.
+pub const KEYS: &[Key] = &[
+    key(
+        "launchdarkly.stream_uri",
+        Kind::Url,
+        "https://stream.launchdarkly.com",
+        "Service that flags are streamed from.",
+    ),
+    key("launchdarkly.base_uri", Kind::Url, "https://sdk.launchdarkly.com", "Service that SDKs poll."),
+    key(
+        "launchdarkly.client_side_base_uri",
+        Kind::Url,
+        "https://clientsdk.launchdarkly.com",
+        "Service that goals are fetched from. Follows `base_uri` when only that is set.",
+    ),
+    key("launchdarkly.events_uri", Kind::Url, "https://events.launchdarkly.com", "Service that events are posted to."),
+    key(
+        "launchdarkly.send_events",
+        Kind::Bool,
+        "false",
+        "Whether events of SDKs are forwarded. When off, event posts are answered 503, as LaunchDarkly's relay does.",
+    ),
+    key("launchdarkly.events_flush_interval", Kind::Duration, "5s", "Time between posts of events."),
+    key(
+        "launchdarkly.events_capacity",
+        Kind::Count,
+        "1000",
+        "Events per queue between two posts. What does not fit is dropped and counted.",
+    ),
+    key(
+        "launchdarkly.events_max_payload",
+        Kind::Size,
+        "25MiB",
+        "Largest event post after decompression. Larger ones are answered 400.",
+    ),
+    key(
+        "launchdarkly.max_client_request_body",
+        Kind::Size,
+        "5MiB",
+        "Largest body of a REPORT request. Larger ones are answered 413.",
+    ),
+    key(
+        "launchdarkly.heartbeat_interval",
+        Kind::Duration,
+        "3m",
+        "Time between heartbeats on streams. Keep it below five minutes: SDKs reconnect after that much silence.",
+    ),
+    key(
+        "launchdarkly.max_client_connection_time",
+        Kind::Duration,
+        "",
+        "Longest life of a stream; SDKs reconnect, which spreads them over gateways. No limit unless set.",
+    ),
+    key(
+        "launchdarkly.init_timeout",
+        Kind::Duration,
+        "10s",
+        "How long an environment without data answers 503 before streams are let in to wait.",
+    ),
+    key(
+        "launchdarkly.disconnected_status_time",
+        Kind::Duration,
+        "1m",
+        "How long an interruption may last before `/status` calls an environment disconnected.",
+    ),
+    key(
+        "launchdarkly.read_timeout",
+        Kind::Duration,
+        "5m",
+        "Silence after which the upstream connection is taken for dead and opened again.",
+    ),
+    key(
+        "launchdarkly.rejected_retry_interval",
+        Kind::Duration,
+        "5m",
+        "First delay before a key that upstream rejected is tried again; it doubles up to twelve times this value.",
+    ),
+    key(
+        "launchdarkly.expired_credential_cleanup_interval",
+        Kind::Duration,
+        "1m",
+        "How often keys whose time of grace is over are looked for, and a key that upstream refused is tried again \
+         while an older one still works.",
+    ),
+    key(
+        "launchdarkly.auto_config.key",
+        Kind::Secret,
+        "",
+        "Auto-configuration key. With it LaunchDarkly says which environments exist, and none may be configured here.",
+    ),
+    key(
+        "launchdarkly.auto_config.allowed_origins",
+        Kind::List,
+        "",
+        "Origins that browsers may call from, for all environments. Any origin unless set.",
+    ),
+    key(
+        "launchdarkly.auto_config.allowed_headers",
+        Kind::List,
+        "",
+        "Request headers that browsers may send in addition to the usual ones, for all environments.",
+    ),
+    key(
+        "launchdarkly.offline.file",
+        Kind::Path,
+        "",
+        "Archive that LaunchDarkly made for offline use. With it nothing is ever sent to LaunchDarkly, and no \
+         environments may be configured here.",
+    ),
+    key(
+        "launchdarkly.offline.monitoring_interval",
+        Kind::Duration,
+        "1s",
+        "How often the archive is looked at for a replacement.",
+    ),
+    key(
+        "launchdarkly.offline.allowed_origins",
+        Kind::List,
+        "",
+        "Origins that browsers may call from, for all environments. Any origin unless set.",
+    ),
+    key(
+        "launchdarkly.offline.allowed_headers",
+        Kind::List,
+        "",
+        "Request headers that browsers may send in addition to the usual ones, for all environments.",
+    ),
+    key(
+        "launchdarkly.environments[].name",
+        Kind::Text,
+        "",
+        "Name in logs, metrics, status and plugin bindings. Required.",
+    ),
+    key("launchdarkly.environments[].sdk_key", Kind::Secret, "", "Server-side SDK key. Required."),
+    key("launchdarkly.environments[].mobile_key", Kind::Secret, "", "Mobile key. Without it mobile routes answer 401."),
+    key("launchdarkly.environments[].env_id", Kind::Text, "", "Client-side ID. Without it browser routes answer 404."),
+    key(
+        "launchdarkly.environments[].secure_mode",
+        Kind::Bool,
+        "false",
+        "Whether browsers must send the secure mode hash of their context.",
+    ),
+    key("launchdarkly.environments[].ttl", Kind::Duration, "", "How long PHP may cache polled flags. None unless set."),
+    key(
+        "launchdarkly.environments[].filters",
+        Kind::List,
+        "",
+        "Keys of payload filters; each is served as an environment of its own.",
+    ),
+    key(
+        "launchdarkly.environments[].allowed_origins",
+        Kind::List,
+        "",
+        "Origins that browsers may call from. Any origin unless set.",
+    ),
+    key(
+        "launchdarkly.environments[].allowed_headers",
+        Kind::List,
+        "",
+        "Request headers that browsers may send in addition to the usual ones.",
+    ),
+];

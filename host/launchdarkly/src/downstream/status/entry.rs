@@ -1,0 +1,182 @@
+//! One environment in `/status`.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use yardarm_core::status::{Connection, ErrorKind, Report};
+use yardarm_core::time::unix_ms;
+
+use super::expect::Shape;
+use crate::credential::{Accepted, mask};
+use crate::environments::{LdEnvironment, Phase};
+
+/// What operators are shown of an environment. Keys are masked.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry {
+    sdk_key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env_id: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    env_key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    env_name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    proj_key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    proj_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mobile_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiring_sdk_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sdk_keys: Option<Vec<ListedKey>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mobile_keys: Option<Vec<ListedKey>>,
+    status: &'static str,
+    connection_status: ConnectionStatus,
+    data_store_status: StoreStatus,
+}
+
+/// A key of several. The page leaves the names of these properties open; they are those of auto-configuration.
+#[derive(Serialize)]
+struct ListedKey {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiry: Option<u64>,
+}
+
+/// State of a connection to LaunchDarkly.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConnectionStatus {
+    state: &'static str,
+    state_since: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<LastError>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LastError {
+    kind: &'static str,
+    time: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_code: Option<u16>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StoreStatus {
+    state: &'static str,
+    state_since: u64,
+}
+
+const CONNECTED: &str = "connected";
+const PLAIN: Shape = Shape::Plain;
+
+/// Everything that can be in a [`ConnectionStatus`].
+pub(super) const CONNECTION_SHAPE: Shape = Shape::Object(&[
+    ("state", PLAIN),
+    ("stateSince", PLAIN),
+    ("lastError", Shape::Object(&[("kind", PLAIN), ("time", PLAIN), ("statusCode", PLAIN)])),
+]);
+
+const KEYS_SHAPE: Shape = Shape::List(&Shape::Object(&[("key", PLAIN), ("value", PLAIN), ("expiry", PLAIN)]));
+
+/// Everything that can be in an [`Entry`].
+pub(super) const SHAPE: Shape = Shape::Object(&[
+    ("sdkKey", PLAIN),
+    ("envId", PLAIN),
+    ("envKey", PLAIN),
+    ("envName", PLAIN),
+    ("projKey", PLAIN),
+    ("projName", PLAIN),
+    ("mobileKey", PLAIN),
+    ("expiringSdkKey", PLAIN),
+    ("sdkKeys", KEYS_SHAPE),
+    ("mobileKeys", KEYS_SHAPE),
+    ("status", PLAIN),
+    ("connectionStatus", CONNECTION_SHAPE),
+    ("dataStoreStatus", Shape::Object(&[("state", PLAIN), ("stateSince", PLAIN)])),
+]);
+
+impl Entry {
+    /// An interruption that lasts `limit` or longer counts as disconnected.
+    pub(super) fn of(environment: &LdEnvironment, limit: Duration) -> Self {
+        let config = environment.config();
+        let credentials = &config.credentials;
+        let identity = config.identity.clone().unwrap_or_default();
+        let (sdk_keys, mobile_keys) = credentials
+            .listed()
+            .map(|(sdk, mobile)| (list(sdk, |it| it.expose().to_owned()), list(mobile, |it| it.expose().to_owned())))
+            .unzip();
+        let report = environment.status.report();
+        let is_starting = environment.phase() == Phase::Starting;
+        let unwell_for = Duration::from_millis(unix_ms().saturating_sub(report.since_ms));
+        let is_connected = report.has_received_data && !(report.connection != Connection::Valid && unwell_for >= limit);
+        Self {
+            sdk_key: mask(credentials.sdk_key().expose()),
+            env_id: credentials.env_id().map(|it| it.as_str().to_owned()),
+            env_key: identity.env_key,
+            env_name: identity.env_name,
+            proj_key: identity.proj_key,
+            proj_name: identity.proj_name,
+            mobile_key: credentials.mobile_key().map(|it| mask(it.expose())),
+            expiring_sdk_key: credentials.expiring_sdk_key().map(|it| mask(it.expose())),
+            sdk_keys,
+            mobile_keys,
+            status: if is_connected { CONNECTED } else { "disconnected" },
+            data_store_status: if is_starting {
+                StoreStatus { state: "INITIALIZING", state_since: 0 }
+            } else {
+                StoreStatus { state: "VALID", state_since: report.since_ms }
+            },
+            connection_status: ConnectionStatus::of(report, false),
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.status == CONNECTED
+    }
+}
+
+impl ConnectionStatus {
+    /// `with_code`: newer releases show the HTTP status of an error.
+    pub(super) fn of(report: Report, with_code: bool) -> Self {
+        Self {
+            state: match report.connection {
+                Connection::Initializing => "INITIALIZING",
+                Connection::Valid => "VALID",
+                Connection::Interrupted => "INTERRUPTED",
+                Connection::Off => "OFF",
+            },
+            state_since: report.since_ms,
+            last_error: report.last_error.map(|it| LastError {
+                kind: match it.kind {
+                    ErrorKind::Network => "NETWORK_ERROR",
+                    ErrorKind::Response(_) => "ERROR_RESPONSE",
+                    ErrorKind::InvalidData => "INVALID_DATA",
+                    ErrorKind::Store => "STORE_ERROR",
+                    ErrorKind::Unknown => "UNKNOWN",
+                },
+                time: it.at_ms,
+                status_code: match it.kind {
+                    ErrorKind::Response(status) if with_code => Some(status),
+                    _ => None,
+                },
+            }),
+        }
+    }
+}
+
+fn list<K>(keys: Vec<Accepted<K>>, expose: impl Fn(&K) -> String) -> Vec<ListedKey> {
+    let show = |it: Accepted<K>| ListedKey {
+        key: it.name.map(|name| name.to_string()),
+        value: mask(&expose(&it.key)),
+        expiry: it.expires_ms,
+    };
+    keys.into_iter().map(show).collect()
+}

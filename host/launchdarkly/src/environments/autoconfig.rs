@@ -1,0 +1,157 @@
+//! LaunchDarkly says which environments exist: one long stream, and what follows from its messages.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use tokio::time::{Instant, MissedTickBehavior};
+use yardarm_core::Secret;
+use yardarm_core::lifecycle::ReadyLatch;
+use yardarm_core::status::Status;
+use yardarm_core::time::unix_ms;
+
+use super::Fleet;
+use super::roster::{Message, Roster};
+use crate::config::{CommonConfig, Config};
+use crate::upstream::HttpClients;
+use crate::upstream::connection::{self, ConnectionError, Events, Pace};
+
+/// The task that keeps the list of environments.
+pub(crate) struct AutoConfigTask {
+    key: Secret,
+    url: String,
+    http: HttpClients,
+    roster: Roster,
+    fleet: Fleet,
+    /// State of the stream, for operators.
+    status: Status,
+    pace: Pace,
+    cleanup: tokio::time::Interval,
+    /// Holds readiness back until the list is known.
+    unlisted: Option<ReadyLatch>,
+}
+
+impl AutoConfigTask {
+    pub(crate) fn new(
+        key: Secret,
+        common: CommonConfig,
+        config: &Config,
+        http: HttpClients,
+        fleet: Fleet,
+        status: Status,
+        unlisted: ReadyLatch,
+    ) -> Self {
+        let interval = config.expired_credential_cleanup_interval;
+        let mut cleanup = tokio::time::interval_at(Instant::now() + interval, interval);
+        cleanup.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            key,
+            // Version 2 of the protocol: the service may speak of payload filters.
+            url: format!("{}/relay_auto_config?rpacProtocolVersion=2", config.stream_uri),
+            http,
+            roster: Roster::new(common),
+            fleet,
+            status,
+            pace: Pace::new(config.rejected_retry_interval),
+            cleanup,
+            unlisted: Some(unlisted),
+        }
+    }
+
+    /// Runs until dropped. Whatever happens to the stream, the environments that are known stay.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.pace.connecting();
+            let error = match self.open().await {
+                Ok(events) => self.read(events).await,
+                Err(error) => error,
+            };
+            let delay = self.pace.delay_after(&error);
+            self.report(&error, delay);
+            let pause = tokio::time::sleep(delay);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    _ = self.cleanup.tick() => self.clean_up().await,
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<Events, ConnectionError> {
+        let request = self.http.streams.get(&self.url).header(AUTHORIZATION, self.key.expose());
+        let opening = connection::open(request.header(CACHE_CONTROL, "no-cache"));
+        tokio::pin!(opening);
+        loop {
+            tokio::select! {
+                opened = &mut opening => return opened,
+                _ = self.cleanup.tick() => if self.roster.expire(unix_ms()) {
+                    self.fleet.reconcile(self.roster.variants()).await;
+                },
+            }
+        }
+    }
+
+    async fn read(&mut self, mut events: Events) -> ConnectionError {
+        tracing::info!("connected to the auto-configuration stream");
+        loop {
+            tokio::select! {
+                event = events.next() => {
+                    let event = match event {
+                        Some(Ok(event)) => event,
+                        Some(Err(error)) => return error,
+                        None => return ConnectionError::Network("stream ended".to_owned()),
+                    };
+                    if let Some(base) = event.retry {
+                        self.pace.rebase(base);
+                    }
+                    let problem = match Message::read(&event.event, &event.data) {
+                        Ok(Message::Reconnect) => return ConnectionError::Network("the service asked to reconnect".to_owned()),
+                        Ok(message) => self.take(message).await,
+                        Err(error) => Some(error.to_string()),
+                    };
+                    if let Some(problem) = problem {
+                        return ConnectionError::Message { event: event.event, problem };
+                    }
+                    self.pace.is_healthy();
+                    self.status.message_processed();
+                },
+                _ = self.cleanup.tick() => self.clean_up().await,
+            }
+        }
+    }
+
+    /// Applies a message; a contradiction in it is a reason to ask for everything again.
+    async fn take(&mut self, message: Message) -> Option<String> {
+        let told = self.roster.apply(message, unix_ms());
+        if told.is_complete || self.unlisted.is_none() {
+            self.fleet.reconcile(self.roster.variants()).await;
+        }
+        if told.is_complete {
+            self.status.data_received();
+            if self.unlisted.take().is_some() {
+                tracing::info!("the list of environments is complete");
+            }
+        }
+        told.contradiction.map(|error| error.to_string())
+    }
+
+    async fn clean_up(&mut self) {
+        if self.roster.expire(unix_ms()) {
+            self.fleet.reconcile(self.roster.variants()).await;
+        }
+    }
+
+    fn report(&self, error: &ConnectionError, delay: Duration) {
+        let (kind, is_final) = error.kind();
+        let seconds = delay.as_secs();
+        if is_final {
+            self.status.refused(kind, &error.to_string());
+            tracing::error!(%error, seconds, "the auto-configuration key was rejected; it will be tried again, seldom");
+        } else {
+            self.status.interrupted(kind, &error.to_string());
+            tracing::warn!(%error, seconds, "auto-configuration stream interrupted, reconnecting");
+        }
+    }
+}

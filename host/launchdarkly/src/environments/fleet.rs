@@ -1,0 +1,261 @@
+//! Environments come, change and go: from a list of what should be served to what is served.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use yardarm_core::lifecycle::ReadyLatch;
+use yardarm_core::registry::EndReason;
+use yardarm_core::status::{Connection, Status};
+use yardarm_core::{EnvironmentLabel, Lifecycle, Writer, environment};
+
+use super::{Environments, Events, LdEnvironment, LiveConfig, Phase, SdkKind, label};
+use crate::Parts;
+use crate::config::{Config, EnvironmentConfig};
+use crate::dataset::{FlagData, Items};
+use crate::persistence::{self, Keeper};
+use crate::upstream::HttpClients;
+use crate::upstream::apply::{Applier, Feed};
+use crate::upstream::events::EventPort;
+use crate::upstream::stream::StreamTask;
+
+/// How long events of an environment that is no more may take to leave.
+const FLUSH_OF_REMOVED: Duration = Duration::from_secs(15);
+
+/// One environment that should be served, or one filtered variant of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Variant {
+    pub(crate) config: EnvironmentConfig,
+    /// Empty for the unfiltered environment.
+    pub(crate) filter: Arc<str>,
+}
+
+impl Variant {
+    /// A configured environment, and each of its filtered variants.
+    pub(crate) fn all_of(config: EnvironmentConfig) -> Vec<Self> {
+        let filters = std::iter::once("").chain(config.filters.iter().map(String::as_str));
+        filters.map(|filter| Self { config: config.clone(), filter: filter.into() }).collect()
+    }
+}
+
+/// Starts, changes and stops environments. One task owns it, so the list has one writer.
+pub(crate) struct Fleet {
+    config: Arc<Config>,
+    http: HttpClients,
+    parts: Parts,
+    environments: Environments,
+    running: BTreeMap<EnvironmentLabel, Running>,
+    /// Whether data comes from [`Fleet::feed`] and nothing is ever sent.
+    is_offline: bool,
+}
+
+struct Running {
+    environment: Arc<LdEnvironment>,
+    /// Ends what fetches and serves data.
+    data: Lifecycle,
+    /// Ends what forwards events, which may go on for a while after the rest.
+    events: Lifecycle,
+    /// The way in for data in offline mode.
+    feed: Option<mpsc::Sender<Feed>>,
+}
+
+impl Fleet {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        http: HttpClients,
+        parts: Parts,
+        environments: Environments,
+        is_offline: bool,
+    ) -> Self {
+        Self { config, http, parts, environments, running: BTreeMap::new(), is_offline }
+    }
+
+    /// Makes what is served what should be served.
+    ///
+    /// New credentials are accepted before old ones are refused; connections of SDKs whose credential stays are not
+    /// touched.
+    pub(crate) async fn reconcile(&mut self, wanted: Vec<Variant>) {
+        let mut wanted: BTreeMap<_, _> =
+            wanted.into_iter().map(|it| (label(&it.config.name, &it.filter), it)).collect();
+        let gone: Vec<_> = self.running.keys().filter(|it| !wanted.contains_key(*it)).cloned().collect();
+        let gone: Vec<_> = gone.iter().filter_map(|label| self.running.remove(label)).collect();
+        let mut revoked = Vec::new();
+        for (label, running) in &self.running {
+            let Some(variant) = wanted.remove(label) else { continue };
+            let before = running.environment.config();
+            if *before != variant.config {
+                tracing::info!(environment = %label, "properties have changed");
+                revoked.extend(revocations(label, &before, &variant.config));
+                running.environment.settings().set(variant.config);
+            }
+        }
+        for (label, variant) in wanted {
+            tracing::info!(environment = %label, name = variant.config.display_name(&variant.filter), "environment added");
+            let running = self.start(variant).await;
+            self.running.insert(label, running);
+        }
+        self.environments.replace(self.running.values().map(|it| Arc::clone(&it.environment)).collect());
+        for (label, credential) in revoked {
+            self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| {
+                facts.environment == label && facts.credential.as_ref().is_some_and(|it| it.expose() == credential)
+            });
+        }
+        for running in gone {
+            tracing::info!(environment = %running.environment.label, "environment removed");
+            let label = &running.environment.label;
+            self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| facts.environment == *label);
+            self.stop(running);
+        }
+    }
+
+    /// Gives data to an environment in offline mode, and waits until it is served.
+    pub(crate) async fn feed(&self, name: &str, items: Items) {
+        if let Some(feed) = self.running.get(&label(name, "")).and_then(|it| it.feed.as_ref()) {
+            let (applied, is_applied) = oneshot::channel();
+            // Nobody takes it only when the process ends.
+            if feed.send(Feed { items, applied }).await.is_ok() {
+                let _ = is_applied.await;
+            }
+        }
+    }
+
+    async fn start(&self, variant: Variant) -> Running {
+        let (writer, data) = environment();
+        let Variant { config, filter } = variant;
+        let name = label(&config.name, &filter);
+        let settings = LiveConfig::new(config);
+        let lifecycles = (self.parts.lifecycle.child(), self.parts.lifecycle.child());
+        let events = if self.is_offline {
+            Events::Discarded
+        } else if self.config.send_events {
+            let hooks = self.parts.hooks.clone();
+            Events::Forwarded(EventPort::start(&self.config, settings.clone(), name, &self.http, hooks, &lifecycles.1))
+        } else {
+            Events::Off
+        };
+        let environment = Arc::new(LdEnvironment::new(settings, filter, data, events, Status::new()));
+        let feed = if self.is_offline {
+            Some(self.start_offline(&environment, writer, &lifecycles.0))
+        } else {
+            self.start_online(&environment, writer, &lifecycles.0).await;
+            None
+        };
+        let interval = self.config.heartbeat_interval;
+        lifecycles.0.spawn("heartbeat", beat(environment.data.clone(), interval));
+        Running { environment, data: lifecycles.0, events: lifecycles.1, feed }
+    }
+
+    async fn start_online(&self, environment: &Arc<LdEnvironment>, writer: Writer<FlagData>, lifecycle: &Lifecycle) {
+        let data_dir = self.parts.data_dir.as_deref();
+        let kept = match data_dir {
+            None => None,
+            Some(dir) => read_kept(dir, environment).await,
+        };
+        let keeper = data_dir.map(|dir| Keeper::start(dir, environment, lifecycle));
+        let mut applier = Applier::new(Arc::clone(environment), writer, self.parts.hooks.clone(), keeper);
+        if let Some(items) = kept {
+            applier.restore(items).await;
+            tracing::info!(environment = %environment.label, "serving data kept on disk until upstream answers");
+        }
+        let latch = lifecycle.latch(environment.label.to_string());
+        let hooks = self.parts.hooks.clone();
+        let task = StreamTask::new(Arc::clone(environment), applier, hooks, self.http.clone(), &self.config);
+        lifecycle.spawn("upstream stream", task.run());
+        let timeout = self.config.init_timeout;
+        lifecycle.spawn("first connection", watch_start(Arc::clone(environment), timeout, latch));
+        let limit = self.config.disconnected_status_time;
+        lifecycle.spawn("outage watch", watch_outages(Arc::clone(environment), limit));
+    }
+
+    fn start_offline(
+        &self,
+        environment: &Arc<LdEnvironment>,
+        writer: Writer<FlagData>,
+        lifecycle: &Lifecycle,
+    ) -> mpsc::Sender<Feed> {
+        let (feed, fed) = mpsc::channel(1);
+        let applier = Applier::new(Arc::clone(environment), writer, self.parts.hooks.clone(), None);
+        lifecycle.spawn("offline data", applier.run_offline(fed));
+        feed
+    }
+
+    /// Unmapped already: now the upstream connection ends, and events get some time to leave.
+    fn stop(&self, running: Running) {
+        running.data.token().cancel();
+        self.parts.lifecycle.spawn_graceful("events of a removed environment", async move {
+            if let Some(port) = running.environment.events.port() {
+                let _ = tokio::time::timeout(FLUSH_OF_REMOVED, port.flush()).await;
+            }
+            running.events.token().cancel();
+        });
+    }
+}
+
+/// Credentials that were accepted and are no more.
+fn revocations(
+    label: &EnvironmentLabel,
+    before: &EnvironmentConfig,
+    after: &EnvironmentConfig,
+) -> Vec<(EnvironmentLabel, String)> {
+    let gone = before.credentials.accepted().filter(|(kind, it)| !after.credentials.accepts(*kind, it));
+    gone.map(|(kind, credential)| {
+        if kind != SdkKind::Browser {
+            tracing::info!(environment = %label, sdk = kind.as_str(), "a key is no longer accepted");
+        }
+        (label.clone(), credential.to_owned())
+    })
+    .collect()
+}
+
+async fn read_kept(dir: &Path, environment: &Arc<LdEnvironment>) -> Option<Items> {
+    let (dir, environment) = (dir.to_owned(), Arc::clone(environment));
+    tokio::task::spawn_blocking(move || persistence::read(&dir, &environment)).await.ok().flatten()
+}
+
+/// An environment is ready for its SDKs once it has data, is rejected, or has had its time.
+async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration, latch: ReadyLatch) {
+    let mut changes = environment.status.changes();
+    let settled = async {
+        while matches!(environment.phase(), Phase::Starting) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(timeout, settled).await.is_err() {
+        tracing::warn!(environment = %environment.label, "no data from upstream within the initial timeout, attempts go on");
+    }
+    environment.start_timed_out();
+    drop(latch);
+}
+
+/// One line for an operator when updates have been unavailable for too long, and one when they are back.
+async fn watch_outages(environment: Arc<LdEnvironment>, limit: Duration) {
+    let mut changes = environment.status.changes();
+    loop {
+        let is_well = |it: &LdEnvironment| it.status.report().connection == Connection::Valid;
+        let has_recovered = async { while !is_well(&environment) && changes.changed().await.is_ok() {} };
+        if tokio::time::timeout(limit, has_recovered).await.is_err() {
+            let error = environment.status.report().last_error.map(|it| it.message).unwrap_or_default();
+            tracing::error!(environment = %environment.label, last_error = %error, "data source outage, updates have been unavailable for `disconnected_status_time`");
+            while !is_well(&environment) && changes.changed().await.is_ok() {}
+            tracing::info!(environment = %environment.label, "data source outage is over");
+        }
+        while is_well(&environment) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn beat(data: yardarm_core::Environment<FlagData>, interval: Duration) {
+    let mut timer = tokio::time::interval(interval);
+    timer.tick().await;
+    loop {
+        timer.tick().await;
+        data.beat();
+    }
+}

@@ -1,0 +1,67 @@
+//! From a credential and a filter to an environment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::{LdEnvironment, SdkKind};
+
+/// All environments, found by credential. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Environments(Arc<ArcSwap<Index>>);
+
+/// What a credential and a filter lead to.
+pub(crate) enum Lookup {
+    Found(Arc<LdEnvironment>),
+    UnknownCredential,
+    UnknownFilter,
+    /// Nobody has said yet which environments there are.
+    Unlisted,
+}
+
+#[derive(Default)]
+struct Index {
+    /// `None` until the list is known.
+    all: Option<Vec<Arc<LdEnvironment>>>,
+    by_credential: HashMap<SdkKind, HashMap<Box<str>, Variants>>,
+}
+
+/// The unfiltered environment and its filtered variants, by filter key.
+type Variants = HashMap<Arc<str>, Arc<LdEnvironment>>;
+
+impl Environments {
+    /// Replaces the list as a whole, with the credentials that each environment accepts at this moment.
+    pub(crate) fn replace(&self, all: Vec<Arc<LdEnvironment>>) {
+        let mut by_credential: HashMap<SdkKind, HashMap<Box<str>, Variants>> = HashMap::new();
+        for environment in &all {
+            for (kind, credential) in environment.config().credentials.accepted() {
+                let variants = by_credential.entry(kind).or_default().entry(credential.into()).or_default();
+                variants.insert(Arc::clone(&environment.filter), Arc::clone(environment));
+            }
+        }
+        self.0.store(Arc::new(Index { all: Some(all), by_credential }));
+    }
+
+    /// Every environment, in order of the list.
+    pub(crate) fn all(&self) -> Vec<Arc<LdEnvironment>> {
+        self.0.load().all.clone().unwrap_or_default()
+    }
+
+    /// Whether somebody has said which environments there are.
+    pub(crate) fn are_listed(&self) -> bool {
+        self.0.load().all.is_some()
+    }
+
+    /// The environment for a credential of `kind` and a filter key, which is empty for the unfiltered one.
+    pub(crate) fn find(&self, kind: SdkKind, credential: &str, filter: &str) -> Lookup {
+        let index = self.0.load();
+        if index.all.is_none() {
+            return Lookup::Unlisted;
+        }
+        let Some(variants) = index.by_credential.get(&kind).and_then(|it| it.get(credential)) else {
+            return Lookup::UnknownCredential;
+        };
+        variants.get(filter).map_or(Lookup::UnknownFilter, |it| Lookup::Found(Arc::clone(it)))
+    }
+}
