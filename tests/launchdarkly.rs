@@ -9,6 +9,7 @@ mod evaluation_results;
 mod events;
 mod filters;
 mod flag_data;
+mod metrics;
 mod offline;
 mod outage;
 mod ping;

@@ -37,6 +37,8 @@ pub(crate) struct Setup {
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Metrics under the names of LaunchDarkly's relay.
+    pub(crate) metrics: Option<SocketAddr>,
     /// Its cloud.
     pub(crate) upstream: FakeLaunchDarkly,
     config: Config,
@@ -229,7 +231,7 @@ impl Running {
             };
             let config = configure(&cloud);
             let gateway = Gateway::start(config.clone()).await.expect("a gateway that starts");
-            let addresses = (gateway.address(), gateway.admin_address());
+            let addresses = (gateway.address(), gateway.admin_address(), gateway.metrics_address());
             let _ = started.send((cloud, config, addresses));
             // Dropped counts as asked.
             let _ = stopping.await;
@@ -239,10 +241,12 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.expect("threads").block_on(run);
         });
-        let (upstream, config, (address, admin)) = within("the gateway", start).await.expect("a gateway that starts");
+        let (upstream, config, (address, admin, metrics)) =
+            within("the gateway", start).await.expect("a gateway that starts");
         Self {
             address,
             admin,
+            metrics,
             upstream,
             config,
             stop: Some(stop),

@@ -22,6 +22,7 @@ use crate::telemetry::Telemetry;
 pub struct Gateway {
     address: SocketAddr,
     admin_address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     shutdown: ShutdownConfig,
     state: Arc<State>,
     /// Connections of SDKs. They end first, so that what their last requests brought is flushed.
@@ -54,6 +55,10 @@ impl Gateway {
         raise_file_limit(config.limits.max_connections);
         let listener = Listener::bind(config.listen).with_context(|| cannot_listen("server.listen", config.listen))?;
         let admin = Listener::bind(config.admin).with_context(|| cannot_listen("admin.listen", config.admin))?;
+        let metrics = config.launchdarkly.as_ref().and_then(|it| it.prometheus.as_ref()).map(|it| {
+            Listener::bind(it.listen).with_context(|| cannot_listen("launchdarkly.prometheus.listen", it.listen))
+        });
+        let metrics = metrics.transpose()?;
         let fanout = Fanout::start(&serving).context("fan-out threads cannot be started")?;
         let telemetry = Telemetry::new();
         let hooks = Hooks::none();
@@ -87,12 +92,17 @@ impl Gateway {
         let gateway = Self {
             address: listener.address(),
             admin_address: admin.address(),
+            metrics_address: metrics.as_ref().map(Listener::address),
             shutdown: config.shutdown,
             state: Arc::clone(&state),
             connections: Lifecycle::new(),
             serving,
             operating,
         };
+        let compatible = gateway.state.launchdarkly.as_ref().and_then(|it| it.metrics.clone());
+        if let (Some(listener), Some(router)) = (metrics, compatible) {
+            listener.serve(router, fanout.clone(), config.limits, &gateway.operating);
+        }
         listener.serve(router, fanout.clone(), config.limits, &gateway.connections);
         admin.serve(admin::routes(state), fanout, config.limits, &gateway.operating);
         tracing::info!(sdks = %gateway.address, admin = %gateway.admin_address, "gateway is listening");
@@ -109,6 +119,12 @@ impl Gateway {
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// Where metrics under the names of LaunchDarkly's relay are served, if they are.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Ends everything in order; says whether all of it ended in time.

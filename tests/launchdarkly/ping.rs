@@ -153,3 +153,30 @@ async fn contexts_on_streams_are_checked() {
     let call = Call::report("/meval", r#"{"key":""}"#).key(MOBILE_KEY);
     gateway.opens_with(&call).await.hears_ping().await;
 }
+
+#[tokio::test]
+async fn jitter_delays_and_merges_what_follows() {
+    // L265
+    let gateway = Setup::with(some_data()).set("launchdarkly.ping_stream_jitter_time", "600ms").start().await;
+    let mut phone = gateway.opens("/mping", MOBILE_KEY).await;
+    let mut server = gateway.opens("/all", SDK_KEY).await;
+    phone.hears_ping().await; // the first one is not delayed
+    server.hears_event("put").await;
+    let start = std::time::Instant::now();
+    for version in 4..=8 {
+        gateway.upstream.patches(SDK_KEY, &flag("plain", version));
+    }
+    for _ in 4..=8 {
+        server.hears_event("patch").await; // server-side streams are not concerned
+    }
+    phone.hears_ping().await;
+    assert!(start.elapsed() >= std::time::Duration::from_millis(300), "L265: {:?}", start.elapsed());
+    // Exactly one: the next ping comes with the next change and not before.
+    gateway.upstream.patches(SDK_KEY, &flag("plain", 9));
+    server.hears_event("patch").await;
+    let again = std::time::Instant::now();
+    phone.hears_ping().await;
+    assert!(again.elapsed() >= std::time::Duration::from_millis(200), "L265: one ping for five changes");
+    let call = Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY);
+    assert_eq!(gateway.answers(&call).await.json()["plain"]["version"], 9);
+}

@@ -116,3 +116,46 @@ async fn each_kind_of_failure_has_its_name() {
     let gateway = setup().set("launchdarkly.stream_uri", raw.url()).start().await;
     gateway.status_where("L226", |it| kind(it) == "INVALID_DATA").await;
 }
+
+#[tokio::test]
+async fn one_environment_can_be_asked_for() {
+    let setup = Setup::with(some_data()).environment(json!({"name": "My Env", "filters": ["a"]}));
+    let gateway = setup.data(&format!("{SDK_KEY}?filter=a"), some_data()).start().await;
+    let whole = gateway.status().await["environments"]["My Env"].clone();
+    for path in ["/status/My%20Env".to_owned(), format!("/status/{ENV_ID}")] {
+        let answer = gateway.says("L263", Call::get(&path), some_json(200)).await;
+        assert_eq!(answer.json(), whole, "L263: {path}");
+    }
+    let filtered = gateway.says("section 14.1", Call::get("/status/My%20Env/filters/a"), some_json(200)).await;
+    assert_eq!(filtered.json()["status"], "connected", "section 14.1");
+    for path in ["/status/other", "/status/My%20Env/filters/b", "/status/p/e", "/status/p/e/filters/a"] {
+        let answer = gateway.says("L263", Call::get(path), some_json(404)).await;
+        assert!(answer.json()["error"].is_string(), "L263: {path}");
+    }
+}
+
+#[tokio::test]
+async fn probes_can_say_what_they_expect() {
+    let gateway = Setup::with(some_data()).start().await;
+    for (query, status) in [
+        ("expect=status=healthy", 200),
+        ("expect=status=degraded", 412),
+        ("expect=status%3Dhealthy&x=1", 200),
+        ("expect=environments%5B%22main%22%5D.status!=disconnected&expect=status=healthy", 200),
+        ("expect=environments.main.connectionStatus.state=VALID", 200),
+        ("expect=environments.main.connectionStatus.lastError.kind=NETWORK_ERROR", 412),
+        ("expect=environments.main.expiringSdkKey!=x", 412),
+        ("expect=environments.main=x", 422),
+        ("expect=nonsense=x", 422),
+        ("expect=status", 400),
+        ("expect=%zz", 400),
+    ] {
+        let answer = gateway.says("L264", Call::get(format!("/status?{query}")), some_json(status)).await;
+        assert_eq!(answer.json()["satisfied"], status == 200, "L264: {query}");
+    }
+    let one = gateway.answers(&Call::get("/status/main?expect=status=connected")).await;
+    let expected = json!({"satisfied": true, "results": [
+        {"expr": "status=connected", "expected": "connected", "actual": "connected", "ok": true}]});
+    assert_eq!((one.status, one.json()), (200, expected), "L264");
+    assert_eq!(gateway.answers(&Call::get("/status/other?expect=status=x")).await.status, 404, "section 14.2");
+}

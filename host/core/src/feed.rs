@@ -3,11 +3,14 @@
 //! There is no queue per stream. A stream is a [`Cursor`] into the log; one that falls behind the log's
 //! oldest change reads the newest full data instead, so a slow reader costs its cursor and nothing else.
 
+mod delayed;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
+pub use self::delayed::Delayed;
 use crate::sse::Frame;
 
 /// How many changes the log remembers. Older ones are forgotten: whoever still needs them reads the full data.

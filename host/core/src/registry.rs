@@ -42,6 +42,8 @@ pub struct StreamGuard {
     id: u64,
     life: Arc<StreamLife>,
     streams: Streams,
+    /// Whatever has to live as long as the stream and go with it.
+    _attached: Option<Box<dyn Send + Sync>>,
 }
 
 /// As many streams as allowed are open.
@@ -146,7 +148,7 @@ impl Streams {
             lock(&self.0.deadlines).push_back((Instant::now() + lifetime, Arc::downgrade(&life)));
             self.0.deadline_added.notify_one();
         }
-        Ok(StreamGuard { id, life, streams: self.clone() })
+        Ok(StreamGuard { id, life, streams: self.clone(), _attached: None })
     }
 
     /// Streams open now.
@@ -302,6 +304,13 @@ impl StreamGuard {
     #[must_use]
     pub fn facts(&self) -> &RequestFacts {
         &self.life.facts
+    }
+
+    /// Keeps something until the stream ends.
+    #[must_use]
+    pub fn keeping(mut self, attached: impl Send + Sync + 'static) -> Self {
+        self._attached = Some(Box::new(attached));
+        self
     }
 
     /// Whether the stream has to end, and why.

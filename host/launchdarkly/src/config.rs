@@ -3,6 +3,7 @@
 mod keys;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// Longest life of a stream; `None` for no limit.
     pub max_client_connection_time: Option<Duration>,
+    /// Longest delay of announcements to mobile and browser streams; `None` for no delay.
+    pub ping_stream_jitter_time: Option<Duration>,
+    /// Metrics under the names of LaunchDarkly's relay.
+    pub prometheus: Option<Prometheus>,
     /// How long an environment without data answers "starting".
     pub init_timeout: Duration,
     /// How long an interruption lasts before an environment counts as disconnected.
@@ -50,6 +55,15 @@ pub struct Config {
     pub expired_credential_cleanup_interval: Duration,
     /// Where the list of environments comes from.
     pub roster: Roster,
+}
+
+/// A listener for metrics.
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What every name begins with.
+    pub prefix: String,
 }
 
 /// Who says which environments exist.
@@ -147,6 +161,11 @@ impl Config {
             heartbeat_interval: reader.duration("launchdarkly.heartbeat_interval", MOMENT * 10..=DAY),
             max_client_connection_time: reader
                 .optional_duration("launchdarkly.max_client_connection_time", MOMENT * 10..=DAY * 365),
+            ping_stream_jitter_time: reader
+                .optional_duration("launchdarkly.ping_stream_jitter_time", MOMENT..=Duration::from_secs(3600)),
+            prometheus: reader
+                .optional_address("launchdarkly.prometheus.listen")
+                .map(|listen| Prometheus { listen, prefix: reader.text("launchdarkly.prometheus.prefix") }),
             init_timeout: reader.duration("launchdarkly.init_timeout", MOMENT..=DAY),
             disconnected_status_time: reader.duration("launchdarkly.disconnected_status_time", MOMENT..=DAY),
             read_timeout: reader.duration("launchdarkly.read_timeout", MOMENT * 100..=DAY),

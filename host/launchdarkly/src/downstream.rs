@@ -21,6 +21,8 @@ use axum::extract::Extension;
 use axum::handler::Handler;
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
 use yardarm_core::status::Status;
@@ -29,6 +31,7 @@ use self::auth::{Audience, RouteInfo};
 use crate::config::Config;
 use crate::environments::{Environments, SdkKind};
 use crate::upstream::HttpClients;
+use crate::usage::Usage;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -38,6 +41,8 @@ pub(crate) struct Downstream {
     pub(crate) http: HttpClients,
     pub(crate) hooks: Hooks,
     pub(crate) streams: Streams,
+    /// Counts for LaunchDarkly's dashboards, where they are wanted.
+    pub(crate) usage: Option<Usage>,
     /// State of the auto-configuration stream, where there is one.
     pub(crate) auto_config: Option<Status>,
 }
@@ -69,19 +74,19 @@ pub(crate) fn routes(state: Downstream) -> Router {
         .mobile("/mobile/events", "mobile.events", post(events::analytics)) // 21
         .mobile("/mobile/events/bulk", "mobile.events", post(events::analytics)) // 22
         .mobile("/mobile/events/diagnostic", "mobile.diagnostic", post(events::diagnostic)) // 23
-        .browser("/ping/{env}", "client.stream.ping", "GET,OPTIONS", get(stream::ping)) // 24
-        .browser("/eval/{env}/{context}", "client.stream", "GET,OPTIONS", get(stream::from_path)) // 25
-        .browser("/eval/{env}", "client.stream", "REPORT,OPTIONS", report(stream::from_body)) // 26
-        .browser("/sdk/evalx/{env}/contexts/{context}", "client.evaluate", "GET,OPTIONS", get(evaluation::from_path)) // 27
-        .browser("/sdk/evalx/{env}/context", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body)) // 28
-        .browser("/sdk/evalx/{env}/users/{context}", "client.evaluate", "GET,OPTIONS", get(evaluation::from_path)) // 29
-        .browser("/sdk/evalx/{env}/user", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body)) // 30
+        .browser("/ping/{envId}", "client.stream.ping", "GET,OPTIONS", get(stream::ping)) // 24
+        .browser("/eval/{envId}/{context}", "client.stream", "GET,OPTIONS", get(stream::from_path)) // 25
+        .browser("/eval/{envId}", "client.stream", "REPORT,OPTIONS", report(stream::from_body)) // 26
+        .browser("/sdk/evalx/{envId}/contexts/{context}", "client.evaluate", "GET,OPTIONS", get(evaluation::from_path)) // 27
+        .browser("/sdk/evalx/{envId}/context", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body)) // 28
+        .browser("/sdk/evalx/{envId}/users/{context}", "client.evaluate", "GET,OPTIONS", get(evaluation::from_path)) // 29
+        .browser("/sdk/evalx/{envId}/user", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body)) // 30
         // The customer's list names these two; the reference answers them 404 (decision R4).
-        .browser("/sdk/evalx/{env}/contexts", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body))
-        .browser("/sdk/evalx/{env}/users", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body))
-        .browser("/sdk/goals/{env}", "client.goals", "GET,OPTIONS", get(goals::goals)) // 31
-        .browser("/events/bulk/{env}", "client.events", "POST,OPTIONS", post(events::analytics)) // 32
-        .browser("/events/diagnostic/{env}", "client.diagnostic", "POST,OPTIONS", post(events::diagnostic)) // 33
+        .browser("/sdk/evalx/{envId}/contexts", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body))
+        .browser("/sdk/evalx/{envId}/users", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body))
+        .browser("/sdk/goals/{envId}", "client.goals", "GET,OPTIONS", get(goals::goals)) // 31
+        .browser("/events/bulk/{envId}", "client.events", "POST,OPTIONS", post(events::analytics)) // 32
+        .browser("/events/diagnostic/{envId}", "client.diagnostic", "POST,OPTIONS", post(events::diagnostic)) // 33
         .browser("/a/{file}", "client.pixel", "GET,OPTIONS", get(events::pixel)); // 34
     let routes = table
         .routes
@@ -98,6 +103,12 @@ pub(crate) fn routes(state: Downstream) -> Router {
     Router::new().fallback_service(routes).layer(middleware::from_fn(edge::normalise))
 }
 
+/// What a scraper of metrics is served, on a listener of its own.
+pub(crate) fn metrics(usage: Usage) -> Router {
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
+    Router::new().route("/metrics", axum::routing::get(async move || (headers, usage.render())))
+}
+
 /// Adds routes by audience, so that a row says who may call it and cannot be written without.
 struct Table {
     state: Downstream,
@@ -106,11 +117,11 @@ struct Table {
 
 impl Table {
     fn server(self, path: &'static str, id: &'static str, methods: MethodRouter<Downstream>) -> Self {
-        self.add(path, RouteInfo { id, audience: Audience { kind: SdkKind::Server, methods: "" } }, methods)
+        self.add(path, RouteInfo { id, path, audience: Audience { kind: SdkKind::Server, methods: "" } }, methods)
     }
 
     fn mobile(self, path: &'static str, id: &'static str, methods: MethodRouter<Downstream>) -> Self {
-        self.add(path, RouteInfo { id, audience: Audience { kind: SdkKind::Mobile, methods: "" } }, methods)
+        self.add(path, RouteInfo { id, path, audience: Audience { kind: SdkKind::Mobile, methods: "" } }, methods)
     }
 
     fn browser(
@@ -121,7 +132,7 @@ impl Table {
         methods: MethodRouter<Downstream>,
     ) -> Self {
         let methods = methods.on(MethodFilter::OPTIONS, auth::preflight);
-        self.add(path, RouteInfo { id, audience: Audience { kind: SdkKind::Browser, methods: told } }, methods)
+        self.add(path, RouteInfo { id, path, audience: Audience { kind: SdkKind::Browser, methods: told } }, methods)
     }
 
     fn add(mut self, path: &'static str, info: RouteInfo, methods: MethodRouter<Downstream>) -> Self {

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use rand::seq::IndexedRandom;
 use tokio::sync::watch;
+use yardarm_core::feed::Source;
 use yardarm_core::status::{Connection, Status};
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel};
@@ -36,6 +38,8 @@ pub(crate) struct LdEnvironment {
     pub(crate) data: Environment<FlagData>,
     pub(crate) status: Status,
     pub(crate) events: Events,
+    /// Where mobile and browser streams hear of changes, each a little later in its own way; empty for no delay.
+    announcements: Vec<Arc<dyn Source>>,
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
     recent: Mutex<VecDeque<RecentChange>>,
@@ -96,6 +100,7 @@ impl LdEnvironment {
         data: Environment<FlagData>,
         events: Events,
         status: Status,
+        announcements: Vec<Arc<dyn Source>>,
     ) -> Self {
         Self {
             label: label(&settings.get().name, &filter),
@@ -104,6 +109,7 @@ impl LdEnvironment {
             data,
             status,
             events,
+            announcements,
             is_behind: AtomicBool::new(false),
             recent: Mutex::default(),
             has_started: AtomicBool::new(false),
@@ -118,6 +124,14 @@ impl LdEnvironment {
     /// The settings as something to watch.
     pub(crate) fn settings(&self) -> &LiveConfig {
         &self.settings
+    }
+
+    /// Where a mobile or browser stream hears that something has changed.
+    pub(crate) fn announcements(&self) -> Arc<dyn Source> {
+        match self.announcements.choose(&mut rand::rng()) {
+            Some(delayed) => Arc::clone(delayed),
+            None => self.data.source(),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {

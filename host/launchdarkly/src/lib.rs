@@ -17,6 +17,7 @@ mod persistence;
 mod render;
 mod report;
 mod upstream;
+mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use yardarm_core::registry::Streams;
 use yardarm_core::status::Status;
 use yardarm_core::{Lifecycle, snapshot_file};
 
-pub use self::config::{CommonConfig, Config, EnvironmentConfig, Identity, Roster};
+pub use self::config::{CommonConfig, Config, EnvironmentConfig, Identity, Prometheus, Roster};
 pub use self::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
 pub use self::environments::archive::ArchiveError;
 pub use self::report::{ChangeReport, EnvironmentReport, ErrorReport, EventReport};
@@ -36,6 +37,7 @@ use crate::environments::offline::OfflineTask;
 use crate::environments::{Environments, Fleet, Variant};
 use crate::upstream::HttpClients;
 use crate::upstream::events::EventPort;
+use crate::usage::Usage;
 
 /// What the gateway provides.
 #[derive(Clone)]
@@ -54,6 +56,8 @@ pub struct Parts {
 pub struct LaunchDarkly {
     /// Every route that SDKs can meet.
     pub router: Router,
+    /// `/metrics` under the names of LaunchDarkly's relay, for a listener of its own; `None` when it is not wanted.
+    pub metrics: Option<Router>,
     environments: Environments,
 }
 
@@ -95,15 +99,17 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     let is_offline = matches!(config.roster, Roster::Offline { .. });
     let fleet = Fleet::new(Arc::clone(&config), http.clone(), parts.clone(), environments.clone(), is_offline);
     let auto_config = start_roster(&config, &http, &parts, fleet).await?;
+    let usage = config.prometheus.as_ref().map(|it| Usage::new(it.prefix.clone()));
     let router = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
         config,
         http,
         hooks: parts.hooks,
         streams: parts.streams,
+        usage: usage.clone(),
         auto_config,
     });
-    Ok(LaunchDarkly { router, environments })
+    Ok(LaunchDarkly { router, metrics: usage.map(downstream::metrics), environments })
 }
 
 /// Starts whatever says which environments exist; gives the state of the auto-configuration stream if that is it.

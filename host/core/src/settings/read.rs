@@ -115,8 +115,12 @@ impl<'a> Reader<'a> {
 
     /// An address with a port.
     pub fn address(&mut self, path: &str) -> SocketAddr {
+        self.optional_address(path).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// An address with a port, if there is one.
+    pub fn optional_address(&mut self, path: &str) -> Option<SocketAddr> {
         self.parse(path, "an address with a port, such as `127.0.0.1:8040`", |text| text.parse().map_err(|_| ()))
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
     /// A base address of a service, without a slash at the end.

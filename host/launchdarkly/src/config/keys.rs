@@ -60,6 +60,25 @@ pub const KEYS: &[Key] = &[
         "Longest life of a stream; SDKs reconnect, which spreads them over gateways. No limit unless set.",
     ),
     key(
+        "launchdarkly.ping_stream_jitter_time",
+        Kind::Duration,
+        "",
+        "Longest time by which announcements to mobile and browser streams are delayed, at least half of it, so that \
+         their polls do not all arrive at once; further changes meanwhile share one announcement. No delay unless set.",
+    ),
+    key(
+        "launchdarkly.prometheus.listen",
+        Kind::Address,
+        "",
+        "Where metrics under the names of LaunchDarkly's relay are served at `/metrics`; it uses port 8031. Off unless set.",
+    ),
+    key(
+        "launchdarkly.prometheus.prefix",
+        Kind::Text,
+        "launchdarkly_relay",
+        "What the names of these metrics begin with.",
+    ),
+    key(
         "launchdarkly.init_timeout",
         Kind::Duration,
         "10s",

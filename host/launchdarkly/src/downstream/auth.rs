@@ -24,12 +24,15 @@ use super::rejection::Rejection;
 use crate::config::EnvironmentConfig;
 use crate::credential;
 use crate::environments::{LdEnvironment, Lookup, Phase, SdkKind};
+use crate::usage::{Labels, RequestMethod};
 
 /// One row of the route table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RouteInfo {
     /// Identifier for plugins and metrics.
     pub(super) id: &'static str,
+    /// Template of the path.
+    pub(super) path: &'static str,
     pub(super) audience: Audience,
 }
 
@@ -68,6 +71,7 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
         Err(rejection) => return rejected(rejection, info),
     };
     let config = environment.config();
+    count(&downstream, info, &environment, &config, &request);
     let origin = request.headers().get(ORIGIN).cloned();
     let mut response = if request.method() == Method::OPTIONS {
         next.run(request).await
@@ -95,6 +99,46 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
     }
     response.extensions_mut().insert(RouteTag { route: info.id, environment: Some(environment.label.clone()) });
     response
+}
+
+/// Counts the request for LaunchDarkly's dashboards, which know everything but `/mping`.
+fn count(
+    downstream: &Downstream,
+    info: RouteInfo,
+    environment: &LdEnvironment,
+    config: &EnvironmentConfig,
+    request: &Request,
+) {
+    let Some(usage) = &downstream.usage else { return };
+    let method = if request.method() == Method::PUT { report_method() } else { request.method().clone() };
+    let labels = |route| Labels {
+        env: config.display_name(&environment.filter),
+        platform: platform(info.audience.kind),
+        user_agent: user_agent(|name| request.headers().get(name).map(HeaderValue::as_bytes)),
+        route,
+    };
+    if info.path != "/mping" {
+        let path = if info.path == "/a/{file}" { "/a/{envId}.gif" } else { info.path };
+        usage.request(labels(Some((RequestMethod::from(&method), path))));
+    }
+    if info.id.starts_with("server.poll") {
+        usage.poll(labels(None));
+    }
+}
+
+/// Kinds of callers as these metrics call them.
+pub(super) fn platform(kind: SdkKind) -> &'static str {
+    match kind {
+        SdkKind::Server => "server",
+        SdkKind::Mobile => "mobile",
+        SdkKind::Browser => "browser",
+    }
+}
+
+/// What a caller says it is; browsers cannot change `User-Agent`, so they have a header of their own.
+pub(super) fn user_agent<'a>(header: impl Fn(&str) -> Option<&'a [u8]>) -> String {
+    let value = header("x-launchdarkly-user-agent").or_else(|| header("user-agent")).unwrap_or_default();
+    String::from_utf8_lossy(value).into_owned()
 }
 
 /// `OPTIONS` on a browser route: the layer has done everything.

@@ -36,7 +36,7 @@ const PIXEL: &[u8] = &[
     0x01, 0x44, 0x00, 0x3b,
 ];
 
-/// `POST /bulk`, `/mobile…`, `/events/bulk/{env}`
+/// `POST /bulk`, `/mobile…`, `/events/bulk/{envId}`
 pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let headers = request.headers().clone();
     let (port, body) = match take(&downstream, &caller, request).await {
@@ -54,7 +54,7 @@ pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Call
     }
 }
 
-/// `POST /diagnostic`, `/mobile/events/diagnostic`, `/events/diagnostic/{env}`
+/// `POST /diagnostic`, `/mobile/events/diagnostic`, `/events/diagnostic/{envId}`
 pub(super) async fn diagnostic(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let headers = request.headers().clone();
     let (port, body) = match take(&downstream, &caller, request).await {
@@ -74,7 +74,7 @@ pub(super) async fn diagnostic(State(downstream): State<Downstream>, caller: Cal
     StatusCode::ACCEPTED.into_response()
 }
 
-/// `GET /a/{env}.gif?d=…`, for very old browsers.
+/// `GET /a/{envId}.gif?d=…`, for very old browsers.
 pub(super) async fn pixel(caller: Caller, uri: Uri) -> Response {
     // Also in offline mode, where posts are accepted: the reference's own exception.
     let Some(port) = caller.environment.events.port() else { return PostRejection::Disabled.into_response() };

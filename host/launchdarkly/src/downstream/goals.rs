@@ -1,4 +1,4 @@
-//! `GET /sdk/goals/{env}`: passed through to the vendor's service.
+//! `GET /sdk/goals/{envId}`: passed through to the vendor's service.
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};

@@ -8,11 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use yardarm_core::stream::OpenStream;
 
 use super::Downstream;
-use super::auth::Caller;
+use super::auth::{Caller, platform, user_agent};
 use super::context::{self, ContextRejection};
 use super::rejection::Rejection;
 use crate::dataset::Channel;
 use crate::environments::Lookup;
+use crate::usage::Labels;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -26,12 +27,12 @@ pub(super) async fn flags(State(downstream): State<Downstream>, caller: Caller) 
     open(&downstream, caller, Channel::Flags)
 }
 
-/// `GET /mping`, `GET /ping/{env}`
+/// `GET /mping`, `GET /ping/{envId}`
 pub(super) async fn ping(State(downstream): State<Downstream>, caller: Caller) -> Response {
     open(&downstream, caller, Channel::Ping)
 }
 
-/// `GET /meval/{context}`, `GET /eval/{env}/{context}`. The context is validated and then forgotten.
+/// `GET /meval/{context}`, `GET /eval/{envId}/{context}`. The context is validated and then forgotten.
 pub(super) async fn from_path(
     State(downstream): State<Downstream>,
     caller: Caller,
@@ -45,7 +46,7 @@ pub(super) async fn from_path(
     }
 }
 
-/// `REPORT /meval`, `REPORT /eval/{env}`
+/// `REPORT /meval`, `REPORT /eval/{envId}`
 pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
     let limit = downstream.config.max_client_request_body;
@@ -68,7 +69,23 @@ fn open(downstream: &Downstream, caller: Caller, channel: Channel) -> Response {
     if !matches!(downstream.environments.find(kind, credential, &caller.environment.filter), Lookup::Found(_)) {
         return Rejection::UnknownCredential.into_response(kind);
     }
-    let stream = OpenStream::new(caller.environment.data.source(), channel as usize, guard);
+    let guard = match &downstream.usage {
+        None => guard,
+        Some(usage) => {
+            let labels = Labels {
+                env: caller.config.display_name(&caller.environment.filter),
+                platform: platform(kind),
+                user_agent: user_agent(|name| guard.facts().headers.get(name)),
+                route: None,
+            };
+            guard.keeping(usage.connection(labels))
+        }
+    };
+    let source = match channel {
+        Channel::Ping => caller.environment.announcements(),
+        Channel::All | Channel::Flags => caller.environment.data.source(),
+    };
+    let stream = OpenStream::new(source, channel as usize, guard);
     let (body, takeover) = stream.into_body();
     let mut response = (head(), Body::new(body)).into_response();
     response.extensions_mut().insert(takeover);

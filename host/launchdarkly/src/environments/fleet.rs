@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use yardarm_core::feed::{Delayed, Source};
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::registry::EndReason;
 use yardarm_core::status::{Connection, Status};
-use yardarm_core::{EnvironmentLabel, Lifecycle, Writer, environment};
+use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, Writer, environment};
 
 use super::{Environments, Events, LdEnvironment, LiveConfig, Phase, SdkKind, label};
 use crate::Parts;
@@ -23,6 +24,9 @@ use crate::upstream::stream::StreamTask;
 
 /// How long events of an environment that is no more may take to leave.
 const FLUSH_OF_REMOVED: Duration = Duration::from_secs(15);
+
+/// Into how many groups a herd is split.
+const ANNOUNCEMENTS: usize = 32;
 
 /// One environment that should be served, or one filtered variant of it.
 #[derive(Debug, Clone)]
@@ -135,7 +139,8 @@ impl Fleet {
         } else {
             Events::Off
         };
-        let environment = Arc::new(LdEnvironment::new(settings, filter, data, events, Status::new()));
+        let announcements = self.announcements(&data, &lifecycles.0);
+        let environment = Arc::new(LdEnvironment::new(settings, filter, data, events, Status::new(), announcements));
         let feed = if self.is_offline {
             Some(self.start_offline(&environment, writer, &lifecycles.0))
         } else {
@@ -145,6 +150,13 @@ impl Fleet {
         let interval = self.config.heartbeat_interval;
         lifecycles.0.spawn("heartbeat", beat(environment.data.clone(), interval));
         Running { environment, data: lifecycles.0, events: lifecycles.1, feed }
+    }
+
+    /// Several views of one environment, each late in its own way. One per stream would cost a timer per stream.
+    fn announcements(&self, data: &Environment<FlagData>, lifecycle: &Lifecycle) -> Vec<Arc<dyn Source>> {
+        let Some(jitter) = self.config.ping_stream_jitter_time else { return Vec::new() };
+        let start = || Delayed::start(data.source(), jitter / 2..=jitter, lifecycle) as Arc<dyn Source>;
+        std::iter::repeat_with(start).take(ANNOUNCEMENTS).collect()
     }
 
     async fn start_online(&self, environment: &Arc<LdEnvironment>, writer: Writer<FlagData>, lifecycle: &Lifecycle) {
@@ -251,7 +263,7 @@ async fn watch_outages(environment: Arc<LdEnvironment>, limit: Duration) {
     }
 }
 
-async fn beat(data: yardarm_core::Environment<FlagData>, interval: Duration) {
+async fn beat(data: Environment<FlagData>, interval: Duration) {
     let mut timer = tokio::time::interval(interval);
     timer.tick().await;
     loop {
