@@ -180,13 +180,8 @@ async fn the_demo_does_what_it_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_it_in_a_real_browser() {
     let node = root().join("tests/sdks/node");
-    let browser = ["chromium", "google-chrome", "chromium-browser"]
-        .iter()
-        .filter_map(|name| {
-            std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|it| it.exists())
-        })
-        .next();
-    let (Some(browser), true) = (browser, node.join("node_modules/.installed").exists()) else {
+    let (Some(browser), true) = (crate::sdks::installed_browser(), node.join("node_modules/.installed").exists())
+    else {
         assert!(std::env::var_os("CI").is_none(), "run `make sdks` first");
         println!("skipped: no browser or no Node packages, run `make sdks`");
         return;

@@ -25,3 +25,4 @@ mod status;
 mod upstream;
 
 pub(crate) use self::evaluation::segment_of as context_segment;
+pub(crate) use self::evaluation_results::flags as flags_of_every_kind;

@@ -116,7 +116,7 @@ impl Setup {
         self
     }
 
-    /// Uses a cloud that runs already.
+    /// Uses a cloud that runs already, and outlives the gateway.
     pub(crate) fn cloud(mut self, cloud: &FakeLaunchDarkly) -> Self {
         self.cloud = Some(cloud.clone());
         self
@@ -201,17 +201,7 @@ impl Setup {
 impl Running {
     /// A gateway that forwards events to a cloud that runs already.
     pub(crate) async fn with_events(cloud: &FakeLaunchDarkly) -> Self {
-        let mut setup = Setup::new().events();
-        setup.waits_until_ready = false;
-        let dir = TempDir::new().expect("a temporary folder");
-        let path = dir.path().to_owned();
-        let configure = move |cloud: &FakeLaunchDarkly| {
-            let file = setup.write(&cloud.url(), &path);
-            config::load(Some(&file), &Overrides::default()).expect("a valid configuration").config
-        };
-        let running = Self::launch(Some(cloud.clone()), configure, Some(dir)).await;
-        running.is_ready().await;
-        running
+        Setup::new().events().cloud(cloud).start().await
     }
 
     /// Runs the gateway on threads of its own, so that a busy test does not slow it down, and the end of the test can

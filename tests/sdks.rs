@@ -1,17 +1,22 @@
 //! The vendor's own SDKs, unmodified, through the gateway: what they see must be what they see without it.
 //!
-//! Node and Python run as programs of their own (`tests/sdks/`), Rust inside the test.
+//! Node, Python and browsers run as programs of their own (`tests/sdks/`), Rust inside the test.
 
+mod browser;
+mod client;
 mod driven;
 mod rust;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use yardarm_testkit::FakeLaunchDarkly;
+use yardarm_testkit::{Call, FakeLaunchDarkly};
 
+pub(crate) use self::driven::browser as installed_browser;
 use self::driven::{Driven, Language};
-use crate::running::{Running, SDK_KEY};
+use crate::flags;
+use crate::launchdarkly::{context_segment, flags_of_every_kind};
+use crate::running::{Running, SDK_KEY, Setup};
 
 const ADA: &str = r#"{"kind":"user","key":"ada","email":"ada@example.com"}"#;
 /// A change must reach an SDK within this time.
@@ -101,4 +106,31 @@ async fn the_node_sdk_lives_through_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_sdk_lives_through_everything() {
     an_sdk_lives_through_everything(Language::Python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
+    if !Language::Node.is_installed() {
+        return;
+    }
+    let gateway = Setup::with(flags::data(flags_of_every_kind(), [])).start().await;
+    let mut sdk = Driven::start(Language::Node, &gateway.url(), SDK_KEY).await;
+    assert_eq!(sdk.hears("ready").await, true);
+    for context in [r#"{"kind":"user","key":"a"}"#, ADA, r#"{"kind":"multi","org":{"key":"a"},"user":{"key":"é"}}"#] {
+        let state = sdk.answers(&format!("state {context}"), "state").await;
+        let path = format!("/sdk/evalx/contexts/{}?withReasons=true", context_segment(context));
+        let results = gateway.answers(&Call::get(path).key(SDK_KEY)).await.json();
+        let results = results.as_object().expect("results");
+        assert_eq!(results.len(), flags_of_every_kind().len());
+        assert_eq!(state["$flagsState"].as_object().map(serde_json::Map::len), Some(results.len()));
+        for (key, result) in results {
+            let mut expected = state["$flagsState"][key].clone();
+            expected["value"] = state[key].clone();
+            // No variation is `null` in one format and absent in the other.
+            expected["variation"] = state["$flagsState"][key]["variation"].clone();
+            assert_eq!(*result, expected, "{key} for {context}");
+        }
+    }
+    sdk.close().await;
+    gateway.stop().await;
 }

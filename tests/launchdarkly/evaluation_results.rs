@@ -7,7 +7,8 @@ use super::evaluation::segment_of;
 use crate::flags::{data, flag, flag_with};
 use crate::running::{CTX, ENV_ID, Running, SDK_KEY, Setup};
 
-fn flags() -> Vec<Value> {
+/// One flag for each way to come to a result.
+pub(crate) fn flags() -> Vec<Value> {
     let rollout =
         |kind: &str| json!({"rollout": {"kind": kind, "seed": 1, "variations": [{"variation": 0, "weight": 100_000}]}});
     let rule = |rule: Value| json!({"rules": [rule]});

@@ -1,46 +1,82 @@
 //! An SDK in a program of its own, driven line by line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
-/// Interpreters start slowly on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Interpreters and browsers start slowly on a busy machine, and SDKs take their time to connect again.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// A program that is told to end gets this long to do so; a browser has a dozen processes to take along.
+const GRACE: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Clone, Copy)]
+/// Which of the vendor's SDKs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     Node,
     Python,
+    /// The client-side SDK for Node.
+    NodeClient,
+    /// The browser SDK up to version 3, in a real browser.
+    LegacyBrowser,
+    /// The browser SDK since version 4, in a real browser.
+    Browser,
 }
 
 pub(crate) struct Driven {
     child: Child,
-    input: ChildStdin,
+    /// Until it is told to end.
+    input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
+    /// Its temporary files, such as the profile of a browser.
+    _dir: TempDir,
+}
+
+/// The browser on this machine.
+pub(crate) fn browser() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let find = |name| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|it| it.exists());
+    ["chromium", "google-chrome", "chromium-browser"].into_iter().find_map(find)
 }
 
 impl Language {
-    fn program(self) -> (PathBuf, PathBuf) {
-        let sdks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/sdks");
+    /// The program and its first arguments.
+    fn program(self) -> (PathBuf, Vec<OsString>) {
         match self {
-            Self::Node => ("node".into(), sdks.join("node/server.mjs")),
-            Self::Python => (sdks.join("python/.venv/bin/python"), sdks.join("python/server.py")),
+            Self::Python => (folder().join("python/.venv/bin/python"), vec![folder().join("python/server.py").into()]),
+            Self::Node => ("node".into(), vec![folder().join("node/server.mjs").into()]),
+            Self::NodeClient => ("node".into(), vec![folder().join("node/client.mjs").into()]),
+            Self::LegacyBrowser | Self::Browser => ("node".into(), vec![folder().join("node/browser.mjs").into()]),
         }
+    }
+
+    /// What the program wants to know besides address and key.
+    fn more_arguments(self) -> Vec<OsString> {
+        let generation = match self {
+            Self::Node | Self::Python | Self::NodeClient => return Vec::new(),
+            Self::LegacyBrowser => "legacy",
+            Self::Browser => "current",
+        };
+        vec![generation.into(), browser().expect("a browser, or the test had skipped").into()]
+    }
+
+    pub(crate) fn is_browser(self) -> bool {
+        matches!(self, Self::LegacyBrowser | Self::Browser)
     }
 
     /// Whether `tests/sdks/install.sh` has run; in CI it must have.
     pub(crate) fn is_installed(self) -> bool {
-        let sdks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/sdks");
         let mark = match self {
-            Self::Node => sdks.join("node/node_modules/.installed"),
-            Self::Python => sdks.join("python/.venv/.installed"),
+            Self::Python => "python/.venv/.installed",
+            Self::Node | Self::NodeClient | Self::LegacyBrowser | Self::Browser => "node/node_modules/.installed",
         };
-        let is_installed = mark.exists();
+        let is_installed = folder().join(mark).exists() && (!self.is_browser() || browser().is_some());
         assert!(is_installed || std::env::var_os("CI").is_none(), "{self:?}: run `make sdks` first");
         if !is_installed {
             println!("skipped: {self:?} SDK is not installed, run `make sdks`");
@@ -49,20 +85,27 @@ impl Language {
     }
 }
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/sdks")
+}
+
 impl Driven {
     pub(crate) async fn start(language: Language, url: &str, key: &str) -> Self {
-        let (program, script) = language.program();
+        let (program, arguments) = language.program();
+        let dir = TempDir::new().expect("a temporary folder");
         let mut child = Command::new(program)
-            .arg(script)
+            .args(arguments)
             .args([url, key])
+            .args(language.more_arguments())
+            .env("TMPDIR", dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("the interpreter starts");
-        let input = child.stdin.take().expect("a pipe");
+        let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        Self { child, input, output }
+        Self { child, input, output, _dir: dir }
     }
 
     /// The next fact with this name; others before it are passed over.
@@ -71,20 +114,29 @@ impl Driven {
     }
 
     pub(crate) async fn hears_within(&mut self, name: &str, time: Duration) -> Value {
-        let facts = async {
-            loop {
-                let line = self.output.next_line().await.expect("a line").expect("the SDK still runs");
-                let fact: Value = serde_json::from_str(&line).expect("a fact");
-                if let Some(value) = fact.get(name) {
-                    return value.clone();
-                }
+        let heard = timeout(time, self.next_fact(name)).await;
+        heard.unwrap_or_else(|_| panic!("`{name}` was not heard within {time:?}"))
+    }
+
+    /// Waits for a fact with this name and this value; others before it are passed over.
+    pub(crate) async fn hears_exactly(&mut self, name: &str, value: &str, time: Duration) {
+        let hears = async { while self.next_fact(name).await != *value {} };
+        timeout(time, hears).await.unwrap_or_else(|_| panic!("`{name}` of `{value}` was not heard within {time:?}"));
+    }
+
+    async fn next_fact(&mut self, name: &str) -> Value {
+        loop {
+            let line = self.output.next_line().await.expect("a line").expect("the SDK still runs");
+            let mut fact: Value = serde_json::from_str(&line).expect("a fact");
+            if let Some(value) = fact.get_mut(name) {
+                return value.take();
             }
-        };
-        timeout(time, facts).await.unwrap_or_else(|_| panic!("`{name}` was not heard within {time:?}"))
+        }
     }
 
     pub(crate) async fn answers(&mut self, command: &str, name: &str) -> Value {
-        self.input.write_all(format!("{command}\n").as_bytes()).await.expect("the SDK still runs");
+        let input = self.input.as_mut().expect("it was not told to end");
+        input.write_all(format!("{command}\n").as_bytes()).await.expect("the SDK still runs");
         self.hears(name).await
     }
 
@@ -101,7 +153,18 @@ impl Driven {
     }
 
     pub(crate) async fn close(mut self) {
-        let _ = self.input.write_all(b"close\n").await;
+        drop(self.input.take());
         let _ = timeout(PATIENCE, self.child.wait()).await;
+    }
+}
+
+impl Drop for Driven {
+    /// The end of its input tells the program to end, and a browser with it. Whatever is left then is killed.
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let deadline = Instant::now() + GRACE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

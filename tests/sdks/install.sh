@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the vendor's SDKs that the tests connect, and a browser for the page. Quick when everything is there.
+# Installs the vendor's SDKs that the tests connect, and a browser for the page and for SDKs that live in one. Quick when
+# everything is there.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -31,7 +32,7 @@ if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && 
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null
   else
-    missing "no Chromium or Chrome found, so the page cannot be tested in a browser"
+    missing "no Chromium or Chrome found, so neither the page nor the browser SDKs can be tested"
   fi
 fi
 echo "sdks: installed"

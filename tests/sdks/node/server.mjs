@@ -1,7 +1,8 @@
 // The vendor's Node server SDK, unmodified, driven line by line: commands on standard input, facts on standard output.
 //
-// Arguments: base URL, SDK key. Commands: `evaluate FLAG CONTEXT-JSON`, `all CONTEXT-JSON`, `track EVENT CONTEXT-JSON`,
-// `flush`, `close`. Facts, one JSON object a line: {"ready":true}, {"changed":FLAG}, {"value":…}, {"all":…}, {"done":…}.
+// Arguments: base URL, SDK key. Commands: `evaluate FLAG CONTEXT-JSON`, `all CONTEXT-JSON`, `state CONTEXT-JSON`,
+// `hash CONTEXT-JSON`, `track EVENT CONTEXT-JSON`, `flush`, `close`. Facts, one JSON object a line: {"ready":true},
+// {"changed":FLAG}, {"value":…}, {"all":…}, {"state":…} with reasons, {"hash":…} for secure mode, {"done":…}.
 import { createInterface } from 'node:readline';
 import * as ld from '@launchdarkly/node-server-sdk';
 
@@ -25,9 +26,11 @@ client.waitForInitialization({ timeout: 30 }).then(
 
 for await (const line of createInterface({ input: process.stdin })) {
   const [command, ...rest] = line.split(' ');
-  const context = () => JSON.parse(rest.slice(command === 'all' ? 0 : 1).join(' '));
+  const context = () => JSON.parse(rest.slice(['all', 'state', 'hash'].includes(command) ? 0 : 1).join(' '));
   if (command === 'evaluate') say({ value: await client.variation(rest[0], context(), 'default') });
   else if (command === 'all') say({ all: (await client.allFlagsState(context())).allValues() });
+  else if (command === 'state') say({ state: await client.allFlagsState(context(), { withReasons: true }) });
+  else if (command === 'hash') say({ hash: client.secureModeHash(context()) });
   else if (command === 'track') { client.track(rest[0], context()); say({ done: 'track' }); }
   else if (command === 'flush') { await client.flush(); say({ done: 'flush' }); }
   else if (command === 'close') break;
