@@ -162,7 +162,7 @@ async fn jitter_delays_and_merges_what_follows() {
     let mut server = gateway.opens("/all", SDK_KEY).await;
     phone.hears_ping().await; // the first one is not delayed
     server.hears_event("put").await;
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     for version in 4..=8 {
         gateway.upstream.patches(SDK_KEY, &flag("plain", version));
     }
@@ -174,7 +174,7 @@ async fn jitter_delays_and_merges_what_follows() {
     // Exactly one: the next ping comes with the next change and not before.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 9));
     server.hears_event("patch").await;
-    let again = std::time::Instant::now();
+    let again = tokio::time::Instant::now();
     phone.hears_ping().await;
     assert!(again.elapsed() >= std::time::Duration::from_millis(200), "L265: one ping for five changes");
     let call = Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY);
