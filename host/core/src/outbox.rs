@@ -41,6 +41,18 @@ pub trait Delivery<K>: Send + Sync + 'static {
     fn send<'a>(&'a self, key: &'a K, batch: &'a Self::Prepared) -> HookFuture<'a, Sent>;
 }
 
+/// Events that leave together, and how many of the received events leave with them.
+///
+/// The two numbers differ where a vendor's protocol has the gateway condense events: many that were received become one
+/// that is sent, or one becomes two.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// What is sent.
+    pub events: Vec<Bytes>,
+    /// How many events that are pending in the ledger are settled with it.
+    pub stands_for: usize,
+}
+
 /// What became of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
@@ -84,6 +96,7 @@ pub struct Outbox<K, D: Delivery<K>> {
     ledger: Arc<Ledger>,
     queues: Mutex<HashMap<K, Queue>>,
     places: Arc<Semaphore>,
+    lifecycle: Lifecycle,
 }
 
 #[derive(Default)]
@@ -150,8 +163,9 @@ where
             ledger,
             queues: Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_DELIVERIES)),
+            lifecycle: lifecycle.clone(),
         });
-        lifecycle.spawn("outbox", Arc::clone(&outbox).flush_on_timer(lifecycle.clone()));
+        lifecycle.spawn("outbox", Arc::clone(&outbox).flush_on_timer());
         outbox
     }
 
@@ -180,43 +194,27 @@ where
         }
     }
 
-    /// Sends what waits, and waits until it has arrived or is lost.
-    pub async fn flush(&self) {
-        let batches = self.take();
-        futures_util::future::join_all(batches.into_iter().map(|(key, events)| self.deliver(key, events))).await;
-        // Deliveries that the timer had started.
-        let _ = self.places.acquire_many(u32::try_from(MAX_DELIVERIES).unwrap_or(u32::MAX)).await;
+    /// Sends a batch that was collected elsewhere; drops and counts it if too many are under way.
+    pub fn dispatch(self: &Arc<Self>, key: K, batch: Batch) {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.ledger.lose("upstream-too-slow", batch.stands_for);
+            return;
+        };
+        let outbox = Arc::clone(self);
+        // A slow upstream must not hold back the next flush, so each batch is on its own. Not dropped on shutdown: what
+        // was taken from a queue is delivered within the drain time.
+        self.lifecycle.spawn_graceful("event delivery", async move {
+            outbox.deliver(key, batch).await;
+            drop(place);
+        });
     }
 
-    async fn flush_on_timer(self: Arc<Self>, lifecycle: Lifecycle) {
-        let mut timer = tokio::time::interval(self.settings.flush_interval);
-        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        timer.tick().await;
-        loop {
-            timer.tick().await;
-            for (key, events) in self.take() {
-                let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                    self.ledger.lose("upstream-too-slow", events.len());
-                    continue;
-                };
-                let outbox = Arc::clone(&self);
-                // A slow upstream must not hold back the next flush, so each batch is on its own. Not dropped on
-                // shutdown: what was taken from the queue is delivered within the drain time.
-                lifecycle.spawn_graceful("event delivery", async move {
-                    outbox.deliver(key, events).await;
-                    drop(place);
-                });
-            }
-        }
-    }
-
-    fn take(&self) -> HashMap<K, Vec<Bytes>> {
-        std::mem::take(&mut *lock(&self.queues)).into_iter().map(|(key, queue)| (key, queue.events)).collect()
-    }
-
-    async fn deliver(&self, key: K, events: Vec<Bytes>) {
-        let count = events.len();
-        if count == 0 {
+    /// Sends a batch at once, and waits until it has arrived or is lost.
+    pub async fn deliver(&self, key: K, batch: Batch) {
+        let Batch { events, stands_for } = batch;
+        if events.is_empty() {
+            // What is to be settled without a word to upstream, the caller settles: it knows why.
+            debug_assert_eq!(stands_for, 0, "an empty batch stands for nothing");
             return;
         }
         let batch = self.delivery.prepare(&key, events);
@@ -227,12 +225,38 @@ where
             outcome = self.delivery.send(&key, &batch).await;
         }
         match outcome {
-            Sent::Delivered => self.ledger.deliver(count),
+            Sent::Delivered => self.ledger.deliver(stands_for),
             Sent::Later(reason) | Sent::Refused(reason) => {
-                tracing::warn!(reason, count, "events were dropped");
-                self.ledger.lose(reason, count);
+                tracing::warn!(reason, count = stands_for, "events were dropped");
+                self.ledger.lose(reason, stands_for);
             }
         }
+    }
+
+    /// Sends what waits, and waits until it has arrived or is lost.
+    pub async fn flush(&self) {
+        let batches = self.take();
+        futures_util::future::join_all(batches.into_iter().map(|(key, batch)| self.deliver(key, batch))).await;
+        // Deliveries that the timer had started.
+        let _ = self.places.acquire_many(u32::try_from(MAX_DELIVERIES).unwrap_or(u32::MAX)).await;
+    }
+
+    async fn flush_on_timer(self: Arc<Self>) {
+        let mut timer = tokio::time::interval(self.settings.flush_interval);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        timer.tick().await;
+        loop {
+            timer.tick().await;
+            for (key, batch) in self.take() {
+                self.dispatch(key, batch);
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<(K, Batch)> {
+        let queues = std::mem::take(&mut *lock(&self.queues));
+        let batch = |events: Vec<Bytes>| Batch { stands_for: events.len(), events };
+        queues.into_iter().map(|(key, queue)| (key, batch(queue.events))).collect()
     }
 }
 

@@ -86,6 +86,38 @@ async fn a_refusal_is_not_retried() {
     assert_eq!(ledger.report().dropped, [("too-large", 1)].into());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batch_from_elsewhere_settles_what_it_stands_for() {
+    for (outcome, delivered, dropped) in
+        [(Sent::Delivered, 7, vec![]), (Sent::Refused("rejected"), 0, vec![("rejected", 7)])]
+    {
+        let (script, outbox, ledger, _lifecycle) = start(1, &[outcome]);
+        ledger.receive(8);
+        // The capacity of one is that of the queue, not of such a batch.
+        outbox.dispatch(1, Batch { events: events(2), stands_for: 7 });
+        outbox.flush().await;
+        outbox.push(&1, events(1));
+        outbox.flush().await;
+        let sent: Vec<_> = lock(&script.sent).iter().map(|(_, batch)| batch.len()).collect();
+        assert_eq!(sent, [2, 1], "{outcome:?}");
+        let report = ledger.report();
+        assert_eq!((report.delivered, report.pending), (delivered + 1, 0), "{outcome:?}");
+        assert_eq!(report.dropped, dropped.into_iter().collect(), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_finds_no_place_is_lost_with_all_it_stands_for() {
+    let (script, outbox, ledger, _lifecycle) = start(1, &[]);
+    ledger.receive(5);
+    let taken = outbox.places.acquire_many(MAX_DELIVERIES as u32).await.unwrap();
+    outbox.dispatch(1, Batch { events: events(1), stands_for: 5 });
+    drop(taken);
+    outbox.flush().await;
+    assert!(lock(&script.sent).is_empty());
+    assert_eq!((ledger.report().pending, ledger.report().dropped), (0, [("upstream-too-slow", 5)].into()));
+}
+
 proptest::proptest! {
     /// Delivered, filtered, dropped and pending add up to received, whatever happens.
     #[test]
