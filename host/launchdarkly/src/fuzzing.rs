@@ -35,3 +35,7 @@ pub fn post(body: &[u8]) {
     downstream::fuzz_post(body);
     upstream::events::fuzz_events(Bytes::copy_from_slice(body));
 }
+
+pub fn summary(event: &str) {
+    upstream::events::fuzz_summary(event);
+}

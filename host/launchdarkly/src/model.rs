@@ -18,8 +18,9 @@ pub use self::json::syntax::SyntaxError;
 pub use self::reference::{Reference, ReferenceError};
 pub use self::segment::Segment;
 
-pub(crate) use self::context::Part;
+pub(crate) use self::context::{Identity, Part};
 pub(crate) use self::flag::{Choice, FlagBody, Target};
+pub(crate) use self::json::{Mismatch, Reader, Type};
 pub(crate) use self::keys::{KeySet, Text};
 pub(crate) use self::rule::{Clause, Literal, Operator, Rollout};
 pub(crate) use self::segment::KindKeys;
@@ -28,8 +29,6 @@ pub(crate) use self::value::{Value, as_integer, write_text};
 use std::fmt::{self, Write as _};
 
 use thiserror::Error;
-
-use self::json::{Mismatch, Type};
 
 /// A flag or segment in which a property has the wrong JSON type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -47,7 +47,8 @@ pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Call
     let schema = headers.get("x-launchdarkly-event-schema").and_then(|it| it.to_str().ok()?.trim().parse().ok());
     let tags = headers.get("x-launchdarkly-tags").and_then(|it| it.to_str().ok()).map(Arc::from);
     let schema = schema.filter(|it| *it > 0).unwrap_or(1);
-    let post = Post { kind: caller.kind, route: caller.route, schema, tags, body };
+    let is_unsummarized = headers.contains_key("x-launchdarkly-unsummarized");
+    let post = Post { kind: caller.kind, route: caller.route, schema, is_unsummarized, tags, body };
     match port.accept(post) {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
         Err(_) => Rejection::Busy.into_response(caller.kind),
@@ -80,7 +81,8 @@ pub(super) async fn pixel(caller: Caller, uri: Uri) -> Response {
     let Some(port) = caller.environment.events.port() else { return PostRejection::Disabled.into_response() };
     let events = first_query_value(uri.query(), "d").and_then(|it| STANDARD.decode(it).ok());
     if let Some(body) = events.filter(|it| !it.is_empty()) {
-        let post = Post { kind: SdkKind::Browser, route: caller.route, schema: 3, tags: None, body: body.into() };
+        let (kind, route, body) = (SdkKind::Browser, caller.route, body.into());
+        let post = Post { kind, route, schema: 3, is_unsummarized: false, tags: None, body };
         if port.accept(post).is_err() {
             return Rejection::Busy.into_response(caller.kind);
         }

@@ -135,7 +135,15 @@ impl Fleet {
             Events::Discarded
         } else if self.config.send_events {
             let hooks = self.parts.hooks.clone();
-            Events::Forwarded(EventPort::start(&self.config, settings.clone(), name, &self.http, hooks, &lifecycles.1))
+            Events::Forwarded(EventPort::start(
+                &self.config,
+                settings.clone(),
+                name,
+                &self.http,
+                hooks,
+                data.clone(),
+                &lifecycles.1,
+            ))
         } else {
             Events::Off
         };

@@ -1,5 +1,6 @@
 //! Evaluation contexts: whom a client wants flags evaluated for.
 
+mod identity;
 mod parse;
 mod write;
 
@@ -14,6 +15,8 @@ use super::json::syntax::SyntaxError;
 use super::keys::KeySet;
 use super::reference::Reference;
 use super::value::Value;
+
+pub(crate) use self::identity::Identity;
 
 /// The kind of a context that does not name one.
 pub(crate) const USER: &str = "user";
@@ -103,13 +106,7 @@ impl Context {
     /// The fully qualified key: the same for two contexts exactly if they have the same kinds and keys.
     #[must_use]
     pub fn canonical_key(&self) -> Cow<'_, str> {
-        if let [part] = &*self.parts
-            && part.kind() == USER
-        {
-            return Cow::Borrowed(part.key());
-        }
-        let parts: Vec<_> = self.parts.iter().map(|part| format!("{}:{}", part.kind(), escape(part.key()))).collect();
-        Cow::Owned(parts.join(":"))
+        canonical_key(self.parts.iter().map(|part| (part.kind(), part.key())))
     }
 
     /// Whether this is a user of the old format with an empty key, which is parsed but cannot be evaluated.
@@ -217,6 +214,17 @@ fn text(value: &Value) -> &str {
         Value::Text(text) => text.as_str(),
         _ => "",
     }
+}
+
+/// The fully qualified key of individual contexts, given as kind and key and sorted by kind.
+fn canonical_key<'a>(parts: impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone) -> Cow<'a, str> {
+    if parts.len() == 1
+        && let Some((USER, key)) = parts.clone().next()
+    {
+        return Cow::Borrowed(key);
+    }
+    let parts: Vec<_> = parts.map(|(kind, key)| format!("{kind}:{}", escape(key))).collect();
+    Cow::Owned(parts.join(":"))
 }
 
 /// A key as it stands in a fully qualified key of several parts.

@@ -1,6 +1,7 @@
 //! Events on their way to the vendor: grouped by what they must carry, posted on a timer, retried once.
 
 mod post;
+mod summary;
 
 use std::sync::Arc;
 
@@ -10,18 +11,22 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
-use yardarm_core::intake::Intake;
+use yardarm_core::intake::{Exit, Intake};
 use yardarm_core::outbox::{Ledger, LedgerReport, Outbox, OutboxSettings};
-use yardarm_core::{EnvironmentLabel, Lifecycle};
+use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
-use self::post::{Poster, QueueKey, end_to_end};
+use self::post::{Form, Poster, QueueKey, end_to_end};
+use self::summary::Summaries;
 use super::HttpClients;
 use crate::config::Config;
+use crate::dataset::FlagData;
 use crate::environments::{LiveConfig, SdkKind};
 
 /// Bytes of accepted posts whose events have not been read yet, per environment. Posts beyond are answered 503,
 /// which SDKs repeat.
 const MAX_UNREAD_KIB: usize = 64 << 10;
+/// The last schema whose events every SDK sends unsummarised (section 10.3 of the compatibility page).
+const LAST_UNSUMMARISED_SCHEMA: u32 = 2;
 /// Diagnostic posts under way per environment; further ones are answered 202 and dropped, for they are statistics.
 const MAX_DIAGNOSTICS: usize = 32;
 
@@ -33,6 +38,7 @@ struct Port {
     label: EnvironmentLabel,
     intake: Arc<Intake>,
     outbox: Arc<Outbox<QueueKey, Poster>>,
+    summaries: Arc<Summaries>,
     ledger: Arc<Ledger>,
     hooks: Hooks,
     poster: Poster,
@@ -47,6 +53,8 @@ pub(crate) struct Post {
     pub(crate) route: &'static str,
     /// Version of the event format.
     pub(crate) schema: u32,
+    /// Whether the SDK says that it leaves the summarising to us.
+    pub(crate) is_unsummarized: bool,
     /// Value of `X-LaunchDarkly-Tags`.
     pub(crate) tags: Option<Arc<str>>,
     /// Decompressed.
@@ -73,16 +81,27 @@ impl EventPort {
         label: EnvironmentLabel,
         http: &HttpClients,
         hooks: Hooks,
+        data: Environment<FlagData>,
         lifecycle: &Lifecycle,
     ) -> Self {
         let poster = Poster::new(http.requests.clone(), config.events_uri.clone(), label.clone(), settings);
         let settings =
             OutboxSettings { capacity: config.events_capacity, flush_interval: config.events_flush_interval };
         let ledger = Arc::new(Ledger::default());
+        let outbox = Outbox::start(settings.clone(), poster.clone(), Arc::clone(&ledger), lifecycle);
+        let parts = summary::Parts {
+            label: label.clone(),
+            settings,
+            data,
+            poster: poster.clone(),
+            outbox: Arc::clone(&outbox),
+            ledger: Arc::clone(&ledger),
+        };
         Self(Arc::new(Port {
             label,
             intake: Intake::start(hooks.clone(), Arc::clone(&ledger), lifecycle),
-            outbox: Outbox::start(settings, poster.clone(), Arc::clone(&ledger), lifecycle),
+            outbox,
+            summaries: Arc::new(Summaries::start(parts, lifecycle)),
             ledger,
             hooks,
             poster,
@@ -124,7 +143,10 @@ impl EventPort {
         // Posts that are still being read come first: all their places must be free.
         let _ = self.0.unread.acquire_many(u32::try_from(MAX_UNREAD_KIB).unwrap_or(u32::MAX)).await;
         self.0.intake.close();
-        self.0.outbox.flush().await;
+        let summaries = self.0.summaries.take().await;
+        let deliveries = summaries.into_iter().map(|(key, batch)| self.0.outbox.deliver(key, batch));
+        // The queues and the summaries at the same time, for the time may be short.
+        tokio::join!(self.0.outbox.flush(), futures_util::future::join_all(deliveries));
     }
 
     /// Where events stand.
@@ -154,9 +176,25 @@ impl Port {
             sdk: post.kind.as_str(),
             schema: post.schema,
         };
-        let key = QueueKey { kind: post.kind, schema: post.schema, tags: post.tags };
-        let outbox = Arc::clone(&self.outbox);
-        self.intake.pass(facts, events, Box::new(move |events| outbox.push(&key, events))).await;
+        let form = post.form();
+        let key = QueueKey { kind: post.kind, form, schema: post.schema, tags: post.tags };
+        let exit: Exit = match form {
+            Form::Verbatim => {
+                let outbox = Arc::clone(&self.outbox);
+                Box::new(move |events| outbox.push(&key, events))
+            }
+            Form::Summarised => {
+                let summaries = Arc::clone(&self.summaries);
+                Box::new(move |events| summaries.push(key, events))
+            }
+        };
+        self.intake.pass(facts, events, exit).await;
+    }
+}
+
+impl Post {
+    fn form(&self) -> Form {
+        if self.is_unsummarized || self.schema <= LAST_UNSUMMARISED_SCHEMA { Form::Summarised } else { Form::Verbatim }
     }
 }
 
@@ -179,6 +217,13 @@ fn read_events(body: &Bytes, with_envelopes: bool) -> Result<Vec<Event>, serde_j
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_events(body: Bytes) {
     let _ = read_events(&body, true);
+}
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_summary(event: &str) {
+    if serde_json::from_str::<&RawValue>(event).is_ok() {
+        summary::fuzz(Bytes::copy_from_slice(event.as_bytes()));
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::super::keys::Text;
 use super::super::value::Value;
 use super::{Context, ContextError, Part, USER};
 
-const MULTI: &str = "multi";
+pub(super) const MULTI: &str = "multi";
 
 /// Top-level properties of the old user schema that became attributes.
 const OLD_USER_ATTRIBUTES: [&str; 6] = ["firstName", "lastName", "email", "country", "avatar", "ip"];
@@ -25,7 +25,7 @@ pub(super) fn context(json: &[u8]) -> Result<Context, ContextError> {
 }
 
 /// The top-level `kind`; the first one, if a document has two.
-fn kind_only(mut reader: Reader<'_>) -> Result<Option<Box<str>>, ContextError> {
+pub(super) fn kind_only(mut reader: Reader<'_>) -> Result<Option<Box<str>>, ContextError> {
     let mut kind: Option<Box<str>> = None;
     reader.object(|name, reader| {
         if name == "kind" && kind.is_none() {
@@ -51,14 +51,20 @@ fn multi(reader: &mut Reader<'_>) -> Result<Vec<Part>, ContextError> {
         }
         Ok::<_, ContextError>(())
     })?;
-    parts.sort_by(|a, b| a.kind().cmp(b.kind()));
+    sort_by_kind(&mut parts, Part::kind)?;
+    Ok(parts)
+}
+
+/// Brings the parts of a multi-context into order; there must be some, of different kinds.
+pub(super) fn sort_by_kind<P>(parts: &mut [P], kind: impl Fn(&P) -> &str) -> Result<(), ContextError> {
+    parts.sort_by(|a, b| kind(a).cmp(kind(b)));
     if parts.is_empty() {
         return Err(ContextError::MultiEmpty);
     }
-    if parts.windows(2).any(|pair| pair[0].kind() == pair[1].kind()) {
+    if parts.windows(2).any(|pair| kind(&pair[0]) == kind(&pair[1])) {
         return Err(ContextError::MultiDuplicate);
     }
-    Ok(parts)
+    Ok(())
 }
 
 /// One individual context; `kind` is the name it has in a multi-context.
@@ -172,7 +178,7 @@ impl Draft {
     }
 }
 
-fn checked_kind(kind: &str) -> Result<&str, ContextError> {
+pub(super) fn checked_kind(kind: &str) -> Result<&str, ContextError> {
     match kind {
         "" => Ok(USER),
         "kind" => Err(ContextError::KindReserved),

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::time::Instant;
@@ -18,14 +19,26 @@ use yardarm_core::hooks::HookFuture;
 use yardarm_core::outbox::{Delivery, Sent};
 use yardarm_core::{Backoff, EnvironmentLabel, Secret};
 
+use super::summary;
 use crate::environments::{LiveConfig, SdkKind};
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// How events leave (section 10.3 of the compatibility page).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    /// As they came.
+    Verbatim,
+    /// Condensed, because the SDK cannot do it.
+    Summarised,
+}
 
 /// Events with the same key travel in one post.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct QueueKey {
     pub(super) kind: SdkKind,
+    pub(super) form: Form,
+    /// Version of the event format that came in.
     pub(super) schema: u32,
     pub(super) tags: Option<Arc<str>>,
 }
@@ -44,9 +57,14 @@ struct PosterInner {
     base: String,
     label: EnvironmentLabel,
     settings: LiveConfig,
-    /// Kinds of callers whose credential upstream refused, and until when nothing is sent for them.
-    off: Mutex<HashMap<SdkKind, Off>>,
+    /// Publishers that upstream refused, and until when nothing is sent for them.
+    off: Mutex<HashMap<Publisher, Off>>,
+    /// `Date` of the last answer to a post that arrived, in Unix milliseconds; 0 before the first.
+    upstream_ms: AtomicU64,
 }
+
+/// What upstream refuses or takes as one (section 10.4 of the compatibility page).
+type Publisher = (SdkKind, Form);
 
 struct Off {
     /// What was refused. Another credential gets its own chance.
@@ -83,10 +101,17 @@ impl Delivery<QueueKey> for Poster {
 impl Poster {
     /// Posts to the service at `base`, with the credentials that are in force at the time.
     pub(super) fn new(client: reqwest::Client, base: String, label: EnvironmentLabel, settings: LiveConfig) -> Self {
-        Self(Arc::new(PosterInner { client, base, label, settings, off: Mutex::default() }))
+        let upstream_ms = AtomicU64::new(0);
+        Self(Arc::new(PosterInner { client, base, label, settings, off: Mutex::default(), upstream_ms }))
+    }
+
+    /// What time it was for the events service when it last took a post, in Unix milliseconds; 0 before the first.
+    pub(super) fn upstream_ms(&self) -> u64 {
+        self.0.upstream_ms.load(Ordering::Relaxed)
     }
 
     async fn post(&self, key: &QueueKey, payload: &Payload) -> Sent {
+        let publisher = (key.kind, key.form);
         let config = self.0.settings.get();
         let credentials = &config.credentials;
         let (path, credential) = match key.kind {
@@ -97,16 +122,20 @@ impl Poster {
                 (format!("/events/bulk/{id}"), None)
             }
         };
-        if self.is_off(key.kind, credential) {
+        if self.is_off(publisher, credential) {
             return Sent::Refused("publisher-off");
         }
+        let schema = match key.form {
+            Form::Verbatim => key.schema,
+            Form::Summarised => summary::SCHEMA,
+        };
         let mut request = self
             .0
             .client
             .post(format!("{}{path}", self.0.base))
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_ENCODING, "gzip")
-            .header("x-launchdarkly-event-schema", key.schema)
+            .header("x-launchdarkly-event-schema", schema)
             .header("x-launchdarkly-payload-id", &payload.id)
             .body(payload.body.clone());
         if let Some(credential) = credential {
@@ -115,11 +144,15 @@ impl Poster {
         if let Some(tags) = &key.tags {
             request = request.header("x-launchdarkly-tags", &**tags);
         }
-        let status = request.send().await.map(|response| response.status());
-        let outcome = judge(status);
+        let answer = request.send().await;
+        let date = answer.as_ref().ok().and_then(|it| date_ms(it.headers()));
+        let outcome = judge(answer.map(|it| it.status()));
         match outcome {
-            Sent::Refused("rejected") => self.switch_off(key.kind, credential),
-            Sent::Delivered => self.switch_on(key.kind),
+            Sent::Refused("rejected") => self.switch_off(publisher, credential),
+            Sent::Delivered => {
+                self.switch_on(publisher);
+                date.into_iter().for_each(|it| self.0.upstream_ms.store(it, Ordering::Relaxed));
+            }
             Sent::Refused(_) | Sent::Later(_) => (),
         }
         outcome
@@ -142,33 +175,33 @@ impl Poster {
         }
     }
 
-    fn is_off(&self, kind: SdkKind, credential: Option<&Secret>) -> bool {
+    fn is_off(&self, publisher: Publisher, credential: Option<&Secret>) -> bool {
         let is_same = |off: &Off| off.credential.as_ref() == credential;
-        self.lock().get(&kind).is_some_and(|off| is_same(off) && Instant::now() < off.until)
+        self.lock().get(&publisher).is_some_and(|off| is_same(off) && Instant::now() < off.until)
     }
 
     /// The reference never tries again; here the credential gets another chance, seldom.
-    fn switch_off(&self, kind: SdkKind, credential: Option<&Secret>) {
+    fn switch_off(&self, publisher: Publisher, credential: Option<&Secret>) {
         let mut all = self.lock();
         let new = || Off {
             credential: credential.cloned(),
             until: Instant::now(),
             backoff: Backoff::literal(Duration::from_secs(300), Duration::from_secs(3600)),
         };
-        let off = all.entry(kind).or_insert_with(new);
+        let off = all.entry(publisher).or_insert_with(new);
         if off.credential.as_ref() != credential {
             *off = new();
         }
         let delay = off.backoff.next_delay();
         off.until = Instant::now() + delay;
-        tracing::warn!(environment = %self.0.label, sdk = kind.as_str(), seconds = delay.as_secs(), "events rejected upstream, dropping them for a while");
+        tracing::warn!(environment = %self.0.label, sdk = publisher.0.as_str(), seconds = delay.as_secs(), "events rejected upstream, dropping them for a while");
     }
 
-    fn switch_on(&self, kind: SdkKind) {
-        self.lock().remove(&kind);
+    fn switch_on(&self, publisher: Publisher) {
+        self.lock().remove(&publisher);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SdkKind, Off>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Publisher, Off>> {
         self.0.off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -185,6 +218,12 @@ fn judge(status: Result<StatusCode, reqwest::Error>) -> Sent {
             _ => Sent::Later("upstream-error"),
         },
     }
+}
+
+/// The time of an answer, in Unix milliseconds.
+fn date_ms(headers: &HeaderMap) -> Option<u64> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    u64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 /// All headers of the SDK but those that belong to one connection or are recomputed.

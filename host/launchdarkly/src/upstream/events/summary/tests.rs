@@ -1,0 +1,143 @@
+use yardarm_core::environment;
+
+use super::*;
+use crate::config::EnvironmentConfig;
+use crate::credential::{Credentials, SdkKey};
+use crate::environments::SdkKind;
+use crate::environments::{LiveConfig, label};
+use crate::upstream::events::post::Form;
+
+/// Nothing listens there, and with an hour between posts nobody asks.
+fn poster() -> Poster {
+    let environment = EnvironmentConfig {
+        name: "main".to_owned(),
+        identity: None,
+        credentials: Credentials::fixed(SdkKey::new("sdk-1".into()), None, None),
+        secure_mode: false,
+        ttl: None,
+        filters: Vec::new(),
+        allowed_origins: Vec::new(),
+        allowed_headers: Vec::new(),
+    };
+    Poster::new(
+        reqwest::Client::new(),
+        "http://127.0.0.1:1".to_owned(),
+        label("main", ""),
+        LiveConfig::new(environment),
+    )
+}
+
+fn parts(lifecycle: &Lifecycle) -> Parts {
+    let settings = OutboxSettings { capacity: 3, flush_interval: Duration::from_secs(3600) };
+    let ledger = Arc::new(Ledger::default());
+    let poster = poster();
+    Parts {
+        label: EnvironmentLabel::new("launchdarkly", "main"),
+        outbox: Outbox::start(settings.clone(), poster.clone(), Arc::clone(&ledger), lifecycle),
+        settings,
+        data: environment().1,
+        poster,
+        ledger,
+    }
+}
+
+fn key(tags: usize) -> QueueKey {
+    QueueKey { kind: SdkKind::Server, form: Form::Summarised, schema: 2, tags: Some(tags.to_string().into()) }
+}
+
+fn alias(count: usize) -> Vec<Bytes> {
+    vec![Bytes::from_static(br#"{"kind":"alias"}"#); count]
+}
+
+impl Summariser {
+    async fn processes(&mut self, tags: usize, events: Vec<Bytes>) {
+        self.parts.ledger.receive(events.len());
+        let _room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        self.process(Arrival { key: key(tags), events, _room }).await;
+    }
+}
+
+fn summariser(lifecycle: &Lifecycle) -> Summariser {
+    Summariser { parts: parts(lifecycle), processors: HashMap::new() }
+}
+
+#[tokio::test]
+async fn a_flush_comes_after_what_was_queued_before_it() {
+    let lifecycle = Lifecycle::new();
+    let parts = parts(&lifecycle);
+    let ledger = Arc::clone(&parts.ledger);
+    let summaries = Summaries::start(parts, &lifecycle);
+    ledger.receive(12);
+    summaries.push(key(1), alias(2));
+    summaries.push(key(2), alias(1));
+    summaries.push(key(1), alias(4));
+    summaries.push(key(2), [alias(1), vec![Bytes::from_static(b"7"); 4]].concat());
+    let mut batches: Vec<_> = summaries
+        .take()
+        .await
+        .into_iter()
+        .map(|(key, batch)| (key.tags, batch.events.len(), batch.stands_for))
+        .collect();
+    batches.sort();
+    assert_eq!(batches, [(Some("1".into()), 3, 3), (Some("2".into()), 2, 2)]);
+    let report = ledger.report();
+    assert_eq!(report.dropped, [("malformed", 4), ("queue-full", 3)].into());
+    assert_eq!(report.pending, 5, "what was handed over is settled by whoever delivers it");
+    assert_eq!(summaries.take().await, []);
+}
+
+#[tokio::test]
+async fn what_cannot_wait_is_lost_and_counted() {
+    let lifecycle = Lifecycle::new();
+    let parts = parts(&lifecycle);
+    let ledger = Arc::clone(&parts.ledger);
+    let summaries = Summaries::start(parts, &lifecycle);
+    ledger.receive(3);
+    let taken = Arc::clone(&summaries.room).try_acquire_many_owned(u32::try_from(MAX_WAITING_KIB).unwrap()).unwrap();
+    summaries.push(key(1), alias(2));
+    assert_eq!(ledger.report().dropped, [("summaries-too-slow", 2)].into());
+    drop(taken);
+    summaries.push(key(1), alias(1));
+    assert_eq!(summaries.take().await.len(), 1);
+    // A task that has ended takes nothing, and nobody waits for it.
+    lifecycle.stop(Duration::from_secs(5)).await;
+    ledger.receive(1);
+    summaries.push(key(1), alias(1));
+    assert_eq!(ledger.report().dropped, [("summaries-too-slow", 3)].into());
+    assert_eq!(summaries.take().await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_only_so_many_processors_and_the_idle_make_room() {
+    let lifecycle = Lifecycle::new();
+    let mut summariser = summariser(&lifecycle);
+    for tags in 0..MAX_PROCESSORS {
+        summariser.processes(tags, alias(1)).await;
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    summariser.processes(MAX_PROCESSORS, alias(2)).await;
+    assert_eq!(summariser.parts.ledger.report().dropped, [("too-many-queues", 2)].into(), "all of them hold something");
+    assert_eq!(summariser.take().len(), MAX_PROCESSORS);
+    summariser.processes(0, alias(1)).await;
+    summariser.processes(MAX_PROCESSORS, alias(1)).await;
+    assert_eq!(summariser.processors.len(), MAX_PROCESSORS);
+    assert!(!summariser.processors.contains_key(&key(1)), "idle for longest");
+    let mut left: Vec<_> = summariser.take().into_iter().filter_map(|(key, _)| key.tags).collect();
+    left.sort();
+    assert_eq!(left, ["0".into(), MAX_PROCESSORS.to_string().into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_processors_are_closed_unless_there_is_only_one() {
+    let lifecycle = Lifecycle::new();
+    let mut summariser = summariser(&lifecycle);
+    summariser.processes(1, alias(1)).await;
+    summariser.take();
+    tokio::time::advance(MAX_IDLE).await;
+    summariser.close_idle();
+    assert_eq!(summariser.processors.len(), 1, "the only one");
+    summariser.processes(2, alias(1)).await;
+    summariser.take();
+    summariser.close_idle();
+    assert!(summariser.processors.contains_key(&key(2)) && summariser.processors.len() == 1);
+}
