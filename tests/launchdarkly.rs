@@ -22,6 +22,7 @@ mod secure_mode;
 mod server;
 mod states;
 mod status;
+mod summaries;
 mod upstream;
 
 pub(crate) use self::evaluation::segment_of as context_segment;

@@ -37,6 +37,8 @@ struct Cloud {
     next_posts: VecDeque<u16>,
     /// Post answers are held back for this long.
     post_delay: Duration,
+    /// `Date` of post answers in place of the real one.
+    post_date: Option<&'static str>,
     requests: Vec<Recorded>,
 }
 
@@ -262,6 +264,11 @@ impl FakeLaunchDarkly {
     /// Every post is answered so much later.
     pub fn delays_posts(&self, delay: Duration) {
         self.lock().post_delay = delay;
+    }
+
+    /// Every post is answered with this `Date`.
+    pub fn dates_posts(&self, date: &'static str) {
+        self.lock().post_date = Some(date);
     }
 
     /// Everything that was requested, in order of arrival.

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -92,10 +92,14 @@ fn stream(cloud: &FakeLaunchDarkly, name: &str) -> Response {
 }
 
 async fn post(cloud: &FakeLaunchDarkly) -> Response {
-    let (status, delay) = {
+    let (status, delay, date) = {
         let mut locked = cloud.lock();
-        (locked.next_posts.pop_front().unwrap_or(202), locked.post_delay)
+        (locked.next_posts.pop_front().unwrap_or(202), locked.post_delay, locked.post_date)
     };
     tokio::time::sleep(delay).await;
-    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match date {
+        Some(date) => (status, [(DATE, date)]).into_response(),
+        None => status.into_response(),
+    }
 }
