@@ -1,3 +1,4 @@
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use proptest::prelude::Strategy;
@@ -11,7 +12,7 @@ use crate::model::Flag;
 const NOW: u64 = 1_700_000_000_000;
 const LATER: u64 = NOW + 60_000;
 
-fn flags() -> Items {
+static FLAGS: LazyLock<Items> = LazyLock::new(|| {
     let mut items = Items::default();
     for (key, json) in [
         ("rule", json!({"variations": [true, false]})),
@@ -23,7 +24,7 @@ fn flags() -> Items {
         items.upsert(&Item::Flag(Flag::parse(key, &raw).unwrap().into()));
     }
     items
-}
+});
 
 fn moment() -> Moment {
     Moment { unix_ms: NOW, upstream_ms: NOW, instant: Instant::now() }
@@ -35,7 +36,7 @@ fn processor(schema: u32, capacity: usize) -> Processor {
 
 impl Processor {
     fn takes(&mut self, event: &Value) -> Result<(), Loss> {
-        self.take(&event.to_string().into(), &flags(), moment())
+        self.take(&event.to_string().into(), &FLAGS, moment())
     }
 
     fn flushes(&mut self) -> Value {
@@ -167,7 +168,7 @@ async fn debugging_ends_when_either_clock_says_so() {
         let mut processor = processor(2, 100);
         let moment = Moment { unix_ms, upstream_ms, ..moment() };
         let event = feature(json!({"debugEventsUntilDate": LATER}));
-        processor.take(&event.to_string().into(), &flags(), moment).unwrap();
+        processor.take(&event.to_string().into(), &FLAGS, moment).unwrap();
         let events = processor.flushes();
         assert_eq!(kinds(&events).contains(&"debug"), is_debugged, "{unix_ms} {upstream_ms}");
     }
@@ -272,7 +273,7 @@ async fn contexts_and_values_keep_every_byte() {
         r#"{{"kind":"feature","key":"a\"b","user":{context},"version":1,"value":1.50,"default":[ 1e2 ],"trackEvents":true}}"#
     );
     let mut processor = processor(2, 100);
-    processor.take(&event.into(), &flags(), moment()).unwrap();
+    processor.take(&event.into(), &FLAGS, moment()).unwrap();
     let events: Vec<_> = processor.flush().events.iter().map(|it| String::from_utf8(it.to_vec()).unwrap()).collect();
     let expected = [
         format!(r#"{{"kind":"index","creationDate":0,"context":{context}}}"#),
@@ -398,11 +399,10 @@ proptest::proptest! {
     fn counts_add_up(events in proptest::collection::vec(any_event(), 0..30), capacity in 0_usize..20, schema in 1_u32..5, flush_every in 1_usize..40) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _guard = runtime.enter();
-        let flags = flags();
         let mut processor = processor(schema, capacity);
         let (mut lost, mut sent, mut counted, mut expected) = (0, 0, 0, 0);
         for (index, event) in events.iter().enumerate() {
-            let outcome = processor.take(&event.to_string().into(), &flags, moment());
+            let outcome = processor.take(&event.to_string().into(), &FLAGS, moment());
             lost += usize::from(outcome.is_err());
             let is_read = !matches!(outcome, Err(Loss::Malformed(_)));
             expected += u64::from(is_read && event["kind"] == "feature" && event["excludeFromSummaries"] != true);
