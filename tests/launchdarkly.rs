@@ -10,6 +10,7 @@ mod events;
 mod filters;
 mod flag_data;
 mod metrics;
+mod objects;
 mod offline;
 mod outage;
 mod ping;

@@ -134,3 +134,43 @@ async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
     sdk.close().await;
     gateway.stop().await;
 }
+
+/// L267 and L268, as a released SDK understands them.
+async fn a_node_sdk_lives_on_objects(way: &'static str) {
+    let language = Language::NodeObjects(way);
+    if !language.is_installed() {
+        return;
+    }
+    let cloud = FakeLaunchDarkly::start().await;
+    cloud.puts(SDK_KEY, &data());
+    let setup = || Setup::new().cloud(&cloud).set("launchdarkly.fdv2", true);
+    let mut gateway = setup().start().await;
+    let mut direct = Driven::start(Language::Node, &cloud.url(), SDK_KEY).await;
+    let mut relayed = Driven::start(language, &gateway.url(), SDK_KEY).await;
+    assert_eq!(direct.hears("ready").await, true);
+    assert_eq!(relayed.hears("ready").await, true, "{way}");
+    let all = format!("all {ADA}");
+    assert_eq!(relayed.answers(&all, "all").await, direct.answers(&all, "all").await, "{way}");
+    drop(direct);
+    let value = format!("evaluate greeting {ADA}");
+    cloud.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
+    relayed.eventually_answers(&value, "value", &json!("good morning")).await;
+    cloud.deletes(SDK_KEY, "/flags/rolled", 9);
+    relayed.eventually_answers(&format!("evaluate rolled {ADA}"), "value", &json!("default")).await;
+    // The gateway is replaced, at the same address; what the SDK has is still called the same.
+    gateway = gateway.restarted().await;
+    cloud.patches(SDK_KEY, &flag("greeting", 3, &json!("good night")));
+    relayed.eventually_answers(&value, "value", &json!("good night")).await;
+    relayed.close().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_sdk_takes_objects_by_stream() {
+    a_node_sdk_lives_on_objects("streaming").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_sdk_takes_objects_by_poll_and_stream() {
+    a_node_sdk_lives_on_objects("standard").await;
+}

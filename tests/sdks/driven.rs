@@ -20,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     Node,
+    /// The same by the second version of the delivery protocol: `standard`, `streaming` or `polling`.
+    NodeObjects(&'static str),
     Python,
     /// The client-side SDK for Node.
     NodeClient,
@@ -50,7 +52,7 @@ impl Language {
     fn program(self) -> (PathBuf, Vec<OsString>) {
         match self {
             Self::Python => (folder().join("python/.venv/bin/python"), vec![folder().join("python/server.py").into()]),
-            Self::Node => ("node".into(), vec![folder().join("node/server.mjs").into()]),
+            Self::Node | Self::NodeObjects(_) => ("node".into(), vec![folder().join("node/server.mjs").into()]),
             Self::NodeClient => ("node".into(), vec![folder().join("node/client.mjs").into()]),
             Self::LegacyBrowser | Self::Browser => ("node".into(), vec![folder().join("node/browser.mjs").into()]),
         }
@@ -60,6 +62,7 @@ impl Language {
     fn more_arguments(self) -> Vec<OsString> {
         let generation = match self {
             Self::Node | Self::Python | Self::NodeClient => return Vec::new(),
+            Self::NodeObjects(way) => return vec![way.into()],
             Self::LegacyBrowser => "legacy",
             Self::Browser => "current",
         };
@@ -74,7 +77,9 @@ impl Language {
     pub(crate) fn is_installed(self) -> bool {
         let mark = match self {
             Self::Python => "python/.venv/.installed",
-            Self::Node | Self::NodeClient | Self::LegacyBrowser | Self::Browser => "node/node_modules/.installed",
+            Self::Node | Self::NodeObjects(_) | Self::NodeClient | Self::LegacyBrowser | Self::Browser => {
+                "node/node_modules/.installed"
+            }
         };
         let is_installed = folder().join(mark).exists() && (!self.is_browser() || browser().is_some());
         assert!(is_installed || std::env::var_os("CI").is_none(), "{self:?}: run `make sdks` first");

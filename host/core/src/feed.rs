@@ -80,6 +80,12 @@ impl Cursor {
     pub fn new(channel: usize, pulse: Pulse) -> Self {
         Self { channel, position: None, beat: pulse.beat }
     }
+
+    /// A stream of `channel` that has everything up to the change `seq`.
+    #[must_use]
+    pub fn after(channel: usize, pulse: Pulse, seq: u64) -> Self {
+        Self { channel, position: Some(seq), beat: pulse.beat }
+    }
 }
 
 impl Feed {

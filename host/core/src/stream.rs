@@ -17,6 +17,8 @@ use crate::sse::Frame;
 pub struct OpenStream {
     source: Arc<dyn Source>,
     cursor: Cursor,
+    /// What is sent before anything from the source.
+    first: Option<Frame>,
     guard: StreamGuard,
 }
 
@@ -40,7 +42,14 @@ impl OpenStream {
     #[must_use]
     pub fn new(source: Arc<dyn Source>, channel: usize, guard: StreamGuard) -> Self {
         let cursor = Cursor::new(channel, *source.pulses().borrow());
-        Self { source, cursor, guard }
+        Self { source, cursor, first: None, guard }
+    }
+
+    /// Opens a stream of `channel` for somebody who has everything up to the change `seq` and is told so by `first`.
+    #[must_use]
+    pub fn resumed(source: Arc<dyn Source>, channel: usize, seq: u64, first: Frame, guard: StreamGuard) -> Self {
+        let cursor = Cursor::after(channel, *source.pulses().borrow(), seq);
+        Self { source, cursor, first: Some(first), guard }
     }
 
     /// What the stream reads from.
@@ -51,7 +60,7 @@ impl OpenStream {
 
     /// The next thing to write, if there is any now.
     pub fn next_frame(&mut self) -> Option<Frame> {
-        self.source.next(&mut self.cursor)
+        self.first.take().or_else(|| self.source.next(&mut self.cursor))
     }
 
     /// How far the stream is behind, in changes.

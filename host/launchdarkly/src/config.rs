@@ -41,6 +41,8 @@ pub struct Config {
     pub max_client_connection_time: Option<Duration>,
     /// Longest delay of announcements to mobile and browser streams; `None` for no delay.
     pub ping_stream_jitter_time: Option<Duration>,
+    /// Whether the second version of the delivery protocol is spoken.
+    pub fdv2: bool,
     /// Metrics under the names of LaunchDarkly's relay.
     pub prometheus: Option<Prometheus>,
     /// How long an environment without data answers "starting".
@@ -163,6 +165,7 @@ impl Config {
                 .optional_duration("launchdarkly.max_client_connection_time", MOMENT * 10..=DAY * 365),
             ping_stream_jitter_time: reader
                 .optional_duration("launchdarkly.ping_stream_jitter_time", MOMENT..=Duration::from_secs(3600)),
+            fdv2: reader.flag("launchdarkly.fdv2"),
             prometheus: reader
                 .optional_address("launchdarkly.prometheus.listen")
                 .map(|listen| Prometheus { listen, prefix: reader.text("launchdarkly.prometheus.prefix") }),

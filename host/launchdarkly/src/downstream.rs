@@ -9,6 +9,7 @@ mod edge;
 mod evaluation;
 mod events;
 mod goals;
+mod objects;
 mod polling;
 mod rejection;
 mod status;
@@ -51,7 +52,8 @@ type Routes = Router<Downstream>;
 
 /// All routes.
 pub(crate) fn routes(state: Downstream) -> Router {
-    let table = Table { state: state.clone(), routes: Router::new() }
+    let speaks_fdv2 = state.config.fdv2;
+    let mut table = Table { state: state.clone(), routes: Router::new() }
         .server("/all", "server.stream.all", get(stream::all)) // 2
         .server("/flags", "server.stream.flags", get(stream::flags)) // 3
         .server("/sdk/flags", "server.poll.flags", get(polling::flags)) // 4
@@ -88,6 +90,13 @@ pub(crate) fn routes(state: Downstream) -> Router {
         .browser("/events/bulk/{envId}", "client.events", "POST,OPTIONS", post(events::analytics)) // 32
         .browser("/events/diagnostic/{envId}", "client.diagnostic", "POST,OPTIONS", post(events::diagnostic)) // 33
         .browser("/a/{file}", "client.pixel", "GET,OPTIONS", get(events::pixel)); // 34
+    if speaks_fdv2 {
+        table = table.server("/sdk/poll", "server.poll.objects", get(objects::poll)).server(
+            "/sdk/stream",
+            "server.stream.objects",
+            get(objects::stream),
+        );
+    }
     let routes = table
         .routes
         .route("/status", get(status::status)) // 1

@@ -24,6 +24,7 @@ pub(crate) use self::fleet::{Fleet, Variant};
 pub(crate) use self::index::{Environments, Lookup};
 use crate::config::EnvironmentConfig;
 use crate::dataset::FlagData;
+use crate::objects::ObjectData;
 use crate::upstream::events::EventPort;
 
 /// Name of the vendor in labels.
@@ -36,6 +37,8 @@ pub(crate) struct LdEnvironment {
     /// Key of the payload filter; empty for the unfiltered environment.
     pub(crate) filter: Arc<str>,
     pub(crate) data: Environment<FlagData>,
+    /// The same for the second version of the delivery protocol, where it is spoken.
+    pub(crate) objects: Option<Environment<ObjectData>>,
     pub(crate) status: Status,
     pub(crate) events: Events,
     /// Where mobile and browser streams hear of changes, each a little later in its own way; empty for no delay.
@@ -98,6 +101,7 @@ impl LdEnvironment {
         settings: LiveConfig,
         filter: Arc<str>,
         data: Environment<FlagData>,
+        objects: Option<Environment<ObjectData>>,
         events: Events,
         status: Status,
         announcements: Vec<Arc<dyn Source>>,
@@ -107,6 +111,7 @@ impl LdEnvironment {
             settings,
             filter,
             data,
+            objects,
             status,
             events,
             announcements,
@@ -135,7 +140,8 @@ impl LdEnvironment {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        if self.data.has_data() {
+        // The view for the second version of the protocol follows a moment after the data itself.
+        if self.data.has_data() && self.objects.as_ref().is_none_or(Environment::has_data) {
             Phase::Ready
         } else if self.status.report().connection == Connection::Off {
             Phase::Rejected

@@ -13,6 +13,7 @@ pub mod evaluation;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod model;
+mod objects;
 mod persistence;
 mod render;
 mod report;

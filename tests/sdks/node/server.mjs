@@ -1,16 +1,24 @@
 // The vendor's Node server SDK, unmodified, driven line by line: commands on standard input, facts on standard output.
 //
-// Arguments: base URL, SDK key. Commands: `evaluate FLAG CONTEXT-JSON`, `all CONTEXT-JSON`, `state CONTEXT-JSON`,
+// Arguments: base URL, SDK key, and perhaps `streaming` or `polling` for the second version of the delivery protocol,
+// which leaves out the other way and the first version. Commands: `evaluate FLAG CONTEXT-JSON`, `all CONTEXT-JSON`, `state CONTEXT-JSON`,
 // `hash CONTEXT-JSON`, `track EVENT CONTEXT-JSON`, `flush`, `close`. Facts, one JSON object a line: {"ready":true},
 // {"changed":FLAG}, {"value":…}, {"all":…}, {"state":…} with reasons, {"hash":…} for secure mode, {"done":…}.
 import { createInterface } from 'node:readline';
 import * as ld from '@launchdarkly/node-server-sdk';
 
-const [base, key] = process.argv.slice(2);
+const [base, key, dataSource] = process.argv.slice(2);
 const say = (fact) => process.stdout.write(JSON.stringify(fact) + '\n');
 const quiet = { error() {}, warn() {}, info() {}, debug() {} };
 
+const ways = {
+  streaming: { dataSourceOptionsType: 'streamingOnly', streamInitialReconnectDelay: 1 },
+  polling: { dataSourceOptionsType: 'pollingOnly', pollInterval: 1 },
+  standard: { dataSourceOptionsType: 'standard' },
+};
+
 const client = ld.init(key, {
+  ...(dataSource ? { dataSystem: { dataSource: ways[dataSource], fdv1Fallback: null } } : {}),
   baseUri: base,
   streamUri: base,
   eventsUri: base,

@@ -79,6 +79,13 @@ pub const KEYS: &[Key] = &[
         "What the names of these metrics begin with.",
     ),
     key(
+        "launchdarkly.fdv2",
+        Kind::Bool,
+        "false",
+        "Whether server-side SDKs may also use the second version of LaunchDarkly's delivery protocol, on `/sdk/poll` \
+         and `/sdk/stream`.",
+    ),
+    key(
         "launchdarkly.init_timeout",
         Kind::Duration,
         "10s",

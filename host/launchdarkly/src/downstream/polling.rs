@@ -49,7 +49,7 @@ pub(super) fn not_initialized() -> Response {
 }
 
 /// Section 7.3 of the compatibility page: an unquoted tag, compared as a whole; `Expires` instead of `Cache-Control`.
-fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl FnOnce() -> Bytes) -> Response {
+pub(super) fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl FnOnce() -> Bytes) -> Response {
     let tag = format!("relay-{tag}");
     let mut headers = HeaderMap::new();
     if let Some(ttl) = caller.config.ttl {

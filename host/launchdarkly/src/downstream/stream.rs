@@ -1,10 +1,14 @@
 //! The six streams: `/all`, `/flags`, and the four that only say "something changed, fetch again".
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use yardarm_core::feed::Source;
+use yardarm_core::sse::Frame;
 use yardarm_core::stream::OpenStream;
 
 use super::Downstream;
@@ -19,17 +23,17 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 
 /// `GET /all`
 pub(super) async fn all(State(downstream): State<Downstream>, caller: Caller) -> Response {
-    open(&downstream, caller, Channel::All)
+    open_channel(&downstream, caller, Channel::All)
 }
 
 /// `GET /flags`
 pub(super) async fn flags(State(downstream): State<Downstream>, caller: Caller) -> Response {
-    open(&downstream, caller, Channel::Flags)
+    open_channel(&downstream, caller, Channel::Flags)
 }
 
 /// `GET /mping`, `GET /ping/{envId}`
 pub(super) async fn ping(State(downstream): State<Downstream>, caller: Caller) -> Response {
-    open(&downstream, caller, Channel::Ping)
+    open_channel(&downstream, caller, Channel::Ping)
 }
 
 /// `GET /meval/{context}`, `GET /eval/{envId}/{context}`. The context is validated and then forgotten.
@@ -41,7 +45,7 @@ pub(super) async fn from_path(
 ) -> Response {
     let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
     match context::from_segment(segment).and_then(|it| context::check_hash(&caller, uri.query(), &it)) {
-        Ok(()) => open(&downstream, caller, Channel::Ping),
+        Ok(()) => open_channel(&downstream, caller, Channel::Ping),
         Err(rejection) => unbuffered(rejection),
     }
 }
@@ -52,12 +56,34 @@ pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Call
     let limit = downstream.config.max_client_request_body;
     let context = context::from_request(request, limit).await;
     match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it)) {
-        Ok(()) => open(&downstream, caller, Channel::Ping),
+        Ok(()) => open_channel(&downstream, caller, Channel::Ping),
         Err(rejection) => unbuffered(rejection),
     }
 }
 
-fn open(downstream: &Downstream, caller: Caller, channel: Channel) -> Response {
+/// What a stream begins with.
+pub(super) enum Opening {
+    Everything,
+    /// The caller has everything up to this change and is told so.
+    After(u64, Frame),
+}
+
+fn open_channel(downstream: &Downstream, caller: Caller, channel: Channel) -> Response {
+    let source = match channel {
+        Channel::Ping => caller.environment.announcements(),
+        Channel::All | Channel::Flags => caller.environment.data.source(),
+    };
+    open(downstream, caller, source, channel as usize, Opening::Everything)
+}
+
+/// Opens a stream for a caller that was let in.
+pub(super) fn open(
+    downstream: &Downstream,
+    caller: Caller,
+    source: Arc<dyn Source>,
+    channel: usize,
+    opening: Opening,
+) -> Response {
     let kind = caller.kind;
     let lifetime = downstream.config.max_client_connection_time;
     let Ok(guard) = downstream.streams.open(caller.facts, lifetime) else {
@@ -81,11 +107,10 @@ fn open(downstream: &Downstream, caller: Caller, channel: Channel) -> Response {
             guard.keeping(usage.connection(labels))
         }
     };
-    let source = match channel {
-        Channel::Ping => caller.environment.announcements(),
-        Channel::All | Channel::Flags => caller.environment.data.source(),
+    let stream = match opening {
+        Opening::Everything => OpenStream::new(source, channel, guard),
+        Opening::After(seq, first) => OpenStream::resumed(source, channel, seq, first, guard),
     };
-    let stream = OpenStream::new(source, channel as usize, guard);
     let (body, takeover) = stream.into_body();
     let mut response = (head(), Body::new(body)).into_response();
     response.extensions_mut().insert(takeover);

@@ -10,7 +10,7 @@ use yardarm_core::feed::{Delayed, Source};
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::registry::EndReason;
 use yardarm_core::status::{Connection, Status};
-use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, Writer, environment};
+use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
 
 use super::{Environments, Events, LdEnvironment, LiveConfig, Phase, SdkKind, label};
 use crate::Parts;
@@ -18,7 +18,7 @@ use crate::config::{Config, EnvironmentConfig};
 use crate::dataset::{FlagData, Items};
 use crate::persistence::{self, Keeper};
 use crate::upstream::HttpClients;
-use crate::upstream::apply::{Applier, Feed};
+use crate::upstream::apply::{Applier, Feed, Writers};
 use crate::upstream::events::EventPort;
 use crate::upstream::stream::StreamTask;
 
@@ -127,6 +127,8 @@ impl Fleet {
 
     async fn start(&self, variant: Variant) -> Running {
         let (writer, data) = environment();
+        let (object_writer, objects) = self.config.fdv2.then(environment).unzip();
+        let writers = Writers { data: writer, objects: object_writer };
         let Variant { config, filter } = variant;
         let name = label(&config.name, &filter);
         let settings = LiveConfig::new(config);
@@ -148,15 +150,16 @@ impl Fleet {
             Events::Off
         };
         let announcements = self.announcements(&data, &lifecycles.0);
-        let environment = Arc::new(LdEnvironment::new(settings, filter, data, events, Status::new(), announcements));
+        let environment =
+            Arc::new(LdEnvironment::new(settings, filter, data, objects, events, Status::new(), announcements));
         let feed = if self.is_offline {
-            Some(self.start_offline(&environment, writer, &lifecycles.0))
+            Some(self.start_offline(&environment, writers, &lifecycles.0))
         } else {
-            self.start_online(&environment, writer, &lifecycles.0).await;
+            self.start_online(&environment, writers, &lifecycles.0).await;
             None
         };
         let interval = self.config.heartbeat_interval;
-        lifecycles.0.spawn("heartbeat", beat(environment.data.clone(), interval));
+        lifecycles.0.spawn("heartbeat", beat(Arc::clone(&environment), interval));
         Running { environment, data: lifecycles.0, events: lifecycles.1, feed }
     }
 
@@ -167,14 +170,14 @@ impl Fleet {
         std::iter::repeat_with(start).take(ANNOUNCEMENTS).collect()
     }
 
-    async fn start_online(&self, environment: &Arc<LdEnvironment>, writer: Writer<FlagData>, lifecycle: &Lifecycle) {
+    async fn start_online(&self, environment: &Arc<LdEnvironment>, writers: Writers, lifecycle: &Lifecycle) {
         let data_dir = self.parts.data_dir.as_deref();
         let kept = match data_dir {
             None => None,
             Some(dir) => read_kept(dir, environment).await,
         };
         let keeper = data_dir.map(|dir| Keeper::start(dir, environment, lifecycle));
-        let mut applier = Applier::new(Arc::clone(environment), writer, self.parts.hooks.clone(), keeper);
+        let mut applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), keeper);
         if let Some(items) = kept {
             applier.restore(items).await;
             tracing::info!(environment = %environment.label, "serving data kept on disk until upstream answers");
@@ -192,11 +195,11 @@ impl Fleet {
     fn start_offline(
         &self,
         environment: &Arc<LdEnvironment>,
-        writer: Writer<FlagData>,
+        writers: Writers,
         lifecycle: &Lifecycle,
     ) -> mpsc::Sender<Feed> {
         let (feed, fed) = mpsc::channel(1);
-        let applier = Applier::new(Arc::clone(environment), writer, self.parts.hooks.clone(), None);
+        let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), None);
         lifecycle.spawn("offline data", applier.run_offline(fed));
         feed
     }
@@ -271,11 +274,12 @@ async fn watch_outages(environment: Arc<LdEnvironment>, limit: Duration) {
     }
 }
 
-async fn beat(data: Environment<FlagData>, interval: Duration) {
+async fn beat(environment: Arc<LdEnvironment>, interval: Duration) {
     let mut timer = tokio::time::interval(interval);
     timer.tick().await;
     loop {
         timer.tick().await;
-        data.beat();
+        environment.data.beat();
+        environment.objects.iter().for_each(Environment::beat);
     }
 }

@@ -10,24 +10,33 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
-use yardarm_core::Writer;
 use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+use yardarm_core::{Snapshot, Writer};
 
 use super::message;
 use crate::dataset::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
+use crate::objects::{ObjectChange, ObjectData};
 use crate::persistence::Keeper;
 
 /// Owns the writer of one environment.
 pub(crate) struct Applier {
     environment: Arc<LdEnvironment>,
     writer: Writer<FlagData>,
+    objects: Option<Writer<ObjectData>>,
     hooks: Hooks,
     keeper: Option<Keeper>,
     /// What upstream said, while plugins make something else of it. `None`: what is served is what upstream said.
     raw: Option<Items>,
     /// Identity of the chain that made what is served; 0 for none.
     chain: u64,
+}
+
+/// The writing sides of one environment.
+pub(crate) struct Writers {
+    pub(crate) data: Writer<FlagData>,
+    /// For the second version of the delivery protocol, where it is spoken.
+    pub(crate) objects: Option<Writer<ObjectData>>,
 }
 
 /// Data for an environment that is not connected to upstream.
@@ -48,13 +57,8 @@ enum Announce {
 }
 
 impl Applier {
-    pub(crate) fn new(
-        environment: Arc<LdEnvironment>,
-        writer: Writer<FlagData>,
-        hooks: Hooks,
-        keeper: Option<Keeper>,
-    ) -> Self {
-        Self { environment, writer, hooks, keeper, raw: None, chain: 0 }
+    pub(crate) fn new(environment: Arc<LdEnvironment>, writers: Writers, hooks: Hooks, keeper: Option<Keeper>) -> Self {
+        Self { environment, writer: writers.data, objects: writers.objects, hooks, keeper, raw: None, chain: 0 }
     }
 
     /// Applies what it is fed, until nobody feeds it any more.
@@ -200,7 +204,16 @@ impl Applier {
 
     /// The one way to what SDKs see.
     fn serve(&mut self, change: &Change) {
-        self.writer.update(change);
+        let is_news = self.writer.update(change);
+        if let Some(objects) = &mut self.objects
+            && let Some(after) = self.writer.snapshot().filter(|_| is_news)
+        {
+            let before = objects.snapshot();
+            let step = ObjectChange::new(before.as_deref().map(Snapshot::data), change, after.data().items());
+            step.iter().for_each(|step| {
+                objects.update(step);
+            });
+        }
         self.environment.remember(describe(change));
     }
 
