@@ -27,7 +27,7 @@ example-plugin: ## Build the event filter that is not written in Rust
 	@echo "== building the example plugin in another language"
 	examples/plugins/javascript/build.sh
 
-sdks: ## Install the vendor's SDKs that the tests connect, and a browser
+sdks: ## Install the vendor's SDKs that the tests connect, a browser and Redis
 	@echo "== installing SDKs for the tests"
 	tests/sdks/install.sh
 

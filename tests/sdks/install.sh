@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the vendor's SDKs that the tests connect, and a browser for the page and for SDKs that live in one. Quick when
-# everything is there.
+# Installs the vendor's SDKs that the tests connect, a browser for the page and for SDKs that live in one, and a Redis
+# server. Quick when everything is there.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -33,6 +33,15 @@ if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && 
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null
   else
     missing "no Chromium or Chrome found, so neither the page nor the browser SDKs can be tested"
+  fi
+fi
+
+if ! command -v redis-server >/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-server >/dev/null
+  else
+    missing "no redis-server found, so the persistent store cannot be tested"
   fi
 fi
 echo "sdks: installed"

@@ -8,10 +8,14 @@ mod fake_launchdarkly;
 pub mod guests;
 mod http_client;
 mod raw_upstream;
+#[cfg(feature = "redis")]
+mod redis_server;
 mod sse_client;
 
 pub use self::connection::{Connection, Head, PATIENCE, until, within};
 pub use self::fake_launchdarkly::{FakeLaunchDarkly, Recorded, StreamAnswer};
 pub use self::http_client::{Answer, Call, gzip};
 pub use self::raw_upstream::{RawUpstream, Step};
+#[cfg(feature = "redis")]
+pub use self::redis_server::{RedisServer, Reply};
 pub use self::sse_client::{Heard, SseClient};

@@ -1,0 +1,122 @@
+//! `redis://[user[:password]@]host[:port][/database]`, and how it is shown.
+
+use std::fmt;
+use std::sync::Arc;
+
+use redis::Client;
+use url::Url;
+
+/// Where a Redis server is and how to get in. Its `Debug` shows no password.
+#[derive(Clone)]
+pub struct RedisAddress {
+    client: Client,
+    shown: Arc<str>,
+}
+
+/// An address that cannot be used. The text does not repeat it, because it may contain a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be an address such as `redis://user:password@host:6379/0` or `rediss://…` for TLS")]
+pub struct InvalidAddress;
+
+impl RedisAddress {
+    /// Reads an address. `tls` makes `redis:` mean `rediss:`; a user and a password given apart replace those inside.
+    ///
+    /// # Errors
+    /// When the text is no such address.
+    pub fn parse(text: &str, tls: bool, user: Option<&str>, password: Option<&str>) -> Result<Self, InvalidAddress> {
+        let mut url = Url::parse(text).map_err(|_| InvalidAddress)?;
+        let is_known = matches!(url.scheme(), "redis" | "rediss");
+        // What could stand behind the database number is not part of this form; the library knows switches there that
+        // turn TLS's checks off.
+        let is_plain = url.query().is_none() && url.fragment().is_none();
+        if !is_known || !is_plain || url.host_str().is_none_or(str::is_empty) {
+            return Err(InvalidAddress);
+        }
+        if tls {
+            url.set_scheme("rediss").map_err(|()| InvalidAddress)?;
+        }
+        let shown = shown(&url);
+        if let Some(user) = user {
+            url.set_username(user).map_err(|()| InvalidAddress)?;
+        }
+        if let Some(password) = password {
+            url.set_password(Some(password)).map_err(|()| InvalidAddress)?;
+        }
+        if url.scheme() == "rediss" {
+            // The library takes the process's provider and panics where two are compiled in and none is chosen.
+            // Somebody else having chosen is fine.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let client = Client::open(url).map_err(|_| InvalidAddress)?;
+        Ok(Self { client, shown })
+    }
+
+    /// The address with `xxxxx` in place of a password.
+    #[must_use]
+    pub fn shown(&self) -> &Arc<str> {
+        &self.shown
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+}
+
+fn shown(url: &Url) -> Arc<str> {
+    let mut url = url.clone();
+    if url.password().is_some() && url.set_password(Some("xxxxx")).is_err() {
+        return "redis".into();
+    }
+    url.as_str().into()
+}
+
+impl fmt::Debug for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisAddress").field(&self.shown).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        for (text, tls, shown) in [
+            ("redis://localhost:6379", false, "redis://localhost:6379"),
+            ("redis://localhost:6379", true, "rediss://localhost:6379"),
+            ("redis://:canary@localhost", false, "redis://:xxxxx@localhost"),
+            ("rediss://user:canary@10.0.0.1:7000/3", false, "rediss://user:xxxxx@10.0.0.1:7000/3"),
+            ("redis://user@[::1]:7000/3", false, "redis://user@[::1]:7000/3"),
+            ("redis://user:can%40ry%2F@host", false, "redis://user:xxxxx@host"),
+        ] {
+            let address = RedisAddress::parse(text, tls, None, None).expect(text);
+            assert_eq!(&**address.shown(), shown);
+            assert_eq!(format!("{address:?}"), format!("RedisAddress({shown:?})"));
+        }
+        let apart = RedisAddress::parse("redis://host", false, Some("user"), Some("p@ss/word")).expect("an address");
+        assert_eq!(&**apart.shown(), "redis://host");
+        let info = apart.client.get_connection_info().redis_settings().clone();
+        assert_eq!((info.username(), info.password()), (Some("user"), Some("p@ss/word")));
+    }
+
+    #[test]
+    fn other_texts_are_refused_without_being_repeated() {
+        for text in [
+            "",
+            "localhost:6379",
+            "http://canary@host",
+            "redis://",
+            "redis:///0",
+            "redis://:can/ary@host",
+            "redis://:can?ary@host",
+            "redis://host/first",
+            "redis://host/0?protocol=canary",
+            "rediss://host/0#insecure",
+            "redis+unix:///canary",
+        ] {
+            let error = RedisAddress::parse(text, false, None, None).expect_err(text);
+            assert!(!error.to_string().contains("canary"));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Connections that are made when needed and given up at the first doubt.
+//!
+//! A connection that failed, or whose operation was given up, is not used again: it may still watch keys, or hold
+//! answers to questions that nobody waits for.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisResult};
+use tokio::sync::Mutex;
+
+use super::RedisAddress;
+use crate::StoreError;
+
+/// Longest time for a connection, with TLS and password.
+const CONNECT: Duration = Duration::from_secs(3);
+
+pub(super) struct Connections {
+    client: Client,
+    /// For transactions. What is watched belongs to the connection, so one task at a time uses it, and it is taken out
+    /// while in use: an operation that is dropped half-way takes it along.
+    alone: Mutex<Option<MultiplexedConnection>>,
+    /// For everything else; many questions may be under way at once.
+    shared: Mutex<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    connection: Option<MultiplexedConnection>,
+    /// Counts connections, so that a late failure of an old one does not end a new one.
+    number: u64,
+}
+
+impl Connections {
+    pub(super) fn new(address: &RedisAddress) -> Self {
+        Self { client: address.client(), alone: Mutex::default(), shared: Mutex::default() }
+    }
+
+    /// Runs an operation that needs a connection for itself, and hands the connection back.
+    pub(super) async fn alone<T>(
+        &self,
+        limit: Duration,
+        operation: impl AsyncFnOnce(MultiplexedConnection) -> (MultiplexedConnection, RedisResult<T>),
+    ) -> Result<T, StoreError> {
+        let run = async {
+            let mut place = self.alone.lock().await;
+            let connection = match place.take() {
+                Some(connection) => connection,
+                None => self.connect().await?,
+            };
+            let (connection, result) = operation(connection).await;
+            if result.is_ok() {
+                *place = Some(connection);
+            }
+            Ok(result?)
+        };
+        tokio::time::timeout(limit, run).await.unwrap_or(Err(StoreError::TimedOut))
+    }
+
+    /// Runs an operation beside others.
+    pub(super) async fn shared<T>(
+        &self,
+        limit: Duration,
+        operation: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
+    ) -> Result<T, StoreError> {
+        let mut number = None;
+        let run = async {
+            let connection = {
+                let mut shared = self.shared.lock().await;
+                let connection = match shared.connection.clone() {
+                    Some(connection) => connection,
+                    None => {
+                        let connection = self.connect().await?;
+                        shared.number += 1;
+                        shared.connection = Some(connection.clone());
+                        connection
+                    }
+                };
+                number = Some(shared.number);
+                connection
+            };
+            Ok(operation(connection).await?)
+        };
+        let result = tokio::time::timeout(limit, run).await.unwrap_or(Err(StoreError::TimedOut));
+        if result.is_err()
+            && let Some(number) = number
+        {
+            let mut shared = self.shared.lock().await;
+            if shared.number == number {
+                shared.connection = None;
+            }
+        }
+        result
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
+        // The limit on answers is that of the operation as a whole.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
+    }
+}
