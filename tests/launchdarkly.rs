@@ -1,6 +1,7 @@
 //! What LaunchDarkly's SDKs and its cloud see of the gateway. `L…` and `U…` are rows of the compatibility pages.
 
 mod auto_config;
+mod big_segments;
 mod browser;
 mod credentials;
 mod diagnostics;
@@ -23,6 +24,7 @@ mod secure_mode;
 mod server;
 mod states;
 mod status;
+mod store;
 mod summaries;
 mod upstream;
 

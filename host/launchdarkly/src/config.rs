@@ -13,6 +13,7 @@ use yardarm_core::settings::Reader;
 pub use self::keys::KEYS;
 use crate::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
 use crate::environments::SdkKind;
+use crate::store::StoreConfig;
 
 /// Settings of the LaunchDarkly side.
 #[derive(Debug, Clone)]
@@ -55,6 +56,8 @@ pub struct Config {
     pub rejected_retry_interval: Duration,
     /// How often expired keys are looked for.
     pub expired_credential_cleanup_interval: Duration,
+    /// The database and what needs one.
+    pub store: StoreConfig,
     /// Where the list of environments comes from.
     pub roster: Roster,
 }
@@ -98,6 +101,8 @@ pub struct CommonConfig {
     pub allowed_origins: Vec<String>,
     /// Request headers that browsers may send in addition to the usual ones.
     pub allowed_headers: Vec<String>,
+    /// What keys in the database begin with, `$CID` standing for the environment.
+    pub prefix: Option<String>,
 }
 
 /// Settings of one environment.
@@ -115,6 +120,8 @@ pub struct EnvironmentConfig {
     pub ttl: Option<Duration>,
     /// Payload filters, each of which is served as an environment of its own.
     pub filters: Vec<String>,
+    /// What its keys in the database begin with; LaunchDarkly's default unless set.
+    pub prefix: Option<String>,
     /// Origins that browsers may call from; empty means any.
     pub allowed_origins: Vec<String>,
     /// Request headers that browsers may send in addition to the usual ones.
@@ -175,8 +182,10 @@ impl Config {
             rejected_retry_interval: reader.duration("launchdarkly.rejected_retry_interval", MOMENT * 10..=DAY),
             expired_credential_cleanup_interval: reader
                 .duration("launchdarkly.expired_credential_cleanup_interval", MOMENT * 100..=DAY),
+            store: StoreConfig::read(reader),
             roster,
         };
+        config.store.refuse_shared_prefixes(&config.roster, reader);
         Some(config)
     }
 }
@@ -227,6 +236,7 @@ impl CommonConfig {
         Self {
             allowed_origins: reader.list(&format!("{section}.allowed_origins")),
             allowed_headers: reader.list(&format!("{section}.allowed_headers")),
+            prefix: reader.optional_text(&format!("{section}.datastore_prefix")),
         }
     }
 }
@@ -249,6 +259,7 @@ impl EnvironmentConfig {
             secure_mode: reader.flag("secure_mode"),
             ttl: reader.optional_duration("ttl", SECOND..=DAY * 365),
             filters: reader.list("filters"),
+            prefix: reader.optional_text("prefix"),
             allowed_origins: reader.list("allowed_origins"),
             allowed_headers: reader.list("allowed_headers"),
         }

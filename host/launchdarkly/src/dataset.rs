@@ -32,6 +32,9 @@ pub(crate) enum Change {
     Put(Items),
     /// Replaces one item if it is newer; an item that is deleted is announced as a `delete`.
     Patch(Item),
+    /// Members of Big Segments changed, which are not part of the data: whoever evaluates for itself reads them from the
+    /// database, and everybody else is told to fetch again.
+    SegmentsChanged,
 }
 
 /// A flag or a segment.
@@ -178,7 +181,8 @@ impl Dataset for FlagData {
     fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
         match (change, current) {
             (Change::Put(items), _) => Applied::News(Self::new(items.clone()).compiled_like(current)),
-            (Change::Patch(_), None) => Applied::Ignored,
+            (Change::Patch(_) | Change::SegmentsChanged, None) => Applied::Ignored,
+            (Change::SegmentsChanged, Some(_)) => Applied::AnnounceOnly,
             (Change::Patch(item), Some(current)) => {
                 let mut items = current.items.clone();
                 if items.upsert(item) {

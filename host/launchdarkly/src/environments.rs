@@ -25,6 +25,7 @@ pub(crate) use self::index::{Environments, Lookup};
 use crate::config::EnvironmentConfig;
 use crate::dataset::FlagData;
 use crate::objects::ObjectData;
+use crate::store::EnvironmentStore;
 use crate::upstream::events::EventPort;
 
 /// Name of the vendor in labels.
@@ -41,6 +42,8 @@ pub(crate) struct LdEnvironment {
     pub(crate) objects: Option<Environment<ObjectData>>,
     pub(crate) status: Status,
     pub(crate) events: Events,
+    /// `None` without a database.
+    pub(crate) store: Option<Arc<EnvironmentStore>>,
     /// Where mobile and browser streams hear of changes, each a little later in its own way; empty for no delay.
     announcements: Vec<Arc<dyn Source>>,
     /// What is served lacks something that upstream said, because a payload plugin failed.
@@ -97,30 +100,6 @@ pub(crate) enum SdkKind {
 }
 
 impl LdEnvironment {
-    pub(crate) fn new(
-        settings: LiveConfig,
-        filter: Arc<str>,
-        data: Environment<FlagData>,
-        objects: Option<Environment<ObjectData>>,
-        events: Events,
-        status: Status,
-        announcements: Vec<Arc<dyn Source>>,
-    ) -> Self {
-        Self {
-            label: label(&settings.get().name, &filter),
-            settings,
-            filter,
-            data,
-            objects,
-            status,
-            events,
-            announcements,
-            is_behind: AtomicBool::new(false),
-            recent: Mutex::default(),
-            has_started: AtomicBool::new(false),
-        }
-    }
-
     /// The settings of this moment. Load them once per request and keep them to its end.
     pub(crate) fn config(&self) -> Arc<EnvironmentConfig> {
         self.settings.get()
@@ -144,7 +123,8 @@ impl LdEnvironment {
         if self.data.has_data() && self.objects.as_ref().is_none_or(Environment::has_data) {
             Phase::Ready
         } else if self.status.report().connection == Connection::Off {
-            Phase::Rejected
+            // SDKs give up for good on a rejection, so it waits for what the database may hold.
+            if self.store.as_ref().is_some_and(|it| it.is_unread()) { Phase::Starting } else { Phase::Rejected }
         } else if self.has_started.load(Ordering::Relaxed) {
             Phase::Empty
         } else {

@@ -1,9 +1,11 @@
 //! Everything that is LaunchDarkly's: where its data comes from, what its SDKs are served, how its flags evaluate.
 //!
 //! Reading order: [`start`] builds one environment per configured one and filter; `upstream` keeps each in sync;
-//! `dataset` and `render` say what a change does and how it is written; `downstream` is the table of routes.
+//! `dataset` and `render` say what a change does and how it is written; `store` and `big_segments` are about the database
+//! that other programs read too; `downstream` is the table of routes.
 #![forbid(unsafe_code)]
 
+mod big_segments;
 pub mod config;
 mod credential;
 mod dataset;
@@ -17,6 +19,7 @@ mod objects;
 mod persistence;
 mod render;
 mod report;
+mod store;
 mod upstream;
 mod usage;
 
@@ -33,6 +36,7 @@ pub use self::config::{CommonConfig, Config, EnvironmentConfig, Identity, Promet
 pub use self::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
 pub use self::environments::archive::ArchiveError;
 pub use self::report::{ChangeReport, EnvironmentReport, ErrorReport, EventReport};
+pub use self::store::{BigSegmentsConfig, StoreConfig};
 use crate::environments::autoconfig::AutoConfigTask;
 use crate::environments::offline::OfflineTask;
 use crate::environments::{Environments, Fleet, Variant};

@@ -14,6 +14,7 @@ use crate::model::{Flag, Segment};
 pub(crate) fn change(change: &Change, channel: Channel) -> Option<Frame> {
     let item = match (change, channel) {
         (_, Channel::Ping) => return Some(ping()),
+        (Change::SegmentsChanged, _) => return None,
         (Change::Put(items), channel) => return Some(full(items, channel)),
         (Change::Patch(Item::Segment(_)), Channel::Flags) => return None,
         (Change::Patch(item), Channel::All | Channel::Flags) => item,

@@ -1,6 +1,7 @@
 //! A LaunchDarkly cloud that runs anywhere: streams flags, takes events, records what it was sent, fails on command.
 
 mod answers;
+mod big_segments;
 mod lists;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -27,6 +28,8 @@ pub struct FakeLaunchDarkly {
 #[derive(Default)]
 struct Cloud {
     environments: HashMap<String, Environment>,
+    /// By SDK key.
+    big_segments: HashMap<String, big_segments::Revisions>,
     /// Answers for the next stream requests, before the usual ones.
     next_streams: VecDeque<StreamAnswer>,
     /// Whether every stream request is answered 503.

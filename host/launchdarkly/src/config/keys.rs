@@ -123,6 +123,13 @@ pub const KEYS: &[Key] = &[
         "Auto-configuration key. With it LaunchDarkly says which environments exist, and none may be configured here.",
     ),
     key(
+        "launchdarkly.auto_config.datastore_prefix",
+        Kind::Text,
+        "",
+        "What the keys of an environment in the database begin with; `$CID` stands for the environment ID, and for \
+         `ID.FILTER` where there is a payload filter. Required with a database.",
+    ),
+    key(
         "launchdarkly.auto_config.allowed_origins",
         Kind::List,
         "",
@@ -148,6 +155,13 @@ pub const KEYS: &[Key] = &[
         "How often the archive is looked at for a replacement.",
     ),
     key(
+        "launchdarkly.offline.datastore_prefix",
+        Kind::Text,
+        "",
+        "What the keys of an environment in the database begin with; `$CID` stands for the environment ID, and for \
+         `ID.FILTER` where there is a payload filter. Required with a database.",
+    ),
+    key(
         "launchdarkly.offline.allowed_origins",
         Kind::List,
         "",
@@ -158,6 +172,45 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         "",
         "Request headers that browsers may send in addition to the usual ones, for all environments.",
+    ),
+    key(
+        "launchdarkly.redis.url",
+        Kind::Secret,
+        "",
+        "Redis server that data is written to, for server-side SDKs in daemon mode and the next start: `redis://user:password@host:6379/0`, `rediss://` for TLS. No database unless set.",
+    ),
+    key("launchdarkly.redis.tls", Kind::Bool, "false", "Whether `redis://` means `rediss://`."),
+    key("launchdarkly.redis.username", Kind::Text, "", "User, in place of the one in the address."),
+    key("launchdarkly.redis.password", Kind::Secret, "", "Password, in place of the one in the address."),
+    key(
+        "launchdarkly.redis.check_interval",
+        Kind::Duration,
+        "30s",
+        "How often it is looked whether the data is still in the database. If not, it is written again.",
+    ),
+    key(
+        "launchdarkly.big_segments_stale_threshold",
+        Kind::Duration,
+        "5m",
+        "Age of the last synchronization above which `/status` calls Big Segments potentially stale.",
+    ),
+    key(
+        "launchdarkly.big_segments_stale_as_degraded",
+        Kind::Bool,
+        "false",
+        "Whether `/status` is `degraded` when Big Segments are potentially stale.",
+    ),
+    key(
+        "launchdarkly.big_segments_retry_interval",
+        Kind::Duration,
+        "10s",
+        "First delay before a failed synchronization of Big Segments is tried again; it grows to three times this value.",
+    ),
+    key(
+        "launchdarkly.big_segments_poll_interval",
+        Kind::Duration,
+        "60s",
+        "How often Big Segments are polled while their stream is quiet.",
     ),
     key(
         "launchdarkly.environments[].name",
@@ -180,6 +233,12 @@ pub const KEYS: &[Key] = &[
         Kind::List,
         "",
         "Keys of payload filters; each is served as an environment of its own.",
+    ),
+    key(
+        "launchdarkly.environments[].prefix",
+        Kind::Text,
+        "",
+        "What its keys in the database begin with; `launchdarkly` unless set. A payload filter adds `/` and its key. Required where several environments share a database.",
     ),
     key(
         "launchdarkly.environments[].allowed_origins",

@@ -93,6 +93,21 @@ fn a_segment_is_not_heard_of_on_flags() {
 }
 
 #[test]
+fn members_of_big_segments_concern_pings_only() {
+    let (mut writer, environment) = environment::<FlagData>();
+    assert!(!writer.update(&Change::SegmentsChanged));
+    assert!(environment.snapshot().is_none(), "there is nothing to announce before there is data");
+    writer.update(&put(&[flag("a", 1)]));
+    let mut streams = [Channel::All, Channel::Flags, Channel::Ping].map(|channel| Stream::open(&environment, channel));
+    let heard = |streams: &mut [Stream; 3]| -> Vec<usize> { streams.iter_mut().map(|it| it.hears().len()).collect() };
+    heard(&mut streams);
+    assert!(!writer.update(&Change::SegmentsChanged));
+    assert_eq!(heard(&mut streams), [0, 0, 1]);
+    writer.update(&Change::Patch(flag("a", 2)));
+    assert_eq!(heard(&mut streams), [1, 1, 1], "nothing is repeated");
+}
+
+#[test]
 fn tags_are_those_of_the_reference() {
     // L154 and L155.
     let tag = |items: &[Item]| match FlagData::apply(None, &put(items)) {

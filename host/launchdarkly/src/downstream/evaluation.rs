@@ -47,6 +47,14 @@ async fn evaluate(caller: &Caller, query: Option<&str>, context: &Context) -> Re
     if context.has_empty_key() {
         return message(StatusCode::BAD_REQUEST, "User must have a 'key' attribute");
     }
+    let ruleset = snapshot.data().ruleset();
+    // Looked up before, because evaluation itself waits for nothing.
+    let memberships = match &caller.environment.store {
+        Some(store) if ruleset.has_big_segments() => {
+            Some(store.big_segments.memberships(&ruleset.big_segment_keys(context)).await)
+        }
+        _ => None,
+    };
     let request = EvaluationRequest {
         context,
         audience: match caller.kind {
@@ -55,9 +63,8 @@ async fn evaluate(caller: &Caller, query: Option<&str>, context: &Context) -> Re
             SdkKind::Browser => Audience::Browser,
         },
         with_reasons: first_query_value(query, "withReasons").as_deref() == Some("true"),
-        memberships: None,
+        memberships: memberships.as_ref(),
     };
-    let ruleset = snapshot.data().ruleset();
     let hooks = caller.plan.environment(&caller.environment.label);
     let body = match &hooks.evaluation_transform {
         None => {

@@ -44,10 +44,10 @@ const PAGE_SHAPE: Shape = Shape::Object(&[
 /// `GET /status`. 200 whatever it says, unless the caller asked for something: operators' dashboards read the body,
 /// and probes have their own endpoints.
 pub(super) async fn status(State(downstream): State<Downstream>, uri: Uri) -> Response {
-    let limit = downstream.config.disconnected_status_time;
+    let config = &downstream.config;
     let environments: BTreeMap<_, _> =
-        downstream.environments.all().iter().map(|it| (it.label.name().to_string(), Entry::of(it, limit))).collect();
-    let is_healthy = downstream.environments.are_listed() && environments.values().all(Entry::is_connected);
+        downstream.environments.all().iter().map(|it| (it.label.name().to_string(), Entry::of(it, config))).collect();
+    let is_healthy = downstream.environments.are_listed() && environments.values().all(|it| it.is_well(config));
     let page = Page {
         environments,
         auto_config_status: downstream.auto_config.map(|it| ConnectionStatus::of(it.report(), true)),
@@ -105,7 +105,7 @@ fn is_keyed(environment: &LdEnvironment, project: &str, key: &str, filter: &str)
 fn one(downstream: &Downstream, uri: &Uri, is_wanted: impl Fn(&LdEnvironment) -> bool) -> Response {
     let found = downstream.environments.all().into_iter().find(|it: &Arc<LdEnvironment>| is_wanted(it));
     match found {
-        Some(it) => answer(&Entry::of(&it, downstream.config.disconnected_status_time), &entry::SHAPE, uri),
+        Some(it) => answer(&Entry::of(&it, &downstream.config), &entry::SHAPE, uri),
         None if downstream.environments.are_listed() => {
             json(StatusCode::NOT_FOUND, &serde_json::json!({"error": "environment not found"}))
         }

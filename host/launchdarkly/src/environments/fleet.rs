@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +18,7 @@ use crate::Parts;
 use crate::config::{Config, EnvironmentConfig};
 use crate::dataset::{FlagData, Items};
 use crate::persistence::{self, Keeper};
+use crate::store::{self, EnvironmentStore};
 use crate::upstream::HttpClients;
 use crate::upstream::apply::{Applier, Feed, Writers};
 use crate::upstream::events::EventPort;
@@ -140,7 +142,7 @@ impl Fleet {
             Events::Forwarded(EventPort::start(
                 &self.config,
                 settings.clone(),
-                name,
+                name.clone(),
                 &self.http,
                 hooks,
                 data.clone(),
@@ -149,9 +151,20 @@ impl Fleet {
         } else {
             Events::Off
         };
-        let announcements = self.announcements(&data, &lifecycles.0);
-        let environment =
-            Arc::new(LdEnvironment::new(settings, filter, data, objects, events, Status::new(), announcements));
+        let environment = Arc::new(LdEnvironment {
+            label: name,
+            store: EnvironmentStore::open(&self.config.store, &settings.get(), &filter),
+            announcements: self.announcements(&data, &lifecycles.0),
+            settings,
+            filter,
+            data,
+            objects,
+            status: Status::new(),
+            events,
+            is_behind: AtomicBool::new(false),
+            recent: Mutex::default(),
+            has_started: AtomicBool::new(false),
+        });
         let feed = if self.is_offline {
             Some(self.start_offline(&environment, writers, &lifecycles.0))
         } else {
@@ -177,7 +190,9 @@ impl Fleet {
             Some(dir) => read_kept(dir, environment).await,
         };
         let keeper = data_dir.map(|dir| Keeper::start(dir, environment, lifecycle));
-        let mut applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), keeper);
+        let link = store::start(environment, &self.config, &self.http, lifecycle, kept.is_none());
+        let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), keeper);
+        let mut applier = applier.with_store(link);
         if let Some(items) = kept {
             applier.restore(items).await;
             tracing::info!(environment = %environment.label, "serving data kept on disk until upstream answers");
@@ -199,7 +214,8 @@ impl Fleet {
         lifecycle: &Lifecycle,
     ) -> mpsc::Sender<Feed> {
         let (feed, fed) = mpsc::channel(1);
-        let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), None);
+        let link = store::start(environment, &self.config, &self.http, lifecycle, false);
+        let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), None).with_store(link);
         lifecycle.spawn("offline data", applier.run_offline(fed));
         feed
     }

@@ -146,6 +146,7 @@ impl Representation {
             secure_mode: self.secure_mode,
             ttl: self.ttl,
             filters: Vec::new(),
+            prefix: common.prefix.clone(),
             allowed_origins: common.allowed_origins.clone(),
             allowed_headers: common.allowed_headers.clone(),
         })
@@ -158,7 +159,8 @@ mod tests {
 
     use super::*;
 
-    const COMMON: CommonConfig = CommonConfig { allowed_origins: Vec::new(), allowed_headers: Vec::new() };
+    const COMMON: CommonConfig =
+        CommonConfig { allowed_origins: Vec::new(), allowed_headers: Vec::new(), prefix: None };
 
     #[test]
     fn names_are_read_in_any_letter_case() {

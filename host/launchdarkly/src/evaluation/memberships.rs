@@ -71,7 +71,7 @@ impl Memberships {
     }
 
     /// Whether `key` is in or out of the segment, if that is known, and how well.
-    pub(super) fn look_up(&self, key: &str, reference: &str) -> (Option<bool>, BigSegmentsStatus) {
+    pub(crate) fn look_up(&self, key: &str, reference: &str) -> (Option<bool>, BigSegmentsStatus) {
         match self.by_key.get(key) {
             Some(membership) => (membership.segments.get(reference).copied(), membership.status),
             None => (None, self.status),

@@ -18,6 +18,7 @@ use crate::dataset::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
 use crate::objects::{ObjectChange, ObjectData};
 use crate::persistence::Keeper;
+use crate::store::{StoreLink, Word};
 
 /// Owns the writer of one environment.
 pub(crate) struct Applier {
@@ -26,6 +27,7 @@ pub(crate) struct Applier {
     objects: Option<Writer<ObjectData>>,
     hooks: Hooks,
     keeper: Option<Keeper>,
+    store: Option<StoreLink>,
     /// What upstream said, while plugins make something else of it. `None`: what is served is what upstream said.
     raw: Option<Items>,
     /// Identity of the chain that made what is served; 0 for none.
@@ -58,7 +60,16 @@ enum Announce {
 
 impl Applier {
     pub(crate) fn new(environment: Arc<LdEnvironment>, writers: Writers, hooks: Hooks, keeper: Option<Keeper>) -> Self {
-        Self { environment, writer: writers.data, objects: writers.objects, hooks, keeper, raw: None, chain: 0 }
+        Self {
+            environment,
+            writer: writers.data,
+            objects: writers.objects,
+            hooks,
+            keeper,
+            store: None,
+            raw: None,
+            chain: 0,
+        }
     }
 
     /// Applies what it is fed, until nobody feeds it any more.
@@ -74,21 +85,60 @@ impl Applier {
                     let _ = applied.send(());
                 },
                 _ = plans.changed() => self.plan_changed().await,
+                word = self.next_word() => self.hear(word).await,
                 () = tokio::time::sleep(PLUGIN_RETRY), if self.is_behind() => self.plan_changed().await,
             }
         }
     }
 
+    /// The same with a database.
+    pub(crate) fn with_store(mut self, store: Option<StoreLink>) -> Self {
+        self.store = store;
+        self
+    }
+
     /// Applies one change from upstream.
     pub(crate) async fn apply(&mut self, change: Change) {
+        let said = self.store.is_some().then(|| change.clone());
         self.apply_unkept(change).await;
         if let (Some(keeper), Some(items)) = (&self.keeper, self.upstream_items()) {
             keeper.keep(items);
         }
+        if let (Some(store), Some(change), Some(items)) = (&self.store, said, self.upstream_items()) {
+            store.applied(&change, items);
+        }
     }
 
-    /// Applies data that came from disk, where it need not be written again.
+    /// The next thing that the database's tasks have to say; never without a database. Safe to be dropped while it waits.
+    pub(crate) async fn next_word(&mut self) -> Word {
+        match &mut self.store {
+            Some(store) => store.next_word().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Acts on what the database's tasks have to say.
+    pub(crate) async fn hear(&mut self, word: Word) {
+        match word {
+            Word::SegmentsChanged => self.serve(&Change::SegmentsChanged),
+            Word::Stored(items) => {
+                // Whatever is here already came from upstream in the meantime.
+                if self.upstream_items().is_none() {
+                    self.restore(items).await;
+                    tracing::info!(environment = %self.environment.label, "serving data kept in the persistent store until upstream answers");
+                }
+                if let Some(store) = &self.store {
+                    store.is_read();
+                }
+            }
+        }
+    }
+
+    /// Applies data that came from disk or from the database, where it need not be written again.
     pub(crate) async fn restore(&mut self, items: Items) {
+        if let Some(store) = &self.store {
+            store.restored(items.clone());
+        }
         self.apply_unkept(Change::Put(items)).await;
         self.environment.status.data_restored();
     }
@@ -118,6 +168,7 @@ impl Applier {
                 raw.upsert(&item);
                 self.transform_everything(raw, transform, Announce::Differences).await;
             }
+            (Change::SegmentsChanged, _) => self.serve(&Change::SegmentsChanged),
             // A `put` from upstream is announced in any case, as the reference does.
             (Change::Put(items), transform) => self.transform_everything(items, transform, Announce::Always).await,
         }
@@ -293,6 +344,7 @@ impl PayloadView for Changed {
 
 fn describe(change: &Change) -> String {
     match change {
+        Change::SegmentsChanged => "members of Big Segments changed".to_owned(),
         Change::Put(items) => format!("everything: {} flags, {} segments", items.flags.len(), items.segments.len()),
         Change::Patch(item) => {
             let kind = if matches!(item, Item::Flag(_)) { FLAG } else { SEGMENT };

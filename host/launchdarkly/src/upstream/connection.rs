@@ -66,9 +66,9 @@ impl ConnectionError {
         }
     }
 
-    /// Statuses that do not heal by themselves: every 4xx but these three.
+    /// Whether trying again soon would be of no use.
     pub(crate) fn is_rejection(&self) -> bool {
-        matches!(self, Self::Status(it) if it.is_client_error() && !matches!(it.as_u16(), 400 | 408 | 429))
+        matches!(self, Self::Status(it) if is_rejection(*it))
     }
 }
 
@@ -116,6 +116,11 @@ impl Pace {
     }
 }
 
+/// Statuses that do not heal by themselves: every 4xx but these three.
+pub(crate) fn is_rejection(status: StatusCode) -> bool {
+    status.is_client_error() && !matches!(status.as_u16(), 400 | 408 | 429)
+}
+
 fn from_source(item: Result<SourceEvent, SourceError>) -> Option<Result<Event, ConnectionError>> {
     match item {
         Ok(SourceEvent::Open) => None,
@@ -139,7 +144,7 @@ fn failure(error: SourceError) -> ConnectionError {
 }
 
 /// An error with its causes on one line: the outermost text of HTTP libraries says little.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -154,6 +154,7 @@ mod tests {
             Ok(Some(Change::Put(items))) => format!("put {} {}", items.flags.len(), items.segments.len()),
             Ok(Some(Change::Patch(item))) if item.is_deleted() => format!("delete {} {}", item.key(), item.version()),
             Ok(Some(Change::Patch(item))) => format!("patch {} {}", item.key(), item.version()),
+            Ok(Some(Change::SegmentsChanged)) => "none of upstream's".to_owned(),
         }
     }
 

@@ -108,6 +108,7 @@ impl StreamTask {
                     return;
                 },
                 _ = self.plans.changed() => self.applier.plan_changed().await,
+                word = self.applier.next_word() => self.applier.hear(word).await,
                 () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
             }
         }
@@ -124,6 +125,7 @@ impl StreamTask {
                 _ = self.settings.changed() => if self.wanted_key() != self.key {
                     return ConnectionError::Network("the SDK key was replaced".to_owned());
                 },
+                word = self.applier.next_word() => self.applier.hear(word).await,
             }
         };
         match opened {
@@ -166,6 +168,7 @@ impl StreamTask {
                     switching = (self.wanted_key() != self.key).then(|| self.switch(Duration::ZERO));
                 },
                 _ = self.plans.changed() => self.applier.plan_changed().await,
+                word = self.applier.next_word() => self.applier.hear(word).await,
                 () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
             }
         }

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::{FakeLaunchDarkly, GoalsAnswer, Recorded, Sent, StreamAnswer};
+use super::{FakeLaunchDarkly, GoalsAnswer, Recorded, Sent, StreamAnswer, big_segments};
 
 pub(super) async fn answer(State(cloud): State<FakeLaunchDarkly>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
@@ -31,6 +31,10 @@ pub(super) async fn answer(State(cloud): State<FakeLaunchDarkly>, request: Reque
             stream(&cloud, &format!("{credential}{query}"))
         }
         (Method::GET, "/relay_auto_config") => stream(&cloud, &credential),
+        (Method::GET, path) if path.ends_with("/sdk/big-segments/revisions") => {
+            big_segments::poll(&cloud, &credential, &parts.uri)
+        }
+        (Method::GET, path) if path.ends_with("/big-segments") => big_segments::stream(&cloud, &credential),
         (Method::POST, _) => post(&cloud).await,
         (Method::GET, path) if path.starts_with("/sdk/goals/") => {
             let scripted = cloud.lock().goals.clone();

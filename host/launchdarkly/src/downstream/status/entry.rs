@@ -7,6 +7,7 @@ use yardarm_core::status::{Connection, ErrorKind, Report};
 use yardarm_core::time::unix_ms;
 
 use super::expect::Shape;
+use crate::config::Config;
 use crate::credential::{Accepted, mask};
 use crate::environments::{LdEnvironment, Phase};
 
@@ -36,6 +37,8 @@ pub(super) struct Entry {
     status: &'static str,
     connection_status: ConnectionStatus,
     data_store_status: StoreStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    big_segment_status: Option<BigSegmentStatus>,
 }
 
 /// A key of several. The page leaves the names of these properties open; they are those of auto-configuration.
@@ -72,6 +75,24 @@ struct LastError {
 struct StoreStatus {
     state: &'static str,
     state_since: u64,
+    #[serde(flatten)]
+    place: Option<StorePlace>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StorePlace {
+    database: &'static str,
+    db_server: String,
+    db_prefix: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BigSegmentStatus {
+    available: bool,
+    potentially_stale: bool,
+    last_synchronized_on: u64,
 }
 
 const CONNECTED: &str = "connected";
@@ -100,12 +121,25 @@ pub(super) const SHAPE: Shape = Shape::Object(&[
     ("mobileKeys", KEYS_SHAPE),
     ("status", PLAIN),
     ("connectionStatus", CONNECTION_SHAPE),
-    ("dataStoreStatus", Shape::Object(&[("state", PLAIN), ("stateSince", PLAIN)])),
+    (
+        "dataStoreStatus",
+        Shape::Object(&[
+            ("state", PLAIN),
+            ("stateSince", PLAIN),
+            ("database", PLAIN),
+            ("dbServer", PLAIN),
+            ("dbPrefix", PLAIN),
+        ]),
+    ),
+    (
+        "bigSegmentStatus",
+        Shape::Object(&[("available", PLAIN), ("potentiallyStale", PLAIN), ("lastSynchronizedOn", PLAIN)]),
+    ),
 ]);
 
 impl Entry {
-    /// An interruption that lasts `limit` or longer counts as disconnected.
-    pub(super) fn of(environment: &LdEnvironment, limit: Duration) -> Self {
+    pub(super) fn of(environment: &LdEnvironment, settings: &Config) -> Self {
+        let limit = settings.disconnected_status_time;
         let config = environment.config();
         let credentials = &config.credentials;
         let identity = config.identity.clone().unwrap_or_default();
@@ -129,17 +163,17 @@ impl Entry {
             sdk_keys,
             mobile_keys,
             status: if is_connected { CONNECTED } else { "disconnected" },
-            data_store_status: if is_starting {
-                StoreStatus { state: "INITIALIZING", state_since: 0 }
-            } else {
-                StoreStatus { state: "VALID", state_since: report.since_ms }
-            },
+            data_store_status: StoreStatus::of(environment, is_starting, report.since_ms),
+            big_segment_status: BigSegmentStatus::of(environment, settings.store.big_segments.stale_threshold),
             connection_status: ConnectionStatus::of(report, false),
         }
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.status == CONNECTED
+    /// Whether nothing about it makes the gateway degraded.
+    pub(super) fn is_well(&self, settings: &Config) -> bool {
+        let stale_as_degraded = settings.store.big_segments.stale_as_degraded;
+        let is_in_order = |it: &BigSegmentStatus| it.available && !(it.potentially_stale && stale_as_degraded);
+        self.status == CONNECTED && self.big_segment_status.as_ref().is_none_or(is_in_order)
     }
 }
 
@@ -169,6 +203,43 @@ impl ConnectionStatus {
                 },
             }),
         }
+    }
+}
+
+impl StoreStatus {
+    /// Without a database, data is as available as its environment.
+    fn of(environment: &LdEnvironment, is_starting: bool, since_ms: u64) -> Self {
+        let (is_available, since_ms) = match &environment.store {
+            None => (true, since_ms),
+            Some(store) => {
+                let report = store.status.report();
+                (report.is_available, report.since_ms)
+            }
+        };
+        let (state, state_since) = match (is_starting, is_available) {
+            (true, _) => ("INITIALIZING", 0),
+            (false, true) => ("VALID", since_ms),
+            (false, false) => ("INTERRUPTED", since_ms),
+        };
+        let place = environment.store.as_ref().map(|it| it.place()).map(|it| StorePlace {
+            database: it.database,
+            db_server: it.server.to_string(),
+            db_prefix: it.prefix.to_string(),
+        });
+        Self { state, state_since, place }
+    }
+}
+
+impl BigSegmentStatus {
+    /// `None` until flag data has mentioned a Big Segment.
+    fn of(environment: &LdEnvironment, threshold: Duration) -> Option<Self> {
+        let freshness = environment.store.as_ref()?.big_segments.freshness()?;
+        let age = Duration::from_millis(unix_ms().saturating_sub(freshness.synchronized_on));
+        Some(Self {
+            available: freshness.is_available,
+            potentially_stale: freshness.is_available && age > threshold,
+            last_synchronized_on: freshness.synchronized_on,
+        })
     }
 }
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-const COMMON: CommonConfig = CommonConfig { allowed_origins: Vec::new(), allowed_headers: Vec::new() };
+const COMMON: CommonConfig = CommonConfig { allowed_origins: Vec::new(), allowed_headers: Vec::new(), prefix: None };
 
 fn environment(id: &str, version: i64) -> Value {
     json!({

@@ -16,6 +16,7 @@ fn poster() -> Poster {
         secure_mode: false,
         ttl: None,
         filters: Vec::new(),
+        prefix: None,
         allowed_origins: Vec::new(),
         allowed_headers: Vec::new(),
     };
@@ -124,7 +125,7 @@ async fn there_are_only_so_many_processors_and_the_idle_make_room() {
     assert!(!summariser.processors.contains_key(&key(1)), "idle for longest");
     let mut left: Vec<_> = summariser.take().into_iter().filter_map(|(key, _)| key.tags).collect();
     left.sort();
-    assert_eq!(left, ["0".into(), MAX_PROCESSORS.to_string().into()]);
+    assert_eq!(left, [Arc::from("0"), MAX_PROCESSORS.to_string().into()]);
 }
 
 #[tokio::test(start_paused = true)]

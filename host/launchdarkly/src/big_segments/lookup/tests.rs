@@ -1,0 +1,129 @@
+use super::*;
+use crate::store::fake::FakeStore;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn lookup() -> (Arc<FakeStore>, Arc<Lookup>) {
+    let fake = FakeStore::new();
+    let lookup = Lookup::new(Arc::clone(&fake) as Arc<dyn Store>);
+    lookup.synchronized(unix_ms());
+    (fake, Arc::new(lookup))
+}
+
+fn is_in(fake: &FakeStore, key: &str, included: &[&str], excluded: &[&str]) {
+    let owned = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect();
+    let membership = Membership { included: owned(included), excluded: owned(excluded) };
+    fake.lock().memberships.insert(Memberships::key_hash(key), membership);
+}
+
+fn asked(fake: &FakeStore) -> usize {
+    std::mem::take(&mut fake.lock().calls).len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn included_wins_and_every_key_has_its_answer() {
+    let (fake, lookup) = lookup();
+    is_in(&fake, "ann", &["a.g1", "b.g1"], &["b.g1", "c.g1"]);
+    let memberships = lookup.memberships(&["ann", "bob"]).await;
+    for (key, reference, inside) in
+        [("ann", "a.g1", Some(true)), ("ann", "b.g1", Some(true)), ("ann", "c.g1", Some(false)), ("bob", "a.g1", None)]
+    {
+        assert_eq!(memberships.look_up(key, reference), (inside, BigSegmentsStatus::Healthy), "{key} {reference}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_remembered_for_a_moment() {
+    let (fake, lookup) = lookup();
+    for (pause, questions) in [(Duration::ZERO, 1), (SECOND * 4, 0), (SECOND, 1), (SECOND * 4, 0)] {
+        tokio::time::sleep(pause).await;
+        lookup.memberships(&["ann"]).await;
+        assert_eq!(asked(&fake), questions, "after {pause:?} more");
+    }
+    lookup.changed();
+    lookup.memberships(&["ann"]).await;
+    assert_eq!(asked(&fake), 1, "forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_answers_are_remembered() {
+    let (fake, lookup) = lookup();
+    let keys: Vec<String> = (0..=ANSWERS).map(|it| it.to_string()).collect();
+    for key in &keys {
+        lookup.known(key);
+        lookup.remember(key.clone(), &Arc::default(), 0);
+    }
+    assert_eq!(lookup.lock().answers.len(), ANSWERS);
+    assert_eq!(lookup.lock().order.len(), ANSWERS);
+    assert!(matches!(lookup.known("0"), Known::Nothing { .. }), "the oldest is forgotten");
+    assert!(matches!(lookup.known("1"), Known::Answer(_)));
+    assert_eq!(asked(&fake), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_before_a_change_is_not_remembered() {
+    let (fake, lookup) = lookup();
+    let question = {
+        let lookup = Arc::clone(&lookup);
+        async move { lookup.memberships(&["ann"]).await }
+    };
+    let change = async {
+        is_in(&fake, "ann", &["a.g1"], &[]);
+        lookup.changed();
+    };
+    // The fake takes its answer at once and gives it later.
+    let (before, ()) = tokio::join!(question, change);
+    assert_eq!(before.look_up("ann", "a.g1").0, None);
+    assert_eq!(lookup.memberships(&["ann"]).await.look_up("ann", "a.g1").0, Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_fails_is_left_alone_for_a_moment() {
+    let (fake, lookup) = lookup();
+    lookup.memberships(&["known"]).await;
+    fake.lock().is_down = true;
+    asked(&fake);
+    for (pause, questions) in [(Duration::ZERO, 1), (PAUSE / 2, 0), (PAUSE, 1)] {
+        tokio::time::sleep(pause).await;
+        let memberships = lookup.memberships(&["ann"]).await;
+        assert_eq!(memberships.look_up("ann", "a.g1"), (None, BigSegmentsStatus::StoreError));
+        assert_eq!(asked(&fake), questions);
+    }
+    assert_eq!(lookup.memberships(&["known"]).await.look_up("known", "a.g1").1, BigSegmentsStatus::Healthy);
+    fake.lock().is_down = false;
+    tokio::time::sleep(PAUSE).await;
+    assert_eq!(lookup.memberships(&["ann"]).await.look_up("ann", "a.g1"), (None, BigSegmentsStatus::Healthy));
+}
+
+#[tokio::test(start_paused = true)]
+async fn age_decides_between_healthy_and_stale() {
+    let (_fake, lookup) = lookup();
+    for (age, status) in
+        [(0, BigSegmentsStatus::Healthy), (119, BigSegmentsStatus::Healthy), (121, BigSegmentsStatus::Stale)]
+    {
+        lookup.synchronized(unix_ms() - age * 1000);
+        assert_eq!(lookup.memberships(&["ann"]).await.look_up("ann", "a.g1").1, status, "{age} s");
+    }
+    lookup.lock().freshness.synchronized_on = 0;
+    assert_eq!(lookup.memberships(&["ann"]).await.look_up("ann", "a.g1").1, BigSegmentsStatus::Stale, "never");
+}
+
+#[tokio::test(start_paused = true)]
+async fn freshness_is_read_again_and_again() {
+    let (fake, lookup) = lookup();
+    let watch = lookup.watch();
+    let looks = async {
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(lookup.freshness(), Freshness { is_available: true, synchronized_on: 0 }, "never");
+        fake.lock().synchronized_on = Some(7);
+        tokio::time::sleep(WATCH).await;
+        assert_eq!(lookup.freshness(), Freshness { is_available: true, synchronized_on: 7 });
+        fake.lock().is_down = true;
+        tokio::time::sleep(WATCH).await;
+        assert_eq!(lookup.freshness(), Freshness { is_available: false, synchronized_on: 0 });
+    };
+    tokio::select! {
+        () = watch => panic!("it never ends"),
+        () = looks => (),
+    }
+}

@@ -1,0 +1,180 @@
+//! The persistent store of an environment: what upstream said, in a database that other programs read too.
+//!
+//! SDKs are always served from memory, so a database that fails harms none of them. What is applied is written by a
+//! task of its own ([`writer`]) that hears of it through a [`mailbox`] of bounded size. The layout of keys and values is
+//! LaunchDarkly's ([`layout`]), because server-side SDKs in daemon mode read the same database.
+
+mod config;
+#[cfg(test)]
+pub(crate) mod fake;
+mod layout;
+mod mailbox;
+mod status;
+mod writer;
+
+pub use self::config::{BigSegmentsConfig, StoreConfig};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+use yardarm_core::Lifecycle;
+use yardarm_store::{Place, Redis, Store};
+
+use self::layout::LAYOUT;
+use self::mailbox::Mailbox;
+pub(crate) use self::status::StoreStatus;
+use self::writer::Writer;
+use crate::big_segments::BigSegments;
+use crate::config::{Config, EnvironmentConfig, Roster};
+use crate::dataset::{Change, Item, Items};
+use crate::environments::LdEnvironment;
+use crate::upstream::HttpClients;
+
+/// Messages that wait for the applier: one full set at most, and a few announcements, of which one is as good as many.
+const WORDS: usize = 4;
+
+/// The reading side: what requests and operators see of an environment's database.
+pub(crate) struct EnvironmentStore {
+    database: Arc<dyn Store>,
+    pub(crate) status: StoreStatus,
+    pub(crate) big_segments: BigSegments,
+    /// Whether it is unknown yet if there is something in it to serve.
+    is_unread: AtomicBool,
+}
+
+/// The applier's side.
+pub(crate) struct StoreLink {
+    store: Arc<EnvironmentStore>,
+    mailbox: Arc<Mailbox>,
+    words: mpsc::Receiver<Word>,
+}
+
+/// What a store's tasks have to say to the applier.
+pub(crate) enum Word {
+    /// What an earlier process wrote, or another one that shares the database.
+    Stored(Items),
+    /// Members of Big Segments have changed.
+    SegmentsChanged,
+}
+
+impl EnvironmentStore {
+    /// The database of an environment or of a filtered variant; `None` where none is configured. Connects to nothing.
+    pub(crate) fn open(config: &StoreConfig, settings: &EnvironmentConfig, filter: &str) -> Option<Arc<Self>> {
+        let address = config.redis.as_ref()?;
+        Some(Arc::new(Self::new(Arc::new(Redis::new(address, &config::prefix(settings, filter), LAYOUT)))))
+    }
+
+    fn new(database: Arc<dyn Store>) -> Self {
+        Self {
+            big_segments: BigSegments::new(Arc::clone(&database)),
+            status: StoreStatus::new(),
+            is_unread: AtomicBool::new(true),
+            database,
+        }
+    }
+
+    /// Whether it is unknown yet if there is something in it to serve. That takes seconds at most.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.is_unread.load(Ordering::Relaxed)
+    }
+
+    /// It is known: nothing, or nothing that can be read now, or it is being served.
+    fn is_read(&self) {
+        self.is_unread.store(false, Ordering::Relaxed);
+    }
+
+    /// Which database it is.
+    pub(crate) fn place(&self) -> &Place {
+        self.database.place()
+    }
+}
+
+/// Starts the tasks of an environment's store, if it has one. With `may_restore`, what the database holds is handed to
+/// the applier as long as there is nothing newer.
+pub(crate) fn start(
+    environment: &Arc<LdEnvironment>,
+    config: &Config,
+    http: &HttpClients,
+    lifecycle: &Lifecycle,
+    may_restore: bool,
+) -> Option<StoreLink> {
+    let store = environment.store.clone()?;
+    let (say, words) = mpsc::channel(WORDS);
+    let mailbox = Arc::new(Mailbox::default());
+    let writer = Writer {
+        label: environment.label.clone(),
+        store: Arc::clone(&store),
+        mailbox: Arc::clone(&mailbox),
+        words: say.clone(),
+        check_interval: config.store.check_interval,
+    };
+    // Graceful: the last change before the end of the process is still written.
+    lifecycle.spawn_graceful("store writer", writer.run(may_restore, lifecycle.token().clone()));
+    let key = {
+        let environment = Arc::clone(environment);
+        Arc::new(move || environment.config().credentials.sdk_key().clone())
+    };
+    // Nothing leaves in offline mode.
+    if !matches!(config.roster, Roster::Offline { .. }) {
+        store.big_segments.start(&environment.label, key, config, http, say, lifecycle);
+    }
+    Some(StoreLink { store, mailbox, words })
+}
+
+impl StoreLink {
+    /// Writes what upstream has just said, soon. `items` is everything it has said up to now.
+    pub(crate) fn applied(&self, change: &Change, items: Items) {
+        self.look_for_big_segments(&items);
+        match change {
+            Change::Put(_) => self.mailbox.put(items),
+            Change::Patch(item) => {
+                // An old version changes nothing here either.
+                if items.version_of(item) == Some(item.version()) {
+                    self.mailbox.patch(item.clone(), items);
+                }
+            }
+            Change::SegmentsChanged => (),
+        }
+    }
+
+    /// What the database held is served from now on, or is not needed.
+    pub(crate) fn is_read(&self) {
+        self.store.is_read();
+    }
+
+    /// Takes note of data that did not come from upstream. It is written only where there is nothing at all.
+    pub(crate) fn restored(&self, items: Items) {
+        self.look_for_big_segments(&items);
+        self.mailbox.restored(items);
+    }
+
+    /// The next thing that the store's tasks have to say. Safe to be dropped while it waits.
+    pub(crate) async fn next_word(&mut self) -> Word {
+        match self.words.recv().await {
+            Some(word) => word,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn look_for_big_segments(&self, items: &Items) {
+        if items.segments.iter().any(|it| it.is_unbounded() && !it.is_deleted()) {
+            self.store.big_segments.appear();
+        }
+    }
+}
+
+impl Items {
+    /// The version that is held of an item.
+    fn version_of(&self, item: &Item) -> Option<i64> {
+        fn find<T>(items: &[Arc<T>], key: &str, key_of: impl Fn(&T) -> &Arc<str>) -> Option<usize> {
+            items.binary_search_by(|it| (**key_of(it)).cmp(key)).ok()
+        }
+        match item {
+            Item::Flag(flag) => Some(self.flags[find(&self.flags, flag.key(), |it| it.key())?].version()),
+            Item::Segment(segment) => {
+                Some(self.segments[find(&self.segments, segment.key(), |it| it.key())?].version())
+            }
+        }
+    }
+}

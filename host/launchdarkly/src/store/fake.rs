@@ -1,0 +1,108 @@
+//! A database in the test, which fails on command and counts what it is asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use yardarm_store::{
+    Advanced, Collection, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, Upserted,
+};
+
+/// The database.
+#[derive(Default)]
+pub(crate) struct FakeStore(Mutex<Content>);
+
+#[derive(Default)]
+pub(crate) struct Content {
+    pub(crate) is_down: bool,
+    pub(crate) is_complete: bool,
+    pub(crate) collections: BTreeMap<&'static str, BTreeMap<String, Bytes>>,
+    pub(crate) memberships: BTreeMap<String, Membership>,
+    pub(crate) synchronized_on: Option<u64>,
+    /// Names of operations that were asked for, without probes.
+    pub(crate) calls: Vec<&'static str>,
+}
+
+impl FakeStore {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets everything, as a server that was flushed.
+    pub(crate) fn flush(&self) {
+        let mut content = self.lock();
+        content.is_complete = false;
+        content.collections.clear();
+    }
+
+    /// Keys of a collection.
+    pub(crate) fn keys(&self, collection: &str) -> Vec<String> {
+        self.lock().collections.get(collection).map(|it| it.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    fn asked(&self, call: &'static str) -> Result<MutexGuard<'_, Content>, StoreError> {
+        let mut content = self.lock();
+        content.calls.push(call);
+        if content.is_down { Err(StoreError::TimedOut) } else { Ok(content) }
+    }
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    fn place(&self) -> &Place {
+        unreachable!("tests of tasks show no place")
+    }
+
+    async fn replace(&self, collections: &[Collection]) -> Result<(), StoreError> {
+        let mut content = self.asked("replace")?;
+        for collection in collections {
+            let records = collection.records.iter().map(|it| (it.key.to_string(), it.text.clone())).collect();
+            content.collections.insert(collection.name, records);
+        }
+        content.is_complete = true;
+        Ok(())
+    }
+
+    async fn upsert(&self, collection: &str, record: &Record) -> Result<Upserted, StoreError> {
+        let mut content = self.asked("upsert")?;
+        let name = if collection == "features" { "features" } else { "segments" };
+        content.collections.entry(name).or_default().insert(record.key.to_string(), record.text.clone());
+        Ok(Upserted::Written)
+    }
+
+    async fn read(&self, collection: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let content = self.asked("read")?;
+        Ok(content.collections.get(collection).cloned().unwrap_or_default().into_iter().collect())
+    }
+
+    async fn is_complete(&self) -> Result<bool, StoreError> {
+        let content = self.lock();
+        if content.is_down { Err(StoreError::TimedOut) } else { Ok(content.is_complete) }
+    }
+
+    async fn membership(&self, subject: &str) -> Result<Membership, StoreError> {
+        let membership = self.asked("membership")?.memberships.get(subject).cloned().unwrap_or_default();
+        // Long enough for something to happen meanwhile.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        Ok(membership)
+    }
+
+    async fn progress(&self) -> Result<Progress, StoreError> {
+        let content = self.asked("progress")?;
+        Ok(Progress { cursor: None, synchronized_on: content.synchronized_on })
+    }
+
+    async fn synchronized(&self, at_ms: u64) -> Result<(), StoreError> {
+        self.asked("synchronized")?.synchronized_on = Some(at_ms);
+        Ok(())
+    }
+
+    async fn advance(&self, _patch: &MembershipPatch) -> Result<Advanced, StoreError> {
+        unreachable!("tested with a real database")
+    }
+}

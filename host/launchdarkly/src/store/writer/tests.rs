@@ -1,0 +1,186 @@
+use serde_json::value::RawValue;
+use yardarm_core::Lifecycle;
+
+use super::*;
+use crate::dataset::Item;
+use crate::model::Flag;
+use crate::store::fake::FakeStore;
+
+/// A writer with its database, in a time of its own.
+struct Place {
+    fake: Arc<FakeStore>,
+    store: Arc<EnvironmentStore>,
+    mailbox: Arc<Mailbox>,
+    words: mpsc::Receiver<Word>,
+    lifecycle: Lifecycle,
+}
+
+const CHECK: Duration = Duration::from_secs(30);
+
+impl Place {
+    fn new(fake: Arc<FakeStore>) -> Self {
+        let (say, words) = mpsc::channel(4);
+        let database: Arc<dyn yardarm_store::Store> = Arc::clone(&fake) as _;
+        let store = Arc::new(EnvironmentStore::new(database));
+        let mailbox = Arc::new(Mailbox::default());
+        let lifecycle = Lifecycle::new();
+        let writer = Writer {
+            label: EnvironmentLabel::new("launchdarkly", "main"),
+            store: Arc::clone(&store),
+            mailbox: Arc::clone(&mailbox),
+            words: say,
+            check_interval: CHECK,
+        };
+        lifecycle.spawn_graceful("writer", writer.run(true, lifecycle.token().clone()));
+        Self { fake, store, mailbox, words, lifecycle }
+    }
+
+    /// Lets the writer do what it can within this time.
+    async fn passes(&self, time: Duration) {
+        sleep(time).await;
+    }
+
+    fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.fake.lock().calls)
+    }
+
+    fn is_available(&self) -> bool {
+        self.store.status.report().is_available
+    }
+}
+
+const MOMENT: Duration = Duration::from_millis(50);
+
+fn flag(key: &str, version: i64) -> Arc<Flag> {
+    let json = format!(r#"{{"key":"{key}","version":{version}}}"#);
+    Arc::new(Flag::parse(key, &RawValue::from_string(json).unwrap()).unwrap())
+}
+
+fn items<'a>(keys: impl IntoIterator<Item = &'a str>) -> Items {
+    Items { flags: keys.into_iter().map(|key| flag(key, 1)).collect(), ..Items::default() }.sorted()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_ends_with_everything_written() {
+    // U093, U094, in the mode that this gateway has.
+    let place = Place::new(FakeStore::new());
+    place.mailbox.put(items(["a"]));
+    place.passes(MOMENT).await;
+    assert_eq!((place.calls(), place.is_available()), (vec!["replace"], true));
+
+    place.fake.lock().is_down = true;
+    place.mailbox.patch(Item::Flag(flag("b", 1)), items(["a", "b"]));
+    place.passes(MOMENT).await;
+    assert_eq!((place.calls(), place.is_available()), (vec!["upsert"], false));
+    for _ in 0..3 {
+        place.mailbox.patch(Item::Flag(flag("c", 1)), items(["a", "b", "c"]));
+        place.passes(PROBE * 4).await;
+    }
+    assert_eq!(place.calls(), Vec::<&str>::new(), "only probes");
+
+    place.fake.lock().is_down = false;
+    place.passes(PROBE + MOMENT).await;
+    assert_eq!((place.calls(), place.is_available()), (vec!["replace"], true), "U093: within a second");
+    assert_eq!(place.fake.keys("features"), ["a", "b", "c"], "U094");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_down_at_the_start_is_waited_for() {
+    // U095: and what it held is handed over then, unless upstream was faster.
+    for upstream_is_faster in [false, true] {
+        let fake = FakeStore::new();
+        fake.lock().is_down = true;
+        let mut place = Place::new(fake);
+        place.passes(PROBE * 20).await;
+        assert!(!place.is_available());
+        if upstream_is_faster {
+            place.mailbox.put(items(["new"]));
+        }
+        {
+            let mut content = place.fake.lock();
+            (content.is_down, content.is_complete) = (false, true);
+            let kept = [("old".to_owned(), flag("old", 1).json().clone())];
+            content.collections.insert("features", kept.into());
+        }
+        place.passes(PROBE * 2).await;
+        assert!(place.is_available());
+        if upstream_is_faster {
+            assert!(place.words.try_recv().is_err());
+            assert_eq!(place.fake.keys("features"), ["new"]);
+        } else {
+            let Ok(Word::Stored(items)) = place.words.try_recv() else { panic!("nothing is handed over") };
+            assert_eq!(&**items.flags[0].key(), "old");
+            assert_eq!(place.fake.keys("features"), ["old"]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emptied_database_is_filled_again() {
+    // U096, also while patches keep coming.
+    for with_patches in [false, true] {
+        let place = Place::new(FakeStore::new());
+        place.mailbox.put(items(["a", "b"]));
+        place.passes(MOMENT).await;
+        place.fake.flush();
+        let start = tokio::time::Instant::now();
+        while start.elapsed() < CHECK {
+            if with_patches {
+                place.mailbox.patch(Item::Flag(flag("b", 1)), items(["a", "b"]));
+            }
+            place.passes(CHECK / 10).await;
+        }
+        place.passes(MOMENT).await;
+        assert_eq!(place.fake.keys("features"), ["a", "b"], "with patches: {with_patches}");
+        assert!(place.fake.lock().is_complete);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_only_restored_replaces_nothing() {
+    let place = Place::new(FakeStore::new());
+    place.mailbox.restored(items(["old"]));
+    place.fake.lock().is_complete = true;
+    place.passes(CHECK + MOMENT).await;
+    place.fake.lock().is_down = true;
+    place.passes(CHECK).await;
+    assert!(!place.is_available());
+    place.fake.lock().is_down = false;
+    place.passes(PROBE * 2).await;
+    assert!(place.is_available());
+    assert_eq!(place.fake.keys("features"), Vec::<String>::new(), "the database may hold something newer");
+
+    place.fake.lock().is_complete = false;
+    place.passes(CHECK).await;
+    assert_eq!(place.fake.keys("features"), ["old"], "better than nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_changes_are_written_as_one() {
+    let place = Place::new(FakeStore::new());
+    place.mailbox.put(items([]));
+    place.passes(MOMENT).await;
+    place.calls();
+    let keys: Vec<String> = (0..1000).map(|number| format!("{number:04}")).collect();
+    for count in 1..=keys.len() {
+        let all = items(keys[..count].iter().map(String::as_str));
+        place.mailbox.patch(Item::Flag(flag(&keys[count - 1], 1)), all);
+    }
+    place.passes(MOMENT).await;
+    assert_eq!(place.calls(), ["replace"]);
+    assert_eq!(place.fake.keys("features"), keys);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_change_is_written_at_the_end() {
+    for is_down in [false, true] {
+        let place = Place::new(FakeStore::new());
+        place.passes(MOMENT).await;
+        place.fake.lock().is_down = is_down;
+        place.mailbox.put(items(["last"]));
+        // Cancelled before the writer has had its turn.
+        assert!(place.lifecycle.stop(Duration::from_secs(10)).await);
+        let expected: &[&str] = if is_down { &[] } else { &["last"] };
+        assert_eq!(place.fake.keys("features"), expected);
+    }
+}

@@ -1,0 +1,113 @@
+//! The two services for Big Segments: revisions to poll, and a stream of them.
+
+use std::collections::HashMap;
+
+use axum::body::Body;
+use axum::extract::Query;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::header::CONTENT_TYPE;
+use http::{StatusCode, Uri};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+
+use super::{FakeLaunchDarkly, Sent};
+
+/// So many revisions at most answer one poll.
+const PAGE: usize = 2;
+
+/// What was published for one environment.
+pub(super) struct Revisions {
+    /// In order; each follows the one before it.
+    all: Vec<Value>,
+    streams: broadcast::Sender<Sent>,
+    /// Whether every request is answered 503.
+    is_down: bool,
+}
+
+impl Default for Revisions {
+    fn default() -> Self {
+        Self { all: Vec::new(), streams: broadcast::channel(64).0, is_down: false }
+    }
+}
+
+impl FakeLaunchDarkly {
+    /// Publishes a revision: polls find it, and open streams hear of it.
+    pub fn revises(&self, sdk_key: &str, patch: &Value) {
+        self.revises_silently(sdk_key, patch);
+        self.says_revisions(sdk_key, &json!([patch]));
+    }
+
+    /// Publishes a revision that no open stream hears of.
+    pub fn revises_silently(&self, sdk_key: &str, patch: &Value) {
+        self.lock().big_segments.entry(sdk_key.to_owned()).or_default().all.push(patch.clone());
+    }
+
+    /// Says something on open streams of revisions, whatever was published.
+    pub fn says_revisions(&self, sdk_key: &str, data: &Value) {
+        let mut locked = self.lock();
+        let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
+        // Nobody listening is fine. The name of the event means nothing.
+        let _ = revisions.streams.send(Sent::Bytes(Bytes::from(format!("event: whatever\ndata: {data}\n\n"))));
+    }
+
+    /// Whether the services for Big Segments answer 503, and end their streams.
+    pub fn fails_revisions(&self, sdk_key: &str, is_down: bool) {
+        let mut locked = self.lock();
+        let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
+        revisions.is_down = is_down;
+        if is_down {
+            let _ = revisions.streams.send(Sent::Close);
+        }
+    }
+
+    /// Streams of revisions that are open at this moment.
+    #[must_use]
+    pub fn open_revision_streams(&self, sdk_key: &str) -> usize {
+        self.lock().big_segments.get(sdk_key).map_or(0, |it| it.streams.receiver_count())
+    }
+
+    /// Paths and queries of the requests about Big Segments, in order.
+    #[must_use]
+    pub fn revision_requests(&self) -> Vec<String> {
+        self.requests().into_iter().map(|it| it.path).filter(|it| it.contains("/big-segments")).collect()
+    }
+}
+
+pub(super) fn poll(cloud: &FakeLaunchDarkly, sdk_key: &str, uri: &Uri) -> Response {
+    let mut locked = cloud.lock();
+    if !locked.environments.contains_key(sdk_key) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
+    if revisions.is_down {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let query = Query::<HashMap<String, String>>::try_from_uri(uri).map(|it| it.0).unwrap_or_default();
+    let after = query.get("after").and_then(|after| revisions.all.iter().position(|it| it["version"] == **after));
+    let rest = after.map_or(0, |index| index + 1);
+    let page: Vec<_> = revisions.all[rest..].iter().take(PAGE).cloned().collect();
+    ([(CONTENT_TYPE, "application/json")], Value::Array(page).to_string()).into_response()
+}
+
+pub(super) fn stream(cloud: &FakeLaunchDarkly, sdk_key: &str) -> Response {
+    let mut locked = cloud.lock();
+    if !locked.environments.contains_key(sdk_key) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
+    if revisions.is_down {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let events = BroadcastStream::new(revisions.streams.subscribe());
+    let bytes = events
+        .map(|sent| match sent {
+            Ok(Sent::Bytes(bytes)) => Some(Ok::<_, std::convert::Infallible>(bytes)),
+            Ok(Sent::Close) | Err(_) => None,
+        })
+        .take_while(|sent| std::future::ready(sent.is_some()))
+        .filter_map(std::future::ready);
+    ([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(bytes)).into_response()
+}
