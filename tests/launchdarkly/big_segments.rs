@@ -260,6 +260,10 @@ async fn gateways_that_share_a_database_all_announce() {
         }
     }
     assert_eq!(redis.get("launchdarkly:big_segments_cursor").as_deref(), Some("100:5"));
+    for gateway in gateways {
+        let streams = gateway.upstream.revision_requests().into_iter().filter(|it| it == STREAM).count();
+        assert_eq!(streams, 1, "that another one was faster is no reason to begin again");
+    }
 }
 
 #[tokio::test]

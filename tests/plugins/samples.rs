@@ -1,7 +1,7 @@
 //! The sample plugins do what their READMEs say, from the moment their files are there.
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, until, within};
+use yardarm_testkit::{Call, RedisServer, until, within};
 
 use super::{Plugged, arrived, example, put, sample};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
@@ -86,6 +86,27 @@ async fn a_payload_plugin_changes_what_server_side_sdks_see() {
     plugged.removes("flag-override.wasm");
     let put = sdk.hears_event("put").await;
     assert_eq!(put["data"]["flags"]["greeting"], flag("greeting", 2, &json!("good morning")));
+}
+
+#[tokio::test]
+async fn the_database_holds_what_upstream_said_and_not_what_plugins_made_of_it() {
+    let Some(redis) = RedisServer::start() else { return };
+    let setup = Setup::with(data()).set("launchdarkly.redis.url", redis.url());
+    let plugged = Plugged::start(setup, |folder| {
+        put(folder, "flag-override.toml", OVERRIDE.replace("HOOK", "payload-transform"));
+        put(folder, "flag-override.wasm", sample("flag-override"));
+    })
+    .await;
+    let mut sdk = plugged.gateway.opens("/all", SDK_KEY).await;
+    assert_eq!(sdk.hears_event("put").await["data"]["flags"].get("segmented"), None, "hidden");
+    let changed = flag("greeting", 2, &json!("good morning"));
+    plugged.gateway.upstream.patches(SDK_KEY, &changed);
+    let stored = |key: &str| -> Value {
+        let text = redis.field("launchdarkly:features", key).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    };
+    until("the patch in Redis", || stored("greeting") == changed).await;
+    assert_eq!(stored("segmented"), data()["flags"]["segmented"]);
 }
 
 #[tokio::test]

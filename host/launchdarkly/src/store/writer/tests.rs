@@ -85,6 +85,20 @@ async fn an_outage_ends_with_everything_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_that_only_a_check_notices_ends_the_same_way() {
+    let place = Place::new(FakeStore::new());
+    place.mailbox.put(items(["a"]));
+    place.passes(MOMENT).await;
+    place.fake.flush();
+    place.fake.lock().is_down = true;
+    place.passes(CHECK).await;
+    assert!(!place.is_available());
+    place.fake.lock().is_down = false;
+    place.passes(PROBE * 2).await;
+    assert_eq!((place.fake.keys("features"), place.is_available()), (vec!["a".to_owned()], true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_database_that_is_down_at_the_start_is_waited_for() {
     // U095: and what it held is handed over then, unless upstream was faster.
     for upstream_is_faster in [false, true] {
