@@ -8,3 +8,4 @@ mod disk;
 mod limits;
 mod secrets;
 mod shutdown;
+mod tls;

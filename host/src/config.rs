@@ -27,6 +27,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Where operators connect.
     pub admin: SocketAddr,
+    /// TLS on that address; `None` for plain HTTP.
+    pub tls: Option<TlsConfig>,
     /// Folder for what is kept; `None` keeps nothing.
     pub data_dir: Option<PathBuf>,
     /// Settings of the plugin folder.
@@ -37,6 +39,26 @@ pub struct Config {
     pub log: LogConfig,
     /// The LaunchDarkly side; `None` where it is not configured.
     pub launchdarkly: Option<yardarm_launchdarkly::Config>,
+}
+
+/// TLS on the listener of SDKs.
+#[derive(Debug, Clone)]
+pub struct TlsConfig {
+    /// Certificate chain in PEM, the own certificate first.
+    pub cert: PathBuf,
+    /// Private key in PEM.
+    pub key: PathBuf,
+    /// Oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2
+    Tls12,
+    /// 1.3
+    Tls13,
 }
 
 /// Settings of the plugin folder.
@@ -77,6 +99,14 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'sta
 /// Keys of the process itself.
 const OWN_KEYS: &[Key] = &[
     key("server.listen", Kind::Address, "0.0.0.0:8030", "Where SDKs connect."),
+    key(
+        "server.tls.cert",
+        Kind::Path,
+        "",
+        "Certificate chain in PEM, the own certificate first. With it SDKs must connect by HTTPS. Plain HTTP unless set.",
+    ),
+    key("server.tls.key", Kind::Path, "", "Private key of the certificate, in PEM."),
+    key("server.tls.min_version", Kind::Text, "1.2", "Oldest version of TLS that is spoken: `1.2` or `1.3`."),
     key(
         "server.max_connections",
         Kind::Count,
@@ -164,6 +194,7 @@ impl Config {
             max_body: reader.size("server.max_body").unwrap_or(32 << 20),
             request_timeout: reader.duration("server.request_timeout", Duration::from_millis(100)..=HOUR),
             admin: reader.address("admin.listen"),
+            tls: TlsConfig::read(reader),
             data_dir: reader.path("data.dir"),
             plugins: PluginConfig {
                 dir: reader.path("plugins.dir").unwrap_or_else(|| "./plugins.d".into()),
@@ -187,6 +218,33 @@ impl Config {
             }
         };
         Self { log: LogConfig { is_json, ..config.log }, ..config }
+    }
+}
+
+impl TlsConfig {
+    /// `None` without a certificate.
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (cert, key) = (reader.path("server.tls.cert"), reader.path("server.tls.key"));
+        let min_version = match reader.text("server.tls.min_version").as_str() {
+            "1.3" => TlsVersion::Tls13,
+            "1.2" => TlsVersion::Tls12,
+            _ => {
+                reader.reject("server.tls.min_version", "must be `1.2` or `1.3`; older ones are not safe");
+                TlsVersion::Tls12
+            }
+        };
+        match (cert, key) {
+            (Some(cert), Some(key)) => Some(Self { cert, key, min_version }),
+            (None, None) => None,
+            (Some(_), None) => {
+                reader.reject("server.tls.key", "is required with `server.tls.cert`");
+                None
+            }
+            (None, Some(_)) => {
+                reader.reject("server.tls.cert", "is required with `server.tls.key`");
+                None
+            }
+        }
     }
 }
 

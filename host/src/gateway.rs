@@ -15,7 +15,7 @@ use yardarm_wasm::PluginFolder;
 use crate::admin;
 use crate::config::{Config, ShutdownConfig};
 use crate::layers;
-use crate::listener::{Fanout, Listener};
+use crate::listener::{Fanout, Listener, Tls};
 use crate::telemetry::Telemetry;
 
 /// A running gateway.
@@ -54,6 +54,7 @@ impl Gateway {
         let (serving, operating) = (Lifecycle::new(), Lifecycle::new());
         raise_file_limit(config.limits.max_connections);
         let listener = Listener::bind(config.listen).with_context(|| cannot_listen("server.listen", config.listen))?;
+        let listener = listener.with_tls(config.tls.as_ref().map(Tls::load).transpose()?);
         let admin = Listener::bind(config.admin).with_context(|| cannot_listen("admin.listen", config.admin))?;
         let metrics = config.launchdarkly.as_ref().and_then(|it| it.prometheus.as_ref()).map(|it| {
             Listener::bind(it.listen).with_context(|| cannot_listen("launchdarkly.prometheus.listen", it.listen))

@@ -2,6 +2,7 @@
 
 mod fanout;
 mod handover;
+mod tls;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -26,6 +27,7 @@ use yardarm_core::stream::Takeover;
 use self::fanout::{Ended, Handed};
 pub use self::fanout::{Fanout, FanoutReport};
 use self::handover::{Handover, HandoverBody, Watched};
+pub use self::tls::{Tls, TlsError};
 
 /// A client that has not sent its request head by then is cut off, as ld-relay does it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,10 +51,12 @@ pub struct Limits {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 struct Serving {
     router: Router,
+    tls: Option<Tls>,
     fanout: Fanout,
     limits: Limits,
     lifecycle: Lifecycle,
@@ -73,7 +77,7 @@ impl Listener {
         socket.listen(4096)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, tls: None })
     }
 
     /// Where it listens.
@@ -82,10 +86,18 @@ impl Listener {
         self.address
     }
 
+    /// The same, but with TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
     /// Serves `router` until `lifecycle` stops accepting; connections under way are then given their time.
     pub fn serve(self, router: Router, fanout: Fanout, limits: Limits, lifecycle: &Lifecycle) {
         let (returning, returned) = mpsc::channel(MAX_RETURNING);
-        let serving = Arc::new(Serving { router, fanout, limits, lifecycle: lifecycle.clone(), returning });
+        let serving =
+            Arc::new(Serving { router, tls: self.tls, fanout, limits, lifecycle: lifecycle.clone(), returning });
         lifecycle.spawn("accept", accept(self.socket, Arc::clone(&serving), returned));
     }
 }
@@ -121,24 +133,24 @@ async fn accept(socket: TcpListener, serving: Arc<Serving>, mut returned: mpsc::
 }
 
 fn start(serving: &Arc<Serving>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-    let task = connection(Arc::clone(serving), stream, peer, place);
     // Graceful: requests under way are finished within the drain time.
-    serving.lifecycle.spawn_graceful("connection", task);
+    match serving.tls.clone() {
+        None => {
+            serving.lifecycle.spawn_graceful("connection", connection(Arc::clone(serving), stream, peer, place));
+        }
+        Some(tls) => {
+            let task = tls::connection(Arc::clone(serving), tls, stream, peer, place);
+            serving.lifecycle.spawn_graceful("connection", task);
+        }
+    }
 }
 
 /// Serves one connection until it ends, idles at shutdown, or becomes a stream.
 async fn connection(serving: Arc<Serving>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
     let handover = Handover::default();
     let service = service_fn(|request: Request<Incoming>| answer(&serving.router, &handover, request, peer));
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(serving.limits.max_head_bytes)
-        .preserve_header_case(false);
     let io = TokioIo::new(Watched::new(stream, handover.clone()));
-    let mut connection = Box::pin(builder.serve_connection(io, service));
+    let mut connection = Box::pin(http1_builder(&serving.limits).serve_connection(io, service));
     let mut is_stopping = false;
     let became_stream = loop {
         tokio::select! {
@@ -157,6 +169,17 @@ async fn connection(serving: Arc<Serving>, stream: TcpStream, peer: SocketAddr, 
     let is_reusable = handover.is_reusable();
     let returning = is_reusable.then(|| serving.returning.clone());
     serving.fanout.add(Handed { socket, stream, peer, place, returning });
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(limits.max_head_bytes)
+        .preserve_header_case(false);
+    builder
 }
 
 async fn answer(
