@@ -2,6 +2,7 @@
 
 mod admin;
 mod binary;
+mod compression;
 mod config;
 mod crowd;
 mod disk;

@@ -27,6 +27,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Where operators connect.
     pub admin: SocketAddr,
+    /// Whether answers other than streams are compressed for clients that accept it.
+    pub compression: bool,
     /// TLS on that address; `None` for plain HTTP.
     pub tls: Option<TlsConfig>,
     /// Folder for what is kept; `None` keeps nothing.
@@ -99,6 +101,12 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'sta
 /// Keys of the process itself.
 const OWN_KEYS: &[Key] = &[
     key("server.listen", Kind::Address, "0.0.0.0:8030", "Where SDKs connect."),
+    key(
+        "server.compression",
+        Kind::Bool,
+        "false",
+        "Whether answers are compressed with gzip for clients that accept it. Streams never are.",
+    ),
     key(
         "server.tls.cert",
         Kind::Path,
@@ -194,6 +202,7 @@ impl Config {
             max_body: reader.size("server.max_body").unwrap_or(32 << 20),
             request_timeout: reader.duration("server.request_timeout", Duration::from_millis(100)..=HOUR),
             admin: reader.address("admin.listen"),
+            compression: reader.flag("server.compression"),
             tls: TlsConfig::read(reader),
             data_dir: reader.path("data.dir"),
             plugins: PluginConfig {

@@ -13,6 +13,8 @@ use http::{HeaderValue, StatusCode};
 use http_body_util::Limited;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tracing::Instrument;
 use yardarm_core::registry::RouteTag;
 
@@ -33,10 +35,17 @@ pub fn around(router: Router, config: &Config, telemetry: Telemetry) -> Router {
         timeout: config.request_timeout,
         max_body: usize::try_from(config.max_body).unwrap_or(usize::MAX),
     };
+    let router = if config.compression { router.layer(compression()) } else { router };
     Router::new()
         .fallback_service(router)
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(middleware::from_fn_with_state(guard, observe))
+}
+
+/// Everything of some size but streams, whose events must leave one by one.
+fn compression() -> CompressionLayer<impl Predicate> {
+    CompressionLayer::new()
+        .compress_when(SizeAbove::new(256).and(NotForContentType::SSE).and(NotForContentType::IMAGES))
 }
 
 /// Bounds a request and notes how it went. A stream counts as answered once its head is there.
