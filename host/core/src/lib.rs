@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod environment;
 pub mod feed;
+pub mod go_regex;
 pub mod hooks;
 pub mod intake;
 pub mod lifecycle;

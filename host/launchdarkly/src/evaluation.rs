@@ -12,7 +12,6 @@ mod flag;
 mod memberships;
 mod operator;
 mod outcome;
-mod regex;
 mod render;
 mod ruleset;
 mod run;

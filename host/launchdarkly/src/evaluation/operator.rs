@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use yardarm_core::go_regex::Pattern;
+
 use super::date::Date;
-use super::regex::Pattern;
 use super::semver::Version;
 use super::symbols::Interner;
 use crate::model::{KeySet, Literal, Operator, Text, Value};

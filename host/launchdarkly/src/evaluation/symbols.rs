@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use yardarm_core::go_regex::Pattern;
+
 use super::operator::Test;
-use super::regex::Pattern;
 use crate::model::{Literal, Operator, Reference, ReferenceError};
 
 /// The number of the kind `user`.

@@ -11,7 +11,7 @@ const MAX_REPETITION: u32 = 1000;
 ///
 /// What Go refuses and the `regex` crate refuses as well is left to the crate. Groups lose names and numbers:
 /// only whether there is a match matters.
-pub(in super::super) fn translate(pattern: &str) -> Option<String> {
+pub(super) fn translate(pattern: &str) -> Option<String> {
     let mut translator = Translator {
         rest: pattern,
         out: String::with_capacity(pattern.len() + 16),

@@ -1,6 +1,6 @@
 //! Regular expressions in Go's RE2 dialect, matched by the `regex` crate.
 //!
-//! The two are close relatives. Where they differ, [`translate`] rewrites the pattern, or refuses it where Go would.
+//! Both vendors' rules are written in it, because their own relays are Go programs. The two are close relatives. Where they differ, [`translate`] rewrites the pattern, or refuses it where Go would.
 
 mod class;
 mod translate;
@@ -10,24 +10,26 @@ use std::sync::OnceLock;
 
 use regex::Regex;
 
-pub(super) use self::translate::translate;
+use self::translate::translate;
 
 /// A pattern, compiled when it is first needed.
 ///
 /// Compiling costs tens of microseconds and kilobytes, and many patterns of an environment are never reached.
-pub(super) struct Pattern {
+pub struct Pattern {
     source: Box<str>,
     compiled: OnceLock<Option<Regex>>,
 }
 
 impl Pattern {
     /// Keeps `source` for later.
-    pub(super) fn new(source: &str) -> Self {
+    #[must_use]
+    pub fn new(source: &str) -> Self {
         Self { source: source.into(), compiled: OnceLock::new() }
     }
 
     /// Whether the pattern is found anywhere in `text`; an invalid pattern never is.
-    pub(super) fn is_found_in(&self, text: &str) -> bool {
+    #[must_use]
+    pub fn is_found_in(&self, text: &str) -> bool {
         let compiled = self.compiled.get_or_init(|| Regex::new(&translate(&self.source)?).ok());
         compiled.as_ref().is_some_and(|regex| regex.is_match(text))
     }
