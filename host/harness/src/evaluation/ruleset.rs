@@ -1,0 +1,111 @@
+//! All flags and segments of an environment, compiled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::clause::Condition;
+use super::run::Run;
+use super::{EvaluationError, Served};
+use crate::model::{Clause, Distribution, Flag, Segment, Target};
+
+/// Flags and segments, ready to be evaluated.
+pub struct Ruleset {
+    /// In order of identifier.
+    pub(super) flags: Vec<CompiledFlag>,
+    pub(super) flag_index: HashMap<Arc<str>, usize>,
+    pub(super) segments: Vec<CompiledSegment>,
+    pub(super) segment_index: HashMap<Arc<str>, usize>,
+}
+
+pub(super) struct CompiledFlag {
+    pub(super) item: Arc<Flag>,
+    /// In order of priority.
+    pub(super) rules: Vec<CompiledRule>,
+}
+
+pub(super) struct CompiledRule {
+    pub(super) conditions: Vec<Condition>,
+    pub(super) serves: Serves,
+}
+
+/// What a matching rule serves.
+pub(super) enum Serves {
+    Distribution(Distribution),
+    Variation(Box<str>),
+    /// The next rule decides.
+    Nothing,
+}
+
+pub(super) struct CompiledSegment {
+    pub(super) item: Arc<Segment>,
+    /// All conditions of one must be met; in order of priority. Where there are any, `rules` do not count.
+    pub(super) group_rules: Vec<Vec<Condition>>,
+    /// One of them must be met.
+    pub(super) rules: Vec<Condition>,
+}
+
+impl Ruleset {
+    /// Compiles everything. Of two items with one identifier the first counts, as in the vendor's lists.
+    #[must_use]
+    pub fn build(flags: &[Arc<Flag>], segments: &[Arc<Segment>]) -> Self {
+        let mut flags: Vec<_> = flags.iter().map(CompiledFlag::new).collect();
+        flags.sort_by(|left, right| left.item.feature.cmp(&right.item.feature));
+        flags.dedup_by(|later, earlier| later.item.feature == earlier.item.feature);
+        let segments: Vec<_> = segments.iter().map(CompiledSegment::new).collect();
+        let flag_index = flags.iter().enumerate().map(|(index, it)| (Arc::clone(&it.item.feature), index)).collect();
+        let mut segment_index = HashMap::new();
+        for (index, segment) in segments.iter().enumerate() {
+            segment_index.entry(Arc::clone(&segment.item.identifier)).or_insert(index);
+        }
+        Self { flags, flag_index, segments, segment_index }
+    }
+
+    /// Evaluates one flag; without a target, nobody in particular is meant.
+    ///
+    /// # Errors
+    /// When there is no such flag, or its configuration serves nothing.
+    pub fn evaluate(&self, feature: &str, target: Option<&Target>) -> Result<Served<'_>, EvaluationError> {
+        let index = *self.flag_index.get(feature).ok_or(EvaluationError::UnknownFlag)?;
+        Run::new(self, target).evaluate(index)
+    }
+
+    /// Evaluates every flag, in order of identifier.
+    pub fn evaluate_all<'a>(
+        &'a self,
+        target: &Target,
+        visit: &mut dyn FnMut(&'a Flag, Result<Served<'a>, EvaluationError>),
+    ) {
+        let mut run = Run::new(self, Some(target));
+        for (index, flag) in self.flags.iter().enumerate() {
+            visit(&flag.item, run.evaluate(index));
+        }
+    }
+}
+
+impl CompiledFlag {
+    fn new(item: &Arc<Flag>) -> Self {
+        let rules = item.rules.iter().map(|rule| CompiledRule {
+            conditions: compile(&rule.clauses),
+            serves: match (&rule.serve.distribution, &rule.serve.variation) {
+                (Some(distribution), _) => Serves::Distribution(distribution.clone()),
+                (None, Some(variation)) => Serves::Variation(variation.as_str().into()),
+                (None, None) => Serves::Nothing,
+            },
+        });
+        Self { rules: rules.collect(), item: Arc::clone(item) }
+    }
+}
+
+impl CompiledSegment {
+    fn new(item: &Arc<Segment>) -> Self {
+        Self {
+            group_rules: item.group_rules.iter().map(|it| compile(&it.clauses)).collect(),
+            rules: compile(&item.rules),
+            item: Arc::clone(item),
+        }
+    }
+}
+
+fn compile(clauses: &[Clause]) -> Vec<Condition> {
+    clauses.iter().map(Condition::compile).collect()
+}

@@ -1,0 +1,264 @@
+//! A flag and what decides about it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Malformed, or_default};
+
+/// A flag: what evaluation needs, and the text that SDKs are sent.
+#[derive(Debug)]
+pub struct Flag {
+    /// Identifier.
+    pub feature: Arc<str>,
+    /// Grows with each change; 0 when absent.
+    pub version: i64,
+    pub(crate) state: String,
+    kind: Arc<str>,
+    pub(crate) variations: Vec<Variation>,
+    pub(crate) default_serve: Serve,
+    pub(crate) off_variation: String,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) prerequisites: Vec<Prerequisite>,
+    pub(crate) variation_map: Vec<VariationMap>,
+    json: Bytes,
+}
+
+/// The properties that are read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    feature: String,
+    #[serde(default, deserialize_with = "or_default")]
+    state: String,
+    #[serde(default, deserialize_with = "or_default")]
+    kind: String,
+    #[serde(default, deserialize_with = "or_default")]
+    variations: Vec<Variation>,
+    #[serde(default, deserialize_with = "or_default")]
+    default_serve: Serve,
+    #[serde(default, deserialize_with = "or_default")]
+    off_variation: String,
+    #[serde(default, deserialize_with = "or_default")]
+    rules: Vec<Rule>,
+    #[serde(default, deserialize_with = "or_default")]
+    prerequisites: Vec<Prerequisite>,
+    #[serde(default, deserialize_with = "or_default")]
+    variation_to_target_map: Vec<VariationMap>,
+    #[serde(default, deserialize_with = "or_default")]
+    version: i64,
+}
+
+/// One of the values that a flag can have.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Variation {
+    /// Identifier.
+    pub identifier: Arc<str>,
+    /// The value as text, whatever the kind of the flag.
+    #[serde(default, deserialize_with = "or_default")]
+    pub value: String,
+}
+
+/// What is served: a variation, or one of several by percentage.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Serve {
+    /// Identifier of a variation.
+    pub variation: Option<String>,
+    /// Shares.
+    pub distribution: Option<Distribution>,
+}
+
+/// Shares of targets.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Distribution {
+    /// Attribute that decides; the identifier where a target has none of it.
+    #[serde(default, deserialize_with = "or_default")]
+    pub bucket_by: String,
+    /// In the order in which they take their shares.
+    #[serde(default, deserialize_with = "or_default")]
+    pub variations: Vec<WeightedVariation>,
+}
+
+/// A share.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WeightedVariation {
+    /// Identifier of a variation.
+    #[serde(default, deserialize_with = "or_default")]
+    pub variation: String,
+    /// Percent.
+    #[serde(default, deserialize_with = "or_default")]
+    pub weight: i64,
+}
+
+/// Serves something to targets that match all clauses.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Rule {
+    /// The lowest comes first.
+    #[serde(default, deserialize_with = "or_default")]
+    pub priority: i64,
+    /// Conditions.
+    #[serde(default, deserialize_with = "or_default")]
+    pub clauses: Vec<Clause>,
+    /// What is served.
+    #[serde(default, deserialize_with = "or_default")]
+    pub serve: Serve,
+}
+
+/// A condition.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Clause {
+    /// Attribute.
+    #[serde(default, deserialize_with = "or_default")]
+    pub attribute: String,
+    /// Operator.
+    #[serde(default, deserialize_with = "or_default")]
+    pub op: String,
+    /// Operands; most operators look at the first only.
+    #[serde(default, deserialize_with = "or_default")]
+    pub values: Vec<String>,
+}
+
+/// Another flag that must serve one of some variations.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Prerequisite {
+    /// Identifier of that flag.
+    pub feature: String,
+    /// Identifiers of the variations.
+    #[serde(default, deserialize_with = "or_default")]
+    pub variations: Vec<String>,
+}
+
+/// A variation for certain targets and segments.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VariationMap {
+    /// Identifier of the variation.
+    #[serde(default, deserialize_with = "or_default")]
+    pub variation: String,
+    /// Who gets it.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) targets: Vec<Named>,
+    /// Whose members get it.
+    #[serde(default)]
+    pub(crate) target_segments: Option<Vec<String>>,
+}
+
+/// Something with an identifier.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Named {
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) identifier: String,
+}
+
+impl Flag {
+    /// Reads a flag.
+    ///
+    /// # Errors
+    /// When a property is not what it should be.
+    pub fn read(mut value: Value) -> Result<Self, Malformed> {
+        let malformed = |source| Malformed { kind: "flag", source };
+        fill_in(&mut value);
+        let json = serde_json::to_vec(&value).map_err(malformed)?.into();
+        let wire: Wire = serde_json::from_value(value).map_err(malformed)?;
+        let mut rules = wire.rules;
+        rules.sort_by_key(|it| it.priority);
+        Ok(Self {
+            feature: wire.feature.into(),
+            version: wire.version,
+            state: wire.state,
+            kind: wire.kind.into(),
+            variations: wire.variations,
+            default_serve: wire.default_serve,
+            off_variation: wire.off_variation,
+            rules,
+            prerequisites: wire.prerequisites,
+            variation_map: wire.variation_to_target_map,
+            json,
+        })
+    }
+
+    /// `boolean`, `int`, `string` or `json`; passed on and without influence.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The text that SDKs are sent.
+    #[must_use]
+    pub fn json(&self) -> &Bytes {
+        &self.json
+    }
+}
+
+/// What generated SDKs fail without: the .NET SDK on a map that is `null`, the Python SDK on a clause without `negate`.
+fn fill_in(flag: &mut Value) {
+    let Some(flag) = flag.as_object_mut() else { return };
+    let map = flag.entry("variationToTargetMap").or_insert(Value::Null);
+    if map.is_null() {
+        *map = Value::Array(Vec::new());
+    }
+    for rule in flag.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
+        fill_in_clauses(rule);
+    }
+}
+
+/// Clauses of anything that has some.
+pub(super) fn fill_in_clauses(owner: &mut Value) {
+    for clause in owner.get_mut("clauses").and_then(Value::as_array_mut).into_iter().flatten() {
+        fill_in_clause(clause);
+    }
+}
+
+pub(super) fn fill_in_clause(clause: &mut Value) {
+    if let Some(clause) = clause.as_object_mut() {
+        let negate = clause.entry("negate").or_insert(Value::Null);
+        if negate.is_null() {
+            *negate = Value::Bool(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn sent(flag: Value) -> Value {
+        serde_json::from_slice(Flag::read(flag).unwrap().json()).unwrap()
+    }
+
+    #[test]
+    fn what_sdks_cannot_do_without_is_filled_in_and_nothing_is_lost() {
+        // F059, F060
+        let clause =
+            |clause: Value| json!({"feature": "f", "rules": [{"priority": 1, "clauses": [clause], "serve": {}}]});
+        for (flag, expected) in [
+            (json!({"feature": "f"}), json!({"feature": "f", "variationToTargetMap": []})),
+            (
+                json!({"feature": "f", "variationToTargetMap": null}),
+                json!({"feature": "f", "variationToTargetMap": []}),
+            ),
+            (
+                json!({"feature": "f", "rules": null, "x": 1.5}),
+                json!({"feature": "f", "rules": null, "x": 1.5, "variationToTargetMap": []}),
+            ),
+        ] {
+            assert_eq!(sent(flag), expected);
+        }
+        for negate in [json!({}), json!({"negate": null}), json!({"negate": false})] {
+            assert_eq!(sent(clause(negate))["rules"][0]["clauses"][0], json!({"negate": false}));
+        }
+        assert_eq!(sent(clause(json!({"negate": true})))["rules"][0]["clauses"][0]["negate"], true);
+    }
+
+    #[test]
+    fn wrong_types_are_errors() {
+        for flag in [json!([]), json!({}), json!({"feature": 1}), json!({"feature": "f", "rules": {}})] {
+            assert!(Flag::read(flag.clone()).is_err(), "{flag}");
+        }
+    }
+}
