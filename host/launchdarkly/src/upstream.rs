@@ -1,7 +1,6 @@
 //! Where flags come from and where events go: one task per environment that connects, reads, applies and reports.
 
 pub(crate) mod apply;
-pub(crate) mod connection;
 pub(crate) mod events;
 pub(crate) mod goals;
 pub(crate) mod message;
@@ -10,6 +9,9 @@ pub(crate) mod stream;
 use std::time::Duration;
 
 use crate::config::Config;
+
+/// Longest delay before an ordinary failure of a stream is tried again, as in LaunchDarkly's SDKs.
+pub(crate) const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// Product token in every upstream request.
 pub(crate) const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));

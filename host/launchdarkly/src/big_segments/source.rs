@@ -5,12 +5,12 @@ use std::time::Duration;
 use eventsource_stream::Eventsource;
 use futures_util::{Stream, StreamExt};
 use http::StatusCode;
+use yardarm_outbound::chain;
 use yardarm_store::MembershipPatch;
 
 use super::{CurrentKey, patch};
 use crate::config::Config;
 use crate::upstream::HttpClients;
-use crate::upstream::connection::chain;
 
 /// Longest time for a poll. ld-relay allows 3 s, which users behind slow proxies exceed.
 const POLL: Duration = Duration::from_secs(30);

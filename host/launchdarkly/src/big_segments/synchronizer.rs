@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Backoff, EnvironmentLabel};
+use yardarm_outbound::is_rejection;
 use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
 
 use super::lookup::Lookup;
 use super::source::{Source, SourceError};
 use crate::config::Config;
 use crate::store::Word;
-use crate::upstream::connection::is_rejection;
 
 /// A round that went well for this long starts the backoff anew.
 const HEALTHY: Duration = Duration::from_secs(60);

@@ -9,12 +9,12 @@ use yardarm_core::Secret;
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
+use yardarm_outbound::{self as outbound, ConnectionError, Events, Pace};
 
 use super::Fleet;
 use super::roster::{Message, Roster};
 use crate::config::{CommonConfig, Config};
-use crate::upstream::HttpClients;
-use crate::upstream::connection::{self, ConnectionError, Events, Pace};
+use crate::upstream::{HttpClients, MAX_DELAY};
 
 /// The task that keeps the list of environments.
 pub(crate) struct AutoConfigTask {
@@ -52,7 +52,7 @@ impl AutoConfigTask {
             roster: Roster::new(common),
             fleet,
             status,
-            pace: Pace::new(config.rejected_retry_interval),
+            pace: Pace::new(MAX_DELAY, config.rejected_retry_interval),
             cleanup,
             unlisted: Some(unlisted),
         }
@@ -81,7 +81,7 @@ impl AutoConfigTask {
 
     async fn open(&mut self) -> Result<Events, ConnectionError> {
         let request = self.http.streams.get(&self.url).header(AUTHORIZATION, self.key.expose());
-        let opening = connection::open(request.header(CACHE_CONTROL, "no-cache"));
+        let opening = outbound::open(request.header(CACHE_CONTROL, "no-cache"));
         tokio::pin!(opening);
         loop {
             tokio::select! {

@@ -7,18 +7,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eventsource_stream::Event;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 use yardarm_core::hooks::Hooks;
+use yardarm_outbound::{self as outbound, ConnectionError, Event, Events, Pace};
 
-use super::HttpClients;
 use super::apply::{Applier, PLUGIN_RETRY};
-use super::connection::{self, ConnectionError, Events, Pace};
 use super::message;
+use super::{HttpClients, MAX_DELAY};
 use crate::config::Config;
 use crate::credential::SdkKey;
 use crate::dataset::Change;
@@ -73,7 +72,7 @@ impl StreamTask {
             plans: hooks.changed(),
             settings: environment.settings().changes(),
             asks: Requests { http, url, instance_id, last_event_id: String::new() },
-            pace: Pace::new(config.rejected_retry_interval),
+            pace: Pace::new(MAX_DELAY, config.rejected_retry_interval),
             switch_interval: config.expired_credential_cleanup_interval,
             key: environment.config().credentials.sdk_key().clone(),
             environment,
@@ -241,7 +240,7 @@ impl Requests {
         if !self.last_event_id.is_empty() {
             request = request.header("last-event-id", &self.last_event_id);
         }
-        connection::open(request).await
+        outbound::open(request).await
     }
 }
 
