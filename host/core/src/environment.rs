@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
-use crate::feed::{Cursor, Feed, Pulse, Source};
+use crate::feed::{Cursor, Feed, LogLimits, Pulse, Source};
 use crate::sse::Frame;
 
 /// Flag data of one vendor, immutable once built.
@@ -22,6 +22,12 @@ pub trait Dataset: Sized + Send + Sync + 'static {
 
     /// Renders `change` for the streams of one channel, once for all of them; `None` if they do not hear of it.
     fn render_change(change: &Self::Change, channel: usize) -> Option<Frame>;
+
+    /// Whether streams are to read the full data in place of `change` and of all changes before it, which are then
+    /// kept for nobody.
+    fn is_restart(_: &Self::Change) -> bool {
+        false
+    }
 
     /// Renders everything, as the first message of a stream.
     fn render_full(&self, channel: usize) -> Option<Frame>;
@@ -97,7 +103,13 @@ struct Shared<D> {
 /// Makes an environment without data.
 #[must_use]
 pub fn environment<D: Dataset>() -> (Writer<D>, Environment<D>) {
-    let shared = Arc::new(Shared { current: ArcSwapOption::empty(), feed: Feed::new() });
+    environment_with(LogLimits::LARGE)
+}
+
+/// Makes an environment without data that remembers more or fewer changes than usual.
+#[must_use]
+pub fn environment_with<D: Dataset>(limits: LogLimits) -> (Writer<D>, Environment<D>) {
+    let shared = Arc::new(Shared { current: ArcSwapOption::empty(), feed: Feed::new(limits) });
     (Writer(Arc::clone(&shared)), Environment(shared))
 }
 
@@ -115,11 +127,15 @@ impl<D: Dataset> Writer<D> {
             (Applied::AnnounceOnly, None) => (None, false),
             (Applied::Ignored, _) => return false,
         };
-        let frames = (0..D::CHANNELS).map(|channel| D::render_change(change, channel)).collect();
+        let frames = (!D::is_restart(change))
+            .then(|| (0..D::CHANNELS).map(|channel| D::render_change(change, channel)).collect());
         if let Some(rendered) = rendered {
             self.0.current.store(Some(Arc::new(Snapshot { seq, rendered })));
         }
-        self.0.feed.publish(seq, frames);
+        match frames {
+            Some(frames) => self.0.feed.publish(seq, frames),
+            None => self.0.feed.restart(seq),
+        }
         is_news
     }
 

@@ -13,10 +13,14 @@ use tokio::sync::watch;
 pub use self::delayed::Delayed;
 use crate::sse::Frame;
 
-/// How many changes the log remembers. Older ones are forgotten: whoever still needs them reads the full data.
-const LOG_CHANGES: usize = 1024;
-/// How many bytes the log may hold, so that a burst of large changes stays bounded.
-const LOG_BYTES: usize = 16 << 20;
+/// How much a log remembers. What is older is forgotten: whoever still needs it reads the full data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLimits {
+    /// Most changes.
+    pub changes: usize,
+    /// Most bytes, so that a burst of large changes stays bounded.
+    pub bytes: usize,
+}
 
 /// Something that streams can be served from.
 pub trait Source: Send + Sync {
@@ -51,6 +55,7 @@ pub struct Pulse {
 
 /// The shared log of one environment.
 pub(crate) struct Feed {
+    limits: LogLimits,
     log: RwLock<Log>,
     pulse: watch::Sender<Pulse>,
 }
@@ -59,6 +64,8 @@ pub(crate) struct Feed {
 struct Log {
     changes: VecDeque<Entry>,
     bytes: usize,
+    /// Sequence number of the newest change, which the log may have forgotten already.
+    newest: u64,
 }
 
 struct Entry {
@@ -88,9 +95,16 @@ impl Cursor {
     }
 }
 
+impl LogLimits {
+    /// For an environment, of which there are few.
+    pub const LARGE: Self = Self { changes: 1024, bytes: 16 << 20 };
+    /// For a few streams that share one view of an environment: there may be as many views as streams.
+    pub const SMALL: Self = Self { changes: 16, bytes: 64 << 10 };
+}
+
 impl Feed {
-    pub(crate) fn new() -> Self {
-        Self { log: RwLock::default(), pulse: watch::Sender::new(Pulse::default()) }
+    pub(crate) fn new(limits: LogLimits) -> Self {
+        Self { limits, log: RwLock::default(), pulse: watch::Sender::new(Pulse::default()) }
     }
 
     pub(crate) fn pulses(&self) -> watch::Receiver<Pulse> {
@@ -105,13 +119,20 @@ impl Feed {
     pub(crate) fn publish(&self, seq: u64, frames: Box<[Option<Frame>]>) {
         {
             let mut log = self.log.write().unwrap_or_else(PoisonError::into_inner);
+            log.newest = seq;
             log.bytes += Log::size(&frames);
             log.changes.push_back(Entry { seq, frames });
-            while log.changes.len() > LOG_CHANGES || log.bytes > LOG_BYTES {
+            while log.changes.len() > self.limits.changes || log.bytes > self.limits.bytes {
                 let Some(oldest) = log.changes.pop_front() else { break };
                 log.bytes -= Log::size(&oldest.frames);
             }
         }
+        self.pulse.send_modify(|pulse| pulse.seq = seq);
+    }
+
+    /// Forgets all changes and wakes the streams, which read the full data. `seq` must be one more than the last.
+    pub(crate) fn restart(&self, seq: u64) {
+        *self.log.write().unwrap_or_else(PoisonError::into_inner) = Log { newest: seq, ..Log::default() };
         self.pulse.send_modify(|pulse| pulse.seq = seq);
     }
 
@@ -163,8 +184,7 @@ impl Feed {
 
     fn find(&self, channel: usize, position: u64) -> Found {
         let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(newest) = log.changes.back().map(|it| it.seq) else { return Found::UpToDate(position) };
-        let missed = newest.saturating_sub(position);
+        let missed = log.newest.saturating_sub(position);
         if missed == 0 {
             return Found::UpToDate(position);
         }
@@ -175,7 +195,7 @@ impl Feed {
         log.changes
             .range(start..)
             .find_map(|entry| entry.frames.get(channel)?.clone().map(|frame| Found::Frame(entry.seq, frame)))
-            .unwrap_or(Found::UpToDate(newest))
+            .unwrap_or(Found::UpToDate(log.newest))
     }
 }
 

@@ -22,6 +22,8 @@ pub mod stream;
 pub mod time;
 
 pub use backoff::Backoff;
-pub use environment::{Applied, Dataset, Environment, EnvironmentLabel, Snapshot, Writer, environment};
+pub use environment::{
+    Applied, Dataset, Environment, EnvironmentLabel, Snapshot, Writer, environment, environment_with,
+};
 pub use lifecycle::Lifecycle;
 pub use secret::Secret;

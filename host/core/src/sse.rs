@@ -34,15 +34,7 @@ impl Frame {
     /// An event with a name and data. The data must not contain a line break; JSON never does.
     #[must_use]
     pub fn event(name: &str, capacity: usize, write_data: impl FnOnce(&mut Vec<u8>)) -> Self {
-        Self::build(capacity + name.len() + 16, |buffer| {
-            buffer.extend_from_slice(b"event: ");
-            buffer.extend_from_slice(name.as_bytes());
-            buffer.extend_from_slice(b"\ndata: ");
-            let data_start = buffer.len();
-            write_data(buffer);
-            debug_assert!(!buffer[data_start..].contains(&b'\n'), "data with a line break breaks the event");
-            buffer.extend_from_slice(b"\n\n");
-        })
+        Self::build(capacity + name.len() + 16, |buffer| write_event(name, buffer, write_data))
     }
 
     /// An empty comment, which keeps connections alive. Two bytes, no blank line after it, as ld-relay writes it.
@@ -62,6 +54,17 @@ impl Frame {
     pub fn chunk(&self) -> &Bytes {
         &self.chunk
     }
+}
+
+/// Appends an event to what a frame is built of; several that belong together are sent as one frame.
+pub fn write_event(name: &str, buffer: &mut Vec<u8>, write_data: impl FnOnce(&mut Vec<u8>)) {
+    buffer.extend_from_slice(b"event: ");
+    buffer.extend_from_slice(name.as_bytes());
+    buffer.extend_from_slice(b"\ndata: ");
+    let data_start = buffer.len();
+    write_data(buffer);
+    debug_assert!(!buffer[data_start..].contains(&b'\n'), "data with a line break breaks the event");
+    buffer.extend_from_slice(b"\n\n");
 }
 
 impl std::fmt::Debug for Frame {

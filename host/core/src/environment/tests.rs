@@ -18,6 +18,10 @@ impl Dataset for Number {
         (channel == 0 || change.is_multiple_of(2)).then(|| frame("patch", *change))
     }
 
+    fn is_restart(change: &u32) -> bool {
+        change.is_multiple_of(1000)
+    }
+
     fn render_full(&self, _: usize) -> Option<Frame> {
         Some(frame("put", self.0))
     }
@@ -66,12 +70,52 @@ fn a_slow_stream_jumps_to_the_newest_data() {
     writer.update(&1);
     let mut stream = Reader::new(&environment, 0);
     assert_eq!(stream.hears_all(), ["put 1"]);
-    for number in 2..=2000 {
+    for number in (2..=2500).filter(|it| it % 1000 != 0) {
         writer.update(&number);
     }
-    assert_eq!(stream.hears_all(), ["put 2000"]);
-    writer.update(&2001);
-    assert_eq!(stream.hears_all(), ["patch 2001"]);
+    assert_eq!(stream.hears_all(), ["put 2500"]);
+    writer.update(&2501);
+    assert_eq!(stream.hears_all(), ["patch 2501"]);
+}
+
+#[test]
+fn a_log_keeps_within_the_limits_it_was_given() {
+    let (mut writer, environment) = environment_with::<Number>(LogLimits { changes: 2, bytes: 1 << 10 });
+    writer.update(&1);
+    let mut stream = Reader::new(&environment, 0);
+    assert_eq!(stream.hears_all(), ["put 1"]);
+    [2, 3].iter().for_each(|number| drop(writer.update(number)));
+    assert_eq!(stream.hears_all(), ["patch 2", "patch 3"]);
+    [4, 5, 6].iter().for_each(|number| drop(writer.update(number)));
+    assert_eq!(stream.hears_all(), ["put 6"]);
+}
+
+#[test]
+fn a_change_too_large_for_the_log_is_not_lost() {
+    let (mut writer, environment) = environment_with::<Number>(LogLimits { changes: 9, bytes: 4 });
+    writer.update(&1);
+    let mut stream = Reader::new(&environment, 0);
+    assert_eq!(stream.hears_all(), ["put 1"]);
+    writer.update(&2);
+    assert_eq!(environment.source().lag(&stream.1), 1);
+    assert_eq!(stream.hears_all(), ["put 2"]);
+    assert_eq!(stream.hears_all(), Vec::<String>::new());
+}
+
+#[test]
+fn after_a_restart_everybody_reads_everything_once() {
+    let (mut writer, environment) = environment::<Number>();
+    writer.update(&1);
+    let (mut quick, mut slow) = (Reader::new(&environment, 0), Reader::new(&environment, 0));
+    quick.hears_all();
+    slow.hears_all();
+    writer.update(&2);
+    assert_eq!(quick.hears_all(), ["patch 2"]);
+    writer.update(&1000);
+    assert_eq!(quick.hears_all(), ["put 1000"]);
+    writer.update(&1001);
+    assert_eq!(quick.hears_all(), ["patch 1001"]);
+    assert_eq!(slow.hears_all(), ["put 1001"], "and nothing of what came before");
 }
 
 #[test]
@@ -80,10 +124,10 @@ fn a_burst_within_the_log_arrives_whole_and_in_order() {
     writer.update(&0);
     let mut stream = Reader::new(&environment, 0);
     stream.hears_all();
-    for number in 1..=1000 {
+    for number in 1..=999 {
         writer.update(&number);
     }
-    let expected: Vec<_> = (1..=1000).map(|number| format!("patch {number}")).collect();
+    let expected: Vec<_> = (1..=999).map(|number| format!("patch {number}")).collect();
     assert_eq!(stream.hears_all(), expected);
 }
 

@@ -89,7 +89,7 @@ impl Source for Delayed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feed::Feed;
+    use crate::feed::{Feed, LogLimits};
 
     /// A feed that says `all` in full.
     struct Plain(Feed);
@@ -112,7 +112,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn changes_are_merged_and_told_late_and_heartbeats_are_not() {
-        let plain = Arc::new(Plain(Feed::new()));
+        let plain = Arc::new(Plain(Feed::new(LogLimits::LARGE)));
         let lifecycle = Lifecycle::new();
         let range = Duration::from_millis(100)..=Duration::from_millis(200);
         let delayed = Delayed::start(Arc::clone(&plain) as Arc<dyn Source>, range, &lifecycle);
