@@ -17,6 +17,7 @@ pub mod fuzzing;
 pub mod model;
 mod objects;
 mod persistence;
+mod question;
 mod render;
 mod report;
 mod store;
