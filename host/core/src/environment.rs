@@ -25,6 +25,7 @@ pub trait Dataset: Sized + Send + Sync + 'static {
 
     /// Whether streams are to read the full data in place of `change` and of all changes before it, which are then
     /// kept for nobody.
+    #[must_use]
     fn is_restart(_: &Self::Change) -> bool {
         false
     }

@@ -28,6 +28,10 @@ impl Frame {
         let start = PREFIX - line.len();
         buffer[start..PREFIX].copy_from_slice(line.as_bytes());
         buffer.extend_from_slice(CHUNK_END);
+        // Frames are kept for as long as somebody may read them, so room that was not needed is given back.
+        if buffer.capacity() > buffer.len() + buffer.len() / 8 + PREFIX {
+            buffer.shrink_to_fit();
+        }
         Self { chunk: Bytes::from(buffer).slice(start..), prefix: line.len() }
     }
 

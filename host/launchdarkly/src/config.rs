@@ -44,6 +44,8 @@ pub struct Config {
     pub ping_stream_jitter_time: Option<Duration>,
     /// Whether the second version of the delivery protocol is spoken.
     pub fdv2: bool,
+    /// What mobile and browser streams say of a change.
+    pub client_streams: ClientStreamMode,
     /// Metrics under the names of LaunchDarkly's relay.
     pub prometheus: Option<Prometheus>,
     /// How long an environment without data answers "starting".
@@ -60,6 +62,15 @@ pub struct Config {
     pub store: StoreConfig,
     /// Where the list of environments comes from.
     pub roster: Roster,
+}
+
+/// What a stream of an SDK that does not evaluate itself says of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientStreamMode {
+    /// That there was one, as LaunchDarkly's relay does.
+    Ping,
+    /// What its results are now, as LaunchDarkly's own service does.
+    Evaluated,
 }
 
 /// A listener for metrics.
@@ -173,6 +184,7 @@ impl Config {
             ping_stream_jitter_time: reader
                 .optional_duration("launchdarkly.ping_stream_jitter_time", MOMENT..=Duration::from_secs(3600)),
             fdv2: reader.flag("launchdarkly.fdv2"),
+            client_streams: ClientStreamMode::read(reader),
             prometheus: reader
                 .optional_address("launchdarkly.prometheus.listen")
                 .map(|listen| Prometheus { listen, prefix: reader.text("launchdarkly.prometheus.prefix") }),
@@ -187,6 +199,19 @@ impl Config {
         };
         config.store.refuse_shared_prefixes(&config.roster, reader);
         Some(config)
+    }
+}
+
+impl ClientStreamMode {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        match reader.text("launchdarkly.client_streams").as_str() {
+            "ping" => Self::Ping,
+            "evaluated" => Self::Evaluated,
+            _ => {
+                reader.reject("launchdarkly.client_streams", "must be `ping` or `evaluated`");
+                Self::Ping
+            }
+        }
     }
 }
 

@@ -98,6 +98,11 @@ impl Items {
         find(&self.flags, key, |it| it.key()).filter(|it| !it.is_deleted())
     }
 
+    /// The version of a flag or of what is left of a deleted one.
+    pub(crate) fn flag_version(&self, key: &str) -> Option<i64> {
+        find(&self.flags, key, |it| it.key()).map(|it| it.version())
+    }
+
     /// A segment; nothing for one that does not exist or was deleted.
     pub(crate) fn segment(&self, key: &str) -> Option<&Arc<Segment>> {
         find(&self.segments, key, |it| it.key()).filter(|it| !it.is_deleted())

@@ -22,6 +22,7 @@ use yardarm_core::{Environment, EnvironmentLabel};
 
 pub(crate) use self::fleet::{Fleet, Variant};
 pub(crate) use self::index::{Environments, Lookup};
+use crate::client_streams::ClientStreams;
 use crate::config::EnvironmentConfig;
 use crate::dataset::FlagData;
 use crate::objects::ObjectData;
@@ -46,6 +47,8 @@ pub(crate) struct LdEnvironment {
     pub(crate) store: Option<Arc<EnvironmentStore>>,
     /// Where mobile and browser streams hear of changes, each a little later in its own way; empty for no delay.
     announcements: Vec<Arc<dyn Source>>,
+    /// Where those of them that know their context hear of their results, if they are to.
+    pub(crate) client_streams: Option<ClientStreams>,
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
     recent: Mutex<VecDeque<RecentChange>>,

@@ -93,6 +93,27 @@ pub fn evaluate_each(ruleset: &Ruleset, request: &Request<'_>, visit: &mut dyn F
     evaluate_numbers(ruleset, request, ruleset.visible_to(request.audience).iter().copied(), visit);
 }
 
+/// Evaluates the flags with these keys and shows each result to `visit`, with the place of its key.
+///
+/// Flags that do not exist or that the audience may not see are left out.
+pub(crate) fn evaluate_these(
+    ruleset: &Ruleset,
+    request: &Request<'_>,
+    keys: &[Arc<str>],
+    visit: &mut dyn FnMut(usize, Evaluated<'_>),
+) {
+    let subject = Subject::new(request.context, ruleset.symbols());
+    let mut run = Run::new(ruleset, subject, request.memberships);
+    for (index, key) in keys.iter().enumerate() {
+        let number = ruleset.visible_flag(key, request.audience);
+        if let Some((number, flag)) = number.and_then(|number| Some((number, ruleset.flag(number)?)))
+            && let Some(outcome) = run.evaluate(number)
+        {
+            visit(index, Evaluated { flag, outcome });
+        }
+    }
+}
+
 impl<'a> Evaluated<'a> {
     /// The flag's key, as it is written.
     #[must_use]

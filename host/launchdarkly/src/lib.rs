@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod big_segments;
+mod client_streams;
 pub mod config;
 mod credential;
 mod dataset;
@@ -33,7 +34,7 @@ use yardarm_core::registry::Streams;
 use yardarm_core::status::Status;
 use yardarm_core::{Lifecycle, snapshot_file};
 
-pub use self::config::{CommonConfig, Config, EnvironmentConfig, Identity, Prometheus, Roster};
+pub use self::config::{ClientStreamMode, CommonConfig, Config, EnvironmentConfig, Identity, Prometheus, Roster};
 pub use self::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
 pub use self::environments::archive::ArchiveError;
 pub use self::report::{ChangeReport, EnvironmentReport, ErrorReport, EventReport};

@@ -8,9 +8,10 @@ use sha2::{Digest, Sha256};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{EvaluationFacts, EvaluationTransform, HookFailure, ResultChange, ResultView, ViewedResult};
 
-use crate::environments::{LdEnvironment, SdkKind};
+use crate::environments::SdkKind;
 use crate::evaluation::{Audience, Memberships, Request, Ruleset, evaluate_each};
 use crate::model::Context;
+use crate::store::EnvironmentStore;
 
 /// Whose flags are asked for, by what kind of caller, and whether with reasons.
 pub(crate) struct Question {
@@ -49,8 +50,8 @@ impl Question {
     }
 
     /// Looks up what flags ask of the database, because evaluation itself waits for nothing. A second at most.
-    pub(crate) async fn look_up(&mut self, environment: &LdEnvironment, ruleset: &Ruleset) {
-        self.memberships = match &environment.store {
+    pub(crate) async fn look_up(&mut self, store: Option<&EnvironmentStore>, ruleset: &Ruleset) {
+        self.memberships = match store {
             Some(store) if ruleset.has_big_segments() => {
                 Some(store.big_segments.memberships(&ruleset.big_segment_keys(&self.context)).await)
             }
@@ -150,7 +151,8 @@ mod tests {
     use super::*;
 
     fn fingerprint(context: &str, kind: SdkKind, with_reasons: bool) -> [u8; 32] {
-        Question { context: Context::parse(context.as_bytes()).expect(context), kind, with_reasons, memberships: None }.fingerprint()
+        Question { context: Context::parse(context.as_bytes()).expect(context), kind, with_reasons, memberships: None }
+            .fingerprint()
     }
 
     #[test]

@@ -84,9 +84,13 @@ fn a_log_keeps_within_the_limits_it_was_given() {
     writer.update(&1);
     let mut stream = Reader::new(&environment, 0);
     assert_eq!(stream.hears_all(), ["put 1"]);
-    [2, 3].iter().for_each(|number| drop(writer.update(number)));
+    for number in 2..=3 {
+        writer.update(&number);
+    }
     assert_eq!(stream.hears_all(), ["patch 2", "patch 3"]);
-    [4, 5, 6].iter().for_each(|number| drop(writer.update(number)));
+    for number in 4..=6 {
+        writer.update(&number);
+    }
     assert_eq!(stream.hears_all(), ["put 6"]);
 }
 

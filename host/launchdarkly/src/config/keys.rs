@@ -67,6 +67,13 @@ pub const KEYS: &[Key] = &[
          their polls do not all arrive at once; further changes meanwhile share one announcement. No delay unless set.",
     ),
     key(
+        "launchdarkly.client_streams",
+        Kind::Text,
+        "ping",
+        "What streams of mobile and browser SDKs that know their context say of a change: `ping`, so that SDKs poll, as \
+         LaunchDarkly's relay does, or `evaluated`, the changed results themselves, as LaunchDarkly's own service does.",
+    ),
+    key(
         "launchdarkly.prometheus.listen",
         Kind::Address,
         "",

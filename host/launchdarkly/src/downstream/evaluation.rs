@@ -44,7 +44,7 @@ async fn evaluate(caller: &Caller, query: Option<&str>, context: Context) -> Res
     }
     let mut question = question(caller, query, context);
     let ruleset = snapshot.data().ruleset();
-    question.look_up(&caller.environment, ruleset).await;
+    question.look_up(caller.environment.store.as_deref(), ruleset).await;
     let hooks = caller.plan.environment(&caller.environment.label);
     let body = match &hooks.evaluation_transform {
         None => {

@@ -1,4 +1,5 @@
-//! The six streams: `/all`, `/flags`, and the four that only say "something changed, fetch again".
+//! The six streams: `/all`, `/flags`, and the four that only say "something changed, fetch again", unless the two of
+//! them that are told a context are to say what has changed for it.
 
 use std::sync::Arc;
 
@@ -14,29 +15,32 @@ use yardarm_core::stream::OpenStream;
 use super::Downstream;
 use super::auth::{Caller, platform, user_agent};
 use super::context::{self, ContextRejection};
+use super::evaluation::question;
 use super::rejection::Rejection;
 use crate::dataset::Channel;
 use crate::environments::Lookup;
+use crate::model::Context;
+use crate::question::Question;
 use crate::usage::Labels;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /all`
 pub(super) async fn all(State(downstream): State<Downstream>, caller: Caller) -> Response {
-    open_channel(&downstream, caller, Channel::All)
+    tell(&downstream, caller, Told::Changes(Channel::All))
 }
 
 /// `GET /flags`
 pub(super) async fn flags(State(downstream): State<Downstream>, caller: Caller) -> Response {
-    open_channel(&downstream, caller, Channel::Flags)
+    tell(&downstream, caller, Told::Changes(Channel::Flags))
 }
 
 /// `GET /mping`, `GET /ping/{envId}`
 pub(super) async fn ping(State(downstream): State<Downstream>, caller: Caller) -> Response {
-    open_channel(&downstream, caller, Channel::Ping)
+    tell(&downstream, caller, Told::Changes(Channel::Ping))
 }
 
-/// `GET /meval/{context}`, `GET /eval/{envId}/{context}`. The context is validated and then forgotten.
+/// `GET /meval/{context}`, `GET /eval/{envId}/{context}`. A stream that only says "ping" forgets the context.
 pub(super) async fn from_path(
     State(downstream): State<Downstream>,
     caller: Caller,
@@ -44,8 +48,11 @@ pub(super) async fn from_path(
     uri: Uri,
 ) -> Response {
     let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
-    match context::from_segment(segment).and_then(|it| context::check_hash(&caller, uri.query(), &it)) {
-        Ok(()) => open_channel(&downstream, caller, Channel::Ping),
+    match context::from_segment(segment).and_then(|it| context::check_hash(&caller, uri.query(), &it).map(|()| it)) {
+        Ok(context) => {
+            let told = Told::of(&caller, uri.query(), context);
+            tell(&downstream, caller, told)
+        }
         Err(rejection) => unbuffered(rejection),
     }
 }
@@ -55,9 +62,32 @@ pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Call
     let query = request.uri().query().map(str::to_owned);
     let limit = downstream.config.max_client_request_body;
     let context = context::from_request(request, limit).await;
-    match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it)) {
-        Ok(()) => open_channel(&downstream, caller, Channel::Ping),
+    match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it).map(|()| it)) {
+        Ok(context) => {
+            let told = Told::of(&caller, query.as_deref(), context);
+            tell(&downstream, caller, told)
+        }
         Err(rejection) => unbuffered(rejection),
+    }
+}
+
+/// What a stream is told.
+enum Told {
+    /// What upstream says.
+    Changes(Channel),
+    /// What becomes of the results of its context.
+    Results(Question),
+}
+
+impl Told {
+    /// For a client whose context is known.
+    fn of(caller: &Caller, query: Option<&str>, context: Context) -> Self {
+        // A user without a key may open a stream but is refused an evaluation, so there are no results to tell of.
+        if caller.environment.client_streams.is_some() && !context.has_empty_key() {
+            Self::Results(question(caller, query, context))
+        } else {
+            Self::Changes(Channel::Ping)
+        }
     }
 }
 
@@ -68,12 +98,14 @@ pub(super) enum Opening {
     After(u64, Frame),
 }
 
-fn open_channel(downstream: &Downstream, caller: Caller, channel: Channel) -> Response {
-    let source = match channel {
-        Channel::Ping => caller.environment.announcements(),
-        Channel::All | Channel::Flags => caller.environment.data.source(),
+fn tell(downstream: &Downstream, caller: Caller, told: Told) -> Response {
+    let environment = &caller.environment;
+    let (source, channel) = match (told, &environment.client_streams) {
+        (Told::Results(question), Some(streams)) => (streams.join(question), 0),
+        (Told::Changes(channel @ (Channel::All | Channel::Flags)), _) => (environment.data.source(), channel as usize),
+        (Told::Changes(Channel::Ping) | Told::Results(_), _) => (environment.announcements(), Channel::Ping as usize),
     };
-    open(downstream, caller, source, channel as usize, Opening::Everything)
+    open(downstream, caller, source, channel, Opening::Everything)
 }
 
 /// Opens a stream for a caller that was let in.

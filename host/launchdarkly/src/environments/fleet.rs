@@ -15,7 +15,8 @@ use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
 
 use super::{Environments, Events, LdEnvironment, LiveConfig, Phase, SdkKind, label};
 use crate::Parts;
-use crate::config::{Config, EnvironmentConfig};
+use crate::client_streams::ClientStreams;
+use crate::config::{ClientStreamMode, Config, EnvironmentConfig};
 use crate::dataset::{FlagData, Items};
 use crate::persistence::{self, Keeper};
 use crate::store::{self, EnvironmentStore};
@@ -151,10 +152,16 @@ impl Fleet {
         } else {
             Events::Off
         };
+        let store = EnvironmentStore::open(&self.config.store, &settings.get(), &filter);
+        let client_streams = (self.config.client_streams == ClientStreamMode::Evaluated).then(|| {
+            let (hooks, lifecycle) = (self.parts.hooks.clone(), lifecycles.0.clone());
+            ClientStreams::new(name.clone(), data.clone(), store.clone(), hooks, lifecycle)
+        });
         let environment = Arc::new(LdEnvironment {
             label: name,
-            store: EnvironmentStore::open(&self.config.store, &settings.get(), &filter),
+            store,
             announcements: self.announcements(&data, &lifecycles.0),
+            client_streams,
             settings,
             filter,
             data,

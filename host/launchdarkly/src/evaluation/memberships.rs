@@ -20,13 +20,13 @@ pub enum BigSegmentsStatus {
 }
 
 /// What a Big Segment store knows of the keys of one context.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memberships {
     status: BigSegmentsStatus,
     by_key: HashMap<Box<str>, Membership>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Membership {
     status: BigSegmentsStatus,
     /// By segment reference, `<key>.g<generation>`: in or out.

@@ -1,0 +1,180 @@
+//! The task of a group: whatever changes, its clients hear of what that makes of their results.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use yardarm_core::hooks::{EvaluationTransform, HookFailure};
+use yardarm_core::{Environment, Snapshot, Writer};
+
+use super::Shared;
+use super::step::{Announced, MOST_EVENTS, Step, Tombstones};
+use super::touched::Touched;
+use super::view::View;
+use crate::dataset::FlagData;
+use crate::question::{Edits, Question};
+use crate::upstream::apply::PLUGIN_RETRY;
+
+/// Follows the environment for one group.
+pub(super) struct Follower {
+    streams: Arc<Shared>,
+    question: Question,
+    writer: Writer<Announced>,
+    group: Environment<Announced>,
+    /// What clients have been told, once there was data.
+    view: Option<View>,
+    /// The chain that had a say in it.
+    chain: Option<Arc<dyn EvaluationTransform>>,
+    tombstones: Tombstones,
+}
+
+impl Follower {
+    pub(super) fn new(
+        streams: Arc<Shared>,
+        question: Question,
+        writer: Writer<Announced>,
+        group: Environment<Announced>,
+    ) -> Self {
+        Self { streams, question, writer, group, view: None, chain: None, tombstones: Tombstones::default() }
+    }
+
+    /// Goes on until it is dropped.
+    pub(super) async fn run(self) {
+        // Apart from the rest, because plugins may take their time and heartbeats may not.
+        let beats = pass_on_heartbeats(self.streams.data.clone(), self.group.clone());
+        tokio::select! {
+            () = beats => (),
+            () = self.follow() => (),
+        }
+    }
+
+    async fn follow(mut self) {
+        let mut pulses = self.streams.data.source().pulses();
+        let mut plans = self.streams.hooks.changed();
+        loop {
+            // Marked as seen before the look, so that what happens after the look wakes us.
+            let seen = pulses.borrow_and_update().seq;
+            plans.borrow_and_update();
+            let is_behind = match self.catch_up().await {
+                Ok(()) => false,
+                Err(failure) => {
+                    self.streams.plugins_failed(&failure);
+                    true
+                }
+            };
+            tokio::select! {
+                it = pulses.wait_for(|pulse| pulse.seq != seen) => if it.is_err() {
+                    return;
+                },
+                it = plans.changed() => if it.is_err() {
+                    return;
+                },
+                () = tokio::time::sleep(PLUGIN_RETRY), if is_behind => (),
+            }
+        }
+    }
+
+    /// Tells clients what has become of their results since they were told last, in one step.
+    pub(super) async fn catch_up(&mut self) -> Result<(), HookFailure> {
+        let is_member_of_others = self.look_up().await;
+        let chain = self.streams.hooks.of(&self.streams.label).evaluation_transform.clone();
+        let Some(chain) = chain else {
+            if let Some(snapshot) = self.news(None) {
+                if is_member_of_others {
+                    // Any flag may depend on it, and nothing in the data says which.
+                    self.go_on_with(View::of(snapshot, &self.question, None));
+                } else {
+                    self.go_on_to(snapshot);
+                }
+                self.chain = None;
+            }
+            return Ok(());
+        };
+        if self.news(Some(&chain)).is_none() {
+            return Ok(());
+        }
+        // Whoever waits here evaluates the newest data once it is its turn.
+        let streams = Arc::clone(&self.streams);
+        let Ok(_turn) = streams.asking.acquire().await else { return Ok(()) };
+        let Some(snapshot) = streams.data.snapshot() else { return Ok(()) };
+        let edits = Edits::ask(&*chain, &streams.label, snapshot.data().ruleset(), &self.question).await?;
+        streams.plugins_decided();
+        self.go_on_with(View::of(snapshot, &self.question, Some(&edits)));
+        self.chain = Some(chain);
+        Ok(())
+    }
+
+    /// Looks up the Big Segments of the context where flags ask for any; says whether the answer is another one than before.
+    async fn look_up(&mut self) -> bool {
+        let Some(snapshot) = self.streams.data.snapshot() else { return false };
+        let before = self.question.memberships.take();
+        self.question.look_up(self.streams.store.as_deref(), snapshot.data().ruleset()).await;
+        before != self.question.memberships
+    }
+
+    /// The newest data, unless clients have been told all that it and `chain` make of their results.
+    fn news(&self, chain: Option<&Arc<dyn EvaluationTransform>>) -> Option<Arc<Snapshot<FlagData>>> {
+        let snapshot = self.streams.data.snapshot()?;
+        let is_told = self.view.as_ref().is_some_and(|it| it.snapshot().seq() == snapshot.seq());
+        let is_same_chain = match (&self.chain, chain) {
+            (None, None) => true,
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        (!is_told || !is_same_chain).then_some(snapshot)
+    }
+
+    /// Without plugins only what the changes since then can touch is looked at.
+    fn go_on_to(&mut self, snapshot: Arc<Snapshot<FlagData>>) {
+        if let Some(view) = self.view.take_if(|view| view.can_be_continued(false)) {
+            if let Touched::These(keys) = self.streams.touched.get(view.snapshot(), &snapshot) {
+                let fresh = view.differing(&snapshot, &keys, &self.question);
+                if fresh.is_empty() {
+                    self.view = Some(view.moved_to(snapshot));
+                } else {
+                    let keys: Vec<_> = fresh.iter().map(|it| Arc::clone(&it.key)).collect();
+                    let next = view.continued(snapshot, &fresh, &self.question);
+                    let step = Step::between(&view, &next, &keys, &mut self.tombstones);
+                    self.tell(step, next);
+                }
+                return;
+            }
+            self.view = Some(view);
+        }
+        self.go_on_with(View::of(snapshot, &self.question, None));
+    }
+
+    fn go_on_with(&mut self, next: View) {
+        let Some(view) = self.view.take() else {
+            self.tell(Step::first(&next), next);
+            return;
+        };
+        let keys: BTreeSet<_> = view.keys().chain(next.keys()).collect();
+        let differs = |key: &&&Arc<str>| view.entry(key) != next.entry(key);
+        // One more than can be told in parts is enough to know.
+        let differing: Vec<_> = keys.iter().filter(differs).take(MOST_EVENTS + 1).map(|it| Arc::clone(it)).collect();
+        if differing.is_empty() {
+            self.view = Some(next);
+        } else {
+            let step = Step::between(&view, &next, &differing, &mut self.tombstones);
+            drop(keys);
+            self.tell(step, next);
+        }
+    }
+
+    fn tell(&mut self, step: Step, view: View) {
+        self.writer.update(&step);
+        self.view = Some(view);
+    }
+}
+
+/// Heartbeats of all streams of an environment come at the same moment.
+async fn pass_on_heartbeats(environment: Environment<FlagData>, group: Environment<Announced>) {
+    let mut pulses = environment.source().pulses();
+    loop {
+        let beat = pulses.borrow_and_update().beat;
+        if pulses.wait_for(|pulse| pulse.beat != beat).await.is_err() {
+            return;
+        }
+        group.beat();
+    }
+}

@@ -1,0 +1,78 @@
+//! Plans with a plugin that hides some flags and gives others its own value.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::hooks::{
+    EnvironmentHooks, EvaluationFacts, EvaluationTransform, HookFailure, HookFuture, Plan, ResultChange, ResultEdit,
+    ResultView,
+};
+
+/// What the plugin does, by the key of a flag.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Doing {
+    pub(super) hides: Vec<&'static str>,
+    pub(super) pins: Vec<&'static str>,
+    pub(super) fails: bool,
+}
+
+/// Over two lines, as plugins may write it.
+const PINNED: &[u8] = b"{\"pinned\":\r\n1}";
+
+struct Only(Arc<EnvironmentHooks>);
+
+impl Doing {
+    pub(super) fn plan(self) -> Arc<dyn Plan> {
+        let transform = Arc::new(self) as Arc<dyn EvaluationTransform>;
+        Arc::new(Only(Arc::new(EnvironmentHooks {
+            evaluation_transform: Some(transform),
+            ..EnvironmentHooks::default()
+        })))
+    }
+
+    pub(super) fn hides(&self, key: &str) -> bool {
+        self.hides.contains(&key)
+    }
+
+    pub(super) fn pins(&self, key: &str) -> bool {
+        self.pins.contains(&key)
+    }
+}
+
+pub(super) fn no_plugins() -> Arc<dyn Plan> {
+    Arc::new(Only(Arc::default()))
+}
+
+impl Plan for Only {
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn environment(&self, _: &EnvironmentLabel) -> Arc<EnvironmentHooks> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl EvaluationTransform for Doing {
+    fn transform<'a>(
+        &'a self,
+        _: &'a EvaluationFacts,
+        view: Arc<dyn ResultView>,
+    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+        Box::pin(async move {
+            if self.fails {
+                return Err(HookFailure { plugin: "doing".into(), class: "deadline" });
+            }
+            let edits = (0..view.len()).filter_map(|index| {
+                let flag = view.flag(index)?;
+                if self.hides(flag) {
+                    return Some(ResultEdit { index, change: ResultChange::Drop });
+                }
+                let change = ResultChange::Replace(Bytes::from_static(PINNED));
+                self.pins(flag).then_some(ResultEdit { index, change })
+            });
+            Ok(edits.collect())
+        })
+    }
+}
