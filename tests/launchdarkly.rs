@@ -5,6 +5,7 @@ mod big_segments;
 mod browser;
 mod credentials;
 mod diagnostics;
+mod evaluated;
 mod evaluation;
 mod evaluation_results;
 mod events;

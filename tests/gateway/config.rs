@@ -33,6 +33,10 @@ fn wrong_values_are_named_with_their_keys() {
             "[launchdarkly]\nstream_uri = \"not a uri\"\n[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"a\"",
             &["`launchdarkly.stream_uri`"],
         ),
+        (
+            "[launchdarkly]\nclient_streams = \"patch\"\n[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"a\"",
+            &["`launchdarkly.client_streams`", "must be `ping` or `evaluated`"],
+        ),
         ("[[launchdarkly.environments]]\nname = \"a\"", &["`launchdarkly.environments[0].sdk_key`", "is required"]),
         ("[[launchdarkly.environments]]\nsdk_key = \"a\"", &["`launchdarkly.environments[0].name`", "is required"]),
         // U006: a key that cannot be sent is not tried, and not printed.

@@ -1,10 +1,11 @@
 //! The sample plugins do what their READMEs say, from the moment their files are there.
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, RedisServer, until, within};
+use yardarm_testkit::{Call, Heard, RedisServer, until, within};
 
 use super::{Plugged, arrived, example, put, sample};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
+use crate::sdk::Sdk;
 use crate::sdks::{data, flag};
 
 const OVERRIDE: &str = r#"
@@ -58,6 +59,93 @@ async fn a_plugin_acts_when_dropped_edited_broken_and_removed() {
     plugged.removes("flag-override.toml");
     plugged.removes("flag-override.wasm");
     greets(&plugged, "hello").await;
+}
+
+#[tokio::test]
+async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
+    let setup = Setup::with(data()).set("launchdarkly.client_streams", "evaluated");
+    let plugged = Plugged::start(setup, |_| ()).await;
+    let upstream = &plugged.gateway.upstream;
+    let poll = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"));
+    let polled = async || plugged.gateway.answers(&poll).await.json();
+    let mut sdk = plugged.gateway.opens_with(&Call::get(format!("/eval/{ENV_ID}/{CTX}"))).await;
+    assert_eq!(sdk.hears_event("put").await["greeting"]["value"], "hello");
+
+    // A plugin changes values and no versions, so everything is said again.
+    let required = OVERRIDE.replace("HOOK", "evaluation-transform") + "required = true\n";
+    plugged.drops("flag-override.toml", required);
+    plugged.drops("flag-override.wasm", sample("flag-override"));
+    let mut has = sdk.hears_event("put").await;
+    assert_eq!((&has["greeting"]["value"], has.get("segmented")), (&json!("pinned"), None));
+    assert_eq!(has, polled().await);
+
+    // What is hidden is not spoken of, and what is pinned stays so in a newer version.
+    let mut segmented = flag("segmented", 2, &json!("out"));
+    segmented["rules"] = json!([]);
+    upstream.patches(SDK_KEY, &segmented);
+    upstream.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
+    let mut texts = hears_until(&mut sdk, &mut has, 2, &polled).await;
+    assert!(texts.iter().all(|it| it.contains("pinned") && !it.contains("segmented")), "{texts:?}");
+    assert_eq!(has["greeting"]["version"], 2);
+
+    // A plugin that cannot decide changes nothing on the stream; polls say 503.
+    plugged.removes("flag-override.wasm");
+    within("503", async {
+        while plugged.gateway.answers(&poll).await.status != 503 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    upstream.patches(SDK_KEY, &flag("greeting", 3, &json!("good evening")));
+    let mut server = plugged.gateway.opens("/all", SDK_KEY).await;
+    while server.hears_event("put").await["data"]["flags"]["greeting"]["version"] != 3 {
+        server = plugged.gateway.opens("/all", SDK_KEY).await;
+    }
+    plugged.drops("flag-override.wasm", sample("flag-override"));
+    texts = hears_until(&mut sdk, &mut has, 3, &polled).await;
+    assert!(texts.iter().all(|it| it.contains("pinned") && !it.contains("segmented")), "{texts:?}");
+
+    // Once it is neither required nor there, everything is as upstream says.
+    plugged.drops("flag-override.toml", OVERRIDE.replace("HOOK", "evaluation-transform"));
+    plugged.removes("flag-override.wasm");
+    within("the plugin to be gone", async {
+        loop {
+            let answer = plugged.gateway.answers(&poll).await;
+            if answer.status == 200 && answer.json()["greeting"]["value"] == "good evening" {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    while has["segmented"].is_null() || has != polled().await {
+        hears_one(&mut sdk, &mut has).await;
+    }
+    assert_eq!((&has["greeting"]["value"], &has["segmented"]["version"]), (&json!("good evening"), &json!(2)));
+}
+
+/// Listens until the greeting has this version, and what was said adds up to what is answered; gives what was said.
+async fn hears_until(sdk: &mut Sdk, has: &mut Value, version: i64, polled: &impl AsyncFn() -> Value) -> Vec<String> {
+    let mut texts = Vec::new();
+    while has["greeting"]["version"] != version || *has != polled().await {
+        texts.push(hears_one(sdk, has).await);
+    }
+    texts
+}
+
+async fn hears_one(sdk: &mut Sdk, has: &mut Value) -> String {
+    let heard = within("more", sdk.next()).await;
+    let Heard::Event { name, data } = heard else { panic!("{heard:?}") };
+    let mut said: Value = serde_json::from_str(&data).expect("JSON");
+    match name.as_str() {
+        "put" => *has = said,
+        "patch" => {
+            let key = said.as_object_mut().expect("an object").remove("key").expect("a key");
+            has[key.as_str().expect("text")] = said;
+        }
+        other => panic!("`{other}`: {data}"),
+    }
+    data
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use yardarm_testkit::FakeLaunchDarkly;
 
-use super::client::{has_sent, lives_through_everything, open, secure_mode_holds};
+use super::client::{evaluated, has_sent, lives_through_everything, open, secure_mode_holds};
 use super::driven::{Driven, Language};
 use super::{SOON, data, flag};
 use crate::running::{ENV_ID, Setup};
@@ -96,6 +96,20 @@ async fn the_legacy_browser_sdk_lives_through_everything_with_get() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_legacy_browser_sdk_lives_through_everything_with_report() {
     a_page_lives_through_everything(Language::LegacyBrowser, true, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_sdk_lives_through_everything_with_evaluated_streams() {
+    for uses_report in [false, true] {
+        a_page_lives_through_everything(Language::Browser, uses_report, &evaluated()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_legacy_browser_sdk_lives_through_everything_with_evaluated_streams() {
+    for uses_report in [false, true] {
+        a_page_lives_through_everything(Language::LegacyBrowser, uses_report, &evaluated()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

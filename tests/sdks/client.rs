@@ -16,6 +16,9 @@ const EVE: &str = r#"{"kind":"multi","org":{"key":"acme"},"user":{"key":"eve"}}"
 /// What an experiment counts: whoever sees a page.
 const GOALS: &str = r#"[{"key":"seen","kind":"pageview","urls":[{"kind":"substring","substring":"/"}]}]"#;
 
+/// Streams that say what has changed.
+const EVALUATED: (&str, &str) = ("launchdarkly.client_streams", "evaluated");
+
 /// Where a dialogue ends, for a test that has more to ask.
 pub(super) struct Lived {
     pub(super) client: Driven,
@@ -132,6 +135,10 @@ pub(super) async fn lives_through_everything(
     sees_what_servers_see(&mut client, &mut server, EVE).await;
     server.close().await;
 
+    if evaluates_streams(settings) && !(uses_report && language.is_browser()) {
+        polls_no_more(&mut client).await;
+    }
+
     // What happens to people is told upstream, and what the SDK is.
     client.answers("track bought", "done").await;
     client.answers("flush", "done").await;
@@ -152,6 +159,22 @@ pub(super) async fn lives_through_everything(
     client.hears_exactly("changed", "greeting", SOON).await;
     client.eventually_answers("evaluate greeting", "value", &json!("good night")).await;
     Some(Lived { client, gateway, cloud })
+}
+
+pub(super) fn evaluated() -> [(&'static str, Value); 1] {
+    [(EVALUATED.0, json!(EVALUATED.1))]
+}
+
+fn evaluates_streams(settings: &[(&str, Value)]) -> bool {
+    settings.iter().any(|(path, value)| *path == EVALUATED.0 && *value == EVALUATED.1)
+}
+
+/// It has asked for the results of the two people that it was, and changes came down the stream.
+async fn polls_no_more(client: &mut Driven) {
+    let requests = client.answers("requests", "requests").await;
+    let polls = requests.as_array().expect("requests").iter().filter_map(Value::as_str);
+    let polls: Vec<_> = polls.filter(|it| it.contains(" /sdk/evalx/") && !it.starts_with("OPTIONS")).collect();
+    assert_eq!(polls.len(), 2, "{requests:#}");
 }
 
 /// A post to a path of this environment for which `is_wanted` holds.
@@ -235,8 +258,8 @@ pub(super) async fn secure_mode_holds(language: Language) {
     gateway.stop().await;
 }
 
-async fn the_node_client_lives_through_everything(uses_report: bool) {
-    let Some(mut lived) = lives_through_everything(Language::NodeClient, uses_report, &[]).await else { return };
+async fn the_node_client_lives_through_everything(uses_report: bool, settings: &[(&str, Value)]) {
+    let Some(mut lived) = lives_through_everything(Language::NodeClient, uses_report, settings).await else { return };
     let by_path = [format!("GET /sdk/evalx/{ENV_ID}/contexts/ey"), format!("GET /eval/{ENV_ID}/ey")];
     let by_body = [format!("REPORT /sdk/evalx/{ENV_ID}/context?"), format!("REPORT /eval/{ENV_ID}?")];
     let expected: Vec<_> =
@@ -248,12 +271,19 @@ async fn the_node_client_lives_through_everything(uses_report: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_client_sdk_lives_through_everything_with_get() {
-    the_node_client_lives_through_everything(false).await;
+    the_node_client_lives_through_everything(false, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_client_sdk_lives_through_everything_with_report() {
-    the_node_client_lives_through_everything(true).await;
+    the_node_client_lives_through_everything(true, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_client_sdk_lives_through_everything_with_evaluated_streams() {
+    for uses_report in [false, true] {
+        the_node_client_lives_through_everything(uses_report, &evaluated()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use yardarm_core::{Writer, environment};
 
 use self::client::{Client, Rules};
 use self::data::{KEYS, any_change, any_item, flag, put, segment, simple};
-use self::plugins::{Doing, no_plugins};
+use self::plugins::{Doing, Flaky, no_plugins};
 use super::follow::Follower;
 use super::step::MOST_EVENTS;
 use super::*;
@@ -299,8 +299,6 @@ fn any_happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     /// Whatever happens in whatever order: once a client has read everything, it has what evalx answers.
     #[test]
     fn clients_end_up_with_what_evalx_answers(
@@ -417,5 +415,25 @@ async fn heartbeats_come_through_without_data_and_while_plugins_fail() {
     hooks.replace(no_plugins());
     assert_eq!(hears_next(&mut client, &source).await, ["put"]);
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(lifecycle.stop(Duration::from_secs(1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_failed_is_asked_again_a_little_later() {
+    let (hooks, fails) = (Hooks::none(), Arc::new(AtomicBool::new(false)));
+    hooks.replace(Flaky(Arc::clone(&fails)).plan());
+    let (mut writer, _data, streams, lifecycle) = streams(&hooks);
+    writer.update(&put(many(9, 1)));
+    let source = streams.join(question(ADA, SdkKind::Mobile, false));
+    let mut client = Client::new(Rules::Current, Arc::clone(&source));
+    assert_eq!(hears_next(&mut client, &source).await, ["put"]);
+    fails.store(true, Ordering::Relaxed);
+    let start = tokio::time::Instant::now();
+    writer.update(&Change::Patch(many(1, 2).remove(0)));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(client.heard(), Vec::<String>::new());
+    fails.store(false, Ordering::Relaxed);
+    assert_eq!(hears_next(&mut client, &source).await, ["patch"]);
+    assert!((4..=6).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     assert!(lifecycle.stop(Duration::from_secs(1)).await);
 }

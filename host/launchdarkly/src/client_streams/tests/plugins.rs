@@ -1,6 +1,7 @@
 //! Plans with a plugin that hides some flags and gives others its own value.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use yardarm_core::EnvironmentLabel;
@@ -20,15 +21,38 @@ pub(super) struct Doing {
 /// Over two lines, as plugins may write it.
 const PINNED: &[u8] = b"{\"pinned\":\r\n1}";
 
+/// A plugin that changes nothing and fails while it is told to.
+pub(super) struct Flaky(pub(super) Arc<AtomicBool>);
+
 struct Only(Arc<EnvironmentHooks>);
+
+/// A plan with one plugin.
+fn with(transform: Arc<dyn EvaluationTransform>) -> Arc<dyn Plan> {
+    let hooks = EnvironmentHooks { evaluation_transform: Some(transform), ..EnvironmentHooks::default() };
+    Arc::new(Only(Arc::new(hooks)))
+}
+
+impl Flaky {
+    pub(super) fn plan(self) -> Arc<dyn Plan> {
+        with(Arc::new(self))
+    }
+}
+
+impl EvaluationTransform for Flaky {
+    fn transform<'a>(
+        &'a self,
+        _: &'a EvaluationFacts,
+        _: Arc<dyn ResultView>,
+    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+        let fails = self.0.load(Ordering::Relaxed);
+        let failure = HookFailure { plugin: "flaky".into(), class: "trap" };
+        Box::pin(async move { if fails { Err(failure) } else { Ok(Vec::new()) } })
+    }
+}
 
 impl Doing {
     pub(super) fn plan(self) -> Arc<dyn Plan> {
-        let transform = Arc::new(self) as Arc<dyn EvaluationTransform>;
-        Arc::new(Only(Arc::new(EnvironmentHooks {
-            evaluation_transform: Some(transform),
-            ..EnvironmentHooks::default()
-        })))
+        with(Arc::new(self))
     }
 
     pub(super) fn hides(&self, key: &str) -> bool {
