@@ -28,8 +28,9 @@ use crate::dataset::FlagData;
 use crate::question::Question;
 use crate::store::EnvironmentStore;
 
-/// How many groups of an environment may wait for plugins at once, so that a change leaves instances for requests.
-const ASKING: usize = 4;
+/// How many groups of an environment are evaluated at once; the others queue. A change concerns all of them, and requests
+/// must find neither a long queue of tasks before them nor all instances of a plugin taken.
+const TURNS: usize = 4;
 
 /// The groups of one environment. Cheap to clone.
 #[derive(Clone)]
@@ -45,7 +46,7 @@ struct Shared {
     /// Bounded by the number of streams: a group takes itself out when its last stream ends.
     groups: Mutex<HashMap<[u8; 32], Weak<Group>>>,
     touched: TouchedBetween,
-    asking: Semaphore,
+    turns: Semaphore,
     /// Set while plugins fail, so that an operator reads it once and not once per group.
     is_failing: AtomicBool,
 }
@@ -76,7 +77,7 @@ impl ClientStreams {
             lifecycle,
             groups: Mutex::default(),
             touched: TouchedBetween::default(),
-            asking: Semaphore::new(ASKING),
+            turns: Semaphore::new(TURNS),
             is_failing: AtomicBool::new(false),
         }))
     }

@@ -1,6 +1,5 @@
 //! The task of a group: whatever changes, its clients hear of what that makes of their results.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use yardarm_core::hooks::{EvaluationTransform, HookFailure};
@@ -75,40 +74,39 @@ impl Follower {
 
     /// Tells clients what has become of their results since they were told last, in one step.
     pub(super) async fn catch_up(&mut self) -> Result<(), HookFailure> {
-        let is_member_of_others = self.look_up().await;
-        let chain = self.streams.hooks.of(&self.streams.label).evaluation_transform.clone();
-        let Some(chain) = chain else {
-            if let Some(snapshot) = self.news(None) {
-                if is_member_of_others {
-                    // Any flag may depend on it, and nothing in the data says which.
-                    self.go_on_with(View::of(snapshot, &self.question, None));
-                } else {
-                    self.go_on_to(snapshot);
-                }
-                self.chain = None;
-            }
-            return Ok(());
-        };
-        if self.news(Some(&chain)).is_none() {
+        if self.news(self.chain_in_force().as_ref()).is_none() {
             return Ok(());
         }
-        // Whoever waits here evaluates the newest data once it is its turn.
         let streams = Arc::clone(&self.streams);
-        let Ok(_turn) = streams.asking.acquire().await else { return Ok(()) };
-        let Some(snapshot) = streams.data.snapshot() else { return Ok(()) };
-        let edits = Edits::ask(&*chain, &streams.label, snapshot.data().ruleset(), &self.question).await?;
-        streams.plugins_decided();
-        self.go_on_with(View::of(snapshot, &self.question, Some(&edits)));
-        self.chain = Some(chain);
+        let Ok(_turn) = streams.turns.acquire().await else { return Ok(()) };
+        // The newest data and the newest plan: there may have been a long queue.
+        let chain = self.chain_in_force();
+        let Some(snapshot) = self.news(chain.as_ref()) else { return Ok(()) };
+        let is_member_of_others = self.look_up(&snapshot).await;
+        match &chain {
+            // Any flag may depend on it, and nothing in the data says which.
+            None if is_member_of_others => self.go_on_with(View::of(snapshot, &self.question, None)),
+            None => self.go_on_to(snapshot),
+            Some(chain) => {
+                let ruleset = snapshot.data().ruleset();
+                let edits = Edits::ask(&**chain, &streams.label, ruleset, &self.question).await?;
+                streams.plugins_decided();
+                self.go_on_with(View::of(snapshot, &self.question, Some(&edits)));
+            }
+        }
+        self.chain = chain;
         Ok(())
     }
 
     /// Looks up the Big Segments of the context where flags ask for any; says whether the answer is another one than before.
-    async fn look_up(&mut self) -> bool {
-        let Some(snapshot) = self.streams.data.snapshot() else { return false };
+    async fn look_up(&mut self, snapshot: &Snapshot<FlagData>) -> bool {
         let before = self.question.memberships.take();
         self.question.look_up(self.streams.store.as_deref(), snapshot.data().ruleset()).await;
         before != self.question.memberships
+    }
+
+    fn chain_in_force(&self) -> Option<Arc<dyn EvaluationTransform>> {
+        self.streams.hooks.of(&self.streams.label).evaluation_transform.clone()
     }
 
     /// The newest data, unless clients have been told all that it and `chain` make of their results.
@@ -148,15 +146,12 @@ impl Follower {
             self.tell(Step::first(&next), next);
             return;
         };
-        let keys: BTreeSet<_> = view.keys().chain(next.keys()).collect();
-        let differs = |key: &&&Arc<str>| view.entry(key) != next.entry(key);
         // One more than can be told in parts is enough to know.
-        let differing: Vec<_> = keys.iter().filter(differs).take(MOST_EVENTS + 1).map(|it| Arc::clone(it)).collect();
+        let differing = view.differences(&next, MOST_EVENTS + 1);
         if differing.is_empty() {
-            self.view = Some(next);
+            self.view = Some(next.with_bytes_of(view));
         } else {
             let step = Step::between(&view, &next, &differing, &mut self.tombstones);
-            drop(keys);
             self.tell(step, next);
         }
     }

@@ -12,7 +12,7 @@ use yardarm_core::{Writer, environment};
 
 use self::client::{Client, Rules};
 use self::data::{KEYS, any_change, any_item, flag, put, segment, simple};
-use self::plugins::{Doing, Flaky, no_plugins};
+use self::plugins::{Doing, Flaky, Slow, no_plugins};
 use super::follow::Follower;
 use super::step::MOST_EVENTS;
 use super::*;
@@ -435,5 +435,32 @@ async fn a_plugin_that_failed_is_asked_again_a_little_later() {
     fails.store(false, Ordering::Relaxed);
     assert_eq!(hears_next(&mut client, &source).await, ["patch"]);
     assert!((4..=6).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert!(lifecycle.stop(Duration::from_secs(1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_groups_take_turns_and_heartbeats_do_not_wait() {
+    let (hooks, slow) = (Hooks::none(), Slow::default());
+    let asked = Arc::clone(&slow.0);
+    hooks.replace(slow.plan());
+    let (mut writer, data, streams, lifecycle) = streams(&hooks);
+    writer.update(&put(many(3, 1)));
+    let joins =
+        |it: usize| streams.join(question(&format!(r#"{{"kind":"user","key":"u{it}"}}"#), SdkKind::Mobile, false));
+    let sources: Vec<_> = (0..5 * TURNS).map(joins).collect();
+    let mut clients: Vec<_> = sources.iter().map(|it| Client::new(Rules::Current, Arc::clone(it))).collect();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    // The last ones are still waiting, and all hear the heartbeat.
+    data.beat();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(clients.iter_mut().all(|it| it.heard().contains(&"heartbeat".to_owned())));
+    // What changes meanwhile is in the `put` of those whose turn comes later.
+    writer.update(&Change::Patch(many(1, 2).remove(0)));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for client in &mut clients {
+        client.reads();
+        assert_eq!(client.results()["many000"]["version"], 2);
+    }
+    assert_eq!((asked.0.load(Ordering::Relaxed), asked.1.load(Ordering::Relaxed)), (0, TURNS));
     assert!(lifecycle.stop(Duration::from_secs(1)).await);
 }

@@ -1,5 +1,6 @@
 //! What clients of one group see at one moment.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -115,6 +116,12 @@ impl View {
         Self { snapshot, ..self }
     }
 
+    /// This view with the bytes of another one that says the same, which streams hold already.
+    pub(super) fn with_bytes_of(self, other: Self) -> Self {
+        debug_assert_eq!(self.payload, other.payload, "the same view");
+        Self { put: other.put, payload: other.payload, ..self }
+    }
+
     /// What was evaluated.
     pub(super) fn snapshot(&self) -> &Arc<Snapshot<FlagData>> {
         &self.snapshot
@@ -131,9 +138,37 @@ impl View {
         position.ok().and_then(|index| self.payload.get(self.range(index))).unwrap_or_default()
     }
 
-    /// The keys of all flags that the audience may see, also of those that plugins hide, sorted.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.ruleset().visible_keys(self.audience)
+    /// The keys of flags that `next` shows otherwise, sorted; no more than `most`.
+    pub(super) fn differences(&self, next: &Self, most: usize) -> Vec<Arc<str>> {
+        let mut keys = Vec::new();
+        // After a reconnect upstream everything is sent again, and usually it is the same.
+        if self.payload == next.payload {
+            return keys;
+        }
+        let (mut old, mut new) = (self.entries().peekable(), next.entries().peekable());
+        while keys.len() < most {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((old, _)), Some((new, _))) => old.cmp(new),
+            };
+            let was = if order.is_le() { old.next() } else { None };
+            let is = if order.is_ge() { new.next() } else { None };
+            let (was_shown, is_shown) = [was, is].map(|it| it.map_or(&[][..], |(_, entry)| entry)).into();
+            if let Some((key, _)) = was.or(is)
+                && was_shown != is_shown
+            {
+                keys.push(Arc::clone(key));
+            }
+        }
+        keys
+    }
+
+    /// All flags that the audience may see in order of key, and their entries, which plugins may have made empty.
+    fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &[u8])> {
+        let keys = self.ruleset().visible_keys(self.audience).enumerate();
+        keys.map(|(index, key)| (key, self.payload.get(self.range(index)).unwrap_or_default()))
     }
 
     /// The version of a flag or of its tombstone, whether the client sees the flag or not.

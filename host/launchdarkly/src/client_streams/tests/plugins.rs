@@ -1,7 +1,8 @@
 //! Plans with a plugin that hides some flags and gives others its own value.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use yardarm_core::EnvironmentLabel;
@@ -23,6 +24,10 @@ const PINNED: &[u8] = b"{\"pinned\":\r\n1}";
 
 /// A plugin that changes nothing and fails while it is told to.
 pub(super) struct Flaky(pub(super) Arc<AtomicBool>);
+
+/// A plugin that changes nothing, takes its time, and counts how often it is asked: now, and at most at once.
+#[derive(Default)]
+pub(super) struct Slow(pub(super) Arc<(AtomicUsize, AtomicUsize)>);
 
 struct Only(Arc<EnvironmentHooks>);
 
@@ -47,6 +52,28 @@ impl EvaluationTransform for Flaky {
         let fails = self.0.load(Ordering::Relaxed);
         let failure = HookFailure { plugin: "flaky".into(), class: "trap" };
         Box::pin(async move { if fails { Err(failure) } else { Ok(Vec::new()) } })
+    }
+}
+
+impl Slow {
+    pub(super) fn plan(self) -> Arc<dyn Plan> {
+        with(Arc::new(self))
+    }
+}
+
+impl EvaluationTransform for Slow {
+    fn transform<'a>(
+        &'a self,
+        _: &'a EvaluationFacts,
+        _: Arc<dyn ResultView>,
+    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+        Box::pin(async move {
+            let (now, most) = &*self.0;
+            most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            now.fetch_sub(1, Ordering::Relaxed);
+            Ok(Vec::new())
+        })
     }
 }
 
