@@ -1,8 +1,9 @@
 //! Everything that is LaunchDarkly's: where its data comes from, what its SDKs are served, how its flags evaluate.
 //!
 //! Reading order: [`start`] builds one environment per configured one and filter; `upstream` keeps each in sync;
-//! `dataset` and `render` say what a change does and how it is written; `store` and `big_segments` are about the database
-//! that other programs read too; `downstream` is the table of routes.
+//! `dataset` and `render` say what a change does and how it is written; `question` and `client_streams` are about clients
+//! that are sent results; `store` and `big_segments` are about the database that other programs read too; `downstream` is
+//! the table of routes.
 #![forbid(unsafe_code)]
 
 mod big_segments;
