@@ -336,3 +336,17 @@ async fn without_a_database_big_segments_are_not_configured() {
     assert!(status["environments"]["main"].get("bigSegmentStatus").is_none(), "section 11.4: only with a database");
     assert_eq!(gateway.upstream.revision_requests(), Vec::<String>::new(), "section 4.7: only with a database");
 }
+
+#[tokio::test]
+async fn streams_of_results_hear_what_membership_makes_of_them() {
+    let Some(redis) = RedisServer::start() else { return };
+    let gateway = setup(&redis, gated()).set("launchdarkly.client_streams", "evaluated").start().await;
+    until("a stream", || synchronized_on(&redis).is_some()).await;
+    let mut phone = gateway.opens_with(&Call::get(format!("/meval/{CTX}")).key(MOBILE_KEY)).await;
+    assert_eq!(phone.hears_event("put").await["gated"]["value"], false);
+    for (number, changes, value) in [(1, includes(HASH), true), (2, forgets(HASH), false)] {
+        gateway.upstream.revises(SDK_KEY, &revision(number, changes));
+        // The flag's version is the same, so that SDKs would not take a `patch`.
+        assert_eq!(phone.hears_event("put").await["gated"]["value"], value);
+    }
+}
