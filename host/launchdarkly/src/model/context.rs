@@ -61,9 +61,6 @@ pub enum ContextError {
         /// Byte offset of the value.
         position: usize,
     },
-    /// A number beyond what 64-bit floats hold.
-    #[error("number out of range")]
-    NumberRange,
     /// No `key`.
     #[error("\"key\" property not found in JSON context object")]
     KeyMissing,

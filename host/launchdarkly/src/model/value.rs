@@ -3,6 +3,10 @@
 use super::json::{Mismatch, Reader, Type};
 use super::keys::Text;
 
+/// Deepest nesting that is kept, because values are read, compared and freed by recursion. What lies deeper is read
+/// over: nothing that a flag can ask for is there.
+const MAX_DEPTH: usize = 100;
+
 /// A JSON value in the form evaluation asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
@@ -18,8 +22,16 @@ pub(crate) enum Value {
 impl Value {
     /// Reads the next value of `reader`.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
+        Self::read_within(reader, MAX_DEPTH)
+    }
+
+    fn read_within(reader: &mut Reader<'_>, depth: usize) -> Result<Self, Mismatch> {
         Ok(match reader.peek() {
             Type::Null => {
+                reader.skip();
+                Self::Null
+            }
+            Type::Array | Type::Object if depth == 0 => {
                 reader.skip();
                 Self::Null
             }
@@ -29,7 +41,7 @@ impl Value {
             Type::Array => {
                 let mut elements = Vec::new();
                 reader.array(|reader| {
-                    elements.push(Self::read(reader)?);
+                    elements.push(Self::read_within(reader, depth - 1)?);
                     Ok::<_, Mismatch>(())
                 })?;
                 Self::Array(elements)
@@ -37,22 +49,12 @@ impl Value {
             Type::Object => {
                 let mut properties = Vec::new();
                 reader.object(|name, reader| {
-                    properties.push((Box::from(name), Self::read(reader)?));
+                    properties.push((Box::from(name), Self::read_within(reader, depth - 1)?));
                     Ok::<_, Mismatch>(())
                 })?;
                 Self::Object(properties)
             }
         })
-    }
-
-    /// Whether every number in it fits a 64-bit float.
-    pub(crate) fn is_finite(&self) -> bool {
-        match self {
-            Self::Number(number) => number.is_finite(),
-            Self::Array(elements) => elements.iter().all(Self::is_finite),
-            Self::Object(properties) => properties.iter().all(|(_, value)| value.is_finite()),
-            Self::Null | Self::Boolean(_) | Self::Text(_) => true,
-        }
     }
 
     /// The property `name`, if this is an object that has it.
@@ -133,6 +135,18 @@ mod tests {
             Value::read(&mut Reader::new(text)).expect(text).write(&mut out);
             assert_eq!(String::from_utf8_lossy(&out), expected);
         }
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let written = |text: &str| {
+            let mut out = Vec::new();
+            Value::read(&mut Reader::new(text)).expect("an array").write(&mut out);
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        assert_eq!(written(&nested(MAX_DEPTH)), nested(MAX_DEPTH));
+        assert_eq!(written(&nested(9_999)), format!("{}null{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH)));
     }
 
     #[test]

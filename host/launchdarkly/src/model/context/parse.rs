@@ -221,8 +221,7 @@ fn texts(reader: &mut Reader<'_>) -> Result<Vec<Box<str>>, ContextError> {
 }
 
 fn value(reader: &mut Reader<'_>) -> Result<Value, ContextError> {
-    let value = Value::read(reader)?;
-    if value.is_finite() { Ok(value) } else { Err(ContextError::NumberRange) }
+    Ok(Value::read(reader)?)
 }
 
 /// A plain attribute name as an attribute reference.

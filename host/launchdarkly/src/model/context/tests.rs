@@ -163,7 +163,22 @@ fn secure_mode_hashes() {
 fn bytes_that_are_not_utf8_are_replaced() {
     let context = Context::parse(b"{\"key\":\"a\xff\"}").expect("a user");
     assert_eq!(context.canonical_key(), "a\u{fffd}");
-    assert_eq!(Context::parse(br#"{"key":"u","custom":{"a":1e999}}"#), Err(ContextError::NumberRange));
+}
+
+#[test]
+fn numbers_fit_wherever_they_stand() {
+    for json in [r#"{"key":"u","custom":{"a":1e999}}"#, r#"{"key":"u","ignored":[1e999]}"#] {
+        assert!(
+            matches!(Context::parse(json.as_bytes()), Err(ContextError::Syntax(SyntaxError::NumberRange { .. }))),
+            "{json}"
+        );
+    }
+}
+
+#[test]
+fn deep_contexts_are_contexts() {
+    let deep = format!(r#"{{"kind":"user","key":"u","a":{}{}}}"#, "[".repeat(9_000), "]".repeat(9_000));
+    assert_eq!(parse(&deep).canonical_key(), "u");
 }
 
 proptest! {
