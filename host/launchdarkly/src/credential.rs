@@ -73,10 +73,13 @@ impl fmt::Display for EnvironmentId {
 
 /// The credential in the `Authorization` header, read as ld-relay does (`internal/sdks/sdk_kinds.go`): the first
 /// header only, an `api_key ` in front is removed, and a text with a space in it is no credential.
-pub(crate) fn from_headers(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(AUTHORIZATION)?.to_str().ok()?.trim();
+///
+/// Bytes that are no text make an unknown credential, not a missing one.
+pub(crate) fn from_headers(headers: &HeaderMap) -> Option<String> {
+    let text = String::from_utf8_lossy(headers.get(AUTHORIZATION)?.as_bytes());
+    let text = text.trim();
     let text = text.strip_prefix("api_key ").map_or(text, str::trim);
-    (!text.is_empty() && !text.contains(' ')).then_some(text)
+    (!text.is_empty() && !text.contains(' ')).then(|| text.to_owned())
 }
 
 /// A key as `/status` shows it, exactly as ld-relay does (`internal/sdks/obscure_key.go`): a prefix of three letters
@@ -134,7 +137,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, header.parse().unwrap());
-            assert_eq!(from_headers(&headers), credential, "{header}");
+            assert_eq!(from_headers(&headers).as_deref(), credential, "{header}");
         }
         assert_eq!(from_headers(&HeaderMap::new()), None);
     }

@@ -83,6 +83,12 @@ pub(crate) fn routes(state: Downstream) -> Router {
         .browser("/sdk/evalx/{envId}/context", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body)) // 28
         .browser("/sdk/evalx/{envId}/users/{context}", "client.evaluate", "GET,OPTIONS", get(evaluation::from_path)) // 29
         .browser("/sdk/evalx/{envId}/user", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body)) // 30
+        // Two families share these paths: a context called so for servers, an environment called so for browsers, whose
+        // methods come first.
+        .shared("/sdk/evalx/contexts/context")
+        .shared("/sdk/evalx/contexts/user")
+        .shared("/sdk/evalx/users/context")
+        .shared("/sdk/evalx/users/user")
         // The customer's list names these two; the reference answers them 404 (decision R4).
         .browser("/sdk/evalx/{envId}/contexts", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body))
         .browser("/sdk/evalx/{envId}/users", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body))
@@ -142,6 +148,15 @@ impl Table {
     ) -> Self {
         let methods = methods.on(MethodFilter::OPTIONS, auth::preflight);
         self.add(path, RouteInfo { id, path, audience: Audience { kind: SdkKind::Browser, methods: told } }, methods)
+    }
+
+    fn shared(self, path: &'static str) -> Self {
+        self.server(path, "server.evaluate", get(evaluation::from_path)).browser(
+            path,
+            "client.evaluate",
+            "REPORT,OPTIONS",
+            report(evaluation::from_body),
+        )
     }
 
     fn add(mut self, path: &'static str, info: RouteInfo, methods: MethodRouter<Downstream>) -> Self {

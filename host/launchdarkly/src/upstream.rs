@@ -23,6 +23,8 @@ pub(crate) struct HttpClients {
     pub(crate) streams: reqwest::Client,
     /// For posts and fetches: a time limit on the whole.
     pub(crate) requests: reqwest::Client,
+    /// For what is passed through: redirects are the caller's business.
+    pub(crate) proxied: reqwest::Client,
 }
 
 impl HttpClients {
@@ -43,6 +45,7 @@ impl HttpClients {
         Ok(Self {
             streams: common().read_timeout(config.read_timeout).build()?,
             requests: common().timeout(Duration::from_secs(10)).build()?,
+            proxied: common().timeout(Duration::from_secs(10)).redirect(reqwest::redirect::Policy::none()).build()?,
         })
     }
 }

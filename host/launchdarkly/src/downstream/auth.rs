@@ -72,7 +72,8 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
     };
     let config = environment.config();
     count(&downstream, info, &environment, &config, &request);
-    let origin = request.headers().get(ORIGIN).cloned();
+    // An empty one is none, as in Go.
+    let origin = request.headers().get(ORIGIN).filter(|it| !it.is_empty()).cloned();
     let mut response = if request.method() == Method::OPTIONS {
         next.run(request).await
     } else {
@@ -165,7 +166,7 @@ fn find(
     let credential = match kind {
         SdkKind::Browser => environment_id(request.uri().path(), info),
         SdkKind::Server | SdkKind::Mobile => {
-            credential::from_headers(request.headers()).ok_or(Rejection::NoCredential)?.to_owned()
+            credential::from_headers(request.headers()).ok_or(Rejection::NoCredential)?
         }
     };
     let filter = first_query_value(request.uri().query(), "filter").unwrap_or_default();
@@ -290,8 +291,9 @@ fn decoded_strictly(text: &str) -> Option<String> {
     while let Some(byte) = bytes.get(index) {
         match byte {
             b'%' => {
-                let digits = std::str::from_utf8(bytes.get(index + 1..index + 3)?).ok()?;
-                decoded.push(u8::from_str_radix(digits, 16).ok()?);
+                let mut byte = [0];
+                hex::decode_to_slice(bytes.get(index + 1..index + 3)?, &mut byte).ok()?;
+                decoded.extend(byte);
                 index += 2;
             }
             b'+' => decoded.push(b' '),
@@ -299,7 +301,8 @@ fn decoded_strictly(text: &str) -> Option<String> {
         }
         index += 1;
     }
-    String::from_utf8(decoded).ok()
+    // Bytes that are no text are not text that was not sent: a filter of that name is an unknown one.
+    Some(String::from_utf8_lossy(&decoded).into_owned())
 }
 
 /// A path segment, decoded; a plus is a plus there.
@@ -319,6 +322,11 @@ mod tests {
             (Some("x=1&filter=a%20b"), Some("a b")),
             (Some("filter=a+b"), Some("a b")),
             (Some("filter=%zz"), None),
+            (Some("filter=%+f"), None),
+            (Some("filter=%ff"), Some("\u{fffd}")),
+            (Some("%66ilter=a&filter=b"), Some("a")),
+            (Some("&&filter=&filter=b"), Some("")),
+            (Some("filter=a=b"), Some("a=b")),
             (Some("filter=%zz&filter=c"), Some("c")),
             (Some("filter=a;b"), None),
             (Some("filter"), Some("")),

@@ -1,12 +1,16 @@
-//! What happens to a request before it meets the route table: the reference's router has opinions of its own.
+//! What happens to a request before it meets the route table: the reference's router has opinions of its own, and so
+//! has the server it runs on.
+
+mod path;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodFilter;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, LOCATION, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderMap, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
 /// The filter that stands for `REPORT` behind [`normalise`].
 pub(super) const REPORT: MethodFilter = MethodFilter::PUT;
@@ -14,26 +18,37 @@ pub(super) const REPORT: MethodFilter = MethodFilter::PUT;
 /// A method that no route has.
 const NOWHERE: &[u8] = b"NOWHERE";
 
+/// The target of a request as the caller wrote it, where routing needed another spelling.
+#[derive(Debug, Clone)]
+pub(super) struct Written(pub(super) PathAndQuery);
+
 /// Checks and normalises a request (sections 1.1 and 1.2 of the compatibility page).
 pub(super) async fn normalise(mut request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
-        return refuse("400 Bad Request: missing required Host header");
+    let Some(decoded) = path::decoded(request.uri().path()) else { return refuse("400 Bad Request") };
+    if let Some(text) = host_problem(&request) {
+        return refuse(text);
     }
-    if !has_valid_escapes(path) {
-        return refuse("400 Bad Request");
+    if has_other_expectations(request.headers()) {
+        return (StatusCode::EXPECTATION_FAILED, [(CONNECTION, HeaderValue::from_static("close"))]).into_response();
     }
-    if let Some(clean) = cleaned(path) {
-        let location = match request.uri().query() {
-            Some(query) => format!("{clean}?{query}"),
-            None => clean,
-        };
-        let location = HeaderValue::from_str(&location).unwrap_or_else(|_| HeaderValue::from_static("/"));
-        return (StatusCode::MOVED_PERMANENTLY, [(LOCATION, location)]).into_response();
+    if request.method() == Method::OPTIONS && &*decoded == b"*" {
+        // A question about the whole server, which the reference's answers before its router is asked.
+        return StatusCode::OK.into_response();
     }
-    // An escaped slash splits the path in the reference, and no route has a slash in a variable.
-    if path.to_ascii_lowercase().contains("%2f") {
+    if let Some(clean) = path::cleaned(&decoded) {
+        return (StatusCode::MOVED_PERMANENTLY, [(LOCATION, location(request.uri(), &clean))]).into_response();
+    }
+    if is_no_pixel(&decoded) {
         return not_found().await;
+    }
+    // Routes are matched on the decoded path, in which an escaped slash is a slash and an escaped letter a letter.
+    if request.uri().path().contains('%') {
+        let written = request.uri().path_and_query().cloned();
+        match respelled(request.uri(), &path::escaped(String::from_utf8_lossy(&decoded).as_bytes())) {
+            Some(uri) => *request.uri_mut() = uri,
+            None => return not_found().await,
+        }
+        written.map(|it| request.extensions_mut().insert(Written(it)));
     }
     *request.method_mut() = match request.method().as_str() {
         "REPORT" => Method::PUT,
@@ -73,33 +88,56 @@ fn refuse(text: &'static str) -> Response {
     (StatusCode::BAD_REQUEST, headers, Body::from(text)).into_response()
 }
 
-fn has_valid_escapes(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%').all(|(index, _)| {
-        bytes.get(index + 1..index + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    })
+/// What Go's server finds wrong with the `Host` of a request, in the order in which it looks.
+fn host_problem(request: &Request) -> Option<&'static str> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => Some("400 Bad Request"),
+        (None, _) if request.version() == Version::HTTP_11 => Some("400 Bad Request: missing required Host header"),
+        (Some(host), None) if !host.as_bytes().iter().all(|it| is_host_byte(*it)) => {
+            Some("400 Bad Request: malformed Host header")
+        }
+        _ => None,
+    }
 }
 
-/// The path without `//`, `/./` and `/../`, if it has any of them.
-fn cleaned(path: &str) -> Option<String> {
-    let is_clean = path.starts_with('/')
-        && !path.contains("//")
-        && path.split('/').all(|segment| segment != "." && segment != "..");
-    if is_clean {
-        return None;
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
+}
+
+/// Whether the caller expects something else than to be told to continue, which nobody can do for it.
+fn has_other_expectations(headers: &HeaderMap) -> bool {
+    let expectation = headers.get(EXPECT).map_or(&b""[..], HeaderValue::as_bytes);
+    let mut tokens = expectation.split(|byte| matches!(byte, b' ' | b',' | b'\t'));
+    !expectation.is_empty() && !tokens.any(|token| token.eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Where a path that is not clean is found: the same place otherwise, in the spelling of Go's URL writer.
+fn location(uri: &Uri, clean: &[u8]) -> HeaderValue {
+    let mut location = String::new();
+    if let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) {
+        location = format!("{scheme}://{authority}");
     }
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => (),
-            ".." => {
-                segments.pop();
-            }
-            other => segments.push(other),
-        }
+    location.push_str(&path::escaped(clean));
+    if let Some(query) = uri.query() {
+        location.push('?');
+        location.push_str(query);
     }
-    let end = if path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
-    Some(format!("/{}{end}", segments.join("/")))
+    HeaderValue::from_str(&location).unwrap_or_else(|_| HeaderValue::from_static("/"))
+}
+
+/// The same target with another spelling of its path.
+fn respelled(uri: &Uri, path: &str) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    let target = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    parts.path_and_query = Some(PathAndQuery::try_from(target).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// Below `/a/` there are only `.gif` files with a name, which the route table cannot say.
+fn is_no_pixel(path: &[u8]) -> bool {
+    let Some(file) = path.strip_prefix(b"/a/") else { return false };
+    !file.contains(&b'/') && file.strip_suffix(b".gif").is_none_or(<[u8]>::is_empty)
 }
 
 #[cfg(test)]
@@ -107,35 +145,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unclean_paths_are_cleaned_like_the_reference_does() {
-        // L010 and L011.
-        for (path, clean) in [
-            ("/all", None),
-            ("/all/", None),
-            ("//all", Some("/all")),
-            ("/x/../status", Some("/status")),
-            ("/./all", Some("/all")),
-            ("/../..", Some("/")),
-            ("/a//b/", Some("/a/b/")),
-        ] {
-            assert_eq!(cleaned(path).as_deref(), clean, "{path}");
+    fn only_gif_files_with_a_name_are_pixels() {
+        for (path, is_none) in
+            [("/a/x.gif", false), ("/a/.gif", true), ("/a/x", true), ("/a/x.gif/y", false), ("/all", false)]
+        {
+            assert_eq!(is_no_pixel(path.as_bytes()), is_none, "{path}");
         }
     }
 
     #[test]
-    fn broken_escapes_are_noticed() {
-        for (path, is_valid) in [("/a%20b", true), ("/x/%%%", false), ("/x%2", false), ("/%zz", false)] {
-            assert_eq!(has_valid_escapes(path), is_valid, "{path}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_path_makes_it_panic_and_a_cleaned_one_is_clean(path in "\\PC*") {
-            has_valid_escapes(&path);
-            if let Some(clean) = cleaned(&path) {
-                proptest::prop_assert_eq!(cleaned(&clean), None);
-            }
+    fn only_one_thing_can_be_expected() {
+        for (expectation, is_other) in [
+            ("100-continue", false),
+            ("100-Continue", false),
+            ("x, 100-continue", false),
+            ("", false),
+            ("200-ok", true),
+        ] {
+            let headers = [(EXPECT, HeaderValue::from_static(expectation))].into_iter().collect();
+            assert_eq!(has_other_expectations(&headers), is_other, "{expectation}");
         }
     }
 }

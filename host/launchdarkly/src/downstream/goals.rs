@@ -1,5 +1,6 @@
 //! `GET /sdk/goals/{envId}`: passed through to the vendor's service.
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
@@ -7,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::Downstream;
 use super::auth::peer;
+use super::edge::Written;
 use crate::config::Roster;
 use crate::upstream::goals;
 
@@ -15,11 +17,13 @@ pub(super) async fn goals(State(downstream): State<Downstream>, request: Request
         // Nothing leaves in offline mode (decision R15).
         return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], "[]").into_response();
     }
-    let path = request.uri().path_and_query().map_or("/", |it| it.as_str());
+    // As the browser wrote it, not as the route table needed it.
+    let written = request.extensions().get::<Written>().map(|it| &it.0).or_else(|| request.uri().path_and_query());
+    let path = written.map_or("/", |it| it.as_str());
     let base = &downstream.config.client_side_base_uri;
     let peer = peer(request.extensions());
-    match goals::fetch(&downstream.http.requests, base, path, request.headers(), peer).await {
-        Some(answer) => (answer.status, answer.headers, answer.body).into_response(),
+    match goals::fetch(&downstream.http.proxied, base, path, request.headers(), peer).await {
+        Some(answer) => (answer.status, answer.headers, Body::new(answer.body)).into_response(),
         None => StatusCode::BAD_GATEWAY.into_response(),
     }
 }

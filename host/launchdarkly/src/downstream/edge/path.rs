@@ -1,0 +1,149 @@
+//! Paths as the reference's router sees them: decoded first, cleaned then, and written anew where it redirects.
+//!
+//! All of this works on bytes, for what an escape stands for need not be text.
+
+use std::borrow::Cow;
+
+/// The path that `path` stands for; `None` if an escape in it is none.
+pub(super) fn decoded(path: &str) -> Option<Cow<'_, [u8]>> {
+    if !path.contains('%') {
+        return Some(Cow::Borrowed(path.as_bytes()));
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte == b'%' {
+            let (digits, after) = rest.split_at_checked(2)?;
+            decoded.push(byte_of(digits)?);
+            rest = after;
+        } else {
+            decoded.push(*byte);
+        }
+    }
+    Some(Cow::Owned(decoded))
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn byte_of(digits: &[u8]) -> Option<u8> {
+    let mut byte = [0];
+    hex::decode_to_slice(digits, &mut byte).ok()?;
+    Some(byte[0])
+}
+
+/// The path without `//`, `/./` and `/../`, if it has any of them.
+pub(super) fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
+    let segments = || path.split(|byte| *byte == b'/');
+    // Empty segments are allowed in front, where every path has one, and at the end.
+    let inner = path.strip_prefix(b"/").map(|it| it.strip_suffix(b"/").unwrap_or(it));
+    let is_clean = match inner {
+        None => false,
+        Some(b"") => path == b"/",
+        Some(inner) => inner.split(|byte| *byte == b'/').all(|it| !matches!(it, b"" | b"." | b"..")),
+    };
+    if is_clean {
+        return None;
+    }
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for segment in segments() {
+        match segment {
+            b"" | b"." => (),
+            b".." => {
+                kept.pop();
+            }
+            other => kept.push(other),
+        }
+    }
+    let mut clean = Vec::with_capacity(path.len() + 1);
+    for segment in &kept {
+        clean.push(b'/');
+        clean.extend_from_slice(segment);
+    }
+    if kept.is_empty() || path.ends_with(b"/") {
+        clean.push(b'/');
+    }
+    Some(clean)
+}
+
+/// The path with everything escaped that Go escapes in paths.
+pub(super) fn escaped(path: &[u8]) -> String {
+    let mut escaped = String::with_capacity(path.len());
+    for byte in path {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => escaped.push(char::from(*byte)),
+            b'-' | b'_' | b'.' | b'~' | b'$' | b'&' | b'+' | b',' | b'/' | b':' | b';' | b'=' | b'@' => {
+                escaped.push(char::from(*byte));
+            }
+            _ => {
+                escaped.push('%');
+                escaped.push_str(&hex::encode_upper([*byte]));
+            }
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unclean_paths_are_cleaned_like_the_reference_does() {
+        // L010 and L011.
+        for (path, clean) in [
+            ("/", None),
+            ("/all", None),
+            ("/all/", None),
+            ("/a.b/..c", None),
+            ("//", Some("/")),
+            ("//all", Some("/all")),
+            ("/x/../status", Some("/status")),
+            ("/./all", Some("/all")),
+            ("/all/.", Some("/all")),
+            ("/all/..", Some("/")),
+            ("/../..", Some("/")),
+            ("/a//b/", Some("/a/b/")),
+            ("/a//", Some("/a/")),
+            ("*", Some("/*")),
+            ("", Some("/")),
+        ] {
+            assert_eq!(cleaned(path.as_bytes()).as_deref(), clean.map(str::as_bytes), "{path}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_read_or_refused() {
+        for (path, text) in [
+            ("/a%20b", Some(&b"/a b"[..])),
+            ("/%2e%2E/%2f+", Some(b"/..//+")),
+            ("/%ff%00", Some(b"/\xff\0")),
+            ("/x/%%%", None),
+            ("/x%2", None),
+            ("/%zz", None),
+            ("/%+f", None),
+        ] {
+            assert_eq!(decoded(path).as_deref(), text, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_go_escapes_is_escaped() {
+        assert_eq!(
+            escaped(b"/a-b_c.d~$&+,:;=@/ !'()*?#%[]\xff"),
+            "/a-b_c.d~$&+,:;=@/%20%21%27%28%29%2A%3F%23%25%5B%5D%FF"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_path_makes_it_panic_and_a_cleaned_one_is_clean(path in "\\PC*") {
+            if let Some(path) = decoded(&path) {
+                let again = escaped(&path);
+                proptest::prop_assert!(decoded(&again).is_some_and(|it| it == path));
+            }
+            if let Some(clean) = cleaned(path.as_bytes()) {
+                proptest::prop_assert_eq!(cleaned(&clean), None);
+            }
+        }
+    }
+}

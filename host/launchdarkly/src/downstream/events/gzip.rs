@@ -1,0 +1,172 @@
+//! Compressed posts, judged like Go's decompressor judges them: the head first, the rest when it is read.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use flate2::Crc;
+use flate2::read::MultiGzDecoder;
+
+/// Magic, method, flags, time, extra flags, system.
+const FIXED: usize = 10;
+const HAS_CHECKSUM: u8 = 1 << 1;
+const HAS_EXTRA: u8 = 1 << 2;
+const HAS_NAME: u8 = 1 << 3;
+const HAS_COMMENT: u8 = 1 << 4;
+/// Longest name and longest comment, with their last byte.
+const MAX_TEXT: usize = 512;
+
+/// What is wrong with a head, in Go's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadHead {
+    Empty,
+    Truncated,
+    Invalid,
+}
+
+impl BadHead {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Empty => "EOF\n",
+            Self::Truncated => "unexpected EOF\n",
+            Self::Invalid => "gzip: invalid header\n",
+        }
+    }
+}
+
+/// Whether `body` begins like something that was compressed.
+pub(super) fn check_head(body: &[u8]) -> Result<(), BadHead> {
+    if body.is_empty() {
+        return Err(BadHead::Empty);
+    }
+    let (fixed, mut rest) = body.split_at_checked(FIXED).ok_or(BadHead::Truncated)?;
+    if fixed[..3] != [0x1f, 0x8b, 8] {
+        return Err(BadHead::Invalid);
+    }
+    let flags = fixed[3];
+    if flags & HAS_EXTRA != 0 {
+        let length = u16::from_le_bytes(*rest.first_chunk().ok_or(BadHead::Truncated)?);
+        rest = rest.get(2 + usize::from(length)..).ok_or(BadHead::Truncated)?;
+    }
+    for flag in [HAS_NAME, HAS_COMMENT] {
+        if flags & flag != 0 {
+            rest = after_text(rest)?;
+        }
+    }
+    if flags & HAS_CHECKSUM != 0 {
+        let told = u16::from_le_bytes(*rest.first_chunk().ok_or(BadHead::Truncated)?);
+        let mut crc = Crc::new();
+        crc.update(&body[..body.len() - rest.len()]);
+        // The lower half of it is what the format has room for.
+        if u32::from(told) != crc.sum() & 0xffff {
+            return Err(BadHead::Invalid);
+        }
+    }
+    Ok(())
+}
+
+fn after_text(rest: &[u8]) -> Result<&[u8], BadHead> {
+    match rest.iter().take(MAX_TEXT).position(|byte| *byte == 0) {
+        Some(end) => Ok(&rest[end + 1..]),
+        None if rest.len() < MAX_TEXT => Err(BadHead::Truncated),
+        None => Err(BadHead::Invalid),
+    }
+}
+
+/// At most `limit` bytes come out; more, or a broken stream, is nothing.
+pub(super) fn inflate(body: &[u8], limit: usize) -> Option<Bytes> {
+    let mut inflated = Vec::new();
+    let mut decoder = MultiGzDecoder::new(body).take(limit as u64 + 1);
+    decoder.read_to_end(&mut inflated).ok()?;
+    (inflated.len() <= limit).then(|| inflated.into())
+}
+
+/// How many compressed bytes are worth reading when `limit` may come out: what cannot be compressed grows a little.
+pub(super) fn compressed_limit(limit: usize) -> usize {
+    limit.saturating_add(limit / 64).saturating_add(64 << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, GzBuilder};
+
+    use super::*;
+
+    fn gzip(body: &[u8]) -> Vec<u8> {
+        written(GzBuilder::new(), body)
+    }
+
+    fn written(builder: GzBuilder, body: &[u8]) -> Vec<u8> {
+        let mut encoder = builder.write(Vec::new(), Compression::best());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn the_limit_counts_decompressed_bytes() {
+        let bomb = gzip(&vec![b' '; 1 << 20]);
+        assert!(bomb.len() < 2000);
+        assert_eq!(inflate(&bomb, 1 << 20).map(|it| it.len()), Some(1 << 20), "exactly the limit");
+        assert_eq!(inflate(&bomb, (1 << 20) - 1), None);
+    }
+
+    #[test]
+    fn a_broken_stream_is_nothing() {
+        let good = gzip(b"[1]");
+        let with = |more: &[u8]| [&good[..], more].concat();
+        let mut damaged = good.clone();
+        let checksum = damaged.len() - 8;
+        damaged[checksum] ^= 1;
+        for (what, body) in [
+            ("cut off", good[..good.len() - 3].to_vec()),
+            ("another checksum", damaged),
+            ("something behind it", with(b"something else")),
+            ("a bit of a head behind it", with(&[0x1f])),
+        ] {
+            assert_eq!(inflate(&body, 100), None, "{what}");
+        }
+        assert_eq!(inflate(&with(&gzip(b"[2]")), 100).as_deref(), Some(&b"[1][2]"[..]), "two in a row are one");
+    }
+
+    #[test]
+    fn heads_are_read_to_their_end() {
+        let full = written(GzBuilder::new().extra(vec![1, 2, 3]).filename("a").comment("b"), b"[1]");
+        assert_eq!(check_head(&full), Ok(()));
+        // Ten bytes, two and three of extra, two each of name and comment.
+        for length in 1..10 + 5 + 2 + 2 {
+            assert_eq!(check_head(&full[..length]), Err(BadHead::Truncated), "{length}");
+        }
+        let endless = written(GzBuilder::new().filename("a".repeat(600)), b"");
+        assert_eq!(check_head(&endless), Err(BadHead::Invalid));
+        let mut checked = vec![0x1f, 0x8b, 8, HAS_CHECKSUM, 0, 0, 0, 0, 0, 0];
+        let mut crc = Crc::new();
+        crc.update(&checked);
+        let [low, high, ..] = crc.sum().to_le_bytes();
+        assert_eq!(check_head(&checked), Err(BadHead::Truncated));
+        checked.extend([low, high]);
+        assert_eq!(check_head(&checked), Ok(()));
+        checked[10] ^= 1;
+        assert_eq!(check_head(&checked), Err(BadHead::Invalid));
+    }
+
+    #[test]
+    fn texts_are_those_of_go() {
+        for (body, text) in
+            [(&b""[..], "EOF\n"), (b"[]", "unexpected EOF\n"), (b"not gzip at all", "gzip: invalid header\n")]
+        {
+            assert_eq!(check_head(body).map_err(BadHead::text), Err(text));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_body_makes_it_panic(body in proptest::collection::vec(proptest::num::u8::ANY, 0..300), flags in 0u8..32) {
+            let head = [0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 0];
+            for body in [&body[..], &[&head[..], &body].concat()] {
+                let _ = check_head(body);
+                let _ = inflate(body, 1000);
+            }
+        }
+    }
+}
