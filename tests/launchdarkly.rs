@@ -15,6 +15,7 @@ mod metrics;
 mod objects;
 mod offline;
 mod outage;
+mod parity;
 mod ping;
 mod polling;
 mod races;

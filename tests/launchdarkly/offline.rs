@@ -18,7 +18,7 @@ use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 struct Contents(Vec<(Value, Value)>);
 
 /// A folder with an archive in it.
-struct Folder(TempDir);
+pub(super) struct Folder(TempDir);
 
 /// One environment with the usual credentials and some data.
 fn environment(data_id: &str, version: i64, properties: Value) -> Value {
@@ -34,6 +34,13 @@ fn environment(data_id: &str, version: i64, properties: Value) -> Value {
 
 fn contents(data_id: &str, version: i64, flag_version: i64) -> Contents {
     Contents(vec![(environment(data_id, version, json!({})), data([flag("plain", flag_version)], []))])
+}
+
+/// A gateway that serves this data out of a folder.
+pub(super) fn archived(data: Value) -> (Folder, Setup) {
+    let folder = Folder::with(&Contents(vec![(environment("d1", 1, json!({})), data)]));
+    let setup = folder.setup();
+    (folder, setup)
 }
 
 impl Contents {

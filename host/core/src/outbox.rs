@@ -127,7 +127,8 @@ impl Ledger {
         }
     }
 
-    fn deliver(&self, count: usize) {
+    /// Pending events arrived upstream.
+    pub fn deliver(&self, count: usize) {
         self.settle(count);
         self.delivered.fetch_add(count as u64, Ordering::Relaxed);
     }

@@ -19,7 +19,7 @@ use super::Downstream;
 use super::auth::{Caller, first_query_value};
 use super::rejection::Rejection;
 use crate::environments::{Events, SdkKind};
-use crate::upstream::events::{EventPort, Post};
+use crate::upstream::events::{Diagnostic, EventPort, Post};
 
 /// Why a post is not taken (section 10.2 of the compatibility page).
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub(super) async fn diagnostic(State(downstream): State<Downstream>, caller: Cal
             format!("/events/diagnostic/{id}")
         }
     };
-    port.diagnostic(path, &headers, body);
+    port.diagnostic(Diagnostic { kind: caller.kind, route: caller.route, path, headers, body });
     StatusCode::ACCEPTED.into_response()
 }
 

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
 use yardarm_core::intake::{Exit, Intake};
-use yardarm_core::outbox::{Ledger, LedgerReport, Outbox, OutboxSettings};
+use yardarm_core::outbox::{Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
 use self::post::{Form, Poster, QueueKey, end_to_end};
@@ -27,7 +27,10 @@ use crate::environments::{LiveConfig, SdkKind};
 const MAX_UNREAD_KIB: usize = 64 << 10;
 /// The last schema whose events every SDK sends unsummarised (section 10.3 of the compatibility page).
 const LAST_UNSUMMARISED_SCHEMA: u32 = 2;
-/// Diagnostic posts under way per environment; further ones are answered 202 and dropped, for they are statistics.
+/// What event filters are told where a post has no schema.
+const NO_SCHEMA: u32 = 0;
+/// Diagnostic posts under way per environment, held ones included; further ones are answered 202 and dropped, for they
+/// are statistics.
 const MAX_DIAGNOSTICS: usize = 32;
 
 /// The way out for events of one environment. Cheap to clone.
@@ -57,6 +60,18 @@ pub(crate) struct Post {
     pub(crate) is_unsummarized: bool,
     /// Value of `X-LaunchDarkly-Tags`.
     pub(crate) tags: Option<Arc<str>>,
+    /// Decompressed.
+    pub(crate) body: Bytes,
+}
+
+/// One post of an SDK's statistics about itself.
+pub(crate) struct Diagnostic {
+    pub(crate) kind: SdkKind,
+    pub(crate) route: &'static str,
+    /// Where it goes.
+    pub(crate) path: String,
+    /// All that the SDK sent.
+    pub(crate) headers: HeaderMap,
     /// Decompressed.
     pub(crate) body: Bytes,
 }
@@ -124,18 +139,17 @@ impl EventPort {
         Ok(())
     }
 
-    /// Forwards a diagnostic post at once, with the headers of the SDK.
-    pub(crate) fn diagnostic(&self, path: String, headers: &HeaderMap, body: Bytes) {
-        let Ok(place) = Arc::clone(&self.0.diagnostics).try_acquire_owned() else {
-            tracing::warn!(environment = %self.0.label, "diagnostic dropped, too many are under way");
+    /// Forwards a diagnostic post at once, with the headers of the SDK. It is a batch of one for the event filter:
+    /// whoever binds one expects that nothing leaves without being seen.
+    pub(crate) fn diagnostic(&self, diagnostic: Diagnostic) {
+        let port = Arc::clone(&self.0);
+        port.ledger.receive(1);
+        let Ok(place) = Arc::clone(&port.diagnostics).try_acquire_owned() else {
+            tracing::warn!(environment = %port.label, "diagnostic dropped, too many are under way");
+            port.ledger.lose("too-many-diagnostics", 1);
             return;
         };
-        let headers = end_to_end(headers);
-        let port = Arc::clone(&self.0);
-        self.0.lifecycle.spawn_graceful("diagnostic", async move {
-            port.poster.forward_diagnostic(&path, headers, body).await;
-            drop(place);
-        });
+        self.0.lifecycle.spawn_graceful("diagnostic", async move { port.pass_on(diagnostic, place).await });
     }
 
     /// Sends what waits, and waits until it has arrived or is lost.
@@ -156,6 +170,38 @@ impl EventPort {
 }
 
 impl Port {
+    async fn pass_on(self: Arc<Self>, diagnostic: Diagnostic, place: OwnedSemaphorePermit) {
+        let Diagnostic { kind, route, path, headers, body } = diagnostic;
+        let headers = end_to_end(&headers);
+        let event = match self.hooks.of(&self.label).event_filter.is_some() {
+            // Nobody looks at it, and it need not even be JSON.
+            false => Event { kind: String::new(), at_ms: 0, body },
+            true => match serde_json::from_slice::<&RawValue>(&body) {
+                Ok(raw) => event_of(raw, &body, true),
+                Err(error) => {
+                    tracing::warn!(environment = %self.label, %error, "diagnostic that no filter can judge was dropped");
+                    self.ledger.lose("malformed", 1);
+                    return;
+                }
+            },
+        };
+        let facts = BatchFacts { environment: self.label.clone(), route, sdk: kind.as_str(), schema: NO_SCHEMA };
+        let port = Arc::clone(&self);
+        let exit: Exit = Box::new(move |bodies| {
+            let sender = Arc::clone(&port);
+            port.lifecycle.spawn_graceful("diagnostic", async move {
+                for body in bodies {
+                    match sender.poster.forward_diagnostic(&path, headers.clone(), body).await {
+                        Sent::Delivered => sender.ledger.deliver(1),
+                        Sent::Later(reason) | Sent::Refused(reason) => sender.ledger.lose(reason, 1),
+                    }
+                }
+                drop(place);
+            });
+        });
+        self.intake.pass(facts, vec![event], exit).await;
+    }
+
     async fn take_in(self: Arc<Self>, post: Post) {
         let events = match read_events(&post.body, self.hooks.of(&self.label).event_filter.is_some()) {
             Ok(events) => events,
@@ -201,17 +247,19 @@ impl Post {
 /// Splits a post into events without copying them. Kind and time are read only if somebody asks.
 fn read_events(body: &Bytes, with_envelopes: bool) -> Result<Vec<Event>, serde_json::Error> {
     let raw: Option<Vec<&RawValue>> = serde_json::from_slice(body)?;
-    let event = |raw: &RawValue| {
-        let envelope: Envelope =
-            if with_envelopes { serde_json::from_str(raw.get()).unwrap_or_default() } else { Envelope::default() };
-        Event {
-            kind: envelope.kind.unwrap_or_default(),
-            // A negative or absurd time saturates; plugins see it as a hint.
-            at_ms: envelope.creation_date.unwrap_or_default() as u64,
-            body: body.slice_ref(raw.get().as_bytes()),
-        }
-    };
-    Ok(raw.unwrap_or_default().into_iter().map(event).collect())
+    Ok(raw.unwrap_or_default().into_iter().map(|raw| event_of(raw, body, with_envelopes)).collect())
+}
+
+/// The event that `raw`, a part of `body`, is.
+fn event_of(raw: &RawValue, body: &Bytes, with_envelope: bool) -> Event {
+    let envelope: Envelope =
+        if with_envelope { serde_json::from_str(raw.get()).unwrap_or_default() } else { Envelope::default() };
+    Event {
+        kind: envelope.kind.unwrap_or_default(),
+        // A negative or absurd time saturates; plugins see it as a hint.
+        at_ms: envelope.creation_date.unwrap_or_default() as u64,
+        body: body.slice_ref(raw.get().as_bytes()),
+    }
 }
 
 #[cfg(fuzzing)]

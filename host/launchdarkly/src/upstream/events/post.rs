@@ -159,7 +159,7 @@ impl Poster {
     }
 
     /// Sends a diagnostic post at once, with one retry; a failure is logged and disables nothing.
-    pub(super) async fn forward_diagnostic(&self, path: &str, headers: HeaderMap, body: Bytes) {
+    pub(super) async fn forward_diagnostic(&self, path: &str, headers: HeaderMap, body: Bytes) -> Sent {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(&body).expect("a vector takes every write");
         let body = Bytes::from(encoder.finish().expect("a vector takes every write"));
@@ -167,12 +167,15 @@ impl Poster {
             let request = self.0.client.post(format!("{}{path}", self.0.base)).headers(headers.clone());
             judge(request.body(body.clone()).send().await.map(|response| response.status()))
         };
-        if matches!(send().await, Sent::Later(_)) {
+        let mut sent = send().await;
+        if matches!(sent, Sent::Later(_)) {
             tokio::time::sleep(RETRY_DELAY).await;
-            if send().await != Sent::Delivered {
-                tracing::warn!(environment = %self.0.label, "diagnostic could not be forwarded");
-            }
+            sent = send().await;
         }
+        if sent != Sent::Delivered {
+            tracing::warn!(environment = %self.0.label, "diagnostic could not be forwarded");
+        }
+        sent
     }
 
     fn is_off(&self, publisher: Publisher, credential: Option<&Secret>) -> bool {

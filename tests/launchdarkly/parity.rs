@@ -1,0 +1,172 @@
+//! Every route, asked in every way: what a comparison with LaunchDarkly's own relay would ask, and the page's answers.
+//!
+//! Labels are rows (`L…`) or sections of the compatibility page. Where the page is silent and Go's server, router or
+//! proxy decides, the label says `Go`.
+
+mod contexts;
+mod cors;
+mod goals;
+mod paths;
+mod posts;
+mod requests;
+mod routes;
+mod users;
+
+use yardarm_testkit::{Answer, Call, SseClient};
+
+use crate::expected::{Expected, empty};
+use crate::running::{CTX, ENV_ID, MOBILE_KEY, Running, SDK_KEY};
+
+/// Who a route is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    Server,
+    Mobile,
+    Browser,
+}
+
+/// What a route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Stream,
+    Evaluation,
+    Poll,
+    Post,
+    Goals,
+    Pixel,
+}
+
+/// A row of section 2.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route {
+    pub(super) row: u8,
+    pub(super) method: &'static str,
+    /// `ENV` stands for an environment ID, `CTX` for a context.
+    path: &'static str,
+    pub(super) caller: Caller,
+    pub(super) family: Family,
+}
+
+const fn row(row: u8, method: &'static str, path: &'static str, caller: Caller, family: Family) -> Route {
+    Route { row, method, path, caller, family }
+}
+
+/// Section 2, without `/status`, which nobody is asked a credential for.
+pub(super) const ROUTES: [Route; 35] = {
+    use Caller::{Browser, Mobile, Server};
+    use Family::{Evaluation, Goals, Pixel, Poll, Post, Stream};
+    [
+        row(2, "GET", "/all", Server, Stream),
+        row(3, "GET", "/flags", Server, Stream),
+        row(4, "GET", "/sdk/flags", Server, Poll),
+        row(5, "GET", "/sdk/flags/plain", Server, Poll),
+        row(6, "GET", "/sdk/segments/crew", Server, Poll),
+        row(7, "GET", "/sdk/evalx/contexts/CTX", Server, Evaluation),
+        row(8, "REPORT", "/sdk/evalx/context", Server, Evaluation),
+        row(9, "GET", "/sdk/evalx/users/CTX", Server, Evaluation),
+        row(10, "REPORT", "/sdk/evalx/user", Server, Evaluation),
+        row(11, "POST", "/bulk", Server, Post),
+        row(12, "POST", "/diagnostic", Server, Post),
+        row(13, "GET", "/mping", Mobile, Stream),
+        row(14, "GET", "/meval/CTX", Mobile, Stream),
+        row(15, "REPORT", "/meval", Mobile, Stream),
+        row(16, "GET", "/msdk/evalx/contexts/CTX", Mobile, Evaluation),
+        row(17, "REPORT", "/msdk/evalx/context", Mobile, Evaluation),
+        row(18, "GET", "/msdk/evalx/users/CTX", Mobile, Evaluation),
+        row(19, "REPORT", "/msdk/evalx/user", Mobile, Evaluation),
+        row(20, "POST", "/mobile", Mobile, Post),
+        row(21, "POST", "/mobile/events", Mobile, Post),
+        row(22, "POST", "/mobile/events/bulk", Mobile, Post),
+        row(23, "POST", "/mobile/events/diagnostic", Mobile, Post),
+        row(24, "GET", "/ping/ENV", Browser, Stream),
+        row(25, "GET", "/eval/ENV/CTX", Browser, Stream),
+        row(26, "REPORT", "/eval/ENV", Browser, Stream),
+        row(27, "GET", "/sdk/evalx/ENV/contexts/CTX", Browser, Evaluation),
+        row(28, "REPORT", "/sdk/evalx/ENV/context", Browser, Evaluation),
+        row(29, "GET", "/sdk/evalx/ENV/users/CTX", Browser, Evaluation),
+        row(30, "REPORT", "/sdk/evalx/ENV/user", Browser, Evaluation),
+        // Decision R4.
+        row(30, "REPORT", "/sdk/evalx/ENV/contexts", Browser, Evaluation),
+        row(30, "REPORT", "/sdk/evalx/ENV/users", Browser, Evaluation),
+        row(31, "GET", "/sdk/goals/ENV", Browser, Goals),
+        row(32, "POST", "/events/bulk/ENV", Browser, Post),
+        row(33, "POST", "/events/diagnostic/ENV", Browser, Post),
+        row(34, "GET", "/a/ENV.gif", Browser, Pixel),
+    ]
+};
+
+impl Route {
+    /// Its path for an environment ID.
+    pub(super) fn path(&self, env_id: &str) -> String {
+        self.path.replace("ENV", env_id).replace("CTX", CTX)
+    }
+
+    /// What its callers prove themselves with.
+    pub(super) fn credential(&self) -> Option<&'static str> {
+        match self.caller {
+            Caller::Server => Some(SDK_KEY),
+            Caller::Mobile => Some(MOBILE_KEY),
+            Caller::Browser => None,
+        }
+    }
+
+    /// A call that is fine but for its credential.
+    pub(super) fn call(&self, env_id: &str) -> Call {
+        match self.method {
+            "REPORT" => Call::report(self.path(env_id), r#"{"kind":"user","key":"a"}"#),
+            "POST" => Call::post(self.path(env_id), r#"[{"kind":"x"}]"#),
+            method => Call::new(method, self.path(env_id)),
+        }
+    }
+
+    /// A call that is fine.
+    pub(super) fn right(&self) -> Call {
+        match self.credential() {
+            Some(key) => self.call(ENV_ID).key(key),
+            None => self.call(ENV_ID),
+        }
+    }
+
+    /// What browsers are told about it.
+    pub(super) fn told(&self) -> Option<String> {
+        (self.caller == Caller::Browser).then(|| format!("{},OPTIONS", self.method))
+    }
+
+    /// An answer that the environment was found for, with the headers that browsers get then.
+    pub(super) fn found(&self, expected: Expected) -> Expected {
+        match self.told() {
+            Some(methods) => expected.cors("*", &methods),
+            None => expected,
+        }
+    }
+
+    /// An answer that no environment was found for.
+    pub(super) fn lost(&self, expected: Expected) -> Expected {
+        match self.told() {
+            Some(methods) => expected.cors_methods(&methods),
+            None => expected,
+        }
+    }
+}
+
+/// The head of a stream, section 3.1.
+pub(super) fn stream_head() -> Expected {
+    ["content-type: text/event-stream; charset=utf-8", "cache-control: no-cache, no-store, must-revalidate"]
+        .into_iter()
+        .chain(["connection: keep-alive", "x-accel-buffering: no"])
+        .fold(empty(200), Expected::with)
+}
+
+/// Asks, and compares status, all headers and body; of a stream its head.
+pub(super) async fn asks(gateway: &Running, label: &str, call: Call, expected: Expected, is_stream: bool) {
+    if !is_stream {
+        gateway.says(label, call, expected).await;
+        return;
+    }
+    let client = SseClient::open(gateway.address, &call).await;
+    let head = client.head().clone();
+    let framing = ["date", "content-length", "transfer-encoding"];
+    let headers = head.headers.into_iter().filter(|(name, _)| !framing.contains(&name.as_str())).collect();
+    let answer = Answer { status: head.status, headers, body: Default::default() };
+    expected.compare(&format!("{label}: {call}"), &answer);
+}

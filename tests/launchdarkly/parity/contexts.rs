@@ -1,0 +1,320 @@
+//! Section 6: every way to write a context, on every route that takes one.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+use serde_json::{Value, json};
+use yardarm_testkit::Call;
+
+use super::{Caller, Family, ROUTES, Route, asks, stream_head};
+use crate::expected::{Expected, empty, json as json_answer, message, not_initialized, text};
+use crate::flags::{data, flag_with};
+use crate::launchdarkly::context_segment as segment_of;
+use crate::running::{ENV_ID, Running, SDK_KEY, Setup};
+
+const NO_BASE64: &str = "context part of URL path did not decode as valid base64";
+const NO_CONTEXT: &str = "context part of URL path did not decode to valid evaluation context as JSON";
+const UNSUPPORTED: &str = "Content-Type must be application/json.";
+
+/// One flag that is false for who `plan` is `x`.
+fn rules() -> Value {
+    let clause = json!({"contextKind": "user", "attribute": "plan", "op": "in", "values": ["x"], "negate": false});
+    data([flag_with("plain", 3, json!({"rules": [{"id": "r", "variation": 1, "clauses": [clause]}]}))], [])
+}
+
+/// Routes that take a context, with where it stands.
+fn routes() -> impl Iterator<Item = (&'static Route, bool)> {
+    let takes = |route: &&Route| {
+        route.family == Family::Evaluation || (route.family == Family::Stream && ![2, 3, 13, 24].contains(&route.row))
+    };
+    ROUTES.iter().filter(takes).map(|route| (route, route.method == "REPORT"))
+}
+
+fn with_key(route: &Route, call: Call) -> Call {
+    match route.credential() {
+        Some(key) => call.key(key),
+        None => call,
+    }
+}
+
+/// What a route says when a context was fine.
+fn fine(route: &Route) -> (Expected, bool) {
+    if route.family == Family::Stream {
+        let head = stream_head();
+        let is_browser = route.caller == Caller::Browser;
+        return (if is_browser { route.found(head) } else { head.with("access-control-allow-origin: *") }, true);
+    }
+    let result = json!({"plain": {"value": true, "variation": 0, "version": 3}});
+    (route.found(json_answer(200, result)), false)
+}
+
+/// What a route says when it was not.
+fn refused(route: &Route, refusal: Expected) -> (Expected, bool) {
+    let refusal = if route.family == Family::Stream { refusal.with("x-accel-buffering: no") } else { refusal };
+    (route.found(refusal), false)
+}
+
+async fn gateway() -> Running {
+    Setup::with(rules()).start().await
+}
+
+#[tokio::test]
+async fn segments_of_paths_on_every_route() {
+    let gateway = gateway().await;
+    let special = segment_of(r#"{"kind":"user","key":"a","b":">>>???"}"#);
+    assert!(special.contains('-') && special.contains('_'));
+    let rows = [
+        ("L105", URL_SAFE.encode(r#"{"key":"a"}"#), None),
+        ("L105", "eyJrZXkiOiJhIn0".to_owned(), None),
+        ("L105", "eyJrZXkiOiJhIn0%3D".to_owned(), None),
+        ("section 6.2: too much padding", "eyJrZXkiOiJhIn0==".to_owned(), Some(NO_BASE64)),
+        ("section 6.2: too much padding", "eyJrZXkiOiJhYiJ9=".to_owned(), Some(NO_BASE64)),
+        ("section 6.2: unused bits", "eyJrZXkiOiJhIn1".to_owned(), None),
+        ("section 6.2: unused bits", "eyJrZXkiOiJhIn1=".to_owned(), None),
+        ("section 6.2: line breaks", "%0AeyJrZXki%0D%0AOiJhIn0%0A".to_owned(), None),
+        ("section 6.2: line breaks", "eyJrZXkiOiJhIn0%0A=%0D".to_owned(), None),
+        ("L106", special.clone(), None),
+        ("L107", special.replace('-', "+"), Some(NO_BASE64)),
+        ("L107", special.replace('-', "%2B"), Some(NO_BASE64)),
+        ("L090", "!!!!".to_owned(), Some(NO_BASE64)),
+        ("section 6.2: a blank", "eyJrZXkiOiJhIn0%20".to_owned(), Some(NO_BASE64)),
+        ("section 6.2: one letter", "e".to_owned(), Some(NO_BASE64)),
+        ("section 6.2: padding within", "eyJrZXki=OiJhIn0".to_owned(), Some(NO_BASE64)),
+        ("Go: bytes that are no text", "%ff%fe".to_owned(), Some(NO_BASE64)),
+        ("Go: NUL", "%00".to_owned(), Some(NO_BASE64)),
+        ("section 6.2: only a line break", "%0A".to_owned(), Some(NO_CONTEXT)),
+        ("section 6.2: nothing", "user".to_owned(), Some(NO_CONTEXT)),
+        ("L108", segment_of("not json"), Some(NO_CONTEXT)),
+        ("L091", segment_of(r#"{"no":1}"#), Some(NO_CONTEXT)),
+        ("section 6.2", segment_of("[]"), Some(NO_CONTEXT)),
+        ("section 6.2", segment_of("null"), Some(NO_CONTEXT)),
+        ("section 6.2", segment_of(r#"{"kind":"user","key":""}"#), Some(NO_CONTEXT)),
+        ("section 6.2: trailing data", segment_of(r#"{"key":"a"} {"#), Some(NO_CONTEXT)),
+        ("section 6.2: white space", segment_of(" \r\n\t{\"key\":\"a\"}\n "), None),
+        ("Go: a byte-order mark", segment_of("\u{feff}{\"key\":\"a\"}"), Some(NO_CONTEXT)),
+    ];
+    for (route, in_body) in routes() {
+        if in_body {
+            continue;
+        }
+        for (label, segment, problem) in &rows {
+            let (expected, is_stream) = match problem {
+                None => fine(route),
+                Some(problem) => refused(route, message(400, problem)),
+            };
+            let path = route.path(ENV_ID).replace(crate::running::CTX, segment);
+            asks(&gateway, label, with_key(route, Call::get(path)), expected, is_stream).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn bodies_on_every_route() {
+    let gateway = gateway().await;
+    let deep = format!(r#"{{"kind":"user","key":"a","x":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
+    let too_deep = format!(r#"{{"kind":"user","key":"a","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+    let key_missing = "\"key\" property not found in JSON context object";
+    let rows: Vec<(&str, &str, Option<&str>)> = vec![
+        ("section 6.2", r#"{"kind":"user","key":"a"}"#, None),
+        ("section 6.2: kind anywhere", r#" { "key":"a" , "kind" : "user" } "#, None),
+        (
+            "section 6.2: any other type",
+            r#"{"kind":"o.R-g_1","key":"a","b":[1,{"c":null}],"d":true,"e":-0,"f":1.0}"#,
+            None,
+        ),
+        ("section 6.2: null is absent", r#"{"kind":"user","key":"a","plan":null}"#, None),
+        ("Go: the last of two", r#"{"kind":"user","key":"a","plan":"x","plan":"y"}"#, None),
+        ("Go: escapes", r#"{"kind":"user","key":"\ud83d\ude00\ud800\u0000"}"#, None),
+        ("Go: bigger than 64 bits", r#"{"kind":"user","key":"a","n":123456789012345678901}"#, None),
+        ("Go: as small as nothing", r#"{"kind":"user","key":"a","n":1e-400}"#, None),
+        ("Go: ten thousand levels", &deep, None),
+        ("Go: ten thousand levels", &too_deep, Some("exceeded max depth")),
+        ("section 6.2: _meta", r#"{"kind":"user","key":"a","_meta":null}"#, None),
+        (
+            "section 6.2: _meta",
+            r#"{"kind":"user","key":"a","_meta":{"privateAttributes":["a","/b/c",""],"secondary":3,"x":[]}}"#,
+            None,
+        ),
+        ("section 6.2: _meta", r#"{"kind":"user","key":"a","_meta":{"privateAttributes":null}}"#, None),
+        ("section 6.2: name", r#"{"kind":"user","key":"a","name":null}"#, None),
+        ("section 6.2: multi", r#"{"kind":"multi","user":{"key":"a"},"org":{"key":"b","name":null}}"#, None),
+        ("section 6.2: multi", r#"{"kind":"multi","user":{"key":"a"}}"#, None),
+        ("section 6.2: multi", r#"{"user":{"key":"a"},"kind":"multi"}"#, None),
+        ("L111", "", Some("unexpected end of JSON input")),
+        ("L111", " \n", Some("unexpected end of JSON input")),
+        ("L093", "{", Some("unexpected end of JSON input")),
+        ("L111", r#"{"key":"a"#, Some("unexpected end of JSON input")),
+        ("section 6.2", "everything", Some("invalid character 'e' looking for beginning of value")),
+        ("section 6.2", "{} true", Some("invalid character 't' after top-level value")),
+        ("section 6.2", "{'key':1}", Some(r"invalid character '\'' looking for beginning of object key string")),
+        ("section 6.2", "\u{feff}{}", Some("invalid character '\u{ef}' looking for beginning of value")),
+        ("section 6.2", "\0", Some(r"invalid character '\x00' looking for beginning of value")),
+        ("section 6.2", "{\"key\":\"a\nb\"}", Some(r"invalid character '\n' in string literal")),
+        ("section 6.2", "{\"key\":\"a\u{1}\"}", Some(r"invalid character '\x01' in string literal")),
+        ("section 6.2", r#"{"key":"\x"}"#, Some("invalid character 'x' in string escape code")),
+        ("section 6.2", r#"{"key":01}"#, Some("invalid character '1' after object key:value pair")),
+        ("section 6.2", r#"{"key":NaN}"#, Some("invalid character 'N' looking for beginning of value")),
+        ("Go", r#"{"key":"a","n":1e400}"#, Some("invalid numeric value at position 15")),
+        ("L115", "[]", Some("expected object, got array at position 0")),
+        ("section 6.2", "  null ", Some("expected object, got null at position 0")),
+        ("section 6.2", "\"x\"", Some("expected object, got string at position 0")),
+        ("section 6.2", "-1.5", Some("expected object, got number at position 0")),
+        ("section 6.2", "false", Some("expected object, got boolean at position 0")),
+        ("section 6.2", "{}", Some(key_missing)),
+        ("L112", r#"{"kind":"user"}"#, Some(key_missing)),
+        ("L112", r#"{"kind":"multi","org":{}}"#, Some(key_missing)),
+        ("L113", r#"{"kind":"org","key":""}"#, Some("context key must not be empty")),
+        ("L113", r#"{"kind":"multi","org":{"key":""}}"#, Some("context key must not be empty")),
+        ("L121", r#"{"kind":"user","key":null}"#, Some("context key must not be null")),
+        ("section 6.2", r#"{"kind":"user","key":3}"#, Some("expected string or null, got number at position 21")),
+        ("section 6.2", r#" {"kind":3}"#, Some("expected string, got number at position 8")),
+        ("section 6.2", r#"{"kind":null}"#, Some("expected string, got null at position 8")),
+        ("section 6.2", r#"{"kind":"","key":"a"}"#, Some("context kind cannot be empty")),
+        ("L114", r#"{"kind":"kind","key":"a"}"#, Some("\"kind\" is not a valid context kind")),
+        ("section 6.2", r#"{"kind":"a b","key":"a"}"#, Some("context kind contains disallowed characters")),
+        ("section 6.2", r#"{"kind":"\u00e9","key":"a"}"#, Some("context kind contains disallowed characters")),
+        ("L116", r#"{"kind":"multi"}"#, Some("multi-context must contain at least one kind")),
+        (
+            "section 6.2",
+            r#"{"kind":"multi","multi":{"key":"a"}}"#,
+            Some("single context cannot have the kind \"multi\""),
+        ),
+        ("section 6.2", r#"{"kind":"multi","kind":{"key":"a"}}"#, Some("multi-context must contain at least one kind")),
+        ("section 6.2", r#"{"kind":"multi","a b":{"key":"a"}}"#, Some("context kind contains disallowed characters")),
+        ("section 6.2", r#"{"kind":"multi","user":3}"#, Some("expected object, got number at position 23")),
+        ("section 6.2", r#"{"kind":"multi","user":null}"#, Some("expected object, got null at position 23")),
+        (
+            "section 6.2",
+            r#"{"kind":"user","key":"u","name":1}"#,
+            Some("expected string or null, got number at position 32"),
+        ),
+        (
+            "section 6.2",
+            r#"{"kind":"user","key":"u","anonymous":null}"#,
+            Some("expected boolean, got null at position 37"),
+        ),
+        (
+            "section 6.2",
+            r#"{"kind":"user","key":"u","anonymous":"true"}"#,
+            Some("expected boolean, got string at position 37"),
+        ),
+        (
+            "section 6.2",
+            r#"{"kind":"user","key":"u","_meta":[]}"#,
+            Some("expected object or null, got array at position 33"),
+        ),
+        (
+            "section 6.2",
+            r#"{"kind":"user","key":"u","_meta":{"privateAttributes":{}}}"#,
+            Some("expected array or null, got object at position 54"),
+        ),
+        (
+            "section 6.2",
+            r#"{"kind":"user","key":"u","_meta":{"privateAttributes":["a",null]}}"#,
+            Some("expected string, got null at position 59"),
+        ),
+    ];
+    for (route, in_body) in routes() {
+        if !in_body {
+            continue;
+        }
+        for (label, body, problem) in &rows {
+            let (expected, is_stream) = match problem {
+                None => fine(route),
+                Some(problem) => refused(route, message(400, problem)),
+            };
+            asks(&gateway, label, with_key(route, Call::report(route.path(ENV_ID), *body)), expected, is_stream).await;
+        }
+        let of_type = |types: &[&str]| {
+            let call = Call::new("REPORT", route.path(ENV_ID)).body(r#"{"key":"a"}"#);
+            with_key(route, types.iter().fold(call, |call, it| call.header("Content-Type", it)))
+        };
+        for types in [
+            &[][..],
+            &[""],
+            &["text/plain"],
+            &["Application/JSON"],
+            &["application/json; charset=utf-8"],
+            &["application/json;"],
+            &["application/json,application/json"],
+            &["text/plain", "application/json"],
+        ] {
+            let (expected, _) = refused(route, text(415, UNSUPPORTED));
+            asks(&gateway, "L092, L109, L110", of_type(types), expected, false).await;
+        }
+        for types in [&["application/json"][..], &["  application/json\t"], &["application/json", "text/plain"]] {
+            let (expected, is_stream) = fine(route);
+            asks(&gateway, "section 6.2: the first header, whole", of_type(types), expected, is_stream).await;
+        }
+        let (expected, is_stream) = fine(route);
+        let compressed = of_type(&["application/json"]).header("Content-Encoding", "gzip");
+        asks(&gateway, "section 6.2: no coding is honoured", compressed, expected, is_stream).await;
+    }
+}
+
+#[tokio::test]
+async fn only_true_is_true() {
+    // Section 6.1.
+    let gateway = gateway().await;
+    let plain = json!({"value": true, "variation": 0, "version": 3});
+    let mut reasoned = plain.clone();
+    reasoned["reason"] = json!({"kind": "FALLTHROUGH"});
+    for (route, in_body) in routes().filter(|(route, _)| route.family == Family::Evaluation) {
+        for (query, has_reason) in [
+            ("?withReasons=true", true),
+            ("?withReasons=%74rue", true),
+            ("?withReasons=true&withReasons=false", true),
+            ("?a;b&withReasons=true", true),
+            ("?withReasons=%zz&withReasons=true", true),
+            ("?withReasons=TRUE", false),
+            ("?withReasons=1", false),
+            ("?withReasons=yes", false),
+            ("?withReasons=", false),
+            ("?withReasons", false),
+            ("?withReasons=false&withReasons=true", false),
+            ("?withreasons=true", false),
+            ("?withReasons=true%20", false),
+            ("?withReasons=true;", false),
+            ("?h=wrong&secure=1", false),
+        ] {
+            let path = format!("{}{query}", route.path(ENV_ID));
+            let call = if in_body { Call::report(path, r#"{"key":"a"}"#) } else { Call::get(path) };
+            let result = json!({"plain": if has_reason { &reasoned } else { &plain }});
+            gateway.says("L127, L128", with_key(route, call), route.found(json_answer(200, result))).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_order_of_checks() {
+    // Section 6.4, and L044: a bad context is one in every state, a good one waits for data.
+    let environment = json!({"secure_mode": true});
+    let setup = Setup::new().set("launchdarkly.init_timeout", "20ms").environment(environment);
+    let gateway = setup.start().await;
+    for (route, in_body) in routes() {
+        let call = |context: &str, query: &str| {
+            let path = route.path(ENV_ID).replace(crate::running::CTX, &segment_of(context));
+            let path = format!("{path}{query}");
+            with_key(route, if in_body { Call::report(path, context) } else { Call::get(path) })
+        };
+        let problem = if in_body { "unexpected end of JSON input" } else { NO_CONTEXT };
+        let (bad, _) = refused(route, message(400, problem));
+        asks(&gateway, "L044", call("{", "?h=wrong"), bad, false).await;
+        let is_secure = route.caller == Caller::Browser;
+        let (expected, is_stream) = match (is_secure, route.family) {
+            (true, _) => {
+                let text = "Environment is in secure mode, and context hash does not match.";
+                refused(route, message(400, text))
+            }
+            (false, Family::Stream) => fine(route),
+            (false, _) => (not_initialized(), false),
+        };
+        for query in ["", "?h=", "?h=wrong"] {
+            asks(&gateway, "L145, L146", call(r#"{"key":"a"}"#, query), expected.clone(), is_stream).await;
+        }
+        if route.told().is_some() {
+            gateway.says("L170", Call::options(route.path(ENV_ID)), route.found(empty(200))).await;
+        }
+    }
+    let unread = Call::new("REPORT", "/sdk/evalx/context").key(SDK_KEY);
+    gateway.says("section 6.4: the type before the body", unread, text(415, UNSUPPORTED)).await;
+}

@@ -1,0 +1,129 @@
+//! Section 6.2: users as SDKs sent them before there were contexts, property by property.
+
+use serde_json::{Value, json};
+use yardarm_testkit::Call;
+
+use crate::expected::{message, some_json};
+use crate::flags::{data, flag_with};
+use crate::launchdarkly::context_segment as segment_of;
+use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
+
+/// Every JSON type, with its name in error texts.
+const TYPES: [(&str, &str); 6] =
+    [("null", "null"), ("true", "boolean"), ("1.5", "number"), ("\"t\"", "string"), ("[]", "array"), ("{}", "object")];
+
+fn reported(body: &str) -> Call {
+    Call::report("/sdk/evalx/user", body).key(SDK_KEY)
+}
+
+async fn gateway() -> Running {
+    // One flag per attribute, false where it is `t`.
+    let attributes = ["name", "email", "firstName", "lastName", "country", "avatar", "ip", "custom-one", "kind", "key"];
+    let flags = attributes.map(|name| {
+        let clause = json!({"contextKind": "user", "attribute": name, "op": "in", "values": ["t"], "negate": false});
+        flag_with(name, 1, json!({"rules": [{"id": "r", "variation": 1, "clauses": [clause]}]}))
+    });
+    Setup::with(data(flags, [])).start().await
+}
+
+/// Flags that are false for this user.
+async fn matched(gateway: &Running, user: &str) -> Vec<String> {
+    let answer = gateway.answers(&reported(user)).await;
+    assert_eq!(answer.status, 200, "{user}: {}", answer.text());
+    let flags: Value = answer.json();
+    let all = flags.as_object().expect("an object").iter();
+    all.filter(|(_, result)| result["value"] == false).map(|(key, _)| key.clone()).collect()
+}
+
+#[tokio::test]
+async fn each_property_with_each_type() {
+    let gateway = gateway().await;
+    for (property, expected, is_nullable) in [
+        ("key", "string", false),
+        ("name", "string", true),
+        ("anonymous", "boolean", true),
+        ("firstName", "string", true),
+        ("lastName", "string", true),
+        ("email", "string", true),
+        ("country", "string", true),
+        ("avatar", "string", true),
+        ("ip", "string", true),
+        ("secondary", "string", true),
+        ("custom", "object", true),
+        ("privateAttributeNames", "array", true),
+        ("anything", "", true),
+    ] {
+        for (value, found) in TYPES {
+            // The property stands first, so its position is that of the value.
+            let user = if property == "key" {
+                format!(r#"{{"key":{value}}}"#)
+            } else {
+                format!(r#"{{"{property}":{value},"key":"a"}}"#)
+            };
+            let is_fine = expected.is_empty() || found == expected || (is_nullable && found == "null");
+            let position = property.len() + 4;
+            let or_null = if is_nullable { " or null" } else { "" };
+            let problem = format!("expected {expected}{or_null}, got {found} at position {position}");
+            let answer = if is_fine { some_json(200) } else { message(400, &problem) };
+            gateway.says("section 6.2: old users", reported(&user), answer).await;
+            let in_path = Call::get(format!("/msdk/evalx/users/{}", segment_of(&user))).key(MOBILE_KEY);
+            let no_context = "context part of URL path did not decode to valid evaluation context as JSON";
+            let answer = if is_fine { some_json(200) } else { message(400, no_context) };
+            gateway.says("section 6.2: old users", in_path, answer).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn properties_become_attributes() {
+    let gateway = gateway().await;
+    for property in ["name", "email", "firstName", "lastName", "country", "avatar", "ip"] {
+        assert_eq!(matched(&gateway, &format!(r#"{{"key":"a","{property}":"t"}}"#)).await, [property], "L119");
+    }
+    for (user, flags) in [
+        (r#"{"key":"t"}"#, &["key"][..]),
+        (r#"{"key":"a","custom":{"custom-one":"t"}}"#, &["custom-one"]),
+        (r#"{"key":"a","custom":{"custom-one":["a","t"]}}"#, &["custom-one"]),
+        (r#"{"key":"a","custom":{"email":"t"}}"#, &["email"]),
+        (r#"{"custom":{"email":"t"},"key":"a","email":"other"}"#, &["email"]),
+        // Dropped, for they are not attributes of the user's own.
+        (r#"{"key":"a","custom":{"name":"t","key":"t","kind":"t","anonymous":"t","_meta":"t"}}"#, &[]),
+        (r#"{"key":"a","custom-one":"t"}"#, &[]),
+        (r#"{"key":"a","custom":null}"#, &[]),
+        (r#"{"key":"a","privateAttributeNames":["email"],"email":"t"}"#, &["email"]),
+        // The last of two counts.
+        (r#"{"key":"a","email":"t","email":"u"}"#, &[]),
+        (r#"{"key":"t","key":"a"}"#, &[]),
+        (r#"{"KEY":"b","key":"t"}"#, &["key"]),
+    ] {
+        assert_eq!(matched(&gateway, user).await, flags, "L118, L120, section 6.2: {user}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_key_opens_streams_and_is_not_evaluated() {
+    // Section 4.3, section 6.4 step 6.
+    let gateway = gateway().await;
+    let user = r#"{"key":""}"#;
+    let segment = segment_of(user);
+    let env = format!("/sdk/evalx/{ENV_ID}");
+    let nobody = || message(400, "User must have a 'key' attribute");
+    for (call, expected) in [
+        (Call::get(format!("/sdk/evalx/users/{segment}")).key(SDK_KEY), nobody()),
+        (reported(user), nobody()),
+        (Call::get(format!("/msdk/evalx/contexts/{segment}")).key(MOBILE_KEY), nobody()),
+        (Call::report("/msdk/evalx/user", user).key(MOBILE_KEY), nobody()),
+        (Call::get(format!("{env}/users/{segment}")), nobody().cors("*", "GET,OPTIONS")),
+        (Call::report(format!("{env}/user"), user), nobody().cors("*", "REPORT,OPTIONS")),
+    ] {
+        gateway.says("section 6.4", call, expected).await;
+    }
+    for call in [
+        Call::get(format!("/meval/{segment}")).key(MOBILE_KEY),
+        Call::report("/meval", user).key(MOBILE_KEY),
+        Call::get(format!("/eval/{ENV_ID}/{segment}")),
+        Call::report(format!("/eval/{ENV_ID}"), user),
+    ] {
+        gateway.opens_with(&call).await.hears_ping().await;
+    }
+}
