@@ -32,3 +32,4 @@ mod upstream;
 
 pub(crate) use self::evaluation::segment_of as context_segment;
 pub(crate) use self::evaluation_results::flags as flags_of_every_kind;
+pub(crate) use self::parity::{Caller, Family, ROUTES, Route};

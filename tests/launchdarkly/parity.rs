@@ -19,7 +19,7 @@ use crate::running::{CTX, ENV_ID, MOBILE_KEY, Running, SDK_KEY};
 
 /// Who a route is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(crate) enum Caller {
     Server,
     Mobile,
     Browser,
@@ -27,7 +27,7 @@ pub(super) enum Caller {
 
 /// What a route does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     Stream,
     Evaluation,
     Poll,
@@ -38,13 +38,13 @@ pub(super) enum Family {
 
 /// A row of section 2.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Route {
-    pub(super) row: u8,
-    pub(super) method: &'static str,
+pub(crate) struct Route {
+    pub(crate) row: u8,
+    pub(crate) method: &'static str,
     /// `ENV` stands for an environment ID, `CTX` for a context.
     path: &'static str,
-    pub(super) caller: Caller,
-    pub(super) family: Family,
+    pub(crate) caller: Caller,
+    pub(crate) family: Family,
 }
 
 const fn row(row: u8, method: &'static str, path: &'static str, caller: Caller, family: Family) -> Route {
@@ -52,7 +52,7 @@ const fn row(row: u8, method: &'static str, path: &'static str, caller: Caller, 
 }
 
 /// Section 2, without `/status`, which nobody is asked a credential for.
-pub(super) const ROUTES: [Route; 35] = {
+pub(crate) const ROUTES: [Route; 35] = {
     use Caller::{Browser, Mobile, Server};
     use Family::{Evaluation, Goals, Pixel, Poll, Post, Stream};
     [
@@ -97,12 +97,12 @@ pub(super) const ROUTES: [Route; 35] = {
 
 impl Route {
     /// Its path for an environment ID.
-    pub(super) fn path(&self, env_id: &str) -> String {
+    pub(crate) fn path(&self, env_id: &str) -> String {
         self.path.replace("ENV", env_id).replace("CTX", CTX)
     }
 
     /// What its callers prove themselves with.
-    pub(super) fn credential(&self) -> Option<&'static str> {
+    pub(crate) fn credential(&self) -> Option<&'static str> {
         match self.caller {
             Caller::Server => Some(SDK_KEY),
             Caller::Mobile => Some(MOBILE_KEY),
@@ -111,7 +111,7 @@ impl Route {
     }
 
     /// A call that is fine but for its credential.
-    pub(super) fn call(&self, env_id: &str) -> Call {
+    pub(crate) fn call(&self, env_id: &str) -> Call {
         match self.method {
             "REPORT" => Call::report(self.path(env_id), r#"{"kind":"user","key":"a"}"#),
             "POST" => Call::post(self.path(env_id), r#"[{"kind":"x"}]"#),
@@ -120,7 +120,7 @@ impl Route {
     }
 
     /// A call that is fine.
-    pub(super) fn right(&self) -> Call {
+    pub(crate) fn right(&self) -> Call {
         match self.credential() {
             Some(key) => self.call(ENV_ID).key(key),
             None => self.call(ENV_ID),
@@ -128,12 +128,12 @@ impl Route {
     }
 
     /// What browsers are told about it.
-    pub(super) fn told(&self) -> Option<String> {
+    pub(crate) fn told(&self) -> Option<String> {
         (self.caller == Caller::Browser).then(|| format!("{},OPTIONS", self.method))
     }
 
     /// An answer that the environment was found for, with the headers that browsers get then.
-    pub(super) fn found(&self, expected: Expected) -> Expected {
+    pub(crate) fn found(&self, expected: Expected) -> Expected {
         match self.told() {
             Some(methods) => expected.cors("*", &methods),
             None => expected,
@@ -141,7 +141,7 @@ impl Route {
     }
 
     /// An answer that no environment was found for.
-    pub(super) fn lost(&self, expected: Expected) -> Expected {
+    pub(crate) fn lost(&self, expected: Expected) -> Expected {
         match self.told() {
             Some(methods) => expected.cors_methods(&methods),
             None => expected,

@@ -177,9 +177,10 @@ impl Port {
             // Nobody looks at it, and it need not even be JSON.
             false => Event { kind: String::new(), at_ms: 0, body },
             true => match serde_json::from_slice::<&RawValue>(&body) {
-                Ok(raw) => event_of(raw, &body, true),
-                Err(error) => {
-                    tracing::warn!(environment = %self.label, %error, "diagnostic that no filter can judge was dropped");
+                Ok(raw) if raw.get().starts_with('{') => event_of(raw, &body, true),
+                // A filter would fail over and over, and what waits behind this one with it.
+                _ => {
+                    tracing::warn!(environment = %self.label, "diagnostic that is no JSON object was dropped");
                     self.ledger.lose("malformed", 1);
                     return;
                 }

@@ -1,0 +1,230 @@
+//! Plugins are asked on every route there is for them, and nothing goes past one.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use yardarm_testkit::guests::{self as fragments, Guest, GuestHook};
+use yardarm_testkit::{Answer, Call, within};
+
+use super::{Plugged, put, sample};
+use crate::expected::{Expected, TEXT_C, TEXT_D, empty, some_json, text};
+use crate::flags::some_data;
+use crate::launchdarkly::{Caller, Family, ROUTES, Route};
+use crate::running::{ENV_ID, Running, Setup};
+
+const REDACTOR: &str = r#"
+    [plugin]
+    name = "event-redactor"
+    grants = ["event-bodies"]
+    [plugin.config]
+    drop = ["email"]
+    drop_kinds = ["click", "diagnostic-noise"]
+    [[bind]]
+    hook = "event-filter"
+"#;
+
+/// One event that has something to hide, and one that is not to leave.
+const EVENTS: &str = r#"[{"kind":"identify","creationDate":1,"context":{"kind":"user","key":"ada","email":"ada@example.com"}},{"kind":"click","creationDate":2,"context":{"kind":"user","key":"ada"}}]"#;
+
+fn is_diagnostic(route: &Route) -> bool {
+    route.path(ENV_ID).contains("diagnostic")
+}
+
+/// `/api/environments`: where the events of the only environment stand.
+async fn ledger(gateway: &Running) -> Value {
+    gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone()
+}
+
+async fn settled(gateway: &Running, received: u64) -> Value {
+    within(&format!("{received} events to be settled"), async {
+        loop {
+            let ledger = ledger(gateway).await;
+            if ledger["received"] == received && ledger["pending"] == 0 {
+                return ledger;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_filter_sees_every_event_of_every_route() {
+    let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
+        put(folder, "event-redactor.toml", REDACTOR);
+        put(folder, "event-redactor.wasm", sample("event-redactor"));
+    })
+    .await;
+    plugged.is_active("event-redactor").await;
+    let gateway = &plugged.gateway;
+    let (mut received, mut filtered) = (0, 0);
+    for route in ROUTES.iter().filter(|route| route.family == Family::Post) {
+        let bodies = if is_diagnostic(route) {
+            // Diagnostics are a batch of one each.
+            let secret = r#"{"kind":"diagnostic-init","id":{"diagnosticId":"d1"},"user":{"key":"ada","email":"ada@example.com"}}"#;
+            [(secret, "4"), (r#"{"kind":"diagnostic-noise"}"#, "4")]
+        } else {
+            // As they are, and summarised.
+            [(EVENTS, "4"), (EVENTS, "1")]
+        };
+        for (body, schema) in bodies {
+            let call = route.call(ENV_ID).body(body).header("X-LaunchDarkly-Event-Schema", schema);
+            let call = route.credential().into_iter().fold(call, Call::key);
+            gateway.says("section 10.2: as if there were no plugin", call, route.found(empty(202))).await;
+        }
+        (received, filtered) =
+            if is_diagnostic(route) { (received + 2, filtered + 1) } else { (received + 4, filtered + 2) };
+    }
+    let pixel = Call::get(format!("/a/{ENV_ID}.gif?d={}", STANDARD.encode(EVENTS).replace('+', "%2B")));
+    assert_eq!(gateway.answers(&pixel).await.status, 200);
+    (received, filtered) = (received + 2, filtered + 1);
+
+    let ledger = settled(gateway, received).await;
+    let expected = json!({
+        "received": received, "delivered": received - filtered, "pending": 0,
+        "filtered": [["event-redactor", filtered]], "dropped": [],
+    });
+    assert_eq!(ledger, expected);
+
+    let posts: Vec<_> = gateway.upstream.requests().into_iter().filter(|it| it.method == "POST").collect();
+    for post in &posts {
+        let body = post.json().to_string();
+        assert!(!body.contains("example.com"), "{} {body}", post.path);
+        assert!(!body.contains("click") && !body.contains("noise"), "{} {body}", post.path);
+    }
+    // What may leave has left, wherever it came in.
+    let count = |kind: &str| posts.iter().map(|it| it.json().to_string().matches(kind).count()).sum::<usize>();
+    assert_eq!(count("identify"), 5 * 2 + 1);
+    assert_eq!(count("diagnostic-init"), 3);
+}
+
+#[tokio::test]
+async fn a_diagnostic_that_nobody_can_judge_stays_here() {
+    let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
+        put(folder, "event-redactor.toml", REDACTOR);
+        put(folder, "event-redactor.wasm", sample("event-redactor"));
+    })
+    .await;
+    plugged.is_active("event-redactor").await;
+    let post = |body: &str| Call::post(format!("/events/diagnostic/{ENV_ID}"), body);
+    for body in ["ada@example.com", "[\"ada@example.com\"]", "{", "7"] {
+        assert_eq!(plugged.gateway.answers(&post(body)).await.status, 202, "{body}");
+    }
+    let ledger = settled(&plugged.gateway, 4).await;
+    assert_eq!((&ledger["dropped"], &ledger["delivered"]), (&json!([["malformed", 4]]), &json!(0)), "{ledger}");
+    assert!(plugged.gateway.upstream.requests().iter().all(|it| it.method != "POST"));
+}
+
+#[tokio::test]
+async fn diagnostics_wait_for_a_filter_that_is_away() {
+    let plugged =
+        Plugged::start(Setup::with(some_data()).events(), |folder| put(folder, "event-redactor.toml", REDACTOR)).await;
+    let path = format!("/events/diagnostic/{ENV_ID}");
+    let body = r#"{"kind":"diagnostic-init","user":{"key":"ada","email":"ada@example.com"}}"#;
+    assert_eq!(plugged.gateway.answers(&Call::post(&path, body)).await.status, 202);
+    within("the diagnostic to be held", async {
+        while ledger(&plugged.gateway).await["pending"] != 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(plugged.gateway.upstream.posts(&path).is_empty());
+    plugged.drops("event-redactor.wasm", sample("event-redactor"));
+    settled(&plugged.gateway, 1).await;
+    let posts = plugged.gateway.upstream.posts(&path);
+    assert_eq!(posts.len(), 1);
+    assert!(!posts[0].json().to_string().contains("example.com"));
+}
+
+/// Compares an answer whose time to come back may differ, which is checked and left out.
+fn compare(label: &str, expected: &Expected, mut answer: Answer, again: Option<std::ops::RangeInclusive<u32>>) {
+    let seconds = answer.header("retry-after").map(|it| it.parse().expect("seconds"));
+    match (again, seconds) {
+        (Some(range), Some(seconds)) => assert!(range.contains(&seconds), "{label}: {seconds}"),
+        (None, None) => (),
+        (again, seconds) => panic!("{label}: expected {again:?}, got {seconds:?}"),
+    }
+    answer.headers.retain(|(name, _)| name != "retry-after");
+    expected.compare(label, &answer);
+}
+
+/// What nobody is asked a plugin's opinion about.
+async fn is_open(gateway: &Running) {
+    gateway.says("/status is everybody's", Call::get("/status"), some_json(200)).await;
+    for route in ROUTES.iter().filter(|route| route.caller == Caller::Browser) {
+        gateway.says("preflights carry nothing", Call::options(route.path(ENV_ID)), route.found(empty(200))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_gate_stands_before_every_route() {
+    for (class, more) in
+        [("unauthorized", ""), ("forbidden", ""), ("rate-limited", "retry_after = 7"), ("unavailable", "")]
+    {
+        let binding = format!(
+            r#"
+            [plugin]
+            name = "request-gate"
+            grants = ["header:x-gate-token"]
+            [plugin.config]
+            tokens = ["open sesame"]
+            sdks = ["client", "mobile", "server"]
+            deny_as = "{class}"
+            {more}
+            [[bind]]
+            hook = "request-auth"
+            "#
+        );
+        let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
+            put(folder, "request-gate.toml", binding);
+            put(folder, "request-gate.wasm", sample("request-gate"));
+        })
+        .await;
+        plugged.is_active("request-gate").await;
+        for route in &ROUTES {
+            let (expected, again) = match class {
+                // What an unknown credential would be told.
+                "unauthorized" if route.caller == Caller::Browser => (text(404, TEXT_D), None),
+                "unauthorized" => (text(401, TEXT_C), None),
+                "forbidden" => (empty(403), None),
+                "rate-limited" => (empty(429), Some(7..=7)),
+                _ => (empty(503), Some(1..=10)),
+            };
+            let label = format!("{class}, route {}", route.row);
+            compare(&label, &route.found(expected), plugged.gateway.answers(&route.right()).await, again);
+            if route.family != Family::Stream {
+                let passes = route.right().header("X-Gate-Token", "open sesame");
+                let status = if route.family == Family::Post { 202 } else { 200 };
+                assert_eq!(plugged.gateway.answers(&passes).await.status, status, "{label}, with the token");
+            }
+        }
+        is_open(&plugged.gateway).await;
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_a_gate_is_final_nowhere() {
+    for fragment in [fragments::TRAP, fragments::TEMPORARY] {
+        let component = Guest::new("zoo").hook(GuestHook::RequestAuth, fragment).component().expect("a component");
+        let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
+            put(folder, "zoo.toml", "[plugin]\nname = \"zoo\"\n[[bind]]\nhook = \"request-auth\"\n");
+            put(folder, "zoo.wasm", component);
+        })
+        .await;
+        plugged.is_active("zoo").await;
+        // The first calls fail, the others find the breaker open; callers cannot tell.
+        for route in &ROUTES {
+            let answer = plugged.gateway.answers(&route.right()).await;
+            compare(&format!("route {}", route.row), &route.found(empty(503)), answer, Some(1..=10));
+        }
+        is_open(&plugged.gateway).await;
+        // Who is unknown is told so without a plugin.
+        for route in &ROUTES {
+            let expected = match route.credential() {
+                Some(_) => empty(401),
+                None => route.lost(text(404, TEXT_D)),
+            };
+            plugged.gateway.says("section 1.4", route.call("unknown"), expected).await;
+        }
+    }
+}
