@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod fake_harness;
 mod fake_launchdarkly;
 #[cfg(feature = "guests")]
 pub mod guests;
@@ -13,6 +14,7 @@ mod redis_server;
 mod sse_client;
 
 pub use self::connection::{Connection, Head, PATIENCE, until, within};
+pub use self::fake_harness::{FakeHarness, HarnessAnswer};
 pub use self::fake_launchdarkly::{FakeLaunchDarkly, Recorded, StreamAnswer};
 pub use self::http_client::{Answer, Call, gzip};
 pub use self::raw_upstream::{RawUpstream, Step};

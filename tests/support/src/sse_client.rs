@@ -21,6 +21,8 @@ pub struct SseClient {
     /// The chunks of the body as they came, so that a test can see how it was cut.
     chunks: Vec<Bytes>,
     has_ended: bool,
+    /// What ends a comment.
+    comment_end: &'static str,
 }
 
 /// One thing that came.
@@ -66,7 +68,15 @@ impl SseClient {
     pub async fn read(mut connection: Connection, call: &Call) -> Self {
         let head = connection.head().await.unwrap_or_else(|| panic!("no answer to {call}"));
         let framing = head.framing(call.method());
-        Self { connection, head, framing, unread: BytesMut::new(), chunks: Vec::new(), has_ended: false }
+        let (unread, chunks) = (BytesMut::new(), Vec::new());
+        Self { connection, head, framing, unread, chunks, has_ended: false, comment_end: "\n" }
+    }
+
+    /// Expects an empty line after each comment, which is how Harness writes them.
+    #[must_use]
+    pub fn with_framed_comments(mut self) -> Self {
+        self.comment_end = "\n\n";
+        self
     }
 
     /// The head of the answer.
@@ -132,9 +142,9 @@ impl SseClient {
     fn parse(&mut self) -> Option<Heard> {
         let text = std::str::from_utf8(&self.unread).ok()?;
         if let Some(rest) = text.strip_prefix(':') {
-            let comment = rest.split_once('\n')?.0.to_owned();
-            let _ = self.unread.split_to(comment.len() + 2);
-            assert!(!comment.contains('\r'), "a carriage return: {comment:?}");
+            let comment = rest.split_once(self.comment_end)?.0.to_owned();
+            let _ = self.unread.split_to(1 + comment.len() + self.comment_end.len());
+            assert!(!comment.contains(['\r', '\n']), "more than a comment: {comment:?}");
             return Some(Heard::Comment(comment));
         }
         let event = text.split_once("\n\n")?.0.to_owned();

@@ -1,0 +1,370 @@
+//! A Harness cloud that runs anywhere: authenticates, hands out flags and segments, streams their changes, takes metrics,
+//! records what it was sent, fails on command. It evaluates nothing: what client SDKs are told is what a test says.
+//!
+//! All services are below one base, and any path may stand in front: `/api/1.0`, `/gateway/cf`.
+
+mod answers;
+mod listener;
+mod proxy;
+mod route;
+mod script;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Map, Value, json};
+use tokio::sync::broadcast;
+
+pub use self::script::HarnessAnswer;
+use crate::Recorded;
+
+/// Heartbeats come so often unless a test says otherwise.
+const BEAT: Duration = Duration::from_secs(15);
+
+/// The cloud. Cheap to clone; it ends with the runtime.
+///
+/// An environment is named by its id (a UUID), and its streams with it. Streams of a proxy key are named by that key.
+#[derive(Clone)]
+pub struct FakeHarness {
+    address: SocketAddr,
+    listener: Arc<tokio::sync::Mutex<Option<listener::Listening>>>,
+    shared: Arc<Mutex<Cloud>>,
+}
+
+struct Cloud {
+    environments: BTreeMap<String, Environment>,
+    /// Environments by API key.
+    keys: HashMap<String, String>,
+    proxies: HashMap<String, proxy::Proxy>,
+    tokens: token::Tokens,
+    script: script::Script,
+    /// Time between two heartbeats; without, a stream is silent until something happens.
+    beat: Option<Duration>,
+    /// Whether every request is answered 503.
+    is_down: bool,
+    /// Whether every stream request is answered 503.
+    streams_are_down: bool,
+    /// Whether streams are at `/client/env/{id}/stream` and not at `/stream`.
+    streams_are_listed: bool,
+    /// No page of a list is longer.
+    page_limit: usize,
+    /// Whether the page behind the last one has no list at all, instead of an empty one.
+    ends_without_list: bool,
+    requests: Vec<Recorded>,
+    /// API key and target.
+    registered: Vec<(String, Value)>,
+}
+
+struct Environment {
+    identifier: String,
+    flags: Vec<Value>,
+    segments: Vec<Value>,
+    targets: Vec<Value>,
+    /// As the admin service lists them.
+    listed_keys: Vec<Value>,
+    /// By target and flag.
+    evaluations: HashMap<String, BTreeMap<String, Value>>,
+    events: broadcast::Sender<Sent>,
+}
+
+/// What goes out on open streams.
+#[derive(Clone, Debug)]
+enum Sent {
+    Bytes(Bytes),
+    Close,
+}
+
+/// The two things that change.
+#[derive(Clone, Copy)]
+enum Domain {
+    Flag,
+    Segment,
+}
+
+impl FakeHarness {
+    /// What the admin service wants to see in `x-api-key`.
+    pub const ADMIN_TOKEN: &str = "pat.admin.0001";
+
+    /// Starts a cloud on a free loopback port.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn start() -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free loopback port")
+    }
+
+    /// Starts a cloud on an address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn start_at(address: SocketAddr) -> std::io::Result<Self> {
+        let bound = listener::bind(address).await?;
+        let cloud = Cloud {
+            environments: BTreeMap::new(),
+            keys: HashMap::new(),
+            proxies: HashMap::new(),
+            tokens: token::Tokens::default(),
+            script: script::Script::default(),
+            beat: Some(BEAT),
+            is_down: false,
+            streams_are_down: false,
+            streams_are_listed: false,
+            page_limit: usize::MAX,
+            ends_without_list: false,
+            requests: Vec::new(),
+            registered: Vec::new(),
+        };
+        let cloud =
+            Self { address: bound.local_addr()?, listener: Arc::default(), shared: Arc::new(Mutex::new(cloud)) };
+        *cloud.listener.lock().await = Some(listener::serve(bound, cloud.clone()));
+        Ok(cloud)
+    }
+
+    /// Base address of every service of this cloud.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Makes an environment known, without flags, and these API keys, whose hashes the admin service lists.
+    pub fn adds_environment<'a>(&self, id: &str, identifier: &str, api_keys: impl IntoIterator<Item = &'a str>) {
+        let mut cloud = self.lock();
+        let environment = cloud.environments.entry(id.to_owned()).or_insert_with(|| Environment {
+            identifier: identifier.to_owned(),
+            flags: Vec::new(),
+            segments: Vec::new(),
+            targets: Vec::new(),
+            listed_keys: Vec::new(),
+            evaluations: HashMap::new(),
+            events: broadcast::channel(4096).0,
+        });
+        let api_keys: Vec<_> = api_keys.into_iter().collect();
+        for key in &api_keys {
+            environment.lists_key(&Self::hash(key));
+        }
+        cloud.keys.extend(api_keys.into_iter().map(|key| (key.to_owned(), id.to_owned())));
+    }
+
+    /// SHA-256 of an API key in lower-case hexadecimal digits, as the admin service lists it.
+    #[must_use]
+    pub fn hash(api_key: &str) -> String {
+        token::sha256(api_key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Replaces flags and segments. Open streams are not told.
+    pub fn puts(&self, id: &str, flags: impl IntoIterator<Item = Value>, segments: impl IntoIterator<Item = Value>) {
+        self.with(id, |environment| {
+            environment.flags = flags.into_iter().collect();
+            environment.segments = segments.into_iter().collect();
+        });
+    }
+
+    /// Stores a flag, and tells open streams `create` or `patch`.
+    pub fn changes_flag(&self, id: &str, flag: &Value) {
+        self.changes(id, Domain::Flag, flag);
+    }
+
+    /// Stores a flag without telling anybody.
+    pub fn stores_flag(&self, id: &str, flag: &Value) {
+        self.with(id, |environment| drop(environment.stores(Domain::Flag, flag)));
+    }
+
+    /// Deletes a flag, and tells open streams.
+    pub fn deletes_flag(&self, id: &str, identifier: &str) {
+        self.deletes(id, Domain::Flag, identifier);
+    }
+
+    /// Stores a segment, and tells open streams `create` or `patch`.
+    pub fn changes_segment(&self, id: &str, segment: &Value) {
+        self.changes(id, Domain::Segment, segment);
+    }
+
+    /// Deletes a segment, and tells open streams.
+    pub fn deletes_segment(&self, id: &str, identifier: &str) {
+        self.deletes(id, Domain::Segment, identifier);
+    }
+
+    /// What evaluations of a target give: by flag, an object of `kind`, `identifier` and `value`. Open streams are not
+    /// told.
+    ///
+    /// # Panics
+    /// When `evaluations` is no object.
+    pub fn sets_evaluations(&self, id: &str, target: &str, evaluations: &Value) {
+        let evaluations = evaluations.as_object().expect("an object by flag").clone().into_iter().collect();
+        self.with(id, |environment| drop(environment.evaluations.insert(target.to_owned(), evaluations)));
+    }
+
+    /// Replaces the targets that the admin service lists.
+    pub fn sets_targets(&self, id: &str, targets: impl IntoIterator<Item = Value>) {
+        self.with(id, |environment| environment.targets = targets.into_iter().collect());
+    }
+
+    /// Lists one more key hash; proxy keys with this environment hear of it.
+    pub fn adds_key(&self, id: &str, hash: &str) {
+        self.with(id, |environment| environment.lists_key(hash));
+        self.tells_proxies(id, "apiKeyAdded", hash);
+    }
+
+    /// Lists an entry as it is, such as one without `key`.
+    pub fn adds_key_entry(&self, id: &str, entry: &Value) {
+        self.with(id, |environment| environment.listed_keys.push(entry.clone()));
+    }
+
+    /// Lists a key hash no longer; proxy keys with this environment hear of it.
+    pub fn removes_key(&self, id: &str, hash: &str) {
+        self.with(id, |environment| environment.listed_keys.retain(|it| it["key"] != hash));
+        self.tells_proxies(id, "apiKeyRemoved", hash);
+    }
+
+    /// Lists come in pages of so many at most, whatever is asked for.
+    pub fn limits_pages(&self, size: usize) {
+        self.lock().page_limit = size;
+    }
+
+    /// Whether the page behind the last one has no list at all, instead of an empty one.
+    pub fn ends_without_list(&self, ends_without_list: bool) {
+        self.lock().ends_without_list = ends_without_list;
+    }
+
+    /// Everything that was requested, in order of arrival.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.lock().requests.clone()
+    }
+
+    /// `GET` requests whose path, without query, ends so.
+    #[must_use]
+    pub fn gets(&self, path_suffix: &str) -> Vec<Recorded> {
+        self.requested(&Method::GET, path_suffix)
+    }
+
+    /// `POST` requests whose path, without query, ends so.
+    #[must_use]
+    pub fn posts(&self, path_suffix: &str) -> Vec<Recorded> {
+        self.requested(&Method::POST, path_suffix)
+    }
+
+    /// Targets that came with an authentication, in order of arrival: API key and target.
+    #[must_use]
+    pub fn registered_targets(&self) -> Vec<(String, Value)> {
+        self.lock().registered.clone()
+    }
+
+    fn requested(&self, method: &Method, path_suffix: &str) -> Vec<Recorded> {
+        let is_wanted = |it: &Recorded| {
+            it.method == *method && it.path.split('?').next().is_some_and(|path| path.ends_with(path_suffix))
+        };
+        self.requests().into_iter().filter(is_wanted).collect()
+    }
+
+    fn changes(&self, id: &str, domain: Domain, item: &Value) {
+        let mut event = None;
+        self.with(id, |environment| event = Some(environment.stores(domain, item)));
+        self.tells_everybody(id, event);
+    }
+
+    fn deletes(&self, id: &str, domain: Domain, identifier: &str) {
+        let mut event = None;
+        self.with(id, |environment| event = Some(environment.removes(domain, identifier)));
+        self.tells_everybody(id, event);
+    }
+
+    fn with(&self, id: &str, change: impl FnOnce(&mut Environment)) {
+        if let Some(environment) = self.lock().environments.get_mut(id) {
+            change(environment);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cloud> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Domain {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Segment => "target-segment",
+        }
+    }
+
+    /// Property that names an item.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Flag => "feature",
+            Self::Segment => "identifier",
+        }
+    }
+
+    fn event(self, event: &str, identifier: &str, version: i64) -> Value {
+        json!({"event": event, "domain": self.name(), "identifier": identifier, "version": version})
+    }
+}
+
+impl Environment {
+    fn items(&mut self, domain: Domain) -> &mut Vec<Value> {
+        match domain {
+            Domain::Flag => &mut self.flags,
+            Domain::Segment => &mut self.segments,
+        }
+    }
+
+    /// Gives the event to tell.
+    fn stores(&mut self, domain: Domain, item: &Value) -> Value {
+        let identifier = item[domain.key()].as_str().expect("an item has an identifier").to_owned();
+        let items = self.items(domain);
+        let event = match items.iter_mut().find(|it| it[domain.key()] == *identifier) {
+            Some(known) => {
+                *known = item.clone();
+                "patch"
+            }
+            None => {
+                items.push(item.clone());
+                "create"
+            }
+        };
+        domain.event(event, &identifier, item["version"].as_i64().unwrap_or(1))
+    }
+
+    /// Gives the event to tell.
+    fn removes(&mut self, domain: Domain, identifier: &str) -> Value {
+        let items = self.items(domain);
+        let known = items.iter().position(|it| it[domain.key()] == *identifier).map(|index| items.remove(index));
+        let version = known.and_then(|it| it["version"].as_i64()).unwrap_or_default();
+        domain.event("delete", identifier, version + 1)
+    }
+
+    fn lists_key(&mut self, hash: &str) {
+        let name = format!("key{}", self.listed_keys.len() + 1);
+        self.listed_keys.push(
+            json!({"name": name, "identifier": name, "type": "Server", "apiKey": "********-0000-****", "key": hash}),
+        );
+    }
+
+    fn hashes(&self) -> Vec<&str> {
+        self.listed_keys.iter().filter_map(|it| it["key"].as_str()).collect()
+    }
+}
+
+/// Page of a list, and what stands beside it.
+fn page<T>(all: &[T], index: usize, size: usize) -> (&[T], Map<String, Value>) {
+    let size = size.max(1);
+    let from = index.saturating_mul(size).min(all.len());
+    let to = from.saturating_add(size).min(all.len());
+    let about = [
+        ("itemCount", all.len()),
+        ("pageCount", all.len().div_ceil(size)),
+        ("pageIndex", index),
+        ("pageSize", size),
+        ("version", 1),
+    ];
+    (&all[from..to], about.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect())
+}

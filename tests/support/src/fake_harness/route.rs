@@ -1,0 +1,87 @@
+//! What a request is about, whatever stands in front of its path.
+
+use http::Method;
+
+/// A request that the cloud knows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Auth,
+    ApiKeys,
+    Targets,
+    Flags {
+        id: String,
+        flag: Option<String>,
+    },
+    Segments {
+        id: String,
+        segment: Option<String>,
+    },
+    Evaluations {
+        id: String,
+        target: String,
+        flag: Option<String>,
+    },
+    /// With an id at the path that the vendor's documents list.
+    Stream {
+        id: Option<String>,
+    },
+    Metrics {
+        id: String,
+    },
+    ProxyAuth,
+    ProxyConfig,
+}
+
+impl Route {
+    pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
+        let parts: Vec<_> = path.split('/').map(decoded).collect();
+        let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+        // The longest prefix that may be one stands at the beginning, so that identifiers are never taken for a service.
+        (0..parts.len()).find_map(|start| Self::at(method, &parts[start..]))
+    }
+
+    fn at(method: &Method, parts: &[&str]) -> Option<Self> {
+        let text = |text: &&str| (*text).to_owned();
+        let route = match (method.as_str(), parts) {
+            ("POST", ["client", "auth"]) => Self::Auth,
+            ("GET", ["admin", "apikey"]) => Self::ApiKeys,
+            ("GET", ["admin", "targets"]) => Self::Targets,
+            ("GET", ["client", "env", id, "feature-configs", flag @ ..]) if flag.len() < 2 => {
+                Self::Flags { id: text(id), flag: flag.first().map(text) }
+            }
+            ("GET", ["client", "env", id, "target-segments", segment @ ..]) if segment.len() < 2 => {
+                Self::Segments { id: text(id), segment: segment.first().map(text) }
+            }
+            ("GET", ["client", "env", id, "target", target, "evaluations", flag @ ..]) if flag.len() < 2 => {
+                Self::Evaluations { id: text(id), target: text(target), flag: flag.first().map(text) }
+            }
+            ("GET", ["client", "env", id, "stream"]) => Self::Stream { id: Some(text(id)) },
+            ("GET", ["stream"]) => Self::Stream { id: None },
+            ("POST", ["metrics", id]) => Self::Metrics { id: text(id) },
+            ("POST", ["proxy", "auth"]) => Self::ProxyAuth,
+            ("GET", ["proxy", "config"]) => Self::ProxyConfig,
+            _ => return None,
+        };
+        Some(route)
+    }
+}
+
+/// Percent-decoded; anything that is no escape stays as it is.
+fn decoded(part: &str) -> String {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escape = tail.get(..2).and_then(|it| std::str::from_utf8(it).ok());
+        match escape.and_then(|it| u8::from_str_radix(it, 16).ok()).filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
