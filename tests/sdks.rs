@@ -5,6 +5,7 @@
 mod browser;
 mod client;
 mod driven;
+mod harness;
 mod rust;
 
 use std::time::Duration;

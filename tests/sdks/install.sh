@@ -20,7 +20,8 @@ fi
 if command -v python3 >/dev/null; then
   if [ ! -f python/.venv/.installed ] || [ python/requirements.txt -nt python/.venv/.installed ]; then
     python3 -m venv python/.venv
-    python/.venv/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt
+    # Not by its `pip`, which knows the folder that it was made in: a copied one would install elsewhere.
+    python/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r python/requirements.txt
     touch python/.venv/.installed
   fi
 else

@@ -1,12 +1,9 @@
 // One of the vendor's browser SDKs, unmodified, in a page in a real browser, driven line by line (see lines.mjs).
 //
-// Arguments: base URL, environment ID, `legacy` or `current`, path of the browser. The page comes from a port of its own, so
-// that everything it asks of the gateway crosses origins; `requests` tells of preflights, too. More facts: {"origin":…} of the
-// page, first of all, and {"problem":…} for each error on the browser's console.
-import { readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { chromium } from 'playwright-core';
+// Arguments: base URL, environment ID, `legacy` or `current`, path of the browser. More facts: {"origin":…} of the page, first
+// of all, and {"problem":…} (see site.mjs).
 import { obey, say } from './lines.mjs';
+import { opensSite } from './site.mjs';
 
 const [base, environment, sdk, executablePath] = process.argv.slice(2);
 const [bundle, script] = {
@@ -16,48 +13,8 @@ const [bundle, script] = {
     '<script type="module">import * as LDClient from "/sdk.js"; window.LDClient = LDClient;</script>',
   ],
 }[sdk];
-const files = {
-  '/': ['text/html', `<!doctype html><title>shop</title><link rel="icon" href="data:,">${script}`],
-  '/sdk.js': ['text/javascript', readFileSync(new URL(`./node_modules/${bundle}`, import.meta.url))],
-};
-const site = createServer(({ url }, response) => {
-  const [type, content] = files[url] ?? ['text/plain', ''];
-  response.writeHead(content ? 200 : 404, { 'Content-Type': `${type}; charset=utf-8` }).end(content);
-});
-await new Promise((resolve) => site.listen(0, '127.0.0.1', resolve));
-const origin = `http://127.0.0.1:${site.address().port}`;
-
-// The browser sees to its own sandbox, except that it cannot have one as root.
-const browser = await chromium.launch({
-  executablePath,
-  chromiumSandbox: process.getuid() !== 0,
-  args: ['--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run'],
-});
-let context;
+const site = await opensSite({ executablePath, bundle, script });
 let page;
-let requests = [];
-
-// Opens the page in a browser that remembers nothing, and notes what it sends to `gateway`.
-async function loadsPage(gateway) {
-  await context?.close();
-  context = await browser.newContext();
-  page = await context.newPage();
-  page.on('console', (message) => message.type() === 'error' && say({ problem: message.text() }));
-  page.on('pageerror', (error) => {
-    // Nothing that the SDK does may end in an uncaught exception; whoever waits for a fact hears that we are gone.
-    console.error(error);
-    process.exit(1);
-  });
-  await page.exposeFunction('say', say);
-  const network = await context.newCDPSession(page);
-  await network.send('Network.enable');
-  requests = [];
-  network.on('Network.requestWillBeSent', ({ request }) => {
-    const url = new URL(request.url);
-    if (url.origin === gateway) requests.push(`${request.method} ${url.pathname}${url.search}`);
-  });
-  await page.goto(origin);
-}
 
 // These run in the page. `window.client` is the SDK's own client.
 const opens = {
@@ -84,11 +41,11 @@ const opens = {
   },
 };
 
-say({ origin });
+say({ origin: site.origin });
 await obey({
   async open(text) {
     const { url = base, key = environment, context, ...options } = JSON.parse(text);
-    await loadsPage(url);
+    page = await site.loadsPage(url);
     return page.evaluate(opens[sdk], { url, key, context, options });
   },
   evaluate: (flag) => page.evaluate((flag) => ({ value: client.variation(flag, 'default') }), flag),
@@ -97,7 +54,7 @@ await obey({
   identify: (context) => page.evaluate(async (context) => ({ done: await client.identify(context) }), JSON.parse(context)),
   track: (event) => page.evaluate((event) => ({ done: client.track(event) ?? 'track' }), event),
   flush: () => page.evaluate(async () => ({ done: (await client.flush()) ?? 'flush' })),
-  requests: async () => ({ requests }),
+  requests: async () => ({ requests: site.requests() }),
 });
-await browser.close();
+await site.close();
 process.exit(0);

@@ -1,0 +1,260 @@
+//! Harness' own SDKs, unmodified: what each must be able to do wherever it is connected.
+//!
+//! The steps take the address as a parameter. Here it is the cloud's, which shows that the steps are right.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use yardarm_testkit::{FakeHarness, until};
+
+use super::SOON;
+use super::driven::{Driven, Language, PATIENCE};
+
+pub(crate) const ENV: &str = "0a1b2c3d-4e5f-4000-8000-000000000001";
+pub(crate) const API_KEY: &str = "0a1b2c3d-4e5f-4000-8000-00000000c0de";
+
+/// Targets and what they get of `dark-mode`, `greeting` and `layout`: by their name, by a segment that names them, by a
+/// segment with rules, by percentage (`user1` is in bucket 79 and `user2` in 66), by nothing.
+const EXPECTED: [(&str, bool, &str, u8); 4] = [
+    (r#"{"identifier":"ada","name":"Ada"}"#, true, "hello friend", 2),
+    (r#"{"identifier":"user1","name":"One","attributes":{"plan":"pro","city":"Zürich"}}"#, false, "hello friend", 1),
+    (r#"{"identifier":"user2","name":"Two","attributes":{"plan":"pro","city":"Basel"}}"#, false, "hello", 2),
+    (r#"{"identifier":"user1","name":"One"}"#, false, "hello", 1),
+];
+
+/// A cloud that is prepared, and where SDKs connect to hear of it.
+pub(crate) struct Place<'a> {
+    cloud: &'a FakeHarness,
+    url: String,
+}
+
+/// With every property that generated SDKs insist on.
+pub(crate) fn flag(identifier: &str, kind: &str, version: i64, variations: &[(&str, &str)]) -> Value {
+    let variation =
+        |(identifier, value): &(&str, &str)| json!({"identifier": identifier, "name": identifier, "value": value});
+    let variations: Vec<_> = variations.iter().map(variation).collect();
+    json!({
+        "project": "shop", "environment": "prod", "feature": identifier, "state": "on", "kind": kind,
+        "defaultServe": {"variation": variations[0]["identifier"]}, "offVariation": variations[0]["identifier"],
+        "variations": variations, "rules": [], "prerequisites": [], "variationToTargetMap": [], "version": version,
+    })
+}
+
+fn greeting(version: i64, usual: &str) -> Value {
+    let mut flag = flag("greeting", "string", version, &[("usual", usual), ("friendly", "hello friend")]);
+    let clause = json!({"id": "c", "attribute": "", "op": "segmentMatch", "negate": false, "values": ["friends"]});
+    flag["rules"] = json!([{"ruleId": "r", "priority": 1, "serve": {"variation": "friendly"}, "clauses": [clause]}]);
+    flag
+}
+
+fn friends(version: i64, included: &[&str]) -> Value {
+    let target = |identifier: &&str| json!({"identifier": identifier, "name": identifier, "account": "", "org": "", "environment": "", "project": ""});
+    let clause = |attribute: &str, value: &str| json!({"id": attribute, "attribute": attribute, "op": "equal", "negate": false, "values": [value]});
+    let clauses = [clause("plan", "pro"), clause("city", "Zürich")];
+    json!({
+        "identifier": "friends", "name": "Friends", "environment": "prod", "version": version,
+        "included": included.iter().map(target).collect::<Vec<_>>(), "excluded": [], "rules": clauses[..1],
+        "servingRules": [{"ruleId": "s", "priority": 1, "clauses": clauses}],
+    })
+}
+
+/// One environment with flags of three kinds, which decide by target, segment and percentage.
+pub(crate) async fn cloud() -> FakeHarness {
+    let cloud = FakeHarness::start().await;
+    cloud.adds_environment(ENV, "prod", [API_KEY]);
+    let mut dark_mode = flag("dark-mode", "boolean", 1, &[("false", "false"), ("true", "true")]);
+    let ada = json!({"identifier": "ada", "name": "Ada"});
+    dark_mode["variationToTargetMap"] = json!([{"variation": "true", "targets": [ada]}]);
+    let mut layout = flag("layout", "json", 1, &[("one", r#"{"columns":1}"#), ("two", r#"{"columns":2,"wide":"ja"}"#)]);
+    let share = |variation: &str, weight: u8| json!({"variation": variation, "weight": weight});
+    layout["defaultServe"] = json!({"distribution": {
+        "bucketBy": "identifier", "variations": [share("two", 70), share("one", 30)]}});
+    cloud.puts(ENV, [dark_mode, greeting(1, "hello"), layout], [friends(1, &["ada"])]);
+    cloud
+}
+
+fn value(flag: &str, (_, dark_mode, greeting, layout): (&str, bool, &str, u8)) -> Value {
+    match flag {
+        "dark-mode" => json!(dark_mode),
+        "greeting" => json!(greeting),
+        _ if layout == 1 => json!({"columns": 1}),
+        _ => json!({"columns": 2, "wide": "ja"}),
+    }
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn at(cloud: &'a FakeHarness, url: impl Into<String>) -> Self {
+        Self { cloud, url: url.into() }
+    }
+
+    /// Starts a server SDK, and sees that it evaluates.
+    pub(crate) async fn begins(&self, language: Language) -> Driven {
+        let mut sdk = Driven::start(language, &self.url, API_KEY).await;
+        assert_eq!(sdk.hears("ready").await, true);
+        for expected in EXPECTED {
+            for flag in ["dark-mode", "greeting", "layout"] {
+                let answer = sdk.answers(&format!("evaluate {flag} {}", expected.0), "value").await;
+                assert_eq!(answer, value(flag, expected), "{flag} for {}", expected.0);
+            }
+        }
+        sdk
+    }
+
+    /// Sees that changes arrive by stream: of a flag, of a segment, deletions.
+    pub(crate) async fn hears_changes(&self, sdk: &mut Driven) {
+        let version = self.hears_again(sdk, 2).await;
+        self.cloud.changes_flag(ENV, &greeting(version + 1, "grüezi"));
+        sdk.hears_exactly("changed", "greeting", SOON).await;
+        let (ada, two) = (EXPECTED[0].0, EXPECTED[2].0);
+        sdk.eventually_answers(&format!("evaluate greeting {two}"), "value", &json!("grüezi")).await;
+        self.cloud.changes_segment(ENV, &friends(2, &[]));
+        sdk.eventually_answers(&format!("evaluate greeting {ada}"), "value", &json!("grüezi")).await;
+        self.cloud.deletes_flag(ENV, "layout");
+        sdk.hears_exactly("changed", "layout", SOON).await;
+        sdk.eventually_answers(&format!("evaluate layout {ada}"), "value", &json!("default")).await;
+    }
+
+    /// Changes a flag until the SDK hears of it, which it does as soon as it has a stream. Gives the version.
+    pub(crate) async fn hears_again(&self, sdk: &mut Driven, from_version: i64) -> i64 {
+        let mut heard = false;
+        let mut version = from_version;
+        let rounds = i64::try_from(PATIENCE.as_secs()).expect("a short time");
+        while !heard && version < from_version + rounds {
+            version += 1;
+            self.cloud.changes_flag(ENV, &greeting(version, &format!("hello {version}")));
+            heard = sdk.hears_by_chance("changed", "greeting", Duration::from_secs(1)).await;
+        }
+        assert!(heard, "no change was heard");
+        version
+    }
+
+    /// Sees that what was evaluated is told upstream.
+    pub(crate) async fn posts_metrics(&self, sdk: &mut Driven, sdk_language: &str, target: Option<&str>) {
+        sdk.answers("flush", "done").await;
+        let attribute = |data: &Value, key: &str| {
+            let attributes = data["attributes"].as_array().cloned().unwrap_or_default();
+            attributes.into_iter().find(|it| it["key"] == key).map(|mut it| it["value"].take())
+        };
+        let is_counted = |data: &Value| {
+            attribute(data, "featureIdentifier") == Some(json!("dark-mode"))
+                && attribute(data, "SDK_LANGUAGE") == Some(json!(sdk_language))
+                && data["count"].as_u64().is_some_and(|count| count > 0)
+        };
+        let has = |posted: &Value, list: &str, is_wanted: &dyn Fn(&Value) -> bool| {
+            posted[list].as_array().into_iter().flatten().any(is_wanted)
+        };
+        let path = format!("/metrics/{ENV}");
+        until("metrics", || {
+            let posted: Vec<_> = self.cloud.posts(&path).iter().map(yardarm_testkit::Recorded::json).collect();
+            posted.iter().any(|it| has(it, "metricsData", &is_counted))
+                && target.is_none_or(|target| {
+                    posted.iter().any(|it| has(it, "targetData", &|it| it["identifier"] == target))
+                })
+        })
+        .await;
+        assert!(self.cloud.posts(&path)[0].path.ends_with("?cluster=2"));
+    }
+
+    /// Opens a page, and sees what it is told to see.
+    pub(crate) async fn opens_page(&self) -> Driven {
+        let mut page = Driven::start(Language::HarnessBrowser, &self.url, API_KEY).await;
+        for expected in EXPECTED {
+            self.says_evaluations(expected);
+            assert_eq!(page.answers(&format!("open {}", expected.0), "ready").await, true);
+            let mut all = json!({});
+            for flag in ["dark-mode", "greeting", "layout"] {
+                all[flag] = value(flag, expected);
+                assert_eq!(page.answers(&format!("evaluate {flag}"), "value").await, all[flag], "{flag}");
+            }
+            assert_eq!(page.answers("all", "all").await, all);
+            let target: Value = serde_json::from_str(expected.0).expect("a target");
+            let registered = (API_KEY.to_owned(), target);
+            until("a target", || self.cloud.registered_targets().contains(&registered)).await;
+        }
+        page
+    }
+
+    /// Sees that the page hears of a change. Gives the version.
+    pub(crate) async fn tells_page(&self, page: &mut Driven, from_version: i64) -> i64 {
+        let mut heard = false;
+        let mut version = from_version;
+        let rounds = i64::try_from(PATIENCE.as_secs()).expect("a short time");
+        let (target, dark_mode, _, layout) = EXPECTED[3];
+        while !heard && version < from_version + rounds {
+            version += 1;
+            let text = format!("hello {version}");
+            self.says_evaluations((target, dark_mode, &text, layout));
+            self.cloud.changes_flag(ENV, &greeting(version, &text));
+            heard = page.hears_by_chance("changed", "greeting", Duration::from_secs(1)).await;
+        }
+        assert!(heard, "no change was heard");
+        page.eventually_answers("evaluate greeting", "value", &json!(format!("hello {version}"))).await;
+        version
+    }
+
+    /// The cloud evaluates nothing; whatever does so by itself does not ask it.
+    fn says_evaluations(&self, expected: (&str, bool, &str, u8)) {
+        let target: Value = serde_json::from_str(expected.0).expect("a target");
+        let (dark_mode, layout) = (value("dark-mode", expected), value("layout", expected));
+        let evaluations = json!({
+            "dark-mode": {"kind": "boolean", "identifier": dark_mode.to_string(), "value": dark_mode.to_string()},
+            "greeting": {"kind": "string", "identifier": "usual", "value": expected.2},
+            "layout": {"kind": "json", "identifier": "one", "value": layout.to_string()},
+        });
+        self.cloud.sets_evaluations(ENV, target["identifier"].as_str().expect("an identifier"), &evaluations);
+    }
+}
+
+async fn a_server_sdk_lives_through_everything(language: Language, sdk_language: &str) {
+    if !language.is_installed() {
+        return;
+    }
+    let cloud = cloud().await;
+    let place = Place::at(&cloud, cloud.url());
+    let mut sdk = place.begins(language).await;
+    place.hears_changes(&mut sdk).await;
+    place.posts_metrics(&mut sdk, sdk_language, Some("ada")).await;
+
+    // The server goes away and comes back at the same address.
+    cloud.hangs_up().await;
+    let two = EXPECTED[2].0;
+    assert_eq!(sdk.answers(&format!("evaluate greeting {two}"), "value").await, "grüezi");
+    cloud.picks_up().await;
+    place.hears_again(&mut sdk, 100).await;
+
+    // What was evaluated last is told at the end.
+    sdk.answers(&format!("evaluate dark-mode {two}"), "value").await;
+    let before = cloud.posts(&format!("/metrics/{ENV}")).len();
+    sdk.close().await;
+    until("the last metrics", || cloud.posts(&format!("/metrics/{ENV}")).len() > before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_sdk_lives_through_everything() {
+    a_server_sdk_lives_through_everything(Language::HarnessNode, "javascript").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_lives_through_everything() {
+    a_server_sdk_lives_through_everything(Language::HarnessPython, "python").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_sdk_lives_through_everything() {
+    if !Language::HarnessBrowser.is_installed() {
+        return;
+    }
+    let cloud = cloud().await;
+    let place = Place::at(&cloud, cloud.url());
+    let mut page = place.opens_page().await;
+    let version = place.tells_page(&mut page, 2).await;
+    place.posts_metrics(&mut page, "JavaScript", None).await;
+
+    // The server goes away and comes back at the same address. The SDK takes up to 30 seconds to try again.
+    cloud.hangs_up().await;
+    assert_eq!(page.answers("evaluate greeting", "value").await, format!("hello {version}"));
+    cloud.picks_up().await;
+    page.answers("later 31", "done").await;
+    place.tells_page(&mut page, version).await;
+    page.close().await;
+}
