@@ -121,8 +121,11 @@ impl<'a> Place<'a> {
         let rounds = i64::try_from(PATIENCE.as_secs()).expect("a short time");
         while !heard && version < from_version + rounds {
             version += 1;
-            self.cloud.changes_flag(ENV, &greeting(version, &format!("hello {version}")));
-            heard = sdk.hears_by_chance("changed", "greeting", Duration::from_secs(1)).await;
+            let text = format!("hello {version}");
+            self.cloud.changes_flag(ENV, &greeting(version, &text));
+            // SDKs may still be telling about something older.
+            heard = sdk.hears_by_chance("changed", "greeting", Duration::from_secs(1)).await
+                && sdk.answers(&format!("evaluate greeting {}", EXPECTED[2].0), "value").await == text;
         }
         assert!(heard, "no change was heard");
         version

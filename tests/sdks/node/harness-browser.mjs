@@ -2,7 +2,8 @@
 //
 // Arguments: base URL, API key, path of the browser. Commands: `open TARGET-JSON`, which may come again and begins anew,
 // `evaluate FLAG`, `all` for every flag that the SDK has told of, `flush` for metrics, `later SECONDS` for time that passes in
-// the page, `requests` for what was sent since `open`, `close`. Facts, one JSON object a line: {"origin":…} of the page, first of all, {"ready":true} or
+// the page, `requests` for what was sent since `open`, `close`. After 30 silent seconds of the page's time the SDK opens
+// another stream. Facts, one JSON object a line: {"origin":…} of the page, first of all, {"ready":true} or
 // {"ready":false,"error":…}, {"changed":FLAG} after that, {"stream":"connected"} and the like, {"value":…}, {"all":…},
 // {"requests":["METHOD /path",…]}, {"done":…}, {"problem":…} (see site.mjs).
 import { obey, say } from './lines.mjs';
