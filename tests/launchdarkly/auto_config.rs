@@ -95,6 +95,7 @@ async fn before_the_list_everything_that_needs_an_environment_is_503() {
     assert_eq!(status_of(&gateway, &Call::get("/status/x")).await, 503, "section 14.1");
     assert_eq!(gateway.operator_gets("/ready").await.status, 503);
 
+    gateway.eventually("U055: the list to be asked for", || !gateway.upstream.requests().is_empty()).await;
     let asked = &gateway.upstream.requests()[0];
     assert_eq!(asked.path, "/relay_auto_config?rpacProtocolVersion=2", "U055");
     assert_eq!(asked.header("authorization"), Some(AUTO_KEY), "U055");
