@@ -99,6 +99,22 @@ async fn a_filter_sees_every_event_of_every_route() {
 }
 
 #[tokio::test]
+async fn what_is_no_event_is_not_shown_to_a_filter() {
+    let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
+        put(folder, "event-redactor.toml", REDACTOR);
+        put(folder, "event-redactor.wasm", sample("event-redactor"));
+    })
+    .await;
+    plugged.is_active("event-redactor").await;
+    let body = format!("[7,null,[],\"ada@example.com\",{}", &EVENTS[1..]);
+    let post = Call::post(format!("/events/bulk/{ENV_ID}"), body).header("X-LaunchDarkly-Event-Schema", "4");
+    assert_eq!(plugged.gateway.answers(&post).await.status, 202);
+    let ledger = settled(&plugged.gateway, 6).await;
+    assert_eq!(ledger["dropped"], json!([["malformed", 4]]));
+    assert_eq!((&ledger["delivered"], &ledger["filtered"]), (&json!(1), &json!([["event-redactor", 1]])));
+}
+
+#[tokio::test]
 async fn a_diagnostic_that_nobody_can_judge_stays_here() {
     let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
         put(folder, "event-redactor.toml", REDACTOR);

@@ -12,7 +12,7 @@ use crate::hooks::{BatchFacts, Event, Filtering, Hooks, Verdict};
 use crate::lifecycle::Lifecycle;
 use crate::outbox::Ledger;
 
-/// Bytes of held events per environment. When it is full the oldest batch is dropped and counted.
+/// Bytes of held events per environment. When it is full the batch whose turn is next is dropped and counted.
 const HOLD_BYTES: usize = 4 << 20;
 
 /// Passes batches through the event filter of one environment.
@@ -102,33 +102,34 @@ impl Intake {
         held.bytes += batch.size();
         held.batches.push_back(batch);
         while held.bytes > HOLD_BYTES {
-            let Some(oldest) = held.batches.pop_front() else { break };
-            held.bytes -= oldest.size();
-            self.ledger.lose("hold-full", oldest.events.len());
+            let Some(next) = held.batches.pop_front() else { break };
+            held.bytes -= next.size();
+            self.ledger.lose("hold-full", next.events.len());
         }
         drop(held);
         self.arrived.notify_one();
     }
 
-    fn take_oldest(&self) -> Option<HeldBatch> {
+    fn take_next(&self) -> Option<HeldBatch> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let batch = held.batches.pop_front()?;
         held.bytes -= batch.size();
         Some(batch)
     }
 
+    /// Behind all others: a batch that no filter can judge must not keep the rest from being asked about.
     fn put_back(&self, batch: HeldBatch) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.bytes += batch.size();
-        held.batches.push_front(batch);
+        held.batches.push_back(batch);
     }
 
-    /// Oldest first, with growing delays, at once after a change of plugins.
+    /// One after the other, with growing delays, at once after a change of plugins.
     async fn ask_again(self: Arc<Self>) {
         let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(60));
         let mut plans = self.hooks.changed();
         loop {
-            let Some(batch) = self.take_oldest() else {
+            let Some(batch) = self.take_next() else {
                 self.arrived.notified().await;
                 tokio::select! {
                     () = tokio::time::sleep(backoff.next_delay()) => (),

@@ -4,7 +4,7 @@ use super::*;
 use crate::environment::EnvironmentLabel;
 use crate::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan};
 
-/// Drops events of kind `bad`; holds everything while broken.
+/// Drops events of kind `bad`; cannot judge `poison`, and holds everything while broken.
 #[derive(Default)]
 struct Filter {
     is_broken: AtomicBool,
@@ -13,7 +13,7 @@ struct Filter {
 impl EventFilter for Filter {
     fn filter<'a>(&'a self, _: &'a BatchFacts, events: &'a [Event]) -> HookFuture<'a, Filtering> {
         Box::pin(async {
-            if self.is_broken.load(Ordering::Relaxed) {
+            if self.is_broken.load(Ordering::Relaxed) || events.iter().any(|event| event.kind == "poison") {
                 return Filtering::Hold { plugin: "f".into() };
             }
             let verdict = |event: &Event| match event.kind.as_str() {
@@ -85,6 +85,21 @@ async fn a_batch_that_cannot_be_judged_waits_for_a_better_day() {
     setup.filter.is_broken.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(*setup.left.lock().unwrap(), ["{}"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_never_judged_does_not_hold_up_the_others() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    setup.pass(&["poison"], b"[]").await;
+    setup.pass(&["poison"], b"[]").await;
+    setup.pass(&["good"], b"{}").await;
+    setup.filter.is_broken.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(240)).await;
+    assert_eq!(*setup.left.lock().unwrap(), ["{}"]);
+    // They still wait, and nothing of them was lost.
+    setup.intake.close();
+    assert_eq!(setup.ledger.report().dropped, [("filter-unavailable", 2)].into());
 }
 
 #[tokio::test(start_paused = true)]

@@ -204,8 +204,13 @@ impl Port {
     }
 
     async fn take_in(self: Arc<Self>, post: Post) {
-        let events = match read_events(&post.body, self.hooks.of(&self.label).event_filter.is_some()) {
-            Ok(events) => events,
+        let is_filtered = self.hooks.of(&self.label).event_filter.is_some();
+        let events = match read_events(&post.body, is_filtered) {
+            Ok(events) if is_filtered => self.without_strangers(events),
+            Ok(events) => {
+                self.ledger.receive(events.len());
+                events
+            }
             Err(error) => {
                 tracing::warn!(environment = %self.label, %error, "event post is not a JSON array and was dropped");
                 self.ledger.receive(1);
@@ -216,7 +221,6 @@ impl Port {
         if events.is_empty() {
             return;
         }
-        self.ledger.receive(events.len());
         let facts = BatchFacts {
             environment: self.label.clone(),
             route: post.route,
@@ -236,6 +240,22 @@ impl Port {
             }
         };
         self.intake.pass(facts, events, exit).await;
+    }
+}
+
+impl Port {
+    /// Only what is a JSON object is shown to a filter. The rest is no event, everybody can post it, and a filter would
+    /// fail over it again and again.
+    fn without_strangers(&self, mut events: Vec<Event>) -> Vec<Event> {
+        let received = events.len();
+        self.ledger.receive(received);
+        events.retain(|event| event.body.starts_with(b"{"));
+        let lost = received - events.len();
+        if lost > 0 {
+            tracing::warn!(environment = %self.label, lost, "events that are no JSON objects were dropped");
+            self.ledger.lose("malformed", lost);
+        }
+        events
     }
 }
 
