@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use yardarm_core::registry::StreamCounts;
-use yardarm_launchdarkly::EnvironmentReport;
+use yardarm_core::report::EnvironmentReport;
 
 use crate::gateway::State;
 use crate::listener::FanoutReport;
@@ -112,7 +112,7 @@ async fn status(FromState(state): FromState<Shared>) -> Response {
         is_ready: waiting_for.is_empty() && state.plugins.is_ready(),
         waiting_for,
         plan_generation: state.hooks.pin().generation(),
-        environments: reports(&state),
+        environments: state.reports(),
         streams: state.streams.counts().into_iter().map(StreamGroup::from).collect(),
         fanout: state.fanout.report().into(),
         resources: ResourceDocument { resident_bytes, cpu_seconds: cpu.as_secs_f64() },
@@ -120,7 +120,7 @@ async fn status(FromState(state): FromState<Shared>) -> Response {
 }
 
 async fn environments(FromState(state): FromState<Shared>) -> Response {
-    uncached(Json(json!({ "environments": reports(&state) })))
+    uncached(Json(json!({ "environments": state.reports() })))
 }
 
 async fn plugins(FromState(state): FromState<Shared>) -> Response {
@@ -135,10 +135,6 @@ async fn page() -> Response {
     // The page is one file and talks to this listener only; whatever got into a name must stay text.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
     ([(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy))], Html(PAGE)).into_response()
-}
-
-fn reports(state: &State) -> Vec<EnvironmentReport> {
-    state.launchdarkly.as_ref().map(yardarm_launchdarkly::LaunchDarkly::reports).unwrap_or_default()
 }
 
 fn uncached(body: impl IntoResponse) -> Response {

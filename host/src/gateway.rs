@@ -9,6 +9,7 @@ use axum::Router;
 use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
+use yardarm_core::report::EnvironmentReport;
 use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_wasm::PluginFolder;
 
@@ -43,6 +44,13 @@ pub(crate) struct State {
     pub(crate) telemetry: Telemetry,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) started_ms: u64,
+}
+
+impl State {
+    /// State of every environment.
+    pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
+        self.launchdarkly.as_ref().map(LaunchDarkly::reports).unwrap_or_default()
+    }
 }
 
 impl Gateway {

@@ -7,7 +7,7 @@ use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
-use yardarm_launchdarkly::EnvironmentReport;
+use yardarm_core::report::EnvironmentReport;
 
 use crate::config::LogConfig;
 use crate::gateway::State;
@@ -99,9 +99,7 @@ pub(crate) fn render(state: &State) -> String {
     register(&registry, state.telemetry.requests.clone());
     register(&registry, state.telemetry.seconds.clone());
     streams(&registry, state);
-    if let Some(side) = &state.launchdarkly {
-        environments(&registry, &side.reports());
-    }
+    environments(&registry, &state.reports());
     process(&registry);
     let mut text = Vec::new();
     // Fails only on metrics that contradict each other, which their names and labels above do not.

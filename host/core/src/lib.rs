@@ -13,6 +13,7 @@ pub mod intake;
 pub mod lifecycle;
 pub mod outbox;
 pub mod registry;
+pub mod report;
 pub mod secret;
 pub mod settings;
 pub mod snapshot_file;

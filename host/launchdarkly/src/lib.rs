@@ -32,13 +32,13 @@ use std::sync::Arc;
 use axum::Router;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
+use yardarm_core::report::EnvironmentReport;
 use yardarm_core::status::Status;
 use yardarm_core::{Lifecycle, snapshot_file};
 
 pub use self::config::{ClientStreamMode, CommonConfig, Config, EnvironmentConfig, Identity, Prometheus, Roster};
 pub use self::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
 pub use self::environments::archive::ArchiveError;
-pub use self::report::{ChangeReport, EnvironmentReport, ErrorReport, EventReport};
 pub use self::store::{BigSegmentsConfig, StoreConfig};
 use crate::environments::autoconfig::AutoConfigTask;
 use crate::environments::offline::OfflineTask;
@@ -158,6 +158,6 @@ impl LaunchDarkly {
     /// State of each environment, for operators.
     #[must_use]
     pub fn reports(&self) -> Vec<EnvironmentReport> {
-        self.environments.all().iter().map(|it| EnvironmentReport::of(it)).collect()
+        self.environments.all().iter().map(|it| report::of(it)).collect()
     }
 }

@@ -1,140 +1,37 @@
-//! State of the environments for operators: the admin listener's JSON, metrics and page.
+//! State of an environment for operators.
 
-use serde::Serialize;
-use yardarm_core::outbox::LedgerReport;
-use yardarm_core::status::{Connection, ErrorKind};
+use yardarm_core::report::{ChangeReport, EnvironmentReport, ErrorReport};
 
 use crate::environments::{LdEnvironment, Phase};
 
-/// State of one environment.
-#[derive(Debug, Clone, Serialize)]
-pub struct EnvironmentReport {
-    /// Vendor in lower case.
-    pub vendor: &'static str,
-    /// Configured name.
-    pub name: String,
-    /// `starting`, `empty`, `rejected` or `ready`.
-    pub phase: &'static str,
-    /// `initializing`, `valid`, `interrupted` or `off`.
-    pub connection: &'static str,
-    /// Unix milliseconds since when the connection is in this state.
-    pub since_ms: u64,
-    /// What went wrong last, kept after recovery.
-    pub last_error: Option<ErrorReport>,
-    /// Whether what is served was read from disk and nothing has come from upstream since.
-    pub is_stale: bool,
-    /// Whether a payload plugin failed, so that something upstream said is not served.
-    pub is_behind: bool,
-    /// Unix milliseconds of the last message from upstream; 0 before the first.
-    pub last_message_ms: u64,
-    /// Number of the newest change.
-    pub sequence: u64,
-    /// Flags served.
-    pub flags: usize,
-    /// Segments served.
-    pub segments: usize,
-    /// The newest changes, newest first; a few dozen.
-    pub recent_changes: Vec<ChangeReport>,
-    /// Where events stand; `None` when they are switched off.
-    pub events: Option<EventReport>,
-}
-
-/// A change that was served.
-#[derive(Debug, Clone, Serialize)]
-pub struct ChangeReport {
-    /// Unix milliseconds.
-    pub at_ms: u64,
-    /// Number of the change.
-    pub sequence: u64,
-    /// For people.
-    pub text: String,
-}
-
-/// The last failure of an upstream connection.
-#[derive(Debug, Clone, Serialize)]
-pub struct ErrorReport {
-    /// `network`, `response`, `invalid-data`, `store` or `unknown`.
-    pub kind: &'static str,
-    /// HTTP status, if that was it.
-    pub status: Option<u16>,
-    /// Unix milliseconds.
-    pub at_ms: u64,
-    /// For people.
-    pub message: String,
-}
-
-/// Where events of one environment stand. Delivered, filtered, dropped and pending add up to received.
-#[derive(Debug, Clone, Serialize)]
-pub struct EventReport {
-    /// Events that SDKs handed over.
-    pub received: u64,
-    /// Events that arrived upstream.
-    pub delivered: u64,
-    /// Events that wait or are under way.
-    pub pending: u64,
-    /// Events that plugins dropped, by plugin.
-    pub filtered: Vec<(String, u64)>,
-    /// Events that were lost, by reason.
-    pub dropped: Vec<(&'static str, u64)>,
-}
-
-impl EnvironmentReport {
-    pub(crate) fn of(environment: &LdEnvironment) -> Self {
-        let report = environment.status.report();
-        let snapshot = environment.data.snapshot();
-        let items = snapshot.as_ref().map(|it| it.data().items());
-        Self {
-            vendor: environment.label.vendor(),
-            name: environment.label.name().to_string(),
-            phase: match environment.phase() {
-                Phase::Starting => "starting",
-                Phase::Empty => "empty",
-                Phase::Rejected => "rejected",
-                Phase::Ready => "ready",
-            },
-            connection: match report.connection {
-                Connection::Initializing => "initializing",
-                Connection::Valid => "valid",
-                Connection::Interrupted => "interrupted",
-                Connection::Off => "off",
-            },
-            since_ms: report.since_ms,
-            last_error: report.last_error.map(|error| ErrorReport {
-                kind: match error.kind {
-                    ErrorKind::Network => "network",
-                    ErrorKind::Response(_) => "response",
-                    ErrorKind::InvalidData => "invalid-data",
-                    ErrorKind::Store => "store",
-                    ErrorKind::Unknown => "unknown",
-                },
-                status: if let ErrorKind::Response(status) = error.kind { Some(status) } else { None },
-                at_ms: error.at_ms,
-                message: error.message.to_string(),
-            }),
-            is_stale: report.is_stale,
-            is_behind: environment.is_behind.load(std::sync::atomic::Ordering::Relaxed),
-            last_message_ms: report.last_message_ms,
-            sequence: snapshot.as_ref().map_or(0, |it| it.seq()),
-            flags: items.map_or(0, |it| it.flags.iter().filter(|flag| !flag.is_deleted()).count()),
-            segments: items.map_or(0, |it| it.segments.iter().filter(|segment| !segment.is_deleted()).count()),
-            recent_changes: environment
-                .recent()
-                .into_iter()
-                .map(|it| ChangeReport { at_ms: it.at_ms, sequence: it.seq, text: it.text })
-                .collect(),
-            events: environment.events.port().map(|it| it.report().into()),
-        }
-    }
-}
-
-impl From<LedgerReport> for EventReport {
-    fn from(report: LedgerReport) -> Self {
-        Self {
-            received: report.received,
-            delivered: report.delivered,
-            pending: report.pending,
-            filtered: report.filtered.iter().map(|(plugin, count)| (plugin.to_string(), *count)).collect(),
-            dropped: report.dropped.into_iter().collect(),
-        }
+/// What operators are shown of one environment.
+pub(crate) fn of(environment: &LdEnvironment) -> EnvironmentReport {
+    let report = environment.status.report();
+    let snapshot = environment.data.snapshot();
+    let items = snapshot.as_ref().map(|it| it.data().items());
+    EnvironmentReport {
+        vendor: environment.label.vendor(),
+        name: environment.label.name().to_string(),
+        phase: match environment.phase() {
+            Phase::Starting => "starting",
+            Phase::Empty => "empty",
+            Phase::Rejected => "rejected",
+            Phase::Ready => "ready",
+        },
+        connection: report.connection.word(),
+        since_ms: report.since_ms,
+        last_error: report.last_error.map(ErrorReport::from),
+        is_stale: report.is_stale,
+        is_behind: environment.is_behind.load(std::sync::atomic::Ordering::Relaxed),
+        last_message_ms: report.last_message_ms,
+        sequence: snapshot.as_ref().map_or(0, |it| it.seq()),
+        flags: items.map_or(0, |it| it.flags.iter().filter(|flag| !flag.is_deleted()).count()),
+        segments: items.map_or(0, |it| it.segments.iter().filter(|segment| !segment.is_deleted()).count()),
+        recent_changes: environment
+            .recent()
+            .into_iter()
+            .map(|it| ChangeReport { at_ms: it.at_ms, sequence: it.seq, text: it.text })
+            .collect(),
+        events: environment.events.port().map(|it| it.report().into()),
     }
 }

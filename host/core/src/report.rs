@@ -1,0 +1,120 @@
+//! State of an environment for operators, in one shape for all vendors: the admin listener's JSON, metrics and page.
+
+use serde::Serialize;
+
+use crate::outbox::LedgerReport;
+use crate::status::{Connection, ErrorKind, LastError};
+
+/// State of one environment.
+#[derive(Debug, Clone, Serialize)]
+pub struct EnvironmentReport {
+    /// Vendor in lower case.
+    pub vendor: &'static str,
+    /// Configured name.
+    pub name: String,
+    /// `starting`, `empty`, `rejected` or `ready`.
+    pub phase: &'static str,
+    /// `initializing`, `valid`, `interrupted` or `off`.
+    pub connection: &'static str,
+    /// Unix milliseconds since when the connection is in this state.
+    pub since_ms: u64,
+    /// What went wrong last, kept after recovery.
+    pub last_error: Option<ErrorReport>,
+    /// Whether what is served was read from disk and nothing has come from upstream since.
+    pub is_stale: bool,
+    /// Whether a payload plugin failed, so that something upstream said is not served.
+    pub is_behind: bool,
+    /// Unix milliseconds of the last message from upstream; 0 before the first.
+    pub last_message_ms: u64,
+    /// Number of the newest change.
+    pub sequence: u64,
+    /// Flags served.
+    pub flags: usize,
+    /// Segments served.
+    pub segments: usize,
+    /// The newest changes, newest first; a few dozen.
+    pub recent_changes: Vec<ChangeReport>,
+    /// Where events stand; `None` when they are switched off.
+    pub events: Option<EventReport>,
+}
+
+/// A change that was served.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChangeReport {
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// Number of the change.
+    pub sequence: u64,
+    /// For people.
+    pub text: String,
+}
+
+/// The last failure of an upstream connection.
+#[derive(Debug, Clone, Serialize)]
+pub struct ErrorReport {
+    /// `network`, `response`, `invalid-data`, `store` or `unknown`.
+    pub kind: &'static str,
+    /// HTTP status, if that was it.
+    pub status: Option<u16>,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// For people.
+    pub message: String,
+}
+
+/// Where events of one environment stand. Delivered, filtered, dropped and pending add up to received.
+#[derive(Debug, Clone, Serialize)]
+pub struct EventReport {
+    /// Events that SDKs handed over.
+    pub received: u64,
+    /// Events that arrived upstream.
+    pub delivered: u64,
+    /// Events that wait or are under way.
+    pub pending: u64,
+    /// Events that plugins dropped, by plugin.
+    pub filtered: Vec<(String, u64)>,
+    /// Events that were lost, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+}
+
+impl Connection {
+    /// The word for it in reports.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Initializing => "initializing",
+            Self::Valid => "valid",
+            Self::Interrupted => "interrupted",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl From<LastError> for ErrorReport {
+    fn from(error: LastError) -> Self {
+        Self {
+            kind: match error.kind {
+                ErrorKind::Network => "network",
+                ErrorKind::Response(_) => "response",
+                ErrorKind::InvalidData => "invalid-data",
+                ErrorKind::Store => "store",
+                ErrorKind::Unknown => "unknown",
+            },
+            status: if let ErrorKind::Response(status) = error.kind { Some(status) } else { None },
+            at_ms: error.at_ms,
+            message: error.message.to_string(),
+        }
+    }
+}
+
+impl From<LedgerReport> for EventReport {
+    fn from(report: LedgerReport) -> Self {
+        Self {
+            received: report.received,
+            delivered: report.delivered,
+            pending: report.pending,
+            filtered: report.filtered.iter().map(|(plugin, count)| (plugin.to_string(), *count)).collect(),
+            dropped: report.dropped.into_iter().collect(),
+        }
+    }
+}
