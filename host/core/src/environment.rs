@@ -32,6 +32,12 @@ pub trait Dataset: Sized + Send + Sync + 'static {
 
     /// Renders everything, as the first message of a stream.
     fn render_full(&self, channel: usize) -> Option<Frame>;
+
+    /// What keeps a silent stream alive.
+    #[must_use]
+    fn heartbeat() -> Frame {
+        Frame::heartbeat()
+    }
 }
 
 /// What became of a change.
@@ -110,7 +116,8 @@ pub fn environment<D: Dataset>() -> (Writer<D>, Environment<D>) {
 /// Makes an environment without data that remembers more or fewer changes than usual.
 #[must_use]
 pub fn environment_with<D: Dataset>(limits: LogLimits) -> (Writer<D>, Environment<D>) {
-    let shared = Arc::new(Shared { current: ArcSwapOption::empty(), feed: Feed::new(limits) });
+    let feed = Feed::new(limits, D::heartbeat());
+    let shared = Arc::new(Shared { current: ArcSwapOption::empty(), feed });
     (Writer(Arc::clone(&shared)), Environment(shared))
 }
 

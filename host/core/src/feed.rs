@@ -56,6 +56,7 @@ pub struct Pulse {
 /// The shared log of one environment.
 pub(crate) struct Feed {
     limits: LogLimits,
+    heartbeat: Frame,
     log: RwLock<Log>,
     pulse: watch::Sender<Pulse>,
 }
@@ -103,8 +104,8 @@ impl LogLimits {
 }
 
 impl Feed {
-    pub(crate) fn new(limits: LogLimits) -> Self {
-        Self { limits, log: RwLock::default(), pulse: watch::Sender::new(Pulse::default()) }
+    pub(crate) fn new(limits: LogLimits, heartbeat: Frame) -> Self {
+        Self { limits, heartbeat, log: RwLock::default(), pulse: watch::Sender::new(Pulse::default()) }
     }
 
     pub(crate) fn pulses(&self) -> watch::Receiver<Pulse> {
@@ -178,7 +179,7 @@ impl Feed {
         let beat = self.pulse().beat;
         (beat != cursor.beat).then(|| {
             cursor.beat = beat;
-            Frame::heartbeat()
+            self.heartbeat.clone()
         })
     }
 

@@ -74,14 +74,20 @@ pub enum EndReason {
     ApprovalWithdrawn = 3,
     /// The process is about to end.
     Draining = 4,
+    /// It cannot be told everything it has missed.
+    FellBehind = 5,
+    /// Changes no longer come in as they happen.
+    SourceLost = 6,
 }
 
-const REASONS: [EndReason; 5] = [
+const REASONS: [EndReason; 7] = [
     EndReason::ClientGone,
     EndReason::Lifetime,
     EndReason::CredentialWithdrawn,
     EndReason::ApprovalWithdrawn,
     EndReason::Draining,
+    EndReason::FellBehind,
+    EndReason::SourceLost,
 ];
 
 /// Counts for metrics.
@@ -109,6 +115,8 @@ impl EndReason {
             Self::CredentialWithdrawn => "credential-withdrawn",
             Self::ApprovalWithdrawn => "approval-withdrawn",
             Self::Draining => "draining",
+            Self::FellBehind => "fell-behind",
+            Self::SourceLost => "source-lost",
         }
     }
 }
@@ -317,6 +325,11 @@ impl StreamGuard {
     #[must_use]
     pub fn ending(&self) -> Option<EndReason> {
         self.life.reason()
+    }
+
+    /// Makes the stream end.
+    pub(crate) fn end(&self, reason: EndReason) {
+        self.life.end(reason);
     }
 
     /// Ready once the stream has to end.

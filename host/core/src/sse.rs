@@ -47,6 +47,18 @@ impl Frame {
         Self { chunk: Bytes::from_static(b"2\r\n:\n\r\n"), prefix: 3 }
     }
 
+    /// Nothing to write, and nothing after it: the stream ends. For protocols without a message that says everything.
+    #[must_use]
+    pub fn end() -> Self {
+        Self { chunk: Bytes::new(), prefix: 0 }
+    }
+
+    /// Whether this is [`Frame::end`].
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.chunk.is_empty()
+    }
+
     /// The event as an HTTP library is to send it.
     #[must_use]
     pub fn payload(&self) -> Bytes {

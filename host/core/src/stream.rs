@@ -60,7 +60,12 @@ impl OpenStream {
 
     /// The next thing to write, if there is any now.
     pub fn next_frame(&mut self) -> Option<Frame> {
-        self.first.take().or_else(|| self.source.next(&mut self.cursor))
+        let next = self.first.take().or_else(|| self.source.next(&mut self.cursor));
+        if next.as_ref().is_some_and(Frame::is_end) {
+            self.guard.end(EndReason::FellBehind);
+            return None;
+        }
+        next
     }
 
     /// How far the stream is behind, in changes.
