@@ -109,7 +109,8 @@ async fn four_streams_say_what_has_changed_and_two_still_say_that_something_has(
     };
     crew["excluded"] = json!(["somebody"]);
     let was = || cloud.patches(SDK_KEY, &flag("plain", 12));
-    let changes: [(&str, &dyn Fn(), &[&str]); 18] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
+    let changes: [Change<'_>; 18] = [
         ("a flag", &|| cloud.patches(SDK_KEY, &flag("plain", 4)), &["patch plain"]),
         ("a new flag", &|| cloud.patches(SDK_KEY, &flag("fresh", 1)), &["patch fresh"]),
         ("an old version", &|| cloud.patches(SDK_KEY, &flag("plain", 1)), &[]),
