@@ -72,6 +72,12 @@ impl Expected {
         self
     }
 
+    /// With another `Content-Type`.
+    pub(crate) fn with_type(mut self, content_type: &str) -> Self {
+        self.headers.retain(|it| !it.starts_with("content-type"));
+        self.with(&format!("content-type: {content_type}"))
+    }
+
     pub(crate) fn nosniff(self) -> Self {
         self.with(NOSNIFF)
     }

@@ -9,6 +9,7 @@ mod docs;
 mod expected;
 mod flags;
 mod gateway;
+mod harness;
 mod house;
 mod launchdarkly;
 mod plugins;

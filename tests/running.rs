@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use yardarm::config::{self, Overrides};
 use yardarm::{Config, Gateway};
-use yardarm_testkit::{Answer, Call, FakeLaunchDarkly, SseClient, until, within};
+use yardarm_testkit::{Answer, Call, FakeHarness, FakeLaunchDarkly, SseClient, until, within};
 
 use crate::expected::Expected;
 use crate::sdk::Sdk;
@@ -204,6 +204,43 @@ impl Running {
         Setup::new().events().cloud(cloud).start().await
     }
 
+    /// A gateway in front of Harness only, with more settings of its section.
+    pub(crate) async fn before_harness(cloud: &FakeHarness, api_keys: &[&str], more: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let url = cloud.url();
+        let toml = format!(
+            r#"
+            data.dir = {data:?}
+            plugins.dir = {plugins:?}
+            server.listen = "127.0.0.1:0"
+            admin.listen = "127.0.0.1:0"
+            shutdown.drain = "0s"
+            shutdown.timeout = "10s"
+            [harness]
+            client_service = "{url}/api/1.0"
+            admin_service = "{url}/gateway/cf"
+            metric_service = "{url}/api/1.0"
+            account = "account"
+            organization = "organization"
+            admin_token = "{token}"
+            {more}
+            {environments}
+            "#,
+            environments =
+                api_keys.iter().map(|key| format!("[[harness.environments]]\napi_key = {key:?}\n")).collect::<String>(),
+            data = dir.path().join("data"),
+            plugins = dir.path().join("plugins.d"),
+            token = FakeHarness::ADMIN_TOKEN,
+        );
+        let file = dir.path().join("yardarm.toml");
+        std::fs::create_dir(dir.path().join("plugins.d")).expect("a folder");
+        std::fs::write(&file, toml).expect("a folder that can be written");
+        let configure = move |_: &FakeLaunchDarkly| {
+            config::load(Some(&file), &Overrides::default()).expect("a valid configuration").config
+        };
+        Self::launch(None, configure, Some(dir)).await
+    }
+
     /// Runs the gateway on threads of its own, so that a busy test does not slow it down, and the end of the test can
     /// wait for the end of the gateway.
     async fn launch(
@@ -249,6 +286,11 @@ impl Running {
     /// Where SDKs connect.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The folder of plugins.
+    pub(crate) fn plugins(&self) -> &Path {
+        &self.config.plugins.dir
     }
 
     /// Waits until the admin listener says so.

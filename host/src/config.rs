@@ -41,6 +41,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The LaunchDarkly side; `None` where it is not configured.
     pub launchdarkly: Option<yardarm_launchdarkly::Config>,
+    /// The Harness side; `None` where it is not configured.
+    pub harness: Option<yardarm_harness::Config>,
 }
 
 /// TLS on the listener of SDKs.
@@ -185,7 +187,7 @@ const OWN_KEYS: &[Key] = &[
 /// All keys of all parts.
 #[must_use]
 pub fn keys() -> Vec<Key> {
-    OWN_KEYS.iter().chain(yardarm_launchdarkly::config::KEYS).copied().collect()
+    OWN_KEYS.iter().chain(yardarm_launchdarkly::config::KEYS).chain(yardarm_harness::config::KEYS).copied().collect()
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -217,6 +219,7 @@ impl Config {
             },
             log: LogConfig { level: reader.text("log.level"), is_json: false },
             launchdarkly: yardarm_launchdarkly::Config::read(reader),
+            harness: yardarm_harness::Config::read(reader),
         };
         let is_json = match reader.text("log.format").as_str() {
             "json" => true,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
 use yardarm_core::report::EnvironmentReport;
+use yardarm_harness::Harness;
 use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_wasm::PluginFolder;
 
@@ -18,6 +18,7 @@ use crate::config::{Config, ShutdownConfig};
 use crate::layers;
 use crate::listener::{Fanout, Listener, Tls};
 use crate::telemetry::Telemetry;
+use crate::vendors;
 
 /// A running gateway.
 pub struct Gateway {
@@ -41,15 +42,18 @@ pub(crate) struct State {
     pub(crate) fanout: Fanout,
     pub(crate) plugins: Arc<PluginFolder>,
     pub(crate) launchdarkly: Option<LaunchDarkly>,
+    pub(crate) harness: Option<Harness>,
     pub(crate) telemetry: Telemetry,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) started_ms: u64,
 }
 
 impl State {
-    /// State of every environment.
+    /// State of every environment, one vendor after the other.
     pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
-        self.launchdarkly.as_ref().map(LaunchDarkly::reports).unwrap_or_default()
+        let mut reports = self.launchdarkly.as_ref().map(LaunchDarkly::reports).unwrap_or_default();
+        reports.extend(self.harness.as_ref().map(Harness::reports).unwrap_or_default());
+        reports
     }
 }
 
@@ -86,7 +90,22 @@ impl Gateway {
                 Some(yardarm_launchdarkly::start(side, parts).await?)
             }
         };
-        let router = launchdarkly.as_ref().map_or_else(Router::new, |side| side.router.clone());
+        let harness = match config.harness.clone() {
+            None => None,
+            Some(side) => {
+                let parts = yardarm_harness::Parts {
+                    hooks: hooks.clone(),
+                    streams: streams.clone(),
+                    lifecycle: serving.clone(),
+                    data_dir: config.data_dir.as_ref().map(|dir| dir.join("harness")),
+                };
+                Some(yardarm_harness::start(side, parts).await?)
+            }
+        };
+        let router = vendors::routes(
+            launchdarkly.as_ref().map(|side| side.router.clone()),
+            harness.as_ref().map(|side| side.router.clone()),
+        );
         let router = layers::around(router, &config, telemetry.clone());
         let state = Arc::new(State {
             hooks,
@@ -94,6 +113,7 @@ impl Gateway {
             fanout: fanout.clone(),
             plugins,
             launchdarkly,
+            harness,
             telemetry,
             lifecycle: serving.clone(),
             started_ms: yardarm_core::time::unix_ms(),
@@ -152,9 +172,18 @@ impl Gateway {
         self.state.streams.drain(Duration::ZERO).await;
         // Events come before the tasks that carry them are stopped.
         let flush = async {
-            if let Some(side) = &self.state.launchdarkly {
-                side.flush_events().await;
-            }
+            let (launchdarkly, harness) = (&self.state.launchdarkly, &self.state.harness);
+            let launchdarkly = async {
+                if let Some(side) = launchdarkly {
+                    side.flush_events().await;
+                }
+            };
+            let harness = async {
+                if let Some(side) = harness {
+                    side.flush_events().await;
+                }
+            };
+            tokio::join!(launchdarkly, harness);
         };
         let is_flushed = tokio::time::timeout_at(deadline, flush).await.is_ok();
         if !is_flushed {

@@ -20,6 +20,7 @@ pub mod gateway;
 pub mod layers;
 pub mod listener;
 pub mod telemetry;
+mod vendors;
 
 pub use self::config::Config;
 pub use self::gateway::Gateway;

@@ -1,6 +1,7 @@
 //! Harness' own SDKs, unmodified: what each must be able to do wherever it is connected.
 //!
-//! The steps take the address as a parameter. Here it is the cloud's, which shows that the steps are right.
+//! The steps take the address as a parameter. With the cloud's the steps prove themselves, with the gateway's
+//! the gateway.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use yardarm_testkit::{FakeHarness, until};
 
 use super::SOON;
 use super::driven::{Driven, Language, PATIENCE};
+use crate::running::Running;
 
 pub(crate) const ENV: &str = "0a1b2c3d-4e5f-4000-8000-000000000001";
 pub(crate) const API_KEY: &str = "0a1b2c3d-4e5f-4000-8000-00000000c0de";
@@ -97,6 +99,15 @@ impl<'a> Place<'a> {
                 assert_eq!(answer, value(flag, expected), "{flag} for {}", expected.0);
             }
         }
+        sdk
+    }
+
+    /// Starts a server SDK, and sees that it has flags.
+    pub(crate) async fn begins_with_anything(&self, language: Language) -> Driven {
+        let mut sdk = Driven::start(language, &self.url, API_KEY).await;
+        assert_eq!(sdk.hears("ready").await, true);
+        let (ada, dark_mode, ..) = EXPECTED[0];
+        assert_eq!(sdk.answers(&format!("evaluate dark-mode {ada}"), "value").await, json!(dark_mode));
         sdk
     }
 
@@ -230,6 +241,68 @@ async fn a_server_sdk_lives_through_everything(language: Language, sdk_language:
     let before = cloud.posts(&format!("/metrics/{ENV}")).len();
     sdk.close().await;
     until("the last metrics", || cloud.posts(&format!("/metrics/{ENV}")).len() > before).await;
+}
+
+async fn a_server_sdk_lives_behind_the_gateway(language: Language, sdk_language: &str) {
+    if !language.is_installed() {
+        return;
+    }
+    let cloud = cloud().await;
+    let gateway = gateway(&cloud).await;
+    let url = gateway.url();
+    let place = Place::at(&cloud, url);
+    let mut sdk = place.begins(language).await;
+    place.hears_changes(&mut sdk).await;
+    place.posts_metrics(&mut sdk, sdk_language, Some("ada")).await;
+
+    // The gateway goes away and comes back at the same address.
+    let gateway = gateway.restarted().await;
+    let two = EXPECTED[2].0;
+    assert_eq!(sdk.answers(&format!("evaluate greeting {two}"), "value").await, "grüezi");
+    place.hears_again(&mut sdk, 100).await;
+
+    // The cloud goes away, and nobody notices.
+    cloud.hangs_up().await;
+    let late = place.begins_with_anything(language).await;
+    late.close().await;
+    cloud.picks_up().await;
+    place.hears_again(&mut sdk, 200).await;
+    sdk.close().await;
+    gateway.stop().await;
+}
+
+async fn gateway(cloud: &FakeHarness) -> Running {
+    let gateway = Running::before_harness(cloud, &[API_KEY], "metric_post_interval = \"200ms\"").await;
+    gateway.is_ready().await;
+    gateway
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_sdk_lives_behind_the_gateway() {
+    a_server_sdk_lives_behind_the_gateway(Language::HarnessNode, "javascript").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_lives_behind_the_gateway() {
+    a_server_sdk_lives_behind_the_gateway(Language::HarnessPython, "python").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_sdk_lives_behind_the_gateway() {
+    if !Language::HarnessBrowser.is_installed() {
+        return;
+    }
+    let cloud = cloud().await;
+    let gateway = gateway(&cloud).await;
+    let place = Place::at(&cloud, gateway.url());
+    let mut page = place.opens_page().await;
+    let version = place.tells_page(&mut page, 2).await;
+    place.posts_metrics(&mut page, "JavaScript", None).await;
+    let gateway = gateway.restarted().await;
+    page.answers("later 31", "done").await;
+    place.tells_page(&mut page, version).await;
+    page.close().await;
+    gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

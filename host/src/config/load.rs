@@ -50,7 +50,7 @@ pub enum ConfigError {
     Values(Vec<SettingError>),
     /// Nothing to serve.
     #[error(
-        "no vendor is configured: add `[[launchdarkly.environments]]` with `name` and `sdk_key` to `yardarm.toml`, set YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME and …_0_SDK_KEY, or try `yardarm demo`"
+        "no vendor is configured: add `[[launchdarkly.environments]]` with `name` and `sdk_key`, or `[[harness.environments]]` with `api_key`, to `yardarm.toml`, set YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME and …_0_SDK_KEY, or try `yardarm demo`"
     )]
     NoVendor,
 }
@@ -77,7 +77,7 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
     if !errors.is_empty() {
         return Err(ConfigError::Values(errors));
     }
-    if config.launchdarkly.is_none() {
+    if config.launchdarkly.is_none() && config.harness.is_none() {
         return Err(ConfigError::NoVendor);
     }
     let warning = |(name, nearest): (String, Option<String>)| match nearest {

@@ -21,6 +21,7 @@ pub struct Segment {
     pub(crate) rules: Vec<Clause>,
     /// In order of priority.
     pub(crate) group_rules: Vec<GroupRule>,
+    json: Bytes,
     with_group_rules: Bytes,
     with_rules: Bytes,
 }
@@ -60,6 +61,7 @@ impl Segment {
     pub fn read(mut value: Value) -> Result<Self, Malformed> {
         let malformed = |source| Malformed { kind: "segment", source };
         fill_in(&mut value);
+        let json = serde_json::to_vec(&value).map_err(malformed)?.into();
         let old = for_old_sdks(value.clone());
         let new = for_new_sdks(value.clone());
         let wire: Wire = serde_json::from_value(value).map_err(malformed)?;
@@ -72,9 +74,16 @@ impl Segment {
             excluded: wire.excluded,
             rules: wire.rules,
             group_rules,
+            json,
             with_group_rules: serde_json::to_vec(&new).map_err(malformed)?.into(),
             with_rules: serde_json::to_vec(&old).map_err(malformed)?.into(),
         })
+    }
+
+    /// Everything that is known of it.
+    #[must_use]
+    pub fn json(&self) -> &Bytes {
+        &self.json
     }
 
     /// For SDKs that ask for `rules=v2`: the newer rules where there are any.

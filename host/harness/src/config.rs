@@ -1,0 +1,229 @@
+//! Settings of the Harness side. The list of keys is the reference manual of this part.
+
+use std::time::Duration;
+
+use yardarm_core::Secret;
+use yardarm_core::settings::{Key, Kind, Reader};
+
+/// Settings of the Harness side.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where keys are exchanged for tokens, flags are fetched and streamed from, and targets are registered.
+    pub client_service: String,
+    /// Where hashes of keys, and targets, are listed.
+    pub admin_service: String,
+    /// Where metrics go.
+    pub metric_service: String,
+    /// Account, for the admin service.
+    pub account: String,
+    /// Organisation, for the admin service.
+    pub organization: String,
+    /// Token for the admin service.
+    pub admin_token: Secret,
+    /// What the tokens that SDKs are handed are signed with; `None` makes one up and keeps it.
+    pub auth_secret: Option<Secret>,
+    /// Whether SDKs need no token.
+    pub bypass_auth: bool,
+    /// Time between downloads of targets; `None` for never.
+    pub target_poll_interval: Option<Duration>,
+    /// Time between posts of metrics; `None` for never.
+    pub metric_post_interval: Option<Duration>,
+    /// Whether changes are streamed, or only polled.
+    pub stream_enabled: bool,
+    /// Time between polls while there is no stream.
+    pub flag_poll_interval: Duration,
+    /// Time between downloads of key hashes.
+    pub key_refresh_interval: Duration,
+    /// Time between heartbeats on streams of SDKs.
+    pub heartbeat_interval: Duration,
+    /// Silence after which the upstream stream counts as dead.
+    pub read_timeout: Duration,
+    /// First delay before a key that upstream rejected is tried again.
+    pub rejected_retry_interval: Duration,
+    /// Largest post of metrics, in bytes.
+    pub max_metrics_body: u64,
+    /// Whether identifiers and names of targets are checked as Harness itself does it.
+    pub validate_targets: bool,
+    /// Whether SDKs that know them are sent rules of which all clauses must match.
+    pub and_rules: bool,
+    /// Whether targets that SDKs present are registered upstream.
+    pub forward_targets: bool,
+    /// The environments, by a key of each.
+    pub environments: Vec<EnvironmentConfig>,
+}
+
+/// Settings of one environment.
+#[derive(Debug, Clone)]
+pub struct EnvironmentConfig {
+    /// Name in logs, metrics and plugin bindings; what Harness calls it unless set.
+    pub name: Option<String>,
+    /// A server key of the environment.
+    pub api_key: Secret,
+}
+
+const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
+    Key { path, kind, default, about }
+}
+
+/// All keys of this part.
+pub const KEYS: &[Key] = &[
+    key(
+        "harness.client_service",
+        Kind::Url,
+        "https://config.ff.harness.io/api/1.0",
+        "Service that keys are exchanged at, and that flags are fetched and streamed from.",
+    ),
+    key(
+        "harness.admin_service",
+        Kind::Url,
+        "https://app.harness.io/gateway/cf",
+        "Service that lists hashes of keys, and targets.",
+    ),
+    key(
+        "harness.metric_service",
+        Kind::Url,
+        "https://events.ff.harness.io/api/1.0",
+        "Service that metrics are posted to.",
+    ),
+    key("harness.account", Kind::Text, "", "Account identifier, for the admin service. Required."),
+    key("harness.organization", Kind::Text, "", "Organisation identifier, for the admin service. Required."),
+    key("harness.admin_token", Kind::Secret, "", "Service account token, for the admin service. Required."),
+    key(
+        "harness.auth_secret",
+        Kind::Secret,
+        "",
+        "What the tokens that SDKs are handed are signed with. Gateways behind one balancer need the same. Unless set, one \
+         is made up and kept in the data folder.",
+    ),
+    key(
+        "harness.bypass_auth",
+        Kind::Bool,
+        "false",
+        "Whether SDKs may read without a token. Their keys are still checked where they present them.",
+    ),
+    key(
+        "harness.target_poll_interval",
+        Kind::Duration,
+        "",
+        "Time between downloads of targets, whose attributes then count in evaluations. Never unless set.",
+    ),
+    key(
+        "harness.metric_post_interval",
+        Kind::Duration,
+        "60s",
+        "Time between posts of metrics. `0s` forwards none; SDKs may still post them.",
+    ),
+    key("harness.stream_enabled", Kind::Bool, "true", "Whether changes are streamed. If not, they are polled."),
+    key("harness.flag_poll_interval", Kind::Duration, "60s", "Time between polls while there is no stream."),
+    key(
+        "harness.key_refresh_interval",
+        Kind::Duration,
+        "5m",
+        "Time between downloads of key hashes. An unknown key causes one at once, but not often.",
+    ),
+    key(
+        "harness.heartbeat_interval",
+        Kind::Duration,
+        "15s",
+        "Time between heartbeats on streams. Keep it below 30 seconds: SDKs take longer silence for a dead connection.",
+    ),
+    key(
+        "harness.read_timeout",
+        Kind::Duration,
+        "30s",
+        "Silence after which the upstream stream is taken for dead and opened again.",
+    ),
+    key(
+        "harness.rejected_retry_interval",
+        Kind::Duration,
+        "5m",
+        "First delay before a key that upstream rejected is tried again; it doubles up to twelve times this value.",
+    ),
+    key("harness.max_metrics_body", Kind::Size, "5MiB", "Largest post of metrics. Larger ones are answered 413."),
+    key(
+        "harness.validate_targets",
+        Kind::Bool,
+        "true",
+        "Whether identifiers and names of targets are checked as Harness itself does it.",
+    ),
+    key(
+        "harness.and_rules",
+        Kind::Bool,
+        "true",
+        "Whether SDKs that ask for them are sent segment rules of which all clauses must match.",
+    ),
+    key("harness.forward_targets", Kind::Bool, "true", "Whether targets that SDKs present are registered upstream."),
+    key(
+        "harness.environments[].name",
+        Kind::Text,
+        "",
+        "Name in logs, metrics and plugin bindings; Harness' own unless set.",
+    ),
+    key("harness.environments[].api_key", Kind::Secret, "", "A server API key of the environment. Required."),
+];
+
+const MOMENT: Duration = Duration::from_millis(10);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Config {
+    /// Reads the section; `None` when no environment is configured, so that this side does not exist at all.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        if !reader.has_section("harness.environments") {
+            return None;
+        }
+        let admin_token = reader.secret("harness.admin_token");
+        if admin_token.is_none() {
+            reader.reject("harness.admin_token", "is required");
+        }
+        let auth_secret = reader.secret("harness.auth_secret");
+        if auth_secret.as_ref().is_some_and(|it| it.expose() == "secret") {
+            reader.reject("harness.auth_secret", "is the text everybody knows; choose another, or leave it out");
+        }
+        Some(Self {
+            client_service: reader.url("harness.client_service"),
+            admin_service: reader.url("harness.admin_service"),
+            metric_service: reader.url("harness.metric_service"),
+            account: reader.required_text("harness.account"),
+            organization: reader.required_text("harness.organization"),
+            admin_token: admin_token.unwrap_or_else(|| "".into()),
+            auth_secret,
+            bypass_auth: reader.flag("harness.bypass_auth"),
+            target_poll_interval: positive(
+                reader.optional_duration("harness.target_poll_interval", Duration::ZERO..=DAY),
+            ),
+            metric_post_interval: positive(
+                reader.optional_duration("harness.metric_post_interval", Duration::ZERO..=DAY),
+            ),
+            stream_enabled: reader.flag("harness.stream_enabled"),
+            flag_poll_interval: reader.duration("harness.flag_poll_interval", MOMENT..=DAY),
+            key_refresh_interval: reader.duration("harness.key_refresh_interval", MOMENT..=DAY),
+            heartbeat_interval: reader.duration("harness.heartbeat_interval", MOMENT..=Duration::from_secs(29)),
+            read_timeout: reader.duration("harness.read_timeout", MOMENT..=DAY),
+            rejected_retry_interval: reader.duration("harness.rejected_retry_interval", MOMENT..=DAY),
+            max_metrics_body: reader.size("harness.max_metrics_body").unwrap_or(5 << 20),
+            validate_targets: reader.flag("harness.validate_targets"),
+            and_rules: reader.flag("harness.and_rules"),
+            forward_targets: reader.flag("harness.forward_targets"),
+            environments: reader.each("harness.environments", EnvironmentConfig::read),
+        })
+    }
+}
+
+impl EnvironmentConfig {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let api_key = reader.secret("api_key");
+        if api_key.is_none() {
+            reader.reject("api_key", "is required");
+        }
+        let api_key = api_key.unwrap_or_else(|| "".into());
+        // A key with such a character could not be sent, and HTTP libraries would print it in their complaint.
+        if api_key.expose().bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
+            reader.reject("api_key", "contains characters that no key has");
+        }
+        Self { name: reader.optional_text("name"), api_key }
+    }
+}
+
+fn positive(time: Option<Duration>) -> Option<Duration> {
+    time.filter(|it| !it.is_zero())
+}

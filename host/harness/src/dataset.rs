@@ -1,0 +1,346 @@
+//! Flags and segments of one environment: what a change does to them, and what streams hear of it.
+//!
+//! A stream of Harness only names what has changed; SDKs fetch it. So there is no full rendering, and a stream that has
+//! missed something ends: its SDK polls and comes back.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde::Serialize;
+use yardarm_core::sse::Frame;
+use yardarm_core::{Applied, Dataset};
+
+use crate::evaluation::Ruleset;
+use crate::model::{Flag, Segment};
+
+/// All flags and segments of one environment at one moment.
+pub(crate) struct FlagData {
+    items: Items,
+    ruleset: OnceLock<Ruleset>,
+    /// The lists as SDKs fetch them, each written by whoever asks first: after a change, thousands do.
+    flag_list: OnceLock<Bytes>,
+    segment_lists: [OnceLock<Bytes>; 2],
+}
+
+/// Flags and segments in upstream's order.
+#[derive(Clone, Default)]
+pub(crate) struct Items {
+    pub(crate) flags: Vec<Arc<Flag>>,
+    pub(crate) segments: Vec<Arc<Segment>>,
+}
+
+/// A flag or a segment.
+#[derive(Clone)]
+pub(crate) enum Item {
+    Flag(Arc<Flag>),
+    Segment(Arc<Segment>),
+}
+
+/// One step of an environment's data.
+#[derive(Clone)]
+pub(crate) enum Change {
+    /// Replaces everything. Streams hear of it by [`Change::Tell`], difference by difference.
+    Put(Items),
+    /// Replaces one item if it is newer.
+    Patch(Item, Notice),
+    /// Removes one item.
+    Delete(Notice),
+    /// Changes nothing here; streams are told.
+    Tell(Notice),
+}
+
+/// What streams are told: something has changed, fetch it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Notice {
+    /// `create`, `patch` or `delete`.
+    pub(crate) event: String,
+    pub(crate) domain: Domain,
+    pub(crate) identifier: String,
+    pub(crate) version: i64,
+}
+
+/// Kinds of items as streams call them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Domain {
+    Flag,
+    TargetSegment,
+}
+
+/// Which rules of segments an SDK understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SegmentForm {
+    /// One clause each.
+    Old = 0,
+    /// Several clauses each, all of which must match.
+    New = 1,
+}
+
+impl FlagData {
+    fn new(items: Items) -> Self {
+        Self { items, ruleset: OnceLock::new(), flag_list: OnceLock::new(), segment_lists: Default::default() }
+    }
+
+    pub(crate) fn items(&self) -> &Items {
+        &self.items
+    }
+
+    /// The compiled form.
+    pub(crate) fn ruleset(&self) -> &Ruleset {
+        self.ruleset.get_or_init(|| Ruleset::build(&self.items.flags, &self.items.segments))
+    }
+
+    /// All flags as one JSON array.
+    pub(crate) fn flag_list(&self) -> Bytes {
+        self.flag_list.get_or_init(|| list(self.items.flags.iter().map(|it| it.json()))).clone()
+    }
+
+    /// All segments as one JSON array.
+    pub(crate) fn segment_list(&self, form: SegmentForm) -> Bytes {
+        let write = || list(self.items.segments.iter().map(|it| segment_json(it, form)));
+        self.segment_lists[form as usize].get_or_init(write).clone()
+    }
+}
+
+/// A segment as an SDK understands it.
+pub(crate) fn segment_json(segment: &Segment, form: SegmentForm) -> &Bytes {
+    match form {
+        SegmentForm::Old => segment.with_rules(),
+        SegmentForm::New => segment.with_group_rules(),
+    }
+}
+
+/// A line end closes every JSON answer, as in the vendor's relay.
+fn list<'a>(items: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+    let size: usize = items.clone().map(|it| it.len() + 1).sum();
+    let mut out = Vec::with_capacity(size + 3);
+    out.push(b'[');
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]\n");
+    out.into()
+}
+
+impl Items {
+    pub(crate) fn flag(&self, identifier: &str) -> Option<&Arc<Flag>> {
+        self.flags.iter().find(|it| *it.feature == *identifier)
+    }
+
+    pub(crate) fn segment(&self, identifier: &str) -> Option<&Arc<Segment>> {
+        self.segments.iter().find(|it| *it.identifier == *identifier)
+    }
+
+    /// Puts `item` in its place if it is newer than what is there; says whether it was. Items without a version always are.
+    pub(crate) fn upsert(&mut self, item: &Item) -> bool {
+        match item {
+            Item::Flag(it) => upsert(&mut self.flags, it, |it| &it.feature, |it| it.version),
+            Item::Segment(it) => upsert(&mut self.segments, it, |it| &it.identifier, |it| it.version),
+        }
+    }
+
+    /// Removes an item; says whether it was there.
+    pub(crate) fn remove(&mut self, domain: Domain, identifier: &str) -> bool {
+        let before = self.flags.len() + self.segments.len();
+        match domain {
+            Domain::Flag => self.flags.retain(|it| *it.feature != *identifier),
+            Domain::TargetSegment => self.segments.retain(|it| *it.identifier != *identifier),
+        }
+        self.flags.len() + self.segments.len() < before
+    }
+
+    /// What SDKs have to be told to get from `before` to this: only what is really different.
+    pub(crate) fn differences(&self, before: &Self) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        let flag = |it: &Arc<Flag>| (Arc::clone(&it.feature), it.version, it.json().clone());
+        let segment = |it: &Arc<Segment>| (Arc::clone(&it.identifier), it.version, it.json().clone());
+        compare(before.flags.iter().map(flag), self.flags.iter().map(flag), Domain::Flag, &mut notices);
+        compare(
+            before.segments.iter().map(segment),
+            self.segments.iter().map(segment),
+            Domain::TargetSegment,
+            &mut notices,
+        );
+        notices
+    }
+}
+
+/// Identifier, version and text of an item.
+type Entry = (Arc<str>, i64, Bytes);
+
+fn compare(
+    before: impl Iterator<Item = Entry>,
+    after: impl Iterator<Item = Entry>,
+    domain: Domain,
+    notices: &mut Vec<Notice>,
+) {
+    let mut before: std::collections::BTreeMap<_, _> =
+        before.map(|(id, version, json)| (id, (version, json))).collect();
+    let mut tell = |event: &str, identifier: &str, version: i64| {
+        notices.push(Notice { event: event.to_owned(), domain, identifier: identifier.to_owned(), version });
+    };
+    for (identifier, version, json) in after {
+        match before.remove(&identifier) {
+            None => tell("create", &identifier, version),
+            Some((_, old)) if old != json => tell("patch", &identifier, version),
+            Some(_) => (),
+        }
+    }
+    for (identifier, (version, _)) in before {
+        tell("delete", &identifier, version);
+    }
+}
+
+fn upsert<T>(
+    items: &mut Vec<Arc<T>>,
+    item: &Arc<T>,
+    identifier: impl Fn(&T) -> &Arc<str>,
+    version: impl Fn(&T) -> i64,
+) -> bool {
+    match items.iter_mut().find(|it| identifier(it) == identifier(item)) {
+        None => items.push(Arc::clone(item)),
+        Some(known) if version(known) > 0 && version(known) >= version(item) => return false,
+        Some(known) => *known = Arc::clone(item),
+    }
+    true
+}
+
+impl Dataset for FlagData {
+    type Change = Change;
+
+    const CHANNELS: usize = 1;
+
+    fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
+        match (change, current) {
+            (Change::Put(items), _) => Applied::News(Self::new(items.clone())),
+            (Change::Tell(_), _) => Applied::AnnounceOnly,
+            (_, None) => Applied::Ignored,
+            (Change::Patch(item, _), Some(current)) => {
+                let mut items = current.items.clone();
+                // An old version changes nothing, but SDKs may not have it yet.
+                if items.upsert(item) { Applied::News(Self::new(items)) } else { Applied::AnnounceOnly }
+            }
+            (Change::Delete(notice), Some(current)) => {
+                let mut items = current.items.clone();
+                let was_there = items.remove(notice.domain, &notice.identifier);
+                if was_there { Applied::News(Self::new(items)) } else { Applied::AnnounceOnly }
+            }
+        }
+    }
+
+    fn render_change(change: &Change, _: usize) -> Option<Frame> {
+        match change {
+            Change::Put(_) => None,
+            Change::Patch(_, notice) | Change::Delete(notice) | Change::Tell(notice) => Some(notice.frame()),
+        }
+    }
+
+    fn render_full(&self, _: usize) -> Option<Frame> {
+        Some(Frame::end())
+    }
+
+    fn heartbeat() -> Frame {
+        heartbeat()
+    }
+}
+
+/// A comment and a blank line. The blank line matters: SDKs count a heartbeat when it comes.
+pub(crate) fn heartbeat() -> Frame {
+    Frame::build(3, |out| out.extend_from_slice(b":\n\n"))
+}
+
+impl Notice {
+    /// On one line and in ASCII: the Python SDK decodes streams as Latin-1.
+    fn frame(&self) -> Frame {
+        let json = serde_json::to_string(self).expect("text and numbers are always JSON");
+        Frame::event("*", json.len(), |out| {
+            for character in json.chars() {
+                if character.is_ascii() {
+                    out.push(character as u8);
+                } else {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                    }
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use yardarm_core::environment;
+
+    use super::*;
+
+    fn flag(name: &str, version: i64) -> Arc<Flag> {
+        Arc::new(Flag::read(json!({"feature": name, "version": version})).unwrap())
+    }
+
+    fn notice(event: &str, name: &str, version: i64) -> Notice {
+        Notice { event: event.into(), domain: Domain::Flag, identifier: name.into(), version }
+    }
+
+    fn put(flags: &[(&str, i64)]) -> Change {
+        Change::Put(Items {
+            flags: flags.iter().map(|(name, version)| flag(name, *version)).collect(),
+            segments: vec![],
+        })
+    }
+
+    fn patch(name: &str, version: i64) -> Change {
+        Change::Patch(Item::Flag(flag(name, version)), notice("patch", name, version))
+    }
+
+    #[test]
+    fn newer_versions_win_and_new_flags_are_added() {
+        // F025
+        let (mut writer, reader) = environment::<FlagData>();
+        writer.update(&put(&[("a", 2), ("z", 0)]));
+        for (change, is_news) in [
+            (patch("a", 1), false),
+            (patch("a", 2), false),
+            (patch("a", 3), true),
+            (patch("new", 1), true),
+            (patch("z", 0), true),
+            (Change::Delete(notice("delete", "a", 4)), true),
+            (Change::Delete(notice("delete", "a", 4)), false),
+            (Change::Tell(notice("patch", "x", 1)), false),
+        ] {
+            assert_eq!(writer.update(&change), is_news);
+        }
+        let snapshot = reader.snapshot().unwrap();
+        let list: Vec<_> =
+            snapshot.data().items().flags.iter().map(|it| (it.feature.to_string(), it.version)).collect();
+        assert_eq!(list, [("z".to_owned(), 0), ("new".to_owned(), 1)], "in upstream's order");
+        let list = r#"[{"feature":"z","variationToTargetMap":[],"version":0},{"feature":"new","variationToTargetMap":[],"version":1}]"#;
+        assert_eq!(snapshot.data().flag_list(), format!("{list}\n"));
+        assert_eq!(snapshot.data().segment_list(SegmentForm::Old), "[]\n");
+    }
+
+    #[test]
+    fn only_real_differences_are_told() {
+        let items = |flags: &[(&str, i64)]| match put(flags) {
+            Change::Put(items) => items,
+            _ => Items::default(),
+        };
+        let (before, after) = (items(&[("a", 1), ("b", 1), ("c", 1)]), items(&[("d", 5), ("a", 1), ("b", 2)]));
+        let expected = [notice("create", "d", 5), notice("patch", "b", 2), notice("delete", "c", 1)];
+        assert_eq!(after.differences(&before), expected);
+        assert!(after.differences(&after).is_empty());
+    }
+
+    #[test]
+    fn notices_are_one_line_of_ascii() {
+        // F078
+        let payload = notice("patch", "zürich\n\"😀", 3).frame().payload();
+        let expected = "event: *\ndata: {\"event\":\"patch\",\"domain\":\"flag\",\"identifier\":\"z\\u00fcrich\\n\\\"\\ud83d\\ude00\",\"version\":3}\n\n";
+        assert_eq!(payload, expected);
+        let segment = Notice { domain: Domain::TargetSegment, ..notice("create", "s", 1) };
+        assert!(String::from_utf8_lossy(&segment.frame().payload()).contains("\"domain\":\"target-segment\""));
+    }
+}

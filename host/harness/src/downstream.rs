@@ -1,0 +1,146 @@
+//! THE ROUTE TABLE of the Harness side: every path, one function.
+//!
+//! Each row gives the identifier of the route, which plugins and metrics know it by. The whole table stands a second time
+//! below `/api/1.0`, where Harness itself serves it.
+
+mod auth;
+mod client_auth;
+mod configs;
+mod edge;
+mod evaluations;
+mod health;
+mod metrics;
+mod rejection;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Extension;
+use axum::handler::Handler;
+use axum::middleware;
+use axum::routing::{MethodRouter, get, post};
+use yardarm_core::hooks::Hooks;
+use yardarm_core::registry::Streams;
+
+use self::auth::RouteInfo;
+use crate::config::Config;
+use crate::credential::Tokens;
+use crate::environments::Environments;
+use crate::upstream::Registrar;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub(crate) struct Downstream {
+    pub(crate) environments: Environments,
+    pub(crate) config: Arc<Config>,
+    pub(crate) tokens: Tokens,
+    pub(crate) registrar: Registrar,
+    pub(crate) hooks: Hooks,
+    pub(crate) streams: Streams,
+}
+
+/// All routes.
+pub(crate) fn routes(state: Downstream) -> Router {
+    let table = Table { state: state.clone(), routes: Router::new() }
+        .environment("/client/env/{environment}/feature-configs", "server.poll.flags", "server", read(configs::flags))
+        .environment(
+            "/client/env/{environment}/feature-configs/{item}",
+            "server.poll.flag",
+            "server",
+            read(configs::flag),
+        )
+        .environment(
+            "/client/env/{environment}/target-segments",
+            "server.poll.segments",
+            "server",
+            read(configs::segments),
+        )
+        .environment(
+            "/client/env/{environment}/target-segments/{item}",
+            "server.poll.segment",
+            "server",
+            read(configs::segment),
+        )
+        .environment(
+            "/client/env/{environment}/target/{target}/evaluations",
+            "client.evaluate",
+            "client",
+            read(evaluations::all),
+        )
+        .environment(
+            "/client/env/{environment}/target/{target}/evaluations/{item}",
+            "client.evaluate",
+            "client",
+            read(evaluations::one),
+        )
+        .environment("/metrics/{environment}", "server.events", "server", write(metrics::post))
+        // Named in the vendor's documents; its code uses the other path.
+        .stream("/client/env/{environment}/stream", read(stream::stream))
+        .stream("/stream", read(stream::stream));
+    let routes = table
+        .routes
+        .route("/client/auth", write(client_auth::exchange))
+        .route("/health", read(health::health))
+        .with_state(state.clone());
+    let fallback =
+        get(edge::not_found).post(edge::not_found).put(edge::not_found).delete(edge::not_found).patch(edge::not_found);
+    let guarded = fallback.layer(middleware::from_fn_with_state(state, auth::has_token));
+    Router::new()
+        .nest("/api/1.0", routes.clone())
+        .merge(routes)
+        .fallback_service(Router::new().fallback_service(guarded))
+        .layer(middleware::from_fn(edge::finish))
+}
+
+/// Whether a path is one of this side, where another vendor shares the listener.
+#[must_use]
+pub fn owns(path: &str) -> bool {
+    let path = path.strip_prefix("/api/1.0").unwrap_or(path);
+    ["/client", "/stream", "/metrics", "/health"]
+        .iter()
+        .any(|mine| path.strip_prefix(mine).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+/// A route that is read. `HEAD` is never implied by `GET` here, and the body of a 405 is the vendor's.
+fn read<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(handler: H) -> MethodRouter<S> {
+    let refuse = async || edge::method_not_allowed("GET");
+    get(handler).head(refuse).fallback(refuse)
+}
+
+/// A route that is posted to.
+fn write<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(handler: H) -> MethodRouter<S> {
+    post(handler).fallback(async || edge::method_not_allowed("POST"))
+}
+
+/// Adds routes with their checks, so that a row cannot be written without.
+struct Table {
+    state: Downstream,
+    routes: Router<Downstream>,
+}
+
+impl Table {
+    /// A route that needs a token for the environment in its path.
+    fn environment(
+        mut self,
+        path: &'static str,
+        id: &'static str,
+        sdk: &'static str,
+        methods: MethodRouter<Downstream>,
+    ) -> Self {
+        let check = middleware::from_fn_with_state(self.state.clone(), auth::admit);
+        self.routes = self
+            .routes
+            .route(path, methods.layer::<_, std::convert::Infallible>(check).layer(Extension(RouteInfo { id, sdk })));
+        self
+    }
+
+    /// A route that needs a token, and a key besides.
+    fn stream(mut self, path: &'static str, methods: MethodRouter<Downstream>) -> Self {
+        let check = middleware::from_fn_with_state(self.state.clone(), auth::has_token);
+        let info = RouteInfo { id: "server.stream", sdk: "server" };
+        self.routes =
+            self.routes.route(path, methods.layer::<_, std::convert::Infallible>(check).layer(Extension(info)));
+        self
+    }
+}

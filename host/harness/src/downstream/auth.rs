@@ -1,0 +1,191 @@
+//! Who is calling, for which environment, and may they? The only code that reads tokens.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{Extensions, HeaderMap, Method, StatusCode};
+use yardarm_core::Secret;
+use yardarm_core::hooks::{Admission, HeaderBlock, Plan, RequestFacts};
+use yardarm_core::registry::RouteTag;
+
+use super::Downstream;
+use super::rejection::Rejection;
+use crate::credential::Claims;
+use crate::environments::HarnessEnvironment;
+
+/// One row of the route table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RouteInfo {
+    /// Identifier for plugins and metrics.
+    pub(super) id: &'static str,
+    /// Kind of caller that usually asks.
+    pub(super) sdk: &'static str,
+}
+
+/// A caller that was let in.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) environment: Arc<HarnessEnvironment>,
+    /// The plan that let the caller in; the rest of the request uses the same one.
+    pub(super) plan: Arc<dyn Plan>,
+    pub(super) facts: RequestFacts,
+}
+
+/// What the token says, where there has to be one.
+#[derive(Clone)]
+pub(super) struct Presented(pub(super) Option<Claims>);
+
+/// The layer in front of every route with an environment in its path.
+pub(super) async fn admit(
+    State(downstream): State<Downstream>,
+    path: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(info) = request.extensions().get::<RouteInfo>().copied() else {
+        // Only a mistake in the route table leads here.
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let id = path.iter().find(|(name, _)| *name == "environment").map_or("", |(_, id)| id).to_owned();
+    let admitted = match claims(&downstream, request.headers()) {
+        Err(rejection) => Err(rejection),
+        Ok(claims) => environment(&downstream, claims.as_ref(), &id),
+    };
+    let environment = match admitted {
+        Ok(Some(environment)) => environment,
+        // Without tokens anybody may ask for anything, also for what is not there.
+        Ok(None) => return next.run(request).await,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let credential = bearer(request.headers()).map(Secret::new);
+    let facts = facts(&environment, info, request.method(), request.headers(), request.extensions(), credential);
+    let caller = match ask(&downstream, environment, facts).await {
+        Ok(caller) => caller,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let label = caller.environment.label.clone();
+    request.extensions_mut().insert(caller);
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(RouteTag { route: info.id, environment: Some(label) });
+    response
+}
+
+/// The layer in front of everything that needs a token and says in another way which environment is meant.
+pub(super) async fn has_token(State(downstream): State<Downstream>, mut request: Request, next: Next) -> Response {
+    match claims(&downstream, request.headers()) {
+        Ok(claims) => {
+            request.extensions_mut().insert(Presented(claims));
+            next.run(request).await
+        }
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+/// What request plugins may learn of a caller.
+pub(super) fn facts(
+    environment: &HarnessEnvironment,
+    info: RouteInfo,
+    method: &Method,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    credential: Option<Secret>,
+) -> RequestFacts {
+    RequestFacts {
+        environment: environment.label.clone(),
+        route: info.id,
+        sdk: kind_of_sdk(headers).unwrap_or(info.sdk),
+        method: method.clone(),
+        headers: HeaderBlock::new(headers),
+        credential,
+        client: peer(extensions),
+    }
+}
+
+/// Asks the request plugins of an environment about a caller.
+pub(super) async fn ask(
+    downstream: &Downstream,
+    environment: Arc<HarnessEnvironment>,
+    facts: RequestFacts,
+) -> Result<Caller, Rejection> {
+    let plan = downstream.hooks.pin();
+    let hooks = plan.environment(&facts.environment);
+    if let Some(chain) = &hooks.request_auth {
+        match chain.authenticate(&facts).await {
+            Ok(Admission::Allowed(_)) => (),
+            Ok(Admission::Denied { plugin, denial }) => return Err(Rejection::Denied { plugin, denial }),
+            Err(failure) => return Err(Rejection::PluginFailed(failure)),
+        }
+    }
+    Ok(Caller { environment, plan, facts })
+}
+
+/// What the token says; nothing where none is needed.
+fn claims(downstream: &Downstream, headers: &HeaderMap) -> Result<Option<Claims>, Rejection> {
+    if downstream.config.bypass_auth {
+        return Ok(None);
+    }
+    let claims = bearer(headers).and_then(|it| downstream.tokens.read(it)).ok_or(Rejection::NoToken)?;
+    // A key that was withdrawn takes its tokens along.
+    let is_known = claims.key().is_some_and(|key| downstream.environments.accepts(&key, &claims.environment));
+    if is_known {
+        Ok(Some(claims))
+    } else if downstream.environments.by_id(&claims.environment).is_none() && downstream.environments.are_incomplete() {
+        // After a restart: the token may be good, which cannot be said yet.
+        Err(Rejection::NotReady)
+    } else {
+        Err(Rejection::NoToken)
+    }
+}
+
+/// The environment of a path; `None` if there is none and nobody has to know.
+fn environment(
+    downstream: &Downstream,
+    claims: Option<&Claims>,
+    id: &str,
+) -> Result<Option<Arc<HarnessEnvironment>>, Rejection> {
+    if claims.is_some_and(|it| it.environment != id) {
+        return Err(Rejection::OtherEnvironment);
+    }
+    Ok(downstream.environments.by_id(id))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// `Javascript 1.32.0 Client`, `NodeJS 1.8.12 Server`
+fn kind_of_sdk(headers: &HeaderMap) -> Option<&'static str> {
+    let info = headers.get("harness-sdk-info")?.to_str().ok()?;
+    match info.rsplit(' ').next()? {
+        "Client" => Some("client"),
+        "Server" => Some("server"),
+        _ => None,
+    }
+}
+
+fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip())
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        // Missing where anybody may ask: there is no such environment then, and its lists are empty.
+        parts.extensions.remove::<Self>().ok_or_else(|| {
+            let path = parts.uri.path();
+            let is_list = ["feature-configs", "target-segments", "evaluations"].iter().any(|it| path.ends_with(it));
+            match (is_list, parts.method == Method::POST) {
+                (true, _) => super::rejection::json_body("[]\n"),
+                (_, true) => super::rejection::json_body("null\n"),
+                _ => Rejection::NotFound("no such environment".to_owned()).into_response(),
+            }
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! `POST /client/auth`: an API key is exchanged for a token (section 4.4 of the compatibility page).
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use serde::Deserialize;
+use serde_json::json;
+use yardarm_core::Secret;
+
+use super::Downstream;
+use super::auth::{RouteInfo, ask, facts};
+use super::rejection::{Rejection, json_body};
+use crate::credential::{KeyHash, Subject};
+use crate::environments::Lookup;
+use crate::model::Target;
+
+/// Keys and targets are small; attributes may be many.
+const MAX_BODY: usize = 1 << 20;
+const ROUTE: RouteInfo = RouteInfo { id: "server.auth", sdk: "server" };
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(rename = "apiKey", default)]
+    key: Option<String>,
+    #[serde(default)]
+    target: Option<Target>,
+}
+
+pub(super) async fn exchange(State(downstream): State<Downstream>, request: Request) -> Response {
+    match try_exchange(&downstream, request).await {
+        Ok(token) => json_body(format!("{}\n", json!({ "authToken": token }))),
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+async fn try_exchange(downstream: &Downstream, request: Request) -> Result<String, Rejection> {
+    let (parts, body) = request.into_parts();
+    let body = Limited::new(body, MAX_BODY).collect().await.map_err(|_| Rejection::TooLarge)?.to_bytes();
+    let (key, target) = read(&body, downstream.config.validate_targets)?;
+    let hash = KeyHash::of(key.expose());
+    let environment = match downstream.environments.by_key(&hash) {
+        Lookup::Found(environment) => environment,
+        Lookup::NotYet => return Err(Rejection::NotReady),
+        Lookup::Unknown => return Err(Rejection::UnknownKey),
+    };
+    // Client SDKs present a target, server SDKs do not.
+    let info = RouteInfo { sdk: if target.is_some() { "client" } else { ROUTE.sdk }, ..ROUTE };
+    let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, Some(key.clone()));
+    let caller = ask(downstream, environment, facts).await?;
+    if let Some(target) = target {
+        if downstream.config.forward_targets {
+            downstream.registrar.register(&caller.environment.identity.id, key, &target);
+        }
+        caller.environment.targets.learn(target);
+    }
+    let identity = &caller.environment.identity;
+    let subject = Subject {
+        environment: &identity.id,
+        environment_identifier: &identity.environment,
+        account: &identity.account,
+    };
+    Ok(downstream.tokens.issue(&hash, subject))
+}
+
+fn read(body: &Bytes, validates: bool) -> Result<(Secret, Option<Target>), Rejection> {
+    if body.is_empty() {
+        return Err(Rejection::Bad("request body cannot be empty".to_owned()));
+    }
+    let body: Body = serde_json::from_slice(body).map_err(|error| Rejection::Bad(error.to_string()))?;
+    let key =
+        body.key.filter(|it| !it.is_empty()).ok_or_else(|| Rejection::Bad("apiKey cannot be empty".to_owned()))?;
+    let target = body.target.filter(|it| !it.identifier.is_empty() || !it.name.is_empty()).map(|mut target| {
+        if target.name.is_empty() {
+            target.name.clone_from(&target.identifier);
+        }
+        target
+    });
+    if let Some(target) = target.as_ref().filter(|_| validates) {
+        if !target.identifier.chars().all(|it| it.is_ascii_alphanumeric() || ".@_-".contains(it)) {
+            return Err(Rejection::Bad("target identifier is invalid".to_owned()));
+        }
+        let is_fine = |it: char| it.is_alphabetic() && !it.is_numeric() || it.is_ascii_digit() || " .@_-".contains(it);
+        if !target.name.chars().all(is_fine) {
+            return Err(Rejection::Bad("target name is invalid".to_owned()));
+        }
+    }
+    // A target without an identifier is nobody that could be found again.
+    Ok((key.into(), target.filter(|it| !it.identifier.is_empty())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(body: &str) -> Option<String> {
+        read(&Bytes::copy_from_slice(body.as_bytes()), true).err().map(|it| it.to_string())
+    }
+
+    #[test]
+    fn bodies_are_checked_in_the_order_of_section_4_4() {
+        // F049, F050
+        for (body, expected) in [
+            ("", Some("bad request: request body cannot be empty")),
+            ("{}", Some("bad request: apiKey cannot be empty")),
+            (r#"{"apiKey":""}"#, Some("bad request: apiKey cannot be empty")),
+            (r#"{"apiKey":"k","target":{"identifier":"a b"}}"#, Some("bad request: target identifier is invalid")),
+            (r#"{"apiKey":"k","target":{"identifier":"a/b"}}"#, Some("bad request: target identifier is invalid")),
+            (r#"{"apiKey":"k","target":{"identifier":"ä"}}"#, Some("bad request: target identifier is invalid")),
+            (r#"{"apiKey":"k","target":{"identifier":"a","name":"a/b"}}"#, Some("bad request: target name is invalid")),
+            (r#"{"apiKey":"k","target":{"identifier":"a","name":"²"}}"#, Some("bad request: target name is invalid")),
+            (r#"{"apiKey":"k","target":{"identifier":"a@b.c_d-1","name":"Zoë Ünal 2 .@_-"}}"#, None),
+            (r#"{"apiKey":"k","target":{"identifier":"","name":""}}"#, None),
+            (r#"{"apiKey":"k","target":null}"#, None),
+            (r#"{"apiKey":"k","new":1}"#, None),
+        ] {
+            assert_eq!(problem(body).as_deref(), expected, "{body}");
+        }
+        for body in ["{", "[]", "7", r#"{"apiKey":7}"#, r#"{"apiKey":"k","target":7}"#] {
+            assert!(problem(body).is_some_and(|it| it.starts_with("bad request: ")), "{body}");
+        }
+    }
+
+    #[test]
+    fn who_has_no_name_is_called_by_the_identifier() {
+        let body = Bytes::from_static(br#"{"apiKey":"k","target":{"identifier":"ada","attributes":{"x":1}}}"#);
+        let (_, target) = read(&body, true).unwrap();
+        let target = target.unwrap();
+        assert_eq!((target.name.as_str(), target.attributes["x"].as_i64()), ("ada", Some(1)));
+    }
+}

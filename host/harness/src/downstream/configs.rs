@@ -1,0 +1,68 @@
+//! Flags and segments as server SDKs fetch them (sections 4.5 and 4.6 of the compatibility page).
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::Uri;
+
+use super::Downstream;
+use super::auth::Caller;
+use super::rejection::{Rejection, json_body};
+use crate::dataset::{SegmentForm, segment_json};
+
+/// `GET …/feature-configs`
+pub(super) async fn flags(caller: Caller) -> Response {
+    match caller.environment.data.snapshot() {
+        Some(snapshot) => json_body(snapshot.data().flag_list()),
+        None => Rejection::NoData.into_response(),
+    }
+}
+
+/// `GET …/feature-configs/{item}`
+pub(super) async fn flag(caller: Caller, Path(path): Path<Vec<(String, String)>>) -> Response {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
+    match snapshot.data().items().flag(item(&path)) {
+        Some(flag) => json_body(line(flag.json())),
+        None => Rejection::NotFound("no such flag".to_owned()).into_response(),
+    }
+}
+
+/// `GET …/target-segments`
+pub(super) async fn segments(State(downstream): State<Downstream>, caller: Caller, uri: Uri) -> Response {
+    match caller.environment.data.snapshot() {
+        Some(snapshot) => json_body(snapshot.data().segment_list(form(&downstream, &uri))),
+        None => Rejection::NoData.into_response(),
+    }
+}
+
+/// `GET …/target-segments/{item}`
+pub(super) async fn segment(
+    State(downstream): State<Downstream>,
+    caller: Caller,
+    Path(path): Path<Vec<(String, String)>>,
+    uri: Uri,
+) -> Response {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
+    match snapshot.data().items().segment(item(&path)) {
+        Some(segment) => json_body(line(segment_json(segment, form(&downstream, &uri)))),
+        None => Rejection::NotFound("no such segment".to_owned()).into_response(),
+    }
+}
+
+/// The last variable of a path, decoded.
+pub(super) fn item(path: &[(String, String)]) -> &str {
+    path.iter().find(|(name, _)| name == "item").map_or("", |(_, item)| item)
+}
+
+fn line(json: &Bytes) -> Vec<u8> {
+    let mut body = Vec::with_capacity(json.len() + 1);
+    body.extend_from_slice(json);
+    body.push(b'\n');
+    body
+}
+
+/// Newer SDKs say that they understand rules of several clauses.
+fn form(downstream: &Downstream, uri: &Uri) -> SegmentForm {
+    let asks = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "rules=v2"));
+    if asks && downstream.config.and_rules { SegmentForm::New } else { SegmentForm::Old }
+}

@@ -1,0 +1,218 @@
+//! Flags evaluated for client SDKs (sections 4.7 and 4.8 of the compatibility page).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use http::HeaderMap;
+use serde::Serialize;
+use yardarm_core::hooks::{EvaluationFacts, HookFailure, ResultChange, ResultView, ViewedResult};
+
+use super::auth::Caller;
+use super::configs::item;
+use super::rejection::{Rejection, json_body};
+use crate::evaluation::{EvaluationError, Ruleset};
+use crate::model::Target;
+
+/// One evaluated flag.
+#[derive(Serialize, Clone)]
+struct Evaluation<'a> {
+    flag: &'a str,
+    value: std::borrow::Cow<'a, str>,
+    kind: &'a str,
+    identifier: &'a str,
+}
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// `GET …/evaluations`
+pub(super) async fn all(caller: Caller, Path(path): Path<Vec<(String, String)>>, headers: HeaderMap) -> Response {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
+    let target = target(&caller, &path, &headers);
+    let mut entries = Vec::with_capacity(snapshot.data().items().flags.len());
+    snapshot.data().ruleset().evaluate_all(&target, &mut |flag, served| {
+        // A flag that cannot be evaluated says so by being empty; the others are not concerned.
+        let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
+        entries.push(Evaluation { flag: &flag.feature, value: value.into(), kind: flag.kind(), identifier });
+    });
+    match transformed(&caller, &target, entries).await {
+        Ok(entries) => json_body(line(&entries)),
+        Err(failure) => Rejection::PluginFailed(failure).into_response(),
+    }
+}
+
+/// `GET …/evaluations/{item}`
+pub(super) async fn one(caller: Caller, Path(path): Path<Vec<(String, String)>>, headers: HeaderMap) -> Response {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
+    let ruleset: &Ruleset = snapshot.data().ruleset();
+    let target = target(&caller, &path, &headers);
+    let feature = item(&path);
+    let served = match ruleset.evaluate(feature, Some(&target)) {
+        Ok(served) => served,
+        Err(EvaluationError::UnknownFlag) => return Rejection::UnknownFlag.into_response(),
+        Err(error) => return Rejection::Evaluation(error.to_string()).into_response(),
+    };
+    let kind = snapshot.data().items().flag(feature).map_or("", |it| it.kind());
+    let entry = Evaluation { flag: feature, value: served.value.into(), kind, identifier: served.identifier };
+    match transformed(&caller, &target, vec![entry]).await {
+        Ok(entries) => match entries.first() {
+            Some(entry) => json_body(line(entry)),
+            None => Rejection::UnknownFlag.into_response(),
+        },
+        Err(failure) => Rejection::PluginFailed(failure).into_response(),
+    }
+}
+
+fn line(body: &impl Serialize) -> Vec<u8> {
+    let mut body = serde_json::to_vec(body).expect("text is always JSON");
+    body.push(b'\n');
+    body
+}
+
+/// The target that the SDK sends along, or the one that is known by this identifier, or nobody in particular.
+fn target(caller: &Caller, path: &[(String, String)], headers: &HeaderMap) -> Arc<Target> {
+    let sent = headers.get("harness-target").and_then(|it| from_header(it.as_bytes()));
+    if let Some(target) = sent {
+        return Arc::new(target);
+    }
+    let identifier = path.iter().find(|(name, _)| name == "target").map_or("", |(_, target)| target);
+    caller.environment.targets.find(identifier).unwrap_or_else(|| Arc::new(Target::unknown(identifier)))
+}
+
+/// Base64 of JSON; what cannot be read is as good as absent.
+fn from_header(header: &[u8]) -> Option<Target> {
+    serde_json::from_slice(&LENIENT.decode(header).ok()?).ok()
+}
+
+/// What evaluation plugins leave of the results.
+async fn transformed<'a>(
+    caller: &Caller,
+    target: &Target,
+    mut entries: Vec<Evaluation<'a>>,
+) -> Result<Vec<Evaluation<'a>>, HookFailure> {
+    let hooks = caller.plan.environment(&caller.environment.label);
+    let Some(transform) = &hooks.evaluation_transform else { return Ok(entries) };
+    let facts = EvaluationFacts {
+        environment: caller.environment.label.clone(),
+        sdk: caller.facts.sdk,
+        context_key: target.identifier.as_str().into(),
+    };
+    let edits = transform.transform(&facts, Arc::new(Results::new(&entries))).await?;
+    let mut edits: HashMap<usize, ResultChange> = edits.into_iter().map(|edit| (edit.index, edit.change)).collect();
+    let mut index = 0;
+    let mut failure = None;
+    entries.retain_mut(|entry| {
+        let change = edits.remove(&index);
+        index += 1;
+        match change {
+            None => true,
+            Some(ResultChange::Drop) => false,
+            Some(ResultChange::Replace(json)) => {
+                match as_text(entry.kind, &json) {
+                    Some(text) => entry.value = text.into(),
+                    None => failure = Some(HookFailure { plugin: "evaluation chain".into(), class: "output-invalid" }),
+                }
+                true
+            }
+        }
+    });
+    failure.map_or(Ok(entries), Err)
+}
+
+/// Values travel as text, whatever the kind; plugins see and say what the text means.
+fn as_json(kind: &str, text: &str) -> Bytes {
+    let parsed =
+        matches!(kind, "boolean" | "int" | "json").then(|| serde_json::from_str::<serde_json::Value>(text).ok());
+    match parsed.flatten() {
+        Some(_) => Bytes::copy_from_slice(text.as_bytes()),
+        None => serde_json::to_vec(text).expect("text is always JSON").into(),
+    }
+}
+
+fn as_text(kind: &str, json: &Bytes) -> Option<String> {
+    if kind == "string" {
+        return serde_json::from_slice(json).ok();
+    }
+    let text = std::str::from_utf8(json).ok()?;
+    match serde_json::from_slice(json).ok()? {
+        serde_json::Value::String(text) if kind != "json" => Some(text),
+        _ => Some(text.to_owned()),
+    }
+}
+
+/// Results as plugins see them, in order of flag.
+struct Results(Vec<ViewedResult>);
+
+impl Results {
+    fn new(entries: &[Evaluation<'_>]) -> Self {
+        let view = |it: &Evaluation<'_>| ViewedResult {
+            flag: it.flag.into(),
+            value: as_json(it.kind, &it.value),
+            // Variations have names here, not numbers, and there are no reasons.
+            variation: None,
+            reason: Bytes::from_static(b"null"),
+        };
+        Self(entries.iter().map(view).collect())
+    }
+}
+
+impl ResultView for Results {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn flag(&self, index: usize) -> Option<&str> {
+        Some(&self.0.get(index)?.flag)
+    }
+
+    fn get(&self, index: usize) -> Option<ViewedResult> {
+        self.0.get(index).cloned()
+    }
+
+    fn find(&self, flag: &str) -> Option<usize> {
+        self.0.binary_search_by(|it| (*it.flag).cmp(flag)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_text_outside_and_json_for_plugins() {
+        for (kind, text, json) in [
+            ("boolean", "true", "true"),
+            ("int", "011", "\"011\""),
+            ("int", "1.5", "1.5"),
+            ("string", "true", "\"true\""),
+            ("json", r#"{"a":1}"#, r#"{"a":1}"#),
+            ("json", "{broken", "\"{broken\""),
+        ] {
+            assert_eq!(as_json(kind, text), json, "{kind} {text}");
+        }
+        for (kind, json, text) in [
+            ("boolean", "false", Some("false")),
+            ("string", "\"x\"", Some("x")),
+            ("string", "7", None),
+            ("json", "\"x\"", Some("\"x\"")),
+            ("int", "\"011\"", Some("011")),
+        ] {
+            assert_eq!(as_text(kind, &Bytes::from_static(json.as_bytes())).as_deref(), text, "{kind} {json}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic(header in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
+            from_header(&header);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Why a request is not served, and with which status.
+//!
+//! SDKs give up for good on some statuses, each on others (section 4.4 of the compatibility page), so what may heal is
+//! a 500: the Python SDK would not come back after a 503.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use rand::Rng;
+use serde_json::json;
+use yardarm_core::hooks::{Denial, HookFailure};
+
+/// Refusals of all routes.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Rejection {
+    /// No token, or none of ours.
+    #[error("missing or invalid token")]
+    NoToken,
+    /// A token of another environment.
+    #[error("the token belongs to another environment")]
+    OtherEnvironment,
+    /// A key that nobody knows.
+    #[error("unauthorised")]
+    UnknownKey,
+    /// A key that nobody knows yet.
+    #[error("keys are not known yet")]
+    NotReady,
+    /// An environment that has no data yet.
+    #[error("environment has no data yet")]
+    NoData,
+    /// The request cannot be understood.
+    #[error("bad request: {0}")]
+    Bad(String),
+    /// There is no such thing.
+    #[error("not found: {0}")]
+    NotFound(String),
+    /// There is no such flag to be evaluated.
+    #[error("not found")]
+    UnknownFlag,
+    /// A flag whose configuration serves nothing.
+    #[error("{0}")]
+    Evaluation(String),
+    /// The body is too large.
+    #[error("request body is too large")]
+    TooLarge,
+    /// Streams are switched off.
+    #[error("endpoint not implemented: streaming endpoint disabled")]
+    StreamingDisabled,
+    /// While we only poll there are no events, so SDKs must poll too.
+    #[error("SaaS stream disconnected")]
+    SourceLost,
+    /// A plugin looked at the request and said no.
+    #[error("refused")]
+    Denied { plugin: Arc<str>, denial: Denial },
+    /// A plugin that has to be asked could not decide.
+    #[error("{0}")]
+    PluginFailed(HookFailure),
+    /// As many streams as allowed are open, or too many metrics wait.
+    #[error("too busy")]
+    Busy,
+}
+
+impl Rejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoToken | Self::OtherEnvironment | Self::UnknownKey => StatusCode::UNAUTHORIZED,
+            Self::NotReady | Self::NoData | Self::Evaluation(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) | Self::UnknownFlag => StatusCode::NOT_FOUND,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::StreamingDisabled => StatusCode::NOT_IMPLEMENTED,
+            Self::SourceLost | Self::PluginFailed(_) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Denied { denial, .. } => match denial {
+                Denial::Unauthorized => StatusCode::UNAUTHORIZED,
+                Denial::Forbidden => StatusCode::FORBIDDEN,
+                Denial::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+                Denial::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            },
+        }
+    }
+
+    /// Seconds; spread, so that those who were turned away together do not come back together.
+    fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::Denied { denial: Denial::RateLimited(seconds), .. } => Some(*seconds),
+            Self::Denied { denial: Denial::Unavailable, .. } | Self::PluginFailed(_) | Self::Busy => {
+                Some(rand::rng().random_range(1..=10))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::PluginFailed(_) | Self::Busy => tracing::warn!(error = %self, "request not served"),
+            Self::Denied { plugin, .. } => tracing::debug!(%plugin, "request refused"),
+            _ => tracing::debug!(error = %self, "request refused"),
+        }
+        // Plugins are nobody's business but the operator's.
+        let text = if matches!(self, Self::PluginFailed(_)) { "unavailable".to_owned() } else { self.to_string() };
+        let mut response = error(self.status(), "error", &text);
+        if let Some(seconds) = self.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// `{"error": …}` or `{"message": …}` and a line end.
+pub(super) fn error(status: StatusCode, property: &str, text: &str) -> Response {
+    let body = format!("{}\n", json!({ property: text }));
+    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"))], body).into_response()
+}
+
+/// A JSON answer.
+pub(super) fn json_body(body: impl Into<axum::body::Body>) -> Response {
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))];
+    (headers, body.into()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_heal_is_never_final() {
+        let denied = |denial| Rejection::Denied { plugin: "gate".into(), denial };
+        let failed = Rejection::PluginFailed(HookFailure { plugin: "gate".into(), class: "trap" });
+        for (rejection, status) in [
+            (Rejection::NoToken, 401),
+            (Rejection::OtherEnvironment, 401),
+            (Rejection::UnknownKey, 401),
+            (Rejection::NotReady, 500),
+            (Rejection::NoData, 500),
+            (Rejection::Bad("x".into()), 400),
+            (Rejection::NotFound("x".into()), 404),
+            (Rejection::UnknownFlag, 404),
+            (Rejection::Evaluation("x".into()), 500),
+            (Rejection::TooLarge, 413),
+            (Rejection::StreamingDisabled, 501),
+            (Rejection::SourceLost, 503),
+            (denied(Denial::Unauthorized), 401),
+            (denied(Denial::Forbidden), 403),
+            (denied(Denial::RateLimited(7)), 429),
+            (denied(Denial::Unavailable), 503),
+            (failed, 503),
+            (Rejection::Busy, 503),
+        ] {
+            let text = rejection.to_string();
+            assert_eq!(rejection.into_response().status(), status, "{text}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `GET /stream`: something has changed, fetch it (section 4.9 of the compatibility page).
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use yardarm_core::Secret;
+use yardarm_core::registry::RouteTag;
+use yardarm_core::stream::OpenStream;
+
+use super::Downstream;
+use super::auth::{Presented, RouteInfo, ask, facts};
+use super::rejection::Rejection;
+use crate::credential::KeyHash;
+use crate::dataset::heartbeat;
+use crate::environments::{Connection, Lookup};
+
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(super) async fn stream(
+    State(downstream): State<Downstream>,
+    Extension(info): Extension<RouteInfo>,
+    Extension(Presented(claims)): Extension<Presented>,
+    request: Request,
+) -> Response {
+    match open(&downstream, info, claims.map(|it| it.environment), request).await {
+        Ok(response) => response,
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+async fn open(
+    downstream: &Downstream,
+    info: RouteInfo,
+    token_environment: Option<String>,
+    request: Request,
+) -> Result<Response, Rejection> {
+    let (parts, _) = request.into_parts();
+    let key = parts.headers.get(API_KEY).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    if key.is_empty() {
+        return Err(Rejection::Bad("API-Key can't be empty".to_owned()));
+    }
+    if !downstream.config.stream_enabled {
+        return Err(Rejection::StreamingDisabled);
+    }
+    let hash = KeyHash::of(key);
+    let environment = match downstream.environments.by_key(&hash) {
+        Lookup::Found(environment) => environment,
+        Lookup::NotYet => return Err(Rejection::NotReady),
+        // The vendor's relay repeats the key here.
+        Lookup::Unknown => return Err(Rejection::NotFound("no environment found for this apiKey".to_owned())),
+    };
+    if token_environment.is_some_and(|it| it != environment.identity.id) {
+        return Err(Rejection::OtherEnvironment);
+    }
+    let credential = Some(Secret::new(key));
+    let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, credential);
+    let caller = ask(downstream, environment, facts).await?;
+    let environment = &caller.environment;
+    let snapshot = environment.data.snapshot().ok_or(Rejection::SourceLost)?;
+    let guard = downstream.streams.open(caller.facts, None).map_err(|_| Rejection::Busy)?;
+    // The end of the upstream stream, or of the key, ends the streams that are known at that moment. This one is known
+    // from here on, so whatever ended in between is noticed now.
+    if environment.stream().connection != Connection::Connected {
+        return Err(Rejection::SourceLost);
+    }
+    if !downstream.environments.accepts(&hash, &environment.identity.id) {
+        return Err(Rejection::UnknownKey);
+    }
+    // SDKs count themselves connected when the first bytes arrive.
+    let stream = OpenStream::resumed(environment.data.source(), 0, snapshot.seq(), heartbeat(), guard);
+    let (body, takeover) = stream.into_body();
+    let mut response = (head(), Body::new(body)).into_response();
+    response.extensions_mut().insert(takeover);
+    response.extensions_mut().insert(RouteTag { route: info.id, environment: Some(environment.label.clone()) });
+    Ok(response)
+}
+
+/// The content type is exactly this: the Python SDK reads the whole body first when it is another.
+fn head() -> HeaderMap {
+    [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (X_ACCEL_BUFFERING, HeaderValue::from_static("no")),
+    ]
+    .into_iter()
+    .collect()
+}

@@ -1,0 +1,235 @@
+//! Equal metrics become one with a greater count; of several entries about one target the last stays.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::Batch;
+
+/// Distinct metrics that are kept between two posts.
+const MAX_METRICS: usize = 10_000;
+/// Distinct targets that are kept between two posts.
+const MAX_TARGETS: usize = 20_000;
+/// Bytes of target entries, which contain what callers like.
+const MAX_TARGET_BYTES: usize = 8 << 20;
+/// What stands for the targets of a metric that several have contributed to.
+const EVERYBODY: &str = "global";
+
+/// What has come in since the last post.
+#[derive(Default)]
+pub(super) struct Sums {
+    metrics: BTreeMap<MetricKey, Metric>,
+    targets: BTreeMap<String, TargetEntry>,
+    target_bytes: usize,
+    /// Entries of SDKs that all this stands for.
+    stands_for: usize,
+}
+
+/// What makes two metrics equal (section 6.6).
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct MetricKey {
+    flag: String,
+    variation: String,
+    language: String,
+    version: String,
+}
+
+/// An entry of `metricsData`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Metric {
+    #[serde(default)]
+    timestamp: i64,
+    #[serde(default)]
+    count: u64,
+    #[serde(default)]
+    metrics_type: Option<String>,
+    #[serde(default)]
+    attributes: Vec<Attribute>,
+}
+
+/// A named text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Attribute {
+    key: String,
+    /// Some SDKs say `null` for nobody.
+    #[serde(default, deserialize_with = "text")]
+    value: String,
+}
+
+/// An entry of `targetData`, passed on with every property it came with.
+pub(crate) type TargetEntry = BTreeMap<String, Value>;
+
+/// An entry of either kind.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Target { identifier: String },
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Timestamp {
+    #[serde(default)]
+    timestamp: Option<f64>,
+}
+
+/// When an entry says it happened, in Unix milliseconds; 0 if it does not.
+pub(super) fn timestamp(json: &str) -> u64 {
+    // A negative or absurd time saturates; plugins see it as a hint.
+    serde_json::from_str::<Timestamp>(json).ok().and_then(|it| it.timestamp).unwrap_or_default() as u64
+}
+
+impl Sums {
+    /// Adds an entry; `Err` is the reason why it is lost.
+    pub(super) fn add(&mut self, json: &[u8]) -> Result<(), &'static str> {
+        if !json.starts_with(b"{") {
+            return Err("malformed");
+        }
+        match serde_json::from_slice(json).map_err(|_| "malformed")? {
+            Entry::Target { identifier } => self.add_target(identifier, json)?,
+            Entry::Other(_) => self.add_metric(serde_json::from_slice(json).map_err(|_| "malformed")?)?,
+        }
+        self.stands_for += 1;
+        Ok(())
+    }
+
+    fn add_metric(&mut self, metric: Metric) -> Result<(), &'static str> {
+        let key = MetricKey::of(&metric);
+        if let Some(known) = self.metrics.get_mut(&key) {
+            known.count = known.count.saturating_add(metric.count);
+            known.absorb_target(&metric);
+            return Ok(());
+        }
+        if self.metrics.len() >= MAX_METRICS {
+            return Err("too-many-metrics");
+        }
+        self.metrics.insert(key, metric);
+        Ok(())
+    }
+
+    fn add_target(&mut self, identifier: String, json: &[u8]) -> Result<(), &'static str> {
+        let entry: TargetEntry = serde_json::from_slice(json).map_err(|_| "malformed")?;
+        let is_new = !self.targets.contains_key(&identifier);
+        if is_new && (self.targets.len() >= MAX_TARGETS || self.target_bytes + json.len() > MAX_TARGET_BYTES) {
+            return Err("too-many-targets");
+        }
+        if is_new {
+            self.target_bytes += json.len();
+        }
+        self.targets.insert(identifier, entry);
+        Ok(())
+    }
+
+    /// Takes everything out; nothing if there is nothing.
+    pub(super) fn take(&mut self) -> Option<Batch> {
+        let Self { metrics, targets, stands_for, .. } = std::mem::take(self);
+        (stands_for > 0).then(|| Batch {
+            metrics_data: metrics.into_values().collect(),
+            target_data: targets.into_values().collect(),
+            stands_for,
+        })
+    }
+}
+
+impl MetricKey {
+    fn of(metric: &Metric) -> Self {
+        let attribute = |name: &str| metric.attribute(name).unwrap_or_default().to_owned();
+        Self {
+            // Some older SDKs know only the second name.
+            flag: metric
+                .attribute("featureIdentifier")
+                .or_else(|| metric.attribute("featureName"))
+                .unwrap_or_default()
+                .to_owned(),
+            variation: attribute("variationIdentifier"),
+            language: attribute("SDK_LANGUAGE"),
+            version: attribute("SDK_VERSION"),
+        }
+    }
+}
+
+impl Metric {
+    fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|it| it.key == name).map(|it| it.value.as_str())
+    }
+
+    /// What several targets have contributed to belongs to none of them.
+    fn absorb_target(&mut self, other: &Self) {
+        let theirs = other.attribute("target");
+        if let Some(mine) = self.attributes.iter_mut().find(|it| it.key == "target")
+            && theirs != Some(mine.value.as_str())
+        {
+            EVERYBODY.clone_into(&mut mine.value);
+        }
+    }
+}
+
+/// A text; `null` is none, and a number is read as its digits.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        other => other.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn metric(flag: &str, target: Value, count: u64) -> Vec<u8> {
+        let attributes = json!([
+            {"key": "featureIdentifier", "value": flag}, {"key": "variationIdentifier", "value": "true"},
+            {"key": "SDK_LANGUAGE", "value": "javascript"}, {"key": "SDK_VERSION", "value": "1.8"},
+            {"key": "target", "value": target}]);
+        json!({"timestamp": 5, "count": count, "metricsType": "FFMETRICS", "attributes": attributes}).to_string().into()
+    }
+
+    fn taken(entries: &[Vec<u8>]) -> Value {
+        let mut sums = Sums::default();
+        for entry in entries {
+            sums.add(entry).unwrap();
+        }
+        let batch = sums.take().unwrap();
+        assert_eq!(batch.stands_for, entries.len());
+        assert!(sums.take().is_none());
+        serde_json::to_value(batch).unwrap()
+    }
+
+    #[test]
+    fn equal_metrics_are_summed_up() {
+        // F039
+        let batch = taken(&[metric("a", json!("ada"), 2), metric("b", json!(null), 1), metric("a", json!("ada"), 3)]);
+        let shown: Vec<_> = batch["metricsData"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| (it["attributes"][0]["value"].clone(), it["attributes"][4]["value"].clone(), it["count"].clone()))
+            .collect();
+        assert_eq!(shown, [(json!("a"), json!("ada"), json!(5)), (json!("b"), json!(""), json!(1))]);
+        assert!(batch.get("targetData").is_none(), "F040: absent arrays are left out");
+        let batch = taken(&[metric("a", json!("ada"), 1), metric("a", json!("eve"), 1)]);
+        assert_eq!(batch["metricsData"][0]["attributes"][4]["value"], "global");
+    }
+
+    #[test]
+    fn targets_are_kept_once_with_all_they_came_with() {
+        let target =
+            |name: &str| json!({"identifier": "ada", "name": name, "attributes": [], "x": 1}).to_string().into_bytes();
+        let batch = taken(&[target("old"), target("new")]);
+        assert_eq!(batch, json!({"targetData": [{"identifier": "ada", "name": "new", "attributes": [], "x": 1}]}));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_lost_with_a_reason() {
+        let mut sums = Sums::default();
+        for entry in ["7", "[]", r#"{"attributes":7}"#, r#"{"count":-1}"#] {
+            assert_eq!(sums.add(entry.as_bytes()), Err("malformed"), "{entry}");
+        }
+        assert!(sums.take().is_none());
+    }
+}

@@ -1,0 +1,48 @@
+//! A secret that is made up once and kept: tokens must outlive a restart.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use rand::Rng;
+use yardarm_core::Secret;
+
+/// Reads the secret at `path`, or makes one. Only the owner may read it.
+pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
+    let mut text = String::new();
+    match std::fs::File::open(path).and_then(|file| file.take(1024).read_to_string(&mut text)) {
+        Ok(_) if text.trim().len() >= 32 => return Ok(Secret::new(text.trim())),
+        Ok(_) => return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "there is no secret in it")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
+        Err(error) => return Err(error),
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let bytes: [u8; 32] = rand::rng().random();
+    let secret = hex::encode(bytes);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()?;
+    Ok(Secret::new(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_and_for_its_owner_alone() {
+        // F047
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/token-secret");
+        let made = read_or_make(&path).unwrap();
+        assert_eq!(made.expose().len(), 64);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read_or_make(&path).unwrap(), made);
+        std::fs::write(&path, "short").unwrap();
+        assert!(read_or_make(&path).is_err(), "a damaged one must not silently become another");
+    }
+}

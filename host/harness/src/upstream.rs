@@ -1,0 +1,137 @@
+//! Where flags come from and where metrics go: one task per configured key, which finds out what its environment is, and
+//! one per environment that keeps it in sync.
+
+mod admin;
+mod apply;
+mod enrol;
+mod fetch;
+mod post;
+mod registration;
+mod session;
+mod sync;
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub(crate) use self::apply::Applier;
+pub(crate) use self::enrol::EnrolTask;
+pub(crate) use self::post::MetricsPoster;
+pub(crate) use self::registration::Registrar;
+pub(crate) use self::session::Session;
+
+/// Product token in every upstream request.
+const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
+/// How we call ourselves where Harness counts SDKs.
+const SDK_INFO: &str = concat!("Yardarm ", env!("CARGO_PKG_VERSION"), " Proxy");
+/// Longest delay before an ordinary failure is tried again.
+const MAX_DELAY: Duration = Duration::from_secs(60);
+
+/// Clients for upstream requests. Connections are pooled, so everybody shares these.
+#[derive(Clone)]
+pub(crate) struct HttpClients {
+    /// For streams: no time limit on the whole, but on silence.
+    streams: reqwest::Client,
+    /// For everything else: a time limit on the whole.
+    requests: reqwest::Client,
+}
+
+impl HttpClients {
+    /// Builds the clients.
+    ///
+    /// # Errors
+    /// When the system's certificates or the TLS library cannot be set up.
+    pub(crate) fn new(read_timeout: Duration) -> Result<Self, reqwest::Error> {
+        let common = || {
+            reqwest::Client::builder()
+                .user_agent(USER_AGENT)
+                .connect_timeout(Duration::from_secs(10))
+                .tcp_keepalive(Duration::from_secs(60))
+                .no_gzip()
+        };
+        Ok(Self {
+            streams: common().read_timeout(read_timeout).build()?,
+            requests: common().timeout(Duration::from_secs(60)).build()?,
+        })
+    }
+}
+
+/// A failed request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("connection failed: {0}")]
+    Network(String),
+    #[error("answered {0}")]
+    Status(http::StatusCode),
+    #[error("answered something that is no JSON")]
+    NotJson,
+    #[error("malformed answer: {0}")]
+    Malformed(String),
+}
+
+impl RequestError {
+    /// The kind for the status of an environment, and whether it does not heal by itself.
+    fn kind(&self) -> (yardarm_core::status::ErrorKind, bool) {
+        use yardarm_core::status::ErrorKind;
+        match self {
+            Self::Network(_) => (ErrorKind::Network, false),
+            Self::Status(status) => (ErrorKind::Response(status.as_u16()), matches!(status.as_u16(), 401 | 403)),
+            Self::NotJson | Self::Malformed(_) => (ErrorKind::InvalidData, false),
+        }
+    }
+}
+
+/// Sends a request and reads its JSON. Only 200 counts, and only what says that it is JSON.
+async fn json<T: serde::de::DeserializeOwned + Send + 'static>(
+    request: reqwest::RequestBuilder,
+) -> Result<T, RequestError> {
+    let network = |error: reqwest::Error| RequestError::Network(yardarm_outbound::chain(&error.without_url()));
+    let response = request.send().await.map_err(network)?;
+    if response.status() != http::StatusCode::OK {
+        return Err(RequestError::Status(response.status()));
+    }
+    let content_type =
+        response.headers().get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if !content_type.windows(4).any(|it| it.eq_ignore_ascii_case(b"json")) {
+        return Err(RequestError::NotJson);
+    }
+    let body = response.bytes().await.map_err(network)?;
+    // Megabytes of JSON take milliseconds that the serving threads have better uses for.
+    let parse = move || serde_json::from_slice(&body).map_err(|error| RequestError::Malformed(error.to_string()));
+    tokio::task::spawn_blocking(parse).await.map_err(|error| RequestError::Network(error.to_string()))?
+}
+
+fn post_json(http: &HttpClients, url: String, body: &serde_json::Value) -> reqwest::RequestBuilder {
+    http.requests.post(url).header(http::header::CONTENT_TYPE, "application/json").body(body.to_string())
+}
+
+/// A base address and path segments, each of which is encoded.
+fn url(base: &str, segments: &[&str]) -> String {
+    let mut url = base.to_owned();
+    for segment in segments {
+        url.push('/');
+        for byte in segment.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(byte)),
+                _ => url.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    url
+}
+
+/// Headers that say who we are and which environment is meant.
+fn identification(session: &Session) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut insert = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value)
+            && !value.is_empty()
+        {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    insert("harness-sdk-info", SDK_INFO);
+    insert("harness-environmentid", &session.identity.id);
+    insert("harness-accountid", &session.identity.account);
+    headers
+}

@@ -1,0 +1,119 @@
+//! The same plugins, on the side of Harness: all four hooks.
+
+use serde_json::json;
+use yardarm_testkit::{Call, until, within};
+
+use super::{ENV, KEY, cloud, eventually, listens, segment, started, token};
+use crate::plugins::{put, sample};
+
+const GATE: &str = r#"
+    [plugin]
+    name = "request-gate"
+    grants = ["header:x-gate-token"]
+    [plugin.config]
+    tokens = ["open sesame"]
+    sdks = ["client", "mobile", "server"]
+    deny_as = "forbidden"
+    [[bind]]
+    hook = "request-auth"
+"#;
+
+const REDACTOR: &str = r#"
+    [plugin]
+    name = "event-redactor"
+    grants = ["event-bodies"]
+    [plugin.config]
+    drop_kinds = ["target"]
+    keep_declared_private = true
+    [[bind]]
+    hook = "event-filter"
+"#;
+
+const HIDE: &str = r#"
+    [plugin]
+    name = "flag-override"
+    grants = ["flag-data"]
+    [plugin.config.environments."harness/*"]
+    hide = ["b"]
+    [[bind]]
+    hook = "HOOK"
+"#;
+
+#[tokio::test]
+async fn requests_are_shown_to_plugins() {
+    let gateway = started(&cloud().await, "").await;
+    let token = token(&gateway, KEY).await;
+    let call = Call::get(format!("/client/env/{ENV}/feature-configs")).key(&token);
+    assert_eq!(gateway.answers(&call).await.status, 200);
+    put(gateway.plugins(), "request-gate.toml", GATE);
+    put(gateway.plugins(), "request-gate.wasm", sample("request-gate"));
+    eventually(&gateway, &call, "a gate", |status, _| status == 403).await;
+    let exchange = Call::post("/client/auth", json!({ "apiKey": KEY }).to_string());
+    let stream = Call::get("/stream").key(&token).header("API-Key", KEY);
+    let metrics = Call::post(format!("/metrics/{ENV}"), "{}").key(&token);
+    for call in
+        [exchange, stream, metrics.clone(), Call::get(format!("/client/env/{ENV}/target/t/evaluations")).key(&token)]
+    {
+        assert_eq!(gateway.answers(&call).await.status, 403, "{call}");
+    }
+    assert_eq!(gateway.answers(&metrics.header("X-Gate-Token", "open sesame")).await.status, 200);
+    assert_eq!(gateway.answers(&Call::get("/health")).await.status, 200, "nobody in particular asks for it");
+}
+
+#[tokio::test]
+async fn metrics_are_shown_to_plugins() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
+    put(gateway.plugins(), "event-redactor.toml", REDACTOR);
+    put(gateway.plugins(), "event-redactor.wasm", sample("event-redactor"));
+    let path = format!("/metrics/{ENV}");
+    let target = json!({"identifier": "ada", "name": "Ada", "attributes": []});
+    let metric = json!({"timestamp": 1, "count": 1, "metricsType": "FFMETRICS", "attributes": [{"key": "featureIdentifier", "value": "a"}]});
+    within("an event filter", async {
+        while gateway.operator_gets("/api/plugins").await.json()["plugins"][0]["state"] != "active" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let body = json!({"metricsData": [metric], "targetData": [target, target]}).to_string();
+    let call = Call::post(&path, body).key(&token(&gateway, KEY).await);
+    assert_eq!(gateway.answers(&call).await.status, 200);
+    until("metrics", || !cloud.posts(&path).is_empty()).await;
+    assert!(cloud.posts(&path)[0].json().get("targetData").is_none());
+    let environments = gateway.operator_gets("/api/environments").await.json();
+    let mine = environments["environments"].as_array().into_iter().flatten().find(|it| it["events"]["received"] == 3);
+    assert_eq!(mine.expect("an environment that was sent three")["events"]["filtered"], json!([["event-redactor", 2]]));
+}
+
+#[tokio::test]
+async fn results_are_shown_to_plugins() {
+    let gateway = started(&cloud().await, "").await;
+    let token = token(&gateway, KEY).await;
+    put(gateway.plugins(), "flag-override.toml", HIDE.replace("HOOK", "evaluation-transform"));
+    put(gateway.plugins(), "flag-override.wasm", sample("flag-override"));
+    let call = Call::get(format!("/client/env/{ENV}/target/t/evaluations")).key(&token);
+    eventually(&gateway, &call, "one flag", |_, all| {
+        all.as_array().is_some_and(|it| it.len() == 1 && it[0]["flag"] == "a")
+    })
+    .await;
+    let call = Call::get(format!("/client/env/{ENV}/target/t/evaluations/b")).key(&token);
+    assert_eq!(gateway.answers(&call).await.status, 404);
+    let call = Call::get(format!("/client/env/{ENV}/feature-configs/b")).key(&token);
+    assert_eq!(gateway.answers(&call).await.status, 200, "server SDKs evaluate by themselves");
+}
+
+#[tokio::test]
+async fn data_is_shown_to_plugins() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "").await;
+    let mut sdk = listens(&gateway, KEY).await;
+    put(gateway.plugins(), "flag-override.toml", HIDE.replace("HOOK", "payload-transform"));
+    put(gateway.plugins(), "flag-override.wasm", sample("flag-override"));
+    // SDKs are told that it is gone, and what stays is said as before.
+    assert_eq!(sdk.hears_event("*").await["event"], "delete");
+    let token = token(&gateway, KEY).await;
+    let flags = gateway.answers(&Call::get(format!("/client/env/{ENV}/feature-configs")).key(&token)).await.json();
+    assert_eq!(flags.as_array().map(Vec::len), Some(1), "{flags}");
+    cloud.changes_segment(ENV, &segment("s", 2));
+    assert_eq!(sdk.hears_event("*").await["identifier"], "s");
+}

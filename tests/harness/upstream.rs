@@ -1,0 +1,234 @@
+//! What upstream is asked for, in which words, and what becomes of what it says.
+
+use serde_json::{Value, json};
+use yardarm_testkit::{Call, FakeHarness, HarnessAnswer, Recorded, until};
+
+use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, eventually, flag, listens, segment, started, token};
+use crate::running::Running;
+
+fn query(request: &Recorded) -> Vec<(String, String)> {
+    let query = request.path.split_once('?').map_or("", |it| it.1);
+    let pair = |it: &str| it.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    query.split('&').filter_map(pair).collect()
+}
+
+fn header<'a>(request: &'a Recorded, name: &str) -> Option<&'a str> {
+    request.headers.get(name).and_then(|it| it.to_str().ok())
+}
+
+fn asks(request: &Recorded, key: &str) -> Option<String> {
+    query(request).into_iter().find(|it| it.0 == key).map(|it| it.1)
+}
+
+async fn serves(gateway: &Running, path: &str, what: &str, is_wanted: impl Fn(u16, &Value) -> bool) {
+    let call = Call::get(format!("/client/env/{ENV}/{path}")).key(&token(gateway, KEY).await);
+    eventually(gateway, &call, what, is_wanted).await;
+}
+
+#[tokio::test]
+async fn the_first_requests_are_those_of_the_vendor() {
+    let cloud = cloud().await;
+    cloud.limits_pages(1);
+    cloud.adds_key(ENV, &FakeHarness::hash("second"));
+    cloud.adds_key_entry(ENV, &json!({"name": "broken", "apiKey": "masked"}));
+    let gateway = started(&cloud, "").await;
+    let auths: Vec<Value> = cloud.posts("/client/auth").iter().map(Recorded::json).collect();
+    for key in [KEY, OTHER_KEY] {
+        let mine: Vec<_> = auths.iter().filter(|it| it["apiKey"] == key).collect();
+        assert_eq!(mine[0]["target"]["identifier"], "", "F001 {mine:?}");
+        assert!(mine[1].get("target").is_none(), "F013 {mine:?}");
+        assert_eq!(mine.len(), 2, "F001 F013");
+    }
+
+    let pages: Vec<_> = cloud.gets("/admin/apikey").into_iter().filter(|it| it.path.contains("=prod")).collect();
+    for (index, page) in pages.iter().enumerate() {
+        assert_eq!(page.header("x-api-key"), Some(FakeHarness::ADMIN_TOKEN), "F005");
+        for (key, value) in [
+            ("accountIdentifier", "account"),
+            ("orgIdentifier", "organization"),
+            ("environmentIdentifier", "prod"),
+            ("pageSize", "100"),
+        ] {
+            assert_eq!(asks(page, key).as_deref(), Some(value), "F005 {}", page.path);
+        }
+        assert_eq!(asks(page, "pageNumber"), Some(index.to_string()), "F005 F006");
+        assert!(asks(page, "projectIdentifier").is_some(), "F005");
+    }
+    assert_eq!(pages.len(), 4, "F006: until a page is empty");
+    token(&gateway, "second").await; // F008
+    assert_eq!(gateway.answers(&Call::post("/client/auth", r#"{"apiKey":"masked"}"#)).await.status, 401, "F007");
+    assert!(cloud.gets("/admin/targets").is_empty(), "F010");
+
+    let order: Vec<_> = cloud.requests().into_iter().filter(|it| it.method == "GET").collect();
+    let position = |path: &str| order.iter().position(|it| it.path.starts_with(path)).unwrap_or(usize::MAX);
+    let flags = format!("/api/1.0/client/env/{ENV}/feature-configs?");
+    let segments = format!("/api/1.0/client/env/{ENV}/target-segments?");
+    let stream = order.iter().position(|it| it.path.contains("/stream?") && header(it, "api-key") == Some(KEY));
+    assert!(stream > Some(position(&flags)) && stream > Some(position(&segments)), "F018");
+    for path in [&flags, &segments] {
+        let request = &order[position(path)];
+        assert_eq!(asks(request, "cluster").as_deref(), Some("2"), "F014");
+        assert!(header(request, "authorization").is_some_and(|it| it.starts_with("Bearer ")), "F014");
+    }
+    let stream = &order[stream.expect("a stream")];
+    assert_eq!(stream.path, "/api/1.0/stream?cluster=2", "F019 F020");
+    assert_eq!(stream.header("accept"), Some("text/event-stream"), "F019");
+    assert!(header(stream, "authorization").is_some_and(|it| it.starts_with("Bearer ")), "F019");
+}
+
+#[tokio::test]
+async fn tokens_are_read_whatever_they_look_like() {
+    for pads in [false, true] {
+        let cloud = cloud().await;
+        cloud.pads_tokens(pads);
+        cloud.claims(KEY, &json!({"accountID": "Zürich", "clusterIdentifier": null}));
+        let gateway = started(&cloud, "").await;
+        let path = format!("/client/env/{ENV}/feature-configs");
+        assert_eq!(asks(&cloud.gets(&path)[0], "cluster").as_deref(), Some("1"), "F003 F015");
+        gateway.stop().await;
+    }
+    // F002 F004: a token without an environment is of no use, and the others' business is not touched.
+    let cloud = cloud().await;
+    cloud.claims(KEY, &json!({"environment": null}));
+    let gateway = Running::before_harness(&cloud, &[KEY, OTHER_KEY], "").await;
+    let call = Call::post("/client/auth", json!({ "apiKey": OTHER_KEY }).to_string());
+    eventually(&gateway, &call, "F004", |status, _| status == 200).await;
+    let call = Call::post("/client/auth", json!({ "apiKey": KEY }).to_string());
+    assert_eq!(gateway.answers(&call).await.status, 500, "F004: not known yet");
+}
+
+#[tokio::test]
+async fn what_fails_at_first_is_tried_again() {
+    let cloud = cloud().await;
+    cloud.answers_next("/client/auth", [HarnessAnswer::from(500), HarnessAnswer::cut()]);
+    cloud.answers_next("/admin/apikey", [500]);
+    cloud.answers_next("/feature-configs", [HarnessAnswer::cut()]);
+    let gateway = started(&cloud, "").await;
+    serves(&gateway, "feature-configs/a", "F016 F009", |status, _| status == 200).await;
+}
+
+#[tokio::test]
+async fn a_refused_key_is_left_alone_and_the_others_are_served() {
+    let cloud = cloud().await;
+    let gateway = Running::before_harness(&cloud, &["revoked", KEY], "").await;
+    let call = Call::post("/client/auth", json!({ "apiKey": KEY }).to_string());
+    eventually(&gateway, &call, "F017: the other environment", |status, _| status == 200).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let tries = cloud.posts("/client/auth").iter().filter(|it| it.json()["apiKey"] == "revoked").count();
+    assert_eq!(tries, 1, "F017");
+}
+
+#[tokio::test]
+async fn changes_are_fetched_and_served() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "").await;
+    let mut sdk = listens(&gateway, KEY).await;
+    let single = |identifier: &str| format!("/client/env/{ENV}/feature-configs/{identifier}");
+    cloud.changes_flag(ENV, &flag("new one", 1));
+    let heard = sdk.hears_event("*").await;
+    assert_eq!(heard["event"], "create", "F021");
+    assert_eq!(cloud.gets(&single("new%20one")).len(), 1, "F036");
+    serves(&gateway, "feature-configs/new%20one", "F021", |status, _| status == 200).await;
+
+    cloud.deletes_flag(ENV, "b");
+    assert_eq!(sdk.hears_event("*").await["event"], "delete", "F023");
+    assert!(cloud.gets(&single("b")).is_empty(), "F023");
+    serves(&gateway, "feature-configs/b", "F023", |status, _| status == 404).await;
+
+    cloud.changes_segment(ENV, &segment("t", 1));
+    assert_eq!(sdk.hears_event("*").await["identifier"], "t", "F024");
+    cloud.deletes_segment(ENV, "t");
+    assert_eq!(sdk.hears_event("*").await["event"], "delete", "F024");
+    serves(&gateway, "target-segments/t", "F024", |status, _| status == 404).await;
+
+    // F026 F027: what nobody understands harms nobody.
+    cloud.says(ENV, "event: *\ndata: {\n\n");
+    cloud.says(ENV, "event: *\ndata: {\"event\":\"patch\",\"domain\":\"moon\",\"identifier\":\"x\",\"version\":1}\n\n");
+    // F025: an older state does not come back; F035: one that cannot be fetched at first is not forgotten.
+    cloud.stores_flag(ENV, &flag("a", 1));
+    cloud.says(ENV, "event: *\ndata: {\"event\":\"patch\",\"domain\":\"flag\",\"identifier\":\"a\",\"version\":1}\n\n");
+    cloud.answers_next(&single("c"), [500, 500]);
+    cloud.changes_flag(ENV, &flag("c", 1));
+    // All of them are passed on; SDKs compare versions themselves.
+    while sdk.hears_event("*").await["identifier"] != "c" {}
+    serves(&gateway, "feature-configs/c", "F035", |status, _| status == 200).await;
+    serves(&gateway, "feature-configs/a", "F025", |_, it| it["version"] == 2).await;
+}
+
+#[tokio::test]
+async fn nothing_is_missed_in_an_outage() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "flag_poll_interval = \"100ms\"").await;
+    cloud.streams_go_down();
+    cloud.stores_flag(ENV, &flag("a", 7));
+    serves(&gateway, "feature-configs/a", "F032: polled", |_, it| it["version"] == 7).await;
+    cloud.goes_down();
+    serves(&gateway, "feature-configs/a", "served while upstream is down", |_, it| it["version"] == 7).await;
+    cloud.stores_flag(ENV, &flag("a", 8));
+    cloud.comes_back();
+    cloud.streams_come_back();
+    serves(&gateway, "feature-configs/a", "F033", |_, it| it["version"] == 8).await;
+}
+
+#[tokio::test]
+async fn metrics_are_summed_up_and_posted() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
+    let path = format!("/metrics/{ENV}");
+    let attribute = |key: &str, value: &str| json!({"key": key, "value": value});
+    let metric = |count: u64| {
+        let attributes = [
+            attribute("featureIdentifier", "a"),
+            attribute("variationIdentifier", "true"),
+            attribute("SDK_LANGUAGE", "go"),
+            attribute("SDK_VERSION", "1"),
+            attribute("SDK_TYPE", "server"),
+            json!({"key": "target", "value": null}),
+        ];
+        json!({"timestamp": 1, "count": count, "metricsType": "FFMETRICS", "attributes": attributes})
+    };
+    let both = json!({"metricsData": [metric(2), metric(3)], "targetData": [{"identifier": "ada", "name": "Ada", "attributes": []}]});
+    let token = token(&gateway, KEY).await;
+    let post = |body: String| Call::post(&path, body).key(&token);
+    let answer = gateway.answers(&post(both.to_string())).await;
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"null\n"[..]), "F086");
+    until("F037: metrics", || !cloud.posts(&path).is_empty()).await;
+    let posted = &cloud.posts(&path)[0];
+    assert!(posted.path.ends_with("?cluster=2"), "F037");
+    assert!(header(posted, "authorization").is_some_and(|it| it.starts_with("Bearer ")), "F037");
+    let body = posted.json();
+    assert_eq!(body["metricsData"].as_array().map(Vec::len), Some(1), "F039 {body}");
+    assert_eq!(body["metricsData"][0]["count"], 5, "F039");
+    assert_eq!(body["targetData"][0]["identifier"], "ada", "F040");
+
+    assert_eq!(
+        gateway.answers(&post("{".to_owned())).await.status,
+        400,
+        "4.10: and not 500, which Node repeats for ever"
+    );
+    let large = format!("{{\"targetData\":[{}]}}", "7,".repeat(3 << 20).trim_end_matches(','));
+    assert_eq!(gateway.answers(&post(large)).await.status, 413, "F086");
+    let only_metrics = json!({"metricsData": [metric(1)]}).to_string();
+    gateway.answers(&post(only_metrics)).await;
+    until("F040: more metrics", || cloud.posts(&path).len() == 2).await;
+    assert!(cloud.posts(&path)[1].json().get("targetData").is_none(), "F040");
+    assert!(cloud.posts(&format!("/metrics/{OTHER_ENV}")).is_empty(), "F038");
+}
+
+#[tokio::test]
+async fn targets_are_registered_behind_the_answer() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "").await;
+    let before = cloud.registered_targets().len();
+    token(&gateway, KEY).await;
+    // F043: slowness upstream is not the SDK's.
+    cloud.delays("/client/auth", std::time::Duration::from_secs(60));
+    let target = json!({"identifier": "ada", "name": "Ada", "attributes": {"plan": "pro"}});
+    let call = Call::post("/client/auth", json!({"apiKey": KEY, "target": target}).to_string());
+    let start = tokio::time::Instant::now();
+    assert_eq!(gateway.answers(&call).await.status, 200, "F043");
+    assert!(start.elapsed() < std::time::Duration::from_secs(5), "F043");
+    let is_forwarded = || cloud.posts("/client/auth").iter().any(|it| it.json()["target"]["identifier"] == "ada");
+    until("F042: a forwarded target", is_forwarded).await;
+    assert_eq!(cloud.registered_targets().len(), before, "F044: nobody without a target");
+}
