@@ -277,16 +277,19 @@ async fn gateway(cloud: &FakeHarness) -> Running {
     gateway
 }
 
+/// F108
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_sdk_lives_behind_the_gateway() {
     a_server_sdk_lives_behind_the_gateway(Language::HarnessNode, "javascript").await;
 }
 
+/// F109
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_sdk_lives_behind_the_gateway() {
     a_server_sdk_lives_behind_the_gateway(Language::HarnessPython, "python").await;
 }
 
+/// F110
 #[tokio::test(flavor = "multi_thread")]
 async fn the_browser_sdk_lives_behind_the_gateway() {
     if !Language::HarnessBrowser.is_installed() {

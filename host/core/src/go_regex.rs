@@ -1,6 +1,6 @@
 //! Regular expressions in Go's RE2 dialect, matched by the `regex` crate.
 //!
-//! Both vendors' rules are written in it, because their own relays are Go programs. The two are close relatives. Where they differ, [`translate`] rewrites the pattern, or refuses it where Go would.
+//! Both vendors' rules are written in it, because their own relays are Go programs. The two are close relatives. Where they differ, `translate` rewrites the pattern, or refuses it where Go would.
 
 mod class;
 mod translate;
