@@ -62,7 +62,17 @@ async fn token(gateway: &Running, key: &str) -> String {
 /// A stream with the framing of this vendor.
 async fn listens(gateway: &Running, key: &str) -> Sdk {
     let call = Call::get("/stream?cluster=1").key(&token(gateway, key).await).header("API-Key", key);
-    Sdk::new(SseClient::open(gateway.address, &call).await.with_framed_comments(), &call)
+    let opens = async {
+        loop {
+            let client = SseClient::open(gateway.address, &call).await.with_framed_comments();
+            // Ready is who has data; the stream from upstream may come a moment later.
+            if client.head().status != 503 {
+                return Sdk::new(client, &call);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    yardarm_testkit::within("an open stream", opens).await
 }
 
 /// What is served at a path once it is as wanted.

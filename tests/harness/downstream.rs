@@ -241,6 +241,7 @@ async fn streams_carry_changes_of_their_environment_only() {
     assert!(!String::from_utf8_lossy(&unknown.body).contains("nobody-at-all"), "F085");
 
     let call = stream.header("API-Key", KEY);
+    drop(listens(&gateway, KEY).await);
     let mut raw = SseClient::open(gateway.address, &call).await.with_framed_comments();
     assert_eq!(raw.head().header("content-type"), Some("text/event-stream"), "F077");
     assert_eq!(raw.next().await, Heard::Comment(String::new()), "F077: at once");
@@ -295,6 +296,11 @@ async fn without_upstream_streams_there_are_none() {
 async fn health_is_for_everybody() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
+    let are_connected = |_: u16, it: &Value| {
+        let mut states = it["environments"].as_array().into_iter().flatten();
+        states.all(|it| it["streamStatus"]["state"] == "CONNECTED")
+    };
+    eventually(&gateway, &get("/health"), "F087: connected streams", are_connected).await;
     let health = gateway.answers(&get("/health")).await.json();
     assert_eq!(health["cacheStatus"], "healthy", "F087");
     let mut ids: Vec<_> =
@@ -317,4 +323,51 @@ async fn before_the_first_sync_nobody_is_told_that_there_are_no_flags() {
     cloud.comes_back();
     gateway.is_ready().await;
     token(&gateway, KEY).await;
+}
+
+#[tokio::test]
+async fn tokens_are_not_needed_where_the_operator_says_so() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "bypass_auth = true").await;
+    let flags = format!("/client/env/{ENV}/feature-configs");
+    gateway.says("F057", get(&flags), answer(200, json!([flag("b", 1), flag("a", 2)]))).await;
+    gateway.says("F061", get("/client/env/nobody/feature-configs"), answer(200, json!([]))).await;
+    gateway.says("F057", auth(r#"{"apiKey":"nobody"}"#), error(401, "unauthorised")).await;
+    assert_eq!(gateway.answers(&get("/stream").header("API-Key", "nobody")).await.status, 404, "F057");
+}
+
+#[tokio::test]
+async fn who_has_no_data_yet_says_so() {
+    let cloud = cloud().await;
+    cloud.answers_next("/feature-configs", [500; 1000]);
+    let gateway = crate::running::Running::before_harness(&cloud, &[KEY], "").await;
+    let exchange = auth(&json!({ "apiKey": KEY }).to_string());
+    eventually(&gateway, &exchange, "keys without flags", |status, _| status == 200).await;
+    let token = token(&gateway, KEY).await;
+    for path in ["feature-configs", "feature-configs/a", "target/t/evaluations", "target/t/evaluations/a"] {
+        let call = get(&format!("/client/env/{ENV}/{path}")).key(&token);
+        gateway.says("F062", call, error(500, "environment has no data yet")).await;
+    }
+}
+
+#[tokio::test]
+async fn every_stream_of_an_environment_hears_of_every_change_of_it() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "").await;
+    let mut other = listens(&gateway, OTHER_KEY).await;
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        streams.push(listens(&gateway, KEY).await);
+    }
+    for version in 3..13 {
+        cloud.changes_flag(ENV, &flag("a", version));
+    }
+    cloud.changes_flag(OTHER_ENV, &flag("other", 2));
+    for stream in &mut streams {
+        for version in 3..13 {
+            let event = stream.hears_event("*").await;
+            assert_eq!((&event["identifier"], &event["version"]), (&json!("a"), &json!(version)), "F084");
+        }
+    }
+    assert_eq!(other.hears_event("*").await["identifier"], "other", "F081");
 }

@@ -232,3 +232,52 @@ async fn targets_are_registered_behind_the_answer() {
     until("F042: a forwarded target", is_forwarded).await;
     assert_eq!(cloud.registered_targets().len(), before, "F044: nobody without a target");
 }
+
+#[tokio::test]
+async fn a_stream_may_be_written_in_any_way() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "").await;
+    let mut sdk = listens(&gateway, KEY).await;
+    let event = |identifier: &str| json!({"event": "patch", "domain": "flag", "identifier": identifier, "version": 9});
+    cloud.stores_flag(ENV, &flag("a", 9));
+    cloud.stores_flag(ENV, &flag("b", 9));
+    // F028: comments, blank lines, line ends of another world, and an event in pieces.
+    let text = format!(":\r\n\r\n\r\n: hello\r\nevent: *\r\ndata: {}\r\n\r\n", event("a"));
+    let (first, second) = text.split_at(text.len() / 2);
+    cloud.says(ENV, first.to_owned());
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    cloud.says(ENV, second.to_owned());
+    assert_eq!(sdk.hears_event("*").await, event("a"), "F028");
+    // F029
+    cloud.says(ENV, format!("event: *\ndata: {}\n\nevent: *\ndata: {}\n\n", event("b"), event("a")));
+    assert_eq!(sdk.hears_event("*").await, event("b"), "F029");
+    assert_eq!(sdk.hears_event("*").await, event("a"), "F029");
+}
+
+#[tokio::test]
+async fn a_silent_stream_is_opened_again() {
+    let cloud = cloud().await;
+    cloud.beats(None);
+    let gateway = started(&cloud, "read_timeout = \"300ms\"").await;
+    until("F030: a second stream", || cloud.gets("/stream").len() > 3).await;
+    cloud.stores_flag(ENV, &flag("a", 9));
+    serves(&gateway, "feature-configs/a", "F031 F033", |_, it| it["version"] == 9).await;
+}
+
+#[tokio::test]
+async fn targets_are_downloaded_and_count() {
+    let cloud = cloud().await;
+    cloud.limits_pages(1);
+    let mut by_plan = flag("plan", 1);
+    by_plan["defaultServe"] = json!({"variation": "false"});
+    by_plan["rules"] = json!([{"ruleId": "r", "priority": 1, "serve": {"variation": "true"},
+        "clauses": [{"id": "c", "attribute": "plan", "op": "equal", "negate": false, "values": ["pro"]}]}]);
+    cloud.puts(ENV, [by_plan], []);
+    let target = |identifier: &str, plan: &str| json!({"identifier": identifier, "name": identifier, "attributes": {"plan": plan}});
+    cloud.sets_targets(ENV, [target("ada", "free"), target("ben", "pro")]);
+    let gateway = started(&cloud, "target_poll_interval = \"100ms\"").await;
+    serves(&gateway, "target/ben/evaluations/plan", "F011 F012", |_, it| it["value"] == "true").await;
+    serves(&gateway, "target/ada/evaluations/plan", "F012", |_, it| it["value"] == "false").await;
+    cloud.sets_targets(ENV, [target("ada", "pro")]);
+    serves(&gateway, "target/ada/evaluations/plan", "F011", |_, it| it["value"] == "true").await;
+}
