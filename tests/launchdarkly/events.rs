@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, Recorded, gzip};
+use yardarm_testkit::{Call, Recorded, gzip, within};
 
 use crate::expected::{TEXT_C, empty, text};
 use crate::flags::some_data;
@@ -159,7 +159,15 @@ async fn one_retry_with_the_same_bytes_and_then_no_more() {
     let sent = posts(&gateway, "/bulk", 7).await;
     assert_eq!(sent[6].json(), json!([{"n": 5}]), "U167: dropped at once, and the next one is sent");
 
-    let report = gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone();
+    // The cloud has a post a moment before its answer is here.
+    let ledger = async || gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone();
+    let settled = async {
+        while ledger().await["pending"] != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("settled events", settled).await;
+    let report = ledger().await;
     let expected = json!({"received": 5, "delivered": 3, "pending": 0, "filtered": [], "dropped": report["dropped"]});
     assert_eq!(report, expected);
     let dropped: i64 = report["dropped"].as_array().unwrap().iter().map(|it| it[1].as_i64().unwrap()).sum();
