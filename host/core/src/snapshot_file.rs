@@ -3,8 +3,8 @@
 //! The only user of `rmp-serde`. Layout: magic and format version (8 bytes), SHA-256 of the rest (32 bytes),
 //! MessagePack. A file that was cut off or damaged fails its checksum and is reported, never half-read.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -112,18 +112,7 @@ impl SnapshotFile {
     pub fn write<T: Serialize>(&self, value: &T) -> Result<(), SnapshotError> {
         let body = rmp_serde::to_vec_named(value)
             .map_err(|source| SnapshotError::Encode { path: self.path.clone(), source })?;
-        let temporary = self.path.with_extension(format!("tmp-{}", std::process::id()));
-        let written = write_whole(&temporary, &body).and_then(|()| fs::rename(&temporary, &self.path));
-        if let Err(error) = written {
-            // The name is ours alone, so nothing of value is lost.
-            let _ = fs::remove_file(&temporary);
-            return Err(self.io(error));
-        }
-        // Without this the rename itself may be forgotten when the machine loses power.
-        if let Some(dir) = self.path.parent() {
-            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| self.io(error))?;
-        }
-        Ok(())
+        crate::whole_file::replace(&self.path, &[MAGIC, &Sha256::digest(&body), &body]).map_err(|error| self.io(error))
     }
 
     fn io(&self, source: io::Error) -> SnapshotError {
@@ -135,41 +124,10 @@ impl SnapshotFile {
     }
 }
 
-/// Makes the folder for snapshots, for its owner only, and removes what an earlier process left half-written.
-///
-/// # Errors
-/// When the folder cannot be made or read.
-pub fn prepare_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)?;
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let is_ours = path.extension().and_then(|it| it.to_str()).is_some_and(|it| it.starts_with("tmp-"));
-        if is_ours {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
-}
-
-fn write_whole(path: &Path, body: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    // Flag data may hold what is not meant for every user of the machine.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(MAGIC)?;
-    file.write_all(&Sha256::digest(body))?;
-    file.write_all(body)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn file() -> (tempfile::TempDir, SnapshotFile) {
@@ -184,15 +142,6 @@ mod tests {
         assert_eq!(file.read::<Vec<String>>().unwrap(), None);
         file.write(&vec!["a".to_owned()]).unwrap();
         assert_eq!(file.read::<Vec<String>>().unwrap().unwrap(), ["a"]);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn nobody_else_may_read_it() {
-        use std::os::unix::fs::PermissionsExt;
-        let (_dir, file) = file();
-        file.write(&1).unwrap();
-        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
@@ -221,13 +170,5 @@ mod tests {
             names.iter().map(|name| SnapshotFile::new(dir, name).path().to_owned()).collect();
         assert_eq!(paths.len(), names.len());
         assert!(paths.iter().all(|path| path.parent() == Some(dir)));
-    }
-
-    #[test]
-    fn leftovers_of_a_killed_process_are_removed() {
-        let (dir, file) = file();
-        fs::write(file.path().with_extension("tmp-123"), "half").unwrap();
-        prepare_dir(dir.path()).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

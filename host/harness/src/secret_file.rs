@@ -1,11 +1,10 @@
 //! A secret that is made up once and kept: tokens must outlive a restart.
 
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::Read;
 use std::path::Path;
 
 use rand::Rng;
-use yardarm_core::Secret;
+use yardarm_core::{Secret, whole_file};
 
 /// Reads the secret at `path`, or makes one. Only the owner may read it.
 pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
@@ -17,13 +16,11 @@ pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
         Err(error) => return Err(error),
     }
     if let Some(folder) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        whole_file::prepare_folder(folder)?;
     }
     let bytes: [u8; 32] = rand::rng().random();
     let secret = hex::encode(bytes);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(secret.as_bytes())?;
-    file.sync_all()?;
+    whole_file::replace(path, &[secret.as_bytes()])?;
     Ok(Secret::new(secret))
 }
 

@@ -34,7 +34,7 @@ use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
 use yardarm_core::report::EnvironmentReport;
 use yardarm_core::status::Status;
-use yardarm_core::{Lifecycle, snapshot_file};
+use yardarm_core::{Lifecycle, whole_file};
 
 pub use self::config::{ClientStreamMode, CommonConfig, Config, EnvironmentConfig, Identity, Prometheus, Roster};
 pub use self::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
@@ -100,7 +100,7 @@ pub enum StartError {
 pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
     let http = HttpClients::new(&config)?;
     if let Some(path) = &parts.data_dir {
-        snapshot_file::prepare_dir(path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        whole_file::prepare_folder(path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
     }
     let config = Arc::new(config);
     let environments = Environments::default();
