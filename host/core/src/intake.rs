@@ -32,6 +32,23 @@ struct HeldBatch {
     exit: Exit,
 }
 
+/// What became of a batch that a filter was asked about.
+enum Asked {
+    /// These may leave.
+    Leaving(Leaving),
+    /// None of it goes any further, and all of it is counted.
+    Over,
+    /// Nobody could say.
+    Undecided(HeldBatch),
+}
+
+/// What may leave, and where to.
+#[must_use = "events that nobody lets out are lost and not counted"]
+pub struct Leaving {
+    events: Vec<Bytes>,
+    exit: Exit,
+}
+
 #[derive(Default)]
 struct Held {
     batches: VecDeque<HeldBatch>,
@@ -47,10 +64,16 @@ impl Intake {
         intake
     }
 
-    /// Filters a batch that is pending in the ledger and hands what may leave to `exit`, now or later.
-    pub async fn pass(&self, facts: BatchFacts, events: Vec<Event>, exit: Exit) {
-        if let Some(batch) = self.ask(HeldBatch { facts, events, exit }).await {
-            self.hold(batch);
+    /// Filters a batch that is pending in the ledger. What may leave at once is given back, so that the caller decides
+    /// in which order; what is held goes to `exit` later, or is dropped and counted.
+    pub async fn pass(&self, facts: BatchFacts, events: Vec<Event>, exit: Exit) -> Option<Leaving> {
+        match self.ask(HeldBatch { facts, events, exit }).await {
+            Asked::Leaving(leaving) => Some(leaving),
+            Asked::Over => None,
+            Asked::Undecided(batch) => {
+                self.hold(batch);
+                None
+            }
         }
     }
 
@@ -62,13 +85,11 @@ impl Intake {
         }
     }
 
-    /// Asks the filter; gives the batch back if it has to be held.
-    async fn ask(&self, batch: HeldBatch) -> Option<HeldBatch> {
+    async fn ask(&self, batch: HeldBatch) -> Asked {
         let HeldBatch { facts, events, exit } = batch;
         let filter = self.hooks.of(&facts.environment).event_filter.clone();
         let Some(filter) = filter else {
-            exit(events.into_iter().map(|event| event.body).collect());
-            return None;
+            return Asked::Leaving(Leaving { events: events.into_iter().map(|event| event.body).collect(), exit });
         };
         match filter.filter(&facts, &events).await {
             Filtering::Decided(verdicts) if verdicts.len() == events.len() => {
@@ -80,20 +101,19 @@ impl Intake {
                         Verdict::Drop { plugin } => self.ledger.filter(&plugin, 1),
                     }
                 }
-                exit(leaving);
-                None
+                Asked::Leaving(Leaving { events: leaving, exit })
             }
             Filtering::Decided(_) => {
                 tracing::error!(environment = %facts.environment, "event filter answered with a wrong number of verdicts");
                 self.ledger.lose("filter-invalid", events.len());
-                None
+                Asked::Over
             }
             Filtering::Lose { plugin } => {
                 tracing::warn!(environment = %facts.environment, %plugin, "events dropped, their filter failed");
                 self.ledger.lose("filter-failed", events.len());
-                None
+                Asked::Over
             }
-            Filtering::Hold { .. } => Some(HeldBatch { facts, events, exit }),
+            Filtering::Hold { .. } => Asked::Undecided(HeldBatch { facts, events, exit }),
         }
     }
 
@@ -137,16 +157,28 @@ impl Intake {
                 }
                 continue;
             };
-            if let Some(batch) = self.ask(batch).await {
-                self.put_back(batch);
-                tokio::select! {
-                    () = tokio::time::sleep(backoff.next_delay()) => (),
-                    _ = plans.changed() => backoff.reset(),
+            match self.ask(batch).await {
+                Asked::Undecided(batch) => {
+                    self.put_back(batch);
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.next_delay()) => (),
+                        _ = plans.changed() => backoff.reset(),
+                    }
+                    continue;
                 }
-            } else {
-                backoff.reset();
+                // Its turn is long over; it goes when it can.
+                Asked::Leaving(leaving) => leaving.go(),
+                Asked::Over => (),
             }
+            backoff.reset();
         }
+    }
+}
+
+impl Leaving {
+    /// Lets the events out.
+    pub fn go(self) {
+        (self.exit)(self.events);
     }
 }
 

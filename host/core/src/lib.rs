@@ -21,6 +21,7 @@ pub mod sse;
 pub mod status;
 pub mod stream;
 pub mod time;
+pub mod turns;
 pub mod whole_file;
 
 pub use backoff::Backoff;

@@ -136,7 +136,9 @@ impl MetricsPort {
                     }
                 }
             };
-            port.intake.pass(facts, events, Box::new(add)).await;
+            if let Some(leaving) = port.intake.pass(facts, events, Box::new(add)).await {
+                leaving.go();
+            }
             drop(place);
         });
         Ok(Ok(()))

@@ -63,7 +63,9 @@ impl Setup {
         self.ledger.receive(kinds.len());
         let left = Arc::clone(&self.left);
         let exit = Box::new(move |events: Vec<Bytes>| left.lock().unwrap().extend(events));
-        self.intake.pass(facts, kinds.iter().map(event).collect(), exit).await;
+        if let Some(leaving) = self.intake.pass(facts, kinds.iter().map(event).collect(), exit).await {
+            leaving.go();
+        }
     }
 }
 

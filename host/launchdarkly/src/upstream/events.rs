@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
-use yardarm_core::intake::{Exit, Intake};
+use yardarm_core::intake::{Exit, Intake, Leaving};
 use yardarm_core::outbox::{Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
+use yardarm_core::turns::Turns;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
 use self::post::{Form, Poster, QueueKey, end_to_end};
@@ -46,6 +47,8 @@ struct Port {
     hooks: Hooks,
     poster: Poster,
     unread: Arc<Semaphore>,
+    /// Posts are read at the same time and travel in the order in which they came.
+    turns: Turns,
     diagnostics: Arc<Semaphore>,
     lifecycle: Lifecycle,
 }
@@ -121,6 +124,7 @@ impl EventPort {
             hooks,
             poster,
             unread: Arc::new(Semaphore::new(MAX_UNREAD_KIB)),
+            turns: Turns::default(),
             diagnostics: Arc::new(Semaphore::new(MAX_DIAGNOSTICS)),
             lifecycle: lifecycle.clone(),
         }))
@@ -132,9 +136,14 @@ impl EventPort {
         let place = Arc::clone(&self.0.unread).try_acquire_many_owned(kib).map_err(|_| Busy)?;
         let port = Arc::clone(&self.0);
         // Not dropped on shutdown: what was answered 202 gets its chance within the drain time.
+        let mut turn = self.0.turns.next();
         self.0.lifecycle.spawn_graceful("event intake", async move {
-            port.take_in(post).await;
-            drop(place);
+            let leaving = port.take_in(post).await;
+            turn.comes().await;
+            if let Some(leaving) = leaving {
+                leaving.go();
+            }
+            drop((turn, place));
         });
         Ok(())
     }
@@ -200,10 +209,13 @@ impl Port {
                 drop(place);
             });
         });
-        self.intake.pass(facts, vec![event], exit).await;
+        if let Some(leaving) = self.intake.pass(facts, vec![event], exit).await {
+            leaving.go();
+        }
     }
 
-    async fn take_in(self: Arc<Self>, post: Post) {
+    /// Reads and filters a post; what may leave now is for the caller to let out.
+    async fn take_in(&self, post: Post) -> Option<Leaving> {
         let is_filtered = self.hooks.of(&self.label).event_filter.is_some();
         let events = match read_events(&post.body, is_filtered) {
             Ok(events) if is_filtered => self.without_strangers(events),
@@ -215,11 +227,11 @@ impl Port {
                 tracing::warn!(environment = %self.label, %error, "event post is not a JSON array and was dropped");
                 self.ledger.receive(1);
                 self.ledger.lose("malformed", 1);
-                return;
+                return None;
             }
         };
         if events.is_empty() {
-            return;
+            return None;
         }
         let facts = BatchFacts {
             environment: self.label.clone(),
@@ -239,7 +251,7 @@ impl Port {
                 Box::new(move |events| summaries.push(key, events))
             }
         };
-        self.intake.pass(facts, events, exit).await;
+        self.intake.pass(facts, events, exit).await
     }
 }
 
