@@ -7,6 +7,8 @@ use crate::model::Target;
 
 /// Targets learnt from SDKs that are remembered. Anybody with a client key can present any number.
 const MAX_LEARNT: usize = 100_000;
+/// Bytes that they may take, about; anybody can also make them long.
+const MAX_LEARNT_BYTES: usize = 64 << 20;
 
 /// Known targets.
 #[derive(Default)]
@@ -15,29 +17,38 @@ pub(crate) struct Targets(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     polled: HashMap<String, Arc<Target>>,
-    learnt: HashMap<String, Arc<Target>>,
+    learnt: HashMap<String, Learnt>,
     /// Learnt ones in order of arrival, to forget the oldest.
     order: VecDeque<String>,
+    learnt_bytes: usize,
+}
+
+struct Learnt {
+    target: Arc<Target>,
+    bytes: usize,
 }
 
 impl Targets {
     /// What is known of a target: what an SDK said of it last, or else what upstream lists.
     pub(crate) fn find(&self, identifier: &str) -> Option<Arc<Target>> {
         let known = self.lock();
-        known.learnt.get(identifier).or_else(|| known.polled.get(identifier)).cloned()
+        known.learnt.get(identifier).map(|it| &it.target).or_else(|| known.polled.get(identifier)).cloned()
     }
 
-    /// Remembers what an SDK says of itself; the oldest is forgotten when there are too many.
-    pub(crate) fn learn(&self, target: Target) {
+    /// Remembers what an SDK says of itself, which took `bytes` to say; the oldest are forgotten when it is too much.
+    pub(crate) fn learn(&self, target: Target, bytes: usize) {
         let mut known = self.lock();
         let identifier = target.identifier.clone();
-        if known.learnt.insert(identifier.clone(), Arc::new(target)).is_none() {
-            known.order.push_back(identifier);
-            if known.order.len() > MAX_LEARNT
-                && let Some(oldest) = known.order.pop_front()
-            {
-                known.learnt.remove(&oldest);
-            }
+        // The overhead of an entry counts too.
+        let bytes = bytes + 2 * identifier.len() + size_of::<Target>();
+        known.learnt_bytes += bytes;
+        match known.learnt.insert(identifier.clone(), Learnt { target: Arc::new(target), bytes }) {
+            Some(before) => known.learnt_bytes -= before.bytes,
+            None => known.order.push_back(identifier),
+        }
+        while known.order.len() > MAX_LEARNT || known.learnt_bytes > MAX_LEARNT_BYTES {
+            let Some(oldest) = known.order.pop_front() else { break };
+            known.forget(&oldest);
         }
     }
 
@@ -46,16 +57,26 @@ impl Targets {
         if targets.is_empty() {
             return;
         }
-        let mut known = self.lock();
+        let mut guard = self.lock();
+        let known = &mut *guard;
         for target in &targets {
-            // Its place in the order stays; nothing is forgotten twice.
-            known.learnt.remove(&target.identifier);
+            known.forget(&target.identifier);
         }
+        known.order.retain(|identifier| known.learnt.contains_key(identifier));
         known.polled = targets.into_iter().map(|it| (it.identifier.clone(), Arc::new(it))).collect();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Forgets a learnt target, but not its place in the order.
+    fn forget(&mut self, identifier: &str) {
+        if let Some(gone) = self.learnt.remove(identifier) {
+            self.learnt_bytes -= gone.bytes;
+        }
     }
 }
 
@@ -74,12 +95,12 @@ mod tests {
     #[test]
     fn the_newest_word_counts() {
         let targets = Targets::default();
-        targets.learn(target("a", "learnt"));
-        targets.learn(target("b", "learnt"));
+        targets.learn(target("a", "learnt"), 10);
+        targets.learn(target("b", "learnt"), 10);
         targets.polled(vec![target("a", "polled")]);
         assert_eq!(name(&targets, "a").as_deref(), Some("polled"));
         assert_eq!(name(&targets, "b").as_deref(), Some("learnt"), "not in the list, and still known");
-        targets.learn(target("a", "again"));
+        targets.learn(target("a", "again"), 10);
         assert_eq!(name(&targets, "a").as_deref(), Some("again"));
         targets.polled(Vec::new());
         assert_eq!(name(&targets, "a").as_deref(), Some("again"), "an empty list changes nothing");
@@ -89,9 +110,31 @@ mod tests {
     fn callers_cannot_make_it_grow_without_end() {
         let targets = Targets::default();
         for number in 0..=MAX_LEARNT {
-            targets.learn(Target::unknown(&number.to_string()));
+            targets.learn(Target::unknown(&number.to_string()), 10);
         }
         assert!(targets.find("0").is_none());
         assert!(targets.find(&MAX_LEARNT.to_string()).is_some());
+
+        let targets = Targets::default();
+        for name in ["a", "b", "c"] {
+            targets.learn(Target::unknown(name), MAX_LEARNT_BYTES / 2 - 1000);
+        }
+        assert!(targets.find("a").is_none(), "long ones count for what they are");
+        assert!(targets.find("b").is_some() && targets.find("c").is_some());
+    }
+
+    #[test]
+    fn a_target_that_was_polled_in_between_is_not_forgotten_too_early() {
+        let targets = Targets::default();
+        targets.learn(target("a", "learnt"), 10);
+        targets.polled(vec![target("a", "polled")]);
+        for number in 1..MAX_LEARNT {
+            targets.learn(Target::unknown(&number.to_string()), 10);
+        }
+        targets.learn(target("a", "again"), 10);
+        assert_eq!(name(&targets, "a").as_deref(), Some("again"), "its place is that of its return");
+        targets.learn(Target::unknown("one more"), 10);
+        assert_eq!(name(&targets, "a").as_deref(), Some("again"));
+        assert!(targets.find("1").is_none(), "this one is the oldest");
     }
 }

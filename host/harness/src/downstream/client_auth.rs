@@ -52,7 +52,7 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
         if downstream.config.forward_targets {
             downstream.registrar.register(&caller.environment.identity.id, key, &target);
         }
-        caller.environment.targets.learn(target);
+        caller.environment.targets.learn(target, body.len());
     }
     let identity = &caller.environment.identity;
     let subject = Subject {

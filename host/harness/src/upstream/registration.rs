@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use yardarm_core::{Lifecycle, Secret};
@@ -30,8 +31,8 @@ struct Shared {
     base: String,
     lifecycle: Lifecycle,
     places: Arc<Semaphore>,
-    /// When a target was registered, by environment and what was said of it.
-    seen: Mutex<HashMap<String, Instant>>,
+    /// When a target was registered, by a digest of environment and what was said of it, which can be long.
+    seen: Mutex<HashMap<[u8; 32], Instant>>,
 }
 
 impl Registrar {
@@ -43,7 +44,7 @@ impl Registrar {
     /// Registers a target that presented `key`, unless the same was registered a moment ago.
     pub(crate) fn register(&self, environment: &str, key: Secret, target: &Target) {
         let target = json!(target);
-        if !self.is_news(format!("{environment} {target}")) {
+        if !self.is_news(&format!("{environment} {target}")) {
             return;
         }
         let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
@@ -62,7 +63,8 @@ impl Registrar {
         });
     }
 
-    fn is_news(&self, what: String) -> bool {
+    fn is_news(&self, what: &str) -> bool {
+        let what = Sha256::digest(what.as_bytes()).into();
         let now = Instant::now();
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.get(&what).is_some_and(|at| now.duration_since(*at) < REMEMBERED) {
