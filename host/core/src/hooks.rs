@@ -15,10 +15,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-pub use self::evaluation::{EvaluationFacts, EvaluationTransform, ResultChange, ResultEdit, ResultView, ViewedResult};
+pub use self::evaluation::{
+    EvaluationFacts, EvaluationTransform, ResultChange, ResultEdit, ResultView, SortedResults, ViewedResult,
+};
 pub use self::events::{BatchFacts, Event, EventFilter, Filtering, Verdict};
 pub use self::payload::{ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
-pub use self::request::{Admission, Denial, HeaderBlock, Identity, RequestAuth, RequestFacts};
+pub use self::request::{Admission, Denial, HeaderBlock, Identity, RequestAuth, RequestFacts, soon};
 use crate::environment::EnvironmentLabel;
 
 /// A future that a hook returns; hooks are trait objects, so their futures are boxed.

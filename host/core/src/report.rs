@@ -1,9 +1,16 @@
 //! State of an environment for operators, in one shape for all vendors: the admin listener's JSON, metrics and page.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
 use serde::Serialize;
 
 use crate::outbox::LedgerReport;
 use crate::status::{Connection, ErrorKind, LastError};
+use crate::time::unix_ms;
+
+/// Changes that are remembered per environment.
+const RECENT: usize = 32;
 
 /// State of one environment.
 #[derive(Debug, Clone, Serialize)]
@@ -37,6 +44,10 @@ pub struct EnvironmentReport {
     /// Where events stand; `None` when they are switched off.
     pub events: Option<EventReport>,
 }
+
+/// The newest changes of one environment, for people who want to see what happened.
+#[derive(Debug, Default)]
+pub struct RecentChanges(Mutex<VecDeque<ChangeReport>>);
 
 /// A change that was served.
 #[derive(Debug, Clone, Serialize)]
@@ -75,6 +86,21 @@ pub struct EventReport {
     pub filtered: Vec<(String, u64)>,
     /// Events that were lost, by reason.
     pub dropped: Vec<(&'static str, u64)>,
+}
+
+impl RecentChanges {
+    /// Remembers a change that happened now; the oldest is forgotten.
+    pub fn remember(&self, sequence: u64, text: String) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.truncate(RECENT - 1);
+        recent.push_front(ChangeReport { at_ms: unix_ms(), sequence, text });
+    }
+
+    /// All that are remembered, newest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<ChangeReport> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
 }
 
 impl Connection {

@@ -1,12 +1,13 @@
 //! Which environments exist, what is known of each, and how a key finds its environment.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use yardarm_core::report::RecentChanges;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel};
@@ -34,7 +35,7 @@ pub(crate) struct HarnessEnvironment {
     pub(crate) metrics: MetricsPort,
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
-    recent: Mutex<VecDeque<RecentChange>>,
+    pub(crate) recent: RecentChanges,
 }
 
 /// What Harness calls an environment, as far as it says.
@@ -64,18 +65,6 @@ pub(crate) enum Connection {
     Connected,
     Disconnected,
 }
-
-/// A change that was served, for people who want to see what happened.
-#[derive(Debug, Clone)]
-pub(crate) struct RecentChange {
-    pub(crate) at_ms: u64,
-    /// Number of the change.
-    pub(crate) seq: u64,
-    pub(crate) text: String,
-}
-
-/// Changes that are remembered per environment.
-const RECENT: usize = 32;
 
 /// All environments, found by key and by ID. Cheap to clone.
 #[derive(Clone)]
@@ -123,7 +112,7 @@ impl HarnessEnvironment {
             targets: Targets::default(),
             metrics,
             is_behind: AtomicBool::new(false),
-            recent: Mutex::default(),
+            recent: RecentChanges::default(),
         }
     }
 
@@ -150,17 +139,9 @@ impl HarnessEnvironment {
         is_news
     }
 
-    /// Remembers a change for people; the oldest is forgotten.
+    /// Remembers a change for people.
     pub(crate) fn remember(&self, text: String) {
-        let seq = self.data.snapshot().map_or(0, |it| it.seq());
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.truncate(RECENT - 1);
-        recent.push_front(RecentChange { at_ms: unix_ms(), seq, text });
-    }
-
-    /// The newest changes, newest first.
-    pub(crate) fn recent(&self) -> Vec<RecentChange> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.recent.remember(self.data.snapshot().map_or(0, |it| it.seq()), text);
     }
 }
 

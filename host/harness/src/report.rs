@@ -1,6 +1,6 @@
 //! State of an environment for operators.
 
-use yardarm_core::report::{ChangeReport, EnvironmentReport, ErrorReport};
+use yardarm_core::report::{EnvironmentReport, ErrorReport};
 
 use crate::environments::HarnessEnvironment;
 
@@ -22,11 +22,7 @@ pub(crate) fn of(environment: &HarnessEnvironment) -> EnvironmentReport {
         sequence: snapshot.as_ref().map_or(0, |it| it.seq()),
         flags: items.map_or(0, |it| it.flags.len()),
         segments: items.map_or(0, |it| it.segments.len()),
-        recent_changes: environment
-            .recent()
-            .into_iter()
-            .map(|it| ChangeReport { at_ms: it.at_ms, sequence: it.seq, text: it.text })
-            .collect(),
+        recent_changes: environment.recent.all(),
         events: Some(environment.metrics.report().into()),
     }
 }

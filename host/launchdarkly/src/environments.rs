@@ -8,16 +8,15 @@ pub(crate) mod offline;
 pub(crate) mod representation;
 pub(crate) mod roster;
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rand::seq::IndexedRandom;
 use tokio::sync::watch;
 use yardarm_core::feed::Source;
+use yardarm_core::report::RecentChanges;
 use yardarm_core::status::{Connection, Status};
-use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel};
 
 pub(crate) use self::fleet::{Fleet, Variant};
@@ -51,7 +50,7 @@ pub(crate) struct LdEnvironment {
     pub(crate) client_streams: Option<ClientStreams>,
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
-    recent: Mutex<VecDeque<RecentChange>>,
+    pub(crate) recent: RecentChanges,
     has_started: AtomicBool,
 }
 
@@ -68,18 +67,6 @@ pub(crate) enum Events {
 /// Settings that may change while the environment is served. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct LiveConfig(Arc<(ArcSwap<EnvironmentConfig>, watch::Sender<()>)>);
-
-/// A change that was served, for people who want to see what happened.
-#[derive(Debug, Clone)]
-pub(crate) struct RecentChange {
-    pub(crate) at_ms: u64,
-    /// Number of the change.
-    pub(crate) seq: u64,
-    pub(crate) text: String,
-}
-
-/// Changes that are remembered per environment.
-const RECENT: usize = 32;
 
 /// What an environment can answer (section 1.5 of the compatibility page).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,17 +122,9 @@ impl LdEnvironment {
         }
     }
 
-    /// Remembers a change for people; the oldest is forgotten.
+    /// Remembers a change for people.
     pub(crate) fn remember(&self, text: String) {
-        let seq = self.data.snapshot().map_or(0, |it| it.seq());
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.truncate(RECENT - 1);
-        recent.push_front(RecentChange { at_ms: unix_ms(), seq, text });
-    }
-
-    /// The newest changes, newest first.
-    pub(crate) fn recent(&self) -> Vec<RecentChange> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.recent.remember(self.data.snapshot().map_or(0, |it| it.seq()), text);
     }
 
     /// The time in which the first connection should have succeeded is over.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use yardarm_core::EnvironmentLabel;
-use yardarm_core::hooks::{EvaluationFacts, EvaluationTransform, HookFailure, ResultChange, ResultView, ViewedResult};
+use yardarm_core::hooks::{
+    EvaluationFacts, EvaluationTransform, HookFailure, ResultChange, SortedResults, ViewedResult,
+};
 
 use crate::environments::SdkKind;
 use crate::evaluation::{Audience, Memberships, Request, Ruleset, evaluate_each};
@@ -93,8 +95,7 @@ impl Edits {
             sdk: question.kind.as_str(),
             context_key: question.context.canonical_key().into(),
         };
-        let results = Arc::new(Results::new(ruleset, &question.request()));
-        let edits = transform.transform(&facts, results as Arc<dyn ResultView>).await?;
+        let edits = transform.transform(&facts, Arc::new(view(ruleset, &question.request()))).await?;
         Ok(Self(edits.into_iter().map(|edit| (edit.index, edit.change)).collect()))
     }
 
@@ -108,42 +109,20 @@ impl Edits {
     }
 }
 
-/// Results as plugins see them, in order of key.
-struct Results(Vec<ViewedResult>);
-
-impl Results {
-    fn new(ruleset: &Ruleset, request: &Request<'_>) -> Self {
-        let mut all = Vec::new();
-        evaluate_each(ruleset, request, &mut |evaluated| {
-            let mut reason = Vec::new();
-            evaluated.write_reason(&mut reason);
-            all.push(ViewedResult {
-                flag: Arc::clone(evaluated.item_key()),
-                value: Bytes::copy_from_slice(evaluated.value()),
-                variation: evaluated.variation().and_then(|it| u32::try_from(it).ok()),
-                reason: reason.into(),
-            });
+/// Results as plugins see them.
+fn view(ruleset: &Ruleset, request: &Request<'_>) -> SortedResults {
+    let mut all = Vec::new();
+    evaluate_each(ruleset, request, &mut |evaluated| {
+        let mut reason = Vec::new();
+        evaluated.write_reason(&mut reason);
+        all.push(ViewedResult {
+            flag: Arc::clone(evaluated.item_key()),
+            value: Bytes::copy_from_slice(evaluated.value()),
+            variation: evaluated.variation().and_then(|it| u32::try_from(it).ok()),
+            reason: reason.into(),
         });
-        Self(all)
-    }
-}
-
-impl ResultView for Results {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn flag(&self, index: usize) -> Option<&str> {
-        Some(&self.0.get(index)?.flag)
-    }
-
-    fn get(&self, index: usize) -> Option<ViewedResult> {
-        self.0.get(index).cloned()
-    }
-
-    fn find(&self, flag: &str) -> Option<usize> {
-        self.0.binary_search_by(|it| (*it.flag).cmp(flag)).ok()
-    }
+    });
+    SortedResults::new(all)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! State of an environment for operators.
 
-use yardarm_core::report::{ChangeReport, EnvironmentReport, ErrorReport};
+use yardarm_core::report::{EnvironmentReport, ErrorReport};
 
 use crate::environments::{LdEnvironment, Phase};
 
@@ -27,11 +27,7 @@ pub(crate) fn of(environment: &LdEnvironment) -> EnvironmentReport {
         sequence: snapshot.as_ref().map_or(0, |it| it.seq()),
         flags: items.map_or(0, |it| it.flags.iter().filter(|flag| !flag.is_deleted()).count()),
         segments: items.map_or(0, |it| it.segments.iter().filter(|segment| !segment.is_deleted()).count()),
-        recent_changes: environment
-            .recent()
-            .into_iter()
-            .map(|it| ChangeReport { at_ms: it.at_ms, sequence: it.seq, text: it.text })
-            .collect(),
+        recent_changes: environment.recent.all(),
         events: environment.events.port().map(|it| it.report().into()),
     }
 }

@@ -51,6 +51,37 @@ pub trait ResultView: Send + Sync {
     fn find(&self, flag: &str) -> Option<usize>;
 }
 
+/// Results that were all made beforehand, in order of flag.
+#[derive(Debug)]
+pub struct SortedResults(Vec<ViewedResult>);
+
+impl SortedResults {
+    /// `results` must be in order of flag, or [`ResultView::find`] does not find them.
+    #[must_use]
+    pub fn new(results: Vec<ViewedResult>) -> Self {
+        debug_assert!(results.is_sorted_by(|one, next| one.flag < next.flag), "results are in order of flag");
+        Self(results)
+    }
+}
+
+impl ResultView for SortedResults {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn flag(&self, index: usize) -> Option<&str> {
+        Some(&self.0.get(index)?.flag)
+    }
+
+    fn get(&self, index: usize) -> Option<ViewedResult> {
+        self.0.get(index).cloned()
+    }
+
+    fn find(&self, flag: &str) -> Option<usize> {
+        self.0.binary_search_by(|it| (*it.flag).cmp(flag)).ok()
+    }
+}
+
 /// Asks the chain of evaluation plugins of one environment.
 pub trait EvaluationTransform: Send + Sync {
     /// Edits for one evaluation, merged over the chain, at most one per index.

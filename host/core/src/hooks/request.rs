@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
+use rand::Rng;
 
 use super::{HookFailure, HookFuture};
 use crate::environment::EnvironmentLabel;
@@ -72,6 +73,25 @@ pub enum Denial {
     RateLimited(u32),
     /// Not now, for a reason that is not the caller's.
     Unavailable,
+}
+
+impl Denial {
+    /// Seconds after which it makes sense to come back, where it does.
+    #[must_use]
+    pub fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::RateLimited(seconds) => Some(seconds),
+            Self::Unavailable => Some(soon()),
+            Self::Unauthorized | Self::Forbidden => None,
+        }
+    }
+}
+
+/// Seconds until a fault of ours may be over; spread, so that those who were turned away together do not come back
+/// together.
+#[must_use]
+pub fn soon() -> u32 {
+    rand::rng().random_range(1..=10)
 }
 
 /// All headers of a request in one allocation, because an open stream keeps them for as long as it lives.

@@ -11,7 +11,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde::Serialize;
-use yardarm_core::hooks::{EvaluationFacts, HookFailure, ResultChange, ResultView, ViewedResult};
+use yardarm_core::hooks::{EvaluationFacts, HookFailure, ResultChange, SortedResults, ViewedResult};
 
 use super::auth::Caller;
 use super::configs::item;
@@ -105,7 +105,7 @@ async fn transformed<'a>(
         sdk: caller.facts.sdk,
         context_key: target.identifier.as_str().into(),
     };
-    let edits = transform.transform(&facts, Arc::new(Results::new(&entries))).await?;
+    let edits = transform.transform(&facts, Arc::new(view(&entries))).await?;
     let mut edits: HashMap<usize, ResultChange> = edits.into_iter().map(|edit| (edit.index, edit.change)).collect();
     let mut index = 0;
     let mut failure = None;
@@ -148,38 +148,16 @@ fn as_text(kind: &str, json: &Bytes) -> Option<String> {
     }
 }
 
-/// Results as plugins see them, in order of flag.
-struct Results(Vec<ViewedResult>);
-
-impl Results {
-    fn new(entries: &[Evaluation<'_>]) -> Self {
-        let view = |it: &Evaluation<'_>| ViewedResult {
-            flag: it.flag.into(),
-            value: as_json(it.kind, &it.value),
-            // Variations have names here, not numbers, and there are no reasons.
-            variation: None,
-            reason: Bytes::from_static(b"null"),
-        };
-        Self(entries.iter().map(view).collect())
-    }
-}
-
-impl ResultView for Results {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn flag(&self, index: usize) -> Option<&str> {
-        Some(&self.0.get(index)?.flag)
-    }
-
-    fn get(&self, index: usize) -> Option<ViewedResult> {
-        self.0.get(index).cloned()
-    }
-
-    fn find(&self, flag: &str) -> Option<usize> {
-        self.0.binary_search_by(|it| (*it.flag).cmp(flag)).ok()
-    }
+/// Results as plugins see them.
+fn view(entries: &[Evaluation<'_>]) -> SortedResults {
+    let view = |it: &Evaluation<'_>| ViewedResult {
+        flag: it.flag.into(),
+        value: as_json(it.kind, &it.value),
+        // Variations have names here, not numbers, and there are no reasons.
+        variation: None,
+        reason: Bytes::from_static(b"null"),
+    };
+    SortedResults::new(entries.iter().map(view).collect())
 }
 
 #[cfg(test)]

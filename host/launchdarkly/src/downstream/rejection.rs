@@ -7,8 +7,7 @@ use std::sync::Arc;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use rand::Rng;
-use yardarm_core::hooks::{Denial, HookFailure};
+use yardarm_core::hooks::{Denial, HookFailure, soon};
 
 use crate::environments::SdkKind;
 
@@ -89,13 +88,11 @@ impl Rejection {
         response
     }
 
-    /// Seconds; spread, so that those who were turned away together do not come back together.
+    /// Seconds after which it makes sense to come back.
     fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Denied { denial: Denial::RateLimited(seconds), .. } => Some(*seconds),
-            Self::Denied { denial: Denial::Unavailable, .. } | Self::PluginFailed(_) | Self::Busy => {
-                Some(rand::rng().random_range(1..=10))
-            }
+            Self::Denied { denial, .. } => denial.retry_after(),
+            Self::PluginFailed(_) | Self::Busy => Some(soon()),
             _ => None,
         }
     }

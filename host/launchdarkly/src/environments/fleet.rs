@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use yardarm_core::feed::{Delayed, Source};
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::registry::EndReason;
+use yardarm_core::report::RecentChanges;
 use yardarm_core::status::{Connection, Status};
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
 
@@ -169,7 +170,7 @@ impl Fleet {
             status: Status::new(),
             events,
             is_behind: AtomicBool::new(false),
-            recent: Mutex::default(),
+            recent: RecentChanges::default(),
             has_started: AtomicBool::new(false),
         });
         let feed = if self.is_offline {
