@@ -10,6 +10,7 @@ pub mod feed;
 pub mod go_regex;
 pub mod hooks;
 pub mod intake;
+pub mod keeper;
 pub mod lifecycle;
 pub mod outbox;
 pub mod registry;

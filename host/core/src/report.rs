@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::environment::EnvironmentLabel;
 use crate::outbox::LedgerReport;
-use crate::status::{Connection, ErrorKind, LastError};
+use crate::status::{Connection, ErrorKind, LastError, Status};
 use crate::time::unix_ms;
 
 /// Changes that are remembered per environment.
@@ -86,6 +87,30 @@ pub struct EventReport {
     pub filtered: Vec<(String, u64)>,
     /// Events that were lost, by reason.
     pub dropped: Vec<(&'static str, u64)>,
+}
+
+impl EnvironmentReport {
+    /// What is known of an environment that has no data yet; the rest is for the vendor to fill in.
+    #[must_use]
+    pub fn of(label: &EnvironmentLabel, phase: &'static str, status: &Status) -> Self {
+        let report = status.report();
+        Self {
+            vendor: label.vendor(),
+            name: label.name().to_string(),
+            phase,
+            connection: report.connection.word(),
+            since_ms: report.since_ms,
+            last_error: report.last_error.map(ErrorReport::from),
+            is_stale: report.is_stale,
+            is_behind: false,
+            last_message_ms: report.last_message_ms,
+            sequence: 0,
+            flags: 0,
+            segments: 0,
+            recent_changes: Vec::new(),
+            events: None,
+        }
+    }
 }
 
 impl RecentChanges {

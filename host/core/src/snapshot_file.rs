@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 const MAGIC: &[u8; 8] = b"YARDSN\x00\x01";
+const EXTENSION: &str = "snapshot";
 const HEADER: usize = MAGIC.len() + 32;
 /// Larger files are refused, so that a foreign file cannot exhaust memory at start.
 const MAX_BYTES: u64 = 2 << 30;
@@ -68,7 +69,23 @@ impl SnapshotFile {
             file_name.truncate(140);
             file_name.push_str(&format!("%{:016x}", u64::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 8]))));
         }
-        Self { path: dir.join(format!("{file_name}.snapshot")) }
+        Self { path: dir.join(format!("{file_name}.{EXTENSION}")) }
+    }
+
+    /// All files in `folder`, in order of name; none if there is no such folder. Blocks.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn all(folder: &Path) -> io::Result<Vec<Self>> {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        paths.retain(|path| path.extension().is_some_and(|it| it == EXTENSION));
+        paths.sort();
+        Ok(paths.into_iter().map(|path| Self { path }).collect())
     }
 
     /// Where it is.
@@ -113,6 +130,17 @@ impl SnapshotFile {
         let body = rmp_serde::to_vec_named(value)
             .map_err(|source| SnapshotError::Encode { path: self.path.clone(), source })?;
         crate::whole_file::replace(&self.path, &[MAGIC, &Sha256::digest(&body), &body]).map_err(|error| self.io(error))
+    }
+
+    /// Removes the value, if there is one. Blocks.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn remove(&self) -> Result<(), SnapshotError> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(error)),
+            _ => Ok(()),
+        }
     }
 
     fn io(&self, source: io::Error) -> SnapshotError {

@@ -1,25 +1,25 @@
 //! Settings of the Harness side. The list of keys is the reference manual of this part.
 
+mod source;
+
 use std::time::Duration;
 
 use yardarm_core::Secret;
 use yardarm_core::settings::{Key, Kind, Reader};
 
+pub use self::source::{AdminConfig, EnvironmentConfig, OfflineConfig, Source};
+
 /// Settings of the Harness side.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where keys are exchanged for tokens, flags are fetched and streamed from, and targets are registered.
+    /// Where environments come from.
+    pub source: Source,
+    /// Where keys are exchanged for tokens at the start, and targets are registered.
     pub client_service: String,
-    /// Where hashes of keys, and targets, are listed.
-    pub admin_service: String,
+    /// Where flags are fetched and streamed from, with tokens of its own.
+    pub sync_service: String,
     /// Where metrics go.
     pub metric_service: String,
-    /// Account, for the admin service.
-    pub account: String,
-    /// Organisation, for the admin service.
-    pub organization: String,
-    /// Token for the admin service.
-    pub admin_token: Secret,
     /// What the tokens that SDKs are handed are signed with; `None` makes one up and keeps it.
     pub auth_secret: Option<Secret>,
     /// Whether SDKs need no token.
@@ -48,17 +48,6 @@ pub struct Config {
     pub and_rules: bool,
     /// Whether targets that SDKs present are registered upstream.
     pub forward_targets: bool,
-    /// The environments, by a key of each.
-    pub environments: Vec<EnvironmentConfig>,
-}
-
-/// Settings of one environment.
-#[derive(Debug, Clone)]
-pub struct EnvironmentConfig {
-    /// Name in logs, metrics and plugin bindings; what Harness calls it unless set.
-    pub name: Option<String>,
-    /// A server key of the environment.
-    pub api_key: Secret,
 }
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
@@ -71,7 +60,13 @@ pub const KEYS: &[Key] = &[
         "harness.client_service",
         Kind::Url,
         "https://config.ff.harness.io/api/1.0",
-        "Service that keys are exchanged at, and that flags are fetched and streamed from.",
+        "Service that keys are exchanged at, and that targets are registered at.",
+    ),
+    key(
+        "harness.sync_service",
+        Kind::Url,
+        "",
+        "Service that flags are fetched and streamed from; that of `harness.client_service` unless set.",
     ),
     key(
         "harness.admin_service",
@@ -85,9 +80,19 @@ pub const KEYS: &[Key] = &[
         "https://events.ff.harness.io/api/1.0",
         "Service that metrics are posted to.",
     ),
-    key("harness.account", Kind::Text, "", "Account identifier, for the admin service. Required."),
-    key("harness.organization", Kind::Text, "", "Organisation identifier, for the admin service. Required."),
-    key("harness.admin_token", Kind::Secret, "", "Service account token, for the admin service. Required."),
+    key("harness.account", Kind::Text, "", "Account identifier, for the admin service. Required with environments."),
+    key(
+        "harness.organization",
+        Kind::Text,
+        "",
+        "Organisation identifier, for the admin service. Required with environments.",
+    ),
+    key(
+        "harness.admin_token",
+        Kind::Secret,
+        "",
+        "Service account token, for the admin service. Required with environments.",
+    ),
     key(
         "harness.auth_secret",
         Kind::Secret,
@@ -160,32 +165,52 @@ pub const KEYS: &[Key] = &[
         "Name in logs, metrics and plugin bindings; Harness' own unless set.",
     ),
     key("harness.environments[].api_key", Kind::Secret, "", "A server API key of the environment. Required."),
+    key(
+        "harness.offline.dir",
+        Kind::Path,
+        "",
+        "In place of environments: folder with files of the vendor's offline mode, read again when they change. Nothing is \
+         requested from the network.",
+    ),
+    key("harness.offline.monitoring_interval", Kind::Duration, "1s", "Time between looks at that folder."),
 ];
 
 const MOMENT: Duration = Duration::from_millis(10);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Config {
+    /// Whether SDKs are told of changes as they happen. A folder says nothing while it is not looked at.
+    #[must_use]
+    pub fn serves_streams(&self) -> bool {
+        self.stream_enabled && !self.is_offline()
+    }
+
+    /// Whether targets that SDKs present are registered upstream.
+    #[must_use]
+    pub fn forwards_targets(&self) -> bool {
+        self.forward_targets && !self.is_offline()
+    }
+
+    /// Whether nothing is requested from the network.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        matches!(self.source, Source::Offline(_))
+    }
+
     /// Reads the section; `None` when no environment is configured, so that this side does not exist at all.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        if !reader.has_section("harness.environments") {
-            return None;
-        }
-        let admin_token = reader.secret("harness.admin_token");
-        if admin_token.is_none() {
-            reader.reject("harness.admin_token", "is required");
-        }
+        let source = Source::read(reader)?;
         let auth_secret = reader.secret("harness.auth_secret");
         if auth_secret.as_ref().is_some_and(|it| it.expose() == "secret") {
             reader.reject("harness.auth_secret", "is the text everybody knows; choose another, or leave it out");
         }
+        let client_service = reader.url("harness.client_service");
+        let sync_service = reader.optional_url("harness.sync_service").unwrap_or_else(|| client_service.clone());
         Some(Self {
-            client_service: reader.url("harness.client_service"),
-            admin_service: reader.url("harness.admin_service"),
+            source,
+            client_service,
+            sync_service,
             metric_service: reader.url("harness.metric_service"),
-            account: reader.required_text("harness.account"),
-            organization: reader.required_text("harness.organization"),
-            admin_token: admin_token.unwrap_or_else(|| "".into()),
             auth_secret,
             bypass_auth: reader.flag("harness.bypass_auth"),
             target_poll_interval: positive(
@@ -204,23 +229,7 @@ impl Config {
             validate_targets: reader.flag("harness.validate_targets"),
             and_rules: reader.flag("harness.and_rules"),
             forward_targets: reader.flag("harness.forward_targets"),
-            environments: reader.each("harness.environments", EnvironmentConfig::read),
         })
-    }
-}
-
-impl EnvironmentConfig {
-    fn read(reader: &mut Reader<'_>) -> Self {
-        let api_key = reader.secret("api_key");
-        if api_key.is_none() {
-            reader.reject("api_key", "is required");
-        }
-        let api_key = api_key.unwrap_or_else(|| "".into());
-        // A key with such a character could not be sent, and HTTP libraries would print it in their complaint.
-        if api_key.expose().bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
-            reader.reject("api_key", "contains characters that no key has");
-        }
-        Self { name: reader.optional_text("name"), api_key }
     }
 }
 

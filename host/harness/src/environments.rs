@@ -1,20 +1,26 @@
 //! Which environments exist, what is known of each, and how a key finds its environment.
 
+mod pending;
+
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use yardarm_core::keeper::Keeper;
 use yardarm_core::report::RecentChanges;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel};
 
+pub(crate) use self::pending::Pending;
 use crate::credential::KeyHash;
-use crate::dataset::FlagData;
+use crate::dataset::{FlagData, Items};
+use crate::kept::Kept;
 use crate::metrics::MetricsPort;
+use crate::model::Target;
 use crate::targets::Targets;
 use crate::upstream::Session;
 
@@ -36,6 +42,7 @@ pub(crate) struct HarnessEnvironment {
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
     pub(crate) recent: RecentChanges,
+    keeper: Option<Keeper<Kept>>,
 }
 
 /// What Harness calls an environment, as far as it says.
@@ -75,7 +82,7 @@ struct Shared {
     /// Guards changes of the index, which are rare.
     changing: Mutex<()>,
     /// Configured keys whose environment, or whose list of keys, is not known yet.
-    unknown: AtomicUsize,
+    pending: Pending,
     /// Somebody presented a key that nobody knows.
     strangers: Notify,
 }
@@ -101,6 +108,7 @@ impl HarnessEnvironment {
         session: Session,
         data: Environment<FlagData>,
         metrics: MetricsPort,
+        keeper: Option<Keeper<Kept>>,
     ) -> Self {
         Self {
             label,
@@ -113,6 +121,7 @@ impl HarnessEnvironment {
             metrics,
             is_behind: AtomicBool::new(false),
             recent: RecentChanges::default(),
+            keeper,
         }
     }
 
@@ -139,6 +148,37 @@ impl HarnessEnvironment {
         is_news
     }
 
+    /// Keeps flags and segments, as upstream said them, on disk.
+    pub(crate) fn keep_items(&self, items: &Items) {
+        self.keep(|kept| {
+            kept.items = Some(items.clone());
+            true
+        });
+    }
+
+    /// Keeps targets on disk.
+    pub(crate) fn keep_targets(&self, targets: &[Target]) {
+        self.keep(|kept| {
+            let is_news = kept.targets != targets;
+            kept.targets = targets.to_vec();
+            is_news
+        });
+    }
+
+    /// Nothing of this environment is kept on disk any more.
+    pub(crate) fn forget(&self) {
+        self.keep(|kept| {
+            *kept = Kept::default();
+            true
+        });
+    }
+
+    fn keep(&self, change: impl FnOnce(&mut Kept) -> bool) {
+        if let Some(keeper) = &self.keeper {
+            keeper.change(change);
+        }
+    }
+
     /// Remembers a change for people.
     pub(crate) fn remember(&self, text: String) {
         self.recent.remember(self.data.snapshot().map_or(0, |it| it.seq()), text);
@@ -146,12 +186,12 @@ impl HarnessEnvironment {
 }
 
 impl Environments {
-    /// None yet; `configured` keys are still to say which there are.
-    pub(crate) fn expecting(configured: usize) -> Self {
+    /// None yet; what is `pending` is still to say which there are.
+    pub(crate) fn expecting(pending: Pending) -> Self {
         Self(Arc::new(Shared {
             index: ArcSwap::default(),
             changing: Mutex::default(),
-            unknown: AtomicUsize::new(configured),
+            pending,
             strangers: Notify::new(),
         }))
     }
@@ -177,7 +217,12 @@ impl Environments {
 
     /// Whether some configured keys have not said yet what they belong to.
     pub(crate) fn are_incomplete(&self) -> bool {
-        self.0.unknown.load(Ordering::Relaxed) > 0
+        self.0.pending.are_some_unheard()
+    }
+
+    /// Configured keys that have led to no environment yet.
+    pub(crate) fn pending(&self) -> &Pending {
+        &self.0.pending
     }
 
     /// Whether a key belongs to this environment.
@@ -188,12 +233,6 @@ impl Environments {
     /// Wakes when somebody presents a key that nobody knows.
     pub(crate) async fn stranger(&self) {
         self.0.strangers.notified().await;
-    }
-
-    /// One configured key has said what it can say for now.
-    pub(crate) fn one_is_known(&self) {
-        // Never below zero: each key says so once.
-        let _ = self.0.unknown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(1));
     }
 
     /// Adds an environment; says whether there was none of this ID.
@@ -228,7 +267,30 @@ impl Environments {
             index.by_key.insert(key.clone(), Arc::clone(environment));
         }
         self.0.index.store(Arc::new(index));
+        environment.keep(|kept| {
+            let is_news = kept.keys != *keys;
+            kept.keys.clone_from(keys);
+            is_news
+        });
         gone
+    }
+
+    /// The keys of an environment, in order.
+    pub(crate) fn keys_of(&self, environment: &Arc<HarnessEnvironment>) -> BTreeSet<KeyHash> {
+        let index = self.0.index.load();
+        let mine = index.by_key.iter().filter(|(_, it)| Arc::ptr_eq(it, environment));
+        mine.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Removes an environment and its keys.
+    pub(crate) fn remove(&self, environment: &Arc<HarnessEnvironment>) {
+        let _guard = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = Index::clone(&self.0.index.load());
+        let is_other = |it: &Arc<HarnessEnvironment>| !Arc::ptr_eq(it, environment);
+        index.all.retain(is_other);
+        index.by_id.retain(|_, it| is_other(it));
+        index.by_key.retain(|_, it| is_other(it));
+        self.0.index.store(Arc::new(index));
     }
 
     /// Whether a label is taken by another environment.

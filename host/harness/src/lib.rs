@@ -10,27 +10,34 @@ mod dataset;
 mod downstream;
 mod environments;
 pub mod evaluation;
+mod founder;
+mod kept;
 mod metrics;
 pub mod model;
+mod offline;
 mod report;
 mod secret_file;
 mod targets;
 mod upstream;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
-use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
 use yardarm_core::report::EnvironmentReport;
+use yardarm_core::turns::Turns;
+use yardarm_core::{Lifecycle, whole_file};
 
-pub use self::config::{Config, EnvironmentConfig};
+pub use self::config::{Config, EnvironmentConfig, Source};
 pub use self::downstream::owns;
+pub use self::offline::{ExportError, OfflineError};
 use crate::credential::Tokens;
-use crate::environments::Environments;
-use crate::upstream::{EnrolTask, HttpClients, MetricsPoster, Registrar};
+use crate::environments::{Environments, Pending};
+use crate::founder::Founder;
+use crate::offline::OfflineTask;
+use crate::upstream::{Admin, EnrolTask, HttpClients, MetricsPoster, Registrar};
 
 /// What the gateway provides.
 #[derive(Clone)]
@@ -67,6 +74,17 @@ pub enum StartError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// The folder for what is kept cannot be used.
+    #[error("`{path}` (`data.dir`) cannot be used: {source}")]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The folder of offline mode cannot be served.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
     /// There is no secret for tokens and no place to keep one.
     #[error("`harness.auth_secret` is required, because there is no `data.dir` to keep one in")]
     NoSecret,
@@ -86,18 +104,38 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         }
         (None, None) => return Err(StartError::NoSecret),
     };
+    if let Some(folder) = &parts.data_dir {
+        let prepared = whole_file::prepare_folder(folder);
+        prepared.map_err(|source| StartError::DataDir { path: folder.clone(), source })?;
+    }
     let config = Arc::new(config);
-    let environments = Environments::expecting(config.environments.len());
-    for settings in &config.environments {
-        let task = EnrolTask {
-            settings: settings.clone(),
-            config: Arc::clone(&config),
-            http: http.clone(),
-            parts: parts.clone(),
-            environments: environments.clone(),
-            latch: Some(parts.lifecycle.latch("harness environment")),
-        };
-        parts.lifecycle.spawn("harness key", task.run());
+    let environments = Environments::expecting(pending(&config.source));
+    let founder = Founder {
+        config: Arc::clone(&config),
+        http: http.clone(),
+        parts: parts.clone(),
+        environments: environments.clone(),
+    };
+    match &config.source {
+        Source::Keys(admin, keys) => {
+            let turns = Turns::default();
+            for (index, settings) in keys.iter().enumerate() {
+                let task = EnrolTask {
+                    index,
+                    settings: settings.clone(),
+                    admin: Admin { http: http.clone(), settings: admin.clone() },
+                    founder: founder.clone(),
+                    turn: Some(turns.next()),
+                    latch: Some(parts.lifecycle.latch("harness environment")),
+                };
+                parts.lifecycle.spawn("harness key", task.run());
+            }
+        }
+        Source::Offline(settings) => {
+            let mut task = OfflineTask::new(settings.clone(), founder);
+            task.start().await?;
+            parts.lifecycle.spawn("offline folder", task.run());
+        }
     }
     let registrar = Registrar::new(http.clone(), config.client_service.clone(), parts.lifecycle.clone());
     let poster = MetricsPoster { http, base: config.metric_service.clone() };
@@ -126,6 +164,27 @@ impl Harness {
     /// State of each environment, for operators.
     #[must_use]
     pub fn reports(&self) -> Vec<EnvironmentReport> {
-        self.environments.all().iter().map(|it| report::of(it)).collect()
+        let mut reports: Vec<_> = self.environments.all().iter().map(|it| report::of(it)).collect();
+        reports.extend(self.environments.pending().reports());
+        reports
+    }
+
+    /// Writes all environments into a folder that offline mode reads. Blocks.
+    ///
+    /// # Errors
+    /// When an environment has no data yet, or a file cannot be written.
+    pub fn export(&self, folder: &Path) -> Result<(), ExportError> {
+        offline::export(&self.environments, folder)
+    }
+}
+
+/// What is still to say which environments there are, in words for operators.
+fn pending(source: &Source) -> Pending {
+    match source {
+        Source::Keys(_, keys) => Pending::new(keys.iter().enumerate().map(|(index, it)| {
+            let place = || format!("environments[{index}]");
+            it.name.clone().unwrap_or_else(place)
+        })),
+        Source::Offline(_) => Pending::default(),
     }
 }

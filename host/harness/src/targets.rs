@@ -66,6 +66,13 @@ impl Targets {
         known.polled = targets.into_iter().map(|it| (it.identifier.clone(), Arc::new(it))).collect();
     }
 
+    /// What upstream lists, in order of identifier.
+    pub(crate) fn listed(&self) -> Vec<Arc<Target>> {
+        let mut all: Vec<_> = self.lock().polled.values().cloned().collect();
+        all.sort_by(|left, right| left.identifier.cmp(&right.identifier));
+        all
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

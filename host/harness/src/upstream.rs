@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub(crate) use self::admin::Admin;
 pub(crate) use self::apply::Applier;
 pub(crate) use self::enrol::EnrolTask;
 pub(crate) use self::post::MetricsPoster;

@@ -2,29 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use tokio::sync::watch;
 use yardarm_core::Lifecycle;
+use yardarm_core::keeper::Keeper;
 use yardarm_core::snapshot_file::SnapshotFile;
 
 use crate::dataset::{Item, Items};
 use crate::environments::LdEnvironment;
 use crate::model::{Flag, Segment};
 use crate::upstream::message;
-
-/// Changes that come in a burst are written once.
-const SETTLE: Duration = Duration::from_millis(250);
-/// Pause after a failed write, so that a full disk is not hammered.
-const AFTER_FAILURE: Duration = Duration::from_secs(10);
-
-/// Writes the newest data of one environment in the background.
-pub(crate) struct Keeper {
-    newest: watch::Sender<Option<Items>>,
-}
 
 /// The content of a file.
 #[derive(Serialize, Deserialize)]
@@ -43,20 +32,12 @@ struct SavedItem {
     json: Option<String>,
 }
 
-impl Keeper {
-    /// Starts the task that writes.
-    pub(crate) fn start(dir: &Path, environment: &Arc<LdEnvironment>, lifecycle: &Lifecycle) -> Self {
-        let (newest, receiver) = watch::channel(None);
-        let task = write_newest(file(dir, environment), Arc::clone(environment), receiver, lifecycle.clone());
-        // Graceful: the last change before the end of the process is still written.
-        lifecycle.spawn_graceful("snapshot writer", task);
-        Self { newest }
-    }
-
-    /// Writes `items` soon.
-    pub(crate) fn keep(&self, items: Items) {
-        self.newest.send_replace(Some(items));
-    }
+/// Starts the task that writes the newest data of one environment, as soon as there is some.
+pub(crate) fn keep(dir: &Path, environment: &Arc<LdEnvironment>, lifecycle: &Lifecycle) -> Keeper<Option<Items>> {
+    let (file, label) = (file(dir, environment), environment.label.clone());
+    let environment = Arc::clone(environment);
+    let save = move |items: &Option<Items>| items.as_ref().map(|items| Saved::new(items, owner(&environment)));
+    Keeper::start(file, label, lifecycle, None, save)
 }
 
 /// Reads what an earlier process kept; `None` if there is nothing of use, which is logged. Blocks.
@@ -78,40 +59,6 @@ pub(crate) fn read(dir: &Path, environment: &LdEnvironment) -> Option<Items> {
         tracing::warn!(environment = %environment.label, "kept data does not fit this version and is ignored");
     }
     items
-}
-
-async fn write_newest(
-    file: SnapshotFile,
-    environment: Arc<LdEnvironment>,
-    mut newest: watch::Receiver<Option<Items>>,
-    lifecycle: Lifecycle,
-) {
-    // After a failed write the newest data is tried again, whether or not more of it comes.
-    let mut has_failed = false;
-    loop {
-        let (is_ending, is_unwritten) = tokio::select! {
-            changed = newest.changed(), if !has_failed => match changed {
-                Ok(()) => (tokio::time::timeout(SETTLE, lifecycle.token().cancelled()).await.is_ok(), true),
-                // The applier is gone; its last word has been written or is seen below.
-                Err(_) => (true, true),
-            },
-            () = tokio::time::sleep(AFTER_FAILURE), if has_failed => (false, true),
-            () = lifecycle.token().cancelled() => (true, has_failed || newest.has_changed().unwrap_or(true)),
-        };
-        let items = if is_unwritten { newest.borrow_and_update().clone() } else { None };
-        if let Some(items) = items {
-            let saved = Saved::new(&items, owner(&environment));
-            let file = file.clone();
-            let written = tokio::task::spawn_blocking(move || file.write(&saved)).await;
-            has_failed = matches!(written, Ok(Err(_)));
-            if let Ok(Err(error)) = written {
-                tracing::error!(environment = %environment.label, %error, "data could not be kept on disk");
-            }
-        }
-        if is_ending {
-            return;
-        }
-    }
 }
 
 fn file(dir: &Path, environment: &LdEnvironment) -> SnapshotFile {

@@ -125,12 +125,16 @@ impl<'a> Reader<'a> {
 
     /// A base address of a service, without a slash at the end.
     pub fn url(&mut self, path: &str) -> String {
+        self.optional_url(path).unwrap_or_default()
+    }
+
+    /// A base address of a service, if there is one.
+    pub fn optional_url(&mut self, path: &str) -> Option<String> {
         self.parse(path, "an address that starts with `http://` or `https://`", |text| {
             let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
             let is_fine = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains([' ', '?', '#']));
             if is_fine { Ok(text.trim_end_matches('/').to_owned()) } else { Err(()) }
         })
-        .unwrap_or_default()
     }
 
     /// Several texts.

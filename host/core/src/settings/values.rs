@@ -121,12 +121,11 @@ impl Values {
         self.entries.get(path).map(|entry| (&entry.value, &entry.source))
     }
 
-    /// Whether any key below `section` was set by anybody.
+    /// Whether the key `section`, or any key below it, was set by anybody.
     #[must_use]
     pub fn has_section(&self, section: &str) -> bool {
-        self.entries
-            .keys()
-            .any(|path| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('[')))
+        let is_it = |rest: &str| rest.is_empty() || rest.starts_with('.') || rest.starts_with('[');
+        self.entries.keys().any(|path| path.strip_prefix(section).is_some_and(is_it))
     }
 
     fn flatten(&mut self, path: &str, value: &Value, keys: &[Key], errors: &mut Vec<SettingError>) {

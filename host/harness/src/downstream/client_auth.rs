@@ -49,7 +49,7 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
     let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, Some(key.clone()));
     let caller = ask(downstream, environment, facts).await?;
     if let Some(target) = target {
-        if downstream.config.forward_targets {
+        if downstream.config.forwards_targets() {
             downstream.registrar.register(&caller.environment.identity.id, key, &target);
         }
         caller.environment.targets.learn(target, body.len());

@@ -38,7 +38,9 @@ pub(super) async fn health(State(downstream): State<Downstream>) -> Response {
         };
         Entry { id: it.identity.id.clone(), stream_status: StreamStatus { state, since: stream.since } }
     };
-    let environments = downstream.environments.all().iter().map(entry).collect();
+    // Offline there are no streams to speak of.
+    let all = if downstream.config.is_offline() { Vec::new() } else { downstream.environments.all() };
+    let environments = all.iter().map(entry).collect();
     let mut body = serde_json::to_vec(&Health { environments, cache_status: "healthy" }).expect("text is always JSON");
     body.push(b'\n');
     json_body(body)

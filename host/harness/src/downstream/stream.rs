@@ -43,7 +43,7 @@ async fn open(
     if key.is_empty() {
         return Err(Rejection::Bad("API-Key can't be empty".to_owned()));
     }
-    if !downstream.config.stream_enabled {
+    if !downstream.config.serves_streams() {
         return Err(Rejection::StreamingDisabled);
     }
     let hash = KeyHash::of(key);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use yardarm_core::Secret;
 
 use super::{HttpClients, RequestError, json, url};
+use crate::config::AdminConfig;
 use crate::credential::KeyHash;
 use crate::environments::Identity;
 use crate::model::Target;
@@ -17,12 +17,9 @@ const MAX_PAGES: usize = 10_000;
 
 /// Access to the admin service.
 #[derive(Clone)]
-pub(super) struct Admin {
-    pub(super) http: HttpClients,
-    pub(super) base: String,
-    pub(super) account: String,
-    pub(super) organization: String,
-    pub(super) token: Secret,
+pub(crate) struct Admin {
+    pub(crate) http: HttpClients,
+    pub(crate) settings: AdminConfig,
 }
 
 #[derive(Deserialize)]
@@ -67,15 +64,15 @@ impl Admin {
         let mut all = Vec::new();
         for number in 0..MAX_PAGES {
             let query = [
-                ("accountIdentifier", self.account.as_str()),
+                ("accountIdentifier", self.settings.account.as_str()),
                 ("environmentIdentifier", identity.environment.as_str()),
-                ("orgIdentifier", self.organization.as_str()),
+                ("orgIdentifier", self.settings.organization.as_str()),
                 ("pageNumber", &number.to_string()),
                 ("pageSize", &PAGE_SIZE.to_string()),
                 ("projectIdentifier", identity.project.as_str()),
             ];
-            let request = self.http.requests.get(url(&self.base, &["admin", what])).query(&query);
-            let page = entries(json(request.header("x-api-key", self.token.expose())).await?);
+            let request = self.http.requests.get(url(&self.settings.service, &["admin", what])).query(&query);
+            let page = entries(json(request.header("x-api-key", self.settings.token.expose())).await?);
             if page.is_empty() {
                 break;
             }

@@ -1,4 +1,4 @@
-//! From a change to what SDKs see: payload plugins, snapshot.
+//! From a change to what SDKs see: payload plugins, snapshot, disk.
 //!
 //! With a payload plugin in force everything is transformed after each change, and SDKs are told what is different then:
 //! a plugin may make one item depend on another, so nothing less is right.
@@ -35,14 +35,23 @@ impl Applier {
 
     /// Everything came anew. SDKs are told what is really different.
     pub(crate) async fn put(&mut self, items: Items) {
+        self.environment.keep_items(&items);
         self.raw = Some(items);
         self.serve_all().await;
+    }
+
+    /// What an earlier process kept, until upstream answers.
+    pub(crate) async fn restore(&mut self, items: Items) {
+        self.raw = Some(items);
+        self.serve_all().await;
+        self.environment.status.data_restored();
     }
 
     /// One item came anew.
     pub(crate) async fn patch(&mut self, item: Item, notice: Notice) {
         let Some(raw) = &mut self.raw else { return };
         raw.upsert(&item);
+        self.environment.keep_items(raw);
         if self.transform_in_force().is_some() {
             self.serve_all().await;
         } else {
@@ -54,6 +63,7 @@ impl Applier {
     pub(crate) async fn delete(&mut self, notice: Notice) {
         let Some(raw) = &mut self.raw else { return };
         raw.remove(notice.domain, &notice.identifier);
+        self.environment.keep_items(raw);
         if self.transform_in_force().is_some() {
             self.serve_all().await;
         } else {

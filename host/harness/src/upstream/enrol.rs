@@ -6,30 +6,34 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use yardarm_core::lifecycle::ReadyLatch;
-use yardarm_core::registry::EndReason;
-use yardarm_core::{EnvironmentLabel, environment};
+use yardarm_core::turns::Turn;
+use yardarm_core::{Lifecycle, Secret};
 use yardarm_outbound::{ConnectionError, Pace};
 
 use super::admin::Admin;
 use super::session::Presents;
 use super::sync::SyncTask;
-use super::{Applier, HttpClients, MAX_DELAY, MetricsPoster, RequestError, Session};
-use crate::Parts;
-use crate::config::{Config, EnvironmentConfig};
+use super::{MAX_DELAY, RequestError, Session};
+use crate::config::EnvironmentConfig;
 use crate::credential::KeyHash;
-use crate::environments::{Environments, HarnessEnvironment, Identity, VENDOR};
-use crate::metrics::MetricsPort;
+use crate::environments::{HarnessEnvironment, Identity};
+use crate::founder::{Founded, Founder};
+use crate::kept::Kept;
 
 /// How soon strangers may cause another look at the list of keys.
 const STRANGER_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long a key waits for the one before it to be sent: they go out in configured order, but none holds the rest up.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The task of one configured key.
 pub(crate) struct EnrolTask {
+    /// Place in the configuration.
+    pub(crate) index: usize,
     pub(crate) settings: EnvironmentConfig,
-    pub(crate) config: Arc<Config>,
-    pub(crate) http: HttpClients,
-    pub(crate) parts: Parts,
-    pub(crate) environments: Environments,
+    pub(crate) admin: Admin,
+    pub(crate) founder: Founder,
+    pub(crate) turn: Option<Turn>,
     /// Holds readiness back until there is data, or the key is of no use.
     pub(crate) latch: Option<ReadyLatch>,
 }
@@ -37,134 +41,168 @@ pub(crate) struct EnrolTask {
 impl EnrolTask {
     /// Runs until dropped.
     pub(crate) async fn run(mut self) {
-        let admin = Admin {
-            http: self.http.clone(),
-            base: self.config.admin_service.clone(),
-            account: self.config.account.clone(),
-            organization: self.config.organization.clone(),
-            token: self.config.admin_token.clone(),
-        };
-        let mut pace = Pace::new(MAX_DELAY, self.config.rejected_retry_interval);
-        let (session, keys) = loop {
-            match self.enrol(&admin).await {
-                Ok(found) => break found,
-                Err(error) => {
-                    // One that is rejected is known to be of no use for now, and must not keep others waiting.
-                    if error.kind().1 {
-                        self.latch = None;
-                    }
-                    let delay = pace.delay_after(&judged(&error));
-                    tracing::warn!(%error, seconds = delay.as_secs(), "a Harness key cannot be used yet, trying again");
-                    tokio::time::sleep(delay).await;
+        let remembered = self.remember().await;
+        let (session, keys) = self.enrolled().await;
+        let known = match remembered {
+            Some(known) if known.environment.identity.id == session.identity.id => {
+                known.environment.renew(session);
+                self.founder.environments.set_keys(&known.environment, &keys);
+                Some(known.environment)
+            }
+            other => {
+                if let Some(Known { environment, lifecycle }) = other {
+                    tracing::warn!(environment = %environment.label, "a key belongs to another environment than it used to");
+                    self.founder.dissolve(&environment, &lifecycle);
                 }
+                let kept = Kept { keys, ..self.unkept(&session.identity) };
+                self.join(session, kept).await.map(|it| it.environment)
             }
         };
-        let environment = self.add(&session);
-        let Some(environment) = environment else {
-            self.environments.one_is_known();
-            return tracing::warn!(
-                id = session.identity.id,
-                "another configured key belongs to the same environment, this one is not used"
-            );
-        };
-        self.environments.set_keys(&environment, &keys);
-        self.environments.one_is_known();
-        self.look_after(&admin, &environment).await;
+        self.founder.environments.pending().is_known(self.index);
+        match known {
+            Some(environment) => self.look_after(&environment).await,
+            None => tracing::warn!("another configured key belongs to the same environment, one is not used"),
+        }
     }
 
-    async fn enrol(&self, admin: &Admin) -> Result<(Session, BTreeSet<KeyHash>), RequestError> {
-        let base = &self.config.client_service;
-        let session = Session::open(&self.http, base, &self.settings.api_key, Presents::EmptyTarget).await?;
+    /// What an earlier process knew of this key is served until upstream answers.
+    async fn remember(&mut self) -> Option<Known> {
+        let source = KeyHash::of(self.settings.api_key.expose());
+        let kept = self.founder.kept(source).await.pop()?;
+        let known = self.join(Session::remembered(kept.identity.clone()), kept).await?;
+        self.founder.environments.pending().is_known(self.index);
+        Some(known)
+    }
+
+    /// Asks until there is an answer.
+    async fn enrolled(&mut self) -> (Session, BTreeSet<KeyHash>) {
+        let config = Arc::clone(&self.founder.config);
+        let mut pace = Pace::new(MAX_DELAY, config.rejected_retry_interval);
+        loop {
+            let (error, is_useless) = match self.enrol().await {
+                Ok(found) => return found,
+                Err(failure) => failure,
+            };
+            let (kind, _) = error.kind();
+            let pending = self.founder.environments.pending();
+            if is_useless {
+                // Known to be of no use for now; nobody must wait for it.
+                pending.refused(self.index, kind, &error.to_string());
+                self.latch = None;
+            } else {
+                pending.failed(self.index, kind, &error.to_string());
+            }
+            let delay = pace.delay_after(&judged(&error));
+            let key = masked(&self.settings.api_key);
+            tracing::warn!(key, %error, seconds = delay.as_secs(), "a Harness key cannot be used yet, trying again");
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// One attempt; with a failure comes whether upstream wants nothing of the key.
+    async fn enrol(&mut self) -> Result<(Session, BTreeSet<KeyHash>), (RequestError, bool)> {
+        let turn = self.turn.take();
+        if let Some(mut turn) = turn {
+            let _ = tokio::time::timeout(TURN_PATIENCE, turn.comes()).await;
+            let opened = self.open().await;
+            drop(turn);
+            return self.list(opened?).await;
+        }
+        let opened = self.open().await?;
+        self.list(opened).await
+    }
+
+    async fn open(&self) -> Result<Session, (RequestError, bool)> {
+        let Founder { http, config, .. } = &self.founder;
+        let opened = Session::open(http, &config.client_service, &self.settings.api_key, Presents::EmptyTarget).await;
+        let session = opened.map_err(|error| {
+            let is_rejected = error.kind().1;
+            (error, is_rejected)
+        })?;
         let Identity { environment, project, .. } = &session.identity;
         if environment.is_empty() || project.is_empty() {
-            return Err(RequestError::Malformed("the token does not name project and environment".to_owned()));
+            let problem = "the token does not name project and environment".to_owned();
+            return Err((RequestError::Malformed(problem), true));
         }
-        let keys = admin.keys(&session.identity).await?;
+        Ok(session)
+    }
+
+    async fn list(&self, session: Session) -> Result<(Session, BTreeSet<KeyHash>), (RequestError, bool)> {
+        let keys = self.admin.keys(&session.identity).await.map_err(|error| (error, false))?;
         Ok((session, keys))
     }
 
-    /// Adds the environment and starts to keep it in sync; `None` if it is there already.
-    fn add(&mut self, session: &Session) -> Option<Arc<HarnessEnvironment>> {
-        let label = self.label(&session.identity);
-        let lifecycle = &self.parts.lifecycle;
-        let (writer, data) = environment();
-        let hooks = self.parts.hooks.clone();
-        let is_forwarded = self.config.metric_post_interval.is_some();
-        let metrics = MetricsPort::start(label.clone(), hooks.clone(), is_forwarded, lifecycle);
-        let environment = Arc::new(HarnessEnvironment::new(label, session.clone(), data, metrics));
-        if !self.environments.add(&environment) {
-            return None;
-        }
-        tracing::info!(environment = %environment.label, id = environment.identity.id, "environment added");
-        let applier = Applier::new(Arc::clone(&environment), writer, hooks.clone());
-        let (key, streams) = (self.settings.api_key.clone(), self.parts.streams.clone());
-        let task = SyncTask::new(Arc::clone(&environment), applier, streams, &hooks, &self.http, key, &self.config);
+    /// Serves the environment and keeps it in sync; `None` if it is there already.
+    async fn join(&mut self, session: Session, kept: Kept) -> Option<Known> {
+        let founder = self.founder.clone();
+        let name = self.settings.name.as_deref();
+        let Founded { environment, applier, lifecycle } = founder.found(name, session, kept).await?;
+        let (key, streams) = (self.settings.api_key.clone(), founder.parts.streams.clone());
+        let (hooks, http) = (&founder.parts.hooks, &founder.http);
+        let task = SyncTask::new(Arc::clone(&environment), applier, streams, hooks, http, key, &founder.config);
         lifecycle.spawn("upstream stream", task.run());
         lifecycle.spawn("first data", wait_for_data(Arc::clone(&environment), self.latch.take()));
-        if let Some(interval) = self.config.metric_post_interval {
-            let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
-            lifecycle.spawn("metrics", poster.run(Arc::clone(&environment), interval));
-        }
-        lifecycle.spawn("heartbeat", beat(Arc::clone(&environment), self.config.heartbeat_interval));
-        Some(environment)
+        Some(Known { environment, lifecycle })
     }
 
-    fn label(&self, identity: &Identity) -> EnvironmentLabel {
-        let name = self.settings.name.as_deref().unwrap_or(&identity.environment);
-        let label = EnvironmentLabel::new(VENDOR, name);
-        if self.environments.is_taken(&label, &identity.id) {
-            // Environments of two projects may have one name; IDs are different in any case.
-            return EnvironmentLabel::new(VENDOR, identity.id.as_str());
-        }
-        label
+    fn unkept(&self, identity: &Identity) -> Kept {
+        let source = Some(KeyHash::of(self.settings.api_key.expose()));
+        Kept { source, identity: identity.clone(), ..Kept::default() }
     }
 
     /// Reads the lists of keys and targets again and again. Whatever happens, those that are known stay.
-    async fn look_after(&self, admin: &Admin, environment: &Arc<HarnessEnvironment>) {
-        let mut keys_due = Instant::now() + self.config.key_refresh_interval;
+    async fn look_after(&self, environment: &Arc<HarnessEnvironment>) {
+        let config = &self.founder.config;
+        let mut keys_due = Instant::now() + config.key_refresh_interval;
         let mut targets_due = Instant::now();
         let mut strangers_after = Instant::now();
         loop {
-            let polls_targets = self.config.target_poll_interval.is_some();
+            let polls_targets = config.target_poll_interval.is_some();
             tokio::select! {
                 () = tokio::time::sleep_until(keys_due) => (),
                 () = tokio::time::sleep_until(targets_due), if polls_targets => {
-                    self.read_targets(admin, environment).await;
-                    targets_due = Instant::now() + self.config.target_poll_interval.unwrap_or_default();
+                    self.read_targets(environment).await;
+                    targets_due = Instant::now() + config.target_poll_interval.unwrap_or_default();
                     continue;
                 }
-                () = self.environments.stranger(), if Instant::now() >= strangers_after => (),
+                () = self.founder.environments.stranger(), if Instant::now() >= strangers_after => (),
                 () = tokio::time::sleep_until(strangers_after), if Instant::now() < strangers_after => continue,
             }
-            self.read_keys(admin, environment).await;
-            keys_due = Instant::now() + self.config.key_refresh_interval;
-            strangers_after = Instant::now() + STRANGER_PAUSE.min(self.config.key_refresh_interval);
+            self.read_keys(environment).await;
+            keys_due = Instant::now() + config.key_refresh_interval;
+            strangers_after = Instant::now() + STRANGER_PAUSE.min(config.key_refresh_interval);
         }
     }
 
-    async fn read_keys(&self, admin: &Admin, environment: &Arc<HarnessEnvironment>) {
-        match admin.keys(&environment.identity).await {
+    async fn read_keys(&self, environment: &Arc<HarnessEnvironment>) {
+        match self.admin.keys(&environment.identity).await {
             Err(error) => {
                 tracing::warn!(environment = %environment.label, %error, "list of keys could not be read, those that are known stay");
             }
-            Ok(keys) => {
-                for gone in self.environments.set_keys(environment, &keys) {
-                    tracing::info!(environment = %environment.label, "a key is no longer accepted");
-                    self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| {
-                        let is_it = |it: &yardarm_core::Secret| KeyHash::of(it.expose()) == gone;
-                        facts.environment == environment.label && facts.credential.as_ref().is_some_and(is_it)
-                    });
-                }
-            }
+            Ok(keys) => self.founder.accept(environment, &keys),
         }
     }
 
-    async fn read_targets(&self, admin: &Admin, environment: &Arc<HarnessEnvironment>) {
-        match admin.targets(&environment.identity).await {
-            Ok(targets) => environment.targets.polled(targets),
+    async fn read_targets(&self, environment: &Arc<HarnessEnvironment>) {
+        match self.admin.targets(&environment.identity).await {
+            Ok(targets) => {
+                environment.keep_targets(&targets);
+                environment.targets.polled(targets);
+            }
             Err(error) => tracing::warn!(environment = %environment.label, %error, "targets could not be read"),
         }
     }
+}
+
+/// An environment, and the owner of its tasks.
+struct Known {
+    environment: Arc<HarnessEnvironment>,
+    lifecycle: Lifecycle,
+}
+
+/// Enough of a key to tell it from others (section 5.2 of the compatibility page).
+fn masked(key: &Secret) -> String {
+    key.expose().chars().enumerate().map(|(index, it)| if index < 4 { it } else { '*' }).collect()
 }
 
 fn judged(error: &RequestError) -> ConnectionError {
@@ -178,13 +216,4 @@ async fn wait_for_data(environment: Arc<HarnessEnvironment>, latch: Option<Ready
     let mut changes = environment.status.changes();
     while !environment.data.has_data() && changes.changed().await.is_ok() {}
     drop(latch);
-}
-
-async fn beat(environment: Arc<HarnessEnvironment>, interval: Duration) {
-    let mut timer = tokio::time::interval(interval);
-    timer.tick().await;
-    loop {
-        timer.tick().await;
-        environment.data.beat();
-    }
 }

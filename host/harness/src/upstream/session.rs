@@ -38,6 +38,11 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 impl Session {
+    /// What an earlier process knew, without a token: that is not kept.
+    pub(crate) fn remembered(identity: Identity) -> Self {
+        Self { token: "".into(), identity }
+    }
+
     /// Exchanges `key`.
     pub(crate) async fn open(
         http: &HttpClients,

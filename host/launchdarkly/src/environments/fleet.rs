@@ -19,7 +19,7 @@ use crate::Parts;
 use crate::client_streams::ClientStreams;
 use crate::config::{ClientStreamMode, Config, EnvironmentConfig};
 use crate::dataset::{FlagData, Items};
-use crate::persistence::{self, Keeper};
+use crate::persistence;
 use crate::store::{self, EnvironmentStore};
 use crate::upstream::HttpClients;
 use crate::upstream::apply::{Applier, Feed, Writers};
@@ -197,7 +197,7 @@ impl Fleet {
             None => None,
             Some(dir) => read_kept(dir, environment).await,
         };
-        let keeper = data_dir.map(|dir| Keeper::start(dir, environment, lifecycle));
+        let keeper = data_dir.map(|dir| persistence::keep(dir, environment, lifecycle));
         let link = store::start(environment, &self.config, &self.http, lifecycle, kept.is_none());
         let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), keeper);
         let mut applier = applier.with_store(link);

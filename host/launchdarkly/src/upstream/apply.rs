@@ -11,13 +11,13 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+use yardarm_core::keeper::Keeper;
 use yardarm_core::{Snapshot, Writer};
 
 use super::message;
 use crate::dataset::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
 use crate::objects::{ObjectChange, ObjectData};
-use crate::persistence::Keeper;
 use crate::store::{StoreLink, Word};
 
 /// Owns the writer of one environment.
@@ -26,7 +26,7 @@ pub(crate) struct Applier {
     writer: Writer<FlagData>,
     objects: Option<Writer<ObjectData>>,
     hooks: Hooks,
-    keeper: Option<Keeper>,
+    keeper: Option<Keeper<Option<Items>>>,
     store: Option<StoreLink>,
     /// What upstream said, while plugins make something else of it. `None`: what is served is what upstream said.
     raw: Option<Items>,
@@ -59,7 +59,12 @@ enum Announce {
 }
 
 impl Applier {
-    pub(crate) fn new(environment: Arc<LdEnvironment>, writers: Writers, hooks: Hooks, keeper: Option<Keeper>) -> Self {
+    pub(crate) fn new(
+        environment: Arc<LdEnvironment>,
+        writers: Writers,
+        hooks: Hooks,
+        keeper: Option<Keeper<Option<Items>>>,
+    ) -> Self {
         Self {
             environment,
             writer: writers.data,
@@ -102,7 +107,7 @@ impl Applier {
         let said = self.store.is_some().then(|| change.clone());
         self.apply_unkept(change).await;
         if let (Some(keeper), Some(items)) = (&self.keeper, self.upstream_items()) {
-            keeper.keep(items);
+            keeper.replace(Some(items));
         }
         if let (Some(store), Some(change), Some(items)) = (&self.store, said, self.upstream_items()) {
             store.applied(&change, items);

@@ -1,0 +1,142 @@
+//! Keeps the newest state of something on disk, in the background.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::environment::EnvironmentLabel;
+use crate::lifecycle::Lifecycle;
+use crate::snapshot_file::SnapshotFile;
+
+/// Changes that come in a burst are written once.
+const SETTLE: Duration = Duration::from_millis(250);
+/// Pause after a failed write, so that a full disk is not hammered.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+
+/// Writes the newest state of one environment. The last change before the end of the process is still written.
+pub struct Keeper<T> {
+    newest: watch::Sender<T>,
+}
+
+impl<T: Clone + Send + Sync + 'static> Keeper<T> {
+    /// Starts the task that writes. `state` is what the file holds already, or nothing worth keeping. After each change
+    /// `save` gives what the file is to hold; without, it is removed.
+    pub fn start<S: Serialize + Send + 'static>(
+        file: SnapshotFile,
+        label: EnvironmentLabel,
+        lifecycle: &Lifecycle,
+        state: T,
+        save: impl Fn(&T) -> Option<S> + Send + Sync + 'static,
+    ) -> Self {
+        let (newest, receiver) = watch::channel(state);
+        let task = write_newest(file, label, receiver, lifecycle.clone(), Arc::new(save));
+        lifecycle.spawn_graceful("snapshot writer", task);
+        Self { newest }
+    }
+
+    /// Replaces the state, which is written soon.
+    pub fn replace(&self, state: T) {
+        self.newest.send_replace(state);
+    }
+
+    /// Changes the state, which is written soon if `change` says that it is different now.
+    pub fn change(&self, change: impl FnOnce(&mut T) -> bool) {
+        self.newest.send_if_modified(change);
+    }
+}
+
+async fn write_newest<T: Clone + Send + Sync + 'static, S: Serialize + Send + 'static>(
+    file: SnapshotFile,
+    label: EnvironmentLabel,
+    mut newest: watch::Receiver<T>,
+    lifecycle: Lifecycle,
+    save: Arc<impl Fn(&T) -> Option<S> + Send + Sync + 'static>,
+) {
+    // After a failed write the newest data is tried again, whether or not more of it comes.
+    let mut has_failed = false;
+    loop {
+        let (is_ending, is_unwritten) = tokio::select! {
+            changed = newest.changed(), if !has_failed => match changed {
+                Ok(()) => (tokio::time::timeout(SETTLE, lifecycle.token().cancelled()).await.is_ok(), true),
+                // Nobody changes it any more; its last word has been written.
+                Err(_) => (true, false),
+            },
+            () = tokio::time::sleep(AFTER_FAILURE), if has_failed => (false, true),
+            () = lifecycle.token().cancelled() => {
+                (true, has_failed || matches!(newest.changed().now_or_never(), Some(Ok(()))))
+            }
+        };
+        if is_unwritten {
+            let (state, file, save) = (newest.borrow_and_update().clone(), file.clone(), Arc::clone(&save));
+            // Large states take a while to be put into words, which would delay others.
+            let write = move || match save(&state) {
+                Some(saved) => file.write(&saved),
+                None => file.remove(),
+            };
+            let written = tokio::task::spawn_blocking(write).await;
+            has_failed = matches!(written, Ok(Err(_)));
+            if let Ok(Err(error)) = written {
+                tracing::error!(environment = %label, %error, "data could not be kept on disk");
+            }
+        }
+        if is_ending {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setup() -> (tempfile::TempDir, SnapshotFile, Lifecycle, Keeper<u32>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, lifecycle) = (SnapshotFile::new(folder.path(), "x"), Lifecycle::new());
+        let label = EnvironmentLabel::new("v", "e");
+        let keeper = Keeper::start(file.clone(), label, &lifecycle, 0, |state| (*state > 0).then_some(*state));
+        (folder, file, lifecycle, keeper)
+    }
+
+    #[tokio::test]
+    async fn the_last_change_is_written_before_the_end() {
+        let (_folder, file, lifecycle, keeper) = setup();
+        keeper.replace(1);
+        keeper.change(|state| {
+            *state += 1;
+            true
+        });
+        assert!(lifecycle.stop(Duration::from_secs(5)).await);
+        assert_eq!(file.read::<u32>().unwrap(), Some(2));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_changes_stays_and_what_is_over_goes() {
+        for (is_over, expected) in [(false, Some(9)), (true, None)] {
+            let (_folder, file, lifecycle, keeper) = setup();
+            file.write(&9).unwrap();
+            if is_over {
+                keeper.replace(0);
+            }
+            assert!(lifecycle.stop(Duration::from_secs(5)).await);
+            drop(keeper);
+            assert_eq!(file.read::<u32>().unwrap(), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_fails_is_tried_again() {
+        let (folder, file, lifecycle, keeper) = setup();
+        std::fs::remove_dir(folder.path()).unwrap();
+        keeper.replace(7);
+        tokio::time::sleep(SETTLE * 2).await;
+        std::fs::create_dir(folder.path()).unwrap();
+        while file.read::<u32>().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(file.read::<u32>().unwrap(), Some(7));
+        lifecycle.stop(Duration::from_secs(5)).await;
+    }
+}

@@ -1,0 +1,114 @@
+//! Where the Harness side learns which environments there are: from their keys, or from a folder.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use yardarm_core::Secret;
+use yardarm_core::settings::Reader;
+
+use super::{DAY, MOMENT};
+
+/// Where environments come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// One server key each, as with the vendor's relay of version 1.
+    Keys(AdminConfig, Vec<EnvironmentConfig>),
+    /// A folder that an earlier process wrote; nothing leaves the process.
+    Offline(OfflineConfig),
+}
+
+/// The folder of offline mode.
+#[derive(Debug, Clone)]
+pub struct OfflineConfig {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Time between looks at it.
+    pub monitoring_interval: Duration,
+}
+
+/// Access to the admin service.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Where hashes of keys, and targets, are listed.
+    pub service: String,
+    /// Account.
+    pub account: String,
+    /// Organisation.
+    pub organization: String,
+    /// Service account token.
+    pub token: Secret,
+}
+
+/// Settings of one environment.
+#[derive(Debug, Clone)]
+pub struct EnvironmentConfig {
+    /// Name in logs, metrics and plugin bindings; what Harness calls it unless set.
+    pub name: Option<String>,
+    /// A server key of the environment.
+    pub api_key: Secret,
+}
+
+impl Source {
+    /// `None` when no source is configured, so that this side does not exist at all.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let sections = ["harness.environments", "harness.offline"];
+        let present: Vec<_> = sections.into_iter().filter(|section| reader.has_section(section)).collect();
+        if let [first, others @ ..] = &present[..] {
+            for other in others {
+                reader.reject(other, format!("cannot be combined with `{first}`"));
+            }
+        }
+        match *present.first()? {
+            "harness.environments" => Some(Self::Keys(
+                AdminConfig::read(reader),
+                reader.each("harness.environments", EnvironmentConfig::read),
+            )),
+            _ => {
+                let folder = reader.path("harness.offline.dir");
+                if folder.is_none() {
+                    reader.reject("harness.offline.dir", "is required with other keys of this section");
+                }
+                let key = "harness.offline.monitoring_interval";
+                Some(Self::Offline(OfflineConfig {
+                    dir: folder.unwrap_or_default(),
+                    monitoring_interval: reader.duration(key, MOMENT..=DAY),
+                }))
+            }
+        }
+    }
+}
+
+impl AdminConfig {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let token = reader.secret("harness.admin_token");
+        if token.is_none() {
+            reader.reject("harness.admin_token", "is required");
+        }
+        Self {
+            service: reader.url("harness.admin_service"),
+            account: reader.required_text("harness.account"),
+            organization: reader.required_text("harness.organization"),
+            token: token.unwrap_or_else(|| "".into()),
+        }
+    }
+}
+
+impl EnvironmentConfig {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self { name: reader.optional_text("name"), api_key: sendable(reader, "api_key") }
+    }
+}
+
+/// A required key that can be sent in a header.
+fn sendable(reader: &mut Reader<'_>, path: &str) -> Secret {
+    let key = reader.secret(path);
+    if key.is_none() {
+        reader.reject(path, "is required");
+    }
+    let key = key.unwrap_or_else(|| "".into());
+    // A key with such a character could not be sent, and HTTP libraries would print it in their complaint.
+    if key.expose().bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
+        reader.reject(path, "contains characters that no key has");
+    }
+    key
+}

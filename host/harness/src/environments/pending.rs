@@ -1,0 +1,102 @@
+//! Configured keys that have led to no environment yet, for operators and for the answer to unknown keys.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::report::EnvironmentReport;
+use yardarm_core::status::{ErrorKind, Status};
+
+use super::VENDOR;
+
+/// Configured keys that have led to no environment yet. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Pending(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    keys: Mutex<BTreeMap<usize, PendingKey>>,
+    /// Those of which nothing at all is known, not even that upstream wants nothing of them.
+    unheard: AtomicUsize,
+}
+
+struct PendingKey {
+    name: String,
+    status: Status,
+    is_heard: bool,
+}
+
+impl Pending {
+    /// Keys in configured order, each with a name for people.
+    pub(crate) fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let key = |name| PendingKey { name, status: Status::new(), is_heard: false };
+        let keys: BTreeMap<_, _> = names.into_iter().map(key).enumerate().collect();
+        let unheard = AtomicUsize::new(keys.len());
+        Self(Arc::new(Shared { keys: Mutex::new(keys), unheard }))
+    }
+
+    /// Whether the environment of a key may become known any moment.
+    pub(crate) fn are_some_unheard(&self) -> bool {
+        self.0.unheard.load(Ordering::Relaxed) > 0
+    }
+
+    /// What the key belongs to is known.
+    pub(crate) fn is_known(&self, index: usize) {
+        if self.lock().remove(&index).is_some_and(|it| !it.is_heard) {
+            self.0.unheard.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Something failed and will be tried again.
+    pub(crate) fn failed(&self, index: usize, kind: ErrorKind, message: &str) {
+        if let Some(key) = self.lock().get(&index) {
+            key.status.interrupted(kind, message);
+        }
+    }
+
+    /// Upstream wants nothing of the key; that may change, but nobody needs to wait for it.
+    pub(crate) fn refused(&self, index: usize, kind: ErrorKind, message: &str) {
+        if let Some(key) = self.lock().get_mut(&index) {
+            key.status.refused(kind, message);
+            if !std::mem::replace(&mut key.is_heard, true) {
+                self.0.unheard.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What operators are shown.
+    pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
+        let report = |key: &PendingKey| {
+            let phase = if key.is_heard { "rejected" } else { "starting" };
+            EnvironmentReport::of(&EnvironmentLabel::new(VENDOR, key.name.as_str()), phase, &key.status)
+        };
+        self.lock().values().map(report).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, PendingKey>> {
+        self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_is_heard_of_once() {
+        let pending = Pending::new(["a".to_owned(), "b".to_owned()]);
+        let phases = || pending.reports().iter().map(|it| (it.name.clone(), it.phase)).collect::<Vec<_>>();
+        pending.failed(0, ErrorKind::Network, "x");
+        assert_eq!(phases(), [("a".to_owned(), "starting"), ("b".to_owned(), "starting")]);
+        pending.refused(0, ErrorKind::Response(403), "answered 403");
+        pending.refused(0, ErrorKind::Response(403), "answered 403");
+        assert!(pending.are_some_unheard());
+        assert_eq!(phases(), [("a".to_owned(), "rejected"), ("b".to_owned(), "starting")]);
+        pending.is_known(1);
+        pending.is_known(1);
+        assert!(!pending.are_some_unheard());
+        pending.is_known(0);
+        assert!(phases().is_empty() && !pending.are_some_unheard());
+    }
+}

@@ -1,0 +1,120 @@
+//! Makes environments, with everything that belongs to one, and ends them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use yardarm_core::registry::EndReason;
+use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, environment};
+
+use crate::Parts;
+use crate::config::Config;
+use crate::credential::KeyHash;
+use crate::environments::{Environments, HarnessEnvironment, Identity, VENDOR};
+use crate::kept::{self, Kept};
+use crate::metrics::MetricsPort;
+use crate::upstream::{Applier, HttpClients, MetricsPoster, Session};
+
+/// Makes environments. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Founder {
+    pub(crate) config: Arc<Config>,
+    pub(crate) http: HttpClients,
+    pub(crate) parts: Parts,
+    pub(crate) environments: Environments,
+}
+
+/// An environment that is served from now on.
+pub(crate) struct Founded {
+    pub(crate) environment: Arc<HarnessEnvironment>,
+    /// The way in for its data.
+    pub(crate) applier: Applier,
+    /// Owner of its tasks.
+    pub(crate) lifecycle: Lifecycle,
+}
+
+impl Founder {
+    /// Makes an environment and serves it, with what was kept of it; `None` if one of this ID is there already.
+    pub(crate) async fn found(&self, name: Option<&str>, session: Session, kept: Kept) -> Option<Founded> {
+        let label = self.label(name, &session.identity);
+        let lifecycle = self.parts.lifecycle.child();
+        let (writer, data) = environment();
+        let hooks = self.parts.hooks.clone();
+        let is_offline = self.config.is_offline();
+        let is_forwarded = self.config.metric_post_interval.is_some() && !is_offline;
+        let metrics = MetricsPort::start(label.clone(), hooks.clone(), is_forwarded, &lifecycle);
+        let keeper = self.parts.data_dir.as_ref().filter(|_| !is_offline);
+        let keeper = keeper.map(|folder| kept::keep(folder, &label, &session.identity.id, kept.clone(), &lifecycle));
+        let environment = Arc::new(HarnessEnvironment::new(label, session, data, metrics, keeper));
+        if !self.environments.add(&environment) {
+            lifecycle.token().cancel();
+            return None;
+        }
+        tracing::info!(environment = %environment.label, id = environment.identity.id, "environment added");
+        let mut applier = Applier::new(Arc::clone(&environment), writer, hooks);
+        environment.targets.polled(kept.targets);
+        if let Some(items) = kept.items {
+            applier.restore(items).await;
+        }
+        // Last, for a key that is accepted must find what it opens.
+        self.environments.set_keys(&environment, &kept.keys);
+        if let Some(interval) = self.config.metric_post_interval.filter(|_| is_forwarded) {
+            let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
+            lifecycle.spawn("metrics", poster.run(Arc::clone(&environment), interval));
+        }
+        lifecycle.spawn("heartbeat", beat(Arc::clone(&environment), self.config.heartbeat_interval));
+        Some(Founded { environment, applier, lifecycle })
+    }
+
+    /// What an earlier process kept of the environments that a configured key led to.
+    pub(crate) async fn kept(&self, source: KeyHash) -> Vec<Kept> {
+        let Some(folder) = self.parts.data_dir.clone() else { return Vec::new() };
+        tokio::task::spawn_blocking(move || kept::read(&folder, &source)).await.unwrap_or_default()
+    }
+
+    /// Replaces the keys of an environment; what was opened with those that are gone ends.
+    pub(crate) fn accept(&self, environment: &Arc<HarnessEnvironment>, keys: &BTreeSet<KeyHash>) {
+        for gone in self.environments.set_keys(environment, keys) {
+            tracing::info!(environment = %environment.label, "a key is no longer accepted");
+            self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| {
+                let is_it = |it: &Secret| KeyHash::of(it.expose()) == gone;
+                facts.environment == environment.label && facts.credential.as_ref().is_some_and(is_it)
+            });
+        }
+    }
+
+    /// Ends an environment: its keys open nothing any more, its streams end, its tasks stop.
+    pub(crate) fn dissolve(&self, environment: &Arc<HarnessEnvironment>, lifecycle: &Lifecycle) {
+        self.environments.remove(environment);
+        self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| facts.environment == environment.label);
+        environment.forget();
+        lifecycle.token().cancel();
+        tracing::info!(environment = %environment.label, "environment removed");
+        let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
+        let environment = Arc::clone(environment);
+        // What its SDKs reported is still delivered.
+        self.parts.lifecycle.spawn("last metrics", async move {
+            environment.metrics.settle().await;
+            poster.flush(&environment).await;
+        });
+    }
+
+    fn label(&self, name: Option<&str>, identity: &Identity) -> EnvironmentLabel {
+        let name = name.or(Some(&identity.environment)).filter(|it| !it.is_empty()).unwrap_or(&identity.id);
+        let label = EnvironmentLabel::new(VENDOR, name);
+        if self.environments.is_taken(&label, &identity.id) {
+            // Environments of two projects may have one name; IDs are different in any case.
+            return EnvironmentLabel::new(VENDOR, identity.id.as_str());
+        }
+        label
+    }
+}
+
+async fn beat(environment: Arc<HarnessEnvironment>, interval: Duration) {
+    let mut timer = tokio::time::interval(interval);
+    timer.tick().await;
+    loop {
+        timer.tick().await;
+        environment.data.beat();
+    }
+}

@@ -1,0 +1,115 @@
+//! Environments from a folder, and the folder from environments: the files of the vendor's offline mode (section 4.14
+//! of the compatibility page).
+
+mod export;
+mod folder;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+pub use self::export::ExportError;
+pub(crate) use self::export::export;
+use self::folder::Look;
+pub use self::folder::OfflineError;
+use crate::config::OfflineConfig;
+use crate::environments::Identity;
+use crate::founder::{Founded, Founder};
+use crate::kept::Kept;
+use crate::upstream::Session;
+
+/// Serves what the folder says, and what it says later.
+pub(crate) struct OfflineTask {
+    settings: OfflineConfig,
+    founder: Founder,
+    served: BTreeMap<String, Founded>,
+    /// What the folder looked like when it was last read successfully.
+    seen: Option<Look>,
+}
+
+impl OfflineTask {
+    pub(crate) fn new(settings: OfflineConfig, founder: Founder) -> Self {
+        Self { settings, founder, served: BTreeMap::new(), seen: None }
+    }
+
+    /// Reads the folder for the first time.
+    ///
+    /// # Errors
+    /// When the folder or a file in it cannot be used: without it there is nothing to serve.
+    pub(crate) async fn start(&mut self) -> Result<(), OfflineError> {
+        self.reload().await?;
+        if self.served.is_empty() {
+            tracing::warn!(folder = %self.settings.dir.display(), "there is no folder `env-…` in it, so there is nothing to serve");
+        }
+        Ok(())
+    }
+
+    /// Watches the folder until dropped. Whatever happens to it, what was read stays.
+    pub(crate) async fn run(mut self) {
+        let interval = self.settings.monitoring_interval;
+        let mut looks = tokio::time::interval_at(Instant::now() + interval, interval);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reported = None;
+        loop {
+            looks.tick().await;
+            // One that cannot be used may be on its way still, so it is read again at the next look.
+            match self.reload().await {
+                Ok(()) => reported = None,
+                Err(error) => {
+                    let problem = error.to_string();
+                    if reported.as_ref() != Some(&problem) {
+                        tracing::error!(error = %problem, "offline folder cannot be used, serving what was read before");
+                        reported = Some(problem);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<(), OfflineError> {
+        let (folder, seen) = (self.settings.dir.clone(), self.seen.clone());
+        let Some((look, fresh)) =
+            blocking(folder, move |folder| folder::read_if_changed(folder, seen.as_ref())).await?
+        else {
+            return Ok(());
+        };
+        let is_first = self.seen.replace(look).is_none();
+        self.serve(fresh).await;
+        if !is_first {
+            tracing::info!(folder = %self.settings.dir.display(), environments = self.served.len(), "offline folder was read again");
+        }
+        Ok(())
+    }
+
+    async fn serve(&mut self, fresh: BTreeMap<String, Kept>) {
+        let gone: Vec<_> = self.served.keys().filter(|id| !fresh.contains_key(*id)).cloned().collect();
+        for it in gone.iter().filter_map(|id| self.served.remove(id)) {
+            self.founder.dissolve(&it.environment, &it.lifecycle);
+        }
+        for (id, kept) in fresh {
+            if let Some(known) = self.served.get_mut(&id) {
+                if let Some(items) = kept.items {
+                    known.applier.put(items).await;
+                }
+                known.environment.targets.polled(kept.targets);
+                self.founder.accept(&known.environment, &kept.keys);
+            } else {
+                let session = Session::remembered(Identity { id: id.clone(), ..kept.identity.clone() });
+                if let Some(founded) = self.founder.found(Some(&id), session, kept).await {
+                    self.served.insert(id, founded);
+                }
+            }
+        }
+    }
+}
+
+/// Looks at files where that delays nobody.
+async fn blocking<T: Send + 'static>(
+    folder: PathBuf,
+    look: impl FnOnce(&std::path::Path) -> Result<T, OfflineError> + Send + 'static,
+) -> Result<T, OfflineError> {
+    let path = folder.clone();
+    let looked = tokio::task::spawn_blocking(move || look(&folder)).await;
+    looked.unwrap_or_else(|error| Err(OfflineError::Unreadable { path, source: std::io::Error::other(error) }))
+}
