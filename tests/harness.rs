@@ -2,7 +2,9 @@
 //! checklist, with an `F`.
 
 mod downstream;
+mod offline;
 mod plugins;
+mod restart;
 mod upstream;
 
 use serde_json::{Value, json};

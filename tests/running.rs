@@ -198,6 +198,43 @@ impl Setup {
     }
 }
 
+/// What is configured where there is nothing but Harness: keys of environments, and more settings of the section.
+pub(crate) fn harness_toml(dir: &Path, cloud: &FakeHarness, api_keys: &[&str], more: &str) -> String {
+    let (url, token) = (cloud.url(), FakeHarness::ADMIN_TOKEN);
+    let environment = |key: &&str| format!("[[harness.environments]]\napi_key = {key:?}\n");
+    let environments: String = api_keys.iter().map(environment).collect();
+    format!(
+        r#"{common}
+        [harness]
+        client_service = "{url}/api/1.0"
+        admin_service = "{url}/gateway/cf"
+        metric_service = "{url}/api/1.0"
+        account = "account"
+        organization = "organization"
+        admin_token = "{token}"
+        {more}
+        {environments}
+        "#,
+        common = common_toml(dir)
+    )
+}
+
+/// What is configured whatever there is, with a folder of plugins that exists.
+pub(crate) fn common_toml(dir: &Path) -> String {
+    let (data, plugins) = (dir.join("data"), dir.join("plugins.d"));
+    std::fs::create_dir_all(&plugins).expect("a folder");
+    format!(
+        r#"
+        data.dir = {data:?}
+        plugins.dir = {plugins:?}
+        server.listen = "127.0.0.1:0"
+        admin.listen = "127.0.0.1:0"
+        shutdown.drain = "0s"
+        shutdown.timeout = "10s"
+        "#
+    )
+}
+
 impl Running {
     /// A gateway that forwards events to a cloud that runs already.
     pub(crate) async fn with_events(cloud: &FakeLaunchDarkly) -> Self {
@@ -207,34 +244,14 @@ impl Running {
     /// A gateway in front of Harness only, with more settings of its section.
     pub(crate) async fn before_harness(cloud: &FakeHarness, api_keys: &[&str], more: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
-        let url = cloud.url();
-        let toml = format!(
-            r#"
-            data.dir = {data:?}
-            plugins.dir = {plugins:?}
-            server.listen = "127.0.0.1:0"
-            admin.listen = "127.0.0.1:0"
-            shutdown.drain = "0s"
-            shutdown.timeout = "10s"
-            [harness]
-            client_service = "{url}/api/1.0"
-            admin_service = "{url}/gateway/cf"
-            metric_service = "{url}/api/1.0"
-            account = "account"
-            organization = "organization"
-            admin_token = "{token}"
-            {more}
-            {environments}
-            "#,
-            environments =
-                api_keys.iter().map(|key| format!("[[harness.environments]]\napi_key = {key:?}\n")).collect::<String>(),
-            data = dir.path().join("data"),
-            plugins = dir.path().join("plugins.d"),
-            token = FakeHarness::ADMIN_TOKEN,
-        );
+        std::fs::write(dir.path().join("yardarm.toml"), harness_toml(dir.path(), cloud, api_keys, more))
+            .expect("a folder that can be written");
+        Self::in_folder(dir).await
+    }
+
+    /// A gateway with the configuration file that is in a folder.
+    pub(crate) async fn in_folder(dir: TempDir) -> Self {
         let file = dir.path().join("yardarm.toml");
-        std::fs::create_dir(dir.path().join("plugins.d")).expect("a folder");
-        std::fs::write(&file, toml).expect("a folder that can be written");
         let configure = move |_: &FakeLaunchDarkly| {
             config::load(Some(&file), &Overrides::default()).expect("a valid configuration").config
         };
@@ -286,6 +303,11 @@ impl Running {
     /// Where SDKs connect.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The folder that holds all that it has.
+    pub(crate) fn folder(&self) -> &Path {
+        self._dir.as_ref().expect("a gateway with a folder of its own").path()
     }
 
     /// The folder of plugins.
