@@ -137,7 +137,7 @@ async fn eventually(what: &str, time: Duration, mut is_so: impl AsyncFnMut() -> 
 async fn the_demo_does_what_it_says() {
     let mut demo = Demo::start().await;
     let lines = demo.curl_lines();
-    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert_eq!(lines.len(), 7, "{lines:#?}");
     for line in &lines {
         pasted(line).await;
     }

@@ -20,7 +20,7 @@ const EXIT_CONFIG: u8 = 64;
 
 /// A feature-flag relay gateway that you extend with WebAssembly plugins.
 ///
-/// Keeps flag data in sync from LaunchDarkly and serves it to unmodified SDKs. Without a command it runs the gateway.
+/// Keeps flag data in sync from LaunchDarkly and Harness and serves it to unmodified SDKs. Without a command it runs the gateway.
 #[derive(Debug, Parser)]
 #[command(name = "yardarm", version, about, long_about, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -34,7 +34,7 @@ pub struct Cli {
 enum Command {
     /// Run the gateway (what happens without a command, too)
     Run(RunArgs),
-    /// Run the gateway against a fake LaunchDarkly inside the process; needs no account and no network
+    /// Run the gateway against a fake LaunchDarkly and a fake Harness inside the process; needs no account and no network
     Demo(DemoArgs),
     /// Check the configuration and every plugin without starting
     Check(CheckArgs),

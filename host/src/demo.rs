@@ -1,8 +1,11 @@
-//! `yardarm demo`: the gateway against a fake LaunchDarkly inside the process, with plugins to play with.
+//! `yardarm demo`: the gateway against a fake LaunchDarkly and a fake Harness inside the process, with plugins to play
+//! with.
 //!
-//! The cloud is the one that the tests use. Everything listens on loopback, and nothing leaves the machine.
+//! The clouds are those that the tests use. Everything listens on loopback, and nothing leaves the machine.
 
-mod flags;
+mod harness;
+mod http;
+mod launchdarkly;
 mod plugins;
 mod tour;
 
@@ -12,20 +15,25 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use yardarm_testkit::FakeLaunchDarkly;
+use yardarm_testkit::{FakeHarness, FakeLaunchDarkly};
 
 use crate::cli::{Signals, failed, stop};
 use crate::config::{self, Config, LogConfig, Overrides};
 use crate::gateway::Gateway;
 use crate::telemetry;
 
-/// Keys of the demo's environment; they open nothing but the fake.
-pub(crate) const SDK_KEY: &str = "sdk-00000000-demo-demo-demo-000000000001";
-pub(crate) const MOBILE_KEY: &str = "mob-00000000-demo-demo-demo-000000000002";
-pub(crate) const ENV_ID: &str = "64c0ffee64c0ffee64c0ffee";
+/// What both vendors' flags show.
+const BANNERS: [&str; 4] = ["Welcome aboard", "Fair winds", "Land ahoy", "All hands on deck"];
+const COLOURS: [&str; 3] = ["teal", "coral", "navy"];
 
 /// Time between two changes of a flag.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// The vendors' clouds.
+struct Clouds {
+    launchdarkly: FakeLaunchDarkly,
+    harness: FakeHarness,
+}
 
 /// What the demo is asked to do.
 #[derive(Debug)]
@@ -46,7 +54,7 @@ pub struct DemoOptions {
 pub async fn run(options: DemoOptions) -> ExitCode {
     match start(&options).await {
         Err(error) => failed(&error.context("the demo could not be started"), 1),
-        Ok((gateway, cloud, mut signals)) => {
+        Ok((gateway, clouds, mut signals)) => {
             let end = async {
                 match options.duration {
                     Some(duration) => tokio::time::sleep(duration).await,
@@ -54,7 +62,8 @@ pub async fn run(options: DemoOptions) -> ExitCode {
                 }
             };
             tokio::select! {
-                () = flags::keep_changing(&cloud, CHANGE_INTERVAL) => (),
+                () = launchdarkly::keep_changing(&clouds.launchdarkly, CHANGE_INTERVAL) => (),
+                () = harness::keep_changing(&clouds.harness, CHANGE_INTERVAL) => (),
                 () = signals.next() => (),
                 () = end => (),
             }
@@ -70,24 +79,23 @@ pub async fn run(options: DemoOptions) -> ExitCode {
     }
 }
 
-async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, FakeLaunchDarkly, Signals)> {
+async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, Clouds, Signals)> {
     // Life-cycle lines would drown what the demo has to say; problems are shown.
     telemetry::start_log(&LogConfig { level: "warn".to_owned(), is_json: false })?;
-    tour::say("starting a fake LaunchDarkly inside this process …");
-    let cloud = FakeLaunchDarkly::start().await;
-    cloud.puts(SDK_KEY, &flags::first());
+    tour::say("starting a fake LaunchDarkly and a fake Harness inside this process …");
+    let clouds = Clouds { launchdarkly: launchdarkly::cloud().await, harness: harness::cloud().await };
     let found = plugins::prepare(&options.plugins, &options.samples)?;
     tour::say(&found.to_string());
     tour::say("starting the gateway (the first time, plugins are compiled) …");
-    let gateway = Gateway::start(config(options, &cloud)?).await?;
+    let gateway = Gateway::start(config(options, &clouds)?).await?;
     let signals = Signals::new().context("signals cannot be received")?;
-    tour::check(&gateway, &cloud).await?;
+    tour::check(&gateway, &clouds).await?;
     tour::invite(&gateway, &options.plugins, &found);
-    Ok((gateway, cloud, signals))
+    Ok((gateway, clouds, signals))
 }
 
-fn config(options: &DemoOptions, cloud: &FakeLaunchDarkly) -> anyhow::Result<Config> {
-    let url = cloud.url();
+fn config(options: &DemoOptions, clouds: &Clouds) -> anyhow::Result<Config> {
+    let (url, harness_url) = (clouds.launchdarkly.url(), clouds.harness.url());
     let variables = [
         ("YARDARM_SERVER_LISTEN", free(options.listen).to_string()),
         ("YARDARM_ADMIN_LISTEN", free(options.admin).to_string()),
@@ -102,9 +110,17 @@ fn config(options: &DemoOptions, cloud: &FakeLaunchDarkly) -> anyhow::Result<Con
         ("YARDARM_LAUNCHDARKLY_EVENTS_FLUSH_INTERVAL", "1s".to_owned()),
         ("YARDARM_LAUNCHDARKLY_HEARTBEAT_INTERVAL", "15s".to_owned()),
         ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME", "demo".to_owned()),
-        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_SDK_KEY", SDK_KEY.to_owned()),
-        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_MOBILE_KEY", MOBILE_KEY.to_owned()),
-        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_ENV_ID", ENV_ID.to_owned()),
+        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_SDK_KEY", launchdarkly::SDK_KEY.to_owned()),
+        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_MOBILE_KEY", launchdarkly::MOBILE_KEY.to_owned()),
+        ("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_ENV_ID", launchdarkly::ENV_ID.to_owned()),
+        ("YARDARM_HARNESS_CLIENT_SERVICE", harness_url.clone()),
+        ("YARDARM_HARNESS_ADMIN_SERVICE", harness_url.clone()),
+        ("YARDARM_HARNESS_METRIC_SERVICE", harness_url),
+        ("YARDARM_HARNESS_METRIC_POST_INTERVAL", "1s".to_owned()),
+        ("YARDARM_HARNESS_ACCOUNT", "demo".to_owned()),
+        ("YARDARM_HARNESS_ORGANIZATION", "demo".to_owned()),
+        ("YARDARM_HARNESS_ADMIN_TOKEN", FakeHarness::ADMIN_TOKEN.to_owned()),
+        ("YARDARM_HARNESS_ENVIRONMENTS_0_API_KEY", harness::API_KEY.to_owned()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
     // An empty file, so that a `yardarm.toml` that happens to lie here does not take part.

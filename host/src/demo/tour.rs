@@ -1,21 +1,16 @@
 //! What the demo tells: first that it works, which it tries itself, then what to try.
 
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use yardarm_testkit::FakeLaunchDarkly;
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
 
+use super::Clouds;
+use super::harness::{API_KEY, ENVIRONMENT};
+use super::http::{self, Sse};
+use super::launchdarkly::{ENV_ID, MOBILE_KEY, SDK_KEY};
 use super::plugins::{Found, GATE_TOKEN};
-use super::{ENV_ID, MOBILE_KEY, SDK_KEY};
 use crate::gateway::Gateway;
-
-/// How long each step of the check may take.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// `{"kind":"user","key":"ada"}`
 const CONTEXT: &str = "eyJraW5kIjoidXNlciIsImtleSI6ImFkYSJ9";
@@ -26,34 +21,74 @@ pub(super) fn say(line: &str) {
     println!("{line}");
 }
 
-/// Does what an SDK would do, and stops at the first thing that does not work.
-pub(super) async fn check(gateway: &Gateway, cloud: &FakeLaunchDarkly) -> anyhow::Result<()> {
-    let mut stream = Sse::open(gateway, "/all", SDK_KEY).await?;
+/// Does what SDKs would do, and stops at the first thing that does not work.
+pub(super) async fn check(gateway: &Gateway, clouds: &Clouds) -> anyhow::Result<()> {
+    let mut stream = Sse::open(gateway, "/all", &[format!("Authorization: {SDK_KEY}")]).await?;
     stream.hears("event: put").await.context("a server-side SDK gets all flags")?;
-    say("  ok  a server-side stream got all flags");
-    cloud.patches(
+    say("  ok  LaunchDarkly: a server-side stream got all flags");
+    clouds.launchdarkly.patches(
         SDK_KEY,
-        &serde_json::json!({
+        &json!({
             "key": "demo-check", "version": 1, "on": false, "offVariation": 0, "variations": ["it works"], "salt": "",
         }),
     );
     stream.hears("demo-check").await.context("a change upstream reaches an open stream")?;
-    say("  ok  a change upstream reached the open stream");
-    let flags = evaluated(gateway).await.context("a mobile SDK gets evaluated flags")?;
+    say("  ok  LaunchDarkly: a change upstream reached the open stream");
+    let path = format!("GET /msdk/evalx/contexts/{CONTEXT}");
+    let flags = http::json(gateway, &path, &[format!("Authorization: {MOBILE_KEY}")], "").await;
+    let flags = flags.context("a mobile SDK gets evaluated flags")?;
     ensure!(flags["demo-check"]["value"] == "it works", "the change is not in the evaluated flags");
-    say("  ok  a mobile SDK gets evaluated flags");
+    say("  ok  LaunchDarkly: a mobile SDK gets evaluated flags");
+
+    let token = exchanged(gateway).await.context("a Harness SDK gets a token for its key")?;
+    let mut stream = Sse::open(gateway, "/stream", &[token.clone(), format!("API-Key: {API_KEY}")]).await?;
+    clouds.harness.changes_flag(
+        ENVIRONMENT,
+        &json!({
+            "project": "demo", "environment": "demo-harness", "feature": "demo-check", "state": "off",
+            "kind": "boolean", "variations": [{"identifier": "no", "value": "false"}], "offVariation": "no",
+            "defaultServe": {"variation": "no"}, "version": 1,
+        }),
+    );
+    stream.hears("demo-check").await.context("a change in Harness reaches an open stream")?;
+    say("  ok  Harness: a change upstream reached the open stream");
+    let path = format!("GET /client/env/{ENVIRONMENT}/target/ada/evaluations/demo-check");
+    let result = http::json(gateway, &path, &[token], "").await.context("a Harness client gets results")?;
+    ensure!(result["value"] == "false", "the change is not in the results");
+    say("  ok  Harness: a client SDK gets evaluated flags");
     Ok(())
+}
+
+/// Waits for the environment to be known, as an SDK does.
+async fn exchanged(gateway: &Gateway) -> anyhow::Result<String> {
+    let body = json!({ "apiKey": API_KEY }).to_string();
+    let mut attempts = 0;
+    loop {
+        let answer: anyhow::Result<Value> = http::json(gateway, "POST /client/auth", &[], &body).await;
+        match answer {
+            Ok(answer) => {
+                let token = answer["authToken"].as_str().context("the answer has no token")?;
+                return Ok(format!("Authorization: Bearer {token}"));
+            }
+            Err(error) if attempts >= 50 => return Err(error),
+            Err(_) => attempts += 1,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
 
 /// What to try now.
 pub(super) fn invite(gateway: &Gateway, folder: &Path, found: &Found) {
     let (sdks, admin, folder) = (gateway.address(), gateway.admin_address(), folder.display());
+    let exchange = format!("curl -s -d '{{\"apiKey\":\"{API_KEY}\"}}' http://{sdks}/client/auth | cut -d '\"' -f 4");
+    let bearer = format!("-H \"Authorization: Bearer $({exchange})\"");
     let mut text = format!(
         "\ndemo: OK, running. Press Ctrl-C to end it.\n\n\
          look      http://{admin}/  shows environments, streams, plugins and changes as they happen\n\n\
          watch flags change, as a server-side SDK:\n  curl -N -H 'Authorization: {SDK_KEY}' http://{sdks}/all\n\n\
          evaluate flags for the user `ada`, as a mobile SDK:\n  curl -H 'Authorization: {MOBILE_KEY}' http://{sdks}/msdk/evalx/contexts/{CONTEXT}\n\n\
-         send an event, and see in the next line that it arrived:\n  curl -i -X POST -H 'Authorization: {SDK_KEY}' -H 'Content-Type: application/json' -H 'X-LaunchDarkly-Event-Schema: 4' -d '[{{\"kind\":\"identify\",\"creationDate\":1,\"context\":{{\"kind\":\"user\",\"key\":\"ada\",\"email\":\"ada@example.com\"}}}}]' http://{sdks}/bulk\n  curl http://{admin}/api/environments\n"
+         send an event, and see in the next line that it arrived:\n  curl -i -X POST -H 'Authorization: {SDK_KEY}' -H 'Content-Type: application/json' -H 'X-LaunchDarkly-Event-Schema: 4' -d '[{{\"kind\":\"identify\",\"creationDate\":1,\"context\":{{\"kind\":\"user\",\"key\":\"ada\",\"email\":\"ada@example.com\"}}}}]' http://{sdks}/bulk\n  curl http://{admin}/api/environments\n\n\
+         the same gateway serves Harness: exchange a key for a token, evaluate flags for the target `ada`, watch changes:\n  curl {bearer} http://{sdks}/client/env/{ENVIRONMENT}/target/ada/evaluations\n  curl -N {bearer} -H 'API-Key: {API_KEY}' http://{sdks}/stream\n"
     );
     if found.has("request-gate") {
         text.push_str(&format!(
@@ -67,56 +102,4 @@ pub(super) fn invite(gateway: &Gateway, folder: &Path, found: &Found) {
         ));
     }
     say(&text);
-}
-
-async fn evaluated(gateway: &Gateway) -> anyhow::Result<Value> {
-    let path = format!("/msdk/evalx/contexts/{CONTEXT}");
-    let request = format!("GET {path} HTTP/1.0\r\nHost: demo\r\nAuthorization: {MOBILE_KEY}\r\n\r\n");
-    let mut stream = TcpStream::connect(gateway.address()).await?;
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no body")?;
-    ensure!(head.contains(" 200 "), "answered {}", head.lines().next().unwrap_or_default());
-    Ok(serde_json::from_str(body)?)
-}
-
-/// An open stream, read as text.
-struct Sse {
-    stream: TcpStream,
-    heard: String,
-}
-
-impl Sse {
-    async fn open(gateway: &Gateway, path: &str, key: &str) -> anyhow::Result<Self> {
-        // An environment without data answers 503 at first, and an SDK tries again.
-        for _ in 0..50 {
-            let mut stream = TcpStream::connect(gateway.address()).await?;
-            let request = format!("GET {path} HTTP/1.1\r\nHost: demo\r\nAuthorization: {key}\r\n\r\n");
-            stream.write_all(request.as_bytes()).await?;
-            let mut sse = Self { stream, heard: String::new() };
-            if sse.hears("HTTP/1.1 200").await.is_ok() {
-                return Ok(sse);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        bail!("{path} is not served")
-    }
-
-    async fn hears(&mut self, text: &str) -> anyhow::Result<()> {
-        let read = async {
-            let mut buffer = vec![0; 64 << 10];
-            loop {
-                if let Some(index) = self.heard.find(text) {
-                    self.heard.drain(..index + text.len());
-                    return Ok(());
-                }
-                ensure!(!self.heard.starts_with("HTTP/1.1 5"), "answered 5xx");
-                let count = self.stream.read(&mut buffer).await?;
-                ensure!(count > 0, "the stream has ended");
-                self.heard.push_str(&String::from_utf8_lossy(&buffer[..count]));
-            }
-        };
-        timeout(PATIENCE, read).await.context("nothing came in time")?
-    }
 }

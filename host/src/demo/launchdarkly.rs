@@ -1,17 +1,26 @@
-//! The demo's flags, and the changes that make it move.
+//! The demo's LaunchDarkly environment: its flags, and the changes that make it move.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use yardarm_testkit::FakeLaunchDarkly;
 
-use super::SDK_KEY;
+use super::{BANNERS, COLOURS};
 
-const BANNERS: [&str; 4] = ["Welcome aboard", "Fair winds", "Land ahoy", "All hands on deck"];
-const COLOURS: [&str; 3] = ["teal", "coral", "navy"];
+/// Keys of the environment; they open nothing but the fake.
+pub(super) const SDK_KEY: &str = "sdk-00000000-demo-demo-demo-000000000001";
+pub(super) const MOBILE_KEY: &str = "mob-00000000-demo-demo-demo-000000000002";
+pub(super) const ENV_ID: &str = "64c0ffee64c0ffee64c0ffee";
 
-/// What the cloud holds at first.
-pub(super) fn first() -> Value {
+/// A cloud with one environment.
+pub(super) async fn cloud() -> FakeLaunchDarkly {
+    let cloud = FakeLaunchDarkly::start().await;
+    cloud.puts(SDK_KEY, &first());
+    cloud
+}
+
+/// What it holds at first.
+fn first() -> Value {
     json!({
         "flags": {
             "banner-text": banner(1, 0),
