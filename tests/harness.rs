@@ -2,9 +2,11 @@
 //! checklist, with an `F`.
 
 mod downstream;
+mod metrics;
 mod offline;
 mod plugins;
 mod restart;
+mod streams;
 mod upstream;
 
 use serde_json::{Value, json};

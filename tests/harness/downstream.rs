@@ -3,22 +3,22 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, FakeHarness, Heard, SseClient};
+use yardarm_testkit::{Call, FakeHarness};
 
-use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, eventually, flag, listens, segment, started, token};
+use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, eventually, flag, segment, started, token};
 use crate::expected::{Expected, empty, json as any_json};
 
 const ID: &str = "11111111-2222-4333-8444-555555555555";
 
 /// A complete answer in JSON. Every request of the table says its ID.
-fn answer(status: u16, body: Value) -> Expected {
+pub(super) fn answer(status: u16, body: Value) -> Expected {
     let charset = if status < 400 { "utf-8" } else { "UTF-8" };
     any_json(status, body)
         .with_type(&format!("application/json; charset={charset}"))
         .with(&format!("x-request-id: {ID}"))
 }
 
-fn error(status: u16, text: &str) -> Expected {
+pub(super) fn error(status: u16, text: &str) -> Expected {
     answer(status, json!({ "error": text }))
 }
 
@@ -26,7 +26,7 @@ fn message(status: u16, text: &str) -> Expected {
     answer(status, json!({ "message": text }))
 }
 
-fn get(path: &str) -> Call {
+pub(super) fn get(path: &str) -> Call {
     Call::get(path).header("X-Request-ID", ID)
 }
 
@@ -178,7 +178,7 @@ async fn configurations_are_served_as_sdks_want_them() {
         for (row, path, expected) in [
             ("F058 F059 F060", "feature-configs", answer(200, json!([bare, flag("a", 2)]))),
             ("F059", "feature-configs/bare?cluster=1", answer(200, bare.clone())),
-            ("F063 F065", "target-segments", answer(200, json!([rules("s"), old, rules("new")]))),
+            ("F063 F065 F067", "target-segments", answer(200, json!([rules("s"), old, rules("new")]))),
             ("F064", "target-segments?rules=v2", answer(200, json!([serving("s"), old, serving("new")]))),
             ("F066", "target-segments/s", answer(200, rules("s"))),
             ("F066", "target-segments/s?rules=v2", answer(200, serving("s"))),
@@ -227,69 +227,6 @@ async fn clients_are_sent_results() {
     let header = STANDARD.encode(r#"{"identifier":"x","attributes":{"plan":"free"}}"#);
     gateway.says("F072", ask("ada@example.com").header("Harness-Target", &header), all("false")).await;
     gateway.says("F072", ask("ada@example.com").header("Harness-Target", "%%%"), all("true")).await;
-}
-
-#[tokio::test]
-async fn streams_carry_changes_of_their_environment_only() {
-    let cloud = cloud().await;
-    let gateway = started(&cloud, "heartbeat_interval = \"200ms\"").await;
-    let token_of_mine = token(&gateway, KEY).await;
-    let stream = get("/stream").key(&token_of_mine);
-    gateway.says("F076", stream.clone(), error(400, "bad request: API-Key can't be empty")).await;
-    let unknown = gateway.answers(&stream.clone().header("API-Key", "nobody-at-all")).await;
-    assert_eq!(unknown.status, 404, "F076");
-    assert!(!String::from_utf8_lossy(&unknown.body).contains("nobody-at-all"), "F085");
-
-    let call = stream.header("API-Key", KEY);
-    drop(listens(&gateway, KEY).await);
-    let mut raw = SseClient::open(gateway.address, &call).await.with_framed_comments();
-    assert_eq!(raw.head().header("content-type"), Some("text/event-stream"), "F077");
-    assert_eq!(raw.next().await, Heard::Comment(String::new()), "F077: at once");
-    assert_eq!(raw.next().await, Heard::Comment(String::new()), "F077: and again");
-
-    let (mut mine, mut other) = (listens(&gateway, KEY).await, listens(&gateway, OTHER_KEY).await);
-    cloud.changes_flag(ENV, &flag("a", 3));
-    let event = |domain: &str, event: &str, identifier: &str, version: i64| json!({"event": event, "domain": domain, "identifier": identifier, "version": version});
-    mine.hears("*", event("flag", "patch", "a", 3)).await;
-    let call = get(&format!("/client/env/{ENV}/feature-configs/a")).key(&token_of_mine);
-    gateway.says("F080 F022", call, answer(200, flag("a", 3))).await;
-    cloud.changes_flag(ENV, &flag("grün", 1));
-    mine.hears("*", event("flag", "create", "grün", 1)).await;
-    cloud.deletes_flag(ENV, "b");
-    mine.hears("*", event("flag", "delete", "b", 2)).await;
-    cloud.changes_segment(ENV, &segment("s", 2));
-    mine.hears("*", event("target-segment", "patch", "s", 2)).await;
-    cloud.changes_flag(OTHER_ENV, &flag("other", 2));
-    other.hears("*", event("flag", "patch", "other", 2)).await;
-
-    // F082: where nothing is heard, SDKs must poll.
-    cloud.streams_go_down();
-    assert_eq!(mine.next().await, Heard::End, "F082");
-    gateway.says("F082", stream_of(&token_of_mine), error(503, "SaaS stream disconnected")).await;
-    eventually(&gateway, &get("/health"), "F088", |_, it| {
-        let states = it["environments"].as_array().into_iter().flatten();
-        states.filter(|it| it["streamStatus"]["state"] == "DISCONNECTED").count() == 2
-    })
-    .await;
-    cloud.streams_come_back();
-    eventually(&gateway, &get("/health"), "F088", |_, it| {
-        it["environments"][0]["streamStatus"]["state"] == "CONNECTED"
-    })
-    .await;
-}
-
-fn stream_of(token: &str) -> Call {
-    get("/stream").key(token).header("API-Key", KEY)
-}
-
-#[tokio::test]
-async fn without_upstream_streams_there_are_none() {
-    let cloud = cloud().await;
-    let gateway = started(&cloud, "stream_enabled = false").await;
-    let token = token(&gateway, KEY).await;
-    let expected = error(501, "endpoint not implemented: streaming endpoint disabled");
-    gateway.says("F083", stream_of(&token), expected).await;
-    assert!(cloud.gets("/stream").is_empty(), "F034");
 }
 
 #[tokio::test]
@@ -348,26 +285,4 @@ async fn who_has_no_data_yet_says_so() {
         let call = get(&format!("/client/env/{ENV}/{path}")).key(&token);
         gateway.says("F062", call, error(500, "environment has no data yet")).await;
     }
-}
-
-#[tokio::test]
-async fn every_stream_of_an_environment_hears_of_every_change_of_it() {
-    let cloud = cloud().await;
-    let gateway = started(&cloud, "").await;
-    let mut other = listens(&gateway, OTHER_KEY).await;
-    let mut streams = Vec::new();
-    for _ in 0..200 {
-        streams.push(listens(&gateway, KEY).await);
-    }
-    for version in 3..13 {
-        cloud.changes_flag(ENV, &flag("a", version));
-    }
-    cloud.changes_flag(OTHER_ENV, &flag("other", 2));
-    for stream in &mut streams {
-        for version in 3..13 {
-            let event = stream.hears_event("*").await;
-            assert_eq!((&event["identifier"], &event["version"]), (&json!("a"), &json!(version)), "F084");
-        }
-    }
-    assert_eq!(other.hears_event("*").await["identifier"], "other", "F081");
 }

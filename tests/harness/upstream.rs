@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, FakeHarness, HarnessAnswer, Recorded, until};
 
-use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, eventually, flag, listens, segment, started, token};
+use super::{ENV, KEY, OTHER_KEY, cloud, eventually, flag, listens, segment, started, token};
 use crate::running::Running;
 
 fn query(request: &Recorded) -> Vec<(String, String)> {
@@ -168,51 +168,6 @@ async fn nothing_is_missed_in_an_outage() {
     cloud.comes_back();
     cloud.streams_come_back();
     serves(&gateway, "feature-configs/a", "F033", |_, it| it["version"] == 8).await;
-}
-
-#[tokio::test]
-async fn metrics_are_summed_up_and_posted() {
-    let cloud = cloud().await;
-    let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
-    let path = format!("/metrics/{ENV}");
-    let attribute = |key: &str, value: &str| json!({"key": key, "value": value});
-    let metric = |count: u64| {
-        let attributes = [
-            attribute("featureIdentifier", "a"),
-            attribute("variationIdentifier", "true"),
-            attribute("SDK_LANGUAGE", "go"),
-            attribute("SDK_VERSION", "1"),
-            attribute("SDK_TYPE", "server"),
-            json!({"key": "target", "value": null}),
-        ];
-        json!({"timestamp": 1, "count": count, "metricsType": "FFMETRICS", "attributes": attributes})
-    };
-    let both = json!({"metricsData": [metric(2), metric(3)], "targetData": [{"identifier": "ada", "name": "Ada", "attributes": []}]});
-    let token = token(&gateway, KEY).await;
-    let post = |body: String| Call::post(&path, body).key(&token);
-    let answer = gateway.answers(&post(both.to_string())).await;
-    assert_eq!((answer.status, &answer.body[..]), (200, &b"null\n"[..]), "F086");
-    until("F037: metrics", || !cloud.posts(&path).is_empty()).await;
-    let posted = &cloud.posts(&path)[0];
-    assert!(posted.path.ends_with("?cluster=2"), "F037");
-    assert!(header(posted, "authorization").is_some_and(|it| it.starts_with("Bearer ")), "F037");
-    let body = posted.json();
-    assert_eq!(body["metricsData"].as_array().map(Vec::len), Some(1), "F039 {body}");
-    assert_eq!(body["metricsData"][0]["count"], 5, "F039");
-    assert_eq!(body["targetData"][0]["identifier"], "ada", "F040");
-
-    assert_eq!(
-        gateway.answers(&post("{".to_owned())).await.status,
-        400,
-        "4.10: and not 500, which Node repeats for ever"
-    );
-    let large = format!("{{\"targetData\":[{}]}}", "7,".repeat(3 << 20).trim_end_matches(','));
-    assert_eq!(gateway.answers(&post(large)).await.status, 413, "F086");
-    let only_metrics = json!({"metricsData": [metric(1)]}).to_string();
-    gateway.answers(&post(only_metrics)).await;
-    until("F040: more metrics", || cloud.posts(&path).len() == 2).await;
-    assert!(cloud.posts(&path)[1].json().get("targetData").is_none(), "F040");
-    assert!(cloud.posts(&format!("/metrics/{OTHER_ENV}")).is_empty(), "F038");
 }
 
 #[tokio::test]

@@ -11,12 +11,13 @@ use yardarm_core::sse::Frame;
 use yardarm_core::{Applied, Dataset};
 
 use crate::evaluation::Ruleset;
-use crate::model::{Flag, Segment};
+use crate::model::{Flag, Segment, Text};
 
 /// All flags and segments of one environment at one moment.
 pub(crate) struct FlagData {
     items: Items,
-    ruleset: OnceLock<Ruleset>,
+    /// Compiled by whoever brings a change, so that nobody who asks has to wait for it.
+    ruleset: Ruleset,
     /// The lists as SDKs fetch them, each written by whoever asks first: after a change, thousands do.
     flag_list: OnceLock<Bytes>,
     segment_lists: [OnceLock<Bytes>; 2],
@@ -77,8 +78,9 @@ pub(crate) enum SegmentForm {
 }
 
 impl FlagData {
-    fn new(items: Items) -> Self {
-        Self { items, ruleset: OnceLock::new(), flag_list: OnceLock::new(), segment_lists: Default::default() }
+    fn new(items: Items, before: Option<&Self>) -> Self {
+        let ruleset = Ruleset::build_after(&items.flags, &items.segments, before.map(|it| &it.ruleset));
+        Self { items, ruleset, flag_list: OnceLock::new(), segment_lists: Default::default() }
     }
 
     pub(crate) fn items(&self) -> &Items {
@@ -87,7 +89,7 @@ impl FlagData {
 
     /// The compiled form.
     pub(crate) fn ruleset(&self) -> &Ruleset {
-        self.ruleset.get_or_init(|| Ruleset::build(&self.items.flags, &self.items.segments))
+        &self.ruleset
     }
 
     /// All flags as one JSON array.
@@ -97,13 +99,13 @@ impl FlagData {
 
     /// All segments as one JSON array.
     pub(crate) fn segment_list(&self, form: SegmentForm) -> Bytes {
-        let write = || list(self.items.segments.iter().map(|it| segment_json(it, form)));
+        let write = || list(self.items.segments.iter().map(|it| segment_text(it, form).json()));
         self.segment_lists[form as usize].get_or_init(write).clone()
     }
 }
 
 /// A segment as an SDK understands it.
-pub(crate) fn segment_json(segment: &Segment, form: SegmentForm) -> &Bytes {
+pub(crate) fn segment_text(segment: &Segment, form: SegmentForm) -> &Text {
     match form {
         SegmentForm::Old => segment.with_rules(),
         SegmentForm::New => segment.with_group_rules(),
@@ -215,18 +217,18 @@ impl Dataset for FlagData {
 
     fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
         match (change, current) {
-            (Change::Put(items), _) => Applied::News(Self::new(items.clone())),
+            (Change::Put(items), current) => Applied::News(Self::new(items.clone(), current)),
             (Change::Tell(_), _) => Applied::AnnounceOnly,
             (_, None) => Applied::Ignored,
             (Change::Patch(item, _), Some(current)) => {
                 let mut items = current.items.clone();
                 // An old version changes nothing, but SDKs may not have it yet.
-                if items.upsert(item) { Applied::News(Self::new(items)) } else { Applied::AnnounceOnly }
+                if items.upsert(item) { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
             }
             (Change::Delete(notice), Some(current)) => {
                 let mut items = current.items.clone();
                 let was_there = items.remove(notice.domain, &notice.identifier);
-                if was_there { Applied::News(Self::new(items)) } else { Applied::AnnounceOnly }
+                if was_there { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
             }
         }
     }

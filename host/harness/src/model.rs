@@ -7,6 +7,9 @@ mod flag;
 mod segment;
 mod target;
 
+use bytes::Bytes;
+use serde_json::Value;
+
 pub use self::flag::{
     Clause, Distribution, Flag, Prerequisite, Rule, Serve, Variation, VariationMap, WeightedVariation,
 };
@@ -19,6 +22,33 @@ pub use self::target::Target;
 pub struct Malformed {
     kind: &'static str,
     source: serde_json::Error,
+}
+
+/// An item as SDKs are sent it, written once: alone with the line end that closes every JSON answer of the vendor's relay,
+/// and in lists without. Both share their bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    line: Bytes,
+    json: Bytes,
+}
+
+impl Text {
+    fn new(value: &Value) -> Result<Self, serde_json::Error> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        let line = Bytes::from(line);
+        Ok(Self { json: line.slice(..line.len() - 1), line })
+    }
+
+    /// With a line end.
+    pub(crate) fn line(&self) -> &Bytes {
+        &self.line
+    }
+
+    /// Without.
+    pub(crate) fn json(&self) -> &Bytes {
+        &self.json
+    }
 }
 
 /// Reads an optional property for which `null` is the same as nothing.

@@ -128,7 +128,10 @@ impl Connection {
     }
 
     /// The next chunk of a chunked body; empty for the last one, `None` if the connection ends instead.
-    pub(crate) async fn chunk(&mut self) -> Option<Bytes> {
+    ///
+    /// # Panics
+    /// When what comes is no chunk, or nothing comes.
+    pub async fn chunk(&mut self) -> Option<Bytes> {
         let line_end = loop {
             if let Some(end) = find(&self.unread, b"\r\n") {
                 break end;

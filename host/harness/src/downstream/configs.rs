@@ -2,13 +2,12 @@
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::Uri;
 
 use super::Downstream;
 use super::auth::Caller;
 use super::rejection::{Rejection, json_body};
-use crate::dataset::{SegmentForm, segment_json};
+use crate::dataset::{SegmentForm, segment_text};
 
 /// `GET …/feature-configs`
 pub(super) async fn flags(caller: Caller) -> Response {
@@ -21,8 +20,8 @@ pub(super) async fn flags(caller: Caller) -> Response {
 /// `GET …/feature-configs/{item}`
 pub(super) async fn flag(caller: Caller, Path(path): Path<Vec<(String, String)>>) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
-    match snapshot.data().items().flag(item(&path)) {
-        Some(flag) => json_body(line(flag.json())),
+    match snapshot.data().ruleset().flag(item(&path)) {
+        Some(flag) => json_body(flag.line().clone()),
         None => Rejection::NotFound("no such flag".to_owned()).into_response(),
     }
 }
@@ -43,8 +42,8 @@ pub(super) async fn segment(
     uri: Uri,
 ) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
-    match snapshot.data().items().segment(item(&path)) {
-        Some(segment) => json_body(line(segment_json(segment, form(&downstream, &uri)))),
+    match snapshot.data().ruleset().segment(item(&path)) {
+        Some(segment) => json_body(segment_text(segment, form(&downstream, &uri)).line().clone()),
         None => Rejection::NotFound("no such segment".to_owned()).into_response(),
     }
 }
@@ -52,13 +51,6 @@ pub(super) async fn segment(
 /// The last variable of a path, decoded.
 pub(super) fn item(path: &[(String, String)]) -> &str {
     path.iter().find(|(name, _)| name == "item").map_or("", |(_, item)| item)
-}
-
-fn line(json: &Bytes) -> Vec<u8> {
-    let mut body = Vec::with_capacity(json.len() + 1);
-    body.extend_from_slice(json);
-    body.push(b'\n');
-    body
 }
 
 /// Newer SDKs say that they understand rules of several clauses.

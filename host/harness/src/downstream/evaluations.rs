@@ -60,7 +60,7 @@ pub(super) async fn one(caller: Caller, Path(path): Path<Vec<(String, String)>>,
         Err(EvaluationError::UnknownFlag) => return Rejection::UnknownFlag.into_response(),
         Err(error) => return Rejection::Evaluation(error.to_string()).into_response(),
     };
-    let kind = snapshot.data().items().flag(feature).map_or("", |it| it.kind());
+    let kind = ruleset.flag(feature).map_or("", |it| it.kind());
     let entry = Evaluation { flag: feature, value: served.value.into(), kind, identifier: served.identifier };
     match transformed(&caller, &target, vec![entry]).await {
         Ok(entries) => match entries.first() {

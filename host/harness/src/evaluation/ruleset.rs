@@ -11,9 +11,9 @@ use crate::model::{Clause, Distribution, Flag, Segment, Target};
 /// Flags and segments, ready to be evaluated.
 pub struct Ruleset {
     /// In order of identifier.
-    pub(super) flags: Vec<CompiledFlag>,
+    pub(super) flags: Vec<Arc<CompiledFlag>>,
     pub(super) flag_index: HashMap<Arc<str>, usize>,
-    pub(super) segments: Vec<CompiledSegment>,
+    pub(super) segments: Vec<Arc<CompiledSegment>>,
     pub(super) segment_index: HashMap<Arc<str>, usize>,
 }
 
@@ -48,16 +48,48 @@ impl Ruleset {
     /// Compiles everything. Of two items with one identifier the first counts, as in the vendor's lists.
     #[must_use]
     pub fn build(flags: &[Arc<Flag>], segments: &[Arc<Segment>]) -> Self {
-        let mut flags: Vec<_> = flags.iter().map(CompiledFlag::new).collect();
+        Self::build_after(flags, segments, None)
+    }
+
+    /// The same where most items are those that were compiled `before`.
+    pub(crate) fn build_after(flags: &[Arc<Flag>], segments: &[Arc<Segment>], before: Option<&Self>) -> Self {
+        let flag = |item: &Arc<Flag>| {
+            let known = before.and_then(|it| it.compiled_flag(&item.feature)).filter(|it| Arc::ptr_eq(&it.item, item));
+            known.cloned().unwrap_or_else(|| Arc::new(CompiledFlag::new(item)))
+        };
+        let segment = |item: &Arc<Segment>| {
+            let known = before.and_then(|it| it.compiled_segment(&item.identifier));
+            let known = known.filter(|it| Arc::ptr_eq(&it.item, item));
+            known.cloned().unwrap_or_else(|| Arc::new(CompiledSegment::new(item)))
+        };
+        let mut flags: Vec<_> = flags.iter().map(flag).collect();
         flags.sort_by(|left, right| left.item.feature.cmp(&right.item.feature));
         flags.dedup_by(|later, earlier| later.item.feature == earlier.item.feature);
-        let segments: Vec<_> = segments.iter().map(CompiledSegment::new).collect();
+        let segments: Vec<_> = segments.iter().map(segment).collect();
         let flag_index = flags.iter().enumerate().map(|(index, it)| (Arc::clone(&it.item.feature), index)).collect();
         let mut segment_index = HashMap::new();
         for (index, segment) in segments.iter().enumerate() {
             segment_index.entry(Arc::clone(&segment.item.identifier)).or_insert(index);
         }
         Self { flags, flag_index, segments, segment_index }
+    }
+
+    /// The flag of an identifier.
+    pub(crate) fn flag(&self, feature: &str) -> Option<&Flag> {
+        Some(&self.compiled_flag(feature)?.item)
+    }
+
+    /// The segment of an identifier.
+    pub(crate) fn segment(&self, identifier: &str) -> Option<&Segment> {
+        Some(&self.compiled_segment(identifier)?.item)
+    }
+
+    fn compiled_flag(&self, feature: &str) -> Option<&Arc<CompiledFlag>> {
+        self.flags.get(*self.flag_index.get(feature)?)
+    }
+
+    fn compiled_segment(&self, identifier: &str) -> Option<&Arc<CompiledSegment>> {
+        self.segments.get(*self.segment_index.get(identifier)?)
     }
 
     /// Evaluates one flag; without a target, nobody in particular is meant.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Malformed, or_default};
+use super::{Malformed, Text, or_default};
 
 /// A flag: what evaluation needs, and the text that SDKs are sent.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Flag {
     pub(crate) rules: Vec<Rule>,
     pub(crate) prerequisites: Vec<Prerequisite>,
     pub(crate) variation_map: Vec<VariationMap>,
-    json: Bytes,
+    text: Text,
 }
 
 /// The properties that are read.
@@ -161,7 +161,7 @@ impl Flag {
     pub fn read(mut value: Value) -> Result<Self, Malformed> {
         let malformed = |source| Malformed { kind: "flag", source };
         fill_in(&mut value);
-        let json = serde_json::to_vec(&value).map_err(malformed)?.into();
+        let text = Text::new(&value).map_err(malformed)?;
         let wire: Wire = serde_json::from_value(value).map_err(malformed)?;
         let mut rules = wire.rules;
         rules.sort_by_key(|it| it.priority);
@@ -176,7 +176,7 @@ impl Flag {
             rules,
             prerequisites: wire.prerequisites,
             variation_map: wire.variation_to_target_map,
-            json,
+            text,
         })
     }
 
@@ -189,7 +189,12 @@ impl Flag {
     /// The text that SDKs are sent.
     #[must_use]
     pub fn json(&self) -> &Bytes {
-        &self.json
+        self.text.json()
+    }
+
+    /// The same as an answer of its own.
+    pub(crate) fn line(&self) -> &Bytes {
+        self.text.line()
     }
 }
 

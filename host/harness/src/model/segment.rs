@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::flag::{Clause, Named, fill_in_clause, fill_in_clauses};
-use super::{Malformed, or_default};
+use super::{Malformed, Text, or_default};
 
 /// A segment: what evaluation needs, and the two texts that SDKs are sent.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub struct Segment {
     /// In order of priority.
     pub(crate) group_rules: Vec<GroupRule>,
     json: Bytes,
-    with_group_rules: Bytes,
-    with_rules: Bytes,
+    with_group_rules: Text,
+    with_rules: Text,
 }
 
 #[derive(Deserialize)]
@@ -75,8 +75,8 @@ impl Segment {
             rules: wire.rules,
             group_rules,
             json,
-            with_group_rules: serde_json::to_vec(&new).map_err(malformed)?.into(),
-            with_rules: serde_json::to_vec(&old).map_err(malformed)?.into(),
+            with_group_rules: Text::new(&new).map_err(malformed)?,
+            with_rules: Text::new(&old).map_err(malformed)?,
         })
     }
 
@@ -87,14 +87,12 @@ impl Segment {
     }
 
     /// For SDKs that ask for `rules=v2`: the newer rules where there are any.
-    #[must_use]
-    pub fn with_group_rules(&self) -> &Bytes {
+    pub(crate) fn with_group_rules(&self) -> &Text {
         &self.with_group_rules
     }
 
     /// For SDKs that know the older rules only.
-    #[must_use]
-    pub fn with_rules(&self) -> &Bytes {
+    pub(crate) fn with_rules(&self) -> &Text {
         &self.with_rules
     }
 }
@@ -163,8 +161,8 @@ mod tests {
             (none, json!({"identifier": "s"}), json!({"identifier": "s"})),
         ] {
             let read = Segment::read(segment).unwrap();
-            assert_eq!(serde_json::from_slice::<Value>(read.with_rules()).unwrap(), old);
-            assert_eq!(serde_json::from_slice::<Value>(read.with_group_rules()).unwrap(), new);
+            assert_eq!(serde_json::from_slice::<Value>(read.with_rules().json()).unwrap(), old);
+            assert_eq!(serde_json::from_slice::<Value>(read.with_group_rules().json()).unwrap(), new);
         }
     }
 
@@ -173,8 +171,8 @@ mod tests {
         // F060
         let segment = json!({"identifier": "s", "servingRules": [{"priority": 1, "clauses": [{"op": "in"}]}]});
         let read = Segment::read(segment).unwrap();
-        let old: Value = serde_json::from_slice(read.with_rules()).unwrap();
-        let new: Value = serde_json::from_slice(read.with_group_rules()).unwrap();
+        let old: Value = serde_json::from_slice(read.with_rules().line()).unwrap();
+        let new: Value = serde_json::from_slice(read.with_group_rules().line()).unwrap();
         assert_eq!(old["rules"][0]["negate"], false);
         assert_eq!(new["servingRules"][0]["clauses"][0]["negate"], false);
     }

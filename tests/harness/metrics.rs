@@ -1,0 +1,72 @@
+//! Metrics: taken from SDKs, summed up, posted for each environment with its own token.
+
+use serde_json::{Value, json};
+use yardarm_testkit::{Call, Recorded, until};
+
+use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, started, token};
+
+fn metric(count: u64) -> Value {
+    let attribute = |key: &str, value: &str| json!({"key": key, "value": value});
+    let attributes = [
+        attribute("featureIdentifier", "a"),
+        attribute("variationIdentifier", "true"),
+        attribute("SDK_LANGUAGE", "go"),
+        attribute("SDK_VERSION", "1"),
+        attribute("SDK_TYPE", "server"),
+        json!({"key": "target", "value": null}),
+    ];
+    json!({"timestamp": 1, "count": count, "metricsType": "FFMETRICS", "attributes": attributes})
+}
+
+#[tokio::test]
+async fn metrics_are_summed_up_and_posted() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
+    let path = format!("/metrics/{ENV}");
+    let both = json!({"metricsData": [metric(2), metric(3)], "targetData": [{"identifier": "ada", "name": "Ada", "attributes": []}]});
+    let token = token(&gateway, KEY).await;
+    let post = |body: String| Call::post(&path, body).key(&token);
+    let answer = gateway.answers(&post(both.to_string())).await;
+    assert_eq!((answer.status, &answer.body[..]), (200, &b"null\n"[..]), "F086");
+    until("F037: metrics", || !cloud.posts(&path).is_empty()).await;
+    let posted = &cloud.posts(&path)[0];
+    assert!(posted.path.ends_with("?cluster=2"), "F037");
+    assert!(posted.header("authorization").is_some_and(|it| it.starts_with("Bearer ")), "F037");
+    let body = posted.json();
+    assert_eq!(body["metricsData"].as_array().map(Vec::len), Some(1), "F039 {body}");
+    assert_eq!(body["metricsData"][0]["count"], 5, "F039");
+    assert_eq!(body["targetData"][0]["identifier"], "ada", "F040");
+
+    assert_eq!(
+        gateway.answers(&post("{".to_owned())).await.status,
+        400,
+        "4.10: and not 500, which Node repeats for ever"
+    );
+    let large = format!("{{\"targetData\":[{}]}}", "7,".repeat(3 << 20).trim_end_matches(','));
+    assert_eq!(gateway.answers(&post(large)).await.status, 413, "F086");
+    let only_metrics = json!({"metricsData": [metric(1)]}).to_string();
+    gateway.answers(&post(only_metrics)).await;
+    until("F040: more metrics", || cloud.posts(&path).len() == 2).await;
+    assert!(cloud.posts(&path)[1].json().get("targetData").is_none(), "F040");
+    assert!(cloud.posts(&format!("/metrics/{OTHER_ENV}")).is_empty(), "F038");
+}
+
+#[tokio::test]
+async fn one_environment_that_cannot_be_posted_does_not_hold_the_others_up() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
+    let (mine, other) = (token(&gateway, KEY).await, token(&gateway, OTHER_KEY).await);
+    let paths = [ENV, OTHER_ENV].map(|id| format!("/metrics/{id}"));
+    cloud.answers_next(&paths[0], [500, 500]);
+    let body = json!({"metricsData": [metric(7)]}).to_string();
+    for (path, token) in paths.iter().zip([&mine, &other]) {
+        assert_eq!(gateway.answers(&Call::post(path, body.clone()).key(token)).await.status, 200, "F041");
+    }
+    until("F041: the other environment's metrics", || !cloud.posts(&paths[1]).is_empty()).await;
+    // D8: nothing is lost by two failures.
+    until("F041: the third attempt", || cloud.posts(&paths[0]).len() == 3).await;
+    let counts: Vec<Value> =
+        cloud.posts(&paths[0]).iter().map(Recorded::json).map(|it| it["metricsData"][0]["count"].clone()).collect();
+    assert_eq!(counts, [7, 7, 7], "F041");
+    assert_eq!(cloud.posts(&paths[1]).len(), 1, "F041");
+}
