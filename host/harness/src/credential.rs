@@ -125,6 +125,13 @@ impl fmt::Debug for Tokens {
     }
 }
 
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(text: &str) {
+    let tokens = Tokens::new(&"a secret that is long enough".into());
+    assert!(tokens.read(text).is_none(), "nobody knows the secret");
+    let _ = KeyHash::listed(text);
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

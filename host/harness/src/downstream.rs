@@ -144,3 +144,9 @@ impl Table {
         self
     }
 }
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(body: &bytes::Bytes) {
+    client_auth::fuzz(body);
+    evaluations::fuzz(body);
+}

@@ -11,6 +11,8 @@ mod downstream;
 mod environments;
 pub mod evaluation;
 mod founder;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod kept;
 mod metrics;
 pub mod model;

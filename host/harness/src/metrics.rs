@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
 use yardarm_core::intake::Intake;
 use yardarm_core::outbox::{Ledger, LedgerReport};
@@ -33,6 +33,8 @@ struct Port {
     /// What could not be posted yet, with the number of attempts.
     failed: Mutex<Option<(Batch, u32)>>,
     unread: Arc<Semaphore>,
+    /// So much has been summed up that it should be posted now.
+    is_large: Arc<Notify>,
     lifecycle: Lifecycle,
     /// Whether anybody takes them off our hands.
     is_forwarded: bool,
@@ -94,6 +96,7 @@ impl MetricsPort {
             failed: Mutex::default(),
             ledger,
             unread: Arc::new(Semaphore::new(MAX_UNREAD_KIB)),
+            is_large: Arc::default(),
             lifecycle: lifecycle.clone(),
             is_forwarded,
         }))
@@ -127,13 +130,17 @@ impl MetricsPort {
         let port = Arc::clone(&self.0);
         // Not dropped on shutdown: what was answered gets its chance within the drain time.
         self.0.lifecycle.spawn_graceful("metrics intake", async move {
-            let (sums, ledger) = (Arc::clone(&port.sums), Arc::clone(&port.ledger));
+            let (sums, ledger, is_large) =
+                (Arc::clone(&port.sums), Arc::clone(&port.ledger), Arc::clone(&port.is_large));
             let add = move |entries: Vec<Bytes>| {
                 let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
                 for entry in entries {
                     if let Err(reason) = sums.add(&entry) {
                         ledger.lose(reason, 1);
                     }
+                }
+                if sums.is_large() {
+                    is_large.notify_one();
                 }
             };
             if let Some(leaving) = port.intake.pass(facts, events, Box::new(add)).await {
@@ -142,6 +149,11 @@ impl MetricsPort {
             drop(place);
         });
         Ok(Ok(()))
+    }
+
+    /// Waits until so much has been summed up that it should be posted before its time.
+    pub(crate) async fn is_large(&self) {
+        self.0.is_large.notified().await;
     }
 
     /// Posts what has been summed up, with `post`.
@@ -204,4 +216,15 @@ fn read(body: &Bytes) -> Result<Vec<Event>, Malformed> {
 pub(crate) fn jittered(interval: Duration) -> Duration {
     use rand::Rng;
     interval.mul_f64(rand::rng().random_range(0.95..1.05))
+}
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(body: &Bytes) {
+    let mut sums = Sums::default();
+    for event in read(body).unwrap_or_default() {
+        let _ = sums.add(&event.body);
+    }
+    if let Some(batch) = sums.take() {
+        assert!(serde_json::to_vec(&batch).is_ok(), "what is posted is JSON");
+    }
 }

@@ -136,3 +136,9 @@ fn identification(session: &Session) -> HeaderMap {
     insert("harness-accountid", &session.identity.account);
     headers
 }
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(text: &str) {
+    session::fuzz(text);
+    sync::fuzz(text);
+}

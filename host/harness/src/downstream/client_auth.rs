@@ -89,6 +89,11 @@ fn read(body: &Bytes, validates: bool) -> Result<(Secret, Option<Target>), Rejec
     Ok((key.into(), target.filter(|it| !it.identifier.is_empty())))
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(body: &Bytes) {
+    let _ = read(body, true);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

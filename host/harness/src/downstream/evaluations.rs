@@ -160,6 +160,11 @@ fn view(entries: &[Evaluation<'_>]) -> SortedResults {
     SortedResults::new(entries.iter().map(view).collect())
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(header: &[u8]) {
+    let _ = from_header(header);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

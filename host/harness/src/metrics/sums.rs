@@ -11,8 +11,10 @@ use super::Batch;
 const MAX_METRICS: usize = 10_000;
 /// Distinct targets that are kept between two posts.
 const MAX_TARGETS: usize = 20_000;
-/// Bytes of target entries, which contain what callers like.
-const MAX_TARGET_BYTES: usize = 8 << 20;
+/// Bytes of all entries, which contain what callers like.
+const MAX_BYTES: usize = 8 << 20;
+/// Bytes from which on they are posted without waiting, as by the vendor's relay of version 2.
+const LARGE: usize = 1 << 20;
 /// What stands for the targets of a metric that several have contributed to.
 const EVERYBODY: &str = "global";
 
@@ -20,8 +22,9 @@ const EVERYBODY: &str = "global";
 #[derive(Default)]
 pub(super) struct Sums {
     metrics: BTreeMap<MetricKey, Metric>,
-    targets: BTreeMap<String, TargetEntry>,
-    target_bytes: usize,
+    /// With the length of each.
+    targets: BTreeMap<String, (TargetEntry, usize)>,
+    bytes: usize,
     /// Entries of SDKs that all this stands for.
     stands_for: usize,
 }
@@ -89,36 +92,43 @@ impl Sums {
         }
         match serde_json::from_slice(json).map_err(|_| "malformed")? {
             Entry::Target { identifier } => self.add_target(identifier, json)?,
-            Entry::Other(_) => self.add_metric(serde_json::from_slice(json).map_err(|_| "malformed")?)?,
+            Entry::Other(_) => self.add_metric(json)?,
         }
         self.stands_for += 1;
         Ok(())
     }
 
-    fn add_metric(&mut self, metric: Metric) -> Result<(), &'static str> {
+    /// Whether there is so much that it should be posted now.
+    pub(super) fn is_large(&self) -> bool {
+        self.bytes >= LARGE
+    }
+
+    fn add_metric(&mut self, json: &[u8]) -> Result<(), &'static str> {
+        let metric: Metric = serde_json::from_slice(json).map_err(|_| "malformed")?;
         let key = MetricKey::of(&metric);
         if let Some(known) = self.metrics.get_mut(&key) {
             known.count = known.count.saturating_add(metric.count);
             known.absorb_target(&metric);
             return Ok(());
         }
-        if self.metrics.len() >= MAX_METRICS {
+        if self.metrics.len() >= MAX_METRICS || self.bytes + json.len() > MAX_BYTES {
             return Err("too-many-metrics");
         }
+        self.bytes += json.len();
         self.metrics.insert(key, metric);
         Ok(())
     }
 
     fn add_target(&mut self, identifier: String, json: &[u8]) -> Result<(), &'static str> {
         let entry: TargetEntry = serde_json::from_slice(json).map_err(|_| "malformed")?;
-        let is_new = !self.targets.contains_key(&identifier);
-        if is_new && (self.targets.len() >= MAX_TARGETS || self.target_bytes + json.len() > MAX_TARGET_BYTES) {
+        let before = self.targets.get(&identifier).map(|it| it.1);
+        let is_full = before.is_none() && self.targets.len() >= MAX_TARGETS;
+        let bytes = self.bytes - before.unwrap_or(0) + json.len();
+        if is_full || bytes > MAX_BYTES {
             return Err("too-many-targets");
         }
-        if is_new {
-            self.target_bytes += json.len();
-        }
-        self.targets.insert(identifier, entry);
+        self.bytes = bytes;
+        self.targets.insert(identifier, (entry, json.len()));
         Ok(())
     }
 
@@ -127,7 +137,7 @@ impl Sums {
         let Self { metrics, targets, stands_for, .. } = std::mem::take(self);
         (stands_for > 0).then(|| Batch {
             metrics_data: metrics.into_values().collect(),
-            target_data: targets.into_values().collect(),
+            target_data: targets.into_values().map(|it| it.0).collect(),
             stands_for,
         })
     }
@@ -222,6 +232,25 @@ mod tests {
             |name: &str| json!({"identifier": "ada", "name": name, "attributes": [], "x": 1}).to_string().into_bytes();
         let batch = taken(&[target("old"), target("new")]);
         assert_eq!(batch, json!({"targetData": [{"identifier": "ada", "name": "new", "attributes": [], "x": 1}]}));
+    }
+
+    #[test]
+    fn callers_cannot_make_it_grow_without_end() {
+        let mut sums = Sums::default();
+        let target =
+            |name: &str, length: usize| json!({"identifier": name, "x": "x".repeat(length)}).to_string().into_bytes();
+        assert_eq!(sums.add(&target("a", 10)), Ok(()));
+        assert!(!sums.is_large());
+        assert_eq!(sums.add(&target("b", 10)), Ok(()));
+        assert_eq!(sums.add(&target("a", 5 << 20)), Ok(()));
+        assert!(sums.is_large());
+        assert_eq!(sums.add(&target("b", 5 << 20)), Err("too-many-targets"), "also in place of a small one");
+        assert_eq!(sums.add(&target("a", 10)), Ok(()));
+        assert_eq!(sums.add(&target("b", 5 << 20)), Ok(()), "there is room again");
+        let large = metric(&"f".repeat(4 << 20), json!("ada"), 1);
+        assert_eq!(sums.add(&large), Err("too-many-metrics"));
+        assert_eq!(sums.take().unwrap().stands_for, 5);
+        assert_eq!(sums.add(&large), Ok(()));
     }
 
     #[test]

@@ -21,7 +21,10 @@ impl MetricsPoster {
     /// Posts again and again, until dropped.
     pub(crate) async fn run(self, environment: Arc<HarnessEnvironment>, interval: Duration) {
         loop {
-            tokio::time::sleep(jittered(interval)).await;
+            tokio::select! {
+                () = tokio::time::sleep(jittered(interval)) => (),
+                () = environment.metrics.is_large() => (),
+            }
             self.flush(&environment).await;
         }
     }

@@ -79,6 +79,11 @@ fn read(token: &str) -> Result<Identity, &'static str> {
     })
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(token: &str) {
+    let _ = read(token);
+}
+
 #[cfg(test)]
 mod tests {
     use base64::engine::general_purpose::{URL_SAFE as PADDED, URL_SAFE_NO_PAD};

@@ -289,3 +289,8 @@ fn failed(error: &RequestError) -> ConnectionError {
         }
     }
 }
+
+#[cfg(fuzzing)]
+pub(super) fn fuzz(text: &str) {
+    let _ = serde_json::from_str::<Message>(text);
+}

@@ -1,0 +1,6 @@
+//! A flag, a segment and a target that somebody made up, evaluated: no input may panic, loop or exhaust memory.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: (&str, &str, &str)| {
+    yardarm_harness::fuzzing::evaluate(input.0, input.1, input.2);
+});
