@@ -1,20 +1,33 @@
-//! The vendor's cloud, on a thread of this process.
+//! The vendors' clouds, each on a thread of this process.
 
 use anyhow::{Context, Result};
-use yardarm_testkit::FakeLaunchDarkly;
+use yardarm_testkit::{FakeHarness, FakeLaunchDarkly};
 
 /// A fake cloud that ends when dropped.
-pub(crate) struct Cloud {
-    fake: FakeLaunchDarkly,
+pub(crate) struct Cloud<F = FakeLaunchDarkly> {
+    fake: F,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Cloud {
-    /// Starts a cloud on a free loopback port.
+    /// Starts LaunchDarkly's cloud on a free loopback port.
     pub(crate) fn start() -> Result<Self> {
+        Self::of(FakeLaunchDarkly::start())
+    }
+}
+
+impl Cloud<FakeHarness> {
+    /// Starts Harness' cloud on a free loopback port.
+    pub(crate) fn harness() -> Result<Self> {
+        Self::of(FakeHarness::start())
+    }
+}
+
+impl<F> Cloud<F> {
+    fn of(start: impl Future<Output = F>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let fake = runtime.block_on(FakeLaunchDarkly::start());
+        let fake = runtime.block_on(start);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serve = move || {
             // Either way it is time to end.
@@ -26,15 +39,15 @@ impl Cloud {
     }
 }
 
-impl std::ops::Deref for Cloud {
-    type Target = FakeLaunchDarkly;
+impl<F> std::ops::Deref for Cloud<F> {
+    type Target = F;
 
-    fn deref(&self) -> &FakeLaunchDarkly {
+    fn deref(&self) -> &F {
         &self.fake
     }
 }
 
-impl Drop for Cloud {
+impl<F> Drop for Cloud<F> {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

@@ -1,4 +1,5 @@
 //! What is measured, and how good it should be: the table "What it must cost" of the product page, one row per figure.
+//! Figures of Harness, whose numbers begin with an H, have no goal; they are there to be compared.
 
 /// One figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,10 @@ pub(crate) enum Figure {
     IdleCpu,
     BinarySize,
     ImageSize,
+    HerdServerCpu,
+    HerdServerTime,
+    HerdClientCpu,
+    HerdClientTime,
 }
 
 /// A row of the table of goals.
@@ -66,4 +71,8 @@ pub(crate) const GOALS: &[Goal] = &[
     goal(Figure::IdleCpu, "p10", "idle CPU with all streams of P1 open", "% core", Some(1.0), Some(0.3)),
     goal(Figure::BinarySize, "p11", "release binary", "MB", Some(40.0), Some(25.0)),
     goal(Figure::ImageSize, "p11", "image", "MB", Some(60.0), Some(25.0)),
+    goal(Figure::HerdServerCpu, "h1", "Harness: CPU per stream of a change, fetched by all", "us", None, None),
+    goal(Figure::HerdServerTime, "h1", "the same: until 99 % have it, server SDKs", "ms", None, None),
+    goal(Figure::HerdClientCpu, "h2", "Harness: the same, evaluated for each client", "us", None, None),
+    goal(Figure::HerdClientTime, "h2", "the same: until 99 % have it, client SDKs", "ms", None, None),
 ];

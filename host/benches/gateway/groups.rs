@@ -3,6 +3,7 @@
 pub(crate) mod calls;
 pub(crate) mod evaluation;
 pub(crate) mod events;
+pub(crate) mod herd;
 pub(crate) mod loading;
 pub(crate) mod start;
 pub(crate) mod storm;

@@ -227,3 +227,44 @@ fn segments() -> Value {
     };
     Value::Object((0..SEGMENTS).map(segment).collect())
 }
+
+/// So many flags of Harness, with rules.
+pub(crate) fn harness_flags(count: usize) -> Vec<Value> {
+    (0..count).map(|index| harness_flag(&format!("flag-{index:04}"), 1)).collect()
+}
+
+/// A flag of Harness with targets, rules and a rollout, whose texts name the version.
+pub(crate) fn harness_flag(feature: &str, version: usize) -> Value {
+    let variation = |index: usize| {
+        let text = format!("text {version} of variation {index}, long enough to be one");
+        json!({"identifier": format!("v{index}"), "name": format!("Variation {index}"), "value": text})
+    };
+    let clause = |attribute: &str, op: &str, values: &[&str]| json!({"id": attribute, "attribute": attribute, "op": op, "negate": false, "values": values});
+    let rule = |priority: usize| {
+        let clauses = [
+            clause("country", "in", &COUNTRIES[priority..priority + 4]),
+            clause("plan", "equal", &PLANS[priority % 5..priority % 5 + 1]),
+            clause("email", "ends_with", &DOMAINS[priority..priority + 1]),
+        ];
+        json!({"ruleId": format!("r{priority}"), "priority": priority, "clauses": clauses, "serve": {"variation": "v1"}})
+    };
+    let mut rules: Vec<Value> = (1..5).map(rule).collect();
+    let beta = clause("", "segmentMatch", &["beta"]);
+    rules.push(json!({"ruleId": "beta", "priority": 9, "clauses": [beta], "serve": {"variation": "v2"}}));
+    let share = |index: usize, weight: usize| json!({"variation": format!("v{index}"), "weight": weight});
+    let shares = json!([share(0, 20), share(1, 30), share(2, 50)]);
+    let named: Vec<Value> = (0..10).map(|it| json!({"identifier": format!("named-{it}"), "name": "Named"})).collect();
+    json!({
+        "project": "bench", "environment": "bench", "feature": feature, "state": "on", "kind": "string",
+        "variations": [variation(0), variation(1), variation(2)], "offVariation": "v0", "rules": rules,
+        "defaultServe": {"distribution": {"bucketBy": "identifier", "variations": shares}}, "prerequisites": [],
+        "variationToTargetMap": [{"variation": "v2", "targets": named}], "version": version,
+    })
+}
+
+/// The segment of those flags.
+pub(crate) fn harness_segment() -> Value {
+    let member = |it: usize| json!({"identifier": format!("member-{it}"), "name": "", "account": "", "org": "", "environment": "", "project": ""});
+    let members: Vec<Value> = (0..100).map(member).collect();
+    json!({"identifier": "beta", "name": "Beta", "included": members, "excluded": [], "rules": [], "version": 1})
+}

@@ -29,6 +29,8 @@ enum Verdict {
     Missed,
     /// There is no goal to miss, only one to reach.
     NoGoal,
+    /// It is there to be compared.
+    Shown,
 }
 
 impl Report {
@@ -143,7 +145,8 @@ fn verdict(goal: &Goal, value: f64) -> Verdict {
         (_, true) => Verdict::Stretch,
         (true, false) => Verdict::Goal,
         (false, false) if goal.goal.is_some() => Verdict::Missed,
-        (false, false) => Verdict::NoGoal,
+        (false, false) if goal.stretch.is_some() => Verdict::NoGoal,
+        (false, false) => Verdict::Shown,
     }
 }
 
@@ -153,6 +156,7 @@ fn text(verdict: &Verdict) -> &'static str {
         Verdict::Goal => "ok",
         Verdict::Missed => "MISSED",
         Verdict::NoGoal => "above stretch",
+        Verdict::Shown => "-",
     }
 }
 

@@ -5,6 +5,9 @@ use std::ops::Range;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+/// Length of a heartbeat with its empty line; no event is so short.
+const BEAT: usize = 3;
+
 /// Bytes of a stream's body without their framing, and where its events end.
 #[derive(Default)]
 pub(crate) struct Transcript {
@@ -19,6 +22,8 @@ pub(crate) enum Chunk {
     Size(usize),
     /// So many bytes of data to come.
     Data(usize),
+    /// The same of a heartbeat, which each stream may hear at other times.
+    Beat(usize),
     /// So many bytes of the line end behind the data to come.
     End(usize),
 }
@@ -47,6 +52,7 @@ impl Place {
                     self.chunk = match first {
                         b'\r' => Chunk::Size(size),
                         b'\n' if size == 0 => return Err("the stream was ended by the gateway".to_owned()),
+                        b'\n' if size == BEAT => Chunk::Beat(size),
                         b'\n' => Chunk::Data(size),
                         digit => match char::from(*digit).to_digit(16) {
                             Some(digit) if size < 1 << 40 => Chunk::Size(size * 16 + digit as usize),
@@ -60,6 +66,13 @@ impl Place {
                     self.position += piece.len();
                     data = rest;
                     self.chunk = if left == piece.len() { Chunk::End(2) } else { Chunk::Data(left - piece.len()) };
+                }
+                Chunk::Beat(left) => {
+                    if *first != b"\n\n:"[left - 1] {
+                        return Err("a chunk as short as a heartbeat, and none".to_owned());
+                    }
+                    data = &data[1..];
+                    self.chunk = if left == 1 { Chunk::End(2) } else { Chunk::Beat(left - 1) };
                 }
                 Chunk::End(left) => {
                     if *first != b"\n\r"[left - 1] {
