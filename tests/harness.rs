@@ -2,6 +2,7 @@
 //! checklist, with an `F`.
 
 mod downstream;
+mod ff_proxy;
 mod metrics;
 mod offline;
 mod plugins;

@@ -56,7 +56,8 @@ impl Program {
         Self::launch(shell).await
     }
 
-    async fn launch(mut command: Command) -> Self {
+    /// The same from any command.
+    pub(crate) async fn launch(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program that starts");
         let log = Arc::default();
         let readers = vec![

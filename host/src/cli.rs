@@ -1,11 +1,13 @@
 //! Commands and their arguments.
 
 mod check;
+mod ff_proxy;
 mod health;
 mod run;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -40,7 +42,13 @@ enum Command {
     Check(CheckArgs),
     /// Ask a running gateway whether it is alive; for container probes
     Health(HealthArgs),
+    /// Run the gateway with the flags and variables of Harness' ff-proxy, unchanged
+    #[command(disable_help_flag = true)]
+    FfProxy(ForeignArgs),
 }
+
+/// Program names, which container images are full of, and the command that each stands for.
+const NAMES: &[(&str, &str)] = &[("ff-proxy", "ff-proxy")];
 
 /// Arguments of `run`.
 #[derive(Debug, Args, Default)]
@@ -95,7 +103,21 @@ struct HealthArgs {
     admin: SocketAddr,
 }
 
+/// Arguments in the grammar of another program, which reads them itself.
+#[derive(Debug, Args)]
+struct ForeignArgs {
+    /// Flags of that program; `--help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+    flags: Vec<String>,
+}
+
 impl Cli {
+    /// Reads a command line, the name of the program first; ends the process where clap would.
+    #[must_use]
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        Self::parse_from(with_command(arguments.into_iter().collect()))
+    }
+
     /// Runs the command to its end.
     pub async fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Run(self.run)) {
@@ -103,15 +125,26 @@ impl Cli {
             Command::Demo(args) => demo::run(args.into()).await,
             Command::Check(args) => check::check(args.config.as_deref(), args.print_effective).await,
             Command::Health(args) => health::health(args.admin, args.ready).await,
+            Command::FfProxy(args) => ff_proxy::ff_proxy(&args.flags).await,
         }
     }
+}
+
+/// A program that is called like another one understands what that one understands.
+fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().and_then(|it| Path::new(it).file_name()?.to_str());
+    if let Some((_, command)) = NAMES.iter().find(|it| Some(it.0) == name) {
+        arguments.insert(1, command.into());
+    }
+    arguments
 }
 
 impl RunArgs {
     fn overrides(&self) -> Overrides {
         let listen = self.listen.map(|it| ("server.listen", "--listen", it.to_string()));
         let admin = self.admin.map(|it| ("admin.listen", "--admin", it.to_string()));
-        Overrides { variables: std::env::vars().collect(), arguments: listen.into_iter().chain(admin).collect() }
+        let arguments = listen.into_iter().chain(admin).collect();
+        Overrides { variables: std::env::vars().collect(), arguments, ..Overrides::default() }
     }
 }
 
@@ -143,5 +176,18 @@ mod tests {
         let cli = Cli::parse_from(["yardarm", "--config", "x.toml"]);
         assert!(cli.command.is_none());
         assert_eq!(cli.run.config, Some(PathBuf::from("x.toml")));
+    }
+
+    #[test]
+    fn another_name_is_another_command_and_its_arguments_are_left_alone() {
+        for line in [
+            &["/app/ff-proxy", "--port=1", "-offline", "--help", "--config", "x"][..],
+            &["yardarm", "ff-proxy", "--port=1", "-offline", "--help", "--config", "x"],
+        ] {
+            let cli = Cli::read(line.iter().map(OsString::from));
+            let Some(Command::FfProxy(args)) = cli.command else { panic!("{:?}", cli.command) };
+            assert_eq!(args.flags, ["--port=1", "-offline", "--help", "--config", "x"]);
+        }
+        assert!(Cli::read(["ff-proxy.old".into(), "run".into()]).command.is_some());
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use yardarm_core::settings::{Key, Kind, Reader};
 
-pub use self::load::{ConfigError, Loaded, Overrides, load};
+pub use self::load::{ConfigError, Loaded, Overrides, load, load_without_file};
 use crate::listener::Limits;
 
 /// Everything the gateway needs to know before it starts.

@@ -123,9 +123,8 @@ fn config(options: &DemoOptions, clouds: &Clouds) -> anyhow::Result<Config> {
         ("YARDARM_HARNESS_ENVIRONMENTS_0_API_KEY", harness::API_KEY.to_owned()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
-    // An empty file, so that a `yardarm.toml` that happens to lie here does not take part.
-    let nothing = PathBuf::from("/dev/null");
-    Ok(config::load(Some(&nothing), &Overrides { variables, arguments: Vec::new() })?.config)
+    // A `yardarm.toml` that happens to lie here does not take part.
+    Ok(config::load_without_file(&Overrides { variables, ..Overrides::default() })?.config)
 }
 
 /// The address, or the same with any free port if it is in use.

@@ -156,6 +156,12 @@ impl Gateway {
         self.metrics_address
     }
 
+    /// The Harness side, if there is one.
+    #[must_use]
+    pub fn harness(&self) -> Option<&Harness> {
+        self.state.harness.as_ref()
+    }
+
     /// Ends everything in order; says whether all of it ended in time.
     ///
     /// Unready first, then streams end, spread over the drain time, then connections, then events are flushed and the

@@ -14,7 +14,7 @@ fn it_says_what_it_is_and_can() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), concat!("yardarm ", env!("CARGO_PKG_VERSION"), "\n"));
     let output = run(dir.path(), &["--help"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for command in ["run", "demo", "check", "health"] {
+    for command in ["run", "demo", "check", "health", "ff-proxy"] {
         assert!(text.contains(command), "{command}: {text}");
     }
     let output = run(dir.path(), &["runn"]);

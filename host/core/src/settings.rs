@@ -7,7 +7,7 @@ mod read;
 mod values;
 
 pub use self::read::Reader;
-pub use self::values::{Effective, Source, Values};
+pub use self::values::{Effective, Preset, Source, Values};
 
 /// One key of the configuration. The list of all keys is the reference manual.
 #[derive(Debug, Clone, Copy)]

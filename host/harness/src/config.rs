@@ -1,5 +1,6 @@
 //! Settings of the Harness side. The list of keys is the reference manual of this part.
 
+pub mod compat;
 mod source;
 
 use std::time::Duration;

@@ -35,6 +35,7 @@ use yardarm_core::{Lifecycle, whole_file};
 pub use self::config::{Config, EnvironmentConfig, Source};
 pub use self::downstream::owns;
 pub use self::offline::{ExportError, OfflineError};
+pub use self::report::Incomplete;
 use crate::credential::Tokens;
 use crate::environments::{Environments, Pending};
 use crate::founder::Founder;
@@ -60,6 +61,7 @@ pub struct Harness {
     pub router: Router,
     environments: Environments,
     poster: MetricsPoster,
+    polls_targets: bool,
 }
 
 /// Why this side could not start.
@@ -140,6 +142,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         }
     }
     let registrar = Registrar::new(http.clone(), config.client_service.clone(), parts.lifecycle.clone());
+    let polls_targets = config.target_poll_interval.is_some() && !config.is_offline();
     let poster = MetricsPoster { http, base: config.metric_service.clone() };
     let router = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
@@ -149,7 +152,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         hooks: parts.hooks,
         streams: parts.streams,
     });
-    Ok(Harness { router, environments, poster })
+    Ok(Harness { router, environments, poster, polls_targets })
 }
 
 impl Harness {
@@ -169,6 +172,14 @@ impl Harness {
         let mut reports: Vec<_> = self.environments.all().iter().map(|it| report::of(it)).collect();
         reports.extend(self.environments.pending().reports());
         reports
+    }
+
+    /// Whether there is data for every configured key.
+    ///
+    /// # Errors
+    /// Says which are without, and why.
+    pub fn completeness(&self) -> Result<(), Incomplete> {
+        report::completeness(&self.environments, self.polls_targets)
     }
 
     /// Writes all environments into a folder that offline mode reads. Blocks.

@@ -18,10 +18,15 @@ pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
     if let Some(folder) = path.parent() {
         whole_file::prepare_folder(folder)?;
     }
+    let secret = make_up();
+    whole_file::replace(path, &[secret.expose().as_bytes()])?;
+    Ok(secret)
+}
+
+/// A new secret, which nobody else knows.
+pub(crate) fn make_up() -> Secret {
     let bytes: [u8; 32] = rand::rng().random();
-    let secret = hex::encode(bytes);
-    whole_file::replace(path, &[secret.as_bytes()])?;
-    Ok(Secret::new(secret))
+    Secret::new(hex::encode(bytes))
 }
 
 #[cfg(test)]

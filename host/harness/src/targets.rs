@@ -1,6 +1,7 @@
 //! Targets of one environment: polled from upstream, and learnt from SDKs that present themselves.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::Target;
@@ -12,7 +13,10 @@ const MAX_LEARNT_BYTES: usize = 64 << 20;
 
 /// Known targets.
 #[derive(Default)]
-pub(crate) struct Targets(Mutex<Known>);
+pub(crate) struct Targets {
+    known: Mutex<Known>,
+    are_polled: AtomicBool,
+}
 
 #[derive(Default)]
 struct Known {
@@ -66,6 +70,16 @@ impl Targets {
         known.polled = targets.into_iter().map(|it| (it.identifier.clone(), Arc::new(it))).collect();
     }
 
+    /// Upstream has listed them, be there any or not.
+    pub(crate) fn were_polled(&self) {
+        self.are_polled.store(true, Ordering::Release);
+    }
+
+    /// Whether upstream has ever listed them to this process.
+    pub(crate) fn are_polled(&self) -> bool {
+        self.are_polled.load(Ordering::Acquire)
+    }
+
     /// What upstream lists, in order of identifier.
     pub(crate) fn listed(&self) -> Vec<Arc<Target>> {
         let mut all: Vec<_> = self.lock().polled.values().cloned().collect();
@@ -74,7 +88,7 @@ impl Targets {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::{self, Overrides};
 
 #[expect(clippy::print_stdout, reason = "the report is what the command is for")]
 pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCode {
-    let overrides = Overrides { variables: std::env::vars().collect(), arguments: Vec::new() };
+    let overrides = Overrides { variables: std::env::vars().collect(), ..Overrides::default() };
     let loaded = match config::load(file, &overrides) {
         Ok(loaded) => loaded,
         Err(error) => return failed(&error.into(), EXIT_CONFIG),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::EXIT_CONFIG;
-use crate::config::{self, Overrides};
+use crate::config::{self, Config, Overrides};
 use crate::gateway::Gateway;
 use crate::telemetry;
 
@@ -21,8 +21,13 @@ pub(super) async fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode 
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    serve(loaded.config).await
+}
+
+/// The gateway until a signal; the log is set up already.
+pub(super) async fn serve(config: Config) -> ExitCode {
     let Ok(mut signals) = Signals::new() else { return failed(&anyhow::anyhow!("signals cannot be received"), 1) };
-    match Gateway::start(loaded.config).await {
+    match Gateway::start(config).await {
         Err(error) => failed(&error, 1),
         Ok(gateway) => {
             signals.next().await;

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use yardarm_core::settings::{Effective, Reader, SettingError, Values};
+use yardarm_core::settings::{Effective, Preset, Reader, SettingError, Values};
 
 use super::{Config, keys};
 
 /// Where the configuration comes from besides the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
+    /// What the settings of another program stand for; everything below wins over them.
+    pub presets: Vec<Preset>,
     /// Environment variables.
     pub variables: Vec<(String, String)>,
     /// Key path, name of the argument, text.
@@ -60,12 +62,25 @@ pub enum ConfigError {
 /// # Errors
 /// When the file or a value cannot be used, or no vendor is configured.
 pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    put_together(read_document(file)?.as_ref(), overrides)
+}
+
+/// The same without any file: for the modes that stand in for another program, which reads none.
+///
+/// # Errors
+/// When a value cannot be used, or no vendor is configured.
+pub fn load_without_file(overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    put_together(None, overrides)
+}
+
+fn put_together(document: Option<&serde_json::Value>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let keys = keys();
     let mut values = Values::default();
     let mut errors = Vec::new();
-    if let Some(document) = read_document(file)? {
-        values.add_file(&document, &keys).unwrap_or_else(|found| errors = found);
+    if let Some(document) = document {
+        values.add_file(document, &keys).unwrap_or_else(|found| errors = found);
     }
+    values.add_presets(overrides.presets.iter().cloned());
     values.add_variables(overrides.variables.iter().cloned(), &keys);
     for (path, argument, text) in &overrides.arguments {
         values.add_argument(path, argument, text.clone());
@@ -114,7 +129,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        load(Some(file.path()), &Overrides { variables, arguments: Vec::new() })
+        load(Some(file.path()), &Overrides { variables, ..Overrides::default() })
     }
 
     #[test]

@@ -43,6 +43,26 @@ fn later_sources_win_and_are_named() {
 }
 
 #[test]
+fn presets_win_over_the_file_and_are_called_what_their_program_calls_them() {
+    let preset = |key: &str, source: Source, text: &str| Preset { key: key.to_owned(), source, text: text.into() };
+    let mut values = Values::default();
+    values.add_file(&json!({"server": {"listen": "1.1.1.1:1"}, "vendor": {"beat": "10s"}}), KEYS).unwrap();
+    let port = Source::Variable("PORT".to_owned());
+    let presets = [preset("server.listen", port, "nonsense"), preset("vendor.beat", Source::Default, "20s")];
+    assert!(!format!("{presets:?}").contains("nonsense"), "they may be secrets");
+    values.add_presets(presets);
+    values.add_variables([("YARDARM_VENDOR_BEAT".to_owned(), "30s".to_owned())], KEYS);
+    let mut reader = Reader::new(&values, KEYS, &no_variables);
+    reader.address("server.listen");
+    assert_eq!(reader.duration("vendor.beat", ANY).as_secs(), 30);
+    let errors: Vec<_> = reader.into_errors().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        ["`server.listen` (variable PORT): must be an address with a port, such as `127.0.0.1:8040`, not `nonsense`"]
+    );
+}
+
+#[test]
 fn an_unknown_key_names_the_nearest_known_one() {
     let mut values = Values::default();
     let errors = values.add_file(&json!({"server": {"lisen": "x"}, "zzz": 1}), KEYS).unwrap_err();

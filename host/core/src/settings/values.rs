@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::{Key, Kind, SettingError, variable};
+use crate::secret::Secret;
 
 /// Raw values with their sources.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +35,17 @@ pub enum Source {
     Argument(String),
 }
 
+/// A value that the settings of another program stand for. It wins over defaults and the file, and over nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preset {
+    /// Path of the key.
+    pub key: String,
+    /// Where the other program would have found it, which is what errors and lists name.
+    pub source: Source,
+    /// The value as a variable would hold it. It may be a secret, so it is never shown.
+    pub text: Secret,
+}
+
 /// One value as it is in force, for people. Secrets are `***`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
@@ -54,6 +66,13 @@ impl Values {
         let mut errors = Vec::new();
         self.flatten("", document, keys, &mut errors);
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Adds what the settings of another program stand for.
+    pub fn add_presets(&mut self, presets: impl IntoIterator<Item = Preset>) {
+        for Preset { key, source, text } in presets {
+            self.entries.insert(key, Entry { value: Value::String(text.expose().to_owned()), source });
+        }
     }
 
     /// Adds environment variables.

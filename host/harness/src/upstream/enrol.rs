@@ -188,6 +188,7 @@ impl EnrolTask {
             Ok(targets) => {
                 environment.keep_targets(&targets);
                 environment.targets.polled(targets);
+                environment.targets.were_polled();
             }
             Err(error) => tracing::warn!(environment = %environment.label, %error, "targets could not be read"),
         }

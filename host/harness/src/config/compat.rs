@@ -1,0 +1,206 @@
+//! The settings of ff-proxy, both generations, as settings of ours (sections 5.1 to 5.3 of the compatibility page).
+//!
+//! A pure function from flags and variables to [`Preset`]s, over which every variable `YARDARM_…` wins.
+
+mod said;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use yardarm_core::Secret;
+use yardarm_core::settings::{Kind, Preset, Source};
+
+use self::said::{Said, Value};
+use self::table::{Meaning, ROWS, Row};
+use crate::secret_file;
+
+pub use self::table::usage;
+
+/// What the settings of ff-proxy stand for.
+#[derive(Debug, Default)]
+pub struct Translation {
+    /// Our settings.
+    pub presets: Vec<Preset>,
+    /// What has no effect although somebody may count on it.
+    pub warnings: Vec<String>,
+    /// The folder that offline files are to be written to, after which the process ends; `None` to serve.
+    pub export: Option<PathBuf>,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompatError {
+    /// Flags or values that ff-proxy would not understand either. All of them are listed.
+    #[error("{}", .0.join("\n"))]
+    Usage(Vec<String>),
+    /// Variables without which nothing can be served.
+    #[error("The following configuration values are required: [{}]", .0.join(" "))]
+    Missing(Vec<&'static str>),
+    /// Settings that ask for what there is not. All of them are listed.
+    #[error("{}", .0.join("\n"))]
+    Refused(Vec<String>),
+}
+
+/// Of the admin service, and of version 1 only. A proxy key stands in for all of them.
+const SOURCE: [(&str, &str); 4] = [
+    ("ACCOUNT_IDENTIFIER", "harness.account"),
+    ("ORG_IDENTIFIER", "harness.organization"),
+    ("ADMIN_SERVICE_TOKEN", "harness.admin_token"),
+    ("API_KEYS", "harness.environments"),
+];
+const PROXY_KEY: (&str, &str) = ("PROXY_KEY", "harness.proxy_key");
+const TLS: [(&str, &str); 2] = [("TLS_CERT", "server.tls.cert"), ("TLS_KEY", "server.tls.key")];
+
+const DEFAULT_DIR: &str = "/config";
+/// Longest time between two of anything, in seconds: a day, and whoever says more means "seldom".
+const MAX_SECONDS: u64 = 24 * 3600;
+
+/// Translates. `variables` are all of the environment; those that are empty count as unset.
+///
+/// # Errors
+/// When something cannot be understood, is missing, or asks for what there is not.
+pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result<Translation, CompatError> {
+    let said = Said::read(arguments, variables)?;
+    let has_own = |path: &'static str| {
+        let name = super::key(path, Kind::Text, "", "").variable();
+        let is_it = |it: &str| it == name || it.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_'));
+        variables.iter().any(|(it, text)| is_it(it) && !text.is_empty())
+    };
+    let refused: Vec<_> = ROWS.iter().filter_map(|row| refusal(row, &said)).collect();
+    if !refused.is_empty() {
+        return Err(CompatError::Refused(refused));
+    }
+    let generates = said.is_on("GENERATE_OFFLINE_CONFIG");
+    let is_offline = said.is_on("OFFLINE") && !generates;
+    let has_proxy_key = said.last(PROXY_KEY.0).is_some() || has_own(PROXY_KEY.1);
+    let keys = if is_offline || has_proxy_key { Vec::new() } else { api_keys(&said) };
+    let has = |(variable, path): &(&'static str, &'static str)| {
+        has_own(path) || if *variable == "API_KEYS" { !keys.is_empty() } else { said.last(variable).is_some() }
+    };
+    let tls: &[_] = if said.is_on("TLS_ENABLED") { &TLS } else { &[] };
+    let source: &[_] = if is_offline || has_proxy_key { &[] } else { &SOURCE };
+    let missing: Vec<_> = source.iter().chain(tls).filter(|it| !has(it)).map(|it| it.0).collect();
+    if !missing.is_empty() {
+        return Err(CompatError::Missing(missing));
+    }
+
+    let mut translation = Translation::default();
+    translation.defaults(generates);
+    if has_proxy_key && said.last("API_KEYS").is_some() {
+        translation.warnings.push("API_KEYS has no effect beside PROXY_KEY".to_owned());
+    }
+    translation.rows(&said);
+    for (index, key) in keys.into_iter().enumerate() {
+        translation.set(&format!("harness.environments[{index}].api_key"), key);
+    }
+    let dir = said.last("CONFIG_DIR").cloned();
+    let dir = dir.unwrap_or_else(|| Value { source: Source::Default, text: DEFAULT_DIR.into() });
+    if generates {
+        translation.export = Some(dir.text.expose().into());
+    } else if is_offline {
+        translation.set("harness.offline.dir", dir);
+    }
+    for (variable, path) in tls {
+        if let Some(value) = said.last(variable) {
+            translation.set(path, value.clone());
+        }
+    }
+    translation.port(&said);
+    translation.log_level(&said);
+    Ok(translation)
+}
+
+/// A secret for the tokens of SDKs that lasts as long as the process.
+#[must_use]
+pub fn made_up_secret() -> Secret {
+    secret_file::make_up()
+}
+
+/// What cannot be done, if somebody asks for it.
+fn refusal(row: &Row, said: &Said) -> Option<String> {
+    let Meaning::Refused(reason) = row.meaning else { return None };
+    let value = said.last(row.variable).filter(|it| it.text.expose() != "false")?;
+    Some(format!("{} {reason}", value.source))
+}
+
+/// Those of flags first. An empty one, such as after a comma at the end, is none.
+fn api_keys(said: &Said) -> Vec<Value> {
+    let split = |value: &Value| {
+        let each = |text: &str| Value { source: value.source.clone(), text: text.into() };
+        value.text.expose().split(',').filter(|it| !it.is_empty()).map(each).collect::<Vec<_>>()
+    };
+    said.all("API_KEYS").iter().flat_map(split).collect()
+}
+
+impl Translation {
+    fn set(&mut self, key: &str, Value { source, text }: Value) {
+        self.presets.push(Preset { key: key.to_owned(), source, text });
+    }
+
+    fn unless_set(&mut self, key: &str, text: &str) {
+        self.set(key, Value { source: Source::Default, text: text.into() });
+    }
+
+    /// Where ff-proxy differs from us when nobody says anything.
+    fn defaults(&mut self, generates: bool) {
+        self.unless_set("data.dir", "");
+        self.unless_set("log.format", "json");
+        if generates {
+            // Nobody connects, and an instance that serves may run beside it.
+            self.unless_set("server.listen", "127.0.0.1:0");
+            self.unless_set("admin.listen", "127.0.0.1:0");
+        } else {
+            self.unless_set("server.listen", "0.0.0.0:7000");
+        }
+    }
+
+    fn rows(&mut self, said: &Said) {
+        for row in ROWS {
+            let Some(value) = said.last(row.variable) else { continue };
+            match row.meaning {
+                Meaning::Is(key) => self.set(key, value.clone()),
+                Meaning::Seconds(key) => self.seconds(key, value),
+                Meaning::PositiveSeconds(key) if value.text.expose() != "0" => self.seconds(key, value),
+                Meaning::Missed(why) if value.text.expose() != "false" => {
+                    self.warnings.push(format!("{} has no effect: {why}", value.source));
+                }
+                _ => (),
+            }
+        }
+    }
+
+    fn seconds(&mut self, key: &str, value: &Value) {
+        let seconds = value.text.expose().parse::<u64>().unwrap_or(MAX_SECONDS).min(MAX_SECONDS);
+        self.set(key, Value { source: value.source.clone(), text: format!("{seconds}s").into() });
+    }
+
+    fn port(&mut self, said: &Said) {
+        let port = said.last("PORT");
+        if let Some(Value { source, text }) = port {
+            let address = format!("0.0.0.0:{}", text.expose());
+            self.set("server.listen", Value { source: source.clone(), text: address.into() });
+        }
+        let other = said.last("PROMETHEUS_PORT");
+        if let Some(other) = other.filter(|it| port.map(|port| &port.text) != Some(&it.text)) {
+            self.warnings.push(format!("{} has no effect: metrics are at `/metrics` of PORT", other.source));
+        }
+    }
+
+    fn log_level(&mut self, said: &Said) {
+        let Some(Value { source, text }) = said.last("LOG_LEVEL") else { return };
+        let level = match text.expose().to_ascii_uppercase().as_str() {
+            "INFO" => "info",
+            // That of our own parts; libraries would drown it.
+            "DEBUG" => "info,yardarm=debug",
+            "WARN" => "warn",
+            "ERROR" => "error",
+            _ => {
+                self.warnings.push(format!("{source} must be ERROR, INFO or DEBUG; it is taken for INFO"));
+                "info"
+            }
+        };
+        self.set("log.level", Value { source: source.clone(), text: level.into() });
+    }
+}

@@ -1,0 +1,120 @@
+//! `yardarm ff-proxy`: the gateway with the settings of Harness' relay, or its offline files without a gateway.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::time::Instant;
+use yardarm_harness::config::compat::{self, CompatError};
+
+use super::run::{failed, serve};
+use crate::config::{self, Config, Overrides};
+use crate::gateway::Gateway;
+use crate::telemetry;
+
+/// Longest time for all environments to have data before their files are written.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Time between looks at whether they have.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What ff-proxy ends with: wrong usage, and everything else.
+const EXIT_USAGE: u8 = 2;
+const EXIT_FAILURE: u8 = 1;
+
+/// Runs to the end; `arguments` are those of ff-proxy.
+pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
+    if arguments.iter().any(|it| ["-h", "-help", "--help"].contains(&it.as_str())) {
+        return help();
+    }
+    // A variable that is no text is none of ours.
+    let variables: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+        .collect();
+    let translation = match compat::translate(arguments, &variables) {
+        Ok(translation) => translation,
+        Err(error) => return refuse(&error),
+    };
+    let overrides = Overrides { presets: translation.presets, variables, ..Overrides::default() };
+    let mut loaded = match config::load_without_file(&overrides) {
+        Ok(loaded) => loaded,
+        Err(error) => return failed(&error.into(), EXIT_FAILURE),
+    };
+    if let Err(error) = telemetry::start_log(&loaded.config.log) {
+        return failed(&error, EXIT_FAILURE);
+    }
+    for warning in translation.warnings.iter().chain(&loaded.warnings) {
+        tracing::warn!("{warning}");
+    }
+    if translation.export.is_some() {
+        // What an earlier process kept may be old.
+        loaded.config.data_dir = None;
+    }
+    settle_secret(&mut loaded.config, translation.export.is_none());
+    match translation.export {
+        None => serve(loaded.config).await,
+        Some(folder) => match generate(loaded.config, &folder).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error, EXIT_FAILURE),
+        },
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the text is what was asked for")]
+fn help() -> ExitCode {
+    print!("{}", compat::usage());
+    ExitCode::SUCCESS
+}
+
+/// Texts of ff-proxy stand alone in their line, so that whoever looks for them finds them.
+fn refuse(error: &CompatError) -> ExitCode {
+    match error {
+        CompatError::Usage(_) => {
+            eprintln!("{error}\n\n{}", compat::usage());
+            ExitCode::from(EXIT_USAGE)
+        }
+        CompatError::Missing(_) | CompatError::Refused(_) => {
+            eprintln!("{error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+/// ff-proxy falls back to a secret that everybody knows. One that nobody knows is better, and better than no start.
+fn settle_secret(config: &mut Config, matters: bool) {
+    let can_be_kept = config.data_dir.is_some();
+    let Some(side) = config.harness.as_mut().filter(|it| it.auth_secret.is_none() && !can_be_kept) else { return };
+    side.auth_secret = Some(compat::made_up_secret());
+    if matters && !side.bypass_auth {
+        tracing::warn!(
+            "AUTH_SECRET is not set, so one was made up: tokens of SDKs end with this process, and no other instance \
+             accepts them. Set AUTH_SECRET, or YARDARM_DATA_DIR to a folder in which one is kept"
+        );
+    }
+}
+
+/// Writes what offline mode reads, once there is data for every key.
+async fn generate(config: Config, folder: &Path) -> anyhow::Result<()> {
+    let gateway = Gateway::start(config).await?;
+    let written = write_when_complete(&gateway, folder).await;
+    gateway.stop().await;
+    written
+}
+
+async fn write_when_complete(gateway: &Gateway, folder: &Path) -> anyhow::Result<()> {
+    let harness = gateway.harness().context("Harness is not configured")?;
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(incomplete) = harness.completeness() {
+        if incomplete.is_final {
+            bail!("offline files cannot be written: {incomplete}");
+        }
+        if Instant::now() >= deadline {
+            bail!("offline files cannot be written within {} s: {incomplete}", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    // Files are few, and nobody else is served.
+    tokio::task::block_in_place(|| harness.export(folder)).context("offline files cannot be written")?;
+    tracing::info!(folder = %folder.display(), environments = harness.reports().len(), "offline files are written");
+    Ok(())
+}
