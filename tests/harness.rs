@@ -6,6 +6,7 @@ mod ff_proxy;
 mod metrics;
 mod offline;
 mod plugins;
+mod prometheus;
 mod restart;
 mod streams;
 mod upstream;

@@ -12,6 +12,7 @@ mod health;
 mod metrics;
 mod rejection;
 mod stream;
+mod telemetry;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use self::auth::RouteInfo;
 use crate::config::Config;
 use crate::credential::Tokens;
 use crate::environments::Environments;
+use crate::telemetry::Telemetry;
 use crate::upstream::Registrar;
 
 /// What the handlers need.
@@ -38,6 +40,7 @@ pub(crate) struct Downstream {
     pub(crate) registrar: Registrar,
     pub(crate) hooks: Hooks,
     pub(crate) streams: Streams,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// All routes.
@@ -82,15 +85,17 @@ pub(crate) fn routes(state: Downstream) -> Router {
         .routes
         .route("/client/auth", write(client_auth::exchange))
         .route("/health", read(health::health))
+        .route("/metrics", read(telemetry::show))
         .with_state(state.clone());
     let fallback =
         get(edge::not_found).post(edge::not_found).put(edge::not_found).delete(edge::not_found).patch(edge::not_found);
-    let guarded = fallback.layer(middleware::from_fn_with_state(state, auth::has_token));
+    let guarded = fallback.layer(middleware::from_fn_with_state(state.clone(), auth::has_token));
     Router::new()
         .nest("/api/1.0", routes.clone())
         .merge(routes)
         .fallback_service(Router::new().fallback_service(guarded))
         .layer(middleware::from_fn(edge::finish))
+        .layer(middleware::from_fn_with_state(state, telemetry::count))
 }
 
 /// Whether a path is one of this side, where another vendor shares the listener.

@@ -22,6 +22,7 @@ use crate::kept::Kept;
 use crate::metrics::MetricsPort;
 use crate::model::Target;
 use crate::targets::Targets;
+use crate::telemetry::Tally;
 use crate::upstream::Session;
 
 /// Name of the vendor in labels.
@@ -42,6 +43,7 @@ pub(crate) struct HarnessEnvironment {
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
     pub(crate) recent: RecentChanges,
+    pub(crate) tally: Tally,
     keeper: Option<Keeper<Kept>>,
 }
 
@@ -121,6 +123,7 @@ impl HarnessEnvironment {
             metrics,
             is_behind: AtomicBool::new(false),
             recent: RecentChanges::default(),
+            tally: Tally::default(),
             keeper,
         }
     }
@@ -143,6 +146,9 @@ impl HarnessEnvironment {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = stream.connection != connection;
         if is_news {
+            if stream.connection == Connection::Connected {
+                self.tally.close();
+            }
             *stream = StreamState { connection, since: unix_ms() / 1000 };
         }
         is_news

@@ -20,6 +20,7 @@ mod offline;
 mod report;
 mod secret_file;
 mod targets;
+mod telemetry;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ use crate::credential::Tokens;
 use crate::environments::{Environments, Pending};
 use crate::founder::Founder;
 use crate::offline::OfflineTask;
+use crate::telemetry::Telemetry;
 use crate::upstream::{Admin, EnrolTask, HttpClients, MetricsPoster, Registrar};
 
 /// What the gateway provides.
@@ -151,6 +153,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         registrar,
         hooks: parts.hooks,
         streams: parts.streams,
+        telemetry: Telemetry::new(),
     });
     Ok(Harness { router, environments, poster, polls_targets })
 }

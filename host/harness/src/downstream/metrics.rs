@@ -14,9 +14,13 @@ pub(super) async fn post(State(downstream): State<Downstream>, caller: Caller, r
         Ok(body) => body.to_bytes(),
         Err(_) => return Rejection::TooLarge.into_response(),
     };
-    match caller.environment.metrics.accept(body, caller.facts.route, caller.facts.sdk) {
+    let environment = &caller.environment;
+    match environment.metrics.accept(body.clone(), caller.facts.route, caller.facts.sdk) {
         Err(_) => Rejection::Busy.into_response(),
         Ok(Err(malformed)) => Rejection::Bad(malformed.to_string()).into_response(),
-        Ok(Ok(())) => json_body("null\n"),
+        Ok(Ok(())) => {
+            downstream.telemetry.metrics(&environment.identity.id, &body);
+            json_body("null\n")
+        }
     }
 }

@@ -118,6 +118,9 @@ impl Applier {
     /// The one way to what SDKs see.
     fn serve(&mut self, change: &Change) {
         self.writer.update(change);
+        if !matches!(change, Change::Put(_)) {
+            self.environment.tally.publish();
+        }
         self.environment.remember(describe(change));
     }
 

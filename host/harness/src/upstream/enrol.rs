@@ -137,6 +137,7 @@ impl EnrolTask {
         let founder = self.founder.clone();
         let name = self.settings.name.as_deref();
         let Founded { environment, applier, lifecycle } = founder.found(name, session, kept).await?;
+        environment.tally.uses_key(masked(&self.settings.api_key));
         let (key, streams) = (self.settings.api_key.clone(), founder.parts.streams.clone());
         let (hooks, http) = (&founder.parts.hooks, &founder.http);
         let task = SyncTask::new(Arc::clone(&environment), applier, streams, hooks, http, key, &founder.config);

@@ -48,6 +48,7 @@ impl MetricsPoster {
                 _ => Outcome::Later,
             },
         };
+        environment.tally.posted(outcome == Outcome::Delivered);
         if outcome != Outcome::Delivered {
             tracing::warn!(environment = %environment.label, ?outcome, "metrics could not be posted");
         }
