@@ -137,9 +137,12 @@ impl Program {
     }
 
     pub(crate) async fn is_ready(&self) {
-        while self.operator_gets("/ready").await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let asks = async {
+            while self.operator_gets("/ready").await.status != 200 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within("`/ready` to say yes", asks).await;
     }
 }
 
