@@ -10,3 +10,4 @@ mod limits;
 mod secrets;
 mod shutdown;
 mod tls;
+mod vendors;

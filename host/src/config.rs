@@ -3,6 +3,7 @@
 
 mod load;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,13 +12,16 @@ use yardarm_core::settings::{Key, Kind, Reader};
 
 pub use self::load::{ConfigError, Loaded, Overrides, load, load_without_file};
 use crate::listener::Limits;
+use crate::vendors;
 
 /// Everything the gateway needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where SDKs connect.
     pub listen: SocketAddr,
-    /// Limits of that listener.
+    /// Where SDKs of one vendor connect instead, by vendor.
+    pub own_listen: BTreeMap<&'static str, SocketAddr>,
+    /// Limits of these listeners.
     pub limits: Limits,
     /// Streams at once.
     pub max_streams: usize,
@@ -102,7 +106,15 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'sta
 
 /// Keys of the process itself.
 const OWN_KEYS: &[Key] = &[
-    key("server.listen", Kind::Address, "0.0.0.0:8030", "Where SDKs connect."),
+    key("server.listen", Kind::Address, "0.0.0.0:8030", "Where SDKs connect, of both vendors."),
+    key(
+        "launchdarkly.listen",
+        Kind::Address,
+        "",
+        "Where SDKs of LaunchDarkly connect instead, so that each vendor has an address of its own. TLS and limits are those \
+         of `[server]`.",
+    ),
+    key("harness.listen", Kind::Address, "", "The same for SDKs of Harness."),
     key(
         "server.compression",
         Kind::Bool,
@@ -196,6 +208,7 @@ impl Config {
     fn read(reader: &mut Reader<'_>) -> Self {
         let config = Self {
             listen: reader.address("server.listen"),
+            own_listen: own_listen(reader),
             limits: Limits {
                 max_connections: count(reader, "server.max_connections"),
                 max_head_bytes: bounded(reader.size("server.max_head"), 8 << 10, 16 << 20),
@@ -258,6 +271,11 @@ impl TlsConfig {
             }
         }
     }
+}
+
+fn own_listen(reader: &mut Reader<'_>) -> BTreeMap<&'static str, SocketAddr> {
+    let vendors = [(vendors::LAUNCHDARKLY, "launchdarkly.listen"), (vendors::HARNESS, "harness.listen")];
+    vendors.into_iter().filter_map(|(vendor, key)| Some((vendor, reader.optional_address(key)?))).collect()
 }
 
 fn count(reader: &mut Reader<'_>, path: &str) -> usize {

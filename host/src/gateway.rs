@@ -1,5 +1,6 @@
 //! Assembly, as a table of contents: build the parts, start them, drain them, stop them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +19,12 @@ use crate::config::{Config, ShutdownConfig};
 use crate::layers;
 use crate::listener::{Fanout, Listener, Tls};
 use crate::telemetry::Telemetry;
-use crate::vendors;
+use crate::vendors::Sides;
 
 /// A running gateway.
 pub struct Gateway {
     address: SocketAddr,
+    own_addresses: BTreeMap<&'static str, SocketAddr>,
     admin_address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     shutdown: ShutdownConfig,
@@ -65,8 +67,12 @@ impl Gateway {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let (serving, operating) = (Lifecycle::new(), Lifecycle::new());
         raise_file_limit(config.limits.max_connections);
-        let listener = Listener::bind(config.listen).with_context(|| cannot_listen("server.listen", config.listen))?;
-        let listener = listener.with_tls(config.tls.as_ref().map(Tls::load).transpose()?);
+        let listener = bind("server.listen", config.listen, &config)?;
+        let own_listeners = config
+            .own_listen
+            .iter()
+            .map(|(vendor, address)| Ok((*vendor, bind(&format!("{vendor}.listen"), *address, &config)?)));
+        let own_listeners = own_listeners.collect::<anyhow::Result<Vec<_>>>()?;
         let admin = Listener::bind(config.admin).with_context(|| cannot_listen("admin.listen", config.admin))?;
         let metrics = config.launchdarkly.as_ref().and_then(|it| it.prometheus.as_ref()).map(|it| {
             Listener::bind(it.listen).with_context(|| cannot_listen("launchdarkly.prometheus.listen", it.listen))
@@ -102,11 +108,16 @@ impl Gateway {
                 Some(yardarm_harness::start(side, parts).await?)
             }
         };
-        let router = vendors::routes(
-            launchdarkly.as_ref().map(|side| side.router.clone()),
-            harness.as_ref().map(|side| side.router.clone()),
-        );
-        let router = layers::around(router, &config, telemetry.clone());
+        let mut sides = Sides {
+            launchdarkly: launchdarkly.as_ref().map(|side| side.router.clone()),
+            harness: harness.as_ref().map(|side| side.router.clone()),
+        };
+        let around = |router| layers::around(router, &config, telemetry.clone());
+        let own_sides: Vec<_> = own_listeners
+            .into_iter()
+            .filter_map(|(vendor, listener)| Some((vendor, listener, around(sides.take(vendor)?))))
+            .collect();
+        let router = around(sides.together());
         let state = Arc::new(State {
             hooks,
             streams,
@@ -114,12 +125,13 @@ impl Gateway {
             plugins,
             launchdarkly,
             harness,
-            telemetry,
+            telemetry: telemetry.clone(),
             lifecycle: serving.clone(),
             started_ms: yardarm_core::time::unix_ms(),
         });
         let gateway = Self {
             address: listener.address(),
+            own_addresses: own_sides.iter().map(|(vendor, listener, _)| (*vendor, listener.address())).collect(),
             admin_address: admin.address(),
             metrics_address: metrics.as_ref().map(Listener::address),
             shutdown: config.shutdown,
@@ -132,6 +144,10 @@ impl Gateway {
         if let (Some(listener), Some(router)) = (metrics, compatible) {
             listener.serve(router, fanout.clone(), config.limits, &gateway.operating);
         }
+        for (vendor, listener, router) in own_sides {
+            tracing::info!(vendor, sdks = %listener.address(), "vendor has a listener of its own");
+            listener.serve(router, fanout.clone(), config.limits, &gateway.connections);
+        }
         listener.serve(router, fanout.clone(), config.limits, &gateway.connections);
         admin.serve(admin::routes(state), fanout, config.limits, &gateway.operating);
         tracing::info!(sdks = %gateway.address, admin = %gateway.admin_address, "gateway is listening");
@@ -142,6 +158,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where SDKs of a vendor, named in lower case, connect.
+    #[must_use]
+    pub fn address_of(&self, vendor: &str) -> SocketAddr {
+        self.own_addresses.get(vendor).copied().unwrap_or(self.address)
     }
 
     /// Where operators connect.
@@ -202,6 +224,12 @@ impl Gateway {
         tracing::info!(clean = is_clean, "gateway has stopped");
         is_clean
     }
+}
+
+/// A listener for SDKs.
+fn bind(key: &str, address: SocketAddr, config: &Config) -> anyhow::Result<Listener> {
+    let listener = Listener::bind(address).with_context(|| cannot_listen(key, address))?;
+    Ok(listener.with_tls(config.tls.as_ref().map(Tls::load).transpose()?))
 }
 
 /// Each connection is an open file, and most systems allow a process far fewer than it could have.

@@ -1,28 +1,46 @@
-//! Both vendors' routes on one listener. Their paths are different, so SDKs of both can share it.
+//! Both vendors' routes on one listener, or each on its own. Their paths are different, so SDKs of both can share one.
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use tower::ServiceExt;
 
-/// The routes of the vendors that are configured. Where both are, LaunchDarkly's side answers what neither knows.
-pub(crate) fn routes(launchdarkly: Option<Router>, harness: Option<Router>) -> Router {
-    match (launchdarkly, harness) {
-        (Some(launchdarkly), Some(harness)) => {
-            Router::new().fallback(dispatch).with_state(Sides { launchdarkly, harness })
+/// Names of the vendors.
+pub(crate) const LAUNCHDARKLY: &str = "launchdarkly";
+pub(crate) const HARNESS: &str = "harness";
+
+/// The routes of the vendors that are configured.
+#[derive(Default)]
+pub(crate) struct Sides {
+    pub(crate) launchdarkly: Option<Router>,
+    pub(crate) harness: Option<Router>,
+}
+
+impl Sides {
+    /// Takes a vendor's routes out, for a listener of its own.
+    pub(crate) fn take(&mut self, vendor: &str) -> Option<Router> {
+        if vendor == HARNESS { self.harness.take() } else { self.launchdarkly.take() }
+    }
+
+    /// What is left, on one listener. Where both vendors are, LaunchDarkly's side answers what neither knows.
+    pub(crate) fn together(self) -> Router {
+        match (self.launchdarkly, self.harness) {
+            (Some(launchdarkly), Some(harness)) => {
+                Router::new().fallback(dispatch).with_state(Both { launchdarkly, harness })
+            }
+            (Some(only), None) | (None, Some(only)) => only,
+            (None, None) => Router::new(),
         }
-        (Some(only), None) | (None, Some(only)) => only,
-        (None, None) => Router::new(),
     }
 }
 
 #[derive(Clone)]
-struct Sides {
+struct Both {
     launchdarkly: Router,
     harness: Router,
 }
 
-async fn dispatch(State(sides): State<Sides>, request: Request) -> Response {
+async fn dispatch(State(sides): State<Both>, request: Request) -> Response {
     let side = if yardarm_harness::owns(request.uri().path()) { sides.harness } else { sides.launchdarkly };
     side.oneshot(request).await.unwrap_or_else(|never| match never {})
 }
