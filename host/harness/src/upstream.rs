@@ -5,14 +5,20 @@ mod admin;
 mod apply;
 mod enrol;
 mod fetch;
+mod message;
+mod patience;
 mod post;
 mod registration;
+mod rounds;
 mod session;
+mod stream;
 mod sync;
+mod token;
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use yardarm_outbound::ConnectionError;
 
 pub(crate) use self::admin::Admin;
 pub(crate) use self::apply::Applier;
@@ -48,6 +54,8 @@ impl HttpClients {
                 .user_agent(USER_AGENT)
                 .connect_timeout(Duration::from_secs(10))
                 .tcp_keepalive(Duration::from_secs(60))
+                // A query may hold a key.
+                .referer(false)
                 .no_gzip()
         };
         Ok(Self {
@@ -78,6 +86,14 @@ impl RequestError {
             Self::Network(_) => (ErrorKind::Network, false),
             Self::Status(status) => (ErrorKind::Response(status.as_u16()), matches!(status.as_u16(), 401 | 403)),
             Self::NotJson | Self::Malformed(_) => (ErrorKind::InvalidData, false),
+        }
+    }
+
+    /// What the pace is told: only what does not heal by itself is tried seldom.
+    fn judged(&self) -> ConnectionError {
+        match self {
+            Self::Status(status) if self.kind().1 => ConnectionError::Status(*status),
+            other => ConnectionError::Network(other.to_string()),
         }
     }
 }
@@ -139,6 +155,6 @@ fn identification(session: &Session) -> HeaderMap {
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(text: &str) {
-    session::fuzz(text);
-    sync::fuzz(text);
+    let _ = token::Claims::read(text);
+    let _ = message::Message::read(text);
 }

@@ -8,9 +8,11 @@ use tokio::time::Instant;
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::turns::Turn;
 use yardarm_core::{Lifecycle, Secret};
-use yardarm_outbound::{ConnectionError, Pace};
+use yardarm_outbound::Pace;
 
 use super::admin::Admin;
+use super::fetch::Fetcher;
+use super::rounds::Rounds;
 use super::session::Presents;
 use super::sync::SyncTask;
 use super::{MAX_DELAY, RequestError, Session};
@@ -92,7 +94,7 @@ impl EnrolTask {
             } else {
                 pending.failed(self.index, kind, &error.to_string());
             }
-            let delay = pace.delay_after(&judged(&error));
+            let delay = pace.delay_after(&error.judged());
             let key = masked(&self.settings.api_key);
             tracing::warn!(key, %error, seconds = delay.as_secs(), "a Harness key cannot be used yet, trying again");
             tokio::time::sleep(delay).await;
@@ -139,9 +141,10 @@ impl EnrolTask {
         let Founded { environment, applier, lifecycle } = founder.found(name, session, kept).await?;
         environment.tally.uses_key(masked(&self.settings.api_key));
         let (key, streams) = (self.settings.api_key.clone(), founder.parts.streams.clone());
-        let (hooks, http) = (&founder.parts.hooks, &founder.http);
-        let task = SyncTask::new(Arc::clone(&environment), applier, streams, hooks, http, key, &founder.config);
-        lifecycle.spawn("upstream stream", task.run());
+        let fetcher = Fetcher { http: founder.http.clone(), base: founder.config.sync_service.clone() };
+        let task = SyncTask::new(Arc::clone(&environment), applier, streams, key, fetcher);
+        let rounds = Rounds::new(task, &founder.parts.hooks, &founder.config);
+        lifecycle.spawn("upstream stream", rounds.run());
         lifecycle.spawn("first data", wait_for_data(Arc::clone(&environment), self.latch.take()));
         Some(Known { environment, lifecycle })
     }
@@ -205,13 +208,6 @@ struct Known {
 /// Enough of a key to tell it from others (section 5.2 of the compatibility page).
 fn masked(key: &Secret) -> String {
     key.expose().chars().enumerate().map(|(index, it)| if index < 4 { it } else { '*' }).collect()
-}
-
-fn judged(error: &RequestError) -> ConnectionError {
-    match error {
-        RequestError::Status(status) if error.kind().1 => ConnectionError::Status(*status),
-        other => ConnectionError::Network(other.to_string()),
-    }
 }
 
 async fn wait_for_data(environment: Arc<HarnessEnvironment>, latch: Option<ReadyLatch>) {

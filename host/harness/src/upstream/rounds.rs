@@ -1,0 +1,220 @@
+//! One round after another: authenticate, download, stream until it ends. While there is no stream, poll.
+//!
+//! Events are handled one after the other, so that their order is kept; those that wait meanwhile wait in the connection.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use http::StatusCode;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use yardarm_core::hooks::Hooks;
+use yardarm_core::status::ErrorKind;
+use yardarm_outbound::{ConnectionError, Events, Pace};
+
+use super::fetch::Fetcher;
+use super::{MAX_DELAY, RequestError};
+use crate::config::Config;
+
+/// How soon a failed payload plugin is asked again.
+const PLUGIN_RETRY: Duration = Duration::from_secs(5);
+
+/// The steps of a round, for one environment or for many.
+pub(super) trait Upstream: Send {
+    /// Whether tokens say what there is to download, so that a poll needs a new one.
+    const POLLS_WITH_NEW_TOKEN: bool;
+
+    /// Where items come from.
+    fn fetcher(&self) -> &Fetcher;
+
+    /// Gets a new token.
+    fn authenticate(&mut self) -> impl Future<Output = Result<(), RequestError>> + Send;
+
+    /// Downloads everything and serves it.
+    fn download(&mut self) -> impl Future<Output = Result<(), RequestError>> + Send;
+
+    /// Whether there is something to serve.
+    fn has_data(&self) -> bool;
+
+    /// Whether something in the last download could not be used, so that another one is due although there is a stream.
+    fn is_incomplete(&self) -> bool;
+
+    /// Opens the stream.
+    fn open(&mut self) -> impl Future<Output = Result<Events, ConnectionError>> + Send;
+
+    /// Everything is there, and changes come in as they happen.
+    fn connected(&mut self);
+
+    /// Serves what an event is about. An error ends the round.
+    fn process(&mut self, data: &str) -> impl Future<Output = Result<(), RoundError>> + Send;
+
+    /// Everything is there, and nothing comes until the next round.
+    fn polled(&mut self);
+
+    /// There is no stream any more.
+    fn lost(&mut self, error: &RoundError);
+
+    /// Other plugins are in force.
+    fn plan_changed(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Whether a payload plugin failed.
+    fn is_behind(&self) -> bool;
+}
+
+/// Why a round ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RoundError {
+    /// A request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// There is no stream, or none any more.
+    #[error(transparent)]
+    Stream(#[from] ConnectionError),
+}
+
+/// Keeps something in sync.
+pub(super) struct Rounds<U> {
+    upstream: U,
+    plans: watch::Receiver<u64>,
+    pace: Pace,
+    poll_interval: Duration,
+    stream_enabled: bool,
+    /// Whether upstream wants nothing of the key; it is not asked until the next round then.
+    is_rejected: bool,
+}
+
+impl<U: Upstream> Rounds<U> {
+    pub(super) fn new(upstream: U, hooks: &Hooks, config: &Config) -> Self {
+        Self {
+            upstream,
+            plans: hooks.changed(),
+            pace: Pace::new(MAX_DELAY, config.rejected_retry_interval),
+            poll_interval: config.flag_poll_interval,
+            stream_enabled: config.stream_enabled,
+            is_rejected: false,
+        }
+    }
+
+    /// Runs until dropped.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.pace.connecting();
+            let delay = match self.round().await {
+                Ok(()) => {
+                    self.pace.reset();
+                    self.upstream.polled();
+                    self.poll_interval
+                }
+                Err(error) => {
+                    self.upstream.lost(&error);
+                    self.pace.delay_after(&error.judged())
+                }
+            };
+            self.pause(delay).await;
+        }
+    }
+
+    /// One round. It ends well only where streaming is switched off, after the download.
+    async fn round(&mut self) -> Result<(), RoundError> {
+        self.authenticate().await?;
+        if !self.stream_enabled {
+            return Ok(self.download().await?);
+        }
+        // Without data yet, flags come before the stream, so that a stream that cannot be opened holds nothing back.
+        if !self.upstream.has_data() {
+            self.download().await?;
+        }
+        let events = self.upstream.open().await?;
+        // What changed while there was no stream; what changes from here on comes down the open one.
+        self.download().await?;
+        self.upstream.connected();
+        self.read(events).await
+    }
+
+    async fn authenticate(&mut self) -> Result<(), RequestError> {
+        let answer = self.upstream.authenticate().await;
+        self.is_rejected = answer.as_ref().is_err_and(|error| error.kind().1);
+        answer
+    }
+
+    async fn download(&mut self) -> Result<(), RequestError> {
+        match self.upstream.download().await {
+            Err(RequestError::Status(StatusCode::UNAUTHORIZED)) => {
+                self.authenticate().await?;
+                self.upstream.download().await
+            }
+            other => other,
+        }
+    }
+
+    async fn poll(&mut self) -> Result<(), RequestError> {
+        if U::POLLS_WITH_NEW_TOKEN {
+            self.authenticate().await?;
+        }
+        self.download().await
+    }
+
+    async fn read(&mut self, mut events: Events) -> Result<(), RoundError> {
+        let mut again = self.polls();
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => {
+                        self.upstream.process(&event?.data).await?;
+                        self.pace.is_healthy();
+                    }
+                    None => return Err(ConnectionError::Network("stream ended".to_owned()).into()),
+                },
+                // What does come down the stream is good in any case.
+                _ = again.tick(), if self.upstream.is_incomplete() => if let Err(error) = self.download().await {
+                    tracing::warn!(%error, "another download failed");
+                },
+                _ = self.plans.changed() => self.upstream.plan_changed().await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if self.upstream.is_behind() => self.upstream.plan_changed().await,
+            }
+        }
+    }
+
+    /// Polls while it waits.
+    async fn pause(&mut self, delay: Duration) {
+        let wake = tokio::time::sleep(delay);
+        tokio::pin!(wake);
+        let mut polls = self.polls();
+        loop {
+            tokio::select! {
+                () = &mut wake => return,
+                _ = polls.tick(), if self.stream_enabled && !self.is_rejected => if let Err(error) = self.poll().await {
+                    tracing::warn!(%error, "poll failed");
+                },
+                _ = self.plans.changed() => self.upstream.plan_changed().await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if self.upstream.is_behind() => self.upstream.plan_changed().await,
+            }
+        }
+    }
+
+    fn polls(&self) -> tokio::time::Interval {
+        let mut polls = tokio::time::interval_at(Instant::now() + self.poll_interval, self.poll_interval);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        polls
+    }
+}
+
+impl RoundError {
+    /// The kind for the status of an environment, and whether it does not heal by itself.
+    pub(super) fn kind(&self) -> (ErrorKind, bool) {
+        match self {
+            Self::Request(error) => error.kind(),
+            Self::Stream(error) => error.kind(),
+        }
+    }
+
+    /// What the pace is told.
+    fn judged(&self) -> ConnectionError {
+        match self {
+            Self::Request(error) => error.judged(),
+            Self::Stream(ConnectionError::Status(status)) => ConnectionError::Status(*status),
+            Self::Stream(error) => ConnectionError::Network(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Opens the stream of events (sections 3.7 and 6.3).
+
+use http::header::{ACCEPT, CACHE_CONTROL};
+use yardarm_core::Secret;
+use yardarm_outbound::{ConnectionError, Events};
+
+use super::{HttpClients, Session, identification, url};
+
+/// Opens the stream at a path below `base`, of whatever `key` leads to.
+pub(super) async fn open(
+    http: &HttpClients,
+    base: &str,
+    path: &[&str],
+    session: &Session,
+    key: &Secret,
+) -> Result<Events, ConnectionError> {
+    let request = http.streams.get(url(base, path)).headers(identification(session));
+    let request = request.query(&[("cluster", &session.identity.cluster)]);
+    let request = request.bearer_auth(session.token.expose()).header("api-key", key.expose());
+    yardarm_outbound::open(request.header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-cache")).await
+}

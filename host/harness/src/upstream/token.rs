@@ -1,0 +1,119 @@
+//! A key is exchanged for a token, whose claims say what the key belongs to.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use yardarm_core::Secret;
+
+use super::{HttpClients, RequestError, json, post_json};
+
+/// How long upstream may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A token and what it says.
+pub(super) struct Token {
+    pub(super) text: Secret,
+    pub(super) claims: Claims,
+}
+
+/// What a token says.
+#[derive(Debug)]
+pub(super) struct Claims(Map<String, Value>);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    auth_token: String,
+}
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+impl Token {
+    /// Asks for one; `body` names the key.
+    pub(super) async fn request(http: &HttpClients, url: String, body: &Value) -> Result<Self, RequestError> {
+        let answer: Answer = json(post_json(http, url, body).timeout(PATIENCE)).await?;
+        let claims = Claims::read(&answer.auth_token).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
+        Ok(Self { text: answer.auth_token.into(), claims })
+    }
+}
+
+impl Claims {
+    /// What a token says. Its signature is not ours to check: we have no key.
+    pub(super) fn read(token: &str) -> Result<Self, &'static str> {
+        let payload = token.split('.').nth(1).ok_or("the token has no claims")?;
+        let json = LENIENT.decode(payload).map_err(|_| "the claims of the token are no base64")?;
+        serde_json::from_slice(&json).map(Self).map_err(|_| "the claims of the token are no JSON")
+    }
+
+    /// A claim; empty if it is missing or no text.
+    pub(super) fn text(&self, name: &str) -> String {
+        self.0.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    /// A claim that must say something.
+    pub(super) fn required(&self, name: &str, problem: &'static str) -> Result<String, &'static str> {
+        Some(self.text(name)).filter(|it| !it.is_empty()).ok_or(problem)
+    }
+
+    /// What upstream wants to find in every query; absent in old installations.
+    pub(super) fn cluster(&self, name: &str) -> String {
+        Some(self.text(name)).filter(|it| !it.is_empty()).unwrap_or_else(|| "1".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::{URL_SAFE as PADDED, URL_SAFE_NO_PAD};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn claims_are_read_with_and_without_padding() {
+        // F002, F003
+        let claims = json!({"environment": "id-1", "environmentIdentifier": "prød", "number": 7}).to_string();
+        for payload in
+            [URL_SAFE_NO_PAD.encode(&claims), PADDED.encode(&claims), URL_SAFE_NO_PAD.encode(format!("{claims} "))]
+        {
+            let claims = Claims::read(&format!("head.{payload}.signature")).unwrap();
+            assert_eq!(
+                (claims.text("environment"), claims.text("environmentIdentifier")),
+                ("id-1".into(), "prød".into())
+            );
+            assert_eq!((claims.text("number"), claims.text("nothing")), (String::new(), String::new()));
+            assert_eq!(claims.cluster("clusterIdentifier"), "1", "F015");
+            assert!(Claims::read(&format!("head.{payload}")).is_ok(), "two parts are enough");
+        }
+    }
+
+    #[test]
+    fn what_has_no_claims_is_no_token() {
+        let encoded = |json: &str| format!("a.{}.c", URL_SAFE_NO_PAD.encode(json));
+        for token in ["", "abc", "a.!.c", &encoded("[]"), &encoded("7"), &encoded("{")] {
+            assert!(Claims::read(token).is_err(), "{token}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(token in ".*") {
+            let _ = Claims::read(&token);
+        }
+
+        #[test]
+        fn every_claim_that_is_a_text_comes_through(name in "[a-z_A-Z]{1,20}", value in ".{0,40}") {
+            let payload = URL_SAFE_NO_PAD.encode(json!({ name.as_str(): value }).to_string());
+            prop_assert_eq!(Claims::read(&format!("a.{payload}.c")).unwrap().text(&name), value);
+        }
+    }
+}
