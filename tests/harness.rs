@@ -7,6 +7,7 @@ mod metrics;
 mod offline;
 mod plugins;
 mod prometheus;
+mod proxy_key;
 mod restart;
 mod streams;
 mod upstream;

@@ -219,6 +219,21 @@ pub(crate) fn harness_toml(dir: &Path, cloud: &FakeHarness, api_keys: &[&str], m
     )
 }
 
+/// What is configured where there is nothing but Harness and a proxy key, with more settings of the section.
+pub(crate) fn proxy_toml(dir: &Path, cloud: &FakeHarness, proxy_key: &str, more: &str) -> String {
+    let url = cloud.url();
+    format!(
+        r#"{common}
+        [harness]
+        client_service = "{url}/api/1.0"
+        metric_service = "{url}/api/1.0"
+        proxy_key = {proxy_key:?}
+        {more}
+        "#,
+        common = common_toml(dir)
+    )
+}
+
 /// What is configured whatever there is, with a folder of plugins that exists.
 pub(crate) fn common_toml(dir: &Path) -> String {
     let (data, plugins) = (dir.join("data"), dir.join("plugins.d"));
@@ -245,6 +260,14 @@ impl Running {
     pub(crate) async fn before_harness(cloud: &FakeHarness, api_keys: &[&str], more: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         std::fs::write(dir.path().join("yardarm.toml"), harness_toml(dir.path(), cloud, api_keys, more))
+            .expect("a folder that can be written");
+        Self::in_folder(dir).await
+    }
+
+    /// A gateway in front of Harness only, with a proxy key and more settings of its section.
+    pub(crate) async fn before_harness_proxy(cloud: &FakeHarness, proxy_key: &str, more: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        std::fs::write(dir.path().join("yardarm.toml"), proxy_toml(dir.path(), cloud, proxy_key, more))
             .expect("a folder that can be written");
         Self::in_folder(dir).await
     }

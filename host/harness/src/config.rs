@@ -167,6 +167,13 @@ pub const KEYS: &[Key] = &[
     ),
     key("harness.environments[].api_key", Kind::Secret, "", "A server API key of the environment. Required."),
     key(
+        "harness.proxy_key",
+        Kind::Secret,
+        "",
+        "In place of environments: one key that leads to any number of them, which come and go without a restart. \
+         Everything is requested of `harness.client_service`.",
+    ),
+    key(
         "harness.offline.dir",
         Kind::Path,
         "",

@@ -1,6 +1,6 @@
 //! Everything that is Harness Feature Flags': where its data comes from, what its SDKs are served, how its flags evaluate.
 //!
-//! Reading order: [`start`] starts one task per configured key; `upstream` finds out what environment a key belongs to and
+//! Reading order: [`start`] starts one task per configured key, or one for a proxy key; `upstream` finds out what environment a key belongs to and
 //! keeps it in sync; `dataset` says what a change does and what streams hear of it; `downstream` is the table of routes.
 #![forbid(unsafe_code)]
 
@@ -42,7 +42,7 @@ use crate::environments::{Environments, Pending};
 use crate::founder::Founder;
 use crate::offline::OfflineTask;
 use crate::telemetry::Telemetry;
-use crate::upstream::{Admin, EnrolTask, HttpClients, MetricsPoster, Registrar};
+use crate::upstream::{Admin, EnrolTask, HttpClients, MetricsPoster, ProxyTask, Registrar};
 
 /// What the gateway provides.
 #[derive(Clone)]
@@ -137,6 +137,10 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
                 parts.lifecycle.spawn("harness key", task.run());
             }
         }
+        Source::ProxyKey(key) => {
+            let latch = parts.lifecycle.latch("harness proxy key");
+            parts.lifecycle.spawn("proxy key", ProxyTask::new(key.clone(), founder, latch).run());
+        }
         Source::Offline(settings) => {
             let mut task = OfflineTask::new(settings.clone(), founder);
             task.start().await?;
@@ -144,7 +148,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         }
     }
     let registrar = Registrar::new(http.clone(), config.client_service.clone(), parts.lifecycle.clone());
-    let polls_targets = config.target_poll_interval.is_some() && !config.is_offline();
+    let polls_targets = config.target_poll_interval.is_some() && matches!(config.source, Source::Keys(..));
     let poster = MetricsPoster { http, base: config.metric_service.clone() };
     let router = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
@@ -201,6 +205,7 @@ fn pending(source: &Source) -> Pending {
             let place = || format!("environments[{index}]");
             it.name.clone().unwrap_or_else(place)
         })),
+        Source::ProxyKey(_) => Pending::new(["proxy key".to_owned()]),
         Source::Offline(_) => Pending::default(),
     }
 }

@@ -1,5 +1,6 @@
 //! Where flags come from and where metrics go: one task per configured key, which finds out what its environment is, and
-//! one per environment that keeps it in sync.
+//! one per environment that keeps it in sync; or one task for a proxy key and all its environments. What both do in a
+//! round stands in `rounds`.
 
 mod admin;
 mod apply;
@@ -8,6 +9,7 @@ mod fetch;
 mod message;
 mod patience;
 mod post;
+mod proxy;
 mod registration;
 mod rounds;
 mod session;
@@ -18,12 +20,14 @@ mod token;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use yardarm_core::Secret;
 use yardarm_outbound::ConnectionError;
 
 pub(crate) use self::admin::Admin;
 pub(crate) use self::apply::Applier;
 pub(crate) use self::enrol::EnrolTask;
 pub(crate) use self::post::MetricsPoster;
+pub(crate) use self::proxy::ProxyTask;
 pub(crate) use self::registration::Registrar;
 pub(crate) use self::session::Session;
 
@@ -137,6 +141,11 @@ fn url(base: &str, segments: &[&str]) -> String {
     url
 }
 
+/// Enough of a key to tell it from others (section 5.2 of the compatibility page).
+fn masked(key: &Secret) -> String {
+    key.expose().chars().enumerate().map(|(index, it)| if index < 4 { it } else { '*' }).collect()
+}
+
 /// Headers that say who we are and which environment is meant.
 fn identification(session: &Session) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -157,4 +166,5 @@ fn identification(session: &Session) -> HeaderMap {
 pub(crate) fn fuzz(text: &str) {
     let _ = token::Claims::read(text);
     let _ = message::Message::read(text);
+    proxy::fuzz(text);
 }

@@ -1,4 +1,4 @@
-//! Where the Harness side learns which environments there are: from their keys, or from a folder.
+//! Where the Harness side learns which environments there are: from their keys, from a proxy key, or from a folder.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use super::{DAY, MOMENT};
 pub enum Source {
     /// One server key each, as with the vendor's relay of version 1.
     Keys(AdminConfig, Vec<EnvironmentConfig>),
+    /// One key that leads to any number of environments, as with the vendor's relay of version 2.
+    ProxyKey(Secret),
     /// A folder that an earlier process wrote; nothing leaves the process.
     Offline(OfflineConfig),
 }
@@ -51,7 +53,7 @@ pub struct EnvironmentConfig {
 impl Source {
     /// `None` when no source is configured, so that this side does not exist at all.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let sections = ["harness.environments", "harness.offline"];
+        let sections = ["harness.environments", "harness.proxy_key", "harness.offline"];
         let present: Vec<_> = sections.into_iter().filter(|section| reader.has_section(section)).collect();
         if let [first, others @ ..] = &present[..] {
             for other in others {
@@ -63,6 +65,7 @@ impl Source {
                 AdminConfig::read(reader),
                 reader.each("harness.environments", EnvironmentConfig::read),
             )),
+            "harness.proxy_key" => Some(Self::ProxyKey(sendable(reader, "harness.proxy_key"))),
             _ => {
                 let folder = reader.path("harness.offline.dir");
                 if folder.is_none() {
@@ -111,4 +114,46 @@ fn sendable(reader: &mut Reader<'_>, path: &str) -> Secret {
         reader.reject(path, "contains characters that no key has");
     }
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use yardarm_core::settings::Values;
+
+    use super::super::KEYS;
+    use super::*;
+
+    /// The source, and the keys that are complained about.
+    fn read(harness: &Value) -> (Option<Source>, Vec<String>) {
+        let mut values = Values::default();
+        values.add_file(&json!({ "harness": harness }), KEYS).unwrap();
+        let mut reader = Reader::new(&values, KEYS, &|_| None);
+        let source = Source::read(&mut reader);
+        (source, reader.into_errors().into_iter().map(|it| it.key).collect())
+    }
+
+    #[test]
+    fn a_proxy_key_needs_nothing_else() {
+        let (source, problems) = read(&json!({"proxy_key": "proxy-canary"}));
+        assert!(matches!(&source, Some(Source::ProxyKey(key)) if key.expose() == "proxy-canary"));
+        assert!(problems.is_empty() && !format!("{source:?}").contains("canary"), "{problems:?}");
+        assert!(read(&json!({"bypass_auth": true})).0.is_none());
+    }
+
+    #[test]
+    fn there_is_one_source() {
+        let environments = json!([{"api_key": "a"}]);
+        for (harness, expected) in [
+            (json!({"proxy_key": "p", "offline": {"dir": "d"}}), &["harness.offline"][..]),
+            (
+                json!({"proxy_key": "p", "environments": environments, "account": "a", "organization": "o", "admin_token": "t"}),
+                &["harness.proxy_key"],
+            ),
+            (json!({"proxy_key": ""}), &["harness.proxy_key"]),
+            (json!({"proxy_key": "two words"}), &["harness.proxy_key"]),
+        ] {
+            assert_eq!(read(&harness).1, expected, "{harness}");
+        }
+    }
 }

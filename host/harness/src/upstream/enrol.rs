@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use yardarm_core::Lifecycle;
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::turns::Turn;
-use yardarm_core::{Lifecycle, Secret};
 use yardarm_outbound::Pace;
 
 use super::admin::Admin;
@@ -15,7 +15,7 @@ use super::fetch::Fetcher;
 use super::rounds::Rounds;
 use super::session::Presents;
 use super::sync::SyncTask;
-use super::{MAX_DELAY, RequestError, Session};
+use super::{MAX_DELAY, RequestError, Session, masked};
 use crate::config::EnvironmentConfig;
 use crate::credential::KeyHash;
 use crate::environments::{HarnessEnvironment, Identity};
@@ -203,11 +203,6 @@ impl EnrolTask {
 struct Known {
     environment: Arc<HarnessEnvironment>,
     lifecycle: Lifecycle,
-}
-
-/// Enough of a key to tell it from others (section 5.2 of the compatibility page).
-fn masked(key: &Secret) -> String {
-    key.expose().chars().enumerate().map(|(index, it)| if index < 4 { it } else { '*' }).collect()
 }
 
 async fn wait_for_data(environment: Arc<HarnessEnvironment>, latch: Option<ReadyLatch>) {

@@ -1,6 +1,6 @@
 //! Opens the stream of events (sections 3.7 and 6.3).
 
-use http::header::{ACCEPT, CACHE_CONTROL};
+use http::header::CACHE_CONTROL;
 use yardarm_core::Secret;
 use yardarm_outbound::{ConnectionError, Events};
 
@@ -17,5 +17,6 @@ pub(super) async fn open(
     let request = http.streams.get(url(base, path)).headers(identification(session));
     let request = request.query(&[("cluster", &session.identity.cluster)]);
     let request = request.bearer_auth(session.token.expose()).header("api-key", key.expose());
-    yardarm_outbound::open(request.header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-cache")).await
+    // What we accept is said where streams of both vendors are opened.
+    yardarm_outbound::open(request.header(CACHE_CONTROL, "no-cache")).await
 }

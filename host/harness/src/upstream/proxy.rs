@@ -1,0 +1,229 @@
+//! Keeps everything that a proxy key leads to in sync: one token, one list, one stream for all environments (section 6).
+
+mod account;
+mod fleet;
+mod page;
+
+use std::sync::Arc;
+
+use yardarm_core::Secret;
+use yardarm_core::lifecycle::ReadyLatch;
+use yardarm_outbound::{ConnectionError, Events};
+
+use self::account::Account;
+use self::fleet::Fleet;
+use self::page::Listed;
+use super::RequestError;
+use super::fetch::Fetcher;
+use super::message::{Message, Scope};
+use super::patience::{Next, Patience, changed_item};
+use super::rounds::{RoundError, Rounds, Upstream};
+use crate::config::Config;
+use crate::environments::Pending;
+use crate::founder::Founder;
+
+/// Place of the key among what is pending; there is no other.
+const INDEX: usize = 0;
+
+/// The task of a proxy key.
+pub(crate) struct ProxyTask {
+    account: Account,
+    fleet: Fleet,
+    fetcher: Fetcher,
+    pending: Pending,
+    /// Whether it is known which environments there are.
+    is_known: bool,
+    /// Holds readiness back until that is known, or the key is of no use.
+    latch: Option<ReadyLatch>,
+    hooks: yardarm_core::hooks::Hooks,
+    config: Arc<Config>,
+}
+
+impl ProxyTask {
+    pub(crate) fn new(key: Secret, founder: Founder, latch: ReadyLatch) -> Self {
+        let (http, base) = (founder.http.clone(), founder.config.client_service.clone());
+        Self {
+            fetcher: Fetcher { http: http.clone(), base: base.clone() },
+            pending: founder.environments.pending().clone(),
+            is_known: false,
+            latch: Some(latch),
+            hooks: founder.parts.hooks.clone(),
+            config: Arc::clone(&founder.config),
+            fleet: Fleet::new(founder, &key),
+            account: Account { http, base, key },
+        }
+    }
+
+    /// Runs until dropped.
+    pub(crate) async fn run(mut self) {
+        // What an earlier process knew is served until upstream answers.
+        if self.fleet.restore().await {
+            self.is_known();
+        }
+        let (hooks, config) = (self.hooks.clone(), Arc::clone(&self.config));
+        Rounds::new(self, &hooks, &config).run().await;
+    }
+
+    fn is_known(&mut self) {
+        self.is_known = true;
+        self.pending.is_known(INDEX);
+        self.latch = None;
+    }
+
+    async fn rescope(&mut self, scope: Scope) -> Result<(), RoundError> {
+        match scope {
+            Scope::Added(ids) => self.add(ids).await?,
+            Scope::Removed(ids) => ids.iter().for_each(|id| self.fleet.remove(id)),
+            Scope::KeyAdded(ids, key) => {
+                for id in ids {
+                    self.fleet.change_keys(&id, |keys| keys.insert(key.clone()));
+                }
+            }
+            Scope::KeyRemoved(ids, key) => {
+                for id in ids {
+                    self.fleet.change_keys(&id, |keys| keys.remove(&key));
+                }
+            }
+            // Whether that is so is seen when the key is presented again. What was served is served on: a mistake in an
+            // account must not switch off everybody's flags.
+            Scope::Deleted => {
+                let problem = "the proxy key was deleted".to_owned();
+                return Err(ConnectionError::Message { event: "proxyKeyDeleted".to_owned(), problem }.into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, ids: Vec<String>) -> Result<(), RoundError> {
+        // The old token does not lead to them.
+        self.authenticate().await?;
+        for id in ids {
+            match self.listed(&id).await? {
+                Some(listed) => self.fleet.put(listed).await,
+                None => tracing::warn!(id, "an environment was added that the proxy key does not lead to"),
+            }
+        }
+        Ok(())
+    }
+
+    /// One environment, with some patience.
+    async fn listed(&mut self, id: &str) -> Result<Option<Listed>, RequestError> {
+        let mut patience = Patience::new();
+        loop {
+            let error = match self.account.one(self.fleet.session(), id).await {
+                Ok(listed) => return Ok(listed),
+                Err(error) => error,
+            };
+            tracing::warn!(id, %error, "added environment could not be fetched");
+            match patience.after(&error) {
+                Next::GiveUp => return Err(error),
+                Next::Renew => self.authenticate().await?,
+                Next::Wait(delay) => tokio::time::sleep(delay).await,
+            }
+        }
+    }
+}
+
+impl Upstream for ProxyTask {
+    const POLLS_WITH_NEW_TOKEN: bool = true;
+
+    fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    async fn authenticate(&mut self) -> Result<(), RequestError> {
+        let session = self.account.session().await?;
+        self.fleet.renew(session);
+        Ok(())
+    }
+
+    async fn download(&mut self) -> Result<(), RequestError> {
+        let listing = self.account.everything(self.fleet.session()).await?;
+        self.fleet.put_all(listing).await;
+        self.is_known();
+        Ok(())
+    }
+
+    fn has_data(&self) -> bool {
+        self.is_known
+    }
+
+    fn is_incomplete(&self) -> bool {
+        self.fleet.is_incomplete()
+    }
+
+    async fn open(&mut self) -> Result<Events, ConnectionError> {
+        self.account.open(self.fleet.session()).await
+    }
+
+    fn connected(&mut self) {
+        self.fleet.connect();
+        tracing::info!("upstream stream of the proxy key is active");
+    }
+
+    /// Fetches what an event names. SDKs hear of it when it can be fetched here, and not before.
+    async fn process(&mut self, data: &str) -> Result<(), RoundError> {
+        let (id, notice) = match Message::read(data) {
+            Message::Item { environment: Some(id), notice } => (id, notice),
+            Message::Item { environment: None, .. } => {
+                tracing::warn!("event of the upstream stream names no environment and is ignored");
+                return Ok(());
+            }
+            Message::Scope(scope) => return self.rescope(scope).await,
+            Message::Unknown(what) => {
+                tracing::warn!(what, "event of the upstream stream is ignored");
+                return Ok(());
+            }
+        };
+        let Some(environment) = self.fleet.environment(&id) else {
+            tracing::debug!(id, "event of an environment that the proxy key does not lead to");
+            return Ok(());
+        };
+        let is_delete = notice.event == "delete";
+        let item = if is_delete { None } else { changed_item(self, &environment, &notice).await? };
+        match (item, self.fleet.applier(&id)) {
+            (Some(item), Some(applier)) => applier.patch(item, notice).await,
+            (None, Some(applier)) if is_delete => applier.delete(notice).await,
+            // Deleted since; that event is on its way.
+            _ => (),
+        }
+        environment.status.message_processed();
+        Ok(())
+    }
+
+    fn polled(&mut self) {
+        self.fleet.disconnect();
+    }
+
+    fn lost(&mut self, error: &RoundError) {
+        self.fleet.disconnect();
+        let ((kind, is_rejection), problem) = (error.kind(), error.to_string());
+        self.fleet.note(kind, is_rejection, &problem);
+        if is_rejection {
+            // Known to be of no use for now; nobody must wait for it.
+            self.pending.refused(INDEX, kind, &problem);
+            self.latch = None;
+            tracing::error!(%error, "upstream rejected the proxy key; it will be tried again, seldom");
+        } else {
+            self.pending.failed(INDEX, kind, &problem);
+            tracing::warn!(%error, "upstream stream of the proxy key interrupted");
+        }
+    }
+
+    async fn plan_changed(&mut self) {
+        for applier in self.fleet.appliers() {
+            applier.plan_changed().await;
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.fleet.is_behind()
+    }
+}
+
+#[cfg(fuzzing)]
+pub(super) fn fuzz(text: &str) {
+    if let Ok(page) = serde_json::from_str::<page::Page>(text) {
+        let _ = page.entries(0);
+    }
+}

@@ -1,0 +1,189 @@
+//! The environments that a proxy key leads to: which are served, and with what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use yardarm_core::Secret;
+use yardarm_core::registry::EndReason;
+use yardarm_core::status::ErrorKind;
+
+use super::account::Listing;
+use super::page::Listed;
+use crate::credential::KeyHash;
+use crate::environments::{Connection, HarnessEnvironment, Identity};
+use crate::founder::{Founded, Founder};
+use crate::kept::Kept;
+use crate::upstream::{Applier, Session, masked};
+
+/// All environments of one proxy key.
+pub(super) struct Fleet {
+    founder: Founder,
+    /// Hash of the key, by which kept data is found again.
+    source: KeyHash,
+    /// The key as metrics show it.
+    masked: String,
+    /// The newest token.
+    session: Session,
+    /// State of the stream, which is one for all.
+    connection: Connection,
+    served: BTreeMap<String, Founded>,
+    /// Whether something of the last list could not be used.
+    is_incomplete: bool,
+}
+
+impl Fleet {
+    pub(super) fn new(founder: Founder, key: &Secret) -> Self {
+        Self {
+            founder,
+            source: KeyHash::of(key.expose()),
+            masked: masked(key),
+            session: Session::remembered(Identity::default()),
+            connection: Connection::Initializing,
+            served: BTreeMap::new(),
+            is_incomplete: false,
+        }
+    }
+
+    /// Serves what an earlier process kept; says whether there was something.
+    pub(super) async fn restore(&mut self) -> bool {
+        for kept in self.founder.kept(self.source.clone()).await {
+            let session = Session::remembered(kept.identity.clone());
+            self.found(session, kept).await;
+        }
+        self.served.values().any(|it| it.environment.data.has_data())
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Whether something of the last list could not be used.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.is_incomplete
+    }
+
+    /// The environment of this ID, if it is one of these.
+    pub(super) fn environment(&self, id: &str) -> Option<Arc<HarnessEnvironment>> {
+        self.served.get(id).map(|it| Arc::clone(&it.environment))
+    }
+
+    /// The way in for data of an environment.
+    pub(super) fn applier(&mut self, id: &str) -> Option<&mut Applier> {
+        self.served.get_mut(id).map(|it| &mut it.applier)
+    }
+
+    /// The ways in for data of all environments.
+    pub(super) fn appliers(&mut self) -> impl Iterator<Item = &mut Applier> {
+        self.served.values_mut().map(|it| &mut it.applier)
+    }
+
+    /// Whether a payload plugin failed anywhere.
+    pub(super) fn is_behind(&self) -> bool {
+        self.served.values().any(|it| it.applier.is_behind())
+    }
+
+    /// There is a new token, which is every environment's.
+    pub(super) fn renew(&mut self, session: Session) {
+        for Founded { environment, .. } in self.served.values() {
+            let Identity { account, cluster, .. } = session.identity.clone();
+            let identity = Identity { account, cluster, ..environment.identity.clone() };
+            environment.renew(Session { identity, token: session.token.clone() });
+        }
+        self.session = session;
+    }
+
+    /// Everything came anew. Environments that are not listed any more end.
+    pub(super) async fn put_all(&mut self, listing: Listing) {
+        self.is_incomplete = !listing.is_complete || listing.environments.values().any(|it| it.items.is_err());
+        if listing.is_complete {
+            let gone = self.served.keys().filter(|id| !listing.environments.contains_key(*id)).cloned();
+            gone.collect::<Vec<_>>().iter().for_each(|id| self.remove(id));
+        } else {
+            tracing::warn!("the list of environments changed while it was read, those that are missing stay for now");
+        }
+        for listed in listing.environments.into_values() {
+            self.put(listed).await;
+        }
+    }
+
+    /// An environment came anew. Data is there before its keys are.
+    pub(super) async fn put(&mut self, listed: Listed) {
+        let Listed { id, environment, project, keys, items } = listed;
+        if !self.served.contains_key(&id) {
+            let identity = Identity { id: id.clone(), environment, project, ..self.session.identity.clone() };
+            let kept = Kept { source: Some(self.source.clone()), identity: identity.clone(), ..Kept::default() };
+            let session = Session { identity, token: self.session.token.clone() };
+            self.found(session, kept).await;
+        }
+        let Some(Founded { environment, applier, .. }) = self.served.get_mut(&id) else { return };
+        match items {
+            Ok(items) => {
+                applier.put(items).await;
+                environment.status.data_received();
+                environment.status.message_processed();
+            }
+            Err(problem) => {
+                tracing::error!(environment = %environment.label, problem, "environment cannot be used, serving what was served before");
+                environment.status.interrupted(ErrorKind::InvalidData, &problem);
+                self.is_incomplete = true;
+            }
+        }
+        self.founder.accept(environment, &keys);
+    }
+
+    /// An environment ends, if it is one of these.
+    pub(super) fn remove(&mut self, id: &str) {
+        if let Some(Founded { environment, lifecycle, .. }) = self.served.remove(id) {
+            self.founder.dissolve(&environment, &lifecycle);
+        }
+    }
+
+    /// Changes the keys of an environment, if it is one of these; `change` says whether it did. What was opened with one that is gone ends; streams of
+    /// other keys have no reason to.
+    pub(super) fn change_keys(&self, id: &str, change: impl FnOnce(&mut BTreeSet<KeyHash>) -> bool) {
+        if let Some(Founded { environment, .. }) = self.served.get(id) {
+            let mut keys = self.founder.environments.keys_of(environment);
+            if change(&mut keys) {
+                self.founder.accept(environment, &keys);
+            }
+        }
+    }
+
+    /// Changes come in as they happen.
+    pub(super) fn connect(&mut self) {
+        self.connection_is(Connection::Connected);
+    }
+
+    /// While we only poll there are no events, so SDKs must poll too.
+    pub(super) fn disconnect(&mut self) {
+        self.connection_is(Connection::Disconnected);
+        let labels: BTreeSet<_> = self.served.values().map(|it| &it.environment.label).collect();
+        self.founder.parts.streams.end_where(EndReason::SourceLost, |facts| labels.contains(&facts.environment));
+    }
+
+    /// Notes a failure that concerns all environments.
+    pub(super) fn note(&self, kind: ErrorKind, is_rejection: bool, problem: &str) {
+        for Founded { environment, .. } in self.served.values() {
+            if is_rejection {
+                environment.status.refused(kind, problem);
+            } else {
+                environment.status.interrupted(kind, problem);
+            }
+        }
+    }
+
+    async fn found(&mut self, session: Session, kept: Kept) {
+        if let Some(founded) = self.founder.found(None, session, kept).await {
+            founded.environment.tally.uses_key(self.masked.clone());
+            founded.environment.stream_is(self.connection);
+            self.served.insert(founded.environment.identity.id.clone(), founded);
+        }
+    }
+
+    fn connection_is(&mut self, connection: Connection) {
+        self.connection = connection;
+        for Founded { environment, .. } in self.served.values() {
+            environment.stream_is(connection);
+        }
+    }
+}
