@@ -182,3 +182,34 @@ async fn offline_files_are_written_and_served() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("cannot be written"), "{said}");
 }
+
+#[tokio::test]
+async fn a_proxy_key_is_all_that_is_needed() {
+    // F113
+    let cloud = cloud().await;
+    cloud.adds_proxy("proxy-canary", [ENV, OTHER_ENV]);
+    let dir = TempDir::new().unwrap();
+    let api = format!("{}/api/1.0", cloud.url());
+    let settings = [("PROXY_KEY", "proxy-canary"), ("CLIENT_SERVICE", &api), ("METRIC_SERVICE", &api)];
+    let program = Program::launch(ff_proxy(dir.path(), &settings, &["--log-level=DEBUG"])).await;
+    within("`/ready`", program.is_ready()).await;
+    for (env, key, flags) in [(ENV, KEY, 2), (OTHER_ENV, OTHER_KEY, 1)] {
+        let answer = served(&program, key, &format!("/client/env/{env}/feature-configs")).await;
+        assert_eq!(answer.json().as_array().map(Vec::len), Some(flags), "F113 {}", answer.text());
+    }
+    program.signal(Signal::TERM);
+    let (exit, log) = program.ends().await;
+    assert_eq!(exit.code(), Some(0));
+    assert!(log.iter().all(|it| !it.contains("canary")), "F112 {log:?}");
+
+    // There are no targets to wait for.
+    let folder = dir.path().join("config");
+    let flags = ["--generate-offline-config", "--target-poll-duration=60"];
+    let mut command = ff_proxy(dir.path(), &settings, &flags);
+    command.env("CONFIG_DIR", &folder);
+    let (code, said) = ended(command).await;
+    assert_eq!(code, Some(0), "{said}");
+    for env in [ENV, OTHER_ENV] {
+        assert!(folder.join(format!("env-{env}")).join("auth_config.json").exists(), "F095");
+    }
+}

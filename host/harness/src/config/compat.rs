@@ -95,6 +95,9 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
     for (index, key) in keys.into_iter().enumerate() {
         translation.set(&format!("harness.environments[{index}].api_key"), key);
     }
+    if let Some(key) = said.last(PROXY_KEY.0).filter(|_| !is_offline) {
+        translation.set(PROXY_KEY.1, key.clone());
+    }
     let dir = said.last("CONFIG_DIR").cloned();
     let dir = dir.unwrap_or_else(|| Value { source: Source::Default, text: DEFAULT_DIR.into() });
     if generates {

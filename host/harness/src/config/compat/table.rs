@@ -78,15 +78,7 @@ pub(super) const ROWS: &[Row] = {
             "service account token, for the admin service; required",
         ),
         row("API_KEYS", "api-keys", List, Own, "one server API key per environment; required"),
-        row(
-            "PROXY_KEY",
-            "proxy-key",
-            Text,
-            Refused(
-                "is not supported by this version; set API_KEYS, ADMIN_SERVICE_TOKEN, ACCOUNT_IDENTIFIER and ORG_IDENTIFIER",
-            ),
-            "proxy key, instead of the four above",
-        ),
+        row("PROXY_KEY", "proxy-key", Text, Own, "proxy key, instead of the four above"),
         row(
             "ADMIN_SERVICE",
             "admin-service",

@@ -112,6 +112,18 @@ fn offline_needs_nothing_and_generating_wins_over_it() {
 }
 
 #[test]
+fn a_proxy_key_stands_in_for_what_version_1_needs() {
+    let alone = translated(&["--proxy-key=p"], &[]).unwrap();
+    assert_eq!(value(&alone, "harness.proxy_key").as_deref(), Some("p (argument --proxy-key)"));
+    assert!(!format!("{alone:?}").contains("\"p\""), "nothing that may be a secret is shown");
+    let both = online(&[], &[("PROXY_KEY", "p")]).unwrap();
+    assert_eq!(value(&both, "harness.environments[0].api_key"), None);
+    assert_eq!(both.warnings, ["API_KEYS has no effect beside PROXY_KEY"]);
+    assert_eq!(value(&translated(&["--offline"], &[("PROXY_KEY", "p")]).unwrap(), "harness.proxy_key"), None);
+    assert!(translated(&[], &[("YARDARM_HARNESS_PROXY_KEY", "p")]).is_ok(), "by whatever name");
+}
+
+#[test]
 fn what_is_wrong_is_said_at_once_and_without_values() {
     // F111
     let missing = |names: &[&'static str]| Some(CompatError::Missing(names.to_vec()));
