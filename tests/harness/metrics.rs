@@ -70,3 +70,20 @@ async fn one_environment_that_cannot_be_posted_does_not_hold_the_others_up() {
     assert_eq!(counts, [7, 7, 7], "F041");
     assert_eq!(cloud.posts(&paths[1]).len(), 1, "F041");
 }
+
+#[tokio::test]
+async fn a_token_that_is_too_old_is_noticed_by_metrics_too() {
+    // Section 10: nobody knows how long tokens live, and where no flag changes only metrics are ever sent.
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
+    let path = format!("/metrics/{ENV}");
+    let exchanges = || cloud.posts("/client/auth").iter().filter(|it| it.json()["apiKey"] == KEY).count();
+    let mine = token(&gateway, KEY).await;
+    let before = exchanges();
+    cloud.answers_next(&path, [401]);
+    let body = json!({"metricsData": [metric(7)]}).to_string();
+    assert_eq!(gateway.answers(&Call::post(&path, body).key(&mine)).await.status, 200);
+    until("the second attempt", || cloud.posts(&path).len() == 2).await;
+    until("a new token", || exchanges() == before + 1).await;
+    assert_eq!(cloud.posts(&path)[1].json()["metricsData"][0]["count"], 7, "D8: nothing is lost");
+}

@@ -171,6 +171,39 @@ async fn nothing_is_missed_in_an_outage() {
 }
 
 #[tokio::test]
+async fn where_streams_are_swallowed_flags_are_polled() {
+    // F032: a firewall that lets requests through, and never an answer to a stream.
+    let cloud = cloud().await;
+    cloud.delays("/stream", std::time::Duration::from_secs(3600));
+    let gateway = started(&cloud, "flag_poll_interval = \"100ms\"\nread_timeout = \"300ms\"").await;
+    for version in 5..8 {
+        cloud.stores_flag(ENV, &flag("a", version));
+        serves(&gateway, "feature-configs/a", "F032: polled", |_, it| it["version"] == version).await;
+    }
+    let stream = Call::get("/stream").key(&token(&gateway, KEY).await).header("API-Key", KEY);
+    assert_eq!(gateway.answers(&stream).await.status, 503, "F082: SDKs poll too");
+}
+
+#[tokio::test]
+async fn rules_of_several_clauses_count_unless_they_are_switched_off() {
+    let cloud = cloud().await;
+    let mut plan = flag("plan", 1);
+    plan["variationToTargetMap"] = json!([{"variation": "false", "targetSegments": ["s"]}]);
+    cloud.changes_flag(ENV, &plan);
+    // Of the clauses of a rule, old SDKs know the first.
+    let one = json!({"identifier": "ben", "name": "", "attributes": {"plan": "x", "city": "y"}});
+    for (setting, expected) in [("and_rules = true", "true"), ("and_rules = false", "false")] {
+        let gateway = started(&cloud, setting).await;
+        let auth = json!({"apiKey": KEY, "target": one}).to_string();
+        assert_eq!(gateway.answers(&Call::post("/client/auth", auth)).await.status, 200);
+        serves(&gateway, "target/ben/evaluations/plan", setting, |_, it| it["value"] == expected).await;
+        let segments = Call::get(format!("/client/env/{ENV}/target-segments/s?rules=v2"));
+        let served = gateway.answers(&segments.key(&token(&gateway, KEY).await)).await.json();
+        assert_eq!(served.get("servingRules").is_some(), setting.ends_with("true"), "F064 {served}");
+    }
+}
+
+#[tokio::test]
 async fn targets_are_registered_behind_the_answer() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;

@@ -45,6 +45,7 @@ pub(crate) struct HarnessEnvironment {
     pub(crate) recent: RecentChanges,
     pub(crate) tally: Tally,
     keeper: Option<Keeper<Kept>>,
+    token_refused: Arc<Notify>,
 }
 
 /// What Harness calls an environment, as far as it says.
@@ -111,6 +112,7 @@ impl HarnessEnvironment {
         data: Environment<FlagData>,
         metrics: MetricsPort,
         keeper: Option<Keeper<Kept>>,
+        token_refused: &Arc<Notify>,
     ) -> Self {
         Self {
             label,
@@ -125,6 +127,7 @@ impl HarnessEnvironment {
             recent: RecentChanges::default(),
             tally: Tally::default(),
             keeper,
+            token_refused: Arc::clone(token_refused),
         }
     }
 
@@ -135,6 +138,11 @@ impl HarnessEnvironment {
     /// The key was exchanged again.
     pub(crate) fn renew(&self, session: Session) {
         self.session.store(Arc::new(session));
+    }
+
+    /// Upstream does not accept the token any more.
+    pub(crate) fn token_is_refused(&self) {
+        self.token_refused.notify_one();
     }
 
     pub(crate) fn stream(&self) -> StreamState {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use yardarm_core::registry::EndReason;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, environment};
 
@@ -22,6 +23,8 @@ pub(crate) struct Founder {
     pub(crate) http: HttpClients,
     pub(crate) parts: Parts,
     pub(crate) environments: Environments,
+    /// Wakes whoever can get a new token for the environments that are made here.
+    pub(crate) token_refused: Arc<Notify>,
 }
 
 /// An environment that is served from now on.
@@ -45,13 +48,13 @@ impl Founder {
         let metrics = MetricsPort::start(label.clone(), hooks.clone(), is_forwarded, &lifecycle);
         let keeper = self.parts.data_dir.as_ref().filter(|_| !is_offline);
         let keeper = keeper.map(|folder| kept::keep(folder, &label, &session.identity.id, kept.clone(), &lifecycle));
-        let environment = Arc::new(HarnessEnvironment::new(label, session, data, metrics, keeper));
+        let environment = Arc::new(HarnessEnvironment::new(label, session, data, metrics, keeper, &self.token_refused));
         if !self.environments.add(&environment) {
             lifecycle.token().cancel();
             return None;
         }
         tracing::info!(environment = %environment.label, id = environment.identity.id, "environment added");
-        let mut applier = Applier::new(Arc::clone(&environment), writer, hooks);
+        let mut applier = Applier::new(Arc::clone(&environment), writer, hooks, self.config.and_rules);
         environment.targets.polled(kept.targets);
         if let Some(items) = kept.items {
             applier.restore(items).await;

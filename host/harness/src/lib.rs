@@ -121,6 +121,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         http: http.clone(),
         parts: parts.clone(),
         environments: environments.clone(),
+        token_refused: Arc::default(),
     };
     match &config.source {
         Source::Keys(admin, keys) => {
@@ -130,7 +131,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
                     index,
                     settings: settings.clone(),
                     admin: Admin { http: http.clone(), settings: admin.clone() },
-                    founder: founder.clone(),
+                    founder: Founder { token_refused: Arc::default(), ..founder.clone() },
                     turn: Some(turns.next()),
                     latch: Some(parts.lifecycle.latch("harness environment")),
                 };

@@ -80,6 +80,16 @@ impl Segment {
         })
     }
 
+    /// The same where the newer rules are not to count: as SDKs know it that know the older ones only.
+    pub(crate) fn with_old_rules_only(self: &Arc<Self>) -> Arc<Self> {
+        if self.group_rules.is_empty() {
+            return Arc::clone(self);
+        }
+        let old = serde_json::from_slice(self.with_rules.json()).ok().and_then(|it| Self::read(it).ok());
+        // What was written here can be read.
+        old.map_or_else(|| Arc::clone(self), Arc::new)
+    }
+
     /// Everything that is known of it.
     #[must_use]
     pub fn json(&self) -> &Bytes {

@@ -21,6 +21,8 @@ pub(crate) struct Applier {
     hooks: Hooks,
     /// What upstream said.
     raw: Option<Items>,
+    /// Whether rules of which all clauses must match count. If not, their first clauses do, as for old SDKs.
+    and_rules: bool,
     /// Identity of the chain that made what is served; 0 for none.
     chain: u64,
 }
@@ -29,26 +31,35 @@ const FLAG: &str = "flag";
 const SEGMENT: &str = "segment";
 
 impl Applier {
-    pub(crate) fn new(environment: Arc<HarnessEnvironment>, writer: Writer<FlagData>, hooks: Hooks) -> Self {
-        Self { environment, writer, hooks, raw: None, chain: 0 }
+    pub(crate) fn new(
+        environment: Arc<HarnessEnvironment>,
+        writer: Writer<FlagData>,
+        hooks: Hooks,
+        and_rules: bool,
+    ) -> Self {
+        Self { environment, writer, hooks, raw: None, and_rules, chain: 0 }
     }
 
     /// Everything came anew. SDKs are told what is really different.
     pub(crate) async fn put(&mut self, items: Items) {
         self.environment.keep_items(&items);
-        self.raw = Some(items);
+        self.raw = Some(self.understood(items));
         self.serve_all().await;
     }
 
     /// What an earlier process kept, until upstream answers.
     pub(crate) async fn restore(&mut self, items: Items) {
-        self.raw = Some(items);
+        self.raw = Some(self.understood(items));
         self.serve_all().await;
         self.environment.status.data_restored();
     }
 
     /// One item came anew.
     pub(crate) async fn patch(&mut self, item: Item, notice: Notice) {
+        let item = match item {
+            Item::Segment(segment) if !self.and_rules => Item::Segment(segment.with_old_rules_only()),
+            item => item,
+        };
         let Some(raw) = &mut self.raw else { return };
         raw.upsert(&item);
         self.environment.keep_items(raw);
@@ -81,6 +92,13 @@ impl Applier {
     /// Whether what is served lacks something that upstream said, because a plugin failed.
     pub(crate) fn is_behind(&self) -> bool {
         self.environment.is_behind.load(Ordering::Relaxed)
+    }
+
+    fn understood(&self, mut items: Items) -> Items {
+        if !self.and_rules {
+            items.segments.iter_mut().for_each(|it| *it = it.with_old_rules_only());
+        }
+        items
     }
 
     fn transform_in_force(&self) -> Option<Arc<dyn PayloadTransform>> {

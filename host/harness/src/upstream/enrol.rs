@@ -143,7 +143,7 @@ impl EnrolTask {
         let (key, streams) = (self.settings.api_key.clone(), founder.parts.streams.clone());
         let fetcher = Fetcher { http: founder.http.clone(), base: founder.config.sync_service.clone() };
         let task = SyncTask::new(Arc::clone(&environment), applier, streams, key, fetcher);
-        let rounds = Rounds::new(task, &founder.parts.hooks, &founder.config);
+        let rounds = Rounds::new(task, &founder.parts.hooks, &founder.config, founder.token_refused);
         lifecycle.spawn("upstream stream", rounds.run());
         lifecycle.spawn("first data", wait_for_data(Arc::clone(&environment), self.latch.take()));
         Some(Known { environment, lifecycle })

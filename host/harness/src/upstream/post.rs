@@ -44,8 +44,12 @@ impl MetricsPoster {
             Ok(answer) => match answer.status().as_u16() {
                 200 => Outcome::Delivered,
                 400 | 413 => Outcome::Refused,
-                // Also 401 and 403: a new token may be on its way.
-                _ => Outcome::Later,
+                code => {
+                    if code == 401 {
+                        environment.token_is_refused();
+                    }
+                    Outcome::Later
+                }
             },
         };
         environment.tally.posted(outcome == Outcome::Delivered);

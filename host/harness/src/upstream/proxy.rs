@@ -6,6 +6,7 @@ mod page;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use yardarm_core::Secret;
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_outbound::{ConnectionError, Events};
@@ -37,6 +38,7 @@ pub(crate) struct ProxyTask {
     latch: Option<ReadyLatch>,
     hooks: yardarm_core::hooks::Hooks,
     config: Arc<Config>,
+    token_refused: Arc<Notify>,
 }
 
 impl ProxyTask {
@@ -49,6 +51,7 @@ impl ProxyTask {
             latch: Some(latch),
             hooks: founder.parts.hooks.clone(),
             config: Arc::clone(&founder.config),
+            token_refused: Arc::clone(&founder.token_refused),
             fleet: Fleet::new(founder, &key),
             account: Account { http, base, key },
         }
@@ -60,8 +63,9 @@ impl ProxyTask {
         if self.fleet.restore().await {
             self.is_known();
         }
-        let (hooks, config) = (self.hooks.clone(), Arc::clone(&self.config));
-        Rounds::new(self, &hooks, &config).run().await;
+        let (hooks, config, token_refused) =
+            (self.hooks.clone(), Arc::clone(&self.config), Arc::clone(&self.token_refused));
+        Rounds::new(self, &hooks, &config, token_refused).run().await;
     }
 
     fn is_known(&mut self) {

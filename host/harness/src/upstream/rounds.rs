@@ -3,12 +3,13 @@
 //! Events are handled one after the other, so that their order is kept; those that wait meanwhile wait in the connection.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::StatusCode;
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::status::ErrorKind;
 use yardarm_outbound::{ConnectionError, Events, Pace};
@@ -19,6 +20,11 @@ use crate::config::Config;
 
 /// How soon a failed payload plugin is asked again.
 const PLUGIN_RETRY: Duration = Duration::from_secs(5);
+
+/// How long a stream may take to be answered, at least.
+const OPEN_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a new token may be made because the old one was refused elsewhere.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
 /// The steps of a round, for one environment or for many.
 pub(super) trait Upstream: Send {
@@ -79,18 +85,28 @@ pub(super) struct Rounds<U> {
     plans: watch::Receiver<u64>,
     pace: Pace,
     poll_interval: Duration,
+    /// When everything is due to be downloaded again where no stream says what has changed. Rounds that fail do not put it
+    /// off.
+    next_poll: Instant,
+    /// Somebody was told that the token is no longer good.
+    token_refused: Arc<Notify>,
+    /// Not before this is a new token made for that reason.
+    renew_after: Instant,
     stream_enabled: bool,
     /// Whether upstream wants nothing of the key; it is not asked until the next round then.
     is_rejected: bool,
 }
 
 impl<U: Upstream> Rounds<U> {
-    pub(super) fn new(upstream: U, hooks: &Hooks, config: &Config) -> Self {
+    pub(super) fn new(upstream: U, hooks: &Hooks, config: &Config, token_refused: Arc<Notify>) -> Self {
         Self {
             upstream,
             plans: hooks.changed(),
             pace: Pace::new(MAX_DELAY, config.rejected_retry_interval),
             poll_interval: config.flag_poll_interval,
+            next_poll: Instant::now() + config.flag_poll_interval,
+            token_refused,
+            renew_after: Instant::now(),
             stream_enabled: config.stream_enabled,
             is_rejected: false,
         }
@@ -125,7 +141,11 @@ impl<U: Upstream> Rounds<U> {
         if !self.upstream.has_data() {
             self.download().await?;
         }
-        let events = self.upstream.open().await?;
+        // Where a firewall swallows streams, an answer may never come.
+        let patience = self.next_poll.max(Instant::now() + OPEN_PATIENCE);
+        let opened = tokio::time::timeout_at(patience, self.upstream.open()).await;
+        let events =
+            opened.map_err(|_| ConnectionError::Network("the stream was not answered in time".to_owned()))??;
         // What changed while there was no stream; what changes from here on comes down the open one.
         self.download().await?;
         self.upstream.connected();
@@ -139,12 +159,25 @@ impl<U: Upstream> Rounds<U> {
     }
 
     async fn download(&mut self) -> Result<(), RequestError> {
-        match self.upstream.download().await {
-            Err(RequestError::Status(StatusCode::UNAUTHORIZED)) => {
-                self.authenticate().await?;
-                self.upstream.download().await
-            }
+        let answer = match self.upstream.download().await {
+            Err(RequestError::Status(StatusCode::UNAUTHORIZED)) => match self.authenticate().await {
+                Ok(()) => self.upstream.download().await,
+                Err(error) => Err(error),
+            },
             other => other,
+        };
+        self.next_poll = Instant::now() + self.poll_interval;
+        answer
+    }
+
+    /// Metrics go with the same token, and where nothing changes for hours nobody else would notice that it is too old.
+    async fn renew(&mut self) {
+        if Instant::now() < self.renew_after || self.is_rejected {
+            return;
+        }
+        self.renew_after = Instant::now() + RENEWAL_PAUSE;
+        if let Err(error) = self.authenticate().await {
+            tracing::warn!(%error, "no new token could be had");
         }
     }
 
@@ -156,7 +189,6 @@ impl<U: Upstream> Rounds<U> {
     }
 
     async fn read(&mut self, mut events: Events) -> Result<(), RoundError> {
-        let mut again = self.polls();
         loop {
             tokio::select! {
                 event = events.next() => match event {
@@ -167,9 +199,12 @@ impl<U: Upstream> Rounds<U> {
                     None => return Err(ConnectionError::Network("stream ended".to_owned()).into()),
                 },
                 // What does come down the stream is good in any case.
-                _ = again.tick(), if self.upstream.is_incomplete() => if let Err(error) = self.download().await {
-                    tracing::warn!(%error, "another download failed");
-                },
+                () = tokio::time::sleep_until(self.next_poll), if self.upstream.is_incomplete() => {
+                    if let Err(error) = self.download().await {
+                        tracing::warn!(%error, "another download failed");
+                    }
+                }
+                () = self.token_refused.notified() => self.renew().await,
                 _ = self.plans.changed() => self.upstream.plan_changed().await,
                 () = tokio::time::sleep(PLUGIN_RETRY), if self.upstream.is_behind() => self.upstream.plan_changed().await,
             }
@@ -180,23 +215,20 @@ impl<U: Upstream> Rounds<U> {
     async fn pause(&mut self, delay: Duration) {
         let wake = tokio::time::sleep(delay);
         tokio::pin!(wake);
-        let mut polls = self.polls();
         loop {
             tokio::select! {
                 () = &mut wake => return,
-                _ = polls.tick(), if self.stream_enabled && !self.is_rejected => if let Err(error) = self.poll().await {
-                    tracing::warn!(%error, "poll failed");
-                },
+                () = tokio::time::sleep_until(self.next_poll), if self.stream_enabled && !self.is_rejected => {
+                    self.next_poll = Instant::now() + self.poll_interval;
+                    if let Err(error) = self.poll().await {
+                        tracing::warn!(%error, "poll failed");
+                    }
+                }
+                () = self.token_refused.notified() => self.renew().await,
                 _ = self.plans.changed() => self.upstream.plan_changed().await,
                 () = tokio::time::sleep(PLUGIN_RETRY), if self.upstream.is_behind() => self.upstream.plan_changed().await,
             }
         }
-    }
-
-    fn polls(&self) -> tokio::time::Interval {
-        let mut polls = tokio::time::interval_at(Instant::now() + self.poll_interval, self.poll_interval);
-        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        polls
     }
 }
 
