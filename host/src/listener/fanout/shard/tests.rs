@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::feed::{Cursor, Pulse};
+use yardarm_core::hooks::{HeaderBlock, RequestFacts};
+use yardarm_core::registry::{EndReason, Streams};
+use yardarm_core::sse::Frame;
+
+use super::*;
+use crate::listener::fanout::Fanout;
+
+/// Has nothing to say.
+struct Silence(watch::Sender<Pulse>);
+
+impl Source for Silence {
+    fn next(&self, _: &mut Cursor) -> Option<Frame> {
+        None
+    }
+
+    fn pulses(&self) -> watch::Receiver<Pulse> {
+        self.0.subscribe()
+    }
+
+    fn lag(&self, _: &Cursor) -> u64 {
+        0
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ends_on_its_way_here_is_written_its_end() {
+    let (lifecycle, streams) = (Lifecycle::new(), Streams::new(1));
+    let fanout = Fanout::start(&lifecycle).unwrap();
+    let facts = RequestFacts {
+        environment: EnvironmentLabel::new("v", "e"),
+        route: "r",
+        sdk: "server",
+        method: http::Method::GET,
+        headers: HeaderBlock::new(&http::HeaderMap::new()),
+        credential: None,
+        client: None,
+    };
+    let source = Arc::new(Silence(watch::Sender::new(Pulse::default())));
+    let stream = OpenStream::new(source, 0, streams.open(facts, None).unwrap());
+    streams.end_where(EndReason::SourceLost, |_| true);
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (socket, peer) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    fanout.add(Handed { socket, stream, peer, place, returning: None });
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, LAST_CHUNK);
+    assert!(lifecycle.stop(Duration::from_secs(5)).await);
+}

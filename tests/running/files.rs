@@ -1,0 +1,88 @@
+//! Gateways that are configured by a file.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+use yardarm::config::{self, Overrides};
+use yardarm_testkit::{FakeHarness, FakeLaunchDarkly};
+
+use super::Running;
+
+/// What is configured where there is nothing but Harness: keys of environments, and more settings of the section.
+pub(crate) fn harness_toml(dir: &Path, cloud: &FakeHarness, api_keys: &[&str], more: &str) -> String {
+    let (url, token) = (cloud.url(), FakeHarness::ADMIN_TOKEN);
+    let environment = |key: &&str| format!("[[harness.environments]]\napi_key = {key:?}\n");
+    let environments: String = api_keys.iter().map(environment).collect();
+    format!(
+        r#"{common}
+        [harness]
+        client_service = "{url}/api/1.0"
+        admin_service = "{url}/gateway/cf"
+        metric_service = "{url}/api/1.0"
+        account = "account"
+        organization = "organization"
+        admin_token = "{token}"
+        {more}
+        {environments}
+        "#,
+        common = common_toml(dir)
+    )
+}
+
+/// What is configured where there is nothing but Harness and a proxy key, with more settings of the section.
+pub(crate) fn proxy_toml(dir: &Path, cloud: &FakeHarness, proxy_key: &str, more: &str) -> String {
+    let url = cloud.url();
+    format!(
+        r#"{common}
+        [harness]
+        client_service = "{url}/api/1.0"
+        metric_service = "{url}/api/1.0"
+        proxy_key = {proxy_key:?}
+        {more}
+        "#,
+        common = common_toml(dir)
+    )
+}
+
+/// What is configured whatever there is, with a folder of plugins that exists.
+pub(crate) fn common_toml(dir: &Path) -> String {
+    let (data, plugins) = (dir.join("data"), dir.join("plugins.d"));
+    std::fs::create_dir_all(&plugins).expect("a folder");
+    format!(
+        r#"
+        data.dir = {data:?}
+        plugins.dir = {plugins:?}
+        server.listen = "127.0.0.1:0"
+        admin.listen = "127.0.0.1:0"
+        shutdown.drain = "0s"
+        shutdown.timeout = "10s"
+        "#
+    )
+}
+
+impl Running {
+    /// A gateway in front of Harness only, with more settings of its section.
+    pub(crate) async fn before_harness(cloud: &FakeHarness, api_keys: &[&str], more: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        std::fs::write(dir.path().join("yardarm.toml"), harness_toml(dir.path(), cloud, api_keys, more))
+            .expect("a folder that can be written");
+        Self::in_folder(dir).await
+    }
+
+    /// A gateway in front of Harness only, with a proxy key and more settings of its section.
+    pub(crate) async fn before_harness_proxy(cloud: &FakeHarness, proxy_key: &str, more: &str) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        std::fs::write(dir.path().join("yardarm.toml"), proxy_toml(dir.path(), cloud, proxy_key, more))
+            .expect("a folder that can be written");
+        Self::in_folder(dir).await
+    }
+
+    /// A gateway with the configuration file that is in a folder.
+    pub(crate) async fn in_folder(dir: TempDir) -> Self {
+        let file = dir.path().join("yardarm.toml");
+        let configure = move |_: &FakeLaunchDarkly| {
+            config::load(Some(&file), &Overrides::default()).expect("a valid configuration").config
+        };
+        Self::launch(None, configure, Some(dir)).await
+    }
+}
