@@ -14,6 +14,38 @@ use yardarm_testkit::{FakeLaunchDarkly, within};
 
 use crate::running::{Running, Setup};
 
+/// A gate for callers of every kind: whoever has no token is refused in this way, as lines of its configuration say it.
+pub(crate) fn gate(refuses: &str) -> String {
+    format!(
+        r#"
+        [plugin]
+        name = "request-gate"
+        grants = ["header:x-gate-token"]
+        [plugin.config]
+        tokens = ["open sesame"]
+        sdks = ["client", "mobile", "server"]
+        {refuses}
+        [[bind]]
+        hook = "request-auth"
+        "#
+    )
+}
+
+/// A redactor of events, with these lines of configuration.
+pub(crate) fn redactor(rules: &str) -> String {
+    format!(
+        r#"
+        [plugin]
+        name = "event-redactor"
+        grants = ["event-bodies"]
+        [plugin.config]
+        {rules}
+        [[bind]]
+        hook = "event-filter"
+        "#
+    )
+}
+
 /// A gateway with a plugin folder of its own.
 pub(crate) struct Plugged {
     pub(crate) gateway: Running,

@@ -4,30 +4,7 @@ use serde_json::json;
 use yardarm_testkit::{Call, until, within};
 
 use super::{ENV, KEY, cloud, eventually, listens, segment, started, token};
-use crate::plugins::{put, sample};
-
-const GATE: &str = r#"
-    [plugin]
-    name = "request-gate"
-    grants = ["header:x-gate-token"]
-    [plugin.config]
-    tokens = ["open sesame"]
-    sdks = ["client", "mobile", "server"]
-    deny_as = "forbidden"
-    [[bind]]
-    hook = "request-auth"
-"#;
-
-const REDACTOR: &str = r#"
-    [plugin]
-    name = "event-redactor"
-    grants = ["event-bodies"]
-    [plugin.config]
-    drop_kinds = ["target"]
-    keep_declared_private = true
-    [[bind]]
-    hook = "event-filter"
-"#;
+use crate::plugins::{gate, put, redactor, sample};
 
 const HIDE: &str = r#"
     [plugin]
@@ -45,7 +22,7 @@ async fn requests_are_shown_to_plugins() {
     let token = token(&gateway, KEY).await;
     let call = Call::get(format!("/client/env/{ENV}/feature-configs")).key(&token);
     assert_eq!(gateway.answers(&call).await.status, 200);
-    put(gateway.plugins(), "request-gate.toml", GATE);
+    put(gateway.plugins(), "request-gate.toml", gate("deny_as = \"forbidden\""));
     put(gateway.plugins(), "request-gate.wasm", sample("request-gate"));
     eventually(&gateway, &call, "a gate", |status, _| status == 403).await;
     let exchange = Call::post("/client/auth", json!({ "apiKey": KEY }).to_string());
@@ -64,7 +41,7 @@ async fn requests_are_shown_to_plugins() {
 async fn metrics_are_shown_to_plugins() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
-    put(gateway.plugins(), "event-redactor.toml", REDACTOR);
+    put(gateway.plugins(), "event-redactor.toml", redactor("drop_kinds = [\"target\"]\nkeep_declared_private = true"));
     put(gateway.plugins(), "event-redactor.wasm", sample("event-redactor"));
     let path = format!("/metrics/{ENV}");
     let target = json!({"identifier": "ada", "name": "Ada", "attributes": []});

@@ -6,22 +6,14 @@ use serde_json::{Value, json};
 use yardarm_testkit::guests::{self as fragments, Guest, GuestHook};
 use yardarm_testkit::{Answer, Call, within};
 
-use super::{Plugged, put, sample};
+use super::{Plugged, gate, put, redactor, sample};
 use crate::expected::{Expected, TEXT_C, TEXT_D, empty, some_json, text};
 use crate::flags::some_data;
 use crate::launchdarkly::{Caller, Family, ROUTES, Route};
 use crate::running::{ENV_ID, Running, Setup};
 
-const REDACTOR: &str = r#"
-    [plugin]
-    name = "event-redactor"
-    grants = ["event-bodies"]
-    [plugin.config]
-    drop = ["email"]
-    drop_kinds = ["click", "diagnostic-noise"]
-    [[bind]]
-    hook = "event-filter"
-"#;
+const RULES: &str = r#"drop = ["email"]
+drop_kinds = ["click", "diagnostic-noise"]"#;
 
 /// One event that has something to hide, and one that is not to leave.
 const EVENTS: &str = r#"[{"kind":"identify","creationDate":1,"context":{"kind":"user","key":"ada","email":"ada@example.com"}},{"kind":"click","creationDate":2,"context":{"kind":"user","key":"ada"}}]"#;
@@ -51,7 +43,7 @@ async fn settled(gateway: &Running, received: u64) -> Value {
 #[tokio::test]
 async fn a_filter_sees_every_event_of_every_route() {
     let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
-        put(folder, "event-redactor.toml", REDACTOR);
+        put(folder, "event-redactor.toml", redactor(RULES));
         put(folder, "event-redactor.wasm", sample("event-redactor"));
     })
     .await;
@@ -101,7 +93,7 @@ async fn a_filter_sees_every_event_of_every_route() {
 #[tokio::test]
 async fn what_is_no_event_is_not_shown_to_a_filter() {
     let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
-        put(folder, "event-redactor.toml", REDACTOR);
+        put(folder, "event-redactor.toml", redactor(RULES));
         put(folder, "event-redactor.wasm", sample("event-redactor"));
     })
     .await;
@@ -117,7 +109,7 @@ async fn what_is_no_event_is_not_shown_to_a_filter() {
 #[tokio::test]
 async fn a_diagnostic_that_nobody_can_judge_stays_here() {
     let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
-        put(folder, "event-redactor.toml", REDACTOR);
+        put(folder, "event-redactor.toml", redactor(RULES));
         put(folder, "event-redactor.wasm", sample("event-redactor"));
     })
     .await;
@@ -134,7 +126,8 @@ async fn a_diagnostic_that_nobody_can_judge_stays_here() {
 #[tokio::test]
 async fn diagnostics_wait_for_a_filter_that_is_away() {
     let plugged =
-        Plugged::start(Setup::with(some_data()).events(), |folder| put(folder, "event-redactor.toml", REDACTOR)).await;
+        Plugged::start(Setup::with(some_data()).events(), |folder| put(folder, "event-redactor.toml", redactor(RULES)))
+            .await;
     let path = format!("/events/diagnostic/{ENV_ID}");
     let body = r#"{"kind":"diagnostic-init","user":{"key":"ada","email":"ada@example.com"}}"#;
     assert_eq!(plugged.gateway.answers(&Call::post(&path, body)).await.status, 202);
@@ -177,20 +170,7 @@ async fn a_gate_stands_before_every_route() {
     for (class, more) in
         [("unauthorized", ""), ("forbidden", ""), ("rate-limited", "retry_after = 7"), ("unavailable", "")]
     {
-        let binding = format!(
-            r#"
-            [plugin]
-            name = "request-gate"
-            grants = ["header:x-gate-token"]
-            [plugin.config]
-            tokens = ["open sesame"]
-            sdks = ["client", "mobile", "server"]
-            deny_as = "{class}"
-            {more}
-            [[bind]]
-            hook = "request-auth"
-            "#
-        );
+        let binding = gate(&format!("deny_as = \"{class}\"\n{more}"));
         let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
             put(folder, "request-gate.toml", binding);
             put(folder, "request-gate.wasm", sample("request-gate"));

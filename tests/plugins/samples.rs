@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, Heard, RedisServer, until, within};
 
-use super::{Plugged, arrived, example, put, sample};
+use super::{Plugged, arrived, example, gate, put, sample};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 use crate::sdk::Sdk;
 use crate::sdks::{data, flag};
@@ -199,21 +199,7 @@ async fn the_database_holds_what_upstream_said_and_not_what_plugins_made_of_it()
 
 #[tokio::test]
 async fn a_gate_refuses_with_what_sdks_of_each_kind_understand() {
-    let binding = |deny_as: &str| {
-        format!(
-            r#"
-            [plugin]
-            name = "request-gate"
-            grants = ["header:x-gate-token"]
-            [plugin.config]
-            tokens = ["open sesame"]
-            sdks = ["client", "mobile", "server"]
-            deny_as = "{deny_as}"
-            [[bind]]
-            hook = "request-auth"
-            "#
-        )
-    };
+    let binding = |deny_as: &str| gate(&format!("deny_as = \"{deny_as}\""));
     let plugged = Plugged::start(Setup::with(data()), |folder| {
         put(folder, "request-gate.toml", binding("unauthorized"));
         put(folder, "request-gate.wasm", sample("request-gate"));

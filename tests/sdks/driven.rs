@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
 /// Interpreters and browsers start slowly on a busy machine, and SDKs take their time to connect again.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// A program that is told to end gets this long to do so; a browser has a dozen processes to take along.
 const GRACE: Duration = Duration::from_secs(10);
 

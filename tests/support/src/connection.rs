@@ -10,7 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 /// How long a test waits for something that has to happen. Long, because the machine may be busy; a test that gets
 /// there has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client's end of a connection.
 pub struct Connection {
