@@ -15,6 +15,8 @@ use crate::running::Running;
 pub(crate) const ENV: &str = "0a1b2c3d-4e5f-4000-8000-000000000001";
 pub(crate) const API_KEY: &str = "0a1b2c3d-4e5f-4000-8000-00000000c0de";
 
+const FLAGS: [&str; 4] = ["dark-mode", "greeting", "layout", "limit"];
+
 /// Targets and what they get of `dark-mode`, `greeting` and `layout`: by their name, by a segment that names them, by a
 /// segment with rules, by percentage (`user1` is in bucket 79 and `user2` in 66), by nothing.
 const EXPECTED: [(&str, bool, &str, u8); 4] = [
@@ -60,7 +62,7 @@ fn friends(version: i64, included: &[&str]) -> Value {
     })
 }
 
-/// One environment with flags of three kinds, which decide by target, segment and percentage.
+/// One environment with flags of every kind, which decide by target, segment and percentage.
 pub(crate) async fn cloud() -> FakeHarness {
     let cloud = FakeHarness::start().await;
     cloud.adds_environment(ENV, "prod", [API_KEY]);
@@ -71,7 +73,8 @@ pub(crate) async fn cloud() -> FakeHarness {
     let share = |variation: &str, weight: u8| json!({"variation": variation, "weight": weight});
     layout["defaultServe"] = json!({"distribution": {
         "bucketBy": "identifier", "variations": [share("two", 70), share("one", 30)]}});
-    cloud.puts(ENV, [dark_mode, greeting(1, "hello"), layout], [friends(1, &["ada"])]);
+    let limit = flag("limit", "int", 1, &[("some", "2.5"), ("none", "0")]);
+    cloud.puts(ENV, [dark_mode, greeting(1, "hello"), layout, limit], [friends(1, &["ada"])]);
     cloud
 }
 
@@ -79,6 +82,7 @@ fn value(flag: &str, (_, dark_mode, greeting, layout): (&str, bool, &str, u8)) -
     match flag {
         "dark-mode" => json!(dark_mode),
         "greeting" => json!(greeting),
+        "limit" => json!(2.5),
         _ if layout == 1 => json!({"columns": 1}),
         _ => json!({"columns": 2, "wide": "ja"}),
     }
@@ -94,7 +98,7 @@ impl<'a> Place<'a> {
         let mut sdk = Driven::start(language, &self.url, API_KEY).await;
         assert_eq!(sdk.hears("ready").await, true);
         for expected in EXPECTED {
-            for flag in ["dark-mode", "greeting", "layout"] {
+            for flag in FLAGS {
                 let answer = sdk.answers(&format!("evaluate {flag} {}", expected.0), "value").await;
                 assert_eq!(answer, value(flag, expected), "{flag} for {}", expected.0);
             }
@@ -176,7 +180,7 @@ impl<'a> Place<'a> {
             self.says_evaluations(expected);
             assert_eq!(page.answers(&format!("open {}", expected.0), "ready").await, true);
             let mut all = json!({});
-            for flag in ["dark-mode", "greeting", "layout"] {
+            for flag in FLAGS {
                 all[flag] = value(flag, expected);
                 assert_eq!(page.answers(&format!("evaluate {flag}"), "value").await, all[flag], "{flag}");
             }
@@ -214,6 +218,7 @@ impl<'a> Place<'a> {
             "dark-mode": {"kind": "boolean", "identifier": dark_mode.to_string(), "value": dark_mode.to_string()},
             "greeting": {"kind": "string", "identifier": "usual", "value": expected.2},
             "layout": {"kind": "json", "identifier": "one", "value": layout.to_string()},
+            "limit": {"kind": "int", "identifier": "some", "value": "2.5"},
         });
         self.cloud.sets_evaluations(ENV, target["identifier"].as_str().expect("an identifier"), &evaluations);
     }
