@@ -55,4 +55,4 @@ fuzz: ## Fuzz every parser that meets the network or a guest, one minute each (n
 clean: ## Remove what was built
 	cargo clean
 	cd plugins && cargo clean
-	rm -rf demo-plugins tests/sdks/node/node_modules tests/sdks/python/.venv
+	rm -rf demo-plugins tests/sdks/node/node_modules tests/sdks/python/.venv tests/sdks/go/bin

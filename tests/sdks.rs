@@ -1,6 +1,6 @@
 //! The vendor's own SDKs, unmodified, through the gateway: what they see must be what they see without it.
 //!
-//! Node, Python and browsers run as programs of their own (`tests/sdks/`), Rust inside the test.
+//! Node, Python, Go and browsers run as programs of their own (`tests/sdks/`), Rust inside the test.
 
 mod browser;
 mod client;
@@ -107,6 +107,11 @@ async fn the_node_sdk_lives_through_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_sdk_lives_through_everything() {
     an_sdk_lives_through_everything(Language::Python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_go_sdk_lives_through_everything() {
+    an_sdk_lives_through_everything(Language::Go).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

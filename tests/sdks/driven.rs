@@ -23,6 +23,7 @@ pub(crate) enum Language {
     /// The same by the second version of the delivery protocol: `standard`, `streaming` or `polling`.
     NodeObjects(&'static str),
     Python,
+    Go,
     /// The client-side SDK for Node.
     NodeClient,
     /// The browser SDK up to version 3, in a real browser.
@@ -33,6 +34,8 @@ pub(crate) enum Language {
     HarnessNode,
     /// Harness' server SDK for Python.
     HarnessPython,
+    /// Harness' server SDK for Go.
+    HarnessGo,
     /// Harness' client SDK, in a real browser.
     HarnessBrowser,
 }
@@ -59,13 +62,16 @@ impl Language {
         let node = |script| ("node".into(), vec![folder().join("node").join(script).into()]);
         let python =
             |script| (folder().join("python/.venv/bin/python"), vec![folder().join("python").join(script).into()]);
+        let go = |program| (folder().join("go/bin").join(program), Vec::new());
         match self {
             Self::Python => python("server.py"),
+            Self::Go => go("server"),
             Self::Node | Self::NodeObjects(_) => node("server.mjs"),
             Self::NodeClient => node("client.mjs"),
             Self::LegacyBrowser | Self::Browser => node("browser.mjs"),
             Self::HarnessNode => node("harness-server.mjs"),
             Self::HarnessPython => python("harness_server.py"),
+            Self::HarnessGo => go("harness_server"),
             Self::HarnessBrowser => node("harness-browser.mjs"),
         }
     }
@@ -76,8 +82,8 @@ impl Language {
             Self::NodeObjects(way) => vec![way.into()],
             Self::LegacyBrowser => vec!["legacy".into()],
             Self::Browser => vec!["current".into()],
-            Self::Node | Self::Python | Self::NodeClient => Vec::new(),
-            Self::HarnessNode | Self::HarnessPython | Self::HarnessBrowser => Vec::new(),
+            Self::Node | Self::Python | Self::Go | Self::NodeClient => Vec::new(),
+            Self::HarnessNode | Self::HarnessPython | Self::HarnessGo | Self::HarnessBrowser => Vec::new(),
         };
         if self.is_browser() {
             arguments.push(browser().expect("a browser, or the test had skipped").into());
@@ -93,6 +99,7 @@ impl Language {
     pub(crate) fn is_installed(self) -> bool {
         let mark = match self {
             Self::Python | Self::HarnessPython => "python/.venv/.installed",
+            Self::Go | Self::HarnessGo => "go/bin/.installed",
             _ => "node/node_modules/.installed",
         };
         let is_installed = folder().join(mark).exists() && (!self.is_browser() || browser().is_some());
@@ -121,7 +128,7 @@ impl Driven {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("the interpreter starts");
+            .expect("the program starts");
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         Self { child, input, output, _dir: dir }

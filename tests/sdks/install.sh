@@ -28,6 +28,15 @@ else
   missing "python3 is missing, so the Python SDK cannot be installed"
 fi
 
+if command -v go >/dev/null; then
+  if [ ! -f go/bin/.installed ] || [ -n "$(find go -name '*.go' -newer go/bin/.installed -o -name 'go.*' -newer go/bin/.installed)" ]; then
+    # Without C and without what Git knows, so that neither is needed.
+    (cd go && CGO_ENABLED=0 go build -buildvcs=false -trimpath -o bin/ ./... && touch bin/.installed)
+  fi
+else
+  missing "go is missing, so the Go SDKs cannot be built"
+fi
+
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && ! command -v chromium-browser >/dev/null; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq

@@ -1,0 +1,58 @@
+// LaunchDarkly's Go server SDK, unmodified, driven like ../../node/server.mjs: the same commands, the same facts.
+package main
+
+import (
+	"os"
+	"time"
+
+	"github.com/launchdarkly/go-sdk-common/v3/ldcontext"
+	"github.com/launchdarkly/go-sdk-common/v3/ldvalue"
+	ld "github.com/launchdarkly/go-server-sdk/v7"
+	"github.com/launchdarkly/go-server-sdk/v7/ldcomponents"
+
+	"yardarm/tests/sdks/go/lines"
+)
+
+func main() {
+	base, key := os.Args[1], os.Args[2]
+	client, err := ld.MakeCustomClient(key, ld.Config{
+		ServiceEndpoints: ldcomponents.RelayProxyEndpoints(base),
+		Events:           ldcomponents.SendEvents().FlushInterval(time.Second),
+		Logging:          ldcomponents.NoLogging(),
+	}, 30*time.Second)
+	if err != nil {
+		lines.Say(lines.Fact{"ready": false, "error": err.Error()})
+		os.Exit(1)
+	}
+	changes := client.GetFlagTracker().AddFlagChangeListener()
+	go func() {
+		for change := range changes {
+			lines.Say(lines.Fact{"changed": change.Key})
+		}
+	}()
+	lines.Say(lines.Fact{"ready": true})
+
+	lines.Obey(map[string]func(string) lines.Fact{
+		"evaluate": func(rest string) lines.Fact {
+			flag, context := lines.Parse[ldcontext.Context](rest)
+			// The error says why it is the default.
+			value, _ := client.JSONVariation(flag, context, ldvalue.String("default"))
+			return lines.Fact{"value": value}
+		},
+		"all": func(rest string) lines.Fact {
+			return lines.Fact{"all": client.AllFlagsState(lines.Object[ldcontext.Context](rest)).ToValuesMap()}
+		},
+		"track": func(rest string) lines.Fact {
+			event, context := lines.Parse[ldcontext.Context](rest)
+			if err := client.TrackEvent(event, context); err != nil {
+				panic(err)
+			}
+			return lines.Fact{"done": "track"}
+		},
+		"flush": func(string) lines.Fact {
+			client.Flush()
+			return lines.Fact{"done": "flush"}
+		},
+	})
+	client.Close()
+}
