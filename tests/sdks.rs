@@ -142,8 +142,7 @@ async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
 }
 
 /// L267 and L268, as a released SDK understands them.
-async fn a_node_sdk_lives_on_objects(way: &'static str) {
-    let language = Language::NodeObjects(way);
+async fn an_sdk_lives_on_objects(language: Language, reference: Language) {
     if !language.is_installed() {
         return;
     }
@@ -151,12 +150,12 @@ async fn a_node_sdk_lives_on_objects(way: &'static str) {
     cloud.puts(SDK_KEY, &data());
     let setup = || Setup::new().cloud(&cloud).set("launchdarkly.fdv2", true);
     let mut gateway = setup().start().await;
-    let mut direct = Driven::start(Language::Node, &cloud.url(), SDK_KEY).await;
+    let mut direct = Driven::start(reference, &cloud.url(), SDK_KEY).await;
     let mut relayed = Driven::start(language, &gateway.url(), SDK_KEY).await;
     assert_eq!(direct.hears("ready").await, true);
-    assert_eq!(relayed.hears("ready").await, true, "{way}");
+    assert_eq!(relayed.hears("ready").await, true, "{language:?}");
     let all = format!("all {ADA}");
-    assert_eq!(relayed.answers(&all, "all").await, direct.answers(&all, "all").await, "{way}");
+    assert_eq!(relayed.answers(&all, "all").await, direct.answers(&all, "all").await, "{language:?}");
     drop(direct);
     let value = format!("evaluate greeting {ADA}");
     cloud.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
@@ -173,10 +172,20 @@ async fn a_node_sdk_lives_on_objects(way: &'static str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_sdk_takes_objects_by_stream() {
-    a_node_sdk_lives_on_objects("streaming").await;
+    an_sdk_lives_on_objects(Language::NodeObjects("streaming"), Language::Node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_sdk_takes_objects_by_poll_and_stream() {
-    a_node_sdk_lives_on_objects("standard").await;
+    an_sdk_lives_on_objects(Language::NodeObjects("standard"), Language::Node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_go_sdk_takes_objects_by_stream() {
+    an_sdk_lives_on_objects(Language::GoObjects("streaming"), Language::Go).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_go_sdk_takes_objects_by_poll_and_stream() {
+    an_sdk_lives_on_objects(Language::GoObjects("standard"), Language::Go).await;
 }

@@ -24,6 +24,8 @@ pub(crate) enum Language {
     NodeObjects(&'static str),
     Python,
     Go,
+    /// The same by the second version of the delivery protocol: `standard` or `streaming`.
+    GoObjects(&'static str),
     /// The client-side SDK for Node.
     NodeClient,
     /// The browser SDK up to version 3, in a real browser.
@@ -65,7 +67,7 @@ impl Language {
         let go = |program| (folder().join("go/bin").join(program), Vec::new());
         match self {
             Self::Python => python("server.py"),
-            Self::Go => go("server"),
+            Self::Go | Self::GoObjects(_) => go("server"),
             Self::Node | Self::NodeObjects(_) => node("server.mjs"),
             Self::NodeClient => node("client.mjs"),
             Self::LegacyBrowser | Self::Browser => node("browser.mjs"),
@@ -79,7 +81,7 @@ impl Language {
     /// What the program wants to know besides address and key.
     fn more_arguments(self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = match self {
-            Self::NodeObjects(way) => vec![way.into()],
+            Self::NodeObjects(way) | Self::GoObjects(way) => vec![way.into()],
             Self::LegacyBrowser => vec!["legacy".into()],
             Self::Browser => vec!["current".into()],
             Self::Node | Self::Python | Self::Go | Self::NodeClient => Vec::new(),
@@ -99,7 +101,7 @@ impl Language {
     pub(crate) fn is_installed(self) -> bool {
         let mark = match self {
             Self::Python | Self::HarnessPython => "python/.venv/.installed",
-            Self::Go | Self::HarnessGo => "go/bin/.installed",
+            Self::Go | Self::GoObjects(_) | Self::HarnessGo => "go/bin/.installed",
             _ => "node/node_modules/.installed",
         };
         let is_installed = folder().join(mark).exists() && (!self.is_browser() || browser().is_some());

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use yardarm_testkit::{FakeHarness, until};
+use yardarm_testkit::{Call, FakeHarness, until, within};
 
 use super::SOON;
 use super::driven::{Driven, Language, PATIENCE};
@@ -300,6 +300,31 @@ async fn the_python_sdk_lives_behind_the_gateway() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_go_sdk_lives_behind_the_gateway() {
     a_server_sdk_lives_behind_the_gateway(Language::HarnessGo, "go").await;
+}
+
+/// F051 for a real SDK: a status that makes it try again, and none that makes it give up.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_go_sdk_waits_for_a_gateway_that_knows_nothing_yet() {
+    if !Language::HarnessGo.is_installed() {
+        return;
+    }
+    let cloud = cloud().await;
+    cloud.hangs_up().await;
+    let gateway = Running::before_harness(&cloud, &[API_KEY], "").await;
+    let mut sdk = Driven::start(Language::HarnessGo, &gateway.url(), API_KEY).await;
+    let refusal = r#"code="500",envID="",method="POST",url="/client/auth""#;
+    let refused = async {
+        while !gateway.answers(&Call::get("/metrics")).await.text().contains(refusal) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("a refusal", refused).await;
+    cloud.picks_up().await;
+    assert_eq!(sdk.hears("ready").await, true);
+    let (ada, dark_mode, ..) = EXPECTED[0];
+    assert_eq!(sdk.answers(&format!("evaluate dark-mode {ada}"), "value").await, json!(dark_mode));
+    sdk.close().await;
+    gateway.stop().await;
 }
 
 /// F110

@@ -1,4 +1,5 @@
-// LaunchDarkly's Go server SDK, unmodified, driven like ../../node/server.mjs: the same commands, the same facts.
+// LaunchDarkly's Go server SDK, unmodified, driven like ../../node/server.mjs: the same commands, the same facts. Of the
+// second version of the delivery protocol it knows `streaming` and `standard`, and leaves out the first version.
 package main
 
 import (
@@ -15,11 +16,19 @@ import (
 
 func main() {
 	base, key := os.Args[1], os.Args[2]
-	client, err := ld.MakeCustomClient(key, ld.Config{
+	config := ld.Config{
 		ServiceEndpoints: ldcomponents.RelayProxyEndpoints(base),
 		Events:           ldcomponents.SendEvents().FlushInterval(time.Second),
 		Logging:          ldcomponents.NoLogging(),
-	}, 30*time.Second)
+	}
+	if len(os.Args) > 3 {
+		ways := ldcomponents.DataSystem().WithRelayProxyEndpoints(base)
+		way := map[string]func() *ldcomponents.DataSystemConfigurationBuilder{
+			"streaming": ways.Streaming, "standard": ways.Default,
+		}
+		config.DataSystem = way[os.Args[3]]().FDv1CompatibleSynchronizer(nil)
+	}
+	client, err := ld.MakeCustomClient(key, config, 30*time.Second)
 	if err != nil {
 		lines.Say(lines.Fact{"ready": false, "error": err.Error()})
 		os.Exit(1)
