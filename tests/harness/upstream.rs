@@ -215,7 +215,7 @@ async fn targets_are_registered_behind_the_answer() {
     let call = Call::post("/client/auth", json!({"apiKey": KEY, "target": target}).to_string());
     let start = tokio::time::Instant::now();
     assert_eq!(gateway.answers(&call).await.status, 200, "F043");
-    assert!(start.elapsed() < std::time::Duration::from_secs(5), "F043");
+    assert!(start.elapsed() < std::time::Duration::from_secs(30), "F043");
     let is_forwarded = || cloud.posts("/client/auth").iter().any(|it| it.json()["target"]["identifier"] == "ada");
     until("F042: a forwarded target", is_forwarded).await;
     assert_eq!(cloud.registered_targets().len(), before, "F044: nobody without a target");

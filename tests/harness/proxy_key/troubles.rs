@@ -98,7 +98,7 @@ async fn a_restart_while_all_is_down_serves_what_was_kept() {
 async fn a_refused_key_is_left_alone_and_shown() {
     for status in [401, 403] {
         let cloud = cloud().await;
-        cloud.delays("/proxy/auth", Duration::from_millis(300));
+        cloud.delays("/proxy/auth", Duration::from_secs(3));
         cloud.answers_next("/proxy/auth", [status]);
         let gateway = Running::before_harness_proxy(&cloud, PROXY, "flag_poll_interval = \"20ms\"").await;
         assert_eq!(gateway.answers(&exchange(KEY)).await.status, 500, "nobody knows yet");
