@@ -116,16 +116,13 @@ fn read(folder: &Path) -> Result<Kept, OfflineError> {
     })
 }
 
-/// No file, an empty one and `null` are empty lists.
+/// No file and `null` are empty lists. A file without anything in it is not: it is about to be written.
 fn list<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, OfflineError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(OfflineError::Unreadable { path: path.to_owned(), source }),
     };
-    if text.trim_ascii().is_empty() {
-        return Ok(Vec::new());
-    }
     let list: Option<Vec<T>> = serde_json::from_slice(&text)
         .map_err(|error| OfflineError::Malformed { path: path.to_owned(), problem: error.to_string() })?;
     Ok(list.unwrap_or_default())
@@ -146,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_empty_or_null_is_nothing() {
+    fn what_is_missing_or_null_is_nothing() {
         // F098
         let folder = folder(&[
             ("env-a/feature_config.json", "[]"),
             ("env-a/segments.json", "null"),
             ("env-a/README.md", "text"),
             ("deep/er/env-b/feature_config.json", r#"[{"feature":"f","environment":"prod"}]"#),
-            ("deep/er/env-b/targets.json", ""),
+            ("deep/er/env-b/targets.json", " null\n"),
             ("other/feature_config.json", "{broken"),
             ("stray.json", "{broken"),
         ]);
@@ -171,6 +168,7 @@ mod tests {
     fn a_malformed_file_is_named() {
         // F098
         for (file, text, problem) in [
+            ("feature_config.json", "", "EOF"),
             ("feature_config.json", "[{", "EOF"),
             ("feature_config.json", "{}", "expected a sequence"),
             ("feature_config.json", "[7]", "flag"),
