@@ -167,6 +167,9 @@ async fn two_gateways_may_share_a_prefix() {
     let second = using(&redis, Setup::with(some_data())).start().await;
     let mut sdks = Vec::new();
     for gateway in [&first, &second] {
+        // What the database held may be served first, and the same again as upstream says it.
+        let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
+        gateway.status_where("upstream's data", is_valid).await;
         let mut sdk = gateway.opens("/all", SDK_KEY).await;
         sdk.hears("put", put(some_data())).await;
         sdks.push(sdk);
