@@ -40,14 +40,16 @@ struct Port {
     is_forwarded: bool,
 }
 
-/// Too much is waiting to be read.
-#[derive(Debug)]
-pub(crate) struct Busy;
-
-/// A post that cannot be read.
+/// Why a post is not taken.
 #[derive(Debug, thiserror::Error)]
-#[error("malformed metrics: {0}")]
-pub(crate) struct Malformed(#[from] serde_json::Error);
+pub(crate) enum NotTaken {
+    /// Too much is waiting to be read.
+    #[error("too much is waiting")]
+    Busy,
+    /// It cannot be read.
+    #[error("malformed metrics: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
 
 /// A post of an SDK, and what upstream is posted.
 #[derive(Deserialize)]
@@ -103,23 +105,15 @@ impl MetricsPort {
     }
 
     /// Takes a post over; filtering and summing up happen behind the answer.
-    pub(crate) fn accept(
-        &self,
-        body: Bytes,
-        route: &'static str,
-        sdk: &'static str,
-    ) -> Result<Result<(), Malformed>, Busy> {
+    pub(crate) fn accept(&self, body: Bytes, route: &'static str, sdk: &'static str) -> Result<(), NotTaken> {
         if !self.0.is_forwarded {
-            return Ok(serde_json::from_slice::<Post<'_>>(&body).map(drop).map_err(Malformed::from));
+            return Ok(serde_json::from_slice::<Post<'_>>(&body).map(drop)?);
         }
         let kib = u32::try_from(body.len() / 1024 + 1).unwrap_or(u32::MAX);
-        let place = Arc::clone(&self.0.unread).try_acquire_many_owned(kib).map_err(|_| Busy)?;
-        let events = match read(&body) {
-            Ok(events) => events,
-            Err(error) => return Ok(Err(error)),
-        };
+        let place = Arc::clone(&self.0.unread).try_acquire_many_owned(kib).map_err(|_| NotTaken::Busy)?;
+        let events = read(&body)?;
         if events.is_empty() {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let received = events.len();
         self.0.ledger.receive(received);
@@ -148,19 +142,33 @@ impl MetricsPort {
             }
             drop(place);
         });
-        Ok(Ok(()))
+        Ok(())
     }
 
-    /// Waits until so much has been summed up that it should be posted before its time.
+    /// Waits until so much has been summed up that it should be posted before its time. While a batch waits that could
+    /// not be posted there is no such moment: upstream is not asked more often for having failed.
     pub(crate) async fn is_large(&self) {
-        self.0.is_large.notified().await;
+        loop {
+            self.0.is_large.notified().await;
+            if self.lock_failed().is_none() {
+                return;
+            }
+        }
     }
 
-    /// Posts what has been summed up, with `post`.
+    fn lock_failed(&self) -> std::sync::MutexGuard<'_, Option<(Batch, u32)>> {
+        self.0.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts what has been summed up, with `post`. What could not be posted before comes first, and while it cannot, the
+    /// rest goes on being summed up.
     pub(crate) async fn flush<F: Future<Output = Outcome>>(&self, post: impl Fn(Bytes) -> F) {
-        let retried = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let retried = self.lock_failed().take();
         if let Some((batch, attempts)) = retried {
             self.send(batch, attempts, &post).await;
+        }
+        if self.lock_failed().is_some() {
+            return;
         }
         let fresh = self.0.sums.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(batch) = fresh {
@@ -174,13 +182,7 @@ impl MetricsPort {
             Outcome::Delivered => self.0.ledger.deliver(batch.stands_for),
             Outcome::Refused => self.0.ledger.lose("rejected", batch.stands_for),
             Outcome::Later if attempts + 1 >= MAX_ATTEMPTS => self.0.ledger.lose("upstream-error", batch.stands_for),
-            Outcome::Later => {
-                let mut failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                // One batch waits, so that an outage costs a bounded amount.
-                if let Some((displaced, _)) = failed.replace((batch, attempts + 1)) {
-                    self.0.ledger.lose("upstream-error", displaced.stands_for);
-                }
-            }
+            Outcome::Later => *self.lock_failed() = Some((batch, attempts + 1)),
         }
     }
 
@@ -197,7 +199,7 @@ impl MetricsPort {
 }
 
 /// One event per entry, so that plugins see each by its kind.
-fn read(body: &Bytes) -> Result<Vec<Event>, Malformed> {
+fn read(body: &Bytes) -> Result<Vec<Event>, serde_json::Error> {
     let post: Post<'_> = serde_json::from_slice(body)?;
     let entries = |kind: &str, list: Option<Vec<&RawValue>>| -> Vec<Event> {
         let event = |raw: &RawValue| Event {
@@ -216,6 +218,48 @@ fn read(body: &Bytes) -> Result<Vec<Event>, Malformed> {
 pub(crate) fn jittered(interval: Duration) -> Duration {
     use rand::Rng;
     interval.mul_f64(rand::rng().random_range(0.95..1.05))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    async fn posts(port: &MetricsPort, outcome: Outcome) -> usize {
+        let count = AtomicUsize::new(0);
+        port.flush(|_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(outcome)
+        })
+        .await;
+        count.into_inner()
+    }
+
+    #[tokio::test]
+    async fn an_outage_loses_nothing_and_is_not_made_worse() {
+        // D8
+        let lifecycle = Lifecycle::new();
+        let port = MetricsPort::start(EnvironmentLabel::new("v", "e"), Hooks::none(), true, &lifecycle);
+        let large = |name: &str| {
+            let text = "x".repeat(1 << 20);
+            Bytes::from(serde_json::json!({"targetData": [{"identifier": name, "x": text}]}).to_string())
+        };
+        let accept = async |name: &str| {
+            port.accept(large(name), "r", "server").unwrap();
+            let _ = port.0.unread.acquire_many(MAX_UNREAD_KIB as u32).await.unwrap();
+        };
+        accept("a").await;
+        tokio::time::timeout(Duration::from_secs(10), port.is_large()).await.unwrap();
+        assert_eq!(posts(&port, Outcome::Later).await, 1);
+        accept("b").await;
+        let early = tokio::time::timeout(Duration::from_millis(50), port.is_large()).await;
+        assert!(early.is_err(), "a failed batch waits for its time");
+        assert_eq!(posts(&port, Outcome::Later).await, 1, "the failed one, and not the rest besides");
+        assert_eq!(posts(&port, Outcome::Delivered).await, 2);
+        let report = port.report();
+        assert_eq!((report.delivered, report.dropped.len()), (2, 0));
+    }
 }
 
 #[cfg(fuzzing)]

@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Limited};
 use super::Downstream;
 use super::auth::Caller;
 use super::rejection::{Rejection, json_body};
+use crate::metrics::NotTaken;
 
 pub(super) async fn post(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let limit = usize::try_from(downstream.config.max_metrics_body).unwrap_or(usize::MAX);
@@ -16,9 +17,9 @@ pub(super) async fn post(State(downstream): State<Downstream>, caller: Caller, r
     };
     let environment = &caller.environment;
     match environment.metrics.accept(body.clone(), caller.facts.route, caller.facts.sdk) {
-        Err(_) => Rejection::Busy.into_response(),
-        Ok(Err(malformed)) => Rejection::Bad(malformed.to_string()).into_response(),
-        Ok(Ok(())) => {
+        Err(NotTaken::Busy) => Rejection::Busy.into_response(),
+        Err(malformed) => Rejection::Bad(malformed.to_string()).into_response(),
+        Ok(()) => {
             downstream.telemetry.metrics(&environment.identity.id, &body);
             json_body("null\n")
         }
