@@ -173,3 +173,38 @@ async fn keys_go_out_in_configured_order() {
     let sent: Vec<_> = sent.iter().filter_map(|it| it["apiKey"].as_str()).collect();
     assert_eq!(sent, list, "F001");
 }
+
+#[tokio::test]
+async fn a_key_that_was_withdrawn_meanwhile_takes_its_streams_along() {
+    let cloud = cloud().await;
+    cloud.adds_key(ENV, &FakeHarness::hash("second"));
+    let gateway = started(&cloud, "").await;
+    token(&gateway, "second").await;
+    cloud.removes_key(ENV, &FakeHarness::hash("second"));
+    // The list of keys comes late, so for a while the one from disk counts.
+    cloud.delays("/admin/apikey", std::time::Duration::from_secs(5));
+    let gateway = gateway.restarted().await;
+    let mut sdk = listens(&gateway, "second").await;
+    sdk.hears_the_end().await;
+    assert_eq!(gateway.answers(&auth("second")).await.status, 401, "F056");
+}
+
+#[tokio::test]
+async fn a_poll_without_news_writes_nothing() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "stream_enabled = false\nflag_poll_interval = \"20ms\"").await;
+    let file = gateway.folder().join(format!("data/harness/{ENV}.snapshot"));
+    let polls = || cloud.gets(&format!("/client/env/{ENV}/feature-configs")).len();
+    let written = || std::fs::metadata(&file).and_then(|it| it.modified()).ok();
+    // The first data may be written in more than one step.
+    let mut seen = (written(), polls());
+    until("the first data on disk, and rest", || {
+        if seen.0.is_none() || written() != seen.0 {
+            seen = (written(), polls());
+        }
+        polls() > seen.1 + 40
+    })
+    .await;
+    cloud.stores_flag(ENV, &flag("a", 9));
+    until("the change on disk", || written() != seen.0).await;
+}

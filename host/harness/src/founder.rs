@@ -69,12 +69,6 @@ impl Founder {
         Some(Founded { environment, applier, lifecycle })
     }
 
-    /// What an earlier process kept of the environments that a configured key led to.
-    pub(crate) async fn kept(&self, source: KeyHash) -> Vec<Kept> {
-        let Some(folder) = self.parts.data_dir.clone() else { return Vec::new() };
-        tokio::task::spawn_blocking(move || kept::read(&folder, &source)).await.unwrap_or_default()
-    }
-
     /// Replaces the keys of an environment; what was opened with those that are gone ends.
     pub(crate) fn accept(&self, environment: &Arc<HarnessEnvironment>, keys: &BTreeSet<KeyHash>) {
         for gone in self.environments.set_keys(environment, keys) {

@@ -1,6 +1,6 @@
 //! Last good data on disk, per environment: what Harness said of it, before plugins, and which keys open it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,25 +51,28 @@ pub(crate) fn keep(
     Keeper::start(SnapshotFile::new(folder, id), label.clone(), lifecycle, kept, Saved::of)
 }
 
-/// Reads what an earlier process kept of the environments that `source` led to. What is of no use is logged. Blocks.
-pub(crate) fn read(folder: &Path, source: &KeyHash) -> Vec<Kept> {
+/// Reads what an earlier process kept of environments, by the key that led there. What is of no use is logged. Blocks.
+pub(crate) fn read(folder: &Path) -> HashMap<KeyHash, Vec<Kept>> {
     let files = match SnapshotFile::all(folder) {
         Ok(files) => files,
         Err(error) => {
             tracing::warn!(folder = %folder.display(), %error, "kept data cannot be looked for");
-            return Vec::new();
+            return HashMap::new();
         }
     };
-    let mut all = Vec::new();
+    let mut all: HashMap<_, Vec<_>> = HashMap::new();
     for file in files {
         match file.read::<Saved>() {
-            Ok(Some(saved)) if saved.source == *source => match saved.into_kept() {
-                Some(kept) => all.push(kept),
-                None => {
-                    tracing::warn!(file = %file.path().display(), "kept data does not fit this version and is ignored");
+            Ok(Some(saved)) => {
+                let source = saved.source.clone();
+                match saved.into_kept() {
+                    Some(kept) => all.entry(source).or_default().push(kept),
+                    None => {
+                        tracing::warn!(file = %file.path().display(), "kept data does not fit this version and is ignored");
+                    }
                 }
-            },
-            Ok(_) => (),
+            }
+            Ok(None) => (),
             Err(error) => tracing::warn!(%error, "kept data cannot be used"),
         }
     }
@@ -140,8 +143,9 @@ mod tests {
         let before = kept("configured");
         SnapshotFile::new(folder.path(), "id").write(&Saved::of(&before).unwrap()).unwrap();
         std::fs::write(folder.path().join("broken.snapshot"), "x").unwrap();
-        assert!(read(folder.path(), &KeyHash::of("another")).is_empty());
-        let [after] = &read(folder.path(), &KeyHash::of("configured"))[..] else { panic!("one environment") };
+        let all = read(folder.path());
+        assert_eq!(all.len(), 1);
+        let [after] = &all[&KeyHash::of("configured")][..] else { panic!("one environment") };
         assert_eq!((&after.identity, &after.keys, &after.targets), (&before.identity, &before.keys, &before.targets));
         let json = |kept: &Kept| {
             let items = kept.items.as_ref().unwrap();

@@ -1,7 +1,8 @@
 //! Everything that is Harness Feature Flags': where its data comes from, what its SDKs are served, how its flags evaluate.
 //!
-//! Reading order: [`start`] starts one task per configured key, or one for a proxy key; `upstream` finds out what environment a key belongs to and
-//! keeps it in sync; `dataset` says what a change does and what streams hear of it; `downstream` is the table of routes.
+//! Reading order: [`start`] starts one task per configured key, or one for a proxy key; `upstream` finds out what
+//! environment a key belongs to and keeps it in sync; `dataset` says what a change does and what streams hear of it;
+//! `downstream` is the table of routes.
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -23,6 +24,7 @@ mod targets;
 mod telemetry;
 mod upstream;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ pub use self::config::{Config, EnvironmentConfig, Source};
 pub use self::downstream::owns;
 pub use self::offline::{ExportError, OfflineError};
 pub use self::report::Incomplete;
-use crate::credential::Tokens;
+use crate::credential::{KeyHash, Tokens};
 use crate::environments::{Environments, Pending};
 use crate::founder::Founder;
 use crate::offline::OfflineTask;
@@ -102,6 +104,10 @@ pub enum StartError {
 /// When the HTTP client or the secret for tokens cannot be set up.
 pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> {
     let http = HttpClients::new(config.read_timeout)?;
+    if let Some(folder) = &parts.data_dir {
+        let prepared = whole_file::prepare_folder(folder);
+        prepared.map_err(|source| StartError::DataDir { path: folder.clone(), source })?;
+    }
     let secret = match (&config.auth_secret, &parts.data_dir) {
         (Some(secret), _) => secret.clone(),
         (None, Some(dir)) => {
@@ -110,10 +116,10 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         }
         (None, None) => return Err(StartError::NoSecret),
     };
-    if let Some(folder) = &parts.data_dir {
-        let prepared = whole_file::prepare_folder(folder);
-        prepared.map_err(|source| StartError::DataDir { path: folder.clone(), source })?;
-    }
+    let mut kept = match parts.data_dir.clone().filter(|_| !config.is_offline()) {
+        Some(folder) => tokio::task::spawn_blocking(move || kept::read(&folder)).await.unwrap_or_default(),
+        None => HashMap::new(),
+    };
     let config = Arc::new(config);
     let environments = Environments::expecting(pending(&config.source));
     let founder = Founder {
@@ -130,6 +136,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
                 let task = EnrolTask {
                     index,
                     settings: settings.clone(),
+                    kept: kept.remove(&KeyHash::of(settings.api_key.expose())).and_then(|mut it| it.pop()),
                     admin: Admin { http: http.clone(), settings: admin.clone() },
                     founder: Founder { token_refused: Arc::default(), ..founder.clone() },
                     turn: Some(turns.next()),
@@ -140,7 +147,8 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         }
         Source::ProxyKey(key) => {
             let latch = parts.lifecycle.latch("harness proxy key");
-            parts.lifecycle.spawn("proxy key", ProxyTask::new(key.clone(), founder, latch).run());
+            let kept = kept.remove(&KeyHash::of(key.expose())).unwrap_or_default();
+            parts.lifecycle.spawn("proxy key", ProxyTask::new(key.clone(), founder, kept, latch).run());
         }
         Source::Offline(settings) => {
             let mut task = OfflineTask::new(settings.clone(), founder);

@@ -6,7 +6,7 @@ use std::path::Path;
 use rand::Rng;
 use yardarm_core::{Secret, whole_file};
 
-/// Reads the secret at `path`, or makes one. Only the owner may read it.
+/// Reads the secret at `path`, or makes one; its folder is there. Only the owner may read it.
 pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
     let mut text = String::new();
     match std::fs::File::open(path).and_then(|file| file.take(1024).read_to_string(&mut text)) {
@@ -14,9 +14,6 @@ pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
         Ok(_) => return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "there is no secret in it")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
         Err(error) => return Err(error),
-    }
-    if let Some(folder) = path.parent() {
-        whole_file::prepare_folder(folder)?;
     }
     let secret = make_up();
     whole_file::replace(path, &[secret.expose().as_bytes()])?;
@@ -39,7 +36,7 @@ mod tests {
     fn it_is_made_once_and_for_its_owner_alone() {
         // F047
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data/token-secret");
+        let path = folder.path().join("token-secret");
         let made = read_or_make(&path).unwrap();
         assert_eq!(made.expose().len(), 64);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

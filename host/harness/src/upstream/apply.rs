@@ -42,8 +42,13 @@ impl Applier {
 
     /// Everything came anew. SDKs are told what is really different.
     pub(crate) async fn put(&mut self, items: Items) {
+        let items = self.understood(items);
+        if self.raw.as_ref().is_some_and(|raw| items.differences(raw).is_empty()) {
+            // Nothing to write, and nothing to ask plugins about that they have not been asked.
+            return self.plan_changed().await;
+        }
         self.environment.keep_items(&items);
-        self.raw = Some(self.understood(items));
+        self.raw = Some(items);
         self.serve_all().await;
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct EnrolTask {
     /// Place in the configuration.
     pub(crate) index: usize,
     pub(crate) settings: EnvironmentConfig,
+    /// What an earlier process knew of it.
+    pub(crate) kept: Option<Kept>,
     pub(crate) admin: Admin,
     pub(crate) founder: Founder,
     pub(crate) turn: Option<Turn>,
@@ -48,7 +50,7 @@ impl EnrolTask {
         let known = match remembered {
             Some(known) if known.environment.identity.id == session.identity.id => {
                 known.environment.renew(session);
-                self.founder.environments.set_keys(&known.environment, &keys);
+                self.founder.accept(&known.environment, &keys);
                 Some(known.environment)
             }
             other => {
@@ -69,8 +71,7 @@ impl EnrolTask {
 
     /// What an earlier process knew of this key is served until upstream answers.
     async fn remember(&mut self) -> Option<Known> {
-        let source = KeyHash::of(self.settings.api_key.expose());
-        let kept = self.founder.kept(source).await.pop()?;
+        let kept = self.kept.take()?;
         let known = self.join(Session::remembered(kept.identity.clone()), kept).await?;
         self.founder.environments.pending().is_known(self.index);
         Some(known)

@@ -22,6 +22,7 @@ use super::rounds::{RoundError, Rounds, Upstream};
 use crate::config::Config;
 use crate::environments::Pending;
 use crate::founder::Founder;
+use crate::kept::Kept;
 
 /// Place of the key among what is pending; there is no other.
 const INDEX: usize = 0;
@@ -34,6 +35,8 @@ pub(crate) struct ProxyTask {
     pending: Pending,
     /// Whether it is known which environments there are.
     is_known: bool,
+    /// What an earlier process knew.
+    kept: Vec<Kept>,
     /// Holds readiness back until that is known, or the key is of no use.
     latch: Option<ReadyLatch>,
     hooks: yardarm_core::hooks::Hooks,
@@ -42,12 +45,13 @@ pub(crate) struct ProxyTask {
 }
 
 impl ProxyTask {
-    pub(crate) fn new(key: Secret, founder: Founder, latch: ReadyLatch) -> Self {
+    pub(crate) fn new(key: Secret, founder: Founder, kept: Vec<Kept>, latch: ReadyLatch) -> Self {
         let (http, base) = (founder.http.clone(), founder.config.client_service.clone());
         Self {
             fetcher: Fetcher { http: http.clone(), base: base.clone() },
             pending: founder.environments.pending().clone(),
             is_known: false,
+            kept,
             latch: Some(latch),
             hooks: founder.parts.hooks.clone(),
             config: Arc::clone(&founder.config),
@@ -59,8 +63,9 @@ impl ProxyTask {
 
     /// Runs until dropped.
     pub(crate) async fn run(mut self) {
-        // What an earlier process knew is served until upstream answers.
-        if self.fleet.restore().await {
+        // It is served until upstream answers.
+        let kept = std::mem::take(&mut self.kept);
+        if self.fleet.restore(kept).await {
             self.is_known();
         }
         let (hooks, config, token_refused) =

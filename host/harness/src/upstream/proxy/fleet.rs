@@ -45,8 +45,8 @@ impl Fleet {
     }
 
     /// Serves what an earlier process kept; says whether there was something.
-    pub(super) async fn restore(&mut self) -> bool {
-        for kept in self.founder.kept(self.source.clone()).await {
+    pub(super) async fn restore(&mut self, all: Vec<Kept>) -> bool {
+        for kept in all {
             let session = Session::remembered(kept.identity.clone());
             self.found(session, kept).await;
         }
@@ -138,8 +138,8 @@ impl Fleet {
         }
     }
 
-    /// Changes the keys of an environment, if it is one of these; `change` says whether it did. What was opened with one that is gone ends; streams of
-    /// other keys have no reason to.
+    /// Changes the keys of an environment, if it is one of these; `change` says whether it did. What was opened with one
+    /// that is gone ends; streams of other keys have no reason to.
     pub(super) fn change_keys(&self, id: &str, change: impl FnOnce(&mut BTreeSet<KeyHash>) -> bool) {
         if let Some(Founded { environment, .. }) = self.served.get(id) {
             let mut keys = self.founder.environments.keys_of(environment);
