@@ -7,6 +7,7 @@ mod config;
 mod crowd;
 mod disk;
 mod limits;
+mod page;
 mod secrets;
 mod shutdown;
 mod tls;

@@ -4,7 +4,7 @@
 
 mod browser;
 mod client;
-mod driven;
+pub(crate) mod driven;
 mod harness;
 mod rust;
 

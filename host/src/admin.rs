@@ -133,7 +133,8 @@ async fn openapi() -> Response {
 
 async fn page() -> Response {
     // The page is one file and talks to this listener only; whatever got into a name must stay text.
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+    let policy =
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
     ([(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy))], Html(PAGE)).into_response()
 }
 

@@ -16,7 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// A program that is told to end gets this long to do so; a browser has a dozen processes to take along.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Which of the vendor's SDKs.
+/// Which of the vendor's SDKs, or the page that is driven like one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     Node,
@@ -40,6 +40,8 @@ pub(crate) enum Language {
     HarnessGo,
     /// Harness' client SDK, in a real browser.
     HarnessBrowser,
+    /// The gateway's own page for operators, in a real browser.
+    AdminPage,
 }
 
 pub(crate) struct Driven {
@@ -75,6 +77,7 @@ impl Language {
             Self::HarnessPython => python("harness_server.py"),
             Self::HarnessGo => go("harness_server"),
             Self::HarnessBrowser => node("harness-browser.mjs"),
+            Self::AdminPage => node("admin.mjs"),
         }
     }
 
@@ -85,7 +88,8 @@ impl Language {
             Self::LegacyBrowser => vec!["legacy".into()],
             Self::Browser => vec!["current".into()],
             Self::Node | Self::Python | Self::Go | Self::NodeClient => Vec::new(),
-            Self::HarnessNode | Self::HarnessPython | Self::HarnessGo | Self::HarnessBrowser => Vec::new(),
+            Self::HarnessNode | Self::HarnessPython | Self::HarnessGo => Vec::new(),
+            Self::HarnessBrowser | Self::AdminPage => Vec::new(),
         };
         if self.is_browser() {
             arguments.push(browser().expect("a browser, or the test had skipped").into());
@@ -94,7 +98,7 @@ impl Language {
     }
 
     pub(crate) fn is_browser(self) -> bool {
-        matches!(self, Self::LegacyBrowser | Self::Browser | Self::HarnessBrowser)
+        matches!(self, Self::LegacyBrowser | Self::Browser | Self::HarnessBrowser | Self::AdminPage)
     }
 
     /// Whether `tests/sdks/install.sh` has run; in CI it must have.

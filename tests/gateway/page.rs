@@ -1,0 +1,195 @@
+//! The page for operators, in a real browser: what a person sees there is what is so.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use yardarm_testkit::{FakeHarness, FakeLaunchDarkly, within};
+
+use crate::flags::{data, flag};
+use crate::program::Program;
+use crate::running::{SDK_KEY, harness_toml};
+use crate::sdks::driven::{Driven, Language};
+
+const ENV: &str = "0a1b2c3d-4e5f-4000-8000-000000000002";
+const KEY: &str = "0a1b2c3d-4e5f-4000-8000-00000000bbbb";
+
+/// A gateway whose environment at LaunchDarkly has the same name as the one at Harness, and a browser in front of it.
+struct Watched {
+    program: Program,
+    launchdarkly: FakeLaunchDarkly,
+    harness: FakeHarness,
+    browser: Driven,
+    dir: TempDir,
+}
+
+impl Watched {
+    /// Nothing where there is no browser. `prepare` fills the gateway's folder, `more` is added to its settings.
+    async fn start(more: &str, changes_before: u64) -> Option<Self> {
+        if !Language::AdminPage.is_installed() {
+            return None;
+        }
+        let (launchdarkly, harness) = (FakeLaunchDarkly::start().await, FakeHarness::start().await);
+        launchdarkly.puts(SDK_KEY, &data([flag("greeting", 1)], []));
+        harness.adds_environment(ENV, "prod", [KEY]);
+        let dir = TempDir::new().expect("a folder");
+        let toml = format!(
+            "log.format = \"json\"\n{}\n[launchdarkly]\nstream_uri = {url:?}\n[[launchdarkly.environments]]\n\
+             name = \"prod\"\nsdk_key = {SDK_KEY:?}\n",
+            harness_toml(dir.path(), &harness, &[KEY], more),
+            url = launchdarkly.url(),
+        );
+        std::fs::write(dir.path().join("yardarm.toml"), toml).expect("a file");
+        let program = Program::start(dir.path()).await;
+        program.is_ready().await;
+        for version in 2..2 + changes_before {
+            launchdarkly.patches(SDK_KEY, &flag("greeting", i64::try_from(version).expect("a small number")));
+        }
+        let served = async {
+            loop {
+                let reports = program.operator_gets("/api/environments").await.json();
+                let newest = &reports["environments"][0]["recent_changes"][0]["text"];
+                if newest.as_str().is_some_and(|it| it.contains(&format!("version {}", 1 + changes_before)))
+                    || changes_before == 0
+                {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        within("all changes to be served", served).await;
+        let mut browser = Driven::start(Language::AdminPage, &format!("http://{}/", program.admin), "").await;
+        browser.hears("open").await;
+        Some(Self { program, launchdarkly, harness, browser, dir })
+    }
+
+    /// What a person sees at this moment.
+    async fn look(&mut self) -> Value {
+        self.browser.answers("look", "look").await
+    }
+
+    /// Looks until something is so, and gives that look.
+    async fn sees(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let mut look = Value::Null;
+        let watch = async {
+            loop {
+                look = self.look().await;
+                if is_so(&look) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        if tokio::time::timeout(std::time::Duration::from_secs(60), watch).await.is_err() {
+            panic!("not seen: {what}, but {look:#}");
+        }
+        look
+    }
+
+    /// Time in which the page asks several times.
+    async fn passes_some_time() {
+        tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
+    }
+}
+
+fn changes(look: &Value) -> Vec<&str> {
+    look["changes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn is_green(look: &Value) -> bool {
+    look["tone"] == "good" || look["verdict"] == "ready"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_name_at_both_vendors_is_two_environments_and_changes_are_listed_once() {
+    let Some(mut watched) = Watched::start("", 31).await else { return };
+    let first = watched.sees("both environments", |it| it["environments"][1][0] == "harness").await;
+    let names: Vec<_> = first["environments"].as_array().expect("rows").iter().map(|row| (&row[0], &row[1])).collect();
+    assert_eq!(names, [(&json!("launchdarkly"), &json!("prod")), (&json!("harness"), &json!("prod"))]);
+    // What happened before the page was opened is there, newest first, each change once.
+    let reports = watched.program.operator_gets("/api/environments").await.json();
+    let mut expected = Vec::new();
+    for report in reports["environments"].as_array().expect("reports") {
+        let label = format!("{}/{}", report["vendor"].as_str().unwrap(), report["name"].as_str().unwrap());
+        for change in report["recent_changes"].as_array().expect("changes") {
+            expected.push((change["at_ms"].as_u64(), format!("{label}: {}", change["text"].as_str().unwrap())));
+        }
+    }
+    assert!(expected.len() > 32, "changes at both vendors: {expected:#?}");
+    let mut listed: Vec<_> = changes(&first).into_iter().map(str::to_owned).collect();
+    assert!(listed[..32].iter().any(|it| it.starts_with("launchdarkly/prod: ") && it.contains("version 32")));
+    let newest = expected.iter().rev().max_by_key(|it| it.0).expect("a change");
+    assert_eq!(listed[0], newest.1);
+    listed.sort();
+    let mut texts: Vec<_> = expected.into_iter().map(|it| it.1).collect();
+    texts.sort();
+    assert_eq!(listed, texts);
+
+    // Looking again is no change.
+    Watched::passes_some_time().await;
+    let later = watched.look().await;
+    assert_eq!(later["changes"], first["changes"]);
+    watched.launchdarkly.patches(SDK_KEY, &flag("greeting", 40));
+    let count = changes(&first).len() + 1;
+    let after = watched.sees("the change", |it| changes(it).len() >= count).await;
+    assert!(changes(&after)[0].starts_with("launchdarkly/prod: ") && changes(&after)[0].contains("version 40"));
+    Watched::passes_some_time().await;
+    let last = watched.look().await;
+    assert_eq!(changes(&last).len(), count, "{last:#}");
+    assert_eq!((&last["verdict"], &last["tone"]), (&json!("ready"), &json!("good")));
+    assert_eq!(last["title"], "ready · Yardarm");
+    assert_eq!(last["problems"], json!([]));
+    watched.browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_never_green() {
+    let Some(mut watched) = Watched::start("", 0).await else { return };
+    let calm = watched.sees("calm", is_green).await;
+
+    watched.launchdarkly.goes_down();
+    let half = watched.sees("one environment without upstream", |it| it["tone"] == "warn").await;
+    assert_eq!(half["verdict"], "ready, but 1 of 2 environments not up to date");
+
+    watched.harness.goes_down();
+    watched.harness.closes_streams(KEY);
+    let dark = watched.sees("an outage", |it| it["tone"] == "bad").await;
+    assert_eq!(dark["verdict"], "outage: 2 of 2 environments without upstream");
+    assert_eq!(dark["title"], "outage: 2 of 2 environments without upstream · Yardarm");
+    assert_ne!((&dark["color"], &dark["icon"]), (&calm["color"], &calm["icon"]));
+    if let Ok(path) = std::env::var("OUTAGE_SCREENSHOT") {
+        watched.browser.answers(&format!("screenshot {path}"), "done").await;
+    }
+    // `/ready` goes on to say yes, since what is known is served.
+    assert_eq!(watched.program.operator_gets("/ready").await.status, 200);
+
+    watched.launchdarkly.comes_back();
+    watched.sees("half of it back", |it| it["tone"] == "warn").await;
+
+    // A gateway that is gone is not green either.
+    watched.program.signal(crate::program::Signal::KILL);
+    let gone = watched.sees("no gateway", |it| it["verdict"] == "out of reach").await;
+    assert_eq!(gone["tone"], "bad");
+    drop(watched.dir);
+    watched.browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_from_disk_is_not_green() {
+    let Some(mut watched) = Watched::start("", 0).await else { return };
+    watched.sees("calm", is_green).await;
+    let (launchdarkly, harness, dir) = (watched.launchdarkly, watched.harness, watched.dir);
+    watched.program.signal(crate::program::Signal::TERM);
+    watched.program.ends().await;
+    watched.browser.close().await;
+    // Both clouds are away when the gateway comes back.
+    launchdarkly.goes_down();
+    harness.goes_down();
+    let program = Program::start(dir.path()).await;
+    let mut browser = Driven::start(Language::AdminPage, &format!("http://{}/", program.admin), "").await;
+    browser.hears("open").await;
+    for _ in 0..20 {
+        let look = browser.answers("look", "look").await;
+        assert!(!is_green(&look), "{look:#}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    browser.close().await;
+}
