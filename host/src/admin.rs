@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 use yardarm_core::registry::StreamCounts;
 use yardarm_core::report::EnvironmentReport;
+use yardarm_core::retry_after;
 
 use crate::gateway::State;
 use crate::listener::FanoutReport;
@@ -95,7 +96,10 @@ async fn ready(FromState(state): FromState<Shared>) -> Response {
     if waiting_for.is_empty() {
         return "ready\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", waiting_for.join(", "))).into_response()
+    let text = format!("waiting for: {}\n", waiting_for.join(", "));
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    retry_after::set(response.headers_mut(), retry_after::soon());
+    response
 }
 
 async fn metrics(FromState(state): FromState<Shared>) -> Response {

@@ -1,4 +1,5 @@
-//! What every request of an SDK passes, whatever the vendor: panic guard, span, counters, limits of size and time.
+//! What every request of an SDK passes, whatever the vendor: panic guard, span, counters, limits of size and time, and
+//! `Retry-After` on every temporary refusal.
 
 use std::any::Any;
 use std::time::Duration;
@@ -8,8 +9,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use http::header::RETRY_AFTER;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use http_body_util::Limited;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -17,6 +17,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tracing::Instrument;
 use yardarm_core::registry::RouteTag;
+use yardarm_core::retry_after::{self, PassedThrough};
 
 use crate::config::Config;
 use crate::telemetry::Telemetry;
@@ -54,7 +55,10 @@ async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Re
     let span = tracing::debug_span!("request", method = %request.method(), http.route = tracing::field::Empty);
     let request = request.map(|body| Body::new(Limited::new(body, guard.max_body)));
     let answer = tokio::time::timeout(guard.timeout, next.run(request).instrument(span.clone())).await;
-    let response = answer.unwrap_or_else(|_| unavailable());
+    let mut response = answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response());
+    if response.extensions().get::<PassedThrough>().is_none() {
+        retry_after::complete(response.status(), response.headers_mut());
+    }
     let route = response.extensions().get::<RouteTag>().map_or("other", |tag| tag.route);
     span.record("http.route", route);
     guard.telemetry.request(route, response.status(), start.elapsed());
@@ -64,9 +68,5 @@ async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Re
 /// A panic is a fault of ours, and SDKs give up for good on most other statuses.
 fn answer_panic(_: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("a request handler panicked");
-    unavailable()
-}
-
-fn unavailable() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, HeaderValue::from_static("2"))]).into_response()
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
 }

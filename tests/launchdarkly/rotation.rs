@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, within};
+use yardarm_testkit::{Call, Connection, within};
 
 use super::auto_config::{AUTO_KEY, ID, becomes, environment, main, path, poll, ready, setup, status_of};
 use crate::expected::{TEXT_C, message, text};
@@ -245,4 +245,31 @@ async fn events_are_forwarded_again_with_a_new_key() {
     assert_eq!(status_of(&gateway, &post("sdk-b")).await, 202);
     gateway.eventually("L190: forwarding works again", || posts() == 2).await;
     assert_eq!(gateway.upstream.posts("/bulk")[1].header("authorization"), Some("sdk-b"), "L190");
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_while_its_stream_opens_opens_none() {
+    // The credential is checked when the head of the request is there, the stream begins when its body is.
+    let gateway = ready(setup()).await;
+    let key = format!("mob-{ID}");
+    let mut connection = Connection::open(gateway.address).await;
+    let body = r#"{"kind":"user","key":"a"}"#;
+    let length = body.len();
+    let head = format!(
+        "REPORT /meval HTTP/1.1\r\nHost: a\r\nAuthorization: {key}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+    );
+    connection.sends(head).await;
+    // The body is asked for by the handler, so the caller was let in.
+    assert_eq!(connection.interim().await, 100);
+    let replaced = environment(ID, 2, json!({"value": "sdk-a"}), json!({"mobKey": "mob-new"}));
+    gateway.upstream.lists_one(AUTO_KEY, &path(ID), &replaced);
+    let evaluate = |key: &str| Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(key);
+    becomes(&gateway, "the new key", &evaluate("mob-new"), 200).await;
+    assert_eq!(status_of(&gateway, &evaluate(&key)).await, 401);
+    connection.sends(body).await;
+    let answer = within("an answer", connection.answer("REPORT")).await.expect("an answer");
+    text(401, TEXT_C).compare("a key that was revoked meanwhile", &answer);
+    let streams = gateway.operator_gets("/api/status").await.json()["streams"].clone();
+    let open: u64 = streams.as_array().expect("a list").iter().map(|it| it["open"].as_u64().expect("a count")).sum();
+    assert_eq!(open, 0, "{streams}");
 }

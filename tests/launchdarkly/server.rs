@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use yardarm_testkit::{Call, SseClient};
 
 use crate::flags::{by_key, data, flag, put, segment, some_data};
-use crate::running::{MOBILE_KEY, Running, SDK_KEY, Setup};
+use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
 const HEAD: &[(&str, &str)] = &[
@@ -17,6 +17,7 @@ const HEAD: &[(&str, &str)] = &[
     ("date", "*"),
     ("transfer-encoding", "chunked"),
     ("x-accel-buffering", "no"),
+    ("x-ld-envid", ENV_ID),
 ];
 
 /// All headers of a stream, `Date` as `*`.

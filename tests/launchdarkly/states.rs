@@ -1,4 +1,4 @@
-//! L038 to L051, U028, U033, U034, U037 to U042: what an environment answers before, with and without its data.
+//! L038 to L051, U028, U033, U034, U037 to U042, V047, V048, V054: what an environment answers before, with and without its data.
 
 use serde_json::json;
 use yardarm_testkit::{Call, FakeLaunchDarkly, StreamAnswer};
@@ -152,20 +152,29 @@ async fn ready_data_outlives_upstream() {
     mobile.hears_ping().await;
 }
 
-async fn rejected_keys_are_unknown_until_upstream_accepts_them(status: u16) {
+async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) {
     let rejecting = move |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Status(status)]);
     let setup = Setup::with(some_data()).set("launchdarkly.rejected_retry_interval", "3s").prepare(rejecting);
     let gateway = setup.start().await;
 
-    gateway.says("L049, U042", Call::get("/all").key(SDK_KEY), text(401, TEXT_C)).await;
+    // V047, V054: SDKs give up for good on 401 and 404, and this heals.
+    for path in ["/all", "/flags", "/sdk/flags", "/sdk/flags/plain", &format!("/sdk/evalx/contexts/{CTX}")] {
+        gateway.says("L049, U042, V047", Call::get(path).key(SDK_KEY), text(503, TEXT_E)).await;
+    }
+    for path in ["/mping", &format!("/meval/{CTX}"), &format!("/msdk/evalx/contexts/{CTX}")] {
+        gateway.says("U042, V047", Call::get(path).key(MOBILE_KEY), text(503, TEXT_E)).await;
+    }
+    for path in
+        [format!("/ping/{ENV_ID}"), format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"), format!("/sdk/goals/{ENV_ID}")]
+    {
+        let unavailable = text(503, TEXT_E).cors_methods("GET,OPTIONS");
+        gateway.says("L050, U042, V047", Call::get(path), unavailable).await;
+    }
+    gateway.says("section 1.5", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
+    // V048: what no environment has is final.
+    gateway.says("L022", Call::get("/all").key("sdk-unknown"), text(401, TEXT_C)).await;
     let unknown = text(404, TEXT_D).cors_methods("GET,OPTIONS");
-    gateway.says("L050, U042", Call::get(format!("/ping/{ENV_ID}")), unknown).await;
-    gateway.says("L049", Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(SDK_KEY), text(401, TEXT_C)).await;
-    gateway.says("U042", Call::get("/mping").key(MOBILE_KEY), text(401, TEXT_C)).await;
-    gateway.says("section 1.5", Call::get("/sdk/flags").key(SDK_KEY), text(401, TEXT_C)).await;
-    gateway.says("section 1.5", Call::post("/bulk", "[1]").key(SDK_KEY), text(401, TEXT_C)).await;
-    let unknown = text(404, TEXT_D).cors_methods("GET,OPTIONS");
-    gateway.says("section 1.5", Call::get(format!("/sdk/goals/{ENV_ID}")), unknown).await;
+    gateway.says("L031", Call::get("/ping/unknown"), unknown).await;
     let shown = gateway.status().await;
     let main = &shown["environments"]["main"];
     assert_eq!(shown["status"], "degraded", "L227");
@@ -185,8 +194,39 @@ async fn rejected_keys_are_unknown_until_upstream_accepts_them(status: u16) {
 
 #[tokio::test]
 async fn rejected_keys() {
-    let all = [401, 403, 404, 410].map(rejected_keys_are_unknown_until_upstream_accepts_them);
+    let all = [401, 403, 404, 410].map(rejected_keys_are_unavailable_until_upstream_accepts_them);
     futures_util::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn streams_that_are_open_outlive_a_rejection() {
+    let setup =
+        Setup::new().set("launchdarkly.init_timeout", AT_ONCE).set("launchdarkly.rejected_retry_interval", "1s");
+    let gateway = setup.start().await;
+    // Opened while there was no data yet.
+    let mut waiting = gateway.opens("/all", SDK_KEY).await;
+    gateway.upstream.answers_streams_with([StreamAnswer::Status(401)]);
+    gateway.upstream.closes_streams(SDK_KEY);
+    let is_off = |it: &serde_json::Value| it["environments"]["main"]["connectionStatus"]["state"] == "OFF";
+    gateway.status_where("the rejection", is_off).await;
+    gateway.says("V047", Call::get("/all").key(SDK_KEY), text(503, TEXT_E)).await;
+    gateway.upstream.puts(SDK_KEY, &some_data());
+    waiting.hears("put", put(some_data())).await;
+
+    // And once there is data, a rejection takes nothing away (R7, V048).
+    gateway.upstream.answers_streams_with([StreamAnswer::Status(401)]);
+    gateway.upstream.closes_streams(SDK_KEY);
+    gateway.status_where("the rejection", is_off).await;
+    for call in evaluations().map(|(call, _)| call).into_iter().chain([Call::get("/sdk/flags").key(SDK_KEY)]) {
+        assert_eq!(gateway.answers(&call).await.status, 200, "V048: {call}");
+    }
+    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.says("V048", Call::get("/all").key("sdk-unknown"), text(401, TEXT_C)).await;
+    let is_valid = |it: &serde_json::Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
+    gateway.status_where("a connection", is_valid).await;
+    gateway.upstream.puts(SDK_KEY, &data([flag("plain", 4)], []));
+    waiting.hears("put", put(some_data())).await;
+    waiting.hears("put", put(data([flag("plain", 4)], []))).await;
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ pub mod lifecycle;
 pub mod outbox;
 pub mod registry;
 pub mod report;
+pub mod retry_after;
 pub mod secret;
 pub mod settings;
 pub mod snapshot_file;

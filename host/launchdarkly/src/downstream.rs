@@ -11,6 +11,7 @@ mod events;
 mod goals;
 mod objects;
 mod polling;
+mod query;
 mod rejection;
 mod status;
 mod stream;

@@ -75,7 +75,7 @@ pub(crate) enum Phase {
     Starting,
     /// The first connection takes too long: streams may wait, everything else is answered 503.
     Empty,
-    /// Upstream refused the key and there is no data.
+    /// Upstream refuses the key and there is no data: everything is answered 503 until it accepts the key.
     Rejected,
     /// There is data, fresh or from disk.
     Ready,
@@ -113,7 +113,7 @@ impl LdEnvironment {
         if self.data.has_data() && self.objects.as_ref().is_none_or(Environment::has_data) {
             Phase::Ready
         } else if self.status.report().connection == Connection::Off {
-            // SDKs give up for good on a rejection, so it waits for what the database may hold.
+            // The database may hold data still.
             if self.store.as_ref().is_some_and(|it| it.is_unread()) { Phase::Starting } else { Phase::Rejected }
         } else if self.has_started.load(Ordering::Relaxed) {
             Phase::Empty

@@ -33,10 +33,17 @@ const DISABLED: &str = r#"{"message":"Event proxy is not enabled for this enviro
 impl State {
     /// What a route answers to a caller whose credential is right.
     fn answer(self, route: &Route) -> Expected {
+        if self == Self::Unlisted {
+            return route.lost(text(503, TEXT_A));
+        }
+        // V051: on every answer once the credential has matched.
+        self.answer_of_environment(route).with(&format!("x-ld-envid: {ENV_ID}"))
+    }
+
+    fn answer_of_environment(self, route: &Route) -> Expected {
         match self {
-            Self::Unlisted => return route.lost(text(503, TEXT_A)),
-            Self::Starting => return route.lost(text(503, TEXT_E)),
-            Self::Rejected => return unknown(route),
+            // V047, V054: a rejection may heal without a change in the application.
+            Self::Unlisted | Self::Starting | Self::Rejected => return route.lost(text(503, TEXT_E)),
             Self::Empty | Self::Ready | Self::Offline => (),
         }
         let answer = match route.family {
@@ -74,7 +81,7 @@ impl State {
     fn preflight(self, route: &Route) -> Expected {
         match self {
             Self::Unlisted | Self::Starting | Self::Rejected => self.answer(route),
-            Self::Empty | Self::Ready | Self::Offline => route.found(empty(200)),
+            Self::Empty | Self::Ready | Self::Offline => route.found(empty(200)).with(&format!("x-ld-envid: {ENV_ID}")),
         }
     }
 

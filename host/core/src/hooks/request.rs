@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
-use rand::Rng;
 
 use super::{HookFailure, HookFuture};
 use crate::environment::EnvironmentLabel;
+use crate::retry_after;
 use crate::secret::Secret;
 
 /// What a plugin may learn of a request. What it does learn, its grants decide.
@@ -69,7 +69,7 @@ pub enum Denial {
     Unauthorized,
     /// The caller is known and may not.
     Forbidden,
-    /// Too often; seconds until the next try makes sense.
+    /// Too often; least number of seconds until the next try makes sense.
     RateLimited(u32),
     /// Not now, for a reason that is not the caller's.
     Unavailable,
@@ -80,18 +80,11 @@ impl Denial {
     #[must_use]
     pub fn retry_after(self) -> Option<u32> {
         match self {
-            Self::RateLimited(seconds) => Some(seconds),
-            Self::Unavailable => Some(soon()),
+            Self::RateLimited(seconds) => Some(retry_after::at_least(seconds)),
+            Self::Unavailable => Some(retry_after::soon()),
             Self::Unauthorized | Self::Forbidden => None,
         }
     }
-}
-
-/// Seconds until a fault of ours may be over; spread, so that those who were turned away together do not come back
-/// together.
-#[must_use]
-pub fn soon() -> u32 {
-    rand::rng().random_range(1..=10)
 }
 
 /// All headers of a request in one allocation, because an open stream keeps them for as long as it lives.

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
-use yardarm_core::hooks::{Denial, HookFailure, soon};
+use yardarm_core::hooks::{Denial, HookFailure};
+use yardarm_core::retry_after;
 
 /// Refusals of all routes.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +85,7 @@ impl Rejection {
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Denied { denial, .. } => denial.retry_after(),
-            Self::PluginFailed(_) | Self::Busy => Some(soon()),
+            Self::PluginFailed(_) | Self::Busy => Some(retry_after::soon()),
             _ => None,
         }
     }
@@ -101,7 +102,7 @@ impl IntoResponse for Rejection {
         let text = if matches!(self, Self::PluginFailed(_)) { "unavailable".to_owned() } else { self.to_string() };
         let mut response = error(self.status(), "error", &text);
         if let Some(seconds) = self.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            retry_after::set(response.headers_mut(), seconds);
         }
         response
     }

@@ -14,13 +14,14 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use yardarm_core::Secret;
 use yardarm_core::hooks::{Admission, HeaderBlock, Plan, RequestFacts};
 use yardarm_core::registry::RouteTag;
 
 use super::Downstream;
-use super::rejection::Rejection;
+use super::query::{first_query_value, percent_decoded};
+use super::rejection::{Rejection, Unrecognised};
 use crate::config::EnvironmentConfig;
 use crate::credential;
 use crate::environments::{LdEnvironment, Lookup, Phase, SdkKind};
@@ -57,6 +58,8 @@ pub(super) struct Caller {
     pub(super) facts: RequestFacts,
 }
 
+const X_LD_ENVID: HeaderName = HeaderName::from_static("x-ld-envid");
+
 /// Headers that browsers may send in any case (launchdarkly/ld-relay `internal/browser/cors.go`).
 const ALLOWED_HEADERS: &str = "Cache-Control,Content-Type,Content-Length,Accept-Encoding,X-LaunchDarkly-User-Agent,X-LaunchDarkly-Payload-ID,X-LaunchDarkly-Wrapper,X-LaunchDarkly-Event-Schema,X-LaunchDarkly-Tags";
 
@@ -68,7 +71,7 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
     };
     let (environment, credential) = match find(&downstream, info, &request) {
         Ok(found) => found,
-        Err(rejection) => return rejected(rejection, info),
+        Err(refused) => return rejected(refused, info),
     };
     let config = environment.config();
     count(&downstream, info, &environment, &config, &request);
@@ -98,6 +101,7 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
     if info.audience.kind == SdkKind::Browser {
         add_cors(response.headers_mut(), info, &config, origin.as_ref());
     }
+    name_environment(&mut response, &config);
     response.extensions_mut().insert(RouteTag { route: info.id, environment: Some(environment.label.clone()) });
     response
 }
@@ -156,12 +160,25 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// A request that no handler sees.
+struct Refused {
+    rejection: Rejection,
+    /// The environment of the credential, if it has one.
+    environment: Option<Arc<LdEnvironment>>,
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self { rejection, environment: None }
+    }
+}
+
 /// Section 1.4 of the compatibility page: the first check that fails answers.
-fn find(
-    downstream: &Downstream,
-    info: RouteInfo,
-    request: &Request,
-) -> Result<(Arc<LdEnvironment>, Secret), Rejection> {
+///
+/// Upstream rejecting the key of an environment without data is a 503: it heals as soon as upstream accepts the key.
+/// LaunchDarkly's relay answers like this since 8.22, but opens streams, which stay silent; here they are a 503 too, so
+/// that SDKs report that they have no data. Before 8.22 it answered 401 and 404, on which SDKs give up for good.
+fn find(downstream: &Downstream, info: RouteInfo, request: &Request) -> Result<(Arc<LdEnvironment>, Secret), Refused> {
     let kind = info.audience.kind;
     let credential = match kind {
         SdkKind::Browser => environment_id(request.uri().path(), info),
@@ -172,15 +189,16 @@ fn find(
     let filter = first_query_value(request.uri().query(), "filter").unwrap_or_default();
     let environment = match downstream.environments.find(kind, &credential, &filter) {
         Lookup::Found(environment) => environment,
-        Lookup::UnknownFilter => return Err(Rejection::UnknownFilter),
-        Lookup::UnknownCredential => return Err(Rejection::UnknownCredential),
-        Lookup::Unlisted => return Err(Rejection::Unlisted),
+        Lookup::UnknownFilter => return Err(Rejection::UnknownFilter.into()),
+        Lookup::UnknownCredential => return Err(Rejection::UnknownCredential.into()),
+        Lookup::Unlisted => return Err(Rejection::Unlisted.into()),
     };
-    match environment.phase() {
-        Phase::Rejected => Err(Rejection::UnknownCredential),
-        Phase::Starting => Err(Rejection::Starting),
-        Phase::Empty | Phase::Ready => Ok((environment, Secret::new(credential))),
-    }
+    let rejection = match environment.phase() {
+        Phase::Empty | Phase::Ready => return Ok((environment, Secret::new(credential))),
+        Phase::Rejected => Rejection::RejectedUpstream,
+        Phase::Starting => Rejection::Starting,
+    };
+    Err(Refused { rejection, environment: Some(environment) })
 }
 
 /// The variable in the path. Routes put it at different places, so it is found by what stands before it.
@@ -224,13 +242,29 @@ async fn ask_plugins(plan: &dyn Plan, facts: &RequestFacts) -> Result<(), Reject
     }
 }
 
-fn rejected(rejection: Rejection, info: RouteInfo) -> Response {
-    let mut response = rejection.into_response(info.audience.kind);
+fn rejected(refused: Refused, info: RouteInfo) -> Response {
+    let mut response = refused.rejection.into_response(info.audience.kind);
+    if let Some(environment) = refused.environment {
+        name_environment(&mut response, &environment.config());
+    }
     if info.audience.kind == SdkKind::Browser {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(info.audience.methods));
     }
     response.extensions_mut().insert(RouteTag { route: info.id, environment: None });
     response
+}
+
+/// Tells SDKs the ID of the environment that their credential belongs to, which they hand to hooks. LaunchDarkly's relay
+/// sets it on every answer after the credential has matched, also on errors.
+fn name_environment(response: &mut Response, config: &EnvironmentConfig) {
+    if response.extensions().get::<Unrecognised>().is_some() {
+        return;
+    }
+    if let Some(id) = config.credentials.env_id()
+        && let Ok(id) = HeaderValue::from_str(id.as_str())
+    {
+        response.headers_mut().insert(X_LD_ENVID, id);
+    }
 }
 
 /// Section 9 of the compatibility page.
@@ -261,86 +295,5 @@ fn add_cors(headers: &mut HeaderMap, info: RouteInfo, config: &EnvironmentConfig
         && let Some(allowed) = allowed
     {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-    }
-}
-
-/// The first value of a query parameter, decoded. Pairs that cannot be decoded do not count, as in Go.
-pub(super) fn first_query_value(query: Option<&str>, name: &str) -> Option<String> {
-    query?.split('&').filter(|pair| !pair.contains(';')).find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded_strictly(key)? == name).then(|| decoded_strictly(value)).flatten()
-    })
-}
-
-/// All values of a query parameter, decoded, but only if the query as a whole can be decoded.
-pub(super) fn query_values(query: Option<&str>, name: &str) -> Result<Vec<String>, ()> {
-    let mut values = Vec::new();
-    for pair in query.unwrap_or_default().split('&').filter(|it| !it.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if decoded_strictly(key).ok_or(())? == name {
-            values.push(decoded_strictly(value).ok_or(())?);
-        }
-    }
-    Ok(values)
-}
-
-fn decoded_strictly(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while let Some(byte) = bytes.get(index) {
-        match byte {
-            b'%' => {
-                let mut byte = [0];
-                hex::decode_to_slice(bytes.get(index + 1..index + 3)?, &mut byte).ok()?;
-                decoded.extend(byte);
-                index += 2;
-            }
-            b'+' => decoded.push(b' '),
-            other => decoded.push(*other),
-        }
-        index += 1;
-    }
-    // Bytes that are no text are not text that was not sent: a filter of that name is an unknown one.
-    Some(String::from_utf8_lossy(&decoded).into_owned())
-}
-
-/// A path segment, decoded; a plus is a plus there.
-pub(super) fn percent_decoded(segment: &str) -> String {
-    decoded_strictly(&segment.replace('+', "%2B")).unwrap_or_else(|| segment.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_decodable_value_counts() {
-        for (query, value) in [
-            (None, None),
-            (Some("filter=a&filter=b"), Some("a")),
-            (Some("x=1&filter=a%20b"), Some("a b")),
-            (Some("filter=a+b"), Some("a b")),
-            (Some("filter=%zz"), None),
-            (Some("filter=%+f"), None),
-            (Some("filter=%ff"), Some("\u{fffd}")),
-            (Some("%66ilter=a&filter=b"), Some("a")),
-            (Some("&&filter=&filter=b"), Some("")),
-            (Some("filter=a=b"), Some("a=b")),
-            (Some("filter=%zz&filter=c"), Some("c")),
-            (Some("filter=a;b"), None),
-            (Some("filter"), Some("")),
-            (Some("filters=a"), None),
-        ] {
-            assert_eq!(first_query_value(query, "filter").as_deref(), value, "{query:?}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_text_makes_it_panic(text in "\\PC*") {
-            first_query_value(Some(&text), "filter");
-            percent_decoded(&text);
-        }
     }
 }

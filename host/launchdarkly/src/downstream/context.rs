@@ -10,7 +10,8 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::auth::{Caller, first_query_value};
+use super::auth::Caller;
+use super::query::first_query_value;
 use crate::environments::SdkKind;
 use crate::model::Context;
 

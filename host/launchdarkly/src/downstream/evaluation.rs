@@ -6,9 +6,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, Uri};
 
 use super::Downstream;
-use super::auth::{Caller, first_query_value};
+use super::auth::Caller;
 use super::context::{self, message};
 use super::polling::not_initialized;
+use super::query::first_query_value;
 use super::rejection::Rejection;
 use crate::evaluation::{Ruleset, evaluate_all, evaluate_each};
 use crate::model::Context;

@@ -16,7 +16,8 @@ use http_body_util::BodyExt;
 
 use self::gzip::BadHead;
 use super::Downstream;
-use super::auth::{Caller, first_query_value};
+use super::auth::Caller;
+use super::query::first_query_value;
 use super::rejection::Rejection;
 use crate::environments::{Events, SdkKind};
 use crate::upstream::events::{Diagnostic, EventPort, Post};

@@ -1,10 +1,11 @@
 //! `GET /sdk/goals/{envId}`: passed through to the vendor's service.
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
+use yardarm_core::retry_after::PassedThrough;
 
 use super::Downstream;
 use super::auth::peer;
@@ -23,7 +24,9 @@ pub(super) async fn goals(State(downstream): State<Downstream>, request: Request
     let base = &downstream.config.client_side_base_uri;
     let peer = peer(request.extensions());
     match goals::fetch(&downstream.http.proxied, base, path, request.headers(), peer).await {
-        Some(answer) => (answer.status, answer.headers, Body::new(answer.body)).into_response(),
+        Some(answer) => {
+            (answer.status, Extension(PassedThrough), answer.headers, Body::new(answer.body)).into_response()
+        }
         None => StatusCode::BAD_GATEWAY.into_response(),
     }
 }

@@ -9,8 +9,9 @@ use http::{HeaderMap, Uri};
 use yardarm_core::Snapshot;
 
 use super::Downstream;
-use super::auth::{Caller, first_query_value};
+use super::auth::Caller;
 use super::polling::{answer, not_initialized};
+use super::query::first_query_value;
 use super::stream::{Opening, open};
 use crate::objects::ObjectData;
 

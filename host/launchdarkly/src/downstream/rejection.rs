@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
-use yardarm_core::hooks::{Denial, HookFailure, soon};
+use yardarm_core::hooks::{Denial, HookFailure};
+use yardarm_core::retry_after;
 
 use crate::environments::SdkKind;
 
@@ -17,7 +18,7 @@ pub(super) enum Rejection {
     /// No usable `Authorization` header.
     #[error("no credential")]
     NoCredential,
-    /// A credential that no environment has, or whose environment upstream rejects.
+    /// A credential that no environment has.
     #[error("unknown credential")]
     UnknownCredential,
     /// Nobody has said yet which environments there are.
@@ -29,6 +30,10 @@ pub(super) enum Rejection {
     /// The first upstream connection is still under way.
     #[error("environment is starting")]
     Starting,
+    /// Upstream rejects the key of the environment, which has no data. That heals without a change in the application,
+    /// so it must not look like an unknown credential, which is final for SDKs.
+    #[error("upstream rejects the SDK key of the environment")]
+    RejectedUpstream,
     /// A plugin looked at the request and said no.
     #[error("refused by plugin `{plugin}`")]
     Denied {
@@ -51,6 +56,11 @@ const UNKNOWN_KEY: &str =
 const UNKNOWN_ID: &str = "URL did not contain an environment ID";
 const STARTING: &str = "client was not initialized";
 
+/// Marks the extensions of an answer to a caller whose credential was not accepted: nothing in it may name an
+/// environment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unrecognised;
+
 impl Rejection {
     /// The answer that callers of this kind understand.
     pub(super) fn into_response(self, kind: SdkKind) -> Response {
@@ -66,7 +76,7 @@ impl Rejection {
             }
             Self::Unlisted => (StatusCode::SERVICE_UNAVAILABLE, UNLISTED),
             Self::UnknownFilter => (StatusCode::NOT_FOUND, UNKNOWN_FILTER),
-            Self::Starting => (StatusCode::SERVICE_UNAVAILABLE, STARTING),
+            Self::Starting | Self::RejectedUpstream => (StatusCode::SERVICE_UNAVAILABLE, STARTING),
             Self::Denied { denial: Denial::Forbidden, .. } => (StatusCode::FORBIDDEN, ""),
             Self::Denied { denial: Denial::RateLimited(_), .. } => (StatusCode::TOO_MANY_REQUESTS, ""),
             Self::Denied { denial: Denial::Unavailable, .. } | Self::PluginFailed(_) | Self::Busy => {
@@ -83,17 +93,28 @@ impl Rejection {
             (status, [(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))], text).into_response()
         };
         if let Some(seconds) = self.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            retry_after::set(response.headers_mut(), seconds);
+        }
+        if self.is_about_credential() {
+            response.extensions_mut().insert(Unrecognised);
         }
         response
+    }
+
+    /// Whether the caller is answered like one whose credential matches no environment.
+    fn is_about_credential(&self) -> bool {
+        let is_denied = matches!(self, Self::Denied { denial: Denial::Unauthorized, .. });
+        is_denied || matches!(self, Self::NoCredential | Self::UnknownCredential)
     }
 
     /// Seconds after which it makes sense to come back.
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Denied { denial, .. } => denial.retry_after(),
-            Self::PluginFailed(_) | Self::Busy => Some(soon()),
-            _ => None,
+            Self::Unlisted | Self::Starting | Self::RejectedUpstream | Self::PluginFailed(_) | Self::Busy => {
+                Some(retry_after::soon())
+            }
+            Self::NoCredential | Self::UnknownCredential | Self::UnknownFilter => None,
         }
     }
 }
@@ -112,6 +133,7 @@ mod tests {
             (Rejection::Unlisted, 503, 503),
             (Rejection::UnknownFilter, 404, 404),
             (Rejection::Starting, 503, 503),
+            (Rejection::RejectedUpstream, 503, 503),
             (denied(Denial::Unauthorized), 401, 404),
             (denied(Denial::Forbidden), 403, 403),
             (denied(Denial::RateLimited(7)), 429, 429),
@@ -125,6 +147,7 @@ mod tests {
                 Rejection::Unlisted => Rejection::Unlisted,
                 Rejection::UnknownFilter => Rejection::UnknownFilter,
                 Rejection::Starting => Rejection::Starting,
+                Rejection::RejectedUpstream => Rejection::RejectedUpstream,
                 Rejection::Denied { denial, .. } => denied(*denial),
                 Rejection::PluginFailed(_) => failed(),
                 Rejection::Busy => Rejection::Busy,
@@ -133,6 +156,7 @@ mod tests {
             assert_eq!(again().into_response(SdkKind::Browser).status(), id_status, "{rejection}");
         }
         let response = denied(Denial::RateLimited(7)).into_response(SdkKind::Server);
-        assert_eq!(response.headers()[RETRY_AFTER], "7");
+        let seconds: u32 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((7..=10).contains(&seconds), "{seconds}");
     }
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use self::entry::{CONNECTION_SHAPE, ConnectionStatus, Entry};
 use self::expect::Shape;
 use super::Downstream;
-use super::auth::query_values;
+use super::query::query_values;
 use crate::environments::LdEnvironment;
 
 /// Version of this program and of its LaunchDarkly side, which are one.
