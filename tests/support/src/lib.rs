@@ -12,6 +12,7 @@ mod raw_upstream;
 #[cfg(feature = "redis")]
 mod redis_server;
 mod sse_client;
+mod vectors;
 
 pub use self::connection::{Connection, Head, PATIENCE, until, within};
 pub use self::fake_harness::{FakeHarness, HarnessAnswer};
@@ -21,3 +22,4 @@ pub use self::raw_upstream::{RawUpstream, Step};
 #[cfg(feature = "redis")]
 pub use self::redis_server::{RedisServer, Reply};
 pub use self::sse_client::{Heard, SseClient};
+pub use self::vectors::vectors;
