@@ -48,6 +48,7 @@ fn arrows_between_our_crates_point_one_way() {
         ("yardarm-outbound", &["yardarm-core"]),
         ("yardarm-wasm", &["yardarm-core"]),
         ("yardarm-store", &[]),
+        ("eventsource-stream", &[]),
         // The demo runs the fakes inside the process, so the program carries them.
         ("yardarm", &["yardarm-core", "yardarm-launchdarkly", "yardarm-harness", "yardarm-wasm", "yardarm-testkit"]),
         ("yardarm-testkit", &[]),
@@ -59,6 +60,7 @@ fn arrows_between_our_crates_point_one_way() {
             continue;
         };
         for dependency in dependencies.iter().filter(|it| it.starts_with("yardarm")) {
+            assert!(package.starts_with("yardarm"), "{package} stands in for a crate of others and knows none of ours");
             assert!(allowed.contains(&dependency.as_str()), "{package} must not know {dependency}");
         }
     }
@@ -78,6 +80,7 @@ fn each_part_knows_only_its_own_tools() {
         ("axum", &["yardarm", "yardarm-launchdarkly", "yardarm-harness", "yardarm-testkit"]),
         ("reqwest", &["yardarm-launchdarkly", "yardarm-harness", "yardarm-outbound", "yardarm-testkit"]),
         ("reqwest-eventsource", &["yardarm-outbound"]),
+        ("eventsource-stream", &["yardarm-outbound"]),
         ("redis", &["yardarm-store"]),
         ("anyhow", &["yardarm", "yardarm-testkit"]),
     ] {
@@ -90,6 +93,26 @@ fn each_part_knows_only_its_own_tools() {
     for (package, dependencies) in &all {
         let vendor = dependencies.iter().find(|it| it.starts_with("launchdarkly-"));
         assert_eq!(vendor, None, "{package}");
+    }
+}
+
+#[test]
+fn the_event_stream_decoder_needs_next_to_nothing() {
+    // It stands beneath a library of others, by `[patch.crates-io]`.
+    assert_eq!(dependencies()["eventsource-stream"], ["futures-core", "memchr", "nom", "pin-project-lite"]);
+}
+
+#[test]
+fn clients_for_upstream_are_made_in_one_file() {
+    // A client of its own would follow redirects, and keys with them.
+    let owner = root().join("host/outbound/src/redirect.rs");
+    for (path, line, text) in code("host") {
+        let is_ours =
+            path == owner || path.components().any(|it| ["benches", "tests"].iter().any(|at| it.as_os_str() == *at));
+        let is_test = path.ends_with("tests.rs");
+        for start in ["Client::builder()", "ClientBuilder::new()", "Client::new()", "reqwest::get("] {
+            assert!(!text.contains(start) || is_ours || is_test, "{}:{line}: {start}", path.display());
+        }
     }
 }
 

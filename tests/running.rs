@@ -65,6 +65,8 @@ impl Setup {
             ("data.dir", json!("")),
             ("shutdown.drain", json!("0s")),
             ("shutdown.timeout", json!("10s")),
+            // Fakes make reconnects quick with `retry:`.
+            ("launchdarkly.min_reconnect_delay", json!("10ms")),
         ];
         Self {
             settings: settings.map(|(key, value)| (key.to_owned(), value)).into(),

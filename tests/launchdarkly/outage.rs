@@ -1,5 +1,7 @@
 //! Faults at the edge to upstream: whatever breaks there, SDKs hear whole events or none.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, RawUpstream, Step};
 
@@ -45,6 +47,7 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
         ("a size line that is none", vec![Step::bytes("x\r\n")]),
         ("a chunk without its end", vec![Step::bytes(format!("{:x}\r\n{half}garbage", half.len()))]),
         ("a reset within an event", vec![Step::chunk(half), Step::Reset]),
+        // Whether the connection goes on behind these is shown in `stream_bytes.rs` and below.
         ("bytes that are no text", vec![Step::bytes(&b"6\r\ndata: \r\n4\r\n\xff\xfe\xff\n\r\n1\r\n\n\r\n"[..])]),
         ("nul bytes", vec![Step::bytes(&b"5\r\n\0\0\0\n\n\r\n"[..])]),
         ("an enormous size line", vec![Step::bytes("fffffffffffffffff\r\n")]),
@@ -68,7 +71,10 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
     }
     upstream.plays([Step::stream(&event(&version(1000))), Step::Hold]);
 
-    let setup = Setup::new().set("launchdarkly.stream_uri", upstream.url()).without_waiting();
+    let setup = Setup::new()
+        .set("launchdarkly.stream_uri", upstream.url())
+        .set("launchdarkly.max_reconnect_delay", "50ms")
+        .without_waiting();
     let gateway = setup.set("launchdarkly.init_timeout", "10ms").start().await;
     let mut sdk = gateway.opens_when_ready("/all", SDK_KEY).await;
     let mut last = 0;
@@ -92,6 +98,26 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
 }
 
 #[tokio::test]
+async fn bytes_that_mean_nothing_do_not_end_the_connection() {
+    for bytes in [&b"data: \xff\xfe\xff\n\n"[..], b": \xff\n", b"\0\0\0\n\n", b"\xff", b"\xc3\n", b"\r\r\n\r"] {
+        let upstream = RawUpstream::start().await;
+        // The last of them may be the beginning of a line, which the next event must not be taken for.
+        let next = format!("\n\n{}", event(&version(2)));
+        upstream.plays([Step::stream(&event(&version(1))), Step::chunk(bytes), Step::chunk(&next), Step::Hold]);
+        let gateway = Setup::new().set("launchdarkly.stream_uri", upstream.url()).start().await;
+        let is_served = async {
+            let call = Call::get("/sdk/flags/plain").key(SDK_KEY);
+            while gateway.answers(&call).await.json()["version"] != 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        yardarm_testkit::within(&format!("the event behind {bytes:?}"), is_served).await;
+        assert_eq!(upstream.heads().len(), 1, "{bytes:?}: the same connection");
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn an_event_in_many_small_pieces_is_one_event() {
     let upstream = RawUpstream::start().await;
     let text = event(&data([flag("plain", 1), flag("umlaut-äöü-🏴‍☠️", 2)], []));
@@ -105,7 +131,11 @@ async fn an_event_in_many_small_pieces_is_one_event() {
     }
     steps.push(Step::Hold);
     upstream.plays(steps);
-    let gateway = Setup::new().set("launchdarkly.stream_uri", upstream.url()).start().await;
+    let gateway = Setup::new()
+        .set("launchdarkly.stream_uri", upstream.url())
+        .set("launchdarkly.max_reconnect_delay", "50ms")
+        .start()
+        .await;
     let expected = put(data([flag("plain", 1), flag("umlaut-äöü-🏴‍☠️", 2)], []));
     gateway.opens("/all", SDK_KEY).await.hears("put", expected).await;
 }
@@ -116,7 +146,10 @@ async fn a_broken_first_connection_leaves_the_environment_empty() {
     for _ in 0..3 {
         upstream.plays([Step::stream("event: put\nretry: 10\ndata: {\"path\""), Step::Reset]);
     }
-    let setup = Setup::new().set("launchdarkly.stream_uri", upstream.url()).set("launchdarkly.init_timeout", "50ms");
+    let setup = Setup::new()
+        .set("launchdarkly.stream_uri", upstream.url())
+        .set("launchdarkly.max_reconnect_delay", "50ms")
+        .set("launchdarkly.init_timeout", "50ms");
     let gateway = setup.start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
     gateway.says("nothing to serve", Call::get("/sdk/flags").key(SDK_KEY), crate::expected::not_initialized()).await;

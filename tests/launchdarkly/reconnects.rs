@@ -54,17 +54,47 @@ async fn a_reset_connection_is_tried_again() {
 
 #[tokio::test]
 async fn upstream_may_say_how_long_to_wait() {
-    // U009, within an event: the SSE library drops a `retry:` that stands alone, and LaunchDarkly sends none.
+    // U009, within an event, in a block of its own, and in one that is never completed.
     // Far below the usual half second, so that a busy machine does not blur the difference.
-    let gateway = Setup::with(some_data()).start().await;
-    let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
-    gateway.upstream.says(SDK_KEY, "event: whatever\nretry: 20\ndata: x\n\n");
-    gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears_event("patch").await;
-    gateway.upstream.closes_streams(SDK_KEY);
-    let closed = tokio::time::Instant::now();
-    sdk.hears_event("put").await;
-    let took = closed.elapsed();
-    assert!((Duration::from_millis(10)..Duration::from_millis(500)).contains(&took), "U009: {took:?}");
+    for says in ["event: whatever\nretry: 20\ndata: x\n\n", "retry: 20\n\n", "data: unfinished\nretry: 20\n"] {
+        let gateway = Setup::with(some_data()).start().await;
+        let mut sdk = gateway.opens("/all", SDK_KEY).await;
+        sdk.hears("put", put(some_data())).await;
+        gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
+        sdk.hears_event("patch").await;
+        gateway.upstream.says(SDK_KEY, says);
+        gateway.upstream.closes_streams(SDK_KEY);
+        let closed = tokio::time::Instant::now();
+        sdk.hears_event("put").await;
+        let took = closed.elapsed();
+        assert!((Duration::from_millis(10)..Duration::from_millis(500)).contains(&took), "U009 {says:?}: {took:?}");
+        gateway.stop().await;
+    }
+}
+
+/// Tries within two and a half seconds when each connection asks for the shortest delay that there is, and ends.
+async fn tries(row: &str, first: &str, setup: impl FnOnce(&RawUpstream) -> Setup) {
+    let upstream = RawUpstream::start().await;
+    for retry in [0, 1].into_iter().cycle().take(1000) {
+        upstream.plays([Step::stream(format!("retry: {retry}\n\n{first}retry: {retry}\ndata: x\n\n"))]);
+    }
+    let gateway = setup(&upstream).set("launchdarkly.min_reconnect_delay", "1s").without_waiting().start().await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // 0, then after 0.5 to 1 s, then after another 1 to 2 s.
+    let tries = upstream.heads().len();
+    assert!((2..=3).contains(&tries), "{row}: {tries}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn upstream_cannot_ask_for_a_hot_loop() {
+    let first = format!("event: put\ndata: {}\n\n", put(some_data()));
+    let flags = tries("flags", &first, |it| Setup::new().set("launchdarkly.stream_uri", it.url()));
+    let list = r#"{"path":"/","data":{"environments":{}}}"#;
+    let auto_config = |it: &RawUpstream| {
+        let setup = Setup::new().environments([]).set("launchdarkly.auto_config.key", "rel-auto");
+        setup.set("launchdarkly.stream_uri", it.url())
+    };
+    let first = format!("event: put\ndata: {list}\n\n");
+    tokio::join!(flags, tries("auto-configuration", &first, auto_config));
 }

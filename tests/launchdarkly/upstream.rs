@@ -79,7 +79,7 @@ async fn the_content_type_does_not_matter() {
 
 /// A gateway that hurries, and an SDK that has heard its first `put`.
 async fn hurried() -> (Running, Sdk) {
-    let gateway = Setup::with(some_data()).start().await;
+    let gateway = Setup::with(some_data()).set("launchdarkly.max_reconnect_delay", "50ms").start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
     sdk.hears("put", put(some_data())).await;
     gateway.upstream.says(SDK_KEY, HURRY);
@@ -128,6 +128,9 @@ async fn what_is_malformed_costs_the_connection_and_no_data() {
             "event: patch\ndata: {\"path\":\"/flags/plain\",\"data\":{\"key\":\"plain\",\"version\":\"9\"}}\n\n",
         ),
         ("section 1.4", "event: put\ndata: {\"data\":{\"flags\":{\"plain\":{\"rules\":{}}}}}\n\n"),
+        ("null", "event: put\ndata: {\"data\":{\"flags\":null,\"segments\":{}}}\n\n"),
+        ("null", "event: put\ndata: {\"data\":null}\n\n"),
+        ("nothing at all", "event: put\ndata: {\"data\":{}}\n\n"),
     ]) {
         gateway.upstream.says(SDK_KEY, says);
         gateway

@@ -47,10 +47,9 @@ impl Backoff {
         self.attempt = 0;
     }
 
-    /// Replaces the base, as a server may ask for, and starts again. Values outside the range are clamped.
+    /// Replaces the base, as a server may ask for; attempts count on. Values outside the range are clamped.
     pub fn rebase(&mut self, base: Duration) {
         self.base = base.clamp(Duration::from_millis(1), self.ceiling);
-        self.attempt = 0;
     }
 }
 

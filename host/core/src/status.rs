@@ -135,6 +135,11 @@ impl Status {
         });
     }
 
+    /// A part of what upstream sent cannot be used, and everything else goes on: the state stays what it is.
+    pub fn note(&self, kind: ErrorKind, message: &str) {
+        self.modify(|report| report.fail(kind, message));
+    }
+
     /// Upstream refused us in a way that does not heal by itself.
     pub fn refused(&self, kind: ErrorKind, message: &str) {
         self.modify(|report| {

@@ -51,6 +51,27 @@ impl Text {
     }
 }
 
+/// Largest version that is accepted: 2^53 - 1, the largest whole number that every JSON reader of the vendor's SDKs keeps
+/// exactly. A larger one would make each later change of an item look old.
+pub(crate) const MAX_VERSION: i64 = (1 << 53) - 1;
+
+/// The version that a value is, if it is one.
+pub(crate) fn as_version(value: &Value) -> Option<i64> {
+    let number = value.as_f64().filter(|it| it.fract() == 0.0)?;
+    #[expect(clippy::cast_possible_truncation, reason = "a fraction is excluded, and the cast saturates")]
+    Some(number as i64).filter(|it| (0..=MAX_VERSION).contains(it))
+}
+
+/// Reads the version of an item; `null` is the same as 0.
+pub(crate) fn version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let value = <Value as serde::Deserialize>::deserialize(deserializer)?;
+    if value.is_null() {
+        return Ok(0);
+    }
+    let problem = || serde::de::Error::custom(format!("`version` is not a whole number from 0 to {MAX_VERSION}"));
+    as_version(&value).ok_or_else(problem)
+}
+
 /// Reads an optional property for which `null` is the same as nothing.
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

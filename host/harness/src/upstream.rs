@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use yardarm_core::Secret;
-use yardarm_outbound::ConnectionError;
+use yardarm_outbound::{ConnectionError, RedirectError, SendError};
 
 pub(crate) use self::admin::Admin;
 pub(crate) use self::apply::Applier;
@@ -43,6 +43,8 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 pub(crate) struct HttpClients {
     /// For streams: no time limit on the whole, but on silence.
     streams: reqwest::Client,
+    /// How long a stream may be silent.
+    read_timeout: Duration,
     /// For everything else: a time limit on the whole.
     requests: reqwest::Client,
 }
@@ -54,16 +56,15 @@ impl HttpClients {
     /// When the system's certificates or the TLS library cannot be set up.
     pub(crate) fn new(read_timeout: Duration) -> Result<Self, reqwest::Error> {
         let common = || {
-            reqwest::Client::builder()
+            yardarm_outbound::client()
                 .user_agent(USER_AGENT)
                 .connect_timeout(Duration::from_secs(10))
                 .tcp_keepalive(Duration::from_secs(60))
-                // A query may hold a key.
-                .referer(false)
                 .no_gzip()
         };
         Ok(Self {
             streams: common().read_timeout(read_timeout).build()?,
+            read_timeout,
             requests: common().timeout(Duration::from_secs(60)).build()?,
         })
     }
@@ -76,6 +77,8 @@ pub(crate) enum RequestError {
     Network(String),
     #[error("answered {0}")]
     Status(http::StatusCode),
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
     #[error("answered something that is no JSON")]
     NotJson,
     #[error("malformed answer: {0}")]
@@ -89,6 +92,7 @@ impl RequestError {
         match self {
             Self::Network(_) => (ErrorKind::Network, false),
             Self::Status(status) => (ErrorKind::Response(status.as_u16()), matches!(status.as_u16(), 401 | 403)),
+            Self::Redirect(error) => (ErrorKind::Response(error.status()), false),
             Self::NotJson | Self::Malformed(_) => (ErrorKind::InvalidData, false),
         }
     }
@@ -102,12 +106,21 @@ impl RequestError {
     }
 }
 
+impl From<SendError> for RequestError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Network(problem) => Self::Network(problem),
+            SendError::Redirect(error) => Self::Redirect(error),
+        }
+    }
+}
+
 /// Sends a request and reads its JSON. Only 200 counts, and only what says that it is JSON.
 async fn json<T: serde::de::DeserializeOwned + Send + 'static>(
     request: reqwest::RequestBuilder,
 ) -> Result<T, RequestError> {
     let network = |error: reqwest::Error| RequestError::Network(yardarm_outbound::chain(&error.without_url()));
-    let response = request.send().await.map_err(network)?;
+    let response = yardarm_outbound::send(request).await?;
     if response.status() != http::StatusCode::OK {
         return Err(RequestError::Status(response.status()));
     }

@@ -54,6 +54,10 @@ pub struct Config {
     pub disconnected_status_time: Duration,
     /// Silence after which an upstream connection counts as dead.
     pub read_timeout: Duration,
+    /// Shortest first delay before a broken stream is opened again that upstream may ask for.
+    pub min_reconnect_delay: Duration,
+    /// Longest delay before a broken stream is opened again.
+    pub max_reconnect_delay: Duration,
     /// First delay before a rejected key is tried again.
     pub rejected_retry_interval: Duration,
     /// How often expired keys are looked for.
@@ -191,6 +195,8 @@ impl Config {
             init_timeout: reader.duration("launchdarkly.init_timeout", MOMENT..=DAY),
             disconnected_status_time: reader.duration("launchdarkly.disconnected_status_time", MOMENT..=DAY),
             read_timeout: reader.duration("launchdarkly.read_timeout", MOMENT * 100..=DAY),
+            min_reconnect_delay: reader.duration("launchdarkly.min_reconnect_delay", MOMENT..=DAY),
+            max_reconnect_delay: reader.duration("launchdarkly.max_reconnect_delay", MOMENT..=DAY),
             rejected_retry_interval: reader.duration("launchdarkly.rejected_retry_interval", MOMENT * 10..=DAY),
             expired_credential_cleanup_interval: reader
                 .duration("launchdarkly.expired_credential_cleanup_interval", MOMENT * 100..=DAY),

@@ -1,5 +1,6 @@
 //! Flags and segments of one environment: what a change does to them, and when a newer version wins.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -44,6 +45,13 @@ pub(crate) enum Item {
     Segment(Arc<Segment>),
 }
 
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ItemKind {
+    Flag,
+    Segment,
+}
+
 /// The kinds of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Channel {
@@ -53,6 +61,15 @@ pub(crate) enum Channel {
     Flags,
     /// Mobile and browser streams.
     Ping,
+}
+
+impl fmt::Display for ItemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Segment => "segment",
+        })
+    }
 }
 
 impl Channel {
@@ -137,6 +154,14 @@ impl Items {
         match item {
             Item::Flag(flag) => upsert(&mut self.flags, flag, |it| it.key(), |it| it.version()),
             Item::Segment(segment) => upsert(&mut self.segments, segment, |it| it.key(), |it| it.version()),
+        }
+    }
+
+    /// Adds what `held` has under a key: an item, or what is left of a deleted one. The order of keys is not kept.
+    pub(crate) fn keep(&mut self, held: &Self, kind: ItemKind, key: &str) {
+        match kind {
+            ItemKind::Flag => self.flags.extend(find(&held.flags, key, |it| it.key()).cloned()),
+            ItemKind::Segment => self.segments.extend(find(&held.segments, key, |it| it.key()).cloned()),
         }
     }
 

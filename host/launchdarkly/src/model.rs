@@ -20,15 +20,19 @@ pub use self::segment::Segment;
 
 pub(crate) use self::context::{Identity, Part};
 pub(crate) use self::flag::{Choice, FlagBody, Target};
-pub(crate) use self::json::{Mismatch, Reader, Type};
+pub(crate) use self::json::{MAX_DEPTH, Mismatch, Reader, Type, is_deeper_than, normalize_json};
 pub(crate) use self::keys::{KeySet, Text};
-pub(crate) use self::rule::{Clause, Literal, Operator, Rollout};
+pub(crate) use self::rule::{Clause, Literal, Operator, Rollout, as_version};
 pub(crate) use self::segment::KindKeys;
 pub(crate) use self::value::{Value, as_integer, write_text};
 
 use std::fmt::{self, Write as _};
 
 use thiserror::Error;
+
+/// Largest version that is accepted: 2^53 - 1, the largest whole number that every JSON reader of the vendor's SDKs keeps
+/// exactly. A larger one would make each later change of an item look old.
+pub(crate) const MAX_VERSION: i64 = (1 << 53) - 1;
 
 /// A flag or segment in which a property has the wrong JSON type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -41,6 +45,11 @@ pub struct Malformed {
 }
 
 impl Malformed {
+    /// Whether the version of the item is what is wrong.
+    pub(crate) fn is_version(&self) -> bool {
+        self.path == ".version"
+    }
+
     /// The same error, seen from the object whose property `name` it is in.
     fn in_property(mut self, name: &str) -> Self {
         self.path.insert_str(0, name);

@@ -10,9 +10,6 @@ use std::time::Duration;
 
 use crate::config::Config;
 
-/// Longest delay before an ordinary failure of a stream is tried again, as in LaunchDarkly's SDKs.
-pub(crate) const MAX_DELAY: Duration = Duration::from_secs(30);
-
 /// Product token in every upstream request.
 pub(crate) const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
 
@@ -21,10 +18,11 @@ pub(crate) const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"
 pub(crate) struct HttpClients {
     /// For streams: no time limit on the whole, but on silence.
     pub(crate) streams: reqwest::Client,
-    /// For posts and fetches: a time limit on the whole.
+    /// How long a stream may be silent.
+    pub(crate) read_timeout: Duration,
+    /// For posts and fetches: a time limit on the whole. What is passed through is sent without following redirects, which
+    /// are the caller's business.
     pub(crate) requests: reqwest::Client,
-    /// For what is passed through: redirects are the caller's business.
-    pub(crate) proxied: reqwest::Client,
 }
 
 impl HttpClients {
@@ -36,7 +34,7 @@ impl HttpClients {
         // The limits are those of ld-relay (upstream page, sections 1.1 and 7.3), except that event posts get ten
         // seconds instead of three, because slow proxies need more.
         let common = || {
-            reqwest::Client::builder()
+            yardarm_outbound::client()
                 .user_agent(USER_AGENT)
                 .connect_timeout(Duration::from_secs(3))
                 .tcp_keepalive(Duration::from_secs(60))
@@ -44,8 +42,8 @@ impl HttpClients {
         };
         Ok(Self {
             streams: common().read_timeout(config.read_timeout).build()?,
+            read_timeout: config.read_timeout,
             requests: common().timeout(Duration::from_secs(10)).build()?,
-            proxied: common().timeout(Duration::from_secs(10)).redirect(reqwest::redirect::Policy::none()).build()?,
         })
     }
 }

@@ -1,14 +1,34 @@
 //! One event stream: opened, read, and judged when it ends.
 
-use eventsource_stream::{Event, EventStreamError, Eventsource};
-use futures_util::{Stream, StreamExt};
-use http::StatusCode;
-use reqwest_eventsource::{Error as SourceError, Event as SourceEvent, EventSource, retry};
 use std::pin::Pin;
+use std::time::Duration;
+
+use eventsource_stream::{Event, EventKind, EventStreamError, Eventsource};
+use futures_util::{Stream, StreamExt};
+use http::{HeaderValue, StatusCode};
+use reqwest::RequestBuilder;
+use reqwest_eventsource::{Error as SourceError, Event as SourceEvent, EventSource, retry};
+use tokio::time::Instant;
 use yardarm_core::status::ErrorKind;
 
-/// Events of an open connection.
-pub type Events = Pin<Box<dyn Stream<Item = Result<Event, ConnectionError>> + Send>>;
+use crate::redirect::{self, MAX_REDIRECTS, RedirectError};
+
+/// Longest event ID that is sent back, in bytes: a service must not be able to make our own requests too large for it.
+const MAX_EVENT_ID: usize = 4096;
+/// How much of a text from upstream is shown in errors, in characters.
+const SHOWN: usize = 200;
+
+/// Messages of an open connection.
+pub struct Events {
+    source: Pin<Box<dyn Stream<Item = Result<Event, ConnectionError>> + Send>>,
+    /// How long nothing usable may arrive.
+    silence: Duration,
+    /// When something usable arrived last.
+    alive_at: Instant,
+    has_heartbeat: bool,
+    reconnection_time: Option<Duration>,
+    last_event_id: String,
+}
 
 /// Why there is no connection, or none any more.
 #[derive(Debug, thiserror::Error)]
@@ -16,47 +36,133 @@ pub enum ConnectionError {
     /// The connection could not be made or broke.
     #[error("connection failed: {0}")]
     Network(String),
-    /// It was answered with another status than success.
+    /// The connection was answered with another status than success.
     #[error("stream answered {0}")]
     Status(StatusCode),
-    /// It said something that cannot be used.
+    /// The service redirected to a place that is not followed to.
+    #[error("stream {0}")]
+    Redirect(#[from] RedirectError),
+    /// What arrived is not a usable event stream.
+    #[error("unusable event stream: {0}; restarting the stream")]
+    Protocol(String),
+    /// An event arrived that cannot be used.
     #[error("`{event}` event: {problem}; restarting the stream")]
     Message {
-        /// Name of the event.
+        /// Name of the event, shortened.
         event: String,
         /// What is wrong with it.
         problem: String,
     },
 }
 
-/// Sends `request` and waits for the head of the answer.
+/// Sends `request` and waits for the head of the answer. Follows redirects to the same host.
+///
+/// A connection on which neither a message nor a comment arrives for `silence` is taken for dead. What is neither does
+/// not keep it alive.
 ///
 /// # Errors
 /// When there is no connection, or the answer is no stream.
-pub async fn open(request: reqwest::RequestBuilder) -> Result<Events, ConnectionError> {
-    let Ok(mut source) = EventSource::new(request) else {
-        return Err(ConnectionError::Network("the request cannot be repeated".to_owned()));
-    };
-    // Reconnecting is ours: the state, the jitter and the two curves are part of the protocol.
-    source.set_retry_policy(Box::new(retry::Never));
-    match source.next().await {
-        Some(Ok(SourceEvent::Open)) => Ok(Box::pin(source.filter_map(|it| async { from_source(it) }))),
-        // Vendors' own relays do not look at the content type, so a service that sends none still works.
-        Some(Err(SourceError::InvalidContentType(_, response))) => {
-            Ok(Box::pin(response.bytes_stream().eventsource().map(from_stream)))
+pub async fn open(mut request: RequestBuilder, silence: Duration) -> Result<Events, ConnectionError> {
+    let not_repeatable = || ConnectionError::Network("the request cannot be repeated".to_owned());
+    for _ in 0..=MAX_REDIRECTS {
+        let again = request.try_clone().ok_or_else(not_repeatable)?;
+        let mut source = EventSource::new(request).map_err(|_| not_repeatable())?;
+        // Reconnecting is ours: the state, the jitter and the two curves are part of the protocol.
+        source.set_retry_policy(Box::new(retry::Never));
+        let source: Pin<Box<dyn Stream<Item = _> + Send>> = match source.next().await {
+            Some(Ok(SourceEvent::Open)) => Box::pin(source.filter_map(|it| async { from_source(it) })),
+            // Vendors' own relays do not look at the content type, so a service that sends none still works.
+            Some(Err(SourceError::InvalidContentType(_, response))) => {
+                Box::pin(response.bytes_stream().eventsource().map(from_stream))
+            }
+            Some(Err(SourceError::InvalidStatusCode(status, response))) if redirect::is_redirect(status) => {
+                request = redirect::follow(again, &response)?;
+                continue;
+            }
+            Some(Err(error)) => return Err(failure(error)),
+            Some(Ok(SourceEvent::Message(_))) | None => return Err(ended()),
+        };
+        return Ok(Events::new(source, silence));
+    }
+    Err(RedirectError::TooMany.into())
+}
+
+impl Events {
+    fn new(source: Pin<Box<dyn Stream<Item = Result<Event, ConnectionError>> + Send>>, silence: Duration) -> Self {
+        Self {
+            source,
+            silence,
+            alive_at: Instant::now(),
+            has_heartbeat: false,
+            reconnection_time: None,
+            last_event_id: String::new(),
         }
-        Some(Err(error)) => Err(failure(error)),
-        Some(Ok(SourceEvent::Message(_))) | None => Err(ConnectionError::Network("stream ended".to_owned())),
+    }
+
+    /// Waits for the next message. May be cancelled without losing one.
+    ///
+    /// # Errors
+    /// When the connection has ended, for whatever reason.
+    pub async fn next(&mut self) -> Result<Event, ConnectionError> {
+        loop {
+            let deadline = self.alive_at + self.silence;
+            let event = match tokio::time::timeout_at(deadline, self.source.next()).await {
+                Ok(Some(event)) => event?,
+                Ok(None) => return Err(ended()),
+                Err(_) => {
+                    let seconds = self.silence.as_secs_f64();
+                    return Err(ConnectionError::Network(format!("no event and no comment for {seconds} s")));
+                }
+            };
+            self.reconnection_time = event.retry.or(self.reconnection_time);
+            if self.last_event_id != event.id {
+                self.last_event_id.clone_from(&event.id);
+            }
+            match event.kind {
+                EventKind::Settings => continue,
+                EventKind::Comment => self.has_heartbeat = true,
+                EventKind::Progress | EventKind::Message => (),
+            }
+            self.alive_at = Instant::now();
+            if event.kind == EventKind::Message {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Whether a comment has arrived, which is how services show that a quiet connection works.
+    #[must_use]
+    pub fn has_heartbeat(&self) -> bool {
+        self.has_heartbeat
+    }
+
+    /// The delay before a reconnect that the service wants, if it has named one since the last call.
+    pub fn take_reconnection_time(&mut self) -> Option<Duration> {
+        self.reconnection_time.take()
+    }
+
+    /// The last event ID as the next request has to send it; `None` if there is none, or none that fits in a header.
+    #[must_use]
+    pub fn last_event_id(&self) -> Option<HeaderValue> {
+        let id = self.last_event_id.as_bytes();
+        HeaderValue::from_bytes(id).ok().filter(|_| (1..=MAX_EVENT_ID).contains(&id.len()))
     }
 }
 
 impl ConnectionError {
+    /// An event cannot be used.
+    #[must_use]
+    pub fn message(event: &str, problem: impl Into<String>) -> Self {
+        Self::Message { event: shortened(event), problem: problem.into() }
+    }
+
     /// The kind for the status, and whether it does not heal by itself.
     #[must_use]
     pub fn kind(&self) -> (ErrorKind, bool) {
         match self {
             Self::Network(_) => (ErrorKind::Network, false),
-            Self::Message { .. } => (ErrorKind::InvalidData, false),
+            Self::Protocol(_) | Self::Message { .. } => (ErrorKind::InvalidData, false),
+            Self::Redirect(error) => (ErrorKind::Response(error.status()), false),
             Self::Status(status) => (ErrorKind::Response(status.as_u16()), self.is_rejection()),
         }
     }
@@ -74,6 +180,20 @@ pub fn is_rejection(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status.as_u16(), 400 | 408 | 429)
 }
 
+/// A text from upstream as logs and states show it: without control characters, and not longer than 200.
+#[must_use]
+pub fn shortened(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn ended() -> ConnectionError {
+    ConnectionError::Network("stream ended".to_owned())
+}
+
 fn from_source(item: Result<SourceEvent, SourceError>) -> Option<Result<Event, ConnectionError>> {
     match item {
         Ok(SourceEvent::Open) => None,
@@ -83,15 +203,15 @@ fn from_source(item: Result<SourceEvent, SourceError>) -> Option<Result<Event, C
 }
 
 fn from_stream(item: Result<Event, EventStreamError<reqwest::Error>>) -> Result<Event, ConnectionError> {
-    item.map_err(|error| ConnectionError::Network(error.to_string()))
+    item.map_err(|error| failure(error.into()))
 }
 
 fn failure(error: SourceError) -> ConnectionError {
     match error {
         SourceError::InvalidStatusCode(status, _) => ConnectionError::Status(status),
-        SourceError::StreamEnded => ConnectionError::Network("stream ended".to_owned()),
+        SourceError::StreamEnded => ended(),
         SourceError::Transport(error) => ConnectionError::Network(chain(&error.without_url())),
-        SourceError::Utf8(error) => ConnectionError::Network(error.to_string()),
+        SourceError::Parser(error) => ConnectionError::Protocol(error.input),
         other => ConnectionError::Network(other.to_string()),
     }
 }
@@ -107,4 +227,76 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn events(all: Vec<Event>) -> Events {
+        let source = stream::iter(all.into_iter().map(Ok)).chain(stream::pending());
+        Events::new(Box::pin(source), Duration::from_secs(10))
+    }
+
+    fn event(kind: EventKind, id: &str) -> Event {
+        Event { kind, id: id.to_owned(), ..Event::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_messages_are_shown_and_the_rest_is_remembered() {
+        let retry = Event { retry: Some(Duration::from_secs(7)), ..event(EventKind::Settings, "") };
+        let mut events = events(vec![retry, event(EventKind::Settings, "5"), event(EventKind::Message, "5")]);
+        assert_eq!(events.next().await.unwrap().kind, EventKind::Message);
+        assert_eq!(events.take_reconnection_time(), Some(Duration::from_secs(7)));
+        assert_eq!(events.take_reconnection_time(), None);
+        assert_eq!(events.last_event_id().unwrap(), "5");
+        assert!(!events.has_heartbeat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_event_and_no_comment_keeps_nothing_alive() {
+        let started = Instant::now();
+        let pause = |event| async move {
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            Ok(event)
+        };
+        for (kind, lasts) in [(EventKind::Settings, 10), (EventKind::Comment, 28), (EventKind::Progress, 28)] {
+            let three = stream::iter(vec![event(kind, ""); 3]).then(pause).chain(stream::pending());
+            let mut events = Events::new(Box::pin(three), Duration::from_secs(10));
+            let opened = Instant::now();
+            let error = events.next().await.unwrap_err();
+            assert_eq!(error.to_string(), "connection failed: no event and no comment for 10 s");
+            assert_eq!(opened.elapsed().as_secs(), lasts, "{kind:?}");
+            assert_eq!(events.has_heartbeat(), kind == EventKind::Comment);
+        }
+        assert!(started.elapsed() > Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_id_that_fits_in_no_header_is_not_sent() {
+        for (id, is_sent) in [("", false), ("a\u{1}b", false), ("\u{7f}", false), ("7", true), ("é\u{fffd}", true)] {
+            let mut events = events(vec![event(EventKind::Message, id)]);
+            events.next().await.unwrap();
+            assert_eq!(events.last_event_id().is_some(), is_sent, "{id:?}");
+        }
+        let mut events = events(vec![event(EventKind::Message, &"x".repeat(MAX_EVENT_ID + 1))]);
+        events.next().await.unwrap();
+        assert_eq!(events.last_event_id(), None);
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_invalid_data() {
+        let error = from_stream(Err(eventsource_stream::EventTooLarge { limit: 128 << 20 }.into())).unwrap_err();
+        assert_eq!(error.to_string(), "unusable event stream: event larger than 128 MiB; restarting the stream");
+        assert_eq!(error.kind(), (ErrorKind::InvalidData, false));
+    }
+
+    #[test]
+    fn names_of_events_are_shown_shortened() {
+        let error = ConnectionError::message(&format!("a\u{1b}{}", "x".repeat(1000)), "no JSON");
+        let expected = format!("`a\\u{{1b}}{}…` event: no JSON; restarting the stream", "x".repeat(198));
+        assert_eq!(error.to_string(), expected);
+    }
 }

@@ -1,10 +1,14 @@
-//! Outgoing HTTP that both vendors' services need: event streams that are opened, read and judged, and how soon to try
-//! again. Knows no vendor's word.
+//! Outgoing HTTP that both vendors' services need: event streams that are opened, read and judged, requests that follow
+//! redirects without giving keys away, and how soon to try again. Knows no vendor's word.
 #![forbid(unsafe_code)]
 
 mod connection;
 mod pace;
+mod redirect;
+mod seldom;
 
-pub use self::connection::{ConnectionError, Events, chain, is_rejection, open};
+pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
 pub use self::pace::Pace;
+pub use self::redirect::{RedirectError, SendError, client, send};
+pub use self::seldom::Seldom;
 pub use eventsource_stream::Event;

@@ -223,8 +223,8 @@ impl FakeLaunchDarkly {
     }
 
     /// Sends bytes as they are on open streams.
-    pub fn says(&self, sdk_key: &str, text: &str) {
-        self.with(sdk_key, |environment| environment.send(Bytes::copy_from_slice(text.as_bytes())));
+    pub fn says(&self, sdk_key: &str, bytes: impl AsRef<[u8]>) {
+        self.with(sdk_key, |environment| environment.send(Bytes::copy_from_slice(bytes.as_ref())));
     }
 
     /// Ends the open streams of an environment, as a service that is restarted.

@@ -35,21 +35,28 @@ pub enum Step {
 impl Step {
     /// The head of a stream, and this text as one chunk.
     #[must_use]
-    pub fn stream(text: &str) -> Self {
+    pub fn stream(text: impl AsRef<[u8]>) -> Self {
         Self::stream_of_type("Content-Type: text/event-stream\r\n", text)
     }
 
     /// The same with another line, or none, in place of `Content-Type`.
     #[must_use]
-    pub fn stream_of_type(line: &str, text: &str) -> Self {
+    pub fn stream_of_type(line: &str, text: impl AsRef<[u8]>) -> Self {
         let head = format!("HTTP/1.1 200 OK\r\n{line}Transfer-Encoding: chunked\r\n\r\n");
-        Self::Say(format!("{head}{}", chunk(text)).into())
+        Self::Say([head.as_bytes(), &chunk(text.as_ref())].concat().into())
+    }
+
+    /// A redirect.
+    #[must_use]
+    pub fn redirect(status: u16, location: &str) -> Self {
+        let head = format!("HTTP/1.1 {status} Moved\r\nLocation: {location}\r\n");
+        Self::Say(format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n").into())
     }
 
     /// One more chunk.
     #[must_use]
-    pub fn chunk(text: &str) -> Self {
-        Self::Say(chunk(text).into())
+    pub fn chunk(text: impl AsRef<[u8]>) -> Self {
+        Self::Say(chunk(text.as_ref()).into())
     }
 
     /// Bytes as they are.
@@ -102,9 +109,16 @@ impl RawUpstream {
                 return;
             }
         }
+        let end = request.windows(4).position(|it| it == b"\r\n\r\n").map_or(request.len(), |it| it + 4);
+        let head = String::from_utf8_lossy(&request[..end]).into_owned();
+        while request.len() < end + body_length(&head) {
+            if !matches!(socket.read_buf(&mut request).await, Ok(count) if count > 0) {
+                return;
+            }
+        }
         let script = {
             let mut shared = self.lock();
-            shared.heads.push(String::from_utf8_lossy(&request).into_owned());
+            shared.heads.push(head);
             shared.scripts.pop_front()
         };
         let unavailable = || vec![Step::bytes("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")];
@@ -129,6 +143,13 @@ impl RawUpstream {
     }
 }
 
-fn chunk(text: &str) -> String {
-    format!("{:x}\r\n{text}\r\n", text.len())
+fn chunk(text: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat()
+}
+
+/// Length of the body that follows a head.
+fn body_length(head: &str) -> usize {
+    let lengths = head.lines().filter_map(|line| line.split_once(':'));
+    let mut lengths = lengths.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    lengths.next().and_then(|(_, length)| length.trim().parse().ok()).unwrap_or_default()
 }

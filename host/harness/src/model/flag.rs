@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Malformed, Text, or_default};
+use super::{Malformed, Text, or_default, version};
 
 /// A flag: what evaluation needs, and the text that SDKs are sent.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Wire {
     prerequisites: Vec<Prerequisite>,
     #[serde(default, deserialize_with = "or_default")]
     variation_to_target_map: Vec<VariationMap>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "version")]
     version: i64,
 }
 

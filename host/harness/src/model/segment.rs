@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::flag::{Clause, Named, fill_in_clause, fill_in_clauses};
-use super::{Malformed, Text, or_default};
+use super::{Malformed, Text, or_default, version};
 
 /// A segment: what evaluation needs, and the two texts that SDKs are sent.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ struct Wire {
     rules: Vec<Clause>,
     #[serde(default, deserialize_with = "or_default")]
     serving_rules: Vec<GroupRule>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "version")]
     version: i64,
 }
 

@@ -1,10 +1,17 @@
 //! What an event of an upstream stream says (sections 3.7 and 6.3). Whatever comes, reading it never fails in a way that
 //! would end the stream.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use yardarm_outbound::{Seldom, shortened};
 
 use crate::credential::KeyHash;
 use crate::dataset::{Domain, Notice};
+use crate::model::as_version;
+
+/// Log lines about events that are not understood.
+pub(super) static UNKNOWN: Seldom = Seldom::new(Duration::from_secs(10));
 
 /// An event.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +54,7 @@ impl Message {
         };
         if let Some(domain) = item.filter(|_| !identifier.is_empty()) {
             let environment = Some(text("environment")).filter(|it| !it.is_empty());
-            let version = message.get("version").and_then(Value::as_i64).unwrap_or_default();
+            let version = message.get("version").and_then(as_version).unwrap_or_default();
             return Self::Item { environment, notice: Notice { event, domain, identifier, version } };
         }
         let environments = || {
@@ -63,7 +70,10 @@ impl Message {
             ("proxy", "proxyKeyDeleted") => Some(Scope::Deleted),
             _ => None,
         };
-        scope.map_or_else(|| Self::Unknown(format!("event `{event}` of domain `{domain}`")), Self::Scope)
+        scope.map_or_else(
+            || Self::Unknown(format!("event `{}` of domain `{}`", shortened(&event), shortened(&domain))),
+            Self::Scope,
+        )
     }
 }
 
@@ -140,7 +150,7 @@ mod tests {
 
         #[test]
         fn items_come_through(
-            event in "create|patch|delete|[a-z]*", identifier in ".+", version in any::<i64>(), environment in ".+",
+            event in "create|patch|delete|[a-z]*", identifier in ".+", version in 0..=crate::model::MAX_VERSION, environment in ".+",
         ) {
             let data = json!({
                 "event": event, "domain": "flag", "identifier": identifier, "version": version, "environment": environment,

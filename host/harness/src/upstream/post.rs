@@ -39,8 +39,11 @@ impl MetricsPoster {
         let request = self.http.requests.post(url(&self.base, &["metrics", &session.identity.id]));
         let request = request.query(&[("cluster", &session.identity.cluster)]).headers(identification(&session));
         let request = request.bearer_auth(session.token.expose()).header(CONTENT_TYPE, "application/json").body(body);
-        let outcome = match request.send().await {
-            Err(_) => Outcome::Later,
+        let outcome = match yardarm_outbound::send(request).await {
+            Err(error) => {
+                tracing::warn!(environment = %environment.label, %error, "metrics service cannot be reached");
+                Outcome::Later
+            }
             Ok(answer) => match answer.status().as_u16() {
                 200 => Outcome::Delivered,
                 400 | 413 => Outcome::Refused,

@@ -16,7 +16,7 @@ use self::fleet::Fleet;
 use self::page::Listed;
 use super::RequestError;
 use super::fetch::Fetcher;
-use super::message::{Message, Scope};
+use super::message::{self, Message, Scope};
 use super::patience::{Next, Patience, changed_item};
 use super::rounds::{RoundError, Rounds, Upstream};
 use crate::config::Config;
@@ -180,7 +180,9 @@ impl Upstream for ProxyTask {
             }
             Message::Scope(scope) => return self.rescope(scope).await,
             Message::Unknown(what) => {
-                tracing::warn!(what, "event of the upstream stream is ignored");
+                if let Some(suppressed) = message::UNKNOWN.pass() {
+                    tracing::warn!(what, suppressed, "event of the upstream stream is ignored");
+                }
                 return Ok(());
             }
         };

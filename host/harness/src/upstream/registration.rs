@@ -54,10 +54,10 @@ impl Registrar {
         self.0.lifecycle.spawn("target registration", async move {
             let body = json!({"apiKey": key.expose(), "target": target});
             let request = post_json(&shared.http, url(&shared.base, &["client", "auth"]), &body).timeout(PATIENCE);
-            match request.send().await {
+            match yardarm_outbound::send(request).await {
                 Ok(answer) if answer.status().is_success() => tracing::debug!("target registered"),
                 Ok(answer) => tracing::warn!(status = %answer.status(), "target could not be registered"),
-                Err(error) => tracing::warn!(error = %error.without_url(), "target could not be registered"),
+                Err(error) => tracing::warn!(%error, "target could not be registered"),
             }
             drop(place);
         });

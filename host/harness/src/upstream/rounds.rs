@@ -6,7 +6,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use http::StatusCode;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -191,12 +190,12 @@ impl<U: Upstream> Rounds<U> {
     async fn read(&mut self, mut events: Events) -> Result<(), RoundError> {
         loop {
             tokio::select! {
-                event = events.next() => match event {
-                    Some(event) => {
-                        self.upstream.process(&event?.data).await?;
-                        self.pace.is_healthy();
+                event = events.next() => {
+                    if let Some(base) = events.take_reconnection_time() {
+                        self.pace.rebase(base);
                     }
-                    None => return Err(ConnectionError::Network("stream ended".to_owned()).into()),
+                    self.upstream.process(&event?.data).await?;
+                    self.pace.is_healthy();
                 },
                 // What does come down the stream is good in any case.
                 () = tokio::time::sleep_until(self.next_poll), if self.upstream.is_incomplete() => {

@@ -18,5 +18,5 @@ pub(super) async fn open(
     let request = request.query(&[("cluster", &session.identity.cluster)]);
     let request = request.bearer_auth(session.token.expose()).header("api-key", key.expose());
     // What we accept is said where streams of both vendors are opened.
-    yardarm_outbound::open(request.header(CACHE_CONTROL, "no-cache")).await
+    yardarm_outbound::open(request.header(CACHE_CONTROL, "no-cache"), http.read_timeout).await
 }

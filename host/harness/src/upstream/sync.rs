@@ -8,7 +8,7 @@ use yardarm_core::registry::{EndReason, Streams};
 use yardarm_outbound::{ConnectionError, Events};
 
 use super::fetch::Fetcher;
-use super::message::Message;
+use super::message::{self, Message};
 use super::patience::changed_item;
 use super::rounds::{RoundError, Upstream};
 use super::session::Presents;
@@ -114,7 +114,9 @@ impl Upstream for SyncTask {
             }
             Message::Scope(_) => tracing::debug!(environment = %environment.label, "event for somebody else"),
             Message::Unknown(what) => {
-                tracing::warn!(environment = %environment.label, what, "event of the upstream stream is ignored");
+                if let Some(suppressed) = message::UNKNOWN.pass() {
+                    tracing::warn!(environment = %environment.label, what, suppressed, "event of the upstream stream is ignored");
+                }
             }
         }
         environment.status.message_processed();

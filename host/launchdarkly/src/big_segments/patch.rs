@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use yardarm_store::MembershipPatch;
 
+use crate::model::normalize_json;
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
@@ -33,8 +35,8 @@ struct Change {
 ///
 /// # Errors
 /// When the text is no list of patches.
-pub(super) fn parse(text: &[u8]) -> Result<Vec<MembershipPatch>, serde_json::Error> {
-    let patches: Vec<Wire> = serde_json::from_slice(text)?;
+pub(super) fn parse(text: &str) -> Result<Vec<MembershipPatch>, serde_json::Error> {
+    let patches: Vec<Wire> = serde_json::from_str(&normalize_json(text))?;
     Ok(patches.into_iter().map(Wire::into_patch).collect())
 }
 
@@ -65,7 +67,7 @@ mod tests {
                 "included": {"add": ["a"], "remove": ["b"]}, "excluded": {"add": ["c"], "remove": ["d"]}}},
             {"segmentId": "t.g1", "version": "3", "changes": {"included": {"add": null}, "excluded": null}}
         ]"#;
-        let [first, second] = &parse(text.as_bytes()).expect("patches")[..] else { panic!("two patches") };
+        let [first, second] = &parse(text).expect("patches")[..] else { panic!("two patches") };
         let one = |key: &str| vec![key.to_owned()];
         let expected = MembershipPatch {
             previous: "1".to_owned(),
@@ -81,7 +83,7 @@ mod tests {
             MembershipPatch { version: "3".to_owned(), group: "t.g1".to_owned(), ..MembershipPatch::default() };
         assert_eq!(*second, expected);
         for broken in ["", "{}", r#"[{"version":"1"}]"#, r#"[{"segmentId":1}]"#] {
-            assert!(parse(broken.as_bytes()).is_err(), "{broken}");
+            assert!(parse(broken).is_err(), "{broken}");
         }
     }
 }

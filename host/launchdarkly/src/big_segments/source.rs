@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use eventsource_stream::Eventsource;
-use futures_util::{Stream, StreamExt};
 use http::StatusCode;
-use yardarm_outbound::chain;
+use yardarm_outbound::{ConnectionError, Events, RedirectError, SendError, chain};
 use yardarm_store::MembershipPatch;
 
 use super::{CurrentKey, patch};
@@ -22,10 +20,12 @@ pub(super) enum SourceError {
     Network(String),
     #[error("upstream answered {0}")]
     Status(StatusCode),
+    #[error("upstream {0}")]
+    Redirect(#[from] RedirectError),
+    #[error(transparent)]
+    Stream(ConnectionError),
     #[error("malformed patches ({0})")]
     Malformed(#[from] serde_json::Error),
-    #[error("stream ended")]
-    Ended,
 }
 
 /// Upstream.
@@ -52,28 +52,57 @@ impl Source {
         if let Some(cursor) = cursor.filter(|it| !it.is_empty()) {
             request = request.query(&[("after", cursor)]);
         }
-        let response = self.answer(request).await?;
+        let response = yardarm_outbound::send(self.authorized(request)).await?;
+        if response.status() != StatusCode::OK {
+            return Err(SourceError::Status(response.status()));
+        }
         let body = response.bytes().await.map_err(network)?;
-        Ok(patch::parse(&body)?)
+        Ok(patch::parse(&String::from_utf8_lossy(&body))?)
     }
 
-    /// A stream of patches, whose last item is an error.
-    pub(super) async fn open(
-        &self,
-    ) -> Result<impl Stream<Item = Result<Vec<MembershipPatch>, SourceError>> + Unpin + use<>, SourceError> {
-        let request = self.http.streams.get(&self.stream).header("accept", "text/event-stream");
-        let response = self.answer(request).await?;
-        let events = response.bytes_stream().eventsource();
-        Ok(Box::pin(events.map(|event| match event {
-            Ok(event) => Ok(patch::parse(event.data.as_bytes())?),
-            Err(error) => Err(SourceError::Network(error.to_string())),
-        })))
+    /// Opens the stream of patches.
+    pub(super) async fn open(&self) -> Result<PatchStream, SourceError> {
+        let request = self.authorized(self.http.streams.get(&self.stream));
+        Ok(PatchStream(yardarm_outbound::open(request, self.http.read_timeout).await?))
     }
 
-    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, SourceError> {
-        let key = (self.key)();
-        let response = request.header("authorization", key.expose()).send().await.map_err(network)?;
-        if response.status() == StatusCode::OK { Ok(response) } else { Err(SourceError::Status(response.status())) }
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        request.header("authorization", (self.key)().expose())
+    }
+}
+
+/// A stream of patches.
+pub(super) struct PatchStream(Events);
+
+impl PatchStream {
+    /// Waits for the patches of the next event. May be cancelled without losing any.
+    pub(super) async fn next(&mut self) -> Result<Vec<MembershipPatch>, SourceError> {
+        Ok(patch::parse(&self.0.next().await?.data)?)
+    }
+
+    /// The delay before a reconnect that upstream wants, if it has named one since the last call.
+    pub(super) fn take_reconnection_time(&mut self) -> Option<Duration> {
+        self.0.take_reconnection_time()
+    }
+}
+
+impl From<ConnectionError> for SourceError {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::Network(problem) => Self::Network(problem),
+            ConnectionError::Status(status) => Self::Status(status),
+            ConnectionError::Redirect(error) => Self::Redirect(error),
+            other => Self::Stream(other),
+        }
+    }
+}
+
+impl From<SendError> for SourceError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Network(problem) => Self::Network(problem),
+            SendError::Redirect(error) => Self::Redirect(error),
+        }
     }
 }
 

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use yardarm_core::time::unix_ms;
@@ -16,7 +15,7 @@ use yardarm_outbound::is_rejection;
 use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
 
 use super::lookup::Lookup;
-use super::source::{Source, SourceError};
+use super::source::{PatchStream, Source, SourceError};
 use crate::config::Config;
 use crate::store::Word;
 
@@ -45,6 +44,7 @@ pub(super) struct Synchronizer {
     lookup: Arc<Lookup>,
     say: mpsc::Sender<Word>,
     poll_interval: Duration,
+    retry_interval: Duration,
     backoff: Backoff,
     /// For keys that upstream rejects, as on the stream of flags.
     rejected_backoff: Backoff,
@@ -73,6 +73,7 @@ impl Synchronizer {
             lookup,
             say,
             poll_interval: config.store.big_segments.poll_interval,
+            retry_interval: retry,
             // 10, 20, 30 s unless set otherwise, as ld-relay has it since 2026.
             backoff: Backoff::literal(retry, retry.saturating_mul(3)),
             rejected_backoff: Backoff::literal(rejected, rejected.saturating_mul(12)),
@@ -128,10 +129,7 @@ impl Synchronizer {
     }
 
     /// Applies what the stream says.
-    async fn follow(
-        &mut self,
-        mut stream: impl Stream<Item = Result<Vec<MembershipPatch>, SourceError>> + Unpin,
-    ) -> Result<std::convert::Infallible, RoundError> {
+    async fn follow(&mut self, mut stream: PatchStream) -> Result<std::convert::Infallible, RoundError> {
         // Silence means that nothing has changed, which is worth noting (every 30 s unless set otherwise); at every
         // second time upstream is asked as well, because a stream can be silent for other reasons.
         let pause = self.poll_interval / 2;
@@ -139,8 +137,12 @@ impl Synchronizer {
         let mut pauses = 0_u32;
         loop {
             tokio::select! {
-                event = stream.next() => {
-                    let patches = event.ok_or(SourceError::Ended)??;
+                patches = stream.next() => {
+                    // Never sooner than it is set.
+                    if let Some(base) = stream.take_reconnection_time() {
+                        self.backoff.rebase(base.max(self.retry_interval));
+                    }
+                    let patches = patches?;
                     // Without a cursor the database takes any patch, also one that follows another that was missed.
                     while !self.has_cursor && self.poll().await? {}
                     self.apply(&patches).await?;

@@ -111,6 +111,18 @@ pub const KEYS: &[Key] = &[
         "Silence after which the upstream connection is taken for dead and opened again.",
     ),
     key(
+        "launchdarkly.min_reconnect_delay",
+        Kind::Duration,
+        "1s",
+        "Shortest first delay before a broken stream is opened again that upstream can ask for with `retry:`.",
+    ),
+    key(
+        "launchdarkly.max_reconnect_delay",
+        Kind::Duration,
+        "30s",
+        "Longest delay before a broken stream is opened again; delays grow up to it while upstream cannot be reached.",
+    ),
+    key(
         "launchdarkly.rejected_retry_interval",
         Kind::Duration,
         "5m",

@@ -23,7 +23,7 @@ pub(super) async fn goals(State(downstream): State<Downstream>, request: Request
     let path = written.map_or("/", |it| it.as_str());
     let base = &downstream.config.client_side_base_uri;
     let peer = peer(request.extensions());
-    match goals::fetch(&downstream.http.proxied, base, path, request.headers(), peer).await {
+    match goals::fetch(&downstream.http.requests, base, path, request.headers(), peer).await {
         Some(answer) => {
             (answer.status, Extension(PassedThrough), answer.headers, Body::new(answer.body)).into_response()
         }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use tokio::time::{Instant, MissedTickBehavior};
 use yardarm_core::Secret;
@@ -14,7 +13,7 @@ use yardarm_outbound::{self as outbound, ConnectionError, Events, Pace};
 use super::Fleet;
 use super::roster::{Message, Roster};
 use crate::config::{CommonConfig, Config};
-use crate::upstream::{HttpClients, MAX_DELAY};
+use crate::upstream::HttpClients;
 
 /// The task that keeps the list of environments.
 pub(crate) struct AutoConfigTask {
@@ -52,7 +51,8 @@ impl AutoConfigTask {
             roster: Roster::new(common),
             fleet,
             status,
-            pace: Pace::new(MAX_DELAY, config.rejected_retry_interval),
+            pace: Pace::new(config.max_reconnect_delay, config.rejected_retry_interval)
+                .with_shortest(config.min_reconnect_delay),
             cleanup,
             unlisted: Some(unlisted),
         }
@@ -81,7 +81,7 @@ impl AutoConfigTask {
 
     async fn open(&mut self) -> Result<Events, ConnectionError> {
         let request = self.http.streams.get(&self.url).header(AUTHORIZATION, self.key.expose());
-        let opening = outbound::open(request.header(CACHE_CONTROL, "no-cache"));
+        let opening = outbound::open(request.header(CACHE_CONTROL, "no-cache"), self.http.read_timeout);
         tokio::pin!(opening);
         loop {
             tokio::select! {
@@ -98,21 +98,20 @@ impl AutoConfigTask {
         loop {
             tokio::select! {
                 event = events.next() => {
-                    let event = match event {
-                        Some(Ok(event)) => event,
-                        Some(Err(error)) => return error,
-                        None => return ConnectionError::Network("stream ended".to_owned()),
-                    };
-                    if let Some(base) = event.retry {
+                    if let Some(base) = events.take_reconnection_time() {
                         self.pace.rebase(base);
                     }
+                    let event = match event {
+                        Ok(event) => event,
+                        Err(error) => return error,
+                    };
                     let problem = match Message::read(&event.event, &event.data) {
                         Ok(Message::Reconnect) => return ConnectionError::Network("the service asked to reconnect".to_owned()),
                         Ok(message) => self.take(message).await,
                         Err(error) => Some(error.to_string()),
                     };
                     if let Some(problem) = problem {
-                        return ConnectionError::Message { event: event.event, problem };
+                        return ConnectionError::message(&event.event, problem);
                     }
                     self.pace.is_healthy();
                     self.status.message_processed();

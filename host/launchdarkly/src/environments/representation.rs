@@ -8,6 +8,7 @@ use yardarm_core::Secret;
 
 use crate::config::{CommonConfig, EnvironmentConfig, Identity};
 use crate::credential::{Accepted, Credentials, EnvironmentId, KeyError, MobileKey, OfferedKeys, SdkKey};
+use crate::model::as_version;
 
 /// An environment as it is described.
 #[derive(Debug, Clone)]
@@ -19,6 +20,9 @@ pub(crate) struct Representation {
     ttl: Option<Duration>,
     secure_mode: bool,
 }
+
+/// Name of the property that says which of two descriptions is newer.
+pub(crate) const VERSION: &str = "version";
 
 /// A property is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +59,12 @@ impl<'a> Object<'a> {
     pub(crate) fn number(self, name: &'static str) -> Result<i64, Malformed> {
         let problem = Malformed { property: name, problem: "is not a whole number" };
         self.get(name).map_or(Ok(0), |it| it.as_i64().ok_or(problem))
+    }
+
+    /// A version: a whole number that every reader keeps exactly; absent is 0.
+    pub(crate) fn version(self) -> Result<i64, Malformed> {
+        let problem = Malformed { property: VERSION, problem: "is not a whole number from 0 to 9007199254740991" };
+        self.get(VERSION).map_or(Ok(0), |it| it.as_f64().and_then(as_version).ok_or(problem))
     }
 
     /// An object; absent is nothing.
@@ -109,7 +119,7 @@ impl Representation {
         let minutes = all.moment("defaultTtl")?;
         Ok(Self {
             id: all.text("envID")?.to_owned(),
-            version: all.number("version")?,
+            version: all.version()?,
             identity: Identity {
                 env_key: all.text("envKey")?.to_owned(),
                 env_name: all.text("envName")?.to_owned(),

@@ -5,13 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
+use yardarm_outbound::Seldom;
 
 use super::Variant;
-use super::representation::{Malformed, Object, Representation};
+use super::representation::{Malformed, Object, Representation, VERSION};
 use crate::config::{CommonConfig, EnvironmentConfig};
 use crate::credential::KeyError;
+use crate::model::normalize_json;
+
+/// Log lines about events that are not understood.
+static UNEXPECTED: Seldom = Seldom::new(Duration::from_secs(10));
 
 /// What is known of all environments and filters.
 pub(crate) struct Roster {
@@ -41,6 +47,8 @@ pub(crate) enum Message {
     Put {
         environments: Vec<(String, Representation)>,
         filters: Vec<(String, Filter)>,
+        /// Environments and filters whose version is none. What is known of them stays.
+        refused: Vec<String>,
     },
     Environment(String, Box<Representation>),
     Filter(String, Filter),
@@ -77,11 +85,14 @@ impl Message {
             "put" | "patch" | "delete" => (),
             "reconnect" => return Ok(Self::Reconnect),
             _ => {
-                tracing::warn!(event, "unexpected event in the auto-configuration stream");
+                if let Some(suppressed) = UNEXPECTED.pass() {
+                    let event = yardarm_outbound::shortened(event);
+                    tracing::warn!(event, suppressed, "unexpected event in the auto-configuration stream");
+                }
                 return Ok(Self::Other);
             }
         }
-        let value: Value = serde_json::from_str(data)?;
+        let value: Value = serde_json::from_str(&normalize_json(data))?;
         let all = Object::of(&value, "message")?;
         let path = all.text("path")?;
         let body = || all.get("data").unwrap_or(&Value::Null);
@@ -91,28 +102,43 @@ impl Message {
                 let entries = |name| -> Result<Vec<_>, Malformed> {
                     Ok(body.object(name)?.map(|it| it.entries().collect()).unwrap_or_default())
                 };
-                let environment = |(id, it): (&String, &Value)| Ok((id.clone(), Representation::read(it)?));
-                let filter = |(id, it): (&String, &Value)| Ok((id.clone(), Filter::read(it)?));
-                Self::Put {
-                    environments: entries("environments")?
-                        .into_iter()
-                        .map(environment)
-                        .collect::<Result<_, Malformed>>()?,
-                    filters: entries("filters")?.into_iter().map(filter).collect::<Result<_, Malformed>>()?,
-                }
+                let mut refused = Vec::new();
+                let environments = kept(entries("environments")?, Representation::read, &mut refused)?;
+                let filters = kept(entries("filters")?, Filter::read, &mut refused)?;
+                Self::Put { environments, filters, refused }
             }
             ("patch", Some(("environments", id))) => {
                 Self::Environment(id.to_owned(), Box::new(Representation::read(body())?))
             }
             ("patch", Some(("filters", id))) => Self::Filter(id.to_owned(), Filter::read(body())?),
-            ("delete", Some(("environments", id))) => Self::EnvironmentGone(id.to_owned(), all.number("version")?),
-            ("delete", Some(("filters", id))) => Self::FilterGone(id.to_owned(), all.number("version")?),
+            ("delete", Some(("environments", id))) => Self::EnvironmentGone(id.to_owned(), all.version()?),
+            ("delete", Some(("filters", id))) => Self::FilterGone(id.to_owned(), all.version()?),
             _ => {
                 tracing::debug!(event, path, "auto-configuration message for somebody else");
                 Self::Other
             }
         })
     }
+}
+
+/// Reads entries of a list. One whose version cannot be used is set aside; anything else that is wrong concerns all.
+fn kept<T>(
+    entries: Vec<(&String, &Value)>,
+    read: impl Fn(&Value) -> Result<T, Malformed>,
+    refused: &mut Vec<String>,
+) -> Result<Vec<(String, T)>, Malformed> {
+    let mut kept = Vec::new();
+    for (id, value) in entries {
+        match read(value) {
+            Ok(item) => kept.push((id.clone(), item)),
+            Err(error) if error.property == VERSION => {
+                tracing::error!(id, %error, "cannot be used as it is described, what is known stays");
+                refused.push(id.clone());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(kept)
 }
 
 /// `/environments/ID` to its two parts.
@@ -123,11 +149,7 @@ fn split(path: &str) -> Option<(&str, &str)> {
 impl Filter {
     fn read(value: &Value) -> Result<Self, Malformed> {
         let all = Object::of(value, "filter")?;
-        Ok(Self {
-            project: all.text("projKey")?.to_owned(),
-            key: all.text("key")?.into(),
-            version: all.number("version")?,
-        })
+        Ok(Self { project: all.text("projKey")?.to_owned(), key: all.text("key")?.into(), version: all.version()? })
     }
 }
 
@@ -140,12 +162,12 @@ impl Roster {
     pub(crate) fn apply(&mut self, message: Message, now_ms: u64) -> Told {
         let mut told = Told::default();
         match message {
-            Message::Put { environments, filters } => {
+            Message::Put { environments, filters, refused } => {
                 told.is_complete = true;
                 tracing::info!(count = environments.len(), "received the list of environments");
                 // What is missing is forgotten completely, its version too.
-                self.environments.retain(|id, _| environments.iter().any(|(it, _)| it == id));
-                self.filters.retain(|id, _| filters.iter().any(|(it, _)| it == id));
+                self.environments.retain(|id, _| refused.contains(id) || environments.iter().any(|(it, _)| it == id));
+                self.filters.retain(|id, _| refused.contains(id) || filters.iter().any(|(it, _)| it == id));
                 for (id, representation) in environments {
                     told.contradiction = self.upsert(id, &representation, now_ms).or(told.contradiction);
                 }

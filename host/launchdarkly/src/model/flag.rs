@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::Malformed;
 use super::json::Reader;
 use super::keys::KeySet;
-use super::rule::{Clause, Rollout, keys, list, properties, text};
+use super::rule::{Clause, Rollout, keys, list, properties, text, version};
 use crate::evaluation::Audience;
 
 /// One flag at one version, or the tombstone of a deleted one.
@@ -26,6 +26,8 @@ pub(crate) struct FlagBody {
     /// The `key` inside, which is hashed and shown; the flag is found by the key it was sent under.
     pub(crate) name: Box<str>,
     pub(crate) version: i64,
+    /// Whether what was sent is no version: a fraction, or a number that is negative or too large.
+    pub(crate) has_odd_version: bool,
     pub(crate) deleted: bool,
     pub(crate) on: bool,
     pub(crate) prerequisites: Vec<Prerequisite>,
@@ -115,6 +117,11 @@ impl Flag {
         self.body.version
     }
 
+    /// Whether the version that was sent can be compared with others: a whole number from 0 to 2^53 - 1.
+    pub(crate) fn has_valid_version(&self) -> bool {
+        !self.body.has_odd_version
+    }
+
     /// Whether this is a tombstone.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
@@ -184,7 +191,10 @@ impl FlagBody {
         properties(reader, |name, reader| {
             match name {
                 "key" => flag.name = text(reader)?,
-                "version" => flag.version = reader.integer()?,
+                "version" => {
+                    let (version, is_version) = version(reader)?;
+                    (flag.version, flag.has_odd_version) = (version, !is_version);
+                }
                 "deleted" => flag.deleted = reader.boolean()?,
                 "on" => flag.on = reader.boolean()?,
                 "prerequisites" => flag.prerequisites = list(reader, Prerequisite::read)?,

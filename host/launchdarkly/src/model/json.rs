@@ -7,6 +7,9 @@
 mod strings;
 pub(crate) mod syntax;
 
+pub(crate) use self::strings::{is_deeper_than, normalize as normalize_json};
+pub(crate) use self::syntax::MAX_DEPTH;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;

@@ -1,8 +1,8 @@
 //! What flags and segments share: clauses, rollouts, and how their properties are read.
 
-use super::Malformed;
 use super::json::{Mismatch, Reader, Type};
 use super::keys::{KeySet, KeySetBuilder};
+use super::{MAX_VERSION, Malformed, as_integer};
 
 /// A condition on the context.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -173,6 +173,18 @@ pub(super) fn properties(
         }
         read(name, reader).map_err(|error| error.in_property(name))
     })
+}
+
+/// Reads the version of an item, whose fraction is dropped, and says whether it is a version at all.
+pub(super) fn version(reader: &mut Reader<'_>) -> Result<(i64, bool), Malformed> {
+    let number = reader.number()?;
+    #[expect(clippy::cast_possible_truncation, reason = "dropping the fraction is the rule; the cast saturates")]
+    Ok((number as i64, as_version(number).is_some()))
+}
+
+/// The version that `number` is, if it is one.
+pub(crate) fn as_version(number: f64) -> Option<i64> {
+    as_integer(number).filter(|it| (0..=MAX_VERSION).contains(it))
 }
 
 /// Reads an array; errors learn the element's index.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::Malformed;
 use super::json::Reader;
 use super::keys::KeySet;
-use super::rule::{Clause, keys, list, properties, text};
+use super::rule::{Clause, keys, list, properties, text, version};
 
 /// One segment at one version, or the tombstone of a deleted one.
 pub struct Segment {
@@ -24,6 +24,8 @@ pub(crate) struct SegmentBody {
     /// The `key` inside, which is hashed; the segment is found by the key it was sent under.
     pub(crate) name: Box<str>,
     pub(crate) version: i64,
+    /// Whether what was sent is no version: a fraction, or a number that is negative or too large.
+    pub(crate) has_odd_version: bool,
     pub(crate) deleted: bool,
     pub(crate) included: KeySet,
     pub(crate) excluded: KeySet,
@@ -89,6 +91,11 @@ impl Segment {
         self.body.version
     }
 
+    /// Whether the version that was sent can be compared with others: a whole number from 0 to 2^53 - 1.
+    pub(crate) fn has_valid_version(&self) -> bool {
+        !self.body.has_odd_version
+    }
+
     /// Whether this is a tombstone.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
@@ -125,7 +132,10 @@ impl SegmentBody {
         properties(reader, |name, reader| {
             match name {
                 "key" => segment.name = text(reader)?,
-                "version" => segment.version = reader.integer()?,
+                "version" => {
+                    let (version, is_version) = version(reader)?;
+                    (segment.version, segment.has_odd_version) = (version, !is_version);
+                }
                 "deleted" => segment.deleted = reader.boolean()?,
                 "included" => segment.included = keys(reader)?,
                 "excluded" => segment.excluded = keys(reader)?,

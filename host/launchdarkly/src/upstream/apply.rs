@@ -189,7 +189,7 @@ impl Applier {
     }
 
     /// What upstream has said up to now.
-    fn upstream_items(&self) -> Option<Items> {
+    pub(crate) fn upstream_items(&self) -> Option<Items> {
         self.raw.clone().or_else(|| self.writer.snapshot().map(|it| it.data().items().clone()))
     }
 

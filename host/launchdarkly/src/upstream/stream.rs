@@ -7,17 +7,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt};
+use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 use yardarm_core::hooks::Hooks;
-use yardarm_outbound::{self as outbound, ConnectionError, Event, Events, Pace};
+use yardarm_core::status::ErrorKind;
+use yardarm_outbound::{self as outbound, ConnectionError, Event, Events, Pace, Seldom, shortened};
 
+use super::HttpClients;
 use super::apply::{Applier, PLUGIN_RETRY};
-use super::message;
-use super::{HttpClients, MAX_DELAY};
+use super::message::{self, Message};
 use crate::config::Config;
 use crate::credential::SdkKey;
 use crate::dataset::Change;
@@ -31,6 +33,8 @@ pub(crate) struct StreamTask {
     settings: watch::Receiver<()>,
     asks: Requests,
     pace: Pace,
+    /// Log lines about items that cannot be used.
+    refusals: Seldom,
     /// How soon a new key that did not work is tried again while the old one serves.
     switch_interval: Duration,
     /// The key of the present connection, or of the last attempt.
@@ -43,14 +47,14 @@ struct Requests {
     http: HttpClients,
     url: String,
     instance_id: String,
-    last_event_id: String,
+    last_event_id: Option<HeaderValue>,
 }
 
 /// A connection with another key that has delivered everything.
 struct Switch {
     key: SdkKey,
     events: Events,
-    put: Change,
+    put: Message,
 }
 
 impl StreamTask {
@@ -71,8 +75,10 @@ impl StreamTask {
             applier,
             plans: hooks.changed(),
             settings: environment.settings().changes(),
-            asks: Requests { http, url, instance_id, last_event_id: String::new() },
-            pace: Pace::new(MAX_DELAY, config.rejected_retry_interval),
+            asks: Requests { http, url, instance_id, last_event_id: None },
+            pace: Pace::new(config.max_reconnect_delay, config.rejected_retry_interval)
+                .with_shortest(config.min_reconnect_delay),
+            refusals: Seldom::new(Duration::from_secs(10)),
             switch_interval: config.expired_credential_cleanup_interval,
             key: environment.config().credentials.sdk_key().clone(),
             environment,
@@ -132,7 +138,13 @@ impl StreamTask {
                 tracing::info!(environment = %self.environment.label, "connected to upstream");
                 self.read(events).await
             }
-            Err(error) => error,
+            Err(error) => {
+                // Whatever the service makes of the ID that it gave us must not lock us out.
+                if matches!(&error, ConnectionError::Status(status) if status.is_client_error()) {
+                    self.asks.last_event_id = None;
+                }
+                error
+            }
         }
     }
 
@@ -140,12 +152,18 @@ impl StreamTask {
         let mut switching: Option<BoxFuture<'static, Result<Switch, ConnectionError>>> = None;
         loop {
             tokio::select! {
-                event = events.next() => match event {
-                    Some(Ok(event)) => if let Err(error) = self.process(event).await {
+                event = events.next() => {
+                    self.asks.last_event_id = events.last_event_id();
+                    if let Some(base) = events.take_reconnection_time() {
+                        self.pace.rebase(base);
+                    }
+                    let processed = match event {
+                        Ok(event) => self.process(event).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = processed {
                         return error;
-                    },
-                    Some(Err(error)) => return error,
-                    None => return ConnectionError::Network("stream ended".to_owned()),
+                    }
                 },
                 switched = async { switching.as_mut().expect("checked").await }, if switching.is_some() => {
                     switching = None;
@@ -180,9 +198,8 @@ impl StreamTask {
             tokio::time::sleep(delay).await;
             let mut events = asks.open(key.clone()).await?;
             loop {
-                let event =
-                    events.next().await.unwrap_or_else(|| Err(ConnectionError::Network("stream ended".to_owned())))?;
-                if let Some(put @ Change::Put(_)) = parse(event).await? {
+                let put = parse(events.next().await?).await?;
+                if matches!(put.change, Some(Change::Put(_))) {
                     return Ok(Switch { key, events, put });
                 }
             }
@@ -191,19 +208,16 @@ impl StreamTask {
     }
 
     async fn process(&mut self, event: Event) -> Result<(), ConnectionError> {
-        self.asks.last_event_id.clone_from(&event.id);
-        if let Some(base) = event.retry {
-            self.pace.rebase(base);
-        }
-        match parse(event).await? {
-            Some(change) => self.take(change).await,
-            None => self.environment.status.message_processed(),
-        }
+        let message = parse(event).await?;
+        self.take(message).await;
         self.pace.is_healthy();
         Ok(())
     }
 
-    async fn take(&mut self, change: Change) {
+    async fn take(&mut self, message: Message) {
+        let Some(change) = self.without_refused(message) else {
+            return self.environment.status.message_processed();
+        };
         let is_put = matches!(change, Change::Put(_));
         self.applier.apply(change).await;
         if is_put {
@@ -213,6 +227,22 @@ impl StreamTask {
             self.environment.status.data_received();
         }
         self.environment.status.message_processed();
+    }
+
+    /// The change of a message. In place of items that cannot be used it has those that are held.
+    fn without_refused(&self, message: Message) -> Option<Change> {
+        let Message { mut change, refused } = message;
+        let Some(first) = refused.first() else { return change };
+        let problem = format!("{} of upstream's items refused, first {}", refused.len(), shortened(&first.problem));
+        self.environment.status.note(ErrorKind::InvalidData, &problem);
+        if let Some(suppressed) = self.refusals.pass() {
+            tracing::error!(environment = %self.environment.label, problem, suppressed, "items from upstream cannot be used, what is held of them stays");
+        }
+        if let (Some(Change::Put(items)), Some(held)) = (&mut change, self.applier.upstream_items()) {
+            refused.iter().for_each(|it| items.keep(&held, it.kind, &it.key));
+            *items = std::mem::take(items).sorted();
+        }
+        change
     }
 
     fn report(&self, error: &ConnectionError) {
@@ -237,14 +267,14 @@ impl Requests {
             .header("authorization", key.expose())
             .header("cache-control", "no-cache")
             .header("x-launchdarkly-instance-id", &self.instance_id);
-        if !self.last_event_id.is_empty() {
-            request = request.header("last-event-id", &self.last_event_id);
+        if let Some(id) = self.last_event_id {
+            request = request.header("last-event-id", id);
         }
-        outbound::open(request).await
+        outbound::open(request, self.http.read_timeout).await
     }
 }
 
-async fn parse(event: Event) -> Result<Option<Change>, ConnectionError> {
+async fn parse(event: Event) -> Result<Message, ConnectionError> {
     let Event { event: name, data, .. } = event;
     let parse = {
         let name = name.clone();
@@ -252,7 +282,7 @@ async fn parse(event: Event) -> Result<Option<Change>, ConnectionError> {
     };
     // Megabytes of JSON take milliseconds that the serving threads have better uses for.
     let parsed = tokio::task::spawn_blocking(parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
-    parsed.map_err(|error| ConnectionError::Message { event: name, problem: error.to_string() })
+    parsed.map_err(|error| ConnectionError::message(&name, error.to_string()))
 }
 
 /// Percent-encodes what a query value cannot hold.

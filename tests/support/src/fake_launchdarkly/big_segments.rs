@@ -47,10 +47,16 @@ impl FakeLaunchDarkly {
 
     /// Says something on open streams of revisions, whatever was published.
     pub fn says_revisions(&self, sdk_key: &str, data: &Value) {
+        // The name of the event means nothing.
+        self.sends_to_revision_streams(sdk_key, format!("event: whatever\ndata: {data}\n\n"));
+    }
+
+    /// Sends bytes as they are on open streams of revisions.
+    pub fn sends_to_revision_streams(&self, sdk_key: &str, bytes: impl Into<Bytes>) {
         let mut locked = self.lock();
         let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
-        // Nobody listening is fine. The name of the event means nothing.
-        let _ = revisions.streams.send(Sent::Bytes(Bytes::from(format!("event: whatever\ndata: {data}\n\n"))));
+        // Nobody listening is fine.
+        let _ = revisions.streams.send(Sent::Bytes(bytes.into()));
     }
 
     /// Whether the services for Big Segments answer 503, and end their streams.

@@ -39,6 +39,86 @@ pub(super) fn end_of_nested(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
+/// Whether arrays and objects are nested more than `limit` levels deep.
+pub(crate) fn is_deeper_than(text: &str, limit: usize) -> bool {
+    // Each level takes two brackets, so that most texts need not be looked at.
+    if text.len() / 2 <= limit {
+        return false;
+    }
+    let bytes = text.as_bytes();
+    let (mut depth, mut position) = (0_usize, 0);
+    while let Some(byte) = bytes.get(position) {
+        match byte {
+            b'"' => {
+                position = end(bytes, position);
+                continue;
+            }
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => (),
+        }
+        if depth > limit {
+            return true;
+        }
+        position += 1;
+    }
+    false
+}
+
+/// Rewrites what the vendor's reader accepts and others refuse, so that every SDK can read what is passed on, and brings
+/// JSON on one line, as it must be on event streams.
+///
+/// A line break between values becomes a space, a control character within a string its escape, and the escape of half a
+/// surrogate pair that of U+FFFD. Whatever else is no JSON stays as it is.
+pub(crate) fn normalize(json: &str) -> Cow<'_, str> {
+    let has_surrogates = || json.contains("\\ud") || json.contains("\\uD");
+    if !json.bytes().any(|byte| byte < 0x20) && !has_surrogates() {
+        return Cow::Borrowed(json);
+    }
+    let bytes = json.as_bytes();
+    let mut line = String::with_capacity(json.len() + json.len() / 16);
+    let (mut is_in_string, mut position) = (false, 0);
+    // Where begins what has not been copied yet.
+    let mut begin = 0;
+    while let Some(byte) = bytes.get(position) {
+        let (replacement, length) = match byte {
+            b'\\' if is_in_string => match escape(&bytes[position..]) {
+                (false, length) => {
+                    position += length;
+                    continue;
+                }
+                (true, length) => (Cow::Borrowed("\\ufffd"), length),
+            },
+            0..0x20 if is_in_string => (Cow::Owned(format!("\\u{byte:04x}")), 1),
+            b'\n' | b'\r' => (Cow::Borrowed(" "), 1),
+            _ => {
+                is_in_string ^= *byte == b'"';
+                position += 1;
+                continue;
+            }
+        };
+        line.push_str(&json[begin..position]);
+        line.push_str(&replacement);
+        position += length;
+        begin = position;
+    }
+    line.push_str(&json[begin..]);
+    Cow::Owned(line)
+}
+
+/// Whether the escape at the start of `rest` is half a surrogate pair, and how many bytes it has; a pair counts as one.
+fn escape(rest: &[u8]) -> (bool, usize) {
+    let code = |from: usize| {
+        let digits = rest.get(from..from + 6)?.strip_prefix(b"\\u")?;
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    match (code(0), code(6)) {
+        (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => (false, 12),
+        (Some(0xd800..0xe000), _) => (true, 6),
+        _ => (false, 2),
+    }
+}
+
 /// The text that a JSON string stands for; `quoted` includes its quotes.
 ///
 /// Half of a surrogate pair becomes U+FFFD, as in Go's reader.
@@ -100,6 +180,61 @@ fn hex4(text: &str) -> Option<(u32, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_normalized() {
+        for (json, expected) in [
+            (r#"{"a":1}"#, r#"{"a":1}"#),
+            ("{\n \"a\":\r\n1}", "{  \"a\":  1}"),
+            ("{\t\"a\":1}", "{\t\"a\":1}"),
+            ("{\"a\tb\":\"c\nd\re\u{1}\u{1f}\"}", r#"{"a\u0009b":"c\u000ad\u000de\u0001\u001f"}"#),
+            ("[\"\u{7f}é\"]", "[\"\u{7f}é\"]"),
+            ("[\"\\\"\n\"]", r#"["\"\u000a"]"#),
+            ("[\"\\\\\n\"]", r#"["\\\u000a"]"#),
+            ("[\"\\\\\"\n]", r#"["\\" ]"#),
+            // Half a pair, in every place where one can be.
+            (r#"["\ud83d\ude00"]"#, r#"["\ud83d\ude00"]"#),
+            (r#"["\uD83D\uDE00"]"#, r#"["\uD83D\uDE00"]"#),
+            (r#"["\ud83d"]"#, r#"["\ufffd"]"#),
+            (r#"["\ude00\ud83d"]"#, r#"["\ufffd\ufffd"]"#),
+            (r#"["\ud83d\ud83d\ude00"]"#, r#"["\ufffd\ud83d\ude00"]"#),
+            (r#"{"\ud83dx":"\u0041"}"#, r#"{"\ufffdx":"\u0041"}"#),
+            (r#"["\\ud83d"]"#, r#"["\\ud83d"]"#),
+            // What is no JSON is not mended.
+            ("[\"\\\u{1}\"]", "[\"\\\u{1}\"]"),
+            (r#"["\ud8"#, r#"["\ud8"#),
+            (r#"["\ud83"]"#, r#"["\ud83"]"#),
+            ("[\"\\é\n\"", "[\"\\é\\u000a\""),
+            ("\"\\", "\"\\"),
+        ] {
+            assert_eq!(normalize(json), expected, "{json:?}");
+        }
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_strings() {
+        for (text, limit, expected) in [
+            ("[[[]]]", 2, true),
+            ("[[[]]]", 3, false),
+            ("[[],[],[[]]]", 2, true),
+            (r#"{"a":{"b":[]}}"#, 2, true),
+            (r#"{"a":"[[[[[[[[["}"#, 2, false),
+            (r#"["\"[[[[", []]"#, 2, false),
+            ("]]]]]]]][[", 2, false),
+        ] {
+            assert_eq!(is_deeper_than(text, limit), expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_was_json_means_the_same_afterwards(text in "[\\[\\]{}\",:\\\\\n\r\tntfud8-9 ]{0,14}") {
+            let meaning = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
+            if let Some(before) = meaning(&text) {
+                proptest::prop_assert_eq!(meaning(&normalize(&text)), Some(before));
+            }
+        }
+    }
 
     #[test]
     fn escapes_become_characters() {

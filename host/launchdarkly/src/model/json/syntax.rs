@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// Deepest nesting that is accepted, as in Go.
-const MAX_DEPTH: usize = 10_000;
+pub(crate) const MAX_DEPTH: usize = 10_000;
 /// Only numbers that are longer, or have an exponent, may not fit a 64-bit float.
 const ALWAYS_FITS: usize = 300;
 

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::outbox::{Delivery, Sent};
 use yardarm_core::{Backoff, EnvironmentLabel, Secret};
+use yardarm_outbound::SendError;
 
 use super::summary;
 use crate::environments::{LiveConfig, SdkKind};
@@ -144,7 +145,10 @@ impl Poster {
         if let Some(tags) = &key.tags {
             request = request.header("x-launchdarkly-tags", &**tags);
         }
-        let answer = request.send().await;
+        let answer = yardarm_outbound::send(request).await;
+        if let Err(SendError::Redirect(error)) = &answer {
+            tracing::warn!(environment = %self.0.label, %error, "events cannot be posted");
+        }
         let date = answer.as_ref().ok().and_then(|it| date_ms(it.headers()));
         let outcome = judge(answer.map(|it| it.status()));
         match outcome {
@@ -165,7 +169,7 @@ impl Poster {
         let body = Bytes::from(encoder.finish().expect("a vector takes every write"));
         let send = || async {
             let request = self.0.client.post(format!("{}{path}", self.0.base)).headers(headers.clone());
-            judge(request.body(body.clone()).send().await.map(|response| response.status()))
+            judge(yardarm_outbound::send(request.body(body.clone())).await.map(|response| response.status()))
         };
         let mut sent = send().await;
         if matches!(sent, Sent::Later(_)) {
@@ -210,9 +214,11 @@ impl Poster {
 }
 
 /// Section 10.4 of the compatibility page: what is worth a retry and what switches a publisher off.
-fn judge(status: Result<StatusCode, reqwest::Error>) -> Sent {
+fn judge(status: Result<StatusCode, SendError>) -> Sent {
     match status {
-        Err(_) => Sent::Later("upstream-unreachable"),
+        Err(SendError::Network(_)) => Sent::Later("upstream-unreachable"),
+        // A post that a redirect would turn into a fetch, or send elsewhere, is not delivered.
+        Err(SendError::Redirect(_)) => Sent::Later("upstream-error"),
         Ok(status) if status.is_success() => Sent::Delivered,
         Ok(status) => match status.as_u16() {
             413 => Sent::Refused("too-large"),
