@@ -8,7 +8,9 @@ mod offline;
 mod plugins;
 mod prometheus;
 mod proxy_key;
+mod redirects;
 mod restart;
+mod stream_bytes;
 mod streams;
 mod upstream;
 

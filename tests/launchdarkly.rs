@@ -20,6 +20,7 @@ mod ping;
 mod polling;
 mod races;
 mod reconnects;
+mod redirects;
 mod rotation;
 mod routing;
 mod secure_mode;
@@ -27,6 +28,7 @@ mod server;
 mod states;
 mod status;
 mod store;
+mod stream_bytes;
 mod summaries;
 mod upstream;
 

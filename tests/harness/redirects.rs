@@ -1,0 +1,88 @@
+//! Where requests with keys are redirected to: the same host on any port, and nowhere else.
+
+use serde_json::json;
+use yardarm_testkit::{Call, FakeHarness, HarnessAnswer, RawUpstream, until};
+
+use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, eventually, started};
+use crate::running::Running;
+
+const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
+
+/// The same server under another name.
+fn by_name(url: &str) -> String {
+    url.replace("127.0.0.1", "localhost")
+}
+
+fn moved(status: u16, url: &str) -> HarnessAnswer {
+    HarnessAnswer::from(status).header("location", url)
+}
+
+/// A second cloud with the same keys, on another port.
+async fn other_cloud() -> FakeHarness {
+    let other = FakeHarness::start().await;
+    other.adds_environment(ENV, "prod", [KEY]);
+    other.adds_environment(OTHER_ENV, "test", [OTHER_KEY]);
+    other
+}
+
+/// Requests of each kind, all of which carry a key: path suffix, and the path they are redirected to.
+const REQUESTS: [&str; 4] = ["/admin/apikey", "/feature-configs", "/target-segments", "/stream"];
+
+#[tokio::test]
+async fn no_key_leaves_to_another_host() {
+    for status in STATUSES {
+        for path in REQUESTS.into_iter().chain(["/client/auth"]) {
+            let cloud = cloud().await;
+            let elsewhere = RawUpstream::start().await;
+            cloud.answers_next(path, [moved(status, &format!("{}{path}", by_name(&elsewhere.url())))]);
+            let gateway = started(&cloud, "").await;
+            let call = Call::post("/client/auth", json!({ "apiKey": KEY }).to_string());
+            eventually(&gateway, &call, "service after all", |status, _| status == 200).await;
+            assert_eq!(elsewhere.heads(), Vec::<String>::new(), "{status} {path}");
+            gateway.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn fetches_are_followed_to_another_port_with_their_keys() {
+    for status in STATUSES {
+        let cloud = cloud().await;
+        // What is fetched there needs what was sent here.
+        let other = RawUpstream::start().await;
+        let answer =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]";
+        other.plays([yardarm_testkit::Step::bytes(answer)]);
+        cloud.answers_next("/target-segments", [moved(status, &format!("{}/moved", other.url()))]);
+        let page = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 14\r\n\r\n{\"apiKeys\":[]}";
+        let admin = RawUpstream::start().await;
+        admin.plays([yardarm_testkit::Step::bytes(page)]);
+        cloud.answers_next("/admin/apikey", [moved(status, &format!("{}/moved", admin.url()))]);
+        let gateway = started(&cloud, "").await;
+        until("the redirected requests", || other.heads().len() == 1 && admin.heads().len() == 1).await;
+        assert!(other.heads()[0].to_lowercase().contains("authorization: bearer "), "{status} {}", other.heads()[0]);
+        let token = format!("x-api-key: {}", FakeHarness::ADMIN_TOKEN);
+        assert!(admin.heads()[0].to_lowercase().contains(&token), "{status} {}", admin.heads()[0]);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_with_a_key_is_repeated_as_it_is_or_fails() {
+    for status in STATUSES {
+        let cloud = cloud().await;
+        let other = other_cloud().await;
+        cloud.answers_next("/client/auth", [moved(status, &format!("{}/api/1.0/client/auth", other.url()))]);
+        let gateway = Running::before_harness(&cloud, &[KEY], "").await;
+        until("the first try", || !cloud.posts("/client/auth").is_empty()).await;
+        if matches!(status, 307 | 308) {
+            until("the post there", || other.posts("/client/auth").len() == 1).await;
+            assert_eq!(other.posts("/client/auth")[0].json()["apiKey"], KEY, "{status}");
+        } else {
+            // It is tried again here.
+            until("another try", || cloud.posts("/client/auth").len() >= 2).await;
+            assert_eq!(other.requests().len(), 0, "{status}");
+        }
+        gateway.stop().await;
+    }
+}
