@@ -57,7 +57,7 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
     let mut count = 0;
     for (_, fault) in &faults {
         count += 1;
-        upstream.plays([Step::stream(&event(&version(count)))].into_iter().chain(fault.clone()));
+        upstream.plays([Step::stream(event(&version(count)))].into_iter().chain(fault.clone()));
     }
     let answers = [
         "garbage\r\n\r\n",
@@ -69,7 +69,7 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
     for answer in answers {
         upstream.plays([Step::bytes(answer)]);
     }
-    upstream.plays([Step::stream(&event(&version(1000))), Step::Hold]);
+    upstream.plays([Step::stream(event(&version(1000))), Step::Hold]);
 
     let setup = Setup::new()
         .set("launchdarkly.stream_uri", upstream.url())
@@ -103,7 +103,7 @@ async fn bytes_that_mean_nothing_do_not_end_the_connection() {
         let upstream = RawUpstream::start().await;
         // The last of them may be the beginning of a line, which the next event must not be taken for.
         let next = format!("\n\n{}", event(&version(2)));
-        upstream.plays([Step::stream(&event(&version(1))), Step::chunk(bytes), Step::chunk(&next), Step::Hold]);
+        upstream.plays([Step::stream(event(&version(1))), Step::chunk(bytes), Step::chunk(&next), Step::Hold]);
         let gateway = Setup::new().set("launchdarkly.stream_uri", upstream.url()).start().await;
         let is_served = async {
             let call = Call::get("/sdk/flags/plain").key(SDK_KEY);
@@ -153,8 +153,8 @@ async fn a_broken_first_connection_leaves_the_environment_empty() {
     let gateway = setup.start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
     gateway.says("nothing to serve", Call::get("/sdk/flags").key(SDK_KEY), crate::expected::not_initialized()).await;
-    upstream.plays([Step::stream(&event(&version(1))), Step::Hold]);
-    upstream.plays([Step::stream(&event(&version(1))), Step::Hold]);
+    upstream.plays([Step::stream(event(&version(1))), Step::Hold]);
+    upstream.plays([Step::stream(event(&version(1))), Step::Hold]);
     sdk.hears("put", put(version(1))).await;
     let kind = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();
     assert!([json!("NETWORK_ERROR"), json!("ERROR_RESPONSE")].contains(&kind), "{kind}");

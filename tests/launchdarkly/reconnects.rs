@@ -45,7 +45,7 @@ async fn a_reset_connection_is_tried_again() {
     // U029
     let upstream = RawUpstream::start().await;
     upstream.plays([Step::Reset]);
-    upstream.plays([Step::stream(&format!("event: put\ndata: {}\n\n", put(some_data()))), Step::Hold]);
+    upstream.plays([Step::stream(format!("event: put\ndata: {}\n\n", put(some_data()))), Step::Hold]);
     let gateway = Setup::new().set("launchdarkly.stream_uri", upstream.url()).start().await;
     gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
     let kind = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();

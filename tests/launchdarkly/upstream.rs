@@ -69,7 +69,7 @@ async fn the_content_type_does_not_matter() {
     // U005, and section 1.1: it is not checked.
     for line in ["Content-Type: text/event-stream; charset=utf-8\r\n", "Content-Type: text/plain\r\n", ""] {
         let upstream = RawUpstream::start().await;
-        upstream.plays([Step::stream_of_type(line, &put_event(&some_data())), Step::Hold]);
+        upstream.plays([Step::stream_of_type(line, put_event(&some_data())), Step::Hold]);
         let gateway = Setup::new().set("launchdarkly.stream_uri", upstream.url()).start().await;
         gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
         assert_eq!(upstream.heads().len(), 1, "{line}");
