@@ -1,6 +1,7 @@
 //! Plugins in a running gateway: real samples, a guest in another language, hostile guests, swaps under load.
 
 mod every_route;
+mod folder;
 mod hostile;
 mod samples;
 mod swaps;

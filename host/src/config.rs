@@ -74,8 +74,14 @@ pub enum TlsVersion {
 pub struct PluginConfig {
     /// The folder that is watched.
     pub dir: PathBuf,
+    /// From which folders and files plugins are loaded.
+    pub trust: yardarm_wasm::Trust,
     /// Whether a component without a binding file serves.
     pub auto_bind: bool,
+    /// How often the content of all files is compared with what was loaded.
+    pub verify_interval: Duration,
+    /// How much compiled code is kept in the data folder, and for how long.
+    pub cache: yardarm_wasm::CacheLimits,
     /// Over which time open streams are asked again after a change of request plugins.
     pub recheck_window: Duration,
 }
@@ -98,6 +104,21 @@ pub struct LogConfig {
     pub level: String,
     /// Whether lines are JSON objects.
     pub is_json: bool,
+}
+
+impl PluginConfig {
+    /// Settings of the plugin folder, with compiled plugins kept below `data_dir`.
+    pub(crate) fn folder(&self, data_dir: Option<&std::path::Path>) -> yardarm_wasm::Settings {
+        yardarm_wasm::Settings {
+            dir: self.dir.clone(),
+            trust: self.trust,
+            auto_bind: self.auto_bind,
+            verify_interval: self.verify_interval,
+            cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),
+            cache_limits: self.cache,
+            ..yardarm_wasm::Settings::default()
+        }
+    }
 }
 
 const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
@@ -163,10 +184,38 @@ const OWN_KEYS: &[Key] = &[
     ),
     key("plugins.dir", Kind::Path, "./plugins.d", "Folder that is watched for plugins."),
     key(
+        "plugins.trust",
+        Kind::Text,
+        "owner",
+        "From where plugins are loaded. `owner`: from a read-only mount, and from a folder and files that belong to root or \
+         the user of the process and that no other user can write to. `any`: from everywhere, if everybody who can write \
+         there may decide what runs here.",
+    ),
+    key(
         "plugins.auto_bind",
         Kind::Bool,
         "true",
         "Whether a component without a binding file serves the hooks it exports, in all environments, with default limits and grants.",
+    ),
+    key(
+        "plugins.verify_interval",
+        Kind::Duration,
+        "30s",
+        "How often the content of all plugin files is compared with what was loaded. Changes are noticed at once; this finds \
+         those that leave no trace in size and times.",
+    ),
+    key(
+        "plugins.cache_max_size",
+        Kind::Size,
+        "256MiB",
+        "Size of the compiled plugins in `data.dir`. Beyond it, those that were not used for the longest time are removed, \
+         but never one that runs.",
+    ),
+    key(
+        "plugins.cache_max_age",
+        Kind::Duration,
+        "30d",
+        "Time after which a compiled plugin that was not used is removed from `data.dir`.",
     ),
     key(
         "plugins.recheck_window",
@@ -222,7 +271,13 @@ impl Config {
             data_dir: reader.path("data.dir"),
             plugins: PluginConfig {
                 dir: reader.path("plugins.dir").unwrap_or_else(|| "./plugins.d".into()),
+                trust: trust(reader),
                 auto_bind: reader.flag("plugins.auto_bind"),
+                verify_interval: reader.duration("plugins.verify_interval", Duration::from_secs(1)..=HOUR),
+                cache: yardarm_wasm::CacheLimits {
+                    max_size: reader.size("plugins.cache_max_size").unwrap_or(256 << 20),
+                    max_age: reader.duration("plugins.cache_max_age", HOUR..=HOUR * 24 * 3650),
+                },
                 recheck_window: reader.duration("plugins.recheck_window", Duration::ZERO..=HOUR),
             },
             shutdown: ShutdownConfig {
@@ -276,6 +331,17 @@ impl TlsConfig {
 fn own_listen(reader: &mut Reader<'_>) -> BTreeMap<&'static str, SocketAddr> {
     let vendors = [(vendors::LAUNCHDARKLY, "launchdarkly.listen"), (vendors::HARNESS, "harness.listen")];
     vendors.into_iter().filter_map(|(vendor, key)| Some((vendor, reader.optional_address(key)?))).collect()
+}
+
+fn trust(reader: &mut Reader<'_>) -> yardarm_wasm::Trust {
+    match reader.text("plugins.trust").as_str() {
+        "owner" => yardarm_wasm::Trust::Owner,
+        "any" => yardarm_wasm::Trust::Any,
+        _ => {
+            reader.reject("plugins.trust", "must be `owner` or `any`");
+            yardarm_wasm::Trust::Owner
+        }
+    }
 }
 
 fn count(reader: &mut Reader<'_>, path: &str) -> usize {

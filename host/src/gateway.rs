@@ -83,7 +83,8 @@ impl Gateway {
         let hooks = Hooks::none();
         let streams = Streams::new(config.max_streams);
         streams.watch(&hooks, config.plugins.recheck_window, &serving);
-        let plugins = PluginFolder::open(plugin_settings(&config), hooks.clone(), &operating).await?;
+        let plugins =
+            PluginFolder::open(config.plugins.folder(config.data_dir.as_deref()), hooks.clone(), &operating).await?;
         let launchdarkly = match config.launchdarkly.clone() {
             None => None,
             Some(side) => {
@@ -246,15 +247,6 @@ fn raise_file_limit(max_connections: usize) {
         && maximum < max_connections as u64 + OTHERS
     {
         tracing::info!(maximum, max_connections, "open files are limited below `server.max_connections`");
-    }
-}
-
-fn plugin_settings(config: &Config) -> yardarm_wasm::Settings {
-    yardarm_wasm::Settings {
-        dir: config.plugins.dir.clone(),
-        auto_bind: config.plugins.auto_bind,
-        cache_dir: config.data_dir.as_ref().map(|dir| dir.join("compiled-plugins")),
-        ..yardarm_wasm::Settings::default()
     }
 }
 

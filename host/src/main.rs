@@ -1,6 +1,7 @@
 //! The program: arguments, then one of its commands, then an exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use yardarm::cli::Cli;
 
@@ -13,5 +14,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(cli.run())
+    let code = runtime.block_on(cli.run());
+    // A thread that waits for a file system that does not answer must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
 }

@@ -1,7 +1,9 @@
 //! `yardarm check`: everything that can be wrong before a start, without starting.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
+
+use yardarm_wasm::CheckedFolder;
 
 use super::EXIT_CONFIG;
 use super::run::failed;
@@ -22,45 +24,44 @@ pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCod
     for warning in &loaded.warnings {
         println!("warning: {warning}");
     }
-    let dir = loaded.config.plugins.dir;
-    let checked = tokio::task::spawn_blocking(move || check_plugins(&dir)).await.unwrap_or_default();
+    let settings = loaded.config.plugins.folder(None);
+    let checked = tokio::task::spawn_blocking(move || yardarm_wasm::check_folder(&settings)).await;
+    let checked = match checked {
+        Ok(checked) => Checked::of(checked),
+        Err(error) => return failed(&error.into(), 1),
+    };
     for line in &checked.lines {
         println!("{line}");
     }
-    if checked.refused > 0 {
-        println!("configuration is fine, {} of {} plugins would be refused", checked.refused, checked.lines.len());
+    if checked.is_refused {
+        println!("configuration is fine, {} of {} plugins would be refused", checked.refused, checked.plugins);
         return ExitCode::from(EXIT_CONFIG);
     }
-    println!("configuration is fine, {} plugins are fine", checked.lines.len());
+    println!("configuration is fine, {} plugins are fine", checked.plugins);
     ExitCode::SUCCESS
 }
 
-#[derive(Default)]
+/// What is printed of the plugin folder.
 struct Checked {
     lines: Vec<String>,
+    plugins: usize,
     refused: usize,
+    /// Whether the folder or any plugin would be refused.
+    is_refused: bool,
 }
 
-fn check_plugins(dir: &Path) -> Checked {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
-        .map(|entries| entries.filter_map(|it| Some(it.ok()?.path())).collect())
-        .unwrap_or_default();
-    files.retain(|path| path.extension().is_some_and(|it| it == "wasm"));
-    files.sort();
-    let mut checked = Checked::default();
-    for file in files {
-        let binding = file.with_extension("toml");
-        let binding = binding.exists().then_some(binding);
-        checked.lines.push(match yardarm_wasm::check_file(&file, binding.as_deref()) {
+impl Checked {
+    fn of(CheckedFolder { trouble, plugins }: CheckedFolder) -> Self {
+        let mut lines: Vec<String> = trouble.iter().map(|error| format!("refused: plugin folder: {error}")).collect();
+        let refused = plugins.iter().filter(|(_, outcome)| outcome.is_err()).count();
+        lines.extend(plugins.iter().map(|(file, outcome)| match outcome {
             Ok(report) => {
                 let hooks: Vec<_> = report.exports.iter().map(|it| it.name()).collect();
                 format!("ok: {} {} serves {}", report.name, report.version, hooks.join(", "))
             }
-            Err(error) => {
-                checked.refused += 1;
-                format!("refused: {}: {error}", file.display())
-            }
-        });
+            Err(error) if Some(error) == trouble.as_ref() => format!("refused: {file}: with its folder"),
+            Err(error) => format!("refused: {file}: {error}"),
+        }));
+        Self { lines, plugins: plugins.len(), refused, is_refused: refused > 0 || trouble.is_some() }
     }
-    checked
 }

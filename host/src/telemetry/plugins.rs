@@ -80,6 +80,12 @@ pub(super) fn append(out: &mut String, plugins: &[PluginMetrics], folder: &Folde
     header(out, "yardarm_plugin_swaps_total", "counter", "Plans put in place.");
     line(out, "yardarm_plugin_swaps_total", &[("result", "ok")], folder.swaps);
     line(out, "yardarm_plugin_swaps_total", &[("result", "refused")], folder.refusals);
+    header(out, "yardarm_plugin_folder_usable", "gauge", "1 while plugins can be loaded from the whole plugin folder.");
+    line(out, "yardarm_plugin_folder_usable", &[], u8::from(folder.trouble.is_none()));
+    header(out, "yardarm_plugin_files", "gauge", "Plugins by what becomes of their newest files.");
+    let refused = folder.plugins.iter().filter(|plugin| plugin.refused.is_some()).count();
+    line(out, "yardarm_plugin_files", &[("result", "refused")], refused);
+    line(out, "yardarm_plugin_files", &[("result", "ok")], folder.plugins.len() - refused);
     header(out, "yardarm_plugin_plan_generation", "gauge", "Generation of the plan in force.");
     line(out, "yardarm_plugin_plan_generation", &[], folder.generation);
     guests(out, plugins);

@@ -1,55 +1,85 @@
 //! Compiled components, kept on disk so that what was compiled once loads in a moment.
 //!
 //! An entry is native code, so only entries that this process's user wrote into a folder of its own are used, and
-//! only if their content is what it was when it was written: its digest is part of its name.
+//! only if their content is what it was when it was written: its digest is part of its name. Several processes may
+//! share the folder: entries appear whole and are never changed, and what another process removes is compiled again.
 
-use std::ffi::OsStr;
+mod tidy;
+
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use crate::engine::OWN_KEY;
 
-/// Entries that nobody used for this long are removed.
-const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 const SUFFIX: &str = "cwasm";
+const PARTIAL_SUFFIX: &str = "part";
+/// Largest entry that is read, in bytes; the largest guests have some fifty megabytes.
+const LARGEST_ENTRY: u64 = 1 << 30;
+
+/// How much is kept, and for how long. What runs is kept in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Bytes of all entries together. Beyond them, those go first that were not used for the longest time.
+    pub max_size: u64,
+    /// Time after which an entry that was not used is removed.
+    pub max_age: Duration,
+}
 
 /// A folder with compiled components.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
-    dir: PathBuf,
+    dir: Arc<Path>,
+    limits: CacheLimits,
+    /// Names Wasmtime and its settings.
+    engine: Arc<str>,
+}
+
+/// The parts of an entry's file name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct EntryName<'a> {
+    engine: &'a str,
+    /// Digest of the component file.
+    component: &'a str,
+    /// Digest of the entry itself.
+    content: &'a str,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self { max_size: 256 << 20, max_age: Duration::from_secs(30 * 24 * 3600) }
+    }
 }
 
 impl Cache {
-    /// Opens or makes the folder, owner-only, and removes what nobody used for long.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        make_private(dir)?;
-        let cache = Self { dir: dir.to_owned() };
-        cache.check_owner()?;
-        for entry in fs::read_dir(dir)?.flatten() {
-            let age = entry.metadata().and_then(|it| it.modified()).map(|it| it.elapsed().unwrap_or_default());
-            if age.is_ok_and(|age| age > FORGOTTEN) {
-                // Failing to tidy up is no reason to fail.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+    /// Opens or makes the folder, owner-only.
+    pub(crate) fn open(dir: &Path, engine: &wasmtime::Engine, limits: CacheLimits) -> io::Result<Self> {
+        let cache = Self { dir: dir.into(), limits, engine: engine_key(engine).into() };
+        cache.prepare()?;
         Ok(cache)
     }
 
     /// The compiled form of a component file with this digest, if it was kept and is undamaged.
     pub(crate) fn load(&self, engine: &wasmtime::Engine, sha256: &[u8; 32]) -> Option<Component> {
-        let key = key(engine, sha256);
-        let (path, digest) = self.find(&key)?;
-        let bytes = fs::read(&path).ok().filter(|bytes| hex::encode(Sha256::digest(bytes)) == digest);
-        let Some(bytes) = bytes else {
-            tracing::warn!(entry = %path.display(), "a compiled plugin in the cache is damaged, compiling again");
-            let _ = fs::remove_file(&path);
-            return None;
+        let (path, content) = self.find(sha256)?;
+        let bytes = match read_entry(&path) {
+            Ok(bytes) if hex::encode(Sha256::digest(&bytes)) == content => bytes,
+            // Another process has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            result => {
+                let error = result.err();
+                tracing::warn!(entry = %path.display(), ?error, "a compiled plugin in the cache is damaged, compiling again");
+                let _ = fs::remove_file(&path);
+                return None;
+            }
         };
         // Mapping the file would save some milliseconds for the largest guests, and the process would die of a signal
         // when somebody truncates it.
@@ -59,7 +89,7 @@ impl Cache {
         let component = unsafe { Component::deserialize(engine, &bytes) };
         match component {
             Ok(component) => {
-                let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                touch(&path);
                 Some(component)
             }
             Err(error) => {
@@ -73,12 +103,20 @@ impl Cache {
     /// Keeps the compiled form of a component file with this digest.
     pub(crate) fn store(&self, component: &Component, sha256: &[u8; 32]) -> io::Result<()> {
         let bytes = component.serialize().map_err(io::Error::other)?;
-        let name = format!("{}-{}.{SUFFIX}", key(component.engine(), sha256), hex::encode(Sha256::digest(&bytes)));
-        let partial = self.dir.join(format!(".{}.part", rand::random::<u64>()));
-        let written = private_file(&partial).and_then(|mut file| {
-            file.write_all(&bytes)?;
-            file.sync_all()
-        });
+        self.write(sha256, &bytes).or_else(|error| match error.kind() {
+            // Somebody has removed the folder, or another process took the half-written file for a left-over.
+            io::ErrorKind::NotFound => self.prepare().and_then(|()| self.write(sha256, &bytes)),
+            _ => Err(error),
+        })
+    }
+
+    fn write(&self, sha256: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
+        let content = hex::encode(Sha256::digest(bytes));
+        let name = format!("{}-{}-{content}.{SUFFIX}", self.engine, hex::encode(sha256));
+        let partial = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));
+        let mut file = private_file(&partial)?;
+        // The lock ends with this process, which tells a half-written file from a left-over.
+        let written = file.lock().and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
         let kept = written.and_then(|()| fs::rename(&partial, self.dir.join(name)));
         if kept.is_err() {
             let _ = fs::remove_file(&partial);
@@ -86,43 +124,69 @@ impl Cache {
         kept
     }
 
-    fn find(&self, key: &str) -> Option<(PathBuf, String)> {
-        fs::read_dir(&self.dir).ok()?.flatten().find_map(|entry| {
-            let path = entry.path();
-            let stem = path.file_stem().and_then(OsStr::to_str)?;
-            let digest = stem.strip_prefix(key)?.strip_prefix('-')?.to_owned();
-            (path.extension() == Some(OsStr::new(SUFFIX))).then_some((path, digest))
+    /// Path of the entry for a component, and the digest that its content must have.
+    fn find(&self, sha256: &[u8; 32]) -> Option<(PathBuf, String)> {
+        let component = hex::encode(sha256);
+        fs::read_dir(&self.dir).ok()?.map_while(Result::ok).find_map(|entry| {
+            let file_name = entry.file_name();
+            let name = EntryName::of(file_name.to_str()?)?;
+            let is_it = name.engine == &*self.engine && name.component == component;
+            is_it.then(|| (entry.path(), name.content.to_owned()))
         })
     }
 
-    /// Refuses a folder that belongs to or can be written by somebody else.
-    #[cfg(unix)]
-    fn check_owner(&self) -> io::Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        let probe = self.dir.join(format!(".{}.part", rand::random::<u64>()));
+    /// Makes the folder if it is not there, and refuses one that belongs to or can be written by somebody else.
+    fn prepare(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let probe = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));
         let me = private_file(&probe)?.metadata()?.uid();
-        fs::remove_file(&probe)?;
+        // Another process may have taken it for a left-over.
+        let _ = fs::remove_file(&probe);
         let folder = fs::metadata(&self.dir)?;
         if folder.uid() != me || folder.mode() & 0o022 != 0 {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the folder is not ours alone"));
         }
         Ok(())
     }
+}
 
-    #[cfg(not(unix))]
-    fn check_owner(&self) -> io::Result<()> {
-        Ok(())
+impl<'a> EntryName<'a> {
+    fn of(file_name: &'a str) -> Option<Self> {
+        let mut parts = file_name.strip_suffix(SUFFIX)?.strip_suffix('.')?.split('-');
+        let name = Self { engine: parts.next()?, component: parts.next()?, content: parts.next()? };
+        parts.next().is_none().then_some(name)
     }
 }
 
-/// Names what the compiled code depends on: the component, Wasmtime and its settings.
-fn key(engine: &wasmtime::Engine, sha256: &[u8; 32]) -> String {
+/// Notes that an entry was used.
+fn touch(path: &Path) {
+    // Failing to note it is no reason to fail.
+    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > LARGEST_ENTRY {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an entry"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.take(LARGEST_ENTRY).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Names what compiled code depends on besides the component: Wasmtime and its settings.
+fn engine_key(engine: &wasmtime::Engine) -> String {
     let mut hasher = DigestHasher(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);
     let mut digest = hasher.0;
     digest.update(OWN_KEY);
-    digest.update(sha256);
-    hex::encode(&digest.finalize()[..16])
+    hex::encode(&digest.finalize()[..8])
 }
 
 /// Feeds what is hashed into a digest that is the same in every process.
@@ -136,26 +200,4 @@ impl Hasher for DigestHasher {
     fn finish(&self) -> u64 {
         0
     }
-}
-
-#[cfg(unix)]
-fn make_private(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-#[cfg(not(unix))]
-fn make_private(dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)
-}
-
-#[cfg(unix)]
-fn private_file(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options().write(true).create_new(true).mode(0o600).open(path)
-}
-
-#[cfg(not(unix))]
-fn private_file(path: &Path) -> io::Result<File> {
-    File::options().write(true).create_new(true).open(path)
 }

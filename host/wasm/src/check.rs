@@ -1,5 +1,7 @@
 //! The same checks as loading, without a gateway: for `yardarm check` and for plugin authors.
 
+use std::collections::HashMap;
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,8 +10,11 @@ use sha2::{Digest, Sha256};
 use yardarm_core::Lifecycle;
 
 use crate::engine::Engine;
+use crate::folder::files::{self, LARGEST_BINDING};
+use crate::folder::scan::{self, ComponentFile, Pair};
+use crate::folder::{Settings, Trust};
 use crate::manifest::{Bind, Hook, Manifest};
-use crate::stage::{Candidate, LoadError, Stager};
+use crate::stage::{Candidate, LARGEST_LARGE_FILE, LoadError, Stager};
 
 /// What a component is and where it would apply.
 #[derive(Debug, Clone, Serialize)]
@@ -40,6 +45,15 @@ pub struct Report {
     pub compile_ms: u64,
 }
 
+/// What a gateway would make of a folder of plugins.
+#[derive(Debug)]
+pub struct CheckedFolder {
+    /// Why nothing or not everything of the folder would be loaded.
+    pub trouble: Option<LoadError>,
+    /// Each plugin by the name of its component file, or of its binding file if that is alone, in order.
+    pub plugins: Vec<(String, Result<Report, LoadError>)>,
+}
+
 /// Checks a component, with its binding file if there is one: everything that loading checks, `init` included.
 ///
 /// May be called from any thread, inside or outside of an asynchronous runtime; blocks until it is done.
@@ -48,31 +62,117 @@ pub struct Report {
 ///
 /// The reason why a gateway would refuse the file.
 pub fn check_file(path: &Path, binding: Option<&Path>) -> Result<Report, LoadError> {
-    // A runtime may be running on this thread already, and two do not fit on one.
+    let result = on_own_runtime(async {
+        let bytes = files::read(path, LARGEST_LARGE_FILE, Trust::Any)?;
+        let manifest = binding.map(read_manifest).transpose()?;
+        let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into());
+        let sha256 = Sha256::digest(&bytes).into();
+        stage(&new_stager()?, stem, bytes.into(), sha256, manifest).await
+    });
+    result.unwrap_or_else(Err)
+}
+
+/// Checks the folder of `settings` as [`crate::PluginFolder`] would load it, the same way. A folder that does not exist is
+/// as good as an empty one.
+#[must_use]
+pub fn check_folder(settings: &Settings) -> CheckedFolder {
+    let checked = on_own_runtime(async {
+        let listing = match scan::list(&settings.dir, settings.trust) {
+            Ok(listing) => listing.unwrap_or_default(),
+            Err(error) => return CheckedFolder { trouble: Some(error), plugins: Vec::new() },
+        };
+        let mut checked = CheckedFolder { trouble: listing.distrust, plugins: Vec::new() };
+        let mut stager = None;
+        let mut names = HashMap::new();
+        for (stem, pair) in listing.pairs {
+            let outcome = match &checked.trouble {
+                Some(error) => Some(Err(error.clone())),
+                None => check_pair(settings, &mut stager, &stem, &pair).await,
+            };
+            let Some(mut outcome) = outcome else { continue };
+            if let Ok(report) = &outcome
+                && let Some(active) = names.insert(report.name.clone(), stem.to_string())
+            {
+                outcome = Err(LoadError::DuplicateName { name: report.name.clone(), active });
+            }
+            let extension = if pair.wasm.is_some() { "wasm" } else { "toml" };
+            checked.plugins.push((format!("{stem}.{extension}"), outcome));
+        }
+        checked
+    });
+    checked.unwrap_or_else(|error| CheckedFolder { trouble: Some(error), plugins: Vec::new() })
+}
+
+/// `None` for what a gateway would pass over without a word.
+async fn check_pair(
+    settings: &Settings,
+    stager: &mut Option<Stager>,
+    stem: &Arc<str>,
+    pair: &Pair,
+) -> Option<Result<Report, LoadError>> {
+    let content = match scan::read(&settings.dir, stem, pair, settings.trust) {
+        Ok(content) => content,
+        Err(error) => return Some(Err(error)),
+    };
+    let manifest = match content.binding.transpose() {
+        Ok(manifest) => manifest,
+        Err(bad) => return Some(Err(LoadError::ManifestInvalid { file: format!("{stem}.toml"), faults: bad.faults })),
+    };
+    let (bytes, sha256) = match content.component {
+        ComponentFile::Read(bytes, sha256) => (bytes, sha256),
+        ComponentFile::Refused(error) => return Some(Err(error)),
+        ComponentFile::Unread | ComponentFile::Absent => {
+            let is_required = manifest.is_some_and(|manifest| manifest.binds.iter().any(|bind| bind.required));
+            return is_required.then(|| Err(LoadError::Absent { file: format!("{stem}.wasm") }));
+        }
+    };
+    if manifest.is_none() && !settings.auto_bind {
+        return None;
+    }
+    if stager.is_none() {
+        match new_stager() {
+            Ok(new) => *stager = Some(new),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    let stager = stager.as_ref()?;
+    Some(stage(stager, Arc::clone(stem), bytes, sha256, manifest).await)
+}
+
+/// Runs a check on a thread with a runtime of its own: one may be running on this thread already, and two do not fit
+/// on one.
+fn on_own_runtime<T: Send>(check: impl Future<Output = T> + Send) -> Result<T, LoadError> {
+    let failed = |text: String| LoadError::CompileFailed { text };
     std::thread::scope(|scope| {
         let checking = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(|error| unreadable(path, &error))?.block_on(check(path, binding))
+            runtime.map(|runtime| runtime.block_on(check)).map_err(|error| failed(error.to_string()))
         });
-        checking.join().unwrap_or_else(|_| Err(LoadError::CompileFailed { text: "the check panicked".to_owned() }))
+        checking.join().unwrap_or_else(|_| Err(failed("the check panicked".to_owned())))
     })
 }
 
-async fn check(path: &Path, binding: Option<&Path>) -> Result<Report, LoadError> {
-    let bytes: Arc<[u8]> = std::fs::read(path).map_err(|error| unreadable(path, &error))?.into();
-    let manifest = binding.map(read_manifest).transpose()?;
+fn new_stager() -> Result<Stager, LoadError> {
     let engine = Engine::new(16).map_err(|error| LoadError::CompileFailed { text: error.to_string() })?;
-    let stager = Stager { engine: Arc::new(engine), cache: None, lifecycle: Lifecycle::new() };
-    let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into());
-    let sha256: [u8; 32] = Sha256::digest(&bytes).into();
-    let candidate = Candidate { stem, bytes: Arc::clone(&bytes), sha256, manifest, generation: 0, compiled: None };
+    Ok(Stager { engine: Arc::new(engine), cache: None, lifecycle: Lifecycle::new() })
+}
+
+async fn stage(
+    stager: &Stager,
+    stem: Arc<str>,
+    bytes: Arc<[u8]>,
+    sha256: [u8; 32],
+    manifest: Option<Manifest>,
+) -> Result<Report, LoadError> {
+    let size = bytes.len();
+    let candidate = Candidate { stem, bytes, sha256, manifest, generation: 0, compiled: None };
     let plugin = stager.stage(candidate, |_| Arc::default()).await?;
     Ok(Report {
         name: plugin.name.to_string(),
         version: plugin.version.clone(),
         about: plugin.about.clone(),
         sha256: hex::encode(sha256),
-        bytes: bytes.len(),
+        bytes: size,
         interface: crate::interface::v0_1::VERSION,
         exports: plugin.exported.clone(),
         grants_requested: plugin.requested.clone(),
@@ -84,11 +184,7 @@ async fn check(path: &Path, binding: Option<&Path>) -> Result<Report, LoadError>
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, LoadError> {
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    let bytes = files::read(path, LARGEST_BINDING, Trust::Any)?;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Manifest::parse(&text).map_err(|bad| LoadError::ManifestInvalid { file, faults: bad.faults })
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> LoadError {
-    LoadError::Unreadable { text: format!("`{}`: {error}", path.display()) }
+    Manifest::of_bytes(&bytes).map_err(|bad| LoadError::ManifestInvalid { file, faults: bad.faults })
 }

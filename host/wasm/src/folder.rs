@@ -4,25 +4,28 @@
 //! build one plan, put it in place with one store.
 
 mod entry;
+mod events;
+pub(crate) mod files;
 mod loader;
-mod scan;
+pub(crate) mod scan;
+mod trust;
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
 
+use self::events::{FolderWatcher, Signs};
 use self::loader::Loader;
-use crate::cache::Cache;
+pub use self::trust::Trust;
+use crate::cache::{Cache, CacheLimits};
 use crate::engine::Engine;
-use crate::stage::{LoadError, Stager};
+use crate::stage::Stager;
 use crate::status::{FolderStatus, PluginMetrics, View};
 
 /// Changes that keep coming do not put off the plan for longer than this.
@@ -30,23 +33,31 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Pause between two looks at a file that does not rest.
 const NEXT_LOOK: Duration = Duration::from_millis(50);
 
+/// Longest wait for the folder of compiled components.
+const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Where plugins are and how they are watched.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The watched folder.
     pub dir: PathBuf,
+    /// From which folders and files code is loaded.
+    pub trust: Trust,
     /// Whether a component without a binding file serves all its hooks in all environments.
     pub auto_bind: bool,
     /// Where compiled components are kept, outside of the watched folder; nowhere if absent.
     pub cache_dir: Option<PathBuf>,
+    /// How much of it is kept, and for how long.
+    pub cache_limits: CacheLimits,
     /// How often the folder is listed, because file events get lost.
     pub scan_interval: Duration,
+    /// How often the content of all files is compared with what was read, because size and time of a file may hide
+    /// that it changed.
+    pub verify_interval: Duration,
     /// How long no file may change before changes are taken up, so that files copied together act together.
     pub quiet: Duration,
     /// How long [`PluginFolder::open`] waits for the first complete plan.
     pub start_timeout: Duration,
-    /// Whether a folder that does not exist is an error.
-    pub must_exist: bool,
     /// Plugin instances that may live at once, all plugins together.
     pub instances: u32,
 }
@@ -60,35 +71,23 @@ pub struct PluginFolder {
 /// The gateway cannot watch a folder of plugins.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder is no place to load code from.
-    #[error(transparent)]
-    Unsafe(LoadError),
-    /// There is no such folder, and there should be one.
-    #[error("plugin folder `{0}` does not exist")]
-    Absent(PathBuf),
     /// The machine cannot run WebAssembly.
     #[error("the WebAssembly engine does not start")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// Signs from the watcher's thread.
-#[derive(Default)]
-pub(crate) struct Signs {
-    wake: Notify,
-    /// Files that were closed after writing or renamed into place. No larger than the folder.
-    arrived: Mutex<HashSet<PathBuf>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("./plugins.d"),
+            trust: Trust::default(),
             auto_bind: true,
             cache_dir: None,
+            cache_limits: CacheLimits::default(),
             scan_interval: Duration::from_secs(2),
+            verify_interval: Duration::from_secs(30),
             quiet: Duration::from_millis(100),
             start_timeout: Duration::from_secs(30),
-            must_exist: false,
             instances: 1_000,
         }
     }
@@ -102,13 +101,11 @@ impl PluginFolder {
     ///
     /// # Errors
     ///
-    /// If the folder is unsafe, or absent though it must exist, or if the engine cannot be made. A plugin that does
-    /// not load is no error but a row in [`Self::status`].
-    pub async fn open(settings: Settings, hooks: Hooks, lifecycle: &Lifecycle) -> Result<Arc<Self>, OpenError> {
-        match scan::list(&settings.dir).map_err(OpenError::Unsafe)? {
-            None if settings.must_exist => return Err(OpenError::Absent(settings.dir)),
-            _ => (),
-        }
+    /// If the engine cannot be made. A folder or a plugin that cannot be used is no error but a line in
+    /// [`Self::status`].
+    pub async fn open(mut settings: Settings, hooks: Hooks, lifecycle: &Lifecycle) -> Result<Arc<Self>, OpenError> {
+        // As the watcher names files, and whatever becomes of the working directory.
+        settings.dir = std::path::absolute(&settings.dir).unwrap_or(settings.dir);
         let engine = Engine::new(settings.instances).map_err(|error| OpenError::Engine(error.into()))?;
         let engine = Arc::new(engine);
         let facts = engine.facts.clone();
@@ -118,7 +115,7 @@ impl PluginFolder {
             page_map_scan = facts.page_map_scan,
             "plugin engine ready"
         );
-        let cache = settings.cache_dir.as_deref().and_then(open_cache);
+        let cache = open_cache(&settings, &engine).await;
         let stager = Stager { engine, cache, lifecycle: lifecycle.clone() };
         let folder =
             Arc::new(Self { view: Mutex::new(View::new(settings.dir.clone(), facts)), ready: AtomicBool::new(false) });
@@ -163,129 +160,78 @@ impl std::fmt::Debug for PluginFolder {
 
 /// Loads the folder for the first time, then whenever something changes.
 async fn watch(mut loader: Loader, first: oneshot::Sender<()>) {
-    let signs = Arc::new(Signs::default());
-    let mut watcher = FolderWatcher::new(loader.dir().to_owned(), &signs);
-    watcher.renew();
+    let signs = Arc::new(Signs::new(loader.settings().dir.clone()));
+    let watcher = Arc::new(Mutex::new(FolderWatcher::new(&signs)));
+    renew(&watcher, false).await;
     loader.keep_shut().await;
     settle(&mut loader, &signs).await;
     loader.folder().ready.store(true, Ordering::Release);
     // Nobody waits any more if the first plan took long.
     let _ = first.send(());
+    let (scan_interval, verify_interval) = (loader.settings().scan_interval, loader.settings().verify_interval);
+    let mut verified = Instant::now();
     loop {
-        let woken = tokio::time::timeout(loader.scan_interval(), signs.wake.notified()).await.is_ok();
-        if woken {
-            quiet(&signs, loader.quiet()).await;
+        if signs.wait(scan_interval.min(verify_interval)).await {
+            quiet(&signs, loader.settings().quiet).await;
         }
-        watcher.renew();
-        settle(&mut loader, &signs).await;
+        let is_verification_due = verified.elapsed() >= verify_interval;
+        if is_verification_due {
+            loader.suspect_all();
+            verified = Instant::now();
+        }
+        renew(&watcher, is_verification_due).await;
+        let has_folder_moved = settle(&mut loader, &signs).await;
+        if has_folder_moved {
+            renew(&watcher, true).await;
+        }
     }
+}
+
+/// Watches the folder that has the name now.
+async fn renew(watcher: &Arc<Mutex<FolderWatcher>>, afresh: bool) {
+    let watcher = Arc::clone(watcher);
+    let renewal = move || watcher.lock().unwrap_or_else(PoisonError::into_inner).renew(afresh);
+    // The folder is listed now and then in any case.
+    let _ = tokio::task::spawn_blocking(renewal).await;
 }
 
 /// Waits until no file changes any more.
 async fn quiet(signs: &Signs, quiet: Duration) {
-    let storm = async { while tokio::time::timeout(quiet, signs.wake.notified()).await.is_ok() {} };
+    let storm = async { while signs.wait(quiet).await {} };
     // A storm that does not end is taken as it comes.
     let _ = tokio::time::timeout(LONGEST_WAIT, storm).await;
 }
 
-/// Takes up changes, looking again at files that are still being written.
-async fn settle(loader: &mut Loader, signs: &Signs) {
+/// Takes up changes, looking again at files that are still being written; says whether the folder itself was moved.
+async fn settle(loader: &mut Loader, signs: &Signs) -> bool {
     let mut looks = LONGEST_WAIT.as_millis() / NEXT_LOOK.as_millis();
+    let mut has_folder_moved = false;
     loop {
-        let arrived = signs.arrived();
-        let wait = looks > 0;
-        if loader.look(&arrived, wait).await {
-            return;
+        let mut events = signs.take();
+        has_folder_moved |= events.has_folder_moved();
+        if loader.look(&mut events, looks > 0).await {
+            return has_folder_moved;
         }
         looks = looks.saturating_sub(1);
         tokio::time::sleep(NEXT_LOOK).await;
     }
 }
 
-fn open_cache(dir: &Path) -> Option<Cache> {
-    match Cache::open(dir) {
+/// The cache of compiled components, if there is one that can be used.
+async fn open_cache(settings: &Settings, engine: &Engine) -> Option<Cache> {
+    let dir = settings.cache_dir.clone()?;
+    let (limits, engine) = (settings.cache_limits, engine.wasmtime.clone());
+    let open = {
+        let dir = dir.clone();
+        tokio::task::spawn_blocking(move || Cache::open(&dir, &engine, limits))
+    };
+    let opened = tokio::time::timeout(CACHE_TIMEOUT, open).await;
+    let opened = opened.map_err(|_| std::io::ErrorKind::TimedOut.into());
+    match opened.and_then(|opened| opened.unwrap_or_else(|error| Err(std::io::Error::other(error)))) {
         Ok(cache) => Some(cache),
         Err(error) => {
             tracing::warn!(dir = %dir.display(), %error, "compiled plugins are not kept");
             None
         }
-    }
-}
-
-/// A watcher that survives the folder being replaced.
-struct FolderWatcher {
-    dir: PathBuf,
-    watcher: Option<RecommendedWatcher>,
-    watched: Option<(u64, u64)>,
-}
-
-impl FolderWatcher {
-    fn new(dir: PathBuf, signs: &Arc<Signs>) -> Self {
-        let signs = Arc::clone(signs);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| signs.note(event));
-        if let Err(error) = &watcher {
-            tracing::warn!(%error, "no file events, the folder is only listed now and then");
-        }
-        Self { dir, watcher: watcher.ok(), watched: None }
-    }
-
-    /// Watches the folder that has the name now.
-    fn renew(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let now = folder_identity(&self.dir);
-        if now == self.watched {
-            return;
-        }
-        if self.watched.is_some() {
-            // Fails if the folder is gone, which ends the watch too.
-            let _ = watcher.unwatch(&self.dir);
-        }
-        self.watched = now.filter(|_| match watcher.watch(&self.dir, RecursiveMode::NonRecursive) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%error, "no file events for now");
-                false
-            }
-        });
-    }
-}
-
-#[cfg(unix)]
-fn folder_identity(dir: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(dir).ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn folder_identity(dir: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(dir).ok().map(|_| (0, 0))
-}
-
-impl Signs {
-    fn note(&self, event: notify::Result<notify::Event>) {
-        let Ok(event) = event else {
-            // Events were lost: look at everything.
-            self.wake.notify_one();
-            return;
-        };
-        let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
-        match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => {
-                arrived.extend(event.paths.into_iter().filter(|path| scan::name(path).is_some()));
-            }
-            EventKind::Access(_) => return,
-            _ => {
-                for path in &event.paths {
-                    arrived.remove(path);
-                }
-            }
-        }
-        drop(arrived);
-        self.wake.notify_one();
-    }
-
-    fn arrived(&self) -> HashSet<PathBuf> {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

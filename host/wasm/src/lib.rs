@@ -24,10 +24,11 @@ mod stage;
 mod status;
 
 pub use breaker::BreakerState;
+pub use cache::CacheLimits;
 pub use capability::metrics::{GuestSeries, GuestValue};
-pub use check::{Report, check_file};
+pub use check::{CheckedFolder, Report, check_file, check_folder};
 pub use engine::EngineFacts;
-pub use folder::{OpenError, PluginFolder, Settings};
+pub use folder::{OpenError, PluginFolder, Settings, Trust};
 pub use manifest::{Bind, Hook, Isolation, Phase, Policy};
 pub use meters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
 pub use pool::PoolStatus;

@@ -249,10 +249,21 @@ impl Manifest {
         }
     }
 
+    /// Reads the bytes of a binding file.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Result<Self, BadManifest> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(text),
+            Err(error) => Err(BadManifest {
+                faults: vec![format!("byte {} is not valid UTF-8", error.valid_up_to())],
+                guards: guards(&String::from_utf8_lossy(bytes), &[]),
+            }),
+        }
+    }
+
     /// Reads a binding file.
     pub(crate) fn parse(text: &str) -> Result<Self, BadManifest> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| BadManifest {
-            faults: vec![error.to_string().trim().replace('\n', " | ")],
+            faults: vec![syntax_fault(text, &error)],
             guards: guards(text, &[]),
         })?;
         let mut faults = Faults::default();
@@ -287,6 +298,15 @@ impl Manifest {
         }
         Ok(Self { name, sha256, grants, large, config, binds, digest: Sha256::digest(text).into() })
     }
+}
+
+/// Line, column and reason, without the line itself, which may hold a token.
+fn syntax_fault(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().trim().replace('\n', ", ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|it| *it != '\n').count() + 1);
+    format!("line {line}, column {column}: {message}")
 }
 
 /// What a broken binding file must keep shut: what could be read of its required bindings, and everywhere each

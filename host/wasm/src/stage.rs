@@ -27,9 +27,9 @@ use crate::meters::Meters;
 use crate::pool::Pool;
 
 /// Bytes of a component file; compiling takes a second per megabyte and more.
-const LARGEST_FILE: usize = 32 << 20;
+const LARGEST_FILE: u64 = 32 << 20;
 /// The same with `profile = "large"`, for guests that carry a language's runtime.
-const LARGEST_LARGE_FILE: usize = 128 << 20;
+pub(crate) const LARGEST_LARGE_FILE: u64 = 128 << 20;
 /// Files up to this size are promised to act within two seconds.
 const URGENT_FILE: usize = 1 << 20;
 /// Time after which nobody waits for the compiler any more. It works at idle priority, so a busy machine may need
@@ -104,7 +104,7 @@ impl Stager {
         {
             return Err(LoadError::HashMismatch { expected: hex::encode(expected), actual: hex::encode(sha256) });
         }
-        check_bytes(&bytes, if manifest.large { LARGEST_LARGE_FILE } else { LARGEST_FILE })?;
+        check_bytes(&bytes, largest_file(manifest.large))?;
         let began = Instant::now();
         let (component, cached) = match compiled {
             Some(component) => (component, true),
@@ -204,11 +204,16 @@ impl Stager {
     }
 }
 
+/// Bytes that a component file may have.
+pub(crate) fn largest_file(is_large: bool) -> u64 {
+    if is_large { LARGEST_LARGE_FILE } else { LARGEST_FILE }
+}
+
 /// Refuses what is no component without asking the compiler.
-fn check_bytes(bytes: &[u8], limit: usize) -> Result<(), LoadError> {
+fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
     let no = |what: &str| Err(LoadError::NotAComponent { what: what.to_owned() });
-    if bytes.len() > limit {
-        return Err(LoadError::TooLarge { size: bytes.len(), limit });
+    if bytes.len() as u64 > limit {
+        return Err(LoadError::TooLarge { size: bytes.len() as u64, limit });
     }
     if bytes.is_empty() {
         return no("the file is empty");

@@ -163,6 +163,19 @@ pub struct PluginMetrics {
     pub guest_refused: u64,
 }
 
+impl Refusal {
+    /// A refusal that begins now, of a component file with this digest if it was read.
+    pub(crate) fn new(error: &LoadError, sha256: Option<[u8; 32]>) -> Self {
+        Self {
+            code: error.code(),
+            class: error.class(),
+            text: error.to_string(),
+            sha256: sha256.map(hex::encode),
+            since_ms: unix_ms(),
+        }
+    }
+}
+
 /// What the status is made of.
 pub(crate) struct View {
     folder: PathBuf,
@@ -213,15 +226,12 @@ impl View {
         self.since_ms = unix_ms();
     }
 
-    pub(crate) fn set_rows(&mut self, rows: Vec<Row>, trouble: Option<LoadError>) {
+    pub(crate) fn set_rows(&mut self, rows: Vec<Row>, trouble: Option<&LoadError>) {
         self.rows = rows;
-        self.trouble = trouble.map(|error| Refusal {
-            code: error.code(),
-            class: error.class(),
-            text: error.to_string(),
-            sha256: None,
-            since_ms: unix_ms(),
-        });
+        let trouble = trouble.map(|error| Refusal::new(error, None));
+        if self.trouble.as_ref().map(|it| &it.text) != trouble.as_ref().map(|it| &it.text) {
+            self.trouble = trouble;
+        }
     }
 
     pub(crate) fn set_counts(&mut self, swaps: u64, refusals: u64, meters: &HashMap<String, Arc<Meters>>) {

@@ -1,10 +1,13 @@
 //! The crate from the outside: files go into a folder, hooks are asked, answers come back.
 
+mod content;
+mod files;
 mod folder;
 mod grants;
 mod hooks;
 mod policies;
 mod swap;
+mod trust;
 mod zoo;
 
 use std::net::IpAddr;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scan::Pair;
+use super::scan::{Digests, Pair};
 use crate::manifest::Bind;
 use crate::stage::Plugin;
 use crate::status::{Refusal, Row, RowState};
@@ -22,13 +22,18 @@ pub(super) type Identity = ([u8; 32], Option<[u8; 32]>);
 pub(super) struct Entry {
     /// The files as they were taken up.
     pub(super) seen: Pair,
+    /// What they contained.
+    pub(super) digests: Digests,
     pub(super) attempted: Option<Identity>,
     pub(super) active: Option<Arc<Plugin>>,
     /// What fails closed as long as nothing runs.
     pub(super) guards: Vec<Bind>,
     /// Name for the guards.
     pub(super) name: Option<Arc<str>>,
+    /// Why what was read last is not used.
     pub(super) refusal: Option<Refusal>,
+    /// Why the present files cannot be read.
+    pub(super) obstacle: Option<Refusal>,
     pub(super) unbound: bool,
     /// When to try the same files again, after a failure that may pass, and the pause before that.
     pub(super) retry: Option<(Instant, Duration)>,
@@ -72,7 +77,8 @@ impl Entry {
     }
 
     pub(super) fn row(&self, stem: &Arc<str>) -> Row {
-        let state = match (&self.active, &self.refusal) {
+        let refusal = self.obstacle.as_ref().or(self.refusal.as_ref());
+        let state = match (&self.active, refusal) {
             (Some(_), _) => RowState::Active,
             (None, _) if self.staging_since_ms.is_some() => RowState::Staging,
             (None, Some(_)) => RowState::Refused,
@@ -86,7 +92,7 @@ impl Entry {
             since_ms: self.since_ms,
             staging_since_ms: self.staging_since_ms,
             active: self.active.clone(),
-            refusal: self.refusal.clone(),
+            refusal: refusal.cloned(),
             fails_closed: self.active.is_none() && !self.guards.is_empty(),
         }
     }

@@ -1,21 +1,29 @@
 //! Takes up what changed in the folder and builds the plan that follows from it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+mod take_up;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use yardarm_core::hooks::{Hooks, Plan};
-use yardarm_core::time::unix_ms;
 
-use super::entry::{Entry, TakenUp, required};
-use super::scan::{self, Content, Pair, Restless};
+use super::entry::{Entry, TakenUp};
+use super::events::{Events, Suspects};
+use super::scan::{self, Listed, Listing, Pair, Restless};
 use super::{PluginFolder, Settings};
-use crate::manifest::Manifest;
 use crate::meters::Meters;
 use crate::plan::{Missing, PluginPlan};
-use crate::stage::{Candidate, LoadError, Plugin, Stager};
+use crate::stage::{LoadError, Plugin, Stager};
 use crate::status::Refusal;
+
+/// Most plugins of a folder.
+const MOST_PLUGINS: usize = 1_000;
+/// Bytes of files that are digested per look because of nothing but the time that has passed.
+const SWEPT_BYTES: u64 = 256 << 20;
+/// Time between two visits of the cache in which nothing was compiled.
+const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Knows what is in the folder and what runs because of it.
 pub(super) struct Loader {
@@ -27,11 +35,14 @@ pub(super) struct Loader {
     meters: HashMap<String, Arc<Meters>>,
     generation: u64,
     restless: Restless,
+    /// Files whose content may differ from what was read, whatever their size and times say.
+    suspects: Suspects,
     /// Whether there was a folder at the last look.
     present: bool,
     trouble: Option<LoadError>,
     swaps: u64,
     refusals: u64,
+    tidied: Option<Instant>,
 }
 
 impl Loader {
@@ -46,81 +57,82 @@ impl Loader {
             meters: HashMap::new(),
             generation,
             restless: Restless::default(),
+            suspects: Suspects::default(),
             present: false,
             trouble: None,
             swaps: 0,
             refusals: 0,
+            tidied: None,
         }
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.settings.dir
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn folder(&self) -> &PluginFolder {
         &self.folder
     }
 
-    pub(super) fn scan_interval(&self) -> Duration {
-        self.settings.scan_interval
-    }
-
-    pub(super) fn quiet(&self) -> Duration {
-        self.settings.quiet
-    }
-
     /// Puts a plan in place in which every required plugin is missing, before the first one is staged.
     pub(super) async fn keep_shut(&mut self) {
-        let Some(Ok(Some(pairs))) = self.list().await else { return };
-        for (stem, pair) in pairs.into_iter().filter(|(_, pair)| pair.toml.is_some()) {
-            let only = Pair { wasm: None, ..pair };
-            let Ok(Some(Content { toml: Some(text), .. })) = self.read(&stem, only).await else { continue };
-            let entry = self.entries.entry(stem).or_default();
-            entry.guards = match Manifest::parse(&text) {
-                Ok(manifest) => {
-                    entry.name = manifest.name.clone();
-                    required(manifest.binds)
-                }
-                Err(bad) => bad.guards,
-            };
+        let dir = self.settings.dir.clone();
+        let trust = self.settings.trust;
+        let list = move || scan::list(&dir, trust).ok().flatten().map(|listing| scan::guards(&dir, &listing));
+        let Ok(Some(guards)) = tokio::task::spawn_blocking(list).await else { return };
+        for guards in guards.into_iter().filter(|guards| !guards.binds.is_empty()) {
+            let entry = self.entries.entry(guards.stem).or_default();
+            (entry.name, entry.guards) = (guards.name, guards.binds);
         }
         if self.entries.values().any(|entry| !entry.guards.is_empty()) {
             self.replan();
         }
     }
 
+    /// Has the content of every file compared with what was read of it, over the next looks.
+    pub(super) fn suspect_all(&mut self) {
+        self.suspects.sweep = self.entries.keys().cloned().collect();
+    }
+
     /// Takes up everything that changed since the last look; says whether that is all. With `wait`, takes up nothing
     /// as long as some file is still being written.
-    pub(super) async fn look(&mut self, arrived: &HashSet<PathBuf>, wait: bool) -> bool {
+    pub(super) async fn look(&mut self, events: &mut Events, wait: bool) -> bool {
+        self.suspects.add(events);
         let Some(listed) = self.list().await else { return true };
         let trouble = match &listed {
             Err(error) => Some(error.clone()),
             Ok(None) if self.present => {
                 let text = format!("`{}` is gone; the plugins of before go on", self.settings.dir.display());
-                Some(LoadError::UnsafeFolder { text })
+                Some(LoadError::UnusableFolder { text })
             }
-            Ok(_) => None,
+            Ok(Some(listing)) => listing.distrust.clone(),
+            Ok(None) => None,
         };
-        if trouble != self.trouble {
-            if let Some(error) = &trouble {
-                tracing::error!(code = error.code(), %error, "plugin folder cannot be used");
-            }
-            self.trouble = trouble;
-            self.publish();
-        }
-        let Ok(Some(pairs)) = listed else { return true };
+        let Ok(Some(Listing { mut pairs, distrust })) = listed else {
+            self.set_trouble(trouble);
+            return true;
+        };
         self.present = true;
+        let surplus = self.limit(&mut pairs);
+        self.entries.retain(|stem, entry| !entry.is_nothing() || pairs.contains_key(stem));
+        self.set_trouble(trouble.or(surplus));
+        if let Some(error) = distrust {
+            self.distrust(&pairs, &error);
+            self.publish();
+            return true;
+        }
 
-        let (work, restless) = self.changed(&pairs, arrived);
+        let (mut work, restless) = self.changed(&pairs, events);
         if restless && wait {
             return false;
         }
         if !restless {
             self.restless.clear();
         }
+        work.extend(self.changed_unseen(&pairs, &work).await);
         let (mut change, mut again) = (false, false);
         for (stem, pair) in work {
-            match self.take_up(&stem, pair).await {
+            match self.take_up(&stem, pair, wait).await {
                 TakenUp::Changed => change = true,
                 TakenUp::Same => (),
                 TakenUp::Again => again = true,
@@ -128,35 +140,74 @@ impl Loader {
         }
         if change {
             self.retry_duplicates().await;
-            self.entries.retain(|_, entry| !entry.is_nothing());
+            self.entries.retain(|stem, entry| !entry.is_nothing() || pairs.contains_key(stem));
             self.replan();
         }
         self.publish();
+        if change || self.tidied.is_none_or(|at| at.elapsed() > TIDY_INTERVAL) {
+            self.tidy_cache().await;
+        }
         !again
     }
 
+    /// Leaves only as many plugins as are allowed, those that are known before others.
+    fn limit(&self, pairs: &mut BTreeMap<Arc<str>, Pair>) -> Option<LoadError> {
+        let count = pairs.len();
+        if count <= MOST_PLUGINS {
+            return None;
+        }
+        let known = pairs.keys().filter(|stem| self.entries.contains_key(*stem));
+        let new = pairs.keys().filter(|stem| !self.entries.contains_key(*stem));
+        let kept: BTreeSet<Arc<str>> = known.chain(new).take(MOST_PLUGINS).cloned().collect();
+        pairs.retain(|stem, _| kept.contains(stem));
+        Some(LoadError::TooManyPlugins { count, limit: MOST_PLUGINS })
+    }
+
+    /// Shows why nothing of the folder is taken up. What runs goes on.
+    fn distrust(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, error: &LoadError) {
+        for (stem, pair) in pairs {
+            let entry = self.entries.entry(Arc::clone(stem)).or_default();
+            if entry.seen != *pair {
+                entry.obstacle.get_or_insert_with(|| Refusal::new(error, None));
+            }
+        }
+    }
+
+    fn set_trouble(&mut self, trouble: Option<LoadError>) {
+        if trouble == self.trouble {
+            return;
+        }
+        match &trouble {
+            Some(error) => {
+                tracing::error!(code = error.code(), class = error.class(), %error, "plugin folder cannot be used");
+            }
+            None => tracing::info!(dir = %self.settings.dir.display(), "plugin folder can be used again"),
+        }
+        self.trouble = trouble;
+        self.publish();
+    }
+
     /// Plugins whose files differ from what was taken up and rest, and whether others do not rest.
-    fn changed(
-        &mut self,
-        pairs: &BTreeMap<Arc<str>, Pair>,
-        arrived: &HashSet<PathBuf>,
-    ) -> (Vec<(Arc<str>, Pair)>, bool) {
+    fn changed(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, events: &Events) -> (Vec<(Arc<str>, Pair)>, bool) {
         let stems: BTreeSet<Arc<str>> = pairs.keys().chain(self.entries.keys()).cloned().collect();
         let (mut work, mut restless) = (Vec::new(), false);
+        let nothing = Entry::default();
         for stem in stems {
             let pair = pairs.get(&stem).cloned().unwrap_or_default();
-            let seen = self.entries.get(&stem).map(|entry| entry.seen.clone()).unwrap_or_default();
-            if pair == seen {
-                if self.entries.get(&stem).is_some_and(Entry::is_due) {
+            let entry = self.entries.get(&stem).unwrap_or(&nothing);
+            if pair == entry.seen {
+                if entry.is_due() || entry.obstacle.is_some() {
                     work.push((stem, pair));
                 }
                 continue;
             }
-            let files = [(pair.wasm, seen.wasm, "wasm"), (pair.toml, seen.toml, "toml")];
-            let at_rest = files.into_iter().all(|(now, before, extension)| {
-                let Some(stamp) = now.filter(|_| now != before) else { return true };
-                let path = self.settings.dir.join(format!("{stem}.{extension}"));
-                self.restless.is_at_rest(&path, stamp, arrived)
+            let files = [(&pair.wasm, &entry.seen.wasm, "wasm"), (&pair.toml, &entry.seen.toml, "toml")];
+            let at_rest = files.into_iter().all(|(now, before, extension)| match now {
+                Some(Listed::File { stamp, .. }) if now != before => {
+                    let path = self.settings.dir.join(format!("{stem}.{extension}"));
+                    self.restless.is_at_rest(&path, *stamp, &events.arrived)
+                }
+                _ => true,
             });
             if at_rest {
                 work.push((stem, pair));
@@ -167,200 +218,31 @@ impl Loader {
         (work, restless)
     }
 
-    async fn take_up(&mut self, stem: &Arc<str>, pair: Pair) -> TakenUp {
-        let content = match self.read(stem, pair.clone()).await {
-            Ok(Some(content)) => content,
-            Ok(None) => return TakenUp::Again,
-            Err(error) => {
-                // Not marked as seen: permissions may change without a trace in size and time.
-                self.refuse(stem, None, &error);
-                return TakenUp::Same;
-            }
-        };
-        let entry = self.entries.entry(Arc::clone(stem)).or_default();
-        entry.seen = pair;
-        match content {
-            Content { wasm: Some((bytes, sha256)), toml } => self.take_up_component(stem, bytes, sha256, toml).await,
-            Content { wasm: None, toml } => self.take_up_absence(stem, toml.as_deref()),
-        }
-    }
-
-    async fn take_up_component(
+    /// Plugins whose files look as they did and have another content: size and time may be set back, and memory that
+    /// is mapped changes without a trace.
+    async fn changed_unseen(
         &mut self,
-        stem: &Arc<str>,
-        bytes: Arc<[u8]>,
-        sha256: [u8; 32],
-        toml: Option<String>,
-    ) -> TakenUp {
-        let manifest = toml.map(|text| Manifest::parse(&text).map_err(|bad| (text, bad))).transpose();
-        let (identity, manifest) = match manifest {
-            Ok(manifest) => ((sha256, manifest.as_ref().map(|manifest| manifest.digest)), manifest),
-            Err((_, bad)) => {
-                let file = format!("{stem}.toml");
-                self.refuse(stem, Some(sha256), &LoadError::ManifestInvalid { file, faults: bad.faults });
-                let entry = self.entry(stem);
-                entry.attempted = None;
-                return entry.guard(bad.guards);
-            }
-        };
-        let auto_bind = self.settings.auto_bind;
-        let entry = self.entry(stem);
-        if entry.attempted == Some(identity) && !entry.is_due() {
-            return TakenUp::Same;
-        }
-        if entry.attempted.replace(identity) != Some(identity) {
-            entry.retry = None;
-        }
-        if manifest.is_none() && !auto_bind {
-            tracing::info!(file = %stem, "plugin has no binding file and is not asked");
-            *entry = Entry { seen: entry.seen.clone(), attempted: entry.attempted, unbound: true, ..Entry::default() };
-            entry.since_ms = unix_ms();
-            return TakenUp::Changed;
-        }
-        let guards = manifest.as_ref().map(|manifest| required(manifest.binds.clone())).unwrap_or_default();
-        entry.name = manifest.as_ref().and_then(|manifest| manifest.name.clone()).or(entry.name.take());
-        match self.stage(stem, bytes, sha256, manifest).await {
-            Ok(plugin) => {
-                tracing::info!(
-                    plugin = %plugin.name,
-                    version = %plugin.version,
-                    generation = plugin.generation,
-                    sha256 = %hex::encode(plugin.sha256),
-                    compile_ms = u64::try_from(plugin.figures.compile.as_millis()).unwrap_or(u64::MAX),
-                    cached = plugin.figures.cached,
-                    "plugin staged"
-                );
-                let entry = self.entry(stem);
-                entry.name = Some(Arc::clone(&plugin.name));
-                entry.active = Some(Arc::new(plugin));
-                entry.guards.clear();
-                entry.refusal = None;
-                entry.retry = None;
-                entry.unbound = false;
-                entry.since_ms = unix_ms();
-                TakenUp::Changed
-            }
-            Err(error) => {
-                self.refuse(stem, Some(sha256), &error);
-                self.entry(stem).plan_retry(error.may_pass());
-                self.entry(stem).guard(guards)
-            }
-        }
-    }
-
-    async fn stage(
-        &mut self,
-        stem: &Arc<str>,
-        bytes: Arc<[u8]>,
-        sha256: [u8; 32],
-        manifest: Option<Manifest>,
-    ) -> Result<Plugin, LoadError> {
-        self.entry(stem).staging_since_ms = Some(unix_ms());
-        self.publish();
-        let same_code = self.plugins().find(|plugin| plugin.sha256 == sha256);
-        let candidate = Candidate {
-            stem: Arc::clone(stem),
-            bytes,
-            sha256,
-            manifest,
-            generation: self.generation + 1,
-            compiled: same_code.map(|plugin| plugin.guest.pre.component().clone()),
-        };
-        let known = self.meters.clone();
-        let meters = |name: &str| known.get(name).cloned().unwrap_or_default();
-        let staged = self.stager.stage(candidate, meters).await;
-        self.entry(stem).staging_since_ms = None;
-        let plugin = staged?;
-        let twin = self.plugins().find(|other| other.name == plugin.name && other.stem != plugin.stem);
-        if let Some(twin) = twin {
-            return Err(LoadError::DuplicateName { name: plugin.name.to_string(), active: twin.stem.to_string() });
-        }
-        self.meters.insert(plugin.name.to_string(), Arc::clone(&plugin.guest.face.meters));
-        Ok(plugin)
-    }
-
-    /// The component is not there. What was required fails closed until it is back, or until its binding file says
-    /// that it is not required any more: disappearing must not open a door.
-    fn take_up_absence(&mut self, stem: &Arc<str>, toml: Option<&str>) -> TakenUp {
-        let entry = self.entry(stem);
-        entry.attempted = None;
-        entry.retry = None;
-        entry.unbound = false;
-        entry.since_ms = unix_ms();
-        let ran = entry.active.take();
-        let before = std::mem::take(&mut entry.guards);
-        match toml.map(Manifest::parse) {
-            Some(Ok(manifest)) => entry.guards = required(manifest.binds),
-            Some(Err(bad)) => {
-                entry.guards = if bad.guards.is_empty() { before } else { bad.guards };
-                let file = format!("{stem}.toml");
-                self.refuse(stem, None, &LoadError::ManifestInvalid { file, faults: bad.faults });
-            }
-            None => {
-                let binds = ran.iter().flat_map(|plugin| plugin.seats.iter().map(|seat| seat.bind.clone()));
-                entry.guards = if ran.is_some() { required(binds.collect()) } else { before };
-                entry.refusal = None;
-            }
-        }
-        let entry = self.entry(stem);
-        if entry.guards.is_empty() {
-            tracing::info!(file = %stem, "plugin removed");
-        } else {
-            tracing::error!(
-                file = %stem,
-                "required plugin is gone and its hooks fail closed; put it back, or retire it with a binding file \
-                 without [[bind]]"
-            );
-        }
-        TakenUp::Changed
-    }
-
-    /// Tries again what was refused because its name was taken, now that something has changed.
-    async fn retry_duplicates(&mut self) {
-        let refused: Vec<Arc<str>> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.refusal.as_ref().is_some_and(|it| it.class == "duplicate-name"))
-            .map(|(stem, _)| Arc::clone(stem))
+        pairs: &BTreeMap<Arc<str>, Pair>,
+        work: &[(Arc<str>, Pair)],
+    ) -> Vec<(Arc<str>, Pair)> {
+        let is_work: BTreeSet<&Arc<str>> = work.iter().map(|(stem, _)| stem).collect();
+        let suspects = self.suspects.take(pairs, SWEPT_BYTES);
+        let same = |stem: &Arc<str>| self.entries.get(stem).filter(|entry| Some(&entry.seen) == pairs.get(stem));
+        let checks: Vec<_> = suspects
+            .into_iter()
+            .filter(|stem| !is_work.contains(stem))
+            .filter_map(|stem| same(&stem).map(|entry| (entry.digests, stem)))
             .collect();
-        for stem in refused {
-            let name = self.entry(&stem).name.clone();
-            let taken = self.plugins().any(|plugin| Some(&plugin.name) == name.as_ref() && plugin.stem != stem);
-            if !taken {
-                let entry = self.entry(&stem);
-                entry.attempted = None;
-                let pair = entry.seen.clone();
-                self.take_up(&stem, pair).await;
-            }
+        if checks.is_empty() {
+            return Vec::new();
         }
-    }
-
-    /// Notes why a file is not used; what ran goes on.
-    fn refuse(&mut self, stem: &Arc<str>, sha256: Option<[u8; 32]>, error: &LoadError) {
-        let refusal = Refusal {
-            code: error.code(),
-            class: error.class(),
-            text: error.to_string(),
-            sha256: sha256.map(hex::encode),
-            since_ms: unix_ms(),
+        let dir = self.settings.dir.clone();
+        let compare = move || -> Vec<_> {
+            let differs = |(digests, stem): &(_, Arc<str>)| !scan::has_content(&dir, stem, digests);
+            checks.into_iter().filter(differs).map(|(_, stem)| stem).collect()
         };
-        let entry = self.entries.entry(Arc::clone(stem)).or_default();
-        if entry.refusal.as_ref().is_some_and(|old| old.text == refusal.text && old.sha256 == refusal.sha256) {
-            return;
-        }
-        if let LoadError::DuplicateName { name, .. } = error
-            && entry.active.is_none()
-        {
-            entry.name = Some(name.as_str().into());
-        }
-        let (code, class, keeps) = (error.code(), error.class(), entry.active.is_some());
-        if matches!(error, LoadError::HashMismatch { .. } | LoadError::UnsafeFolder { .. }) {
-            tracing::error!(file = %stem, code, class, keeps_running = keeps, %error, "plugin refused");
-        } else {
-            tracing::warn!(file = %stem, code, class, keeps_running = keeps, %error, "plugin refused");
-        }
-        entry.refusal = Some(refusal);
-        self.refusals += 1;
+        let different = tokio::task::spawn_blocking(compare).await.unwrap_or_default();
+        different.into_iter().map(|stem| (Arc::clone(&stem), pairs[&stem].clone())).collect()
     }
 
     fn replan(&mut self) {
@@ -390,7 +272,7 @@ impl Loader {
     fn publish(&self) {
         let rows = self.entries.iter().map(|(stem, entry)| entry.row(stem)).collect();
         let mut view = self.folder.view();
-        view.set_rows(rows, self.trouble.clone());
+        view.set_rows(rows, self.trouble.as_ref());
         view.set_counts(self.swaps, self.refusals, &self.meters);
     }
 
@@ -402,15 +284,22 @@ impl Loader {
         self.entries.entry(Arc::clone(stem)).or_default()
     }
 
-    /// `None` if the runtime is going down.
-    async fn list(&self) -> Option<Result<Option<BTreeMap<Arc<str>, Pair>>, LoadError>> {
-        let dir = self.settings.dir.clone();
-        tokio::task::spawn_blocking(move || scan::list(&dir)).await.ok()
+    /// Keeps the cache of compiled components within its bounds.
+    async fn tidy_cache(&mut self) {
+        self.tidied = Some(Instant::now());
+        let Some(cache) = self.stager.cache.clone() else { return };
+        let active = self.plugins().map(|plugin| plugin.sha256).collect();
+        // Fails only if the runtime is going down.
+        let _ = tokio::task::spawn_blocking(move || cache.tidy(&active)).await;
     }
 
-    async fn read(&self, stem: &Arc<str>, pair: Pair) -> Result<Option<Content>, LoadError> {
-        let (dir, stem) = (self.settings.dir.clone(), Arc::clone(stem));
-        let read = tokio::task::spawn_blocking(move || scan::read(&dir, &stem, &pair)).await;
-        read.unwrap_or_else(|error| Err(LoadError::Unreadable { text: error.to_string() }))
+    /// `None` if the runtime is going down.
+    async fn list(&self) -> Option<Result<Option<Listing>, LoadError>> {
+        let (dir, trust) = (self.settings.dir.clone(), self.settings.trust);
+        match tokio::task::spawn_blocking(move || scan::list(&dir, trust)).await {
+            Ok(listed) => Some(listed),
+            Err(error) if error.is_panic() => Some(Err(LoadError::UnusableFolder { text: error.to_string() })),
+            Err(_) => None,
+        }
     }
 }

@@ -1,114 +1,242 @@
 //! The folder at one moment: which files there are, whether they rest, what they contain.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, Metadata};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::stage::LoadError;
+use super::entry::required;
+use super::files::{self, LARGEST_BINDING, Stamp};
+use super::trust::Trust;
+use crate::capability::log;
+use crate::manifest::{BadManifest, Bind, Manifest};
+use crate::stage::{LARGEST_LARGE_FILE, LoadError, largest_file};
 
-/// Time for which size and modification time must stay the same before a file is read.
+/// Time without changes before a file is read.
 const STABLE: Duration = Duration::from_millis(300);
+/// Most entries of a folder, plugins and others together, that are looked at.
+const MOST_ENTRIES: usize = 20_000;
+
+/// What is in a folder.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listing {
+    /// Files of plugins by file stem.
+    pub(crate) pairs: BTreeMap<Arc<str>, Pair>,
+    /// Why nothing in it may be loaded.
+    pub(crate) distrust: Option<LoadError>,
+}
 
 /// The two files of one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Pair {
-    pub(super) wasm: Option<Stamp>,
-    pub(super) toml: Option<Stamp>,
+pub(crate) struct Pair {
+    pub(crate) wasm: Option<Listed>,
+    pub(crate) toml: Option<Listed>,
 }
 
-/// Tells one content of a file from another without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: Option<SystemTime>,
+/// A file as the folder lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// A regular file, and whether its name is a symbolic link to it.
+    File { stamp: Stamp, is_link: bool },
+    /// Something that cannot be read, and why.
+    Unusable(LoadError),
+}
+
+/// Digests of the files of one plugin; `None` for a file that is not there or was not read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Digests {
+    pub(crate) wasm: Option<[u8; 32]>,
+    pub(crate) toml: Option<[u8; 32]>,
 }
 
 /// What was read of one plugin's files.
-pub(super) struct Content {
-    pub(super) wasm: Option<(Arc<[u8]>, [u8; 32])>,
-    pub(super) toml: Option<String>,
+pub(crate) struct Content {
+    pub(crate) binding: Option<Result<Manifest, BadManifest>>,
+    pub(crate) component: ComponentFile,
+    pub(crate) digests: Digests,
+    /// Whether the files stayed as they were while they were read.
+    pub(crate) is_steady: bool,
+}
+
+/// What must fail closed until a plugin is loaded.
+pub(crate) struct Guards {
+    pub(crate) stem: Arc<str>,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) binds: Vec<Bind>,
+}
+
+/// The component file of a plugin.
+pub(crate) enum ComponentFile {
+    Absent,
+    /// The binding file cannot be used, so it makes no difference what the component is.
+    Unread,
+    Read(Arc<[u8]>, [u8; 32]),
+    Refused(LoadError),
 }
 
 /// Files that were seen changing.
 #[derive(Debug, Default)]
-pub(super) struct Restless(HashMap<PathBuf, (Stamp, Instant)>);
+pub(crate) struct Restless(HashMap<PathBuf, (Stamp, Instant)>);
 
 /// Lists the plugins of a folder by file stem; `None` if there is no folder.
-pub(super) fn list(dir: &Path) -> Result<Option<BTreeMap<Arc<str>, Pair>>, LoadError> {
-    let bad = |text: String| Err(LoadError::UnsafeFolder { text });
-    let metadata = match fs::metadata(dir) {
-        Ok(metadata) => metadata,
+pub(crate) fn list(dir: &Path, trust: Trust) -> Result<Option<Listing>, LoadError> {
+    let unusable = |text: String| LoadError::UnusableFolder { text };
+    let unreadable = |error: io::Error| unusable(format!("`{}` cannot be read: {error}", dir.display()));
+    match fs::metadata(dir) {
+        Ok(metadata) if metadata.is_dir() => (),
+        Ok(_) => return Err(unusable(format!("`{}` is not a folder", dir.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return bad(format!("`{}` cannot be read: {error}", dir.display())),
-    };
-    if !metadata.is_dir() {
-        return bad(format!("`{}` is not a directory", dir.display()));
+        Err(error) => return Err(unreadable(error)),
     }
-    if is_writable_by_all(&metadata) {
-        return bad(format!("everybody can write to `{0}`; run `chmod o-w {0}`", dir.display()));
-    }
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) => return bad(format!("`{}` cannot be read: {error}", dir.display())),
-    };
+    let distrust =
+        open_folder(dir).map_err(unreadable).map(|(file, metadata)| trust.check(dir, &file, &metadata))?.err();
     let mut pairs: BTreeMap<Arc<str>, Pair> = BTreeMap::new();
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let Some((stem, is_wasm)) = name(&path) else { continue };
-        // Follows symbolic links: that is how orchestrators mount files.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if !metadata.is_file() {
-            continue;
+    for (index, entry) in fs::read_dir(dir).map_err(unreadable)?.enumerate() {
+        if index >= MOST_ENTRIES {
+            return Err(unusable(format!("`{}` has more than {MOST_ENTRIES} entries; remove some", dir.display())));
         }
-        let pair = pairs.entry(stem.into()).or_default();
-        *(if is_wasm { &mut pair.wasm } else { &mut pair.toml }) = Some(Stamp::of(&metadata));
+        // A list with gaps would look as if files had been removed.
+        let path = entry.map_err(unreadable)?.path();
+        let Some((stem, is_wasm)) = name(&path) else { continue };
+        let Some((stem, listed)) = look_at(&path, stem) else { continue };
+        let pair = pairs.entry(stem).or_default();
+        *(if is_wasm { &mut pair.wasm } else { &mut pair.toml }) = Some(listed);
     }
-    Ok(Some(pairs))
+    Ok(Some(Listing { pairs, distrust }))
 }
 
-/// Reads the files of one plugin once; `None` if they changed meanwhile.
-pub(super) fn read(dir: &Path, stem: &str, pair: &Pair) -> Result<Option<Content>, LoadError> {
-    let read = |stamp: Option<Stamp>, extension: &str| -> Result<Option<Option<Vec<u8>>>, LoadError> {
-        let Some(stamp) = stamp else { return Ok(Some(None)) };
-        let path = dir.join(format!("{stem}.{extension}"));
-        let unreadable = |error: io::Error| LoadError::Unreadable { text: format!("`{}`: {error}", path.display()) };
-        let before = fs::metadata(&path).map_err(unreadable)?;
-        if is_writable_by_all(&before) {
-            let text = format!("everybody can write to `{0}`; run `chmod o-w {0}`", path.display());
-            return Err(LoadError::UnsafeFolder { text });
-        }
-        let bytes = fs::read(&path).map_err(unreadable)?;
-        let after = fs::metadata(&path).map_err(unreadable)?;
-        let steady = Stamp::of(&before) == stamp && Stamp::of(&after) == stamp && bytes.len() as u64 == after.len();
-        Ok(steady.then_some(Some(bytes)))
+fn open_folder(dir: &Path) -> io::Result<(File, fs::Metadata)> {
+    let flags = OFlags::DIRECTORY | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(dir)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// The text of a stem and the state of its file; `None` if the file has just gone.
+fn look_at(path: &Path, stem: &OsStr) -> Option<(Arc<str>, Listed)> {
+    let text = stem.to_str().filter(|text| !text.chars().any(char::is_control));
+    let Some(text) = text else {
+        let cleaned = log::clean(&stem.to_string_lossy());
+        return Some((cleaned.into(), Listed::Unusable(LoadError::BadFileName)));
     };
-    let (Some(wasm), Some(toml)) = (read(pair.wasm, "wasm")?, read(pair.toml, "toml")?) else { return Ok(None) };
-    Ok(Some(Content {
-        wasm: wasm.map(|bytes| {
+    let listed = match (fs::symlink_metadata(path), fs::metadata(path)) {
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => return None,
+        (Err(error), _) => Listed::Unusable(files::unreadable(path, &error)),
+        (Ok(link), Err(error)) if link.is_symlink() && error.kind() == io::ErrorKind::NotFound => {
+            let text = format!("`{}` is a symbolic link to a file that does not exist", path.display());
+            Listed::Unusable(LoadError::Unreadable { text })
+        }
+        (Ok(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => return None,
+        (Ok(_), Err(error)) => Listed::Unusable(files::unreadable(path, &error)),
+        // Follows symbolic links: that is how orchestrators mount files.
+        (Ok(link), Ok(metadata)) => match files::refuse_other_kinds(path, &metadata) {
+            Ok(()) => Listed::File { stamp: Stamp::of(&metadata), is_link: link.is_symlink() },
+            Err(error) => Listed::Unusable(error),
+        },
+    };
+    Some((text.into(), listed))
+}
+
+/// Reads the files of one plugin once, as far as they can be used.
+///
+/// # Errors
+/// Why the binding file cannot be read. Nothing is known of the plugin then: to go on without its binding file would
+/// be to let it serve everywhere.
+pub(crate) fn read(dir: &Path, stem: &str, pair: &Pair, trust: Trust) -> Result<Content, LoadError> {
+    let mut content =
+        Content { binding: None, component: ComponentFile::Absent, digests: Digests::default(), is_steady: true };
+    if let Some(listed) = &pair.toml {
+        let (bytes, is_steady) = read_file(&dir.join(format!("{stem}.toml")), listed, LARGEST_BINDING, trust)?;
+        content.digests.toml = Some(Sha256::digest(&bytes).into());
+        content.is_steady = is_steady;
+        content.binding = Some(Manifest::of_bytes(&bytes));
+    }
+    let limit = match &content.binding {
+        Some(Err(_)) => {
+            content.component = if pair.wasm.is_some() { ComponentFile::Unread } else { ComponentFile::Absent };
+            return Ok(content);
+        }
+        Some(Ok(manifest)) => largest_file(manifest.large),
+        None => largest_file(false),
+    };
+    let Some(listed) = &pair.wasm else { return Ok(content) };
+    match read_file(&dir.join(format!("{stem}.wasm")), listed, limit, trust) {
+        Ok((bytes, is_steady)) => {
             let sha256 = Sha256::digest(&bytes).into();
-            (Arc::from(bytes), sha256)
-        }),
-        toml: toml.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-    }))
+            content.digests.wasm = Some(sha256);
+            content.is_steady &= is_steady;
+            content.component = ComponentFile::Read(bytes.into(), sha256);
+        }
+        Err(error) => content.component = ComponentFile::Refused(error),
+    }
+    Ok(content)
+}
+
+/// Reads a file, and says whether it stayed what was listed.
+fn read_file(path: &Path, listed: &Listed, limit: u64, trust: Trust) -> Result<(Vec<u8>, bool), LoadError> {
+    match listed {
+        Listed::Unusable(error) => Err(error.clone()),
+        Listed::File { stamp, .. } => {
+            let (bytes, read) = files::read_with_stamps(path, limit, trust)?;
+            Ok((bytes, read == Some(*stamp)))
+        }
+    }
+}
+
+/// Whether the files of a plugin still have the content that was read; what was not read counts as unchanged.
+pub(crate) fn has_content(dir: &Path, stem: &str, digests: &Digests) -> bool {
+    let is_same = |extension: &str, expected: Option<[u8; 32]>, limit| match expected {
+        None => true,
+        Some(expected) => files::digest(&dir.join(format!("{stem}.{extension}")), limit) == Ok(Some(expected)),
+    };
+    is_same("toml", digests.toml, LARGEST_BINDING) && is_same("wasm", digests.wasm, LARGEST_LARGE_FILE)
+}
+
+/// The guards of every plugin that has a binding file. Reads what cannot be trusted, too, because bindings that nothing
+/// runs for can only close.
+pub(crate) fn guards(dir: &Path, listing: &Listing) -> Vec<Guards> {
+    let mut guards = Vec::new();
+    for (stem, pair) in listing.pairs.iter().filter(|(_, pair)| pair.toml.is_some()) {
+        let only = Pair { wasm: None, toml: pair.toml.clone() };
+        let Ok(Content { binding: Some(binding), .. }) = read(dir, stem, &only, Trust::Any) else { continue };
+        let stem = Arc::clone(stem);
+        guards.push(match binding {
+            Ok(manifest) => Guards { stem, name: manifest.name, binds: required(manifest.binds) },
+            Err(bad) => Guards { stem, name: None, binds: bad.guards },
+        });
+    }
+    guards
+}
+
+impl Pair {
+    /// Whether one of the names is a symbolic link, so that its file changes with names of other folders.
+    pub(crate) fn has_link(&self) -> bool {
+        [&self.wasm, &self.toml].into_iter().flatten().any(|it| matches!(it, Listed::File { is_link: true, .. }))
+    }
+
+    /// Bytes of both files.
+    pub(crate) fn size(&self) -> u64 {
+        let files = [&self.wasm, &self.toml].into_iter().flatten();
+        files.map(|it| if let Listed::File { stamp, .. } = it { stamp.size() } else { 0 }).sum()
+    }
 }
 
 impl Restless {
     /// Whether a file whose stamp is new has come to rest. `arrived` names files that were closed or renamed into
     /// place since.
-    pub(super) fn is_at_rest(&mut self, path: &Path, stamp: Stamp, arrived: &HashSet<PathBuf>) -> bool {
+    pub(crate) fn is_at_rest(&mut self, path: &Path, stamp: Stamp, arrived: &HashSet<PathBuf>) -> bool {
         if arrived.contains(path) {
             return true;
         }
-        let age = stamp.modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if age.is_some_and(|age| age >= STABLE) {
+        if stamp.age().is_some_and(|age| age >= STABLE) {
             return true;
         }
         let now = Instant::now();
@@ -120,55 +248,33 @@ impl Restless {
     }
 
     /// Forgets what was seen of files that are of no interest any more.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 }
 
-impl Stamp {
-    #[cfg(unix)]
-    fn of(metadata: &Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt;
-        let modified = metadata.modified().ok();
-        Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), modified }
-    }
-
-    #[cfg(not(unix))]
-    fn of(metadata: &Metadata) -> Self {
-        Self { device: 0, inode: 0, size: metadata.len(), modified: metadata.modified().ok() }
-    }
-}
-
 /// File stem of a plugin's file, and whether it is the component. Temporary and hidden files are none.
-pub(super) fn name(path: &Path) -> Option<(&str, bool)> {
-    let stem = path.file_stem()?.to_str()?;
+pub(crate) fn name(path: &Path) -> Option<(&OsStr, bool)> {
+    let stem = path.file_stem()?;
     match path.extension()?.to_str()? {
-        _ if stem.starts_with('.') => None,
+        _ if stem.as_encoded_bytes().starts_with(b".") => None,
         "wasm" => Some((stem, true)),
         "toml" => Some((stem, false)),
         _ => None,
     }
 }
 
-#[cfg(unix)]
-fn is_writable_by_all(metadata: &Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    metadata.permissions().mode() & 0o002 != 0
-}
-
-#[cfg(not(unix))]
-fn is_writable_by_all(_: &Metadata) -> bool {
-    false
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
 
     #[test]
     fn only_complete_names_count() {
-        assert_eq!(name(Path::new("/d/gate.wasm")), Some(("gate", true)));
-        assert_eq!(name(Path::new("/d/gate.toml")), Some(("gate", false)));
+        assert_eq!(name(Path::new("/d/gate.wasm")), Some((OsStr::new("gate"), true)));
+        assert_eq!(name(Path::new("/d/gate.toml")), Some((OsStr::new("gate"), false)));
         for other in ["/d/.gate.wasm", "/d/gate.wasm.tmp", "/d/gate.wasm.part", "/d/gate", "/d/..data"] {
             assert_eq!(name(Path::new(other)), None, "{other}");
         }
@@ -176,7 +282,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_file_rests_when_it_has_not_changed_for_a_while_or_was_closed() {
-        let stamp = |size| Stamp { device: 1, inode: 1, size, modified: Some(SystemTime::now()) };
+        let stamp = |size| Stamp::made_up(size, Duration::ZERO);
         let path = Path::new("/d/a.wasm");
         let (mut restless, nothing) = (Restless::default(), HashSet::new());
         let first = stamp(1);
@@ -189,21 +295,74 @@ mod tests {
         tokio::time::advance(STABLE / 2).await;
         assert!(restless.is_at_rest(path, second, &nothing));
         assert!(restless.is_at_rest(path, stamp(3), &HashSet::from([path.to_owned()])));
-        let old = Stamp { modified: Some(SystemTime::now() - Duration::from_secs(9)), ..stamp(4) };
-        assert!(restless.is_at_rest(path, old, &nothing));
+        assert!(restless.is_at_rest(path, Stamp::made_up(4, Duration::from_secs(9)), &nothing));
     }
 
-    #[cfg(unix)]
     #[test]
-    fn a_folder_that_everybody_can_write_to_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
+    fn a_folder_is_listed_trusted_or_not_and_never_half() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(list(dir.path()).unwrap().unwrap().is_empty());
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(list(dir.path()).unwrap_err().code(), "L12");
-        let file = dir.path().join("file");
+        let list = |path: &Path| list(path, Trust::Owner);
+        assert_eq!(list(dir.path()), Ok(Some(Listing::default())));
+        let file = dir.path().join("gate.toml");
         fs::write(&file, "").unwrap();
-        assert_eq!(list(&file).unwrap_err().code(), "L12");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let listing = list(dir.path()).unwrap().unwrap();
+        assert_eq!(listing.distrust.unwrap().code(), "L12");
+        assert_eq!(listing.pairs.len(), 1);
+        assert_eq!(list(&file).unwrap_err().class(), "unusable-folder");
         assert_eq!(list(&dir.path().join("nowhere")), Ok(None));
+        symlink("nowhere", dir.path().join("link")).unwrap();
+        assert_eq!(list(&dir.path().join("link")), Ok(None));
+    }
+
+    #[test]
+    fn names_that_are_no_text_and_files_that_are_none_are_listed_with_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [&b"caf\xe9.wasm"[..], b"two\nlines.toml", b"fine.wasm"] {
+            fs::write(dir.path().join(OsStr::from_bytes(name)), "x").unwrap();
+        }
+        fs::create_dir(dir.path().join("folder.wasm")).unwrap();
+        symlink("nowhere", dir.path().join("broken.toml")).unwrap();
+        symlink("loop.wasm", dir.path().join("loop.wasm")).unwrap();
+        let pairs = list(dir.path(), Trust::Owner).unwrap().unwrap().pairs;
+        let problem = |listed: &Option<Listed>| match listed {
+            Some(Listed::Unusable(error)) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert!(problem(&pairs["caf\u{fffd}"].wasm).contains("UTF-8"));
+        let split = pairs.keys().find(|stem| stem.starts_with("two")).unwrap();
+        assert!(!split.contains('\n') && problem(&pairs[split].toml).contains("control characters"));
+        assert!(problem(&pairs["folder"].wasm).contains("a folder"));
+        assert!(problem(&pairs["broken"].toml).contains("does not exist"));
+        assert!(problem(&pairs["loop"].wasm).contains("symbolic link"), "{pairs:?}");
+        assert!(matches!(pairs["fine"].wasm, Some(Listed::File { is_link: false, .. })));
+    }
+
+    #[test]
+    fn a_folder_with_too_many_entries_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..=MOST_ENTRIES {
+            fs::write(dir.path().join(format!("{number}.txt")), "").unwrap();
+        }
+        let error = list(dir.path(), Trust::Owner).unwrap_err();
+        assert!(error.to_string().contains("20000"), "{error}");
+    }
+
+    #[test]
+    fn a_component_is_read_only_within_the_limit_of_its_binding() {
+        let dir = tempfile::tempdir().unwrap();
+        let wasm = dir.path().join("gate.wasm");
+        File::create(&wasm).unwrap().set_len(largest_file(false) + 1).unwrap();
+        let read = || {
+            let pair = list(dir.path(), Trust::Owner).unwrap().unwrap().pairs["gate"].clone();
+            read(dir.path(), "gate", &pair, Trust::Owner).unwrap()
+        };
+        assert!(matches!(read().component, ComponentFile::Refused(LoadError::TooLarge { .. })));
+        fs::write(dir.path().join("gate.toml"), "[plugin]\nprofile = \"large\"").unwrap();
+        assert!(matches!(read().component, ComponentFile::Read(..)));
+        fs::write(dir.path().join("gate.toml"), b"name = \"\xff\"").unwrap();
+        let content = read();
+        assert!(matches!(content.component, ComponentFile::Unread));
+        assert!(content.binding.unwrap().unwrap_err().faults[0].contains("UTF-8"));
     }
 }

@@ -136,3 +136,18 @@ proptest::proptest! {
         let _ = matches(&pattern, &text);
     }
 }
+
+#[test]
+fn a_line_that_cannot_be_read_is_named_and_not_shown() {
+    for (text, expected) in [
+        ("[plugin]\nname = \"a\"\n[plugin.config]\ntokens = [\"canary\" \"canary\"]", "line 4, column 20: "),
+        ("tokens = \"canary", "line 1, column "),
+        ("ä = 1\nü = = \"canary\"", "line 2, column "),
+    ] {
+        let faults = Manifest::parse(text).unwrap_err().faults;
+        assert!(faults.len() == 1 && faults[0].starts_with(expected), "{faults:?}");
+        assert!(!faults[0].contains("canary") && !faults[0].contains('\n'), "{faults:?}");
+    }
+    let faults = Manifest::of_bytes(b"name = \"\xffcanary\"").unwrap_err().faults;
+    assert_eq!(faults, ["byte 8 is not valid UTF-8"]);
+}

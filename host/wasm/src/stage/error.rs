@@ -1,5 +1,6 @@
 //! Why a file does not become a plugin, in words that suffice to mend it.
 
+use super::largest_file;
 use crate::capability::log;
 use crate::interface::v0_1;
 
@@ -14,14 +15,21 @@ pub enum LoadError {
         what: String,
     },
     /// L02.
-    #[error(
-        "the file has {size} bytes, {limit} are allowed; guests that carry a runtime may have more with \
-         `profile = \"large\"` under [plugin]"
-    )]
+    #[error("the file has {size} bytes, {limit} are allowed{}", hint(*limit))]
     TooLarge {
         /// Bytes of the file.
-        size: usize,
+        size: u64,
         /// Bytes that are allowed.
+        limit: u64,
+    },
+    /// L02.
+    #[error(
+        "the folder has {count} plugins, {limit} are allowed; remove some, the last in order of name are not loaded"
+    )]
+    TooManyPlugins {
+        /// Plugins in the folder.
+        count: usize,
+        /// Plugins that are allowed.
         limit: usize,
     },
     /// L03.
@@ -140,6 +148,29 @@ pub enum LoadError {
         /// What is wrong, with the path.
         text: String,
     },
+    /// L12.
+    #[error("{text}")]
+    UnusableFolder {
+        /// What is wrong, with the path.
+        text: String,
+    },
+    /// L01.
+    #[error("`{path}` is {kind}; only regular files and symbolic links to them are read")]
+    NotAFile {
+        /// The path.
+        path: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// L01.
+    #[error("the name of the file is not valid UTF-8 or has control characters; rename it")]
+    BadFileName,
+    /// L01.
+    #[error("`{file}` is not there, so the required hooks of its binding file fail closed")]
+    Absent {
+        /// Name of the component file.
+        file: String,
+    },
     /// The file cannot be read; it is tried again.
     #[error("the file cannot be read: {text}")]
     Unreadable {
@@ -148,13 +179,26 @@ pub enum LoadError {
     },
 }
 
+/// What may be done about a component that is too large.
+fn hint(limit: u64) -> &'static str {
+    if limit == largest_file(false) {
+        "; guests that carry a runtime may have more with `profile = \"large\"` under [plugin]"
+    } else {
+        ""
+    }
+}
+
 impl LoadError {
     /// Stable code of the plugin error taxonomy.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NotAComponent { .. } | Self::Unreadable { .. } => "L01",
-            Self::TooLarge { .. } => "L02",
+            Self::NotAComponent { .. }
+            | Self::Unreadable { .. }
+            | Self::NotAFile { .. }
+            | Self::BadFileName
+            | Self::Absent { .. } => "L01",
+            Self::TooLarge { .. } | Self::TooManyPlugins { .. } => "L02",
             Self::CompileFailed { .. } | Self::CompileTimeout { .. } => "L03",
             Self::UnsupportedInterface { .. } | Self::NoHook | Self::NoLifecycle | Self::WrongTypes { .. } => "L04",
             Self::UnknownImport { .. } => "L05",
@@ -166,7 +210,7 @@ impl LoadError {
             Self::ConfigInvalid { .. } => "L08",
             Self::InitFailed { .. } | Self::InitTimeout { .. } => "L09",
             Self::HashMismatch { .. } => "L11",
-            Self::UnsafeFolder { .. } => "L12",
+            Self::UnsafeFolder { .. } | Self::UnusableFolder { .. } => "L12",
         }
     }
 
@@ -175,7 +219,10 @@ impl LoadError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::NotAComponent { .. } | Self::Unreadable { .. } => "not-a-component",
+            Self::NotAFile { .. } | Self::BadFileName => "not-a-file",
+            Self::Absent { .. } => "missing",
             Self::TooLarge { .. } => "too-large",
+            Self::TooManyPlugins { .. } => "too-many-plugins",
             Self::CompileFailed { .. } => "compile-failed",
             Self::CompileTimeout { .. } => "compile-timeout",
             Self::UnsupportedInterface { .. } | Self::NoHook | Self::NoLifecycle | Self::WrongTypes { .. } => {
@@ -191,6 +238,7 @@ impl LoadError {
             Self::InitTimeout { .. } => "init-timeout",
             Self::HashMismatch { .. } => "hash-mismatch",
             Self::UnsafeFolder { .. } => "unsafe-folder",
+            Self::UnusableFolder { .. } => "unusable-folder",
         }
     }
 

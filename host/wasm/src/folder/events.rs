@@ -1,0 +1,282 @@
+//! What the file system says of the folder as things happen. It may say too little, so nothing depends on it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+use super::scan::{self, Pair};
+
+/// Names that are remembered between two looks; with more, every file is suspect.
+const MOST_NAMES: usize = 1_000;
+
+/// Collects events on the watcher's thread.
+pub(super) struct Signs {
+    dir: PathBuf,
+    wake: Notify,
+    events: Mutex<Events>,
+}
+
+/// What has happened since the last look.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Events {
+    /// Files that were closed after writing or renamed into place, and not changed since.
+    pub(super) arrived: HashSet<PathBuf>,
+    /// Files of plugins that were touched in any way.
+    touched: HashSet<PathBuf>,
+    /// Whether other names have come, gone or changed, to which symbolic links may lead.
+    others_moved: bool,
+    /// Whether events were lost.
+    has_gap: bool,
+    /// Whether the watched folder itself has gone or got another name.
+    has_folder_moved: bool,
+}
+
+/// File stems whose content must be compared with what was read.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    touched: HashSet<PathBuf>,
+    links: bool,
+    all: bool,
+    /// Suspect only because time has passed.
+    pub(super) sweep: BTreeSet<Arc<str>>,
+}
+
+impl Signs {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, wake: Notify::new(), events: Mutex::default() }
+    }
+
+    /// Waits until something has happened since the last wait, at most this long; says whether it has.
+    pub(super) async fn wait(&self, longest: Duration) -> bool {
+        tokio::time::timeout(longest, self.wake.notified()).await.is_ok()
+    }
+
+    /// What has happened since the last call. Files that arrived are reported again until they change.
+    pub(super) fn take(&self) -> Events {
+        let mut events = self.lock();
+        let arrived = events.arrived.clone();
+        std::mem::replace(&mut *events, Events { arrived, ..Events::default() })
+    }
+
+    fn note(&self, event: notify::Result<notify::Event>) {
+        let mut events = self.lock();
+        match event {
+            Ok(event) if matches!(event.kind, EventKind::Access(AccessKind::Close(AccessMode::Write))) => {
+                events.note(&self.dir, &event);
+            }
+            // Reading changes nothing, and this program reads.
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
+            Ok(event) => events.note(&self.dir, &event),
+            Err(_) => events.has_gap = true,
+        }
+        drop(events);
+        self.wake.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events {
+    fn note(&mut self, dir: &Path, event: &notify::Event) {
+        let is_arrival = matches!(
+            event.kind,
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+                | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both))
+        );
+        let is_move =
+            matches!(event.kind, EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
+        self.has_gap |= event.need_rescan();
+        for path in &event.paths {
+            if path == dir {
+                self.has_folder_moved |= is_move;
+            } else if scan::name(path).is_none() {
+                self.others_moved |= is_move;
+            } else if self.touched.len() >= MOST_NAMES || self.arrived.len() >= MOST_NAMES {
+                self.has_gap = true;
+                self.arrived.clear();
+                self.touched.clear();
+            } else {
+                self.touched.insert(path.clone());
+                if is_arrival {
+                    self.arrived.insert(path.clone());
+                } else {
+                    self.arrived.remove(path);
+                }
+            }
+        }
+    }
+
+    /// Whether the folder must be watched anew.
+    pub(super) fn has_folder_moved(&self) -> bool {
+        self.has_folder_moved
+    }
+}
+
+impl Suspects {
+    /// Adds the files that events are about.
+    pub(super) fn add(&mut self, events: &mut Events) {
+        self.touched.extend(events.touched.drain());
+        self.links |= events.others_moved;
+        self.all |= events.has_gap;
+        (events.others_moved, events.has_gap) = (false, false);
+    }
+
+    /// Takes all whose files were touched, and of the rest as many as have `budget` bytes together.
+    pub(super) fn take(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, budget: u64) -> BTreeSet<Arc<str>> {
+        let is_touched =
+            |path: &PathBuf| scan::name(path).and_then(|(stem, _)| pairs.get_key_value(stem.to_str()?)).map(|it| it.0);
+        let mut suspects: BTreeSet<Arc<str>> = self.touched.iter().filter_map(is_touched).cloned().collect();
+        if self.all || self.links {
+            let all = self.all;
+            suspects.extend(pairs.iter().filter(|(_, pair)| all || pair.has_link()).map(|(stem, _)| Arc::clone(stem)));
+        }
+        self.touched.clear();
+        (self.links, self.all) = (false, false);
+        let mut bytes = 0;
+        while bytes < budget
+            && let Some(stem) = self.sweep.pop_first()
+        {
+            if let Some(pair) = pairs.get(&stem) {
+                bytes += pair.size();
+                suspects.insert(stem);
+            }
+        }
+        suspects
+    }
+}
+
+/// A watcher that survives the folder being replaced. All of it blocks for as long as the file system does.
+pub(super) struct FolderWatcher {
+    dir: PathBuf,
+    watcher: Option<RecommendedWatcher>,
+    watched: Option<(u64, u64)>,
+}
+
+impl FolderWatcher {
+    pub(super) fn new(signs: &Arc<Signs>) -> Self {
+        let dir = signs.dir.clone();
+        let signs = Arc::clone(signs);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| signs.note(event));
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "no file events, the folder is only listed now and then");
+        }
+        Self { dir, watcher: watcher.ok(), watched: None }
+    }
+
+    /// Watches the folder that has the name now. A folder with the identity of the one before may still be another, if
+    /// that one was removed and its number used again; `afresh` watches it anew.
+    pub(super) fn renew(&mut self, afresh: bool) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let now = std::fs::metadata(&self.dir).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        if now == self.watched && !afresh {
+            return;
+        }
+        if self.watched.is_some() {
+            // Fails if the folder is gone, which ends the watch too.
+            let _ = watcher.unwatch(&self.dir);
+        }
+        self.watched = now.filter(|_| match watcher.watch(&self.dir, RecursiveMode::NonRecursive) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "no file events for now");
+                false
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
+
+    use super::super::files::Stamp;
+    use super::super::scan::Listed;
+    use super::*;
+
+    fn pairs(files: &[(&str, u64, bool)]) -> BTreeMap<Arc<str>, Pair> {
+        let pair = |size, is_link| {
+            let stamp = Stamp::made_up(size, Duration::ZERO);
+            Pair { wasm: Some(Listed::File { stamp, is_link }), toml: None }
+        };
+        files.iter().map(|(stem, size, is_link)| ((*stem).into(), pair(*size, *is_link))).collect()
+    }
+
+    fn event(kind: EventKind, name: &str) -> notify::Event {
+        notify::Event::new(kind).add_path(Path::new("/d").join(name))
+    }
+
+    fn suspects_after(kind: EventKind, name: &str) -> Vec<String> {
+        let pairs = pairs(&[("gate", 1, false), ("link", 1, true), ("other", 1, false)]);
+        let signs = Signs::new("/d".into());
+        signs.note(Ok(event(kind, name)));
+        let mut suspects = Suspects::default();
+        suspects.add(&mut signs.take());
+        let taken = suspects.take(&pairs, 1_000).iter().map(ToString::to_string).collect();
+        assert!(suspects.take(&pairs, 1_000).is_empty(), "each is taken once");
+        taken
+    }
+
+    #[test]
+    fn every_event_makes_its_file_suspect_and_moved_names_make_links_suspect() {
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let attributes = EventKind::Modify(ModifyKind::Metadata(notify::event::MetadataKind::Any));
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        for kind in [written, attributes, closed, EventKind::Create(CreateKind::File)] {
+            assert_eq!(suspects_after(kind, "gate.wasm"), ["gate"], "{kind:?}");
+            assert_eq!(suspects_after(kind, "gate.toml"), ["gate"], "{kind:?}");
+        }
+        let moved = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        assert_eq!(suspects_after(moved, "..data"), ["link"]);
+        assert!(suspects_after(written, ".gate.wasm.part").is_empty());
+        assert!(suspects_after(EventKind::Access(AccessKind::Open(AccessMode::Read)), "gate.wasm").is_empty());
+    }
+
+    #[test]
+    fn lost_events_make_everything_suspect() {
+        let all = ["gate", "link", "other"];
+        let lost = notify::Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        let signs = Signs::new("/d".into());
+        let pairs = pairs(&[("gate", 1, false), ("link", 1, true), ("other", 1, false)]);
+        let mut suspects = Suspects::default();
+        for note in [Ok(lost), Err(notify::Error::generic("gone"))] {
+            signs.note(note);
+            suspects.add(&mut signs.take());
+            assert_eq!(suspects.take(&pairs, 0).iter().map(|stem| &**stem).collect::<Vec<_>>(), all);
+        }
+        for number in 0..=MOST_NAMES {
+            signs.note(Ok(event(EventKind::Create(CreateKind::File), &format!("{number}.wasm"))));
+        }
+        suspects.add(&mut signs.take());
+        assert_eq!(suspects.take(&pairs, 0).len(), 3);
+    }
+
+    #[test]
+    fn a_sweep_goes_on_where_its_budget_ended() {
+        let pairs = pairs(&[("a", 60, false), ("b", 60, false), ("c", 60, false)]);
+        let mut suspects = Suspects { sweep: pairs.keys().cloned().collect(), ..Suspects::default() };
+        assert_eq!(suspects.take(&pairs, 100).len(), 2);
+        assert_eq!(suspects.take(&pairs, 100).len(), 1);
+        assert!(suspects.take(&pairs, 100).is_empty());
+    }
+
+    #[test]
+    fn a_file_that_arrived_is_one_until_it_changes() {
+        let signs = Signs::new("/d".into());
+        signs.note(Ok(event(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "gate.wasm")));
+        for _ in 0..2 {
+            assert!(signs.take().arrived.contains(Path::new("/d/gate.wasm")));
+        }
+        signs.note(Ok(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), "gate.wasm")));
+        assert!(signs.take().arrived.is_empty());
+        signs.note(Ok(event(EventKind::Remove(RemoveKind::Folder), "")));
+        assert!(signs.take().has_folder_moved());
+    }
+}

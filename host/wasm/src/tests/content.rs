@@ -1,0 +1,211 @@
+//! A file is what it contains, whatever its size, its times and its number say.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use yardarm_testkit::guests;
+
+use super::*;
+
+/// Two components of the same size: one that lets everybody in, one that lets nobody in.
+fn pair() -> (Vec<u8>, Vec<u8>) {
+    let guest = |fragment| Guest::new("gate").hook(GuestHook::RequestAuth, fragment).component().unwrap();
+    let (mut allow, mut forbid) = (guest(guests::ALLOW), guest(guests::FORBID));
+    let size = allow.len().max(forbid.len()) + 8;
+    for component in [&mut allow, &mut forbid] {
+        // A custom section: its number, its size, the size of its name, and zeros.
+        let rest = size - component.len() - 2;
+        component.extend([0, u8::try_from(rest).unwrap()]);
+        component.extend(vec![0; rest]);
+    }
+    (allow, forbid)
+}
+
+/// Two binding files of the same size, of which the second names other environments.
+const BINDINGS: [&str; 2] = [
+    "[[bind]]\nhook = \"request-auth\"\nenvironments = [\"prod\"]\n",
+    "[[bind]]\nhook = \"request-auth\"\nenvironments = [\"test\"]\n",
+];
+
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+fn set_modified(path: &Path, time: SystemTime) {
+    File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+impl House {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Waits until callers in `prod` are let in, or not; no plugin at all lets everybody in.
+    async fn lets_in(&self, expected: bool) {
+        let wait = async {
+            loop {
+                let hooks = self.hooks_of("prod");
+                let lets_in = match &hooks.request_auth {
+                    None => true,
+                    Some(_) => matches!(self.authenticate().await, Ok(Admission::Allowed(_))),
+                };
+                if lets_in == expected {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let result = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(result.is_ok(), "lets in: not {expected}\n{:#?}", self.folder.status());
+    }
+
+    /// Writes into a file in place and sets its time of modification back.
+    fn rewrite(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        let (time, inode, size) = (modified(&path), fs::metadata(&path).unwrap().ino(), content.len() as u64);
+        assert_eq!(fs::metadata(&path).unwrap().len(), size);
+        // In place, without truncating: at no moment has the file another size.
+        let file = File::options().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, content, 0).unwrap();
+        drop(file);
+        set_modified(&path, time);
+        assert_eq!((modified(&path), fs::metadata(&path).unwrap().ino()), (time, inode));
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_the_same_size_and_time_acts_in_place() {
+    let (allow, forbid) = pair();
+    let house = House::with(&[("gate.wasm", &allow)]).await;
+    house.lets_in(true).await;
+    for _ in 0..3 {
+        house.rewrite("gate.wasm", &forbid);
+        house.lets_in(false).await;
+        house.rewrite("gate.wasm", &allow);
+        house.lets_in(true).await;
+    }
+}
+
+#[tokio::test]
+async fn a_binding_of_the_same_size_and_time_acts_in_place() {
+    let (_, forbid) = pair();
+    let house = House::with(&[("gate.wasm", &forbid), ("gate.toml", BINDINGS[0].as_bytes())]).await;
+    house.lets_in(false).await;
+    house.rewrite("gate.toml", BINDINGS[1].as_bytes());
+    house.lets_in(true).await;
+    house.rewrite("gate.toml", BINDINGS[0].as_bytes());
+    house.lets_in(false).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_listed_only_now_and_then_is_found_changed_too() {
+    // No events: as on a network file system. The first look sees the time of the change, which cannot be set back.
+    let (allow, forbid) = pair();
+    let aside = tempfile::tempdir().unwrap();
+    fs::write(aside.path().join("gate.wasm"), &allow).unwrap();
+    let slow = |settings: &mut Settings| settings.verify_interval = Duration::from_secs(3600);
+    let house = House::set_up(&[], slow).await;
+    symlink(aside.path().join("gate.wasm"), house.path("gate.wasm")).unwrap();
+    house.shows("the component", |status| status.plugins.iter().any(|it| it.state == crate::RowState::Active)).await;
+    house.rewrite("gate.wasm", &forbid);
+    house.lets_in(false).await;
+}
+
+#[tokio::test]
+async fn a_new_file_with_the_number_size_and_time_of_the_old_one_acts() {
+    let (allow, forbid) = pair();
+    let house = House::with(&[("gate.wasm", &allow)]).await;
+    house.lets_in(true).await;
+    let path = house.path("gate.wasm");
+    let (time, inode) = (modified(&path), fs::metadata(&path).unwrap().ino());
+    // Most file systems give the number of a removed file to the next one.
+    for _ in 0..20 {
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, &forbid).unwrap();
+        set_modified(&path, time);
+        if fs::metadata(&path).unwrap().ino() == inode {
+            break;
+        }
+    }
+    house.lets_in(false).await;
+    // The same by rename.
+    let other = house.path(".other");
+    fs::write(&other, &allow).unwrap();
+    set_modified(&other, time);
+    fs::rename(&other, &path).unwrap();
+    house.lets_in(true).await;
+}
+
+#[tokio::test]
+async fn a_mounted_config_map_is_followed_when_it_is_swapped() {
+    let (_, forbid) = pair();
+    let house = House::with(&[]).await;
+    let time = SystemTime::now() - Duration::from_secs(60);
+    // As the kubelet does it: files in a folder of their own, one link to the folder, one link per file.
+    let fill = |version: &str, binding: &str| {
+        fs::create_dir(house.path(version)).unwrap();
+        for (name, content) in [("gate.wasm", &forbid[..]), ("gate.toml", binding.as_bytes())] {
+            fs::write(house.path(version).join(name), content).unwrap();
+            set_modified(&house.path(version).join(name), time);
+        }
+        symlink(version, house.path("..data_tmp")).unwrap();
+        fs::rename(house.path("..data_tmp"), house.path("..data")).unwrap();
+    };
+    fill("..2026_1", BINDINGS[0]);
+    for name in ["gate.toml", "gate.wasm"] {
+        symlink(Path::new("..data").join(name), house.path(name)).unwrap();
+    }
+    house.lets_in(false).await;
+    for round in 1..=3 {
+        fill(&format!("..2026_{}", 2 * round), BINDINGS[1]);
+        fs::remove_dir_all(house.path(&format!("..2026_{}", 2 * round - 1))).unwrap();
+        house.lets_in(true).await;
+        fill(&format!("..2026_{}", 2 * round + 1), BINDINGS[0]);
+        fs::remove_dir_all(house.path(&format!("..2026_{}", 2 * round))).unwrap();
+        house.lets_in(false).await;
+    }
+}
+
+#[tokio::test]
+async fn memory_that_is_mapped_changes_a_file_without_a_trace_and_is_found_by_its_content() {
+    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+    let (_, forbid) = pair();
+    let often = |settings: &mut Settings| settings.verify_interval = Duration::from_millis(100);
+    let house = House::set_up(&[("gate.wasm", &forbid), ("gate.toml", BINDINGS[0].as_bytes())], often).await;
+    house.lets_in(false).await;
+    let file = File::options().read(true).write(true).open(house.path("gate.toml")).unwrap();
+    let size = BINDINGS[0].len();
+    // SAFETY: the mapping is as long as the file, which nobody truncates, and ends below; nothing else knows of it.
+    #[expect(unsafe_code, reason = "the only way to write without a trace")]
+    let write = |content: &str| unsafe {
+        let memory = mmap(std::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0);
+        let memory = memory.unwrap();
+        // The first write to a page may leave a trace, later ones do not.
+        memory.cast::<u8>().write(content.as_bytes()[0]);
+        std::thread::sleep(Duration::from_millis(10));
+        std::ptr::copy_nonoverlapping(content.as_ptr(), memory.cast(), size);
+        munmap(memory, size).unwrap();
+    };
+    write(BINDINGS[1]);
+    house.lets_in(true).await;
+    write(BINDINGS[0]);
+    house.lets_in(false).await;
+}
+
+#[tokio::test]
+async fn looking_again_changes_nothing() {
+    let (_, forbid) = pair();
+    let often = |settings: &mut Settings| {
+        (settings.verify_interval, settings.scan_interval) = (Duration::from_millis(20), Duration::from_millis(20));
+    };
+    let house = House::set_up(&[("gate.wasm", &forbid), ("only.toml", BINDINGS[0].as_bytes())], often).await;
+    let before = house.folder.status();
+    for name in ["gate.wasm", "only.toml"] {
+        set_modified(&house.path(name), SystemTime::now());
+    }
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let after = house.folder.status();
+    assert_eq!((after.generation, after.swaps, after.refusals), (before.generation, before.swaps, before.refusals));
+}
