@@ -51,22 +51,30 @@ async fn changes_of_a_proxy_key_arrive_behind_odd_bytes() {
     changes_arrive_behind_odd_bytes(&cloud, &gateway, PROXY).await;
 }
 
-#[tokio::test]
-async fn upstream_cannot_ask_for_a_hot_loop() {
-    let cloud = cloud().await;
-    let gateway = started(&cloud, "").await;
-    until("a stream", || cloud.open_streams(ENV) == 1).await;
+async fn no_hot_loop(cloud: &FakeHarness, gateway: Running, stream: &str) {
+    until("a stream", || cloud.open_streams(stream) == 1).await;
     let before = cloud.gets("/stream").len();
     let until_then = tokio::time::Instant::now() + Duration::from_millis(2500);
     while tokio::time::Instant::now() < until_then {
-        cloud.says(ENV, "retry: 0\n\n");
-        cloud.closes_streams(ENV);
+        cloud.says(stream, "retry: 0\n\n");
+        cloud.closes_streams(stream);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // After 0.5 to 1 s, then after another 1 to 2 s.
     let tries = cloud.gets("/stream").len() - before;
     assert!((1..=2).contains(&tries), "{tries}");
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn upstream_cannot_ask_for_a_hot_loop() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "").await;
+    no_hot_loop(&cloud, gateway, ENV).await;
+    cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
+    let gateway = Running::before_harness_proxy(&cloud, PROXY, "").await;
+    gateway.is_ready().await;
+    no_hot_loop(&cloud, gateway, PROXY).await;
 }
 
 #[tokio::test]

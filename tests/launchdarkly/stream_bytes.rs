@@ -227,6 +227,59 @@ async fn members_of_big_segments_arrive_behind_odd_bytes() {
     assert_eq!(streams.count(), 1, "no reconnect");
 }
 
+#[tokio::test]
+async fn an_event_without_end_costs_the_connection() {
+    let upstream = RawUpstream::start().await;
+    let piece = Step::chunk("x".repeat(1 << 20));
+    let endless = std::iter::repeat_n(piece, 130);
+    upstream.plays([Step::stream("retry: 10\n\ndata: ")].into_iter().chain(endless).chain([Step::Hold]));
+    upstream.plays([Step::stream(format!("event: put\ndata: {}\n\n", put(some_data()))), Step::Hold]);
+    let setup = Setup::new().set("launchdarkly.stream_uri", upstream.url()).without_waiting();
+    let gateway = setup.start().await;
+    becomes(&gateway, "the next connection", &Call::get("/sdk/flags/plain").key(SDK_KEY), 200).await;
+    let connection = connection(&gateway).await;
+    assert_eq!(
+        (&connection["state"], &connection["lastError"]["kind"]),
+        (&json!("VALID"), &json!("INVALID_DATA")),
+        "{connection}"
+    );
+    let report = gateway.operator_gets("/api/environments").await;
+    let report = String::from_utf8_lossy(&report.body).into_owned();
+    assert!(report.contains("event larger than 128 MiB"), "{report}");
+}
+
+#[tokio::test]
+async fn upstream_of_big_segments_cannot_ask_for_a_hot_loop() {
+    let Some(redis) = RedisServer::start() else { return };
+    let mut big = segment("big", 1);
+    big["unbounded"] = json!(true);
+    big["generation"] = json!(2);
+    let setup = Setup::with(data([flag("plain", 1)], [big])).set("launchdarkly.redis.url", redis.url());
+    let gateway = setup.set("launchdarkly.big_segments_retry_interval", "1s").start().await;
+    until("a stream", || gateway.upstream.open_revision_streams(SDK_KEY) == 1).await;
+    until("the first poll behind it", || gateway.upstream.revision_requests().len() >= 3).await;
+    gateway.upstream.sends_to_revision_streams(SDK_KEY, "retry: 0\n\n");
+    let before = gateway.upstream.revision_requests().len();
+    gateway.upstream.fails_revisions(SDK_KEY, true);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // After 0.5 to 1 s, then after another 1 to 2 s.
+    let tries = gateway.upstream.revision_requests().len() - before;
+    assert!((1..=3).contains(&tries), "{tries}");
+}
+
+#[tokio::test]
+async fn a_list_that_is_not_there_removes_no_environment() {
+    let gateway = auto_config::ready(auto_config::setup()).await;
+    for (count, list) in (2..).zip([json!({"environments": null}), json!({}), json!(null)]) {
+        gateway.upstream.tells(AUTO_KEY, "put", &json!({"path": "/", "data": list}));
+        // The connection is opened again, as after everything that is malformed.
+        let requests =
+            || gateway.upstream.requests().into_iter().filter(|it| it.path.starts_with("/relay_auto_config"));
+        until("a reconnect", || requests().count() == count).await;
+        assert_eq!(gateway.answers(&poll("sdk-a")).await.status, 200, "{list}");
+    }
+}
+
 /// One `put` of about `size` bytes in pieces of `piece` bytes is served within a time that a quadratic parser exceeds
 /// several times over, also on a busy machine.
 async fn large(size: usize, piece: usize) {

@@ -8,8 +8,6 @@ use crate::{Event, EventKind};
 /// Largest event, in bytes of its data, or of one of its other fields: 128 MiB.
 pub const MAX_EVENT_SIZE: usize = 128 << 20;
 
-/// Progress is reported each time that so many bytes of data have arrived.
-const PROGRESS_STEP: usize = 64 << 10;
 /// Capacity of a buffer that is worth keeping for the next line.
 const KEPT_CAPACITY: usize = 64 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -42,8 +40,8 @@ pub struct Decoder {
     last_event_id: String,
     /// Reconnection time in the block that is being received.
     retry: Option<Duration>,
-    /// Length of the data when progress is reported next.
-    next_report: usize,
+    /// Length of the data when progress was reported last.
+    reported: usize,
 }
 
 /// What the unfinished line is.
@@ -88,7 +86,7 @@ impl Decoder {
             id: String::new(),
             last_event_id: String::new(),
             retry: None,
-            next_report: PROGRESS_STEP,
+            reported: 0,
         }
     }
 
@@ -125,8 +123,8 @@ impl Decoder {
             self.after_return = rest[end] == b'\r';
             rest = &rest[end + 1..];
         }
-        if self.data.len() >= self.next_report {
-            self.next_report = self.data.len() + PROGRESS_STEP;
+        if self.data.len() > self.reported {
+            self.reported = self.data.len();
             events.push_back(self.event(EventKind::Progress));
         }
         Ok(())
@@ -246,7 +244,7 @@ impl Decoder {
         let mut data = std::mem::take(&mut self.data);
         // The line feed behind the last field.
         data.pop();
-        self.next_report = PROGRESS_STEP;
+        self.reported = 0;
         let event = if event_type.is_empty() { "message".to_owned() } else { event_type };
         events.push_back(Event { event, data: text(data), retry, ..self.event(EventKind::Message) });
     }

@@ -27,6 +27,6 @@ pub enum EventKind {
     Comment,
     /// The reconnection time was set, or a block without data changed the last event ID. Both are in the event.
     Settings,
-    /// Another part of the data of a message arrived, which is not complete yet.
+    /// A piece of the stream ended within a message, some of whose data it brought.
     Progress,
 }

@@ -95,17 +95,17 @@ impl Saved {
         let mut items = Items::default();
         for it in self.flags {
             let flag = match it.json {
-                None => Flag::tombstone(&it.key, it.version),
-                Some(json) => message::flag(&it.key, &RawValue::from_string(json).ok()?).ok()?,
+                None => Some(Flag::tombstone(&it.key, it.version)),
+                Some(json) => message::usable(message::flag(&it.key, &RawValue::from_string(json).ok()?)).ok()?,
             };
-            items.flags.push(Arc::new(flag));
+            items.flags.extend(flag.map(Arc::new));
         }
         for it in self.segments {
             let segment = match it.json {
-                None => Segment::tombstone(&it.key, it.version),
-                Some(json) => message::segment(&it.key, &RawValue::from_string(json).ok()?).ok()?,
+                None => Some(Segment::tombstone(&it.key, it.version)),
+                Some(json) => message::usable(message::segment(&it.key, &RawValue::from_string(json).ok()?)).ok()?,
             };
-            items.segments.push(Arc::new(segment));
+            items.segments.extend(segment.map(Arc::new));
         }
         Some(items.sorted())
     }

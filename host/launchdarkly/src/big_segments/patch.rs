@@ -9,12 +9,13 @@ use crate::model::normalize_json;
 #[serde(rename_all = "camelCase")]
 struct Wire {
     segment_id: String,
+    // Go's reader takes `null` for nothing.
     #[serde(default)]
-    version: String,
+    version: Option<String>,
     #[serde(default)]
-    previous_version: String,
+    previous_version: Option<String>,
     #[serde(default)]
-    changes: Changes,
+    changes: Option<Changes>,
 }
 
 #[derive(Deserialize, Default)]
@@ -36,17 +37,17 @@ struct Change {
 /// # Errors
 /// When the text is no list of patches.
 pub(super) fn parse(text: &str) -> Result<Vec<MembershipPatch>, serde_json::Error> {
-    let patches: Vec<Wire> = serde_json::from_str(&normalize_json(text))?;
-    Ok(patches.into_iter().map(Wire::into_patch).collect())
+    let patches: Option<Vec<Wire>> = serde_json::from_str(&normalize_json(text))?;
+    Ok(patches.unwrap_or_default().into_iter().map(Wire::into_patch).collect())
 }
 
 impl Wire {
     fn into_patch(self) -> MembershipPatch {
-        let (included, excluded) =
-            (self.changes.included.unwrap_or_default(), self.changes.excluded.unwrap_or_default());
+        let changes = self.changes.unwrap_or_default();
+        let (included, excluded) = (changes.included.unwrap_or_default(), changes.excluded.unwrap_or_default());
         MembershipPatch {
-            previous: self.previous_version,
-            version: self.version,
+            previous: self.previous_version.unwrap_or_default(),
+            version: self.version.unwrap_or_default(),
             group: self.segment_id,
             include: included.add.unwrap_or_default(),
             forget_included: included.remove.unwrap_or_default(),
@@ -82,6 +83,11 @@ mod tests {
         let expected =
             MembershipPatch { version: "3".to_owned(), group: "t.g1".to_owned(), ..MembershipPatch::default() };
         assert_eq!(*second, expected);
+        assert_eq!(parse("null").expect("no patches"), []);
+        let text = r#"[{"segmentId": "s", "version": null, "previousVersion": null, "changes": null}]"#;
+        let nothing = MembershipPatch { group: "s".to_owned(), ..MembershipPatch::default() };
+        assert_eq!(parse(text).expect("a patch"), [nothing]);
+        assert_eq!(parse("[{\"segmentId\":\"a\\ud800\tb\"}]").expect("a patch")[0].group, "a\u{fffd}\tb");
         for broken in ["", "{}", r#"[{"version":"1"}]"#, r#"[{"segmentId":1}]"#] {
             assert!(parse(broken).is_err(), "{broken}");
         }

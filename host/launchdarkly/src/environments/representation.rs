@@ -37,6 +37,12 @@ pub(crate) struct Malformed {
 #[derive(Clone, Copy)]
 pub(crate) struct Object<'a>(&'a Map<String, Value>);
 
+impl Malformed {
+    pub(crate) fn missing(property: &'static str) -> Self {
+        Self { property, problem: "is missing" }
+    }
+}
+
 impl<'a> Object<'a> {
     pub(crate) fn of(value: &'a Value, property: &'static str) -> Result<Self, Malformed> {
         value.as_object().map(Self).ok_or(Malformed { property, problem: "is not an object" })

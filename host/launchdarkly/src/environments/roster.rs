@@ -102,6 +102,10 @@ impl Message {
                 let entries = |name| -> Result<Vec<_>, Malformed> {
                     Ok(body.object(name)?.map(|it| it.entries().collect()).unwrap_or_default())
                 };
+                // A list that is not there says nothing, and must not make every environment disappear.
+                if body.get("environments").is_none() {
+                    return Err(Malformed::missing("environments").into());
+                }
                 let mut refused = Vec::new();
                 let environments = kept(entries("environments")?, Representation::read, &mut refused)?;
                 let filters = kept(entries("filters")?, Filter::read, &mut refused)?;

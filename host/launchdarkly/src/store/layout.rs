@@ -60,12 +60,12 @@ fn tombstone(item: &Item) -> Bytes {
 pub(super) fn items(flags: Vec<(String, Bytes)>, segments: Vec<(String, Bytes)>) -> Option<Items> {
     let mut items = Items::default();
     for (key, text) in flags {
-        let flag = message::flag(&key, &one_line(&text)?).ok()?;
+        let Some(flag) = message::usable(message::flag(&key, &one_line(&text)?)).ok()? else { continue };
         // The key inside a tombstone is nobody's.
         items.flags.push(Arc::new(if flag.is_deleted() { Flag::tombstone(&key, flag.version()) } else { flag }));
     }
     for (key, text) in segments {
-        let segment = message::segment(&key, &one_line(&text)?).ok()?;
+        let Some(segment) = message::usable(message::segment(&key, &one_line(&text)?)).ok()? else { continue };
         let is_deleted = segment.is_deleted();
         items.segments.push(Arc::new(if is_deleted { Segment::tombstone(&key, segment.version()) } else { segment }));
     }

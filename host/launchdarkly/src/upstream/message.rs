@@ -118,10 +118,22 @@ pub(crate) fn data(json: &[u8]) -> Result<Items, MessageError> {
     let line = normalize_json(text);
     let mut refused = Vec::new();
     let items = serde_json::from_str::<PutData<'_>>(&line)?.read(&mut refused)?;
-    for RefusedItem { problem, .. } in refused {
-        tracing::error!(problem, "an item cannot be used and is left out");
-    }
+    refused.iter().for_each(RefusedItem::log);
     Ok(items)
+}
+
+/// An item that was kept somewhere; `None`, and a log line, if it is one that would be refused from upstream too.
+pub(crate) fn usable<T>(item: Result<T, MessageError>) -> Result<Option<T>, MessageError> {
+    let mut refused = Vec::new();
+    let item = kept(item, &mut refused)?;
+    refused.iter().for_each(RefusedItem::log);
+    Ok(item)
+}
+
+impl RefusedItem {
+    fn log(&self) {
+        tracing::error!(problem = self.problem, "an item cannot be used and is left out");
+    }
 }
 
 impl PutData<'_> {
