@@ -91,7 +91,10 @@ impl Loader {
 
     /// Has the content of every file compared with what was read of it, over the next looks.
     pub(super) fn suspect_all(&mut self) {
-        self.suspects.sweep = self.entries.keys().cloned().collect();
+        // A sweep of a very large folder may still be under way, and must not begin anew before it has seen all of it.
+        if self.suspects.sweep.is_empty() {
+            self.suspects.sweep = self.entries.keys().cloned().collect();
+        }
     }
 
     /// Takes up everything that changed since the last look; says whether that is all. With `wait`, takes up nothing

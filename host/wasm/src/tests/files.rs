@@ -214,3 +214,18 @@ async fn many_swaps_leave_a_small_cache_that_has_what_runs() {
     let house = open(max_size, &numbered(12)).await;
     assert!(house.plugin("gate").active.unwrap().compiled_before);
 }
+
+#[tokio::test]
+async fn a_required_plugin_among_thousands_of_others_is_there_from_the_start() {
+    let house = found(|dir| {
+        for number in 0..5_000 {
+            fs::write(dir.join(format!("{number:05}.wasm")), "junk").unwrap();
+            fs::write(dir.join(format!("{number:05}.toml")), "").unwrap();
+        }
+        place(dir, "zz-gate.wasm", &gate(guests::FORBID));
+        place(dir, "zz-gate.toml", REQUIRED);
+    })
+    .await;
+    assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
+    assert_eq!(house.folder.status().trouble.unwrap().class, "too-many-plugins");
+}
