@@ -72,6 +72,7 @@ async fn requests_are_counted_by_route_once_their_credential_is_known() {
         (Call::report(format!("/sdk/evalx/{ENV_ID}/user"), r#"{"key":"a"}"#), 200),
         (Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}")), 200),
         (Call::get("/status"), 200),
+        (Call::get("/sdk/flags").key(SDK_KEY).header("User-Agent", "Some Agent/1.0 (\"a b\"; c\\d)"), 200),
     ] {
         assert_eq!(gateway.answers(&call).await.status, status, "{call}");
     }
@@ -91,6 +92,9 @@ async fn requests_are_counted_by_route_once_their_credential_is_known() {
     }
     assert!(!text.contains("status"), "section 11.6: not counted");
     let polls = text.lines().find(|it| it.starts_with("launchdarkly_relay_internal_polling_requests{")).expect("polls");
+    let agent = r#"{env="main",method="GET",platformCategory="server",route="_sdk_flags",userAgent="Some Agent_1.0 (\"a b\"; c\\d)"}"#;
+    let count = value(&text, &format!("launchdarkly_relay_requests{agent}"));
+    assert_eq!(count.as_deref(), Some("1"), "only slashes are replaced, and quotes are escaped:\n{text}");
     assert!(polls.ends_with(" 2") && polls.contains("relayId=\""), "{polls}");
     // L020 is for the listener of SDKs; this one knows nothing else.
     assert_eq!(Call::get("/status").to(gateway.metrics.expect("a listener")).await.status, 404);

@@ -14,6 +14,8 @@ use uuid::Uuid;
 /// Series per metric. Labels contain what callers say of themselves, so their number must be bounded; what does not
 /// fit is counted under [`OTHER_AGENT`].
 const MAX_SERIES: usize = 2_000;
+/// Longest label value, in bytes. OpenCensus, which ld-relay counts with, refuses longer ones.
+const MAX_LABEL: usize = 255;
 /// Stands for user agents that are one too many.
 const OTHER_AGENT: &str = "other";
 
@@ -118,6 +120,7 @@ impl Drop for OpenConnection {
 
 impl Series {
     fn of(&self, labels: Labels) -> Arc<AtomicI64> {
+        let labels = Labels { env: sanitized(&labels.env), user_agent: sanitized(&labels.user_agent), ..labels };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = all.len() >= MAX_SERIES && !all.contains_key(&labels);
         let labels = if is_full { Labels { user_agent: OTHER_AGENT.to_owned(), ..labels } } else { labels };
@@ -140,36 +143,35 @@ impl Series {
 impl Labels {
     /// In order of name, as Prometheus writes them.
     fn text(&self, relay_id: Option<&str>) -> String {
-        let mut pairs = vec![("env", clean(&self.env))];
+        let mut pairs = vec![("env", escaped(&self.env))];
         if let Some((method, _)) = &self.route {
-            pairs.push(("method", clean(&method.0)));
+            pairs.push(("method", escaped(&method.0)));
         }
         pairs.push(("platformCategory", self.platform.to_owned()));
         if let Some(id) = relay_id {
             pairs.push(("relayId", id.to_owned()));
         }
         if let Some((_, route)) = self.route {
-            pairs.push(("route", clean(route)));
+            pairs.push(("route", sanitized(route)));
         }
-        pairs.push(("userAgent", clean(&self.user_agent)));
+        pairs.push(("userAgent", escaped(&self.user_agent)));
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
         pairs.join(",")
     }
 }
 
-/// A label as the reference writes it: slashes and blanks become `_`, and so does nothing at all.
-fn clean(value: &str) -> String {
-    let mut clean = String::with_capacity(value.len());
-    for character in value.chars() {
-        match character {
-            '/' | ' ' => clean.push('_'),
-            '"' => clean.push_str("\\\""),
-            '\\' => clean.push_str("\\\\"),
-            '\n' => clean.push_str("\\n"),
-            other => clean.push(other),
-        }
+/// Returns a label value as ld-relay has it (`sanitizeTagValue`): `/` becomes `_`, blank text becomes `_`, all else
+/// stays; at most [`MAX_LABEL`] bytes of it.
+fn sanitized(value: &str) -> String {
+    if value.trim().is_empty() {
+        return "_".to_owned();
     }
-    if clean.is_empty() { "_".to_owned() } else { clean }
+    value[..value.floor_char_boundary(MAX_LABEL)].replace('/', "_")
+}
+
+/// Escapes a label value as the text format of Prometheus demands.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -185,30 +187,33 @@ mod tests {
         let usage = Usage::new("launchdarkly_relay".to_owned());
         assert_eq!(usage.render(), "");
         let open = usage.connection(labels("Node/9.1"));
+        drop(usage.connection(labels(&format!("{}é", "a".repeat(MAX_LABEL - 1)))));
+        drop(usage.connection(labels(" ")));
         drop(usage.connection(labels("")));
         let route = Some((RequestMethod::from(&Method::GET), "/sdk/evalx/{envId}/contexts/{context}"));
-        usage.request(Labels { route, ..labels("a\"b\\c\n") });
+        usage.request(Labels { route, ..labels("My Agent/2 (a\"b\\c\n)") });
         let text = usage.render();
         let relay = &usage.0.relay_id;
         for line in [
             "# HELP launchdarkly_relay_connections current number of connections",
             "# TYPE launchdarkly_relay_connections counter",
-            r#"launchdarkly_relay_connections{env="My_App_Test",platformCategory="server",userAgent="Node_9.1"} 1"#,
-            r#"launchdarkly_relay_connections{env="My_App_Test",platformCategory="server",userAgent="_"} 0"#,
-            r#"launchdarkly_relay_newconnections{env="My_App_Test",platformCategory="server",userAgent="_"} 1"#,
-            r#"launchdarkly_relay_requests{env="My_App_Test",method="GET",platformCategory="server",route="_sdk_evalx_{envId}_contexts_{context}",userAgent="a\"b\\c\n"} 1"#,
+            r#"launchdarkly_relay_connections{env="My App_Test",platformCategory="server",userAgent="Node_9.1"} 1"#,
+            r#"launchdarkly_relay_connections{env="My App_Test",platformCategory="server",userAgent="_"} 0"#,
+            r#"launchdarkly_relay_newconnections{env="My App_Test",platformCategory="server",userAgent="_"} 2"#,
+            r#"launchdarkly_relay_requests{env="My App_Test",method="GET",platformCategory="server",route="_sdk_evalx_{envId}_contexts_{context}",userAgent="My Agent_2 (a\"b\\c\n)"} 1"#,
             &format!(
-                r#"launchdarkly_relay_internal_connections{{env="My_App_Test",platformCategory="server",relayId="{relay}",userAgent="Node_9.1"}} 1"#
+                r#"launchdarkly_relay_internal_connections{{env="My App_Test",platformCategory="server",relayId="{relay}",userAgent="Node_9.1"}} 1"#
             ),
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }
+        assert!(text.contains(&format!("\"{}\"", "a".repeat(MAX_LABEL - 1))), "cut between characters: {text}");
         assert!(!text.contains("internal_polling_requests"), "nothing to say about what did not happen");
         drop(open);
         assert!(
             usage
                 .render()
-                .contains(r#"connections{env="My_App_Test",platformCategory="server",userAgent="Node_9.1"} 0"#)
+                .contains(r#"connections{env="My App_Test",platformCategory="server",userAgent="Node_9.1"} 0"#)
         );
     }
 
