@@ -2,12 +2,14 @@
 
 mod auto_config;
 mod big_segments;
+mod bombs;
 mod browser;
 mod credentials;
 mod diagnostics;
 mod evaluated;
 mod evaluation;
 mod evaluation_results;
+mod event_load;
 mod events;
 mod filters;
 mod flag_data;

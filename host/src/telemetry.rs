@@ -50,6 +50,8 @@ const EVENTS_PENDING: &str = "yardarm_events_pending";
 const EVENTS_FILTERED: &str = "yardarm_events_filtered_total";
 /// Events that were lost, by reason.
 const EVENTS_DROPPED: &str = "yardarm_events_dropped_total";
+/// Posts of events that were answered 503 because too much was under way.
+const EVENT_POSTS_REFUSED: &str = "yardarm_event_posts_refused_total";
 /// Resident memory of the process, in bytes.
 const MEMORY: &str = "yardarm_process_resident_bytes";
 /// Time the process has run on a core, user and system, in seconds.
@@ -148,6 +150,7 @@ fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
     let pending = gauges(EVENTS_PENDING, "Events that wait or are under way.", LABELS);
     let filtered = counters(EVENTS_FILTERED, "Events that plugins dropped.", &["vendor", "environment", "plugin"]);
     let dropped = counters(EVENTS_DROPPED, "Events that were lost.", &["vendor", "environment", "reason"]);
+    let refused = counters(EVENT_POSTS_REFUSED, "Posts of events that were answered 503.", LABELS);
     for report in reports {
         let (vendor, name) = (report.vendor, report.name.as_str());
         upstream.with_label_values(&[vendor, name, report.connection]).set(1);
@@ -160,6 +163,7 @@ fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
         received.with_label_values(&[vendor, name]).inc_by(events.received);
         delivered.with_label_values(&[vendor, name]).inc_by(events.delivered);
         pending.with_label_values(&[vendor, name]).set(signed(events.pending));
+        refused.with_label_values(&[vendor, name]).inc_by(events.refused_posts);
         for (plugin, count) in &events.filtered {
             filtered.with_label_values(&[vendor, name, plugin.as_str()]).inc_by(*count);
         }
@@ -170,7 +174,7 @@ fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
     for gauge in [upstream, message, stale, behind, items, pending] {
         register(registry, gauge);
     }
-    for counter in [received, delivered, filtered, dropped] {
+    for counter in [received, delivered, filtered, dropped, refused] {
         register(registry, counter);
     }
 }

@@ -9,15 +9,15 @@ use crate::expected::{TEXT_C, empty, text};
 use crate::flags::some_data;
 use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 
-fn with_schema(call: Call, schema: &str) -> Call {
+pub(super) fn with_schema(call: Call, schema: &str) -> Call {
     call.header("Content-Type", "application/json").header("X-LaunchDarkly-Event-Schema", schema)
 }
 
-fn bulk(events: &Value) -> Call {
+pub(super) fn bulk(events: &Value) -> Call {
     with_schema(Call::post("/bulk", events.to_string()).key(SDK_KEY), "4")
 }
 
-async fn posts(gateway: &Running, path: &str, count: usize) -> Vec<Recorded> {
+pub(super) async fn posts(gateway: &Running, path: &str, count: usize) -> Vec<Recorded> {
     gateway.eventually(&format!("{count} posts to {path}"), || gateway.upstream.posts(path).len() >= count).await;
     let posts = gateway.upstream.posts(path);
     assert_eq!(posts.len(), count, "posts to {path}: {posts:?}");
@@ -25,7 +25,7 @@ async fn posts(gateway: &Running, path: &str, count: usize) -> Vec<Recorded> {
 }
 
 /// The events of all posts to a path, in order.
-fn events(upstream: &yardarm_testkit::FakeLaunchDarkly, path: &str) -> Vec<Value> {
+pub(super) fn events(upstream: &yardarm_testkit::FakeLaunchDarkly, path: &str) -> Vec<Value> {
     upstream.posts(path).iter().flat_map(|it| it.json().as_array().expect("an array").clone()).collect()
 }
 
@@ -200,52 +200,6 @@ async fn a_refused_publisher_falls_silent_and_its_neighbours_do_not() {
     gateway.says("section 10.4", mobile, empty(202)).await;
     posts(&gateway, "/mobile", 1).await;
     assert_eq!(gateway.upstream.posts("/bulk").len(), 1, "U168: nothing more is sent");
-}
-
-#[tokio::test]
-async fn a_full_queue_drops_what_does_not_fit_and_counts_it() {
-    // Section 10.4's example, and U163 in small.
-    let setup = Setup::with(some_data()).events();
-    let gateway =
-        setup.set("launchdarkly.events_capacity", 3).set("launchdarkly.events_flush_interval", "1h").start().await;
-    gateway.says("U163", bulk(&json!([1, 2])), empty(202)).await;
-    // The second is posted once the first has been taken in, which happens behind the answer.
-    let pending = async |count: u64| {
-        while gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"]["received"] != count
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    yardarm_testkit::within("two events", pending(2)).await;
-    gateway.says("U163", bulk(&json!([3, 4, 5])), empty(202)).await;
-    yardarm_testkit::within("five events", pending(5)).await;
-    let dropped = async {
-        loop {
-            let report = gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone();
-            if report["pending"] == 3 {
-                return report;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let report = yardarm_testkit::within("the rest to be dropped", dropped).await;
-    assert_eq!(report["dropped"][0][1], 2, "{report}");
-    let upstream = gateway.upstream.clone();
-    gateway.stop().await;
-    assert_eq!(events(&upstream, "/bulk"), [json!(1), json!(2), json!(3)]);
-    assert_eq!(upstream.posts("/bulk").len(), 1);
-}
-
-#[tokio::test]
-async fn a_slow_upstream_delays_nobody_else() {
-    let gateway = Setup::with(some_data()).events().start().await;
-    gateway.upstream.delays_posts(Duration::from_millis(400));
-    gateway.says("section 8.3", bulk(&json!([1])), empty(202)).await;
-    posts(&gateway, "/bulk", 1).await;
-    gateway.says("section 8.3", bulk(&json!([2])), empty(202)).await;
-    posts(&gateway, "/bulk", 2).await;
-    let sent = gateway.upstream.posts("/bulk");
-    assert_eq!((sent[0].json(), sent[1].json()), (json!([1]), json!([2])));
 }
 
 #[tokio::test]

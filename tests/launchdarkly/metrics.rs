@@ -91,7 +91,9 @@ async fn requests_are_counted_by_route_once_their_credential_is_known() {
         assert_eq!(value(&text, &series(method, platform, route)).as_deref(), Some("1"), "{route} in\n{text}");
     }
     assert!(!text.contains("status"), "section 11.6: not counted");
-    let polls = text.lines().find(|it| it.starts_with("launchdarkly_relay_internal_polling_requests{")).expect("polls");
+    let is_polls =
+        |it: &&str| it.starts_with("launchdarkly_relay_internal_polling_requests{") && it.contains(r#"userAgent="_"}"#);
+    let polls = text.lines().find(is_polls).expect("polls");
     let agent = r#"{env="main",method="GET",platformCategory="server",route="_sdk_flags",userAgent="Some Agent_1.0 (\"a b\"; c\\d)"}"#;
     let count = value(&text, &format!("launchdarkly_relay_requests{agent}"));
     assert_eq!(count.as_deref(), Some("1"), "only slashes are replaced, and quotes are escaped:\n{text}");

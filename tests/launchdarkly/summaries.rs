@@ -394,23 +394,29 @@ async fn a_refusal_of_one_form_leaves_the_other_alone() {
 }
 
 #[tokio::test]
-async fn a_full_queue_drops_events_and_goes_on_counting() {
+async fn a_full_queue_is_sent_at_once_and_nothing_is_lost() {
     let gateway = long_interval(Setup::with(some_flags())).set("launchdarkly.events_capacity", 3).start().await;
     let custom = |key: &str| json!({"kind": "custom", "creationDate": 1000, "key": key, "user": {"key": "u1"}});
     let events = json!([custom("a"), custom("b"), custom("c"), feature(json!({})), custom("d"), feature(json!({}))]);
     gateway.says("section 10.5", bulk(2, &events), empty(202)).await;
-    within("two events to be dropped", async {
-        while ledger(&gateway).await["pending"] != 4 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    assert_eq!(ledger(&gateway).await["dropped"], json!([["queue-full", 2]]));
+    let sent = posts(&gateway, "/bulk", 1).await;
+    assert_eq!(kinds(&sent[0]), ["index", "custom", "custom"], "before its time");
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
-    let [post] = &upstream.posts("/bulk")[..] else { panic!("one post") };
-    assert_eq!(kinds(post), ["index", "custom", "custom", "summary"]);
-    assert_eq!(post.json()[3]["features"]["rule"]["counters"][0]["count"], 2);
+    let [_, post] = &upstream.posts("/bulk")[..] else { panic!("two posts") };
+    assert_eq!(kinds(post), ["custom", "custom", "summary"]);
+    assert_eq!(post.json()[2]["features"]["rule"]["counters"][0]["count"], 2);
+}
+
+#[tokio::test]
+async fn many_processors_of_one_flush_all_arrive() {
+    let gateway = Setup::with(some_flags()).events().set("launchdarkly.events_flush_interval", "2s").start().await;
+    for n in 0..150 {
+        let call = bulk(2, &json!([feature(json!({}))])).header("X-LaunchDarkly-Tags", &format!("application-id/{n}"));
+        gateway.says("150 tag values", call, empty(202)).await;
+    }
+    let report = settled(&gateway, 150).await;
+    assert_eq!((&report["delivered"], &report["dropped"]), (&json!(150), &json!([])), "{report}");
 }
 
 #[tokio::test]

@@ -72,6 +72,18 @@ mod tests {
     }
 
     #[test]
+    fn delays_differ_over_their_whole_range() {
+        let first = |_| Backoff::literal(Duration::from_secs(10), Duration::from_secs(10)).next_delay().as_secs_f64();
+        let delays: Vec<_> = (0..500).map(first).collect();
+        let (least, most) =
+            delays.iter().fold((f64::MAX, 0.0_f64), |(least, most), it| (least.min(*it), most.max(*it)));
+        assert!(
+            least < 5.5 && most > 9.5,
+            "{least} to {most}: clients that were cut off together must not come together"
+        );
+    }
+
+    #[test]
     fn it_survives_any_number_of_attempts() {
         let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(30));
         for _ in 0..10_000 {

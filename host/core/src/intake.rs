@@ -1,6 +1,6 @@
 //! Between the answer to an SDK and the outbox: the event filter, and a bounded place for batches it cannot judge.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,14 +12,16 @@ use crate::hooks::{BatchFacts, Event, Filtering, Hooks, Verdict};
 use crate::lifecycle::Lifecycle;
 use crate::outbox::Ledger;
 
-/// Bytes of held events per environment. When it is full the batch whose turn is next is dropped and counted.
+/// Bytes of held events per environment and kind of caller, so that callers which anybody can be displace only each
+/// other. When it is full the batch whose turn is next is dropped and counted.
 const HOLD_BYTES: usize = 4 << 20;
 
 /// Passes batches through the event filter of one environment.
 pub struct Intake {
     hooks: Hooks,
     ledger: Arc<Ledger>,
-    held: Mutex<Held>,
+    /// By kind of caller.
+    held: Mutex<BTreeMap<&'static str, Held>>,
     arrived: Notify,
 }
 
@@ -79,8 +81,8 @@ impl Intake {
 
     /// Gives up on what is still held, counted. For the end of the process.
     pub fn close(&self) {
-        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
-        for batch in held.batches {
+        let held = std::mem::take(&mut *self.lock());
+        for batch in held.into_values().flat_map(|it| it.batches) {
             self.ledger.lose("filter-unavailable", batch.events.len());
         }
     }
@@ -91,7 +93,10 @@ impl Intake {
         let Some(filter) = filter else {
             return Asked::Leaving(Leaving { events: events.into_iter().map(|event| event.body).collect(), exit });
         };
-        match filter.filter(&facts, &events).await {
+        let unsettled = self.ledger.guard(events.len());
+        let filtering = filter.filter(&facts, &events).await;
+        unsettled.keep();
+        match filtering {
             Filtering::Decided(verdicts) if verdicts.len() == events.len() => {
                 let mut leaving = Vec::with_capacity(events.len());
                 for (event, verdict) in events.into_iter().zip(verdicts) {
@@ -109,7 +114,7 @@ impl Intake {
                 Asked::Over
             }
             Filtering::Lose { plugin } => {
-                tracing::warn!(environment = %facts.environment, %plugin, "events dropped, their filter failed");
+                tracing::debug!(environment = %facts.environment, %plugin, "events dropped, their filter failed");
                 self.ledger.lose("filter-failed", events.len());
                 Asked::Over
             }
@@ -118,38 +123,43 @@ impl Intake {
     }
 
     fn hold(&self, batch: HeldBatch) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.bytes += batch.size();
-        held.batches.push_back(batch);
-        while held.bytes > HOLD_BYTES {
-            let Some(next) = held.batches.pop_front() else { break };
-            held.bytes -= next.size();
+        let mut held = self.lock();
+        let kind = held.entry(batch.facts.sdk).or_default();
+        kind.push(batch);
+        while kind.bytes > HOLD_BYTES {
+            let Some(next) = kind.pop() else { break };
             self.ledger.lose("hold-full", next.events.len());
         }
         drop(held);
         self.arrived.notify_one();
     }
 
-    fn take_next(&self) -> Option<HeldBatch> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let batch = held.batches.pop_front()?;
-        held.bytes -= batch.size();
-        Some(batch)
+    /// Kinds of callers take turns, beginning with the one behind `last`.
+    fn take_next(&self, last: &mut &'static str) -> Option<HeldBatch> {
+        let mut held = self.lock();
+        let (before, after): (Vec<_>, Vec<_>) =
+            held.iter_mut().filter(|(_, it)| !it.batches.is_empty()).partition(|(kind, _)| *kind <= last);
+        let (kind, next) = after.into_iter().chain(before).next()?;
+        *last = kind;
+        next.pop()
     }
 
     /// Behind all others: a batch that no filter can judge must not keep the rest from being asked about.
     fn put_back(&self, batch: HeldBatch) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.bytes += batch.size();
-        held.batches.push_back(batch);
+        self.lock().entry(batch.facts.sdk).or_default().push(batch);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One after the other, with growing delays, at once after a change of plugins.
     async fn ask_again(self: Arc<Self>) {
         let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(60));
         let mut plans = self.hooks.changed();
+        let mut last = "";
         loop {
-            let Some(batch) = self.take_next() else {
+            let Some(batch) = self.take_next(&mut last) else {
                 self.arrived.notified().await;
                 tokio::select! {
                     () = tokio::time::sleep(backoff.next_delay()) => (),
@@ -172,6 +182,19 @@ impl Intake {
             }
             backoff.reset();
         }
+    }
+}
+
+impl Held {
+    fn push(&mut self, batch: HeldBatch) {
+        self.bytes += batch.size();
+        self.batches.push_back(batch);
+    }
+
+    fn pop(&mut self) -> Option<HeldBatch> {
+        let batch = self.batches.pop_front()?;
+        self.bytes -= batch.size();
+        Some(batch)
     }
 }
 

@@ -5,6 +5,7 @@
 //! the [`outbox`] carries events the other way; [`lifecycle`] owns every task.
 
 pub mod backoff;
+pub mod budget;
 pub mod environment;
 pub mod feed;
 pub mod go_regex;

@@ -1,40 +1,65 @@
-//! Events on their way out: bounded queues, batches on a timer, delivery with one retry, a count for every loss.
+//! Events on their way out: bounded queues, batches on a timer or as soon as one is full, delivery with one retry, a
+//! count for every loss.
+//!
+//! Each [`Trust`] has a [lane](lane::Lane) of its own in each environment, for there is one credential of each kind:
+//! queues, places for posts and memory. What one does never costs another anything. As long as upstream answers, events
+//! are lost for lack of memory only; while it does not, a queue holds its capacity.
 
-use std::collections::{BTreeMap, HashMap};
+mod lane;
+mod ledger;
+
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::MissedTickBehavior;
 
+use self::lane::Lane;
+pub use self::ledger::{Advice, Ledger, LedgerReport, Unsettled};
 use crate::Lifecycle;
+use crate::budget::{Budget, ByTrust, Charge, Trust};
 use crate::hooks::HookFuture;
 
 /// How long the first failure of a delivery is waited out before the only retry, as LaunchDarkly's SDKs do it.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Deliveries under way at once. More would only queue in the network; a batch that finds no place is dropped.
-const MAX_DELIVERIES: usize = 64;
-/// Queues at once. Keys contain what callers send, so their number must be bounded; events beyond are dropped.
-const MAX_QUEUES: usize = 256;
+/// Posts under way at once, by kind of credential, for all environments together.
+const MAX_POSTS: ByTrust<usize> = ByTrust { secret: 96, embedded: 48, public: 48 };
+/// Bytes of events from which on a batch is prepared off the serving threads.
+const LARGE_BATCH: usize = 32 << 10;
 
 /// Settings of an outbox.
 #[derive(Debug, Clone)]
 pub struct OutboxSettings {
-    /// Events per queue. What does not fit is dropped and counted.
+    /// Events per post. A queue that has so many is posted at once; while upstream does not answer it holds no more.
     pub capacity: usize,
     /// Time between flushes.
     pub flush_interval: Duration,
 }
 
+/// Limits that the outboxes of all environments share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SharedLimits {
+    memory: ByTrust<Budget>,
+    posts: ByTrust<Arc<Semaphore>>,
+}
+
+/// What a queue is found by. Events with the same key travel together.
+pub trait QueueKey: Hash + Eq + Clone + Send + Sync + std::fmt::Debug + 'static {
+    /// How well the credential is guarded that the events came with.
+    fn trust(&self) -> Trust;
+
+    /// Bytes that the key owns on the heap; clones that share them count in full.
+    fn heap_bytes(&self) -> usize;
+}
+
 /// Knows how to send one batch of a queue.
 pub trait Delivery<K>: Send + Sync + 'static {
     /// A batch ready to be sent; the same one is sent again on a retry.
-    type Prepared: Send + Sync;
+    type Prepared: Send + Sync + 'static;
 
-    /// Makes a request out of events. Done once per batch, off the request path.
+    /// Makes a request out of events. Done once per batch; a large one is prepared off the serving threads.
     fn prepare(&self, key: &K, events: Vec<Bytes>) -> Self::Prepared;
 
     /// Sends it.
@@ -64,182 +89,95 @@ pub enum Sent {
     Refused(&'static str),
 }
 
-/// Where events of one environment stand. Delivered, filtered, dropped and pending add up to received.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    received: AtomicU64,
-    delivered: AtomicU64,
-    pending: AtomicU64,
-    filtered: Mutex<BTreeMap<Arc<str>, u64>>,
-    dropped: Mutex<BTreeMap<&'static str, u64>>,
-}
-
-/// The ledger at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LedgerReport {
-    /// Events that SDKs handed over.
-    pub received: u64,
-    /// Events that arrived upstream.
-    pub delivered: u64,
-    /// Events that wait or are under way.
-    pub pending: u64,
-    /// Events that plugins dropped, by plugin.
-    pub filtered: BTreeMap<Arc<str>, u64>,
-    /// Events that were lost, by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
-}
-
 /// The queues of one environment.
 pub struct Outbox<K, D: Delivery<K>> {
     settings: OutboxSettings,
     delivery: Arc<D>,
     ledger: Arc<Ledger>,
-    queues: Mutex<HashMap<K, Queue>>,
-    places: Arc<Semaphore>,
+    lanes: ByTrust<Mutex<Lane<K>>>,
+    posts: ByTrust<Arc<Semaphore>>,
+    /// A post has ended.
+    ended: Notify,
     lifecycle: Lifecycle,
 }
 
-#[derive(Default)]
-struct Queue {
-    events: Vec<Bytes>,
-    /// One warning per overflow episode, not one per event.
-    is_overflowing: bool,
+/// A post under way: ends it in its lane when dropped, also by a panic.
+struct UnderWay<K: QueueKey, D: Delivery<K>> {
+    outbox: Arc<Outbox<K, D>>,
+    trust: Trust,
+    is_answered: bool,
 }
 
-impl Ledger {
-    /// Events came in.
-    pub fn receive(&self, count: usize) {
-        self.received.fetch_add(count as u64, Ordering::Relaxed);
-        self.pending.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    /// Pending events were dropped by a plugin.
-    pub fn filter(&self, plugin: &Arc<str>, count: usize) {
-        self.settle(count);
-        *lock(&self.filtered).entry(Arc::clone(plugin)).or_default() += count as u64;
-    }
-
-    /// Pending events were lost.
-    pub fn lose(&self, reason: &'static str, count: usize) {
-        if count > 0 {
-            self.settle(count);
-            *lock(&self.dropped).entry(reason).or_default() += count as u64;
-        }
-    }
-
-    /// Pending events arrived upstream.
-    pub fn deliver(&self, count: usize) {
-        self.settle(count);
-        self.delivered.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    fn settle(&self, count: usize) {
-        self.pending.fetch_sub(count as u64, Ordering::Relaxed);
-    }
-
-    /// The ledger of this moment.
+impl SharedLimits {
+    /// Divides `memory` bytes for events that wait or are under way between kinds of credentials.
     #[must_use]
-    pub fn report(&self) -> LedgerReport {
-        LedgerReport {
-            received: self.received.load(Ordering::Relaxed),
-            delivered: self.delivered.load(Ordering::Relaxed),
-            pending: self.pending.load(Ordering::Relaxed),
-            filtered: lock(&self.filtered).clone(),
-            dropped: lock(&self.dropped).clone(),
-        }
+    pub fn new(memory: usize) -> Self {
+        let posts = ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*MAX_POSTS.get(trust))));
+        Self { memory: Budget::by_trust(memory), posts }
+    }
+
+    /// Memory for events of one kind of credential.
+    #[must_use]
+    pub fn memory(&self, trust: Trust) -> &Budget {
+        self.memory.get(trust)
     }
 }
 
-impl<K, D> Outbox<K, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + std::fmt::Debug + 'static,
-    D: Delivery<K>,
-{
+impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
     /// Starts the flush timer under `lifecycle`.
     #[must_use]
-    pub fn start(settings: OutboxSettings, delivery: D, ledger: Arc<Ledger>, lifecycle: &Lifecycle) -> Arc<Self> {
+    pub fn start(
+        settings: OutboxSettings,
+        limits: &SharedLimits,
+        delivery: D,
+        ledger: Arc<Ledger>,
+        lifecycle: &Lifecycle,
+    ) -> Arc<Self> {
         let outbox = Arc::new(Self {
             settings,
             delivery: Arc::new(delivery),
             ledger,
-            queues: Mutex::default(),
-            places: Arc::new(Semaphore::new(MAX_DELIVERIES)),
+            lanes: ByTrust::from_fn(|trust| Mutex::new(Lane::new(limits.memory(trust).account()))),
+            posts: limits.posts.clone(),
+            ended: Notify::new(),
             lifecycle: lifecycle.clone(),
         });
         lifecycle.spawn("outbox", Arc::clone(&outbox).flush_on_timer());
         outbox
     }
 
-    /// Queues events that are pending in the ledger; drops and counts what does not fit.
-    pub fn push(&self, key: &K, events: impl IntoIterator<Item = Bytes>) {
-        let mut events = events.into_iter();
-        let mut queues = lock(&self.queues);
-        if queues.len() >= MAX_QUEUES && !queues.contains_key(key) {
-            drop(queues);
-            self.ledger.lose("too-many-queues", events.count());
-            return;
-        }
-        let queue = queues.entry(key.clone()).or_default();
-        let room = self.settings.capacity.saturating_sub(queue.events.len());
-        queue.events.extend(events.by_ref().take(room));
-        let lost = events.count();
-        let is_new_episode = lost > 0 && !queue.is_overflowing;
-        queue.is_overflowing |= lost > 0;
-        drop(queues);
-        self.ledger.lose("queue-full", lost);
-        if is_new_episode {
-            tracing::warn!(
-                capacity = self.settings.capacity,
-                "event queue is full, dropping events until the next flush"
-            );
-        }
+    /// Queues events that are pending in the ledger, and posts full batches; counts what finds no room. `charge` is memory
+    /// that the events have from elsewhere, in which they wait for room while upstream keeps up.
+    pub fn push(self: &Arc<Self>, key: &K, events: Vec<Bytes>, charge: Option<Charge>) {
+        self.lane(key.trust()).push(key, events, charge, &self.settings, &self.ledger);
+        self.post_ready(key.trust());
     }
 
-    /// Sends a batch that was collected elsewhere; drops and counts it if too many are under way.
+    /// Sends a batch that was collected elsewhere, in its turn; counts it if it finds no room.
     pub fn dispatch(self: &Arc<Self>, key: K, batch: Batch) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.ledger.lose("upstream-too-slow", batch.stands_for);
-            return;
-        };
-        let outbox = Arc::clone(self);
-        // A slow upstream must not hold back the next flush, so each batch is on its own. Not dropped on shutdown: what
-        // was taken from a queue is delivered within the drain time.
-        self.lifecycle.spawn_graceful("event delivery", async move {
-            outbox.deliver(key, batch).await;
-            drop(place);
-        });
-    }
-
-    /// Sends a batch at once, and waits until it has arrived or is lost.
-    pub async fn deliver(&self, key: K, batch: Batch) {
-        let Batch { events, stands_for } = batch;
-        if events.is_empty() {
+        if batch.events.is_empty() {
             // What is to be settled without a word to upstream, the caller settles: it knows why.
-            debug_assert_eq!(stands_for, 0, "an empty batch stands for nothing");
+            debug_assert_eq!(batch.stands_for, 0, "an empty batch stands for nothing");
             return;
         }
-        let batch = self.delivery.prepare(&key, events);
-        let mut outcome = self.delivery.send(&key, &batch).await;
-        if let Sent::Later(reason) = outcome {
-            tracing::warn!(reason, "event delivery failed, will retry once");
-            tokio::time::sleep(RETRY_DELAY).await;
-            outcome = self.delivery.send(&key, &batch).await;
-        }
-        match outcome {
-            Sent::Delivered => self.ledger.deliver(stands_for),
-            Sent::Later(reason) | Sent::Refused(reason) => {
-                tracing::warn!(reason, count = stands_for, "events were dropped");
-                self.ledger.lose(reason, stands_for);
-            }
-        }
+        let trust = key.trust();
+        self.lane(trust).push_batch(key, batch, &self.ledger);
+        self.post_ready(trust);
     }
 
     /// Sends what waits, and waits until it has arrived or is lost.
-    pub async fn flush(&self) {
-        let batches = self.take();
-        futures_util::future::join_all(batches.into_iter().map(|(key, batch)| self.deliver(key, batch))).await;
-        // Deliveries that the timer had started.
-        let _ = self.places.acquire_many(u32::try_from(MAX_DELIVERIES).unwrap_or(u32::MAX)).await;
+    pub async fn flush(self: &Arc<Self>) {
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            // From here on an end is noticed, also one before the wait.
+            ended.as_mut().enable();
+            self.post_all();
+            if Trust::ALL.iter().all(|trust| self.lane(*trust).is_idle()) {
+                return;
+            }
+            ended.await;
+        }
     }
 
     async fn flush_on_timer(self: Arc<Self>) {
@@ -248,16 +186,80 @@ where
         timer.tick().await;
         loop {
             timer.tick().await;
-            for (key, batch) in self.take() {
-                self.dispatch(key, batch);
-            }
+            self.post_all();
         }
     }
 
-    fn take(&self) -> Vec<(K, Batch)> {
-        let queues = std::mem::take(&mut *lock(&self.queues));
-        let batch = |events: Vec<Bytes>| Batch { stands_for: events.len(), events };
-        queues.into_iter().map(|(key, queue)| (key, batch(queue.events))).collect()
+    fn post_all(self: &Arc<Self>) {
+        for trust in Trust::ALL {
+            self.lane(trust).make_due(&self.settings, &self.ledger);
+            self.post_ready(trust);
+        }
+    }
+
+    /// Starts as many posts as there is something to post and places for.
+    fn post_ready(self: &Arc<Self>, trust: Trust) {
+        loop {
+            // The lane must not be locked while a task is started.
+            let next = self.lane(trust).next(&self.settings, &self.ledger);
+            let Some((key, batch, charge)) = next else { return };
+            let post = UnderWay { outbox: Arc::clone(self), trust, is_answered: false };
+            // Not dropped on shutdown: what was taken from a queue is delivered within the drain time.
+            self.lifecycle.spawn_graceful("event delivery", post.run(key, batch, charge));
+        }
+    }
+
+    /// Sends a batch, with one retry, and settles its events. Returns whether upstream gave an answer that is final.
+    async fn deliver(&self, key: &K, batch: Batch) -> bool {
+        let Batch { events, stands_for } = batch;
+        let unsettled = self.ledger.guard(stands_for);
+        let Some(batch) = self.prepare(key, events).await else {
+            unsettled.keep();
+            self.ledger.lose("internal-error", stands_for);
+            return false;
+        };
+        let mut outcome = self.delivery.send(key, &batch).await;
+        if let Sent::Later(reason) = outcome {
+            tracing::debug!(reason, "event delivery failed, will retry once");
+            tokio::time::sleep(RETRY_DELAY).await;
+            outcome = self.delivery.send(key, &batch).await;
+        }
+        unsettled.keep();
+        match outcome {
+            Sent::Delivered => self.ledger.deliver(stands_for),
+            Sent::Later(reason) | Sent::Refused(reason) => self.ledger.lose(reason, stands_for),
+        }
+        !matches!(outcome, Sent::Later(_))
+    }
+
+    async fn prepare(&self, key: &K, events: Vec<Bytes>) -> Option<D::Prepared> {
+        if events.iter().map(Bytes::len).sum::<usize>() < LARGE_BATCH {
+            return Some(self.delivery.prepare(key, events));
+        }
+        let (delivery, key) = (Arc::clone(&self.delivery), key.clone());
+        tokio::task::spawn_blocking(move || delivery.prepare(&key, events)).await.ok()
+    }
+
+    fn lane(&self, trust: Trust) -> std::sync::MutexGuard<'_, Lane<K>> {
+        lock(self.lanes.get(trust))
+    }
+}
+
+impl<K: QueueKey, D: Delivery<K>> UnderWay<K, D> {
+    async fn run(mut self, key: K, batch: Batch, charge: Charge) {
+        let (outbox, trust) = (Arc::clone(&self.outbox), self.trust);
+        // One kind of credential never takes the places of another, and environments take turns. Never closed.
+        let place = outbox.posts.get(trust).acquire().await;
+        self.is_answered = outbox.deliver(&key, batch).await;
+        drop((place, charge, self));
+        outbox.post_ready(trust);
+    }
+}
+
+impl<K: QueueKey, D: Delivery<K>> Drop for UnderWay<K, D> {
+    fn drop(&mut self) {
+        self.outbox.lane(self.trust).end_post(self.is_answered);
+        self.outbox.ended.notify_waiters();
     }
 }
 

@@ -87,6 +87,9 @@ pub struct EventReport {
     pub filtered: Vec<(String, u64)>,
     /// Events that were lost, by reason.
     pub dropped: Vec<(&'static str, u64)>,
+    /// Posts that were refused because too much was under way; left out while there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub refused_posts: u64,
 }
 
 impl EnvironmentReport {
@@ -166,6 +169,11 @@ impl From<LedgerReport> for EventReport {
             pending: report.pending,
             filtered: report.filtered.iter().map(|(plugin, count)| (plugin.to_string(), *count)).collect(),
             dropped: report.dropped.into_iter().collect(),
+            refused_posts: report.refused_posts,
         }
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

@@ -30,8 +30,10 @@ pub struct Config {
     pub send_events: bool,
     /// Time between posts of events.
     pub events_flush_interval: Duration,
-    /// Events per queue between two posts.
+    /// Events per post; a queue that has so many is posted at once.
     pub events_capacity: usize,
+    /// Bytes of events that may wait for upstream, for all environments.
+    pub events_memory: usize,
     /// Largest decompressed event post, in bytes.
     pub events_max_payload: u64,
     /// Largest body of a `REPORT` request, in bytes.
@@ -158,6 +160,8 @@ pub struct Identity {
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// So that each kind of credential has room for one large event.
+const MIN_EVENTS_MEMORY: u64 = 4 << 20;
 const MOMENT: Duration = Duration::from_millis(1);
 
 impl Config {
@@ -180,6 +184,7 @@ impl Config {
             send_events: reader.flag("launchdarkly.send_events"),
             events_flush_interval: reader.duration("launchdarkly.events_flush_interval", MOMENT * 10..=DAY),
             events_capacity: usize_of(reader.count("launchdarkly.events_capacity", 1..=10_000_000)),
+            events_memory: Self::read_events_memory(reader),
             events_max_payload: reader.size("launchdarkly.events_max_payload").unwrap_or(25 << 20),
             max_client_request_body: reader.size("launchdarkly.max_client_request_body").unwrap_or(5 << 20),
             heartbeat_interval: reader.duration("launchdarkly.heartbeat_interval", MOMENT * 10..=DAY),
@@ -205,6 +210,15 @@ impl Config {
         };
         config.store.refuse_shared_prefixes(&config.roster, reader);
         Some(config)
+    }
+
+    fn read_events_memory(reader: &mut Reader<'_>) -> usize {
+        let key = "launchdarkly.events_memory";
+        let memory = reader.size(key).unwrap_or(64 << 20);
+        if memory < MIN_EVENTS_MEMORY {
+            reader.reject(key, "must be at least `4MiB`");
+        }
+        usize::try_from(memory).unwrap_or(usize::MAX)
     }
 }
 

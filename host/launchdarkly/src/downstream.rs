@@ -32,6 +32,7 @@ use yardarm_core::status::Status;
 use self::auth::{Audience, RouteInfo};
 use crate::config::Config;
 use crate::environments::{Environments, SdkKind};
+use crate::limits::Limits;
 use crate::upstream::HttpClients;
 use crate::usage::Usage;
 
@@ -42,6 +43,8 @@ pub(crate) struct Downstream {
     pub(crate) config: Arc<Config>,
     pub(crate) http: HttpClients,
     pub(crate) hooks: Hooks,
+    /// What callers may have under way.
+    pub(crate) limits: Limits,
     pub(crate) streams: Streams,
     /// Counts for LaunchDarkly's dashboards, where they are wanted.
     pub(crate) usage: Option<Usage>,
@@ -189,5 +192,5 @@ pub(crate) fn fuzz_segment(text: &str) {
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_post(body: &[u8]) {
-    events::fuzz_gzip(body);
+    events::fuzz_post(body);
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use rand::seq::IndexedRandom;
 use tokio::sync::watch;
+use yardarm_core::budget::Trust;
 use yardarm_core::feed::Source;
 use yardarm_core::report::RecentChanges;
 use yardarm_core::status::{Connection, Status};
@@ -173,6 +174,15 @@ pub(crate) fn label(name: &str, filter: &str) -> EnvironmentLabel {
 }
 
 impl SdkKind {
+    /// How well the credential of such a caller is guarded. Mobile keys are shipped within apps.
+    pub(crate) fn trust(self) -> Trust {
+        match self {
+            Self::Server => Trust::Secret,
+            Self::Mobile => Trust::Embedded,
+            Self::Browser => Trust::Public,
+        }
+    }
+
     /// As plugins and metrics call it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::evaluation::{Audience, Request, Ruleset, evaluate_all};
@@ -33,7 +32,21 @@ pub fn context(input: &[u8]) {
 
 pub fn post(body: &[u8]) {
     downstream::fuzz_post(body);
-    upstream::events::fuzz_events(Bytes::copy_from_slice(body));
+}
+
+pub fn gzip(body: &[u8]) {
+    use std::io::Write;
+
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body).expect("a vector takes every write");
+    let mut compressed = encoder.finish().expect("a vector takes every write");
+    downstream::fuzz_post(&compressed);
+    // Damaged at a place that depends on the input, for mutations of compressed bytes rarely get past the head.
+    if let Some(first) = body.first() {
+        let place = usize::from(*first) % compressed.len();
+        compressed[place] ^= body.last().copied().unwrap_or(1);
+        downstream::fuzz_post(&compressed);
+    }
 }
 
 pub fn summary(event: &str) {

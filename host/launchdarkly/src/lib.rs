@@ -16,6 +16,7 @@ mod environments;
 pub mod evaluation;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod limits;
 pub mod model;
 mod objects;
 mod persistence;
@@ -43,6 +44,7 @@ pub use self::store::{BigSegmentsConfig, StoreConfig};
 use crate::environments::autoconfig::AutoConfigTask;
 use crate::environments::offline::OfflineTask;
 use crate::environments::{Environments, Fleet, Variant};
+use crate::limits::Limits;
 use crate::upstream::HttpClients;
 use crate::upstream::events::EventPort;
 use crate::usage::Usage;
@@ -105,7 +107,9 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     let config = Arc::new(config);
     let environments = Environments::default();
     let is_offline = matches!(config.roster, Roster::Offline { .. });
-    let fleet = Fleet::new(Arc::clone(&config), http.clone(), parts.clone(), environments.clone(), is_offline);
+    let limits = Limits::new(&config);
+    let clients = (http.clone(), limits.clone());
+    let fleet = Fleet::new(Arc::clone(&config), clients, parts.clone(), environments.clone(), is_offline);
     let auto_config = start_roster(&config, &http, &parts, fleet).await?;
     let usage = config.prometheus.as_ref().map(|it| Usage::new(it.prefix.clone()));
     let router = downstream::routes(downstream::Downstream {
@@ -113,6 +117,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
         config,
         http,
         hooks: parts.hooks,
+        limits,
         streams: parts.streams,
         usage: usage.clone(),
         auto_config,

@@ -57,8 +57,11 @@ fn setup() -> Setup {
 
 impl Setup {
     async fn pass(&self, kinds: &[&str], body: &'static [u8]) {
-        let facts =
-            BatchFacts { environment: EnvironmentLabel::new("v", "e"), route: "bulk", sdk: "server", schema: 4 };
+        self.pass_from("server", kinds, body).await;
+    }
+
+    async fn pass_from(&self, sdk: &'static str, kinds: &[&str], body: &'static [u8]) {
+        let facts = BatchFacts { environment: EnvironmentLabel::new("v", "e"), route: "bulk", sdk, schema: 4 };
         let event = |kind: &&str| Event { kind: (*kind).to_owned(), at_ms: 0, body: Bytes::from_static(body) };
         self.ledger.receive(kinds.len());
         let left = Arc::clone(&self.left);
@@ -116,4 +119,37 @@ async fn what_is_held_is_bounded_and_what_is_lost_is_counted() {
     setup.intake.close();
     let report = setup.ledger.report();
     assert_eq!((report.received, report.pending), (10, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_kind_of_caller_has_held_costs_no_other() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    static LARGE: [u8; 1 << 20] = [b' '; 1 << 20];
+    setup.pass_from("server", &["good"], b"{}").await;
+    for _ in 0..10 {
+        setup.pass_from("client", &["good"], &LARGE).await;
+    }
+    assert_eq!(setup.ledger.report().dropped, [("hold-full", 7)].into());
+    setup.filter.is_broken.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(240)).await;
+    let left = setup.left.lock().unwrap();
+    assert_eq!(left.len(), 4);
+    assert!(left.contains(&Bytes::from_static(b"{}")), "held first, and never displaced");
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_of_callers_take_turns() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    for (sdk, body) in [("client", &b"1"[..]), ("client", b"2"), ("client", b"3"), ("mobile", b"4"), ("server", b"5")] {
+        setup.pass_from(sdk, &["good"], body).await;
+    }
+    setup.filter.is_broken.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(240)).await;
+    // The task had the first in hand when the others came.
+    let left: Vec<_> = setup.left.lock().unwrap().iter().map(|it| it[0]).collect();
+    let place = |body: u8| left.iter().position(|it| *it == body);
+    assert_eq!(left.len(), 5);
+    assert!(place(b'4') < place(b'3') && place(b'5') < place(b'3'), "{left:?}");
 }

@@ -33,7 +33,15 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.events_capacity",
         Kind::Count,
         "1000",
-        "Events per queue between two posts. What does not fit is dropped and counted.",
+        "Events per post. A queue with so many is posted at once; while upstream does not answer, further events of it are \
+         dropped and counted.",
+    ),
+    key(
+        "launchdarkly.events_memory",
+        Kind::Size,
+        "64MiB",
+        "Memory for events that wait for upstream, for all environments: half for SDK keys, a quarter each for mobile \
+         keys and environment IDs. What does not fit is dropped and counted. At least `4MiB`.",
     ),
     key(
         "launchdarkly.events_max_payload",

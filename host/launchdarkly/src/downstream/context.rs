@@ -5,14 +5,16 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use yardarm_core::budget::Charge;
 
 use super::auth::Caller;
 use super::query::first_query_value;
+use super::rejection::Rejection;
 use crate::environments::SdkKind;
+use crate::limits::Limits;
 use crate::model::Context;
 
 /// Why there is no context.
@@ -30,7 +32,13 @@ pub(super) enum ContextRejection {
     TooLarge,
     #[error("Environment is in secure mode, and context hash does not match.")]
     Hash,
+    /// Too much is under way.
+    #[error("too busy")]
+    Busy(SdkKind),
 }
+
+/// Bodies up to this size are parsed on the serving threads.
+const AT_ONCE: usize = 32 << 10;
 
 /// URL-safe, with the right padding or none; the reference ignores left-over bits in the last character.
 const PADDED: GeneralPurpose = engine(DecodePaddingMode::RequireCanonical);
@@ -48,23 +56,42 @@ pub(super) fn from_segment(segment: &str) -> Result<Context, ContextRejection> {
     Context::parse(&json).map_err(|_| ContextRejection::Json)
 }
 
-/// Reads the context in a body of at most `limit` bytes.
-pub(super) async fn from_request(request: Request, limit: u64) -> Result<Context, ContextRejection> {
+/// Reads the context in a body of at most `limit` bytes. A large one is parsed off the serving threads.
+pub(super) async fn from_request(
+    request: Request,
+    limit: u64,
+    limits: &Limits,
+    kind: SdkKind,
+) -> Result<Context, ContextRejection> {
     // Exactly this text: the reference compares it whole.
     if request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) != Some(b"application/json") {
         return Err(ContextRejection::ContentType);
     }
-    let body = read(request, limit).await?;
-    Context::parse(&body).map_err(|error| ContextRejection::Body(error.to_string()))
+    let mut charge = limits.requests(kind.trust()).charge(0).ok_or(ContextRejection::Busy(kind))?;
+    let body = read(request, limit, &mut charge, kind).await?;
+    let parse = move || Context::parse(&body).map_err(|error| ContextRejection::Body(error.to_string()));
+    if charge.amount() <= AT_ONCE {
+        return parse();
+    }
+    limits.offload(kind.trust(), parse).await.unwrap_or(Err(ContextRejection::Busy(kind)))
 }
 
-async fn read(request: Request, limit: u64) -> Result<Bytes, ContextRejection> {
+async fn read(request: Request, limit: u64, charge: &mut Charge, kind: SdkKind) -> Result<Vec<u8>, ContextRejection> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if is_too_large(&*error) => Err(ContextRejection::TooLarge),
-        Err(error) => Err(ContextRejection::Body(error.to_string())),
+    let mut body = Limited::new(request.into_body(), limit);
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| match error {
+            error if is_too_large(&*error) => ContextRejection::TooLarge,
+            error => ContextRejection::Body(error.to_string()),
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if !charge.grow(data.len()) {
+            return Err(ContextRejection::Busy(kind));
+        }
+        whole.extend_from_slice(&data);
     }
+    Ok(whole)
 }
 
 /// The limit may also be that of the whole process, which lies deeper.
@@ -85,6 +112,7 @@ pub(super) fn check_hash(caller: &Caller, query: Option<&str>, context: &Context
 impl IntoResponse for ContextRejection {
     fn into_response(self) -> Response {
         let status = match self {
+            Self::Busy(kind) => return Rejection::Overloaded.into_response(kind),
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,

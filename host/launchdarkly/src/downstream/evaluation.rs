@@ -30,7 +30,8 @@ pub(super) async fn from_path(caller: Caller, Path(variables): Path<Vec<(String,
 /// `REPORT …/context`, `REPORT …/user`
 pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
-    let context = context::from_request(request, downstream.config.max_client_request_body).await;
+    let limit = downstream.config.max_client_request_body;
+    let context = context::from_request(request, limit, &downstream.limits, caller.kind).await;
     match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it).map(|()| it)) {
         Ok(context) => evaluate(&caller, query.as_deref(), context).await,
         Err(rejection) => rejection.into_response(),

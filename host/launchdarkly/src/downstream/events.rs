@@ -1,10 +1,10 @@
 //! Events and diagnostics: checked, answered, and handed over before anybody reads them.
 
 mod gzip;
+mod reading;
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -12,15 +12,21 @@ use base64::{Engine, alphabet};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode, Uri};
-use http_body_util::BodyExt;
+use yardarm_core::budget::{Account, Charge};
 
 use self::gzip::BadHead;
+use self::reading::{Reading, ReadingError, Received, split_at_once};
 use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
 use crate::environments::{Events, SdkKind};
+use crate::limits::Limits;
+use crate::upstream::events::split::{Split, Splitter};
 use crate::upstream::events::{Diagnostic, EventPort, Post};
+
+/// Decompressed bytes of a body that are split on the serving threads; the rest of it is split elsewhere.
+const AT_ONCE: usize = 64 << 10;
 
 /// Why a post is not taken (section 10.2 of the compatibility page).
 #[derive(Debug)]
@@ -30,6 +36,8 @@ enum PostRejection {
     Disabled,
     Unreadable,
     Empty,
+    /// Too much is under way; SDKs repeat the post.
+    Busy,
 }
 
 /// A transparent pixel, byte for byte the reference's.
@@ -42,7 +50,7 @@ const PIXEL: &[u8] = &[
 /// `POST /bulk`, `/mobile…`, `/events/bulk/{envId}`
 pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let headers = request.headers().clone();
-    let (port, body) = match take(&downstream, &caller, request).await {
+    let (port, split) = match split_post(&downstream, &caller, request).await {
         Ok(Some(taken)) => taken,
         Ok(None) => return StatusCode::ACCEPTED.into_response(),
         Err(rejection) => return rejection.into_response(),
@@ -53,17 +61,17 @@ pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Call
     let tags = tags.filter(|it| !it.is_empty()).map(Arc::from);
     let schema = schema.filter(|it| *it > 0).unwrap_or(1);
     let is_unsummarized = headers.contains_key("x-launchdarkly-unsummarized");
-    let post = Post { kind: caller.kind, route: caller.route, schema, is_unsummarized, tags, body };
+    let post = Post { kind: caller.kind, route: caller.route, schema, is_unsummarized, tags, split };
     match port.accept(post) {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
-        Err(_) => Rejection::Busy.into_response(caller.kind),
+        Err(_) => PostRejection::Busy.into_response(),
     }
 }
 
 /// `POST /diagnostic`, `/mobile/events/diagnostic`, `/events/diagnostic/{envId}`
 pub(super) async fn diagnostic(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let headers = request.headers().clone();
-    let (port, body) = match take(&downstream, &caller, request).await {
+    let (port, body, charge) = match whole_diagnostic(&downstream, &caller, request).await {
         Ok(Some(taken)) => taken,
         Ok(None) => return StatusCode::ACCEPTED.into_response(),
         Err(rejection) => return rejection.into_response(),
@@ -76,7 +84,7 @@ pub(super) async fn diagnostic(State(downstream): State<Downstream>, caller: Cal
             format!("/events/diagnostic/{id}")
         }
     };
-    port.diagnostic(Diagnostic { kind: caller.kind, route: caller.route, path, headers, body });
+    port.diagnostic(Diagnostic { kind: caller.kind, route: caller.route, path, headers, body, charge });
     StatusCode::ACCEPTED.into_response()
 }
 
@@ -86,10 +94,14 @@ pub(super) async fn pixel(caller: Caller, uri: Uri) -> Response {
     let Some(port) = caller.environment.events.port() else { return PostRejection::Disabled.into_response() };
     let events = first_query_value(uri.query(), "d").and_then(|it| decoded(&it));
     if let Some(body) = events.filter(|it| !it.is_empty()) {
-        let (kind, route, body) = (SdkKind::Browser, caller.route, body.into());
-        let post = Post { kind, route, schema: 3, is_unsummarized: false, tags: None, body };
-        if port.accept(post).is_err() {
-            return Rejection::Busy.into_response(caller.kind);
+        let split = port.splitter(caller.kind).ok_or(ReadingError::Busy);
+        // No larger than the head of a request.
+        let is_taken = split.and_then(|splitter| split_at_once(&body, splitter)).is_ok_and(|split| {
+            let (kind, route) = (SdkKind::Browser, caller.route);
+            port.accept(Post { kind, route, schema: 3, is_unsummarized: false, tags: None, split }).is_ok()
+        });
+        if !is_taken {
+            return PostRejection::Busy.into_response();
         }
     }
     ([(CONTENT_TYPE, HeaderValue::from_static("image/gif"))], PIXEL).into_response()
@@ -104,61 +116,106 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
     GeneralPurpose::new(&alphabet::STANDARD, config).decode(text).ok()
 }
 
-/// The way out and the decompressed body; `None` where events are accepted and forgotten.
-async fn take<'a>(
+/// A body that was received, and where what is in it goes.
+struct Taken<'a> {
+    port: &'a EventPort,
+    received: Received,
+    is_gzip: bool,
+    limit: usize,
+}
+
+/// The way out and the events of a post; `None` where events are accepted and forgotten.
+async fn split_post<'a>(
     downstream: &Downstream,
     caller: &'a Caller,
     request: Request,
-) -> Result<Option<(&'a EventPort, Bytes)>, PostRejection> {
-    let is_gzip = is_gzip(request.headers());
-    let limit = usize::try_from(downstream.config.events_max_payload).unwrap_or(usize::MAX);
-    let body = read(request.into_body(), if is_gzip { gzip::compressed_limit(limit) } else { limit }).await;
-    if is_gzip {
-        gzip::check_head(&body.bytes).map_err(PostRejection::NotGzip)?;
-    }
-    let port = match &caller.environment.events {
-        Events::Discarded => return Ok(None),
-        Events::Off => return Err(PostRejection::Disabled),
-        Events::Forwarded(port) => port,
-    };
-    if !body.is_whole {
-        return Err(PostRejection::Unreadable);
-    }
-    let mut body = body.bytes;
-    if is_gzip {
-        // A small post can hide megabytes, so it is inflated where it delays nobody.
-        let inflated = tokio::task::spawn_blocking(move || gzip::inflate(&body, limit)).await;
-        body = inflated.ok().flatten().ok_or(PostRejection::Unreadable)?;
-    }
-    if body.is_empty() { Err(PostRejection::Empty) } else { Ok(Some((port, body))) }
-}
-
-/// What came of a body: all of it, or its beginning, if it broke off or was too large.
-struct Received {
-    bytes: Bytes,
-    is_whole: bool,
-}
-
-async fn read(mut body: Body, limit: usize) -> Received {
-    let mut parts: Vec<Bytes> = Vec::new();
-    let mut length = 0;
-    let is_whole = loop {
-        match body.frame().await {
-            None => break true,
-            Some(Err(_)) => break false,
-            Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else { continue };
-                length += data.len();
-                parts.push(data);
-                if length > limit {
-                    break false;
-                }
-            }
+) -> Result<Option<(&'a EventPort, Split)>, PostRejection> {
+    let port = caller.environment.events.port();
+    let split = async {
+        let account = port.map(|it| it.post_account(caller.kind));
+        let taken = receive(downstream, caller, request, account).await?;
+        let Some(Taken { port, received, is_gzip, limit }) = taken else { return Ok(None) };
+        let reading = received.reading(is_gzip, limit)?;
+        let splitter = port.splitter(caller.kind).ok_or(ReadingError::Busy)?;
+        match split_off(&downstream.limits, caller.kind, reading, splitter).await? {
+            (0, _) => Err(PostRejection::Empty),
+            (_, split) => Ok(Some((port, split))),
         }
     };
-    // Most posts come in one piece, which need not be copied.
-    let bytes = if let [whole] = &*parts { whole.clone() } else { parts.concat().into() };
-    Received { bytes, is_whole }
+    let split = split.await;
+    if let (Some(port), Err(PostRejection::Busy)) = (port, &split) {
+        port.refuse_post();
+    }
+    split
+}
+
+/// Splits a body: what is small at once, for a small post must not wait behind large ones, the rest off the serving
+/// threads, for a small post can also hide megabytes. Returns the decompressed length, too.
+async fn split_off(
+    limits: &Limits,
+    kind: SdkKind,
+    mut reading: Reading,
+    mut splitter: Splitter,
+) -> Result<(usize, Split), ReadingError> {
+    if reading.split(AT_ONCE, &mut splitter)? {
+        return Ok((reading.length(), splitter.finish()));
+    }
+    let rest = move || {
+        reading.split(usize::MAX, &mut splitter)?;
+        Ok((reading.length(), splitter.finish()))
+    };
+    limits.offload(kind.trust(), rest).await.unwrap_or(Err(ReadingError::Busy))
+}
+
+/// The way out, the decompressed body and its memory; `None` where diagnostics are accepted and forgotten, also because
+/// too many are under way, for they are statistics.
+async fn whole_diagnostic<'a>(
+    downstream: &Downstream,
+    caller: &'a Caller,
+    request: Request,
+) -> Result<Option<(&'a EventPort, Bytes, Charge)>, PostRejection> {
+    let port = caller.environment.events.port();
+    let collected = async {
+        let account = port.map(|it| it.diagnostic_account(caller.kind));
+        let taken = receive(downstream, caller, request, account).await?;
+        let (Some(taken), Some(account)) = (taken, account) else { return Ok(None) };
+        let mut charge = account.charge(0).ok_or(PostRejection::Busy)?;
+        let is_small = !taken.is_gzip && taken.received.length() <= AT_ONCE;
+        let mut reading = taken.received.reading(taken.is_gzip, taken.limit)?;
+        let work = move || reading.collect(&mut charge).map(|body| (body, charge));
+        let collected =
+            if is_small { Some(work()) } else { downstream.limits.offload(caller.kind.trust(), work).await };
+        let (body, charge) = collected.unwrap_or(Err(ReadingError::Busy))?;
+        if body.is_empty() { Err(PostRejection::Empty) } else { Ok(Some((taken.port, body, charge))) }
+    };
+    match (port, collected.await) {
+        (Some(port), Err(PostRejection::Busy)) => {
+            port.lose_diagnostic();
+            Ok(None)
+        }
+        (_, collected) => collected,
+    }
+}
+
+/// Receives a body and judges it in the order of section 10.2; `None` where events are accepted and forgotten.
+async fn receive<'a>(
+    downstream: &Downstream,
+    caller: &'a Caller,
+    request: Request,
+    account: Option<&Arc<Account>>,
+) -> Result<Option<Taken<'a>>, PostRejection> {
+    let is_gzip = is_gzip(request.headers());
+    let limit = usize::try_from(downstream.config.events_max_payload).unwrap_or(usize::MAX);
+    let most = if is_gzip { gzip::compressed_limit(limit) } else { limit };
+    let received = Received::read(request.into_body(), most, account).await?;
+    if is_gzip {
+        gzip::check_head(&received.beginning()).map_err(PostRejection::NotGzip)?;
+    }
+    match &caller.environment.events {
+        Events::Discarded => Ok(None),
+        Events::Off => Err(PostRejection::Disabled),
+        Events::Forwarded(port) => Ok(Some(Taken { port, received, is_gzip, limit })),
+    }
 }
 
 fn is_gzip(headers: &HeaderMap) -> bool {
@@ -166,14 +223,27 @@ fn is_gzip(headers: &HeaderMap) -> bool {
 }
 
 #[cfg(fuzzing)]
-pub(super) fn fuzz_gzip(body: &[u8]) {
-    let _ = gzip::check_head(body);
-    let _ = gzip::inflate(body, 1 << 20);
+pub(super) fn fuzz_post(body: &[u8]) {
+    reading::fuzz(body);
+    if gzip::check_head(body).is_ok() {
+        reading::fuzz_gzip(body);
+    }
+}
+
+impl From<ReadingError> for PostRejection {
+    fn from(error: ReadingError) -> Self {
+        match error {
+            ReadingError::Unreadable => Self::Unreadable,
+            ReadingError::Busy => Self::Busy,
+        }
+    }
 }
 
 impl IntoResponse for PostRejection {
     fn into_response(self) -> Response {
         let (status, text) = match self {
+            // The same for every kind of caller.
+            Self::Busy => return Rejection::Overloaded.into_response(SdkKind::Server),
             Self::NotGzip(head) => (StatusCode::BAD_REQUEST, head.text()),
             Self::Disabled => {
                 (StatusCode::SERVICE_UNAVAILABLE, r#"{"message":"Event proxy is not enabled for this environment"}"#)

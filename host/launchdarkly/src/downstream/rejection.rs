@@ -44,9 +44,12 @@ pub(super) enum Rejection {
     /// A plugin that has to be asked could not decide.
     #[error(transparent)]
     PluginFailed(HookFailure),
-    /// As many streams as allowed are open, or too many events wait.
+    /// As many streams as allowed are open.
     #[error("too busy")]
     Busy,
+    /// Bodies of such callers take all the memory that there is for them. Logged by what refuses them, not one by one.
+    #[error("too much is under way")]
+    Overloaded,
 }
 
 const UNLISTED: &str = "Relay Proxy is not yet fully initialized, does not have list of environments yet";
@@ -79,9 +82,10 @@ impl Rejection {
             Self::Starting | Self::RejectedUpstream => (StatusCode::SERVICE_UNAVAILABLE, STARTING),
             Self::Denied { denial: Denial::Forbidden, .. } => (StatusCode::FORBIDDEN, ""),
             Self::Denied { denial: Denial::RateLimited(_), .. } => (StatusCode::TOO_MANY_REQUESTS, ""),
-            Self::Denied { denial: Denial::Unavailable, .. } | Self::PluginFailed(_) | Self::Busy => {
-                (StatusCode::SERVICE_UNAVAILABLE, "")
-            }
+            Self::Denied { denial: Denial::Unavailable, .. }
+            | Self::PluginFailed(_)
+            | Self::Busy
+            | Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, ""),
         };
         match &self {
             Self::PluginFailed(_) | Self::Busy => tracing::warn!(error = %self, "request not served"),
@@ -111,9 +115,12 @@ impl Rejection {
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Denied { denial, .. } => denial.retry_after(),
-            Self::Unlisted | Self::Starting | Self::RejectedUpstream | Self::PluginFailed(_) | Self::Busy => {
-                Some(retry_after::soon())
-            }
+            Self::Unlisted
+            | Self::Starting
+            | Self::RejectedUpstream
+            | Self::PluginFailed(_)
+            | Self::Busy
+            | Self::Overloaded => Some(retry_after::soon()),
             Self::NoCredential | Self::UnknownCredential | Self::UnknownFilter => None,
         }
     }
@@ -140,6 +147,7 @@ mod tests {
             (denied(Denial::Unavailable), 503, 503),
             (failed(), 503, 503),
             (Rejection::Busy, 503, 503),
+            (Rejection::Overloaded, 503, 503),
         ] {
             let again = || match &rejection {
                 Rejection::NoCredential => Rejection::NoCredential,
@@ -151,6 +159,7 @@ mod tests {
                 Rejection::Denied { denial, .. } => denied(*denial),
                 Rejection::PluginFailed(_) => failed(),
                 Rejection::Busy => Rejection::Busy,
+                Rejection::Overloaded => Rejection::Overloaded,
             };
             assert_eq!(again().into_response(SdkKind::Server).status(), key_status, "{rejection}");
             assert_eq!(again().into_response(SdkKind::Browser).status(), id_status, "{rejection}");

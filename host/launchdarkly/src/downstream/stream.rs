@@ -61,7 +61,7 @@ pub(super) async fn from_path(
 pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
     let limit = downstream.config.max_client_request_body;
-    let context = context::from_request(request, limit).await;
+    let context = context::from_request(request, limit, &downstream.limits, caller.kind).await;
     match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it).map(|()| it)) {
         Ok(context) => {
             let told = Told::of(&caller, query.as_deref(), context);

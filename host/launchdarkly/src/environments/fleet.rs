@@ -19,6 +19,7 @@ use crate::Parts;
 use crate::client_streams::ClientStreams;
 use crate::config::{ClientStreamMode, Config, EnvironmentConfig};
 use crate::dataset::{FlagData, Items};
+use crate::limits::Limits;
 use crate::persistence;
 use crate::store::{self, EnvironmentStore};
 use crate::upstream::HttpClients;
@@ -52,6 +53,7 @@ impl Variant {
 pub(crate) struct Fleet {
     config: Arc<Config>,
     http: HttpClients,
+    limits: Limits,
     parts: Parts,
     environments: Environments,
     running: BTreeMap<EnvironmentLabel, Running>,
@@ -72,12 +74,12 @@ struct Running {
 impl Fleet {
     pub(crate) fn new(
         config: Arc<Config>,
-        http: HttpClients,
+        (http, limits): (HttpClients, Limits),
         parts: Parts,
         environments: Environments,
         is_offline: bool,
     ) -> Self {
-        Self { config, http, parts, environments, running: BTreeMap::new(), is_offline }
+        Self { config, http, limits, parts, environments, running: BTreeMap::new(), is_offline }
     }
 
     /// Makes what is served what should be served.
@@ -145,7 +147,7 @@ impl Fleet {
                 &self.config,
                 settings.clone(),
                 name.clone(),
-                &self.http,
+                (&self.http, &self.limits),
                 hooks,
                 data.clone(),
                 &lifecycles.1,

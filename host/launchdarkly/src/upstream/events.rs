@@ -1,6 +1,7 @@
 //! Events on their way to the vendor: grouped by what they must carry, posted on a timer, retried once.
 
 mod post;
+pub(crate) mod split;
 mod summary;
 
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
 use yardarm_core::intake::{Exit, Intake, Leaving};
 use yardarm_core::outbox::{Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
@@ -17,21 +18,22 @@ use yardarm_core::turns::Turns;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
 use self::post::{Form, Poster, QueueKey, end_to_end};
+use self::split::{Split, Splitter};
 use self::summary::Summaries;
 use super::HttpClients;
 use crate::config::Config;
 use crate::dataset::FlagData;
 use crate::environments::{LiveConfig, SdkKind};
+use crate::limits::Limits;
 
-/// Bytes of accepted posts whose events have not been read yet, per environment. Posts beyond are answered 503,
-/// which SDKs repeat.
-const MAX_UNREAD_KIB: usize = 64 << 10;
+/// Accepted posts whose events are being filtered, per credential. Posts beyond are answered 503, which SDKs repeat.
+const MAX_POSTS: u32 = 4096;
 /// The last schema whose events every SDK sends unsummarised (section 10.3 of the compatibility page).
 const LAST_UNSUMMARISED_SCHEMA: u32 = 2;
 /// What event filters are told where a post has no schema.
 const NO_SCHEMA: u32 = 0;
-/// Diagnostic posts under way per environment, held ones included; further ones are answered 202 and dropped, for they
-/// are statistics.
+/// Diagnostic posts under way per credential, held ones included; further ones are answered 202 and dropped, for they are
+/// statistics.
 const MAX_DIAGNOSTICS: usize = 32;
 
 /// The way out for events of one environment. Cheap to clone.
@@ -46,11 +48,20 @@ struct Port {
     ledger: Arc<Ledger>,
     hooks: Hooks,
     poster: Poster,
-    unread: Arc<Semaphore>,
-    /// Posts are read at the same time and travel in the order in which they came.
-    turns: Turns,
-    diagnostics: Arc<Semaphore>,
+    intakes: ByTrust<PostIntake>,
+    limits: Limits,
     lifecycle: Lifecycle,
+}
+
+/// What the posts of one credential have under way.
+struct PostIntake {
+    posts: Arc<Semaphore>,
+    /// Posts are filtered at the same time and travel in the order in which they came.
+    turns: Turns,
+    /// Memory of posts from their first byte until their events are in a queue.
+    memory: Arc<Account>,
+    diagnostics: Arc<Semaphore>,
+    diagnostic_memory: Arc<Account>,
 }
 
 /// One post of events by an SDK.
@@ -63,8 +74,8 @@ pub(crate) struct Post {
     pub(crate) is_unsummarized: bool,
     /// Value of `X-LaunchDarkly-Tags`.
     pub(crate) tags: Option<Arc<str>>,
-    /// Decompressed.
-    pub(crate) body: Bytes,
+    /// What is in it.
+    pub(crate) split: Split,
 }
 
 /// One post of an SDK's statistics about itself.
@@ -77,6 +88,8 @@ pub(crate) struct Diagnostic {
     pub(crate) headers: HeaderMap,
     /// Decompressed.
     pub(crate) body: Bytes,
+    /// Memory that the body takes.
+    pub(crate) charge: Charge,
 }
 
 /// Too much is waiting to be read.
@@ -97,7 +110,7 @@ impl EventPort {
         config: &Config,
         settings: LiveConfig,
         label: EnvironmentLabel,
-        http: &HttpClients,
+        (http, limits): (&HttpClients, &Limits),
         hooks: Hooks,
         data: Environment<FlagData>,
         lifecycle: &Lifecycle,
@@ -105,8 +118,8 @@ impl EventPort {
         let poster = Poster::new(http.requests.clone(), config.events_uri.clone(), label.clone(), settings);
         let settings =
             OutboxSettings { capacity: config.events_capacity, flush_interval: config.events_flush_interval };
-        let ledger = Arc::new(Ledger::default());
-        let outbox = Outbox::start(settings.clone(), poster.clone(), Arc::clone(&ledger), lifecycle);
+        let ledger = Arc::new(Ledger::new(label.clone(), advice));
+        let outbox = Outbox::start(settings.clone(), &limits.outbox, poster.clone(), Arc::clone(&ledger), lifecycle);
         let parts = summary::Parts {
             label: label.clone(),
             settings,
@@ -114,29 +127,71 @@ impl EventPort {
             poster: poster.clone(),
             outbox: Arc::clone(&outbox),
             ledger: Arc::clone(&ledger),
+            limits: limits.clone(),
         };
+        let (memory, diagnostic_memory) = (limits.post_accounts(), limits.diagnostic_accounts());
+        let intakes = ByTrust::from_fn(|trust| PostIntake {
+            posts: Arc::new(Semaphore::new(MAX_POSTS as usize)),
+            turns: Turns::default(),
+            memory: Arc::clone(memory.get(trust)),
+            diagnostics: Arc::new(Semaphore::new(MAX_DIAGNOSTICS)),
+            diagnostic_memory: Arc::clone(diagnostic_memory.get(trust)),
+        });
         Self(Arc::new(Port {
             label,
             intake: Intake::start(hooks.clone(), Arc::clone(&ledger), lifecycle),
             outbox,
-            summaries: Arc::new(Summaries::start(parts, lifecycle)),
+            summaries: Arc::new(Summaries::start(&parts, lifecycle)),
             ledger,
             hooks,
             poster,
-            unread: Arc::new(Semaphore::new(MAX_UNREAD_KIB)),
-            turns: Turns::default(),
-            diagnostics: Arc::new(Semaphore::new(MAX_DIAGNOSTICS)),
+            intakes,
+            limits: limits.clone(),
             lifecycle: lifecycle.clone(),
         }))
     }
 
-    /// Takes a post over; reading, filtering and sending happen behind the answer.
+    /// Memory for posts of such callers.
+    pub(crate) fn post_account(&self, kind: SdkKind) -> &Arc<Account> {
+        &self.0.intakes.get(kind.trust()).memory
+    }
+
+    /// Memory for diagnostic posts of such callers.
+    pub(crate) fn diagnostic_account(&self, kind: SdkKind) -> &Arc<Account> {
+        &self.0.intakes.get(kind.trust()).diagnostic_memory
+    }
+
+    /// Splits a post of such a caller into what this environment needs; `None` if there is no memory.
+    pub(crate) fn splitter(&self, kind: SdkKind) -> Option<Splitter> {
+        Splitter::new(self.post_account(kind), self.0.hooks.of(&self.0.label).event_filter.is_some())
+    }
+
+    /// Counts a post that was refused because too much is under way.
+    pub(crate) fn refuse_post(&self) {
+        self.0.ledger.refuse_post();
+    }
+
+    /// Counts a diagnostic post that was dropped because too much is under way.
+    pub(crate) fn lose_diagnostic(&self) {
+        self.0.ledger.receive(1);
+        self.0.ledger.lose("too-many-diagnostics", 1);
+    }
+
+    /// Takes a post over; filtering and sending happen behind the answer.
     pub(crate) fn accept(&self, post: Post) -> Result<(), Busy> {
-        let kib = u32::try_from(post.body.len() / 1024 + 1).unwrap_or(u32::MAX);
-        let place = Arc::clone(&self.0.unread).try_acquire_many_owned(kib).map_err(|_| Busy)?;
+        let intake = self.0.intakes.get(post.kind.trust());
+        let Ok(place) = Arc::clone(&intake.posts).try_acquire_owned() else {
+            self.refuse_post();
+            return Err(Busy);
+        };
+        let ledger = &self.0.ledger;
+        ledger.receive(post.split.events.len() + post.split.lost.values().sum::<usize>());
+        for (reason, count) in &post.split.lost {
+            ledger.lose(reason, *count);
+        }
         let port = Arc::clone(&self.0);
+        let mut turn = intake.turns.next();
         // Not dropped on shutdown: what was answered 202 gets its chance within the drain time.
-        let mut turn = self.0.turns.next();
         self.0.lifecycle.spawn_graceful("event intake", async move {
             let leaving = port.take_in(post).await;
             turn.comes().await;
@@ -152,24 +207,26 @@ impl EventPort {
     /// whoever binds one expects that nothing leaves without being seen.
     pub(crate) fn diagnostic(&self, diagnostic: Diagnostic) {
         let port = Arc::clone(&self.0);
-        port.ledger.receive(1);
-        let Ok(place) = Arc::clone(&port.diagnostics).try_acquire_owned() else {
-            tracing::warn!(environment = %port.label, "diagnostic dropped, too many are under way");
-            port.ledger.lose("too-many-diagnostics", 1);
+        let diagnostics = &port.intakes.get(diagnostic.kind.trust()).diagnostics;
+        let Ok(place) = Arc::clone(diagnostics).try_acquire_owned() else {
+            self.lose_diagnostic();
             return;
         };
+        port.ledger.receive(1);
         self.0.lifecycle.spawn_graceful("diagnostic", async move { port.pass_on(diagnostic, place).await });
     }
 
     /// Sends what waits, and waits until it has arrived or is lost.
     pub(crate) async fn flush(&self) {
-        // Posts that are still being read come first: all their places must be free.
-        let _ = self.0.unread.acquire_many(u32::try_from(MAX_UNREAD_KIB).unwrap_or(u32::MAX)).await;
+        // Posts that are still being filtered come first: all their places must be free.
+        for trust in Trust::ALL {
+            let _ = self.0.intakes.get(trust).posts.acquire_many(MAX_POSTS).await;
+        }
         self.0.intake.close();
-        let summaries = self.0.summaries.take().await;
-        let deliveries = summaries.into_iter().map(|(key, batch)| self.0.outbox.deliver(key, batch));
-        // The queues and the summaries at the same time, for the time may be short.
-        tokio::join!(self.0.outbox.flush(), futures_util::future::join_all(deliveries));
+        for (key, batch) in self.0.summaries.take().await {
+            self.0.outbox.dispatch(key, batch);
+        }
+        self.0.outbox.flush().await;
     }
 
     /// Where events stand.
@@ -180,16 +237,15 @@ impl EventPort {
 
 impl Port {
     async fn pass_on(self: Arc<Self>, diagnostic: Diagnostic, place: OwnedSemaphorePermit) {
-        let Diagnostic { kind, route, path, headers, body } = diagnostic;
+        let Diagnostic { kind, route, path, headers, body, charge } = diagnostic;
         let headers = end_to_end(&headers);
         let event = match self.hooks.of(&self.label).event_filter.is_some() {
             // Nobody looks at it, and it need not even be JSON.
             false => Event { kind: String::new(), at_ms: 0, body },
-            true => match serde_json::from_slice::<&RawValue>(&body) {
-                Ok(raw) if raw.get().starts_with('{') => event_of(raw, &body, true),
-                // A filter would fail over and over, and what waits behind this one with it.
-                _ => {
-                    tracing::warn!(environment = %self.label, "diagnostic that is no JSON object was dropped");
+            // A filter would fail over what is no object, over and over, and what waits behind this one with it.
+            true => match split::object(&body) {
+                Some(body) => event_of(body, true),
+                None => {
                     self.ledger.lose("malformed", 1);
                     return;
                 }
@@ -201,12 +257,12 @@ impl Port {
             let sender = Arc::clone(&port);
             port.lifecycle.spawn_graceful("diagnostic", async move {
                 for body in bodies {
-                    match sender.poster.forward_diagnostic(&path, headers.clone(), body).await {
+                    match sender.poster.forward_diagnostic(&sender.limits, kind, &path, headers.clone(), body).await {
                         Sent::Delivered => sender.ledger.deliver(1),
                         Sent::Later(reason) | Sent::Refused(reason) => sender.ledger.lose(reason, 1),
                     }
                 }
-                drop(place);
+                drop((place, charge));
             });
         });
         if let Some(leaving) = self.intake.pass(facts, vec![event], exit).await {
@@ -214,60 +270,45 @@ impl Port {
         }
     }
 
-    /// Reads and filters a post; what may leave now is for the caller to let out.
+    /// Filters a post; what may leave now is for the caller to let out. Its memory is kept until its events are queued.
     async fn take_in(&self, post: Post) -> Option<Leaving> {
-        let is_filtered = self.hooks.of(&self.label).event_filter.is_some();
-        let events = match read_events(&post.body, is_filtered) {
-            Ok(events) if is_filtered => self.without_strangers(events),
-            Ok(events) => {
-                self.ledger.receive(events.len());
-                events
+        let form = post.form();
+        let Post { kind, route, schema, tags, split, .. } = post;
+        let Split { mut events, has_envelopes, charge, .. } = split;
+        if self.hooks.of(&self.label).event_filter.is_some() {
+            if !has_envelopes {
+                // The filter was bound while the post was being read.
+                events = events.into_iter().map(|it| event_of(it.body, true)).collect();
             }
-            Err(error) => {
-                tracing::warn!(environment = %self.label, %error, "event post is not a JSON array and was dropped");
-                self.ledger.receive(1);
-                self.ledger.lose("malformed", 1);
-                return None;
-            }
-        };
+            self.drop_strangers(&mut events);
+        }
         if events.is_empty() {
             return None;
         }
-        let facts = BatchFacts {
-            environment: self.label.clone(),
-            route: post.route,
-            sdk: post.kind.as_str(),
-            schema: post.schema,
-        };
-        let form = post.form();
-        let key = QueueKey { kind: post.kind, form, schema: post.schema, tags: post.tags };
+        let facts = BatchFacts { environment: self.label.clone(), route, sdk: kind.as_str(), schema };
+        let key = QueueKey { kind, form, schema, tags };
         let exit: Exit = match form {
             Form::Verbatim => {
                 let outbox = Arc::clone(&self.outbox);
-                Box::new(move |events| outbox.push(&key, events))
+                Box::new(move |events| outbox.push(&key, events, Some(charge)))
             }
             Form::Summarised => {
                 let summaries = Arc::clone(&self.summaries);
-                Box::new(move |events| summaries.push(key, events))
+                Box::new(move |events| {
+                    summaries.push(key, events);
+                    drop(charge);
+                })
             }
         };
         self.intake.pass(facts, events, exit).await
     }
-}
 
-impl Port {
     /// Only what is a JSON object is shown to a filter. The rest is no event, everybody can post it, and a filter would
     /// fail over it again and again.
-    fn without_strangers(&self, mut events: Vec<Event>) -> Vec<Event> {
+    fn drop_strangers(&self, events: &mut Vec<Event>) {
         let received = events.len();
-        self.ledger.receive(received);
         events.retain(|event| event.body.starts_with(b"{"));
-        let lost = received - events.len();
-        if lost > 0 {
-            tracing::warn!(environment = %self.label, lost, "events that are no JSON objects were dropped");
-            self.ledger.lose("malformed", lost);
-        }
-        events
+        self.ledger.lose("malformed", received - events.len());
     }
 }
 
@@ -277,32 +318,38 @@ impl Post {
     }
 }
 
-/// Splits a post into events without copying them. Kind and time are read only if somebody asks.
-fn read_events(body: &Bytes, with_envelopes: bool) -> Result<Vec<Event>, serde_json::Error> {
-    let raw: Option<Vec<&RawValue>> = serde_json::from_slice(body)?;
-    Ok(raw.unwrap_or_default().into_iter().map(|raw| event_of(raw, body, with_envelopes)).collect())
-}
-
-/// The event that `raw`, a part of `body`, is.
-fn event_of(raw: &RawValue, body: &Bytes, with_envelope: bool) -> Event {
+/// The event whose text `body` is, which must be JSON. Kind and time are read only if somebody asks.
+fn event_of(body: Bytes, has_envelope: bool) -> Event {
     let envelope: Envelope =
-        if with_envelope { serde_json::from_str(raw.get()).unwrap_or_default() } else { Envelope::default() };
+        if has_envelope { serde_json::from_slice(&body).unwrap_or_default() } else { Envelope::default() };
     Event {
         kind: envelope.kind.unwrap_or_default(),
         // A negative or absurd time saturates; plugins see it as a hint.
         at_ms: envelope.creation_date.unwrap_or_default() as u64,
-        body: body.slice_ref(raw.get().as_bytes()),
+        body,
     }
 }
 
-#[cfg(fuzzing)]
-pub(crate) fn fuzz_events(body: Bytes) {
-    let _ = read_events(&body, true);
+/// Returns what an operator can do about events that are lost for a reason.
+fn advice(reason: &'static str) -> Option<&'static str> {
+    Some(match reason {
+        "queue-full" => "upstream does not answer in time; `launchdarkly.events_capacity` says how much waits for it",
+        "memory-full" | "summaries-too-slow" | "summary-full" => "raise `launchdarkly.events_memory`",
+        "too-many-queues" => "SDKs send too many different values of `X-LaunchDarkly-Tags`",
+        "too-large" => "upstream takes no posts of this size; lower `launchdarkly.events_capacity`",
+        "upstream-unreachable" | "upstream-error" => "check `launchdarkly.events_uri` and the network",
+        "rejected" | "publisher-off" => "check the credentials of this environment",
+        "malformed" | "event-too-large" | "too-deep" | "too-many-events" => "an SDK posts what cannot be forwarded",
+        "hold-full" | "filter-unavailable" | "filter-failed" | "filter-invalid" => {
+            "see the event filter in `/api/plugins`"
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_summary(event: &str) {
-    if serde_json::from_str::<&RawValue>(event).is_ok() {
+    if serde_json::from_str::<&serde_json::value::RawValue>(event).is_ok() {
         summary::fuzz(Bytes::copy_from_slice(event.as_bytes()));
     }
 }
@@ -312,27 +359,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_split_without_copying() {
-        let body = Bytes::from_static(br#" [ {"kind":"custom","creationDate":1.5,"z":1.0} , 7 ] "#);
-        let events = read_events(&body, true).unwrap();
-        assert_eq!((events[0].kind.as_str(), events[0].at_ms), ("custom", 1));
-        assert_eq!(events[0].body, r#"{"kind":"custom","creationDate":1.5,"z":1.0}"#);
-        assert_eq!((events[1].kind.as_str(), &events[1].body[..]), ("", &b"7"[..]));
-        assert!(body.as_ptr_range().contains(&events[0].body.as_ptr()));
+    fn kind_and_time_are_read_if_wanted() {
+        let body = Bytes::from_static(br#"{"kind":"custom","creationDate":1.5,"z":1.0}"#);
+        let event = event_of(body.clone(), true);
+        assert_eq!((event.kind.as_str(), event.at_ms, &event.body), ("custom", 1, &body));
+        let event = event_of(body, false);
+        assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
+        for odd in [&b"7"[..], br#"{"kind":7}"#, br#"{"creationDate":-1}"#] {
+            let event = event_of(Bytes::from_static(odd), true);
+            assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
+        }
     }
 
     #[test]
-    fn what_is_no_array_is_refused_and_null_is_empty() {
-        for (body, count) in [("null", Some(0)), ("[]", Some(0)), ("{}", None), ("", None), ("[1", None)] {
-            let events = read_events(&Bytes::from_static(body.as_bytes()), false).ok().map(|it| it.len());
-            assert_eq!(events, count, "{body}");
+    fn every_loss_of_the_queues_says_what_can_be_done() {
+        for reason in ["queue-full", "memory-full", "too-many-queues", "upstream-unreachable", "malformed", "hold-full"]
+        {
+            assert!(advice(reason).is_some(), "{reason}");
         }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_post_makes_it_panic(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            let _ = read_events(&Bytes::from(body), true);
-        }
+        assert_eq!(advice("internal-error"), None);
     }
 }

@@ -15,14 +15,18 @@ use http::header::{
 use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::time::Instant;
 use uuid::Uuid;
+use yardarm_core::budget::Trust;
 use yardarm_core::hooks::HookFuture;
-use yardarm_core::outbox::{Delivery, Sent};
+use yardarm_core::outbox::{self, Delivery, Sent};
 use yardarm_core::{Backoff, EnvironmentLabel, Secret};
 use yardarm_outbound::SendError;
 
 use super::summary;
 use crate::environments::{LiveConfig, SdkKind};
+use crate::limits::Limits;
 
+/// Bytes of a diagnostic post from which on it is compressed off the serving threads.
+const LARGE_DIAGNOSTIC: usize = 32 << 10;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// How events leave (section 10.3 of the compatibility page).
@@ -42,6 +46,16 @@ pub(super) struct QueueKey {
     /// Version of the event format that came in.
     pub(super) schema: u32,
     pub(super) tags: Option<Arc<str>>,
+}
+
+impl outbox::QueueKey for QueueKey {
+    fn trust(&self) -> Trust {
+        self.kind.trust()
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.tags.as_ref().map_or(0, |it| it.len())
+    }
 }
 
 /// A post ready to be sent; a retry sends the same bytes under the same identifier.
@@ -162,11 +176,23 @@ impl Poster {
         outcome
     }
 
-    /// Sends a diagnostic post at once, with one retry; a failure is logged and disables nothing.
-    pub(super) async fn forward_diagnostic(&self, path: &str, headers: HeaderMap, body: Bytes) -> Sent {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(&body).expect("a vector takes every write");
-        let body = Bytes::from(encoder.finish().expect("a vector takes every write"));
+    /// Sends a diagnostic post at once, with one retry; a failure disables nothing.
+    pub(super) async fn forward_diagnostic(
+        &self,
+        limits: &Limits,
+        kind: SdkKind,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Sent {
+        let body = if body.len() < LARGE_DIAGNOSTIC {
+            compressed(&body)
+        } else {
+            match limits.offload(kind.trust(), move || compressed(&body)).await {
+                Some(body) => body,
+                None => return Sent::Refused("internal-error"),
+            }
+        };
         let send = || async {
             let request = self.0.client.post(format!("{}{path}", self.0.base)).headers(headers.clone());
             judge(yardarm_outbound::send(request.body(body.clone())).await.map(|response| response.status()))
@@ -175,9 +201,6 @@ impl Poster {
         if matches!(sent, Sent::Later(_)) {
             tokio::time::sleep(RETRY_DELAY).await;
             sent = send().await;
-        }
-        if sent != Sent::Delivered {
-            tracing::warn!(environment = %self.0.label, "diagnostic could not be forwarded");
         }
         sent
     }
@@ -211,6 +234,12 @@ impl Poster {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Publisher, Off>> {
         self.0.off.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn compressed(body: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body).expect("a vector takes every write");
+    encoder.finish().expect("a vector takes every write").into()
 }
 
 /// Section 10.4 of the compatibility page: what is worth a retry and what switches a publisher off.

@@ -1,8 +1,8 @@
 //! Summarising for SDKs that cannot do it themselves: PHP, which forgets everything between requests, and very old ones.
 //!
-//! One task per environment takes what the event filter has let through, has it [processed](processor) off the
-//! asynchronous threads, and hands a batch per [queue](QueueKey) to the outbox on a timer. Section 10.5 of the
-//! compatibility page says what must come out.
+//! One task per credential takes what the event filter has let through, has it [processed](processor) off the
+//! asynchronous threads, and hands a batch per [queue](QueueKey) to the outbox, on a timer or when a processor is full.
+//! Section 10.5 of the compatibility page says what must come out.
 
 mod counters;
 mod processor;
@@ -16,35 +16,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
-use yardarm_core::outbox::{Batch, Ledger, Outbox, OutboxSettings};
+use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
+use yardarm_core::outbox::{Batch, Ledger, Outbox, OutboxSettings, QueueKey as _};
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
-use self::processor::{Loss, Moment, Processor};
+use self::processor::{Loss, MOST_OF_ONE, Moment, Processor};
 use self::read::ReadError;
 use super::post::{Poster, QueueKey};
 use crate::dataset::{FlagData, Items};
+use crate::limits::Limits;
 
 /// Schema of everything that is summarised here.
 pub(super) const SCHEMA: u32 = 4;
-/// Bytes of events that wait to be processed, per environment. A post that does not fit is dropped and counted.
-const MAX_WAITING_KIB: usize = 64 << 10;
-/// Processors at once, per environment. Keys contain what callers send, so their number must be bounded; the one that
-/// has been idle for longest makes room, and if none is, the events are dropped and counted.
-const MAX_PROCESSORS: usize = 64;
+/// Posts that wait to be processed, per credential. Memory is what bounds them in practice.
+const MAX_WAITING: usize = 16 << 10;
+/// What a post that waits costs besides its events, roughly.
+const POST_COST: usize = 1024;
+/// What an event that waits costs besides its text, roughly.
+const EVENT_COST: usize = 64;
+/// Processors at once, per credential. Keys contain what callers send, so their number must be bounded; the one that
+/// has been idle for longest makes room, and what it holds is sent before its time.
+const MAX_PROCESSORS: usize = 1000;
 /// A processor that saw no event for so long is closed, unless it is the only one (section 10.5).
 const MAX_IDLE: Duration = Duration::from_secs(3600);
 
 /// Where events go that have to be summarised.
 pub(super) struct Summaries {
-    jobs: mpsc::Sender<Job>,
-    room: Arc<Semaphore>,
+    lanes: ByTrust<Lane>,
     ledger: Arc<Ledger>,
 }
 
-/// What the task needs to know.
+/// The way to the task of one credential.
+struct Lane {
+    jobs: mpsc::Sender<Job>,
+    memory: Arc<Account>,
+}
+
+/// What the tasks need to know.
+#[derive(Clone)]
 pub(super) struct Parts {
     pub(super) label: EnvironmentLabel,
     pub(super) settings: OutboxSettings,
@@ -54,6 +66,7 @@ pub(super) struct Parts {
     pub(super) poster: Poster,
     pub(super) outbox: Arc<Outbox<QueueKey, Poster>>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) limits: Limits,
 }
 
 enum Job {
@@ -66,12 +79,14 @@ enum Job {
 struct Arrival {
     key: QueueKey,
     events: Vec<Bytes>,
-    /// Its share of the bytes that may wait.
-    _room: OwnedSemaphorePermit,
+    /// Memory that they take.
+    _charge: Charge,
 }
 
 struct Summariser {
     parts: Parts,
+    trust: Trust,
+    memory: Arc<Account>,
     processors: HashMap<QueueKey, Open>,
 }
 
@@ -79,37 +94,42 @@ struct Summariser {
 struct Open {
     processor: Processor,
     used: Instant,
-    /// One warning per overflow episode, not one per post.
-    is_overflowing: bool,
+    /// Memory that it takes.
+    charge: Charge,
 }
 
-/// What was lost of one post.
+/// What came of one post besides what the processor holds.
 #[derive(Default)]
-struct Losses {
-    by_reason: BTreeMap<&'static str, usize>,
-    has_overflowed: bool,
+struct Processed {
+    /// What the processor held when it was full.
+    batches: Vec<Batch>,
+    lost: BTreeMap<&'static str, usize>,
     /// The first one, for people.
     malformed: Option<ReadError>,
 }
 
 impl Summaries {
-    /// Starts the task.
-    pub(super) fn start(parts: Parts, lifecycle: &Lifecycle) -> Self {
-        // Each job but a flush holds at least one of the permits, so there is always room for it.
-        let (jobs, queue) = mpsc::channel(MAX_WAITING_KIB + 1);
-        let ledger = Arc::clone(&parts.ledger);
-        let summariser = Summariser { parts, processors: HashMap::new() };
-        lifecycle.spawn("event summaries", summariser.run(queue));
-        Self { jobs, room: Arc::new(Semaphore::new(MAX_WAITING_KIB)), ledger }
+    /// Starts the tasks.
+    pub(super) fn start(parts: &Parts, lifecycle: &Lifecycle) -> Self {
+        let lanes = ByTrust::from_fn(|trust| {
+            let (jobs, queue) = mpsc::channel(MAX_WAITING);
+            let summariser = Summariser::new(parts.clone(), trust);
+            let memory = Arc::clone(&summariser.memory);
+            lifecycle.spawn("event summaries", summariser.run(queue));
+            Lane { jobs, memory }
+        });
+        Self { lanes, ledger: Arc::clone(&parts.ledger) }
     }
 
     /// Queues events that are pending in the ledger; drops and counts what does not fit.
     pub(super) fn push(&self, key: QueueKey, events: Vec<Bytes>) {
         let count = events.len();
-        let kib = events.iter().map(Bytes::len).sum::<usize>() / 1024 + 1;
-        let room = Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX));
-        let is_queued =
-            room.is_ok_and(|_room| self.jobs.try_send(Job::Process(Arrival { key, events, _room })).is_ok());
+        let lane = self.lanes.get(key.trust());
+        let cost = POST_COST + events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>();
+        let is_queued = lane
+            .memory
+            .charge(cost)
+            .is_some_and(|charge| lane.jobs.try_send(Job::Process(Arrival { key, events, _charge: charge })).is_ok());
         if !is_queued {
             self.ledger.lose("summaries-too-slow", count);
         }
@@ -117,15 +137,23 @@ impl Summaries {
 
     /// Takes everything that was collected, after what is queued has been processed.
     pub(super) async fn take(&self) -> Vec<(QueueKey, Batch)> {
-        let (reply, batches) = oneshot::channel();
-        if self.jobs.send(Job::Flush(reply)).await.is_err() {
-            return Vec::new();
+        let mut all = Vec::new();
+        for trust in Trust::ALL {
+            let (reply, batches) = oneshot::channel();
+            if self.lanes.get(trust).jobs.send(Job::Flush(reply)).await.is_ok() {
+                all.extend(batches.await.unwrap_or_default());
+            }
         }
-        batches.await.unwrap_or_default()
+        all
     }
 }
 
 impl Summariser {
+    fn new(parts: Parts, trust: Trust) -> Self {
+        let memory = parts.limits.outbox.memory(trust).account();
+        Self { parts, trust, memory, processors: HashMap::new() }
+    }
+
     async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut timer = tokio::time::interval(self.parts.settings.flush_interval);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -150,10 +178,10 @@ impl Summariser {
 
     /// Has a post processed where it delays nobody, for it may have thousands of events.
     async fn process(&mut self, arrival: Arrival) {
-        let Arrival { key, events, _room } = arrival;
+        let Arrival { key, events, _charge } = arrival;
         let count = events.len();
         let Some(mut open) = self.open(&key) else {
-            self.parts.ledger.lose("too-many-queues", count);
+            self.parts.ledger.lose("memory-full", count);
             return;
         };
         let at_stake = open.processor.taken() + count;
@@ -163,58 +191,66 @@ impl Summariser {
         let work = move || {
             let nothing = Items::default();
             let flags = snapshot.as_ref().map_or(&nothing, |it| it.data().items());
-            let mut losses = Losses::default();
+            let mut processed = Processed::default();
             for event in &events {
+                if open.processor.is_full() {
+                    processed.batches.push(open.processor.flush());
+                }
                 if let Err(loss) = open.processor.take(event, flags, moment) {
-                    losses.add(loss);
+                    processed.lose(loss);
                 }
             }
-            (open, losses)
+            (open, processed)
         };
-        let Ok((mut open, losses)) = tokio::task::spawn_blocking(work).await else {
+        let Some((mut open, processed)) = self.parts.limits.offload(self.trust, work).await else {
             tracing::error!(environment = %self.parts.label, "summarising failed, events were dropped");
             self.parts.ledger.lose("summarising-failed", at_stake);
             return;
         };
-        let is_new_episode = losses.has_overflowed && !open.is_overflowing;
-        open.is_overflowing |= losses.has_overflowed;
         open.used = moment.instant;
-        self.processors.insert(key, open);
-        self.tell(losses, is_new_episode);
+        for (reason, count) in processed.lost {
+            self.parts.ledger.lose(reason, count);
+        }
+        if let Some(error) = processed.malformed {
+            tracing::debug!(environment = %self.parts.label, %error, "events of a post could not be read and were dropped");
+        }
+        for batch in processed.batches {
+            self.parts.outbox.dispatch(key.clone(), batch);
+        }
+        if open.account_for() {
+            self.processors.insert(key, open);
+        } else {
+            // Without memory for what it remembers, it starts again with the next post.
+            self.parts.outbox.dispatch(key, open.processor.flush());
+        }
     }
 
-    fn tell(&self, losses: Losses, is_new_episode: bool) {
-        let Parts { label, settings, ledger, .. } = &self.parts;
-        for (reason, count) in losses.by_reason {
-            ledger.lose(reason, count);
-        }
-        if let Some(error) = losses.malformed {
-            tracing::warn!(environment = %label, %error, "events of a post could not be read and were dropped");
-        }
-        if is_new_episode {
-            tracing::warn!(environment = %label, capacity = settings.capacity, "event queue or summary is full, dropping events until the next flush");
-        }
-    }
-
-    /// Takes the processor of a queue out of the map, or makes one if there is room.
+    /// Takes the processor of a queue out of the map, or makes one; `None` if there is no memory for one.
     fn open(&mut self, key: &QueueKey) -> Option<Open> {
         if let Some(open) = self.processors.remove(key) {
             return Some(open);
         }
         if self.processors.len() >= MAX_PROCESSORS {
-            let idle = self.processors.iter().filter(|(_, open)| open.processor.is_empty());
-            let longest = idle.min_by_key(|(_, open)| open.used).map(|(key, _)| key.clone())?;
-            self.processors.remove(&longest);
+            let idle = self.processors.iter().min_by_key(|(_, open)| (!open.processor.is_empty(), open.used));
+            if let Some(longest) = idle.map(|(key, _)| key.clone())
+                && let Some(mut open) = self.processors.remove(&longest)
+            {
+                self.parts.outbox.dispatch(longest, open.processor.flush());
+            }
         }
         let used = Instant::now();
-        let processor = Processor::new(key.schema, self.parts.settings.capacity, used);
-        Some(Open { processor, used, is_overflowing: false })
+        // It is emptied at its capacity, and must have room for all that the last event before that becomes.
+        let capacity = self.parts.settings.capacity + MOST_OF_ONE - 1;
+        let processor = Processor::new(key.schema, capacity, used);
+        let charge = self.memory.charge(POST_COST + key.heap_bytes())?;
+        Some(Open { processor, used, charge })
     }
 
     fn take(&mut self) -> Vec<(QueueKey, Batch)> {
         let batches = self.processors.iter_mut().map(|(key, open)| {
-            open.is_overflowing = false;
-            (key.clone(), open.processor.flush())
+            let batch = open.processor.flush();
+            open.account_for();
+            (key.clone(), batch)
         });
         batches.filter(|(_, batch)| !batch.events.is_empty()).collect()
     }
@@ -227,13 +263,20 @@ impl Summariser {
     }
 }
 
-impl Losses {
-    fn add(&mut self, loss: Loss) {
-        *self.by_reason.entry(loss.reason()).or_default() += 1;
-        match loss {
-            Loss::Malformed(error) => self.malformed = self.malformed.take().or(Some(error)),
-            Loss::QueueFull | Loss::SummaryFull => self.has_overflowed = true,
-            Loss::NothingToSend => (),
+impl Open {
+    /// Brings the charge in line with what the processor holds; `false` if there is not so much memory.
+    fn account_for(&mut self) -> bool {
+        let (held, charged) = (self.processor.bytes(), self.charge.amount().saturating_sub(POST_COST));
+        self.charge.shrink(charged.saturating_sub(held));
+        self.charge.grow(held.saturating_sub(charged))
+    }
+}
+
+impl Processed {
+    fn lose(&mut self, loss: Loss) {
+        *self.lost.entry(loss.reason()).or_default() += 1;
+        if let Loss::Malformed(error) = loss {
+            self.malformed = self.malformed.take().or(Some(error));
         }
     }
 }

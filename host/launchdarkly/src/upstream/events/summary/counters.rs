@@ -82,6 +82,16 @@ impl Counters {
         Some(out.into())
     }
 
+    /// Whether an event may soon find no room.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.bytes > MAX_BYTES / 2
+    }
+
+    /// Bytes that are held, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether nothing was counted.
     pub(super) fn is_empty(&self) -> bool {
         self.flags.is_empty()

@@ -11,6 +11,13 @@ use super::terms::Terms;
 use super::write;
 use crate::dataset::Items;
 
+/// Most events that one received event becomes: itself, its context, and a copy for the debugger.
+pub(super) const MOST_OF_ONE: usize = 3;
+/// Bytes of events from which on they are to be sent.
+const MAX_BYTES: usize = 4 << 20;
+/// What an event costs besides its text, roughly.
+const EVENT_COST: usize = 64;
+
 /// Summarises the events of one queue between two posts.
 pub(super) struct Processor {
     /// Version of the format of what comes in.
@@ -18,6 +25,8 @@ pub(super) struct Processor {
     /// Events that are sent by themselves, at most. The summary is not one of them.
     capacity: usize,
     events: Vec<Bytes>,
+    /// Bytes of `events`.
+    bytes: usize,
     counters: Counters,
     seen: Seen,
     /// How many received events are in `events` and `counters`.
@@ -67,7 +76,7 @@ impl Loss {
 impl Processor {
     pub(super) fn new(schema: u32, capacity: usize, now: Instant) -> Self {
         let (events, counters) = (Vec::new(), Counters::default());
-        Self { schema, capacity, events, counters, seen: Seen::new(now), taken: 0 }
+        Self { schema, capacity, events, bytes: 0, counters, seen: Seen::new(now), taken: 0 }
     }
 
     /// Takes one event, which must be JSON.
@@ -96,6 +105,7 @@ impl Processor {
     /// What was collected, the summary last.
     pub(super) fn flush(&mut self) -> Batch {
         let mut events = std::mem::take(&mut self.events);
+        self.bytes = 0;
         events.extend(self.counters.take());
         Batch { events, stands_for: std::mem::take(&mut self.taken) }
     }
@@ -103,6 +113,17 @@ impl Processor {
     /// How many received events wait for the next post.
     pub(super) fn taken(&self) -> usize {
         self.taken
+    }
+
+    /// Whether the next event may find no room. What was collected is to be taken first.
+    pub(super) fn is_full(&self) -> bool {
+        let is_crowded = self.events.len() + MOST_OF_ONE > self.capacity || self.bytes >= MAX_BYTES;
+        self.counters.is_crowded() || (is_crowded && !self.events.is_empty())
+    }
+
+    /// Bytes that are held, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.events.len() * EVENT_COST + self.counters.bytes() + self.seen.bytes()
     }
 
     /// Whether there is nothing to send.
@@ -140,7 +161,9 @@ impl Processor {
         if self.events.len() >= self.capacity {
             return Err(Loss::QueueFull);
         }
-        self.events.push(event());
+        let event = event();
+        self.bytes += event.len();
+        self.events.push(event);
         Ok(())
     }
 }

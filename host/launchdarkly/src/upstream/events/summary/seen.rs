@@ -43,6 +43,11 @@ impl Seen {
         }
     }
 
+    /// Bytes that are held, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.meetings.len() * 160
+    }
+
     /// Whether a context is remembered; if so, it counts as met.
     pub(super) fn recalls(&mut self, mark: Mark) -> bool {
         let is_known = self.meetings.contains_key(&mark);

@@ -29,16 +29,21 @@ fn poster() -> Poster {
 }
 
 fn parts(lifecycle: &Lifecycle) -> Parts {
+    parts_within(lifecycle, Limits::of(64 << 20, 1, 1))
+}
+
+fn parts_within(lifecycle: &Lifecycle, limits: Limits) -> Parts {
     let settings = OutboxSettings { capacity: 3, flush_interval: Duration::from_secs(3600) };
     let ledger = Arc::new(Ledger::default());
     let poster = poster();
     Parts {
         label: EnvironmentLabel::new("launchdarkly", "main"),
-        outbox: Outbox::start(settings.clone(), poster.clone(), Arc::clone(&ledger), lifecycle),
+        outbox: Outbox::start(settings.clone(), &limits.outbox, poster.clone(), Arc::clone(&ledger), lifecycle),
         settings,
         data: environment().1,
         poster,
         ledger,
+        limits,
     }
 }
 
@@ -53,13 +58,13 @@ fn alias(count: usize) -> Vec<Bytes> {
 impl Summariser {
     async fn processes(&mut self, tags: usize, events: Vec<Bytes>) {
         self.parts.ledger.receive(events.len());
-        let _room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        self.process(Arrival { key: key(tags), events, _room }).await;
+        let _charge = self.memory.charge(0).unwrap();
+        self.process(Arrival { key: key(tags), events, _charge }).await;
     }
 }
 
 fn summariser(lifecycle: &Lifecycle) -> Summariser {
-    Summariser { parts: parts(lifecycle), processors: HashMap::new() }
+    Summariser::new(parts(lifecycle), Trust::Secret)
 }
 
 #[tokio::test]
@@ -67,7 +72,7 @@ async fn a_flush_comes_after_what_was_queued_before_it() {
     let lifecycle = Lifecycle::new();
     let parts = parts(&lifecycle);
     let ledger = Arc::clone(&parts.ledger);
-    let summaries = Summaries::start(parts, &lifecycle);
+    let summaries = Summaries::start(&parts, &lifecycle);
     ledger.receive(12);
     summaries.push(key(1), alias(2));
     summaries.push(key(2), alias(1));
@@ -82,25 +87,24 @@ async fn a_flush_comes_after_what_was_queued_before_it() {
     batches.sort();
     assert_eq!(batches, [(Some("1".into()), 3, 3), (Some("2".into()), 2, 2)]);
     let report = ledger.report();
-    assert_eq!(report.dropped, [("malformed", 4), ("queue-full", 3)].into());
-    assert_eq!(report.pending, 5, "what was handed over is settled by whoever delivers it");
+    assert_eq!(report.dropped.get("malformed"), Some(&4));
+    assert_eq!(report.pending, 8, "three more are on their way already, for the processor was full");
     assert_eq!(summaries.take().await, []);
 }
 
 #[tokio::test]
 async fn what_cannot_wait_is_lost_and_counted() {
     let lifecycle = Lifecycle::new();
-    let parts = parts(&lifecycle);
+    let parts = parts_within(&lifecycle, Limits::of(12_000, 1, 1));
     let ledger = Arc::clone(&parts.ledger);
-    let summaries = Summaries::start(parts, &lifecycle);
+    let summaries = Summaries::start(&parts, &lifecycle);
     ledger.receive(3);
-    let taken = Arc::clone(&summaries.room).try_acquire_many_owned(u32::try_from(MAX_WAITING_KIB).unwrap()).unwrap();
-    summaries.push(key(1), alias(2));
+    let large = format!(r#"{{"kind":"alias","x":"{}"}}"#, "x".repeat(6000));
+    summaries.push(key(1), vec![large.into(), Bytes::from_static(b"{}")]);
     assert_eq!(ledger.report().dropped, [("summaries-too-slow", 2)].into());
-    drop(taken);
     summaries.push(key(1), alias(1));
     assert_eq!(summaries.take().await.len(), 1);
-    // A task that has ended takes nothing, and nobody waits for it.
+    // A task that has ended takes nothing, and nothing waits for it.
     lifecycle.stop(Duration::from_secs(5)).await;
     ledger.receive(1);
     summaries.push(key(1), alias(1));
@@ -108,8 +112,27 @@ async fn what_cannot_wait_is_lost_and_counted() {
     assert_eq!(summaries.take().await, []);
 }
 
+#[tokio::test]
+async fn one_kind_of_caller_takes_no_memory_from_another() {
+    let lifecycle = Lifecycle::new();
+    let parts = parts(&lifecycle);
+    let ledger = Arc::clone(&parts.ledger);
+    let summaries = Summaries::start(&parts, &lifecycle);
+    let public = QueueKey { kind: SdkKind::Browser, ..key(1) };
+    for _ in 0..200 {
+        ledger.receive(1000);
+        summaries.push(public.clone(), alias(1000));
+    }
+    let lost = ledger.report().dropped["summaries-too-slow"];
+    assert!((1000..200_000).contains(&lost), "{lost}");
+    ledger.receive(1);
+    summaries.push(key(1), alias(1));
+    assert_eq!(ledger.report().dropped["summaries-too-slow"], lost);
+    assert!(summaries.take().await.iter().any(|(key, _)| key.kind == SdkKind::Server));
+}
+
 #[tokio::test(start_paused = true)]
-async fn there_are_only_so_many_processors_and_the_idle_make_room() {
+async fn a_processor_too_many_sends_what_another_holds() {
     let lifecycle = Lifecycle::new();
     let mut summariser = summariser(&lifecycle);
     for tags in 0..MAX_PROCESSORS {
@@ -117,15 +140,18 @@ async fn there_are_only_so_many_processors_and_the_idle_make_room() {
         tokio::time::advance(Duration::from_millis(1)).await;
     }
     summariser.processes(MAX_PROCESSORS, alias(2)).await;
-    assert_eq!(summariser.parts.ledger.report().dropped, [("too-many-queues", 2)].into(), "all of them hold something");
+    let report = summariser.parts.ledger.report();
+    assert!(report.dropped.keys().all(|it| *it == "upstream-unreachable"), "{report:?}");
+    assert_eq!(summariser.processors.len(), MAX_PROCESSORS);
+    assert!(!summariser.processors.contains_key(&key(0)), "the one that was used first is sent");
     assert_eq!(summariser.take().len(), MAX_PROCESSORS);
     summariser.processes(0, alias(1)).await;
-    summariser.processes(MAX_PROCESSORS, alias(1)).await;
-    assert_eq!(summariser.processors.len(), MAX_PROCESSORS);
     assert!(!summariser.processors.contains_key(&key(1)), "idle for longest");
-    let mut left: Vec<_> = summariser.take().into_iter().filter_map(|(key, _)| key.tags).collect();
-    left.sort();
-    assert_eq!(left, [Arc::from("0"), MAX_PROCESSORS.to_string().into()]);
+    summariser.processes(2, alias(1)).await;
+    tokio::time::advance(Duration::from_millis(1)).await;
+    summariser.processes(MAX_PROCESSORS + 1, alias(1)).await;
+    assert_eq!(summariser.processors.len(), MAX_PROCESSORS);
+    assert!(summariser.processors.contains_key(&key(2)), "one that holds something is the last to go");
 }
 
 #[tokio::test(start_paused = true)]

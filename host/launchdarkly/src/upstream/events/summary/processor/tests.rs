@@ -433,3 +433,27 @@ proptest::proptest! {
         processor.flushes();
     }
 }
+
+#[tokio::test]
+async fn what_is_held_is_known_and_a_full_processor_says_so() {
+    let custom = |key: &str| json!({"kind": "custom", "key": "c", "user": {"key": key}});
+    let mut processor = processor(2, 5);
+    assert!(!processor.is_full() && processor.bytes() == 0);
+    processor.takes(&custom("a")).unwrap();
+    assert!(!processor.is_full(), "two, and room for three more");
+    let before = processor.bytes();
+    assert!(before > 100, "{before}");
+    processor.takes(&custom("a")).unwrap();
+    assert!(processor.is_full() && processor.bytes() > before);
+    processor.flush();
+    assert!(!processor.is_full() && processor.bytes() < before, "only the context is remembered");
+    processor.takes(&json!({"kind": "alias", "x": "x".repeat(MAX_BYTES)})).unwrap();
+    assert!(processor.is_full(), "by bytes");
+    processor.flush();
+    let long = "x".repeat(100_000);
+    let counted = (0..100).take_while(|n| {
+        processor.takes(&feature(json!({"version": n, "value": long}))).unwrap();
+        !processor.is_full()
+    });
+    assert!((8..12).contains(&counted.count()), "by what is counted");
+}

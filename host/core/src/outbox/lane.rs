@@ -1,0 +1,253 @@
+//! What waits for upstream on behalf of one credential: queues, batches that are ready, posts under way.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Batch, Ledger, OutboxSettings, QueueKey};
+use crate::budget::{Account, Charge};
+
+/// Posts under way at once, per credential. More would only queue in the network.
+pub(super) const MAX_POSTS: usize = 24;
+/// Queues at once, per credential. Keys contain what callers send, so their number must be bounded.
+pub(super) const MAX_QUEUES: usize = 10_000;
+/// From so many queues on they are all posted before their time.
+pub(super) const MANY_QUEUES: usize = 1_000;
+/// Bytes of events in one post, unless a single event is larger.
+pub(super) const MAX_POST_BYTES: usize = 4 << 20;
+/// What an event costs besides its text, roughly: a handle and an allocation.
+pub(super) const EVENT_COST: usize = 64;
+/// What a queue costs besides the heap bytes of its key, roughly.
+pub(super) const QUEUE_COST: usize = 512;
+/// Upstream keeps up if it has answered a post within this time, or none is under way. While it does, queues may hold
+/// more than their capacity.
+pub(super) const STALL_TIME: Duration = Duration::from_secs(2);
+
+/// The queues of one credential.
+pub(super) struct Lane<K> {
+    memory: Arc<Account>,
+    queues: HashMap<K, Queue>,
+    /// Keys of the queues that are to be posted, in order, each at most once.
+    ready: VecDeque<K>,
+    /// Events for which there was no memory while upstream kept up, with the memory that they have from elsewhere.
+    backlog: VecDeque<(K, std::vec::IntoIter<Bytes>, Charge)>,
+    /// Batches that were put together elsewhere.
+    batches: VecDeque<(K, Batch, Charge)>,
+    posts: usize,
+    /// When upstream answered last, or the first post after a pause began.
+    answered_at: Instant,
+}
+
+struct Queue {
+    events: VecDeque<Bytes>,
+    /// Bytes of events.
+    bytes: usize,
+    charge: Charge,
+    is_ready: bool,
+    /// Everything in it is to be posted, not only full batches.
+    is_due: bool,
+}
+
+impl<K: QueueKey> Lane<K> {
+    pub(super) fn new(memory: Arc<Account>) -> Self {
+        Self {
+            memory,
+            queues: HashMap::new(),
+            ready: VecDeque::new(),
+            backlog: VecDeque::new(),
+            batches: VecDeque::new(),
+            posts: 0,
+            answered_at: Instant::now(),
+        }
+    }
+
+    /// Queues events that are pending in `ledger`, and counts what finds no room. While upstream keeps up, events that
+    /// have memory from elsewhere wait there for room.
+    pub(super) fn push(
+        &mut self,
+        key: &K,
+        events: Vec<Bytes>,
+        charge: Option<Charge>,
+        settings: &OutboxSettings,
+        ledger: &Ledger,
+    ) {
+        let mut events = events.into_iter();
+        // What came before goes first.
+        if self.backlog.is_empty() {
+            self.enqueue(key, &mut events, settings, ledger);
+        }
+        match charge {
+            _ if events.len() == 0 => (),
+            Some(charge) if self.keeps_up() => self.backlog.push_back((key.clone(), events, charge)),
+            _ => ledger.lose("memory-full", events.len()),
+        }
+        let is_early = self.queues.len() >= MANY_QUEUES || self.memory.is_crowded();
+        if is_early && self.ready.len() < self.queues.len() {
+            self.make_all_due();
+        }
+    }
+
+    /// Queues what of the backlog has room now.
+    fn refill(&mut self, settings: &OutboxSettings, ledger: &Ledger) {
+        while let Some((key, mut events, charge)) = self.backlog.pop_front() {
+            self.enqueue(&key, &mut events, settings, ledger);
+            let is_stuck = self.posts == 0 && self.queues.is_empty() && self.batches.is_empty();
+            if events.len() > 0 && is_stuck {
+                // Larger than all that there is.
+                events.next();
+                ledger.lose("memory-full", 1);
+            }
+            if events.len() > 0 {
+                self.backlog.push_front((key, events, charge));
+                if !is_stuck {
+                    self.make_all_due();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Moves events into their queue until there is no memory; counts those that its capacity or number forbids.
+    fn enqueue(&mut self, key: &K, events: &mut std::vec::IntoIter<Bytes>, settings: &OutboxSettings, ledger: &Ledger) {
+        let keeps_up = self.keeps_up();
+        if !self.queues.contains_key(key) {
+            if self.queues.len() >= MAX_QUEUES {
+                ledger.lose("too-many-queues", events.by_ref().count());
+                return;
+            }
+            let Some(charge) = self.memory.charge(QUEUE_COST + key.heap_bytes()) else { return };
+            let events = VecDeque::new();
+            self.queues.insert(key.clone(), Queue { events, bytes: 0, charge, is_ready: false, is_due: false });
+        }
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        while let Some(event) = events.as_slice().first() {
+            if !keeps_up && queue.events.len() >= settings.capacity {
+                ledger.lose("queue-full", events.by_ref().count());
+                break;
+            }
+            if !queue.charge.grow(EVENT_COST + event.len()) {
+                break;
+            }
+            queue.bytes += event.len();
+            queue.events.extend(events.next());
+        }
+        if queue.is_large(settings) && !queue.is_ready {
+            queue.is_ready = true;
+            self.ready.push_back(key.clone());
+        }
+        if queue.events.is_empty() {
+            self.queues.remove(key);
+        }
+    }
+
+    /// Queues a batch that was put together elsewhere, and counts it if it finds no room.
+    pub(super) fn push_batch(&mut self, key: K, batch: Batch, ledger: &Ledger) {
+        let cost = QUEUE_COST + key.heap_bytes() + batch.events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>();
+        match self.memory.charge(cost) {
+            Some(charge) => self.batches.push_back((key, batch, charge)),
+            None => ledger.lose("memory-full", batch.stands_for),
+        }
+    }
+
+    /// Everything that waits now is to be posted, also what of the backlog has room.
+    pub(super) fn make_due(&mut self, settings: &OutboxSettings, ledger: &Ledger) {
+        self.refill(settings, ledger);
+        self.make_all_due();
+    }
+
+    fn make_all_due(&mut self) {
+        for (key, queue) in &mut self.queues {
+            queue.is_due = true;
+            if !queue.is_ready {
+                queue.is_ready = true;
+                self.ready.push_back(key.clone());
+            }
+        }
+    }
+
+    /// The next batch to post, if one more post may be under way. Queues take turns.
+    pub(super) fn next(&mut self, settings: &OutboxSettings, ledger: &Ledger) -> Option<(K, Batch, Charge)> {
+        self.refill(settings, ledger);
+        if self.posts >= MAX_POSTS {
+            return None;
+        }
+        let next = match self.batches.pop_front() {
+            Some(batch) => batch,
+            None => self.next_of_queues(settings)?,
+        };
+        if self.posts == 0 {
+            self.answered_at = Instant::now();
+        }
+        self.posts += 1;
+        Some(next)
+    }
+
+    fn next_of_queues(&mut self, settings: &OutboxSettings) -> Option<(K, Batch, Charge)> {
+        let key = self.ready.pop_front()?;
+        let queue = self.queues.get_mut(&key)?;
+        let (events, charge) = queue.take(settings.capacity);
+        queue.is_ready = !queue.events.is_empty() && (queue.is_due || queue.is_large(settings));
+        if queue.is_ready {
+            self.ready.push_back(key.clone());
+        } else if queue.events.is_empty() {
+            self.queues.remove(&key);
+        }
+        Some((key, Batch { stands_for: events.len(), events }, charge))
+    }
+
+    /// A post has ended; `is_answered` if upstream gave an answer that settles it.
+    pub(super) fn end_post(&mut self, is_answered: bool) {
+        self.posts -= 1;
+        if is_answered {
+            self.answered_at = Instant::now();
+        }
+    }
+
+    /// Whether nothing waits and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.posts == 0 && self.queues.is_empty() && self.batches.is_empty() && self.backlog.is_empty()
+    }
+
+    fn keeps_up(&self) -> bool {
+        self.posts == 0 || self.answered_at.elapsed() < STALL_TIME
+    }
+}
+
+impl Queue {
+    fn is_large(&self, settings: &OutboxSettings) -> bool {
+        self.events.len() >= settings.capacity || self.bytes >= MAX_POST_BYTES
+    }
+
+    /// Takes the events of one post and what they cost.
+    fn take(&mut self, capacity: usize) -> (Vec<Bytes>, Charge) {
+        let (mut count, mut bytes) = (0, 0);
+        for event in self.events.iter().take(capacity) {
+            if count > 0 && bytes + event.len() > MAX_POST_BYTES {
+                break;
+            }
+            count += 1;
+            bytes += event.len();
+        }
+        self.bytes -= bytes;
+        let charge = self.charge.split(bytes + count * EVENT_COST);
+        (self.events.drain(..count).collect(), charge)
+    }
+}
+
+#[cfg(test)]
+impl<K: QueueKey> Lane<K> {
+    pub(super) fn posts(&self) -> usize {
+        self.posts
+    }
+
+    pub(super) fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.memory.used()
+    }
+}

@@ -1,0 +1,214 @@
+//! Where events of one environment stand, and one log line per cause for those that are lost.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lock;
+use crate::environment::EnvironmentLabel;
+
+/// Shortest time between two log lines about losses of the same cause.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Where events of one environment stand. Delivered, filtered, dropped and pending add up to received.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    label: Option<EnvironmentLabel>,
+    advice: Option<Advice>,
+    received: AtomicU64,
+    delivered: AtomicU64,
+    pending: AtomicU64,
+    refused_posts: Mutex<Loss>,
+    filtered: Mutex<BTreeMap<Arc<str>, u64>>,
+    dropped: Mutex<BTreeMap<&'static str, Loss>>,
+}
+
+/// Returns what an operator can do about losses of a cause, such as a setting to change.
+pub type Advice = fn(&'static str) -> Option<&'static str>;
+
+/// Events that were lost for one reason, or posts that were refused.
+#[derive(Debug, Default)]
+struct Loss {
+    count: u64,
+    /// Lost since the last log line.
+    unlogged: u64,
+    logged_at: Option<Instant>,
+}
+
+/// Events that are being worked on. If that ends without [`Unsettled::keep`], by a panic or the end of the process, they
+/// are counted as lost.
+#[must_use = "dropped, it counts its events as lost"]
+pub struct Unsettled {
+    ledger: Arc<Ledger>,
+    count: usize,
+}
+
+/// The ledger at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerReport {
+    /// Events that SDKs handed over.
+    pub received: u64,
+    /// Events that arrived upstream.
+    pub delivered: u64,
+    /// Events that wait or are under way.
+    pub pending: u64,
+    /// Events that plugins dropped, by plugin.
+    pub filtered: BTreeMap<Arc<str>, u64>,
+    /// Events that were lost, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Posts that were refused because too much was under way; their events were not counted.
+    pub refused_posts: u64,
+}
+
+impl Ledger {
+    /// Creates an empty ledger that names its environment, and what can be done about losses, in log lines.
+    #[must_use]
+    pub fn new(label: EnvironmentLabel, advice: Advice) -> Self {
+        Self { label: Some(label), advice: Some(advice), ..Self::default() }
+    }
+
+    /// Events came in.
+    pub fn receive(&self, count: usize) {
+        self.received.fetch_add(count as u64, Ordering::Relaxed);
+        self.pending.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// A post was refused before its events were counted.
+    pub fn refuse_post(&self) {
+        let unlogged = lock(&self.refused_posts).add(1);
+        if let Some(count) = unlogged {
+            let environment = self.label.as_ref().map(tracing::field::display);
+            tracing::warn!(environment, count, "posts of events were refused, too much is under way");
+        }
+    }
+
+    /// Pending events were dropped by a plugin.
+    pub fn filter(&self, plugin: &Arc<str>, count: usize) {
+        self.settle(count);
+        *lock(&self.filtered).entry(Arc::clone(plugin)).or_default() += count as u64;
+    }
+
+    /// Pending events were lost. Logs the first loss of each cause, and then at most one line a minute.
+    pub fn lose(&self, reason: &'static str, count: usize) {
+        if count == 0 {
+            return;
+        }
+        self.settle(count);
+        let unlogged = lock(&self.dropped).entry(reason).or_default().add(count as u64);
+        if let Some(count) = unlogged {
+            let environment = self.label.as_ref().map(tracing::field::display);
+            let advice = self.advice.and_then(|advice| advice(reason));
+            tracing::warn!(environment, reason, count, advice, "events were dropped");
+        }
+    }
+
+    /// Pending events arrived upstream.
+    pub fn deliver(&self, count: usize) {
+        self.settle(count);
+        self.delivered.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Guards pending events for as long as they are in the hands of a task.
+    pub fn guard(self: &Arc<Self>, count: usize) -> Unsettled {
+        Unsettled { ledger: Arc::clone(self), count }
+    }
+
+    fn settle(&self, count: usize) {
+        self.pending.fetch_sub(count as u64, Ordering::Relaxed);
+    }
+
+    /// The ledger of this moment.
+    #[must_use]
+    pub fn report(&self) -> LedgerReport {
+        LedgerReport {
+            received: self.received.load(Ordering::Relaxed),
+            delivered: self.delivered.load(Ordering::Relaxed),
+            pending: self.pending.load(Ordering::Relaxed),
+            filtered: lock(&self.filtered).clone(),
+            dropped: lock(&self.dropped).iter().map(|(reason, loss)| (*reason, loss.count)).collect(),
+            refused_posts: lock(&self.refused_posts).count,
+        }
+    }
+}
+
+impl Loss {
+    /// Counts; returns how many a log line that is due now is about.
+    fn add(&mut self, count: u64) -> Option<u64> {
+        self.count += count;
+        self.unlogged += count;
+        let is_due = self.logged_at.is_none_or(|it| it.elapsed() >= LOG_INTERVAL);
+        is_due.then(|| {
+            self.logged_at = Some(Instant::now());
+            std::mem::take(&mut self.unlogged)
+        })
+    }
+}
+
+impl Unsettled {
+    /// The events go on, and are settled elsewhere.
+    pub fn keep(mut self) {
+        self.count = 0;
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        let reason = if std::thread::panicking() { "internal-error" } else { "shutdown" };
+        self.ledger.lose(reason, self.count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Ledger {
+        fn unlogged(&self, reason: &str) -> u64 {
+            lock(&self.dropped)[reason].unlogged
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn losses_are_counted_each_and_logged_once_a_minute_per_cause() {
+        let ledger = Ledger::default();
+        ledger.receive(20);
+        ledger.lose("a", 0);
+        assert!(ledger.report().dropped.is_empty());
+        ledger.lose("a", 1);
+        assert_eq!(ledger.unlogged("a"), 0, "the first one is logged");
+        ledger.lose("a", 2);
+        ledger.lose("b", 4);
+        assert_eq!((ledger.unlogged("a"), ledger.unlogged("b")), (2, 0), "by cause");
+        tokio::time::advance(LOG_INTERVAL - Duration::from_millis(1)).await;
+        ledger.lose("a", 1);
+        assert_eq!(ledger.unlogged("a"), 3);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        ledger.lose("a", 1);
+        assert_eq!(ledger.unlogged("a"), 0);
+        let report = ledger.report();
+        assert_eq!((report.received, report.pending), (20, 11));
+        assert_eq!(report.dropped, [("a", 5), ("b", 4)].into());
+    }
+
+    #[tokio::test]
+    async fn what_a_panic_leaves_behind_is_counted() {
+        let ledger = Arc::new(Ledger::default());
+        ledger.receive(5);
+        ledger.guard(2).keep();
+        assert_eq!(ledger.report().pending, 5);
+        drop(ledger.guard(1));
+        let guarded = Arc::clone(&ledger);
+        let panicked = std::panic::catch_unwind(move || {
+            let _guard = guarded.guard(2);
+            panic!("on purpose");
+        });
+        assert!(panicked.is_err());
+        let report = ledger.report();
+        assert_eq!((report.pending, report.dropped), (2, [("internal-error", 2), ("shutdown", 1)].into()));
+        ledger.refuse_post();
+        assert_eq!(ledger.report().refused_posts, 1);
+    }
+}

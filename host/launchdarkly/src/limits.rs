@@ -1,0 +1,86 @@
+//! What callers may have under way at once, for all environments together: bodies, events, work off the serving threads.
+//!
+//! Each kind of credential has limits of its own, so that callers with a public environment ID displace only each other.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use yardarm_core::budget::{Account, Budget, ByTrust, Trust};
+use yardarm_core::outbox::SharedLimits;
+
+use crate::config::Config;
+
+/// Fewest bytes of posts of events that may be read at once, per kind of credential.
+const MIN_POST_BYTES: usize = 8 << 20;
+/// Fewest bytes of `REPORT` requests that may be read at once, per kind of credential.
+const MIN_REQUEST_BYTES: usize = 16 << 20;
+/// Bytes of diagnostic posts that may be under way at once, per kind of credential.
+const DIAGNOSTIC_BYTES: usize = 4 << 20;
+/// Large bodies that are worked on at once, each on a thread of its own.
+const LANES: ByTrust<usize> = ByTrust { secret: 2, embedded: 1, public: 1 };
+
+/// The limits. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    /// For events that wait for upstream.
+    pub(crate) outbox: SharedLimits,
+    /// Bytes of posts of events, from the first byte that is read until the events are in a queue.
+    posts: ByTrust<Budget>,
+    /// The same for diagnostic posts, until upstream has them.
+    diagnostics: ByTrust<Budget>,
+    /// Bytes of bodies of `REPORT` requests while they are read.
+    requests: ByTrust<Arc<Account>>,
+    lanes: ByTrust<Arc<Semaphore>>,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self::of(config.events_memory, config.events_max_payload, config.max_client_request_body)
+    }
+
+    /// Limits for so many bytes of waiting events, the largest post of events and the largest `REPORT` body.
+    pub(crate) fn of(events_memory: usize, largest_post: u64, largest_request: u64) -> Self {
+        let twice = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX).saturating_mul(2);
+        // While a body is split, some of it and some of what comes of it are held at the same time.
+        let posts = twice(largest_post).max(MIN_POST_BYTES);
+        let requests = twice(largest_request).max(MIN_REQUEST_BYTES);
+        Self {
+            outbox: SharedLimits::new(events_memory),
+            posts: ByTrust::from_fn(|_| Budget::new(posts)),
+            diagnostics: ByTrust::from_fn(|_| Budget::new(DIAGNOSTIC_BYTES)),
+            requests: ByTrust::from_fn(|_| Budget::new(requests).account()),
+            lanes: ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*LANES.get(trust)))),
+        }
+    }
+
+    /// Opens the accounts of one environment for posts of events.
+    pub(crate) fn post_accounts(&self) -> ByTrust<Arc<Account>> {
+        ByTrust::from_fn(|trust| self.posts.get(trust).account())
+    }
+
+    /// Opens the accounts of one environment for diagnostic posts.
+    pub(crate) fn diagnostic_accounts(&self) -> ByTrust<Arc<Account>> {
+        ByTrust::from_fn(|trust| self.diagnostics.get(trust).account())
+    }
+
+    /// The account for bodies of `REPORT` requests.
+    pub(crate) fn requests(&self, trust: Trust) -> &Arc<Account> {
+        self.requests.get(trust)
+    }
+
+    /// Does `work` off the serving threads, when its kind of credential has a thread for it. `None` after a panic.
+    pub(crate) async fn offload<T: Send + 'static>(
+        &self,
+        trust: Trust,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        // Kept by the work and not by the request, which may end before it.
+        let lane = Arc::clone(self.lanes.get(trust)).acquire_owned().await.ok()?;
+        let work = move || {
+            let result = work();
+            drop(lane);
+            result
+        };
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+}

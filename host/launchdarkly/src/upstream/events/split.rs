@@ -1,0 +1,345 @@
+//! Splits a post into events, piece by piece. An event that cannot be forwarded costs itself and no other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use yardarm_core::budget::{Account, Charge};
+use yardarm_core::hooks::Event;
+
+use super::event_of;
+
+/// Events of one post. No SDK sends as many; further ones are counted and not kept.
+pub(crate) const MAX_EVENTS: usize = 100_000;
+/// Bytes of one event.
+pub(crate) const MAX_EVENT_BYTES: usize = 4 << 20;
+/// Deepest nesting of an event. Go's decoder, which upstream reads posts with, takes one level more for the array.
+pub(crate) const MAX_DEPTH: usize = 9_999;
+/// What an event costs besides its text, roughly: handles and an allocation.
+const EVENT_COST: usize = 128;
+
+/// Reads a JSON array and keeps its elements.
+pub(crate) struct Splitter {
+    place: Place,
+    /// What has come of the element at hand.
+    element: Vec<u8>,
+    /// Why the element at hand cannot be forwarded.
+    fault: Option<&'static str>,
+    nesting: Nesting,
+    is_in_string: bool,
+    is_escaped: bool,
+    has_envelopes: bool,
+    split: Split,
+    /// The newest losses, all of one reason, which are not in `split` yet.
+    losses: (&'static str, usize),
+    is_out_of_memory: bool,
+}
+
+/// What came of a post.
+pub(crate) struct Split {
+    /// What may be forwarded, in order.
+    pub(crate) events: Vec<Event>,
+    /// What may not be, by reason.
+    pub(crate) lost: BTreeMap<&'static str, usize>,
+    /// Whether kind and time of the events were read.
+    pub(crate) has_envelopes: bool,
+    /// Memory that the events take.
+    pub(crate) charge: Charge,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Before the array.
+    Start,
+    /// In something that is no array.
+    Other,
+    /// Before an element.
+    Before {
+        is_first: bool,
+    },
+    Within,
+    /// Behind the array.
+    After,
+    /// In something behind the array, which does not count.
+    Over,
+}
+
+/// Open brackets of an element.
+#[derive(Default)]
+struct Nesting {
+    open: Vec<u8>,
+    braces: usize,
+    brackets: usize,
+    /// Open ones beyond [`MAX_DEPTH`].
+    beyond: usize,
+}
+
+impl Splitter {
+    /// Charges `account` with what is kept. `has_envelopes` if kind and time of events are to be read.
+    pub(crate) fn new(account: &Arc<Account>, has_envelopes: bool) -> Option<Self> {
+        let charge = account.charge(0)?;
+        Some(Self {
+            place: Place::Start,
+            element: Vec::new(),
+            fault: None,
+            nesting: Nesting::default(),
+            is_in_string: false,
+            is_escaped: false,
+            has_envelopes,
+            split: Split { events: Vec::new(), lost: BTreeMap::new(), has_envelopes, charge },
+            losses: ("malformed", 0),
+            is_out_of_memory: false,
+        })
+    }
+
+    /// Whether the account did not grant what was needed. What came before is of no use then.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.is_out_of_memory
+    }
+
+    /// Takes the next piece.
+    pub(crate) fn feed(&mut self, mut piece: &[u8]) {
+        while let Some(byte) = piece.first()
+            && !self.is_out_of_memory
+        {
+            let is_blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+            let taken = match self.place {
+                // A byte order mark is blank here.
+                Place::Start if is_blank || matches!(byte, 0xef | 0xbb | 0xbf) => 1,
+                Place::Start if *byte == b'[' => {
+                    self.place = Place::Before { is_first: true };
+                    1
+                }
+                Place::Start => {
+                    self.place = Place::Other;
+                    0
+                }
+                Place::Other => {
+                    // Enough to recognise `null`.
+                    self.element.extend(piece.iter().take(16 - self.element.len().min(16)));
+                    piece.len()
+                }
+                Place::Before { .. } if is_blank => 1,
+                Place::Before { is_first } if *byte == b']' => {
+                    if !is_first {
+                        self.lose("malformed");
+                    }
+                    self.place = Place::After;
+                    1
+                }
+                Place::Before { .. } if *byte == b',' => {
+                    self.lose("malformed");
+                    self.place = Place::Before { is_first: false };
+                    1
+                }
+                Place::Before { .. } => {
+                    self.begin();
+                    0
+                }
+                Place::Within => self.within(piece),
+                Place::After if is_blank => 1,
+                Place::After => {
+                    self.lose("malformed");
+                    self.place = Place::Over;
+                    1
+                }
+                Place::Over => return,
+            };
+            piece = &piece[taken..];
+        }
+    }
+
+    /// What came of it, after the last piece. A post that breaks off has the events that are complete.
+    pub(crate) fn finish(mut self) -> Split {
+        match self.place {
+            Place::Other if self.element.trim_ascii() == b"null" => (),
+            Place::Within => {
+                let last = self.element.trim_ascii_end().last();
+                let is_complete = self.nesting.open.is_empty() && !self.is_in_string;
+                if !is_complete || !matches!(last, Some(b'}' | b']' | b'"')) {
+                    self.fault = self.fault.or(Some("malformed"));
+                }
+                self.end();
+            }
+            Place::Start | Place::Other | Place::Before { .. } => self.lose("malformed"),
+            Place::After | Place::Over => (),
+        }
+        self.settle_losses();
+        self.split
+    }
+
+    fn begin(&mut self) {
+        self.place = Place::Within;
+        self.nesting.clear();
+        (self.is_in_string, self.is_escaped) = (false, false);
+        self.fault = (self.split.events.len() >= MAX_EVENTS).then_some("too-many-events");
+    }
+
+    /// Returns how many bytes of `piece` belong to the element at hand, and what ends it.
+    fn within(&mut self, piece: &[u8]) -> usize {
+        for (index, byte) in piece.iter().enumerate() {
+            if self.is_in_string {
+                match byte {
+                    _ if self.is_escaped => self.is_escaped = false,
+                    b'\\' => self.is_escaped = true,
+                    b'"' => self.is_in_string = false,
+                    _ => (),
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.is_in_string = true,
+                b'{' | b'[' => {
+                    let is_allowed = self.nesting.open(*byte);
+                    if !is_allowed {
+                        self.fail("too-deep");
+                    }
+                }
+                b',' | b']' if self.nesting.is_empty() => {
+                    self.keep(&piece[..index]);
+                    self.end();
+                    self.place = if *byte == b',' { Place::Before { is_first: false } } else { Place::After };
+                    return index + 1;
+                }
+                b'}' | b']' => self.nesting.close(*byte),
+                _ => (),
+            }
+        }
+        self.keep(piece);
+        piece.len()
+    }
+
+    fn keep(&mut self, part: &[u8]) {
+        if self.fault.is_some() {
+            return;
+        }
+        if self.element.len() + part.len() > MAX_EVENT_BYTES {
+            self.fail("event-too-large");
+        } else if self.split.charge.grow(part.len()) {
+            self.element.extend_from_slice(part);
+        } else {
+            self.is_out_of_memory = true;
+        }
+    }
+
+    fn fail(&mut self, reason: &'static str) {
+        self.fault = self.fault.or(Some(reason));
+        self.split.charge.shrink(self.element.len());
+        self.element = Vec::new();
+    }
+
+    fn end(&mut self) {
+        let mut element = std::mem::take(&mut self.element);
+        match self.fault.take().map_or_else(|| self.add(&element), Err) {
+            Ok(()) => (),
+            Err(reason) => self.lose(reason),
+        }
+        self.split.charge.shrink(element.len());
+        // Its memory serves the next one.
+        element.clear();
+        self.element = element;
+    }
+
+    fn add(&mut self, element: &[u8]) -> Result<(), &'static str> {
+        let repaired;
+        let text = match std::str::from_utf8(element) {
+            Ok(text) => text,
+            Err(_) => {
+                repaired = repaired_text(element);
+                &repaired
+            }
+        };
+        let raw: &RawValue = serde_json::from_str(text).map_err(|_| "malformed")?;
+        if !self.split.charge.grow(raw.get().len() + EVENT_COST) {
+            self.is_out_of_memory = true;
+            return Err("memory-full");
+        }
+        // A copy, so that an event that waits does not keep its whole post in memory.
+        let body = Bytes::copy_from_slice(raw.get().as_bytes());
+        self.split.events.push(event_of(body, self.has_envelopes));
+        Ok(())
+    }
+
+    /// Counts a loss. There may be millions in a row.
+    fn lose(&mut self, reason: &'static str) {
+        if reason != self.losses.0 {
+            self.settle_losses();
+            self.losses.0 = reason;
+        }
+        self.losses.1 += 1;
+    }
+
+    fn settle_losses(&mut self) {
+        let (reason, count) = self.losses;
+        if count > 0 {
+            *self.split.lost.entry(reason).or_default() += count;
+            self.losses.1 = 0;
+        }
+    }
+}
+
+impl Nesting {
+    fn clear(&mut self) {
+        self.open.clear();
+        (self.braces, self.brackets, self.beyond) = (0, 0, 0);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// `false` if that is too deep.
+    fn open(&mut self, bracket: u8) -> bool {
+        if self.open.len() >= MAX_DEPTH {
+            self.beyond += 1;
+            return false;
+        }
+        self.open.push(bracket);
+        *self.count(bracket) += 1;
+        true
+    }
+
+    /// Closes the innermost bracket of the kind, and with it what was left open within. One that closes nothing is a
+    /// mistake within the element.
+    fn close(&mut self, closing: u8) {
+        if self.beyond > 0 {
+            self.beyond -= 1;
+            return;
+        }
+        let bracket = if closing == b'}' { b'{' } else { b'[' };
+        if *self.count(bracket) == 0 {
+            return;
+        }
+        while let Some(open) = self.open.pop() {
+            *self.count(open) -= 1;
+            if open == bracket {
+                return;
+            }
+        }
+    }
+
+    fn count(&mut self, bracket: u8) -> &mut usize {
+        if bracket == b'{' { &mut self.braces } else { &mut self.brackets }
+    }
+}
+
+/// The JSON object that `body` is, made valid where it is no UTF-8; `None` if it is something else.
+pub(super) fn object(body: &[u8]) -> Option<Bytes> {
+    let text = std::str::from_utf8(body).map_or_else(|_| repaired_text(body).into(), std::borrow::Cow::Borrowed);
+    let raw: &RawValue = serde_json::from_str(&text).ok()?;
+    raw.get().starts_with('{').then(|| Bytes::copy_from_slice(raw.get().as_bytes()))
+}
+
+/// Replaces each byte that is no UTF-8 by U+FFFD, as Go's decoder does when it reads what ld-relay forwards untouched.
+fn repaired_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

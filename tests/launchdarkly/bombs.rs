@@ -1,0 +1,109 @@
+//! Small bodies that become large ones: the process survives them, and other callers hardly notice.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::Instant;
+use yardarm_testkit::{Call, FakeLaunchDarkly, gzip};
+
+use crate::flags::some_data;
+use crate::program::{Program, Signal};
+use crate::running::{ENV_ID, SDK_KEY, Setup};
+
+/// Largest growth of the process, in bytes.
+const MAX_GROWTH: u64 = 200 << 20;
+
+/// Resident memory of the process.
+async fn resident(program: &Program) -> u64 {
+    let text = program.operator_gets("/metrics").await.text().to_owned();
+    let line = text.lines().find(|it| it.starts_with("yardarm_process_resident_bytes ")).expect("resident memory");
+    line.rsplit(' ').next().and_then(|it| it.parse::<f64>().ok()).expect("a number") as u64
+}
+
+/// A gateway of its own process, for others would be measured too.
+async fn program() -> (Program, FakeLaunchDarkly, TempDir) {
+    let (dir, cloud) = (TempDir::new().expect("a folder"), FakeLaunchDarkly::start().await);
+    let mut setup = Setup::with(some_data()).events().set("log.format", "json");
+    setup.fill(&cloud);
+    setup.write(&cloud.url(), dir.path());
+    let program = Program::start(dir.path()).await;
+    program.is_ready().await;
+    (program, cloud, dir)
+}
+
+/// How long a post of a server takes, at worst.
+async fn slowest(program: &Program, count: usize) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for n in 0..count {
+        let start = Instant::now();
+        let call = Call::post("/bulk", json!([n]).to_string()).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4");
+        assert_eq!(program.answers(&call).await.status, 202);
+        slowest = slowest.max(start.elapsed());
+    }
+    slowest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_posts_that_inflate_to_25_megabytes_do_no_harm() {
+    let (program, cloud, _dir) = program().await;
+    let zeros = gzip(format!("[{}0]", "0,".repeat((25 << 19) - 10)).as_bytes());
+    assert!(zeros.len() < 60_000);
+    let deep = gzip("[".repeat(24 << 20).as_bytes());
+    let text = gzip(format!("[\"{}\"]", "x".repeat(24 << 20)).as_bytes());
+    let objects = gzip(format!("[{}{{}}]", "{},".repeat(8 << 20)).as_bytes());
+    slowest(&program, 20).await;
+    let quiet = slowest(&program, 50).await;
+    let before = resident(&program).await;
+    let path = format!("/events/bulk/{ENV_ID}");
+    let post = async |bomb: Vec<u8>| {
+        let call = Call::post(&path, bomb).header("Content-Encoding", "gzip");
+        program.answers(&call.header("X-LaunchDarkly-Event-Schema", "4")).await.status
+    };
+    let (mut worst, mut largest) = (Duration::ZERO, before);
+    let bombs = async { tokio::join!(post(zeros), post(deep), post(text), post(objects)) };
+    let honest = async {
+        for _ in 0..20 {
+            worst = worst.max(slowest(&program, 10).await);
+            largest = largest.max(resident(&program).await);
+        }
+    };
+    let ((first, second, third, fourth), ()) = tokio::join!(bombs, honest);
+    assert_eq!([first, second, third, fourth], [202; 4]);
+    largest = largest.max(resident(&program).await);
+    let growth = largest.saturating_sub(before);
+    assert!(growth < MAX_GROWTH, "{growth} bytes more");
+    // Generous, for the machine may have other things to do.
+    assert!(worst < quiet * 10 + Duration::from_secs(1), "{worst:?} instead of {quiet:?}");
+    let report = program.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone();
+    let reasons: Vec<_> =
+        report["dropped"].as_array().expect("a list").iter().map(|it| it[0].as_str().expect("a reason")).collect();
+    for reason in ["event-too-large", "too-deep", "too-many-events"] {
+        assert!(reasons.contains(&reason), "{report}");
+    }
+    program.signal(Signal::TERM);
+    program.ends().await;
+    let honest: usize = cloud.posts("/bulk").iter().map(|it| it.json().as_array().expect("a list").len()).sum();
+    assert_eq!(honest, 70 + 200, "nothing that servers sent is lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_contexts_do_not_hold_up_others() {
+    let (program, _cloud, _dir) = program().await;
+    let attributes: Vec<_> = (0..200_000).map(|n| format!("\"a{n}\":[{n}]")).collect();
+    let context = format!("{{\"kind\":\"user\",\"key\":\"a\",{}}}", attributes.join(","));
+    let quiet = slowest(&program, 50).await;
+    let before = resident(&program).await;
+    let report = || Call::report(format!("/sdk/evalx/{ENV_ID}/context"), context.clone());
+    let large = async {
+        let calls = (0..8).map(|_| async { report().to(program.address).await.status });
+        futures_util::future::join_all(calls).await
+    };
+    let (statuses, worst) = tokio::join!(large, slowest(&program, 50));
+    assert!(statuses.iter().all(|it| [200, 503].contains(it)) && statuses.contains(&200), "{statuses:?}");
+    assert!(worst < quiet * 10 + Duration::from_secs(1), "{worst:?} instead of {quiet:?}");
+    let growth = resident(&program).await.saturating_sub(before);
+    assert!(growth < MAX_GROWTH, "{growth} bytes more");
+    program.signal(Signal::TERM);
+    program.ends().await;
+}
