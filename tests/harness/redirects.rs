@@ -3,7 +3,7 @@
 use serde_json::json;
 use yardarm_testkit::{Call, FakeHarness, HarnessAnswer, RawUpstream, until};
 
-use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, eventually, started};
+use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, eventually, started, token};
 use crate::running::Running;
 
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
@@ -83,6 +83,33 @@ async fn a_post_with_a_key_is_repeated_as_it_is_or_fails() {
             until("another try", || cloud.posts("/client/auth").len() >= 2).await;
             assert_eq!(other.requests().len(), 0, "{status}");
         }
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_posted_as_they_are_or_tried_again() {
+    for status in STATUSES {
+        let cloud = cloud().await;
+        let (same, elsewhere) = (other_cloud().await, other_cloud().await);
+        let path = format!("/metrics/{ENV}");
+        let to = |url: &str| format!("{url}/api/1.0{path}");
+        cloud.answers_next(&path, [moved(status, &to(&by_name(&elsewhere.url()))), moved(status, &to(&same.url()))]);
+        let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
+        let attribute = |key: &str, value: &str| json!({"key": key, "value": value});
+        let attributes = [attribute("featureIdentifier", "a"), attribute("variationIdentifier", "true")];
+        let metric = json!({"timestamp": 1, "count": 5, "metricsType": "FFMETRICS", "attributes": attributes});
+        let body = json!({ "metricsData": [metric] }).to_string();
+        let key = token(&gateway, KEY).await;
+        assert_eq!(gateway.answers(&Call::post(&path, body).key(&key)).await.status, 200, "{status}");
+        // One that would become a GET is tried again here; the others are repeated there as they are.
+        let is_repeated = matches!(status, 307 | 308);
+        let delivered = || if is_repeated { same.posts(&path) } else { cloud.posts(&path).split_off(2) };
+        until(&format!("{status}: the metrics"), || cloud.posts(&path).len() >= 2 && !delivered().is_empty()).await;
+        assert_eq!(delivered()[0].json()["metricsData"][0]["count"], 5, "{status}");
+        assert!(delivered()[0].header("authorization").is_some_and(|it| it.starts_with("Bearer ")), "{status}");
+        assert_eq!(same.requests().len(), usize::from(is_repeated), "{status}");
+        assert_eq!(elsewhere.requests().len(), 0, "{status}: nothing is sent to another host");
         gateway.stop().await;
     }
 }

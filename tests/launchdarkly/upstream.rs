@@ -180,4 +180,23 @@ async fn silence_is_a_dead_connection_and_comments_are_life() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(gateway.upstream.stream_requests().len(), 2, "U008: comments keep it alive");
+    // What is neither a comment nor an event is no life, however much of it there is.
+    let garbage = async {
+        while gateway.upstream.stream_requests().len() == 2 {
+            gateway.upstream.says(SDK_KEY, "garbage: of any kind\n\nmore\n");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    yardarm_testkit::within("a reconnect", garbage).await;
+    let last = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();
+    assert_eq!(last, "NETWORK_ERROR");
+    // An event that arrives slowly is.
+    let event = format!("event: patch\ndata: {}\n\n", json!({"path": "/flags/plain", "data": flag("plain", 9)}));
+    let requests = gateway.upstream.stream_requests().len();
+    for piece in event.as_bytes().chunks(event.len() / 6) {
+        gateway.upstream.says(SDK_KEY, piece);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert_eq!(gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await.json(), flag("plain", 9));
+    assert_eq!(gateway.upstream.stream_requests().len(), requests, "no reconnect");
 }
