@@ -35,7 +35,10 @@ impl Place {
     /// The snapshot files.
     fn kept(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.data().join("last-good"));
-        entries.map(|all| all.map(|it| it.expect("an entry").path()).collect()).unwrap_or_default()
+        let mut all: Vec<_> =
+            entries.map(|all| all.map(|it| it.expect("an entry").path()).collect()).unwrap_or_default();
+        all.retain(|it: &PathBuf| it.extension().is_some_and(|it| it == "snapshot"));
+        all
     }
 
     async fn program(&self) -> Program {
@@ -99,6 +102,88 @@ async fn a_killed_gateway_comes_back_with_what_it_knew() {
         program.signal(Signal::KILL);
         program.ends().await;
     }
+}
+
+/// Flags of a megabyte, so that writing them takes a while.
+fn large(version: i64) -> Value {
+    let filler = format!("{version:04}").repeat(1 << 18);
+    data([crate::flags::flag_with("large", version, json!({"filler": filler})), flag("small", version)], [])
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_killed_in_the_middle_of_a_write_loses_nothing() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &large(1));
+    let mut version = 1;
+    for round in 0..3 {
+        place.cloud.comes_back();
+        let program = place.program().await;
+        let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
+        while sdk.hears_event("put").await["data"]["flags"]["small"]["version"] != version {}
+        let filler = format!("{version:04}").repeat(100);
+        let settled = || {
+            let [file] = &place.kept()[..] else { return false };
+            let bytes = std::fs::read(file).unwrap_or_default();
+            bytes.windows(filler.len()).any(|it| it == filler.as_bytes())
+        };
+        yardarm_testkit::until("a snapshot of this version", settled).await;
+        let [file] = &place.kept()[..] else { panic!("one file: {:?}", place.kept()) };
+        let good = std::fs::read(file).expect("a snapshot");
+        version += 1;
+        place.cloud.puts(SDK_KEY, &large(version));
+        // A file beside the snapshot, or a snapshot that is no longer what it was: the write is under way.
+        let (folder, file) = (place.data().join("last-good"), file.clone());
+        let is_writing = move || {
+            let files = std::fs::read_dir(&folder).map_or(0, Iterator::count);
+            files > 1 || std::fs::metadata(&file).is_ok_and(|it| it.len() != good.len() as u64)
+        };
+        // Without a pause, because the moment is short, and beside the fake cloud.
+        let watch = move || {
+            let start = tokio::time::Instant::now();
+            while !is_writing() {
+                assert!(start.elapsed() < yardarm_testkit::PATIENCE, "nothing is written");
+            }
+        };
+        tokio::task::spawn_blocking(watch).await.expect("a write");
+        program.signal(Signal::KILL);
+        program.ends().await;
+
+        place.cloud.goes_down();
+        let program = place.program().await;
+        let served = polled(&program).await["small"]["version"].as_i64().expect("a version");
+        assert!(served == version || served == version - 1, "round {round}: {served} is one of the last two");
+        assert_eq!(polled(&program).await, large(served)["flags"], "round {round}: a whole data set");
+        let files = std::fs::read_dir(place.data().join("last-good")).map_or(0, Iterator::count);
+        assert_eq!(files, 1, "round {round}: what was half-written is gone");
+        program.signal(Signal::KILL);
+        program.ends().await;
+    }
+}
+
+#[tokio::test]
+async fn each_write_replaces_the_file_and_only_news_is_written() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &some_data());
+    let program = place.program().await;
+    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
+    let [file] = &place.kept()[..] else { panic!("one file: {:?}", place.kept()) };
+    // The open file keeps its number from being given to a new one.
+    let first = std::fs::File::open(file).expect("a snapshot");
+    let number = |file: std::io::Result<std::fs::Metadata>| file.expect("metadata").ino();
+    let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
+    sdk.hears_event("put").await;
+    // The same again, as at each reconnection.
+    place.cloud.puts(SDK_KEY, &some_data());
+    sdk.hears_event("put").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(number(std::fs::metadata(file)), number(first.metadata()), "nothing new, nothing written");
+    place.cloud.patches(SDK_KEY, &flag("plain", 4));
+    sdk.hears_event("patch").await;
+    let is_replaced = || number(std::fs::metadata(file)) != number(first.metadata());
+    yardarm_testkit::until("another file in the place of the first", is_replaced).await;
+    program.signal(Signal::TERM);
+    assert_eq!(program.ends().await.0.code(), Some(0));
 }
 
 #[tokio::test]

@@ -6,15 +6,18 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::environment::EnvironmentLabel;
 use crate::lifecycle::Lifecycle;
 use crate::snapshot_file::SnapshotFile;
 
 /// Changes that come in a burst are written once.
 const SETTLE: Duration = Duration::from_millis(250);
-/// Pause after a failed write, so that a full disk is not hammered.
+/// First pause after a failed write, so that a full disk is not hammered, and the longest one.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_secs(300);
 
 /// Writes the newest state of one environment. The last change before the end of the process is still written.
 pub struct Keeper<T> {
@@ -57,6 +60,7 @@ async fn write_newest<T: Clone + Send + Sync + 'static, S: Serialize + Send + 's
 ) {
     // After a failed write the newest data is tried again, whether or not more of it comes.
     let mut has_failed = false;
+    let mut failures = Failures::new(label);
     loop {
         let (is_ending, is_unwritten) = tokio::select! {
             changed = newest.changed(), if !has_failed => match changed {
@@ -64,7 +68,7 @@ async fn write_newest<T: Clone + Send + Sync + 'static, S: Serialize + Send + 's
                 // Nobody changes it any more; its last word has been written.
                 Err(_) => (true, false),
             },
-            () = tokio::time::sleep(AFTER_FAILURE), if has_failed => (false, true),
+            () = tokio::time::sleep_until(failures.next_attempt), if has_failed => (false, true),
             () = lifecycle.token().cancelled() => {
                 (true, has_failed || matches!(newest.changed().now_or_never(), Some(Ok(()))))
             }
@@ -77,13 +81,50 @@ async fn write_newest<T: Clone + Send + Sync + 'static, S: Serialize + Send + 's
                 None => file.remove(),
             };
             let written = tokio::task::spawn_blocking(write).await;
-            has_failed = matches!(written, Ok(Err(_)));
-            if let Ok(Err(error)) = written {
-                tracing::error!(environment = %label, %error, "data could not be kept on disk");
-            }
+            has_failed = match written {
+                Ok(Err(error)) => {
+                    failures.failed(&error.to_string());
+                    true
+                }
+                Ok(Ok(())) => {
+                    failures.recovered();
+                    false
+                }
+                Err(_) => false,
+            };
         }
         if is_ending {
             return;
+        }
+    }
+}
+
+/// Failures of one file: one line for the first, for each other cause, and for the end.
+struct Failures {
+    label: EnvironmentLabel,
+    last: Option<String>,
+    pauses: Backoff,
+    next_attempt: Instant,
+}
+
+impl Failures {
+    fn new(label: EnvironmentLabel) -> Self {
+        let pauses = Backoff::literal(AFTER_FAILURE, MAX_PAUSE);
+        Self { label, last: None, pauses, next_attempt: Instant::now() }
+    }
+
+    fn failed(&mut self, error: &str) {
+        self.next_attempt = Instant::now() + self.pauses.next_delay();
+        if self.last.as_deref() != Some(error) {
+            tracing::error!(environment = %self.label, error, "data could not be kept on disk; attempts go on");
+            self.last = Some(error.to_owned());
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.pauses.reset();
+        if self.last.take().is_some() {
+            tracing::info!(environment = %self.label, "data is kept on disk again");
         }
     }
 }

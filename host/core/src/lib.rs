@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod registry;
 pub mod report;
 pub mod retry_after;
+pub mod sealed_file;
 pub mod secret;
 pub mod settings;
 pub mod snapshot_file;

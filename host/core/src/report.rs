@@ -44,6 +44,64 @@ pub struct EnvironmentReport {
     pub recent_changes: Vec<ChangeReport>,
     /// Where events stand; `None` when they are switched off.
     pub events: Option<EventReport>,
+    /// State of the environment's database; `None` without one.
+    pub store: Option<StoreReport>,
+    /// State of groups whose members are in the database; `None` where there are none.
+    pub big_segments: Option<BigSegmentReport>,
+}
+
+/// State of the database of one environment.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoreReport {
+    /// Kind of database in lower case.
+    pub database: &'static str,
+    /// Its address, without a password.
+    pub server: String,
+    /// What the environment's keys in it begin with.
+    pub prefix: String,
+    /// `available`, or in a word why not: `unreachable`, `denied`, `read-only`, `cluster`, `full`, `unsaved`,
+    /// `wrong-type`, `busy` or `refused`.
+    pub state: &'static str,
+    /// Unix milliseconds since when it is in this state.
+    pub since_ms: u64,
+    /// What an operator can do; `None` while it is available.
+    pub advice: Option<&'static str>,
+    /// What the database answered last, shortened; `None` while it is available.
+    pub last_answer: Option<String>,
+}
+
+/// State of groups whose members are in a database.
+#[derive(Debug, Clone, Serialize)]
+pub struct BigSegmentReport {
+    /// Whether the database could be asked last.
+    pub is_available: bool,
+    /// Whether the last synchronization is older than is acceptable.
+    pub is_stale: bool,
+    /// Unix milliseconds of the last synchronization; 0 for never or unknown.
+    pub synchronized_on_ms: u64,
+}
+
+/// State of a list of environments that upstream gives, where they are not configured one by one.
+#[derive(Debug, Clone, Serialize)]
+pub struct EnvironmentListReport {
+    /// Vendor in lower case.
+    pub vendor: &'static str,
+    /// What gives the list, as the vendor calls it.
+    pub source: &'static str,
+    /// `initializing`, `valid`, `interrupted` or `off`.
+    pub connection: &'static str,
+    /// Unix milliseconds since when the connection is in this state.
+    pub since_ms: u64,
+    /// What went wrong last, kept after recovery.
+    pub last_error: Option<ErrorReport>,
+    /// Whether there is a list, fresh or from disk.
+    pub is_known: bool,
+    /// Whether the list was read from disk and upstream has not given one since.
+    pub is_stale: bool,
+    /// Unix milliseconds of the last message from upstream; 0 before the first.
+    pub last_message_ms: u64,
+    /// Environments in the list.
+    pub environments: usize,
 }
 
 /// The newest changes of one environment, for people who want to see what happened.
@@ -112,6 +170,33 @@ impl EnvironmentReport {
             segments: 0,
             recent_changes: Vec::new(),
             events: None,
+            store: None,
+            big_segments: None,
+        }
+    }
+}
+
+impl EnvironmentListReport {
+    /// What is known of a list whose connection has this status.
+    #[must_use]
+    pub fn of(
+        vendor: &'static str,
+        source: &'static str,
+        status: &Status,
+        is_known: bool,
+        environments: usize,
+    ) -> Self {
+        let report = status.report();
+        Self {
+            vendor,
+            source,
+            connection: report.connection.word(),
+            since_ms: report.since_ms,
+            last_error: report.last_error.map(ErrorReport::from),
+            is_known,
+            is_stale: report.is_stale,
+            last_message_ms: report.last_message_ms,
+            environments,
         }
     }
 }

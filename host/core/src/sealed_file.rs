@@ -1,0 +1,137 @@
+//! A snapshot file that discloses nothing without the secret it was sealed with.
+//!
+//! The key is derived from a secret that its reader has anyway (HKDF with SHA-256, a fixed label per kind of content);
+//! the content is encrypted and authenticated (ChaCha20-Poly1305) with a nonce of its own for each write. The secret
+//! must be a generated one: a password that can be guessed is not protected by this.
+
+use std::sync::Arc;
+
+use rand::Rng;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::error::Unspecified;
+use ring::hkdf::{HKDF_SHA256, Salt};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+use crate::snapshot_file::{SnapshotError, SnapshotFile};
+
+/// A snapshot file and the key of its content. Its `Debug` would show no key, and there is none. Cheap to clone.
+#[derive(Clone)]
+pub struct SealedFile {
+    file: SnapshotFile,
+    key: Arc<LessSafeKey>,
+    label: &'static str,
+}
+
+/// Sealed content, as it is in a file.
+#[derive(Serialize, Deserialize)]
+pub struct Sealed {
+    nonce: [u8; NONCE_LEN],
+    content: Vec<u8>,
+}
+
+/// The content cannot be opened or sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The file cannot be read, or is damaged.
+    #[error(transparent)]
+    File(#[from] SnapshotError),
+    /// Another secret, another kind of content, or a change by another hand.
+    #[error("the content was sealed with another key, or was changed")]
+    OtherKey,
+    /// The content is not what this version writes.
+    #[error("the content does not fit this version")]
+    Content,
+}
+
+impl SealedFile {
+    /// Uses `file` for content of the kind `label`, with a key that is derived from `secret`.
+    ///
+    /// # Errors
+    /// Never in practice: when the library cannot derive a key.
+    pub fn new(file: SnapshotFile, secret: &Secret, label: &'static str) -> Result<Self, SealError> {
+        let derived = Salt::new(HKDF_SHA256, &[]).extract(secret.expose().as_bytes());
+        let key = derived.expand(&[label.as_bytes()], &CHACHA20_POLY1305).map(UnboundKey::from)?;
+        Ok(Self { file, key: Arc::new(LessSafeKey::new(key)), label })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &SnapshotFile {
+        &self.file
+    }
+
+    /// Seals a value, to be written into the file.
+    ///
+    /// # Errors
+    /// When the value cannot be encoded.
+    pub fn seal<T: Serialize>(&self, value: &T) -> Result<Sealed, SealError> {
+        let mut content = serde_json::to_vec(value).map_err(|_| SealError::Content)?;
+        let nonce: [u8; NONCE_LEN] = rand::rng().random();
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.key.seal_in_place_append_tag(unique, Aad::from(self.label.as_bytes()), &mut content)?;
+        Ok(Sealed { nonce, content })
+    }
+
+    /// Reads and opens the value; `None` when there is no file. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is damaged, or was sealed with another secret.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>, SealError> {
+        let Some(Sealed { nonce, mut content }) = self.file.read()? else { return Ok(None) };
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let opened = self.key.open_in_place(nonce, Aad::from(self.label.as_bytes()), &mut content)?;
+        serde_json::from_slice(opened).map(Some).map_err(|_| SealError::Content)
+    }
+}
+
+impl From<Unspecified> for SealError {
+    fn from(_: Unspecified) -> Self {
+        Self::OtherKey
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(file: &SnapshotFile, secret: &str, label: &'static str) -> SealedFile {
+        SealedFile::new(file.clone(), &Secret::new(secret), label).unwrap()
+    }
+
+    #[test]
+    fn only_the_same_secret_and_label_open_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SnapshotFile::new(folder.path(), "list");
+        let own = sealed(&file, "rel-0001", "list of things");
+        assert!(own.read::<String>().unwrap().is_none());
+        file.write(&own.seal(&"sdk-canary").unwrap()).unwrap();
+        assert_eq!(own.read::<String>().unwrap().as_deref(), Some("sdk-canary"));
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert!(!bytes.windows(6).any(|it| it == b"canary"));
+        for other in [sealed(&file, "rel-0002", "list of things"), sealed(&file, "rel-0001", "another list")] {
+            assert!(matches!(other.read::<String>(), Err(SealError::OtherKey)));
+        }
+        assert!(matches!(own.read::<u32>(), Err(SealError::Content)));
+    }
+
+    #[test]
+    fn the_same_value_never_looks_the_same() {
+        let file = SnapshotFile::new(std::path::Path::new("/nowhere"), "list");
+        let own = sealed(&file, "rel-0001", "list of things");
+        let (first, second) = (own.seal(&"x").unwrap(), own.seal(&"x").unwrap());
+        assert!(first.nonce != second.nonce && first.content != second.content);
+    }
+
+    #[test]
+    fn a_changed_byte_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SnapshotFile::new(folder.path(), "list");
+        let own = sealed(&file, "rel-0001", "list of things");
+        let mut changed = own.seal(&"value").unwrap();
+        changed.content[0] ^= 1;
+        file.write(&changed).unwrap();
+        assert!(matches!(own.read::<String>(), Err(SealError::OtherKey)));
+    }
+}
