@@ -134,6 +134,16 @@ impl Items {
             && same(&self.segments, &other.segments, |it| (!it.is_deleted()).then(|| (it.key(), it.json())))
     }
 
+    /// Whether both hold the same versions of the same items, deleted ones included.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        fn same<T>(left: &[Arc<T>], right: &[Arc<T>], view: impl Fn(&T) -> (&Arc<str>, i64, bool, &Bytes)) -> bool {
+            let is_same = |(left, right): (&Arc<T>, &Arc<T>)| Arc::ptr_eq(left, right) || view(left) == view(right);
+            left.len() == right.len() && left.iter().zip(right).all(is_same)
+        }
+        same(&self.flags, &other.flags, |it| (it.key(), it.version(), it.is_deleted(), it.json()))
+            && same(&self.segments, &other.segments, |it| (it.key(), it.version(), it.is_deleted(), it.json()))
+    }
+
     /// The deleted items of this set and `live` ones from elsewhere.
     pub(crate) fn with_live(&self, live: Vec<Item>) -> Self {
         let mut items = Self {
@@ -147,6 +157,21 @@ impl Items {
             }
         }
         items.sorted()
+    }
+
+    /// The items that are newer here than in `other`, deleted ones included, or that `other` knows nothing of.
+    pub(crate) fn newer_than(&self, other: &Self) -> Vec<Item> {
+        let flags = newer(&self.flags, &other.flags, |it| it.key(), |it| it.version());
+        let segments = newer(&self.segments, &other.segments, |it| it.key(), |it| it.version());
+        flags.map(Item::Flag).chain(segments.map(Item::Segment)).collect()
+    }
+
+    /// The version that is held of an item, deleted or not.
+    pub(crate) fn version_of(&self, item: &Item) -> Option<i64> {
+        match item {
+            Item::Flag(flag) => find(&self.flags, flag.key(), |it| it.key()).map(|it| it.version()),
+            Item::Segment(segment) => find(&self.segments, segment.key(), |it| it.key()).map(|it| it.version()),
+        }
     }
 
     /// Puts `item` in its place if it is newer than what is there; says whether it was.
@@ -249,6 +274,17 @@ impl FlagData {
 fn find<'a, T>(items: &'a [T], key: &str, key_of: impl Fn(&T) -> &Arc<str>) -> Option<&'a T> {
     let index = items.binary_search_by(|it| (**key_of(it)).cmp(key)).ok()?;
     items.get(index)
+}
+
+fn newer<'a, T>(
+    items: &'a [Arc<T>],
+    others: &'a [Arc<T>],
+    key: impl Fn(&T) -> &Arc<str> + Copy + 'a,
+    version: impl Fn(&T) -> i64 + 'a,
+) -> impl Iterator<Item = Arc<T>> + 'a {
+    let is_newer =
+        move |item: &&Arc<T>| find(others, key(item), |it| key(it)).is_none_or(|it| version(item) > version(it));
+    items.iter().filter(is_newer).cloned()
 }
 
 fn upsert<T>(

@@ -1,14 +1,17 @@
 //! The persistent store of an environment: what upstream said, in a database that other programs read too.
 //!
 //! SDKs are always served from memory, so a database that fails harms none of them. What is applied is written by a
-//! task of its own ([`writer`]) that hears of it through a [`mailbox`] of bounded size. The layout of keys and values is
-//! LaunchDarkly's ([`layout`]), because server-side SDKs in daemon mode read the same database.
+//! task of its own ([`writer`]) that hears of it through a [`mailbox`] of bounded size. While upstream cannot be reached,
+//! a [`follower`] reads what other gateways write. The layout of keys and values is LaunchDarkly's ([`layout`]), because
+//! server-side SDKs in daemon mode read the same database.
 
 mod config;
 #[cfg(test)]
 pub(crate) mod fake;
+mod follower;
 mod layout;
 mod mailbox;
+mod reading;
 mod status;
 mod writer;
 
@@ -21,9 +24,10 @@ use tokio::sync::mpsc;
 use yardarm_core::Lifecycle;
 use yardarm_store::{Place, Redis, Store};
 
+use self::follower::Follower;
 use self::layout::LAYOUT;
 use self::mailbox::Mailbox;
-pub(crate) use self::status::StoreStatus;
+pub(crate) use self::status::{StoreStatus, advice};
 use self::writer::Writer;
 use crate::big_segments::BigSegments;
 use crate::config::{Config, EnvironmentConfig, Roster};
@@ -54,6 +58,8 @@ pub(crate) struct StoreLink {
 pub(crate) enum Word {
     /// What an earlier process wrote, or another one that shares the database.
     Stored(Items),
+    /// What other gateways wrote since upstream was lost: items that are newer than those that are known.
+    Newer(Vec<Item>),
     /// Members of Big Segments have changed.
     SegmentsChanged,
 }
@@ -107,16 +113,29 @@ pub(crate) fn start(
         store: Arc::clone(&store),
         mailbox: Arc::clone(&mailbox),
         words: say.clone(),
+        upstream: environment.status.clone(),
         check_interval: config.store.check_interval,
     };
     // Graceful: the last change before the end of the process is still written.
     lifecycle.spawn_graceful("store writer", writer.run(may_restore, lifecycle.token().clone()));
+    // In offline mode the archive is all there is, and nothing is sent to LaunchDarkly.
+    let is_offline = matches!(config.roster, Roster::Offline { .. });
+    if !is_offline {
+        let follower = Follower {
+            label: environment.label.clone(),
+            store: Arc::clone(&store),
+            mailbox: Arc::clone(&mailbox),
+            words: say.clone(),
+            upstream: environment.status.clone(),
+            poll_interval: config.store.poll_interval,
+        };
+        lifecycle.spawn("store follower", follower.run());
+    }
     let key = {
         let environment = Arc::clone(environment);
         Arc::new(move || environment.config().credentials.sdk_key().clone())
     };
-    // Nothing leaves in offline mode.
-    if !matches!(config.roster, Roster::Offline { .. }) {
+    if !is_offline {
         store.big_segments.start(&environment.label, key, config, http, say, lifecycle);
     }
     Some(StoreLink { store, mailbox, words })
@@ -149,6 +168,12 @@ impl StoreLink {
         self.mailbox.restored(items);
     }
 
+    /// Takes note of items that other gateways wrote into the database. They are not written back.
+    pub(crate) fn taken_over(&self, items: Items) {
+        self.look_for_big_segments(&items);
+        self.mailbox.taken_over(items);
+    }
+
     /// The next thing that the store's tasks have to say. Safe to be dropped while it waits.
     pub(crate) async fn next_word(&mut self) -> Word {
         match self.words.recv().await {
@@ -160,21 +185,6 @@ impl StoreLink {
     fn look_for_big_segments(&self, items: &Items) {
         if items.segments.iter().any(|it| it.is_unbounded() && !it.is_deleted()) {
             self.store.big_segments.appear();
-        }
-    }
-}
-
-impl Items {
-    /// The version that is held of an item.
-    fn version_of(&self, item: &Item) -> Option<i64> {
-        fn find<T>(items: &[Arc<T>], key: &str, key_of: impl Fn(&T) -> &Arc<str>) -> Option<usize> {
-            items.binary_search_by(|it| (**key_of(it)).cmp(key)).ok()
-        }
-        match item {
-            Item::Flag(flag) => Some(self.flags[find(&self.flags, flag.key(), |it| it.key())?].version()),
-            Item::Segment(segment) => {
-                Some(self.segments[find(&self.segments, segment.key(), |it| it.key())?].version())
-            }
         }
     }
 }

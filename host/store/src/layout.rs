@@ -9,6 +9,8 @@ pub struct Layout {
     pub cursor: &'static str,
     /// Holds the time at which memberships were last up to date.
     pub synchronized_on: &'static str,
+    /// Is written and removed in one transaction, to find out whether the database takes writes.
+    pub probe: &'static str,
     /// Is touched by every membership patch, so that two writers notice each other.
     pub lock: &'static str,
     /// Before a subject: the groups that include it.

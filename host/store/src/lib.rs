@@ -8,9 +8,11 @@
 
 mod layout;
 mod redis;
+mod trouble;
 
 pub use self::layout::Layout;
 pub use self::redis::{InvalidAddress, Redis, RedisAddress};
+pub use self::trouble::{RedisFailure, StoreError, Trouble};
 
 use std::sync::Arc;
 
@@ -36,6 +38,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the marker is set. Cheap, so it also tells whether the database can be reached.
     async fn is_complete(&self) -> Result<bool, StoreError>;
+
+    /// Checks that collections could be replaced, without sending or changing any, and returns whether the marker is
+    /// set. Costs one small transaction however large the data is.
+    async fn probe(&self, collections: &[&'static str]) -> Result<bool, StoreError>;
 
     /// What is known of a subject.
     async fn membership(&self, subject: &str) -> Result<Membership, StoreError>;
@@ -137,15 +143,4 @@ pub enum Advanced {
         /// What is there.
         cursor: Option<String>,
     },
-}
-
-/// Why an operation failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database cannot be reached, or refused.
-    #[error("database: {0}")]
-    Redis(#[from] ::redis::RedisError),
-    /// There was no answer in time.
-    #[error("database did not answer in time")]
-    TimedOut,
 }

@@ -20,6 +20,8 @@ use crate::{
 
 /// Longest time for an operation on single keys, waiting for its connection included.
 const QUICK: Duration = Duration::from_secs(3);
+/// How long the key of a probe could live if its transaction were not one, in milliseconds.
+const PROBE_LIFE_MS: u64 = 10_000;
 /// Longest time for an operation on everything: megabytes through a slow network.
 const LARGE: Duration = Duration::from_secs(30);
 
@@ -97,6 +99,28 @@ impl Store for Redis {
         self.connections
             .shared(QUICK, async |mut connection| cmd("EXISTS").arg(&key).query_async(&mut connection).await)
             .await
+    }
+
+    async fn probe(&self, collections: &[&'static str]) -> Result<bool, StoreError> {
+        let (marker, probe) = (self.key(self.layout.marker), self.key(self.layout.probe));
+        let mut keys: Vec<String> = collections.iter().map(|it| self.key(it)).collect();
+        keys.extend([marker.clone(), probe.clone()]);
+        let mut transaction = pipe();
+        transaction.atomic();
+        transaction.cmd("EXISTS").arg(&marker);
+        // All keys of a full write in one command, which a cluster refuses as it would refuse the write.
+        transaction.cmd("EXISTS").arg(&keys).ignore();
+        // Refused by a replica and by a database that is full. No other client ever sees the key.
+        transaction.cmd("SET").arg(&probe).arg("").arg("PX").arg(PROBE_LIFE_MS).ignore();
+        transaction.del(&probe).ignore();
+        let (is_complete,): (bool,) = self
+            .connections
+            .alone(QUICK, async |mut connection| {
+                let done = transaction.query_async(&mut connection).await;
+                (connection, done)
+            })
+            .await?;
+        Ok(is_complete)
     }
 
     async fn membership(&self, subject: &str) -> Result<Membership, StoreError> {

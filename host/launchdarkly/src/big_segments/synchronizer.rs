@@ -17,7 +17,7 @@ use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
 use super::lookup::Lookup;
 use super::source::{PatchStream, Source, SourceError};
 use crate::config::Config;
-use crate::store::Word;
+use crate::store::{Word, advice};
 
 /// A round that went well for this long starts the backoff anew.
 const HEALTHY: Duration = Duration::from_secs(60);
@@ -54,6 +54,8 @@ pub(super) struct Synchronizer {
     has_changes: bool,
     /// Whether the database has a cursor, as far as known here.
     has_cursor: bool,
+    /// What failed last, until it works again.
+    last_problem: Option<String>,
 }
 
 impl Synchronizer {
@@ -80,6 +82,7 @@ impl Synchronizer {
             healthy_since: None,
             has_changes: false,
             has_cursor: false,
+            last_problem: None,
         }
     }
 
@@ -95,8 +98,20 @@ impl Synchronizer {
             }
             let is_rejected = matches!(&error, RoundError::Source(SourceError::Status(it)) if is_rejection(*it));
             let delay = if is_rejected { self.rejected_backoff.next_delay() } else { self.backoff.next_delay() };
-            tracing::warn!(environment = %self.label, %error, seconds = format!("{:.4}", delay.as_secs_f64()), "Big Segments are not synchronized, trying again");
+            self.report(&error, delay);
             sleep(delay).await;
+        }
+    }
+
+    /// Writes one line for a failure, and none for the same one again.
+    fn report(&mut self, error: &RoundError, delay: Duration) {
+        let (problem, seconds) = (error.to_string(), delay.as_secs_f64());
+        let advice = if let RoundError::Store(error) = error { Some(advice(error.trouble())) } else { None };
+        if self.last_problem.as_ref() == Some(&problem) {
+            tracing::debug!(environment = %self.label, %error, seconds, "Big Segments are still not synchronized");
+        } else {
+            tracing::warn!(environment = %self.label, %error, advice, seconds, "Big Segments are not synchronized, trying again");
+            self.last_problem = Some(problem);
         }
     }
 
@@ -208,6 +223,9 @@ impl Synchronizer {
         let now = unix_ms();
         self.database.synchronized(now).await?;
         self.lookup.synchronized(now);
+        if self.last_problem.take().is_some() {
+            tracing::info!(environment = %self.label, "Big Segments are synchronized again");
+        }
         if std::mem::take(&mut self.has_changes) {
             self.lookup.changed();
             // If there is no room, an announcement waits already.

@@ -216,6 +216,13 @@ pub const KEYS: &[Key] = &[
         "How often it is looked whether the data is still in the database. If not, it is written again.",
     ),
     key(
+        "launchdarkly.redis.poll_interval",
+        Kind::Duration,
+        "5s",
+        "How often the database is read while LaunchDarkly cannot be reached, for what other gateways have written. Newer \
+         items are served; nothing goes back to an older version.",
+    ),
+    key(
         "launchdarkly.big_segments_stale_threshold",
         Kind::Duration,
         "5m",

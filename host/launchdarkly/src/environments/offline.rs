@@ -22,6 +22,8 @@ pub(crate) struct OfflineTask {
     served: BTreeMap<String, Served>,
     /// What the file looked like when it was last read successfully.
     seen: Option<Look>,
+    /// Why the file could not be read last, until it can be.
+    last_problem: Option<String>,
 }
 
 struct Served {
@@ -42,7 +44,16 @@ impl OfflineTask {
         fleet: Fleet,
     ) -> Self {
         let cleanup_interval = config.expired_credential_cleanup_interval;
-        Self { file, monitoring_interval, cleanup_interval, common, fleet, served: BTreeMap::new(), seen: None }
+        Self {
+            file,
+            monitoring_interval,
+            cleanup_interval,
+            common,
+            fleet,
+            served: BTreeMap::new(),
+            seen: None,
+            last_problem: None,
+        }
     }
 
     /// Reads the archive for the first time.
@@ -92,10 +103,15 @@ impl OfflineTask {
     async fn reload(&mut self) {
         match self.read().await {
             Err(error) => {
-                tracing::warn!(file = %self.file.display(), %error, "data file reload failed; file is invalid or possibly incomplete");
+                let problem = error.to_string();
+                if self.last_problem.as_ref() != Some(&problem) {
+                    tracing::warn!(file = %self.file.display(), %error, "data file reload failed; file is invalid or possibly incomplete, attempts go on");
+                    self.last_problem = Some(problem);
+                }
             }
             Ok((look, archive)) => {
                 tracing::warn!(file = %self.file.display(), "reloaded data");
+                self.last_problem = None;
                 self.serve(archive).await;
                 self.seen = Some(look);
             }

@@ -20,6 +20,8 @@ pub struct StoreConfig {
     pub redis: Option<RedisAddress>,
     /// How often it is looked whether the data is still there.
     pub check_interval: Duration,
+    /// How often it is read while upstream cannot be reached.
+    pub poll_interval: Duration,
     /// Settings of Big Segments.
     pub big_segments: BigSegmentsConfig,
 }
@@ -45,6 +47,7 @@ impl StoreConfig {
         Self {
             redis: redis(reader),
             check_interval: reader.duration("launchdarkly.redis.check_interval", MOMENT..=DAY),
+            poll_interval: reader.duration("launchdarkly.redis.poll_interval", MOMENT..=DAY),
             big_segments: BigSegmentsConfig {
                 stale_threshold: reader.duration("launchdarkly.big_segments_stale_threshold", MOMENT..=DAY * 365),
                 stale_as_degraded: reader.flag("launchdarkly.big_segments_stale_as_degraded"),

@@ -20,6 +20,12 @@ pub(crate) struct Content {
     pub(crate) collections: BTreeMap<&'static str, BTreeMap<String, Bytes>>,
     pub(crate) memberships: BTreeMap<String, Membership>,
     pub(crate) synchronized_on: Option<u64>,
+    /// How often it was asked whether it is complete.
+    pub(crate) questions: usize,
+    /// Number of probes.
+    pub(crate) probes: usize,
+    /// Whether data is refused although a probe succeeds.
+    pub(crate) is_refusing: bool,
     /// Names of operations that were asked for, without probes.
     pub(crate) calls: Vec<&'static str>,
 }
@@ -60,6 +66,9 @@ impl Store for FakeStore {
 
     async fn replace(&self, collections: &[Collection]) -> Result<(), StoreError> {
         let mut content = self.asked("replace")?;
+        if content.is_refusing {
+            return Err(StoreError::TimedOut);
+        }
         for collection in collections {
             let records = collection.records.iter().map(|it| (it.key.to_string(), it.text.clone())).collect();
             content.collections.insert(collection.name, records);
@@ -81,7 +90,14 @@ impl Store for FakeStore {
     }
 
     async fn is_complete(&self) -> Result<bool, StoreError> {
-        let content = self.lock();
+        let mut content = self.lock();
+        content.questions += 1;
+        if content.is_down { Err(StoreError::TimedOut) } else { Ok(content.is_complete) }
+    }
+
+    async fn probe(&self, _collections: &[&'static str]) -> Result<bool, StoreError> {
+        let mut content = self.lock();
+        content.probes += 1;
         if content.is_down { Err(StoreError::TimedOut) } else { Ok(content.is_complete) }
     }
 

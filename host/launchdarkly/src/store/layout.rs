@@ -18,11 +18,15 @@ pub(super) const LAYOUT: Layout = Layout {
     marker: "$inited",
     cursor: "big_segments_cursor",
     synchronized_on: "big_segments_synchronized_on",
+    probe: "$yardarm-probe",
     lock: "big_segments_lock",
     include: "big_segment_include",
     exclude: "big_segment_exclude",
     version_of,
 };
+
+/// All collections.
+pub(super) const COLLECTIONS: [&str; 2] = [SEGMENTS, FLAGS];
 
 /// Everything as it is written.
 pub(super) fn collections(items: &Items) -> [Collection; 2] {

@@ -68,6 +68,16 @@ impl Mailbox {
         }
     }
 
+    /// Other gateways wrote something newer into the database, which is part of `items` now. It is there already, so
+    /// nothing is to be written; but what waits to be written must not take it back.
+    pub(super) fn taken_over(&self, items: Items) {
+        let mut state = self.lock();
+        if let Work::Everything(waiting) = &mut state.work {
+            waiting.clone_from(&items);
+        }
+        state.newest = Some(items);
+    }
+
     /// Waits until there is something to do. Safe to be dropped while it waits.
     pub(super) async fn filled(&self) {
         loop {
@@ -102,6 +112,21 @@ impl Mailbox {
     /// Whether there is any data.
     pub(super) fn has_data(&self) -> bool {
         self.lock().newest.is_some()
+    }
+
+    /// The newest data, if there is any.
+    pub(super) fn newest(&self) -> Option<Items> {
+        self.lock().newest.clone()
+    }
+
+    /// Writes again what upstream said in this process and is newer than `stored`; nothing else, because the database
+    /// may hold something that upstream said to another gateway later.
+    pub(super) fn rewrite_newer(&self, stored: &Items) {
+        let mut state = self.lock();
+        if let Some(newest) = state.newest.as_ref().filter(|_| state.is_fresh) {
+            let newer = newest.newer_than(stored);
+            state.work = if newer.is_empty() { Work::Nothing } else { Work::Patches(newer) };
+        }
     }
 
     /// The database is there again. What upstream said is written again as a whole; what was only restored is written

@@ -1,38 +1,121 @@
-//! Whether the database works, and since when.
+//! Whether the database works, since when, and what an operator can do if not.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use yardarm_core::time::unix_ms;
+use yardarm_store::{StoreError, Trouble};
 
 /// State of one environment's database.
 pub(crate) struct StoreStatus(Mutex<StoreReport>);
 
 /// The state at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoreReport {
-    /// Whether its last operation succeeded.
-    pub(crate) is_available: bool,
-    /// Unix milliseconds since when.
+    /// Why its last operation failed; `None` while it works.
+    pub(crate) outage: Option<Outage>,
+    /// Unix milliseconds since when it works, or does not for this reason.
     pub(crate) since_ms: u64,
+}
+
+/// Why a database does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outage {
+    pub(crate) trouble: Trouble,
+    /// What the database answered last, shortened.
+    pub(crate) answer: Arc<str>,
+}
+
+impl StoreReport {
+    /// Whether the last operation succeeded.
+    pub(crate) fn is_available(&self) -> bool {
+        self.outage.is_none()
+    }
 }
 
 impl StoreStatus {
     /// Available until the contrary is known.
     pub(super) fn new() -> Self {
-        Self(Mutex::new(StoreReport { is_available: true, since_ms: unix_ms() }))
+        Self(Mutex::new(StoreReport { outage: None, since_ms: unix_ms() }))
     }
 
     pub(crate) fn report(&self) -> StoreReport {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().clone()
     }
 
-    /// Says whether it was otherwise before.
-    pub(super) fn enter(&self, is_available: bool) -> bool {
-        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = report.is_available != is_available;
+    /// Notes a success; returns whether it is the first one after a failure.
+    pub(super) fn recovered(&self) -> bool {
+        let mut report = self.lock();
+        let is_news = report.outage.is_some();
         if is_news {
-            *report = StoreReport { is_available, since_ms: unix_ms() };
+            *report = StoreReport { outage: None, since_ms: unix_ms() };
         }
         is_news
+    }
+
+    /// Notes a failure; returns whether it is the first one, or of another class than the last one.
+    pub(super) fn failed(&self, error: &StoreError) -> bool {
+        let mut report = self.lock();
+        let trouble = error.trouble();
+        let is_news = report.outage.as_ref().is_none_or(|it| it.trouble != trouble);
+        if is_news {
+            report.since_ms = unix_ms();
+        }
+        report.outage = Some(Outage { trouble, answer: error.to_string().into() });
+        is_news
+    }
+
+    fn lock(&self) -> MutexGuard<'_, StoreReport> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an operator can do about a failure of this class.
+pub(crate) fn advice(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Unreachable => {
+            "the database cannot be reached: check `launchdarkly.redis.url`, the network and the server"
+        }
+        Trouble::Denied => {
+            "the database refuses the login or a command: check `launchdarkly.redis.username`, \
+             `launchdarkly.redis.password` and what the user may do"
+        }
+        Trouble::ReadOnly => "the database is read-only: point `launchdarkly.redis.url` at the primary",
+        Trouble::Cluster => {
+            "the database runs in cluster mode, which is not supported: point `launchdarkly.redis.url` at a server \
+             without it"
+        }
+        Trouble::Full => "the database is full: raise its `maxmemory`, or point `launchdarkly.redis.url` at another",
+        Trouble::Unsaved => {
+            "the database takes no writes because it cannot save to its disk: see its log, and \
+             `stop-writes-on-bgsave-error` in its configuration"
+        }
+        Trouble::WrongType => {
+            "keys of another program are in the way: set another `prefix` for the environment, or remove them"
+        }
+        Trouble::Busy => "the database is loading its data or waits for its primary",
+        Trouble::Refused => "the database refuses; its own words say why",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_change_of_state_is_news_once() {
+        let status = StoreStatus::new();
+        assert!(!status.recovered() && status.report().is_available());
+        assert!(status.failed(&StoreError::TimedOut));
+        assert!(!status.failed(&StoreError::TimedOut));
+        let outage = status.report().outage.expect("an outage");
+        assert_eq!((outage.trouble, &*outage.answer), (Trouble::Unreachable, "database did not answer in time"));
+        assert!(status.recovered() && !status.recovered());
+    }
+
+    #[test]
+    fn every_trouble_has_its_own_advice() {
+        let advice: std::collections::BTreeSet<_> = Trouble::ALL.map(advice).into();
+        let words: std::collections::BTreeSet<_> = Trouble::ALL.map(Trouble::as_str).into();
+        assert_eq!((advice.len(), words.len()), (Trouble::ALL.len(), Trouble::ALL.len()));
     }
 }

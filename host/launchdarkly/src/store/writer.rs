@@ -7,14 +7,15 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use yardarm_core::EnvironmentLabel;
-use yardarm_store::StoreError;
+use yardarm_core::status::{Connection, Status};
+use yardarm_store::{StoreError, Trouble};
 
+use self::recovery::Recovery;
 use super::mailbox::{Mailbox, Work};
-use super::{EnvironmentStore, Word, layout};
-use crate::dataset::Items;
+use super::{EnvironmentStore, Word, advice, layout, reading};
 
-/// Pause between probes of a database that failed (upstream page, section 4.2).
-const PROBE: Duration = Duration::from_millis(500);
+mod recovery;
+
 /// Longest time for the last write of a process.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -23,7 +24,17 @@ pub(super) struct Writer {
     pub(super) store: Arc<EnvironmentStore>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) words: mpsc::Sender<Word>,
+    /// State of the connection to upstream.
+    pub(super) upstream: Status,
     pub(super) check_interval: Duration,
+}
+
+/// What failed when a database was to be brought up to date.
+enum Failure {
+    /// It cannot be reached, or takes no writes: nothing was sent.
+    Probe(StoreError),
+    /// It took the probe and refused the data.
+    Write(StoreError),
 }
 
 impl Writer {
@@ -34,7 +45,7 @@ impl Writer {
             () = self.work(may_restore) => (),
         }
         self.mailbox.redo_taken();
-        if self.store.status.report().is_available {
+        if self.store.status.report().is_available() {
             match timeout(LAST, self.write()).await {
                 Ok(Ok(())) => (),
                 Ok(Err(error)) => {
@@ -48,8 +59,9 @@ impl Writer {
     }
 
     async fn work(&self, may_restore: bool) {
+        let mut recovery = Recovery::new();
         if may_restore {
-            self.restore().await;
+            self.restore(&mut recovery).await;
         } else {
             self.store.is_read();
         }
@@ -63,42 +75,38 @@ impl Writer {
                 _ = checks.tick() => self.check().await,
             };
             if let Err(error) = result {
-                self.outlast(&error).await;
+                self.outlast(&error, &mut recovery).await;
             }
         }
     }
 
     /// Hands over what the database holds, as soon as it can be read, unless there is something better by then.
-    async fn restore(&self) {
+    async fn restore(&self, recovery: &mut Recovery) {
         while !self.mailbox.has_data() {
-            match self.read().await {
+            match reading::read(&*self.store.database).await {
                 Ok(None) => break,
-                Ok(Some(items)) => {
+                Ok(Some(stored)) => {
+                    let Some(items) = stored.parse().await else {
+                        tracing::warn!(environment = %self.label, "data in the persistent store does not fit this version and is ignored");
+                        break;
+                    };
                     // The applier is gone only when everything ends.
                     let _ = self.words.send(Word::Stored(items)).await;
                     return;
                 }
+                Err(error) if error.trouble() == Trouble::WrongType => {
+                    let advice = advice(error.trouble());
+                    tracing::warn!(environment = %self.label, %error, advice, "data in the persistent store cannot be read and is ignored");
+                    break;
+                }
                 Err(error) => {
                     // It may be long until it can be read.
                     self.store.is_read();
-                    self.outlast(&error).await;
+                    self.outlast(&error, recovery).await;
                 }
             }
         }
         self.store.is_read();
-    }
-
-    async fn read(&self) -> Result<Option<Items>, StoreError> {
-        let database = &self.store.database;
-        if !database.is_complete().await? {
-            return Ok(None);
-        }
-        let (flags, segments) = (database.read(layout::FLAGS).await?, database.read(layout::SEGMENTS).await?);
-        let items = layout::items(flags, segments);
-        if items.is_none() {
-            tracing::warn!(environment = %self.label, "data in the persistent store does not fit this version and is ignored");
-        }
-        Ok(items)
     }
 
     /// Does what there is to do.
@@ -131,27 +139,67 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until the database works again and everything is written.
-    async fn outlast(&self, error: &StoreError) {
-        if self.store.status.enter(false) {
-            tracing::warn!(environment = %self.label, %error, "persistent store is unavailable; what changes is kept until it recovers");
-        }
+    /// Waits until the database works again and everything is written. One line tells of the outage, one of each new
+    /// cause, and one of its end, however long it lasts.
+    async fn outlast(&self, error: &StoreError, recovery: &mut Recovery) {
+        // A refused transaction does not always say why. A probe does.
+        let diagnosed = match error.trouble() {
+            Trouble::Refused => self.store.database.probe(&layout::COLLECTIONS).await.err(),
+            _ => None,
+        };
+        self.report(diagnosed.as_ref().unwrap_or(error));
         // Changes made before the failure may be lost with it, so whatever was taken counts as not done.
         self.mailbox.redo_taken();
+        recovery.begin();
+        let mut pause = recovery.after_probe();
         loop {
-            sleep(PROBE).await;
-            let Ok(is_complete) = self.store.database.is_complete().await else { continue };
-            self.mailbox.rewrite(is_complete);
-            match self.write().await {
+            sleep(pause).await;
+            pause = match self.catch_up().await {
                 Ok(()) => break,
-                Err(error) => {
-                    self.mailbox.redo_taken();
-                    tracing::error!(environment = %self.label, %error, "persistent store answers and cannot be written");
+                Err(Failure::Probe(error)) => {
+                    self.report(&error);
+                    recovery.after_probe()
                 }
-            }
+                Err(Failure::Write(error)) => {
+                    self.mailbox.redo_taken();
+                    self.report(&error);
+                    recovery.after_write()
+                }
+            };
         }
-        self.store.status.enter(true);
-        tracing::warn!(environment = %self.label, "persistent store is available again");
+        recovery.end();
+        if self.store.status.recovered() {
+            tracing::warn!(environment = %self.label, "persistent store is available again");
+        }
+    }
+
+    /// Brings the database up to date, but only if it takes writes.
+    async fn catch_up(&self) -> Result<(), Failure> {
+        let database = &*self.store.database;
+        let is_complete = database.probe(&layout::COLLECTIONS).await.map_err(Failure::Probe)?;
+        if is_complete && self.upstream.report().connection != Connection::Valid {
+            // Other gateways may have written what upstream has not said to this one.
+            let stored = reading::read(database).await.map_err(Failure::Probe)?;
+            match stored {
+                Some(stored) => match stored.parse().await {
+                    Some(stored) => self.mailbox.rewrite_newer(&stored),
+                    None => self.mailbox.rewrite(is_complete),
+                },
+                None => self.mailbox.rewrite(false),
+            }
+        } else {
+            self.mailbox.rewrite(is_complete);
+        }
+        self.write().await.map_err(Failure::Write)
+    }
+
+    fn report(&self, error: &StoreError) {
+        let advice = advice(error.trouble());
+        if self.store.status.failed(error) {
+            tracing::warn!(environment = %self.label, %error, advice, "persistent store is unavailable; what changes is kept until it recovers");
+        } else {
+            tracing::debug!(environment = %self.label, %error, "persistent store is still unavailable");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
 use yardarm_core::keeper::Keeper;
+use yardarm_core::status::Connection;
 use yardarm_core::{Snapshot, Writer};
 
 use super::message;
@@ -50,6 +51,9 @@ pub(crate) struct Feed {
 
 /// How soon a failed payload plugin is asked again.
 pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
+
+/// Most items that are announced one by one when many change at once.
+const MAX_PATCHES: usize = 64;
 
 /// When a full rendering is announced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,11 +110,22 @@ impl Applier {
     pub(crate) async fn apply(&mut self, change: Change) {
         let said = self.store.is_some().then(|| change.clone());
         self.apply_unkept(change).await;
-        if let (Some(keeper), Some(items)) = (&self.keeper, self.upstream_items()) {
-            keeper.replace(Some(items));
-        }
+        self.keep();
         if let (Some(store), Some(change), Some(items)) = (&self.store, said, self.upstream_items()) {
             store.applied(&change, items);
+        }
+    }
+
+    /// Writes what upstream said to disk, unless it is there already: each reconnection repeats everything.
+    fn keep(&self) {
+        if let (Some(keeper), Some(items)) = (&self.keeper, self.upstream_items()) {
+            keeper.change(|kept| {
+                let is_new = !kept.as_ref().is_some_and(|it| it.is_same(&items));
+                if is_new {
+                    *kept = Some(items);
+                }
+                is_new
+            });
         }
     }
 
@@ -126,6 +141,7 @@ impl Applier {
     pub(crate) async fn hear(&mut self, word: Word) {
         match word {
             Word::SegmentsChanged => self.serve(&Change::SegmentsChanged),
+            Word::Newer(items) => self.take_over(items).await,
             Word::Stored(items) => {
                 // Whatever is here already came from upstream in the meantime.
                 if self.upstream_items().is_none() {
@@ -136,6 +152,31 @@ impl Applier {
                     store.is_read();
                 }
             }
+        }
+    }
+
+    /// Applies items that other gateways heard from upstream and wrote into the database, unless upstream speaks to this
+    /// one again. Only newer versions count.
+    async fn take_over(&mut self, items: Vec<Item>) {
+        if self.environment.status.report().connection == Connection::Valid {
+            return;
+        }
+        let Some(mut merged) = self.upstream_items() else { return };
+        let newer: Vec<Item> = items.into_iter().filter(|it| merged.upsert(it)).collect();
+        if newer.is_empty() {
+            return;
+        }
+        tracing::info!(environment = %self.environment.label, items = newer.len(), "serving newer data that another gateway wrote into the persistent store");
+        if newer.len() > MAX_PATCHES {
+            self.apply_unkept(Change::Put(merged.clone())).await;
+        } else {
+            for item in newer {
+                self.apply_unkept(Change::Patch(item)).await;
+            }
+        }
+        self.keep();
+        if let Some(store) = &self.store {
+            store.taken_over(merged);
         }
     }
 
@@ -248,7 +289,9 @@ impl Applier {
             Err(failure) => self.keep_what_was(&failure),
             Ok(items) => {
                 self.chain = chain;
-                self.environment.is_behind.store(false, Ordering::Relaxed);
+                if self.environment.is_behind.swap(false, Ordering::Relaxed) {
+                    tracing::info!(environment = %self.environment.label, "payload plugins work again, serving everything that upstream said");
+                }
                 let before = self.writer.snapshot();
                 let is_same = before.is_some_and(|it| it.data().items().looks_like(&items));
                 if announce == Announce::Always || !is_same {
@@ -274,8 +317,12 @@ impl Applier {
     }
 
     fn keep_what_was(&mut self, failure: &HookFailure) {
-        self.environment.is_behind.store(true, Ordering::Relaxed);
-        tracing::error!(environment = %self.environment.label, %failure, "payload plugin failed, serving what was served before");
+        // It is asked again every few seconds, so only the first failure is worth a line.
+        if self.environment.is_behind.swap(true, Ordering::Relaxed) {
+            tracing::debug!(environment = %self.environment.label, %failure, "payload plugin still fails");
+        } else {
+            tracing::error!(environment = %self.environment.label, %failure, "payload plugin failed, serving what was served before");
+        }
     }
 
     /// The changed items as plugins want them, hidden ones left out.

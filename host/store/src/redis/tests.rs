@@ -8,6 +8,7 @@ const LAYOUT: Layout = Layout {
     marker: "complete",
     cursor: "cursor",
     synchronized_on: "synchronized_on",
+    probe: "probe",
     lock: "lock",
     include: "include",
     exclude: "exclude",

@@ -213,7 +213,7 @@ impl StoreStatus {
             None => (true, since_ms),
             Some(store) => {
                 let report = store.status.report();
-                (report.is_available, report.since_ms)
+                (report.is_available(), report.since_ms)
             }
         };
         let (state, state_since) = match (is_starting, is_available) {

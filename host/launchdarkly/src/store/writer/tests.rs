@@ -1,8 +1,9 @@
 use serde_json::value::RawValue;
 use yardarm_core::Lifecycle;
 
+use super::recovery::FIRST_PROBE;
 use super::*;
-use crate::dataset::Item;
+use crate::dataset::{Item, Items};
 use crate::model::Flag;
 use crate::store::fake::FakeStore;
 
@@ -12,6 +13,7 @@ struct Place {
     store: Arc<EnvironmentStore>,
     mailbox: Arc<Mailbox>,
     words: mpsc::Receiver<Word>,
+    upstream: Status,
     lifecycle: Lifecycle,
 }
 
@@ -23,16 +25,18 @@ impl Place {
         let database: Arc<dyn yardarm_store::Store> = Arc::clone(&fake) as _;
         let store = Arc::new(EnvironmentStore::new(database));
         let mailbox = Arc::new(Mailbox::default());
-        let lifecycle = Lifecycle::new();
+        let (lifecycle, upstream) = (Lifecycle::new(), Status::new());
+        upstream.message_processed();
         let writer = Writer {
             label: EnvironmentLabel::new("launchdarkly", "main"),
             store: Arc::clone(&store),
             mailbox: Arc::clone(&mailbox),
             words: say,
+            upstream: upstream.clone(),
             check_interval: CHECK,
         };
         lifecycle.spawn_graceful("writer", writer.run(true, lifecycle.token().clone()));
-        Self { fake, store, mailbox, words, lifecycle }
+        Self { fake, store, mailbox, words, upstream, lifecycle }
     }
 
     /// Lets the writer do what it can within this time.
@@ -45,7 +49,7 @@ impl Place {
     }
 
     fn is_available(&self) -> bool {
-        self.store.status.report().is_available
+        self.store.status.report().is_available()
     }
 }
 
@@ -74,13 +78,13 @@ async fn an_outage_ends_with_everything_written() {
     assert_eq!((place.calls(), place.is_available()), (vec!["upsert"], false));
     for _ in 0..3 {
         place.mailbox.patch(Item::Flag(flag("c", 1)), items(["a", "b", "c"]));
-        place.passes(PROBE * 4).await;
+        place.passes(FIRST_PROBE * 4).await;
     }
     assert_eq!(place.calls(), Vec::<&str>::new(), "only probes");
 
     place.fake.lock().is_down = false;
-    place.passes(PROBE + MOMENT).await;
-    assert_eq!((place.calls(), place.is_available()), (vec!["replace"], true), "U093: within a second");
+    place.passes(Duration::from_secs(30) + MOMENT).await;
+    assert_eq!((place.calls(), place.is_available()), (vec!["replace"], true), "U093");
     assert_eq!(place.fake.keys("features"), ["a", "b", "c"], "U094");
 }
 
@@ -94,7 +98,7 @@ async fn an_outage_that_only_a_check_notices_ends_the_same_way() {
     place.passes(CHECK).await;
     assert!(!place.is_available());
     place.fake.lock().is_down = false;
-    place.passes(PROBE * 2).await;
+    place.passes(Duration::from_secs(30)).await;
     assert_eq!((place.fake.keys("features"), place.is_available()), (vec!["a".to_owned()], true));
 }
 
@@ -105,7 +109,7 @@ async fn a_database_that_is_down_at_the_start_is_waited_for() {
         let fake = FakeStore::new();
         fake.lock().is_down = true;
         let mut place = Place::new(fake);
-        place.passes(PROBE * 20).await;
+        place.passes(FIRST_PROBE * 4).await;
         assert!(!place.is_available());
         if upstream_is_faster {
             place.mailbox.put(items(["new"]));
@@ -116,7 +120,7 @@ async fn a_database_that_is_down_at_the_start_is_waited_for() {
             let kept = [("old".to_owned(), flag("old", 1).json().clone())];
             content.collections.insert("features", kept.into());
         }
-        place.passes(PROBE * 2).await;
+        place.passes(Duration::from_secs(30)).await;
         assert!(place.is_available());
         if upstream_is_faster {
             assert!(place.words.try_recv().is_err());
@@ -160,7 +164,7 @@ async fn what_was_only_restored_replaces_nothing() {
     place.passes(CHECK).await;
     assert!(!place.is_available());
     place.fake.lock().is_down = false;
-    place.passes(PROBE * 2).await;
+    place.passes(Duration::from_secs(30)).await;
     assert!(place.is_available());
     assert_eq!(place.fake.keys("features"), Vec::<String>::new(), "the database may hold something newer");
 
@@ -197,4 +201,72 @@ async fn the_last_change_is_written_at_the_end() {
         let expected: &[&str] = if is_down { &[] } else { &["last"] };
         assert_eq!(place.fake.keys("features"), expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_outage_costs_a_few_probes_and_sends_nothing() {
+    let place = Place::new(FakeStore::new());
+    place.mailbox.put(items(["a"]));
+    place.passes(MOMENT).await;
+    place.calls();
+    place.fake.lock().is_down = true;
+    place.mailbox.put(items(["a", "b"]));
+    place.passes(Duration::from_secs(600)).await;
+    assert_eq!(place.calls(), ["replace"], "only the first attempt sends data");
+    let probes = place.fake.lock().probes;
+    assert!((10..60).contains(&probes), "{probes} probes in ten minutes");
+
+    // A short one is over soon, whatever came before.
+    place.fake.lock().is_down = false;
+    place.passes(Duration::from_secs(100)).await;
+    assert!(place.is_available());
+    place.fake.lock().is_down = true;
+    place.mailbox.patch(Item::Flag(flag("b", 1)), items(["a", "b"]));
+    place.passes(MOMENT).await;
+    place.fake.lock().is_down = false;
+    place.passes(FIRST_PROBE).await;
+    assert!(place.is_available(), "U093: within a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_takes_probes_and_no_data_is_spared() {
+    let place = Place::new(FakeStore::new());
+    place.fake.lock().is_refusing = true;
+    place.mailbox.put(items(["a"]));
+    place.passes(Duration::from_secs(600)).await;
+    let writes = place.calls().len();
+    assert!((4..15).contains(&writes), "{writes} attempts to write everything in ten minutes");
+    assert!(!place.is_available());
+    place.fake.lock().is_refusing = false;
+    place.passes(Duration::from_secs(300)).await;
+    assert_eq!((place.fake.keys("features"), place.is_available()), (vec!["a".to_owned()], true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_wrote_during_an_outage_is_kept_while_upstream_is_silent() {
+    let place = Place::new(FakeStore::new());
+    place.mailbox.put(items(["a", "b"]));
+    place.passes(MOMENT).await;
+    place.upstream.interrupted(yardarm_core::status::ErrorKind::Network, "gone");
+    place.fake.lock().is_down = true;
+    let mut newest = items(["a", "b"]);
+    newest.upsert(&Item::Flag(flag("b", 2)));
+    place.mailbox.patch(Item::Flag(flag("b", 2)), newest);
+    place.passes(MOMENT).await;
+    assert!(!place.is_available());
+    {
+        let mut content = place.fake.lock();
+        content.is_down = false;
+        let theirs = [("a", flag("a", 9)), ("b", flag("b", 1)), ("c", flag("c", 1))];
+        let texts = theirs.map(|(key, flag)| (key.to_owned(), flag.json().clone()));
+        content.collections.insert("features", texts.into());
+    }
+    place.calls();
+    place.passes(Duration::from_secs(5)).await;
+    assert!(place.is_available());
+    assert_eq!(place.calls(), ["read", "read", "upsert"], "only what is newer here");
+    let features = place.fake.lock().collections["features"].clone();
+    let versions: Vec<_> = features.values().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    let expected = [("a", 9), ("b", 2), ("c", 1)].map(|(key, it)| format!(r#"{{"key":"{key}","version":{it}}}"#));
+    assert_eq!(versions, expected);
 }

@@ -1,0 +1,106 @@
+//! The task that reads what other gateways write into the database while upstream cannot be reached from here.
+//!
+//! It polls, because that needs no settings of the database and notices everything that happened while it was away. Items
+//! are compared one by one: only what is newer than what is known is handed to the applier, deletions included. An item
+//! that is missing from the database without a trace of its deletion stays, because nothing says which of the two sides
+//! is newer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use yardarm_core::status::{Connection, Status};
+use yardarm_core::{Backoff, EnvironmentLabel};
+use yardarm_store::StoreError;
+
+use super::mailbox::Mailbox;
+use super::{EnvironmentStore, Word, reading};
+
+/// Longest pause after polls that failed, unless the interval itself is longer.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+pub(super) struct Follower {
+    pub(super) label: EnvironmentLabel,
+    pub(super) store: Arc<EnvironmentStore>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) words: mpsc::Sender<Word>,
+    /// State of the connection to upstream.
+    pub(super) upstream: Status,
+    pub(super) poll_interval: Duration,
+}
+
+impl Follower {
+    /// Runs until dropped.
+    pub(super) async fn run(self) {
+        let mut pauses = Backoff::literal(self.poll_interval, self.poll_interval.max(MAX_PAUSE));
+        // What was read last, where there was nothing newer in it.
+        let mut seen = None;
+        let mut pause = self.poll_interval;
+        loop {
+            if self.is_upstream_valid() {
+                seen = None;
+                self.wait_for_outage().await;
+            }
+            sleep(pause).await;
+            if self.is_upstream_valid() {
+                continue;
+            }
+            pause = match self.poll(&mut seen).await {
+                Ok(()) => {
+                    pauses.reset();
+                    self.poll_interval
+                }
+                // The writer reports the state of the database.
+                Err(error) => {
+                    tracing::debug!(environment = %self.label, %error, "persistent store cannot be read");
+                    pauses.next_delay().max(self.poll_interval)
+                }
+            };
+        }
+    }
+
+    fn is_upstream_valid(&self) -> bool {
+        self.upstream.report().connection == Connection::Valid
+    }
+
+    async fn wait_for_outage(&self) {
+        let mut changes = self.upstream.changes();
+        while self.is_upstream_valid() {
+            // Closed only when everything ends.
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn poll(&self, seen: &mut Option<u64>) -> Result<(), StoreError> {
+        let Some(stored) = reading::read(&*self.store.database).await? else { return Ok(()) };
+        let digest = stored.digest();
+        if *seen == Some(digest) {
+            return Ok(());
+        }
+        let Some(items) = stored.parse().await else {
+            *seen = Some(digest);
+            tracing::warn!(environment = %self.label, "data in the persistent store does not fit this version and is ignored");
+            return Ok(());
+        };
+        let word = match self.mailbox.newest() {
+            None => Word::Stored(items),
+            Some(known) => {
+                let newer = items.newer_than(&known);
+                if newer.is_empty() {
+                    *seen = Some(digest);
+                    return Ok(());
+                }
+                Word::Newer(newer)
+            }
+        };
+        // The applier is gone only when everything ends.
+        let _ = self.words.send(word).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
