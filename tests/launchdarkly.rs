@@ -30,6 +30,7 @@ mod server;
 mod states;
 mod status;
 mod store;
+mod store_outages;
 mod stream_bytes;
 mod summaries;
 mod upstream;

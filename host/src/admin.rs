@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use yardarm_core::registry::StreamCounts;
-use yardarm_core::report::EnvironmentReport;
+use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::retry_after;
 
 use crate::gateway::State;
@@ -36,6 +36,8 @@ struct StatusDocument {
     waiting_for: Vec<String>,
     plan_generation: u64,
     environments: Vec<EnvironmentReport>,
+    /// Where vendors say which environments there are: auto-configuration.
+    environment_lists: Vec<EnvironmentListReport>,
     streams: Vec<StreamGroup>,
     fanout: FanoutDocument,
     resources: ResourceDocument,
@@ -117,6 +119,7 @@ async fn status(FromState(state): FromState<Shared>) -> Response {
         waiting_for,
         plan_generation: state.hooks.pin().generation(),
         environments: state.reports(),
+        environment_lists: state.environment_lists(),
         streams: state.streams.counts().into_iter().map(StreamGroup::from).collect(),
         fanout: state.fanout.report().into(),
         resources: ResourceDocument { resident_bytes, cpu_seconds: cpu.as_secs_f64() },

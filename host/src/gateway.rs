@@ -9,7 +9,7 @@ use anyhow::Context;
 use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
-use yardarm_core::report::EnvironmentReport;
+use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_harness::Harness;
 use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_wasm::PluginFolder;
@@ -56,6 +56,11 @@ impl State {
         let mut reports = self.launchdarkly.as_ref().map(LaunchDarkly::reports).unwrap_or_default();
         reports.extend(self.harness.as_ref().map(Harness::reports).unwrap_or_default());
         reports
+    }
+
+    /// State of the lists of environments that vendors give.
+    pub(crate) fn environment_lists(&self) -> Vec<EnvironmentListReport> {
+        self.launchdarkly.as_ref().and_then(LaunchDarkly::list_report).into_iter().collect()
     }
 }
 

@@ -12,6 +12,7 @@ use yardarm_core::report::EnvironmentReport;
 use crate::config::LogConfig;
 use crate::gateway::State;
 
+mod dependencies;
 mod plugins;
 
 /// Requests answered, by route and status class. A stream counts when its head is sent.
@@ -101,7 +102,9 @@ pub(crate) fn render(state: &State) -> String {
     register(&registry, state.telemetry.requests.clone());
     register(&registry, state.telemetry.seconds.clone());
     streams(&registry, state);
-    environments(&registry, &state.reports());
+    let reports = state.reports();
+    environments(&registry, &reports);
+    dependencies::register_all(&registry, &reports, &state.environment_lists());
     process(&registry);
     let mut text = Vec::new();
     // Fails only on metrics that contradict each other, which their names and labels above do not.

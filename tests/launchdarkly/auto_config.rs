@@ -231,3 +231,194 @@ async fn a_rejected_auto_configuration_key_is_tried_again() {
     let gateway = setup().cloud(&cloud).set("launchdarkly.rejected_retry_interval", "50ms").start().await;
     becomes(&gateway, "U057, U058", &poll("sdk-a"), 200).await;
 }
+
+/// Two environments, of which the first has another key in its time of grace.
+fn two(grace_ends_ms: u64) -> Value {
+    let key = json!({"value": "sdk-a", "expiring": {"value": "sdk-old", "timestamp": grace_ends_ms}});
+    let other = environment(OTHER_ID, 7, json!({"value": "sdk-other"}), json!({"projName": "Other App"}));
+    list([environment(ID, 5, key, json!({"secureMode": true})), other])
+}
+
+fn in_ms(milliseconds: u64) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    u64::try_from(now.as_millis()).expect("a date") + milliseconds
+}
+
+/// A gateway that has kept a list of two environments in `dir`, and has ended.
+async fn keeps_two(dir: &std::path::Path, grace_ends_ms: u64) {
+    let data_of = |version| data([flag("plain", version)], []);
+    let setup = setup().data("sdk-a", data_of(3)).data("sdk-other", data_of(8));
+    let gateway = setup.set("data.dir", dir.to_str().expect("a path in UTF-8")).start().await;
+    gateway.upstream.lists(AUTO_KEY, &two(grace_ends_ms));
+    for key in ["sdk-a", "sdk-old", "sdk-other"] {
+        becomes(&gateway, "before", &poll(key), 200).await;
+    }
+    gateway.stop().await;
+}
+
+fn kept_in(dir: &std::path::Path, cloud: &FakeLaunchDarkly) -> Setup {
+    setup().cloud(cloud).set("data.dir", dir.to_str().expect("a path in UTF-8"))
+}
+
+fn kept_file(dir: &std::path::Path) -> std::path::PathBuf {
+    dir.join("last-good/auto-configuration.snapshot")
+}
+
+#[tokio::test]
+async fn a_kept_list_is_served_at_once_while_launchdarkly_is_down() {
+    // V040, V050: nothing listens, or the key is refused.
+    let dir = tempfile::TempDir::new().expect("a temporary folder");
+    let grace_ends_ms = in_ms(8_000);
+    keeps_two(dir.path(), grace_ends_ms).await;
+    for is_refused in [false, true] {
+        let cloud = FakeLaunchDarkly::start().await;
+        cloud.add_environment(AUTO_KEY);
+        if is_refused {
+            cloud.answers_streams_with([StreamAnswer::Status(401); 3]);
+        } else {
+            cloud.goes_down();
+        }
+        let gateway = kept_in(dir.path(), &cloud).start().await;
+        for (key, version) in [("sdk-a", 3), ("sdk-old", 3), ("sdk-other", 8)] {
+            let answer = gateway.answers(&poll(key)).await;
+            assert_eq!((answer.status, answer.json()), (200, by_key([flag("plain", version)])), "V040: {key}");
+        }
+        gateway.says("V048", poll("sdk-unknown"), text(401, TEXT_C)).await;
+        let evaluate = Call::get(format!("/sdk/evalx/{OTHER_ID}/contexts/{CTX}"));
+        assert_eq!(status_of(&gateway, &evaluate).await, 200, "V040");
+        let secured = Call::get(format!("/sdk/evalx/{ID}/contexts/{CTX}"));
+        assert_eq!(status_of(&gateway, &secured).await, 400, "secure mode is kept too");
+        gateway.opens("/all", "sdk-other").await.hears_event("put").await;
+
+        let shown = gateway.operator_gets("/api/status").await.json();
+        let report = &shown["environment_lists"][0];
+        assert_eq!((&report["vendor"], &report["source"]), (&json!("launchdarkly"), &json!("auto-configuration")));
+        assert_eq!((&report["is_known"], &report["is_stale"]), (&json!(true), &json!(true)), "{report}");
+        assert_eq!(report["environments"], 2, "{report}");
+        assert!(shown["environments"].as_array().expect("a list").iter().all(|it| it["is_stale"] == true), "{shown}");
+        let metrics = gateway.operator_gets("/metrics").await.text().to_owned();
+        let stale = r#"yardarm_environment_list_stale{source="auto-configuration",vendor="launchdarkly"} 1"#;
+        assert!(metrics.lines().any(|it| it == stale), "{metrics}");
+        let main = gateway.status().await["environments"][ID].clone();
+        assert_eq!((&main["envKey"], &main["expiringSdkKey"]), (&json!("production"), &json!("sdk-old")));
+        gateway.stop().await;
+    }
+
+    // A key whose time of grace ends while LaunchDarkly is down is refused from then on, also after a restart.
+    let cloud = FakeLaunchDarkly::start().await;
+    cloud.goes_down();
+    let gateway = kept_in(dir.path(), &cloud).start().await;
+    becomes(&gateway, "the end of grace", &poll("sdk-old"), 401).await;
+    assert!(in_ms(0) >= grace_ends_ms, "not before its time");
+    gateway.stop().await;
+    let gateway = kept_in(dir.path(), &cloud).start().await;
+    assert_eq!(status_of(&gateway, &poll("sdk-old")).await, 401);
+    assert_eq!(status_of(&gateway, &poll("sdk-a")).await, 200);
+}
+
+#[tokio::test]
+async fn the_list_of_launchdarkly_replaces_a_kept_one() {
+    // Removed environments and revoked keys go, also where versions are lower than those that were kept.
+    let dir = tempfile::TempDir::new().expect("a temporary folder");
+    keeps_two(dir.path(), in_ms(3_600_000)).await;
+    let cloud = FakeLaunchDarkly::start().await;
+    cloud.goes_down();
+    cloud.puts("sdk-b", &data([flag("plain", 4)], []));
+    let gateway = kept_in(dir.path(), &cloud).start().await;
+    let mut streams = Vec::new();
+    for key in ["sdk-a", "sdk-old", "sdk-other"] {
+        let mut stream = gateway.opens("/all", key).await;
+        stream.hears_event("put").await;
+        streams.push(stream);
+    }
+    cloud.lists(AUTO_KEY, &list([main(1, "sdk-b")]));
+    cloud.comes_back();
+    for mut stream in streams {
+        stream.hears_the_end().await;
+    }
+    becomes(&gateway, "V040", &poll("sdk-b"), 200).await;
+    for key in ["sdk-a", "sdk-old", "sdk-other"] {
+        gateway.says("V040", poll(key), text(401, TEXT_C)).await;
+    }
+    gateway.says("V040", Call::get(format!("/ping/{OTHER_ID}")), text(404, TEXT_D).cors_methods("GET,OPTIONS")).await;
+    let report = gateway.operator_gets("/api/status").await.json()["environment_lists"][0].clone();
+    assert_eq!((&report["is_stale"], &report["environments"]), (&json!(false), &json!(1)), "{report}");
+    gateway.stop().await;
+    // And the next process knows the new list only.
+    cloud.goes_down();
+    let gateway = kept_in(dir.path(), &cloud).start().await;
+    for (key, status) in [("sdk-b", 200), ("sdk-a", 401), ("sdk-other", 401)] {
+        assert_eq!(status_of(&gateway, &poll(key)).await, status, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_kept_list_discloses_nothing_and_is_not_trusted_blindly() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::TempDir::new().expect("a temporary folder");
+    keeps_two(dir.path(), in_ms(3_600_000)).await;
+    let file = kept_file(dir.path());
+    assert_eq!(std::fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
+    let good = std::fs::read(&file).expect("a file");
+    for secret in ["sdk-", "mob-", ID, OTHER_ID, "My App", "Other App", "production", AUTO_KEY] {
+        assert!(!good.windows(secret.len()).any(|it| it == secret.as_bytes()), "V041: {secret} can be read");
+    }
+    let cloud = FakeLaunchDarkly::start().await;
+    cloud.goes_down();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    for (what, bytes, key) in [
+        ("one flipped bit", flipped, AUTO_KEY),
+        ("cut off", good[..good.len() / 2].to_vec(), AUTO_KEY),
+        ("empty", Vec::new(), AUTO_KEY),
+        (
+            "another file",
+            std::fs::read(file.with_file_name(format!("launchdarkly%2f{ID}.snapshot"))).expect("data"),
+            AUTO_KEY,
+        ),
+        ("another key", good.clone(), "rel-other"),
+    ] {
+        std::fs::write(&file, bytes).expect("a folder that can be written");
+        let gateway = kept_in(dir.path(), &cloud).set("launchdarkly.auto_config.key", key).start().await;
+        gateway.says(&format!("V041: {what}"), poll("sdk-a"), text(503, TEXT_A)).await;
+        gateway.stop().await;
+    }
+    std::fs::write(&file, good).expect("a folder that can be written");
+    let gateway = kept_in(dir.path(), &cloud).start().await;
+    assert_eq!(status_of(&gateway, &poll("sdk-a")).await, 200, "ignoring destroys nothing");
+}
+
+#[tokio::test]
+async fn a_list_survives_a_kill_at_any_moment() {
+    use crate::program::{Program, Signal};
+    let (cloud, dir) = (FakeLaunchDarkly::start().await, tempfile::TempDir::new().expect("a temporary folder"));
+    cloud.puts("sdk-a", &data([flag("plain", 3)], []));
+    let data_dir = dir.path().join("data");
+    let setup = setup().set("log.format", "json").set("data.dir", data_dir.to_str().expect("a path in UTF-8"));
+    setup.write(&cloud.url(), dir.path());
+    cloud.lists(AUTO_KEY, &list([main(1, "sdk-a")]));
+    let mut version = 1;
+    for round in 0..4 {
+        cloud.comes_back();
+        let program = Program::start(dir.path()).await;
+        within("`/ready`", program.is_ready()).await;
+        yardarm_testkit::until("a kept list", || kept_file(&data_dir).exists()).await;
+        // The list changes all the time until the end, which comes at another moment each time.
+        for _ in 0..(round + 1) * 30 {
+            version += 1;
+            cloud.lists_one(
+                AUTO_KEY,
+                &path(ID),
+                &environment(ID, version, json!({"value": "sdk-a"}), json!({"envName": format!("{version:07}")})),
+            );
+            tokio::time::sleep(Duration::from_millis(7)).await;
+        }
+        program.signal(Signal::KILL);
+        program.ends().await;
+        cloud.goes_down();
+        let program = Program::start(dir.path()).await;
+        assert_eq!(program.answers(&poll("sdk-a")).await.status, 200, "round {round}: {:#?}", program.log());
+        program.signal(Signal::KILL);
+        program.ends().await;
+    }
+}

@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod autoconfig;
 mod fleet;
 mod index;
+pub(crate) mod kept_list;
 pub(crate) mod offline;
 pub(crate) mod representation;
 pub(crate) mod roster;

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use axum::Router;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
-use yardarm_core::report::EnvironmentReport;
+use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::status::Status;
 use yardarm_core::{Lifecycle, whole_file};
 
@@ -69,6 +69,9 @@ pub struct LaunchDarkly {
     /// `/metrics` under the names of LaunchDarkly's relay, for a listener of its own; `None` when it is not wanted.
     pub metrics: Option<Router>,
     environments: Environments,
+    config: Arc<Config>,
+    /// State of the auto-configuration stream, where there is one.
+    auto_config: Option<Status>,
 }
 
 /// Why this side could not start.
@@ -114,15 +117,15 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     let usage = config.prometheus.as_ref().map(|it| Usage::new(it.prefix.clone()));
     let router = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
-        config,
+        config: Arc::clone(&config),
         http,
         hooks: parts.hooks,
         limits,
         streams: parts.streams,
         usage: usage.clone(),
-        auto_config,
+        auto_config: auto_config.clone(),
     });
-    Ok(LaunchDarkly { router, metrics: usage.map(downstream::metrics), environments })
+    Ok(LaunchDarkly { router, metrics: usage.map(downstream::metrics), environments, config, auto_config })
 }
 
 /// Starts whatever says which environments exist; gives the state of the auto-configuration stream if that is it.
@@ -140,7 +143,10 @@ async fn start_roster(
         Roster::AutoConfig { key, common } => {
             let status = Status::new();
             let unlisted = parts.lifecycle.latch("list of environments");
-            let task = AutoConfigTask::new(key, common, config, http.clone(), fleet, status.clone(), unlisted);
+            let mut task = AutoConfigTask::new(key, common, config, http.clone(), fleet, status.clone(), unlisted);
+            if let Some(folder) = &parts.data_dir {
+                task.restore(folder, &parts.lifecycle).await;
+            }
             parts.lifecycle.spawn("auto-configuration", task.run());
             Ok(Some(status))
         }
@@ -163,6 +169,17 @@ impl LaunchDarkly {
     /// State of each environment, for operators.
     #[must_use]
     pub fn reports(&self) -> Vec<EnvironmentReport> {
-        self.environments.all().iter().map(|it| report::of(it)).collect()
+        let stale_after = self.config.store.big_segments.stale_threshold;
+        self.environments.all().iter().map(|it| report::of(it, stale_after)).collect()
+    }
+
+    /// State of the list of environments where auto-configuration gives it, for operators.
+    #[must_use]
+    pub fn list_report(&self) -> Option<EnvironmentListReport> {
+        let status = self.auto_config.as_ref()?;
+        let all = self.environments.all();
+        let count = all.iter().filter(|it| it.filter.is_empty()).count();
+        let is_known = self.environments.are_listed();
+        Some(EnvironmentListReport::of(environments::VENDOR, "auto-configuration", status, is_known, count))
     }
 }

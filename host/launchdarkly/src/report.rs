@@ -1,13 +1,16 @@
 //! State of an environment for operators.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use yardarm_core::report::EnvironmentReport;
+use yardarm_core::report::{BigSegmentReport, EnvironmentReport, StoreReport};
+use yardarm_core::time::unix_ms;
 
 use crate::environments::{LdEnvironment, Phase};
+use crate::store::{EnvironmentStore, advice};
 
 /// What operators are shown of one environment.
-pub(crate) fn of(environment: &LdEnvironment) -> EnvironmentReport {
+pub(crate) fn of(environment: &LdEnvironment, stale_after: Duration) -> EnvironmentReport {
     let snapshot = environment.data.snapshot();
     let items = snapshot.as_ref().map(|it| it.data().items());
     let phase = match environment.phase() {
@@ -23,6 +26,32 @@ pub(crate) fn of(environment: &LdEnvironment) -> EnvironmentReport {
         segments: items.map_or(0, |it| it.segments.iter().filter(|segment| !segment.is_deleted()).count()),
         recent_changes: environment.recent.all(),
         events: environment.events.port().map(|it| it.report().into()),
+        store: environment.store.as_ref().map(|it| store(it)),
+        big_segments: environment.store.as_ref().and_then(|it| big_segments(it, stale_after)),
         ..EnvironmentReport::of(&environment.label, phase, &environment.status)
     }
+}
+
+fn store(store: &EnvironmentStore) -> StoreReport {
+    let (place, report) = (store.place(), store.status.report());
+    StoreReport {
+        database: place.database,
+        server: place.server.to_string(),
+        prefix: place.prefix.to_string(),
+        state: report.outage.as_ref().map_or("available", |it| it.trouble.as_str()),
+        since_ms: report.since_ms,
+        advice: report.outage.as_ref().map(|it| advice(it.trouble)),
+        last_answer: report.outage.map(|it| it.answer.to_string()),
+    }
+}
+
+/// `None` until flag data has mentioned a Big Segment.
+fn big_segments(store: &EnvironmentStore, stale_after: Duration) -> Option<BigSegmentReport> {
+    let freshness = store.big_segments.freshness()?;
+    let age = Duration::from_millis(unix_ms().saturating_sub(freshness.synchronized_on));
+    Some(BigSegmentReport {
+        is_available: freshness.is_available,
+        is_stale: age > stale_after,
+        synchronized_on_ms: freshness.synchronized_on,
+    })
 }

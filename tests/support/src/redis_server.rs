@@ -18,6 +18,7 @@ pub struct RedisServer {
     child: Child,
     port: u16,
     password: Option<String>,
+    is_cluster: bool,
 }
 
 /// What a server answers.
@@ -42,7 +43,16 @@ impl RedisServer {
     /// When the server does not start, or in CI when there is none.
     #[must_use]
     pub fn start() -> Option<Self> {
-        Self::start_with(None)
+        Self::start_with(None, false)
+    }
+
+    /// Starts a server in cluster mode that has no slots yet.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_cluster() -> Option<Self> {
+        Self::start_with(None, true)
     }
 
     /// Starts a server that wants a password.
@@ -51,11 +61,11 @@ impl RedisServer {
     /// As [`Self::start`].
     #[must_use]
     pub fn start_protected(password: &str) -> Option<Self> {
-        Self::start_with(Some(password.to_owned()))
+        Self::start_with(Some(password.to_owned()), false)
     }
 
     #[expect(clippy::print_stderr, reason = "a test that skips says so")]
-    fn start_with(password: Option<String>) -> Option<Self> {
+    fn start_with(password: Option<String>, is_cluster: bool) -> Option<Self> {
         let is_installed = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !is_installed {
             assert!(std::env::var_os("CI").is_none(), "redis-server is not installed");
@@ -64,10 +74,21 @@ impl RedisServer {
         }
         loop {
             let port = next_port();
-            if let Some(child) = launch(port, password.as_deref()) {
-                return Some(Self { child, port, password });
+            if let Some(child) = launch(port, password.as_deref(), is_cluster) {
+                return Some(Self { child, port, password, is_cluster });
             }
         }
+    }
+
+    /// How often a command was carried out, and how often it was refused, since the start.
+    #[must_use]
+    pub fn calls(&self, command: &str) -> (u64, u64) {
+        let stats = self.ask(&["INFO", "commandstats"]).text().unwrap_or_default();
+        let line = stats.lines().find_map(|it| it.strip_prefix(&format!("cmdstat_{command}:"))).unwrap_or_default();
+        let number = |name: &str| {
+            line.split(',').find_map(|it| it.strip_prefix(name)?.strip_prefix('=')?.parse().ok()).unwrap_or(0)
+        };
+        (number("calls"), number("rejected_calls") + number("failed_calls"))
     }
 
     /// Its address, with its password.
@@ -90,7 +111,7 @@ impl RedisServer {
     /// When it does not start.
     pub fn restart(&mut self) {
         self.kill();
-        self.child = launch(self.port, self.password.as_deref()).expect("the port that it had before");
+        self.child = launch(self.port, self.password.as_deref(), self.is_cluster).expect("the port that it had before");
     }
 
     /// Asks on a connection of its own.
@@ -139,6 +160,9 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+        if self.is_cluster {
+            let _ = std::fs::remove_file(format!("/tmp/nodes-{}.conf", self.port));
+        }
     }
 }
 
@@ -158,10 +182,15 @@ fn next_port() -> u16 {
 }
 
 /// `None` when the port is taken.
-fn launch(port: u16, password: Option<&str>) -> Option<Child> {
+fn launch(port: u16, password: Option<&str>, is_cluster: bool) -> Option<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.args(["--dir", "/tmp", "--loglevel", "warning"]);
+    if is_cluster {
+        // Kept in `--dir`; a file of an earlier server at this port would be taken over.
+        let _ = std::fs::remove_file(format!("/tmp/nodes-{port}.conf"));
+        command.args(["--cluster-enabled", "yes", "--cluster-config-file", &format!("nodes-{port}.conf")]);
+    }
     if let Some(password) = password {
         command.args(["--requirepass", password]);
     }

@@ -97,6 +97,23 @@ impl Credentials {
         Ok(Self { sdk_keys, mobile_keys, env_id: self.env_id.clone(), is_listed })
     }
 
+    /// Credentials as an earlier process had them: the first key of each kind is the anchor. `None` without an SDK key.
+    pub(crate) fn restored(
+        env_id: EnvironmentId,
+        sdk_keys: Vec<Accepted<SdkKey>>,
+        mobile_keys: Vec<Accepted<MobileKey>>,
+        is_listed: bool,
+    ) -> Option<Self> {
+        let (sdk_keys, mobile_keys) = (Keys::restored(sdk_keys)?, Keys::restored(mobile_keys));
+        Some(Self { sdk_keys, mobile_keys, env_id: Some(env_id), is_listed })
+    }
+
+    /// All SDK keys and all mobile keys, each with the anchor first, and whether LaunchDarkly listed them.
+    pub(crate) fn all_keys(&self) -> (Vec<Accepted<SdkKey>>, Vec<Accepted<MobileKey>>, bool) {
+        let mobile = self.mobile_keys.iter().flat_map(Keys::all).collect();
+        (self.sdk_keys.all().collect(), mobile, self.is_listed)
+    }
+
     /// The same without keys whose time is over; `None` if there are none.
     pub(crate) fn without_expired(&self, now_ms: u64) -> Option<Self> {
         let mut kept = self.clone();
@@ -152,6 +169,13 @@ impl Credentials {
 impl<K: Clone + PartialEq> Keys<K> {
     fn one(anchor: K) -> Self {
         Self { anchor, more: Vec::new(), anchor_name: None }
+    }
+
+    /// The keys of an earlier process, the anchor first.
+    fn restored(all: Vec<Accepted<K>>) -> Option<Self> {
+        let mut all = all.into_iter();
+        let anchor = all.next()?;
+        Some(Self { anchor: anchor.key, anchor_name: anchor.name, more: all.collect() })
     }
 
     /// Exactly the listed keys; `None` if the anchor is not among them.

@@ -1,16 +1,19 @@
 //! LaunchDarkly says which environments exist: one long stream, and what follows from its messages.
 
+use std::path::Path;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use tokio::time::{Instant, MissedTickBehavior};
-use yardarm_core::Secret;
+use yardarm_core::keeper::Keeper;
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
+use yardarm_core::{Lifecycle, Secret};
 use yardarm_outbound::{self as outbound, ConnectionError, Events, Pace};
 
 use super::Fleet;
+use super::kept_list::{self, KeptList};
 use super::roster::{Message, Roster};
 use crate::config::{CommonConfig, Config};
 use crate::upstream::HttpClients;
@@ -28,6 +31,8 @@ pub(crate) struct AutoConfigTask {
     cleanup: tokio::time::Interval,
     /// Holds readiness back until the list is known.
     unlisted: Option<ReadyLatch>,
+    /// Writes the list to disk, where there is a data folder.
+    keeper: Option<Keeper<Option<KeptList>>>,
 }
 
 impl AutoConfigTask {
@@ -55,6 +60,33 @@ impl AutoConfigTask {
                 .with_shortest(config.min_reconnect_delay),
             cleanup,
             unlisted: Some(unlisted),
+            keeper: None,
+        }
+    }
+
+    /// Serves what an earlier process kept in `folder` at once, marked stale, and keeps the list there from now on.
+    pub(crate) async fn restore(&mut self, folder: &Path, lifecycle: &Lifecycle) {
+        let file = match kept_list::file(folder, &self.key) {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::warn!(%error, "the list of environments is not kept on disk");
+                return;
+            }
+        };
+        let sealed = file.clone();
+        let kept = tokio::task::spawn_blocking(move || kept_list::read(&sealed)).await.ok().flatten();
+        self.keeper = Some(kept_list::keep(file, kept.clone(), lifecycle));
+        let Some(kept) = kept else { return };
+        self.roster.restore(kept, unix_ms());
+        // A list without environments serves no SDK, so it is as good as none.
+        if self.roster.len() > 0 {
+            tracing::info!(
+                environments = self.roster.len(),
+                "serving the environments of the list kept on disk until LaunchDarkly answers"
+            );
+            self.fleet.reconcile(self.roster.variants()).await;
+            self.status.data_restored();
+            self.unlisted = None;
         }
     }
 
@@ -87,7 +119,7 @@ impl AutoConfigTask {
             tokio::select! {
                 opened = &mut opening => return opened,
                 _ = self.cleanup.tick() => if self.roster.expire(unix_ms()) {
-                    self.fleet.reconcile(self.roster.variants()).await;
+                    reconcile(&mut self.fleet, &self.roster, self.keeper.as_ref()).await;
                 },
             }
         }
@@ -125,7 +157,7 @@ impl AutoConfigTask {
     async fn take(&mut self, message: Message) -> Option<String> {
         let told = self.roster.apply(message, unix_ms());
         if told.is_complete || self.unlisted.is_none() {
-            self.fleet.reconcile(self.roster.variants()).await;
+            reconcile(&mut self.fleet, &self.roster, self.keeper.as_ref()).await;
         }
         if told.is_complete {
             self.status.data_received();
@@ -138,7 +170,7 @@ impl AutoConfigTask {
 
     async fn clean_up(&mut self) {
         if self.roster.expire(unix_ms()) {
-            self.fleet.reconcile(self.roster.variants()).await;
+            reconcile(&mut self.fleet, &self.roster, self.keeper.as_ref()).await;
         }
     }
 
@@ -152,5 +184,20 @@ impl AutoConfigTask {
             self.status.interrupted(kind, &error.to_string());
             tracing::warn!(%error, seconds, "auto-configuration stream interrupted, reconnecting");
         }
+    }
+}
+
+/// Serves what is listed, and keeps the list if it differs from what is kept.
+async fn reconcile(fleet: &mut Fleet, roster: &Roster, keeper: Option<&Keeper<Option<KeptList>>>) {
+    fleet.reconcile(roster.variants()).await;
+    if let Some(keeper) = keeper {
+        let newest = roster.kept();
+        keeper.change(|kept| {
+            let is_new = kept.as_ref() != Some(&newest);
+            if is_new {
+                *kept = Some(newest);
+            }
+            is_new
+        });
     }
 }

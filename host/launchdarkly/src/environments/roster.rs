@@ -11,6 +11,7 @@ use serde_json::Value;
 use yardarm_outbound::Seldom;
 
 use super::Variant;
+use super::kept_list::{KeptEnvironment, KeptFilter, KeptList};
 use super::representation::{Malformed, Object, Representation, VERSION};
 use crate::config::{CommonConfig, EnvironmentConfig};
 use crate::credential::KeyError;
@@ -24,6 +25,9 @@ pub(crate) struct Roster {
     common: CommonConfig,
     environments: BTreeMap<String, Known<EnvironmentConfig>>,
     filters: BTreeMap<String, Known<Filter>>,
+    /// Whether an earlier process knew this, and the service has not said anything yet. Then its list counts as it is,
+    /// whatever versions and keys were known.
+    is_restored: bool,
 }
 
 /// The last that was said about something; nothing is left of what was deleted but its version.
@@ -159,7 +163,44 @@ impl Filter {
 
 impl Roster {
     pub(crate) fn new(common: CommonConfig) -> Self {
-        Self { common, environments: BTreeMap::new(), filters: BTreeMap::new() }
+        Self { common, environments: BTreeMap::new(), filters: BTreeMap::new(), is_restored: false }
+    }
+
+    /// Takes over what an earlier process knew, without keys whose time is over by now.
+    pub(crate) fn restore(&mut self, kept: KeptList, now_ms: u64) {
+        for environment in kept.environments {
+            let (id, version) = (environment.id.clone(), environment.version);
+            if let Some(config) = environment.settings(&self.common) {
+                self.environments.insert(id, Known { version, item: Some(config) });
+            }
+        }
+        for KeptFilter { id, version, project, key } in kept.filters {
+            let filter = Filter { project, key: key.into(), version };
+            self.filters.insert(id, Known { version, item: Some(filter) });
+        }
+        self.is_restored = true;
+        self.expire(now_ms);
+    }
+
+    /// Everything that is known, to be restored by a later process.
+    pub(crate) fn kept(&self) -> KeptList {
+        let environment = |(id, known): (&String, &Known<EnvironmentConfig>)| {
+            Some(KeptEnvironment::of(id, known.version, known.item.as_ref()?))
+        };
+        let filter = |(id, known): (&String, &Known<Filter>)| {
+            let filter = known.item.as_ref()?;
+            let (project, key) = (filter.project.clone(), filter.key.to_string());
+            Some(KeptFilter { id: id.clone(), version: known.version, project, key })
+        };
+        KeptList {
+            environments: self.environments.iter().filter_map(environment).collect(),
+            filters: self.filters.iter().filter_map(filter).collect(),
+        }
+    }
+
+    /// Number of environments that are known, each without its filtered variants.
+    pub(crate) fn len(&self) -> usize {
+        self.environments.values().filter(|it| it.item.is_some()).count()
     }
 
     /// Takes a message in.
@@ -172,15 +213,19 @@ impl Roster {
                 // What is missing is forgotten completely, its version too.
                 self.environments.retain(|id, _| refused.contains(id) || environments.iter().any(|(it, _)| it == id));
                 self.filters.retain(|id, _| refused.contains(id) || filters.iter().any(|(it, _)| it == id));
+                let is_replaced = std::mem::take(&mut self.is_restored);
+                if is_replaced {
+                    self.filters.retain(|id, _| refused.contains(id));
+                }
                 for (id, representation) in environments {
-                    told.contradiction = self.upsert(id, &representation, now_ms).or(told.contradiction);
+                    told.contradiction = self.upsert(id, &representation, now_ms, is_replaced).or(told.contradiction);
                 }
                 for (id, filter) in filters {
                     self.upsert_filter(id, filter);
                 }
             }
             Message::Environment(id, representation) => {
-                told.contradiction = self.upsert(id, &representation, now_ms);
+                told.contradiction = self.upsert(id, &representation, now_ms, false);
             }
             Message::Filter(id, filter) => self.upsert_filter(id, filter),
             Message::EnvironmentGone(id, version) => delete(&mut self.environments, id, version),
@@ -218,12 +263,19 @@ impl Roster {
         variants
     }
 
-    fn upsert(&mut self, id: String, representation: &Representation, now_ms: u64) -> Option<KeyError> {
+    /// `is_replacing`: what is known of the environment does not count, but stays if the new description is of no use.
+    fn upsert(
+        &mut self,
+        id: String,
+        representation: &Representation,
+        now_ms: u64,
+        is_replacing: bool,
+    ) -> Option<KeyError> {
         if representation.id != id {
             tracing::warn!(id, other = representation.id, "environment is listed under another ID and skipped");
             return None;
         }
-        let known = self.environments.get(&id);
+        let known = self.environments.get(&id).filter(|_| !is_replacing);
         if known.is_some_and(|it| representation.version <= it.version) {
             tracing::debug!(id, "old message about an environment ignored");
             return None;
