@@ -193,3 +193,21 @@ async fn data_from_disk_is_not_green() {
     }
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_folder_that_cannot_be_used_is_not_green() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(mut watched) = Watched::start("", 0).await else { return };
+    watched.sees("calm", is_green).await;
+    let folder = watched.dir.path().join("plugins.d");
+    let mode = |mode| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).expect("our folder");
+    mode(0o777);
+    let look = watched.sees("the trouble", |it| it["folder"] != "").await;
+    assert_eq!(look["verdict"], "ready, but the plugin folder cannot be used");
+    assert_eq!(look["tone"], "warn");
+    assert!(look["folder"].as_str().is_some_and(|it| it.starts_with("L12 unsafe-folder: ")), "{look:#}");
+    mode(0o755);
+    let look = watched.sees("calm again", is_green).await;
+    assert!(look["folder"] == "" && changes(&look)[0] == "plugin folder: can be used again", "{look:#}");
+    watched.browser.close().await;
+}
