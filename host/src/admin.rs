@@ -3,6 +3,8 @@
 //! `GET /` page · `GET /live` · `GET /ready` · `GET /metrics` · `GET /api/status` · `GET /api/plugins` ·
 //! `GET /api/environments` · `GET /api/openapi.json`
 
+mod host_check;
+
 use std::sync::Arc;
 
 use axum::extract::State as FromState;
@@ -20,6 +22,8 @@ use yardarm_core::retry_after;
 use crate::gateway::State;
 use crate::listener::FanoutReport;
 use crate::telemetry;
+
+pub(crate) use self::host_check::protect;
 
 type Shared = Arc<State>;
 

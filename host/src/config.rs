@@ -2,6 +2,7 @@
 //! README and `yardarm check --print-effective` are made from them.
 
 mod load;
+mod network;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Where operators connect.
     pub admin: SocketAddr,
+    /// Names of that address besides `localhost`, as the `Host` of requests may have them.
+    pub admin_hosts: Vec<String>,
     /// Whether answers other than streams are compressed for clients that accept it.
     pub compression: bool,
     /// TLS on that address; `None` for plain HTTP.
@@ -177,6 +180,13 @@ const OWN_KEYS: &[Key] = &[
         "Where operators connect: probes, metrics, status, page. Keep it off public networks.",
     ),
     key(
+        "admin.allowed_hosts",
+        Kind::List,
+        "",
+        "Host names under which the admin listener may be reached, such as `yardarm.ops.svc` or `*.ops.svc`. IP addresses \
+         and `localhost` always may; a request under any other name is answered 421.",
+    ),
+    key(
         "data.dir",
         Kind::Path,
         "./data",
@@ -266,6 +276,7 @@ impl Config {
             max_body: reader.size("server.max_body").unwrap_or(32 << 20),
             request_timeout: reader.duration("server.request_timeout", Duration::from_millis(100)..=HOUR),
             admin: reader.address("admin.listen"),
+            admin_hosts: network::admin_hosts(reader),
             compression: reader.flag("server.compression"),
             tls: TlsConfig::read(reader),
             data_dir: reader.path("data.dir"),

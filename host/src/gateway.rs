@@ -155,7 +155,8 @@ impl Gateway {
             listener.serve(router, fanout.clone(), config.limits, &gateway.connections);
         }
         listener.serve(router, fanout.clone(), config.limits, &gateway.connections);
-        admin.serve(admin::routes(state), fanout, config.limits, &gateway.operating);
+        let routes = admin::protect(admin::routes(state), &config.admin_hosts);
+        admin.serve(routes, fanout, config.limits, &gateway.operating);
         tracing::info!(sdks = %gateway.address, admin = %gateway.admin_address, "gateway is listening");
         Ok(gateway)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, FakeLaunchDarkly};
+use yardarm_testkit::{Call, Connection, FakeLaunchDarkly};
 
 use crate::expected::{JSON, empty, text};
 use crate::flags::some_data;
@@ -226,4 +226,30 @@ fn labels_of(text: &str) -> BTreeSet<(String, String)> {
         rest = after[end + 1..].trim_start_matches(',');
     }
     labels
+}
+
+#[tokio::test]
+async fn a_name_that_was_made_to_mean_this_address_is_misdirected() {
+    // DNS rebinding: a browser sends the name of the page, wherever that name leads.
+    let gateway = Setup::with(some_data()).set("admin.allowed_hosts", json!(["ops.example", "*.svc"])).start().await;
+    let answers = async |target: &str, host: Option<&str>, version: &str| {
+        let mut connection = Connection::open(gateway.admin).await;
+        let host = host.map(|it| format!("Host: {it}\r\n")).unwrap_or_default();
+        connection.sends(format!("GET {target} {version}\r\n{host}\r\n")).await;
+        connection.answer("GET").await.expect("an answer")
+    };
+    let port = gateway.admin.port();
+    for host in ["127.0.0.1", "[::1]", "localhost", "10.20.30.40", "ops.example", "yardarm.ops.svc"] {
+        assert_eq!(answers("/live", Some(host), "HTTP/1.1").await.status, 200, "{host}");
+        assert_eq!(answers("/live", Some(&format!("{host}:{port}")), "HTTP/1.1").await.status, 200, "{host}");
+    }
+    assert_eq!(answers("/live", None, "HTTP/1.0").await.status, 200, "no browser leaves it out");
+    for path in ["/", "/live", "/ready", "/metrics", "/api/status", "/api/environments", "/api/plugins", "/none"] {
+        let answer = answers(path, Some(&format!("evil.example:{port}")), "HTTP/1.1").await;
+        assert_eq!(answer.status, 421, "{path}");
+        assert!(answer.text().contains("`admin.allowed_hosts`"), "{path}: {}", answer.text());
+    }
+    assert_eq!(answers("http://evil.example/live", Some("localhost"), "HTTP/1.1").await.status, 421);
+    // SDKs may use any name.
+    assert_eq!(gateway.answers(&Call::get("/status").header("Host", "relay.example")).await.status, 200);
 }

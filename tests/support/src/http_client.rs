@@ -106,7 +106,7 @@ impl Call {
     /// The bytes of the request.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        let mut head = format!("{} {} {}\r\nHost: gateway.test\r\n", self.method, self.target, self.version);
+        let mut head = format!("{} {} {}\r\nHost: gateway.localhost\r\n", self.method, self.target, self.version);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
