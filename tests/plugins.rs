@@ -1,5 +1,6 @@
 //! Plugins in a running gateway: real samples, a guest in another language, hostile guests, swaps under load.
 
+mod client_address;
 mod every_route;
 mod folder;
 mod hostile;

@@ -44,7 +44,7 @@ pub(crate) struct Running {
     pub(crate) metrics: Option<SocketAddr>,
     /// Its cloud.
     pub(crate) upstream: FakeLaunchDarkly,
-    config: Config,
+    config: Box<Config>,
     stop: Option<oneshot::Sender<()>>,
     stopped: Option<oneshot::Receiver<bool>>,
     thread: Option<JoinHandle<()>>,
@@ -227,7 +227,7 @@ impl Running {
             let config = configure(&cloud);
             let gateway = Gateway::start(config.clone()).await.expect("a gateway that starts");
             let addresses = (gateway.address(), gateway.admin_address(), gateway.metrics_address());
-            let _ = started.send((cloud, config, addresses));
+            let _ = started.send((cloud, Box::new(config), addresses));
             // Dropped counts as asked.
             let _ = stopping.await;
             let _ = ended.send(gateway.stop().await);
@@ -352,7 +352,7 @@ impl Running {
         (config.listen, config.admin) = (self.address, self.admin);
         let dir = self._dir.take();
         self.stop().await;
-        let running = Self::launch(Some(cloud), move |_| config, dir).await;
+        let running = Self::launch(Some(cloud), move |_| *config, dir).await;
         running.is_ready().await;
         running
     }

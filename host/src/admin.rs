@@ -19,8 +19,9 @@ use yardarm_core::registry::StreamCounts;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::retry_after;
 
+use crate::capacity::Capacity;
 use crate::gateway::State;
-use crate::listener::FanoutReport;
+use crate::listener::{CertificateReport, FanoutReport, Tls};
 use crate::telemetry;
 
 pub(crate) use self::host_check::protect;
@@ -44,6 +45,9 @@ struct StatusDocument {
     environment_lists: Vec<EnvironmentListReport>,
     streams: Vec<StreamGroup>,
     fanout: FanoutDocument,
+    connections: ConnectionDocument,
+    /// `null` without TLS.
+    certificate: Option<CertificateReport>,
     resources: ResourceDocument,
 }
 
@@ -66,6 +70,15 @@ struct FanoutDocument {
     /// Changes that the slowest of them is behind.
     max_lag: u64,
     written_bytes: u64,
+}
+
+/// Connections of SDKs, and the limits in effect.
+#[derive(Serialize)]
+struct ConnectionDocument {
+    open: usize,
+    limits: Capacity,
+    /// Connections that the gateway closed, by reason.
+    closed: Vec<(&'static str, u64)>,
 }
 
 #[derive(Serialize)]
@@ -126,6 +139,12 @@ async fn status(FromState(state): FromState<Shared>) -> Response {
         environment_lists: state.environment_lists(),
         streams: state.streams.counts().into_iter().map(StreamGroup::from).collect(),
         fanout: state.fanout.report().into(),
+        connections: ConnectionDocument {
+            open: state.places.open(),
+            limits: state.capacity,
+            closed: state.places.closed(),
+        },
+        certificate: state.tls.as_ref().map(Tls::report),
         resources: ResourceDocument { resident_bytes, cpu_seconds: cpu.as_secs_f64() },
     }))
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use yardarm_core::client_address::ProxyRules;
 use yardarm_core::settings::{Key, Kind, Reader};
 
 pub use self::load::{ConfigError, Loaded, Overrides, load, load_without_file};
@@ -24,8 +25,10 @@ pub struct Config {
     pub own_listen: BTreeMap<&'static str, SocketAddr>,
     /// Limits of these listeners.
     pub limits: Limits,
-    /// Streams at once.
+    /// Streams at once, as configured.
     pub max_streams: usize,
+    /// Proxies that are trusted to say where requests come from.
+    pub proxies: ProxyRules,
     /// Largest request body, in bytes, whatever the route.
     pub max_body: u64,
     /// Longest time a request may take that is not a stream.
@@ -157,15 +160,58 @@ const OWN_KEYS: &[Key] = &[
         "server.max_connections",
         Kind::Count,
         "50000",
-        "Connections at once, streams included. Further ones wait to be accepted.",
+        "Connections at once, streams included. Further ones wait, and meanwhile idle ones are closed. Limited by the \
+         open files that the system allows, of which some are kept for probes and upstream; `/api/status` shows what \
+         is in effect.",
     ),
-    key("server.max_streams", Kind::Count, "40000", "Streams at once. Further ones are answered 503."),
+    key(
+        "server.max_streams",
+        Kind::Count,
+        "40000",
+        "Streams at once. Further ones are answered 503. A tenth of the connections, 1,000 at most, is always kept for \
+         other requests.",
+    ),
+    key(
+        "server.idle_timeout",
+        Kind::Duration,
+        "75s",
+        "Silence after which a connection is closed between two requests. Keep it above the idle time of balancers and \
+         connection pools in front.",
+    ),
+    key(
+        "server.write_timeout",
+        Kind::Duration,
+        "2m",
+        "Longest time in which a client takes nothing of an answer or a stream; then its connection is closed.",
+    ),
+    key(
+        "server.send_buffer",
+        Kind::Size,
+        "256KiB",
+        "Most bytes that wait in the kernel for one client that does not read, beyond what is on its way.",
+    ),
+    key(
+        "server.trusted_proxies",
+        Kind::List,
+        "",
+        "Addresses or networks such as `10.0.0.0/8` of balancers in front. Their `X-Forwarded-For` or `Forwarded` says \
+         where a request comes from, for plugins with the grant `client-address` and for the log. None unless set.",
+    ),
+    key(
+        "server.proxy_protocol",
+        Kind::Bool,
+        "false",
+        "Whether connections from `server.trusted_proxies` begin with a header of the PROXY protocol, version 1 or 2. \
+         Those without a valid one are closed.",
+    ),
     key(
         "server.max_head",
         Kind::Size,
         "64KiB",
-        "Largest request head. Larger ones are answered 431. Contexts in URLs count.",
+        "Largest request head. Larger ones are answered 431. Contexts in URLs count. Whatever the setting, a request \
+         target of more than 65,534 bytes is answered 414; SDKs send large contexts with REPORT instead.",
     ),
+    key("server.max_headers", Kind::Count, "1000", "Most header lines of a request. More are answered 431."),
     key("server.max_body", Kind::Size, "32MiB", "Largest request body on any route, before decompression."),
     key(
         "server.request_timeout",
@@ -271,8 +317,13 @@ impl Config {
             limits: Limits {
                 max_connections: count(reader, "server.max_connections"),
                 max_head_bytes: bounded(reader.size("server.max_head"), 8 << 10, 16 << 20),
+                max_headers: usize::try_from(reader.count("server.max_headers", 16..=20_000)).unwrap_or(usize::MAX),
+                idle_timeout: reader.duration("server.idle_timeout", Duration::from_millis(100)..=HOUR),
+                write_timeout: reader.duration("server.write_timeout", Duration::from_millis(100)..=HOUR),
+                send_buffer: network::send_buffer(reader),
             },
             max_streams: count(reader, "server.max_streams"),
+            proxies: network::proxies(reader),
             max_body: reader.size("server.max_body").unwrap_or(32 << 20),
             request_timeout: reader.duration("server.request_timeout", Duration::from_millis(100)..=HOUR),
             admin: reader.address("admin.listen"),

@@ -15,9 +15,10 @@ use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_wasm::PluginFolder;
 
 use crate::admin;
+use crate::capacity::Capacity;
 use crate::config::{Config, ShutdownConfig};
 use crate::layers;
-use crate::listener::{Fanout, Listener, Tls};
+use crate::listener::{Fanout, Listener, Places, ServeOptions, Tls, TlsError};
 use crate::telemetry::Telemetry;
 use crate::vendors::Sides;
 
@@ -47,6 +48,10 @@ pub(crate) struct State {
     pub(crate) harness: Option<Harness>,
     pub(crate) telemetry: Telemetry,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) capacity: Capacity,
+    /// Places of the connections of SDKs.
+    pub(crate) places: Places,
+    pub(crate) tls: Option<Tls>,
     pub(crate) started_ms: u64,
 }
 
@@ -71,22 +76,24 @@ impl Gateway {
     /// When an address, a folder or the plugin engine cannot be used.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let (serving, operating) = (Lifecycle::new(), Lifecycle::new());
-        raise_file_limit(config.limits.max_connections);
-        let listener = bind("server.listen", config.listen, &config)?;
+        let capacity = Capacity::establish(config.limits.max_connections, config.max_streams);
+        let tls = config.tls.as_ref().map(Tls::load).transpose()?;
+        let listener = bind("server.listen", config.listen, tls.as_ref())?;
         let own_listeners = config
             .own_listen
             .iter()
-            .map(|(vendor, address)| Ok((*vendor, bind(&format!("{vendor}.listen"), *address, &config)?)));
+            .map(|(vendor, address)| Ok((*vendor, bind(&format!("{vendor}.listen"), *address, tls.as_ref())?)));
         let own_listeners = own_listeners.collect::<anyhow::Result<Vec<_>>>()?;
         let admin = Listener::bind(config.admin).with_context(|| cannot_listen("admin.listen", config.admin))?;
         let metrics = config.launchdarkly.as_ref().and_then(|it| it.prometheus.as_ref()).map(|it| {
             Listener::bind(it.listen).with_context(|| cannot_listen("launchdarkly.prometheus.listen", it.listen))
         });
         let metrics = metrics.transpose()?;
-        let fanout = Fanout::start(&serving).context("fan-out threads cannot be started")?;
+        let fanout =
+            Fanout::start(&serving, config.limits.write_timeout).context("fan-out threads cannot be started")?;
         let telemetry = Telemetry::new();
         let hooks = Hooks::none();
-        let streams = Streams::new(config.max_streams);
+        let streams = Streams::new(capacity.streams);
         streams.watch(&hooks, config.plugins.recheck_window, &serving);
         let plugins =
             PluginFolder::open(config.plugins.folder(config.data_dir.as_deref()), hooks.clone(), &operating).await?;
@@ -124,6 +131,7 @@ impl Gateway {
             .filter_map(|(vendor, listener)| Some((vendor, listener, around(sides.take(vendor)?))))
             .collect();
         let router = around(sides.together());
+        let places = Places::new(capacity.connections);
         let state = Arc::new(State {
             hooks,
             streams,
@@ -133,6 +141,9 @@ impl Gateway {
             harness,
             telemetry: telemetry.clone(),
             lifecycle: serving.clone(),
+            capacity,
+            places: places.clone(),
+            tls,
             started_ms: yardarm_core::time::unix_ms(),
         });
         let gateway = Self {
@@ -146,17 +157,28 @@ impl Gateway {
             serving,
             operating,
         };
+        // Whatever SDKs do, operators have places of their own.
+        let operators = || ServeOptions {
+            fanout: fanout.clone(),
+            places: Places::new(capacity.operators),
+            limits: config.limits,
+            proxies: Arc::default(),
+        };
+        let sdks = ServeOptions { places, proxies: Arc::new(config.proxies.clone()), ..operators() };
         let compatible = gateway.state.launchdarkly.as_ref().and_then(|it| it.metrics.clone());
         if let (Some(listener), Some(router)) = (metrics, compatible) {
-            listener.serve(router, fanout.clone(), config.limits, &gateway.operating);
+            listener.serve(router, operators(), &gateway.operating);
         }
         for (vendor, listener, router) in own_sides {
             tracing::info!(vendor, sdks = %listener.address(), "vendor has a listener of its own");
-            listener.serve(router, fanout.clone(), config.limits, &gateway.connections);
+            listener.serve(router, sdks.clone(), &gateway.connections);
         }
-        listener.serve(router, fanout.clone(), config.limits, &gateway.connections);
+        listener.serve(router, sdks, &gateway.connections);
+        if let Some(tls) = &gateway.state.tls {
+            tls.watch(&gateway.operating);
+        }
         let routes = admin::protect(admin::routes(state), &config.admin_hosts);
-        admin.serve(routes, fanout, config.limits, &gateway.operating);
+        admin.serve(routes, operators(), &gateway.operating);
         tracing::info!(sdks = %gateway.address, admin = %gateway.admin_address, "gateway is listening");
         Ok(gateway)
     }
@@ -189,6 +211,15 @@ impl Gateway {
     #[must_use]
     pub fn harness(&self) -> Option<&Harness> {
         self.state.harness.as_ref()
+    }
+
+    /// Reads certificate and key again, for new connections; returns whether they have changed. Without TLS nothing
+    /// happens. Reads files, so it must not run on a serving thread.
+    ///
+    /// # Errors
+    /// When the files cannot be used; the certificate before stays.
+    pub fn reload_certificate(&self) -> Result<bool, TlsError> {
+        self.state.tls.as_ref().map_or(Ok(false), Tls::reload)
     }
 
     /// Ends everything in order; says whether all of it ended in time.
@@ -234,26 +265,9 @@ impl Gateway {
 }
 
 /// A listener for SDKs.
-fn bind(key: &str, address: SocketAddr, config: &Config) -> anyhow::Result<Listener> {
+fn bind(key: &str, address: SocketAddr, tls: Option<&Tls>) -> anyhow::Result<Listener> {
     let listener = Listener::bind(address).with_context(|| cannot_listen(key, address))?;
-    Ok(listener.with_tls(config.tls.as_ref().map(Tls::load).transpose()?))
-}
-
-/// Each connection is an open file, and most systems allow a process far fewer than it could have.
-fn raise_file_limit(max_connections: usize) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
-        tracing::warn!(?current, "the limit of open files cannot be raised");
-        return;
-    }
-    // Files that are not connections: listeners, logs, upstream, plugins.
-    const OTHERS: u64 = 200;
-    if let Some(maximum) = maximum
-        && maximum < max_connections as u64 + OTHERS
-    {
-        tracing::info!(maximum, max_connections, "open files are limited below `server.max_connections`");
-    }
+    Ok(listener.with_tls(tls.cloned()))
 }
 
 fn cannot_listen(key: &str, address: SocketAddr) -> String {

@@ -16,6 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tracing::Instrument;
+use yardarm_core::hooks::ClientAddress;
 use yardarm_core::registry::RouteTag;
 use yardarm_core::retry_after::{self, PassedThrough};
 
@@ -52,7 +53,10 @@ fn compression() -> CompressionLayer<impl Predicate> {
 /// Bounds a request and notes how it went. A stream counts as answered once its head is there.
 async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let start = Instant::now();
-    let span = tracing::debug_span!("request", method = %request.method(), http.route = tracing::field::Empty);
+    let span = tracing::debug_span!("request", method = %request.method(), http.route = tracing::field::Empty, client = tracing::field::Empty);
+    if let Some(client) = ClientAddress::of(request.extensions()) {
+        span.record("client", tracing::field::display(client));
+    }
     let request = request.map(|body| Body::new(Limited::new(body, guard.max_body)));
     let answer = tokio::time::timeout(guard.timeout, next.run(request).instrument(span.clone())).await;
     let mut response = answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response());

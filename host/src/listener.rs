@@ -1,50 +1,61 @@
-//! Accepts connections, serves HTTP/1.1 on them, and hands open streams over to the fan-out threads.
+//! Accepts connections, serves HTTP on them, and hands open streams over to the fan-out threads.
 
+mod activity;
+mod answer;
+mod body;
+mod drive;
 mod fanout;
+mod framing;
 mod handover;
+mod http1;
+mod http2;
+mod linger;
+mod places;
+mod proxy_header;
 mod tls;
+mod watched;
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use http::header::CONNECTION;
-use http::{HeaderMap, Request, Response, Version};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tower::ServiceExt;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use yardarm_core::Lifecycle;
-use yardarm_core::stream::Takeover;
+use yardarm_core::client_address::ProxyRules;
 
-use self::fanout::{Ended, Handed};
+use self::activity::{HEAD_TIMEOUT, Timeouts};
+use self::fanout::Ended;
 pub use self::fanout::{Fanout, FanoutReport};
-use self::handover::{Handover, HandoverBody, Watched};
-pub use self::tls::{Tls, TlsError};
+pub use self::places::{CloseReason, Places};
+pub use self::tls::{CertificateReport, Tls, TlsError};
 
-/// A client that has not sent its request head by then is cut off, as ld-relay does it.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most headers of one request.
-const MAX_HEADERS: usize = 128;
 /// Pause after a failed `accept`, which usually means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that come back after their stream has ended and wait for their next request. Beyond, they are closed.
 const MAX_RETURNING: usize = 1024;
+/// Silence after which a client's system is asked whether it is still there, and how often.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Limits of a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once, streams included. Further ones wait in the backlog.
+    /// Connections at once, streams included, as configured. Further ones wait in the backlog.
     pub max_connections: usize,
     /// Bytes of a request head.
     pub max_head_bytes: usize,
+    /// Header lines of a request.
+    pub max_headers: usize,
+    /// Silence after which a connection is closed between two requests.
+    pub idle_timeout: Duration,
+    /// Longest time in which a client takes nothing of what it is sent.
+    pub write_timeout: Duration,
+    /// Bytes that wait in the kernel for one connection until they can be sent.
+    pub send_buffer: u32,
 }
 
 /// A bound listener that is not served yet.
@@ -54,13 +65,38 @@ pub struct Listener {
     tls: Option<Tls>,
 }
 
+/// What the listeners of a process have in common.
+#[derive(Clone)]
+pub struct ServeOptions {
+    /// Writes open streams.
+    pub fanout: Fanout,
+    /// Places for connections, which listeners may share.
+    pub places: Places,
+    /// Other limits.
+    pub limits: Limits,
+    /// Which proxies are trusted.
+    pub proxies: Arc<ProxyRules>,
+}
+
 struct Serving {
     router: Router,
     tls: Option<Tls>,
     fanout: Fanout,
+    places: Places,
     limits: Limits,
+    timeouts: Timeouts,
+    proxies: Arc<ProxyRules>,
     lifecycle: Lifecycle,
     returning: mpsc::Sender<Ended>,
+}
+
+/// A connection that begins with a request.
+struct Accepted {
+    socket: TcpStream,
+    /// Bytes that have been read from it.
+    unread: Bytes,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
 }
 
 impl Listener {
@@ -94,119 +130,106 @@ impl Listener {
     }
 
     /// Serves `router` until `lifecycle` stops accepting; connections under way are then given their time.
-    pub fn serve(self, router: Router, fanout: Fanout, limits: Limits, lifecycle: &Lifecycle) {
+    pub fn serve(self, router: Router, options: ServeOptions, lifecycle: &Lifecycle) {
         let (returning, returned) = mpsc::channel(MAX_RETURNING);
-        let serving =
-            Arc::new(Serving { router, tls: self.tls, fanout, limits, lifecycle: lifecycle.clone(), returning });
-        lifecycle.spawn("accept", accept(self.socket, Arc::clone(&serving), returned));
+        let ServeOptions { fanout, places, limits, proxies } = options;
+        let timeouts = Timeouts { idle: limits.idle_timeout, write: limits.write_timeout };
+        let (tls, lifecycle) = (self.tls, lifecycle.clone());
+        let serving = Serving { router, tls, fanout, places, limits, timeouts, proxies, lifecycle, returning };
+        let serving = Arc::new(serving);
+        serving.lifecycle.clone().spawn("accept", accept(self.socket, serving, returned));
     }
 }
 
 async fn accept(socket: TcpListener, serving: Arc<Serving>, mut returned: mpsc::Receiver<Ended>) {
-    let places = Arc::new(Semaphore::new(serving.limits.max_connections));
+    // A connection that waits for its place; further ones wait in the backlog.
+    let mut waiting: Option<(TcpStream, SocketAddr)> = None;
+    let mut failures: u64 = 0;
     loop {
         tokio::select! {
             ended = returned.recv() => {
-                if let Some(ended) = ended
-                    && let Ok(stream) = TcpStream::from_std(ended.socket)
-                {
-                    start(&serving, stream, ended.peer, ended.place);
+                if let Some(ended) = ended {
+                    take_back(&serving, ended);
                 }
             }
-            accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (socket.accept().await, place)
-            } => match accepted {
-                (Ok((stream, peer)), Ok(place)) => {
-                    // Small events must not wait for each other.
-                    let _ = stream.set_nodelay(true);
-                    start(&serving, stream, peer, place);
+            accepted = socket.accept(), if waiting.is_none() => match accepted {
+                Ok((stream, peer)) => {
+                    if failures > 0 {
+                        tracing::info!(failures, "connections are accepted again");
+                        failures = 0;
+                    }
+                    match serving.places.try_acquire() {
+                        Some(place) => start(&serving, stream, peer, place),
+                        None => waiting = Some((stream, peer)),
+                    }
                 }
-                (Err(error), _) => {
-                    tracing::warn!(%error, "connection could not be accepted");
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::warn!(%error, "connections cannot be accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                (_, Err(_)) => return,
             },
-        }
-    }
-}
-
-fn start(serving: &Arc<Serving>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-    // Graceful: requests under way are finished within the drain time.
-    match serving.tls.clone() {
-        None => {
-            serving.lifecycle.spawn_graceful("connection", connection(Arc::clone(serving), stream, peer, place));
-        }
-        Some(tls) => {
-            let task = tls::connection(Arc::clone(serving), tls, stream, peer, place);
-            serving.lifecycle.spawn_graceful("connection", task);
-        }
-    }
-}
-
-/// Serves one connection until it ends, idles at shutdown, or becomes a stream.
-async fn connection(serving: Arc<Serving>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-    let handover = Handover::default();
-    let service = service_fn(|request: Request<Incoming>| answer(&serving.router, &handover, request, peer));
-    let io = TokioIo::new(Watched::new(stream, handover.clone()));
-    let mut connection = Box::pin(http1_builder(&serving.limits).serve_connection(io, service));
-    let mut is_stopping = false;
-    let became_stream = loop {
-        tokio::select! {
-            biased;
-            became_stream = handover.drive(connection.as_mut()) => break became_stream,
-            () = serving.lifecycle.token().cancelled(), if !is_stopping => {
-                is_stopping = true;
-                connection.as_mut().graceful_shutdown();
+            place = serving.places.acquire(), if waiting.is_some() => {
+                if let (Some(place), Some((stream, peer))) = (place, waiting.take()) {
+                    start(&serving, stream, peer, place);
+                }
             }
         }
-    };
-    let Some(stream) = became_stream.then(|| handover.take_stream()).flatten() else { return };
-    // What hyper kept for this connection goes away here; from now on the stream costs its cursor and its socket.
-    let parts = Pin::into_inner(connection).into_parts();
-    let Ok(socket) = parts.io.into_inner().into_inner().into_std() else { return };
-    let is_reusable = handover.is_reusable();
-    let returning = is_reusable.then(|| serving.returning.clone());
-    serving.fanout.add(Handed { socket, stream, peer, place, returning });
-}
-
-fn http1_builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(limits.max_head_bytes)
-        .preserve_header_case(false);
-    builder
-}
-
-async fn answer(
-    router: &Router,
-    handover: &Handover,
-    request: Request<Incoming>,
-    peer: SocketAddr,
-) -> Result<Response<Body>, std::convert::Infallible> {
-    let version = request.version();
-    let is_reusable = version == Version::HTTP_11 && !asks_to_close(request.headers());
-    let mut request = request.map(Body::new);
-    request.extensions_mut().insert(ConnectInfo(peer));
-    let mut response = router.clone().oneshot(request).await?;
-    if version != Version::HTTP_11 {
-        response.headers_mut().remove(CONNECTION);
-        return Ok(response);
     }
-    let taken = response.extensions_mut().remove::<Takeover>().and_then(|it| it.take());
-    Ok(match taken {
-        Some(stream) => {
-            handover.offer(stream, is_reusable);
-            response.map(|_| Body::new(HandoverBody::new(handover.clone())))
-        }
-        None => response,
-    })
 }
 
-fn asks_to_close(headers: &HeaderMap) -> bool {
-    headers.get_all(CONNECTION).iter().any(|it| it.to_str().is_ok_and(|it| it.to_ascii_lowercase().contains("close")))
+/// Serves or closes a connection whose stream has ended.
+fn take_back(serving: &Arc<Serving>, ended: Ended) {
+    let Ended { socket, peer, place, unread, is_reusable } = ended;
+    let Ok(socket) = TcpStream::from_std(socket) else { return };
+    let lifecycle = serving.lifecycle.clone();
+    let serving = Arc::clone(serving);
+    if is_reusable {
+        lifecycle.spawn_graceful("connection", http1::plain(serving, Accepted { socket, unread, peer, place }));
+    } else {
+        lifecycle.spawn_graceful("connection end", async move {
+            linger::linger(socket, &serving).await;
+            drop(place);
+        });
+    }
+}
+
+fn start(serving: &Arc<Serving>, socket: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    if let Err(error) = tune(&socket, &serving.limits) {
+        tracing::debug!(%error, "options of a connection cannot be set");
+    }
+    // Graceful: requests under way are finished within the drain time.
+    serving.lifecycle.spawn_graceful("connection", connection(Arc::clone(serving), socket, peer, place));
+}
+
+fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
+    let socket = SockRef::from(socket);
+    // Small events must not wait for each other.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL))?;
+    // A client that reads nothing, or is gone, is given up by the kernel, whether or not there is more to write.
+    socket.set_tcp_user_timeout(Some(limits.write_timeout))?;
+    // The kernel's queue of what has been sent already grows as fast networks need it.
+    socket.set_tcp_notsent_lowat(limits.send_buffer)
+}
+
+/// Serves a connection from its first byte.
+async fn connection(serving: Arc<Serving>, mut socket: TcpStream, mut peer: SocketAddr, place: OwnedSemaphorePermit) {
+    let mut unread = Bytes::new();
+    if serving.proxies.requires_header && serving.proxies.trusts(peer.ip()) {
+        match tokio::time::timeout(HEAD_TIMEOUT, proxy_header::read(&mut socket)).await {
+            Ok(Ok((source, behind))) => (peer, unread) = (source.unwrap_or(peer), behind),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, %peer, "connection without a valid header of the PROXY protocol is closed");
+                return serving.places.count_closed(CloseReason::ProxyHeader);
+            }
+            Err(_) => return serving.places.count_closed(CloseReason::SlowStart),
+        }
+    }
+    match serving.tls.clone() {
+        None => http1::plain(serving, Accepted { socket, unread, peer, place }).await,
+        Some(tls) => tls::connection(serving, tls, Accepted { socket, unread, peer, place }).await,
+    }
 }

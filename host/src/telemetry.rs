@@ -12,6 +12,7 @@ use yardarm_core::report::EnvironmentReport;
 use crate::config::LogConfig;
 use crate::gateway::State;
 
+mod connections;
 mod dependencies;
 mod plugins;
 
@@ -31,6 +32,18 @@ const STREAMS_BLOCKED: &str = "yardarm_streams_blocked";
 const STREAM_LAG: &str = "yardarm_stream_max_lag_changes";
 /// Bytes written to streams since start.
 const STREAM_BYTES: &str = "yardarm_stream_written_bytes_total";
+/// Connections of SDKs that are open, streams included.
+const CONNECTIONS: &str = "yardarm_connections";
+/// Most connections of SDKs at once, as settings and open files allow.
+const CONNECTIONS_LIMIT: &str = "yardarm_connections_limit";
+/// Connections that the gateway closed since start, by reason.
+const CONNECTIONS_CLOSED: &str = "yardarm_connections_closed_total";
+/// Most streams at once, as settings and open files allow.
+const STREAMS_LIMIT: &str = "yardarm_streams_limit";
+/// Unix time at which the certificate was loaded, in seconds; missing without TLS.
+const CERTIFICATE: &str = "yardarm_certificate_loaded_seconds";
+/// 1 while the files of the certificate cannot be used and the one before is served; missing without TLS.
+const CERTIFICATE_REJECTED: &str = "yardarm_certificate_rejected";
 /// 1 for the present connection state of an environment: initializing, valid, interrupted, off.
 const UPSTREAM: &str = "yardarm_upstream_state";
 /// Unix time of the last message from upstream, in seconds; 0 before the first.
@@ -102,6 +115,7 @@ pub(crate) fn render(state: &State) -> String {
     register(&registry, state.telemetry.requests.clone());
     register(&registry, state.telemetry.seconds.clone());
     streams(&registry, state);
+    connections::register(&registry, state);
     let reports = state.reports();
     environments(&registry, &reports);
     dependencies::register_all(&registry, &reports, &state.environment_lists());

@@ -70,14 +70,53 @@ async fn one_connection_too_many_waits_for_its_turn() {
     let mut first = gateway.opens("/all", SDK_KEY).await;
     first.hears("put", put(some_data())).await;
     let mut second = Connection::open(gateway.address).await;
-    assert_eq!(Call::get("/status").on(&mut second).await.status, 200);
+    // A request under way; a connection without one would make room.
+    second.sends("GET /status HTTP/1.1\r\n").await;
     let mut third = Connection::open(gateway.address).await;
     third.sends(Call::get("/status").bytes()).await;
     let mut answer = std::pin::pin!(third.answer("GET"));
     // While the others are there, nothing comes; this wait can only be too short, which lets a fault pass, not fail.
-    assert!(tokio::time::timeout(Duration::from_millis(200), &mut answer).await.is_err());
-    drop(second);
+    assert!(tokio::time::timeout(Duration::from_millis(700), &mut answer).await.is_err());
+    second.sends("Host: a\r\n\r\n").await;
+    assert_eq!(second.answer("GET").await.map(|it| it.status), Some(200));
+    // Now that it is idle, it is closed in favour of the one that waits.
     assert_eq!(answer.await.map(|it| it.status), Some(200));
+    assert_eq!(second.closes_within(PATIENCE).await.as_deref(), Some(&b""[..]));
+}
+
+#[tokio::test]
+async fn the_setting_of_the_head_is_what_counts() {
+    let gateway = Setup::with(some_data()).set("server.max_head", "256KiB").start().await;
+    let status = async |request: String| {
+        let mut connection = Connection::open(gateway.address).await;
+        let _ = connection.try_send(&request).await;
+        let answer = connection.answer("GET").await.expect("an answer");
+        if answer.status != 200 {
+            assert!(connection.closes_within(PATIENCE).await.is_some());
+        }
+        answer.status
+    };
+    let with_target = |length: usize| format!("GET /status?{} HTTP/1.1\r\nHost: a\r\n\r\n", "q".repeat(length));
+    let with_header = |length: usize| format!("GET /status HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(length));
+    let with_headers =
+        |count: usize| format!("GET /status HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(count - 1));
+    assert_eq!(status(with_target(65_000)).await, 200);
+    // What the types of the HTTP library hold; the setting says so.
+    assert_eq!(status(with_target(66_000)).await, 414);
+    assert_eq!(status(with_target(250_000)).await, 414);
+    assert_eq!(status(with_target(300_000)).await, 431);
+    assert_eq!(status(with_header(250_000)).await, 200);
+    assert_eq!(status(with_header(270_000)).await, 431);
+    assert_eq!(status(with_headers(129)).await, 200);
+    assert_eq!(status(with_headers(1000)).await, 200);
+    assert_eq!(status(with_headers(1001)).await, 431);
+    drop(gateway);
+
+    let gateway =
+        Setup::with(some_data()).set("server.max_headers", 20_000).set("server.max_head", "1MiB").start().await;
+    let mut connection = Connection::open(gateway.address).await;
+    connection.sends(with_headers(20_000)).await;
+    assert_eq!(connection.answer("GET").await.map(|it| it.status), Some(200));
 }
 
 #[tokio::test]

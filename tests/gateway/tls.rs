@@ -128,3 +128,111 @@ async fn files_that_cannot_be_used_are_named() {
         assert!(error.contains(expected), "{expected}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_renewed_certificate_is_served_without_a_signal() {
+    let secured = Secured::start(|it| it).await;
+    let dir = secured._dir.path();
+    let connects = async |authority: &Certificate| {
+        let builder = Client::builder().add_root_certificate(authority.clone()).http1_only();
+        let client = builder.resolve("localhost", secured.gateway.address).build().expect("a client");
+        client.get(secured.url("/status")).send().await.is_ok_and(|it| it.status() == 200)
+    };
+    let report = async || secured.gateway.operator_gets("/api/status").await.json()["certificate"].clone();
+    let old = secured.client(ClientBuilder::http1_only);
+    let stream = old.get(secured.url("/all")).header("authorization", SDK_KEY).send().await.expect("a stream");
+    let (mut stream, mut heard) = (Box::pin(stream.bytes_stream()), String::new());
+    hears(&mut stream, &mut heard, "event: put\n").await;
+    let first = report().await;
+    assert_eq!(first["error"], serde_json::Value::Null);
+
+    // A key that does not belong to the certificate changes nothing but the report.
+    let good_key = std::fs::read(dir.join("key.pem")).expect("a key");
+    let other = TempDir::new().expect("a folder");
+    write_certificate(other.path());
+    std::fs::copy(other.path().join("key.pem"), dir.join("key.pem")).expect("a file");
+    within("the report", async {
+        while report().await["error"].is_null() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert!(connects(&secured.authority).await, "the certificate before is still served");
+    let metrics = secured.gateway.operator_gets("/metrics").await.text().to_owned();
+    assert!(metrics.contains("\nyardarm_certificate_rejected 1\n"), "{metrics}");
+    std::fs::write(dir.join("key.pem"), good_key).expect("a file");
+    within("the report", async {
+        while !report().await["error"].is_null() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+
+    // A new pair, each file put in place by rename, as a renewal does it.
+    let renewed = write_certificate(other.path());
+    for name in ["cert.pem", "key.pem"] {
+        std::fs::copy(other.path().join(name), dir.join("part")).expect("a file");
+        std::fs::rename(dir.join("part"), dir.join(name)).expect("a file");
+    }
+    within("the new certificate", async {
+        while !connects(&renewed).await {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert!(!connects(&secured.authority).await, "new handshakes have the new one only");
+    assert!(report().await["loaded_ms"].as_u64() > first["loaded_ms"].as_u64());
+    secured.gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
+    hears(&mut stream, &mut heard, "event: patch\n").await;
+}
+
+#[tokio::test]
+async fn a_quiet_connection_is_closed_whatever_it_speaks() {
+    let secured = Secured::start(|it| it.set("server.idle_timeout", "1s")).await;
+    let open = async || secured.gateway.operator_gets("/api/status").await.json()["connections"]["open"].clone();
+    for client in [secured.client(ClientBuilder::http1_only), secured.client(|it| it)] {
+        for _ in 0..2 {
+            assert_eq!(client.get(secured.url("/status")).send().await.expect("an answer").status(), 200);
+            assert_eq!(open().await, 1);
+            within("the end of a quiet connection", async {
+                while open().await != 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_stuck_answer_of_many_on_a_connection_is_given_up_alone() {
+    let filler = "f".repeat(4 << 20);
+    let large = crate::flags::data([crate::flags::flag_with("large", 1, serde_json::json!({"filler": filler}))], []);
+    let dir = TempDir::new().expect("a folder");
+    let authority = write_certificate(dir.path());
+    let gateway = setup(dir.path()).data(SDK_KEY, large).set("server.write_timeout", "1s").start().await;
+    let secured = Secured { gateway, authority, _dir: dir };
+    let client = secured.client(|it| it.http2_initial_stream_window_size(65_535));
+    let get = |path: &str| client.get(secured.url(path)).header("authorization", SDK_KEY).send();
+    // Neither is read: the window of each is soon full.
+    let stuck = get("/sdk/flags").await.expect("a head");
+    let stuck_stream = get("/all").await.expect("a head");
+    assert_eq!((stuck.version(), stuck_stream.version()), (Version::HTTP_2, Version::HTTP_2));
+    let status = async || secured.gateway.operator_gets("/api/status").await.json();
+    within("both to be given up", async {
+        loop {
+            let status = status().await;
+            let closed = status["connections"]["closed"].as_array().expect("a list").clone();
+            let ended = status["streams"][0]["ended"].as_array().cloned().unwrap_or_default();
+            let is_both = closed.contains(&serde_json::json!(["write-timeout", 2]));
+            if is_both && ended.contains(&serde_json::json!(["unresponsive", 1])) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(get("/status").await.expect("an answer").status(), 200);
+    assert_eq!(status().await["connections"]["open"], 1, "on the same connection");
+    assert!(stuck.bytes().await.is_err(), "incomplete, and the client knows");
+}

@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod budget;
+pub mod client_address;
 pub mod environment;
 pub mod feed;
 pub mod go_regex;

@@ -78,9 +78,11 @@ pub enum EndReason {
     FellBehind = 5,
     /// Changes no longer come in as they happen.
     SourceLost = 6,
+    /// The client took nothing for longer than the write timeout, or no longer acknowledges what it is sent.
+    Unresponsive = 7,
 }
 
-const REASONS: [EndReason; 7] = [
+const REASONS: [EndReason; 8] = [
     EndReason::ClientGone,
     EndReason::Lifetime,
     EndReason::CredentialWithdrawn,
@@ -88,6 +90,7 @@ const REASONS: [EndReason; 7] = [
     EndReason::Draining,
     EndReason::FellBehind,
     EndReason::SourceLost,
+    EndReason::Unresponsive,
 ];
 
 /// Counts for metrics.
@@ -117,6 +120,7 @@ impl EndReason {
             Self::Draining => "draining",
             Self::FellBehind => "fell-behind",
             Self::SourceLost => "source-lost",
+            Self::Unresponsive => "unresponsive",
         }
     }
 }
@@ -293,8 +297,9 @@ impl Streams {
 }
 
 impl StreamLife {
-    fn end(&self, reason: EndReason) {
-        // The first reason stands; 0 means "still open", so reasons are stored plus one.
+    /// Makes the stream end; the first reason stands.
+    pub fn end(&self, reason: EndReason) {
+        // 0 means "still open", so reasons are stored plus one.
         let _ = self.ending.compare_exchange(0, reason as u8 + 1, Ordering::AcqRel, Ordering::Acquire);
         self.waker.wake();
     }
@@ -325,6 +330,12 @@ impl StreamGuard {
     #[must_use]
     pub fn ending(&self) -> Option<EndReason> {
         self.life.reason()
+    }
+
+    /// The stream as the registry knows it, to end it from outside.
+    #[must_use]
+    pub fn life(&self) -> &Arc<StreamLife> {
+        &self.life
     }
 
     /// Makes the stream end.

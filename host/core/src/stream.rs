@@ -10,7 +10,7 @@ use futures_util::{Stream, stream};
 use http_body::Frame as BodyFrame;
 
 use crate::feed::{Cursor, Source};
-use crate::registry::{EndReason, StreamGuard};
+use crate::registry::{EndReason, StreamGuard, StreamLife};
 use crate::sse::Frame;
 
 /// A stream that was admitted and has its place in the feed.
@@ -80,6 +80,11 @@ impl OpenStream {
         self.guard.ending()
     }
 
+    /// Makes the stream end; the first reason stands.
+    pub fn end(&self, reason: EndReason) {
+        self.guard.end(reason);
+    }
+
     /// Ready once the stream has to end.
     pub fn poll_ending(&self, context: &mut Context<'_>) -> Poll<EndReason> {
         self.guard.poll_ending(context)
@@ -114,6 +119,13 @@ impl OpenStream {
 }
 
 impl Takeover {
+    /// The stream as the registry knows it, to end it from outside; `None` when it has been taken.
+    #[must_use]
+    pub fn life(&self) -> Option<Arc<StreamLife>> {
+        let stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.as_ref().map(|it| Arc::clone(it.guard.life()))
+    }
+
     /// Takes the stream; `None` when the body has begun to write it.
     #[must_use]
     pub fn take(&self) -> Option<OpenStream> {

@@ -1,5 +1,9 @@
 //! Settings about who may be on the other end of a connection.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use yardarm_core::client_address::ProxyRules;
 use yardarm_core::settings::Reader;
 
 /// Reads `admin.allowed_hosts`.
@@ -9,6 +13,39 @@ pub(super) fn admin_hosts(reader: &mut Reader<'_>) -> Vec<String> {
         reader.reject("admin.allowed_hosts", format!("must have host names without scheme and port, not `{name}`"));
     }
     names
+}
+
+/// Reads `server.trusted_proxies` and `server.proxy_protocol`.
+pub(super) fn proxies(reader: &mut Reader<'_>) -> ProxyRules {
+    let mut trusted = Vec::new();
+    for text in reader.list("server.trusted_proxies") {
+        match network(&text) {
+            Some(network) => trusted.push(network),
+            None => {
+                let problem = format!("must have addresses or networks such as `10.0.0.0/8`, not `{text}`");
+                reader.reject("server.trusted_proxies", problem);
+            }
+        }
+    }
+    let requires_header = reader.flag("server.proxy_protocol");
+    if requires_header && trusted.is_empty() {
+        reader.reject(
+            "server.proxy_protocol",
+            "needs `server.trusted_proxies`: headers from other addresses are not believed",
+        );
+    }
+    ProxyRules { trusted, requires_header }
+}
+
+/// Reads `server.send_buffer`, in bytes.
+pub(super) fn send_buffer(reader: &mut Reader<'_>) -> u32 {
+    let size = reader.size("server.send_buffer").unwrap_or(256 << 10);
+    u32::try_from(size.clamp(16 << 10, 64 << 20)).unwrap_or(256 << 10)
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
+    Some(network.trunc())
 }
 
 /// Whether a text is a host name without scheme and port, perhaps after `*.`.

@@ -5,17 +5,22 @@
 //! its socket is full it is passed over, and when it drains the feed decides whether it still gets single changes or
 //! has to be given everything.
 
+mod connection;
+mod inbox;
 mod shard;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use yardarm_core::Lifecycle;
 use yardarm_core::stream::OpenStream;
 
-use self::shard::{Message, Shard, ShardHandle};
+use self::inbox::{Message, ShardHandle};
+use self::shard::Shard;
 
 /// The fan-out threads. Cheap to clone.
 #[derive(Clone)]
@@ -31,15 +36,32 @@ pub(super) struct Handed {
     pub(super) peer: SocketAddr,
     /// The connection's place among those allowed.
     pub(super) place: OwnedSemaphorePermit,
-    /// Where the connection goes when the stream has ended; `None` closes it.
-    pub(super) returning: Option<mpsc::Sender<Ended>>,
+    /// Bytes behind the request of the stream that were read with it.
+    pub(super) unread: Bytes,
+    pub(super) after: AfterStream,
+    /// Where the connection goes when the stream has ended.
+    pub(super) returning: mpsc::Sender<Ended>,
 }
 
-/// A connection whose stream has ended, ready for another request.
+/// What becomes of a connection when its stream has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterStream {
+    /// It serves the next request. Until then, what the client sends is left in the socket.
+    Serve,
+    /// It is closed.
+    Close,
+    /// It is closed, and whatever the client still sends is thrown away: it may belong to the body of the request.
+    Discard,
+}
+
+/// A connection whose stream has ended.
 pub(super) struct Ended {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) place: OwnedSemaphorePermit,
+    pub(super) unread: Bytes,
+    /// Whether it serves the next request, or is closed as soon as the client stops sending.
+    pub(super) is_reusable: bool,
 }
 
 /// How the streams of all threads are doing.
@@ -56,14 +78,16 @@ pub struct FanoutReport {
 }
 
 impl Fanout {
-    /// Starts the threads: one for two cores, because writing shares the machine with serving.
+    /// Starts the threads: one for two cores, because writing shares the machine with serving. A stream whose socket
+    /// takes nothing for `write_timeout` is ended.
     ///
     /// # Errors
     /// When the operating system gives no thread or no epoll.
-    pub fn start(lifecycle: &Lifecycle) -> std::io::Result<Self> {
+    pub fn start(lifecycle: &Lifecycle, write_timeout: Duration) -> std::io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = (cores / 2).clamp(1, 8);
-        let shards = (0..count).map(|index| Shard::start(index, lifecycle)).collect::<std::io::Result<Vec<_>>>()?;
+        let start = |index| Shard::start(index, lifecycle, write_timeout);
+        let shards = (0..count).map(start).collect::<std::io::Result<Vec<_>>>()?;
         Ok(Self { shards: shards.into(), next: Arc::default() })
     }
 

@@ -82,6 +82,13 @@ impl Connection {
         Some(self.unread.freeze())
     }
 
+    /// Whether the other side has closed already, as far as this end knows.
+    pub async fn has_ended(&mut self) -> bool {
+        // Dropping the read loses nothing: bytes that have come are kept.
+        let read = tokio::time::timeout(Duration::ZERO, self.socket.read_buf(&mut self.unread)).await;
+        !matches!(read, Err(_) | Ok(Ok(1..)))
+    }
+
     /// The head of the next final response; `None` if the connection ends instead.
     ///
     /// # Panics

@@ -25,8 +25,21 @@ pub struct RequestFacts {
     pub headers: HeaderBlock,
     /// What the caller presented.
     pub credential: Option<Secret>,
-    /// Address of the peer.
+    /// Address of the client, as [`ClientAddress`] has it.
     pub client: Option<IpAddr>,
+}
+
+/// Address of the client of a request, as far as the peer and the proxies that are trusted vouch for it; `None` when
+/// a trusted proxy does not know it. Travels in the extensions of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub Option<IpAddr>);
+
+impl ClientAddress {
+    /// The address that the listener noted in a request's extensions.
+    #[must_use]
+    pub fn of(extensions: &http::Extensions) -> Option<IpAddr> {
+        extensions.get::<Self>().and_then(|it| it.0)
+    }
 }
 
 /// Asks the chain of request plugins of one environment.

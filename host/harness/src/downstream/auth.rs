@@ -1,16 +1,15 @@
 //! Who is calling, for which environment, and may they? The only code that reads tokens.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State};
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, StatusCode};
 use yardarm_core::Secret;
-use yardarm_core::hooks::{Admission, HeaderBlock, Plan, RequestFacts};
+use yardarm_core::hooks::{Admission, ClientAddress, HeaderBlock, Plan, RequestFacts};
 use yardarm_core::registry::RouteTag;
 
 use super::Downstream;
@@ -102,7 +101,7 @@ pub(super) fn facts(
         method: method.clone(),
         headers: HeaderBlock::new(headers),
         credential,
-        client: peer(extensions),
+        client: ClientAddress::of(extensions),
     }
 }
 
@@ -167,10 +166,6 @@ fn kind_of_sdk(headers: &HeaderMap) -> Option<&'static str> {
         "Server" => Some("server"),
         _ => None,
     }
-}
-
-fn peer(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip())
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {

@@ -16,7 +16,7 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use yardarm_core::Secret;
-use yardarm_core::hooks::{Admission, HeaderBlock, Plan, RequestFacts};
+use yardarm_core::hooks::{Admission, ClientAddress, HeaderBlock, Plan, RequestFacts};
 use yardarm_core::registry::RouteTag;
 
 use super::Downstream;
@@ -218,7 +218,7 @@ fn facts(environment: &LdEnvironment, credential: Secret, info: RouteInfo, reque
         method: if request.method() == Method::PUT { report_method() } else { request.method().clone() },
         headers: HeaderBlock::new(request.headers()),
         credential: Some(credential),
-        client: peer(request.extensions()),
+        client: ClientAddress::of(request.extensions()),
     }
 }
 
@@ -227,7 +227,7 @@ fn report_method() -> Method {
     Method::from_bytes(b"REPORT").unwrap_or(Method::GET)
 }
 
-/// Address of the peer, as the listener noted it.
+/// Address at the other end of the connection, as the listener noted it.
 pub(super) fn peer(extensions: &http::Extensions) -> Option<IpAddr> {
     extensions.get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip())
 }

@@ -1,14 +1,18 @@
+use std::io::Read;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc, watch};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::feed::{Cursor, Pulse};
 use yardarm_core::hooks::{HeaderBlock, RequestFacts};
 use yardarm_core::registry::{EndReason, Streams};
 use yardarm_core::sse::Frame;
+use yardarm_core::stream::OpenStream;
 
 use super::*;
-use crate::listener::fanout::Fanout;
+use crate::listener::fanout::connection::LAST_CHUNK;
+use crate::listener::fanout::{AfterStream, Fanout};
 
 /// Has nothing to say.
 struct Silence(watch::Sender<Pulse>);
@@ -30,7 +34,7 @@ impl Source for Silence {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_ends_on_its_way_here_is_written_its_end() {
     let (lifecycle, streams) = (Lifecycle::new(), Streams::new(1));
-    let fanout = Fanout::start(&lifecycle).unwrap();
+    let fanout = Fanout::start(&lifecycle, Duration::from_secs(120)).unwrap();
     let facts = RequestFacts {
         environment: EnvironmentLabel::new("v", "e"),
         route: "r",
@@ -50,7 +54,8 @@ async fn a_stream_that_ends_on_its_way_here_is_written_its_end() {
     let (socket, peer) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
     let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    fanout.add(Handed { socket, stream, peer, place, returning: None });
+    let (after, unread, returning) = (AfterStream::Close, Bytes::new(), mpsc::channel(1).0);
+    fanout.add(Handed { socket, stream, peer, place, unread, after, returning });
     let mut heard = Vec::new();
     client.read_to_end(&mut heard).unwrap();
     assert_eq!(heard, LAST_CHUNK);

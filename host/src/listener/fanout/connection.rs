@@ -1,0 +1,152 @@
+//! One stream of a fan-out thread: what is still to be written, and what the client sends meanwhile.
+
+use std::io::{ErrorKind, Read, Write};
+
+use bytes::{Buf, Bytes};
+use mio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
+use yardarm_core::registry::EndReason;
+use yardarm_core::stream::OpenStream;
+
+use super::{AfterStream, Ended, Handed};
+
+/// End of a chunked body.
+pub(super) const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
+/// Most bytes that are thrown away of a request body that nothing reads; a client that sends more is cut off.
+const MAX_DISCARDED: u32 = 4 << 20;
+
+/// One stream.
+pub(super) struct Connection {
+    pub(super) socket: TcpStream,
+    pub(super) stream: OpenStream,
+    /// What the socket has not taken yet: a slice of bytes that all streams share.
+    unsent: Bytes,
+    /// Tells apart streams that had the same token one after the other.
+    pub(super) identity: u64,
+    /// Key of the source, and the place in its group.
+    pub(super) group: usize,
+    pub(super) position: usize,
+    /// Since when the socket has taken nothing; `None` while it takes bytes.
+    pub(super) blocked_since: Option<Instant>,
+    is_ending: bool,
+    after: AfterStream,
+    /// Bytes of the client that were thrown away.
+    discarded: u32,
+    peer: std::net::SocketAddr,
+    place: OwnedSemaphorePermit,
+    unread: Bytes,
+    returning: mpsc::Sender<Ended>,
+}
+
+/// What became of a stream after writing.
+#[derive(PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    Ended,
+    Broken,
+}
+
+impl Connection {
+    /// Takes a stream over; its position in its group is up to the caller.
+    pub(super) fn new(handed: Handed, identity: u64, group: usize) -> Self {
+        let Handed { socket, stream, peer, place, unread, after, returning } = handed;
+        let socket = TcpStream::from_std(socket);
+        let position = 0;
+        let unread = if after == AfterStream::Serve { unread } else { Bytes::new() };
+        let (blocked_since, is_ending, discarded, unsent) = (None, false, 0, Bytes::new());
+        Self {
+            socket,
+            stream,
+            unsent,
+            identity,
+            group,
+            position,
+            blocked_since,
+            is_ending,
+            after,
+            discarded,
+            peer,
+            place,
+            unread,
+            returning,
+        }
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked_since.is_some()
+    }
+
+    /// Writes until there is nothing left or the socket is full.
+    pub(super) fn write(&mut self, written: &mut u64) -> State {
+        let mut has_progressed = false;
+        loop {
+            while !self.unsent.is_empty() {
+                match self.socket.write(&self.unsent) {
+                    Ok(0) => return State::Broken,
+                    Ok(count) => {
+                        *written += count as u64;
+                        has_progressed = true;
+                        self.unsent.advance(count);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        if has_progressed || self.blocked_since.is_none() {
+                            self.blocked_since = Some(Instant::now());
+                        }
+                        return State::Open;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => (),
+                    Err(error) => {
+                        if error.kind() == ErrorKind::TimedOut {
+                            self.stream.end(EndReason::Unresponsive);
+                        }
+                        return State::Broken;
+                    }
+                }
+            }
+            self.blocked_since = None;
+            if self.is_ending {
+                return State::Ended;
+            }
+            if self.stream.ending().is_some() {
+                self.is_ending = true;
+                self.unsent = LAST_CHUNK;
+            } else if let Some(frame) = self.stream.next_frame() {
+                self.unsent = frame.chunk().clone();
+            } else {
+                return State::Open;
+            }
+        }
+    }
+
+    /// Throws away the body of a request that nothing reads; returns whether it is too long. Where the connection
+    /// will serve another request, that one is left in the socket.
+    pub(super) fn discards_too_much(&mut self) -> bool {
+        if self.after != AfterStream::Discard {
+            return false;
+        }
+        let mut ignored = [0; 4096];
+        while self.discarded < MAX_DISCARDED {
+            match self.socket.read(&mut ignored) {
+                Ok(0) => return true,
+                Ok(count) => self.discarded += u32::try_from(count).unwrap_or(MAX_DISCARDED),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => (),
+                Err(_) => return true,
+            }
+        }
+        true
+    }
+
+    /// Hands the connection back after the end of its stream, if it has a use.
+    pub(super) fn give_back(self) {
+        if self.after == AfterStream::Close {
+            return;
+        }
+        let is_reusable = self.after == AfterStream::Serve;
+        let ended =
+            Ended { socket: self.socket.into(), peer: self.peer, place: self.place, unread: self.unread, is_reusable };
+        // No listener any more, or too many at once: the connection is closed, which clients must expect at any time.
+        let _ = self.returning.try_send(ended);
+    }
+}

@@ -1,0 +1,101 @@
+//! The way to talk to a fan-out thread.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Wake;
+
+use mio::Waker;
+
+use super::{FanoutReport, Handed};
+
+/// What a thread is told.
+pub(super) enum Message {
+    Add(Box<Handed>),
+    /// The source with this key may have something new.
+    Pulse(usize),
+    /// The stream with this token and identity has to end.
+    End(usize, u64),
+    Stop,
+}
+
+/// The way to talk to a thread.
+#[derive(Clone)]
+pub(super) struct ShardHandle(Arc<Inbox>);
+
+struct Inbox {
+    /// Bounded by what it holds: a stream is in here once before it is served, a source at most once at a time.
+    messages: Mutex<Vec<Message>>,
+    waker: Waker,
+    streams: AtomicUsize,
+    blocked: AtomicUsize,
+    max_lag: AtomicU64,
+    written: AtomicU64,
+}
+
+/// Wakes a thread for a stream that has to end.
+pub(super) struct EndWaker {
+    pub(super) handle: ShardHandle,
+    pub(super) token: usize,
+    pub(super) identity: u64,
+}
+
+impl ShardHandle {
+    pub(super) fn new(waker: Waker) -> Self {
+        Self(Arc::new(Inbox {
+            messages: Mutex::default(),
+            waker,
+            streams: AtomicUsize::new(0),
+            blocked: AtomicUsize::new(0),
+            max_lag: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        }))
+    }
+
+    /// Takes all messages that wait.
+    pub(super) fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.0.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Streams whose socket is full.
+    pub(super) fn blocked(&self) -> usize {
+        self.0.blocked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_blocked(&self) {
+        self.0.blocked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove_blocked(&self) {
+        self.0.blocked.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_max_lag(&self, lag: u64) {
+        self.0.max_lag.store(lag, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_totals(&self, streams: usize, written: u64) {
+        self.0.streams.store(streams, Ordering::Relaxed);
+        self.0.written.store(written, Ordering::Relaxed);
+    }
+
+    pub(super) fn send(&self, message: Message) {
+        self.0.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        // Fails only if the epoll is gone, and then there is nobody to tell.
+        let _ = self.0.waker.wake();
+    }
+
+    pub(super) fn report(&self) -> FanoutReport {
+        FanoutReport {
+            streams: self.0.streams.load(Ordering::Relaxed),
+            blocked: self.0.blocked.load(Ordering::Relaxed),
+            max_lag: self.0.max_lag.load(Ordering::Relaxed),
+            written_bytes: self.0.written.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Wake for EndWaker {
+    fn wake(self: Arc<Self>) {
+        self.handle.send(Message::End(self.token, self.identity));
+    }
+}

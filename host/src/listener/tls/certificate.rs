@@ -1,0 +1,219 @@
+//! Certificate and key: read at the start, and again when the content of their files changes.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Serialize;
+use tokio_rustls::rustls::server::ServerConfig;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{self, SupportedProtocolVersion};
+use yardarm_core::Lifecycle;
+
+use crate::config::{TlsConfig, TlsVersion};
+
+/// How often the files are compared with what is served.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// Largest file that is read; chains have some kilobytes.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Certificate and key, ready for handshakes. Cheap to clone; all clones follow the files.
+#[derive(Clone)]
+pub struct Tls(Arc<Shared>);
+
+struct Shared {
+    config: TlsConfig,
+    current: ArcSwap<ServerConfig>,
+    state: Mutex<State>,
+}
+
+struct State {
+    served: Files,
+    /// The last content that could not be used, and why; `None` while the files are served.
+    rejected: Option<(Result<Files, String>, String)>,
+    loaded_ms: u64,
+}
+
+/// Content of both files. Has no `Debug`, because one of them is the key.
+#[derive(PartialEq, Eq)]
+struct Files {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// Which certificate is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CertificateReport {
+    /// When the certificate that is served was loaded, in milliseconds since 1970.
+    pub loaded_ms: u64,
+    /// Why the files cannot be used as they are now; what was loaded before is still served.
+    pub error: Option<String>,
+}
+
+/// Why TLS cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read or is not what it should be.
+    #[error("`{key}`: `{path}` cannot be used: {problem}")]
+    File {
+        /// Key of the setting.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Certificate and key do not belong together, or are of a kind that is not supported.
+    #[error("`server.tls.cert` and `server.tls.key` cannot be used together: {0}")]
+    Pair(#[from] rustls::Error),
+}
+
+impl Tls {
+    /// Reads certificate chain and key.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or the two do not belong together.
+    pub fn load(config: &TlsConfig) -> Result<Self, TlsError> {
+        let served = Files::read(config)?;
+        let current = ArcSwap::from(served.server_config(config)?);
+        let state = State { served, rejected: None, loaded_ms: yardarm_core::time::unix_ms() };
+        Ok(Self(Arc::new(Shared { config: config.clone(), current, state: Mutex::new(state) })))
+    }
+
+    /// What handshakes use from now on.
+    pub(in crate::listener) fn current(&self) -> Arc<ServerConfig> {
+        self.0.current.load_full()
+    }
+
+    /// Reads the files again and serves their content from the next handshake on; returns whether it has changed.
+    /// Reads files, so it must not run on a serving thread.
+    ///
+    /// # Errors
+    /// When the files cannot be used; what was loaded before stays.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let read = Files::read(&self.0.config);
+        let mut state = self.lock();
+        let result = match &read {
+            Ok(files) if *files == state.served => {
+                state.rejected = None;
+                return Ok(false);
+            }
+            Ok(files) => files.server_config(&self.0.config),
+            Err(TlsError::File { key, path, problem }) => {
+                Err(TlsError::File { key, path: path.clone(), problem: problem.clone() })
+            }
+            Err(TlsError::Pair(error)) => Err(TlsError::Pair(error.clone())),
+        };
+        match (result, read) {
+            (Ok(current), Ok(files)) => {
+                self.0.current.store(current);
+                *state = State { served: files, rejected: None, loaded_ms: yardarm_core::time::unix_ms() };
+                tracing::info!(cert = %self.0.config.cert.display(), "new certificate is served");
+                Ok(true)
+            }
+            (Err(error), read) => {
+                let text = error.to_string();
+                let content = read.map_err(|_| text.clone());
+                // Once per cause, however often it is looked at.
+                if state.rejected.as_ref().is_none_or(|(rejected, _)| *rejected != content) {
+                    tracing::error!(error = %text, "new certificate cannot be used, the one before is still served");
+                }
+                state.rejected = Some((content, text));
+                Err(error)
+            }
+            (Ok(_), Err(error)) => Err(error),
+        }
+    }
+
+    /// Follows the files until the end of `lifecycle`.
+    pub fn watch(&self, lifecycle: &Lifecycle) {
+        let tls = self.clone();
+        lifecycle.spawn("certificate files", async move {
+            loop {
+                tokio::time::sleep(CHECK_INTERVAL).await;
+                let tls = tls.clone();
+                // A failure is logged there; a panic would end with the blocking call, and the next look comes.
+                let _ = tokio::task::spawn_blocking(move || tls.follow()).await;
+            }
+        });
+    }
+
+    /// Which certificate is served.
+    #[must_use]
+    pub fn report(&self) -> CertificateReport {
+        let state = self.lock();
+        let error = state.rejected.as_ref().map(|(_, error)| error.clone());
+        CertificateReport { loaded_ms: state.loaded_ms, error }
+    }
+
+    /// One look at the files. Certificate and key are two files that are not written at the same moment, so only what
+    /// has rested for a moment is judged.
+    fn follow(&self) {
+        /// Time for a writer to finish both files.
+        const REST: Duration = Duration::from_millis(500);
+        let Ok(before) = Files::read(&self.0.config) else {
+            std::thread::sleep(REST);
+            let _ = self.reload();
+            return;
+        };
+        if before == self.lock().served {
+            self.lock().rejected = None;
+            return;
+        }
+        std::thread::sleep(REST);
+        if Files::read(&self.0.config).is_ok_and(|after| after == before) {
+            let _ = self.reload();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files {
+    fn read(config: &TlsConfig) -> Result<Self, TlsError> {
+        let read = |key, path: &Path| {
+            let unusable = |error: std::io::Error| unusable(key, path, error.to_string());
+            // Anything else than a file, such as a pipe, might never end or never begin.
+            if !std::fs::metadata(path).map_err(unusable)?.is_file() {
+                return Err(self::unusable(key, path, "it is not a regular file".to_owned()));
+            }
+            let mut content = Vec::new();
+            File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut content)).map_err(unusable)?;
+            Ok(content)
+        };
+        Ok(Self { cert: read("server.tls.cert", &config.cert)?, key: read("server.tls.key", &config.key)? })
+    }
+
+    fn server_config(&self, config: &TlsConfig) -> Result<Arc<ServerConfig>, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(&self.cert)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unusable("server.tls.cert", &config.cert, error.to_string()))?;
+        if chain.is_empty() {
+            return Err(unusable("server.tls.cert", &config.cert, "it has no certificate in PEM".to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|error| unusable("server.tls.key", &config.key, error.to_string()))?;
+        let versions: &[&SupportedProtocolVersion] = match config.min_version {
+            TlsVersion::Tls12 => &[&TLS12, &TLS13],
+            TlsVersion::Tls13 => &[&TLS13],
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut server = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(server))
+    }
+}
+
+fn unusable(key: &'static str, path: &Path, problem: String) -> TlsError {
+    TlsError::File { key, path: path.to_owned(), problem }
+}
