@@ -5,6 +5,7 @@ mod downstream;
 mod ff_proxy;
 mod metrics;
 mod offline;
+mod panics;
 mod plugins;
 mod prometheus;
 mod proxy_key;

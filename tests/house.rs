@@ -137,6 +137,17 @@ fn tasks_are_started_in_one_file() {
 }
 
 #[test]
+fn threads_are_started_in_one_file() {
+    let owner = root().join("host/core/src/supervisor.rs");
+    for (path, line, text) in code("host") {
+        for start in ["spawn_blocking(", "thread::Builder", "thread::spawn("] {
+            let is_test = path.components().any(|it| it.as_os_str() == "tests" || it.as_os_str() == "benches");
+            assert!(!text.contains(start) || path == owner || is_test, "{}:{line}: {start}", path.display());
+        }
+    }
+}
+
+#[test]
 fn what_is_kept_on_disk_is_encoded_in_one_file() {
     let owner = root().join("host/core/src/snapshot_file.rs");
     for (path, line, text) in code("host") {

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,8 +20,20 @@ pub(crate) struct Program {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     readers: Vec<JoinHandle<()>>,
+    reading: Arc<(Mutex<Reading>, Condvar)>,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
+}
+
+/// What becomes of what the program writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It is read and kept.
+    On,
+    /// It stays in the pipe.
+    Paused,
+    /// The pipe is closed.
+    Closed,
 }
 
 /// A command that has nothing of the environment of the test.
@@ -60,12 +72,13 @@ impl Program {
     pub(crate) async fn launch(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program that starts");
         let log = Arc::default();
+        let reading = Arc::new((Mutex::new(Reading::On), Condvar::new()));
         let readers = vec![
-            keep(child.stdout.take().expect("piped"), Arc::clone(&log)),
-            keep(child.stderr.take().expect("piped"), Arc::clone(&log)),
+            keep(child.stdout.take().expect("piped"), Arc::clone(&log), Arc::clone(&reading)),
+            keep(child.stderr.take().expect("piped"), Arc::clone(&log), Arc::clone(&reading)),
         ];
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut program = Self { child, log, readers, address: nowhere, admin: nowhere };
+        let mut program = Self { child, log, readers, reading, address: nowhere, admin: nowhere };
         let mut addresses = None;
         until("the program to listen", || {
             let log = program.log();
@@ -82,6 +95,17 @@ impl Program {
     /// Lines of output up to now.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads on what it writes, or not. A line that is awaited at this moment is still read.
+    pub(crate) fn reads(&self, reading: Reading) {
+        *self.reading.0.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+        self.reading.1.notify_all();
+    }
+
+    /// Its process ID.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether some line of the log has this message.
@@ -102,6 +126,9 @@ impl Program {
             status.is_some()
         })
         .await;
+        if *self.reading.0.lock().unwrap_or_else(PoisonError::into_inner) == Reading::Paused {
+            self.reads(Reading::On);
+        }
         for reader in self.readers.drain(..) {
             reader.join().expect("a reader");
         }
@@ -128,6 +155,21 @@ impl Program {
             loop {
                 let client = SseClient::open(self.address, &call).await;
                 if client.head().status != 503 {
+                    return Sdk::new(client, &call);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within("an open stream", asks).await
+    }
+
+    /// Opens a stream as soon as its key is known and there is data for it.
+    pub(crate) async fn opens_when_served(&self, path: &str, key: &str) -> Sdk {
+        let call = Call::get(path).key(key);
+        let asks = async {
+            loop {
+                let client = SseClient::open(self.address, &call).await;
+                if client.head().status == 200 {
                     return Sdk::new(client, &call);
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -163,10 +205,20 @@ fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     Some((address("sdks")?, address("admin")?))
 }
 
-fn keep(output: impl std::io::Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+fn keep(
+    output: impl std::io::Read + Send + 'static,
+    log: Arc<Mutex<Vec<String>>>,
+    reading: Arc<(Mutex<Reading>, Condvar)>,
+) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            let now = reading.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_paused = |it: &mut Reading| *it == Reading::Paused;
+            let now = reading.1.wait_while(now, is_paused).unwrap_or_else(PoisonError::into_inner);
+            if *now == Reading::Closed {
+                return;
+            }
         }
     })
 }

@@ -1,5 +1,6 @@
 //! A gateway in the test: started with its own fake cloud, asked and listened to over HTTP, stopped to its last task.
 
+mod faults;
 mod files;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use yardarm::config::{self, Overrides};
-use yardarm::{Config, Gateway};
+use yardarm::{Config, Gateway, Supervisor};
 use yardarm_testkit::{Answer, Call, FakeLaunchDarkly, SseClient, until, within};
 
 pub(crate) use self::files::{common_toml, harness_toml, proxy_toml};
@@ -44,6 +45,8 @@ pub(crate) struct Running {
     pub(crate) metrics: Option<SocketAddr>,
     /// Its cloud.
     pub(crate) upstream: FakeLaunchDarkly,
+    /// Has tasks panic on purpose.
+    pub(crate) supervisor: Supervisor,
     config: Box<Config>,
     stop: Option<oneshot::Sender<()>>,
     stopped: Option<oneshot::Receiver<bool>>,
@@ -227,7 +230,7 @@ impl Running {
             let config = configure(&cloud);
             let gateway = Gateway::start(config.clone()).await.expect("a gateway that starts");
             let addresses = (gateway.address(), gateway.admin_address(), gateway.metrics_address());
-            let _ = started.send((cloud, Box::new(config), addresses));
+            let _ = started.send((cloud, Box::new(config), addresses, gateway.supervisor().clone()));
             // Dropped counts as asked.
             let _ = stopping.await;
             let _ = ended.send(gateway.stop().await);
@@ -236,13 +239,14 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.expect("threads").block_on(run);
         });
-        let (upstream, config, (address, admin, metrics)) =
+        let (upstream, config, (address, admin, metrics), supervisor) =
             within("the gateway", start).await.expect("a gateway that starts");
         Self {
             address,
             admin,
             metrics,
             upstream,
+            supervisor,
             config,
             stop: Some(stop),
             stopped: Some(stopped),

@@ -18,6 +18,7 @@ use serde_json::json;
 use yardarm_core::registry::StreamCounts;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::retry_after;
+use yardarm_core::supervisor::PanicReport;
 
 use crate::capacity::Capacity;
 use crate::gateway::State;
@@ -48,6 +49,8 @@ struct StatusDocument {
     connections: ConnectionDocument,
     /// `null` without TLS.
     certificate: Option<CertificateReport>,
+    /// Internal errors since the start, by task.
+    panics: Vec<PanicDocument>,
     resources: ResourceDocument,
 }
 
@@ -79,6 +82,18 @@ struct ConnectionDocument {
     limits: Capacity,
     /// Connections that the gateway closed, by reason.
     closed: Vec<(&'static str, u64)>,
+}
+
+#[derive(Serialize)]
+struct PanicDocument {
+    task: &'static str,
+    /// Vendor and name of the environment that the task works for.
+    environment: Option<String>,
+    count: u64,
+    /// Unix milliseconds of the last one.
+    last_ms: u64,
+    /// File and line of the last one.
+    location: String,
 }
 
 #[derive(Serialize)]
@@ -145,8 +160,21 @@ async fn status(FromState(state): FromState<Shared>) -> Response {
             closed: state.places.closed(),
         },
         certificate: state.tls.as_ref().map(Tls::report),
+        panics: panics(&state),
         resources: ResourceDocument { resident_bytes, cpu_seconds: cpu.as_secs_f64() },
     }))
+}
+
+fn panics(state: &State) -> Vec<PanicDocument> {
+    let reports = state.lifecycle.supervisor().panics().into_iter().filter(|it| it.panics > 0);
+    let document = |it: PanicReport| PanicDocument {
+        task: it.task.name,
+        environment: it.task.environment.map(|it| it.to_string()),
+        count: it.panics,
+        last_ms: it.last_ms,
+        location: it.location.to_string(),
+    };
+    reports.map(document).collect()
 }
 
 async fn environments(FromState(state): FromState<Shared>) -> Response {

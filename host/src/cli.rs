@@ -3,7 +3,9 @@
 mod check;
 mod ff_proxy;
 mod health;
+mod reload;
 mod run;
+mod signals;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -13,7 +15,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use self::run::{Signals, failed, stop};
+pub(crate) use self::run::{failed, stop};
+pub(crate) use self::signals::{Request, Signals};
 use crate::config::Overrides;
 use crate::demo::{self, DemoOptions};
 
@@ -128,6 +131,11 @@ impl Cli {
             Command::FfProxy(args) => ff_proxy::ff_proxy(&args.flags).await,
         }
     }
+}
+
+/// Writes what a command was run for. A reader that is gone, such as `head`, has read enough.
+fn output(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
 /// A program that is called like another one understands what that one understands.

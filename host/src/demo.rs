@@ -17,10 +17,10 @@ use std::time::Duration;
 use anyhow::Context;
 use yardarm_testkit::{FakeHarness, FakeLaunchDarkly};
 
-use crate::cli::{Signals, failed, stop};
+use crate::cli::{Request, Signals, failed, stop};
 use crate::config::{self, Config, LogConfig, Overrides};
 use crate::gateway::Gateway;
-use crate::telemetry;
+use crate::logging;
 
 /// What both vendors' flags show.
 const BANNERS: [&str; 4] = ["Welcome aboard", "Fair winds", "Land ahoy", "All hands on deck"];
@@ -64,8 +64,9 @@ pub async fn run(options: DemoOptions) -> ExitCode {
             tokio::select! {
                 () = launchdarkly::keep_changing(&clouds.launchdarkly, CHANGE_INTERVAL) => (),
                 () = harness::keep_changing(&clouds.harness, CHANGE_INTERVAL) => (),
-                () = signals.next() => (),
+                () = until_end(&mut signals, &gateway) => (),
                 () = end => (),
+                error = gateway.failure() => tracing::error!(%error, "the demo ends"),
             }
             tour::say("\nending: streams first, then events, then the rest …");
             let code = stop(gateway, &mut signals).await;
@@ -79,16 +80,23 @@ pub async fn run(options: DemoOptions) -> ExitCode {
     }
 }
 
+/// The demo has no configuration file; its plugins are looked at again.
+async fn until_end(signals: &mut Signals, gateway: &Gateway) {
+    while signals.next().await != Request::End {
+        gateway.rescan_plugins();
+    }
+}
+
 async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, Clouds, Signals)> {
+    let signals = Signals::new().context("signals cannot be received")?;
     // Life-cycle lines would drown what the demo has to say; problems are shown.
-    telemetry::start_log(&LogConfig { level: "warn".to_owned(), is_json: false })?;
+    logging::start(&LogConfig { level: "warn".to_owned(), is_json: false })?;
     tour::say("starting a fake LaunchDarkly and a fake Harness inside this process …");
     let clouds = Clouds { launchdarkly: launchdarkly::cloud().await, harness: harness::cloud().await };
     let found = plugins::prepare(&options.plugins, &options.samples)?;
     tour::say(&found.to_string());
     tour::say("starting the gateway (the first time, plugins are compiled) …");
     let gateway = Gateway::start(config(options, &clouds)?).await?;
-    let signals = Signals::new().context("signals cannot be received")?;
     tour::check(&gateway, &clouds).await?;
     tour::invite(&gateway, &options.plugins, &found);
     Ok((gateway, clouds, signals))

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
+use yardarm_core::{InternalError, Lifecycle, Supervisor};
 use yardarm_harness::Harness;
 use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_wasm::PluginFolder;
@@ -75,7 +75,8 @@ impl Gateway {
     /// # Errors
     /// When an address, a folder or the plugin engine cannot be used.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let (serving, operating) = (Lifecycle::new(), Lifecycle::new());
+        let serving = Lifecycle::new();
+        let operating = serving.sibling();
         let capacity = Capacity::establish(config.limits.max_connections, config.max_streams);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
         let listener = bind("server.listen", config.listen, tls.as_ref())?;
@@ -153,7 +154,7 @@ impl Gateway {
             metrics_address: metrics.as_ref().map(Listener::address),
             shutdown: config.shutdown,
             state: Arc::clone(&state),
-            connections: Lifecycle::new(),
+            connections: serving.sibling(),
             serving,
             operating,
         };
@@ -167,7 +168,7 @@ impl Gateway {
         let sdks = ServeOptions { places, proxies: Arc::new(config.proxies.clone()), ..operators() };
         let compatible = gateway.state.launchdarkly.as_ref().and_then(|it| it.metrics.clone());
         if let (Some(listener), Some(router)) = (metrics, compatible) {
-            listener.serve(router, operators(), &gateway.operating);
+            listener.serve(layers::catch_panics(router), operators(), &gateway.operating);
         }
         for (vendor, listener, router) in own_sides {
             tracing::info!(vendor, sdks = %listener.address(), "vendor has a listener of its own");
@@ -178,7 +179,7 @@ impl Gateway {
             tls.watch(&gateway.operating);
         }
         let routes = admin::protect(admin::routes(state), &config.admin_hosts);
-        admin.serve(routes, operators(), &gateway.operating);
+        admin.serve(layers::catch_panics(routes), operators(), &gateway.operating);
         tracing::info!(sdks = %gateway.address, admin = %gateway.admin_address, "gateway is listening");
         Ok(gateway)
     }
@@ -220,6 +221,29 @@ impl Gateway {
     /// When the files cannot be used; the certificate before stays.
     pub fn reload_certificate(&self) -> Result<bool, TlsError> {
         self.state.tls.as_ref().map_or(Ok(false), Tls::reload)
+    }
+
+    /// Looks at the plugin folder now instead of at the next interval.
+    pub fn rescan_plugins(&self) {
+        self.state.plugins.rescan();
+    }
+
+    /// Serves the environments that `config` lists, where they are listed in the configuration.
+    pub fn update_environments(&self, config: &Config) {
+        if let (Some(side), Some(config)) = (&self.state.launchdarkly, &config.launchdarkly) {
+            side.update_environments(config);
+        }
+    }
+
+    /// Waits for a panic after which the gateway has to be stopped, because something cannot be started again.
+    pub async fn failure(&self) -> InternalError {
+        self.serving.supervisor().failure().await
+    }
+
+    /// Who catches the panics of its tasks.
+    #[must_use]
+    pub fn supervisor(&self) -> &Supervisor {
+        self.serving.supervisor()
     }
 
     /// Ends everything in order; says whether all of it ended in time.

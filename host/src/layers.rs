@@ -19,6 +19,7 @@ use tracing::Instrument;
 use yardarm_core::hooks::ClientAddress;
 use yardarm_core::registry::RouteTag;
 use yardarm_core::retry_after::{self, PassedThrough};
+use yardarm_core::supervisor::{self, fault_point};
 
 use crate::config::Config;
 use crate::telemetry::Telemetry;
@@ -38,10 +39,20 @@ pub fn around(router: Router, config: &Config, telemetry: Telemetry) -> Router {
         max_body: usize::try_from(config.max_body).unwrap_or(usize::MAX),
     };
     let router = if config.compression { router.layer(compression()) } else { router };
-    Router::new()
-        .fallback_service(router)
-        .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(middleware::from_fn_with_state(guard, observe))
+    catch_panics(router).layer(middleware::from_fn_with_state(guard, observe))
+}
+
+/// A panic in a handler is logged and costs this request only.
+pub(crate) fn catch_panics(router: Router) -> Router {
+    let router = Router::new().fallback_service(router);
+    // For tests; nothing that users run carries it.
+    let router = if cfg!(debug_assertions) { router.layer(middleware::map_request(panic_on_purpose)) } else { router };
+    router.layer(CatchPanicLayer::custom(answer_panic))
+}
+
+async fn panic_on_purpose(request: Request) -> Request {
+    fault_point("request");
+    request
 }
 
 /// Everything of some size but streams, whose events must leave one by one.
@@ -70,7 +81,7 @@ async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Re
 }
 
 /// A panic is a fault of ours, and SDKs give up for good on most other statuses.
-fn answer_panic(_: Box<dyn Any + Send + 'static>) -> Response {
-    tracing::error!("a request handler panicked");
+fn answer_panic(payload: Box<dyn Any + Send + 'static>) -> Response {
+    supervisor::report_caught("request", &*payload);
     StatusCode::SERVICE_UNAVAILABLE.into_response()
 }

@@ -20,8 +20,10 @@ pub mod demo;
 pub mod gateway;
 pub mod layers;
 pub mod listener;
+pub mod logging;
 pub mod telemetry;
 mod vendors;
 
 pub use self::config::Config;
 pub use self::gateway::Gateway;
+pub use yardarm_core::Supervisor;

@@ -24,8 +24,8 @@ use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use yardarm_core::Lifecycle;
 use yardarm_core::client_address::ProxyRules;
+use yardarm_core::{Lifecycle, Supervised};
 
 use self::activity::{HEAD_TIMEOUT, Timeouts};
 use self::fanout::Ended;
@@ -137,11 +137,25 @@ impl Listener {
         let (tls, lifecycle) = (self.tls, lifecycle.clone());
         let serving = Serving { router, tls, fanout, places, limits, timeouts, proxies, lifecycle, returning };
         let serving = Arc::new(serving);
-        serving.lifecycle.clone().spawn("accept", accept(self.socket, serving, returned));
+        let lifecycle = serving.lifecycle.clone();
+        lifecycle.supervise("accept", AcceptTask { socket: self.socket, serving, returned });
     }
 }
 
-async fn accept(socket: TcpListener, serving: Arc<Serving>, mut returned: mpsc::Receiver<Ended>) {
+/// Takes connections, new ones and those whose stream has ended.
+struct AcceptTask {
+    socket: TcpListener,
+    serving: Arc<Serving>,
+    returned: mpsc::Receiver<Ended>,
+}
+
+impl Supervised for AcceptTask {
+    async fn run(&mut self) {
+        accept(&self.socket, &self.serving, &mut self.returned).await;
+    }
+}
+
+async fn accept(socket: &TcpListener, serving: &Arc<Serving>, returned: &mut mpsc::Receiver<Ended>) {
     // A connection that waits for its place; further ones wait in the backlog.
     let mut waiting: Option<(TcpStream, SocketAddr)> = None;
     let mut failures: u64 = 0;
@@ -149,7 +163,7 @@ async fn accept(socket: TcpListener, serving: Arc<Serving>, mut returned: mpsc::
         tokio::select! {
             ended = returned.recv() => {
                 if let Some(ended) = ended {
-                    take_back(&serving, ended);
+                    take_back(serving, ended);
                 }
             }
             accepted = socket.accept(), if waiting.is_none() => match accepted {
@@ -159,7 +173,7 @@ async fn accept(socket: TcpListener, serving: Arc<Serving>, mut returned: mpsc::
                         failures = 0;
                     }
                     match serving.places.try_acquire() {
-                        Some(place) => start(&serving, stream, peer, place),
+                        Some(place) => start(serving, stream, peer, place),
                         None => waiting = Some((stream, peer)),
                     }
                 }
@@ -173,7 +187,7 @@ async fn accept(socket: TcpListener, serving: Arc<Serving>, mut returned: mpsc::
             },
             place = serving.places.acquire(), if waiting.is_some() => {
                 if let (Some(place), Some((stream, peer))) = (place, waiting.take()) {
-                    start(&serving, stream, peer, place);
+                    start(serving, stream, peer, place);
                 }
             }
         }

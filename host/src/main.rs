@@ -4,18 +4,36 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use yardarm::cli::Cli;
+use yardarm::logging;
+use yardarm_core::{Supervisor, supervisor};
+
+/// An error in the program itself (`EX_SOFTWARE` of `sysexits.h`).
+const EXIT_INTERNAL: u8 = 70;
+/// A thread that waits for a file system that does not answer must not keep the process for longer.
+const BLOCKED: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    supervisor::install_panic_hook();
+    #[cfg(debug_assertions)]
+    panic_on_purpose();
     let cli = Cli::read(std::env::args_os());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: threads cannot be started: {error}");
+            logging::print_error(&format!("error: threads cannot be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(cli.run());
-    // A thread that waits for a file system that does not answer must not keep the process.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    code
+    let ended = Supervisor::global().catch("main", None, || runtime.block_on(cli.run()));
+    runtime.shutdown_timeout(BLOCKED);
+    logging::flush();
+    ended.unwrap_or(ExitCode::from(EXIT_INTERNAL))
+}
+
+/// Lets tests of the whole program make a task of the process panic. Only in builds with debug assertions.
+#[cfg(debug_assertions)]
+fn panic_on_purpose() {
+    for task in std::env::var("FAULTS_FOR_TESTS").unwrap_or_default().split(',').filter(|it| !it.is_empty()) {
+        Supervisor::global().faults().arm(task);
+    }
 }

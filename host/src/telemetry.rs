@@ -1,16 +1,14 @@
-//! The log, and every metric with its meaning.
+//! Every metric with its meaning.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
-use tracing_subscriber::EnvFilter;
 use yardarm_core::report::EnvironmentReport;
 
-use crate::config::LogConfig;
 use crate::gateway::State;
+use crate::logging;
 
 mod connections;
 mod dependencies;
@@ -66,6 +64,10 @@ const EVENTS_FILTERED: &str = "yardarm_events_filtered_total";
 const EVENTS_DROPPED: &str = "yardarm_events_dropped_total";
 /// Posts of events that were answered 503 because too much was under way.
 const EVENT_POSTS_REFUSED: &str = "yardarm_event_posts_refused_total";
+/// Panics since start, by task. Each is also a record of the log and a row of `/api/status`.
+const TASK_PANICS: &str = "yardarm_task_panics_total";
+/// Log lines that were dropped because nothing read the log, or because it could not be written.
+const LOG_DROPPED: &str = "yardarm_log_lines_dropped_total";
 /// Resident memory of the process, in bytes.
 const MEMORY: &str = "yardarm_process_resident_bytes";
 /// Time the process has run on a core, user and system, in seconds.
@@ -119,6 +121,7 @@ pub(crate) fn render(state: &State) -> String {
     let reports = state.reports();
     environments(&registry, &reports);
     dependencies::register_all(&registry, &reports, &state.environment_lists());
+    tasks(&registry, state);
     process(&registry);
     let mut text = Vec::new();
     // Fails only on metrics that contradict each other, which their names and labels above do not.
@@ -196,6 +199,17 @@ fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
     }
 }
 
+fn tasks(registry: &Registry, state: &State) {
+    let panics = counters(TASK_PANICS, "Internal errors (panics).", &["task"]);
+    for report in state.lifecycle.supervisor().panics() {
+        panics.with_label_values(&[report.task.name]).inc_by(report.panics);
+    }
+    register(registry, panics);
+    let dropped = counters(LOG_DROPPED, "Log lines dropped.", &[]);
+    dropped.with_label_values::<&str>(&[]).inc_by(logging::dropped_lines());
+    register(registry, dropped);
+}
+
 fn process(registry: &Registry) {
     let (resident, cpu) = resources();
     let memory = gauges(MEMORY, "Resident memory.", &[]);
@@ -234,21 +248,4 @@ fn register(registry: &Registry, metric: impl Collector + 'static) {
 
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// Sets up the log. `level` wins over the variable `RUST_LOG`.
-///
-/// # Errors
-/// When the filter cannot be understood or a log is set up already.
-pub fn start_log(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(&config.level).map_err(|error| {
-        anyhow::anyhow!("`log.level` must be a level or a filter such as `yardarm_wasm=debug,info`: {error}")
-    })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let result = if config.is_json {
-        log.json().flatten_event(true).try_init()
-    } else {
-        log.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
-    };
-    result.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))
 }

@@ -56,6 +56,7 @@ async fn status_tells_everything_in_one_document() {
         "environments",
         "fanout",
         "is_ready",
+        "panics",
         "plan_generation",
         "resources",
         "streams",

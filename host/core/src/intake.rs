@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use crate::backoff::Backoff;
 use crate::hooks::{BatchFacts, Event, Filtering, Hooks, Verdict};
 use crate::lifecycle::Lifecycle;
-use crate::outbox::Ledger;
+use crate::outbox::{INTERNAL_ERROR, Ledger};
+use crate::supervisor::{self, fault_point};
 
 /// Bytes of held events per environment and kind of caller, so that callers which anybody can be displace only each
 /// other. When it is full the batch whose turn is next is dropped and counted.
@@ -62,14 +63,15 @@ impl Intake {
     #[must_use]
     pub fn start(hooks: Hooks, ledger: Arc<Ledger>, lifecycle: &Lifecycle) -> Arc<Self> {
         let intake = Arc::new(Self { hooks, ledger, held: Mutex::default(), arrived: Notify::new() });
-        lifecycle.spawn("event filter retries", Arc::clone(&intake).ask_again());
+        let retries = Arc::clone(&intake);
+        lifecycle.supervise("event filter retries", move || Arc::clone(&retries).ask_again());
         intake
     }
 
     /// Filters a batch that is pending in the ledger. What may leave at once is given back, so that the caller decides
     /// in which order; what is held goes to `exit` later, or is dropped and counted.
     pub async fn pass(&self, facts: BatchFacts, events: Vec<Event>, exit: Exit) -> Option<Leaving> {
-        match self.ask(HeldBatch { facts, events, exit }).await {
+        match self.ask_safely(HeldBatch { facts, events, exit }).await {
             Asked::Leaving(leaving) => Some(leaving),
             Asked::Over => None,
             Asked::Undecided(batch) => {
@@ -87,7 +89,17 @@ impl Intake {
         }
     }
 
+    /// A batch whose filtering panics is lost and counted.
+    async fn ask_safely(&self, batch: HeldBatch) -> Asked {
+        let count = batch.events.len();
+        supervisor::catch(self.ask(batch)).await.unwrap_or_else(|_| {
+            self.ledger.lose(INTERNAL_ERROR, count);
+            Asked::Over
+        })
+    }
+
     async fn ask(&self, batch: HeldBatch) -> Asked {
+        fault_point("event filter");
         let HeldBatch { facts, events, exit } = batch;
         let filter = self.hooks.of(&facts.environment).event_filter.clone();
         let Some(filter) = filter else {
@@ -167,7 +179,7 @@ impl Intake {
                 }
                 continue;
             };
-            match self.ask(batch).await {
+            match self.ask_safely(batch).await {
                 Asked::Undecided(batch) => {
                     self.put_back(batch);
                     tokio::select! {

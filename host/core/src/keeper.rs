@@ -7,11 +7,13 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::environment::EnvironmentLabel;
 use crate::lifecycle::Lifecycle;
 use crate::snapshot_file::SnapshotFile;
+use crate::supervisor::{InternalError, Supervised, blocking};
 
 /// Changes that come in a burst are written once.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -35,8 +37,9 @@ impl<T: Clone + Send + Sync + 'static> Keeper<T> {
         save: impl Fn(&T) -> Option<S> + Send + Sync + 'static,
     ) -> Self {
         let (newest, receiver) = watch::channel(state);
-        let task = write_newest(file, label, receiver, lifecycle.clone(), Arc::new(save));
-        lifecycle.spawn_graceful("snapshot writer", task);
+        let (token, failures) = (lifecycle.token().clone(), Failures::new(label));
+        let task = WriteTask { file, newest: receiver, token, save: Arc::new(save), has_failed: false, failures };
+        lifecycle.supervise_graceful("snapshot writer", task);
         Self { newest }
     }
 
@@ -51,50 +54,73 @@ impl<T: Clone + Send + Sync + 'static> Keeper<T> {
     }
 }
 
-async fn write_newest<T: Clone + Send + Sync + 'static, S: Serialize + Send + 'static>(
+/// The task that writes.
+struct WriteTask<T, F> {
     file: SnapshotFile,
-    label: EnvironmentLabel,
-    mut newest: watch::Receiver<T>,
-    lifecycle: Lifecycle,
-    save: Arc<impl Fn(&T) -> Option<S> + Send + Sync + 'static>,
-) {
-    // After a failed write the newest data is tried again, whether or not more of it comes.
-    let mut has_failed = false;
-    let mut failures = Failures::new(label);
-    loop {
-        let (is_ending, is_unwritten) = tokio::select! {
-            changed = newest.changed(), if !has_failed => match changed {
-                Ok(()) => (tokio::time::timeout(SETTLE, lifecycle.token().cancelled()).await.is_ok(), true),
-                // Nobody changes it any more; its last word has been written.
-                Err(_) => (true, false),
-            },
-            () = tokio::time::sleep_until(failures.next_attempt), if has_failed => (false, true),
-            () = lifecycle.token().cancelled() => {
-                (true, has_failed || matches!(newest.changed().now_or_never(), Some(Ok(()))))
+    newest: watch::Receiver<T>,
+    token: CancellationToken,
+    save: Arc<F>,
+    /// After a failed write the newest data is tried again, whether or not more of it comes.
+    has_failed: bool,
+    failures: Failures,
+}
+
+impl<T, S, F> Supervised for WriteTask<T, F>
+where
+    T: Clone + Send + Sync + 'static,
+    S: Serialize + Send + 'static,
+    F: Fn(&T) -> Option<S> + Send + Sync + 'static,
+{
+    async fn run(&mut self) {
+        loop {
+            let has_failed = self.has_failed;
+            let (is_ending, is_unwritten) = tokio::select! {
+                changed = self.newest.changed(), if !has_failed => match changed {
+                    Ok(()) => (tokio::time::timeout(SETTLE, self.token.cancelled()).await.is_ok(), true),
+                    // Nobody changes it any more; its last word has been written.
+                    Err(_) => (true, false),
+                },
+                () = tokio::time::sleep_until(self.failures.next_attempt), if has_failed => (false, true),
+                () = self.token.cancelled() => {
+                    (true, has_failed || matches!(self.newest.changed().now_or_never(), Some(Ok(()))))
+                }
+            };
+            if is_unwritten {
+                self.write().await;
             }
-        };
-        if is_unwritten {
-            let (state, file, save) = (newest.borrow_and_update().clone(), file.clone(), Arc::clone(&save));
-            // Large states take a while to be put into words, which would delay others.
-            let write = move || match save(&state) {
-                Some(saved) => file.write(&saved),
-                None => file.remove(),
-            };
-            let written = tokio::task::spawn_blocking(write).await;
-            has_failed = match written {
-                Ok(Err(error)) => {
-                    failures.failed(&error.to_string());
-                    true
-                }
-                Ok(Ok(())) => {
-                    failures.recovered();
-                    false
-                }
-                Err(_) => false,
-            };
+            if is_ending {
+                return;
+            }
         }
-        if is_ending {
-            return;
+    }
+
+    fn recover(&mut self, _: &InternalError) {
+        // The change may have been taken note of and not written.
+        self.has_failed = true;
+    }
+}
+
+impl<T, S, F> WriteTask<T, F>
+where
+    T: Clone + Send + Sync + 'static,
+    S: Serialize + Send + 'static,
+    F: Fn(&T) -> Option<S> + Send + Sync + 'static,
+{
+    async fn write(&mut self) {
+        let (state, file, save) = (self.newest.borrow_and_update().clone(), self.file.clone(), Arc::clone(&self.save));
+        // Large states take a while to be put into words, which would delay others.
+        let write = move || match save(&state) {
+            Some(saved) => file.write(&saved),
+            None => file.remove(),
+        };
+        self.has_failed = true;
+        match blocking("snapshot writer", write).await {
+            Ok(Ok(())) => {
+                self.has_failed = false;
+                self.failures.recovered();
+            }
+            Ok(Err(error)) => self.failures.failed(&error.to_string()),
+            Err(error) => self.failures.failed(&error.to_string()),
         }
     }
 }

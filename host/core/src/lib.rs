@@ -2,7 +2,7 @@
 //!
 //! Reading order: an [`mod@environment`] holds the newest data of one vendor environment and tells its
 //! [`stream`]s of changes through a shared [`feed`]; [`hooks`] are the places where plugins are asked;
-//! the [`outbox`] carries events the other way; [`lifecycle`] owns every task.
+//! the [`outbox`] carries events the other way; [`lifecycle`] owns every task, and its [`supervisor`] catches their panics.
 
 pub mod backoff;
 pub mod budget;
@@ -25,6 +25,7 @@ pub mod snapshot_file;
 pub mod sse;
 pub mod status;
 pub mod stream;
+pub mod supervisor;
 pub mod time;
 pub mod turns;
 pub mod whole_file;
@@ -35,3 +36,4 @@ pub use environment::{
 };
 pub use lifecycle::Lifecycle;
 pub use secret::Secret;
+pub use supervisor::{InternalError, Supervised, Supervisor};

@@ -1,7 +1,6 @@
 //! Every task has an owner: cancellation, waiting for the end, readiness.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,12 +8,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::environment::EnvironmentLabel;
+use crate::status::Status;
+use crate::supervisor::{self, Caught, Consequence, Supervised, Supervisor, TaskId};
+
 /// Owns tasks and tells them when to stop. Cheap to clone; a child stops with its parent.
+///
+/// Panics of its tasks are caught, logged and counted by its [`Supervisor`].
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     token: CancellationToken,
     tracker: TaskTracker,
     latches: Arc<Mutex<BTreeMap<String, usize>>>,
+    supervisor: Supervisor,
+    /// The environment that its tasks work for, and where an operator reads of its errors.
+    environment: Option<(EnvironmentLabel, Status)>,
 }
 
 /// Holds readiness back until it is dropped.
@@ -34,32 +42,74 @@ impl Lifecycle {
     /// A part that can be stopped alone and stops with the whole; its tasks are the whole's tasks.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { token: self.token.child_token(), tracker: self.tracker.clone(), latches: Arc::clone(&self.latches) }
+        Self { token: self.token.child_token(), ..self.clone() }
     }
 
-    /// Starts a task that is dropped at its next await once this lifecycle is cancelled.
+    /// A part that is stopped apart from this one, with tasks and readiness of its own, under the same supervisor.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self { supervisor: self.supervisor.clone(), ..Self::default() }
+    }
+
+    /// The same for tasks that work for one environment: logs name it, and `status` shows their internal errors.
+    #[must_use]
+    pub fn for_environment(&self, label: EnvironmentLabel, status: Status) -> Self {
+        Self { environment: Some((label, status)), ..self.clone() }
+    }
+
+    /// Who catches the panics of the tasks.
+    #[must_use]
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Starts a task that does one thing and is dropped at its next await once this lifecycle is cancelled. After a panic
+    /// it is given up.
     ///
-    /// This is the only place in the program that starts tasks.
+    /// This file is the only place in the program that starts tasks.
     pub fn spawn<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let token = self.token.clone();
-        let task = async move {
-            tokio::select! {
-                () = token.cancelled() => (),
-                () = task => (),
-            }
-        };
-        self.tracker.spawn(task.instrument(tracing::debug_span!("task", name)));
+        let task = Caught::new(self.scope(name, false), Consequence::GiveUp, task);
+        self.start(name, until(self.token.clone(), task));
     }
 
-    /// Starts a task that is not dropped on cancellation: it must watch [`Self::token`] and end by itself.
+    /// Starts a task that does one thing and is not dropped on cancellation: it must watch [`Self::token`] or end by
+    /// itself. After a panic it is given up.
     pub fn spawn_graceful<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let task = Caught::new(self.scope(name, false), Consequence::GiveUp, task);
+        self.start(name, async move {
+            // Logged and counted already.
+            let _ = task.await;
+        });
+    }
+
+    /// Starts a long-lived task that is dropped at its next await once this lifecycle is cancelled. After a panic it runs
+    /// again, with a growing delay.
+    ///
+    /// A closure that returns a future is a task as well; it is called for each run.
+    pub fn supervise<T: Supervised>(&self, name: &'static str, task: T) {
+        let task = supervisor::supervise(self.scope(name, true), self.token.clone(), task);
+        self.start(name, until(self.token.clone(), task));
+    }
+
+    /// Starts a long-lived task that is not dropped on cancellation: it must watch [`Self::token`] and end by itself.
+    /// After a panic it runs again, with a growing delay, but not after one that came during the end.
+    pub fn supervise_graceful<T: Supervised>(&self, name: &'static str, task: T) {
+        self.start(name, supervisor::supervise(self.scope(name, true), self.token.clone(), task));
+    }
+
+    fn start(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task.instrument(tracing::debug_span!("task", name)));
+    }
+
+    fn scope(&self, name: &'static str, is_long_lived: bool) -> Arc<supervisor::Scope> {
+        let (label, status) = self.environment.clone().unzip();
+        supervisor::scope(&self.supervisor, TaskId { name, environment: label }, status, is_long_lived)
     }
 
     /// What tasks watch to know that it is time to stop.
@@ -99,6 +149,14 @@ impl Drop for ReadyLatch {
                 latches.remove(&self.name);
             }
         }
+    }
+}
+
+/// Drops `task` once `token` is cancelled.
+async fn until<T>(token: CancellationToken, task: impl Future<Output = T>) {
+    tokio::select! {
+        () = token.cancelled() => (),
+        _ = task => (),
     }
 }
 

@@ -21,6 +21,7 @@ pub use self::ledger::{Advice, Ledger, LedgerReport, Unsettled};
 use crate::Lifecycle;
 use crate::budget::{Budget, ByTrust, Charge, Trust};
 use crate::hooks::HookFuture;
+use crate::supervisor::{self, fault_point};
 
 /// How long the first failure of a delivery is waited out before the only retry, as LaunchDarkly's SDKs do it.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -28,6 +29,9 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_POSTS: ByTrust<usize> = ByTrust { secret: 96, embedded: 48, public: 48 };
 /// Bytes of events from which on a batch is prepared off the serving threads.
 const LARGE_BATCH: usize = 32 << 10;
+
+/// Reason for events that were lost because of a panic.
+pub const INTERNAL_ERROR: &str = "internal-error";
 
 /// Settings of an outbox.
 #[derive(Debug, Clone)]
@@ -142,7 +146,8 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
             ended: Notify::new(),
             lifecycle: lifecycle.clone(),
         });
-        lifecycle.spawn("outbox", Arc::clone(&outbox).flush_on_timer());
+        let timer = Arc::clone(&outbox);
+        lifecycle.supervise("outbox", move || Arc::clone(&timer).flush_on_timer());
         outbox
     }
 
@@ -213,9 +218,10 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
     async fn deliver(&self, key: &K, batch: Batch) -> bool {
         let Batch { events, stands_for } = batch;
         let unsettled = self.ledger.guard(stands_for);
+        fault_point("event sender");
         let Some(batch) = self.prepare(key, events).await else {
             unsettled.keep();
-            self.ledger.lose("internal-error", stands_for);
+            self.ledger.lose(INTERNAL_ERROR, stands_for);
             return false;
         };
         let mut outcome = self.delivery.send(key, &batch).await;
@@ -237,7 +243,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
             return Some(self.delivery.prepare(key, events));
         }
         let (delivery, key) = (Arc::clone(&self.delivery), key.clone());
-        tokio::task::spawn_blocking(move || delivery.prepare(&key, events)).await.ok()
+        supervisor::blocking("event batch", move || delivery.prepare(&key, events)).await.ok()
     }
 
     fn lane(&self, trust: Trust) -> std::sync::MutexGuard<'_, Lane<K>> {

@@ -226,8 +226,12 @@ impl Streams {
 
     /// Starts the tasks that end streams at the end of their life and ask plugins again after a change of plan.
     pub fn watch(&self, hooks: &Hooks, recheck_window: Duration, lifecycle: &Lifecycle) {
-        lifecycle.spawn("stream lifetimes", self.clone().end_at_deadlines());
-        lifecycle.spawn("stream approvals", self.clone().recheck_after_changes(hooks.clone(), recheck_window));
+        let streams = self.clone();
+        lifecycle.supervise("stream lifetimes", move || streams.clone().end_at_deadlines());
+        let (streams, hooks) = (self.clone(), hooks.clone());
+        lifecycle.supervise("stream approvals", move || {
+            streams.clone().recheck_after_changes(hooks.clone(), recheck_window)
+        });
     }
 
     async fn end_at_deadlines(self) {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::supervisor::InternalError;
 use crate::time::unix_ms;
 
 /// How the upstream connection of an environment is doing.
@@ -133,6 +134,13 @@ impl Status {
                 report.enter(Connection::Interrupted);
             }
         });
+    }
+
+    /// A task of the environment failed because of an internal error and is restarted.
+    ///
+    /// For tasks that keep the connection: it counts as interrupted until upstream has sent something again.
+    pub fn task_failed(&self, error: &InternalError) {
+        self.interrupted(ErrorKind::Unknown, &format!("{error}; restarting"));
     }
 
     /// A part of what upstream sent cannot be used, and everything else goes on: the state stays what it is.

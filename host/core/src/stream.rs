@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http_body::Frame as BodyFrame;
 
+use crate::environment::EnvironmentLabel;
 use crate::feed::{Cursor, Source};
 use crate::registry::{EndReason, StreamGuard, StreamLife};
 use crate::sse::Frame;
@@ -50,6 +51,12 @@ impl OpenStream {
     pub fn resumed(source: Arc<dyn Source>, channel: usize, seq: u64, first: Frame, guard: StreamGuard) -> Self {
         let cursor = Cursor::after(channel, *source.pulses().borrow(), seq);
         Self { source, cursor, first: Some(first), guard }
+    }
+
+    /// The environment of the stream.
+    #[must_use]
+    pub fn environment(&self) -> &EnvironmentLabel {
+        &self.guard.facts().environment
     }
 
     /// What the stream reads from.

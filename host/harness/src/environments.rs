@@ -108,6 +108,7 @@ pub(crate) enum Lookup {
 impl HarnessEnvironment {
     pub(crate) fn new(
         label: EnvironmentLabel,
+        status: Status,
         session: Session,
         data: Environment<FlagData>,
         metrics: MetricsPort,
@@ -119,7 +120,7 @@ impl HarnessEnvironment {
             identity: session.identity.clone(),
             session: ArcSwap::from_pointee(session),
             data,
-            status: Status::new(),
+            status,
             stream: Mutex::new(StreamState { connection: Connection::Initializing, since: unix_ms() / 1000 }),
             targets: Targets::default(),
             metrics,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use yardarm_core::registry::EndReason;
+use yardarm_core::status::Status;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, environment};
 
 use crate::Parts;
@@ -40,7 +41,8 @@ impl Founder {
     /// Makes an environment and serves it, with what was kept of it; `None` if one of this ID is there already.
     pub(crate) async fn found(&self, name: Option<&str>, session: Session, kept: Kept) -> Option<Founded> {
         let label = self.label(name, &session.identity);
-        let lifecycle = self.parts.lifecycle.child();
+        let status = Status::new();
+        let lifecycle = self.parts.lifecycle.for_environment(label.clone(), status.clone()).child();
         let (writer, data) = environment();
         let hooks = self.parts.hooks.clone();
         let is_offline = self.config.is_offline();
@@ -48,11 +50,13 @@ impl Founder {
         let metrics = MetricsPort::start(label.clone(), hooks.clone(), is_forwarded, &lifecycle);
         let keeper = self.parts.data_dir.as_ref().filter(|_| !is_offline);
         let keeper = keeper.map(|folder| kept::keep(folder, &label, &session.identity.id, kept.clone(), &lifecycle));
-        let environment = Arc::new(HarnessEnvironment::new(label, session, data, metrics, keeper, &self.token_refused));
+        let environment =
+            Arc::new(HarnessEnvironment::new(label, status, session, data, metrics, keeper, &self.token_refused));
         if !self.environments.add(&environment) {
             lifecycle.token().cancel();
             return None;
         }
+        let unfinished = Unfinished(Some((self.environments.clone(), Arc::clone(&environment), lifecycle.clone())));
         tracing::info!(environment = %environment.label, id = environment.identity.id, "environment added");
         let mut applier = Applier::new(Arc::clone(&environment), writer, hooks, self.config.and_rules);
         environment.targets.polled(kept.targets);
@@ -63,9 +67,12 @@ impl Founder {
         self.environments.set_keys(&environment, &kept.keys);
         if let Some(interval) = self.config.metric_post_interval.filter(|_| is_forwarded) {
             let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
-            lifecycle.spawn("metrics", poster.run(Arc::clone(&environment), interval));
+            let posting = Arc::clone(&environment);
+            lifecycle.supervise("metrics", move || poster.clone().run(Arc::clone(&posting), interval));
         }
-        lifecycle.spawn("heartbeat", beat(Arc::clone(&environment), self.config.heartbeat_interval));
+        let (beating, interval) = (Arc::clone(&environment), self.config.heartbeat_interval);
+        lifecycle.supervise("heartbeat", move || beat(Arc::clone(&beating), interval));
+        unfinished.finish();
         Some(Founded { environment, applier, lifecycle })
     }
 
@@ -104,6 +111,24 @@ impl Founder {
             return EnvironmentLabel::new(VENDOR, identity.id.as_str());
         }
         label
+    }
+}
+
+/// Takes an environment out again that could not be made to the end, so that another attempt finds its place free.
+struct Unfinished(Option<(Environments, Arc<HarnessEnvironment>, Lifecycle)>);
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some((environments, environment, lifecycle)) = self.0.take() {
+            environments.remove(&environment);
+            lifecycle.token().cancel();
+        }
     }
 }
 

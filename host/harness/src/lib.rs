@@ -32,6 +32,7 @@ use axum::Router;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
 use yardarm_core::report::EnvironmentReport;
+use yardarm_core::supervisor::blocking;
 use yardarm_core::turns::Turns;
 use yardarm_core::{Lifecycle, whole_file};
 
@@ -117,7 +118,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         (None, None) => return Err(StartError::NoSecret),
     };
     let mut kept = match parts.data_dir.clone().filter(|_| !config.is_offline()) {
-        Some(folder) => tokio::task::spawn_blocking(move || kept::read(&folder)).await.unwrap_or_default(),
+        Some(folder) => blocking("last good data", move || kept::read(&folder)).await.unwrap_or_default(),
         None => HashMap::new(),
     };
     let config = Arc::new(config);
@@ -141,19 +142,20 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
                     founder: Founder { token_refused: Arc::default(), ..founder.clone() },
                     turn: Some(turns.next()),
                     latch: Some(parts.lifecycle.latch("harness environment")),
+                    known: None,
                 };
-                parts.lifecycle.spawn("harness key", task.run());
+                parts.lifecycle.supervise("harness key", task);
             }
         }
         Source::ProxyKey(key) => {
             let latch = parts.lifecycle.latch("harness proxy key");
             let kept = kept.remove(&KeyHash::of(key.expose())).unwrap_or_default();
-            parts.lifecycle.spawn("proxy key", ProxyTask::new(key.clone(), founder, kept, latch).run());
+            parts.lifecycle.supervise("proxy key", ProxyTask::new(key.clone(), founder, kept, latch).in_rounds());
         }
         Source::Offline(settings) => {
             let mut task = OfflineTask::new(settings.clone(), founder);
             task.start().await?;
-            parts.lifecycle.spawn("offline folder", task.run());
+            parts.lifecycle.supervise("offline folder", task);
         }
     }
     let registrar = Registrar::new(http.clone(), config.client_service.clone(), parts.lifecycle.clone());

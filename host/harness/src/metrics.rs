@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
 use yardarm_core::intake::Intake;
 use yardarm_core::outbox::{Ledger, LedgerReport};
+use yardarm_core::supervisor;
 use yardarm_core::{EnvironmentLabel, Lifecycle};
 
 use self::sums::Sums;
@@ -178,7 +179,8 @@ impl MetricsPort {
 
     async fn send<F: Future<Output = Outcome>>(&self, batch: Batch, attempts: u32, post: &impl Fn(Bytes) -> F) {
         let body = serde_json::to_vec(&batch).expect("text and numbers are always JSON");
-        match post(body.into()).await {
+        let outcome = supervisor::catch(post(body.into())).await;
+        match outcome.unwrap_or(Outcome::Later) {
             Outcome::Delivered => self.0.ledger.deliver(batch.stands_for),
             Outcome::Refused => self.0.ledger.lose("rejected", batch.stands_for),
             Outcome::Later if attempts + 1 >= MAX_ATTEMPTS => self.0.ledger.lose("upstream-error", batch.stands_for),

@@ -13,6 +13,8 @@ pub use self::export::ExportError;
 pub(crate) use self::export::export;
 use self::folder::Look;
 pub use self::folder::OfflineError;
+use yardarm_core::{InternalError, Supervised, supervisor};
+
 use crate::config::OfflineConfig;
 use crate::environments::Identity;
 use crate::founder::{Founded, Founder};
@@ -43,28 +45,6 @@ impl OfflineTask {
             tracing::warn!(folder = %self.settings.dir.display(), "there is no folder `env-…` in it, so there is nothing to serve");
         }
         Ok(())
-    }
-
-    /// Watches the folder until dropped. Whatever happens to it, what was read stays.
-    pub(crate) async fn run(mut self) {
-        let interval = self.settings.monitoring_interval;
-        let mut looks = tokio::time::interval_at(Instant::now() + interval, interval);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reported = None;
-        loop {
-            looks.tick().await;
-            // One that cannot be used may be on its way still, so it is read again at the next look.
-            match self.reload().await {
-                Ok(()) => reported = None,
-                Err(error) => {
-                    let problem = error.to_string();
-                    if reported.as_ref() != Some(&problem) {
-                        tracing::error!(error = %problem, "offline folder cannot be used, serving what was read before");
-                        reported = Some(problem);
-                    }
-                }
-            }
-        }
     }
 
     async fn reload(&mut self) -> Result<(), OfflineError> {
@@ -104,12 +84,41 @@ impl OfflineTask {
     }
 }
 
+impl Supervised for OfflineTask {
+    /// Watches the folder until dropped. Whatever happens to it, what was read stays.
+    async fn run(&mut self) {
+        let interval = self.settings.monitoring_interval;
+        let mut looks = tokio::time::interval_at(Instant::now() + interval, interval);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reported = None;
+        loop {
+            looks.tick().await;
+            // One that cannot be used may be on its way still, so it is read again at the next look.
+            match self.reload().await {
+                Ok(()) => reported = None,
+                Err(error) => {
+                    let problem = error.to_string();
+                    if reported.as_ref() != Some(&problem) {
+                        tracing::error!(error = %problem, "offline folder cannot be used, serving what was read before");
+                        reported = Some(problem);
+                    }
+                }
+            }
+        }
+    }
+
+    fn recover(&mut self, _: &InternalError) {
+        // It may have been served in part, so it is read again.
+        self.seen = None;
+    }
+}
+
 /// Looks at files where that delays nobody.
 async fn blocking<T: Send + 'static>(
     folder: PathBuf,
     look: impl FnOnce(&std::path::Path) -> Result<T, OfflineError> + Send + 'static,
 ) -> Result<T, OfflineError> {
     let path = folder.clone();
-    let looked = tokio::task::spawn_blocking(move || look(&folder)).await;
+    let looked = supervisor::blocking("folder reader", move || look(&folder)).await;
     looked.unwrap_or_else(|error| Err(OfflineError::Unreadable { path, source: std::io::Error::other(error) }))
 }

@@ -132,7 +132,9 @@ async fn json<T: serde::de::DeserializeOwned + Send + 'static>(
     let body = response.bytes().await.map_err(network)?;
     // Megabytes of JSON take milliseconds that the serving threads have better uses for.
     let parse = move || serde_json::from_slice(&body).map_err(|error| RequestError::Malformed(error.to_string()));
-    tokio::task::spawn_blocking(parse).await.map_err(|error| RequestError::Network(error.to_string()))?
+    yardarm_core::supervisor::blocking("upstream parser", parse)
+        .await
+        .map_err(|error| RequestError::Network(error.to_string()))?
 }
 
 fn post_json(http: &HttpClients, url: String, body: &serde_json::Value) -> reqwest::RequestBuilder {

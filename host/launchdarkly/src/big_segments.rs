@@ -11,7 +11,7 @@ mod synchronizer;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use yardarm_core::{EnvironmentLabel, Lifecycle};
+use yardarm_core::{EnvironmentLabel, Lifecycle, Supervised};
 use yardarm_store::Store;
 
 pub(crate) use self::lookup::Freshness;
@@ -35,6 +35,20 @@ pub(crate) struct BigSegments {
     has_appeared: watch::Sender<bool>,
 }
 
+/// Synchronizes once a Big Segment has appeared.
+struct SyncTask {
+    appeared: watch::Receiver<bool>,
+    synchronizer: Synchronizer,
+}
+
+impl Supervised for SyncTask {
+    async fn run(&mut self) {
+        if self.appeared.wait_for(|it| *it).await.is_ok() {
+            self.synchronizer.run().await;
+        }
+    }
+}
+
 impl BigSegments {
     pub(crate) fn new(database: Arc<dyn Store>) -> Self {
         Self { lookup: Arc::new(Lookup::new(Arc::clone(&database))), database, has_appeared: watch::Sender::new(false) }
@@ -53,16 +67,14 @@ impl BigSegments {
         let source = Source::new(http.clone(), config, key);
         let synchronizer =
             Synchronizer::new(label.clone(), Arc::clone(&self.database), source, Arc::clone(&self.lookup), say, config);
-        let mut appeared = self.has_appeared.subscribe();
-        lifecycle.spawn("big segments", async move {
-            if appeared.wait_for(|it| *it).await.is_ok() {
-                synchronizer.run().await;
-            }
-        });
-        let (mut appeared, lookup) = (self.has_appeared.subscribe(), Arc::clone(&self.lookup));
-        lifecycle.spawn("big segment freshness", async move {
-            if appeared.wait_for(|it| *it).await.is_ok() {
-                lookup.watch().await;
+        lifecycle.supervise("big segments", SyncTask { appeared: self.has_appeared.subscribe(), synchronizer });
+        let (appeared, lookup) = (self.has_appeared.subscribe(), Arc::clone(&self.lookup));
+        lifecycle.supervise("big segment freshness", move || {
+            let (mut appeared, lookup) = (appeared.clone(), Arc::clone(&lookup));
+            async move {
+                if appeared.wait_for(|it| *it).await.is_ok() {
+                    lookup.watch().await;
+                }
             }
         });
     }

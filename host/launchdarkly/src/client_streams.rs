@@ -125,7 +125,7 @@ impl Group {
         let lifecycle = streams.lifecycle.child();
         let source = environment.source();
         let follower = Follower::new(Arc::clone(streams), question, writer, environment);
-        lifecycle.spawn("evaluated stream", follower.run());
+        lifecycle.supervise("evaluated stream", follower);
         Self { source, fingerprint, streams: Arc::clone(streams), lifecycle }
     }
 }

@@ -31,11 +31,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use tokio::sync::watch;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::status::Status;
-use yardarm_core::{Lifecycle, whole_file};
+use yardarm_core::{InternalError, Lifecycle, Supervised, whole_file};
 
 pub use self::config::{ClientStreamMode, CommonConfig, Config, EnvironmentConfig, Identity, Prometheus, Roster};
 pub use self::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
@@ -72,6 +73,8 @@ pub struct LaunchDarkly {
     config: Arc<Config>,
     /// State of the auto-configuration stream, where there is one.
     auto_config: Option<Status>,
+    /// The list of environments, where the configuration has it.
+    list: Option<watch::Sender<Vec<EnvironmentConfig>>>,
 }
 
 /// Why this side could not start.
@@ -113,7 +116,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     let limits = Limits::new(&config);
     let clients = (http.clone(), limits.clone());
     let fleet = Fleet::new(Arc::clone(&config), clients, parts.clone(), environments.clone(), is_offline);
-    let auto_config = start_roster(&config, &http, &parts, fleet).await?;
+    let (auto_config, list) = start_roster(&config, &http, &parts, fleet).await?;
     let usage = config.prometheus.as_ref().map(|it| Usage::new(it.prefix.clone()));
     let router = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
@@ -125,20 +128,24 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
         usage: usage.clone(),
         auto_config: auto_config.clone(),
     });
-    Ok(LaunchDarkly { router, metrics: usage.map(downstream::metrics), environments, config, auto_config })
+    Ok(LaunchDarkly { router, metrics: usage.map(downstream::metrics), environments, config, auto_config, list })
 }
 
-/// Starts whatever says which environments exist; gives the state of the auto-configuration stream if that is it.
+/// Starts whatever says which environments exist; gives the state of the auto-configuration stream, or the way to change
+/// the configured list, if that is it.
 async fn start_roster(
     config: &Arc<Config>,
     http: &HttpClients,
     parts: &Parts,
     mut fleet: Fleet,
-) -> Result<Option<Status>, StartError> {
+) -> Result<(Option<Status>, Option<watch::Sender<Vec<EnvironmentConfig>>>), StartError> {
     match config.roster.clone() {
         Roster::Configured(all) => {
+            let (list, mut wanted) = watch::channel(all);
+            let all = wanted.borrow_and_update().clone();
             fleet.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
-            Ok(None)
+            parts.lifecycle.supervise("list of environments", ListTask { fleet, wanted });
+            Ok((None, Some(list)))
         }
         Roster::AutoConfig { key, common } => {
             let status = Status::new();
@@ -147,19 +154,50 @@ async fn start_roster(
             if let Some(folder) = &parts.data_dir {
                 task.restore(folder, &parts.lifecycle).await;
             }
-            parts.lifecycle.spawn("auto-configuration", task.run());
-            Ok(Some(status))
+            parts.lifecycle.supervise("auto-configuration", task);
+            Ok((Some(status), None))
         }
         Roster::Offline { file, monitoring_interval, common } => {
             let mut task = OfflineTask::new(file.clone(), monitoring_interval, common, config, fleet);
             task.start().await.map_err(|source| StartError::Archive { path: file, source })?;
-            parts.lifecycle.spawn("offline data", task.run());
-            Ok(None)
+            parts.lifecycle.supervise("offline archive", task);
+            Ok((None, None))
         }
     }
 }
 
+/// Serves the environments of the configuration, which may be read again.
+struct ListTask {
+    fleet: Fleet,
+    wanted: watch::Receiver<Vec<EnvironmentConfig>>,
+}
+
+impl Supervised for ListTask {
+    async fn run(&mut self) {
+        while self.wanted.changed().await.is_ok() {
+            let all = self.wanted.borrow_and_update().clone();
+            self.fleet.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
+        }
+    }
+
+    fn recover(&mut self, _: &InternalError) {
+        self.wanted.mark_changed();
+    }
+}
+
 impl LaunchDarkly {
+    /// Serves what `config` lists, if the configuration has the list: environments come and go, and keys are accepted and
+    /// withdrawn, as on an auto-configuration stream. Everything else in `config` is ignored.
+    pub fn update_environments(&self, config: &Config) {
+        if let (Some(list), Roster::Configured(all)) = (&self.list, &config.roster) {
+            list.send_if_modified(|it| {
+                let is_changed = it != all;
+                it.clone_from(all);
+                is_changed
+            });
+        }
+    }
+
     /// Sends every event that waits, and waits until it has arrived or is lost.
     pub async fn flush_events(&self) {
         let all = self.environments.all();

@@ -81,6 +81,6 @@ impl Limits {
             drop(lane);
             result
         };
-        tokio::task::spawn_blocking(work).await.ok()
+        yardarm_core::supervisor::blocking("event work", work).await.ok()
     }
 }

@@ -28,7 +28,7 @@ use self::follower::Follower;
 use self::layout::LAYOUT;
 use self::mailbox::Mailbox;
 pub(crate) use self::status::{StoreStatus, advice};
-use self::writer::Writer;
+use self::writer::{StoreTask, Writer};
 use crate::big_segments::BigSegments;
 use crate::config::{Config, EnvironmentConfig, Roster};
 use crate::dataset::{Change, Item, Items};
@@ -117,7 +117,7 @@ pub(crate) fn start(
         check_interval: config.store.check_interval,
     };
     // Graceful: the last change before the end of the process is still written.
-    lifecycle.spawn_graceful("store writer", writer.run(may_restore, lifecycle.token().clone()));
+    lifecycle.supervise_graceful("store writer", StoreTask::new(writer, may_restore, lifecycle.token().clone()));
     // In offline mode the archive is all there is, and nothing is sent to LaunchDarkly.
     let is_offline = matches!(config.roster, Roster::Offline { .. });
     if !is_offline {
@@ -129,7 +129,7 @@ pub(crate) fn start(
             upstream: environment.status.clone(),
             poll_interval: config.store.poll_interval,
         };
-        lifecycle.spawn("store follower", follower.run());
+        lifecycle.supervise("store follower", follower);
     }
     let key = {
         let environment = Arc::clone(environment);

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use yardarm_core::supervisor;
 use yardarm_wasm::CheckedFolder;
 
 use super::EXIT_CONFIG;
-use super::run::failed;
+use super::run::{EXIT_INTERNAL, failed};
 use crate::config::{self, Overrides};
 
-#[expect(clippy::print_stdout, reason = "the report is what the command is for")]
 pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCode {
     let overrides = Overrides { variables: std::env::vars().collect(), ..Overrides::default() };
     let loaded = match config::load(file, &overrides) {
@@ -18,26 +18,29 @@ pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCod
     };
     if print_effective {
         for value in &loaded.effective {
-            println!("{} = {}  # {}", value.key, value.value, value.source);
+            super::output(&format!("{} = {}  # {}\n", value.key, value.value, value.source));
         }
     }
     for warning in &loaded.warnings {
-        println!("warning: {warning}");
+        super::output(&format!("warning: {warning}\n"));
     }
     let settings = loaded.config.plugins.folder(None);
-    let checked = tokio::task::spawn_blocking(move || yardarm_wasm::check_folder(&settings)).await;
+    let checked = supervisor::blocking("plugin check", move || yardarm_wasm::check_folder(&settings)).await;
     let checked = match checked {
         Ok(checked) => Checked::of(checked),
-        Err(error) => return failed(&error.into(), 1),
+        Err(error) => return failed(&error.into(), EXIT_INTERNAL),
     };
     for line in &checked.lines {
-        println!("{line}");
+        super::output(&format!("{line}\n"));
     }
     if checked.is_refused {
-        println!("configuration is fine, {} of {} plugins would be refused", checked.refused, checked.plugins);
+        super::output(&format!(
+            "configuration is fine, {} of {} plugins would be refused\n",
+            checked.refused, checked.plugins
+        ));
         return ExitCode::from(EXIT_CONFIG);
     }
-    println!("configuration is fine, {} plugins are fine", checked.plugins);
+    super::output(&format!("configuration is fine, {} plugins are fine\n", checked.plugins));
     ExitCode::SUCCESS
 }
 

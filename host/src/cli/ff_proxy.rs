@@ -8,10 +8,11 @@ use anyhow::{Context, bail};
 use tokio::time::Instant;
 use yardarm_harness::config::compat::{self, CompatError};
 
-use super::run::{failed, serve};
+use super::reload::Reload;
+use super::run::{failed, serve, signals};
 use crate::config::{self, Config, Overrides};
 use crate::gateway::Gateway;
-use crate::telemetry;
+use crate::logging;
 
 /// Longest time for all environments to have data before their files are written.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,6 +28,10 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
     if arguments.iter().any(|it| ["-h", "-help", "--help"].contains(&it.as_str())) {
         return help();
     }
+    let signals = match signals() {
+        Ok(signals) => signals,
+        Err(code) => return code,
+    };
     // A variable that is no text is none of ours.
     let variables: Vec<_> = std::env::vars_os()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
@@ -40,7 +45,7 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return failed(&error.into(), EXIT_FAILURE),
     };
-    if let Err(error) = telemetry::start_log(&loaded.config.log) {
+    if let Err(error) = logging::start(&loaded.config.log) {
         return failed(&error, EXIT_FAILURE);
     }
     for warning in translation.warnings.iter().chain(&loaded.warnings) {
@@ -52,17 +57,25 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
     }
     settle_secret(&mut loaded.config, translation.export.is_none());
     match translation.export {
-        None => serve(loaded.config).await,
-        Some(folder) => match generate(loaded.config, &folder).await {
+        None => {
+            // Variables and flags of a process never change; the secret that was settled above stays.
+            let config = loaded.config.clone();
+            let load = move || {
+                let mut loaded = config::load_without_file(&overrides)?;
+                loaded.config = config.clone();
+                Ok(loaded)
+            };
+            Box::pin(serve(Reload::new(loaded, load), signals)).await
+        }
+        Some(folder) => match Box::pin(generate(loaded.config, &folder)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, EXIT_FAILURE),
         },
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the text is what was asked for")]
 fn help() -> ExitCode {
-    print!("{}", compat::usage());
+    super::output(&compat::usage());
     ExitCode::SUCCESS
 }
 
@@ -70,11 +83,11 @@ fn help() -> ExitCode {
 fn refuse(error: &CompatError) -> ExitCode {
     match error {
         CompatError::Usage(_) => {
-            eprintln!("{error}\n\n{}", compat::usage());
+            logging::print_error(&format!("{error}\n\n{}", compat::usage()));
             ExitCode::from(EXIT_USAGE)
         }
         CompatError::Missing(_) | CompatError::Refused(_) => {
-            eprintln!("{error}");
+            logging::print_error(&error.to_string());
             ExitCode::from(EXIT_FAILURE)
         }
     }

@@ -11,24 +11,23 @@ use tokio::net::TcpStream;
 const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_ANSWER: u64 = 4096;
 
-#[expect(clippy::print_stdout, reason = "the answer is what the command is for")]
 pub(super) async fn health(admin: SocketAddr, ready: bool) -> ExitCode {
     let path = if ready { "/ready" } else { "/live" };
     match tokio::time::timeout(PATIENCE, ask(admin, path)).await {
         Ok(Ok((true, body))) => {
-            print!("{body}");
+            super::output(&body);
             ExitCode::SUCCESS
         }
         Ok(Ok((false, body))) => {
-            print!("{body}");
+            super::output(&body);
             ExitCode::FAILURE
         }
         Ok(Err(error)) => {
-            println!("no answer from {admin}: {error}");
+            super::output(&format!("no answer from {admin}: {error}\n"));
             ExitCode::FAILURE
         }
         Err(_) => {
-            println!("no answer from {admin} within {} s", PATIENCE.as_secs());
+            super::output(&format!("no answer from {admin} within {} s\n", PATIENCE.as_secs()));
             ExitCode::FAILURE
         }
     }

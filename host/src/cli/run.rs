@@ -3,35 +3,69 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use super::EXIT_CONFIG;
-use crate::config::{self, Config, Overrides};
+use super::reload::Reload;
+use super::signals::{Request, Signals};
+use crate::config::{self, Overrides};
 use crate::gateway::Gateway;
-use crate::telemetry;
+use crate::logging;
+
+/// An error in the program itself (`EX_SOFTWARE` of `sysexits.h`).
+pub(crate) const EXIT_INTERNAL: u8 = 70;
 
 pub(super) async fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode {
+    let signals = match signals() {
+        Ok(signals) => signals,
+        Err(code) => return code,
+    };
     let loaded = match config::load(file, overrides) {
         Ok(loaded) => loaded,
         Err(error) => return failed(&error.into(), EXIT_CONFIG),
     };
-    if let Err(error) = telemetry::start_log(&loaded.config.log) {
+    if let Err(error) = logging::start(&loaded.config.log) {
         return failed(&error, EXIT_CONFIG);
     }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    serve(loaded.config).await
+    let (file, overrides) = (file.map(Path::to_owned), overrides.clone());
+    let reload = Reload::new(loaded, move || config::load(file.as_deref(), &overrides));
+    Box::pin(serve(reload, signals)).await
+}
+
+/// Handlers of signals, which are installed first of all: a signal must not kill a process that is about to start.
+pub(super) fn signals() -> Result<Signals, ExitCode> {
+    Signals::new().map_err(|error| failed(&anyhow::anyhow!("signals cannot be received: {error}"), 1))
 }
 
 /// The gateway until a signal; the log is set up already.
-pub(super) async fn serve(config: Config) -> ExitCode {
-    let Ok(mut signals) = Signals::new() else { return failed(&anyhow::anyhow!("signals cannot be received"), 1) };
-    match Gateway::start(config).await {
-        Err(error) => failed(&error, 1),
-        Ok(gateway) => {
-            signals.next().await;
-            stop(gateway, &mut signals).await
+pub(super) async fn serve(mut reload: Reload, mut signals: Signals) -> ExitCode {
+    let started = tokio::select! {
+        started = Box::pin(Gateway::start(reload.config().clone())) => started,
+        () = signals.end() => {
+            tracing::info!("ended before the start was complete");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let gateway = match started {
+        Ok(gateway) => gateway,
+        Err(error) => return failed(&error, 1),
+    };
+    #[cfg(debug_assertions)]
+    for task in std::env::var("FAULTS_FOR_TESTS").unwrap_or_default().split(',').filter(|it| !it.is_empty()) {
+        gateway.supervisor().faults().arm(task);
+    }
+    loop {
+        tokio::select! {
+            request = signals.next() => match request {
+                Request::End => return stop(gateway, &mut signals).await,
+                Request::Reload => reload.run(&gateway).await,
+            },
+            error = gateway.failure() => {
+                tracing::error!(%error, "the gateway ends, because a part of it cannot be started again");
+                stop(gateway, &mut signals).await;
+                return ExitCode::from(EXIT_INTERNAL);
+            }
         }
     }
 }
@@ -41,33 +75,14 @@ pub(crate) async fn stop(gateway: Gateway, signals: &mut Signals) -> ExitCode {
     tokio::select! {
         // What could not be finished in time is in the log; the end was still an orderly one.
         _ = gateway.stop() => ExitCode::SUCCESS,
-        () = signals.next() => {
+        () = signals.end() => {
             tracing::warn!("second signal, ending at once");
             ExitCode::FAILURE
         }
     }
 }
 
-/// SIGTERM and SIGINT.
-pub(crate) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => (),
-            _ = self.interrupt.recv() => (),
-        }
-    }
-}
-
 pub(crate) fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("error: {error:#}");
+    logging::print_error(&format!("error: {error:#}"));
     ExitCode::from(code)
 }

@@ -26,6 +26,16 @@ pub struct Loaded {
     pub effective: Vec<Effective>,
     /// What is odd but harmless.
     pub warnings: Vec<String>,
+    values: Values,
+}
+
+impl Loaded {
+    /// Keys whose values differ from those of `before`, in order. A value that is set to its default differs from none
+    /// that is set only if it has a meaning of its own.
+    #[must_use]
+    pub fn changed_keys(&self, before: &Self) -> Vec<String> {
+        self.values.changed_keys(&before.values, &keys())
+    }
 }
 
 /// Why there is no usable configuration.
@@ -100,7 +110,7 @@ fn put_together(document: Option<&serde_json::Value>, overrides: &Overrides) -> 
         None => format!("variable {name} sets nothing"),
     };
     let warnings = values.stray_variables(&keys).into_iter().map(warning).collect();
-    Ok(Loaded { config, effective: values.effective(&keys), warnings })
+    Ok(Loaded { config, effective: values.effective(&keys), warnings, values })
 }
 
 fn read_document(file: Option<&Path>) -> Result<Option<serde_json::Value>, ConfigError> {

@@ -11,14 +11,14 @@ use super::http::{self, Sse};
 use super::launchdarkly::{ENV_ID, MOBILE_KEY, SDK_KEY};
 use super::plugins::{Found, GATE_TOKEN};
 use crate::gateway::Gateway;
+use crate::logging;
 
 /// `{"kind":"user","key":"ada"}`
 const CONTEXT: &str = "eyJraW5kIjoidXNlciIsImtleSI6ImFkYSJ9";
 
 /// Says a line.
-#[expect(clippy::print_stdout, reason = "the demo talks to a person")]
 pub(super) fn say(line: &str) {
-    println!("{line}");
+    logging::print(line);
 }
 
 /// Does what SDKs would do, and stops at the first thing that does not work.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::Trap;
-use yardarm_core::{EnvironmentLabel, Lifecycle};
+use yardarm_core::supervisor::{self, fault_point};
+use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
 
 use crate::breaker::{Breaker, Mark};
 use crate::capability::log;
@@ -36,7 +37,7 @@ pub(crate) enum CallError {
     /// C01: the guest stopped abnormally.
     #[error("the guest trapped ({kind}): {text}")]
     Trap {
-        /// `unreachable`, `out-of-bounds`, `stack`, `divide`, `indirect`, `exit` or `other`.
+        /// `unreachable`, `out-of-bounds`, `stack`, `divide`, `indirect`, `exit`, `host` or `other`.
         kind: &'static str,
         text: String,
     },
@@ -106,7 +107,8 @@ impl Seat {
             return refused;
         };
         let budget = budget.min(self.bind.deadline);
-        let result = self.call_admitted(environment, ask, budget, started).await.and_then(check);
+        let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started)).await;
+        let result = answer.unwrap_or_else(|error| Err(CallError::of_panic(&error))).and_then(check);
         let ended = Instant::now();
         pass.tell(result.as_ref().map_or_else(CallError::mark, |_| Mark::Success), ended);
         meter.record(&result, ended - started);
@@ -124,6 +126,7 @@ impl Seat {
         started: Instant,
     ) -> Result<A::Reply, CallError> {
         let _ticking = self.guest.engine.enter();
+        fault_point("plugin call");
         let (slot, now) = self.slot(A::HOOK, budget, started).await?;
         let (mut instance, now) = match self.pool.take(environment, now) {
             Some(instance) => (instance, now),
@@ -205,6 +208,11 @@ impl Seat {
 }
 
 impl CallError {
+    /// The host panicked during the call. The binding's failure rule answers, and the instance is gone.
+    fn of_panic(error: &InternalError) -> Self {
+        Self::Trap { kind: "host", text: error.to_string() }
+    }
+
     /// Sorts an error of the machine into its class.
     pub(crate) fn of(error: &wasmtime::Error) -> Self {
         let text = || log::clean(&error.root_cause().to_string());

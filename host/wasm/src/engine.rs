@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use yardarm_core::supervisor::{self, Supervisor, fault_point};
 
 use crate::capability::Linkers;
 use crate::capability::fingerprint::Fingerprints;
@@ -69,16 +70,15 @@ impl Engine {
             .start_handler(move |_| {
                 let _ = thread_id.set(priority::this_thread());
             })
-            // Whoever waits notices that nobody answers.
-            .panic_handler(|_| tracing::error!("the compiler panicked"))
+            // Logged where it is caught; whoever waits notices that nobody answers.
+            .panic_handler(|_| ())
             .build()?;
         let linkers = Linkers::new(&wasmtime)?;
         let ticker = Arc::new(Ticker::default());
         let (weak, shared) = (wasmtime.weak(), Arc::clone(&ticker));
-        let thread =
-            std::thread::Builder::new().name("yardarm-epoch".to_owned()).spawn(move || tick(&weak, &shared))?;
+        let thread = Supervisor::global().thread("plugin clock", "yardarm-epoch", move || tick(&weak, &shared))?;
         // Set once, here; a call before this line would only wait for the next park to run out.
-        let _ = ticker.thread.set(thread.thread().clone());
+        let _ = ticker.thread.set(thread);
         Ok(Self {
             wasmtime,
             linkers,
@@ -109,10 +109,13 @@ impl Engine {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (sender, mut receiver) = tokio::sync::oneshot::channel();
+        let work = supervisor::carried("plugin compiler", work);
         self.compiler.spawn(move || {
             priority::be_idle();
-            // Nobody waits any more when the gateway stops.
-            let _ = sender.send(work());
+            if let Ok(done) = work() {
+                // Nobody waits any more when the gateway stops.
+                let _ = sender.send(done);
+            }
         });
         if urgent && let Ok(done) = tokio::time::timeout(URGENT_AFTER, &mut receiver).await {
             return done.ok();
@@ -190,6 +193,7 @@ fn tick(engine: &EngineWeak, ticker: &Ticker) {
     loop {
         std::thread::sleep(TICK);
         let Some(engine) = engine.upgrade() else { return };
+        fault_point("plugin clock");
         engine.increment_epoch();
         drop(engine);
         if ticker.calls.load(Ordering::SeqCst) > 0 {
@@ -217,6 +221,7 @@ mod priority {
     use thread_priority::unix::{NormalThreadSchedulePolicy, ThreadSchedulePolicy};
     pub(super) use thread_priority::{ThreadId, thread_native_id as this_thread};
     use thread_priority::{ThreadPriority, set_thread_priority_and_policy};
+    use yardarm_core::Supervisor;
 
     /// Puts this thread behind all others.
     pub(super) fn be_idle() {
@@ -226,7 +231,8 @@ mod priority {
     /// Puts a thread among the others.
     pub(super) fn lift(thread: ThreadId) {
         // Changes the niceness of the thread that asks as well, so one asks that ends with it.
-        let lifted = std::thread::Builder::new().spawn(move || set(thread, NormalThreadSchedulePolicy::Other));
+        let lifted = Supervisor::global()
+            .thread("compiler priority", "yardarm-priority", move || set(thread, NormalThreadSchedulePolicy::Other));
         if let Err(error) = lifted {
             tracing::debug!(%error, "the compiling thread stays at idle priority");
         }

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
+use yardarm_core::supervisor;
+use yardarm_core::{InternalError, Lifecycle, Supervised, Supervisor};
 
 use self::events::{FolderWatcher, Signs};
 use self::loader::Loader;
@@ -66,6 +67,7 @@ pub struct Settings {
 pub struct PluginFolder {
     view: Mutex<View>,
     ready: AtomicBool,
+    signs: Arc<Signs>,
 }
 
 /// The gateway cannot watch a folder of plugins.
@@ -117,16 +119,24 @@ impl PluginFolder {
         );
         let cache = open_cache(&settings, &engine).await;
         let stager = Stager { engine, cache, lifecycle: lifecycle.clone() };
-        let folder =
-            Arc::new(Self { view: Mutex::new(View::new(settings.dir.clone(), facts)), ready: AtomicBool::new(false) });
+        let folder = Arc::new(Self {
+            view: Mutex::new(View::new(settings.dir.clone(), facts)),
+            ready: AtomicBool::new(false),
+            signs: Arc::new(Signs::new(settings.dir.clone())),
+        });
         let (first, done) = oneshot::channel();
         let start_timeout = settings.start_timeout;
         let loader = Loader::new(settings, stager, hooks, Arc::clone(&folder));
-        lifecycle.spawn("plugin folder", watch(loader, first));
+        lifecycle.supervise("plugin folder", WatchTask::new(loader, first, lifecycle.supervisor()));
         if tokio::time::timeout(start_timeout, done).await.is_err() {
             tracing::warn!("some plugins are still being loaded; required ones fail closed until they are there");
         }
         Ok(folder)
+    }
+
+    /// Looks at the content of all files now instead of at the next interval.
+    pub fn rescan(&self) {
+        self.signs.suspect_all();
     }
 
     /// What the operator wants to know of each plugin.
@@ -159,30 +169,63 @@ impl std::fmt::Debug for PluginFolder {
 }
 
 /// Loads the folder for the first time, then whenever something changes.
-async fn watch(mut loader: Loader, first: oneshot::Sender<()>) {
-    let signs = Arc::new(Signs::new(loader.settings().dir.clone()));
-    let watcher = Arc::new(Mutex::new(FolderWatcher::new(&signs)));
-    renew(&watcher, false).await;
-    loader.keep_shut().await;
-    settle(&mut loader, &signs).await;
+struct WatchTask {
+    loader: Loader,
+    signs: Arc<Signs>,
+    watcher: Arc<Mutex<FolderWatcher>>,
+    /// Told once the first plan is complete.
+    first: Option<oneshot::Sender<()>>,
+}
+
+impl WatchTask {
+    fn new(loader: Loader, first: oneshot::Sender<()>, supervisor: &Supervisor) -> Self {
+        let signs = Arc::clone(&loader.folder().signs);
+        let watcher = Arc::new(Mutex::new(FolderWatcher::new(&signs, supervisor.clone())));
+        Self { loader, signs, watcher, first: Some(first) }
+    }
+}
+
+impl Supervised for WatchTask {
+    async fn run(&mut self) {
+        watch(&mut self.loader, &self.signs, &self.watcher, &mut self.first).await;
+    }
+
+    fn recover(&mut self, _: &InternalError) {
+        self.loader.recover();
+    }
+}
+
+async fn watch(
+    loader: &mut Loader,
+    signs: &Arc<Signs>,
+    watcher: &Arc<Mutex<FolderWatcher>>,
+    first: &mut Option<oneshot::Sender<()>>,
+) {
+    renew(watcher, false).await;
+    if first.is_some() {
+        loader.keep_shut().await;
+    }
+    settle(loader, signs).await;
     loader.folder().ready.store(true, Ordering::Release);
-    // Nobody waits any more if the first plan took long.
-    let _ = first.send(());
+    if let Some(first) = first.take() {
+        // Nobody waits any more if the first plan took long.
+        let _ = first.send(());
+    }
     let (scan_interval, verify_interval) = (loader.settings().scan_interval, loader.settings().verify_interval);
     let mut verified = Instant::now();
     loop {
         if signs.wait(scan_interval.min(verify_interval)).await {
-            quiet(&signs, loader.settings().quiet).await;
+            quiet(signs, loader.settings().quiet).await;
         }
         let is_verification_due = verified.elapsed() >= verify_interval;
         if is_verification_due {
             loader.suspect_all();
             verified = Instant::now();
         }
-        renew(&watcher, is_verification_due).await;
-        let has_folder_moved = settle(&mut loader, &signs).await;
+        renew(watcher, is_verification_due).await;
+        let has_folder_moved = settle(loader, signs).await;
         if has_folder_moved {
-            renew(&watcher, true).await;
+            renew(watcher, true).await;
         }
     }
 }
@@ -192,7 +235,7 @@ async fn renew(watcher: &Arc<Mutex<FolderWatcher>>, afresh: bool) {
     let watcher = Arc::clone(watcher);
     let renewal = move || watcher.lock().unwrap_or_else(PoisonError::into_inner).renew(afresh);
     // The folder is listed now and then in any case.
-    let _ = tokio::task::spawn_blocking(renewal).await;
+    let _ = supervisor::blocking("plugin folder reader", renewal).await;
 }
 
 /// Waits until no file changes any more.
@@ -223,7 +266,7 @@ async fn open_cache(settings: &Settings, engine: &Engine) -> Option<Cache> {
     let (limits, engine) = (settings.cache_limits, engine.wasmtime.clone());
     let open = {
         let dir = dir.clone();
-        tokio::task::spawn_blocking(move || Cache::open(&dir, &engine, limits))
+        supervisor::blocking("plugin cache", move || Cache::open(&dir, &engine, limits))
     };
     let opened = tokio::time::timeout(CACHE_TIMEOUT, open).await;
     let opened = opened.map_err(|_| std::io::ErrorKind::TimedOut.into());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use wasmtime::component::Component;
-use yardarm_core::Lifecycle;
+use yardarm_core::{Lifecycle, supervisor};
 
 pub use self::error::LoadError;
 use crate::breaker::Breaker;
@@ -180,7 +180,7 @@ impl Stager {
     async fn compile(&self, bytes: Arc<[u8]>, sha256: [u8; 32]) -> Result<(Component, bool), LoadError> {
         if let Some(cache) = self.cache.clone() {
             let engine = self.engine.wasmtime.clone();
-            let found = tokio::task::spawn_blocking(move || cache.load(&engine, &sha256)).await;
+            let found = supervisor::blocking("plugin cache", move || cache.load(&engine, &sha256)).await;
             if let Ok(Some(component)) = found {
                 return Ok((component, true));
             }

@@ -30,7 +30,13 @@ impl Delayed {
         let pulses = source.pulses();
         let revealed = watch::Sender::new(*pulses.borrow());
         let delayed = Arc::new(Self { source, revealed });
-        lifecycle.spawn("delayed announcements", Arc::clone(&delayed).reveal(pulses, delay));
+        let revealing = Arc::clone(&delayed);
+        lifecycle.supervise("delayed announcements", move || {
+            let mut pulses = pulses.clone();
+            // What came before an earlier run ended is still to be revealed.
+            pulses.mark_changed();
+            Arc::clone(&revealing).reveal(pulses, delay.clone())
+        });
         delayed
     }
 

@@ -156,7 +156,7 @@ impl Unsettled {
 
 impl Drop for Unsettled {
     fn drop(&mut self) {
-        let reason = if std::thread::panicking() { "internal-error" } else { "shutdown" };
+        let reason = if std::thread::panicking() { super::INTERNAL_ERROR } else { "shutdown" };
         self.ledger.lose(reason, self.count);
     }
 }

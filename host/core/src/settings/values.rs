@@ -1,6 +1,6 @@
 //! Raw values by key path, later sources over earlier ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
@@ -127,6 +127,22 @@ impl Values {
             }
         }
         all
+    }
+
+    /// Paths of the keys whose values differ from those of `before`, in order.
+    #[must_use]
+    pub fn changed_keys(&self, before: &Self, keys: &[Key]) -> Vec<String> {
+        let paths: BTreeSet<_> = self.entries.keys().chain(before.entries.keys()).collect();
+        let value_of = |values: &Self, path: &str| match values.entries.get(path).map(|it| &it.value) {
+            // A variable or an argument holds the text of what the file holds in a type of its own.
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(value) => Some(value.to_string()),
+            None => {
+                let default = keys.iter().find(|key| key.path == normal(path)).map(|key| key.default);
+                default.filter(|it| !it.is_empty()).map(str::to_owned)
+            }
+        };
+        paths.into_iter().filter(|path| value_of(self, path) != value_of(before, path)).cloned().collect()
     }
 
     /// How many entries a list of tables has.

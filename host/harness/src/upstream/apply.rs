@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use yardarm_core::Writer;
 use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+use yardarm_core::supervisor::fault_point;
 
 use crate::dataset::{Change, FlagData, Item, Items, Notice};
 use crate::environments::HarnessEnvironment;
@@ -25,6 +26,10 @@ pub(crate) struct Applier {
     and_rules: bool,
     /// Identity of the chain that made what is served; 0 for none.
     chain: u64,
+    /// Set while a change is served: should that panic, what is served may lack what upstream said.
+    is_unfinished: bool,
+    /// Differences that are served and not announced yet.
+    unannounced: Vec<Notice>,
 }
 
 const FLAG: &str = "flag";
@@ -37,19 +42,30 @@ impl Applier {
         hooks: Hooks,
         and_rules: bool,
     ) -> Self {
-        Self { environment, writer, hooks, raw: None, and_rules, chain: 0 }
+        Self {
+            environment,
+            writer,
+            hooks,
+            raw: None,
+            and_rules,
+            chain: 0,
+            is_unfinished: false,
+            unannounced: Vec::new(),
+        }
     }
 
     /// Everything came anew. SDKs are told what is really different.
     pub(crate) async fn put(&mut self, items: Items) {
         let items = self.understood(items);
-        if self.raw.as_ref().is_some_and(|raw| items.differences(raw).is_empty()) {
+        if !self.is_unfinished && self.raw.as_ref().is_some_and(|raw| items.differences(raw).is_empty()) {
             // Nothing to write, and nothing to ask plugins about that they have not been asked.
             return self.plan_changed().await;
         }
         self.environment.keep_items(&items);
+        self.is_unfinished = true;
         self.raw = Some(items);
         self.serve_all().await;
+        self.is_unfinished = false;
     }
 
     /// What an earlier process kept, until upstream answers.
@@ -66,6 +82,7 @@ impl Applier {
             item => item,
         };
         let Some(raw) = &mut self.raw else { return };
+        self.is_unfinished = true;
         raw.upsert(&item);
         self.environment.keep_items(raw);
         if self.transform_in_force().is_some() {
@@ -73,11 +90,13 @@ impl Applier {
         } else {
             self.serve(&Change::Patch(item, notice));
         }
+        self.is_unfinished = false;
     }
 
     /// One item is gone.
     pub(crate) async fn delete(&mut self, notice: Notice) {
         let Some(raw) = &mut self.raw else { return };
+        self.is_unfinished = true;
         raw.remove(notice.domain, &notice.identifier);
         self.environment.keep_items(raw);
         if self.transform_in_force().is_some() {
@@ -85,6 +104,7 @@ impl Applier {
         } else {
             self.serve(&Change::Delete(notice));
         }
+        self.is_unfinished = false;
     }
 
     /// The plan has changed: if that concerns payload plugins, everything is transformed again.
@@ -127,11 +147,12 @@ impl Applier {
                 self.environment.is_behind.store(false, Ordering::Relaxed);
                 let before = self.writer.snapshot().map(|it| it.data().items().clone());
                 let differences = before.as_ref().map(|before| items.differences(before));
-                if differences.as_ref().is_some_and(Vec::is_empty) {
-                    return;
+                if !differences.as_ref().is_some_and(Vec::is_empty) {
+                    self.unannounced.extend(differences.unwrap_or_default());
+                    self.serve(&Change::Put(items));
                 }
-                self.serve(&Change::Put(items));
-                for notice in differences.unwrap_or_default() {
+                while !self.unannounced.is_empty() {
+                    let notice = self.unannounced.remove(0);
                     self.serve(&Change::Tell(notice));
                 }
             }
@@ -140,6 +161,7 @@ impl Applier {
 
     /// The one way to what SDKs see.
     fn serve(&mut self, change: &Change) {
+        fault_point("apply change");
         self.writer.update(change);
         if !matches!(change, Change::Put(_)) {
             self.environment.tally.publish();

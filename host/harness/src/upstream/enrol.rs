@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use yardarm_core::Lifecycle;
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::turns::Turn;
+use yardarm_core::{Lifecycle, Supervised};
 use yardarm_outbound::Pace;
 
 use super::admin::Admin;
@@ -40,35 +40,40 @@ pub(crate) struct EnrolTask {
     pub(crate) turn: Option<Turn>,
     /// Holds readiness back until there is data, or the key is of no use.
     pub(crate) latch: Option<ReadyLatch>,
+    /// The environment, once it is served.
+    pub(crate) known: Option<Known>,
 }
 
-impl EnrolTask {
-    /// Runs until dropped.
-    pub(crate) async fn run(mut self) {
-        let remembered = self.remember().await;
+impl Supervised for EnrolTask {
+    /// Runs until dropped. After a panic the key is presented again, and an environment that is served stays.
+    async fn run(&mut self) {
+        if self.known.is_none() {
+            self.known = self.remember().await;
+        }
         let (session, keys) = self.enrolled().await;
-        let known = match remembered {
+        match &self.known {
             Some(known) if known.environment.identity.id == session.identity.id => {
                 known.environment.renew(session);
                 self.founder.accept(&known.environment, &keys);
-                Some(known.environment)
             }
-            other => {
-                if let Some(Known { environment, lifecycle }) = other {
+            _ => {
+                if let Some(Known { environment, lifecycle }) = self.known.take() {
                     tracing::warn!(environment = %environment.label, "a key belongs to another environment than it used to");
                     self.founder.dissolve(&environment, &lifecycle);
                 }
                 let kept = Kept { keys, ..self.unkept(&session.identity) };
-                self.join(session, kept).await.map(|it| it.environment)
+                self.known = self.join(session, kept).await;
             }
-        };
+        }
         self.founder.environments.pending().is_known(self.index);
-        match known {
+        match self.known.as_ref().map(|it| Arc::clone(&it.environment)) {
             Some(environment) => self.look_after(&environment).await,
             None => tracing::warn!("another configured key belongs to the same environment, one is not used"),
         }
     }
+}
 
+impl EnrolTask {
     /// What an earlier process knew of this key is served until upstream answers.
     async fn remember(&mut self) -> Option<Known> {
         let kept = self.kept.take()?;
@@ -145,8 +150,13 @@ impl EnrolTask {
         let fetcher = Fetcher { http: founder.http.clone(), base: founder.config.sync_service.clone() };
         let task = SyncTask::new(Arc::clone(&environment), applier, streams, key, fetcher);
         let rounds = Rounds::new(task, &founder.parts.hooks, &founder.config, founder.token_refused);
-        lifecycle.spawn("upstream stream", rounds.run());
-        lifecycle.spawn("first data", wait_for_data(Arc::clone(&environment), self.latch.take()));
+        lifecycle.supervise("upstream stream", rounds);
+        let (latch, waiting) = (self.latch.take(), Arc::clone(&environment));
+        lifecycle.supervise("first data", move || {
+            // Held until the task is over.
+            let _latch = &latch;
+            wait_for_data(Arc::clone(&waiting))
+        });
         Some(Known { environment, lifecycle })
     }
 
@@ -201,13 +211,12 @@ impl EnrolTask {
 }
 
 /// An environment, and the owner of its tasks.
-struct Known {
+pub(crate) struct Known {
     environment: Arc<HarnessEnvironment>,
     lifecycle: Lifecycle,
 }
 
-async fn wait_for_data(environment: Arc<HarnessEnvironment>, latch: Option<ReadyLatch>) {
+async fn wait_for_data(environment: Arc<HarnessEnvironment>) {
     let mut changes = environment.status.changes();
     while !environment.data.has_data() && changes.changed().await.is_ok() {}
-    drop(latch);
 }

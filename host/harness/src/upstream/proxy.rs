@@ -7,8 +7,8 @@ mod page;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use yardarm_core::Secret;
 use yardarm_core::lifecycle::ReadyLatch;
+use yardarm_core::{Secret, Supervised};
 use yardarm_outbound::{ConnectionError, Events};
 
 use self::account::Account;
@@ -61,16 +61,11 @@ impl ProxyTask {
         }
     }
 
-    /// Runs until dropped.
-    pub(crate) async fn run(mut self) {
-        // It is served until upstream answers.
-        let kept = std::mem::take(&mut self.kept);
-        if self.fleet.restore(kept).await {
-            self.is_known();
-        }
+    /// The task in the order of its rounds.
+    pub(crate) fn in_rounds(self) -> impl Supervised {
         let (hooks, config, token_refused) =
             (self.hooks.clone(), Arc::clone(&self.config), Arc::clone(&self.token_refused));
-        Rounds::new(self, &hooks, &config, token_refused).run().await;
+        Rounds::new(self, &hooks, &config, token_refused)
     }
 
     fn is_known(&mut self) {
@@ -135,6 +130,14 @@ impl ProxyTask {
 
 impl Upstream for ProxyTask {
     const POLLS_WITH_NEW_TOKEN: bool = true;
+
+    /// What an earlier process knew is served until upstream answers.
+    async fn prepare(&mut self) {
+        let kept = std::mem::take(&mut self.kept);
+        if self.fleet.restore(kept).await {
+            self.is_known();
+        }
+    }
 
     fn fetcher(&self) -> &Fetcher {
         &self.fetcher

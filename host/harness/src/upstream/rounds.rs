@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::status::ErrorKind;
+use yardarm_core::{InternalError, Supervised};
 use yardarm_outbound::{ConnectionError, Events, Pace};
 
 use super::fetch::Fetcher;
@@ -29,6 +30,11 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 pub(super) trait Upstream: Send {
     /// Whether tokens say what there is to download, so that a poll needs a new one.
     const POLLS_WITH_NEW_TOKEN: bool;
+
+    /// Done before the first round.
+    fn prepare(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// Where items come from.
     fn fetcher(&self) -> &Fetcher;
@@ -76,6 +82,9 @@ pub(super) enum RoundError {
     /// There is no stream, or none any more.
     #[error(transparent)]
     Stream(#[from] ConnectionError),
+    /// A panic. The next round finds out what is missing.
+    #[error("{0}; restarting")]
+    Internal(InternalError),
 }
 
 /// Keeps something in sync.
@@ -108,25 +117,6 @@ impl<U: Upstream> Rounds<U> {
             renew_after: Instant::now(),
             stream_enabled: config.stream_enabled,
             is_rejected: false,
-        }
-    }
-
-    /// Runs until dropped.
-    pub(super) async fn run(mut self) {
-        loop {
-            self.pace.connecting();
-            let delay = match self.round().await {
-                Ok(()) => {
-                    self.pace.reset();
-                    self.upstream.polled();
-                    self.poll_interval
-                }
-                Err(error) => {
-                    self.upstream.lost(&error);
-                    self.pace.delay_after(&error.judged())
-                }
-            };
-            self.pause(delay).await;
         }
     }
 
@@ -231,12 +221,39 @@ impl<U: Upstream> Rounds<U> {
     }
 }
 
+impl<U: Upstream + 'static> Supervised for Rounds<U> {
+    /// Runs until dropped.
+    async fn run(&mut self) {
+        self.upstream.prepare().await;
+        loop {
+            self.pace.connecting();
+            let delay = match self.round().await {
+                Ok(()) => {
+                    self.pace.reset();
+                    self.upstream.polled();
+                    self.poll_interval
+                }
+                Err(error) => {
+                    self.upstream.lost(&error);
+                    self.pace.delay_after(&error.judged())
+                }
+            };
+            self.pause(delay).await;
+        }
+    }
+
+    fn recover(&mut self, error: &InternalError) {
+        self.upstream.lost(&RoundError::Internal(error.clone()));
+    }
+}
+
 impl RoundError {
     /// The kind for the status of an environment, and whether it does not heal by itself.
     pub(super) fn kind(&self) -> (ErrorKind, bool) {
         match self {
             Self::Request(error) => error.kind(),
             Self::Stream(error) => error.kind(),
+            Self::Internal(_) => (ErrorKind::Unknown, false),
         }
     }
 
@@ -246,6 +263,7 @@ impl RoundError {
             Self::Request(error) => error.judged(),
             Self::Stream(ConnectionError::Status(status)) => ConnectionError::Status(*status),
             Self::Stream(error) => ConnectionError::Network(error.to_string()),
+            Self::Internal(error) => ConnectionError::Network(error.to_string()),
         }
     }
 }

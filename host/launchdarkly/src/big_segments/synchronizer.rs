@@ -87,7 +87,7 @@ impl Synchronizer {
     }
 
     /// Runs until dropped.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         tracing::info!(environment = %self.label, "Big Segments appeared and are synchronized");
         loop {
             self.healthy_since = None;

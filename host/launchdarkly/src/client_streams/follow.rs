@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use yardarm_core::hooks::{EvaluationTransform, HookFailure};
-use yardarm_core::{Environment, Snapshot, Writer};
+use yardarm_core::{Environment, InternalError, Snapshot, Supervised, Writer};
 
 use super::Shared;
 use super::step::{Announced, MOST_EVENTS, Step, Tombstones};
@@ -36,17 +36,7 @@ impl Follower {
         Self { streams, question, writer, group, view: None, chain: None, tombstones: Tombstones::default() }
     }
 
-    /// Goes on until it is dropped.
-    pub(super) async fn run(self) {
-        // Apart from the rest, because plugins may take their time and heartbeats may not.
-        let beats = pass_on_heartbeats(self.streams.data.clone(), self.group.clone());
-        tokio::select! {
-            () = beats => (),
-            () = self.follow() => (),
-        }
-    }
-
-    async fn follow(mut self) {
+    async fn follow(&mut self) {
         let mut pulses = self.streams.data.source().pulses();
         let mut plans = self.streams.hooks.changed();
         loop {
@@ -159,6 +149,24 @@ impl Follower {
     fn tell(&mut self, step: Step, view: View) {
         self.writer.update(&step);
         self.view = Some(view);
+    }
+}
+
+impl Supervised for Follower {
+    /// Goes on until it is dropped.
+    async fn run(&mut self) {
+        // Apart from the rest, because plugins may take their time and heartbeats may not.
+        let beats = pass_on_heartbeats(self.streams.data.clone(), self.group.clone());
+        tokio::select! {
+            () = beats => (),
+            () = self.follow() => (),
+        }
+    }
+
+    fn recover(&mut self, _: &InternalError) {
+        // What clients have been told may differ from the view, so they are told everything.
+        self.view = None;
+        self.chain = None;
     }
 }
 

@@ -8,8 +8,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use yardarm_core::keeper::Keeper;
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::status::Status;
+use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
-use yardarm_core::{Lifecycle, Secret};
+use yardarm_core::{InternalError, Lifecycle, Secret, Supervised};
 use yardarm_outbound::{self as outbound, ConnectionError, Events, Pace};
 
 use super::Fleet;
@@ -74,7 +75,7 @@ impl AutoConfigTask {
             }
         };
         let sealed = file.clone();
-        let kept = tokio::task::spawn_blocking(move || kept_list::read(&sealed)).await.ok().flatten();
+        let kept = blocking("kept list", move || kept_list::read(&sealed)).await.ok().flatten();
         self.keeper = Some(kept_list::keep(file, kept.clone(), lifecycle));
         let Some(kept) = kept else { return };
         self.roster.restore(kept, unix_ms());
@@ -87,27 +88,6 @@ impl AutoConfigTask {
             self.fleet.reconcile(self.roster.variants()).await;
             self.status.data_restored();
             self.unlisted = None;
-        }
-    }
-
-    /// Runs until dropped. Whatever happens to the stream, the environments that are known stay.
-    pub(crate) async fn run(mut self) {
-        loop {
-            self.pace.connecting();
-            let error = match self.open().await {
-                Ok(events) => self.read(events).await,
-                Err(error) => error,
-            };
-            let delay = self.pace.delay_after(&error);
-            self.report(&error, delay);
-            let pause = tokio::time::sleep(delay);
-            tokio::pin!(pause);
-            loop {
-                tokio::select! {
-                    () = &mut pause => break,
-                    _ = self.cleanup.tick() => self.clean_up().await,
-                }
-            }
         }
     }
 
@@ -184,6 +164,33 @@ impl AutoConfigTask {
             self.status.interrupted(kind, &error.to_string());
             tracing::warn!(%error, seconds, "auto-configuration stream interrupted, reconnecting");
         }
+    }
+}
+
+impl Supervised for AutoConfigTask {
+    /// Runs until dropped. Whatever happens to the stream, the environments that are known stay.
+    async fn run(&mut self) {
+        loop {
+            self.pace.connecting();
+            let error = match self.open().await {
+                Ok(events) => self.read(events).await,
+                Err(error) => error,
+            };
+            let delay = self.pace.delay_after(&error);
+            self.report(&error, delay);
+            let pause = tokio::time::sleep(delay);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    _ = self.cleanup.tick() => self.clean_up().await,
+                }
+            }
+        }
+    }
+
+    fn recover(&mut self, error: &InternalError) {
+        self.status.task_failed(error);
     }
 }
 

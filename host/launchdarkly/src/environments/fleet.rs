@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use yardarm_core::feed::{Delayed, Source};
-use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::registry::EndReason;
 use yardarm_core::report::RecentChanges;
 use yardarm_core::status::{Connection, Status};
+use yardarm_core::supervisor::blocking;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
 
 use super::{Environments, Events, LdEnvironment, LiveConfig, Phase, SdkKind, label};
@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use crate::persistence;
 use crate::store::{self, EnvironmentStore};
 use crate::upstream::HttpClients;
-use crate::upstream::apply::{Applier, Feed, Writers};
+use crate::upstream::apply::{Applier, Feed, FeedTask, Writers};
 use crate::upstream::events::EventPort;
 use crate::upstream::stream::StreamTask;
 
@@ -57,6 +57,10 @@ pub(crate) struct Fleet {
     parts: Parts,
     environments: Environments,
     running: BTreeMap<EnvironmentLabel, Running>,
+    /// Environments that are served no more and not ended yet; none between two calls.
+    gone: Vec<Running>,
+    /// Credentials that are accepted no more and whose streams have not been ended yet; none between two calls.
+    revoked: Vec<(EnvironmentLabel, String)>,
     /// Whether data comes from [`Fleet::feed`] and nothing is ever sent.
     is_offline: bool,
 }
@@ -79,25 +83,34 @@ impl Fleet {
         environments: Environments,
         is_offline: bool,
     ) -> Self {
-        Self { config, http, limits, parts, environments, running: BTreeMap::new(), is_offline }
+        Self {
+            config,
+            http,
+            limits,
+            parts,
+            environments,
+            running: BTreeMap::new(),
+            gone: Vec::new(),
+            revoked: Vec::new(),
+            is_offline,
+        }
     }
 
     /// Makes what is served what should be served.
     ///
     /// New credentials are accepted before old ones are refused; connections of SDKs whose credential stays are not
-    /// touched.
+    /// touched. What a panic left undone the next call does.
     pub(crate) async fn reconcile(&mut self, wanted: Vec<Variant>) {
         let mut wanted: BTreeMap<_, _> =
             wanted.into_iter().map(|it| (label(&it.config.name, &it.filter), it)).collect();
         let gone: Vec<_> = self.running.keys().filter(|it| !wanted.contains_key(*it)).cloned().collect();
-        let gone: Vec<_> = gone.iter().filter_map(|label| self.running.remove(label)).collect();
-        let mut revoked = Vec::new();
+        self.gone.extend(gone.iter().filter_map(|label| self.running.remove(label)));
         for (label, running) in &self.running {
             let Some(variant) = wanted.remove(label) else { continue };
             let before = running.environment.config();
             if *before != variant.config {
                 tracing::info!(environment = %label, "properties have changed");
-                revoked.extend(revocations(label, &before, &variant.config));
+                self.revoked.extend(revocations(label, &before, &variant.config));
                 running.environment.settings().set(variant.config);
             }
         }
@@ -107,12 +120,13 @@ impl Fleet {
             self.running.insert(label, running);
         }
         self.environments.replace(self.running.values().map(|it| Arc::clone(&it.environment)).collect());
-        for (label, credential) in revoked {
+        while let Some((label, credential)) = self.revoked.last() {
             self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| {
-                facts.environment == label && facts.credential.as_ref().is_some_and(|it| it.expose() == credential)
+                facts.environment == *label && facts.credential.as_ref().is_some_and(|it| it.expose() == credential)
             });
+            self.revoked.pop();
         }
-        for running in gone {
+        while let Some(running) = self.gone.pop() {
             tracing::info!(environment = %running.environment.label, "environment removed");
             let label = &running.environment.label;
             self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| facts.environment == *label);
@@ -138,7 +152,11 @@ impl Fleet {
         let Variant { config, filter } = variant;
         let name = label(&config.name, &filter);
         let settings = LiveConfig::new(config);
-        let lifecycles = (self.parts.lifecycle.child(), self.parts.lifecycle.child());
+        let status = Status::new();
+        let lifecycle = self.parts.lifecycle.for_environment(name.clone(), status.clone());
+        let lifecycles = (lifecycle.child(), lifecycle.child());
+        // Should this panic, nothing of it goes on.
+        let unfinished = (lifecycles.0.token().clone().drop_guard(), lifecycles.1.token().clone().drop_guard());
         let events = if self.is_offline {
             Events::Discarded
         } else if self.config.send_events {
@@ -169,7 +187,7 @@ impl Fleet {
             filter,
             data,
             objects,
-            status: Status::new(),
+            status,
             events,
             is_behind: AtomicBool::new(false),
             recent: RecentChanges::default(),
@@ -182,7 +200,9 @@ impl Fleet {
             None
         };
         let interval = self.config.heartbeat_interval;
-        lifecycles.0.spawn("heartbeat", beat(Arc::clone(&environment), interval));
+        let beating = Arc::clone(&environment);
+        lifecycles.0.supervise("heartbeat", move || beat(Arc::clone(&beating), interval));
+        let _ = (unfinished.0.disarm(), unfinished.1.disarm());
         Running { environment, data: lifecycles.0, events: lifecycles.1, feed }
     }
 
@@ -210,11 +230,17 @@ impl Fleet {
         let latch = lifecycle.latch(environment.label.to_string());
         let hooks = self.parts.hooks.clone();
         let task = StreamTask::new(Arc::clone(environment), applier, hooks, self.http.clone(), &self.config);
-        lifecycle.spawn("upstream stream", task.run());
+        lifecycle.supervise("upstream stream", task);
         let timeout = self.config.init_timeout;
-        lifecycle.spawn("first connection", watch_start(Arc::clone(environment), timeout, latch));
+        let watched = Arc::clone(environment);
+        lifecycle.supervise("first connection", move || {
+            // Held until the task is over.
+            let _latch = &latch;
+            watch_start(Arc::clone(&watched), timeout)
+        });
         let limit = self.config.disconnected_status_time;
-        lifecycle.spawn("outage watch", watch_outages(Arc::clone(environment), limit));
+        let watched = Arc::clone(environment);
+        lifecycle.supervise("outage watch", move || watch_outages(Arc::clone(&watched), limit));
     }
 
     fn start_offline(
@@ -226,7 +252,7 @@ impl Fleet {
         let (feed, fed) = mpsc::channel(1);
         let link = store::start(environment, &self.config, &self.http, lifecycle, false);
         let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), None).with_store(link);
-        lifecycle.spawn("offline data", applier.run_offline(fed));
+        lifecycle.supervise("offline data", FeedTask { applier, fed });
         feed
     }
 
@@ -234,10 +260,10 @@ impl Fleet {
     fn stop(&self, running: Running) {
         running.data.token().cancel();
         self.parts.lifecycle.spawn_graceful("events of a removed environment", async move {
+            let _end = running.events.token().clone().drop_guard();
             if let Some(port) = running.environment.events.port() {
                 let _ = tokio::time::timeout(FLUSH_OF_REMOVED, port.flush()).await;
             }
-            running.events.token().cancel();
         });
     }
 }
@@ -260,11 +286,11 @@ fn revocations(
 
 async fn read_kept(dir: &Path, environment: &Arc<LdEnvironment>) -> Option<Items> {
     let (dir, environment) = (dir.to_owned(), Arc::clone(environment));
-    tokio::task::spawn_blocking(move || persistence::read(&dir, &environment)).await.ok().flatten()
+    blocking("last good data", move || persistence::read(&dir, &environment)).await.ok().flatten()
 }
 
 /// An environment is ready for its SDKs once it has data, is rejected, or has had its time.
-async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration, latch: ReadyLatch) {
+async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration) {
     let mut changes = environment.status.changes();
     let settled = async {
         while matches!(environment.phase(), Phase::Starting) {
@@ -277,7 +303,6 @@ async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration, latch: 
         tracing::warn!(environment = %environment.label, "no data from upstream within the initial timeout, attempts go on");
     }
     environment.start_timed_out();
-    drop(latch);
 }
 
 /// One line for an operator when updates have been unavailable for too long, and one when they are back.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior};
+use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
+use yardarm_core::{InternalError, Supervised};
 
 use super::archive::{Archive, ArchiveError, Archived};
 use super::{Fleet, Variant};
@@ -70,35 +72,6 @@ impl OfflineTask {
         Ok(())
     }
 
-    /// Watches the file until dropped. Whatever happens to it, what was read stays.
-    pub(crate) async fn run(mut self) {
-        let every = |interval| {
-            let mut timer = tokio::time::interval_at(Instant::now() + interval, interval);
-            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            timer
-        };
-        let (mut looks, mut cleanups) = (every(self.monitoring_interval), every(self.cleanup_interval));
-        let mut is_missing = false;
-        loop {
-            tokio::select! {
-                _ = cleanups.tick() => self.clean_up().await,
-                _ = looks.tick() => match look(&self.file).await {
-                    Err(error) => {
-                        if !std::mem::replace(&mut is_missing, true) {
-                            tracing::error!(file = %self.file.display(), %error, "data file cannot be looked at, serving what was read before");
-                        }
-                    }
-                    Ok(look) => {
-                        is_missing = false;
-                        if Some(look) != self.seen {
-                            self.reload().await;
-                        }
-                    }
-                },
-            }
-        }
-    }
-
     /// A file that cannot be used may be on its way still, so it is read again at the next look.
     async fn reload(&mut self) {
         match self.read().await {
@@ -123,7 +96,7 @@ impl OfflineTask {
         let before = look(&self.file).await?;
         let file = self.file.clone();
         let archive =
-            tokio::task::spawn_blocking(move || Archive::read(&file)).await.map_err(std::io::Error::other)??;
+            blocking("archive reader", move || Archive::read(&file)).await.map_err(std::io::Error::other)??;
         Ok((before, archive))
     }
 
@@ -178,6 +151,43 @@ impl OfflineTask {
     async fn reconcile(&mut self) {
         let variants = self.served.values().map(|it| Variant { config: it.config.clone(), filter: "".into() });
         self.fleet.reconcile(variants.collect()).await;
+    }
+}
+
+impl Supervised for OfflineTask {
+    /// Watches the file until dropped. Whatever happens to it, what was read stays.
+    async fn run(&mut self) {
+        let every = |interval| {
+            let mut timer = tokio::time::interval_at(Instant::now() + interval, interval);
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            timer
+        };
+        let (mut looks, mut cleanups) = (every(self.monitoring_interval), every(self.cleanup_interval));
+        let mut is_missing = false;
+        loop {
+            tokio::select! {
+                _ = cleanups.tick() => self.clean_up().await,
+                _ = looks.tick() => match look(&self.file).await {
+                    Err(error) => {
+                        if !std::mem::replace(&mut is_missing, true) {
+                            tracing::error!(file = %self.file.display(), %error, "data file cannot be looked at, serving what was read before");
+                        }
+                    }
+                    Ok(look) => {
+                        is_missing = false;
+                        if Some(look) != self.seen {
+                            self.reload().await;
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn recover(&mut self, _: &InternalError) {
+        // It may have been served in part, so it is read again.
+        self.seen = None;
+        self.served.values_mut().for_each(|it| it.data_id.clear());
     }
 }
 

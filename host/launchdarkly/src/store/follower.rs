@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use yardarm_core::status::{Connection, Status};
-use yardarm_core::{Backoff, EnvironmentLabel};
+use yardarm_core::{Backoff, EnvironmentLabel, Supervised};
 use yardarm_store::StoreError;
 
 use super::mailbox::Mailbox;
@@ -30,9 +30,9 @@ pub(super) struct Follower {
     pub(super) poll_interval: Duration,
 }
 
-impl Follower {
+impl Supervised for Follower {
     /// Runs until dropped.
-    pub(super) async fn run(self) {
+    async fn run(&mut self) {
         let mut pauses = Backoff::literal(self.poll_interval, self.poll_interval.max(MAX_PAUSE));
         // What was read last, where there was nothing newer in it.
         let mut seen = None;
@@ -59,7 +59,9 @@ impl Follower {
             };
         }
     }
+}
 
+impl Follower {
     fn is_upstream_valid(&self) -> bool {
         self.upstream.report().connection == Connection::Valid
     }

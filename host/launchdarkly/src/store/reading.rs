@@ -41,6 +41,9 @@ impl Stored {
     /// The items; `None` when something is not an item of this version. Megabytes are parsed away from the serving
     /// threads.
     pub(super) async fn parse(self) -> Option<Items> {
-        tokio::task::spawn_blocking(move || layout::items(self.flags, self.segments)).await.ok().flatten()
+        yardarm_core::supervisor::blocking("store reader", move || layout::items(self.flags, self.segments))
+            .await
+            .ok()
+            .flatten()
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use yardarm_core::EnvironmentLabel;
 use yardarm_core::status::{Connection, Status};
+use yardarm_core::{EnvironmentLabel, InternalError, Supervised};
 use yardarm_store::{StoreError, Trouble};
 
 use self::recovery::Recovery;
@@ -37,9 +37,33 @@ enum Failure {
     Write(StoreError),
 }
 
+/// The task of a [`Writer`].
+pub(super) struct StoreTask {
+    writer: Writer,
+    may_restore: bool,
+    end: CancellationToken,
+}
+
+impl StoreTask {
+    /// With `may_restore`, what the database holds is handed over first.
+    pub(super) fn new(writer: Writer, may_restore: bool, end: CancellationToken) -> Self {
+        Self { writer, may_restore, end }
+    }
+}
+
+impl Supervised for StoreTask {
+    async fn run(&mut self) {
+        self.writer.run(self.may_restore, &self.end).await;
+    }
+
+    fn recover(&mut self, _: &InternalError) {
+        self.writer.mailbox.redo_taken();
+    }
+}
+
 impl Writer {
     /// Runs until `end`, and writes what is still to be written if the database works.
-    pub(super) async fn run(self, may_restore: bool, end: CancellationToken) {
+    async fn run(&self, may_restore: bool, end: &CancellationToken) {
         tokio::select! {
             () = end.cancelled() => (),
             () = self.work(may_restore) => (),

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
 use yardarm_core::keeper::Keeper;
 use yardarm_core::status::Connection;
-use yardarm_core::{Snapshot, Writer};
+use yardarm_core::supervisor::fault_point;
+use yardarm_core::{InternalError, Snapshot, Supervised, Writer};
 
 use super::message;
 use crate::dataset::{Change, FlagData, Item, Items};
@@ -54,6 +55,37 @@ pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
 
 /// Most items that are announced one by one when many change at once.
 const MAX_PATCHES: usize = 64;
+/// Applies what it is fed.
+pub(crate) struct FeedTask {
+    pub(crate) applier: Applier,
+    pub(crate) fed: mpsc::Receiver<Feed>,
+}
+
+impl Supervised for FeedTask {
+    /// Runs until the other side is gone.
+    async fn run(&mut self) {
+        let Self { applier, fed } = self;
+        let mut plans = applier.hooks.changed();
+        loop {
+            tokio::select! {
+                fed = fed.recv() => {
+                    let Some(Feed { items, applied }) = fed else { return };
+                    applier.apply(Change::Put(items)).await;
+                    applier.environment.status.data_received();
+                    applier.environment.status.message_processed();
+                    let _ = applied.send(());
+                },
+                _ = plans.changed() => applier.plan_changed().await,
+                word = applier.next_word() => applier.hear(word).await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if applier.is_behind() => applier.plan_changed().await,
+            }
+        }
+    }
+
+    fn recover(&mut self, error: &InternalError) {
+        self.applier.environment.status.task_failed(error);
+    }
+}
 
 /// When a full rendering is announced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,25 +110,6 @@ impl Applier {
             store: None,
             raw: None,
             chain: 0,
-        }
-    }
-
-    /// Applies what it is fed, until nobody feeds it any more.
-    pub(crate) async fn run_offline(mut self, mut feed: mpsc::Receiver<Feed>) {
-        let mut plans = self.hooks.changed();
-        loop {
-            tokio::select! {
-                fed = feed.recv() => {
-                    let Some(Feed { items, applied }) = fed else { return };
-                    self.apply(Change::Put(items)).await;
-                    self.environment.status.data_received();
-                    self.environment.status.message_processed();
-                    let _ = applied.send(());
-                },
-                _ = plans.changed() => self.plan_changed().await,
-                word = self.next_word() => self.hear(word).await,
-                () = tokio::time::sleep(PLUGIN_RETRY), if self.is_behind() => self.plan_changed().await,
-            }
         }
     }
 
@@ -303,6 +316,7 @@ impl Applier {
 
     /// The one way to what SDKs see.
     fn serve(&mut self, change: &Change) {
+        fault_point("apply change");
         let is_news = self.writer.update(change);
         if let Some(objects) = &mut self.objects
             && let Some(after) = self.writer.snapshot().filter(|_| is_news)

@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
 use yardarm_core::intake::{Exit, Intake, Leaving};
-use yardarm_core::outbox::{Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
+use yardarm_core::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
+use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::turns::Turns;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
@@ -191,10 +192,16 @@ impl EventPort {
         }
         let port = Arc::clone(&self.0);
         let mut turn = intake.turns.next();
+        let count = post.split.events.len();
         // Not dropped on shutdown: what was answered 202 gets its chance within the drain time.
         self.0.lifecycle.spawn_graceful("event intake", async move {
-            let leaving = port.take_in(post).await;
+            let leaving = supervisor::catch(port.take_in(post)).await;
+            // Whatever happens, the turn is over only after those before it.
             turn.comes().await;
+            let leaving = leaving.unwrap_or_else(|_| {
+                port.ledger.lose(INTERNAL_ERROR, count);
+                None
+            });
             if let Some(leaving) = leaving {
                 leaving.go();
             }
@@ -257,9 +264,11 @@ impl Port {
             let sender = Arc::clone(&port);
             port.lifecycle.spawn_graceful("diagnostic", async move {
                 for body in bodies {
-                    match sender.poster.forward_diagnostic(&sender.limits, kind, &path, headers.clone(), body).await {
-                        Sent::Delivered => sender.ledger.deliver(1),
-                        Sent::Later(reason) | Sent::Refused(reason) => sender.ledger.lose(reason, 1),
+                    let sent = sender.poster.forward_diagnostic(&sender.limits, kind, &path, headers.clone(), body);
+                    match supervisor::catch(sent).await {
+                        Ok(Sent::Delivered) => sender.ledger.deliver(1),
+                        Ok(Sent::Later(reason) | Sent::Refused(reason)) => sender.ledger.lose(reason, 1),
+                        Err(_) => sender.ledger.lose(INTERNAL_ERROR, 1),
                     }
                 }
                 drop((place, charge));
@@ -272,6 +281,7 @@ impl Port {
 
     /// Filters a post; what may leave now is for the caller to let out. Its memory is kept until its events are queued.
     async fn take_in(&self, post: Post) -> Option<Leaving> {
+        fault_point("event reader");
         let form = post.form();
         let Post { kind, route, schema, tags, split, .. } = post;
         let Split { mut events, has_envelopes, charge, .. } = split;

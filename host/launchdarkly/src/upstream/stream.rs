@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::status::ErrorKind;
+use yardarm_core::supervisor::blocking;
+use yardarm_core::{InternalError, Supervised};
 use yardarm_outbound::{self as outbound, ConnectionError, Event, Events, Pace, Seldom, shortened};
 
 use super::HttpClients;
@@ -82,19 +84,6 @@ impl StreamTask {
             switch_interval: config.expired_credential_cleanup_interval,
             key: environment.config().credentials.sdk_key().clone(),
             environment,
-        }
-    }
-
-    /// Runs until dropped.
-    pub(crate) async fn run(mut self) {
-        loop {
-            self.settings.borrow_and_update();
-            self.key = self.wanted_key();
-            let error = self.connect().await;
-            self.report(&error);
-            let delay = self.pace.delay_after(&error);
-            tracing::info!(environment = %self.environment.label, seconds = format!("{:.4}", delay.as_secs_f64()), "reconnecting to upstream");
-            self.pause(delay).await;
         }
     }
 
@@ -281,8 +270,27 @@ async fn parse(event: Event) -> Result<Message, ConnectionError> {
         move || message::parse(&name, &data)
     };
     // Megabytes of JSON take milliseconds that the serving threads have better uses for.
-    let parsed = tokio::task::spawn_blocking(parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
+    let parsed = blocking("upstream parser", parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
     parsed.map_err(|error| ConnectionError::message(&name, error.to_string()))
+}
+
+impl Supervised for StreamTask {
+    /// Runs until dropped. After a panic a fresh connection brings everything, which heals what was half applied.
+    async fn run(&mut self) {
+        loop {
+            self.settings.borrow_and_update();
+            self.key = self.wanted_key();
+            let error = self.connect().await;
+            self.report(&error);
+            let delay = self.pace.delay_after(&error);
+            tracing::info!(environment = %self.environment.label, seconds = format!("{:.4}", delay.as_secs_f64()), "reconnecting to upstream");
+            self.pause(delay).await;
+        }
+    }
+
+    fn recover(&mut self, error: &InternalError) {
+        self.environment.status.task_failed(error);
+    }
 }
 
 /// Percent-encodes what a query value cannot hold.

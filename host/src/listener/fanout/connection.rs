@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use yardarm_core::registry::EndReason;
 use yardarm_core::stream::OpenStream;
+use yardarm_core::supervisor::fault_point;
 
 use super::{AfterStream, Ended, Handed};
 
@@ -79,6 +80,7 @@ impl Connection {
 
     /// Writes until there is nothing left or the socket is full.
     pub(super) fn write(&mut self, written: &mut u64) -> State {
+        fault_point("fan-out stream");
         let mut has_progressed = false;
         loop {
             while !self.unsent.is_empty() {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use yardarm_core::Lifecycle;
 use yardarm_core::feed::Source;
 use yardarm_core::registry::EndReason;
+use yardarm_core::supervisor::{self, fault_point};
 
 use super::Handed;
 use super::connection::{Connection, State};
@@ -61,12 +62,16 @@ impl Shard {
             write_timeout,
             next_sweep: Instant::now(),
         };
-        std::thread::Builder::new().name(format!("fan-out {index}")).spawn(move || shard.run())?;
+        // Its streams are lost with it, so the process has to end; a fault of one stream is caught before.
+        lifecycle.supervisor().vital_thread("fan-out", format!("fan-out {index}"), move || shard.run())?;
         // Streams still open when everything else has stopped are cut with the thread.
         let (stop, token) = (handle.clone(), lifecycle.token().clone());
-        lifecycle.spawn_graceful("fan-out end", async move {
-            token.cancelled().await;
-            stop.send(Message::Stop);
+        lifecycle.supervise_graceful("fan-out end", move || {
+            let (stop, token) = (stop.clone(), token.clone());
+            async move {
+                token.cancelled().await;
+                stop.send(Message::Stop);
+            }
         });
         Ok(handle)
     }
@@ -112,6 +117,7 @@ impl Shard {
     /// Says whether the thread has to stop.
     fn read_messages(&mut self) -> bool {
         for message in self.handle.take() {
+            fault_point("fan-out stop");
             match message {
                 Message::Add(handed) => self.add(*handed),
                 Message::Pulse(key) => self.write_group(key),
@@ -168,7 +174,10 @@ impl Shard {
     fn write(&mut self, token: usize) {
         let Some(connection) = self.streams.get_mut(token) else { return };
         let was_blocked = connection.is_blocked();
-        let state = connection.write(&mut self.written);
+        let label = |it: &Connection| Some(it.stream.environment().clone());
+        // A fault of one stream costs this stream only.
+        let written = supervisor::part("fan-out stream", connection, label, |it| it.write(&mut self.written));
+        let state = written.unwrap_or(State::Broken);
         match (was_blocked, connection.is_blocked()) {
             (false, true) => self.handle.add_blocked(),
             (true, false) => self.handle.remove_blocked(),
@@ -244,19 +253,27 @@ impl Group {
     fn start(key: usize, source: &Arc<dyn Source>, handle: &ShardHandle, lifecycle: &Lifecycle) -> Self {
         let is_pulsed = Arc::new(AtomicBool::new(false));
         let token = lifecycle.token().child_token();
-        let (mut pulses, handle, flag, ending) =
-            (source.pulses(), handle.clone(), Arc::clone(&is_pulsed), token.clone());
-        lifecycle.spawn("fan-out pulses", async move {
-            loop {
-                let changed = tokio::select! {
-                    changed = pulses.changed() => changed,
-                    () = ending.cancelled() => return,
-                };
-                if changed.is_err() {
-                    return;
-                }
-                if !flag.swap(true, Ordering::AcqRel) {
-                    handle.send(Message::Pulse(key));
+        let (pulses, handle, flag, ending) = (source.pulses(), handle.clone(), Arc::clone(&is_pulsed), token.clone());
+        let mut is_first = true;
+        lifecycle.supervise("fan-out pulses", move || {
+            let (mut pulses, handle, flag, ending) =
+                (pulses.clone(), handle.clone(), Arc::clone(&flag), ending.clone());
+            if !std::mem::replace(&mut is_first, false) {
+                // What an earlier run took note of may not have been passed on.
+                handle.send(Message::Pulse(key));
+            }
+            async move {
+                loop {
+                    let changed = tokio::select! {
+                        changed = pulses.changed() => changed,
+                        () = ending.cancelled() => return,
+                    };
+                    if changed.is_err() {
+                        return;
+                    }
+                    if !flag.swap(true, Ordering::AcqRel) {
+                        handle.send(Message::Pulse(key));
+                    }
                 }
             }
         });

@@ -14,6 +14,7 @@ use tokio_rustls::rustls::server::ServerConfig;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, SupportedProtocolVersion};
 use yardarm_core::Lifecycle;
+use yardarm_core::supervisor::blocking;
 
 use crate::config::{TlsConfig, TlsVersion};
 
@@ -133,12 +134,15 @@ impl Tls {
     /// Follows the files until the end of `lifecycle`.
     pub fn watch(&self, lifecycle: &Lifecycle) {
         let tls = self.clone();
-        lifecycle.spawn("certificate files", async move {
-            loop {
-                tokio::time::sleep(CHECK_INTERVAL).await;
-                let tls = tls.clone();
-                // A failure is logged there; a panic would end with the blocking call, and the next look comes.
-                let _ = tokio::task::spawn_blocking(move || tls.follow()).await;
+        lifecycle.supervise("certificate files", move || {
+            let tls = tls.clone();
+            async move {
+                loop {
+                    tokio::time::sleep(CHECK_INTERVAL).await;
+                    let tls = tls.clone();
+                    // Failures are logged there, and the next look comes.
+                    let _ = blocking("certificate files", move || tls.follow()).await;
+                }
             }
         });
     }

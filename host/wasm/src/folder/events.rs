@@ -9,6 +9,8 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
+use yardarm_core::Supervisor;
+use yardarm_core::supervisor::fault_point;
 
 use super::scan::{self, Pair};
 
@@ -64,7 +66,14 @@ impl Signs {
         std::mem::replace(&mut *events, Events { arrived, ..Events::default() })
     }
 
+    /// Has every file looked at, as if events had been lost.
+    pub(super) fn suspect_all(&self) {
+        self.lock().has_gap = true;
+        self.wake.notify_one();
+    }
+
     fn note(&self, event: notify::Result<notify::Event>) {
+        fault_point("plugin file events");
         let mut events = self.lock();
         match event {
             Ok(event) if matches!(event.kind, EventKind::Access(AccessKind::Close(AccessMode::Write))) => {
@@ -161,10 +170,15 @@ pub(super) struct FolderWatcher {
 }
 
 impl FolderWatcher {
-    pub(super) fn new(signs: &Arc<Signs>) -> Self {
+    pub(super) fn new(signs: &Arc<Signs>, supervisor: Supervisor) -> Self {
         let dir = signs.dir.clone();
         let signs = Arc::clone(signs);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| signs.note(event));
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // On a thread of the library, which would not survive a panic.
+            if supervisor.catch("plugin file events", None, || signs.note(event)).is_err() {
+                signs.suspect_all();
+            }
+        });
         if let Err(error) = &watcher {
             tracing::warn!(%error, "no file events, the folder is only listed now and then");
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use yardarm_core::hooks::{Hooks, Plan};
+use yardarm_core::supervisor::{self, fault_point};
 
 use super::entry::{Entry, TakenUp};
 use super::events::{Events, Suspects};
@@ -43,6 +44,8 @@ pub(super) struct Loader {
     swaps: u64,
     refusals: u64,
     tidied: Option<Instant>,
+    /// Whether the plan in place may differ from what the entries say, because a look was not finished.
+    is_unplanned: bool,
 }
 
 impl Loader {
@@ -63,6 +66,7 @@ impl Loader {
             swaps: 0,
             refusals: 0,
             tidied: None,
+            is_unplanned: false,
         }
     }
 
@@ -74,12 +78,24 @@ impl Loader {
         &self.folder
     }
 
+    /// After a panic: everything is looked at again, and what runs goes on.
+    pub(super) fn recover(&mut self) {
+        self.is_unplanned = true;
+        for entry in self.entries.values_mut() {
+            entry.seen = Pair::default();
+            entry.staging_since_ms = None;
+            if entry.active.is_none() {
+                entry.attempted = None;
+            }
+        }
+    }
+
     /// Puts a plan in place in which every required plugin is missing, before the first one is staged.
     pub(super) async fn keep_shut(&mut self) {
         let dir = self.settings.dir.clone();
         let trust = self.settings.trust;
         let list = move || scan::list(&dir, trust).ok().flatten().map(|listing| scan::guards(&dir, &listing));
-        let Ok(Some(guards)) = tokio::task::spawn_blocking(list).await else { return };
+        let Ok(Some(guards)) = supervisor::blocking("plugin folder reader", list).await else { return };
         for guards in guards.into_iter().filter(|guards| !guards.binds.is_empty()) {
             let entry = self.entries.entry(guards.stem).or_default();
             (entry.name, entry.guards) = (guards.name, guards.binds);
@@ -133,7 +149,8 @@ impl Loader {
             self.restless.clear();
         }
         work.extend(self.changed_unseen(&pairs, &work).await);
-        let (mut change, mut again) = (false, false);
+        fault_point("plugin loader");
+        let (mut change, mut again) = (self.is_unplanned, false);
         for (stem, pair) in work {
             match self.take_up(&stem, pair, wait).await {
                 TakenUp::Changed => change = true,
@@ -145,6 +162,7 @@ impl Loader {
             self.retry_duplicates().await;
             self.entries.retain(|stem, entry| !entry.is_nothing() || pairs.contains_key(stem));
             self.replan();
+            self.is_unplanned = false;
         }
         self.publish();
         if change || self.tidied.is_none_or(|at| at.elapsed() > TIDY_INTERVAL) {
@@ -244,7 +262,7 @@ impl Loader {
             let differs = |(digests, stem): &(_, Arc<str>)| !scan::has_content(&dir, stem, digests);
             checks.into_iter().filter(differs).map(|(_, stem)| stem).collect()
         };
-        let different = tokio::task::spawn_blocking(compare).await.unwrap_or_default();
+        let different = supervisor::blocking("plugin folder reader", compare).await.unwrap_or_default();
         different.into_iter().map(|stem| (Arc::clone(&stem), pairs[&stem].clone())).collect()
     }
 
@@ -292,17 +310,13 @@ impl Loader {
         self.tidied = Some(Instant::now());
         let Some(cache) = self.stager.cache.clone() else { return };
         let active = self.plugins().map(|plugin| plugin.sha256).collect();
-        // Fails only if the runtime is going down.
-        let _ = tokio::task::spawn_blocking(move || cache.tidy(&active)).await;
+        let _ = supervisor::blocking("plugin cache", move || cache.tidy(&active)).await;
     }
 
     /// `None` if the runtime is going down.
     async fn list(&self) -> Option<Result<Option<Listing>, LoadError>> {
         let (dir, trust) = (self.settings.dir.clone(), self.settings.trust);
-        match tokio::task::spawn_blocking(move || scan::list(&dir, trust)).await {
-            Ok(listed) => Some(listed),
-            Err(error) if error.is_panic() => Some(Err(LoadError::UnusableFolder { text: error.to_string() })),
-            Err(_) => None,
-        }
+        let listed = supervisor::blocking("plugin folder reader", move || scan::list(&dir, trust)).await;
+        Some(listed.unwrap_or_else(|error| Err(LoadError::UnusableFolder { text: error.to_string() })))
     }
 }

@@ -32,7 +32,7 @@ impl Place {
             poll_interval: INTERVAL,
         };
         let lifecycle = Lifecycle::new();
-        lifecycle.spawn("follower", follower.run());
+        lifecycle.supervise("follower", follower);
         Self { fake, mailbox, words, upstream, _lifecycle: lifecycle }
     }
 

@@ -35,7 +35,7 @@ impl Place {
             upstream: upstream.clone(),
             check_interval: CHECK,
         };
-        lifecycle.spawn_graceful("writer", writer.run(true, lifecycle.token().clone()));
+        lifecycle.supervise_graceful("writer", StoreTask::new(writer, true, lifecycle.token().clone()));
         Self { fake, store, mailbox, words, upstream, lifecycle }
     }
 

@@ -21,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
 use yardarm_core::outbox::{Batch, Ledger, Outbox, OutboxSettings, QueueKey as _};
 use yardarm_core::time::unix_ms;
-use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
+use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, Supervised};
 
 use self::processor::{Loss, MOST_OF_ONE, Moment, Processor};
 use self::read::ReadError;
@@ -115,7 +115,7 @@ impl Summaries {
             let (jobs, queue) = mpsc::channel(MAX_WAITING);
             let summariser = Summariser::new(parts.clone(), trust);
             let memory = Arc::clone(&summariser.memory);
-            lifecycle.spawn("event summaries", summariser.run(queue));
+            lifecycle.supervise("event summaries", SummaryTask { summariser, queue });
             Lane { jobs, memory }
         });
         Self { lanes, ledger: Arc::clone(&parts.ledger) }
@@ -148,13 +148,25 @@ impl Summaries {
     }
 }
 
+/// The task of a [`Summariser`].
+struct SummaryTask {
+    summariser: Summariser,
+    queue: mpsc::Receiver<Job>,
+}
+
+impl Supervised for SummaryTask {
+    async fn run(&mut self) {
+        self.summariser.run(&mut self.queue).await;
+    }
+}
+
 impl Summariser {
     fn new(parts: Parts, trust: Trust) -> Self {
         let memory = parts.limits.outbox.memory(trust).account();
         Self { parts, trust, memory, processors: HashMap::new() }
     }
 
-    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    async fn run(&mut self, queue: &mut mpsc::Receiver<Job>) {
         let mut timer = tokio::time::interval(self.parts.settings.flush_interval);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         timer.tick().await;

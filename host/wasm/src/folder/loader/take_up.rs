@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use yardarm_core::time::unix_ms;
+use yardarm_core::{InternalError, supervisor};
 
 use super::super::entry::{Entry, TakenUp, required};
 use super::super::scan::{self, ComponentFile, Content, Pair};
@@ -142,9 +143,11 @@ impl Loader {
         };
         let known = self.meters.clone();
         let meters = |name: &str| known.get(name).cloned().unwrap_or_default();
-        let staged = self.stager.stage(candidate, meters).await;
+        // One file that makes the host panic must not keep the others from being loaded.
+        let staged = supervisor::catch(self.stager.stage(candidate, meters)).await;
         self.entry(stem).staging_since_ms = None;
-        let plugin = staged?;
+        let failed = |error: InternalError| LoadError::InitFailed { what: "loading", error: error.to_string() };
+        let plugin = staged.map_err(failed)??;
         let twin = self.plugins().find(|other| other.name == plugin.name && other.stem != plugin.stem);
         if let Some(twin) = twin {
             return Err(LoadError::DuplicateName { name: plugin.name.to_string(), active: twin.stem.to_string() });
@@ -243,7 +246,7 @@ impl Loader {
 
     async fn read(&self, stem: &Arc<str>, pair: Pair) -> Result<Content, LoadError> {
         let (dir, stem, trust) = (self.settings.dir.clone(), Arc::clone(stem), self.settings.trust);
-        let read = tokio::task::spawn_blocking(move || scan::read(&dir, &stem, &pair, trust)).await;
+        let read = supervisor::blocking("plugin folder reader", move || scan::read(&dir, &stem, &pair, trust)).await;
         read.unwrap_or_else(|error| Err(LoadError::Unreadable { text: error.to_string() }))
     }
 }

@@ -1,0 +1,258 @@
+//! Writes lines on a thread of its own, through a queue of bounded size.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use yardarm_core::Supervisor;
+use yardarm_core::supervisor::fault_point;
+
+/// Bytes that wait to be written; a line that does not fit is dropped and counted. As much again is being written.
+const CAPACITY: usize = 4 << 20;
+/// A buffer that grew beyond this is not kept once it is written.
+const KEPT: usize = 256 << 10;
+/// Pause before another attempt on a descriptor that another process has made non-blocking, and that is full.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Where lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Descriptor 1.
+    StandardOutput,
+    /// Descriptor 2.
+    StandardError,
+}
+
+/// The way to the thread that writes. Cheap to clone.
+#[derive(Clone)]
+pub struct LineWriter(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something was added, or everything is written.
+    changed: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    lines: u64,
+    /// Lines that the thread has taken out and not written yet.
+    under_way: u64,
+}
+
+impl LineWriter {
+    /// Starts the thread, which is called `task` in logs and metrics. `returned` is called with the number of lines that
+    /// were dropped as soon as lines can be written again.
+    ///
+    /// # Errors
+    /// When there is no such descriptor, or the operating system gives no thread.
+    pub fn start(output: Output, task: &'static str, returned: impl Fn(u64) + Send + 'static) -> std::io::Result<Self> {
+        // A descriptor of our own: the locks of the standard library would be held while a write waits for a reader.
+        let mut file = File::from(match output {
+            Output::StandardOutput => std::io::stdout().as_fd().try_clone_to_owned()?,
+            Output::StandardError => std::io::stderr().as_fd().try_clone_to_owned()?,
+        });
+        let writer = Self::nowhere();
+        let shared = Arc::clone(&writer.0);
+        let mut announced = 0;
+        Supervisor::global().thread(task, "yardarm-log", move || shared.run(&mut file, &mut announced, &returned))?;
+        Ok(writer)
+    }
+
+    /// Drops every line beyond the capacity of the queue; there is no thread.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self(Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new(), dropped: AtomicU64::new(0) }))
+    }
+
+    /// Adds a line, its end included. Never waits.
+    pub fn push(&self, line: &[u8]) {
+        let mut queue = self.0.lock();
+        if queue.bytes.len() + line.len() > CAPACITY {
+            drop(queue);
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let was_empty = queue.bytes.is_empty();
+        queue.bytes.extend_from_slice(line);
+        queue.lines += 1;
+        drop(queue);
+        if was_empty {
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// Lines that were dropped since the start.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything is written, for at most `limit`; returns whether it is.
+    pub fn flush(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut queue = self.0.lock();
+        while !queue.bytes.is_empty() || queue.under_way > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            queue = self.0.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Write for &LineWriter {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Writes for as long as the process lives. Called again after a panic.
+    fn run(&self, output: &mut impl Write, announced: &mut u64, returned: &impl Fn(u64)) {
+        let lost = std::mem::take(&mut self.lock().under_way);
+        self.dropped.fetch_add(lost, Ordering::Relaxed);
+        loop {
+            let (batch, lines) = self.take();
+            fault_point("log writer");
+            let is_written = write(output, &batch).is_ok();
+            self.lock().under_way = 0;
+            self.changed.notify_all();
+            if !is_written {
+                self.dropped.fetch_add(lines, Ordering::Relaxed);
+                continue;
+            }
+            let dropped = self.dropped.load(Ordering::Relaxed);
+            // In a queue that is full again it would be dropped itself.
+            if dropped > *announced && self.lock().bytes.len() < CAPACITY / 2 {
+                returned(dropped - *announced);
+                *announced = dropped;
+            }
+        }
+    }
+
+    /// Waits for lines, and takes all that there are.
+    fn take(&self) -> (Vec<u8>, u64) {
+        let mut queue = self.lock();
+        while queue.bytes.is_empty() {
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.under_way = std::mem::take(&mut queue.lines);
+        let room = queue.bytes.len().min(KEPT);
+        (std::mem::replace(&mut queue.bytes, Vec::with_capacity(room)), queue.under_way)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes everything, however long the reader takes.
+fn write(output: &mut impl Write, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match output.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Takes nothing until it is opened, and fails when it is closed.
+    struct Pipe {
+        gate: mpsc::Receiver<bool>,
+        written: mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.gate.recv() != Ok(true) {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            let _ = self.written.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn start() -> (LineWriter, mpsc::Sender<bool>, mpsc::Receiver<Vec<u8>>, mpsc::Receiver<u64>) {
+        let writer = LineWriter::nowhere();
+        let (open, gate) = mpsc::channel();
+        let (written, lines) = mpsc::channel();
+        let (returned, announcements) = mpsc::channel();
+        let shared = Arc::clone(&writer.0);
+        std::thread::spawn(move || {
+            let returned = |lines| {
+                let _ = returned.send(lines);
+            };
+            shared.run(&mut Pipe { gate, written }, &mut 0, &returned);
+        });
+        (writer, open, lines, announcements)
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_and_never_time() {
+        let (writer, open, written, announcements) = start();
+        let line = vec![b'x'; 1 << 20];
+        let began = Instant::now();
+        for _ in 0..20 {
+            writer.push(&line);
+        }
+        assert!(!writer.flush(Duration::from_millis(10)), "nothing is read");
+        assert!(began.elapsed() < PATIENCE);
+        let dropped = writer.dropped();
+        assert!((11..=16).contains(&dropped), "{dropped} of 20 MiB, and at most 8 fit");
+        for _ in 0..4 {
+            let _ = open.send(true);
+        }
+        assert!(writer.flush(PATIENCE));
+        let bytes: usize = written.try_iter().map(|it| it.len()).sum();
+        assert_eq!(bytes, (20 - usize::try_from(dropped).unwrap()) << 20);
+        assert_eq!(announcements.recv_timeout(PATIENCE), Ok(dropped));
+        writer.push(b"after\n");
+        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), b"after\n");
+        assert!(announcements.try_recv().is_err(), "announced once");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_ends_nothing() {
+        let (writer, open, written, announcements) = start();
+        open.send(false).unwrap();
+        writer.push(b"lost\n");
+        assert!(writer.flush(PATIENCE), "there is nothing to wait for");
+        while writer.dropped() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        open.send(true).unwrap();
+        writer.push(b"kept\n");
+        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), b"kept\n");
+        assert_eq!(announcements.recv_timeout(PATIENCE), Ok(1));
+    }
+}

@@ -1,0 +1,113 @@
+//! The log never holds up what the gateway is for, whatever becomes of those who read it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::Instant;
+use yardarm_testkit::{Call, FakeLaunchDarkly, within};
+
+use crate::flags::{flag, put, some_data};
+use crate::program::{Program, Reading, Signal, command};
+use crate::running::{SDK_KEY, Setup};
+use crate::sdk::Sdk;
+
+/// A gateway that logs as much as it can, with an open stream.
+async fn talkative() -> (Program, Sdk, FakeLaunchDarkly, TempDir) {
+    let cloud = FakeLaunchDarkly::start().await;
+    let dir = TempDir::new().unwrap();
+    let mut setup = Setup::with(some_data()).set("log.format", "json").set("log.level", "trace");
+    setup.fill(&cloud);
+    setup.write(&cloud.url(), dir.path());
+    let program = Program::start(dir.path()).await;
+    let mut stream = program.opens_when_ready("/all", SDK_KEY).await;
+    stream.hears("put", put(some_data())).await;
+    (program, stream, cloud, dir)
+}
+
+async fn dropped(program: &Program) -> u64 {
+    let text = program.operator_gets("/metrics").await.text().to_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("yardarm_log_lines_dropped_total ")).unwrap();
+    line.parse().unwrap()
+}
+
+/// Makes the gateway log until lines are dropped.
+async fn overflow(program: &Program) {
+    let call = Call::get(format!("/sdk/flags/{}", "x".repeat(4000))).key(SDK_KEY);
+    let started = Instant::now();
+    while dropped(program).await == 0 {
+        futures_util::future::join_all((0..50).map(|_| program.answers(&call))).await;
+        assert!(started.elapsed() < Duration::from_secs(100), "the queue of the log has no limit");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_neither_patches_nor_the_end() {
+    let (program, mut stream, cloud, _dir) = talkative().await;
+    program.reads(Reading::Paused);
+    overflow(&program).await;
+    cloud.patches(SDK_KEY, &flag("plain", 4));
+    assert_eq!(stream.hears_event("patch").await["data"]["version"], 4);
+    let signalled = Instant::now();
+    program.signal(Signal::TERM);
+    stream.hears_the_end().await;
+    let (status, _) = program.ends().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(signalled.elapsed() < Duration::from_secs(15), "{:?}", signalled.elapsed());
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_reads_what_it_has_missed() {
+    let (program, mut stream, cloud, _dir) = talkative().await;
+    program.reads(Reading::Paused);
+    overflow(&program).await;
+    program.reads(Reading::On);
+    let message = "log lines were dropped while nothing read the log";
+    yardarm_testkit::until("the line about dropped lines", || program.has_logged(message)).await;
+    cloud.patches(SDK_KEY, &flag("plain", 4));
+    assert_eq!(stream.hears_event("patch").await["data"]["version"], 4);
+    let total = dropped(&program).await;
+    program.signal(Signal::TERM);
+    let (status, log) = program.ends().await;
+    assert_eq!(status.code(), Some(0));
+    let records: Vec<Value> = log.iter().map(|line| serde_json::from_str(line).expect("whole lines")).collect();
+    let counts: u64 = records.iter().filter(|it| it["message"] == message).filter_map(|it| it["lines"].as_u64()).sum();
+    assert!(counts > 0 && counts >= total, "{counts} of {total}");
+    assert!(log.iter().any(|line| line.contains("\"clean\":true")), "the end is in it");
+}
+
+#[tokio::test]
+async fn a_log_that_is_closed_ends_nothing() {
+    let (program, mut stream, cloud, _dir) = talkative().await;
+    program.reads(Reading::Closed);
+    within("lines that cannot be written", async {
+        while dropped(&program).await == 0 {
+            program.answers(&Call::get("/status")).await;
+        }
+    })
+    .await;
+    cloud.patches(SDK_KEY, &flag("plain", 4));
+    assert_eq!(stream.hears_event("patch").await["data"]["version"], 4);
+    program.signal(Signal::TERM);
+    assert_eq!(program.ends().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn commands_do_not_mind_a_closed_output() {
+    let dir = TempDir::new().unwrap();
+    Setup::with(some_data()).write("http://127.0.0.1:1", dir.path());
+    let plugins = dir.path().join("demo");
+    let demo = ["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--for", "1s", "--plugins"];
+    let demo = demo.into_iter().chain([plugins.to_str().unwrap()]).collect::<Vec<_>>();
+    for arguments in [vec!["check", "--print-effective"], vec!["health", "--admin", "127.0.0.1:1"], demo] {
+        let mut child =
+            command(dir.path()).args(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let expected = if arguments[0] == "health" { 1 } else { 0 };
+        assert_eq!(output.status.code(), Some(expected), "{arguments:?}: {errors}");
+        assert!(!errors.contains("panic"), "{arguments:?}: {errors}");
+    }
+}

@@ -1,0 +1,217 @@
+//! SIGHUP: what can change while the gateway runs is read again, and nothing ends because of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use yardarm_testkit::{Call, FakeLaunchDarkly, until, within};
+
+use crate::flags::{flag, put, some_data};
+use crate::program::{Program, Signal, command};
+use crate::running::{SDK_KEY, Setup, main_environment};
+
+struct Reloading {
+    program: Program,
+    cloud: FakeLaunchDarkly,
+    dir: TempDir,
+}
+
+fn setup() -> Setup {
+    Setup::with(some_data()).set("log.format", "json")
+}
+
+impl Reloading {
+    async fn start(mut setup: Setup) -> Self {
+        let cloud = FakeLaunchDarkly::start().await;
+        let dir = TempDir::new().unwrap();
+        setup.fill(&cloud);
+        setup.write(&cloud.url(), dir.path());
+        let program = Program::start(dir.path()).await;
+        within("`/ready`", program.is_ready()).await;
+        Self { program, cloud, dir }
+    }
+
+    /// Reloads another configuration, and waits until this line is logged.
+    async fn with(&self, setup: &Setup, message: &str) {
+        setup.write(&self.cloud.url(), self.dir.path());
+        let before = self.count(message);
+        self.program.signal(Signal::HUP);
+        until(message, || self.count(message) > before).await;
+    }
+
+    fn count(&self, message: &str) -> usize {
+        self.program.log().iter().filter(|line| line.contains(message)).count()
+    }
+
+    /// The last record with this message.
+    fn record(&self, message: &str) -> Value {
+        let log = self.program.log();
+        let line =
+            log.iter().rev().find(|line| line.contains(message)).unwrap_or_else(|| panic!("{message}: {log:#?}"));
+        serde_json::from_str(line).unwrap()
+    }
+}
+
+const RELOADED: &str = "configuration reloaded";
+
+#[tokio::test]
+async fn ten_reloads_under_open_streams_end_nothing() {
+    let reloading = Reloading::start(setup()).await;
+    let id = reloading.program.id();
+    let mut stream = reloading.program.opens("/all", SDK_KEY).await;
+    stream.hears("put", put(some_data())).await;
+    for round in 1..=10 {
+        let level = if round % 2 == 0 { "info" } else { "debug" };
+        reloading.with(&setup().set("log.level", level), RELOADED).await;
+        let version = 10 + round;
+        reloading.cloud.patches(SDK_KEY, &flag("plain", version));
+        assert_eq!(stream.hears_event("patch").await["data"]["version"], version);
+    }
+    reloading.program.signal(Signal::USR1);
+    reloading.program.signal(Signal::USR2);
+    until("signals without a meaning", || reloading.count("was ignored") == 2).await;
+    assert_eq!(reloading.program.id(), id);
+    assert_eq!(reloading.program.answers(&Call::get("/status")).await.status, 200);
+    reloading.program.signal(Signal::TERM);
+    stream.hears_the_end().await;
+    let (status, log) = reloading.program.ends().await;
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+}
+
+#[tokio::test]
+async fn the_log_level_follows_the_file() {
+    let reloading = Reloading::start(setup()).await;
+    let has_details = || reloading.count("\"level\":\"DEBUG\"") > 0;
+    reloading.program.answers(&Call::get("/status")).await;
+    assert!(!has_details());
+    reloading.with(&setup().set("log.level", "debug"), RELOADED).await;
+    assert_eq!(reloading.record(RELOADED)["keys"], "log.level");
+    within("details", async {
+        while !has_details() {
+            // Its client logs how it connects again.
+            reloading.cloud.closes_streams(SDK_KEY);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn environments_come_and_go_with_the_file() {
+    let reloading = Reloading::start(setup()).await;
+    reloading.cloud.add_environment("sdk-second");
+    reloading.cloud.puts("sdk-second", &some_data());
+    let second = json!({"name": "second", "sdk_key": "sdk-second"});
+    let mut first_stream = reloading.program.opens("/all", SDK_KEY).await;
+    first_stream.hears("put", put(some_data())).await;
+    reloading.with(&setup().environments([main_environment(), second]), RELOADED).await;
+    let mut second_stream = reloading.program.opens_when_served("/all", "sdk-second").await;
+    second_stream.hears("put", put(some_data())).await;
+    reloading.with(&setup(), RELOADED).await;
+    second_stream.hears_the_end().await;
+    let call = Call::get("/all").key("sdk-second");
+    assert_eq!(reloading.program.answers(&call).await.status, 401);
+    reloading.cloud.patches(SDK_KEY, &flag("plain", 4));
+    assert_eq!(first_stream.hears_event("patch").await["data"]["version"], 4);
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_named() {
+    let reloading = Reloading::start(setup()).await;
+    let refused = "the configuration cannot be used";
+    reloading.with(&setup().set("server.max_streams", "many"), refused).await;
+    let record = reloading.record(refused);
+    assert_eq!(record["level"], "ERROR");
+    assert!(record["error"].as_str().unwrap().contains("server.max_streams"), "{record}");
+    std::fs::write(reloading.dir.path().join("yardarm.toml"), "[[[").unwrap();
+    let before = reloading.count(refused);
+    reloading.program.signal(Signal::HUP);
+    until("another refusal", || reloading.count(refused) > before).await;
+    std::fs::remove_file(reloading.dir.path().join("yardarm.toml")).unwrap();
+    reloading.program.signal(Signal::HUP);
+    until("another refusal", || reloading.count(refused) > before + 1).await;
+    reloading.program.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+}
+
+#[tokio::test]
+async fn settings_that_need_a_restart_are_named() {
+    let reloading = Reloading::start(setup()).await;
+    let message = "changed settings take effect after a restart";
+    reloading.with(&setup().set("server.max_streams", 7).set("plugins.recheck_window", "1s"), message).await;
+    assert_eq!(reloading.record(message)["keys"], "plugins.recheck_window, server.max_streams");
+    // Once is enough.
+    let before = reloading.count(RELOADED);
+    reloading.program.signal(Signal::HUP);
+    until(RELOADED, || reloading.count(RELOADED) > before).await;
+    assert_eq!(reloading.count(message), 1);
+}
+
+/// Writes a certificate for `localhost` and its key.
+fn certify(dir: &Path) -> Certificate {
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(dir.join("cert.pem"), pair.cert.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), pair.signing_key.serialize_pem()).unwrap();
+    Certificate::from_pem(pair.cert.pem().as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
+    let certificates = TempDir::new().unwrap();
+    let path = |name: &str| certificates.path().join(name).to_str().unwrap().to_owned();
+    let secured = setup().set("server.tls.cert", path("cert.pem")).set("server.tls.key", path("key.pem"));
+    let first = certify(certificates.path());
+    let reloading = Reloading::start(secured).await;
+    let address = reloading.program.address;
+    let asks = async |authority: &Certificate| {
+        let client = Client::builder().add_root_certificate(authority.clone()).resolve("localhost", address);
+        client.build().unwrap().get(format!("https://localhost:{}/status", address.port())).send().await.is_ok()
+    };
+    assert!(asks(&first).await);
+    let second = certify(certificates.path());
+    reloading.program.signal(Signal::HUP);
+    within("the new certificate", async {
+        while !asks(&second).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(!asks(&first).await);
+    std::fs::write(certificates.path().join("cert.pem"), "no certificate").unwrap();
+    let before = reloading.count("server.tls.cert");
+    reloading.program.signal(Signal::HUP);
+    until("an error that names the key", || reloading.count("server.tls.cert") > before).await;
+    assert!(asks(&second).await);
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_before_the_start_is_complete_does_not_kill() {
+    let cloud = FakeLaunchDarkly::start().await;
+    let dir = TempDir::new().unwrap();
+    let mut setup = setup();
+    setup.fill(&cloud);
+    setup.write(&cloud.url(), dir.path());
+    let mut child =
+        command(dir.path()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let handles = |id: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim().to_owned();
+        u64::from_str_radix(&mask, 16).unwrap_or(0) & 1 == 1
+    };
+    until("a handler", || handles(child.id())).await;
+    let id = rustix::process::Pid::from_child(&child);
+    for _ in 0..20 {
+        rustix::process::kill_process(id, Signal::HUP).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it lives");
+    rustix::process::kill_process(id, Signal::TERM).unwrap();
+    let mut status = None;
+    until("the end", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    assert_eq!(status.unwrap().code(), Some(0));
+}
