@@ -37,7 +37,7 @@ pub use self::tls::{CertificateReport, Tls, TlsError};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that come back after their stream has ended and wait for their next request. Beyond, they are closed.
 const MAX_RETURNING: usize = 1024;
-/// Silence after which a client's system is asked whether it is still there, and how often.
+/// Silence after which the kernel probes a client, and the interval between probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 

@@ -1,4 +1,4 @@
-//! Clients that read nothing: they are cut off, cost little until then, and keep nobody else out.
+//! Clients that read nothing: they are cut off, cost little until then, and leave places for other clients.
 
 use std::time::Duration;
 

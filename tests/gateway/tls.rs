@@ -186,6 +186,69 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     hears(&mut stream, &mut heard, "event: patch\n").await;
 }
 
+/// Connects, sends bytes in plain text, then others over TLS with HTTP/1.1; everything that comes until the end.
+async fn exchange(secured: &Secured, preamble: &str, pieces: &[(u64, &str)]) -> String {
+    use rustls_pki_types::pem::PemObject;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+    let mut roots = RootCertStore::empty();
+    let authority = rustls_pki_types::CertificateDer::from_pem_file(secured._dir.path().join("cert.pem"));
+    roots.add(authority.expect("a certificate")).expect("a certificate");
+    let provider = std::sync::Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
+    let mut socket = tokio::net::TcpStream::connect(secured.gateway.address).await.expect("a connection");
+    socket.write_all(preamble.as_bytes()).await.expect("room");
+    let name = "localhost".try_into().expect("a name");
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let Ok(mut stream) = connector.connect(name, socket).await else { return "no handshake".to_owned() };
+    for (pause, piece) in pieces {
+        tokio::time::sleep(std::time::Duration::from_millis(*pause)).await;
+        let _ = stream.write_all(piece.as_bytes()).await;
+    }
+    let mut heard = Vec::new();
+    // An end without a farewell is an end too.
+    let _ = within("the end", stream.read_to_end(&mut heard)).await;
+    String::from_utf8(heard).expect("text")
+}
+
+#[tokio::test]
+async fn bodies_are_no_requests_over_tls_either() {
+    let secured = Secured::start(|it| it.set("launchdarkly.max_client_connection_time", "500ms")).await;
+    let smuggled = "GET /status HTTP/1.1\r\nHost: a\r\n\r\n";
+    let head = |headers: &str| format!("GET /all HTTP/1.1\r\nHost: a\r\nAuthorization: {SDK_KEY}\r\n{headers}\r\n");
+    let with_length = head(&format!("Content-Length: {}\r\n", smuggled.len()));
+    let last = "GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for pause in [0, 100, 900] {
+        // The last one is answered only if the body was read and the connection went on.
+        let text = exchange(&secured, "", &[(0, &with_length), (pause, smuggled), (900, last)]).await;
+        let count = text.matches("HTTP/1.1 ").count();
+        assert!(text.contains("event: put") && count <= 2, "{pause}: {text}");
+        let second = text.rsplit("HTTP/1.1 ").next().unwrap_or_default();
+        assert!(count == 1 || second.to_ascii_lowercase().contains("connection: close"), "{pause}: {text}");
+        let text = exchange(&secured, "", &[(0, &head("")), (pause, last)]).await;
+        assert_eq!(text.matches("HTTP/1.1 200").count(), 2, "a request behind a stream, {pause}: {text}");
+    }
+    for headers in [
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let text = exchange(&secured, "", &[(0, &(head(headers) + "0\r\n\r\n" + smuggled))]).await;
+        assert!(text.starts_with("HTTP/1.1 400") && text.matches("HTTP/1.1 ").count() == 1, "{headers}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_of_the_proxy_protocol_comes_before_the_handshake() {
+    let proxies = serde_json::json!(["127.0.0.1"]);
+    let setup = |it: Setup| it.set("server.trusted_proxies", proxies).set("server.proxy_protocol", true);
+    let secured = Secured::start(setup).await;
+    let last = "GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let text = exchange(&secured, "PROXY TCP4 192.0.2.7 127.0.0.1 4711 8030\r\n", &[(0, last)]).await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert_eq!(exchange(&secured, "", &[(0, last)]).await, "no handshake");
+}
+
 #[tokio::test]
 async fn a_quiet_connection_is_closed_whatever_it_speaks() {
     let secured = Secured::start(|it| it.set("server.idle_timeout", "1s")).await;

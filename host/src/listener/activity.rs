@@ -28,7 +28,7 @@ pub(super) struct Activity {
     has_two_lengths: AtomicBool,
     was_cut: AtomicBool,
     probe: AtomicU8,
-    /// The body of a stream was asked for data, so the response head has been encoded.
+    /// The body of a stream was polled, so the response head has been encoded.
     is_head_encoded: AtomicBool,
     /// The socket was flushed after that, so the response head has been written.
     is_head_written: AtomicBool,
@@ -125,7 +125,7 @@ impl Activity {
         }
     }
 
-    /// Notes that the body of a stream was asked for data.
+    /// Notes that the body of a stream was polled.
     pub(super) fn note_body_polled(&self) {
         self.is_head_encoded.store(true, Ordering::Relaxed);
     }

@@ -76,7 +76,7 @@ impl Caller {
     }
 }
 
-/// The end of the body cannot be told for sure, so the connection goes with the request.
+/// Answers 400 and closes the connection, because the end of the body is not certain.
 fn refused(guard: RequestGuard) -> Response<AnswerBody> {
     let text = "the request has more than one length, or a transfer coding other than `chunked`\n";
     let mut response = (StatusCode::BAD_REQUEST, text).into_response();

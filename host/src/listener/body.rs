@@ -35,7 +35,7 @@ pub(super) struct AnswerBody {
 
 enum Kind {
     Ordinary(Body),
-    /// Without data and without end: once it is asked for data, the response head has been encoded.
+    /// Without data and without end: once it is polled, the response head has been encoded.
     Handover(Arc<Activity>),
 }
 

@@ -1,7 +1,7 @@
 //! Drives an HTTP connection until it ends, becomes a stream, or has to be cut.
 //!
-//! A connection is closed between two requests only: before that, the operating system is asked whether a request
-//! waits in the socket. HTTP/2 has its own way to do that.
+//! A connection is closed between two requests only: before that, the socket itself is checked for a request that
+//! waits in it. HTTP/2 has its own way to do that.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

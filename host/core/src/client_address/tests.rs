@@ -105,4 +105,27 @@ proptest::proptest! {
         }
         let _ = forwarded::nodes(&value);
     }
+
+    #[test]
+    fn nothing_that_a_client_writes_beats_what_the_proxy_appends(
+        written in r#"[ -~]{0,40}|([fF]or="?[\[\]0-9a-z.:_\\]{0,20}"?[,; ]{0,2}){0,4}"#,
+        is_one_line: bool,
+    ) {
+        let honest: IpAddr = "192.0.2.7".parse().unwrap();
+        for (name, appended) in [
+            (X_FORWARDED_FOR, "192.0.2.7"),
+            (FORWARDED, "for=192.0.2.7"),
+            (FORWARDED, "for=\"192.0.2.7\""),
+        ] {
+            let mut headers = HeaderMap::new();
+            if is_one_line {
+                headers.append(name, HeaderValue::from_str(&format!("{written}, {appended}")).unwrap());
+            } else {
+                headers.append(&name, HeaderValue::from_str(&written).unwrap());
+                headers.append(name, HeaderValue::from_static(appended));
+            }
+            let client = rules().client("10.0.0.1".parse().unwrap(), &headers);
+            assert!(client.is_none_or(|it| it == honest), "{headers:?}: {client:?}");
+        }
+    }
 }

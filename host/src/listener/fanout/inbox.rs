@@ -8,7 +8,7 @@ use mio::Waker;
 
 use super::{FanoutReport, Handed};
 
-/// What a thread is told.
+/// A message to a thread.
 pub(super) enum Message {
     Add(Box<Handed>),
     /// The source with this key may have something new.
@@ -80,7 +80,7 @@ impl ShardHandle {
 
     pub(super) fn send(&self, message: Message) {
         self.0.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
-        // Fails only if the epoll is gone, and then there is nobody to tell.
+        // Fails only if the epoll is gone, and the thread with it.
         let _ = self.0.waker.wake();
     }
 
