@@ -1,10 +1,13 @@
 //! The Harness side, from outside: what upstream is asked for, and what SDKs are answered. Numbers are those of the
 //! checklist, with an `F`.
 
+mod bad_data;
+mod depth;
 mod downstream;
 mod ff_proxy;
 mod metrics;
 mod offline;
+mod outages;
 mod panics;
 mod plugins;
 mod prometheus;
@@ -13,6 +16,7 @@ mod redirects;
 mod restart;
 mod stream_bytes;
 mod streams;
+mod tokens;
 mod upstream;
 
 use serde_json::{Value, json};

@@ -50,6 +50,8 @@ const UPSTREAM_MESSAGE: &str = "yardarm_upstream_last_message_seconds";
 const STALE: &str = "yardarm_environment_stale";
 /// 1 while a payload plugin fails, so that something upstream said is not served.
 const BEHIND: &str = "yardarm_environment_behind";
+/// Flags and segments that cannot be read; the last good versions of them are served.
+const SKIPPED: &str = "yardarm_environment_skipped_items";
 /// Flags and segments served.
 const ITEMS: &str = "yardarm_environment_items";
 /// Events that SDKs handed over.
@@ -164,6 +166,7 @@ fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
     let message = gauges(UPSTREAM_MESSAGE, "Unix time of the last message from upstream.", LABELS);
     let stale = gauges(STALE, "1 while data from disk is served.", LABELS);
     let behind = gauges(BEHIND, "1 while a payload plugin fails.", LABELS);
+    let skipped = gauges(SKIPPED, "Items that cannot be read.", LABELS);
     let items = gauges(ITEMS, "Flags and segments served.", &["vendor", "environment", "kind"]);
     let received = counters(EVENTS_RECEIVED, "Events that SDKs handed over.", LABELS);
     let delivered = counters(EVENTS_DELIVERED, "Events that arrived upstream.", LABELS);
@@ -177,6 +180,7 @@ fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
         message.with_label_values(&[vendor, name]).set(signed(report.last_message_ms / 1000));
         stale.with_label_values(&[vendor, name]).set(report.is_stale.into());
         behind.with_label_values(&[vendor, name]).set(report.is_behind.into());
+        skipped.with_label_values(&[vendor, name]).set(signed(report.skipped_items as u64));
         items.with_label_values(&[vendor, name, "flag"]).set(signed(report.flags as u64));
         items.with_label_values(&[vendor, name, "segment"]).set(signed(report.segments as u64));
         let Some(events) = &report.events else { continue };
@@ -191,7 +195,7 @@ fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
             dropped.with_label_values(&[vendor, name, *reason]).inc_by(*count);
         }
     }
-    for gauge in [upstream, message, stale, behind, items, pending] {
+    for gauge in [upstream, message, stale, behind, skipped, items, pending] {
         register(registry, gauge);
     }
     for counter in [received, delivered, filtered, dropped, refused] {

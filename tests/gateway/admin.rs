@@ -77,6 +77,7 @@ async fn status_tells_everything_in_one_document() {
         ("last_error", json!(null)),
         ("is_stale", json!(false)),
         ("is_behind", json!(false)),
+        ("skipped_items", json!(0)),
         ("flags", json!(1)),
         ("segments", json!(1)),
         ("store", json!(null)),

@@ -42,7 +42,7 @@ fn claims(token: &str) -> Value {
 #[tokio::test]
 async fn keys_are_exchanged_for_tokens() {
     let cloud = cloud().await;
-    let gateway = started(&cloud, "auth_secret = \"sesame, open\"").await;
+    let gateway = started(&cloud, "auth_secret = \"sesame, open\"\nvalidate_targets = true").await;
     let bad = |text: &str| error(400, &format!("bad request: {text}"));
     for (row, body, expected) in [
         ("F049", "", bad("request body cannot be empty")),

@@ -52,6 +52,44 @@ async fn metrics_are_summed_up_and_posted() {
 }
 
 #[tokio::test]
+async fn one_bad_entry_costs_itself_only() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
+    let path = format!("/metrics/{ENV}");
+    let token = token(&gateway, KEY).await;
+    let bad = [
+        &b"7"[..],
+        b"null",
+        b"{\"timestamp\":1,\"count\":-1,\"attributes\":[]}",
+        b"{\"timestamp\":1,\"count\":1,\"attributes\":[{\"key\":\"featureIdentifier\",\"value\":\"x\xff\"}]}",
+        br#"{"timestamp":1,"count":1,"attributes":[{"key":"featureIdentifier","value":"y\ud83d"}]}"#,
+        br#"{"attributes":7}"#,
+    ];
+    let body =
+        [b"{\"metricsData\":[", &bad.join(&b","[..])[..], b",", metric(3).to_string().as_bytes(), b"]}"].concat();
+    assert_eq!(gateway.answers(&Call::post(&path, body).key(&token)).await.status, 200);
+    until("metrics", || !cloud.posts(&path).is_empty()).await;
+    let posted = cloud.posts(&path)[0].json();
+    let mut names: Vec<_> = posted["metricsData"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|it| it["attributes"][0]["value"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["a", "x\u{fffd}", "y\u{fffd}"], "{posted}");
+    // Millions of entries of nothing are counted, and cost neither time nor memory.
+    let flood = format!("{{\"targetData\":[{}7]}}", "7,".repeat(2 << 20));
+    let posts: Vec<_> = (0..4).map(|_| Call::post(&path, flood.clone()).key(&token)).collect();
+    let answers = futures_util::future::join_all(posts.iter().map(|it| gateway.answers(it))).await;
+    assert!(answers.iter().all(|it| it.status == 200 || it.status == 503));
+    let events = gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone();
+    let dropped =
+        events["dropped"].as_array().expect("a list").iter().find(|it| it[0] == "malformed").map(|it| it[1].clone());
+    assert!(dropped.and_then(|it| it.as_u64()) > Some(2 << 20), "{events}");
+}
+
+#[tokio::test]
 async fn one_environment_that_cannot_be_posted_does_not_hold_the_others_up() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;

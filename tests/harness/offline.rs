@@ -113,7 +113,7 @@ async fn a_folder_is_served_and_nothing_leaves() {
 #[tokio::test]
 async fn a_folder_that_cannot_be_used_ends_the_start_and_is_named() {
     let cloud = FakeHarness::start().await;
-    for (file, text) in [("feature_config.json", "[{"), ("segments.json", "[7]"), ("auth_config.json", "{}")] {
+    for (file, text) in [("feature_config.json", "[{"), ("segments.json", "{}"), ("auth_config.json", "[7]")] {
         let dir = TempDir::new().expect("a folder");
         let folder = dir.path().join("config/env-x");
         std::fs::create_dir_all(&folder).expect("a folder");

@@ -65,6 +65,7 @@ async fn what_was_known_is_served_until_harness_answers() {
     let mut sdk = listens(&gateway, KEY).await;
     assert_eq!(report(&gateway, "prod").await["is_stale"], false);
     cloud.changes_segment(ENV, &segment("s", 5));
+    assert_eq!(sdk.hears_event("*").await["identifier"], "a", "what it missed");
     assert_eq!(sdk.hears_event("*").await["identifier"], "s");
 }
 

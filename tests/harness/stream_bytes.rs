@@ -60,9 +60,9 @@ async fn no_hot_loop(cloud: &FakeHarness, gateway: Running, stream: &str) {
         cloud.closes_streams(stream);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // After 0.5 to 1 s, then after another 1 to 2 s.
+    // After 0.5 to 1 s each: a connection with a heartbeat was a good one.
     let tries = cloud.gets("/stream").len() - before;
-    assert!((1..=2).contains(&tries), "{tries}");
+    assert!((1..=5).contains(&tries), "{tries}");
     gateway.stop().await;
 }
 

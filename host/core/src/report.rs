@@ -32,6 +32,8 @@ pub struct EnvironmentReport {
     pub is_stale: bool,
     /// Whether a payload plugin failed, so that something upstream said is not served.
     pub is_behind: bool,
+    /// Items of the newest data that cannot be read; the last good versions of them are served.
+    pub skipped_items: usize,
     /// Unix milliseconds of the last message from upstream; 0 before the first.
     pub last_message_ms: u64,
     /// Number of the newest change.
@@ -164,6 +166,7 @@ impl EnvironmentReport {
             last_error: report.last_error.map(ErrorReport::from),
             is_stale: report.is_stale,
             is_behind: false,
+            skipped_items: 0,
             last_message_ms: report.last_message_ms,
             sequence: 0,
             flags: 0,

@@ -53,6 +53,13 @@ impl OpenStream {
         Self { source, cursor, first: Some(first), guard }
     }
 
+    /// Opens a stream of `channel` that begins with what came after the change `seq`.
+    #[must_use]
+    pub fn continued(source: Arc<dyn Source>, channel: usize, seq: u64, guard: StreamGuard) -> Self {
+        let cursor = Cursor::after(channel, *source.pulses().borrow(), seq);
+        Self { source, cursor, first: None, guard }
+    }
+
     /// The environment of the stream.
     #[must_use]
     pub fn environment(&self) -> &EnvironmentLabel {

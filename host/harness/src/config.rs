@@ -21,8 +21,10 @@ pub struct Config {
     pub sync_service: String,
     /// Where metrics go.
     pub metric_service: String,
-    /// What the tokens that SDKs are handed are signed with; `None` makes one up and keeps it.
+    /// What the tokens that SDKs are handed are signed with; `None` derives a secret per environment from its key.
     pub auth_secret: Option<Secret>,
+    /// Whether tokens and secrets of the vendor's relay are accepted, however weak.
+    pub ff_proxy_tokens: bool,
     /// Whether SDKs need no token.
     pub bypass_auth: bool,
     /// Time between downloads of targets; `None` for never.
@@ -43,7 +45,9 @@ pub struct Config {
     pub rejected_retry_interval: Duration,
     /// Largest post of metrics, in bytes.
     pub max_metrics_body: u64,
-    /// Whether identifiers and names of targets are checked as Harness itself does it.
+    /// Memory for targets that SDKs present, over all environments, in bytes.
+    pub learnt_targets_size: u64,
+    /// Whether targets are refused that Harness itself refuses.
     pub validate_targets: bool,
     /// Whether SDKs that know them are sent rules of which all clauses must match.
     pub and_rules: bool,
@@ -98,8 +102,17 @@ pub const KEYS: &[Key] = &[
         "harness.auth_secret",
         Kind::Secret,
         "",
-        "What the tokens that SDKs are handed are signed with. Gateways behind one balancer need the same. Unless set, one \
-         is made up and kept in the data folder.",
+        "What the tokens that SDKs are handed are signed with; 32 bytes or more, and the same for all gateways behind one \
+         balancer. Unless set, each environment has a secret that is derived from the key that leads to it, which is the same \
+         wherever this key is configured. In offline mode there is no such key, and one is made up and kept in the data folder.",
+    ),
+    key(
+        "harness.ff_proxy_tokens",
+        Kind::Bool,
+        "false",
+        "Whether tokens of the vendor's relay that do not name a key are accepted if they are signed with \
+         `harness.auth_secret`, so that SDKs survive a change of relays, and secrets of the vendor's relay, however weak. \
+         `yardarm ff-proxy` sets it.",
     ),
     key(
         "harness.bypass_auth",
@@ -143,14 +156,23 @@ pub const KEYS: &[Key] = &[
         "harness.rejected_retry_interval",
         Kind::Duration,
         "5m",
-        "First delay before a key that upstream rejected is tried again; it doubles up to twelve times this value.",
+        "First delay before a key that upstream goes on rejecting is tried again; it doubles up to twelve times this value. \
+         Before that it is tried a few times at once, and for ten minutes if it was accepted before.",
     ),
     key("harness.max_metrics_body", Kind::Size, "5MiB", "Largest post of metrics. Larger ones are answered 413."),
     key(
+        "harness.learnt_targets_size",
+        Kind::Size,
+        "64MiB",
+        "Memory for targets that SDKs present, over all environments, each of which has an equal share. The least recently \
+         used ones are forgotten.",
+    ),
+    key(
         "harness.validate_targets",
         Kind::Bool,
-        "true",
-        "Whether identifiers and names of targets are checked as Harness itself does it.",
+        "false",
+        "Whether targets are refused whose identifier or name Harness itself refuses, as by version 2 of its relay. If not, \
+         they are accepted, as by version 1, with a warning.",
     ),
     key(
         "harness.and_rules",
@@ -183,6 +205,11 @@ pub const KEYS: &[Key] = &[
     key("harness.offline.monitoring_interval", Kind::Duration, "1s", "Time between looks at that folder."),
 ];
 
+/// Bytes of a secret that is refused if it has fewer, outside of the compatibility mode.
+const MIN_SECRET: usize = 8;
+/// Bytes of a secret that nobody guesses.
+pub(crate) const STRONG_SECRET: usize = 32;
+
 const MOMENT: Duration = Duration::from_millis(10);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -209,8 +236,17 @@ impl Config {
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let source = Source::read(reader)?;
         let auth_secret = reader.secret("harness.auth_secret");
-        if auth_secret.as_ref().is_some_and(|it| it.expose() == "secret") {
-            reader.reject("harness.auth_secret", "is the text everybody knows; choose another, or leave it out");
+        let ff_proxy_tokens = reader.flag("harness.ff_proxy_tokens");
+        match auth_secret.as_ref().map(Secret::expose).filter(|_| !ff_proxy_tokens) {
+            Some("secret") => {
+                reader.reject("harness.auth_secret", "is the text everybody knows; choose another, or leave it out");
+            }
+            Some(secret) if secret.len() < MIN_SECRET => {
+                let problem =
+                    format!("has less than {MIN_SECRET} bytes; choose one of {STRONG_SECRET} or more, or leave it out");
+                reader.reject("harness.auth_secret", problem);
+            }
+            _ => (),
         }
         let client_service = reader.url("harness.client_service");
         let sync_service = reader.optional_url("harness.sync_service").unwrap_or_else(|| client_service.clone());
@@ -220,6 +256,7 @@ impl Config {
             sync_service,
             metric_service: reader.url("harness.metric_service"),
             auth_secret,
+            ff_proxy_tokens,
             bypass_auth: reader.flag("harness.bypass_auth"),
             target_poll_interval: positive(
                 reader.optional_duration("harness.target_poll_interval", Duration::ZERO..=DAY),
@@ -234,6 +271,7 @@ impl Config {
             read_timeout: reader.duration("harness.read_timeout", MOMENT..=DAY),
             rejected_retry_interval: reader.duration("harness.rejected_retry_interval", MOMENT..=DAY),
             max_metrics_body: reader.size("harness.max_metrics_body").unwrap_or(5 << 20),
+            learnt_targets_size: reader.size("harness.learnt_targets_size").unwrap_or(64 << 20),
             validate_targets: reader.flag("harness.validate_targets"),
             and_rules: reader.flag("harness.and_rules"),
             forward_targets: reader.flag("harness.forward_targets"),

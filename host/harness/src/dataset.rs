@@ -61,7 +61,7 @@ pub(crate) struct Notice {
 }
 
 /// Kinds of items as streams call them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Domain {
     Flag,

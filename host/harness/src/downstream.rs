@@ -8,6 +8,7 @@ mod client_auth;
 mod configs;
 mod edge;
 mod evaluations;
+mod evaluators;
 mod health;
 mod metrics;
 mod rejection;
@@ -25,10 +26,11 @@ use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
 
 use self::auth::RouteInfo;
+pub(crate) use self::evaluators::Evaluators;
 use crate::config::Config;
-use crate::credential::Tokens;
 use crate::environments::Environments;
 use crate::telemetry::Telemetry;
+use crate::tokens::Tokens;
 use crate::upstream::Registrar;
 
 /// What the handlers need.
@@ -41,6 +43,7 @@ pub(crate) struct Downstream {
     pub(crate) hooks: Hooks,
     pub(crate) streams: Streams,
     pub(crate) telemetry: Telemetry,
+    pub(crate) evaluations: Evaluators,
 }
 
 /// All routes.

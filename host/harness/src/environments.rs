@@ -1,6 +1,8 @@
 //! Which environments exist, what is known of each, and how a key finds its environment.
 
+mod announced;
 mod pending;
+mod skipped;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
@@ -15,14 +17,19 @@ use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel};
 
+use self::announced::Announced;
+pub(crate) use self::announced::MAX_ANNOUNCED;
 pub(crate) use self::pending::Pending;
+use self::skipped::SkippedItems;
 use crate::credential::KeyHash;
 use crate::dataset::{FlagData, Items};
-use crate::kept::Kept;
+use crate::kept::{self, Kept};
 use crate::metrics::MetricsPort;
 use crate::model::Target;
-use crate::targets::Targets;
+use crate::received::Unreadable;
+use crate::targets::{LearntBudget, Targets};
 use crate::telemetry::Tally;
+use crate::tokens::SigningKey;
 use crate::upstream::Session;
 
 /// Name of the vendor in labels.
@@ -32,6 +39,8 @@ pub(crate) const VENDOR: &str = "harness";
 pub(crate) struct HarnessEnvironment {
     pub(crate) label: EnvironmentLabel,
     pub(crate) identity: Identity,
+    /// What tokens for it are signed with, unless one secret signs all.
+    pub(crate) signing: Option<SigningKey>,
     /// The newest token, and what it says.
     session: ArcSwap<Session>,
     pub(crate) data: Environment<FlagData>,
@@ -42,10 +51,29 @@ pub(crate) struct HarnessEnvironment {
     pub(crate) metrics: MetricsPort,
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
+    /// Changes that streams which open now may have missed.
+    pub(crate) announced: Announced,
+    /// Items that cannot be read; the last good versions of them are served.
+    pub(crate) skipped: SkippedItems,
+    /// Whether a target was accepted that Harness itself refuses.
+    pub(crate) has_unusual_targets: AtomicBool,
     pub(crate) recent: RecentChanges,
     pub(crate) tally: Tally,
     keeper: Option<Keeper<Kept>>,
     token_refused: Arc<Notify>,
+}
+
+/// What an environment is made of.
+pub(crate) struct EnvironmentParts {
+    pub(crate) label: EnvironmentLabel,
+    pub(crate) status: Status,
+    pub(crate) session: Session,
+    pub(crate) data: Environment<FlagData>,
+    pub(crate) metrics: MetricsPort,
+    pub(crate) keeper: Option<Keeper<Kept>>,
+    pub(crate) token_refused: Arc<Notify>,
+    pub(crate) learnt: Arc<LearntBudget>,
+    pub(crate) signing: Option<SigningKey>,
 }
 
 /// What Harness calls an environment, as far as it says.
@@ -106,29 +134,26 @@ pub(crate) enum Lookup {
 }
 
 impl HarnessEnvironment {
-    pub(crate) fn new(
-        label: EnvironmentLabel,
-        status: Status,
-        session: Session,
-        data: Environment<FlagData>,
-        metrics: MetricsPort,
-        keeper: Option<Keeper<Kept>>,
-        token_refused: &Arc<Notify>,
-    ) -> Self {
+    pub(crate) fn new(parts: EnvironmentParts) -> Self {
+        let EnvironmentParts { label, status, session, data, metrics, keeper, token_refused, learnt, signing } = parts;
         Self {
             label,
+            signing,
             identity: session.identity.clone(),
             session: ArcSwap::from_pointee(session),
             data,
             status,
             stream: Mutex::new(StreamState { connection: Connection::Initializing, since: unix_ms() / 1000 }),
-            targets: Targets::default(),
+            targets: Targets::new(&learnt),
             metrics,
             is_behind: AtomicBool::new(false),
+            announced: Announced::default(),
+            skipped: SkippedItems::default(),
+            has_unusual_targets: AtomicBool::new(false),
             recent: RecentChanges::default(),
             tally: Tally::default(),
             keeper,
-            token_refused: Arc::clone(token_refused),
+            token_refused,
         }
     }
 
@@ -157,6 +182,10 @@ impl HarnessEnvironment {
         if is_news {
             if stream.connection == Connection::Connected {
                 self.tally.close();
+                self.announced.lose();
+            }
+            if connection == Connection::Connected {
+                self.announced.restore();
             }
             *stream = StreamState { connection, since: unix_ms() / 1000 };
         }
@@ -171,11 +200,20 @@ impl HarnessEnvironment {
         });
     }
 
+    /// Replaces what cannot be read of the newest data.
+    pub(crate) fn skip(&self, unreadable: Vec<Unreadable>) {
+        self.skipped.replace(&self.label, &self.status, unreadable);
+    }
+
     /// Keeps targets on disk.
     pub(crate) fn keep_targets(&self, targets: &[Target]) {
+        if self.keeper.is_none() {
+            return;
+        }
+        let texts = kept::texts(targets);
         self.keep(|kept| {
-            let is_news = kept.targets != targets;
-            kept.targets = targets.to_vec();
+            let is_news = kept.targets != texts;
+            kept.targets = texts;
             is_news
         });
     }
@@ -227,12 +265,27 @@ impl Environments {
             return Lookup::Found(Arc::clone(found));
         }
         self.0.strangers.notify_waiters();
-        if self.are_incomplete() { Lookup::NotYet } else { Lookup::Unknown }
+        if self.may_be_known_soon(key) { Lookup::NotYet } else { Lookup::Unknown }
     }
 
     /// Whether some configured keys have not said yet what they belong to.
     pub(crate) fn are_incomplete(&self) -> bool {
         self.0.pending.are_some_unheard()
+    }
+
+    /// Whether a key that is unknown now may belong to something that is not known yet, or that upstream rejects for a while.
+    fn may_be_known_soon(&self, key: &KeyHash) -> bool {
+        self.are_incomplete() || self.0.pending.has(key) || self.has_none_yet()
+    }
+
+    /// Whether there is no environment at all, although there are keys that should lead to some.
+    fn has_none_yet(&self) -> bool {
+        self.0.index.load().all.is_empty() && !self.0.pending.is_empty()
+    }
+
+    /// Whether an environment that is unknown now may come.
+    pub(crate) fn may_come(&self, id: &str) -> bool {
+        self.by_id(id).is_none() && (self.are_incomplete() || self.has_none_yet())
     }
 
     /// Configured keys that have led to no environment yet.

@@ -8,6 +8,7 @@ mod bucket;
 mod clause;
 mod ruleset;
 mod run;
+mod walk;
 
 pub use self::bucket::bucket;
 pub use self::ruleset::Ruleset;
@@ -35,6 +36,8 @@ pub enum EvaluationError {
     NothingServed(String),
 }
 
+#[cfg(test)]
+mod deep_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -5,17 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use yardarm_core::feed::LogLimits;
 use yardarm_core::registry::EndReason;
 use yardarm_core::status::Status;
-use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, environment};
+use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, environment_with};
 
 use crate::Parts;
 use crate::config::Config;
-use crate::credential::KeyHash;
-use crate::environments::{Environments, HarnessEnvironment, Identity, VENDOR};
+use crate::credential::{KeyHash, ListedKeys};
+use crate::environments::{EnvironmentParts, Environments, HarnessEnvironment, Identity, MAX_ANNOUNCED, VENDOR};
 use crate::kept::{self, Kept};
 use crate::metrics::MetricsPort;
+use crate::targets::LearntBudget;
+use crate::tokens::SigningKey;
 use crate::upstream::{Applier, HttpClients, MetricsPoster, Session};
+
+/// Everything that streams may have missed, and some room. A change takes a hundred bytes, for it only has a name.
+const LOG: LogLimits = LogLimits { changes: MAX_ANNOUNCED + 384, ..LogLimits::LARGE };
 
 /// Makes environments. Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +30,10 @@ pub(crate) struct Founder {
     pub(crate) http: HttpClients,
     pub(crate) parts: Parts,
     pub(crate) environments: Environments,
+    /// Memory for targets that SDKs present.
+    pub(crate) learnt: Arc<LearntBudget>,
+    /// What tokens for the environments that are made here are signed with, unless one secret signs all.
+    pub(crate) signing: Option<SigningKey>,
     /// Wakes whoever can get a new token for the environments that are made here.
     pub(crate) token_refused: Arc<Notify>,
 }
@@ -43,15 +53,24 @@ impl Founder {
         let label = self.label(name, &session.identity);
         let status = Status::new();
         let lifecycle = self.parts.lifecycle.for_environment(label.clone(), status.clone()).child();
-        let (writer, data) = environment();
+        let (writer, data) = environment_with(LOG);
         let hooks = self.parts.hooks.clone();
         let is_offline = self.config.is_offline();
         let is_forwarded = self.config.metric_post_interval.is_some() && !is_offline;
         let metrics = MetricsPort::start(label.clone(), hooks.clone(), is_forwarded, &lifecycle);
         let keeper = self.parts.data_dir.as_ref().filter(|_| !is_offline);
         let keeper = keeper.map(|folder| kept::keep(folder, &label, &session.identity.id, kept.clone(), &lifecycle));
-        let environment =
-            Arc::new(HarnessEnvironment::new(label, status, session, data, metrics, keeper, &self.token_refused));
+        let environment = Arc::new(HarnessEnvironment::new(EnvironmentParts {
+            label,
+            status,
+            session,
+            data,
+            metrics,
+            keeper,
+            token_refused: Arc::clone(&self.token_refused),
+            learnt: Arc::clone(&self.learnt),
+            signing: self.signing.clone(),
+        }));
         if !self.environments.add(&environment) {
             lifecycle.token().cancel();
             return None;
@@ -59,7 +78,7 @@ impl Founder {
         let unfinished = Unfinished(Some((self.environments.clone(), Arc::clone(&environment), lifecycle.clone())));
         tracing::info!(environment = %environment.label, id = environment.identity.id, "environment added");
         let mut applier = Applier::new(Arc::clone(&environment), writer, hooks, self.config.and_rules);
-        environment.targets.polled(kept.targets);
+        environment.targets.polled(&kept.read_targets());
         if let Some(items) = kept.items {
             applier.restore(items).await;
         }
@@ -85,6 +104,16 @@ impl Founder {
                 facts.environment == environment.label && facts.credential.as_ref().is_some_and(is_it)
             });
         }
+    }
+
+    /// Replaces the keys of an environment by those that were listed. Where an entry of the list could not be read, keys
+    /// that are missing from it stay.
+    pub(crate) fn accept_listed(&self, environment: &Arc<HarnessEnvironment>, listed: &ListedKeys) {
+        let mut keys = listed.hashes().clone();
+        if !listed.is_complete() {
+            keys.extend(self.environments.keys_of(environment));
+        }
+        self.accept(environment, &keys);
     }
 
     /// Ends an environment: its keys open nothing any more, its streams end, its tasks stop.

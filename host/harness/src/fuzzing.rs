@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::evaluation::Ruleset;
 use crate::model::{Flag, Segment, Target};
-use crate::{credential, downstream, metrics, upstream};
+use crate::{credential, downstream, metrics, tokens, upstream};
 
 /// A flag and a segment that upstream sends, and a target that an SDK presents.
 pub fn evaluate(flag: &str, segment: &str, target: &str) {
@@ -25,6 +25,7 @@ pub fn request(body: &[u8]) {
     metrics::fuzz(&Bytes::copy_from_slice(body));
     if let Ok(text) = std::str::from_utf8(body) {
         credential::fuzz(text);
+        tokens::fuzz(text);
     }
 }
 

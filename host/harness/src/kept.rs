@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use yardarm_core::keeper::Keeper;
 use yardarm_core::snapshot_file::SnapshotFile;
 use yardarm_core::{EnvironmentLabel, Lifecycle};
@@ -12,7 +13,8 @@ use yardarm_core::{EnvironmentLabel, Lifecycle};
 use crate::credential::KeyHash;
 use crate::dataset::Items;
 use crate::environments::Identity;
-use crate::model::{Flag, Segment, Target};
+use crate::model::Target;
+use crate::received::{Readable, read_item};
 
 /// What is known of an environment besides what changes from connection to connection.
 #[derive(Clone, Default)]
@@ -23,8 +25,8 @@ pub(crate) struct Kept {
     pub(crate) keys: BTreeSet<KeyHash>,
     /// `None` before the first download.
     pub(crate) items: Option<Items>,
-    /// Those that upstream listed.
-    pub(crate) targets: Vec<Target>,
+    /// Those that upstream listed, as JSON: read, they take many times as much memory.
+    pub(crate) targets: Arc<[Box<str>]>,
 }
 
 /// The content of a file.
@@ -90,25 +92,44 @@ impl Saved {
             has_data: kept.items.is_some(),
             flags: items.flags.iter().map(|it| text(it.json())).collect(),
             segments: items.segments.iter().map(|it| text(it.json())).collect(),
-            targets: serde_json::to_string(&kept.targets).ok()?,
+            targets: format!("[{}]", kept.targets.join(",")),
         })
     }
 
     fn into_kept(self) -> Option<Kept> {
-        let flag = |json: String| Flag::read(serde_json::from_str(&json).ok()?).ok().map(Arc::new);
-        let segment = |json: String| Segment::read(serde_json::from_str(&json).ok()?).ok().map(Arc::new);
-        let items = Items {
-            flags: self.flags.into_iter().map(flag).collect::<Option<_>>()?,
-            segments: self.segments.into_iter().map(segment).collect::<Option<_>>()?,
-        };
+        let id = self.identity.id.as_str();
+        let items = Items { flags: readable(id, &self.flags), segments: readable(id, &self.segments) };
+        let targets: Vec<&RawValue> = serde_json::from_str(&self.targets).ok()?;
+        let targets = targets.iter().map(|it| it.get().into()).collect();
         Some(Kept {
             source: Some(self.source),
             identity: self.identity,
             keys: self.keys,
             items: self.has_data.then_some(items),
-            targets: serde_json::from_str(&self.targets).ok()?,
+            targets,
         })
     }
+}
+
+/// Targets as they are kept.
+pub(crate) fn texts(targets: &[Target]) -> Arc<[Box<str>]> {
+    targets.iter().filter_map(|it| Some(serde_json::to_string(it).ok()?.into())).collect()
+}
+
+impl Kept {
+    /// The targets; those that cannot be read are left out.
+    pub(crate) fn read_targets(&self) -> Vec<Target> {
+        self.targets.iter().filter_map(|it| serde_json::from_str(it).ok()).collect()
+    }
+}
+
+/// Items that this version can read; what it cannot is logged and costs itself only.
+fn readable<T: Readable>(id: &str, items: &[String]) -> Vec<Arc<T>> {
+    let read = |json: &String| {
+        let logged = |problem: &_| tracing::warn!(id, %problem, "kept item is ignored");
+        read_item(json).inspect_err(logged).ok()
+    };
+    items.iter().filter_map(read).collect()
 }
 
 #[cfg(test)]
@@ -116,6 +137,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::{Flag, Segment};
 
     fn kept(source: &str) -> Kept {
         let flag = json!({"feature": "a", "version": 3, "variationToTargetMap": null, "new": {"x": 1}});
@@ -133,7 +155,10 @@ mod tests {
                 flags: vec![Arc::new(Flag::read(flag).unwrap())],
                 segments: vec![Arc::new(Segment::read(segment).unwrap())],
             }),
-            targets: vec![Target { attributes: [("n".to_owned(), json!([1, null]))].into(), ..Target::unknown("ada") }],
+            targets: texts(&[Target {
+                attributes: [("n".to_owned(), json!([1, null]))].into(),
+                ..Target::unknown("ada")
+            }]),
         }
     }
 
@@ -152,6 +177,18 @@ mod tests {
             (items.flags[0].json().clone(), items.segments[0].json().clone())
         };
         assert_eq!(json(after), json(&before));
+    }
+
+    #[test]
+    fn what_cannot_be_read_costs_itself() {
+        let mut saved = Saved::of(&kept("s")).unwrap();
+        saved.flags.insert(0, "7".into());
+        saved.segments.push("{".into());
+        saved.targets = r#"[7,{"identifier":"ada"},{"identifier":"eve","attributes":[]}]"#.into();
+        let after = saved.into_kept().unwrap();
+        assert_eq!(after.read_targets(), [Target::unknown("ada")]);
+        let items = after.items.unwrap();
+        assert_eq!((items.flags.len(), items.segments.len()), (1, 1));
     }
 
     #[test]

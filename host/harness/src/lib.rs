@@ -15,13 +15,16 @@ mod founder;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod kept;
+mod lenient_json;
 mod metrics;
 pub mod model;
 mod offline;
+mod received;
 mod report;
 mod secret_file;
 mod targets;
 mod telemetry;
+mod tokens;
 mod upstream;
 
 use std::collections::HashMap;
@@ -34,17 +37,19 @@ use yardarm_core::registry::Streams;
 use yardarm_core::report::EnvironmentReport;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::turns::Turns;
-use yardarm_core::{Lifecycle, whole_file};
+use yardarm_core::{Lifecycle, Secret, whole_file};
 
 pub use self::config::{Config, EnvironmentConfig, Source};
 pub use self::downstream::owns;
 pub use self::offline::{ExportError, OfflineError};
 pub use self::report::Incomplete;
-use crate::credential::{KeyHash, Tokens};
+use crate::credential::KeyHash;
 use crate::environments::{Environments, Pending};
 use crate::founder::Founder;
 use crate::offline::OfflineTask;
+use crate::targets::LearntBudget;
 use crate::telemetry::Telemetry;
+use crate::tokens::{SigningKey, Tokens};
 use crate::upstream::{Admin, EnrolTask, HttpClients, MetricsPoster, ProxyTask, Registrar};
 
 /// What the gateway provides.
@@ -66,6 +71,7 @@ pub struct Harness {
     pub router: Router,
     environments: Environments,
     poster: MetricsPoster,
+    registrar: Registrar,
     polls_targets: bool,
 }
 
@@ -109,14 +115,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         let prepared = whole_file::prepare_folder(folder);
         prepared.map_err(|source| StartError::DataDir { path: folder.clone(), source })?;
     }
-    let secret = match (&config.auth_secret, &parts.data_dir) {
-        (Some(secret), _) => secret.clone(),
-        (None, Some(dir)) => {
-            let path = dir.join("token-secret");
-            secret_file::read_or_make(&path).map_err(|source| StartError::Secret { path, source })?
-        }
-        (None, None) => return Err(StartError::NoSecret),
-    };
+    let tokens = tokens(&config, parts.data_dir.as_deref())?;
     let mut kept = match parts.data_dir.clone().filter(|_| !config.is_offline()) {
         Some(folder) => blocking("last good data", move || kept::read(&folder)).await.unwrap_or_default(),
         None => HashMap::new(),
@@ -128,18 +127,27 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         http: http.clone(),
         parts: parts.clone(),
         environments: environments.clone(),
+        learnt: LearntBudget::new(usize::try_from(config.learnt_targets_size).unwrap_or(usize::MAX)),
+        signing: None,
         token_refused: Arc::default(),
     };
+    let signing = |key: &Secret| config.auth_secret.is_none().then(|| SigningKey::derived(key));
     match &config.source {
         Source::Keys(admin, keys) => {
             let turns = Turns::default();
             for (index, settings) in keys.iter().enumerate() {
+                let kept = kept.remove(&KeyHash::of(settings.api_key.expose())).and_then(|mut it| it.pop());
                 let task = EnrolTask {
                     index,
                     settings: settings.clone(),
-                    kept: kept.remove(&KeyHash::of(settings.api_key.expose())).and_then(|mut it| it.pop()),
+                    was_accepted: kept.is_some(),
+                    kept,
                     admin: Admin { http: http.clone(), settings: admin.clone() },
-                    founder: Founder { token_refused: Arc::default(), ..founder.clone() },
+                    founder: Founder {
+                        signing: signing(&settings.api_key),
+                        token_refused: Arc::default(),
+                        ..founder.clone()
+                    },
                     turn: Some(turns.next()),
                     latch: Some(parts.lifecycle.latch("harness environment")),
                     known: None,
@@ -150,6 +158,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         Source::ProxyKey(key) => {
             let latch = parts.lifecycle.latch("harness proxy key");
             let kept = kept.remove(&KeyHash::of(key.expose())).unwrap_or_default();
+            let founder = Founder { signing: signing(key), ..founder };
             parts.lifecycle.supervise("proxy key", ProxyTask::new(key.clone(), founder, kept, latch).in_rounds());
         }
         Source::Offline(settings) => {
@@ -158,30 +167,32 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
             parts.lifecycle.supervise("offline folder", task);
         }
     }
-    let registrar = Registrar::new(http.clone(), config.client_service.clone(), parts.lifecycle.clone());
+    let (service, registers) = (config.client_service.clone(), config.forwards_targets());
+    let registrar = Registrar::start(http.clone(), service, registers, &parts.lifecycle);
     let polls_targets = config.target_poll_interval.is_some() && matches!(config.source, Source::Keys(..));
     let poster = MetricsPoster { http, base: config.metric_service.clone() };
     let router = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
         config,
-        tokens: Tokens::new(&secret),
-        registrar,
+        tokens,
+        registrar: registrar.clone(),
         hooks: parts.hooks,
         streams: parts.streams,
         telemetry: Telemetry::new(),
+        evaluations: downstream::Evaluators::new(),
     });
-    Ok(Harness { router, environments, poster, polls_targets })
+    Ok(Harness { router, environments, poster, registrar, polls_targets })
 }
 
 impl Harness {
-    /// Posts all metrics that wait, and waits until they have arrived or are lost.
+    /// Posts all metrics and registers all targets that wait, and waits until they have arrived or are lost.
     pub async fn flush_events(&self) {
         let all = self.environments.all();
-        futures_util::future::join_all(all.iter().map(async |it| {
+        let metrics = futures_util::future::join_all(all.iter().map(async |it| {
             it.metrics.settle().await;
             self.poster.flush(it).await;
-        }))
-        .await;
+        }));
+        tokio::join!(metrics, self.registrar.flush());
     }
 
     /// State of each environment, for operators.
@@ -209,14 +220,48 @@ impl Harness {
     }
 }
 
+/// What tokens are signed with.
+fn tokens(config: &Config, data_dir: Option<&Path>) -> Result<Tokens, StartError> {
+    let file = data_dir.map(|it| it.join("token-secret"));
+    let (common, earlier) = match (&config.auth_secret, file) {
+        (Some(secret), _) => (Some(secret.clone()), None),
+        // There is no key to derive one from.
+        (None, Some(path)) if config.is_offline() => {
+            let secret = secret_file::read_or_make(&path).map_err(|source| StartError::Secret { path, source })?;
+            tracing::warn!(
+                "`harness.auth_secret` is not set, so one was made up; other gateways do not accept the tokens of this one"
+            );
+            (Some(secret), None)
+        }
+        (None, None) if config.is_offline() => return Err(StartError::NoSecret),
+        // Earlier versions made one up, and SDKs go on with its tokens.
+        (None, file) => (None, file.and_then(|path| secret_file::read(&path))),
+    };
+    match common.as_ref().map(|it| it.expose()) {
+        Some("secret") => tracing::warn!(
+            "`harness.auth_secret` is `secret`, THE DEFAULT OF FF-PROXY THAT EVERYBODY KNOWS: whoever reaches this gateway can \
+             make tokens that read every environment; set another one"
+        ),
+        Some(secret) if secret.len() < config::STRONG_SECRET => {
+            tracing::warn!(
+                bytes = secret.len(),
+                "`harness.auth_secret` is short and may be guessed; it should have 32 bytes or more"
+            );
+        }
+        _ => (),
+    }
+    let signing = |secret: Option<Secret>| secret.map(|it| SigningKey::new(&it));
+    Ok(Tokens::new(signing(common), signing(earlier), config.ff_proxy_tokens))
+}
+
 /// What is still to say which environments there are, in words for operators.
 fn pending(source: &Source) -> Pending {
     match source {
         Source::Keys(_, keys) => Pending::new(keys.iter().enumerate().map(|(index, it)| {
             let place = || format!("environments[{index}]");
-            it.name.clone().unwrap_or_else(place)
+            (it.name.clone().unwrap_or_else(place), KeyHash::of(it.api_key.expose()))
         })),
-        Source::ProxyKey(_) => Pending::new(["proxy key".to_owned()]),
+        Source::ProxyKey(key) => Pending::new([("proxy key".to_owned(), KeyHash::of(key.expose()))]),
         Source::Offline(_) => Pending::default(),
     }
 }

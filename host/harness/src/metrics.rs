@@ -1,24 +1,29 @@
 //! Metrics of SDKs on their way to Harness: filtered, summed up, posted on a timer (sections 3.9 and 6.6).
 
+mod post;
 mod sums;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use tokio::sync::{Notify, Semaphore};
-use yardarm_core::hooks::{BatchFacts, Event, Hooks};
+use serde::Serialize;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use yardarm_core::hooks::{BatchFacts, Hooks};
 use yardarm_core::intake::Intake;
 use yardarm_core::outbox::{Ledger, LedgerReport};
 use yardarm_core::supervisor;
 use yardarm_core::{EnvironmentLabel, Lifecycle};
 
+pub(crate) use self::post::Post;
 use self::sums::Sums;
 
 /// Bytes of accepted posts that have not been read yet, per environment. Posts beyond are answered 503.
 const MAX_UNREAD_KIB: usize = 32 << 10;
+/// Bytes of a post that are read at once, on the thread that serves the request.
+const MAX_INLINE: usize = 16 << 10;
+/// Large posts that are read at the same time, per environment.
+const MAX_READERS: usize = 2;
 /// How often a batch that could not be posted is tried again before it is given up.
 const MAX_ATTEMPTS: u32 = 5;
 
@@ -34,11 +39,20 @@ struct Port {
     /// What could not be posted yet, with the number of attempts.
     failed: Mutex<Option<(Batch, u32)>>,
     unread: Arc<Semaphore>,
+    /// Large posts that are read at this moment.
+    readers: Semaphore,
     /// So much has been summed up that it should be posted now.
     is_large: Arc<Notify>,
     lifecycle: Lifecycle,
     /// Whether anybody takes them off our hands.
     is_forwarded: bool,
+}
+
+/// Room for a post that has not been summed up yet.
+pub(crate) struct Place {
+    port: MetricsPort,
+    permit: Option<OwnedSemaphorePermit>,
+    bytes: usize,
 }
 
 /// Why a post is not taken.
@@ -50,16 +64,6 @@ pub(crate) enum NotTaken {
     /// It cannot be read.
     #[error("malformed metrics: {0}")]
     Malformed(#[from] serde_json::Error),
-}
-
-/// A post of an SDK, and what upstream is posted.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Post<'a> {
-    #[serde(borrow, default)]
-    metrics_data: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, default)]
-    target_data: Option<Vec<&'a RawValue>>,
 }
 
 /// Summed-up metrics, ready to be posted.
@@ -99,28 +103,36 @@ impl MetricsPort {
             failed: Mutex::default(),
             ledger,
             unread: Arc::new(Semaphore::new(MAX_UNREAD_KIB)),
+            readers: Semaphore::new(MAX_READERS),
             is_large: Arc::default(),
             lifecycle: lifecycle.clone(),
             is_forwarded,
         }))
     }
 
-    /// Takes a post over; filtering and summing up happen behind the answer.
-    pub(crate) fn accept(&self, body: Bytes, route: &'static str, sdk: &'static str) -> Result<(), NotTaken> {
-        if !self.0.is_forwarded {
-            return Ok(serde_json::from_slice::<Post<'_>>(&body).map(drop)?);
+    /// A place for a post that is to be read, without room yet.
+    pub(crate) fn place(&self) -> Place {
+        Place { port: self.clone(), permit: None, bytes: 0 }
+    }
+
+    /// Reads a post, where that delays nobody.
+    pub(crate) async fn read(&self, body: Bytes) -> Result<Post, NotTaken> {
+        if body.len() <= MAX_INLINE {
+            return Ok(Post::read(&body)?);
         }
-        let kib = u32::try_from(body.len() / 1024 + 1).unwrap_or(u32::MAX);
-        let place = Arc::clone(&self.0.unread).try_acquire_many_owned(kib).map_err(|_| NotTaken::Busy)?;
-        let events = read(&body)?;
-        if events.is_empty() {
-            return Ok(());
+        let Ok(_turn) = self.0.readers.acquire().await else { return Err(NotTaken::Busy) };
+        let read = supervisor::blocking("metrics reader", move || Post::read(&body)).await;
+        Ok(read.map_err(|_| NotTaken::Busy)??)
+    }
+
+    /// Takes a post over; filtering and summing up happen behind the answer. It keeps its `place` until then.
+    pub(crate) fn accept(&self, post: Post, place: Place, route: &'static str, sdk: &'static str) {
+        if !self.0.is_forwarded || post.received() == 0 {
+            return;
         }
-        let received = events.len();
-        self.0.ledger.receive(received);
-        // A filter would fail over what is no entry at all, again and again.
-        let events: Vec<_> = events.into_iter().filter(|it| it.body.starts_with(b"{")).collect();
-        self.0.ledger.lose("malformed", received - events.len());
+        self.0.ledger.receive(post.received());
+        self.0.ledger.lose("malformed", post.malformed);
+        self.0.ledger.lose("too-many-entries", post.excess);
         let facts = BatchFacts { environment: self.0.label.clone(), route, sdk, schema: 0 };
         let port = Arc::clone(&self.0);
         // Not dropped on shutdown: what was answered gets its chance within the drain time.
@@ -128,22 +140,27 @@ impl MetricsPort {
             let (sums, ledger, is_large) =
                 (Arc::clone(&port.sums), Arc::clone(&port.ledger), Arc::clone(&port.is_large));
             let add = move |entries: Vec<Bytes>| {
-                let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
                 for entry in entries {
+                    // Locked for one entry at a time, for a flush may come in between.
+                    let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(reason) = sums.add(&entry) {
                         ledger.lose(reason, 1);
                     }
-                }
-                if sums.is_large() {
-                    is_large.notify_one();
+                    if sums.is_large() {
+                        is_large.notify_one();
+                    }
                 }
             };
-            if let Some(leaving) = port.intake.pass(facts, events, Box::new(add)).await {
-                leaving.go();
+            if let Some(leaving) = port.intake.pass(facts, post.events, Box::new(add)).await {
+                // Reading thousands of entries takes a while.
+                if place.bytes <= MAX_INLINE {
+                    leaving.go();
+                } else if let Err(error) = supervisor::blocking("metrics sums", move || leaving.go()).await {
+                    tracing::error!(%error, "metrics could not be summed up");
+                }
             }
             drop(place);
         });
-        Ok(())
     }
 
     /// Waits until so much has been summed up that it should be posted before its time. While a batch waits that could
@@ -178,7 +195,11 @@ impl MetricsPort {
     }
 
     async fn send<F: Future<Output = Outcome>>(&self, batch: Batch, attempts: u32, post: &impl Fn(Bytes) -> F) {
-        let body = serde_json::to_vec(&batch).expect("text and numbers are always JSON");
+        // Megabytes of text take a while to be written.
+        let write = move || (serde_json::to_vec(&batch), batch);
+        let Ok((Ok(body), batch)) = supervisor::blocking("metrics writer", write).await else {
+            return tracing::error!("metrics could not be written");
+        };
         let outcome = supervisor::catch(post(body.into())).await;
         match outcome.unwrap_or(Outcome::Later) {
             Outcome::Delivered => self.0.ledger.deliver(batch.stands_for),
@@ -200,20 +221,22 @@ impl MetricsPort {
     }
 }
 
-/// One event per entry, so that plugins see each by its kind.
-fn read(body: &Bytes) -> Result<Vec<Event>, serde_json::Error> {
-    let post: Post<'_> = serde_json::from_slice(body)?;
-    let entries = |kind: &str, list: Option<Vec<&RawValue>>| -> Vec<Event> {
-        let event = |raw: &RawValue| Event {
-            kind: kind.to_owned(),
-            at_ms: if kind == METRIC { sums::timestamp(raw.get()) } else { 0 },
-            body: body.slice_ref(raw.get().as_bytes()),
-        };
-        list.unwrap_or_default().into_iter().map(event).collect()
-    };
-    let mut events = entries(METRIC, post.metrics_data);
-    events.extend(entries(TARGET, post.target_data));
-    Ok(events)
+impl Place {
+    /// Room for more bytes.
+    ///
+    /// # Errors
+    /// When too much is waiting to be read.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), NotTaken> {
+        let before = self.bytes.div_ceil(1024);
+        self.bytes += bytes;
+        let more = u32::try_from(self.bytes.div_ceil(1024) - before).map_err(|_| NotTaken::Busy)?;
+        let more = Arc::clone(&self.port.0.unread).try_acquire_many_owned(more).map_err(|_| NotTaken::Busy)?;
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        Ok(())
+    }
 }
 
 /// Time between posts, with a little noise: gateways that were started together must not post together.
@@ -239,6 +262,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_waits_to_be_read_has_a_bound() {
+        let lifecycle = Lifecycle::new();
+        let port = MetricsPort::start(EnvironmentLabel::new("v", "e"), Hooks::none(), true, &lifecycle);
+        let mut places: Vec<_> = (0..32).map(|_| port.place()).collect();
+        assert!(places.iter_mut().all(|it| it.grow(1 << 20).is_ok()));
+        assert!(port.place().grow(1).is_err());
+        places.pop();
+        assert!(port.place().grow(1 << 20).is_ok());
+        assert!(port.place().grow(usize::MAX / 2).is_err());
+    }
+
+    #[tokio::test]
     async fn an_outage_loses_nothing_and_is_not_made_worse() {
         // D8
         let lifecycle = Lifecycle::new();
@@ -248,7 +283,9 @@ mod tests {
             Bytes::from(serde_json::json!({"targetData": [{"identifier": name, "x": text}]}).to_string())
         };
         let accept = async |name: &str| {
-            port.accept(large(name), "r", "server").unwrap();
+            let (body, mut place) = (large(name), port.place());
+            place.grow(body.len()).unwrap();
+            port.accept(port.read(body).await.unwrap(), place, "r", "server");
             let _ = port.0.unread.acquire_many(MAX_UNREAD_KIB as u32).await.unwrap();
         };
         accept("a").await;
@@ -267,7 +304,7 @@ mod tests {
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(body: &Bytes) {
     let mut sums = Sums::default();
-    for event in read(body).unwrap_or_default() {
+    for event in Post::read(body).unwrap_or_default().events {
         let _ = sums.add(&event.body);
     }
     if let Some(batch) = sums.take() {

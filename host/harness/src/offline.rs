@@ -11,14 +11,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 pub use self::export::ExportError;
 pub(crate) use self::export::export;
-use self::folder::Look;
 pub use self::folder::OfflineError;
+use self::folder::{Look, Read};
 use yardarm_core::{InternalError, Supervised, supervisor};
 
 use crate::config::OfflineConfig;
 use crate::environments::Identity;
 use crate::founder::{Founded, Founder};
-use crate::kept::Kept;
 use crate::upstream::Session;
 
 /// Serves what the folder says, and what it says later.
@@ -62,21 +61,22 @@ impl OfflineTask {
         Ok(())
     }
 
-    async fn serve(&mut self, fresh: BTreeMap<String, Kept>) {
+    async fn serve(&mut self, fresh: BTreeMap<String, Read>) {
         let gone: Vec<_> = self.served.keys().filter(|id| !fresh.contains_key(*id)).cloned().collect();
         for it in gone.iter().filter_map(|id| self.served.remove(id)) {
             self.founder.dissolve(&it.environment, &it.lifecycle);
         }
-        for (id, kept) in fresh {
+        for (id, Read { mut kept, received }) in fresh {
             if let Some(known) = self.served.get_mut(&id) {
-                if let Some(items) = kept.items {
-                    known.applier.put(items).await;
-                }
-                known.environment.targets.polled(kept.targets);
+                known.applier.put(received).await;
+                known.environment.targets.polled(&kept.read_targets());
                 self.founder.accept(&known.environment, &kept.keys);
             } else {
                 let session = Session::remembered(Identity { id: id.clone(), ..kept.identity.clone() });
+                let (items, unreadable) = received.complete(None);
+                kept.items = Some(items);
                 if let Some(founded) = self.founder.found(Some(&id), session, kept).await {
+                    founded.environment.skip(unreadable);
                     self.served.insert(id, founded);
                 }
             }

@@ -23,6 +23,7 @@ pub(crate) fn of(environment: &HarnessEnvironment) -> EnvironmentReport {
     let phase = if snapshot.is_some() { "ready" } else { "starting" };
     EnvironmentReport {
         is_behind: environment.is_behind.load(Ordering::Relaxed),
+        skipped_items: environment.skipped.count(),
         sequence: snapshot.as_ref().map_or(0, |it| it.seq()),
         flags: items.map_or(0, |it| it.flags.len()),
         segments: items.map_or(0, |it| it.segments.len()),

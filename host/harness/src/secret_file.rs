@@ -20,6 +20,22 @@ pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
     Ok(secret)
 }
 
+/// Reads the secret at `path` if an earlier version made one; a damaged one is logged and of no use.
+pub(crate) fn read(path: &Path) -> Option<Secret> {
+    let text = match std::fs::File::open(path).and_then(|file| {
+        let mut text = String::new();
+        file.take(1024).read_to_string(&mut text).map(|_| text)
+    }) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(file = %path.display(), %error, "tokens of an earlier version are not accepted");
+            return None;
+        }
+    };
+    Some(text.trim()).filter(|it| it.len() >= 32).map(Secret::new)
+}
+
 /// A new secret, which nobody else knows.
 pub(crate) fn make_up() -> Secret {
     let bytes: [u8; 32] = rand::rng().random();
@@ -41,7 +57,10 @@ mod tests {
         assert_eq!(made.expose().len(), 64);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_or_make(&path).unwrap(), made);
+        assert_eq!(read(&path), Some(made));
+        assert_eq!(read(&folder.path().join("none")), None);
         std::fs::write(&path, "short").unwrap();
+        assert_eq!(read(&path), None);
         assert!(read_or_make(&path).is_err(), "a damaged one must not silently become another");
     }
 }

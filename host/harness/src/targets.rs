@@ -1,73 +1,86 @@
 //! Targets of one environment: polled from upstream, and learnt from SDKs that present themselves.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+mod compact;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use self::compact::{CompactTargets, Packed};
 use crate::model::Target;
 
-/// Targets learnt from SDKs that are remembered. Anybody with a client key can present any number.
-const MAX_LEARNT: usize = 100_000;
-/// Bytes that they may take, about; anybody can also make them long.
-const MAX_LEARNT_BYTES: usize = 64 << 20;
+/// The least that an environment may hold, however many environments there are, in bytes.
+const MIN_SHARE: usize = 256 << 10;
+
+/// Memory that targets learnt from SDKs may take, over all environments. Each gets an equal share, so that callers of one
+/// cannot displace the targets of another.
+#[derive(Debug)]
+pub(crate) struct LearntBudget {
+    bytes: usize,
+    environments: AtomicUsize,
+}
 
 /// Known targets.
-#[derive(Default)]
 pub(crate) struct Targets {
     known: Mutex<Known>,
+    budget: Arc<LearntBudget>,
     are_polled: AtomicBool,
 }
 
 #[derive(Default)]
 struct Known {
-    polled: HashMap<String, Arc<Target>>,
-    learnt: HashMap<String, Learnt>,
-    /// Learnt ones in order of arrival, to forget the oldest.
-    order: VecDeque<String>,
-    learnt_bytes: usize,
+    polled: CompactTargets,
+    learnt: CompactTargets,
 }
 
-struct Learnt {
-    target: Arc<Target>,
-    bytes: usize,
+impl LearntBudget {
+    /// So many bytes for all environments together.
+    pub(crate) fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self { bytes, environments: AtomicUsize::new(0) })
+    }
+
+    fn share(&self) -> usize {
+        (self.bytes / self.environments.load(Ordering::Relaxed).max(1)).max(MIN_SHARE)
+    }
 }
 
 impl Targets {
-    /// What is known of a target: what an SDK said of it last, or else what upstream lists.
-    pub(crate) fn find(&self, identifier: &str) -> Option<Arc<Target>> {
-        let known = self.lock();
-        known.learnt.get(identifier).map(|it| &it.target).or_else(|| known.polled.get(identifier)).cloned()
+    pub(crate) fn new(budget: &Arc<LearntBudget>) -> Self {
+        budget.environments.fetch_add(1, Ordering::Relaxed);
+        Self { known: Mutex::default(), budget: Arc::clone(budget), are_polled: AtomicBool::new(false) }
     }
 
-    /// Remembers what an SDK says of itself, which took `bytes` to say; the oldest are forgotten when it is too much.
-    pub(crate) fn learn(&self, target: Target, bytes: usize) {
+    /// What is known of a target: what an SDK said of it last, or else what upstream lists.
+    pub(crate) fn find(&self, identifier: &str) -> Option<Target> {
+        let packed = {
+            let mut known = self.lock();
+            known.learnt.find(identifier).or_else(|| known.polled.find(identifier))
+        };
+        packed?.unpack()
+    }
+
+    /// Remembers what an SDK says of itself. The least recently used ones are forgotten when it is too much.
+    pub(crate) fn learn(&self, target: &Target) {
+        let share = self.budget.share();
+        let Some(packed) = Packed::new(target).filter(|it| it.size() <= share / 2) else {
+            return tracing::debug!("a target is too large to be remembered");
+        };
         let mut known = self.lock();
-        let identifier = target.identifier.clone();
-        // The overhead of an entry counts too.
-        let bytes = bytes + 2 * identifier.len() + size_of::<Target>();
-        known.learnt_bytes += bytes;
-        match known.learnt.insert(identifier.clone(), Learnt { target: Arc::new(target), bytes }) {
-            Some(before) => known.learnt_bytes -= before.bytes,
-            None => known.order.push_back(identifier),
-        }
-        while known.order.len() > MAX_LEARNT || known.learnt_bytes > MAX_LEARNT_BYTES {
-            let Some(oldest) = known.order.pop_front() else { break };
-            known.forget(&oldest);
-        }
+        known.learnt.insert(packed);
+        while known.learnt.held_bytes() > share && known.learnt.evict() {}
     }
 
     /// Replaces what upstream lists. What it lists is newer than what SDKs said before; an empty list changes nothing.
-    pub(crate) fn polled(&self, targets: Vec<Target>) {
+    pub(crate) fn polled(&self, targets: &[Target]) {
         if targets.is_empty() {
             return;
         }
-        let mut guard = self.lock();
-        let known = &mut *guard;
-        for target in &targets {
-            known.forget(&target.identifier);
+        let mut polled = CompactTargets::default();
+        targets.iter().filter_map(Packed::new).for_each(|it| polled.insert(it));
+        let mut known = self.lock();
+        for target in targets {
+            known.learnt.remove(&target.identifier);
         }
-        known.order.retain(|identifier| known.learnt.contains_key(identifier));
-        known.polled = targets.into_iter().map(|it| (it.identifier.clone(), Arc::new(it))).collect();
+        known.polled = polled;
     }
 
     /// Upstream has listed them, be there any or not.
@@ -81,8 +94,9 @@ impl Targets {
     }
 
     /// What upstream lists, in order of identifier.
-    pub(crate) fn listed(&self) -> Vec<Arc<Target>> {
-        let mut all: Vec<_> = self.lock().polled.values().cloned().collect();
+    pub(crate) fn listed(&self) -> Vec<Target> {
+        let all: Vec<_> = self.lock().polled.all().collect();
+        let mut all: Vec<_> = all.iter().filter_map(Packed::unpack).collect();
         all.sort_by(|left, right| left.identifier.cmp(&right.identifier));
         all
     }
@@ -92,70 +106,95 @@ impl Targets {
     }
 }
 
-impl Known {
-    /// Forgets a learnt target, but not its place in the order.
-    fn forget(&mut self, identifier: &str) {
-        if let Some(gone) = self.learnt.remove(identifier) {
-            self.learnt_bytes -= gone.bytes;
-        }
+impl Drop for Targets {
+    fn drop(&mut self) {
+        self.budget.environments.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    const BUDGET: usize = 64 << 20;
 
     fn target(identifier: &str, name: &str) -> Target {
         Target { name: name.into(), ..Target::unknown(identifier) }
     }
 
     fn name(targets: &Targets, identifier: &str) -> Option<String> {
-        targets.find(identifier).map(|it| it.name.clone())
+        targets.find(identifier).map(|it| it.name)
     }
 
     #[test]
     fn the_newest_word_counts() {
-        let targets = Targets::default();
-        targets.learn(target("a", "learnt"), 10);
-        targets.learn(target("b", "learnt"), 10);
-        targets.polled(vec![target("a", "polled")]);
+        let targets = Targets::new(&LearntBudget::new(BUDGET));
+        targets.learn(&target("a", "learnt"));
+        targets.learn(&target("b", "learnt"));
+        targets.polled(&[target("a", "polled")]);
         assert_eq!(name(&targets, "a").as_deref(), Some("polled"));
         assert_eq!(name(&targets, "b").as_deref(), Some("learnt"), "not in the list, and still known");
-        targets.learn(target("a", "again"), 10);
+        targets.learn(&target("a", "again"));
         assert_eq!(name(&targets, "a").as_deref(), Some("again"));
-        targets.polled(Vec::new());
+        targets.polled(&[]);
         assert_eq!(name(&targets, "a").as_deref(), Some("again"), "an empty list changes nothing");
+        assert_eq!(targets.listed().len(), 1);
     }
 
     #[test]
-    fn callers_cannot_make_it_grow_without_end() {
-        let targets = Targets::default();
-        for number in 0..=MAX_LEARNT {
-            targets.learn(Target::unknown(&number.to_string()), 10);
+    fn the_least_recently_used_are_forgotten_and_environments_do_not_displace_each_other() {
+        let budget = LearntBudget::new(2 << 20);
+        let (mine, other) = (Targets::new(&budget), Targets::new(&budget));
+        other.learn(&target("quiet", "q"));
+        let long = "x".repeat(10_000);
+        for number in 0..1000 {
+            mine.learn(&target(&number.to_string(), &long));
+            assert!(name(&mine, "0").is_some(), "in use all the time");
         }
-        assert!(targets.find("0").is_none());
-        assert!(targets.find(&MAX_LEARNT.to_string()).is_some());
+        assert!(name(&mine, "1").is_none() && name(&mine, "999").is_some());
+        assert!(mine.lock().learnt.held_bytes() <= 1 << 20, "one half");
+        assert_eq!(name(&other, "quiet").as_deref(), Some("q"));
+        mine.learn(&target("huge", &"x".repeat(2 << 20)));
+        assert!(name(&mine, "huge").is_none() && name(&mine, "999").is_some());
+        drop(other);
+        assert_eq!(budget.share(), 2 << 20);
+    }
 
-        let targets = Targets::default();
-        for name in ["a", "b", "c"] {
-            targets.learn(Target::unknown(name), MAX_LEARNT_BYTES / 2 - 1000);
-        }
-        assert!(targets.find("a").is_none(), "long ones count for what they are");
-        assert!(targets.find("b").is_some() && targets.find("c").is_some());
+    fn resident() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     }
 
     #[test]
-    fn a_target_that_was_polled_in_between_is_not_forgotten_too_early() {
-        let targets = Targets::default();
-        targets.learn(target("a", "learnt"), 10);
-        targets.polled(vec![target("a", "polled")]);
-        for number in 1..MAX_LEARNT {
-            targets.learn(Target::unknown(&number.to_string()), 10);
+    fn the_budget_is_what_it_takes_in_truth() {
+        // In a process of its own, for other tests take memory too.
+        const CHILD: &str = "YARDARM_TEST_MEASURES_TARGETS";
+        let Ok(kind) = std::env::var(CHILD) else {
+            for kind in ["small", "many attributes", "replaced"] {
+                let test = "targets::tests::the_budget_is_what_it_takes_in_truth";
+                let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+                let output = child.args(["--exact", test, "--nocapture"]).env(CHILD, kind).output().unwrap();
+                assert!(output.status.success(), "{kind}: {}", String::from_utf8_lossy(&output.stderr));
+            }
+            return;
+        };
+        let budget = 16 << 20;
+        let targets = Targets::new(&LearntBudget::new(budget));
+        let attributes = |count: usize| (0..count).map(|it| (format!("a{it}"), json!(it))).collect();
+        let before = resident();
+        for number in 0..400_000_usize {
+            let (identifier, count) = match kind.as_str() {
+                "small" => (number.to_string(), 0),
+                "many attributes" if number < 20_000 => (number.to_string(), 300),
+                "replaced" if number < 120_000 => ((number % 20_000).to_string(), number % 101),
+                _ => break,
+            };
+            targets.learn(&Target { attributes: attributes(count), ..Target::unknown(&identifier) });
         }
-        targets.learn(target("a", "again"), 10);
-        assert_eq!(name(&targets, "a").as_deref(), Some("again"), "its place is that of its return");
-        targets.learn(Target::unknown("one more"), 10);
-        assert_eq!(name(&targets, "a").as_deref(), Some("again"));
-        assert!(targets.find("1").is_none(), "this one is the oldest");
+        let taken = resident().saturating_sub(before);
+        assert!(taken < budget * 3 / 2, "{kind}: {taken} bytes for a budget of {budget}");
+        assert!(taken > budget / 3, "{kind}: {taken} bytes, so nothing was measured");
     }
 }

@@ -13,8 +13,10 @@ use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use self::sdks::KnownSdks;
+pub(crate) use self::sdks::{Sdk, sdk_of};
 pub(crate) use self::tally::Tally;
 use crate::environments::{Connection, Environments};
+use crate::upstream::Registrations;
 
 /// Requests answered. `url` is the pattern of the route.
 const REQUESTS: &str = "ff_proxy_http_requests_total";
@@ -28,6 +30,10 @@ const FORWARDED: &str = "ff_proxy_metrics_forwarded";
 const PUBLISHED: &str = "ff_proxy_sse_publish";
 /// Ends of Harness' streams, which end those of SDKs.
 const CLOSED: &str = "ff_proxy_sse_stream_close";
+/// Targets that presented themselves, by what became of their registration with Harness.
+const REGISTRATIONS: &str = "yardarm_harness_target_registrations_total";
+/// Targets that wait to be registered.
+const WAITING: &str = "yardarm_harness_target_registrations_waiting";
 /// 1 while every environment's changes come in as they happen.
 const HEALTH: &str = "ff_proxy_stream_health";
 
@@ -79,17 +85,18 @@ impl Telemetry {
     }
 
     /// An SDK posted metrics; each entry says which one it was.
-    pub(crate) fn metrics(&self, environment: &str, body: &[u8]) {
-        for sdk in sdks::read(body) {
-            let [kind, version, language] = self.0.known_sdks.bounded(environment, sdk);
+    pub(crate) fn metrics(&self, environment: &str, sdks: &[Sdk]) {
+        for sdk in sdks {
+            let [kind, version, language] = self.0.known_sdks.bounded(environment, sdk.clone());
             self.0.sdks.with_label_values(&[environment, &*kind, &*version, &*language]).inc();
         }
     }
 
     /// Everything in the text format of Prometheus.
-    pub(crate) fn render(&self, environments: &Environments) -> Vec<u8> {
+    pub(crate) fn render(&self, environments: &Environments, registrations: &Registrations) -> Vec<u8> {
         let mut families = self.0.registry.gather();
         families.extend(self.of_environments(environments).gather());
+        families.extend(of_registrations(registrations).gather());
         families.sort_by(|left, right| left.name().cmp(right.name()));
         let mut text = Vec::new();
         // Writing to memory cannot fail.
@@ -124,6 +131,20 @@ impl Telemetry {
         register(&registry, health);
         registry
     }
+}
+
+fn of_registrations(registrations: &Registrations) -> Registry {
+    let registry = Registry::new();
+    let counts = counters(REGISTRATIONS, "Targets by what became of their registration.", &["outcome"]);
+    counts.with_label_values(&["registered"]).inc_by(registrations.registered);
+    counts.with_label_values(&["refused"]).inc_by(registrations.refused);
+    counts.with_label_values(&["dropped"]).inc_by(registrations.dropped);
+    let waiting = IntGaugeVec::new(Opts::new(WAITING, "Targets that wait to be registered."), &[]);
+    let waiting = waiting.expect("a valid metric");
+    waiting.with_label_values::<&str>(&[]).set(i64::try_from(registrations.waiting).unwrap_or(i64::MAX));
+    register(&registry, counts);
+    register(&registry, waiting);
+    registry
 }
 
 /// The pattern as the reference writes it; nothing for what it does not count.

@@ -11,6 +11,7 @@ mod patience;
 mod post;
 mod proxy;
 mod registration;
+mod retry_delay;
 mod rounds;
 mod session;
 mod stream;
@@ -21,14 +22,16 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use yardarm_core::Secret;
-use yardarm_outbound::{ConnectionError, RedirectError, SendError};
+use yardarm_outbound::{RedirectError, SendError};
+
+use crate::lenient_json;
 
 pub(crate) use self::admin::Admin;
 pub(crate) use self::apply::Applier;
 pub(crate) use self::enrol::EnrolTask;
 pub(crate) use self::post::MetricsPoster;
 pub(crate) use self::proxy::ProxyTask;
-pub(crate) use self::registration::Registrar;
+pub(crate) use self::registration::{Registrar, Registrations};
 pub(crate) use self::session::Session;
 
 /// Product token in every upstream request.
@@ -37,6 +40,8 @@ const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
 const SDK_INFO: &str = concat!("Yardarm ", env!("CARGO_PKG_VERSION"), " Proxy");
 /// Longest delay before an ordinary failure is tried again.
 const MAX_DELAY: Duration = Duration::from_secs(60);
+/// Longest answer that is read, in bytes. Those of large environments have a few megabytes.
+const MAX_ANSWER: usize = 256 << 20;
 
 /// Clients for upstream requests. Connections are pooled, so everybody shares these.
 #[derive(Clone)]
@@ -97,12 +102,9 @@ impl RequestError {
         }
     }
 
-    /// What the pace is told: only what does not heal by itself is tried seldom.
-    fn judged(&self) -> ConnectionError {
-        match self {
-            Self::Status(status) if self.kind().1 => ConnectionError::Status(*status),
-            other => ConnectionError::Network(other.to_string()),
-        }
+    /// Whether upstream wants nothing of the key.
+    fn is_rejection(&self) -> bool {
+        self.kind().1
     }
 }
 
@@ -119,8 +121,16 @@ impl From<SendError> for RequestError {
 async fn json<T: serde::de::DeserializeOwned + Send + 'static>(
     request: reqwest::RequestBuilder,
 ) -> Result<T, RequestError> {
+    read_json(request, |text| serde_json::from_str(text)).await
+}
+
+/// The same with `read` for the text of the answer, in which bad Unicode has been replaced.
+async fn read_json<T: Send + 'static>(
+    request: reqwest::RequestBuilder,
+    read: impl FnOnce(&str) -> Result<T, serde_json::Error> + Send + 'static,
+) -> Result<T, RequestError> {
     let network = |error: reqwest::Error| RequestError::Network(yardarm_outbound::chain(&error.without_url()));
-    let response = yardarm_outbound::send(request).await?;
+    let mut response = yardarm_outbound::send(request).await?;
     if response.status() != http::StatusCode::OK {
         return Err(RequestError::Status(response.status()));
     }
@@ -129,9 +139,15 @@ async fn json<T: serde::de::DeserializeOwned + Send + 'static>(
     if !content_type.windows(4).any(|it| it.eq_ignore_ascii_case(b"json")) {
         return Err(RequestError::NotJson);
     }
-    let body = response.bytes().await.map_err(network)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(network)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(RequestError::Malformed(format!("the answer is longer than {MAX_ANSWER} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
     // Megabytes of JSON take milliseconds that the serving threads have better uses for.
-    let parse = move || serde_json::from_slice(&body).map_err(|error| RequestError::Malformed(error.to_string()));
+    let parse = move || read(&lenient_json::text(&body)).map_err(|error| RequestError::Malformed(error.to_string()));
     yardarm_core::supervisor::blocking("upstream parser", parse)
         .await
         .map_err(|error| RequestError::Network(error.to_string()))?

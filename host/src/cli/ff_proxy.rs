@@ -96,9 +96,20 @@ fn refuse(error: &CompatError) -> ExitCode {
 /// ff-proxy falls back to a secret that everybody knows. One that nobody knows is better, and better than no start.
 fn settle_secret(config: &mut Config, matters: bool) {
     let can_be_kept = config.data_dir.is_some();
-    let Some(side) = config.harness.as_mut().filter(|it| it.auth_secret.is_none() && !can_be_kept) else { return };
-    side.auth_secret = Some(compat::made_up_secret());
-    if matters && !side.bypass_auth {
+    let Some(side) = config.harness.as_mut().filter(|it| it.auth_secret.is_none()) else { return };
+    let is_made_up = side.is_offline() && !can_be_kept;
+    if is_made_up {
+        side.auth_secret = Some(compat::made_up_secret());
+    }
+    if !matters || side.bypass_auth {
+        return;
+    }
+    if !side.is_offline() {
+        tracing::warn!(
+            "AUTH_SECRET is not set: tokens of SDKs are signed with secrets derived from the configured keys, and those that \
+             ff-proxy signed with its default are refused. Set AUTH_SECRET to the secret of ff-proxy to go on with them"
+        );
+    } else if is_made_up {
         tracing::warn!(
             "AUTH_SECRET is not set, so one was made up: tokens of SDKs end with this process, and no other instance \
              accepts them. Set AUTH_SECRET, or YARDARM_DATA_DIR to a folder in which one is kept"

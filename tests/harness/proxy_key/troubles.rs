@@ -33,6 +33,8 @@ async fn nothing_is_missed_in_an_outage() {
     cloud.streams_come_back();
     let mut mine = listens(&gateway, KEY).await;
     assert_eq!(report(&gateway, "prod").await["sequence"], before, "D15: nothing was different");
+    let told = mine.hears_event("*").await;
+    assert_eq!((&told["identifier"], &told["version"]), (&json!("a"), &json!(7)), "what a stream missed, once");
     cloud.changes_flag(ENV, &flag("b", 7));
     assert_eq!(mine.hears_event("*").await["identifier"], "b", "D15: and nothing before");
 }
@@ -99,7 +101,7 @@ async fn a_refused_key_is_left_alone_and_shown() {
     for status in [401, 403] {
         let cloud = cloud().await;
         cloud.delays("/proxy/auth", Duration::from_secs(3));
-        cloud.answers_next("/proxy/auth", [status]);
+        cloud.answers_next("/proxy/auth", [status; 100]);
         let gateway = Running::before_harness_proxy(&cloud, PROXY, "flag_poll_interval = \"20ms\"").await;
         assert_eq!(gateway.answers(&exchange(KEY)).await.status, 500, "nobody knows yet");
         assert_eq!(gateway.operator_gets("/ready").await.status, 503);
@@ -108,33 +110,32 @@ async fn a_refused_key_is_left_alone_and_shown() {
         // Whatever else this process serves need not wait for it.
         gateway.is_ready().await;
         let row = report(&gateway, "proxy key").await;
-        assert_eq!((&row["phase"], &row["connection"]), (&json!("rejected"), &json!("off")));
+        assert_eq!(row["phase"], "rejected");
         assert_eq!(row["last_error"]["status"], status);
         assert!(!row.to_string().contains(PROXY), "{row}");
-        assert_eq!(gateway.answers(&exchange(KEY)).await.status, 401);
+        assert_eq!(
+            gateway.answers(&exchange(KEY)).await.status,
+            500,
+            "it may be accepted again: no key is unknown for sure"
+        );
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(paths(&cloud.requests()), ["POST /api/1.0/proxy/auth"], "once, and then seldom");
+        let asked = paths(&cloud.requests());
+        assert!(asked.len() < 4 && asked.iter().all(|it| it == "POST /api/1.0/proxy/auth"), "left alone: {asked:?}");
     }
 }
 
 #[tokio::test]
 async fn a_key_that_is_deleted_leaves_what_was_served() {
     let cloud = proxied_cloud().await;
-    let more = "rejected_retry_interval = \"1500ms\"\nflag_poll_interval = \"20ms\"";
-    let gateway = started(&cloud, more).await;
+    let gateway = started(&cloud, "flag_poll_interval = \"20ms\"").await;
     let mut sdk: Sdk = listens(&gateway, KEY).await;
     cloud.deletes_proxy(PROXY);
     sdk.hears_the_end().await;
-    let refused = async || report(&gateway, "prod").await["connection"] == "off";
-    yardarm_testkit::within("a refusal", async {
-        while !refused().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
     let before = cloud.posts("/proxy/auth").len();
+    until("a refusal", || cloud.posts("/proxy/auth").len() > before).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(cloud.posts("/proxy/auth").len(), before, "left alone");
+    assert!(cloud.posts("/proxy/auth").len() < before + 4, "no hot loop");
+    assert_eq!(report(&gateway, "prod").await["connection"], "interrupted", "it was accepted before, so that may heal");
     let call = Call::get(flags(ENV)).key(&token(&gateway, KEY).await);
     assert_eq!(gateway.answers(&call).await.status, 200, "the last good data");
     // A mistake is mended without a restart.

@@ -51,6 +51,17 @@ const SOURCE: [(&str, &str); 4] = [
     ("API_KEYS", "harness.environments"),
 ];
 const PROXY_KEY: (&str, &str) = ("PROXY_KEY", "harness.proxy_key");
+/// Variables that version 1 does not know.
+const VERSION_2: [&str; 8] = [
+    "READ_REPLICA",
+    "REDIS_USERNAME",
+    "REDIS_POOL_SIZE",
+    "FORWARD_TARGETS",
+    "AND_RULES",
+    "PROMETHEUS_PORT",
+    "METRICS_STREAM_MAX_LEN",
+    "METRIC_STREAM_READ_CONCURRENCY",
+];
 const TLS: [(&str, &str); 2] = [("TLS_CERT", "server.tls.cert"), ("TLS_KEY", "server.tls.key")];
 
 const DEFAULT_DIR: &str = "/config";
@@ -81,7 +92,13 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
     };
     let tls: &[_] = if said.is_on("TLS_ENABLED") { &TLS } else { &[] };
     let source: &[_] = if is_offline || has_proxy_key { &[] } else { &SOURCE };
-    let missing: Vec<_> = source.iter().chain(tls).filter(|it| !has(it)).map(|it| it.0).collect();
+    let mut missing: Vec<_> = source.iter().chain(tls).filter(|it| !has(it)).map(|it| it.0).collect();
+    let is_version_2 = VERSION_2.iter().any(|it| said.last(it).is_some()) && source.iter().all(|it| !has(it));
+    if is_version_2 && !source.is_empty() {
+        // Whoever comes from version 2 has none of the others.
+        missing.retain(|name| source.iter().all(|it| it.0 != *name));
+        missing.insert(0, PROXY_KEY.0);
+    }
     if !missing.is_empty() {
         return Err(CompatError::Missing(missing));
     }
@@ -150,6 +167,8 @@ impl Translation {
     fn defaults(&mut self, generates: bool) {
         self.unless_set("data.dir", "");
         self.unless_set("log.format", "json");
+        // Its SDKs go on with their tokens, and a deployment that is not changed starts.
+        self.unless_set("harness.ff_proxy_tokens", "true");
         if generates {
             // Nobody connects, and an instance that serves may run beside it.
             self.unless_set("server.listen", "127.0.0.1:0");

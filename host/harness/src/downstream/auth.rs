@@ -14,8 +14,8 @@ use yardarm_core::registry::RouteTag;
 
 use super::Downstream;
 use super::rejection::Rejection;
-use crate::credential::Claims;
 use crate::environments::HarnessEnvironment;
+use crate::tokens::{Claims, TokenKey};
 
 /// One row of the route table.
 #[derive(Debug, Clone, Copy)]
@@ -128,13 +128,23 @@ fn claims(downstream: &Downstream, headers: &HeaderMap) -> Result<Option<Claims>
     if downstream.config.bypass_auth {
         return Ok(None);
     }
-    let claims = bearer(headers).and_then(|it| downstream.tokens.read(it)).ok_or(Rejection::NoToken)?;
+    let environments = &downstream.environments;
+    let token = bearer(headers).ok_or(Rejection::NoToken)?;
+    let signing = |id: &str| environments.by_id(id)?.signing.clone();
+    let Some((claims, key)) = downstream.tokens.read(token, signing) else {
+        // After a restart: the token may be good, which cannot be said before its environment is known.
+        let claimed = downstream.tokens.claimed_environment(token);
+        let is_too_early = claimed.is_some_and(|id| environments.may_come(&id));
+        return Err(if is_too_early { Rejection::NotReady } else { Rejection::NoToken });
+    };
     // A key that was withdrawn takes its tokens along.
-    let is_known = claims.key().is_some_and(|key| downstream.environments.accepts(&key, &claims.environment));
+    let is_known = match key {
+        TokenKey::Named(key) => environments.accepts(&key, &claims.environment),
+        TokenKey::Any => environments.by_id(&claims.environment).is_some(),
+    };
     if is_known {
         Ok(Some(claims))
-    } else if downstream.environments.by_id(&claims.environment).is_none() && downstream.environments.are_incomplete() {
-        // After a restart: the token may be good, which cannot be said yet.
+    } else if environments.may_come(&claims.environment) {
         Err(Rejection::NotReady)
     } else {
         Err(Rejection::NoToken)

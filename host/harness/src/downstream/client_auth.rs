@@ -1,5 +1,7 @@
 //! `POST /client/auth`: an API key is exchanged for a token (section 4.4 of the compatibility page).
 
+use std::sync::atomic::Ordering;
+
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -11,9 +13,11 @@ use yardarm_core::Secret;
 use super::Downstream;
 use super::auth::{RouteInfo, ask, facts};
 use super::rejection::{Rejection, json_body};
-use crate::credential::{KeyHash, Subject};
+use crate::credential::KeyHash;
 use crate::environments::Lookup;
+use crate::lenient_json;
 use crate::model::Target;
+use crate::tokens::Subject;
 
 /// Keys and targets are small; attributes may be many.
 const MAX_BODY: usize = 1 << 20;
@@ -49,10 +53,19 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
     let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, Some(key.clone()));
     let caller = ask(downstream, environment, facts).await?;
     if let Some(target) = target {
-        if downstream.config.forwards_targets() {
-            downstream.registrar.register(&caller.environment.identity.id, key, &target);
+        if let Some(problem) = defect(&target)
+            && !caller.environment.has_unusual_targets.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                environment = %caller.environment.label, problem,
+                "targets are accepted here that Harness itself refuses, so it may not list them; this is logged once. \
+                 `harness.validate_targets` refuses them"
+            );
         }
-        caller.environment.targets.learn(target, body.len());
+        if downstream.config.forwards_targets() {
+            downstream.registrar.register(&caller.environment.identity.id, &key, &target);
+        }
+        caller.environment.targets.learn(&target);
     }
     let identity = &caller.environment.identity;
     let subject = Subject {
@@ -60,14 +73,15 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
         environment_identifier: &identity.environment,
         account: &identity.account,
     };
-    Ok(downstream.tokens.issue(&hash, subject))
+    let signing = caller.environment.signing.as_ref();
+    downstream.tokens.issue(signing, &hash, subject).ok_or(Rejection::NotReady)
 }
 
 fn read(body: &Bytes, validates: bool) -> Result<(Secret, Option<Target>), Rejection> {
     if body.is_empty() {
         return Err(Rejection::Bad("request body cannot be empty".to_owned()));
     }
-    let body: Body = serde_json::from_slice(body).map_err(|error| Rejection::Bad(error.to_string()))?;
+    let body: Body = lenient_json::from_slice(body).map_err(|error| Rejection::Bad(error.to_string()))?;
     let key =
         body.key.filter(|it| !it.is_empty()).ok_or_else(|| Rejection::Bad("apiKey cannot be empty".to_owned()))?;
     let target = body.target.filter(|it| !it.identifier.is_empty() || !it.name.is_empty()).map(|mut target| {
@@ -76,17 +90,20 @@ fn read(body: &Bytes, validates: bool) -> Result<(Secret, Option<Target>), Rejec
         }
         target
     });
-    if let Some(target) = target.as_ref().filter(|_| validates) {
-        if !target.identifier.chars().all(|it| it.is_ascii_alphanumeric() || ".@_-".contains(it)) {
-            return Err(Rejection::Bad("target identifier is invalid".to_owned()));
-        }
-        let is_fine = |it: char| it.is_alphabetic() && !it.is_numeric() || it.is_ascii_digit() || " .@_-".contains(it);
-        if !target.name.chars().all(is_fine) {
-            return Err(Rejection::Bad("target name is invalid".to_owned()));
-        }
+    if let Some(problem) = target.as_ref().filter(|_| validates).and_then(defect) {
+        return Err(Rejection::Bad(problem.to_owned()));
     }
     // A target without an identifier is nobody that could be found again.
     Ok((key.into(), target.filter(|it| !it.identifier.is_empty())))
+}
+
+/// What Harness itself, and version 2 of its relay, refuse about a target. Version 1 takes everything.
+fn defect(target: &Target) -> Option<&'static str> {
+    if !target.identifier.chars().all(|it| it.is_ascii_alphanumeric() || ".@_-".contains(it)) {
+        return Some("target identifier is invalid");
+    }
+    let is_fine = |it: char| it.is_alphabetic() && !it.is_numeric() || it.is_ascii_digit() || " .@_-".contains(it);
+    (!target.name.chars().all(is_fine)).then_some("target name is invalid")
 }
 
 #[cfg(fuzzing)]

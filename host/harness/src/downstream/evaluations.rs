@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -13,10 +13,12 @@ use http::HeaderMap;
 use serde::Serialize;
 use yardarm_core::hooks::{EvaluationFacts, HookFailure, ResultChange, SortedResults, ViewedResult};
 
+use super::Downstream;
 use super::auth::Caller;
 use super::configs::item;
 use super::rejection::{Rejection, json_body};
 use crate::evaluation::{EvaluationError, Ruleset};
+use crate::lenient_json;
 use crate::model::Target;
 
 /// One evaluated flag.
@@ -30,19 +32,33 @@ struct Evaluation<'a> {
 
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 
 /// `GET …/evaluations`
-pub(super) async fn all(caller: Caller, Path(path): Path<Vec<(String, String)>>, headers: HeaderMap) -> Response {
+pub(super) async fn all(
+    State(downstream): State<Downstream>,
+    caller: Caller,
+    Path(path): Path<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
     let target = target(&caller, &path, &headers);
-    let mut entries = Vec::with_capacity(snapshot.data().items().flags.len());
-    snapshot.data().ruleset().evaluate_all(&target, &mut |flag, served| {
+    let decided = downstream.evaluations.run(&snapshot, &target, Ruleset::decide_all).await;
+    let decided = match decided {
+        Ok(decided) => decided,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let ruleset = snapshot.data().ruleset();
+    let entry = |(index, decision): (usize, &Result<usize, EvaluationError>)| {
         // A flag that cannot be evaluated says so by being empty; the others are not concerned.
+        let (flag, served) = ruleset.served(index, decision.as_ref().ok().copied());
         let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
-        entries.push(Evaluation { flag: &flag.feature, value: value.into(), kind: flag.kind(), identifier });
-    });
+        Evaluation { flag: &flag.feature, value: value.into(), kind: flag.kind(), identifier }
+    };
+    let entries = decided.iter().enumerate().map(entry).collect();
     match transformed(&caller, &target, entries).await {
         Ok(entries) => json_body(line(&entries)),
         Err(failure) => Rejection::PluginFailed(failure).into_response(),
@@ -50,18 +66,27 @@ pub(super) async fn all(caller: Caller, Path(path): Path<Vec<(String, String)>>,
 }
 
 /// `GET …/evaluations/{item}`
-pub(super) async fn one(caller: Caller, Path(path): Path<Vec<(String, String)>>, headers: HeaderMap) -> Response {
+pub(super) async fn one(
+    State(downstream): State<Downstream>,
+    caller: Caller,
+    Path(path): Path<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
     let ruleset: &Ruleset = snapshot.data().ruleset();
     let target = target(&caller, &path, &headers);
     let feature = item(&path);
-    let served = match ruleset.evaluate(feature, Some(&target)) {
-        Ok(served) => served,
-        Err(EvaluationError::UnknownFlag) => return Rejection::UnknownFlag.into_response(),
-        Err(error) => return Rejection::Evaluation(error.to_string()).into_response(),
+    let name = feature.to_owned();
+    let decide = move |ruleset: &Ruleset, target: &Target| ruleset.decide_one(&name, Some(target));
+    let (index, position) = match downstream.evaluations.run(&snapshot, &target, decide).await {
+        Ok(Ok(decided)) => decided,
+        Ok(Err(EvaluationError::UnknownFlag)) => return Rejection::UnknownFlag.into_response(),
+        Ok(Err(error)) => return Rejection::Evaluation(error.to_string()).into_response(),
+        Err(rejection) => return rejection.into_response(),
     };
-    let kind = ruleset.flag(feature).map_or("", |it| it.kind());
-    let entry = Evaluation { flag: feature, value: served.value.into(), kind, identifier: served.identifier };
+    let (flag, served) = ruleset.served(index, Some(position));
+    let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
+    let entry = Evaluation { flag: feature, value: value.into(), kind: flag.kind(), identifier };
     match transformed(&caller, &target, vec![entry]).await {
         Ok(entries) => match entries.first() {
             Some(entry) => json_body(line(entry)),
@@ -84,12 +109,12 @@ fn target(caller: &Caller, path: &[(String, String)], headers: &HeaderMap) -> Ar
         return Arc::new(target);
     }
     let identifier = path.iter().find(|(name, _)| name == "target").map_or("", |(_, target)| target);
-    caller.environment.targets.find(identifier).unwrap_or_else(|| Arc::new(Target::unknown(identifier)))
+    Arc::new(caller.environment.targets.find(identifier).unwrap_or_else(|| Target::unknown(identifier)))
 }
 
 /// Base64 of JSON; what cannot be read is as good as absent.
 fn from_header(header: &[u8]) -> Option<Target> {
-    serde_json::from_slice(&LENIENT.decode(header).ok()?).ok()
+    lenient_json::from_slice(&LENIENT.decode(header).ok()?).ok()
 }
 
 /// What evaluation plugins leave of the results.

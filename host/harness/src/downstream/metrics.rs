@@ -2,26 +2,53 @@
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 
 use super::Downstream;
 use super::auth::Caller;
 use super::rejection::{Rejection, json_body};
-use crate::metrics::NotTaken;
+use crate::metrics::{NotTaken, Place};
 
 pub(super) async fn post(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
+    match take(&downstream, caller, request).await {
+        Ok(()) => json_body("null\n"),
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+async fn take(downstream: &Downstream, caller: Caller, request: Request) -> Result<(), Rejection> {
+    let metrics = &caller.environment.metrics;
+    let mut place = metrics.place();
     let limit = usize::try_from(downstream.config.max_metrics_body).unwrap_or(usize::MAX);
-    let body = match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => return Rejection::TooLarge.into_response(),
-    };
-    let environment = &caller.environment;
-    match environment.metrics.accept(body.clone(), caller.facts.route, caller.facts.sdk) {
-        Err(NotTaken::Busy) => Rejection::Busy.into_response(),
-        Err(malformed) => Rejection::Bad(malformed.to_string()).into_response(),
-        Ok(()) => {
-            downstream.telemetry.metrics(&environment.identity.id, &body);
-            json_body("null\n")
+    let body = read(request, limit, &mut place).await?;
+    let post = metrics.read(body).await?;
+    downstream.telemetry.metrics(&caller.environment.identity.id, &post.sdks);
+    metrics.accept(post, place, caller.facts.route, caller.facts.sdk);
+    Ok(())
+}
+
+/// Counts while it reads, so that no body takes more than it may.
+async fn read(request: Request, limit: usize, place: &mut Place) -> Result<Bytes, Rejection> {
+    let mut body = request.into_body();
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Rejection::Bad("the body ended too early".to_owned()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Err(Rejection::TooLarge);
+        }
+        place.grow(data.len())?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+impl From<NotTaken> for Rejection {
+    fn from(problem: NotTaken) -> Self {
+        match problem {
+            NotTaken::Busy => Self::Busy,
+            malformed @ NotTaken::Malformed(_) => Self::Bad(malformed.to_string()),
         }
     }
 }

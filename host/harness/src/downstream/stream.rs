@@ -70,8 +70,13 @@ async fn open(
     if !downstream.environments.accepts(&hash, &environment.identity.id) {
         return Err(Rejection::UnknownKey);
     }
-    // SDKs count themselves connected when the first bytes arrive.
-    let stream = OpenStream::resumed(environment.data.source(), 0, snapshot.seq(), heartbeat(), guard);
+    // SDKs count themselves connected when the first bytes arrive. Some throw away what comes together with a heartbeat, so
+    // there is none where there are changes.
+    let source = environment.data.source();
+    let stream = match environment.announced.first_missed().filter(|it| *it <= snapshot.seq()) {
+        Some(first) => OpenStream::continued(source, 0, first.saturating_sub(1), guard),
+        None => OpenStream::resumed(source, 0, snapshot.seq(), heartbeat(), guard),
+    };
     let (body, takeover) = stream.into_body();
     let mut response = (head(), Body::new(body)).into_response();
     response.extensions_mut().insert(takeover);

@@ -10,7 +10,11 @@ use super::Downstream;
 
 /// For everybody, as with the vendor's relay.
 pub(super) async fn show(State(downstream): State<Downstream>) -> Response {
-    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], downstream.telemetry.render(&downstream.environments)).into_response()
+    (
+        [(CONTENT_TYPE, prometheus::TEXT_FORMAT)],
+        downstream.telemetry.render(&downstream.environments, &downstream.registrar.report()),
+    )
+        .into_response()
 }
 
 /// Around everything, so that refusals count too.

@@ -9,6 +9,7 @@ use yardarm_core::report::EnvironmentReport;
 use yardarm_core::status::{ErrorKind, Status};
 
 use super::VENDOR;
+use crate::credential::KeyHash;
 
 /// Configured keys that have led to no environment yet. Cheap to clone.
 #[derive(Clone, Default)]
@@ -23,15 +24,16 @@ struct Shared {
 
 struct PendingKey {
     name: String,
+    hash: KeyHash,
     status: Status,
     is_heard: bool,
 }
 
 impl Pending {
     /// Keys in configured order, each with a name for people.
-    pub(crate) fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let key = |name| PendingKey { name, status: Status::new(), is_heard: false };
-        let keys: BTreeMap<_, _> = names.into_iter().map(key).enumerate().collect();
+    pub(crate) fn new(keys: impl IntoIterator<Item = (String, KeyHash)>) -> Self {
+        let key = |(name, hash)| PendingKey { name, hash, status: Status::new(), is_heard: false };
+        let keys: BTreeMap<_, _> = keys.into_iter().map(key).enumerate().collect();
         let unheard = AtomicUsize::new(keys.len());
         Self(Arc::new(Shared { keys: Mutex::new(keys), unheard }))
     }
@@ -39,6 +41,16 @@ impl Pending {
     /// Whether the environment of a key may become known any moment.
     pub(crate) fn are_some_unheard(&self) -> bool {
         self.0.unheard.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether this key is one of them, rejected ones included: what upstream rejects now it may accept again.
+    pub(crate) fn has(&self, key: &KeyHash) -> bool {
+        self.lock().values().any(|it| it.hash == *key)
+    }
+
+    /// Whether every key has led to an environment.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     /// What the key belongs to is known.
@@ -85,13 +97,14 @@ mod tests {
 
     #[test]
     fn each_key_is_heard_of_once() {
-        let pending = Pending::new(["a".to_owned(), "b".to_owned()]);
+        let pending = Pending::new(["a", "b"].map(|it| (it.to_owned(), KeyHash::of(it))));
         let phases = || pending.reports().iter().map(|it| (it.name.clone(), it.phase)).collect::<Vec<_>>();
         pending.failed(0, ErrorKind::Network, "x");
         assert_eq!(phases(), [("a".to_owned(), "starting"), ("b".to_owned(), "starting")]);
         pending.refused(0, ErrorKind::Response(403), "answered 403");
         pending.refused(0, ErrorKind::Response(403), "answered 403");
         assert!(pending.are_some_unheard());
+        assert!(pending.has(&KeyHash::of("a")) && !pending.has(&KeyHash::of("c")));
         assert_eq!(phases(), [("a".to_owned(), "rejected"), ("b".to_owned(), "starting")]);
         pending.is_known(1);
         pending.is_known(1);

@@ -32,6 +32,20 @@ pub(super) enum Test {
 }
 
 impl Condition {
+    /// Segments that it names.
+    pub(super) fn segments(&self) -> &[Box<str>] {
+        if let Self::Segments(segments) = self { segments } else { &[] }
+    }
+
+    /// How many comparisons it takes at most.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Segments(segments) => segments.len(),
+            Self::Attribute { test: Test::In(values), .. } => values.len(),
+            Self::Attribute { .. } | Self::Never => 1,
+        }
+    }
+
     /// `negate` is read by nobody: the vendor's evaluators ignore it.
     pub(super) fn compile(clause: &Clause) -> Self {
         let Some(first) = clause.values.first() else { return Self::Never };

@@ -15,12 +15,14 @@ pub struct Ruleset {
     pub(super) flag_index: HashMap<Arc<str>, usize>,
     pub(super) segments: Vec<Arc<CompiledSegment>>,
     pub(super) segment_index: HashMap<Arc<str>, usize>,
+    weight: usize,
 }
 
 pub(super) struct CompiledFlag {
     pub(super) item: Arc<Flag>,
     /// In order of priority.
     pub(super) rules: Vec<CompiledRule>,
+    weight: usize,
 }
 
 pub(super) struct CompiledRule {
@@ -42,6 +44,7 @@ pub(super) struct CompiledSegment {
     pub(super) group_rules: Vec<Vec<Condition>>,
     /// One of them must be met.
     pub(super) rules: Vec<Condition>,
+    weight: usize,
 }
 
 impl Ruleset {
@@ -71,7 +74,9 @@ impl Ruleset {
         for (index, segment) in segments.iter().enumerate() {
             segment_index.entry(Arc::clone(&segment.item.identifier)).or_insert(index);
         }
-        Self { flags, flag_index, segments, segment_index }
+        let weight =
+            flags.iter().map(|it| it.weight).sum::<usize>() + segments.iter().map(|it| it.weight).sum::<usize>();
+        Self { flags, flag_index, segments, segment_index, weight }
     }
 
     /// The flag of an identifier.
@@ -97,8 +102,31 @@ impl Ruleset {
     /// # Errors
     /// When there is no such flag, or its configuration serves nothing.
     pub fn evaluate(&self, feature: &str, target: Option<&Target>) -> Result<Served<'_>, EvaluationError> {
+        let (index, position) = self.decide_one(feature, target)?;
+        Ok(self.flags[index].served(position))
+    }
+
+    /// The position of a flag, and that of the variation it serves.
+    pub(crate) fn decide_one(&self, feature: &str, target: Option<&Target>) -> Result<(usize, usize), EvaluationError> {
         let index = *self.flag_index.get(feature).ok_or(EvaluationError::UnknownFlag)?;
-        Run::new(self, target).evaluate(index)
+        Run::new(self, target).evaluate(index).map(|position| (index, position))
+    }
+
+    /// The positions of the variations that all flags serve, in order of identifier.
+    pub(crate) fn decide_all(&self, target: &Target) -> Vec<Result<usize, EvaluationError>> {
+        let mut run = Run::new(self, Some(target));
+        (0..self.flags.len()).map(|index| run.evaluate(index)).collect()
+    }
+
+    /// A flag of [`Ruleset::decide_all`], and the variation at a position.
+    pub(crate) fn served(&self, index: usize, position: Option<usize>) -> (&Flag, Option<Served<'_>>) {
+        let flag = &self.flags[index];
+        (&flag.item, position.map(|it| flag.served(it)))
+    }
+
+    /// How many comparisons an evaluation of everything takes at most, about.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Evaluates every flag, in order of identifier.
@@ -107,9 +135,8 @@ impl Ruleset {
         target: &Target,
         visit: &mut dyn FnMut(&'a Flag, Result<Served<'a>, EvaluationError>),
     ) {
-        let mut run = Run::new(self, Some(target));
-        for (index, flag) in self.flags.iter().enumerate() {
-            visit(&flag.item, run.evaluate(index));
+        for (flag, decided) in self.flags.iter().zip(self.decide_all(target)) {
+            visit(&flag.item, decided.map(|position| flag.served(position)));
         }
     }
 }
@@ -124,17 +151,34 @@ impl CompiledFlag {
                 (None, None) => Serves::Nothing,
             },
         });
-        Self { rules: rules.collect(), item: Arc::clone(item) }
+        let lists =
+            item.variation_map.iter().map(|it| it.targets.len() + it.target_segments.as_ref().map_or(0, Vec::len));
+        let rules: Vec<_> = rules.collect();
+        let conditions = rules.iter().flat_map(|it| &it.conditions).map(Condition::weight);
+        let weight = 1 + item.prerequisites.len() + lists.sum::<usize>() + conditions.sum::<usize>();
+        Self { rules, weight, item: Arc::clone(item) }
+    }
+
+    fn served(&self, position: usize) -> Served<'_> {
+        let variation = &self.item.variations[position];
+        Served { identifier: &variation.identifier, value: &variation.value }
     }
 }
 
 impl CompiledSegment {
     fn new(item: &Arc<Segment>) -> Self {
-        Self {
-            group_rules: item.group_rules.iter().map(|it| compile(&it.clauses)).collect(),
-            rules: compile(&item.rules),
-            item: Arc::clone(item),
-        }
+        let group_rules: Vec<_> = item.group_rules.iter().map(|it| compile(&it.clauses)).collect();
+        let rules = compile(&item.rules);
+        let conditions = group_rules.iter().flatten().chain(&rules).map(Condition::weight).sum::<usize>();
+        let weight = 1 + item.included.len() + item.excluded.len() + conditions;
+        Self { group_rules, rules, weight, item: Arc::clone(item) }
+    }
+
+    /// Segments that its rules name.
+    pub(super) fn named_segments(&self) -> impl Iterator<Item = &str> {
+        let old = if self.group_rules.is_empty() { &self.rules[..] } else { &[] };
+        let conditions = old.iter().chain(self.group_rules.iter().flatten());
+        conditions.flat_map(Condition::segments).map(|it| &**it)
     }
 }
 

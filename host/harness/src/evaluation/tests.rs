@@ -8,7 +8,7 @@ use super::*;
 use crate::model::{Flag, Segment, Target};
 
 /// Three variations; `third` is what nothing serves by itself.
-fn flag(name: &str, properties: Value) -> Value {
+pub(super) fn flag(name: &str, properties: Value) -> Value {
     let variations = ["off", "default", "third"].map(|it| json!({"identifier": it, "value": it.to_uppercase()}));
     let mut flag = json!({
         "feature": name, "project": "p", "environment": "e", "kind": "string", "state": "on", "version": 1,
@@ -24,25 +24,25 @@ fn rule(priority: i64, clauses: Value, serve: Value) -> Value {
     json!({"ruleId": "r", "priority": priority, "clauses": clauses, "serve": serve})
 }
 
-fn clause(attribute: &str, op: &str, values: &[&str]) -> Value {
+pub(super) fn clause(attribute: &str, op: &str, values: &[&str]) -> Value {
     json!({"attribute": attribute, "op": op, "values": values, "negate": false})
 }
 
-fn ada() -> Target {
+pub(super) fn ada() -> Target {
     let attributes =
         [("email", json!("ada@example.com")), ("plan", json!("pro")), ("age", json!(36)), ("none", json!(""))];
     let attributes = attributes.map(|(name, value)| (name.to_owned(), value)).into();
     Target { identifier: "ada".into(), name: "Ada".into(), anonymous: None, attributes }
 }
 
-fn ruleset(flags: &[Value], segments: &[Value]) -> Ruleset {
+pub(super) fn ruleset(flags: &[Value], segments: &[Value]) -> Ruleset {
     let flags: Vec<_> = flags.iter().map(|it| Arc::new(Flag::read(it.clone()).unwrap())).collect();
     let segments: Vec<_> = segments.iter().map(|it| Arc::new(Segment::read(it.clone()).unwrap())).collect();
     Ruleset::build(&flags, &segments)
 }
 
 /// What the flag `f` serves to Ada, or why it does not.
-fn serves(flags: &[Value], segments: &[Value]) -> String {
+pub(super) fn serves(flags: &[Value], segments: &[Value]) -> String {
     match ruleset(flags, segments).evaluate("f", Some(&ada())) {
         Ok(served) => served.identifier.to_owned(),
         Err(error) => error.to_string(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::or_default;
 
@@ -24,9 +25,31 @@ pub struct Target {
 }
 
 impl Target {
+    /// Reads entries one by one; gives how many cannot be read besides.
+    pub(crate) fn read_all(entries: &[&RawValue]) -> (Vec<Self>, usize) {
+        let targets: Vec<_> = entries.iter().filter_map(|it| serde_json::from_str(it.get()).ok()).collect();
+        let unreadable = entries.len() - targets.len();
+        (targets, unreadable)
+    }
+
+    /// Bytes of text in it, about.
+    pub(crate) fn size(&self) -> usize {
+        let attributes = self.attributes.iter().map(|(name, value)| name.len() + size(value));
+        self.identifier.len() + self.name.len() + attributes.sum::<usize>()
+    }
+
     /// A target of which nothing but the identifier is known.
     #[must_use]
     pub fn unknown(identifier: &str) -> Self {
         Self { identifier: identifier.to_owned(), ..Self::default() }
+    }
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|it| 1 + size(it)).sum(),
+        Value::Object(properties) => properties.iter().map(|(name, it)| name.len() + size(it)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
     }
 }

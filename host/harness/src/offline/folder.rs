@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::credential::KeyHash;
-use crate::dataset::Items;
 use crate::environments::Identity;
-use crate::kept::Kept;
-use crate::model::{Flag, Segment, Target};
+use crate::kept::{self, Kept};
+use crate::lenient_json;
+use crate::model::Target;
+use crate::received::{ReadList, Received};
 
 pub(super) const KEYS: &str = "auth_config.json";
 pub(super) const FLAGS: &str = "feature_config.json";
@@ -27,7 +27,14 @@ const MAX_DEPTH: usize = 8;
 pub(super) type Look = BTreeMap<PathBuf, Option<(SystemTime, u64)>>;
 
 /// What a folder holds, by ID, and what it looked like before it was read.
-pub(super) type Content = (Look, BTreeMap<String, Kept>);
+pub(super) type Content = (Look, BTreeMap<String, Read>);
+
+/// What the files of one environment say.
+pub(super) struct Read {
+    /// Everything but flags and segments.
+    pub(super) kept: Kept,
+    pub(super) received: Received,
+}
 
 /// Why a folder cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -90,42 +97,52 @@ fn find(folder: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) -> R
 }
 
 /// All files are optional.
-fn read(folder: &Path) -> Result<Kept, OfflineError> {
-    let keys: Vec<String> = list(&folder.join(KEYS))?;
+fn read(folder: &Path) -> Result<Read, OfflineError> {
     let malformed = |file: &str, problem: String| OfflineError::Malformed { path: folder.join(file), problem };
-    let hash = |text: &String| {
+    let hash = |entry: &RawValue| {
         // Written by version 2 and by hand, hashes may carry the name of their place in a cache.
-        let hash = text.strip_prefix("auth-key-").unwrap_or(text);
+        let text: String = serde_json::from_str(entry.get()).unwrap_or_default();
+        let hash = text.strip_prefix("auth-key-").unwrap_or(&text);
         KeyHash::listed(hash).ok_or_else(|| malformed(KEYS, "it lists what is no hash of a key".to_owned()))
     };
-    let flags: Vec<Value> = list(&folder.join(FLAGS))?;
-    let environment = flags.iter().find_map(|it| it["environment"].as_str()).unwrap_or_default().to_owned();
-    let project = flags.iter().find_map(|it| it["project"].as_str()).unwrap_or_default().to_owned();
-    let flag = |it: Value| Flag::read(it).map(Arc::new).map_err(|error| malformed(FLAGS, error.to_string()));
-    let segment = |it: Value| Segment::read(it).map(Arc::new).map_err(|error| malformed(SEGMENTS, error.to_string()));
-    let segments: Vec<Value> = list(&folder.join(SEGMENTS))?;
-    Ok(Kept {
-        source: None,
-        identity: Identity { environment, project, cluster: "1".to_owned(), ..Identity::default() },
-        keys: keys.iter().map(hash).collect::<Result<_, _>>()?,
-        items: Some(Items {
-            flags: flags.into_iter().map(flag).collect::<Result<_, _>>()?,
-            segments: segments.into_iter().map(segment).collect::<Result<_, _>>()?,
-        }),
-        targets: list::<Target>(&folder.join(TARGETS))?,
+    let keys = list(&folder.join(KEYS), |all| all.iter().map(|it| hash(it)).collect::<Result<_, _>>())??;
+    let ((environment, project), flags) = list(&folder.join(FLAGS), |all| (place(all), ReadList::from_entries(all)))?;
+    let segments = list(&folder.join(SEGMENTS), ReadList::from_entries)?;
+    let targets = list(&folder.join(TARGETS), Target::read_all)?;
+    if targets.1 > 0 {
+        tracing::error!(file = %folder.join(TARGETS).display(), unreadable = targets.1, "targets that cannot be read are skipped");
+    }
+    Ok(Read {
+        kept: Kept {
+            source: None,
+            identity: Identity { environment, project, cluster: "1".to_owned(), ..Identity::default() },
+            keys,
+            items: None,
+            targets: kept::texts(&targets.0),
+        },
+        received: Received { flags: Some(flags), segments: Some(segments) },
     })
 }
 
-/// No file and `null` are empty lists. A file without anything in it is not: it is about to be written.
-fn list<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, OfflineError> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+/// Identifiers of environment and project, as far as flags say.
+fn place(flags: &[&RawValue]) -> (String, String) {
+    let flags: Vec<Value> = flags.iter().filter_map(|it| serde_json::from_str(it.get()).ok()).collect();
+    let of = |name: &str| flags.iter().find_map(|it| it[name].as_str()).unwrap_or_default().to_owned();
+    (of("environment"), of("project"))
+}
+
+/// What `read` makes of the entries of a file. No file and `null` are empty lists. A file without anything in it is not:
+/// it is about to be written.
+fn list<T>(path: &Path, read: impl FnOnce(&[&RawValue]) -> T) -> Result<T, OfflineError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(read(&[])),
         Err(source) => return Err(OfflineError::Unreadable { path: path.to_owned(), source }),
     };
-    let list: Option<Vec<T>> = serde_json::from_slice(&text)
+    let text = lenient_json::text(&bytes);
+    let list: Option<Vec<&RawValue>> = serde_json::from_str(&text)
         .map_err(|error| OfflineError::Malformed { path: path.to_owned(), problem: error.to_string() })?;
-    Ok(list.unwrap_or_default())
+    Ok(read(&list.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -155,10 +172,9 @@ mod tests {
             ("stray.json", "{broken"),
         ]);
         let (look, all) = read_if_changed(folder.path(), None).unwrap().unwrap();
-        let flags: Vec<_> =
-            all.iter().map(|(id, kept)| (id.as_str(), kept.items.as_ref().unwrap().flags.len())).collect();
-        assert_eq!(flags, [("a", 0), ("b", 1)]);
-        assert_eq!(all["b"].identity.environment, "prod");
+        assert_eq!(all["b"].kept.identity.environment, "prod");
+        let flags: Vec<_> = all.into_iter().map(|(id, it)| (id, it.received.complete(None).0.flags.len())).collect();
+        assert_eq!(flags, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
         assert!(read_if_changed(folder.path(), Some(&look)).unwrap().is_none(), "nothing has changed");
         std::fs::write(folder.path().join("env-a/segments.json"), "[ ]").unwrap();
         assert!(read_if_changed(folder.path(), Some(&look)).unwrap().is_some());
@@ -171,10 +187,11 @@ mod tests {
             ("feature_config.json", "", "EOF"),
             ("feature_config.json", "[{", "EOF"),
             ("feature_config.json", "{}", "expected a sequence"),
-            ("feature_config.json", "[7]", "flag"),
-            ("segments.json", r#"[{"identifier":7}]"#, "segment"),
+            ("feature_config.json", "7", "expected a sequence"),
+            ("segments.json", r#"{"identifier":7}"#, "expected a sequence"),
             ("auth_config.json", r#"["short"]"#, "no hash"),
-            ("targets.json", "[{}]", "identifier"),
+            ("auth_config.json", "[7]", "no hash"),
+            ("targets.json", "[{}", "EOF"),
         ] {
             let folder = folder(&[(&format!("env-a/{file}"), text)]);
             let Err(error) = read_if_changed(folder.path(), None) else { panic!("{file} {text} was read") };

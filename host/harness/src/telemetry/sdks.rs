@@ -15,18 +15,11 @@ const MAX_SDKS: usize = 500;
 const MAX_WORD: usize = 64;
 
 /// Type, version and language of an SDK.
-pub(super) type Sdk = [String; 3];
+pub(crate) type Sdk = [String; 3];
 
 /// SDKs that have labels of their own.
 #[derive(Default)]
 pub(super) struct KnownSdks(Mutex<HashSet<(String, Sdk)>>);
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Post<'a> {
-    #[serde(borrow, default)]
-    metrics_data: Option<Vec<&'a RawValue>>,
-}
 
 #[derive(Deserialize)]
 struct Entry<'a> {
@@ -42,10 +35,9 @@ struct Attribute<'a> {
     value: Option<&'a RawValue>,
 }
 
-/// One for each entry of `metricsData` that can be read.
-pub(super) fn read(body: &[u8]) -> Vec<Sdk> {
-    let entries = serde_json::from_slice::<Post<'_>>(body).ok().and_then(|it| it.metrics_data).unwrap_or_default();
-    entries.iter().filter_map(|it| Some(of(&serde_json::from_str::<Entry<'_>>(it.get()).ok()?))).collect()
+/// The SDK of an entry of `metricsData`; `None` if it cannot be read.
+pub(crate) fn sdk_of(entry: &str) -> Option<Sdk> {
+    Some(of(&serde_json::from_str::<Entry<'_>>(entry).ok()?))
 }
 
 fn of(entry: &Entry<'_>) -> Sdk {
@@ -79,14 +71,18 @@ mod tests {
     #[test]
     fn each_entry_says_which_sdk_it_was() {
         // F089
-        let body = br#"{"metricsData":[
-            {"attributes":[{"key":"SDK_TYPE","value":"server"},{"key":"SDK_VERSION","value":"1"},{"key":"SDK_LANGUAGE","value":"go"}]},
-            {"attributes":[{"key":"SDK_TYPE","value":null},{"key":"target","value":7},{"key":"SDK_LANGUAGE"}]},
-            7, {"attributes":7}, {}],"targetData":[{}]}"#;
-        let none = [String::new(), String::new(), String::new()];
-        assert_eq!(read(body), [["server", "1", "go"].map(str::to_owned), none.clone(), none]);
-        for body in [&b"{"[..], b"{}", br#"{"metricsData":null}"#, b"\xff"] {
-            assert!(read(body).is_empty());
+        let full = r#"{"attributes":[{"key":"SDK_TYPE","value":"server"},{"key":"SDK_VERSION","value":"1"},{"key":"SDK_LANGUAGE","value":"go"}]}"#;
+        let bare =
+            r#"{"attributes":[{"key":"SDK_TYPE","value":null},{"key":"target","value":7},{"key":"SDK_LANGUAGE"}]}"#;
+        let none = || [String::new(), String::new(), String::new()];
+        for (entry, expected) in [
+            (full, Some(["server", "1", "go"].map(str::to_owned))),
+            (bare, Some(none())),
+            ("{}", Some(none())),
+            ("7", None),
+            (r#"{"attributes":7}"#, None),
+        ] {
+            assert_eq!(sdk_of(entry), expected, "{entry}");
         }
     }
 

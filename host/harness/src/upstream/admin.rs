@@ -1,19 +1,21 @@
 //! The admin service: hashes of all keys of an environment, and its targets, page by page (sections 3.3 and 3.4).
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::{HttpClients, RequestError, json, url};
 use crate::config::AdminConfig;
-use crate::credential::KeyHash;
+use crate::credential::ListedKeys;
 use crate::environments::Identity;
 use crate::model::Target;
 
 const PAGE_SIZE: usize = 100;
 /// Pages that are read at most: a service that never ends must not hold us for ever.
-const MAX_PAGES: usize = 10_000;
+const MAX_PAGES: u64 = 10_000;
+/// Entries that are held at most.
+const MAX_ENTRIES: usize = 1_000_000;
+/// How often a list is read that changes while it is read.
+const READINGS: usize = 3;
 
 /// Access to the admin service.
 #[derive(Clone)]
@@ -22,11 +24,16 @@ pub(crate) struct Admin {
     pub(crate) settings: AdminConfig,
 }
 
+/// A page of either list. Entries are read one by one.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct KeyPage {
+struct Page {
+    #[serde(default, alias = "targets")]
+    api_keys: Option<Vec<Box<RawValue>>>,
     #[serde(default)]
-    api_keys: Option<Vec<ListedKey>>,
+    item_count: Option<u64>,
+    #[serde(default)]
+    page_count: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -36,48 +43,108 @@ struct ListedKey {
     key: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct TargetPage {
-    #[serde(default)]
-    targets: Option<Vec<Target>>,
+/// All entries of a list.
+struct Entries {
+    all: Vec<Box<RawValue>>,
+    /// Whether there are as many as the service says that there are.
+    is_complete: bool,
 }
 
 impl Admin {
     /// Hashes of all keys.
-    pub(super) async fn keys(&self, identity: &Identity) -> Result<BTreeSet<KeyHash>, RequestError> {
-        let pages = self.pages(identity, "apikey", |page: KeyPage| page.api_keys.unwrap_or_default());
-        Ok(pages.await?.into_iter().filter_map(|it| KeyHash::listed(&it.key?)).collect())
+    pub(super) async fn keys(&self, identity: &Identity) -> Result<ListedKeys, RequestError> {
+        let entries = self.entries(identity, "apikey").await?;
+        let hash = |entry: &RawValue| match serde_json::from_str::<ListedKey>(entry.get()) {
+            // One without a hash is of no use, and that is all that is wrong with it.
+            Ok(ListedKey { key: None }) => None,
+            Ok(ListedKey { key }) => Some(key),
+            Err(_) => Some(None),
+        };
+        let listed: ListedKeys = entries.all.iter().filter_map(|it| hash(it)).collect();
+        if !listed.is_complete() {
+            tracing::error!(
+                environment = identity.environment,
+                "the list of keys has entries that cannot be read, keys that are known stay"
+            );
+        }
+        Ok(if entries.is_complete { listed } else { listed.incomplete() })
     }
 
     /// All targets.
     pub(super) async fn targets(&self, identity: &Identity) -> Result<Vec<Target>, RequestError> {
-        self.pages(identity, "targets", |page: TargetPage| page.targets.unwrap_or_default()).await
+        let Entries { all, is_complete } = self.entries(identity, "targets").await?;
+        if !is_complete {
+            return Err(RequestError::Malformed("the list of targets changed while it was read".to_owned()));
+        }
+        let (targets, unreadable) = Target::read_all(&all.iter().map(|it| &**it).collect::<Vec<_>>());
+        if unreadable > 0 {
+            tracing::error!(environment = identity.environment, unreadable, "targets that cannot be read are skipped");
+        }
+        Ok(targets)
+    }
+
+    /// All pages. A list that changes while it is read is read again.
+    async fn entries(&self, identity: &Identity, what: &str) -> Result<Entries, RequestError> {
+        let mut entries = self.reading(identity, what).await?;
+        for _ in 1..READINGS {
+            if entries.is_complete {
+                break;
+            }
+            entries = self.reading(identity, what).await?;
+        }
+        if !entries.is_complete {
+            tracing::warn!(environment = identity.environment, what, "a list has fewer entries than its service says");
+        }
+        Ok(entries)
     }
 
     /// All pages up to the first without entries.
-    async fn pages<P: DeserializeOwned + Send + 'static, T>(
-        &self,
-        identity: &Identity,
-        what: &str,
-        entries: impl Fn(P) -> Vec<T>,
-    ) -> Result<Vec<T>, RequestError> {
-        let mut all = Vec::new();
+    async fn reading(&self, identity: &Identity, what: &str) -> Result<Entries, RequestError> {
+        let malformed = |problem: String| RequestError::Malformed(problem);
+        let mut all: Vec<Box<RawValue>> = Vec::new();
+        // Where the entries of the page before begin.
+        let mut before = 0;
         for number in 0..MAX_PAGES {
-            let query = [
-                ("accountIdentifier", self.settings.account.as_str()),
-                ("environmentIdentifier", identity.environment.as_str()),
-                ("orgIdentifier", self.settings.organization.as_str()),
-                ("pageNumber", &number.to_string()),
-                ("pageSize", &PAGE_SIZE.to_string()),
-                ("projectIdentifier", identity.project.as_str()),
-            ];
-            let request = self.http.requests.get(url(&self.settings.service, &["admin", what])).query(&query);
-            let page = entries(json(request.header("x-api-key", self.settings.token.expose())).await?);
-            if page.is_empty() {
-                break;
+            let page = self.page(identity, what, number).await?;
+            let count = page.item_count;
+            let is_behind_the_last =
+                page.page_count.is_some_and(|it| number >= it) || count.is_some_and(|it| all.len() as u64 >= it);
+            // Without a list and without a word about how many there are, only what follows a page that was not full.
+            let is_end = is_behind_the_last
+                || number > 0 && page.page_count.is_none() && count.is_none() && all.len() - before < PAGE_SIZE;
+            let entries = match page.api_keys {
+                Some(entries) => entries,
+                None if is_end => Vec::new(),
+                None => return Err(malformed(format!("page {number} of the list of {what} has no list"))),
+            };
+            if entries.is_empty() {
+                let is_complete = count.is_none_or(|it| all.len() as u64 >= it);
+                return Ok(Entries { all, is_complete });
             }
-            all.extend(page);
+            let is_repeated =
+                number > 0 && entries.iter().map(|it| it.get()).eq(all[before..].iter().map(|it| it.get()));
+            if is_repeated && is_behind_the_last {
+                return Ok(Entries { all, is_complete: true });
+            }
+            if is_repeated || all.len() + entries.len() > MAX_ENTRIES {
+                return Err(malformed(format!("the pages of the list of {what} do not end")));
+            }
+            before = all.len();
+            all.extend(entries);
         }
-        Ok(all)
+        Err(malformed(format!("the pages of the list of {what} do not end")))
+    }
+
+    async fn page(&self, identity: &Identity, what: &str, number: u64) -> Result<Page, RequestError> {
+        let query = [
+            ("accountIdentifier", self.settings.account.as_str()),
+            ("environmentIdentifier", identity.environment.as_str()),
+            ("orgIdentifier", self.settings.organization.as_str()),
+            ("pageNumber", &number.to_string()),
+            ("pageSize", &PAGE_SIZE.to_string()),
+            ("projectIdentifier", identity.project.as_str()),
+        ];
+        let request = self.http.requests.get(url(&self.settings.service, &["admin", what])).query(&query);
+        json(request.header("x-api-key", self.settings.token.expose())).await
     }
 }

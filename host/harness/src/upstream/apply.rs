@@ -14,6 +14,7 @@ use yardarm_core::supervisor::fault_point;
 use crate::dataset::{Change, FlagData, Item, Items, Notice};
 use crate::environments::HarnessEnvironment;
 use crate::model::{Flag, Segment};
+use crate::received::{Received, Unreadable};
 
 /// Owns the writer of one environment.
 pub(crate) struct Applier {
@@ -54,8 +55,10 @@ impl Applier {
         }
     }
 
-    /// Everything came anew. SDKs are told what is really different.
-    pub(crate) async fn put(&mut self, items: Items) {
+    /// Everything came anew. SDKs are told what is really different; what cannot be read stays as it was.
+    pub(crate) async fn put(&mut self, received: Received) {
+        let (items, unreadable) = received.complete(self.raw.as_ref());
+        self.environment.skip(unreadable);
         let items = self.understood(items);
         if !self.is_unfinished && self.raw.as_ref().is_some_and(|raw| items.differences(raw).is_empty()) {
             // Nothing to write, and nothing to ask plugins about that they have not been asked.
@@ -75,8 +78,20 @@ impl Applier {
         self.environment.status.data_restored();
     }
 
+    /// One item came anew and cannot be read: the last good version stays.
+    pub(crate) fn skip(&self, unreadable: &Unreadable) {
+        let environment = &self.environment;
+        environment.skipped.add(&environment.label, &environment.status, unreadable);
+    }
+
+    /// Whether something in the newest data could not be read, so that another download is due.
+    pub(crate) fn has_skipped(&self) -> bool {
+        self.environment.skipped.count() > 0
+    }
+
     /// One item came anew.
     pub(crate) async fn patch(&mut self, item: Item, notice: Notice) {
+        self.environment.skipped.remove(notice.domain, &notice.identifier);
         let item = match item {
             Item::Segment(segment) if !self.and_rules => Item::Segment(segment.with_old_rules_only()),
             item => item,
@@ -95,6 +110,7 @@ impl Applier {
 
     /// One item is gone.
     pub(crate) async fn delete(&mut self, notice: Notice) {
+        self.environment.skipped.remove(notice.domain, &notice.identifier);
         let Some(raw) = &mut self.raw else { return };
         self.is_unfinished = true;
         raw.remove(notice.domain, &notice.identifier);
@@ -163,8 +179,11 @@ impl Applier {
     fn serve(&mut self, change: &Change) {
         fault_point("apply change");
         self.writer.update(change);
-        if !matches!(change, Change::Put(_)) {
+        if !matches!(change, Change::Put(_))
+            && let Some(snapshot) = self.writer.snapshot()
+        {
             self.environment.tally.publish();
+            self.environment.announced.add(snapshot.seq());
         }
         self.environment.remember(describe(change));
     }

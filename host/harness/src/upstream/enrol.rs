@@ -1,6 +1,5 @@
 //! From a configured key to an environment: what does the key belong to, and which other keys belong to the same?
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +7,16 @@ use tokio::time::Instant;
 use yardarm_core::lifecycle::ReadyLatch;
 use yardarm_core::turns::Turn;
 use yardarm_core::{Lifecycle, Supervised};
-use yardarm_outbound::Pace;
 
 use super::admin::Admin;
 use super::fetch::Fetcher;
+use super::retry_delay::RetryDelay;
 use super::rounds::Rounds;
 use super::session::Presents;
 use super::sync::SyncTask;
-use super::{MAX_DELAY, RequestError, Session, masked};
+use super::{RequestError, Session, masked};
 use crate::config::EnvironmentConfig;
-use crate::credential::KeyHash;
+use crate::credential::{KeyHash, ListedKeys};
 use crate::environments::{HarnessEnvironment, Identity};
 use crate::founder::{Founded, Founder};
 use crate::kept::Kept;
@@ -33,6 +32,8 @@ pub(crate) struct EnrolTask {
     /// Place in the configuration.
     pub(crate) index: usize,
     pub(crate) settings: EnvironmentConfig,
+    /// Whether upstream has accepted it before.
+    pub(crate) was_accepted: bool,
     /// What an earlier process knew of it.
     pub(crate) kept: Option<Kept>,
     pub(crate) admin: Admin,
@@ -54,14 +55,14 @@ impl Supervised for EnrolTask {
         match &self.known {
             Some(known) if known.environment.identity.id == session.identity.id => {
                 known.environment.renew(session);
-                self.founder.accept(&known.environment, &keys);
+                self.founder.accept_listed(&known.environment, &keys);
             }
             _ => {
                 if let Some(Known { environment, lifecycle }) = self.known.take() {
                     tracing::warn!(environment = %environment.label, "a key belongs to another environment than it used to");
                     self.founder.dissolve(&environment, &lifecycle);
                 }
-                let kept = Kept { keys, ..self.unkept(&session.identity) };
+                let kept = Kept { keys: keys.hashes().clone(), ..self.unkept(&session.identity) };
                 self.known = self.join(session, kept).await;
             }
         }
@@ -83,9 +84,9 @@ impl EnrolTask {
     }
 
     /// Asks until there is an answer.
-    async fn enrolled(&mut self) -> (Session, BTreeSet<KeyHash>) {
+    async fn enrolled(&mut self) -> (Session, ListedKeys) {
         let config = Arc::clone(&self.founder.config);
-        let mut pace = Pace::new(MAX_DELAY, config.rejected_retry_interval);
+        let mut retries = RetryDelay::new(config.rejected_retry_interval, self.was_accepted);
         loop {
             let (error, is_useless) = match self.enrol().await {
                 Ok(found) => return found,
@@ -100,7 +101,11 @@ impl EnrolTask {
             } else {
                 pending.failed(self.index, kind, &error.to_string());
             }
-            let delay = pace.delay_after(&error.judged());
+            if !is_useless && self.was_accepted {
+                // The key itself is good, and what fails after it may heal.
+                retries.accept();
+            }
+            let delay = retries.after_failure(error.is_rejection()).delay;
             let key = masked(&self.settings.api_key);
             tracing::warn!(key, %error, seconds = delay.as_secs(), "a Harness key cannot be used yet, trying again");
             tokio::time::sleep(delay).await;
@@ -108,7 +113,7 @@ impl EnrolTask {
     }
 
     /// One attempt; with a failure comes whether upstream wants nothing of the key.
-    async fn enrol(&mut self) -> Result<(Session, BTreeSet<KeyHash>), (RequestError, bool)> {
+    async fn enrol(&mut self) -> Result<(Session, ListedKeys), (RequestError, bool)> {
         let turn = self.turn.take();
         if let Some(mut turn) = turn {
             let _ = tokio::time::timeout(TURN_PATIENCE, turn.comes()).await;
@@ -135,7 +140,8 @@ impl EnrolTask {
         Ok(session)
     }
 
-    async fn list(&self, session: Session) -> Result<(Session, BTreeSet<KeyHash>), (RequestError, bool)> {
+    async fn list(&mut self, session: Session) -> Result<(Session, ListedKeys), (RequestError, bool)> {
+        self.was_accepted = true;
         let keys = self.admin.keys(&session.identity).await.map_err(|error| (error, false))?;
         Ok((session, keys))
     }
@@ -171,41 +177,54 @@ impl EnrolTask {
         let mut keys_due = Instant::now() + config.key_refresh_interval;
         let mut targets_due = Instant::now();
         let mut strangers_after = Instant::now();
+        let mut key_retries = RetryDelay::new(config.rejected_retry_interval, true);
+        let mut target_retries = RetryDelay::new(config.rejected_retry_interval, true);
         loop {
             let polls_targets = config.target_poll_interval.is_some();
             tokio::select! {
                 () = tokio::time::sleep_until(keys_due) => (),
                 () = tokio::time::sleep_until(targets_due), if polls_targets => {
-                    self.read_targets(environment).await;
-                    targets_due = Instant::now() + config.target_poll_interval.unwrap_or_default();
+                    let is_read = self.read_targets(environment).await;
+                    let interval = config.target_poll_interval.unwrap_or_default();
+                    targets_due = Instant::now() + again(&mut target_retries, is_read, interval);
                     continue;
                 }
                 () = self.founder.environments.stranger(), if Instant::now() >= strangers_after => (),
                 () = tokio::time::sleep_until(strangers_after), if Instant::now() < strangers_after => continue,
             }
-            self.read_keys(environment).await;
-            keys_due = Instant::now() + config.key_refresh_interval;
+            let is_read = self.read_keys(environment).await;
+            keys_due = Instant::now() + again(&mut key_retries, is_read, config.key_refresh_interval);
             strangers_after = Instant::now() + STRANGER_PAUSE.min(config.key_refresh_interval);
         }
     }
 
-    async fn read_keys(&self, environment: &Arc<HarnessEnvironment>) {
+    /// Says whether they could be read.
+    async fn read_keys(&self, environment: &Arc<HarnessEnvironment>) -> bool {
         match self.admin.keys(&environment.identity).await {
             Err(error) => {
                 tracing::warn!(environment = %environment.label, %error, "list of keys could not be read, those that are known stay");
+                false
             }
-            Ok(keys) => self.founder.accept(environment, &keys),
+            Ok(keys) => {
+                self.founder.accept_listed(environment, &keys);
+                true
+            }
         }
     }
 
-    async fn read_targets(&self, environment: &Arc<HarnessEnvironment>) {
+    /// Says whether they could be read.
+    async fn read_targets(&self, environment: &Arc<HarnessEnvironment>) -> bool {
         match self.admin.targets(&environment.identity).await {
             Ok(targets) => {
                 environment.keep_targets(&targets);
-                environment.targets.polled(targets);
+                environment.targets.polled(&targets);
                 environment.targets.were_polled();
+                true
             }
-            Err(error) => tracing::warn!(environment = %environment.label, %error, "targets could not be read"),
+            Err(error) => {
+                tracing::warn!(environment = %environment.label, %error, "targets could not be read, those that are known stay");
+                false
+            }
         }
     }
 }
@@ -214,6 +233,16 @@ impl EnrolTask {
 pub(crate) struct Known {
     environment: Arc<HarnessEnvironment>,
     lifecycle: Lifecycle,
+}
+
+/// How soon a list is read again: what failed is tried sooner than usual, and never later.
+fn again(retries: &mut RetryDelay, is_read: bool, interval: Duration) -> Duration {
+    if is_read {
+        retries.succeed();
+        return interval;
+    }
+    // Whether that was a rejection makes no difference, for there is an interval in any case.
+    retries.after_failure(false).delay.min(interval)
 }
 
 async fn wait_for_data(environment: Arc<HarnessEnvironment>) {

@@ -1,12 +1,8 @@
 //! Flags and segments are fetched, all at once or one by one (sections 3.6 and 3.8).
 
-use std::sync::Arc;
-
-use serde_json::Value;
-
-use super::{HttpClients, RequestError, Session, identification, json, url};
-use crate::dataset::{Domain, Item, Items};
-use crate::model::{Flag, Segment};
+use super::{HttpClients, RequestError, Session, identification, read_json, url};
+use crate::dataset::{Domain, Item};
+use crate::received::{Fetched, ReadList, Received, Unreadable, read_item};
 
 /// Fetches for one environment.
 #[derive(Clone)]
@@ -16,51 +12,62 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    /// Everything.
-    pub(super) async fn everything(&self, session: &Session) -> Result<Items, RequestError> {
+    /// Everything, item by item. A list that is none is an error.
+    pub(super) async fn everything(&self, session: &Session) -> Result<Received, RequestError> {
         let (flags, segments) = futures_util::future::try_join(
-            self.get::<Vec<Value>>(session, &["feature-configs"], &[]),
-            self.get::<Vec<Value>>(session, &["target-segments"], &[("rules", "v2")]),
+            self.get(session, &["feature-configs"], &[], ReadList::from_json),
+            self.get(session, &["target-segments"], &[("rules", "v2")], ReadList::from_json),
         )
         .await?;
-        let malformed = |error: crate::model::Malformed| RequestError::Malformed(error.to_string());
-        let flags =
-            flags.into_iter().map(|it| Flag::read(it).map(Arc::new)).collect::<Result<_, _>>().map_err(malformed)?;
-        let segments = segments.into_iter().map(|it| Segment::read(it).map(Arc::new)).collect::<Result<_, _>>();
-        Ok(Items { flags, segments: segments.map_err(malformed)? })
+        Ok(Received { flags: Some(flags), segments: Some(segments) })
     }
 
-    /// One item; `None` if there is none of this name any more.
+    /// One item.
     pub(super) async fn one(
         &self,
         session: &Session,
         domain: Domain,
         identifier: &str,
-    ) -> Result<Option<Item>, RequestError> {
-        let (what, query): (_, &[(&str, &str)]) = match domain {
-            Domain::Flag => ("feature-configs", &[]),
-            Domain::TargetSegment => ("target-segments", &[("rules", "v2")]),
-        };
-        let value: Value = match self.get(session, &[what, identifier], query).await {
-            Err(RequestError::Status(status)) if status == http::StatusCode::NOT_FOUND => return Ok(None),
-            other => other?,
-        };
+    ) -> Result<Fetched, RequestError> {
+        let named = |unreadable: Unreadable| Unreadable { identifier: Some(identifier.to_owned()), ..unreadable };
         let item = match domain {
-            Domain::Flag => Flag::read(value).map(|it| Item::Flag(Arc::new(it))),
-            Domain::TargetSegment => Segment::read(value).map(|it| Item::Segment(Arc::new(it))),
+            Domain::Flag => {
+                let read = |json: &str| item(read_item(json), json);
+                let read = self.get(session, &["feature-configs", identifier], &[], read).await;
+                read.map(|it| it.map(Item::Flag))
+            }
+            Domain::TargetSegment => {
+                let read = |json: &str| item(read_item(json), json);
+                let read = self.get(session, &["target-segments", identifier], &[("rules", "v2")], read).await;
+                read.map(|it| it.map(Item::Segment))
+            }
         };
-        item.map(Some).map_err(|error| RequestError::Malformed(error.to_string()))
+        match item {
+            Ok(Ok(item)) => Ok(Fetched::Item(item)),
+            Ok(Err(unreadable)) => Ok(Fetched::Unreadable(named(unreadable))),
+            Err(RequestError::Status(http::StatusCode::NOT_FOUND)) => Ok(Fetched::Gone),
+            Err(error) => Err(error),
+        }
     }
 
-    async fn get<T: serde::de::DeserializeOwned + Send + 'static>(
+    async fn get<T: Send + 'static>(
         &self,
         session: &Session,
         segments: &[&str],
         query: &[(&str, &str)],
+        read: impl FnOnce(&str) -> Result<T, serde_json::Error> + Send + 'static,
     ) -> Result<T, RequestError> {
         let path = [&["client", "env", session.identity.id.as_str()], segments].concat();
         let request = self.http.requests.get(url(&self.base, &path)).headers(identification(session));
-        json(request.query(&[("cluster", &session.identity.cluster)]).query(query).bearer_auth(session.token.expose()))
-            .await
+        let request = request.query(&[("cluster", &session.identity.cluster)]).query(query);
+        read_json(request.bearer_auth(session.token.expose()), read).await
+    }
+}
+
+/// JSON that is no item is the item's problem; an answer that is no JSON at all may be another one the next time.
+fn item<T>(read: Result<T, Unreadable>, json: &str) -> Result<Result<T, Unreadable>, serde_json::Error> {
+    match read {
+        Err(unreadable) => serde_json::from_str::<serde::de::IgnoredAny>(json).map(|_| Err(unreadable)),
+        Ok(item) => Ok(Ok(item)),
     }
 }

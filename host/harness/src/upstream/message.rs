@@ -8,6 +8,7 @@ use yardarm_outbound::{Seldom, shortened};
 
 use crate::credential::KeyHash;
 use crate::dataset::{Domain, Notice};
+use crate::lenient_json;
 use crate::model::as_version;
 
 /// Log lines about events that are not understood.
@@ -20,6 +21,8 @@ pub(super) enum Message {
     Item { environment: Option<String>, notice: Notice },
     /// What a proxy key leads to has changed.
     Scope(Scope),
+    /// Text that is no JSON object; nobody knows what it was about.
+    NoJson,
     /// Nothing that we know.
     Unknown(String),
 }
@@ -42,8 +45,8 @@ pub(super) enum Scope {
 impl Message {
     /// Reads the data of an event.
     pub(super) fn read(data: &str) -> Self {
-        let Ok(Value::Object(message)) = serde_json::from_str::<Value>(data) else {
-            return Self::Unknown("no JSON object".to_owned());
+        let Ok(Value::Object(message)) = lenient_json::from_slice(data.as_bytes()) else {
+            return Self::NoJson;
         };
         let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (event, domain, identifier) = (text("event"), text("domain"), text("identifier"));
@@ -138,7 +141,7 @@ mod tests {
             r#"{"event":"apiKeyAdded","domain":"proxy","environments":["e"],"apiKey":"short"}"#,
             r#"{"event":"newThing","domain":"proxy"}"#,
         ] {
-            assert!(matches!(Message::read(data), Message::Unknown(_)), "{data}");
+            assert!(matches!(Message::read(data), Message::Unknown(_) | Message::NoJson), "{data}");
         }
     }
 

@@ -6,8 +6,9 @@ use http::StatusCode;
 
 use super::RequestError;
 use super::rounds::Upstream;
-use crate::dataset::{Item, Notice};
+use crate::dataset::Notice;
 use crate::environments::HarnessEnvironment;
+use crate::received::Fetched;
 
 /// How often it is asked for before everything is downloaded instead.
 const ATTEMPTS: u32 = 4;
@@ -53,12 +54,12 @@ impl Patience {
     }
 }
 
-/// The item that an event names; `None` if there is none of this name any more.
+/// The item that an event names.
 pub(super) async fn changed_item<U: Upstream>(
     upstream: &mut U,
     environment: &HarnessEnvironment,
     notice: &Notice,
-) -> Result<Option<Item>, RequestError> {
+) -> Result<Fetched, RequestError> {
     let mut patience = Patience::new();
     loop {
         let answer = upstream.fetcher().one(&environment.session(), notice.domain, &notice.identifier).await;

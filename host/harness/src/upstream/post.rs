@@ -48,7 +48,7 @@ impl MetricsPoster {
                 200 => Outcome::Delivered,
                 400 | 413 => Outcome::Refused,
                 code => {
-                    if code == 401 {
+                    if matches!(code, 401 | 403) {
                         environment.token_is_refused();
                     }
                     Outcome::Later

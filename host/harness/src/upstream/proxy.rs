@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::environments::Pending;
 use crate::founder::Founder;
 use crate::kept::Kept;
+use crate::received::Fetched;
 
 /// Place of the key among what is pending; there is no other.
 const INDEX: usize = 0;
@@ -182,6 +183,16 @@ impl Upstream for ProxyTask {
                 return Ok(());
             }
             Message::Scope(scope) => return self.rescope(scope).await,
+            Message::NoJson => {
+                self.fleet.doubt();
+                if let Some(suppressed) = message::UNKNOWN.pass() {
+                    tracing::warn!(
+                        suppressed,
+                        "event of the upstream stream is no JSON, downloading everything instead soon"
+                    );
+                }
+                return Ok(());
+            }
             Message::Unknown(what) => {
                 if let Some(suppressed) = message::UNKNOWN.pass() {
                     tracing::warn!(what, suppressed, "event of the upstream stream is ignored");
@@ -193,13 +204,23 @@ impl Upstream for ProxyTask {
             tracing::debug!(id, "event of an environment that the proxy key does not lead to");
             return Ok(());
         };
-        let is_delete = notice.event == "delete";
-        let item = if is_delete { None } else { changed_item(self, &environment, &notice).await? };
-        match (item, self.fleet.applier(&id)) {
-            (Some(item), Some(applier)) => applier.patch(item, notice).await,
-            (None, Some(applier)) if is_delete => applier.delete(notice).await,
-            // Deleted since; that event is on its way.
-            _ => (),
+        if notice.event == "delete" {
+            if let Some(applier) = self.fleet.applier(&id) {
+                applier.delete(notice).await;
+            }
+        } else {
+            match (changed_item(self, &environment, &notice).await?, self.fleet.applier(&id)) {
+                (Fetched::Item(item), Some(applier)) => {
+                    let is_doubtful = item.version() < notice.version;
+                    applier.patch(item, notice).await;
+                    if is_doubtful {
+                        self.fleet.doubt();
+                    }
+                }
+                (Fetched::Unreadable(unreadable), Some(applier)) => applier.skip(&unreadable),
+                // Deleted since; that event is on its way.
+                _ => (),
+            }
         }
         environment.status.message_processed();
         Ok(())
@@ -209,14 +230,20 @@ impl Upstream for ProxyTask {
         self.fleet.disconnect();
     }
 
-    fn lost(&mut self, error: &RoundError) {
+    fn was_accepted(&self) -> bool {
+        self.is_known
+    }
+
+    fn lost(&mut self, error: &RoundError, is_lasting: bool) {
         self.fleet.disconnect();
         let ((kind, is_rejection), problem) = (error.kind(), error.to_string());
-        self.fleet.note(kind, is_rejection, &problem);
-        if is_rejection {
+        self.fleet.note(kind, is_lasting, &problem);
+        if is_rejection && !self.is_known {
             // Known to be of no use for now; nobody must wait for it.
             self.pending.refused(INDEX, kind, &problem);
             self.latch = None;
+        }
+        if is_lasting {
             tracing::error!(%error, "upstream rejected the proxy key; it will be tried again, seldom");
         } else {
             self.pending.failed(INDEX, kind, &problem);
@@ -237,7 +264,7 @@ impl Upstream for ProxyTask {
 
 #[cfg(fuzzing)]
 pub(super) fn fuzz(text: &str) {
-    if let Ok(page) = serde_json::from_str::<page::Page>(text) {
+    if let Ok(page) = page::Page::read(text) {
         let _ = page.entries(0);
     }
 }

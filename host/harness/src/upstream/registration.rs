@@ -1,26 +1,37 @@
 //! Targets that present themselves here are registered upstream, behind the answer (section 3.10).
+//!
+//! They wait in a queue until they are registered; failures are tried again with growing delays.
 
-use std::collections::HashMap;
+mod queue;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use tokio::time::Instant;
-use yardarm_core::{Lifecycle, Secret};
+use yardarm_core::{Backoff, Lifecycle, Secret};
 
-use super::{HttpClients, post_json, url};
+use self::queue::{Added, Entry, Queue};
+use super::{HttpClients, url};
 use crate::model::Target;
 
 /// How long upstream may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Registrations under way. Further targets are not registered this time; they will present themselves again.
-const MAX_UNDER_WAY: usize = 64;
-/// For how long the same target is not registered again.
-const REMEMBERED: Duration = Duration::from_secs(600);
-/// Targets that are remembered; beyond, all are forgotten.
-const MAX_REMEMBERED: usize = 50_000;
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Registrations under way at once.
+const WORKERS: usize = 16;
+/// How long the end of the process waits for registrations.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+/// Time between looks at what is left at the end of the process.
+const FLUSH_CHECK: Duration = Duration::from_millis(20);
+/// How often a target is tried whose key upstream rejects: that may heal, and may not.
+const MAX_REJECTIONS: u32 = 10;
+/// Failures in a row after which there is no hurry any more.
+const FAILURES_OF_AN_OUTAGE: u32 = 16;
 
 /// Registers targets. Cheap to clone.
 #[derive(Clone)]
@@ -29,51 +40,216 @@ pub(crate) struct Registrar(Arc<Shared>);
 struct Shared {
     http: HttpClients,
     base: String,
-    lifecycle: Lifecycle,
-    places: Arc<Semaphore>,
-    /// When a target was registered, by a digest of environment and what was said of it, which can be long.
-    seen: Mutex<HashMap<[u8; 32], Instant>>,
+    queue: Mutex<Queue>,
+    changed: Notify,
+    /// Failures in a row, over all targets.
+    failures: AtomicU32,
+    /// Whether the process ends, so that what fails is not tried again.
+    is_closing: AtomicBool,
+    is_full: AtomicBool,
+    registered: AtomicU64,
+    refused: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// What has become of targets so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Registrations {
+    pub(crate) waiting: u64,
+    pub(crate) registered: u64,
+    /// Harness wants nothing of them.
+    pub(crate) refused: u64,
+    /// There was no place, or no time.
+    pub(crate) dropped: u64,
+}
+
+/// What became of an attempt.
+enum Outcome {
+    Registered,
+    /// Worth another attempt.
+    Failed {
+        is_rejection: bool,
+    },
+    Refused(StatusCode),
 }
 
 impl Registrar {
-    pub(crate) fn new(http: HttpClients, base: String, lifecycle: Lifecycle) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_UNDER_WAY));
-        Self(Arc::new(Shared { http, base, lifecycle, places, seen: Mutex::default() }))
+    /// Starts the tasks that register, if `registers`.
+    pub(crate) fn start(http: HttpClients, base: String, registers: bool, lifecycle: &Lifecycle) -> Self {
+        let registrar = Self(Arc::new(Shared {
+            http,
+            base,
+            queue: Mutex::default(),
+            changed: Notify::new(),
+            failures: AtomicU32::new(0),
+            is_closing: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            registered: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }));
+        for _ in 0..if registers { WORKERS } else { 0 } {
+            let registrar = registrar.clone();
+            lifecycle.supervise("target registration", move || registrar.clone().work());
+        }
+        registrar
     }
 
     /// Registers a target that presented `key`, unless the same was registered a moment ago.
-    pub(crate) fn register(&self, environment: &str, key: Secret, target: &Target) {
-        let target = json!(target);
-        if !self.is_news(&format!("{environment} {target}")) {
-            return;
-        }
-        let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
-            return tracing::warn!(environment, "too many targets at once, one is not registered");
-        };
-        let shared = Arc::clone(&self.0);
-        self.0.lifecycle.spawn("target registration", async move {
-            let body = json!({"apiKey": key.expose(), "target": target});
-            let request = post_json(&shared.http, url(&shared.base, &["client", "auth"]), &body).timeout(PATIENCE);
-            match yardarm_outbound::send(request).await {
-                Ok(answer) if answer.status().is_success() => tracing::debug!("target registered"),
-                Ok(answer) => tracing::warn!(status = %answer.status(), "target could not be registered"),
-                Err(error) => tracing::warn!(%error, "target could not be registered"),
+    pub(crate) fn register(&self, environment: &str, key: &Secret, target: &Target) {
+        let text = json!(target).to_string();
+        let body = format!("{{\"apiKey\":{},\"target\":{text}}}", json!(key.expose()));
+        let entry = Entry::new(environment, &target.identifier, &text, Bytes::from(body));
+        match self.lock().add(entry, Instant::now()) {
+            Added::Known => return,
+            Added::Waiting => self.0.is_full.store(false, Ordering::Relaxed),
+            Added::Full => {
+                self.0.dropped.fetch_add(1, Ordering::Relaxed);
+                if !self.0.is_full.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(environment, "too many targets wait to be registered, dropping those that come now");
+                }
+                return;
             }
-            drop(place);
-        });
+        }
+        self.0.changed.notify_one();
     }
 
-    fn is_news(&self, what: &str) -> bool {
-        let what = Sha256::digest(what.as_bytes()).into();
+    /// What has become of targets so far.
+    pub(crate) fn report(&self) -> Registrations {
+        let count = |it: &AtomicU64| it.load(Ordering::Relaxed);
+        let Shared { registered, refused, dropped, .. } = &*self.0;
+        Registrations {
+            waiting: self.lock().len() as u64,
+            registered: count(registered),
+            refused: count(refused),
+            dropped: count(dropped),
+        }
+    }
+
+    /// Tries everything that waits once more, and waits for it. For the end of the process.
+    pub(crate) async fn flush(&self) {
+        self.0.is_closing.store(true, Ordering::Relaxed);
+        self.lock().hurry(Instant::now());
+        let end = Instant::now() + FLUSH_LIMIT;
+        while self.lock().len() > 0 {
+            if Instant::now() >= end {
+                let count = self.lock().len();
+                self.0.dropped.fetch_add(count as u64, Ordering::Relaxed);
+                tracing::warn!(count, "targets could not be registered before the end of the process");
+                return;
+            }
+            // Workers may have been on their way to sleep, so they are woken more than once.
+            self.0.changed.notify_waiters();
+            tokio::time::sleep(FLUSH_CHECK).await;
+        }
+    }
+
+    async fn work(self) {
+        let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(60));
+        loop {
+            let entry = self.next().await;
+            let outcome = self.send(&entry).await;
+            let is_outage = match &outcome {
+                Outcome::Failed { .. } => self.0.failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE,
+                Outcome::Registered | Outcome::Refused(_) => {
+                    self.0.failures.store(0, Ordering::Relaxed);
+                    false
+                }
+            };
+            self.settle(entry, &outcome);
+            if is_outage && !self.0.is_closing.load(Ordering::Relaxed) {
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.next_delay()) => (),
+                    () = self.closing() => (),
+                }
+            } else if !is_outage {
+                backoff.reset();
+            }
+        }
+    }
+
+    /// The next target that is due.
+    async fn next(&self) -> Entry {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let due = match self.lock().take(Instant::now()) {
+                Ok(entry) => {
+                    // Another worker may have been woken for this one.
+                    self.0.changed.notify_one();
+                    return entry;
+                }
+                Err(due) => due,
+            };
+            match due {
+                Some(at) => {
+                    let _ = tokio::time::timeout_at(at, changed).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    async fn closing(&self) {
+        while !self.0.is_closing.load(Ordering::Relaxed) {
+            self.0.changed.notified().await;
+        }
+    }
+
+    async fn send(&self, entry: &Entry) -> Outcome {
+        let request = self.0.http.requests.post(url(&self.0.base, &["client", "auth"])).timeout(TIMEOUT);
+        let request = request.header(CONTENT_TYPE, "application/json").body(entry.body.clone());
+        match yardarm_outbound::send(request).await {
+            Ok(answer) if answer.status().is_success() => Outcome::Registered,
+            Ok(answer) => match answer.status() {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Failed { is_rejection: true },
+                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Outcome::Failed { is_rejection: false },
+                status if status.is_client_error() => Outcome::Refused(status),
+                _ => Outcome::Failed { is_rejection: false },
+            },
+            Err(_) => Outcome::Failed { is_rejection: false },
+        }
+    }
+
+    fn settle(&self, mut entry: Entry, outcome: &Outcome) {
         let now = Instant::now();
-        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.get(&what).is_some_and(|at| now.duration_since(*at) < REMEMBERED) {
-            return false;
+        let is_closing = self.0.is_closing.load(Ordering::Relaxed);
+        match outcome {
+            Outcome::Registered => {
+                self.lock().register(&entry, now);
+                self.0.registered.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Failed { is_rejection } => {
+                entry.attempts += 1;
+                let is_over = is_closing || *is_rejection && entry.attempts >= MAX_REJECTIONS;
+                if is_over {
+                    self.lock().give_up(&entry);
+                    if self.0.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+                        tracing::warn!(
+                            is_closing,
+                            "targets could not be registered and are given up; this is logged once"
+                        );
+                    }
+                } else {
+                    if entry.attempts == 1 && self.0.failures.load(Ordering::Relaxed) <= 1 {
+                        tracing::warn!("a target could not be registered, trying again");
+                    }
+                    let delay = Duration::from_secs(1_u64 << entry.attempts.min(6)).min(super::MAX_DELAY) / 2;
+                    self.lock().put_back(entry, now + crate::metrics::jittered(delay));
+                }
+            }
+            Outcome::Refused(status) => {
+                // The same would be refused again.
+                self.lock().register(&entry, now);
+                if self.0.refused.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::warn!(%status, "Harness refuses to register a target; this is logged once");
+                }
+            }
         }
-        if seen.len() >= MAX_REMEMBERED {
-            seen.clear();
-        }
-        seen.insert(what, now);
-        true
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::status::ErrorKind;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_outbound::{ConnectionError, Events, Pace};
+use yardarm_outbound::{ConnectionError, Events};
 
+use super::RequestError;
 use super::fetch::Fetcher;
-use super::{MAX_DELAY, RequestError};
+use super::retry_delay::RetryDelay;
 use crate::config::Config;
 
 /// How soon a failed payload plugin is asked again.
@@ -63,8 +64,11 @@ pub(super) trait Upstream: Send {
     /// Everything is there, and nothing comes until the next round.
     fn polled(&mut self);
 
-    /// There is no stream any more.
-    fn lost(&mut self, error: &RoundError);
+    /// Whether upstream has accepted the key before, in an earlier process if not in this one.
+    fn was_accepted(&self) -> bool;
+
+    /// There is no stream any more. Where a rejection `is_lasting`, the next attempt is far.
+    fn lost(&mut self, error: &RoundError, is_lasting: bool);
 
     /// Other plugins are in force.
     fn plan_changed(&mut self) -> impl Future<Output = ()> + Send;
@@ -91,7 +95,9 @@ pub(super) enum RoundError {
 pub(super) struct Rounds<U> {
     upstream: U,
     plans: watch::Receiver<u64>,
-    pace: Pace,
+    retries: RetryDelay,
+    /// Since when the present stream is open, and whether it said something.
+    connected: Option<(Instant, bool)>,
     poll_interval: Duration,
     /// When everything is due to be downloaded again where no stream says what has changed. Rounds that fail do not put it
     /// off.
@@ -108,15 +114,16 @@ pub(super) struct Rounds<U> {
 impl<U: Upstream> Rounds<U> {
     pub(super) fn new(upstream: U, hooks: &Hooks, config: &Config, token_refused: Arc<Notify>) -> Self {
         Self {
-            upstream,
             plans: hooks.changed(),
-            pace: Pace::new(MAX_DELAY, config.rejected_retry_interval),
+            retries: RetryDelay::new(config.rejected_retry_interval, false),
+            connected: None,
             poll_interval: config.flag_poll_interval,
             next_poll: Instant::now() + config.flag_poll_interval,
             token_refused,
             renew_after: Instant::now(),
             stream_enabled: config.stream_enabled,
             is_rejected: false,
+            upstream,
         }
     }
 
@@ -138,6 +145,7 @@ impl<U: Upstream> Rounds<U> {
         // What changed while there was no stream; what changes from here on comes down the open one.
         self.download().await?;
         self.upstream.connected();
+        self.connected = Some((Instant::now(), false));
         self.read(events).await
     }
 
@@ -161,7 +169,7 @@ impl<U: Upstream> Rounds<U> {
 
     /// Metrics go with the same token, and where nothing changes for hours nobody else would notice that it is too old.
     async fn renew(&mut self) {
-        if Instant::now() < self.renew_after || self.is_rejected {
+        if Instant::now() < self.renew_after {
             return;
         }
         self.renew_after = Instant::now() + RENEWAL_PAUSE;
@@ -182,10 +190,11 @@ impl<U: Upstream> Rounds<U> {
             tokio::select! {
                 event = events.next() => {
                     if let Some(base) = events.take_reconnection_time() {
-                        self.pace.rebase(base);
+                        self.retries.rebase(base);
                     }
+                    let has_said_something = event.is_ok() || events.has_heartbeat();
+                    self.connected = self.connected.map(|(since, before)| (since, before || has_said_something));
                     self.upstream.process(&event?.data).await?;
-                    self.pace.is_healthy();
                 },
                 // What does come down the stream is good in any case.
                 () = tokio::time::sleep_until(self.next_poll), if self.upstream.is_incomplete() => {
@@ -225,17 +234,24 @@ impl<U: Upstream + 'static> Supervised for Rounds<U> {
     /// Runs until dropped.
     async fn run(&mut self) {
         self.upstream.prepare().await;
+        if self.upstream.was_accepted() {
+            self.retries.accept();
+        }
         loop {
-            self.pace.connecting();
+            self.connected = None;
             let delay = match self.round().await {
                 Ok(()) => {
-                    self.pace.reset();
+                    self.retries.succeed();
                     self.upstream.polled();
                     self.poll_interval
                 }
                 Err(error) => {
-                    self.upstream.lost(&error);
-                    self.pace.delay_after(&error.judged())
+                    if let Some((since, said_something)) = self.connected {
+                        self.retries.disconnect(since.elapsed(), said_something);
+                    }
+                    let retry = self.retries.after_failure(error.kind().1);
+                    self.upstream.lost(&error, retry.is_seldom);
+                    retry.delay
                 }
             };
             self.pause(delay).await;
@@ -243,7 +259,7 @@ impl<U: Upstream + 'static> Supervised for Rounds<U> {
     }
 
     fn recover(&mut self, error: &InternalError) {
-        self.upstream.lost(&RoundError::Internal(error.clone()));
+        self.upstream.lost(&RoundError::Internal(error.clone()), false);
     }
 }
 
@@ -254,16 +270,6 @@ impl RoundError {
             Self::Request(error) => error.kind(),
             Self::Stream(error) => error.kind(),
             Self::Internal(_) => (ErrorKind::Unknown, false),
-        }
-    }
-
-    /// What the pace is told.
-    fn judged(&self) -> ConnectionError {
-        match self {
-            Self::Request(error) => error.judged(),
-            Self::Stream(ConnectionError::Status(status)) => ConnectionError::Status(*status),
-            Self::Stream(error) => ConnectionError::Network(error.to_string()),
-            Self::Internal(error) => ConnectionError::Network(error.to_string()),
         }
     }
 }

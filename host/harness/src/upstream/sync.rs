@@ -14,6 +14,7 @@ use super::rounds::{RoundError, Upstream};
 use super::session::Presents;
 use super::{Applier, RequestError, Session, stream};
 use crate::environments::{Connection, HarnessEnvironment};
+use crate::received::Fetched;
 
 /// An environment with an API key of its own.
 pub(super) struct SyncTask {
@@ -24,6 +25,8 @@ pub(super) struct SyncTask {
     fetcher: Fetcher,
     /// Whether the listed path of the stream is used, because the real one is not there.
     uses_listed_path: bool,
+    /// Whether an event may have been about more than is served, so that everything is to be downloaded again.
+    is_doubtful: bool,
 }
 
 impl SyncTask {
@@ -34,7 +37,7 @@ impl SyncTask {
         key: Secret,
         fetcher: Fetcher,
     ) -> Self {
-        Self { environment, applier, streams, key, fetcher, uses_listed_path: false }
+        Self { environment, applier, streams, key, fetcher, uses_listed_path: false, is_doubtful: false }
     }
 
     async fn open_at(&self, listed_path: bool) -> Result<Events, ConnectionError> {
@@ -70,8 +73,9 @@ impl Upstream for SyncTask {
     }
 
     async fn download(&mut self) -> Result<(), RequestError> {
-        let items = self.fetcher.everything(&self.environment.session()).await?;
-        self.applier.put(items).await;
+        let received = self.fetcher.everything(&self.environment.session()).await?;
+        self.is_doubtful = false;
+        self.applier.put(received).await;
         self.environment.status.data_received();
         self.environment.status.message_processed();
         Ok(())
@@ -82,7 +86,7 @@ impl Upstream for SyncTask {
     }
 
     fn is_incomplete(&self) -> bool {
-        false
+        self.is_doubtful || self.applier.has_skipped()
     }
 
     async fn open(&mut self) -> Result<Events, ConnectionError> {
@@ -106,13 +110,22 @@ impl Upstream for SyncTask {
         let environment = Arc::clone(&self.environment);
         match Message::read(data) {
             Message::Item { notice, .. } if notice.event == "delete" => self.applier.delete(notice).await,
-            Message::Item { notice, .. } => {
-                // Without an item it was deleted since; that event is on its way.
-                if let Some(item) = changed_item(self, &environment, &notice).await? {
+            Message::Item { notice, .. } => match changed_item(self, &environment, &notice).await? {
+                Fetched::Item(item) => {
+                    self.is_doubtful |= item.version() < notice.version;
                     self.applier.patch(item, notice).await;
                 }
-            }
+                Fetched::Unreadable(unreadable) => self.applier.skip(&unreadable),
+                // Deleted since; that event is on its way.
+                Fetched::Gone => (),
+            },
             Message::Scope(_) => tracing::debug!(environment = %environment.label, "event for somebody else"),
+            Message::NoJson => {
+                self.is_doubtful = true;
+                if let Some(suppressed) = message::UNKNOWN.pass() {
+                    tracing::warn!(environment = %environment.label, suppressed, "event of the upstream stream is no JSON, downloading everything instead soon");
+                }
+            }
             Message::Unknown(what) => {
                 if let Some(suppressed) = message::UNKNOWN.pass() {
                     tracing::warn!(environment = %environment.label, what, suppressed, "event of the upstream stream is ignored");
@@ -127,11 +140,16 @@ impl Upstream for SyncTask {
         self.disconnect();
     }
 
-    fn lost(&mut self, error: &RoundError) {
+    /// Of a key that never was there is no environment.
+    fn was_accepted(&self) -> bool {
+        true
+    }
+
+    fn lost(&mut self, error: &RoundError, is_lasting: bool) {
         self.disconnect();
         let Self { environment, .. } = self;
-        let (kind, is_rejection) = error.kind();
-        if is_rejection {
+        let (kind, _) = error.kind();
+        if is_lasting {
             environment.status.refused(kind, &error.to_string());
             tracing::error!(environment = %environment.label, %error, "upstream rejected the key; it will be tried again, seldom");
         } else {

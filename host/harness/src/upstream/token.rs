@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use yardarm_core::Secret;
 
 use super::{HttpClients, RequestError, json, post_json};
+use crate::lenient_json;
 
 /// How long upstream may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,7 +52,7 @@ impl Claims {
     pub(super) fn read(token: &str) -> Result<Self, &'static str> {
         let payload = token.split('.').nth(1).ok_or("the token has no claims")?;
         let json = LENIENT.decode(payload).map_err(|_| "the claims of the token are no base64")?;
-        serde_json::from_slice(&json).map(Self).map_err(|_| "the claims of the token are no JSON")
+        lenient_json::from_slice(&json).map(Self).map_err(|_| "the claims of the token are no JSON")
     }
 
     /// A claim; empty if it is missing or no text.

@@ -110,6 +110,16 @@ fn long_chains_do_not_need_a_long_stack() {
 }
 
 #[test]
+fn long_chains_take_time_in_proportion_to_their_length() {
+    let start = tokio::time::Instant::now();
+    for (last, expected) in [("", "FALLTHROUGH"), ("f0000", "ERROR"), ("f15000", "ERROR")] {
+        let reasons = reasons(&Ruleset::build(None, &chain(20_000, last), &[]));
+        assert!(reasons.iter().all(|reason| *reason == expected), "{last}");
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "even on a slow machine");
+}
+
+#[test]
 fn long_chains_of_segments_do_not_need_a_long_stack_either() {
     let user = context(r#"{"key":"u"}"#);
     let asks = flag(

@@ -97,6 +97,11 @@ impl FakeHarness {
         self.lock().script.delays.push((path_suffix.to_owned(), delay));
     }
 
+    /// Answers that were ordered and not given yet are not given any more.
+    pub fn clears_script(&self) {
+        self.lock().script.next.clear();
+    }
+
     /// Ends all streams and answers everything 503, until [`Self::comes_back`].
     pub fn goes_down(&self) {
         self.lock().is_down = true;

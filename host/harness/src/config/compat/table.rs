@@ -113,7 +113,7 @@ pub(super) const ROWS: &[Row] = {
             "auth-secret",
             Text,
             Is("harness.auth_secret"),
-            "signs the tokens of SDKs [made up; `secret`, which everybody knows, is refused]",
+            "signs the tokens of SDKs; `secret`, which everybody knows, is warned of [derived from the keys]",
         ),
         row("BYPASS_AUTH", "bypass-auth", Bool, Is("harness.bypass_auth"), "SDKs may read without a token [false]"),
         row(

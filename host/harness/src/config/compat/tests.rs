@@ -27,6 +27,29 @@ fn value(translation: &Translation, key: &str) -> Option<String> {
 }
 
 #[test]
+fn weak_secrets_are_refused_outside_of_the_compatibility_mode() {
+    for (secret, is_compatible, is_refused) in [
+        ("secret", false, true),
+        ("sesam", false, true),
+        ("12345678", false, false),
+        ("a secret of more than 32 bytes, as it should be", false, false),
+        ("secret", true, false),
+        ("x", true, false),
+    ] {
+        let harness = serde_json::json!({"harness": {
+            "auth_secret": secret, "ff_proxy_tokens": is_compatible, "proxy_key": "p",
+        }});
+        let mut values = Values::default();
+        values.add_file(&harness, KEYS).unwrap();
+        let mut reader = Reader::new(&values, KEYS, &|_| None);
+        Config::read(&mut reader).expect("a source");
+        let errors: Vec<_> = reader.into_errors().into_iter().map(|it| it.key).collect();
+        let expected: &[&str] = if is_refused { &["harness.auth_secret"] } else { &[] };
+        assert_eq!(errors, expected, "{secret} {is_compatible}");
+    }
+}
+
+#[test]
 fn every_setting_has_its_place() {
     let default = online(&[], &[]).unwrap();
     for (key, expected) in [
@@ -141,6 +164,13 @@ fn what_is_wrong_is_said_at_once_and_without_values() {
             missing(&["ORG_IDENTIFIER", "API_KEYS", "TLS_CERT"]),
         ),
         (&["--offline"], &[("TLS_ENABLED", "1"), ("TLS_KEY", "k")], missing(&["TLS_CERT"])),
+        (&[], &[("AND_RULES", "true"), ("REDIS_ADDRESS", "r:1")], missing(&["PROXY_KEY"])),
+        (&["--readReplica=false"], &[("TLS_ENABLED", "1"), ("TLS_KEY", "k")], missing(&["PROXY_KEY", "TLS_CERT"])),
+        (
+            &[],
+            &[("FORWARD_TARGETS", "true"), ("API_KEYS", "k"), ("ORG_IDENTIFIER", "o")],
+            missing(&["ACCOUNT_IDENTIFIER", "ADMIN_SERVICE_TOKEN"]),
+        ),
         (
             &["--offline", "--port=canary", "-nonsense=canary", "canary", "--tls-enabled=canary", "--config-dir"],
             &[("METRIC_POST_DURATION", "-1"), ("BYPASS_AUTH", "yes")],
@@ -207,11 +237,11 @@ fn translated_values_are_values_of_ours_and_keep_their_names() {
     let config = Config::read(&mut reader).expect("a source");
     let crate::config::Source::Keys(_, environments) = &config.source else { panic!("{:?}", config.source) };
     assert_eq!((environments.len(), environments[0].name.as_deref()), (2, Some("shop")));
+    assert_eq!(config.auth_secret.as_ref().map(Secret::expose), Some("secret"), "an unchanged deployment starts");
     let errors: Vec<_> = reader.into_errors().iter().map(ToString::to_string).collect();
     assert_eq!(
         errors,
         [
-            "`harness.auth_secret` (variable AUTH_SECRET): is the text everybody knows; choose another, or leave it out",
             "`harness.sync_service` (argument --sdk-base-url): must be an address that starts with `http://` or `https://`, not `nowhere`",
         ]
     );

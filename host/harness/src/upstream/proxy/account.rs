@@ -10,7 +10,7 @@ use yardarm_outbound::{ConnectionError, Events};
 use super::page::{Listed, Page};
 use crate::environments::Identity;
 use crate::upstream::token::Token;
-use crate::upstream::{HttpClients, RequestError, Session, json, stream, url};
+use crate::upstream::{HttpClients, RequestError, Session, read_json, stream, url};
 
 /// Environments per page; the vendor never gives more.
 const PAGE_SIZE: usize = 10;
@@ -31,8 +31,17 @@ pub(super) struct Account {
 /// Everything that the key leads to.
 pub(super) struct Listing {
     pub(super) environments: BTreeMap<String, Listed>,
+    /// Whether the pages agree about how many there are.
+    is_consistent: bool,
+    /// Entries that cannot be read. Each may be any environment.
+    pub(super) unreadable: usize,
+}
+
+impl Listing {
     /// Whether it is certain that there are no others.
-    pub(super) is_complete: bool,
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_consistent && self.unreadable == 0
+    }
 }
 
 impl Account {
@@ -67,7 +76,7 @@ impl Account {
         let reading = async {
             let mut listing = self.reading(session, only).await?;
             for _ in 1..READINGS {
-                if listing.is_complete {
+                if listing.is_consistent {
                     break;
                 }
                 listing = self.reading(session, only).await?;
@@ -82,17 +91,23 @@ impl Account {
         let malformed = |problem: &str| RequestError::Malformed(problem.to_owned());
         let mut environments = BTreeMap::new();
         let mut counts = None;
-        let mut is_complete = true;
+        let mut is_consistent = true;
+        let mut unreadable = 0;
         for number in 0..MAX_PAGES {
             let page = self.page(session, only, number).await?;
             let (page_count, these) = (page.page_count, (page.item_count, page.page_count));
             // One that went meanwhile moved the others up, and nobody can say which of them fell between two pages.
-            is_complete &= *counts.get_or_insert(these) == these;
+            is_consistent &= *counts.get_or_insert(these) == these;
+            unreadable += page.unreadable;
+            let (is_page_empty, item_count) = (page.unreadable == 0, page.item_count);
             let entries = page.entries(number).map_err(malformed)?;
-            let is_last = page_count.map_or(entries.is_empty(), |count| number.saturating_add(1) >= count);
+            let is_page_empty = is_page_empty && entries.is_empty();
+            let is_last = page_count.map_or(is_page_empty, |count| number.saturating_add(1) >= count);
             environments.extend(entries.into_iter().map(|it| (it.id.clone(), it)));
             if is_last {
-                return Ok(Listing { environments, is_complete });
+                let count = (environments.len() + unreadable) as u64;
+                is_consistent &= only.is_some() || item_count.is_none_or(|it| it <= count);
+                return Ok(Listing { environments, is_consistent, unreadable });
             }
         }
         Err(malformed("the pages of the configuration do not end"))
@@ -108,6 +123,6 @@ impl Account {
         ];
         let request = self.http.requests.get(url(&self.base, &["proxy", "config"])).query(&query);
         let request = request.query(&only.map(|id| [("environment", id)]));
-        json(request.bearer_auth(session.token.expose())).await
+        read_json(request.bearer_auth(session.token.expose()), Page::read).await
     }
 }

@@ -57,9 +57,14 @@ impl Fleet {
         &self.session
     }
 
-    /// Whether something of the last list could not be used.
+    /// Whether something of the newest data could not be used, so that another download is due.
     pub(super) fn is_incomplete(&self) -> bool {
-        self.is_incomplete
+        self.is_incomplete || self.served.values().any(|it| it.applier.has_skipped())
+    }
+
+    /// What is served may lack something; everything is to be downloaded again.
+    pub(super) fn doubt(&mut self) {
+        self.is_incomplete = true;
     }
 
     /// The environment of this ID, if it is one of these.
@@ -94,10 +99,15 @@ impl Fleet {
 
     /// Everything came anew. Environments that are not listed any more end.
     pub(super) async fn put_all(&mut self, listing: Listing) {
-        self.is_incomplete = !listing.is_complete || listing.environments.values().any(|it| it.items.is_err());
-        if listing.is_complete {
+        self.is_incomplete = !listing.is_complete() || listing.environments.values().any(|it| it.items.is_err());
+        if listing.is_complete() {
             let gone = self.served.keys().filter(|id| !listing.environments.contains_key(*id)).cloned();
             gone.collect::<Vec<_>>().iter().for_each(|id| self.remove(id));
+        } else if listing.unreadable > 0 {
+            tracing::error!(
+                unreadable = listing.unreadable,
+                "the list of environments has entries that cannot be read, those that are missing stay for now"
+            );
         } else {
             tracing::warn!("the list of environments changed while it was read, those that are missing stay for now");
         }
@@ -125,10 +135,21 @@ impl Fleet {
             Err(problem) => {
                 tracing::error!(environment = %environment.label, problem, "environment cannot be used, serving what was served before");
                 environment.status.interrupted(ErrorKind::InvalidData, &problem);
+                if !environment.data.has_data() {
+                    environment.stream_is(Connection::Disconnected);
+                }
                 self.is_incomplete = true;
             }
         }
-        self.founder.accept(environment, &keys);
+        match keys {
+            Some(keys) => self.founder.accept_listed(environment, &keys),
+            // Where there is nothing to list, some services leave lists out; that must not withdraw keys.
+            None if self.founder.environments.keys_of(environment).is_empty() => (),
+            None => {
+                tracing::warn!(environment = %environment.label, "keys are not listed, those that are known stay");
+                self.is_incomplete = true;
+            }
+        }
     }
 
     /// An environment ends, if it is one of these.
@@ -183,7 +204,9 @@ impl Fleet {
     fn connection_is(&mut self, connection: Connection) {
         self.connection = connection;
         for Founded { environment, .. } in self.served.values() {
-            environment.stream_is(connection);
+            // Where there is nothing to serve, nobody is told of changes.
+            let has_changes = environment.data.has_data() || connection != Connection::Connected;
+            environment.stream_is(if has_changes { connection } else { Connection::Disconnected });
         }
     }
 }

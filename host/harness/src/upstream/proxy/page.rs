@@ -1,55 +1,88 @@
 //! Pages of what a proxy key leads to (section 6.2).
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::credential::KeyHash;
-use crate::dataset::Items;
-use crate::model::{Flag, Malformed, Segment, or_default};
+use crate::credential::ListedKeys;
+use crate::model::or_default;
+use crate::received::{ReadList, Received};
 
 /// A page. It is read as a whole where it is parsed, which may take a while.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Page {
     /// `None` if the page does not say; that is not the same as none.
-    #[serde(default)]
-    pub(super) environments: Option<Vec<Listed>>,
-    #[serde(default)]
+    environments: Option<Vec<Listed>>,
+    /// Entries that cannot be read. Each may be any environment.
+    pub(super) unreadable: usize,
     pub(super) page_count: Option<u64>,
-    #[serde(default)]
     pub(super) item_count: Option<u64>,
 }
 
 /// An environment as it is listed.
-#[derive(Deserialize)]
-#[serde(from = "Wire")]
 pub(super) struct Listed {
     pub(super) id: String,
     /// Identifiers, as far as the items say.
     pub(super) environment: String,
     pub(super) project: String,
-    pub(super) keys: BTreeSet<KeyHash>,
-    /// One that cannot be used concerns its environment only.
-    pub(super) items: Result<Items, String>,
+    /// `None` if they are not listed.
+    pub(super) keys: Option<ListedKeys>,
+    /// Lists that are none concern their environment only.
+    pub(super) items: Result<Received, String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire {
+struct PageWire<'a> {
+    #[serde(borrow, default)]
+    environments: Option<Vec<&'a RawValue>>,
+    #[serde(default)]
+    page_count: Option<u64>,
+    #[serde(default)]
+    item_count: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
     id: String,
     // Where there is nothing to list, lists are left out.
+    #[serde(borrow, default)]
+    api_keys: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    feature_configs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    segments: Option<&'a RawValue>,
+}
+
+/// The entries of a list; `None` for `null` and where there is no list.
+fn entries(list: Option<&RawValue>) -> Result<Option<Vec<&RawValue>>, serde_json::Error> {
+    list.map_or(Ok(None), |list| serde_json::from_str(list.get()))
+}
+
+/// Where an item belongs to.
+#[derive(Default, Deserialize)]
+struct Place {
     #[serde(default, deserialize_with = "or_default")]
-    api_keys: Vec<Value>,
+    environment: String,
     #[serde(default, deserialize_with = "or_default")]
-    feature_configs: Vec<Value>,
-    #[serde(default, deserialize_with = "or_default")]
-    segments: Vec<Value>,
+    project: String,
 }
 
 impl Page {
+    /// Reads a page.
+    ///
+    /// # Errors
+    /// When it is no JSON object, or what it lists is no list.
+    pub(super) fn read(json: &str) -> Result<Self, serde_json::Error> {
+        let wire: PageWire<'_> = serde_json::from_str(json)?;
+        let mut unreadable = 0;
+        let environments = wire.environments.map(|entries| {
+            let read: Vec<_> = entries.iter().filter_map(|it| Listed::read(it.get()).ok()).collect();
+            unreadable = entries.len() - read.len();
+            read
+        });
+        Ok(Self { environments, unreadable, page_count: wire.page_count, item_count: wire.item_count })
+    }
+
     /// Environments of the page of this index. A page that does not list any where there should be some is of no use:
     /// it must not make environments disappear.
     pub(super) fn entries(self, index: u64) -> Result<Vec<Listed>, &'static str> {
@@ -63,39 +96,45 @@ impl Page {
     }
 }
 
-impl From<Wire> for Listed {
-    fn from(wire: Wire) -> Self {
-        let of_first = |name: &str| {
-            let first = wire.feature_configs.first().or(wire.segments.first());
-            first.and_then(|it| it[name].as_str()).unwrap_or_default().to_owned()
-        };
-        let (environment, project) = (of_first("environment"), of_first("project"));
-        Self {
+impl Listed {
+    fn read(json: &str) -> Result<Self, serde_json::Error> {
+        let wire: Wire<'_> = serde_json::from_str(json)?;
+        let (flags, segments) = (entries(wire.feature_configs), entries(wire.segments));
+        let place =
+            [&flags, &segments].into_iter().flatten().flatten().flatten().find_map(|item| {
+                serde_json::from_str::<Place>(item.get()).ok().filter(|it| !it.environment.is_empty())
+            });
+        let Place { environment, project } = place.unwrap_or_default();
+        let items = flags.and_then(|flags| {
+            Ok(Received {
+                flags: flags.map(|it| ReadList::from_entries(&it)),
+                segments: segments?.map(|it| ReadList::from_entries(&it)),
+            })
+        });
+        Ok(Self {
+            id: wire.id,
             environment,
             project,
-            keys: wire.api_keys.iter().filter_map(|it| KeyHash::listed(it.as_str()?)).collect(),
-            items: items(wire.feature_configs, wire.segments).map_err(|error| error.to_string()),
-            id: wire.id,
-        }
+            keys: entries(wire.api_keys)?.map(|it| it.iter().map(|key| serde_json::from_str(key.get()).ok()).collect()),
+            items: items.map_err(|error| error.to_string()),
+        })
     }
-}
-
-fn items(flags: Vec<Value>, segments: Vec<Value>) -> Result<Items, Malformed> {
-    Ok(Items {
-        flags: flags.into_iter().map(|it| Flag::read(it).map(Arc::new)).collect::<Result<_, _>>()?,
-        segments: segments.into_iter().map(|it| Segment::read(it).map(Arc::new)).collect::<Result<_, _>>()?,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::dataset::Items;
 
     fn page(json: &Value) -> Result<Page, serde_json::Error> {
-        serde_json::from_str(&json.to_string())
+        Page::read(&json.to_string())
+    }
+
+    fn items(listed: Listed) -> Items {
+        listed.items.unwrap().complete(None).0
     }
 
     #[test]
@@ -109,24 +148,38 @@ mod tests {
         ]}));
         let entries = read.unwrap().entries(0).unwrap();
         let seen: Vec<_> = entries
-            .iter()
+            .into_iter()
             .map(|it| {
-                let items = it.items.as_ref().unwrap();
-                let counts = (it.keys.len(), items.flags.len(), items.segments.len());
-                (it.id.as_str(), it.environment.as_str(), it.project.as_str(), counts)
+                let (id, environment, project) = (it.id.clone(), it.environment.clone(), it.project.clone());
+                let keys = it.keys.as_ref().map(|it| (it.hashes().len(), it.is_complete()));
+                let items = items(it);
+                (id, environment, project, keys, items.flags.len(), items.segments.len())
             })
             .collect();
+        let text = str::to_owned;
         assert_eq!(
             seen,
-            [("no uuid", "prod", "shop", (1, 1, 0)), ("e2", "test", "", (0, 0, 1)), ("e3", "", "", (0, 0, 0))]
+            [
+                (text("no uuid"), text("prod"), text("shop"), Some((1, false)), 1, 0),
+                (text("e2"), text("test"), String::new(), None, 0, 1),
+                (text("e3"), String::new(), String::new(), None, 0, 0),
+            ]
         );
     }
 
     #[test]
-    fn one_environment_that_cannot_be_used_leaves_the_others_alone() {
-        let entries = page(&json!({"environments": [{"id": "a", "featureConfigs": [{"feature": 7}]}, {"id": "b"}]}));
-        let entries = entries.unwrap().entries(0).unwrap();
-        assert_eq!(entries.iter().map(|it| it.items.is_ok()).collect::<Vec<_>>(), [false, true]);
+    fn what_cannot_be_used_leaves_the_others_alone() {
+        let read = page(&json!({"environments": [
+            {"id": "a", "featureConfigs": [{"feature": 7}, {"feature": "x"}]}, 7, {"id": 7}, {},
+            {"id": "b", "segments": 7}, {"id": "c", "apiKeys": 7}, {"id": "d"},
+        ]}));
+        let read = read.unwrap();
+        assert_eq!(read.unreadable, 4);
+        let entries = read.entries(0).unwrap();
+        let usable: Vec<_> = entries.iter().map(|it| (it.id.as_str(), it.items.is_ok())).collect();
+        assert_eq!(usable, [("a", true), ("b", false), ("d", true)]);
+        let first = entries.into_iter().next().unwrap();
+        assert_eq!(items(first).flags.len(), 1, "one flag of two");
     }
 
     #[test]
@@ -142,7 +195,7 @@ mod tests {
         ] {
             assert_eq!(page(&json).unwrap().entries(index).is_ok(), is_fine, "{json}");
         }
-        for json in [json!(7), json!({"environments": [{}]}), json!({"environments": "x"}), json!({"pageCount": -1})] {
+        for json in [json!(7), json!({"environments": "x"}), json!({"environments": {}}), json!({"pageCount": -1})] {
             assert!(page(&json).is_err(), "{json}");
         }
     }
