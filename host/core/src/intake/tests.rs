@@ -16,6 +16,9 @@ impl EventFilter for Filter {
             if self.is_broken.load(Ordering::Relaxed) || events.iter().any(|event| event.kind == "poison") {
                 return Filtering::Hold { plugin: "f".into() };
             }
+            if events.iter().any(|event| event.kind == "short") {
+                return Filtering::Decided(vec![Verdict::Keep]);
+            }
             let verdict = |event: &Event| match event.kind.as_str() {
                 "bad" => Verdict::Drop { plugin: "f".into() },
                 "new" => Verdict::Replace(Bytes::from_static(b"\"new\"")),
@@ -78,6 +81,25 @@ async fn verdicts_are_carried_out_and_counted() {
     setup.pass(&["good", "bad", "new"], b"{}").await;
     assert_eq!(*setup.left.lock().unwrap(), ["{}", "\"new\""]);
     assert_eq!(setup.ledger.report().filtered, [("f".into(), 1)].into());
+}
+
+#[tokio::test]
+async fn an_answer_with_a_wrong_number_of_verdicts_lets_nothing_out() {
+    let setup = setup();
+    setup.pass(&["short", "good"], b"{}").await;
+    assert!(setup.left.lock().unwrap().is_empty());
+    assert_eq!(setup.ledger.report().dropped, [("filter-invalid", 2)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_may_take_its_bytes_and_not_one_more() {
+    for (more, lost) in [(0, None), (1, Some(&1))] {
+        let setup = setup();
+        setup.filter.is_broken.store(true, Ordering::Relaxed);
+        let body = vec![b' '; HOLD_BYTES - size_of::<Event>() + more].leak();
+        setup.pass(&[""], body).await;
+        assert_eq!(setup.ledger.report().dropped.get("hold-full"), lost, "{more}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
