@@ -2,6 +2,7 @@
 
 mod admin;
 mod binary;
+mod check;
 mod compression;
 mod config;
 mod crowd;
@@ -13,6 +14,7 @@ mod limits;
 mod log;
 mod page;
 mod panics;
+mod readiness;
 mod reload;
 mod secrets;
 mod shutdown;

@@ -1,6 +1,6 @@
 //! What LaunchDarkly's SDKs and its cloud see of the gateway. `L…` and `U…` are rows of the compatibility pages.
 
-mod auto_config;
+pub(crate) mod auto_config;
 mod big_segments;
 mod bombs;
 mod browser;
@@ -15,7 +15,7 @@ mod filters;
 mod flag_data;
 mod metrics;
 mod objects;
-mod offline;
+pub(crate) mod offline;
 mod outage;
 mod parity;
 mod ping;

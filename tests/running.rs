@@ -200,7 +200,7 @@ impl Setup {
         };
         let running = Running::launch(cloud, configure, Some(dir)).await;
         if waits_until_ready {
-            running.is_ready().await;
+            running.is_settled().await;
         }
         running
     }
@@ -274,6 +274,23 @@ impl Running {
     pub(crate) async fn is_ready(&self) {
         within("`/ready` to say yes", async {
             while self.operator_gets("/ready").await.status != 200 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the admin listener says so, or until there is nothing to wait for but upstream, which had its time.
+    pub(crate) async fn is_settled(&self) {
+        within("the start of every environment", async {
+            while self.operator_gets("/ready").await.status != 200 {
+                let reports = self.operator_gets("/api/environments").await.json();
+                let phases = reports["environments"].as_array().expect("a list").iter().map(|it| it["phase"].clone());
+                let phases: Vec<_> = phases.collect();
+                let has_had_its_time = phases.iter().any(|it| it == "empty" || it == "rejected");
+                if has_had_its_time && phases.iter().all(|it| it != "starting") {
+                    return;
+                }
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         })

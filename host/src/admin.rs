@@ -5,6 +5,7 @@
 
 mod host_check;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State as FromState;
@@ -37,6 +38,10 @@ const OPENAPI: &str = include_str!("admin/openapi.json");
 struct StatusDocument {
     version: &'static str,
     uptime_ms: u64,
+    /// Process, as the operating system counts it.
+    pid: u32,
+    /// Addresses that this process listens on.
+    listeners: Vec<SocketAddr>,
     is_ready: bool,
     /// Parts that readiness waits for.
     waiting_for: Vec<String>,
@@ -121,17 +126,16 @@ async fn live() -> &'static str {
     "live\n"
 }
 
-/// 200 once every environment has data or had its time, and until the process is asked to end; else 503 with reasons.
+/// 200 once as much is served as `admin.ready` wants, and until the process is asked to end; else 503. A line for each
+/// thing that is not served, with the state of its connection and the last error.
 async fn ready(FromState(state): FromState<Shared>) -> Response {
-    let mut waiting_for = state.lifecycle.waiting_for();
-    if !state.plugins.is_ready() {
-        waiting_for.push("plugins".to_owned());
+    let report = state.readiness();
+    let waiting = report.waiting.iter().map(|it| format!("waiting for: {it}\n"));
+    let lines: String = waiting.chain(report.excused.iter().map(|it| format!("without: {it}\n"))).collect();
+    if report.is_ready {
+        return uncached(format!("ready\n{lines}"));
     }
-    if waiting_for.is_empty() {
-        return "ready\n".into_response();
-    }
-    let text = format!("waiting for: {}\n", waiting_for.join(", "));
-    let mut response = (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    let mut response = uncached((StatusCode::SERVICE_UNAVAILABLE, lines));
     retry_after::set(response.headers_mut(), retry_after::soon());
     response
 }
@@ -142,13 +146,15 @@ async fn metrics(FromState(state): FromState<Shared>) -> Response {
 }
 
 async fn status(FromState(state): FromState<Shared>) -> Response {
-    let waiting_for = state.lifecycle.waiting_for();
+    let readiness = state.readiness();
     let (resident_bytes, cpu) = telemetry::resources();
     uncached(Json(StatusDocument {
         version: env!("CARGO_PKG_VERSION"),
         uptime_ms: yardarm_core::time::unix_ms().saturating_sub(state.started_ms),
-        is_ready: waiting_for.is_empty() && state.plugins.is_ready(),
-        waiting_for,
+        pid: std::process::id(),
+        listeners: state.listeners.clone(),
+        is_ready: readiness.is_ready,
+        waiting_for: readiness.waiting.iter().map(ToString::to_string).collect(),
         plan_generation: state.hooks.pin().generation(),
         environments: state.reports(),
         environment_lists: state.environment_lists(),

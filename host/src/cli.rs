@@ -1,6 +1,7 @@
 //! Commands and their arguments.
 
 mod check;
+mod exit;
 mod ff_proxy;
 mod health;
 mod reload;
@@ -15,13 +16,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use self::run::{failed, stop};
+pub(crate) use self::exit::{Exit, failed};
+pub(crate) use self::run::stop;
 pub(crate) use self::signals::{Request, Signals};
 use crate::config::Overrides;
 use crate::demo::{self, DemoOptions};
-
-/// A configuration that cannot be used (`EX_CONFIG` of `sysexits.h`), so that supervisors can tell it from a crash.
-const EXIT_CONFIG: u8 = 64;
 
 /// A feature-flag relay gateway that you extend with WebAssembly plugins.
 ///
@@ -101,9 +100,9 @@ struct HealthArgs {
     /// Ask whether it is ready for SDKs, not only whether it is alive
     #[arg(long)]
     ready: bool,
-    /// Admin listener of the gateway
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8040", env = "YARDARM_ADMIN_LISTEN")]
-    admin: SocketAddr,
+    /// Admin listener of the gateway [default: YARDARM_ADMIN_LISTEN, or 127.0.0.1:8040]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
 }
 
 /// Arguments in the grammar of another program, which reads them itself.
@@ -115,10 +114,16 @@ struct ForeignArgs {
 }
 
 impl Cli {
-    /// Reads a command line, the name of the program first; ends the process where clap would.
-    #[must_use]
-    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Self {
-        Self::parse_from(with_command(arguments.into_iter().collect()))
+    /// Reads a command line, the name of the program first.
+    ///
+    /// # Errors
+    /// The exit code where nothing is to be run: help or the version was printed, or why the line cannot be understood.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+        Self::try_parse_from(with_command(arguments.into_iter().collect())).map_err(|error| {
+            // What cannot be printed cannot be reported either.
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
+        })
     }
 
     /// Runs the command to its end.
@@ -138,6 +143,21 @@ fn output(text: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
+/// All environment variables that are text. What is no text is none of ours, except under our prefix, where it has to be
+/// found and refused.
+fn variables() -> Vec<(String, String)> {
+    let text = |it: OsString, is_ours: bool| match it.into_string() {
+        Err(raw) if is_ours => Some(raw.to_string_lossy().into_owned()),
+        text => text.ok(),
+    };
+    let pairs = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        let is_ours = name.starts_with("YARDARM_");
+        Some((name, text(value, is_ours)?))
+    });
+    pairs.collect()
+}
+
 /// A program that is called like another one understands what that one understands.
 fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let name = arguments.first().and_then(|it| Path::new(it).file_name()?.to_str());
@@ -152,7 +172,7 @@ impl RunArgs {
         let listen = self.listen.map(|it| ("server.listen", "--listen", it.to_string()));
         let admin = self.admin.map(|it| ("admin.listen", "--admin", it.to_string()));
         let arguments = listen.into_iter().chain(admin).collect();
-        Overrides { variables: std::env::vars().collect(), arguments, ..Overrides::default() }
+        Overrides { variables: variables(), arguments, ..Overrides::default() }
     }
 }
 
@@ -192,10 +212,10 @@ mod tests {
             &["/app/ff-proxy", "--port=1", "-offline", "--help", "--config", "x"][..],
             &["yardarm", "ff-proxy", "--port=1", "-offline", "--help", "--config", "x"],
         ] {
-            let cli = Cli::read(line.iter().map(OsString::from));
+            let cli = Cli::read(line.iter().map(OsString::from)).unwrap();
             let Some(Command::FfProxy(args)) = cli.command else { panic!("{:?}", cli.command) };
             assert_eq!(args.flags, ["--port=1", "-offline", "--help", "--config", "x"]);
         }
-        assert!(Cli::read(["ff-proxy.old".into(), "run".into()]).command.is_some());
+        assert!(Cli::read(["ff-proxy.old".into(), "run".into()]).unwrap().command.is_some());
     }
 }

@@ -1,7 +1,9 @@
 //! Settings of the process. The lists of keys, here and in each part, are the reference manual: the table in the
 //! README and `yardarm check --print-effective` are made from them.
 
+mod document;
 mod load;
+mod log_filter;
 mod network;
 
 use std::collections::BTreeMap;
@@ -10,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use yardarm_core::client_address::ProxyRules;
+use yardarm_core::readiness::ReadyPolicy;
 use yardarm_core::settings::{Key, Kind, Reader};
 
 pub use self::load::{ConfigError, Loaded, Overrides, load, load_without_file};
@@ -41,8 +44,12 @@ pub struct Config {
     pub compression: bool,
     /// TLS on that address; `None` for plain HTTP.
     pub tls: Option<TlsConfig>,
+    /// How much must be served before the process counts as ready.
+    pub ready: ReadyPolicy,
     /// Folder for what is kept; `None` keeps nothing.
     pub data_dir: Option<PathBuf>,
+    /// Whether a start fails where this folder cannot be used.
+    pub data_required: bool,
     /// Settings of the plugin folder.
     pub plugins: PluginConfig,
     /// How the process ends.
@@ -106,7 +113,7 @@ pub struct ShutdownConfig {
 /// The log.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
-    /// Filter in the syntax of `tracing`: `info`, `debug`, `yardarm_wasm=debug,info`.
+    /// Filter in the syntax of `tracing`, with a level for everything: `info`, `info,yardarm_wasm=debug`.
     pub level: String,
     /// Whether lines are JSON objects.
     pub is_json: bool,
@@ -233,10 +240,26 @@ const OWN_KEYS: &[Key] = &[
          and `localhost` always may; a request under any other name is answered 421.",
     ),
     key(
+        "admin.ready",
+        Kind::Text,
+        "all",
+        "What `/ready` waits for: `all` environments that are known at the start, apart from those whose keys upstream \
+         rejects while others are served; `any` environment; or just that the process has `started`. Once ready, a \
+         gateway stays so until it ends.",
+    ),
+    key(
         "data.dir",
-        Kind::Path,
+        Kind::OptionalPath,
         "./data",
-        "Folder for last good data and compiled plugins. Made with mode 0700. Empty keeps nothing.",
+        "Folder for last good data and compiled plugins, for one process at a time. Made with mode 0700. An empty text \
+         is a choice of its own: it keeps nothing.",
+    ),
+    key(
+        "data.required",
+        Kind::Bool,
+        "true",
+        "Whether the gateway refuses to start when this folder cannot be used. When off, it warns and keeps nothing, \
+         which suits containers with a read-only file system.",
     ),
     key("plugins.dir", Kind::Path, "./plugins.d", "Folder that is watched for plugins."),
     key(
@@ -277,26 +300,28 @@ const OWN_KEYS: &[Key] = &[
         "plugins.recheck_window",
         Kind::Duration,
         "30s",
-        "Time over which open streams are asked again after request plugins changed.",
+        "Time over which open streams are asked again after request plugins changed; `0s` is all at once.",
     ),
     key(
         "shutdown.grace",
         Kind::Duration,
         "0s",
-        "Time after SIGTERM in which `/ready` says no and everything is still served.",
+        "Time after SIGTERM in which `/ready` says no and everything is still served; `0s` is none.",
     ),
     key(
         "shutdown.drain",
         Kind::Duration,
         "5s",
-        "Time over which the ends of open streams are spread, so that SDKs do not reconnect elsewhere all at once.",
+        "Time over which the ends of open streams are spread, so that SDKs do not reconnect elsewhere all at once; `0s` \
+         ends them together.",
     ),
     key("shutdown.timeout", Kind::Duration, "20s", "Longest time for what remains: requests under way, events, disk."),
     key(
         "log.level",
         Kind::Text,
         "info",
-        "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `yardarm_wasm=debug,info`.",
+        "`error`, `warn`, `info`, `debug`, `trace`, or levels by part such as `info,yardarm_wasm=debug`; parts that are \
+         not named log at `info`.",
     ),
     key("log.format", Kind::Text, "text", "`text` or `json`."),
 ];
@@ -330,7 +355,9 @@ impl Config {
             admin_hosts: network::admin_hosts(reader),
             compression: reader.flag("server.compression"),
             tls: TlsConfig::read(reader),
+            ready: ready_policy(reader),
             data_dir: reader.path("data.dir"),
+            data_required: reader.flag("data.required"),
             plugins: PluginConfig {
                 dir: reader.path("plugins.dir").unwrap_or_else(|| "./plugins.d".into()),
                 trust: trust(reader),
@@ -347,11 +374,38 @@ impl Config {
                 drain: reader.duration("shutdown.drain", Duration::ZERO..=HOUR),
                 timeout: reader.duration("shutdown.timeout", Duration::from_millis(100)..=HOUR),
             },
-            log: LogConfig { level: reader.text("log.level"), is_json: false },
+            log: LogConfig::read(reader),
             launchdarkly: yardarm_launchdarkly::Config::read(reader),
             harness: yardarm_harness::Config::read(reader),
         };
-        let is_json = match reader.text("log.format").as_str() {
+        config.refuse_shared_addresses(reader);
+        config
+    }
+
+    /// Two listeners of one process cannot have the same address.
+    fn refuse_shared_addresses(&self, reader: &mut Reader<'_>) {
+        let metrics = self.launchdarkly.as_ref().and_then(|it| it.prometheus.as_ref());
+        let own = self.own_listen.iter().map(|(vendor, address)| (format!("{vendor}.listen"), *address));
+        let mut seen = vec![("server.listen".to_owned(), self.listen)];
+        let others = own
+            .chain([("admin.listen".to_owned(), self.admin)])
+            .chain(metrics.map(|it| ("launchdarkly.prometheus.listen".to_owned(), it.listen)));
+        for (key, address) in others {
+            if let Some((other, _)) = seen.iter().find(|(_, it)| is_same_place(*it, address)) {
+                reader.reject(&key, format!("is the same address as `{other}`: {address}"));
+            }
+            seen.push((key, address));
+        }
+    }
+}
+
+impl LogConfig {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let level = log_filter::parse(&reader.text("log.level")).unwrap_or_else(|problem| {
+            reader.reject("log.level", problem);
+            "info".to_owned()
+        });
+        let is_json = match reader.text("log.format").to_ascii_lowercase().as_str() {
             "json" => true,
             "text" => false,
             _ => {
@@ -359,7 +413,7 @@ impl Config {
                 false
             }
         };
-        Self { log: LogConfig { is_json, ..config.log }, ..config }
+        Self { level, is_json }
     }
 }
 
@@ -404,6 +458,25 @@ fn trust(reader: &mut Reader<'_>) -> yardarm_wasm::Trust {
             yardarm_wasm::Trust::Owner
         }
     }
+}
+
+fn ready_policy(reader: &mut Reader<'_>) -> ReadyPolicy {
+    match reader.text("admin.ready").as_str() {
+        "all" => ReadyPolicy::All,
+        "any" => ReadyPolicy::Any,
+        "started" => ReadyPolicy::Started,
+        _ => {
+            reader.reject("admin.ready", "must be `all`, `any` or `started`");
+            ReadyPolicy::All
+        }
+    }
+}
+
+/// Whether two addresses cannot be listened on at once. `0.0.0.0` stands for every address of its family, `[::]` for all.
+fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: SocketAddr, it: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || it.is_ipv4());
+    let is_same_host = one.ip() == other.ip() || covers(one, other) || covers(other, one);
+    one.port() == other.port() && one.port() != 0 && is_same_host
 }
 
 fn count(reader: &mut Reader<'_>, path: &str) -> usize {

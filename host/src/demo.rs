@@ -53,7 +53,7 @@ pub struct DemoOptions {
 /// Runs the demo until a signal or its time is over.
 pub async fn run(options: DemoOptions) -> ExitCode {
     match start(&options).await {
-        Err(error) => failed(&error.context("the demo could not be started"), 1),
+        Err(error) => failed(&error.context("the demo could not be started")),
         Ok((gateway, clouds, mut signals)) => {
             let end = async {
                 match options.duration {

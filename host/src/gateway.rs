@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
+use yardarm_core::readiness::{ReadyPolicy, ReadyReport, WaitingFor};
 use yardarm_core::registry::Streams;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::{InternalError, Lifecycle, Supervisor};
@@ -19,6 +21,7 @@ use crate::capacity::Capacity;
 use crate::config::{Config, ShutdownConfig};
 use crate::layers;
 use crate::listener::{Fanout, Listener, Places, ServeOptions, Tls, TlsError};
+use crate::startup::{self, Opened};
 use crate::telemetry::Telemetry;
 use crate::vendors::Sides;
 
@@ -36,6 +39,8 @@ pub struct Gateway {
     serving: Lifecycle,
     /// Tasks that outlive them: the admin listener, which shows how the end goes.
     operating: Lifecycle,
+    /// Keeps other processes out of the data folder.
+    _data: Option<DataFolder>,
 }
 
 /// What the admin listener shows.
@@ -53,6 +58,10 @@ pub(crate) struct State {
     pub(crate) places: Places,
     pub(crate) tls: Option<Tls>,
     pub(crate) started_ms: u64,
+    /// How much must be served before the process counts as ready.
+    pub(crate) ready: ReadyPolicy,
+    /// Where the process listens, whatever for.
+    pub(crate) listeners: Vec<SocketAddr>,
 }
 
 impl State {
@@ -67,37 +76,39 @@ impl State {
     pub(crate) fn environment_lists(&self) -> Vec<EnvironmentListReport> {
         self.launchdarkly.as_ref().and_then(LaunchDarkly::list_report).into_iter().collect()
     }
+
+    /// Whether the process can take traffic.
+    pub(crate) fn readiness(&self) -> ReadyReport {
+        let mut report = self.lifecycle.readiness().report(self.ready);
+        if !self.plugins.is_ready() {
+            report.is_ready = false;
+            report.waiting.push(WaitingFor { name: "plugins".to_owned(), state: None, last_error: None });
+        }
+        report
+    }
 }
 
 impl Gateway {
     /// Starts everything and returns once SDKs can connect; whether there is data for them, `/ready` says.
     ///
     /// # Errors
-    /// When an address, a folder or the plugin engine cannot be used.
+    /// When an address, a file, a folder or the plugin engine cannot be used.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let serving = Lifecycle::new();
         let operating = serving.sibling();
         let capacity = Capacity::establish(config.limits.max_connections, config.max_streams);
-        let tls = config.tls.as_ref().map(Tls::load).transpose()?;
-        let listener = bind("server.listen", config.listen, tls.as_ref())?;
-        let own_listeners = config
-            .own_listen
-            .iter()
-            .map(|(vendor, address)| Ok((*vendor, bind(&format!("{vendor}.listen"), *address, tls.as_ref())?)));
-        let own_listeners = own_listeners.collect::<anyhow::Result<Vec<_>>>()?;
-        let admin = Listener::bind(config.admin).with_context(|| cannot_listen("admin.listen", config.admin))?;
-        let metrics = config.launchdarkly.as_ref().and_then(|it| it.prometheus.as_ref()).map(|it| {
-            Listener::bind(it.listen).with_context(|| cannot_listen("launchdarkly.prometheus.listen", it.listen))
-        });
-        let metrics = metrics.transpose()?;
+        let Opened { listener, own_listeners, admin, metrics, tls, data, warnings } = startup::open(&config)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let data_dir = data.as_ref().map(DataFolder::path);
         let fanout =
             Fanout::start(&serving, config.limits.write_timeout).context("fan-out threads cannot be started")?;
         let telemetry = Telemetry::new();
         let hooks = Hooks::none();
         let streams = Streams::new(capacity.streams);
         streams.watch(&hooks, config.plugins.recheck_window, &serving);
-        let plugins =
-            PluginFolder::open(config.plugins.folder(config.data_dir.as_deref()), hooks.clone(), &operating).await?;
+        let plugins = PluginFolder::open(config.plugins.folder(data_dir), hooks.clone(), &operating).await?;
         let launchdarkly = match config.launchdarkly.clone() {
             None => None,
             Some(side) => {
@@ -105,7 +116,7 @@ impl Gateway {
                     hooks: hooks.clone(),
                     streams: streams.clone(),
                     lifecycle: serving.clone(),
-                    data_dir: config.data_dir.as_ref().map(|dir| dir.join("last-good")),
+                    data_dir: data_dir.map(|dir| dir.join("last-good")),
                 };
                 Some(yardarm_launchdarkly::start(side, parts).await?)
             }
@@ -117,7 +128,7 @@ impl Gateway {
                     hooks: hooks.clone(),
                     streams: streams.clone(),
                     lifecycle: serving.clone(),
-                    data_dir: config.data_dir.as_ref().map(|dir| dir.join("harness")),
+                    data_dir: data_dir.map(|dir| dir.join("harness")),
                 };
                 Some(yardarm_harness::start(side, parts).await?)
             }
@@ -133,6 +144,9 @@ impl Gateway {
             .collect();
         let router = around(sides.together());
         let places = Places::new(capacity.connections);
+        let own_addresses = own_sides.iter().map(|(_, listener, _)| listener.address());
+        let others = [Some(admin.address()), metrics.as_ref().map(Listener::address)].into_iter().flatten();
+        let listeners = [listener.address()].into_iter().chain(own_addresses).chain(others).collect();
         let state = Arc::new(State {
             hooks,
             streams,
@@ -146,6 +160,8 @@ impl Gateway {
             places: places.clone(),
             tls,
             started_ms: yardarm_core::time::unix_ms(),
+            ready: config.ready,
+            listeners,
         });
         let gateway = Self {
             address: listener.address(),
@@ -157,6 +173,7 @@ impl Gateway {
             connections: serving.sibling(),
             serving,
             operating,
+            _data: data,
         };
         // Whatever SDKs do, operators have places of their own.
         let operators = || ServeOptions {
@@ -251,7 +268,7 @@ impl Gateway {
     /// Unready first, then streams end, spread over the drain time, then connections, then events are flushed and the
     /// last data is written, and last of all the admin listener goes.
     pub async fn stop(self) -> bool {
-        let unready = self.serving.latch("shutting down");
+        let unready = self.serving.readiness().latch("shutting down");
         tracing::info!("draining");
         tokio::time::sleep(self.shutdown.grace).await;
         self.state.streams.drain(self.shutdown.drain).await;
@@ -286,14 +303,4 @@ impl Gateway {
         tracing::info!(clean = is_clean, "gateway has stopped");
         is_clean
     }
-}
-
-/// A listener for SDKs.
-fn bind(key: &str, address: SocketAddr, tls: Option<&Tls>) -> anyhow::Result<Listener> {
-    let listener = Listener::bind(address).with_context(|| cannot_listen(key, address))?;
-    Ok(listener.with_tls(tls.cloned()))
-}
-
-fn cannot_listen(key: &str, address: SocketAddr) -> String {
-    format!("cannot listen on {address}; is it in use? Change `{key}`")
 }

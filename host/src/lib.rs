@@ -21,6 +21,7 @@ pub mod gateway;
 pub mod layers;
 pub mod listener;
 pub mod logging;
+mod startup;
 pub mod telemetry;
 mod vendors;
 

@@ -12,16 +12,22 @@ const EXIT_INTERNAL: u8 = 70;
 /// A thread that waits for a file system that does not answer must not keep the process for longer.
 const BLOCKED: Duration = Duration::from_secs(1);
 
+/// `EX_OSERR` of sysexits(3).
+const EXIT_OS_ERROR: u8 = 71;
+
 fn main() -> ExitCode {
     supervisor::install_panic_hook();
     #[cfg(debug_assertions)]
     panic_on_purpose();
-    let cli = Cli::read(std::env::args_os());
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             logging::print_error(&format!("error: threads cannot be started: {error}"));
-            return ExitCode::FAILURE;
+            return ExitCode::from(EXIT_OS_ERROR);
         }
     };
     let ended = Supervisor::global().catch("main", None, || runtime.block_on(cli.run()));

@@ -3,41 +3,30 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, Connection, FakeLaunchDarkly};
+use yardarm_testkit::{Call, Connection};
 
 use crate::expected::{JSON, empty, text};
 use crate::flags::some_data;
+use crate::gateway::readiness::ready;
 use crate::running::{ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 
 #[tokio::test]
 async fn probes_say_alive_and_ready() {
     let gateway = Setup::new().set("launchdarkly.init_timeout", "1h").without_waiting().start().await;
     text(200, "live\n").compare("/live", &gateway.operator_gets("/live").await);
-    text(503, "waiting for: launchdarkly/main\n").compare("/ready", &gateway.operator_gets("/ready").await);
+    let waiting = "waiting for: launchdarkly/main (initializing)\n";
+    assert_eq!(ready(&gateway).await, (503, waiting.to_owned()));
     assert_eq!(gateway.operator_gets("/api/status").await.json()["is_ready"], false);
     gateway.upstream.puts(SDK_KEY, &some_data());
     gateway.is_ready().await;
-    text(200, "ready\n").compare("/ready", &gateway.operator_gets("/ready").await);
+    assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()));
     assert_eq!(gateway.operator_gets("/api/status").await.json()["is_ready"], true);
 
     // Being ready is not lost with upstream: last good data is served.
     gateway.upstream.goes_down();
     let is_interrupted = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "INTERRUPTED";
     gateway.status_where("an interruption", is_interrupted).await;
-    text(200, "ready\n").compare("/ready", &gateway.operator_gets("/ready").await);
-}
-
-#[tokio::test]
-async fn readiness_waits_for_every_environment_and_not_for_ever() {
-    let environments = [json!({"name": "fast", "sdk_key": "sdk-1"}), json!({"name": "never", "sdk_key": "sdk-2"})];
-    let silent = |cloud: &FakeLaunchDarkly| cloud.add_environment("sdk-2");
-    let setup = Setup::new().environments(environments).data("sdk-1", some_data()).prepare(silent).without_waiting();
-    let gateway = setup.set("launchdarkly.init_timeout", "300ms").start().await;
-    gateway.eventually("both connections", || gateway.upstream.stream_requests().len() == 2).await;
-    gateway.is_ready().await;
-    let reports = gateway.operator_gets("/api/environments").await.json();
-    let phases: Vec<_> = reports["environments"].as_array().unwrap().iter().map(|it| it["phase"].clone()).collect();
-    assert_eq!(phases, ["ready", "empty"]);
+    assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()));
 }
 
 #[tokio::test]
@@ -56,7 +45,9 @@ async fn status_tells_everything_in_one_document() {
         "environments",
         "fanout",
         "is_ready",
+        "listeners",
         "panics",
+        "pid",
         "plan_generation",
         "resources",
         "streams",
@@ -68,6 +59,8 @@ async fn status_tells_everything_in_one_document() {
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(status["waiting_for"], json!([]));
     assert_eq!(status["environment_lists"], json!([]), "environments are configured here");
+    assert_eq!(status["pid"], std::process::id());
+    assert_eq!(status["listeners"], json!([gateway.address, gateway.admin]));
     let environment = &status["environments"][0];
     for (key, value) in [
         ("vendor", json!("launchdarkly")),

@@ -17,10 +17,19 @@ fn it_says_what_it_is_and_can() {
     for command in ["run", "demo", "check", "health", "ff-proxy"] {
         assert!(text.contains(command), "{command}: {text}");
     }
-    let output = run(dir.path(), &["runn"]);
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(error.contains("runn"), "{error}");
+    // EX_USAGE of sysexits(3).
+    for (arguments, says) in [
+        (&["runn"][..], "runn"),
+        (&["run", "--listen", "nowhere"], "--listen"),
+        (&["check", "--nonesuch"], "--nonesuch"),
+        (&["health", "--admin", "x"], "--admin"),
+    ] {
+        let output = run(dir.path(), arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{error}");
+        assert!(error.contains(says), "{error}");
+    }
+    assert_eq!(run(dir.path(), &["--help"]).status.code(), Some(0));
 }
 
 #[tokio::test]
@@ -40,7 +49,7 @@ async fn health_is_an_exit_code() {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     assert_eq!(ask(&[]).await, (Some(0), "live\n".to_owned()));
-    assert_eq!(ask(&["--ready"]).await, (Some(1), "waiting for: launchdarkly/main\n".to_owned()));
+    assert_eq!(ask(&["--ready"]).await, (Some(1), "waiting for: launchdarkly/main (initializing)\n".to_owned()));
     cloud.puts(crate::running::SDK_KEY, &some_data());
     yardarm_testkit::within("`/ready`", program.is_ready()).await;
     assert_eq!(ask(&["--ready"]).await, (Some(0), "ready\n".to_owned()));

@@ -323,6 +323,85 @@ async fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
     std::fs::write(place.data(), "in the way").unwrap();
     let output = crate::program::run(place.dir.path(), &["run"]);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("last-good") && error.contains("cannot be used"), "{error}");
+    assert_eq!(output.status.code(), Some(73), "EX_CANTCREAT: {error}");
+    for part in ["`data.dir`", "cannot be used", "to an empty text to keep nothing"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_folder_a_gateway_serves_where_the_folder_is_not_required() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &some_data());
+    std::fs::write(place.data(), "in the way").unwrap();
+    let mut command = crate::program::command(place.dir.path());
+    command.env("YARDARM_DATA_REQUIRED", "false");
+    let program = Program::launch(command).await;
+    program.is_ready().await;
+    assert!(program.has_logged("nothing is kept on disk, because `data.required` is off"), "{:#?}", program.log());
+    polled(&program).await;
+    assert_eq!(std::fs::read(place.data()).unwrap(), b"in the way");
+}
+
+#[tokio::test]
+async fn two_processes_never_share_a_folder() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &some_data());
+    let first = place.program().await;
+    first.is_ready().await;
+    let output = {
+        let dir = place.dir.path().to_owned();
+        tokio::task::spawn_blocking(move || crate::program::run(&dir, &["run"])).await.unwrap()
+    };
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "EX_TEMPFAIL: {error}");
+    for part in [place.data().to_str().unwrap(), &format!("is in use by process {} on host", first.id()), "`data.dir`"]
+    {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    // Whatever its end, a process takes nothing with it.
+    first.signal(Signal::KILL);
+    first.ends().await;
+    let second = place.program().await;
+    second.is_ready().await;
+    second.signal(Signal::TERM);
+    assert_eq!(second.ends().await.0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_others_put_into_the_folder_neither_stops_the_start_nor_is_served() {
+    let place = Place::new().await;
+    place.cloud.puts(SDK_KEY, &some_data());
+    let program = place.program().await;
+    program.is_ready().await;
+    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
+    program.signal(Signal::TERM);
+    program.ends().await;
+    let file = place.kept().pop().unwrap();
+    let kept = std::fs::read(&file).unwrap();
+    let elsewhere = place.dir.path().join("elsewhere");
+    std::fs::write(&elsewhere, &kept).unwrap();
+    for hurdle in ["pipe", "link"] {
+        std::fs::remove_file(&file).unwrap();
+        if hurdle == "pipe" {
+            rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        } else {
+            std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+        }
+        for folder in [place.data(), place.data().join("last-good")] {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        let program = place.program().await;
+        program.is_ready().await;
+        assert!(program.has_logged("is not a regular file"), "{hurdle}: {:#?}", program.log());
+        yardarm_testkit::until("a snapshot in its place", || file.symlink_metadata().is_ok_and(|it| it.is_file()))
+            .await;
+        for folder in [place.data(), place.data().join("last-good")] {
+            let mode = std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o755, "others cannot write to {} any more", folder.display());
+        }
+        program.signal(Signal::TERM);
+        program.ends().await;
+    }
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), kept, "links are not written through");
 }

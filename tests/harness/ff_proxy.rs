@@ -136,6 +136,7 @@ async fn https_with_its_two_files() {
     let authority = Certificate::from_pem(pair.cert.pem().as_bytes()).expect("a certificate");
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], program.address.port()));
     let client = Client::builder().add_root_certificate(authority).resolve("localhost", address).build().unwrap();
+    program.is_ready().await;
     let health = client.get(format!("https://localhost:{}/health", address.port())).send().await.expect("an answer");
     assert_eq!(health.status().as_u16(), 200, "F093");
     assert!(health.text().await.expect("text").contains("cacheStatus"));

@@ -120,7 +120,7 @@ async fn a_folder_that_cannot_be_used_ends_the_start_and_is_named() {
         std::fs::write(folder.join(file), text).expect("a file");
         std::fs::write(dir.path().join("yardarm.toml"), toml(dir.path(), &cloud)).expect("a file");
         let output = program::run(dir.path(), &["run"]);
-        assert_eq!(output.status.code(), Some(1), "F098 {file}");
+        assert_eq!(output.status.code(), Some(78), "F098 {file}");
         let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert!(text.contains(&format!("env-x/{file}")) && text.contains("harness.offline.dir"), "F098 {text}");
     }

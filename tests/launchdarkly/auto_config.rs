@@ -9,12 +9,12 @@ use crate::expected::{TEXT_A, TEXT_B, TEXT_C, TEXT_D, empty, some_json, text};
 use crate::flags::{by_key, data, flag};
 use crate::running::{CTX, Running, Setup};
 
-pub(super) const AUTO_KEY: &str = "rel-auto";
+pub(crate) const AUTO_KEY: &str = "rel-auto";
 pub(super) const ID: &str = "507f1f77bcf86cd79943902a";
 const OTHER_ID: &str = "507f1f77bcf86cd79943902b";
 
 /// An environment as LaunchDarkly describes it.
-pub(super) fn environment(id: &str, version: i64, sdk_key: Value, properties: Value) -> Value {
+pub(crate) fn environment(id: &str, version: i64, sdk_key: Value, properties: Value) -> Value {
     let mut environment = json!({
         "envID": id, "envKey": "production", "envName": "Production", "projKey": "my-app", "projName": "My App",
         "sdkKey": sdk_key, "mobKey": format!("mob-{id}"), "defaultTtl": 0, "secureMode": false, "version": version,
@@ -25,11 +25,11 @@ pub(super) fn environment(id: &str, version: i64, sdk_key: Value, properties: Va
     environment
 }
 
-pub(super) fn main(version: i64, sdk_key: &str) -> Value {
+pub(crate) fn main(version: i64, sdk_key: &str) -> Value {
     environment(ID, version, json!({"value": sdk_key}), json!({}))
 }
 
-fn list(environments: impl IntoIterator<Item = Value>) -> Value {
+pub(crate) fn list(environments: impl IntoIterator<Item = Value>) -> Value {
     let by_id: Value =
         environments.into_iter().map(|it| (it["envID"].as_str().expect("an ID").to_owned(), it)).collect();
     json!({ "environments": by_id })
@@ -39,7 +39,7 @@ pub(super) fn path(id: &str) -> String {
     format!("/environments/{id}")
 }
 
-pub(super) fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     Setup::new()
         .environments([])
         .set("launchdarkly.auto_config.key", AUTO_KEY)

@@ -65,6 +65,11 @@ impl Contents {
     }
 }
 
+/// An archive without environments.
+pub(crate) fn write_empty_archive(file: &Path) {
+    std::fs::write(file, Contents(Vec::new()).archive()).expect("a folder that can be written");
+}
+
 impl Folder {
     fn with(contents: &Contents) -> Self {
         let folder = Self(TempDir::new().expect("a folder"));

@@ -43,7 +43,7 @@ async fn starting_an_environment_says_so() {
     let preflight = Call::options(format!("/ping/{ENV_ID}"));
     gateway.says("section 1.4: preflights too", preflight, for_browsers).await;
     let ready = gateway.operator_gets("/ready").await;
-    assert_eq!((ready.status, ready.text()), (503, "waiting for: launchdarkly/main\n"));
+    assert_eq!((ready.status, ready.text()), (503, "waiting for: launchdarkly/main (initializing)\n"));
 
     let status = gateway.status().await;
     let main = &status["environments"]["main"];

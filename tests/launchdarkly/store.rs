@@ -311,7 +311,7 @@ fn prefixes_and_addresses_are_checked_before_anything_starts() {
         ),
         (
             with_redis(&format!("{}{}", environment("a", "prefix = \"x\""), environment("b", "prefix = \"x\""))),
-            Some("`launchdarkly.environments[1].prefix` (file): environment `a` uses `x`"),
+            Some("`launchdarkly.environments[1].prefix` (yardarm.toml, line 8, column 1): environment `a` uses `x`"),
         ),
         (
             with_redis(&format!(
@@ -319,11 +319,11 @@ fn prefixes_and_addresses_are_checked_before_anything_starts() {
                 environment("a", "prefix = \"x\"\nfilters = [\"y\"]"),
                 environment("b", "prefix = \"x/y\"")
             )),
-            Some("`launchdarkly.environments[1].prefix` (file): environment `a` uses `x/y`"),
+            Some("`launchdarkly.environments[1].prefix` (yardarm.toml, line 9, column 1): environment `a` uses `x/y`"),
         ),
         (
             format!("{one}[launchdarkly.redis]\nurl = \"http://canary@host\"\n"),
-            Some("`launchdarkly.redis.url` (file): must be an address such as `redis://"),
+            Some("`launchdarkly.redis.url` (yardarm.toml, line 6, column 1): must be an address such as `redis://"),
         ),
         (format!("{one}[launchdarkly.redis]\ntls = true\n"), Some("`launchdarkly.redis.url`: is required")),
         (with_redis(&one), None),
@@ -332,9 +332,11 @@ fn prefixes_and_addresses_are_checked_before_anything_starts() {
     ] {
         let dir = TempDir::new().expect("a temporary folder");
         std::fs::write(dir.path().join("yardarm.toml"), &text).expect("a folder that can be written");
-        let output = crate::program::run(dir.path(), &["check"]);
+        let mut check = crate::program::command(dir.path());
+        check.env("YARDARM_SERVER_LISTEN", "127.0.0.1:0").env("YARDARM_ADMIN_LISTEN", "127.0.0.1:0");
+        let output = check.arg("check").output().expect("a program that starts");
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(if says.is_some() { 64 } else { 0 }), "section 6.6: {text}{error}");
+        assert_eq!(output.status.code(), Some(if says.is_some() { 78 } else { 0 }), "section 6.6: {text}{error}");
         assert!(error.contains(says.unwrap_or_default()), "section 6.6: {says:?}: {error}");
         assert!(!error.contains("canary"), "{error}");
     }

@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod budget;
 pub mod client_address;
+pub mod data_folder;
 pub mod environment;
 pub mod feed;
 pub mod go_regex;
@@ -15,6 +16,7 @@ pub mod intake;
 pub mod keeper;
 pub mod lifecycle;
 pub mod outbox;
+pub mod readiness;
 pub mod registry;
 pub mod report;
 pub mod retry_after;

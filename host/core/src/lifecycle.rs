@@ -1,7 +1,6 @@
 //! Every task has an owner: cancellation, waiting for the end, readiness.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -9,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::environment::EnvironmentLabel;
+use crate::readiness::Readiness;
 use crate::status::Status;
 use crate::supervisor::{self, Caught, Consequence, Supervised, Supervisor, TaskId};
 
@@ -19,17 +19,10 @@ use crate::supervisor::{self, Caught, Consequence, Supervised, Supervisor, TaskI
 pub struct Lifecycle {
     token: CancellationToken,
     tracker: TaskTracker,
-    latches: Arc<Mutex<BTreeMap<String, usize>>>,
+    readiness: Readiness,
     supervisor: Supervisor,
     /// The environment that its tasks work for, and where an operator reads of its errors.
     environment: Option<(EnvironmentLabel, Status)>,
-}
-
-/// Holds readiness back until it is dropped.
-#[derive(Debug)]
-pub struct ReadyLatch {
-    name: String,
-    latches: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 impl Lifecycle {
@@ -125,30 +118,10 @@ impl Lifecycle {
         tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
     }
 
-    /// Holds readiness back while the latch lives.
+    /// What readiness waits for; the same for the whole and all its parts.
     #[must_use]
-    pub fn latch(&self, name: impl Into<String>) -> ReadyLatch {
-        let name = name.into();
-        *lock(&self.latches).entry(name.clone()).or_default() += 1;
-        ReadyLatch { name, latches: Arc::clone(&self.latches) }
-    }
-
-    /// Names of the parts that are not ready yet; empty means ready.
-    #[must_use]
-    pub fn waiting_for(&self) -> Vec<String> {
-        lock(&self.latches).keys().cloned().collect()
-    }
-}
-
-impl Drop for ReadyLatch {
-    fn drop(&mut self) {
-        let mut latches = lock(&self.latches);
-        if let Some(count) = latches.get_mut(&self.name) {
-            *count -= 1;
-            if *count == 0 {
-                latches.remove(&self.name);
-            }
-        }
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
     }
 }
 
@@ -158,10 +131,6 @@ async fn until<T>(token: CancellationToken, task: impl Future<Output = T>) {
         () = token.cancelled() => (),
         _ = task => (),
     }
-}
-
-fn lock(latches: &Mutex<BTreeMap<String, usize>>) -> std::sync::MutexGuard<'_, BTreeMap<String, usize>> {
-    latches.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -181,16 +150,5 @@ mod tests {
         let lifecycle = Lifecycle::new();
         lifecycle.spawn_graceful("stubborn", std::future::pending());
         assert!(!lifecycle.stop(Duration::from_secs(5)).await);
-    }
-
-    #[test]
-    fn ready_when_all_latches_are_dropped() {
-        let lifecycle = Lifecycle::new();
-        let (first, second) = (lifecycle.latch("a"), lifecycle.child().latch("b"));
-        assert_eq!(lifecycle.waiting_for(), ["a", "b"]);
-        drop(first);
-        assert_eq!(lifecycle.waiting_for(), ["b"]);
-        drop(second);
-        assert!(lifecycle.waiting_for().is_empty());
     }
 }

@@ -4,10 +4,14 @@
 //! into a part's own `Config`, collecting every error; only then does anything open a file or a port.
 
 mod read;
+mod references;
+mod shown;
 mod values;
 
+use serde_json::Value;
+
 pub use self::read::Reader;
-pub use self::values::{Effective, Preset, Source, Values};
+pub use self::values::{Effective, Place, Preset, Source, Values};
 
 /// One key of the configuration. The list of all keys is the reference manual.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +20,8 @@ pub struct Key {
     pub path: &'static str,
     /// What a value must look like.
     pub kind: Kind,
-    /// Default, as it would be written in the file without quotes; empty means none.
+    /// Default, as it would be written in the file without quotes; empty means none. An empty value is not a value:
+    /// the default applies, except for [`Kind::OptionalPath`].
     pub default: &'static str,
     /// Meaning, unit and effect, as one or two sentences.
     pub about: &'static str,
@@ -45,6 +50,8 @@ pub enum Kind {
     Secret,
     /// A file or folder.
     Path,
+    /// A file or folder where an empty text means "none" and so wins over the default.
+    OptionalPath,
 }
 
 /// A value that cannot be used.
@@ -55,15 +62,31 @@ pub struct SettingError {
     pub key: String,
     /// Where the value came from, as part of a sentence; empty for a missing one.
     pub from: String,
+    /// The same for a value from a file.
+    pub place: Option<Place>,
     /// What is wrong and what would help.
     pub problem: String,
 }
 
 impl Key {
+    /// Whether a value counts as not set: templates leave such values behind.
+    fn is_unset(&self, value: &Value) -> bool {
+        self.kind != Kind::OptionalPath && is_empty(value)
+    }
+
     /// Name of the environment variable for this key; keys of lists carry the position: `…_ENVIRONMENTS_0_NAME`.
     #[must_use]
     pub fn variable(&self) -> String {
         variable(self.path)
+    }
+}
+
+/// Whether a value is a blank text, or a list of nothing else.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(list) => list.iter().all(is_empty),
+        _ => false,
     }
 }
 

@@ -3,8 +3,7 @@
 //! The only user of `rmp-serde`. Layout: magic and format version (8 bytes), SHA-256 of the rest (32 bytes),
 //! MessagePack. A file that was cut off or damaged fails its checksum and is reported, never half-read.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -99,17 +98,8 @@ impl SnapshotFile {
     /// # Errors
     /// When the file cannot be read, or is damaged.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>, SnapshotError> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.io(error)),
-        };
-        let length = file.metadata().map_err(|error| self.io(error))?.len();
-        if length > MAX_BYTES {
-            return Err(self.damaged("larger than any snapshot"));
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        file.read_to_end(&mut bytes).map_err(|error| self.io(error))?;
+        let read = crate::whole_file::read(&self.path, MAX_BYTES).map_err(|error| self.io(error))?;
+        let Some(bytes) = read else { return Ok(None) };
         let Some((header, body)) = bytes.split_at_checked(HEADER) else {
             return Err(self.damaged("shorter than its header"));
         };

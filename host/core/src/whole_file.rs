@@ -1,8 +1,17 @@
 //! Files that are there whole or not at all, whenever the process is killed or the machine loses power.
+//!
+//! Other users of the machine may be able to write to the folder around them. Nothing here follows a symbolic link in
+//! place of a file, waits for a pipe, or reads what another user has put there.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Write permission of the group and of everybody else.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// Puts `parts`, one after the other, in the place of what is at `path`. Only the owner may read it. Blocks.
 ///
@@ -26,7 +35,8 @@ trait Disk {
 struct System;
 
 fn replace_through(disk: &impl Disk, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    // Random, so that nothing can lie in wait under this name.
+    let temporary = path.with_extension(format!("tmp-{:016x}", rand::random::<u64>()));
     // The content must be on the disk before its name is: after a loss of power an empty file would have the name.
     let written =
         disk.write(&temporary, parts).and_then(|file| disk.flush(&file)).and_then(|()| disk.rename(&temporary, path));
@@ -39,21 +49,65 @@ fn replace_through(disk: &impl Disk, path: &Path, parts: &[&[u8]]) -> io::Result
     path.parent().map_or(Ok(()), |folder| disk.flush(&File::open(folder)?))
 }
 
+/// Reads a whole file of at most `max` bytes; `None` if there is none. Blocks, but never for long.
+///
+/// # Errors
+/// When it is no regular file, is larger, belongs to another user than its folder, or cannot be read.
+pub fn read(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match open(OpenOptions::new().read(true), path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let about = file.metadata()?;
+    if about.len() > max {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("is larger than {max} bytes")));
+    }
+    let folder = path.parent().map(fs::metadata).transpose()?;
+    let is_trusted = |uid| uid == own_user() || uid == 0 || folder.as_ref().is_some_and(|it| it.uid() == uid);
+    if !is_trusted(about.uid()) || about.mode() & 0o002 != 0 {
+        return Err(io::Error::new(ErrorKind::PermissionDenied, "can be written by other users, so it is not trusted"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
+    file.take(max).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Opens a regular file, without following a symbolic link and without waiting for the other end of a pipe.
+///
+/// # Errors
+/// When it is something else, or the file system refuses.
+pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0)).open(path);
+    let irregular = || io::Error::new(ErrorKind::InvalidInput, "is not a regular file");
+    let is_link = || fs::symlink_metadata(path).is_ok_and(|it| !it.is_file());
+    match opened {
+        Ok(file) if file.metadata()?.is_file() => Ok(file),
+        Ok(_) => Err(irregular()),
+        Err(error) if error.kind() != ErrorKind::NotFound && is_link() => Err(irregular()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a folder for such files, for its owner only, and removes what an earlier process left half-written.
 ///
 /// # Errors
-/// When the folder cannot be made or read.
+/// When the folder cannot be made or read, is a symbolic link, or can be written by others and this cannot be mended.
 pub fn prepare_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
+    make_folder(folder)?;
+    if !fs::symlink_metadata(folder)?.is_dir() {
+        return Err(io::Error::new(ErrorKind::NotADirectory, "is a symbolic link or no folder"));
+    }
+    if !mend_permissions(folder)? {
+        return Err(io::Error::new(ErrorKind::PermissionDenied, "other users can write to it, and it belongs to one"));
+    }
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let is_ours = path.extension().and_then(|it| it.to_str()).is_some_and(|it| it.starts_with("tmp-"));
         if is_ours {
-            fs::remove_file(path)?;
+            // Whatever it is, it is in nobody's way.
+            let _ = fs::remove_file(path);
         }
     }
     Ok(())
@@ -61,12 +115,8 @@ pub fn prepare_folder(folder: &Path) -> io::Result<()> {
 
 impl Disk for System {
     fn write(&self, path: &Path, parts: &[&[u8]]) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        // Flag data may hold what is not meant for every user of the machine.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
+        // Flag data may hold what is not meant for every user of the machine. A new file never follows a link.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         for part in parts {
             file.write_all(part)?;
         }
@@ -80,6 +130,31 @@ impl Disk for System {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
+}
+
+/// Makes a folder, and those above it, for its owner only.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Takes the permission to write from everybody but the owner; says whether others cannot write now. A folder that
+/// belongs to somebody else, or that is meant for all (the sticky bit is set), is left as it is.
+pub(crate) fn mend_permissions(folder: &Path) -> io::Result<bool> {
+    let about = fs::metadata(folder)?;
+    let mode = about.mode() & 0o7777;
+    if mode & OTHERS_WRITE == 0 {
+        return Ok(true);
+    }
+    if about.uid() != own_user() || mode & 0o1000 != 0 {
+        return Ok(false);
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode & !OTHERS_WRITE))?;
+    tracing::warn!(folder = %folder.display(), mode = format!("{mode:o}"), "other users could write to a folder of the gateway; it was made writable for its owner only");
+    Ok(true)
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 #[cfg(test)]
@@ -200,7 +275,6 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left lying about");
     }
 
-    #[cfg(unix)]
     #[test]
     fn nobody_else_may_read_it() {
         use std::os::unix::fs::PermissionsExt;
@@ -216,5 +290,44 @@ mod tests {
         fs::write(folder.path().join("file.tmp-123"), "half").unwrap();
         prepare_folder(folder.path()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "x").unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for name in ["link", "folder", "pipe", "socket"] {
+            let error = read(&path(name), 10).unwrap_err();
+            assert_eq!(error.to_string(), "is not a regular file", "{name}");
+        }
+        assert_eq!(read(&path("nowhere"), 10).unwrap(), None);
+        assert_eq!(read(&path("file"), 1).unwrap(), Some(b"x".to_vec()));
+        assert_eq!(read(&path("file"), 0).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        fs::set_permissions(path("file"), fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(read(&path("file"), 1).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        // What is in the way is replaced itself, not what it leads to.
+        for name in ["link", "pipe", "socket"] {
+            replace(&path(name), &[b"new"]).unwrap();
+            assert_eq!(read(&path(name), 10).unwrap(), Some(b"new".to_vec()), "{name}");
+        }
+        assert_eq!(fs::read(path("file")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o777)).unwrap();
+        prepare_folder(&inner).unwrap();
+        assert_eq!(fs::metadata(&inner).unwrap().permissions().mode() & 0o777, 0o755);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&inner, &link).unwrap();
+        assert_eq!(prepare_folder(&link).unwrap_err().kind(), ErrorKind::NotADirectory);
     }
 }

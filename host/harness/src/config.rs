@@ -124,7 +124,7 @@ pub const KEYS: &[Key] = &[
         "harness.target_poll_interval",
         Kind::Duration,
         "",
-        "Time between downloads of targets, whose attributes then count in evaluations. Never unless set.",
+        "Time between downloads of targets, whose attributes then count in evaluations. Never unless set; `0s` is never, too.",
     ),
     key(
         "harness.metric_post_interval",

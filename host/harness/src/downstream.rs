@@ -44,6 +44,8 @@ pub(crate) struct Downstream {
     pub(crate) streams: Streams,
     pub(crate) telemetry: Telemetry,
     pub(crate) evaluations: Evaluators,
+    /// Unix milliseconds of the start of the process.
+    pub(crate) started_ms: u64,
 }
 
 /// All routes.

@@ -12,10 +12,11 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use yardarm_core::keeper::Keeper;
+use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::report::RecentChanges;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
-use yardarm_core::{Environment, EnvironmentLabel};
+use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
 use self::announced::Announced;
 pub(crate) use self::announced::MAX_ANNOUNCED;
@@ -157,6 +158,13 @@ impl HarnessEnvironment {
         }
     }
 
+    /// Makes readiness wait until this environment has data, or is gone.
+    pub(crate) fn hold_readiness(self: &Arc<Self>, latch: ReadyLatch, lifecycle: &Lifecycle) {
+        latch.follow(self.label.to_string(), &self.status);
+        let (environment, latch) = (Arc::clone(self), Arc::new(latch));
+        lifecycle.supervise("first data", move || wait_for_data(Arc::clone(&environment), Arc::clone(&latch)));
+    }
+
     pub(crate) fn session(&self) -> Arc<Session> {
         self.session.load_full()
     }
@@ -236,6 +244,17 @@ impl HarnessEnvironment {
     pub(crate) fn remember(&self, text: String) {
         self.recent.remember(self.data.snapshot().map_or(0, |it| it.seq()), text);
     }
+}
+
+/// Readiness waits until there is something to serve.
+async fn wait_for_data(environment: Arc<HarnessEnvironment>, latch: Arc<ReadyLatch>) {
+    let mut changes = environment.status.changes();
+    while !environment.data.has_data() {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    latch.release();
 }
 
 impl Environments {

@@ -47,6 +47,19 @@ pub(crate) struct Founded {
     pub(crate) lifecycle: Lifecycle,
 }
 
+impl Founded {
+    /// Makes readiness wait until there is data, unless the environment came after the start and others are served.
+    pub(crate) fn hold_readiness(&self, is_late: bool) {
+        let (readiness, label) = (self.lifecycle.readiness(), self.environment.label.to_string());
+        let latch = if is_late {
+            readiness.latch_late_data(label, &self.environment.status)
+        } else {
+            readiness.latch_data(label, &self.environment.status)
+        };
+        self.environment.hold_readiness(latch, &self.lifecycle);
+    }
+}
+
 impl Founder {
     /// Makes an environment and serves it, with what was kept of it; `None` if one of this ID is there already.
     pub(crate) async fn found(&self, name: Option<&str>, session: Session, kept: Kept) -> Option<Founded> {

@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use yardarm_core::hooks::Hooks;
+use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::registry::Streams;
 use yardarm_core::report::EnvironmentReport;
 use yardarm_core::supervisor::blocking;
@@ -149,14 +150,14 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
                         ..founder.clone()
                     },
                     turn: Some(turns.next()),
-                    latch: Some(parts.lifecycle.latch("harness environment")),
+                    latch: Some(latch(&parts, &environments, index)),
                     known: None,
                 };
                 parts.lifecycle.supervise("harness key", task);
             }
         }
         Source::ProxyKey(key) => {
-            let latch = parts.lifecycle.latch("harness proxy key");
+            let latch = latch(&parts, &environments, 0);
             let kept = kept.remove(&KeyHash::of(key.expose())).unwrap_or_default();
             let founder = Founder { signing: signing(key), ..founder };
             parts.lifecycle.supervise("proxy key", ProxyTask::new(key.clone(), founder, kept, latch).in_rounds());
@@ -180,6 +181,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         streams: parts.streams,
         telemetry: Telemetry::new(),
         evaluations: downstream::Evaluators::new(),
+        started_ms: yardarm_core::time::unix_ms(),
     });
     Ok(Harness { router, environments, poster, registrar, polls_targets })
 }
@@ -252,6 +254,24 @@ fn tokens(config: &Config, data_dir: Option<&Path>) -> Result<Tokens, StartError
     }
     let signing = |secret: Option<Secret>| secret.map(|it| SigningKey::new(&it));
     Ok(Tokens::new(signing(common), signing(earlier), config.ff_proxy_tokens))
+}
+
+/// Holds readiness back until a configured key has led to data.
+fn latch(parts: &Parts, environments: &Environments, index: usize) -> ReadyLatch {
+    let (name, status) = environments.pending().status(index).unwrap_or_default();
+    parts.lifecycle.readiness().latch_data(name, &status)
+}
+
+/// Tries whether [`start`] could use the files that it needs besides the data folder. Blocks.
+///
+/// # Errors
+/// When the folder of offline mode cannot be read, or the HTTP client cannot be built.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    HttpClients::new(config.read_timeout)?;
+    match &config.source {
+        Source::Offline(settings) => Ok(offline::check(&settings.dir)?),
+        Source::Keys(..) | Source::ProxyKey(_) => Ok(()),
+    }
 }
 
 /// What is still to say which environments there are, in words for operators.

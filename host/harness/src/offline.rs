@@ -54,14 +54,14 @@ impl OfflineTask {
             return Ok(());
         };
         let is_first = self.seen.replace(look).is_none();
-        self.serve(fresh).await;
+        self.serve(fresh, is_first).await;
         if !is_first {
             tracing::info!(folder = %self.settings.dir.display(), environments = self.served.len(), "offline folder was read again");
         }
         Ok(())
     }
 
-    async fn serve(&mut self, fresh: BTreeMap<String, Read>) {
+    async fn serve(&mut self, fresh: BTreeMap<String, Read>, is_first: bool) {
         let gone: Vec<_> = self.served.keys().filter(|id| !fresh.contains_key(*id)).cloned().collect();
         for it in gone.iter().filter_map(|id| self.served.remove(id)) {
             self.founder.dissolve(&it.environment, &it.lifecycle);
@@ -77,6 +77,7 @@ impl OfflineTask {
                 kept.items = Some(items);
                 if let Some(founded) = self.founder.found(Some(&id), session, kept).await {
                     founded.environment.skip(unreadable);
+                    founded.hold_readiness(!is_first);
                     self.served.insert(id, founded);
                 }
             }
@@ -111,6 +112,11 @@ impl Supervised for OfflineTask {
         // It may have been served in part, so it is read again.
         self.seen = None;
     }
+}
+
+/// Tries whether a folder can be served. Blocks.
+pub(crate) fn check(folder: &std::path::Path) -> Result<(), OfflineError> {
+    folder::read_if_changed(folder, None).map(drop)
 }
 
 /// Looks at files where that delays nobody.

@@ -1,6 +1,6 @@
 //! A secret that is made up once and kept: tokens must outlive a restart.
 
-use std::io::Read;
+use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 use rand::Rng;
@@ -8,12 +8,14 @@ use yardarm_core::{Secret, whole_file};
 
 /// Reads the secret at `path`, or makes one; its folder is there. Only the owner may read it.
 pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
-    let mut text = String::new();
-    match std::fs::File::open(path).and_then(|file| file.take(1024).read_to_string(&mut text)) {
-        Ok(_) if text.trim().len() >= 32 => return Ok(Secret::new(text.trim())),
-        Ok(_) => return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "there is no secret in it")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
-        Err(error) => return Err(error),
+    if let Some(bytes) = whole_file::read(path, 1024)? {
+        let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+        let is_one = text.len() >= 32;
+        return if is_one {
+            Ok(text.into())
+        } else {
+            Err(Error::new(ErrorKind::InvalidData, "there is no secret in it"))
+        };
     }
     let secret = make_up();
     whole_file::replace(path, &[secret.expose().as_bytes()])?;
@@ -22,17 +24,14 @@ pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
 
 /// Reads the secret at `path` if an earlier version made one; a damaged one is logged and of no use.
 pub(crate) fn read(path: &Path) -> Option<Secret> {
-    let text = match std::fs::File::open(path).and_then(|file| {
-        let mut text = String::new();
-        file.take(1024).read_to_string(&mut text).map(|_| text)
-    }) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+    let bytes = match whole_file::read(path, 1024) {
+        Ok(bytes) => bytes?,
         Err(error) => {
             tracing::warn!(file = %path.display(), %error, "tokens of an earlier version are not accepted");
             return None;
         }
     };
+    let text = String::from_utf8_lossy(&bytes);
     Some(text.trim()).filter(|it| it.len() >= 32).map(Secret::new)
 }
 

@@ -326,7 +326,7 @@ impl EnvironmentConfig {
 
 fn refuse_duplicates(environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
     let (mut names, mut credentials) = (BTreeSet::new(), BTreeSet::new());
-    for (index, environment) in environments.iter().enumerate() {
+    for (index, environment) in reader.indices("launchdarkly.environments").into_iter().zip(environments) {
         let at = |field: &str| format!("launchdarkly.environments[{index}].{field}");
         if !names.insert(&environment.name) {
             reader.reject(&at("name"), format!("there is another environment named `{}`", environment.name));

@@ -101,6 +101,20 @@ pub enum StartError {
     },
 }
 
+/// Tries whether [`start`] could use the files that it needs besides the data folder. Blocks.
+///
+/// # Errors
+/// When an archive cannot be read, or the HTTP client cannot be built.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    HttpClients::new(config)?;
+    match &config.roster {
+        Roster::Offline { file, .. } => environments::archive::Archive::read(file)
+            .map(drop)
+            .map_err(|source| StartError::Archive { path: file.clone(), source }),
+        Roster::Configured(_) | Roster::AutoConfig { .. } => Ok(()),
+    }
+}
+
 /// Starts every environment that is known and returns; nothing waits for upstream.
 ///
 /// # Errors
@@ -144,12 +158,14 @@ async fn start_roster(
             let (list, mut wanted) = watch::channel(all);
             let all = wanted.borrow_and_update().clone();
             fleet.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
+            fleet.settle();
             parts.lifecycle.supervise("list of environments", ListTask { fleet, wanted });
             Ok((None, Some(list)))
         }
         Roster::AutoConfig { key, common } => {
             let status = Status::new();
-            let unlisted = parts.lifecycle.latch("list of environments");
+            let name = "launchdarkly: the list of environments (auto-configuration)";
+            let unlisted = parts.lifecycle.readiness().latch_data(name, &status);
             let mut task = AutoConfigTask::new(key, common, config, http.clone(), fleet, status.clone(), unlisted);
             if let Some(folder) = &parts.data_dir {
                 task.restore(folder, &parts.lifecycle).await;

@@ -1,53 +1,106 @@
 //! `yardarm check`: everything that can be wrong before a start, without starting.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use serde::Deserialize;
 use yardarm_core::supervisor;
 use yardarm_wasm::CheckedFolder;
 
-use super::EXIT_CONFIG;
-use super::run::{EXIT_INTERNAL, failed};
-use crate::config::{self, Overrides};
+use super::{Exit, failed, health, output, variables};
+use crate::config::{self, Config, Overrides};
+use crate::logging;
+use crate::startup::{self, Problem};
 
 pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCode {
-    let overrides = Overrides { variables: std::env::vars().collect(), ..Overrides::default() };
+    let overrides = Overrides { variables: variables(), ..Overrides::default() };
     let loaded = match config::load(file, &overrides) {
         Ok(loaded) => loaded,
-        Err(error) => return failed(&error.into(), EXIT_CONFIG),
+        Err(error) => return failed(&error.into()),
     };
     if print_effective {
         for value in &loaded.effective {
-            super::output(&format!("{} = {}  # {}\n", value.key, value.value, value.source));
+            output(&format!("{} = {}  # {}\n", value.key, value.value, value.source));
         }
     }
-    for warning in &loaded.warnings {
-        super::output(&format!("warning: {warning}\n"));
+    let machine = check_machine(&loaded.config).await;
+    for warning in loaded.warnings.iter().chain(&machine.warnings) {
+        output(&format!("warning: {warning}\n"));
+    }
+    for problem in &machine.problems {
+        logging::print_error(&format!("error: {problem}"));
     }
     let settings = loaded.config.plugins.folder(None);
-    let checked = supervisor::blocking("plugin check", move || yardarm_wasm::check_folder(&settings)).await;
-    let checked = match checked {
+    let plugins = match supervisor::blocking("plugin check", move || yardarm_wasm::check_folder(&settings)).await {
         Ok(checked) => Checked::of(checked),
-        Err(error) => return failed(&error.into(), EXIT_INTERNAL),
+        Err(error) => return failed(&error.into()),
     };
-    for line in &checked.lines {
-        super::output(&format!("{line}\n"));
+    for line in &plugins.lines {
+        output(&format!("{line}\n"));
     }
-    if checked.is_refused {
-        super::output(&format!(
-            "configuration is fine, {} of {} plugins would be refused\n",
-            checked.refused, checked.plugins
-        ));
-        return ExitCode::from(EXIT_CONFIG);
+    let configuration = match machine.problems.len() {
+        0 => "configuration is fine".to_owned(),
+        1 => "one thing would prevent a start".to_owned(),
+        count => format!("{count} things would prevent a start"),
+    };
+    if plugins.is_refused {
+        output(&format!("{configuration}, {} of {} plugins would be refused\n", plugins.refused, plugins.total));
+    } else {
+        output(&format!("{configuration}, {} plugins are fine\n", plugins.total));
     }
-    super::output(&format!("configuration is fine, {} plugins are fine\n", checked.plugins));
-    ExitCode::SUCCESS
+    match (&machine.problems[..], plugins.is_refused) {
+        ([], false) => ExitCode::SUCCESS,
+        ([], true) => Exit::Config.into(),
+        (problems, _) => startup::worst(problems).into(),
+    }
+}
+
+/// What was found of the machine: addresses, files, folders.
+struct Machine {
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+/// The part of `/api/status` by which a running gateway is recognised.
+#[derive(Deserialize)]
+struct Running {
+    pid: u32,
+    listeners: Vec<SocketAddr>,
+}
+
+/// Opens what a start would open. What a running gateway has is what its successor will have.
+async fn check_machine(config: &Config) -> Machine {
+    // Blocks for as long as an archive takes to be read; nothing else runs in this process.
+    let (found, mut warnings) = tokio::task::block_in_place(|| startup::probe(config));
+    let is_anything_taken = found.iter().any(|it| it.taken.is_some());
+    let running = if is_anything_taken { running(config.admin).await } else { None };
+    let mut problems = Vec::new();
+    for problem in found {
+        let taken_by = running.as_ref().filter(|running| {
+            let is_it = |it: &SocketAddr| problem.taken.is_some_and(|taken| taken.port() == it.port());
+            running.listeners.iter().any(is_it)
+        });
+        match (taken_by, problem.taken) {
+            (Some(Running { pid, .. }), Some(address)) => {
+                warnings.push(format!("{address} is in use by the gateway that runs as process {pid}"));
+            }
+            _ if problem.is_locked => warnings.push(format!("a gateway is running: {problem}")),
+            _ => problems.push(problem),
+        }
+    }
+    Machine { problems, warnings }
+}
+
+async fn running(admin: SocketAddr) -> Option<Running> {
+    let (is_fine, body) = health::get(admin, "/api/status").await.ok()?;
+    serde_json::from_str(&body).ok().filter(|_| is_fine)
 }
 
 /// What is printed of the plugin folder.
 struct Checked {
     lines: Vec<String>,
-    plugins: usize,
+    total: usize,
     refused: usize,
     /// Whether the folder or any plugin would be refused.
     is_refused: bool,
@@ -65,6 +118,6 @@ impl Checked {
             Err(error) if Some(error) == trouble.as_ref() => format!("refused: {file}: with its folder"),
             Err(error) => format!("refused: {file}: {error}"),
         }));
-        Self { lines, plugins: plugins.len(), refused, is_refused: refused > 0 || trouble.is_some() }
+        Self { lines, total: plugins.len(), refused, is_refused: refused > 0 || trouble.is_some() }
     }
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use yardarm_harness::config::compat::{self, CompatError};
 
 use super::reload::Reload;
-use super::run::{failed, serve, signals};
+use super::run::{serve, signals};
+use super::variables;
 use crate::config::{self, Config, Overrides};
 use crate::gateway::Gateway;
 use crate::logging;
@@ -32,10 +33,7 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
         Ok(signals) => signals,
         Err(code) => return code,
     };
-    // A variable that is no text is none of ours.
-    let variables: Vec<_> = std::env::vars_os()
-        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
-        .collect();
+    let variables = variables();
     let translation = match compat::translate(arguments, &variables) {
         Ok(translation) => translation,
         Err(error) => return refuse(&error),
@@ -43,10 +41,10 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
     let overrides = Overrides { presets: translation.presets, variables, ..Overrides::default() };
     let mut loaded = match config::load_without_file(&overrides) {
         Ok(loaded) => loaded,
-        Err(error) => return failed(&error.into(), EXIT_FAILURE),
+        Err(error) => return failed(&error.into()),
     };
     if let Err(error) = logging::start(&loaded.config.log) {
-        return failed(&error, EXIT_FAILURE);
+        return failed(&error);
     }
     for warning in translation.warnings.iter().chain(&loaded.warnings) {
         tracing::warn!("{warning}");
@@ -69,7 +67,7 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
         }
         Some(folder) => match Box::pin(generate(loaded.config, &folder)).await {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error, EXIT_FAILURE),
+            Err(error) => failed(&error),
         },
     }
 }
@@ -115,6 +113,12 @@ fn settle_secret(config: &mut Config, matters: bool) {
              accepts them. Set AUTH_SECRET, or YARDARM_DATA_DIR to a folder in which one is kept"
         );
     }
+}
+
+/// What the other program ends with, whatever the error.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    logging::print_error(&format!("error: {error:#}"));
+    ExitCode::from(EXIT_FAILURE)
 }
 
 /// Writes what offline mode reads, once there is data for every key.

@@ -3,15 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::EXIT_CONFIG;
+use super::exit::{Exit, failed};
 use super::reload::Reload;
 use super::signals::{Request, Signals};
 use crate::config::{self, Overrides};
 use crate::gateway::Gateway;
 use crate::logging;
-
-/// An error in the program itself (`EX_SOFTWARE` of `sysexits.h`).
-pub(crate) const EXIT_INTERNAL: u8 = 70;
 
 pub(super) async fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode {
     let signals = match signals() {
@@ -20,10 +17,10 @@ pub(super) async fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode 
     };
     let loaded = match config::load(file, overrides) {
         Ok(loaded) => loaded,
-        Err(error) => return failed(&error.into(), EXIT_CONFIG),
+        Err(error) => return failed(&error.into()),
     };
     if let Err(error) = logging::start(&loaded.config.log) {
-        return failed(&error, EXIT_CONFIG);
+        return failed(&error);
     }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -35,7 +32,10 @@ pub(super) async fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode 
 
 /// Handlers of signals, which are installed first of all: a signal must not kill a process that is about to start.
 pub(super) fn signals() -> Result<Signals, ExitCode> {
-    Signals::new().map_err(|error| failed(&anyhow::anyhow!("signals cannot be received: {error}"), 1))
+    Signals::new().map_err(|error| {
+        logging::print_error(&format!("error: signals cannot be received: {error}"));
+        Exit::System.into()
+    })
 }
 
 /// The gateway until a signal; the log is set up already.
@@ -49,7 +49,7 @@ pub(super) async fn serve(mut reload: Reload, mut signals: Signals) -> ExitCode 
     };
     let gateway = match started {
         Ok(gateway) => gateway,
-        Err(error) => return failed(&error, 1),
+        Err(error) => return failed(&error),
     };
     #[cfg(debug_assertions)]
     for task in std::env::var("FAULTS_FOR_TESTS").unwrap_or_default().split(',').filter(|it| !it.is_empty()) {
@@ -64,7 +64,7 @@ pub(super) async fn serve(mut reload: Reload, mut signals: Signals) -> ExitCode 
             error = gateway.failure() => {
                 tracing::error!(%error, "the gateway ends, because a part of it cannot be started again");
                 stop(gateway, &mut signals).await;
-                return ExitCode::from(EXIT_INTERNAL);
+                return Exit::Software.into();
             }
         }
     }
@@ -80,9 +80,4 @@ pub(crate) async fn stop(gateway: Gateway, signals: &mut Signals) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-pub(crate) fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    logging::print_error(&format!("error: {error:#}"));
-    ExitCode::from(code)
 }

@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use yardarm_core::settings::{Effective, Preset, Reader, SettingError, Values};
+use yardarm_core::settings::{Effective, Place, Preset, Reader, SettingError, Values};
 
+use super::document::Document;
 use super::{Config, keys};
+
+/// What is read where no file is named, if it is there.
+const DEFAULT_FILE: &str = "yardarm.toml";
 
 /// Where the configuration comes from besides the file.
 #[derive(Debug, Clone, Default)]
@@ -49,22 +53,22 @@ pub enum ConfigError {
         /// What the operating system says.
         source: std::io::Error,
     },
-    /// The file is not TOML.
-    #[error("configuration file `{path}` is not valid TOML: {source}")]
+    /// The file is not TOML. The line itself is not repeated, for it may hold a key.
+    #[error("configuration file is not valid TOML: {place}: {problem}")]
     Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: toml::de::Error,
+        /// Where the parser stopped.
+        place: Place,
+        /// What the parser expected.
+        problem: String,
     },
     /// Values cannot be used. All of them are listed.
     #[error("{} of the configuration cannot be used:{}", plural(.0.len()), list(.0))]
     Values(Vec<SettingError>),
-    /// Nothing to serve.
+    /// Nothing to serve. Lists what was left empty below vendors, which may be why.
     #[error(
-        "no vendor is configured: add `[[launchdarkly.environments]]` with `name` and `sdk_key`, or `[[harness.environments]]` with `api_key`, to `yardarm.toml`, set YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME and …_0_SDK_KEY, or try `yardarm demo`"
+        "no vendor is configured{}: add `[[launchdarkly.environments]]` with `name` and `sdk_key`, or `[[harness.environments]]` with `api_key`, to `yardarm.toml`, set YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME and …_0_SDK_KEY, or try `yardarm demo`", empty(.0)
     )]
-    NoVendor,
+    NoVendor(Vec<String>),
 }
 
 /// Loads a configuration. Without `file`, `yardarm.toml` in the working directory is read if it is there.
@@ -72,7 +76,14 @@ pub enum ConfigError {
 /// # Errors
 /// When the file or a value cannot be used, or no vendor is configured.
 pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
-    put_together(read_document(file)?.as_ref(), overrides)
+    let document = match file {
+        Some(path) => Some(Document::read(path)?),
+        None => match Document::read(Path::new(DEFAULT_FILE)) {
+            Err(ConfigError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+            document => Some(document?),
+        },
+    };
+    put_together(document.as_ref(), overrides)
 }
 
 /// The same without any file: for the modes that stand in for another program, which reads none.
@@ -83,12 +94,13 @@ pub fn load_without_file(overrides: &Overrides) -> Result<Loaded, ConfigError> {
     put_together(None, overrides)
 }
 
-fn put_together(document: Option<&serde_json::Value>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+fn put_together(document: Option<&Document>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let keys = keys();
     let mut values = Values::default();
     let mut errors = Vec::new();
     if let Some(document) = document {
-        values.add_file(document, &keys).unwrap_or_else(|found| errors = found);
+        let place = |key: &str| document.place(key);
+        values.add_document(&document.value, &place, &keys).unwrap_or_else(|found| errors = found);
     }
     values.add_presets(overrides.presets.iter().cloned());
     values.add_variables(overrides.variables.iter().cloned(), &keys);
@@ -98,29 +110,33 @@ fn put_together(document: Option<&serde_json::Value>, overrides: &Overrides) -> 
     let lookup = |name: &str| overrides.variables.iter().find(|(it, _)| it == name).map(|(_, text)| text.clone());
     let mut reader = Reader::new(&values, &keys, &lookup);
     let config = Config::read(&mut reader);
+    let sides = [("launchdarkly", config.launchdarkly.is_some()), ("harness", config.harness.is_some())];
+    let without_effect = sides.into_iter().filter(|(side, is_read)| !is_read && reader.has_section(side));
+    let mut warnings: Vec<_> = without_effect
+        .map(|(side, _)| {
+            let empty = empty(values.empty());
+            format!("settings of `{side}` have no effect, because they name no environments{empty}")
+        })
+        .collect();
     errors.extend(reader.into_errors());
+    // Those of the file from its first line to its last, then those of variables and of what is missing.
+    errors.sort_by(|left, right| (left.place.is_none(), &left.place).cmp(&(right.place.is_none(), &right.place)));
     if !errors.is_empty() {
         return Err(ConfigError::Values(errors));
     }
     if config.launchdarkly.is_none() && config.harness.is_none() {
-        return Err(ConfigError::NoVendor);
+        return Err(ConfigError::NoVendor(values.empty().to_vec()));
     }
     let warning = |(name, nearest): (String, Option<String>)| match nearest {
         Some(nearest) => format!("variable {name} sets nothing; did you mean {nearest}?"),
         None => format!("variable {name} sets nothing"),
     };
-    let warnings = values.stray_variables(&keys).into_iter().map(warning).collect();
+    warnings.extend(values.stray_variables(&keys).into_iter().map(warning));
     Ok(Loaded { config, effective: values.effective(&keys), warnings, values })
 }
 
-fn read_document(file: Option<&Path>) -> Result<Option<serde_json::Value>, ConfigError> {
-    let path = file.unwrap_or(Path::new("yardarm.toml"));
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
-    };
-    toml::from_str(&text).map(Some).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source })
+fn empty(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (left empty, so not set: {})", names.join(", ")) }
 }
 
 fn plural(count: usize) -> String {
@@ -176,11 +192,13 @@ mod tests {
         let error =
             load_text("[server]\nlisten = \"x\"\nlisen = 1\n[[launchdarkly.environments]]\nsdk_key = \"a b\"\n", &[])
                 .unwrap_err();
-        insta::assert_snapshot!(error, @r"
+        let shown = error.to_string();
+        let file = shown.split_once("(").and_then(|(_, rest)| rest.split_once(", line")).unwrap().0;
+        insta::assert_snapshot!(shown.replace(file, "y.toml"), @r"
         4 values of the configuration cannot be used:
-          `server.lisen` in the configuration file: there is no such key; did you mean `server.listen`?
-          `server.listen` (file): must be an address with a port, such as `127.0.0.1:8040`, not `x`
-          `launchdarkly.environments[0].sdk_key` (file): contains characters that no key has
+          `server.listen` (y.toml, line 2, column 1): must be an address with a port, such as `127.0.0.1:8040`, not `x`
+          `server.lisen` (y.toml, line 3, column 1): there is no such key; did you mean `server.listen`?
+          `launchdarkly.environments[0].sdk_key` (y.toml, line 5, column 1): contains characters that no key has
           `launchdarkly.environments[0].name`: is required
         ");
     }

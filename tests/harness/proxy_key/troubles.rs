@@ -107,10 +107,15 @@ async fn a_refused_key_is_left_alone_and_shown() {
         assert_eq!(gateway.operator_gets("/ready").await.status, 503);
         let row = report(&gateway, "proxy key").await;
         assert_eq!((&row["phase"], &row["vendor"]), (&json!("starting"), &json!("harness")));
-        // Whatever else this process serves need not wait for it.
-        gateway.is_ready().await;
-        let row = report(&gateway, "proxy key").await;
+        let mut row = report(&gateway, "proxy key").await;
+        while row["phase"] == "starting" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            row = report(&gateway, "proxy key").await;
+        }
         assert_eq!(row["phase"], "rejected");
+        let ready = gateway.operator_gets("/ready").await;
+        assert_eq!(ready.status, 503, "there is nothing to serve");
+        assert!(ready.text().starts_with("waiting for: harness/proxy key (off; last error: "), "{}", ready.text());
         assert_eq!(row["last_error"]["status"], status);
         assert!(!row.to_string().contains(PROXY), "{row}");
         assert_eq!(

@@ -1,12 +1,15 @@
 //! Raw values to typed ones, with every error at once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Key, SettingError, Values};
+use super::references::{Reference, resolve};
+use super::shown::instead;
+use super::{Key, Kind, SettingError, Source, Values, is_empty};
 use crate::secret::Secret;
 
 /// Reads typed values and collects errors. After an error it goes on with the default, so that all are found.
@@ -15,17 +18,16 @@ pub struct Reader<'a> {
     keys: &'a [Key],
     prefix: String,
     errors: Vec<SettingError>,
-    lookup: &'a dyn Fn(&str) -> Option<String>,
+    /// What variables and files hold that secrets refer to, by path of the key.
+    references: BTreeMap<&'a str, Reference>,
 }
-
-/// Largest secret file that is read.
-const MAX_SECRET_BYTES: u64 = 64 << 10;
 
 impl<'a> Reader<'a> {
     /// Reads from `values`; `lookup` answers for `{ env = "NAME" }`.
     #[must_use]
     pub fn new(values: &'a Values, keys: &'a [Key], lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { values, keys, prefix: String::new(), errors: Vec::new(), lookup }
+        let references = values.entries().filter_map(|(path, value, _)| Some((path, resolve(value, lookup)?)));
+        Self { values, keys, prefix: String::new(), errors: Vec::new(), references: references.collect() }
     }
 
     /// All errors so far.
@@ -34,15 +36,17 @@ impl<'a> Reader<'a> {
         self.errors
     }
 
-    /// Whether any key below `section` is set.
+    /// Whether the key `section`, or any key below it, is set.
     #[must_use]
     pub fn has_section(&self, section: &str) -> bool {
-        self.values.has_section(section)
+        let is_set = |path: &str| !matches!(self.references.get(path), Some(Reference::Empty(_)));
+        self.values.entries().any(|(path, _, _)| path.strip_prefix(section).is_some_and(is_below) && is_set(path))
     }
 
-    /// Reads each entry of a list of tables; inside, paths are relative to the entry.
+    /// Reads each entry of a list of tables that has values; inside, paths are relative to the entry.
     pub fn each<T>(&mut self, list: &str, mut read: impl FnMut(&mut Self) -> T) -> Vec<T> {
-        (0..self.values.len_of(list))
+        self.indices(list)
+            .into_iter()
             .map(|index| {
                 let outer = std::mem::replace(&mut self.prefix, format!("{list}[{index}]."));
                 let item = read(self);
@@ -52,11 +56,28 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Adds an error about a key.
+    /// Positions of the entries that [`Self::each`] reads, in the same order.
+    #[must_use]
+    pub fn indices(&self, list: &str) -> Vec<usize> {
+        self.values.indices_of(list).into_iter().collect()
+    }
+
+    /// Adds an error about a key, unless there is one about it already: what follows from a mistake is none of its own.
     pub fn reject(&mut self, path: &str, problem: impl Into<String>) {
         let key = format!("{}{path}", self.prefix);
-        let from = self.values.get(&key).map_or_else(String::new, |(_, source)| format!(" ({source})"));
-        self.errors.push(SettingError { key, from, problem: problem.into() });
+        if self.errors.iter().any(|it| it.key == key) {
+            return;
+        }
+        // An error about a section is found at the first value in it.
+        let is_it = |it: &str| it.strip_prefix(key.as_str()).is_some_and(is_below);
+        let source = self.values.entries().find(|(it, _, _)| is_it(it)).map(|(_, _, source)| source);
+        let from = match (source, self.references.get(key.as_str())) {
+            (Some(source), Some(Reference::Empty(what))) => format!(" ({source}; {what} is empty)"),
+            (Some(source), _) => format!(" ({source})"),
+            (None, _) => String::new(),
+        };
+        let place = source.and_then(|it| if let Source::File(place) = it { place.clone() } else { None });
+        self.errors.push(SettingError { key, from, place, problem: problem.into() });
     }
 
     /// A text; the default may be empty.
@@ -79,7 +100,7 @@ impl<'a> Reader<'a> {
 
     /// `true` or `false`.
     pub fn flag(&mut self, path: &str) -> bool {
-        self.parse(path, "`true` or `false`", |text| match text {
+        self.parse(path, "`true` or `false`", |text| match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
             _ => Err(()),
@@ -108,9 +129,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A number of bytes.
+    /// A number of bytes, above zero: a limit that lets nothing pass is a mistake.
     pub fn size(&mut self, path: &str) -> Option<u64> {
-        self.parse(path, "a size such as `64KiB` or `5MiB`", |text| parse_size(text).ok_or(()))
+        let expected = "a size above zero, such as `64KiB` or `5MiB`";
+        self.parse(path, expected, |text| parse_size(text).filter(|it| *it > 0).ok_or(()))
     }
 
     /// An address with a port.
@@ -128,11 +150,19 @@ impl<'a> Reader<'a> {
         self.optional_url(path).unwrap_or_default()
     }
 
-    /// A base address of a service, if there is one.
+    /// A base address of a service, if there is one. Without user name and password: both vendors' requests are
+    /// authorized by a header that these would take the place of.
     pub fn optional_url(&mut self, path: &str) -> Option<String> {
-        self.parse(path, "an address that starts with `http://` or `https://`", |text| {
-            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-            let is_fine = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains([' ', '?', '#']));
+        let expected = "an address such as `https://host/path`, without user name and password";
+        self.parse(path, expected, |text| {
+            let uri: http::Uri = text.parse().map_err(|_| ())?;
+            let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+            // Nothing but a host and a port may stand before the path.
+            let host = uri.host().filter(|it| !it.is_empty()).ok_or(())?;
+            let port = uri.authority().and_then(|it| it.as_str().strip_prefix(host)).ok_or(())?;
+            let has_port = |it: &str| it.parse::<u16>().is_ok_and(|it| it > 0);
+            let is_plain = port.is_empty() || port.strip_prefix(':').is_some_and(has_port);
+            let is_fine = is_http && is_plain && !text.contains(['?', '#']);
             if is_fine { Ok(text.trim_end_matches('/').to_owned()) } else { Err(()) }
         })
     }
@@ -142,7 +172,8 @@ impl<'a> Reader<'a> {
         let key = format!("{}{path}", self.prefix);
         match self.values.get(&key).map(|(value, _)| value.clone()) {
             Some(Value::Array(list)) => {
-                let texts: Option<Vec<_>> = list.iter().map(|it| it.as_str().map(str::to_owned)).collect();
+                let set = list.iter().filter(|it| !is_empty(it));
+                let texts: Option<Vec<_>> = set.map(|it| it.as_str().map(|it| it.trim().to_owned())).collect();
                 texts.unwrap_or_else(|| {
                     self.reject(path, "must be a list of texts");
                     Vec::new()
@@ -165,44 +196,29 @@ impl<'a> Reader<'a> {
     /// A secret, also from a variable or a file. Reads the file.
     pub fn secret(&mut self, path: &str) -> Option<Secret> {
         let key = format!("{}{path}", self.prefix);
-        let text = match self.values.get(&key).map(|(value, _)| value.clone())? {
-            Value::String(text) => text,
-            Value::Object(reference) => {
-                let one = (reference.len() == 1).then(|| reference.iter().next()).flatten();
-                match one.and_then(|(kind, value)| Some((kind.as_str(), value.as_str()?))) {
-                    Some(("env", name)) => (self.lookup)(name).or_else(|| {
-                        self.reject(path, format!("the variable `{name}` is not set"));
-                        None
-                    })?,
-                    Some(("file", file)) => match read_secret(file) {
-                        Ok(text) => text,
-                        Err(error) => {
-                            self.reject(path, format!("the file `{file}` cannot be read: {error}"));
-                            return None;
-                        }
-                    },
-                    _ => {
-                        self.reject(path, "must be a text, `{ env = \"NAME\" }` or `{ file = \"path\" }`");
-                        return None;
-                    }
-                }
-            }
-            _ => {
-                self.reject(path, "must be a text, `{ env = \"NAME\" }` or `{ file = \"path\" }`");
-                return None;
-            }
+        let value = self.values.get(&key).map(|(value, _)| value)?;
+        let problem = match (value, self.references.get(key.as_str())) {
+            (Value::String(text), _) => return Some(Secret::new(text.trim())).filter(|it| !it.is_empty()),
+            (_, Some(Reference::Text(secret))) => return Some(secret.clone()),
+            (_, Some(Reference::Empty(_))) => return None,
+            (_, Some(Reference::Unusable(problem))) => problem.clone(),
+            (_, None) => "must be a text, `{ env = \"NAME\" }` or `{ file = \"path\" }`".to_owned(),
         };
-        let text = text.trim();
-        (!text.is_empty()).then(|| Secret::new(text))
+        self.reject(path, problem);
+        None
     }
 
     fn default_of(&self, path: &str) -> &'static str {
+        self.key_of(path).map_or("", |key| key.default)
+    }
+
+    fn key_of(&self, path: &str) -> Option<&'a Key> {
         let normal = match self.prefix.split_once('[') {
             Some((list, _)) => format!("{list}[].{path}"),
             None => path.to_owned(),
         };
         debug_assert!(self.keys.iter().any(|key| key.path == normal), "`{normal}` is missing from the list of keys");
-        self.keys.iter().find(|key| key.path == normal).map_or("", |key| key.default)
+        self.keys.iter().find(|key| key.path == normal)
     }
 
     /// `None` when neither a value nor a default is there.
@@ -219,23 +235,22 @@ impl<'a> Reader<'a> {
                 default.to_owned()
             }
         };
+        let text = text.trim();
         if text.is_empty() {
             return None;
         }
-        parse(&text)
-            .or_else(|()| {
-                self.reject(path, format!("must be {expected}, not `{text}`"));
-                parse(default)
-            })
-            .ok()
+        let parsed = parse(text).or_else(|()| {
+            let kind = self.key_of(path).map_or(Kind::Text, |key| key.kind);
+            self.reject(path, format!("must be {expected}{}", instead(kind, text)));
+            parse(default)
+        });
+        parsed.ok()
     }
 }
 
-fn read_secret(file: &str) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(file)?.take(MAX_SECRET_BYTES).read_to_string(&mut text)?;
-    Ok(text)
+/// Whether what follows the path of a section belongs to it.
+fn is_below(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
 }
 
 fn split_list(text: &str) -> Vec<String> {

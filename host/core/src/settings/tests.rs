@@ -11,6 +11,8 @@ const KEYS: &[Key] = &[
     Key { path: "vendor.environments[].name", kind: Kind::Text, default: "", about: "" },
     Key { path: "vendor.environments[].key", kind: Kind::Secret, default: "", about: "" },
     Key { path: "vendor.environments[].origins", kind: Kind::List, default: "", about: "" },
+    Key { path: "server.folder", kind: Kind::OptionalPath, default: "./data", about: "" },
+    Key { path: "vendor.url", kind: Kind::Url, default: "http://default", about: "" },
 ];
 
 const ANY: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::MAX;
@@ -38,6 +40,8 @@ fn later_sources_win_and_are_named() {
             "server.listen = 2.2.2.2:2 (argument --listen)",
             "server.limit = 5MiB (default)",
             "vendor.beat = 20s (variable YARDARM_VENDOR_BEAT)",
+            "server.folder = ./data (default)",
+            "vendor.url = http://default (default)",
         ]
     );
 }
@@ -70,11 +74,11 @@ fn an_unknown_key_names_the_nearest_known_one() {
     assert_eq!(
         texts,
         [
-            "`server.lisen` in the configuration file: there is no such key; did you mean `server.listen`?",
-            "`zzz` in the configuration file: there is no such key",
+            "`server.lisen` (file): there is no such key; did you mean `server.listen`?",
+            "`zzz` (file): there is no such key",
         ]
     );
-    values.add_variables([("YARDARM_SERVER_LISEN".to_owned(), String::new())], KEYS);
+    values.add_variables([("YARDARM_SERVER_LISEN".to_owned(), "x".to_owned())], KEYS);
     let stray = values.stray_variables(KEYS);
     assert_eq!(stray, [("YARDARM_SERVER_LISEN".to_owned(), Some("YARDARM_SERVER_LISTEN".to_owned()))]);
 }
@@ -100,7 +104,7 @@ fn all_errors_come_at_once_with_their_paths() {
         texts,
         [
             "`server.listen` (file): must be an address with a port, such as `127.0.0.1:8040`, not `nowhere`",
-            "`server.limit` (file): must be a size such as `64KiB` or `5MiB`, not `many`",
+            "`server.limit` (file): must be a size above zero, such as `64KiB` or `5MiB`, not `many`",
             "`vendor.beat` (file): must be a time from 1s to 1h, such as `5s`, not `15`",
             "`vendor.environments[1].name`: is required",
             "`vendor.environments[1].key` (file): the variable `MISSING` is not set",
@@ -131,6 +135,128 @@ fn secrets_come_from_files_and_are_never_shown() {
     let secrets = reader.each("vendor.environments", |entry| entry.secret("key").unwrap());
     assert!(secrets.iter().all(|secret| secret.expose() == "canary"));
     assert!(!format!("{values:?} {:?} {secrets:?}", values.effective(KEYS)).contains("canary"));
+}
+
+#[test]
+fn empty_values_are_no_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let blank = folder.path().join("blank");
+    std::fs::write(&blank, " \n").unwrap();
+    let mut values = Values::default();
+    let file = json!({
+        "server": {"listen": "", "limit": "1MiB", "folder": "/data"},
+        "vendor": {
+            "beat": "  ",
+            "environments": [
+                {"name": "", "key": ""},
+                {"name": "a", "key": {"env": "EMPTY"}, "origins": ["", " x ", " "]},
+                {"name": "b", "key": {"file": blank.to_str().unwrap()}, "origins": []},
+            ],
+        },
+    });
+    values.add_file(&file, KEYS).unwrap();
+    let variables = [
+        ("YARDARM_SERVER_LIMIT", ""),
+        ("YARDARM_SERVER_FOLDER", ""),
+        ("YARDARM_VENDOR_ENVIRONMENTS_7_NAME", " "),
+        ("YARDARM_VENDOR_BEAT", "\t"),
+    ];
+    values.add_variables(variables.map(|(name, text)| (name.to_owned(), text.to_owned())), KEYS);
+    values.add_argument("server.listen", "--listen", String::new());
+    let lookup = |name: &str| (name == "EMPTY").then(String::new);
+    let mut reader = Reader::new(&values, KEYS, &lookup);
+    assert_eq!(reader.address("server.listen").to_string(), "0.0.0.0:8030", "the default, not any port");
+    assert_eq!(reader.size("server.limit"), Some(1 << 20), "an empty variable leaves the file's value");
+    assert_eq!(reader.path("server.folder"), None, "where empty is a choice, it wins over the file");
+    assert_eq!(reader.duration("vendor.beat", ANY).as_secs(), 180, "the default, not the minimum");
+    assert_eq!(reader.indices("vendor.environments"), [1, 2]);
+    let read = reader.each("vendor.environments", |entry| {
+        let key = entry.secret("key");
+        if key.is_none() {
+            entry.reject("key", "is required");
+        }
+        entry.list("origins")
+    });
+    assert_eq!(read, [vec!["x".to_owned()], vec![]]);
+    let texts: Vec<_> = reader.into_errors().iter().map(ToString::to_string).collect();
+    let expected = [
+        "`vendor.environments[1].key` (file; variable `EMPTY` is empty): is required".to_owned(),
+        format!("`vendor.environments[2].key` (file; file `{}` is empty): is required", blank.display()),
+    ];
+    assert_eq!(texts, expected);
+    assert!(values.empty().iter().any(|it| it == "YARDARM_SERVER_LIMIT"), "{:?}", values.empty());
+}
+
+#[test]
+fn a_section_of_nothing_but_empty_values_is_not_there() {
+    let mut values = Values::default();
+    let file = json!({"vendor": {"environments": [{"key": {"env": "EMPTY"}}, {"name": " "}]}});
+    values.add_file(&file, KEYS).unwrap();
+    let lookup = |_: &str| Some(" ".to_owned());
+    assert!(!Reader::new(&values, KEYS, &lookup).has_section("vendor"));
+    let lookup = |_: &str| Some("key".to_owned());
+    assert!(Reader::new(&values, KEYS, &lookup).has_section("vendor.environments"));
+}
+
+#[test]
+fn what_may_be_a_secret_is_not_repeated() {
+    let mut values = Values::default();
+    let canary = "canary-0123456789-0123456789";
+    let file = json!({
+        "server": {"listen": canary, "limit": {"env": canary}},
+        "vendor": {"beat": canary, "url": "https://user:canary@host", "environments": [{"key": [canary]}]},
+    });
+    values.add_file(&file, KEYS).unwrap();
+    let mut reader = Reader::new(&values, KEYS, &no_variables);
+    reader.address("server.listen");
+    reader.size("server.limit");
+    reader.duration("vendor.beat", ANY);
+    reader.url("vendor.url");
+    reader.each("vendor.environments", |entry| entry.secret("key"));
+    let errors = reader.into_errors();
+    assert_eq!(errors.len(), 5, "{errors:?}");
+    assert!(!format!("{errors:?} {}", errors.iter().map(ToString::to_string).collect::<String>()).contains("canary"));
+    assert!(
+        !format!("{:?}", values.effective(&KEYS[KEYS.len() - 1..])).contains("canary"),
+        "shown without credentials"
+    );
+}
+
+#[test]
+fn addresses_that_could_not_be_connected_to_are_refused() {
+    for (text, expected) in [
+        ("https://host/path/", Some("https://host/path")),
+        (" http://[::1]:80 ", Some("http://[::1]:80")),
+        ("https://user@host", None),
+        ("https://user:pass@host/", None),
+        ("http://", None),
+        ("http://host:port", None),
+        ("http://host:99999", None),
+        ("http://host:", None),
+        ("http://ho st", None),
+        ("https://host?query", None),
+        ("ftp://host", None),
+        ("host:80", None),
+    ] {
+        let mut values = Values::default();
+        values.add_file(&json!({"vendor": {"url": text}}), KEYS).unwrap();
+        let mut reader = Reader::new(&values, KEYS, &no_variables);
+        let url = reader.optional_url("vendor.url");
+        assert_eq!(url.as_deref().filter(|it| *it != "http://default"), expected, "{text}");
+        assert_eq!(reader.into_errors().len(), usize::from(expected.is_none()), "{text}");
+    }
+}
+
+#[test]
+fn a_mistake_is_reported_once() {
+    let mut values = Values::default();
+    values.add_file(&json!({"vendor": {"environments": [{"key": {"env": "MISSING"}}]}}), KEYS).unwrap();
+    let mut reader = Reader::new(&values, KEYS, &no_variables);
+    reader.each("vendor.environments", |entry| {
+        entry.secret("key");
+        entry.reject("key", "is required");
+    });
+    assert_eq!(reader.into_errors().len(), 1);
 }
 
 proptest::proptest! {

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Key, Kind, SettingError, variable};
+use super::shown::without_credentials;
+use super::{Key, Kind, SettingError, is_empty, variable};
 use crate::secret::Secret;
 
 /// Raw values with their sources.
@@ -14,6 +15,8 @@ pub struct Values {
     entries: BTreeMap<String, Entry>,
     /// Variables that look like ours and are not; warnings, because container platforms inject such names.
     stray_variables: Vec<String>,
+    /// Keys and variables that were left empty, as messages name them.
+    empty: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -27,12 +30,23 @@ struct Entry {
 pub enum Source {
     /// Nobody set it.
     Default,
-    /// The configuration file.
-    File,
+    /// The configuration file, and where in it, if that is known.
+    File(Option<Place>),
     /// This environment variable.
     Variable(String),
     /// This command-line argument.
     Argument(String),
+}
+
+/// A place in a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
 }
 
 /// A value that the settings of another program stand for. It wins over defaults and the file, and over nothing else.
@@ -63,8 +77,21 @@ impl Values {
     /// # Errors
     /// One for each key that does not exist.
     pub fn add_file(&mut self, document: &Value, keys: &[Key]) -> Result<(), Vec<SettingError>> {
+        self.add_document(document, &|_| None, keys)
+    }
+
+    /// Adds the content of a configuration file; `place` knows where the value of a path stands.
+    ///
+    /// # Errors
+    /// One for each key that does not exist.
+    pub fn add_document(
+        &mut self,
+        document: &Value,
+        place: &dyn Fn(&str) -> Option<Place>,
+        keys: &[Key],
+    ) -> Result<(), Vec<SettingError>> {
         let mut errors = Vec::new();
-        self.flatten("", document, keys, &mut errors);
+        self.flatten("", document, &File { place, keys }, &mut errors);
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -81,8 +108,9 @@ impl Values {
             if !name.starts_with("YARDARM_") {
                 continue;
             }
-            match keys.iter().find_map(|key| path_of_variable(key, &name)) {
-                Some(path) => {
+            match keys.iter().find_map(|key| Some((key, path_of_variable(key, &name)?))) {
+                Some((key, _)) if key.is_unset(&Value::String(text.clone())) => self.empty.push(name),
+                Some((_, path)) => {
                     let entry = Entry { value: Value::String(text), source: Source::Variable(name) };
                     self.entries.insert(path, entry);
                 }
@@ -91,8 +119,11 @@ impl Values {
         }
     }
 
-    /// Adds a command-line argument.
+    /// Adds a command-line argument. An empty one counts as not given.
     pub fn add_argument(&mut self, path: &str, argument: &str, text: String) {
+        if text.trim().is_empty() {
+            return;
+        }
         let entry = Entry { value: Value::String(text), source: Source::Argument(argument.to_owned()) };
         self.entries.insert(path.to_owned(), entry);
     }
@@ -103,6 +134,12 @@ impl Values {
         let names: Vec<String> = keys.iter().map(Key::variable).collect();
         let nearest = |name: &String| nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
         self.stray_variables.iter().map(|name| (name.clone(), nearest(name))).collect()
+    }
+
+    /// Keys and variables that were left empty and so count as not set, as messages name them.
+    #[must_use]
+    pub fn empty(&self) -> &[String] {
+        &self.empty
     }
 
     /// Every value in force, in order of key, defaults included.
@@ -120,6 +157,8 @@ impl Values {
                     // Where a secret comes from is not secret and is what one looks for.
                     (Kind::Secret, Value::Object(reference)) => Value::Object(reference.clone()).to_string(),
                     (Kind::Secret, _) => "***".to_owned(),
+                    (Kind::OptionalPath, it) if is_empty(it) => "(none)".to_owned(),
+                    (Kind::Url, Value::String(text)) => without_credentials(text),
                     (_, Value::String(text)) => text.clone(),
                     (_, other) => other.to_string(),
                 };
@@ -145,52 +184,70 @@ impl Values {
         paths.into_iter().filter(|path| value_of(self, path) != value_of(before, path)).cloned().collect()
     }
 
-    /// How many entries a list of tables has.
-    pub(super) fn len_of(&self, list: &str) -> usize {
+    /// Positions of a list of tables that have values, in order.
+    pub(super) fn indices_of(&self, list: &str) -> BTreeSet<usize> {
         let prefix = format!("{list}[");
         let index = |path: &String| path.strip_prefix(&prefix)?.split(']').next()?.parse::<usize>().ok();
-        self.entries.keys().filter_map(index).max().map_or(0, |last| last + 1)
+        self.entries.keys().filter_map(index).collect()
     }
 
     pub(super) fn get(&self, path: &str) -> Option<(&Value, &Source)> {
         self.entries.get(path).map(|entry| (&entry.value, &entry.source))
     }
 
-    /// Whether the key `section`, or any key below it, was set by anybody.
-    #[must_use]
-    pub fn has_section(&self, section: &str) -> bool {
-        let is_it = |rest: &str| rest.is_empty() || rest.starts_with('.') || rest.starts_with('[');
-        self.entries.keys().any(|path| path.strip_prefix(section).is_some_and(is_it))
+    /// All values with their paths and sources.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Value, &Source)> {
+        self.entries.iter().map(|(path, entry)| (path.as_str(), &entry.value, &entry.source))
     }
 
-    fn flatten(&mut self, path: &str, value: &Value, keys: &[Key], errors: &mut Vec<SettingError>) {
-        let known = keys.iter().find(|key| key.path == normal(path));
-        match value {
-            Value::Object(table) if known.is_none() => {
+    fn flatten(&mut self, path: &str, value: &Value, file: &File<'_>, errors: &mut Vec<SettingError>) {
+        let known = file.keys.iter().find(|key| key.path == normal(path));
+        match (known, value) {
+            (None, Value::Object(table)) => {
                 for (name, value) in table {
                     let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                    self.flatten(&path, value, keys, errors);
+                    self.flatten(&path, value, file, errors);
                 }
             }
-            Value::Array(list) if known.is_none() && list.iter().all(Value::is_object) => {
+            (None, Value::Array(list)) if list.iter().all(Value::is_object) => {
                 for (index, value) in list.iter().enumerate() {
-                    self.flatten(&format!("{path}[{index}]"), value, keys, errors);
+                    self.flatten(&format!("{path}[{index}]"), value, file, errors);
                 }
             }
-            value if known.is_some() => {
-                self.entries.insert(path.to_owned(), Entry { value: value.clone(), source: Source::File });
+            (Some(key), value) if key.is_unset(value) => self.empty.push(path.to_owned()),
+            (Some(_), value) => {
+                let source = Source::File((file.place)(path));
+                self.entries.insert(path.to_owned(), Entry { value: value.clone(), source });
             }
-            _ => errors.push(unknown(path, keys)),
+            (None, value) if is_empty(value) && file.has_keys_below(path) => self.empty.push(path.to_owned()),
+            (None, _) => errors.push(file.unknown(path)),
         }
     }
 }
 
-fn unknown(path: &str, keys: &[Key]) -> SettingError {
-    let problem = match nearest(&normal(path), keys.iter().map(|key| key.path)) {
-        Some(nearest) => format!("there is no such key; did you mean `{nearest}`?"),
-        None => "there is no such key".to_owned(),
-    };
-    SettingError { key: path.to_owned(), from: " in the configuration file".to_owned(), problem }
+/// What is known of a configuration file besides its values.
+struct File<'a> {
+    place: &'a dyn Fn(&str) -> Option<Place>,
+    keys: &'a [Key],
+}
+
+impl File<'_> {
+    fn has_keys_below(&self, path: &str) -> bool {
+        let normal = normal(path);
+        let is_below = |rest: &str| rest.starts_with('.') || rest.starts_with('[');
+        self.keys.iter().any(|key| key.path.strip_prefix(normal.as_str()).is_some_and(is_below))
+    }
+
+    fn unknown(&self, path: &str) -> SettingError {
+        let problem = match nearest(&normal(path), self.keys.iter().map(|key| key.path)) {
+            _ if self.has_keys_below(path) => "is a section, so it must be a table of keys".to_owned(),
+            Some(nearest) => format!("there is no such key; did you mean `{nearest}`?"),
+            None => "there is no such key".to_owned(),
+        };
+        let place = (self.place)(path);
+        let from = format!(" ({})", Source::File(place.clone()));
+        SettingError { key: path.to_owned(), from, place, problem }
+    }
 }
 
 /// The most similar known name, if any is similar enough to be a likely slip.
@@ -235,10 +292,17 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File => f.write_str("file"),
+            Self::File(Some(place)) => place.fmt(f),
+            Self::File(None) => f.write_str("file"),
             Self::Variable(name) => write!(f, "variable {name}"),
             Self::Argument(name) => write!(f, "argument {name}"),
         }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, line {}, column {}", self.file, self.line, self.column)
     }
 }
 

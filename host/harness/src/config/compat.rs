@@ -77,7 +77,7 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
     let has_own = |path: &'static str| {
         let name = super::key(path, Kind::Text, "", "").variable();
         let is_it = |it: &str| it == name || it.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_'));
-        variables.iter().any(|(it, text)| is_it(it) && !text.is_empty())
+        variables.iter().any(|(it, text)| is_it(it) && !text.trim().is_empty())
     };
     let refused: Vec<_> = ROWS.iter().filter_map(|row| refusal(row, &said)).collect();
     if !refused.is_empty() {
@@ -149,7 +149,7 @@ fn refusal(row: &Row, said: &Said) -> Option<String> {
 fn api_keys(said: &Said) -> Vec<Value> {
     let split = |value: &Value| {
         let each = |text: &str| Value { source: value.source.clone(), text: text.into() };
-        value.text.expose().split(',').filter(|it| !it.is_empty()).map(each).collect::<Vec<_>>()
+        value.text.expose().split(',').filter(|it| !it.trim().is_empty()).map(each).collect::<Vec<_>>()
     };
     said.all("API_KEYS").iter().flat_map(split).collect()
 }
@@ -212,11 +212,11 @@ impl Translation {
 
     fn log_level(&mut self, said: &Said) {
         let Some(Value { source, text }) = said.last("LOG_LEVEL") else { return };
-        let level = match text.expose().to_ascii_uppercase().as_str() {
+        let level = match text.expose().trim().to_ascii_uppercase().as_str() {
             "INFO" => "info",
             // That of our own parts; libraries would drown it.
             "DEBUG" => "info,yardarm=debug",
-            "WARN" => "warn",
+            "WARN" | "WARNING" => "warn",
             "ERROR" => "error",
             _ => {
                 self.warnings.push(format!("{source} must be ERROR, INFO or DEBUG; it is taken for INFO"));

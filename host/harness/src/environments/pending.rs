@@ -77,6 +77,11 @@ impl Pending {
         }
     }
 
+    /// State of a key that has led to no environment yet, with its name.
+    pub(crate) fn status(&self, index: usize) -> Option<(String, Status)> {
+        self.lock().get(&index).map(|it| (format!("{VENDOR}/{}", it.name), it.status.clone()))
+    }
+
     /// What operators are shown.
     pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
         let report = |key: &PendingKey| {

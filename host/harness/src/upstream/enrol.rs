@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use yardarm_core::lifecycle::ReadyLatch;
+use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::turns::Turn;
 use yardarm_core::{Lifecycle, Supervised};
 
@@ -39,7 +39,7 @@ pub(crate) struct EnrolTask {
     pub(crate) admin: Admin,
     pub(crate) founder: Founder,
     pub(crate) turn: Option<Turn>,
-    /// Holds readiness back until there is data, or the key is of no use.
+    /// Holds readiness back until there is data.
     pub(crate) latch: Option<ReadyLatch>,
     /// The environment, once it is served.
     pub(crate) known: Option<Known>,
@@ -97,7 +97,6 @@ impl EnrolTask {
             if is_useless {
                 // Known to be of no use for now; nobody must wait for it.
                 pending.refused(self.index, kind, &error.to_string());
-                self.latch = None;
             } else {
                 pending.failed(self.index, kind, &error.to_string());
             }
@@ -157,12 +156,9 @@ impl EnrolTask {
         let task = SyncTask::new(Arc::clone(&environment), applier, streams, key, fetcher);
         let rounds = Rounds::new(task, &founder.parts.hooks, &founder.config, founder.token_refused);
         lifecycle.supervise("upstream stream", rounds);
-        let (latch, waiting) = (self.latch.take(), Arc::clone(&environment));
-        lifecycle.supervise("first data", move || {
-            // Held until the task is over.
-            let _latch = &latch;
-            wait_for_data(Arc::clone(&waiting))
-        });
+        if let Some(latch) = self.latch.take() {
+            environment.hold_readiness(latch, &lifecycle);
+        }
         Some(Known { environment, lifecycle })
     }
 
@@ -243,9 +239,4 @@ fn again(retries: &mut RetryDelay, is_read: bool, interval: Duration) -> Duratio
     }
     // Whether that was a rejection makes no difference, for there is an interval in any case.
     retries.after_failure(false).delay.min(interval)
-}
-
-async fn wait_for_data(environment: Arc<HarnessEnvironment>) {
-    let mut changes = environment.status.changes();
-    while !environment.data.has_data() && changes.changed().await.is_ok() {}
 }

@@ -7,7 +7,7 @@ mod page;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use yardarm_core::lifecycle::ReadyLatch;
+use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::{Secret, Supervised};
 use yardarm_outbound::{ConnectionError, Events};
 
@@ -38,7 +38,7 @@ pub(crate) struct ProxyTask {
     is_known: bool,
     /// What an earlier process knew.
     kept: Vec<Kept>,
-    /// Holds readiness back until that is known, or the key is of no use.
+    /// Holds readiness back until that is known.
     latch: Option<ReadyLatch>,
     hooks: yardarm_core::hooks::Hooks,
     config: Arc<Config>,
@@ -72,6 +72,7 @@ impl ProxyTask {
     fn is_known(&mut self) {
         self.is_known = true;
         self.pending.is_known(INDEX);
+        self.fleet.settle();
         self.latch = None;
     }
 
@@ -241,7 +242,6 @@ impl Upstream for ProxyTask {
         if is_rejection && !self.is_known {
             // Known to be of no use for now; nobody must wait for it.
             self.pending.refused(INDEX, kind, &problem);
-            self.latch = None;
         }
         if is_lasting {
             tracing::error!(%error, "upstream rejected the proxy key; it will be tried again, seldom");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use tokio::time::{Instant, MissedTickBehavior};
 use yardarm_core::keeper::Keeper;
-use yardarm_core::lifecycle::ReadyLatch;
+use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
@@ -86,6 +86,7 @@ impl AutoConfigTask {
                 "serving the environments of the list kept on disk until LaunchDarkly answers"
             );
             self.fleet.reconcile(self.roster.variants()).await;
+            self.fleet.settle();
             self.status.data_restored();
             self.unlisted = None;
         }
@@ -141,6 +142,7 @@ impl AutoConfigTask {
         }
         if told.is_complete {
             self.status.data_received();
+            self.fleet.settle();
             if self.unlisted.take().is_some() {
                 tracing::info!("the list of environments is complete");
             }

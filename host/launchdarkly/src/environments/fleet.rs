@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use yardarm_core::feed::{Delayed, Source};
+use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::registry::EndReason;
 use yardarm_core::report::RecentChanges;
 use yardarm_core::status::{Connection, Status};
@@ -63,6 +64,8 @@ pub(crate) struct Fleet {
     revoked: Vec<(EnvironmentLabel, String)>,
     /// Whether data comes from [`Fleet::feed`] and nothing is ever sent.
     is_offline: bool,
+    /// Whether all environments of the start are known.
+    is_settled: bool,
 }
 
 struct Running {
@@ -93,6 +96,7 @@ impl Fleet {
             gone: Vec::new(),
             revoked: Vec::new(),
             is_offline,
+            is_settled: false,
         }
     }
 
@@ -132,6 +136,11 @@ impl Fleet {
             self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| facts.environment == *label);
             self.stop(running);
         }
+    }
+
+    /// All environments of the start are known: readiness does not wait for those that come later.
+    pub(crate) fn settle(&mut self) {
+        self.is_settled = true;
     }
 
     /// Gives data to an environment in offline mode, and waits until it is served.
@@ -193,6 +202,14 @@ impl Fleet {
             recent: RecentChanges::default(),
             has_started: AtomicBool::new(false),
         });
+        let (readiness, label) = (lifecycles.0.readiness(), environment.label.to_string());
+        let latch = if self.is_settled {
+            readiness.latch_late_data(label, &environment.status)
+        } else {
+            readiness.latch_data(label, &environment.status)
+        };
+        let (waiting, latch) = (Arc::clone(&environment), Arc::new(latch));
+        lifecycles.0.supervise("first data", move || wait_for_data(Arc::clone(&waiting), Arc::clone(&latch)));
         let feed = if self.is_offline {
             Some(self.start_offline(&environment, writers, &lifecycles.0))
         } else {
@@ -227,17 +244,12 @@ impl Fleet {
             applier.restore(items).await;
             tracing::info!(environment = %environment.label, "serving data kept on disk until upstream answers");
         }
-        let latch = lifecycle.latch(environment.label.to_string());
         let hooks = self.parts.hooks.clone();
         let task = StreamTask::new(Arc::clone(environment), applier, hooks, self.http.clone(), &self.config);
         lifecycle.supervise("upstream stream", task);
         let timeout = self.config.init_timeout;
         let watched = Arc::clone(environment);
-        lifecycle.supervise("first connection", move || {
-            // Held until the task is over.
-            let _latch = &latch;
-            watch_start(Arc::clone(&watched), timeout)
-        });
+        lifecycle.supervise("first connection", move || watch_start(Arc::clone(&watched), timeout));
         let limit = self.config.disconnected_status_time;
         let watched = Arc::clone(environment);
         lifecycle.supervise("outage watch", move || watch_outages(Arc::clone(&watched), limit));
@@ -289,7 +301,18 @@ async fn read_kept(dir: &Path, environment: &Arc<LdEnvironment>) -> Option<Items
     blocking("last good data", move || persistence::read(&dir, &environment)).await.ok().flatten()
 }
 
-/// An environment is ready for its SDKs once it has data, is rejected, or has had its time.
+/// Readiness waits until there is something to serve.
+async fn wait_for_data(environment: Arc<LdEnvironment>, latch: Arc<ReadyLatch>) {
+    let mut changes = environment.status.changes();
+    while environment.phase() != Phase::Ready {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    latch.release();
+}
+
+/// Streams may wait for data once an environment has it, is rejected, or has had its time.
 async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration) {
     let mut changes = environment.status.changes();
     let settled = async {

@@ -68,6 +68,7 @@ impl OfflineTask {
             tracing::warn!("the data file does not contain any environments; check your configuration");
         }
         self.serve(archive).await;
+        self.fleet.settle();
         self.seen = Some(look);
         Ok(())
     }

@@ -76,7 +76,7 @@ impl StoreConfig {
 
 fn refuse_shared(environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
     let mut owners: BTreeMap<String, &str> = BTreeMap::new();
-    for (index, environment) in environments.iter().enumerate() {
+    for (index, environment) in reader.indices("launchdarkly.environments").into_iter().zip(environments) {
         let key = format!("launchdarkly.environments[{index}].prefix");
         if environment.prefix.is_none() && environments.len() > 1 {
             let problem = format!(

@@ -36,12 +36,14 @@ impl Said {
             // Alone, a switch is on, and anything else takes the next word.
             let on = || if row.form == Form::Bool { Some("true") } else { rest.next().map(String::as_str) };
             match text.or_else(on) {
+                // As with variables: templates leave empty values behind.
+                Some(text) if text.trim().is_empty() => (),
                 Some(text) => said.add(row, Source::Argument(format!("--{}", row.flag)), text, &mut problems),
                 None => problems.push(format!("flag --{} needs a value", row.flag)),
             }
         }
         for row in ROWS {
-            let variable = variables.iter().find(|(name, text)| name == row.variable && !text.is_empty());
+            let variable = variables.iter().find(|(name, text)| name == row.variable && !text.trim().is_empty());
             if let Some((name, text)) = variable {
                 said.add(row, Source::Variable(name.clone()), text, &mut problems);
             }
@@ -52,8 +54,8 @@ impl Said {
     fn add(&mut self, row: &'static Row, source: Source, text: &str, problems: &mut Vec<String>) {
         let text = match row.form {
             Form::Text | Form::List => Some(text.to_owned()),
-            Form::Count => text.parse::<u64>().ok().map(|it| it.to_string()),
-            Form::Bool => truth(text).map(|it| it.to_string()),
+            Form::Count => text.trim().parse::<u64>().ok().map(|it| it.to_string()),
+            Form::Bool => truth(text.trim()).map(|it| it.to_string()),
         };
         match text {
             Some(text) => self.0.entry(row.variable).or_default().push(Value { source, text: text.into() }),

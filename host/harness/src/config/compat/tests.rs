@@ -246,3 +246,27 @@ fn translated_values_are_values_of_ours_and_keep_their_names() {
         ]
     );
 }
+
+#[test]
+fn an_empty_value_of_any_setting_is_no_value() {
+    let shown = |translation: Translation| {
+        let presets = translation.presets.iter();
+        let mut shown: Vec<_> = presets.map(|it| format!("{} {} {}", it.key, it.text.expose(), it.source)).collect();
+        shown.extend(translation.warnings);
+        shown.extend(translation.export.map(|it| it.display().to_string()));
+        shown
+    };
+    let default = shown(online(&[], &[]).unwrap());
+    for row in table::ROWS {
+        for blank in ["", " \t"] {
+            if !REQUIRED.iter().any(|(name, _)| *name == row.variable) {
+                let found = shown(online(&[], &[(row.variable, blank)]).unwrap());
+                assert_eq!(found, default, "{}={blank:?}", row.variable);
+            }
+            let flag = format!("--{}={blank}", row.flag);
+            assert_eq!(shown(online(&[&flag], &[]).unwrap()), default, "{flag:?}");
+        }
+    }
+    let keys = [REQUIRED[0], REQUIRED[1], REQUIRED[2], ("API_KEYS", "k1,, ,k2,")];
+    assert_eq!(shown(translated(&[], &keys).unwrap()), default, "empty keys in a list are none");
+}

@@ -29,6 +29,8 @@ pub(super) struct Fleet {
     served: BTreeMap<String, Founded>,
     /// Whether something of the last list could not be used.
     is_incomplete: bool,
+    /// Whether all environments of the start are known.
+    is_settled: bool,
 }
 
 impl Fleet {
@@ -41,6 +43,7 @@ impl Fleet {
             connection: Connection::Initializing,
             served: BTreeMap::new(),
             is_incomplete: false,
+            is_settled: false,
         }
     }
 
@@ -51,6 +54,11 @@ impl Fleet {
             self.found(session, kept).await;
         }
         self.served.values().any(|it| it.environment.data.has_data())
+    }
+
+    /// All environments of the start are known: readiness does not wait for those that come later.
+    pub(super) fn settle(&mut self) {
+        self.is_settled = true;
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -197,6 +205,7 @@ impl Fleet {
         if let Some(founded) = self.founder.found(None, session, kept).await {
             founded.environment.tally.uses_key(self.masked.clone());
             founded.environment.stream_is(self.connection);
+            founded.hold_readiness(self.is_settled);
             self.served.insert(founded.environment.identity.id.clone(), founded);
         }
     }

@@ -1,0 +1,157 @@
+//! The folder for what is kept: one process at a time, and nobody else's.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::whole_file;
+
+/// Name of the file that a process locks as long as it lives; the operating system unlocks it however the process ends.
+const LOCK: &str = "lock";
+/// Longest note about the holder that is read.
+const MAX_NOTE: u64 = 256;
+
+/// A folder that this process has for itself as long as this value lives.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataFolderError {
+    /// It cannot be made or written.
+    #[error("folder `{path}` cannot be used: {source}")]
+    Unusable {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("folder `{path}` is in use by {holder}, and two gateways would overwrite each other's files")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// `process PID on host NAME`, as the other process noted.
+        holder: String,
+    },
+}
+
+impl DataFolder {
+    /// Makes the folder if it is not there, and locks it. Blocks, but never for long.
+    ///
+    /// # Errors
+    /// When it cannot be made or written, or another process has it.
+    pub fn open(path: &Path) -> Result<Self, DataFolderError> {
+        let unusable = |source| DataFolderError::Unusable { path: path.to_owned(), source };
+        whole_file::make_folder(path).map_err(unusable)?;
+        if !whole_file::mend_permissions(path).map_err(unusable)? {
+            // Volumes in containers are mounted like this. The folders inside are made and checked by this process.
+            tracing::warn!(folder = %path.display(), "other users can write to the data folder, which belongs to one of them");
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        let lock_path = path.join(LOCK);
+        let mut lock = whole_file::open(&mut options, &lock_path).map_err(|error| {
+            unusable(io::Error::new(error.kind(), format!("`{LOCK}` in it cannot be opened: {error}")))
+        })?;
+        match lock.try_lock() {
+            Ok(()) => {
+                // For people; without it the lock holds just as well.
+                let note = format!("process {} on host {}\n", std::process::id(), host_name());
+                let _ = lock.set_len(0).and_then(|()| lock.write_all(note.as_bytes()));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(DataFolderError::InUse { path: path.to_owned(), holder: holder(lock) });
+            }
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(folder = %path.display(), %error, "the file system has no locks; take care that no other process uses the data folder");
+            }
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Tries whether [`Self::open`] would succeed. A folder that was not there is not there afterwards. Blocks.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn probe(path: &Path) -> Result<(), DataFolderError> {
+        let missing: Vec<_> = path.ancestors().take_while(|it| !it.as_os_str().is_empty() && !it.exists()).collect();
+        let probed = Self::open(path).map(drop);
+        if let Some(made) = missing.first() {
+            let _ = fs::remove_file(made.join(LOCK));
+        }
+        for made in missing {
+            let _ = fs::remove_dir(made);
+        }
+        probed
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn holder(lock: File) -> String {
+    let mut note = String::new();
+    let is_read = lock.take(MAX_NOTE).read_to_string(&mut note).is_ok();
+    let is_note = |it: &char| !it.is_control();
+    let note: String = note.trim().chars().filter(is_note).collect();
+    if is_read && !note.is_empty() { note } else { "another process".to_owned() }
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "unknown".to_owned() } else { name.trim().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn one_process_has_it_until_it_lets_go() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let folder = DataFolder::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let error = DataFolder::open(&path).unwrap_err().to_string();
+        let id = std::process::id().to_string();
+        for part in [path.to_str().unwrap(), &id, "in use"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert!(matches!(DataFolder::probe(&path), Err(DataFolderError::InUse { .. })));
+        drop(folder);
+        DataFolder::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_probe_leaves_nothing_behind() {
+        let parent = tempfile::tempdir().unwrap();
+        DataFolder::probe(&parent.path().join("a/b")).unwrap();
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+        fs::write(parent.path().join("file"), "").unwrap();
+        assert!(matches!(DataFolder::probe(&parent.path().join("file/x")), Err(DataFolderError::Unusable { .. })));
+    }
+
+    #[test]
+    fn others_can_neither_write_to_it_nor_redirect_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        drop(DataFolder::open(folder.path()).unwrap());
+        assert_eq!(fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o755);
+        fs::remove_file(folder.path().join(LOCK)).unwrap();
+        let target = folder.path().join("target");
+        fs::write(&target, "precious").unwrap();
+        std::os::unix::fs::symlink(&target, folder.path().join(LOCK)).unwrap();
+        assert!(DataFolder::open(folder.path()).unwrap_err().to_string().contains("is not a regular file"));
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+    }
+}

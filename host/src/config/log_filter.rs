@@ -1,0 +1,113 @@
+//! `log.level`: a level, or levels by part. A slip in it must not silence the process.
+
+/// The words that are levels.
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+/// What other programs call them.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("err", "error"),
+    ("fatal", "error"),
+    ("critical", "error"),
+    ("crit", "error"),
+    ("panic", "error"),
+    ("warning", "warn"),
+    ("notice", "info"),
+    ("information", "info"),
+    ("informational", "info"),
+    ("verbose", "debug"),
+    ("fine", "debug"),
+    ("all", "trace"),
+    ("silly", "trace"),
+];
+/// Applies to parts that a filter does not name.
+const DEFAULT: &str = "info";
+
+/// The filter that a text stands for, in the syntax of `tracing`: always with a level for what it does not name.
+///
+/// # Errors
+/// What is wrong with it and what would be right, without the text itself.
+pub(super) fn parse(text: &str) -> Result<String, String> {
+    let allowed =
+        "must be one of `error`, `warn`, `info`, `debug`, `trace`, or levels by part such as `info,yardarm_wasm=debug`";
+    let mut filter = Vec::new();
+    let mut default = None;
+    for directive in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+        match directive.rsplit_once('=') {
+            // A part, perhaps with a span whose fields hold `=` too.
+            Some((part, level)) if !level.contains(['}', ']']) => {
+                let part = part.trim();
+                let word = level.trim().to_ascii_lowercase();
+                let level = if word == "off" { Some("off") } else { level_of(&word) };
+                match level {
+                    Some(level) if !part.is_empty() && is_part(part) => filter.push(format!("{part}={level}")),
+                    _ => return Err(allowed.to_owned()),
+                }
+            }
+            _ => match level_of(&directive.to_ascii_lowercase()) {
+                Some(level) => default = Some(level),
+                None if directive.eq_ignore_ascii_case("off") => {
+                    return Err(format!(
+                        "{allowed}; the log as a whole cannot be switched off, `error` is the quietest"
+                    ));
+                }
+                None => return Err(allowed.to_owned()),
+            },
+        }
+    }
+    filter.insert(0, default.unwrap_or(DEFAULT).to_owned());
+    let filter = filter.join(",");
+    match tracing_subscriber::EnvFilter::builder().parse(&filter) {
+        Ok(_) => Ok(filter),
+        Err(_) => Err(allowed.to_owned()),
+    }
+}
+
+fn level_of(word: &str) -> Option<&'static str> {
+    let own = LEVELS.iter().find(|it| **it == word);
+    own.or_else(|| OTHER_NAMES.iter().find(|it| it.0 == word).map(|it| &it.1)).copied()
+}
+
+/// `crate::module`, or that with `[span]` behind it.
+fn is_part(text: &str) -> bool {
+    let name = text.split('[').next().unwrap_or_default();
+    name.chars().all(|it| it.is_ascii_alphanumeric() || "_:-.".contains(it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_mapped_or_refused() {
+        for (text, expected) in [
+            ("info", Some("info")),
+            (" INFO ", Some("info")),
+            ("Warning", Some("warn")),
+            ("verbose", Some("debug")),
+            ("fatal", Some("error")),
+            ("debug,hyper=warning", Some("debug,hyper=warn")),
+            ("yardarm_wasm=debug", Some("info,yardarm_wasm=debug")),
+            ("yardarm_wasm=DEBUG, warn", Some("warn,yardarm_wasm=debug")),
+            ("info,yardarm_core::feed=trace", Some("info,yardarm_core::feed=trace")),
+            ("info,hyper=off", Some("info,hyper=off")),
+            ("info,[task{name=x}]=trace", Some("info,[task{name=x}]=trace")),
+            ("info,", Some("info")),
+            ("wanring", None),
+            ("yardarm", None),
+            ("off", None),
+            ("none", None),
+            ("3", None),
+            ("0", None),
+            ("info=", None),
+            ("=info", None),
+            ("yardarm=loud", None),
+            ("info;debug", None),
+            ("info debug", None),
+            ("my part=debug", None),
+            ("[task{name=x}", None),
+        ] {
+            assert_eq!(parse(text).ok().as_deref(), expected, "{text}");
+        }
+        assert!(parse("off").unwrap_err().contains("quietest"));
+        assert!(parse("loud").unwrap_err().contains("`trace`"));
+    }
+}

@@ -1,0 +1,175 @@
+//! What a start needs of the machine, opened: addresses, certificate, data folder. `yardarm check` opens the same, by the
+//! same code, and lets it go again.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use yardarm_core::data_folder::{DataFolder, DataFolderError};
+
+use crate::cli::Exit;
+use crate::config::Config;
+use crate::listener::{Listener, Tls};
+
+/// What a gateway starts with.
+pub(crate) struct Opened {
+    pub(crate) listener: Listener,
+    /// Listeners of one vendor each.
+    pub(crate) own_listeners: Vec<(&'static str, Listener)>,
+    pub(crate) admin: Listener,
+    /// Metrics under the names of LaunchDarkly's relay.
+    pub(crate) metrics: Option<Listener>,
+    /// The certificate of the listeners of SDKs.
+    pub(crate) tls: Option<Tls>,
+    /// `None` keeps nothing.
+    pub(crate) data: Option<DataFolder>,
+    /// What is odd and does not prevent a start.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Everything that prevents a start, at once.
+#[derive(Debug)]
+pub(crate) struct StartupError(Vec<Problem>);
+
+/// One thing that cannot be opened.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    exit: Exit,
+    /// The address, where that is what is taken.
+    pub(crate) taken: Option<SocketAddr>,
+    /// Whether another gateway has the data folder.
+    pub(crate) is_locked: bool,
+    text: String,
+}
+
+/// Opens everything.
+///
+/// # Errors
+/// Everything that cannot be opened.
+pub(crate) fn open(config: &Config) -> Result<Opened, StartupError> {
+    let mut problems = Vec::new();
+    let tls = config.tls.as_ref().map(Tls::load).transpose();
+    let tls = tls.unwrap_or_else(|error| {
+        problems.push(Problem::of(Exit::Config, error.to_string()));
+        None
+    });
+    let mut bind = |key: &str, address| {
+        Listener::bind(address).map_err(|error| problems.push(Problem::bind(key, address, &error)))
+    };
+    let listener = bind("server.listen", config.listen);
+    let own = config.own_listen.iter();
+    let own: Vec<_> =
+        own.map(|(vendor, address)| Ok((*vendor, bind(&format!("{vendor}.listen"), *address)?))).collect();
+    let admin = bind("admin.listen", config.admin);
+    let metrics = config.launchdarkly.as_ref().and_then(|it| it.prometheus.as_ref());
+    let metrics = metrics.map(|it| bind("launchdarkly.prometheus.listen", it.listen)).transpose();
+    let mut warnings = Vec::new();
+    let data = config.data_dir.as_deref().and_then(|folder| match DataFolder::open(folder) {
+        Ok(folder) => Some(folder),
+        Err(error) if !config.data_required => {
+            warnings.push(format!("`data.dir`: {error}; nothing is kept on disk, because `data.required` is off"));
+            None
+        }
+        Err(error) => {
+            problems.push(Problem::data(&error));
+            None
+        }
+    });
+    let own: Result<Vec<_>, ()> = own.into_iter().collect();
+    match (listener, own, admin, metrics) {
+        (Ok(listener), Ok(own_listeners), Ok(admin), Ok(metrics)) if problems.is_empty() => {
+            let listener = listener.with_tls(tls.clone());
+            let own_listeners =
+                own_listeners.into_iter().map(|(vendor, it)| (vendor, it.with_tls(tls.clone()))).collect();
+            Ok(Opened { listener, own_listeners, admin, metrics, tls, data, warnings })
+        }
+        _ => Err(StartupError(problems)),
+    }
+}
+
+/// Opens everything that a start would, the vendors' own files included, and lets it go; gives problems and warnings. A
+/// data folder that was not there is not there afterwards. Blocks.
+pub(crate) fn probe(config: &Config) -> (Vec<Problem>, Vec<String>) {
+    let folder = config.data_dir.as_deref();
+    let probed = folder.map_or(Ok(()), DataFolder::probe);
+    // Made and removed already; what is left to open has no folder.
+    let (mut problems, mut warnings) = match open(&Config { data_dir: None, ..config.clone() }) {
+        Ok(opened) => (Vec::new(), opened.warnings),
+        Err(StartupError(problems)) => (problems, Vec::new()),
+    };
+    match probed {
+        Err(error) if config.data_required => problems.push(Problem::data(&error)),
+        Err(error) => {
+            warnings
+                .push(format!("`data.dir`: {error}; nothing would be kept on disk, because `data.required` is off"));
+        }
+        Ok(()) => (),
+    }
+    let launchdarkly = config.launchdarkly.as_ref().map(yardarm_launchdarkly::check);
+    let harness = config.harness.as_ref().map(yardarm_harness::check);
+    let failed = [
+        launchdarkly.and_then(Result::err).map(anyhow::Error::from),
+        harness.and_then(Result::err).map(anyhow::Error::from),
+    ];
+    problems.extend(failed.into_iter().flatten().map(|error| Problem::of(Exit::of(&error), format!("{error:#}"))));
+    (problems, warnings)
+}
+
+impl StartupError {
+    /// What supervisors are told: that the configuration is wrong, if it is; else what came first.
+    pub(crate) fn exit(&self) -> Exit {
+        worst(&self.0)
+    }
+}
+
+/// The exit code of several problems: that the configuration is wrong, if it is; else that of the first.
+pub(crate) fn worst(problems: &[Problem]) -> Exit {
+    let is_config = problems.iter().any(|it| it.exit == Exit::Config);
+    if is_config { Exit::Config } else { problems.first().map_or(Exit::Software, |it| it.exit) }
+}
+
+impl Problem {
+    fn of(exit: Exit, text: String) -> Self {
+        Self { exit, taken: None, is_locked: false, text }
+    }
+
+    fn bind(key: &str, address: SocketAddr, error: &std::io::Error) -> Self {
+        let is_taken = error.kind() == ErrorKind::AddrInUse;
+        let reason = if is_taken { "it is in use by another program".to_owned() } else { error.to_string() };
+        Self {
+            exit: if is_taken { Exit::Unavailable } else { Exit::Config },
+            taken: is_taken.then_some(address),
+            is_locked: false,
+            text: format!("cannot listen on {address}: {reason}. Change `{key}`"),
+        }
+    }
+
+    fn data(error: &DataFolderError) -> Self {
+        let advice = "Set `data.dir` to another folder, or to an empty text to keep nothing on disk";
+        let (exit, is_locked) = match error {
+            DataFolderError::Unusable { .. } => (Exit::CannotCreate, false),
+            DataFolderError::InUse { .. } => (Exit::Temporary, true),
+        };
+        Self { exit, taken: None, is_locked, text: format!("`data.dir`: {error}. {advice}") }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for StartupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0[..] {
+            [problem] => problem.fmt(f),
+            problems => {
+                write!(f, "{} things prevent a start:", problems.len())?;
+                problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartupError {}

@@ -1,0 +1,229 @@
+//! `/ready`: traffic comes to a gateway that has something to serve, and stays with one that has.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use yardarm_testkit::{FakeHarness, FakeLaunchDarkly, StreamAnswer};
+
+use crate::flags::{data, flag, some_data};
+use crate::running::{Running, SDK_KEY, Setup, common_toml};
+
+/// Status and body.
+pub(super) async fn ready(gateway: &Running) -> (u16, String) {
+    let answer = gateway.operator_gets("/ready").await;
+    (answer.status, answer.text().to_owned())
+}
+
+/// The body once it contains a text.
+async fn waits_for(gateway: &Running, part: &str) -> String {
+    let mut body = String::new();
+    let asks = async {
+        loop {
+            let (status, text) = ready(gateway).await;
+            body = text;
+            if body.contains(part) {
+                assert_eq!(status, 503, "{body}");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(yardarm_testkit::PATIENCE, asks).await.is_ok(), "`{part}` in {body}");
+    // Not only for a moment.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(ready(gateway).await.0, 503, "{body}");
+    assert_eq!(gateway.operator_gets("/live").await.status, 200, "a restart would not help");
+    body
+}
+
+fn two() -> Setup {
+    let environments = [json!({"name": "one", "sdk_key": "sdk-1"}), json!({"name": "two", "sdk_key": "sdk-2"})];
+    Setup::new().environments(environments).set("launchdarkly.init_timeout", "50ms").without_waiting()
+}
+
+#[tokio::test]
+async fn it_waits_for_every_environment_however_long_that_takes() {
+    let gateway = two().data("sdk-1", some_data()).start().await;
+    // Long after the time in which streams are not let in to wait.
+    let reports = async || gateway.operator_gets("/api/environments").await.json()["environments"].clone();
+    while reports().await.as_array().is_none_or(|all| all.iter().all(|it| it["phase"] != "empty")) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(waits_for(&gateway, "two").await, "waiting for: launchdarkly/two (initializing)\n");
+    gateway.upstream.puts("sdk-2", &data([flag("x", 1)], []));
+    gateway.is_ready().await;
+    // What is served is served on.
+    gateway.upstream.goes_down();
+    gateway.upstream.answers_streams_with([StreamAnswer::Status(401), StreamAnswer::Status(401)]);
+    gateway.upstream.comes_back();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(ready(&gateway).await.0, 200);
+}
+
+#[tokio::test]
+async fn keys_that_upstream_rejects_hold_nothing_back_while_others_are_served() {
+    // The second is unknown to the cloud, which answers 401.
+    let cloud = FakeLaunchDarkly::start().await;
+    cloud.add_environment("sdk-1");
+    let mut setup = two();
+    setup = setup.cloud(&cloud);
+    let gateway = unfilled(setup, &cloud).await;
+    waits_for(&gateway, "launchdarkly/two (off; last error: ").await;
+    assert!(ready(&gateway).await.1.contains("launchdarkly/one (initializing)"), "one that works has its time");
+    cloud.puts("sdk-1", &some_data());
+    gateway.is_ready().await;
+    let (_, body) = ready(&gateway).await;
+    assert!(body.starts_with("ready\nwithout: launchdarkly/two (off; last error: ") && body.contains("401"), "{body}");
+}
+
+#[tokio::test]
+async fn with_nothing_but_rejected_keys_no_traffic_comes() {
+    let cloud = FakeLaunchDarkly::start().await;
+    let gateway = unfilled(two().cloud(&cloud), &cloud).await;
+    let body = waits_for(&gateway, "launchdarkly/two (off; last error: ").await;
+    let lines: Vec<_> = body.lines().collect();
+    assert_eq!(lines.len(), 2, "{body}");
+    assert!(lines.iter().all(|it| it.starts_with("waiting for: launchdarkly/")), "{body}");
+    let status = gateway.operator_gets("/api/status").await.json();
+    assert_eq!((&status["is_ready"], status["waiting_for"].as_array().map(Vec::len)), (&json!(false), Some(2)));
+}
+
+/// Starts a gateway whose environments the cloud does not know unless it knows them already.
+async fn unfilled(setup: Setup, cloud: &FakeLaunchDarkly) -> Running {
+    let dir = TempDir::new().unwrap();
+    setup.write(&cloud.url(), dir.path());
+    Running::in_folder(dir).await
+}
+
+#[tokio::test]
+async fn a_setting_says_how_much_is_enough() {
+    for (policy, before, after) in [("all", 503, 503), ("any", 503, 200), ("started", 200, 200)] {
+        let gateway = two().set("admin.ready", policy).start().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(ready(&gateway).await.0, before, "{policy}");
+        gateway.upstream.puts("sdk-1", &some_data());
+        let has_data = async || {
+            let reports = gateway.operator_gets("/api/environments").await.json();
+            reports["environments"].as_array().is_some_and(|all| all.iter().any(|it| it["phase"] == "ready"))
+        };
+        while !has_data().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(ready(&gateway).await.0, after, "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_behind_a_gateway_without_data_has_none_either() {
+    let first = Setup::new().set("launchdarkly.init_timeout", "20ms").start().await;
+    let dir = TempDir::new().unwrap();
+    let text = format!(
+        "{}\n[launchdarkly]\nstream_uri = \"{}\"\ninit_timeout = \"20ms\"\n[[launchdarkly.environments]]\nname = \"main\"\nsdk_key = \"{SDK_KEY}\"\n",
+        common_toml(dir.path()),
+        first.url()
+    );
+    std::fs::write(dir.path().join("yardarm.toml"), text).unwrap();
+    let second = Running::in_folder(dir).await;
+    waits_for(&second, "launchdarkly/main").await;
+    first.upstream.puts(SDK_KEY, &some_data());
+    second.is_ready().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_on_disk_is_as_good_as_what_comes() {
+    let dir = TempDir::new().unwrap();
+    let kept = dir.path().join("data");
+    let cloud = FakeLaunchDarkly::start().await;
+    let setup = || Setup::with(some_data()).cloud(&cloud).set("data.dir", kept.to_str().unwrap());
+    let gateway = setup().start().await;
+    yardarm_testkit::until("a snapshot", || std::fs::read_dir(kept.join("last-good")).is_ok_and(|it| it.count() > 0))
+        .await;
+    gateway.stop().await;
+    cloud.goes_down();
+    let gateway = setup().without_waiting().start().await;
+    gateway.is_ready().await;
+    assert_eq!(gateway.operator_gets("/api/environments").await.json()["environments"][0]["is_stale"], true);
+}
+
+#[tokio::test]
+async fn the_list_of_environments_is_waited_for_and_those_that_come_later_are_not() {
+    use crate::launchdarkly::auto_config as auto;
+    let gateway = auto::setup().data("sdk-a", some_data()).start().await;
+    waits_for(&gateway, "the list of environments").await;
+    gateway.upstream.lists(auto::AUTO_KEY, &auto::list([]));
+    waits_for(&gateway, "any environment: none is known").await;
+    gateway.upstream.lists(auto::AUTO_KEY, &auto::list([auto::main(1, "sdk-a")]));
+    gateway.is_ready().await;
+    gateway.upstream.add_environment("sdk-b");
+    let later = auto::environment("507f1f77bcf86cd79943902b", 1, json!({"value": "sdk-b"}), json!({}));
+    gateway.upstream.lists(auto::AUTO_KEY, &auto::list([auto::main(1, "sdk-a"), later]));
+    let count =
+        async || gateway.operator_gets("/api/environments").await.json()["environments"].as_array().map(Vec::len);
+    while count().await != Some(2) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (status, body) = ready(&gateway).await;
+    assert_eq!(status, 200);
+    assert_eq!(body, "ready\nwithout: launchdarkly/507f1f77bcf86cd79943902b (initializing)\n");
+}
+
+#[tokio::test]
+async fn offline_data_without_environments_is_not_ready() {
+    let dir = TempDir::new().unwrap();
+    let (file, folder) = (dir.path().join("archive.tar.gz"), dir.path().join("config"));
+    crate::launchdarkly::offline::write_empty_archive(&file);
+    std::fs::create_dir(&folder).unwrap();
+    let text = format!(
+        "{}\n[launchdarkly.offline]\nfile = {file:?}\n[harness.offline]\ndir = {folder:?}\n",
+        common_toml(dir.path())
+    );
+    std::fs::write(dir.path().join("yardarm.toml"), text).unwrap();
+    let gateway = Running::in_folder(dir).await;
+    waits_for(&gateway, "any environment: none is known").await;
+    assert_eq!(health(&gateway).await, (503, json!({"environments": [], "cacheStatus": "healthy"})));
+}
+
+/// What the relay of Harness is asked by its users' probes.
+async fn health(gateway: &Running) -> (u16, Value) {
+    let answer = gateway.answers(&yardarm_testkit::Call::get("/health")).await;
+    (answer.status, answer.json())
+}
+
+#[tokio::test]
+async fn an_only_harness_key_that_is_refused_is_not_ready() {
+    let cloud = FakeHarness::start().await;
+    let gateway = Running::before_harness(&cloud, &["unknown-key"], "").await;
+    let body = waits_for(&gateway, "(off; last error: ").await;
+    assert!(body.starts_with("waiting for: harness/environments[0] (off; last error: "), "{body}");
+    assert_eq!(health(&gateway).await, (503, json!({"environments": [], "cacheStatus": "healthy"})), "version 1");
+}
+
+#[tokio::test]
+async fn an_environment_of_harness_is_waited_for_by_its_name() {
+    let cloud = FakeHarness::start().await;
+    cloud.adds_environment("e1", "prod", ["key-1"]);
+    cloud.delays("/feature-configs", Duration::from_secs(2));
+    let gateway = Running::before_harness(&cloud, &["key-1"], "").await;
+    waits_for(&gateway, "harness/prod (").await;
+    let (status, body) = health(&gateway).await;
+    assert_eq!((status, &body["environments"][0]["id"]), (503, &json!("e1")), "{body}");
+    gateway.is_ready().await;
+    assert_eq!(health(&gateway).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_proxy_key_without_environments_is_not_ready() {
+    let cloud = FakeHarness::start().await;
+    cloud.adds_proxy("proxy-key-1", [] as [&str; 0]);
+    let gateway = Running::before_harness_proxy(&cloud, "proxy-key-1", "flag_poll_interval = \"50ms\"").await;
+    waits_for(&gateway, "any environment: none is known").await;
+    assert_eq!(health(&gateway).await, (500, json!({"error": "internal error"})), "version 2");
+    cloud.adds_environment("e1", "prod", ["key-1"]);
+    cloud.adds_to_proxy("proxy-key-1", "e1");
+    gateway.is_ready().await;
+    let (status, body) = health(&gateway).await;
+    assert_eq!((status, &body["configStatus"]["state"]), (200, &json!("SYNCED")), "{body}");
+    assert!(body["streamStatus"]["since"].as_u64() > Some(1_500_000_000_000), "milliseconds: {body}");
+}
