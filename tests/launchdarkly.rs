@@ -17,6 +17,7 @@ mod metrics;
 mod objects;
 pub(crate) mod offline;
 mod outage;
+mod panics;
 mod parity;
 mod ping;
 mod polling;

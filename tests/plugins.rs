@@ -4,6 +4,7 @@ mod client_address;
 mod every_route;
 mod folder;
 mod hostile;
+mod panics;
 mod samples;
 mod swaps;
 

@@ -23,7 +23,7 @@ fn stored(redis: &RedisServer, collection: &str) -> Value {
     keys.iter().map(|key| (key.clone(), item(key))).collect()
 }
 
-fn using(redis: &RedisServer, setup: Setup) -> Setup {
+pub(super) fn using(redis: &RedisServer, setup: Setup) -> Setup {
     setup.set("launchdarkly.redis.url", redis.url())
 }
 
@@ -32,7 +32,7 @@ fn store_state(status: &Value) -> &Value {
 }
 
 /// Waits until a flag has this version in the database.
-async fn has_version(row: &str, redis: &RedisServer, key: &str, version: i64) {
+pub(super) async fn has_version(row: &str, redis: &RedisServer, key: &str, version: i64) {
     let is_there = || {
         let text = redis.field("launchdarkly:features", key).unwrap_or_default();
         serde_json::from_str::<Value>(&text).is_ok_and(|it| it["version"] == version)

@@ -21,7 +21,7 @@ mod enabled {
     use std::collections::BTreeMap;
     use std::future::Future;
     use std::pin::Pin;
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::{Arc, Mutex, PoisonError};
     use std::task::Context;
 
     use tokio::sync::watch;
@@ -29,11 +29,11 @@ mod enabled {
     use super::super::TaskId;
     use super::super::hook::Scope;
 
-    /// Panics that were ordered and have not happened yet.
-    #[derive(Debug)]
+    /// Panics that were ordered and have not happened yet. Cheap to clone.
+    #[derive(Debug, Clone)]
     pub struct Faults {
         /// How often each task or place still has to panic.
-        armed: Mutex<BTreeMap<String, u32>>,
+        armed: Arc<Mutex<BTreeMap<String, u32>>>,
         changed: watch::Sender<()>,
     }
 
@@ -46,7 +46,7 @@ mod enabled {
 
     impl Default for Faults {
         fn default() -> Self {
-            Self { armed: Mutex::default(), changed: watch::Sender::new(()) }
+            Self { armed: Arc::default(), changed: watch::Sender::new(()) }
         }
     }
 

@@ -148,7 +148,8 @@ impl Registrar {
         let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(60));
         loop {
             let entry = self.next().await;
-            let outcome = self.send(&entry).await;
+            let sent = yardarm_core::supervisor::catch(self.send(&entry)).await;
+            let outcome = sent.unwrap_or(Outcome::Failed { is_rejection: false });
             let is_outage = match &outcome {
                 Outcome::Failed { .. } => self.0.failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE,
                 Outcome::Registered | Outcome::Refused(_) => {
