@@ -242,11 +242,12 @@ impl Upstream for ProxyTask {
         if is_rejection && !self.is_known {
             // Known to be of no use for now; nobody must wait for it.
             self.pending.refused(INDEX, kind, &problem);
+        } else {
+            self.pending.failed(INDEX, kind, &problem);
         }
         if is_lasting {
             tracing::error!(%error, "upstream rejected the proxy key; it will be tried again, seldom");
         } else {
-            self.pending.failed(INDEX, kind, &problem);
             tracing::warn!(%error, "upstream stream of the proxy key interrupted");
         }
     }
