@@ -127,7 +127,7 @@ mod tests {
             ("a = 1\ncanary canary", 2, 8),
             ("canary = 1\ncanary = 2", 2, 1),
             ("canary = 1\n[canary.b]", 2, 2),
-            ("k = \"canary\\q\"", 1, 12),
+            ("k = \"canary\\q\"", 1, 13),
             ("[canary", 1, 8),
         ] {
             let error = parse(text).err().unwrap();

@@ -139,6 +139,7 @@ mod tests {
         assert!(matches!(&source, Some(Source::ProxyKey(key)) if key.expose() == "proxy-canary"));
         assert!(problems.is_empty() && !format!("{source:?}").contains("canary"), "{problems:?}");
         assert!(read(&json!({"bypass_auth": true})).0.is_none());
+        assert!(read(&json!({"proxy_key": ""})).0.is_none(), "an empty value is no value");
     }
 
     #[test]
@@ -150,7 +151,6 @@ mod tests {
                 json!({"proxy_key": "p", "environments": environments, "account": "a", "organization": "o", "admin_token": "t"}),
                 &["harness.proxy_key"],
             ),
-            (json!({"proxy_key": ""}), &["harness.proxy_key"]),
             (json!({"proxy_key": "two words"}), &["harness.proxy_key"]),
         ] {
             assert_eq!(read(&harness).1, expected, "{harness}");

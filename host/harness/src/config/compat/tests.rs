@@ -242,7 +242,7 @@ fn translated_values_are_values_of_ours_and_keep_their_names() {
     assert_eq!(
         errors,
         [
-            "`harness.sync_service` (argument --sdk-base-url): must be an address that starts with `http://` or `https://`, not `nowhere`",
+            "`harness.sync_service` (argument --sdk-base-url): must be an address such as `https://host/path`, without user name and password, not `nowhere`",
         ]
     );
 }
