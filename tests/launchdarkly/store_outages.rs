@@ -109,6 +109,8 @@ impl Place {
         };
         until("the newest version in Redis", newest).await;
         assert_eq!(redis.names(&["HKEYS", "launchdarkly:features"]).len(), FLAGS);
+        // The log is written by a thread of its own.
+        until("the line about the end", || self.program.has_logged("persistent store is available again")).await;
         let log = self.program.log();
         let ends = log.iter().filter(|it| it.contains("persistent store is available again")).count();
         assert_eq!(ends, 1, "{log:#?}");
