@@ -2,13 +2,16 @@
 //! the nearest trusted proxy appends.
 #![no_main]
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use yardarm_core::client_address::ProxyRules;
 
 fuzz_target!(|data: &[u8]| {
     let rules = ProxyRules { trusted: vec!["10.0.0.0/8".parse().expect("a network")], requires_header: false };
-    let (peer, honest) = ("10.0.0.1".parse().expect("an address"), "192.0.2.7".parse().expect("an address"));
+    let (peer, honest): (IpAddr, IpAddr) =
+        ("10.0.0.1".parse().expect("an address"), "192.0.2.7".parse().expect("an address"));
     for (name, appended) in [("x-forwarded-for", ", 192.0.2.7"), ("forwarded", ", for=192.0.2.7")] {
         let value = [data, appended.as_bytes()].concat();
         let Ok(value) = HeaderValue::from_bytes(&value) else { continue };
