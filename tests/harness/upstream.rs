@@ -1,7 +1,7 @@
 //! What upstream is asked for, in which words, and what becomes of what it says.
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, FakeHarness, HarnessAnswer, Recorded, until};
+use yardarm_testkit::{Call, FakeHarness, HarnessAnswer, Recorded, until, within};
 
 use super::{ENV, KEY, OTHER_KEY, cloud, eventually, flag, listens, segment, started, token};
 use crate::running::Running;
@@ -283,8 +283,14 @@ async fn every_target_of_a_burst_is_registered_whatever_fails_at_first() {
     gateway.answers(&Call::post("/client/auth", changed.to_string())).await;
     until("the new form", || cloud.registered_targets().iter().any(|it| it.1["attributes"]["n"] == "new")).await;
     assert_eq!(cloud.posts("/client/auth").len(), before + 1);
-    let metrics = gateway.answers(&Call::get("/metrics")).await.text().to_owned();
-    assert!(metrics.contains("yardarm_harness_target_registrations_total{outcome=\"registered\"} 401"), "{metrics}");
+    // Counted when the answer has been read, which is after the cloud has the target.
+    let series = "yardarm_harness_target_registrations_total{outcome=\"registered\"} 401";
+    within("401 counted registrations", async {
+        while !gateway.answers(&Call::get("/metrics")).await.text().contains(series) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
