@@ -1,6 +1,6 @@
 //! Shares of something bounded, such as memory: a caller that takes much leaves something for the others.
 //!
-//! A [`Budget`] is divided by dynamic thresholds: each [`Account`] may hold at most [`GREED`] times what is free. One
+//! A [`Budget`] is divided by dynamic thresholds: each [`Account`] may hold at most `GREED` times what is free. One
 //! account alone gets most of the budget; the more accounts are full, the less each of them holds, and a new one always
 //! finds room. Nothing is ever taken back from an account that holds it.
 

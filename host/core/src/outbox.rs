@@ -1,9 +1,9 @@
 //! Events on their way out: bounded queues, batches on a timer or as soon as one is full, delivery with one retry, a
 //! count for every loss.
 //!
-//! Each [`Trust`] has a [lane](lane::Lane) of its own in each environment, for there is one credential of each kind:
-//! queues, places for posts and memory. What one does never costs another anything. As long as upstream answers, events
-//! are lost for lack of memory only; while it does not, a queue holds its capacity.
+//! Each [`Trust`] has a lane (`outbox/lane.rs`) of its own in each environment, for there is one credential of each
+//! kind: queues, places for posts and memory. What one does never costs another anything. As long as upstream answers,
+//! events are lost for lack of memory only; while it does not, a queue holds its capacity.
 
 mod lane;
 mod ledger;
