@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -38,7 +39,8 @@ pub(super) async fn plain(serving: Arc<Serving>, accepted: Accepted) {
             let Some((stream, after)) = caller.handover.as_ref().and_then(Handover::take_stream) else { return };
             let Ok(socket) = socket.into_std() else { return };
             let returning = serving.returning.clone();
-            let unread = parts.read_buf;
+            // A copy: even an empty rest would keep the whole read buffer of the library for as long as the stream lives.
+            let unread = Bytes::copy_from_slice(&parts.read_buf);
             serving.fanout.add(Handed { socket, stream, peer, place, unread, after, returning });
         }
     }
