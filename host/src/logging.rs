@@ -89,7 +89,7 @@ pub fn print_error(line: &str) {
     }
 }
 
-/// Writes a line for people to standard output without ever waiting for whoever reads it.
+/// Writes a line for people to standard output without ever waiting for its reader.
 pub fn print(line: &str) {
     let writer = STANDARD_OUTPUT.get_or_init(|| {
         LineWriter::start(Output::StandardOutput, "output writer", |_| ()).unwrap_or_else(|_| LineWriter::nowhere())
@@ -97,7 +97,7 @@ pub fn print(line: &str) {
     writer.push(format!("{line}\n").as_bytes());
 }
 
-/// Waits until everything is written, within a limit: nobody may read it any more.
+/// Waits until everything is written, within a limit, because the reader may be gone.
 pub fn flush() {
     let deadline = Instant::now() + FLUSH_TIMEOUT;
     for writer in LOG.get().map(|it| &it.writer).into_iter().chain(STANDARD_OUTPUT.get()) {

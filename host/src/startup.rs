@@ -116,7 +116,7 @@ pub(crate) fn probe(config: &Config) -> (Vec<Problem>, Vec<String>) {
 }
 
 impl StartupError {
-    /// What supervisors are told: that the configuration is wrong, if it is; else what came first.
+    /// The exit code for process supervisors: that the configuration is wrong, if it is; else what came first.
     pub(crate) fn exit(&self) -> Exit {
         worst(&self.0)
     }

@@ -98,7 +98,7 @@ async fn an_event_ahead_of_its_item_is_not_the_last_word() {
     cloud.stores_flag(ENV, &flag("a", 7));
     serves(&gateway, "feature-configs/a", "the announced version", |_, it| it["version"] == 7).await;
     assert_eq!(sdk.hears_event("*").await["version"], 7, "now it can be fetched");
-    // Nobody knows what a broken event was about.
+    // The subject of a broken event is unknown.
     cloud.stores_flag(ENV, &flag("b", 5));
     cloud.says(ENV, "event: *\ndata: {\"event\":\n\n");
     assert_eq!(sdk.hears_event("*").await["identifier"], "b");

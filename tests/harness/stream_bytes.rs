@@ -11,7 +11,7 @@ use crate::running::Running;
 
 const PROXY: &str = "proxy-key-0001";
 
-/// What is said in between; nothing of it means anything.
+/// What arrives in between; nothing of it means anything.
 const ODD: [&[u8]; 8] = [
     b": a comment \xff\xfe\xc3\n",
     b"\xe2\x82: a field\n\n",

@@ -55,7 +55,7 @@ async fn gateways_with_the_same_keys_accept_each_others_tokens() {
         assert_eq!(twin.answers(&Call::get(flags(OTHER_ENV)).key(&mine)).await.status, 401, "{keys:?}");
         assert!(!twin.folder().join("data/harness/token-secret").exists(), "nothing is made up");
     }
-    // Nobody but who knows the configured key makes tokens.
+    // Only a holder of the configured key can make tokens.
     for secret in ["", "secret", OTHER_KEY, &FakeHarness::hash(KEY)] {
         let forged = version_2(ENV, KEY, secret);
         assert_eq!(first.answers(&Call::get(flags(ENV)).key(&forged)).await.status, 401, "{secret}");

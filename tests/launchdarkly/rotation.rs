@@ -259,7 +259,7 @@ async fn a_key_that_is_revoked_while_its_stream_opens_opens_none() {
         "REPORT /meval HTTP/1.1\r\nHost: a\r\nAuthorization: {key}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
     );
     connection.sends(head).await;
-    // The body is asked for by the handler, so the caller was let in.
+    // The handler requests the body, so the caller was admitted.
     assert_eq!(connection.interim().await, 100);
     let replaced = environment(ID, 2, json!({"value": "sdk-a"}), json!({"mobKey": "mob-new"}));
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &replaced);

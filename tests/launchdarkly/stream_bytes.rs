@@ -11,7 +11,7 @@ use super::auto_config::{self, AUTO_KEY, ID, becomes, poll};
 use crate::flags::{data, flag, put, segment, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
 
-/// What is said in between; nothing of it means anything.
+/// What arrives in between; nothing of it means anything.
 const ODD: [&[u8]; 9] = [
     b": a comment \xff\xfe\xc3\n",
     b"\xe2\x82: a field\n\n",

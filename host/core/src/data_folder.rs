@@ -1,4 +1,4 @@
-//! The folder for what is kept: one process at a time, and nobody else's.
+//! The data folder: locked by one process at a time, and not writable by other users.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

@@ -77,7 +77,7 @@ where
             let (is_ending, is_unwritten) = tokio::select! {
                 changed = self.newest.changed(), if !has_failed => match changed {
                     Ok(()) => (tokio::time::timeout(SETTLE, self.token.cancelled()).await.is_ok(), true),
-                    // Nobody changes it any more; its last word has been written.
+                    // The writers are gone, and their last change has been written.
                     Err(_) => (true, false),
                 },
                 () = tokio::time::sleep_until(self.failures.next_attempt), if has_failed => (false, true),

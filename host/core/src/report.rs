@@ -75,7 +75,7 @@ pub struct StoreReport {
 /// State of groups whose members are in a database.
 #[derive(Debug, Clone, Serialize)]
 pub struct BigSegmentReport {
-    /// Whether the database could be asked last.
+    /// Whether the last request to the database was answered.
     pub is_available: bool,
     /// Whether the last synchronization is older than is acceptable.
     pub is_stale: bool,

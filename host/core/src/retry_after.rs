@@ -11,7 +11,7 @@ use rand::Rng;
 
 /// Seconds after which a fault of ours may be over. Below what the back-off of most SDKs reaches after a few attempts.
 const SOON: RangeInclusive<u32> = 1..=10;
-/// Most seconds that are added to a delay that a plugin asked for.
+/// Most seconds that are added to a delay that a plugin set.
 const MAX_SPREAD: u32 = 30;
 
 /// Marks the extensions of a response that another server wrote and the gateway only passes on: it stays as it is.

@@ -106,7 +106,7 @@ pub fn prepare_folder(folder: &Path) -> io::Result<()> {
         let path = entry?.path();
         let is_ours = path.extension().and_then(|it| it.to_str()).is_some_and(|it| it.starts_with("tmp-"));
         if is_ours {
-            // Whatever it is, it is in nobody's way.
+            // Whatever it is, it is harmless.
             let _ = fs::remove_file(path);
         }
     }
@@ -138,7 +138,7 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Takes the permission to write from everybody but the owner; says whether others cannot write now. A folder that
-/// belongs to somebody else, or that is meant for all (the sticky bit is set), is left as it is.
+/// belongs to another user, or that is meant for all (the sticky bit is set), is left as it is.
 pub(crate) fn mend_permissions(folder: &Path) -> io::Result<bool> {
     let about = fs::metadata(folder)?;
     let mode = about.mode() & 0o7777;
@@ -221,7 +221,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_operating_system_is_really_asked_to_flush() {
-        // Nothing can be flushed there, so success would mean that nothing was asked for.
+        // Nothing can be flushed there, so success would mean that no flush was requested.
         let device = File::open("/dev/null").unwrap();
         assert!(System.flush(&device).is_err());
     }

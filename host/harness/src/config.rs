@@ -207,7 +207,7 @@ pub const KEYS: &[Key] = &[
 
 /// Bytes of a secret that is refused if it has fewer, outside of the compatibility mode.
 const MIN_SECRET: usize = 8;
-/// Bytes of a secret that nobody guesses.
+/// Bytes of a secret that cannot be guessed.
 pub(crate) const STRONG_SECRET: usize = 32;
 
 const MOMENT: Duration = Duration::from_millis(10);

@@ -115,7 +115,7 @@ impl MetricsPort {
         Place { port: self.clone(), permit: None, bytes: 0 }
     }
 
-    /// Reads a post, where that delays nobody.
+    /// Reads a post, off the serving threads.
     pub(crate) async fn read(&self, body: Bytes) -> Result<Post, NotTaken> {
         if body.len() <= MAX_INLINE {
             return Ok(Post::read(&body)?);

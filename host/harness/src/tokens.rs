@@ -67,7 +67,7 @@ pub(crate) enum TokenKey {
     Any,
 }
 
-/// What SDKs are told of an environment, as far as it is known.
+/// What tokens say about an environment, as far as it is known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
     pub(crate) environment: &'a str,
@@ -107,12 +107,13 @@ impl Tokens {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
-        // Ours have no end; whoever shares the secret may give some to theirs.
+        // Ours do not expire; other programs with the same secret may set an expiry.
         validation.required_spec_claims.clear();
         Self(Arc::new(Shared { common, earlier, accepts_keyless, validation }))
     }
 
-    /// A token for somebody who presented a known key of an environment with this signing key; `None` if nothing can sign it.
+    /// A token for a caller who presented a known key of an environment with this signing key; `None` if it cannot be
+    /// signed.
     pub(crate) fn issue(&self, own: Option<&SigningKey>, key: &KeyHash, subject: Subject<'_>) -> Option<String> {
         let now = unix_ms() / 1000;
         let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());

@@ -9,7 +9,7 @@ use super::{gauges, register, signed};
 const STORE: &str = "yardarm_store_state";
 /// Unix time since when it is in this state, in seconds.
 const STORE_SINCE: &str = "yardarm_store_state_since_seconds";
-/// 1 while the database can be asked for members of Big Segments.
+/// 1 while the database can be queried for members of Big Segments.
 const BIG_SEGMENTS_AVAILABLE: &str = "yardarm_big_segments_available";
 /// 1 while their last synchronization is older than `launchdarkly.big_segments_stale_threshold`.
 const BIG_SEGMENTS_STALE: &str = "yardarm_big_segments_stale";

@@ -104,7 +104,7 @@ impl Cache {
     pub(crate) fn store(&self, component: &Component, sha256: &[u8; 32]) -> io::Result<()> {
         let bytes = component.serialize().map_err(io::Error::other)?;
         self.write(sha256, &bytes).or_else(|error| match error.kind() {
-            // Somebody has removed the folder, or another process took the half-written file for a left-over.
+            // The folder was removed, or another process took the half-written file for a left-over.
             io::ErrorKind::NotFound => self.prepare().and_then(|()| self.write(sha256, &bytes)),
             _ => Err(error),
         })
@@ -135,7 +135,7 @@ impl Cache {
         })
     }
 
-    /// Makes the folder if it is not there, and refuses one that belongs to or can be written by somebody else.
+    /// Makes the folder if it is not there, and refuses one that belongs to or can be written by another user.
     fn prepare(&self) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let probe = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));

@@ -70,7 +70,7 @@ impl Engine {
             .start_handler(move |_| {
                 let _ = thread_id.set(priority::this_thread());
             })
-            // Logged where it is caught; whoever waits notices that nobody answers.
+            // Logged where it is caught; the waiting side sees the channel close.
             .panic_handler(|_| ())
             .build()?;
         let linkers = Linkers::new(&wasmtime)?;
@@ -113,7 +113,7 @@ impl Engine {
         self.compiler.spawn(move || {
             priority::be_idle();
             if let Ok(done) = work() {
-                // Nobody waits any more when the gateway stops.
+                // The receiver is gone when the gateway stops.
                 let _ = sender.send(done);
             }
         });

@@ -173,7 +173,7 @@ struct WatchTask {
     loader: Loader,
     signs: Arc<Signs>,
     watcher: Arc<Mutex<FolderWatcher>>,
-    /// Told once the first plan is complete.
+    /// Signals that the first plan is complete.
     first: Option<oneshot::Sender<()>>,
 }
 
@@ -208,7 +208,7 @@ async fn watch(
     settle(loader, signs).await;
     loader.folder().ready.store(true, Ordering::Release);
     if let Some(first) = first.take() {
-        // Nobody waits any more if the first plan took long.
+        // The receiver is gone if the first plan took long.
         let _ = first.send(());
     }
     let (scan_interval, verify_interval) = (loader.settings().scan_interval, loader.settings().verify_interval);

@@ -32,7 +32,7 @@ pub(super) struct Origin {
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Scope>>> = const { RefCell::new(None) };
-    /// The panic that unwinds at the moment, from the hook to whoever catches it.
+    /// The panic that unwinds at the moment, from the hook to the code that catches it.
     static UNWINDING: RefCell<Option<Origin>> = const { RefCell::new(None) };
 }
 

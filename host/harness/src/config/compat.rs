@@ -95,7 +95,7 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
     let mut missing: Vec<_> = source.iter().chain(tls).filter(|it| !has(it)).map(|it| it.0).collect();
     let is_version_2 = VERSION_2.iter().any(|it| said.last(it).is_some()) && source.iter().all(|it| !has(it));
     if is_version_2 && !source.is_empty() {
-        // Whoever comes from version 2 has none of the others.
+        // Deployments of version 2 have none of the others.
         missing.retain(|name| source.iter().all(|it| it.0 != *name));
         missing.insert(0, PROXY_KEY.0);
     }

@@ -132,7 +132,7 @@ fn claims(downstream: &Downstream, headers: &HeaderMap) -> Result<Option<Claims>
     let token = bearer(headers).ok_or(Rejection::NoToken)?;
     let signing = |id: &str| environments.by_id(id)?.signing.clone();
     let Some((claims, key)) = downstream.tokens.read(token, signing) else {
-        // After a restart: the token may be good, which cannot be said before its environment is known.
+        // After a restart: the token may be good, which cannot be decided before its environment is known.
         let claimed = downstream.tokens.claimed_environment(token);
         let is_too_early = claimed.is_some_and(|id| environments.may_come(&id));
         return Err(if is_too_early { Rejection::NotReady } else { Rejection::NoToken });

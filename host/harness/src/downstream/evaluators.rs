@@ -1,4 +1,5 @@
-//! Evaluations run where they delay nobody: cheap ones at once, expensive ones on threads of their own, a few at a time.
+//! Evaluations run where they delay no other request: cheap ones at once, expensive ones on threads of their own, a few
+//! at a time.
 
 use std::sync::Arc;
 

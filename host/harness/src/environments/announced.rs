@@ -23,7 +23,7 @@ pub(crate) struct Announced(Mutex<Moments>);
 
 #[derive(Debug)]
 struct Moments {
-    /// Numbers of changes that streams were told, in order, with the moment of each.
+    /// Numbers of changes that were sent to streams, in order, with the moment of each.
     changes: VecDeque<(Instant, u64)>,
     /// When Harness' stream was lost, or this process began without one.
     lost: Instant,
@@ -38,7 +38,7 @@ impl Default for Announced {
 }
 
 impl Announced {
-    /// Streams were told of the change with this number.
+    /// Records that the change with this number was sent to streams.
     pub(crate) fn add(&self, number: u64) {
         let mut moments = self.lock();
         if moments.changes.len() >= MAX_ANNOUNCED {

@@ -23,7 +23,7 @@ fn chained_flags(count: usize, last: Value) -> Vec<Value> {
 
 #[test]
 fn depth_is_no_matter() {
-    // Whoever may write flags must not be able to end the process, or to keep it busy.
+    // A person who may write flags must not be able to end the process, or to keep it busy.
     let start = tokio::time::Instant::now();
     for (is_cycle, expected) in [(false, "third"), (true, "default")] {
         let map = json!([{"variation": "third", "targetSegments": ["s0"]}]);

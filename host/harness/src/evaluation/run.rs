@@ -20,7 +20,7 @@ pub(super) struct Run<'a, 't> {
     /// Whether the prerequisites of each flag are met.
     met: Vec<Option<bool>>,
     memberships: Vec<Option<Membership>>,
-    /// Whether segments are being decided, and those that are not yet contain nobody.
+    /// Whether segments are being decided, and those that are not yet contain no target.
     is_deciding_segments: bool,
 }
 
@@ -270,7 +270,7 @@ impl Graph for Segments<'_, '_, '_> {
     }
 
     /// Of segments that contain each other, those contain the target for which there is a reason outside of the cycle: a
-    /// cycle by itself contains nobody.
+    /// cycle by itself contains no target.
     fn decide(&mut self, nodes: &[(usize, Vec<usize>)]) {
         let ruleset = self.0.ruleset;
         let mut dependants: HashMap<usize, Vec<usize>> = HashMap::new();

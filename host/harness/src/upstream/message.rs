@@ -21,7 +21,7 @@ pub(super) enum Message {
     Item { environment: Option<String>, notice: Notice },
     /// What a proxy key leads to has changed.
     Scope(Scope),
-    /// Text that is no JSON object; nobody knows what it was about.
+    /// Text that is no JSON object, so that its subject is unknown.
     NoJson,
     /// Nothing that we know.
     Unknown(String),

@@ -65,7 +65,7 @@ impl RetryDelay {
         (self.has_succeeded, self.rejected_since, self.rejections, self.short_connections) = (true, None, 0, 0);
     }
 
-    /// The service asked for another first delay. It gets no shorter one than the usual.
+    /// Applies the first delay that the service wants. It gets no shorter one than the usual.
     pub(super) fn rebase(&mut self, base: Duration) {
         self.usual.rebase(base.max(FIRST_DELAY));
     }
@@ -78,7 +78,7 @@ impl RetryDelay {
     /// A connection that was made is over after `life`, in which it `said_something` or not.
     pub(super) fn disconnect(&mut self, life: Duration, said_something: bool) {
         let short = if said_something || life >= GOOD_CONNECTION { 0 } else { self.short_connections + 1 };
-        // A service that ends every connection at once must not be asked without a pause.
+        // A service that ends every connection at once must not be connected to without a pause.
         if short <= MAX_SHORT_CONNECTIONS {
             self.succeed();
         }

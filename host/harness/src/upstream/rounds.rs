@@ -96,7 +96,7 @@ pub(super) struct Rounds<U> {
     upstream: U,
     plans: watch::Receiver<u64>,
     retries: RetryDelay,
-    /// Since when the present stream is open, and whether it said something.
+    /// Since when the present stream is open, and whether anything has arrived on it.
     connected: Option<(Instant, bool)>,
     poll_interval: Duration,
     /// When everything is due to be downloaded again where no stream says what has changed. Rounds that fail do not put it

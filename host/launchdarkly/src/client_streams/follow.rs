@@ -164,7 +164,7 @@ impl Supervised for Follower {
     }
 
     fn recover(&mut self, _: &InternalError) {
-        // What clients have been told may differ from the view, so they are told everything.
+        // What clients hold may differ from the view, so they are sent everything.
         self.view = None;
         self.chain = None;
     }

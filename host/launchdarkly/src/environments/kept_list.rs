@@ -20,7 +20,7 @@ use crate::credential::{Accepted, Credentials, EnvironmentId, MobileKey, SdkKey}
 const FILE: &str = "auto-configuration";
 const LABEL: &str = "yardarm auto-configuration list, version 1";
 
-/// Everything that auto-configuration has said. Keys are texts here, so it goes into sealed files and nowhere else.
+/// Everything that auto-configuration has sent. Keys are texts here, so it goes into sealed files and nowhere else.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptList {
     pub(super) environments: Vec<KeptEnvironment>,

@@ -20,7 +20,7 @@ pub(crate) struct Content {
     pub(crate) collections: BTreeMap<&'static str, BTreeMap<String, Bytes>>,
     pub(crate) memberships: BTreeMap<String, Membership>,
     pub(crate) synchronized_on: Option<u64>,
-    /// How often it was asked whether it is complete.
+    /// Number of checks whether it is complete.
     pub(crate) questions: usize,
     /// Number of probes.
     pub(crate) probes: usize,

@@ -120,7 +120,7 @@ impl Mailbox {
     }
 
     /// Writes again what upstream said in this process and is newer than `stored`; nothing else, because the database
-    /// may hold something that upstream said to another gateway later.
+    /// may hold something that upstream sent to another gateway later.
     pub(super) fn rewrite_newer(&self, stored: &Items) {
         let mut state = self.lock();
         if let Some(newest) = state.newest.as_ref().filter(|_| state.is_fresh) {

@@ -14,7 +14,7 @@ pub(super) struct Stored {
     segments: Vec<(String, Bytes)>,
 }
 
-/// Reads everything; `None` when nobody has written a complete set yet.
+/// Reads everything; `None` when no complete set has been written yet.
 ///
 /// # Errors
 /// When the database cannot be reached, or refuses.

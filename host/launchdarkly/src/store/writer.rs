@@ -202,7 +202,7 @@ impl Writer {
         let database = &*self.store.database;
         let is_complete = database.probe(&layout::COLLECTIONS).await.map_err(Failure::Probe)?;
         if is_complete && self.upstream.report().connection != Connection::Valid {
-            // Other gateways may have written what upstream has not said to this one.
+            // Other gateways may have written what upstream has not sent to this one.
             let stored = reading::read(database).await.map_err(Failure::Probe)?;
             match stored {
                 Some(stored) => match stored.parse().await {

@@ -129,7 +129,7 @@ impl Applier {
         }
     }
 
-    /// Writes what upstream said to disk, unless it is there already: each reconnection repeats everything.
+    /// Writes upstream's data to disk, unless it is there already: each reconnection repeats everything.
     fn keep(&self) {
         if let (Some(keeper), Some(items)) = (&self.keeper, self.upstream_items()) {
             keeper.change(|kept| {
@@ -331,7 +331,7 @@ impl Applier {
     }
 
     fn keep_what_was(&mut self, failure: &HookFailure) {
-        // It is asked again every few seconds, so only the first failure is worth a line.
+        // The plugin is called again every few seconds, so only the first failure is worth a line.
         if self.environment.is_behind.swap(true, Ordering::Relaxed) {
             tracing::debug!(environment = %self.environment.label, %failure, "payload plugin still fails");
         } else {

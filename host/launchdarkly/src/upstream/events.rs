@@ -328,7 +328,7 @@ impl Post {
     }
 }
 
-/// The event whose text `body` is, which must be JSON. Kind and time are read only if somebody asks.
+/// The event whose text `body` is, which must be JSON. Kind and time are read on first use.
 fn event_of(body: Bytes, has_envelope: bool) -> Event {
     let envelope: Envelope =
         if has_envelope { serde_json::from_slice(&body).unwrap_or_default() } else { Envelope::default() };

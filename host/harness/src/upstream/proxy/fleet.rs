@@ -213,7 +213,7 @@ impl Fleet {
     fn connection_is(&mut self, connection: Connection) {
         self.connection = connection;
         for Founded { environment, .. } in self.served.values() {
-            // Where there is nothing to serve, nobody is told of changes.
+            // Where there is nothing to serve, there are no streams to announce changes on.
             let has_changes = environment.data.has_data() || connection != Connection::Connected;
             environment.stream_is(if has_changes { connection } else { Connection::Disconnected });
         }
