@@ -30,7 +30,8 @@ impl Document {
         Self::parse(path, std::fs::read_to_string(path).map_err(unreadable)?)
     }
 
-    fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
+    /// The same with the text of the file.
+    pub(super) fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
         let mut offsets = BTreeMap::new();
         let value = match DeTable::parse(&text) {
             Ok(table) => table_of("", table.get_ref(), &mut offsets),
