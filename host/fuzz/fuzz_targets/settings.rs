@@ -1,4 +1,4 @@
-//! A configuration file.
+//! The values of a configuration file, by kind.
 #![no_main]
 
 use yardarm_core::settings::{Key, Kind, Reader, Values};
