@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod events;
+pub(crate) mod feed;
 pub(crate) mod goals;
 pub(crate) mod message;
 pub(crate) mod stream;

@@ -24,8 +24,9 @@ use crate::limits::Limits;
 use crate::persistence;
 use crate::store::{self, EnvironmentStore};
 use crate::upstream::HttpClients;
-use crate::upstream::apply::{Applier, Feed, FeedTask, Writers};
+use crate::upstream::apply::{Applier, Writers};
 use crate::upstream::events::EventPort;
+use crate::upstream::feed::{Feed, FeedTask};
 use crate::upstream::stream::StreamTask;
 
 /// How long events of an environment that is no more may take to leave.

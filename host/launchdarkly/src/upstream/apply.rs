@@ -3,20 +3,19 @@
 //! Plugins see every change once, here. What upstream really said is kept beside what is served as soon as the two
 //! differ, so that a change of plugins can be applied to data that came long ago.
 
+mod changed;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
-use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+use yardarm_core::hooks::{HookFailure, Hooks, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
 use yardarm_core::keeper::Keeper;
 use yardarm_core::status::Connection;
 use yardarm_core::supervisor::fault_point;
-use yardarm_core::{InternalError, Snapshot, Supervised, Writer};
+use yardarm_core::{Snapshot, Writer};
 
-use super::message;
+use self::changed::{Changed, describe, read, reread};
 use crate::dataset::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
 use crate::objects::{ObjectChange, ObjectData};
@@ -24,10 +23,10 @@ use crate::store::{StoreLink, Word};
 
 /// Owns the writer of one environment.
 pub(crate) struct Applier {
-    environment: Arc<LdEnvironment>,
+    pub(super) environment: Arc<LdEnvironment>,
     writer: Writer<FlagData>,
     objects: Option<Writer<ObjectData>>,
-    hooks: Hooks,
+    pub(super) hooks: Hooks,
     keeper: Option<Keeper<Option<Items>>>,
     store: Option<StoreLink>,
     /// What upstream said, while plugins make something else of it. `None`: what is served is what upstream said.
@@ -43,49 +42,11 @@ pub(crate) struct Writers {
     pub(crate) objects: Option<Writer<ObjectData>>,
 }
 
-/// Data for an environment that is not connected to upstream.
-pub(crate) struct Feed {
-    pub(crate) items: Items,
-    /// Told once the data is served.
-    pub(crate) applied: oneshot::Sender<()>,
-}
-
 /// How soon a failed payload plugin is asked again.
 pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
 
 /// Most items that are announced one by one when many change at once.
 const MAX_PATCHES: usize = 64;
-/// Applies what it is fed.
-pub(crate) struct FeedTask {
-    pub(crate) applier: Applier,
-    pub(crate) fed: mpsc::Receiver<Feed>,
-}
-
-impl Supervised for FeedTask {
-    /// Runs until the other side is gone.
-    async fn run(&mut self) {
-        let Self { applier, fed } = self;
-        let mut plans = applier.hooks.changed();
-        loop {
-            tokio::select! {
-                fed = fed.recv() => {
-                    let Some(Feed { items, applied }) = fed else { return };
-                    applier.apply(Change::Put(items)).await;
-                    applier.environment.status.data_received();
-                    applier.environment.status.message_processed();
-                    let _ = applied.send(());
-                },
-                _ = plans.changed() => applier.plan_changed().await,
-                word = applier.next_word() => applier.hear(word).await,
-                () = tokio::time::sleep(PLUGIN_RETRY), if applier.is_behind() => applier.plan_changed().await,
-            }
-        }
-    }
-
-    fn recover(&mut self, error: &InternalError) {
-        self.applier.environment.status.task_failed(error);
-    }
-}
 
 /// When a full rendering is announced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -367,87 +328,6 @@ impl Applier {
     }
 }
 
-/// Items that changed, and the rest of the environment behind them.
-struct Changed {
-    heads: Vec<ItemHead>,
-    items: Vec<Item>,
-    all: Items,
-}
-
-const FLAG: &str = "flag";
-const SEGMENT: &str = "segment";
-
-impl Changed {
-    fn one(item: &Item, all: Items) -> Self {
-        Self { heads: vec![head(item)], items: vec![item.clone()], all }
-    }
-
-    fn all(items: &Items) -> Self {
-        let flags = items.flags.iter().filter(|it| !it.is_deleted()).cloned().map(Item::Flag);
-        let segments = items.segments.iter().filter(|it| !it.is_deleted()).cloned().map(Item::Segment);
-        let live: Vec<Item> = flags.chain(segments).collect();
-        Self { heads: live.iter().map(head).collect(), items: live, all: items.clone() }
-    }
-}
-
-impl PayloadView for Changed {
-    fn heads(&self) -> &[ItemHead] {
-        &self.heads
-    }
-
-    fn json(&self, index: usize) -> Option<Bytes> {
-        Some(self.items.get(index)?.json().clone())
-    }
-
-    fn other(&self, kind: &str, key: &str) -> Option<Bytes> {
-        match kind {
-            FLAG => self.all.flag(key).map(|it| it.json().clone()),
-            SEGMENT => self.all.segment(key).map(|it| it.json().clone()),
-            _ => None,
-        }
-    }
-}
-
-fn describe(change: &Change) -> String {
-    match change {
-        Change::SegmentsChanged => "members of Big Segments changed".to_owned(),
-        Change::Put(items) => format!("everything: {} flags, {} segments", items.flags.len(), items.segments.len()),
-        Change::Patch(item) => {
-            let kind = if matches!(item, Item::Flag(_)) { FLAG } else { SEGMENT };
-            let what = if item.is_deleted() { "deleted" } else { "changed" };
-            format!("{kind} `{}` {what}, version {}", item.key(), item.version())
-        }
-    }
-}
-
 fn identity(transform: Option<&Arc<dyn PayloadTransform>>) -> u64 {
     transform.map_or(0, |it| it.identity())
-}
-
-fn head(item: &Item) -> ItemHead {
-    ItemHead {
-        kind: if matches!(item, Item::Flag(_)) { FLAG } else { SEGMENT },
-        key: Arc::clone(item.key()),
-        version: u64::try_from(item.version()).unwrap_or(0),
-    }
-}
-
-fn reread(before: &Item, json: &Bytes) -> Result<Item, HookFailure> {
-    let after = read(if matches!(before, Item::Flag(_)) { FLAG } else { SEGMENT }, before.key(), json)?;
-    if after.version() == before.version() { Ok(after) } else { Err(invalid_output()) }
-}
-
-fn read(kind: &str, key: &str, json: &Bytes) -> Result<Item, HookFailure> {
-    // One line, as everything that is sent on streams.
-    let text = String::from_utf8_lossy(json).replace(['\n', '\r'], " ");
-    let raw = RawValue::from_string(text).map_err(|_| invalid_output())?;
-    match kind {
-        FLAG => message::flag(key, &raw).map(|it| Item::Flag(Arc::new(it))).map_err(|_| invalid_output()),
-        SEGMENT => message::segment(key, &raw).map(|it| Item::Segment(Arc::new(it))).map_err(|_| invalid_output()),
-        _ => Err(invalid_output()),
-    }
-}
-
-fn invalid_output() -> HookFailure {
-    HookFailure { plugin: "payload chain".into(), class: "output-invalid" }
 }
