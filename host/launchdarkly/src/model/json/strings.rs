@@ -15,25 +15,30 @@ pub(super) fn end(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// The end of the array or object that starts at `start`.
+/// The brackets outside of strings, from `start`: where each is, and whether it opens an array or object.
 ///
 /// Does not recurse, so depth costs nothing.
-pub(super) fn end_of_nested(bytes: &[u8], start: usize) -> usize {
-    let mut depth = 0usize;
-    let mut position = start;
-    while let Some(byte) = bytes.get(position) {
-        match byte {
-            b'"' => {
-                position = end(bytes, position);
-                continue;
+fn brackets(bytes: &[u8], start: usize) -> impl Iterator<Item = (usize, bool)> {
+    let mut next = start;
+    std::iter::from_fn(move || {
+        while let Some(byte) = bytes.get(next) {
+            let position = next;
+            next = if *byte == b'"' { end(bytes, position) } else { position + 1 };
+            if let b'[' | b'{' | b']' | b'}' = byte {
+                return Some((position, matches!(byte, b'[' | b'{')));
             }
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth -= 1,
-            _ => (),
         }
-        position += 1;
+        None
+    })
+}
+
+/// The end of the array or object that starts at `start`.
+pub(super) fn end_of_nested(bytes: &[u8], start: usize) -> usize {
+    let mut depth = 0_usize;
+    for (position, opens) in brackets(bytes, start) {
+        depth = if opens { depth + 1 } else { depth.saturating_sub(1) };
         if depth == 0 {
-            return position;
+            return position + 1;
         }
     }
     bytes.len()
@@ -45,24 +50,11 @@ pub(crate) fn is_deeper_than(text: &str, limit: usize) -> bool {
     if text.len() / 2 <= limit {
         return false;
     }
-    let bytes = text.as_bytes();
-    let (mut depth, mut position) = (0_usize, 0);
-    while let Some(byte) = bytes.get(position) {
-        match byte {
-            b'"' => {
-                position = end(bytes, position);
-                continue;
-            }
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => (),
-        }
-        if depth > limit {
-            return true;
-        }
-        position += 1;
-    }
-    false
+    let mut depth = 0_usize;
+    brackets(text.as_bytes(), 0).any(|(_, opens)| {
+        depth = if opens { depth + 1 } else { depth.saturating_sub(1) };
+        depth > limit
+    })
 }
 
 /// Rewrites what the vendor's reader accepts and others refuse, so that every SDK can read what is passed on, and brings
