@@ -5,6 +5,7 @@ pub(crate) mod evaluation;
 pub(crate) mod events;
 pub(crate) mod herd;
 pub(crate) mod loading;
+pub(crate) mod put;
 pub(crate) mod start;
 pub(crate) mod storm;
 pub(crate) mod streams;

@@ -143,7 +143,8 @@ fn base64_url(bytes: &[u8]) -> String {
     text
 }
 
-fn plain(key: &str, version: usize) -> Value {
+/// A flag without rules.
+pub(crate) fn plain(key: &str, version: usize) -> Value {
     json!({
         "key": key, "version": version, "on": true, "salt": key, "variations": [true, false],
         "fallthrough": {"variation": 0}, "offVariation": 1, "prerequisites": [], "targets": [], "rules": [],

@@ -52,6 +52,7 @@ const GROUPS: &[Group] = &[
     (&["p8"], groups::start::measure),
     (&["p9"], groups::loading::measure),
     (&["p11"], groups::start::size),
+    (&["p17"], groups::put::measure),
     (&["h1", "h2"], groups::herd::measure),
 ];
 
@@ -66,7 +67,9 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<ExitCode> {
     if let Some(unknown) = options.only.iter().find(|it| GOALS.iter().all(|goal| goal.id != it.to_ascii_lowercase())) {
-        bail!("there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p11, h1 and h2");
+        bail!(
+            "there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p11, p17, h1 and h2"
+        );
     }
     let mut bench = Bench { options, machine: Machine::prepare(), report: Report::default() };
     println!("measuring {}", bench.options.binary().display());
