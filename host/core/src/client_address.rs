@@ -86,7 +86,7 @@ fn address(node: &[u8]) -> Option<IpAddr> {
 /// A port, or an obfuscated one as RFC 7239 allows it.
 fn is_port(text: &str) -> bool {
     text.strip_prefix('_').map_or_else(
-        || text.parse::<u16>().is_ok(),
+        || text.bytes().all(|it| it.is_ascii_digit()) && text.parse::<u16>().is_ok(),
         |name| !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || b"._-".contains(&it)),
     )
 }

@@ -123,8 +123,9 @@ mod tests {
         let folder = DataFolder::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         let error = DataFolder::open(&path).unwrap_err().to_string();
-        let id = std::process::id().to_string();
-        for part in [path.to_str().unwrap(), &id, "in use"] {
+        let host = std::process::Command::new("uname").arg("-n").output().unwrap().stdout;
+        let holder = format!("process {} on host {}", std::process::id(), String::from_utf8(host).unwrap().trim());
+        for part in [path.to_str().unwrap(), &holder, "in use"] {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert!(matches!(DataFolder::probe(&path), Err(DataFolderError::InUse { .. })));

@@ -51,6 +51,26 @@ impl Reader {
 }
 
 #[test]
+fn labels_name_vendor_and_environment() {
+    let label = EnvironmentLabel::new("launchdarkly", "production");
+    assert_eq!((label.vendor(), &**label.name()), ("launchdarkly", "production"));
+    assert_ne!(label, EnvironmentLabel::new("harness", "production"));
+}
+
+#[test]
+fn snapshots_are_numbered_and_there_is_none_before_the_first_change() {
+    let (mut writer, environment) = environment::<Number>();
+    assert!(!environment.has_data());
+    writer.update(&1);
+    assert!(environment.has_data());
+    let first = environment.snapshot().unwrap();
+    writer.update(&2);
+    let second = environment.snapshot().unwrap();
+    assert!(second.seq() > first.seq(), "{} and {}", first.seq(), second.seq());
+    assert_eq!((first.data().0, second.data().0), (1, 2));
+}
+
+#[test]
 fn a_stream_gets_everything_first_and_changes_afterwards() {
     let (mut writer, environment) = environment::<Number>();
     let mut early = Reader::new(&environment, 0);
@@ -92,6 +112,22 @@ fn a_log_keeps_within_the_limits_it_was_given() {
         writer.update(&number);
     }
     assert_eq!(stream.hears_all(), ["put 6"]);
+}
+
+#[test]
+fn a_log_holds_as_many_bytes_as_it_may_and_forgets_the_oldest() {
+    // Even numbers go to both channels, so each of these pairs of changes takes three frames of one size.
+    let bytes = 3 * frame("patch", 10).chunk().len();
+    let (mut writer, environment) = environment_with::<Number>(LogLimits { changes: 99, bytes });
+    writer.update(&10);
+    let (mut quick, mut slow) = (Reader::new(&environment, 0), Reader::new(&environment, 0));
+    assert_eq!((quick.hears_all(), slow.hears_all()), (vec!["put 10".to_owned()], vec!["put 10".to_owned()]));
+    for number in (12..30).step_by(2) {
+        writer.update(&number);
+        writer.update(&(number + 1));
+        assert_eq!(quick.hears_all(), [format!("patch {number}"), format!("patch {}", number + 1)]);
+    }
+    assert_eq!(slow.hears_all(), ["put 29"]);
 }
 
 #[test]
