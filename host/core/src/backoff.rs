@@ -92,6 +92,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_may_ask_for_another_base_within_the_range() {
+        let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(30));
+        backoff.next_delay();
+        for (base, upper) in [(4, 8.0), (60, 30.0), (0, 0.008)] {
+            backoff.rebase(Duration::from_secs(base));
+            let delay = backoff.next_delay().as_secs_f64();
+            assert!(delay > upper / 2.0 && delay <= upper, "{delay} for {upper}: attempts count on");
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         assert!(Backoff::new(Duration::ZERO, Duration::from_secs(1)).is_err());
         assert!(Backoff::new(Duration::from_secs(2), Duration::from_secs(1)).is_err());

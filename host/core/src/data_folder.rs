@@ -129,6 +129,15 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert!(matches!(DataFolder::probe(&path), Err(DataFolderError::InUse { .. })));
+        // A note that is empty or garbage names no process.
+        for (note, expected) in [("", "another process"), ("\u{1}\n", "another process"), ("a\u{7}b\n", "ab")] {
+            fs::write(path.join(LOCK), note).unwrap();
+            let Err(DataFolderError::InUse { holder, .. }) = DataFolder::open(&path) else { panic!("{note:?}") };
+            assert_eq!(holder, expected);
+        }
+        fs::write(path.join(LOCK), b"\xff").unwrap();
+        let Err(DataFolderError::InUse { holder, .. }) = DataFolder::open(&path) else { panic!("not text") };
+        assert_eq!(holder, "another process");
         drop(folder);
         DataFolder::open(&path).unwrap();
     }

@@ -193,6 +193,38 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn after_a_panic_the_newest_state_is_written_once_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, token) = (SnapshotFile::new(folder.path(), "x"), CancellationToken::new());
+        // The state is seen already, as it is where the panic came between the note of a change and its file.
+        let (_writer, newest) = watch::channel(5_u32);
+        let failures = Failures::new(EnvironmentLabel::new("v", "e"));
+        let save = Arc::new(|state: &u32| Some(*state));
+        let mut task =
+            WriteTask { file: file.clone(), newest, token: token.clone(), save, has_failed: false, failures };
+        token.cancel();
+        task.run().await;
+        assert_eq!(file.read::<u32>().unwrap(), None, "nothing has changed");
+        task.recover(&InternalError { task: "snapshot writer", location: "here".into() });
+        task.run().await;
+        assert_eq!(file.read::<u32>().unwrap(), Some(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_after_failures_starts_again_after_a_success() {
+        let mut failures = Failures::new(EnvironmentLabel::new("v", "e"));
+        let pause = |failures: &mut Failures| {
+            failures.failed("disk full");
+            failures.next_attempt - Instant::now()
+        };
+        let pauses: Vec<_> = (0..12).map(|_| pause(&mut failures)).collect();
+        assert!(pauses[0] <= AFTER_FAILURE && pauses[11] > MAX_PAUSE / 2, "{pauses:?}");
+        failures.recovered();
+        assert_eq!(failures.last, None, "the next failure is logged again");
+        assert!(pause(&mut failures) <= AFTER_FAILURE);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_fails_is_tried_again() {
         let (folder, file, lifecycle, keeper) = setup();

@@ -145,6 +145,26 @@ mod tests {
         assert!(lifecycle.stop(Duration::from_secs(5)).await);
     }
 
+    #[tokio::test]
+    async fn a_part_stops_alone_and_with_the_whole() {
+        let whole = Lifecycle::new();
+        let (one, other) = (whole.child(), whole.child());
+        one.token().cancel();
+        assert!(!whole.token().is_cancelled() && !other.token().is_cancelled());
+        whole.token().cancel();
+        assert!(other.token().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_sibling_stops_apart_and_reports_to_the_same_supervisor() {
+        let whole = Lifecycle::new();
+        let sibling = whole.sibling();
+        sibling.spawn("sibling", async { panic!("for the test") });
+        assert!(sibling.stop(Duration::from_secs(5)).await);
+        assert!(!whole.token().is_cancelled());
+        assert!(whole.supervisor().panics().iter().any(|it| it.task.name == "sibling" && it.panics == 1));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_task_that_will_not_end_does_not_hold_the_process() {
         let lifecycle = Lifecycle::new();

@@ -64,6 +64,8 @@ fn snapshots_are_numbered_and_there_is_none_before_the_first_change() {
     writer.update(&1);
     assert!(environment.has_data());
     let first = environment.snapshot().unwrap();
+    assert!(Arc::ptr_eq(&first, &writer.snapshot().unwrap()));
+    assert!(first.seq() > 0);
     writer.update(&2);
     let second = environment.snapshot().unwrap();
     assert!(second.seq() > first.seq(), "{} and {}", first.seq(), second.seq());
