@@ -35,6 +35,7 @@ mod store_outages;
 mod stream_bytes;
 mod summaries;
 mod upstream;
+mod versions;
 
 pub(crate) use self::evaluation::segment_of as context_segment;
 pub(crate) use self::evaluation_results::flags as flags_of_every_kind;

@@ -12,7 +12,7 @@ use yardarm_core::snapshot_file::SnapshotFile;
 
 use crate::dataset::{Item, Items};
 use crate::environments::LdEnvironment;
-use crate::model::{Flag, Segment};
+use crate::model::{Flag, MAX_VERSION, Segment};
 use crate::upstream::message;
 
 /// The content of a file.
@@ -95,18 +95,58 @@ impl Saved {
         let mut items = Items::default();
         for it in self.flags {
             let flag = match it.json {
-                None => Some(Flag::tombstone(&it.key, it.version)),
+                None => version(it.version).map(|version| Flag::tombstone(&it.key, version)),
                 Some(json) => message::usable(message::flag(&it.key, &RawValue::from_string(json).ok()?)).ok()?,
             };
             items.flags.extend(flag.map(Arc::new));
         }
         for it in self.segments {
             let segment = match it.json {
-                None => Some(Segment::tombstone(&it.key, it.version)),
+                None => version(it.version).map(|version| Segment::tombstone(&it.key, version)),
                 Some(json) => message::usable(message::segment(&it.key, &RawValue::from_string(json).ok()?)).ok()?,
             };
             items.segments.extend(segment.map(Arc::new));
         }
         Some(items.sorted())
+    }
+}
+
+/// The version of a deleted item, if it is one; any other would keep the item from ever coming back.
+fn version(kept: i64) -> Option<i64> {
+    Some(kept).filter(|it| (0..=MAX_VERSION).contains(it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(key: &str, version: i64, json: Option<&str>) -> SavedItem {
+        SavedItem { key: key.to_owned(), version, json: json.map(str::to_owned) }
+    }
+
+    #[test]
+    fn an_item_with_a_version_that_is_none_costs_itself_only() {
+        for odd in ["1e308", "1.5", "-1", "\"3\""] {
+            let json = format!(r#"{{"key":"odd","version":{odd}}}"#);
+            let all = || {
+                let good = r#"{"key":"good","version":1}"#;
+                vec![
+                    saved("deleted", 7, None),
+                    saved("good", 1, Some(good)),
+                    saved("odd", i64::MAX, Some(&json)),
+                    saved("odd-too", -1, None),
+                    saved("odd-two", i64::MAX, None),
+                ]
+            };
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let file = SnapshotFile::new(folder.path(), "e");
+            file.write(&Saved { owner: String::new(), flags: all(), segments: all() }).expect("a file");
+            let read = file.read::<Saved>().expect("a file").and_then(Saved::into_items).expect(odd);
+            let flags: Vec<_> = read.flags.iter().map(|it| (&**it.key(), it.version(), it.is_deleted())).collect();
+            let segments: Vec<_> =
+                read.segments.iter().map(|it| (&**it.key(), it.version(), it.is_deleted())).collect();
+            assert_eq!(flags, [("deleted", 7, true), ("good", 1, false)], "{odd}");
+            assert_eq!(segments, flags, "{odd}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use yardarm_store::{Collection, Layout, Record};
 
 use crate::dataset::{Item, Items};
-use crate::model::{Flag, Segment};
+use crate::model::{Flag, Segment, as_version};
 use crate::upstream::message;
 
 pub(super) const FLAGS: &str = "features";
@@ -87,8 +87,8 @@ fn version_of(text: &[u8]) -> Option<i64> {
     struct Versioned {
         version: f64,
     }
-    // Versions are whole numbers far below 2^53.
-    serde_json::from_slice::<Versioned>(text).ok().map(|it| it.version as i64)
+    // Text with a version that upstream cannot send must not stand in the way of what upstream does send.
+    as_version(serde_json::from_slice::<Versioned>(text).ok()?.version)
 }
 
 #[cfg(test)]
@@ -130,5 +130,19 @@ mod tests {
             assert!(items(vec![], vec![pair("s", broken)]).is_none(), "{broken}");
             assert_eq!(version_of(broken.as_bytes()), None);
         }
+    }
+
+    #[test]
+    fn an_item_with_a_version_that_is_none_costs_itself_and_is_older_than_everything() {
+        for version in ["1e308", "1e999", "9007199254740992", "1.5", "-1", "\"3\""] {
+            let odd = format!(r#"{{"key":"odd","version":{version}}}"#);
+            let good = |key: &str| pair(key, &format!(r#"{{"key":"{key}","version":1}}"#));
+            let flags = vec![good("a"), pair("odd", &odd), good("z")];
+            let read = items(flags, vec![good("s"), pair("odd", &odd)]).expect(version);
+            let keys: Vec<_> = read.flags.iter().map(|it| it.key().to_string()).collect();
+            assert_eq!((keys, read.segments.len()), (vec!["a".to_owned(), "z".to_owned()], 1), "{version}");
+            assert_eq!(version_of(odd.as_bytes()), None, "{version}");
+        }
+        assert_eq!(version_of(br#"{"key":"a","version":7.0}"#), Some(7));
     }
 }

@@ -1,0 +1,127 @@
+//! Items that were kept with a version outside the vendor's range: each costs itself only, wherever it comes from.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use yardarm_testkit::{Call, FakeLaunchDarkly, RedisServer, until};
+
+use super::store::{has_version, using};
+use crate::flags::{data, flag, put, segment, some_data};
+use crate::running::{CTX, Running, SDK_KEY, Setup};
+
+/// Keys of items with such a version, a version that stands for it and has as many digits, and what takes its place.
+const ODD: [(&str, i64, &str); 3] = [("huge", 12345, "1e308"), ("broken", 123, "1.5"), ("negative", 12, "-1")];
+
+/// Everything that is served is what `some_data` has.
+async fn serves_the_rest(row: &str, gateway: &Running) {
+    let mut sdk = gateway.opens_when_ready("/all", SDK_KEY).await;
+    sdk.hears("put", put(some_data())).await;
+    let flags = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
+    assert_eq!((flags.status, flags.json()), (200, some_data()["flags"].clone()), "{row}");
+    let evaluated = gateway.answers(&Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(SDK_KEY)).await.json();
+    assert_eq!(evaluated, json!({"plain": {"value": true, "variation": 0, "version": 3}}), "{row}");
+}
+
+/// Puts `after` in place of `before`, as long as it is, wherever that stands in the snapshot.
+fn forge(file: &Path, replacements: &[(String, String)]) {
+    const HEAD: usize = 8;
+    let mut bytes = std::fs::read(file).expect("a snapshot");
+    for (before, after) in replacements {
+        assert_eq!(before.len(), after.len());
+        let place = bytes.windows(before.len()).position(|it| it == before.as_bytes());
+        let place = place.unwrap_or_else(|| panic!("{before} is in the snapshot"));
+        bytes[place..place + after.len()].copy_from_slice(after.as_bytes());
+    }
+    // The checksum stands behind the first bytes and is that of everything behind it.
+    let sum = Sha256::digest(&bytes[HEAD + 32..]);
+    bytes[HEAD..HEAD + 32].copy_from_slice(&sum);
+    std::fs::write(file, bytes).expect("a snapshot");
+}
+
+#[tokio::test]
+async fn on_disk_they_cost_themselves_only() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let folder = dir.path().join("data");
+    let cloud = FakeLaunchDarkly::start().await;
+    let mut kept = some_data();
+    for (key, version, _) in ODD {
+        kept["flags"][key] = flag(key, version);
+        kept["segments"][key] = segment(key, version);
+    }
+    let setup = || Setup::new().cloud(&cloud).set("data.dir", folder.to_str().expect("a path in UTF-8"));
+    let gateway = setup().data(SDK_KEY, kept).start().await;
+    gateway.stop().await;
+    let files: Vec<_> = std::fs::read_dir(folder.join("last-good")).expect("a folder").collect();
+    let [Ok(file)] = &files[..] else { panic!("one snapshot: {files:?}") };
+    let text = |version: &str| format!("\"version\":{version}");
+    // Flags first, and then the segments: each time the first that is left is replaced.
+    let both = ODD.into_iter().chain(ODD);
+    let replacements: Vec<_> = both.map(|(_, version, odd)| (text(&version.to_string()), text(odd))).collect();
+    forge(&file.path(), &replacements);
+
+    cloud.goes_down();
+    let gateway = setup().without_waiting().start().await;
+    gateway.is_ready().await;
+    serves_the_rest("on disk", &gateway).await;
+    // What upstream says of them is taken, whatever the version.
+    let mut sdk = gateway.opens("/all", SDK_KEY).await;
+    sdk.hears("put", put(some_data())).await;
+    let newest = data([flag("plain", 3), flag("huge", 1)], [segment("huge", 1)]);
+    cloud.puts(SDK_KEY, &newest);
+    cloud.comes_back();
+    sdk.hears("put", put(newest)).await;
+    cloud.patches(SDK_KEY, &flag("huge", 2));
+    assert_eq!(sdk.hears_event("patch").await["data"]["version"], 2);
+    gateway.stop().await;
+}
+
+/// Writes items of each kind with such versions into the database.
+fn write_odd(redis: &RedisServer) {
+    for (key, _, odd) in ODD {
+        for (collection, mut item) in [("features", flag(key, 1)), ("segments", segment(key, 1))] {
+            item.as_object_mut().expect("an object").remove("version");
+            let text = format!("{{\"version\":{odd},{}", &item.to_string()[1..]);
+            redis.ask(&["HSET", &format!("launchdarkly:{collection}"), key, &text]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn in_the_database_they_cost_themselves_only() {
+    let Some(redis) = RedisServer::start() else { return };
+    redis.ask(&["HSET", "launchdarkly:features", "plain", &flag("plain", 3).to_string()]);
+    redis.ask(&["HSET", "launchdarkly:segments", "crew", &segment("crew", 2).to_string()]);
+    write_odd(&redis);
+    redis.ask(&["SET", "launchdarkly:$inited", ""]);
+    let setup = using(&redis, Setup::new()).set("launchdarkly.redis.poll_interval", "50ms");
+    let gateway = setup.prepare(FakeLaunchDarkly::goes_down).without_waiting().start().await;
+    gateway.is_ready().await;
+    serves_the_rest("in Redis", &gateway).await;
+    // And they do not keep newer data of another gateway away.
+    let mut sdk = gateway.opens("/all", SDK_KEY).await;
+    sdk.hears_event("put").await;
+    redis.ask(&["HSET", "launchdarkly:features", "plain", &flag("plain", 4).to_string()]);
+    assert_eq!(sdk.hears_event("patch").await["data"]["version"], 4);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn in_the_database_they_are_replaced() {
+    let Some(redis) = RedisServer::start() else { return };
+    let gateway = using(&redis, Setup::with(some_data())).start().await;
+    has_version("before", &redis, "plain", 3).await;
+    write_odd(&redis);
+    for (key, ..) in ODD {
+        gateway.upstream.patches(SDK_KEY, &flag(key, 2));
+        has_version("a flag", &redis, key, 2).await;
+        gateway.upstream.patches_segment(SDK_KEY, &segment(key, 2));
+        let is_replaced = || {
+            let text = redis.field("launchdarkly:segments", key).unwrap_or_default();
+            serde_json::from_str::<Value>(&text).is_ok_and(|it| it["version"] == 2)
+        };
+        until(&format!("{key} in Redis"), is_replaced).await;
+    }
+    gateway.stop().await;
+}
