@@ -1,5 +1,7 @@
 //! L231 to L233, U108 to U113, U115: groups whose members are in the database.
 
+mod operators;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};

@@ -51,7 +51,8 @@ fn big_segments(store: &EnvironmentStore, stale_after: Duration) -> Option<BigSe
     let age = Duration::from_millis(unix_ms().saturating_sub(freshness.synchronized_on));
     Some(BigSegmentReport {
         is_available: freshness.is_available,
-        is_stale: age > stale_after,
+        // While the database cannot be read the age is unknown, and `/status` says the same.
+        is_stale: freshness.is_available && age > stale_after,
         synchronized_on_ms: freshness.synchronized_on,
     })
 }
