@@ -9,6 +9,7 @@ mod crowd;
 mod descriptors;
 mod disk;
 mod framing;
+mod http2;
 mod idle;
 mod limits;
 mod log;

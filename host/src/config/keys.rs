@@ -84,7 +84,8 @@ const OWN_KEYS: &[Key] = &[
         Kind::Size,
         "64KiB",
         "Largest request head. Larger ones are answered 431. Contexts in URLs count. Whatever the setting, a request \
-         target of more than 65,534 bytes is answered 414; SDKs send large contexts with REPORT instead.",
+         target of more than 65,534 bytes is answered 414, or reset over HTTP/2; SDKs send large contexts with REPORT \
+         instead.",
     ),
     key("server.max_headers", Kind::Count, "1000", "Most header lines of a request. More are answered 431."),
     key("server.max_body", Kind::Size, "32MiB", "Largest request body on any route, before decompression."),

@@ -41,6 +41,11 @@ impl Caller {
         if is_http1 && (has_odd_coding(request.headers()) || self.activity.has_two_lengths()) {
             return Ok(refused(guard));
         }
+        // The library counts bytes only; under HTTP/1 it has counted lines as well.
+        if !is_http1 && request.headers().len() > self.serving.limits.max_headers {
+            let response = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response();
+            return Ok(response.map(|body| AnswerBody::new(body, guard)));
+        }
         let has_coding = request.headers().contains_key(TRANSFER_ENCODING);
         let may_reuse = !asks_to_close(request.headers()) && !has_coding;
         let can_become_stream = version == Version::HTTP_11 && request.method() != Method::HEAD;

@@ -117,7 +117,7 @@ where
 {
     fn execute(&self, task: F) {
         let (progress, places, timeout) = (Progress::new(), self.places.clone(), self.write_timeout);
-        self.lifecycle.spawn_graceful("request", async move {
+        self.lifecycle.spawn_graceful("http/2 request", async move {
             let request = PROGRESS.scope(Arc::clone(&progress), task);
             tokio::select! {
                 _ = request => (),
