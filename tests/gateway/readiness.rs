@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use yardarm_testkit::{FakeHarness, FakeLaunchDarkly, StreamAnswer};
+use yardarm_testkit::{Call, FakeHarness, FakeLaunchDarkly, RedisServer, StreamAnswer};
 
-use crate::flags::{data, flag, some_data};
+use crate::flags::{data, flag, put, some_data};
 use crate::running::{Running, SDK_KEY, Setup, common_toml};
 
 /// Status and body.
@@ -148,6 +148,42 @@ async fn what_is_kept_on_disk_is_as_good_as_what_comes() {
 }
 
 #[tokio::test]
+async fn what_the_database_holds_is_as_good_as_what_comes() {
+    let Some(redis) = RedisServer::start() else { return };
+    let cloud = FakeLaunchDarkly::start().await;
+    let setup = |setup: Setup| {
+        let setup = setup.set("launchdarkly.redis.url", redis.url()).set("launchdarkly.redis.poll_interval", "50ms");
+        setup.cloud(&cloud).set("launchdarkly.init_timeout", "50ms").without_waiting()
+    };
+    let gateway = setup(Setup::with(some_data())).start().await;
+    gateway.is_ready().await;
+    yardarm_testkit::until("the data in Redis", || redis.get("launchdarkly:$inited").is_some()).await;
+    gateway.stop().await;
+
+    // No folder of data, and an upstream that answers 503, or not at all.
+    cloud.goes_down();
+    for stream_uri in [cloud.url(), "http://127.0.0.1:9".to_owned()] {
+        let gateway = setup(Setup::new()).set("launchdarkly.stream_uri", stream_uri.as_str()).start().await;
+        gateway.is_ready().await;
+        assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()), "{stream_uri}");
+        let report = gateway.operator_gets("/api/environments").await.json()["environments"][0].clone();
+        assert_eq!((&report["is_stale"], &report["phase"]), (&json!(true), &json!("ready")), "{report}");
+        gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+        let flags = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
+        assert_eq!((flags.status, flags.json()), (200, some_data()["flags"].clone()), "{stream_uri}");
+        gateway.stop().await;
+    }
+
+    // With nothing in the database there is something to wait for, until another gateway has filled it.
+    redis.ask(&["FLUSHALL"]);
+    let gateway = setup(Setup::new()).start().await;
+    waits_for(&gateway, "launchdarkly/main (").await;
+    let filling = Setup::with(some_data()).set("launchdarkly.redis.url", redis.url()).start().await;
+    gateway.is_ready().await;
+    filling.stop().await;
+}
+
+#[tokio::test]
 async fn the_list_of_environments_is_waited_for_and_those_that_come_later_are_not() {
     use crate::launchdarkly::auto_config as auto;
     let gateway = auto::setup().data("sdk-a", some_data()).start().await;
@@ -187,7 +223,7 @@ async fn offline_data_without_environments_is_not_ready() {
 
 /// What the relay of Harness is asked by its users' probes.
 async fn health(gateway: &Running) -> (u16, Value) {
-    let answer = gateway.answers(&yardarm_testkit::Call::get("/health")).await;
+    let answer = gateway.answers(&Call::get("/health")).await;
     (answer.status, answer.json())
 }
 
