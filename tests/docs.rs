@@ -8,6 +8,9 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
+use yardarm_testkit::{Call, SseClient};
+
+use crate::sdk::Sdk;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -99,6 +102,12 @@ impl Demo {
         rest.split('/').next().expect("an address").to_owned()
     }
 
+    async fn signals(&self, signal: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let status = Command::new("kill").args([signal, &id]).status().await.expect("a signal");
+        assert!(status.success(), "the demo runs");
+    }
+
     fn admin(&self) -> String {
         self.address("look ")
     }
@@ -171,8 +180,29 @@ async fn the_demo_does_what_it_says() {
     .await;
 
     // Ctrl-C.
-    let id = demo.child.id().expect("it runs").to_string();
-    Command::new("kill").args(["-INT", &id]).status().await.expect("a signal");
+    demo.signals("-INT").await;
+    demo.reads_until("demo: OK, ended cleanly").await;
+    assert!(demo.child.wait().await.expect("it ends").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_does_not_end_the_demo() {
+    const SDK_KEY: &str = "sdk-00000000-demo-demo-demo-000000000001";
+    let mut demo = Demo::start().await;
+    let address: std::net::SocketAddr = demo.sdks().parse().expect("an address");
+    let call = Call::get("/all").key(SDK_KEY);
+    let mut stream = Sdk::new(SseClient::open(address, &call).await, &call);
+    stream.hears_event("put").await;
+    for _ in 0..3 {
+        demo.signals("-HUP").await;
+    }
+    // Its flags change on a timer, and the stream that was open before hears of two of them.
+    for _ in 0..2 {
+        stream.hears_event("patch").await;
+    }
+    assert_eq!(Call::get("/sdk/flags").key(SDK_KEY).to(address).await.status, 200);
+    assert!(demo.child.try_wait().expect("a child").is_none(), "it runs");
+    demo.signals("-INT").await;
     demo.reads_until("demo: OK, ended cleanly").await;
     assert!(demo.child.wait().await.expect("it ends").success());
 }

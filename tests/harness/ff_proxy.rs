@@ -7,10 +7,11 @@ use std::process::{Command, Output};
 use reqwest::{Certificate, Client};
 use serde_json::json;
 use tempfile::TempDir;
-use yardarm_testkit::{Answer, Call, FakeHarness, within};
+use yardarm_testkit::{Answer, Call, FakeHarness, SseClient, until, within};
 
-use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud};
+use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, flag};
 use crate::program::{Program, Signal, command};
+use crate::sdk::Sdk;
 
 const TOKEN: &str = FakeHarness::ADMIN_TOKEN;
 
@@ -37,11 +38,15 @@ async fn ended(mut command: Command) -> (Option<i32>, String) {
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
 }
 
+/// The token of an SDK with this key; one that opens nothing if the key is not accepted.
+async fn token(program: &Program, key: &str) -> String {
+    let auth = program.answers(&Call::post("/client/auth", json!({ "apiKey": key }).to_string())).await;
+    format!("Bearer {}", auth.json()["authToken"].as_str().unwrap_or_default())
+}
+
 /// What an SDK with this key is served at a path.
 async fn served(program: &Program, key: &str, path: &str) -> Answer {
-    let auth = program.answers(&Call::post("/client/auth", json!({ "apiKey": key }).to_string())).await;
-    let token = auth.json()["authToken"].as_str().unwrap_or_default().to_owned();
-    program.answers(&Call::get(path).key(&format!("Bearer {token}"))).await
+    program.answers(&Call::get(path).key(&token(program, key).await)).await
 }
 
 #[tokio::test]
@@ -211,4 +216,40 @@ async fn a_proxy_key_is_all_that_is_needed() {
     for env in [ENV, OTHER_ENV] {
         assert!(folder.join(format!("env-{env}")).join("auth_config.json").exists(), "F095");
     }
+}
+
+#[tokio::test]
+async fn a_hang_up_ends_neither_the_process_nor_a_stream() {
+    let cloud = cloud().await;
+    let dir = TempDir::new().unwrap();
+    let program = Program::launch(online(&cloud, dir.path(), KEY)).await;
+    within("`/ready`", program.is_ready()).await;
+    let call = Call::get("/stream").key(&token(&program, KEY).await).header("API-Key", KEY);
+    let opens = async {
+        loop {
+            let client = SseClient::open(program.address, &call).await.with_framed_comments();
+            if client.head().status == 200 {
+                return Sdk::new(client, &call);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let mut stream = within("an open stream", opens).await;
+    for version in 10..13 {
+        let reloads = || program.log().iter().filter(|it| it.contains("configuration reloaded")).count() as u64;
+        let before = reloads();
+        program.signal(Signal::HUP);
+        until("a reload", || reloads() > before).await;
+        cloud.changes_flag(ENV, &flag("a", version));
+        let heard = stream.hears_event("*").await;
+        assert_eq!((&heard["identifier"], &heard["version"]), (&json!("a"), &json!(version)));
+        let answer = served(&program, KEY, &format!("/client/env/{ENV}/feature-configs/a")).await;
+        assert_eq!((answer.status, &answer.json()["version"]), (200, &json!(version)));
+    }
+    program.signal(Signal::TERM);
+    stream.hears_the_end().await;
+    let (exit, log) = program.ends().await;
+    assert_eq!(exit.code(), Some(0), "{log:#?}");
+    let is_complaint = |it: &&String| it.contains("take effect after a restart") || it.contains("cannot be used");
+    assert_eq!(log.iter().find(is_complaint), None, "variables and flags cannot have changed");
 }
