@@ -1,10 +1,12 @@
 //! Where requests with keys are redirected to: the same host on any port, and nowhere else.
 
 use serde_json::json;
-use yardarm_testkit::{Call, FakeHarness, HarnessAnswer, RawUpstream, until};
+use tempfile::TempDir;
+use yardarm_testkit::{Call, FakeHarness, HarnessAnswer, RawUpstream, until, within};
 
 use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, eventually, started, token};
-use crate::running::Running;
+use crate::program::Program;
+use crate::running::{Running, harness_toml};
 
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
@@ -112,4 +114,81 @@ async fn metrics_are_posted_as_they_are_or_tried_again() {
         assert_eq!(elsewhere.requests().len(), 0, "{status}: nothing is sent to another host");
         gateway.stop().await;
     }
+}
+
+/// What became of targets, as the metrics have it.
+async fn registrations(gateway: &Running) -> Vec<(String, u64)> {
+    let text = gateway.answers(&Call::get("/metrics")).await.text().to_owned();
+    let lines = text.lines().filter_map(|it| it.strip_prefix("yardarm_harness_target_registrations_"));
+    let pairs = lines.filter_map(|it| it.rsplit_once(' '));
+    pairs.map(|(name, value)| (name.to_owned(), value.parse().expect("a whole number"))).collect()
+}
+
+/// Registers one target whose first registration is answered with a redirect. Gives the posts that arrived behind it.
+async fn registered_behind(status: u16, is_other_host: bool) -> usize {
+    let (cloud, target) = (cloud().await, other_cloud().await);
+    let gateway = started(&cloud, "").await;
+    let url = if is_other_host { by_name(&target.url()) } else { target.url() };
+    cloud.answers_next("/client/auth", [moved(status, &format!("{url}/api/1.0/client/auth"))]);
+    let before = cloud.posts("/client/auth").len();
+    let ada = json!({"apiKey": KEY, "target": {"identifier": "ada", "name": "Ada", "attributes": {"plan": "pro"}}});
+    let answer = gateway.answers(&Call::post("/client/auth", ada.to_string())).await;
+    assert_eq!(answer.status, 200, "{status}: the SDK is not concerned");
+
+    let arrived = || [cloud.registered_targets(), target.registered_targets()].concat();
+    let is_ada = |it: &&(String, serde_json::Value)| it.1["identifier"] == "ada";
+    until(&format!("{status}: the target"), || arrived().iter().any(|it| is_ada(&it))).await;
+    let all = arrived();
+    let ada: Vec<_> = all.iter().filter(is_ada).collect();
+    assert_eq!(ada.len(), 1, "{status}: {ada:?}");
+    assert_eq!((ada[0].0.as_str(), &ada[0].1["attributes"]["plan"]), (KEY, &json!("pro")), "{status}");
+    let outcome = async {
+        loop {
+            let counts = registrations(&gateway).await;
+            let count = |name: &str| counts.iter().filter(|it| it.0.contains(name)).map(|it| it.1).sum::<u64>();
+            assert_eq!((count("refused"), count("dropped")), (0, 0), "{status}: nothing is lost");
+            if count("registered") == 1 && count("waiting") == 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    within("a registration that counts", outcome).await;
+    gateway.stop().await;
+    // Whatever arrived here is the first attempt, which was redirected, and perhaps another one.
+    let here = cloud.posts("/client/auth").len() - before;
+    assert_eq!(here + target.requests().len(), 2, "{status}");
+    target.requests().len()
+}
+
+#[tokio::test]
+async fn targets_are_registered_as_they_are_or_tried_again() {
+    for status in STATUSES {
+        let is_repeated = matches!(status, 307 | 308);
+        let (same, other) = tokio::join!(registered_behind(status, false), registered_behind(status, true));
+        assert_eq!(same, usize::from(is_repeated), "{status}: as it is, or again where it was sent first");
+        assert_eq!(other, 0, "{status}: no key and no target leaves to another host");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_of_registrations_that_stays_is_named_in_the_log() {
+    let cloud = cloud().await;
+    let elsewhere = RawUpstream::start().await;
+    let dir = TempDir::new().expect("a temporary folder");
+    let config = harness_toml(dir.path(), &cloud, &[KEY], "") + "\n[log]\nformat = \"json\"\n";
+    std::fs::write(dir.path().join("yardarm.toml"), config).expect("a folder that can be written");
+    let program = Program::start(dir.path()).await;
+    within("`/ready`", program.is_ready()).await;
+    let address = format!("{}/client/auth", by_name(&elsewhere.url()));
+    cloud.answers_next("/client/auth", std::iter::repeat_n(moved(302, &address), 100));
+    let ada = json!({"apiKey": KEY, "target": {"identifier": "ada-canary", "attributes": {}}});
+    assert_eq!(program.answers(&Call::post("/client/auth", ada.to_string())).await.status, 200);
+    let reason = "redirect to another host, `localhost`";
+    until("a line with the reason", || program.has_logged(reason)).await;
+    let log = program.log();
+    let lines: Vec<_> = log.iter().filter(|it| it.contains(reason)).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(log.iter().all(|it| !it.contains(KEY) && !it.contains("canary")), "{log:#?}");
+    assert_eq!(elsewhere.heads(), Vec::<String>::new());
 }

@@ -69,8 +69,19 @@ enum Outcome {
     /// Worth another attempt.
     Failed {
         is_rejection: bool,
+        problem: String,
     },
     Refused(StatusCode),
+}
+
+impl Outcome {
+    fn failed(is_rejection: bool, problem: impl std::fmt::Display) -> Self {
+        Self::Failed { is_rejection, problem: problem.to_string() }
+    }
+
+    fn answered(is_rejection: bool, status: StatusCode) -> Self {
+        Self::failed(is_rejection, format_args!("answered {status}"))
+    }
 }
 
 impl Registrar {
@@ -149,7 +160,7 @@ impl Registrar {
         loop {
             let entry = self.next().await;
             let sent = yardarm_core::supervisor::catch(self.send(&entry)).await;
-            let outcome = sent.unwrap_or(Outcome::Failed { is_rejection: false });
+            let outcome = sent.unwrap_or_else(|error| Outcome::failed(false, error));
             let is_outage = match &outcome {
                 Outcome::Failed { .. } => self.0.failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE,
                 Outcome::Registered | Outcome::Refused(_) => {
@@ -204,12 +215,14 @@ impl Registrar {
         match yardarm_outbound::send(request).await {
             Ok(answer) if answer.status().is_success() => Outcome::Registered,
             Ok(answer) => match answer.status() {
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Failed { is_rejection: true },
-                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Outcome::Failed { is_rejection: false },
+                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Outcome::answered(true, status),
+                status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
+                    Outcome::answered(false, status)
+                }
                 status if status.is_client_error() => Outcome::Refused(status),
-                _ => Outcome::Failed { is_rejection: false },
+                status => Outcome::answered(false, status),
             },
-            Err(_) => Outcome::Failed { is_rejection: false },
+            Err(error) => Outcome::failed(false, error),
         }
     }
 
@@ -221,7 +234,7 @@ impl Registrar {
                 self.lock().register(&entry, now);
                 self.0.registered.fetch_add(1, Ordering::Relaxed);
             }
-            Outcome::Failed { is_rejection } => {
+            Outcome::Failed { is_rejection, problem } => {
                 entry.attempts += 1;
                 let is_over = is_closing || *is_rejection && entry.attempts >= MAX_REJECTIONS;
                 if is_over {
@@ -229,12 +242,13 @@ impl Registrar {
                     if self.0.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                         tracing::warn!(
                             is_closing,
+                            problem,
                             "targets could not be registered and are given up; this is logged once"
                         );
                     }
                 } else {
                     if entry.attempts == 1 && self.0.failures.load(Ordering::Relaxed) <= 1 {
-                        tracing::warn!("a target could not be registered, trying again");
+                        tracing::warn!(problem, "a target could not be registered, trying again");
                     }
                     let delay = Duration::from_secs(1_u64 << entry.attempts.min(6)).min(super::MAX_DELAY) / 2;
                     self.lock().put_back(entry, now + crate::metrics::jittered(delay));
