@@ -36,7 +36,7 @@ fn toml(dir: &Path, cloud: &FakeHarness) -> String {
     )
 }
 
-async fn started(cloud: &FakeHarness, dir: TempDir) -> Running {
+pub(super) async fn started(cloud: &FakeHarness, dir: TempDir) -> Running {
     std::fs::write(dir.path().join("yardarm.toml"), toml(dir.path(), cloud)).expect("a file");
     let gateway = Running::in_folder(dir).await;
     gateway.is_ready().await;

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use yardarm_testkit::{FakeHarness, within};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use yardarm_testkit::{Call, FakeHarness, until, within};
 
-use super::{ENV, KEY, flag, started};
+use super::offline::{self, writes};
+use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, eventually, flag, listens, started, token};
 use crate::running::Running;
 
 async fn sequence(gateway: &Running) -> u64 {
@@ -50,5 +52,75 @@ async fn the_tasks_of_keys_survive_a_panic() {
     let message = environment["last_error"]["message"].as_str().expect("an error").to_owned();
     assert!(message.starts_with("internal error in task `upstream stream`"), "{message}");
     assert_eq!(environment["flags"], json!(2));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_task_of_a_proxy_key_survives_a_panic() {
+    let cloud = super::cloud().await;
+    cloud.adds_proxy("proxy-key-1", [ENV]);
+    let gateway = Running::before_harness_proxy(&cloud, "proxy-key-1", "").await;
+    gateway.is_ready().await;
+    survives(&gateway, &cloud, &["proxy key", "apply change", "heartbeat", "proxy key"]).await;
+    // Environments and keys go on to come and go, and streams are served.
+    gateway.panics_in("proxy key").await;
+    cloud.adds_to_proxy("proxy-key-1", OTHER_ENV);
+    let other = Call::post("/client/auth", json!({ "apiKey": OTHER_KEY }).to_string());
+    eventually(&gateway, &other, "the other environment", |status, _| status == 200).await;
+    let mut stream = listens(&gateway, OTHER_KEY).await;
+    cloud.changes_flag(OTHER_ENV, &flag("other", 7));
+    assert_eq!(stream.hears_event("*").await["identifier"], "other");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn targets_are_registered_after_a_panic() {
+    let cloud = super::cloud().await;
+    let gateway = started(&cloud, "").await;
+    gateway.panics_in("target registration").await;
+    // One by one, because any of several tasks takes them.
+    for number in 0..20 {
+        let target = json!({"identifier": format!("t{number}"), "attributes": {}});
+        let call = Call::post("/client/auth", json!({"apiKey": KEY, "target": target}).to_string());
+        assert_eq!(gateway.answers(&call).await.status, 200);
+    }
+    let count = || cloud.registered_targets().iter().filter(|it| it.1["identifier"] != "").count();
+    until("all targets", || count() == 20).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_offline_folder_is_served_although_its_task_or_its_reader_panicked() {
+    let cloud = FakeHarness::start().await;
+    let dir = TempDir::new().expect("a folder");
+    let config = dir.path().join("config");
+    let environment = |id: &str, key: &str, version: i64| {
+        let keys = json!([FakeHarness::hash(key)]);
+        writes(&config, id, &[("auth_config.json", keys), ("feature_config.json", json!([flag("a", version)]))]);
+    };
+    environment(ENV, KEY, 1);
+    let gateway = offline::started(&cloud, dir).await;
+    let mine = token(&gateway, KEY).await;
+    let flag_a = Call::get(format!("/client/env/{ENV}/feature-configs/a")).key(&mine);
+    let known = gateway.panics().await;
+    assert!(known.contains_key("offline folder"), "counted from the start: {known:?}");
+    for (version, place) in (2..).zip(["offline folder", "folder reader", "apply change"]) {
+        gateway.supervisor.faults().arm(place);
+        if place == "offline folder" {
+            gateway.counts_a_panic(place, 0).await;
+        }
+        environment(ENV, KEY, version);
+        eventually(&gateway, &flag_a, place, |_, it: &Value| it["version"] == version).await;
+        assert!(gateway.supervisor.faults().are_over(), "{place}");
+    }
+    // In the middle of making an environment.
+    gateway.supervisor.faults().arm("apply change");
+    environment(OTHER_ENV, OTHER_KEY, 5);
+    let other = Call::post("/client/auth", json!({ "apiKey": OTHER_KEY }).to_string());
+    eventually(&gateway, &other, "the new environment", |status, _| status == 200).await;
+    assert!(gateway.supervisor.faults().are_over());
+    let path = format!("/client/env/{OTHER_ENV}/feature-configs/a");
+    let answer = gateway.answers(&Call::get(path).key(&token(&gateway, OTHER_KEY).await)).await;
+    assert_eq!((answer.status, &answer.json()["version"]), (200, &json!(5)));
     gateway.stop().await;
 }

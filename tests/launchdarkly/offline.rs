@@ -15,7 +15,7 @@ use crate::flags::{by_key, data, flag, put};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 
 /// What an archive is made of: environments with their data.
-struct Contents(Vec<(Value, Value)>);
+pub(super) struct Contents(Vec<(Value, Value)>);
 
 /// A folder with an archive in it.
 pub(super) struct Folder(TempDir);
@@ -32,7 +32,7 @@ fn environment(data_id: &str, version: i64, properties: Value) -> Value {
     json!({"env": environment, "dataId": data_id})
 }
 
-fn contents(data_id: &str, version: i64, flag_version: i64) -> Contents {
+pub(super) fn contents(data_id: &str, version: i64, flag_version: i64) -> Contents {
     Contents(vec![(environment(data_id, version, json!({})), data([flag("plain", flag_version)], []))])
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn write_empty_archive(file: &Path) {
 }
 
 impl Folder {
-    fn with(contents: &Contents) -> Self {
+    pub(super) fn with(contents: &Contents) -> Self {
         let folder = Self(TempDir::new().expect("a folder"));
         folder.replace(contents);
         folder
@@ -82,13 +82,13 @@ impl Folder {
     }
 
     /// By rename, as it should be done.
-    fn replace(&self, contents: &Contents) {
+    pub(super) fn replace(&self, contents: &Contents) {
         let part = self.0.path().join("archive.part");
         std::fs::write(&part, contents.archive()).expect("a file");
         std::fs::rename(part, self.file()).expect("a file");
     }
 
-    fn setup(&self) -> Setup {
+    pub(super) fn setup(&self) -> Setup {
         Setup::new()
             .environments([])
             .set("launchdarkly.offline.file", path(&self.file()))

@@ -1,11 +1,13 @@
-//! Panics, made on purpose in tasks that only some gateways have: the list of environments, and the database.
+//! Panics, made on purpose in tasks that only some gateways have: the list of environments, the database, and the archive
+//! of offline mode.
 #![cfg(debug_assertions)]
 
-use yardarm_testkit::{RedisServer, until};
+use yardarm_testkit::{Call, FakeLaunchDarkly, RedisServer, until};
 
 use super::auto_config::{AUTO_KEY, becomes, list, main, poll, ready, setup};
+use super::offline::{Folder, contents};
 use super::store::{has_version, using};
-use crate::flags::{data, flag, some_data};
+use crate::flags::{data, flag, put, some_data};
 use crate::running::{SDK_KEY, Setup};
 
 #[tokio::test]
@@ -32,6 +34,54 @@ async fn the_database_is_written_after_a_panic() {
         gateway.panics_in(task).await;
         gateway.upstream.patches(SDK_KEY, &flag("plain", version));
         has_version(task, &redis, "plain", version).await;
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_database_holds_is_served_although_its_restoration_panicked() {
+    let Some(redis) = RedisServer::start() else { return };
+    let filled = using(&redis, Setup::with(some_data())).start().await;
+    has_version("before", &redis, "plain", 3).await;
+    filled.stop().await;
+    let setup = using(&redis, Setup::new()).set("launchdarkly.redis.poll_interval", "50ms").without_waiting();
+    // Long enough for the panic to be ordered.
+    redis.ask(&["CLIENT", "PAUSE", "1000", "ALL"]);
+    let gateway = setup.prepare(FakeLaunchDarkly::goes_down).start().await;
+    gateway.supervisor.faults().arm("apply change");
+    gateway.counts_a_panic("upstream stream", 0).await;
+    gateway.is_ready().await;
+    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_archive_is_served_although_its_reader_or_its_data_panicked() {
+    let folder = Folder::with(&contents("d0", 1, 3));
+    let gateway = folder.setup().start().await;
+    let mut stream = gateway.opens("/all", SDK_KEY).await;
+    stream.hears_event("put").await;
+    let known = gateway.panics().await;
+    for (number, place) in (1..).zip(["offline archive", "offline data", "archive reader", "apply change"]) {
+        let version = 3 + number;
+        let is_task = place.starts_with("offline");
+        if is_task {
+            assert!(known.contains_key(place), "{place} is counted from the start: {known:?}");
+            gateway.panics_in(place).await;
+        } else {
+            // In the middle of a change.
+            gateway.supervisor.faults().arm(place);
+        }
+        folder.replace(&contents(&format!("d{number}"), 1 + number, version));
+        // What was served before the panic may be announced once more.
+        while stream.hears_event("put").await != put(data([flag("plain", version)], [])) {}
+        assert!(gateway.supervisor.faults().are_over(), "{place}");
+        let polled = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
+        assert_eq!(polled.json()["version"], version, "{place}");
+    }
+    let counts = gateway.panics().await;
+    for task in ["offline archive", "offline data", "archive reader"] {
+        assert!(counts.get(task).is_some_and(|it| *it > 0), "{task}: {counts:?}");
     }
     gateway.stop().await;
 }

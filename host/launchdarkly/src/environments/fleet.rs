@@ -265,7 +265,7 @@ impl Fleet {
         let (feed, fed) = mpsc::channel(1);
         let link = store::start(environment, &self.config, &self.http, lifecycle, false);
         let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), None).with_store(link);
-        lifecycle.supervise("offline data", FeedTask { applier, fed });
+        lifecycle.supervise("offline data", FeedTask::new(applier, fed));
         feed
     }
 

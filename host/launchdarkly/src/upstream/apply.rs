@@ -156,11 +156,12 @@ impl Applier {
 
     /// Applies data that came from disk or from the database, where it need not be written again.
     pub(crate) async fn restore(&mut self, items: Items) {
-        if let Some(store) = &self.store {
-            store.restored(items.clone());
-        }
-        self.apply_unkept(Change::Put(items)).await;
+        self.apply_unkept(Change::Put(items.clone())).await;
         self.environment.status.data_restored();
+        // Not before: after a panic, the database's tasks hand it over once more.
+        if let Some(store) = &self.store {
+            store.restored(items);
+        }
     }
 
     /// The plan has changed: if that concerns payload plugins, everything is transformed again and only a real

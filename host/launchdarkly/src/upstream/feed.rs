@@ -15,23 +15,39 @@ pub(crate) struct Feed {
 
 /// Applies what it is fed.
 pub(crate) struct FeedTask {
-    pub(crate) applier: Applier,
-    pub(crate) fed: mpsc::Receiver<Feed>,
+    applier: Applier,
+    fed: mpsc::Receiver<Feed>,
+    /// What came last and is not served yet. After a panic it is applied again.
+    unapplied: Option<Items>,
+}
+
+impl FeedTask {
+    pub(crate) fn new(applier: Applier, fed: mpsc::Receiver<Feed>) -> Self {
+        Self { applier, fed, unapplied: None }
+    }
 }
 
 impl Supervised for FeedTask {
     /// Runs until the other side is gone.
     async fn run(&mut self) {
-        let Self { applier, fed } = self;
+        let Self { applier, fed, unapplied } = self;
         let mut plans = applier.hooks.changed();
+        // Dropped by a panic, so that the other side does not wait for data that cannot be applied.
+        let mut applied: Option<oneshot::Sender<()>> = None;
         loop {
+            if let Some(items) = unapplied.clone() {
+                applier.apply(Change::Put(items)).await;
+                applier.environment.status.data_received();
+                applier.environment.status.message_processed();
+                *unapplied = None;
+                if let Some(applied) = applied.take() {
+                    let _ = applied.send(());
+                }
+            }
             tokio::select! {
                 fed = fed.recv() => {
-                    let Some(Feed { items, applied }) = fed else { return };
-                    applier.apply(Change::Put(items)).await;
-                    applier.environment.status.data_received();
-                    applier.environment.status.message_processed();
-                    let _ = applied.send(());
+                    let Some(fed) = fed else { return };
+                    (*unapplied, applied) = (Some(fed.items), Some(fed.applied));
                 },
                 _ = plans.changed() => applier.plan_changed().await,
                 word = applier.next_word() => applier.hear(word).await,
