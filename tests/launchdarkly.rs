@@ -5,6 +5,7 @@ mod big_segments;
 mod bombs;
 mod browser;
 mod credentials;
+mod depth;
 mod diagnostics;
 mod evaluated;
 mod evaluation;

@@ -127,9 +127,9 @@ fn long_chains_of_segments_do_not_need_a_long_stack_either() {
             "rules":[{"variation":0,"clauses":[{"op":"segmentMatch","values":["s0000"]}]}]}"#,
     );
     for (last, expected) in [("", "RULE_MATCH"), ("missing", "FALLTHROUGH"), ("s0000", "ERROR"), ("s0150", "ERROR")] {
-        let segments: Vec<_> = (0..1000)
+        let segments: Vec<_> = (0..5000)
             .map(|index| {
-                let next = if index == 999 { last.to_owned() } else { format!("s{:04}", index + 1) };
+                let next = if index == 4999 { last.to_owned() } else { format!("s{:04}", index + 1) };
                 let included = if next.is_empty() { r#""u""# } else { "" };
                 let rule = format!(r#"{{"clauses":[{{"op":"segmentMatch","values":["{next}"]}}]}}"#);
                 segment(&format!("s{index:04}"), &format!(r#"{{"included":[{included}],"rules":[{rule}]}}"#))
@@ -140,6 +140,28 @@ fn long_chains_of_segments_do_not_need_a_long_stack_either() {
         evaluate_each(&ruleset, &request(&user, Audience::Server), &mut |it| kind = it.reason_kind());
         assert_eq!(kind, expected, "{last}");
     }
+}
+
+#[test]
+fn dependants_are_found_through_long_chains() {
+    let flags = chain(5000, "");
+    let segments: Vec<_> = (0..5000)
+        .map(|index| {
+            let next = format!(r#"{{"clauses":[{{"op":"segmentMatch","values":["s{:04}"]}}]}}"#, index + 1);
+            segment(&format!("s{index:04}"), &format!(r#"{{"rules":[{next}]}}"#))
+        })
+        .collect();
+    let asks = r#"{"key":"f4999","on":true,"rules":[{"clauses":[{"op":"segmentMatch","values":["s0000"]}]}]}"#;
+    let mut all = flags.clone();
+    all[4999] = flag(asks);
+    let ruleset = Ruleset::build(None, &all, &segments);
+    assert_eq!(ruleset.affected_by_flag("f4999").len(), 5000);
+    assert_eq!(ruleset.affected_by_flag("f0000").len(), 1);
+    assert_eq!(ruleset.affected_by_segment("s4999").len(), 5000, "the last flag asks for the first segment");
+    // Built from the one before, as after a change of one flag, and then dropped.
+    let next = Ruleset::build(Some(&ruleset), &flags, &segments);
+    drop((ruleset, all));
+    assert!(next.affected_by_segment("s4999").is_empty());
 }
 
 #[test]
