@@ -1,4 +1,4 @@
-//! L077 and many streams at once.
+//! L077 and many streams at once, and what one of them costs.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -43,6 +43,42 @@ async fn two_thousand_streams_hear_a_patch() {
         let path = if index % 4 == 0 { "/plain" } else { "/flags/plain" };
         sdk.hears("patch", json!({"path": path, "data": flag("plain", 4)})).await;
     }
+}
+
+/// Opens so many plain streams and leaves them alone once everything has arrived.
+async fn opens_quietly(program: &Program, count: usize, streams: &mut Vec<Sdk>) {
+    let end = streams.len() + count;
+    while streams.len() < end {
+        let batch = futures_util::future::join_all((0..50).map(|_| program.opens("/all", SDK_KEY))).await;
+        let first = streams.len();
+        streams.extend(batch);
+        for sdk in &mut streams[first..] {
+            sdk.hears_event("put").await;
+        }
+    }
+    // Only the fan-out threads know of them from now on.
+    yardarm_testkit::within("streams with the fan-out", async {
+        while program.operator_gets("/api/status").await.json()["fanout"]["streams"] != streams.len() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_stream_takes_little_memory() {
+    const WARM: usize = 500;
+    const COUNT: usize = 2500;
+    // An empty read buffer of the HTTP library alone has twice as much.
+    const LIMIT: i64 = 4 << 10;
+    let (program, _cloud, _dir) = program().await;
+    let mut streams = Vec::with_capacity(WARM + COUNT);
+    // What the first ones bring about is shared by all: threads, buffers, room of the allocator.
+    opens_quietly(&program, WARM, &mut streams).await;
+    let before = resident_bytes(&program).await;
+    opens_quietly(&program, COUNT, &mut streams).await;
+    let each = (resident_bytes(&program).await - before) / i64::try_from(COUNT).expect("a small number");
+    assert!(each < LIMIT, "{each} bytes of memory for each idle stream");
 }
 
 #[tokio::test]
