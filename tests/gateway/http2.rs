@@ -47,7 +47,7 @@ async fn one_stuck_answer_of_many_on_a_connection_is_given_up_alone() {
 
 #[tokio::test]
 async fn a_head_that_is_too_large_is_431_and_costs_nothing_else() {
-    let secured = Secured::start(|it| it.set("server.max_head", "16KiB").set("server.max_headers", 200)).await;
+    let secured = Secured::start(|it| it.set("server.max_head", "32KiB").set("server.max_headers", 200)).await;
     let client = secured.client(|it| it);
     let stream = get(&secured, &client, "/all").await.expect("a stream");
     assert_eq!(stream.version(), Version::HTTP_2);
@@ -60,13 +60,13 @@ async fn a_head_that_is_too_large_is_431_and_costs_nothing_else() {
         (0..count).fold(request, |request, number| request.header(format!("x-many-{}", number % 50), "1"))
     };
     for (what, request, expected) in [
-        ("a long header", client.get(secured.url("/status")).header("x-long", long(20_000)), 431),
+        ("a long header", client.get(secured.url("/status")).header("x-long", long(40_000)), 431),
         // Longer than the frames in which it comes.
-        ("a longer header", client.get(secured.url("/status")).header("x-long", long(40_000)), 431),
-        ("a long path", client.get(secured.url(&format!("/status?{}", long(20_000)))), 431),
-        ("many long headers", (0..5).fold(with_headers(1), |it, _| it.header("x-long", long(5_000))), 431),
+        ("a longer header", client.get(secured.url("/status")).header("x-long", long(70_000)), 431),
+        ("a long path", client.get(secured.url(&format!("/status?{}", long(40_000)))), 431),
+        ("many long headers", (0..5).fold(with_headers(1), |it, _| it.header("x-long", long(9_000))), 431),
         ("many headers", with_headers(220), 431),
-        ("a header that fits", client.get(secured.url("/status")).header("x-long", long(10_000)), 200),
+        ("a header that fits", client.get(secured.url("/status")).header("x-long", long(25_000)), 200),
         ("headers that fit", with_headers(150), 200),
     ] {
         let answer = within(what, request.send()).await.expect(what);
