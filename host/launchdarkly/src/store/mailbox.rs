@@ -88,6 +88,11 @@ impl Mailbox {
         }
     }
 
+    /// Whether everything is still to be written.
+    pub(super) fn waits_with_everything(&self) -> bool {
+        matches!(self.lock().work, Work::Everything(_))
+    }
+
     /// Takes what there is to do; [`Self::done`] must follow when it is done.
     pub(super) fn take(&self) -> Work {
         let mut state = self.lock();

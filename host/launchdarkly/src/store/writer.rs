@@ -156,7 +156,9 @@ impl Writer {
 
     /// A database that was emptied while it was connected says nothing about it (launchdarkly/ld-relay issue 141).
     async fn check(&self) -> Result<(), StoreError> {
-        if !self.store.database.is_complete().await? && self.mailbox.has_data() {
+        let is_gone = !self.store.database.is_complete().await? && self.mailbox.has_data();
+        // What was never written, such as the first data of a process, is not gone.
+        if is_gone && !self.mailbox.waits_with_everything() {
             tracing::warn!(environment = %self.label, "data is gone from the persistent store and is written again");
             self.mailbox.rewrite(false);
         }
