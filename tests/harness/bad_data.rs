@@ -85,6 +85,40 @@ async fn the_last_good_version_of_an_unreadable_item_is_served() {
 }
 
 #[tokio::test]
+async fn items_are_served_in_the_shape_that_sdks_can_read() {
+    let cloud = cloud().await;
+    // SDKs read the whole list, and fail over one item in which something is missing or of another type.
+    let thin = json!({"feature": "thin", "version": 5.0, "tags": 7, "defaultServe": {"distribution": null}});
+    let odd = json!({"identifier": "odd", "version": 1, "name": null, "tags": "x", "createdAt": "x", "rules": null,
+        "included": [{"identifier": "ada", "attributes": [1]}]});
+    let typed = |name: &str, value: Value| {
+        let mut bad = flag(&format!("bad {name}"), 1);
+        bad[name] = value;
+        bad
+    };
+    let bad = [
+        typed("state", json!(7)),
+        typed("version", json!(5.5)),
+        typed("feature", json!("")),
+        typed("rules", json!("x")),
+    ];
+    cloud.puts(ENV, bad.into_iter().chain([thin, flag("a", 2)]), [odd]);
+    let gateway = started(&cloud, "").await;
+    let mine = token(&gateway, KEY).await;
+    let served = gateway.answers(&Call::get(flags(ENV)).key(&mine)).await.json();
+    let expected = json!({
+        "feature": "thin", "project": "", "environment": "", "state": "off", "kind": "string", "variations": [],
+        "defaultServe": {}, "offVariation": "", "variationToTargetMap": [], "version": 5, "tags": 7,
+    });
+    assert_eq!(served, json!([expected, flag("a", 2)]));
+    assert_eq!(served[0]["version"].to_string(), "5");
+    let served = gateway.answers(&Call::get(format!("/client/env/{ENV}/target-segments")).key(&mine)).await.json();
+    let target = json!({"identifier": "ada", "name": "", "account": "", "org": "", "environment": "", "project": ""});
+    assert_eq!(served, json!([{"identifier": "odd", "name": "", "version": 1, "included": [target]}]));
+    assert_eq!(report(&gateway, "prod").await["skipped_items"], 4);
+}
+
+#[tokio::test]
 async fn any_json_in_place_of_an_item_costs_that_item_only() {
     let cloud = cloud().await;
     let gateway = started(&cloud, SOON).await;

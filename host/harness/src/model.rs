@@ -1,10 +1,11 @@
 //! Flags, segments and targets as on the wire (section 2 of the compatibility page).
 //!
-//! Items are passed on with every property they came with; what SDKs cannot do without is filled in once, when an item
-//! is read.
+//! Items are passed on with every property they came with, in the shape that SDKs can read, into which they are brought once,
+//! when an item is read.
 
 mod flag;
 mod segment;
+mod shape;
 mod target;
 
 use bytes::Bytes;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::Error;
 use serde_json::Value;
 
-use super::{Malformed, Text, or_default, version};
+use super::{Malformed, Text, or_default, shape, version};
 
 /// A flag: what evaluation needs, and the text that SDKs are sent.
 #[derive(Debug)]
@@ -160,9 +161,12 @@ impl Flag {
     /// When a property is not what it should be.
     pub fn read(mut value: Value) -> Result<Self, Malformed> {
         let malformed = |source| Malformed { kind: "flag", source };
-        fill_in(&mut value);
+        shape::FLAG.apply(&mut value).map_err(malformed)?;
         let text = Text::new(&value).map_err(malformed)?;
         let wire: Wire = serde_json::from_value(value).map_err(malformed)?;
+        if wire.feature.is_empty() {
+            return Err(malformed(serde_json::Error::custom("it has no identifier")));
+        }
         let mut rules = wire.rules;
         rules.sort_by_key(|it| it.priority);
         Ok(Self {
@@ -198,34 +202,6 @@ impl Flag {
     }
 }
 
-/// What generated SDKs fail without: the .NET SDK on a map that is `null`, the Python SDK on a clause without `negate`.
-fn fill_in(flag: &mut Value) {
-    let Some(flag) = flag.as_object_mut() else { return };
-    let map = flag.entry("variationToTargetMap").or_insert(Value::Null);
-    if map.is_null() {
-        *map = Value::Array(Vec::new());
-    }
-    for rule in flag.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
-        fill_in_clauses(rule);
-    }
-}
-
-/// Clauses of anything that has some.
-pub(super) fn fill_in_clauses(owner: &mut Value) {
-    for clause in owner.get_mut("clauses").and_then(Value::as_array_mut).into_iter().flatten() {
-        fill_in_clause(clause);
-    }
-}
-
-pub(super) fn fill_in_clause(clause: &mut Value) {
-    if let Some(clause) = clause.as_object_mut() {
-        let negate = clause.entry("negate").or_insert(Value::Null);
-        if negate.is_null() {
-            *negate = Value::Bool(false);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -241,28 +217,22 @@ mod tests {
         // F059, F060
         let clause =
             |clause: Value| json!({"feature": "f", "rules": [{"priority": 1, "clauses": [clause], "serve": {}}]});
-        for (flag, expected) in [
-            (json!({"feature": "f"}), json!({"feature": "f", "variationToTargetMap": []})),
-            (
-                json!({"feature": "f", "variationToTargetMap": null}),
-                json!({"feature": "f", "variationToTargetMap": []}),
-            ),
-            (
-                json!({"feature": "f", "rules": null, "x": 1.5}),
-                json!({"feature": "f", "rules": null, "x": 1.5, "variationToTargetMap": []}),
-            ),
-        ] {
-            assert_eq!(sent(flag), expected);
+        for flag in [json!({"feature": "f", "x": 1.5}), json!({"feature": "f", "variationToTargetMap": null, "x": 1.5})]
+        {
+            let sent = sent(flag);
+            assert_eq!((&sent["variationToTargetMap"], &sent["x"]), (&json!([]), &json!(1.5)));
         }
         for negate in [json!({}), json!({"negate": null}), json!({"negate": false})] {
-            assert_eq!(sent(clause(negate))["rules"][0]["clauses"][0], json!({"negate": false}));
+            assert_eq!(sent(clause(negate))["rules"][0]["clauses"][0]["negate"], false);
         }
         assert_eq!(sent(clause(json!({"negate": true})))["rules"][0]["clauses"][0]["negate"], true);
     }
 
     #[test]
     fn wrong_types_are_errors() {
-        for flag in [json!([]), json!({}), json!({"feature": 1}), json!({"feature": "f", "rules": {}})] {
+        for flag in
+            [json!([]), json!({}), json!({"feature": 1}), json!({"feature": ""}), json!({"feature": "f", "rules": {}})]
+        {
             assert!(Flag::read(flag.clone()).is_err(), "{flag}");
         }
     }

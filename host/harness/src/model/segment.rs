@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::Error;
 use serde_json::Value;
 
-use super::flag::{Clause, Named, fill_in_clause, fill_in_clauses};
-use super::{Malformed, Text, or_default, version};
+use super::flag::{Clause, Named};
+use super::{Malformed, Text, or_default, shape, version};
 
 /// A segment: what evaluation needs, and the two texts that SDKs are sent.
 #[derive(Debug)]
@@ -60,11 +61,14 @@ impl Segment {
     /// When a property is not what it should be.
     pub fn read(mut value: Value) -> Result<Self, Malformed> {
         let malformed = |source| Malformed { kind: "segment", source };
-        fill_in(&mut value);
+        shape::SEGMENT.apply(&mut value).map_err(malformed)?;
         let json = serde_json::to_vec(&value).map_err(malformed)?.into();
         let old = for_old_sdks(value.clone());
         let new = for_new_sdks(value.clone());
         let wire: Wire = serde_json::from_value(value).map_err(malformed)?;
+        if wire.identifier.is_empty() {
+            return Err(malformed(serde_json::Error::custom("it has no identifier")));
+        }
         let mut group_rules = wire.serving_rules;
         group_rules.sort_by_key(|it| it.priority);
         Ok(Self {
@@ -107,15 +111,6 @@ impl Segment {
     }
 }
 
-fn fill_in(segment: &mut Value) {
-    for clause in segment.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
-        fill_in_clause(clause);
-    }
-    for rule in segment.get_mut("servingRules").and_then(Value::as_array_mut).into_iter().flatten() {
-        fill_in_clauses(rule);
-    }
-}
-
 fn has_group_rules(segment: &Value) -> bool {
     segment.get("servingRules").and_then(Value::as_array).is_some_and(|it| !it.is_empty())
 }
@@ -155,20 +150,24 @@ mod tests {
         // F063 to F065
         let clause = |op: &str| json!({"attribute": "a", "op": op, "values": ["x"], "negate": false});
         let group = |clauses: Value| json!({"ruleId": "r", "priority": 1, "clauses": clauses});
-        let both = json!({"identifier": "s", "rules": [clause("in")], "servingRules": [group(json!([clause("gt")]))]});
-        let only_new = json!({"identifier": "s", "servingRules": [
+        let both = json!({"identifier": "s", "name": "", "rules": [clause("in")], "servingRules": [group(json!([clause("gt")]))]});
+        let only_new = json!({"identifier": "s", "name": "", "servingRules": [
             group(json!([clause("gt"), clause("in")])), group(json!([])), group(json!([clause("equal")]))]});
-        let only_old = json!({"identifier": "s", "rules": [clause("in")]});
-        let none = json!({"identifier": "s", "servingRules": []});
+        let only_old = json!({"identifier": "s", "name": "", "rules": [clause("in")]});
+        let none = json!({"identifier": "s", "name": "", "servingRules": []});
         for (segment, old, new) in [
             (
                 both,
-                json!({"identifier": "s", "rules": [clause("in")]}),
-                json!({"identifier": "s", "servingRules": [group(json!([clause("gt")]))]}),
+                json!({"identifier": "s", "name": "", "rules": [clause("in")]}),
+                json!({"identifier": "s", "name": "", "servingRules": [group(json!([clause("gt")]))]}),
             ),
-            (only_new.clone(), json!({"identifier": "s", "rules": [clause("gt"), clause("equal")]}), only_new),
+            (
+                only_new.clone(),
+                json!({"identifier": "s", "name": "", "rules": [clause("gt"), clause("equal")]}),
+                only_new,
+            ),
             (only_old.clone(), only_old.clone(), only_old),
-            (none, json!({"identifier": "s"}), json!({"identifier": "s"})),
+            (none, json!({"identifier": "s", "name": ""}), json!({"identifier": "s", "name": ""})),
         ] {
             let read = Segment::read(segment).unwrap();
             assert_eq!(serde_json::from_slice::<Value>(read.with_rules().json()).unwrap(), old);
@@ -179,7 +178,8 @@ mod tests {
     #[test]
     fn clauses_get_their_negate_in_both_forms() {
         // F060
-        let segment = json!({"identifier": "s", "servingRules": [{"priority": 1, "clauses": [{"op": "in"}]}]});
+        let segment =
+            json!({"identifier": "s", "name": "", "servingRules": [{"priority": 1, "clauses": [{"op": "in"}]}]});
         let read = Segment::read(segment).unwrap();
         let old: Value = serde_json::from_slice(read.with_rules().line()).unwrap();
         let new: Value = serde_json::from_slice(read.with_group_rules().line()).unwrap();
