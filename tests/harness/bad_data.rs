@@ -203,6 +203,21 @@ async fn pages_without_a_list_withdraw_no_keys() {
 }
 
 #[tokio::test]
+async fn pages_with_odd_counts_are_read() {
+    let entry = |key: &str| json!({"name": "k", "key": FakeHarness::hash(key)});
+    for count in [json!(-1), json!("2"), json!(1.5), json!(1e300), json!(null), json!([])] {
+        let cloud = FakeHarness::start().await;
+        cloud.adds_environment(ENV, "prod", [KEY]);
+        let page = |keys: Value| text(json!({"apiKeys": keys, "itemCount": count, "pageCount": count}).to_string());
+        cloud.answers_next("/admin/apikey", [page(json!([entry(KEY), entry("second")])), page(json!([]))]);
+        let gateway = Running::before_harness(&cloud, &[KEY], "").await;
+        let call = Call::post("/client/auth", json!({"apiKey": "second"}).to_string());
+        eventually(&gateway, &call, &count.to_string(), |status, _| status == 200).await;
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn pages_of_targets_are_read_entry_by_entry() {
     let cloud = cloud().await;
     let mut by_plan = flag("plan", 1);

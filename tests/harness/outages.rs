@@ -1,7 +1,7 @@
 //! Outages of Harness, and rejections for a while: nothing is missed, and nothing takes longer than it must.
 
 use serde_json::json;
-use yardarm_testkit::until;
+use yardarm_testkit::{HarnessAnswer, until};
 
 use super::upstream::serves;
 use super::{ENV, KEY, cloud, flag, listens, segment, started};
@@ -131,4 +131,24 @@ async fn a_rejection_for_a_while_is_an_interruption() {
         serves(&gateway, "feature-configs/a", "a change", |_, it| it["version"] == version).await;
     }
     assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_path_that_is_away_for_a_moment_is_tried_again() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "").await;
+    let mut sdk = listens(&gateway, KEY).await;
+    // The other path for streams is never a stream, whatever it answers.
+    let listed = format!("/client/env/{ENV}/stream");
+    let page = HarnessAnswer::from(200).body("text/html", "<html>");
+    let answers = [HarnessAnswer::from(403), page.clone(), HarnessAnswer::from(405), page];
+    cloud.answers_next(&listed, answers.into_iter().cycle().take(1000));
+    for _ in 0..3 {
+        cloud.answers_next("/stream", [404]);
+        cloud.closes_streams(ENV);
+        sdk.hears_the_end().await;
+        until("the real path", || cloud.open_streams(ENV) == 1).await;
+        sdk = listens(&gateway, KEY).await;
+    }
+    assert_eq!(cloud.gets(&listed).len(), 3, "once for each answer that there is no such path");
 }

@@ -73,6 +73,12 @@ pub(crate) fn version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resu
     as_version(&value).ok_or_else(problem)
 }
 
+/// Reads how many there are of something; `None` for what is no such number, which is as good as absent.
+pub(crate) fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = <Value as serde::Deserialize>::deserialize(deserializer)?;
+    Ok(as_version(&value).and_then(|it| u64::try_from(it).ok()))
+}
+
 /// Reads an optional property for which `null` is the same as nothing.
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

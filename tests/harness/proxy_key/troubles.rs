@@ -279,3 +279,18 @@ async fn no_key_is_printed_or_told_to_others() {
     }
     assert!(files > 0, "something is kept");
 }
+
+#[tokio::test]
+async fn an_event_that_names_no_environment_is_not_lost() {
+    let cloud = proxied_cloud().await;
+    let gateway = started(&cloud, "flag_poll_interval = \"100ms\"").await;
+    let mut mine = listens(&gateway, KEY).await;
+    for (version, environment) in [(7, json!(null)), (8, json!("")), (9, json!(7))] {
+        cloud.stores_flag(ENV, &flag("a", version));
+        let event = json!({"event": "patch", "domain": "flag", "identifier": "a", "version": version, "environment": environment});
+        cloud.tells(PROXY, &event);
+        let heard = mine.hears_event("*").await;
+        assert_eq!((&heard["identifier"], &heard["version"]), (&json!("a"), &json!(version)), "{environment}");
+    }
+    assert_eq!(cloud.gets("/stream").len(), 1, "the same stream all the time");
+}

@@ -7,7 +7,7 @@ use super::{HttpClients, RequestError, json, url};
 use crate::config::AdminConfig;
 use crate::credential::ListedKeys;
 use crate::environments::Identity;
-use crate::model::Target;
+use crate::model::{Target, count};
 
 const PAGE_SIZE: usize = 100;
 /// Pages that are read at most: a service that never ends must not hold us for ever.
@@ -30,9 +30,9 @@ pub(crate) struct Admin {
 struct Page {
     #[serde(default, alias = "targets")]
     api_keys: Option<Vec<Box<RawValue>>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     item_count: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     page_count: Option<u64>,
 }
 

@@ -180,7 +180,13 @@ impl Upstream for ProxyTask {
         let (id, notice) = match Message::read(data) {
             Message::Item { environment: Some(id), notice } => (id, notice),
             Message::Item { environment: None, .. } => {
-                tracing::warn!("event of the upstream stream names no environment and is ignored");
+                self.fleet.doubt();
+                if let Some(suppressed) = message::UNKNOWN.pass() {
+                    tracing::warn!(
+                        suppressed,
+                        "event of the upstream stream names no environment, downloading everything instead soon"
+                    );
+                }
                 return Ok(());
             }
             Message::Scope(scope) => return self.rescope(scope).await,

@@ -23,8 +23,6 @@ pub(super) struct SyncTask {
     streams: Streams,
     key: Secret,
     fetcher: Fetcher,
-    /// Whether the listed path of the stream is used, because the real one is not there.
-    uses_listed_path: bool,
     /// Whether an event may have been about more than is served, so that everything is to be downloaded again.
     is_doubtful: bool,
 }
@@ -37,7 +35,7 @@ impl SyncTask {
         key: Secret,
         fetcher: Fetcher,
     ) -> Self {
-        Self { environment, applier, streams, key, fetcher, uses_listed_path: false, is_doubtful: false }
+        Self { environment, applier, streams, key, fetcher, is_doubtful: false }
     }
 
     async fn open_at(&self, listed_path: bool) -> Result<Events, ConnectionError> {
@@ -90,12 +88,10 @@ impl Upstream for SyncTask {
     }
 
     async fn open(&mut self) -> Result<Events, ConnectionError> {
-        match self.open_at(self.uses_listed_path).await {
-            // The vendor's own list names another path than its code uses.
-            Err(ConnectionError::Status(StatusCode::NOT_FOUND)) => {
-                self.uses_listed_path = !self.uses_listed_path;
-                self.open_at(self.uses_listed_path).await
-            }
+        match self.open_at(false).await {
+            // The vendor's own list names another path than its code uses. The real one is tried first each time, because it
+            // may have been away for a moment only.
+            Err(ConnectionError::Status(StatusCode::NOT_FOUND)) => self.open_at(true).await,
             other => other,
         }
     }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::credential::ListedKeys;
-use crate::model::or_default;
+use crate::model::{count, or_default};
 use crate::received::{ReadList, Received};
 
 /// A page. It is read as a whole where it is parsed, which may take a while.
@@ -34,9 +34,9 @@ pub(super) struct Listed {
 struct PageWire<'a> {
     #[serde(borrow, default)]
     environments: Option<Vec<&'a RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     page_count: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     item_count: Option<u64>,
 }
 
@@ -195,8 +195,12 @@ mod tests {
         ] {
             assert_eq!(page(&json).unwrap().entries(index).is_ok(), is_fine, "{json}");
         }
-        for json in [json!(7), json!({"environments": "x"}), json!({"environments": {}}), json!({"pageCount": -1})] {
+        for json in [json!(7), json!({"environments": "x"}), json!({"environments": {}})] {
             assert!(page(&json).is_err(), "{json}");
+        }
+        for number in [json!(-1), json!("2"), json!(1.5), json!(1e300), json!(null), json!([])] {
+            let page = page(&json!({"environments": [], "pageCount": number, "itemCount": number})).unwrap();
+            assert_eq!((page.page_count, page.item_count), (None, None), "{number}");
         }
     }
 
