@@ -90,6 +90,32 @@ async fn one_bad_entry_costs_itself_only() {
 }
 
 #[tokio::test]
+async fn what_is_posted_has_every_required_property() {
+    let cloud = cloud().await;
+    let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
+    let path = format!("/metrics/{ENV}");
+    let token = token(&gateway, KEY).await;
+    // One entry that Harness cannot read could cost the post of all SDKs.
+    let targets = json!([
+        {"identifier": "ada"},
+        {"identifier": "eve", "name": null, "attributes": null},
+        {"identifier": "bad", "name": 7}, {"identifier": "bad", "attributes": {}}, {"identifier": null}, {"identifier": ""},
+    ]);
+    let metrics =
+        json!([{"timestamp": null, "count": null, "attributes": null}, {"count": 1, "metricsType": 7}, metric(3)]);
+    let body = json!({"metricsData": metrics, "targetData": targets}).to_string();
+    assert_eq!(gateway.answers(&Call::post(&path, body).key(&token)).await.status, 200);
+    assert_eq!(gateway.answers(&Call::post(&path, "null").key(&token)).await.status, 200);
+    until("metrics", || !cloud.posts(&path).is_empty()).await;
+    let posted = cloud.posts(&path)[0].json();
+    let target = |identifier: &str| json!({"identifier": identifier, "name": "", "attributes": []});
+    assert_eq!(posted["targetData"], json!([target("ada"), target("eve")]));
+    let metrics = posted["metricsData"].as_array().expect("a list");
+    assert!(metrics.iter().all(|it| it["metricsType"] == "FFMETRICS" && it["attributes"].is_array()), "{posted}");
+    assert!(metrics.iter().any(|it| it["count"] == 3), "{posted}");
+}
+
+#[tokio::test]
 async fn one_environment_that_cannot_be_posted_does_not_hold_the_others_up() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;

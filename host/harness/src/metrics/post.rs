@@ -82,7 +82,7 @@ impl<'de> DeserializeSeed<'de> for Lists<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -91,6 +91,11 @@ impl<'de> Visitor<'de> for Lists<'_, '_> {
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an object of metrics")
+    }
+
+    /// `null` is an empty post.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -164,6 +169,7 @@ mod tests {
             (b"{\"targetData\":[{\"a\":\"\xff\"},{\"b\":\"\x01\"}]}", Some((2, 0, 0))),
             (br#"{"metricsData":null}"#, Some((0, 0, 0))),
             (b"{}", Some((0, 0, 0))),
+            (b"null", Some((0, 0, 0))),
             (many.as_bytes(), Some((MAX_ENTRIES, 0, 6))),
             (b"{", None),
             (b"[]", None),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::Batch;
+use crate::model::or_default;
 
 /// Distinct metrics that are kept between two posts.
 const MAX_METRICS: usize = 10_000;
@@ -42,34 +43,44 @@ struct MetricKey {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metric {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     timestamp: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     count: u64,
-    #[serde(default)]
-    metrics_type: Option<String>,
-    #[serde(default)]
+    #[serde(default = "usual_type", deserialize_with = "type_or_usual")]
+    metrics_type: String,
+    #[serde(default, deserialize_with = "or_default")]
     attributes: Vec<Attribute>,
 }
 
 /// A named text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Attribute {
+    #[serde(default, deserialize_with = "or_default")]
     key: String,
     /// Some SDKs say `null` for nobody.
     #[serde(default, deserialize_with = "text")]
     value: String,
 }
 
-/// An entry of `targetData`, passed on with every property it came with.
-pub(crate) type TargetEntry = BTreeMap<String, Value>;
+/// An entry of `targetData`, passed on with every property it came with. Harness requires those named here, and a post as a
+/// whole may be refused for one entry in which they are missing or of another type.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TargetEntry {
+    identifier: String,
+    #[serde(default, deserialize_with = "or_default")]
+    name: String,
+    #[serde(default, deserialize_with = "or_default")]
+    attributes: Vec<Attribute>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
 
-/// An entry of either kind.
+/// An entry of either kind, which only one property tells apart.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Entry {
-    Target { identifier: String },
-    Other(serde::de::IgnoredAny),
+struct Entry {
+    #[serde(default, rename = "identifier", deserialize_with = "is_present")]
+    is_target: bool,
 }
 
 #[derive(Deserialize)]
@@ -90,10 +101,9 @@ impl Sums {
         if !json.starts_with(b"{") {
             return Err("malformed");
         }
-        match serde_json::from_slice(json).map_err(|_| "malformed")? {
-            Entry::Target { identifier } => self.add_target(identifier, json)?,
-            Entry::Other(_) => self.add_metric(json)?,
-        }
+        let entry: Entry = serde_json::from_slice(json).map_err(|_| "malformed")?;
+        let added = if entry.is_target { self.add_target(json) } else { self.add_metric(json) };
+        added?;
         self.stands_for += 1;
         Ok(())
     }
@@ -119,16 +129,19 @@ impl Sums {
         Ok(())
     }
 
-    fn add_target(&mut self, identifier: String, json: &[u8]) -> Result<(), &'static str> {
+    fn add_target(&mut self, json: &[u8]) -> Result<(), &'static str> {
         let entry: TargetEntry = serde_json::from_slice(json).map_err(|_| "malformed")?;
-        let before = self.targets.get(&identifier).map(|it| it.1);
+        if entry.identifier.is_empty() {
+            return Err("malformed");
+        }
+        let before = self.targets.get(&entry.identifier).map(|it| it.1);
         let is_full = before.is_none() && self.targets.len() >= MAX_TARGETS;
         let bytes = self.bytes - before.unwrap_or(0) + json.len();
         if is_full || bytes > MAX_BYTES {
             return Err("too-many-targets");
         }
         self.bytes = bytes;
-        self.targets.insert(identifier, (entry, json.len()));
+        self.targets.insert(entry.identifier.clone(), (entry, json.len()));
         Ok(())
     }
 
@@ -174,6 +187,19 @@ impl Metric {
             EVERYBODY.clone_into(&mut mine.value);
         }
     }
+}
+
+/// The only type that Harness knows.
+fn usual_type() -> String {
+    "FFMETRICS".to_owned()
+}
+
+fn type_or_usual<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(usual_type))
+}
+
+fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 /// A text; `null` is none, and a number is read as its digits.
@@ -235,6 +261,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_lost_for_what_is_missing_or_null() {
+        let entry = |value: Value| value.to_string().into_bytes();
+        let batch = taken(&[
+            entry(json!({"identifier": "ada"})),
+            entry(json!({"identifier": "eve", "name": null, "attributes": null})),
+            entry(json!({"timestamp": null, "count": null, "metricsType": null, "attributes": null})),
+            entry(json!({"count": 2, "attributes": [{"key": null, "value": 1}]})),
+        ]);
+        assert_eq!(
+            batch["targetData"],
+            json!([
+                {"identifier": "ada", "name": "", "attributes": []},
+                {"identifier": "eve", "name": "", "attributes": []},
+            ])
+        );
+        let metric = &batch["metricsData"][0];
+        assert_eq!((&metric["count"], &metric["metricsType"]), (&json!(2), &json!("FFMETRICS")), "{batch}");
+    }
+
+    #[test]
     fn callers_cannot_make_it_grow_without_end() {
         let mut sums = Sums::default();
         let target =
@@ -256,7 +302,19 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_lost_with_a_reason() {
         let mut sums = Sums::default();
-        for entry in ["7", "[]", r#"{"attributes":7}"#, r#"{"count":-1}"#] {
+        for entry in [
+            "7",
+            "[]",
+            r#"{"attributes":7}"#,
+            r#"{"count":-1}"#,
+            r#"{"metricsType":7}"#,
+            r#"{"identifier":null}"#,
+            r#"{"identifier":""}"#,
+            r#"{"identifier":7}"#,
+            r#"{"identifier":"ada","name":7}"#,
+            r#"{"identifier":"ada","attributes":{}}"#,
+            r#"{"identifier":"ada","attributes":["x"]}"#,
+        ] {
             assert_eq!(sums.add(entry.as_bytes()), Err("malformed"), "{entry}");
         }
         assert!(sums.take().is_none());
