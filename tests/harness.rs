@@ -17,6 +17,7 @@ mod restart;
 mod stream_bytes;
 mod streams;
 mod tokens;
+mod tolerance;
 mod upstream;
 
 use serde_json::{Value, json};

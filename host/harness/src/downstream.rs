@@ -95,12 +95,13 @@ pub(crate) fn routes(state: Downstream) -> Router {
     let fallback =
         get(edge::not_found).post(edge::not_found).put(edge::not_found).delete(edge::not_found).patch(edge::not_found);
     let guarded = fallback.layer(middleware::from_fn_with_state(state.clone(), auth::has_token));
-    Router::new()
+    let routed = Router::new()
         .nest("/api/1.0", routes.clone())
         .merge(routes)
         .fallback_service(Router::new().fallback_service(guarded))
         .layer(middleware::from_fn(edge::finish))
-        .layer(middleware::from_fn_with_state(state, telemetry::count))
+        .layer(middleware::from_fn_with_state(state, telemetry::count));
+    Router::new().fallback_service(routed).layer(middleware::from_fn(edge::repair_path))
 }
 
 /// Whether a path is one of this side, where another vendor shares the listener.

@@ -1,12 +1,16 @@
-//! JSON as Go's `encoding/json`, and with it the vendor's relay, reads it: text that is no Unicode is replaced, not refused.
+//! JSON as Go's decoders, and with them the vendor's relay, read it: text that is no Unicode is replaced, not refused.
 //!
 //! Bytes that are no UTF-8 and halves of surrogate pairs (`\ud83d` alone) become U+FFFD. Control characters inside strings
-//! are read as if they were escaped.
+//! are read as if they were escaped. Of several properties with one name the last counts.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Levels of arrays and objects that are read. `serde_json` refuses more than 127.
+const MAX_DEPTH: usize = 100;
 
 /// Returns `bytes` as text that `serde_json` does not refuse for its characters. Borrowed where nothing had to be replaced.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
@@ -19,12 +23,55 @@ pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Reads a value.
+/// Reads a value. Arrays and objects below the hundredth level become `null`, so that deep ones cost themselves only.
 ///
 /// # Errors
 /// When `bytes` are no JSON, or not of this type.
 pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
-    serde_json::from_str(&text(bytes))
+    let text = text(bytes);
+    let value: Value = match shallow(&text) {
+        None => serde_json::from_str(&text)?,
+        Some(shallow) => serde_json::from_str(&shallow)?,
+    };
+    // Read by way of a value, because types that derive their reader refuse properties that occur twice.
+    T::deserialize(value)
+}
+
+/// The same text with `null` in place of what is nested too deeply; `None` if there is nothing of that kind, or if brackets
+/// do not match, which the JSON reader reports.
+fn shallow(text: &str) -> Option<String> {
+    let mut out: Option<String> = None;
+    let mut depth = 0_usize;
+    // Up to here everything has been copied, if anything has been replaced.
+    let mut copied = 0;
+    let mut is_in_string = false;
+    let mut is_escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_in_string => is_escaped = true,
+            b'"' => is_in_string = !is_in_string,
+            _ if is_in_string => (),
+            b'[' | b'{' => {
+                depth += 1;
+                if depth == MAX_DEPTH + 1 {
+                    let out = out.get_or_insert_with(|| String::with_capacity(text.len()));
+                    out.push_str(&text[copied..at]);
+                    out.push_str("null");
+                }
+            }
+            b']' | b'}' => {
+                if depth == MAX_DEPTH + 1 {
+                    copied = at + 1;
+                }
+                depth = depth.checked_sub(1)?;
+            }
+            _ => (),
+        }
+    }
+    let mut out = out.filter(|_| depth == 0)?;
+    out.push_str(&text[copied..]);
+    Some(out)
 }
 
 /// The same text with every defect replaced; `None` if there is none.
@@ -104,6 +151,33 @@ mod tests {
         for bytes in [&br#""\ud8""#[..], br#""\u""#, br#""\"#, b"\"", b"{", b"", b"1 2", b"\x01", br#""\ud83""#] {
             assert!(from_slice::<Value>(bytes).is_err(), "{}", String::from_utf8_lossy(bytes));
         }
+    }
+
+    #[test]
+    fn deep_values_cost_themselves_only() {
+        let nested = |levels: usize, inner: &str| format!("{}{inner}{}", "[".repeat(levels), "]".repeat(levels));
+        for levels in [1, 98, 99, 100, 127, 128, 10_000, 1_000_000] {
+            let text = format!(r#"{{"a":"]}}\"[","deep":{},"b":[{{"c":1}}]}}"#, nested(levels, r#"{"x":"\\"}"#));
+            let read: Value = from_slice(text.as_bytes()).unwrap();
+            assert_eq!((&read["a"], &read["b"]), (&json!("]}\"["), &json!([{"c": 1}])), "{levels}");
+            let expected =
+                if levels < MAX_DEPTH { nested(levels, r#"{"x":"\\"}"#) } else { nested(MAX_DEPTH - 1, "null") };
+            let expected = if levels == MAX_DEPTH - 1 { nested(levels, "null") } else { expected };
+            assert_eq!(read["deep"].to_string(), expected, "{levels}");
+        }
+        for text in ["[".repeat(1000), format!("{}]", nested(1000, "1")), format!("{}]{{]", "[".repeat(200))] {
+            assert!(from_slice::<Value>(text.as_bytes()).is_err(), "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_several_properties_counts() {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let read: Named = from_slice(br#"{"name":7,"name":"x","name":"y"}"#).unwrap();
+        assert_eq!(read.name, "y");
     }
 
     #[test]

@@ -43,19 +43,21 @@ struct Keys {
 pub(crate) struct Claims {
     /// ID of the environment.
     pub(crate) environment: String,
-    /// What SDKs put into their queries; always `1`.
-    #[serde(rename = "clusterIdentifier", default)]
+    /// What SDKs put into their queries; always `1`. Not read.
+    #[serde(rename = "clusterIdentifier", skip_deserializing)]
     cluster: String,
     /// Reference to the key that was exchanged. Version 1 of the vendor's relay leaves it out.
     #[serde(rename = "apiKey", default, skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// In Unix seconds. Other programs with the same secret may add a fraction.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_seconds")]
     iat: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Checked by the library, so that it is not read here.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     nbf: Option<u64>,
-    #[serde(rename = "environmentIdentifier", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "environmentIdentifier", skip_deserializing, skip_serializing_if = "Option::is_none")]
     environment_identifier: Option<String>,
-    #[serde(rename = "accountID", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "accountID", skip_deserializing, skip_serializing_if = "Option::is_none")]
     account: Option<String>,
 }
 
@@ -82,6 +84,11 @@ const LEEWAY: u64 = 60;
 const SALT: &[u8] = b"yardarm";
 const LABEL: &[u8] = b"harness token secret 1";
 
+fn whole_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    // A negative time saturates to 0, which is as long ago.
+    Ok(Option::<f64>::deserialize(deserializer)?.map(|it| it as u64))
+}
+
 impl SigningKey {
     /// Signs with a configured secret.
     pub(crate) fn new(secret: &Secret) -> Self {
@@ -107,6 +114,8 @@ impl Tokens {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
+        // The vendor's relay neither sets an audience nor looks at one.
+        validation.validate_aud = false;
         // Ours do not expire; other programs with the same secret may set an expiry.
         validation.required_spec_claims.clear();
         Self(Arc::new(Shared { common, earlier, accepts_keyless, validation }))
@@ -215,7 +224,7 @@ mod tests {
         let token = tokens().issue(None, &key, SUBJECT).unwrap();
         let (claims, named) = tokens().read(&token, |_| None).unwrap();
         assert_eq!((claims.environment.as_str(), named), ("env-1", TokenKey::Named(key.clone())));
-        let text = serde_json::to_value(&claims).unwrap();
+        let text = jsonwebtoken::dangerous::insecure_decode::<Value>(&token).unwrap().claims;
         assert_eq!(text["clusterIdentifier"], "1");
         assert_eq!(text["environmentIdentifier"], "prod");
         assert!(text.get("accountID").is_none(), "left out, not empty");
@@ -240,6 +249,11 @@ mod tests {
         let (head, rest) = good.split_once('.').unwrap();
         let mut future = claims(now, None);
         future["iat"] = json!(now + 100);
+        let with = |name: &str, value: Value| {
+            let mut claims = claims(now, None);
+            claims[name] = value;
+            signed(&claims, "a secret", Algorithm::HS256)
+        };
         let none = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{rest}");
         for (row, token, expected) in [
             ("good", good.clone(), true),
@@ -254,6 +268,13 @@ mod tests {
             ("made in the future", signed(&future, "a secret", Algorithm::HS256), false),
             ("no token", "hello".to_owned(), false),
             ("nothing", String::new(), false),
+            ("a fraction of a second", with("iat", json!(1.7e9 + 0.5)), true),
+            ("made before time began", with("iat", json!(-5)), true),
+            ("made in the far future", with("iat", json!(1e300)), false),
+            ("made never", with("iat", json!("x")), false),
+            ("an audience", with("aud", json!("x")), true),
+            ("no cluster", with("clusterIdentifier", Value::Null), true),
+            ("another type of what is not read", with("accountID", json!(7)), true),
         ] {
             assert_eq!(is_read(&tokens(), &token), expected, "{row}");
         }

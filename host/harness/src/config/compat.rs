@@ -167,6 +167,8 @@ impl Translation {
     fn defaults(&mut self, generates: bool) {
         self.unless_set("data.dir", "");
         self.unless_set("log.format", "json");
+        // SDKs of browsers send a target of up to 256 KiB in a header.
+        self.unless_set("server.max_head", "1MiB");
         // Its SDKs go on with their tokens, and a deployment that is not changed starts.
         self.unless_set("harness.ff_proxy_tokens", "true");
         if generates {

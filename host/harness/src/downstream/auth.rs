@@ -53,15 +53,18 @@ pub(super) async fn admit(
     let id = path.iter().find(|(name, _)| *name == "environment").map_or("", |(_, id)| id).to_owned();
     let admitted = match claims(&downstream, request.headers()) {
         Err(rejection) => Err(rejection),
-        Ok(claims) => environment(&downstream, claims.as_ref(), &id),
+        Ok(accepted) => {
+            let (claims, token) = accepted.unzip();
+            environment(&downstream, claims.as_ref(), &id).map(|it| it.map(|it| (it, token.map(Secret::new))))
+        }
     };
-    let environment = match admitted {
-        Ok(Some(environment)) => environment,
+    let (environment, token) = match admitted {
+        Ok(Some(admitted)) => admitted,
         // Without tokens anybody may ask for anything, also for what is not there.
         Ok(None) => return next.run(request).await,
         Err(rejection) => return rejection.into_response(),
     };
-    let credential = bearer(request.headers()).map(Secret::new);
+    let credential = token.or_else(|| bearers(request.headers()).next().map(Secret::new));
     let facts = facts(&environment, info, request.method(), request.headers(), request.extensions(), credential);
     let caller = match ask(&downstream, environment, facts).await {
         Ok(caller) => caller,
@@ -77,7 +80,8 @@ pub(super) async fn admit(
 /// The layer in front of everything that needs a token and says in another way which environment is meant.
 pub(super) async fn has_token(State(downstream): State<Downstream>, mut request: Request, next: Next) -> Response {
     match claims(&downstream, request.headers()) {
-        Ok(claims) => {
+        Ok(accepted) => {
+            let claims = accepted.map(|it| it.0);
             request.extensions_mut().insert(Presented(claims));
             next.run(request).await
         }
@@ -123,13 +127,26 @@ pub(super) async fn ask(
     Ok(Caller { environment, plan, facts })
 }
 
-/// What the token says; nothing where none is needed.
-fn claims(downstream: &Downstream, headers: &HeaderMap) -> Result<Option<Claims>, Rejection> {
+/// Returns the claims of the token, and the token; nothing where none is needed. Proxies in front may add an `Authorization`
+/// of their own, so the first valid one of several tokens counts.
+fn claims<'h>(downstream: &Downstream, headers: &'h HeaderMap) -> Result<Option<(Claims, &'h str)>, Rejection> {
     if downstream.config.bypass_auth {
         return Ok(None);
     }
+    let mut refusal = Rejection::NoToken;
+    for token in bearers(headers) {
+        match claims_of(downstream, token) {
+            Ok(claims) => return Ok(Some((claims, token))),
+            Err(Rejection::NotReady) => refusal = Rejection::NotReady,
+            Err(_) => (),
+        }
+    }
+    Err(refusal)
+}
+
+/// Returns the claims of one token.
+fn claims_of(downstream: &Downstream, token: &str) -> Result<Claims, Rejection> {
     let environments = &downstream.environments;
-    let token = bearer(headers).ok_or(Rejection::NoToken)?;
     let signing = |id: &str| environments.by_id(id)?.signing.clone();
     let Some((claims, key)) = downstream.tokens.read(token, signing) else {
         // After a restart: the token may be good, which cannot be decided before its environment is known.
@@ -143,7 +160,7 @@ fn claims(downstream: &Downstream, headers: &HeaderMap) -> Result<Option<Claims>
         TokenKey::Any => environments.by_id(&claims.environment).is_some(),
     };
     if is_known {
-        Ok(Some(claims))
+        Ok(claims)
     } else if environments.may_come(&claims.environment) {
         Err(Rejection::NotReady)
     } else {
@@ -163,9 +180,15 @@ fn environment(
     Ok(downstream.environments.by_id(id))
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+/// At most so many values of `Authorization` are looked at, as by the vendor's relay.
+const MAX_TOKENS: usize = 20;
+
+fn bearers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(AUTHORIZATION).iter().take(MAX_TOKENS);
+    values.filter_map(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    })
 }
 
 /// `Javascript 1.32.0 Client`, `NodeJS 1.8.12 Server`

@@ -7,7 +7,8 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, ORIGIN, VARY,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use uuid::Uuid;
 
 use super::rejection::error;
@@ -29,6 +30,54 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
         headers.insert(REQUEST_ID, id);
     }
     response
+}
+
+/// Replaces bytes of the path that are no UTF-8, such as `%E9`, which is é in Latin-1. It stands before the router, which
+/// would refuse them.
+pub(super) async fn repair_path(mut request: Request, next: Next) -> Response {
+    if let Some(uri) = repaired(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    next.run(request).await
+}
+
+/// The same address with U+FFFD in place of such bytes; `None` if there are none.
+fn repaired(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    if !path.contains('%') {
+        return None;
+    }
+    // Each byte, and the text that stands for it.
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut texts = Vec::with_capacity(path.len());
+    let mut at = 0;
+    while let Some(byte) = path.as_bytes().get(at) {
+        let escaped = path.get(at + 1..at + 3).filter(|_| *byte == b'%');
+        let escaped = escaped.and_then(|digits| hex::decode(digits).ok()?.first().copied());
+        let length = if escaped.is_some() { 3 } else { 1 };
+        bytes.push(escaped.unwrap_or(*byte));
+        texts.push(&path.as_bytes()[at..at + length]);
+        at += length;
+    }
+    if std::str::from_utf8(&bytes).is_ok() {
+        return None;
+    }
+    let mut path = Vec::with_capacity(path.len());
+    let mut texts = texts.into_iter();
+    for chunk in bytes.utf8_chunks() {
+        texts.by_ref().take(chunk.valid().len()).for_each(|text| path.extend_from_slice(text));
+        if !chunk.invalid().is_empty() {
+            texts.by_ref().take(chunk.invalid().len()).for_each(drop);
+            path.extend_from_slice(b"%EF%BF%BD");
+        }
+    }
+    if let Some(query) = uri.query() {
+        path.push(b'?');
+        path.extend_from_slice(query.as_bytes());
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// Before anybody asks for a token: browsers send none with it. What they want to send is echoed, because `*` does not
@@ -56,4 +105,41 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response {
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "message", "Method Not Allowed");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced() {
+        for (uri, expected) in [
+            ("/a/caf%E9/b", Some("/a/caf%EF%BF%BD/b")),
+            ("/a/%ff%fe?x=%ff", Some("/a/%EF%BF%BD%EF%BF%BD?x=%ff")),
+            ("http://h/%c3%28%41", Some("http://h/%EF%BF%BD%28%41")),
+            ("/%F0%9F", Some("/%EF%BF%BD")),
+            ("/%ff%", Some("/%EF%BF%BD%")),
+            ("/%ff%zz%2F", Some("/%EF%BF%BD%zz%2F")),
+            ("/caf%C3%A9", None),
+            ("/%zz", None),
+            ("/%", None),
+            ("/a?x=%ff", None),
+            ("*", None),
+        ] {
+            let repaired = repaired(&uri.parse().unwrap()).map(|it| it.to_string());
+            assert_eq!(repaired.as_deref(), expected, "{uri}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_escaped_can_be_read(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..20)) {
+            let uri = format!("/{}?q", bytes.iter().map(|it| format!("%{it:02x}")).collect::<String>()).parse().unwrap();
+            let text = String::from_utf8_lossy(&bytes);
+            let uri = repaired(&uri).unwrap_or(uri);
+            let digits = uri.path()[1..].replace('%', "");
+            proptest::prop_assert_eq!(hex::decode(digits).unwrap(), text.as_bytes());
+            proptest::prop_assert_eq!(uri.query(), Some("q"));
+        }
+    }
 }

@@ -7,11 +7,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::or_default;
+use crate::lenient_json;
 
 /// A user, or whatever flags are evaluated for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Target {
-    /// Identifier.
+    /// Identifier; empty where there is none.
+    #[serde(default, deserialize_with = "or_default")]
     pub identifier: String,
     /// Name for people; the identifier where there is none.
     #[serde(default, deserialize_with = "or_default")]
@@ -25,9 +27,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads entries one by one; gives how many cannot be read besides.
+    /// Reads entries one by one; gives how many cannot be read besides. Those without an identifier could not be found again.
     pub(crate) fn read_all(entries: &[&RawValue]) -> (Vec<Self>, usize) {
-        let targets: Vec<_> = entries.iter().filter_map(|it| serde_json::from_str(it.get()).ok()).collect();
+        let read = |it: &&RawValue| lenient_json::from_slice::<Self>(it.get().as_bytes()).ok();
+        let targets: Vec<_> = entries.iter().filter_map(read).filter(|it| !it.identifier.is_empty()).collect();
         let unreadable = entries.len() - targets.len();
         (targets, unreadable)
     }

@@ -55,6 +55,7 @@ fn every_setting_has_its_place() {
     for (key, expected) in [
         ("server.listen", Some("0.0.0.0:7000 (default)")),
         ("log.format", Some("json (default)")),
+        ("server.max_head", Some("1MiB (default)")),
         ("data.dir", Some(" (default)")),
         ("harness.account", Some("acc (variable ACCOUNT_IDENTIFIER)")),
         ("harness.organization", Some("org (variable ORG_IDENTIFIER)")),
