@@ -218,6 +218,23 @@ async fn pages_with_odd_counts_are_read() {
 }
 
 #[tokio::test]
+async fn keys_of_the_pages_that_there_are_count_from_the_start() {
+    let entry = |key: &str| json!({"name": "k", "key": FakeHarness::hash(key)});
+    let first = json!({"apiKeys": [entry(KEY), entry("second")], "itemCount": 3, "pageCount": 2}).to_string();
+    for second in ["{}".to_owned(), json!({"apiKeys": null, "itemCount": 3, "pageCount": 2}).to_string(), first.clone()]
+    {
+        let cloud = FakeHarness::start().await;
+        cloud.adds_environment(ENV, "prod", [KEY]);
+        let pages = [first.clone(), second.clone()].map(text);
+        cloud.answers_next("/admin/apikey", pages.into_iter().cycle().take(600));
+        let gateway = Running::before_harness(&cloud, &[KEY], "").await;
+        let call = Call::post("/client/auth", json!({"apiKey": "second"}).to_string());
+        eventually(&gateway, &call, &second, |status, _| status == 200).await;
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn pages_of_targets_are_read_entry_by_entry() {
     let cloud = cloud().await;
     let mut by_plan = flag("plan", 1);

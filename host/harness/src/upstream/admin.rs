@@ -98,7 +98,7 @@ impl Admin {
         Ok(entries)
     }
 
-    /// All pages up to the first without entries.
+    /// All pages up to the first without entries. A later page that is missing or repeated leaves the list incomplete.
     async fn reading(&self, identity: &Identity, what: &str) -> Result<Entries, RequestError> {
         let malformed = |problem: String| RequestError::Malformed(problem);
         let mut all: Vec<Box<RawValue>> = Vec::new();
@@ -115,6 +115,7 @@ impl Admin {
             let entries = match page.api_keys {
                 Some(entries) => entries,
                 None if is_end => Vec::new(),
+                None if number > 0 => return Ok(Entries { all, is_complete: false }),
                 None => return Err(malformed(format!("page {number} of the list of {what} has no list"))),
             };
             if entries.is_empty() {
@@ -126,7 +127,10 @@ impl Admin {
             if is_repeated && is_behind_the_last {
                 return Ok(Entries { all, is_complete: true });
             }
-            if is_repeated || all.len() + entries.len() > MAX_ENTRIES {
+            if is_repeated {
+                return Ok(Entries { all, is_complete: false });
+            }
+            if all.len() + entries.len() > MAX_ENTRIES {
                 return Err(malformed(format!("the pages of the list of {what} do not end")));
             }
             before = all.len();
