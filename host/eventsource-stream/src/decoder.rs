@@ -8,6 +8,10 @@ use crate::{Event, EventKind};
 /// Largest event, in bytes of its data, or of one of its other fields: 128 MiB.
 pub const MAX_EVENT_SIZE: usize = 128 << 20;
 
+/// Longest event ID that is kept, in bytes: 4 KiB. Each event carries a copy, so a long ID would multiply what a stream
+/// of short events takes. A longer one resets the last event ID, as an empty one does.
+pub const MAX_ID_SIZE: usize = 4 << 10;
+
 /// Capacity of a buffer that is worth keeping for the next line.
 const KEPT_CAPACITY: usize = 64 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -214,6 +218,7 @@ impl Decoder {
                 self.extend_data(b"\n")?;
             }
             b"event" => self.event_type = text(value.to_vec()),
+            b"id" if value.len() > MAX_ID_SIZE => self.id.clear(),
             b"id" if !value.contains(&0) => self.id = text(value.to_vec()),
             b"retry" => {
                 if let Some(time) = milliseconds(value) {

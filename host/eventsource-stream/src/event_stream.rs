@@ -28,13 +28,19 @@ where
     }
 }
 
+/// Bytes that are decoded in one step, which bounds how many events wait for the reader.
+const STEP: usize = 16 << 10;
+
 pin_project! {
     /// The events of a stream of bytes. Ends after the first error.
     pub struct EventStream<S> {
         #[pin]
         bytes: S,
         decoder: Decoder,
-        // What one piece of the stream completed.
+        // Bytes that have arrived, of which the first `position` have been decoded.
+        arrived: Vec<u8>,
+        position: usize,
+        // What the last step completed.
         ready: VecDeque<Event>,
         end: Option<End>,
     }
@@ -61,7 +67,14 @@ pub enum EventStreamError<E> {
 impl<S> EventStream<S> {
     /// Events of `stream`.
     pub fn new(stream: S) -> Self {
-        Self { bytes: stream, decoder: Decoder::new(), ready: VecDeque::new(), end: None }
+        Self {
+            bytes: stream,
+            decoder: Decoder::new(),
+            arrived: Vec::new(),
+            position: 0,
+            ready: VecDeque::new(),
+            end: None,
+        }
     }
 
     /// Sets the last event ID, as it was at the end of the connection before.
@@ -97,11 +110,19 @@ where
                 }
                 Some(End::Ended) => return Poll::Ready(None),
             }
+            if *this.position < this.arrived.len() {
+                let end = this.arrived.len().min(*this.position + STEP);
+                if let Err(error) = this.decoder.feed(&this.arrived[*this.position..end], this.ready) {
+                    *this.end = Some(End::TooLarge(error));
+                }
+                *this.position = end;
+                continue;
+            }
             match std::task::ready!(this.bytes.as_mut().poll_next(context)) {
                 Some(Ok(piece)) => {
-                    if let Err(error) = this.decoder.feed(piece.as_ref(), this.ready) {
-                        *this.end = Some(End::TooLarge(error));
-                    }
+                    this.arrived.clear();
+                    this.arrived.extend_from_slice(piece.as_ref());
+                    *this.position = 0;
                 }
                 Some(Err(error)) => {
                     *this.end = Some(End::Ended);
@@ -147,3 +168,25 @@ impl<E: fmt::Display> fmt::Display for EventStreamError<E> {
 }
 
 impl<E: fmt::Debug + fmt::Display> std::error::Error for EventStreamError<E> {}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt, stream};
+
+    use super::*;
+
+    #[test]
+    fn only_a_few_events_wait_for_the_reader() {
+        // One large piece of the smallest events, each with a copy of the longest ID.
+        let mut piece = format!("id: {}\n", "x".repeat(crate::MAX_ID_SIZE)).into_bytes();
+        piece.extend(b"data\n\n".repeat(100_000));
+        let mut events = stream::iter([Ok::<_, fmt::Error>(piece), Ok(b":\n".to_vec())]).eventsource();
+        let mut count = 0;
+        while let Some(event) = events.next().now_or_never().expect("everything has arrived") {
+            let event = event.expect("no event is too large");
+            assert!(events.ready.len() <= STEP / b"data\n\n".len(), "{} events wait", events.ready.len());
+            count += usize::from(event.kind != crate::EventKind::Progress);
+        }
+        assert_eq!(count, 100_001);
+    }
+}

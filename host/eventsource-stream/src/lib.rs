@@ -1,12 +1,13 @@
 //! Server-sent events from a stream of bytes, as section 9.2.6 of the WHATWG HTML standard defines them.
 //!
 //! Own code because what exists stops at invalid UTF-8 or takes quadratic time for large events. It has the interface of
-//! `eventsource-stream` 0.2.3, in whose place `reqwest-eventsource` is given it, and differs from it in three points:
+//! `eventsource-stream` 0.2.3, in whose place `reqwest-eventsource` is given it, and differs from it in four points:
 //!
 //! * Beside messages the stream yields what else happened on the connection ([`EventKind`]): a comment is the heartbeat
 //!   of a service, and a `retry:` or `id:` in a block without data takes effect without a message. Who only wants
 //!   messages skips events of other kinds.
 //! * The data of one event is limited to [`MAX_EVENT_SIZE`] bytes; beyond, the stream ends with an error.
+//! * An event ID longer than [`MAX_ID_SIZE`] bytes counts as none.
 //! * Bytes that are not UTF-8 become U+FFFD, as the standard demands. The stream never fails because of them.
 //!
 //! Each byte is looked at once, whatever the pieces in which it arrives.
@@ -16,6 +17,6 @@ mod decoder;
 mod event;
 mod event_stream;
 
-pub use self::decoder::{Decoder, EventTooLarge, MAX_EVENT_SIZE};
+pub use self::decoder::{Decoder, EventTooLarge, MAX_EVENT_SIZE, MAX_ID_SIZE};
 pub use self::event::{Event, EventKind};
 pub use self::event_stream::{EventStream, EventStreamError, Eventsource};

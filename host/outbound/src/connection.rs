@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use eventsource_stream::{Event, EventKind, EventStreamError, Eventsource};
+use eventsource_stream::{Event, EventKind, EventStreamError, Eventsource, MAX_ID_SIZE};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, StatusCode};
 use reqwest::RequestBuilder;
@@ -13,8 +13,6 @@ use yardarm_core::status::ErrorKind;
 
 use crate::redirect::{self, MAX_REDIRECTS, RedirectError};
 
-/// Longest event ID that is sent back, in bytes: a service must not be able to make our own requests too large for it.
-const MAX_EVENT_ID: usize = 4096;
 /// How much of a text from upstream is shown in errors, in characters.
 const SHOWN: usize = 200;
 
@@ -145,7 +143,7 @@ impl Events {
     #[must_use]
     pub fn last_event_id(&self) -> Option<HeaderValue> {
         let id = self.last_event_id.as_bytes();
-        HeaderValue::from_bytes(id).ok().filter(|_| (1..=MAX_EVENT_ID).contains(&id.len()))
+        HeaderValue::from_bytes(id).ok().filter(|_| (1..=MAX_ID_SIZE).contains(&id.len()))
     }
 }
 
@@ -281,7 +279,7 @@ mod tests {
             events.next().await.unwrap();
             assert_eq!(events.last_event_id().is_some(), is_sent, "{id:?}");
         }
-        let mut events = events(vec![event(EventKind::Message, &"x".repeat(MAX_EVENT_ID + 1))]);
+        let mut events = events(vec![event(EventKind::Message, &"x".repeat(MAX_ID_SIZE + 1))]);
         events.next().await.unwrap();
         assert_eq!(events.last_event_id(), None);
     }

@@ -148,6 +148,17 @@ fn the_last_event_id_stays_until_there_is_another() {
 }
 
 #[test]
+fn an_id_that_is_too_long_counts_as_none() {
+    for (length, is_kept) in [(MAX_ID_SIZE, true), (MAX_ID_SIZE + 1, false), (1 << 20, false)] {
+        let stream = format!("id: 7\ndata: a\n\nid: {}\ndata: b\n\n", "x".repeat(length));
+        let events = events_of(stream.as_bytes(), 1000);
+        assert_eq!(events[0].id, "7");
+        assert_eq!(events[1].id.len(), if is_kept { length } else { 0 }, "{length}");
+        assert_eq!(events[1].data, "b");
+    }
+}
+
+#[test]
 fn a_reconnection_time_belongs_to_its_block() {
     let events = events_of(b"retry: 5\ndata: a\n\ndata: b\n\n", 100);
     let seen: Vec<_> = events.iter().map(|it| (it.kind, it.retry.map(|it| it.as_millis()))).collect();
