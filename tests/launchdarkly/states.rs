@@ -193,6 +193,22 @@ async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) 
 }
 
 #[tokio::test]
+async fn a_key_that_worked_is_tried_soon_after_it_is_rejected() {
+    // Services reject keys for a moment when something of their own fails; five minutes without changes is too long.
+    let gateway = Setup::with(some_data()).start().await;
+    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    let later = data([flag("plain", 9)], []);
+    gateway.upstream.answers_streams_with([StreamAnswer::Status(401), StreamAnswer::Status(403)]);
+    gateway.upstream.puts(SDK_KEY, &later);
+    gateway.upstream.closes_streams(SDK_KEY);
+    gateway.status_where("a rejection", |it| it["environments"]["main"]["connectionStatus"]["state"] == "OFF").await;
+    let started = tokio::time::Instant::now();
+    gateway.status_where("a connection", |it| it["environments"]["main"]["connectionStatus"]["state"] == "VALID").await;
+    assert!(started.elapsed() < std::time::Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(gateway.upstream.stream_requests().len() >= 4);
+}
+
+#[tokio::test]
 async fn rejected_keys() {
     let all = [401, 403, 404, 410].map(rejected_keys_are_unavailable_until_upstream_accepts_them);
     futures_util::future::join_all(all).await;

@@ -12,12 +12,18 @@ const HEALTHY: Duration = Duration::from_secs(60);
 /// The first delay, and the shortest that a service may ask for unless it is set otherwise.
 const FIRST: Duration = Duration::from_secs(1);
 
+/// For how long a rejection of a key that worked before is taken for an interruption.
+const INTERRUPTION: Duration = Duration::from_secs(600);
+
 /// How soon to try again: at once slowly growing, and seldom for keys that the vendor rejects, because that may heal
-/// but asking often would be rude.
+/// but asking often would be rude. Services also reject keys for a while when something of their own fails, so a key that
+/// worked is tried like after any other failure at first.
 pub struct Pace {
     usual: Backoff,
     rejected: Backoff,
-    is_rejected: bool,
+    has_succeeded: bool,
+    /// When the key was rejected first since it worked last.
+    rejected_since: Option<Instant>,
     healthy_since: Option<Instant>,
     /// What a service may ask for at least.
     shortest: Duration,
@@ -30,7 +36,8 @@ impl Pace {
         Self {
             usual: Backoff::literal(FIRST, ceiling),
             rejected: Backoff::literal(rejected, rejected.saturating_mul(12)),
-            is_rejected: false,
+            has_succeeded: false,
+            rejected_since: None,
             healthy_since: None,
             shortest: FIRST,
         }
@@ -48,9 +55,11 @@ impl Pace {
         self.healthy_since = None;
     }
 
-    /// The connection said something useful.
+    /// The connection said something useful, so the key is accepted.
     pub fn is_healthy(&mut self) {
         self.healthy_since.get_or_insert_with(Instant::now);
+        self.rejected.reset();
+        (self.has_succeeded, self.rejected_since) = (true, None);
     }
 
     /// The service asked for another first delay. It gets one between the shortest that is set and the ceiling; and what it
@@ -64,17 +73,21 @@ impl Pace {
     pub fn reset(&mut self) {
         self.usual.reset();
         self.rejected.reset();
-        self.is_rejected = false;
+        (self.has_succeeded, self.rejected_since) = (false, None);
     }
 
     /// How long to wait after `error`.
     pub fn delay_after(&mut self, error: &ConnectionError) -> Duration {
         if self.healthy_since.is_some_and(|since| since.elapsed() >= HEALTHY) {
-            self.reset();
+            self.usual.reset();
+            self.healthy_since = None;
         }
-        // Stays so until a connection was good for a while, also if the next failure is an ordinary one.
-        self.is_rejected |= error.is_rejection();
-        if self.is_rejected { self.rejected.next_delay() } else { self.usual.next_delay() }
+        if !error.is_rejection() {
+            return self.usual.next_delay();
+        }
+        let since = *self.rejected_since.get_or_insert_with(Instant::now);
+        let is_interruption = self.has_succeeded && since.elapsed() < INTERRUPTION;
+        if is_interruption { self.usual.next_delay() } else { self.rejected.next_delay() }
     }
 }
 
@@ -99,6 +112,34 @@ mod tests {
             }
             assert!(before >= Duration::from_secs(15), "it grows, although the service asks each time");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejection_after_success_is_an_interruption_at_first() {
+        let rejected = ConnectionError::Status(http::StatusCode::UNAUTHORIZED);
+        let closed = ConnectionError::Network("closed".to_owned());
+        let (short, long) = (Duration::from_secs(30), Duration::from_secs(150));
+        let mut pace = Pace::new(short, Duration::from_secs(300));
+        assert!(pace.delay_after(&rejected) >= long, "never accepted");
+        assert!(pace.delay_after(&closed) <= Duration::from_secs(1), "another failure is another matter");
+        for _ in 0..3 {
+            pace.connecting();
+            pace.is_healthy();
+            let began = Instant::now();
+            loop {
+                let delay = pace.delay_after(&rejected);
+                tokio::time::advance(delay).await;
+                if delay > short {
+                    break;
+                }
+            }
+            assert!(began.elapsed() >= INTERRUPTION, "however often it happens");
+            assert!(pace.delay_after(&rejected) >= long * 2, "it grows");
+        }
+        pace.is_healthy();
+        assert!(pace.delay_after(&closed) <= short, "success ends it at once");
+        pace.reset();
+        assert!(pace.delay_after(&rejected) >= long, "a new key has not worked yet");
     }
 
     #[tokio::test(start_paused = true)]

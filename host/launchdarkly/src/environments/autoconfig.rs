@@ -161,7 +161,7 @@ impl AutoConfigTask {
         let seconds = delay.as_secs();
         if is_final {
             self.status.refused(kind, &error.to_string());
-            tracing::error!(%error, seconds, "the auto-configuration key was rejected; it will be tried again, seldom");
+            tracing::error!(%error, seconds, "the auto-configuration key was rejected; check it. It is tried again, less and less often");
         } else {
             self.status.interrupted(kind, &error.to_string());
             tracing::warn!(%error, seconds, "auto-configuration stream interrupted, reconnecting");

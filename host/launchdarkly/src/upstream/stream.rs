@@ -239,7 +239,7 @@ impl StreamTask {
         let environment = &self.environment;
         if is_final {
             environment.status.refused(kind, &error.to_string());
-            tracing::error!(environment = %environment.label, %error, "upstream rejected the SDK key; it will be tried again, seldom");
+            tracing::error!(environment = %environment.label, %error, "upstream rejected the SDK key; check it. It is tried again, less and less often");
         } else {
             environment.status.interrupted(kind, &error.to_string());
             tracing::warn!(environment = %environment.label, %error, "upstream stream interrupted");
