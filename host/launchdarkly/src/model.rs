@@ -20,7 +20,9 @@ pub use self::segment::Segment;
 
 pub(crate) use self::context::{Identity, Part};
 pub(crate) use self::flag::{Choice, FlagBody, Target};
-pub(crate) use self::json::{MAX_DEPTH, Mismatch, Reader, Type, is_deeper_than, normalize_json};
+pub(crate) use self::json::{
+    MAX_DEPTH, Mismatch, Reader, Type, has_number_out_of_range, is_deeper_than, normalize_json,
+};
 pub(crate) use self::keys::{KeySet, Text};
 pub(crate) use self::rule::{Clause, Literal, Operator, Rollout, as_version};
 pub(crate) use self::segment::KindKeys;

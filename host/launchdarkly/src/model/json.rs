@@ -7,7 +7,7 @@
 mod strings;
 pub(crate) mod syntax;
 
-pub(crate) use self::strings::{is_deeper_than, normalize as normalize_json};
+pub(crate) use self::strings::{has_number_out_of_range, is_deeper_than, normalize as normalize_json};
 pub(crate) use self::syntax::MAX_DEPTH;
 
 use std::borrow::Cow;

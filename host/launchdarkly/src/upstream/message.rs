@@ -1,7 +1,7 @@
 //! One event of the upstream stream: text to a change.
 //!
 //! A message that is not what it should be costs the connection and changes nothing, as in the vendor's SDKs. What is wrong
-//! with one item only, its version or its depth, costs that item: it is refused, and everything else is applied.
+//! with one item only, its version, its depth or a number that is out of range, costs that item: it is refused, and everything else is applied.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,10 @@ use serde_json::value::RawValue;
 use yardarm_outbound::Seldom;
 
 use crate::dataset::{Change, Item, ItemKind, Items};
-use crate::model::{Flag, MAX_DEPTH, MAX_VERSION, Malformed, Segment, as_version, is_deeper_than, normalize_json};
+use crate::model::{
+    Flag, MAX_DEPTH, MAX_VERSION, Malformed, Segment, as_version, has_number_out_of_range, is_deeper_than,
+    normalize_json,
+};
 
 /// Log lines about events that are not understood.
 static UNEXPECTED: Seldom = Seldom::new(Duration::from_secs(10));
@@ -30,6 +33,8 @@ pub(crate) enum MessageError {
     Item { kind: ItemKind, key: String, source: Malformed },
     #[error("{kind} `{key}`: nested more than {MAX_DEPTH} levels deep")]
     TooDeep { kind: ItemKind, key: String },
+    #[error("{kind} `{key}`: a number does not fit 64 bits")]
+    NumberRange { kind: ItemKind, key: String },
     #[error("{kind} `{key}`: `version` is not a whole number from 0 to {MAX_VERSION}")]
     Version { kind: ItemKind, key: String },
 }
@@ -203,7 +208,9 @@ impl MessageError {
         let problem = self.to_string();
         match self {
             Self::Item { kind, key, source } if source.is_version() => Ok(RefusedItem { kind, key, problem }),
-            Self::TooDeep { kind, key } | Self::Version { kind, key } => Ok(RefusedItem { kind, key, problem }),
+            Self::TooDeep { kind, key } | Self::NumberRange { kind, key } | Self::Version { kind, key } => {
+                Ok(RefusedItem { kind, key, problem })
+            }
             other => Err(other),
         }
     }
@@ -219,7 +226,7 @@ fn split(path: &str) -> Option<(ItemKind, &str)> {
 /// Reads one flag.
 pub(crate) fn flag(key: &str, json: &RawValue) -> Result<Flag, MessageError> {
     let kind = ItemKind::Flag;
-    check_depth(kind, key, json)?;
+    check_limits(kind, key, json)?;
     let flag = Flag::parse(key, json).map_err(|source| MessageError::Item { kind, key: key.to_owned(), source })?;
     if flag.has_valid_version() { Ok(flag) } else { Err(MessageError::Version { kind, key: key.to_owned() }) }
 }
@@ -227,16 +234,18 @@ pub(crate) fn flag(key: &str, json: &RawValue) -> Result<Flag, MessageError> {
 /// Reads one segment.
 pub(crate) fn segment(key: &str, json: &RawValue) -> Result<Segment, MessageError> {
     let kind = ItemKind::Segment;
-    check_depth(kind, key, json)?;
+    check_limits(kind, key, json)?;
     let segment =
         Segment::parse(key, json).map_err(|source| MessageError::Item { kind, key: key.to_owned(), source })?;
     if segment.has_valid_version() { Ok(segment) } else { Err(MessageError::Version { kind, key: key.to_owned() }) }
 }
 
-/// SDKs read what is passed on by recursion, with limits of their own.
-fn check_depth(kind: ItemKind, key: &str, json: &RawValue) -> Result<(), MessageError> {
+/// SDKs read what is passed on by recursion, with limits of their own, and some refuse a whole message for one number.
+fn check_limits(kind: ItemKind, key: &str, json: &RawValue) -> Result<(), MessageError> {
     if is_deeper_than(json.get(), MAX_DEPTH) {
         Err(MessageError::TooDeep { kind, key: key.to_owned() })
+    } else if has_number_out_of_range(json.get()) {
+        Err(MessageError::NumberRange { kind, key: key.to_owned() })
     } else {
         Ok(())
     }
@@ -351,6 +360,17 @@ mod tests {
         assert_eq!(outcome("put", &format!(r#"{{"x":{deep},"data":{{"flags":{{}},"y":{deep}}}}}"#)), "put 0 0");
         assert_eq!(outcome("put", &format!(r#"{{"data":{deep}}}"#)), "restart");
         assert_eq!(outcome("put", &deep), "restart");
+    }
+
+    #[test]
+    fn numbers_that_no_float_holds_are_refused_item_by_item() {
+        for (number, is_fine) in [("1e308", true), ("1e309", false), (&"9".repeat(400), false), ("-1e999", false)] {
+            let item = format!(r#"{{"version":1,"variations":[{{"deep":[{number}]}}]}}"#);
+            let patch = format!(r#"{{"path":"/flags/a","data":{item}}}"#);
+            assert_eq!(outcome("patch", &patch), if is_fine { "patch a 1" } else { "ignored, refused flag a" });
+            let put = format!(r#"{{"data":{{"flags":{{"a":{item},"b":{{}}}}}}}}"#);
+            assert_eq!(outcome("put", &put), if is_fine { "put 2 0" } else { "put 1 0, refused flag a" });
+        }
     }
 
     #[test]

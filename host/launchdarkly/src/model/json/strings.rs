@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+/// Only numbers that are longer, or have an exponent, may not fit a 64-bit float.
+const ALWAYS_FITS: usize = 300;
+
 /// The end of the string that starts with the quote at `start`.
 pub(super) fn end(bytes: &[u8], start: usize) -> usize {
     let mut position = start + 1;
@@ -55,6 +58,34 @@ pub(crate) fn is_deeper_than(text: &str, limit: usize) -> bool {
         depth = if opens { depth + 1 } else { depth.saturating_sub(1) };
         depth > limit
     })
+}
+
+/// Whether a number does not fit a 64-bit float. The vendor's readers refuse such a text as a whole.
+pub(crate) fn has_number_out_of_range(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut position = 0;
+    while let Some(byte) = bytes.get(position) {
+        match byte {
+            b'"' => position = end(bytes, position),
+            b'-' | b'0'..=b'9' => {
+                let is_number = |it: &u8| matches!(it, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+                let length = bytes[position..].iter().take_while(|it| is_number(it)).count();
+                if !fits_float(&bytes[position..position + length]) {
+                    return true;
+                }
+                position += length;
+            }
+            _ => position += 1,
+        }
+    }
+    false
+}
+
+/// Whether a number fits a 64-bit float.
+pub(super) fn fits_float(number: &[u8]) -> bool {
+    let may_misfit = number.len() > ALWAYS_FITS || number.iter().any(|byte| matches!(byte, b'e' | b'E'));
+    let value = || std::str::from_utf8(number).ok()?.parse::<f64>().ok();
+    !may_misfit || value().is_some_and(f64::is_finite)
 }
 
 /// Rewrites what the vendor's reader accepts and others refuse, so that every SDK can read what is passed on, and brings
@@ -215,6 +246,22 @@ mod tests {
             ("]]]]]]]][[", 2, false),
         ] {
             assert_eq!(is_deeper_than(text, limit), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_looked_at_outside_of_strings() {
+        let long = |digits: usize| format!("[{}]", "9".repeat(digits));
+        for (text, expected) in [
+            ("[1,-2.5,1e308,-1E-400,0]", false),
+            ("1e309", true),
+            (r#"{"a":[{"b":-1e400}]}"#, true),
+            (r#"{"1e400":"1e400 \" 1e400"}"#, false),
+            (&long(308), false),
+            (&long(310), true),
+            ("", false),
+        ] {
+            assert_eq!(has_number_out_of_range(text), expected, "{text}");
         }
     }
 

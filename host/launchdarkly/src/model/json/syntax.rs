@@ -2,10 +2,10 @@
 
 use thiserror::Error;
 
+use super::strings::fits_float;
+
 /// Deepest nesting that is accepted, as in Go.
 pub(crate) const MAX_DEPTH: usize = 10_000;
-/// Only numbers that are longer, or have an exponent, may not fit a 64-bit float.
-const ALWAYS_FITS: usize = 300;
 
 /// Why a text is not JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -192,10 +192,8 @@ impl Scanner<'_> {
         let from = self.rest;
         self.number_end()?;
         let number = &from[..from.len() - self.rest.len()];
-        let may_misfit = number.len() > ALWAYS_FITS || number.iter().any(|byte| matches!(byte, b'e' | b'E'));
-        if may_misfit && self.misfit.is_none() {
-            let value: Option<f64> = std::str::from_utf8(number).ok().and_then(|it| it.parse().ok());
-            self.misfit = value.is_none_or(|it| !it.is_finite()).then_some(from.len());
+        if self.misfit.is_none() && !fits_float(number) {
+            self.misfit = Some(from.len());
         }
         Ok(())
     }
