@@ -24,6 +24,11 @@ pub struct MobileKey(Secret);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EnvironmentId(Arc<str>);
 
+/// Whether a key consists of the characters that keys have, so that it can be sent in a header.
+pub(crate) fn is_sendable(key: &str) -> bool {
+    key.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
+}
+
 macro_rules! secret_key {
     ($name:ident) => {
         impl $name {

@@ -1,5 +1,7 @@
 //! What PHP polls: all flags, one flag, one segment.
 
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, VARY};
@@ -11,6 +13,9 @@ use super::Downstream;
 use super::auth::Caller;
 use super::context::message;
 use crate::render;
+
+/// Longest time that polled flags may be cached, ten years: HTTP has no dates beyond the year 9999.
+const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// `GET /sdk/flags`
 pub(super) async fn flags(caller: Caller, headers: HeaderMap) -> Response {
@@ -53,7 +58,7 @@ pub(super) fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl
     let tag = format!("relay-{tag}");
     let mut headers = HeaderMap::new();
     if let Some(ttl) = caller.config.ttl {
-        let expires = httpdate::fmt_http_date(std::time::SystemTime::now() + ttl);
+        let expires = httpdate::fmt_http_date(std::time::SystemTime::now() + ttl.min(MAX_TTL));
         if let Ok(expires) = HeaderValue::from_str(&expires) {
             headers.insert(EXPIRES, expires);
         }

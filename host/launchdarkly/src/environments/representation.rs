@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use yardarm_core::Secret;
 
 use crate::config::{CommonConfig, EnvironmentConfig, Identity};
-use crate::credential::{Accepted, Credentials, EnvironmentId, KeyError, MobileKey, OfferedKeys, SdkKey};
+use crate::credential::{Accepted, Credentials, EnvironmentId, KeyError, MobileKey, OfferedKeys, SdkKey, is_sendable};
 use crate::model::as_version;
 
 /// An environment as it is described.
@@ -22,7 +22,7 @@ pub(crate) struct Representation {
 }
 
 /// Name of the property that says which of two descriptions is newer.
-pub(crate) const VERSION: &str = "version";
+const VERSION: &str = "version";
 
 /// A property is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,10 +61,18 @@ impl<'a> Object<'a> {
         self.get(name).map_or(Ok(""), |it| it.as_str().ok_or(problem))
     }
 
+    /// A key; absent is empty. One with other characters could not be sent.
+    fn credential(self, name: &'static str) -> Result<&'a str, Malformed> {
+        let problem = Malformed { property: name, problem: "has characters that no key has" };
+        self.text(name).and_then(|it| if is_sendable(it) { Ok(it) } else { Err(problem) })
+    }
+
     /// A whole number; absent is 0.
     pub(crate) fn number(self, name: &'static str) -> Result<i64, Malformed> {
         let problem = Malformed { property: name, problem: "is not a whole number" };
-        self.get(name).map_or(Ok(0), |it| it.as_i64().ok_or(problem))
+        // A moment of Go's type may be larger.
+        let number = |it: &Value| it.as_i64().or_else(|| it.as_u64().map(|_| i64::MAX));
+        self.get(name).map_or(Ok(0), |it| number(it).ok_or(problem))
     }
 
     /// A version: a whole number that every reader keeps exactly; absent is 0.
@@ -98,11 +106,12 @@ impl<'a> Object<'a> {
         let entry = |value| {
             let entry = Object::of(value, name)?;
             let identifier = entry.text("key")?;
-            let expires_ms = entry.moment("expiry")?;
+            // 0 is never; a time before 1970 is over.
+            let expires = entry.number("expiry")?;
             Ok(Accepted {
-                key: make(Secret::new(entry.text("value")?)),
+                key: make(Secret::new(entry.credential("value")?)),
                 name: (!identifier.is_empty()).then(|| Arc::from(identifier)),
-                expires_ms: (expires_ms > 0).then_some(expires_ms),
+                expires_ms: (expires != 0).then(|| u64::try_from(expires).unwrap_or(0)),
             })
         };
         list.iter().map(entry).collect::<Result<_, _>>().map(Some)
@@ -116,10 +125,10 @@ impl Representation {
         let some = |text: &str| (!text.is_empty()).then(|| Secret::new(text));
         let (mut sdk_key, mut expiring) = (None, None);
         if let Some(key) = all.object("sdkKey")? {
-            sdk_key = some(key.text("value")?).map(SdkKey::new);
+            sdk_key = some(key.credential("value")?).map(SdkKey::new);
             if let Some(old) = key.object("expiring")? {
                 let at = old.moment("timestamp")?;
-                expiring = some(old.text("value")?).map(|it| (SdkKey::new(it), at));
+                expiring = some(old.credential("value")?).map(|it| (SdkKey::new(it), at));
             }
         }
         let minutes = all.moment("defaultTtl")?;
@@ -135,7 +144,7 @@ impl Representation {
             keys: OfferedKeys {
                 sdk_key,
                 expiring,
-                mobile_key: some(all.text("mobKey")?).map(MobileKey::new),
+                mobile_key: some(all.credential("mobKey")?).map(MobileKey::new),
                 sdk_keys: all.keys("sdkKeys", SdkKey::new)?,
                 mobile_keys: all.keys("mobileKeys", MobileKey::new)?,
             },
@@ -203,9 +212,25 @@ mod tests {
             (json!({"mobileKeys": [1]}), "mobileKeys"),
             (json!({"secureMode": 1}), "secureMode"),
             (json!({"version": "1"}), "version"),
+            (json!({"sdkKey": {"value": "sdk-\r\nX: y"}}), "value"),
+            (json!({"sdkKey": {"value": "sdk-1", "expiring": {"value": "sdk 2", "timestamp": 1}}}), "value"),
+            (json!({"mobKey": "mob-\u{e4}"}), "mobKey"),
+            (json!({"sdkKeys": [{"value": "a b"}]}), "value"),
             (json!({"defaultTtl": 1.5}), "defaultTtl"),
         ] {
             assert_eq!(Representation::read(&value).unwrap_err().property, property, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_key_whose_time_was_over_before_1970_is_not_accepted() {
+        for (expiry, is_accepted) in [(0_i64, true), (-1, false), (1, false), (9_000_000_000_000, true)] {
+            let keys = json!([{"value": "sdk-1"}, {"value": "sdk-2", "expiry": expiry}]);
+            let read = Representation::read(&json!({"envID": "e", "sdkKey": {"value": "sdk-1"}, "sdkKeys": keys}));
+            let settings = read.unwrap().settings(None, &COMMON, 1_000_000).unwrap();
+            let credentials = settings.credentials;
+            let credentials = credentials.without_expired(1_000_000).unwrap_or(credentials);
+            assert_eq!(credentials.accepts(crate::environments::SdkKind::Server, "sdk-2"), is_accepted, "{expiry}");
         }
     }
 

@@ -12,7 +12,7 @@ use yardarm_outbound::Seldom;
 
 use super::Variant;
 use super::kept_list::{KeptEnvironment, KeptFilter, KeptList};
-use super::representation::{Malformed, Object, Representation, VERSION};
+use super::representation::{Malformed, Object, Representation};
 use crate::config::{CommonConfig, EnvironmentConfig};
 use crate::credential::KeyError;
 use crate::model::normalize_json;
@@ -51,7 +51,7 @@ pub(crate) enum Message {
     Put {
         environments: Vec<(String, Representation)>,
         filters: Vec<(String, Filter)>,
-        /// Environments and filters whose version is none. What is known of them stays.
+        /// Environments and filters that cannot be read. What is known of them stays.
         refused: Vec<String>,
     },
     Environment(String, Box<Representation>),
@@ -111,8 +111,8 @@ impl Message {
                     return Err(Malformed::missing("environments").into());
                 }
                 let mut refused = Vec::new();
-                let environments = kept(entries("environments")?, Representation::read, &mut refused)?;
-                let filters = kept(entries("filters")?, Filter::read, &mut refused)?;
+                let environments = kept(entries("environments")?, Representation::read, &mut refused);
+                let filters = kept(entries("filters")?, Filter::read, &mut refused);
                 Self::Put { environments, filters, refused }
             }
             ("patch", Some(("environments", id))) => {
@@ -129,24 +129,23 @@ impl Message {
     }
 }
 
-/// Reads entries of a list. One whose version cannot be used is set aside; anything else that is wrong concerns all.
+/// Reads entries of a list. One that cannot be read is set aside and costs no other.
 fn kept<T>(
     entries: Vec<(&String, &Value)>,
     read: impl Fn(&Value) -> Result<T, Malformed>,
     refused: &mut Vec<String>,
-) -> Result<Vec<(String, T)>, Malformed> {
+) -> Vec<(String, T)> {
     let mut kept = Vec::new();
     for (id, value) in entries {
         match read(value) {
             Ok(item) => kept.push((id.clone(), item)),
-            Err(error) if error.property == VERSION => {
+            Err(error) => {
                 tracing::error!(id, %error, "cannot be used as it is described, what is known stays");
                 refused.push(id.clone());
             }
-            Err(error) => return Err(error),
         }
     }
-    Ok(kept)
+    kept
 }
 
 /// `/environments/ID` to its two parts.

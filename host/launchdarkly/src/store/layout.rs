@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use yardarm_outbound::shortened;
 use yardarm_store::{Collection, Layout, Record};
 
-use crate::dataset::{Item, Items};
-use crate::model::{Flag, Segment, as_version};
+use crate::dataset::{Item, ItemKind, Items};
+use crate::model::{Flag, Segment, as_version, normalize_json};
 use crate::upstream::message;
 
 pub(super) const FLAGS: &str = "features";
@@ -60,26 +61,41 @@ fn tombstone(item: &Item) -> Bytes {
     text.into()
 }
 
-/// Reads what was written; `None` when something in it is not an item of this version.
+/// Reads what was written. Items that cannot be used are left out; `None` when none of what is there can be used.
 pub(super) fn items(flags: Vec<(String, Bytes)>, segments: Vec<(String, Bytes)>) -> Option<Items> {
-    let mut items = Items::default();
+    let (mut items, mut problems) = (Items::default(), Vec::new());
     for (key, text) in flags {
-        let Some(flag) = message::usable(message::flag(&key, &one_line(&text)?)).ok()? else { continue };
-        // The key inside a tombstone is nobody's.
-        items.flags.push(Arc::new(if flag.is_deleted() { Flag::tombstone(&key, flag.version()) } else { flag }));
+        match one_line(ItemKind::Flag, &key, &text).and_then(|it| message::flag(&key, &it).map_err(|it| it.to_string()))
+        {
+            // The key inside a tombstone is nobody's.
+            Ok(flag) if flag.is_deleted() => items.flags.push(Arc::new(Flag::tombstone(&key, flag.version()))),
+            Ok(flag) => items.flags.push(Arc::new(flag)),
+            Err(problem) => problems.push(problem),
+        }
     }
     for (key, text) in segments {
-        let Some(segment) = message::usable(message::segment(&key, &one_line(&text)?)).ok()? else { continue };
-        let is_deleted = segment.is_deleted();
-        items.segments.push(Arc::new(if is_deleted { Segment::tombstone(&key, segment.version()) } else { segment }));
+        let line = one_line(ItemKind::Segment, &key, &text);
+        match line.and_then(|it| message::segment(&key, &it).map_err(|it| it.to_string())) {
+            Ok(segment) if segment.is_deleted() => {
+                items.segments.push(Arc::new(Segment::tombstone(&key, segment.version())));
+            }
+            Ok(segment) => items.segments.push(Arc::new(segment)),
+            Err(problem) => problems.push(problem),
+        }
     }
+    let Some(first) = problems.first() else { return Some(items.sorted()) };
+    if items.flags.is_empty() && items.segments.is_empty() {
+        return None;
+    }
+    let (count, first) = (problems.len(), shortened(first));
+    tracing::error!(count, first, "items in the persistent store cannot be used and are left out");
     Some(items.sorted())
 }
 
-/// Others may have written an item in several lines; on streams it must be one.
-fn one_line(text: &Bytes) -> Option<Box<RawValue>> {
-    let text = std::str::from_utf8(text).ok()?.replace(['\n', '\r'], " ");
-    RawValue::from_string(text).ok()
+/// Others may have written an item in several lines, or with what not every SDK reads; on streams it must be one line.
+fn one_line(kind: ItemKind, key: &str, text: &[u8]) -> Result<Box<RawValue>, String> {
+    let text = String::from_utf8_lossy(text);
+    RawValue::from_string(normalize_json(&text).into_owned()).map_err(|error| format!("{kind} `{key}`: {error}"))
 }
 
 fn version_of(text: &[u8]) -> Option<i64> {
@@ -129,7 +145,13 @@ mod tests {
             assert!(items(vec![pair("f", broken)], vec![]).is_none(), "{broken}");
             assert!(items(vec![], vec![pair("s", broken)]).is_none(), "{broken}");
             assert_eq!(version_of(broken.as_bytes()), None);
+            let good = || pair("good", r#"{"version":1}"#);
+            let rest = items(vec![good(), pair("f", broken)], vec![pair("s", broken), good()]).expect("the rest");
+            assert_eq!((rest.flags.len(), rest.segments.len()), (1, 1), "one item costs itself: {broken}");
         }
+        let odd = Bytes::from_static(b"{\"version\":1,\"salt\":\"\x01\xff\"}");
+        let odd = items(vec![("f".to_owned(), odd)], vec![]).expect("items");
+        assert_eq!(odd.flags[0].json(), "{\"version\":1,\"salt\":\"\\u0001\u{fffd}\"}");
     }
 
     #[test]

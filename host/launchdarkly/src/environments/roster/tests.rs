@@ -128,6 +128,23 @@ fn messages_for_others_are_ignored_and_broken_ones_are_errors() {
 }
 
 #[test]
+fn an_unreadable_entry_costs_no_other() {
+    for broken in
+        [json!(null), json!([]), json!(7), json!({"envID": 1}), json!({"sdkKey": "sdk-a"}), json!({"mobKey": 7})]
+    {
+        let mut talk = Talk::new();
+        let list = |broken: &Value, version| {
+            let environments = json!({"a": broken, "b": environment("b", version)});
+            json!({"path": "/", "data": {"environments": environments, "filters": {"f": broken}}})
+        };
+        assert_eq!(talk.hears("put", &list(&broken, 1)), "b:1", "{broken}");
+        talk.put(&[("a", 1), ("b", 2)]);
+        assert_eq!(talk.filter("f", "x", 1), "a:1 a/x b:2 b/x");
+        assert_eq!(talk.hears("put", &list(&broken, 3)), "a:1 a/x b:3 b/x", "what is known stays: {broken}");
+    }
+}
+
+#[test]
 fn a_contradiction_leaves_the_environment_as_it_was() {
     // U178
     let mut roster = Roster::new(COMMON);
