@@ -88,6 +88,29 @@ async fn four_posts_that_inflate_to_25_megabytes_do_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_post_of_nothing_does_not_hold_up_others() {
+    let (program, cloud, _dir) = program().await;
+    // Compressed streams without content, which add nothing to the length that is limited.
+    let nothing = gzip(b"").repeat(400_000);
+    let event = gzip(b"[{\"kind\":\"custom\",\"key\":\"a\"}]");
+    slowest(&program, 20).await;
+    let quiet = slowest(&program, 50).await;
+    let path = format!("/events/bulk/{ENV_ID}");
+    let post = async || {
+        let call = Call::post(&path, [&nothing[..], &event].concat()).header("Content-Encoding", "gzip");
+        program.answers(&call).await.status
+    };
+    let posts = async { tokio::join!(post(), post(), post(), post()) };
+    let ((first, second, third, fourth), worst) = tokio::join!(posts, slowest(&program, 100));
+    assert_eq!([first, second, third, fourth], [400; 4]);
+    // Generous, for the machine may have other things to do.
+    assert!(worst < quiet * 10 + Duration::from_secs(1), "{worst:?} instead of {quiet:?}");
+    program.signal(Signal::TERM);
+    program.ends().await;
+    assert!(cloud.posts(&path).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_contexts_do_not_hold_up_others() {
     let (program, _cloud, _dir) = program().await;
     let attributes: Vec<_> = (0..200_000).map(|n| format!("\"a{n}\":[{n}]")).collect();

@@ -25,7 +25,8 @@ use crate::limits::Limits;
 use crate::upstream::events::split::{Split, Splitter};
 use crate::upstream::events::{Diagnostic, EventPort, Post};
 
-/// Decompressed bytes of a body that are split on the serving threads; the rest of it is split elsewhere.
+/// Bytes of a body, as received and after decompression, that are split on the serving threads; the rest of it is split
+/// elsewhere.
 const AT_ONCE: usize = 64 << 10;
 
 /// Why a post is not taken (section 10.2 of the compatibility page).
@@ -135,9 +136,10 @@ async fn split_post<'a>(
         let account = port.map(|it| it.post_account(caller.kind));
         let taken = receive(downstream, caller, request, account).await?;
         let Some(Taken { port, received, is_gzip, limit }) = taken else { return Ok(None) };
+        let is_small = received.length() <= AT_ONCE;
         let reading = received.reading(is_gzip, limit)?;
         let splitter = port.splitter(caller.kind).ok_or(ReadingError::Busy)?;
-        match split_off(&downstream.limits, caller.kind, reading, splitter).await? {
+        match split_off(&downstream.limits, caller.kind, (reading, is_small), splitter).await? {
             (0, _) => Err(PostRejection::Empty),
             (_, split) => Ok(Some((port, split))),
         }
@@ -149,15 +151,15 @@ async fn split_post<'a>(
     split
 }
 
-/// Splits a body: what is small at once, for a small post must not wait behind large ones, the rest off the serving
-/// threads, for a small post can also hide megabytes. Returns the decompressed length, too.
+/// Splits a body: a small one at once, for it must not wait behind large ones, but the rest of it off the serving threads
+/// if it hides megabytes. A large one may also take long to come to nothing. Returns the decompressed length, too.
 async fn split_off(
     limits: &Limits,
     kind: SdkKind,
-    mut reading: Reading,
+    (mut reading, is_small): (Reading, bool),
     mut splitter: Splitter,
 ) -> Result<(usize, Split), ReadingError> {
-    if reading.split(AT_ONCE, &mut splitter)? {
+    if is_small && reading.split(AT_ONCE, &mut splitter)? {
         return Ok((reading.length(), splitter.finish()));
     }
     let rest = move || {

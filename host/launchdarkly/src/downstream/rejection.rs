@@ -3,14 +3,21 @@
 //! SDKs stop for good on most 4xx, so only a decision about the caller may become one; a fault of ours is a 503.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use yardarm_core::hooks::{Denial, HookFailure};
 use yardarm_core::retry_after;
+use yardarm_outbound::Seldom;
 
 use crate::environments::SdkKind;
+
+/// Log lines about requests that a plugin failed to judge.
+static FAILURES: Seldom = Seldom::new(Duration::from_secs(10));
+/// Log lines about requests for which there is no room.
+static LACKS_OF_ROOM: Seldom = Seldom::new(Duration::from_secs(10));
 
 /// Refusals that every authenticated route shares.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +52,7 @@ pub(super) enum Rejection {
     #[error(transparent)]
     PluginFailed(HookFailure),
     /// As many streams as allowed are open.
-    #[error("too busy")]
+    #[error("too many streams; raise `server.max_streams` or the limit of open files, or add gateways")]
     Busy,
     /// Bodies of such callers take all the memory that there is for them. Logged by what refuses them, not one by one.
     #[error("too much is under way")]
@@ -88,7 +95,8 @@ impl Rejection {
             | Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, ""),
         };
         match &self {
-            Self::PluginFailed(_) | Self::Busy => tracing::warn!(error = %self, "request not served"),
+            Self::PluginFailed(_) => warn(&FAILURES, &self),
+            Self::Busy => warn(&LACKS_OF_ROOM, &self),
             _ => tracing::debug!(error = %self, "request refused"),
         }
         let mut response = if text.is_empty() {
@@ -123,6 +131,13 @@ impl Rejection {
             | Self::Overloaded => Some(retry_after::soon()),
             Self::NoCredential | Self::UnknownCredential | Self::UnknownFilter => None,
         }
+    }
+}
+
+/// Writes a log line, unless callers caused one just before: a flood of requests must not become one of lines.
+fn warn(limit: &Seldom, rejection: &Rejection) {
+    if let Some(suppressed) = limit.pass() {
+        tracing::warn!(error = %rejection, suppressed, "request not served");
     }
 }
 

@@ -348,6 +348,9 @@ fn advice(reason: &'static str) -> Option<&'static str> {
         "too-many-queues" => "SDKs send too many different values of `X-LaunchDarkly-Tags`",
         "too-large" => "upstream takes no posts of this size; lower `launchdarkly.events_capacity`",
         "upstream-unreachable" | "upstream-error" => "check `launchdarkly.events_uri` and the network",
+        "refused" => {
+            "upstream takes no posts like this one, perhaps because of its tags; other posts are not concerned"
+        }
         "rejected" | "publisher-off" => "check the credentials of this environment",
         "malformed" | "event-too-large" | "too-deep" | "too-many-events" => "an SDK posts what cannot be forwarded",
         "hold-full" | "filter-unavailable" | "filter-failed" | "filter-invalid" => {

@@ -1,12 +1,12 @@
 //! A body from its first frame to the events in it, within limits of memory.
 
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read};
 use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
 use yardarm_core::budget::{Account, Charge};
 
@@ -16,6 +16,8 @@ use crate::upstream::events::split::{Split, Splitter};
 const SMALL_FRAME: usize = 16 << 10;
 /// Bytes that are decompressed or split in one step.
 const STEP: usize = 16 << 10;
+/// Most compressed streams that a body may consist of. Empty ones take long to read and add nothing to its length.
+const MAX_MEMBERS: usize = 1000;
 /// Bytes that are kept of a body that nothing comes of: enough to judge how it begins.
 const BEGINNING: usize = 128 << 10;
 
@@ -51,6 +53,13 @@ struct Frames {
     /// Bytes of the first frame that have been read.
     position: usize,
     charge: Option<Charge>,
+}
+
+/// Compressed streams that stand one behind the other and are one body.
+struct Members {
+    /// The one that is being read; `None` behind the last.
+    member: Option<GzDecoder<BufReader<Frames>>>,
+    count: usize,
 }
 
 impl Received {
@@ -131,8 +140,7 @@ impl Received {
             return Err(ReadingError::Unreadable);
         }
         let frames = Frames { frames: self.frames, position: 0, charge: self.charge };
-        let reader: Box<dyn Read + Send> =
-            if is_gzip { Box::new(MultiGzDecoder::new(frames)) } else { Box::new(frames) };
+        let reader: Box<dyn Read + Send> = if is_gzip { Box::new(Members::new(frames)) } else { Box::new(frames) };
         Ok(Reading { reader, length: 0, limit })
     }
 }
@@ -179,6 +187,33 @@ impl Reading {
             }
         }
         Ok(false)
+    }
+}
+
+impl Members {
+    fn new(frames: Frames) -> Self {
+        Self { member: Some(GzDecoder::new(BufReader::with_capacity(STEP, frames))), count: 1 }
+    }
+}
+
+impl Read for Members {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(buffer)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            let mut rest = self.member.take().expect("checked").into_inner();
+            if rest.fill_buf()?.is_empty() {
+                break;
+            }
+            if self.count == MAX_MEMBERS {
+                return Err(Error::new(ErrorKind::InvalidData, "too many compressed streams"));
+            }
+            self.count += 1;
+            self.member = Some(GzDecoder::new(rest));
+        }
+        Ok(0)
     }
 }
 

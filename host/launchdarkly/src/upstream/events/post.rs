@@ -19,7 +19,7 @@ use yardarm_core::budget::Trust;
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::outbox::{self, Delivery, Sent};
 use yardarm_core::{Backoff, EnvironmentLabel, Secret};
-use yardarm_outbound::SendError;
+use yardarm_outbound::{Seldom, SendError};
 
 use super::summary;
 use crate::environments::{LiveConfig, SdkKind};
@@ -74,6 +74,8 @@ struct PosterInner {
     settings: LiveConfig,
     /// Publishers that upstream refused, and until when nothing is sent for them.
     off: Mutex<HashMap<Publisher, Off>>,
+    /// Log lines about redirects that are not followed.
+    redirects: Seldom,
     /// `Date` of the last answer to a post that arrived, in Unix milliseconds; 0 before the first.
     upstream_ms: AtomicU64,
 }
@@ -117,7 +119,8 @@ impl Poster {
     /// Posts to the service at `base`, with the credentials that are in force at the time.
     pub(super) fn new(client: reqwest::Client, base: String, label: EnvironmentLabel, settings: LiveConfig) -> Self {
         let upstream_ms = AtomicU64::new(0);
-        Self(Arc::new(PosterInner { client, base, label, settings, off: Mutex::default(), upstream_ms }))
+        let redirects = Seldom::new(Duration::from_secs(60));
+        Self(Arc::new(PosterInner { client, base, label, settings, off: Mutex::default(), redirects, upstream_ms }))
     }
 
     /// What time it was for the events service when it last took a post, in Unix milliseconds; 0 before the first.
@@ -160,8 +163,10 @@ impl Poster {
             request = request.header("x-launchdarkly-tags", &**tags);
         }
         let answer = yardarm_outbound::send(request).await;
-        if let Err(SendError::Redirect(error)) = &answer {
-            tracing::warn!(environment = %self.0.label, %error, "events cannot be posted");
+        if let Err(SendError::Redirect(error)) = &answer
+            && let Some(suppressed) = self.0.redirects.pass()
+        {
+            tracing::warn!(environment = %self.0.label, %error, suppressed, "events cannot be posted");
         }
         let date = answer.as_ref().ok().and_then(|it| date_ms(it.headers()));
         let outcome = judge(answer.map(|it| it.status()));
@@ -252,6 +257,8 @@ fn judge(status: Result<StatusCode, SendError>) -> Sent {
         Ok(status) => match status.as_u16() {
             413 => Sent::Refused("too-large"),
             400 | 408 | 429 => Sent::Later("upstream-error"),
+            // About this post: its headers, its length, its content. The vendor's relay gives up for good.
+            405 | 406 | 409 | 411..=428 | 431 => Sent::Refused("refused"),
             400..=499 => Sent::Refused("rejected"),
             _ => Sent::Later("upstream-error"),
         },
@@ -289,7 +296,12 @@ mod tests {
             (401, Sent::Refused("rejected")),
             (404, Sent::Refused("rejected")),
             (408, Sent::Later("upstream-error")),
+            (403, Sent::Refused("rejected")),
+            (410, Sent::Refused("rejected")),
             (413, Sent::Refused("too-large")),
+            (414, Sent::Refused("refused")),
+            (422, Sent::Refused("refused")),
+            (431, Sent::Refused("refused")),
             (429, Sent::Later("upstream-error")),
             (302, Sent::Later("upstream-error")),
             (503, Sent::Later("upstream-error")),

@@ -224,7 +224,11 @@ impl Splitter {
     }
 
     fn fail(&mut self, reason: &'static str) {
-        self.fault = self.fault.or(Some(reason));
+        // There may be millions in a row.
+        if self.fault.is_some() {
+            return;
+        }
+        self.fault = Some(reason);
         self.split.charge.shrink(self.element.len());
         self.element = Vec::new();
     }

@@ -62,6 +62,13 @@ async fn a_broken_stream_is_nothing() {
 }
 
 #[tokio::test]
+async fn empty_members_are_few() {
+    let body = |empty: usize| [gzip(b"").repeat(empty), gzip(b"[1]")].concat();
+    assert_eq!(collected(&body(MAX_MEMBERS - 1), true, 100).await.as_deref(), Some(&b"[1]"[..]));
+    assert_eq!(collected(&body(MAX_MEMBERS), true, 100).await, None);
+}
+
+#[tokio::test]
 async fn frames_of_any_size_are_one_body() {
     for sizes in
         [vec![1; 100], vec![SMALL_FRAME], vec![5, SMALL_FRAME + 3, 7, 7, 3 * SMALL_FRAME], vec![SMALL_FRAME - 1; 5]]
