@@ -58,6 +58,15 @@ fn wrong_values_are_named_with_their_keys() {
             "[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"sdk-canary-1\"\n[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"sdk-canary-1\"",
             &["there is another environment named `a`", "another environment has the same key"],
         ),
+        // Variables from a file for Docker keep their quotes.
+        (
+            "[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"\\\"sdk-canary\\\"\"",
+            &["`launchdarkly.environments[0].sdk_key`", "contains quotes, which count as a part of the key here"],
+        ),
+        (
+            "[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"sdk-1\"\nfilters = [\"b\"]\n[[launchdarkly.environments]]\nname = \"a/b\"\nsdk_key = \"sdk-2\"",
+            &["`launchdarkly.environments[1].name`", "there is another environment named `a/b`"],
+        ),
     ] {
         let dir = folder(text);
         for arguments in [&["run"][..], &["check"][..], &[][..]] {

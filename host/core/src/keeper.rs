@@ -229,8 +229,10 @@ mod tests {
     async fn a_disk_that_fails_is_tried_again() {
         let (folder, file, lifecycle, keeper) = setup();
         std::fs::remove_dir(folder.path()).unwrap();
+        std::fs::write(folder.path(), "in the way").unwrap();
         keeper.replace(7);
         tokio::time::sleep(SETTLE * 2).await;
+        std::fs::remove_file(folder.path()).unwrap();
         std::fs::create_dir(folder.path()).unwrap();
         while file.read::<u32>().unwrap().is_none() {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -12,6 +12,7 @@ pub mod environment;
 pub mod feed;
 pub mod go_regex;
 pub mod hooks;
+pub mod input_file;
 pub mod intake;
 pub mod keeper;
 pub mod lifecycle;

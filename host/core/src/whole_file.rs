@@ -116,7 +116,15 @@ pub fn prepare_folder(folder: &Path) -> io::Result<()> {
 impl Disk for System {
     fn write(&self, path: &Path, parts: &[&[u8]]) -> io::Result<File> {
         // Flag data may hold what is not meant for every user of the machine. A new file never follows a link.
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let mut file = match create() {
+            // The folder was emptied while the process runs. One that is gone altogether is not ours to make again.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                path.parent().map_or(Ok(()), |it| DirBuilder::new().mode(0o700).create(it))?;
+                create()?
+            }
+            created => created?,
+        };
         for part in parts {
             file.write_all(part)?;
         }
@@ -160,6 +168,20 @@ fn own_user() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_was_removed_is_made_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("folder/file");
+        replace(&path, &[b"one"]).unwrap();
+        fs::remove_dir_all(parent.path().join("folder")).unwrap();
+        replace(&path, &[b"two"]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        let mode = fs::metadata(parent.path().join("folder")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        fs::remove_dir_all(parent.path()).unwrap();
+        assert_eq!(replace(&path, &[b"three"]).unwrap_err().kind(), ErrorKind::NotFound, "the whole data folder");
+    }
 
     #[test]
     fn the_new_takes_the_place_of_the_old() {

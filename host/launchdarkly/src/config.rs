@@ -11,8 +11,8 @@ use yardarm_core::Secret;
 use yardarm_core::settings::Reader;
 
 pub use self::keys::KEYS;
-use crate::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
-use crate::environments::SdkKind;
+use crate::credential::{Credentials, EnvironmentId, MobileKey, SdkKey, is_sendable};
+use crate::environments::{SdkKind, label};
 use crate::store::StoreConfig;
 
 /// Settings of the LaunchDarkly side.
@@ -328,8 +328,13 @@ fn refuse_duplicates(environments: &[EnvironmentConfig], reader: &mut Reader<'_>
     let (mut names, mut credentials) = (BTreeSet::new(), BTreeSet::new());
     for (index, environment) in reader.indices("launchdarkly.environments").into_iter().zip(environments) {
         let at = |field: &str| format!("launchdarkly.environments[{index}].{field}");
-        if !names.insert(&environment.name) {
-            reader.reject(&at("name"), format!("there is another environment named `{}`", environment.name));
+        // A filtered variant goes by the name of its environment and its filter.
+        let filters: BTreeSet<_> = environment.filters.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
+        for filter in std::iter::once("").chain(filters) {
+            let label = label(&environment.name, filter);
+            if !names.insert(label.to_string()) {
+                reader.reject(&at("name"), format!("there is another environment named `{}`", label.name()));
+            }
         }
         for (kind, credential) in environment.credentials.accepted() {
             // A mobile key must not be another environment's SDK key either; an ID is no key.
@@ -348,7 +353,9 @@ fn refuse_duplicates(environments: &[EnvironmentConfig], reader: &mut Reader<'_>
 
 /// A key with such a character could not be sent, and HTTP libraries would print it in their complaint.
 fn refuse_unsendable(reader: &mut Reader<'_>, path: &str, key: &str) {
-    if key.bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
+    if key.contains(['"', '\'']) {
+        reader.reject(path, "contains quotes, which count as a part of the key here; leave them out");
+    } else if !is_sendable(key) {
         reader.reject(path, "contains characters that no key has");
     }
 }

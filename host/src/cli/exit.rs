@@ -60,6 +60,35 @@ impl From<Exit> for ExitCode {
 
 /// Reports an error, and gives the exit code that stands for it.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
-    logging::print_error(&format!("error: {error:#}"));
+    logging::print_error(&format!("error: {}", with_causes(error)));
     Exit::of(error).into()
+}
+
+/// An error with its causes, except for those that it names itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_named_once() {
+        let missing = || std::io::Error::other("no such file");
+        for (error, expected) in [
+            (anyhow::Error::new(missing()), "no such file"),
+            (anyhow::Error::new(missing()).context("cannot start"), "cannot start: no such file"),
+            (anyhow::Error::new(missing()).context("cannot read: no such file"), "cannot read: no such file"),
+        ] {
+            assert_eq!(with_causes(&error), expected);
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The text of a configuration file as values, each with its place. Errors never repeat the text: it may hold keys.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Number, Value};
@@ -10,12 +12,14 @@ use yardarm_core::settings::Place;
 
 use super::ConfigError;
 
+/// Largest configuration file that is read, in bytes: 16 MiB.
+const MAX_FILE: u64 = 16 << 20;
+
 /// A configuration file.
 pub(super) struct Document {
     /// All of it, as one table.
     pub(super) value: Value,
-    text: String,
-    path: PathBuf,
+    lines: Lines,
     /// Where the values of paths begin, in bytes.
     offsets: BTreeMap<String, usize>,
 }
@@ -27,7 +31,17 @@ impl Document {
     /// When it cannot be read or is not TOML.
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-        Self::parse(path, std::fs::read_to_string(path).map_err(unreadable)?)
+        let mut bytes = Vec::new();
+        File::open(path).and_then(|it| it.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(unreadable(Error::new(ErrorKind::FileTooLarge, "larger than 16 MiB")));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let lines = Lines::of(path, String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned());
+            ConfigError::Syntax { place: lines.place(valid), problem: "not UTF-8".to_owned() }
+        })?;
+        Self::parse(path, text)
     }
 
     /// The same with the text of the file.
@@ -36,26 +50,38 @@ impl Document {
         let value = match DeTable::parse(&text) {
             Ok(table) => table_of("", table.get_ref(), &mut offsets),
             Err(error) => {
-                let place = place(path, &text, error.span().map_or(0, |it| it.start));
-                return Err(ConfigError::Syntax { place, problem: error.message().to_owned() });
+                let problem = error.message().to_owned();
+                let place = Lines::of(path, text).place(error.span().map_or(0, |it| it.start));
+                return Err(ConfigError::Syntax { place, problem });
             }
         };
-        Ok(Self { value, text, path: path.to_owned(), offsets })
+        Ok(Self { value, lines: Lines::of(path, text), offsets })
     }
 
     /// Where the value of a key stands, if it stands here.
     pub(super) fn place(&self, key: &str) -> Option<Place> {
-        self.offsets.get(key).map(|offset| place(&self.path, &self.text, *offset))
+        self.offsets.get(key).map(|offset| self.lines.place(*offset))
     }
 }
 
-fn place(path: &Path, text: &str, offset: usize) -> Place {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |it| it + 1);
-    Place {
-        file: path.display().to_string(),
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
+/// The lines of a file, to find the place of an offset without reading the file once more for each.
+struct Lines {
+    path: PathBuf,
+    text: String,
+    /// Where lines begin, in bytes.
+    starts: Vec<usize>,
+}
+
+impl Lines {
+    fn of(path: &Path, text: String) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { path: path.to_owned(), text, starts }
+    }
+
+    fn place(&self, offset: usize) -> Place {
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let before = self.starts.get(line - 1).and_then(|start| self.text.get(*start..offset)).unwrap_or_default();
+        Place { file: self.path.display().to_string(), line, column: before.chars().count() + 1 }
     }
 }
 
@@ -118,6 +144,18 @@ mod tests {
             assert_eq!((place.line, place.column), (line, column), "{key}");
         }
         assert_eq!(document.place("nowhere"), None);
+    }
+
+    #[test]
+    fn what_is_no_text_has_a_place_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("y.toml");
+        std::fs::write(&path, b"# first\nk = \"\xc3\xa4canary\xe4\"\n").unwrap();
+        let error = Document::read(&path).err().unwrap();
+        let ConfigError::Syntax { place, problem } = &error else { panic!("{error}") };
+        assert_eq!((place.line, place.column, problem.as_str()), (2, 13, "not UTF-8"));
+        let error = Document::read(Path::new("/dev/zero")).err().unwrap();
+        assert!(error.to_string().ends_with("cannot be read: larger than 16 MiB"), "{error}");
     }
 
     #[test]

@@ -98,7 +98,10 @@ fn of_server(errors: &[(usize, ServerError)]) -> (Trouble, String) {
     (Trouble::of_code(cause.code()), text)
 }
 
-fn shortened(mut text: String) -> String {
+/// A text of the database or of its client as one line of a log shows it.
+fn shortened(text: String) -> String {
+    let words: Vec<_> = text.split(|it: char| it.is_control()).map(str::trim).filter(|it| !it.is_empty()).collect();
+    let mut text = words.join(" ");
     if text.len() > MAX_TEXT {
         let end = (0..=MAX_TEXT).rev().find(|it| text.is_char_boundary(*it)).unwrap_or(0);
         text.truncate(end);

@@ -45,7 +45,7 @@ pub(super) fn resolve(value: &Value, lookup: &dyn Fn(&str) -> Option<String>) ->
 
 fn read(file: &str) -> std::io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(file)?.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text)?;
+    crate::input_file::open(file)?.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_SECRET_BYTES {
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "larger than any secret (64 KiB)"));
     }

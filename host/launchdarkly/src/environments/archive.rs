@@ -68,7 +68,7 @@ impl Archive {
     /// Reads the archive at `path`. Blocks.
     pub(crate) fn read(path: &Path) -> Result<Self, ArchiveError> {
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
+        yardarm_core::input_file::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
         Self::parse(&bytes)
     }
 
