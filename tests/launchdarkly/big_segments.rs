@@ -237,6 +237,20 @@ async fn a_quiet_stream_is_not_trusted_for_ever() {
 }
 
 #[tokio::test]
+async fn a_key_that_worked_is_tried_soon_after_members_are_refused() {
+    // A rejection is no reason to miss changes of members for five minutes if the key worked before.
+    let Some(redis) = RedisServer::start() else { return };
+    let gateway = setup(&redis, gated()).start().await;
+    until("synchronized", || synchronized_on(&redis).is_some()).await;
+    let requests = gateway.upstream.revision_requests().len();
+    gateway.upstream.refuses_revisions(SDK_KEY, Some(401));
+    until("refused", || gateway.upstream.revision_requests().len() > requests + 1).await;
+    gateway.upstream.revises_silently(SDK_KEY, &revision(1, includes(HASH)));
+    gateway.upstream.refuses_revisions(SDK_KEY, None);
+    until("caught up", || redis.get("launchdarkly:big_segments_cursor").as_deref() == Some("100:1")).await;
+}
+
+#[tokio::test]
 async fn gateways_that_share_a_database_all_announce() {
     let Some(redis) = RedisServer::start() else { return };
     let first = setup(&redis, gated()).start().await;

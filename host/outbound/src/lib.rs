@@ -8,7 +8,7 @@ mod redirect;
 mod seldom;
 
 pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
-pub use self::pace::Pace;
+pub use self::pace::{KeyHistory, Pace};
 pub use self::redirect::{RedirectError, SendError, client, send};
 pub use self::seldom::Seldom;
 pub use eventsource_stream::Event;

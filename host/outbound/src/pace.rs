@@ -15,15 +15,34 @@ const FIRST: Duration = Duration::from_secs(1);
 /// For how long a rejection of a key that worked before is taken for an interruption.
 const INTERRUPTION: Duration = Duration::from_secs(600);
 
+/// What is known of how a service takes a key. Services also reject keys for a while when something of their own fails.
+#[derive(Debug, Default)]
+pub struct KeyHistory {
+    has_worked: bool,
+    /// When the key was rejected first since it worked last.
+    rejected_since: Option<Instant>,
+}
+
+impl KeyHistory {
+    /// Notes that the service accepts the key.
+    pub fn note_accepted(&mut self) {
+        *self = Self { has_worked: true, rejected_since: None };
+    }
+
+    /// Notes a rejection. Returns true if it may be an interruption: the key worked before, and has been rejected for less
+    /// than ten minutes.
+    pub fn note_rejected(&mut self) -> bool {
+        let since = *self.rejected_since.get_or_insert_with(Instant::now);
+        self.has_worked && since.elapsed() < INTERRUPTION
+    }
+}
+
 /// How soon to try again: at once slowly growing, and seldom for keys that the vendor rejects, because that may heal
-/// but asking often would be rude. Services also reject keys for a while when something of their own fails, so a key that
-/// worked is tried like after any other failure at first.
+/// but asking often would be rude. A key that worked is tried like after any other failure at first.
 pub struct Pace {
     usual: Backoff,
     rejected: Backoff,
-    has_succeeded: bool,
-    /// When the key was rejected first since it worked last.
-    rejected_since: Option<Instant>,
+    key: KeyHistory,
     healthy_since: Option<Instant>,
     /// What a service may ask for at least.
     shortest: Duration,
@@ -36,8 +55,7 @@ impl Pace {
         Self {
             usual: Backoff::literal(FIRST, ceiling),
             rejected: Backoff::literal(rejected, rejected.saturating_mul(12)),
-            has_succeeded: false,
-            rejected_since: None,
+            key: KeyHistory::default(),
             healthy_since: None,
             shortest: FIRST,
         }
@@ -59,7 +77,7 @@ impl Pace {
     pub fn is_healthy(&mut self) {
         self.healthy_since.get_or_insert_with(Instant::now);
         self.rejected.reset();
-        (self.has_succeeded, self.rejected_since) = (true, None);
+        self.key.note_accepted();
     }
 
     /// The service asked for another first delay. It gets one between the shortest that is set and the ceiling; and what it
@@ -73,7 +91,7 @@ impl Pace {
     pub fn reset(&mut self) {
         self.usual.reset();
         self.rejected.reset();
-        (self.has_succeeded, self.rejected_since) = (false, None);
+        self.key = KeyHistory::default();
     }
 
     /// How long to wait after `error`.
@@ -85,9 +103,7 @@ impl Pace {
         if !error.is_rejection() {
             return self.usual.next_delay();
         }
-        let since = *self.rejected_since.get_or_insert_with(Instant::now);
-        let is_interruption = self.has_succeeded && since.elapsed() < INTERRUPTION;
-        if is_interruption { self.usual.next_delay() } else { self.rejected.next_delay() }
+        if self.key.note_rejected() { self.usual.next_delay() } else { self.rejected.next_delay() }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Backoff, EnvironmentLabel};
-use yardarm_outbound::is_rejection;
+use yardarm_outbound::{KeyHistory, is_rejection};
 use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
 
 use super::lookup::Lookup;
@@ -21,6 +21,8 @@ use crate::store::{Word, advice};
 
 /// A round that went well for this long starts the backoff anew.
 const HEALTHY: Duration = Duration::from_secs(60);
+/// Polls in a row without a pause between them.
+const POLLS_AT_ONCE: u32 = 1000;
 /// How often a patch is tried while other gateways are at the same cursor.
 const ATTEMPTS: usize = 3;
 
@@ -48,6 +50,7 @@ pub(super) struct Synchronizer {
     backoff: Backoff,
     /// For keys that upstream rejects, as on the stream of flags.
     rejected_backoff: Backoff,
+    key: KeyHistory,
     /// When the present round was synchronized first.
     healthy_since: Option<Instant>,
     /// Whether members have changed that nobody was told of.
@@ -79,6 +82,7 @@ impl Synchronizer {
             // 10, 20, 30 s unless set otherwise, as ld-relay has it since 2026.
             backoff: Backoff::literal(retry, retry.saturating_mul(3)),
             rejected_backoff: Backoff::literal(rejected, rejected.saturating_mul(12)),
+            key: KeyHistory::default(),
             healthy_since: None,
             has_changes: false,
             has_cursor: false,
@@ -97,7 +101,8 @@ impl Synchronizer {
                 self.rejected_backoff.reset();
             }
             let is_rejected = matches!(&error, RoundError::Source(SourceError::Status(it)) if is_rejection(*it));
-            let delay = if is_rejected { self.rejected_backoff.next_delay() } else { self.backoff.next_delay() };
+            let is_lasting = is_rejected && !self.key.note_rejected();
+            let delay = if is_lasting { self.rejected_backoff.next_delay() } else { self.backoff.next_delay() };
             self.report(&error, delay);
             sleep(delay).await;
         }
@@ -118,7 +123,7 @@ impl Synchronizer {
     /// From nothing to synchronized, and on until something fails.
     async fn round(&mut self) -> Result<std::convert::Infallible, RoundError> {
         loop {
-            while self.poll().await? {}
+            self.catch_up().await?;
             let stream = self.source.open().await?;
             // What was published between the last poll and the stream.
             if self.poll().await? {
@@ -165,12 +170,12 @@ impl Synchronizer {
                 }
                 () = self.lookup.emptied.notified() => {
                     tracing::warn!(environment = %self.label, "Big Segments are gone from the database and are polled again");
-                    while self.poll().await? {}
+                    self.catch_up().await?;
                 }
                 () = sleep_until(quiet_until) => {
                     pauses += 1;
                     if pauses.is_multiple_of(2) {
-                        while self.poll().await? {}
+                        self.catch_up().await?;
                     }
                 }
             }
@@ -179,11 +184,24 @@ impl Synchronizer {
         }
     }
 
+    /// Polls until there is nothing left. An upstream that always has more is polled once a second after a while.
+    async fn catch_up(&mut self) -> Result<(), RoundError> {
+        let mut polls = 0_u32;
+        while self.poll().await? {
+            polls += 1;
+            if polls >= POLLS_AT_ONCE {
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Asks for what follows the cursor and applies it; says whether there was anything.
     async fn poll(&mut self) -> Result<bool, RoundError> {
         let before = self.database.progress().await?.cursor;
         self.has_cursor = before.is_some();
         let patches = self.source.poll(before.as_deref()).await?;
+        self.key.note_accepted();
         if patches.is_empty() {
             return Ok(false);
         }

@@ -23,13 +23,13 @@ pub(super) struct Revisions {
     /// In order; each follows the one before it.
     all: Vec<Value>,
     streams: broadcast::Sender<Sent>,
-    /// Whether every request is answered 503.
-    is_down: bool,
+    /// How every request is answered, while it is refused.
+    refusal: Option<StatusCode>,
 }
 
 impl Default for Revisions {
     fn default() -> Self {
-        Self { all: Vec::new(), streams: broadcast::channel(64).0, is_down: false }
+        Self { all: Vec::new(), streams: broadcast::channel(64).0, refusal: None }
     }
 }
 
@@ -61,10 +61,18 @@ impl FakeLaunchDarkly {
 
     /// Whether the services for Big Segments answer 503, and end their streams.
     pub fn fails_revisions(&self, sdk_key: &str, is_down: bool) {
+        self.refuses_revisions(sdk_key, is_down.then_some(503));
+    }
+
+    /// With which status the services for Big Segments refuse every request, if they do, and end their streams.
+    ///
+    /// # Panics
+    /// When it is no status.
+    pub fn refuses_revisions(&self, sdk_key: &str, status: Option<u16>) {
         let mut locked = self.lock();
         let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
-        revisions.is_down = is_down;
-        if is_down {
+        revisions.refusal = status.map(|it| StatusCode::from_u16(it).expect("a status"));
+        if revisions.refusal.is_some() {
             let _ = revisions.streams.send(Sent::Close);
         }
     }
@@ -88,8 +96,8 @@ pub(super) fn poll(cloud: &FakeLaunchDarkly, sdk_key: &str, uri: &Uri) -> Respon
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
-    if revisions.is_down {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    if let Some(status) = revisions.refusal {
+        return status.into_response();
     }
     let query = Query::<HashMap<String, String>>::try_from_uri(uri).map(|it| it.0).unwrap_or_default();
     let after = query.get("after").and_then(|after| revisions.all.iter().position(|it| it["version"] == **after));
@@ -104,8 +112,8 @@ pub(super) fn stream(cloud: &FakeLaunchDarkly, sdk_key: &str) -> Response {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
-    if revisions.is_down {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    if let Some(status) = revisions.refusal {
+        return status.into_response();
     }
     let events = BroadcastStream::new(revisions.streams.subscribe());
     let bytes = events
