@@ -54,11 +54,11 @@ pub(crate) fn read(dir: &Path, environment: &LdEnvironment) -> Option<Items> {
         tracing::warn!(environment = %environment.label, "kept data belongs to another SDK key and is ignored");
         return None;
     }
-    let items = saved.into_items();
-    if items.is_none() {
-        tracing::warn!(environment = %environment.label, "kept data does not fit this version and is ignored");
+    let (items, unusable) = saved.into_items();
+    if unusable > 0 {
+        tracing::warn!(environment = %environment.label, unusable, "kept items do not fit this version and are left out");
     }
-    items
+    Some(items).filter(|it| unusable == 0 || !(it.flags.is_empty() && it.segments.is_empty()))
 }
 
 fn file(dir: &Path, environment: &LdEnvironment) -> SnapshotFile {
@@ -91,23 +91,27 @@ impl Saved {
         }
     }
 
-    fn into_items(self) -> Option<Items> {
+    /// All items that can be used, and how many cannot: those that would be refused from upstream too.
+    fn into_items(self) -> (Items, usize) {
         let mut items = Items::default();
-        for it in self.flags {
+        let saved = self.flags.len() + self.segments.len();
+        let raw = |json: String| RawValue::from_string(json).ok();
+        items.flags.extend(self.flags.into_iter().filter_map(|it| {
             let flag = match it.json {
                 None => version(it.version).map(|version| Flag::tombstone(&it.key, version)),
-                Some(json) => message::usable(message::flag(&it.key, &RawValue::from_string(json).ok()?)).ok()?,
+                Some(json) => raw(json).and_then(|json| message::flag(&it.key, &json).ok()),
             };
-            items.flags.extend(flag.map(Arc::new));
-        }
-        for it in self.segments {
+            flag.map(Arc::new)
+        }));
+        items.segments.extend(self.segments.into_iter().filter_map(|it| {
             let segment = match it.json {
                 None => version(it.version).map(|version| Segment::tombstone(&it.key, version)),
-                Some(json) => message::usable(message::segment(&it.key, &RawValue::from_string(json).ok()?)).ok()?,
+                Some(json) => raw(json).and_then(|json| message::segment(&it.key, &json).ok()),
             };
-            items.segments.extend(segment.map(Arc::new));
-        }
-        Some(items.sorted())
+            segment.map(Arc::new)
+        }));
+        let unusable = saved - items.flags.len() - items.segments.len();
+        (items.sorted(), unusable)
     }
 }
 
@@ -125,9 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn an_item_with_a_version_that_is_none_costs_itself_only() {
-        for odd in ["1e308", "1.5", "-1", "\"3\""] {
-            let json = format!(r#"{{"key":"odd","version":{odd}}}"#);
+    fn an_item_that_cannot_be_used_costs_itself_only() {
+        let versions = ["1e308", "1.5", "-1", "\"3\""].map(|it| format!(r#"{{"key":"odd","version":{it}}}"#));
+        let others = [r#"{"key":"odd","version":1,"salt":7}"#, r#"{"key":"odd","version":1,"x":1e400}"#, "[", ""];
+        for json in versions.into_iter().chain(others.map(str::to_owned)) {
             let all = || {
                 let good = r#"{"key":"good","version":1}"#;
                 vec![
@@ -141,12 +146,13 @@ mod tests {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let file = SnapshotFile::new(folder.path(), "e");
             file.write(&Saved { owner: String::new(), flags: all(), segments: all() }).expect("a file");
-            let read = file.read::<Saved>().expect("a file").and_then(Saved::into_items).expect(odd);
+            let (read, unusable) = file.read::<Saved>().expect("a file").expect("content").into_items();
+            assert_eq!(unusable, 6, "{json}");
             let flags: Vec<_> = read.flags.iter().map(|it| (&**it.key(), it.version(), it.is_deleted())).collect();
             let segments: Vec<_> =
                 read.segments.iter().map(|it| (&**it.key(), it.version(), it.is_deleted())).collect();
-            assert_eq!(flags, [("deleted", 7, true), ("good", 1, false)], "{odd}");
-            assert_eq!(segments, flags, "{odd}");
+            assert_eq!(flags, [("deleted", 7, true), ("good", 1, false)], "{json}");
+            assert_eq!(segments, flags, "{json}");
         }
     }
 }

@@ -127,14 +127,6 @@ pub(crate) fn data(json: &[u8]) -> Result<Items, MessageError> {
     Ok(items)
 }
 
-/// An item that was kept somewhere; `None`, and a log line, if it is one that would be refused from upstream too.
-pub(crate) fn usable<T>(item: Result<T, MessageError>) -> Result<Option<T>, MessageError> {
-    let mut refused = Vec::new();
-    let item = kept(item, &mut refused)?;
-    refused.iter().for_each(RefusedItem::log);
-    Ok(item)
-}
-
 impl RefusedItem {
     fn log(&self) {
         tracing::error!(problem = self.problem, "an item cannot be used and is left out");
