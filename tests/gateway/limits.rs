@@ -85,6 +85,24 @@ async fn one_connection_too_many_waits_for_its_turn() {
 }
 
 #[tokio::test]
+async fn unfinished_heads_keep_others_out_for_a_short_time_only() {
+    const PLACES: usize = 3;
+    let gateway = Setup::with(some_data()).set("server.max_connections", PLACES).start().await;
+    let mut unfinished = Vec::new();
+    for _ in 0..PLACES {
+        let mut connection = Connection::open(gateway.address).await;
+        connection.sends("GET /status HTTP/1.1\r\nHo").await;
+        unfinished.push(connection);
+    }
+    let start = std::time::Instant::now();
+    let mut other = Connection::open(gateway.address).await;
+    other.sends(Call::get("/status").bytes()).await;
+    assert_eq!(other.answer("GET").await.expect("an answer").status, 200);
+    // Without others that wait, a head may take ten seconds.
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn the_setting_of_the_head_is_what_counts() {
     let gateway = Setup::with(some_data()).set("server.max_head", "256KiB").start().await;
     let status = async |request: String| {

@@ -11,6 +11,10 @@ use super::places::CloseReason;
 
 /// A client that has sent a part of a request head must have sent all of it by then, as with ld-relay.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same while new connections wait for a place, so that unfinished heads keep them out for a short time only.
+const CROWDED_HEAD_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a connection with an unfinished head checks whether others wait for its place.
+const CROWD_CHECK: Duration = Duration::from_secs(1);
 
 /// State of a connection, shared by its socket, its requests and the task that drives it. All of them run in that
 /// task, or, with HTTP/2, in tasks that it started; each value stands for itself.
@@ -158,8 +162,8 @@ impl Activity {
         self.at(self.last.load(Ordering::Relaxed).max(1), Duration::ZERO)
     }
 
-    /// The next deadline, and what happens then.
-    pub(super) fn due(&self, timeouts: &Timeouts) -> (Instant, Due) {
+    /// The next deadline, and what happens then. `is_crowded` says whether new connections wait for a place.
+    pub(super) fn due(&self, timeouts: &Timeouts, is_crowded: bool) -> (Instant, Due) {
         let blocked_since = self.blocked_since.load(Ordering::Relaxed);
         let head_since = self.head_since.load(Ordering::Relaxed);
         if blocked_since > 0 {
@@ -168,7 +172,9 @@ impl Activity {
             // The router limits the time of a request; a stream has none.
             (Instant::now() + timeouts.idle, Due::Nothing)
         } else if head_since > 0 {
-            (self.at(head_since, HEAD_TIMEOUT), Due::Cut(CloseReason::SlowStart))
+            let timeout = if is_crowded { CROWDED_HEAD_TIMEOUT } else { HEAD_TIMEOUT };
+            let (end, check) = (self.at(head_since, timeout), Instant::now() + CROWD_CHECK);
+            if end <= check { (end, Due::Cut(CloseReason::SlowStart)) } else { (check, Due::Nothing) }
         } else {
             (self.last() + timeouts.idle, Due::Close)
         }
@@ -230,23 +236,31 @@ mod tests {
         let activity = Activity::new();
         let start = Instant::now();
         let due = |after: u64| start + Duration::from_secs(after);
-        assert_eq!(activity.due(&TIMEOUTS), (due(75), Due::Close));
+        assert_eq!(activity.due(&TIMEOUTS, false), (due(75), Due::Close));
         tokio::time::advance(Duration::from_secs(70)).await;
         activity.note_head();
-        assert_eq!(activity.due(&TIMEOUTS), (due(80), Due::Cut(CloseReason::SlowStart)));
+        assert_eq!(activity.due(&TIMEOUTS, false), (due(71), Due::Nothing), "a look at the crowd");
         tokio::time::advance(Duration::from_secs(5)).await;
         activity.note_head();
-        assert_eq!(activity.due(&TIMEOUTS), (due(80), Due::Cut(CloseReason::SlowStart)), "more bytes buy no time");
+        assert_eq!(activity.due(&TIMEOUTS, true), (due(73), Due::Cut(CloseReason::SlowStart)), "others wait");
+        tokio::time::advance(Duration::from_secs(4)).await;
+        activity.note_head();
+        assert_eq!(
+            activity.due(&TIMEOUTS, false),
+            (due(80), Due::Cut(CloseReason::SlowStart)),
+            "more bytes buy no time"
+        );
+        tokio::time::advance(Duration::from_secs(1)).await;
         let request = activity.begin_request();
-        assert_eq!(activity.due(&TIMEOUTS).1, Due::Nothing);
+        assert_eq!(activity.due(&TIMEOUTS, true).1, Due::Nothing);
         activity.note_blocked();
         tokio::time::advance(Duration::from_secs(1)).await;
         activity.note_blocked();
-        assert_eq!(activity.due(&TIMEOUTS), (due(195), Due::Cut(CloseReason::WriteTimeout)));
+        assert_eq!(activity.due(&TIMEOUTS, false), (due(200), Due::Cut(CloseReason::WriteTimeout)));
         drop(request);
         assert!(!activity.is_idle(), "the end of the answer still waits for the client");
         activity.note_written();
         assert!(activity.is_idle());
-        assert_eq!(activity.due(&TIMEOUTS), (due(151), Due::Close));
+        assert_eq!(activity.due(&TIMEOUTS, false), (due(156), Due::Close));
     }
 }

@@ -91,7 +91,7 @@ pub(super) async fn drive<C: HttpConnection>(
     activity: &Activity,
     serving: &Serving,
 ) -> Outcome {
-    let mut timer = pin!(sleep_until(activity.due(&serving.timeouts).0));
+    let mut timer = pin!(sleep_until(activity.due(&serving.timeouts, false).0));
     let mut stopping = pin!(serving.lifecycle.token().cancelled());
     let mut room = Room::new(serving);
     let (mut closing, mut is_stopping) = (Closing::No, false);
@@ -134,7 +134,7 @@ pub(super) async fn drive<C: HttpConnection>(
                 closing = begin_closing(connection.as_mut(), activity, serving, Some(CloseReason::MadeRoom));
                 continue;
             }
-            let (at, due) = match (activity.due(&serving.timeouts), closing) {
+            let (at, due) = match (activity.due(&serving.timeouts, serving.places.is_full()), closing) {
                 ((_, Due::Close), Closing::Yes(since)) => (since.max(activity.last()) + FAREWELL, Due::Close),
                 (next, _) => next,
             };
