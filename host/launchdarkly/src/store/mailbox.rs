@@ -149,3 +149,47 @@ impl Mailbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Flag;
+
+    fn deleted(key: &str) -> Item {
+        Item::Flag(std::sync::Arc::new(Flag::tombstone(key, 1)))
+    }
+
+    #[test]
+    fn everything_waits_from_a_put_until_it_is_taken() {
+        let mailbox = Mailbox::default();
+        assert!(!mailbox.waits_with_everything());
+        mailbox.patch(deleted("a"), Items::default());
+        assert!(!mailbox.waits_with_everything(), "one item");
+        mailbox.put(Items::default());
+        assert!(mailbox.waits_with_everything());
+        mailbox.patch(deleted("a"), Items::default());
+        assert!(mailbox.waits_with_everything(), "an item joins everything");
+        assert!(matches!(mailbox.take(), Work::Everything(_)));
+        assert!(!mailbox.waits_with_everything());
+        mailbox.redo_taken();
+        assert!(mailbox.waits_with_everything(), "it was not written");
+    }
+
+    #[test]
+    fn too_many_items_become_everything() {
+        let mailbox = Mailbox::default();
+        for number in 0..PATCHES {
+            mailbox.patch(deleted(&number.to_string()), Items::default());
+        }
+        let Work::Patches(patches) = mailbox.take() else { panic!("one by one") };
+        assert_eq!(patches.len(), PATCHES);
+        mailbox.done();
+        for number in 0..=PATCHES {
+            mailbox.patch(deleted(&number.to_string()), Items::default());
+        }
+        assert!(matches!(mailbox.take(), Work::Everything(_)));
+        mailbox.done();
+        mailbox.redo_taken();
+        assert!(matches!(mailbox.take(), Work::Nothing), "it was written");
+    }
+}
