@@ -159,7 +159,8 @@ mod tests {
     async fn a_sibling_stops_apart_and_reports_to_the_same_supervisor() {
         let whole = Lifecycle::new();
         let sibling = whole.sibling();
-        sibling.spawn("sibling", async { panic!("for the test") });
+        // Not dropped by the stop, however soon that comes.
+        sibling.spawn_graceful("sibling", async { panic!("for the test") });
         assert!(sibling.stop(Duration::from_secs(5)).await);
         assert!(!whole.token().is_cancelled());
         assert!(whole.supervisor().panics().iter().any(|it| it.task.name == "sibling" && it.panics == 1));
