@@ -94,7 +94,7 @@ async fn unfinished_heads_keep_others_out_for_a_short_time_only() {
         connection.sends("GET /status HTTP/1.1\r\nHo").await;
         unfinished.push(connection);
     }
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let mut other = Connection::open(gateway.address).await;
     other.sends(Call::get("/status").bytes()).await;
     assert_eq!(other.answer("GET").await.expect("an answer").status, 200);

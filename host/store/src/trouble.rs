@@ -160,3 +160,37 @@ impl Trouble {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_redis_are_classified_by_their_first_word() {
+        for (codes, trouble, word) in [
+            (&["READONLY"][..], Trouble::ReadOnly, "read-only"),
+            (&["MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN", "TRYAGAIN"], Trouble::Cluster, "cluster"),
+            (&["OOM"], Trouble::Full, "full"),
+            (&["MISCONF"], Trouble::Unsaved, "unsaved"),
+            (&["NOAUTH", "WRONGPASS", "NOPERM"], Trouble::Denied, "denied"),
+            (&["WRONGTYPE"], Trouble::WrongType, "wrong-type"),
+            (&["LOADING", "MASTERDOWN", "BUSY"], Trouble::Busy, "busy"),
+            (&["ERR", "", "oom"], Trouble::Refused, "refused"),
+        ] {
+            for code in codes {
+                assert_eq!(Trouble::of_code(code), trouble, "{code}");
+            }
+            assert_eq!(trouble.as_str(), word);
+        }
+        assert_eq!(Trouble::Unreachable.as_str(), "unreachable");
+    }
+
+    #[test]
+    fn texts_are_one_line_of_bounded_length() {
+        assert_eq!(shortened("a\r\n b\tc\n\n".to_owned()), "a b c");
+        let exact = "x".repeat(MAX_TEXT);
+        assert_eq!(shortened(exact.clone()), exact);
+        let long = shortened("ä".repeat(MAX_TEXT));
+        assert!(long.ends_with("ä…") && long.len() <= MAX_TEXT + '…'.len_utf8(), "{}", long.len());
+    }
+}
