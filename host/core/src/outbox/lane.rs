@@ -20,8 +20,6 @@ pub(super) const MANY_QUEUES: usize = 1_000;
 pub(super) const MAX_POST_BYTES: usize = 4 << 20;
 /// What an event costs besides its text, roughly: a handle and an allocation.
 pub(super) const EVENT_COST: usize = 64;
-/// Events for which memory is charged at once.
-const MAX_CHUNK: usize = 1024;
 /// What a queue costs besides the heap bytes of its key, roughly.
 pub(super) const QUEUE_COST: usize = 512;
 /// Upstream keeps up if it has answered a post within this time, or none is under way. While it does, queues may hold
@@ -125,22 +123,16 @@ impl<K: QueueKey> Lane<K> {
             self.queues.insert(key.clone(), Queue { events, bytes: 0, charge, is_ready: false, is_due: false });
         }
         let Some(queue) = self.queues.get_mut(key) else { return };
-        while events.len() > 0 {
-            let room = if keeps_up { usize::MAX } else { settings.capacity.saturating_sub(queue.events.len()) };
-            if room == 0 {
+        while let Some(event) = events.as_slice().first() {
+            if !keeps_up && queue.events.len() >= settings.capacity {
                 ledger.lose("queue-full", events.by_ref().count());
                 break;
             }
-            let many = events.len().min(room).min(MAX_CHUNK);
-            // As far as there is memory: many at once, because a post may bring a hundred thousand, or else one.
-            let Some((count, bytes)) = [many, 1].into_iter().find_map(|count| {
-                let bytes = events.as_slice()[..count].iter().map(Bytes::len).sum::<usize>();
-                queue.charge.grow(bytes + count * EVENT_COST).then_some((count, bytes))
-            }) else {
+            if !queue.charge.grow(EVENT_COST + event.len()) {
                 break;
-            };
-            queue.bytes += bytes;
-            queue.events.extend(events.by_ref().take(count));
+            }
+            queue.bytes += event.len();
+            queue.events.extend(events.next());
         }
         if queue.is_large(settings) && !queue.is_ready {
             queue.is_ready = true;
