@@ -37,7 +37,7 @@ pin_project! {
         #[pin]
         bytes: S,
         decoder: Decoder,
-        // Bytes that have arrived, of which the first `position` have been decoded.
+        // The rest of a large piece that has arrived, of which the first `position` have been decoded.
         arrived: Vec<u8>,
         position: usize,
         // What the last step completed.
@@ -120,9 +120,14 @@ where
             }
             match std::task::ready!(this.bytes.as_mut().poll_next(context)) {
                 Some(Ok(piece)) => {
+                    // Most pieces are one step, which needs no copy.
+                    let (first, rest) = piece.as_ref().split_at(piece.as_ref().len().min(STEP));
                     this.arrived.clear();
-                    this.arrived.extend_from_slice(piece.as_ref());
+                    this.arrived.extend_from_slice(rest);
                     *this.position = 0;
+                    if let Err(error) = this.decoder.feed(first, this.ready) {
+                        *this.end = Some(End::TooLarge(error));
+                    }
                 }
                 Some(Err(error)) => {
                     *this.end = Some(End::Ended);
