@@ -1,7 +1,7 @@
 //! P17: everything from upstream at once, in small pieces.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -73,7 +73,7 @@ fn rounds(bench: &Bench, size: usize) -> Result<Rounds> {
     let mut stream = accept(&upstream)?;
     let mut data = inputs::small();
     stream.write_all(put(&mut data, 0).as_bytes())?;
-    wait_for_version(&server, server.sdks, 0)?;
+    wait_for_version(&server, 0)?;
     data = inputs::of_size(size);
     let mut rounds = Rounds { seconds: Vec::new(), cpu: Vec::new(), parsed: Vec::new() };
     for version in 1..=bench.options.size(5, 2) {
@@ -84,7 +84,7 @@ fn rounds(bench: &Bench, size: usize) -> Result<Rounds> {
             let (mut stream, event) = (stream.try_clone()?, event.clone());
             move || event.as_bytes().chunks(PIECE).try_for_each(|piece| stream.write_all(piece))
         });
-        wait_for_version(&server, server.sdks, version)?;
+        wait_for_version(&server, version)?;
         rounds.seconds.push(start.elapsed().as_secs_f64());
         writer.join().map_err(|_| anyhow::anyhow!("the upstream panicked"))??;
         std::thread::sleep(Duration::from_millis(500));
@@ -121,10 +121,10 @@ fn accept(upstream: &TcpListener) -> Result<TcpStream> {
 }
 
 /// Polls the marker until SDKs get this version.
-fn wait_for_version(server: &Server, sdks: SocketAddr, version: usize) -> Result<()> {
+fn wait_for_version(server: &Server, version: usize) -> Result<()> {
     let key = sdk_key(ENVIRONMENT);
     let request = http::request("GET", &format!("/sdk/flags/{MARKER}"), &[("Authorization", &key)], b"");
-    let mut client = KeepAlive::open(sdks)?;
+    let mut client = KeepAlive::open(server.sdks)?;
     let start = Instant::now();
     loop {
         let (status, body) = client.ask(&request)?;
