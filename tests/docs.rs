@@ -196,7 +196,7 @@ async fn a_hang_up_does_not_end_the_demo() {
     for _ in 0..3 {
         demo.signals("-HUP").await;
     }
-    // Its flags change on a timer, and the stream that was open before hears of two of them.
+    // Its flags change on a timer, and the stream that was open before receives two of the changes.
     for _ in 0..2 {
         stream.hears_event("patch").await;
     }

@@ -32,7 +32,7 @@ fn chained_flags() -> impl Iterator<Item = Value> {
     })
 }
 
-/// `s0000` contains `s0001`, and so on; the last one contains the key in `CTX` or nobody.
+/// `s0000` contains `s0001`, and so on; the last one contains the key in `CTX` or no key.
 fn nested_segments() -> impl Iterator<Item = Value> {
     let name = |number: usize| format!("s{number:04}");
     (0..DEPTH).map(move |number| {
@@ -118,7 +118,7 @@ async fn deep_data_is_evaluated_streamed_and_dropped() {
     for call in calls() {
         assert!(is_as_expected(&place.evaluated(&call).await, true, true), "{call}");
     }
-    // A stream of results hears what the innermost items make of all others.
+    // A stream of results shows what the innermost items make of all others.
     let call = Call::get(format!("/meval/{CTX}")).key(MOBILE_KEY);
     let mut phone = Sdk::new(yardarm_testkit::SseClient::open(place.program.address, &call).await, &call);
     assert!(is_as_expected(&phone.hears_event("put").await, true, true));

@@ -73,7 +73,7 @@ impl Pace {
         self.healthy_since = None;
     }
 
-    /// The connection said something useful, so the key is accepted.
+    /// Notes that a message arrived, so the key is accepted.
     pub fn is_healthy(&mut self) {
         self.healthy_since.get_or_insert_with(Instant::now);
         self.rejected.reset();

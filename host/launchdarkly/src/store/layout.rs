@@ -67,7 +67,7 @@ pub(super) fn items(flags: Vec<(String, Bytes)>, segments: Vec<(String, Bytes)>)
     for (key, text) in flags {
         match one_line(ItemKind::Flag, &key, &text).and_then(|it| message::flag(&key, &it).map_err(|it| it.to_string()))
         {
-            // The key inside a tombstone is nobody's.
+            // The key inside a tombstone is the same for all items.
             Ok(flag) if flag.is_deleted() => items.flags.push(Arc::new(Flag::tombstone(&key, flag.version()))),
             Ok(flag) => items.flags.push(Arc::new(flag)),
             Err(problem) => problems.push(problem),

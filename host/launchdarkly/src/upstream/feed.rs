@@ -9,7 +9,7 @@ use crate::dataset::{Change, Items};
 /// Data for an environment that is not connected to upstream.
 pub(crate) struct Feed {
     pub(crate) items: Items,
-    /// Told once the data is served.
+    /// Completed once the data is served.
     pub(crate) applied: oneshot::Sender<()>,
 }
 
