@@ -2,7 +2,7 @@
 
 mod operators;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, RedisServer, until};
@@ -78,7 +78,7 @@ async fn gated_for_a(row: &str, gateway: &Running) -> (Value, Value) {
 async fn sees(row: &str, gateway: &Running, value: bool, status: &str) {
     let looks = async {
         while seen_by_all(row, gateway).await.iter().any(|it| *it != (json!(value), json!(status))) {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     yardarm_testkit::within(&format!("{row}: {value} and {status}"), looks).await;
@@ -234,6 +234,23 @@ async fn a_quiet_stream_is_not_trusted_for_ever() {
     until("section 4.7, step 5", || synchronized_on(&redis) > before).await;
     let streams = gateway.upstream.revision_requests().into_iter().filter(|it| it == STREAM).count();
     assert_eq!(streams, 1, "all of it on one stream");
+}
+
+#[tokio::test]
+async fn an_upstream_that_always_has_more_is_polled_once_a_second_after_a_while() {
+    let Some(redis) = RedisServer::start() else { return };
+    let gateway = setup(&redis, gated()).prepare(|cloud| {
+        // Two of them answer one poll.
+        for number in 1..=2_100 {
+            cloud.revises_silently(SDK_KEY, &revision(number, includes("x")));
+        }
+    });
+    let gateway = gateway.start().await;
+    let polls = || gateway.upstream.revision_requests().len();
+    until("a thousand polls", || polls() >= 1_000).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let polls = polls();
+    assert!((1_001..=1_004).contains(&polls), "{polls} polls");
 }
 
 #[tokio::test]

@@ -265,3 +265,23 @@ impl From<LedgerReport> for EventReport {
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_changes_are_remembered() {
+        let recent = RecentChanges::default();
+        assert!(recent.all().is_empty());
+        let before = unix_ms();
+        for sequence in 0..40 {
+            recent.remember(sequence, format!("change {sequence}"));
+        }
+        let all = recent.all();
+        let sequences: Vec<_> = all.iter().map(|it| it.sequence).collect();
+        assert_eq!(sequences, (8..40).rev().collect::<Vec<_>>());
+        assert_eq!(all[0].text, "change 39");
+        assert!((before..=unix_ms()).contains(&all[31].at_ms));
+    }
+}

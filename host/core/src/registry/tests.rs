@@ -34,6 +34,28 @@ fn every_end_is_counted_by_its_reason() {
 }
 
 #[test]
+fn open_streams_are_counted_in_all_and_by_route() {
+    let streams = Streams::new(10);
+    assert!(streams.is_empty());
+    let open = ["a", "b", "a"].map(|it| streams.open(facts(it, "k"), None).unwrap());
+    assert_eq!((streams.len(), streams.is_empty()), (3, false));
+    let counts = streams.counts();
+    let mut counts: Vec<_> = counts.iter().map(|it| (&**it.environment.name(), it.open)).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [("a", 2), ("b", 1)]);
+    drop(open);
+    assert_eq!((streams.len(), streams.is_empty()), (0, true));
+}
+
+#[test]
+fn a_stream_can_end_itself() {
+    let streams = Streams::new(1);
+    let stream = streams.open(facts("a", "k"), None).unwrap();
+    stream.end(EndReason::FellBehind);
+    assert_eq!(stream.ending(), Some(EndReason::FellBehind));
+}
+
+#[test]
 fn there_is_a_limit() {
     let streams = Streams::new(1);
     let first = streams.open(facts("a", "k"), None).unwrap();
