@@ -65,6 +65,11 @@ fn check_finds_what_a_start_would_find() {
             &[&busy.to_string(), "Change `launchdarkly.prometheus.listen`"],
         ),
         (
+            listens(&format!("{LISTENERS}launchdarkly.prometheus.prefix = \"my-relay\\\"\"")),
+            78,
+            &["`launchdarkly.prometheus.prefix` (yardarm.toml, line ", "letters, digits, `_` and `:`"],
+        ),
+        (
             listens("server.listen = \"192.0.2.1:1\"\nadmin.listen = \"127.0.0.1:0\""),
             78,
             &["192.0.2.1:1", "Change `server.listen`"],

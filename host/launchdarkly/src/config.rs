@@ -84,7 +84,7 @@ pub enum ClientStreamMode {
 pub struct Prometheus {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// What every name begins with.
+    /// What every name begins with: a name in Prometheus' own sense.
     pub prefix: String,
 }
 
@@ -194,9 +194,7 @@ impl Config {
                 .optional_duration("launchdarkly.ping_stream_jitter_time", MOMENT..=Duration::from_secs(3600)),
             fdv2: reader.flag("launchdarkly.fdv2"),
             client_streams: ClientStreamMode::read(reader),
-            prometheus: reader
-                .optional_address("launchdarkly.prometheus.listen")
-                .map(|listen| Prometheus { listen, prefix: reader.text("launchdarkly.prometheus.prefix") }),
+            prometheus: Prometheus::read(reader),
             init_timeout: reader.duration("launchdarkly.init_timeout", MOMENT..=DAY),
             disconnected_status_time: reader.duration("launchdarkly.disconnected_status_time", MOMENT..=DAY),
             read_timeout: reader.duration("launchdarkly.read_timeout", MOMENT * 100..=DAY),
@@ -219,6 +217,20 @@ impl Config {
             reader.reject(key, "must be at least `4MiB`");
         }
         usize::try_from(memory).unwrap_or(usize::MAX)
+    }
+}
+
+impl Prometheus {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (key, listen) =
+            ("launchdarkly.prometheus.prefix", reader.optional_address("launchdarkly.prometheus.listen"));
+        let prefix = reader.text(key);
+        let is_name = !prefix.starts_with(|it: char| it.is_ascii_digit())
+            && prefix.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'_' | b':'));
+        if !is_name {
+            reader.reject(key, "may consist of letters, digits, `_` and `:` only, and not begin with a digit");
+        }
+        listen.map(|listen| Self { listen, prefix })
     }
 }
 

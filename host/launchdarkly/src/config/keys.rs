@@ -91,7 +91,7 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.prometheus.prefix",
         Kind::Text,
         "launchdarkly_relay",
-        "What the names of these metrics begin with.",
+        "What the names of these metrics begin with: letters, digits, `_` and `:`.",
     ),
     key(
         "launchdarkly.fdv2",
