@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// How many times the free part an account may hold.
 const GREED: usize = 8;
 
+/// Units that a [`SteppedCharge`] takes at once.
+const STEP: usize = 16 << 10;
+
 /// How well the credential of a caller is guarded. Callers of one kind never take what is meant for another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Trust {
@@ -55,6 +58,15 @@ pub struct Account {
 pub struct Charge {
     account: Arc<Account>,
     amount: usize,
+}
+
+/// A charge that grows and shrinks by small amounts, millions of times. It takes units in steps, so that the budget, which
+/// others wait for, is seldom locked.
+#[derive(Debug)]
+pub struct SteppedCharge {
+    /// Covers `used`.
+    charge: Charge,
+    used: usize,
 }
 
 impl Trust {
@@ -173,6 +185,40 @@ impl Charge {
     }
 }
 
+impl SteppedCharge {
+    /// Begins with nothing; `None` if the account may not hold anything more.
+    #[must_use]
+    pub fn new(account: &Arc<Account>) -> Option<Self> {
+        Some(Self { charge: account.charge(0)?, used: 0 })
+    }
+
+    /// Takes `amount` units more; `false` and no change if that is more than the account may hold.
+    pub fn grow(&mut self, amount: usize) -> bool {
+        let missing = (self.used + amount).saturating_sub(self.charge.amount());
+        let is_granted = missing == 0 || self.charge.grow(missing.max(STEP)) || self.charge.grow(missing);
+        if is_granted {
+            self.used += amount;
+        }
+        is_granted
+    }
+
+    /// Gives `amount` units back, or all if there are fewer.
+    pub fn shrink(&mut self, amount: usize) {
+        self.used = self.used.saturating_sub(amount);
+        let spare = self.charge.amount() - self.used;
+        if spare > 2 * STEP {
+            self.charge.shrink(spare - STEP);
+        }
+    }
+
+    /// Returns a charge for exactly the units that are in use.
+    #[must_use]
+    pub fn finish(mut self) -> Charge {
+        self.charge.shrink(self.charge.amount() - self.used);
+        self.charge
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.account.give_back(self.amount);
@@ -218,6 +264,44 @@ mod tests {
         assert_eq!(charge.split(80).amount(), 50, "no more than there is");
         charge.shrink(10);
         assert_eq!((charge.amount(), account.used(), *budget.0.lock()), (0, 0, 0));
+    }
+
+    #[test]
+    fn small_amounts_are_charged_in_steps_and_to_the_last_unit_in_the_end() {
+        let account = Budget::new(9 * STEP).account();
+        let mut charge = SteppedCharge::new(&account).unwrap();
+        assert!(charge.grow(1) && account.used() == STEP, "a step");
+        assert!(charge.grow(STEP - 1) && account.used() == STEP, "the rest of it");
+        assert!(charge.grow(2 * STEP + 1) && account.used() == 3 * STEP + 1, "more than a step");
+        charge.shrink(STEP);
+        assert_eq!(account.used(), 3 * STEP + 1, "for what comes next");
+        charge.shrink(STEP + 1);
+        assert_eq!(account.used(), 2 * STEP, "no more than two steps are kept");
+        assert!(charge.grow(7 * STEP - 1) && account.used() == 8 * STEP - 1);
+        assert!(charge.grow(1) && account.used() == 8 * STEP, "there is no whole step left, but what is needed");
+        assert!(!charge.grow(1) && account.used() == 8 * STEP);
+        charge.shrink(10);
+        let charge = charge.finish();
+        assert_eq!((charge.amount(), account.used()), (8 * STEP - 10, 8 * STEP - 10));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_stepped_charge_ends_as_a_plain_one(changes in proptest::collection::vec((proptest::bool::ANY, 0usize..30_000), 0..60)) {
+            let (stepped_account, plain_account) = (Budget::new(1 << 30).account(), Budget::new(1 << 30).account());
+            let (mut stepped, mut plain) = (SteppedCharge::new(&stepped_account).unwrap(), plain_account.charge(0).unwrap());
+            for (grows, amount) in changes {
+                if grows {
+                    assert!(stepped.grow(amount) && plain.grow(amount));
+                } else {
+                    stepped.shrink(amount);
+                    plain.shrink(amount);
+                }
+                assert!((plain.amount()..=plain.amount() + 2 * STEP).contains(&stepped_account.used()));
+            }
+            assert_eq!(stepped.finish().amount(), plain.amount());
+            assert_eq!(stepped_account.used(), 0);
+        }
     }
 
     #[test]

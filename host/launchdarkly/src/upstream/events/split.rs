@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use yardarm_core::budget::{Account, Charge};
+use yardarm_core::budget::{Account, Charge, SteppedCharge};
 use yardarm_core::hooks::Event;
 
 use super::event_of;
@@ -30,9 +30,12 @@ pub(crate) struct Splitter {
     is_in_string: bool,
     is_escaped: bool,
     has_envelopes: bool,
-    split: Split,
-    /// The newest losses, all of one reason, which are not in `split` yet.
+    events: Vec<Event>,
+    lost: BTreeMap<&'static str, usize>,
+    /// The newest losses, all of one reason, which are not in `lost` yet.
     losses: (&'static str, usize),
+    /// For the events and the element at hand.
+    charge: SteppedCharge,
     is_out_of_memory: bool,
 }
 
@@ -78,7 +81,7 @@ struct Nesting {
 impl Splitter {
     /// Charges `account` with what is kept. `has_envelopes` if kind and time of events are to be read.
     pub(crate) fn new(account: &Arc<Account>, has_envelopes: bool) -> Option<Self> {
-        let charge = account.charge(0)?;
+        let charge = SteppedCharge::new(account)?;
         Some(Self {
             place: Place::Start,
             element: Vec::new(),
@@ -87,8 +90,10 @@ impl Splitter {
             is_in_string: false,
             is_escaped: false,
             has_envelopes,
-            split: Split { events: Vec::new(), lost: BTreeMap::new(), has_envelopes, charge },
+            events: Vec::new(),
+            lost: BTreeMap::new(),
             losses: ("malformed", 0),
+            charge,
             is_out_of_memory: false,
         })
     }
@@ -166,14 +171,15 @@ impl Splitter {
             Place::After | Place::Over => (),
         }
         self.settle_losses();
-        self.split
+        let Self { events, lost, has_envelopes, charge, .. } = self;
+        Split { events, lost, has_envelopes, charge: charge.finish() }
     }
 
     fn begin(&mut self) {
         self.place = Place::Within;
         self.nesting.clear();
         (self.is_in_string, self.is_escaped) = (false, false);
-        self.fault = (self.split.events.len() >= MAX_EVENTS).then_some("too-many-events");
+        self.fault = (self.events.len() >= MAX_EVENTS).then_some("too-many-events");
     }
 
     /// Returns how many bytes of `piece` belong to the element at hand, and what ends it.
@@ -216,7 +222,7 @@ impl Splitter {
         }
         if self.element.len() + part.len() > MAX_EVENT_BYTES {
             self.fail("event-too-large");
-        } else if self.split.charge.grow(part.len()) {
+        } else if self.charge.grow(part.len()) {
             self.element.extend_from_slice(part);
         } else {
             self.is_out_of_memory = true;
@@ -229,7 +235,7 @@ impl Splitter {
             return;
         }
         self.fault = Some(reason);
-        self.split.charge.shrink(self.element.len());
+        self.charge.shrink(self.element.len());
         self.element = Vec::new();
     }
 
@@ -239,7 +245,7 @@ impl Splitter {
             Ok(()) => (),
             Err(reason) => self.lose(reason),
         }
-        self.split.charge.shrink(element.len());
+        self.charge.shrink(element.len());
         // Its memory serves the next one.
         element.clear();
         self.element = element;
@@ -255,13 +261,13 @@ impl Splitter {
             }
         };
         let raw: &RawValue = serde_json::from_str(text).map_err(|_| "malformed")?;
-        if !self.split.charge.grow(raw.get().len() + EVENT_COST) {
+        if !self.charge.grow(raw.get().len() + EVENT_COST) {
             self.is_out_of_memory = true;
             return Err("memory-full");
         }
         // A copy, so that an event that waits does not keep its whole post in memory.
         let body = Bytes::copy_from_slice(raw.get().as_bytes());
-        self.split.events.push(event_of(body, self.has_envelopes));
+        self.events.push(event_of(body, self.has_envelopes));
         Ok(())
     }
 
@@ -277,7 +283,7 @@ impl Splitter {
     fn settle_losses(&mut self) {
         let (reason, count) = self.losses;
         if count > 0 {
-            *self.split.lost.entry(reason).or_default() += count;
+            *self.lost.entry(reason).or_default() += count;
             self.losses.1 = 0;
         }
     }
