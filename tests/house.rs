@@ -139,11 +139,14 @@ fn tasks_are_started_in_one_file() {
 #[test]
 fn threads_are_started_in_one_file() {
     let owner = root().join("host/core/src/supervisor.rs");
+    let pools = ["host/core/src/workers.rs", "host/wasm/src/engine.rs"].map(|it| root().join(it));
     for (path, line, text) in code("host") {
         for start in ["spawn_blocking(", "thread::Builder", "thread::spawn("] {
             let is_test = path.components().any(|it| it.as_os_str() == "tests" || it.as_os_str() == "benches");
             assert!(!text.contains(start) || path == owner || is_test, "{}:{line}: {start}", path.display());
         }
+        let is_pool = pools.contains(&path) || !text.contains("ThreadPoolBuilder");
+        assert!(is_pool, "{}:{line}: a pool of threads", path.display());
     }
 }
 

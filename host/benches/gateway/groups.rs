@@ -1,5 +1,6 @@
 //! Goals that are measured together, because they need the same gateway in the same state.
 
+pub(crate) mod bombs;
 pub(crate) mod calls;
 pub(crate) mod evaluation;
 pub(crate) mod events;

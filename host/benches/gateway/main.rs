@@ -53,6 +53,7 @@ const GROUPS: &[Group] = &[
     (&["p9"], groups::loading::measure),
     (&["p11"], groups::start::size),
     (&["p17"], groups::put::measure),
+    (&["p18"], groups::bombs::measure),
     (&["h1", "h2"], groups::herd::measure),
 ];
 
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<ExitCode> {
     if let Some(unknown) = options.only.iter().find(|it| GOALS.iter().all(|goal| goal.id != it.to_ascii_lowercase())) {
         bail!(
-            "there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p11, p17, h1 and h2"
+            "there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p11, p17, p18, h1 and h2"
         );
     }
     let mut bench = Bench { options, machine: Machine::prepare(), report: Report::default() };

@@ -211,6 +211,12 @@ impl Held {
 }
 
 impl Leaving {
+    /// How many events may leave.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.events.len()
+    }
+
     /// Lets the events out.
     pub fn go(self) {
         (self.exit)(self.events);

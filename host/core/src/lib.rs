@@ -32,6 +32,7 @@ pub mod supervisor;
 pub mod time;
 pub mod turns;
 pub mod whole_file;
+pub mod workers;
 
 pub use backoff::Backoff;
 pub use environment::{
@@ -40,3 +41,4 @@ pub use environment::{
 pub use lifecycle::Lifecycle;
 pub use secret::Secret;
 pub use supervisor::{InternalError, Supervised, Supervisor};
+pub use workers::Workers;

@@ -16,19 +16,22 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::MissedTickBehavior;
 
-use self::lane::Lane;
+use self::lane::{EVENT_COST, Lane};
 pub use self::ledger::{Advice, Ledger, LedgerReport, Unsettled};
 use crate::Lifecycle;
 use crate::budget::{Budget, ByTrust, Charge, Trust};
 use crate::hooks::HookFuture;
-use crate::supervisor::{self, fault_point};
+use crate::supervisor::fault_point;
+use crate::workers::{ThreadError, Workers};
 
 /// How long the first failure of a delivery is waited out before the only retry, as LaunchDarkly's SDKs do it.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Posts under way at once, by kind of credential, for all environments together.
 const MAX_POSTS: ByTrust<usize> = ByTrust { secret: 96, embedded: 48, public: 48 };
-/// Bytes of events from which on a batch is prepared off the serving threads.
-const LARGE_BATCH: usize = 32 << 10;
+/// Bytes of events, with [`EVENT_COST`] for each, from which on a batch is prepared off the serving threads.
+const LARGE_BATCH: usize = 16 << 10;
+/// Batches that are prepared at once off the serving threads.
+const PREPARERS: ByTrust<usize> = ByTrust { secret: 1, embedded: 1, public: 1 };
 
 /// Reason for events that were lost because of a panic.
 pub const INTERNAL_ERROR: &str = "internal-error";
@@ -47,6 +50,7 @@ pub struct OutboxSettings {
 pub struct SharedLimits {
     memory: ByTrust<Budget>,
     posts: ByTrust<Arc<Semaphore>>,
+    preparers: ByTrust<Workers>,
 }
 
 /// What a queue is found by. Events with the same key travel together.
@@ -100,6 +104,7 @@ pub struct Outbox<K, D: Delivery<K>> {
     ledger: Arc<Ledger>,
     lanes: ByTrust<Mutex<Lane<K>>>,
     posts: ByTrust<Arc<Semaphore>>,
+    preparers: ByTrust<Workers>,
     /// A post has ended.
     ended: Notify,
     lifecycle: Lifecycle,
@@ -114,10 +119,12 @@ struct UnderWay<K: QueueKey, D: Delivery<K>> {
 
 impl SharedLimits {
     /// Divides `memory` bytes for events that wait or are under way between kinds of credentials.
-    #[must_use]
-    pub fn new(memory: usize) -> Self {
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn new(memory: usize) -> Result<Self, ThreadError> {
         let posts = ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*MAX_POSTS.get(trust))));
-        Self { memory: Budget::by_trust(memory), posts }
+        Ok(Self { memory: Budget::by_trust(memory), posts, preparers: Workers::by_trust("yardarm-batch", PREPARERS)? })
     }
 
     /// Memory for events of one kind of credential.
@@ -143,6 +150,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
             ledger,
             lanes: ByTrust::from_fn(|trust| Mutex::new(Lane::new(limits.memory(trust).account()))),
             posts: limits.posts.clone(),
+            preparers: limits.preparers.clone(),
             ended: Notify::new(),
             lifecycle: lifecycle.clone(),
         });
@@ -154,8 +162,14 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
     /// Queues events that are pending in the ledger, and posts full batches; counts what finds no room. `charge` is memory
     /// that the events have from elsewhere, in which they wait for room while upstream keeps up.
     pub fn push(self: &Arc<Self>, key: &K, events: Vec<Bytes>, charge: Option<Charge>) {
-        self.lane(key.trust()).push(key, events, charge, &self.settings, &self.ledger);
-        self.post_ready(key.trust());
+        let (mut events, mut charge) = (events.into_iter(), charge);
+        loop {
+            events = self.lane(key.trust()).push(key, events, &mut charge, &self.settings, &self.ledger);
+            self.post_ready(key.trust());
+            if events.len() == 0 {
+                return;
+            }
+        }
     }
 
     /// Sends a batch that was collected elsewhere, in its turn; counts it if it finds no room.
@@ -239,11 +253,11 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
     }
 
     async fn prepare(&self, key: &K, events: Vec<Bytes>) -> Option<D::Prepared> {
-        if events.iter().map(Bytes::len).sum::<usize>() < LARGE_BATCH {
+        if events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>() < LARGE_BATCH {
             return Some(self.delivery.prepare(key, events));
         }
-        let (delivery, key) = (Arc::clone(&self.delivery), key.clone());
-        supervisor::blocking("event batch", move || delivery.prepare(&key, events)).await.ok()
+        let (delivery, owned) = (Arc::clone(&self.delivery), key.clone());
+        self.preparers.get(key.trust()).run("event batch", move || delivery.prepare(&owned, events)).await.ok()
     }
 
     fn lane(&self, trust: Trust) -> std::sync::MutexGuard<'_, Lane<K>> {

@@ -129,6 +129,13 @@ impl Default for Supervisor {
     }
 }
 
+impl InternalError {
+    /// The work of a task that the end of the process cut off.
+    pub(crate) fn process_ends(task: &'static str) -> Self {
+        Self { task, location: "the process is ending".into() }
+    }
+}
+
 impl Supervisor {
     /// Nothing has failed yet.
     #[must_use]
@@ -283,7 +290,7 @@ pub async fn blocking<T: Send + 'static>(
 ) -> Result<T, InternalError> {
     match tokio::task::spawn_blocking(carried(task, work)).await {
         Ok(done) => done,
-        Err(_) => Err(InternalError { task, location: "the process is ending".into() }),
+        Err(_) => Err(InternalError::process_ends(task)),
     }
 }
 

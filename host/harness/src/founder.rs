@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use yardarm_core::feed::LogLimits;
 use yardarm_core::registry::EndReason;
 use yardarm_core::status::Status;
-use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, environment_with};
+use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, Workers, environment_with};
 
 use crate::Parts;
 use crate::config::Config;
@@ -32,6 +32,8 @@ pub(crate) struct Founder {
     pub(crate) environments: Environments,
     /// Memory for targets that SDKs present.
     pub(crate) learnt: Arc<LearntBudget>,
+    /// For large posts of metrics.
+    pub(crate) readers: Workers,
     /// What tokens for the environments that are made here are signed with, unless one secret signs all.
     pub(crate) signing: Option<SigningKey>,
     /// Wakes whoever can get a new token for the environments that are made here.
@@ -70,7 +72,7 @@ impl Founder {
         let hooks = self.parts.hooks.clone();
         let is_offline = self.config.is_offline();
         let is_forwarded = self.config.metric_post_interval.is_some() && !is_offline;
-        let metrics = MetricsPort::start(label.clone(), hooks.clone(), is_forwarded, &lifecycle);
+        let metrics = MetricsPort::start(label.clone(), hooks.clone(), self.readers.clone(), is_forwarded, &lifecycle);
         let keeper = self.parts.data_dir.as_ref().filter(|_| !is_offline);
         let keeper = keeper.map(|folder| kept::keep(folder, &label, &session.identity.id, kept.clone(), &lifecycle));
         let environment = Arc::new(HarnessEnvironment::new(EnvironmentParts {

@@ -38,7 +38,8 @@ use yardarm_core::registry::Streams;
 use yardarm_core::report::EnvironmentReport;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::turns::Turns;
-use yardarm_core::{Lifecycle, Secret, whole_file};
+use yardarm_core::workers::ThreadError;
+use yardarm_core::{Lifecycle, Secret, Workers, whole_file};
 
 pub use self::config::{Config, EnvironmentConfig, Source};
 pub use self::downstream::owns;
@@ -52,6 +53,9 @@ use crate::targets::LearntBudget;
 use crate::telemetry::Telemetry;
 use crate::tokens::{SigningKey, Tokens};
 use crate::upstream::{Admin, EnrolTask, HttpClients, MetricsPoster, ProxyTask, Registrar};
+
+/// Threads that read large posts of metrics, for all environments together.
+const READERS: usize = 2;
 
 /// What the gateway provides.
 #[derive(Clone)]
@@ -101,6 +105,9 @@ pub enum StartError {
     /// The folder of offline mode cannot be served.
     #[error(transparent)]
     Offline(#[from] OfflineError),
+    /// The threads for long work cannot be started.
+    #[error(transparent)]
+    Threads(#[from] ThreadError),
     /// There is no secret for tokens and no place to keep one.
     #[error("`harness.auth_secret` is required, because there is no `data.dir` to keep one in")]
     NoSecret,
@@ -109,7 +116,7 @@ pub enum StartError {
 /// Starts every configured key and returns; nothing waits for upstream.
 ///
 /// # Errors
-/// When the HTTP client or the secret for tokens cannot be set up.
+/// When the HTTP client, the secret for tokens, a folder or a thread cannot be had.
 pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> {
     let http = HttpClients::new(config.read_timeout)?;
     if let Some(folder) = &parts.data_dir {
@@ -129,6 +136,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         parts: parts.clone(),
         environments: environments.clone(),
         learnt: LearntBudget::new(usize::try_from(config.learnt_targets_size).unwrap_or(usize::MAX)),
+        readers: Workers::start("yardarm-read", READERS)?,
         signing: None,
         token_refused: Arc::default(),
     };
@@ -180,7 +188,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         hooks: parts.hooks,
         streams: parts.streams,
         telemetry: Telemetry::new(),
-        evaluations: downstream::Evaluators::new(),
+        evaluations: downstream::Evaluators::start()?,
         started_ms: yardarm_core::time::unix_ms(),
     });
     Ok(Harness { router, environments, poster, registrar, polls_targets })

@@ -13,7 +13,7 @@ use yardarm_core::hooks::{BatchFacts, Hooks};
 use yardarm_core::intake::Intake;
 use yardarm_core::outbox::{Ledger, LedgerReport};
 use yardarm_core::supervisor;
-use yardarm_core::{EnvironmentLabel, Lifecycle};
+use yardarm_core::{EnvironmentLabel, Lifecycle, Workers};
 
 pub(crate) use self::post::Post;
 use self::sums::Sums;
@@ -41,6 +41,7 @@ struct Port {
     unread: Arc<Semaphore>,
     /// Large posts that are read at this moment.
     readers: Semaphore,
+    workers: Workers,
     /// So much has been summed up that it should be posted now.
     is_large: Arc<Notify>,
     lifecycle: Lifecycle,
@@ -94,7 +95,14 @@ const METRIC: &str = "metric";
 const TARGET: &str = "target";
 
 impl MetricsPort {
-    pub(crate) fn start(label: EnvironmentLabel, hooks: Hooks, is_forwarded: bool, lifecycle: &Lifecycle) -> Self {
+    /// Starts with `workers` to read large posts.
+    pub(crate) fn start(
+        label: EnvironmentLabel,
+        hooks: Hooks,
+        workers: Workers,
+        is_forwarded: bool,
+        lifecycle: &Lifecycle,
+    ) -> Self {
         let ledger = Arc::new(Ledger::default());
         Self(Arc::new(Port {
             label,
@@ -104,6 +112,7 @@ impl MetricsPort {
             ledger,
             unread: Arc::new(Semaphore::new(MAX_UNREAD_KIB)),
             readers: Semaphore::new(MAX_READERS),
+            workers,
             is_large: Arc::default(),
             lifecycle: lifecycle.clone(),
             is_forwarded,
@@ -121,7 +130,7 @@ impl MetricsPort {
             return Ok(Post::read(&body)?);
         }
         let Ok(_turn) = self.0.readers.acquire().await else { return Err(NotTaken::Busy) };
-        let read = supervisor::blocking("metrics reader", move || Post::read(&body)).await;
+        let read = self.0.workers.run("metrics reader", move || Post::read(&body)).await;
         Ok(read.map_err(|_| NotTaken::Busy)??)
     }
 
@@ -155,7 +164,7 @@ impl MetricsPort {
                 // Reading thousands of entries takes a while.
                 if place.bytes <= MAX_INLINE {
                     leaving.go();
-                } else if let Err(error) = supervisor::blocking("metrics sums", move || leaving.go()).await {
+                } else if let Err(error) = port.workers.run("metrics sums", move || leaving.go()).await {
                     tracing::error!(%error, "metrics could not be summed up");
                 }
             }
@@ -197,7 +206,7 @@ impl MetricsPort {
     async fn send<F: Future<Output = Outcome>>(&self, batch: Batch, attempts: u32, post: &impl Fn(Bytes) -> F) {
         // Megabytes of text take a while to be written.
         let write = move || (serde_json::to_vec(&batch), batch);
-        let Ok((Ok(body), batch)) = supervisor::blocking("metrics writer", write).await else {
+        let Ok((Ok(body), batch)) = self.0.workers.run("metrics writer", write).await else {
             return tracing::error!("metrics could not be written");
         };
         let outcome = supervisor::catch(post(body.into())).await;
@@ -251,6 +260,11 @@ mod tests {
 
     use super::*;
 
+    fn port(lifecycle: &Lifecycle) -> MetricsPort {
+        let (label, workers) = (EnvironmentLabel::new("v", "e"), Workers::start("test", 1).unwrap());
+        MetricsPort::start(label, Hooks::none(), workers, true, lifecycle)
+    }
+
     async fn posts(port: &MetricsPort, outcome: Outcome) -> usize {
         let count = AtomicUsize::new(0);
         port.flush(|_| {
@@ -264,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_to_be_read_has_a_bound() {
         let lifecycle = Lifecycle::new();
-        let port = MetricsPort::start(EnvironmentLabel::new("v", "e"), Hooks::none(), true, &lifecycle);
+        let port = port(&lifecycle);
         let mut places: Vec<_> = (0..32).map(|_| port.place()).collect();
         assert!(places.iter_mut().all(|it| it.grow(1 << 20).is_ok()));
         assert!(port.place().grow(1).is_err());
@@ -277,7 +291,7 @@ mod tests {
     async fn an_outage_loses_nothing_and_is_not_made_worse() {
         // D8
         let lifecycle = Lifecycle::new();
-        let port = MetricsPort::start(EnvironmentLabel::new("v", "e"), Hooks::none(), true, &lifecycle);
+        let port = port(&lifecycle);
         let large = |name: &str| {
             let text = "x".repeat(1 << 20);
             Bytes::from(serde_json::json!({"targetData": [{"identifier": name, "x": text}]}).to_string())

@@ -36,6 +36,7 @@ use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::status::Status;
+use yardarm_core::workers::ThreadError;
 use yardarm_core::{InternalError, Lifecycle, Supervised, whole_file};
 
 pub use self::config::{ClientStreamMode, CommonConfig, Config, EnvironmentConfig, Identity, Prometheus, Roster};
@@ -99,6 +100,9 @@ pub enum StartError {
         /// What is wrong with it.
         source: ArchiveError,
     },
+    /// The threads for long work cannot be started.
+    #[error(transparent)]
+    Threads(#[from] ThreadError),
 }
 
 /// Tries whether [`start`] could use the files that it needs besides the data folder. Blocks.
@@ -118,7 +122,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 /// Starts every environment that is known and returns; nothing waits for upstream.
 ///
 /// # Errors
-/// When the HTTP client, the data folder or an archive cannot be used.
+/// When the HTTP client, the data folder, an archive or a thread cannot be had.
 pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
     let http = HttpClients::new(&config)?;
     if let Some(path) = &parts.data_dir {
@@ -127,7 +131,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     let config = Arc::new(config);
     let environments = Environments::default();
     let is_offline = matches!(config.roster, Roster::Offline { .. });
-    let limits = Limits::new(&config);
+    let limits = Limits::new(&config)?;
     let clients = (http.clone(), limits.clone());
     let fleet = Fleet::new(Arc::clone(&config), clients, parts.clone(), environments.clone(), is_offline);
     let (auto_config, list) = start_roster(&config, &http, &parts, fleet).await?;

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use yardarm_core::Workers;
 use yardarm_core::budget::{Account, Budget, ByTrust, Trust};
 use yardarm_core::outbox::SharedLimits;
+use yardarm_core::workers::ThreadError;
 
 use crate::config::Config;
 
@@ -16,8 +17,8 @@ const MIN_POST_BYTES: usize = 8 << 20;
 const MIN_REQUEST_BYTES: usize = 16 << 20;
 /// Bytes of diagnostic posts that may be under way at once, per kind of credential.
 const DIAGNOSTIC_BYTES: usize = 4 << 20;
-/// Large bodies that are worked on at once, each on a thread of its own.
-const LANES: ByTrust<usize> = ByTrust { secret: 2, embedded: 1, public: 1 };
+/// Large bodies that are worked on at once.
+const READERS: ByTrust<usize> = ByTrust { secret: 2, embedded: 1, public: 1 };
 
 /// The limits. Cheap to clone.
 #[derive(Clone)]
@@ -30,27 +31,27 @@ pub(crate) struct Limits {
     diagnostics: ByTrust<Budget>,
     /// Bytes of bodies of `REPORT` requests while they are read.
     requests: ByTrust<Arc<Account>>,
-    lanes: ByTrust<Arc<Semaphore>>,
+    readers: ByTrust<Workers>,
 }
 
 impl Limits {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Result<Self, ThreadError> {
         Self::of(config.events_memory, config.events_max_payload, config.max_client_request_body)
     }
 
     /// Limits for so many bytes of waiting events, the largest post of events and the largest `REPORT` body.
-    pub(crate) fn of(events_memory: usize, largest_post: u64, largest_request: u64) -> Self {
+    pub(crate) fn of(events_memory: usize, largest_post: u64, largest_request: u64) -> Result<Self, ThreadError> {
         let twice = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX).saturating_mul(2);
         // While a body is split, some of it and some of what comes of it are held at the same time.
         let posts = twice(largest_post).max(MIN_POST_BYTES);
         let requests = twice(largest_request).max(MIN_REQUEST_BYTES);
-        Self {
-            outbox: SharedLimits::new(events_memory),
+        Ok(Self {
+            outbox: SharedLimits::new(events_memory)?,
             posts: ByTrust::from_fn(|_| Budget::new(posts)),
             diagnostics: ByTrust::from_fn(|_| Budget::new(DIAGNOSTIC_BYTES)),
             requests: ByTrust::from_fn(|_| Budget::new(requests).account()),
-            lanes: ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*LANES.get(trust)))),
-        }
+            readers: Workers::by_trust("yardarm-read", READERS)?,
+        })
     }
 
     /// Opens the accounts of one environment for posts of events.
@@ -68,19 +69,12 @@ impl Limits {
         self.requests.get(trust)
     }
 
-    /// Does `work` off the serving threads, when its kind of credential has a thread for it. `None` after a panic.
+    /// Does `work` off the serving threads, after what callers with such a credential gave them before. `None` after a panic.
     pub(crate) async fn offload<T: Send + 'static>(
         &self,
         trust: Trust,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        // Kept by the work and not by the request, which may end before it.
-        let lane = Arc::clone(self.lanes.get(trust)).acquire_owned().await.ok()?;
-        let work = move || {
-            let result = work();
-            drop(lane);
-            result
-        };
-        yardarm_core::supervisor::blocking("event work", work).await.ok()
+        self.readers.get(trust).run("event work", work).await.ok()
     }
 }

@@ -33,12 +33,12 @@ impl Exit {
         let of_launchdarkly = |error: &LaunchDarkly| match error {
             LaunchDarkly::Archive { .. } => Self::Config,
             LaunchDarkly::DataDir { .. } => Self::CannotCreate,
-            LaunchDarkly::Http(_) => Self::System,
+            LaunchDarkly::Http(_) | LaunchDarkly::Threads(_) => Self::System,
         };
         let of_harness = |error: &Harness| match error {
             Harness::Offline(_) | Harness::NoSecret => Self::Config,
             Harness::DataDir { .. } | Harness::Secret { .. } => Self::CannotCreate,
-            Harness::Http(_) => Self::System,
+            Harness::Http(_) | Harness::Threads(_) => Self::System,
         };
         let of_folder = |error: &yardarm_wasm::OpenError| match error {
             yardarm_wasm::OpenError::Engine(_) => Self::System,

@@ -18,6 +18,8 @@ pub(super) const MAX_QUEUES: usize = 10_000;
 pub(super) const MANY_QUEUES: usize = 1_000;
 /// Bytes of events in one post, unless a single event is larger.
 pub(super) const MAX_POST_BYTES: usize = 4 << 20;
+/// Events that are queued without a pause for others who wait for the lane.
+const PUSHED_AT_ONCE: usize = 1000;
 /// What an event costs besides its text, roughly: a handle and an allocation.
 pub(super) const EVENT_COST: usize = 64;
 /// What a queue costs besides the heap bytes of its key, roughly.
@@ -64,36 +66,38 @@ impl<K: QueueKey> Lane<K> {
         }
     }
 
-    /// Queues events that are pending in `ledger`, and counts what finds no room. While upstream keeps up, events that
-    /// have memory from elsewhere wait there for room.
+    /// Queues some of the events, which are pending in `ledger`, and counts those that find no room. While upstream keeps
+    /// up, events that have memory from elsewhere, `charge`, wait there for room. Returns those that are left for the next
+    /// call.
     pub(super) fn push(
         &mut self,
         key: &K,
-        events: Vec<Bytes>,
-        charge: Option<Charge>,
+        mut events: std::vec::IntoIter<Bytes>,
+        charge: &mut Option<Charge>,
         settings: &OutboxSettings,
         ledger: &Ledger,
-    ) {
-        let mut events = events.into_iter();
+    ) -> std::vec::IntoIter<Bytes> {
         // What came before goes first.
-        if self.backlog.is_empty() {
-            self.enqueue(key, &mut events, settings, ledger);
+        if self.backlog.is_empty() && self.enqueue(key, &mut events, PUSHED_AT_ONCE, settings, ledger) {
+            return events;
         }
-        match charge {
-            _ if events.len() == 0 => (),
-            Some(charge) if self.keeps_up() => self.backlog.push_back((key.clone(), events, charge)),
-            _ => ledger.lose("memory-full", events.len()),
+        let rest = std::mem::take(&mut events);
+        match charge.take() {
+            _ if rest.len() == 0 => (),
+            Some(charge) if self.keeps_up() => self.backlog.push_back((key.clone(), rest, charge)),
+            _ => ledger.lose("memory-full", rest.len()),
         }
         let is_early = self.queues.len() >= MANY_QUEUES || self.memory.is_crowded();
         if is_early && self.ready.len() < self.queues.len() {
             self.make_all_due();
         }
+        events
     }
 
     /// Queues what of the backlog has room now.
     fn refill(&mut self, settings: &OutboxSettings, ledger: &Ledger) {
         while let Some((key, mut events, charge)) = self.backlog.pop_front() {
-            self.enqueue(&key, &mut events, settings, ledger);
+            self.enqueue(&key, &mut events, usize::MAX, settings, ledger);
             let is_stuck = self.posts == 0 && self.queues.is_empty() && self.batches.is_empty();
             if events.len() > 0 && is_stuck {
                 // Larger than all that there is.
@@ -110,20 +114,31 @@ impl<K: QueueKey> Lane<K> {
         }
     }
 
-    /// Moves events into their queue until there is no memory; counts those that its capacity or number forbids.
-    fn enqueue(&mut self, key: &K, events: &mut std::vec::IntoIter<Bytes>, settings: &OutboxSettings, ledger: &Ledger) {
+    /// Moves events into their queue, at most `most`, until there is no memory; counts those that its capacity or number
+    /// forbids. Returns whether `most` is what stopped it.
+    fn enqueue(
+        &mut self,
+        key: &K,
+        events: &mut std::vec::IntoIter<Bytes>,
+        most: usize,
+        settings: &OutboxSettings,
+        ledger: &Ledger,
+    ) -> bool {
+        let last = events.len().saturating_sub(most);
         let keeps_up = self.keeps_up();
         if !self.queues.contains_key(key) {
             if self.queues.len() >= MAX_QUEUES {
                 ledger.lose("too-many-queues", events.by_ref().count());
-                return;
+                return false;
             }
-            let Some(charge) = self.memory.charge(QUEUE_COST + key.heap_bytes()) else { return };
+            let Some(charge) = self.memory.charge(QUEUE_COST + key.heap_bytes()) else { return false };
             let events = VecDeque::new();
             self.queues.insert(key.clone(), Queue { events, bytes: 0, charge, is_ready: false, is_due: false });
         }
-        let Some(queue) = self.queues.get_mut(key) else { return };
-        while let Some(event) = events.as_slice().first() {
+        let Some(queue) = self.queues.get_mut(key) else { return false };
+        while events.len() > last
+            && let Some(event) = events.as_slice().first()
+        {
             if !keeps_up && queue.events.len() >= settings.capacity {
                 ledger.lose("queue-full", events.by_ref().count());
                 break;
@@ -141,6 +156,7 @@ impl<K: QueueKey> Lane<K> {
         if queue.events.is_empty() {
             self.queues.remove(key);
         }
+        last > 0 && events.len() == last
     }
 
     /// Queues a batch that was put together elsewhere, and counts it if it finds no room.

@@ -89,7 +89,7 @@ fn limited(capacity: usize, outcomes: &[Sent], limits: &SharedLimits) -> Setup {
 }
 
 fn start(capacity: usize, outcomes: &[Sent]) -> Setup {
-    limited(capacity, outcomes, &SharedLimits::new(64 << 20))
+    limited(capacity, outcomes, &SharedLimits::new(64 << 20).unwrap())
 }
 
 impl Setup {
@@ -220,7 +220,7 @@ async fn deliveries_run_at_the_same_time_and_only_so_many() {
 
 #[tokio::test(start_paused = true)]
 async fn environments_share_places_and_other_credentials_keep_theirs() {
-    let limits = SharedLimits::new(64 << 20);
+    let limits = SharedLimits::new(64 << 20).unwrap();
     let all: Vec<_> = (0..6).map(|_| limited(1, &[], &limits)).collect();
     for setup in &all {
         setup.script.delays(Duration::from_secs(1));
@@ -265,7 +265,7 @@ async fn there_are_only_so_many_queues_of_one_credential() {
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_bounded_and_each_credential_has_its_own() {
-    let limits = SharedLimits::new(400_000);
+    let limits = SharedLimits::new(400_000).unwrap();
     let setup = limited(1_000_000, &[], &limits);
     setup.script.delays(Duration::from_secs(3600));
     setup.push(PUBLIC, 10_000);
@@ -287,7 +287,7 @@ async fn memory_is_bounded_and_each_credential_has_its_own() {
 #[tokio::test(start_paused = true)]
 async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
     let elsewhere = Budget::new(1 << 30).account();
-    let setup = limited(10, &[], &SharedLimits::new(40_000));
+    let setup = limited(10, &[], &SharedLimits::new(40_000).unwrap());
     setup.script.delays(Duration::from_secs(1));
     for key in [PUBLIC, PUBLIC + 1] {
         setup.ledger.receive(1000);
@@ -315,6 +315,28 @@ async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
     setup.ledger.receive(1000);
     setup.outbox.push(&PUBLIC, events(1000), elsewhere.charge(1));
     assert_eq!(elsewhere.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_events_are_queued_in_steps_and_in_order() {
+    let setup = start(10_000, &[]);
+    let (settings, ledger) = (&setup.outbox.settings, &setup.ledger);
+    let mut elsewhere = Budget::new(1).account().charge(0);
+    ledger.receive(2000);
+    let mut lane = |events| setup.outbox.lane(Trust::Secret).push(&1, events, &mut elsewhere, settings, ledger);
+    let rest = lane(events(2000).into_iter());
+    assert_eq!(rest.len(), 1000, "others may come in between");
+    assert_eq!(lane(rest).len(), 0);
+    setup.push(2, 2500);
+    setup.outbox.flush().await;
+    assert_eq!(setup.script.lengths(), [2000, 2500]);
+    assert!(lock(&setup.script.sent)[0].1 == events(2000), "in order");
+    // A part of them fits only while others are on their way.
+    let setup = limited(10_000, &[], &SharedLimits::new(300_000).unwrap());
+    setup.ledger.receive(2500);
+    setup.outbox.push(&1, events(2500), Budget::new(1).account().charge(0));
+    setup.outbox.flush().await;
+    assert_eq!((setup.ledger.report().delivered, setup.dropped()), (2500, vec![]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -389,7 +411,7 @@ async fn a_batch_from_elsewhere_settles_what_it_stands_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_finds_no_memory_is_lost_with_all_it_stands_for() {
-    let setup = limited(1, &[], &SharedLimits::new(4000));
+    let setup = limited(1, &[], &SharedLimits::new(4000).unwrap());
     setup.ledger.receive(6);
     setup.outbox.dispatch(PUBLIC, Batch { events: vec![Bytes::from(vec![b' '; 900])], stands_for: 5 });
     assert_eq!(setup.dropped(), [("memory-full", 5)]);
@@ -411,14 +433,16 @@ async fn a_large_batch_is_prepared_off_the_serving_threads() {
         }
     }
     let (ledger, lifecycle) = (Arc::new(Ledger::default()), Lifecycle::new());
-    let settings = OutboxSettings { capacity: 10, flush_interval: FLUSH_INTERVAL };
-    let outbox = Outbox::start(settings, &SharedLimits::new(1 << 20), Threads(Mutex::default()), ledger, &lifecycle);
+    let settings = OutboxSettings { capacity: 10_000, flush_interval: FLUSH_INTERVAL };
+    let outbox =
+        Outbox::start(settings, &SharedLimits::new(1 << 20).unwrap(), Threads(Mutex::default()), ledger, &lifecycle);
     let here = std::thread::current().id();
-    for (length, is_here) in [(LARGE_BATCH - 1, true), (LARGE_BATCH, false)] {
-        outbox.ledger.receive(1);
-        outbox.push(&1, vec![Bytes::from(vec![b' '; length])], None);
+    let (long, many) = (LARGE_BATCH - EVENT_COST, LARGE_BATCH / (EVENT_COST + 1));
+    for (count, length, is_here) in [(1, long - 1, true), (1, long, false), (many, 1, true), (many + 1, 1, false)] {
+        outbox.ledger.receive(count);
+        outbox.push(&1, vec![Bytes::from(vec![b' '; length]); count], None);
         outbox.flush().await;
-        assert_eq!(lock(&outbox.delivery.0).pop().map(|it| it == here), Some(is_here), "{length}");
+        assert_eq!(lock(&outbox.delivery.0).pop().map(|it| it == here), Some(is_here), "{count} of {length} bytes");
     }
 }
 
@@ -434,7 +458,7 @@ proptest::proptest! {
         let outcomes: Vec<_> = outcomes.iter().map(|it| match it { 0 => Sent::Delivered, 1 => Sent::Later("x"), _ => Sent::Refused("y") }).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let report = runtime.block_on(async {
-            let setup = limited(capacity, &outcomes, &SharedLimits::new(memory));
+            let setup = limited(capacity, &outcomes, &SharedLimits::new(memory).unwrap());
             for (key, count, pause) in pushes {
                 setup.push(key * 700_000, count);
                 tokio::time::sleep(Duration::from_millis(pause)).await;

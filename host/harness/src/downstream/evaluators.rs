@@ -1,10 +1,11 @@
-//! Evaluations run where they delay no other request: cheap ones at once, expensive ones on threads of their own, a few
-//! at a time.
+//! Evaluations run where they delay no other request: cheap ones at once, expensive ones on threads of their own, behind
+//! those that serve.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use yardarm_core::{Snapshot, supervisor};
+use yardarm_core::workers::ThreadError;
+use yardarm_core::{Snapshot, Workers};
 
 use super::rejection::Rejection;
 use crate::dataset::FlagData;
@@ -15,7 +16,7 @@ use crate::model::Target;
 const MAX_INLINE: usize = 20_000;
 /// Bytes of attributes that one comparison reads in about the time of one.
 const BYTES_PER_COMPARISON: usize = 256;
-/// Expensive evaluations that wait for their turn. Those beyond are answered 503.
+/// Expensive evaluations under way and waiting for their turn. Those beyond are answered 503.
 const MAX_WAITING: usize = 256;
 
 /// Runs evaluations. Cheap to clone.
@@ -23,14 +24,16 @@ const MAX_WAITING: usize = 256;
 pub(crate) struct Evaluators(Arc<Shared>);
 
 struct Shared {
-    running: Semaphore,
+    workers: Workers,
     waiting: Semaphore,
 }
 
 impl Evaluators {
-    pub(crate) fn new() -> Self {
+    /// Starts a thread per processor.
+    pub(crate) fn start() -> Result<Self, ThreadError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Shared { running: Semaphore::new(threads), waiting: Semaphore::new(MAX_WAITING) }))
+        let workers = Workers::start("yardarm-eval", threads)?;
+        Ok(Self(Arc::new(Shared { workers, waiting: Semaphore::new(MAX_WAITING) })))
     }
 
     /// Evaluates with `decide`.
@@ -45,9 +48,8 @@ impl Evaluators {
             return Ok(decide(snapshot.data().ruleset(), target));
         }
         let Ok(_waiting) = self.0.waiting.try_acquire() else { return Err(Rejection::Busy) };
-        let Ok(_running) = self.0.running.acquire().await else { return Err(Rejection::Busy) };
         let (snapshot, target) = (Arc::clone(snapshot), Arc::clone(target));
-        let decided = supervisor::blocking("evaluation", move || decide(snapshot.data().ruleset(), &target)).await;
+        let decided = self.0.workers.run("evaluation", move || decide(snapshot.data().ruleset(), &target)).await;
         decided.map_err(|error| {
             tracing::error!(%error, "an evaluation failed");
             Rejection::Busy

@@ -27,7 +27,7 @@ use crate::upstream::events::{Diagnostic, EventPort, Post};
 
 /// Bytes of a body, as received and after decompression, that are split on the serving threads; the rest of it is split
 /// elsewhere.
-const AT_ONCE: usize = 64 << 10;
+const AT_ONCE: usize = 16 << 10;
 
 /// Why a post is not taken (section 10.2 of the compatibility page).
 #[derive(Debug)]

@@ -27,6 +27,8 @@ use crate::dataset::FlagData;
 use crate::environments::{LiveConfig, SdkKind};
 use crate::limits::Limits;
 
+/// Events of a post from which on they are queued off the serving threads.
+const MANY_EVENTS: usize = 1000;
 /// Accepted posts whose events are being filtered, per credential. Posts beyond are answered 503, which SDKs repeat.
 const MAX_POSTS: u32 = 4096;
 /// The last schema whose events every SDK sends unsummarised (section 10.3 of the compatibility page).
@@ -180,7 +182,8 @@ impl EventPort {
 
     /// Takes a post over; filtering and sending happen behind the answer.
     pub(crate) fn accept(&self, post: Post) -> Result<(), Busy> {
-        let intake = self.0.intakes.get(post.kind.trust());
+        let trust = post.kind.trust();
+        let intake = self.0.intakes.get(trust);
         let Ok(place) = Arc::clone(&intake.posts).try_acquire_owned() else {
             self.refuse_post();
             return Err(Busy);
@@ -202,8 +205,12 @@ impl EventPort {
                 port.ledger.lose(INTERNAL_ERROR, count);
                 None
             });
-            if let Some(leaving) = leaving {
-                leaving.go();
+            match leaving {
+                Some(leaving) if leaving.count() > MANY_EVENTS => {
+                    let _ = port.limits.offload(trust, move || leaving.go()).await;
+                }
+                Some(leaving) => leaving.go(),
+                None => (),
             }
             drop((turn, place));
         });
@@ -304,10 +311,7 @@ impl Port {
             }
             Form::Summarised => {
                 let summaries = Arc::clone(&self.summaries);
-                Box::new(move |events| {
-                    summaries.push(key, events);
-                    drop(charge);
-                })
+                Box::new(move |events| summaries.push(key, events, charge))
             }
         };
         self.intake.pass(facts, events, exit).await
@@ -344,7 +348,7 @@ fn event_of(body: Bytes, has_envelope: bool) -> Event {
 fn advice(reason: &'static str) -> Option<&'static str> {
     Some(match reason {
         "queue-full" => "upstream does not answer in time; `launchdarkly.events_capacity` says how much waits for it",
-        "memory-full" | "summaries-too-slow" | "summary-full" => "raise `launchdarkly.events_memory`",
+        "memory-full" | "summary-full" => "raise `launchdarkly.events_memory`",
         "too-many-queues" => "SDKs send too many different values of `X-LaunchDarkly-Tags`",
         "too-large" => "upstream takes no posts of this size; lower `launchdarkly.events_capacity`",
         "upstream-unreachable" | "upstream-error" => "check `launchdarkly.events_uri` and the network",

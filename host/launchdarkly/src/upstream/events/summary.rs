@@ -31,12 +31,10 @@ use crate::limits::Limits;
 
 /// Schema of everything that is summarised here.
 pub(super) const SCHEMA: u32 = 4;
-/// Posts that wait to be processed, per credential. Memory is what bounds them in practice.
+/// Posts that wait to be processed, per credential. Their memory is what bounds them in practice.
 const MAX_WAITING: usize = 16 << 10;
-/// What a post that waits costs besides its events, roughly.
-const POST_COST: usize = 1024;
-/// What an event that waits costs besides its text, roughly.
-const EVENT_COST: usize = 64;
+/// What a processor costs besides what it holds, roughly.
+const PROCESSOR_COST: usize = 1024;
 /// Processors at once, per credential. Keys contain what callers send, so their number must be bounded; the one that
 /// has been idle for longest makes room, and what it holds is sent before its time.
 const MAX_PROCESSORS: usize = 1000;
@@ -45,14 +43,9 @@ const MAX_IDLE: Duration = Duration::from_secs(3600);
 
 /// Where events go that have to be summarised.
 pub(super) struct Summaries {
-    lanes: ByTrust<Lane>,
+    /// The ways to the tasks.
+    jobs: ByTrust<mpsc::Sender<Job>>,
     ledger: Arc<Ledger>,
-}
-
-/// The way to the task of one credential.
-struct Lane {
-    jobs: mpsc::Sender<Job>,
-    memory: Arc<Account>,
 }
 
 /// What the tasks need to know.
@@ -79,7 +72,7 @@ enum Job {
 struct Arrival {
     key: QueueKey,
     events: Vec<Bytes>,
-    /// Memory that they take.
+    /// Memory of the post, which is full when too many wait.
     _charge: Charge,
 }
 
@@ -111,26 +104,21 @@ struct Processed {
 impl Summaries {
     /// Starts the tasks.
     pub(super) fn start(parts: &Parts, lifecycle: &Lifecycle) -> Self {
-        let lanes = ByTrust::from_fn(|trust| {
+        let jobs = ByTrust::from_fn(|trust| {
             let (jobs, queue) = mpsc::channel(MAX_WAITING);
             let summariser = Summariser::new(parts.clone(), trust);
-            let memory = Arc::clone(&summariser.memory);
             lifecycle.supervise("event summaries", SummaryTask { summariser, queue });
-            Lane { jobs, memory }
+            jobs
         });
-        Self { lanes, ledger: Arc::clone(&parts.ledger) }
+        Self { jobs, ledger: Arc::clone(&parts.ledger) }
     }
 
-    /// Queues events that are pending in the ledger; drops and counts what does not fit.
-    pub(super) fn push(&self, key: QueueKey, events: Vec<Bytes>) {
+    /// Queues events of a post that are pending in the ledger, with their memory; drops and counts them if too many posts
+    /// wait.
+    pub(super) fn push(&self, key: QueueKey, events: Vec<Bytes>, charge: Charge) {
         let count = events.len();
-        let lane = self.lanes.get(key.trust());
-        let cost = POST_COST + events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>();
-        let is_queued = lane
-            .memory
-            .charge(cost)
-            .is_some_and(|charge| lane.jobs.try_send(Job::Process(Arrival { key, events, _charge: charge })).is_ok());
-        if !is_queued {
+        let jobs = self.jobs.get(key.trust());
+        if jobs.try_send(Job::Process(Arrival { key, events, _charge: charge })).is_err() {
             self.ledger.lose("summaries-too-slow", count);
         }
     }
@@ -140,7 +128,7 @@ impl Summaries {
         let mut all = Vec::new();
         for trust in Trust::ALL {
             let (reply, batches) = oneshot::channel();
-            if self.lanes.get(trust).jobs.send(Job::Flush(reply)).await.is_ok() {
+            if self.jobs.get(trust).send(Job::Flush(reply)).await.is_ok() {
                 all.extend(batches.await.unwrap_or_default());
             }
         }
@@ -254,7 +242,7 @@ impl Summariser {
         // It is emptied at its capacity, and must have room for all that the last event before that becomes.
         let capacity = self.parts.settings.capacity + MOST_OF_ONE - 1;
         let processor = Processor::new(key.schema, capacity, used);
-        let charge = self.memory.charge(POST_COST + key.heap_bytes())?;
+        let charge = self.memory.charge(PROCESSOR_COST + key.heap_bytes())?;
         Some(Open { processor, used, charge })
     }
 
@@ -278,7 +266,7 @@ impl Summariser {
 impl Open {
     /// Brings the charge in line with what the processor holds; `false` if there is not so much memory.
     fn account_for(&mut self) -> bool {
-        let (held, charged) = (self.processor.bytes(), self.charge.amount().saturating_sub(POST_COST));
+        let (held, charged) = (self.processor.bytes(), self.charge.amount().saturating_sub(PROCESSOR_COST));
         self.charge.shrink(charged.saturating_sub(held));
         self.charge.grow(held.saturating_sub(charged))
     }

@@ -1,0 +1,151 @@
+//! P18: what a server's requests notice of anonymous callers at their worst.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::time::Instant;
+
+use crate::Bench;
+use crate::goals::Figure;
+use crate::http::{self, KeepAlive};
+use crate::inputs;
+use crate::server::{Server, Setup, env_id, sdk_key};
+use crate::stats::{Spread, quantile};
+
+const ENVIRONMENT: &str = "bombs";
+/// Callers that know no more than what stands in a page of a browser.
+const ATTACKERS: usize = 4;
+const ATTACK_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of a post after decompression: 25 MB, the limit for most relays.
+const INFLATED: usize = 25_000_000;
+const PACE: Duration = Duration::from_millis(4);
+
+/// P18.
+pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
+    let upstream = TcpListener::bind("127.0.0.1:0").context("no free port")?;
+    let url = format!("http://{}", upstream.local_addr()?);
+    std::thread::spawn(move || {
+        for stream in upstream.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    let server = Setup::new(&bench.options, &url, &[ENVIRONMENT])?.with("send_events = true").start()?;
+    server.settle()?;
+    let seconds = bench.options.size(10, 2);
+    let (mut quiet, mut ratios, mut notes) = (honest(&server, seconds)?, Vec::new(), Vec::new());
+    for (what, element) in [("`0,`", "0,"), ("`{},`", "{},"), ("events", r#"{"kind":"custom","key":"k"},"#)] {
+        let body = bomb(element)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let taken = Arc::new(AtomicUsize::new(0));
+        let attackers: Vec<_> = (0..ATTACKERS)
+            .map(|_| {
+                let (body, is_over, taken) = (body.clone(), Arc::clone(&is_over), Arc::clone(&taken));
+                let address = server.sdks;
+                std::thread::spawn(move || attack(address, &body, &is_over, &taken))
+            })
+            .collect();
+        std::thread::sleep(ATTACK_PAUSE);
+        let under_attack = honest(&server, seconds)?;
+        is_over.store(true, Ordering::Relaxed);
+        for attacker in attackers {
+            attacker.join().map_err(|_| anyhow::anyhow!("an attacker panicked"))??;
+        }
+        ensure!(taken.load(Ordering::Relaxed) > 0, "no post of {what} was taken:\n{}", server.last_words());
+        ratios.push(p99(&under_attack) / p99(&quiet));
+        notes.push(format!("{what} {:.2} ms, {} posts taken", p99(&under_attack), taken.load(Ordering::Relaxed)));
+        // Before and after, for the machine changes with time.
+        let after = honest(&server, seconds)?;
+        quiet.extend(after);
+    }
+    let worst = Spread::of(&ratios).most;
+    bench.report.add(Figure::BombTail, worst, format!("quiet {:.2} ms; {}", p99(&quiet), notes.join("; ")));
+    Ok(())
+}
+
+fn p99(milliseconds: &[f64]) -> f64 {
+    quantile(milliseconds, 0.99)
+}
+
+/// A compressed array of this element, over and over.
+fn bomb(element: &str) -> Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    write!(encoder, "[{}0]", element.repeat(INFLATED / element.len() - 1))?;
+    let headers =
+        [("Content-Type", "application/json"), ("Content-Encoding", "gzip"), ("X-LaunchDarkly-Event-Schema", "4")];
+    Ok(http::request("POST", &format!("/events/bulk/{}", env_id(ENVIRONMENT)), &headers, &encoder.finish()?))
+}
+
+fn attack(address: std::net::SocketAddr, bomb: &[u8], is_over: &AtomicBool, taken: &AtomicUsize) -> Result<()> {
+    while !is_over.load(Ordering::Relaxed) {
+        let (status, _) = KeepAlive::open(address)?.ask(bomb)?;
+        ensure!(matches!(status, 202 | 503), "a large post was answered {status}");
+        taken.fetch_add(usize::from(status == 202), Ordering::Relaxed);
+        std::thread::sleep(ATTACK_PAUSE);
+    }
+    Ok(())
+}
+
+/// Milliseconds of requests with an SDK key, by turns for a flag and with an event.
+fn honest(server: &Server, seconds: u64) -> Result<Vec<f64>> {
+    let key = sdk_key(ENVIRONMENT);
+    let headers =
+        [("Authorization", &*key), ("Content-Type", "application/json"), ("X-LaunchDarkly-Event-Schema", "4")];
+    let event = serde_json::to_vec(&inputs::events(1, 200))?;
+    let requests = [
+        (200, http::request("GET", "/sdk/flags", &headers[..1], b"")),
+        (202, http::request("POST", "/bulk", &headers, &event)),
+    ];
+    let mut client = KeepAlive::open(server.sdks)?;
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let due = Instant::now() + PACE;
+        let (expected, request) = &requests[times.len() % 2];
+        let asked = Instant::now();
+        let (status, _) = client.ask(request)?;
+        times.push(asked.elapsed().as_secs_f64() * 1e3);
+        ensure!(status == *expected, "an honest request was answered {status}:\n{}", server.last_words());
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Ok(times)
+}
+
+/// An upstream that has a few flags and takes every post without a look at it.
+fn answer(mut stream: TcpStream) -> Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        let Some(end) = http::head_end(&buffer) else {
+            read_more(&mut stream, &mut buffer)?;
+            continue;
+        };
+        let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
+        if head.starts_with("get /all ") {
+            let data = inputs::put_event(&inputs::small());
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: put\ndata: {data}\n\n")?;
+            // Until the gateway hangs up.
+            loop {
+                read_more(&mut stream, &mut buffer)?;
+            }
+        }
+        let length: usize =
+            head.lines().find_map(|it| it.strip_prefix("content-length: ")).map_or(Ok(0), |it| it.trim().parse())?;
+        while buffer.len() < end + length {
+            read_more(&mut stream, &mut buffer)?;
+        }
+        buffer.drain(..end + length);
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?;
+    }
+}
+
+fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
+    let mut piece = [0; 16 << 10];
+    let count = stream.read(&mut piece)?;
+    ensure!(count > 0, "the other side hung up");
+    buffer.extend_from_slice(&piece[..count]);
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Threads for long work on behalf of callers, such as reading a large post.
+//!
+//! They run at a lower priority than the threads that serve: on a machine with few processors, a caller that gives them
+//! much to do must not delay the short requests of everybody else.
+
+use std::sync::Arc;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::budget::{ByTrust, Trust};
+use crate::supervisor::{InternalError, carried};
+
+/// A pool of such threads. Cheap to clone; the threads end with the last clone.
+#[derive(Debug, Clone)]
+pub struct Workers(Arc<ThreadPool>);
+
+/// The system refused a thread.
+#[derive(Debug, thiserror::Error)]
+#[error("the system refuses to start a thread: {0}")]
+pub struct ThreadError(#[from] rayon::ThreadPoolBuildError);
+
+impl Workers {
+    /// Starts `count` threads called `name`, at least one.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(name: &'static str, count: usize) -> Result<Self, ThreadError> {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(count.max(1))
+            .thread_name(move |_| name.to_owned())
+            .start_handler(|_| priority::lower())
+            // Logged where it is caught; the waiting side sees the channel close.
+            .panic_handler(|_| ())
+            .build()?;
+        Ok(Self(Arc::new(pool)))
+    }
+
+    /// Starts a pool for each kind of credential, so that callers wait only for others of their kind.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn by_trust(name: &'static str, count: ByTrust<usize>) -> Result<ByTrust<Self>, ThreadError> {
+        let [secret, embedded, public] = Trust::ALL.map(|trust| Self::start(name, *count.get(trust)));
+        Ok(ByTrust { secret: secret?, embedded: embedded?, public: public? })
+    }
+
+    /// Runs `work` after what was given to this pool before, and waits for its result. It is run to its end even if nobody
+    /// waits any more.
+    ///
+    /// # Errors
+    /// When `work` panicked, which is logged and counted as one of `task` for the environment of the calling task.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        task: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, InternalError> {
+        let (sender, receiver) = oneshot::channel();
+        let (work, runtime) = (carried(task, work), Handle::current());
+        self.0.spawn_fifo(move || {
+            // The work may start tasks.
+            let _context = runtime.enter();
+            // The receiver is gone when the request has ended before its work.
+            let _ = sender.send(work());
+        });
+        receiver.await.unwrap_or_else(|_| Err(InternalError::process_ends(task)))
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod priority {
+    use rustix::process::setpriority_process;
+    use rustix::thread::gettid;
+
+    /// What `nice` calls it: a thread gets a tenth of the time of one that serves when both want to run. That keeps it out
+    /// of the way, and still lets it finish on a machine that is busy all the time.
+    pub(super) const NICENESS: i32 = 10;
+
+    /// Lowers the priority of this thread.
+    pub(super) fn lower() {
+        // Here the system's call for processes means a thread.
+        if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
+            tracing::debug!(%error, "a thread for long work keeps its priority");
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod priority {
+    pub(super) fn lower() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::Lifecycle;
+
+    #[tokio::test]
+    async fn work_is_done_in_order_and_to_its_end() {
+        let workers = Workers::start("test", 1).unwrap();
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let first = workers.run("test work", move || blocked.recv());
+        let others = (1..=3).map(|number| {
+            let done = Arc::clone(&done);
+            workers.run("test work", move || done.lock().unwrap().push(number))
+        });
+        let mut all: Vec<_> = others.map(Box::pin).collect();
+        let mut first = Box::pin(first);
+        assert!(futures_util::poll!(&mut first).is_pending());
+        for it in &mut all {
+            assert!(futures_util::poll!(it).is_pending());
+        }
+        // Nobody waits for the second any more.
+        drop(all.remove(1));
+        assert!(done.lock().unwrap().is_empty());
+        release.send(()).unwrap();
+        futures_util::future::join_all(all).await;
+        assert_eq!(*done.lock().unwrap(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_its_work_and_no_thread() {
+        let workers = Workers::start("test", 1).unwrap();
+        let error = workers.run("test panic", || panic!("on purpose")).await.unwrap_err();
+        assert_eq!((error.task, &*error.location != "the process is ending"), ("test panic", true));
+        assert_eq!(workers.run("test work", || 7).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn work_may_start_tasks() {
+        let workers = Workers::start("test", 1).unwrap();
+        let (lifecycle, (sender, receiver)) = (Lifecycle::new(), oneshot::channel());
+        let start = move || lifecycle.spawn_graceful("test task", async { sender.send(7).unwrap() });
+        workers.run("test work", start).await.unwrap();
+        assert_eq!(receiver.await, Ok(7));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn threads_stand_behind_those_that_serve() {
+        use rustix::process::getpriority_process;
+        use rustix::thread::gettid;
+        let own = getpriority_process(Some(gettid())).unwrap();
+        let workers = Workers::by_trust("test", ByTrust { secret: 2, embedded: 1, public: 1 }).unwrap();
+        for trust in Trust::ALL {
+            let priority = || getpriority_process(Some(gettid())).unwrap();
+            assert_eq!(workers.get(trust).run("test work", priority).await.unwrap(), priority::NICENESS);
+        }
+        assert_eq!(getpriority_process(Some(gettid())).unwrap(), own, "of those threads only");
+    }
+}
