@@ -70,5 +70,6 @@ mod tests {
         let secret = Secret::new("sdk-canary");
         assert_eq!(format!("{secret:?}"), "Secret(***)");
         assert_eq!(secret.expose(), "sdk-canary");
+        assert!(!secret.is_empty() && Secret::new("").is_empty());
     }
 }

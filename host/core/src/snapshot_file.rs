@@ -180,6 +180,26 @@ mod tests {
     }
 
     #[test]
+    fn files_are_listed_and_removed_and_what_the_system_refuses_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["b", "a"].map(|name| SnapshotFile::new(dir.path(), name));
+        files.iter().for_each(|file| file.write(&1).unwrap());
+        fs::write(dir.path().join("note.txt"), "").unwrap();
+        let listed = || -> Vec<_> {
+            let all = SnapshotFile::all(dir.path()).unwrap();
+            all.iter().map(|it| it.path().file_name().unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(listed(), ["a", "b"].map(|it| format!("{it}.{EXTENSION}")));
+        files[0].remove().unwrap();
+        assert_eq!(listed(), [format!("a.{EXTENSION}")]);
+        files[0].remove().unwrap();
+        assert!(SnapshotFile::all(&dir.path().join("nowhere")).unwrap().is_empty());
+        assert!(SnapshotFile::all(&dir.path().join("note.txt")).is_err(), "no folder");
+        fs::create_dir(files[0].path()).unwrap();
+        assert!(files[0].remove().is_err(), "no file");
+    }
+
+    #[test]
     fn names_stay_apart() {
         let dir = Path::new("/d");
         let long = "x".repeat(300);

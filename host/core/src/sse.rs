@@ -107,6 +107,12 @@ mod tests {
     }
 
     #[test]
+    fn the_end_is_no_event() {
+        assert!(Frame::end().is_end() && Frame::end().chunk().is_empty());
+        assert!(!Frame::heartbeat().is_end());
+    }
+
+    #[test]
     fn sizes_of_any_length_fit_the_size_line() {
         for size in [0, 1, 15, 16, 255, 256, 70_000] {
             let frame = Frame::build(size, |buffer| buffer.resize(buffer.len() + size, b'x'));

@@ -190,6 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_task_interrupts_until_upstream_speaks() {
+        let status = Status::new();
+        status.message_processed();
+        status.task_failed(&InternalError { task: "stream", location: "a.rs:1".into() });
+        let report = status.report();
+        assert_eq!(report.connection, Connection::Interrupted);
+        let error = report.last_error.unwrap();
+        assert!(error.kind == ErrorKind::Unknown && error.message.ends_with("; restarting"), "{}", error.message);
+        status.message_processed();
+        assert_eq!(status.report().connection, Connection::Valid);
+    }
+
+    #[test]
     fn the_last_error_outlives_recovery() {
         let status = Status::new();
         status.interrupted(ErrorKind::InvalidData, "x");

@@ -341,6 +341,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_another_user_is_trusted_in_a_folder_of_that_user_only() {
+        if own_user() != 0 {
+            // Nobody else may give files away.
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let gives = |path: &Path| std::os::unix::fs::chown(path, Some(54_321), None).unwrap();
+        gives(&file);
+        assert_eq!(read(&file, 1).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        gives(folder.path());
+        assert_eq!(read(&file, 1).unwrap(), Some(b"x".to_vec()));
+    }
+
+    #[test]
     fn a_folder_that_others_can_write_to_is_mended() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("inner");
@@ -348,6 +364,13 @@ mod tests {
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o777)).unwrap();
         prepare_folder(&inner).unwrap();
         assert_eq!(fs::metadata(&inner).unwrap().permissions().mode() & 0o777, 0o755);
+        for (mode, is_mended, then) in
+            [(0o755, true, 0o755), (0o775, true, 0o755), (0o1755, true, 0o1755), (0o1777, false, 0o1777)]
+        {
+            fs::set_permissions(&inner, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(mend_permissions(&inner).unwrap(), is_mended, "{mode:o}");
+            assert_eq!(fs::metadata(&inner).unwrap().permissions().mode() & 0o7777, then, "{mode:o}");
+        }
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&inner, &link).unwrap();
         assert_eq!(prepare_folder(&link).unwrap_err().kind(), ErrorKind::NotADirectory);
