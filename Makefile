@@ -41,6 +41,7 @@ test: plugins example-plugin sdks ## Install what the tests need, and run all of
 lint: ## Formatting, lints and documentation, as CI demands them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --lib -- -D warnings --cfg fuzzing
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cd plugins && cargo fmt --all --check && cargo native-clippy -- -D warnings
 	@echo "make lint: OK"

@@ -1,5 +1,4 @@
 //! Doors for `host/fuzz`; compiled only there.
-#![expect(missing_docs, reason = "not part of the interface")]
 
 use std::sync::Arc;
 

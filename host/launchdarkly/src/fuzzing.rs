@@ -52,3 +52,8 @@ pub fn gzip(body: &[u8]) {
 pub fn summary(event: &str) {
     upstream::events::fuzz_summary(event);
 }
+
+/// A data archive of offline mode.
+pub fn archive(bytes: &[u8]) {
+    crate::environments::archive::fuzz(bytes);
+}

@@ -264,6 +264,7 @@ pub(super) fn fuzz(body: &[u8]) {
 /// Decompresses what may be compressed, and compares with the same in one go.
 #[cfg(fuzzing)]
 pub(super) fn fuzz_gzip(body: &[u8]) {
+    use flate2::bufread::MultiGzDecoder;
     use yardarm_core::budget::Budget;
 
     const LIMIT: usize = 1 << 20;

@@ -68,6 +68,33 @@ async fn empty_members_are_few() {
     assert_eq!(collected(&body(MAX_MEMBERS), true, 100).await, None);
 }
 
+proptest::proptest! {
+    /// Compressed streams in a row, whole, damaged or cut off, come out as another decompressor has them.
+    #[test]
+    fn members_are_read_as_another_decompressor_reads_them(
+        parts in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..300), 1..5),
+        damage in proptest::option::of((proptest::num::usize::ANY, 1_u8..)),
+        cut in proptest::option::of(proptest::num::usize::ANY),
+        length in 1_usize..40,
+    ) {
+        let mut bytes: Vec<u8> = parts.iter().flat_map(|it| gzip(it)).collect();
+        if let Some((place, bits)) = damage {
+            let place = place % bytes.len();
+            bytes[place] ^= bits;
+        }
+        bytes.truncate(cut.map_or(bytes.len(), |it| it % bytes.len()));
+        let frames = bytes.chunks(length).map(Bytes::copy_from_slice).collect();
+        let received = Received { frames, length: bytes.len(), is_whole: true, charge: None };
+        let collected = received.reading(true, 1 << 20).unwrap().collect(&mut account().charge(0).unwrap()).ok();
+        let mut expected = Vec::new();
+        let is_read = flate2::bufread::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut expected).is_ok();
+        proptest::prop_assert_eq!(collected.as_deref(), is_read.then_some(&expected[..]));
+        if damage.is_none() && cut.is_none() {
+            proptest::prop_assert_eq!(expected, parts.concat());
+        }
+    }
+}
+
 #[tokio::test]
 async fn frames_of_any_size_are_one_body() {
     for sizes in

@@ -1,0 +1,6 @@
+//! The data archive of offline mode: whatever file an operator names.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    yardarm_launchdarkly::fuzzing::archive(input);
+});
