@@ -28,7 +28,8 @@ use crate::workers::{ThreadError, Workers};
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Posts under way at once, by kind of credential, for all environments together.
 const MAX_POSTS: ByTrust<usize> = ByTrust { secret: 96, embedded: 48, public: 48 };
-/// Bytes of events, with [`EVENT_COST`] for each, from which on a batch is prepared off the serving threads.
+/// Bytes of events, with [`EVENT_COST`] for each, from which on a batch for [`Trust::Secret`] is prepared off the serving
+/// threads; others always are.
 const LARGE_BATCH: usize = 16 << 10;
 /// Batches that are prepared at once off the serving threads.
 const PREPARERS: ByTrust<usize> = ByTrust { secret: 1, embedded: 1, public: 1 };
@@ -50,7 +51,8 @@ pub struct OutboxSettings {
 pub struct SharedLimits {
     memory: ByTrust<Budget>,
     posts: ByTrust<Arc<Semaphore>>,
-    preparers: ByTrust<Workers>,
+    /// Absent in tests whose clock is paused, for it does not wait for threads.
+    preparers: Option<ByTrust<Workers>>,
 }
 
 /// What a queue is found by. Events with the same key travel together.
@@ -104,7 +106,7 @@ pub struct Outbox<K, D: Delivery<K>> {
     ledger: Arc<Ledger>,
     lanes: ByTrust<Mutex<Lane<K>>>,
     posts: ByTrust<Arc<Semaphore>>,
-    preparers: ByTrust<Workers>,
+    preparers: Option<ByTrust<Workers>>,
     /// A post has ended.
     ended: Notify,
     lifecycle: Lifecycle,
@@ -124,7 +126,8 @@ impl SharedLimits {
     /// When the system refuses a thread.
     pub fn new(memory: usize) -> Result<Self, ThreadError> {
         let posts = ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*MAX_POSTS.get(trust))));
-        Ok(Self { memory: Budget::by_trust(memory), posts, preparers: Workers::by_trust("yardarm-batch", PREPARERS)? })
+        let preparers = Some(Workers::by_trust("yardarm-batch", PREPARERS)?);
+        Ok(Self { memory: Budget::by_trust(memory), posts, preparers })
     }
 
     /// Memory for events of one kind of credential.
@@ -253,11 +256,14 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
     }
 
     async fn prepare(&self, key: &K, events: Vec<Bytes>) -> Option<D::Prepared> {
-        if events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>() < LARGE_BATCH {
+        let is_small = events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>() < LARGE_BATCH;
+        // Of callers that anybody can be there may be thousands of small ones.
+        let is_quick = is_small && key.trust() == Trust::Secret;
+        let Some(preparers) = self.preparers.as_ref().filter(|_| !is_quick) else {
             return Some(self.delivery.prepare(key, events));
-        }
+        };
         let (delivery, owned) = (Arc::clone(&self.delivery), key.clone());
-        self.preparers.get(key.trust()).run("event batch", move || delivery.prepare(&owned, events)).await.ok()
+        preparers.get(key.trust()).run("event batch", move || delivery.prepare(&owned, events)).await.ok()
     }
 
     fn lane(&self, trust: Trust) -> std::sync::MutexGuard<'_, Lane<K>> {

@@ -80,6 +80,11 @@ struct Setup {
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Limits without threads, which a paused clock would not wait for.
+fn limits(memory: usize) -> SharedLimits {
+    SharedLimits { preparers: None, ..SharedLimits::new(memory).unwrap() }
+}
+
 fn limited(capacity: usize, outcomes: &[Sent], limits: &SharedLimits) -> Setup {
     let script = Arc::new(Script { outcomes: Mutex::new(outcomes.to_vec()), ..Script::default() });
     let (ledger, lifecycle) = (Arc::new(Ledger::default()), Lifecycle::new());
@@ -89,7 +94,7 @@ fn limited(capacity: usize, outcomes: &[Sent], limits: &SharedLimits) -> Setup {
 }
 
 fn start(capacity: usize, outcomes: &[Sent]) -> Setup {
-    limited(capacity, outcomes, &SharedLimits::new(64 << 20).unwrap())
+    limited(capacity, outcomes, &limits(64 << 20))
 }
 
 impl Setup {
@@ -220,7 +225,7 @@ async fn deliveries_run_at_the_same_time_and_only_so_many() {
 
 #[tokio::test(start_paused = true)]
 async fn environments_share_places_and_other_credentials_keep_theirs() {
-    let limits = SharedLimits::new(64 << 20).unwrap();
+    let limits = limits(64 << 20);
     let all: Vec<_> = (0..6).map(|_| limited(1, &[], &limits)).collect();
     for setup in &all {
         setup.script.delays(Duration::from_secs(1));
@@ -265,7 +270,7 @@ async fn there_are_only_so_many_queues_of_one_credential() {
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_bounded_and_each_credential_has_its_own() {
-    let limits = SharedLimits::new(400_000).unwrap();
+    let limits = limits(400_000);
     let setup = limited(1_000_000, &[], &limits);
     setup.script.delays(Duration::from_secs(3600));
     setup.push(PUBLIC, 10_000);
@@ -287,7 +292,7 @@ async fn memory_is_bounded_and_each_credential_has_its_own() {
 #[tokio::test(start_paused = true)]
 async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
     let elsewhere = Budget::new(1 << 30).account();
-    let setup = limited(10, &[], &SharedLimits::new(40_000).unwrap());
+    let setup = limited(10, &[], &limits(40_000));
     setup.script.delays(Duration::from_secs(1));
     for key in [PUBLIC, PUBLIC + 1] {
         setup.ledger.receive(1000);
@@ -332,7 +337,7 @@ async fn many_events_are_queued_in_steps_and_in_order() {
     assert_eq!(setup.script.lengths(), [2000, 2500]);
     assert!(lock(&setup.script.sent)[0].1 == events(2000), "in order");
     // A part of them fits only while others are on their way.
-    let setup = limited(10_000, &[], &SharedLimits::new(300_000).unwrap());
+    let setup = limited(10_000, &[], &limits(300_000));
     setup.ledger.receive(2500);
     setup.outbox.push(&1, events(2500), Budget::new(1).account().charge(0));
     setup.outbox.flush().await;
@@ -411,7 +416,7 @@ async fn a_batch_from_elsewhere_settles_what_it_stands_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_finds_no_memory_is_lost_with_all_it_stands_for() {
-    let setup = limited(1, &[], &SharedLimits::new(4000).unwrap());
+    let setup = limited(1, &[], &limits(4000));
     setup.ledger.receive(6);
     setup.outbox.dispatch(PUBLIC, Batch { events: vec![Bytes::from(vec![b' '; 900])], stands_for: 5 });
     assert_eq!(setup.dropped(), [("memory-full", 5)]);
@@ -421,7 +426,7 @@ async fn a_batch_that_finds_no_memory_is_lost_with_all_it_stands_for() {
 }
 
 #[tokio::test]
-async fn a_large_batch_is_prepared_off_the_serving_threads() {
+async fn batches_that_are_large_or_of_anybody_are_prepared_off_the_serving_threads() {
     struct Threads(Mutex<Vec<std::thread::ThreadId>>);
     impl Delivery<u32> for Threads {
         type Prepared = ();
@@ -438,9 +443,16 @@ async fn a_large_batch_is_prepared_off_the_serving_threads() {
         Outbox::start(settings, &SharedLimits::new(1 << 20).unwrap(), Threads(Mutex::default()), ledger, &lifecycle);
     let here = std::thread::current().id();
     let (long, many) = (LARGE_BATCH - EVENT_COST, LARGE_BATCH / (EVENT_COST + 1));
-    for (count, length, is_here) in [(1, long - 1, true), (1, long, false), (many, 1, true), (many + 1, 1, false)] {
+    for (key, count, length, is_here) in [
+        (1, 1, long - 1, true),
+        (1, 1, long, false),
+        (1, many, 1, true),
+        (1, many + 1, 1, false),
+        (EMBEDDED, 1, 1, false),
+        (PUBLIC, 1, 1, false),
+    ] {
         outbox.ledger.receive(count);
-        outbox.push(&1, vec![Bytes::from(vec![b' '; length]); count], None);
+        outbox.push(&key, vec![Bytes::from(vec![b' '; length]); count], None);
         outbox.flush().await;
         assert_eq!(lock(&outbox.delivery.0).pop().map(|it| it == here), Some(is_here), "{count} of {length} bytes");
     }
@@ -458,7 +470,7 @@ proptest::proptest! {
         let outcomes: Vec<_> = outcomes.iter().map(|it| match it { 0 => Sent::Delivered, 1 => Sent::Later("x"), _ => Sent::Refused("y") }).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let report = runtime.block_on(async {
-            let setup = limited(capacity, &outcomes, &SharedLimits::new(memory).unwrap());
+            let setup = limited(capacity, &outcomes, &limits(memory));
             for (key, count, pause) in pushes {
                 setup.push(key * 700_000, count);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
