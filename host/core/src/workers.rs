@@ -7,14 +7,21 @@ use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::budget::{ByTrust, Trust};
 use crate::supervisor::{InternalError, carried};
 
+/// Pieces of work per thread that are handed over: the one under way, and the next.
+const HANDED_OVER: usize = 2;
+
 /// A pool of such threads. Cheap to clone; the threads end with the last clone.
 #[derive(Debug, Clone)]
-pub struct Workers(Arc<ThreadPool>);
+pub struct Workers {
+    pool: Arc<ThreadPool>,
+    /// One for each piece of work that may be handed over.
+    places: Arc<Semaphore>,
+}
 
 /// The system refused a thread.
 #[derive(Debug, thiserror::Error)]
@@ -27,14 +34,15 @@ impl Workers {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start(name: &'static str, count: usize) -> Result<Self, ThreadError> {
+        let count = count.max(1);
         let pool = ThreadPoolBuilder::new()
-            .num_threads(count.max(1))
+            .num_threads(count)
             .thread_name(move |_| name.to_owned())
             .start_handler(|_| priority::lower())
             // Logged where it is caught; the waiting side sees the channel close.
             .panic_handler(|_| ())
             .build()?;
-        Ok(Self(Arc::new(pool)))
+        Ok(Self { pool: Arc::new(pool), places: Arc::new(Semaphore::new(HANDED_OVER * count)) })
     }
 
     /// Starts a pool for each kind of credential, so that callers wait only for others of their kind.
@@ -46,8 +54,10 @@ impl Workers {
         Ok(ByTrust { secret: secret?, embedded: embedded?, public: public? })
     }
 
-    /// Runs `work` after what was given to this pool before, and waits for its result. It is run to its end even if nobody
-    /// waits any more.
+    /// Runs `work` after what was given to this pool before, and waits for its result.
+    ///
+    /// Dropping the future drops work that waits for a thread; work that was handed over is done all the same. So whatever
+    /// bounds the number of callers bounds what waits here, too.
     ///
     /// # Errors
     /// When `work` panicked, which is logged and counted as one of `task` for the environment of the calling task.
@@ -56,13 +66,16 @@ impl Workers {
         task: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, InternalError> {
+        // Never closed.
+        let place = Arc::clone(&self.places).acquire_owned().await;
         let (sender, receiver) = oneshot::channel();
         let (work, runtime) = (carried(task, work), Handle::current());
-        self.0.spawn_fifo(move || {
+        self.pool.spawn_fifo(move || {
             // The work may start tasks.
             let _context = runtime.enter();
             // The receiver is gone when the request has ended before its work.
             let _ = sender.send(work());
+            drop(place);
         });
         receiver.await.unwrap_or_else(|_| Err(InternalError::process_ends(task)))
     }
@@ -99,12 +112,12 @@ mod tests {
     use crate::Lifecycle;
 
     #[tokio::test]
-    async fn work_is_done_in_order_and_to_its_end() {
+    async fn work_is_done_in_order_unless_nobody_waits_for_it() {
         let workers = Workers::start("test", 1).unwrap();
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         let done = Arc::new(Mutex::new(Vec::new()));
         let first = workers.run("test work", move || blocked.recv());
-        let others = (1..=3).map(|number| {
+        let others = (1..=4).map(|number| {
             let done = Arc::clone(&done);
             workers.run("test work", move || done.lock().unwrap().push(number))
         });
@@ -114,12 +127,12 @@ mod tests {
         for it in &mut all {
             assert!(futures_util::poll!(it).is_pending());
         }
-        // Nobody waits for the second any more.
-        drop(all.remove(1));
+        // Of these the first was handed over, the second waits.
+        all.drain(..2);
         assert!(done.lock().unwrap().is_empty());
         release.send(()).unwrap();
         futures_util::future::join_all(all).await;
-        assert_eq!(*done.lock().unwrap(), [1, 2, 3]);
+        assert_eq!(*done.lock().unwrap(), [1, 3, 4]);
     }
 
     #[tokio::test]

@@ -69,7 +69,7 @@ impl Limits {
         self.requests.get(trust)
     }
 
-    /// Does `work` off the serving threads, after what callers with such a credential gave them before. `None` after a panic.
+    /// Does `work` off the serving threads, in its turn among callers with such a credential. `None` after a panic.
     pub(crate) async fn offload<T: Send + 'static>(
         &self,
         trust: Trust,
