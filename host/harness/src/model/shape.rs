@@ -240,7 +240,7 @@ impl Shape {
 fn whole(value: &Value) -> Option<i64> {
     let number = value.as_f64().filter(|it| it.fract() == 0.0)?;
     #[expect(clippy::cast_possible_truncation, reason = "a fraction is excluded, and the cast saturates")]
-    Some(number as i64).filter(|it| it.abs() <= MAX_VERSION)
+    Some(number as i64).filter(|it| (-MAX_VERSION..=MAX_VERSION).contains(it))
 }
 
 #[cfg(test)]
@@ -323,7 +323,7 @@ mod tests {
             FLAG.apply(&mut flag).unwrap();
             assert_eq!(Some(flag["version"].to_string().as_str()), expected);
         }
-        for number in [json!(5.5), json!("5"), json!(1e300), json!(u64::MAX), json!(true)] {
+        for number in [json!(5.5), json!("5"), json!(1e300), json!(-1e300), json!(u64::MAX), json!(true)] {
             assert!(FLAG.apply(&mut with(flag(), "version", number.clone())).is_err(), "{number}");
         }
     }
