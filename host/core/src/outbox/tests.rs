@@ -323,6 +323,19 @@ async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_queue_is_posted_when_what_is_left_in_it_grows_large_again() {
+    let setup = start(100, &[]);
+    let large = |count| vec![Bytes::from(vec![b' '; MAX_POST_BYTES / 4]); count];
+    setup.ledger.receive(8);
+    setup.outbox.push(&1, large(6), None);
+    settle().await;
+    assert_eq!(setup.script.lengths(), [4], "the other two wait for the timer or for more");
+    setup.outbox.push(&1, large(2), None);
+    settle().await;
+    assert_eq!(setup.script.lengths(), [4, 4]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_events_are_queued_in_steps_and_in_order() {
     let setup = start(10_000, &[]);
     let (settings, ledger) = (&setup.outbox.settings, &setup.ledger);

@@ -13,6 +13,7 @@ const KEYS: &[Key] = &[
     Key { path: "vendor.environments[].origins", kind: Kind::List, default: "", about: "" },
     Key { path: "server.folder", kind: Kind::OptionalPath, default: "./data", about: "" },
     Key { path: "vendor.url", kind: Kind::Url, default: "http://default", about: "" },
+    Key { path: "vendor.on", kind: Kind::Bool, default: "false", about: "" },
 ];
 
 const ANY: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::MAX;
@@ -42,8 +43,27 @@ fn later_sources_win_and_are_named() {
             "vendor.beat = 20s (variable YARDARM_VENDOR_BEAT)",
             "server.folder = ./data (default)",
             "vendor.url = http://default (default)",
+            "vendor.on = false (default)",
         ]
     );
+}
+
+#[test]
+fn truth_is_a_word_or_a_digit() {
+    for (text, expected) in [
+        ("true", Some(true)),
+        ("TRUE", Some(true)),
+        ("1", Some(true)),
+        ("false", Some(false)),
+        ("0", Some(false)),
+        ("yes", None),
+    ] {
+        let mut values = Values::default();
+        values.add_variables([("YARDARM_VENDOR_ON".to_owned(), text.to_owned())], KEYS);
+        let mut reader = Reader::new(&values, KEYS, &no_variables);
+        let read = reader.flag("vendor.on");
+        assert_eq!(reader.into_errors().is_empty().then_some(read), expected, "{text}");
+    }
 }
 
 #[test]
@@ -184,6 +204,8 @@ fn empty_values_are_no_values() {
         format!("`vendor.environments[2].key` (file; file `{}` is empty): is required", blank.display()),
     ];
     assert_eq!(texts, expected);
+    let folder = values.effective(KEYS).into_iter().find(|it| it.key == "server.folder").unwrap();
+    assert_eq!(folder.value, "(none)");
     assert!(values.empty().iter().any(|it| it == "YARDARM_SERVER_LIMIT"), "{:?}", values.empty());
 }
 
