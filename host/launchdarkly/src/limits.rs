@@ -77,4 +77,9 @@ impl Limits {
     ) -> Option<T> {
         self.readers.get(trust).run("event work", work).await.ok()
     }
+
+    /// Drops something large, which came of [`Self::offload`], off the serving threads.
+    pub(crate) fn discard(&self, trust: Trust, value: impl Send + 'static) {
+        self.readers.get(trust).discard(value);
+    }
 }

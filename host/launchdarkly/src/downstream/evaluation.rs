@@ -22,7 +22,7 @@ const BYTES_PER_FLAG: usize = 96;
 pub(super) async fn from_path(caller: Caller, Path(variables): Path<Vec<(String, String)>>, uri: Uri) -> Response {
     let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
     match context::from_segment(segment).and_then(|it| context::check_hash(&caller, uri.query(), &it).map(|()| it)) {
-        Ok(context) => evaluate(&caller, uri.query(), context).await,
+        Ok(context) => evaluate(&caller, uri.query(), context).await.0,
         Err(rejection) => rejection.into_response(),
     }
 }
@@ -33,16 +33,21 @@ pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Call
     let limit = downstream.config.max_client_request_body;
     let context = context::from_request(request, limit, &downstream.limits, caller.kind).await;
     match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it).map(|()| it)) {
-        Ok(context) => evaluate(&caller, query.as_deref(), context).await,
+        Ok(context) => {
+            let (response, question) = evaluate(&caller, query.as_deref(), context).await;
+            // Its context may have any number of attributes.
+            downstream.limits.discard(caller.kind.trust(), question);
+            response
+        }
         Err(rejection) => rejection.into_response(),
     }
 }
 
-/// Section 6.4 of the compatibility page, from step 5 on.
-async fn evaluate(caller: &Caller, query: Option<&str>, context: Context) -> Response {
-    let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
+/// Section 6.4 of the compatibility page, from step 5 on. Gives the question back, if it was asked.
+async fn evaluate(caller: &Caller, query: Option<&str>, context: Context) -> (Response, Option<Question>) {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return (not_initialized(), None) };
     if context.has_empty_key() {
-        return message(StatusCode::BAD_REQUEST, "User must have a 'key' attribute");
+        return (message(StatusCode::BAD_REQUEST, "User must have a 'key' attribute"), None);
     }
     let mut question = question(caller, query, context);
     let ruleset = snapshot.data().ruleset();
@@ -58,10 +63,11 @@ async fn evaluate(caller: &Caller, query: Option<&str>, context: Context) -> Res
             .await
             .map(|edits| edited(ruleset, &question, &edits)),
     };
-    match body {
+    let response = match body {
         Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
         Err(failure) => Rejection::PluginFailed(failure).into_response(caller.kind),
-    }
+    };
+    (response, Some(question))
 }
 
 /// What a caller asks whose context is known.
