@@ -166,12 +166,9 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
     /// that the events have from elsewhere, in which they wait for room while upstream keeps up.
     pub fn push(self: &Arc<Self>, key: &K, events: Vec<Bytes>, charge: Option<Charge>) {
         let (mut events, mut charge) = (events.into_iter(), charge);
-        loop {
-            events = self.lane(key.trust()).push(key, events, &mut charge, &self.settings, &self.ledger);
+        while events.len() > 0 {
+            self.lane(key.trust()).push(key, &mut events, &mut charge, &self.settings, &self.ledger);
             self.post_ready(key.trust());
-            if events.len() == 0 {
-                return;
-            }
         }
     }
 

@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_file_of_another_user_is_trusted_in_a_folder_of_that_user_only() {
         if own_user() != 0 {
-            // Nobody else may give files away.
+            // Only root may change the owner of a file.
             return;
         }
         let folder = tempfile::tempdir().unwrap();

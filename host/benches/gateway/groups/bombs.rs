@@ -57,11 +57,10 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
             attacker.join().map_err(|_| anyhow::anyhow!("an attacker panicked"))??;
         }
         ensure!(taken.load(Ordering::Relaxed) > 0, "no post of {what} was taken:\n{}", server.last_words());
-        ratios.push(p99(&under_attack) / p99(&quiet));
         notes.push(format!("{what} {:.2} ms, {} posts taken", p99(&under_attack), taken.load(Ordering::Relaxed)));
         // Before and after, for the machine changes with time.
-        let after = honest(&server, seconds)?;
-        quiet.extend(after);
+        quiet.extend(honest(&server, seconds)?);
+        ratios.push(p99(&under_attack) / p99(&quiet));
     }
     let worst = Spread::of(&ratios).most;
     bench.report.add(Figure::BombTail, worst, format!("quiet {:.2} ms; {}", p99(&quiet), notes.join("; ")));

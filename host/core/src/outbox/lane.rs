@@ -66,22 +66,22 @@ impl<K: QueueKey> Lane<K> {
         }
     }
 
-    /// Queues some of the events, which are pending in `ledger`, and counts those that find no room. While upstream keeps
-    /// up, events that have memory from elsewhere, `charge`, wait there for room. Returns those that are left for the next
-    /// call.
+    /// Takes some of the events, which are pending in `ledger`, queues them, and counts those that find no room. While
+    /// upstream keeps up, events that have memory from elsewhere, `charge`, wait there for room. What is left in `events`
+    /// is for the next call.
     pub(super) fn push(
         &mut self,
         key: &K,
-        mut events: std::vec::IntoIter<Bytes>,
+        events: &mut std::vec::IntoIter<Bytes>,
         charge: &mut Option<Charge>,
         settings: &OutboxSettings,
         ledger: &Ledger,
-    ) -> std::vec::IntoIter<Bytes> {
+    ) {
         // What came before goes first.
-        if self.backlog.is_empty() && self.enqueue(key, &mut events, PUSHED_AT_ONCE, settings, ledger) {
-            return events;
+        if self.backlog.is_empty() && self.enqueue(key, events, PUSHED_AT_ONCE, settings, ledger) {
+            return;
         }
-        let rest = std::mem::take(&mut events);
+        let rest = std::mem::take(events);
         match charge.take() {
             _ if rest.len() == 0 => (),
             Some(charge) if self.keeps_up() => self.backlog.push_back((key.clone(), rest, charge)),
@@ -91,7 +91,6 @@ impl<K: QueueKey> Lane<K> {
         if is_early && self.ready.len() < self.queues.len() {
             self.make_all_due();
         }
-        events
     }
 
     /// Queues what of the backlog has room now.

@@ -56,13 +56,14 @@ pub(super) fn from_segment(segment: &str) -> Result<Context, ContextRejection> {
     Context::parse(&json).map_err(|_| ContextRejection::Json)
 }
 
-/// Reads the context in a body of at most `limit` bytes. A large one is parsed off the serving threads.
+/// Reads the context in a body of at most `limit` bytes. A large one is parsed off the serving threads; the flag says
+/// whether it is one, for then it takes as long to free.
 pub(super) async fn from_request(
     request: Request,
     limit: u64,
     limits: &Limits,
     kind: SdkKind,
-) -> Result<Context, ContextRejection> {
+) -> Result<(Context, bool), ContextRejection> {
     // Exactly this text: the reference compares it whole.
     if request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) != Some(b"application/json") {
         return Err(ContextRejection::ContentType);
@@ -71,9 +72,10 @@ pub(super) async fn from_request(
     let body = read(request, limit, &mut charge, kind).await?;
     let parse = move || Context::parse(&body).map_err(|error| ContextRejection::Body(error.to_string()));
     if charge.amount() <= AT_ONCE {
-        return parse();
+        return Ok((parse()?, false));
     }
-    limits.offload(kind.trust(), parse).await.unwrap_or(Err(ContextRejection::Busy(kind)))
+    let context = limits.offload(kind.trust(), parse).await.unwrap_or(Err(ContextRejection::Busy(kind)))?;
+    Ok((context, true))
 }
 
 async fn read(request: Request, limit: u64, charge: &mut Charge, kind: SdkKind) -> Result<Vec<u8>, ContextRejection> {

@@ -32,18 +32,19 @@ pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Call
     let query = request.uri().query().map(str::to_owned);
     let limit = downstream.config.max_client_request_body;
     let context = context::from_request(request, limit, &downstream.limits, caller.kind).await;
-    match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it).map(|()| it)) {
-        Ok(context) => {
+    match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it.0).map(|()| it)) {
+        Ok((context, is_large)) => {
             let (response, question) = evaluate(&caller, query.as_deref(), context).await;
-            // Its context may have any number of attributes.
-            downstream.limits.discard(caller.kind.trust(), question);
+            if is_large {
+                downstream.limits.discard(caller.kind.trust(), question);
+            }
             response
         }
         Err(rejection) => rejection.into_response(),
     }
 }
 
-/// Section 6.4 of the compatibility page, from step 5 on. Gives the question back, if it was asked.
+/// Section 6.4 of the compatibility page, from step 5 on. Returns the question too, unless evaluation was refused.
 async fn evaluate(caller: &Caller, query: Option<&str>, context: Context) -> (Response, Option<Question>) {
     let Some(snapshot) = caller.environment.data.snapshot() else { return (not_initialized(), None) };
     if context.has_empty_key() {

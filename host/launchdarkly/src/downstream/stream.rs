@@ -50,7 +50,7 @@ pub(super) async fn from_path(
     let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
     match context::from_segment(segment).and_then(|it| context::check_hash(&caller, uri.query(), &it).map(|()| it)) {
         Ok(context) => {
-            let told = Told::of(&caller, uri.query(), context);
+            let told = Told::results(&caller, uri.query(), context).unwrap_or(Told::PING);
             tell(&downstream, caller, told)
         }
         Err(rejection) => unbuffered(rejection),
@@ -62,9 +62,14 @@ pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Call
     let query = request.uri().query().map(str::to_owned);
     let limit = downstream.config.max_client_request_body;
     let context = context::from_request(request, limit, &downstream.limits, caller.kind).await;
-    match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it).map(|()| it)) {
-        Ok(context) => {
-            let told = Told::of(&caller, query.as_deref(), context);
+    match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it.0).map(|()| it)) {
+        Ok((context, is_large)) => {
+            let told = Told::results(&caller, query.as_deref(), context).unwrap_or_else(|context| {
+                if is_large {
+                    downstream.limits.discard(caller.kind.trust(), context);
+                }
+                Told::PING
+            });
             tell(&downstream, caller, told)
         }
         Err(rejection) => unbuffered(rejection),
@@ -80,13 +85,15 @@ enum Told {
 }
 
 impl Told {
-    /// For a client whose context is known.
-    fn of(caller: &Caller, query: Option<&str>, context: Context) -> Self {
-        // A user without a key may open a stream but is refused an evaluation, so there are no results to tell of.
+    const PING: Self = Self::Changes(Channel::Ping);
+
+    /// The results of a client's context, where streams carry them; otherwise the context comes back.
+    fn results(caller: &Caller, query: Option<&str>, context: Context) -> Result<Self, Context> {
+        // A user without a key may open a stream, but evaluation refuses it, so it has no results.
         if caller.environment.client_streams.is_some() && !context.has_empty_key() {
-            Self::Results(question(caller, query, context))
+            Ok(Self::Results(question(caller, query, context)))
         } else {
-            Self::Changes(Channel::Ping)
+            Err(context)
         }
     }
 }

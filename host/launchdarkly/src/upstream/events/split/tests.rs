@@ -115,7 +115,8 @@ fn memory_is_charged_for_what_is_kept() {
     let account = Budget::new(100_000).account();
     let mut splitter = Splitter::new(&account, false).unwrap();
     splitter.feed(br#"[{"a":1},{"b":"#);
-    assert!(account.used() >= 7 + EVENT_COST + 5, "an event and the beginning of another");
+    let used = account.used();
+    assert!((7 + EVENT_COST + 5..=16 << 10).contains(&used), "an event and the beginning of another, in steps: {used}");
     splitter.feed(br#"2},bad]"#);
     let split = splitter.finish();
     assert_eq!((split.events.len(), split.charge.amount()), (2, 2 * (7 + EVENT_COST)));
