@@ -93,6 +93,19 @@ async fn targets_are_registered_after_a_panic() {
 }
 
 #[tokio::test]
+async fn a_panic_about_a_large_target_costs_its_request() {
+    let cloud = super::cloud().await;
+    let gateway = started(&cloud, "").await;
+    let target = json!({"identifier": "ada", "attributes": {"about": "x".repeat(100_000)}});
+    let call = Call::post("/client/auth", json!({"apiKey": KEY, "target": target}).to_string());
+    gateway.supervisor.faults().arm("auth reader");
+    assert_eq!(gateway.answers(&call).await.status, 503);
+    assert!(gateway.supervisor.faults().are_over());
+    assert_eq!(gateway.answers(&call).await.status, 200);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn an_offline_folder_is_served_although_its_task_or_its_reader_panicked() {
     let cloud = FakeHarness::start().await;
     let dir = TempDir::new().expect("a folder");

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use yardarm_testkit::{Call, until, within};
+use yardarm_testkit::{Call, Connection, until, within};
 
 use super::ff_proxy::online;
 use super::{ENV, KEY, cloud, eventually, flag, listens, started, token};
@@ -136,4 +136,37 @@ async fn large_targets_fit_into_the_header_in_place_of_the_other_program() {
     let target = json!({"identifier": "x", "attributes": {"plan": "pro", "notes": "n".repeat(196_500)}}).to_string();
     let call = evaluation("unknown").key(&mine).header("Harness-Target", &STANDARD.encode(target));
     assert_eq!(program.answers(&call).await.json()["value"], "false");
+}
+
+#[tokio::test]
+async fn large_targets_are_accepted_and_never_keep_out_small_ones() {
+    let cloud = cloud().await;
+    cloud.puts(ENV, [by_plan()], []);
+    let gateway = started(&cloud, "").await;
+    let mine = token(&gateway, KEY).await;
+    let auth = |identifier: &str, length: usize| {
+        let numbers = vec![7; length];
+        let target = json!({"identifier": identifier, "attributes": {"plan": "pro", "numbers": numbers}});
+        json!({"apiKey": KEY, "target": target}).to_string()
+    };
+    let large = auth("large", 500_000);
+    assert!(large.len() < 1 << 20);
+    assert_eq!(gateway.answers(&Call::post("/client/auth", large.clone())).await.status, 200);
+    assert_eq!(value(&gateway, &evaluation("large").key(&mine)).await, "false", "its attributes count");
+    // Of an unknown key nothing stays.
+    let unknown = large.replace(KEY, "unknown");
+    assert_eq!(gateway.answers(&Call::post("/client/auth", unknown)).await.status, 401);
+    // Bodies that do not end fill the memory for large ones.
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        let mut connection = Connection::open(gateway.address).await;
+        let head = format!("POST /client/auth HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", large.len());
+        let _ = connection.try_send(&format!("{head}{}", &large[..large.len() - 1])).await;
+        open.push(connection);
+    }
+    let refused = Call::post("/client/auth", large.clone());
+    eventually(&gateway, &refused, "a full memory", |status, _| status == 503).await;
+    assert_eq!(gateway.answers(&Call::post("/client/auth", auth("small", 10))).await.status, 200);
+    drop(open);
+    eventually(&gateway, &refused, "memory again", |status, _| status == 200).await;
 }

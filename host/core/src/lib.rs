@@ -9,6 +9,7 @@ pub mod budget;
 pub mod client_address;
 pub mod data_folder;
 pub mod environment;
+pub mod evaluators;
 pub mod feed;
 pub mod go_regex;
 pub mod hooks;
@@ -38,6 +39,7 @@ pub use backoff::Backoff;
 pub use environment::{
     Applied, Dataset, Environment, EnvironmentLabel, Snapshot, Writer, environment, environment_with,
 };
+pub use evaluators::Evaluators;
 pub use lifecycle::Lifecycle;
 pub use secret::Secret;
 pub use supervisor::{InternalError, Supervised, Supervisor};

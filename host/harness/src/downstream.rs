@@ -8,7 +8,6 @@ mod client_auth;
 mod configs;
 mod edge;
 mod evaluations;
-mod evaluators;
 mod health;
 mod metrics;
 mod rejection;
@@ -22,16 +21,21 @@ use axum::extract::Extension;
 use axum::handler::Handler;
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
+use yardarm_core::budget::Account;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::Streams;
+use yardarm_core::{Evaluators, Workers};
 
 use self::auth::RouteInfo;
-pub(crate) use self::evaluators::Evaluators;
+use self::rejection::Rejection;
 use crate::config::Config;
 use crate::environments::Environments;
 use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
 use crate::upstream::Registrar;
+
+/// What callers present is worked on by the serving threads up to so many bytes.
+const MAX_SMALL: usize = 32 << 10;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -43,9 +47,32 @@ pub(crate) struct Downstream {
     pub(crate) hooks: Hooks,
     pub(crate) streams: Streams,
     pub(crate) telemetry: Telemetry,
-    pub(crate) evaluations: Evaluators,
+    pub(crate) evaluators: Evaluators,
+    /// For large bodies.
+    pub(crate) readers: Workers,
+    /// Bytes of large bodies that present a key.
+    pub(crate) auth_bodies: Arc<Account>,
     /// Unix milliseconds of the start of the process.
     pub(crate) started_ms: u64,
+}
+
+/// Whether something of `size` bytes is to be worked on off the serving threads.
+fn is_large(size: usize) -> bool {
+    size > MAX_SMALL
+}
+
+impl Downstream {
+    /// Does work for a caller, off this thread when what it presents is large.
+    async fn work<T: Send + 'static>(
+        &self,
+        is_large: bool,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Rejection> {
+        if !is_large {
+            return Ok(work());
+        }
+        self.readers.run("auth reader", work).await.map_err(|_| Rejection::Busy)
+    }
 }
 
 /// All routes.

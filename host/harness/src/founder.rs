@@ -32,7 +32,7 @@ pub(crate) struct Founder {
     pub(crate) environments: Environments,
     /// Memory for targets that SDKs present.
     pub(crate) learnt: Arc<LearntBudget>,
-    /// For large posts of metrics.
+    /// For large bodies.
     pub(crate) readers: Workers,
     /// What tokens for the environments that are made here are signed with, unless one secret signs all.
     pub(crate) signing: Option<SigningKey>,

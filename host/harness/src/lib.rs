@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use yardarm_core::budget::Budget;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::registry::Streams;
@@ -39,7 +40,7 @@ use yardarm_core::report::EnvironmentReport;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::turns::Turns;
 use yardarm_core::workers::ThreadError;
-use yardarm_core::{Lifecycle, Secret, Workers, whole_file};
+use yardarm_core::{Evaluators, Lifecycle, Secret, Workers, whole_file};
 
 pub use self::config::{Config, EnvironmentConfig, Source};
 pub use self::downstream::owns;
@@ -54,8 +55,10 @@ use crate::telemetry::Telemetry;
 use crate::tokens::{SigningKey, Tokens};
 use crate::upstream::{Admin, EnrolTask, HttpClients, MetricsPoster, ProxyTask, Registrar};
 
-/// Threads that read large posts of metrics, for all environments together.
+/// Threads that read large bodies, for all environments together.
 const READERS: usize = 2;
+/// Bytes of large bodies that present a key, under way at once.
+const AUTH_BYTES: usize = 16 << 20;
 
 /// What the gateway provides.
 #[derive(Clone)]
@@ -130,13 +133,14 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
     };
     let config = Arc::new(config);
     let environments = Environments::expecting(pending(&config.source));
+    let readers = Workers::start("yardarm-read", READERS)?;
     let founder = Founder {
         config: Arc::clone(&config),
         http: http.clone(),
         parts: parts.clone(),
         environments: environments.clone(),
         learnt: LearntBudget::new(usize::try_from(config.learnt_targets_size).unwrap_or(usize::MAX)),
-        readers: Workers::start("yardarm-read", READERS)?,
+        readers: readers.clone(),
         signing: None,
         token_refused: Arc::default(),
     };
@@ -188,7 +192,9 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         hooks: parts.hooks,
         streams: parts.streams,
         telemetry: Telemetry::new(),
-        evaluations: downstream::Evaluators::start()?,
+        evaluators: Evaluators::start()?,
+        readers,
+        auth_bodies: Budget::new(AUTH_BYTES).account(),
         started_ms: yardarm_core::time::unix_ms(),
     });
     Ok(Harness { router, environments, poster, registrar, polls_targets })

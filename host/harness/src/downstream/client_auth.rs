@@ -1,20 +1,23 @@
 //! `POST /client/auth`: an API key is exchanged for a token (section 4.4 of the compatibility page).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::json;
 use yardarm_core::Secret;
+use yardarm_core::budget::Charge;
 
-use super::Downstream;
-use super::auth::{RouteInfo, ask, facts};
+use super::auth::{Caller, RouteInfo, ask, facts};
 use super::rejection::{Rejection, json_body};
+use super::{Downstream, is_large};
 use crate::credential::KeyHash;
-use crate::environments::Lookup;
+use crate::environments::{HarnessEnvironment, Lookup};
 use crate::lenient_json;
 use crate::model::Target;
 use crate::tokens::Subject;
@@ -24,7 +27,7 @@ const MAX_BODY: usize = 1 << 20;
 const ROUTE: RouteInfo = RouteInfo { id: "server.auth", sdk: "server" };
 
 #[derive(Deserialize)]
-struct Body {
+struct Presented {
     #[serde(rename = "apiKey", default)]
     key: Option<String>,
     #[serde(default)]
@@ -40,32 +43,24 @@ pub(super) async fn exchange(State(downstream): State<Downstream>, request: Requ
 
 async fn try_exchange(downstream: &Downstream, request: Request) -> Result<String, Rejection> {
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, MAX_BODY).collect().await.map_err(|_| Rejection::TooLarge)?.to_bytes();
-    let (key, target) = read(&body, downstream.config.validate_targets)?;
+    // The charge is held until the target is where it belongs.
+    let (body, charge) = collect(downstream, body).await?;
+    let is_large = charge.is_some();
+    let validates = downstream.config.validate_targets;
+    let (key, target) = downstream.work(is_large, move || read(&body, validates)).await??;
     let hash = KeyHash::of(key.expose());
-    let environment = match downstream.environments.by_key(&hash) {
-        Lookup::Found(environment) => environment,
-        Lookup::NotYet => return Err(Rejection::NotReady),
-        Lookup::Unknown => return Err(Rejection::UnknownKey),
+    let caller = match admit(downstream, &parts, &hash, &key, target.is_some()).await {
+        Ok(caller) => caller,
+        Err(rejection) => {
+            if is_large {
+                downstream.readers.discard(target);
+            }
+            return Err(rejection);
+        }
     };
-    // Client SDKs present a target, server SDKs do not.
-    let info = RouteInfo { sdk: if target.is_some() { "client" } else { ROUTE.sdk }, ..ROUTE };
-    let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, Some(key.clone()));
-    let caller = ask(downstream, environment, facts).await?;
     if let Some(target) = target {
-        if let Some(problem) = defect(&target)
-            && !caller.environment.has_unusual_targets.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(
-                environment = %caller.environment.label, problem,
-                "targets are accepted here that Harness itself refuses, so it may not list them; this is logged once. \
-                 `harness.validate_targets` refuses them"
-            );
-        }
-        if downstream.config.forwards_targets() {
-            downstream.registrar.register(&caller.environment.identity.id, &key, &target);
-        }
-        caller.environment.targets.learn(&target);
+        let (state, environment) = (downstream.clone(), Arc::clone(&caller.environment));
+        downstream.work(is_large, move || learn(&state, &environment, &key, &target)).await?;
     }
     let identity = &caller.environment.identity;
     let subject = Subject {
@@ -77,11 +72,68 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
     downstream.tokens.issue(signing, &hash, subject).ok_or(Rejection::NotReady)
 }
 
-fn read(body: &Bytes, validates: bool) -> Result<(Secret, Option<Target>), Rejection> {
+/// Reads a body. Large ones are counted, so that they take no more memory together than they may; small ones are not,
+/// so that large ones never keep them out.
+async fn collect(downstream: &Downstream, body: Body) -> Result<(Vec<u8>, Option<Charge>), Rejection> {
+    let mut body = Limited::new(body, MAX_BODY);
+    let (mut whole, mut charge) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Rejection::TooLarge)?.into_data() else { continue };
+        whole.extend_from_slice(&data);
+        if is_large(whole.len()) {
+            let charge: &mut Charge = match &mut charge {
+                Some(charge) => charge,
+                None => charge.insert(downstream.auth_bodies.charge(0).ok_or(Rejection::Busy)?),
+            };
+            if !charge.grow(whole.len() - charge.amount()) {
+                return Err(Rejection::Busy);
+            }
+        }
+    }
+    Ok((whole, charge))
+}
+
+/// Lets a caller in who presents `key`, and a target or not.
+async fn admit(
+    downstream: &Downstream,
+    parts: &Parts,
+    hash: &KeyHash,
+    key: &Secret,
+    has_target: bool,
+) -> Result<Caller, Rejection> {
+    let environment = match downstream.environments.by_key(hash) {
+        Lookup::Found(environment) => environment,
+        Lookup::NotYet => return Err(Rejection::NotReady),
+        Lookup::Unknown => return Err(Rejection::UnknownKey),
+    };
+    // Client SDKs present a target, server SDKs do not.
+    let info = RouteInfo { sdk: if has_target { "client" } else { ROUTE.sdk }, ..ROUTE };
+    let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, Some(key.clone()));
+    ask(downstream, environment, facts).await
+}
+
+/// Remembers the target of a caller who was let in, and has it registered.
+fn learn(downstream: &Downstream, environment: &HarnessEnvironment, key: &Secret, target: &Target) {
+    if let Some(problem) = defect(target)
+        && !environment.has_unusual_targets.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!(
+            environment = %environment.label, problem,
+            "targets are accepted here that Harness itself refuses, so it may not list them; this is logged once. \
+             `harness.validate_targets` refuses them"
+        );
+    }
+    if downstream.config.forwards_targets() {
+        downstream.registrar.register(&environment.identity.id, key, target);
+    }
+    environment.targets.learn(target);
+}
+
+fn read(body: &[u8], validates: bool) -> Result<(Secret, Option<Target>), Rejection> {
     if body.is_empty() {
         return Err(Rejection::Bad("request body cannot be empty".to_owned()));
     }
-    let body: Body = lenient_json::from_slice(body).map_err(|error| Rejection::Bad(error.to_string()))?;
+    let body: Presented = lenient_json::from_slice(body).map_err(|error| Rejection::Bad(error.to_string()))?;
     let key =
         body.key.filter(|it| !it.is_empty()).ok_or_else(|| Rejection::Bad("apiKey cannot be empty".to_owned()))?;
     let target = body.target.filter(|it| !it.identifier.is_empty() || !it.name.is_empty()).map(|mut target| {
@@ -107,7 +159,7 @@ fn defect(target: &Target) -> Option<&'static str> {
 }
 
 #[cfg(fuzzing)]
-pub(super) fn fuzz(body: &Bytes) {
+pub(super) fn fuzz(body: &[u8]) {
     let _ = read(body, true);
 }
 
@@ -116,7 +168,7 @@ mod tests {
     use super::*;
 
     fn problem(body: &str) -> Option<String> {
-        read(&Bytes::copy_from_slice(body.as_bytes()), true).err().map(|it| it.to_string())
+        read(body.as_bytes(), true).err().map(|it| it.to_string())
     }
 
     #[test]
@@ -145,8 +197,8 @@ mod tests {
 
     #[test]
     fn who_has_no_name_is_called_by_the_identifier() {
-        let body = Bytes::from_static(br#"{"apiKey":"k","target":{"identifier":"ada","attributes":{"x":1}}}"#);
-        let (_, target) = read(&body, true).unwrap();
+        let body = br#"{"apiKey":"k","target":{"identifier":"ada","attributes":{"x":1}}}"#;
+        let (_, target) = read(body, true).unwrap();
         let target = target.unwrap();
         assert_eq!((target.name.as_str(), target.attributes["x"].as_i64()), ("ada", Some(1)));
     }

@@ -1,7 +1,9 @@
 //! Flags evaluated for client SDKs (sections 4.7 and 4.8 of the compatibility page).
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -12,14 +14,21 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::Serialize;
 use yardarm_core::hooks::{EvaluationFacts, HookFailure, ResultChange, SortedResults, ViewedResult};
+use yardarm_core::{Snapshot, Workers};
 
-use super::Downstream;
 use super::auth::Caller;
 use super::configs::item;
 use super::rejection::{Rejection, json_body};
+use super::{Downstream, is_large};
+use crate::dataset::FlagData;
 use crate::evaluation::{EvaluationError, Ruleset};
 use crate::lenient_json;
 use crate::model::Target;
+
+/// What a comparison takes, about.
+const COMPARISON: Duration = Duration::from_nanos(50);
+/// Bytes of attributes that one comparison reads in about the time of one.
+const BYTES_PER_COMPARISON: usize = 256;
 
 /// One evaluated flag.
 #[derive(Serialize, Clone)]
@@ -45,8 +54,11 @@ pub(super) async fn all(
     headers: HeaderMap,
 ) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
-    let target = target(&caller, &path, &headers);
-    let decided = downstream.evaluations.run(&snapshot, &target, Ruleset::decide_all).await;
+    let target = match target(&downstream, &caller, &path, &headers).await {
+        Ok(target) => target,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let decided = decide(&downstream, &snapshot, &target, Ruleset::decide_all).await;
     let decided = match decided {
         Ok(decided) => decided,
         Err(rejection) => return rejection.into_response(),
@@ -74,11 +86,14 @@ pub(super) async fn one(
 ) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
     let ruleset: &Ruleset = snapshot.data().ruleset();
-    let target = target(&caller, &path, &headers);
+    let target = match target(&downstream, &caller, &path, &headers).await {
+        Ok(target) => target,
+        Err(rejection) => return rejection.into_response(),
+    };
     let feature = item(&path);
     let name = feature.to_owned();
-    let decide = move |ruleset: &Ruleset, target: &Target| ruleset.decide_one(&name, Some(target));
-    let (index, position) = match downstream.evaluations.run(&snapshot, &target, decide).await {
+    let decide_one = move |ruleset: &Ruleset, target: &Target| ruleset.decide_one(&name, Some(target));
+    let (index, position) = match decide(&downstream, &snapshot, &target, decide_one).await {
         Ok(Ok(decided)) => decided,
         Ok(Err(EvaluationError::UnknownFlag)) => return Rejection::UnknownFlag.into_response(),
         Ok(Err(error)) => return Rejection::Evaluation(error.to_string()).into_response(),
@@ -96,6 +111,20 @@ pub(super) async fn one(
     }
 }
 
+/// Evaluates with `decide`, off this thread when it may take long.
+async fn decide<T: Send + 'static>(
+    downstream: &Downstream,
+    snapshot: &Arc<Snapshot<FlagData>>,
+    target: &Arc<Target>,
+    decide: impl FnOnce(&Ruleset, &Target) -> T + Send + 'static,
+) -> Result<T, Rejection> {
+    let comparisons = snapshot.data().ruleset().weight().saturating_mul(1 + target.size() / BYTES_PER_COMPARISON);
+    let estimate = COMPARISON.saturating_mul(u32::try_from(comparisons).unwrap_or(u32::MAX));
+    let (snapshot, target) = (Arc::clone(snapshot), Arc::clone(target));
+    let decided = downstream.evaluators.run(estimate, move || decide(snapshot.data().ruleset(), &target)).await;
+    decided.map_err(|_| Rejection::Busy)
+}
+
 fn line(body: &impl Serialize) -> Vec<u8> {
     let mut body = serde_json::to_vec(body).expect("text is always JSON");
     body.push(b'\n');
@@ -103,13 +132,45 @@ fn line(body: &impl Serialize) -> Vec<u8> {
 }
 
 /// The target that the SDK sends along, or the one that is known by this identifier, or nobody in particular.
-fn target(caller: &Caller, path: &[(String, String)], headers: &HeaderMap) -> Arc<Target> {
-    let sent = headers.get("harness-target").and_then(|it| from_header(it.as_bytes()));
-    if let Some(target) = sent {
-        return Arc::new(target);
+async fn target(
+    downstream: &Downstream,
+    caller: &Caller,
+    path: &[(String, String)],
+    headers: &HeaderMap,
+) -> Result<PresentedTarget, Rejection> {
+    if let Some(header) = headers.get("harness-target").cloned() {
+        let is_large = is_large(header.len());
+        let target = downstream.work(is_large, move || from_header(header.as_bytes())).await?;
+        if let Some(target) = target {
+            let freed_by = is_large.then(|| downstream.readers.clone());
+            return Ok(PresentedTarget { target: Arc::new(target), freed_by });
+        }
     }
     let identifier = path.iter().find(|(name, _)| name == "target").map_or("", |(_, target)| target);
-    Arc::new(caller.environment.targets.find(identifier).unwrap_or_else(|| Target::unknown(identifier)))
+    let target = caller.environment.targets.find(identifier).unwrap_or_else(|| Target::unknown(identifier));
+    Ok(PresentedTarget { target: Arc::new(target), freed_by: None })
+}
+
+/// Who is evaluated for. A large one is freed off the serving threads.
+struct PresentedTarget {
+    target: Arc<Target>,
+    freed_by: Option<Workers>,
+}
+
+impl Deref for PresentedTarget {
+    type Target = Arc<Target>;
+
+    fn deref(&self) -> &Arc<Target> {
+        &self.target
+    }
+}
+
+impl Drop for PresentedTarget {
+    fn drop(&mut self) {
+        if let Some(workers) = &self.freed_by {
+            workers.discard(std::mem::replace(&mut self.target, Arc::new(Target::unknown(""))));
+        }
+    }
 }
 
 /// Base64 of JSON; what cannot be read is as good as absent.

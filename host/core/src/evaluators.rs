@@ -1,0 +1,139 @@
+//! Evaluations run where they delay no other request: short ones at once, long ones on threads of their own, behind
+//! those that serve.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::budget::ByTrust;
+use crate::supervisor::InternalError;
+use crate::workers::{ThreadError, Workers};
+
+/// The longest evaluation, by estimate, that is made on the thread that serves the request.
+const MAX_INLINE: Duration = Duration::from_millis(1);
+/// Long evaluations under way and waiting for their turn. Those beyond are refused.
+const MAX_WAITING: usize = 256;
+
+/// Runs evaluations. Cheap to clone; the threads end with the last clone.
+#[derive(Clone)]
+pub struct Evaluators {
+    shared: Arc<Shared>,
+    /// Whether a long evaluation is refused when too many wait.
+    can_refuse: bool,
+}
+
+struct Shared {
+    workers: Workers,
+    waiting: Semaphore,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluatorError {
+    /// Too many evaluations wait.
+    #[error("too many evaluations wait for their turn")]
+    Busy,
+    /// The evaluation panicked, which has been counted and logged.
+    #[error(transparent)]
+    Failed(#[from] InternalError),
+}
+
+impl Evaluators {
+    /// Starts a thread per processor.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start() -> Result<Self, ThreadError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = Workers::start("yardarm-eval", threads)?;
+        let waiting = Semaphore::new(MAX_WAITING);
+        Ok(Self { shared: Arc::new(Shared { workers, waiting }), can_refuse: true })
+    }
+
+    /// Starts as many for each kind of credential, so that callers wait only for others of their kind.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn by_trust() -> Result<ByTrust<Self>, ThreadError> {
+        Ok(ByTrust { secret: Self::start()?, embedded: Self::start()?, public: Self::start()? })
+    }
+
+    /// The same threads for tasks, whose number somebody bounds: they are never refused.
+    #[must_use]
+    pub fn for_tasks(&self) -> Self {
+        Self { can_refuse: false, ..self.clone() }
+    }
+
+    /// Evaluates. `work` should take about as long as `estimate` says.
+    ///
+    /// # Errors
+    /// When too many evaluations wait, or when this one panicked elsewhere than on this thread.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        estimate: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, EvaluatorError> {
+        if estimate <= MAX_INLINE {
+            return Ok(work());
+        }
+        let Shared { workers, waiting } = &*self.shared;
+        let _waiting = match self.can_refuse {
+            true => Some(waiting.try_acquire().map_err(|_| EvaluatorError::Busy)?),
+            false => None,
+        };
+        Ok(workers.run("evaluation", work).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::thread;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_millis(2);
+
+    #[tokio::test]
+    async fn short_evaluations_are_made_at_once_and_long_ones_elsewhere() {
+        let (evaluators, here) = (Evaluators::start().unwrap(), thread::current().id());
+        let run = |estimate| evaluators.run(estimate, || thread::current().id());
+        assert_eq!(run(MAX_INLINE).now_or_never().expect("at once").unwrap(), here);
+        assert_ne!(run(LONG).await.unwrap(), here);
+    }
+
+    #[tokio::test]
+    async fn requests_are_refused_when_too_many_wait_and_tasks_are_not() {
+        let evaluators = Evaluators::start().unwrap();
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let blocked = Arc::new(Mutex::new(blocked));
+        let mut blocking: Vec<_> = (0..MAX_WAITING)
+            .map(|_| {
+                let blocked = Arc::clone(&blocked);
+                Box::pin(evaluators.run(LONG, move || blocked.lock().unwrap().recv()))
+            })
+            .collect();
+        for it in &mut blocking {
+            assert!(futures_util::poll!(it).is_pending());
+        }
+        assert!(matches!(evaluators.run(LONG, || ()).await, Err(EvaluatorError::Busy)));
+        assert!(evaluators.run(MAX_INLINE, || ()).await.is_ok());
+        let for_tasks = evaluators.for_tasks();
+        let mut task = Box::pin(for_tasks.run(LONG, || 7));
+        assert!(futures_util::poll!(&mut task).is_pending());
+        // The others are in front of it.
+        drop((release, blocking));
+        assert_eq!(task.await.unwrap(), 7);
+        assert!(evaluators.run(LONG, || ()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error() {
+        let evaluators = Evaluators::start().unwrap();
+        assert!(matches!(evaluators.run(LONG, || panic!("on purpose")).await, Err(EvaluatorError::Failed(_))));
+        assert_eq!(evaluators.run(LONG, || 7).await.unwrap(), 7);
+    }
+}
