@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use yardarm_testkit::{Call, FakeLaunchDarkly, Heard, within};
 
 use crate::expected::empty;
-use crate::flags::{flag, some_data};
+use crate::flags::{data, flag, some_data};
 use crate::program::{Program, Signal};
 use crate::running::{CTX, ENV_ID, SDK_KEY, Setup};
 use crate::sdk::Sdk;
@@ -160,6 +160,14 @@ async fn a_panic_costs_one_request_one_connection_or_one_stream() {
     gateway.upstream.patches(SDK_KEY, &changed);
     hears_of(&mut other, &text).await;
 
+    // Long enough to be evaluated elsewhere.
+    let context = json!({"kind": "user", "key": "a".repeat(200_000)}).to_string();
+    let report = Call::report(format!("/sdk/evalx/{ENV_ID}/context"), context);
+    gateway.supervisor.faults().arm("evaluation");
+    assert_eq!(gateway.answers(&report).await.status, 503);
+    assert!(gateway.supervisor.faults().are_over());
+    assert_eq!(gateway.answers(&report).await.status, 200);
+
     let post = Call::post("/bulk", r#"[{"n":1}]"#).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4");
     for task in ["event reader", "event filter", "event sender"] {
         gateway.supervisor.faults().arm(task);
@@ -179,8 +187,28 @@ async fn a_panic_costs_one_request_one_connection_or_one_stream() {
     assert_eq!(events["dropped"], json!([["internal-error", 3]]), "{events}");
 
     let counts = gateway.panics().await;
-    for task in ["request", "fan-out stream", "event intake", "event delivery"] {
+    for task in ["request", "fan-out stream", "evaluation", "event intake", "event delivery"] {
         assert!(counts.get(task).is_some_and(|it| *it > 0), "{task}: {counts:?}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_evaluated_stream_outlives_a_panic_of_its_evaluation() {
+    let flags = (0..200).map(|it| flag(&format!("flag{it:03}"), 1));
+    let gateway = Setup::with(data(flags, [])).set("launchdarkly.client_streams", "evaluated").start().await;
+    gateway.supervisor.faults().arm("evaluation");
+    // Small enough to be kept, and long enough to be evaluated elsewhere.
+    let context = json!({"kind": "user", "key": "a".repeat(30_000)}).to_string();
+    let mut browser = gateway.opens_with(&Call::report(format!("/eval/{ENV_ID}"), context)).await;
+    hears_of(&mut browser, "flag199").await;
+    assert!(gateway.supervisor.faults().are_over());
+    for version in [7, 8] {
+        gateway.supervisor.faults().arm("evaluation");
+        let changed = (0..40).map(|it| flag(&format!("flag{it:03}"), version));
+        gateway.upstream.puts(SDK_KEY, &data(changed, []));
+        hears_of(&mut browser, &format!("\"version\":{version}")).await;
+        assert!(gateway.supervisor.faults().are_over());
     }
     gateway.stop().await;
 }

@@ -1,13 +1,14 @@
 //! Small bodies that become large ones: the process survives them, and other callers hardly notice.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use yardarm_testkit::{Call, FakeLaunchDarkly, gzip};
 
-use crate::flags::some_data;
+use crate::flags::{data, flag_with, some_data};
 use crate::program::{Program, Signal};
 use crate::running::{ENV_ID, SDK_KEY, Setup};
 
@@ -23,8 +24,12 @@ async fn resident(program: &Program) -> u64 {
 
 /// A gateway of its own process, for others would be measured too.
 async fn program() -> (Program, FakeLaunchDarkly, TempDir) {
+    program_with(some_data()).await
+}
+
+async fn program_with(data: Value) -> (Program, FakeLaunchDarkly, TempDir) {
     let (dir, cloud) = (TempDir::new().expect("a folder"), FakeLaunchDarkly::start().await);
-    let mut setup = Setup::with(some_data()).events().set("log.format", "json");
+    let mut setup = Setup::with(data).events().set("log.format", "json");
     setup.fill(&cloud);
     setup.write(&cloud.url(), dir.path());
     let program = Program::start(dir.path()).await;
@@ -127,6 +132,40 @@ async fn large_contexts_do_not_hold_up_others() {
     assert!(worst < quiet * 10 + Duration::from_secs(1), "{worst:?} instead of {quiet:?}");
     let growth = resident(&program).await.saturating_sub(before);
     assert!(growth < MAX_GROWTH, "{growth} bytes more");
+    program.signal(Signal::TERM);
+    program.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_evaluations_do_not_hold_up_others() {
+    // Each rollout hashes the key: seconds per evaluation.
+    let rollout = json!({"variations": [{"variation": 0, "weight": 50_000}, {"variation": 1, "weight": 50_000}]});
+    let flag = |n| flag_with(&format!("flag{n}"), 1, json!({"fallthrough": {"rollout": rollout}}));
+    let (program, _cloud, _dir) = program_with(data((0..1000).map(flag), [])).await;
+    let context = json!({"kind": "user", "key": "k".repeat(4 << 20)}).to_string();
+    let report = async || {
+        let start = Instant::now();
+        let call = Call::report(format!("/sdk/evalx/{ENV_ID}/context"), context.clone());
+        (program.answers(&call).await.status, start.elapsed())
+    };
+    let quiet = slowest(&program, 50).await;
+    let is_over = Cell::new(false);
+    let long = async {
+        let answers = tokio::join!(report(), report());
+        is_over.set(true);
+        answers
+    };
+    let honest = async {
+        let mut worst = Duration::ZERO;
+        while !is_over.get() {
+            worst = worst.max(slowest(&program, 10).await);
+        }
+        worst
+    };
+    let (((first, took), (second, _)), worst) = tokio::join!(long, honest);
+    assert_eq!([first, second], [200; 2]);
+    assert!(took > Duration::from_secs(1), "{took:?} is not long");
+    assert!(worst < took / 4 && worst < quiet * 10 + Duration::from_millis(500), "{worst:?} beside {took:?}");
     program.signal(Signal::TERM);
     program.ends().await;
 }

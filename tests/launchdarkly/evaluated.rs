@@ -217,6 +217,28 @@ async fn each_client_hears_what_it_asked_for() {
 }
 
 #[tokio::test]
+async fn streams_do_not_keep_large_contexts_and_say_ping_instead() {
+    let gateway = evaluated(data(more_flags(), [])).start().await;
+    let context = |size: usize| json!({"kind": "user", "key": "a", "about": "x".repeat(size)}).to_string();
+    let (small, large) = (context(32_000), context(33_000));
+    let browser = |context: &str| Call::report(format!("/eval/{ENV_ID}"), context.to_owned());
+    let mut kept = gateway.opens_with(&browser(&small)).await;
+    kept.hears_event("put").await;
+    let in_path = Call::get(format!("/eval/{ENV_ID}/{}", segment_of(&large)));
+    let mut pinged = Vec::new();
+    for call in [browser(&large), Call::report("/meval", large).key(MOBILE_KEY), in_path] {
+        let mut sdk = gateway.opens_with(&call).await;
+        sdk.hears_ping().await;
+        pinged.push(sdk);
+    }
+    gateway.upstream.patches(SDK_KEY, &flag("more00", 2));
+    kept.hears_event("patch").await;
+    for sdk in &mut pinged {
+        sdk.hears_ping().await;
+    }
+}
+
+#[tokio::test]
 async fn a_burst_may_be_merged_and_what_was_heard_can_be_polled() {
     let gateway = evaluated(data(more_flags(), [])).start().await;
     let (stream, poll) = &streams()[0];

@@ -20,7 +20,7 @@ use self::source::Source;
 use self::synchronizer::Synchronizer;
 use crate::config::Config;
 use crate::credential::SdkKey;
-use crate::evaluation::Memberships;
+use crate::evaluation::{HashedKey, Memberships};
 use crate::store::Word;
 use crate::upstream::HttpClients;
 
@@ -90,7 +90,7 @@ impl BigSegments {
     }
 
     /// What is known of these context keys. Waits for the database, for a second at most.
-    pub(crate) async fn memberships(&self, keys: &[&str]) -> Memberships {
+    pub(crate) async fn memberships(&self, keys: &[HashedKey]) -> Memberships {
         self.lookup.memberships(keys).await
     }
 }

@@ -16,10 +16,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Semaphore, watch};
+use yardarm_core::budget::ByTrust;
 use yardarm_core::feed::{Cursor, LogLimits, Pulse, Source};
 use yardarm_core::hooks::{HookFailure, Hooks};
 use yardarm_core::sse::Frame;
-use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment_with};
+use yardarm_core::{Environment, EnvironmentLabel, Evaluators, Lifecycle, environment_with};
 
 use self::follow::Follower;
 use self::step::Announced;
@@ -47,6 +48,7 @@ struct Shared {
     groups: Mutex<HashMap<[u8; 32], Weak<Group>>>,
     touched: TouchedBetween,
     turns: Semaphore,
+    evaluators: ByTrust<Evaluators>,
     /// Set while plugins fail, so that an operator reads it once and not once per group.
     is_failing: AtomicBool,
 }
@@ -67,6 +69,7 @@ impl ClientStreams {
         data: Environment<FlagData>,
         store: Option<Arc<EnvironmentStore>>,
         hooks: Hooks,
+        evaluators: &ByTrust<Evaluators>,
         lifecycle: Lifecycle,
     ) -> Self {
         Self(Arc::new(Shared {
@@ -78,6 +81,7 @@ impl ClientStreams {
             groups: Mutex::default(),
             touched: TouchedBetween::default(),
             turns: Semaphore::new(TURNS),
+            evaluators: ByTrust::from_fn(|trust| evaluators.get(trust).for_tasks()),
             is_failing: AtomicBool::new(false),
         }))
     }

@@ -187,7 +187,7 @@ fn report<H: Handler<T, Downstream>, T: 'static>(handler: H) -> MethodRouter<Dow
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_segment(text: &str) {
-    let _ = context::from_segment(text);
+    let _ = context::decode(text);
 }
 
 #[cfg(fuzzing)]

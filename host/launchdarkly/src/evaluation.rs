@@ -8,6 +8,7 @@ mod bucket;
 mod clause;
 mod date;
 mod dependants;
+mod estimate;
 mod flag;
 mod memberships;
 mod operator;
@@ -25,6 +26,8 @@ mod oracle;
 #[cfg(test)]
 mod vectors;
 
+pub(crate) use self::estimate::estimate_hashes;
+pub(crate) use self::memberships::HashedKey;
 pub use self::memberships::{BigSegmentsStatus, Memberships};
 pub use self::ruleset::Ruleset;
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod big_segments;
+mod client_context;
 mod client_streams;
 pub mod config;
 mod credential;

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use yardarm_core::Workers;
 use yardarm_core::budget::{Account, Budget, ByTrust, Trust};
 use yardarm_core::outbox::SharedLimits;
 use yardarm_core::workers::ThreadError;
+use yardarm_core::{Evaluators, Workers};
 
 use crate::config::Config;
 
@@ -29,9 +29,11 @@ pub(crate) struct Limits {
     posts: ByTrust<Budget>,
     /// The same for diagnostic posts, until upstream has them.
     diagnostics: ByTrust<Budget>,
-    /// Bytes of bodies of `REPORT` requests while they are read.
+    /// Bytes of large bodies of `REPORT` requests, until they are answered.
     requests: ByTrust<Arc<Account>>,
     readers: ByTrust<Workers>,
+    /// Where flags are evaluated for SDKs.
+    pub(crate) evaluators: ByTrust<Evaluators>,
 }
 
 impl Limits {
@@ -51,6 +53,7 @@ impl Limits {
             diagnostics: ByTrust::from_fn(|_| Budget::new(DIAGNOSTIC_BYTES)),
             requests: ByTrust::from_fn(|_| Budget::new(requests).account()),
             readers: Workers::by_trust("yardarm-read", READERS)?,
+            evaluators: Evaluators::by_trust()?,
         })
     }
 
@@ -64,7 +67,7 @@ impl Limits {
         ByTrust::from_fn(|trust| self.diagnostics.get(trust).account())
     }
 
-    /// The account for bodies of `REPORT` requests.
+    /// The account for large bodies of `REPORT` requests.
     pub(crate) fn requests(&self, trust: Trust) -> &Arc<Account> {
         self.requests.get(trust)
     }
@@ -78,8 +81,8 @@ impl Limits {
         self.readers.get(trust).run("event work", work).await.ok()
     }
 
-    /// Drops something large, which came of [`Self::offload`], off the serving threads.
-    pub(crate) fn discard(&self, trust: Trust, value: impl Send + 'static) {
-        self.readers.get(trust).discard(value);
+    /// The threads that [`Self::offload`] uses.
+    pub(crate) fn readers(&self, trust: Trust) -> &Workers {
+        self.readers.get(trust)
     }
 }

@@ -5,23 +5,35 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use yardarm_core::EnvironmentLabel;
+use yardarm_core::evaluators::EvaluatorError;
 use yardarm_core::hooks::{
     EvaluationFacts, EvaluationTransform, HookFailure, ResultChange, SortedResults, ViewedResult,
 };
+use yardarm_core::{EnvironmentLabel, Evaluators, Snapshot};
 
+use crate::client_context::ClientContext;
+use crate::dataset::FlagData;
 use crate::environments::SdkKind;
-use crate::evaluation::{Audience, Memberships, Request, Ruleset, evaluate_each};
-use crate::model::Context;
+use crate::evaluation::{Audience, HashedKey, Memberships, Request, Ruleset, estimate_hashes, evaluate_each};
 use crate::store::EnvironmentStore;
 
-/// Whose flags are asked for, by what kind of caller, and whether with reasons.
+/// Whose flags are asked for, by what kind of caller, and whether with reasons. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Question {
-    pub(crate) context: Context,
+    pub(crate) context: Arc<ClientContext>,
     pub(crate) kind: SdkKind,
     pub(crate) with_reasons: bool,
     /// Which Big Segments the context is in, as far as flags ask; `None` where nobody knows.
-    pub(crate) memberships: Option<Memberships>,
+    pub(crate) memberships: Option<Arc<Memberships>>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error(transparent)]
+    Plugin(#[from] HookFailure),
+    #[error(transparent)]
+    Evaluator(#[from] EvaluatorError),
 }
 
 /// What plugins want done to results, by their place in the order of keys.
@@ -47,18 +59,47 @@ impl Question {
                 SdkKind::Browser => Audience::Browser,
             },
             with_reasons: self.with_reasons,
-            memberships: self.memberships.as_ref(),
+            memberships: self.memberships.as_deref(),
         }
     }
 
     /// Looks up what flags ask of the database, because evaluation itself waits for nothing. A second at most.
-    pub(crate) async fn look_up(&mut self, store: Option<&EnvironmentStore>, ruleset: &Ruleset) {
+    ///
+    /// # Errors
+    /// When keys could not be hashed for the database, which takes time if they are long.
+    pub(crate) async fn look_up(
+        &mut self,
+        store: Option<&EnvironmentStore>,
+        snapshot: &Arc<Snapshot<FlagData>>,
+        evaluators: &Evaluators,
+    ) -> Result<(), EvaluatorError> {
         self.memberships = match store {
-            Some(store) if ruleset.has_big_segments() => {
-                Some(store.big_segments.memberships(&ruleset.big_segment_keys(&self.context)).await)
+            Some(store) if snapshot.data().ruleset().has_big_segments() => {
+                let (context, snapshot) = (Arc::clone(&self.context), Arc::clone(snapshot));
+                let hash = move || -> Vec<HashedKey> {
+                    snapshot.data().ruleset().big_segment_keys(&context).into_iter().map(HashedKey::from).collect()
+                };
+                let keys = evaluators.run(estimate_hashes(&self.context), hash).await?;
+                Some(store.big_segments.memberships(&keys).await.into())
             }
             _ => None,
         };
+        Ok(())
+    }
+
+    /// Evaluates with `work`, off this thread when that may take long.
+    ///
+    /// # Errors
+    /// When too many wait, or when this evaluation failed.
+    pub(crate) async fn answer<T: Send + 'static>(
+        &self,
+        snapshot: &Arc<Snapshot<FlagData>>,
+        evaluators: &Evaluators,
+        work: impl FnOnce(&Ruleset, &Self) -> T + Send + 'static,
+    ) -> Result<T, EvaluatorError> {
+        let estimate = snapshot.data().ruleset().estimate(&self.context);
+        let (question, snapshot) = (self.clone(), Arc::clone(snapshot));
+        evaluators.run(estimate, move || work(snapshot.data().ruleset(), &question)).await
     }
 
     /// The same for two questions exactly if they have the same answer whatever the flags are.
@@ -83,19 +124,21 @@ impl Edits {
     /// Asks the chain about all results.
     ///
     /// # Errors
-    /// When a plugin that is needed could not decide.
+    /// When a plugin that is needed could not decide, or when there are no results.
     pub(crate) async fn ask(
         transform: &dyn EvaluationTransform,
         environment: &EnvironmentLabel,
-        ruleset: &Ruleset,
+        snapshot: &Arc<Snapshot<FlagData>>,
         question: &Question,
-    ) -> Result<Self, HookFailure> {
+        evaluators: &Evaluators,
+    ) -> Result<Self, NoAnswer> {
         let facts = EvaluationFacts {
             environment: environment.clone(),
             sdk: question.kind.as_str(),
             context_key: question.context.canonical_key().into(),
         };
-        let edits = transform.transform(&facts, Arc::new(view(ruleset, &question.request()))).await?;
+        let results = question.answer(snapshot, evaluators, |ruleset, it| view(ruleset, &it.request())).await?;
+        let edits = transform.transform(&facts, Arc::new(results)).await?;
         Ok(Self(edits.into_iter().map(|edit| (edit.index, edit.change)).collect()))
     }
 
@@ -128,10 +171,11 @@ fn view(ruleset: &Ruleset, request: &Request<'_>) -> SortedResults {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Context;
 
     fn fingerprint(context: &str, kind: SdkKind, with_reasons: bool) -> [u8; 32] {
-        Question { context: Context::parse(context.as_bytes()).expect(context), kind, with_reasons, memberships: None }
-            .fingerprint()
+        let context = Context::parse(context.as_bytes()).expect(context);
+        Question { context: Arc::new(context.into()), kind, with_reasons, memberships: None }.fingerprint()
     }
 
     #[test]

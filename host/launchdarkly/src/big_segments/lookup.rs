@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use yardarm_core::time::unix_ms;
 use yardarm_store::{Membership, Store};
 
-use crate::evaluation::{BigSegmentsStatus, Memberships};
+use crate::evaluation::{BigSegmentsStatus, HashedKey, Memberships};
 
 /// How long an answer is remembered, and how many are (upstream page, section 4.10). The oldest is forgotten first.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -114,11 +114,11 @@ impl Lookup {
         }
     }
 
-    pub(super) async fn memberships(&self, keys: &[&str]) -> Memberships {
-        let answers = join_all(keys.iter().map(|key| self.membership(key))).await;
+    pub(super) async fn memberships(&self, keys: &[HashedKey]) -> Memberships {
+        let answers = join_all(keys.iter().map(|it| self.membership(&it.hash))).await;
         let status = self.status();
         let mut memberships = Memberships::new(status);
-        for (key, answer) in keys.iter().zip(answers) {
+        for (HashedKey { key, .. }, answer) in keys.iter().zip(answers) {
             match answer {
                 None => memberships.insert(key, BigSegmentsStatus::StoreError, std::iter::empty::<(&str, bool)>()),
                 // The later of two wins: included before excluded.
@@ -138,14 +138,13 @@ impl Lookup {
     }
 
     /// `None` when the database cannot be asked.
-    async fn membership(&self, key: &str) -> Option<Arc<Membership>> {
-        let hash = Memberships::key_hash(key);
-        let generation = match self.known(&hash) {
+    async fn membership(&self, hash: &str) -> Option<Arc<Membership>> {
+        let generation = match self.known(hash) {
             Known::Answer(membership) => return Some(membership),
             Known::Paused => return None,
             Known::Nothing { generation } => generation,
         };
-        match self.database.membership(&hash).await {
+        match self.database.membership(hash).await {
             Ok(membership) => {
                 let membership = Arc::new(membership);
                 self.remember(hash, &membership, generation);
@@ -173,7 +172,7 @@ impl Lookup {
         Known::Nothing { generation: state.generation }
     }
 
-    fn remember(&self, hash: String, membership: &Arc<Membership>, generation: u64) {
+    fn remember(&self, hash: &str, membership: &Arc<Membership>, generation: u64) {
         let mut state = self.lock();
         if state.generation != generation {
             return;

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use yardarm_core::hooks::{EvaluationTransform, HookFailure};
-use yardarm_core::{Environment, InternalError, Snapshot, Supervised, Writer};
+use yardarm_core::evaluators::EvaluatorError;
+use yardarm_core::hooks::EvaluationTransform;
+use yardarm_core::{Environment, Evaluators, InternalError, Snapshot, Supervised, Writer};
 
 use super::Shared;
 use super::step::{Announced, MOST_EVENTS, Step, Tombstones};
 use super::touched::Touched;
-use super::view::View;
+use super::view::{Next, View};
 use crate::dataset::FlagData;
-use crate::question::{Edits, Question};
+use crate::question::{Edits, NoAnswer, Question};
 use crate::upstream::apply::PLUGIN_RETRY;
 
 /// Follows the environment for one group.
@@ -45,10 +46,12 @@ impl Follower {
             plans.borrow_and_update();
             let is_behind = match self.catch_up().await {
                 Ok(()) => false,
-                Err(failure) => {
+                Err(NoAnswer::Plugin(failure)) => {
                     self.streams.plugins_failed(&failure);
                     true
                 }
+                // It has been logged and counted where it happened.
+                Err(NoAnswer::Evaluator(_)) => true,
             };
             tokio::select! {
                 it = pulses.wait_for(|pulse| pulse.seq != seen) => if it.is_err() {
@@ -63,7 +66,7 @@ impl Follower {
     }
 
     /// Tells clients what has become of their results since they were told last, in one step.
-    pub(super) async fn catch_up(&mut self) -> Result<(), HookFailure> {
+    pub(super) async fn catch_up(&mut self) -> Result<(), NoAnswer> {
         if self.news(self.chain_in_force().as_ref()).is_none() {
             return Ok(());
         }
@@ -72,16 +75,16 @@ impl Follower {
         // The newest data and the newest plan: there may have been a long queue.
         let chain = self.chain_in_force();
         let Some(snapshot) = self.news(chain.as_ref()) else { return Ok(()) };
-        let is_member_of_others = self.look_up(&snapshot).await;
+        let is_member_of_others = self.look_up(&snapshot).await?;
         match &chain {
             // Any flag may depend on it, and nothing in the data says which.
-            None if is_member_of_others => self.go_on_with(View::of(snapshot, &self.question, None)),
-            None => self.go_on_to(snapshot),
+            None if is_member_of_others => self.go_on_with(self.view_of(snapshot, None).await?),
+            None => self.go_on_to(snapshot).await?,
             Some(chain) => {
-                let ruleset = snapshot.data().ruleset();
-                let edits = Edits::ask(&**chain, &streams.label, ruleset, &self.question).await?;
+                let (label, evaluators) = (&streams.label, self.evaluators());
+                let edits = Edits::ask(&**chain, label, &snapshot, &self.question, evaluators).await?;
                 streams.plugins_decided();
-                self.go_on_with(View::of(snapshot, &self.question, Some(&edits)));
+                self.go_on_with(self.view_of(snapshot, Some(edits)).await?);
             }
         }
         self.chain = chain;
@@ -89,10 +92,22 @@ impl Follower {
     }
 
     /// Looks up the Big Segments of the context where flags ask for any; says whether the answer is another one than before.
-    async fn look_up(&mut self, snapshot: &Snapshot<FlagData>) -> bool {
+    async fn look_up(&mut self, snapshot: &Arc<Snapshot<FlagData>>) -> Result<bool, EvaluatorError> {
         let before = self.question.memberships.take();
-        self.question.look_up(self.streams.store.as_deref(), snapshot.data().ruleset()).await;
-        before != self.question.memberships
+        let evaluators = self.streams.evaluators.get(self.question.kind.trust());
+        self.question.look_up(self.streams.store.as_deref(), snapshot, evaluators).await?;
+        Ok(before != self.question.memberships)
+    }
+
+    fn evaluators(&self) -> &Evaluators {
+        self.streams.evaluators.get(self.question.kind.trust())
+    }
+
+    /// Evaluates everything.
+    async fn view_of(&self, snapshot: Arc<Snapshot<FlagData>>, edits: Option<Edits>) -> Result<View, EvaluatorError> {
+        let estimate = snapshot.data().ruleset().estimate(&self.question.context);
+        let question = self.question.clone();
+        self.evaluators().run(estimate, move || View::of(snapshot, &question, edits.as_ref())).await
     }
 
     fn chain_in_force(&self) -> Option<Arc<dyn EvaluationTransform>> {
@@ -112,23 +127,26 @@ impl Follower {
     }
 
     /// Without plugins only what the changes since then can touch is looked at.
-    fn go_on_to(&mut self, snapshot: Arc<Snapshot<FlagData>>) {
+    async fn go_on_to(&mut self, snapshot: Arc<Snapshot<FlagData>>) -> Result<(), EvaluatorError> {
         if let Some(view) = self.view.take_if(|view| view.can_be_continued(false)) {
             if let Touched::These(keys) = self.streams.touched.get(view.snapshot(), &snapshot) {
-                let fresh = view.differing(&snapshot, &keys, &self.question);
-                if fresh.is_empty() {
-                    self.view = Some(view.moved_to(snapshot));
-                } else {
-                    let keys: Vec<_> = fresh.iter().map(|it| Arc::clone(&it.key)).collect();
-                    let next = view.continued(snapshot, &fresh, &self.question);
-                    let step = Step::between(&view, &next, &keys, &mut self.tombstones);
-                    self.tell(step, next);
+                let estimate = snapshot.data().ruleset().estimate_some(keys.len(), &self.question.context);
+                let question = self.question.clone();
+                // Should it fail, there is no view any more, and clients are sent everything.
+                let go_on = move || view.go_on_to(snapshot, &keys, &question);
+                match self.evaluators().run(estimate, go_on).await? {
+                    Next::Same(view) => self.view = Some(view),
+                    Next::Other { view, next, keys } => {
+                        let step = Step::between(&view, &next, &keys, &mut self.tombstones);
+                        self.tell(step, next);
+                    }
                 }
-                return;
+                return Ok(());
             }
             self.view = Some(view);
         }
-        self.go_on_with(View::of(snapshot, &self.question, None));
+        self.go_on_with(self.view_of(snapshot, None).await?);
+        Ok(())
     }
 
     fn go_on_with(&mut self, next: View) {

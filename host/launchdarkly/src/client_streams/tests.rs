@@ -24,7 +24,8 @@ use crate::model::Context;
 const ADA: &str = r#"{"kind":"user","key":"ada"}"#;
 
 fn question(context: &str, kind: SdkKind, with_reasons: bool) -> Question {
-    Question { context: Context::parse(context.as_bytes()).expect("a context"), kind, with_reasons, memberships: None }
+    let context = Context::parse(context.as_bytes()).expect("a context");
+    Question { context: Arc::new(context.into()), kind, with_reasons, memberships: None }
 }
 
 /// An environment with one group, whose task is run by hand.
@@ -42,7 +43,8 @@ impl Stage {
         let (writer, data) = environment();
         let hooks = Hooks::none();
         let label = EnvironmentLabel::new("launchdarkly", "test");
-        let streams = ClientStreams::new(label, data.clone(), None, hooks.clone(), Lifecycle::new());
+        let evaluators = Evaluators::by_trust().unwrap();
+        let streams = ClientStreams::new(label, data.clone(), None, hooks.clone(), &evaluators, Lifecycle::new());
         let (group_writer, group) = environment_with(LogLimits::SMALL);
         let source = group.source();
         let asked = || question(ADA, kind, with_reasons);
@@ -350,7 +352,8 @@ fn streams(hooks: &Hooks) -> (Writer<FlagData>, Environment<FlagData>, ClientStr
     let (writer, data) = environment();
     let lifecycle = Lifecycle::new();
     let label = EnvironmentLabel::new("launchdarkly", "test");
-    let streams = ClientStreams::new(label, data.clone(), None, hooks.clone(), lifecycle.clone());
+    let evaluators = Evaluators::by_trust().unwrap();
+    let streams = ClientStreams::new(label, data.clone(), None, hooks.clone(), &evaluators, lifecycle.clone());
     (writer, data, streams, lifecycle)
 }
 

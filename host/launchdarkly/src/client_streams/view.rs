@@ -34,10 +34,18 @@ pub(super) struct View {
 }
 
 /// The new result of one flag that is not what it was; empty where it is not shown any more.
-pub(super) struct Fresh {
-    pub(super) key: Arc<str>,
+struct Fresh {
+    key: Arc<str>,
     entry: Vec<u8>,
     is_alias: bool,
+}
+
+/// What becomes of a view.
+pub(super) enum Next {
+    /// Clients see the same.
+    Same(View),
+    /// Clients see the flags with `keys`, which are sorted, otherwise than in `view`.
+    Other { view: View, next: View, keys: Vec<Arc<str>> },
 }
 
 /// A view that is being written.
@@ -68,13 +76,18 @@ impl View {
         !self.is_edited && !is_edited
     }
 
+    /// The view of `snapshot`, in which none but the flags with `keys`, which are sorted, may differ from this one.
+    pub(super) fn go_on_to(self, snapshot: Arc<Snapshot<FlagData>>, keys: &[Arc<str>], question: &Question) -> Next {
+        let fresh = self.differing(&snapshot, keys, question);
+        if fresh.is_empty() {
+            return Next::Same(Self { snapshot, ..self });
+        }
+        let keys = fresh.iter().map(|it| Arc::clone(&it.key)).collect();
+        Next::Other { next: self.continued(snapshot, &fresh, question), view: self, keys }
+    }
+
     /// Those of the flags with `keys`, which are sorted, that `snapshot` shows otherwise than this view does.
-    pub(super) fn differing(
-        &self,
-        snapshot: &Snapshot<FlagData>,
-        keys: &[Arc<str>],
-        question: &Question,
-    ) -> Vec<Fresh> {
+    fn differing(&self, snapshot: &Snapshot<FlagData>, keys: &[Arc<str>], question: &Question) -> Vec<Fresh> {
         let unseen = |key: &Arc<str>| Fresh { key: Arc::clone(key), entry: Vec::new(), is_alias: false };
         let mut all: Vec<_> = keys.iter().map(unseen).collect();
         evaluate_these(snapshot.data().ruleset(), &question.request(), keys, &mut |index, evaluated| {
@@ -88,7 +101,7 @@ impl View {
     }
 
     /// This view with the results of some flags replaced, which makes it the one of `snapshot`.
-    pub(super) fn continued(&self, snapshot: Arc<Snapshot<FlagData>>, fresh: &[Fresh], question: &Question) -> Self {
+    fn continued(&self, snapshot: Arc<Snapshot<FlagData>>, fresh: &[Fresh], question: &Question) -> Self {
         let capacity = self.payload.len() + fresh.iter().map(|it| it.entry.len() + 1).sum::<usize>();
         let view = Self::write(Arc::clone(&snapshot), question, false, capacity, |draft| {
             draft.has_aliases = self.has_aliases;
@@ -109,11 +122,6 @@ impl View {
         });
         debug_assert_eq!(view.ends.len(), view.ruleset().visible_count(view.audience), "an entry for each flag");
         view
-    }
-
-    /// The same view of data in which nothing that matters has changed.
-    pub(super) fn moved_to(self, snapshot: Arc<Snapshot<FlagData>>) -> Self {
-        Self { snapshot, ..self }
     }
 
     /// This view with the bytes of another one that says the same, which streams hold already.

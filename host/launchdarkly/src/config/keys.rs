@@ -79,7 +79,8 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         "ping",
         "What streams of mobile and browser SDKs that know their context say of a change: `ping`, so that SDKs poll, as \
-         LaunchDarkly's relay does, or `evaluated`, the changed results themselves, as LaunchDarkly's own service does.",
+         LaunchDarkly's relay does, or `evaluated`, the changed results themselves, as LaunchDarkly's own service does. \
+         Those with a context of more than 32 KiB are always told `ping`.",
     ),
     key(
         "launchdarkly.prometheus.listen",

@@ -1,5 +1,7 @@
 //! The context a client wants its flags evaluated for, out of a path or a body.
 
+use std::sync::Arc;
+
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -8,11 +10,13 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use yardarm_core::budget::Charge;
+use yardarm_core::budget::{Account, Charge};
 
 use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
+use crate::client_context::ClientContext;
+use crate::config::EnvironmentConfig;
 use crate::environments::SdkKind;
 use crate::limits::Limits;
 use crate::model::Context;
@@ -37,9 +41,6 @@ pub(super) enum ContextRejection {
     Busy(SdkKind),
 }
 
-/// Bodies up to this size are parsed on the serving threads.
-const AT_ONCE: usize = 32 << 10;
-
 /// URL-safe, with the right padding or none; the reference ignores left-over bits in the last character.
 const PADDED: GeneralPurpose = engine(DecodePaddingMode::RequireCanonical);
 const UNPADDED: GeneralPurpose = engine(DecodePaddingMode::RequireNone);
@@ -50,50 +51,74 @@ const fn engine(padding: DecodePaddingMode) -> GeneralPurpose {
 }
 
 /// Reads the context in a path segment, which the router has decoded.
-pub(super) fn from_segment(segment: &str) -> Result<Context, ContextRejection> {
+pub(super) fn from_segment(
+    limits: &Limits,
+    caller: &Caller,
+    query: Option<&str>,
+    segment: &str,
+) -> Result<ClientContext, ContextRejection> {
+    let context = Proof::demanded(caller, query).check(decode(segment)?)?;
+    Ok(ClientContext::new(context, limits.readers(caller.kind.trust()), None))
+}
+
+pub(super) fn decode(segment: &str) -> Result<Context, ContextRejection> {
     let text: String = segment.chars().filter(|it| !matches!(it, '\r' | '\n')).collect();
     let json = PADDED.decode(&text).or_else(|_| UNPADDED.decode(&text)).map_err(|_| ContextRejection::Base64)?;
     Context::parse(&json).map_err(|_| ContextRejection::Json)
 }
 
-/// Reads the context in a body of at most `limit` bytes. A large one is parsed off the serving threads; the flag says
-/// whether it is one, for then it takes as long to free.
+/// Reads the context in a body of at most `limit` bytes. A large one is parsed off the serving threads.
 pub(super) async fn from_request(
     request: Request,
     limit: u64,
     limits: &Limits,
-    kind: SdkKind,
-) -> Result<(Context, bool), ContextRejection> {
+    caller: &Caller,
+) -> Result<ClientContext, ContextRejection> {
+    let kind = caller.kind;
     // Exactly this text: the reference compares it whole.
     if request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) != Some(b"application/json") {
         return Err(ContextRejection::ContentType);
     }
-    let mut charge = limits.requests(kind.trust()).charge(0).ok_or(ContextRejection::Busy(kind))?;
-    let body = read(request, limit, &mut charge, kind).await?;
-    let parse = move || Context::parse(&body).map_err(|error| ContextRejection::Body(error.to_string()));
-    if charge.amount() <= AT_ONCE {
-        return Ok((parse()?, false));
-    }
-    let context = limits.offload(kind.trust(), parse).await.unwrap_or(Err(ContextRejection::Busy(kind)))?;
-    Ok((context, true))
+    let proof = Proof::demanded(caller, request.uri().query());
+    let (body, charge) = read(request, limit, limits.requests(kind.trust()), kind).await?;
+    let is_large = charge.is_some();
+    let parse = move || proof.check(Context::parse(&body).map_err(|error| ContextRejection::Body(error.to_string()))?);
+    let context = if is_large {
+        limits.offload(kind.trust(), parse).await.unwrap_or(Err(ContextRejection::Busy(kind)))?
+    } else {
+        parse()?
+    };
+    Ok(ClientContext::new(context, limits.readers(kind.trust()), charge))
 }
 
-async fn read(request: Request, limit: u64, charge: &mut Charge, kind: SdkKind) -> Result<Vec<u8>, ContextRejection> {
+/// Reads a body. Large ones are charged to `account`; small ones are not, so that large ones never keep them out.
+async fn read(
+    request: Request,
+    limit: u64,
+    account: &Arc<Account>,
+    kind: SdkKind,
+) -> Result<(Vec<u8>, Option<Charge>), ContextRejection> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut body = Limited::new(request.into_body(), limit);
-    let mut whole = Vec::new();
+    let (mut whole, mut charge) = (Vec::new(), None);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match error {
             error if is_too_large(&*error) => ContextRejection::TooLarge,
             error => ContextRejection::Body(error.to_string()),
         })?;
         let Ok(data) = frame.into_data() else { continue };
-        if !charge.grow(data.len()) {
-            return Err(ContextRejection::Busy(kind));
-        }
         whole.extend_from_slice(&data);
+        if ClientContext::is_size_large(whole.len()) {
+            let charge: &mut Charge = match &mut charge {
+                Some(charge) => charge,
+                None => charge.insert(account.charge(0).ok_or(ContextRejection::Busy(kind))?),
+            };
+            if !charge.grow(whole.len() - charge.amount()) {
+                return Err(ContextRejection::Busy(kind));
+            }
+        }
     }
-    Ok(whole)
+    Ok((whole, charge))
 }
 
 /// The limit may also be that of the whole process, which lies deeper.
@@ -102,13 +127,29 @@ fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Secure mode: a browser proves its context with a hash (section 6.3 of the compatibility page).
-pub(super) fn check_hash(caller: &Caller, query: Option<&str>, context: &Context) -> Result<(), ContextRejection> {
-    let config = &caller.config;
-    if caller.kind != SdkKind::Browser || !config.secure_mode {
-        return Ok(());
+enum Proof {
+    Needless,
+    Hash { hash: String, config: Arc<EnvironmentConfig> },
+}
+
+impl Proof {
+    /// What `caller` has to prove, and the hash by which it does.
+    fn demanded(caller: &Caller, query: Option<&str>) -> Self {
+        let config = &caller.config;
+        if caller.kind != SdkKind::Browser || !config.secure_mode {
+            return Self::Needless;
+        }
+        Self::Hash { hash: first_query_value(query, "h").unwrap_or_default(), config: Arc::clone(config) }
     }
-    let hash = first_query_value(query, "h").unwrap_or_default();
-    if context.verify_hash(config.credentials.sdk_key().expose(), &hash) { Ok(()) } else { Err(ContextRejection::Hash) }
+
+    fn check(self, context: Context) -> Result<Context, ContextRejection> {
+        match self {
+            Self::Hash { hash, config } if !context.verify_hash(config.credentials.sdk_key().expose(), &hash) => {
+                Err(ContextRejection::Hash)
+            }
+            _ => Ok(context),
+        }
+    }
 }
 
 impl IntoResponse for ContextRejection {
@@ -152,17 +193,17 @@ mod tests {
             ("eyJrZXkiOiI+PyJ9", false),
             ("!!!!", false),
         ] {
-            let outcome = from_segment(segment);
+            let outcome = decode(segment);
             assert_eq!(outcome.is_ok(), is_read, "{segment}: {outcome:?}");
             assert!(is_read || matches!(outcome, Err(ContextRejection::Base64)), "{segment}");
         }
-        assert!(matches!(from_segment("bm90IGpzb24"), Err(ContextRejection::Json)), "L108");
+        assert!(matches!(decode("bm90IGpzb24"), Err(ContextRejection::Json)), "L108");
     }
 
     proptest::proptest! {
         #[test]
         fn no_segment_makes_it_panic(segment in "\\PC*") {
-            let _ = from_segment(&segment);
+            let _ = decode(&segment);
         }
     }
 }

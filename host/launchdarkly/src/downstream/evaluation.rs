@@ -1,9 +1,12 @@
 //! Evaluated flags for SDKs that do not evaluate themselves.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, Uri};
+use yardarm_core::Snapshot;
 
 use super::Downstream;
 use super::auth::Caller;
@@ -11,18 +14,24 @@ use super::context::{self, message};
 use super::polling::not_initialized;
 use super::query::first_query_value;
 use super::rejection::Rejection;
+use crate::client_context::ClientContext;
+use crate::dataset::FlagData;
 use crate::evaluation::{Ruleset, evaluate_all, evaluate_each};
-use crate::model::Context;
-use crate::question::{Edits, Question, Shown};
+use crate::question::{Edits, NoAnswer, Question, Shown};
 
 /// Room for the entry of an ordinary flag, so that an answer need not grow while it is written.
 const BYTES_PER_FLAG: usize = 96;
 
 /// `GET …/contexts/{context}`, `GET …/users/{context}`
-pub(super) async fn from_path(caller: Caller, Path(variables): Path<Vec<(String, String)>>, uri: Uri) -> Response {
+pub(super) async fn from_path(
+    State(downstream): State<Downstream>,
+    caller: Caller,
+    Path(variables): Path<Vec<(String, String)>>,
+    uri: Uri,
+) -> Response {
     let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
-    match context::from_segment(segment).and_then(|it| context::check_hash(&caller, uri.query(), &it).map(|()| it)) {
-        Ok(context) => evaluate(&caller, uri.query(), context).await.0,
+    match context::from_segment(&downstream.limits, &caller, uri.query(), segment) {
+        Ok(context) => evaluate(&downstream, &caller, uri.query(), context).await,
         Err(rejection) => rejection.into_response(),
     }
 }
@@ -31,50 +40,55 @@ pub(super) async fn from_path(caller: Caller, Path(variables): Path<Vec<(String,
 pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
     let limit = downstream.config.max_client_request_body;
-    let context = context::from_request(request, limit, &downstream.limits, caller.kind).await;
-    match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it.0).map(|()| it)) {
-        Ok((context, is_large)) => {
-            let (response, question) = evaluate(&caller, query.as_deref(), context).await;
-            if is_large {
-                downstream.limits.discard(caller.kind.trust(), question);
-            }
-            response
-        }
+    match context::from_request(request, limit, &downstream.limits, &caller).await {
+        Ok(context) => evaluate(&downstream, &caller, query.as_deref(), context).await,
         Err(rejection) => rejection.into_response(),
     }
 }
 
-/// Section 6.4 of the compatibility page, from step 5 on. Returns the question too, unless evaluation was refused.
-async fn evaluate(caller: &Caller, query: Option<&str>, context: Context) -> (Response, Option<Question>) {
-    let Some(snapshot) = caller.environment.data.snapshot() else { return (not_initialized(), None) };
+/// Section 6.4 of the compatibility page, from step 5 on.
+async fn evaluate(downstream: &Downstream, caller: &Caller, query: Option<&str>, context: ClientContext) -> Response {
+    let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
     if context.has_empty_key() {
-        return (message(StatusCode::BAD_REQUEST, "User must have a 'key' attribute"), None);
+        return message(StatusCode::BAD_REQUEST, "User must have a 'key' attribute");
     }
-    let mut question = question(caller, query, context);
-    let ruleset = snapshot.data().ruleset();
-    question.look_up(caller.environment.store.as_deref(), ruleset).await;
-    let hooks = caller.plan.environment(&caller.environment.label);
-    let body = match &hooks.evaluation_transform {
+    let rejection = match results(downstream, caller, &snapshot, question(caller, query, context)).await {
+        Ok(body) => return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Err(NoAnswer::Plugin(failure)) => Rejection::PluginFailed(failure),
+        Err(NoAnswer::Evaluator(_)) => Rejection::Overloaded,
+    };
+    rejection.into_response(caller.kind)
+}
+
+async fn results(
+    downstream: &Downstream,
+    caller: &Caller,
+    snapshot: &Arc<Snapshot<FlagData>>,
+    mut question: Question,
+) -> Result<Vec<u8>, NoAnswer> {
+    let (environment, evaluators) = (&caller.environment, downstream.limits.evaluators.get(caller.kind.trust()));
+    question.look_up(environment.store.as_deref(), snapshot, evaluators).await?;
+    let hooks = caller.plan.environment(&environment.label);
+    let edits = match &hooks.evaluation_transform {
+        Some(transform) => Some(Edits::ask(&**transform, &environment.label, snapshot, &question, evaluators).await?),
+        None => None,
+    };
+    let capacity = BYTES_PER_FLAG * snapshot.data().items().flags.len();
+    let write = move |ruleset: &Ruleset, question: &Question| match edits {
         None => {
-            let mut body = Vec::with_capacity(BYTES_PER_FLAG * snapshot.data().items().flags.len());
+            let mut body = Vec::with_capacity(capacity);
             evaluate_all(ruleset, &question.request(), &mut body);
-            Ok(body)
+            body
         }
-        Some(transform) => Edits::ask(&**transform, &caller.environment.label, ruleset, &question)
-            .await
-            .map(|edits| edited(ruleset, &question, &edits)),
+        Some(edits) => edited(ruleset, question, &edits),
     };
-    let response = match body {
-        Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
-        Err(failure) => Rejection::PluginFailed(failure).into_response(caller.kind),
-    };
-    (response, Some(question))
+    Ok(question.answer(snapshot, evaluators, write).await?)
 }
 
 /// What a caller asks whose context is known.
-pub(super) fn question(caller: &Caller, query: Option<&str>, context: Context) -> Question {
+pub(super) fn question(caller: &Caller, query: Option<&str>, context: ClientContext) -> Question {
     let with_reasons = first_query_value(query, "withReasons").as_deref() == Some("true");
-    Question { context, kind: caller.kind, with_reasons, memberships: None }
+    Question { context: Arc::new(context), kind: caller.kind, with_reasons, memberships: None }
 }
 
 /// Evaluated a second time rather than kept: results borrow from the ruleset, and evaluation is cheap and pure.

@@ -17,9 +17,9 @@ use super::auth::{Caller, platform, user_agent};
 use super::context::{self, ContextRejection};
 use super::evaluation::question;
 use super::rejection::Rejection;
+use crate::client_context::ClientContext;
 use crate::dataset::Channel;
 use crate::environments::Lookup;
-use crate::model::Context;
 use crate::question::Question;
 use crate::usage::Labels;
 
@@ -40,7 +40,7 @@ pub(super) async fn ping(State(downstream): State<Downstream>, caller: Caller) -
     tell(&downstream, caller, Told::Changes(Channel::Ping))
 }
 
-/// `GET /meval/{context}`, `GET /eval/{envId}/{context}`. A stream that only says "ping" forgets the context.
+/// `GET /meval/{context}`, `GET /eval/{envId}/{context}`
 pub(super) async fn from_path(
     State(downstream): State<Downstream>,
     caller: Caller,
@@ -48,9 +48,9 @@ pub(super) async fn from_path(
     uri: Uri,
 ) -> Response {
     let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
-    match context::from_segment(segment).and_then(|it| context::check_hash(&caller, uri.query(), &it).map(|()| it)) {
+    match context::from_segment(&downstream.limits, &caller, uri.query(), segment) {
         Ok(context) => {
-            let told = Told::results(&caller, uri.query(), context).unwrap_or(Told::PING);
+            let told = Told::about(&caller, uri.query(), context);
             tell(&downstream, caller, told)
         }
         Err(rejection) => unbuffered(rejection),
@@ -61,15 +61,9 @@ pub(super) async fn from_path(
 pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
     let limit = downstream.config.max_client_request_body;
-    let context = context::from_request(request, limit, &downstream.limits, caller.kind).await;
-    match context.and_then(|it| context::check_hash(&caller, query.as_deref(), &it.0).map(|()| it)) {
-        Ok((context, is_large)) => {
-            let told = Told::results(&caller, query.as_deref(), context).unwrap_or_else(|context| {
-                if is_large {
-                    downstream.limits.discard(caller.kind.trust(), context);
-                }
-                Told::PING
-            });
+    match context::from_request(request, limit, &downstream.limits, &caller).await {
+        Ok(context) => {
+            let told = Told::about(&caller, query.as_deref(), context);
             tell(&downstream, caller, told)
         }
         Err(rejection) => unbuffered(rejection),
@@ -85,15 +79,14 @@ enum Told {
 }
 
 impl Told {
-    const PING: Self = Self::Changes(Channel::Ping);
-
-    /// The results of a client's context, where streams carry them; otherwise the context comes back.
-    fn results(caller: &Caller, query: Option<&str>, context: Context) -> Result<Self, Context> {
+    /// What a stream is told whose client sent `context`: its results, where streams carry them. Streams that only say
+    /// "ping" forget the context, and so do those whose context is too large to be kept.
+    fn about(caller: &Caller, query: Option<&str>, context: ClientContext) -> Self {
         // A user without a key may open a stream, but evaluation refuses it, so it has no results.
-        if caller.environment.client_streams.is_some() && !context.has_empty_key() {
-            Ok(Self::Results(question(caller, query, context)))
-        } else {
-            Err(context)
+        let has_results = caller.environment.client_streams.is_some() && !context.has_empty_key();
+        match context.kept().filter(|_| has_results) {
+            Some(context) => Self::Results(question(caller, query, context)),
+            None => Self::Changes(Channel::Ping),
         }
     }
 }

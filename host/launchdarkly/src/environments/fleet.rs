@@ -186,7 +186,8 @@ impl Fleet {
         let store = EnvironmentStore::open(&self.config.store, &settings.get(), &filter);
         let client_streams = (self.config.client_streams == ClientStreamMode::Evaluated).then(|| {
             let (hooks, lifecycle) = (self.parts.hooks.clone(), lifecycles.0.clone());
-            ClientStreams::new(name.clone(), data.clone(), store.clone(), hooks, lifecycle)
+            let evaluators = &self.limits.evaluators;
+            ClientStreams::new(name.clone(), data.clone(), store.clone(), hooks, evaluators, lifecycle)
         });
         let environment = Arc::new(LdEnvironment {
             label: name,

@@ -33,6 +33,18 @@ struct Membership {
     segments: HashMap<Box<str>, bool>,
 }
 
+/// A key of a context, and the form in which stores are asked for it.
+pub(crate) struct HashedKey {
+    pub(crate) key: Box<str>,
+    pub(crate) hash: String,
+}
+
+impl From<&str> for HashedKey {
+    fn from(key: &str) -> Self {
+        Self { key: key.into(), hash: Memberships::key_hash(key) }
+    }
+}
+
 impl BigSegmentsStatus {
     /// Its name in reasons.
     #[must_use]

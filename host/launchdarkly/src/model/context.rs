@@ -22,10 +22,14 @@ pub(crate) use self::identity::Identity;
 pub(crate) const USER: &str = "user";
 
 /// A context: one or several individual contexts of different kinds.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Context {
-    /// Sorted by kind; never empty, no kind twice.
+    /// Sorted by kind, no kind twice; empty only after [`Self::take_parts`].
     parts: Vec<Part>,
+    /// Bytes of the JSON that it was read from.
+    size: usize,
+    /// Bytes of the longest text that a flag can ask for.
+    longest_text: usize,
 }
 
 /// An individual context: what is known about one user, organisation, device, …
@@ -136,9 +140,24 @@ impl Context {
         write::context(self, out);
     }
 
+    /// Bytes of the JSON that it was read from.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes of the longest text that a flag can ask for.
+    pub(crate) fn longest_text(&self) -> usize {
+        self.longest_text
+    }
+
     /// The individual contexts, sorted by kind.
     pub(crate) fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// What it consists of, which is nearly all of its memory.
+    pub(crate) fn take_parts(&mut self) -> Vec<Part> {
+        std::mem::take(&mut self.parts)
     }
 
     /// The individual context of this kind.
@@ -152,7 +171,20 @@ impl Context {
     }
 }
 
+impl PartialEq for Context {
+    /// Whether they say the same, however they were written.
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
+}
+
 impl Part {
+    fn longest_text(&self) -> usize {
+        let values =
+            [&self.kind, &self.key].into_iter().chain(&self.name).chain(self.attributes.iter().map(|it| &it.1));
+        values.map(Value::longest_text).chain(self.secondary.as_deref().map(str::len)).max().unwrap_or(0)
+    }
+
     /// Its kind.
     pub(crate) fn kind(&self) -> &str {
         text(&self.kind)

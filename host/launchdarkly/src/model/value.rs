@@ -65,6 +65,16 @@ impl Value {
         }
     }
 
+    /// Bytes of the longest text in it, names of properties aside.
+    pub(crate) fn longest_text(&self) -> usize {
+        match self {
+            Self::Null | Self::Boolean(_) | Self::Number(_) => 0,
+            Self::Text(text) => text.as_str().len(),
+            Self::Array(elements) => elements.iter().map(Self::longest_text).max().unwrap_or(0),
+            Self::Object(properties) => properties.iter().map(|(_, it)| it.longest_text()).max().unwrap_or(0),
+        }
+    }
+
     /// Writes the value as JSON.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {

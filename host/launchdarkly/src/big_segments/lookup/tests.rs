@@ -24,7 +24,7 @@ fn asked(fake: &FakeStore) -> usize {
 async fn included_wins_and_every_key_has_its_answer() {
     let (fake, lookup) = lookup();
     is_in(&fake, "ann", &["a.g1", "b.g1"], &["b.g1", "c.g1"]);
-    let memberships = lookup.memberships(&["ann", "bob"]).await;
+    let memberships = lookup.memberships(&["ann", "bob"].map(HashedKey::from)).await;
     for (key, reference, inside) in
         [("ann", "a.g1", Some(true)), ("ann", "b.g1", Some(true)), ("ann", "c.g1", Some(false)), ("bob", "a.g1", None)]
     {
@@ -37,11 +37,11 @@ async fn answers_are_remembered_for_a_moment() {
     let (fake, lookup) = lookup();
     for (pause, questions) in [(Duration::ZERO, 1), (SECOND * 4, 0), (SECOND, 1), (SECOND * 4, 0)] {
         tokio::time::sleep(pause).await;
-        lookup.memberships(&["ann"]).await;
+        lookup.memberships(&["ann"].map(HashedKey::from)).await;
         assert_eq!(asked(&fake), questions, "after {pause:?} more");
     }
     lookup.changed();
-    lookup.memberships(&["ann"]).await;
+    lookup.memberships(&["ann"].map(HashedKey::from)).await;
     assert_eq!(asked(&fake), 1, "forgotten");
 }
 
@@ -51,7 +51,7 @@ async fn only_so_many_answers_are_remembered() {
     let keys: Vec<String> = (0..=ANSWERS).map(|it| it.to_string()).collect();
     for key in &keys {
         lookup.known(key);
-        lookup.remember(key.clone(), &Arc::default(), 0);
+        lookup.remember(key, &Arc::default(), 0);
     }
     assert_eq!(lookup.lock().answers.len(), ANSWERS);
     assert_eq!(lookup.lock().order.len(), ANSWERS);
@@ -65,7 +65,7 @@ async fn an_answer_from_before_a_change_is_not_remembered() {
     let (fake, lookup) = lookup();
     let question = {
         let lookup = Arc::clone(&lookup);
-        async move { lookup.memberships(&["ann"]).await }
+        async move { lookup.memberships(&["ann"].map(HashedKey::from)).await }
     };
     let change = async {
         is_in(&fake, "ann", &["a.g1"], &[]);
@@ -74,25 +74,31 @@ async fn an_answer_from_before_a_change_is_not_remembered() {
     // The fake takes its answer at once and gives it later.
     let (before, ()) = tokio::join!(question, change);
     assert_eq!(before.look_up("ann", "a.g1").0, None);
-    assert_eq!(lookup.memberships(&["ann"]).await.look_up("ann", "a.g1").0, Some(true));
+    assert_eq!(lookup.memberships(&["ann"].map(HashedKey::from)).await.look_up("ann", "a.g1").0, Some(true));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_database_that_fails_is_left_alone_for_a_moment() {
     let (fake, lookup) = lookup();
-    lookup.memberships(&["known"]).await;
+    lookup.memberships(&["known"].map(HashedKey::from)).await;
     fake.lock().is_down = true;
     asked(&fake);
     for (pause, questions) in [(Duration::ZERO, 1), (PAUSE / 2, 0), (PAUSE, 1)] {
         tokio::time::sleep(pause).await;
-        let memberships = lookup.memberships(&["ann"]).await;
+        let memberships = lookup.memberships(&["ann"].map(HashedKey::from)).await;
         assert_eq!(memberships.look_up("ann", "a.g1"), (None, BigSegmentsStatus::StoreError));
         assert_eq!(asked(&fake), questions);
     }
-    assert_eq!(lookup.memberships(&["known"]).await.look_up("known", "a.g1").1, BigSegmentsStatus::Healthy);
+    assert_eq!(
+        lookup.memberships(&["known"].map(HashedKey::from)).await.look_up("known", "a.g1").1,
+        BigSegmentsStatus::Healthy
+    );
     fake.lock().is_down = false;
     tokio::time::sleep(PAUSE).await;
-    assert_eq!(lookup.memberships(&["ann"]).await.look_up("ann", "a.g1"), (None, BigSegmentsStatus::Healthy));
+    assert_eq!(
+        lookup.memberships(&["ann"].map(HashedKey::from)).await.look_up("ann", "a.g1"),
+        (None, BigSegmentsStatus::Healthy)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,10 +108,14 @@ async fn age_decides_between_healthy_and_stale() {
         [(0, BigSegmentsStatus::Healthy), (119, BigSegmentsStatus::Healthy), (121, BigSegmentsStatus::Stale)]
     {
         lookup.synchronized(unix_ms() - age * 1000);
-        assert_eq!(lookup.memberships(&["ann"]).await.look_up("ann", "a.g1").1, status, "{age} s");
+        assert_eq!(lookup.memberships(&["ann"].map(HashedKey::from)).await.look_up("ann", "a.g1").1, status, "{age} s");
     }
     lookup.lock().freshness.synchronized_on = 0;
-    assert_eq!(lookup.memberships(&["ann"]).await.look_up("ann", "a.g1").1, BigSegmentsStatus::Stale, "never");
+    assert_eq!(
+        lookup.memberships(&["ann"].map(HashedKey::from)).await.look_up("ann", "a.g1").1,
+        BigSegmentsStatus::Stale,
+        "never"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,8 @@ pub(super) fn context(json: &[u8]) -> Result<Context, ContextError> {
         Some(MULTI) => multi(&mut reader)?,
         Some(_) => vec![individual(&mut reader, None)?],
     };
-    Ok(Context { parts })
+    let longest_text = parts.iter().map(Part::longest_text).max().unwrap_or(0);
+    Ok(Context { parts, size: json.len(), longest_text })
 }
 
 /// The top-level `kind`; the first one, if a document has two.
