@@ -79,7 +79,7 @@ pub(crate) const GOALS: &[Goal] = &[
     goal(
         Figure::BombTail,
         "p18",
-        "p99 of servers under anonymous gzip bombs, over quiet",
+        "p99 of servers beside large anonymous requests, over quiet",
         "ratio",
         Some(2.0),
         Some(1.2),

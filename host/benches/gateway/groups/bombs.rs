@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::Bench;
@@ -24,6 +25,8 @@ const ATTACKERS: usize = 4;
 const ATTACK_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a post after decompression: 25 MB, the limit for most relays.
 const INFLATED: usize = 25_000_000;
+/// Bytes of a key of a context, which every rollout hashes.
+const LONG_KEY: usize = 4_800_000;
 const PACE: Duration = Duration::from_millis(4);
 
 /// P18.
@@ -39,15 +42,20 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     server.settle()?;
     let seconds = bench.options.size(10, 2);
     let (mut quiet, mut ratios, mut notes) = (honest(&server, seconds)?, Vec::new(), Vec::new());
-    for (what, element) in [("`0,`", "0,"), ("`{},`", "{},"), ("events", r#"{"kind":"custom","key":"k"},"#)] {
-        let body = bomb(element)?;
+    let requests = [
+        ("`0,`", bomb("0,")?),
+        ("`{},`", bomb("{},")?),
+        ("events", bomb(r#"{"kind":"custom","key":"k"},"#)?),
+        ("long keys", long_key()),
+    ];
+    for (what, request) in requests {
         let is_over = Arc::new(AtomicBool::new(false));
         let taken = Arc::new(AtomicUsize::new(0));
         let attackers: Vec<_> = (0..ATTACKERS)
             .map(|_| {
-                let (body, is_over, taken) = (body.clone(), Arc::clone(&is_over), Arc::clone(&taken));
+                let (request, is_over, taken) = (request.clone(), Arc::clone(&is_over), Arc::clone(&taken));
                 let address = server.sdks;
-                std::thread::spawn(move || attack(address, &body, &is_over, &taken))
+                std::thread::spawn(move || attack(address, &request, &is_over, &taken))
             })
             .collect();
         std::thread::sleep(ATTACK_PAUSE);
@@ -56,8 +64,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
         for attacker in attackers {
             attacker.join().map_err(|_| anyhow::anyhow!("an attacker panicked"))??;
         }
-        ensure!(taken.load(Ordering::Relaxed) > 0, "no post of {what} was taken:\n{}", server.last_words());
-        notes.push(format!("{what} {:.2} ms, {} posts taken", p99(&under_attack), taken.load(Ordering::Relaxed)));
+        ensure!(taken.load(Ordering::Relaxed) > 0, "no request with {what} was taken:\n{}", server.last_words());
+        notes.push(format!("{what} {:.2} ms, {} taken", p99(&under_attack), taken.load(Ordering::Relaxed)));
         // Before and after, for the machine changes with time.
         quiet.extend(honest(&server, seconds)?);
         ratios.push(p99(&under_attack) / p99(&quiet));
@@ -80,11 +88,28 @@ fn bomb(element: &str) -> Result<Vec<u8>> {
     Ok(http::request("POST", &format!("/events/bulk/{}", env_id(ENVIRONMENT)), &headers, &encoder.finish()?))
 }
 
-fn attack(address: std::net::SocketAddr, bomb: &[u8], is_over: &AtomicBool, taken: &AtomicUsize) -> Result<()> {
+/// A question about flags for a context with a long key.
+fn long_key() -> Vec<u8> {
+    let context = json!({"kind": "user", "key": "k".repeat(LONG_KEY)}).to_string();
+    let path = format!("/sdk/evalx/{}/context", env_id(ENVIRONMENT));
+    http::request("REPORT", &path, &[("Content-Type", "application/json")], context.as_bytes())
+}
+
+/// A few flags with rollouts.
+fn flags() -> Value {
+    let mut data = inputs::small();
+    for flag in data["flags"].as_object_mut().into_iter().flat_map(|it| it.values_mut()) {
+        let share = |variation| json!({"variation": variation, "weight": 50_000});
+        flag["fallthrough"] = json!({"rollout": {"variations": [share(0), share(1)]}});
+    }
+    data
+}
+
+fn attack(address: std::net::SocketAddr, request: &[u8], is_over: &AtomicBool, taken: &AtomicUsize) -> Result<()> {
     while !is_over.load(Ordering::Relaxed) {
-        let (status, _) = KeepAlive::open(address)?.ask(bomb)?;
-        ensure!(matches!(status, 202 | 503), "a large post was answered {status}");
-        taken.fetch_add(usize::from(status == 202), Ordering::Relaxed);
+        let (status, _) = KeepAlive::open(address)?.ask(request)?;
+        ensure!(matches!(status, 200 | 202 | 503), "a large request was answered {status}");
+        taken.fetch_add(usize::from(status != 503), Ordering::Relaxed);
         std::thread::sleep(ATTACK_PAUSE);
     }
     Ok(())
@@ -124,7 +149,7 @@ fn answer(mut stream: TcpStream) -> Result<()> {
         };
         let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
         if head.starts_with("get /all ") {
-            let data = inputs::put_event(&inputs::small());
+            let data = inputs::put_event(&flags());
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: put\ndata: {data}\n\n")?;
             // Until the gateway hangs up.
             loop {
