@@ -98,7 +98,7 @@ async fn a_panic_about_a_large_target_costs_its_request() {
     let gateway = started(&cloud, "").await;
     let target = json!({"identifier": "ada", "attributes": {"about": "x".repeat(100_000)}});
     let call = Call::post("/client/auth", json!({"apiKey": KEY, "target": target}).to_string());
-    gateway.supervisor.faults().arm("auth reader");
+    gateway.supervisor.faults().arm("target reader");
     assert_eq!(gateway.answers(&call).await.status, 503);
     assert!(gateway.supervisor.faults().are_over());
     assert_eq!(gateway.answers(&call).await.status, 200);

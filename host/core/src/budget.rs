@@ -121,6 +121,17 @@ impl Account {
         charge.grow(amount).then_some(charge)
     }
 
+    /// Makes `charge` cover `amount` units, beginning with none; `false` if that is more than this account may hold.
+    pub fn cover(self: &Arc<Self>, charge: &mut Option<Charge>, amount: usize) -> bool {
+        match charge {
+            Some(charge) => charge.grow(amount.saturating_sub(charge.amount())),
+            None => {
+                *charge = self.charge(amount);
+                charge.is_some()
+            }
+        }
+    }
+
     /// Units that this account holds.
     #[must_use]
     pub fn used(&self) -> usize {
@@ -264,6 +275,17 @@ mod tests {
         assert_eq!(charge.split(80).amount(), 50, "no more than there is");
         charge.shrink(10);
         assert_eq!((charge.amount(), account.used(), *budget.0.lock()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_charge_begins_when_there_is_something_to_cover() {
+        let (account, mut charge) = (Budget::new(100).account(), None);
+        assert!(account.cover(&mut charge, 20) && account.cover(&mut charge, 50) && account.cover(&mut charge, 40));
+        assert_eq!((account.used(), charge.as_ref().unwrap().amount()), (50, 50));
+        assert!(!account.cover(&mut charge, 101) && account.used() == 50);
+        drop(charge);
+        let mut charge = None;
+        assert!(!account.cover(&mut charge, 101) && charge.is_none() && account.used() == 0);
     }
 
     #[test]

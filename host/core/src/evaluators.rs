@@ -59,7 +59,7 @@ impl Evaluators {
         Ok(ByTrust { secret: Self::start()?, embedded: Self::start()?, public: Self::start()? })
     }
 
-    /// The same threads for tasks, whose number somebody bounds: they are never refused.
+    /// The same threads for tasks, which are never refused: their number must be bounded.
     #[must_use]
     pub fn for_tasks(&self) -> Self {
         Self { can_refuse: false, ..self.clone() }

@@ -3,6 +3,7 @@
 //! They run at a lower priority than the threads that serve: on a machine with few processors, a caller that gives them
 //! much to do must not delay the short requests of everybody else.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -21,6 +22,36 @@ pub struct Workers {
     pool: Arc<ThreadPool>,
     /// One for each piece of work that may be handed over.
     places: Arc<Semaphore>,
+}
+
+/// A value that may take long to free, which the threads of a pool then do, wherever the value is dropped.
+#[derive(Debug)]
+pub struct SlowDrop<T: Default + Send + 'static> {
+    value: T,
+    workers: Option<Workers>,
+}
+
+impl<T: Default + Send + 'static> SlowDrop<T> {
+    /// Wraps `value`, which is freed by `workers`, or where it is dropped if there are none.
+    pub fn new(value: T, workers: Option<Workers>) -> Self {
+        Self { value, workers }
+    }
+}
+
+impl<T: Default + Send + 'static> Deref for SlowDrop<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Default + Send + 'static> Drop for SlowDrop<T> {
+    fn drop(&mut self) {
+        if let Some(workers) = &self.workers {
+            workers.discard(std::mem::take(&mut self.value));
+        }
+    }
 }
 
 /// The system refused a thread.
@@ -151,15 +182,22 @@ mod tests {
 
     #[tokio::test]
     async fn values_are_dropped_by_the_threads() {
+        #[derive(Default)]
         struct Dropped(Option<oneshot::Sender<std::thread::ThreadId>>);
         impl Drop for Dropped {
             fn drop(&mut self) {
-                let _ = self.0.take().unwrap().send(std::thread::current().id());
+                let _ = self.0.take().map(|it| it.send(std::thread::current().id()));
             }
         }
+        let (workers, here) = (Workers::start("test", 1).unwrap(), std::thread::current().id());
         let (sender, receiver) = oneshot::channel();
-        Workers::start("test", 1).unwrap().discard(Dropped(Some(sender)));
-        assert_ne!(receiver.await.unwrap(), std::thread::current().id());
+        workers.discard(Dropped(Some(sender)));
+        assert_ne!(receiver.await.unwrap(), here);
+        for (workers, is_here) in [(Some(workers), false), (None, true)] {
+            let (sender, receiver) = oneshot::channel();
+            drop(SlowDrop::new(Dropped(Some(sender)), workers));
+            assert_eq!(receiver.await.unwrap() == here, is_here);
+        }
     }
 
     #[tokio::test]

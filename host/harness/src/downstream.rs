@@ -71,7 +71,7 @@ impl Downstream {
         if !is_large {
             return Ok(work());
         }
-        self.readers.run("auth reader", work).await.map_err(|_| Rejection::Busy)
+        self.readers.run("target reader", work).await.map_err(|_| Rejection::Busy)
     }
 }
 

@@ -4,38 +4,37 @@ use std::ops::Deref;
 
 use yardarm_core::Workers;
 use yardarm_core::budget::Charge;
+use yardarm_core::workers::SlowDrop;
 
 use crate::model::Context;
 
 /// Contexts of up to so many bytes of JSON are parsed and freed on the serving threads, and kept by streams.
 const MAX_SMALL: usize = 32 << 10;
 
-/// A context that came in a request. A large one is freed off the serving threads, whoever holds it last.
+/// A context that came in a request. A large one is freed off the serving threads, wherever its last owner is.
 pub(crate) struct ClientContext {
-    context: Context,
-    /// Who frees it, if it is large.
-    freed_by: Option<Workers>,
+    context: SlowDrop<Context>,
     /// What its body takes of the memory for requests.
     charge: Option<Charge>,
 }
 
 impl ClientContext {
     /// Whether a context of `size` bytes of JSON is to be worked on off the serving threads.
-    pub(crate) fn is_size_large(size: usize) -> bool {
+    pub(crate) fn is_large(size: usize) -> bool {
         size > MAX_SMALL
     }
 
     /// A context whose body is covered by `charge`.
     pub(crate) fn new(context: Context, workers: &Workers, charge: Option<Charge>) -> Self {
-        let freed_by = Self::is_size_large(context.size()).then(|| workers.clone());
-        Self { context, freed_by, charge }
+        let workers = Self::is_large(context.size()).then(|| workers.clone());
+        Self { context: SlowDrop::new(context, workers), charge }
     }
 
     /// The context to be kept by a stream, after which it does not count as one of a request any more; `None` if it is too
     /// large for that.
     pub(crate) fn kept(mut self) -> Option<Self> {
         self.charge = None;
-        self.freed_by.is_none().then_some(self)
+        (!Self::is_large(self.size())).then_some(self)
     }
 }
 
@@ -47,17 +46,9 @@ impl Deref for ClientContext {
     }
 }
 
-impl Drop for ClientContext {
-    fn drop(&mut self) {
-        if let Some(workers) = &self.freed_by {
-            workers.discard(self.context.take_parts());
-        }
-    }
-}
-
 #[cfg(test)]
 impl From<Context> for ClientContext {
     fn from(context: Context) -> Self {
-        Self { context, freed_by: None, charge: None }
+        Self { context: SlowDrop::new(context, None), charge: None }
     }
 }

@@ -17,7 +17,7 @@ use crate::environments::SdkKind;
 use crate::evaluation::{Audience, HashedKey, Memberships, Request, Ruleset, estimate_hashes, evaluate_each};
 use crate::store::EnvironmentStore;
 
-/// Whose flags are asked for, by what kind of caller, and whether with reasons. Cheap to clone.
+/// The context that flags are evaluated for, the kind of SDK, and whether reasons are wanted. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Question {
     pub(crate) context: Arc<ClientContext>,

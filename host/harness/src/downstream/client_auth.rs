@@ -53,7 +53,7 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
         Ok(caller) => caller,
         Err(rejection) => {
             if is_large {
-                downstream.readers.discard(target);
+                downstream.readers.discard((target, charge));
             }
             return Err(rejection);
         }
@@ -80,14 +80,8 @@ async fn collect(downstream: &Downstream, body: Body) -> Result<(Vec<u8>, Option
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Rejection::TooLarge)?.into_data() else { continue };
         whole.extend_from_slice(&data);
-        if is_large(whole.len()) {
-            let charge: &mut Charge = match &mut charge {
-                Some(charge) => charge,
-                None => charge.insert(downstream.auth_bodies.charge(0).ok_or(Rejection::Busy)?),
-            };
-            if !charge.grow(whole.len() - charge.amount()) {
-                return Err(Rejection::Busy);
-            }
+        if is_large(whole.len()) && !downstream.auth_bodies.cover(&mut charge, whole.len()) {
+            return Err(Rejection::Busy);
         }
     }
     Ok((whole, charge))

@@ -1,7 +1,6 @@
 //! Flags evaluated for client SDKs (sections 4.7 and 4.8 of the compatibility page).
 
 use std::collections::HashMap;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +12,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde::Serialize;
+use yardarm_core::Snapshot;
 use yardarm_core::hooks::{EvaluationFacts, HookFailure, ResultChange, SortedResults, ViewedResult};
-use yardarm_core::{Snapshot, Workers};
+use yardarm_core::workers::SlowDrop;
 
 use super::auth::Caller;
 use super::configs::item;
@@ -115,7 +115,7 @@ pub(super) async fn one(
 async fn decide<T: Send + 'static>(
     downstream: &Downstream,
     snapshot: &Arc<Snapshot<FlagData>>,
-    target: &Arc<Target>,
+    target: &Arc<SlowDrop<Target>>,
     decide: impl FnOnce(&Ruleset, &Target) -> T + Send + 'static,
 ) -> Result<T, Rejection> {
     let comparisons = snapshot.data().ruleset().weight().saturating_mul(1 + target.size() / BYTES_PER_COMPARISON);
@@ -137,40 +137,17 @@ async fn target(
     caller: &Caller,
     path: &[(String, String)],
     headers: &HeaderMap,
-) -> Result<PresentedTarget, Rejection> {
+) -> Result<Arc<SlowDrop<Target>>, Rejection> {
     if let Some(header) = headers.get("harness-target").cloned() {
         let is_large = is_large(header.len());
         let target = downstream.work(is_large, move || from_header(header.as_bytes())).await?;
         if let Some(target) = target {
-            let freed_by = is_large.then(|| downstream.readers.clone());
-            return Ok(PresentedTarget { target: Arc::new(target), freed_by });
+            return Ok(Arc::new(SlowDrop::new(target, is_large.then(|| downstream.readers.clone()))));
         }
     }
     let identifier = path.iter().find(|(name, _)| name == "target").map_or("", |(_, target)| target);
     let target = caller.environment.targets.find(identifier).unwrap_or_else(|| Target::unknown(identifier));
-    Ok(PresentedTarget { target: Arc::new(target), freed_by: None })
-}
-
-/// Who is evaluated for. A large one is freed off the serving threads.
-struct PresentedTarget {
-    target: Arc<Target>,
-    freed_by: Option<Workers>,
-}
-
-impl Deref for PresentedTarget {
-    type Target = Arc<Target>;
-
-    fn deref(&self) -> &Arc<Target> {
-        &self.target
-    }
-}
-
-impl Drop for PresentedTarget {
-    fn drop(&mut self) {
-        if let Some(workers) = &self.freed_by {
-            workers.discard(std::mem::replace(&mut self.target, Arc::new(Target::unknown(""))));
-        }
-    }
+    Ok(Arc::new(SlowDrop::new(target, None)))
 }
 
 /// Base64 of JSON; what cannot be read is as good as absent.

@@ -12,13 +12,13 @@ use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use yardarm_core::budget::{Account, Charge};
 
+use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
 use crate::client_context::ClientContext;
 use crate::config::EnvironmentConfig;
 use crate::environments::SdkKind;
-use crate::limits::Limits;
 use crate::model::Context;
 
 /// Why there is no context.
@@ -50,36 +50,38 @@ const fn engine(padding: DecodePaddingMode) -> GeneralPurpose {
     GeneralPurpose::new(&alphabet::URL_SAFE, config)
 }
 
-/// Reads the context in a path segment, which the router has decoded.
-pub(super) fn from_segment(
-    limits: &Limits,
+/// Reads the context in the variable `context` of a path.
+pub(super) fn from_path(
+    downstream: &Downstream,
     caller: &Caller,
     query: Option<&str>,
-    segment: &str,
+    variables: &[(String, String)],
 ) -> Result<ClientContext, ContextRejection> {
+    let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
     let context = Proof::demanded(caller, query).check(decode(segment)?)?;
-    Ok(ClientContext::new(context, limits.readers(caller.kind.trust()), None))
+    Ok(ClientContext::new(context, downstream.limits.readers(caller.kind.trust()), None))
 }
 
+/// Reads a path segment, which the router has decoded.
 pub(super) fn decode(segment: &str) -> Result<Context, ContextRejection> {
     let text: String = segment.chars().filter(|it| !matches!(it, '\r' | '\n')).collect();
     let json = PADDED.decode(&text).or_else(|_| UNPADDED.decode(&text)).map_err(|_| ContextRejection::Base64)?;
     Context::parse(&json).map_err(|_| ContextRejection::Json)
 }
 
-/// Reads the context in a body of at most `limit` bytes. A large one is parsed off the serving threads.
-pub(super) async fn from_request(
-    request: Request,
-    limit: u64,
-    limits: &Limits,
+/// Reads the context in a body. A large one is parsed off the serving threads.
+pub(super) async fn from_body(
+    downstream: &Downstream,
     caller: &Caller,
+    request: Request,
 ) -> Result<ClientContext, ContextRejection> {
-    let kind = caller.kind;
+    let (kind, limits) = (caller.kind, &downstream.limits);
     // Exactly this text: the reference compares it whole.
     if request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) != Some(b"application/json") {
         return Err(ContextRejection::ContentType);
     }
     let proof = Proof::demanded(caller, request.uri().query());
+    let limit = downstream.config.max_client_request_body;
     let (body, charge) = read(request, limit, limits.requests(kind.trust()), kind).await?;
     let is_large = charge.is_some();
     let parse = move || proof.check(Context::parse(&body).map_err(|error| ContextRejection::Body(error.to_string()))?);
@@ -108,14 +110,8 @@ async fn read(
         })?;
         let Ok(data) = frame.into_data() else { continue };
         whole.extend_from_slice(&data);
-        if ClientContext::is_size_large(whole.len()) {
-            let charge: &mut Charge = match &mut charge {
-                Some(charge) => charge,
-                None => charge.insert(account.charge(0).ok_or(ContextRejection::Busy(kind))?),
-            };
-            if !charge.grow(whole.len() - charge.amount()) {
-                return Err(ContextRejection::Busy(kind));
-            }
+        if ClientContext::is_large(whole.len()) && !account.cover(&mut charge, whole.len()) {
+            return Err(ContextRejection::Busy(kind));
         }
     }
     Ok((whole, charge))

@@ -29,8 +29,7 @@ pub(super) async fn from_path(
     Path(variables): Path<Vec<(String, String)>>,
     uri: Uri,
 ) -> Response {
-    let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
-    match context::from_segment(&downstream.limits, &caller, uri.query(), segment) {
+    match context::from_path(&downstream, &caller, uri.query(), &variables) {
         Ok(context) => evaluate(&downstream, &caller, uri.query(), context).await,
         Err(rejection) => rejection.into_response(),
     }
@@ -39,8 +38,7 @@ pub(super) async fn from_path(
 /// `REPORT …/context`, `REPORT …/user`
 pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
-    let limit = downstream.config.max_client_request_body;
-    match context::from_request(request, limit, &downstream.limits, &caller).await {
+    match context::from_body(&downstream, &caller, request).await {
         Ok(context) => evaluate(&downstream, &caller, query.as_deref(), context).await,
         Err(rejection) => rejection.into_response(),
     }

@@ -47,8 +47,7 @@ pub(super) async fn from_path(
     Path(variables): Path<Vec<(String, String)>>,
     uri: Uri,
 ) -> Response {
-    let segment = variables.iter().find(|(name, _)| name == "context").map_or("", |(_, segment)| segment);
-    match context::from_segment(&downstream.limits, &caller, uri.query(), segment) {
+    match context::from_path(&downstream, &caller, uri.query(), &variables) {
         Ok(context) => {
             let told = Told::about(&caller, uri.query(), context);
             tell(&downstream, caller, told)
@@ -60,8 +59,7 @@ pub(super) async fn from_path(
 /// `REPORT /meval`, `REPORT /eval/{envId}`
 pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
-    let limit = downstream.config.max_client_request_body;
-    match context::from_request(request, limit, &downstream.limits, &caller).await {
+    match context::from_body(&downstream, &caller, request).await {
         Ok(context) => {
             let told = Told::about(&caller, query.as_deref(), context);
             tell(&downstream, caller, told)
@@ -79,8 +77,8 @@ enum Told {
 }
 
 impl Told {
-    /// What a stream is told whose client sent `context`: its results, where streams carry them. Streams that only say
-    /// "ping" forget the context, and so do those whose context is too large to be kept.
+    /// A stream whose client sent `context` carries its results where streams carry results and the context is small
+    /// enough to be kept. Other streams announce changes by `ping`, and the context is dropped.
     fn about(caller: &Caller, query: Option<&str>, context: ClientContext) -> Self {
         // A user without a key may open a stream, but evaluation refuses it, so it has no results.
         let has_results = caller.environment.client_streams.is_some() && !context.has_empty_key();

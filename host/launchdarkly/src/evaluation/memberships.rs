@@ -33,7 +33,7 @@ struct Membership {
     segments: HashMap<Box<str>, bool>,
 }
 
-/// A key of a context, and the form in which stores are asked for it.
+/// A key of a context, and its hash, by which stores know it.
 pub(crate) struct HashedKey {
     pub(crate) key: Box<str>,
     pub(crate) hash: String,

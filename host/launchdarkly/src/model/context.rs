@@ -22,9 +22,9 @@ pub(crate) use self::identity::Identity;
 pub(crate) const USER: &str = "user";
 
 /// A context: one or several individual contexts of different kinds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// Sorted by kind, no kind twice; empty only after [`Self::take_parts`].
+    /// Sorted by kind, no kind twice; empty only by default.
     parts: Vec<Part>,
     /// Bytes of the JSON that it was read from.
     size: usize,
@@ -153,11 +153,6 @@ impl Context {
     /// The individual contexts, sorted by kind.
     pub(crate) fn parts(&self) -> &[Part] {
         &self.parts
-    }
-
-    /// What it consists of, which is nearly all of its memory.
-    pub(crate) fn take_parts(&mut self) -> Vec<Part> {
-        std::mem::take(&mut self.parts)
     }
 
     /// The individual context of this kind.
