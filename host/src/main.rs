@@ -3,12 +3,16 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use yardarm::cli::Cli;
 use yardarm::logging;
 use yardarm_core::{Supervisor, supervisor};
 
 /// An error in the program itself (`EX_SOFTWARE` of `sysexits.h`).
 const EXIT_INTERNAL: u8 = 70;
+/// Serving threads beyond one per processor. While the others pass on long bodies, one of these waits for sockets, so that
+/// the short requests of everybody else are seen, and the kernel shares the processors fairly among all.
+const SPARE_THREADS: usize = 2;
 /// A thread that waits for a file system that does not answer must not keep the process for longer.
 const BLOCKED: Duration = Duration::from_secs(1);
 
@@ -23,7 +27,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             logging::print_error(&format!("error: threads cannot be started: {error}"));
@@ -34,6 +38,11 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(BLOCKED);
     logging::flush();
     ended.unwrap_or(ExitCode::from(EXIT_INTERNAL))
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(processors + SPARE_THREADS).enable_all().build()
 }
 
 /// Lets tests of the whole program make a task of the process panic. Only in builds with debug assertions.
