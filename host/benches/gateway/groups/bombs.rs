@@ -30,6 +30,22 @@ const PACE: Duration = Duration::from_millis(4);
 /// How long honest requests are made at a time.
 const WINDOW: Duration = Duration::from_secs(3);
 
+/// A kind of anonymous request, and what was measured beside it.
+struct Kind {
+    name: &'static str,
+    request: Vec<u8>,
+    /// The p99 of honest requests in each round, in milliseconds.
+    tails: Vec<f64>,
+    /// Requests of this kind that were not answered 503.
+    taken: usize,
+}
+
+impl Kind {
+    fn new(name: &'static str, request: Vec<u8>) -> Self {
+        Self { name, request, tails: Vec::new(), taken: 0 }
+    }
+}
+
 /// P18.
 pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let upstream = TcpListener::bind("127.0.0.1:0").context("no free port")?;
@@ -41,28 +57,28 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     });
     let server = Setup::new(&bench.options, &url, &[ENVIRONMENT])?.with("send_events = true").start()?;
     server.settle()?;
-    let requests = [
-        ("`0,`", bomb("0,")?),
-        ("`{},`", bomb("{},")?),
-        ("events", bomb(r#"{"kind":"custom","key":"k"},"#)?),
-        ("long keys", long_key()),
+    let mut kinds = [
+        Kind::new("`0,`", bomb("0,")?),
+        Kind::new("`{},`", bomb("{},")?),
+        Kind::new("events", bomb(r#"{"kind":"custom","key":"k"},"#)?),
+        Kind::new("long keys", long_key()),
     ];
-    let (mut quiet, mut attacked, mut taken) = (Vec::new(), requests.each_ref().map(|_| Vec::new()), [0; 4]);
+    let mut quiet = Vec::new();
     // By turns, because the machine changes with time; medians, because its other users come and go.
     for _ in 0..bench.options.size(7, 1) {
         quiet.push(p99(&honest(&server)?));
-        for (index, (_, request)) in requests.iter().enumerate() {
-            let (tail, count) = under_attack(&server, request)?;
-            attacked[index].push(tail);
-            taken[index] += count;
+        for kind in &mut kinds {
+            let (tail, taken) = under_attack(&server, &kind.request)?;
+            kind.tails.push(tail);
+            kind.taken += taken;
         }
     }
     let quiet = Spread::of(&quiet);
     let (mut worst, mut notes) = (0.0_f64, vec![format!("quiet {quiet} ms")]);
-    for (index, (what, _)) in requests.iter().enumerate() {
-        let (tail, taken) = (Spread::of(&attacked[index]), taken[index]);
-        ensure!(taken > 0, "no request with {what} was taken:\n{}", server.last_words());
-        notes.push(format!("{what} {tail} ms, {taken} taken"));
+    for Kind { name, taken, tails, .. } in &kinds {
+        ensure!(*taken > 0, "no request with {name} was taken:\n{}", server.last_words());
+        let tail = Spread::of(tails);
+        notes.push(format!("{name} {tail} ms, {taken} taken"));
         worst = worst.max(tail.median / quiet.median);
     }
     bench.report.add(Figure::BombTail, worst, notes.join("; "));
