@@ -130,7 +130,7 @@ impl Cli {
     pub async fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Run(self.run)) {
             Command::Run(args) => run::run(args.config.as_deref(), &args.overrides()).await,
-            Command::Demo(args) => demo::run(args.into()).await,
+            Command::Demo(args) => Box::pin(demo::run(args.into())).await,
             Command::Check(args) => check::check(args.config.as_deref(), args.print_effective).await,
             Command::Health(args) => health::health(args.admin, args.ready).await,
             Command::FfProxy(args) => ff_proxy::ff_proxy(&args.flags).await,

@@ -4,6 +4,7 @@
 //! [`stream`]s of changes through a shared [`feed`]; [`hooks`] are the places where plugins are asked;
 //! the [`outbox`] carries events the other way; [`lifecycle`] owns every task, and its [`supervisor`] catches their panics.
 
+pub mod background;
 pub mod backoff;
 pub mod budget;
 pub mod client_address;
@@ -18,6 +19,7 @@ pub mod intake;
 pub mod keeper;
 pub mod lifecycle;
 pub mod outbox;
+mod priority;
 pub mod readiness;
 pub mod registry;
 pub mod report;
@@ -35,6 +37,7 @@ pub mod turns;
 pub mod whole_file;
 pub mod workers;
 
+pub use background::Background;
 pub use backoff::Backoff;
 pub use environment::{
     Applied, Dataset, Environment, EnvironmentLabel, Snapshot, Writer, environment, environment_with,

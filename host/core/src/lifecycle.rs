@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -79,6 +80,15 @@ impl Lifecycle {
             // Logged and counted already.
             let _ = task.await;
         });
+    }
+
+    /// The same, in another runtime than that of the caller.
+    pub fn spawn_graceful_on<F>(&self, runtime: &Handle, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let _context = runtime.enter();
+        self.spawn_graceful(name, task);
     }
 
     /// Starts a long-lived task that is dropped at its next await once this lifecycle is cancelled. After a panic it runs

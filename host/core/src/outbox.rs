@@ -18,11 +18,11 @@ use tokio::time::MissedTickBehavior;
 
 use self::lane::{EVENT_COST, Lane};
 pub use self::ledger::{Advice, Ledger, LedgerReport, Unsettled};
-use crate::Lifecycle;
 use crate::budget::{Budget, ByTrust, Charge, Trust};
 use crate::hooks::HookFuture;
 use crate::supervisor::fault_point;
 use crate::workers::{ThreadError, Workers};
+use crate::{Background, Lifecycle};
 
 /// How long the first failure of a delivery is waited out before the only retry, as LaunchDarkly's SDKs do it.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -33,6 +33,8 @@ const MAX_POSTS: ByTrust<usize> = ByTrust { secret: 96, embedded: 48, public: 48
 const LARGE_BATCH: usize = 16 << 10;
 /// Batches that are prepared at once off the serving threads.
 const PREPARERS: ByTrust<usize> = ByTrust { secret: 1, embedded: 1, public: 1 };
+/// Threads that send what callers post that anybody can be: less work than preparing it.
+const SENDERS: usize = 1;
 
 /// Reason for events that were lost because of a panic.
 pub const INTERNAL_ERROR: &str = "internal-error";
@@ -52,7 +54,13 @@ pub struct SharedLimits {
     memory: ByTrust<Budget>,
     posts: ByTrust<Arc<Semaphore>>,
     /// Absent in tests whose clock is paused, for it does not wait for threads.
-    preparers: Option<ByTrust<Workers>>,
+    threads: Option<Threads>,
+}
+
+#[derive(Debug, Clone)]
+struct Threads {
+    preparers: ByTrust<Workers>,
+    senders: Background,
 }
 
 /// What a queue is found by. Events with the same key travel together.
@@ -105,8 +113,7 @@ pub struct Outbox<K, D: Delivery<K>> {
     delivery: Arc<D>,
     ledger: Arc<Ledger>,
     lanes: ByTrust<Mutex<Lane<K>>>,
-    posts: ByTrust<Arc<Semaphore>>,
-    preparers: Option<ByTrust<Workers>>,
+    limits: SharedLimits,
     /// A post has ended.
     ended: Notify,
     lifecycle: Lifecycle,
@@ -126,14 +133,29 @@ impl SharedLimits {
     /// When the system refuses a thread.
     pub fn new(memory: usize) -> Result<Self, ThreadError> {
         let posts = ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*MAX_POSTS.get(trust))));
-        let preparers = Some(Workers::by_trust("yardarm-batch", PREPARERS)?);
-        Ok(Self { memory: Budget::by_trust(memory), posts, preparers })
+        let preparers = Workers::by_trust("yardarm-batch", PREPARERS)?;
+        let senders = Background::start("yardarm-send", SENDERS)?;
+        Ok(Self { memory: Budget::by_trust(memory), posts, threads: Some(Threads { preparers, senders }) })
     }
 
     /// Memory for events of one kind of credential.
     #[must_use]
     pub fn memory(&self, trust: Trust) -> &Budget {
         self.memory.get(trust)
+    }
+
+    /// Starts a task that sends what was posted with such a credential, as [`Lifecycle::spawn_graceful`] does. All but
+    /// [`Trust::Secret`] share a runtime of their own, and must not share connections with others.
+    pub fn spawn_sender<F>(&self, trust: Trust, lifecycle: &Lifecycle, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        match &self.threads {
+            Some(threads) if trust != Trust::Secret => {
+                lifecycle.spawn_graceful_on(threads.senders.handle(), name, task);
+            }
+            _ => lifecycle.spawn_graceful(name, task),
+        }
     }
 }
 
@@ -152,8 +174,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
             delivery: Arc::new(delivery),
             ledger,
             lanes: ByTrust::from_fn(|trust| Mutex::new(Lane::new(limits.memory(trust).account()))),
-            posts: limits.posts.clone(),
-            preparers: limits.preparers.clone(),
+            limits: limits.clone(),
             ended: Notify::new(),
             lifecycle: lifecycle.clone(),
         });
@@ -224,7 +245,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
             let Some((key, batch, charge)) = next else { return };
             let post = UnderWay { outbox: Arc::clone(self), trust, is_answered: false };
             // Not dropped on shutdown: what was taken from a queue is delivered within the drain time.
-            self.lifecycle.spawn_graceful("event delivery", post.run(key, batch, charge));
+            self.limits.spawn_sender(trust, &self.lifecycle, "event delivery", post.run(key, batch, charge));
         }
     }
 
@@ -256,11 +277,11 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         let is_small = events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>() < LARGE_BATCH;
         // Of callers that anybody can be there may be thousands of small ones.
         let is_quick = is_small && key.trust() == Trust::Secret;
-        let Some(preparers) = self.preparers.as_ref().filter(|_| !is_quick) else {
+        let Some(threads) = self.limits.threads.as_ref().filter(|_| !is_quick) else {
             return Some(self.delivery.prepare(key, events));
         };
         let (delivery, owned) = (Arc::clone(&self.delivery), key.clone());
-        preparers.get(key.trust()).run("event batch", move || delivery.prepare(&owned, events)).await.ok()
+        threads.preparers.get(key.trust()).run("event batch", move || delivery.prepare(&owned, events)).await.ok()
     }
 
     fn lane(&self, trust: Trust) -> std::sync::MutexGuard<'_, Lane<K>> {
@@ -272,7 +293,7 @@ impl<K: QueueKey, D: Delivery<K>> UnderWay<K, D> {
     async fn run(mut self, key: K, batch: Batch, charge: Charge) {
         let (outbox, trust) = (Arc::clone(&self.outbox), self.trust);
         // One kind of credential never takes the places of another, and environments take turns. Never closed.
-        let place = outbox.posts.get(trust).acquire().await;
+        let place = outbox.limits.posts.get(trust).acquire().await;
         self.is_answered = outbox.deliver(&key, batch).await;
         drop((place, charge, self));
         outbox.post_ready(trust);

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::budget::{ByTrust, Trust};
+use crate::priority;
 use crate::supervisor::{InternalError, carried};
 
 /// Pieces of work per thread that are handed over: the one under way, and the next.
@@ -56,8 +57,14 @@ impl<T: Default + Send + 'static> Drop for SlowDrop<T> {
 
 /// The system refused a thread.
 #[derive(Debug, thiserror::Error)]
-#[error("the system refuses to start a thread: {0}")]
-pub struct ThreadError(#[from] rayon::ThreadPoolBuildError);
+pub enum ThreadError {
+    /// One of [`Workers`].
+    #[error("the system refuses to start a thread: {0}")]
+    Workers(#[from] rayon::ThreadPoolBuildError),
+    /// One of a [`Background`](crate::Background).
+    #[error("the system refuses to start a thread: {0}")]
+    Background(#[from] std::io::Error),
+}
 
 impl Workers {
     /// Starts `count` threads called `name`, at least one.
@@ -116,29 +123,6 @@ impl Workers {
     pub fn discard(&self, value: impl Send + 'static) {
         self.pool.spawn_fifo(move || drop(value));
     }
-}
-
-#[cfg(target_os = "linux")]
-mod priority {
-    use rustix::process::setpriority_process;
-    use rustix::thread::gettid;
-
-    /// What `nice` calls it: a thread gets a tenth of the time of one that serves when both want to run. That keeps it out
-    /// of the way, and still lets it finish on a machine that is busy all the time.
-    pub(super) const NICENESS: i32 = 10;
-
-    /// Lowers the priority of this thread.
-    pub(super) fn lower() {
-        // Here the system's call for processes means a thread.
-        if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
-            tracing::debug!(%error, "a thread for long work keeps its priority");
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod priority {
-    pub(super) fn lower() {}
 }
 
 #[cfg(test)]
@@ -212,14 +196,11 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn threads_stand_behind_those_that_serve() {
-        use rustix::process::getpriority_process;
-        use rustix::thread::gettid;
-        let own = getpriority_process(Some(gettid())).unwrap();
+        let own = priority::current();
         let workers = Workers::by_trust("test", ByTrust { secret: 2, embedded: 1, public: 1 }).unwrap();
         for trust in Trust::ALL {
-            let priority = || getpriority_process(Some(gettid())).unwrap();
-            assert_eq!(workers.get(trust).run("test work", priority).await.unwrap(), priority::NICENESS);
+            assert_eq!(workers.get(trust).run("test work", priority::current).await.unwrap(), priority::NICENESS);
         }
-        assert_eq!(getpriority_process(Some(gettid())).unwrap(), own, "of those threads only");
+        assert_eq!(priority::current(), own, "of those threads only");
     }
 }

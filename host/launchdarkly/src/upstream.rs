@@ -9,6 +9,8 @@ pub(crate) mod stream;
 
 use std::time::Duration;
 
+use yardarm_core::budget::ByTrust;
+
 use crate::config::Config;
 
 /// Product token in every upstream request.
@@ -24,6 +26,8 @@ pub(crate) struct HttpClients {
     /// For posts and fetches: a time limit on the whole. What is passed through is sent without following redirects, which
     /// are the caller's business.
     pub(crate) requests: reqwest::Client,
+    /// The same for events, by credential, because those of callers that anybody can be are sent by another runtime.
+    pub(crate) events: ByTrust<reqwest::Client>,
 }
 
 impl HttpClients {
@@ -41,10 +45,13 @@ impl HttpClients {
                 .tcp_keepalive(Duration::from_secs(60))
                 .no_gzip()
         };
+        let requests = || common().timeout(Duration::from_secs(10)).build();
+        let (secret, shared) = (requests()?, requests()?);
         Ok(Self {
             streams: common().read_timeout(config.read_timeout).build()?,
             read_timeout: config.read_timeout,
-            requests: common().timeout(Duration::from_secs(10)).build()?,
+            requests: secret.clone(),
+            events: ByTrust { secret, embedded: shared.clone(), public: shared },
         })
     }
 }

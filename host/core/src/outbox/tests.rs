@@ -1,4 +1,5 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ThreadId};
 
 use super::lane::{MANY_QUEUES, MAX_POST_BYTES, MAX_POSTS as MAX_LANE_POSTS, MAX_QUEUES, STALL_TIME};
 use super::*;
@@ -82,7 +83,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Limits without threads, which a paused clock would not wait for.
 fn limits(memory: usize) -> SharedLimits {
-    SharedLimits { preparers: None, ..SharedLimits::new(memory).unwrap() }
+    SharedLimits { threads: None, ..SharedLimits::new(memory).unwrap() }
 }
 
 fn limited(capacity: usize, outcomes: &[Sent], limits: &SharedLimits) -> Setup {
@@ -441,35 +442,40 @@ async fn a_batch_that_finds_no_memory_is_lost_with_all_it_stands_for() {
 }
 
 #[tokio::test]
-async fn batches_that_are_large_or_of_anybody_are_prepared_off_the_serving_threads() {
-    struct Threads(Mutex<Vec<std::thread::ThreadId>>);
-    impl Delivery<u32> for Threads {
-        type Prepared = ();
-        fn prepare(&self, _: &u32, _: Vec<Bytes>) {
-            lock(&self.0).push(std::thread::current().id());
+async fn batches_that_are_large_or_of_anybody_are_prepared_and_sent_where_they_delay_no_other() {
+    /// Where batches were prepared and sent.
+    struct Places(Mutex<Vec<[ThreadId; 2]>>);
+    impl Delivery<u32> for Places {
+        type Prepared = ThreadId;
+        fn prepare(&self, _: &u32, _: Vec<Bytes>) -> ThreadId {
+            thread::current().id()
         }
-        fn send<'a>(&'a self, _: &'a u32, (): &'a ()) -> HookFuture<'a, Sent> {
-            Box::pin(std::future::ready(Sent::Delivered))
+        fn send<'a>(&'a self, _: &'a u32, prepared: &'a ThreadId) -> HookFuture<'a, Sent> {
+            Box::pin(async {
+                lock(&self.0).push([*prepared, thread::current().id()]);
+                Sent::Delivered
+            })
         }
     }
     let (ledger, lifecycle) = (Arc::new(Ledger::default()), Lifecycle::new());
     let settings = OutboxSettings { capacity: 10_000, flush_interval: FLUSH_INTERVAL };
     let outbox =
-        Outbox::start(settings, &SharedLimits::new(1 << 20).unwrap(), Threads(Mutex::default()), ledger, &lifecycle);
-    let here = std::thread::current().id();
+        Outbox::start(settings, &SharedLimits::new(1 << 20).unwrap(), Places(Mutex::default()), ledger, &lifecycle);
+    let here = thread::current().id();
     let (long, many) = (LARGE_BATCH - EVENT_COST, LARGE_BATCH / (EVENT_COST + 1));
-    for (key, count, length, is_here) in [
-        (1, 1, long - 1, true),
-        (1, 1, long, false),
-        (1, many, 1, true),
-        (1, many + 1, 1, false),
-        (EMBEDDED, 1, 1, false),
-        (PUBLIC, 1, 1, false),
+    for (key, count, length, are_here) in [
+        (1, 1, long - 1, [true, true]),
+        (1, 1, long, [false, true]),
+        (1, many, 1, [true, true]),
+        (1, many + 1, 1, [false, true]),
+        (EMBEDDED, 1, 1, [false, false]),
+        (PUBLIC, 1, 1, [false, false]),
     ] {
         outbox.ledger.receive(count);
         outbox.push(&key, vec![Bytes::from(vec![b' '; length]); count], None);
         outbox.flush().await;
-        assert_eq!(lock(&outbox.delivery.0).pop().map(|it| it == here), Some(is_here), "{count} of {length} bytes");
+        let places = lock(&outbox.delivery.0).pop().map(|it| it.map(|it| it == here));
+        assert_eq!(places, Some(are_here), "{count} of {length} bytes");
     }
 }
 

@@ -118,7 +118,7 @@ impl EventPort {
         data: Environment<FlagData>,
         lifecycle: &Lifecycle,
     ) -> Self {
-        let poster = Poster::new(http.requests.clone(), config.events_uri.clone(), label.clone(), settings);
+        let poster = Poster::new(http.events.clone(), config.events_uri.clone(), label.clone(), settings);
         let settings =
             OutboxSettings { capacity: config.events_capacity, flush_interval: config.events_flush_interval };
         let ledger = Arc::new(Ledger::new(label.clone(), advice));
@@ -269,7 +269,7 @@ impl Port {
         let port = Arc::clone(&self);
         let exit: Exit = Box::new(move |bodies| {
             let sender = Arc::clone(&port);
-            port.lifecycle.spawn_graceful("diagnostic", async move {
+            port.limits.outbox.spawn_sender(kind.trust(), &port.lifecycle, "diagnostic", async move {
                 for body in bodies {
                     let sent = sender.poster.forward_diagnostic(&sender.limits, kind, &path, headers.clone(), body);
                     match supervisor::catch(sent).await {

@@ -15,7 +15,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, StatusCode};
 use tokio::time::Instant;
 use uuid::Uuid;
-use yardarm_core::budget::Trust;
+use yardarm_core::budget::{ByTrust, Trust};
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::outbox::{self, Delivery, Sent};
 use yardarm_core::{Backoff, EnvironmentLabel, Secret};
@@ -68,7 +68,7 @@ pub(super) struct Payload {
 pub(super) struct Poster(Arc<PosterInner>);
 
 struct PosterInner {
-    client: reqwest::Client,
+    clients: ByTrust<reqwest::Client>,
     base: String,
     label: EnvironmentLabel,
     settings: LiveConfig,
@@ -117,10 +117,15 @@ impl Delivery<QueueKey> for Poster {
 
 impl Poster {
     /// Posts to the service at `base`, with the credentials that are in force at the time.
-    pub(super) fn new(client: reqwest::Client, base: String, label: EnvironmentLabel, settings: LiveConfig) -> Self {
+    pub(super) fn new(
+        clients: ByTrust<reqwest::Client>,
+        base: String,
+        label: EnvironmentLabel,
+        settings: LiveConfig,
+    ) -> Self {
         let upstream_ms = AtomicU64::new(0);
         let redirects = Seldom::new(Duration::from_secs(60));
-        Self(Arc::new(PosterInner { client, base, label, settings, off: Mutex::default(), redirects, upstream_ms }))
+        Self(Arc::new(PosterInner { clients, base, label, settings, off: Mutex::default(), redirects, upstream_ms }))
     }
 
     /// What time it was for the events service when it last took a post, in Unix milliseconds; 0 before the first.
@@ -148,9 +153,7 @@ impl Poster {
             Form::Summarised => summary::SCHEMA,
         };
         let mut request = self
-            .0
-            .client
-            .post(format!("{}{path}", self.0.base))
+            .to(key.kind, &path)
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_ENCODING, "gzip")
             .header("x-launchdarkly-event-schema", schema)
@@ -199,7 +202,7 @@ impl Poster {
             }
         };
         let send = || async {
-            let request = self.0.client.post(format!("{}{path}", self.0.base)).headers(headers.clone());
+            let request = self.to(kind, path).headers(headers.clone());
             judge(yardarm_outbound::send(request.body(body.clone())).await.map(|response| response.status()))
         };
         let mut sent = send().await;
@@ -208,6 +211,11 @@ impl Poster {
             sent = send().await;
         }
         sent
+    }
+
+    /// A post on behalf of such an SDK.
+    fn to(&self, kind: SdkKind, path: &str) -> reqwest::RequestBuilder {
+        self.0.clients.get(kind.trust()).post(format!("{}{path}", self.0.base))
     }
 
     fn is_off(&self, publisher: Publisher, credential: Option<&Secret>) -> bool {

@@ -22,7 +22,7 @@ fn poster() -> Poster {
         allowed_headers: Vec::new(),
     };
     Poster::new(
-        reqwest::Client::new(),
+        ByTrust::from_fn(|_| reqwest::Client::new()),
         "http://127.0.0.1:1".to_owned(),
         label("main", ""),
         LiveConfig::new(environment),

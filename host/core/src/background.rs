@@ -1,0 +1,101 @@
+//! A runtime for tasks on behalf of callers that anybody can be, such as passing on what they post.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::priority;
+
+/// A runtime whose threads have a lower priority than those that serve: however much its tasks have to do, the short
+/// requests of everybody else come first. Cheap to clone; its tasks are dropped with the last clone.
+///
+/// What serves a connection is started by whoever opens it. So tasks of this runtime must not share a pool of connections
+/// with others, which would then wait for it.
+#[derive(Debug, Clone)]
+pub struct Background(Arc<Owned>);
+
+#[derive(Debug)]
+struct Owned {
+    handle: Handle,
+    /// Absent only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Background {
+    /// Starts `threads` threads called `name`.
+    ///
+    /// # Errors
+    /// When the system refuses what a runtime needs.
+    pub fn start(name: &'static str, threads: usize) -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name(name)
+            .on_thread_start(priority::lower)
+            .enable_all()
+            .build()?;
+        Ok(Self(Arc::new(Owned { handle: runtime.handle().clone(), runtime: Some(runtime) })))
+    }
+
+    /// Where tasks are started.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+}
+
+impl Drop for Owned {
+    /// Waits for nothing, because the last owner may be a task, also one of its own.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_may_be_the_last_owner() {
+        struct Dropped(Option<oneshot::Sender<()>>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                let _ = self.0.take().map(|it| it.send(()));
+            }
+        }
+        let background = Background::start("test", 1).unwrap();
+        let (sender, dropped) = oneshot::channel();
+        let (handle, dropping) = (background.handle().clone(), Dropped(Some(sender)));
+        handle.spawn(async move {
+            let _dropping = dropping;
+            std::future::pending::<()>().await;
+        });
+        let owner = handle.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            drop(background);
+        });
+        // The other task went with the runtime.
+        dropped.await.unwrap();
+        let _ = owner.await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn its_threads_stand_behind_those_that_serve() {
+        let own = priority::current();
+        let background = Background::start("test", 1).unwrap();
+        for priority in [
+            background.handle().spawn(async { priority::current() }).await.unwrap(),
+            background.handle().spawn_blocking(priority::current).await.unwrap(),
+        ] {
+            assert_eq!(priority, priority::NICENESS);
+        }
+        assert_eq!(priority::current(), own, "of those threads only");
+    }
+}
