@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::budget::ByTrust;
 use crate::supervisor::InternalError;
 use crate::workers::{ThreadError, Workers};
 
@@ -46,17 +45,14 @@ impl Evaluators {
     /// When the system refuses a thread.
     pub fn start() -> Result<Self, ThreadError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = Workers::start("yardarm-eval", threads)?;
-        let waiting = Semaphore::new(MAX_WAITING);
-        Ok(Self { shared: Arc::new(Shared { workers, waiting }), can_refuse: true })
+        Ok(Self::on(Workers::start("yardarm-eval", threads)?))
     }
 
-    /// Starts as many for each kind of credential, so that callers wait only for others of their kind.
-    ///
-    /// # Errors
-    /// When the system refuses a thread.
-    pub fn by_trust() -> Result<ByTrust<Self>, ThreadError> {
-        Ok(ByTrust { secret: Self::start()?, embedded: Self::start()?, public: Self::start()? })
+    /// Runs long evaluations on `workers`.
+    #[must_use]
+    pub fn on(workers: Workers) -> Self {
+        let waiting = Semaphore::new(MAX_WAITING);
+        Self { shared: Arc::new(Shared { workers, waiting }), can_refuse: true }
     }
 
     /// The same threads for tasks, which are never refused: their number must be bounded.

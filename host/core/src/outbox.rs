@@ -31,8 +31,6 @@ const MAX_POSTS: ByTrust<usize> = ByTrust { secret: 96, embedded: 48, public: 48
 /// Bytes of events, with [`EVENT_COST`] for each, from which on a batch for [`Trust::Secret`] is prepared off the serving
 /// threads; others always are.
 const LARGE_BATCH: usize = 16 << 10;
-/// Batches that are prepared at once off the serving threads.
-const PREPARERS: ByTrust<usize> = ByTrust { secret: 1, embedded: 1, public: 1 };
 /// Threads that send what callers post that anybody can be: less work than preparing it.
 const SENDERS: usize = 1;
 
@@ -127,13 +125,14 @@ struct UnderWay<K: QueueKey, D: Delivery<K>> {
 }
 
 impl SharedLimits {
-    /// Divides `memory` bytes for events that wait or are under way between kinds of credentials.
+    /// Divides `memory` bytes for events that wait or are under way between kinds of credentials. Batches are prepared by
+    /// `workers`.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn new(memory: usize) -> Result<Self, ThreadError> {
+    pub fn new(memory: usize, workers: &ByTrust<Workers>) -> Result<Self, ThreadError> {
         let posts = ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*MAX_POSTS.get(trust))));
-        let preparers = Workers::by_trust("yardarm-batch", PREPARERS)?;
+        let preparers = ByTrust::from_fn(|trust| workers.get(trust).queue());
         let senders = Background::start("yardarm-send", SENDERS)?;
         Ok(Self { memory: Budget::by_trust(memory), posts, threads: Some(Threads { preparers, senders }) })
     }

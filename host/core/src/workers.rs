@@ -14,10 +14,10 @@ use crate::budget::{ByTrust, Trust};
 use crate::priority;
 use crate::supervisor::{InternalError, carried};
 
-/// Pieces of work per thread that are handed over: the one under way, and the next.
+/// Pieces of work per thread that a queue hands over: the one under way, and the next.
 const HANDED_OVER: usize = 2;
 
-/// A pool of such threads. Cheap to clone; the threads end with the last clone.
+/// A queue to a pool of such threads. Cheap to clone; the threads end with the last clone of all their queues.
 #[derive(Debug, Clone)]
 pub struct Workers {
     pool: Arc<ThreadPool>,
@@ -80,19 +80,32 @@ impl Workers {
             // Logged where it is caught; the waiting side sees the channel close.
             .panic_handler(|_| ())
             .build()?;
-        Ok(Self { pool: Arc::new(pool), places: Arc::new(Semaphore::new(HANDED_OVER * count)) })
+        Ok(Self { pool: Arc::new(pool), places: Self::places(count) })
     }
 
-    /// Starts a pool for each kind of credential, so that callers wait only for others of their kind.
+    /// Starts a pool for each kind of credential, so that callers wait only for others of their kind. Callers that anybody
+    /// can be leave a processor free, if there is more than one.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn by_trust(name: &'static str, count: ByTrust<usize>) -> Result<ByTrust<Self>, ThreadError> {
-        let [secret, embedded, public] = Trust::ALL.map(|trust| Self::start(name, *count.get(trust)));
+    pub fn by_trust(name: &'static str) -> Result<ByTrust<Self>, ThreadError> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = |trust| if trust == Trust::Secret { processors } else { processors - 1 };
+        let [secret, embedded, public] = Trust::ALL.map(|trust| Self::start(name, count(trust)));
         Ok(ByTrust { secret: secret?, embedded: embedded?, public: public? })
     }
 
-    /// Runs `work` after what was given to this pool before, and waits for its result.
+    /// Another queue to the same threads. Queues take turns, so that work of one kind waits only for a little of another.
+    #[must_use]
+    pub fn queue(&self) -> Self {
+        Self { places: Self::places(self.pool.current_num_threads()), ..self.clone() }
+    }
+
+    fn places(threads: usize) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(HANDED_OVER * threads))
+    }
+
+    /// Runs `work` after what was given to this queue before, and waits for its result.
     ///
     /// Dropping the future drops work that waits for a thread; work that was handed over is done all the same. So whatever
     /// bounds the number of callers bounds what waits here, too.
@@ -157,6 +170,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn queues_to_the_same_threads_take_turns() {
+        let workers = Workers::start("test", 1).unwrap();
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let mut first = Box::pin(workers.run("test work", move || blocked.recv()));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let other = workers.queue();
+        let mut all: Vec<_> = [(&workers, 1), (&workers, 2), (&workers, 3), (&other, 4), (&other, 5)]
+            .map(|(queue, number)| {
+                let done = Arc::clone(&done);
+                Box::pin(queue.run("test work", move || done.lock().unwrap().push(number)))
+            })
+            .into();
+        for it in &mut all {
+            assert!(futures_util::poll!(it).is_pending());
+        }
+        release.send(()).unwrap();
+        futures_util::future::join_all(all).await;
+        assert_eq!(*done.lock().unwrap(), [1, 4, 5, 2, 3]);
+    }
+
+    #[test]
+    fn callers_that_anybody_can_be_leave_a_processor_free() {
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let workers = Workers::by_trust("test").unwrap();
+        let others = 1.max(processors - 1);
+        for (trust, threads) in [(Trust::Secret, processors), (Trust::Embedded, others), (Trust::Public, others)] {
+            let workers = workers.get(trust);
+            assert_eq!(workers.pool.current_num_threads(), threads, "{trust:?}");
+            assert!(Arc::ptr_eq(&workers.queue().pool, &workers.pool));
+        }
+    }
+
+    #[tokio::test]
     async fn a_panic_costs_its_work_and_no_thread() {
         let workers = Workers::start("test", 1).unwrap();
         let error = workers.run("test panic", || panic!("on purpose")).await.unwrap_err();
@@ -197,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn threads_stand_behind_those_that_serve() {
         let own = priority::current();
-        let workers = Workers::by_trust("test", ByTrust { secret: 2, embedded: 1, public: 1 }).unwrap();
+        let workers = Workers::by_trust("test").unwrap();
         for trust in Trust::ALL {
             assert_eq!(workers.get(trust).run("test work", priority::current).await.unwrap(), priority::NICENESS);
         }

@@ -17,8 +17,6 @@ const MIN_POST_BYTES: usize = 8 << 20;
 const MIN_REQUEST_BYTES: usize = 16 << 20;
 /// Bytes of diagnostic posts that may be under way at once, per kind of credential.
 const DIAGNOSTIC_BYTES: usize = 4 << 20;
-/// Large bodies that are worked on at once.
-const READERS: ByTrust<usize> = ByTrust { secret: 2, embedded: 1, public: 1 };
 
 /// The limits. Cheap to clone.
 #[derive(Clone)]
@@ -47,13 +45,14 @@ impl Limits {
         // While a body is split, some of it and some of what comes of it are held at the same time.
         let posts = twice(largest_post).max(MIN_POST_BYTES);
         let requests = twice(largest_request).max(MIN_REQUEST_BYTES);
+        let workers = Workers::by_trust("yardarm-work")?;
         Ok(Self {
-            outbox: SharedLimits::new(events_memory)?,
+            outbox: SharedLimits::new(events_memory, &workers)?,
             posts: ByTrust::from_fn(|_| Budget::new(posts)),
             diagnostics: ByTrust::from_fn(|_| Budget::new(DIAGNOSTIC_BYTES)),
             requests: ByTrust::from_fn(|_| Budget::new(requests).account()),
-            readers: Workers::by_trust("yardarm-read", READERS)?,
-            evaluators: Evaluators::by_trust()?,
+            readers: ByTrust::from_fn(|trust| workers.get(trust).queue()),
+            evaluators: ByTrust::from_fn(|trust| Evaluators::on(workers.get(trust).queue())),
         })
     }
 

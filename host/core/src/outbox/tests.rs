@@ -83,7 +83,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Limits without threads, which a paused clock would not wait for.
 fn limits(memory: usize) -> SharedLimits {
-    SharedLimits { threads: None, ..SharedLimits::new(memory).unwrap() }
+    SharedLimits { threads: None, ..SharedLimits::new(memory, &Workers::by_trust("test").unwrap()).unwrap() }
 }
 
 fn limited(capacity: usize, outcomes: &[Sent], limits: &SharedLimits) -> Setup {
@@ -459,8 +459,8 @@ async fn batches_that_are_large_or_of_anybody_are_prepared_and_sent_where_they_d
     }
     let (ledger, lifecycle) = (Arc::new(Ledger::default()), Lifecycle::new());
     let settings = OutboxSettings { capacity: 10_000, flush_interval: FLUSH_INTERVAL };
-    let outbox =
-        Outbox::start(settings, &SharedLimits::new(1 << 20).unwrap(), Places(Mutex::default()), ledger, &lifecycle);
+    let limits = SharedLimits::new(1 << 20, &Workers::by_trust("test").unwrap()).unwrap();
+    let outbox = Outbox::start(settings, &limits, Places(Mutex::default()), ledger, &lifecycle);
     let here = thread::current().id();
     let (long, many) = (LARGE_BATCH - EVENT_COST, LARGE_BATCH / (EVENT_COST + 1));
     for (key, count, length, are_here) in [

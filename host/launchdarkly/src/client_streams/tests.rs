@@ -43,7 +43,7 @@ impl Stage {
         let (writer, data) = environment();
         let hooks = Hooks::none();
         let label = EnvironmentLabel::new("launchdarkly", "test");
-        let evaluators = Evaluators::by_trust().unwrap();
+        let evaluators = ByTrust::from_fn(|_| Evaluators::start().unwrap());
         let streams = ClientStreams::new(label, data.clone(), None, hooks.clone(), &evaluators, Lifecycle::new());
         let (group_writer, group) = environment_with(LogLimits::SMALL);
         let source = group.source();
@@ -352,7 +352,7 @@ fn streams(hooks: &Hooks) -> (Writer<FlagData>, Environment<FlagData>, ClientStr
     let (writer, data) = environment();
     let lifecycle = Lifecycle::new();
     let label = EnvironmentLabel::new("launchdarkly", "test");
-    let evaluators = Evaluators::by_trust().unwrap();
+    let evaluators = ByTrust::from_fn(|_| Evaluators::start().unwrap());
     let streams = ClientStreams::new(label, data.clone(), None, hooks.clone(), &evaluators, lifecycle.clone());
     (writer, data, streams, lifecycle)
 }
