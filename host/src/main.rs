@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use yardarm::cli::Cli;
 use yardarm::logging;
+use yardarm_core::workers::processors;
 use yardarm_core::{Supervisor, supervisor};
 
 /// An error in the program itself (`EX_SOFTWARE` of `sysexits.h`).
@@ -41,8 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn runtime() -> std::io::Result<Runtime> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    tokio::runtime::Builder::new_multi_thread().worker_threads(processors + SPARE_THREADS).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(processors() + SPARE_THREADS).enable_all().build()
 }
 
 /// Lets tests of the whole program make a task of the process panic. Only in builds with debug assertions.

@@ -10,8 +10,8 @@ use crate::priority;
 /// A runtime whose threads have a lower priority than those that serve: however much its tasks have to do, the short
 /// requests of everybody else come first. Cheap to clone; its tasks are dropped with the last clone.
 ///
-/// What serves a connection is started by whoever opens it. So tasks of this runtime must not share a pool of connections
-/// with others, which would then wait for it.
+/// The HTTP client drives a connection on the runtime that opened it. So tasks of this runtime must not share a pool of
+/// connections with others, which would then wait for it.
 #[derive(Debug, Clone)]
 pub struct Background(Arc<Owned>);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::supervisor::InternalError;
-use crate::workers::{ThreadError, Workers};
+use crate::workers::{ThreadError, Workers, processors};
 
 /// The longest evaluation, by estimate, that is made on the thread that serves the request.
 const MAX_INLINE: Duration = Duration::from_millis(1);
@@ -44,8 +44,7 @@ impl Evaluators {
     /// # Errors
     /// When the system refuses a thread.
     pub fn start() -> Result<Self, ThreadError> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self::on(Workers::start("yardarm-eval", threads)?))
+        Ok(Self::on(Workers::start("yardarm-eval", processors())?))
     }
 
     /// Runs long evaluations on `workers`.

@@ -51,7 +51,7 @@ pub struct OutboxSettings {
 pub struct SharedLimits {
     memory: ByTrust<Budget>,
     posts: ByTrust<Arc<Semaphore>>,
-    /// Absent in tests whose clock is paused, for it does not wait for threads.
+    /// Absent in some tests.
     threads: Option<Threads>,
 }
 
@@ -131,10 +131,15 @@ impl SharedLimits {
     /// # Errors
     /// When the system refuses a thread.
     pub fn new(memory: usize, workers: &ByTrust<Workers>) -> Result<Self, ThreadError> {
-        let posts = ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*MAX_POSTS.get(trust))));
         let preparers = ByTrust::from_fn(|trust| workers.get(trust).queue());
         let senders = Background::start("yardarm-send", SENDERS)?;
-        Ok(Self { memory: Budget::by_trust(memory), posts, threads: Some(Threads { preparers, senders }) })
+        Ok(Self { threads: Some(Threads { preparers, senders }), ..Self::without_threads(memory) })
+    }
+
+    /// Prepares and sends where events are queued. For tests whose clock is paused, because that does not wait for threads.
+    fn without_threads(memory: usize) -> Self {
+        let posts = ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*MAX_POSTS.get(trust))));
+        Self { memory: Budget::by_trust(memory), posts, threads: None }
     }
 
     /// Memory for events of one kind of credential.

@@ -66,6 +66,12 @@ pub enum ThreadError {
     Background(#[from] std::io::Error),
 }
 
+/// Processors that this process may use, at least one.
+#[must_use]
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Workers {
     /// Starts `count` threads called `name`, at least one.
     ///
@@ -89,8 +95,7 @@ impl Workers {
     /// # Errors
     /// When the system refuses a thread.
     pub fn by_trust(name: &'static str) -> Result<ByTrust<Self>, ThreadError> {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = |trust| if trust == Trust::Secret { processors } else { processors - 1 };
+        let count = |trust| if trust == Trust::Secret { processors() } else { processors() - 1 };
         let [secret, embedded, public] = Trust::ALL.map(|trust| Self::start(name, count(trust)));
         Ok(ByTrust { secret: secret?, embedded: embedded?, public: public? })
     }

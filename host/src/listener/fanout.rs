@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use yardarm_core::Lifecycle;
 use yardarm_core::stream::OpenStream;
+use yardarm_core::workers::processors;
 
 use self::inbox::{Message, ShardHandle};
 use self::shard::Shard;
@@ -84,8 +85,7 @@ impl Fanout {
     /// # Errors
     /// When the operating system gives no thread or no epoll.
     pub fn start(lifecycle: &Lifecycle, write_timeout: Duration) -> std::io::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = (cores / 2).clamp(1, 8);
+        let count = (processors() / 2).clamp(1, 8);
         let start = |index| Shard::start(index, lifecycle, write_timeout);
         let shards = (0..count).map(start).collect::<std::io::Result<Vec<_>>>()?;
         Ok(Self { shards: shards.into(), next: Arc::default() })

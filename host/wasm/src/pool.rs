@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use yardarm_core::EnvironmentLabel;
+use yardarm_core::workers::processors;
 
 use crate::guest::Instance;
 use crate::manifest::Hook;
@@ -52,10 +53,9 @@ impl Pool {
 
     /// Calls that one hook of a plugin may have in flight.
     pub(crate) fn usual_limit(hook: Hook) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         match hook {
-            Hook::RequestAuth | Hook::EvaluationTransform => 2 * cores,
-            Hook::EventFilter => cores,
+            Hook::RequestAuth | Hook::EvaluationTransform => 2 * processors(),
+            Hook::EventFilter => processors(),
             Hook::PayloadTransform => 2,
         }
     }

@@ -82,11 +82,6 @@ struct Setup {
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Limits without threads, which a paused clock would not wait for.
-fn limits(memory: usize) -> SharedLimits {
-    SharedLimits { threads: None, ..SharedLimits::new(memory, &Workers::by_trust("test").unwrap()).unwrap() }
-}
-
 fn limited(capacity: usize, outcomes: &[Sent], limits: &SharedLimits) -> Setup {
     let script = Arc::new(Script { outcomes: Mutex::new(outcomes.to_vec()), ..Script::default() });
     let (ledger, lifecycle) = (Arc::new(Ledger::default()), Lifecycle::new());
@@ -96,7 +91,7 @@ fn limited(capacity: usize, outcomes: &[Sent], limits: &SharedLimits) -> Setup {
 }
 
 fn start(capacity: usize, outcomes: &[Sent]) -> Setup {
-    limited(capacity, outcomes, &limits(64 << 20))
+    limited(capacity, outcomes, &SharedLimits::without_threads(64 << 20))
 }
 
 impl Setup {
@@ -237,7 +232,7 @@ async fn there_are_only_so_many_queues_of_one_credential() {
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_bounded_and_each_credential_has_its_own() {
-    let limits = limits(400_000);
+    let limits = SharedLimits::without_threads(400_000);
     let setup = limited(1_000_000, &[], &limits);
     setup.script.delays(Duration::from_secs(3600));
     setup.push(PUBLIC, 10_000);
@@ -259,7 +254,7 @@ async fn memory_is_bounded_and_each_credential_has_its_own() {
 #[tokio::test(start_paused = true)]
 async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
     let elsewhere = Budget::new(1 << 30).account();
-    let setup = limited(10, &[], &limits(40_000));
+    let setup = limited(10, &[], &SharedLimits::without_threads(40_000));
     setup.script.delays(Duration::from_secs(1));
     for key in [PUBLIC, PUBLIC + 1] {
         setup.ledger.receive(1000);
@@ -319,7 +314,7 @@ async fn many_events_are_queued_in_steps_and_in_order() {
     sent.sort_by_key(|(key, _)| *key);
     assert!(sent == [(1, events(2000)), (2, events(2500))], "each in one post and in order");
     // A part of them fits only while others are on their way.
-    let setup = limited(10_000, &[], &limits(300_000));
+    let setup = limited(10_000, &[], &SharedLimits::without_threads(300_000));
     setup.ledger.receive(2500);
     setup.outbox.push(&1, events(2500), Budget::new(1).account().charge(0));
     setup.outbox.flush().await;
@@ -364,7 +359,7 @@ async fn a_batch_from_elsewhere_settles_what_it_stands_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_finds_no_memory_is_lost_with_all_it_stands_for() {
-    let setup = limited(1, &[], &limits(4000));
+    let setup = limited(1, &[], &SharedLimits::without_threads(4000));
     setup.ledger.receive(6);
     setup.outbox.dispatch(PUBLIC, Batch { events: vec![Bytes::from(vec![b' '; 900])], stands_for: 5 });
     assert_eq!(setup.dropped(), [("memory-full", 5)]);
@@ -385,7 +380,7 @@ proptest::proptest! {
         let outcomes: Vec<_> = outcomes.iter().map(|it| match it { 0 => Sent::Delivered, 1 => Sent::Later("x"), _ => Sent::Refused("y") }).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let report = runtime.block_on(async {
-            let setup = limited(capacity, &outcomes, &limits(memory));
+            let setup = limited(capacity, &outcomes, &SharedLimits::without_threads(memory));
             for (key, count, pause) in pushes {
                 setup.push(key * 700_000, count);
                 tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -21,7 +21,7 @@ async fn deliveries_run_at_the_same_time_and_only_so_many() {
 
 #[tokio::test(start_paused = true)]
 async fn environments_share_places_and_other_credentials_keep_theirs() {
-    let limits = limits(64 << 20);
+    let limits = SharedLimits::without_threads(64 << 20);
     let all: Vec<_> = (0..6).map(|_| limited(1, &[], &limits)).collect();
     for setup in &all {
         setup.script.delays(Duration::from_secs(1));

@@ -153,7 +153,7 @@ impl Poster {
             Form::Summarised => summary::SCHEMA,
         };
         let mut request = self
-            .to(key.kind, &path)
+            .request(key.kind, &path)
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_ENCODING, "gzip")
             .header("x-launchdarkly-event-schema", schema)
@@ -202,7 +202,7 @@ impl Poster {
             }
         };
         let send = || async {
-            let request = self.to(kind, path).headers(headers.clone());
+            let request = self.request(kind, path).headers(headers.clone());
             judge(yardarm_outbound::send(request.body(body.clone())).await.map(|response| response.status()))
         };
         let mut sent = send().await;
@@ -213,8 +213,8 @@ impl Poster {
         sent
     }
 
-    /// A post on behalf of such an SDK.
-    fn to(&self, kind: SdkKind, path: &str) -> reqwest::RequestBuilder {
+    /// A post on behalf of such an SDK, by the client that belongs to the runtime it is sent on.
+    fn request(&self, kind: SdkKind, path: &str) -> reqwest::RequestBuilder {
         self.0.clients.get(kind.trust()).post(format!("{}{path}", self.0.base))
     }
 
