@@ -161,9 +161,9 @@ async fn status(FromState(state): FromState<Shared>) -> Response {
         streams: state.streams.counts().into_iter().map(StreamGroup::from).collect(),
         fanout: state.fanout.report().into(),
         connections: ConnectionDocument {
-            open: state.places.open(),
+            open: state.connections.open(),
             limits: state.capacity,
-            closed: state.places.closed(),
+            closed: state.connections.closed(),
         },
         certificate: state.tls.as_ref().map(Tls::report),
         panics: panics(&state),

@@ -9,7 +9,7 @@ use anyhow::Context;
 use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::readiness::{ReadyPolicy, ReadyReport, WaitingFor};
-use yardarm_core::registry::Streams;
+use yardarm_core::registry::StreamRegistry;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::{InternalError, Lifecycle, Supervisor};
 use yardarm_harness::Harness;
@@ -20,10 +20,10 @@ use crate::admin;
 use crate::capacity::Capacity;
 use crate::config::{Config, ShutdownConfig};
 use crate::layers;
-use crate::listener::{Fanout, Listener, Places, ServeOptions, Tls, TlsError};
+use crate::listener::{ConnectionLimit, Fanout, Listener, ServeOptions, Tls, TlsError};
 use crate::startup::{self, Opened};
 use crate::telemetry::Telemetry;
-use crate::vendors::Sides;
+use crate::vendors::VendorRouters;
 
 /// A running gateway.
 pub struct Gateway {
@@ -46,7 +46,7 @@ pub struct Gateway {
 /// What the admin listener shows.
 pub(crate) struct State {
     pub(crate) hooks: Hooks,
-    pub(crate) streams: Streams,
+    pub(crate) streams: StreamRegistry,
     pub(crate) fanout: Fanout,
     pub(crate) plugins: Arc<PluginFolder>,
     pub(crate) launchdarkly: Option<LaunchDarkly>,
@@ -55,7 +55,7 @@ pub(crate) struct State {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) capacity: Capacity,
     /// Places of the connections of SDKs.
-    pub(crate) places: Places,
+    pub(crate) connections: ConnectionLimit,
     pub(crate) tls: Option<Tls>,
     pub(crate) started_ms: u64,
     /// How much must be served before the process counts as ready.
@@ -106,7 +106,7 @@ impl Gateway {
             Fanout::start(&serving, config.limits.write_timeout).context("fan-out threads cannot be started")?;
         let telemetry = Telemetry::new();
         let hooks = Hooks::none();
-        let streams = Streams::new(capacity.streams);
+        let streams = StreamRegistry::new(capacity.streams);
         streams.watch(&hooks, config.plugins.recheck_window, &serving);
         let plugins = PluginFolder::open(config.plugins.folder(data_dir), hooks.clone(), &operating).await?;
         let launchdarkly = match config.launchdarkly.clone() {
@@ -133,17 +133,17 @@ impl Gateway {
                 Some(yardarm_harness::start(side, parts).await?)
             }
         };
-        let mut sides = Sides {
+        let mut routers = VendorRouters {
             launchdarkly: launchdarkly.as_ref().map(|side| side.router.clone()),
             harness: harness.as_ref().map(|side| side.router.clone()),
         };
-        let around = |router| layers::around(router, &config, telemetry.clone());
+        let around = |router| layers::apply(router, &config, telemetry.clone());
         let own_sides: Vec<_> = own_listeners
             .into_iter()
-            .filter_map(|(vendor, listener)| Some((vendor, listener, around(sides.take(vendor)?))))
+            .filter_map(|(vendor, listener)| Some((vendor, listener, around(routers.take(vendor)?))))
             .collect();
-        let router = around(sides.together());
-        let places = Places::new(capacity.connections);
+        let router = around(routers.together());
+        let places = ConnectionLimit::new(capacity.connections);
         let own_addresses = own_sides.iter().map(|(_, listener, _)| listener.address());
         let others = [Some(admin.address()), metrics.as_ref().map(Listener::address)].into_iter().flatten();
         let listeners = [listener.address()].into_iter().chain(own_addresses).chain(others).collect();
@@ -157,7 +157,7 @@ impl Gateway {
             telemetry: telemetry.clone(),
             lifecycle: serving.clone(),
             capacity,
-            places: places.clone(),
+            connections: places.clone(),
             tls,
             started_ms: yardarm_core::time::unix_ms(),
             ready: config.ready,
@@ -178,11 +178,11 @@ impl Gateway {
         // Whatever SDKs do, operators have places of their own.
         let operators = || ServeOptions {
             fanout: fanout.clone(),
-            places: Places::new(capacity.operators),
+            connections: ConnectionLimit::new(capacity.operators),
             limits: config.limits,
             proxies: Arc::default(),
         };
-        let sdks = ServeOptions { places, proxies: Arc::new(config.proxies.clone()), ..operators() };
+        let sdks = ServeOptions { connections: places, proxies: Arc::new(config.proxies.clone()), ..operators() };
         let compatible = gateway.state.launchdarkly.as_ref().and_then(|it| it.metrics.clone());
         if let (Some(listener), Some(router)) = (metrics, compatible) {
             listener.serve(layers::catch_panics(router), operators(), &gateway.operating);

@@ -32,7 +32,7 @@ struct Guard {
 }
 
 /// Wraps the routes of all vendors.
-pub fn around(router: Router, config: &Config, telemetry: Telemetry) -> Router {
+pub fn apply(router: Router, config: &Config, telemetry: Telemetry) -> Router {
     let guard = Guard {
         telemetry,
         timeout: config.request_timeout,

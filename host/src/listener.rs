@@ -3,6 +3,7 @@
 mod activity;
 mod answer;
 mod body;
+mod connection_limit;
 mod drive;
 mod fanout;
 mod framing;
@@ -10,7 +11,6 @@ mod handover;
 mod http1;
 mod http2;
 mod linger;
-mod places;
 mod proxy_header;
 mod tls;
 mod watched;
@@ -28,9 +28,9 @@ use yardarm_core::client_address::ProxyRules;
 use yardarm_core::{Lifecycle, Supervised};
 
 use self::activity::{HEAD_TIMEOUT, Timeouts};
-use self::fanout::Ended;
+pub use self::connection_limit::{CloseReason, ConnectionLimit};
+use self::fanout::ReturnedConnection;
 pub use self::fanout::{Fanout, FanoutReport};
-pub use self::places::{CloseReason, Places};
 pub use self::tls::{CertificateReport, Tls, TlsError};
 
 /// Pause after a failed `accept`, which usually means that file descriptors have run out.
@@ -71,7 +71,7 @@ pub struct ServeOptions {
     /// Writes open streams.
     pub fanout: Fanout,
     /// Places for connections, which listeners may share.
-    pub places: Places,
+    pub connections: ConnectionLimit,
     /// Other limits.
     pub limits: Limits,
     /// Which proxies are trusted.
@@ -82,12 +82,12 @@ struct Serving {
     router: Router,
     tls: Option<Tls>,
     fanout: Fanout,
-    places: Places,
+    limit: ConnectionLimit,
     limits: Limits,
     timeouts: Timeouts,
     proxies: Arc<ProxyRules>,
     lifecycle: Lifecycle,
-    returning: mpsc::Sender<Ended>,
+    returning: mpsc::Sender<ReturnedConnection>,
 }
 
 /// A connection that begins with a request.
@@ -96,7 +96,7 @@ struct Accepted {
     /// Bytes that have been read from it.
     unread: Bytes,
     peer: SocketAddr,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Listener {
@@ -132,10 +132,10 @@ impl Listener {
     /// Serves `router` until `lifecycle` stops accepting; connections under way are then given their time.
     pub fn serve(self, router: Router, options: ServeOptions, lifecycle: &Lifecycle) {
         let (returning, returned) = mpsc::channel(MAX_RETURNING);
-        let ServeOptions { fanout, places, limits, proxies } = options;
+        let ServeOptions { fanout, connections: limit, limits, proxies } = options;
         let timeouts = Timeouts { idle: limits.idle_timeout, write: limits.write_timeout };
         let (tls, lifecycle) = (self.tls, lifecycle.clone());
-        let serving = Serving { router, tls, fanout, places, limits, timeouts, proxies, lifecycle, returning };
+        let serving = Serving { router, tls, fanout, limit, limits, timeouts, proxies, lifecycle, returning };
         let serving = Arc::new(serving);
         let lifecycle = serving.lifecycle.clone();
         lifecycle.supervise("accept", AcceptTask { socket: self.socket, serving, returned });
@@ -146,7 +146,7 @@ impl Listener {
 struct AcceptTask {
     socket: TcpListener,
     serving: Arc<Serving>,
-    returned: mpsc::Receiver<Ended>,
+    returned: mpsc::Receiver<ReturnedConnection>,
 }
 
 impl Supervised for AcceptTask {
@@ -155,7 +155,7 @@ impl Supervised for AcceptTask {
     }
 }
 
-async fn accept(socket: &TcpListener, serving: &Arc<Serving>, returned: &mut mpsc::Receiver<Ended>) {
+async fn accept(socket: &TcpListener, serving: &Arc<Serving>, returned: &mut mpsc::Receiver<ReturnedConnection>) {
     // A connection that waits for its place; further ones wait in the backlog.
     let mut waiting: Option<(TcpStream, SocketAddr)> = None;
     let mut failures: u64 = 0;
@@ -172,8 +172,8 @@ async fn accept(socket: &TcpListener, serving: &Arc<Serving>, returned: &mut mps
                         tracing::info!(failures, "connections are accepted again");
                         failures = 0;
                     }
-                    match serving.places.try_acquire() {
-                        Some(place) => start(serving, stream, peer, place),
+                    match serving.limit.try_acquire() {
+                        Some(permit) => start(serving, stream, peer, permit),
                         None => waiting = Some((stream, peer)),
                     }
                 }
@@ -185,9 +185,9 @@ async fn accept(socket: &TcpListener, serving: &Arc<Serving>, returned: &mut mps
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            place = serving.places.acquire(), if waiting.is_some() => {
-                if let (Some(place), Some((stream, peer))) = (place, waiting.take()) {
-                    start(serving, stream, peer, place);
+            permit = serving.limit.acquire(), if waiting.is_some() => {
+                if let (Some(permit), Some((stream, peer))) = (permit, waiting.take()) {
+                    start(serving, stream, peer, permit);
                 }
             }
         }
@@ -195,27 +195,27 @@ async fn accept(socket: &TcpListener, serving: &Arc<Serving>, returned: &mut mps
 }
 
 /// Serves or closes a connection whose stream has ended.
-fn take_back(serving: &Arc<Serving>, ended: Ended) {
-    let Ended { socket, peer, place, unread, is_reusable } = ended;
+fn take_back(serving: &Arc<Serving>, ended: ReturnedConnection) {
+    let ReturnedConnection { socket, peer, permit, unread, is_reusable } = ended;
     let Ok(socket) = TcpStream::from_std(socket) else { return };
     let lifecycle = serving.lifecycle.clone();
     let serving = Arc::clone(serving);
     if is_reusable {
-        lifecycle.spawn_graceful("connection", http1::plain(serving, Accepted { socket, unread, peer, place }));
+        lifecycle.spawn_graceful("connection", http1::plain(serving, Accepted { socket, unread, peer, permit }));
     } else {
         lifecycle.spawn_graceful("connection end", async move {
             linger::linger(socket, &serving).await;
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-fn start(serving: &Arc<Serving>, socket: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+fn start(serving: &Arc<Serving>, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
     if let Err(error) = tune(&socket, &serving.limits) {
         tracing::debug!(%error, "options of a connection cannot be set");
     }
     // Graceful: requests under way are finished within the drain time.
-    serving.lifecycle.spawn_graceful("connection", connection(Arc::clone(serving), socket, peer, place));
+    serving.lifecycle.spawn_graceful("connection", connection(Arc::clone(serving), socket, peer, permit));
 }
 
 fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
@@ -230,20 +230,20 @@ fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
 }
 
 /// Serves a connection from its first byte.
-async fn connection(serving: Arc<Serving>, mut socket: TcpStream, mut peer: SocketAddr, place: OwnedSemaphorePermit) {
+async fn connection(serving: Arc<Serving>, mut socket: TcpStream, mut peer: SocketAddr, permit: OwnedSemaphorePermit) {
     let mut unread = Bytes::new();
     if serving.proxies.requires_header && serving.proxies.trusts(peer.ip()) {
         match tokio::time::timeout(HEAD_TIMEOUT, proxy_header::read(&mut socket)).await {
             Ok(Ok((source, behind))) => (peer, unread) = (source.unwrap_or(peer), behind),
             Ok(Err(error)) => {
                 tracing::debug!(%error, %peer, "connection without a valid header of the PROXY protocol is closed");
-                return serving.places.count_closed(CloseReason::ProxyHeader);
+                return serving.limit.count_closed(CloseReason::ProxyHeader);
             }
-            Err(_) => return serving.places.count_closed(CloseReason::SlowStart),
+            Err(_) => return serving.limit.count_closed(CloseReason::SlowStart),
         }
     }
     match serving.tls.clone() {
-        None => http1::plain(serving, Accepted { socket, unread, peer, place }).await,
-        Some(tls) => tls::connection(serving, tls, Accepted { socket, unread, peer, place }).await,
+        None => http1::plain(serving, Accepted { socket, unread, peer, permit }).await,
+        Some(tls) => tls::connection(serving, tls, Accepted { socket, unread, peer, permit }).await,
     }
 }

@@ -11,12 +11,12 @@ pub(crate) const HARNESS: &str = "harness";
 
 /// The routes of the vendors that are configured.
 #[derive(Default)]
-pub(crate) struct Sides {
+pub(crate) struct VendorRouters {
     pub(crate) launchdarkly: Option<Router>,
     pub(crate) harness: Option<Router>,
 }
 
-impl Sides {
+impl VendorRouters {
     /// Takes a vendor's routes out, for a listener of its own.
     pub(crate) fn take(&mut self, vendor: &str) -> Option<Router> {
         if vendor == HARNESS { self.harness.take() } else { self.launchdarkly.take() }
@@ -40,7 +40,7 @@ struct Both {
     harness: Router,
 }
 
-async fn dispatch(State(sides): State<Both>, request: Request) -> Response {
-    let side = if yardarm_harness::owns(request.uri().path()) { sides.harness } else { sides.launchdarkly };
+async fn dispatch(State(routers): State<Both>, request: Request) -> Response {
+    let side = if yardarm_harness::owns(request.uri().path()) { routers.harness } else { routers.launchdarkly };
     side.oneshot(request).await.unwrap_or_else(|never| match never {})
 }

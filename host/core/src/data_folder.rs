@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::whole_file;
+use crate::atomic_file;
 
 /// Name of the file that a process locks as long as it lives; the operating system unlocks it however the process ends.
 const LOCK: &str = "lock";
@@ -47,15 +47,15 @@ impl DataFolder {
     /// When it cannot be made or written, or another process has it.
     pub fn open(path: &Path) -> Result<Self, DataFolderError> {
         let unusable = |source| DataFolderError::Unusable { path: path.to_owned(), source };
-        whole_file::make_folder(path).map_err(unusable)?;
-        if !whole_file::mend_permissions(path).map_err(unusable)? {
+        atomic_file::make_folder(path).map_err(unusable)?;
+        if !atomic_file::mend_permissions(path).map_err(unusable)? {
             // Volumes in containers are mounted like this. The folders inside are made and checked by this process.
             tracing::warn!(folder = %path.display(), "other users can write to the data folder, which belongs to one of them");
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
         let lock_path = path.join(LOCK);
-        let mut lock = whole_file::open(&mut options, &lock_path).map_err(|error| {
+        let mut lock = atomic_file::open(&mut options, &lock_path).map_err(|error| {
             unusable(io::Error::new(error.kind(), format!("`{LOCK}` in it cannot be opened: {error}")))
         })?;
         match lock.try_lock() {

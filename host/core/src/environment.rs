@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
-use crate::feed::{Cursor, Feed, LogLimits, Pulse, Source};
+use crate::change_log::{ChangeLog, Cursor, LogLimits, UpdateSource, Version};
 use crate::sse::Frame;
 
 /// Flag data of one vendor, immutable once built.
@@ -104,7 +104,7 @@ pub struct Writer<D: Dataset>(Arc<Shared<D>>);
 
 struct Shared<D> {
     current: ArcSwapOption<Snapshot<D>>,
-    feed: Feed,
+    log: ChangeLog,
 }
 
 /// Makes an environment without data.
@@ -116,8 +116,8 @@ pub fn environment<D: Dataset>() -> (Writer<D>, Environment<D>) {
 /// Makes an environment without data that remembers more or fewer changes than usual.
 #[must_use]
 pub fn environment_with<D: Dataset>(limits: LogLimits) -> (Writer<D>, Environment<D>) {
-    let feed = Feed::new(limits, D::heartbeat());
-    let shared = Arc::new(Shared { current: ArcSwapOption::empty(), feed });
+    let log = ChangeLog::new(limits, D::heartbeat());
+    let shared = Arc::new(Shared { current: ArcSwapOption::empty(), log });
     (Writer(Arc::clone(&shared)), Environment(shared))
 }
 
@@ -128,7 +128,7 @@ impl<D: Dataset> Writer<D> {
     pub fn update(&mut self, change: &D::Change) -> bool {
         let current = self.0.current.load_full();
         let applied = D::apply(current.as_deref().map(Snapshot::data), change);
-        let seq = self.0.feed.pulse().seq + 1;
+        let seq = self.0.log.version().seq + 1;
         let (rendered, is_news) = match (applied, current) {
             (Applied::News(data), _) => (Some(Arc::new(Rendered::new(data))), true),
             (Applied::AnnounceOnly, Some(snapshot)) => (Some(Arc::clone(&snapshot.rendered)), false),
@@ -141,8 +141,8 @@ impl<D: Dataset> Writer<D> {
             self.0.current.store(Some(Arc::new(Snapshot { seq, rendered })));
         }
         match frames {
-            Some(frames) => self.0.feed.publish(seq, frames),
-            None => self.0.feed.restart(seq),
+            Some(frames) => self.0.log.publish(seq, frames),
+            None => self.0.log.restart(seq),
         }
         is_news
     }
@@ -169,13 +169,13 @@ impl<D: Dataset> Environment<D> {
 
     /// What streams of this environment read from.
     #[must_use]
-    pub fn source(&self) -> Arc<dyn Source> {
-        Arc::clone(&self.0) as Arc<dyn Source>
+    pub fn update_source(&self) -> Arc<dyn UpdateSource> {
+        Arc::clone(&self.0) as Arc<dyn UpdateSource>
     }
 
     /// Makes every stream of this environment send a heartbeat.
-    pub fn beat(&self) {
-        self.0.feed.beat();
+    pub fn heartbeat(&self) {
+        self.0.log.heartbeat();
     }
 }
 
@@ -203,20 +203,20 @@ impl<D: Dataset> Rendered<D> {
     }
 }
 
-impl<D: Dataset> Source for Shared<D> {
+impl<D: Dataset> UpdateSource for Shared<D> {
     fn next(&self, cursor: &mut Cursor) -> Option<Frame> {
-        self.feed.next(cursor, |channel| {
+        self.log.next(cursor, |channel| {
             let snapshot = self.current.load_full()?;
             Some((snapshot.seq, snapshot.rendered.full(channel)))
         })
     }
 
-    fn pulses(&self) -> watch::Receiver<Pulse> {
-        self.feed.pulses()
+    fn versions(&self) -> watch::Receiver<Version> {
+        self.log.versions()
     }
 
     fn lag(&self, cursor: &Cursor) -> u64 {
-        self.feed.lag(cursor)
+        self.log.lag(cursor)
     }
 }
 

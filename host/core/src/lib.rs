@@ -4,19 +4,19 @@
 //! [`stream`]s of changes through a shared [`feed`]; [`hooks`] are the places where plugins are asked;
 //! the [`outbox`] carries events the other way; [`lifecycle`] owns every task, and its [`supervisor`] catches their panics.
 
+pub mod atomic_file;
 pub mod background;
 pub mod backoff;
 pub mod budget;
+pub mod change_log;
 pub mod client_address;
 pub mod data_folder;
 pub mod environment;
 pub mod evaluators;
-pub mod feed;
+pub mod event_pipeline;
 pub mod go_regex;
 pub mod hooks;
 pub mod input_file;
-pub mod intake;
-pub mod keeper;
 pub mod lifecycle;
 pub mod outbox;
 mod priority;
@@ -28,13 +28,13 @@ pub mod sealed_file;
 pub mod secret;
 pub mod settings;
 pub mod snapshot_file;
+pub mod snapshot_writer;
 pub mod sse;
 pub mod status;
 pub mod stream;
 pub mod supervisor;
+pub mod ticket;
 pub mod time;
-pub mod turns;
-pub mod whole_file;
 pub mod workers;
 
 pub use background::Background;

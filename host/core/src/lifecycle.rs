@@ -121,11 +121,11 @@ impl Lifecycle {
         &self.token
     }
 
-    /// Tells all tasks to stop and waits for them, for at most `patience`; says whether all have ended.
-    pub async fn stop(&self, patience: Duration) -> bool {
+    /// Tells all tasks to stop and waits for them, for at most `timeout`; says whether all have ended.
+    pub async fn stop(&self, timeout: Duration) -> bool {
         self.token.cancel();
         self.tracker.close();
-        tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
+        tokio::time::timeout(timeout, self.tracker.wait()).await.is_ok()
     }
 
     /// What readiness waits for; the same for the whole and all its parts.

@@ -259,8 +259,8 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         let unsettled = self.ledger.guard(stands_for);
         fault_point("event sender");
         let Some(batch) = self.prepare(key, events).await else {
-            unsettled.keep();
-            self.ledger.lose(INTERNAL_ERROR, stands_for);
+            unsettled.settle_elsewhere();
+            self.ledger.record_dropped(INTERNAL_ERROR, stands_for);
             return false;
         };
         let mut outcome = self.delivery.send(key, &batch).await;
@@ -269,10 +269,10 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
             tokio::time::sleep(RETRY_DELAY).await;
             outcome = self.delivery.send(key, &batch).await;
         }
-        unsettled.keep();
+        unsettled.settle_elsewhere();
         match outcome {
-            Sent::Delivered => self.ledger.deliver(stands_for),
-            Sent::Later(reason) | Sent::Refused(reason) => self.ledger.lose(reason, stands_for),
+            Sent::Delivered => self.ledger.record_delivered(stands_for),
+            Sent::Later(reason) | Sent::Refused(reason) => self.ledger.record_dropped(reason, stands_for),
         }
         !matches!(outcome, Sent::Later(_))
     }

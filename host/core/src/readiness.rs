@@ -167,16 +167,16 @@ impl Drop for ReadyLatch {
 impl Entry {
     /// Whether it holds nothing back where others are served.
     fn is_excusable(&self) -> bool {
-        self.is_late || self.status.as_ref().is_some_and(|it| it.report().connection == Connection::Off)
+        self.is_late || self.status.as_ref().is_some_and(|it| it.current().connection == Connection::Off)
     }
 }
 
 impl From<Entry> for WaitingFor {
     fn from(Entry { name, status, .. }: Entry) -> Self {
-        let report = status.map(|it| it.report());
+        let report = status.map(|it| it.current());
         Self {
             name,
-            state: report.as_ref().map(|it| it.connection.word()),
+            state: report.as_ref().map(|it| it.connection.as_str()),
             last_error: report.and_then(|it| it.last_error).map(|it| it.message.to_string()),
         }
     }

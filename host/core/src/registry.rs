@@ -16,22 +16,22 @@ use crate::hooks::{Admission, Hooks, RequestFacts};
 
 /// Open streams of the process. Cheap to clone.
 #[derive(Clone)]
-pub struct Streams(Arc<Shared>);
+pub struct StreamRegistry(Arc<Shared>);
 
 struct Shared {
     /// Most streams that may be open; further ones are answered 503.
     limit: usize,
     next_id: AtomicU64,
-    open: Mutex<HashMap<u64, Arc<StreamLife>>>,
+    open: Mutex<HashMap<u64, Arc<StreamSession>>>,
     ended: Mutex<BTreeMap<(EnvironmentLabel, &'static str, &'static str), u64>>,
     opened: Mutex<BTreeMap<(EnvironmentLabel, &'static str), u64>>,
     /// In order of deadline, because all streams of a process live equally long.
-    deadlines: Mutex<VecDeque<(Instant, Weak<StreamLife>)>>,
+    deadlines: Mutex<VecDeque<(Instant, Weak<StreamSession>)>>,
     deadline_added: Notify,
 }
 
 /// One open stream, as others see it.
-pub struct StreamLife {
+pub struct StreamSession {
     facts: RequestFacts,
     ending: AtomicU8,
     waker: AtomicWaker,
@@ -40,8 +40,8 @@ pub struct StreamLife {
 /// Held by whoever writes the stream; dropping it takes the stream out of the registry.
 pub struct StreamGuard {
     id: u64,
-    life: Arc<StreamLife>,
-    streams: Streams,
+    session: Arc<StreamSession>,
+    streams: StreamRegistry,
     /// Whatever has to live as long as the stream and go with it.
     _attached: Option<Box<dyn Send + Sync>>,
 }
@@ -125,7 +125,7 @@ impl EndReason {
     }
 }
 
-impl Streams {
+impl StreamRegistry {
     /// No streams yet, and never more than `limit`.
     #[must_use]
     pub fn new(limit: usize) -> Self {
@@ -147,20 +147,20 @@ impl Streams {
     pub fn open(&self, facts: RequestFacts, lifetime: Option<Duration>) -> Result<StreamGuard, TooManyStreams> {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let key = (facts.environment.clone(), facts.route);
-        let life = Arc::new(StreamLife { facts, ending: AtomicU8::new(0), waker: AtomicWaker::new() });
+        let session = Arc::new(StreamSession { facts, ending: AtomicU8::new(0), waker: AtomicWaker::new() });
         {
             let mut open = lock(&self.0.open);
             if open.len() >= self.0.limit {
                 return Err(TooManyStreams);
             }
-            open.insert(id, Arc::clone(&life));
+            open.insert(id, Arc::clone(&session));
         }
         *lock(&self.0.opened).entry(key).or_default() += 1;
         if let Some(lifetime) = lifetime {
-            lock(&self.0.deadlines).push_back((Instant::now() + lifetime, Arc::downgrade(&life)));
+            lock(&self.0.deadlines).push_back((Instant::now() + lifetime, Arc::downgrade(&session)));
             self.0.deadline_added.notify_one();
         }
-        Ok(StreamGuard { id, life, streams: self.clone(), _attached: None })
+        Ok(StreamGuard { id, session, streams: self.clone(), _attached: None })
     }
 
     /// Streams open now.
@@ -177,24 +177,24 @@ impl Streams {
 
     /// Ends the streams that `choose` picks; says how many.
     pub fn end_where(&self, reason: EndReason, choose: impl Fn(&RequestFacts) -> bool) -> usize {
-        let chosen: Vec<_> = lock(&self.0.open).values().filter(|life| choose(&life.facts)).cloned().collect();
-        for life in &chosen {
-            life.end(reason);
+        let chosen: Vec<_> = lock(&self.0.open).values().filter(|session| choose(&session.facts)).cloned().collect();
+        for session in &chosen {
+            session.end(reason);
         }
         chosen.len()
     }
 
     /// Ends all streams, evenly spread over `window`, so that their reconnects do not arrive at once elsewhere.
     pub async fn drain(&self, window: Duration) {
-        let lives: Vec<_> = lock(&self.0.open).values().cloned().collect();
-        let Ok(count) = u32::try_from(lives.len()) else { return };
+        let sessions: Vec<_> = lock(&self.0.open).values().cloned().collect();
+        let Ok(count) = u32::try_from(sessions.len()) else { return };
         if count == 0 {
             return;
         }
         let start = Instant::now();
-        for (index, life) in (1_u32..).zip(lives) {
+        for (index, session) in (1_u32..).zip(sessions) {
             tokio::time::sleep_until(start + window.mul_f64(f64::from(index) / f64::from(count))).await;
-            life.end(EndReason::Draining);
+            session.end(EndReason::Draining);
         }
     }
 
@@ -202,8 +202,8 @@ impl Streams {
     #[must_use]
     pub fn counts(&self) -> Vec<StreamCounts> {
         let mut open: HashMap<(EnvironmentLabel, &'static str), u64> = HashMap::new();
-        for life in lock(&self.0.open).values() {
-            *open.entry((life.facts.environment.clone(), life.facts.route)).or_default() += 1;
+        for session in lock(&self.0.open).values() {
+            *open.entry((session.facts.environment.clone(), session.facts.route)).or_default() += 1;
         }
         let ended = lock(&self.0.ended).clone();
         lock(&self.0.opened)
@@ -252,9 +252,9 @@ impl Streams {
                         deadlines.pop_front()
                     }
                 };
-                let Some((_, life)) = due else { break };
-                if let Some(life) = life.upgrade() {
-                    life.end(EndReason::Lifetime);
+                let Some((_, session)) = due else { break };
+                if let Some(session) = session.upgrade() {
+                    session.end(EndReason::Lifetime);
                 }
             }
         }
@@ -267,30 +267,30 @@ impl Streams {
         let mut chains: HashMap<EnvironmentLabel, u64> = HashMap::new();
         loop {
             let plan = hooks.pin();
-            let lives: Vec<_> = lock(&self.0.open).values().cloned().collect();
+            let sessions: Vec<_> = lock(&self.0.open).values().cloned().collect();
             let mut due = Vec::new();
             let mut seen: HashMap<EnvironmentLabel, bool> = HashMap::new();
-            for life in lives {
-                let label = life.facts.environment.clone();
+            for session in sessions {
+                let label = session.facts.environment.clone();
                 let has_changed = *seen.entry(label.clone()).or_insert_with(|| {
                     let identity = plan.environment(&label).request_auth.as_ref().map_or(0, |it| it.identity());
                     chains.insert(label.clone(), identity).unwrap_or(0) != identity
                 });
                 if has_changed {
-                    due.push(life);
+                    due.push(session);
                 }
             }
             let count = u32::try_from(due.len()).unwrap_or(u32::MAX).max(1);
             let start = Instant::now();
-            for (index, life) in (1_u32..).zip(due) {
+            for (index, session) in (1_u32..).zip(due) {
                 tokio::time::sleep_until(start + window.mul_f64(f64::from(index) / f64::from(count))).await;
                 // The newest chain decides, should the plan have changed again meanwhile.
-                let chain = hooks.of(&life.facts.environment).request_auth.clone();
+                let chain = hooks.of(&session.facts.environment).request_auth.clone();
                 if let Some(chain) = chain
-                    && let Ok(Admission::Denied { plugin, .. }) = chain.authenticate(&life.facts).await
+                    && let Ok(Admission::Denied { plugin, .. }) = chain.authenticate(&session.facts).await
                 {
-                    tracing::info!(environment = %life.facts.environment, %plugin, "approval of a stream withdrawn");
-                    life.end(EndReason::ApprovalWithdrawn);
+                    tracing::info!(environment = %session.facts.environment, %plugin, "approval of a stream withdrawn");
+                    session.end(EndReason::ApprovalWithdrawn);
                 }
             }
             if changes.changed().await.is_err() {
@@ -300,7 +300,7 @@ impl Streams {
     }
 }
 
-impl StreamLife {
+impl StreamSession {
     /// Makes the stream end; the first reason stands.
     pub fn end(&self, reason: EndReason) {
         // 0 means "still open", so reasons are stored plus one.
@@ -320,12 +320,12 @@ impl StreamGuard {
     /// What was known of the request that opened the stream.
     #[must_use]
     pub fn facts(&self) -> &RequestFacts {
-        &self.life.facts
+        &self.session.facts
     }
 
     /// Keeps something until the stream ends.
     #[must_use]
-    pub fn keeping(mut self, attached: impl Send + Sync + 'static) -> Self {
+    pub fn attach(mut self, attached: impl Send + Sync + 'static) -> Self {
         self._attached = Some(Box::new(attached));
         self
     }
@@ -333,24 +333,24 @@ impl StreamGuard {
     /// Whether the stream has to end, and why.
     #[must_use]
     pub fn ending(&self) -> Option<EndReason> {
-        self.life.reason()
+        self.session.reason()
     }
 
     /// The stream as the registry knows it, to end it from outside.
     #[must_use]
-    pub fn life(&self) -> &Arc<StreamLife> {
-        &self.life
+    pub fn session(&self) -> &Arc<StreamSession> {
+        &self.session
     }
 
     /// Makes the stream end.
     pub(crate) fn end(&self, reason: EndReason) {
-        self.life.end(reason);
+        self.session.end(reason);
     }
 
     /// Ready once the stream has to end.
     pub fn poll_ending(&self, context: &mut Context<'_>) -> Poll<EndReason> {
-        self.life.waker.register(context.waker());
-        self.life.reason().map_or(Poll::Pending, Poll::Ready)
+        self.session.waker.register(context.waker());
+        self.session.reason().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -358,8 +358,8 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         let shared = &self.streams.0;
         lock(&shared.open).remove(&self.id);
-        let reason = self.life.reason().unwrap_or(EndReason::ClientGone);
-        let key = (self.life.facts.environment.clone(), self.life.facts.route, reason.as_str());
+        let reason = self.session.reason().unwrap_or(EndReason::ClientGone);
+        let key = (self.session.facts.environment.clone(), self.session.facts.route, reason.as_str());
         *lock(&shared.ended).entry(key).or_default() += 1;
     }
 }

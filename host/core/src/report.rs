@@ -156,12 +156,12 @@ impl EnvironmentReport {
     /// What is known of an environment that has no data yet; the rest is for the vendor to fill in.
     #[must_use]
     pub fn of(label: &EnvironmentLabel, phase: &'static str, status: &Status) -> Self {
-        let report = status.report();
+        let report = status.current();
         Self {
             vendor: label.vendor(),
             name: label.name().to_string(),
             phase,
-            connection: report.connection.word(),
+            connection: report.connection.as_str(),
             since_ms: report.since_ms,
             last_error: report.last_error.map(ErrorReport::from),
             is_stale: report.is_stale,
@@ -189,11 +189,11 @@ impl EnvironmentListReport {
         is_known: bool,
         environments: usize,
     ) -> Self {
-        let report = status.report();
+        let report = status.current();
         Self {
             vendor,
             source,
-            connection: report.connection.word(),
+            connection: report.connection.as_str(),
             since_ms: report.since_ms,
             last_error: report.last_error.map(ErrorReport::from),
             is_known,
@@ -222,7 +222,7 @@ impl RecentChanges {
 impl Connection {
     /// The word for it in reports.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Initializing => "initializing",
             Self::Valid => "valid",

@@ -11,7 +11,7 @@ mod values;
 use serde_json::Value;
 
 pub use self::read::Reader;
-pub use self::values::{Effective, Place, Preset, Source, Values};
+pub use self::values::{CompatOverride, Effective, Place, ValueSource, Values};
 
 /// One key of the configuration. The list of all keys is the reference manual.
 #[derive(Debug, Clone, Copy)]

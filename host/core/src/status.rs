@@ -48,7 +48,7 @@ pub struct LastError {
 
 /// Everything known about the connection at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct ConnectionStatus {
     /// The state.
     pub connection: Connection,
     /// Unix milliseconds of the last change of the state.
@@ -66,7 +66,7 @@ pub struct Report {
 /// The shared state. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Status {
-    report: Arc<Mutex<Report>>,
+    report: Arc<Mutex<ConnectionStatus>>,
     changed: watch::Sender<()>,
 }
 
@@ -81,7 +81,7 @@ impl Status {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            report: Arc::new(Mutex::new(Report {
+            report: Arc::new(Mutex::new(ConnectionStatus {
                 connection: Connection::Initializing,
                 since_ms: unix_ms(),
                 last_error: None,
@@ -95,7 +95,7 @@ impl Status {
 
     /// A copy of everything.
     #[must_use]
-    pub fn report(&self) -> Report {
+    pub fn current(&self) -> ConnectionStatus {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -156,13 +156,13 @@ impl Status {
         });
     }
 
-    fn modify(&self, change: impl FnOnce(&mut Report)) {
+    fn modify(&self, change: impl FnOnce(&mut ConnectionStatus)) {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.send_replace(());
     }
 }
 
-impl Report {
+impl ConnectionStatus {
     fn enter(&mut self, connection: Connection) {
         if self.connection != connection {
             self.connection = connection;
@@ -183,10 +183,10 @@ mod tests {
     fn before_the_first_success_a_failure_leaves_it_initializing() {
         let status = Status::new();
         status.interrupted(ErrorKind::Response(503), "x");
-        assert_eq!(status.report().connection, Connection::Initializing);
+        assert_eq!(status.current().connection, Connection::Initializing);
         status.message_processed();
         status.interrupted(ErrorKind::Network, "y");
-        assert_eq!(status.report().connection, Connection::Interrupted);
+        assert_eq!(status.current().connection, Connection::Interrupted);
     }
 
     #[test]
@@ -194,12 +194,12 @@ mod tests {
         let status = Status::new();
         status.message_processed();
         status.task_failed(&InternalError { task: "stream", location: "a.rs:1".into() });
-        let report = status.report();
+        let report = status.current();
         assert_eq!(report.connection, Connection::Interrupted);
         let error = report.last_error.unwrap();
         assert!(error.kind == ErrorKind::Unknown && error.message.ends_with("; restarting"), "{}", error.message);
         status.message_processed();
-        assert_eq!(status.report().connection, Connection::Valid);
+        assert_eq!(status.current().connection, Connection::Valid);
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         let status = Status::new();
         status.interrupted(ErrorKind::InvalidData, "x");
         status.message_processed();
-        let report = status.report();
+        let report = status.current();
         assert_eq!(report.connection, Connection::Valid);
         assert_eq!(report.last_error.map(|it| it.kind), Some(ErrorKind::InvalidData));
     }
@@ -216,10 +216,10 @@ mod tests {
     fn restored_data_is_stale_until_upstream_speaks() {
         let status = Status::new();
         status.data_restored();
-        assert!(status.report().is_stale);
+        assert!(status.current().is_stale);
         status.data_received();
-        assert!(!status.report().is_stale);
+        assert!(!status.current().is_stale);
         status.data_restored();
-        assert!(!status.report().is_stale);
+        assert!(!status.current().is_stale);
     }
 }

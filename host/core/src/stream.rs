@@ -9,14 +9,14 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http_body::Frame as BodyFrame;
 
+use crate::change_log::{Cursor, UpdateSource};
 use crate::environment::EnvironmentLabel;
-use crate::feed::{Cursor, Source};
-use crate::registry::{EndReason, StreamGuard, StreamLife};
+use crate::registry::{EndReason, StreamGuard, StreamSession};
 use crate::sse::Frame;
 
 /// A stream that was admitted and has its place in the feed.
 pub struct OpenStream {
-    source: Arc<dyn Source>,
+    source: Arc<dyn UpdateSource>,
     cursor: Cursor,
     /// What is sent before anything from the source.
     first: Option<Frame>,
@@ -41,22 +41,22 @@ enum State {
 impl OpenStream {
     /// Opens a stream of `channel`.
     #[must_use]
-    pub fn new(source: Arc<dyn Source>, channel: usize, guard: StreamGuard) -> Self {
-        let cursor = Cursor::new(channel, *source.pulses().borrow());
+    pub fn new(source: Arc<dyn UpdateSource>, channel: usize, guard: StreamGuard) -> Self {
+        let cursor = Cursor::new(channel, *source.versions().borrow());
         Self { source, cursor, first: None, guard }
     }
 
     /// Opens a stream of `channel` for somebody who has everything up to the change `seq` and is told so by `first`.
     #[must_use]
-    pub fn resumed(source: Arc<dyn Source>, channel: usize, seq: u64, first: Frame, guard: StreamGuard) -> Self {
-        let cursor = Cursor::after(channel, *source.pulses().borrow(), seq);
+    pub fn resumed(source: Arc<dyn UpdateSource>, channel: usize, seq: u64, first: Frame, guard: StreamGuard) -> Self {
+        let cursor = Cursor::after(channel, *source.versions().borrow(), seq);
         Self { source, cursor, first: Some(first), guard }
     }
 
     /// Opens a stream of `channel` that begins with what came after the change `seq`.
     #[must_use]
-    pub fn continued(source: Arc<dyn Source>, channel: usize, seq: u64, guard: StreamGuard) -> Self {
-        let cursor = Cursor::after(channel, *source.pulses().borrow(), seq);
+    pub fn continued(source: Arc<dyn UpdateSource>, channel: usize, seq: u64, guard: StreamGuard) -> Self {
+        let cursor = Cursor::after(channel, *source.versions().borrow(), seq);
         Self { source, cursor, first: None, guard }
     }
 
@@ -68,7 +68,7 @@ impl OpenStream {
 
     /// What the stream reads from.
     #[must_use]
-    pub fn source(&self) -> &Arc<dyn Source> {
+    pub fn source(&self) -> &Arc<dyn UpdateSource> {
         &self.source
     }
 
@@ -112,19 +112,19 @@ impl OpenStream {
     }
 
     fn into_bytes(self) -> impl Stream<Item = Bytes> + Send {
-        let pulses = self.source.pulses();
-        stream::unfold((self, pulses), |(mut open, mut pulses)| async move {
+        let versions = self.source.versions();
+        stream::unfold((self, versions), |(mut open, mut versions)| async move {
             loop {
                 if open.ending().is_some() {
                     return None;
                 }
                 // Marked as seen before the look, so that a pulse after the look wakes us.
-                pulses.borrow_and_update();
+                versions.borrow_and_update();
                 if let Some(frame) = open.next_frame() {
-                    return Some((frame.payload(), (open, pulses)));
+                    return Some((frame.payload(), (open, versions)));
                 }
                 tokio::select! {
-                    changed = pulses.changed() => changed.ok()?,
+                    changed = versions.changed() => changed.ok()?,
                     _ = poll_fn(|context| open.poll_ending(context)) => return None,
                 }
             }
@@ -135,9 +135,9 @@ impl OpenStream {
 impl Takeover {
     /// The stream as the registry knows it, to end it from outside; `None` when it has been taken.
     #[must_use]
-    pub fn life(&self) -> Option<Arc<StreamLife>> {
+    pub fn session(&self) -> Option<Arc<StreamSession>> {
         let stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.as_ref().map(|it| Arc::clone(it.guard.life()))
+        stream.as_ref().map(|it| Arc::clone(it.guard.session()))
     }
 
     /// Takes the stream; `None` when the body has begun to write it.

@@ -43,16 +43,16 @@ pub(crate) enum Change {
     /// Replaces everything. Streams hear of it by [`Change::Tell`], difference by difference.
     Put(Items),
     /// Replaces one item if it is newer.
-    Patch(Item, Notice),
+    Patch(Item, ChangeEvent),
     /// Removes one item.
-    Delete(Notice),
+    Delete(ChangeEvent),
     /// Changes nothing here; streams are told.
-    Tell(Notice),
+    Notify(ChangeEvent),
 }
 
 /// What streams are told: something has changed, fetch it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Notice {
+pub(crate) struct ChangeEvent {
     /// `create`, `patch` or `delete`.
     pub(crate) event: String,
     pub(crate) domain: Domain,
@@ -155,7 +155,7 @@ impl Items {
     }
 
     /// What SDKs have to be told to get from `before` to this: only what is really different.
-    pub(crate) fn differences(&self, before: &Self) -> Vec<Notice> {
+    pub(crate) fn differences(&self, before: &Self) -> Vec<ChangeEvent> {
         let mut notices = Vec::new();
         let flag = |it: &Arc<Flag>| (Arc::clone(&it.feature), it.version, it.json().clone());
         let segment = |it: &Arc<Segment>| (Arc::clone(&it.identifier), it.version, it.json().clone());
@@ -177,12 +177,12 @@ fn compare(
     before: impl Iterator<Item = Entry>,
     after: impl Iterator<Item = Entry>,
     domain: Domain,
-    notices: &mut Vec<Notice>,
+    notices: &mut Vec<ChangeEvent>,
 ) {
     let mut before: std::collections::BTreeMap<_, _> =
         before.map(|(id, version, json)| (id, (version, json))).collect();
     let mut tell = |event: &str, identifier: &str, version: i64| {
-        notices.push(Notice { event: event.to_owned(), domain, identifier: identifier.to_owned(), version });
+        notices.push(ChangeEvent { event: event.to_owned(), domain, identifier: identifier.to_owned(), version });
     };
     for (identifier, version, json) in after {
         match before.remove(&identifier) {
@@ -218,16 +218,16 @@ impl Dataset for FlagData {
     fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
         match (change, current) {
             (Change::Put(items), current) => Applied::News(Self::new(items.clone(), current)),
-            (Change::Tell(_), _) => Applied::AnnounceOnly,
+            (Change::Notify(_), _) => Applied::AnnounceOnly,
             (_, None) => Applied::Ignored,
             (Change::Patch(item, _), Some(current)) => {
                 let mut items = current.items.clone();
                 // An old version changes nothing, but SDKs may not have it yet.
                 if items.upsert(item) { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
             }
-            (Change::Delete(notice), Some(current)) => {
+            (Change::Delete(event), Some(current)) => {
                 let mut items = current.items.clone();
-                let was_there = items.remove(notice.domain, &notice.identifier);
+                let was_there = items.remove(event.domain, &event.identifier);
                 if was_there { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
             }
         }
@@ -236,7 +236,7 @@ impl Dataset for FlagData {
     fn render_change(change: &Change, _: usize) -> Option<Frame> {
         match change {
             Change::Put(_) => None,
-            Change::Patch(_, notice) | Change::Delete(notice) | Change::Tell(notice) => Some(notice.frame()),
+            Change::Patch(_, event) | Change::Delete(event) | Change::Notify(event) => Some(event.frame()),
         }
     }
 
@@ -254,7 +254,7 @@ pub(crate) fn heartbeat() -> Frame {
     Frame::build(3, |out| out.extend_from_slice(b":\n\n"))
 }
 
-impl Notice {
+impl ChangeEvent {
     /// On one line and in ASCII: the Python SDK decodes streams as Latin-1.
     fn frame(&self) -> Frame {
         let json = serde_json::to_string(self).expect("text and numbers are always JSON");
@@ -283,8 +283,8 @@ mod tests {
         Arc::new(Flag::read(json!({"feature": name, "version": version})).unwrap())
     }
 
-    fn notice(event: &str, name: &str, version: i64) -> Notice {
-        Notice { event: event.into(), domain: Domain::Flag, identifier: name.into(), version }
+    fn event(event: &str, name: &str, version: i64) -> ChangeEvent {
+        ChangeEvent { event: event.into(), domain: Domain::Flag, identifier: name.into(), version }
     }
 
     fn put(flags: &[(&str, i64)]) -> Change {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     fn patch(name: &str, version: i64) -> Change {
-        Change::Patch(Item::Flag(flag(name, version)), notice("patch", name, version))
+        Change::Patch(Item::Flag(flag(name, version)), event("patch", name, version))
     }
 
     #[test]
@@ -309,9 +309,9 @@ mod tests {
             (patch("a", 3), true),
             (patch("new", 1), true),
             (patch("z", 0), true),
-            (Change::Delete(notice("delete", "a", 4)), true),
-            (Change::Delete(notice("delete", "a", 4)), false),
-            (Change::Tell(notice("patch", "x", 1)), false),
+            (Change::Delete(event("delete", "a", 4)), true),
+            (Change::Delete(event("delete", "a", 4)), false),
+            (Change::Notify(event("patch", "x", 1)), false),
         ] {
             assert_eq!(writer.update(&change), is_news);
         }
@@ -331,7 +331,7 @@ mod tests {
             _ => Items::default(),
         };
         let (before, after) = (items(&[("a", 1), ("b", 1), ("c", 1)]), items(&[("d", 5), ("a", 1), ("b", 2)]));
-        let expected = [notice("create", "d", 5), notice("patch", "b", 2), notice("delete", "c", 1)];
+        let expected = [event("create", "d", 5), event("patch", "b", 2), event("delete", "c", 1)];
         assert_eq!(after.differences(&before), expected);
         assert!(after.differences(&after).is_empty());
     }
@@ -339,10 +339,10 @@ mod tests {
     #[test]
     fn notices_are_one_line_of_ascii() {
         // F078
-        let payload = notice("patch", "zürich\n\"😀", 3).frame().payload();
+        let payload = event("patch", "zürich\n\"😀", 3).frame().payload();
         let expected = "event: *\ndata: {\"event\":\"patch\",\"domain\":\"flag\",\"identifier\":\"z\\u00fcrich\\n\\\"\\ud83d\\ude00\",\"version\":3}\n\n";
         assert_eq!(payload, expected);
-        let segment = Notice { domain: Domain::TargetSegment, ..notice("create", "s", 1) };
+        let segment = ChangeEvent { domain: Domain::TargetSegment, ..event("create", "s", 1) };
         assert!(String::from_utf8_lossy(&segment.frame().payload()).contains("\"domain\":\"target-segment\""));
     }
 }

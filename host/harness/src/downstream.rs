@@ -10,9 +10,9 @@ mod edge;
 mod evaluations;
 mod health;
 mod metrics;
+mod metrics_endpoint;
 mod rejection;
 mod stream;
-mod telemetry;
 
 use std::sync::Arc;
 
@@ -23,14 +23,14 @@ use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
 use yardarm_core::budget::Account;
 use yardarm_core::hooks::Hooks;
-use yardarm_core::registry::Streams;
+use yardarm_core::registry::StreamRegistry;
 use yardarm_core::{Evaluators, Workers};
 
 use self::auth::RouteInfo;
 use self::rejection::Rejection;
+use crate::compat_metrics::CompatMetrics;
 use crate::config::Config;
 use crate::environments::Environments;
-use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
 use crate::upstream::Registrar;
 
@@ -45,8 +45,8 @@ pub(crate) struct Downstream {
     pub(crate) tokens: Tokens,
     pub(crate) registrar: Registrar,
     pub(crate) hooks: Hooks,
-    pub(crate) streams: Streams,
-    pub(crate) telemetry: Telemetry,
+    pub(crate) streams: StreamRegistry,
+    pub(crate) compat_metrics: CompatMetrics,
     pub(crate) evaluators: Evaluators,
     /// For large bodies.
     pub(crate) readers: Workers,
@@ -117,17 +117,17 @@ pub(crate) fn routes(state: Downstream) -> Router {
         .routes
         .route("/client/auth", write(client_auth::exchange))
         .route("/health", read(health::health))
-        .route("/metrics", read(telemetry::show))
+        .route("/metrics", read(metrics_endpoint::show))
         .with_state(state.clone());
     let fallback =
         get(edge::not_found).post(edge::not_found).put(edge::not_found).delete(edge::not_found).patch(edge::not_found);
-    let guarded = fallback.layer(middleware::from_fn_with_state(state.clone(), auth::has_token));
+    let guarded = fallback.layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     let routed = Router::new()
         .nest("/api/1.0", routes.clone())
         .merge(routes)
         .fallback_service(Router::new().fallback_service(guarded))
         .layer(middleware::from_fn(edge::finish))
-        .layer(middleware::from_fn_with_state(state, telemetry::count));
+        .layer(middleware::from_fn_with_state(state, metrics_endpoint::count));
     Router::new().fallback_service(routed).layer(middleware::from_fn(edge::repair_path))
 }
 
@@ -175,7 +175,7 @@ impl Table {
 
     /// A route that needs a token, and a key besides.
     fn stream(mut self, path: &'static str, methods: MethodRouter<Downstream>) -> Self {
-        let check = middleware::from_fn_with_state(self.state.clone(), auth::has_token);
+        let check = middleware::from_fn_with_state(self.state.clone(), auth::require_token);
         let info = RouteInfo { id: "server.stream", sdk: "server" };
         self.routes =
             self.routes.route(path, methods.layer::<_, std::convert::Infallible>(check).layer(Extension(info)));

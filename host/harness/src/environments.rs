@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use yardarm_core::keeper::Keeper;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::report::RecentChanges;
+use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
@@ -22,14 +22,14 @@ use self::announced::Announced;
 pub(crate) use self::announced::MAX_ANNOUNCED;
 pub(crate) use self::pending::Pending;
 use self::skipped::SkippedItems;
+use crate::compat_metrics::EnvironmentCounters;
 use crate::credential::KeyHash;
 use crate::dataset::{FlagData, Items};
-use crate::kept::{self, Kept};
 use crate::metrics::MetricsPort;
 use crate::model::Target;
+use crate::persisted::{self, PersistedEnvironment};
 use crate::received::Unreadable;
 use crate::targets::{LearntBudget, Targets};
-use crate::telemetry::Tally;
 use crate::tokens::SigningKey;
 use crate::upstream::Session;
 
@@ -59,8 +59,8 @@ pub(crate) struct HarnessEnvironment {
     /// Whether a target was accepted that Harness itself refuses.
     pub(crate) has_unusual_targets: AtomicBool,
     pub(crate) recent: RecentChanges,
-    pub(crate) tally: Tally,
-    keeper: Option<Keeper<Kept>>,
+    pub(crate) counters: EnvironmentCounters,
+    snapshot_writer: Option<SnapshotWriter<PersistedEnvironment>>,
     token_refused: Arc<Notify>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct EnvironmentParts {
     pub(crate) session: Session,
     pub(crate) data: Environment<FlagData>,
     pub(crate) metrics: MetricsPort,
-    pub(crate) keeper: Option<Keeper<Kept>>,
+    pub(crate) snapshot_writer: Option<SnapshotWriter<PersistedEnvironment>>,
     pub(crate) token_refused: Arc<Notify>,
     pub(crate) learnt: Arc<LearntBudget>,
     pub(crate) signing: Option<SigningKey>,
@@ -116,7 +116,7 @@ struct Shared {
     /// Configured keys whose environment, or whose list of keys, is not known yet.
     pending: Pending,
     /// Somebody presented a key that nobody knows.
-    strangers: Notify,
+    unknown_keys: Notify,
 }
 
 #[derive(Default, Clone)]
@@ -136,7 +136,8 @@ pub(crate) enum Lookup {
 
 impl HarnessEnvironment {
     pub(crate) fn new(parts: EnvironmentParts) -> Self {
-        let EnvironmentParts { label, status, session, data, metrics, keeper, token_refused, learnt, signing } = parts;
+        let EnvironmentParts { label, status, session, data, metrics, snapshot_writer, token_refused, learnt, signing } =
+            parts;
         Self {
             label,
             signing,
@@ -152,8 +153,8 @@ impl HarnessEnvironment {
             skipped: SkippedItems::default(),
             has_unusual_targets: AtomicBool::new(false),
             recent: RecentChanges::default(),
-            tally: Tally::default(),
-            keeper,
+            counters: EnvironmentCounters::default(),
+            snapshot_writer,
             token_refused,
         }
     }
@@ -175,7 +176,7 @@ impl HarnessEnvironment {
     }
 
     /// Upstream does not accept the token any more.
-    pub(crate) fn token_is_refused(&self) {
+    pub(crate) fn request_token_refresh(&self) {
         self.token_refused.notify_one();
     }
 
@@ -184,12 +185,12 @@ impl HarnessEnvironment {
     }
 
     /// Notes the state of the upstream stream; says whether that is news.
-    pub(crate) fn stream_is(&self, connection: Connection) -> bool {
+    pub(crate) fn set_stream_state(&self, connection: Connection) -> bool {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = stream.connection != connection;
         if is_news {
             if stream.connection == Connection::Connected {
-                self.tally.close();
+                self.counters.close();
                 self.announced.lose();
             }
             if connection == Connection::Connected {
@@ -201,9 +202,9 @@ impl HarnessEnvironment {
     }
 
     /// Keeps flags and segments, as upstream said them, on disk.
-    pub(crate) fn keep_items(&self, items: &Items) {
-        self.keep(|kept| {
-            kept.items = Some(items.clone());
+    pub(crate) fn persist_items(&self, items: &Items) {
+        self.persist(|persisted| {
+            persisted.items = Some(items.clone());
             true
         });
     }
@@ -214,29 +215,29 @@ impl HarnessEnvironment {
     }
 
     /// Keeps targets on disk.
-    pub(crate) fn keep_targets(&self, targets: &[Target]) {
-        if self.keeper.is_none() {
+    pub(crate) fn persist_targets(&self, targets: &[Target]) {
+        if self.snapshot_writer.is_none() {
             return;
         }
-        let texts = kept::texts(targets);
-        self.keep(|kept| {
-            let is_news = kept.targets != texts;
-            kept.targets = texts;
+        let texts = persisted::texts(targets);
+        self.persist(|persisted| {
+            let is_news = persisted.targets != texts;
+            persisted.targets = texts;
             is_news
         });
     }
 
     /// Nothing of this environment is kept on disk any more.
-    pub(crate) fn forget(&self) {
-        self.keep(|kept| {
-            *kept = Kept::default();
+    pub(crate) fn clear_persisted(&self) {
+        self.persist(|persisted| {
+            *persisted = PersistedEnvironment::default();
             true
         });
     }
 
-    fn keep(&self, change: impl FnOnce(&mut Kept) -> bool) {
-        if let Some(keeper) = &self.keeper {
-            keeper.change(change);
+    fn persist(&self, change: impl FnOnce(&mut PersistedEnvironment) -> bool) {
+        if let Some(snapshot_writer) = &self.snapshot_writer {
+            snapshot_writer.change(change);
         }
     }
 
@@ -264,7 +265,7 @@ impl Environments {
             index: ArcSwap::default(),
             changing: Mutex::default(),
             pending,
-            strangers: Notify::new(),
+            unknown_keys: Notify::new(),
         }))
     }
 
@@ -283,7 +284,7 @@ impl Environments {
         if let Some(found) = self.0.index.load().by_key.get(key) {
             return Lookup::Found(Arc::clone(found));
         }
-        self.0.strangers.notify_waiters();
+        self.0.unknown_keys.notify_waiters();
         if self.may_be_known_soon(key) { Lookup::NotYet } else { Lookup::Unknown }
     }
 
@@ -318,8 +319,8 @@ impl Environments {
     }
 
     /// Wakes when somebody presents a key that nobody knows.
-    pub(crate) async fn stranger(&self) {
-        self.0.strangers.notified().await;
+    pub(crate) async fn unknown_key(&self) {
+        self.0.unknown_keys.notified().await;
     }
 
     /// Adds an environment; says whether there was none of this ID.
@@ -354,9 +355,9 @@ impl Environments {
             index.by_key.insert(key.clone(), Arc::clone(environment));
         }
         self.0.index.store(Arc::new(index));
-        environment.keep(|kept| {
-            let is_news = kept.keys != *keys;
-            kept.keys.clone_from(keys);
+        environment.persist(|persisted| {
+            let is_news = persisted.keys != *keys;
+            persisted.keys.clone_from(keys);
             is_news
         });
         gone

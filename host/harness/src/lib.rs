@@ -5,25 +5,25 @@
 //! `downstream` is the table of routes.
 #![forbid(unsafe_code)]
 
+mod compat_metrics;
 pub mod config;
 mod credential;
 mod dataset;
 mod downstream;
+mod environment_factory;
 mod environments;
 pub mod evaluation;
-mod founder;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod kept;
 mod lenient_json;
 mod metrics;
 pub mod model;
 mod offline;
+mod persisted;
 mod received;
 mod report;
 mod secret_file;
 mod targets;
-mod telemetry;
 mod tokens;
 mod upstream;
 
@@ -35,25 +35,25 @@ use axum::Router;
 use yardarm_core::budget::Budget;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::readiness::ReadyLatch;
-use yardarm_core::registry::Streams;
+use yardarm_core::registry::StreamRegistry;
 use yardarm_core::report::EnvironmentReport;
 use yardarm_core::supervisor::blocking;
-use yardarm_core::turns::Turns;
+use yardarm_core::ticket::TicketQueue;
 use yardarm_core::workers::ThreadError;
-use yardarm_core::{Evaluators, Lifecycle, Secret, Workers, whole_file};
+use yardarm_core::{Evaluators, Lifecycle, Secret, Workers, atomic_file};
 
 pub use self::config::{Config, EnvironmentConfig, Source};
 pub use self::downstream::owns;
 pub use self::offline::{ExportError, OfflineError};
 pub use self::report::Incomplete;
+use crate::compat_metrics::CompatMetrics;
 use crate::credential::KeyHash;
+use crate::environment_factory::EnvironmentFactory;
 use crate::environments::{Environments, Pending};
-use crate::founder::Founder;
 use crate::offline::OfflineTask;
 use crate::targets::LearntBudget;
-use crate::telemetry::Telemetry;
 use crate::tokens::{SigningKey, Tokens};
-use crate::upstream::{Admin, EnrolTask, HttpClients, MetricsPoster, ProxyTask, Registrar};
+use crate::upstream::{Admin, HttpClients, KeyBootstrap, MetricsPoster, ProxyTask, Registrar};
 
 /// Threads that read large bodies, for all environments together.
 const READERS: usize = 2;
@@ -66,7 +66,7 @@ pub struct Parts {
     /// Plugins.
     pub hooks: Hooks,
     /// Registry of open streams.
-    pub streams: Streams,
+    pub streams: StreamRegistry,
     /// Owner of the tasks.
     pub lifecycle: Lifecycle,
     /// Folder for what is kept; `None` keeps nothing.
@@ -123,18 +123,18 @@ pub enum StartError {
 pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> {
     let http = HttpClients::new(config.read_timeout)?;
     if let Some(folder) = &parts.data_dir {
-        let prepared = whole_file::prepare_folder(folder);
+        let prepared = atomic_file::prepare_folder(folder);
         prepared.map_err(|source| StartError::DataDir { path: folder.clone(), source })?;
     }
     let tokens = tokens(&config, parts.data_dir.as_deref())?;
-    let mut kept = match parts.data_dir.clone().filter(|_| !config.is_offline()) {
-        Some(folder) => blocking("last good data", move || kept::read(&folder)).await.unwrap_or_default(),
+    let mut persisted = match parts.data_dir.clone().filter(|_| !config.is_offline()) {
+        Some(folder) => blocking("last good data", move || persisted::read(&folder)).await.unwrap_or_default(),
         None => HashMap::new(),
     };
     let config = Arc::new(config);
     let environments = Environments::expecting(pending(&config.source));
     let readers = Workers::start("yardarm-read", READERS)?;
-    let founder = Founder {
+    let factory = EnvironmentFactory {
         config: Arc::clone(&config),
         http: http.clone(),
         parts: parts.clone(),
@@ -147,21 +147,21 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
     let signing = |key: &Secret| config.auth_secret.is_none().then(|| SigningKey::derived(key));
     match &config.source {
         Source::Keys(admin, keys) => {
-            let turns = Turns::default();
+            let tickets = TicketQueue::default();
             for (index, settings) in keys.iter().enumerate() {
-                let kept = kept.remove(&KeyHash::of(settings.api_key.expose())).and_then(|mut it| it.pop());
-                let task = EnrolTask {
+                let persisted = persisted.remove(&KeyHash::of(settings.api_key.expose())).and_then(|mut it| it.pop());
+                let task = KeyBootstrap {
                     index,
                     settings: settings.clone(),
-                    was_accepted: kept.is_some(),
-                    kept,
+                    was_accepted: persisted.is_some(),
+                    persisted,
                     admin: Admin { http: http.clone(), settings: admin.clone() },
-                    founder: Founder {
+                    factory: EnvironmentFactory {
                         signing: signing(&settings.api_key),
                         token_refused: Arc::default(),
-                        ..founder.clone()
+                        ..factory.clone()
                     },
-                    turn: Some(turns.next()),
+                    ticket: Some(tickets.next()),
                     latch: Some(latch(&parts, &environments, index)),
                     known: None,
                 };
@@ -170,12 +170,12 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         }
         Source::ProxyKey(key) => {
             let latch = latch(&parts, &environments, 0);
-            let kept = kept.remove(&KeyHash::of(key.expose())).unwrap_or_default();
-            let founder = Founder { signing: signing(key), ..founder };
-            parts.lifecycle.supervise("proxy key", ProxyTask::new(key.clone(), founder, kept, latch).in_rounds());
+            let persisted = persisted.remove(&KeyHash::of(key.expose())).unwrap_or_default();
+            let factory = EnvironmentFactory { signing: signing(key), ..factory };
+            parts.lifecycle.supervise("proxy key", ProxyTask::new(key.clone(), factory, persisted, latch).in_rounds());
         }
         Source::Offline(settings) => {
-            let mut task = OfflineTask::new(settings.clone(), founder);
+            let mut task = OfflineTask::new(settings.clone(), factory);
             task.start().await?;
             parts.lifecycle.supervise("offline folder", task);
         }
@@ -191,7 +191,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         registrar: registrar.clone(),
         hooks: parts.hooks,
         streams: parts.streams,
-        telemetry: Telemetry::new(),
+        compat_metrics: CompatMetrics::new(),
         evaluators: Evaluators::start()?,
         readers,
         auth_bodies: Budget::new(AUTH_BYTES).account(),

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use yardarm_core::event_pipeline::EventPipeline;
 use yardarm_core::hooks::{BatchFacts, Hooks};
-use yardarm_core::intake::Intake;
 use yardarm_core::outbox::{Ledger, LedgerReport};
 use yardarm_core::supervisor;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Workers};
@@ -33,7 +33,7 @@ pub(crate) struct MetricsPort(Arc<Port>);
 
 struct Port {
     label: EnvironmentLabel,
-    intake: Arc<Intake>,
+    pipeline: Arc<EventPipeline>,
     ledger: Arc<Ledger>,
     sums: Arc<Mutex<Sums>>,
     /// What could not be posted yet, with the number of attempts.
@@ -106,7 +106,7 @@ impl MetricsPort {
         let ledger = Arc::new(Ledger::default());
         Self(Arc::new(Port {
             label,
-            intake: Intake::start(hooks, Arc::clone(&ledger), lifecycle),
+            pipeline: EventPipeline::start(hooks, Arc::clone(&ledger), lifecycle),
             sums: Arc::new(Mutex::new(Sums::default())),
             failed: Mutex::default(),
             ledger,
@@ -139,9 +139,9 @@ impl MetricsPort {
         if !self.0.is_forwarded || post.received() == 0 {
             return;
         }
-        self.0.ledger.receive(post.received());
-        self.0.ledger.lose("malformed", post.malformed);
-        self.0.ledger.lose("too-many-entries", post.excess);
+        self.0.ledger.record_received(post.received());
+        self.0.ledger.record_dropped("malformed", post.malformed);
+        self.0.ledger.record_dropped("too-many-entries", post.excess);
         let facts = BatchFacts { environment: self.0.label.clone(), route, sdk, schema: 0 };
         let port = Arc::clone(&self.0);
         // Not dropped on shutdown: what was answered gets its chance within the drain time.
@@ -153,18 +153,18 @@ impl MetricsPort {
                     // Locked for one entry at a time, for a flush may come in between.
                     let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(reason) = sums.add(&entry) {
-                        ledger.lose(reason, 1);
+                        ledger.record_dropped(reason, 1);
                     }
                     if sums.is_large() {
                         is_large.notify_one();
                     }
                 }
             };
-            if let Some(leaving) = port.intake.pass(facts, post.events, Box::new(add)).await {
+            if let Some(filtered) = port.pipeline.pass(facts, post.events, Box::new(add)).await {
                 // Reading thousands of entries takes a while.
                 if place.bytes <= MAX_INLINE {
-                    leaving.go();
-                } else if let Err(error) = port.workers.run("metrics sums", move || leaving.go()).await {
+                    filtered.forward();
+                } else if let Err(error) = port.workers.run("metrics sums", move || filtered.forward()).await {
                     tracing::error!(%error, "metrics could not be summed up");
                 }
             }
@@ -174,7 +174,7 @@ impl MetricsPort {
 
     /// Waits until so much has been summed up that it should be posted before its time. While a batch waits that could
     /// not be posted there is no such moment: upstream is not asked more often for having failed.
-    pub(crate) async fn is_large(&self) {
+    pub(crate) async fn wait_for_threshold(&self) {
         loop {
             self.0.is_large.notified().await;
             if self.lock_failed().is_none() {
@@ -211,9 +211,11 @@ impl MetricsPort {
         };
         let outcome = supervisor::catch(post(body.into())).await;
         match outcome.unwrap_or(Outcome::Later) {
-            Outcome::Delivered => self.0.ledger.deliver(batch.stands_for),
-            Outcome::Refused => self.0.ledger.lose("rejected", batch.stands_for),
-            Outcome::Later if attempts + 1 >= MAX_ATTEMPTS => self.0.ledger.lose("upstream-error", batch.stands_for),
+            Outcome::Delivered => self.0.ledger.record_delivered(batch.stands_for),
+            Outcome::Refused => self.0.ledger.record_dropped("rejected", batch.stands_for),
+            Outcome::Later if attempts + 1 >= MAX_ATTEMPTS => {
+                self.0.ledger.record_dropped("upstream-error", batch.stands_for);
+            }
             Outcome::Later => *self.lock_failed() = Some((batch, attempts + 1)),
         }
     }
@@ -221,7 +223,7 @@ impl MetricsPort {
     /// Everything that was taken in has been summed up, and what plugins hold back is given up. For the end of the process.
     pub(crate) async fn settle(&self) {
         let _ = self.0.unread.acquire_many(u32::try_from(MAX_UNREAD_KIB).unwrap_or(u32::MAX)).await;
-        self.0.intake.close();
+        self.0.pipeline.close();
     }
 
     /// Where metrics stand.
@@ -303,10 +305,10 @@ mod tests {
             let _ = port.0.unread.acquire_many(MAX_UNREAD_KIB as u32).await.unwrap();
         };
         accept("a").await;
-        tokio::time::timeout(Duration::from_secs(10), port.is_large()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), port.wait_for_threshold()).await.unwrap();
         assert_eq!(posts(&port, Outcome::Later).await, 1);
         accept("b").await;
-        let early = tokio::time::timeout(Duration::from_millis(50), port.is_large()).await;
+        let early = tokio::time::timeout(Duration::from_millis(50), port.wait_for_threshold()).await;
         assert!(early.is_err(), "a failed batch waits for its time");
         assert_eq!(posts(&port, Outcome::Later).await, 1, "the failed one, and not the rest besides");
         assert_eq!(posts(&port, Outcome::Delivered).await, 2);

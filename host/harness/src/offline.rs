@@ -16,22 +16,22 @@ use self::folder::{Look, Read};
 use yardarm_core::{InternalError, Supervised, supervisor};
 
 use crate::config::OfflineConfig;
+use crate::environment_factory::{EnvironmentFactory, EnvironmentHandle};
 use crate::environments::Identity;
-use crate::founder::{Founded, Founder};
 use crate::upstream::Session;
 
 /// Serves what the folder says, and what it says later.
 pub(crate) struct OfflineTask {
     settings: OfflineConfig,
-    founder: Founder,
-    served: BTreeMap<String, Founded>,
+    factory: EnvironmentFactory,
+    served: BTreeMap<String, EnvironmentHandle>,
     /// What the folder looked like when it was last read successfully.
     seen: Option<Look>,
 }
 
 impl OfflineTask {
-    pub(crate) fn new(settings: OfflineConfig, founder: Founder) -> Self {
-        Self { settings, founder, served: BTreeMap::new(), seen: None }
+    pub(crate) fn new(settings: OfflineConfig, factory: EnvironmentFactory) -> Self {
+        Self { settings, factory, served: BTreeMap::new(), seen: None }
     }
 
     /// Reads the folder for the first time.
@@ -64,21 +64,21 @@ impl OfflineTask {
     async fn serve(&mut self, fresh: BTreeMap<String, Read>, is_first: bool) {
         let gone: Vec<_> = self.served.keys().filter(|id| !fresh.contains_key(*id)).cloned().collect();
         for it in gone.iter().filter_map(|id| self.served.remove(id)) {
-            self.founder.dissolve(&it.environment, &it.lifecycle);
+            self.factory.remove(&it.environment, &it.lifecycle);
         }
-        for (id, Read { mut kept, received }) in fresh {
+        for (id, Read { mut persisted, received }) in fresh {
             if let Some(known) = self.served.get_mut(&id) {
                 known.applier.put(received).await;
-                known.environment.targets.polled(&kept.read_targets());
-                self.founder.accept(&known.environment, &kept.keys);
+                known.environment.targets.polled(&persisted.read_targets());
+                self.factory.accept(&known.environment, &persisted.keys);
             } else {
-                let session = Session::remembered(Identity { id: id.clone(), ..kept.identity.clone() });
+                let session = Session::remembered(Identity { id: id.clone(), ..persisted.identity.clone() });
                 let (items, unreadable) = received.complete(None);
-                kept.items = Some(items);
-                if let Some(founded) = self.founder.found(Some(&id), session, kept).await {
-                    founded.environment.skip(unreadable);
-                    founded.hold_readiness(!is_first);
-                    self.served.insert(id, founded);
+                persisted.items = Some(items);
+                if let Some(created) = self.factory.create(Some(&id), session, persisted).await {
+                    created.environment.skip(unreadable);
+                    created.hold_readiness(!is_first);
+                    self.served.insert(id, created);
                 }
             }
         }

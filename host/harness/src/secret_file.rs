@@ -4,11 +4,11 @@ use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 use rand::Rng;
-use yardarm_core::{Secret, whole_file};
+use yardarm_core::{Secret, atomic_file};
 
 /// Reads the secret at `path`, or makes one; its folder is there. Only the owner may read it.
 pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
-    if let Some(bytes) = whole_file::read(path, 1024)? {
+    if let Some(bytes) = atomic_file::read(path, 1024)? {
         let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
         let is_one = text.len() >= 32;
         return if is_one {
@@ -18,13 +18,13 @@ pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
         };
     }
     let secret = make_up();
-    whole_file::replace(path, &[secret.expose().as_bytes()])?;
+    atomic_file::replace(path, &[secret.expose().as_bytes()])?;
     Ok(secret)
 }
 
 /// Reads the secret at `path` if an earlier version made one; a damaged one is logged and of no use.
 pub(crate) fn read(path: &Path) -> Option<Secret> {
-    let bytes = match whole_file::read(path, 1024) {
+    let bytes = match atomic_file::read(path, 1024) {
         Ok(bytes) => bytes?,
         Err(error) => {
             tracing::warn!(file = %path.display(), %error, "tokens of an earlier version are not accepted");

@@ -84,7 +84,7 @@ impl Targets {
     }
 
     /// Upstream has listed them, be there any or not.
-    pub(crate) fn were_polled(&self) {
+    pub(crate) fn mark_polled(&self) {
         self.are_polled.store(true, Ordering::Release);
     }
 

@@ -1,21 +1,21 @@
 //! Where flags come from and where metrics go: one task per configured key, which finds out what its environment is, and
 //! one per environment that keeps it in sync; or one task for a proxy key and all its environments. What both do in a
-//! round stands in `rounds`.
+//! round stands in `sync_loop`.
 
 mod admin;
 mod apply;
-mod enrol;
 mod fetch;
+mod key_bootstrap;
 mod message;
-mod patience;
 mod post;
-mod proxy;
+mod proxy_key;
 mod registration;
+mod retry;
 mod retry_delay;
-mod rounds;
 mod session;
 mod stream;
 mod sync;
+mod sync_loop;
 mod token;
 
 use std::time::Duration;
@@ -28,9 +28,9 @@ use crate::lenient_json;
 
 pub(crate) use self::admin::Admin;
 pub(crate) use self::apply::Applier;
-pub(crate) use self::enrol::EnrolTask;
+pub(crate) use self::key_bootstrap::KeyBootstrap;
 pub(crate) use self::post::MetricsPoster;
-pub(crate) use self::proxy::ProxyTask;
+pub(crate) use self::proxy_key::ProxyTask;
 pub(crate) use self::registration::{Registrar, Registrations};
 pub(crate) use self::session::Session;
 
@@ -197,5 +197,5 @@ fn identification(session: &Session) -> HeaderMap {
 pub(crate) fn fuzz(text: &str) {
     let _ = token::Claims::read(text);
     let _ = message::Message::read(text);
-    proxy::fuzz(text);
+    proxy_key::fuzz(text);
 }

@@ -21,7 +21,7 @@ use self::synchronizer::Synchronizer;
 use crate::config::Config;
 use crate::credential::SdkKey;
 use crate::evaluation::{HashedKey, Memberships};
-use crate::store::Word;
+use crate::store::StoreEvent;
 use crate::upstream::HttpClients;
 
 /// Gives the key that upstream accepts at this moment.
@@ -61,7 +61,7 @@ impl BigSegments {
         key: CurrentKey,
         config: &Config,
         http: &HttpClients,
-        say: mpsc::Sender<Word>,
+        say: mpsc::Sender<StoreEvent>,
         lifecycle: &Lifecycle,
     ) {
         let source = Source::new(http.clone(), config, key);

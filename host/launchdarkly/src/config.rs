@@ -67,7 +67,7 @@ pub struct Config {
     /// The database and what needs one.
     pub store: StoreConfig,
     /// Where the list of environments comes from.
-    pub roster: Roster,
+    pub environments: EnvironmentSource,
 }
 
 /// What a stream of an SDK that does not evaluate itself says of a change.
@@ -90,7 +90,7 @@ pub struct Prometheus {
 
 /// Who says which environments exist.
 #[derive(Debug, Clone)]
-pub enum Roster {
+pub enum EnvironmentSource {
     /// The configuration, once and for all.
     Configured(Vec<EnvironmentConfig>),
     /// LaunchDarkly, at run time.
@@ -167,7 +167,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 impl Config {
     /// Reads the section; `None` when no environment is configured, so that this side does not exist at all.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let roster = Roster::read(reader)?;
+        let environments = EnvironmentSource::read(reader)?;
         let base_uri = reader.url("launchdarkly.base_uri");
         let client_side_base_uri = reader.url("launchdarkly.client_side_base_uri");
         let has_own_base = base_uri != "https://sdk.launchdarkly.com";
@@ -204,9 +204,9 @@ impl Config {
             expired_credential_cleanup_interval: reader
                 .duration("launchdarkly.expired_credential_cleanup_interval", MOMENT * 100..=DAY),
             store: StoreConfig::read(reader),
-            roster,
+            environments,
         };
-        config.store.refuse_shared_prefixes(&config.roster, reader);
+        config.store.refuse_shared_prefixes(&config.environments, reader);
         Some(config)
     }
 
@@ -247,7 +247,7 @@ impl ClientStreamMode {
     }
 }
 
-impl Roster {
+impl EnvironmentSource {
     /// `None` when nothing says which environments exist.
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let sections = ["launchdarkly.environments", "launchdarkly.auto_config", "launchdarkly.offline"];

@@ -8,8 +8,8 @@ mod context;
 mod edge;
 mod evaluation;
 mod events;
+mod fdv2;
 mod goals;
-mod objects;
 mod polling;
 mod query;
 mod rejection;
@@ -26,15 +26,15 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use yardarm_core::hooks::Hooks;
-use yardarm_core::registry::Streams;
+use yardarm_core::registry::StreamRegistry;
 use yardarm_core::status::Status;
 
 use self::auth::{Audience, RouteInfo};
+use crate::compat_metrics::CompatMetrics;
 use crate::config::Config;
 use crate::environments::{Environments, SdkKind};
 use crate::limits::Limits;
 use crate::upstream::HttpClients;
-use crate::usage::Usage;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -45,9 +45,9 @@ pub(crate) struct Downstream {
     pub(crate) hooks: Hooks,
     /// What callers may have under way.
     pub(crate) limits: Limits,
-    pub(crate) streams: Streams,
+    pub(crate) streams: StreamRegistry,
     /// Counts for LaunchDarkly's dashboards, where they are wanted.
-    pub(crate) usage: Option<Usage>,
+    pub(crate) compat_metrics: Option<CompatMetrics>,
     /// State of the auto-configuration stream, where there is one.
     pub(crate) auto_config: Option<Status>,
 }
@@ -101,10 +101,10 @@ pub(crate) fn routes(state: Downstream) -> Router {
         .browser("/events/diagnostic/{envId}", "client.diagnostic", "POST,OPTIONS", post(events::diagnostic)) // 33
         .browser("/a/{file}", "client.pixel", "GET,OPTIONS", get(events::pixel)); // 34
     if speaks_fdv2 {
-        table = table.server("/sdk/poll", "server.poll.objects", get(objects::poll)).server(
+        table = table.server("/sdk/poll", "server.poll.objects", get(fdv2::poll)).server(
             "/sdk/stream",
             "server.stream.objects",
-            get(objects::stream),
+            get(fdv2::stream),
         );
     }
     let routes = table
@@ -123,9 +123,9 @@ pub(crate) fn routes(state: Downstream) -> Router {
 }
 
 /// What a scraper of metrics is served, on a listener of its own.
-pub(crate) fn metrics(usage: Usage) -> Router {
+pub(crate) fn metrics(compat_metrics: CompatMetrics) -> Router {
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
-    Router::new().route("/metrics", axum::routing::get(async move || (headers, usage.render())))
+    Router::new().route("/metrics", axum::routing::get(async move || (headers, compat_metrics.render())))
 }
 
 /// Adds routes by audience, so that a row says who may call it and cannot be written without.

@@ -1,13 +1,13 @@
 //! Which environments exist, what state each is in, and how a credential finds its environment.
 
 pub(crate) mod archive;
+mod assembly;
+pub(crate) mod auto_config_state;
 pub(crate) mod autoconfig;
-mod fleet;
 mod index;
-pub(crate) mod kept_list;
 pub(crate) mod offline;
+pub(crate) mod persisted_list;
 pub(crate) mod representation;
-pub(crate) mod roster;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,17 +16,17 @@ use arc_swap::ArcSwap;
 use rand::seq::IndexedRandom;
 use tokio::sync::watch;
 use yardarm_core::budget::Trust;
-use yardarm_core::feed::Source;
+use yardarm_core::change_log::UpdateSource;
 use yardarm_core::report::RecentChanges;
 use yardarm_core::status::{Connection, Status};
 use yardarm_core::{Environment, EnvironmentLabel};
 
-pub(crate) use self::fleet::{Fleet, Variant};
+pub(crate) use self::assembly::{EnvironmentAssembly, Variant};
 pub(crate) use self::index::{Environments, Lookup};
-use crate::client_streams::ClientStreams;
 use crate::config::EnvironmentConfig;
 use crate::dataset::FlagData;
-use crate::objects::ObjectData;
+use crate::evaluated_streams::EvaluatedStreams;
+use crate::fdv2::Fdv2Data;
 use crate::store::EnvironmentStore;
 use crate::upstream::events::EventPort;
 
@@ -41,15 +41,15 @@ pub(crate) struct LdEnvironment {
     pub(crate) filter: Arc<str>,
     pub(crate) data: Environment<FlagData>,
     /// The same for the second version of the delivery protocol, where it is spoken.
-    pub(crate) objects: Option<Environment<ObjectData>>,
+    pub(crate) fdv2: Option<Environment<Fdv2Data>>,
     pub(crate) status: Status,
     pub(crate) events: Events,
     /// `None` without a database.
     pub(crate) store: Option<Arc<EnvironmentStore>>,
     /// Where mobile and browser streams hear of changes, each a little later in its own way; empty for no delay.
-    announcements: Vec<Arc<dyn Source>>,
+    ping_sources: Vec<Arc<dyn UpdateSource>>,
     /// Where those of them that know their context hear of their results, if they are to.
-    pub(crate) client_streams: Option<ClientStreams>,
+    pub(crate) evaluated_streams: Option<EvaluatedStreams>,
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
     pub(crate) recent: RecentChanges,
@@ -103,18 +103,18 @@ impl LdEnvironment {
     }
 
     /// Where a mobile or browser stream hears that something has changed.
-    pub(crate) fn announcements(&self) -> Arc<dyn Source> {
-        match self.announcements.choose(&mut rand::rng()) {
+    pub(crate) fn ping_source(&self) -> Arc<dyn UpdateSource> {
+        match self.ping_sources.choose(&mut rand::rng()) {
             Some(delayed) => Arc::clone(delayed),
-            None => self.data.source(),
+            None => self.data.update_source(),
         }
     }
 
     pub(crate) fn phase(&self) -> Phase {
         // The view for the second version of the protocol follows a moment after the data itself.
-        if self.data.has_data() && self.objects.as_ref().is_none_or(Environment::has_data) {
+        if self.data.has_data() && self.fdv2.as_ref().is_none_or(Environment::has_data) {
             Phase::Ready
-        } else if self.status.report().connection == Connection::Off {
+        } else if self.status.current().connection == Connection::Off {
             // The database may hold data still.
             if self.store.as_ref().is_some_and(|it| it.is_unread()) { Phase::Starting } else { Phase::Rejected }
         } else if self.has_started.load(Ordering::Relaxed) {

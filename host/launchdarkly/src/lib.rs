@@ -8,25 +8,25 @@
 
 mod big_segments;
 mod client_context;
-mod client_streams;
+mod compat_metrics;
 pub mod config;
 mod credential;
 mod dataset;
 mod downstream;
 mod environments;
+mod evaluated_streams;
 pub mod evaluation;
+mod evaluation_request;
+mod fdv2;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod limits;
 pub mod model;
-mod objects;
 mod persistence;
-mod question;
 mod render;
 mod report;
 mod store;
 mod upstream;
-mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,23 +34,25 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::sync::watch;
 use yardarm_core::hooks::Hooks;
-use yardarm_core::registry::Streams;
+use yardarm_core::registry::StreamRegistry;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::status::Status;
 use yardarm_core::workers::ThreadError;
-use yardarm_core::{InternalError, Lifecycle, Supervised, whole_file};
+use yardarm_core::{InternalError, Lifecycle, Supervised, atomic_file};
 
-pub use self::config::{ClientStreamMode, CommonConfig, Config, EnvironmentConfig, Identity, Prometheus, Roster};
+pub use self::config::{
+    ClientStreamMode, CommonConfig, Config, EnvironmentConfig, EnvironmentSource, Identity, Prometheus,
+};
 pub use self::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
 pub use self::environments::archive::ArchiveError;
 pub use self::store::{BigSegmentsConfig, StoreConfig};
+use crate::compat_metrics::CompatMetrics;
 use crate::environments::autoconfig::AutoConfigTask;
 use crate::environments::offline::OfflineTask;
-use crate::environments::{Environments, Fleet, Variant};
+use crate::environments::{EnvironmentAssembly, Environments, Variant};
 use crate::limits::Limits;
 use crate::upstream::HttpClients;
 use crate::upstream::events::EventPort;
-use crate::usage::Usage;
 
 /// What the gateway provides.
 #[derive(Clone)]
@@ -58,7 +60,7 @@ pub struct Parts {
     /// Plugins.
     pub hooks: Hooks,
     /// Registry of open streams.
-    pub streams: Streams,
+    pub streams: StreamRegistry,
     /// Owner of the tasks.
     pub lifecycle: Lifecycle,
     /// Folder for last good data; `None` keeps nothing.
@@ -112,11 +114,11 @@ pub enum StartError {
 /// When an archive cannot be read, or the HTTP client cannot be built.
 pub fn check(config: &Config) -> Result<(), StartError> {
     HttpClients::new(config)?;
-    match &config.roster {
-        Roster::Offline { file, .. } => environments::archive::Archive::read(file)
+    match &config.environments {
+        EnvironmentSource::Offline { file, .. } => environments::archive::Archive::read(file)
             .map(drop)
             .map_err(|source| StartError::Archive { path: file.clone(), source }),
-        Roster::Configured(_) | Roster::AutoConfig { .. } => Ok(()),
+        EnvironmentSource::Configured(_) | EnvironmentSource::AutoConfig { .. } => Ok(()),
     }
 }
 
@@ -127,16 +129,17 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
     let http = HttpClients::new(&config)?;
     if let Some(path) = &parts.data_dir {
-        whole_file::prepare_folder(path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        atomic_file::prepare_folder(path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
     }
     let config = Arc::new(config);
     let environments = Environments::default();
-    let is_offline = matches!(config.roster, Roster::Offline { .. });
+    let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });
     let limits = Limits::new(&config)?;
     let clients = (http.clone(), limits.clone());
-    let fleet = Fleet::new(Arc::clone(&config), clients, parts.clone(), environments.clone(), is_offline);
-    let (auto_config, list) = start_roster(&config, &http, &parts, fleet).await?;
-    let usage = config.prometheus.as_ref().map(|it| Usage::new(it.prefix.clone()));
+    let assembly =
+        EnvironmentAssembly::new(Arc::clone(&config), clients, parts.clone(), environments.clone(), is_offline);
+    let (auto_config, list) = start_roster(&config, &http, &parts, assembly).await?;
+    let compat_metrics = config.prometheus.as_ref().map(|it| CompatMetrics::new(it.prefix.clone()));
     let router = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
         config: Arc::clone(&config),
@@ -144,10 +147,17 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
         hooks: parts.hooks,
         limits,
         streams: parts.streams,
-        usage: usage.clone(),
+        compat_metrics: compat_metrics.clone(),
         auto_config: auto_config.clone(),
     });
-    Ok(LaunchDarkly { router, metrics: usage.map(downstream::metrics), environments, config, auto_config, list })
+    Ok(LaunchDarkly {
+        router,
+        metrics: compat_metrics.map(downstream::metrics),
+        environments,
+        config,
+        auto_config,
+        list,
+    })
 }
 
 /// Starts whatever says which environments exist; gives the state of the auto-configuration stream, or the way to change
@@ -156,30 +166,30 @@ async fn start_roster(
     config: &Arc<Config>,
     http: &HttpClients,
     parts: &Parts,
-    mut fleet: Fleet,
+    mut assembly: EnvironmentAssembly,
 ) -> Result<(Option<Status>, Option<watch::Sender<Vec<EnvironmentConfig>>>), StartError> {
-    match config.roster.clone() {
-        Roster::Configured(all) => {
+    match config.environments.clone() {
+        EnvironmentSource::Configured(all) => {
             let (list, mut wanted) = watch::channel(all);
             let all = wanted.borrow_and_update().clone();
-            fleet.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
-            fleet.settle();
-            parts.lifecycle.supervise("list of environments", ListTask { fleet, wanted });
+            assembly.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
+            assembly.settle();
+            parts.lifecycle.supervise("list of environments", ListTask { assembly, wanted });
             Ok((None, Some(list)))
         }
-        Roster::AutoConfig { key, common } => {
+        EnvironmentSource::AutoConfig { key, common } => {
             let status = Status::new();
             let name = "launchdarkly: the list of environments (auto-configuration)";
             let unlisted = parts.lifecycle.readiness().latch_data(name, &status);
-            let mut task = AutoConfigTask::new(key, common, config, http.clone(), fleet, status.clone(), unlisted);
+            let mut task = AutoConfigTask::new(key, common, config, http.clone(), assembly, status.clone(), unlisted);
             if let Some(folder) = &parts.data_dir {
                 task.restore(folder, &parts.lifecycle).await;
             }
             parts.lifecycle.supervise("auto-configuration", task);
             Ok((Some(status), None))
         }
-        Roster::Offline { file, monitoring_interval, common } => {
-            let mut task = OfflineTask::new(file.clone(), monitoring_interval, common, config, fleet);
+        EnvironmentSource::Offline { file, monitoring_interval, common } => {
+            let mut task = OfflineTask::new(file.clone(), monitoring_interval, common, config, assembly);
             task.start().await.map_err(|source| StartError::Archive { path: file, source })?;
             parts.lifecycle.supervise("offline archive", task);
             Ok((None, None))
@@ -189,7 +199,7 @@ async fn start_roster(
 
 /// Serves the environments of the configuration, which may be read again.
 struct ListTask {
-    fleet: Fleet,
+    assembly: EnvironmentAssembly,
     wanted: watch::Receiver<Vec<EnvironmentConfig>>,
 }
 
@@ -197,7 +207,7 @@ impl Supervised for ListTask {
     async fn run(&mut self) {
         while self.wanted.changed().await.is_ok() {
             let all = self.wanted.borrow_and_update().clone();
-            self.fleet.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
+            self.assembly.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
         }
     }
 
@@ -210,7 +220,7 @@ impl LaunchDarkly {
     /// Serves what `config` lists, if the configuration has the list: environments come and go, and keys are accepted and
     /// withdrawn, as on an auto-configuration stream. Everything else in `config` is ignored.
     pub fn update_environments(&self, config: &Config) {
-        if let (Some(list), Roster::Configured(all)) = (&self.list, &config.roster) {
+        if let (Some(list), EnvironmentSource::Configured(all)) = (&self.list, &config.environments) {
             list.send_if_modified(|it| {
                 let is_changed = it != all;
                 it.clone_from(all);

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use yardarm_core::Lifecycle;
-use yardarm_core::keeper::Keeper;
 use yardarm_core::snapshot_file::SnapshotFile;
+use yardarm_core::snapshot_writer::SnapshotWriter;
 
 use crate::dataset::{Item, Items};
 use crate::environments::LdEnvironment;
@@ -33,11 +33,15 @@ struct SavedItem {
 }
 
 /// Starts the task that writes the newest data of one environment, as soon as there is some.
-pub(crate) fn keep(dir: &Path, environment: &Arc<LdEnvironment>, lifecycle: &Lifecycle) -> Keeper<Option<Items>> {
+pub(crate) fn persist(
+    dir: &Path,
+    environment: &Arc<LdEnvironment>,
+    lifecycle: &Lifecycle,
+) -> SnapshotWriter<Option<Items>> {
     let (file, label) = (file(dir, environment), environment.label.clone());
     let environment = Arc::clone(environment);
     let save = move |items: &Option<Items>| items.as_ref().map(|items| Saved::new(items, owner(&environment)));
-    Keeper::start(file, label, lifecycle, None, save)
+    SnapshotWriter::start(file, label, lifecycle, None, save)
 }
 
 /// Reads what an earlier process kept; `None` if there is nothing of use, which is logged. Blocks.
@@ -116,8 +120,8 @@ impl Saved {
 }
 
 /// The version of a deleted item, if it is one; any other would keep the item from ever coming back.
-fn version(kept: i64) -> Option<i64> {
-    Some(kept).filter(|it| (0..=MAX_VERSION).contains(it))
+fn version(persisted: i64) -> Option<i64> {
+    Some(persisted).filter(|it| (0..=MAX_VERSION).contains(it))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The persistent store of an environment: what upstream said, in a database that other programs read too.
 //!
 //! SDKs are always served from memory, so a database that fails harms none of them. What is applied is written by a
-//! task of its own ([`writer`]) that hears of it through a [`mailbox`] of bounded size. While upstream cannot be reached,
+//! task of its own ([`writer`]) that hears of it through a [`queue`] of bounded size. While upstream cannot be reached,
 //! a [`follower`] reads what other gateways write. The layout of keys and values is LaunchDarkly's ([`layout`]), because
 //! server-side SDKs in daemon mode read the same database.
 
@@ -10,9 +10,9 @@ mod config;
 pub(crate) mod fake;
 mod follower;
 mod layout;
-mod mailbox;
 mod reading;
 mod status;
+mod write_queue;
 mod writer;
 
 pub use self::config::{BigSegmentsConfig, StoreConfig};
@@ -26,17 +26,17 @@ use yardarm_store::{Place, Redis, Store};
 
 use self::follower::Follower;
 use self::layout::LAYOUT;
-use self::mailbox::Mailbox;
 pub(crate) use self::status::{StoreStatus, advice};
+use self::write_queue::WriteQueue;
 use self::writer::{StoreTask, Writer};
 use crate::big_segments::BigSegments;
-use crate::config::{Config, EnvironmentConfig, Roster};
+use crate::config::{Config, EnvironmentConfig, EnvironmentSource};
 use crate::dataset::{Change, Item, Items};
 use crate::environments::LdEnvironment;
 use crate::upstream::HttpClients;
 
 /// Messages that wait for the applier: one full set at most, and a few announcements, of which one is as good as many.
-const WORDS: usize = 4;
+const EVENTS: usize = 4;
 
 /// The reading side: what requests and operators see of an environment's database.
 pub(crate) struct EnvironmentStore {
@@ -50,12 +50,12 @@ pub(crate) struct EnvironmentStore {
 /// The applier's side.
 pub(crate) struct StoreLink {
     store: Arc<EnvironmentStore>,
-    mailbox: Arc<Mailbox>,
-    words: mpsc::Receiver<Word>,
+    queue: Arc<WriteQueue>,
+    events: mpsc::Receiver<StoreEvent>,
 }
 
 /// What a store's tasks have to say to the applier.
-pub(crate) enum Word {
+pub(crate) enum StoreEvent {
     /// What an earlier process wrote, or another one that shares the database.
     Stored(Items),
     /// What other gateways wrote since upstream was lost: items that are newer than those that are known.
@@ -86,7 +86,7 @@ impl EnvironmentStore {
     }
 
     /// It is known: nothing, or nothing that can be read now, or it is being served.
-    fn is_read(&self) {
+    fn mark_restored(&self) {
         self.is_unread.store(false, Ordering::Relaxed);
     }
 
@@ -106,26 +106,26 @@ pub(crate) fn start(
     may_restore: bool,
 ) -> Option<StoreLink> {
     let store = environment.store.clone()?;
-    let (say, words) = mpsc::channel(WORDS);
-    let mailbox = Arc::new(Mailbox::default());
+    let (say, events) = mpsc::channel(EVENTS);
+    let queue = Arc::new(WriteQueue::default());
     let writer = Writer {
         label: environment.label.clone(),
         store: Arc::clone(&store),
-        mailbox: Arc::clone(&mailbox),
-        words: say.clone(),
+        queue: Arc::clone(&queue),
+        events: say.clone(),
         upstream: environment.status.clone(),
         check_interval: config.store.check_interval,
     };
     // Graceful: the last change before the end of the process is still written.
     lifecycle.supervise_graceful("store writer", StoreTask::new(writer, may_restore, lifecycle.token().clone()));
     // In offline mode the archive is all there is, and nothing is sent to LaunchDarkly.
-    let is_offline = matches!(config.roster, Roster::Offline { .. });
+    let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });
     if !is_offline {
         let follower = Follower {
             label: environment.label.clone(),
             store: Arc::clone(&store),
-            mailbox: Arc::clone(&mailbox),
-            words: say.clone(),
+            queue: Arc::clone(&queue),
+            events: say.clone(),
             upstream: environment.status.clone(),
             poll_interval: config.store.poll_interval,
         };
@@ -138,7 +138,7 @@ pub(crate) fn start(
     if !is_offline {
         store.big_segments.start(&environment.label, key, config, http, say, lifecycle);
     }
-    Some(StoreLink { store, mailbox, words })
+    Some(StoreLink { store, queue, events })
 }
 
 impl StoreLink {
@@ -146,11 +146,11 @@ impl StoreLink {
     pub(crate) fn applied(&self, change: &Change, items: Items) {
         self.look_for_big_segments(&items);
         match change {
-            Change::Put(_) => self.mailbox.put(items),
+            Change::Put(_) => self.queue.put(items),
             Change::Patch(item) => {
                 // An old version changes nothing here either.
                 if items.version_of(item) == Some(item.version()) {
-                    self.mailbox.patch(item.clone(), items);
+                    self.queue.patch(item.clone(), items);
                 }
             }
             Change::SegmentsChanged => (),
@@ -158,26 +158,26 @@ impl StoreLink {
     }
 
     /// What the database held is served from now on, or is not needed.
-    pub(crate) fn is_read(&self) {
-        self.store.is_read();
+    pub(crate) fn mark_restored(&self) {
+        self.store.mark_restored();
     }
 
     /// Takes note of data that did not come from upstream. It is written only where there is nothing at all.
     pub(crate) fn restored(&self, items: Items) {
         self.look_for_big_segments(&items);
-        self.mailbox.restored(items);
+        self.queue.restored(items);
     }
 
     /// Takes note of items that other gateways wrote into the database. They are not written back.
     pub(crate) fn taken_over(&self, items: Items) {
         self.look_for_big_segments(&items);
-        self.mailbox.taken_over(items);
+        self.queue.taken_over(items);
     }
 
     /// The next thing that the store's tasks have to say. Safe to be dropped while it waits.
-    pub(crate) async fn next_word(&mut self) -> Word {
-        match self.words.recv().await {
-            Some(word) => word,
+    pub(crate) async fn recv_event(&mut self) -> StoreEvent {
+        match self.events.recv().await {
+            Some(store_event) => store_event,
             None => std::future::pending().await,
         }
     }

@@ -2,9 +2,9 @@
 
 pub(crate) mod apply;
 pub(crate) mod events;
-pub(crate) mod feed;
 pub(crate) mod goals;
 pub(crate) mod message;
+pub(crate) mod offline_feed;
 pub(crate) mod stream;
 
 use std::time::Duration;

@@ -3,12 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod connection;
-mod pace;
+mod log_throttle;
+mod reconnect;
 mod redirect;
-mod seldom;
 
 pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
-pub use self::pace::{KeyHistory, Pace};
+pub use self::log_throttle::LogThrottle;
+pub use self::reconnect::{KeyHistory, ReconnectPolicy};
 pub use self::redirect::{RedirectError, SendError, client, send};
-pub use self::seldom::Seldom;
 pub use eventsource_stream::Event;

@@ -16,7 +16,7 @@ use crate::gateway::Gateway;
 use crate::logging;
 
 /// Longest time for all environments to have data before their files are written.
-const PATIENCE: Duration = Duration::from_secs(60);
+const DATA_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time between looks at whether they have.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -38,7 +38,7 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
         Ok(translation) => translation,
         Err(error) => return refuse(&error),
     };
-    let overrides = Overrides { presets: translation.presets, variables, ..Overrides::default() };
+    let overrides = Overrides { overrides: translation.overrides, variables, ..Overrides::default() };
     let mut loaded = match config::load_without_file(&overrides) {
         Ok(loaded) => loaded,
         Err(error) => return failed(&error.into()),
@@ -97,7 +97,7 @@ fn settle_secret(config: &mut Config, matters: bool) {
     let Some(side) = config.harness.as_mut().filter(|it| it.auth_secret.is_none()) else { return };
     let is_made_up = side.is_offline() && !can_be_kept;
     if is_made_up {
-        side.auth_secret = Some(compat::made_up_secret());
+        side.auth_secret = Some(compat::generate_secret());
     }
     if !matters || side.bypass_auth {
         return;
@@ -131,13 +131,13 @@ async fn generate(config: Config, folder: &Path) -> anyhow::Result<()> {
 
 async fn write_when_complete(gateway: &Gateway, folder: &Path) -> anyhow::Result<()> {
     let harness = gateway.harness().context("Harness is not configured")?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DATA_TIMEOUT;
     while let Err(incomplete) = harness.completeness() {
         if incomplete.is_final {
             bail!("offline files cannot be written: {incomplete}");
         }
         if Instant::now() >= deadline {
-            bail!("offline files cannot be written within {} s: {incomplete}", PATIENCE.as_secs());
+            bail!("offline files cannot be written within {} s: {incomplete}", DATA_TIMEOUT.as_secs());
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use yardarm_core::settings::{Effective, Place, Preset, Reader, SettingError, Values};
+use yardarm_core::settings::{CompatOverride, Effective, Place, Reader, SettingError, Values};
 
 use super::document::Document;
 use super::{Config, keys};
@@ -14,7 +14,7 @@ const DEFAULT_FILE: &str = "yardarm.toml";
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// What the settings of another program stand for; everything below wins over them.
-    pub presets: Vec<Preset>,
+    pub overrides: Vec<CompatOverride>,
     /// Environment variables.
     pub variables: Vec<(String, String)>,
     /// Key path, name of the argument, text.
@@ -110,7 +110,7 @@ fn put_together(document: Option<&Document>, overrides: &Overrides) -> Result<Lo
         let place = |key: &str| document.place(key);
         values.add_document(&document.value, &place, &keys).unwrap_or_else(|found| errors = found);
     }
-    values.add_presets(overrides.presets.iter().cloned());
+    values.add_overrides(overrides.overrides.iter().cloned());
     values.add_variables(overrides.variables.iter().cloned(), &keys);
     for (path, argument, text) in &overrides.arguments {
         values.add_argument(path, argument, text.clone());
@@ -139,7 +139,7 @@ fn put_together(document: Option<&Document>, overrides: &Overrides) -> Result<Lo
         Some(nearest) => format!("variable {name} sets nothing; did you mean {nearest}?"),
         None => format!("variable {name} sets nothing"),
     };
-    warnings.extend(values.stray_variables(&keys).into_iter().map(warning));
+    warnings.extend(values.unknown_variables(&keys).into_iter().map(warning));
     Ok(Loaded { config, effective: values.effective(&keys), warnings, values })
 }
 
@@ -187,7 +187,9 @@ mod tests {
         .unwrap();
         let side = loaded.config.launchdarkly.as_ref().unwrap();
         assert_eq!(side.stream_uri, "http://127.0.0.1:1/base");
-        let yardarm_launchdarkly::Roster::Configured(environments) = &side.roster else { panic!("{:?}", side.roster) };
+        let yardarm_launchdarkly::EnvironmentSource::Configured(environments) = &side.environments else {
+            panic!("{:?}", side.environments)
+        };
         assert_eq!(environments[0].credentials.sdk_key().expose(), "sdk-canary");
         assert!(loaded.config.log.is_json);
         assert!(!format!("{loaded:?}").contains("canary"), "secrets have no printable form");

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::gateway::Gateway;
 
 /// How long each step may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Asks for JSON. `line` is method and path, `headers` are whole lines.
 pub(super) async fn json(gateway: &Gateway, line: &str, headers: &[String], body: &str) -> anyhow::Result<Value> {
@@ -20,7 +20,7 @@ pub(super) async fn json(gateway: &Gateway, line: &str, headers: &[String], body
     let mut stream = TcpStream::connect(gateway.address()).await?;
     stream.write_all(format!("{request}\r\n{body}").as_bytes()).await?;
     let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
+    timeout(REQUEST_TIMEOUT, stream.read_to_string(&mut answer)).await??;
     let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no body")?;
     ensure!(head.contains(" 200 "), "answered {}", head.lines().next().unwrap_or_default());
     Ok(serde_json::from_str(body)?)
@@ -63,6 +63,6 @@ impl Sse {
                 self.heard.push_str(&String::from_utf8_lossy(&buffer[..count]));
             }
         };
-        timeout(PATIENCE, read).await.context("nothing came in time")?
+        timeout(REQUEST_TIMEOUT, read).await.context("nothing came in time")?
     }
 }

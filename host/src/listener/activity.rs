@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::places::CloseReason;
+use super::connection_limit::CloseReason;
 
 /// A client that has sent a part of a request head must have sent all of it by then, as with ld-relay.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -75,7 +75,7 @@ impl Caller {
             }
             return Ok(response.map(|_| AnswerBody::handover(Arc::clone(&self.activity), guard)));
         }
-        let stream = takeover.and_then(|it| it.life());
+        let stream = takeover.and_then(|it| it.session());
         let progress = if is_http1 { None } else { Progress::of_task() };
         Ok(response.map(|body| AnswerBody::new(body, guard).of_stream(stream).paced(progress)))
     }

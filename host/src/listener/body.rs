@@ -9,7 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use yardarm_core::registry::{EndReason, StreamLife};
+use yardarm_core::registry::{EndReason, StreamSession};
 
 use super::activity::{Activity, RequestGuard};
 use super::http2::Progress;
@@ -28,7 +28,7 @@ pub(super) struct AnswerBody {
     kind: Kind,
     request: RequestGuard,
     /// The stream that this body writes, if it is one.
-    stream: Option<Arc<StreamLife>>,
+    stream: Option<Arc<StreamSession>>,
     /// With HTTP/2, whose requests share a connection.
     paced: Option<Paced>,
 }
@@ -87,7 +87,7 @@ impl AnswerBody {
     }
 
     /// Names the stream that the body writes, so that its end can be given a reason.
-    pub(super) fn of_stream(self, stream: Option<Arc<StreamLife>>) -> Self {
+    pub(super) fn of_stream(self, stream: Option<Arc<StreamSession>>) -> Self {
         let mut this = self;
         this.stream = stream;
         this

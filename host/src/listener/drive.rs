@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Serving;
 use super::activity::{Activity, Due, Probe};
-use super::places::CloseReason;
+use super::connection_limit::CloseReason;
 
 /// How long a client without requests under way may take to confirm the end of its connection.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -103,7 +103,7 @@ pub(super) async fn drive<C: HttpConnection>(
             }
             if has_ended && activity.was_cut() {
                 // The kernel gave up first.
-                serving.places.count_closed(CloseReason::WriteTimeout);
+                serving.limit.count_closed(CloseReason::WriteTimeout);
                 return Poll::Ready(Outcome::Cut(CloseReason::WriteTimeout));
             }
             if has_ended {
@@ -115,7 +115,7 @@ pub(super) async fn drive<C: HttpConnection>(
                 activity.set_probe(Probe::None);
                 if is_quiet || is_stopping {
                     if let Some(reason) = reason.filter(|_| is_quiet) {
-                        serving.places.count_closed(reason);
+                        serving.limit.count_closed(reason);
                     }
                     connection.as_mut().close();
                     closing = Closing::Yes(Instant::now());
@@ -134,7 +134,7 @@ pub(super) async fn drive<C: HttpConnection>(
                 closing = begin_closing(connection.as_mut(), activity, serving, Some(CloseReason::MadeRoom));
                 continue;
             }
-            let (at, due) = match (activity.due(&serving.timeouts, serving.places.is_full()), closing) {
+            let (at, due) = match (activity.due(&serving.timeouts, serving.limit.is_full()), closing) {
                 ((_, Due::Close), Closing::Yes(since)) => (since.max(activity.last()) + FAREWELL, Due::Close),
                 (next, _) => next,
             };
@@ -151,7 +151,7 @@ pub(super) async fn drive<C: HttpConnection>(
             }
             match (due, closing) {
                 (Due::Cut(reason), _) => {
-                    serving.places.count_closed(reason);
+                    serving.limit.count_closed(reason);
                     activity.set_cut();
                     return Poll::Ready(Outcome::Cut(reason));
                 }
@@ -177,7 +177,7 @@ fn begin_closing<C: HttpConnection>(
         return Closing::Probing(reason);
     }
     if let Some(reason) = reason {
-        serving.places.count_closed(reason);
+        serving.limit.count_closed(reason);
     }
     connection.close();
     Closing::Yes(Instant::now())
@@ -192,26 +192,26 @@ struct Room<'a> {
 
 impl<'a> Room<'a> {
     fn new(serving: &'a Serving) -> Self {
-        Self { serving, wanted: Box::pin(serving.places.room_wanted()), is_registered: false }
+        Self { serving, wanted: Box::pin(serving.limit.room_wanted()), is_registered: false }
     }
 
     /// Ready when the connection should close in favour of another one.
     fn poll_wanted(&mut self, activity: &Activity, context: &mut Context<'_>) -> Poll<()> {
-        let places = &self.serving.places;
+        let limit = &self.serving.limit;
         // The lock behind the wish is shared by all connections, so it is taken once, and later only when needed.
-        let is_needed = if self.is_registered { places.is_full() } else { activity.is_idle() };
+        let is_needed = if self.is_registered { limit.is_full() } else { activity.is_idle() };
         if !is_needed {
             return Poll::Pending;
         }
         self.is_registered = true;
         while self.wanted.as_mut().poll(context).is_ready() {
-            self.wanted.set(places.room_wanted());
+            self.wanted.set(limit.room_wanted());
             if !activity.is_idle() {
                 self.is_registered = false;
-                places.pass_on();
+                limit.pass_on();
                 return Poll::Pending;
             }
-            if places.is_full() && activity.last().elapsed() >= IDLE_ENOUGH {
+            if limit.is_full() && activity.last().elapsed() >= IDLE_ENOUGH {
                 return Poll::Ready(());
             }
         }

@@ -31,17 +31,17 @@ pub struct Fanout {
 }
 
 /// A stream whose response head has been written.
-pub(super) struct Handed {
+pub(super) struct StreamHandoff {
     pub(super) socket: TcpStream,
     pub(super) stream: OpenStream,
     pub(super) peer: SocketAddr,
     /// The connection's place among those allowed.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) permit: OwnedSemaphorePermit,
     /// Bytes behind the request of the stream that were read with it.
     pub(super) unread: Bytes,
     pub(super) after: AfterStream,
     /// Where the connection goes when the stream has ended.
-    pub(super) returning: mpsc::Sender<Ended>,
+    pub(super) returning: mpsc::Sender<ReturnedConnection>,
 }
 
 /// What becomes of a connection when its stream has ended.
@@ -56,10 +56,10 @@ pub(super) enum AfterStream {
 }
 
 /// A connection whose stream has ended.
-pub(super) struct Ended {
+pub(super) struct ReturnedConnection {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) permit: OwnedSemaphorePermit,
     pub(super) unread: Bytes,
     /// Whether it serves the next request, or is closed as soon as the client stops sending.
     pub(super) is_reusable: bool,
@@ -92,9 +92,9 @@ impl Fanout {
     }
 
     /// Takes a stream over.
-    pub(super) fn add(&self, handed: Handed) {
+    pub(super) fn add(&self, handoff: StreamHandoff) {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        self.shards[index].send(Message::Add(Box::new(handed)));
+        self.shards[index].send(Message::Add(Box::new(handoff)));
     }
 
     /// How the streams are doing.

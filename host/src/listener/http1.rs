@@ -14,14 +14,14 @@ use tokio_rustls::server::TlsStream;
 use super::activity::{Activity, HEAD_TIMEOUT};
 use super::answer::Caller;
 use super::drive::{Outcome, drive};
-use super::fanout::Handed;
+use super::fanout::StreamHandoff;
 use super::handover::Handover;
 use super::watched::{HeadWatch, Watched};
 use super::{Accepted, Limits, Serving, linger};
 
 /// Serves one connection in plain text until it ends or becomes a stream.
 pub(super) async fn plain(serving: Arc<Serving>, accepted: Accepted) {
-    let Accepted { socket, unread, peer, place } = accepted;
+    let Accepted { socket, unread, peer, permit } = accepted;
     let activity = Activity::new();
     let caller = caller(&serving, &activity, peer, Some(Handover::default()));
     let service = service_fn(|request| caller.answer(request));
@@ -41,7 +41,7 @@ pub(super) async fn plain(serving: Arc<Serving>, accepted: Accepted) {
             let returning = serving.returning.clone();
             // A copy: even an empty rest would keep the whole read buffer of the library for as long as the stream lives.
             let unread = Bytes::copy_from_slice(&parts.read_buf);
-            serving.fanout.add(Handed { socket, stream, peer, place, unread, after, returning });
+            serving.fanout.add(StreamHandoff { socket, stream, peer, permit, unread, after, returning });
         }
     }
 }

@@ -16,8 +16,8 @@ use yardarm_core::Lifecycle;
 use super::Serving;
 use super::activity::Activity;
 use super::answer::Caller;
+use super::connection_limit::{CloseReason, ConnectionLimit};
 use super::drive::drive;
-use super::places::{CloseReason, Places};
 use super::watched::Watched;
 
 tokio::task_local! {
@@ -47,7 +47,7 @@ pub(super) async fn secured(
     });
     let executor = RequestTasks {
         lifecycle: serving.lifecycle.clone(),
-        places: serving.places.clone(),
+        limit: serving.limit.clone(),
         write_timeout: serving.timeouts.write,
     };
     let mut builder = http2::Builder::new(executor);
@@ -106,7 +106,7 @@ impl Progress {
 #[derive(Clone)]
 struct RequestTasks {
     lifecycle: Lifecycle,
-    places: Places,
+    limit: ConnectionLimit,
     write_timeout: Duration,
 }
 
@@ -116,13 +116,13 @@ where
     F::Output: Send,
 {
     fn execute(&self, task: F) {
-        let (progress, places, timeout) = (Progress::new(), self.places.clone(), self.write_timeout);
+        let (progress, limit, timeout) = (Progress::new(), self.limit.clone(), self.write_timeout);
         self.lifecycle.spawn_graceful("http/2 request", async move {
             let request = PROGRESS.scope(Arc::clone(&progress), task);
             tokio::select! {
                 _ = request => (),
                 // Dropping the task resets the request's part of the connection.
-                () = progress.stalls(timeout) => places.count_closed(CloseReason::WriteTimeout),
+                () = progress.stalls(timeout) => limit.count_closed(CloseReason::WriteTimeout),
             }
         });
     }

@@ -21,7 +21,7 @@ const MAX_DISCARDED: usize = 4 << 20;
 pub(super) async fn linger(socket: TcpStream, serving: &Serving) {
     // Mostly done already, but not by the HTTP library after a request that wanted to change the protocol.
     let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Write);
-    let is_short = serving.lifecycle.token().is_cancelled() || serving.places.is_full();
+    let is_short = serving.lifecycle.token().is_cancelled() || serving.limit.is_full();
     let longest = if is_short { SHORT_LINGER } else { LINGER };
     tokio::select! {
         () = discard(&socket) => (),

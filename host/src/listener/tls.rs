@@ -11,13 +11,13 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::certificate::{CertificateReport, Tls, TlsError};
 use super::activity::{Activity, HEAD_TIMEOUT};
-use super::places::CloseReason;
+use super::connection_limit::CloseReason;
 use super::watched::Watched;
 use super::{Accepted, Serving, http1, http2};
 
 /// Serves one connection until it ends or idles at shutdown.
 pub(super) async fn connection(serving: Arc<Serving>, tls: Tls, accepted: Accepted) {
-    let Accepted { socket, unread, peer, place: _place } = accepted;
+    let Accepted { socket, unread, peer, permit: _place } = accepted;
     let activity = Activity::new();
     let socket = Watched::new(socket, unread, Arc::clone(&activity));
     let acceptor = TlsAcceptor::from(tls.current());
@@ -26,7 +26,7 @@ pub(super) async fn connection(serving: Arc<Serving>, tls: Tls, accepted: Accept
         Ok(Err(error)) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
         Err(_) => {
             tracing::debug!(%peer, "TLS handshake took too long");
-            return serving.places.count_closed(CloseReason::SlowStart);
+            return serving.limit.count_closed(CloseReason::SlowStart);
         }
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {

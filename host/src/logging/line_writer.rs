@@ -215,7 +215,7 @@ mod tests {
         (writer, open, lines, announcements)
     }
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     #[test]
     fn a_reader_that_stands_still_costs_lines_and_never_time() {
@@ -226,18 +226,18 @@ mod tests {
             writer.push(&line);
         }
         assert!(!writer.flush(Duration::from_millis(10)), "nothing is read");
-        assert!(began.elapsed() < PATIENCE);
+        assert!(began.elapsed() < TEST_TIMEOUT);
         let dropped = writer.dropped();
         assert!((11..=16).contains(&dropped), "{dropped} of 20 MiB, and at most 8 fit");
         for _ in 0..4 {
             let _ = open.send(true);
         }
-        assert!(writer.flush(PATIENCE));
+        assert!(writer.flush(TEST_TIMEOUT));
         let bytes: usize = written.try_iter().map(|it| it.len()).sum();
         assert_eq!(bytes, (20 - usize::try_from(dropped).unwrap()) << 20);
-        assert_eq!(announcements.recv_timeout(PATIENCE), Ok(dropped));
+        assert_eq!(announcements.recv_timeout(TEST_TIMEOUT), Ok(dropped));
         writer.push(b"after\n");
-        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), b"after\n");
+        assert_eq!(written.recv_timeout(TEST_TIMEOUT).unwrap(), b"after\n");
         assert!(announcements.try_recv().is_err(), "announced once");
     }
 
@@ -246,13 +246,13 @@ mod tests {
         let (writer, open, written, announcements) = start();
         open.send(false).unwrap();
         writer.push(b"lost\n");
-        assert!(writer.flush(PATIENCE), "there is nothing to wait for");
+        assert!(writer.flush(TEST_TIMEOUT), "there is nothing to wait for");
         while writer.dropped() == 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
         open.send(true).unwrap();
         writer.push(b"kept\n");
-        assert_eq!(written.recv_timeout(PATIENCE).unwrap(), b"kept\n");
-        assert_eq!(announcements.recv_timeout(PATIENCE), Ok(1));
+        assert_eq!(written.recv_timeout(TEST_TIMEOUT).unwrap(), b"kept\n");
+        assert_eq!(announcements.recv_timeout(TEST_TIMEOUT), Ok(1));
     }
 }

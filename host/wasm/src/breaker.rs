@@ -62,7 +62,7 @@ pub enum BreakerState {
 
 /// What a call means for the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(crate) enum BreakerSignal {
     Success,
     Failure,
     /// Says nothing about the plugin, such as a caller that went away.
@@ -70,10 +70,10 @@ pub(crate) enum Mark {
 }
 
 /// Leave to call; must be told how the call went, and counts as [`Mark::Neither`] if it is not.
-pub(crate) struct Pass<'a> {
+pub(crate) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     probe: bool,
-    told: bool,
+    recorded: bool,
 }
 
 impl Breaker {
@@ -89,7 +89,7 @@ impl Breaker {
     }
 
     /// Leave for one call, unless the breaker is open.
-    pub(crate) fn admit(&self) -> Option<Pass<'_>> {
+    pub(crate) fn admit(&self) -> Option<BreakerPermit<'_>> {
         let mut inner = self.lock();
         let probe = match inner.state {
             State::Closed => false,
@@ -99,7 +99,7 @@ impl Breaker {
             }
             State::Open { .. } | State::Probing => return None,
         };
-        Some(Pass { breaker: self, probe, told: false })
+        Some(BreakerPermit { breaker: self, probe, recorded: false })
     }
 
     /// The state of this moment, and how often the breaker has opened.
@@ -113,19 +113,19 @@ impl Breaker {
         (state, inner.opened)
     }
 
-    fn tell(&self, probe: bool, mark: Mark, now: Instant) {
+    fn record(&self, probe: bool, signal: BreakerSignal, now: Instant) {
         let mut inner = self.lock();
         if probe {
-            match mark {
-                Mark::Success => inner.close(),
-                Mark::Failure => {
+            match signal {
+                BreakerSignal::Success => inner.close(),
+                BreakerSignal::Failure => {
                     inner.pause = (inner.pause * 2).min(LONGEST_PAUSE);
                     inner.open(now);
                 }
                 // Nothing was learned: the next call probes.
-                Mark::Neither => inner.state = State::Open { until: now },
+                BreakerSignal::Neither => inner.state = State::Open { until: now },
             }
-        } else if matches!(inner.state, State::Closed) && mark != Mark::Neither && inner.count(mark, now) {
+        } else if matches!(inner.state, State::Closed) && signal != BreakerSignal::Neither && inner.count(signal, now) {
             inner.open(now);
         }
     }
@@ -137,14 +137,14 @@ impl Breaker {
 
 impl Inner {
     /// Counts a call; says whether the breaker should open.
-    fn count(&mut self, mark: Mark, now: Instant) -> bool {
+    fn count(&mut self, signal: BreakerSignal, now: Instant) -> bool {
         let second = now.saturating_duration_since(self.start).as_secs();
         let slot = &mut self.slots[usize::try_from(second).unwrap_or(0) % WINDOW];
         if slot.second != second {
             *slot = Slot { second, ..Slot::default() };
         }
         slot.calls += 1;
-        if mark == Mark::Success {
+        if signal == BreakerSignal::Success {
             self.in_a_row = 0;
             return false;
         }
@@ -171,18 +171,18 @@ impl Inner {
     }
 }
 
-impl Pass<'_> {
+impl BreakerPermit<'_> {
     /// Reports how the call went.
-    pub(crate) fn tell(mut self, mark: Mark, now: Instant) {
-        self.told = true;
-        self.breaker.tell(self.probe, mark, now);
+    pub(crate) fn record(mut self, signal: BreakerSignal, now: Instant) {
+        self.recorded = true;
+        self.breaker.record(self.probe, signal, now);
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
-        if !self.told {
-            self.breaker.tell(self.probe, Mark::Neither, Instant::now());
+        if !self.recorded {
+            self.breaker.record(self.probe, BreakerSignal::Neither, Instant::now());
         }
     }
 }
@@ -191,11 +191,11 @@ impl Drop for Pass<'_> {
 mod tests {
     use super::*;
 
-    fn call(breaker: &Breaker, mark: Mark) -> bool {
-        let pass = breaker.admit();
-        let admitted = pass.is_some();
-        if let Some(pass) = pass {
-            pass.tell(mark, Instant::now());
+    fn call(breaker: &Breaker, signal: BreakerSignal) -> bool {
+        let permit = breaker.admit();
+        let admitted = permit.is_some();
+        if let Some(permit) = permit {
+            permit.record(signal, Instant::now());
         }
         admitted
     }
@@ -204,16 +204,16 @@ mod tests {
     async fn five_failures_in_a_row_open_it() {
         let breaker = Breaker::new();
         for _ in 0..4 {
-            call(&breaker, Mark::Failure);
+            call(&breaker, BreakerSignal::Failure);
         }
-        call(&breaker, Mark::Success);
+        call(&breaker, BreakerSignal::Success);
         for _ in 0..4 {
-            assert!(call(&breaker, Mark::Failure));
+            assert!(call(&breaker, BreakerSignal::Failure));
         }
         assert_eq!(breaker.state(), (BreakerState::Closed, 0));
-        call(&breaker, Mark::Failure);
+        call(&breaker, BreakerSignal::Failure);
         assert_eq!(breaker.state(), (BreakerState::Open, 1));
-        assert!(!call(&breaker, Mark::Success));
+        assert!(!call(&breaker, BreakerSignal::Success));
     }
 
     #[tokio::test(start_paused = true)]
@@ -221,12 +221,12 @@ mod tests {
         let breaker = Breaker::new();
         for n in 0..200_u32 {
             tokio::time::advance(Duration::from_millis(150)).await;
-            assert!(call(&breaker, if n % 6 == 5 { Mark::Failure } else { Mark::Success }), "{n}");
+            assert!(call(&breaker, if n % 6 == 5 { BreakerSignal::Failure } else { BreakerSignal::Success }), "{n}");
         }
         tokio::time::advance(Duration::from_secs(11)).await;
         for _ in 0..33 {
-            call(&breaker, Mark::Success);
-            call(&breaker, Mark::Failure);
+            call(&breaker, BreakerSignal::Success);
+            call(&breaker, BreakerSignal::Failure);
         }
         assert_eq!(breaker.state().0, BreakerState::Open);
     }
@@ -235,22 +235,22 @@ mod tests {
     async fn the_pause_doubles_and_one_call_probes() {
         let breaker = Breaker::new();
         for _ in 0..5 {
-            call(&breaker, Mark::Failure);
+            call(&breaker, BreakerSignal::Failure);
         }
         for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
             tokio::time::advance(Duration::from_secs(pause).mul_f64(0.89)).await;
-            assert!(!call(&breaker, Mark::Success), "too early after {pause} s");
+            assert!(!call(&breaker, BreakerSignal::Success), "too early after {pause} s");
             tokio::time::advance(Duration::from_secs(pause).mul_f64(0.22)).await;
             let probe = breaker.admit().expect("a probe after the pause");
             assert_eq!(breaker.state().0, BreakerState::HalfOpen);
             assert!(breaker.admit().is_none(), "one probe at a time");
-            probe.tell(Mark::Failure, Instant::now());
+            probe.record(BreakerSignal::Failure, Instant::now());
         }
         tokio::time::advance(Duration::from_secs(70)).await;
-        assert!(call(&breaker, Mark::Success));
+        assert!(call(&breaker, BreakerSignal::Success));
         assert_eq!(breaker.state().0, BreakerState::Closed);
         for _ in 0..4 {
-            assert!(call(&breaker, Mark::Failure));
+            assert!(call(&breaker, BreakerSignal::Failure));
         }
         assert_eq!(breaker.state().0, BreakerState::Closed, "counting starts anew");
     }
@@ -259,11 +259,11 @@ mod tests {
     async fn a_probe_whose_caller_went_away_leaves_room_for_the_next() {
         let breaker = Breaker::new();
         for _ in 0..5 {
-            call(&breaker, Mark::Failure);
+            call(&breaker, BreakerSignal::Failure);
         }
         tokio::time::advance(Duration::from_secs(2)).await;
         drop(breaker.admit());
-        assert!(call(&breaker, Mark::Success));
+        assert!(call(&breaker, BreakerSignal::Success));
         assert_eq!(breaker.state().0, BreakerState::Closed);
     }
 }

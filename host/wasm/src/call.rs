@@ -8,16 +8,16 @@ use wasmtime::Trap;
 use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
 
-use crate::breaker::{Breaker, Mark};
+use crate::breaker::{Breaker, BreakerSignal};
 use crate::capability::log;
-use crate::guest::{DeadlinePassed, Guest, INIT_DEADLINE, Instance, MemoryExceeded, patience};
-use crate::interface::Ask;
+use crate::guest::{DeadlinePassed, Guest, INIT_DEADLINE, Instance, MemoryExceeded, busy_allowance};
+use crate::interface::HookCall;
 use crate::interface::v0_1::ReadTooMuch;
 use crate::manifest::{Bind, Hook, Isolation};
 use crate::pool::{Pool, Slot};
 
 /// A plugin in its place in a chain.
-pub(crate) struct Seat {
+pub(crate) struct BindingInstance {
     pub(crate) guest: Arc<Guest>,
     pub(crate) bind: Bind,
     pub(crate) isolation: Isolation,
@@ -90,9 +90,9 @@ pub(crate) enum Outcome {
     InputTooLarge,
 }
 
-impl Seat {
+impl BindingInstance {
     /// Asks one question within `budget` and checks the answer with `check`.
-    pub(crate) async fn call<A: Ask, T>(
+    pub(crate) async fn call<A: HookCall, T>(
         self: &Arc<Self>,
         environment: &EnvironmentLabel,
         ask: &A,
@@ -100,8 +100,8 @@ impl Seat {
         check: impl FnOnce(A::Reply) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let started = Instant::now();
-        let meter = self.guest.face.meters.hook(A::HOOK);
-        let Some(pass) = self.breaker.admit() else {
+        let meter = self.guest.context.counters.hook(A::HOOK);
+        let Some(permit) = self.breaker.admit() else {
             let refused = Err(CallError::BreakerOpen);
             meter.record(&refused, started.elapsed());
             return refused;
@@ -110,7 +110,7 @@ impl Seat {
         let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started)).await;
         let result = answer.unwrap_or_else(|error| Err(CallError::of_panic(&error))).and_then(check);
         let ended = Instant::now();
-        pass.tell(result.as_ref().map_or_else(CallError::mark, |_| Mark::Success), ended);
+        permit.record(result.as_ref().map_or_else(CallError::signal, |_| BreakerSignal::Success), ended);
         meter.record(&result, ended - started);
         if let Err(error) = &result {
             self.report(error);
@@ -118,7 +118,7 @@ impl Seat {
         result
     }
 
-    async fn call_admitted<A: Ask>(
+    async fn call_admitted<A: HookCall>(
         self: &Arc<Self>,
         environment: &EnvironmentLabel,
         ask: &A,
@@ -157,9 +157,9 @@ impl Seat {
         if let Some(slot) = self.pool.try_slot() {
             return Ok((slot, started));
         }
-        let slot = tokio::time::timeout(patience(budget), self.pool.slot()).await;
+        let slot = tokio::time::timeout(busy_allowance(budget), self.pool.slot()).await;
         let now = Instant::now();
-        self.guest.face.meters.hook(hook).waited(now - started);
+        self.guest.context.counters.hook(hook).waited(now - started);
         slot.map(|slot| (slot, now)).map_err(|_| CallError::PoolExhausted)
     }
 
@@ -185,24 +185,24 @@ impl Seat {
             return;
         }
         self.pool.count_retired();
-        let (seat, environment) = (Arc::downgrade(self), environment.clone());
+        let (binding, environment) = (Arc::downgrade(self), environment.clone());
         self.lifecycle.spawn("plugin instance", async move {
             // A generation that was replaced meanwhile needs no instances.
-            let Some(seat) = seat.upgrade() else { return };
-            let _ticking = seat.guest.engine.enter();
-            match seat.instantiate(seat.bind.hook, INIT_DEADLINE).await {
-                Ok(instance) => seat.pool.put(&environment, instance),
-                Err(error) => seat.report(&error),
+            let Some(binding) = binding.upgrade() else { return };
+            let _ticking = binding.guest.engine.enter();
+            match binding.instantiate(binding.bind.hook, INIT_DEADLINE).await {
+                Ok(instance) => binding.pool.put(&environment, instance),
+                Err(error) => binding.report(&error),
             }
         });
     }
 
     /// Logs a failure, within the plugin's share of the log.
     fn report(&self, error: &CallError) {
-        let face = &self.guest.face;
-        if face.meters.log.admit() {
+        let context = &self.guest.context;
+        if context.counters.log.admit() {
             let (class, code) = (error.outcome().name(), error.code());
-            tracing::warn!(plugin = %face.name, hook = %self.bind.hook, class, code, %error, "plugin call failed");
+            tracing::warn!(plugin = %context.name, hook = %self.bind.hook, class, code, %error, "plugin call failed");
         }
     }
 }
@@ -280,14 +280,14 @@ impl CallError {
 
     /// Whether the breaker should hold it against the plugin. What a caller can provoke by sending odd input does
     /// not count, or anybody could close the door for everybody.
-    fn mark(&self) -> Mark {
+    fn signal(&self) -> BreakerSignal {
         match self {
             Self::Guest { kind: "invalid-input", .. }
             | Self::PoolExhausted
             | Self::BreakerOpen
             | Self::MissingRequired
-            | Self::InputTooLarge { .. } => Mark::Neither,
-            _ => Mark::Failure,
+            | Self::InputTooLarge { .. } => BreakerSignal::Neither,
+            _ => BreakerSignal::Failure,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::stage::{Candidate, LARGEST_LARGE_FILE, LoadError, Stager};
 
 /// What a component is and where it would apply.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct CheckReport {
     /// Name that the plugin gives itself.
     pub name: String,
     /// Version that the plugin gives itself.
@@ -51,7 +51,7 @@ pub struct CheckedFolder {
     /// Why nothing or not everything of the folder would be loaded.
     pub trouble: Option<LoadError>,
     /// Each plugin by the name of its component file, or of its binding file if that is alone, in order.
-    pub plugins: Vec<(String, Result<Report, LoadError>)>,
+    pub plugins: Vec<(String, Result<CheckReport, LoadError>)>,
 }
 
 /// Checks a component, with its binding file if there is one: everything that loading checks, `init` included.
@@ -61,7 +61,7 @@ pub struct CheckedFolder {
 /// # Errors
 ///
 /// The reason why a gateway would refuse the file.
-pub fn check_file(path: &Path, binding: Option<&Path>) -> Result<Report, LoadError> {
+pub fn check_file(path: &Path, binding: Option<&Path>) -> Result<CheckReport, LoadError> {
     let result = on_own_runtime(async {
         let bytes = files::read(path, LARGEST_LARGE_FILE, Trust::Any)?;
         let manifest = binding.map(read_manifest).transpose()?;
@@ -109,7 +109,7 @@ async fn check_pair(
     stager: &mut Option<Stager>,
     stem: &Arc<str>,
     pair: &Pair,
-) -> Option<Result<Report, LoadError>> {
+) -> Option<Result<CheckReport, LoadError>> {
     let content = match scan::read(&settings.dir, stem, pair, settings.trust) {
         Ok(content) => content,
         Err(error) => return Some(Err(error)),
@@ -163,11 +163,11 @@ async fn stage(
     bytes: Arc<[u8]>,
     sha256: [u8; 32],
     manifest: Option<Manifest>,
-) -> Result<Report, LoadError> {
+) -> Result<CheckReport, LoadError> {
     let size = bytes.len();
     let candidate = Candidate { stem, bytes, sha256, manifest, generation: 0, compiled: None };
     let plugin = stager.stage(candidate, |_| Arc::default()).await?;
-    Ok(Report {
+    Ok(CheckReport {
         name: plugin.name.to_string(),
         version: plugin.version.clone(),
         about: plugin.about.clone(),
@@ -176,8 +176,8 @@ async fn stage(
         interface: crate::interface::v0_1::VERSION,
         exports: plugin.exported.clone(),
         grants_requested: plugin.requested.clone(),
-        grants: plugin.guest.face.grants.names(),
-        binds: plugin.seats.iter().map(|seat| seat.bind.clone()).collect(),
+        grants: plugin.guest.context.grants.names(),
+        binds: plugin.bindings.iter().map(|binding| binding.bind.clone()).collect(),
         fresh_instance_us: u64::try_from(plugin.figures.fresh.as_micros()).unwrap_or(u64::MAX),
         compile_ms: u64::try_from(plugin.figures.compile.as_millis()).unwrap_or(u64::MAX),
     })

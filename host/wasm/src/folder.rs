@@ -21,7 +21,7 @@ use yardarm_core::hooks::Hooks;
 use yardarm_core::supervisor;
 use yardarm_core::{InternalError, Lifecycle, Supervised, Supervisor};
 
-use self::events::{FolderWatcher, Signs};
+use self::events::{FolderEvents, FolderWatcher};
 use self::loader::Loader;
 pub use self::trust::Trust;
 use crate::cache::{Cache, CacheLimits};
@@ -67,7 +67,7 @@ pub struct Settings {
 pub struct PluginFolder {
     view: Mutex<View>,
     ready: AtomicBool,
-    signs: Arc<Signs>,
+    folder_events: Arc<FolderEvents>,
 }
 
 /// The gateway cannot watch a folder of plugins.
@@ -122,7 +122,7 @@ impl PluginFolder {
         let folder = Arc::new(Self {
             view: Mutex::new(View::new(settings.dir.clone(), facts)),
             ready: AtomicBool::new(false),
-            signs: Arc::new(Signs::new(settings.dir.clone())),
+            folder_events: Arc::new(FolderEvents::new(settings.dir.clone())),
         });
         let (first, done) = oneshot::channel();
         let start_timeout = settings.start_timeout;
@@ -136,7 +136,7 @@ impl PluginFolder {
 
     /// Looks at the content of all files now instead of at the next interval.
     pub fn rescan(&self) {
-        self.signs.suspect_all();
+        self.folder_events.suspect_all();
     }
 
     /// What the operator wants to know of each plugin.
@@ -171,7 +171,7 @@ impl std::fmt::Debug for PluginFolder {
 /// Loads the folder for the first time, then whenever something changes.
 struct WatchTask {
     loader: Loader,
-    signs: Arc<Signs>,
+    folder_events: Arc<FolderEvents>,
     watcher: Arc<Mutex<FolderWatcher>>,
     /// Signals that the first plan is complete.
     first: Option<oneshot::Sender<()>>,
@@ -179,15 +179,15 @@ struct WatchTask {
 
 impl WatchTask {
     fn new(loader: Loader, first: oneshot::Sender<()>, supervisor: &Supervisor) -> Self {
-        let signs = Arc::clone(&loader.folder().signs);
-        let watcher = Arc::new(Mutex::new(FolderWatcher::new(&signs, supervisor.clone())));
-        Self { loader, signs, watcher, first: Some(first) }
+        let folder_events = Arc::clone(&loader.folder().folder_events);
+        let watcher = Arc::new(Mutex::new(FolderWatcher::new(&folder_events, supervisor.clone())));
+        Self { loader, folder_events, watcher, first: Some(first) }
     }
 }
 
 impl Supervised for WatchTask {
     async fn run(&mut self) {
-        watch(&mut self.loader, &self.signs, &self.watcher, &mut self.first).await;
+        watch(&mut self.loader, &self.folder_events, &self.watcher, &mut self.first).await;
     }
 
     fn recover(&mut self, _: &InternalError) {
@@ -197,15 +197,15 @@ impl Supervised for WatchTask {
 
 async fn watch(
     loader: &mut Loader,
-    signs: &Arc<Signs>,
+    folder_events: &Arc<FolderEvents>,
     watcher: &Arc<Mutex<FolderWatcher>>,
     first: &mut Option<oneshot::Sender<()>>,
 ) {
     renew(watcher, false).await;
     if first.is_some() {
-        loader.keep_shut().await;
+        loader.fail_closed_until_loaded().await;
     }
-    settle(loader, signs).await;
+    settle(loader, folder_events).await;
     loader.folder().ready.store(true, Ordering::Release);
     if let Some(first) = first.take() {
         // The receiver is gone if the first plan took long.
@@ -214,8 +214,8 @@ async fn watch(
     let (scan_interval, verify_interval) = (loader.settings().scan_interval, loader.settings().verify_interval);
     let mut verified = Instant::now();
     loop {
-        if signs.wait(scan_interval.min(verify_interval)).await {
-            quiet(signs, loader.settings().quiet).await;
+        if folder_events.wait(scan_interval.min(verify_interval)).await {
+            quiet(folder_events, loader.settings().quiet).await;
         }
         let is_verification_due = verified.elapsed() >= verify_interval;
         if is_verification_due {
@@ -223,7 +223,7 @@ async fn watch(
             verified = Instant::now();
         }
         renew(watcher, is_verification_due).await;
-        let has_folder_moved = settle(loader, signs).await;
+        let has_folder_moved = settle(loader, folder_events).await;
         if has_folder_moved {
             renew(watcher, true).await;
         }
@@ -239,18 +239,18 @@ async fn renew(watcher: &Arc<Mutex<FolderWatcher>>, afresh: bool) {
 }
 
 /// Waits until no file changes any more.
-async fn quiet(signs: &Signs, quiet: Duration) {
-    let storm = async { while signs.wait(quiet).await {} };
+async fn quiet(folder_events: &FolderEvents, quiet: Duration) {
+    let storm = async { while folder_events.wait(quiet).await {} };
     // A storm that does not end is taken as it comes.
     let _ = tokio::time::timeout(LONGEST_WAIT, storm).await;
 }
 
 /// Takes up changes, looking again at files that are still being written; says whether the folder itself was moved.
-async fn settle(loader: &mut Loader, signs: &Signs) -> bool {
+async fn settle(loader: &mut Loader, folder_events: &FolderEvents) -> bool {
     let mut looks = LONGEST_WAIT.as_millis() / NEXT_LOOK.as_millis();
     let mut has_folder_moved = false;
     loop {
-        let mut events = signs.take();
+        let mut events = folder_events.take();
         has_folder_moved |= events.has_folder_moved();
         if loader.look(&mut events, looks > 0).await {
             return has_folder_moved;

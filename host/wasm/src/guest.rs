@@ -17,16 +17,16 @@ use crate::call::CallError;
 use crate::capability::Grants;
 use crate::capability::config::Configuration;
 use crate::capability::fingerprint::Fingerprints;
+use crate::counters::PluginCounters;
 use crate::engine::{Engine, TICK};
 use crate::interface::v0_1;
 use crate::manifest::Hook;
-use crate::meters::Meters;
 
 /// Time that instantiating and `init` may take while a plugin is staged.
 pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
 /// How much longer than its deadline a call may take when the machine is busy with others: a guest is charged for
 /// the ticks in which it ran, and this bounds the wait of whoever called it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const BUSY_ALLOWANCE: Duration = Duration::from_secs(1);
 /// Host objects that a guest may hold at once.
 const MOST_HANDLES: usize = 1_000;
 /// Table elements of one instance.
@@ -35,19 +35,19 @@ const MOST_TABLE_ELEMENTS: usize = 20_000;
 /// A component, ready to be instantiated.
 pub(crate) struct Guest {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) face: Arc<PluginFace>,
+    pub(crate) context: Arc<PluginContext>,
     pub(crate) pre: InstancePre<GuestState>,
     pub(crate) indices: v0_1::Indices,
 }
 
 /// What host functions know of the plugin that calls them.
-pub(crate) struct PluginFace {
+pub(crate) struct PluginContext {
     pub(crate) name: Arc<str>,
     pub(crate) generation: u64,
     pub(crate) grants: Grants,
     pub(crate) config: Configuration,
     pub(crate) fingerprints: Arc<Fingerprints>,
-    pub(crate) meters: Arc<Meters>,
+    pub(crate) counters: Arc<PluginCounters>,
 }
 
 /// One live instance, with the functions of one hook loaded.
@@ -62,14 +62,14 @@ pub(crate) struct Instance {
 
 /// What a store carries.
 pub(crate) struct GuestState {
-    pub(crate) plugin: Arc<PluginFace>,
+    pub(crate) plugin: Arc<PluginContext>,
     pub(crate) table: ResourceTable,
     /// Made when the guest first asks for it.
     pub(crate) wasi: Option<WasiCtx>,
     pub(crate) memory: MemoryLimit,
     pub(crate) hook: &'static str,
     /// Whether this is a rehearsal, whose log lines and metrics nobody should see.
-    pub(crate) muted: bool,
+    pub(crate) is_warm_up: bool,
     /// Bytes of host data that the guest has read in this call.
     pub(crate) lent: usize,
     budget: Budget,
@@ -127,7 +127,7 @@ impl Guest {
             let instance = self.pre.instantiate_async(&mut store).await?;
             let lifecycle = self.indices.lifecycle.load(&mut store, &instance)?;
             let exports = self.indices.load(hook, &mut store, &instance)?;
-            let answer = lifecycle.call_init(&mut store, &self.face.config.whole).await?;
+            let answer = lifecycle.call_init(&mut store, &self.context.config.whole).await?;
             wasmtime::Result::Ok(answer.map(|()| (store, exports)))
         })
         .await
@@ -154,12 +154,12 @@ impl Guest {
 
     fn store(&self, memory_mb: u32, deadline: Duration, muted: bool) -> Store<GuestState> {
         let state = GuestState {
-            plugin: Arc::clone(&self.face),
+            plugin: Arc::clone(&self.context),
             table: ResourceTable::new(),
             wasi: None,
             memory: MemoryLimit { used: 0, limit: (memory_mb as usize) << 20 },
             hook: "init",
-            muted,
+            is_warm_up: muted,
             lent: 0,
             budget: Budget::new(deadline),
         };
@@ -169,7 +169,7 @@ impl Guest {
         store.set_max_component_handles(MOST_HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| store.data_mut().budget.tick());
-        self.face.meters.instances.created();
+        self.context.counters.instances.created();
         store
     }
 }
@@ -191,8 +191,8 @@ impl Instance {
 
 /// How long a caller waits for a guest that may run for `deadline`. Longer than that, because on a busy machine
 /// neither the guest nor those before it in the queue run all the time, and a wait is better than a 503.
-pub(crate) fn patience(deadline: Duration) -> Duration {
-    deadline * 4 + PATIENCE
+pub(crate) fn busy_allowance(deadline: Duration) -> Duration {
+    deadline * 4 + BUSY_ALLOWANCE
 }
 
 impl Budget {
@@ -205,7 +205,7 @@ impl Budget {
 
     fn renew(&mut self, deadline: Duration, now: Instant) {
         self.ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1);
-        self.end = now + deadline * 4 + PATIENCE;
+        self.end = now + deadline * 4 + BUSY_ALLOWANCE;
     }
 
     /// Called once per tick while the guest runs: stops it, or lets others run.
@@ -254,7 +254,7 @@ impl ResourceLimiter for MemoryLimit {
 
 impl Drop for GuestState {
     fn drop(&mut self) {
-        self.plugin.meters.instances.gone(self.memory.used);
+        self.plugin.counters.instances.gone(self.memory.used);
     }
 }
 

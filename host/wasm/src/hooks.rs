@@ -19,7 +19,7 @@ use self::overlay::{EditedPayload, EditedResults};
 use crate::call::CallError;
 use crate::interface::{Authenticate, Decision, Filter, RawVerdict, TransformPayload, TransformResults};
 use crate::manifest::Policy;
-use crate::plan::Step;
+use crate::plan::ChainLink;
 
 /// Events that a plugin is given at once; more are split.
 const MOST_EVENTS: usize = 500;
@@ -30,27 +30,27 @@ const REQUEST_BUDGET: Duration = Duration::from_millis(10);
 
 /// The plugins of one hook and one environment, in order.
 pub(crate) struct Chain {
-    steps: Vec<Step>,
+    steps: Vec<ChainLink>,
     identity: u64,
     budget: Duration,
 }
 
 impl Chain {
-    pub(crate) fn new(steps: Vec<Step>) -> Self {
+    pub(crate) fn new(steps: Vec<ChainLink>) -> Self {
         let mut digest = Sha256::new();
-        for step in &steps {
-            step.identify(&mut digest);
+        for link in &steps {
+            link.identify(&mut digest);
         }
         let digest: [u8; 32] = digest.finalize().into();
         let (identity, _) = digest.split_first_chunk::<8>().expect("a digest has 32 bytes");
-        let longest = steps.iter().map(|step| step.bind().deadline).max().unwrap_or_default();
+        let longest = steps.iter().map(|link| link.bind().deadline).max().unwrap_or_default();
         Self { identity: u64::from_le_bytes(*identity), budget: REQUEST_BUDGET.max(longest), steps }
     }
 
     async fn decide(&self, facts: &RequestFacts) -> Result<Admission, HookFailure> {
         let mut began = None;
         let (mut identity, mut allowed, mut abstained) = (None, false, None);
-        for step in self.steps_for(facts.sdk, facts.route) {
+        for link in self.steps_for(facts.sdk, facts.route) {
             // Most chains have one plugin, which needs no clock to have the whole budget.
             let left = match began {
                 None => self.budget,
@@ -59,23 +59,23 @@ impl Chain {
             if self.steps.len() > 1 {
                 began.get_or_insert_with(Instant::now);
             }
-            match step.ask(&facts.environment, &Authenticate(facts), left, Ok).await {
+            match link.ask(&facts.environment, &Authenticate(facts), left, Ok).await {
                 Ok(Decision::Allow(given)) => {
                     allowed = true;
                     identity = Some(Arc::new(given));
                 }
-                Ok(Decision::Deny(denial)) => return Ok(Admission::Denied { plugin: Arc::clone(step.name()), denial }),
+                Ok(Decision::Deny(denial)) => return Ok(Admission::Denied { plugin: Arc::clone(link.name()), denial }),
                 Ok(Decision::Abstain) => {
-                    abstained.get_or_insert(step);
+                    abstained.get_or_insert(link);
                 }
-                Err(_) if step.bind().on_failure == Policy::Open => (),
-                Err(error) => return Err(failure(step, &error)),
+                Err(_) if link.bind().on_failure == Policy::Open => (),
+                Err(error) => return Err(failure(link, &error)),
             }
         }
         match abstained {
             // Somebody was asked and nobody had an opinion.
-            Some(step) if !allowed => {
-                Ok(Admission::Denied { plugin: Arc::clone(step.name()), denial: Denial::Unauthorized })
+            Some(link) if !allowed => {
+                Ok(Admission::Denied { plugin: Arc::clone(link.name()), denial: Denial::Unauthorized })
             }
             _ => Ok(Admission::Allowed(identity)),
         }
@@ -85,7 +85,7 @@ impl Chain {
         let mut verdicts = vec![Verdict::Keep; events.len()];
         // Events as earlier plugins left them.
         let mut replaced: Vec<Option<Event>> = vec![None; events.len()];
-        for step in self.steps_for(facts.sdk, facts.route) {
+        for link in self.steps_for(facts.sdk, facts.route) {
             let alive: Vec<usize> =
                 (0..events.len()).filter(|&index| !matches!(verdicts[index], Verdict::Drop { .. })).collect();
             let mut rest = &alive[..];
@@ -94,15 +94,15 @@ impl Chain {
                 let (part, tail) = rest.split_at(part_length(rest.iter().map(current)));
                 let asked: Vec<&Event> = part.iter().map(current).collect();
                 let ask = Filter { facts, events: &asked };
-                let answer = step
-                    .ask(&facts.environment, &ask, step.bind().deadline, |reply| check::verdicts(reply, asked.len()))
+                let answer = link
+                    .ask(&facts.environment, &ask, link.bind().deadline, |reply| check::verdicts(reply, asked.len()))
                     .await;
                 match answer {
                     Ok(answer) => {
                         for (&index, verdict) in part.iter().zip(answer) {
                             match verdict {
                                 RawVerdict::Keep => (),
-                                RawVerdict::Drop => verdicts[index] = Verdict::Drop { plugin: Arc::clone(step.name()) },
+                                RawVerdict::Drop => verdicts[index] = Verdict::Drop { plugin: Arc::clone(link.name()) },
                                 RawVerdict::Replace(json) => {
                                     let body = Bytes::from(json);
                                     verdicts[index] = Verdict::Replace(body.clone());
@@ -112,10 +112,10 @@ impl Chain {
                             }
                         }
                     }
-                    Err(_) => match step.bind().on_failure {
+                    Err(_) => match link.bind().on_failure {
                         Policy::Pass => (),
-                        Policy::Drop => return Filtering::Lose { plugin: Arc::clone(step.name()) },
-                        _ => return Filtering::Hold { plugin: Arc::clone(step.name()) },
+                        Policy::Drop => return Filtering::Lose { plugin: Arc::clone(link.name()) },
+                        _ => return Filtering::Hold { plugin: Arc::clone(link.name()) },
                     },
                 }
                 rest = tail;
@@ -130,14 +130,14 @@ impl Chain {
         view: Arc<dyn PayloadView>,
     ) -> Result<Vec<PayloadEdit>, HookFailure> {
         let mut edited = EditedPayload::new(view);
-        for step in &self.steps {
+        for link in &self.steps {
             let seen = edited.view();
             let ask = TransformPayload { facts, view: &seen };
             let check = |reply| check::payload_edits(reply, &*seen);
-            match step.ask(&facts.environment, &ask, step.bind().deadline, check).await {
+            match link.ask(&facts.environment, &ask, link.bind().deadline, check).await {
                 Ok(edits) => edited.apply(edits),
-                Err(_) if step.bind().on_failure == Policy::Pass => (),
-                Err(error) => return Err(failure(step, &error)),
+                Err(_) if link.bind().on_failure == Policy::Pass => (),
+                Err(error) => return Err(failure(link, &error)),
             }
         }
         Ok(edited.into_edits())
@@ -149,21 +149,21 @@ impl Chain {
         view: Arc<dyn ResultView>,
     ) -> Result<Vec<ResultEdit>, HookFailure> {
         let mut edited = EditedResults::new(view);
-        for step in self.steps.iter().filter(|step| step.bind().covers_sdk(facts.sdk)) {
+        for link in self.steps.iter().filter(|link| link.bind().covers_sdk(facts.sdk)) {
             let seen = edited.view();
             let ask = TransformResults { facts, view: &seen };
             let check = |reply| check::result_edits(reply, seen.len());
-            match step.ask(&facts.environment, &ask, step.bind().deadline, check).await {
+            match link.ask(&facts.environment, &ask, link.bind().deadline, check).await {
                 Ok(edits) => edited.apply(edits),
-                Err(_) if step.bind().on_failure == Policy::Pass => (),
-                Err(error) => return Err(failure(step, &error)),
+                Err(_) if link.bind().on_failure == Policy::Pass => (),
+                Err(error) => return Err(failure(link, &error)),
             }
         }
         Ok(edited.into_edits())
     }
 
-    fn steps_for<'a>(&'a self, sdk: &'a str, route: &'a str) -> impl Iterator<Item = &'a Step> {
-        self.steps.iter().filter(move |step| step.bind().covers_sdk(sdk) && step.bind().covers_route(route))
+    fn steps_for<'a>(&'a self, sdk: &'a str, route: &'a str) -> impl Iterator<Item = &'a ChainLink> {
+        self.steps.iter().filter(move |link| link.bind().covers_sdk(sdk) && link.bind().covers_route(route))
     }
 }
 
@@ -207,8 +207,8 @@ impl EvaluationTransform for Chain {
     }
 }
 
-fn failure(step: &Step, error: &CallError) -> HookFailure {
-    HookFailure { plugin: Arc::clone(step.name()), class: error.outcome().name() }
+fn failure(link: &ChainLink, error: &CallError) -> HookFailure {
+    HookFailure { plugin: Arc::clone(link.name()), class: error.outcome().name() }
 }
 
 /// How many of the next events go into one call; at least one.

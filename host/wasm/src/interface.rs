@@ -15,7 +15,7 @@ use crate::guest::Instance;
 use crate::manifest::Hook;
 
 /// One question to one instance.
-pub(crate) trait Ask: Sync {
+pub(crate) trait HookCall: Sync {
     /// The hook that answers it.
     const HOOK: Hook;
     /// The answer, not checked yet.

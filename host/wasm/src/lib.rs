@@ -4,20 +4,20 @@
 //! (`folder`), reads what the operator wants of them (`manifest`), and stages them (`stage`, with `capability`,
 //! `engine`, `cache` and `interface`) into `Plugin`s. A `plan` puts them in order; `hooks` answers the host by asking
 //! along a chain; each single question is a `call` to an instance (`guest`, `pool`) behind a `breaker`.
-//! `status` and `meters` tell what happened.
+//! `status` and `counters` tell what happened.
 
 mod breaker;
 mod cache;
 mod call;
 mod capability;
 mod check;
+mod counters;
 mod engine;
 mod folder;
 mod guest;
 mod hooks;
 mod interface;
 mod manifest;
-mod meters;
 mod plan;
 mod pool;
 mod stage;
@@ -26,14 +26,14 @@ mod status;
 pub use breaker::BreakerState;
 pub use cache::CacheLimits;
 pub use capability::metrics::{GuestSeries, GuestValue};
-pub use check::{CheckedFolder, Report, check_file, check_folder};
+pub use check::{CheckReport, CheckedFolder, check_file, check_folder};
+pub use counters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
 pub use engine::EngineFacts;
 pub use folder::{OpenError, PluginFolder, Settings, Trust};
 pub use manifest::{Bind, Hook, Isolation, Phase, Policy};
-pub use meters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
 pub use pool::PoolStatus;
 pub use stage::LoadError;
-pub use status::{ActiveStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState, SeatStatus};
+pub use status::{ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState};
 
 #[cfg(test)]
 mod tests;

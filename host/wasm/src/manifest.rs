@@ -126,7 +126,7 @@ pub(crate) struct BadManifest {
     /// Each fault with its key path.
     pub(crate) faults: Vec<String>,
     /// What must fail closed as long as the file is broken and no earlier version runs.
-    pub(crate) guards: Vec<Bind>,
+    pub(crate) required_bindings: Vec<Bind>,
 }
 
 impl Hook {
@@ -255,7 +255,7 @@ impl Manifest {
             Ok(text) => Self::parse(text),
             Err(error) => Err(BadManifest {
                 faults: vec![format!("byte {} is not valid UTF-8", error.valid_up_to())],
-                guards: guards(&String::from_utf8_lossy(bytes), &[]),
+                required_bindings: required_bindings(&String::from_utf8_lossy(bytes), &[]),
             }),
         }
     }
@@ -264,7 +264,7 @@ impl Manifest {
     pub(crate) fn parse(text: &str) -> Result<Self, BadManifest> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| BadManifest {
             faults: vec![syntax_fault(text, &error)],
-            guards: guards(text, &[]),
+            required_bindings: required_bindings(text, &[]),
         })?;
         let mut faults = Faults::default();
         let mut root = Section::new("", &table, &mut faults);
@@ -294,7 +294,10 @@ impl Manifest {
             .filter_map(|(index, table)| read_bind(&format!("bind[{index}]"), table, large, &mut faults))
             .collect();
         if !faults.is_empty() {
-            return Err(BadManifest { faults: faults.into_inner(), guards: guards(text, &binds) });
+            return Err(BadManifest {
+                faults: faults.into_inner(),
+                required_bindings: required_bindings(text, &binds),
+            });
         }
         Ok(Self { name, sha256, grants, large, config, binds, digest: Sha256::digest(text).into() })
     }
@@ -311,14 +314,14 @@ fn syntax_fault(text: &str, error: &toml::de::Error) -> String {
 
 /// What a broken binding file must keep shut: what could be read of its required bindings, and everywhere each
 /// required-by-default hook that its text names and that could not be read.
-fn guards(text: &str, binds: &[Bind]) -> Vec<Bind> {
-    let mut guards: Vec<Bind> = binds.iter().filter(|bind| bind.required).cloned().collect();
+fn required_bindings(text: &str, binds: &[Bind]) -> Vec<Bind> {
+    let mut required_bindings: Vec<Bind> = binds.iter().filter(|bind| bind.required).cloned().collect();
     for hook in [Hook::RequestAuth, Hook::EventFilter] {
         if text.matches(hook.name()).count() > binds.iter().filter(|bind| bind.hook == hook).count() {
-            guards.push(Bind { required: true, ..Bind::automatic(hook) });
+            required_bindings.push(Bind { required: true, ..Bind::automatic(hook) });
         }
     }
-    guards
+    required_bindings
 }
 
 fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) -> Option<Bind> {

@@ -8,33 +8,33 @@ use sha2::{Digest, Sha256};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{EnvironmentHooks, Plan};
 
-use crate::call::{CallError, Seat};
+use crate::call::{BindingInstance, CallError};
+use crate::counters::PluginCounters;
 use crate::hooks::Chain;
-use crate::interface::Ask;
+use crate::interface::HookCall;
 use crate::manifest::{Bind, Hook};
-use crate::meters::Meters;
 use crate::stage::Plugin;
 
 /// One plugin in its place, or the hole it left.
 #[derive(Clone)]
-pub(crate) enum Step {
-    Seat(Arc<Seat>),
-    Missing(Arc<Missing>),
+pub(crate) enum ChainLink {
+    Instance(Arc<BindingInstance>),
+    Missing(Arc<MissingRequired>),
 }
 
 /// A required plugin that is not there.
-pub(crate) struct Missing {
+pub(crate) struct MissingRequired {
     /// Its name, or its file's if it was never loaded.
     pub(crate) name: Arc<str>,
     pub(crate) bind: Bind,
-    pub(crate) meters: Arc<Meters>,
+    pub(crate) counters: Arc<PluginCounters>,
 }
 
 /// All chains of all environments.
 pub(crate) struct PluginPlan {
     generation: u64,
     /// All steps of each hook, in order.
-    steps: [Vec<Step>; 4],
+    steps: [Vec<ChainLink>; 4],
     environments: RwLock<HashMap<EnvironmentLabel, Arc<EnvironmentHooks>>>,
 }
 
@@ -43,12 +43,12 @@ impl PluginPlan {
     pub(crate) fn new<'a>(
         generation: u64,
         plugins: impl IntoIterator<Item = &'a Arc<Plugin>>,
-        missing: impl IntoIterator<Item = Missing>,
+        missing: impl IntoIterator<Item = MissingRequired>,
     ) -> Self {
-        let mut steps: [Vec<Step>; 4] = Default::default();
-        let seats = plugins.into_iter().flat_map(|plugin| plugin.seats.iter().cloned().map(Step::Seat));
-        for step in seats.chain(missing.into_iter().map(|missing| Step::Missing(Arc::new(missing)))) {
-            steps[step.bind().hook.index()].push(step);
+        let mut steps: [Vec<ChainLink>; 4] = Default::default();
+        let bindings = plugins.into_iter().flat_map(|plugin| plugin.bindings.iter().cloned().map(ChainLink::Instance));
+        for link in bindings.chain(missing.into_iter().map(|missing| ChainLink::Missing(Arc::new(missing)))) {
+            steps[link.bind().hook.index()].push(link);
         }
         for chain in &mut steps {
             chain.sort_by(|a, b| a.place().cmp(&b.place()));
@@ -57,13 +57,13 @@ impl PluginPlan {
     }
 
     /// The order of one hook over all environments.
-    pub(crate) fn order(&self, hook: Hook) -> &[Step] {
+    pub(crate) fn order(&self, hook: Hook) -> &[ChainLink] {
         &self.steps[hook.index()]
     }
 
     fn chain(&self, hook: Hook, label: &EnvironmentLabel) -> Option<Arc<Chain>> {
-        let steps: Vec<Step> =
-            self.steps[hook.index()].iter().filter(|step| step.bind().covers(label)).cloned().collect();
+        let steps: Vec<ChainLink> =
+            self.steps[hook.index()].iter().filter(|link| link.bind().covers(label)).cloned().collect();
         (!steps.is_empty()).then(|| Arc::new(Chain::new(steps)))
     }
 }
@@ -88,23 +88,23 @@ impl Plan for PluginPlan {
     }
 }
 
-impl Step {
+impl ChainLink {
     pub(crate) fn name(&self) -> &Arc<str> {
         match self {
-            Self::Seat(seat) => &seat.guest.face.name,
+            Self::Instance(binding) => &binding.guest.context.name,
             Self::Missing(missing) => &missing.name,
         }
     }
 
     pub(crate) fn bind(&self) -> &Bind {
         match self {
-            Self::Seat(seat) => &seat.bind,
+            Self::Instance(binding) => &binding.bind,
             Self::Missing(missing) => &missing.bind,
         }
     }
 
     /// Asks the plugin; a hole answers with a failure.
-    pub(crate) async fn ask<A: Ask, T>(
+    pub(crate) async fn ask<A: HookCall, T>(
         &self,
         environment: &EnvironmentLabel,
         ask: &A,
@@ -112,10 +112,10 @@ impl Step {
         check: impl FnOnce(A::Reply) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         match self {
-            Self::Seat(seat) => seat.call(environment, ask, budget, check).await,
+            Self::Instance(binding) => binding.call(environment, ask, budget, check).await,
             Self::Missing(missing) => {
                 let failure = Err(CallError::MissingRequired);
-                missing.meters.hook(A::HOOK).record(&failure, Duration::ZERO);
+                missing.counters.hook(A::HOOK).record(&failure, Duration::ZERO);
                 failure
             }
         }
@@ -124,7 +124,7 @@ impl Step {
     /// Adds what makes this step this step to a digest.
     pub(crate) fn identify(&self, digest: &mut Sha256) {
         match self {
-            Self::Seat(seat) => digest.update(seat.identity),
+            Self::Instance(binding) => digest.update(binding.identity),
             Self::Missing(missing) => {
                 digest.update(b"missing");
                 digest.update(missing.name.as_bytes());

@@ -3,7 +3,7 @@
 //! There is no other kind of `Plugin`. Whatever goes wrong here is a [`LoadError`], and nothing else changes.
 
 mod error;
-mod rehearsal;
+mod warm_up;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use yardarm_core::{Lifecycle, supervisor};
 pub use self::error::LoadError;
 use crate::breaker::Breaker;
 use crate::cache::Cache;
-use crate::call::{CallError, Seat};
+use crate::call::{BindingInstance, CallError};
 use crate::capability::config::Configuration;
 use crate::capability::{self, log};
+use crate::counters::PluginCounters;
 use crate::engine::Engine;
-use crate::guest::{Guest, INIT_DEADLINE, PluginFace};
+use crate::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::interface::v0_1;
 use crate::manifest::{Bind, Hook, Isolation, Manifest};
-use crate::meters::Meters;
 use crate::pool::Pool;
 
 /// Bytes of a component file; compiling takes a second per megabyte and more.
@@ -75,7 +75,7 @@ pub(crate) struct Plugin {
     pub(crate) requested: Vec<String>,
     pub(crate) exported: Vec<Hook>,
     pub(crate) guest: Arc<Guest>,
-    pub(crate) seats: Vec<Arc<Seat>>,
+    pub(crate) bindings: Vec<Arc<BindingInstance>>,
     pub(crate) figures: Figures,
 }
 
@@ -90,11 +90,11 @@ pub(crate) struct Figures {
 }
 
 impl Stager {
-    /// Stages a file. `meters` finds the counters for the name that the component gives itself.
+    /// Stages a file. `counters` finds the counters for the name that the component gives itself.
     pub(crate) async fn stage(
         &self,
         candidate: Candidate,
-        meters: impl Fn(&str) -> Arc<Meters>,
+        counters: impl Fn(&str) -> Arc<PluginCounters>,
     ) -> Result<Plugin, LoadError> {
         let Candidate { stem, bytes, sha256, manifest, generation, compiled } = candidate;
         let automatic = manifest.is_none();
@@ -117,35 +117,35 @@ impl Stager {
         let requested = capability::check_imports(&component, &manifest.grants, &file)?;
         let linker = self.engine.linkers.of(&manifest.grants);
         let pre = linker.instantiate_pre(&component).map_err(|error| LoadError::wrong_types(&error))?;
-        let face = |name: Arc<str>, meters| {
-            Arc::new(PluginFace {
+        let context = |name: Arc<str>, counters| {
+            Arc::new(PluginContext {
                 name,
                 generation,
                 grants: manifest.grants.clone(),
                 config: Configuration::new(&manifest.config),
                 fingerprints: Arc::clone(&self.engine.fingerprints),
-                meters,
+                counters,
             })
         };
-        let guest = |face| -> Result<Guest, LoadError> {
+        let guest = |context| -> Result<Guest, LoadError> {
             let indices = v0_1::Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
-            Ok(Guest { engine: Arc::clone(&self.engine), face, pre: pre.clone(), indices })
+            Ok(Guest { engine: Arc::clone(&self.engine), context, pre: pre.clone(), indices })
         };
 
         let binds = bindings(&manifest, automatic, &exported, &file)?;
         let memory_mb = binds.iter().map(|bind| bind.memory_mb).max().unwrap_or(16);
         let _ticking = self.engine.enter();
-        let nameless = guest(face(Arc::clone(&stem), Arc::default()))?;
+        let nameless = guest(context(Arc::clone(&stem), Arc::default()))?;
         let description = nameless.describe(memory_mb).await.map_err(LoadError::of_describe)?;
         let name = check_name(&description.name, manifest.name.as_deref(), &file)?;
-        let meters = meters(&name);
-        let guest = Arc::new(guest(face(Arc::clone(&name), meters))?);
+        let counters = counters(&name);
+        let guest = Arc::new(guest(context(Arc::clone(&name), counters))?);
         let fresh = first_instances(&guest, &exported, &binds, memory_mb).await?;
 
         let breakers = Hook::ALL.map(|_| Arc::new(Breaker::new()));
-        let seat = |bind: Bind| {
+        let binding = |bind: Bind| {
             let measured = if fresh < CHEAP_INSTANCE { Isolation::Call } else { Isolation::Pool };
-            Arc::new(Seat {
+            Arc::new(BindingInstance {
                 guest: Arc::clone(&guest),
                 isolation: bind.isolation.unwrap_or(measured),
                 pool: Pool::new(Pool::usual_limit(bind.hook)),
@@ -156,9 +156,9 @@ impl Stager {
                 bind,
             })
         };
-        let seats: Vec<_> = binds.into_iter().map(seat).collect();
-        for seat in &seats {
-            rehearsal::rehearse(seat).await;
+        let bindings: Vec<_> = binds.into_iter().map(binding).collect();
+        for binding in &bindings {
+            warm_up::warm_up(binding).await;
         }
         Ok(Plugin {
             stem,
@@ -171,7 +171,7 @@ impl Stager {
             requested,
             exported,
             guest,
-            seats,
+            bindings,
             figures: Figures { fresh, compile, cached },
         })
     }

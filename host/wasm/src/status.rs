@@ -10,9 +10,9 @@ use yardarm_core::time::unix_ms;
 
 use crate::breaker::BreakerState;
 use crate::capability::metrics::GuestSeries;
+use crate::counters::{HookMetrics, InstanceMetrics, PluginCounters};
 use crate::engine::EngineFacts;
 use crate::manifest::{Bind, Hook, Isolation};
-use crate::meters::{HookMetrics, InstanceMetrics, Meters};
 use crate::plan::PluginPlan;
 use crate::pool::PoolStatus;
 use crate::stage::{LoadError, Plugin};
@@ -89,7 +89,7 @@ pub struct ActiveStatus {
     /// Whether the compiled form was there before.
     pub compiled_before: bool,
     /// Where it applies.
-    pub seats: Vec<SeatStatus>,
+    pub bindings: Vec<BindingStatus>,
     /// Instances of all its generations.
     pub instances: InstanceMetrics,
     /// Calls of all its generations.
@@ -98,7 +98,7 @@ pub struct ActiveStatus {
 
 /// A place of a plugin in a chain.
 #[derive(Debug, Clone, Serialize)]
-pub struct SeatStatus {
+pub struct BindingStatus {
     /// Where it applies and under which limits.
     pub bind: Bind,
     /// Whether a call gets an instance of its own.
@@ -186,7 +186,7 @@ pub(crate) struct View {
     since_ms: u64,
     swaps: u64,
     refusals: u64,
-    meters: HashMap<String, Arc<Meters>>,
+    counters: HashMap<String, Arc<PluginCounters>>,
 }
 
 /// One plugin as the loader knows it.
@@ -212,7 +212,7 @@ impl View {
             since_ms: unix_ms(),
             swaps: 0,
             refusals: 0,
-            meters: HashMap::new(),
+            counters: HashMap::new(),
         }
     }
 
@@ -234,15 +234,15 @@ impl View {
         }
     }
 
-    pub(crate) fn set_counts(&mut self, swaps: u64, refusals: u64, meters: &HashMap<String, Arc<Meters>>) {
+    pub(crate) fn set_counts(&mut self, swaps: u64, refusals: u64, counters: &HashMap<String, Arc<PluginCounters>>) {
         (self.swaps, self.refusals) = (swaps, refusals);
-        self.meters.clone_from(meters);
+        self.counters.clone_from(counters);
     }
 
     pub(crate) fn status(&self, ready: bool) -> FolderStatus {
         let order = |hook: Hook| {
             let steps = self.plan.as_ref().map(|plan| plan.order(hook)).unwrap_or_default();
-            (hook.name(), steps.iter().map(|step| step.name().to_string()).collect())
+            (hook.name(), steps.iter().map(|link| link.name().to_string()).collect())
         };
         FolderStatus {
             folder: self.folder.clone(),
@@ -259,29 +259,29 @@ impl View {
     }
 
     pub(crate) fn metrics(&self) -> Vec<PluginMetrics> {
-        let mut names: Vec<&String> = self.meters.keys().collect();
+        let mut names: Vec<&String> = self.counters.keys().collect();
         names.sort();
-        names.into_iter().map(|name| self.metrics_of(name, &self.meters[name])).collect()
+        names.into_iter().map(|name| self.metrics_of(name, &self.counters[name])).collect()
     }
 
-    fn metrics_of(&self, name: &str, meters: &Meters) -> PluginMetrics {
+    fn metrics_of(&self, name: &str, counters: &PluginCounters) -> PluginMetrics {
         let active = self.rows.iter().filter_map(|row| row.active.as_ref()).find(|plugin| *plugin.name == *name);
-        let seats = active.map(|plugin| &plugin.seats[..]).unwrap_or_default();
+        let bindings = active.map(|plugin| &plugin.bindings[..]).unwrap_or_default();
         let mut breakers = BTreeMap::new();
-        for seat in seats {
-            let (state, opened) = seat.breaker.state();
-            breakers.insert(seat.bind.hook, (state, opened));
+        for binding in bindings {
+            let (state, opened) = binding.breaker.state();
+            breakers.insert(binding.bind.hook, (state, opened));
         }
         PluginMetrics {
             plugin: name.to_owned(),
             generation: active.map_or(0, |plugin| plugin.generation),
-            hooks: meters.asked(),
-            instances: meters.instances.read(),
-            pools: seats.iter().map(|seat| (seat.bind.hook, seat.pool.status())).collect(),
+            hooks: counters.asked(),
+            instances: counters.instances.read(),
+            pools: bindings.iter().map(|binding| (binding.bind.hook, binding.pool.status())).collect(),
             breakers: breakers.into_iter().map(|(hook, (state, opened))| (hook, state, opened)).collect(),
-            log_lines_dropped: meters.log.dropped(),
-            guest: meters.guest.series(),
-            guest_refused: meters.guest.refused(),
+            log_lines_dropped: counters.log.dropped(),
+            guest: counters.guest.series(),
+            guest_refused: counters.guest.refused(),
         }
     }
 }
@@ -303,13 +303,13 @@ impl Row {
 
 impl ActiveStatus {
     fn of(plugin: &Plugin) -> Self {
-        let seat = |seat: &Arc<crate::call::Seat>| SeatStatus {
-            bind: seat.bind.clone(),
-            isolation: seat.isolation,
-            pool: seat.pool.status(),
-            breaker: seat.breaker.state().0,
+        let binding = |binding: &Arc<crate::call::BindingInstance>| BindingStatus {
+            bind: binding.bind.clone(),
+            isolation: binding.isolation,
+            pool: binding.pool.status(),
+            breaker: binding.breaker.state().0,
         };
-        let meters = &plugin.guest.face.meters;
+        let counters = &plugin.guest.context.counters;
         Self {
             version: plugin.version.clone(),
             about: plugin.about.clone(),
@@ -318,13 +318,13 @@ impl ActiveStatus {
             auto_bound: plugin.automatic,
             exports: plugin.exported.clone(),
             grants_requested: plugin.requested.clone(),
-            grants: plugin.guest.face.grants.names(),
+            grants: plugin.guest.context.grants.names(),
             fresh_instance_us: u64::try_from(plugin.figures.fresh.as_micros()).unwrap_or(u64::MAX),
             compile_ms: u64::try_from(plugin.figures.compile.as_millis()).unwrap_or(u64::MAX),
             compiled_before: plugin.figures.cached,
-            seats: plugin.seats.iter().map(seat).collect(),
-            instances: meters.instances.read(),
-            calls: meters.asked(),
+            bindings: plugin.bindings.iter().map(binding).collect(),
+            instances: counters.instances.read(),
+            calls: counters.asked(),
         }
     }
 }

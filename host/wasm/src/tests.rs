@@ -28,7 +28,7 @@ use yardarm_testkit::guests::{Guest, GuestHook};
 use crate::{FolderStatus, PluginFolder, PluginStatus, Settings};
 
 /// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A watched folder in a test.
 struct House {
@@ -77,7 +77,7 @@ impl House {
         let mut changed = self.hooks.changed();
         changed.mark_unchanged();
         act(self);
-        tokio::time::timeout(PATIENCE, changed.changed()).await.expect("a new plan").unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, changed.changed()).await.expect("a new plan").unwrap();
     }
 
     /// Waits until the status shows something.
@@ -87,7 +87,7 @@ impl House {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+        if tokio::time::timeout(TEST_TIMEOUT, wait).await.is_err() {
             panic!("not shown: {what}\n{:#?}", self.folder.status());
         }
     }

@@ -31,12 +31,12 @@ fn frame(name: &str, number: u32) -> Frame {
     Frame::build(16, |buffer| buffer.extend_from_slice(format!("{name} {number}").as_bytes()))
 }
 
-struct Reader(Arc<dyn Source>, Cursor);
+struct Reader(Arc<dyn UpdateSource>, Cursor);
 
 impl Reader {
     fn new(environment: &Environment<Number>, channel: usize) -> Self {
-        let source = environment.source();
-        let cursor = Cursor::new(channel, *source.pulses().borrow());
+        let source = environment.update_source();
+        let cursor = Cursor::new(channel, *source.versions().borrow());
         Self(source, cursor)
     }
 
@@ -139,7 +139,7 @@ fn a_change_too_large_for_the_log_is_not_lost() {
     let mut stream = Reader::new(&environment, 0);
     assert_eq!(stream.hears_all(), ["put 1"]);
     writer.update(&2);
-    assert_eq!(environment.source().lag(&stream.1), 1);
+    assert_eq!(environment.update_source().lag(&stream.1), 1);
     assert_eq!(stream.hears_all(), ["put 2"]);
     assert_eq!(stream.hears_all(), Vec::<String>::new());
 }
@@ -183,7 +183,7 @@ fn a_channel_hears_only_what_concerns_it() {
         writer.update(&number);
     }
     assert_eq!(stream.hears_all(), ["patch 2", "patch 4"]);
-    assert_eq!(environment.source().lag(&stream.1), 0);
+    assert_eq!(environment.update_source().lag(&stream.1), 0);
 }
 
 #[test]
@@ -203,9 +203,9 @@ fn swap_before_publish() {
     writer.update(&1);
     let mut stream = Reader::new(&environment, 0);
     stream.hears_all();
-    let pulses = environment.source().pulses();
+    let versions = environment.update_source().versions();
     writer.update(&2);
-    assert!(pulses.has_changed().unwrap());
+    assert!(versions.has_changed().unwrap());
     assert_eq!(environment.snapshot().unwrap().data().0, 2);
 }
 
@@ -215,8 +215,8 @@ fn the_full_rendering_is_shared() {
     writer.update(&1);
     let frames: Vec<_> = (0..2)
         .map(|_| {
-            let source = environment.source();
-            let mut cursor = Cursor::new(0, Pulse::default());
+            let source = environment.update_source();
+            let mut cursor = Cursor::new(0, Version::default());
             source.next(&mut cursor).unwrap()
         })
         .collect();
@@ -227,10 +227,10 @@ fn the_full_rendering_is_shared() {
 fn heartbeats_reach_streams_with_and_without_data() {
     let (mut writer, environment) = environment::<Number>();
     let mut stream = Reader::new(&environment, 0);
-    environment.beat();
+    environment.heartbeat();
     assert_eq!(stream.hears_all(), [":\n"]);
     writer.update(&1);
-    environment.beat();
+    environment.heartbeat();
     assert_eq!(stream.hears_all(), ["put 1", ":\n"]);
 }
 

@@ -85,7 +85,7 @@ impl<K: QueueKey> Lane<K> {
         match charge.take() {
             _ if rest.len() == 0 => (),
             Some(charge) if self.keeps_up() => self.backlog.push_back((key.clone(), rest, charge)),
-            _ => ledger.lose("memory-full", rest.len()),
+            _ => ledger.record_dropped("memory-full", rest.len()),
         }
         let is_early = self.queues.len() >= MANY_QUEUES || self.memory.is_crowded();
         if is_early && self.ready.len() < self.queues.len() {
@@ -101,7 +101,7 @@ impl<K: QueueKey> Lane<K> {
             if events.len() > 0 && is_stuck {
                 // Larger than all that there is.
                 events.next();
-                ledger.lose("memory-full", 1);
+                ledger.record_dropped("memory-full", 1);
             }
             if events.len() > 0 {
                 self.backlog.push_front((key, events, charge));
@@ -127,7 +127,7 @@ impl<K: QueueKey> Lane<K> {
         let keeps_up = self.keeps_up();
         if !self.queues.contains_key(key) {
             if self.queues.len() >= MAX_QUEUES {
-                ledger.lose("too-many-queues", events.by_ref().count());
+                ledger.record_dropped("too-many-queues", events.by_ref().count());
                 return false;
             }
             let Some(charge) = self.memory.charge(QUEUE_COST + key.heap_bytes()) else { return false };
@@ -139,7 +139,7 @@ impl<K: QueueKey> Lane<K> {
             && let Some(event) = events.as_slice().first()
         {
             if !keeps_up && queue.events.len() >= settings.capacity {
-                ledger.lose("queue-full", events.by_ref().count());
+                ledger.record_dropped("queue-full", events.by_ref().count());
                 break;
             }
             if !queue.charge.grow(EVENT_COST + event.len()) {
@@ -163,7 +163,7 @@ impl<K: QueueKey> Lane<K> {
         let cost = QUEUE_COST + key.heap_bytes() + batch.events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>();
         match self.memory.charge(cost) {
             Some(charge) => self.batches.push_back((key, batch, charge)),
-            None => ledger.lose("memory-full", batch.stands_for),
+            None => ledger.record_dropped("memory-full", batch.stands_for),
         }
     }
 

@@ -71,13 +71,13 @@ impl Ledger {
     }
 
     /// Events came in.
-    pub fn receive(&self, count: usize) {
+    pub fn record_received(&self, count: usize) {
         self.received.fetch_add(count as u64, Ordering::Relaxed);
         self.pending.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// A post was refused before its events were counted.
-    pub fn refuse_post(&self) {
+    pub fn record_refused_post(&self) {
         let unlogged = lock(&self.refused_posts).add(1);
         if let Some(count) = unlogged {
             let environment = self.label.as_ref().map(tracing::field::display);
@@ -86,13 +86,13 @@ impl Ledger {
     }
 
     /// Pending events were dropped by a plugin.
-    pub fn filter(&self, plugin: &Arc<str>, count: usize) {
+    pub fn record_filtered(&self, plugin: &Arc<str>, count: usize) {
         self.settle(count);
         *lock(&self.filtered).entry(Arc::clone(plugin)).or_default() += count as u64;
     }
 
     /// Pending events were lost. Logs the first loss of each cause, and then at most one line a minute.
-    pub fn lose(&self, reason: &'static str, count: usize) {
+    pub fn record_dropped(&self, reason: &'static str, count: usize) {
         if count == 0 {
             return;
         }
@@ -106,7 +106,7 @@ impl Ledger {
     }
 
     /// Pending events arrived upstream.
-    pub fn deliver(&self, count: usize) {
+    pub fn record_delivered(&self, count: usize) {
         self.settle(count);
         self.delivered.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -149,7 +149,7 @@ impl Loss {
 
 impl Unsettled {
     /// The events go on, and are settled elsewhere.
-    pub fn keep(mut self) {
+    pub fn settle_elsewhere(mut self) {
         self.count = 0;
     }
 }
@@ -157,7 +157,7 @@ impl Unsettled {
 impl Drop for Unsettled {
     fn drop(&mut self) {
         let reason = if std::thread::panicking() { super::INTERNAL_ERROR } else { "shutdown" };
-        self.ledger.lose(reason, self.count);
+        self.ledger.record_dropped(reason, self.count);
     }
 }
 
@@ -174,19 +174,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn losses_are_counted_each_and_logged_once_a_minute_per_cause() {
         let ledger = Ledger::default();
-        ledger.receive(20);
-        ledger.lose("a", 0);
+        ledger.record_received(20);
+        ledger.record_dropped("a", 0);
         assert!(ledger.report().dropped.is_empty());
-        ledger.lose("a", 1);
+        ledger.record_dropped("a", 1);
         assert_eq!(ledger.unlogged("a"), 0, "the first one is logged");
-        ledger.lose("a", 2);
-        ledger.lose("b", 4);
+        ledger.record_dropped("a", 2);
+        ledger.record_dropped("b", 4);
         assert_eq!((ledger.unlogged("a"), ledger.unlogged("b")), (2, 0), "by cause");
         tokio::time::advance(LOG_INTERVAL - Duration::from_millis(1)).await;
-        ledger.lose("a", 1);
+        ledger.record_dropped("a", 1);
         assert_eq!(ledger.unlogged("a"), 3);
         tokio::time::advance(Duration::from_millis(1)).await;
-        ledger.lose("a", 1);
+        ledger.record_dropped("a", 1);
         assert_eq!(ledger.unlogged("a"), 0);
         let report = ledger.report();
         assert_eq!((report.received, report.pending), (20, 11));
@@ -196,8 +196,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_panic_leaves_behind_is_counted() {
         let ledger = Arc::new(Ledger::default());
-        ledger.receive(5);
-        ledger.guard(2).keep();
+        ledger.record_received(5);
+        ledger.guard(2).settle_elsewhere();
         assert_eq!(ledger.report().pending, 5);
         drop(ledger.guard(1));
         let guarded = Arc::clone(&ledger);
@@ -208,7 +208,7 @@ mod tests {
         assert!(panicked.is_err());
         let report = ledger.report();
         assert_eq!((report.pending, report.dropped), (2, [("internal-error", 2), ("shutdown", 1)].into()));
-        ledger.refuse_post();
+        ledger.record_refused_post();
         assert_eq!(ledger.report().refused_posts, 1);
     }
 }

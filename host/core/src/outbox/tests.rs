@@ -96,7 +96,7 @@ fn start(capacity: usize, outcomes: &[Sent]) -> Setup {
 
 impl Setup {
     fn push(&self, key: u32, count: usize) {
-        self.ledger.receive(count);
+        self.ledger.record_received(count);
         self.outbox.push(&key, events(count), None);
     }
 
@@ -153,7 +153,7 @@ async fn a_full_queue_leaves_at_once_and_nothing_is_lost() {
 async fn a_queue_of_many_bytes_leaves_at_once_in_posts_of_bounded_size() {
     let setup = start(1000, &[]);
     let event = Bytes::from(vec![b' '; MAX_POST_BYTES / 4]);
-    setup.ledger.receive(7);
+    setup.ledger.record_received(7);
     setup.outbox.push(&1, vec![event; 6], None);
     setup.outbox.push(&1, vec![Bytes::from(vec![b' '; MAX_POST_BYTES + 1])], None);
     settle().await;
@@ -257,7 +257,7 @@ async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
     let setup = limited(10, &[], &SharedLimits::without_threads(40_000));
     setup.script.delays(Duration::from_secs(1));
     for key in [PUBLIC, PUBLIC + 1] {
-        setup.ledger.receive(1000);
+        setup.ledger.record_received(1000);
         setup.outbox.push(&key, events(1000), elsewhere.charge(1));
     }
     assert_eq!((setup.dropped(), elsewhere.used()), (vec![], 2));
@@ -269,7 +269,7 @@ async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
     };
     assert!(order(PUBLIC) == events(1000) && order(PUBLIC + 1) == events(1000), "in order");
     // One that is larger than all the memory there is waits for nothing.
-    setup.ledger.receive(3);
+    setup.ledger.record_received(3);
     let large = Bytes::from(vec![b' '; 20_000]);
     setup.outbox.push(&PUBLIC, vec![events(1)[0].clone(), large, events(1)[0].clone()], elsewhere.charge(1));
     setup.outbox.flush().await;
@@ -279,7 +279,7 @@ async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
     setup.push(PUBLIC, 10 * MAX_LANE_POSTS);
     settle().await;
     tokio::time::advance(STALL_TIME).await;
-    setup.ledger.receive(1000);
+    setup.ledger.record_received(1000);
     setup.outbox.push(&PUBLIC, events(1000), elsewhere.charge(1));
     assert_eq!(elsewhere.used(), 0);
 }
@@ -288,7 +288,7 @@ async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
 async fn a_queue_is_posted_when_what_is_left_in_it_grows_large_again() {
     let setup = start(100, &[]);
     let large = |count| vec![Bytes::from(vec![b' '; MAX_POST_BYTES / 4]); count];
-    setup.ledger.receive(8);
+    setup.ledger.record_received(8);
     setup.outbox.push(&1, large(6), None);
     settle().await;
     assert_eq!(setup.script.lengths(), [4], "the other two wait for the timer or for more");
@@ -302,7 +302,7 @@ async fn many_events_are_queued_in_steps_and_in_order() {
     let setup = start(10_000, &[]);
     let (settings, ledger) = (&setup.outbox.settings, &setup.ledger);
     let mut elsewhere = Budget::new(1).account().charge(0);
-    ledger.receive(2000);
+    ledger.record_received(2000);
     let mut left = events(2000).into_iter();
     for expected in [1000, 0] {
         setup.outbox.lane(Trust::Secret).push(&1, &mut left, &mut elsewhere, settings, ledger);
@@ -315,7 +315,7 @@ async fn many_events_are_queued_in_steps_and_in_order() {
     assert!(sent == [(1, events(2000)), (2, events(2500))], "each in one post and in order");
     // A part of them fits only while others are on their way.
     let setup = limited(10_000, &[], &SharedLimits::without_threads(300_000));
-    setup.ledger.receive(2500);
+    setup.ledger.record_received(2500);
     setup.outbox.push(&1, events(2500), Budget::new(1).account().charge(0));
     setup.outbox.flush().await;
     assert_eq!((setup.ledger.report().delivered, setup.dropped()), (2500, vec![]));
@@ -326,7 +326,7 @@ async fn memory_is_free_again_when_events_are_settled() {
     let setup = start(7, &[Sent::Delivered, Sent::Refused("x"), Sent::Later("y"), Sent::Later("y")]);
     for key in [1, 2, EMBEDDED, PUBLIC] {
         setup.push(key, 20);
-        setup.ledger.receive(3);
+        setup.ledger.record_received(3);
         setup.outbox.dispatch(key, Batch { events: events(2), stands_for: 3 });
     }
     setup.outbox.flush().await;
@@ -343,7 +343,7 @@ async fn a_batch_from_elsewhere_settles_what_it_stands_for() {
         [(Sent::Delivered, 7, vec![]), (Sent::Refused("rejected"), 0, vec![("rejected", 7)])]
     {
         let setup = start(1, &[outcome]);
-        setup.ledger.receive(7);
+        setup.ledger.record_received(7);
         // The capacity of one is that of the queue, not of such a batch.
         setup.outbox.dispatch(1, Batch { events: events(2), stands_for: 7 });
         setup.outbox.dispatch(1, Batch::default());
@@ -360,7 +360,7 @@ async fn a_batch_from_elsewhere_settles_what_it_stands_for() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_finds_no_memory_is_lost_with_all_it_stands_for() {
     let setup = limited(1, &[], &SharedLimits::without_threads(4000));
-    setup.ledger.receive(6);
+    setup.ledger.record_received(6);
     setup.outbox.dispatch(PUBLIC, Batch { events: vec![Bytes::from(vec![b' '; 900])], stands_for: 5 });
     assert_eq!(setup.dropped(), [("memory-full", 5)]);
     setup.outbox.dispatch(PUBLIC, Batch { events: events(1), stands_for: 1 });

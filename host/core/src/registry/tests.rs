@@ -17,7 +17,7 @@ fn facts(environment: &str, credential: &str) -> RequestFacts {
 
 #[test]
 fn every_end_is_counted_by_its_reason() {
-    let streams = Streams::new(10);
+    let streams = StreamRegistry::new(10);
     let first = streams.open(facts("a", "k1"), None).unwrap();
     let second = streams.open(facts("a", "k2"), None).unwrap();
     let ended = streams.end_where(EndReason::CredentialWithdrawn, |facts| {
@@ -35,7 +35,7 @@ fn every_end_is_counted_by_its_reason() {
 
 #[test]
 fn open_streams_are_counted_in_all_and_by_route() {
-    let streams = Streams::new(10);
+    let streams = StreamRegistry::new(10);
     assert!(streams.is_empty());
     let open = ["a", "b", "a"].map(|it| streams.open(facts(it, "k"), None).unwrap());
     assert_eq!((streams.len(), streams.is_empty()), (3, false));
@@ -49,7 +49,7 @@ fn open_streams_are_counted_in_all_and_by_route() {
 
 #[test]
 fn a_stream_can_end_itself() {
-    let streams = Streams::new(1);
+    let streams = StreamRegistry::new(1);
     let stream = streams.open(facts("a", "k"), None).unwrap();
     stream.end(EndReason::FellBehind);
     assert_eq!(stream.ending(), Some(EndReason::FellBehind));
@@ -57,7 +57,7 @@ fn a_stream_can_end_itself() {
 
 #[test]
 fn there_is_a_limit() {
-    let streams = Streams::new(1);
+    let streams = StreamRegistry::new(1);
     let first = streams.open(facts("a", "k"), None).unwrap();
     assert_eq!(streams.open(facts("a", "k"), None).err(), Some(TooManyStreams));
     drop(first);
@@ -67,7 +67,7 @@ fn there_is_a_limit() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_with_its_lifetime() {
     let lifecycle = Lifecycle::new();
-    let streams = Streams::new(10);
+    let streams = StreamRegistry::new(10);
     streams.watch(&Hooks::none(), Duration::ZERO, &lifecycle);
     let stream = streams.open(facts("a", "k"), Some(Duration::from_secs(5))).unwrap();
     let start = Instant::now();
@@ -78,7 +78,7 @@ async fn a_stream_ends_with_its_lifetime() {
 
 #[tokio::test(start_paused = true)]
 async fn draining_spreads_the_ends_over_the_window() {
-    let streams = Streams::new(10);
+    let streams = StreamRegistry::new(10);
     let open: Vec<_> = (0..4).map(|_| streams.open(facts("a", "k"), None).unwrap()).collect();
     let start = Instant::now();
     let ends = futures_util::future::join_all(open.iter().map(|stream| async {
@@ -136,7 +136,7 @@ fn plan(generation: u64, gate: Gate) -> Arc<dyn Plan> {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_chain_is_asked_about_open_streams() {
-    let (lifecycle, hooks, streams) = (Lifecycle::new(), Hooks::none(), Streams::new(10));
+    let (lifecycle, hooks, streams) = (Lifecycle::new(), Hooks::none(), StreamRegistry::new(10));
     streams.watch(&hooks, Duration::from_secs(30), &lifecycle);
     let good = streams.open(facts("a", "good"), None).unwrap();
     let bad = streams.open(facts("a", "bad"), None).unwrap();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::references::{Reference, resolve};
 use super::shown::instead;
-use super::{Key, Kind, SettingError, Source, Values, is_empty};
+use super::{Key, Kind, SettingError, ValueSource, Values, is_empty};
 use crate::secret::Secret;
 
 /// Reads typed values and collects errors. After an error it goes on with the default, so that all are found.
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
             (Some(source), _) => format!(" ({source})"),
             (None, _) => String::new(),
         };
-        let place = source.and_then(|it| if let Source::File(place) = it { place.clone() } else { None });
+        let place = source.and_then(|it| if let ValueSource::File(place) = it { place.clone() } else { None });
         self.errors.push(SettingError { key, from, place, problem: problem.into() });
     }
 

@@ -67,14 +67,18 @@ fn truth_is_a_word_or_a_digit() {
 }
 
 #[test]
-fn presets_win_over_the_file_and_are_called_what_their_program_calls_them() {
-    let preset = |key: &str, source: Source, text: &str| Preset { key: key.to_owned(), source, text: text.into() };
+fn overrides_win_over_the_file_and_keep_the_names_of_their_program() {
+    let compat_override =
+        |key: &str, source: ValueSource, text: &str| CompatOverride { key: key.to_owned(), source, text: text.into() };
     let mut values = Values::default();
     values.add_file(&json!({"server": {"listen": "1.1.1.1:1"}, "vendor": {"beat": "10s"}}), KEYS).unwrap();
-    let port = Source::Variable("PORT".to_owned());
-    let presets = [preset("server.listen", port, "nonsense"), preset("vendor.beat", Source::Default, "20s")];
-    assert!(!format!("{presets:?}").contains("nonsense"), "they may be secrets");
-    values.add_presets(presets);
+    let port = ValueSource::Variable("PORT".to_owned());
+    let overrides = [
+        compat_override("server.listen", port, "nonsense"),
+        compat_override("vendor.beat", ValueSource::Default, "20s"),
+    ];
+    assert!(!format!("{overrides:?}").contains("nonsense"), "they may be secrets");
+    values.add_overrides(overrides);
     values.add_variables([("YARDARM_VENDOR_BEAT".to_owned(), "30s".to_owned())], KEYS);
     let mut reader = Reader::new(&values, KEYS, &no_variables);
     reader.address("server.listen");
@@ -99,8 +103,8 @@ fn an_unknown_key_names_the_nearest_known_one() {
         ]
     );
     values.add_variables([("YARDARM_SERVER_LISEN".to_owned(), "x".to_owned())], KEYS);
-    let stray = values.stray_variables(KEYS);
-    assert_eq!(stray, [("YARDARM_SERVER_LISEN".to_owned(), Some("YARDARM_SERVER_LISTEN".to_owned()))]);
+    let unknown = values.unknown_variables(KEYS);
+    assert_eq!(unknown, [("YARDARM_SERVER_LISEN".to_owned(), Some("YARDARM_SERVER_LISTEN".to_owned()))]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::secret::Secret;
 pub struct Values {
     entries: BTreeMap<String, Entry>,
     /// Variables that look like ours and are not; warnings, because container platforms inject such names.
-    stray_variables: Vec<String>,
+    unknown_variables: Vec<String>,
     /// Keys and variables that were left empty, as messages name them.
     empty: Vec<String>,
 }
@@ -22,12 +22,12 @@ pub struct Values {
 #[derive(Clone)]
 struct Entry {
     value: Value,
-    source: Source,
+    source: ValueSource,
 }
 
 /// Where a value came from. Later ones win.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum ValueSource {
     /// Nobody set it.
     Default,
     /// The configuration file, and where in it, if that is known.
@@ -51,11 +51,11 @@ pub struct Place {
 
 /// A value that the settings of another program stand for. It wins over defaults and the file, and over nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Preset {
+pub struct CompatOverride {
     /// Path of the key.
     pub key: String,
     /// Where the other program would have found it, which is what errors and lists name.
-    pub source: Source,
+    pub source: ValueSource,
     /// The value as a variable would hold it. It may be a secret, so it is never shown.
     pub text: Secret,
 }
@@ -68,7 +68,7 @@ pub struct Effective {
     /// The value.
     pub value: String,
     /// Where it came from.
-    pub source: Source,
+    pub source: ValueSource,
 }
 
 impl Values {
@@ -96,8 +96,8 @@ impl Values {
     }
 
     /// Adds what the settings of another program stand for.
-    pub fn add_presets(&mut self, presets: impl IntoIterator<Item = Preset>) {
-        for Preset { key, source, text } in presets {
+    pub fn add_overrides(&mut self, overrides: impl IntoIterator<Item = CompatOverride>) {
+        for CompatOverride { key, source, text } in overrides {
             self.entries.insert(key, Entry { value: Value::String(text.expose().to_owned()), source });
         }
     }
@@ -111,10 +111,10 @@ impl Values {
             match keys.iter().find_map(|key| Some((key, path_of_variable(key, &name)?))) {
                 Some((key, _)) if key.is_unset(&Value::String(text.clone())) => self.empty.push(name),
                 Some((_, path)) => {
-                    let entry = Entry { value: Value::String(text), source: Source::Variable(name) };
+                    let entry = Entry { value: Value::String(text), source: ValueSource::Variable(name) };
                     self.entries.insert(path, entry);
                 }
-                None => self.stray_variables.push(name),
+                None => self.unknown_variables.push(name),
             }
         }
     }
@@ -124,16 +124,16 @@ impl Values {
         if text.trim().is_empty() {
             return;
         }
-        let entry = Entry { value: Value::String(text), source: Source::Argument(argument.to_owned()) };
+        let entry = Entry { value: Value::String(text), source: ValueSource::Argument(argument.to_owned()) };
         self.entries.insert(path.to_owned(), entry);
     }
 
     /// Variables that start with our prefix and name no key, each with the nearest one that does.
     #[must_use]
-    pub fn stray_variables(&self, keys: &[Key]) -> Vec<(String, Option<String>)> {
+    pub fn unknown_variables(&self, keys: &[Key]) -> Vec<(String, Option<String>)> {
         let names: Vec<String> = keys.iter().map(Key::variable).collect();
         let nearest = |name: &String| nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
-        self.stray_variables.iter().map(|name| (name.clone(), nearest(name))).collect()
+        self.unknown_variables.iter().map(|name| (name.clone(), nearest(name))).collect()
     }
 
     /// Keys and variables that were left empty and so count as not set, as messages name them.
@@ -150,7 +150,7 @@ impl Values {
             let set: Vec<_> = self.entries.iter().filter(|(path, _)| normal(path) == key.path).collect();
             if set.is_empty() && !key.path.contains("[]") {
                 let value = if key.default.is_empty() { "(none)" } else { key.default };
-                all.push(Effective { key: key.path.to_owned(), value: value.to_owned(), source: Source::Default });
+                all.push(Effective { key: key.path.to_owned(), value: value.to_owned(), source: ValueSource::Default });
             }
             for (path, entry) in set {
                 let value = match (key.kind, &entry.value) {
@@ -191,12 +191,12 @@ impl Values {
         self.entries.keys().filter_map(index).collect()
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<(&Value, &Source)> {
+    pub(super) fn get(&self, path: &str) -> Option<(&Value, &ValueSource)> {
         self.entries.get(path).map(|entry| (&entry.value, &entry.source))
     }
 
     /// All values with their paths and sources.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Value, &Source)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Value, &ValueSource)> {
         self.entries.iter().map(|(path, entry)| (path.as_str(), &entry.value, &entry.source))
     }
 
@@ -216,7 +216,7 @@ impl Values {
             }
             (Some(key), value) if key.is_unset(value) => self.empty.push(path.to_owned()),
             (Some(_), value) => {
-                let source = Source::File((file.place)(path));
+                let source = ValueSource::File((file.place)(path));
                 self.entries.insert(path.to_owned(), Entry { value: value.clone(), source });
             }
             (None, value) if is_empty(value) && file.has_keys_below(path) => self.empty.push(path.to_owned()),
@@ -245,7 +245,7 @@ impl File<'_> {
             None => "there is no such key".to_owned(),
         };
         let place = (self.place)(path);
-        let from = format!(" ({})", Source::File(place.clone()));
+        let from = format!(" ({})", ValueSource::File(place.clone()));
         SettingError { key: path.to_owned(), from, place, problem }
     }
 }
@@ -288,7 +288,7 @@ fn path_of_variable(key: &Key, name: &str) -> Option<String> {
     (rest == expected && index < 1000).then(|| format!("{list}[{index}]{field}"))
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),

@@ -43,10 +43,10 @@ async fn a_task_runs_again_with_its_state_and_its_environment_shows_it() {
     let reports = lifecycle.supervisor().panics();
     let report = reports.iter().find(|it| it.task.name == "stumbling").unwrap();
     assert_eq!((report.panics, &report.task.environment), (2, &Some(label)));
-    let error = status.report().last_error.unwrap();
+    let error = status.current().last_error.unwrap();
     assert_eq!(error.kind, ErrorKind::Unknown);
     assert!(!error.message.contains("secret"), "{}", error.message);
-    assert_eq!(status.report().connection, Connection::Valid, "only tasks that keep the connection interrupt it");
+    assert_eq!(status.current().connection, Connection::Valid, "only tasks that keep the connection interrupt it");
     assert!(lifecycle.stop(Duration::from_secs(5)).await);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A pure function from flags and variables to [`Preset`]s, over which every variable `YARDARM_…` wins.
 
-mod said;
+mod raw_args;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -10,9 +10,9 @@ mod tests;
 use std::path::PathBuf;
 
 use yardarm_core::Secret;
-use yardarm_core::settings::{Kind, Preset, Source};
+use yardarm_core::settings::{CompatOverride, Kind, ValueSource};
 
-use self::said::{Said, Value};
+use self::raw_args::{RawArgs, Value};
 use self::table::{Meaning, ROWS, Row};
 use crate::secret_file;
 
@@ -22,7 +22,7 @@ pub use self::table::usage;
 #[derive(Debug, Default)]
 pub struct Translation {
     /// Our settings.
-    pub presets: Vec<Preset>,
+    pub overrides: Vec<CompatOverride>,
     /// What has no effect although somebody may count on it.
     pub warnings: Vec<String>,
     /// The folder that offline files are to be written to, after which the process ends; `None` to serve.
@@ -73,27 +73,27 @@ const MAX_SECONDS: u64 = 24 * 3600;
 /// # Errors
 /// When something cannot be understood, is missing, or asks for what there is not.
 pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result<Translation, CompatError> {
-    let said = Said::read(arguments, variables)?;
+    let args = RawArgs::read(arguments, variables)?;
     let has_own = |path: &'static str| {
         let name = super::key(path, Kind::Text, "", "").variable();
         let is_it = |it: &str| it == name || it.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_'));
         variables.iter().any(|(it, text)| is_it(it) && !text.trim().is_empty())
     };
-    let refused: Vec<_> = ROWS.iter().filter_map(|row| refusal(row, &said)).collect();
+    let refused: Vec<_> = ROWS.iter().filter_map(|row| refusal(row, &args)).collect();
     if !refused.is_empty() {
         return Err(CompatError::Refused(refused));
     }
-    let generates = said.is_on("GENERATE_OFFLINE_CONFIG");
-    let is_offline = said.is_on("OFFLINE") && !generates;
-    let has_proxy_key = said.last(PROXY_KEY.0).is_some() || has_own(PROXY_KEY.1);
-    let keys = if is_offline || has_proxy_key { Vec::new() } else { api_keys(&said) };
+    let generates = args.is_on("GENERATE_OFFLINE_CONFIG");
+    let is_offline = args.is_on("OFFLINE") && !generates;
+    let has_proxy_key = args.last(PROXY_KEY.0).is_some() || has_own(PROXY_KEY.1);
+    let keys = if is_offline || has_proxy_key { Vec::new() } else { api_keys(&args) };
     let has = |(variable, path): &(&'static str, &'static str)| {
-        has_own(path) || if *variable == "API_KEYS" { !keys.is_empty() } else { said.last(variable).is_some() }
+        has_own(path) || if *variable == "API_KEYS" { !keys.is_empty() } else { args.last(variable).is_some() }
     };
-    let tls: &[_] = if said.is_on("TLS_ENABLED") { &TLS } else { &[] };
+    let tls: &[_] = if args.is_on("TLS_ENABLED") { &TLS } else { &[] };
     let source: &[_] = if is_offline || has_proxy_key { &[] } else { &SOURCE };
     let mut missing: Vec<_> = source.iter().chain(tls).filter(|it| !has(it)).map(|it| it.0).collect();
-    let is_version_2 = VERSION_2.iter().any(|it| said.last(it).is_some()) && source.iter().all(|it| !has(it));
+    let is_version_2 = VERSION_2.iter().any(|it| args.last(it).is_some()) && source.iter().all(|it| !has(it));
     if is_version_2 && !source.is_empty() {
         // Deployments of version 2 have none of the others.
         missing.retain(|name| source.iter().all(|it| it.0 != *name));
@@ -105,62 +105,62 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
 
     let mut translation = Translation::default();
     translation.defaults(generates);
-    if has_proxy_key && said.last("API_KEYS").is_some() {
+    if has_proxy_key && args.last("API_KEYS").is_some() {
         translation.warnings.push("API_KEYS has no effect beside PROXY_KEY".to_owned());
     }
-    translation.rows(&said);
+    translation.rows(&args);
     for (index, key) in keys.into_iter().enumerate() {
         translation.set(&format!("harness.environments[{index}].api_key"), key);
     }
-    if let Some(key) = said.last(PROXY_KEY.0).filter(|_| !is_offline) {
+    if let Some(key) = args.last(PROXY_KEY.0).filter(|_| !is_offline) {
         translation.set(PROXY_KEY.1, key.clone());
     }
-    let dir = said.last("CONFIG_DIR").cloned();
-    let dir = dir.unwrap_or_else(|| Value { source: Source::Default, text: DEFAULT_DIR.into() });
+    let dir = args.last("CONFIG_DIR").cloned();
+    let dir = dir.unwrap_or_else(|| Value { source: ValueSource::Default, text: DEFAULT_DIR.into() });
     if generates {
         translation.export = Some(dir.text.expose().into());
     } else if is_offline {
         translation.set("harness.offline.dir", dir);
     }
     for (variable, path) in tls {
-        if let Some(value) = said.last(variable) {
+        if let Some(value) = args.last(variable) {
             translation.set(path, value.clone());
         }
     }
-    translation.port(&said);
-    translation.log_level(&said);
+    translation.port(&args);
+    translation.log_level(&args);
     Ok(translation)
 }
 
 /// A secret for the tokens of SDKs that lasts as long as the process.
 #[must_use]
-pub fn made_up_secret() -> Secret {
+pub fn generate_secret() -> Secret {
     secret_file::make_up()
 }
 
 /// What cannot be done, if somebody asks for it.
-fn refusal(row: &Row, said: &Said) -> Option<String> {
+fn refusal(row: &Row, args: &RawArgs) -> Option<String> {
     let Meaning::Refused(reason) = row.meaning else { return None };
-    let value = said.last(row.variable).filter(|it| it.text.expose() != "false")?;
+    let value = args.last(row.variable).filter(|it| it.text.expose() != "false")?;
     Some(format!("{} {reason}", value.source))
 }
 
 /// Those of flags first. An empty one, such as after a comma at the end, is none.
-fn api_keys(said: &Said) -> Vec<Value> {
+fn api_keys(args: &RawArgs) -> Vec<Value> {
     let split = |value: &Value| {
         let each = |text: &str| Value { source: value.source.clone(), text: text.into() };
         value.text.expose().split(',').filter(|it| !it.trim().is_empty()).map(each).collect::<Vec<_>>()
     };
-    said.all("API_KEYS").iter().flat_map(split).collect()
+    args.all("API_KEYS").iter().flat_map(split).collect()
 }
 
 impl Translation {
     fn set(&mut self, key: &str, Value { source, text }: Value) {
-        self.presets.push(Preset { key: key.to_owned(), source, text });
+        self.overrides.push(CompatOverride { key: key.to_owned(), source, text });
     }
 
     fn unless_set(&mut self, key: &str, text: &str) {
-        self.set(key, Value { source: Source::Default, text: text.into() });
+        self.set(key, Value { source: ValueSource::Default, text: text.into() });
     }
 
     /// Where ff-proxy differs from us when nobody says anything.
@@ -180,9 +180,9 @@ impl Translation {
         }
     }
 
-    fn rows(&mut self, said: &Said) {
+    fn rows(&mut self, args: &RawArgs) {
         for row in ROWS {
-            let Some(value) = said.last(row.variable) else { continue };
+            let Some(value) = args.last(row.variable) else { continue };
             match row.meaning {
                 Meaning::Is(key) => self.set(key, value.clone()),
                 Meaning::Seconds(key) => self.seconds(key, value),
@@ -200,20 +200,20 @@ impl Translation {
         self.set(key, Value { source: value.source.clone(), text: format!("{seconds}s").into() });
     }
 
-    fn port(&mut self, said: &Said) {
-        let port = said.last("PORT");
+    fn port(&mut self, args: &RawArgs) {
+        let port = args.last("PORT");
         if let Some(Value { source, text }) = port {
             let address = format!("0.0.0.0:{}", text.expose());
             self.set("server.listen", Value { source: source.clone(), text: address.into() });
         }
-        let other = said.last("PROMETHEUS_PORT");
+        let other = args.last("PROMETHEUS_PORT");
         if let Some(other) = other.filter(|it| port.map(|port| &port.text) != Some(&it.text)) {
             self.warnings.push(format!("{} has no effect: metrics are at `/metrics` of PORT", other.source));
         }
     }
 
-    fn log_level(&mut self, said: &Said) {
-        let Some(Value { source, text }) = said.last("LOG_LEVEL") else { return };
+    fn log_level(&mut self, args: &RawArgs) {
+        let Some(Value { source, text }) = args.last("LOG_LEVEL") else { return };
         let level = match text.expose().trim().to_ascii_uppercase().as_str() {
             "INFO" => "info",
             // That of our own parts; libraries would drown it.

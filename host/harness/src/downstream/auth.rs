@@ -37,7 +37,7 @@ pub(super) struct Caller {
 
 /// What the token says, where there has to be one.
 #[derive(Clone)]
-pub(super) struct Presented(pub(super) Option<Claims>);
+pub(super) struct TokenClaims(pub(super) Option<Claims>);
 
 /// The layer in front of every route with an environment in its path.
 pub(super) async fn admit(
@@ -78,11 +78,11 @@ pub(super) async fn admit(
 }
 
 /// The layer in front of everything that needs a token and says in another way which environment is meant.
-pub(super) async fn has_token(State(downstream): State<Downstream>, mut request: Request, next: Next) -> Response {
+pub(super) async fn require_token(State(downstream): State<Downstream>, mut request: Request, next: Next) -> Response {
     match claims(&downstream, request.headers()) {
         Ok(accepted) => {
             let claims = accepted.map(|it| it.0);
-            request.extensions_mut().insert(Presented(claims));
+            request.extensions_mut().insert(TokenClaims(claims));
             next.run(request).await
         }
         Err(rejection) => rejection.into_response(),

@@ -27,7 +27,7 @@ const MAX_BODY: usize = 1 << 20;
 const ROUTE: RouteInfo = RouteInfo { id: "server.auth", sdk: "server" };
 
 #[derive(Deserialize)]
-struct Presented {
+struct AuthRequest {
     #[serde(rename = "apiKey", default)]
     key: Option<String>,
     #[serde(default)]
@@ -127,7 +127,7 @@ fn read(body: &[u8], validates: bool) -> Result<(Secret, Option<Target>), Reject
     if body.is_empty() {
         return Err(Rejection::Bad("request body cannot be empty".to_owned()));
     }
-    let body: Presented = lenient_json::from_slice(body).map_err(|error| Rejection::Bad(error.to_string()))?;
+    let body: AuthRequest = lenient_json::from_slice(body).map_err(|error| Rejection::Bad(error.to_string()))?;
     let key =
         body.key.filter(|it| !it.is_empty()).ok_or_else(|| Rejection::Bad("apiKey cannot be empty".to_owned()))?;
     let target = body.target.filter(|it| !it.identifier.is_empty() || !it.name.is_empty()).map(|mut target| {

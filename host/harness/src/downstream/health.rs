@@ -61,7 +61,7 @@ pub(super) async fn health(State(downstream): State<Downstream>) -> Response {
     let stream = all.first().map(|it| it.stream()).filter(|_| is_version_2);
     let health = Health {
         config_status: stream.map(|_| State2 { state: "SYNCED", since: downstream.started_ms }),
-        stream_status: stream.map(|it| State2 { state: word(it.connection), since: it.since * 1000 }),
+        stream_status: stream.map(|it| State2 { state: as_str(it.connection), since: it.since * 1000 }),
         // Offline there are no streams to speak of.
         environments: if downstream.config.is_offline() { Vec::new() } else { all.iter().map(entry).collect() },
         cache_status: "healthy",
@@ -77,10 +77,10 @@ pub(super) async fn health(State(downstream): State<Downstream>) -> Response {
 
 fn entry(environment: &Arc<HarnessEnvironment>) -> Entry {
     let StreamState { connection, since } = environment.stream();
-    Entry { id: environment.identity.id.clone(), stream_status: StreamStatus { state: word(connection), since } }
+    Entry { id: environment.identity.id.clone(), stream_status: StreamStatus { state: as_str(connection), since } }
 }
 
-fn word(connection: Connection) -> &'static str {
+fn as_str(connection: Connection) -> &'static str {
     match connection {
         Connection::Initializing => "INITIALIZING",
         Connection::Connected => "CONNECTED",

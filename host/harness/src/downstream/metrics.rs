@@ -23,7 +23,7 @@ async fn take(downstream: &Downstream, caller: Caller, request: Request) -> Resu
     let limit = usize::try_from(downstream.config.max_metrics_body).unwrap_or(usize::MAX);
     let body = read(request, limit, &mut place).await?;
     let post = metrics.read(body).await?;
-    downstream.telemetry.metrics(&caller.environment.identity.id, &post.sdks);
+    downstream.compat_metrics.metrics(&caller.environment.identity.id, &post.sdks);
     metrics.accept(post, place, caller.facts.route, caller.facts.sdk);
     Ok(())
 }

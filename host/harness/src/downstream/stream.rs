@@ -11,7 +11,7 @@ use yardarm_core::registry::RouteTag;
 use yardarm_core::stream::OpenStream;
 
 use super::Downstream;
-use super::auth::{Presented, RouteInfo, ask, facts};
+use super::auth::{RouteInfo, TokenClaims, ask, facts};
 use super::rejection::Rejection;
 use crate::credential::KeyHash;
 use crate::dataset::heartbeat;
@@ -23,7 +23,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 pub(super) async fn stream(
     State(downstream): State<Downstream>,
     Extension(info): Extension<RouteInfo>,
-    Extension(Presented(claims)): Extension<Presented>,
+    Extension(TokenClaims(claims)): Extension<TokenClaims>,
     request: Request,
 ) -> Response {
     match open(&downstream, info, claims.map(|it| it.environment), request).await {
@@ -72,7 +72,7 @@ async fn open(
     }
     // SDKs count themselves connected when the first bytes arrive. Some throw away what comes together with a heartbeat, so
     // there is none where there are changes.
-    let source = environment.data.source();
+    let source = environment.data.update_source();
     let stream = match environment.announced.first_missed().filter(|it| *it <= snapshot.seq()) {
         Some(first) => OpenStream::continued(source, 0, first.saturating_sub(1), guard),
         None => OpenStream::resumed(source, 0, snapshot.seq(), heartbeat(), guard),

@@ -54,7 +54,7 @@ impl Pending {
     }
 
     /// What the key belongs to is known.
-    pub(crate) fn is_known(&self, index: usize) {
+    pub(crate) fn resolve(&self, index: usize) {
         if self.lock().remove(&index).is_some_and(|it| !it.is_heard) {
             self.0.unheard.fetch_sub(1, Ordering::Relaxed);
         }
@@ -111,10 +111,10 @@ mod tests {
         assert!(pending.are_some_unheard());
         assert!(pending.has(&KeyHash::of("a")) && !pending.has(&KeyHash::of("c")));
         assert_eq!(phases(), [("a".to_owned(), "rejected"), ("b".to_owned(), "starting")]);
-        pending.is_known(1);
-        pending.is_known(1);
+        pending.resolve(1);
+        pending.resolve(1);
         assert!(!pending.are_some_unheard());
-        pending.is_known(0);
+        pending.resolve(0);
         assert!(phases().is_empty() && !pending.are_some_unheard());
     }
 }

@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 use yardarm_core::hooks::Event;
 
 use super::{METRIC, TARGET, sums};
+use crate::compat_metrics::Sdk;
 use crate::lenient_json;
-use crate::telemetry::Sdk;
 
 /// Entries of one post that are looked at. SDKs send a few hundred.
 const MAX_ENTRIES: usize = 50_000;
@@ -54,7 +54,7 @@ impl Post {
         } else if text.starts_with('{') {
             let is_metric = kind == METRIC;
             if is_metric {
-                self.sdks.extend(crate::telemetry::sdk_of(text));
+                self.sdks.extend(crate::compat_metrics::sdk_of(text));
             }
             let at_ms = if is_metric { sums::timestamp(text) } else { 0 };
             self.events.push(Event { kind: kind.to_owned(), at_ms, body: body.slice_ref(text.as_bytes()) });

@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 
 use crate::credential::KeyHash;
 use crate::environments::Identity;
-use crate::kept::{self, Kept};
 use crate::lenient_json;
 use crate::model::Target;
+use crate::persisted::{self, PersistedEnvironment};
 use crate::received::{ReadList, Received};
 
 pub(super) const KEYS: &str = "auth_config.json";
@@ -32,7 +32,7 @@ pub(super) type Content = (Look, BTreeMap<String, Read>);
 /// What the files of one environment say.
 pub(super) struct Read {
     /// Everything but flags and segments.
-    pub(super) kept: Kept,
+    pub(super) persisted: PersistedEnvironment,
     pub(super) received: Received,
 }
 
@@ -113,12 +113,12 @@ fn read(folder: &Path) -> Result<Read, OfflineError> {
         tracing::error!(file = %folder.join(TARGETS).display(), unreadable = targets.1, "targets that cannot be read are skipped");
     }
     Ok(Read {
-        kept: Kept {
+        persisted: PersistedEnvironment {
             source: None,
             identity: Identity { environment, project, cluster: "1".to_owned(), ..Identity::default() },
             keys,
             items: None,
-            targets: kept::texts(&targets.0),
+            targets: persisted::texts(&targets.0),
         },
         received: Received { flags: Some(flags), segments: Some(segments) },
     })
@@ -172,7 +172,7 @@ mod tests {
             ("stray.json", "{broken"),
         ]);
         let (look, all) = read_if_changed(folder.path(), None).unwrap().unwrap();
-        assert_eq!(all["b"].kept.identity.environment, "prod");
+        assert_eq!(all["b"].persisted.identity.environment, "prod");
         let flags: Vec<_> = all.into_iter().map(|(id, it)| (id, it.received.complete(None).0.flags.len())).collect();
         assert_eq!(flags, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
         assert!(read_if_changed(folder.path(), Some(&look)).unwrap().is_none(), "nothing has changed");

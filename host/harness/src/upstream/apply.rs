@@ -11,7 +11,7 @@ use yardarm_core::Writer;
 use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
 use yardarm_core::supervisor::fault_point;
 
-use crate::dataset::{Change, FlagData, Item, Items, Notice};
+use crate::dataset::{Change, ChangeEvent, FlagData, Item, Items};
 use crate::environments::HarnessEnvironment;
 use crate::model::{Flag, Segment};
 use crate::received::{Received, Unreadable};
@@ -30,7 +30,7 @@ pub(crate) struct Applier {
     /// Set while a change is served: should that panic, what is served may lack what upstream said.
     is_unfinished: bool,
     /// Differences that are served and not announced yet.
-    unannounced: Vec<Notice>,
+    unannounced: Vec<ChangeEvent>,
 }
 
 const FLAG: &str = "flag";
@@ -64,7 +64,7 @@ impl Applier {
             // Nothing to write, and nothing to ask plugins about that they have not been asked.
             return self.plan_changed().await;
         }
-        self.environment.keep_items(&items);
+        self.environment.persist_items(&items);
         self.is_unfinished = true;
         self.raw = Some(items);
         self.serve_all().await;
@@ -90,8 +90,8 @@ impl Applier {
     }
 
     /// One item came anew.
-    pub(crate) async fn patch(&mut self, item: Item, notice: Notice) {
-        self.environment.skipped.remove(notice.domain, &notice.identifier);
+    pub(crate) async fn patch(&mut self, item: Item, event: ChangeEvent) {
+        self.environment.skipped.remove(event.domain, &event.identifier);
         let item = match item {
             Item::Segment(segment) if !self.and_rules => Item::Segment(segment.with_old_rules_only()),
             item => item,
@@ -99,26 +99,26 @@ impl Applier {
         let Some(raw) = &mut self.raw else { return };
         self.is_unfinished = true;
         raw.upsert(&item);
-        self.environment.keep_items(raw);
+        self.environment.persist_items(raw);
         if self.transform_in_force().is_some() {
             self.serve_all().await;
         } else {
-            self.serve(&Change::Patch(item, notice));
+            self.serve(&Change::Patch(item, event));
         }
         self.is_unfinished = false;
     }
 
     /// One item is gone.
-    pub(crate) async fn delete(&mut self, notice: Notice) {
-        self.environment.skipped.remove(notice.domain, &notice.identifier);
+    pub(crate) async fn delete(&mut self, event: ChangeEvent) {
+        self.environment.skipped.remove(event.domain, &event.identifier);
         let Some(raw) = &mut self.raw else { return };
         self.is_unfinished = true;
-        raw.remove(notice.domain, &notice.identifier);
-        self.environment.keep_items(raw);
+        raw.remove(event.domain, &event.identifier);
+        self.environment.persist_items(raw);
         if self.transform_in_force().is_some() {
             self.serve_all().await;
         } else {
-            self.serve(&Change::Delete(notice));
+            self.serve(&Change::Delete(event));
         }
         self.is_unfinished = false;
     }
@@ -168,8 +168,8 @@ impl Applier {
                     self.serve(&Change::Put(items));
                 }
                 while !self.unannounced.is_empty() {
-                    let notice = self.unannounced.remove(0);
-                    self.serve(&Change::Tell(notice));
+                    let event = self.unannounced.remove(0);
+                    self.serve(&Change::Notify(event));
                 }
             }
         }
@@ -182,7 +182,7 @@ impl Applier {
         if !matches!(change, Change::Put(_))
             && let Some(snapshot) = self.writer.snapshot()
         {
-            self.environment.tally.publish();
+            self.environment.counters.publish();
             self.environment.announced.add(snapshot.seq());
         }
         self.environment.remember(describe(change));
@@ -304,9 +304,9 @@ fn invalid_output() -> HookFailure {
 fn describe(change: &Change) -> String {
     match change {
         Change::Put(items) => format!("everything: {} flags, {} segments", items.flags.len(), items.segments.len()),
-        Change::Patch(_, notice) | Change::Delete(notice) | Change::Tell(notice) => {
-            let kind = if notice.domain == crate::dataset::Domain::Flag { FLAG } else { SEGMENT };
-            format!("{kind} `{}`: {}, version {}", notice.identifier, notice.event, notice.version)
+        Change::Patch(_, event) | Change::Delete(event) | Change::Notify(event) => {
+            let kind = if event.domain == crate::dataset::Domain::Flag { FLAG } else { SEGMENT };
+            format!("{kind} `{}`: {}, version {}", event.identifier, event.event, event.version)
         }
     }
 }

@@ -4,21 +4,21 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use yardarm_outbound::{Seldom, shortened};
+use yardarm_outbound::{LogThrottle, shortened};
 
 use crate::credential::KeyHash;
-use crate::dataset::{Domain, Notice};
+use crate::dataset::{ChangeEvent, Domain};
 use crate::lenient_json;
 use crate::model::as_version;
 
 /// Log lines about events that are not understood.
-pub(super) static UNKNOWN: Seldom = Seldom::new(Duration::from_secs(10));
+pub(super) static UNKNOWN: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
 /// An event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
     /// A flag or a segment has changed. The environment stands in it where a stream is about many.
-    Item { environment: Option<String>, notice: Notice },
+    Item { environment: Option<String>, event: ChangeEvent },
     /// What a proxy key leads to has changed.
     Scope(Scope),
     /// Text that is no JSON object, so that its subject is unknown.
@@ -58,7 +58,7 @@ impl Message {
         if let Some(domain) = item.filter(|_| !identifier.is_empty()) {
             let environment = Some(text("environment")).filter(|it| !it.is_empty());
             let version = message.get("version").and_then(as_version).unwrap_or_default();
-            return Self::Item { environment, notice: Notice { event, domain, identifier, version } };
+            return Self::Item { environment, event: ChangeEvent { event, domain, identifier, version } };
         }
         let environments = || {
             let all = message.get("environments").and_then(Value::as_array).into_iter().flatten();
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
 
     fn item(environment: Option<&str>, event: &str, domain: Domain, version: i64) -> Message {
-        let notice = Notice { event: event.to_owned(), domain, identifier: "x".to_owned(), version };
-        Message::Item { environment: environment.map(str::to_owned), notice }
+        let event = ChangeEvent { event: event.to_owned(), domain, identifier: "x".to_owned(), version };
+        Message::Item { environment: environment.map(str::to_owned), event }
     }
 
     #[test]
@@ -158,8 +158,8 @@ mod tests {
             let data = json!({
                 "event": event, "domain": "flag", "identifier": identifier, "version": version, "environment": environment,
             });
-            let notice = Notice { event, domain: Domain::Flag, identifier, version };
-            prop_assert_eq!(Message::read(&data.to_string()), Message::Item { environment: Some(environment), notice });
+            let event = ChangeEvent { event, domain: Domain::Flag, identifier, version };
+            prop_assert_eq!(Message::read(&data.to_string()), Message::Item { environment: Some(environment), event });
         }
     }
 }

@@ -23,7 +23,7 @@ impl MetricsPoster {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(jittered(interval)) => (),
-                () = environment.metrics.is_large() => (),
+                () = environment.metrics.wait_for_threshold() => (),
             }
             self.flush(&environment).await;
         }
@@ -49,13 +49,13 @@ impl MetricsPoster {
                 400 | 413 => Outcome::Refused,
                 code => {
                     if matches!(code, 401 | 403) {
-                        environment.token_is_refused();
+                        environment.request_token_refresh();
                     }
                     Outcome::Later
                 }
             },
         };
-        environment.tally.posted(outcome == Outcome::Delivered);
+        environment.counters.posted(outcome == Outcome::Delivered);
         if outcome != Outcome::Delivered {
             tracing::warn!(environment = %environment.label, ?outcome, "metrics could not be posted");
         }

@@ -16,9 +16,9 @@ pub(crate) struct Session {
 
 /// What SDKs may say of themselves when they present a key; nothing, or nobody in particular.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presents {
-    NoTarget,
-    EmptyTarget,
+pub(crate) enum AuthTarget {
+    None,
+    Empty,
 }
 
 impl Session {
@@ -32,10 +32,10 @@ impl Session {
         http: &HttpClients,
         base: &str,
         key: &Secret,
-        presents: Presents,
+        presents: AuthTarget,
     ) -> Result<Self, RequestError> {
         let mut body = json!({"apiKey": key.expose()});
-        if presents == Presents::EmptyTarget {
+        if presents == AuthTarget::Empty {
             body["target"] = json!({"identifier": "", "name": ""});
         }
         let Token { text, claims } = Token::request(http, url(base, &["client", "auth"]), &body).await?;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use yardarm_core::Secret;
-use yardarm_core::registry::{EndReason, Streams};
+use yardarm_core::registry::{EndReason, StreamRegistry};
 use yardarm_outbound::{ConnectionError, Events};
 
 use super::fetch::Fetcher;
 use super::message::{self, Message};
-use super::patience::changed_item;
-use super::rounds::{RoundError, Upstream};
-use super::session::Presents;
+use super::retry::changed_item;
+use super::session::AuthTarget;
+use super::sync_loop::{RoundError, SyncSource};
 use super::{Applier, RequestError, Session, stream};
 use crate::environments::{Connection, HarnessEnvironment};
 use crate::received::Fetched;
@@ -20,7 +20,7 @@ use crate::received::Fetched;
 pub(super) struct SyncTask {
     environment: Arc<HarnessEnvironment>,
     applier: Applier,
-    streams: Streams,
+    streams: StreamRegistry,
     key: Secret,
     fetcher: Fetcher,
     /// Whether an event may have been about more than is served, so that everything is to be downloaded again.
@@ -31,7 +31,7 @@ impl SyncTask {
     pub(super) fn new(
         environment: Arc<HarnessEnvironment>,
         applier: Applier,
-        streams: Streams,
+        streams: StreamRegistry,
         key: Secret,
         fetcher: Fetcher,
     ) -> Self {
@@ -48,12 +48,12 @@ impl SyncTask {
     /// While we only poll there are no events, so SDKs must poll too.
     fn disconnect(&self) {
         let environment = &self.environment;
-        environment.stream_is(Connection::Disconnected);
+        environment.set_stream_state(Connection::Disconnected);
         self.streams.end_where(EndReason::SourceLost, |facts| facts.environment == environment.label);
     }
 }
 
-impl Upstream for SyncTask {
+impl SyncSource for SyncTask {
     const POLLS_WITH_NEW_TOKEN: bool = false;
 
     fn fetcher(&self) -> &Fetcher {
@@ -62,7 +62,7 @@ impl Upstream for SyncTask {
 
     async fn authenticate(&mut self) -> Result<(), RequestError> {
         let Fetcher { http, base } = &self.fetcher;
-        let session = Session::open(http, base, &self.key, Presents::NoTarget).await?;
+        let session = Session::open(http, base, &self.key, AuthTarget::None).await?;
         if session.identity.id != self.environment.identity.id {
             return Err(RequestError::Malformed("the key belongs to another environment now".to_owned()));
         }
@@ -97,7 +97,7 @@ impl Upstream for SyncTask {
     }
 
     fn connected(&mut self) {
-        self.environment.stream_is(Connection::Connected);
+        self.environment.set_stream_state(Connection::Connected);
         tracing::info!(environment = %self.environment.label, "upstream stream is active");
     }
 
@@ -105,11 +105,11 @@ impl Upstream for SyncTask {
     async fn process(&mut self, data: &str) -> Result<(), RoundError> {
         let environment = Arc::clone(&self.environment);
         match Message::read(data) {
-            Message::Item { notice, .. } if notice.event == "delete" => self.applier.delete(notice).await,
-            Message::Item { notice, .. } => match changed_item(self, &environment, &notice).await? {
+            Message::Item { event, .. } if event.event == "delete" => self.applier.delete(event).await,
+            Message::Item { event, .. } => match changed_item(self, &environment, &event).await? {
                 Fetched::Item(item) => {
-                    self.is_doubtful |= item.version() < notice.version;
-                    self.applier.patch(item, notice).await;
+                    self.is_doubtful |= item.version() < event.version;
+                    self.applier.patch(item, event).await;
                 }
                 Fetched::Unreadable(unreadable) => self.applier.skip(&unreadable),
                 // Deleted since; that event is on its way.
@@ -118,12 +118,12 @@ impl Upstream for SyncTask {
             Message::Scope(_) => tracing::debug!(environment = %environment.label, "event for somebody else"),
             Message::NoJson => {
                 self.is_doubtful = true;
-                if let Some(suppressed) = message::UNKNOWN.pass() {
+                if let Some(suppressed) = message::UNKNOWN.next_line() {
                     tracing::warn!(environment = %environment.label, suppressed, "event of the upstream stream is no JSON, downloading everything instead soon");
                 }
             }
             Message::Unknown(what) => {
-                if let Some(suppressed) = message::UNKNOWN.pass() {
+                if let Some(suppressed) = message::UNKNOWN.next_line() {
                     tracing::warn!(environment = %environment.label, what, suppressed, "event of the upstream stream is ignored");
                 }
             }

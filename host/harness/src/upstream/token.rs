@@ -13,7 +13,7 @@ use super::{HttpClients, RequestError, json, post_json};
 use crate::lenient_json;
 
 /// How long upstream may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A token and what it says.
 pub(super) struct Token {
@@ -41,7 +41,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 impl Token {
     /// Asks for one; `body` names the key.
     pub(super) async fn request(http: &HttpClients, url: String, body: &Value) -> Result<Self, RequestError> {
-        let answer: Answer = json(post_json(http, url, body).timeout(PATIENCE)).await?;
+        let answer: Answer = json(post_json(http, url, body).timeout(TOKEN_TIMEOUT)).await?;
         let claims = Claims::read(&answer.auth_token).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
         Ok(Self { text: answer.auth_token.into(), claims })
     }

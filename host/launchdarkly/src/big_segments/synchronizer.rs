@@ -17,7 +17,7 @@ use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
 use super::lookup::Lookup;
 use super::source::{PatchStream, Source, SourceError};
 use crate::config::Config;
-use crate::store::{Word, advice};
+use crate::store::{StoreEvent, advice};
 
 /// A round that went well for this long starts the backoff anew.
 const HEALTHY: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ pub(super) struct Synchronizer {
     database: Arc<dyn Store>,
     source: Source,
     lookup: Arc<Lookup>,
-    say: mpsc::Sender<Word>,
+    say: mpsc::Sender<StoreEvent>,
     poll_interval: Duration,
     retry_interval: Duration,
     backoff: Backoff,
@@ -67,7 +67,7 @@ impl Synchronizer {
         database: Arc<dyn Store>,
         source: Source,
         lookup: Arc<Lookup>,
-        say: mpsc::Sender<Word>,
+        say: mpsc::Sender<StoreEvent>,
         config: &Config,
     ) -> Self {
         let (retry, rejected) = (config.store.big_segments.retry_interval, config.rejected_retry_interval);
@@ -247,7 +247,7 @@ impl Synchronizer {
         if std::mem::take(&mut self.has_changes) {
             self.lookup.changed();
             // If there is no room, an announcement waits already.
-            let _ = self.say.try_send(Word::SegmentsChanged);
+            let _ = self.say.try_send(StoreEvent::SegmentsChanged);
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 use serde_json::value::RawValue;
-use yardarm_core::feed::{Cursor, Source};
+use yardarm_core::change_log::{Cursor, UpdateSource};
 use yardarm_core::{Environment, environment};
 
 use super::*;
@@ -24,12 +24,12 @@ fn put(items: &[Item]) -> Change {
     Change::Put(all.sorted())
 }
 
-struct Stream(Arc<dyn Source>, Cursor);
+struct Stream(Arc<dyn UpdateSource>, Cursor);
 
 impl Stream {
     fn open(environment: &Environment<FlagData>, channel: Channel) -> Self {
-        let source = environment.source();
-        let cursor = Cursor::new(channel as usize, *source.pulses().borrow());
+        let source = environment.update_source();
+        let cursor = Cursor::new(channel as usize, *source.versions().borrow());
         Self(source, cursor)
     }
 

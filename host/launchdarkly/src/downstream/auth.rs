@@ -22,10 +22,10 @@ use yardarm_core::registry::RouteTag;
 use super::Downstream;
 use super::query::{first_query_value, percent_decoded};
 use super::rejection::{Rejection, Unrecognised};
+use crate::compat_metrics::{Labels, RequestMethod};
 use crate::config::EnvironmentConfig;
 use crate::credential;
 use crate::environments::{LdEnvironment, Lookup, Phase, SdkKind};
-use crate::usage::{Labels, RequestMethod};
 
 /// One row of the route table.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +114,7 @@ fn count(
     config: &EnvironmentConfig,
     request: &Request,
 ) {
-    let Some(usage) = &downstream.usage else { return };
+    let Some(compat_metrics) = &downstream.compat_metrics else { return };
     let method = if request.method() == Method::PUT { report_method() } else { request.method().clone() };
     let labels = |route| Labels {
         env: config.display_name(&environment.filter),
@@ -124,10 +124,10 @@ fn count(
     };
     if info.path != "/mping" {
         let path = if info.path == "/a/{file}" { "/a/{envId}.gif" } else { info.path };
-        usage.request(labels(Some((RequestMethod::from(&method), path))));
+        compat_metrics.request(labels(Some((RequestMethod::from(&method), path))));
     }
     if info.id.starts_with("server.poll") {
-        usage.poll(labels(None));
+        compat_metrics.poll(labels(None));
     }
 }
 

@@ -17,7 +17,7 @@ use super::rejection::Rejection;
 use crate::client_context::ClientContext;
 use crate::dataset::FlagData;
 use crate::evaluation::{Ruleset, evaluate_all, evaluate_each};
-use crate::question::{Edits, NoAnswer, Question, Shown};
+use crate::evaluation_request::{Edits, EvaluationError, EvaluationRequest, Visibility};
 
 /// Room for the entry of an ordinary flag, so that an answer need not grow while it is written.
 const BYTES_PER_FLAG: usize = 96;
@@ -50,10 +50,10 @@ async fn evaluate(downstream: &Downstream, caller: &Caller, query: Option<&str>,
     if context.has_empty_key() {
         return message(StatusCode::BAD_REQUEST, "User must have a 'key' attribute");
     }
-    let rejection = match results(downstream, caller, &snapshot, question(caller, query, context)).await {
+    let rejection = match results(downstream, caller, &snapshot, evaluation_request(caller, query, context)).await {
         Ok(body) => return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
-        Err(NoAnswer::Plugin(failure)) => Rejection::PluginFailed(failure),
-        Err(NoAnswer::Evaluator(_)) => Rejection::Overloaded,
+        Err(EvaluationError::Plugin(failure)) => Rejection::PluginFailed(failure),
+        Err(EvaluationError::Evaluator(_)) => Rejection::Overloaded,
     };
     rejection.into_response(caller.kind)
 }
@@ -62,49 +62,51 @@ async fn results(
     downstream: &Downstream,
     caller: &Caller,
     snapshot: &Arc<Snapshot<FlagData>>,
-    mut question: Question,
-) -> Result<Vec<u8>, NoAnswer> {
+    mut evaluation_request: EvaluationRequest,
+) -> Result<Vec<u8>, EvaluationError> {
     let (environment, evaluators) = (&caller.environment, downstream.limits.evaluators.get(caller.kind.trust()));
-    question.look_up(environment.store.as_deref(), snapshot, evaluators).await?;
+    evaluation_request.look_up(environment.store.as_deref(), snapshot, evaluators).await?;
     let hooks = caller.plan.environment(&environment.label);
     let edits = match &hooks.evaluation_transform {
-        Some(transform) => Some(Edits::ask(&**transform, &environment.label, snapshot, &question, evaluators).await?),
+        Some(transform) => {
+            Some(Edits::ask(&**transform, &environment.label, snapshot, &evaluation_request, evaluators).await?)
+        }
         None => None,
     };
     let capacity = BYTES_PER_FLAG * snapshot.data().items().flags.len();
-    let write = move |ruleset: &Ruleset, question: &Question| match edits {
+    let write = move |ruleset: &Ruleset, evaluation_request: &EvaluationRequest| match edits {
         None => {
             let mut body = Vec::with_capacity(capacity);
-            evaluate_all(ruleset, &question.request(), &mut body);
+            evaluate_all(ruleset, &evaluation_request.request(), &mut body);
             body
         }
-        Some(edits) => edited(ruleset, question, &edits),
+        Some(edits) => edited(ruleset, evaluation_request, &edits),
     };
-    Ok(question.answer(snapshot, evaluators, write).await?)
+    Ok(evaluation_request.answer(snapshot, evaluators, write).await?)
 }
 
 /// What a caller asks whose context is known.
-pub(super) fn question(caller: &Caller, query: Option<&str>, context: ClientContext) -> Question {
+pub(super) fn evaluation_request(caller: &Caller, query: Option<&str>, context: ClientContext) -> EvaluationRequest {
     let with_reasons = first_query_value(query, "withReasons").as_deref() == Some("true");
-    Question { context: Arc::new(context), kind: caller.kind, with_reasons, memberships: None }
+    EvaluationRequest { context: Arc::new(context), kind: caller.kind, with_reasons, memberships: None }
 }
 
 /// Evaluated a second time rather than kept: results borrow from the ruleset, and evaluation is cheap and pure.
-fn edited(ruleset: &Ruleset, question: &Question, edits: &Edits) -> Vec<u8> {
+fn edited(ruleset: &Ruleset, evaluation_request: &EvaluationRequest, edits: &Edits) -> Vec<u8> {
     let mut body = vec![b'{'];
     let mut index = 0;
-    evaluate_each(ruleset, &question.request(), &mut |evaluated| {
+    evaluate_each(ruleset, &evaluation_request.request(), &mut |evaluated| {
         let value = match edits.at(index) {
-            Shown::Hidden => None,
-            Shown::AsEvaluated => Some(None),
-            Shown::With(value) => Some(Some(value)),
+            Visibility::Hidden => None,
+            Visibility::AsEvaluated => Some(None),
+            Visibility::With(value) => Some(Some(value)),
         };
         index += 1;
         if let Some(value) = value {
             if body.len() > 1 {
                 body.push(b',');
             }
-            evaluated.write_entry(value, question.with_reasons, &mut body);
+            evaluated.write_entry(value, evaluation_request.with_reasons, &mut body);
         }
     });
     body.push(b'}');

@@ -10,11 +10,11 @@ use yardarm_core::retry_after::PassedThrough;
 use super::Downstream;
 use super::auth::peer;
 use super::edge::Written;
-use crate::config::Roster;
+use crate::config::EnvironmentSource;
 use crate::upstream::goals;
 
 pub(super) async fn goals(State(downstream): State<Downstream>, request: Request) -> Response {
-    if matches!(downstream.config.roster, Roster::Offline { .. }) {
+    if matches!(downstream.config.environments, EnvironmentSource::Offline { .. }) {
         // Nothing leaves in offline mode (decision R15).
         return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], "[]").into_response();
     }

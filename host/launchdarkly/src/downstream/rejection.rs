@@ -10,14 +10,14 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use yardarm_core::hooks::{Denial, HookFailure};
 use yardarm_core::retry_after;
-use yardarm_outbound::Seldom;
+use yardarm_outbound::LogThrottle;
 
 use crate::environments::SdkKind;
 
 /// Log lines about requests that a plugin failed to judge.
-static FAILURES: Seldom = Seldom::new(Duration::from_secs(10));
+static FAILURES: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 /// Log lines about requests for which there is no room.
-static LACKS_OF_ROOM: Seldom = Seldom::new(Duration::from_secs(10));
+static LACKS_OF_ROOM: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
 /// Refusals that every authenticated route shares.
 #[derive(Debug, thiserror::Error)]
@@ -135,8 +135,8 @@ impl Rejection {
 }
 
 /// Writes a log line, unless callers caused one just before: a flood of requests must not become one of lines.
-fn warn(limit: &Seldom, rejection: &Rejection) {
-    if let Some(suppressed) = limit.pass() {
+fn warn(limit: &LogThrottle, rejection: &Rejection) {
+    if let Some(suppressed) = limit.next_line() {
         tracing::warn!(error = %rejection, suppressed, "request not served");
     }
 }

@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode, Uri};
 use serde::Serialize;
 use serde_json::Value;
 
-use self::entry::{CONNECTION_SHAPE, ConnectionStatus, Entry};
+use self::entry::{CONNECTION_SHAPE, ConnectionEntry, Entry};
 use self::expect::Shape;
 use super::Downstream;
 use super::query::query_values;
@@ -27,7 +27,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 struct Page {
     environments: BTreeMap<String, Entry>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    auto_config_status: Option<ConnectionStatus>,
+    auto_config_status: Option<ConnectionEntry>,
     status: &'static str,
     version: &'static str,
     client_version: &'static str,
@@ -50,7 +50,7 @@ pub(super) async fn status(State(downstream): State<Downstream>, uri: Uri) -> Re
     let is_healthy = downstream.environments.are_listed() && environments.values().all(|it| it.is_well(config));
     let page = Page {
         environments,
-        auto_config_status: downstream.auto_config.map(|it| ConnectionStatus::of(it.report(), true)),
+        auto_config_status: downstream.auto_config.map(|it| ConnectionEntry::of(it.current(), true)),
         status: if is_healthy { "healthy" } else { "degraded" },
         version: VERSION,
         client_version: VERSION,

@@ -8,36 +8,36 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use yardarm_core::feed::Source;
+use yardarm_core::change_log::UpdateSource;
 use yardarm_core::sse::Frame;
 use yardarm_core::stream::OpenStream;
 
 use super::Downstream;
 use super::auth::{Caller, platform, user_agent};
 use super::context::{self, ContextRejection};
-use super::evaluation::question;
+use super::evaluation::evaluation_request;
 use super::rejection::Rejection;
 use crate::client_context::ClientContext;
+use crate::compat_metrics::Labels;
 use crate::dataset::Channel;
 use crate::environments::Lookup;
-use crate::question::Question;
-use crate::usage::Labels;
+use crate::evaluation_request::EvaluationRequest;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /all`
 pub(super) async fn all(State(downstream): State<Downstream>, caller: Caller) -> Response {
-    tell(&downstream, caller, Told::Changes(Channel::All))
+    open_stream(&downstream, caller, StreamKind::Changes(Channel::All))
 }
 
 /// `GET /flags`
 pub(super) async fn flags(State(downstream): State<Downstream>, caller: Caller) -> Response {
-    tell(&downstream, caller, Told::Changes(Channel::Flags))
+    open_stream(&downstream, caller, StreamKind::Changes(Channel::Flags))
 }
 
 /// `GET /mping`, `GET /ping/{envId}`
 pub(super) async fn ping(State(downstream): State<Downstream>, caller: Caller) -> Response {
-    tell(&downstream, caller, Told::Changes(Channel::Ping))
+    open_stream(&downstream, caller, StreamKind::Changes(Channel::Ping))
 }
 
 /// `GET /meval/{context}`, `GET /eval/{envId}/{context}`
@@ -49,8 +49,8 @@ pub(super) async fn from_path(
 ) -> Response {
     match context::from_path(&downstream, &caller, uri.query(), &variables) {
         Ok(context) => {
-            let told = Told::about(&caller, uri.query(), context);
-            tell(&downstream, caller, told)
+            let kind = StreamKind::about(&caller, uri.query(), context);
+            open_stream(&downstream, caller, kind)
         }
         Err(rejection) => unbuffered(rejection),
     }
@@ -61,29 +61,29 @@ pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Call
     let query = request.uri().query().map(str::to_owned);
     match context::from_body(&downstream, &caller, request).await {
         Ok(context) => {
-            let told = Told::about(&caller, query.as_deref(), context);
-            tell(&downstream, caller, told)
+            let kind = StreamKind::about(&caller, query.as_deref(), context);
+            open_stream(&downstream, caller, kind)
         }
         Err(rejection) => unbuffered(rejection),
     }
 }
 
 /// What a stream is told.
-enum Told {
+enum StreamKind {
     /// What upstream says.
     Changes(Channel),
     /// What becomes of the results of its context.
-    Results(Question),
+    Results(EvaluationRequest),
 }
 
-impl Told {
+impl StreamKind {
     /// A stream whose client sent `context` carries its results where streams carry results and the context is small
     /// enough to be kept. Other streams announce changes by `ping`, and the context is dropped.
     fn about(caller: &Caller, query: Option<&str>, context: ClientContext) -> Self {
         // A user without a key may open a stream, but evaluation refuses it, so it has no results.
-        let has_results = caller.environment.client_streams.is_some() && !context.has_empty_key();
+        let has_results = caller.environment.evaluated_streams.is_some() && !context.has_empty_key();
         match context.kept().filter(|_| has_results) {
-            Some(context) => Self::Results(question(caller, query, context)),
+            Some(context) => Self::Results(evaluation_request(caller, query, context)),
             None => Self::Changes(Channel::Ping),
         }
     }
@@ -96,12 +96,16 @@ pub(super) enum Opening {
     After(u64, Frame),
 }
 
-fn tell(downstream: &Downstream, caller: Caller, told: Told) -> Response {
+fn open_stream(downstream: &Downstream, caller: Caller, kind: StreamKind) -> Response {
     let environment = &caller.environment;
-    let (source, channel) = match (told, &environment.client_streams) {
-        (Told::Results(question), Some(streams)) => (streams.join(question), 0),
-        (Told::Changes(channel @ (Channel::All | Channel::Flags)), _) => (environment.data.source(), channel as usize),
-        (Told::Changes(Channel::Ping) | Told::Results(_), _) => (environment.announcements(), Channel::Ping as usize),
+    let (source, channel) = match (kind, &environment.evaluated_streams) {
+        (StreamKind::Results(evaluation_request), Some(streams)) => (streams.join(evaluation_request), 0),
+        (StreamKind::Changes(channel @ (Channel::All | Channel::Flags)), _) => {
+            (environment.data.update_source(), channel as usize)
+        }
+        (StreamKind::Changes(Channel::Ping) | StreamKind::Results(_), _) => {
+            (environment.ping_source(), Channel::Ping as usize)
+        }
     };
     open(downstream, caller, source, channel, Opening::Everything)
 }
@@ -110,7 +114,7 @@ fn tell(downstream: &Downstream, caller: Caller, told: Told) -> Response {
 pub(super) fn open(
     downstream: &Downstream,
     caller: Caller,
-    source: Arc<dyn Source>,
+    source: Arc<dyn UpdateSource>,
     channel: usize,
     opening: Opening,
 ) -> Response {
@@ -125,16 +129,16 @@ pub(super) fn open(
     if !matches!(downstream.environments.find(kind, credential, &caller.environment.filter), Lookup::Found(_)) {
         return Rejection::UnknownCredential.into_response(kind);
     }
-    let guard = match &downstream.usage {
+    let guard = match &downstream.compat_metrics {
         None => guard,
-        Some(usage) => {
+        Some(compat_metrics) => {
             let labels = Labels {
                 env: caller.config.display_name(&caller.environment.filter),
                 platform: platform(kind),
                 user_agent: user_agent(|name| guard.facts().headers.get(name)),
                 route: None,
             };
-            guard.keeping(usage.connection(labels))
+            guard.attach(compat_metrics.connection(labels))
         }
     };
     let stream = match opening {

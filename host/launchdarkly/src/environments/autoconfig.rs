@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use tokio::time::{Instant, MissedTickBehavior};
-use yardarm_core::keeper::Keeper;
 use yardarm_core::readiness::ReadyLatch;
+use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{InternalError, Lifecycle, Secret, Supervised};
-use yardarm_outbound::{self as outbound, ConnectionError, Events, Pace};
+use yardarm_outbound::{self as outbound, ConnectionError, Events, ReconnectPolicy};
 
-use super::Fleet;
-use super::kept_list::{self, KeptList};
-use super::roster::{Message, Roster};
+use super::EnvironmentAssembly;
+use super::auto_config_state::{AutoConfigState, Message};
+use super::persisted_list::{self, PersistedList};
 use crate::config::{CommonConfig, Config};
 use crate::upstream::HttpClients;
 
@@ -24,16 +24,16 @@ pub(crate) struct AutoConfigTask {
     key: Secret,
     url: String,
     http: HttpClients,
-    roster: Roster,
-    fleet: Fleet,
+    environments: AutoConfigState,
+    assembly: EnvironmentAssembly,
     /// State of the stream, for operators.
     status: Status,
-    pace: Pace,
+    reconnect: ReconnectPolicy,
     cleanup: tokio::time::Interval,
     /// Holds readiness back until the list is known.
     unlisted: Option<ReadyLatch>,
     /// Writes the list to disk, where there is a data folder.
-    keeper: Option<Keeper<Option<KeptList>>>,
+    snapshot_writer: Option<SnapshotWriter<Option<PersistedList>>>,
 }
 
 impl AutoConfigTask {
@@ -42,7 +42,7 @@ impl AutoConfigTask {
         common: CommonConfig,
         config: &Config,
         http: HttpClients,
-        fleet: Fleet,
+        assembly: EnvironmentAssembly,
         status: Status,
         unlisted: ReadyLatch,
     ) -> Self {
@@ -54,20 +54,20 @@ impl AutoConfigTask {
             // Version 2 of the protocol: the service may speak of payload filters.
             url: format!("{}/relay_auto_config?rpacProtocolVersion=2", config.stream_uri),
             http,
-            roster: Roster::new(common),
-            fleet,
+            environments: AutoConfigState::new(common),
+            assembly,
             status,
-            pace: Pace::new(config.max_reconnect_delay, config.rejected_retry_interval)
+            reconnect: ReconnectPolicy::new(config.max_reconnect_delay, config.rejected_retry_interval)
                 .with_shortest(config.min_reconnect_delay),
             cleanup,
             unlisted: Some(unlisted),
-            keeper: None,
+            snapshot_writer: None,
         }
     }
 
     /// Serves what an earlier process kept in `folder` at once, marked stale, and keeps the list there from now on.
     pub(crate) async fn restore(&mut self, folder: &Path, lifecycle: &Lifecycle) {
-        let file = match kept_list::file(folder, &self.key) {
+        let file = match persisted_list::file(folder, &self.key) {
             Ok(file) => file,
             Err(error) => {
                 tracing::warn!(%error, "the list of environments is not kept on disk");
@@ -75,18 +75,18 @@ impl AutoConfigTask {
             }
         };
         let sealed = file.clone();
-        let kept = blocking("kept list", move || kept_list::read(&sealed)).await.ok().flatten();
-        self.keeper = Some(kept_list::keep(file, kept.clone(), lifecycle));
-        let Some(kept) = kept else { return };
-        self.roster.restore(kept, unix_ms());
+        let persisted = blocking("kept list", move || persisted_list::read(&sealed)).await.ok().flatten();
+        self.snapshot_writer = Some(persisted_list::persist(file, persisted.clone(), lifecycle));
+        let Some(persisted) = persisted else { return };
+        self.environments.restore(persisted, unix_ms());
         // A list without environments serves no SDK, so it is as good as none.
-        if self.roster.len() > 0 {
+        if self.environments.len() > 0 {
             tracing::info!(
-                environments = self.roster.len(),
+                environments = self.environments.len(),
                 "serving the environments of the list kept on disk until LaunchDarkly answers"
             );
-            self.fleet.reconcile(self.roster.variants()).await;
-            self.fleet.settle();
+            self.assembly.reconcile(self.environments.variants()).await;
+            self.assembly.settle();
             self.status.data_restored();
             self.unlisted = None;
         }
@@ -99,8 +99,8 @@ impl AutoConfigTask {
         loop {
             tokio::select! {
                 opened = &mut opening => return opened,
-                _ = self.cleanup.tick() => if self.roster.expire(unix_ms()) {
-                    reconcile(&mut self.fleet, &self.roster, self.keeper.as_ref()).await;
+                _ = self.cleanup.tick() => if self.environments.expire(unix_ms()) {
+                    reconcile(&mut self.assembly, &self.environments, self.snapshot_writer.as_ref()).await;
                 },
             }
         }
@@ -112,7 +112,7 @@ impl AutoConfigTask {
             tokio::select! {
                 event = events.next() => {
                     if let Some(base) = events.take_reconnection_time() {
-                        self.pace.rebase(base);
+                        self.reconnect.rebase(base);
                     }
                     let event = match event {
                         Ok(event) => event,
@@ -126,7 +126,7 @@ impl AutoConfigTask {
                     if let Some(problem) = problem {
                         return ConnectionError::message(&event.event, problem);
                     }
-                    self.pace.is_healthy();
+                    self.reconnect.mark_healthy();
                     self.status.message_processed();
                 },
                 _ = self.cleanup.tick() => self.clean_up().await,
@@ -136,23 +136,23 @@ impl AutoConfigTask {
 
     /// Applies a message; a contradiction in it is a reason to ask for everything again.
     async fn take(&mut self, message: Message) -> Option<String> {
-        let told = self.roster.apply(message, unix_ms());
-        if told.is_complete || self.unlisted.is_none() {
-            reconcile(&mut self.fleet, &self.roster, self.keeper.as_ref()).await;
+        let outcome = self.environments.apply(message, unix_ms());
+        if outcome.is_complete || self.unlisted.is_none() {
+            reconcile(&mut self.assembly, &self.environments, self.snapshot_writer.as_ref()).await;
         }
-        if told.is_complete {
+        if outcome.is_complete {
             self.status.data_received();
-            self.fleet.settle();
+            self.assembly.settle();
             if self.unlisted.take().is_some() {
                 tracing::info!("the list of environments is complete");
             }
         }
-        told.contradiction.map(|error| error.to_string())
+        outcome.contradiction.map(|error| error.to_string())
     }
 
     async fn clean_up(&mut self) {
-        if self.roster.expire(unix_ms()) {
-            reconcile(&mut self.fleet, &self.roster, self.keeper.as_ref()).await;
+        if self.environments.expire(unix_ms()) {
+            reconcile(&mut self.assembly, &self.environments, self.snapshot_writer.as_ref()).await;
         }
     }
 
@@ -173,12 +173,12 @@ impl Supervised for AutoConfigTask {
     /// Runs until dropped. Whatever happens to the stream, the environments that are known stay.
     async fn run(&mut self) {
         loop {
-            self.pace.connecting();
+            self.reconnect.mark_connecting();
             let error = match self.open().await {
                 Ok(events) => self.read(events).await,
                 Err(error) => error,
             };
-            let delay = self.pace.delay_after(&error);
+            let delay = self.reconnect.delay_after(&error);
             self.report(&error, delay);
             let pause = tokio::time::sleep(delay);
             tokio::pin!(pause);
@@ -197,14 +197,18 @@ impl Supervised for AutoConfigTask {
 }
 
 /// Serves what is listed, and keeps the list if it differs from what is kept.
-async fn reconcile(fleet: &mut Fleet, roster: &Roster, keeper: Option<&Keeper<Option<KeptList>>>) {
-    fleet.reconcile(roster.variants()).await;
-    if let Some(keeper) = keeper {
-        let newest = roster.kept();
-        keeper.change(|kept| {
-            let is_new = kept.as_ref() != Some(&newest);
+async fn reconcile(
+    assembly: &mut EnvironmentAssembly,
+    environments: &AutoConfigState,
+    snapshot_writer: Option<&SnapshotWriter<Option<PersistedList>>>,
+) {
+    assembly.reconcile(environments.variants()).await;
+    if let Some(snapshot_writer) = snapshot_writer {
+        let newest = environments.to_persisted();
+        snapshot_writer.change(|persisted| {
+            let is_new = persisted.as_ref() != Some(&newest);
             if is_new {
-                *kept = Some(newest);
+                *persisted = Some(newest);
             }
             is_new
         });

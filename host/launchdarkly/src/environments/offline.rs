@@ -10,7 +10,7 @@ use yardarm_core::time::unix_ms;
 use yardarm_core::{InternalError, Supervised};
 
 use super::archive::{Archive, ArchiveError, Archived};
-use super::{Fleet, Variant};
+use super::{EnvironmentAssembly, Variant};
 use crate::config::{CommonConfig, Config, EnvironmentConfig};
 use crate::dataset::Items;
 
@@ -20,7 +20,7 @@ pub(crate) struct OfflineTask {
     monitoring_interval: Duration,
     cleanup_interval: Duration,
     common: CommonConfig,
-    fleet: Fleet,
+    assembly: EnvironmentAssembly,
     served: BTreeMap<String, Served>,
     /// What the file looked like when it was last read successfully.
     seen: Option<Look>,
@@ -43,7 +43,7 @@ impl OfflineTask {
         monitoring_interval: Duration,
         common: CommonConfig,
         config: &Config,
-        fleet: Fleet,
+        assembly: EnvironmentAssembly,
     ) -> Self {
         let cleanup_interval = config.expired_credential_cleanup_interval;
         Self {
@@ -51,7 +51,7 @@ impl OfflineTask {
             monitoring_interval,
             cleanup_interval,
             common,
-            fleet,
+            assembly,
             served: BTreeMap::new(),
             seen: None,
             last_problem: None,
@@ -68,7 +68,7 @@ impl OfflineTask {
             tracing::warn!("the data file does not contain any environments; check your configuration");
         }
         self.serve(archive).await;
-        self.fleet.settle();
+        self.assembly.settle();
         self.seen = Some(look);
         Ok(())
     }
@@ -132,7 +132,7 @@ impl OfflineTask {
         }
         self.reconcile().await;
         for (id, items) in fresh {
-            self.fleet.feed(&id, items).await;
+            self.assembly.feed(&id, items).await;
         }
     }
 
@@ -151,7 +151,7 @@ impl OfflineTask {
 
     async fn reconcile(&mut self) {
         let variants = self.served.values().map(|it| Variant { config: it.config.clone(), filter: "".into() });
-        self.fleet.reconcile(variants.collect()).await;
+        self.assembly.reconcile(variants.collect()).await;
     }
 }
 

@@ -148,7 +148,7 @@ impl Interner {
 
     /// The number of the condition that `attribute` passes `operator` with one of `values`.
     pub(super) fn condition(&mut self, attribute: u32, operator: Operator, values: &[Literal]) -> u32 {
-        let said = said(attribute, operator, values);
+        let said = condition_key(attribute, operator, values);
         if let Some(number) = self.symbols.conditions.get(&*said) {
             return *number;
         }
@@ -172,7 +172,7 @@ impl Interner {
 }
 
 /// A condition as bytes: equal bytes say the same.
-fn said(attribute: u32, operator: Operator, values: &[Literal]) -> Box<[u8]> {
+fn condition_key(attribute: u32, operator: Operator, values: &[Literal]) -> Box<[u8]> {
     let mut said = Vec::with_capacity(8 + 16 * values.len());
     said.extend_from_slice(&attribute.to_le_bytes());
     said.push(operator as u8);

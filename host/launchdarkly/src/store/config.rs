@@ -6,7 +6,7 @@ use std::time::Duration;
 use yardarm_core::settings::Reader;
 use yardarm_store::RedisAddress;
 
-use crate::config::{EnvironmentConfig, Roster};
+use crate::config::{EnvironmentConfig, EnvironmentSource};
 
 /// What keys begin with when nothing else is set, as in ld-relay and the SDKs.
 const DEFAULT_PREFIX: &str = "launchdarkly";
@@ -58,14 +58,14 @@ impl StoreConfig {
     }
 
     /// Two environments under one prefix would overwrite each other.
-    pub(crate) fn refuse_shared_prefixes(&self, roster: &Roster, reader: &mut Reader<'_>) {
+    pub(crate) fn refuse_shared_prefixes(&self, environments: &EnvironmentSource, reader: &mut Reader<'_>) {
         if self.redis.is_none() {
             return;
         }
-        let (section, common) = match roster {
-            Roster::Configured(environments) => return refuse_shared(environments, reader),
-            Roster::AutoConfig { common, .. } => ("auto_config", common),
-            Roster::Offline { common, .. } => ("offline", common),
+        let (section, common) = match environments {
+            EnvironmentSource::Configured(environments) => return refuse_shared(environments, reader),
+            EnvironmentSource::AutoConfig { common, .. } => ("auto_config", common),
+            EnvironmentSource::Offline { common, .. } => ("offline", common),
         };
         if !common.prefix.as_ref().is_some_and(|it| it.contains(CID)) {
             let key = format!("launchdarkly.{section}.datastore_prefix");

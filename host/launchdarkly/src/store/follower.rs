@@ -14,8 +14,8 @@ use yardarm_core::status::{Connection, Status};
 use yardarm_core::{Backoff, EnvironmentLabel, Supervised};
 use yardarm_store::StoreError;
 
-use super::mailbox::Mailbox;
-use super::{EnvironmentStore, Word, reading};
+use super::write_queue::WriteQueue;
+use super::{EnvironmentStore, StoreEvent, reading};
 
 /// Longest pause after polls that failed, unless the interval itself is longer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -23,8 +23,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Follower {
     pub(super) label: EnvironmentLabel,
     pub(super) store: Arc<EnvironmentStore>,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) words: mpsc::Sender<Word>,
+    pub(super) queue: Arc<WriteQueue>,
+    pub(super) events: mpsc::Sender<StoreEvent>,
     /// State of the connection to upstream.
     pub(super) upstream: Status,
     pub(super) poll_interval: Duration,
@@ -63,7 +63,7 @@ impl Supervised for Follower {
 
 impl Follower {
     fn is_upstream_valid(&self) -> bool {
-        self.upstream.report().connection == Connection::Valid
+        self.upstream.current().connection == Connection::Valid
     }
 
     async fn wait_for_outage(&self) {
@@ -87,19 +87,19 @@ impl Follower {
             tracing::warn!(environment = %self.label, "data in the persistent store does not fit this version and is ignored");
             return Ok(());
         };
-        let word = match self.mailbox.newest() {
-            None => Word::Stored(items),
+        let word = match self.queue.newest() {
+            None => StoreEvent::Stored(items),
             Some(known) => {
                 let newer = items.newer_than(&known);
                 if newer.is_empty() {
                     *seen = Some(digest);
                     return Ok(());
                 }
-                Word::Newer(newer)
+                StoreEvent::Newer(newer)
             }
         };
         // The applier is gone only when everything ends.
-        let _ = self.words.send(word).await;
+        let _ = self.events.send(word).await;
         Ok(())
     }
 }

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn every_trouble_has_its_own_advice() {
         let advice: std::collections::BTreeSet<_> = Trouble::ALL.map(advice).into();
-        let words: std::collections::BTreeSet<_> = Trouble::ALL.map(Trouble::as_str).into();
-        assert_eq!((advice.len(), words.len()), (Trouble::ALL.len(), Trouble::ALL.len()));
+        let events: std::collections::BTreeSet<_> = Trouble::ALL.map(Trouble::as_str).into();
+        assert_eq!((advice.len(), events.len()), (Trouble::ALL.len(), Trouble::ALL.len()));
     }
 }

@@ -11,8 +11,8 @@ use yardarm_core::{EnvironmentLabel, InternalError, Supervised};
 use yardarm_store::{StoreError, Trouble};
 
 use self::recovery::Recovery;
-use super::mailbox::{Mailbox, Work};
-use super::{EnvironmentStore, Word, advice, layout, reading};
+use super::write_queue::{Work, WriteQueue};
+use super::{EnvironmentStore, StoreEvent, advice, layout, reading};
 
 mod recovery;
 
@@ -22,8 +22,8 @@ const LAST: Duration = Duration::from_secs(5);
 pub(super) struct Writer {
     pub(super) label: EnvironmentLabel,
     pub(super) store: Arc<EnvironmentStore>,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) words: mpsc::Sender<Word>,
+    pub(super) queue: Arc<WriteQueue>,
+    pub(super) events: mpsc::Sender<StoreEvent>,
     /// State of the connection to upstream.
     pub(super) upstream: Status,
     pub(super) check_interval: Duration,
@@ -57,7 +57,7 @@ impl Supervised for StoreTask {
     }
 
     fn recover(&mut self, _: &InternalError) {
-        self.writer.mailbox.redo_taken();
+        self.writer.queue.requeue();
     }
 }
 
@@ -68,7 +68,7 @@ impl Writer {
             () = end.cancelled() => (),
             () = self.work(may_restore) => (),
         }
-        self.mailbox.redo_taken();
+        self.queue.requeue();
         if self.store.status.report().is_available() {
             match timeout(LAST, self.write()).await {
                 Ok(Ok(())) => (),
@@ -87,7 +87,7 @@ impl Writer {
         if may_restore {
             self.restore(&mut recovery).await;
         } else {
-            self.store.is_read();
+            self.store.mark_restored();
         }
         // A timer of its own, so that changes that never end do not put the check off for ever.
         let mut checks = tokio::time::interval(self.check_interval);
@@ -95,18 +95,18 @@ impl Writer {
         checks.tick().await;
         loop {
             let result = tokio::select! {
-                () = self.mailbox.filled() => self.write().await,
+                () = self.queue.filled() => self.write().await,
                 _ = checks.tick() => self.check().await,
             };
             if let Err(error) = result {
-                self.outlast(&error, &mut recovery).await;
+                self.recover_after(&error, &mut recovery).await;
             }
         }
     }
 
     /// Hands over what the database holds, as soon as it can be read, unless there is something better by then.
     async fn restore(&self, recovery: &mut Recovery) {
-        while !self.mailbox.has_data() {
+        while !self.queue.has_data() {
             match reading::read(&*self.store.database).await {
                 Ok(None) => break,
                 Ok(Some(stored)) => {
@@ -115,7 +115,7 @@ impl Writer {
                         break;
                     };
                     // The applier is gone only when everything ends.
-                    let _ = self.words.send(Word::Stored(items)).await;
+                    let _ = self.events.send(StoreEvent::Stored(items)).await;
                     return;
                 }
                 Err(error) if error.trouble() == Trouble::WrongType => {
@@ -125,18 +125,18 @@ impl Writer {
                 }
                 Err(error) => {
                     // It may be long until it can be read.
-                    self.store.is_read();
-                    self.outlast(&error, recovery).await;
+                    self.store.mark_restored();
+                    self.recover_after(&error, recovery).await;
                 }
             }
         }
-        self.store.is_read();
+        self.store.mark_restored();
     }
 
     /// Does what there is to do.
     async fn write(&self) -> Result<(), StoreError> {
         let database = &self.store.database;
-        match self.mailbox.take() {
+        match self.queue.take() {
             Work::Nothing => (),
             Work::Patches(items) => {
                 for item in &items {
@@ -150,24 +150,24 @@ impl Writer {
                 tracing::info!(environment = %self.label, items = count, "persistent store is up to date");
             }
         }
-        self.mailbox.done();
+        self.queue.done();
         Ok(())
     }
 
     /// A database that was emptied while it was connected says nothing about it (launchdarkly/ld-relay issue 141).
     async fn check(&self) -> Result<(), StoreError> {
-        let is_gone = !self.store.database.is_complete().await? && self.mailbox.has_data();
+        let is_gone = !self.store.database.is_complete().await? && self.queue.has_data();
         // What was never written, such as the first data of a process, is not gone.
-        if is_gone && !self.mailbox.waits_with_everything() {
+        if is_gone && !self.queue.waits_with_everything() {
             tracing::warn!(environment = %self.label, "data is gone from the persistent store and is written again");
-            self.mailbox.rewrite(false);
+            self.queue.rewrite(false);
         }
         Ok(())
     }
 
     /// Waits until the database works again and everything is written. One line tells of the outage, one of each new
     /// cause, and one of its end, however long it lasts.
-    async fn outlast(&self, error: &StoreError, recovery: &mut Recovery) {
+    async fn recover_after(&self, error: &StoreError, recovery: &mut Recovery) {
         // A refused transaction does not always say why. A probe does.
         let diagnosed = match error.trouble() {
             Trouble::Refused => self.store.database.probe(&layout::COLLECTIONS).await.err(),
@@ -175,7 +175,7 @@ impl Writer {
         };
         self.report(diagnosed.as_ref().unwrap_or(error));
         // Changes made before the failure may be lost with it, so whatever was taken counts as not done.
-        self.mailbox.redo_taken();
+        self.queue.requeue();
         recovery.begin();
         let mut pause = recovery.after_probe();
         loop {
@@ -187,7 +187,7 @@ impl Writer {
                     recovery.after_probe()
                 }
                 Err(Failure::Write(error)) => {
-                    self.mailbox.redo_taken();
+                    self.queue.requeue();
                     self.report(&error);
                     recovery.after_write()
                 }
@@ -203,18 +203,18 @@ impl Writer {
     async fn catch_up(&self) -> Result<(), Failure> {
         let database = &*self.store.database;
         let is_complete = database.probe(&layout::COLLECTIONS).await.map_err(Failure::Probe)?;
-        if is_complete && self.upstream.report().connection != Connection::Valid {
+        if is_complete && self.upstream.current().connection != Connection::Valid {
             // Other gateways may have written what upstream has not sent to this one.
             let stored = reading::read(database).await.map_err(Failure::Probe)?;
             match stored {
                 Some(stored) => match stored.parse().await {
-                    Some(stored) => self.mailbox.rewrite_newer(&stored),
-                    None => self.mailbox.rewrite(is_complete),
+                    Some(stored) => self.queue.rewrite_newer(&stored),
+                    None => self.queue.rewrite(is_complete),
                 },
-                None => self.mailbox.rewrite(false),
+                None => self.queue.rewrite(false),
             }
         } else {
-            self.mailbox.rewrite(is_complete);
+            self.queue.rewrite(is_complete);
         }
         self.write().await.map_err(Failure::Write)
     }

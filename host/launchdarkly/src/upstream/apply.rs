@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use yardarm_core::hooks::{HookFailure, Hooks, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
-use yardarm_core::keeper::Keeper;
+use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::status::Connection;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::{Snapshot, Writer};
@@ -18,16 +18,16 @@ use yardarm_core::{Snapshot, Writer};
 use self::changed::{Changed, describe, read, reread};
 use crate::dataset::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
-use crate::objects::{ObjectChange, ObjectData};
-use crate::store::{StoreLink, Word};
+use crate::fdv2::{Fdv2Data, ObjectChange};
+use crate::store::{StoreEvent, StoreLink};
 
 /// Owns the writer of one environment.
 pub(crate) struct Applier {
     pub(super) environment: Arc<LdEnvironment>,
     writer: Writer<FlagData>,
-    objects: Option<Writer<ObjectData>>,
+    objects: Option<Writer<Fdv2Data>>,
     pub(super) hooks: Hooks,
-    keeper: Option<Keeper<Option<Items>>>,
+    snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     store: Option<StoreLink>,
     /// What upstream said, while plugins make something else of it. `None`: what is served is what upstream said.
     raw: Option<Items>,
@@ -39,7 +39,7 @@ pub(crate) struct Applier {
 pub(crate) struct Writers {
     pub(crate) data: Writer<FlagData>,
     /// For the second version of the delivery protocol, where it is spoken.
-    pub(crate) objects: Option<Writer<ObjectData>>,
+    pub(crate) objects: Option<Writer<Fdv2Data>>,
 }
 
 /// How soon a failed payload plugin is asked again.
@@ -60,14 +60,14 @@ impl Applier {
         environment: Arc<LdEnvironment>,
         writers: Writers,
         hooks: Hooks,
-        keeper: Option<Keeper<Option<Items>>>,
+        snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     ) -> Self {
         Self {
             environment,
             writer: writers.data,
             objects: writers.objects,
             hooks,
-            keeper,
+            snapshot_writer,
             store: None,
             raw: None,
             chain: 0,
@@ -84,19 +84,19 @@ impl Applier {
     pub(crate) async fn apply(&mut self, change: Change) {
         let said = self.store.is_some().then(|| change.clone());
         self.apply_unkept(change).await;
-        self.keep();
+        self.persist();
         if let (Some(store), Some(change), Some(items)) = (&self.store, said, self.upstream_items()) {
             store.applied(&change, items);
         }
     }
 
     /// Writes upstream's data to disk, unless it is there already: each reconnection repeats everything.
-    fn keep(&self) {
-        if let (Some(keeper), Some(items)) = (&self.keeper, self.upstream_items()) {
-            keeper.change(|kept| {
-                let is_new = !kept.as_ref().is_some_and(|it| it.is_same(&items));
+    fn persist(&self) {
+        if let (Some(snapshot_writer), Some(items)) = (&self.snapshot_writer, self.upstream_items()) {
+            snapshot_writer.change(|persisted| {
+                let is_new = !persisted.as_ref().is_some_and(|it| it.is_same(&items));
                 if is_new {
-                    *kept = Some(items);
+                    *persisted = Some(items);
                 }
                 is_new
             });
@@ -104,26 +104,26 @@ impl Applier {
     }
 
     /// The next thing that the database's tasks have to say; never without a database. Safe to be dropped while it waits.
-    pub(crate) async fn next_word(&mut self) -> Word {
+    pub(crate) async fn recv_event(&mut self) -> StoreEvent {
         match &mut self.store {
-            Some(store) => store.next_word().await,
+            Some(store) => store.recv_event().await,
             None => std::future::pending().await,
         }
     }
 
     /// Acts on what the database's tasks have to say.
-    pub(crate) async fn hear(&mut self, word: Word) {
-        match word {
-            Word::SegmentsChanged => self.serve(&Change::SegmentsChanged),
-            Word::Newer(items) => self.take_over(items).await,
-            Word::Stored(items) => {
+    pub(crate) async fn handle_event(&mut self, store_event: StoreEvent) {
+        match store_event {
+            StoreEvent::SegmentsChanged => self.serve(&Change::SegmentsChanged),
+            StoreEvent::Newer(items) => self.take_over(items).await,
+            StoreEvent::Stored(items) => {
                 // Whatever is here already came from upstream in the meantime.
                 if self.upstream_items().is_none() {
                     self.restore(items).await;
                     tracing::info!(environment = %self.environment.label, "serving data kept in the persistent store until upstream answers");
                 }
                 if let Some(store) = &self.store {
-                    store.is_read();
+                    store.mark_restored();
                 }
             }
         }
@@ -132,7 +132,7 @@ impl Applier {
     /// Applies items that other gateways heard from upstream and wrote into the database, unless upstream speaks to this
     /// one again. Only newer versions count.
     async fn take_over(&mut self, items: Vec<Item>) {
-        if self.environment.status.report().connection == Connection::Valid {
+        if self.environment.status.current().connection == Connection::Valid {
             return;
         }
         let Some(mut merged) = self.upstream_items() else { return };
@@ -148,7 +148,7 @@ impl Applier {
                 self.apply_unkept(Change::Patch(item)).await;
             }
         }
-        self.keep();
+        self.persist();
         if let Some(store) = &self.store {
             store.taken_over(merged);
         }

@@ -11,11 +11,11 @@ use http::HeaderMap;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
+use yardarm_core::event_pipeline::{EventPipeline, FilteredBatch, Sink};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
-use yardarm_core::intake::{Exit, Intake, Leaving};
 use yardarm_core::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
 use yardarm_core::supervisor::{self, fault_point};
-use yardarm_core::turns::Turns;
+use yardarm_core::ticket::TicketQueue;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
 use self::post::{Form, Poster, QueueKey, end_to_end};
@@ -45,7 +45,7 @@ pub(crate) struct EventPort(Arc<Port>);
 
 struct Port {
     label: EnvironmentLabel,
-    intake: Arc<Intake>,
+    pipeline: Arc<EventPipeline>,
     outbox: Arc<Outbox<QueueKey, Poster>>,
     summaries: Arc<Summaries>,
     ledger: Arc<Ledger>,
@@ -60,7 +60,7 @@ struct Port {
 struct PostIntake {
     posts: Arc<Semaphore>,
     /// Posts are filtered at the same time and travel in the order in which they came.
-    turns: Turns,
+    tickets: TicketQueue,
     /// Memory of posts from their first byte until their events are in a queue.
     memory: Arc<Account>,
     diagnostics: Arc<Semaphore>,
@@ -135,14 +135,14 @@ impl EventPort {
         let (memory, diagnostic_memory) = (limits.post_accounts(), limits.diagnostic_accounts());
         let intakes = ByTrust::from_fn(|trust| PostIntake {
             posts: Arc::new(Semaphore::new(MAX_POSTS as usize)),
-            turns: Turns::default(),
+            tickets: TicketQueue::default(),
             memory: Arc::clone(memory.get(trust)),
             diagnostics: Arc::new(Semaphore::new(MAX_DIAGNOSTICS)),
             diagnostic_memory: Arc::clone(diagnostic_memory.get(trust)),
         });
         Self(Arc::new(Port {
             label,
-            intake: Intake::start(hooks.clone(), Arc::clone(&ledger), lifecycle),
+            pipeline: EventPipeline::start(hooks.clone(), Arc::clone(&ledger), lifecycle),
             outbox,
             summaries: Arc::new(Summaries::start(&parts, lifecycle)),
             ledger,
@@ -171,48 +171,48 @@ impl EventPort {
 
     /// Counts a post that was refused because too much is under way.
     pub(crate) fn refuse_post(&self) {
-        self.0.ledger.refuse_post();
+        self.0.ledger.record_refused_post();
     }
 
     /// Counts a diagnostic post that was dropped because too much is under way.
     pub(crate) fn lose_diagnostic(&self) {
-        self.0.ledger.receive(1);
-        self.0.ledger.lose("too-many-diagnostics", 1);
+        self.0.ledger.record_received(1);
+        self.0.ledger.record_dropped("too-many-diagnostics", 1);
     }
 
     /// Takes a post over; filtering and sending happen behind the answer.
     pub(crate) fn accept(&self, post: Post) -> Result<(), Busy> {
         let trust = post.kind.trust();
-        let intake = self.0.intakes.get(trust);
-        let Ok(place) = Arc::clone(&intake.posts).try_acquire_owned() else {
+        let pipeline = self.0.intakes.get(trust);
+        let Ok(place) = Arc::clone(&pipeline.posts).try_acquire_owned() else {
             self.refuse_post();
             return Err(Busy);
         };
         let ledger = &self.0.ledger;
-        ledger.receive(post.split.events.len() + post.split.lost.values().sum::<usize>());
+        ledger.record_received(post.split.events.len() + post.split.lost.values().sum::<usize>());
         for (reason, count) in &post.split.lost {
-            ledger.lose(reason, *count);
+            ledger.record_dropped(reason, *count);
         }
         let port = Arc::clone(&self.0);
-        let mut turn = intake.turns.next();
+        let mut ticket = pipeline.tickets.next();
         let count = post.split.events.len();
         // Not dropped on shutdown: what was answered 202 gets its chance within the drain time.
         self.0.lifecycle.spawn_graceful("event intake", async move {
-            let leaving = supervisor::catch(port.take_in(post)).await;
+            let filtered = supervisor::catch(port.take_in(post)).await;
             // Whatever happens, the turn is over only after those before it.
-            turn.comes().await;
-            let leaving = leaving.unwrap_or_else(|_| {
-                port.ledger.lose(INTERNAL_ERROR, count);
+            ticket.wait().await;
+            let filtered = filtered.unwrap_or_else(|_| {
+                port.ledger.record_dropped(INTERNAL_ERROR, count);
                 None
             });
-            match leaving {
-                Some(leaving) if leaving.count() > MANY_EVENTS => {
-                    let _ = port.limits.offload(trust, move || leaving.go()).await;
+            match filtered {
+                Some(filtered) if filtered.count() > MANY_EVENTS => {
+                    let _ = port.limits.offload(trust, move || filtered.forward()).await;
                 }
-                Some(leaving) => leaving.go(),
+                Some(filtered) => filtered.forward(),
                 None => (),
             }
-            drop((turn, place));
+            drop((ticket, place));
         });
         Ok(())
     }
@@ -226,7 +226,7 @@ impl EventPort {
             self.lose_diagnostic();
             return;
         };
-        port.ledger.receive(1);
+        port.ledger.record_received(1);
         self.0.lifecycle.spawn_graceful("diagnostic", async move { port.pass_on(diagnostic, place).await });
     }
 
@@ -236,7 +236,7 @@ impl EventPort {
         for trust in Trust::ALL {
             let _ = self.0.intakes.get(trust).posts.acquire_many(MAX_POSTS).await;
         }
-        self.0.intake.close();
+        self.0.pipeline.close();
         for (key, batch) in self.0.summaries.take().await {
             self.0.outbox.dispatch(key, batch);
         }
@@ -260,34 +260,34 @@ impl Port {
             true => match split::object(&body) {
                 Some(body) => event_of(body, true),
                 None => {
-                    self.ledger.lose("malformed", 1);
+                    self.ledger.record_dropped("malformed", 1);
                     return;
                 }
             },
         };
         let facts = BatchFacts { environment: self.label.clone(), route, sdk: kind.as_str(), schema: NO_SCHEMA };
         let port = Arc::clone(&self);
-        let exit: Exit = Box::new(move |bodies| {
+        let sink: Sink = Box::new(move |bodies| {
             let sender = Arc::clone(&port);
             port.limits.outbox.spawn_sender(kind.trust(), &port.lifecycle, "diagnostic", async move {
                 for body in bodies {
                     let sent = sender.poster.forward_diagnostic(&sender.limits, kind, &path, headers.clone(), body);
                     match supervisor::catch(sent).await {
-                        Ok(Sent::Delivered) => sender.ledger.deliver(1),
-                        Ok(Sent::Later(reason) | Sent::Refused(reason)) => sender.ledger.lose(reason, 1),
-                        Err(_) => sender.ledger.lose(INTERNAL_ERROR, 1),
+                        Ok(Sent::Delivered) => sender.ledger.record_delivered(1),
+                        Ok(Sent::Later(reason) | Sent::Refused(reason)) => sender.ledger.record_dropped(reason, 1),
+                        Err(_) => sender.ledger.record_dropped(INTERNAL_ERROR, 1),
                     }
                 }
                 drop((place, charge));
             });
         });
-        if let Some(leaving) = self.intake.pass(facts, vec![event], exit).await {
-            leaving.go();
+        if let Some(filtered) = self.pipeline.pass(facts, vec![event], sink).await {
+            filtered.forward();
         }
     }
 
     /// Filters a post; what may leave now is for the caller to let out. Its memory is kept until its events are queued.
-    async fn take_in(&self, post: Post) -> Option<Leaving> {
+    async fn take_in(&self, post: Post) -> Option<FilteredBatch> {
         fault_point("event reader");
         let form = post.form();
         let Post { kind, route, schema, tags, split, .. } = post;
@@ -304,7 +304,7 @@ impl Port {
         }
         let facts = BatchFacts { environment: self.label.clone(), route, sdk: kind.as_str(), schema };
         let key = QueueKey { kind, form, schema, tags };
-        let exit: Exit = match form {
+        let sink: Sink = match form {
             Form::Verbatim => {
                 let outbox = Arc::clone(&self.outbox);
                 Box::new(move |events| outbox.push(&key, events, Some(charge)))
@@ -314,7 +314,7 @@ impl Port {
                 Box::new(move |events| summaries.push(key, events, charge))
             }
         };
-        self.intake.pass(facts, events, exit).await
+        self.pipeline.pass(facts, events, sink).await
     }
 
     /// Only what is a JSON object is shown to a filter. The rest is no event, everybody can post it, and a filter would
@@ -322,7 +322,7 @@ impl Port {
     fn drop_strangers(&self, events: &mut Vec<Event>) {
         let received = events.len();
         events.retain(|event| event.body.starts_with(b"{"));
-        self.ledger.lose("malformed", received - events.len());
+        self.ledger.record_dropped("malformed", received - events.len());
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use yardarm_outbound::Seldom;
+use yardarm_outbound::LogThrottle;
 
 use crate::dataset::{Change, Item, ItemKind, Items};
 use crate::model::{
@@ -18,7 +18,7 @@ use crate::model::{
 };
 
 /// Log lines about events that are not understood.
-static UNEXPECTED: Seldom = Seldom::new(Duration::from_secs(10));
+static UNEXPECTED: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
 /// Why an event could not be used. The connection is opened again then, as SDKs do it.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,7 @@ pub(crate) fn parse(event: &str, data: &str) -> Result<Message, MessageError> {
         "patch" => patch(&normalize_json(data)),
         "delete" => delete(&normalize_json(data)),
         _ => {
-            if let Some(suppressed) = UNEXPECTED.pass() {
+            if let Some(suppressed) = UNEXPECTED.next_line() {
                 let event = yardarm_outbound::shortened(event);
                 tracing::info!(event, suppressed, "unexpected event in upstream stream");
             }

@@ -17,7 +17,7 @@ use yardarm_core::hooks::Hooks;
 use yardarm_core::status::ErrorKind;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_outbound::{self as outbound, ConnectionError, Event, Events, Pace, Seldom, shortened};
+use yardarm_outbound::{self as outbound, ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened};
 
 use super::HttpClients;
 use super::apply::{Applier, PLUGIN_RETRY};
@@ -34,9 +34,9 @@ pub(crate) struct StreamTask {
     plans: watch::Receiver<u64>,
     settings: watch::Receiver<()>,
     asks: Requests,
-    pace: Pace,
+    reconnect: ReconnectPolicy,
     /// Log lines about items that cannot be used.
-    refusals: Seldom,
+    refusals: LogThrottle,
     /// How soon a new key that did not work is tried again while the old one serves.
     switch_interval: Duration,
     /// The key of the present connection, or of the last attempt.
@@ -78,9 +78,9 @@ impl StreamTask {
             plans: hooks.changed(),
             settings: environment.settings().changes(),
             asks: Requests { http, url, instance_id, last_event_id: None },
-            pace: Pace::new(config.max_reconnect_delay, config.rejected_retry_interval)
+            reconnect: ReconnectPolicy::new(config.max_reconnect_delay, config.rejected_retry_interval)
                 .with_shortest(config.min_reconnect_delay),
-            refusals: Seldom::new(Duration::from_secs(10)),
+            refusals: LogThrottle::new(Duration::from_secs(10)),
             switch_interval: config.expired_credential_cleanup_interval,
             key: environment.config().credentials.sdk_key().clone(),
             environment,
@@ -98,11 +98,11 @@ impl StreamTask {
             tokio::select! {
                 () = tokio::time::sleep_until(wake) => return,
                 _ = self.settings.changed() => if self.wanted_key() != self.key {
-                    self.pace.reset();
+                    self.reconnect.reset();
                     return;
                 },
                 _ = self.plans.changed() => self.applier.plan_changed().await,
-                word = self.applier.next_word() => self.applier.hear(word).await,
+                store_event = self.applier.recv_event() => self.applier.handle_event(store_event).await,
                 () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
             }
         }
@@ -110,7 +110,7 @@ impl StreamTask {
 
     /// One connection, from request to end.
     async fn connect(&mut self) -> ConnectionError {
-        self.pace.connecting();
+        self.reconnect.mark_connecting();
         let opening = self.asks.clone().open(self.key.clone());
         tokio::pin!(opening);
         let opened = loop {
@@ -119,7 +119,7 @@ impl StreamTask {
                 _ = self.settings.changed() => if self.wanted_key() != self.key {
                     return ConnectionError::Network("the SDK key was replaced".to_owned());
                 },
-                word = self.applier.next_word() => self.applier.hear(word).await,
+                store_event = self.applier.recv_event() => self.applier.handle_event(store_event).await,
             }
         };
         match opened {
@@ -144,7 +144,7 @@ impl StreamTask {
                 event = events.next() => {
                     self.asks.last_event_id = events.last_event_id();
                     if let Some(base) = events.take_reconnection_time() {
-                        self.pace.rebase(base);
+                        self.reconnect.rebase(base);
                     }
                     let processed = match event {
                         Ok(event) => self.process(event).await,
@@ -174,7 +174,7 @@ impl StreamTask {
                     switching = (self.wanted_key() != self.key).then(|| self.switch(Duration::ZERO));
                 },
                 _ = self.plans.changed() => self.applier.plan_changed().await,
-                word = self.applier.next_word() => self.applier.hear(word).await,
+                store_event = self.applier.recv_event() => self.applier.handle_event(store_event).await,
                 () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
             }
         }
@@ -199,7 +199,7 @@ impl StreamTask {
     async fn process(&mut self, event: Event) -> Result<(), ConnectionError> {
         let message = parse(event).await?;
         self.take(message).await;
-        self.pace.is_healthy();
+        self.reconnect.mark_healthy();
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl StreamTask {
         let is_put = matches!(change, Change::Put(_));
         self.applier.apply(change).await;
         if is_put {
-            if !self.environment.status.report().has_received_data {
+            if !self.environment.status.current().has_received_data {
                 tracing::info!(environment = %self.environment.label, "upstream stream is active");
             }
             self.environment.status.data_received();
@@ -224,7 +224,7 @@ impl StreamTask {
         let Some(first) = refused.first() else { return change };
         let problem = format!("{} of upstream's items refused, first {}", refused.len(), shortened(&first.problem));
         self.environment.status.note(ErrorKind::InvalidData, &problem);
-        if let Some(suppressed) = self.refusals.pass() {
+        if let Some(suppressed) = self.refusals.next_line() {
             tracing::error!(environment = %self.environment.label, problem, suppressed, "items from upstream cannot be used, what is held of them stays");
         }
         if let (Some(Change::Put(items)), Some(held)) = (&mut change, self.applier.upstream_items()) {
@@ -282,7 +282,7 @@ impl Supervised for StreamTask {
             self.key = self.wanted_key();
             let error = self.connect().await;
             self.report(&error);
-            let delay = self.pace.delay_after(&error);
+            let delay = self.reconnect.delay_after(&error);
             tracing::info!(environment = %self.environment.label, seconds = format!("{:.4}", delay.as_secs_f64()), "reconnecting to upstream");
             self.pause(delay).await;
         }

@@ -10,7 +10,7 @@ use yardarm_core::registry::EndReason;
 use yardarm_core::stream::OpenStream;
 use yardarm_core::supervisor::fault_point;
 
-use super::{AfterStream, Ended, Handed};
+use super::{AfterStream, ReturnedConnection, StreamHandoff};
 
 /// End of a chunked body.
 pub(super) const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
@@ -35,9 +35,9 @@ pub(super) struct Connection {
     /// Bytes of the client that were thrown away.
     discarded: u32,
     peer: std::net::SocketAddr,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     unread: Bytes,
-    returning: mpsc::Sender<Ended>,
+    returning: mpsc::Sender<ReturnedConnection>,
 }
 
 /// What became of a stream after writing.
@@ -50,8 +50,8 @@ pub(super) enum State {
 
 impl Connection {
     /// Takes a stream over; its position in its group is up to the caller.
-    pub(super) fn new(handed: Handed, identity: u64, group: usize) -> Self {
-        let Handed { socket, stream, peer, place, unread, after, returning } = handed;
+    pub(super) fn new(handoff: StreamHandoff, identity: u64, group: usize) -> Self {
+        let StreamHandoff { socket, stream, peer, permit, unread, after, returning } = handoff;
         let socket = TcpStream::from_std(socket);
         let position = 0;
         let unread = if after == AfterStream::Serve { unread } else { Bytes::new() };
@@ -68,7 +68,7 @@ impl Connection {
             after,
             discarded,
             peer,
-            place,
+            permit,
             unread,
             returning,
         }
@@ -146,8 +146,13 @@ impl Connection {
             return;
         }
         let is_reusable = self.after == AfterStream::Serve;
-        let ended =
-            Ended { socket: self.socket.into(), peer: self.peer, place: self.place, unread: self.unread, is_reusable };
+        let ended = ReturnedConnection {
+            socket: self.socket.into(),
+            peer: self.peer,
+            permit: self.permit,
+            unread: self.unread,
+            is_reusable,
+        };
         // No listener any more, or too many at once: the connection is closed, which clients must expect at any time.
         let _ = self.returning.try_send(ended);
     }

@@ -6,11 +6,11 @@ use std::task::Wake;
 
 use mio::Waker;
 
-use super::{FanoutReport, Handed};
+use super::{FanoutReport, StreamHandoff};
 
 /// A message to a thread.
 pub(super) enum Message {
-    Add(Box<Handed>),
+    Add(Box<StreamHandoff>),
     /// The source with this key may have something new.
     Pulse(usize),
     /// The stream with this token and identity has to end.

@@ -12,11 +12,11 @@ use slab::Slab;
 use socket2::SockRef;
 use tokio::time::Instant;
 use yardarm_core::Lifecycle;
-use yardarm_core::feed::Source;
+use yardarm_core::change_log::UpdateSource;
 use yardarm_core::registry::EndReason;
 use yardarm_core::supervisor::{self, fault_point};
 
-use super::Handed;
+use super::StreamHandoff;
 use super::connection::{Connection, State};
 use super::inbox::{EndWaker, Message, ShardHandle};
 
@@ -119,7 +119,7 @@ impl Shard {
         for message in self.handle.take() {
             fault_point("fan-out stop");
             match message {
-                Message::Add(handed) => self.add(*handed),
+                Message::Add(handoff) => self.add(*handoff),
                 Message::Pulse(key) => self.write_group(key),
                 Message::End(token, identity) => {
                     if self.streams.get(token).is_some_and(|it| it.identity == identity) {
@@ -132,14 +132,14 @@ impl Shard {
         false
     }
 
-    fn add(&mut self, handed: Handed) {
+    fn add(&mut self, handoff: StreamHandoff) {
         let entry = self.streams.vacant_entry();
         let token = entry.key();
-        let source = Arc::clone(handed.stream.source());
+        let source = Arc::clone(handoff.stream.source());
         let key = Arc::as_ptr(&source).cast::<()>() as usize;
         let identity = self.next_identity;
         self.next_identity += 1;
-        let mut connection = Connection::new(handed, identity, key);
+        let mut connection = Connection::new(handoff, identity, key);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut connection.socket, Token(token), interest) {
             tracing::warn!(%error, "stream cannot be watched and is closed");
@@ -250,14 +250,15 @@ impl Shard {
 }
 
 impl Group {
-    fn start(key: usize, source: &Arc<dyn Source>, handle: &ShardHandle, lifecycle: &Lifecycle) -> Self {
+    fn start(key: usize, source: &Arc<dyn UpdateSource>, handle: &ShardHandle, lifecycle: &Lifecycle) -> Self {
         let is_pulsed = Arc::new(AtomicBool::new(false));
         let token = lifecycle.token().child_token();
-        let (pulses, handle, flag, ending) = (source.pulses(), handle.clone(), Arc::clone(&is_pulsed), token.clone());
+        let (versions, handle, flag, ending) =
+            (source.versions(), handle.clone(), Arc::clone(&is_pulsed), token.clone());
         let mut is_first = true;
         lifecycle.supervise("fan-out pulses", move || {
-            let (mut pulses, handle, flag, ending) =
-                (pulses.clone(), handle.clone(), Arc::clone(&flag), ending.clone());
+            let (mut versions, handle, flag, ending) =
+                (versions.clone(), handle.clone(), Arc::clone(&flag), ending.clone());
             if !std::mem::replace(&mut is_first, false) {
                 // What an earlier run took note of may not have been passed on.
                 handle.send(Message::Pulse(key));
@@ -265,7 +266,7 @@ impl Group {
             async move {
                 loop {
                     let changed = tokio::select! {
-                        changed = pulses.changed() => changed,
+                        changed = versions.changed() => changed,
                         () = ending.cancelled() => return,
                     };
                     if changed.is_err() {

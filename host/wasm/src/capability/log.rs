@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::guest::{GuestState, PluginFace};
+use crate::guest::{GuestState, PluginContext};
 use crate::interface::v0_1;
 use crate::interface::v0_1::host::log::Level;
 
@@ -52,7 +52,7 @@ impl LogGate {
 
 impl v0_1::host::log::Host for GuestState {
     fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
-        if !self.muted {
+        if !self.is_warm_up {
             write(&self.plugin, self.hook, level, &message);
         }
         Ok(())
@@ -60,8 +60,8 @@ impl v0_1::host::log::Host for GuestState {
 }
 
 /// Writes one line of a guest into the host's log.
-pub(crate) fn write(plugin: &PluginFace, hook: &'static str, level: Level, message: &str) {
-    if !plugin.meters.log.admit() {
+pub(crate) fn write(plugin: &PluginContext, hook: &'static str, level: Level, message: &str) {
+    if !plugin.counters.log.admit() {
         return;
     }
     let line = clean(message);

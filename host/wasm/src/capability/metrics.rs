@@ -98,8 +98,8 @@ fn is_name(name: &str) -> bool {
 
 impl v0_1::host::metrics::Host for GuestState {
     fn counter_add(&mut self, name: String, delta: u64, labels: Labels) -> wasmtime::Result<()> {
-        if !self.muted {
-            self.plugin.meters.guest.update(name, labels, GuestValue::Counter(0), |value| {
+        if !self.is_warm_up {
+            self.plugin.counters.guest.update(name, labels, GuestValue::Counter(0), |value| {
                 let GuestValue::Counter(count) = value else { return false };
                 *count = count.saturating_add(delta);
                 true
@@ -109,8 +109,8 @@ impl v0_1::host::metrics::Host for GuestState {
     }
 
     fn gauge_set(&mut self, name: String, new: f64, labels: Labels) -> wasmtime::Result<()> {
-        if !self.muted {
-            self.plugin.meters.guest.update(name, labels, GuestValue::Gauge(0.0), |value| {
+        if !self.is_warm_up {
+            self.plugin.counters.guest.update(name, labels, GuestValue::Gauge(0.0), |value| {
                 let GuestValue::Gauge(old) = value else { return false };
                 *old = new;
                 true
@@ -120,9 +120,9 @@ impl v0_1::host::metrics::Host for GuestState {
     }
 
     fn histogram_observe(&mut self, name: String, new: f64, labels: Labels) -> wasmtime::Result<()> {
-        if !self.muted {
+        if !self.is_warm_up {
             let first = GuestValue::Summary { count: 0, sum: 0.0 };
-            self.plugin.meters.guest.update(name, labels, first, |value| {
+            self.plugin.counters.guest.update(name, labels, first, |value| {
                 let GuestValue::Summary { count, sum } = value else { return false };
                 *count += 1;
                 *sum += new;

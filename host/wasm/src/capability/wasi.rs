@@ -16,7 +16,7 @@ use wasmtime_wasi::random::{Deterministic, WasiRandom};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiView};
 
 use super::log;
-use crate::guest::{GuestState, PluginFace};
+use crate::guest::{GuestState, PluginContext};
 use crate::interface::v0_1::host::log::Level;
 
 /// The moment at which the clocks of a plugin without the grant `clock` stand: 2020-01-01.
@@ -57,7 +57,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
 }
 
 /// The world as one instance of a plugin sees it.
-pub(crate) fn powerless(plugin: &Arc<PluginFace>) -> WasiCtx {
+pub(crate) fn powerless(plugin: &Arc<PluginContext>) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder.stdout(Printer { plugin: Arc::clone(plugin), level: Level::Info });
     builder.stderr(Printer { plugin: Arc::clone(plugin), level: Level::Warn });
@@ -106,7 +106,7 @@ fn numbers() -> Deterministic {
 /// Standard output or error of one instance.
 #[derive(Clone)]
 struct Printer {
-    plugin: Arc<PluginFace>,
+    plugin: Arc<PluginContext>,
     level: Level,
 }
 
@@ -185,13 +185,13 @@ mod tests {
 
     #[test]
     fn what_an_instance_prints_is_bounded() {
-        let plugin = PluginFace {
+        let plugin = PluginContext {
             name: "zoo".into(),
             generation: 1,
             grants: Default::default(),
             config: crate::capability::config::Configuration::new(&serde_json::Map::new()),
             fingerprints: Arc::new(crate::capability::fingerprint::Fingerprints::new()),
-            meters: Arc::default(),
+            counters: Arc::default(),
         };
         let mut lines =
             Lines { printer: Printer { plugin: Arc::new(plugin), level: Level::Info }, line: Vec::new(), printed: 0 };

@@ -27,7 +27,7 @@ pub(super) struct Entry {
     pub(super) attempted: Option<Identity>,
     pub(super) active: Option<Arc<Plugin>>,
     /// What fails closed as long as nothing runs.
-    pub(super) guards: Vec<Bind>,
+    pub(super) required_bindings: Vec<Bind>,
     /// Name for the guards.
     pub(super) name: Option<Arc<str>>,
     /// Why what was read last is not used.
@@ -42,7 +42,7 @@ pub(super) struct Entry {
 }
 
 /// What became of one plugin's changed files.
-pub(super) enum TakenUp {
+pub(super) enum StageOutcome {
     /// The plan must change.
     Changed,
     /// The plan can stay.
@@ -53,12 +53,12 @@ pub(super) enum TakenUp {
 
 impl Entry {
     /// What must fail closed if nothing runs; what runs guards itself.
-    pub(super) fn guard(&mut self, guards: Vec<Bind>) -> TakenUp {
-        if self.active.is_some() || self.guards == guards {
-            return TakenUp::Same;
+    pub(super) fn guard(&mut self, required_bindings: Vec<Bind>) -> StageOutcome {
+        if self.active.is_some() || self.required_bindings == required_bindings {
+            return StageOutcome::Same;
         }
-        self.guards = guards;
-        TakenUp::Changed
+        self.required_bindings = required_bindings;
+        StageOutcome::Changed
     }
 
     /// Whether the same files should be tried again now.
@@ -73,7 +73,7 @@ impl Entry {
     }
 
     pub(super) fn is_nothing(&self) -> bool {
-        self.seen == Pair::default() && self.active.is_none() && self.guards.is_empty()
+        self.seen == Pair::default() && self.active.is_none() && self.required_bindings.is_empty()
     }
 
     pub(super) fn row(&self, stem: &Arc<str>) -> Row {
@@ -93,13 +93,13 @@ impl Entry {
             staging_since_ms: self.staging_since_ms,
             active: self.active.clone(),
             refusal: refusal.cloned(),
-            fails_closed: self.active.is_none() && !self.guards.is_empty(),
+            fails_closed: self.active.is_none() && !self.required_bindings.is_empty(),
         }
     }
 }
 
 /// What must not be missing.
-pub(super) fn required(binds: Vec<Bind>) -> Vec<Bind> {
+pub(super) fn only_required(binds: Vec<Bind>) -> Vec<Bind> {
     binds.into_iter().filter(|bind| bind.required).collect()
 }
 

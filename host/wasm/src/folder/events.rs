@@ -18,7 +18,7 @@ use super::scan::{self, Pair};
 const MOST_NAMES: usize = 1_000;
 
 /// Collects events on the watcher's thread.
-pub(super) struct Signs {
+pub(super) struct FolderEvents {
     dir: PathBuf,
     wake: Notify,
     events: Mutex<Events>,
@@ -49,7 +49,7 @@ pub(super) struct Suspects {
     pub(super) sweep: BTreeSet<Arc<str>>,
 }
 
-impl Signs {
+impl FolderEvents {
     pub(super) fn new(dir: PathBuf) -> Self {
         Self { dir, wake: Notify::new(), events: Mutex::default() }
     }
@@ -170,13 +170,13 @@ pub(super) struct FolderWatcher {
 }
 
 impl FolderWatcher {
-    pub(super) fn new(signs: &Arc<Signs>, supervisor: Supervisor) -> Self {
-        let dir = signs.dir.clone();
-        let signs = Arc::clone(signs);
+    pub(super) fn new(folder_events: &Arc<FolderEvents>, supervisor: Supervisor) -> Self {
+        let dir = folder_events.dir.clone();
+        let folder_events = Arc::clone(folder_events);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // On a thread of the library, which would not survive a panic.
-            if supervisor.catch("plugin file events", None, || signs.note(event)).is_err() {
-                signs.suspect_all();
+            if supervisor.catch("plugin file events", None, || folder_events.note(event)).is_err() {
+                folder_events.suspect_all();
             }
         });
         if let Err(error) = &watcher {
@@ -229,10 +229,10 @@ mod tests {
 
     fn suspects_after(kind: EventKind, name: &str) -> Vec<String> {
         let pairs = pairs(&[("gate", 1, false), ("link", 1, true), ("other", 1, false)]);
-        let signs = Signs::new("/d".into());
-        signs.note(Ok(event(kind, name)));
+        let folder_events = FolderEvents::new("/d".into());
+        folder_events.note(Ok(event(kind, name)));
         let mut suspects = Suspects::default();
-        suspects.add(&mut signs.take());
+        suspects.add(&mut folder_events.take());
         let taken = suspects.take(&pairs, 1_000).iter().map(ToString::to_string).collect();
         assert!(suspects.take(&pairs, 1_000).is_empty(), "each is taken once");
         taken
@@ -257,18 +257,18 @@ mod tests {
     fn lost_events_make_everything_suspect() {
         let all = ["gate", "link", "other"];
         let lost = notify::Event::new(EventKind::Other).set_flag(Flag::Rescan);
-        let signs = Signs::new("/d".into());
+        let folder_events = FolderEvents::new("/d".into());
         let pairs = pairs(&[("gate", 1, false), ("link", 1, true), ("other", 1, false)]);
         let mut suspects = Suspects::default();
         for note in [Ok(lost), Err(notify::Error::generic("gone"))] {
-            signs.note(note);
-            suspects.add(&mut signs.take());
+            folder_events.note(note);
+            suspects.add(&mut folder_events.take());
             assert_eq!(suspects.take(&pairs, 0).iter().map(|stem| &**stem).collect::<Vec<_>>(), all);
         }
         for number in 0..=MOST_NAMES {
-            signs.note(Ok(event(EventKind::Create(CreateKind::File), &format!("{number}.wasm"))));
+            folder_events.note(Ok(event(EventKind::Create(CreateKind::File), &format!("{number}.wasm"))));
         }
-        suspects.add(&mut signs.take());
+        suspects.add(&mut folder_events.take());
         assert_eq!(suspects.take(&pairs, 0).len(), 3);
     }
 
@@ -283,14 +283,14 @@ mod tests {
 
     #[test]
     fn a_file_that_arrived_is_one_until_it_changes() {
-        let signs = Signs::new("/d".into());
-        signs.note(Ok(event(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "gate.wasm")));
+        let folder_events = FolderEvents::new("/d".into());
+        folder_events.note(Ok(event(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "gate.wasm")));
         for _ in 0..2 {
-            assert!(signs.take().arrived.contains(Path::new("/d/gate.wasm")));
+            assert!(folder_events.take().arrived.contains(Path::new("/d/gate.wasm")));
         }
-        signs.note(Ok(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), "gate.wasm")));
-        assert!(signs.take().arrived.is_empty());
-        signs.note(Ok(event(EventKind::Remove(RemoveKind::Folder), "")));
-        assert!(signs.take().has_folder_moved());
+        folder_events.note(Ok(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), "gate.wasm")));
+        assert!(folder_events.take().arrived.is_empty());
+        folder_events.note(Ok(event(EventKind::Remove(RemoveKind::Folder), "")));
+        assert!(folder_events.take().has_folder_moved());
     }
 }

@@ -1,6 +1,6 @@
 //! Takes up what changed in the folder and builds the plan that follows from it.
 
-mod take_up;
+mod staging;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use yardarm_core::hooks::{Hooks, Plan};
 use yardarm_core::supervisor::{self, fault_point};
 
-use super::entry::{Entry, TakenUp};
+use super::entry::{Entry, StageOutcome};
 use super::events::{Events, Suspects};
-use super::scan::{self, Listed, Listing, Pair, Restless};
+use super::scan::{self, Listed, Listing, Pair, UnstableFiles};
 use super::{PluginFolder, Settings};
-use crate::meters::Meters;
-use crate::plan::{Missing, PluginPlan};
+use crate::counters::PluginCounters;
+use crate::plan::{MissingRequired, PluginPlan};
 use crate::stage::{LoadError, Plugin, Stager};
 use crate::status::Refusal;
 
@@ -33,9 +33,9 @@ pub(super) struct Loader {
     hooks: Hooks,
     folder: Arc<PluginFolder>,
     entries: BTreeMap<Arc<str>, Entry>,
-    meters: HashMap<String, Arc<Meters>>,
+    counters: HashMap<String, Arc<PluginCounters>>,
     generation: u64,
-    restless: Restless,
+    unstable: UnstableFiles,
     /// Files whose content may differ from what was read, whatever their size and times say.
     suspects: Suspects,
     /// Whether there was a folder at the last look.
@@ -57,9 +57,9 @@ impl Loader {
             hooks,
             folder,
             entries: BTreeMap::new(),
-            meters: HashMap::new(),
+            counters: HashMap::new(),
             generation,
-            restless: Restless::default(),
+            unstable: UnstableFiles::default(),
             suspects: Suspects::default(),
             present: false,
             trouble: None,
@@ -91,16 +91,19 @@ impl Loader {
     }
 
     /// Puts a plan in place in which every required plugin is missing, before the first one is staged.
-    pub(super) async fn keep_shut(&mut self) {
+    pub(super) async fn fail_closed_until_loaded(&mut self) {
         let dir = self.settings.dir.clone();
         let trust = self.settings.trust;
-        let list = move || scan::list(&dir, trust).ok().flatten().map(|listing| scan::guards(&dir, &listing));
-        let Ok(Some(guards)) = supervisor::blocking("plugin folder reader", list).await else { return };
-        for guards in guards.into_iter().filter(|guards| !guards.binds.is_empty()) {
-            let entry = self.entries.entry(guards.stem).or_default();
-            (entry.name, entry.guards) = (guards.name, guards.binds);
+        let list =
+            move || scan::list(&dir, trust).ok().flatten().map(|listing| scan::required_bindings(&dir, &listing));
+        let Ok(Some(required_bindings)) = supervisor::blocking("plugin folder reader", list).await else { return };
+        for required_bindings in
+            required_bindings.into_iter().filter(|required_bindings| !required_bindings.binds.is_empty())
+        {
+            let entry = self.entries.entry(required_bindings.stem).or_default();
+            (entry.name, entry.required_bindings) = (required_bindings.name, required_bindings.binds);
         }
-        if self.entries.values().any(|entry| !entry.guards.is_empty()) {
+        if self.entries.values().any(|entry| !entry.required_bindings.is_empty()) {
             self.replan();
         }
     }
@@ -141,21 +144,21 @@ impl Loader {
             return true;
         }
 
-        let (mut work, restless) = self.changed(&pairs, events);
-        if restless && wait {
+        let (mut work, unstable) = self.changed(&pairs, events);
+        if unstable && wait {
             return false;
         }
-        if !restless {
-            self.restless.clear();
+        if !unstable {
+            self.unstable.clear();
         }
         work.extend(self.changed_unseen(&pairs, &work).await);
         fault_point("plugin loader");
         let (mut change, mut again) = (self.is_unplanned, false);
         for (stem, pair) in work {
-            match self.take_up(&stem, pair, wait).await {
-                TakenUp::Changed => change = true,
-                TakenUp::Same => (),
-                TakenUp::Again => again = true,
+            match self.apply_files(&stem, pair, wait).await {
+                StageOutcome::Changed => change = true,
+                StageOutcome::Same => (),
+                StageOutcome::Again => again = true,
             }
         }
         if change {
@@ -211,7 +214,7 @@ impl Loader {
     /// Plugins whose files differ from what was taken up and rest, and whether others do not rest.
     fn changed(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, events: &Events) -> (Vec<(Arc<str>, Pair)>, bool) {
         let stems: BTreeSet<Arc<str>> = pairs.keys().chain(self.entries.keys()).cloned().collect();
-        let (mut work, mut restless) = (Vec::new(), false);
+        let (mut work, mut unstable) = (Vec::new(), false);
         let nothing = Entry::default();
         for stem in stems {
             let pair = pairs.get(&stem).cloned().unwrap_or_default();
@@ -226,17 +229,17 @@ impl Loader {
             let at_rest = files.into_iter().all(|(now, before, extension)| match now {
                 Some(Listed::File { stamp, .. }) if now != before => {
                     let path = self.settings.dir.join(format!("{stem}.{extension}"));
-                    self.restless.is_at_rest(&path, *stamp, &events.arrived)
+                    self.unstable.is_at_rest(&path, *stamp, &events.arrived)
                 }
                 _ => true,
             });
             if at_rest {
                 work.push((stem, pair));
             } else {
-                restless = true;
+                unstable = true;
             }
         }
-        (work, restless)
+        (work, unstable)
     }
 
     /// Plugins whose files look as they did and have another content: size and time may be set back, and memory that
@@ -269,17 +272,17 @@ impl Loader {
     fn replan(&mut self) {
         self.generation += 1;
         self.swaps += 1;
-        let missing: Vec<Missing> = self
+        let missing: Vec<MissingRequired> = self
             .entries
             .iter()
             .filter(|(_, entry)| entry.active.is_none())
             .flat_map(|(stem, entry)| {
                 let name = entry.name.as_ref().unwrap_or(stem);
-                entry.guards.iter().map(|bind| (Arc::clone(name), bind.clone()))
+                entry.required_bindings.iter().map(|bind| (Arc::clone(name), bind.clone()))
             })
             .map(|(name, bind)| {
-                let meters = Arc::clone(self.meters.entry(name.to_string()).or_default());
-                Missing { name, bind, meters }
+                let counters = Arc::clone(self.counters.entry(name.to_string()).or_default());
+                MissingRequired { name, bind, counters }
             })
             .collect();
         let plan = Arc::new(PluginPlan::new(self.generation, self.plugins(), missing));
@@ -294,7 +297,7 @@ impl Loader {
         let rows = self.entries.iter().map(|(stem, entry)| entry.row(stem)).collect();
         let mut view = self.folder.view();
         view.set_rows(rows, self.trouble.as_ref());
-        view.set_counts(self.swaps, self.refusals, &self.meters);
+        view.set_counts(self.swaps, self.refusals, &self.counters);
     }
 
     fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {

@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::entry::required;
+use super::entry::only_required;
 use super::files::{self, LARGEST_BINDING, Stamp};
 use super::trust::Trust;
 use crate::capability::log;
@@ -67,7 +67,7 @@ pub(crate) struct Content {
 }
 
 /// What must fail closed until a plugin is loaded.
-pub(crate) struct Guards {
+pub(crate) struct RequiredBindings {
     pub(crate) stem: Arc<str>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) binds: Vec<Bind>,
@@ -84,7 +84,7 @@ pub(crate) enum ComponentFile {
 
 /// Files that were seen changing.
 #[derive(Debug, Default)]
-pub(crate) struct Restless(HashMap<PathBuf, (Stamp, Instant)>);
+pub(crate) struct UnstableFiles(HashMap<PathBuf, (Stamp, Instant)>);
 
 /// Lists the plugins of a folder by file stem; `None` if there is no folder.
 pub(crate) fn list(dir: &Path, trust: Trust) -> Result<Option<Listing>, LoadError> {
@@ -209,18 +209,18 @@ pub(crate) fn has_content(dir: &Path, stem: &str, digests: &Digests) -> bool {
 
 /// The guards of every plugin that has a binding file. Reads what cannot be trusted, too, because bindings that nothing
 /// runs for can only close.
-pub(crate) fn guards(dir: &Path, listing: &Listing) -> Vec<Guards> {
-    let mut guards = Vec::new();
+pub(crate) fn required_bindings(dir: &Path, listing: &Listing) -> Vec<RequiredBindings> {
+    let mut required_bindings = Vec::new();
     for (stem, pair) in listing.pairs.iter().filter(|(_, pair)| pair.toml.is_some()) {
         let only = Pair { wasm: None, toml: pair.toml.clone() };
         let Ok(Content { binding: Some(binding), .. }) = read(dir, stem, &only, Trust::Any) else { continue };
         let stem = Arc::clone(stem);
-        guards.push(match binding {
-            Ok(manifest) => Guards { stem, name: manifest.name, binds: required(manifest.binds) },
-            Err(bad) => Guards { stem, name: None, binds: bad.guards },
+        required_bindings.push(match binding {
+            Ok(manifest) => RequiredBindings { stem, name: manifest.name, binds: only_required(manifest.binds) },
+            Err(bad) => RequiredBindings { stem, name: None, binds: bad.required_bindings },
         });
     }
-    guards
+    required_bindings
 }
 
 impl Pair {
@@ -236,7 +236,7 @@ impl Pair {
     }
 }
 
-impl Restless {
+impl UnstableFiles {
     /// Whether a file whose stamp is new has come to rest. `arrived` names files that were closed or renamed into
     /// place since.
     pub(crate) fn is_at_rest(&mut self, path: &Path, stamp: Stamp, arrived: &HashSet<PathBuf>) -> bool {
@@ -291,18 +291,18 @@ mod tests {
     async fn a_file_rests_when_it_has_not_changed_for_a_while_or_was_closed() {
         let stamp = |size| Stamp::made_up(size, Duration::ZERO);
         let path = Path::new("/d/a.wasm");
-        let (mut restless, nothing) = (Restless::default(), HashSet::new());
+        let (mut unstable, nothing) = (UnstableFiles::default(), HashSet::new());
         let first = stamp(1);
-        assert!(!restless.is_at_rest(path, first, &nothing));
+        assert!(!unstable.is_at_rest(path, first, &nothing));
         tokio::time::advance(STABLE / 2).await;
         let second = stamp(2);
-        assert!(!restless.is_at_rest(path, second, &nothing));
+        assert!(!unstable.is_at_rest(path, second, &nothing));
         tokio::time::advance(STABLE / 2).await;
-        assert!(!restless.is_at_rest(path, second, &nothing));
+        assert!(!unstable.is_at_rest(path, second, &nothing));
         tokio::time::advance(STABLE / 2).await;
-        assert!(restless.is_at_rest(path, second, &nothing));
-        assert!(restless.is_at_rest(path, stamp(3), &HashSet::from([path.to_owned()])));
-        assert!(restless.is_at_rest(path, Stamp::made_up(4, Duration::from_secs(9)), &nothing));
+        assert!(unstable.is_at_rest(path, second, &nothing));
+        assert!(unstable.is_at_rest(path, stamp(3), &HashSet::from([path.to_owned()])));
+        assert!(unstable.is_at_rest(path, Stamp::made_up(4, Duration::from_secs(9)), &nothing));
     }
 
     #[test]

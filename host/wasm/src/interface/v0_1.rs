@@ -13,7 +13,7 @@ pub(crate) use self::generated::yardarm::plugin as host;
 pub(crate) use self::lending::ReadTooMuch;
 use self::lending::{ItemSet, ResultSet};
 use super::{
-    Ask, Authenticate, Decision, Filter, RawEdit, RawResultEdit, RawVerdict, TransformPayload, TransformResults,
+    Authenticate, Decision, Filter, HookCall, RawEdit, RawResultEdit, RawVerdict, TransformPayload, TransformResults,
 };
 use crate::call::CallError;
 use crate::guest::{GuestState, Instance};
@@ -123,7 +123,7 @@ fn wrong_hook<T>() -> wasmtime::Result<T> {
     Err(wasmtime::Error::msg("an instance was asked for a hook it was not made for"))
 }
 
-impl Ask for Authenticate<'_> {
+impl HookCall for Authenticate<'_> {
     const HOOK: Hook = Hook::RequestAuth;
     type Reply = Decision;
 
@@ -182,7 +182,7 @@ impl Ask for Authenticate<'_> {
     }
 }
 
-impl Ask for Filter<'_> {
+impl HookCall for Filter<'_> {
     const HOOK: Hook = Hook::EventFilter;
     type Reply = Vec<RawVerdict>;
 
@@ -221,7 +221,7 @@ impl Ask for Filter<'_> {
     }
 }
 
-impl Ask for TransformPayload<'_> {
+impl HookCall for TransformPayload<'_> {
     const HOOK: Hook = Hook::PayloadTransform;
     type Reply = Vec<RawEdit>;
 
@@ -252,7 +252,7 @@ impl Ask for TransformPayload<'_> {
     }
 }
 
-impl Ask for TransformResults<'_> {
+impl HookCall for TransformResults<'_> {
     const HOOK: Hook = Hook::EvaluationTransform;
     type Reply = Vec<RawResultEdit>;
 

@@ -87,13 +87,13 @@ fn faults_name_the_key_and_what_to_write() {
 #[test]
 fn a_broken_file_keeps_shut_what_it_was_about() {
     let bad = Manifest::parse("[[bind]]\nhook = \"request-auth\"\npriorty = 3").unwrap_err();
-    assert_eq!(bad.guards.len(), 1);
-    assert!(bad.guards[0].required && bad.guards[0].hook == Hook::RequestAuth);
+    assert_eq!(bad.required_bindings.len(), 1);
+    assert!(bad.required_bindings[0].required && bad.required_bindings[0].hook == Hook::RequestAuth);
     let bad = Manifest::parse("[[bind]\nhook = \"event-filter\"").unwrap_err();
-    assert_eq!(bad.guards.len(), 1);
-    assert_eq!(bad.guards[0].hook, Hook::EventFilter);
+    assert_eq!(bad.required_bindings.len(), 1);
+    assert_eq!(bad.required_bindings[0].hook, Hook::EventFilter);
     let bad = Manifest::parse("[[bind]]\nhook = \"payload-transform\"\npriorty = 3").unwrap_err();
-    assert!(bad.guards.is_empty());
+    assert!(bad.required_bindings.is_empty());
 }
 
 #[test]

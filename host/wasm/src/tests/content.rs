@@ -57,7 +57,7 @@ impl House {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let result = tokio::time::timeout(PATIENCE, wait).await;
+        let result = tokio::time::timeout(TEST_TIMEOUT, wait).await;
         assert!(result.is_ok(), "lets in: not {expected}\n{:#?}", self.folder.status());
     }
 

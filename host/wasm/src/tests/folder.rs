@@ -34,7 +34,7 @@ async fn a_folder_may_come_later() {
     let mut changed = hooks.changed();
     std::fs::create_dir(dir.path().join("plugins.d")).unwrap();
     place(&dir.path().join("plugins.d"), "gate.wasm", &allow());
-    tokio::time::timeout(PATIENCE, changed.changed()).await.unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, changed.changed()).await.unwrap().unwrap();
     assert!(hooks.of(&label("prod")).request_auth.is_some());
     lifecycle.token().cancel();
 }

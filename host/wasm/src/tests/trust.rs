@@ -158,7 +158,7 @@ async fn a_folder_that_is_none_is_trouble_and_not_the_end() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     place(&path, "gate.wasm", &gate(guests::FORBID));
-    tokio::time::timeout(PATIENCE, changed.changed()).await.unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, changed.changed()).await.unwrap().unwrap();
     assert!(hooks.of(&label("prod")).request_auth.is_some());
     lifecycle.token().cancel();
 }

@@ -62,7 +62,7 @@ async fn a_trap_costs_one_instance_and_not_the_plugin() {
         assert_eq!(class(&house).await, "trap");
     }
     assert_eq!((house.calls("zoo", "ok"), house.calls("zoo", "trap")), (6, 3));
-    house.shows("a replacement", |status| status.plugins[0].active.as_ref().unwrap().seats[0].pool.idle >= 1).await;
+    house.shows("a replacement", |status| status.plugins[0].active.as_ref().unwrap().bindings[0].pool.idle >= 1).await;
 }
 
 #[tokio::test]

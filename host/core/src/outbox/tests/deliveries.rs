@@ -103,7 +103,7 @@ async fn batches_that_are_large_or_of_anybody_are_prepared_and_sent_where_they_d
         (EMBEDDED, 1, 1, [false, false]),
         (PUBLIC, 1, 1, [false, false]),
     ] {
-        outbox.ledger.receive(count);
+        outbox.ledger.record_received(count);
         outbox.push(&key, vec![Bytes::from(vec![b' '; length]); count], None);
         outbox.flush().await;
         let places = lock(&outbox.delivery.0).pop().map(|it| it.map(|it| it == here));

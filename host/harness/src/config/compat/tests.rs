@@ -22,8 +22,8 @@ fn online(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Translation,
 }
 
 fn value(translation: &Translation, key: &str) -> Option<String> {
-    let preset = translation.presets.iter().rfind(|it| it.key == key)?;
-    Some(format!("{} ({})", preset.text.expose(), preset.source))
+    let compat_override = translation.overrides.iter().rfind(|it| it.key == key)?;
+    Some(format!("{} ({})", compat_override.text.expose(), compat_override.source))
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn every_setting_has_its_place() {
 #[test]
 fn keys_of_flags_and_variable_are_joined() {
     let translation = online(&["--api-keys=a,b", "--api-keys=c,"], &[]).unwrap();
-    let keys: Vec<_> = translation.presets.iter().filter(|it| it.key.ends_with(".api_key")).collect();
+    let keys: Vec<_> = translation.overrides.iter().filter(|it| it.key.ends_with(".api_key")).collect();
     let texts: Vec<_> = keys.iter().map(|it| format!("{} {} {}", it.key, it.text.expose(), it.source)).collect();
     assert_eq!(
         texts,
@@ -232,7 +232,7 @@ fn translated_values_are_values_of_ours_and_keep_their_names() {
     let variables =
         [&REQUIRED[..], &[("AUTH_SECRET", "secret"), ("YARDARM_HARNESS_ENVIRONMENTS_0_NAME", "shop")]].concat();
     let mut values = Values::default();
-    values.add_presets(translated(&["--sdk-base-url=nowhere"], &variables).unwrap().presets);
+    values.add_overrides(translated(&["--sdk-base-url=nowhere"], &variables).unwrap().overrides);
     values.add_variables(pairs(&variables), KEYS);
     let mut reader = Reader::new(&values, KEYS, &|_| None);
     let config = Config::read(&mut reader).expect("a source");
@@ -251,8 +251,8 @@ fn translated_values_are_values_of_ours_and_keep_their_names() {
 #[test]
 fn an_empty_value_of_any_setting_is_no_value() {
     let shown = |translation: Translation| {
-        let presets = translation.presets.iter();
-        let mut shown: Vec<_> = presets.map(|it| format!("{} {} {}", it.key, it.text.expose(), it.source)).collect();
+        let overrides = translation.overrides.iter();
+        let mut shown: Vec<_> = overrides.map(|it| format!("{} {} {}", it.key, it.text.expose(), it.source)).collect();
         shown.extend(translation.warnings);
         shown.extend(translation.export.map(|it| it.display().to_string()));
         shown

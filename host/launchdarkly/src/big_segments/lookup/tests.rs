@@ -10,7 +10,7 @@ fn lookup() -> (Arc<FakeStore>, Arc<Lookup>) {
     (fake, Arc::new(lookup))
 }
 
-fn is_in(fake: &FakeStore, key: &str, included: &[&str], excluded: &[&str]) {
+fn assert_membership(fake: &FakeStore, key: &str, included: &[&str], excluded: &[&str]) {
     let owned = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect();
     let membership = Membership { included: owned(included), excluded: owned(excluded) };
     fake.lock().memberships.insert(Memberships::key_hash(key), membership);
@@ -23,7 +23,7 @@ fn asked(fake: &FakeStore) -> usize {
 #[tokio::test(start_paused = true)]
 async fn included_wins_and_every_key_has_its_answer() {
     let (fake, lookup) = lookup();
-    is_in(&fake, "ann", &["a.g1", "b.g1"], &["b.g1", "c.g1"]);
+    assert_membership(&fake, "ann", &["a.g1", "b.g1"], &["b.g1", "c.g1"]);
     let memberships = lookup.memberships(&["ann", "bob"].map(HashedKey::from)).await;
     for (key, reference, inside) in
         [("ann", "a.g1", Some(true)), ("ann", "b.g1", Some(true)), ("ann", "c.g1", Some(false)), ("bob", "a.g1", None)]
@@ -68,7 +68,7 @@ async fn an_answer_from_before_a_change_is_not_remembered() {
         async move { lookup.memberships(&["ann"].map(HashedKey::from)).await }
     };
     let change = async {
-        is_in(&fake, "ann", &["a.g1"], &[]);
+        assert_membership(&fake, "ann", &["a.g1"], &[]);
         lookup.changed();
     };
     // The fake takes its answer at once and gives it later.

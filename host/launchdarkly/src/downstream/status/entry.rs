@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use yardarm_core::status::{Connection, ErrorKind, Report};
+use yardarm_core::status::{Connection, ConnectionStatus, ErrorKind};
 use yardarm_core::time::unix_ms;
 
 use super::expect::Shape;
@@ -35,7 +35,7 @@ pub(super) struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     mobile_keys: Option<Vec<ListedKey>>,
     status: &'static str,
-    connection_status: ConnectionStatus,
+    connection_status: ConnectionEntry,
     data_store_status: StoreStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     big_segment_status: Option<BigSegmentStatus>,
@@ -54,7 +54,7 @@ struct ListedKey {
 /// State of a connection to LaunchDarkly.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ConnectionStatus {
+pub(super) struct ConnectionEntry {
     state: &'static str,
     state_since: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ struct BigSegmentStatus {
 const CONNECTED: &str = "connected";
 const PLAIN: Shape = Shape::Plain;
 
-/// Everything that can be in a [`ConnectionStatus`].
+/// Everything that can be in a [`ConnectionEntry`].
 pub(super) const CONNECTION_SHAPE: Shape = Shape::Object(&[
     ("state", PLAIN),
     ("stateSince", PLAIN),
@@ -147,7 +147,7 @@ impl Entry {
             .listed()
             .map(|(sdk, mobile)| (list(sdk, |it| it.expose().to_owned()), list(mobile, |it| it.expose().to_owned())))
             .unzip();
-        let report = environment.status.report();
+        let report = environment.status.current();
         let is_starting = environment.phase() == Phase::Starting;
         let unwell_for = Duration::from_millis(unix_ms().saturating_sub(report.since_ms));
         let is_connected = report.has_received_data && !(report.connection != Connection::Valid && unwell_for >= limit);
@@ -165,7 +165,7 @@ impl Entry {
             status: if is_connected { CONNECTED } else { "disconnected" },
             data_store_status: StoreStatus::of(environment, is_starting, report.since_ms),
             big_segment_status: BigSegmentStatus::of(environment, settings.store.big_segments.stale_threshold),
-            connection_status: ConnectionStatus::of(report, false),
+            connection_status: ConnectionEntry::of(report, false),
         }
     }
 
@@ -177,9 +177,9 @@ impl Entry {
     }
 }
 
-impl ConnectionStatus {
+impl ConnectionEntry {
     /// `with_code`: newer releases show the HTTP status of an error.
-    pub(super) fn of(report: Report, with_code: bool) -> Self {
+    pub(super) fn of(report: ConnectionStatus, with_code: bool) -> Self {
         Self {
             state: match report.connection {
                 Connection::Initializing => "INITIALIZING",

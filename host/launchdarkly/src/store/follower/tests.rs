@@ -13,27 +13,27 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// A follower with its database, in a time of its own.
 struct Place {
     fake: Arc<FakeStore>,
-    mailbox: Arc<Mailbox>,
-    words: mpsc::Receiver<Word>,
+    queue: Arc<WriteQueue>,
+    events: mpsc::Receiver<StoreEvent>,
     upstream: Status,
     _lifecycle: Lifecycle,
 }
 
 impl Place {
     fn new() -> Self {
-        let (say, words) = mpsc::channel(4);
-        let (fake, upstream, mailbox) = (FakeStore::new(), Status::new(), Arc::new(Mailbox::default()));
+        let (say, events) = mpsc::channel(4);
+        let (fake, upstream, queue) = (FakeStore::new(), Status::new(), Arc::new(WriteQueue::default()));
         let follower = Follower {
             label: EnvironmentLabel::new("launchdarkly", "main"),
             store: Arc::new(EnvironmentStore::new(Arc::clone(&fake) as _)),
-            mailbox: Arc::clone(&mailbox),
-            words: say,
+            queue: Arc::clone(&queue),
+            events: say,
             upstream: upstream.clone(),
             poll_interval: INTERVAL,
         };
         let lifecycle = Lifecycle::new();
         lifecycle.supervise("follower", follower);
-        Self { fake, mailbox, words, upstream, _lifecycle: lifecycle }
+        Self { fake, queue, events, upstream, _lifecycle: lifecycle }
     }
 
     /// What another gateway writes.
@@ -47,8 +47,8 @@ impl Place {
     }
 
     /// The next word within a few polls.
-    async fn next(&mut self) -> Option<Word> {
-        tokio::time::timeout(INTERVAL * 3, self.words.recv()).await.ok().flatten()
+    async fn next(&mut self) -> Option<StoreEvent> {
+        tokio::time::timeout(INTERVAL * 3, self.events.recv()).await.ok().flatten()
     }
 
     fn reads(&self) -> usize {
@@ -77,7 +77,7 @@ async fn nothing_is_read_while_upstream_speaks() {
     assert!(place.next().await.is_none());
     assert_eq!(place.reads(), 0);
     place.upstream.interrupted(ErrorKind::Network, "gone");
-    assert!(matches!(place.next().await, Some(Word::Stored(_))), "nothing is known here");
+    assert!(matches!(place.next().await, Some(StoreEvent::Stored(_))), "nothing is known here");
     place.upstream.message_processed();
     place.next().await;
     let reads = place.reads();
@@ -89,10 +89,10 @@ async fn nothing_is_read_while_upstream_speaks() {
 async fn only_what_is_newer_is_handed_over_and_only_until_it_is_known() {
     let mut place = Place::new();
     let known = items([flag("a", 5), flag("b", 5), flag("c", 5), flag("only-here", 1)]);
-    place.mailbox.put(known.clone());
+    place.queue.put(known.clone());
     let gone = Item::Flag(Arc::new(Flag::tombstone("c", 6)));
     place.holds(&items([flag("a", 4), flag("b", 6), gone, flag("new", 1)]));
-    let Some(Word::Newer(newer)) = place.next().await else { panic!("newer items") };
+    let Some(StoreEvent::Newer(newer)) = place.next().await else { panic!("newer items") };
     let shown = |it: &Item| (it.key().to_string(), it.version(), it.is_deleted());
     let expected = [("b".to_owned(), 6, false), ("c".to_owned(), 6, true), ("new".to_owned(), 1, false)];
     assert_eq!(newer.iter().map(shown).collect::<Vec<_>>(), expected);
@@ -101,12 +101,12 @@ async fn only_what_is_newer_is_handed_over_and_only_until_it_is_known() {
     newer.iter().for_each(|it| {
         merged.upsert(it);
     });
-    while place.words.try_recv().is_ok() {}
-    place.mailbox.taken_over(merged);
+    while place.events.try_recv().is_ok() {}
+    place.queue.taken_over(merged);
     place.next().await;
     assert!(place.next().await.is_none());
     place.holds(&items([flag("a", 4), flag("b", 7)]));
-    assert!(matches!(place.next().await, Some(Word::Newer(it)) if it.len() == 1));
+    assert!(matches!(place.next().await, Some(StoreEvent::Newer(it)) if it.len() == 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,5 +119,5 @@ async fn a_database_that_fails_is_polled_less_often() {
     place.fake.lock().is_down = false;
     place.holds(&items([flag("a", 1)]));
     tokio::time::sleep(MAX_PAUSE).await;
-    assert!(matches!(place.words.try_recv(), Ok(Word::Stored(_))));
+    assert!(matches!(place.events.try_recv(), Ok(StoreEvent::Stored(_))));
 }

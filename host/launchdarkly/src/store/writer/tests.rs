@@ -11,8 +11,8 @@ use crate::store::fake::FakeStore;
 struct Place {
     fake: Arc<FakeStore>,
     store: Arc<EnvironmentStore>,
-    mailbox: Arc<Mailbox>,
-    words: mpsc::Receiver<Word>,
+    queue: Arc<WriteQueue>,
+    events: mpsc::Receiver<StoreEvent>,
     upstream: Status,
     lifecycle: Lifecycle,
 }
@@ -21,22 +21,22 @@ const CHECK: Duration = Duration::from_secs(30);
 
 impl Place {
     fn new(fake: Arc<FakeStore>) -> Self {
-        let (say, words) = mpsc::channel(4);
+        let (say, events) = mpsc::channel(4);
         let database: Arc<dyn yardarm_store::Store> = Arc::clone(&fake) as _;
         let store = Arc::new(EnvironmentStore::new(database));
-        let mailbox = Arc::new(Mailbox::default());
+        let queue = Arc::new(WriteQueue::default());
         let (lifecycle, upstream) = (Lifecycle::new(), Status::new());
         upstream.message_processed();
         let writer = Writer {
             label: EnvironmentLabel::new("launchdarkly", "main"),
             store: Arc::clone(&store),
-            mailbox: Arc::clone(&mailbox),
-            words: say,
+            queue: Arc::clone(&queue),
+            events: say,
             upstream: upstream.clone(),
             check_interval: CHECK,
         };
         lifecycle.supervise_graceful("writer", StoreTask::new(writer, true, lifecycle.token().clone()));
-        Self { fake, store, mailbox, words, upstream, lifecycle }
+        Self { fake, store, queue, events, upstream, lifecycle }
     }
 
     /// Lets the writer do what it can within this time.
@@ -68,16 +68,16 @@ fn items<'a>(keys: impl IntoIterator<Item = &'a str>) -> Items {
 async fn an_outage_ends_with_everything_written() {
     // U093, U094, in the mode that this gateway has.
     let place = Place::new(FakeStore::new());
-    place.mailbox.put(items(["a"]));
+    place.queue.put(items(["a"]));
     place.passes(MOMENT).await;
     assert_eq!((place.calls(), place.is_available()), (vec!["replace"], true));
 
     place.fake.lock().is_down = true;
-    place.mailbox.patch(Item::Flag(flag("b", 1)), items(["a", "b"]));
+    place.queue.patch(Item::Flag(flag("b", 1)), items(["a", "b"]));
     place.passes(MOMENT).await;
     assert_eq!((place.calls(), place.is_available()), (vec!["upsert"], false));
     for _ in 0..3 {
-        place.mailbox.patch(Item::Flag(flag("c", 1)), items(["a", "b", "c"]));
+        place.queue.patch(Item::Flag(flag("c", 1)), items(["a", "b", "c"]));
         place.passes(FIRST_PROBE * 4).await;
     }
     assert_eq!(place.calls(), Vec::<&str>::new(), "only probes");
@@ -91,7 +91,7 @@ async fn an_outage_ends_with_everything_written() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_that_only_a_check_notices_ends_the_same_way() {
     let place = Place::new(FakeStore::new());
-    place.mailbox.put(items(["a"]));
+    place.queue.put(items(["a"]));
     place.passes(MOMENT).await;
     place.fake.flush();
     place.fake.lock().is_down = true;
@@ -112,7 +112,7 @@ async fn a_database_that_is_down_at_the_start_is_waited_for() {
         place.passes(FIRST_PROBE * 4).await;
         assert!(!place.is_available());
         if upstream_is_faster {
-            place.mailbox.put(items(["new"]));
+            place.queue.put(items(["new"]));
         }
         {
             let mut content = place.fake.lock();
@@ -123,10 +123,10 @@ async fn a_database_that_is_down_at_the_start_is_waited_for() {
         place.passes(Duration::from_secs(30)).await;
         assert!(place.is_available());
         if upstream_is_faster {
-            assert!(place.words.try_recv().is_err());
+            assert!(place.events.try_recv().is_err());
             assert_eq!(place.fake.keys("features"), ["new"]);
         } else {
-            let Ok(Word::Stored(items)) = place.words.try_recv() else { panic!("nothing is handed over") };
+            let Ok(StoreEvent::Stored(items)) = place.events.try_recv() else { panic!("nothing is handed over") };
             assert_eq!(&**items.flags[0].key(), "old");
             assert_eq!(place.fake.keys("features"), ["old"]);
         }
@@ -138,13 +138,13 @@ async fn an_emptied_database_is_filled_again() {
     // U096, also while patches keep coming.
     for with_patches in [false, true] {
         let place = Place::new(FakeStore::new());
-        place.mailbox.put(items(["a", "b"]));
+        place.queue.put(items(["a", "b"]));
         place.passes(MOMENT).await;
         place.fake.flush();
         let start = tokio::time::Instant::now();
         while start.elapsed() < CHECK {
             if with_patches {
-                place.mailbox.patch(Item::Flag(flag("b", 1)), items(["a", "b"]));
+                place.queue.patch(Item::Flag(flag("b", 1)), items(["a", "b"]));
             }
             place.passes(CHECK / 10).await;
         }
@@ -157,7 +157,7 @@ async fn an_emptied_database_is_filled_again() {
 #[tokio::test(start_paused = true)]
 async fn what_was_only_restored_replaces_nothing() {
     let place = Place::new(FakeStore::new());
-    place.mailbox.restored(items(["old"]));
+    place.queue.restored(items(["old"]));
     place.fake.lock().is_complete = true;
     place.passes(CHECK + MOMENT).await;
     place.fake.lock().is_down = true;
@@ -176,13 +176,13 @@ async fn what_was_only_restored_replaces_nothing() {
 #[tokio::test(start_paused = true)]
 async fn many_changes_are_written_as_one() {
     let place = Place::new(FakeStore::new());
-    place.mailbox.put(items([]));
+    place.queue.put(items([]));
     place.passes(MOMENT).await;
     place.calls();
     let keys: Vec<String> = (0..1000).map(|number| format!("{number:04}")).collect();
     for count in 1..=keys.len() {
         let all = items(keys[..count].iter().map(String::as_str));
-        place.mailbox.patch(Item::Flag(flag(&keys[count - 1], 1)), all);
+        place.queue.patch(Item::Flag(flag(&keys[count - 1], 1)), all);
     }
     place.passes(MOMENT).await;
     assert_eq!(place.calls(), ["replace"]);
@@ -195,7 +195,7 @@ async fn the_last_change_is_written_at_the_end() {
         let place = Place::new(FakeStore::new());
         place.passes(MOMENT).await;
         place.fake.lock().is_down = is_down;
-        place.mailbox.put(items(["last"]));
+        place.queue.put(items(["last"]));
         // Cancelled before the writer has had its turn.
         assert!(place.lifecycle.stop(Duration::from_secs(10)).await);
         let expected: &[&str] = if is_down { &[] } else { &["last"] };
@@ -206,11 +206,11 @@ async fn the_last_change_is_written_at_the_end() {
 #[tokio::test(start_paused = true)]
 async fn a_long_outage_costs_a_few_probes_and_sends_nothing() {
     let place = Place::new(FakeStore::new());
-    place.mailbox.put(items(["a"]));
+    place.queue.put(items(["a"]));
     place.passes(MOMENT).await;
     place.calls();
     place.fake.lock().is_down = true;
-    place.mailbox.put(items(["a", "b"]));
+    place.queue.put(items(["a", "b"]));
     place.passes(Duration::from_secs(600)).await;
     assert_eq!(place.calls(), ["replace"], "only the first attempt sends data");
     let probes = place.fake.lock().probes;
@@ -221,7 +221,7 @@ async fn a_long_outage_costs_a_few_probes_and_sends_nothing() {
     place.passes(Duration::from_secs(100)).await;
     assert!(place.is_available());
     place.fake.lock().is_down = true;
-    place.mailbox.patch(Item::Flag(flag("b", 1)), items(["a", "b"]));
+    place.queue.patch(Item::Flag(flag("b", 1)), items(["a", "b"]));
     place.passes(MOMENT).await;
     place.fake.lock().is_down = false;
     place.passes(FIRST_PROBE).await;
@@ -232,7 +232,7 @@ async fn a_long_outage_costs_a_few_probes_and_sends_nothing() {
 async fn a_database_that_takes_probes_and_no_data_is_spared() {
     let place = Place::new(FakeStore::new());
     place.fake.lock().is_refusing = true;
-    place.mailbox.put(items(["a"]));
+    place.queue.put(items(["a"]));
     place.passes(Duration::from_secs(600)).await;
     let writes = place.calls().len();
     assert!((4..15).contains(&writes), "{writes} attempts to write everything in ten minutes");
@@ -245,13 +245,13 @@ async fn a_database_that_takes_probes_and_no_data_is_spared() {
 #[tokio::test(start_paused = true)]
 async fn what_others_wrote_during_an_outage_is_kept_while_upstream_is_silent() {
     let place = Place::new(FakeStore::new());
-    place.mailbox.put(items(["a", "b"]));
+    place.queue.put(items(["a", "b"]));
     place.passes(MOMENT).await;
     place.upstream.interrupted(yardarm_core::status::ErrorKind::Network, "gone");
     place.fake.lock().is_down = true;
     let mut newest = items(["a", "b"]);
     newest.upsert(&Item::Flag(flag("b", 2)));
-    place.mailbox.patch(Item::Flag(flag("b", 2)), newest);
+    place.queue.patch(Item::Flag(flag("b", 2)), newest);
     place.passes(MOMENT).await;
     assert!(!place.is_available());
     {

@@ -19,7 +19,7 @@ use yardarm_core::budget::{ByTrust, Trust};
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::outbox::{self, Delivery, Sent};
 use yardarm_core::{Backoff, EnvironmentLabel, Secret};
-use yardarm_outbound::{Seldom, SendError};
+use yardarm_outbound::{LogThrottle, SendError};
 
 use super::summary;
 use crate::environments::{LiveConfig, SdkKind};
@@ -75,7 +75,7 @@ struct PosterInner {
     /// Publishers that upstream refused, and until when nothing is sent for them.
     off: Mutex<HashMap<Publisher, Off>>,
     /// Log lines about redirects that are not followed.
-    redirects: Seldom,
+    redirects: LogThrottle,
     /// `Date` of the last answer to a post that arrived, in Unix milliseconds; 0 before the first.
     upstream_ms: AtomicU64,
 }
@@ -124,7 +124,7 @@ impl Poster {
         settings: LiveConfig,
     ) -> Self {
         let upstream_ms = AtomicU64::new(0);
-        let redirects = Seldom::new(Duration::from_secs(60));
+        let redirects = LogThrottle::new(Duration::from_secs(60));
         Self(Arc::new(PosterInner { clients, base, label, settings, off: Mutex::default(), redirects, upstream_ms }))
     }
 
@@ -167,7 +167,7 @@ impl Poster {
         }
         let answer = yardarm_outbound::send(request).await;
         if let Err(SendError::Redirect(error)) = &answer
-            && let Some(suppressed) = self.0.redirects.pass()
+            && let Some(suppressed) = self.0.redirects.next_line()
         {
             tracing::warn!(environment = %self.0.label, %error, suppressed, "events cannot be posted");
         }

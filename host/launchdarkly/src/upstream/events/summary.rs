@@ -119,7 +119,7 @@ impl Summaries {
         let count = events.len();
         let jobs = self.jobs.get(key.trust());
         if jobs.try_send(Job::Process(Arrival { key, events, _charge: charge })).is_err() {
-            self.ledger.lose("summaries-too-slow", count);
+            self.ledger.record_dropped("summaries-too-slow", count);
         }
     }
 
@@ -181,7 +181,7 @@ impl Summariser {
         let Arrival { key, events, _charge } = arrival;
         let count = events.len();
         let Some(mut open) = self.open(&key) else {
-            self.parts.ledger.lose("memory-full", count);
+            self.parts.ledger.record_dropped("memory-full", count);
             return;
         };
         let at_stake = open.processor.taken() + count;
@@ -204,12 +204,12 @@ impl Summariser {
         };
         let Some((mut open, processed)) = self.parts.limits.offload(self.trust, work).await else {
             tracing::error!(environment = %self.parts.label, "summarising failed, events were dropped");
-            self.parts.ledger.lose("summarising-failed", at_stake);
+            self.parts.ledger.record_dropped("summarising-failed", at_stake);
             return;
         };
         open.used = moment.instant;
         for (reason, count) in processed.lost {
-            self.parts.ledger.lose(reason, count);
+            self.parts.ledger.record_dropped(reason, count);
         }
         if let Some(error) = processed.malformed {
             tracing::debug!(environment = %self.parts.label, %error, "events of a post could not be read and were dropped");

@@ -4,9 +4,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use yardarm_core::EnvironmentLabel;
-use yardarm_core::feed::{Cursor, Pulse};
+use yardarm_core::change_log::{Cursor, Version};
 use yardarm_core::hooks::{HeaderBlock, RequestFacts};
-use yardarm_core::registry::{EndReason, Streams};
+use yardarm_core::registry::{EndReason, StreamRegistry};
 use yardarm_core::sse::Frame;
 use yardarm_core::stream::OpenStream;
 
@@ -15,14 +15,14 @@ use crate::listener::fanout::connection::LAST_CHUNK;
 use crate::listener::fanout::{AfterStream, Fanout};
 
 /// Has nothing to say.
-struct Silence(watch::Sender<Pulse>);
+struct Silence(watch::Sender<Version>);
 
-impl Source for Silence {
+impl UpdateSource for Silence {
     fn next(&self, _: &mut Cursor) -> Option<Frame> {
         None
     }
 
-    fn pulses(&self) -> watch::Receiver<Pulse> {
+    fn versions(&self) -> watch::Receiver<Version> {
         self.0.subscribe()
     }
 
@@ -33,7 +33,7 @@ impl Source for Silence {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_ends_on_its_way_here_is_written_its_end() {
-    let (lifecycle, streams) = (Lifecycle::new(), Streams::new(1));
+    let (lifecycle, streams) = (Lifecycle::new(), StreamRegistry::new(1));
     let fanout = Fanout::start(&lifecycle, Duration::from_secs(120)).unwrap();
     let facts = RequestFacts {
         environment: EnvironmentLabel::new("v", "e"),
@@ -44,7 +44,7 @@ async fn a_stream_that_ends_on_its_way_here_is_written_its_end() {
         credential: None,
         client: None,
     };
-    let source = Arc::new(Silence(watch::Sender::new(Pulse::default())));
+    let source = Arc::new(Silence(watch::Sender::new(Version::default())));
     let stream = OpenStream::new(source, 0, streams.open(facts, None).unwrap());
     streams.end_where(EndReason::SourceLost, |_| true);
 
@@ -53,9 +53,9 @@ async fn a_stream_that_ends_on_its_way_here_is_written_its_end() {
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (socket, peer) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
-    let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let (after, unread, returning) = (AfterStream::Close, Bytes::new(), mpsc::channel(1).0);
-    fanout.add(Handed { socket, stream, peer, place, unread, after, returning });
+    fanout.add(StreamHandoff { socket, stream, peer, permit, unread, after, returning });
     let mut heard = Vec::new();
     client.read_to_end(&mut heard).unwrap();
     assert_eq!(heard, LAST_CHUNK);

@@ -72,7 +72,7 @@ fn charge() -> Charge {
 
 impl Summariser {
     async fn processes(&mut self, tags: usize, events: Vec<Bytes>) {
-        self.parts.ledger.receive(events.len());
+        self.parts.ledger.record_received(events.len());
         self.process(Arrival { key: key(tags), events, _charge: charge() }).await;
     }
 }
@@ -87,7 +87,7 @@ async fn a_flush_comes_after_what_was_queued_before_it() {
     let parts = parts(&lifecycle);
     let ledger = Arc::clone(&parts.ledger);
     let summaries = Summaries::start(&parts, &lifecycle);
-    ledger.receive(12);
+    ledger.record_received(12);
     summaries.push(key(1), alias(2), charge());
     summaries.push(key(2), alias(1), charge());
     summaries.push(key(1), alias(4), charge());
@@ -113,7 +113,7 @@ async fn a_post_that_waits_keeps_its_own_memory() {
     let summaries = Summaries::start(&parts, &lifecycle);
     let account = Budget::new(1 << 20).account();
     let large = format!(r#"{{"kind":"alias","x":"{}"}}"#, "x".repeat(6000));
-    parts.ledger.receive(1);
+    parts.ledger.record_received(1);
     summaries.push(key(1), vec![large.into()], account.charge(7000).unwrap());
     assert_eq!(account.used(), 7000);
     assert_eq!(summaries.take().await, [], "larger than all that may be held");
@@ -127,10 +127,10 @@ async fn one_kind_of_caller_takes_no_memory_from_another() {
     let ledger = Arc::clone(&parts.ledger);
     let summaries = Summaries::start(&parts, &lifecycle);
     for tags in 0..100 {
-        ledger.receive(1);
+        ledger.record_received(1);
         summaries.push(QueueKey { kind: SdkKind::Browser, ..key(tags) }, alias(1), charge());
     }
-    ledger.receive(1);
+    ledger.record_received(1);
     summaries.push(key(1), alias(1), charge());
     assert!(summaries.take().await.iter().any(|(key, _)| key.kind == SdkKind::Server));
     let lost = ledger.report().dropped["memory-full"];
@@ -144,7 +144,7 @@ async fn a_task_that_has_ended_takes_nothing_and_nothing_waits_for_it() {
     let ledger = Arc::clone(&parts.ledger);
     let summaries = Summaries::start(&parts, &lifecycle);
     lifecycle.stop(Duration::from_secs(5)).await;
-    ledger.receive(1);
+    ledger.record_received(1);
     summaries.push(key(1), alias(1), charge());
     assert_eq!(ledger.report().dropped, [("summaries-too-slow", 1)].into());
     assert_eq!(summaries.take().await, []);

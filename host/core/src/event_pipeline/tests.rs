@@ -1,0 +1,177 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::environment::EnvironmentLabel;
+use crate::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan};
+
+/// Drops events of kind `bad`; cannot judge `poison`, and holds everything while broken.
+#[derive(Default)]
+struct Filter {
+    is_broken: AtomicBool,
+}
+
+impl EventFilter for Filter {
+    fn filter<'a>(&'a self, _: &'a BatchFacts, events: &'a [Event]) -> HookFuture<'a, Filtering> {
+        Box::pin(async {
+            if self.is_broken.load(Ordering::Relaxed) || events.iter().any(|event| event.kind == "poison") {
+                return Filtering::Hold { plugin: "f".into() };
+            }
+            if events.iter().any(|event| event.kind == "short") {
+                return Filtering::Decided(vec![Verdict::Keep]);
+            }
+            let verdict = |event: &Event| match event.kind.as_str() {
+                "bad" => Verdict::Drop { plugin: "f".into() },
+                "new" => Verdict::Replace(Bytes::from_static(b"\"new\"")),
+                _ => Verdict::Keep,
+            };
+            Filtering::Decided(events.iter().map(verdict).collect())
+        })
+    }
+}
+
+struct FilterPlan(Arc<EnvironmentHooks>);
+
+impl Plan for FilterPlan {
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn environment(&self, _: &EnvironmentLabel) -> Arc<EnvironmentHooks> {
+        Arc::clone(&self.0)
+    }
+}
+
+struct Setup {
+    filter: Arc<Filter>,
+    pipeline: Arc<EventPipeline>,
+    ledger: Arc<Ledger>,
+    left: Arc<Mutex<Vec<Bytes>>>,
+    _lifecycle: Lifecycle,
+}
+
+fn setup() -> Setup {
+    let (filter, hooks) = (Arc::new(Filter::default()), Hooks::none());
+    let plan = EnvironmentHooks { event_filter: Some(filter.clone()), ..EnvironmentHooks::default() };
+    hooks.replace(Arc::new(FilterPlan(Arc::new(plan))));
+    let (ledger, lifecycle) = (Arc::new(Ledger::default()), Lifecycle::new());
+    let pipeline = EventPipeline::start(hooks, Arc::clone(&ledger), &lifecycle);
+    Setup { filter, pipeline, ledger, left: Arc::default(), _lifecycle: lifecycle }
+}
+
+impl Setup {
+    async fn pass(&self, kinds: &[&str], body: &'static [u8]) {
+        self.pass_from("server", kinds, body).await;
+    }
+
+    async fn pass_from(&self, sdk: &'static str, kinds: &[&str], body: &'static [u8]) {
+        let facts = BatchFacts { environment: EnvironmentLabel::new("v", "e"), route: "bulk", sdk, schema: 4 };
+        let event = |kind: &&str| Event { kind: (*kind).to_owned(), at_ms: 0, body: Bytes::from_static(body) };
+        self.ledger.record_received(kinds.len());
+        let left = Arc::clone(&self.left);
+        let sink = Box::new(move |events: Vec<Bytes>| left.lock().unwrap().extend(events));
+        if let Some(filtered) = self.pipeline.pass(facts, kinds.iter().map(event).collect(), sink).await {
+            filtered.forward();
+        }
+    }
+}
+
+#[tokio::test]
+async fn verdicts_are_carried_out_and_counted() {
+    let setup = setup();
+    setup.pass(&["good", "bad", "new"], b"{}").await;
+    assert_eq!(*setup.left.lock().unwrap(), ["{}", "\"new\""]);
+    assert_eq!(setup.ledger.report().filtered, [("f".into(), 1)].into());
+}
+
+#[tokio::test]
+async fn an_answer_with_a_wrong_number_of_verdicts_lets_nothing_out() {
+    let setup = setup();
+    setup.pass(&["short", "good"], b"{}").await;
+    assert!(setup.left.lock().unwrap().is_empty());
+    assert_eq!(setup.ledger.report().dropped, [("filter-invalid", 2)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_may_take_its_bytes_and_not_one_more() {
+    for (more, lost) in [(0, None), (1, Some(&1))] {
+        let setup = setup();
+        setup.filter.is_broken.store(true, Ordering::Relaxed);
+        let body = vec![b' '; HOLD_BYTES - size_of::<Event>() + more].leak();
+        setup.pass(&[""], body).await;
+        assert_eq!(setup.ledger.report().dropped.get("hold-full"), lost, "{more}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_cannot_be_judged_waits_for_a_better_day() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    setup.pass(&["good"], b"{}").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(setup.left.lock().unwrap().is_empty(), "nothing leaves unfiltered");
+    setup.filter.is_broken.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(*setup.left.lock().unwrap(), ["{}"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_never_judged_does_not_hold_up_the_others() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    setup.pass(&["poison"], b"[]").await;
+    setup.pass(&["poison"], b"[]").await;
+    setup.pass(&["good"], b"{}").await;
+    setup.filter.is_broken.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(240)).await;
+    assert_eq!(*setup.left.lock().unwrap(), ["{}"]);
+    // They still wait, and nothing of them was lost.
+    setup.pipeline.close();
+    assert_eq!(setup.ledger.report().dropped, [("filter-unavailable", 2)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_bounded_and_what_is_lost_is_counted() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    static LARGE: [u8; 1 << 20] = [b' '; 1 << 20];
+    for _ in 0..10 {
+        setup.pass(&["good"], &LARGE).await;
+    }
+    assert_eq!(setup.ledger.report().dropped.get("hold-full"), Some(&7));
+    setup.pipeline.close();
+    let report = setup.ledger.report();
+    assert_eq!((report.received, report.pending), (10, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_kind_of_caller_has_held_costs_no_other() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    static LARGE: [u8; 1 << 20] = [b' '; 1 << 20];
+    setup.pass_from("server", &["good"], b"{}").await;
+    for _ in 0..10 {
+        setup.pass_from("client", &["good"], &LARGE).await;
+    }
+    assert_eq!(setup.ledger.report().dropped, [("hold-full", 7)].into());
+    setup.filter.is_broken.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(240)).await;
+    let left = setup.left.lock().unwrap();
+    assert_eq!(left.len(), 4);
+    assert!(left.contains(&Bytes::from_static(b"{}")), "held first, and never displaced");
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_of_callers_take_turns() {
+    let setup = setup();
+    setup.filter.is_broken.store(true, Ordering::Relaxed);
+    for (sdk, body) in [("client", &b"1"[..]), ("client", b"2"), ("client", b"3"), ("mobile", b"4"), ("server", b"5")] {
+        setup.pass_from(sdk, &["good"], body).await;
+    }
+    setup.filter.is_broken.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(240)).await;
+    // The task had the first in hand when the others came.
+    let left: Vec<_> = setup.left.lock().unwrap().iter().map(|it| it[0]).collect();
+    let place = |body: u8| left.iter().position(|it| *it == body);
+    assert_eq!(left.len(), 5);
+    assert!(place(b'4') < place(b'3') && place(b'5') < place(b'3'), "{left:?}");
+}

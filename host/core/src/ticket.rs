@@ -1,0 +1,60 @@
+//! Work that is done at the same time and must take effect in order.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Hands out turns, each of which comes when the one before it is over.
+#[derive(Debug, Default)]
+pub struct TicketQueue(Mutex<Option<oneshot::Receiver<()>>>);
+
+/// A place in the order. It is over when it is dropped, so wait for [`Turn::comes`] first, on every path.
+#[derive(Debug)]
+pub struct Ticket {
+    before: Option<oneshot::Receiver<()>>,
+    _after: oneshot::Sender<()>,
+}
+
+impl TicketQueue {
+    /// The next place in the order.
+    pub fn next(&self) -> Ticket {
+        let (after, next) = oneshot::channel();
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(next);
+        Ticket { before, _after: after }
+    }
+}
+
+impl Ticket {
+    /// Waits until every turn before this one is over; at once if it has come already.
+    pub async fn wait(&mut self) {
+        if let Some(before) = &mut self.before {
+            // The end of the turn is its sender's end; nothing is ever sent.
+            let _ = before.await;
+            self.before = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn tickets_are_served_in_order() {
+        let tickets = TicketQueue::default();
+        let (mut first, mut second, mut third) = (tickets.next(), tickets.next(), tickets.next());
+        assert!(third.wait().now_or_never().is_none());
+        assert!(second.wait().now_or_never().is_none());
+        assert!(first.wait().now_or_never().is_some());
+        drop(first);
+        assert!(third.wait().now_or_never().is_none());
+        assert!(second.wait().now_or_never().is_some());
+        assert!(second.wait().now_or_never().is_some(), "it has come already");
+        drop(second);
+        assert!(third.wait().now_or_never().is_some());
+        drop(third);
+        assert!(tickets.next().wait().now_or_never().is_some(), "nobody is before it any more");
+    }
+}

@@ -1,0 +1,39 @@
+//! `GET /metrics`, and the layer that counts (sections 4.12 and 6.8 of the compatibility page).
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use tokio::time::Instant;
+
+use super::Downstream;
+
+/// For everybody, as with the vendor's relay.
+pub(super) async fn show(State(downstream): State<Downstream>) -> Response {
+    (
+        [(CONTENT_TYPE, prometheus::TEXT_FORMAT)],
+        downstream.compat_metrics.render(&downstream.environments, &downstream.registrar.report()),
+    )
+        .into_response()
+}
+
+/// Around everything, so that refusals count too.
+pub(super) async fn count(State(downstream): State<Downstream>, request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    // Callers may ask for any environment; only those that exist have a label.
+    let environment = environment_id(request.uri().path()).and_then(|it| downstream.environments.by_id(it));
+    let response = next.run(request).await;
+    let environment = environment.as_ref().map_or("", |it| it.identity.id.as_str());
+    let route = route.as_ref().map(MatchedPath::as_str);
+    downstream.compat_metrics.request(route, environment, &method, response.status(), start.elapsed());
+    response
+}
+
+/// Of a path that names one.
+fn environment_id(path: &str) -> Option<&str> {
+    let path = path.strip_prefix("/api/1.0").unwrap_or(path);
+    let rest = path.strip_prefix("/client/env/").or_else(|| path.strip_prefix("/metrics/"))?;
+    rest.split('/').next()
+}

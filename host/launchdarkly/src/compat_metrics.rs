@@ -1,0 +1,231 @@
+//! What is served to whom, under the names and labels of LaunchDarkly's relay, so that its dashboards go on working.
+//!
+//! Names, labels and type lines are those of the page on operation, section 7.2, odd ones included: the number of
+//! open connections is called a counter there.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Method;
+use uuid::Uuid;
+
+/// Series per metric. Labels contain what callers say of themselves, so their number must be bounded; what does not
+/// fit is counted under [`OTHER_AGENT`].
+const MAX_SERIES: usize = 2_000;
+/// Longest label value, in bytes. OpenCensus, which ld-relay counts with, refuses longer ones.
+const MAX_LABEL: usize = 255;
+/// Stands for user agents that are one too many.
+const OTHER_AGENT: &str = "other";
+
+/// Counters of one gateway. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct CompatMetrics(Arc<Shared>);
+
+struct Shared {
+    prefix: String,
+    /// Tells the counts of one process from those of another.
+    relay_id: String,
+    connections: Series,
+    new_connections: Series,
+    requests: Series,
+    polls: Series,
+}
+
+/// Who asks for what.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Labels {
+    /// Name of the environment for people.
+    pub(crate) env: String,
+    /// `server`, `mobile` or `browser`.
+    pub(crate) platform: &'static str,
+    pub(crate) user_agent: String,
+    /// Method and template of the path, where requests are counted.
+    pub(crate) route: Option<(RequestMethod, &'static str)>,
+}
+
+/// A method that can be ordered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RequestMethod(String);
+
+/// Counts a stream for as long as it lives.
+pub(crate) struct OpenConnection {
+    count: Arc<AtomicI64>,
+}
+
+#[derive(Default)]
+struct Series(Mutex<BTreeMap<Labels, Arc<AtomicI64>>>);
+
+impl From<&Method> for RequestMethod {
+    fn from(method: &Method) -> Self {
+        Self(method.as_str().to_owned())
+    }
+}
+
+impl CompatMetrics {
+    /// Starts at zero; every name begins with `prefix`.
+    pub(crate) fn new(prefix: String) -> Self {
+        Self(Arc::new(Shared {
+            prefix,
+            relay_id: Uuid::new_v4().to_string(),
+            connections: Series::default(),
+            new_connections: Series::default(),
+            requests: Series::default(),
+            polls: Series::default(),
+        }))
+    }
+
+    /// A request with an accepted credential came in.
+    pub(crate) fn request(&self, labels: Labels) {
+        self.0.requests.of(labels).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// PHP polled.
+    pub(crate) fn poll(&self, labels: Labels) {
+        self.0.polls.of(labels).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream was opened; it is counted until the result is dropped.
+    pub(crate) fn connection(&self, labels: Labels) -> OpenConnection {
+        self.0.new_connections.of(labels.clone()).fetch_add(1, Ordering::Relaxed);
+        let count = self.0.connections.of(labels);
+        count.fetch_add(1, Ordering::Relaxed);
+        OpenConnection { count }
+    }
+
+    /// Everything in the text format of Prometheus.
+    pub(crate) fn render(&self) -> String {
+        let Shared { prefix, relay_id, connections, new_connections, requests, polls } = &*self.0;
+        let mut text = String::new();
+        let mut metric = |name: &str, help: &str, series: &Series, relay: Option<&str>| {
+            series.render(&format!("{prefix}_{name}"), help, relay, &mut text);
+        };
+        metric("connections", "current number of connections", connections, None);
+        metric("newconnections", "total number of connections", new_connections, None);
+        metric("requests", "Number of hits to a route", requests, None);
+        let id = Some(relay_id.as_str());
+        metric("internal_connections", "current number of connections", connections, id);
+        metric("internal_newconnections", "total number of connections", new_connections, id);
+        metric("internal_polling_requests", "total number of polling requests made", polls, id);
+        text
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Series {
+    fn of(&self, labels: Labels) -> Arc<AtomicI64> {
+        let labels = Labels { env: sanitized(&labels.env), user_agent: sanitized(&labels.user_agent), ..labels };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = all.len() >= MAX_SERIES && !all.contains_key(&labels);
+        let labels = if is_full { Labels { user_agent: OTHER_AGENT.to_owned(), ..labels } } else { labels };
+        Arc::clone(all.entry(labels).or_default())
+    }
+
+    fn render(&self, name: &str, help: &str, relay_id: Option<&str>, text: &mut String) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.is_empty() {
+            return;
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (labels, count) in &*all {
+            let _ = writeln!(text, "{name}{{{}}} {}", labels.text(relay_id), count.load(Ordering::Relaxed));
+        }
+    }
+}
+
+impl Labels {
+    /// In order of name, as Prometheus writes them.
+    fn text(&self, relay_id: Option<&str>) -> String {
+        let mut pairs = vec![("env", escaped(&self.env))];
+        if let Some((method, _)) = &self.route {
+            pairs.push(("method", escaped(&method.0)));
+        }
+        pairs.push(("platformCategory", self.platform.to_owned()));
+        if let Some(id) = relay_id {
+            pairs.push(("relayId", id.to_owned()));
+        }
+        if let Some((_, route)) = self.route {
+            pairs.push(("route", sanitized(route)));
+        }
+        pairs.push(("userAgent", escaped(&self.user_agent)));
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        pairs.join(",")
+    }
+}
+
+/// Returns a label value as ld-relay has it (`sanitizeTagValue`): `/` becomes `_`, blank text becomes `_`, all else
+/// stays; at most [`MAX_LABEL`] bytes of it.
+fn sanitized(value: &str) -> String {
+    if value.trim().is_empty() {
+        return "_".to_owned();
+    }
+    value[..value.floor_char_boundary(MAX_LABEL)].replace('/', "_")
+}
+
+/// Escapes a label value as the text format of Prometheus demands.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(user_agent: &str) -> Labels {
+        Labels { env: "My App/Test".to_owned(), platform: "server", user_agent: user_agent.to_owned(), route: None }
+    }
+
+    #[test]
+    fn the_text_is_that_of_the_reference() {
+        let compat_metrics = CompatMetrics::new("launchdarkly_relay".to_owned());
+        assert_eq!(compat_metrics.render(), "");
+        let open = compat_metrics.connection(labels("Node/9.1"));
+        drop(compat_metrics.connection(labels(&format!("{}é", "a".repeat(MAX_LABEL - 1)))));
+        drop(compat_metrics.connection(labels(" ")));
+        drop(compat_metrics.connection(labels("")));
+        let route = Some((RequestMethod::from(&Method::GET), "/sdk/evalx/{envId}/contexts/{context}"));
+        compat_metrics.request(Labels { route, ..labels("My Agent/2 (a\"b\\c\n)") });
+        let text = compat_metrics.render();
+        let relay = &compat_metrics.0.relay_id;
+        for line in [
+            "# HELP launchdarkly_relay_connections current number of connections",
+            "# TYPE launchdarkly_relay_connections counter",
+            r#"launchdarkly_relay_connections{env="My App_Test",platformCategory="server",userAgent="Node_9.1"} 1"#,
+            r#"launchdarkly_relay_connections{env="My App_Test",platformCategory="server",userAgent="_"} 0"#,
+            r#"launchdarkly_relay_newconnections{env="My App_Test",platformCategory="server",userAgent="_"} 2"#,
+            r#"launchdarkly_relay_requests{env="My App_Test",method="GET",platformCategory="server",route="_sdk_evalx_{envId}_contexts_{context}",userAgent="My Agent_2 (a\"b\\c\n)"} 1"#,
+            &format!(
+                r#"launchdarkly_relay_internal_connections{{env="My App_Test",platformCategory="server",relayId="{relay}",userAgent="Node_9.1"}} 1"#
+            ),
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+        }
+        assert!(text.contains(&format!("\"{}\"", "a".repeat(MAX_LABEL - 1))), "cut between characters: {text}");
+        assert!(!text.contains("internal_polling_requests"), "nothing to say about what did not happen");
+        drop(open);
+        assert!(
+            compat_metrics
+                .render()
+                .contains(r#"connections{env="My App_Test",platformCategory="server",userAgent="Node_9.1"} 0"#)
+        );
+    }
+
+    #[test]
+    fn callers_cannot_make_it_grow_without_end() {
+        let compat_metrics = CompatMetrics::new("x".to_owned());
+        for number in 0..MAX_SERIES + 50 {
+            compat_metrics.poll(labels(&number.to_string()));
+        }
+        let text = compat_metrics.render();
+        assert_eq!(text.lines().filter(|it| it.starts_with("x_internal_polling")).count(), MAX_SERIES + 1);
+        let other = text.lines().find(|it| it.contains(r#"userAgent="other""#)).unwrap();
+        assert!(other.ends_with(" 50"), "{other}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Which results a change can touch, found once for all groups that make the same step.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use yardarm_core::Snapshot;
+
+use crate::dataset::{FlagData, Items};
+
+/// When more items have changed than this, everything is evaluated anew, which costs no more by then.
+const MOST_CHANGED: usize = 32;
+
+/// Keys of flags whose results may differ between two moments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Affected {
+    All,
+    /// Sorted.
+    These(Arc<[Arc<str>]>),
+}
+
+/// The newest answer, which is the one that the other groups of an environment are about to ask for.
+#[derive(Default)]
+pub(super) struct AffectedBetween(Mutex<Option<((u64, u64), Affected)>>);
+
+impl AffectedBetween {
+    /// What may differ between two moments of one environment.
+    pub(super) fn get(&self, old: &Snapshot<FlagData>, new: &Snapshot<FlagData>) -> Affected {
+        let moments = (old.seq(), new.seq());
+        // Held while it is found out, so that one group does it for all; nothing in there waits.
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, affected)) = &*newest
+            && *of == moments
+        {
+            return affected.clone();
+        }
+        let affected = between(old.data(), new.data());
+        *newest = Some((moments, affected.clone()));
+        affected
+    }
+}
+
+pub(super) fn between(old: &FlagData, new: &FlagData) -> Affected {
+    // A change that was announced but is not news leaves the data as it is.
+    if std::ptr::eq(old, new) {
+        return Affected::These(Arc::default());
+    }
+    let Some((flags, segments)) = changed(old.items(), new.items()) else { return Affected::All };
+    // Both, because a flag may refer to an item before or after the change only.
+    let rulesets = [old.ruleset(), new.ruleset()];
+    let of_flags = flags.iter().flat_map(|key| rulesets.map(|it| it.affected_by_flag(key)));
+    let of_segments = segments.iter().flat_map(|key| rulesets.map(|it| it.affected_by_segment(key)));
+    let affected: BTreeSet<Arc<str>> = of_flags.chain(of_segments).flatten().collect();
+    Affected::These(affected.into_iter().collect())
+}
+
+type Keys = Vec<Arc<str>>;
+
+/// Keys of flags and segments that are not the same allocation in both; `None` if they are too many to go into.
+fn changed(old: &Items, new: &Items) -> Option<(Keys, Keys)> {
+    let flags = differing(&old.flags, &new.flags, |it| it.key())?;
+    let segments = differing(&old.segments, &new.segments, |it| it.key())?;
+    Some((flags, segments))
+}
+
+fn differing<T>(mut old: &[Arc<T>], mut new: &[Arc<T>], key: impl Fn(&T) -> &Arc<str>) -> Option<Keys> {
+    let mut keys = Keys::new();
+    loop {
+        // The usual case, item after item: both are sorted, and all but a few are shared.
+        let shared = old.iter().zip(new).take_while(|(old, new)| Arc::ptr_eq(old, new)).count();
+        (old, new) = (&old[shared..], &new[shared..]);
+        let next = match (old.first(), new.first()) {
+            (None, None) => return Some(keys),
+            (Some(gone), None) => key(gone),
+            (None, Some(added)) => key(added),
+            (Some(gone), Some(added)) => key(gone).min(key(added)),
+        };
+        let skip = |items: &[Arc<T>]| usize::from(items.first().is_some_and(|it| key(it) == next));
+        let (skip_old, skip_new) = (skip(old), skip(new));
+        if keys.len() == MOST_CHANGED {
+            return None;
+        }
+        keys.push(Arc::clone(next));
+        (old, new) = (&old[skip_old..], &new[skip_new..]);
+    }
+}

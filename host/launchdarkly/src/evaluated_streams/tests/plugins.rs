@@ -1,0 +1,129 @@
+//! Plans with a plugin that hides some flags and gives others its own value.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::hooks::{
+    EnvironmentHooks, EvaluationFacts, EvaluationTransform, HookFailure, HookFuture, Plan, ResultChange, ResultEdit,
+    ResultView,
+};
+
+/// What the plugin does, by the key of a flag.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Doing {
+    pub(super) hides: Vec<&'static str>,
+    pub(super) pins: Vec<&'static str>,
+    pub(super) fails: bool,
+}
+
+/// Over two lines, as plugins may write it.
+const PINNED: &[u8] = b"{\"pinned\":\r\n1}";
+
+/// A plugin that changes nothing and fails while it is told to.
+pub(super) struct Flaky(pub(super) Arc<AtomicBool>);
+
+/// A plugin that changes nothing, takes its time, and counts how often it is asked: now, and at most at once.
+#[derive(Default)]
+pub(super) struct Slow(pub(super) Arc<(AtomicUsize, AtomicUsize)>);
+
+struct Only(Arc<EnvironmentHooks>);
+
+/// A plan with one plugin.
+fn with(transform: Arc<dyn EvaluationTransform>) -> Arc<dyn Plan> {
+    let hooks = EnvironmentHooks { evaluation_transform: Some(transform), ..EnvironmentHooks::default() };
+    Arc::new(Only(Arc::new(hooks)))
+}
+
+impl Flaky {
+    pub(super) fn plan(self) -> Arc<dyn Plan> {
+        with(Arc::new(self))
+    }
+}
+
+impl EvaluationTransform for Flaky {
+    fn transform<'a>(
+        &'a self,
+        _: &'a EvaluationFacts,
+        _: Arc<dyn ResultView>,
+    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+        let fails = self.0.load(Ordering::Relaxed);
+        let failure = HookFailure { plugin: "flaky".into(), class: "trap" };
+        Box::pin(async move { if fails { Err(failure) } else { Ok(Vec::new()) } })
+    }
+}
+
+impl Slow {
+    pub(super) fn plan(self) -> Arc<dyn Plan> {
+        with(Arc::new(self))
+    }
+}
+
+impl EvaluationTransform for Slow {
+    fn transform<'a>(
+        &'a self,
+        _: &'a EvaluationFacts,
+        _: Arc<dyn ResultView>,
+    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+        Box::pin(async move {
+            let (now, most) = &*self.0;
+            most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            now.fetch_sub(1, Ordering::Relaxed);
+            Ok(Vec::new())
+        })
+    }
+}
+
+impl Doing {
+    pub(super) fn plan(self) -> Arc<dyn Plan> {
+        with(Arc::new(self))
+    }
+
+    pub(super) fn hides(&self, key: &str) -> bool {
+        self.hides.contains(&key)
+    }
+
+    pub(super) fn pins(&self, key: &str) -> bool {
+        self.pins.contains(&key)
+    }
+}
+
+pub(super) fn no_plugins() -> Arc<dyn Plan> {
+    Arc::new(Only(Arc::default()))
+}
+
+impl Plan for Only {
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn environment(&self, _: &EnvironmentLabel) -> Arc<EnvironmentHooks> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl EvaluationTransform for Doing {
+    fn transform<'a>(
+        &'a self,
+        _: &'a EvaluationFacts,
+        results: Arc<dyn ResultView>,
+    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+        Box::pin(async move {
+            if self.fails {
+                return Err(HookFailure { plugin: "doing".into(), class: "deadline" });
+            }
+            let edits = (0..results.len()).filter_map(|index| {
+                let flag = results.flag(index)?;
+                if self.hides(flag) {
+                    return Some(ResultEdit { index, change: ResultChange::Drop });
+                }
+                let change = ResultChange::Replace(Bytes::from_static(PINNED));
+                self.pins(flag).then_some(ResultEdit { index, change })
+            });
+            Ok(edits.collect())
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! The task of a group: whatever changes, its clients hear of what that makes of their results.
+
+use std::sync::Arc;
+
+use yardarm_core::evaluators::EvaluatorError;
+use yardarm_core::hooks::EvaluationTransform;
+use yardarm_core::{Environment, Evaluators, InternalError, Snapshot, Supervised, Writer};
+
+use super::Shared;
+use super::affected::Affected;
+use super::delta::{Announced, Delta, MOST_EVENTS, Tombstones};
+use super::results::{GroupResults, NextResults};
+use crate::dataset::FlagData;
+use crate::evaluation_request::{Edits, EvaluationError, EvaluationRequest};
+use crate::upstream::apply::PLUGIN_RETRY;
+
+/// Follows the environment for one group.
+pub(super) struct GroupWorker {
+    streams: Arc<Shared>,
+    evaluation_request: EvaluationRequest,
+    writer: Writer<Announced>,
+    group: Environment<Announced>,
+    /// What clients have been told, once there was data.
+    results: Option<GroupResults>,
+    /// The chain that had a say in it.
+    chain: Option<Arc<dyn EvaluationTransform>>,
+    tombstones: Tombstones,
+}
+
+impl GroupWorker {
+    pub(super) fn new(
+        streams: Arc<Shared>,
+        evaluation_request: EvaluationRequest,
+        writer: Writer<Announced>,
+        group: Environment<Announced>,
+    ) -> Self {
+        Self {
+            streams,
+            evaluation_request,
+            writer,
+            group,
+            results: None,
+            chain: None,
+            tombstones: Tombstones::default(),
+        }
+    }
+
+    async fn follow(&mut self) {
+        let mut versions = self.streams.data.update_source().versions();
+        let mut plans = self.streams.hooks.changed();
+        loop {
+            // Marked as seen before the look, so that what happens after the look wakes us.
+            let seen = versions.borrow_and_update().seq;
+            plans.borrow_and_update();
+            let is_behind = match self.catch_up().await {
+                Ok(()) => false,
+                Err(EvaluationError::Plugin(failure)) => {
+                    self.streams.plugins_failed(&failure);
+                    true
+                }
+                // It has been logged and counted where it happened.
+                Err(EvaluationError::Evaluator(_)) => true,
+            };
+            tokio::select! {
+                it = versions.wait_for(|version| version.seq != seen) => if it.is_err() {
+                    return;
+                },
+                it = plans.changed() => if it.is_err() {
+                    return;
+                },
+                () = tokio::time::sleep(PLUGIN_RETRY), if is_behind => (),
+            }
+        }
+    }
+
+    /// Tells clients what has become of their results since they were told last, in one step.
+    pub(super) async fn catch_up(&mut self) -> Result<(), EvaluationError> {
+        if self.news(self.chain_in_force().as_ref()).is_none() {
+            return Ok(());
+        }
+        let streams = Arc::clone(&self.streams);
+        let Ok(_turn) = streams.permits.acquire().await else { return Ok(()) };
+        // The newest data and the newest plan: there may have been a long queue.
+        let chain = self.chain_in_force();
+        let Some(snapshot) = self.news(chain.as_ref()) else { return Ok(()) };
+        let is_member_of_others = self.look_up(&snapshot).await?;
+        match &chain {
+            // Any flag may depend on it, and nothing in the data says which.
+            None if is_member_of_others => self.go_on_with(self.view_of(snapshot, None).await?),
+            None => self.go_on_to(snapshot).await?,
+            Some(chain) => {
+                let (label, evaluators) = (&streams.label, self.evaluators());
+                let edits = Edits::ask(&**chain, label, &snapshot, &self.evaluation_request, evaluators).await?;
+                streams.plugins_decided();
+                self.go_on_with(self.view_of(snapshot, Some(edits)).await?);
+            }
+        }
+        self.chain = chain;
+        Ok(())
+    }
+
+    /// Looks up the Big Segments of the context where flags ask for any; says whether the answer is another one than before.
+    async fn look_up(&mut self, snapshot: &Arc<Snapshot<FlagData>>) -> Result<bool, EvaluatorError> {
+        let before = self.evaluation_request.memberships.take();
+        let evaluators = self.streams.evaluators.get(self.evaluation_request.kind.trust());
+        self.evaluation_request.look_up(self.streams.store.as_deref(), snapshot, evaluators).await?;
+        Ok(before != self.evaluation_request.memberships)
+    }
+
+    fn evaluators(&self) -> &Evaluators {
+        self.streams.evaluators.get(self.evaluation_request.kind.trust())
+    }
+
+    /// Evaluates everything.
+    async fn view_of(
+        &self,
+        snapshot: Arc<Snapshot<FlagData>>,
+        edits: Option<Edits>,
+    ) -> Result<GroupResults, EvaluatorError> {
+        let estimate = snapshot.data().ruleset().estimate(&self.evaluation_request.context);
+        let evaluation_request = self.evaluation_request.clone();
+        self.evaluators().run(estimate, move || GroupResults::of(snapshot, &evaluation_request, edits.as_ref())).await
+    }
+
+    fn chain_in_force(&self) -> Option<Arc<dyn EvaluationTransform>> {
+        self.streams.hooks.of(&self.streams.label).evaluation_transform.clone()
+    }
+
+    /// The newest data, unless clients have been told all that it and `chain` make of their results.
+    fn news(&self, chain: Option<&Arc<dyn EvaluationTransform>>) -> Option<Arc<Snapshot<FlagData>>> {
+        let snapshot = self.streams.data.snapshot()?;
+        let is_told = self.results.as_ref().is_some_and(|it| it.snapshot().seq() == snapshot.seq());
+        let is_same_chain = match (&self.chain, chain) {
+            (None, None) => true,
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        (!is_told || !is_same_chain).then_some(snapshot)
+    }
+
+    /// Without plugins only what the changes since then can touch is looked at.
+    async fn go_on_to(&mut self, snapshot: Arc<Snapshot<FlagData>>) -> Result<(), EvaluatorError> {
+        if let Some(results) = self.results.take_if(|results| results.can_be_continued(false)) {
+            if let Affected::These(keys) = self.streams.affected.get(results.snapshot(), &snapshot) {
+                let estimate = snapshot.data().ruleset().estimate_some(keys.len(), &self.evaluation_request.context);
+                let evaluation_request = self.evaluation_request.clone();
+                // Should it fail, there is no view any more, and clients are sent everything.
+                let go_on = move || results.go_on_to(snapshot, &keys, &evaluation_request);
+                match self.evaluators().run(estimate, go_on).await? {
+                    NextResults::Same(results) => self.results = Some(results),
+                    NextResults::Other { results, next, keys } => {
+                        let delta = Delta::between(&results, &next, &keys, &mut self.tombstones);
+                        self.publish(delta, next);
+                    }
+                }
+                return Ok(());
+            }
+            self.results = Some(results);
+        }
+        self.go_on_with(self.view_of(snapshot, None).await?);
+        Ok(())
+    }
+
+    fn go_on_with(&mut self, next: GroupResults) {
+        let Some(results) = self.results.take() else {
+            self.publish(Delta::first(&next), next);
+            return;
+        };
+        // One more than can be told in parts is enough to know.
+        let differing = results.differences(&next, MOST_EVENTS + 1);
+        if differing.is_empty() {
+            self.results = Some(next.with_bytes_of(results));
+        } else {
+            let delta = Delta::between(&results, &next, &differing, &mut self.tombstones);
+            self.publish(delta, next);
+        }
+    }
+
+    fn publish(&mut self, delta: Delta, results: GroupResults) {
+        self.writer.update(&delta);
+        self.results = Some(results);
+    }
+}
+
+impl Supervised for GroupWorker {
+    /// Goes on until it is dropped.
+    async fn run(&mut self) {
+        // Apart from the rest, because plugins may take their time and heartbeats may not.
+        let heartbeats = pass_on_heartbeats(self.streams.data.clone(), self.group.clone());
+        tokio::select! {
+            () = heartbeats => (),
+            () = self.follow() => (),
+        }
+    }
+
+    fn recover(&mut self, _: &InternalError) {
+        // What clients hold may differ from the view, so they are sent everything.
+        self.results = None;
+        self.chain = None;
+    }
+}
+
+/// Heartbeats of all streams of an environment come at the same moment.
+async fn pass_on_heartbeats(environment: Environment<FlagData>, group: Environment<Announced>) {
+    let mut versions = environment.update_source().versions();
+    loop {
+        let heartbeat = versions.borrow_and_update().heartbeat;
+        if versions.wait_for(|version| version.heartbeat != heartbeat).await.is_err() {
+            return;
+        }
+        group.heartbeat();
+    }
+}
