@@ -4,17 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::Trap;
 use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::{EnvironmentLabel, InternalError, Lifecycle};
 
 use crate::breaker::{Breaker, BreakerSignal};
-use crate::capability::log;
-use crate::guest::{DeadlinePassed, Guest, INIT_DEADLINE, Instance, MemoryExceeded, busy_allowance};
-use crate::interface::HookCall;
-use crate::interface::v0_1::ReadTooMuch;
-use crate::manifest::{Bind, Hook, Isolation};
 use crate::pool::{Pool, Slot};
+use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, busy_allowance};
+use crate::runtime::interface::HookCall;
+use crate::vocabulary::{Bind, CallError, Hook, Isolation};
 
 /// A plugin in its place in a chain.
 pub(crate) struct BindingInstance {
@@ -29,65 +26,6 @@ pub(crate) struct BindingInstance {
     pub(crate) lifecycle: Lifecycle,
     /// Says which code runs here with what.
     pub(crate) identity: [u8; 32],
-}
-
-/// Why a plugin did not give a usable answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CallError {
-    /// C01: the guest stopped abnormally.
-    #[error("the guest trapped ({kind}): {text}")]
-    Trap {
-        /// `unreachable`, `out-of-bounds`, `stack`, `divide`, `indirect`, `exit`, `host` or `other`.
-        kind: &'static str,
-        text: String,
-    },
-    /// C02: the guest took too long.
-    #[error("the guest did not answer before its deadline")]
-    Deadline,
-    /// C03: the guest wanted too much memory.
-    #[error("the guest {0}")]
-    Memory(String),
-    /// C04: the answer is longer than allowed.
-    #[error("the answer takes {size} bytes, {limit} are allowed")]
-    OutputTooLarge { size: usize, limit: usize },
-    /// C04: the answer means nothing.
-    #[error("the answer is invalid: {0}")]
-    OutputInvalid(String),
-    /// C05: the guest said that it could not.
-    #[error("the guest reports {kind}: {text}")]
-    Guest {
-        /// `invalid-input`, `temporary` or `internal`.
-        kind: &'static str,
-        text: String,
-    },
-    /// C06: all instances are busy.
-    #[error("no instance came free in time")]
-    PoolExhausted,
-    /// C08: too many calls failed lately.
-    #[error("the breaker is open")]
-    BreakerOpen,
-    /// C09: a required plugin is not there.
-    #[error("the plugin is required and not there")]
-    MissingRequired,
-    /// C10: what the guest should see is longer than a hook's input may be. Says nothing about the plugin.
-    #[error("the input takes {size} bytes, more than the hook is given")]
-    InputTooLarge { size: usize },
-}
-
-/// What a call is counted as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Ok,
-    Trap,
-    Deadline,
-    MemoryLimit,
-    OutputTooLarge,
-    OutputInvalid,
-    GuestError,
-    PoolExhausted,
-    BreakerOpen,
-    MissingRequired,
-    InputTooLarge,
 }
 
 impl BindingInstance {
@@ -213,71 +151,6 @@ impl CallError {
         Self::Trap { kind: "host", text: error.to_string() }
     }
 
-    /// Sorts an error of the machine into its class.
-    pub(crate) fn of(error: &wasmtime::Error) -> Self {
-        let text = || log::clean(&error.root_cause().to_string());
-        if error.downcast_ref::<DeadlinePassed>().is_some() {
-            return Self::Deadline;
-        }
-        if let Some(exceeded) = error.downcast_ref::<MemoryExceeded>() {
-            return Self::Memory(exceeded.to_string());
-        }
-        if error.downcast_ref::<ReadTooMuch>().is_some() {
-            return Self::InputTooLarge { size: 32 << 20 };
-        }
-        if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
-            return Self::PoolExhausted;
-        }
-        if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
-            return Self::Trap { kind: "exit", text: text() };
-        }
-        if let Some(trap) = error.downcast_ref::<Trap>() {
-            let kind = match trap {
-                Trap::Interrupt => return Self::Deadline,
-                Trap::UnreachableCodeReached => "unreachable",
-                Trap::MemoryOutOfBounds | Trap::HeapMisaligned | Trap::ArrayOutOfBounds => "out-of-bounds",
-                Trap::StackOverflow => "stack",
-                Trap::IntegerDivisionByZero | Trap::IntegerOverflow | Trap::BadConversionToInteger => "divide",
-                Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature => "indirect",
-                _ => "other",
-            };
-            return Self::Trap { kind, text: text() };
-        }
-        // What is left goes wrong when the host reads an answer: text that is not UTF-8, pointers out of memory.
-        Self::OutputInvalid(text())
-    }
-
-    /// Stable code of the plugin error taxonomy.
-    pub(crate) fn code(&self) -> &'static str {
-        match self {
-            Self::Trap { .. } => "C01",
-            Self::Deadline => "C02",
-            Self::Memory(_) => "C03",
-            Self::OutputTooLarge { .. } | Self::OutputInvalid(_) => "C04",
-            Self::Guest { .. } => "C05",
-            Self::PoolExhausted => "C06",
-            Self::BreakerOpen => "C08",
-            Self::MissingRequired => "C09",
-            Self::InputTooLarge { .. } => "C10",
-        }
-    }
-
-    /// What a call that ended like this is counted as.
-    pub(crate) fn outcome(&self) -> Outcome {
-        match self {
-            Self::Trap { .. } => Outcome::Trap,
-            Self::Deadline => Outcome::Deadline,
-            Self::Memory(_) => Outcome::MemoryLimit,
-            Self::OutputTooLarge { .. } => Outcome::OutputTooLarge,
-            Self::OutputInvalid(_) => Outcome::OutputInvalid,
-            Self::Guest { .. } => Outcome::GuestError,
-            Self::PoolExhausted => Outcome::PoolExhausted,
-            Self::BreakerOpen => Outcome::BreakerOpen,
-            Self::MissingRequired => Outcome::MissingRequired,
-            Self::InputTooLarge { .. } => Outcome::InputTooLarge,
-        }
-    }
-
     /// Whether the breaker should hold it against the plugin. What a caller can provoke by sending odd input does
     /// not count, or anybody could close the door for everybody.
     fn signal(&self) -> BreakerSignal {
@@ -288,40 +161,6 @@ impl CallError {
             | Self::MissingRequired
             | Self::InputTooLarge { .. } => BreakerSignal::Neither,
             _ => BreakerSignal::Failure,
-        }
-    }
-}
-
-impl Outcome {
-    /// All outcomes, in the order of their values.
-    pub(crate) const ALL: [Self; 11] = [
-        Self::Ok,
-        Self::Trap,
-        Self::Deadline,
-        Self::MemoryLimit,
-        Self::OutputTooLarge,
-        Self::OutputInvalid,
-        Self::GuestError,
-        Self::PoolExhausted,
-        Self::BreakerOpen,
-        Self::MissingRequired,
-        Self::InputTooLarge,
-    ];
-
-    /// The name in metrics and in failures told to vendors.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Trap => "trap",
-            Self::Deadline => "deadline",
-            Self::MemoryLimit => "memory-limit",
-            Self::OutputTooLarge => "output-too-large",
-            Self::OutputInvalid => "output-invalid",
-            Self::GuestError => "guest-error",
-            Self::PoolExhausted => "pool-exhausted",
-            Self::BreakerOpen => "breaker-open",
-            Self::MissingRequired => "missing-required",
-            Self::InputTooLarge => "input-too-large",
         }
     }
 }

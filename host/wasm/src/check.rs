@@ -9,12 +9,13 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use yardarm_core::Lifecycle;
 
-use crate::engine::Engine;
 use crate::folder::files::{self, LARGEST_BINDING};
 use crate::folder::scan::{self, ComponentFile, Pair};
 use crate::folder::{Settings, Trust};
-use crate::manifest::{Bind, Hook, Manifest};
-use crate::stage::{Candidate, LARGEST_LARGE_FILE, LoadError, Stager};
+use crate::runtime::engine::Engine;
+use crate::staging::manifest::Manifest;
+use crate::staging::{Candidate, Stager};
+use crate::vocabulary::{Bind, Hook, LARGEST_LARGE_FILE, LoadError};
 
 /// What a component is and where it would apply.
 #[derive(Debug, Clone, Serialize)]
@@ -173,7 +174,7 @@ async fn stage(
         about: plugin.about.clone(),
         sha256: hex::encode(sha256),
         bytes: size,
-        interface: crate::interface::v0_1::VERSION,
+        interface: crate::vocabulary::INTERFACE_VERSION,
         exports: plugin.exported.clone(),
         grants_requested: plugin.requested.clone(),
         grants: plugin.guest.context.grants.names(),

@@ -24,9 +24,9 @@ use yardarm_core::{InternalError, Lifecycle, Supervised, Supervisor};
 use self::events::{FolderEvents, FolderWatcher};
 use self::loader::Loader;
 pub use self::trust::Trust;
-use crate::cache::{Cache, CacheLimits};
-use crate::engine::Engine;
-use crate::stage::Stager;
+use crate::runtime::engine::Engine;
+use crate::staging::Stager;
+use crate::staging::cache::{Cache, CacheLimits};
 use crate::status::{FolderStatus, PluginMetrics, View};
 
 /// Changes that keep coming do not put off the plan for longer than this.

@@ -6,34 +6,41 @@
 //! along a chain; each single question is a `call` to an instance (`guest`, `pool`) behind a `breaker`.
 //! `status` and `counters` tell what happened.
 
-mod breaker;
-mod cache;
-mod call;
-mod capability;
-mod check;
-mod counters;
-mod engine;
-mod folder;
-mod guest;
-mod hooks;
-mod interface;
-mod manifest;
-mod plan;
+mod vocabulary;
+
+mod runtime;
+
 mod pool;
-mod stage;
+
+mod breaker;
+
+mod call;
+
+mod chain;
+
+mod plugin;
+
+mod plan;
+
+mod staging;
+
 mod status;
 
-pub use breaker::BreakerState;
-pub use cache::CacheLimits;
-pub use capability::metrics::{GuestSeries, GuestValue};
-pub use check::{CheckReport, CheckedFolder, check_file, check_folder};
-pub use counters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
-pub use engine::EngineFacts;
-pub use folder::{OpenError, PluginFolder, Settings, Trust};
-pub use manifest::{Bind, Hook, Isolation, Phase, Policy};
-pub use pool::PoolStatus;
-pub use stage::LoadError;
-pub use status::{ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState};
+mod folder;
+
+mod check;
+
+pub use self::breaker::BreakerState;
+pub use self::check::{CheckReport, CheckedFolder, check_file, check_folder};
+pub use self::folder::{OpenError, PluginFolder, Settings, Trust};
+pub use self::pool::PoolStatus;
+pub use self::runtime::engine::EngineFacts;
+pub use self::staging::cache::CacheLimits;
+pub use self::status::{ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState};
+pub use self::vocabulary::{
+    Bind, CALL_SECONDS, GuestSeries, GuestValue, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, Phase,
+    Policy,
+};
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +50,6 @@ mod tests;
 pub mod fuzzing {
     /// Reads a binding file.
     pub fn manifest(text: &str) {
-        let _ = crate::manifest::Manifest::parse(text);
+        let _ = crate::staging::manifest::Manifest::parse(text);
     }
 }

@@ -2,33 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{EnvironmentHooks, Plan};
 
-use crate::call::{BindingInstance, CallError};
-use crate::counters::PluginCounters;
-use crate::hooks::Chain;
-use crate::interface::HookCall;
-use crate::manifest::{Bind, Hook};
-use crate::stage::Plugin;
-
-/// One plugin in its place, or the hole it left.
-#[derive(Clone)]
-pub(crate) enum ChainLink {
-    Instance(Arc<BindingInstance>),
-    Missing(Arc<MissingRequired>),
-}
-
-/// A required plugin that is not there.
-pub(crate) struct MissingRequired {
-    /// Its name, or its file's if it was never loaded.
-    pub(crate) name: Arc<str>,
-    pub(crate) bind: Bind,
-    pub(crate) counters: Arc<PluginCounters>,
-}
+use crate::chain::{Chain, ChainLink, MissingRequired};
+use crate::plugin::Plugin;
+use crate::vocabulary::Hook;
 
 /// All chains of all environments.
 pub(crate) struct PluginPlan {
@@ -85,55 +65,5 @@ impl Plan for PluginPlan {
         });
         let mut known = self.environments.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.entry(label.clone()).or_insert(hooks))
-    }
-}
-
-impl ChainLink {
-    pub(crate) fn name(&self) -> &Arc<str> {
-        match self {
-            Self::Instance(binding) => &binding.guest.context.name,
-            Self::Missing(missing) => &missing.name,
-        }
-    }
-
-    pub(crate) fn bind(&self) -> &Bind {
-        match self {
-            Self::Instance(binding) => &binding.bind,
-            Self::Missing(missing) => &missing.bind,
-        }
-    }
-
-    /// Asks the plugin; a hole answers with a failure.
-    pub(crate) async fn ask<A: HookCall, T>(
-        &self,
-        environment: &EnvironmentLabel,
-        ask: &A,
-        budget: Duration,
-        check: impl FnOnce(A::Reply) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
-        match self {
-            Self::Instance(binding) => binding.call(environment, ask, budget, check).await,
-            Self::Missing(missing) => {
-                let failure = Err(CallError::MissingRequired);
-                missing.counters.hook(A::HOOK).record(&failure, Duration::ZERO);
-                failure
-            }
-        }
-    }
-
-    /// Adds what makes this step this step to a digest.
-    pub(crate) fn identify(&self, digest: &mut Sha256) {
-        match self {
-            Self::Instance(binding) => digest.update(binding.identity),
-            Self::Missing(missing) => {
-                digest.update(b"missing");
-                digest.update(missing.name.as_bytes());
-            }
-        }
-    }
-
-    fn place(&self) -> (crate::manifest::Phase, i64, &str) {
-        let bind = self.bind();
-        (bind.phase, bind.priority, self.name())
     }
 }

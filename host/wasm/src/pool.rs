@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::workers::processors;
 
-use crate::guest::Instance;
-use crate::manifest::Hook;
+use crate::runtime::guest::Instance;
+use crate::vocabulary::Hook;
 
 /// Calls after which an instance is replaced; guests' own collectors let memory grow.
 const MOST_CALLS: u32 = 1_000;

@@ -9,13 +9,11 @@ use yardarm_core::hooks::Plan;
 use yardarm_core::time::unix_ms;
 
 use crate::breaker::BreakerState;
-use crate::capability::metrics::GuestSeries;
-use crate::counters::{HookMetrics, InstanceMetrics, PluginCounters};
-use crate::engine::EngineFacts;
-use crate::manifest::{Bind, Hook, Isolation};
 use crate::plan::PluginPlan;
+use crate::plugin::Plugin;
 use crate::pool::PoolStatus;
-use crate::stage::{LoadError, Plugin};
+use crate::runtime::engine::EngineFacts;
+use crate::vocabulary::{Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, PluginCounters};
 
 /// The folder and its plugins at one moment. Contains no secret and no configuration value.
 #[derive(Debug, Clone, Serialize)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::scan::{Digests, Pair};
-use crate::manifest::Bind;
-use crate::stage::Plugin;
+use crate::plugin::Plugin;
 use crate::status::{Refusal, Row, RowState};
+use crate::vocabulary::Bind;
 
 /// Pause before the same files are tried again; it doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -96,11 +96,6 @@ impl Entry {
             fails_closed: self.active.is_none() && !self.required_bindings.is_empty(),
         }
     }
-}
-
-/// What must not be missing.
-pub(super) fn only_required(binds: Vec<Bind>) -> Vec<Bind> {
-    binds.into_iter().filter(|bind| bind.required).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::trust::Trust;
-use crate::stage::LoadError;
+use crate::vocabulary::LoadError;
 
 /// Largest binding file, in bytes.
 pub(crate) const LARGEST_BINDING: u64 = 1 << 20;

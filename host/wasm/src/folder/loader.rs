@@ -14,10 +14,12 @@ use super::entry::{Entry, StageOutcome};
 use super::events::{Events, Suspects};
 use super::scan::{self, Listed, Listing, Pair, UnstableFiles};
 use super::{PluginFolder, Settings};
-use crate::counters::PluginCounters;
-use crate::plan::{MissingRequired, PluginPlan};
-use crate::stage::{LoadError, Plugin, Stager};
+use crate::chain::MissingRequired;
+use crate::plan::PluginPlan;
+use crate::plugin::Plugin;
+use crate::staging::Stager;
 use crate::status::Refusal;
+use crate::vocabulary::{LoadError, PluginCounters};
 
 /// Most plugins of a folder.
 const MOST_PLUGINS: usize = 1_000;

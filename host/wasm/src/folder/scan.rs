@@ -13,12 +13,12 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::entry::only_required;
 use super::files::{self, LARGEST_BINDING, Stamp};
 use super::trust::Trust;
-use crate::capability::log;
-use crate::manifest::{BadManifest, Bind, Manifest};
-use crate::stage::{LARGEST_LARGE_FILE, LoadError, largest_file};
+
+use crate::staging::manifest::{BadManifest, Manifest};
+
+use crate::vocabulary::{Bind, LARGEST_LARGE_FILE, LoadError, clean, largest_file, only_required};
 
 /// Time without changes before a file is read.
 const STABLE: Duration = Duration::from_millis(300);
@@ -131,7 +131,7 @@ fn open_folder(dir: &Path) -> io::Result<(File, fs::Metadata)> {
 fn look_at(path: &Path, stem: &OsStr) -> Option<(Arc<str>, Listed)> {
     let text = stem.to_str().filter(|text| !text.chars().any(char::is_control));
     let Some(text) = text else {
-        let cleaned = log::clean(&stem.to_string_lossy());
+        let cleaned = clean(&stem.to_string_lossy());
         return Some((cleaned.into(), Listed::Unusable(LoadError::BadFileName)));
     };
     let listed = match (fs::symlink_metadata(path), fs::metadata(path)) {

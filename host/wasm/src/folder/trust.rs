@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
 
-use crate::stage::LoadError;
+use crate::vocabulary::LoadError;
 
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;

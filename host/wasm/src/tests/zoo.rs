@@ -115,7 +115,7 @@ async fn files_that_are_no_plugins_say_what_they_are() {
     let good = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ALLOW);
     let component = good.component().unwrap();
     let native = {
-        let engine = crate::engine::Engine::new(4).unwrap();
+        let engine = crate::runtime::engine::Engine::new(4).unwrap();
         engine.wasmtime.precompile_component(&component).unwrap()
     };
     let core = good.core().unwrap();
@@ -204,8 +204,8 @@ async fn no_bytes_are_mistaken_for_a_plugin() {
     use rand::{Rng, SeedableRng};
     let mut random = rand::rngs::StdRng::seed_from_u64(7);
     let component = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap();
-    let stager = crate::stage::Stager {
-        engine: Arc::new(crate::engine::Engine::new(8).unwrap()),
+    let stager = crate::staging::Stager {
+        engine: Arc::new(crate::runtime::engine::Engine::new(8).unwrap()),
         cache: None,
         lifecycle: Lifecycle::new(),
     };
@@ -226,7 +226,7 @@ async fn no_bytes_are_mistaken_for_a_plugin() {
             }
             _ => (),
         }
-        let candidate = crate::stage::Candidate {
+        let candidate = crate::staging::Candidate {
             stem: "noise".into(),
             sha256: [0; 32],
             bytes: bytes.into(),

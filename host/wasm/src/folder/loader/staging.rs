@@ -5,12 +5,14 @@ use std::sync::Arc;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{InternalError, supervisor};
 
-use super::super::entry::{Entry, StageOutcome, only_required};
+use super::super::entry::{Entry, StageOutcome};
 use super::super::scan::{self, ComponentFile, Content, Pair};
 use super::Loader;
-use crate::manifest::{BadManifest, Manifest};
-use crate::stage::{Candidate, LoadError, Plugin};
+use crate::plugin::Plugin;
+use crate::staging::Candidate;
+use crate::staging::manifest::{BadManifest, Manifest};
 use crate::status::Refusal;
+use crate::vocabulary::{LoadError, only_required};
 
 impl Loader {
     /// Reads the files of a plugin and does what follows from them.

@@ -1,0 +1,76 @@
+//! One plugin in its place of a chain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use yardarm_core::EnvironmentLabel;
+
+use crate::call::BindingInstance;
+use crate::runtime::interface::HookCall;
+use crate::vocabulary::{Bind, CallError, Phase, PluginCounters};
+
+/// One plugin in its place, or the hole it left.
+#[derive(Clone)]
+pub(crate) enum ChainLink {
+    Instance(Arc<BindingInstance>),
+    Missing(Arc<MissingRequired>),
+}
+
+/// A required plugin that is not there.
+pub(crate) struct MissingRequired {
+    /// Its name, or its file's if it was never loaded.
+    pub(crate) name: Arc<str>,
+    pub(crate) bind: Bind,
+    pub(crate) counters: Arc<PluginCounters>,
+}
+
+impl ChainLink {
+    pub(crate) fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Instance(binding) => &binding.guest.context.name,
+            Self::Missing(missing) => &missing.name,
+        }
+    }
+
+    pub(crate) fn bind(&self) -> &Bind {
+        match self {
+            Self::Instance(binding) => &binding.bind,
+            Self::Missing(missing) => &missing.bind,
+        }
+    }
+
+    /// Asks the plugin; a hole answers with a failure.
+    pub(crate) async fn ask<A: HookCall, T>(
+        &self,
+        environment: &EnvironmentLabel,
+        ask: &A,
+        budget: Duration,
+        check: impl FnOnce(A::Reply) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        match self {
+            Self::Instance(binding) => binding.call(environment, ask, budget, check).await,
+            Self::Missing(missing) => {
+                let failure = Err(CallError::MissingRequired);
+                missing.counters.hook(A::HOOK).record(&failure, Duration::ZERO);
+                failure
+            }
+        }
+    }
+
+    /// Adds what makes this step this step to a digest.
+    pub(crate) fn identify(&self, digest: &mut Sha256) {
+        match self {
+            Self::Instance(binding) => digest.update(binding.identity),
+            Self::Missing(missing) => {
+                digest.update(b"missing");
+                digest.update(missing.name.as_bytes());
+            }
+        }
+    }
+
+    pub(crate) fn place(&self) -> (Phase, i64, &str) {
+        let bind = self.bind();
+        (bind.phase, bind.priority, self.name())
+    }
+}

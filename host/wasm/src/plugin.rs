@@ -1,0 +1,36 @@
+//! A plugin that was checked, compiled, linked and initialised.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::call::BindingInstance;
+use crate::runtime::guest::Guest;
+use crate::vocabulary::Hook;
+
+/// A plugin that can be put into a plan.
+pub(crate) struct Plugin {
+    pub(crate) stem: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) version: String,
+    pub(crate) about: String,
+    pub(crate) sha256: [u8; 32],
+    pub(crate) generation: u64,
+    /// Whether there is no binding file.
+    pub(crate) automatic: bool,
+    /// Grants that the imports ask for.
+    pub(crate) requested: Vec<String>,
+    pub(crate) exported: Vec<Hook>,
+    pub(crate) guest: Arc<Guest>,
+    pub(crate) bindings: Vec<Arc<BindingInstance>>,
+    pub(crate) figures: Figures,
+}
+
+/// What staging measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figures {
+    /// Best time to make an instance and call `init`.
+    pub(crate) fresh: Duration,
+    pub(crate) compile: Duration,
+    /// Whether the compiled form was there before.
+    pub(crate) cached: bool,
+}

@@ -1,0 +1,23 @@
+//! Time, for plugins that were granted `clock`.
+
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::runtime::guest::GuestState;
+use crate::runtime::interface::v0_1;
+
+/// The arbitrary start of the monotonic clock.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl v0_1::host::clock::Host for GuestState {
+    fn now_ms(&mut self) -> wasmtime::Result<u64> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic_ns(&mut self) -> wasmtime::Result<u64> {
+        Ok(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,31 @@
+//! Log lines of guests: bounded in rate and length, control characters escaped, the excess counted.
+
+use crate::runtime::guest::{GuestState, PluginContext};
+use crate::runtime::interface::v0_1;
+use crate::runtime::interface::v0_1::host::log::Level;
+use crate::vocabulary::clean;
+
+impl v0_1::host::log::Host for GuestState {
+    fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        if !self.is_warm_up {
+            write(&self.plugin, self.hook, level, &message);
+        }
+        Ok(())
+    }
+}
+
+/// Writes one line of a guest into the host's log.
+pub(crate) fn write(plugin: &PluginContext, hook: &'static str, level: Level, message: &str) {
+    if !plugin.counters.log.admit() {
+        return;
+    }
+    let line = clean(message);
+    let (name, generation) = (&*plugin.name, plugin.generation);
+    match level {
+        Level::Trace => tracing::trace!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+        Level::Debug => tracing::debug!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+        Level::Info => tracing::info!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+        Level::Warn => tracing::warn!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+        Level::Error => tracing::error!(target: "yardarm::guest", plugin = name, generation, hook, "{line}"),
+    }
+}

@@ -1,0 +1,212 @@
+//! The powerless parts of WASI that language runtimes need to start: no environment, no arguments, no files, no
+//! sockets, closed stdin; stdout and stderr end in the plugin's log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::random::{Deterministic, WasiRandom};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiView};
+
+use super::log;
+use crate::runtime::guest::{GuestState, PluginContext};
+use crate::runtime::interface::v0_1::host::log::Level;
+
+/// The moment at which the clocks of a plugin without the grant `clock` stand: 2020-01-01.
+const STANDSTILL: Duration = Duration::from_secs(1_577_836_800);
+/// Bytes that one instance may print in its life; the rest vanishes.
+const MOST_PRINTED: usize = 64 * 1024;
+
+struct Io;
+
+impl HasData for Io {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+/// Offers the powerless interfaces. Sockets are not among them.
+pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    type State = GuestState;
+    let l = linker;
+    io::error::add_to_linker::<State, Io>(l, |t| t.ctx().table)?;
+    io::poll::add_to_linker::<State, Io>(l, |t| t.ctx().table)?;
+    io::streams::add_to_linker::<State, Io>(l, |t| t.ctx().table)?;
+    clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
+    filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
+    random::random::add_to_linker::<State, WasiRandom>(l, |t| t.ctx().ctx.random())?;
+    random::insecure::add_to_linker::<State, WasiRandom>(l, |t| t.ctx().ctx.random())?;
+    random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |t| t.ctx().ctx.random())?;
+    cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)
+}
+
+/// The world as one instance of a plugin sees it.
+pub(crate) fn powerless(plugin: &Arc<PluginContext>) -> WasiCtx {
+    let mut builder = WasiCtx::builder();
+    builder.stdout(Printer { plugin: Arc::clone(plugin), level: Level::Info });
+    builder.stderr(Printer { plugin: Arc::clone(plugin), level: Level::Warn });
+    builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    builder.max_random_size(64 * 1024);
+    if !plugin.grants.clock {
+        builder.wall_clock(Standing).monotonic_clock(Counting(AtomicU64::new(0)));
+    }
+    if !plugin.grants.random {
+        builder.secure_random(numbers()).insecure_random(numbers()).insecure_random_seed(1);
+    }
+    builder.build()
+}
+
+/// Stands still.
+struct Standing;
+
+impl HostWallClock for Standing {
+    fn resolution(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn now(&self) -> Duration {
+        STANDSTILL
+    }
+}
+
+/// Goes on by a millisecond each time somebody looks, so that loops that wait for time come to an end.
+struct Counting(AtomicU64);
+
+impl HostMonotonicClock for Counting {
+    fn resolution(&self) -> u64 {
+        1_000_000
+    }
+
+    fn now(&self) -> u64 {
+        self.0.fetch_add(1_000_000, Ordering::Relaxed)
+    }
+}
+
+/// The same bytes for each instance.
+fn numbers() -> Deterministic {
+    Deterministic::new((0..=u8::MAX).map(|n| n.wrapping_mul(167).wrapping_add(13)).collect())
+}
+
+/// Standard output or error of one instance.
+#[derive(Clone)]
+struct Printer {
+    plugin: Arc<PluginContext>,
+    level: Level,
+}
+
+/// Gathers lines and logs them.
+struct Lines {
+    printer: Printer,
+    line: Vec<u8>,
+    printed: usize,
+}
+
+impl IsTerminal for Printer {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Printer {
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        // Asked for by WASI 0.3 only, which is not linked.
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(Lines { printer: self.clone(), line: Vec::new(), printed: 0 })
+    }
+}
+
+impl Lines {
+    fn print(&mut self) {
+        let text = String::from_utf8_lossy(&self.line).into_owned();
+        self.line.clear();
+        log::write(&self.printer.plugin, "stdio", self.printer.level, &text);
+    }
+}
+
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        let room = MOST_PRINTED.saturating_sub(self.printed);
+        let bytes = &bytes[..bytes.len().min(room)];
+        self.printed += bytes.len();
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.print();
+            } else {
+                self.line.push(*byte);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(4096)
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.line.is_empty() {
+            self.print();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_instance_prints_is_bounded() {
+        let plugin = PluginContext {
+            name: "zoo".into(),
+            generation: 1,
+            grants: Default::default(),
+            config: crate::runtime::capability::config::Configuration::new(&serde_json::Map::new()),
+            fingerprints: Arc::new(crate::runtime::capability::fingerprint::Fingerprints::new()),
+            counters: Arc::default(),
+        };
+        let mut lines =
+            Lines { printer: Printer { plugin: Arc::new(plugin), level: Level::Info }, line: Vec::new(), printed: 0 };
+        for _ in 0..1_000 {
+            lines.write(Bytes::from(vec![b'x'; 4096])).unwrap();
+        }
+        assert_eq!(lines.line.len(), MOST_PRINTED);
+        lines.write(Bytes::from_static(b"\n")).unwrap();
+        assert_eq!(lines.printed, MOST_PRINTED);
+    }
+
+    #[test]
+    fn a_clock_that_was_not_granted_stands_still_and_waiting_for_it_ends() {
+        assert_eq!(Standing.now(), STANDSTILL);
+        let counting = Counting(AtomicU64::new(0));
+        assert!(counting.now() < counting.now());
+    }
+}

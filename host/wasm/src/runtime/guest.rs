@@ -1,0 +1,286 @@
+//! A component that was checked, compiled and linked, and what one instance of it carries.
+//!
+//! [`Guest::instantiate`] is the only function that makes a store, so there is no store without a deadline, a
+//! memory limit and the plugin's grants.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::component::{InstancePre, ResourceTable};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi::WasiCtx;
+
+use crate::runtime::capability::config::Configuration;
+use crate::runtime::capability::fingerprint::Fingerprints;
+use crate::runtime::engine::{Engine, TICK};
+use crate::runtime::interface::v0_1;
+use crate::vocabulary::{CallError, Grants, Hook, PluginCounters};
+
+/// Time that instantiating and `init` may take while a plugin is staged.
+pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
+/// How much longer than its deadline a call may take when the machine is busy with others: a guest is charged for
+/// the ticks in which it ran, and this bounds the wait of whoever called it.
+const BUSY_ALLOWANCE: Duration = Duration::from_secs(1);
+/// Host objects that a guest may hold at once.
+const MOST_HANDLES: usize = 1_000;
+/// Table elements of one instance.
+const MOST_TABLE_ELEMENTS: usize = 20_000;
+
+/// A component, ready to be instantiated.
+pub(crate) struct Guest {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) context: Arc<PluginContext>,
+    pub(crate) pre: InstancePre<GuestState>,
+    pub(crate) indices: v0_1::Indices,
+}
+
+/// What host functions know of the plugin that calls them.
+pub(crate) struct PluginContext {
+    pub(crate) name: Arc<str>,
+    pub(crate) generation: u64,
+    pub(crate) grants: Grants,
+    pub(crate) config: Configuration,
+    pub(crate) fingerprints: Arc<Fingerprints>,
+    pub(crate) counters: Arc<PluginCounters>,
+}
+
+/// One live instance, with the functions of one hook loaded.
+pub(crate) struct Instance {
+    pub(crate) store: Store<GuestState>,
+    pub(crate) exports: v0_1::Exports,
+    pub(crate) calls: u32,
+    pub(crate) born: Instant,
+    /// Linear memory right after `init`.
+    pub(crate) memory_at_birth: usize,
+}
+
+/// What a store carries.
+pub(crate) struct GuestState {
+    pub(crate) plugin: Arc<PluginContext>,
+    pub(crate) table: ResourceTable,
+    /// Made when the guest first asks for it.
+    pub(crate) wasi: Option<WasiCtx>,
+    pub(crate) memory: MemoryLimit,
+    pub(crate) hook: &'static str,
+    /// Whether this is a rehearsal, whose log lines and metrics nobody should see.
+    pub(crate) is_warm_up: bool,
+    /// Bytes of host data that the guest has read in this call.
+    pub(crate) lent: usize,
+    budget: Budget,
+}
+
+/// Counts linear memory and tables of one instance.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    pub(crate) used: usize,
+    limit: usize,
+}
+
+/// Time that is left to the guest.
+struct Budget {
+    ticks: u32,
+    end: Instant,
+    /// Whether the guest wants to run and lets others run first; a guest that waits otherwise, sleeps.
+    yields: Arc<AtomicBool>,
+}
+
+/// When a call is over, seen from its caller.
+pub(crate) struct Deadlines {
+    /// For a guest that sleeps.
+    pub(crate) soft: Instant,
+    /// For a guest that does not get the processor.
+    pub(crate) hard: Instant,
+    pub(crate) yields: Arc<AtomicBool>,
+}
+
+/// The guest used up its time.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the deadline has passed")]
+pub(crate) struct DeadlinePassed;
+
+/// The guest wanted more memory than its binding allows.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("wanted {wanted} bytes of memory, the limit is {limit}")]
+pub(crate) struct MemoryExceeded {
+    wanted: usize,
+    limit: usize,
+}
+
+impl Guest {
+    /// Makes an instance, calls `init`, and loads the functions of `hook`.
+    pub(crate) async fn instantiate(
+        &self,
+        hook: Hook,
+        memory_mb: u32,
+        deadline: Duration,
+        muted: bool,
+    ) -> Result<Instance, CallError> {
+        let mut store = self.store(memory_mb, deadline, muted);
+        let end = store.data().budget.end;
+        let (store, exports) = tokio::time::timeout_at(end, async move {
+            let instance = self.pre.instantiate_async(&mut store).await?;
+            let lifecycle = self.indices.lifecycle.load(&mut store, &instance)?;
+            let exports = self.indices.load(hook, &mut store, &instance)?;
+            let answer = lifecycle.call_init(&mut store, &self.context.config.whole).await?;
+            wasmtime::Result::Ok(answer.map(|()| (store, exports)))
+        })
+        .await
+        .map_err(|_| CallError::Deadline)?
+        .map_err(|error| CallError::of(&error))?
+        .map_err(CallError::from)?;
+        let memory_at_birth = store.data().memory.used;
+        Ok(Instance { store, exports, calls: 0, born: Instant::now(), memory_at_birth })
+    }
+
+    /// What the plugin says of itself, asked of an instance that lives only for this.
+    pub(crate) async fn describe(&self, memory_mb: u32) -> Result<v0_1::Description, CallError> {
+        let mut store = self.store(memory_mb, INIT_DEADLINE, true);
+        let end = store.data().budget.end;
+        tokio::time::timeout_at(end, async move {
+            let instance = self.pre.instantiate_async(&mut store).await?;
+            let lifecycle = self.indices.lifecycle.load(&mut store, &instance)?;
+            lifecycle.call_describe(&mut store).await
+        })
+        .await
+        .map_err(|_| CallError::Deadline)?
+        .map_err(|error| CallError::of(&error))
+    }
+
+    fn store(&self, memory_mb: u32, deadline: Duration, muted: bool) -> Store<GuestState> {
+        let state = GuestState {
+            plugin: Arc::clone(&self.context),
+            table: ResourceTable::new(),
+            wasi: None,
+            memory: MemoryLimit { used: 0, limit: (memory_mb as usize) << 20 },
+            hook: "init",
+            is_warm_up: muted,
+            lent: 0,
+            budget: Budget::new(deadline),
+        };
+        let mut store = Store::new(&self.engine.wasmtime, state);
+        store.limiter(|state| &mut state.memory);
+        store.data_mut().table.set_max_capacity(MOST_HANDLES);
+        store.set_max_component_handles(MOST_HANDLES);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut store| store.data_mut().budget.tick());
+        self.context.counters.instances.created();
+        store
+    }
+}
+
+impl Instance {
+    /// Prepares the next call.
+    pub(crate) fn begin(&mut self, hook: Hook, deadline: Duration, now: Instant, output_limit: usize) -> Deadlines {
+        self.calls += 1;
+        self.store.set_epoch_deadline(1);
+        // The host allocates for what a guest hands over before it can be measured exactly.
+        self.store.set_hostcall_fuel(output_limit.saturating_mul(4).saturating_add(64 << 10));
+        let state = self.store.data_mut();
+        state.hook = hook.name();
+        state.lent = 0;
+        state.budget.renew(deadline, now);
+        Deadlines { soft: now + deadline + TICK, hard: state.budget.end, yields: Arc::clone(&state.budget.yields) }
+    }
+}
+
+/// How long a caller waits for a guest that may run for `deadline`. Longer than that, because on a busy machine
+/// neither the guest nor those before it in the queue run all the time, and a wait is better than a 503.
+pub(crate) fn busy_allowance(deadline: Duration) -> Duration {
+    deadline * 4 + BUSY_ALLOWANCE
+}
+
+impl Budget {
+    fn new(deadline: Duration) -> Self {
+        let now = Instant::now();
+        let mut budget = Self { ticks: 0, end: now, yields: Arc::default() };
+        budget.renew(deadline, now);
+        budget
+    }
+
+    fn renew(&mut self, deadline: Duration, now: Instant) {
+        self.ticks = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.end = now + deadline * 4 + BUSY_ALLOWANCE;
+    }
+
+    /// Called once per tick while the guest runs: stops it, or lets others run.
+    fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        if self.ticks == 0 {
+            return Err(DeadlinePassed.into());
+        }
+        self.ticks -= 1;
+        let yields = Arc::clone(&self.yields);
+        yields.store(true, Ordering::Relaxed);
+        let others_first = async move {
+            tokio::task::yield_now().await;
+            yields.store(false, Ordering::Relaxed);
+        };
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(others_first)))
+    }
+}
+
+impl Deadlines {
+    /// Waits for a call; `None` if it took too long.
+    pub(crate) async fn wait<T>(self, call: impl Future<Output = T>) -> Option<T> {
+        let mut call = std::pin::pin!(call);
+        match tokio::time::timeout_at(self.soft, &mut call).await {
+            Ok(answer) => Some(answer),
+            Err(_) if self.yields.load(Ordering::Relaxed) => tokio::time::timeout_at(self.hard, call).await.ok(),
+            Err(_) => None,
+        }
+    }
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        if used > self.limit {
+            // An error ends the call with the same words for every language; `false` would let each fail its own way.
+            return Err(MemoryExceeded { wanted: used, limit: self.limit }.into());
+        }
+        self.used = used;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MOST_TABLE_ELEMENTS)
+    }
+}
+
+impl Drop for GuestState {
+    fn drop(&mut self) {
+        self.plugin.counters.instances.gone(self.memory.used);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deadlines(yields: bool) -> Deadlines {
+        let now = Instant::now();
+        let yields = Arc::new(AtomicBool::new(yields));
+        Deadlines { soft: now + Duration::from_millis(5), hard: now + Duration::from_millis(500), yields }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_sleeps_is_not_waited_for_as_long_as_one_without_a_processor() {
+        let busy = || tokio::time::sleep(Duration::from_millis(100));
+        assert_eq!(deadlines(false).wait(busy()).await, None);
+        assert_eq!(deadlines(true).wait(busy()).await, Some(()));
+        let began = Instant::now();
+        assert_eq!(deadlines(true).wait(std::future::pending::<()>()).await, None);
+        assert_eq!(began.elapsed().as_millis(), 500);
+    }
+
+    #[test]
+    fn a_guest_is_charged_by_the_tick() {
+        let mut budget = Budget::new(Duration::from_millis(3));
+        assert!((0..3).all(|_| budget.tick().is_ok()));
+        assert!(budget.tick().is_err());
+        budget.renew(Duration::from_micros(1), Instant::now());
+        assert!(budget.tick().is_ok());
+    }
+}

@@ -1,0 +1,118 @@
+//! Flag data and results as resources: guests read what they need, the rest never crosses the boundary.
+
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+use yardarm_core::hooks::{ItemHead, PayloadView, ResultView};
+
+use super::host;
+use crate::runtime::guest::GuestState;
+
+/// Largest amount of flag data that one call may read.
+const MOST_LENT: usize = 32 << 20;
+
+/// Flag data that is lent for one call.
+#[expect(unreachable_pub, reason = "generated code exports it again")]
+pub struct ItemSet(pub(super) Arc<dyn PayloadView>);
+
+/// Results that are lent for one call.
+#[expect(unreachable_pub, reason = "generated code exports it again")]
+pub struct ResultSet(pub(super) Arc<dyn ResultView>);
+
+/// The guest read more flag data than one call may.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("read more than {MOST_LENT} bytes of flag data in one call")]
+pub(crate) struct ReadTooMuch;
+
+impl GuestState {
+    /// Gives a text to the guest, within what one call may read. Text that is not UTF-8 is not given.
+    fn lend(&mut self, text: &[u8]) -> wasmtime::Result<Option<String>> {
+        self.lent += text.len();
+        if self.lent > MOST_LENT {
+            return Err(ReadTooMuch.into());
+        }
+        Ok(std::str::from_utf8(text).ok().map(str::to_owned))
+    }
+
+    fn payload(&self, set: &Resource<ItemSet>) -> wasmtime::Result<Arc<dyn PayloadView>> {
+        Ok(Arc::clone(&self.table.get(set)?.0))
+    }
+
+    fn results(&self, set: &Resource<ResultSet>) -> wasmtime::Result<Arc<dyn ResultView>> {
+        Ok(Arc::clone(&self.table.get(set)?.0))
+    }
+}
+
+impl host::items::Host for GuestState {}
+
+impl host::items::HostItemSet for GuestState {
+    fn heads(&mut self, set: Resource<ItemSet>) -> wasmtime::Result<Vec<host::items::Head>> {
+        let view = self.payload(&set)?;
+        let head = |head: &ItemHead| host::items::Head {
+            kind: head.kind.to_owned(),
+            key: head.key.to_string(),
+            version: head.version,
+        };
+        Ok(view.heads().iter().map(head).collect())
+    }
+
+    fn json(&mut self, set: Resource<ItemSet>, index: u32) -> wasmtime::Result<Option<String>> {
+        if !self.plugin.grants.flag_data {
+            return Ok(None);
+        }
+        let json = self.payload(&set)?.json(index as usize);
+        json.map_or(Ok(None), |json| self.lend(&json))
+    }
+
+    fn find(&mut self, set: Resource<ItemSet>, kind: String, key: String) -> wasmtime::Result<Option<u32>> {
+        let view = self.payload(&set)?;
+        let found = view.heads().iter().position(|head| head.kind == kind && *head.key == *key);
+        Ok(found.and_then(|index| u32::try_from(index).ok()))
+    }
+
+    fn other(&mut self, set: Resource<ItemSet>, kind: String, key: String) -> wasmtime::Result<Option<String>> {
+        if !self.plugin.grants.flag_data {
+            return Ok(None);
+        }
+        let json = self.payload(&set)?.other(&kind, &key);
+        json.map_or(Ok(None), |json| self.lend(&json))
+    }
+
+    fn drop(&mut self, _: Resource<ItemSet>) -> wasmtime::Result<()> {
+        // Guests only ever hold borrowed sets; the host deletes its own after the call.
+        Ok(())
+    }
+}
+
+impl host::results::Host for GuestState {}
+
+impl host::results::HostResultSet for GuestState {
+    fn flags(&mut self, set: Resource<ResultSet>) -> wasmtime::Result<Vec<String>> {
+        let view = self.results(&set)?;
+        Ok((0..view.len()).map(|index| view.flag(index).unwrap_or_default().to_owned()).collect())
+    }
+
+    fn get(&mut self, set: Resource<ResultSet>, index: u32) -> wasmtime::Result<Option<host::results::Evaluation>> {
+        if !self.plugin.grants.flag_data {
+            return Ok(None);
+        }
+        let Some(result) = self.results(&set)?.get(index as usize) else { return Ok(None) };
+        let (value, reason) = (self.lend(&result.value)?, self.lend(&result.reason)?);
+        Ok(value.zip(reason).map(|(value, reason)| host::results::Evaluation {
+            flag: result.flag.to_string(),
+            value,
+            variation: result.variation,
+            reason,
+        }))
+    }
+
+    fn find(&mut self, set: Resource<ResultSet>, flag: String) -> wasmtime::Result<Option<u32>> {
+        Ok(self.results(&set)?.find(&flag).and_then(|index| u32::try_from(index).ok()))
+    }
+
+    fn drop(&mut self, _: Resource<ResultSet>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl host::types::Host for GuestState {}

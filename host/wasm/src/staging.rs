@@ -1,0 +1,301 @@
+//! From bytes to a [`Plugin`]: checked, compiled, linked, initialised and measured, away from the serving path.
+//!
+//! There is no other kind of `Plugin`. Whatever goes wrong here is a [`LoadError`], and nothing else changes.
+
+pub(crate) mod cache;
+mod imports;
+pub(crate) mod manifest;
+mod warm_up;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use wasmtime::component::Component;
+use yardarm_core::{Lifecycle, supervisor};
+
+use self::cache::Cache;
+use self::manifest::Manifest;
+use crate::breaker::Breaker;
+use crate::call::BindingInstance;
+use crate::plugin::{Figures, Plugin};
+use crate::pool::Pool;
+use crate::runtime::capability::config::Configuration;
+use crate::runtime::engine::Engine;
+use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
+use crate::runtime::interface::v0_1;
+use crate::vocabulary::{Bind, CallError, Hook, Isolation, LoadError, PluginCounters, clean, largest_file};
+
+/// Files up to this size are promised to act within two seconds.
+const URGENT_FILE: usize = 1 << 20;
+/// Time after which nobody waits for the compiler any more. It works at idle priority, so a busy machine may need
+/// minutes for a large guest.
+const COMPILE_DEADLINE: Duration = Duration::from_secs(300);
+/// A guest whose fresh instance is ready in less is given one per call: isolation for next to nothing.
+const CHEAP_INSTANCE: Duration = Duration::from_micros(50);
+const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
+const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
+
+/// What staging needs besides the file.
+#[derive(Clone)]
+pub(crate) struct Stager {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// A file to be staged.
+pub(crate) struct Candidate {
+    /// File name without its extension.
+    pub(crate) stem: Arc<str>,
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) sha256: [u8; 32],
+    /// The binding file, if there is one.
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) generation: u64,
+    /// The compiled form of the same bytes, if some plugin runs it already.
+    pub(crate) compiled: Option<Component>,
+}
+
+impl Stager {
+    /// Stages a file. `counters` finds the counters for the name that the component gives itself.
+    pub(crate) async fn stage(
+        &self,
+        candidate: Candidate,
+        counters: impl Fn(&str) -> Arc<PluginCounters>,
+    ) -> Result<Plugin, LoadError> {
+        let Candidate { stem, bytes, sha256, manifest, generation, compiled } = candidate;
+        let automatic = manifest.is_none();
+        let manifest = manifest.unwrap_or_else(Manifest::automatic);
+        if let Some(expected) = manifest.sha256
+            && expected != sha256
+        {
+            return Err(LoadError::HashMismatch { expected: hex::encode(expected), actual: hex::encode(sha256) });
+        }
+        check_bytes(&bytes, largest_file(manifest.large))?;
+        let began = Instant::now();
+        let (component, cached) = match compiled {
+            Some(component) => (component, true),
+            None => self.compile(bytes, sha256).await?,
+        };
+        let compile = began.elapsed();
+
+        let file = format!("{stem}.toml");
+        let exported = check_exports(&component)?;
+        let requested = imports::check(&component, &manifest.grants, &file)?;
+        let linker = self.engine.linkers.of(&manifest.grants);
+        let pre = linker.instantiate_pre(&component).map_err(|error| LoadError::wrong_types(&error))?;
+        let context = |name: Arc<str>, counters| {
+            Arc::new(PluginContext {
+                name,
+                generation,
+                grants: manifest.grants.clone(),
+                config: Configuration::new(&manifest.config),
+                fingerprints: Arc::clone(&self.engine.fingerprints),
+                counters,
+            })
+        };
+        let guest = |context| -> Result<Guest, LoadError> {
+            let indices = v0_1::Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
+            Ok(Guest { engine: Arc::clone(&self.engine), context, pre: pre.clone(), indices })
+        };
+
+        let binds = bindings(&manifest, automatic, &exported, &file)?;
+        let memory_mb = binds.iter().map(|bind| bind.memory_mb).max().unwrap_or(16);
+        let _ticking = self.engine.enter();
+        let nameless = guest(context(Arc::clone(&stem), Arc::default()))?;
+        let description = nameless.describe(memory_mb).await.map_err(LoadError::of_describe)?;
+        let name = check_name(&description.name, manifest.name.as_deref(), &file)?;
+        let counters = counters(&name);
+        let guest = Arc::new(guest(context(Arc::clone(&name), counters))?);
+        let fresh = first_instances(&guest, &exported, &binds, memory_mb).await?;
+
+        let breakers = Hook::ALL.map(|_| Arc::new(Breaker::new()));
+        let binding = |bind: Bind| {
+            let measured = if fresh < CHEAP_INSTANCE { Isolation::Call } else { Isolation::Pool };
+            Arc::new(BindingInstance {
+                guest: Arc::clone(&guest),
+                isolation: bind.isolation.unwrap_or(measured),
+                pool: Pool::new(Pool::usual_limit(bind.hook)),
+                breaker: Arc::clone(&breakers[bind.hook.index()]),
+                creation: (fresh * 4).min(INIT_DEADLINE),
+                lifecycle: self.lifecycle.clone(),
+                identity: identity(&sha256, &name, &manifest, &bind),
+                bind,
+            })
+        };
+        let bindings: Vec<_> = binds.into_iter().map(binding).collect();
+        for binding in &bindings {
+            warm_up::warm_up(binding).await;
+        }
+        Ok(Plugin {
+            stem,
+            name,
+            version: clean(&description.version),
+            about: clean(&description.about),
+            sha256,
+            generation,
+            automatic,
+            requested,
+            exported,
+            guest,
+            bindings,
+            figures: Figures { fresh, compile, cached },
+        })
+    }
+
+    /// The compiled form, from the cache or from the compiler, and whether it was in the cache.
+    async fn compile(&self, bytes: Arc<[u8]>, sha256: [u8; 32]) -> Result<(Component, bool), LoadError> {
+        if let Some(cache) = self.cache.clone() {
+            let engine = self.engine.wasmtime.clone();
+            let found = supervisor::blocking("plugin cache", move || cache.load(&engine, &sha256)).await;
+            if let Ok(Some(component)) = found {
+                return Ok((component, true));
+            }
+        }
+        let (engine, cache) = (self.engine.wasmtime.clone(), self.cache.clone());
+        let work = self.engine.compile(bytes.len() <= URGENT_FILE, move || {
+            let component = Component::from_binary(&engine, &bytes)?;
+            if let Some(cache) = cache
+                && let Err(error) = cache.store(&component, &sha256)
+            {
+                tracing::warn!(%error, "a compiled plugin was not kept");
+            }
+            wasmtime::Result::Ok(component)
+        });
+        match tokio::time::timeout(COMPILE_DEADLINE, work).await {
+            Err(_) => Err(LoadError::CompileTimeout { seconds: COMPILE_DEADLINE.as_secs() }),
+            Ok(None) => Err(LoadError::CompileFailed { text: "the compiler gave up".to_owned() }),
+            Ok(Some(Err(error))) => Err(LoadError::of_compiler(&error)),
+            Ok(Some(Ok(component))) => Ok((component, false)),
+        }
+    }
+}
+
+/// Refuses what is no component without asking the compiler.
+fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
+    let no = |what: &str| Err(LoadError::NotAComponent { what: what.to_owned() });
+    if bytes.len() as u64 > limit {
+        return Err(LoadError::TooLarge { size: bytes.len() as u64, limit });
+    }
+    if bytes.is_empty() {
+        return no("the file is empty");
+    }
+    if wasmtime::Engine::detect_precompiled(bytes).is_some() || bytes.starts_with(b"\x7fELF") {
+        return no("the file is native code; drop in the .wasm component that it was compiled from");
+    }
+    let Some((magic, rest)) = bytes.split_first_chunk::<4>() else { return no("the file is truncated") };
+    if magic != b"\0asm" {
+        return no("the file is not WebAssembly");
+    }
+    match rest.first_chunk::<4>() {
+        Some(&COMPONENT) => Ok(()),
+        Some(&CORE_MODULE) => no(
+            "the file is a core module; make a component of it with `wasm-tools component new`, or build for wasm32-wasip2",
+        ),
+        Some(_) => no("the file is WebAssembly of an unknown version"),
+        None => no("the file is truncated"),
+    }
+}
+
+/// The hooks that a component answers.
+fn check_exports(component: &Component) -> Result<Vec<Hook>, LoadError> {
+    let (mut hooks, mut lifecycle) = (Vec::new(), false);
+    for (name, _) in component.component_type().exports(component.engine()) {
+        let Some(interface) = name.strip_prefix("yardarm:plugin/") else { continue };
+        let (interface, version) = interface.split_once('@').unwrap_or((interface, ""));
+        let hook = v0_1::hook_of(interface);
+        if (hook.is_some() || interface == "lifecycle") && !v0_1::speaks(version) {
+            return Err(LoadError::UnsupportedInterface { built_for: name.to_owned() });
+        }
+        lifecycle |= interface == "lifecycle";
+        hooks.extend(hook);
+    }
+    hooks.sort();
+    if hooks.is_empty() {
+        return Err(LoadError::NoHook);
+    }
+    if lifecycle { Ok(hooks) } else { Err(LoadError::NoLifecycle) }
+}
+
+fn bindings(manifest: &Manifest, automatic: bool, exported: &[Hook], file: &str) -> Result<Vec<Bind>, LoadError> {
+    if automatic {
+        return Ok(exported.iter().copied().map(Bind::automatic).collect());
+    }
+    for (index, bind) in manifest.binds.iter().enumerate() {
+        if !exported.contains(&bind.hook) {
+            let has = exported.iter().map(|hook| format!("`{hook}`")).collect::<Vec<_>>().join(", ");
+            let fault = format!("`bind[{index}].hook`: the component does not answer `{}`, only {has}", bind.hook);
+            return Err(LoadError::ManifestInvalid { file: file.to_owned(), faults: vec![fault] });
+        }
+    }
+    Ok(manifest.binds.clone())
+}
+
+fn check_name(name: &str, expected: Option<&str>, file: &str) -> Result<Arc<str>, LoadError> {
+    let fine = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if !fine || name.is_empty() || name.len() > 64 {
+        return Err(LoadError::BadName { name: clean(name) });
+    }
+    match expected {
+        Some(expected) if expected != name => Err(LoadError::NameMismatch {
+            file: file.to_owned(),
+            expected: expected.to_owned(),
+            actual: name.to_owned(),
+        }),
+        _ => Ok(name.into()),
+    }
+}
+
+/// Makes instances for each hook, so that wrong types and a failing `init` show now; gives the best time it took.
+async fn first_instances(
+    guest: &Arc<Guest>,
+    exported: &[Hook],
+    binds: &[Bind],
+    memory_mb: u32,
+) -> Result<Duration, LoadError> {
+    let mut best = Duration::MAX;
+    for hook in exported {
+        let bound = binds.iter().filter(|bind| bind.hook == *hook).map(|bind| bind.memory_mb).min();
+        for _ in 0..3 {
+            let began = Instant::now();
+            let instance = guest.instantiate(*hook, bound.unwrap_or(memory_mb), INIT_DEADLINE, true).await;
+            drop(instance.map_err(LoadError::of_init)?);
+            best = best.min(began.elapsed());
+        }
+    }
+    Ok(best)
+}
+
+/// Says which code runs where with what; equal for equal bytes, grants, configuration and place.
+fn identity(sha256: &[u8; 32], name: &str, manifest: &Manifest, bind: &Bind) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(sha256);
+    let place = serde_json::json!({
+        "name": name,
+        "grants": manifest.grants,
+        "config": manifest.config,
+        "bind": bind,
+    });
+    digest.update(place.to_string());
+    digest.finalize().into()
+}
+
+impl LoadError {
+    fn of_describe(error: CallError) -> Self {
+        match error {
+            CallError::OutputInvalid(text) => Self::WrongTypes { text },
+            error => Self::InitFailed { what: "describe", error: error.to_string() },
+        }
+    }
+
+    fn of_init(error: CallError) -> Self {
+        match error {
+            CallError::OutputInvalid(text) => Self::WrongTypes { text },
+            CallError::Guest { kind: "invalid-input", text } => Self::ConfigInvalid { text },
+            CallError::Deadline => Self::InitTimeout { seconds: INIT_DEADLINE.as_secs() },
+            error => Self::InitFailed { what: "init", error: error.to_string() },
+        }
+    }
+}

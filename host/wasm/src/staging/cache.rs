@@ -1,0 +1,203 @@
+//! Compiled components, kept on disk so that what was compiled once loads in a moment.
+//!
+//! An entry is native code, so only entries that this process's user wrote into a folder of its own are used, and
+//! only if their content is what it was when it was written: its digest is part of its name. Several processes may
+//! share the folder: entries appear whole and are never changed, and what another process removes is compiled again.
+
+mod tidy;
+
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::OFlags;
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+use crate::runtime::engine::OWN_KEY;
+
+const SUFFIX: &str = "cwasm";
+const PARTIAL_SUFFIX: &str = "part";
+/// Largest entry that is read, in bytes; the largest guests have some fifty megabytes.
+const LARGEST_ENTRY: u64 = 1 << 30;
+
+/// How much is kept, and for how long. What runs is kept in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Bytes of all entries together. Beyond them, those go first that were not used for the longest time.
+    pub max_size: u64,
+    /// Time after which an entry that was not used is removed.
+    pub max_age: Duration,
+}
+
+/// A folder with compiled components.
+#[derive(Debug, Clone)]
+pub(crate) struct Cache {
+    dir: Arc<Path>,
+    limits: CacheLimits,
+    /// Names Wasmtime and its settings.
+    engine: Arc<str>,
+}
+
+/// The parts of an entry's file name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct EntryName<'a> {
+    engine: &'a str,
+    /// Digest of the component file.
+    component: &'a str,
+    /// Digest of the entry itself.
+    content: &'a str,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self { max_size: 256 << 20, max_age: Duration::from_secs(30 * 24 * 3600) }
+    }
+}
+
+impl Cache {
+    /// Opens or makes the folder, owner-only.
+    pub(crate) fn open(dir: &Path, engine: &wasmtime::Engine, limits: CacheLimits) -> io::Result<Self> {
+        let cache = Self { dir: dir.into(), limits, engine: engine_key(engine).into() };
+        cache.prepare()?;
+        Ok(cache)
+    }
+
+    /// The compiled form of a component file with this digest, if it was kept and is undamaged.
+    pub(crate) fn load(&self, engine: &wasmtime::Engine, sha256: &[u8; 32]) -> Option<Component> {
+        let (path, content) = self.find(sha256)?;
+        let bytes = match read_entry(&path) {
+            Ok(bytes) if hex::encode(Sha256::digest(&bytes)) == content => bytes,
+            // Another process has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            result => {
+                let error = result.err();
+                tracing::warn!(entry = %path.display(), ?error, "a compiled plugin in the cache is damaged, compiling again");
+                let _ = fs::remove_file(&path);
+                return None;
+            }
+        };
+        // Mapping the file would save some milliseconds for the largest guests, and the process would die of a signal
+        // when somebody truncates it.
+        // SAFETY: the bytes are native code that `store` wrote for an engine with the same settings (both are part of
+        // the file's name), nobody but this user can write to the folder, and they are what was written.
+        #[expect(unsafe_code, reason = "running compiled code is the point of the cache")]
+        let component = unsafe { Component::deserialize(engine, &bytes) };
+        match component {
+            Ok(component) => {
+                touch(&path);
+                Some(component)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a compiled plugin in the cache does not fit, compiling again");
+                let _ = fs::remove_file(&path);
+                None
+            }
+        }
+    }
+
+    /// Keeps the compiled form of a component file with this digest.
+    pub(crate) fn store(&self, component: &Component, sha256: &[u8; 32]) -> io::Result<()> {
+        let bytes = component.serialize().map_err(io::Error::other)?;
+        self.write(sha256, &bytes).or_else(|error| match error.kind() {
+            // The folder was removed, or another process took the half-written file for a left-over.
+            io::ErrorKind::NotFound => self.prepare().and_then(|()| self.write(sha256, &bytes)),
+            _ => Err(error),
+        })
+    }
+
+    fn write(&self, sha256: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
+        let content = hex::encode(Sha256::digest(bytes));
+        let name = format!("{}-{}-{content}.{SUFFIX}", self.engine, hex::encode(sha256));
+        let partial = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));
+        let mut file = private_file(&partial)?;
+        // The lock ends with this process, which tells a half-written file from a left-over.
+        let written = file.lock().and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
+        let kept = written.and_then(|()| fs::rename(&partial, self.dir.join(name)));
+        if kept.is_err() {
+            let _ = fs::remove_file(&partial);
+        }
+        kept
+    }
+
+    /// Path of the entry for a component, and the digest that its content must have.
+    fn find(&self, sha256: &[u8; 32]) -> Option<(PathBuf, String)> {
+        let component = hex::encode(sha256);
+        fs::read_dir(&self.dir).ok()?.map_while(Result::ok).find_map(|entry| {
+            let file_name = entry.file_name();
+            let name = EntryName::of(file_name.to_str()?)?;
+            let is_it = name.engine == &*self.engine && name.component == component;
+            is_it.then(|| (entry.path(), name.content.to_owned()))
+        })
+    }
+
+    /// Makes the folder if it is not there, and refuses one that belongs to or can be written by another user.
+    fn prepare(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let probe = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));
+        let me = private_file(&probe)?.metadata()?.uid();
+        // Another process may have taken it for a left-over.
+        let _ = fs::remove_file(&probe);
+        let folder = fs::metadata(&self.dir)?;
+        if folder.uid() != me || folder.mode() & 0o022 != 0 {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the folder is not ours alone"));
+        }
+        Ok(())
+    }
+}
+
+impl<'a> EntryName<'a> {
+    fn of(file_name: &'a str) -> Option<Self> {
+        let mut parts = file_name.strip_suffix(SUFFIX)?.strip_suffix('.')?.split('-');
+        let name = Self { engine: parts.next()?, component: parts.next()?, content: parts.next()? };
+        parts.next().is_none().then_some(name)
+    }
+}
+
+/// Notes that an entry was used.
+fn touch(path: &Path) {
+    // Failing to note it is no reason to fail.
+    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > LARGEST_ENTRY {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an entry"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.take(LARGEST_ENTRY).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Names what compiled code depends on besides the component: Wasmtime and its settings.
+fn engine_key(engine: &wasmtime::Engine) -> String {
+    let mut hasher = DigestHasher(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    let mut digest = hasher.0;
+    digest.update(OWN_KEY);
+    hex::encode(&digest.finalize()[..8])
+}
+
+/// Feeds what is hashed into a digest that is the same in every process.
+struct DigestHasher(Sha256);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,114 @@
+//! Which imports of a component are offered, and which of them need a grant.
+
+use std::collections::BTreeSet;
+
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::runtime::interface::v0_1;
+use crate::vocabulary::{Grants, LoadError};
+
+/// Whether an interface is on offer.
+#[derive(Debug, PartialEq, Eq)]
+enum Offer {
+    /// To everybody.
+    Always,
+    /// With this grant.
+    Granted(&'static str),
+    /// In another version only.
+    OtherVersion,
+    /// To nobody, and why.
+    Never(&'static str),
+    /// Nobody knows it.
+    Unknown,
+}
+
+/// Grants that the imports of a component ask for, sorted.
+///
+/// # Errors
+///
+/// Names every import that is not offered, or that is not granted together with the line to add to `file`.
+pub(super) fn check(component: &Component, grants: &Grants, file: &str) -> Result<Vec<String>, LoadError> {
+    let engine = component.engine();
+    let (mut unknown, mut denied, mut asked) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (name, item) in component.component_type().imports(engine) {
+        if let ComponentItem::ComponentInstance(instance) = &item.ty
+            && instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
+        {
+            // An interface of types only needs nobody to offer it.
+            continue;
+        }
+        match offer(name) {
+            Offer::Always => (),
+            Offer::Granted(grant) if grants.names().iter().any(|given| given == grant) => {
+                asked.insert(grant.to_owned());
+            }
+            Offer::Granted(grant) => denied.push((name.to_owned(), grant)),
+            Offer::OtherVersion => {
+                return Err(LoadError::UnsupportedInterface { built_for: name.to_owned() });
+            }
+            Offer::Never(reason) => unknown.push(format!("`{name}` ({reason})")),
+            Offer::Unknown => unknown.push(format!("`{name}`")),
+        }
+    }
+    if !unknown.is_empty() {
+        return Err(LoadError::UnknownImport { imports: unknown.join(", ") });
+    }
+    if !denied.is_empty() {
+        let mut lines = grants.names();
+        lines.extend(denied.iter().map(|(_, grant)| (*grant).to_owned()));
+        let line = lines.iter().map(|grant| format!("\"{grant}\"")).collect::<Vec<_>>().join(", ");
+        let imports = denied.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        return Err(LoadError::CapabilityDenied { imports, line: format!("grants = [{line}]"), file: file.to_owned() });
+    }
+    Ok(asked.into_iter().collect())
+}
+
+fn offer(import: &str) -> Offer {
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    if let Some(own) = interface.strip_prefix("yardarm:plugin/") {
+        if !v0_1::speaks(version) {
+            return Offer::OtherVersion;
+        }
+        return match own {
+            "log" | "config" | "metrics" | "items" | "results" | "types" => Offer::Always,
+            "clock" => Offer::Granted("clock"),
+            _ => Offer::Unknown,
+        };
+    }
+    let Some((package, name)) = interface.split_once('/') else { return Offer::Unknown };
+    match (package, name) {
+        ("wasi:cli", "run" | "command") => Offer::Unknown,
+        ("wasi:cli" | "wasi:io" | "wasi:clocks" | "wasi:filesystem" | "wasi:random", _) => Offer::Always,
+        ("wasi:sockets", _) => {
+            Offer::Never("sockets are never offered; build without networking, with componentize-py use `--stub-wasi`")
+        }
+        ("wasi:http", _) => {
+            Offer::Never("outbound HTTP is not offered by this release; with componentize-js use `-d http fetch-event`")
+        }
+        _ => Offer::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_offered_by_name_and_version() {
+        for (import, expected) in [
+            ("yardarm:plugin/log@0.1.0", Offer::Always),
+            ("yardarm:plugin/log@0.1.7", Offer::Always),
+            ("yardarm:plugin/log@0.2.0", Offer::OtherVersion),
+            ("yardarm:plugin/clock@0.1.0", Offer::Granted("clock")),
+            ("yardarm:plugin/teleport@0.1.0", Offer::Unknown),
+            ("wasi:io/streams@0.2.6", Offer::Always),
+            ("acme:things/stuff@1.0.0", Offer::Unknown),
+            ("stuff", Offer::Unknown),
+        ] {
+            assert_eq!(offer(import), expected, "{import}");
+        }
+        assert!(matches!(offer("wasi:sockets/tcp@0.2.6"), Offer::Never(_)));
+        assert!(matches!(offer("wasi:http/types@0.2.6"), Offer::Never(_)));
+    }
+}

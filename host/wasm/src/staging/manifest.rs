@@ -1,0 +1,189 @@
+//! What the operator says of a plugin: the binding file `NAME.toml` beside `NAME.wasm`.
+//!
+//! A plugin says what it is, the operator says where it applies. All faults of a file are reported at once, each
+//! with its key path; an unknown key names the nearest known one.
+
+mod reader;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use self::reader::{Faults, Section, read_grants, read_sha256};
+use crate::vocabulary::{Bind, Grants, Hook, Isolation, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, Phase, Policy};
+
+/// A binding file, read and checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Manifest {
+    /// Name that the component must give itself.
+    pub(crate) name: Option<Arc<str>>,
+    /// Digest that the component file must have.
+    pub(crate) sha256: Option<[u8; 32]>,
+    pub(crate) grants: Grants,
+    /// Whether the component file may be larger than usual.
+    pub(crate) large: bool,
+    /// The plugin's configuration, a JSON object.
+    pub(crate) config: serde_json::Map<String, serde_json::Value>,
+    pub(crate) binds: Vec<Bind>,
+    /// Digest of the file's text.
+    pub(crate) digest: [u8; 32],
+}
+
+/// A binding file that cannot be used.
+#[derive(Debug, Clone)]
+pub(crate) struct BadManifest {
+    /// Each fault with its key path.
+    pub(crate) faults: Vec<String>,
+    /// What must fail closed as long as the file is broken and no earlier version runs.
+    pub(crate) required_bindings: Vec<Bind>,
+}
+
+impl Manifest {
+    /// What a component without a binding file gets: no grants, no configuration; its hooks are bound later.
+    pub(crate) fn automatic() -> Self {
+        Self {
+            name: None,
+            sha256: None,
+            grants: Grants::default(),
+            large: false,
+            config: serde_json::Map::new(),
+            binds: Vec::new(),
+            digest: [0; 32],
+        }
+    }
+
+    /// Reads the bytes of a binding file.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Result<Self, BadManifest> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(text),
+            Err(error) => Err(BadManifest {
+                faults: vec![format!("byte {} is not valid UTF-8", error.valid_up_to())],
+                required_bindings: required_bindings(&String::from_utf8_lossy(bytes), &[]),
+            }),
+        }
+    }
+
+    /// Reads a binding file.
+    pub(crate) fn parse(text: &str) -> Result<Self, BadManifest> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| BadManifest {
+            faults: vec![syntax_fault(text, &error)],
+            required_bindings: required_bindings(text, &[]),
+        })?;
+        let mut faults = Faults::default();
+        let mut root = Section::new("", &table, &mut faults);
+        let plugin = root.table("plugin").cloned().unwrap_or_default();
+        let entries = root.tables("bind").into_iter().cloned().collect::<Vec<_>>();
+        root.end();
+
+        let mut section = Section::new("plugin", &plugin, &mut faults);
+        let name = section.text("name").map(Arc::from);
+        let sha256 = section.text("sha256").map(str::to_owned);
+        let grants = section.texts("grants");
+        let large = section.choice("profile", &[("standard", false), ("large", true)]).unwrap_or(false);
+        let config = section.table("config").cloned().unwrap_or_default();
+        section.end();
+        let sha256 = sha256.and_then(|text| read_sha256(&text, &mut faults));
+        let grants = read_grants(&grants, &mut faults);
+        let config = match serde_json::to_value(&config) {
+            Ok(serde_json::Value::Object(config)) => config,
+            _ => {
+                faults.add("plugin.config", "cannot be written as JSON");
+                serde_json::Map::new()
+            }
+        };
+        let binds: Vec<Bind> = entries
+            .iter()
+            .enumerate()
+            .filter_map(|(index, table)| read_bind(&format!("bind[{index}]"), table, large, &mut faults))
+            .collect();
+        if !faults.is_empty() {
+            return Err(BadManifest {
+                faults: faults.into_inner(),
+                required_bindings: required_bindings(text, &binds),
+            });
+        }
+        Ok(Self { name, sha256, grants, large, config, binds, digest: Sha256::digest(text).into() })
+    }
+}
+
+/// Line, column and reason, without the line itself, which may hold a token.
+fn syntax_fault(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().trim().replace('\n', ", ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|it| *it != '\n').count() + 1);
+    format!("line {line}, column {column}: {message}")
+}
+
+/// What a broken binding file must keep shut: what could be read of its required bindings, and everywhere each
+/// required-by-default hook that its text names and that could not be read.
+fn required_bindings(text: &str, binds: &[Bind]) -> Vec<Bind> {
+    let mut required_bindings: Vec<Bind> = binds.iter().filter(|bind| bind.required).cloned().collect();
+    for hook in [Hook::RequestAuth, Hook::EventFilter] {
+        if text.matches(hook.name()).count() > binds.iter().filter(|bind| bind.hook == hook).count() {
+            required_bindings.push(Bind { required: true, ..Bind::automatic(hook) });
+        }
+    }
+    required_bindings
+}
+
+fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) -> Option<Bind> {
+    let before = faults.count();
+    let mut section = Section::new(path, table, faults);
+    let hooks = Hook::ALL.map(|hook| (hook.name(), hook));
+    let hook = section.required_choice("hook", &hooks);
+    let environments = section.texts("environments");
+    let sdk = section.choices("sdk", &["server", "mobile", "client"]);
+    let routes = section.texts("routes");
+    let phases = [("early", Phase::Early), ("normal", Phase::Normal), ("late", Phase::Late)];
+    let phase = section.choice("phase", &phases).unwrap_or(Phase::Normal);
+    let priority = section.integer("priority", i64::MIN, i64::MAX).unwrap_or(100);
+    let accept_open = section.boolean("i_accept_unauthenticated").unwrap_or(false);
+    let required = section.boolean("required");
+    let isolation = section.choice("isolation", &[("call", Isolation::Call), ("pool", Isolation::Pool)]);
+    let policies: Vec<(&str, Policy)> =
+        hook.map_or(&[][..], Hook::policies).iter().map(|policy| (policy.name(), *policy)).collect();
+    let on_failure = if hook.is_some() { section.choice("on_failure", &policies) } else { section.skip("on_failure") };
+    let limits = section.table("limits").cloned().unwrap_or_default();
+    section.end();
+    let limits_path = format!("{path}.limits");
+    let mut section = Section::new(&limits_path, &limits, faults);
+    let deadline_ms = section.integer("deadline_ms", 1, LONGEST_DEADLINE_MS);
+    let memory_mb = section.integer("memory_mb", 1, i64::from(LARGEST_MEMORY_MB));
+    section.end();
+
+    let hook = hook?;
+    let default = Bind::automatic(hook);
+    let on_failure = on_failure.unwrap_or(default.on_failure);
+    if on_failure == Policy::Open && !accept_open {
+        let text = "`open` lets everybody in while the plugin fails; add `i_accept_unauthenticated = true` to say so";
+        faults.add(&format!("{path}.on_failure"), text);
+    }
+    for (key, given, asked) in [
+        ("sdk", !sdk.is_empty(), hook != Hook::PayloadTransform),
+        ("routes", !routes.is_empty(), matches!(hook, Hook::RequestAuth | Hook::EventFilter)),
+    ] {
+        if given && !asked {
+            faults.add(&format!("{path}.{key}"), format!("means nothing for `{hook}`, which is not told of it"));
+        }
+    }
+    let memory_mb = memory_mb.and_then(|mb| u32::try_from(mb).ok());
+    let usual_memory_mb = if large { LARGEST_MEMORY_MB } else { default.memory_mb };
+    (faults.count() == before).then(|| Bind {
+        environments: if environments.is_empty() { default.environments } else { environments },
+        sdk,
+        routes,
+        phase,
+        priority,
+        on_failure,
+        required: required.unwrap_or(matches!(hook, Hook::RequestAuth | Hook::EventFilter)),
+        deadline: deadline_ms.and_then(|ms| u64::try_from(ms).ok()).map_or(default.deadline, Duration::from_millis),
+        memory_mb: memory_mb.unwrap_or(usual_memory_mb),
+        isolation,
+        ..default
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! One throw-away call per place, so that the first real call is not the first to touch the code.
+//!
+//! What the guest answers, logs or counts meanwhile goes nowhere; that it fails with made-up input means nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::hooks::{
+    BatchFacts, EvaluationFacts, Event, HeaderBlock, ItemHead, PayloadFacts, PayloadView, RequestFacts, ResultView,
+    ViewedResult,
+};
+
+use crate::call::BindingInstance;
+use crate::runtime::guest::INIT_DEADLINE;
+use crate::runtime::interface::{Authenticate, Filter, HookCall, TransformPayload, TransformResults};
+use crate::vocabulary::Hook;
+
+/// A rehearsal may not hold up the swap.
+const LONGEST: Duration = Duration::from_millis(20);
+
+struct Nothing;
+
+/// Calls the hook of a place once.
+pub(super) async fn warm_up(binding: &BindingInstance) {
+    let environment = EnvironmentLabel::new("none", "rehearsal");
+    match binding.bind.hook {
+        Hook::RequestAuth => {
+            let facts = RequestFacts {
+                environment,
+                route: "rehearsal",
+                sdk: "server",
+                method: Default::default(),
+                headers: HeaderBlock::default(),
+                credential: None,
+                client: None,
+            };
+            put(binding, &Authenticate(&facts)).await;
+        }
+        Hook::EventFilter => {
+            let facts = BatchFacts { environment, route: "rehearsal", sdk: "server", schema: 0 };
+            let event = Event { kind: String::new(), at_ms: 0, body: Bytes::from_static(b"{}") };
+            put(binding, &Filter { facts: &facts, events: &[&event] }).await;
+        }
+        Hook::PayloadTransform => {
+            let view: Arc<dyn PayloadView> = Arc::new(Nothing);
+            put(binding, &TransformPayload { facts: &PayloadFacts { environment }, view: &view }).await;
+        }
+        Hook::EvaluationTransform => {
+            let facts = EvaluationFacts { environment, sdk: "client", context_key: "rehearsal".into() };
+            let view: Arc<dyn ResultView> = Arc::new(Nothing);
+            put(binding, &TransformResults { facts: &facts, view: &view }).await;
+        }
+    }
+}
+
+async fn put<A: HookCall>(binding: &BindingInstance, ask: &A) {
+    let made = binding.guest.instantiate(A::HOOK, binding.bind.memory_mb, INIT_DEADLINE, true).await;
+    let Ok(mut instance) = made else { return };
+    let deadlines = instance.begin(A::HOOK, LONGEST.min(binding.bind.deadline), Instant::now(), ask.output_limit(0));
+    if let Some(Err(error)) = deadlines.wait(ask.ask(&mut instance)).await {
+        tracing::debug!(plugin = %binding.guest.context.name, hook = %A::HOOK, %error, "the rehearsal failed");
+    }
+}
+
+impl PayloadView for Nothing {
+    fn heads(&self) -> &[ItemHead] {
+        &[]
+    }
+
+    fn json(&self, _: usize) -> Option<Bytes> {
+        None
+    }
+
+    fn other(&self, _: &str, _: &str) -> Option<Bytes> {
+        None
+    }
+}
+
+impl ResultView for Nothing {
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn flag(&self, _: usize) -> Option<&str> {
+        None
+    }
+
+    fn get(&self, _: usize) -> Option<ViewedResult> {
+        None
+    }
+
+    fn find(&self, _: &str) -> Option<usize> {
+        None
+    }
+}

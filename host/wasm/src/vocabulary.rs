@@ -1,0 +1,29 @@
+//! What the other modules speak of: hooks, bindings, grants, limits, errors and counters. Nothing here runs a guest.
+
+mod binding;
+mod call_error;
+mod counters;
+mod grants;
+mod guest_metrics;
+mod limits;
+mod load_error;
+mod log_gate;
+mod text;
+
+#[cfg(test)]
+pub(crate) use self::binding::matches;
+pub use self::binding::{Bind, Hook, Isolation, Phase, Policy};
+pub(crate) use self::binding::{LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, only_required};
+pub(crate) use self::call_error::{CallError, Outcome};
+pub(crate) use self::counters::PluginCounters;
+pub use self::counters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
+pub(crate) use self::grants::{Grants, KNOWN_GRANTS};
+pub(crate) use self::guest_metrics::{GuestMetrics, Labels};
+pub use self::guest_metrics::{GuestSeries, GuestValue};
+pub(crate) use self::limits::{LARGEST_LARGE_FILE, largest_file};
+pub use self::load_error::LoadError;
+pub(crate) use self::log_gate::LogGate;
+pub(crate) use self::text::clean;
+
+/// The version of `yardarm:plugin` that the host speaks; guests built for another patch release of it work too.
+pub(crate) const INTERFACE_VERSION: &str = "0.1.0";

@@ -1,0 +1,127 @@
+//! Why a call of a plugin failed, and what it is counted as.
+
+/// Why a plugin did not give a usable answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CallError {
+    /// C01: the guest stopped abnormally.
+    #[error("the guest trapped ({kind}): {text}")]
+    Trap {
+        /// `unreachable`, `out-of-bounds`, `stack`, `divide`, `indirect`, `exit`, `host` or `other`.
+        kind: &'static str,
+        text: String,
+    },
+    /// C02: the guest took too long.
+    #[error("the guest did not answer before its deadline")]
+    Deadline,
+    /// C03: the guest wanted too much memory.
+    #[error("the guest {0}")]
+    Memory(String),
+    /// C04: the answer is longer than allowed.
+    #[error("the answer takes {size} bytes, {limit} are allowed")]
+    OutputTooLarge { size: usize, limit: usize },
+    /// C04: the answer means nothing.
+    #[error("the answer is invalid: {0}")]
+    OutputInvalid(String),
+    /// C05: the guest said that it could not.
+    #[error("the guest reports {kind}: {text}")]
+    Guest {
+        /// `invalid-input`, `temporary` or `internal`.
+        kind: &'static str,
+        text: String,
+    },
+    /// C06: all instances are busy.
+    #[error("no instance came free in time")]
+    PoolExhausted,
+    /// C08: too many calls failed lately.
+    #[error("the breaker is open")]
+    BreakerOpen,
+    /// C09: a required plugin is not there.
+    #[error("the plugin is required and not there")]
+    MissingRequired,
+    /// C10: what the guest should see is longer than a hook's input may be. Says nothing about the plugin.
+    #[error("the input takes {size} bytes, more than the hook is given")]
+    InputTooLarge { size: usize },
+}
+
+/// What a call is counted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Ok,
+    Trap,
+    Deadline,
+    MemoryLimit,
+    OutputTooLarge,
+    OutputInvalid,
+    GuestError,
+    PoolExhausted,
+    BreakerOpen,
+    MissingRequired,
+    InputTooLarge,
+}
+
+impl CallError {
+    /// Stable code of the plugin error taxonomy.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Trap { .. } => "C01",
+            Self::Deadline => "C02",
+            Self::Memory(_) => "C03",
+            Self::OutputTooLarge { .. } | Self::OutputInvalid(_) => "C04",
+            Self::Guest { .. } => "C05",
+            Self::PoolExhausted => "C06",
+            Self::BreakerOpen => "C08",
+            Self::MissingRequired => "C09",
+            Self::InputTooLarge { .. } => "C10",
+        }
+    }
+
+    /// What a call that ended like this is counted as.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Trap { .. } => Outcome::Trap,
+            Self::Deadline => Outcome::Deadline,
+            Self::Memory(_) => Outcome::MemoryLimit,
+            Self::OutputTooLarge { .. } => Outcome::OutputTooLarge,
+            Self::OutputInvalid(_) => Outcome::OutputInvalid,
+            Self::Guest { .. } => Outcome::GuestError,
+            Self::PoolExhausted => Outcome::PoolExhausted,
+            Self::BreakerOpen => Outcome::BreakerOpen,
+            Self::MissingRequired => Outcome::MissingRequired,
+            Self::InputTooLarge { .. } => Outcome::InputTooLarge,
+        }
+    }
+}
+
+impl Outcome {
+    /// All outcomes, in the order of their values.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Trap,
+        Self::Deadline,
+        Self::MemoryLimit,
+        Self::OutputTooLarge,
+        Self::OutputInvalid,
+        Self::GuestError,
+        Self::PoolExhausted,
+        Self::BreakerOpen,
+        Self::MissingRequired,
+        Self::InputTooLarge,
+    ];
+
+    /// The name in metrics and in failures told to vendors.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Trap => "trap",
+            Self::Deadline => "deadline",
+            Self::MemoryLimit => "memory-limit",
+            Self::OutputTooLarge => "output-too-large",
+            Self::OutputInvalid => "output-invalid",
+            Self::GuestError => "guest-error",
+            Self::PoolExhausted => "pool-exhausted",
+            Self::BreakerOpen => "breaker-open",
+            Self::MissingRequired => "missing-required",
+            Self::InputTooLarge => "input-too-large",
+        }
+    }
+}

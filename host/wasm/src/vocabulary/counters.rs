@@ -1,0 +1,146 @@
+//! Counters of one plugin, kept across its generations.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{CallError, GuestMetrics, Hook, LogGate, Outcome};
+
+/// Upper bounds of the histogram of call times, in seconds.
+pub const CALL_SECONDS: [f64; 19] =
+    [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0];
+
+/// Everything that is counted for one plugin.
+#[derive(Debug, Default)]
+pub(crate) struct PluginCounters {
+    hooks: [HookMeter; 4],
+    pub(crate) instances: InstanceMeter,
+    pub(crate) log: LogGate,
+    pub(crate) guest: GuestMetrics,
+}
+
+/// Calls of one hook.
+#[derive(Debug, Default)]
+pub(crate) struct HookMeter {
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+    buckets: [AtomicU64; CALL_SECONDS.len() + 1],
+    nanos: AtomicU64,
+    /// Nanoseconds that calls waited for an instance.
+    waited_nanos: AtomicU64,
+}
+
+/// Instances of one plugin.
+#[derive(Debug, Default)]
+pub(crate) struct InstanceMeter {
+    created: AtomicU64,
+    gone: AtomicU64,
+    peak_memory: AtomicU64,
+}
+
+/// Calls of one hook, counted.
+#[derive(Debug, Clone, Serialize)]
+pub struct HookMetrics {
+    /// Name of the hook.
+    pub hook: Hook,
+    /// Number of calls by outcome: `ok`, or the class of the failure.
+    pub outcomes: Vec<(&'static str, u64)>,
+    /// Number of calls up to each bound of [`CALL_SECONDS`], and one more for all beyond; not cumulative.
+    pub buckets: Vec<u64>,
+    /// Sum of call times.
+    pub seconds: f64,
+    /// Sum of times that calls waited for an instance.
+    pub waited_seconds: f64,
+}
+
+/// Instances of one plugin, counted.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct InstanceMetrics {
+    /// Made since the process started.
+    pub created: u64,
+    /// Alive now.
+    pub alive: u64,
+    /// Largest linear memory that any instance had at its end, in bytes.
+    pub peak_memory_bytes: u64,
+}
+
+impl PluginCounters {
+    /// The meter of one hook.
+    pub(crate) fn hook(&self, hook: Hook) -> &HookMeter {
+        &self.hooks[hook.index()]
+    }
+
+    /// The meters of hooks that were asked at least once.
+    pub(crate) fn asked(&self) -> Vec<HookMetrics> {
+        let all = Hook::ALL.into_iter().map(|hook| self.hook(hook).read(hook));
+        all.filter(|metrics| metrics.outcomes.iter().any(|(_, count)| *count > 0)).collect()
+    }
+}
+
+impl HookMeter {
+    /// Counts a call.
+    pub(crate) fn record<T>(&self, result: &Result<T, CallError>, took: Duration) {
+        let outcome = result.as_ref().err().map_or(Outcome::Ok, CallError::outcome);
+        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        let seconds = took.as_secs_f64();
+        let bucket = CALL_SECONDS.partition_point(|bound| *bound < seconds);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(nanos(took), Ordering::Relaxed);
+    }
+
+    /// Counts the wait for an instance.
+    pub(crate) fn waited(&self, time: Duration) {
+        self.waited_nanos.fetch_add(nanos(time), Ordering::Relaxed);
+    }
+
+    fn read(&self, hook: Hook) -> HookMetrics {
+        HookMetrics {
+            hook,
+            outcomes: Outcome::ALL.iter().map(|it| (it.name(), get(&self.outcomes[*it as usize]))).collect(),
+            buckets: self.buckets.iter().map(get).collect(),
+            seconds: Duration::from_nanos(get(&self.nanos)).as_secs_f64(),
+            waited_seconds: Duration::from_nanos(get(&self.waited_nanos)).as_secs_f64(),
+        }
+    }
+}
+
+impl InstanceMeter {
+    pub(crate) fn created(&self) {
+        self.created.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn gone(&self, memory: usize) {
+        self.gone.fetch_add(1, Ordering::Relaxed);
+        self.peak_memory.fetch_max(memory as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> InstanceMetrics {
+        let (gone, created) = (get(&self.gone), get(&self.created));
+        InstanceMetrics { created, alive: created.saturating_sub(gone), peak_memory_bytes: get(&self.peak_memory) }
+    }
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_land_in_their_bucket() {
+        let meter = HookMeter::default();
+        meter.record(&Ok(()), Duration::from_nanos(800));
+        meter.record(&Ok(()), Duration::from_micros(2));
+        meter.record::<()>(&Err(CallError::Deadline), Duration::from_secs(7));
+        let read = meter.read(Hook::RequestAuth);
+        assert_eq!((read.buckets[0], read.buckets[1]), (1, 1));
+        assert_eq!(read.buckets.last(), Some(&1));
+        assert!(read.outcomes.contains(&("ok", 2)) && read.outcomes.contains(&("deadline", 1)));
+    }
+}

@@ -1,0 +1,119 @@
+//! Metrics of guests: a bounded number of series under the plugin's own prefix.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+/// Series per plugin; more are refused and counted.
+const MOST_SERIES: usize = 30;
+/// Labels per series.
+const MOST_LABELS: usize = 4;
+/// Bytes of a name or of a label's value.
+const LONGEST_NAME: usize = 64;
+
+/// Names and values.
+pub(crate) type Labels = Vec<(String, String)>;
+
+/// The metrics of one plugin, kept across its generations.
+#[derive(Debug, Default)]
+pub(crate) struct GuestMetrics {
+    series: Mutex<BTreeMap<(String, Labels), GuestValue>>,
+    refused: AtomicU64,
+}
+
+/// One series that a guest keeps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GuestSeries {
+    /// Name without any prefix: letters, digits and underscores.
+    pub name: String,
+    /// Names and values.
+    pub labels: Vec<(String, String)>,
+    /// Kind and value.
+    pub value: GuestValue,
+}
+
+/// The value of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuestValue {
+    /// Only grows.
+    Counter(u64),
+    /// Goes up and down.
+    Gauge(f64),
+    /// Number and sum of what was observed.
+    Summary {
+        /// Number of observations.
+        count: u64,
+        /// Sum of observations.
+        sum: f64,
+    },
+}
+
+impl GuestMetrics {
+    /// All series in order.
+    pub(crate) fn series(&self) -> Vec<GuestSeries> {
+        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = |((name, labels), value): (&(String, Labels), &GuestValue)| GuestSeries {
+            name: name.clone(),
+            labels: labels.clone(),
+            value: *value,
+        };
+        series.iter().map(one).collect()
+    }
+
+    /// Observations that were refused.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Changes a series, or makes it; `change` says whether the series is of the right kind.
+    pub(crate) fn update(
+        &self,
+        name: String,
+        mut labels: Labels,
+        first: GuestValue,
+        change: impl Fn(&mut GuestValue) -> bool,
+    ) {
+        labels.sort();
+        let fine = is_name(&name)
+            && labels.len() <= MOST_LABELS
+            && labels.iter().all(|(key, value)| is_name(key) && value.len() <= LONGEST_NAME)
+            && labels.windows(2).all(|pair| pair[0].0 != pair[1].0);
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = series.len() < MOST_SERIES;
+        let done = fine
+            && match series.entry((name, labels)) {
+                std::collections::btree_map::Entry::Occupied(mut entry) => change(entry.get_mut()),
+                std::collections::btree_map::Entry::Vacant(entry) if room => change(entry.insert(first)),
+                std::collections::btree_map::Entry::Vacant(_) => false,
+            };
+        if !done {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    letters && name.len() <= LONGEST_NAME && name.starts_with(|first: char| first.is_ascii_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_labels_fill_thirty_series_and_no_more() {
+        let metrics = GuestMetrics::default();
+        for n in 0..100 {
+            let labels = vec![("user".to_owned(), n.to_string())];
+            metrics.update("seen".into(), labels, GuestValue::Gauge(0.0), |_| true);
+        }
+        assert_eq!(metrics.series().len(), MOST_SERIES);
+        assert_eq!(metrics.refused(), 70);
+        metrics.update("bad name".into(), vec![], GuestValue::Gauge(0.0), |_| true);
+        assert_eq!(metrics.refused(), 71);
+    }
+}

@@ -1,0 +1,261 @@
+//! Why a file does not become a plugin, in words that suffice to mend it.
+
+use super::{INTERFACE_VERSION, clean, largest_file};
+
+/// A file that was refused. What ran before goes on running.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// L01.
+    #[error("{what}")]
+    NotAComponent {
+        /// What it is instead.
+        what: String,
+    },
+    /// L02.
+    #[error("the file has {size} bytes, {limit} are allowed{}", hint(*limit))]
+    TooLarge {
+        /// Bytes of the file.
+        size: u64,
+        /// Bytes that are allowed.
+        limit: u64,
+    },
+    /// L02.
+    #[error(
+        "the folder has {count} plugins, {limit} are allowed; remove some, the last in order of name are not loaded"
+    )]
+    TooManyPlugins {
+        /// Plugins in the folder.
+        count: usize,
+        /// Plugins that are allowed.
+        limit: usize,
+    },
+    /// L03.
+    #[error("the component does not compile: {text}")]
+    CompileFailed {
+        /// Text of the compiler.
+        text: String,
+    },
+    /// L03.
+    #[error("compiling took longer than {seconds} s")]
+    CompileTimeout {
+        /// Time that was allowed.
+        seconds: u64,
+    },
+    /// L04.
+    #[error("built for `{built_for}`, this host speaks `yardarm:plugin@{}`; upgrade the older side", INTERFACE_VERSION)]
+    UnsupportedInterface {
+        /// The interface in the component.
+        built_for: String,
+    },
+    /// L04.
+    #[error(
+        "the component exports no hook; export one of `request-auth`, `event-filter`, `payload-transform`, \
+         `evaluation-transform` of `yardarm:plugin@{}`",
+        INTERFACE_VERSION
+    )]
+    NoHook,
+    /// L04.
+    #[error("the component does not export `yardarm:plugin/lifecycle@{}`", INTERFACE_VERSION)]
+    NoLifecycle,
+    /// L04.
+    #[error("a type differs from `yardarm:plugin@{}`, build against its WIT files: {text}", INTERFACE_VERSION)]
+    WrongTypes {
+        /// Text of the linker.
+        text: String,
+    },
+    /// L05.
+    #[error("imports what this host does not offer: {imports}")]
+    UnknownImport {
+        /// All of them.
+        imports: String,
+    },
+    /// L06.
+    #[error("imports {imports} without the grant; write `{line}` under [plugin] in `{file}`")]
+    CapabilityDenied {
+        /// All imports that lack a grant.
+        imports: String,
+        /// The line that grants them, with what is granted already.
+        line: String,
+        /// The binding file.
+        file: String,
+    },
+    /// L07.
+    #[error("`{file}` cannot be used: {}", faults.join("; "))]
+    ManifestInvalid {
+        /// The binding file.
+        file: String,
+        /// Each fault with its key path.
+        faults: Vec<String>,
+    },
+    /// L07.
+    #[error("`{file}` is for `{expected}`, but the component calls itself `{actual}`")]
+    NameMismatch {
+        /// The binding file.
+        file: String,
+        /// Name in the binding file.
+        expected: String,
+        /// Name in the component.
+        actual: String,
+    },
+    /// L07.
+    #[error("the component calls itself `{name}`; a name has 1 to 64 letters, digits, `-` and `_`")]
+    BadName {
+        /// Name in the component.
+        name: String,
+    },
+    /// L07.
+    #[error("`{active}.wasm` has the name `{name}` already and stays; remove one of the two files")]
+    DuplicateName {
+        /// Name in both components.
+        name: String,
+        /// File name, without extension, of the one that stays.
+        active: String,
+    },
+    /// L08.
+    #[error("the plugin does not accept its configuration: {text}")]
+    ConfigInvalid {
+        /// Text of the plugin.
+        text: String,
+    },
+    /// L09.
+    #[error("`{what}` failed: {error}")]
+    InitFailed {
+        /// `describe` or `init`.
+        what: &'static str,
+        /// How it ended.
+        error: String,
+    },
+    /// L09.
+    #[error("`init` took longer than {seconds} s")]
+    InitTimeout {
+        /// Time that was allowed.
+        seconds: u64,
+    },
+    /// L11.
+    #[error("the file has the SHA-256 {actual}, the binding asks for {expected}")]
+    HashMismatch {
+        /// Digest in the binding file.
+        expected: String,
+        /// Digest of the component file.
+        actual: String,
+    },
+    /// L12.
+    #[error("{text}")]
+    UnsafeFolder {
+        /// What is wrong, with the path.
+        text: String,
+    },
+    /// L12.
+    #[error("{text}")]
+    UnusableFolder {
+        /// What is wrong, with the path.
+        text: String,
+    },
+    /// L01.
+    #[error("`{path}` is {kind}; only regular files and symbolic links to them are read")]
+    NotAFile {
+        /// The path.
+        path: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// L01.
+    #[error("the name of the file is not valid UTF-8 or has control characters; rename it")]
+    BadFileName,
+    /// L01.
+    #[error("`{file}` is not there, so the required hooks of its binding file fail closed")]
+    Absent {
+        /// Name of the component file.
+        file: String,
+    },
+    /// The file cannot be read; it is tried again.
+    #[error("the file cannot be read: {text}")]
+    Unreadable {
+        /// Text of the system.
+        text: String,
+    },
+}
+
+/// What may be done about a component that is too large.
+fn hint(limit: u64) -> &'static str {
+    if limit == largest_file(false) {
+        "; guests that carry a runtime may have more with `profile = \"large\"` under [plugin]"
+    } else {
+        ""
+    }
+}
+
+impl LoadError {
+    /// Stable code of the plugin error taxonomy.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotAComponent { .. }
+            | Self::Unreadable { .. }
+            | Self::NotAFile { .. }
+            | Self::BadFileName
+            | Self::Absent { .. } => "L01",
+            Self::TooLarge { .. } | Self::TooManyPlugins { .. } => "L02",
+            Self::CompileFailed { .. } | Self::CompileTimeout { .. } => "L03",
+            Self::UnsupportedInterface { .. } | Self::NoHook | Self::NoLifecycle | Self::WrongTypes { .. } => "L04",
+            Self::UnknownImport { .. } => "L05",
+            Self::CapabilityDenied { .. } => "L06",
+            Self::ManifestInvalid { .. }
+            | Self::NameMismatch { .. }
+            | Self::BadName { .. }
+            | Self::DuplicateName { .. } => "L07",
+            Self::ConfigInvalid { .. } => "L08",
+            Self::InitFailed { .. } | Self::InitTimeout { .. } => "L09",
+            Self::HashMismatch { .. } => "L11",
+            Self::UnsafeFolder { .. } | Self::UnusableFolder { .. } => "L12",
+        }
+    }
+
+    /// Class of the plugin error taxonomy.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::NotAComponent { .. } | Self::Unreadable { .. } => "not-a-component",
+            Self::NotAFile { .. } | Self::BadFileName => "not-a-file",
+            Self::Absent { .. } => "missing",
+            Self::TooLarge { .. } => "too-large",
+            Self::TooManyPlugins { .. } => "too-many-plugins",
+            Self::CompileFailed { .. } => "compile-failed",
+            Self::CompileTimeout { .. } => "compile-timeout",
+            Self::UnsupportedInterface { .. } | Self::NoHook | Self::NoLifecycle | Self::WrongTypes { .. } => {
+                "unsupported-interface"
+            }
+            Self::UnknownImport { .. } => "unknown-import",
+            Self::CapabilityDenied { .. } => "capability-denied",
+            Self::ManifestInvalid { .. } | Self::BadName { .. } => "manifest-invalid",
+            Self::NameMismatch { .. } => "name-mismatch",
+            Self::DuplicateName { .. } => "duplicate-name",
+            Self::ConfigInvalid { .. } => "config-invalid",
+            Self::InitFailed { .. } => "init-failed",
+            Self::InitTimeout { .. } => "init-timeout",
+            Self::HashMismatch { .. } => "hash-mismatch",
+            Self::UnsafeFolder { .. } => "unsafe-folder",
+            Self::UnusableFolder { .. } => "unusable-folder",
+        }
+    }
+
+    /// Whether the same file may load at another time.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::CompileTimeout { .. } | Self::InitTimeout { .. } | Self::InitFailed { .. })
+    }
+
+    /// Sorts an error of the compiler.
+    pub(crate) fn of_compiler(error: &wasmtime::Error) -> Self {
+        let text = clean(&format!("{error:#}"));
+        if text.contains("unexpected end") || text.contains("unexpected-end") {
+            return Self::NotAComponent { what: format!("the file is truncated: {text}") };
+        }
+        Self::CompileFailed { text }
+    }
+
+    /// Types of imports or exports that are not what this host knows by their name.
+    pub(crate) fn wrong_types(error: &wasmtime::Error) -> Self {
+        Self::WrongTypes { text: clean(&format!("{error:#}")) }
+    }
+}

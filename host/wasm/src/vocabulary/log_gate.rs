@@ -1,0 +1,58 @@
+//! A limit on log lines about one plugin.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+/// Lines per second in the long run; what comes faster is dropped and counted.
+const LINES_PER_SECOND: f64 = 50.0;
+/// Lines at once.
+const BURST: f64 = 200.0;
+
+/// Lets a bounded number of lines through.
+#[derive(Debug)]
+pub(crate) struct LogGate {
+    bucket: Mutex<(f64, Instant)>,
+    dropped: AtomicU64,
+}
+
+impl Default for LogGate {
+    fn default() -> Self {
+        Self { bucket: Mutex::new((BURST, Instant::now())), dropped: AtomicU64::new(0) }
+    }
+}
+
+impl LogGate {
+    /// Whether one more line may pass; counts it if not.
+    pub(crate) fn admit(&self) -> bool {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let (tokens, since) = *bucket;
+        let tokens = (tokens + (now - since).as_secs_f64() * LINES_PER_SECOND).min(BURST);
+        let passes = tokens >= 1.0;
+        *bucket = (if passes { tokens - 1.0 } else { tokens }, now);
+        if !passes {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        passes
+    }
+
+    /// Lines that did not pass.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_and_counted() {
+        let gate = LogGate::default();
+        let passed = (0..1_000).filter(|_| gate.admit()).count();
+        assert!((200..260).contains(&passed), "{passed}");
+        assert_eq!(passed as u64 + gate.dropped(), 1_000);
+    }
+}
