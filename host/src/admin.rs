@@ -22,8 +22,8 @@ use yardarm_core::retry_after;
 use yardarm_core::supervisor::PanicReport;
 
 use crate::capacity::Capacity;
-use crate::gateway::State;
 use crate::listener::{CertificateReport, FanoutReport, Tls};
+use crate::state::State;
 use crate::telemetry;
 
 pub(crate) use self::host_check::protect;

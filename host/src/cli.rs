@@ -1,12 +1,10 @@
 //! Commands and their arguments.
 
 mod check;
-mod exit;
 mod ff_proxy;
 mod health;
 mod reload;
 mod run;
-mod signals;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -16,11 +14,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use self::exit::{Exit, failed};
-pub(crate) use self::run::stop;
-pub(crate) use self::signals::{Request, Signals};
 use crate::config::Overrides;
 use crate::demo::{self, DemoOptions};
+use crate::exit::Exit;
 
 /// A feature-flag relay gateway that you extend with WebAssembly plugins.
 ///

@@ -2,7 +2,9 @@
 //! README and `yardarm check --print-effective` are made from them.
 
 mod document;
+mod error;
 mod keys;
+mod limits;
 mod load;
 mod log_filter;
 mod network;
@@ -16,9 +18,10 @@ use yardarm_core::client_address::ProxyRules;
 use yardarm_core::readiness::ReadyPolicy;
 use yardarm_core::settings::Reader;
 
+pub use self::error::ConfigError;
 pub use self::keys::keys;
-pub use self::load::{ConfigError, Loaded, Overrides, load, load_text, load_without_file};
-use crate::listener::Limits;
+pub use self::limits::Limits;
+pub use self::load::{Loaded, Overrides, load, load_text, load_without_file};
 use crate::vendors;
 
 /// Everything the gateway needs to know before it starts.

@@ -17,10 +17,10 @@ use std::time::Duration;
 use anyhow::Context;
 use yardarm_testkit::{FakeHarness, FakeLaunchDarkly};
 
-use crate::cli::{Request, Signals, failed, stop};
 use crate::config::{self, Config, LogConfig, Overrides};
 use crate::gateway::Gateway;
 use crate::logging;
+use crate::process::{Request, Signals, failed, stop};
 
 /// What both vendors' flags show.
 const BANNERS: [&str; 4] = ["Welcome aboard", "Fair winds", "Land ahoy", "All hands on deck"];

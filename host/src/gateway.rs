@@ -8,12 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
-use yardarm_core::readiness::{ReadyPolicy, ReadyReport, WaitingFor};
 use yardarm_core::registry::StreamRegistry;
-use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::{InternalError, Lifecycle, Supervisor};
 use yardarm_harness::Harness;
-use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_wasm::PluginFolder;
 
 use crate::admin;
@@ -21,8 +18,9 @@ use crate::capacity::Capacity;
 use crate::config::{Config, ShutdownConfig};
 use crate::layers;
 use crate::listener::{ConnectionLimit, Fanout, Listener, ServeOptions, Tls, TlsError};
+use crate::request_metrics::RequestMetrics;
 use crate::startup::{self, Opened};
-use crate::telemetry::Telemetry;
+use crate::state::State;
 use crate::vendors::VendorRouters;
 
 /// A running gateway.
@@ -43,51 +41,6 @@ pub struct Gateway {
     _data: Option<DataFolder>,
 }
 
-/// What the admin listener shows.
-pub(crate) struct State {
-    pub(crate) hooks: Hooks,
-    pub(crate) streams: StreamRegistry,
-    pub(crate) fanout: Fanout,
-    pub(crate) plugins: Arc<PluginFolder>,
-    pub(crate) launchdarkly: Option<LaunchDarkly>,
-    pub(crate) harness: Option<Harness>,
-    pub(crate) telemetry: Telemetry,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) capacity: Capacity,
-    /// Places of the connections of SDKs.
-    pub(crate) connections: ConnectionLimit,
-    pub(crate) tls: Option<Tls>,
-    pub(crate) started_ms: u64,
-    /// How much must be served before the process counts as ready.
-    pub(crate) ready: ReadyPolicy,
-    /// Where the process listens, whatever for.
-    pub(crate) listeners: Vec<SocketAddr>,
-}
-
-impl State {
-    /// State of every environment, one vendor after the other.
-    pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
-        let mut reports = self.launchdarkly.as_ref().map(LaunchDarkly::reports).unwrap_or_default();
-        reports.extend(self.harness.as_ref().map(Harness::reports).unwrap_or_default());
-        reports
-    }
-
-    /// State of the lists of environments that vendors give.
-    pub(crate) fn environment_lists(&self) -> Vec<EnvironmentListReport> {
-        self.launchdarkly.as_ref().and_then(LaunchDarkly::list_report).into_iter().collect()
-    }
-
-    /// Whether the process can take traffic.
-    pub(crate) fn readiness(&self) -> ReadyReport {
-        let mut report = self.lifecycle.readiness().report(self.ready);
-        if !self.plugins.is_ready() {
-            report.is_ready = false;
-            report.waiting.push(WaitingFor { name: "plugins".to_owned(), state: None, last_error: None });
-        }
-        report
-    }
-}
-
 impl Gateway {
     /// Starts everything and returns once SDKs can connect; whether there is data for them, `/ready` says.
     ///
@@ -104,7 +57,7 @@ impl Gateway {
         let data_dir = data.as_ref().map(DataFolder::path);
         let fanout =
             Fanout::start(&serving, config.limits.write_timeout).context("fan-out threads cannot be started")?;
-        let telemetry = Telemetry::new();
+        let request_metrics = RequestMetrics::new();
         let hooks = Hooks::none();
         let streams = StreamRegistry::new(capacity.streams);
         streams.watch(&hooks, config.plugins.recheck_window, &serving);
@@ -137,7 +90,7 @@ impl Gateway {
             launchdarkly: launchdarkly.as_ref().map(|side| side.router.clone()),
             harness: harness.as_ref().map(|side| side.router.clone()),
         };
-        let around = |router| layers::apply(router, &config, telemetry.clone());
+        let around = |router| layers::apply(router, &config, request_metrics.clone());
         let own_sides: Vec<_> = own_listeners
             .into_iter()
             .filter_map(|(vendor, listener)| Some((vendor, listener, around(routers.take(vendor)?))))
@@ -154,7 +107,7 @@ impl Gateway {
             plugins,
             launchdarkly,
             harness,
-            telemetry: telemetry.clone(),
+            request_metrics: request_metrics.clone(),
             lifecycle: serving.clone(),
             capacity,
             connections: places.clone(),

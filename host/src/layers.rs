@@ -22,19 +22,19 @@ use yardarm_core::retry_after::{self, PassedThrough};
 use yardarm_core::supervisor::{self, fault_point};
 
 use crate::config::Config;
-use crate::telemetry::Telemetry;
+use crate::request_metrics::RequestMetrics;
 
 #[derive(Clone)]
 struct Guard {
-    telemetry: Telemetry,
+    request_metrics: RequestMetrics,
     timeout: Duration,
     max_body: usize,
 }
 
 /// Wraps the routes of all vendors.
-pub fn apply(router: Router, config: &Config, telemetry: Telemetry) -> Router {
+pub fn apply(router: Router, config: &Config, request_metrics: RequestMetrics) -> Router {
     let guard = Guard {
-        telemetry,
+        request_metrics,
         timeout: config.request_timeout,
         max_body: usize::try_from(config.max_body).unwrap_or(usize::MAX),
     };
@@ -76,7 +76,7 @@ async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Re
     }
     let route = response.extensions().get::<RouteTag>().map_or("other", |tag| tag.route);
     span.record("http.route", route);
-    guard.telemetry.request(route, response.status(), start.elapsed());
+    guard.request_metrics.request(route, response.status(), start.elapsed());
     response
 }
 

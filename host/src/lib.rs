@@ -12,18 +12,37 @@
 //!   `core/hooks.rs` up to date.
 #![forbid(unsafe_code)]
 
-pub mod admin;
-pub mod capacity;
-pub mod cli;
 pub mod config;
-pub mod demo;
-pub mod gateway;
-pub mod layers;
-pub mod listener;
+
+mod exit;
+
 pub mod logging;
-mod startup;
-pub mod telemetry;
+
+pub mod capacity;
+
+pub mod listener;
+
 mod vendors;
+
+pub mod request_metrics;
+
+mod state;
+
+pub mod layers;
+
+pub mod telemetry;
+
+pub mod admin;
+
+mod startup;
+
+pub mod gateway;
+
+mod process;
+
+pub mod demo;
+
+pub mod cli;
 
 pub use self::config::Config;
 pub use self::gateway::Gateway;

@@ -11,6 +11,7 @@ mod handover;
 mod http1;
 mod http2;
 mod linger;
+mod progress;
 mod proxy_header;
 mod tls;
 mod watched;
@@ -32,6 +33,7 @@ pub use self::connection_limit::{CloseReason, ConnectionLimit};
 use self::fanout::ReturnedConnection;
 pub use self::fanout::{Fanout, FanoutReport};
 pub use self::tls::{CertificateReport, Tls, TlsError};
+use crate::config::Limits;
 
 /// Pause after a failed `accept`, which usually means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -40,23 +42,6 @@ const MAX_RETURNING: usize = 1024;
 /// Silence after which the kernel probes a client, and the interval between probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-
-/// Limits of a listener.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Connections at once, streams included, as configured. Further ones wait in the backlog.
-    pub max_connections: usize,
-    /// Bytes of a request head.
-    pub max_head_bytes: usize,
-    /// Header lines of a request.
-    pub max_headers: usize,
-    /// Silence after which a connection is closed between two requests.
-    pub idle_timeout: Duration,
-    /// Longest time in which a client takes nothing of what it is sent.
-    pub write_timeout: Duration,
-    /// Bytes that wait in the kernel for one connection until they can be sent.
-    pub send_buffer: u32,
-}
 
 /// A bound listener that is not served yet.
 pub struct Listener {

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use yardarm_core::data_folder::{DataFolder, DataFolderError};
 
-use crate::cli::Exit;
 use crate::config::Config;
+use crate::exit::Exit;
 use crate::listener::{Listener, Tls};
 
 /// What a gateway starts with.
@@ -111,8 +111,30 @@ pub(crate) fn probe(config: &Config) -> (Vec<Problem>, Vec<String>) {
         launchdarkly.and_then(Result::err).map(anyhow::Error::from),
         harness.and_then(Result::err).map(anyhow::Error::from),
     ];
-    problems.extend(failed.into_iter().flatten().map(|error| Problem::of(Exit::of(&error), format!("{error:#}"))));
+    problems.extend(
+        failed
+            .into_iter()
+            .flatten()
+            .map(|error| Problem::of(vendor_exit(&error).unwrap_or(Exit::Software), format!("{error:#}"))),
+    );
     (problems, warnings)
+}
+
+/// The exit code for an error of a vendor's side; `None` for other errors.
+pub(crate) fn vendor_exit(error: &anyhow::Error) -> Option<Exit> {
+    use yardarm_harness::StartError as Harness;
+    use yardarm_launchdarkly::StartError as LaunchDarkly;
+    let of_launchdarkly = |error: &LaunchDarkly| match error {
+        LaunchDarkly::Archive { .. } => Exit::Config,
+        LaunchDarkly::DataDir { .. } => Exit::CannotCreate,
+        LaunchDarkly::Http(_) | LaunchDarkly::Threads(_) => Exit::System,
+    };
+    let of_harness = |error: &Harness| match error {
+        Harness::Offline(_) | Harness::NoSecret => Exit::Config,
+        Harness::DataDir { .. } | Harness::Secret { .. } => Exit::CannotCreate,
+        Harness::Http(_) | Harness::Threads(_) => Exit::System,
+    };
+    None.or_else(|| error.downcast_ref().map(of_launchdarkly)).or_else(|| error.downcast_ref().map(of_harness))
 }
 
 impl StartupError {

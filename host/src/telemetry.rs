@@ -2,22 +2,17 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use prometheus::core::Collector;
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use yardarm_core::report::EnvironmentReport;
 
-use crate::gateway::State;
 use crate::logging;
+use crate::state::State;
 
 mod connections;
 mod dependencies;
 mod plugins;
 
-/// Requests answered, by route and status class. A stream counts when its head is sent.
-const REQUESTS: &str = "yardarm_http_requests_total";
-/// Time to the head of the answer, by route.
-const REQUEST_SECONDS: &str = "yardarm_http_request_seconds";
 /// Open streams, by vendor, environment and route.
 const STREAMS: &str = "yardarm_streams";
 /// Streams opened since start.
@@ -75,49 +70,10 @@ const MEMORY: &str = "yardarm_process_resident_bytes";
 /// Time the process has run on a core, user and system, in seconds.
 const CPU: &str = "yardarm_process_cpu_seconds_total";
 
-/// Metrics that are counted as things happen; all others are read when somebody asks. Cheap to clone.
-#[derive(Clone)]
-pub struct Telemetry {
-    requests: IntCounterVec,
-    seconds: HistogramVec,
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Telemetry {
-    /// Starts at zero.
-    #[must_use]
-    pub fn new() -> Self {
-        let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-        let seconds = HistogramOpts::new(REQUEST_SECONDS, "Time to the head of the answer.").buckets(buckets);
-        Self {
-            requests: counters(REQUESTS, "Requests answered.", &["route", "status"]),
-            seconds: HistogramVec::new(seconds, &["route"]).expect("a valid metric"),
-        }
-    }
-
-    /// Counts an answered request.
-    pub fn request(&self, route: &str, status: StatusCode, took: Duration) {
-        let class = match status.as_u16() / 100 {
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
-        };
-        self.requests.with_label_values(&[route, class]).inc();
-        self.seconds.with_label_values(&[route]).observe(took.as_secs_f64());
-    }
-}
-
 /// Everything in the text format of Prometheus.
 pub(crate) fn render(state: &State) -> String {
     let registry = Registry::new();
-    register(&registry, state.telemetry.requests.clone());
-    register(&registry, state.telemetry.seconds.clone());
+    state.request_metrics.register(&registry);
     streams(&registry, state);
     connections::register(&registry, state);
     let reports = state.reports();

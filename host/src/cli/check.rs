@@ -8,9 +8,11 @@ use serde::Deserialize;
 use yardarm_core::supervisor;
 use yardarm_wasm::CheckedFolder;
 
-use super::{Exit, failed, health, output, variables};
+use super::{health, output, variables};
 use crate::config::{self, Config, Overrides};
+use crate::exit::Exit;
 use crate::logging;
+use crate::process::failed;
 use crate::startup::{self, Problem};
 
 pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCode {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Exit;
+use crate::exit::Exit;
 
 /// Probes come often and must not pile up.
 const TIMEOUT: Duration = Duration::from_secs(3);

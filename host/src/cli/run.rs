@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::exit::{Exit, failed};
 use super::reload::Reload;
-use super::signals::{Request, Signals};
 use crate::config::{self, Overrides};
+use crate::exit::Exit;
 use crate::gateway::Gateway;
 use crate::logging;
+use crate::process::{Request, Signals, failed, stop};
 
 pub(super) async fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode {
     let signals = match signals() {
@@ -66,18 +66,6 @@ pub(super) async fn serve(mut reload: Reload, mut signals: Signals) -> ExitCode 
                 stop(gateway, &mut signals).await;
                 return Exit::Software.into();
             }
-        }
-    }
-}
-
-/// Ends gracefully; a second signal ends at once.
-pub(crate) async fn stop(gateway: Gateway, signals: &mut Signals) -> ExitCode {
-    tokio::select! {
-        // What could not be finished in time is in the log; the end was still an orderly one.
-        _ = gateway.stop() => ExitCode::SUCCESS,
-        () = signals.end() => {
-            tracing::warn!("second signal, ending at once");
-            ExitCode::FAILURE
         }
     }
 }

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use yardarm_core::settings::Place;
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 /// Largest configuration file that is read, in bytes: 16 MiB.
 const MAX_FILE: u64 = 16 << 20;

@@ -1,10 +1,11 @@
 //! Configuration file, environment variables and arguments to a [`Config`], with every error at once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use yardarm_core::settings::{CompatOverride, Effective, Place, Reader, SettingError, Values};
+use yardarm_core::settings::{CompatOverride, Effective, Reader, Values};
 
 use super::document::Document;
+use super::error::{ConfigError, left_empty};
 use super::{Config, keys};
 
 /// What is read where no file is named, if it is there.
@@ -40,35 +41,6 @@ impl Loaded {
     pub fn changed_keys(&self, before: &Self) -> Vec<String> {
         self.values.changed_keys(&before.values, &keys())
     }
-}
-
-/// Why there is no usable configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("configuration file `{path}` cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system says.
-        source: std::io::Error,
-    },
-    /// The file is not TOML. The line itself is not repeated, for it may hold a key.
-    #[error("configuration file is not valid TOML: {place}: {problem}")]
-    Syntax {
-        /// Where the parser stopped.
-        place: Place,
-        /// What the parser expected.
-        problem: String,
-    },
-    /// Values cannot be used. All of them are listed.
-    #[error("{} of the configuration cannot be used:{}", plural(.0.len()), list(.0))]
-    Values(Vec<SettingError>),
-    /// Nothing to serve. Lists what was left empty below vendors, which may be why.
-    #[error(
-        "no vendor is configured{}: add `[[launchdarkly.environments]]` with `name` and `sdk_key`, or `[[harness.environments]]` with `api_key`, to `yardarm.toml`, set YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME and …_0_SDK_KEY, or try `yardarm demo`", empty(.0)
-    )]
-    NoVendor(Vec<String>),
 }
 
 /// Loads a configuration. Without `file`, `yardarm.toml` in the working directory is read if it is there.
@@ -122,7 +94,7 @@ fn put_together(document: Option<&Document>, overrides: &Overrides) -> Result<Lo
     let without_effect = sides.into_iter().filter(|(side, is_read)| !is_read && reader.has_section(side));
     let mut warnings: Vec<_> = without_effect
         .map(|(side, _)| {
-            let empty = empty(values.empty());
+            let empty = left_empty(values.empty());
             format!("settings of `{side}` have no effect, because they name no environments{empty}")
         })
         .collect();
@@ -141,18 +113,6 @@ fn put_together(document: Option<&Document>, overrides: &Overrides) -> Result<Lo
     };
     warnings.extend(values.unknown_variables(&keys).into_iter().map(warning));
     Ok(Loaded { config, effective: values.effective(&keys), warnings, values })
-}
-
-fn empty(names: &[String]) -> String {
-    if names.is_empty() { String::new() } else { format!(" (left empty, so not set: {})", names.join(", ")) }
-}
-
-fn plural(count: usize) -> String {
-    if count == 1 { "one value".to_owned() } else { format!("{count} values") }
-}
-
-fn list(errors: &[SettingError]) -> String {
-    errors.iter().map(|error| format!("\n  {error}")).collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::body::{AnswerBody, RequestBody};
 use super::fanout::AfterStream;
 use super::framing::has_odd_coding;
 use super::handover::Handover;
-use super::http2::Progress;
+use super::progress::Progress;
 
 /// Whose requests are answered.
 pub(super) struct Caller {

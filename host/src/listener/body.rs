@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use yardarm_core::registry::{EndReason, StreamSession};
 
 use super::activity::{Activity, RequestGuard};
-use super::http2::Progress;
+use super::progress::Progress;
 
 /// Largest piece of an answer that is given to HTTP/2 at once, so that what a client does not take stays here.
 const MAX_PIECE: usize = 64 << 10;

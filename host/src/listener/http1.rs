@@ -17,7 +17,8 @@ use super::drive::{Outcome, drive};
 use super::fanout::StreamHandoff;
 use super::handover::Handover;
 use super::watched::{HeadWatch, Watched};
-use super::{Accepted, Limits, Serving, linger};
+use super::{Accepted, Serving, linger};
+use crate::config::Limits;
 
 /// Serves one connection in plain text until it ends or becomes a stream.
 pub(super) async fn plain(serving: Arc<Serving>, accepted: Accepted) {

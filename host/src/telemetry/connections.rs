@@ -6,8 +6,8 @@ use super::{
     CERTIFICATE, CERTIFICATE_REJECTED, CONNECTIONS, CONNECTIONS_CLOSED, CONNECTIONS_LIMIT, STREAMS_LIMIT, counters,
     gauges, signed,
 };
-use crate::gateway::State;
 use crate::listener::Tls;
+use crate::state::State;
 
 /// Adds the metrics as they are now.
 pub(super) fn register(registry: &Registry, state: &State) {

@@ -1,0 +1,47 @@
+//! Why a configuration cannot be used.
+
+use std::path::PathBuf;
+
+use yardarm_core::settings::{Place, SettingError};
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration file `{path}` cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The file is not TOML. The line itself is not repeated, for it may hold a key.
+    #[error("configuration file is not valid TOML: {place}: {problem}")]
+    Syntax {
+        /// Where the parser stopped.
+        place: Place,
+        /// What the parser expected.
+        problem: String,
+    },
+    /// Values cannot be used. All of them are listed.
+    #[error("{} of the configuration cannot be used:{}", plural(.0.len()), list(.0))]
+    Values(Vec<SettingError>),
+    /// Nothing to serve. Lists what was left empty below vendors, which may be why.
+    #[error(
+        "no vendor is configured{}: add `[[launchdarkly.environments]]` with `name` and `sdk_key`, or `[[harness.environments]]` with `api_key`, to `yardarm.toml`, set YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME and …_0_SDK_KEY, or try `yardarm demo`", left_empty(.0)
+    )]
+    NoVendor(Vec<String>),
+}
+
+/// Names what was left empty, as part of a message; empty if nothing was.
+pub(super) fn left_empty(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (left empty, so not set: {})", names.join(", ")) }
+}
+
+fn plural(count: usize) -> String {
+    if count == 1 { "one value".to_owned() } else { format!("{count} values") }
+}
+
+fn list(errors: &[SettingError]) -> String {
+    errors.iter().map(|error| format!("\n  {error}")).collect()
+}
