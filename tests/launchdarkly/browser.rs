@@ -40,7 +40,7 @@ async fn configured_origins_and_headers_are_named() {
         };
         gateway.says(row, call, answered(answer)).await;
     }
-    // Section 4.2: streams say `*` whatever is configured.
+    // Streams answer `*` whatever is configured.
     let call = Call::get(format!("/ping/{ENV_ID}")).header("Origin", ORIGIN);
     let stream = gateway.opens_with(&call).await;
     assert_eq!(stream.client().head().header("access-control-allow-origin"), Some("*"));

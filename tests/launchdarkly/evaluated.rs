@@ -303,7 +303,7 @@ async fn rules_of_entry_and_ends_are_those_of_streams_that_say_ping() {
     let gateway = setup.set("launchdarkly.max_client_connection_time", "400ms").start().await;
     let refusal = "Environment is in secure mode, and context hash does not match.";
     let refused = message(400, refusal).with("x-accel-buffering: no").cors("*", "GET,OPTIONS");
-    gateway.says("section 6.3", Call::get(format!("/eval/{ENV_ID}/{CTX}?h=0")), refused).await;
+    gateway.says("L145", Call::get(format!("/eval/{ENV_ID}/{CTX}?h=0")), refused).await;
     let no_base64 = message(400, "context part of URL path did not decode as valid base64");
     let call = Call::get("/meval/!!!!").key(MOBILE_KEY);
     gateway.says("L090", call, no_base64.with("x-accel-buffering: no")).await;

@@ -11,7 +11,7 @@ use crate::sdk::Sdk;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_change_is_lost_between_the_first_put_and_the_first_patch() {
-    // Section 3.2, rule 5: a change may be heard twice, and never not at all.
+    // An update that races with the first `put` may be sent although that `put` contains it. It is never missed.
     const LAST: i64 = 400;
     let gateway = Setup::with(data([flag("plain", 1)], [])).start().await;
     let changes = async {

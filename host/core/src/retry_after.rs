@@ -1,7 +1,7 @@
 //! `Retry-After`: how soon a caller that was turned away should come back, spread so that callers that were turned away
 //! together do not come back together.
 //!
-//! Every 503 and 429 of the gateway has this header, with a value from here. RFC 9110, section 10.2.3.
+//! Every 503 and 429 of the gateway has this header, with a value from here. RFC 9110, 10.2.3.
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! Server-sent events from a stream of bytes, as section 9.2.6 of the WHATWG HTML standard defines them.
+//! Server-sent events from a stream of bytes, as the WHATWG HTML standard (9.2.6) defines them.
 //!
 //! Own code because what exists stops at invalid UTF-8 or takes quadratic time for large events. It has the interface of
 //! `eventsource-stream` 0.2.3, in whose place `reqwest-eventsource` is given it, and differs from it in four points:
