@@ -1,6 +1,6 @@
 use super::*;
 
-/// A number that only grows; channel 0 hears everything, channel 1 hears even numbers only.
+/// A number that only grows; channel 0 receives all changes, channel 1 only those to even numbers.
 struct Number(u32);
 
 impl Dataset for Number {
@@ -235,8 +235,8 @@ fn heartbeats_reach_streams_with_and_without_data() {
 }
 
 proptest::proptest! {
-    /// Whatever comes in whatever order and however seldom a stream is read, its last message shows the newest data
-    /// or a change that was announced after it.
+    /// Whatever changes arrive in whatever order, and however seldom a stream is read, its last message contains the
+    /// newest data or a change that was announced after it.
     #[test]
     fn a_stream_never_ends_up_behind(changes in proptest::collection::vec(0_u32..50, 1..200), reads in proptest::collection::vec(proptest::bool::ANY, 200)) {
         let (mut writer, environment) = environment::<Number>();

@@ -4,7 +4,7 @@ use super::*;
 use crate::environment::EnvironmentLabel;
 use crate::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan};
 
-/// Drops events of kind `bad`; cannot judge `poison`, and holds everything while broken.
+/// Drops events of kind `bad`, fails on `poison`, and holds everything while broken.
 #[derive(Default)]
 struct Filter {
     is_broken: AtomicBool,
@@ -124,7 +124,7 @@ async fn a_batch_that_is_never_judged_does_not_hold_up_the_others() {
     setup.filter.is_broken.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(240)).await;
     assert_eq!(*setup.left.lock().unwrap(), ["{}"]);
-    // They still wait, and nothing of them was lost.
+    // They are still held, and nothing is lost.
     setup.pipeline.close();
     assert_eq!(setup.ledger.report().dropped, [("filter-unavailable", 2)].into());
 }
@@ -169,7 +169,7 @@ async fn kinds_of_callers_take_turns() {
     }
     setup.filter.is_broken.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(240)).await;
-    // The task had the first in hand when the others came.
+    // The task was processing the first when the others arrived.
     let left: Vec<_> = setup.left.lock().unwrap().iter().map(|it| it[0]).collect();
     let place = |body: u8| left.iter().position(|it| *it == body);
     assert_eq!(left.len(), 5);
