@@ -90,7 +90,7 @@ async fn draining_spreads_the_ends_over_the_window() {
     assert_eq!(ends, [2, 4, 6, 8]);
 }
 
-/// Denies one credential, or cannot decide.
+/// Denies one credential, or fails.
 struct Gate {
     identity: u64,
     denies: &'static str,
