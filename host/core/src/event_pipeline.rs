@@ -47,7 +47,7 @@ enum Outcome {
 }
 
 /// Events that passed the filter, with their destination.
-#[must_use = "events that nobody lets out are lost and not counted"]
+#[must_use = "events that are not forwarded are lost and not counted"]
 pub struct FilteredBatch {
     events: Vec<Bytes>,
     sink: Sink,

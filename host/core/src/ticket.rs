@@ -55,6 +55,6 @@ mod tests {
         drop(second);
         assert!(third.wait().now_or_never().is_some());
         drop(third);
-        assert!(tickets.next().wait().now_or_never().is_some(), "nobody is before it any more");
+        assert!(tickets.next().wait().now_or_never().is_some(), "no earlier ticket is left");
     }
 }

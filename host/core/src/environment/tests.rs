@@ -40,13 +40,13 @@ impl Reader {
         Self(source, cursor)
     }
 
-    fn hears(&mut self) -> Option<String> {
+    fn next_data(&mut self) -> Option<String> {
         let frame = self.0.next(&mut self.1)?;
         Some(String::from_utf8(frame.payload().to_vec()).unwrap())
     }
 
     fn hears_all(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.hears()).collect()
+        std::iter::from_fn(|| self.next_data()).collect()
     }
 }
 
@@ -76,7 +76,7 @@ fn snapshots_are_numbered_and_there_is_none_before_the_first_change() {
 fn a_stream_gets_everything_first_and_changes_afterwards() {
     let (mut writer, environment) = environment::<Number>();
     let mut early = Reader::new(&environment, 0);
-    assert_eq!(early.hears(), None);
+    assert_eq!(early.next_data(), None);
     writer.update(&1);
     let mut late = Reader::new(&environment, 0);
     writer.update(&2);
