@@ -1,4 +1,4 @@
-//! One call: leave of the breaker, an instance, the deadline, the checked answer, the count.
+//! One call of a hook: the breaker's permit, an instance, the deadline, validation of the reply, and counters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,22 +16,22 @@ use crate::interface::v0_1::ReadTooMuch;
 use crate::manifest::{Bind, Hook, Isolation};
 use crate::pool::{Pool, Slot};
 
-/// A plugin in its place in a chain.
+/// A plugin at its position in a chain.
 pub(crate) struct BindingInstance {
     pub(crate) guest: Arc<Guest>,
     pub(crate) bind: Bind,
     pub(crate) isolation: Isolation,
     pub(crate) pool: Pool,
-    /// Shared by all places of one hook of a plugin.
+    /// Shared by all positions of one hook of a plugin.
     pub(crate) breaker: Arc<Breaker>,
-    /// Time that making an instance is known to take, with room to spare.
+    /// Measured time to create an instance, with a margin.
     pub(crate) creation: Duration,
     pub(crate) lifecycle: Lifecycle,
-    /// Says which code runs here with what.
+    /// Digest of the code and of everything that determines its behavior at this position.
     pub(crate) identity: [u8; 32],
 }
 
-/// Why a plugin did not give a usable answer.
+/// Why a plugin returned no usable reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
     /// C01: the guest stopped abnormally.
@@ -41,19 +41,19 @@ pub(crate) enum CallError {
         kind: &'static str,
         text: String,
     },
-    /// C02: the guest took too long.
+    /// C02: the guest exceeded its deadline.
     #[error("the guest did not answer before its deadline")]
     Deadline,
-    /// C03: the guest wanted too much memory.
+    /// C03: the guest exceeded its memory limit.
     #[error("the guest {0}")]
     Memory(String),
-    /// C04: the answer is longer than allowed.
+    /// C04: the reply is larger than allowed.
     #[error("the answer takes {size} bytes, {limit} are allowed")]
     OutputTooLarge { size: usize, limit: usize },
-    /// C04: the answer means nothing.
+    /// C04: the reply is invalid.
     #[error("the answer is invalid: {0}")]
     OutputInvalid(String),
-    /// C05: the guest said that it could not.
+    /// C05: the guest returned an error.
     #[error("the guest reports {kind}: {text}")]
     Guest {
         /// `invalid-input`, `temporary` or `internal`.
@@ -63,18 +63,18 @@ pub(crate) enum CallError {
     /// C06: all instances are busy.
     #[error("no instance came free in time")]
     PoolExhausted,
-    /// C08: too many calls failed lately.
+    /// C08: too many recent calls failed.
     #[error("the breaker is open")]
     BreakerOpen,
-    /// C09: a required plugin is not there.
+    /// C09: a required plugin is missing.
     #[error("the plugin is required and not there")]
     MissingRequired,
-    /// C10: what the guest should see is longer than a hook's input may be. Says nothing about the plugin.
+    /// C10: the input of the guest is larger than a hook's input may be. No evidence about the plugin.
     #[error("the input takes {size} bytes, more than the hook is given")]
     InputTooLarge { size: usize },
 }
 
-/// What a call is counted as.
+/// How a call is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Ok,
@@ -91,7 +91,7 @@ pub(crate) enum Outcome {
 }
 
 impl BindingInstance {
-    /// Asks one question within `budget` and checks the answer with `check`.
+    /// Calls the plugin within `budget` and validates the reply with `check`.
     pub(crate) async fn call<A: HookCall, T>(
         self: &Arc<Self>,
         environment: &EnvironmentLabel,
@@ -152,7 +152,8 @@ impl BindingInstance {
         if size > limit { Err(CallError::OutputTooLarge { size, limit }) } else { Ok(reply) }
     }
 
-    /// A place among the calls in flight, waited for no longer than an answer would be, and the time since then.
+    /// Waits for a slot among the concurrent calls, for at most the time that a reply may take; returns it with the
+    /// start time.
     async fn slot(&self, hook: Hook, budget: Duration, started: Instant) -> Result<(Slot, Instant), CallError> {
         if let Some(slot) = self.pool.try_slot() {
             return Ok((slot, started));
@@ -178,7 +179,7 @@ impl BindingInstance {
         }
     }
 
-    /// Throws an instance away; where instances are kept, makes another one before the next call needs it.
+    /// Drops an instance; where instances are reused, creates the next one before a call needs it.
     fn discard(self: &Arc<Self>, environment: &EnvironmentLabel, instance: Instance) {
         drop(instance);
         if self.isolation == Isolation::Call {
@@ -187,7 +188,7 @@ impl BindingInstance {
         self.pool.count_retired();
         let (binding, environment) = (Arc::downgrade(self), environment.clone());
         self.lifecycle.spawn("plugin instance", async move {
-            // A generation that was replaced meanwhile needs no instances.
+            // A generation that has been replaced needs no instances.
             let Some(binding) = binding.upgrade() else { return };
             let _ticking = binding.guest.engine.enter();
             match binding.instantiate(binding.bind.hook, INIT_DEADLINE).await {
@@ -197,7 +198,7 @@ impl BindingInstance {
         });
     }
 
-    /// Logs a failure, within the plugin's share of the log.
+    /// Logs a failure, within the plugin's log rate limit.
     fn report(&self, error: &CallError) {
         let context = &self.guest.context;
         if context.counters.log.admit() {
@@ -208,12 +209,12 @@ impl BindingInstance {
 }
 
 impl CallError {
-    /// The host panicked during the call. The binding's failure rule answers, and the instance is gone.
+    /// The host panicked during the call. The binding's failure policy applies, and the instance is dropped.
     fn of_panic(error: &InternalError) -> Self {
         Self::Trap { kind: "host", text: error.to_string() }
     }
 
-    /// Sorts an error of the machine into its class.
+    /// Classifies an error of Wasmtime.
     pub(crate) fn of(error: &wasmtime::Error) -> Self {
         let text = || log::clean(&error.root_cause().to_string());
         if error.downcast_ref::<DeadlinePassed>().is_some() {
@@ -243,11 +244,11 @@ impl CallError {
             };
             return Self::Trap { kind, text: text() };
         }
-        // What is left goes wrong when the host reads an answer: text that is not UTF-8, pointers out of memory.
+        // The remaining errors occur when the host reads a reply: text that is not UTF-8, pointers out of bounds.
         Self::OutputInvalid(text())
     }
 
-    /// Stable code of the plugin error taxonomy.
+    /// Returns the stable code of the plugin error taxonomy.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Trap { .. } => "C01",
@@ -262,7 +263,7 @@ impl CallError {
         }
     }
 
-    /// What a call that ended like this is counted as.
+    /// Returns how a call with this result is counted.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Trap { .. } => Outcome::Trap,
@@ -278,8 +279,8 @@ impl CallError {
         }
     }
 
-    /// Whether the breaker should hold it against the plugin. What a caller can provoke by sending odd input does
-    /// not count, or anybody could close the door for everybody.
+    /// Returns whether the breaker counts the error as a failure of the plugin. Errors that a caller can provoke with
+    /// unusual input do not count; otherwise one caller could open the breaker for all.
     fn signal(&self) -> BreakerSignal {
         match self {
             Self::Guest { kind: "invalid-input", .. }
@@ -308,7 +309,7 @@ impl Outcome {
         Self::InputTooLarge,
     ];
 
-    /// The name in metrics and in failures told to vendors.
+    /// Returns the name in metrics and in failures reported to vendors.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",

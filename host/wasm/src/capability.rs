@@ -1,7 +1,7 @@
-//! What a guest may import and learn: nothing but bounded log lines, its own configuration and its own metrics,
-//! unless the operator grants more.
+//! The imports and facts that a guest has access to: bounded log lines, its own configuration and its own metrics, and
+//! nothing else unless the operator grants more.
 //!
-//! Each grant is one interface (withheld when linking) or one field of what a hook is told (withheld when asking).
+//! Each grant is one interface (withheld when linking) or one field of a hook's input (withheld when calling).
 
 pub(crate) mod clock;
 pub(crate) mod config;
@@ -22,7 +22,7 @@ use crate::guest::GuestState;
 use crate::interface::v0_1;
 use crate::stage::LoadError;
 
-/// Grants that an operator can write, `header:<name>` apart from its name.
+/// Grants that an operator can write; `header:<name>` without its name.
 pub(crate) const KNOWN_GRANTS: &[&str] = &[
     "clock",
     "random",
@@ -37,12 +37,12 @@ pub(crate) const KNOWN_GRANTS: &[&str] = &[
     "metrics",
 ];
 
-/// What one plugin was granted.
+/// The grants of one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Grants {
-    /// Real time. Without it, WASI clocks stand at a fixed moment.
+    /// Real time. Without it, WASI clocks show a fixed time.
     pub(crate) clock: bool,
-    /// Real randomness. Without it, WASI gives the same numbers to each instance.
+    /// Real randomness. Without it, WASI returns the same numbers in each instance.
     pub(crate) random: bool,
     /// The credential itself instead of its fingerprint.
     pub(crate) raw_credential: bool,
@@ -64,23 +64,23 @@ pub(crate) struct Linkers {
     timed: Linker<GuestState>,
 }
 
-/// Whether an interface is on offer.
+/// Whether an interface is available.
 #[derive(Debug, PartialEq, Eq)]
 enum Offer {
-    /// To everybody.
+    /// Available to every plugin.
     Always,
-    /// With this grant.
+    /// Available with this grant.
     Granted(&'static str),
-    /// In another version only.
+    /// Available in another version only.
     OtherVersion,
-    /// To nobody, and why.
+    /// Never available, with the reason.
     Never(&'static str),
-    /// Nobody knows it.
+    /// An unknown interface.
     Unknown,
 }
 
 impl Grants {
-    /// Adds a grant as written in a binding file; says whether it is known.
+    /// Adds a grant as written in a binding file; returns whether it is known.
     pub(crate) fn add(&mut self, text: &str) -> bool {
         match text {
             "clock" => self.clock = true,
@@ -99,12 +99,12 @@ impl Grants {
         true
     }
 
-    /// Whether a request header, named in lower case, may reach the guest.
+    /// Returns whether a request header, named in lower case, may be passed to the guest.
     pub(crate) fn header(&self, name: &str) -> bool {
         self.headers.contains(name)
     }
 
-    /// Each grant as an operator writes it, in order.
+    /// Returns the grants as an operator writes them, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let flags = [
             (self.clock, "clock"),
@@ -133,7 +133,7 @@ impl Serialize for Grants {
 }
 
 impl Linkers {
-    /// Assembles the linkers.
+    /// Builds the linkers.
     pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
         let mut plain = Linker::new(engine);
         add_default(&mut plain)?;
@@ -143,7 +143,7 @@ impl Linkers {
         Ok(Self { plain, timed })
     }
 
-    /// The linker for a set of grants.
+    /// Returns the linker for a set of grants.
     pub(crate) fn of(&self, grants: &Grants) -> &Linker<GuestState> {
         if grants.clock { &self.timed } else { &self.plain }
     }
@@ -158,11 +158,10 @@ fn add_default(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     v0_1::host::results::add_to_linker::<GuestState, Own>(linker, |state| state)
 }
 
-/// Grants that the imports of a component ask for, sorted.
+/// Returns the grants that the imports of a component require, sorted.
 ///
 /// # Errors
-///
-/// Names every import that is not offered, or that is not granted together with the line to add to `file`.
+/// Names every import that is not available, or that is not granted together with the line to add to `file`.
 pub(crate) fn check_imports(component: &Component, grants: &Grants, file: &str) -> Result<Vec<String>, LoadError> {
     let engine = component.engine();
     let (mut unknown, mut denied, mut asked) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -170,7 +169,7 @@ pub(crate) fn check_imports(component: &Component, grants: &Grants, file: &str) 
         if let ComponentItem::ComponentInstance(instance) = &item.ty
             && instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
         {
-            // An interface of types only needs nobody to offer it.
+            // An interface that contains only types needs no implementation.
             continue;
         }
         match offer(name) {

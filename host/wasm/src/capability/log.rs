@@ -1,4 +1,4 @@
-//! Log lines of guests: bounded in rate and length, control characters escaped, the excess counted.
+//! Log lines of guests: limited in rate and length, with control characters escaped and dropped lines counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,14 +9,14 @@ use crate::guest::{GuestState, PluginContext};
 use crate::interface::v0_1;
 use crate::interface::v0_1::host::log::Level;
 
-/// Lines per second in the long run; what comes faster is dropped and counted.
+/// Sustained rate of lines per second; further lines are dropped and counted.
 const LINES_PER_SECOND: f64 = 50.0;
-/// Lines at once.
+/// Maximum number of lines in a burst.
 const BURST: f64 = 200.0;
-/// Bytes of a line; the rest is cut off.
+/// Maximum length of a line in bytes; the rest is cut off.
 const LONGEST_LINE: usize = 2 * 1024;
 
-/// Lets a bounded number of lines through.
+/// Rate limit for log lines.
 #[derive(Debug)]
 pub(crate) struct LogGate {
     bucket: Mutex<(f64, Instant)>,
@@ -30,7 +30,7 @@ impl Default for LogGate {
 }
 
 impl LogGate {
-    /// Whether one more line may pass; counts it if not.
+    /// Returns whether one more line may be written; counts it if not.
     pub(crate) fn admit(&self) -> bool {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -44,7 +44,7 @@ impl LogGate {
         passes
     }
 
-    /// Lines that did not pass.
+    /// Returns the number of dropped lines.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -59,7 +59,7 @@ impl v0_1::host::log::Host for GuestState {
     }
 }
 
-/// Writes one line of a guest into the host's log.
+/// Writes one line of a guest to the host's log.
 pub(crate) fn write(plugin: &PluginContext, hook: &'static str, level: Level, message: &str) {
     if !plugin.counters.log.admit() {
         return;
@@ -75,7 +75,7 @@ pub(crate) fn write(plugin: &PluginContext, hook: &'static str, level: Level, me
     }
 }
 
-/// A text of a guest that may stand in a log or a status: no control characters, bounded length.
+/// Sanitizes a text of a guest for logs and status: no control characters, bounded length.
 pub(crate) fn clean(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(LONGEST_LINE));
     for character in text.chars() {
