@@ -81,10 +81,10 @@ impl Cache {
                 return None;
             }
         };
-        // Mapping the file would save some milliseconds for the largest guests, and the process would die of a signal
-        // when somebody truncates it.
+        // Mapping the file would save some milliseconds for the largest guests, but the process would be killed by a
+        // signal if the file were truncated.
         // SAFETY: the bytes are native code that `store` wrote for an engine with the same settings (both are part of
-        // the file's name), nobody but this user can write to the folder, and they are what was written.
+        // the file's name), only this user can write to the folder, and the digest shows that they are unchanged.
         #[expect(unsafe_code, reason = "running compiled code is the point of the cache")]
         let component = unsafe { Component::deserialize(engine, &bytes) };
         match component {

@@ -1,4 +1,4 @@
-//! An immutable set of chains: built whole, swapped whole, gone with the last request that pinned it.
+//! An immutable set of chains: built as a whole, swapped as a whole, dropped with the last request that pinned it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,16 +15,16 @@ use crate::interface::HookCall;
 use crate::manifest::{Bind, Hook};
 use crate::stage::Plugin;
 
-/// One plugin in its place, or the hole it left.
+/// A plugin at its position, or a missing required plugin.
 #[derive(Clone)]
 pub(crate) enum ChainLink {
     Instance(Arc<BindingInstance>),
     Missing(Arc<MissingRequired>),
 }
 
-/// A required plugin that is not there.
+/// A required plugin that is missing.
 pub(crate) struct MissingRequired {
-    /// Its name, or its file's if it was never loaded.
+    /// The name of the plugin, or of its file if it was never loaded.
     pub(crate) name: Arc<str>,
     pub(crate) bind: Bind,
     pub(crate) counters: Arc<PluginCounters>,
@@ -33,13 +33,13 @@ pub(crate) struct MissingRequired {
 /// All chains of all environments.
 pub(crate) struct PluginPlan {
     generation: u64,
-    /// All steps of each hook, in order.
+    /// All links of each hook, in order.
     steps: [Vec<ChainLink>; 4],
     environments: RwLock<HashMap<EnvironmentLabel, Arc<EnvironmentHooks>>>,
 }
 
 impl PluginPlan {
-    /// Puts everybody into place: by phase, then priority, then name.
+    /// Sorts all plugins by phase, then priority, then name.
     pub(crate) fn new<'a>(
         generation: u64,
         plugins: impl IntoIterator<Item = &'a Arc<Plugin>>,
@@ -56,7 +56,7 @@ impl PluginPlan {
         Self { generation, steps, environments: RwLock::default() }
     }
 
-    /// The order of one hook over all environments.
+    /// Returns the order of one hook over all environments.
     pub(crate) fn order(&self, hook: Hook) -> &[ChainLink] {
         &self.steps[hook.index()]
     }
@@ -103,7 +103,7 @@ impl ChainLink {
         }
     }
 
-    /// Asks the plugin; a hole answers with a failure.
+    /// Calls the plugin; a missing plugin returns a failure.
     pub(crate) async fn ask<A: HookCall, T>(
         &self,
         environment: &EnvironmentLabel,
@@ -121,7 +121,7 @@ impl ChainLink {
         }
     }
 
-    /// Adds what makes this step this step to a digest.
+    /// Adds what identifies this link to a digest.
     pub(crate) fn identify(&self, digest: &mut Sha256) {
         match self {
             Self::Instance(binding) => digest.update(binding.identity),

@@ -1,6 +1,7 @@
-//! From bytes to a [`Plugin`]: checked, compiled, linked, initialised and measured, away from the serving path.
+//! Staging: turns bytes into a [`Plugin`] that is checked, compiled, linked, initialized and measured, away from the
+//! serving path.
 //!
-//! There is no other kind of `Plugin`. Whatever goes wrong here is a [`LoadError`], and nothing else changes.
+//! A `Plugin` is created nowhere else. Any failure is a [`LoadError`] and changes nothing else.
 
 mod error;
 mod warm_up;
@@ -26,21 +27,20 @@ use crate::interface::v0_1;
 use crate::manifest::{Bind, Hook, Isolation, Manifest};
 use crate::pool::Pool;
 
-/// Bytes of a component file; compiling takes a second per megabyte and more.
+/// Maximum size of a component file; compiling takes at least a second per megabyte.
 const LARGEST_FILE: u64 = 32 << 20;
-/// The same with `profile = "large"`, for guests that carry a language's runtime.
+/// Maximum size with `profile = "large"`, for guests that contain a language runtime.
 pub(crate) const LARGEST_LARGE_FILE: u64 = 128 << 20;
-/// Files up to this size are promised to act within two seconds.
+/// Files up to this size take effect within two seconds.
 const URGENT_FILE: usize = 1 << 20;
-/// Time after which nobody waits for the compiler any more. It works at idle priority, so a busy machine may need
-/// minutes for a large guest.
+/// Time limit of compilation. It runs at idle priority, so a busy machine may need minutes for a large guest.
 const COMPILE_DEADLINE: Duration = Duration::from_secs(300);
-/// A guest whose fresh instance is ready in less is given one per call: isolation for next to nothing.
+/// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
 const CHEAP_INSTANCE: Duration = Duration::from_micros(50);
 const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
 const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
 
-/// What staging needs besides the file.
+/// The dependencies of staging.
 #[derive(Clone)]
 pub(crate) struct Stager {
     pub(crate) engine: Arc<Engine>,
@@ -50,18 +50,18 @@ pub(crate) struct Stager {
 
 /// A file to be staged.
 pub(crate) struct Candidate {
-    /// File name without its extension.
+    /// File name without extension.
     pub(crate) stem: Arc<str>,
     pub(crate) bytes: Arc<[u8]>,
     pub(crate) sha256: [u8; 32],
     /// The binding file, if there is one.
     pub(crate) manifest: Option<Manifest>,
     pub(crate) generation: u64,
-    /// The compiled form of the same bytes, if some plugin runs it already.
+    /// The compiled form of the same bytes, if another plugin runs it already.
     pub(crate) compiled: Option<Component>,
 }
 
-/// A plugin that can be put into a plan.
+/// A plugin that is ready to be added to a plan.
 pub(crate) struct Plugin {
     pub(crate) stem: Arc<str>,
     pub(crate) name: Arc<str>,
@@ -71,7 +71,7 @@ pub(crate) struct Plugin {
     pub(crate) generation: u64,
     /// Whether there is no binding file.
     pub(crate) automatic: bool,
-    /// Grants that the imports ask for.
+    /// Grants that the imports require.
     pub(crate) requested: Vec<String>,
     pub(crate) exported: Vec<Hook>,
     pub(crate) guest: Arc<Guest>,
@@ -79,18 +79,18 @@ pub(crate) struct Plugin {
     pub(crate) figures: Figures,
 }
 
-/// What staging measured.
+/// Measurements of staging.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figures {
-    /// Best time to make an instance and call `init`.
+    /// Shortest time to create an instance and call `init`.
     pub(crate) fresh: Duration,
     pub(crate) compile: Duration,
-    /// Whether the compiled form was there before.
+    /// Whether the compiled form was in the cache.
     pub(crate) cached: bool,
 }
 
 impl Stager {
-    /// Stages a file. `counters` finds the counters for the name that the component gives itself.
+    /// Stages a file. `counters` returns the counters for the name that the component declares.
     pub(crate) async fn stage(
         &self,
         candidate: Candidate,
@@ -176,7 +176,7 @@ impl Stager {
         })
     }
 
-    /// The compiled form, from the cache or from the compiler, and whether it was in the cache.
+    /// Returns the compiled form, from the cache or the compiler, and whether it was in the cache.
     async fn compile(&self, bytes: Arc<[u8]>, sha256: [u8; 32]) -> Result<(Component, bool), LoadError> {
         if let Some(cache) = self.cache.clone() {
             let engine = self.engine.wasmtime.clone();
@@ -204,12 +204,12 @@ impl Stager {
     }
 }
 
-/// Bytes that a component file may have.
+/// Returns the maximum size of a component file in bytes.
 pub(crate) fn largest_file(is_large: bool) -> u64 {
     if is_large { LARGEST_LARGE_FILE } else { LARGEST_FILE }
 }
 
-/// Refuses what is no component without asking the compiler.
+/// Rejects files that are not components before compilation.
 fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
     let no = |what: &str| Err(LoadError::NotAComponent { what: what.to_owned() });
     if bytes.len() as u64 > limit {
@@ -235,7 +235,7 @@ fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
     }
 }
 
-/// The hooks that a component answers.
+/// Returns the hooks that a component exports.
 fn check_exports(component: &Component) -> Result<Vec<Hook>, LoadError> {
     let (mut hooks, mut lifecycle) = (Vec::new(), false);
     for (name, _) in component.component_type().exports(component.engine()) {
@@ -284,7 +284,8 @@ fn check_name(name: &str, expected: Option<&str>, file: &str) -> Result<Arc<str>
     }
 }
 
-/// Makes instances for each hook, so that wrong types and a failing `init` show now; gives the best time it took.
+/// Creates instances for each hook, so that wrong types and a failing `init` are detected now; returns the shortest
+/// time.
 async fn first_instances(
     guest: &Arc<Guest>,
     exported: &[Hook],
@@ -304,7 +305,7 @@ async fn first_instances(
     Ok(best)
 }
 
-/// Says which code runs where with what; equal for equal bytes, grants, configuration and place.
+/// Returns a digest that is equal for equal bytes, grants, configuration and position.
 fn identity(sha256: &[u8; 32], name: &str, manifest: &Manifest, bind: &Bind) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(sha256);

@@ -75,8 +75,7 @@ pub(super) fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
     Ok((file, metadata))
 }
 
-/// Reads a whole trusted file of at most `limit` bytes. Returns its stamps from before and after, which differ if it
-/// changed meanwhile.
+/// Reads a whole trusted file of at most `limit` bytes.
 ///
 /// # Errors
 /// If it is not a regular file, cannot be read, is too large or is not trusted.
