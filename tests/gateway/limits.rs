@@ -28,7 +28,7 @@ async fn a_head_that_is_too_large_is_431() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused_in_the_words_of_its_route() {
+async fn a_body_that_is_too_large_is_rejected_in_the_format_of_its_route() {
     let gateway = Setup::with(some_data()).events().set("server.max_body", "2KiB").start().await;
     let context = |length: usize| format!(r#"{{"kind":"user","key":"{}"}}"#, "a".repeat(length));
     let evaluate = |length: usize| Call::report("/sdk/evalx/context", context(length)).key(SDK_KEY);
@@ -48,7 +48,7 @@ async fn a_body_that_is_too_large_is_refused_in_the_words_of_its_route() {
 }
 
 #[tokio::test]
-async fn one_stream_too_many_is_told_to_come_back() {
+async fn one_stream_too_many_is_rejected_with_retry_after() {
     let gateway = Setup::with(some_data()).set("server.max_streams", 2).start().await;
     let mut first = gateway.opens("/all", SDK_KEY).await;
     let mut second = gateway.opens("/mping", MOBILE_KEY).await;

@@ -129,7 +129,7 @@ async fn environments_are_shown_by_their_ids_with_their_names() {
 }
 
 #[tokio::test]
-async fn an_environment_that_is_deleted_is_as_if_it_had_never_been() {
+async fn a_deleted_environment_is_unknown() {
     let gateway = ready(setup().data("sdk-other", data([flag("other", 1)], []))).await;
     let other = environment(OTHER_ID, 1, json!({"value": "sdk-other"}), json!({}));
     gateway.upstream.lists_one(AUTO_KEY, &path(OTHER_ID), &other);

@@ -98,7 +98,7 @@ fn status_of(status: &Value) -> &Value {
 }
 
 #[tokio::test]
-async fn without_a_big_segment_nobody_asks_for_members() {
+async fn without_a_big_segment_no_members_are_requested() {
     let Some(redis) = RedisServer::start() else { return };
     let gateway = setup(&redis, some_data()).start().await;
     until("the data in Redis", || redis.get("launchdarkly:$inited").is_some()).await;
@@ -374,7 +374,7 @@ async fn without_a_database_big_segments_are_not_configured() {
 }
 
 #[tokio::test]
-async fn streams_of_results_hear_what_membership_makes_of_them() {
+async fn evaluated_streams_receive_changes_of_membership() {
     let Some(redis) = RedisServer::start() else { return };
     let gateway = setup(&redis, gated()).set("launchdarkly.client_streams", "evaluated").start().await;
     until("a stream", || synchronized_on(&redis).is_some()).await;

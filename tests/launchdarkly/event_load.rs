@@ -210,7 +210,7 @@ async fn a_bad_event_costs_itself_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_slow_upstream_delays_nobody_else() {
+async fn a_slow_upstream_delays_no_other_post() {
     let delay = Duration::from_secs(3);
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.delays_posts(delay);

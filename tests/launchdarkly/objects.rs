@@ -39,7 +39,7 @@ async fn hears_end(sdk: &mut Sdk) -> (String, u64) {
 }
 
 #[tokio::test]
-async fn a_poll_transfers_everything_or_says_that_there_is_nothing_new() {
+async fn a_poll_transfers_everything_or_answers_not_modified() {
     let gateway = setup().start().await;
     let state = state(&gateway).await;
     let event = |name: &str, data: Value| json!({"event": name, "data": data});

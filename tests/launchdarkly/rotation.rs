@@ -205,7 +205,7 @@ async fn several_keys_are_accepted_and_one_is_used_upstream() {
 }
 
 #[tokio::test]
-async fn a_set_of_keys_that_contradicts_itself_changes_nothing_and_is_asked_for_again() {
+async fn a_contradictory_set_of_keys_changes_nothing_and_is_requested_again() {
     // U178
     let gateway = ready(setup()).await;
     let broken = environment(ID, 2, json!({"value": "sdk-b"}), json!({"sdkKeys": [{"value": "sdk-c"}]}));

@@ -110,7 +110,7 @@ async fn what_is_no_request_is_refused_and_the_connection_closed() {
 }
 
 #[tokio::test]
-async fn every_answer_says_when_and_not_by_whom() {
+async fn every_response_has_a_date_and_no_server_header() {
     // L018. That there is a `Date` in GMT, every answer of every test is asked.
     let gateway = Setup::with(some_data()).start().await;
     for call in [Call::get("/status"), Call::get("/nonesuch"), Call::get("/sdk/flags").key(SDK_KEY), Call::get("/all")]

@@ -26,7 +26,7 @@ fn for_browsers(expected: Expected, methods: Option<&str>) -> Expected {
 }
 
 #[tokio::test]
-async fn starting_an_environment_says_so() {
+async fn a_starting_environment_answers_as_unavailable() {
     // U038: the stream is accepted and silent.
     let gateway = Setup::new().set("launchdarkly.init_timeout", PATIENT).without_waiting().start().await;
     gateway.eventually("the gateway is connected", || gateway.upstream.open_streams(SDK_KEY) == 1).await;

@@ -118,7 +118,7 @@ async fn each_kind_of_failure_has_its_name() {
 }
 
 #[tokio::test]
-async fn one_environment_can_be_asked_for() {
+async fn one_environment_can_be_requested() {
     let setup = Setup::with(some_data()).environment(json!({"name": "My Env", "filters": ["a"]}));
     let gateway = setup.data(&format!("{SDK_KEY}?filter=a"), some_data()).start().await;
     let whole = gateway.status().await["environments"]["My Env"].clone();

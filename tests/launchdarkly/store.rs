@@ -103,7 +103,7 @@ async fn each_environment_and_each_filter_has_its_prefix() {
 }
 
 #[tokio::test]
-async fn an_outage_harms_nobody_and_ends_with_everything_written() {
+async fn an_outage_affects_no_client_and_ends_with_everything_written() {
     let Some(mut redis) = RedisServer::start() else { return };
     let gateway = using(&redis, Setup::with(some_data())).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;

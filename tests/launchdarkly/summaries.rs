@@ -198,7 +198,7 @@ fn dialogues() -> Vec<Dialogue> {
 }
 
 #[tokio::test]
-async fn what_old_sdks_say_arrives_in_the_words_of_new_ones() {
+async fn events_of_old_sdks_are_summarized_in_the_current_format() {
     // The interval is long and the flush is that of the end, so that nothing is cut in two.
     let gateway = long_interval(Setup::with(some_flags())).start().await;
     let dialogues = dialogues();
@@ -322,7 +322,7 @@ async fn posts_of_one_interval_are_summarised_together_and_others_apart() {
 }
 
 #[tokio::test]
-async fn a_context_is_told_once_and_counting_starts_afresh() {
+async fn a_context_is_indexed_once_and_counters_are_reset() {
     let gateway = Setup::with(some_flags()).events().start().await;
     for n in 1..=2 {
         gateway.says("L197 to L210", bulk(2, &json!([feature(json!({"creationDate": n}))])), empty(202)).await;

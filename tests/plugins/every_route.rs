@@ -107,7 +107,7 @@ async fn what_is_no_event_is_not_shown_to_a_filter() {
 }
 
 #[tokio::test]
-async fn a_diagnostic_that_nobody_can_judge_stays_here() {
+async fn a_diagnostic_that_no_filter_can_decide_on_is_not_forwarded() {
     let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
         put(folder, "event-redactor.toml", redactor(RULES));
         put(folder, "event-redactor.wasm", sample("event-redactor"));

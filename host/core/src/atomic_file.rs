@@ -247,7 +247,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_operating_system_is_really_asked_to_flush() {
+    fn replacing_a_file_flushes_it_to_the_disk() {
         // `/dev/null` cannot be flushed, so success would mean that no flush was requested.
         let device = File::open("/dev/null").unwrap();
         assert!(System.flush(&device).is_err());
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_may_read_it() {
+    fn files_are_readable_by_their_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");

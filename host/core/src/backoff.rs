@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_ask_for_another_base_within_the_range() {
+    fn a_server_may_request_another_base_within_the_range() {
         let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(30));
         backoff.next_delay();
         for (base, upper) in [(4, 8.0), (60, 30.0), (0, 0.008)] {

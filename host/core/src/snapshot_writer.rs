@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_changes_stays_and_what_is_over_goes() {
+    async fn unchanged_state_stays_on_disk_and_cleared_state_is_removed() {
         for (is_over, expected) in [(false, Some(9)), (true, None)] {
             let (_folder, file, lifecycle, writer) = setup();
             file.write(&9).unwrap();

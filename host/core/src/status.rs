@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_task_interrupts_until_upstream_speaks() {
+    fn a_failed_task_interrupts_until_the_next_message() {
         let status = Status::new();
         status.message_processed();
         status.task_failed(&InternalError { task: "stream", location: "a.rs:1".into() });

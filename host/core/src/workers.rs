@@ -152,7 +152,7 @@ mod tests {
     use crate::Lifecycle;
 
     #[tokio::test]
-    async fn work_is_done_in_order_unless_nobody_waits_for_it() {
+    async fn work_runs_in_order_unless_its_caller_is_gone() {
         let workers = Workers::start("test", 1).unwrap();
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         let done = Arc::new(Mutex::new(Vec::new()));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_that_anybody_can_be_leave_a_processor_free() {
+    fn pools_of_untrusted_callers_leave_a_processor_free() {
         let processors = std::thread::available_parallelism().unwrap().get();
         let workers = Workers::by_trust("test").unwrap();
         let others = 1.max(processors - 1);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_service_may_ask_for_more_patience() {
+    async fn a_service_may_request_a_longer_delay() {
         let mut reconnect = ReconnectPolicy::new(Duration::from_secs(30), Duration::from_secs(300));
         reconnect.rebase(Duration::from_secs(20));
         let delay = reconnect.delay_after(&ConnectionError::Network("closed".to_owned()));

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_must_say_where_to() {
+    fn a_redirect_needs_a_location() {
         let target = |location| {
             target(&Method::GET, &Url::parse("http://a/").unwrap(), StatusCode::FOUND, location).unwrap_err()
         };

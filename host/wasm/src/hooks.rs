@@ -92,10 +92,10 @@ impl Chain {
             while !rest.is_empty() {
                 let current = |&index: &usize| replaced[index].as_ref().unwrap_or(&events[index]);
                 let (part, tail) = rest.split_at(part_length(rest.iter().map(current)));
-                let asked: Vec<&Event> = part.iter().map(current).collect();
-                let ask = Filter { facts, events: &asked };
+                let input: Vec<&Event> = part.iter().map(current).collect();
+                let ask = Filter { facts, events: &input };
                 let answer = link
-                    .ask(&facts.environment, &ask, link.bind().deadline, |reply| check::verdicts(reply, asked.len()))
+                    .ask(&facts.environment, &ask, link.bind().deadline, |reply| check::verdicts(reply, input.len()))
                     .await;
                 match answer {
                     Ok(answer) => {

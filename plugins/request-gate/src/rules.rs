@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn denials_are_of_the_class_that_was_asked_for() {
+    fn denials_have_the_configured_class() {
         for (class, expected) in [
             ("", Denial::Forbidden),
             (r#", "deny_as": "unauthorized""#, Denial::Unauthorized),

@@ -207,7 +207,7 @@ mod tests {
     crate::export!(Both: request_auth, event_filter; about = "answers twice");
 
     #[test]
-    fn an_instance_is_initialised_once_and_then_asked() {
+    fn an_instance_is_initialized_once_and_then_called() {
         let request = || request_auth::RequestFacts {
             vendor: String::new(),
             environment: String::new(),

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changes_are_merged_and_told_late_and_heartbeats_are_not() {
+    async fn changes_are_merged_and_delayed_and_heartbeats_are_not() {
         let plain = Arc::new(Plain(ChangeLog::new(LogLimits::LARGE, Frame::heartbeat())));
         let lifecycle = Lifecycle::new();
         let range = Duration::from_millis(100)..=Duration::from_millis(200);

@@ -145,7 +145,7 @@ fn a_change_too_large_for_the_log_is_not_lost() {
 }
 
 #[test]
-fn after_a_restart_everybody_reads_everything_once() {
+fn after_a_restart_every_stream_reads_the_full_data_once() {
     let (mut writer, environment) = environment::<Number>();
     writer.update(&1);
     let (mut quick, mut slow) = (Reader::new(&environment, 0), Reader::new(&environment, 0));
@@ -174,7 +174,7 @@ fn a_burst_within_the_log_arrives_whole_and_in_order() {
 }
 
 #[test]
-fn a_channel_hears_only_what_concerns_it() {
+fn a_channel_receives_only_its_own_changes() {
     let (mut writer, environment) = environment::<Number>();
     writer.update(&1);
     let mut stream = Reader::new(&environment, 1);

@@ -135,7 +135,7 @@ fn plan(generation: u64, gate: Gate) -> Arc<dyn Plan> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_chain_is_asked_about_open_streams() {
+async fn open_streams_are_authorized_again_by_a_new_chain() {
     let (lifecycle, hooks, streams) = (Lifecycle::new(), Hooks::none(), StreamRegistry::new(10));
     streams.watch(&hooks, Duration::from_secs(30), &lifecycle);
     let good = streams.open(facts("a", "good"), None).unwrap();

@@ -30,7 +30,7 @@ fn shown(events: &[Event]) -> Vec<String> {
 }
 
 #[test]
-fn fields_are_read_as_the_standard_says() {
+fn fields_are_parsed_as_in_the_standard() {
     for (stream, expected) in [
         // Examples of the standard.
         ("data: YHOO\ndata: +2\ndata: 10\n\n", &["message=YHOO\n+2\n10"][..]),

@@ -100,10 +100,10 @@ async fn a_failure_is_an_error_and_heals() {
     store.upsert("things", &record("a", 1)).await.unwrap();
     store.is_complete().await.unwrap();
     server.kill();
-    store.upsert("things", &record("a", 2)).await.expect_err("nobody there");
-    store.replace(&[things([record("a", 2)])]).await.expect_err("nobody there");
-    store.is_complete().await.expect_err("nobody there");
-    store.membership("x").await.expect_err("nobody there");
+    store.upsert("things", &record("a", 2)).await.expect_err("no server");
+    store.replace(&[things([record("a", 2)])]).await.expect_err("no server");
+    store.is_complete().await.expect_err("no server");
+    store.membership("x").await.expect_err("no server");
     server.restart();
     store.upsert("things", &record("a", 3)).await.unwrap();
     assert_eq!(sorted(&store).await, expected(&[("a", "3")]));
@@ -133,19 +133,19 @@ async fn a_server_that_hangs_is_given_up() {
 }
 
 #[tokio::test]
-async fn tls_is_used_where_it_is_asked_for() {
+async fn tls_is_used_where_it_is_configured() {
     // U102. A TLS handshake begins with this byte, a Redis command with `*`.
     for (tls, first) in [(true, 0x16), (false, b'*')] {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = format!("redis://user:word@{}", listener.local_addr().unwrap());
         let store = Redis::new(&RedisAddress::parse(&address, tls, None, None).unwrap(), "p", LAYOUT);
-        let hears = async {
+        let first_byte = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             tokio::io::AsyncReadExt::read_u8(&mut stream).await.expect("a byte")
         };
-        let (asked, heard) = tokio::join!(store.is_complete(), hears);
-        asked.expect_err("this is no Redis");
-        assert_eq!(heard, first, "tls: {tls}");
+        let (result, received) = tokio::join!(store.is_complete(), first_byte);
+        result.expect_err("not a Redis server");
+        assert_eq!(received, first, "tls: {tls}");
     }
 }
 

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_can_write_to_is_trusted_only_if_the_setting_says_so() {
+    fn world_writable_files_are_trusted_only_with_trust_any() {
         let dir = tempfile::tempdir().unwrap();
         let check = |trust: Trust| {
             let file = File::open(dir.path()).unwrap();

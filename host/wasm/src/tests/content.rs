@@ -1,4 +1,4 @@
-//! A file is what it contains, whatever its size, its times and its number say.
+//! Changes of content are detected whatever the size, times and inode number of a file.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -9,7 +9,7 @@ use yardarm_testkit::guests;
 
 use super::*;
 
-/// Two components of the same size: one that lets everybody in, one that lets nobody in.
+/// Two components of the same size: one that allows every request, one that denies every request.
 fn pair() -> (Vec<u8>, Vec<u8>) {
     let guest = |fragment| Guest::new("gate").hook(GuestHook::RequestAuth, fragment).component().unwrap();
     let (mut allow, mut forbid) = (guest(guests::ALLOW), guest(guests::FORBID));
@@ -42,7 +42,7 @@ impl House {
         self.dir.path().join(name)
     }
 
-    /// Waits until callers in `prod` are let in, or not; no plugin at all lets everybody in.
+    /// Waits until callers in `prod` are allowed, or denied; without a plugin every caller is allowed.
     async fn lets_in(&self, expected: bool) {
         let wait = async {
             loop {
@@ -61,12 +61,12 @@ impl House {
         assert!(result.is_ok(), "lets in: not {expected}\n{:#?}", self.folder.status());
     }
 
-    /// Writes into a file in place and sets its time of modification back.
+    /// Overwrites a file in place and sets its modification time back.
     fn rewrite(&self, name: &str, content: &[u8]) {
         let path = self.path(name);
         let (time, inode, size) = (modified(&path), fs::metadata(&path).unwrap().ino(), content.len() as u64);
         assert_eq!(fs::metadata(&path).unwrap().len(), size);
-        // In place, without truncating: at no moment has the file another size.
+        // In place, without truncating: the size of the file never differs.
         let file = File::options().write(true).open(&path).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, content, 0).unwrap();
         drop(file);
@@ -101,7 +101,7 @@ async fn a_binding_of_the_same_size_and_time_acts_in_place() {
 
 #[tokio::test]
 async fn a_file_that_is_listed_only_now_and_then_is_found_changed_too() {
-    // No events: as on a network file system. The first look sees the time of the change, which cannot be set back.
+    // No events, as on a network file system. The first scan detects the change time, which cannot be set back.
     let (allow, forbid) = pair();
     let aside = tempfile::tempdir().unwrap();
     fs::write(aside.path().join("gate.wasm"), &allow).unwrap();
@@ -120,7 +120,7 @@ async fn a_new_file_with_the_number_size_and_time_of_the_old_one_acts() {
     house.lets_in(true).await;
     let path = house.path("gate.wasm");
     let (time, inode) = (modified(&path), fs::metadata(&path).unwrap().ino());
-    // Most file systems give the number of a removed file to the next one.
+    // Most file systems reuse the inode number of a removed file.
     for _ in 0..20 {
         fs::remove_file(&path).unwrap();
         fs::write(&path, &forbid).unwrap();
@@ -130,7 +130,7 @@ async fn a_new_file_with_the_number_size_and_time_of_the_old_one_acts() {
         }
     }
     house.lets_in(false).await;
-    // The same by rename.
+    // The same with a rename.
     let other = house.path(".other");
     fs::write(&other, &allow).unwrap();
     set_modified(&other, time);
@@ -143,7 +143,7 @@ async fn a_mounted_config_map_is_followed_when_it_is_swapped() {
     let (_, forbid) = pair();
     let house = House::with(&[]).await;
     let time = SystemTime::now() - Duration::from_secs(60);
-    // As the kubelet does it: files in a folder of their own, one link to the folder, one link per file.
+    // Like the kubelet: files in a versioned folder, one link to the folder, one link per file.
     let fill = |version: &str, binding: &str| {
         fs::create_dir(house.path(version)).unwrap();
         for (name, content) in [("gate.wasm", &forbid[..]), ("gate.toml", binding.as_bytes())] {
@@ -177,12 +177,13 @@ async fn memory_that_is_mapped_changes_a_file_without_a_trace_and_is_found_by_it
     house.lets_in(false).await;
     let file = File::options().read(true).write(true).open(house.path("gate.toml")).unwrap();
     let size = BINDINGS[0].len();
-    // SAFETY: the mapping is as long as the file, which nobody truncates, and ends below; nothing else knows of it.
+    // SAFETY: the mapping is as long as the file, which is not truncated, and ends below; there is no other reference
+    // to it.
     #[expect(unsafe_code, reason = "the only way to write without a trace")]
     let write = |content: &str| unsafe {
         let memory = mmap(std::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0);
         let memory = memory.unwrap();
-        // The first write to a page may leave a trace, later ones do not.
+        // The first write to a page may update the times, later ones do not.
         memory.cast::<u8>().write(content.as_bytes()[0]);
         std::thread::sleep(Duration::from_millis(10));
         std::ptr::copy_nonoverlapping(content.as_ptr(), memory.cast(), size);

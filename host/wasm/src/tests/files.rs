@@ -1,4 +1,4 @@
-//! Whatever lies in the folder: it stops nothing, costs little, and has a row with a reason.
+//! Unusual files in the folder: they do not prevent loading of others, cost little, and are shown with a reason.
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -24,7 +24,7 @@ fn sparse(path: &Path) {
     File::create(path).unwrap().set_len(5_700_000_000).unwrap();
 }
 
-/// A house that finds what `fill` has put into its folder.
+/// Opens a folder with the content that `fill` has created.
 async fn found(fill: impl FnOnce(&Path)) -> House {
     House::set_up(&[], |settings| fill(&settings.dir)).await
 }
@@ -34,7 +34,7 @@ fn refused(status: &FolderStatus, file: &str) -> bool {
 }
 
 #[tokio::test]
-async fn what_is_no_file_does_not_hold_up_the_start_and_has_a_reason() {
+async fn entries_that_are_not_files_do_not_delay_the_start_and_have_a_reason() {
     let house = found(|dir| {
         place(dir, "fine.wasm", &gate(guests::ALLOW));
         pipe(&dir.join("pipe.wasm"));
@@ -62,7 +62,7 @@ async fn what_is_no_file_does_not_hold_up_the_start_and_has_a_reason() {
         assert!(refusal.text.to_lowercase().contains(text), "{file}: {}", refusal.text);
     }
     assert!(house.plugin("memory").refused.is_some());
-    // A plugin takes the place of a pipe.
+    // A plugin replaces a pipe.
     let filter = Guest::new("pipe").hook(GuestHook::EventFilter, guests::KEEP).component().unwrap();
     house.swap(|house| house.put("pipe.wasm", &filter)).await;
     assert_eq!(house.plugin("pipe").state, RowState::Active);
@@ -89,7 +89,7 @@ async fn a_component_whose_binding_cannot_be_read_does_not_serve_without_it() {
         assert!(house.hooks_of("prod").request_auth.is_none(), "{number}");
         assert_eq!(house.plugin("gate").state, RowState::Refused, "{number}");
     }
-    // And one that runs goes on as it was bound.
+    // A running plugin keeps its bindings.
     let narrow = b"[[bind]]\nhook = \"request-auth\"\nenvironments = [\"test\"]";
     let house = House::with(&[("gate.wasm", &gate(guests::FORBID)), ("gate.toml", narrow)]).await;
     house.remove("gate.toml");
@@ -117,9 +117,9 @@ async fn a_file_is_not_read_before_its_size_is_checked() {
         assert!(code == "L02" && text.contains("5700000000") && text.contains(&limit), "{code} {text}");
     }
     assert!(house.refusal("bound").1.contains("1048576"));
-    // What is required fails closed, as always.
+    // Required bindings fail closed, as always.
     assert_eq!(house.authenticate().await.unwrap_err().class, "missing-required");
-    // Reading one of them would take this long.
+    // Reading one of the files would take this long.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     house.swap(|house| house.put("gate.wasm", &gate(guests::ALLOW))).await;
     assert!(house.authenticate().await.is_ok() && house.plugin("gate").refused.is_none());
@@ -129,7 +129,7 @@ async fn a_file_is_not_read_before_its_size_is_checked() {
 async fn a_file_that_never_rests_holds_up_nothing() {
     let house = found(|dir| {
         place(dir, "fine.wasm", &gate(guests::ALLOW));
-        // Claims to be empty, and has another content each time.
+        // Reports a size of zero, and has different content each time.
         symlink("/proc/uptime", dir.join("restless.toml")).unwrap();
     })
     .await;

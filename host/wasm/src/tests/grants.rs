@@ -1,4 +1,4 @@
-//! A plugin learns what it was granted and nothing else.
+//! A plugin has access to what it was granted and to nothing else.
 
 use yardarm_core::hooks::{Denial, Verdict};
 use yardarm_testkit::guests;
@@ -53,7 +53,7 @@ async fn a_credential_is_a_fingerprint_unless_granted() {
 }
 
 #[tokio::test]
-async fn the_address_of_the_client_is_told_by_grant() {
+async fn the_client_address_needs_a_grant() {
     let house = granted(GuestHook::RequestAuth, guests::ECHO_CLIENT, "").await;
     assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
     let house = granted(GuestHook::RequestAuth, guests::ECHO_CLIENT, "\"client-address\"").await;
@@ -78,7 +78,7 @@ async fn flag_data_is_read_by_grant() {
 }
 
 #[tokio::test]
-async fn time_needs_a_grant_and_the_refusal_says_which_line_to_write() {
+async fn the_clock_needs_a_grant_and_the_refusal_names_the_line_to_add() {
     let house = House::of(GuestHook::RequestAuth, guests::CLOCK).await;
     let (code, text) = house.refusal("zoo");
     assert_eq!(code, "L06");

@@ -1,4 +1,4 @@
-//! Each hook answered, chains combined.
+//! Each hook, and the combination of results in chains.
 
 use yardarm_core::hooks::{Denial, ResultChange, Verdict};
 use yardarm_testkit::guests;
@@ -11,14 +11,14 @@ fn two(hook: GuestHook, first: &str, second: &str) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn without_plugins_nobody_is_asked() {
+async fn without_plugins_there_are_no_chains() {
     let house = House::with(&[]).await;
     assert!(house.folder.is_ready());
     assert!(house.hooks_of("prod").request_auth.is_none());
 }
 
 #[tokio::test]
-async fn a_request_is_allowed_denied_or_nobody_has_an_opinion() {
+async fn a_request_is_allowed_denied_or_left_undecided() {
     let house = House::of(GuestHook::RequestAuth, guests::ALLOW).await;
     let Ok(Admission::Allowed(Some(identity))) = house.authenticate().await else { panic!() };
     assert_eq!(identity.principal, "caller");
@@ -71,7 +71,7 @@ async fn order_is_phase_then_priority_then_name() {
 }
 
 #[tokio::test]
-async fn a_binding_says_where_a_plugin_applies() {
+async fn a_binding_limits_where_a_plugin_applies() {
     let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::FORBID).component().unwrap();
     let toml =
         b"[[bind]]\nhook = \"request-auth\"\nenvironments = [\"prod-*\"]\nsdk = [\"server\"]\nroutes = [\"server.*\"]";

@@ -1,4 +1,4 @@
-//! What happens when a plugin cannot answer: every hook, every policy, every way to fail.
+//! Failure policies: every hook, every policy, every kind of failure.
 
 use yardarm_core::hooks::Verdict;
 use yardarm_testkit::guests;
@@ -17,7 +17,7 @@ const PLACES: [(&str, &str); 9] = [
     ("evaluation-transform", "pass"),
 ];
 
-/// One environment per hook and policy.
+/// Returns one binding per hook and policy, each for its own environment.
 fn bindings() -> String {
     let bind = |(hook, policy): &(&str, &str)| {
         let open = if *policy == "open" { "i_accept_unauthenticated = true" } else { "" };
@@ -46,7 +46,7 @@ async fn house(fragment: Option<&str>) -> House {
     House::with(&files).await
 }
 
-/// What the host sees in one place.
+/// Calls a hook in the environment of a policy and describes the result.
 async fn outcome(house: &House, (hook, policy): (&str, &str)) -> String {
     let hooks = house.hooks_of(&format!("{hook}-{policy}"));
     let failed = |failure: HookFailure| format!("fails: {} {}", failure.plugin, failure.class);
@@ -116,7 +116,7 @@ async fn every_policy_holds_for_an_open_breaker() {
         }
     }
     check(&house, "breaker-open").await;
-    assert!(house.calls("zoo", "trap") <= 4 * 5, "nobody is called any more");
+    assert!(house.calls("zoo", "trap") <= 4 * 5, "no further calls");
     let breakers = house.folder.metrics()[0].breakers.clone();
     assert!(breakers.iter().all(|(_, state, opened)| *state == crate::BreakerState::Open && *opened == 1));
 }

@@ -1,4 +1,4 @@
-//! Files come, change and go while hooks are being asked.
+//! Files are added, changed and removed while hooks are called.
 
 use yardarm_core::hooks::Denial;
 use yardarm_testkit::guests;
@@ -64,7 +64,7 @@ async fn a_refused_file_leaves_the_old_one_running() {
     assert_eq!((row.state, house.refusal("gate").0), (RowState::Active, "L01"));
     assert!(matches!(house.authenticate().await, Ok(Admission::Allowed(_))));
     assert_eq!(house.hooks.pin().generation(), 1, "nothing else changes");
-    // The same again with a binding file that cannot be read.
+    // The same with an invalid binding file.
     house.put("gate.toml", b"[[bind]]\nhook = \"request-auth\"\nprioritty = 1");
     house.shows("the other refusal", |status| status.plugins[0].refused.as_ref().unwrap().code == "L07").await;
     assert!(matches!(house.authenticate().await, Ok(Admission::Allowed(_))));
@@ -82,7 +82,7 @@ async fn a_required_plugin_that_disappears_closes_the_door() {
     let failure = HookFailure { plugin: "gate".into(), class: "missing-required" };
     assert_eq!(house.authenticate().await, Err(failure.clone()));
     assert!(house.plugin("gate").fails_closed);
-    // Whoever deletes the binding file as well has not said that the door may open.
+    // Removing the binding file as well does not make the plugin optional.
     house.remove("gate.toml");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(house.authenticate().await, Err(failure));

@@ -1,4 +1,5 @@
-//! Folders that others can write to, that cannot be read, that come and go: the gateway goes on, and says so.
+//! Folders that other users can write to, that cannot be read, or that are removed and created: the gateway continues
+//! and reports it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -40,7 +41,7 @@ async fn a_folder_that_all_can_write_to_is_refused_in_status_and_acts_once_it_is
         let row = house.plugin("filter");
         assert_eq!((row.state, row.refused.unwrap().class), (RowState::Refused, "unsafe-folder"));
         assert!(!row.fails_closed && house.hooks_of("prod").event_filter.is_none());
-        // The same words from a check, without a gateway.
+        // The check without a gateway reports the same text.
         let settings = Settings { dir: house.dir.path().to_owned(), ..Settings::default() };
         let checked = check_folder(&settings);
         assert_eq!(checked.trouble.unwrap().to_string(), trouble.text);
@@ -57,7 +58,7 @@ async fn a_folder_that_all_can_write_to_is_refused_in_status_and_acts_once_it_is
 }
 
 #[tokio::test]
-async fn any_folder_will_do_if_the_setting_says_so() {
+async fn any_folder_is_accepted_with_trust_any() {
     let house = House::set_up(&[("gate.wasm", &gate(guests::FORBID)), ("gate.toml", REQUIRED)], |settings| {
         settings.trust = Trust::Any;
         mode(&settings.dir, 0o1777);
@@ -128,11 +129,11 @@ async fn a_running_plugin_outlives_everything_that_happens_to_its_folder() {
     assert!(is_closed().await);
     fs::remove_file(&dir).unwrap();
 
-    // An empty folder in its place, such as the one beneath a mount: what is required is missing and fails closed.
+    // An empty folder in its place, such as the one beneath a mount: required plugins are missing and fail closed.
     fs::create_dir(&dir).unwrap();
     house.shows("a hole", |status| status.plugins.iter().any(|it| it.fails_closed)).await;
     assert_eq!(house.authenticate().await.unwrap_err().class, "missing-required");
-    // And events of the new folder arrive, whose number may be that of the old one.
+    // Events of the new folder arrive, although its inode number may be that of the old one.
     for (name, content) in files {
         house.put(name, content);
     }

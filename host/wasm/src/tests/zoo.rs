@@ -1,4 +1,4 @@
-//! Hostile guests: each ends in its class, and the host goes on.
+//! Hostile guests: each call ends in its failure class, and the host keeps working.
 
 use yardarm_testkit::guests;
 
@@ -66,7 +66,7 @@ async fn a_trap_costs_one_instance_and_not_the_plugin() {
 }
 
 #[tokio::test]
-async fn strange_input_does_not_open_the_breaker_for_everybody() {
+async fn unusual_input_does_not_open_the_breaker() {
     let house = House::of(GuestHook::RequestAuth, guests::INVALID_INPUT).await;
     for _ in 0..20 {
         assert_eq!(class(&house).await, "guest-error");
@@ -99,7 +99,7 @@ async fn looping_guests_do_not_stop_the_others() {
             let _ = authenticate(&chain, &request()).await;
         });
     }
-    // A task that wants to run every now and then, while both workers are busy with guests.
+    // A task that wants to run periodically, while both workers are busy with guests.
     let began = tokio::time::Instant::now();
     let mut turns = 0;
     while began.elapsed() < Duration::from_millis(300) {
@@ -235,10 +235,10 @@ async fn no_bytes_are_mistaken_for_a_plugin() {
             compiled: None,
         };
         match stager.stage(candidate, |_| Arc::default()).await.map(|plugin| plugin.name.clone()) {
-            // Cut between two sections, a component may be whole and export nothing.
+            // Cut between two sections, a component may be valid and export nothing.
             Err(crate::LoadError::NoHook | crate::LoadError::NoLifecycle) if matches!(round % 4, 1 | 2) => (),
             Err(error) if round % 4 != 3 => assert!(["L01", "L03"].contains(&error.code()), "{round}: {error}"),
-            // Single bytes may change without harm, or change names; anything but a crash will do.
+            // Changed bytes may be harmless, or change names; any result but a crash is acceptable.
             Err(_) => (),
             Ok(_) => assert_eq!(round % 4, 3, "{round}"),
         }
