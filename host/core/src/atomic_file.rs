@@ -162,7 +162,7 @@ pub(crate) fn mend_permissions(folder: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(mode & !OTHERS_WRITE))?;
-    tracing::warn!(folder = %folder.display(), mode = format!("{mode:o}"), "other users could write to a folder of the gateway; it was made writable for its owner only");
+    tracing::warn!(folder = %folder.display(), mode = format!("{mode:o}"), "a folder of the gateway was writable by other users; it is now writable by its owner only");
     Ok(true)
 }
 

@@ -51,7 +51,7 @@ impl DataFolder {
         if !atomic_file::mend_permissions(path).map_err(unusable)? {
             // Volumes in containers are often mounted like this. The folders inside are created and checked by this
             // process.
-            tracing::warn!(folder = %path.display(), "other users can write to the data folder, which belongs to one of them");
+            tracing::warn!(folder = %path.display(), "other users can write to the data folder");
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
@@ -69,7 +69,7 @@ impl DataFolder {
                 return Err(DataFolderError::InUse { path: path.to_owned(), holder: holder(lock) });
             }
             Err(TryLockError::Error(error)) => {
-                tracing::warn!(folder = %path.display(), %error, "the file system has no locks; take care that no other process uses the data folder");
+                tracing::warn!(folder = %path.display(), %error, "the file system does not support locks; make sure that no other process uses the data folder");
             }
         }
         Ok(Self { path: path.to_owned(), _lock: lock })

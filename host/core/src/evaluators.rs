@@ -31,7 +31,7 @@ struct Shared {
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluatorError {
     /// Too many evaluations wait.
-    #[error("too many evaluations wait for their turn")]
+    #[error("too many evaluations are waiting")]
     Busy,
     /// The evaluation panicked; the panic has been counted and logged.
     #[error(transparent)]

@@ -10,7 +10,7 @@ pub(crate) fn lower() {
     #[cfg(target_os = "linux")]
     // On Linux, this process call applies to a single thread.
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
-        tracing::debug!(%error, "a thread for long work keeps its priority");
+        tracing::debug!(%error, "cannot lower the priority of a worker thread");
     }
 }
 

@@ -48,7 +48,7 @@ pub struct StreamGuard {
 
 /// The maximum number of streams is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("as many streams as allowed are open")]
+#[error("the maximum number of streams is open")]
 pub struct TooManyStreams;
 
 /// The route that answered, for spans and metrics; stored in the extensions of a response.
@@ -290,7 +290,7 @@ impl StreamRegistry {
                 if let Some(chain) = chain
                     && let Ok(Admission::Denied { plugin, .. }) = chain.authenticate(&session.facts).await
                 {
-                    tracing::info!(environment = %session.facts.environment, %plugin, "approval of a stream withdrawn");
+                    tracing::info!(environment = %session.facts.environment, %plugin, "stream is no longer admitted by a plugin");
                     session.end(EndReason::ApprovalWithdrawn);
                 }
             }

@@ -38,10 +38,10 @@ pub enum SealError {
     #[error(transparent)]
     File(#[from] SnapshotError),
     /// The secret or the kind of content differs, or the content was altered.
-    #[error("the content was sealed with another key, or was changed")]
+    #[error("the content was sealed with another key, or was altered")]
     OtherKey,
     /// The content is not in the format of this version.
-    #[error("the content does not fit this version")]
+    #[error("the content is not in the format of this version")]
     Content,
 }
 

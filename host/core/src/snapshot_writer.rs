@@ -151,7 +151,7 @@ impl Failures {
     fn recovered(&mut self) {
         self.pauses.reset();
         if self.last.take().is_some() {
-            tracing::info!(environment = %self.label, "data is kept on disk again");
+            tracing::info!(environment = %self.label, "data is written to disk again");
         }
     }
 }

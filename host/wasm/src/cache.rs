@@ -93,7 +93,7 @@ impl Cache {
                 Some(component)
             }
             Err(error) => {
-                tracing::warn!(%error, "a compiled plugin in the cache does not fit, compiling again");
+                tracing::warn!(%error, "a compiled plugin in the cache is incompatible, compiling again");
                 let _ = fs::remove_file(&path);
                 None
             }

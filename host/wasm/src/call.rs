@@ -42,16 +42,16 @@ pub(crate) enum CallError {
         text: String,
     },
     /// C02: the guest exceeded its deadline.
-    #[error("the guest did not answer before its deadline")]
+    #[error("the guest exceeded its deadline")]
     Deadline,
     /// C03: the guest exceeded its memory limit.
     #[error("the guest {0}")]
     Memory(String),
     /// C04: the reply is larger than allowed.
-    #[error("the answer takes {size} bytes, {limit} are allowed")]
+    #[error("the reply has {size} bytes, {limit} are allowed")]
     OutputTooLarge { size: usize, limit: usize },
     /// C04: the reply is invalid.
-    #[error("the answer is invalid: {0}")]
+    #[error("the reply is invalid: {0}")]
     OutputInvalid(String),
     /// C05: the guest returned an error.
     #[error("the guest reports {kind}: {text}")]
@@ -61,16 +61,16 @@ pub(crate) enum CallError {
         text: String,
     },
     /// C06: all instances are busy.
-    #[error("no instance came free in time")]
+    #[error("no instance became available in time")]
     PoolExhausted,
     /// C08: too many recent calls failed.
     #[error("the breaker is open")]
     BreakerOpen,
     /// C09: a required plugin is missing.
-    #[error("the plugin is required and not there")]
+    #[error("the required plugin is missing")]
     MissingRequired,
     /// C10: the input of the guest is larger than a hook's input may be. No evidence about the plugin.
-    #[error("the input takes {size} bytes, more than the hook is given")]
+    #[error("the input has {size} bytes, more than a hook's input may have")]
     InputTooLarge { size: usize },
 }
 

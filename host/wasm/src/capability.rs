@@ -164,7 +164,7 @@ fn add_default(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
 /// Names every import that is not available, or that is not granted together with the line to add to `file`.
 pub(crate) fn check_imports(component: &Component, grants: &Grants, file: &str) -> Result<Vec<String>, LoadError> {
     let engine = component.engine();
-    let (mut unknown, mut denied, mut asked) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let (mut unknown, mut denied, mut requested) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (name, item) in component.component_type().imports(engine) {
         if let ComponentItem::ComponentInstance(instance) = &item.ty
             && instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
@@ -175,7 +175,7 @@ pub(crate) fn check_imports(component: &Component, grants: &Grants, file: &str) 
         match offer(name) {
             Offer::Always => (),
             Offer::Granted(grant) if grants.names().iter().any(|given| given == grant) => {
-                asked.insert(grant.to_owned());
+                requested.insert(grant.to_owned());
             }
             Offer::Granted(grant) => denied.push((name.to_owned(), grant)),
             Offer::OtherVersion => {
@@ -195,7 +195,7 @@ pub(crate) fn check_imports(component: &Component, grants: &Grants, file: &str) 
         let imports = denied.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         return Err(LoadError::CapabilityDenied { imports, line: format!("grants = [{line}]"), file: file.to_owned() });
     }
-    Ok(asked.into_iter().collect())
+    Ok(requested.into_iter().collect())
 }
 
 fn offer(import: &str) -> Offer {

@@ -74,7 +74,7 @@ impl PluginCounters {
     }
 
     /// Returns the metrics of hooks that were called at least once.
-    pub(crate) fn asked(&self) -> Vec<HookMetrics> {
+    pub(crate) fn called_hooks(&self) -> Vec<HookMetrics> {
         let all = Hook::ALL.into_iter().map(|hook| self.hook(hook).read(hook));
         all.filter(|metrics| metrics.outcomes.iter().any(|(_, count)| *count > 0)).collect()
     }

@@ -146,7 +146,7 @@ fn build(instances: u32) -> wasmtime::Result<(wasmtime::Engine, EngineFacts)> {
                 let facts = EngineFacts { allocation: "pooling", instances: Some(instances), page_map_scan };
                 return Ok((engine, facts));
             }
-            Err(error) => tracing::warn!(instances, %error, "no address space for this many plugin instances"),
+            Err(error) => tracing::warn!(instances, %error, "not enough address space for this many plugin instances"),
         }
     }
     let mut config = config();
@@ -235,14 +235,14 @@ mod priority {
         let lifted = Supervisor::global()
             .thread("compiler priority", "yardarm-priority", move || set(thread, NormalThreadSchedulePolicy::Other));
         if let Err(error) = lifted {
-            tracing::debug!(%error, "the compiling thread stays at idle priority");
+            tracing::debug!(%error, "the compiler thread stays at idle priority");
         }
     }
 
     fn set(thread: ThreadId, policy: NormalThreadSchedulePolicy) {
         let policy = ThreadSchedulePolicy::Normal(policy);
         if let Err(error) = set_thread_priority_and_policy(thread, ThreadPriority::Min, policy) {
-            tracing::debug!(?error, "the compiling thread keeps its priority");
+            tracing::debug!(?error, "the compiler thread keeps its priority");
         }
     }
 }

@@ -75,7 +75,7 @@ pub struct PluginFolder {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The machine cannot run WebAssembly.
-    #[error("the WebAssembly engine does not start")]
+    #[error("the WebAssembly engine cannot be started")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -129,7 +129,7 @@ impl PluginFolder {
         let loader = Loader::new(settings, stager, hooks, Arc::clone(&folder));
         lifecycle.supervise("plugin folder", WatchTask::new(loader, first, lifecycle.supervisor()));
         if tokio::time::timeout(start_timeout, done).await.is_err() {
-            tracing::warn!("some plugins are still being loaded; required ones fail closed until they are there");
+            tracing::warn!("some plugins are still being loaded; required ones fail closed until they are loaded");
         }
         Ok(folder)
     }
@@ -273,7 +273,7 @@ async fn open_cache(settings: &Settings, engine: &Engine) -> Option<Cache> {
     match opened.and_then(|opened| opened.unwrap_or_else(|error| Err(std::io::Error::other(error)))) {
         Ok(cache) => Some(cache),
         Err(error) => {
-            tracing::warn!(dir = %dir.display(), %error, "compiled plugins are not kept");
+            tracing::warn!(dir = %dir.display(), %error, "compiled plugins cannot be cached");
             None
         }
     }

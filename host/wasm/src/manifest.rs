@@ -354,15 +354,16 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
     let default = Bind::automatic(hook);
     let on_failure = on_failure.unwrap_or(default.on_failure);
     if on_failure == Policy::Open && !accept_open {
-        let text = "`open` lets everybody in while the plugin fails; add `i_accept_unauthenticated = true` to say so";
+        let text =
+            "`open` admits every request while the plugin fails; add `i_accept_unauthenticated = true` to accept this";
         faults.add(&format!("{path}.on_failure"), text);
     }
-    for (key, given, asked) in [
+    for (key, is_set, applies) in [
         ("sdk", !sdk.is_empty(), hook != Hook::PayloadTransform),
         ("routes", !routes.is_empty(), matches!(hook, Hook::RequestAuth | Hook::EventFilter)),
     ] {
-        if given && !asked {
-            faults.add(&format!("{path}.{key}"), format!("means nothing for `{hook}`, which is not told of it"));
+        if is_set && !applies {
+            faults.add(&format!("{path}.{key}"), format!("has no effect for `{hook}`"));
         }
     }
     let memory_mb = memory_mb.and_then(|mb| u32::try_from(mb).ok());

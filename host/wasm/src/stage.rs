@@ -191,7 +191,7 @@ impl Stager {
             if let Some(cache) = cache
                 && let Err(error) = cache.store(&component, &sha256)
             {
-                tracing::warn!(%error, "a compiled plugin was not kept");
+                tracing::warn!(%error, "cannot cache a compiled plugin");
             }
             wasmtime::Result::Ok(component)
         });

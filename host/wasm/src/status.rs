@@ -275,7 +275,7 @@ impl View {
         PluginMetrics {
             plugin: name.to_owned(),
             generation: active.map_or(0, |plugin| plugin.generation),
-            hooks: counters.asked(),
+            hooks: counters.called_hooks(),
             instances: counters.instances.read(),
             pools: bindings.iter().map(|binding| (binding.bind.hook, binding.pool.status())).collect(),
             breakers: breakers.into_iter().map(|(hook, (state, opened))| (hook, state, opened)).collect(),
@@ -324,7 +324,7 @@ impl ActiveStatus {
             compiled_before: plugin.figures.cached,
             bindings: plugin.bindings.iter().map(binding).collect(),
             instances: counters.instances.read(),
-            calls: counters.asked(),
+            calls: counters.called_hooks(),
         }
     }
 }

@@ -31,14 +31,14 @@ use crate::{FolderStatus, PluginFolder, PluginStatus, Settings};
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A watched folder in a test.
-struct House {
+struct Fixture {
     dir: TempDir,
     hooks: Hooks,
     lifecycle: Lifecycle,
     folder: Arc<PluginFolder>,
 }
 
-impl House {
+impl Fixture {
     /// Opens a folder with these files in it.
     async fn with(files: &[(&str, &[u8])]) -> Self {
         Self::set_up(files, |_| ()).await
@@ -131,7 +131,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for Fixture {
     fn drop(&mut self) {
         self.lifecycle.token().cancel();
     }

@@ -29,7 +29,7 @@ impl Cache {
             Ok(entries) => self.evict(entries),
             // A missing folder is created with the next entry.
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-            Err(error) => tracing::warn!(dir = %self.dir.display(), %error, "compiled plugins cannot be listed"),
+            Err(error) => tracing::warn!(dir = %self.dir.display(), %error, "cannot list compiled plugins"),
         }
     }
 
@@ -80,7 +80,7 @@ impl Cache {
             }
         }
         if evicted > 0 {
-            tracing::debug!(evicted, freed_bytes = freed, kept_bytes = total, "compiled plugins removed");
+            tracing::debug!(evicted, freed_bytes = freed, kept_bytes = total, "removed compiled plugins");
         }
     }
 }
@@ -101,7 +101,7 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::debug!(path = %path.display(), %error, "a compiled plugin cannot be removed");
+        tracing::debug!(path = %path.display(), %error, "cannot remove a compiled plugin");
     }
 }
 

@@ -180,7 +180,7 @@ impl FolderWatcher {
             }
         });
         if let Err(error) = &watcher {
-            tracing::warn!(%error, "no file events, the folder is only listed now and then");
+            tracing::warn!(%error, "file events are not available, the folder is only scanned periodically");
         }
         Self { dir, watcher: watcher.ok(), watched: None }
     }
@@ -200,7 +200,7 @@ impl FolderWatcher {
         self.watched = now.filter(|_| match watcher.watch(&self.dir, RecursiveMode::NonRecursive) {
             Ok(()) => true,
             Err(error) => {
-                tracing::debug!(%error, "no file events for now");
+                tracing::debug!(%error, "file events are not available for now");
                 false
             }
         });

@@ -45,9 +45,9 @@ impl Trust {
         let (path, mode) = (path.display(), mode & 0o7777);
         Err(LoadError::UnsafeFolder {
             text: format!(
-                "{problem} `{path}` (mode {mode:04o}, user {owner}, group {group}), so what is in it is not loaded; run \
+                "{problem} `{path}` (mode {mode:04o}, user {owner}, group {group}), so its content is not loaded; run \
                  `chmod go-w {path}` and `chown {user} {path}`, mount it read-only, or set `plugins.trust = \"any\"` if \
-                 everybody who can write there may decide what runs here",
+                 every user who can write there may run code in the gateway",
                 user = rustix::process::geteuid().as_raw(),
             ),
         })

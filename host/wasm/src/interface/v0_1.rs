@@ -120,7 +120,7 @@ fn when<T>(wanted: bool, make: impl FnOnce() -> wasmtime::Result<T>) -> wasmtime
 }
 
 fn wrong_hook<T>() -> wasmtime::Result<T> {
-    Err(wasmtime::Error::msg("an instance was asked for a hook it was not made for"))
+    Err(wasmtime::Error::msg("an instance was called with a hook that it was not created for"))
 }
 
 impl HookCall for Authenticate<'_> {

@@ -62,8 +62,8 @@ fn faults_name_the_key_and_what_to_write() {
         ("[[bind]]\nenvironments = [\"*\"]", "`bind[0].hook`: is missing"),
         (
             "[[bind]]\nhook = \"request-auth\"\non_failure = \"open\"",
-            "`bind[0].on_failure`: `open` lets everybody in while the plugin fails; add `i_accept_unauthenticated = true` \
-             to say so",
+            "`bind[0].on_failure`: `open` admits every request while the plugin fails; add `i_accept_unauthenticated = true` \
+             to accept this",
         ),
         (
             "[[bind]]\nhook = \"event-filter\"\non_failure = \"closed\"",

@@ -45,7 +45,7 @@ pub enum LoadError {
         seconds: u64,
     },
     /// L04.
-    #[error("built for `{built_for}`, this host speaks `yardarm:plugin@{}`; upgrade the older side", v0_1::VERSION)]
+    #[error("built for `{built_for}`, this host supports `yardarm:plugin@{}`; upgrade the older side", v0_1::VERSION)]
     UnsupportedInterface {
         /// The version in the component.
         built_for: String,
@@ -135,7 +135,7 @@ pub enum LoadError {
         seconds: u64,
     },
     /// L11.
-    #[error("the file has the SHA-256 {actual}, the binding asks for {expected}")]
+    #[error("the file has the SHA-256 {actual}, the binding requires {expected}")]
     HashMismatch {
         /// Digest in the binding file.
         expected: String,
@@ -166,7 +166,7 @@ pub enum LoadError {
     #[error("the name of the file is not valid UTF-8 or has control characters; rename it")]
     BadFileName,
     /// L01.
-    #[error("`{file}` is not there, so the required hooks of its binding file fail closed")]
+    #[error("`{file}` is missing, so the required hooks of its binding file fail closed")]
     Absent {
         /// Name of the component file.
         file: String,

@@ -61,7 +61,7 @@ async fn put<A: HookCall>(binding: &BindingInstance, ask: &A) {
     let Ok(mut instance) = made else { return };
     let deadlines = instance.begin(A::HOOK, LONGEST.min(binding.bind.deadline), Instant::now(), ask.output_limit(0));
     if let Some(Err(error)) = deadlines.wait(ask.ask(&mut instance)).await {
-        tracing::debug!(plugin = %binding.guest.context.name, hook = %A::HOOK, %error, "the rehearsal failed");
+        tracing::debug!(plugin = %binding.guest.context.name, hook = %A::HOOK, %error, "warm-up call failed");
     }
 }
 

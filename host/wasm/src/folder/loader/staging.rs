@@ -90,7 +90,7 @@ impl Loader {
             entry.retry = None;
         }
         if manifest.is_none() && !auto_bind {
-            tracing::info!(file = %stem, "plugin has no binding file and is not asked");
+            tracing::info!(file = %stem, "plugin has no binding file and is not called");
             let (seen, digests, attempted) = (entry.seen.clone(), entry.digests, entry.attempted);
             *entry = Entry { seen, digests, attempted, unbound: true, since_ms: unix_ms(), ..Entry::default() };
             return StageOutcome::Changed;
@@ -192,7 +192,7 @@ impl Loader {
         } else {
             tracing::error!(
                 file = %stem,
-                "required plugin is gone and its hooks fail closed; put it back, or retire it with a binding file \
+                "required plugin is missing and its hooks fail closed; restore it, or retire it with a binding file \
                  without [[bind]]"
             );
         }
