@@ -143,7 +143,7 @@ async fn eventually(what: &str, time: Duration, mut is_so: impl AsyncFnMut() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_does_what_it_says() {
+async fn the_demo_behaves_as_documented() {
     let mut demo = Demo::start().await;
     let lines = demo.curl_lines();
     assert_eq!(lines.len(), 7, "{lines:#?}");

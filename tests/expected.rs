@@ -7,7 +7,7 @@ pub(crate) const TEXT: &str = "content-type: text/plain; charset=utf-8";
 pub(crate) const JSON: &str = "content-type: application/json";
 const NOSNIFF: &str = "x-content-type-options: nosniff";
 
-/// The bodies A to E of section 1.4.
+/// The bodies A to E of refusals (the table at the top of `docs/compatibility/launchdarkly.md`).
 pub(crate) const TEXT_A: &str = "Relay Proxy is not yet fully initialized, does not have list of environments yet";
 pub(crate) const TEXT_B: &str = "Relay Proxy recognizes the provided credential, but the payload filter was not found";
 pub(crate) const TEXT_C: &str =
@@ -95,12 +95,12 @@ impl Expected {
         self
     }
 
-    /// With the six headers of section 9.
+    /// With the six CORS headers (L162).
     pub(crate) fn cors(self, origin: &str, methods: &str) -> Self {
         self.cors_with_headers(origin, methods, ALLOWED_HEADERS)
     }
 
-    /// With the six headers of section 9 and another list of allowed headers.
+    /// With the six CORS headers (L162) and another list of allowed headers.
     pub(crate) fn cors_with_headers(self, origin: &str, methods: &str, allowed: &str) -> Self {
         self.with("access-control-allow-credentials: false")
             .with(&format!("access-control-allow-headers: {allowed}"))

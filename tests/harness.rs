@@ -1,5 +1,5 @@
-//! The Harness side, from outside: what upstream is asked for, and what SDKs are answered. Numbers are those of the
-//! checklist, with an `F`.
+//! The Harness side from outside: requests to upstream and responses to SDKs. `F…` are rows of
+//! `docs/compatibility/harness.md`.
 
 mod bad_data;
 mod depth;

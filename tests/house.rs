@@ -159,7 +159,7 @@ fn what_is_kept_on_disk_is_encoded_in_one_file() {
 }
 
 #[test]
-fn vendor_words_stay_home() {
+fn vendor_names_stay_in_vendor_crates() {
     for part in ["host/core/src", "host/store/src", "host/wasm/src", "wit"] {
         let mut files = 0;
         let mut last = PathBuf::new();

@@ -1,4 +1,5 @@
-//! What LaunchDarkly's SDKs and its cloud see of the gateway. `L…` and `U…` are rows of the compatibility pages.
+//! What LaunchDarkly's SDKs and its cloud see of the gateway. `L…`, `U…` and `V…` are rows of
+//! `docs/compatibility/launchdarkly.md`.
 
 pub(crate) mod auto_config;
 mod big_segments;

@@ -30,7 +30,7 @@ async fn probes_say_alive_and_ready() {
 }
 
 #[tokio::test]
-async fn status_tells_everything_in_one_document() {
+async fn status_is_one_complete_document() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
     stream.hears_event("put").await;
@@ -92,7 +92,7 @@ async fn status_tells_everything_in_one_document() {
 }
 
 #[tokio::test]
-async fn failures_are_told_with_their_reason() {
+async fn failures_are_reported_with_their_reason() {
     let gateway = Setup::with(some_data()).start().await;
     gateway.upstream.goes_down();
     let mut report = Value::Null;

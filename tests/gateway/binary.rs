@@ -8,7 +8,7 @@ use crate::program::{Program, Signal, run};
 use crate::running::Setup;
 
 #[test]
-fn it_says_what_it_is_and_can() {
+fn version_help_and_usage_errors_are_printed() {
     let dir = TempDir::new().unwrap();
     let output = run(dir.path(), &["--version"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), concat!("yardarm ", env!("CARGO_PKG_VERSION"), "\n"));

@@ -1,4 +1,4 @@
-//! Section 14.3: answers are compressed for clients that accept it, where that is switched on; streams never are.
+//! `server.compression`: answers are compressed for clients that accept it, where that is switched on; streams never are.
 
 use std::io::Read;
 

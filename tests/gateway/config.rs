@@ -303,7 +303,7 @@ fn an_empty_variable_leaves_the_value_of_the_file() {
 }
 
 #[test]
-fn zero_is_refused_unless_the_documentation_says_what_it_means() {
+fn zero_is_rejected_unless_documented() {
     use yardarm_core::settings::Kind;
     for key in yardarm::config::keys() {
         if !matches!(key.kind, Kind::Duration | Kind::Size | Kind::Count) {
@@ -382,7 +382,7 @@ fn a_side_without_environments_is_a_warning() {
 }
 
 #[test]
-fn a_template_that_was_left_empty_says_so() {
+fn an_empty_template_is_reported() {
     let dir = folder("");
     let mut run = command(dir.path());
     run.env("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_NAME", "").env("YARDARM_LAUNCHDARKLY_ENVIRONMENTS_0_SDK_KEY", "");

@@ -82,7 +82,7 @@ async fn an_idle_stream_takes_little_memory() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stops_costs_nobody_anything() {
+async fn a_stalled_reader_does_not_affect_others() {
     // L077
     const CHANGES: i64 = 1000;
     let (program, cloud, _dir) = program().await;

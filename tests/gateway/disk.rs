@@ -169,7 +169,7 @@ async fn a_gateway_that_is_killed_in_the_middle_of_a_write_loses_nothing() {
 }
 
 #[tokio::test]
-async fn each_write_replaces_the_file_and_only_news_is_written() {
+async fn each_write_replaces_the_file_and_unchanged_data_is_not_written() {
     use std::os::unix::fs::MetadataExt;
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
@@ -221,7 +221,7 @@ async fn what_was_settled_when_it_was_killed_is_not_lost() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_said_and_not_served() {
+async fn a_damaged_file_is_reported_and_not_served() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;

@@ -28,27 +28,27 @@ async fn a_head_that_is_too_large_is_431() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused_in_the_words_of_its_route() {
+async fn a_body_that_is_too_large_is_rejected_in_the_format_of_its_route() {
     let gateway = Setup::with(some_data()).events().set("server.max_body", "2KiB").start().await;
     let context = |length: usize| format!(r#"{{"kind":"user","key":"{}"}}"#, "a".repeat(length));
     let evaluate = |length: usize| Call::report("/sdk/evalx/context", context(length)).key(SDK_KEY);
     gateway.says("below", evaluate(1900), some_json(200)).await;
     let too_large = || message(413, "Request body exceeds maximum allowed size.");
-    gateway.says("section 14.6", evaluate(3000), too_large()).await;
-    gateway.says("section 14.6", evaluate(300_000), too_large()).await;
+    gateway.says("L149", evaluate(3000), too_large()).await;
+    gateway.says("L149", evaluate(300_000), too_large()).await;
     let stream = Call::report("/meval", context(3000)).key(MOBILE_KEY);
-    gateway.says("section 14.6", stream, too_large().with("x-accel-buffering: no")).await;
+    gateway.says("L149", stream, too_large().with("x-accel-buffering: no")).await;
     let unreadable = || text(400, r#"{"message":"unable to read request body"}"#);
     for length in [3000, 300_000] {
         let call = Call::post("/bulk", "e".repeat(length)).key(SDK_KEY);
-        gateway.says("section 10.2", call, unreadable()).await;
+        gateway.says("L193", call, unreadable()).await;
         let call = Call::post("/diagnostic", "e".repeat(length)).key(SDK_KEY);
-        gateway.says("section 10.2", call, unreadable()).await;
+        gateway.says("L193", call, unreadable()).await;
     }
 }
 
 #[tokio::test]
-async fn one_stream_too_many_is_told_to_come_back() {
+async fn one_stream_too_many_is_rejected_with_retry_after() {
     let gateway = Setup::with(some_data()).set("server.max_streams", 2).start().await;
     let mut first = gateway.opens("/all", SDK_KEY).await;
     let mut second = gateway.opens("/mping", MOBILE_KEY).await;

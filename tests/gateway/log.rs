@@ -43,7 +43,7 @@ async fn overflow(program: &Program) {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_neither_patches_nor_the_end() {
+async fn an_unread_log_blocks_neither_patches_nor_shutdown() {
     let (program, mut stream, cloud, _dir) = talkative().await;
     program.reads(Reading::Paused);
     overflow(&program).await;

@@ -97,7 +97,7 @@ async fn unfilled(setup: Setup, cloud: &FakeLaunchDarkly) -> Running {
 }
 
 #[tokio::test]
-async fn a_setting_says_how_much_is_enough() {
+async fn a_setting_decides_what_readiness_requires() {
     for (policy, before, after) in [("all", 503, 503), ("any", 503, 200), ("started", 200, 200)] {
         let gateway = two().set("admin.ready", policy).start().await;
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -99,7 +99,7 @@ async fn a_stream_that_comes_while_others_end_ends_well_too() {
 }
 
 #[tokio::test]
-async fn during_the_grace_time_everybody_is_still_served() {
+async fn during_the_grace_time_requests_are_still_served() {
     let setup = Setup::with(some_data()).set("shutdown.grace", "4s").set("shutdown.drain", "100ms");
     let (program, _cloud, _dir) = program(setup).await;
     program.signal(Signal::INT);

@@ -132,7 +132,7 @@ async fn stuck_streams_leave_places_for_short_requests() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_gone_without_a_word_is_noticed_by_the_kernel() {
+async fn a_client_that_vanishes_is_detected_by_the_kernel() {
     let gateway = Setup::with(some_data()).start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
     stream.hears_event("put").await;

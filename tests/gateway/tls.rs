@@ -53,14 +53,14 @@ async fn both_versions_of_http_are_served_and_streams_end_as_they_should() {
         [(Version::HTTP_11, secured.client(ClientBuilder::http1_only)), (Version::HTTP_2, secured.client(|it| it))]
     {
         let status = client.get(secured.url("/status")).send().await.expect("an answer");
-        assert_eq!((status.version(), status.status().as_u16()), (version, 200), "section 1.1");
+        assert_eq!((status.version(), status.status().as_u16()), (version, 200), "HTTP/1.1 and HTTP/2 by ALPN");
     }
     let mut streams = Vec::new();
     for client in [secured.client(ClientBuilder::http1_only), secured.client(|it| it)] {
         let stream = client.get(secured.url("/all")).header("authorization", SDK_KEY).send().await.expect("a stream");
         assert_eq!(stream.headers()["content-type"], "text/event-stream; charset=utf-8");
         let has_connection = stream.headers().contains_key("connection");
-        assert_eq!(has_connection, stream.version() == Version::HTTP_11, "section 3.1: never under HTTP/2");
+        assert_eq!(has_connection, stream.version() == Version::HTTP_11, "L052: no `Connection` under HTTP/2");
         streams.push((Box::pin(stream.bytes_stream()), String::new()));
     }
     for (bytes, heard) in &mut streams {
@@ -103,7 +103,7 @@ async fn old_versions_and_plain_text_are_refused() {
     let new = secured.client(|it| it.min_tls_version(tls::Version::TLS_1_3));
     assert_eq!(new.get(secured.url("/status")).send().await.expect("an answer").status().as_u16(), 200);
     let plain = Client::new().get(format!("http://{}/status", secured.gateway.address));
-    assert!(plain.send().await.is_err(), "section 1.1: no plain listener beside it");
+    assert!(plain.send().await.is_err(), "no plain listener beside it");
     // Operators are not concerned.
     assert_eq!(secured.gateway.operator_gets("/live").await.status, 200);
     assert_eq!(Call::get("/live").to(secured.gateway.admin).await.status, 200);

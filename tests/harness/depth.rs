@@ -40,7 +40,7 @@ async fn deep_cloud() -> FakeHarness {
 }
 
 #[tokio::test]
-async fn deep_data_is_evaluated_and_holds_nobody_up() {
+async fn deep_data_is_evaluated_without_delaying_others() {
     let cloud = deep_cloud().await;
     let gateway = started(&cloud, "").await;
     let (mine, other) = (token(&gateway, KEY).await, token(&gateway, OTHER_KEY).await);

@@ -230,7 +230,7 @@ async fn clients_are_sent_results() {
 }
 
 #[tokio::test]
-async fn health_is_for_everybody() {
+async fn health_needs_no_credential() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     let are_connected = |_: u16, it: &Value| {
@@ -252,7 +252,7 @@ async fn health_is_for_everybody() {
 }
 
 #[tokio::test]
-async fn before_the_first_sync_nobody_is_told_that_there_are_no_flags() {
+async fn before_the_first_sync_no_client_receives_an_empty_list_of_flags() {
     let cloud = cloud().await;
     cloud.goes_down();
     let gateway = crate::running::Running::before_harness(&cloud, &[KEY], "").await;
@@ -263,7 +263,7 @@ async fn before_the_first_sync_nobody_is_told_that_there_are_no_flags() {
 }
 
 #[tokio::test]
-async fn tokens_are_not_needed_where_the_operator_says_so() {
+async fn tokens_are_not_needed_where_authentication_is_bypassed() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "bypass_auth = true").await;
     let flags = format!("/client/env/{ENV}/feature-configs");
@@ -274,7 +274,7 @@ async fn tokens_are_not_needed_where_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn who_has_no_data_yet_says_so() {
+async fn an_environment_without_data_answers_with_an_error() {
     let cloud = cloud().await;
     cloud.answers_next("/feature-configs", [500; 1000]);
     let gateway = crate::running::Running::before_harness(&cloud, &[KEY], "").await;

@@ -77,7 +77,7 @@ async fn it_takes_the_place_of_the_other_program() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_said_as_the_other_program_says_it() {
+async fn invalid_settings_are_reported_under_the_names_of_ff_proxy() {
     let dir = TempDir::new().unwrap();
     // F111
     let (code, said) = ended(ff_proxy(dir.path(), &[("ORG_IDENTIFIER", "o"), ("API_KEYS", "")], &[])).await;

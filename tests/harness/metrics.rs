@@ -137,7 +137,7 @@ async fn one_environment_that_cannot_be_posted_does_not_hold_the_others_up() {
 
 #[tokio::test]
 async fn a_token_that_is_too_old_is_noticed_by_metrics_too() {
-    // Section 10: nobody knows how long tokens live, and where no flag changes only metrics are ever sent.
+    // How long tokens live is not documented, and where no flag changes only metrics are ever sent.
     let cloud = cloud().await;
     let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
     let path = format!("/metrics/{ENV}");

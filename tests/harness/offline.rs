@@ -83,7 +83,7 @@ async fn a_folder_is_served_and_nothing_leaves() {
     let stream = gateway.answers(&Call::get("/stream").key(&mine).header("API-Key", KEY)).await;
     assert_eq!(stream.status, 501, "F083");
     let health = gateway.answers(&Call::get("/health")).await.json();
-    assert_eq!(health, json!({"environments": [], "cacheStatus": "healthy"}), "section 4.14");
+    assert_eq!(health, json!({"environments": [], "cacheStatus": "healthy"}), "F096");
 
     // The folder changes: a flag, a key that goes, an environment that comes.
     writes(&gateway.folder().join("config"), ENV, &[("feature_config.json", json!([flag("a", 3)]))]);

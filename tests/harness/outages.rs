@@ -22,7 +22,7 @@ async fn nothing_is_missed_in_an_outage() {
 }
 
 #[tokio::test]
-async fn streams_are_told_of_every_change_that_they_missed() {
+async fn streams_receive_every_change_that_they_missed() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     let mut sdks = Vec::new();
@@ -73,7 +73,7 @@ async fn streams_are_told_of_every_change_that_they_missed() {
 }
 
 #[tokio::test]
-async fn changes_during_a_restart_are_told_too() {
+async fn changes_during_a_restart_are_announced_too() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     drop(listens(&gateway, KEY).await);
@@ -88,7 +88,7 @@ async fn changes_during_a_restart_are_told_too() {
 }
 
 #[tokio::test]
-async fn an_event_ahead_of_its_item_is_not_the_last_word() {
+async fn an_item_that_lags_its_event_is_announced_again() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "flag_poll_interval = \"200ms\"").await;
     let mut sdk = listens(&gateway, KEY).await;

@@ -89,7 +89,7 @@ async fn requests_are_counted_by_the_pattern_of_their_route() {
 }
 
 #[tokio::test]
-async fn what_goes_to_and_fro_is_counted() {
+async fn traffic_in_both_directions_is_counted() {
     // F089
     let cloud = cloud().await;
     let gateway = started(&cloud, "metric_post_interval = \"50ms\"").await;

@@ -191,7 +191,7 @@ async fn a_key_that_was_withdrawn_meanwhile_takes_its_streams_along() {
 }
 
 #[tokio::test]
-async fn a_poll_without_news_writes_nothing() {
+async fn a_poll_without_changes_writes_nothing() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "stream_enabled = false\nflag_poll_interval = \"20ms\"").await;
     let file = gateway.folder().join(format!("data/harness/{ENV}.snapshot"));

@@ -67,7 +67,7 @@ async fn no_hot_loop(cloud: &FakeHarness, gateway: Running, stream: &str) {
 }
 
 #[tokio::test]
-async fn upstream_cannot_ask_for_a_hot_loop() {
+async fn upstream_cannot_cause_a_hot_loop() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     no_hot_loop(&cloud, gateway, ENV).await;

@@ -72,7 +72,7 @@ async fn without_upstream_streams_there_are_none() {
 }
 
 #[tokio::test]
-async fn every_stream_of_an_environment_hears_of_every_change_of_it() {
+async fn every_stream_receives_every_change_of_its_environment() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     let mut other = listens(&gateway, OTHER_KEY).await;

@@ -82,17 +82,17 @@ async fn before_the_list_everything_that_needs_an_environment_is_503() {
         ("L254", poll("sdk-a"), a()),
         ("L254", Call::post("/bulk", "[]").key("sdk-a"), a()),
         ("L254", Call::get("/mping").key("mob-a"), a()),
-        ("section 13.1", Call::get("/all"), empty(401)),
+        ("L254: no key", Call::get("/all"), empty(401)),
         ("L255", Call::get(format!("/ping/{ID}")), a().cors_methods("GET,OPTIONS")),
-        ("section 13.1", Call::options(format!("/eval/{ID}")), a().cors_methods("REPORT,OPTIONS")),
+        ("L255: a preflight", Call::options(format!("/eval/{ID}")), a().cors_methods("REPORT,OPTIONS")),
     ] {
         gateway.says(row, call, expected).await;
     }
     let status = gateway.status().await;
     assert_eq!(status["environments"], json!({}), "L256");
     assert_eq!(status["status"], "degraded", "L256");
-    assert_eq!(status["autoConfigStatus"]["state"], "INITIALIZING", "section 14.3");
-    assert_eq!(status_of(&gateway, &Call::get("/status/x")).await, 503, "section 14.1");
+    assert_eq!(status["autoConfigStatus"]["state"], "INITIALIZING", "V045");
+    assert_eq!(status_of(&gateway, &Call::get("/status/x")).await, 503, "L263");
     assert_eq!(gateway.operator_gets("/ready").await.status, 503);
 
     gateway.eventually("U055: the list to be asked for", || !gateway.upstream.requests().is_empty()).await;
@@ -117,7 +117,7 @@ async fn environments_are_shown_by_their_ids_with_their_names() {
         assert_eq!(main[property], value, "L257");
     }
     assert_eq!(status["status"], "healthy", "L257");
-    assert_eq!(status["autoConfigStatus"]["state"], "VALID", "section 14.3");
+    assert_eq!(status["autoConfigStatus"]["state"], "VALID", "V045");
     let evaluation = Call::get(format!("/sdk/evalx/{ID}/contexts/{CTX}"));
     let foreign = evaluation.header("Origin", "https://foreign.example");
     gateway.says("L258", foreign, some_json(200).cors("https://shop.example", "GET,OPTIONS")).await;
@@ -129,11 +129,11 @@ async fn environments_are_shown_by_their_ids_with_their_names() {
 }
 
 #[tokio::test]
-async fn an_environment_that_is_deleted_is_as_if_it_had_never_been() {
+async fn a_deleted_environment_is_unknown() {
     let gateway = ready(setup().data("sdk-other", data([flag("other", 1)], []))).await;
     let other = environment(OTHER_ID, 1, json!({"value": "sdk-other"}), json!({}));
     gateway.upstream.lists_one(AUTO_KEY, &path(OTHER_ID), &other);
-    becomes(&gateway, "section 2.4", &poll("sdk-other"), 200).await;
+    becomes(&gateway, "U059", &poll("sdk-other"), 200).await;
     let mut streams = [
         gateway.opens("/all", "sdk-a").await,
         gateway.opens("/mping", &format!("mob-{ID}")).await,
@@ -173,7 +173,7 @@ async fn an_environment_that_is_deleted_is_as_if_it_had_never_been() {
     gateway.status_where("the later message", |it| it["environments"][OTHER_ID]["envName"] == "Again").await;
     assert_eq!(status_of(&gateway, &poll("sdk-a")).await, 401, "L253");
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &main(3, "sdk-a"));
-    becomes(&gateway, "section 12.3: deleted and created again", &poll("sdk-a"), 200).await;
+    becomes(&gateway, "L252: deleted and created again", &poll("sdk-a"), 200).await;
 }
 
 #[tokio::test]
@@ -189,8 +189,8 @@ async fn filters_come_and_go() {
     let variant = format!("{ID}/a");
     assert_eq!(status["environments"][&variant]["envId"], ID, "L243");
     assert_eq!(status["environments"][ID]["envId"], ID, "L243");
-    assert_eq!(status_of(&gateway, &Call::get(format!("/status/{ID}/filters/a"))).await, 200, "section 14.1");
-    assert_eq!(status_of(&gateway, &Call::get("/status/my-app/production/filters/a")).await, 200, "section 14.1");
+    assert_eq!(status_of(&gateway, &Call::get(format!("/status/{ID}/filters/a"))).await, 200, "L263");
+    assert_eq!(status_of(&gateway, &Call::get("/status/my-app/production/filters/a")).await, 200, "L263");
 
     let mut stream = gateway.opens("/all?filter=a", "sdk-a").await;
     let mut whole = gateway.opens("/all", "sdk-a").await;

@@ -98,7 +98,7 @@ fn status_of(status: &Value) -> &Value {
 }
 
 #[tokio::test]
-async fn without_a_big_segment_nobody_asks_for_members() {
+async fn without_a_big_segment_no_members_are_requested() {
     let Some(redis) = RedisServer::start() else { return };
     let gateway = setup(&redis, some_data()).start().await;
     until("the data in Redis", || redis.get("launchdarkly:$inited").is_some()).await;
@@ -106,8 +106,8 @@ async fn without_a_big_segment_nobody_asks_for_members() {
     assert_eq!(gateway.upstream.revision_requests(), Vec::<String>::new(), "U108");
     // It begins with the first one, also when that comes as a patch.
     gateway.upstream.patches_segment(SDK_KEY, &big(1));
-    gateway.status_where("section 4.7", |it| status_of(it).is_object()).await;
-    until("section 4.7: a stream", || gateway.upstream.open_revision_streams(SDK_KEY) == 1).await;
+    gateway.status_where("U109: a status", |it| status_of(it).is_object()).await;
+    until("U109: a stream", || gateway.upstream.open_revision_streams(SDK_KEY) == 1).await;
     let authorized = gateway.upstream.requests().into_iter().filter(|it| it.path.contains("big-segments"));
     assert!(authorized.clone().count() > 0 && authorized.clone().all(|it| it.header("authorization") == Some(SDK_KEY)));
 }
@@ -144,9 +144,9 @@ async fn what_was_missed_is_polled_and_what_comes_is_streamed() {
     }
     sees("U107: a member", &gateway, true, "HEALTHY").await;
     let status = gateway.status_where("U109", |it| status_of(it)["lastSynchronizedOn"] != 0).await;
-    assert_eq!(status["status"], "healthy", "section 11.4");
-    assert_eq!(status_of(&status)["available"], true, "section 11.4");
-    assert_eq!(status_of(&status)["potentiallyStale"], false, "section 11.4");
+    assert_eq!(status["status"], "healthy", "L232");
+    assert_eq!(status_of(&status)["available"], true, "L232");
+    assert_eq!(status_of(&status)["potentiallyStale"], false, "L232");
 
     // A gateway that comes later goes on from the cursor.
     gateway.stop().await;
@@ -220,7 +220,7 @@ async fn a_patch_that_does_not_follow_is_not_applied_and_polling_heals_it() {
 
 #[tokio::test]
 async fn a_quiet_stream_is_not_trusted_for_ever() {
-    // The race of section 4.7: published after the poll, and no stream heard of it.
+    // Published after the poll, while no stream was open.
     let Some(redis) = RedisServer::start() else { return };
     let gateway = setup(&redis, gated()).set("launchdarkly.big_segments_poll_interval", "200ms").start().await;
     until("a stream", || synchronized_on(&redis).is_some()).await;
@@ -228,10 +228,10 @@ async fn a_quiet_stream_is_not_trusted_for_ever() {
     sdk.hears_ping().await;
     gateway.upstream.revises_silently(SDK_KEY, &revision(1, includes(HASH)));
     sdk.hears_ping().await;
-    assert_eq!(gated_for_a("section 4.7", &gateway).await.0, true);
+    assert_eq!(gated_for_a("U112", &gateway).await.0, true);
     // Silence is noted too.
     let before = synchronized_on(&redis);
-    until("section 4.7, step 5", || synchronized_on(&redis) > before).await;
+    until("U109: the time goes on", || synchronized_on(&redis) > before).await;
     let streams = gateway.upstream.revision_requests().into_iter().filter(|it| it == STREAM).count();
     assert_eq!(streams, 1, "all of it on one stream");
 }
@@ -289,7 +289,7 @@ async fn gateways_that_share_a_database_all_announce() {
         }
         for (gateway, sdk) in gateways.into_iter().zip(&mut sdks) {
             sdk.hears_ping().await;
-            assert_eq!(gated_for_a("section 4.6", gateway).await.0, value, "revision {number}");
+            assert_eq!(gated_for_a("a revision", gateway).await.0, value, "revision {number}");
         }
     }
     assert_eq!(redis.get("launchdarkly:big_segments_cursor").as_deref(), Some("100:5"));
@@ -309,10 +309,10 @@ async fn never_synchronized_is_potentially_stale() {
         let never = json!({"available": true, "potentiallyStale": true, "lastSynchronizedOn": 0});
         assert_eq!(status_of(&status), &never, "L232");
         assert_eq!(status["status"], expected, "L232: as degraded {as_degraded}");
-        assert_eq!(gated_for_a("section 4.10", &gateway).await, (json!(false), json!("STALE")));
+        assert_eq!(gated_for_a("L232", &gateway).await, (json!(false), json!("STALE")));
         // It is tried again and again.
         gateway.upstream.fails_revisions(SDK_KEY, false);
-        let status = gateway.status_where("section 4.7", |it| status_of(it)["potentiallyStale"] == false).await;
+        let status = gateway.status_where("L232: over", |it| status_of(it)["potentiallyStale"] == false).await;
         assert_eq!(status["status"], "healthy", "L232");
         gateway.stop().await;
         redis.ask(&["FLUSHALL"]);
@@ -337,7 +337,7 @@ async fn old_members_are_used_and_called_stale() {
             assert_eq!(status_of(&status), &expected, "U115: {minutes} minutes");
             assert_eq!(status["status"], if is_degraded { "degraded" } else { "healthy" }, "U115: {minutes} minutes");
             // Included wins over excluded.
-            assert_eq!(gated_for_a("section 4.10", &gateway).await, (json!(true), json!(reason)), "{minutes} minutes");
+            assert_eq!(gated_for_a("U115", &gateway).await, (json!(true), json!(reason)), "{minutes} minutes");
         }
     }
 }
@@ -353,25 +353,28 @@ async fn a_database_that_is_down_leaves_it_to_the_rules() {
     let unknown = json!({"available": false, "potentiallyStale": false, "lastSynchronizedOn": 0});
     assert_eq!(status_of(&status), &unknown, "L233");
     assert_eq!(status["status"], "degraded", "L233, R11");
-    sees("section 4.10", &gateway, false, "STORE_ERROR").await;
+    sees("a database that is down", &gateway, false, "STORE_ERROR").await;
 
     // The database comes back empty: everything is synchronized again from the beginning.
     redis.restart();
-    sees("section 4.7", &gateway, true, "HEALTHY").await;
+    sees("L233: over", &gateway, true, "HEALTHY").await;
     gateway.status_where("L233: over", |it| it["status"] == "healthy").await;
 }
 
 #[tokio::test]
 async fn without_a_database_big_segments_are_not_configured() {
     let gateway = Setup::with(gated()).start().await;
-    assert_eq!(gated_for_a("section 6.7", &gateway).await, (json!(false), json!("NOT_CONFIGURED")));
+    assert_eq!(
+        gated_for_a("NOT_CONFIGURED without a database", &gateway).await,
+        (json!(false), json!("NOT_CONFIGURED"))
+    );
     let status = gateway.status().await;
-    assert!(status["environments"]["main"].get("bigSegmentStatus").is_none(), "section 11.4: only with a database");
-    assert_eq!(gateway.upstream.revision_requests(), Vec::<String>::new(), "section 4.7: only with a database");
+    assert!(status["environments"]["main"].get("bigSegmentStatus").is_none(), "L231: only with a database");
+    assert_eq!(gateway.upstream.revision_requests(), Vec::<String>::new(), "U108: only with a database");
 }
 
 #[tokio::test]
-async fn streams_of_results_hear_what_membership_makes_of_them() {
+async fn evaluated_streams_receive_changes_of_membership() {
     let Some(redis) = RedisServer::start() else { return };
     let gateway = setup(&redis, gated()).set("launchdarkly.client_streams", "evaluated").start().await;
     until("a stream", || synchronized_on(&redis).is_some()).await;

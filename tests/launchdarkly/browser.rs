@@ -40,7 +40,7 @@ async fn configured_origins_and_headers_are_named() {
         };
         gateway.says(row, call, answered(answer)).await;
     }
-    // Section 4.2: streams say `*` whatever is configured.
+    // Streams answer `*` whatever is configured.
     let call = Call::get(format!("/ping/{ENV_ID}")).header("Origin", ORIGIN);
     let stream = gateway.opens_with(&call).await;
     assert_eq!(stream.client().head().header("access-control-allow-origin"), Some("*"));
@@ -48,7 +48,7 @@ async fn configured_origins_and_headers_are_named() {
 }
 
 #[tokio::test]
-async fn preflights_say_what_a_path_can_do() {
+async fn preflights_list_the_methods_of_a_path() {
     // Events are off, which L169 does not mind.
     let gateway = Setup::with(some_data()).start().await;
     let evalx = format!("/sdk/evalx/{ENV_ID}");

@@ -18,17 +18,17 @@ async fn a_key_opens_the_routes_of_its_kind_and_no_others() {
         ("L023", Call::get("/sdk/flags"), &nobody),
         ("L023", flags(""), &nobody),
         ("L026", flags(&format!("Bearer {SDK_KEY}")), &nobody),
-        ("section 1.3", flags(&format!("API_KEY {SDK_KEY}")), &nobody),
-        ("section 1.3", flags(&format!("{SDK_KEY} x")), &nobody),
-        ("section 1.3", flags("api_key"), &unknown),
-        ("section 1.3", flags(&SDK_KEY.to_uppercase()), &unknown),
+        ("L026: `API_KEY`", flags(&format!("API_KEY {SDK_KEY}")), &nobody),
+        ("L026: a word behind the key", flags(&format!("{SDK_KEY} x")), &nobody),
+        ("L024: nothing behind it", flags("api_key"), &unknown),
+        ("L022: case counts", flags(&SDK_KEY.to_uppercase()), &unknown),
         ("L027", Call::get("/all").key(MOBILE_KEY), &unknown),
         ("L028", Call::get("/mping").key(SDK_KEY), &unknown),
         ("L029", Call::get("/all").key(ENV_ID), &unknown),
         ("L030", Call::get(format!("/all?authorization={SDK_KEY}")), &nobody),
         ("L030", Call::get(format!("/all?auth={SDK_KEY}")), &nobody),
         ("L036", Call::get("/sdk/evalx/contexts/!!!").key("sdk-unknown"), &unknown),
-        ("section 1.3", Call::get("/sdk/flags").key("sdk-unknown").key(SDK_KEY), &unknown),
+        ("L022: the first header counts", Call::get("/sdk/flags").key("sdk-unknown").key(SDK_KEY), &unknown),
     ] {
         gateway.says(row, call, expected.clone()).await;
     }

@@ -41,13 +41,13 @@ async fn diagnostics_are_passed_on_at_once_with_the_head_of_the_sdk() {
             ("content-type", "application/json"),
             ("content-encoding", "gzip"),
         ] {
-            assert_eq!(post.header(name), Some(value), "L211, section 10.6: {path}");
+            assert_eq!(post.header(name), Some(value), "L211: {path}");
         }
         let key = (!is_browser(&path))
             .then(|| if path == "/diagnostic" { format!("api_key {SDK_KEY}") } else { MOBILE_KEY.to_owned() });
-        assert_eq!(post.header("authorization"), key.as_deref(), "section 10.6: copied as it came");
-        assert_eq!(post.header("x-launchdarkly-payload-id"), None, "section 10.6: nothing is added");
-        assert_eq!(post.header("x-launchdarkly-event-schema"), None, "section 10.6: nothing is added");
+        assert_eq!(post.header("authorization"), key.as_deref(), "L211: copied as it came");
+        assert_eq!(post.header("x-launchdarkly-payload-id"), None, "L211: nothing is added");
+        assert_eq!(post.header("x-launchdarkly-event-schema"), None, "L211: nothing is added");
     }
 }
 
@@ -69,13 +69,13 @@ async fn a_diagnostic_is_tried_twice_and_disables_nothing() {
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.answers_posts_with([503, 202, 401]);
     let (call, path) = diagnostics()[0].clone();
-    gateway.says("section 10.6", call.clone(), empty(202)).await;
+    gateway.says("L211, L212", call.clone(), empty(202)).await;
     gateway.eventually("a retry", || gateway.upstream.posts(&path).len() == 2).await;
     let sent = gateway.upstream.posts(&path);
     assert_eq!(sent[0].raw_body, sent[1].raw_body);
     assert!(sent[1].at - sent[0].at >= Duration::from_millis(950));
     for count in [3, 4] {
-        gateway.says("section 10.6: a refusal disables nothing", call.clone(), empty(202)).await;
+        gateway.says("L211: a refusal disables nothing", call.clone(), empty(202)).await;
         gateway.eventually("another post", || gateway.upstream.posts(&path).len() == count).await;
     }
 }
@@ -91,7 +91,7 @@ async fn a_pixel_carries_events() {
     let image = || empty(200).bytes(&pixel).with("content-type: image/gif").cors("*", "GET,OPTIONS");
     let path = format!("/a/{ENV_ID}.gif");
     let upstream_path = format!("/events/bulk/{ENV_ID}");
-    // Section 10.7's example.
+    // L213
     let call = Call::get(format!("{path}?d=W3sia2luZCI6ImN1c3RvbSIsImtleSI6ImsifV0%3D"));
     gateway.says("L213", call.header("X-LaunchDarkly-Event-Schema", "4"), image()).await;
     gateway.eventually("the event", || !gateway.upstream.posts(&upstream_path).is_empty()).await;
@@ -99,11 +99,11 @@ async fn a_pixel_carries_events() {
     assert_eq!(post.json(), json!([{"kind": "custom", "key": "k"}]), "L213");
     assert_eq!(post.header("x-launchdarkly-event-schema"), Some("3"), "L213");
     for query in ["", "?d=", "?d=!!!", "?d=Pz8_", "?d=bm90IEpTT04%3D"] {
-        gateway.says("section 10.8: always an image", Call::get(format!("{path}{query}")), image()).await;
+        gateway.says("L213: always an image", Call::get(format!("{path}{query}")), image()).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
-    assert_eq!(upstream.posts(&upstream_path).len(), 1, "section 10.8: nothing came of the others");
+    assert_eq!(upstream.posts(&upstream_path).len(), 1, "L213: nothing came of the others");
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ fn more_flags() -> impl Iterator<Item = Value> {
 }
 
 #[tokio::test]
-async fn four_streams_say_what_has_changed_and_two_still_say_that_something_has() {
+async fn four_routes_send_deltas_and_two_still_send_pings() {
     let hidden = json!({"clientSideAvailability": {"usingMobileKey": false, "usingEnvironmentId": false}});
     let needy = flag_with("needy", 5, json!({"prerequisites": [{"key": "plain", "variation": 0}]}));
     let clause = json!({"attribute": "", "op": "segmentMatch", "values": ["crew"], "negate": false});
@@ -154,7 +154,7 @@ async fn four_streams_say_what_has_changed_and_two_still_say_that_something_has(
 }
 
 #[tokio::test]
-async fn heads_are_those_of_streams_that_say_ping() {
+async fn response_heads_equal_those_of_ping_streams() {
     let pinging = Setup::with(some_data()).set(SETTING, "ping").start().await;
     let evaluating = evaluated(some_data()).start().await;
     for (call, _) in streams() {
@@ -188,7 +188,7 @@ async fn the_bytes_are_those_that_sdks_read() {
 }
 
 #[tokio::test]
-async fn each_client_hears_what_it_asked_for() {
+async fn each_client_receives_the_results_of_its_own_request() {
     let targets = json!({"targets": [{"values": ["a"], "variation": 1}]});
     let flags = more_flags().chain([flag_with("plain", 3, targets.clone()), flag("open", 1)]);
     let gateway = evaluated(data(flags, [])).start().await;
@@ -217,7 +217,7 @@ async fn each_client_hears_what_it_asked_for() {
 }
 
 #[tokio::test]
-async fn streams_do_not_keep_large_contexts_and_say_ping_instead() {
+async fn streams_do_not_keep_large_contexts_and_send_pings_instead() {
     let gateway = evaluated(data(more_flags(), [])).start().await;
     let context = |size: usize| json!({"kind": "user", "key": "a", "about": "x".repeat(size)}).to_string();
     let (small, large) = (context(32_000), context(33_000));
@@ -239,7 +239,7 @@ async fn streams_do_not_keep_large_contexts_and_say_ping_instead() {
 }
 
 #[tokio::test]
-async fn a_burst_may_be_merged_and_what_was_heard_can_be_polled() {
+async fn a_burst_may_be_merged_and_received_results_can_be_polled() {
     let gateway = evaluated(data(more_flags(), [])).start().await;
     let (stream, poll) = &streams()[0];
     let mut sdk = gateway.opens_with(stream).await;
@@ -281,7 +281,7 @@ async fn a_burst_may_be_merged_and_what_was_heard_can_be_polled() {
 }
 
 #[tokio::test]
-async fn streams_wait_for_data_and_hear_heartbeats_meanwhile() {
+async fn streams_wait_for_data_and_receive_heartbeats_meanwhile() {
     let setup = Setup::new().set("launchdarkly.init_timeout", "20ms").set("launchdarkly.heartbeat_interval", "20ms");
     let gateway = setup.set(SETTING, "evaluated").start().await;
     let mut clients = Vec::new();
@@ -298,12 +298,12 @@ async fn streams_wait_for_data_and_hear_heartbeats_meanwhile() {
 }
 
 #[tokio::test]
-async fn rules_of_entry_and_ends_are_those_of_streams_that_say_ping() {
+async fn admission_and_ends_equal_those_of_ping_streams() {
     let setup = evaluated(some_data()).environment(json!({"secure_mode": true}));
     let gateway = setup.set("launchdarkly.max_client_connection_time", "400ms").start().await;
     let refusal = "Environment is in secure mode, and context hash does not match.";
     let refused = message(400, refusal).with("x-accel-buffering: no").cors("*", "GET,OPTIONS");
-    gateway.says("section 6.3", Call::get(format!("/eval/{ENV_ID}/{CTX}?h=0")), refused).await;
+    gateway.says("L145", Call::get(format!("/eval/{ENV_ID}/{CTX}?h=0")), refused).await;
     let no_base64 = message(400, "context part of URL path did not decode as valid base64");
     let call = Call::get("/meval/!!!!").key(MOBILE_KEY);
     gateway.says("L090", call, no_base64.with("x-accel-buffering: no")).await;

@@ -73,9 +73,9 @@ async fn every_route_evaluates_what_its_callers_may_see() {
         ("L103", Call::report(format!("{env}/users"), USER), for_browser("REPORT,OPTIONS")),
         ("L104", Call::get("/sdk/evalx/context").key(SDK_KEY), empty(405)),
         ("L104", Call::post("/sdk/evalx/context", USER).key(SDK_KEY), empty(405)),
-        // Section 1.2: the text after `contexts/` is a context here, not a second `user`.
+        // The text after `contexts/` is a context here, not a second `user`.
         (
-            "section 1.2",
+            "L096",
             Call::get("/sdk/evalx/contexts/user").key(SDK_KEY),
             message(400, "context part of URL path did not decode to valid evaluation context as JSON"),
         ),
@@ -100,16 +100,16 @@ async fn contexts_in_paths_are_read_leniently() {
     for (row, segment, expected) in [
         ("L105: no padding", segment_of(USER), &fine),
         ("L105: padding", URL_SAFE.encode(r#"{"key":"a"}"#), &fine),
-        ("section 6.2: too much padding", "eyJrZXkiOiJhIn0==".to_owned(), &no_base64),
-        ("section 6.2: unused bits", "eyJrZXkiOiJhIn1".to_owned(), &fine),
-        ("section 6.2: line breaks", "eyJrZXki%0D%0AOiJhIn0".to_owned(), &fine),
+        ("L105: too much padding", "eyJrZXkiOiJhIn0==".to_owned(), &no_base64),
+        ("L105: unused bits", "eyJrZXkiOiJhIn1".to_owned(), &fine),
+        ("L105: line breaks", "eyJrZXki%0D%0AOiJhIn0".to_owned(), &fine),
         ("L106", dashes.clone(), &fine),
         ("L107", dashes.replace('-', "+"), &no_base64),
-        ("section 6.2: a slash", dashes.replace('_', "%2F"), &nowhere),
+        ("L012: a slash", dashes.replace('_', "%2F"), &nowhere),
         ("L108", segment_of("not json"), &no_context),
-        ("section 6.2", segment_of("[]"), &no_context),
-        ("section 6.2", segment_of(r#"{"kind":"user"}"#), &no_context),
-        ("section 6.4, step 6", segment_of(r#"{"key":""}"#), &empty_user),
+        ("L108: no object", segment_of("[]"), &no_context),
+        ("L112", segment_of(r#"{"kind":"user"}"#), &no_context),
+        ("L113: a user", segment_of(r#"{"key":""}"#), &empty_user),
     ] {
         gateway.says(row, Call::get(format!("/sdk/evalx/contexts/{segment}")).key(SDK_KEY), expected.clone()).await;
     }
@@ -130,17 +130,21 @@ async fn contexts_in_bodies_are_read_strictly() {
         ("L111", "", "unexpected end of JSON input"),
         ("L111", "{", "unexpected end of JSON input"),
         ("L112", r#"{"kind":"user"}"#, "\"key\" property not found in JSON context object"),
-        ("section 6.8", r#"{"name":"x"}"#, "\"key\" property not found in JSON context object"),
+        ("L112", r#"{"name":"x"}"#, "\"key\" property not found in JSON context object"),
         ("L113", r#"{"kind":"org","key":""}"#, "context key must not be empty"),
         ("L114", r#"{"kind":"kind","key":"a"}"#, "\"kind\" is not a valid context kind"),
         ("L115", "[]", "expected object, got array at position 0"),
-        ("section 6.2", "null", "expected object, got null at position 0"),
+        ("L115", "null", "expected object, got null at position 0"),
         ("L116", r#"{"kind":"multi"}"#, "multi-context must contain at least one kind"),
-        ("section 6.2", r#"{"kind":"multi","multi":{"key":"a"}}"#, "single context cannot have the kind \"multi\""),
-        ("section 6.2", r#"{"kind":"","key":"a"}"#, "context kind cannot be empty"),
-        ("section 6.2", r#"{"kind":"a b","key":"a"}"#, "context kind contains disallowed characters"),
+        (
+            "L116: multi in multi",
+            r#"{"kind":"multi","multi":{"key":"a"}}"#,
+            "single context cannot have the kind \"multi\"",
+        ),
+        ("L114: no kind", r#"{"kind":"","key":"a"}"#, "context kind cannot be empty"),
+        ("L114: other characters", r#"{"kind":"a b","key":"a"}"#, "context kind contains disallowed characters"),
         ("L121", r#"{"kind":"user","key":null}"#, "context key must not be null"),
-        ("section 6.4, step 6", r#"{"key":""}"#, "User must have a 'key' attribute"),
+        ("L113: a user", r#"{"key":""}"#, "User must have a 'key' attribute"),
     ] {
         gateway.says(row, reported(body), message(400, text)).await;
     }

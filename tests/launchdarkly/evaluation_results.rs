@@ -86,7 +86,7 @@ async fn results_are_complete_and_nothing_more() {
         ("rule-without-id", "L128", no(12)),
         (
             "tracked-rule",
-            "section 6.5",
+            "L130",
             with(
                 no(13),
                 json!({"trackEvents": true, "trackReason": true, "reason": {"kind": "RULE_MATCH", "ruleIndex": 0, "ruleId": "r2"}}),
@@ -95,9 +95,9 @@ async fn results_are_complete_and_nothing_more() {
         ("off", "L133", no(14)),
         ("off-without-variation", "L138", value(json!(null), json!(null), 15)),
         ("needs-plain", "L132", with(yes(16), json!({"prerequisites": ["plain"]}))),
-        ("needs-nothing-known", "section 6.5", no(17)),
-        ("needs-other-plain", "section 6.5", with(no(18), json!({"prerequisites": ["tracked", "plain"]}))),
-        ("malformed", "section 6.7", value(json!(null), json!(null), 19)),
+        ("needs-nothing-known", "L139", no(17)),
+        ("needs-other-plain", "L132, L139", with(no(18), json!({"prerequisites": ["tracked", "plain"]}))),
+        ("malformed", "a malformed flag", value(json!(null), json!(null), 19)),
         ("targeted", "L122", no(20)),
         ("text", "L122", value(json!("some \"text\"\n\u{2028}"), json!(0), 21)),
         ("number", "L122", value(json!(1.5), json!(0), 22)),
@@ -116,7 +116,7 @@ async fn results_are_complete_and_nothing_more() {
         ("off-without-variation", "L127", json!({"kind": "OFF"})),
         ("needs-nothing-known", "L139", json!({"kind": "PREREQUISITE_FAILED", "prerequisiteKey": "missing"})),
         ("needs-other-plain", "L139", json!({"kind": "PREREQUISITE_FAILED", "prerequisiteKey": "plain"})),
-        ("malformed", "section 6.7", json!({"kind": "ERROR", "errorKind": "MALFORMED_FLAG"})),
+        ("malformed", "a malformed flag", json!({"kind": "ERROR", "errorKind": "MALFORMED_FLAG"})),
         ("targeted", "L127", json!({"kind": "TARGET_MATCH"})),
     ] {
         assert_eq!(reasons[flag]["reason"], reason, "{row}: {flag}");
@@ -126,7 +126,7 @@ async fn results_are_complete_and_nothing_more() {
     }
     for query in ["?withReasons=TRUE", "?withReasons=1", "?withReasons=", "?withReasons=false&withReasons=true", "?x=1"]
     {
-        assert_eq!(evaluated(&gateway, query).await, plain, "section 6.1: {query}");
+        assert_eq!(evaluated(&gateway, query).await, plain, "L127: {query}");
     }
 }
 

@@ -42,7 +42,7 @@ fn tagged(events: &Value, tag: &str) -> Call {
 
 #[tokio::test]
 async fn a_full_queue_is_posted_at_once_and_nothing_is_lost() {
-    // Section 10.4's example, where the reference drops two. Here an hour may pass until the next flush.
+    // U163: the relay drops two of these. Here an hour may pass until the next flush.
     let setup = Setup::with(some_data()).events();
     let gateway =
         setup.set("launchdarkly.events_capacity", 3).set("launchdarkly.events_flush_interval", "1h").start().await;
@@ -210,17 +210,17 @@ async fn a_bad_event_costs_itself_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_slow_upstream_delays_nobody_else() {
+async fn a_slow_upstream_delays_no_other_post() {
     let delay = Duration::from_secs(3);
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.delays_posts(delay);
-    gateway.says("section 8.3", bulk(&json!([1])), empty(202)).await;
+    gateway.says("U168", bulk(&json!([1])), empty(202)).await;
     posts(&gateway, "/bulk", 1).await;
     // The same queue, another queue of the same credential, another credential.
-    gateway.says("section 8.3", bulk(&json!([2])), empty(202)).await;
-    gateway.says("section 8.3", tagged(&json!([3]), "a"), empty(202)).await;
+    gateway.says("U168", bulk(&json!([2])), empty(202)).await;
+    gateway.says("U168", tagged(&json!([3]), "a"), empty(202)).await;
     let mobile = with_schema(Call::post("/mobile", "[4]").key(MOBILE_KEY), "4");
-    gateway.says("section 8.3", mobile, empty(202)).await;
+    gateway.says("U168", mobile, empty(202)).await;
     let sent = [posts(&gateway, "/bulk", 3).await, posts(&gateway, "/mobile", 1).await].concat();
     assert_eq!(sent[0].json(), json!([1]));
     for post in &sent[1..] {

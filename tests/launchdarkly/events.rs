@@ -197,7 +197,7 @@ async fn a_refused_publisher_falls_silent_and_its_neighbours_do_not() {
     gateway.says("U168", bulk(&json!([{"n": 2}])), empty(202)).await;
     yardarm_testkit::within("the second event to be lost", until_lost(2)).await;
     let mobile = with_schema(Call::post("/mobile", r#"[{"n":3}]"#).key(MOBILE_KEY), "4");
-    gateway.says("section 10.4", mobile, empty(202)).await;
+    gateway.says("L190: another kind of credential", mobile, empty(202)).await;
     posts(&gateway, "/mobile", 1).await;
     assert_eq!(gateway.upstream.posts("/bulk").len(), 1, "U168: nothing more is sent");
 }
@@ -209,7 +209,7 @@ async fn without_events_every_post_is_unavailable() {
     let disabled = || text(503, r#"{"message":"Event proxy is not enabled for this environment"}"#);
     for path in ["/bulk", "/diagnostic"] {
         gateway.says("L191", Call::post(path, "[1]").key(SDK_KEY), disabled()).await;
-        gateway.says("section 10.2: this before that", Call::post(path, "").key(SDK_KEY), disabled()).await;
+        gateway.says("L191: before the body is looked at", Call::post(path, "").key(SDK_KEY), disabled()).await;
     }
     for path in ["/mobile", "/mobile/events", "/mobile/events/bulk", "/mobile/events/diagnostic"] {
         gateway.says("L191", Call::post(path, "[1]").key(MOBILE_KEY), disabled()).await;
@@ -220,8 +220,8 @@ async fn without_events_every_post_is_unavailable() {
     }
     let not_gzip = || text(400, "gzip: invalid header\n").nosniff();
     let call = Call::post("/bulk", "no gzip at all").key(SDK_KEY).header("Content-Encoding", "gzip");
-    gateway.says("section 10.2: also when events are off", call, not_gzip()).await;
-    gateway.says("section 10.8", Call::get(format!("/a/{ENV_ID}.gif")), disabled().cors("*", "GET,OPTIONS")).await;
+    gateway.says("L194: also when events are off", call, not_gzip()).await;
+    gateway.says("L191, L213", Call::get(format!("/a/{ENV_ID}.gif")), disabled().cors("*", "GET,OPTIONS")).await;
 }
 
 #[tokio::test]
@@ -238,20 +238,20 @@ async fn bodies_are_checked_for_size_and_form_and_not_read() {
     let half = gzip(br#"["half"]"#);
     for (row, call, expected) in [
         ("L192, U161", post(b""), empty_body()),
-        ("section 10.2: empty within gzip", gzipped(&gzip(b"")), empty_body()),
-        ("section 10.2: exactly the limit", post(exactly.as_bytes()), empty(202)),
-        ("section 10.2: exactly the limit", gzipped(&gzip(exactly.as_bytes())), empty(202)),
+        ("L192: empty within gzip", gzipped(&gzip(b"")), empty_body()),
+        ("L193: exactly the limit", post(exactly.as_bytes()), empty(202)),
+        ("L193: exactly the limit", gzipped(&gzip(exactly.as_bytes())), empty(202)),
         ("L193", post(too_much.as_bytes()), unreadable()),
         ("L193", gzipped(&gzip(too_much.as_bytes())), unreadable()),
         ("L193", post(far_too_much.as_bytes()), unreadable()),
         ("L193", gzipped(&gzip(far_too_much.as_bytes())), unreadable()),
-        ("section 10.2: broken off", gzipped(&half[..half.len() - 4]), unreadable()),
-        ("section 10.2: no gzip", gzipped(b""), not_gzip("EOF\n")),
-        ("section 10.2: no gzip", gzipped(b"[]"), not_gzip("unexpected EOF\n")),
-        ("section 10.2: no gzip", gzipped(b"[\"looks like JSON\"]"), not_gzip("gzip: invalid header\n")),
+        ("L193: broken off", gzipped(&half[..half.len() - 4]), unreadable()),
+        ("L194: no gzip", gzipped(b""), not_gzip("EOF\n")),
+        ("L194: no gzip", gzipped(b"[]"), not_gzip("unexpected EOF\n")),
+        ("L194: no gzip", gzipped(b"[\"looks like JSON\"]"), not_gzip("gzip: invalid header\n")),
         ("L194", gzipped(&gzip(br#"["L194"]"#)), empty(202)),
         ("L194", post(&gzip(br#"["also"]"#)).header("Content-Encoding", "deflate, gzip"), empty(202)),
-        ("section 10.2: another coding", post(br#"["br"]"#).header("Content-Encoding", "br"), empty(202)),
+        ("L194: another coding", post(br#"["br"]"#).header("Content-Encoding", "br"), empty(202)),
         (
             "L196",
             Call::post("/bulk", r#"["no type"]"#).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4"),
@@ -265,11 +265,11 @@ async fn bodies_are_checked_for_size_and_form_and_not_read() {
                 .header("X-LaunchDarkly-Event-Schema", "4"),
             empty(202),
         ),
-        ("section 10.2: parsed behind the answer", post(b"not JSON"), empty(202)),
-        ("section 10.2: parsed behind the answer", post(b"{}"), empty(202)),
-        ("section 10.2: parsed behind the answer", post(b"null"), empty(202)),
-        ("section 10.2: parsed behind the answer", post(b"[]"), empty(202)),
-        ("section 10.2: parsed behind the answer", post(b" "), empty(202)),
+        ("L177: parsed behind the answer", post(b"not JSON"), empty(202)),
+        ("L177: parsed behind the answer", post(b"{}"), empty(202)),
+        ("L177: parsed behind the answer", post(b"null"), empty(202)),
+        ("L177: parsed behind the answer", post(b"[]"), empty(202)),
+        ("L177: parsed behind the answer", post(b" "), empty(202)),
         ("L195", post(b"[1]").key("second"), empty(202)),
         ("L195", Call::post("/bulk", "[1]").key("sdk-unknown"), text(401, TEXT_C)),
     ] {

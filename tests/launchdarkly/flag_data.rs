@@ -21,7 +21,7 @@ async fn what_we_do_not_know_survives() {
 
 #[tokio::test]
 async fn a_minimal_flag_equals_the_reference_once_defaults_are_filled_in() {
-    // L079: the example of section 15.3.
+    // L079
     let upstream = json!({"key": "plain", "on": true, "version": 4, "variations": [true, false], "fallthrough": {"variation": 1}, "name": "n"});
     let reference = json!({"key": "plain", "on": true, "prerequisites": [], "targets": [], "contextTargets": [], "rules": [], "fallthrough": {"variation": 1}, "offVariation": null, "variations": [true, false], "clientSide": false, "salt": "", "trackEvents": false, "trackEventsFallthrough": false, "debugEventsUntilDate": null, "version": 4, "deleted": false});
     let gateway = Setup::with(data([upstream], [])).start().await;

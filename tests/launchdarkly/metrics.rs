@@ -11,7 +11,7 @@ async fn gateway() -> Running {
 
 async fn scrape(gateway: &Running) -> String {
     let answer = Call::get("/metrics").to(gateway.metrics.expect("a listener for metrics")).await;
-    assert_eq!(answer.status, 200, "section 11.6");
+    assert_eq!(answer.status, 200, "L234");
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     answer.text().to_owned()
 }
@@ -45,8 +45,8 @@ async fn an_open_stream_is_counted_until_it_ends() {
     ] {
         assert_eq!(value(&text, &series).as_deref(), Some(count), "L234: {series} in\n{text}");
     }
-    assert!(!text.contains(r#"route="_mping""#), "upstream page, 7.2: not counted");
-    assert!(text.contains("# TYPE launchdarkly_relay_connections counter"), "upstream page, 7.2");
+    assert!(!text.contains(r#"route="_mping""#), "U151: not counted");
+    assert!(text.contains("# TYPE launchdarkly_relay_connections counter"), "U150");
 
     drop(sdk);
     within("L234: the end of the stream to be counted", async {
@@ -90,7 +90,7 @@ async fn requests_are_counted_by_route_once_their_credential_is_known() {
     ] {
         assert_eq!(value(&text, &series(method, platform, route)).as_deref(), Some("1"), "{route} in\n{text}");
     }
-    assert!(!text.contains("status"), "section 11.6: not counted");
+    assert!(!text.contains("status"), "U151: not counted");
     let is_polls =
         |it: &&str| it.starts_with("launchdarkly_relay_internal_polling_requests{") && it.contains(r#"userAgent="_"}"#);
     let polls = text.lines().find(is_polls).expect("polls");

@@ -28,7 +28,7 @@ fn put(kind: &str, object: Value) -> Value {
 async fn state(gateway: &Running) -> String {
     let answer = gateway.answers(&poll("")).await;
     let state = answer.json()["events"][0]["data"]["payloads"][0]["id"].as_str().expect("a state").to_owned();
-    assert_eq!(answer.header("etag"), Some(format!("relay-{state}").as_str()), "section 14.7");
+    assert_eq!(answer.header("etag"), Some(format!("relay-{state}").as_str()), "L267");
     state
 }
 
@@ -39,7 +39,7 @@ async fn hears_end(sdk: &mut Sdk) -> (String, u64) {
 }
 
 #[tokio::test]
-async fn a_poll_transfers_everything_or_says_that_there_is_nothing_new() {
+async fn a_poll_transfers_everything_or_answers_not_modified() {
     let gateway = setup().start().await;
     let state = state(&gateway).await;
     let event = |name: &str, data: Value| json!({"event": name, "data": data});
@@ -54,14 +54,14 @@ async fn a_poll_transfers_everything_or_says_that_there_is_nothing_new() {
     for (row, query, body) in [
         ("L267", String::new(), &everything),
         ("L267", "?basis=".to_owned(), &everything),
-        ("section 14.7: any other basis", "?basis=(p:old:7)".to_owned(), &everything),
+        ("L268: any other basis", "?basis=(p:old:7)".to_owned(), &everything),
         ("L268", format!("?basis={state}"), &nothing),
     ] {
         gateway.says(row, poll(&query), json_answer(200, body.clone()).with(&etag)).await;
     }
     let again = gateway.answers(&poll("").header("If-None-Match", &format!("relay-{state}"))).await;
-    assert_eq!((again.status, again.body.len()), (304, 0), "section 7.3");
-    gateway.says("section 14.7", Call::get("/sdk/poll").key(MOBILE_KEY), text(401, TEXT_C)).await;
+    assert_eq!((again.status, again.body.len()), (304, 0), "L267: 304");
+    gateway.says("L028", Call::get("/sdk/poll").key(MOBILE_KEY), text(401, TEXT_C)).await;
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn before_there_is_data_polls_are_turned_away_and_streams_wait() {
     let gateway = setup.set("launchdarkly.heartbeat_interval", "50ms").start().await;
     let mut sdk = gateway.opens_when_ready("/sdk/stream", SDK_KEY).await;
     sdk.hears_only_heartbeats(2).await;
-    gateway.says("section 14.7", poll(""), not_initialized()).await;
+    gateway.says("V026", poll(""), not_initialized()).await;
     gateway.upstream.puts(SDK_KEY, &some_data());
     sdk.hears_event("server-intent").await;
 }

@@ -123,23 +123,23 @@ async fn every_family_is_served_from_the_archive_and_nothing_leaves() {
         assert_eq!(gateway.answers(&call).await.json(), evaluated, "L259: {call}");
     }
     let status = gateway.status().await;
-    assert_eq!(status["status"], "healthy", "section 13.2");
-    assert_eq!(status["environments"][ENV_ID]["connectionStatus"]["state"], "VALID", "section 13.2");
-    assert_eq!(status["environments"][ENV_ID]["projName"], "P", "section 13.2");
+    assert_eq!(status["status"], "healthy", "L257, L259");
+    assert_eq!(status["environments"][ENV_ID]["connectionStatus"]["state"], "VALID", "L257, L259");
+    assert_eq!(status["environments"][ENV_ID]["projName"], "P", "L257, L259");
 
     for (row, call, expected) in [
         ("L260", Call::post("/bulk", r#"[{"kind":"x"}]"#).key(SDK_KEY), empty(202)),
-        ("section 13.2", Call::post("/bulk", "").key(SDK_KEY), empty(202)),
-        ("section 13.2", Call::post("/mobile", "[]").key(MOBILE_KEY), empty(202)),
-        ("section 13.2", Call::post("/diagnostic", "{}").key(SDK_KEY), empty(202)),
-        ("section 13.2", Call::post("/bulk", "[]").key("sdk-unknown"), text(401, TEXT_C)),
+        ("L260", Call::post("/bulk", "").key(SDK_KEY), empty(202)),
+        ("L260", Call::post("/mobile", "[]").key(MOBILE_KEY), empty(202)),
+        ("L260", Call::post("/diagnostic", "{}").key(SDK_KEY), empty(202)),
+        ("L022", Call::post("/bulk", "[]").key("sdk-unknown"), text(401, TEXT_C)),
         (
-            "section 13.2",
+            "L194, L260",
             Call::post("/bulk", "no gzip at all").key(SDK_KEY).header("Content-Encoding", "gzip"),
             text(400, "gzip: invalid header\n").with("x-content-type-options: nosniff"),
         ),
         (
-            "section 13.2",
+            "L213",
             Call::get(format!("/a/{ENV_ID}.gif?d=W10%3D")),
             text(503, r#"{"message":"Event proxy is not enabled for this environment"}"#).cors("*", "GET,OPTIONS"),
         ),
@@ -230,7 +230,7 @@ async fn keys_rotate_and_environments_go_with_the_archive() {
 
 #[tokio::test]
 async fn without_a_good_archive_there_is_nothing_to_start() {
-    // Section 3.2: the error names the file and what is wrong with it.
+    // The error names the file and what is wrong with it.
     let folder = Folder(TempDir::new().expect("a folder"));
     let error = |folder: &Folder| {
         let dir = TempDir::new().expect("a folder");

@@ -1,7 +1,7 @@
-//! Every route, asked in every way: what a comparison with LaunchDarkly's own relay would ask, and the page's answers.
+//! Compares every route with LaunchDarkly's own relay: one request per case, and the response the relay would send.
 //!
-//! Labels are rows (`L…`) or sections of the compatibility page. Where the page is silent and Go's server, router or
-//! proxy decides, the label says `Go`.
+//! Labels are rows (`L…`) of `docs/compatibility/launchdarkly.md`. Where no row decides, but Go's server, router or
+//! proxy, the label is `Go`.
 
 mod contexts;
 mod cors;
@@ -36,7 +36,7 @@ pub(crate) enum Family {
     Pixel,
 }
 
-/// A row of section 2.
+/// One route. Its number is the one behind the route in `host/launchdarkly/src/downstream.rs`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
     pub(crate) row: u8,
@@ -51,7 +51,7 @@ const fn row(row: u8, method: &'static str, path: &'static str, caller: Caller, 
     Route { row, method, path, caller, family }
 }
 
-/// Section 2, without `/status`, which nobody is asked a credential for.
+/// Every route but `/status`, which needs no credential.
 pub(crate) const ROUTES: [Route; 35] = {
     use Caller::{Browser, Mobile, Server};
     use Family::{Evaluation, Goals, Pixel, Poll, Post, Stream};
@@ -149,7 +149,7 @@ impl Route {
     }
 }
 
-/// The head of a stream, section 3.1.
+/// The head of a stream (L052).
 pub(super) fn stream_head() -> Expected {
     ["content-type: text/event-stream; charset=utf-8", "cache-control: no-cache, no-store, must-revalidate"]
         .into_iter()

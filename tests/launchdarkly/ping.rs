@@ -41,10 +41,10 @@ async fn six_streams_say_ping_at_once_and_after_every_change() {
     let changes: [(&str, &dyn Fn()); 7] = [
         ("L086", &|| upstream.patches(SDK_KEY, &flag("plain", 4))),
         ("L087", &|| upstream.patches(SDK_KEY, &flag_with("hidden", 1, hidden.clone()))),
-        ("section 4.1: a segment", &|| upstream.patches_segment(SDK_KEY, &segment("crew", 3))),
-        ("section 4.1: an old version", &|| upstream.patches(SDK_KEY, &flag("plain", 1))),
-        ("section 4.1: a deletion", &|| upstream.deletes(SDK_KEY, "/flags/plain", 9)),
-        ("section 4.1: a segment's deletion", &|| upstream.deletes(SDK_KEY, "/segments/crew", 9)),
+        ("L086: a segment", &|| upstream.patches_segment(SDK_KEY, &segment("crew", 3))),
+        ("L086: an old version", &|| upstream.patches(SDK_KEY, &flag("plain", 1))),
+        ("L086: a deletion", &|| upstream.deletes(SDK_KEY, "/flags/plain", 9)),
+        ("L086: a segment's deletion", &|| upstream.deletes(SDK_KEY, "/segments/crew", 9)),
         ("L088", &|| upstream.puts(SDK_KEY, &data([flag("plain", 10)], []))),
     ];
     for (_, change) in changes {
@@ -55,7 +55,7 @@ async fn six_streams_say_ping_at_once_and_after_every_change() {
         }
     }
     let chunk = sdks[0].client().chunks()[0].clone();
-    assert_eq!(chunk, "event: ping\ndata:  \n\n", "section 4.1: one space of data, 21 bytes");
+    assert_eq!(chunk, "event: ping\ndata:  \n\n", "L080: one space of data, 21 bytes");
     // No more pings than changes: the next thing on each stream is its end.
     let mut gateway_stops = std::pin::pin!(gateway.stop());
     let mut ends = std::pin::pin!(async {
@@ -87,7 +87,7 @@ async fn heads_of_mobile_streams_are_those_of_server_streams_and_browsers_get_th
             );
             expected.sort();
         }
-        assert_eq!(shown(&sdk), expected, "{row}, section 4.2");
+        assert_eq!(shown(&sdk), expected, "{row}, L052");
     }
 }
 
@@ -142,14 +142,14 @@ async fn contexts_on_streams_are_checked() {
         ("L091", Call::get("/meval/eyJubyI6MX0").key(MOBILE_KEY), unbuffered(no_context())),
         ("L092", Call::new("REPORT", "/meval").body(USER).key(MOBILE_KEY), unbuffered(no_json())),
         ("L093", Call::report(&eval, "{"), browser(cut_off(), "REPORT,OPTIONS")),
-        ("section 4.2", Call::get(format!("{eval}/!!!!")), browser(no_base64(), "GET,OPTIONS")),
-        ("section 4.2", Call::new("REPORT", &eval).body(USER), browser(no_json(), "REPORT,OPTIONS")),
+        ("L090", Call::get(format!("{eval}/!!!!")), browser(no_base64(), "GET,OPTIONS")),
+        ("L092", Call::new("REPORT", &eval).body(USER), browser(no_json(), "REPORT,OPTIONS")),
         ("L094", Call::get(&eval), empty(405)),
         ("L094", Call::post("/meval", USER).key(MOBILE_KEY), empty(405)),
     ] {
         gateway.says(row, call, expected).await;
     }
-    // Section 4.3: an old user with an empty key is good enough for a stream.
+    // L113: a user with an empty key is good enough for a stream.
     let call = Call::report("/meval", r#"{"key":""}"#).key(MOBILE_KEY);
     gateway.opens_with(&call).await.hears_ping().await;
 }

@@ -56,7 +56,7 @@ async fn what_has_not_changed_is_not_sent_again() {
         gateway.says("L156", poll(path).header("If-None-Match", &tag), empty(304)).await;
         for other in [format!("\"{tag}\""), format!("W/{tag}"), format!("{tag}, relay-0"), "*".to_owned()] {
             let answer = gateway.answers(&poll(path).header("If-None-Match", &other)).await;
-            assert_eq!(answer.status, 200, "section 7.3: {path} {other}");
+            assert_eq!(answer.status, 200, "L156: {path} {other}");
         }
         tags.push((path, tag));
     }
@@ -67,7 +67,7 @@ async fn what_has_not_changed_is_not_sent_again() {
         assert_eq!(answer.status, 200, "L157: {path}");
         assert_ne!(answer.header("etag"), Some(before.as_str()), "L157: {path}");
     }
-    // L150, L153, and section 7.3: a deleted flag is gone and still part of the tag.
+    // L150, L153, L154: a deleted flag is gone and still part of the tag.
     let with_plain = gateway.answers(&poll("/sdk/flags")).await;
     after(&gateway, || gateway.upstream.deletes(SDK_KEY, "/flags/plain", 5)).await;
     gateway.says("L153", poll("/sdk/flags/plain"), empty(404)).await;
@@ -90,8 +90,8 @@ async fn a_time_to_live_becomes_an_expiry() {
 
     let again = gateway.answers(&poll("/sdk/flags/plain").header("If-None-Match", "relay-3")).await;
     let names: Vec<_> = again.headers.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!((again.status, names), (304, vec!["expires", "vary", "x-ld-envid"]), "section 7.3: no `Etag` on 304");
-    gateway.says("section 7.2: nothing for 404", poll("/sdk/flags/none"), empty(404)).await;
+    assert_eq!((again.status, names), (304, vec!["expires", "vary", "x-ld-envid"]), "L156: no `Etag` on 304");
+    gateway.says("L153: nothing for 404", poll("/sdk/flags/none"), empty(404)).await;
 }
 
 /// Unix seconds of a date such as `Sun, 22 Nov 2026 02:04:23 GMT`.

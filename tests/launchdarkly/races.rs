@@ -11,7 +11,7 @@ use crate::sdk::Sdk;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_change_is_lost_between_the_first_put_and_the_first_patch() {
-    // Section 3.2, rule 5: a change may be heard twice, and never not at all.
+    // An update that races with the first `put` may be sent although that `put` contains it. It is never missed.
     const LAST: i64 = 400;
     let gateway = Setup::with(data([flag("plain", 1)], [])).start().await;
     let changes = async {
@@ -54,7 +54,7 @@ async fn an_sdk_that_talks_on_its_stream_is_not_listened_to() {
 }
 
 #[tokio::test]
-async fn a_stream_whose_client_asked_for_it_closes_its_connection_at_the_end() {
+async fn a_stream_closes_its_connection_at_the_end_when_the_client_requests_it() {
     let gateway = Setup::with(some_data()).set("launchdarkly.max_client_connection_time", "300ms").start().await;
     let call = Call::get("/all").key(SDK_KEY).header("Connection", "close");
     let mut sdk = Sdk::new(SseClient::open(gateway.address, &call).await, &call);
@@ -65,7 +65,7 @@ async fn a_stream_whose_client_asked_for_it_closes_its_connection_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_slow_ping_stream_hears_of_the_last_change() {
+async fn a_slow_ping_stream_receives_the_last_change() {
     // Decision R5: pings that were not sent yet may be merged.
     let gateway = Setup::with(some_data()).start().await;
     let call = Call::get("/mping").key(MOBILE_KEY);
@@ -88,7 +88,7 @@ async fn a_slow_ping_stream_hears_of_the_last_change() {
 }
 
 #[tokio::test]
-async fn a_body_that_asks_first_is_asked_for() {
+async fn a_request_with_expect_continue_is_answered_100() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut connection = Connection::open(gateway.address).await;
     let head = format!(

@@ -87,7 +87,7 @@ async fn tries(row: &str, first: &str, setup: impl FnOnce(&RawUpstream) -> Setup
 }
 
 #[tokio::test]
-async fn upstream_cannot_ask_for_a_hot_loop() {
+async fn upstream_cannot_cause_a_hot_loop() {
     let first = format!("event: put\ndata: {}\n\n", put(some_data()));
     let flags = tries("flags", &first, |it| Setup::new().set("launchdarkly.stream_uri", it.url()));
     let list = r#"{"path":"/","data":{"environments":{}}}"#;

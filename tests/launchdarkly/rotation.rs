@@ -32,7 +32,7 @@ async fn a_key_that_is_replaced_without_grace_ends_at_once() {
     assert_eq!(status_of(&gateway, &poll("sdk-b")).await, 200, "L245: at once, with the data that is there");
     let mut new = gateway.opens("/all", "sdk-b").await; // R17: never a 404
     new.hears_event("put").await;
-    phone.hears_ping().await; // section 12.2: the new connection's data reaches every stream
+    phone.hears_ping().await; // the new connection's data reaches every stream
     becomes(&gateway, "L245", &Call::get("/sdk/flags/plain").key("sdk-b").header("If-None-Match", "relay-4"), 304)
         .await;
     assert_eq!(gateway.status().await["environments"][ID].get("expiringSdkKey"), None);
@@ -57,7 +57,7 @@ async fn a_key_in_its_time_of_grace_is_served_like_the_new_one() {
     let answer = gateway
         .answers(&Call::post("/bulk", r#"[{"kind":"x"}]"#).key("sdk-a").header("X-LaunchDarkly-Event-Schema", "4"))
         .await;
-    assert_eq!(answer.status, 202, "section 12.2");
+    assert_eq!(answer.status, 202, "U123");
     gateway.eventually("the event arrived", || !gateway.upstream.posts("/bulk").is_empty()).await;
     assert_eq!(gateway.upstream.posts("/bulk")[0].header("authorization"), Some("sdk-b"), "U123");
     gateway.upstream.patches("sdk-b", &flag("plain", 5));
@@ -120,7 +120,7 @@ async fn settings_change_while_streams_stay_open() {
     assert_eq!(gateway.status().await["environments"][ID]["envName"], "Live", "U073");
 }
 
-/// The secure mode hash of the context `a`, by the definition of section 6.3.
+/// The secure mode hash of the context `a`: HMAC-SHA256 with the SDK key, in hexadecimal digits.
 fn hash(key: &str) -> String {
     use hmac::{Hmac, Mac};
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key.as_bytes()).expect("any key");
@@ -175,7 +175,7 @@ async fn several_keys_are_accepted_and_one_is_used_upstream() {
     becomes(&gateway, "U173", &poll("sdk-x"), 200).await;
     assert_eq!(status_of(&gateway, &poll("sdk-y")).await, 200, "U173");
     let shown = gateway.status().await["environments"][ID].clone();
-    assert_eq!(shown["sdkKeys"][1], json!({"key": "id-sdk-x", "value": "sdk-x"}), "section 14.3");
+    assert_eq!(shown["sdkKeys"][1], json!({"key": "id-sdk-x", "value": "sdk-x"}), "V046");
     assert_eq!(shown["mobileKeys"], json!([]), "U180");
     let (mut x, mut y) = (gateway.opens("/all", "sdk-x").await, gateway.opens("/all", "sdk-y").await);
     x.hears_event("put").await;
@@ -205,7 +205,7 @@ async fn several_keys_are_accepted_and_one_is_used_upstream() {
 }
 
 #[tokio::test]
-async fn a_set_of_keys_that_contradicts_itself_changes_nothing_and_is_asked_for_again() {
+async fn a_contradictory_set_of_keys_changes_nothing_and_is_requested_again() {
     // U178
     let gateway = ready(setup()).await;
     let broken = environment(ID, 2, json!({"value": "sdk-b"}), json!({"sdkKeys": [{"value": "sdk-c"}]}));

@@ -50,7 +50,7 @@ async fn paths_and_methods_are_matched_exactly() {
         ("any method", Call::new("BREW", "/all").key(SDK_KEY), &no_such_method),
         ("a plain slash in a variable", get("/sdk/flags/a/b"), &nowhere),
         (
-            "section 1.2",
+            "L001",
             Call::get(format!("/sdk/evalx/user/contexts/{CTX}")),
             &text(404, crate::expected::TEXT_D).cors_methods("GET,OPTIONS"),
         ),
@@ -66,8 +66,8 @@ async fn unclean_paths_are_redirected_before_anything_else() {
     for (row, call, location) in [
         ("L010", Call::get("//all").key(SDK_KEY), "/all"),
         ("L011", Call::get("/x/../status?a=1"), "/status?a=1"),
-        ("section 1.2", Call::post("/./bulk", "[]"), "/bulk"),
-        ("section 1.2", Call::new("DELETE", "/a//b/"), "/a/b/"),
+        ("L001", Call::post("/./bulk", "[]"), "/bulk"),
+        ("L001", Call::new("DELETE", "/a//b/"), "/a/b/"),
     ] {
         gateway.says(row, call, moved(location)).await;
     }
@@ -91,10 +91,10 @@ async fn what_is_no_request_is_refused_and_the_connection_closed() {
     for (row, request, status, body) in [
         ("L015", "GET /x/%%% HTTP/1.1\r\nHost: a\r\n\r\n", 400, "400 Bad Request"),
         ("L016", "GET /status HTTP/1.1\r\n\r\n", 400, "400 Bad Request: missing required Host header"),
-        ("section 1.1", "nonsense\r\n\r\n", 400, ""),
-        ("section 1.1", "GET / HTTP/9.9\r\nHost: a\r\n\r\n", 400, ""),
-        ("section 1.1", "\x16\x03\x01\x02\x00\x01\x00\x01\u{7f}\r\n\r\n", 400, ""),
-        ("section 1.1", "POST /bulk HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, ""),
+        ("L015: no request", "nonsense\r\n\r\n", 400, ""),
+        ("L015: no request", "GET / HTTP/9.9\r\nHost: a\r\n\r\n", 400, ""),
+        ("L015: no request", "\x16\x03\x01\x02\x00\x01\x00\x01\u{7f}\r\n\r\n", 400, ""),
+        ("L015: no request", "POST /bulk HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, ""),
     ] {
         let mut connection = Connection::open(gateway.address).await;
         connection.sends(request).await;
@@ -110,7 +110,7 @@ async fn what_is_no_request_is_refused_and_the_connection_closed() {
 }
 
 #[tokio::test]
-async fn every_answer_says_when_and_not_by_whom() {
+async fn every_response_has_a_date_and_no_server_header() {
     // L018. That there is a `Date` in GMT, every answer of every test is asked.
     let gateway = Setup::with(some_data()).start().await;
     for call in [Call::get("/status"), Call::get("/nonesuch"), Call::get("/sdk/flags").key(SDK_KEY), Call::get("/all")]

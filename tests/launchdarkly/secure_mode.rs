@@ -7,7 +7,7 @@ use crate::expected::{empty, message, some_json};
 use crate::flags::some_data;
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, Running, Setup};
 
-/// The key and the two hashes of section 6.3.
+/// The key and the two hashes of launchdarkly/sdk-test-harness (L147).
 const KEY: &str = "sdk-01234567-89ab-cdef-0123-456789abcdef";
 const USER: (&str, &str) =
     (r#"{"kind":"user","key":"user-key-123"}"#, "73df666a13f2c474e50aa34ca5a761e89abb737fb139ff65fdde7fa85c9dcacd");
@@ -46,7 +46,7 @@ async fn the_right_hash_opens_and_any_other_does_not() {
         }
     }
     gateway.says("L145", get(USER.0, &format!("?h={}", OTHER.1)), refused("GET,OPTIONS")).await;
-    gateway.says("section 6.3: the context comes first", report("{", ""), no_context("REPORT,OPTIONS")).await;
+    gateway.says("L145: the context comes first", report("{", ""), no_context("REPORT,OPTIONS")).await;
 
     let stream = |query: &str| Call::get(format!("/eval/{ENV_ID}/{}{query}", segment_of(USER.0)));
     gateway.opens_with(&stream(&format!("?h={}", USER.1))).await.hears_ping().await; // L146
@@ -57,7 +57,7 @@ async fn the_right_hash_opens_and_any_other_does_not() {
     gateway.says("L170", preflight, empty(200).cors("*", "GET,OPTIONS")).await;
     gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.hears_ping().await;
     let mobile = Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY);
-    gateway.says("section 6.3: not for mobile", mobile, some_json(200)).await;
+    gateway.says("L148: not for mobile", mobile, some_json(200)).await;
 }
 
 #[tokio::test]

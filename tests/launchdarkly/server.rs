@@ -111,7 +111,7 @@ async fn every_change_is_passed_on_in_the_form_of_its_stream() {
 
 #[tokio::test]
 async fn old_changes_are_announced_and_not_kept() {
-    // Section 3.2, rule 1: SDKs check versions themselves. U015, U017, U018.
+    // SDKs check versions themselves. U015, U017, U018.
     let gateway = Setup::with(some_data()).start().await;
     let (mut all, _flags) = both(&gateway, some_data()).await;
     let upstream = &gateway.upstream;
@@ -176,7 +176,7 @@ async fn the_bytes_are_those_of_the_reference() {
         "event: put\ndata: {\"path\":\"/\",\"data\":{\"flags\":{},\"segments\":{}}}\n\n",
         "event: patch\ndata: {\"path\":\"/flags/a\",\"data\":{\"key\":\"a\",\"version\":1}}\n\n",
     ];
-    assert_eq!(events, expected, "L070, section 5: one chunk per event");
+    assert_eq!(events, expected, "L070: one chunk per event");
 }
 
 #[tokio::test]

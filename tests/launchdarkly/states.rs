@@ -26,7 +26,7 @@ fn for_browsers(expected: Expected, methods: Option<&str>) -> Expected {
 }
 
 #[tokio::test]
-async fn starting_an_environment_says_so() {
+async fn a_starting_environment_answers_as_unavailable() {
     // U038: the stream is accepted and silent.
     let gateway = Setup::new().set("launchdarkly.init_timeout", PATIENT).without_waiting().start().await;
     gateway.eventually("the gateway is connected", || gateway.upstream.open_streams(SDK_KEY) == 1).await;
@@ -36,12 +36,12 @@ async fn starting_an_environment_says_so() {
     gateway.says("L038", Call::get("/mping").key(MOBILE_KEY), text(503, TEXT_E)).await;
     let for_browsers = text(503, TEXT_E).cors_methods("GET,OPTIONS");
     gateway.says("L039", Call::get(format!("/ping/{ENV_ID}")), for_browsers.clone()).await;
-    gateway.says("section 1.5", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
+    gateway.says("L038", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
     for path in [format!("/sdk/goals/{ENV_ID}"), format!("/a/{ENV_ID}.gif")] {
-        gateway.says("section 1.5", Call::get(path), for_browsers.clone()).await;
+        gateway.says("L039", Call::get(path), for_browsers.clone()).await;
     }
     let preflight = Call::options(format!("/ping/{ENV_ID}"));
-    gateway.says("section 1.4: preflights too", preflight, for_browsers).await;
+    gateway.says("L039: preflights too", preflight, for_browsers).await;
     let ready = gateway.operator_gets("/ready").await;
     assert_eq!((ready.status, ready.text()), (503, "waiting for: launchdarkly/main (initializing)\n"));
 
@@ -68,7 +68,7 @@ async fn empty_streams_open_at_once_and_wait_for_data() {
     let mut mobile = gateway.opens("/mping", MOBILE_KEY).await; // L042
     let mut browser = gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await;
     let goals = gateway.answers(&Call::get(format!("/sdk/goals/{ENV_ID}"))).await;
-    assert_eq!(goals.status, 200, "section 1.5: goals need no data");
+    assert_eq!(goals.status, 200, "L173: goals need no data");
     for sdk in [&mut all, &mut flags, &mut mobile, &mut browser] {
         sdk.hears_only_heartbeats(3).await; // L040, L042: no event. L072: heartbeats all the same.
     }
@@ -170,7 +170,7 @@ async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) 
         let unavailable = text(503, TEXT_E).cors_methods("GET,OPTIONS");
         gateway.says("L050, U042, V047", Call::get(path), unavailable).await;
     }
-    gateway.says("section 1.5", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
+    gateway.says("L038", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
     // V048: what no environment has is final.
     gateway.says("L022", Call::get("/all").key("sdk-unknown"), text(401, TEXT_C)).await;
     let unknown = text(404, TEXT_D).cors_methods("GET,OPTIONS");

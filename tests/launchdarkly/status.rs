@@ -77,7 +77,7 @@ async fn a_short_interruption_is_shown_and_does_no_harm() {
     gateway.upstream.comes_back();
     let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
     let status = gateway.status_where("a recovery", is_valid).await;
-    assert!(is_refused(&status), "section 11.3: the last error stays: {status}");
+    assert!(is_refused(&status), "L222: the last error stays: {status}");
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn each_kind_of_failure_has_its_name() {
 }
 
 #[tokio::test]
-async fn one_environment_can_be_asked_for() {
+async fn one_environment_can_be_requested() {
     let setup = Setup::with(some_data()).environment(json!({"name": "My Env", "filters": ["a"]}));
     let gateway = setup.data(&format!("{SDK_KEY}?filter=a"), some_data()).start().await;
     let whole = gateway.status().await["environments"]["My Env"].clone();
@@ -126,8 +126,8 @@ async fn one_environment_can_be_asked_for() {
         let answer = gateway.says("L263", Call::get(&path), some_json(200)).await;
         assert_eq!(answer.json(), whole, "L263: {path}");
     }
-    let filtered = gateway.says("section 14.1", Call::get("/status/My%20Env/filters/a"), some_json(200)).await;
-    assert_eq!(filtered.json()["status"], "connected", "section 14.1");
+    let filtered = gateway.says("L263", Call::get("/status/My%20Env/filters/a"), some_json(200)).await;
+    assert_eq!(filtered.json()["status"], "connected", "L263");
     for path in ["/status/other", "/status/My%20Env/filters/b", "/status/p/e", "/status/p/e/filters/a"] {
         let answer = gateway.says("L263", Call::get(path), some_json(404)).await;
         assert!(answer.json()["error"].is_string(), "L263: {path}");
@@ -157,5 +157,5 @@ async fn probes_can_say_what_they_expect() {
     let expected = json!({"satisfied": true, "results": [
         {"expr": "status=connected", "expected": "connected", "actual": "connected", "ok": true}]});
     assert_eq!((one.status, one.json()), (200, expected), "L264");
-    assert_eq!(gateway.answers(&Call::get("/status/other?expect=status=x")).await.status, 404, "section 14.2");
+    assert_eq!(gateway.answers(&Call::get("/status/other?expect=status=x")).await.status, 404, "L264");
 }

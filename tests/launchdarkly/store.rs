@@ -52,12 +52,12 @@ async fn the_database_holds_exactly_this() {
     assert_eq!(stored(&redis, "launchdarkly:segments"), sent["segments"], "U097");
 
     upstream.patches(SDK_KEY, &flag("plain", 4));
-    has_version("section 4.3: a patch", &redis, "plain", 4).await;
+    has_version("U097: a patch", &redis, "plain", 4).await;
     // An older one changes nothing; the one behind it shows that it was heard.
     upstream.patches(SDK_KEY, &flag("plain", 2));
     upstream.patches(SDK_KEY, &flag("next", 1));
-    has_version("section 4.3: an old patch", &redis, "next", 1).await;
-    has_version("section 4.3: an old patch", &redis, "plain", 4).await;
+    has_version("U100: an old patch", &redis, "next", 1).await;
+    has_version("U100: an old patch", &redis, "plain", 4).await;
 
     upstream.deletes(SDK_KEY, "/flags/plain", 9);
     has_version("U098", &redis, "plain", 9).await;
@@ -94,16 +94,16 @@ async fn each_environment_and_each_filter_has_its_prefix() {
     let gateway = using(&redis, setup.data("sdk-2", data([flag("c", 1)], []))).start().await;
     for (prefix, key) in [("p1", "a"), ("p1/f", "b"), ("p2", "c")] {
         let collection = format!("{prefix}:features");
-        until(&format!("section 4.6: {prefix}"), || redis.names(&["HKEYS", &collection]) == [key]).await;
+        until(&format!("the prefix {prefix}"), || redis.names(&["HKEYS", &collection]) == [key]).await;
     }
     let status = gateway.status().await;
     for (name, prefix) in [("one", "p1"), ("one/f", "p1/f"), ("two", "p2")] {
-        assert_eq!(status["environments"][name]["dataStoreStatus"]["dbPrefix"], prefix, "section 11.3");
+        assert_eq!(status["environments"][name]["dataStoreStatus"]["dbPrefix"], prefix, "L229");
     }
 }
 
 #[tokio::test]
-async fn an_outage_harms_nobody_and_ends_with_everything_written() {
+async fn an_outage_affects_no_client_and_ends_with_everything_written() {
     let Some(mut redis) = RedisServer::start() else { return };
     let gateway = using(&redis, Setup::with(some_data())).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
@@ -115,8 +115,8 @@ async fn an_outage_harms_nobody_and_ends_with_everything_written() {
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
     assert_eq!(sdk.hears_event("patch").await["data"]["version"], 4, "U094: served during the outage");
     let status = gateway.status_where("U092: an outage", |it| store_state(it) == "INTERRUPTED").await;
-    assert_eq!(status["environments"]["main"]["status"], "connected", "section 11.3: otherwise unchanged");
-    assert_eq!(status["status"], "healthy", "section 11.4");
+    assert_eq!(status["environments"]["main"]["status"], "connected", "U092: otherwise unchanged");
+    assert_eq!(status["status"], "healthy", "U092");
     for call in [Call::get("/sdk/flags").key(SDK_KEY), Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY)]
     {
         assert_eq!(gateway.answers(&call).await.status, 200, "U092: nothing expires");
@@ -230,8 +230,8 @@ async fn what_the_database_holds_is_served_until_upstream_answers() {
             sdk.hears_event("put").await;
             gateway.upstream.puts(SDK_KEY, &some_data());
             sdk.hears("put", put(some_data())).await;
-            until("section 1.5", || redis.names(&["HKEYS", "launchdarkly:features"]) == ["plain"]).await;
-            gateway.status_where("section 1.5", |it| it["status"] == "healthy").await;
+            until("L047", || redis.names(&["HKEYS", "launchdarkly:features"]) == ["plain"]).await;
+            gateway.status_where("L047", |it| it["status"] == "healthy").await;
         }
     }
 }
@@ -282,7 +282,7 @@ async fn a_password_is_never_shown() {
         assert_eq!(names, ["database", "dbPrefix", "dbServer", "state", "stateSince"], "L229");
         assert_eq!((&store["database"], &store["dbPrefix"]), (&json!("redis"), &json!("p")), "L229");
         assert_eq!(store["dbServer"], **server, "L229, U101");
-        assert!(store["stateSince"].as_u64().is_some_and(|it| it > 0), "section 11.3");
+        assert!(store["stateSince"].as_u64().is_some_and(|it| it > 0), "L229");
         for path in ["/api/status", "/api/environments", "/metrics", "/"] {
             assert!(!program.operator_gets(path).await.text().contains("canary"), "U101: {path}");
         }
@@ -336,8 +336,8 @@ fn prefixes_and_addresses_are_checked_before_anything_starts() {
         check.env("YARDARM_SERVER_LISTEN", "127.0.0.1:0").env("YARDARM_ADMIN_LISTEN", "127.0.0.1:0");
         let output = check.arg("check").output().expect("a program that starts");
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(if says.is_some() { 78 } else { 0 }), "section 6.6: {text}{error}");
-        assert!(error.contains(says.unwrap_or_default()), "section 6.6: {says:?}: {error}");
+        assert_eq!(output.status.code(), Some(if says.is_some() { 78 } else { 0 }), "U143: {text}{error}");
+        assert!(error.contains(says.unwrap_or_default()), "U143: {says:?}: {error}");
         assert!(!error.contains("canary"), "{error}");
     }
 }

@@ -140,7 +140,7 @@ async fn a_full_database_is_named_once_and_spared() {
 }
 
 #[tokio::test]
-async fn a_database_that_asks_for_another_password_is_named_once_and_spared() {
+async fn a_database_that_rejects_the_password_is_logged_once_and_spared() {
     let Some(redis) = RedisServer::start() else { return };
     let place = Place::new(&redis).await;
     place.is_filled().await;

@@ -97,7 +97,7 @@ fn dialogues() -> Vec<Dialogue> {
             json!([feature(json!({"user": {"key": "u1", "privateAttrs": ["name"]}}))]),
             json!([index(json!({"key": "u1", "privateAttrs": ["name"]})), summary("rule", counted(), "user")]),
         ),
-        said("section 10.5: no variation is inferred", 2, json!([feature(json!({}))]), once(plain())),
+        said("L198: no variation is inferred", 2, json!([feature(json!({}))]), once(plain())),
         said(
             "L198",
             2,
@@ -198,7 +198,7 @@ fn dialogues() -> Vec<Dialogue> {
 }
 
 #[tokio::test]
-async fn what_old_sdks_say_arrives_in_the_words_of_new_ones() {
+async fn events_of_old_sdks_are_summarized_in_the_current_format() {
     // The interval is long and the flush is that of the end, so that nothing is cut in two.
     let gateway = long_interval(Setup::with(some_flags())).start().await;
     let dialogues = dialogues();
@@ -241,7 +241,7 @@ fn head(post: &Recorded) -> Vec<(String, String)> {
     headers
 }
 
-/// Section 10.4, with schema 4.
+/// L184, with schema 4.
 fn expected_head(post: &Recorded, authorization: Option<&str>, tags: Option<&str>) -> Vec<(String, String)> {
     let id = post.header("x-launchdarkly-payload-id").expect("a payload ID");
     assert!(uuid::Uuid::parse_str(id).is_ok(), "{id}");
@@ -299,7 +299,7 @@ async fn posts_of_one_interval_are_summarised_together_and_others_apart() {
     for (schema, tags) in [(2, "a"), (2, "a"), (2, "b"), (1, "a"), (2, "a"), (4, "a")] {
         let call = bulk(schema, &events).header("X-LaunchDarkly-Tags", tags);
         let call = if schema == 4 { call.header("X-LaunchDarkly-Unsummarized", "1") } else { call };
-        gateway.says("section 10.5", call, empty(202)).await;
+        gateway.says("L197 to L210", call, empty(202)).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
@@ -322,10 +322,10 @@ async fn posts_of_one_interval_are_summarised_together_and_others_apart() {
 }
 
 #[tokio::test]
-async fn a_context_is_told_once_and_counting_starts_afresh() {
+async fn a_context_is_indexed_once_and_counters_are_reset() {
     let gateway = Setup::with(some_flags()).events().start().await;
     for n in 1..=2 {
-        gateway.says("section 10.5", bulk(2, &json!([feature(json!({"creationDate": n}))])), empty(202)).await;
+        gateway.says("L197 to L210", bulk(2, &json!([feature(json!({"creationDate": n}))])), empty(202)).await;
         posts(&gateway, "/bulk", n).await;
     }
     let sent = posts(&gateway, "/bulk", 2).await;
@@ -346,7 +346,7 @@ async fn one_retry_with_the_same_bytes_and_every_event_is_accounted_for() {
     let gateway = Setup::with(some_flags()).events().start().await;
     gateway.upstream.answers_posts_with([503]);
     let counted = json!([feature(json!({})), feature(json!({})), feature(json!({})), 7, {"kind": "custom"}]);
-    gateway.says("section 10.4", bulk(2, &counted), empty(202)).await;
+    gateway.says("L181 to L189", bulk(2, &counted), empty(202)).await;
     let sent = posts(&gateway, "/bulk", 2).await;
     assert_eq!(sent[0].header("x-launchdarkly-payload-id"), sent[1].header("x-launchdarkly-payload-id"));
     assert_eq!(sent[0].raw_body, sent[1].raw_body);
@@ -357,7 +357,7 @@ async fn one_retry_with_the_same_bytes_and_every_event_is_accounted_for() {
 
     // What was only counted is lost with the summary that counted it.
     gateway.upstream.answers_posts_with([503, 503]);
-    gateway.says("section 10.4", bulk(2, &json!([feature(json!({})), feature(json!({}))])), empty(202)).await;
+    gateway.says("L181 to L189", bulk(2, &json!([feature(json!({})), feature(json!({}))])), empty(202)).await;
     posts(&gateway, "/bulk", 4).await;
     let report = settled(&gateway, 7).await;
     assert_eq!(report["delivered"], 3);
@@ -365,7 +365,7 @@ async fn one_retry_with_the_same_bytes_and_every_event_is_accounted_for() {
 
     // And the next one is sent; what leads to nothing is said to do so.
     let silent = feature(json!({"excludeFromSummaries": true}));
-    gateway.says("section 10.4", bulk(2, &json!([silent, feature(json!({}))])), empty(202)).await;
+    gateway.says("L181 to L189", bulk(2, &json!([silent, feature(json!({}))])), empty(202)).await;
     let report = settled(&gateway, 9).await;
     let dropped = json!([["malformed", 2], ["nothing-to-send", 1], ["upstream-error", 2]]);
     assert_eq!((&report["delivered"], &report["dropped"]), (&json!(4), &dropped));
@@ -379,13 +379,13 @@ async fn a_refusal_of_one_form_leaves_the_other_alone() {
         let gateway = Setup::with(some_flags()).events().start().await;
         gateway.upstream.answers_posts_with([401]);
         for (received, events) in [(1, alias(1)), (2, alias(2))] {
-            gateway.says("section 10.4", bulk(refused, &events), empty(202)).await;
+            gateway.says("L181 to L189", bulk(refused, &events), empty(202)).await;
             let report = settled(&gateway, received).await;
             assert_eq!(report["delivered"], 0, "{report}");
         }
-        gateway.says("section 10.4", bulk(other, &alias(3)), empty(202)).await;
+        gateway.says("L181 to L189", bulk(other, &alias(3)), empty(202)).await;
         let mobile = post("/mobile", MOBILE_KEY, refused, &alias(4));
-        gateway.says("section 10.4", mobile, empty(202)).await;
+        gateway.says("L181 to L189", mobile, empty(202)).await;
         settled(&gateway, 4).await;
         let sent: Vec<_> = gateway.upstream.posts("/bulk").iter().map(Recorded::json).collect();
         assert_eq!(sent, [alias(1), alias(3)], "refused in schema {refused}");
@@ -398,7 +398,7 @@ async fn a_full_queue_is_sent_at_once_and_nothing_is_lost() {
     let gateway = long_interval(Setup::with(some_flags())).set("launchdarkly.events_capacity", 3).start().await;
     let custom = |key: &str| json!({"kind": "custom", "creationDate": 1000, "key": key, "user": {"key": "u1"}});
     let events = json!([custom("a"), custom("b"), custom("c"), feature(json!({})), custom("d"), feature(json!({}))]);
-    gateway.says("section 10.5", bulk(2, &events), empty(202)).await;
+    gateway.says("L197 to L210", bulk(2, &events), empty(202)).await;
     let sent = posts(&gateway, "/bulk", 1).await;
     assert_eq!(kinds(&sent[0]), ["index", "custom", "custom"], "before its time");
     let upstream = gateway.upstream.clone();
@@ -449,7 +449,7 @@ async fn plugins_see_events_before_they_are_summarised() {
     plugged.is_active("first").await;
     let gateway = &plugged.gateway;
     let events = json!([feature(json!({"user": {"key": "dropped"}})), feature(json!({})), feature(json!({}))]);
-    gateway.says("section 10.5", bulk(2, &events), empty(202)).await;
+    gateway.says("L197 to L210", bulk(2, &events), empty(202)).await;
     let report = settled(gateway, 3).await;
     let expected = json!({"received": 3, "delivered": 2, "pending": 0, "filtered": [["first", 1]], "dropped": []});
     assert_eq!(report, expected);

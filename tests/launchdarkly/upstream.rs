@@ -26,7 +26,7 @@ async fn the_request_is_complete_and_nothing_more() {
         requests[0].headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
     headers.sort_unstable();
     let instance = requests[0].header("x-launchdarkly-instance-id").unwrap();
-    assert!(uuid::Uuid::parse_str(instance).is_ok(), "section 1.1: {instance}");
+    assert!(uuid::Uuid::parse_str(instance).is_ok(), "U001: {instance}");
     let host = gateway.upstream.url().replace("http://", "");
     let expected = [
         ("accept", "text/event-stream"),
@@ -66,7 +66,7 @@ async fn redirects_are_followed_with_the_key() {
 
 #[tokio::test]
 async fn the_content_type_does_not_matter() {
-    // U005, and section 1.1: it is not checked.
+    // U005
     for line in ["Content-Type: text/event-stream; charset=utf-8\r\n", "Content-Type: text/plain\r\n", ""] {
         let upstream = RawUpstream::start().await;
         upstream.plays([Step::stream_of_type(line, put_event(&some_data())), Step::Hold]);
@@ -119,15 +119,15 @@ async fn what_is_malformed_costs_the_connection_and_no_data() {
         ("U023", "event: put\ndata: {\"data\":{\"flags\":true,\"segments\":{}}}\n\n"),
         ("U024", "event: patch\ndata: {\"path\":\"/flags/plain\",\"data\":true}\n\n"),
         ("U025", "event: delete\ndata: {\"path\":\"/flags/plain\"}\n\n"),
-        ("section 1.4", "event: delete\ndata: {\"path\":\"/flags/plain\",\"version\":\"no\"}\n\n"),
-        ("section 1.3", "event: put\ndata: {\"path\":\"/\"}\n\n"),
-        ("section 1.3", "event: patch\ndata: {\"path\":\"/flags/plain\"}\n\n"),
-        ("section 1.3", "event: patch\ndata: {\"data\":{\"key\":\"plain\",\"version\":9}}\n\n"),
+        ("U025", "event: delete\ndata: {\"path\":\"/flags/plain\",\"version\":\"no\"}\n\n"),
+        ("U022: no data", "event: put\ndata: {\"path\":\"/\"}\n\n"),
+        ("U024: no data", "event: patch\ndata: {\"path\":\"/flags/plain\"}\n\n"),
+        ("U024: no path", "event: patch\ndata: {\"data\":{\"key\":\"plain\",\"version\":9}}\n\n"),
         (
-            "section 1.4",
+            "U022 to U025",
             "event: patch\ndata: {\"path\":\"/flags/plain\",\"data\":{\"key\":\"plain\",\"version\":\"9\"}}\n\n",
         ),
-        ("section 1.4", "event: put\ndata: {\"data\":{\"flags\":{\"plain\":{\"rules\":{}}}}}\n\n"),
+        ("U023: rules", "event: put\ndata: {\"data\":{\"flags\":{\"plain\":{\"rules\":{}}}}}\n\n"),
         ("null", "event: put\ndata: {\"data\":{\"flags\":null,\"segments\":{}}}\n\n"),
         ("null", "event: put\ndata: {\"data\":null}\n\n"),
         ("nothing at all", "event: put\ndata: {\"data\":{}}\n\n"),
@@ -164,7 +164,7 @@ async fn the_last_event_id_is_given_back() {
     assert_eq!(requests[0].header("last-event-id"), None);
     assert_eq!(requests[1].header("last-event-id"), Some("5"), "U010");
     let instance = |index: usize| requests[index].header("x-launchdarkly-instance-id");
-    assert_eq!(instance(0), instance(1), "section 1.1: one instance");
+    assert_eq!(instance(0), instance(1), "U001: one instance");
 }
 
 #[tokio::test]

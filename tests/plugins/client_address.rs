@@ -94,7 +94,7 @@ fn v2(command: u8, source: [u8; 4]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_proxy_protocol_says_whose_connection_it_is() {
+async fn the_proxy_protocol_provides_the_client_address() {
     let trusted = json!(["127.0.0.1", "10.0.0.0/8"]);
     let settings = [("server.trusted_proxies", trusted), ("server.proxy_protocol", json!(true))];
     let plugged = plugged(&settings).await;

@@ -62,7 +62,7 @@ async fn a_filter_sees_every_event_of_every_route() {
         for (body, schema) in bodies {
             let call = route.call(ENV_ID).body(body).header("X-LaunchDarkly-Event-Schema", schema);
             let call = route.credential().into_iter().fold(call, Call::key);
-            gateway.says("section 10.2: as if there were no plugin", call, route.found(empty(202))).await;
+            gateway.says("L191 to L196: as if there were no plugin", call, route.found(empty(202))).await;
         }
         (received, filtered) =
             if is_diagnostic(route) { (received + 2, filtered + 1) } else { (received + 4, filtered + 2) };
@@ -107,7 +107,7 @@ async fn what_is_no_event_is_not_shown_to_a_filter() {
 }
 
 #[tokio::test]
-async fn a_diagnostic_that_nobody_can_judge_stays_here() {
+async fn a_diagnostic_that_no_filter_can_decide_on_is_not_forwarded() {
     let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
         put(folder, "event-redactor.toml", redactor(RULES));
         put(folder, "event-redactor.wasm", sample("event-redactor"));
@@ -218,7 +218,7 @@ async fn a_fault_of_a_gate_is_final_nowhere() {
                 Some(_) => empty(401),
                 None => route.lost(text(404, TEXT_D)),
             };
-            plugged.gateway.says("section 1.4", route.call("unknown"), expected).await;
+            plugged.gateway.says("L022, L031", route.call("unknown"), expected).await;
         }
     }
 }

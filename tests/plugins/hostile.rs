@@ -26,7 +26,7 @@ async fn with_guest(name: &str, fragment: &str) -> Plugged {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_ends_in_its_class_and_harms_nobody_else() {
+async fn each_ends_in_its_class_and_affects_no_other() {
     for (fragment, class) in [
         (fragments::TRAP, "trap"),
         (fragments::SPIN, "deadline"),

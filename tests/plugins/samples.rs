@@ -177,7 +177,7 @@ async fn a_payload_plugin_changes_what_server_side_sdks_see() {
 }
 
 #[tokio::test]
-async fn the_database_holds_what_upstream_said_and_not_what_plugins_made_of_it() {
+async fn the_database_holds_upstream_data_without_edits_of_plugins() {
     let Some(redis) = RedisServer::start() else { return };
     let setup = Setup::with(data()).set("launchdarkly.redis.url", redis.url());
     let plugged = Plugged::start(setup, |folder| {
@@ -244,7 +244,7 @@ async fn a_gate_refuses_with_what_sdks_of_each_kind_understand() {
 }
 
 #[tokio::test]
-async fn open_streams_are_asked_again_when_the_gate_changes() {
+async fn open_streams_are_authorized_again_when_the_gate_changes() {
     let binding = |token: &str| {
         format!(
             "[plugin]\nname = \"request-gate\"\ngrants = [\"header:x-gate-token\"]\n[plugin.config]\ntokens = [\"{token}\"]\nsdks = [\"server\"]\n[[bind]]\nhook = \"request-auth\"\n"

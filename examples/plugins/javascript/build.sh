@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds javascript-event-filter.wasm in this folder, or in the one given as argument.
 #
-# The first run installs the compiler (38 MB, from the npm registry) into node_modules; after that nothing is fetched.
-# Does nothing if the component is newer than everything it is made of.
+# The first run installs the compiler (38 MB, from the npm registry) into node_modules; later runs fetch nothing.
+# Does nothing if the component is newer than all its sources.
 set -eu
 
 source_folder=$(cd "$(dirname "$0")" && pwd)
@@ -29,15 +29,15 @@ compiler=node_modules/.bin/componentize-qjs
 installed=node_modules/.package-lock.json
 if [ ! -x "$compiler" ] || [ ! -f "$installed" ] || [ -n "$(find package.json -newer "$installed")" ]; then
     echo "installing componentize-qjs into $source_folder/node_modules"
-    # Versions are exact, here and in the compiler's own list of its parts, so a lock file would add nothing.
+    # Versions are exact, here and in the compiler's own dependencies, so a lock file would add nothing.
     npm install --no-package-lock --no-audit --no-fund --loglevel=error || fail "npm could not install componentize-qjs; is its registry reachable?"
 fi
 
-# A dot first: the gateway ignores such files, so a half-written component is never loaded.
+# With a leading dot: the gateway ignores such files, so a half-written component is never loaded.
 temporary=$(dirname "$output")/.javascript-event-filter.$$.tmp
 trap 'rm -f "$temporary"' EXIT
 # --sync: without it the component needs async components; --opt-size: 1.1 instead of 1.6 MB;
-# --stub-wasi: the component imports nothing but what the plugin interface has.
+# --stub-wasi: the component imports only the plugin interface.
 "$compiler" --wit "$wit" --world event-filter-plugin --js event-filter.mjs --sync --opt-size --stub-wasi \
     --output "$temporary" >/dev/null || fail "event-filter.mjs does not compile, see above"
 mv "$temporary" "$output"

@@ -59,15 +59,15 @@ function judge(event) {
     return { tag: "keep" };
   }
   if (event.body === undefined || event.body === null) {
-    // A filter that cannot see must not let pass.
+    // A filter that cannot read an event must not let it pass.
     throw invalid("no event bodies: the plugin needs the grant `event-bodies`");
   }
-  // Only events that change are written anew, because JSON.stringify writes 1.0 as 1.
+  // Only changed events are serialized again, because JSON.stringify writes 1.0 as 1.
   const body = JSON.parse(event.body);
   return redact(body) ? { tag: "replace", val: utf8(JSON.stringify(body)) } : { tag: "keep" };
 }
 
-// Blanks the attribute in all contexts of an event; says whether there was one.
+// Blanks the attribute in all contexts of an event; returns whether there was one.
 function redact(body) {
   let changed = false;
   for (const context of contexts(body)) {
@@ -81,7 +81,7 @@ function redact(body) {
   return changed;
 }
 
-// One context, those inside one of the kind `multi`, and the `user` of older SDKs.
+// Returns the context, or those inside a context of kind `multi`, and the `user` of older SDKs.
 function contexts(body) {
   const { context, user } = body;
   const found = isObject(context) && context.kind === "multi" ? Object.values(context) : [context];
@@ -96,7 +96,7 @@ function invalid(text) {
   return { tag: "invalid-input", val: text };
 }
 
-// What TextEncoder would do.
+// Encodes a text as UTF-8, like TextEncoder.
 function utf8(text) {
   const bytes = [];
   for (const character of text) {

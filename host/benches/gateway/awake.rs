@@ -1,8 +1,7 @@
-//! Keeps the processors from falling asleep while short times are measured.
+//! Keeps the processors awake while short times are measured.
 //!
-//! A processor that sleeps between two requests takes longer to wake up than a plugin takes to answer, and on a
-//! virtual machine it comes back with cold caches. Threads that spin at the lowest priority prevent it and give way to
-//! anybody who has work.
+//! A processor that sleeps between two requests takes longer to wake up than a plugin takes to answer, and on a virtual
+//! machine it resumes with cold caches. Threads that spin at the lowest priority prevent this and yield to all others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,9 +1,9 @@
-//! The vendors' clouds, each on a thread of this process.
+//! Fakes of the vendors' services, each on a thread of this process.
 
 use anyhow::{Context, Result};
 use yardarm_testkit::{FakeHarness, FakeLaunchDarkly};
 
-/// A fake cloud that ends when dropped.
+/// A fake service that stops when dropped.
 pub(crate) struct Cloud<F = FakeLaunchDarkly> {
     fake: F,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
@@ -11,14 +11,14 @@ pub(crate) struct Cloud<F = FakeLaunchDarkly> {
 }
 
 impl Cloud {
-    /// Starts LaunchDarkly's cloud on a free loopback port.
+    /// Starts the fake LaunchDarkly on a free loopback port.
     pub(crate) fn start() -> Result<Self> {
         Self::of(FakeLaunchDarkly::start())
     }
 }
 
 impl Cloud<FakeHarness> {
-    /// Starts Harness' cloud on a free loopback port.
+    /// Starts the fake Harness on a free loopback port.
     pub(crate) fn harness() -> Result<Self> {
         Self::of(FakeHarness::start())
     }
@@ -30,7 +30,7 @@ impl<F> Cloud<F> {
         let fake = runtime.block_on(start);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serve = move || {
-            // Either way it is time to end.
+            // The sender sends or is dropped; either way the server ends.
             let _ = runtime.block_on(stopped);
         };
         let thread =
@@ -51,7 +51,7 @@ impl<F> Drop for Cloud<F> {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic in it has been printed.
+            // A panic of the thread has been printed.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! Variants of a built component: the same code under another digest, or the same code many times over.
+//! Variants of a built component: the same code with another digest, or with its functions repeated.
 
 use anyhow::{Context, Result, ensure};
 
@@ -6,7 +6,7 @@ const MODULE: u8 = 1;
 const FUNCTIONS: u8 = 3;
 const CODE: u8 = 10;
 
-/// The component with a note in it: it does the same, and is another file.
+/// Returns the component with a custom section: it behaves the same and has another digest.
 pub(crate) fn variant(component: &[u8], number: usize) -> Vec<u8> {
     let mut note = Vec::new();
     let text = format!("variant {number}");
@@ -18,8 +18,8 @@ pub(crate) fn variant(component: &[u8], number: usize) -> Vec<u8> {
     bytes
 }
 
-/// The component with each of its functions so often that it has at least so many bytes. The copies are never
-/// called, but they are real code, and a compiler has to compile them.
+/// Returns the component with its functions repeated until it has at least `bytes` bytes. The copies are never called,
+/// but they are real code that has to be compiled.
 pub(crate) fn grown(component: &[u8], bytes: usize) -> Result<Vec<u8>> {
     let sections = sections(component)?;
     let largest =
@@ -35,7 +35,7 @@ pub(crate) fn grown(component: &[u8], bytes: usize) -> Result<Vec<u8>> {
     Ok(grown)
 }
 
-/// Functions that are added at the end change no index, so their bodies can be copied as they are.
+/// Functions appended at the end change no index, so their bodies can be copied unchanged.
 fn grown_module(module: &[u8], more: usize) -> Result<Vec<u8>> {
     let sections = sections(module)?;
     let code = sections.iter().find(|it| it.0 == CODE).map(|it| it.1.len()).context("a module without code")?;
@@ -55,7 +55,7 @@ fn grown_module(module: &[u8], more: usize) -> Result<Vec<u8>> {
     Ok(grown)
 }
 
-/// Sections of a module or a component.
+/// Returns the sections of a module or a component.
 fn sections(bytes: &[u8]) -> Result<Vec<(u8, &[u8])>> {
     ensure!(bytes.starts_with(b"\0asm"), "not a WebAssembly file");
     let mut rest = bytes.get(8..).unwrap_or_default();

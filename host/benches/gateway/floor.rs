@@ -1,7 +1,7 @@
 //! The floor: a bare epoll loop that writes the same bytes to the same number of sockets, and nothing else.
 //!
-//! It runs as a child of this program and is told over its standard input what to write: `greet LENGTH` sets what
-//! each new connection gets for its request, `send LENGTH` writes to all of them; the bytes follow the line.
+//! It runs as a child of this program and reads commands from its standard input: `greet LENGTH` sets the response to
+//! the request of each new connection, `send LENGTH` writes to all connections; the bytes follow the line.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -33,7 +33,7 @@ enum Order {
 struct Connection {
     socket: TcpStream,
     is_greeted: bool,
-    /// What did not fit into the socket, and how much of it has been written.
+    /// Data that did not fit into the socket, and how much of it has been written.
     unsent: Vec<(Arc<[u8]>, usize)>,
 }
 
@@ -49,21 +49,21 @@ impl Floor {
         };
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
-        let address = line.trim().parse().context("the floor does not say where it listens")?;
+        let address = line.trim().parse().context("the floor printed no address")?;
         Ok(Self { child, commands, address })
     }
 
-    /// Its resources.
+    /// Returns the process, to read its resource usage.
     pub(crate) fn process(&self) -> Process {
         Process(self.child.id())
     }
 
-    /// What every new connection gets.
+    /// Sets what each new connection receives.
     pub(crate) fn greet(&mut self, bytes: &[u8]) -> Result<()> {
         self.order("greet", bytes)
     }
 
-    /// What all connections get now.
+    /// Sends bytes to all connections.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.order("send", bytes)
     }
@@ -77,13 +77,13 @@ impl Floor {
 
 impl Drop for Floor {
     fn drop(&mut self) {
-        // Fails only if it has ended by itself.
+        // Fails only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The child: serves until its standard input ends.
+/// Runs the child: serves until its standard input ends.
 #[expect(clippy::print_stdout, reason = "the address goes to the parent")]
 pub(crate) fn serve() -> Result<()> {
     let mut poll = Poll::new()?;
@@ -165,11 +165,11 @@ fn accept(listener: &TcpListener, poll: &Poll, connections: &mut Vec<Connection>
 }
 
 impl Connection {
-    /// Answers the request, and goes on with what did not fit.
+    /// Answers the request, and continues writing what did not fit.
     fn serve(&mut self, greeting: &Arc<[u8]>) {
         if !self.is_greeted {
             let mut request = [0; 1024];
-            // The only thing a client of this program sends is one small request.
+            // A client of this program sends a single small request.
             if matches!(self.socket.read(&mut request), Ok(count) if count > 0) {
                 self.is_greeted = true;
                 self.send(greeting);
@@ -193,7 +193,7 @@ impl Connection {
             match self.socket.write(&bytes[written..]) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // A client that is gone gets nothing more.
+                // A client that disconnected receives nothing more.
                 Err(_) => return,
             }
         }

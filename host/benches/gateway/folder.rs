@@ -1,4 +1,4 @@
-//! Puts plugins into a watched folder as operators do, and sees what becomes of them.
+//! Puts plugins into a watched folder as operators do, and waits for their state.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use crate::http::KeepAlive;
 use crate::server::Server;
 
-/// How long a plugin may take to become active.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Time between two looks.
+/// Time limit for a plugin to become active.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A watched folder and the gateway that watches it.
@@ -26,7 +26,7 @@ impl Folder {
         Ok(Self { path, operator: server.operator()? })
     }
 
-    /// Writes a file as one should: under another name first, so that nobody sees half of it.
+    /// Writes a file atomically: under another name first, so that it is never seen incomplete.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         put(&self.path, name, bytes)
     }
@@ -35,12 +35,12 @@ impl Folder {
         Ok(std::fs::remove_file(self.path.join(name))?)
     }
 
-    /// Generation of the plan in force.
+    /// Returns the generation of the current plan.
     pub(crate) fn generation(&mut self) -> Result<u64> {
         Ok(self.operator.json("/api/plugins")?["generation"].as_u64().unwrap_or(0))
     }
 
-    /// Waits for the next plan after `generation` in which the plugin is in this state; gives its generation and row.
+    /// Waits for the next plan after `generation` in which the plugin is in this state; returns its generation and row.
     pub(crate) fn wait_for(&mut self, generation: u64, file: &str, state: &str) -> Result<(u64, Value)> {
         let start = Instant::now();
         loop {
@@ -56,8 +56,8 @@ impl Folder {
             if let Some(row) = row.filter(|it| !it["refused"].is_null()) {
                 bail!("plugin `{file}` was refused: {}", row["refused"]["text"]);
             }
-            if start.elapsed() > PATIENCE {
-                bail!("plugin `{file}` did not become {state} within {PATIENCE:?}: {document:#}");
+            if start.elapsed() > TIMEOUT {
+                bail!("plugin `{file}` did not become {state} within {TIMEOUT:?}: {document:#}");
             }
             std::thread::sleep(LOOK);
         }

@@ -1,5 +1,5 @@
-//! What is measured, and how good it should be: the table "What it must cost" of the product page, one row per figure.
-//! Figures of Harness, whose numbers begin with an H, have no goal; they are there to be compared.
+//! The figures that are measured, and their goals, one row per figure. Figures of Harness, whose numbers begin with an
+//! H, have no goal; they serve for comparison.
 
 /// One figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +38,7 @@ pub(crate) struct Goal {
     pub(crate) id: &'static str,
     pub(crate) what: &'static str,
     pub(crate) unit: &'static str,
-    /// At most this.
+    /// Upper limit.
     pub(crate) goal: Option<f64>,
     pub(crate) stretch: Option<f64>,
 }

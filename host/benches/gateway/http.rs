@@ -1,4 +1,4 @@
-//! As much HTTP/1.1 as the program needs to ask, and to notice a wrong answer.
+//! A minimal HTTP/1.1 client that sends requests and detects wrong responses.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Longest time that a blocking answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of a blocking response.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A complete answer at the beginning of a buffer.
+/// A complete response at the beginning of a buffer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Range<usize>,
 }
 
-/// A connection that is used for one request after the other.
+/// A connection that is used for consecutive requests.
 pub(crate) struct KeepAlive {
     socket: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// A request as bytes. Without body for an empty one.
+/// Builds a request. An empty `body` means none.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
     for (name, value) in headers {
@@ -37,7 +37,7 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
     bytes
 }
 
-/// Finds an answer; `None` while it is not complete.
+/// Parses a response; returns `None` while it is incomplete.
 pub(crate) fn parse(buffer: &[u8]) -> Result<Option<Answer>> {
     let Some(end) = head_end(buffer) else { return Ok(None) };
     let head = std::str::from_utf8(&buffer[..end]).context("the head of an answer is not text")?;
@@ -53,12 +53,12 @@ pub(crate) fn parse(buffer: &[u8]) -> Result<Option<Answer>> {
     Ok((buffer.len() >= end + length).then(|| Answer { status, body: end..end + length }))
 }
 
-/// Where the head ends, its empty line included.
+/// Returns the length of the head, including its empty line.
 pub(crate) fn head_end(buffer: &[u8]) -> Option<usize> {
     buffer.windows(4).position(|it| it == b"\r\n\r\n").map(|it| it + 4)
 }
 
-/// Status of a head.
+/// Returns the status of a head.
 pub(crate) fn status(head: &str) -> Result<u16> {
     let code = head.strip_prefix("HTTP/1.1 ").and_then(|it| it.get(..3)?.parse().ok());
     code.with_context(|| format!("not an answer: `{}`", head.lines().next().unwrap_or_default()))
@@ -68,12 +68,12 @@ impl KeepAlive {
     pub(crate) fn open(address: SocketAddr) -> Result<Self> {
         let socket = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
         Ok(Self { socket, buffer: Vec::with_capacity(64 << 10) })
     }
 
-    /// Sends a request and waits for its answer: status and body.
-    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<(u16, &[u8])> {
+    /// Sends a request and waits for its response; returns status and body.
+    pub(crate) fn send(&mut self, request: &[u8]) -> Result<(u16, &[u8])> {
         self.buffer.clear();
         self.socket.write_all(request)?;
         let mut piece = [0; 16 << 10];
@@ -87,20 +87,20 @@ impl KeepAlive {
         }
     }
 
-    /// Gets a document that must be there.
+    /// Gets a document that must exist.
     pub(crate) fn get(&mut self, path: &str) -> Result<&[u8]> {
-        match self.ask(&request("GET", path, &[], b""))? {
+        match self.send(&request("GET", path, &[], b""))? {
             (200, body) => Ok(body),
             (status, body) => bail!("{path} was answered {status}: {}", String::from_utf8_lossy(body)),
         }
     }
 
-    /// Gets a JSON document that must be there.
+    /// Gets a JSON document that must exist.
     pub(crate) fn json(&mut self, path: &str) -> Result<serde_json::Value> {
         serde_json::from_slice(self.get(path)?).with_context(|| format!("{path} is not JSON"))
     }
 
-    /// Sum of a metric over all series that have these labels.
+    /// Returns the sum of a metric over all series with these labels.
     pub(crate) fn metric(&mut self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
         let text = String::from_utf8_lossy(self.get("/metrics")?);
         let wanted: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();

@@ -1,4 +1,4 @@
-//! What the gateway is fed with. The same on every run: the only source of chance is a counter.
+//! Input data of the gateway. Deterministic: the only source of randomness is a counter.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ const DOMAINS: [&str; 6] =
     ["example.com", "example.org", "corp.example", "mail.example", "shop.example", "dev.example"];
 const SEGMENTS: usize = 6;
 
-/// SplitMix64: small, good enough, and the same everywhere.
+/// SplitMix64: small, sufficient, and the same on every platform.
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -37,14 +37,14 @@ impl Dice {
     }
 }
 
-/// An environment of a few flags without rules.
+/// Returns an environment of a few flags without rules.
 pub(crate) fn small() -> Value {
     let flags: Map<String, Value> =
         (0..20).map(|index| (format!("small-{index:02}"), plain(&format!("small-{index:02}"), 1))).collect();
     json!({ "flags": flags, "segments": {} })
 }
 
-/// An environment of flags with rules, of at least so many bytes as JSON.
+/// Returns an environment of flags with rules, with at least `bytes` bytes of JSON.
 pub(crate) fn of_size(bytes: usize) -> Value {
     let mut dice = Dice::new(1);
     let mut flags = Map::new();
@@ -58,7 +58,7 @@ pub(crate) fn of_size(bytes: usize) -> Value {
     json!({ "flags": flags, "segments": segments() })
 }
 
-/// An environment of so many flags with rules.
+/// Returns an environment of `count` flags with rules.
 pub(crate) fn of_flags(count: usize) -> Value {
     let mut dice = Dice::new(2);
     let flags = (0..count).map(|index| rich(&mut dice, index));
@@ -67,7 +67,7 @@ pub(crate) fn of_flags(count: usize) -> Value {
     json!({ "flags": flags, "segments": segments() })
 }
 
-/// A flag whose patch is an event of about `bytes` bytes.
+/// Returns a flag whose patch is an event of about `bytes` bytes.
 pub(crate) fn patch(version: usize, bytes: usize) -> Value {
     let mut flag = plain("patched", version);
     flag["description"] = json!("");
@@ -76,17 +76,17 @@ pub(crate) fn patch(version: usize, bytes: usize) -> Value {
     flag
 }
 
-/// Data of the event that announces a flag.
+/// Returns the data of the event that announces a flag.
 pub(crate) fn patch_event(flag: &Value) -> Value {
     json!({ "path": format!("/flags/{}", flag["key"].as_str().unwrap_or_default()), "data": flag })
 }
 
-/// Data of the event that announces everything.
+/// Returns the data of the event that contains everything.
 pub(crate) fn put_event(data: &Value) -> Value {
     json!({ "path": "/", "data": data })
 }
 
-/// Contexts as they stand in URLs.
+/// Returns contexts in the form used in URLs.
 pub(crate) fn contexts(count: usize) -> Vec<String> {
     let mut dice = Dice::new(3);
     let context = |index: usize| {
@@ -106,7 +106,7 @@ pub(crate) fn contexts(count: usize) -> Vec<String> {
     (0..count).map(context).map(|it| base64_url(it.to_string().as_bytes())).collect()
 }
 
-/// Analytics events of about `bytes` bytes each: mostly such that carry their context.
+/// Returns analytics events of about `bytes` bytes each, most of which contain their context.
 pub(crate) fn events(count: usize, bytes: usize) -> Vec<Value> {
     let mut dice = Dice::new(4);
     (0..count)
@@ -130,7 +130,7 @@ pub(crate) fn events(count: usize, bytes: usize) -> Vec<Value> {
         .collect()
 }
 
-/// URL-safe base64 without padding.
+/// Encodes URL-safe base64 without padding.
 fn base64_url(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(bytes.len() * 4 / 3 + 3);
@@ -143,7 +143,7 @@ fn base64_url(bytes: &[u8]) -> String {
     text
 }
 
-/// A flag without rules.
+/// Returns a flag without rules.
 pub(crate) fn plain(key: &str, version: usize) -> Value {
     json!({
         "key": key, "version": version, "on": true, "salt": key, "variations": [true, false],
@@ -152,7 +152,8 @@ pub(crate) fn plain(key: &str, version: usize) -> Value {
     })
 }
 
-/// A flag as large organisations have them: some individual targets, five rules of three clauses, a rollout.
+/// Returns a flag that is typical of large organisations: some individual targets, five rules of three clauses, a
+/// rollout.
 fn rich(dice: &mut Dice, index: usize) -> Value {
     let key = format!("team-{}-feature-{index:04}", index % 17);
     let rules: Vec<Value> = (0..5)
@@ -229,12 +230,12 @@ fn segments() -> Value {
     Value::Object((0..SEGMENTS).map(segment).collect())
 }
 
-/// So many flags of Harness, with rules.
+/// Returns Harness flags with rules.
 pub(crate) fn harness_flags(count: usize) -> Vec<Value> {
     (0..count).map(|index| harness_flag(&format!("flag-{index:04}"), 1)).collect()
 }
 
-/// A flag of Harness with targets, rules and a rollout, whose texts name the version.
+/// Returns a Harness flag with targets, rules and a rollout, whose texts contain the version.
 pub(crate) fn harness_flag(feature: &str, version: usize) -> Value {
     let variation = |index: usize| {
         let text = format!("text {version} of variation {index}, long enough to be one");
@@ -263,7 +264,7 @@ pub(crate) fn harness_flag(feature: &str, version: usize) -> Value {
     })
 }
 
-/// The segment of those flags.
+/// Returns the segment of those flags.
 pub(crate) fn harness_segment() -> Value {
     let member = |it: usize| json!({"identifier": format!("member-{it}"), "name": "", "account": "", "org": "", "environment": "", "project": ""});
     let members: Vec<Value> = (0..100).map(member).collect();

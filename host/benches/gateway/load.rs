@@ -1,4 +1,4 @@
-//! Requests over many keep-alive connections, as fast as they are answered or at a steady pace.
+//! Requests over many keep-alive connections, as fast as they are answered or at a steady rate.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::http;
 
-/// How long an answer may take before its request counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time after which a request without a response counts as failed.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections to one server.
 pub(crate) struct Load {
@@ -24,29 +24,29 @@ pub(crate) struct Load {
     idle: Vec<usize>,
 }
 
-/// What became of the requests.
+/// The results of the requests.
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) answered: u64,
     pub(crate) failed: u64,
-    /// Why the first of them failed.
+    /// Why the first failed request failed.
     pub(crate) first_failure: Option<String>,
-    /// Microseconds from the moment a request was due until its answer was complete.
+    /// Microseconds from the moment a request was due until its response was complete.
     pub(crate) latencies: Vec<f64>,
 }
 
-/// Looks at the number and the body of an answer; an error makes it a failure.
+/// Checks the response to the request with this number; an error makes it a failure.
 pub(crate) type Check<'a> = &'a mut dyn FnMut(usize, &[u8]) -> Result<()>;
 
 struct Connection {
     socket: TcpStream,
     received: Vec<u8>,
-    /// Number of the request under way, and when it was due.
-    asked: Option<(usize, Instant)>,
+    /// Number of the request in progress, and when it was due.
+    pending: Option<(usize, Instant)>,
 }
 
 impl Load {
-    /// Opens so many connections.
+    /// Opens `count` connections.
     pub(crate) fn open(address: SocketAddr, count: usize) -> Result<Self> {
         let poll = Poll::new()?;
         let connections =
@@ -54,7 +54,7 @@ impl Load {
         Ok(Self { poll, events: Events::with_capacity(1024), address, connections, idle: (0..count).collect() })
     }
 
-    /// Sends `requests` in turn, `count` altogether, a new one on each connection that has its answer.
+    /// Sends `requests` in turn, `count` altogether, a new one on each connection whose response is complete.
     pub(crate) fn closed(&mut self, requests: &[Vec<u8>], count: usize, check: Check<'_>) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         let mut next = 0;
@@ -62,7 +62,7 @@ impl Load {
             while next < count
                 && let Some(index) = self.idle.pop()
             {
-                self.ask(index, &requests[next % requests.len()], (next, Instant::now()), &mut outcome)?;
+                self.send_request(index, &requests[next % requests.len()], (next, Instant::now()), &mut outcome)?;
                 next += 1;
             }
             self.turn(Duration::from_secs(1), &mut outcome, check)?;
@@ -70,7 +70,7 @@ impl Load {
         Ok(outcome)
     }
 
-    /// Sends `requests` in turn, `rate` per second, until `is_over`, which is asked about a thousand times a second.
+    /// Sends `requests` in turn, `rate` per second, until `is_over`, which is called about a thousand times a second.
     pub(crate) fn paced(
         &mut self,
         requests: &[Vec<u8>],
@@ -91,13 +91,13 @@ impl Load {
                 && let Some(index) = self.idle.pop()
             {
                 waiting.pop_front();
-                self.ask(index, &requests[request.0 % requests.len()], request, &mut outcome)?;
+                self.send_request(index, &requests[request.0 % requests.len()], request, &mut outcome)?;
             }
             self.turn(Duration::from_millis(1), &mut outcome, check)?;
         }
-        // What is under way is still waited for; what was never sent counts as failed.
+        // Requests in progress are still awaited; requests that were never sent count as failed.
         let end = Instant::now();
-        while self.idle.len() < self.connections.len() && end.elapsed() < PATIENCE {
+        while self.idle.len() < self.connections.len() && end.elapsed() < TIMEOUT {
             self.turn(Duration::from_millis(10), &mut outcome, check)?;
         }
         if !waiting.is_empty() {
@@ -107,10 +107,16 @@ impl Load {
         Ok(outcome)
     }
 
-    fn ask(&mut self, index: usize, request: &[u8], number: (usize, Instant), outcome: &mut Outcome) -> Result<()> {
+    fn send_request(
+        &mut self,
+        index: usize,
+        request: &[u8],
+        number: (usize, Instant),
+        outcome: &mut Outcome,
+    ) -> Result<()> {
         let connection = &mut self.connections[index];
         match connection.socket.write(request) {
-            Ok(count) if count == request.len() => connection.asked = Some(number),
+            Ok(count) if count == request.len() => connection.pending = Some(number),
             Ok(_) => self.fail(index, "a request was not taken at once", outcome)?,
             Err(error) => self.fail(index, &format!("a request was not taken: {error}"), outcome)?,
         }
@@ -130,7 +136,7 @@ impl Load {
                 Err(error) => {
                     let was_idle = self.idle.iter().position(|it| *it == index);
                     match was_idle {
-                        // Nobody waited for anything: a new connection is all it takes.
+                        // No request was in progress: the connection is opened again.
                         Some(place) => {
                             self.idle.swap_remove(place);
                             self.reopen(index)?;
@@ -140,7 +146,7 @@ impl Load {
                 }
             }
         }
-        let is_overdue = |it: &Connection| it.asked.is_some_and(|(_, due)| due.elapsed() > PATIENCE);
+        let is_overdue = |it: &Connection| it.pending.is_some_and(|(_, due)| due.elapsed() > TIMEOUT);
         if let Some(index) = self.connections.iter().position(is_overdue) {
             self.fail(index, "no answer came in time", outcome)?;
         }
@@ -166,10 +172,10 @@ impl Connection {
         socket.set_nonblocking(true)?;
         let mut socket = TcpStream::from_std(socket);
         poll.registry().register(&mut socket, Token(index), Interest::READABLE)?;
-        Ok(Self { socket, received: Vec::new(), asked: None })
+        Ok(Self { socket, received: Vec::new(), pending: None })
     }
 
-    /// Reads what is there; says whether an answer is complete.
+    /// Reads the available data; returns whether a response is complete.
     fn read(&mut self, outcome: &mut Outcome, check: Check<'_>) -> Result<bool> {
         let mut piece = [0; 64 << 10];
         loop {
@@ -181,7 +187,7 @@ impl Connection {
             }
         }
         let Some(answer) = http::parse(&self.received)? else { return Ok(false) };
-        let (number, due) = self.asked.take().context("an answer without a question")?;
+        let (number, due) = self.pending.take().context("a response without a request")?;
         ensure!(answer.body.end == self.received.len(), "more than one answer to a request");
         let body = &self.received[answer.body];
         if answer.status == 200 {
@@ -197,7 +203,7 @@ impl Connection {
 }
 
 impl Outcome {
-    /// No request failed.
+    /// Fails if any request failed.
     pub(crate) fn must_be_clean(&self) -> Result<()> {
         let reason = self.first_failure.as_deref().unwrap_or_default();
         ensure!(

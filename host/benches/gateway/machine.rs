@@ -1,11 +1,11 @@
-//! The machine: what it is, how busy it is, how many sockets a process may have.
+//! The machine: its properties, its load, and the number of sockets a process may have.
 
 use std::fmt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-/// Facts without which figures mean little.
+/// Properties that are needed to interpret figures.
 pub(crate) struct Machine {
     cores: usize,
     model: String,
@@ -15,7 +15,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Looks around, and raises the limit on file descriptors as far as it goes.
+    /// Reads the properties, and raises the limit on file descriptors as far as allowed.
     pub(crate) fn prepare() -> Self {
         let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model =
@@ -29,7 +29,7 @@ impl Machine {
         }
     }
 
-    /// Streams that a process may have open, with some descriptors left for the rest.
+    /// Returns the number of streams that a process may have open, with some descriptors left for other uses.
     pub(crate) fn streams(&self) -> usize {
         usize::try_from(self.descriptors).unwrap_or(usize::MAX).saturating_sub(500)
     }
@@ -57,13 +57,13 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Load averages over 1, 5 and 15 minutes.
+/// Returns the load averages over 1, 5 and 15 minutes.
 pub(crate) fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Children inherit the limit.
+/// Raises the limit on file descriptors, which child processes inherit.
 fn raise_descriptors(wanted: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let current = limit.current.unwrap_or(u64::MAX);
@@ -71,7 +71,7 @@ fn raise_descriptors(wanted: u64) -> u64 {
         return current;
     }
     let hard = limit.maximum.unwrap_or(u64::MAX);
-    // Only a privileged process may raise the hard limit; others go as far as they may.
+    // Only a privileged process may raise the hard limit; others raise the soft limit up to it.
     let attempts = [(wanted, hard.max(wanted)), (wanted.min(hard), hard)];
     let raised = attempts.into_iter().find(|(current, maximum)| {
         setrlimit(Resource::Nofile, Rlimit { current: Some(*current), maximum: Some(*maximum) }).is_ok()

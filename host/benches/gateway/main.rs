@@ -1,4 +1,5 @@
-//! What the gateway costs, beside the project's goals. `host/benches/README.md` says what each figure means.
+//! Measures what the gateway costs and compares it with the project's goals. `host/benches/README.md` explains each
+//! figure.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the table is what the program is for")]
 
@@ -32,14 +33,14 @@ use crate::machine::Machine;
 use crate::options::Options;
 use crate::table::Report;
 
-/// What every measurement gets.
+/// The context of a measurement.
 pub(crate) struct Bench {
     pub(crate) options: Options,
     pub(crate) machine: Machine,
     pub(crate) report: Report,
 }
 
-/// Goals that are measured together, and how.
+/// Goals that are measured together, with their function.
 type Group = (&'static [&'static str], fn(&mut Bench) -> Result<()>);
 
 const GROUPS: &[Group] = &[
@@ -107,7 +108,7 @@ fn wanted_ids<'a>(ids: &'a [&'static str], wanted: &'a [&str]) -> impl Iterator<
 }
 
 impl Bench {
-    /// Whether a goal is to be measured.
+    /// Returns whether a goal is to be measured.
     pub(crate) fn asks_for(&self, id: &str) -> bool {
         self.options.only.is_empty() || self.options.only.iter().any(|it| it.eq_ignore_ascii_case(id))
     }

@@ -1,4 +1,4 @@
-//! Arguments of the program.
+//! Command-line options.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub(crate) struct Options {
     /// Goals to measure, such as `p1,p2`; all if absent
     #[arg(long, value_name = "GOALS", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Fewer streams, rounds and swaps: shows that everything works, not how fast it is
+    /// Fewer streams, rounds and swaps: checks that everything works, not how fast it is
     #[arg(long)]
     pub(crate) quick: bool,
     /// Write the figures to this file too
@@ -35,21 +35,21 @@ pub(crate) struct Options {
     /// Keep folders and logs of the measured gateways
     #[arg(long)]
     pub(crate) keep: bool,
-    /// What `cargo bench` adds
+    /// Added by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Be the broadcaster that P2 and P4 are compared with
+    /// Run as the broadcaster that P2 and P4 are compared with
     #[arg(long, hide = true)]
     pub(crate) floor_server: bool,
 }
 
 impl Options {
-    /// The gateway to measure.
+    /// Returns the path of the gateway to measure.
     pub(crate) fn binary(&self) -> PathBuf {
         self.binary.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_yardarm")))
     }
 
-    /// The component of a sample plugin.
+    /// Returns the component of a sample plugin.
     pub(crate) fn sample(&self, name: &str) -> anyhow::Result<Vec<u8>> {
         let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/target/wasm32-wasip2/release");
         let folder = self.plugins.clone().unwrap_or_else(|| PathBuf::from(built));

@@ -1,4 +1,4 @@
-//! What another process uses, read from `/proc`.
+//! Resource usage of another process, read from `/proc`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// A process that is watched.
+/// A process, by ID.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(pub(crate) u32);
 
 /// CPU time, user and system, used up to a moment.
 #[derive(Debug, Clone)]
 pub(crate) struct CpuMark {
-    /// Nanoseconds by thread; fine, but threads that end take theirs along.
+    /// Nanoseconds by thread; precise, but without threads that have ended.
     threads: HashMap<String, u64>,
-    /// Of the whole process, threads that have ended included; in steps of 10 ms.
+    /// Total of the process, including threads that have ended; in steps of 10 ms.
     total: Duration,
 }
 
 impl Process {
-    /// CPU time used since `mark`.
+    /// Returns the CPU time used since `mark`.
     pub(crate) fn cpu_since(self, mark: &CpuMark) -> Result<Duration> {
         let now = self.cpu()?;
         let fine: u64 =
@@ -30,7 +30,7 @@ impl Process {
         Ok(if has_lost_a_thread { fine.max(now.total.saturating_sub(mark.total)) } else { fine })
     }
 
-    /// CPU time used so far.
+    /// Returns the CPU time used so far.
     pub(crate) fn cpu(self) -> Result<CpuMark> {
         let mut threads = HashMap::new();
         for entry in fs::read_dir(format!("/proc/{}/task", self.0)).with_context(|| self.gone())?.flatten() {
@@ -47,17 +47,17 @@ impl Process {
         Ok(CpuMark { threads, total: Duration::from_micros(ticks * 1_000_000 / per_second) })
     }
 
-    /// Resident bytes. Sums all mappings, because the quick counters lag behind by a few hundred pages.
+    /// Returns resident bytes. Sums all mappings, because the quick counters lag behind by a few hundred pages.
     pub(crate) fn resident(self) -> Result<u64> {
         self.kib("smaps_rollup", "Rss:")
     }
 
-    /// Most resident bytes since the last [`Self::reset_peak`].
+    /// Returns the peak of resident bytes since the last [`Self::reset_peak`].
     pub(crate) fn peak(self) -> Result<u64> {
         self.kib("status", "VmHWM:")
     }
 
-    /// Makes the peak what is resident now.
+    /// Resets the peak to the current value.
     pub(crate) fn reset_peak(self) -> Result<()> {
         fs::write(format!("/proc/{}/clear_refs", self.0), "5")
             .context("the peak memory of a process cannot be reset here")

@@ -1,4 +1,4 @@
-//! The gateway under measurement: the release binary, in a process of its own.
+//! The gateway under measurement: the release binary, in a separate process.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
@@ -18,10 +18,10 @@ use crate::http::{self, KeepAlive};
 use crate::options::Options;
 use crate::process::Process;
 
-/// How long a start may take, plugins included.
+/// Time limit of a start, including plugins.
 const START: Duration = Duration::from_secs(60);
 
-/// What a gateway is started with.
+/// Configuration of a gateway.
 pub(crate) struct Setup {
     binary: PathBuf,
     dir: Arc<TempDir>,
@@ -34,34 +34,34 @@ pub(crate) struct Setup {
 /// A running gateway. Killed when dropped.
 pub(crate) struct Server {
     child: Child,
-    /// When the process was made.
+    /// When the process was started.
     pub(crate) spawned: Instant,
-    /// Where SDKs connect.
+    /// Address of the listener for SDKs.
     pub(crate) sdks: SocketAddr,
-    /// Where operators connect.
+    /// Address of the admin listener.
     pub(crate) admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
     _dir: Arc<TempDir>,
 }
 
-/// Key of server-side SDKs for an environment.
+/// Returns the SDK key of an environment.
 pub(crate) fn sdk_key(environment: &str) -> String {
     format!("sdk-bench-{environment}")
 }
 
-/// Identifier that browsers use for an environment.
+/// Returns the client-side ID of an environment.
 pub(crate) fn env_id(environment: &str) -> String {
     format!("id-{environment}")
 }
 
-/// The request of a server-side stream.
+/// Returns the request of a server-side stream.
 pub(crate) fn stream_request(environment: &str) -> Vec<u8> {
     let key = sdk_key(environment);
     http::request("GET", "/all", &[("Authorization", &key), ("Accept", "text/event-stream")], b"")
 }
 
 impl Setup {
-    /// A gateway with a folder of its own and these environments.
+    /// Creates the configuration of a gateway with its own folder and these environments.
     pub(crate) fn new(options: &Options, upstream: &str, environments: &[&str]) -> Result<Self> {
         let mut dir = tempfile::Builder::new().prefix("yardarm-bench-").tempdir().context("no temporary folder")?;
         dir.disable_cleanup(options.keep);
@@ -84,29 +84,29 @@ impl Setup {
         self
     }
 
-    /// The watched folder.
+    /// Returns the watched plugin folder.
     pub(crate) fn plugins(&self) -> PathBuf {
         self.dir.path().join("plugins")
     }
 
-    /// The data folder.
+    /// Returns the data folder.
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    /// Upstream is gone from now on.
+    /// Makes upstream unreachable from now on.
     pub(crate) fn cut_off(&mut self) {
-        // The discard port of loopback: nobody listens there, and connections are refused at once.
+        // The discard port of loopback: no process listens there, and connections are refused at once.
         "http://127.0.0.1:9".clone_into(&mut self.upstream);
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the gateway and waits until it listens.
     pub(crate) fn start(&self) -> Result<Server> {
         let config = self.dir.path().join("yardarm.toml");
         std::fs::write(&config, self.text()).with_context(|| format!("`{}`", config.display()))?;
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(&config).current_dir(self.dir.path());
-        // Variables of the caller's shell must not configure what is measured.
+        // Variables of the caller's shell must not configure the gateway.
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let spawned = Instant::now();
         let mut child = command.spawn().with_context(|| format!("`{}` does not start", self.binary.display()))?;
@@ -145,17 +145,17 @@ impl Setup {
 }
 
 impl Server {
-    /// Its resources.
+    /// Returns the process, to read its resource usage.
     pub(crate) fn process(&self) -> Process {
         Process(self.child.id())
     }
 
-    /// A connection to the admin listener.
+    /// Opens a connection to the admin listener.
     pub(crate) fn operator(&self) -> Result<KeepAlive> {
         KeepAlive::open(self.admin)
     }
 
-    /// Waits until every environment has data from upstream, and has been quiet for a moment.
+    /// Waits until every environment has data from upstream, and until that is written.
     pub(crate) fn settle(&self) -> Result<()> {
         let mut operator = self.operator()?;
         self.wait("data from upstream", || {
@@ -168,7 +168,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits until all plugins in the folder are active, and gives the document.
+    /// Waits until all plugins in the folder are active; returns the document.
     pub(crate) fn wait_for_plugins(&self, count: usize) -> Result<Value> {
         let mut operator = self.operator()?;
         let mut last = Value::Null;
@@ -181,7 +181,7 @@ impl Server {
         Ok(last)
     }
 
-    /// Asks again and again until the answer is yes.
+    /// Polls until the condition holds.
     pub(crate) fn wait(&self, what: &str, mut is_there: impl FnMut() -> Result<bool>) -> Result<()> {
         let start = Instant::now();
         while !is_there()? {
@@ -193,7 +193,7 @@ impl Server {
         Ok(())
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of its log.
     pub(crate) fn last_words(&self) -> String {
         last_lines(&self.log)
     }
@@ -201,13 +201,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails only if it has ended by itself.
+        // Fails only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Reads the log to its end on a thread; gives the addresses once they are in it.
+/// Reads the log to its end on a thread; returns the addresses once they are logged.
 fn wait_for_addresses(
     stderr: std::process::ChildStderr,
     log: &Arc<Mutex<Vec<String>>>,
@@ -218,7 +218,7 @@ fn wait_for_addresses(
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if let (Some(sdks), Some(admin)) = (address(&line, "sdks="), address(&line, "admin=")) {
-                // Nobody waits any more if the start took too long.
+                // The receiver is dropped if the start took too long.
                 let _ = found.send((sdks, admin));
             }
             log.lock().unwrap_or_else(PoisonError::into_inner).push(line);

@@ -1,6 +1,6 @@
-//! Figures out of samples.
+//! Statistics of samples.
 
-/// The middle of the samples, and how far they lie apart.
+/// The median of samples, and their range.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -10,7 +10,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of at least one sample; zeros of none.
+    /// Computes the spread of samples; all zeros without samples.
     pub(crate) fn of(samples: &[f64]) -> Self {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -30,7 +30,7 @@ impl std::fmt::Display for Spread {
     }
 }
 
-/// The value below which a share of the samples lies.
+/// Returns the value below which a share of the samples lies.
 pub(crate) fn quantile(samples: &[f64], share: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Many streams at once: opens them, reads everything, and compares what each of them hears.
+//! Many concurrent streams: opens them, reads everything, and compares what each of them receives.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::http;
 use crate::transcript::{Place, Transcript};
 
-/// How long nothing may happen before waiting is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time without progress after which waiting fails.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Streams of one server.
 pub(crate) struct Swarm {
@@ -24,16 +24,16 @@ pub(crate) struct Swarm {
     address: SocketAddr,
 }
 
-/// What reading a stream needs besides the stream.
+/// State shared by all streams.
 struct Shared {
     request: Vec<u8>,
     buffer: Vec<u8>,
     transcript: Transcript,
-    /// Head of the first answer.
+    /// Head of the first response.
     head: Vec<u8>,
-    /// Streams wait for this many events …
+    /// Number of events that streams wait for.
     wanted: usize,
-    /// … and so many of them have heard that many, the last of them then.
+    /// Number of streams that received them, and when the last of them did.
     satisfied: usize,
     satisfied_at: Vec<Instant>,
     lost: Vec<String>,
@@ -51,7 +51,7 @@ enum Phase {
 }
 
 impl Swarm {
-    /// No streams yet; each will send `request`.
+    /// Creates a swarm without streams; each stream will send `request`.
     pub(crate) fn new(address: SocketAddr, request: Vec<u8>) -> Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
@@ -71,8 +71,8 @@ impl Swarm {
         })
     }
 
-    /// Opens streams, no more than `at_once` at a time, until each has heard `events` events; says when each had,
-    /// counted from the beginning.
+    /// Opens streams, at most `at_once` at a time, until each has received `events` events; returns when each had,
+    /// relative to the start.
     pub(crate) fn open(&mut self, count: usize, at_once: usize, events: usize) -> Result<Vec<Duration>> {
         let goal = self.streams.len() + count;
         let start = Instant::now();
@@ -89,7 +89,7 @@ impl Swarm {
                 moved = Instant::now();
             }
             ensure!(
-                moved.elapsed() < PATIENCE,
+                moved.elapsed() < TIMEOUT,
                 "only {} of {goal} streams were served, then nothing came",
                 self.state.satisfied
             );
@@ -97,7 +97,8 @@ impl Swarm {
         Ok(self.state.satisfied_at.iter().map(|it| it.duration_since(start)).collect())
     }
 
-    /// Opens streams all at once until each has heard an event or was turned away; says how many were, and the time.
+    /// Opens streams all at once until each has received an event or was rejected; returns the number of rejected ones,
+    /// and the time.
     pub(crate) fn try_open(&mut self, count: usize) -> Result<(usize, Duration)> {
         let (goal, start) = (self.streams.len() + count, Instant::now());
         self.want(1);
@@ -106,13 +107,13 @@ impl Swarm {
         }
         while self.state.satisfied + self.state.lost.len() < goal {
             self.turn(Duration::from_millis(100))?;
-            ensure!(start.elapsed() < PATIENCE, "only {} of {goal} streams were answered", self.state.satisfied);
+            ensure!(start.elapsed() < TIMEOUT, "only {} of {goal} streams were answered", self.state.satisfied);
         }
         Ok((self.state.lost.len(), start.elapsed()))
     }
 
-    /// Waits until each stream has heard so many events since it was opened.
-    pub(crate) fn hear(&mut self, events: usize) -> Result<()> {
+    /// Waits until each stream has received this many events since it was opened.
+    pub(crate) fn wait_for_events(&mut self, events: usize) -> Result<()> {
         self.want(events);
         let mut moved = Instant::now();
         while self.state.satisfied < self.streams.len() {
@@ -121,12 +122,15 @@ impl Swarm {
             }
             self.check()?;
             let (done, all) = (self.state.satisfied, self.streams.len());
-            ensure!(moved.elapsed() < PATIENCE, "only {done} of {all} streams heard event {events}, then nothing came");
+            ensure!(
+                moved.elapsed() < TIMEOUT,
+                "only {done} of {all} streams received event {events}, then nothing came"
+            );
         }
         Ok(())
     }
 
-    /// Reads what is there; says how many bytes came.
+    /// Reads the available data; returns the number of bytes.
     pub(crate) fn turn(&mut self, timeout: Duration) -> Result<usize> {
         let Self { poll, events, streams, state, .. } = self;
         match poll.poll(events, Some(timeout)) {
@@ -139,7 +143,7 @@ impl Swarm {
             match stream.step(state) {
                 Ok(count) => bytes += count,
                 Err(reason) => {
-                    // Closed at once, so that it cannot be reported twice.
+                    // Closed at once, so that it is not reported twice.
                     stream.socket = None;
                     state.lost.push(reason);
                 }
@@ -148,22 +152,22 @@ impl Swarm {
         Ok(bytes)
     }
 
-    /// What the streams have heard.
+    /// Returns what the streams have received.
     pub(crate) fn transcript(&self) -> &Transcript {
         &self.state.transcript
     }
 
-    /// Streams that were opened.
+    /// Returns the number of streams that were opened.
     pub(crate) fn len(&self) -> usize {
         self.streams.len()
     }
 
-    /// Head of the answer to the first stream.
+    /// Returns the head of the response to the first stream.
     pub(crate) fn head(&self) -> &[u8] {
         &self.state.head
     }
 
-    /// Streams that ended or heard something else than the others, with the reason.
+    /// Returns the streams that ended or received other data than the rest, with the reason.
     pub(crate) fn lost(&self) -> &[String] {
         &self.state.lost
     }
@@ -171,8 +175,8 @@ impl Swarm {
     fn want(&mut self, events: usize) {
         self.state.wanted = events;
         self.state.satisfied_at.clear();
-        let has_heard = |stream: &&Stream| matches!(&stream.phase, Phase::Body(place) if place.heard >= events);
-        self.state.satisfied = self.streams.iter().filter(has_heard).count();
+        let has_received = |stream: &&Stream| matches!(&stream.phase, Phase::Body(place) if place.received >= events);
+        self.state.satisfied = self.streams.iter().filter(has_received).count();
     }
 
     fn check(&self) -> Result<()> {
@@ -197,14 +201,14 @@ impl Swarm {
 impl Drop for Swarm {
     fn drop(&mut self) {
         for socket in self.streams.iter().filter_map(|it| it.socket.as_ref()) {
-            // Ends by a reset, so that ten thousand ports do not stay reserved for a minute.
+            // Closed by a reset, so that ten thousand ports are not reserved for a minute.
             let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
 impl Stream {
-    /// Goes on as far as it can; an error is why the stream is lost.
+    /// Proceeds as far as possible; an error is the reason why the stream is lost.
     fn step(&mut self, state: &mut Shared) -> Result<usize, String> {
         let Some(socket) = &mut self.socket else { return Ok(0) };
         if matches!(self.phase, Phase::Connecting) {
@@ -235,7 +239,7 @@ impl Stream {
             state.buffer = buffer;
             let count = result?;
             total += count;
-            // Less than there was room for: the socket is empty, and the next byte is a new event.
+            // Less than the buffer holds: the socket is empty, and the next byte begins a new event.
             if count < capacity {
                 return Ok(total);
             }
@@ -262,7 +266,7 @@ impl Phase {
                     state.head.clone_from(head);
                 }
                 *self = Self::Body(Place::start());
-                // Where nothing is said at first, an open stream is all there is to wait for.
+                // Without a first message, there is only the open stream to wait for.
                 if state.wanted == 0 {
                     state.satisfied += 1;
                     state.satisfied_at.push(Instant::now());
@@ -271,9 +275,9 @@ impl Phase {
             }
         };
         if let Self::Body(place) = self {
-            let before = place.heard;
+            let before = place.received;
             place.read(data, &mut state.transcript)?;
-            if before < state.wanted && place.heard >= state.wanted {
+            if before < state.wanted && place.received >= state.wanted {
                 state.satisfied += 1;
                 state.satisfied_at.push(Instant::now());
             }

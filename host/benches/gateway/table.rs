@@ -1,4 +1,4 @@
-//! Figures beside their goals, for people and for programs.
+//! Figures beside their goals, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::goals::{Figure, GOALS, Goal};
 use crate::machine::Machine;
 
-/// What has been measured so far.
+/// The figures measured so far.
 #[derive(Default)]
 pub(crate) struct Report {
     figures: BTreeMap<Figure, Measured>,
@@ -22,41 +22,41 @@ struct Measured {
     note: String,
 }
 
-/// What a figure says of its goal.
+/// A figure compared with its goal.
 enum Verdict {
     Stretch,
     Goal,
     Missed,
-    /// There is no goal to miss, only one to reach.
+    /// There is no goal for this figure.
     NoGoal,
-    /// It is there to be compared.
+    /// The figure serves for comparison.
     Shown,
 }
 
 impl Report {
-    /// Notes a figure, and in a few words what it is made of.
+    /// Adds a figure, with a short note on its components.
     pub(crate) fn add(&mut self, figure: Figure, value: f64, note: impl Into<String>) {
         self.figures.insert(figure, Measured { value, note: note.into() });
     }
 
-    /// Notes why the figures of a goal are missing.
+    /// Records why the figures of a goal are missing.
     pub(crate) fn give_up(&mut self, id: &'static str, reason: impl Into<String>) {
         self.reasons.insert(id, reason.into());
     }
 
-    /// Notes something that belongs under the table.
+    /// Adds a note below the table.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
     }
 
-    /// Whether any figure missed its goal.
+    /// Returns whether any figure missed its goal.
     pub(crate) fn has_missed(&self) -> bool {
         GOALS.iter().any(|goal| {
             self.figures.get(&goal.figure).is_some_and(|it| matches!(verdict(goal, it.value), Verdict::Missed))
         })
     }
 
-    /// Prints the table, of the goals that were asked for.
+    /// Prints the table of the selected goals.
     pub(crate) fn print(
         &self,
         machine: &Machine,
@@ -73,12 +73,12 @@ impl Report {
         for goal in GOALS.iter().filter(|it| asks_for(it.id)) {
             let limits = [goal.goal, goal.stretch].map(|it| it.map_or_else(|| "-".to_owned(), number));
             let figure = self.figures.get(&goal.figure);
-            let (shown, said) = match figure {
+            let (shown, result) = match figure {
                 Some(it) => (number(it.value), text(&verdict(goal, it.value)).to_owned()),
                 None => ("-".to_owned(), format!("not measured: {}", self.reason(goal))),
             };
             let mut line = format!(
-                "{:<4} {:<45} {shown:>9} {:>9} {:>7} {:<6}  {said:<13}",
+                "{:<4} {:<45} {shown:>9} {:>9} {:>7} {:<6}  {result:<13}",
                 goal.id, goal.what, limits[0], limits[1], goal.unit
             );
             if let (Some(before), Some(now)) = (&before, figure)
@@ -135,7 +135,7 @@ impl Report {
     }
 
     fn reason(&self, goal: &Goal) -> String {
-        self.reasons.get(goal.id).cloned().unwrap_or_else(|| "not asked for".to_owned())
+        self.reasons.get(goal.id).cloned().unwrap_or_else(|| "not selected".to_owned())
     }
 }
 

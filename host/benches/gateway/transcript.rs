@@ -1,49 +1,50 @@
-//! What all streams of a swarm must hear: whoever hears it first writes it down, all others are compared with that.
+//! The bytes that all streams of a swarm must receive: the first stream to receive a byte appends it, all others are
+//! compared with it.
 
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Length of a heartbeat with its empty line; no event is so short.
+/// Length of a heartbeat with its empty line; no event is as short.
 const BEAT: usize = 3;
 
-/// Bytes of a stream's body without their framing, and where its events end.
+/// Bytes of a stream's body without chunk framing, and where its events end.
 #[derive(Default)]
 pub(crate) struct Transcript {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
-/// How far into a chunked body one stream is.
+/// Position of one stream in a chunked body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Chunk {
-    /// In the line with the size; the digits so far.
+    /// In the size line; the value of the digits so far.
     Size(usize),
-    /// So many bytes of data to come.
+    /// This many bytes of data are left.
     Data(usize),
-    /// The same of a heartbeat, which each stream may hear at other times.
+    /// The same for a heartbeat, which each stream may receive at a different time.
     Beat(usize),
-    /// So many bytes of the line end behind the data to come.
+    /// This many bytes of the line end after the data are left.
     End(usize),
 }
 
-/// Where one stream stands.
+/// Position of one stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     chunk: Chunk,
     position: usize,
-    /// Complete events so far.
-    pub(crate) heard: usize,
+    /// Number of complete events.
+    pub(crate) received: usize,
 }
 
 impl Place {
-    /// At the beginning of the body.
+    /// Creates a position at the beginning of the body.
     pub(crate) fn start() -> Self {
-        Self { chunk: Chunk::Size(0), position: 0, heard: 0 }
+        Self { chunk: Chunk::Size(0), position: 0, received: 0 }
     }
 
-    /// Reads on. An error is what makes the stream differ from the others.
+    /// Reads more data. An error describes how the stream differs from the others.
     pub(crate) fn read(&mut self, mut data: &[u8], transcript: &mut Transcript) -> Result<(), String> {
         while let Some(first) = data.first() {
             match self.chunk {
@@ -83,8 +84,8 @@ impl Place {
                 }
             }
         }
-        while transcript.ends.get(self.heard).is_some_and(|end| *end <= self.position) {
-            self.heard += 1;
+        while transcript.ends.get(self.received).is_some_and(|end| *end <= self.position) {
+            self.received += 1;
         }
         Ok(())
     }
@@ -98,7 +99,7 @@ impl Transcript {
             return Err(format!("other bytes than the other streams, after {position} of them"));
         }
         if !new.is_empty() {
-            // One byte back, because an event ends with two line ends and they may come apart.
+            // One byte back, because an event ends with two line ends that may arrive separately.
             let mut from = self.bytes.len().saturating_sub(1).max(self.ends.last().copied().unwrap_or(0));
             self.bytes.extend_from_slice(new);
             while let Some(at) = self.bytes[from..].windows(2).position(|it| it == b"\n\n") {
@@ -109,25 +110,25 @@ impl Transcript {
         Ok(())
     }
 
-    /// Events so far.
+    /// Returns the number of events so far.
     pub(crate) fn count(&self) -> usize {
         self.ends.len()
     }
 
-    /// Bytes of an event, as they came.
+    /// Returns the bytes of an event as received.
     pub(crate) fn raw(&self, index: usize) -> &[u8] {
         &self.bytes[self.range(index)]
     }
 
-    /// Checks that an event is this one.
+    /// Checks an event's name and data.
     pub(crate) fn expect(&self, index: usize, name: &str, data: &Value) -> Result<()> {
-        ensure!(index < self.ends.len(), "event {index} has not been heard");
+        ensure!(index < self.ends.len(), "event {index} has not been received");
         let text = std::str::from_utf8(self.raw(index)).context("an event is not text")?;
         let rest = text.strip_prefix("event: ").and_then(|it| it.split_once("\ndata: "));
-        let (heard, json) = rest.with_context(|| format!("not an event: `{text:.80}`"))?;
-        ensure!(heard == name, "event {index} is a `{heard}`, not a `{name}`");
-        let heard: Value = serde_json::from_str(json.trim_end()).context("the data of an event is not JSON")?;
-        ensure!(heard == *data, "event {index} (`{name}`) does not hold what the cloud sent");
+        let (received, json) = rest.with_context(|| format!("not an event: `{text:.80}`"))?;
+        ensure!(received == name, "event {index} is a `{received}`, not a `{name}`");
+        let received: Value = serde_json::from_str(json.trim_end()).context("the data of an event is not JSON")?;
+        ensure!(received == *data, "event {index} (`{name}`) does not hold what the cloud sent");
         Ok(())
     }
 
@@ -137,7 +138,7 @@ impl Transcript {
     }
 }
 
-/// An event as a chunk of a body.
+/// Formats an event as a chunk of a body.
 pub(crate) fn chunk(payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{:x}\r\n", payload.len()).into_bytes();
     bytes.extend_from_slice(payload);

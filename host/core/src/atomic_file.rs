@@ -1,7 +1,8 @@
-//! Files that are there whole or not at all, whenever the process is killed or the machine loses power.
+//! Files that are replaced atomically: a reader sees the old content or the new one, even after a crash or a loss of
+//! power.
 //!
-//! Other users of the machine may be able to write to the folder around them. Nothing here follows a symbolic link in
-//! place of a file, waits for a pipe, or reads what another user has put there.
+//! Other users of the machine may be able to write to the folder. Functions here do not follow a symbolic link in place
+//! of a file, do not wait for the other end of a pipe, and do not read files of another user.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,24 +11,24 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Write permission of the group and of everybody else.
+/// Write permission of the group and of all other users.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Puts `parts`, one after the other, in the place of what is at `path`. Only the owner may read it. Blocks.
+/// Replaces the file at `path` with the concatenation of `parts`, readable by its owner only. Blocks.
 ///
 /// # Errors
-/// When the file system refuses; what was there before is untouched then.
+/// When the file system refuses; the old file is then unchanged.
 pub fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     replace_through(&System, path, parts)
 }
 
-/// The steps of a replacement that touch the disk, so that tests can see their order and let each of them fail.
+/// The steps of a replacement that touch the disk, so that tests can record their order and let each of them fail.
 trait Disk {
-    /// Creates the file, for its owner only, and writes `parts`.
+    /// Creates the file, accessible to its owner only, and writes `parts`.
     fn write(&self, path: &Path, parts: &[&[u8]]) -> io::Result<File>;
-    /// Waits until the content of a file or the entries of a folder are on the disk.
+    /// Waits until the content of a file, or the entries of a folder, are on the disk.
     fn flush(&self, file: &File) -> io::Result<()>;
-    /// Puts the file at `from` in the place of the one at `to`.
+    /// Renames `from` to `to`, replacing what is there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 }
 
@@ -35,24 +36,25 @@ trait Disk {
 struct System;
 
 fn replace_through(disk: &impl Disk, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    // Random, so that nothing can lie in wait under this name.
+    // A random name, so that another user cannot prepare a file under it.
     let temporary = path.with_extension(format!("tmp-{:016x}", rand::random::<u64>()));
-    // The content must be on the disk before its name is: after a loss of power an empty file would have the name.
+    // The content must be on the disk before its name is: otherwise a loss of power could leave an empty file under the
+    // name.
     let written =
         disk.write(&temporary, parts).and_then(|file| disk.flush(&file)).and_then(|()| disk.rename(&temporary, path));
     if let Err(error) = written {
-        // The name is ours alone, so nothing of value is lost.
+        // Only this process uses the name, so nothing of value is lost.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
-    // Without this the rename itself may be forgotten when the machine loses power.
+    // Without this flush, a loss of power may undo the rename.
     path.parent().map_or(Ok(()), |folder| disk.flush(&File::open(folder)?))
 }
 
-/// Reads a whole file of at most `max` bytes; `None` if there is none. Blocks, but never for long.
+/// Reads a whole file of at most `max` bytes; returns `None` if there is none. Blocks, but only for the disk.
 ///
 /// # Errors
-/// When it is no regular file, is larger, belongs to another user than its folder, or cannot be read.
+/// When it is not a regular file, is larger, belongs to another user than its folder, or cannot be read.
 pub fn read(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match open(OpenOptions::new().read(true), path) {
         Ok(file) => file,
@@ -73,10 +75,10 @@ pub fn read(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Opens a regular file, without following a symbolic link and without waiting for the other end of a pipe.
+/// Opens a regular file without following a symbolic link and without waiting for the other end of a pipe.
 ///
 /// # Errors
-/// When it is something else, or the file system refuses.
+/// When it is not a regular file, or the file system refuses.
 pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0)).open(path);
@@ -90,10 +92,12 @@ pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     }
 }
 
-/// Makes a folder for such files, for its owner only, and removes what an earlier process left half-written.
+/// Creates a folder for such files, accessible to its owner only, and removes temporary files that an earlier process
+/// left behind.
 ///
 /// # Errors
-/// When the folder cannot be made or read, is a symbolic link, or can be written by others and this cannot be mended.
+/// When the folder cannot be created or read, is a symbolic link, or is writable by other users and its permissions
+/// cannot be changed.
 pub fn prepare_folder(folder: &Path) -> io::Result<()> {
     make_folder(folder)?;
     if !fs::symlink_metadata(folder)?.is_dir() {
@@ -106,7 +110,7 @@ pub fn prepare_folder(folder: &Path) -> io::Result<()> {
         let path = entry?.path();
         let is_ours = path.extension().and_then(|it| it.to_str()).is_some_and(|it| it.starts_with("tmp-"));
         if is_ours {
-            // Whatever it is, it is harmless.
+            // A leftover that cannot be removed is harmless.
             let _ = fs::remove_file(path);
         }
     }
@@ -115,10 +119,11 @@ pub fn prepare_folder(folder: &Path) -> io::Result<()> {
 
 impl Disk for System {
     fn write(&self, path: &Path, parts: &[&[u8]]) -> io::Result<File> {
-        // Flag data may hold what is not meant for every user of the machine. A new file never follows a link.
+        // Flag data may be confidential, so the file is accessible to its owner only. `create_new` never follows a
+        // link.
         let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let mut file = match create() {
-            // The folder was emptied while the process runs. One that is gone altogether is not ours to make again.
+            // The folder was emptied while the process runs. A folder that is gone altogether is not created again.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 path.parent().map_or(Ok(()), |it| DirBuilder::new().mode(0o700).create(it))?;
                 create()?
@@ -140,13 +145,13 @@ impl Disk for System {
     }
 }
 
-/// Makes a folder, and those above it, for its owner only.
+/// Creates a folder and its missing parents, accessible to their owner only.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Takes the permission to write from everybody but the owner; says whether others cannot write now. A folder that
-/// belongs to another user, or that is meant for all (the sticky bit is set), is left as it is.
+/// Removes the write permission of all users but the owner; returns whether other users cannot write now. A folder that
+/// belongs to another user, or that has the sticky bit set, is left unchanged.
 pub(crate) fn mend_permissions(folder: &Path) -> io::Result<bool> {
     let about = fs::metadata(folder)?;
     let mode = about.mode() & 0o7777;
@@ -157,7 +162,7 @@ pub(crate) fn mend_permissions(folder: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(mode & !OTHERS_WRITE))?;
-    tracing::warn!(folder = %folder.display(), mode = format!("{mode:o}"), "other users could write to a folder of the gateway; it was made writable for its owner only");
+    tracing::warn!(folder = %folder.display(), mode = format!("{mode:o}"), "a folder of the gateway was writable by other users; it is now writable by its owner only");
     Ok(true)
 }
 
@@ -193,7 +198,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// Notes what is done, and lets one step fail.
+    /// Records the steps, and lets one of them fail.
     #[derive(Default)]
     struct Recorder {
         steps: std::cell::RefCell<Vec<String>>,
@@ -242,8 +247,8 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_operating_system_is_really_asked_to_flush() {
-        // Nothing can be flushed there, so success would mean that no flush was requested.
+    fn replacing_a_file_flushes_it_to_the_disk() {
+        // `/dev/null` cannot be flushed, so success would mean that no flush was requested.
         let device = File::open("/dev/null").unwrap();
         assert!(System.flush(&device).is_err());
     }
@@ -270,14 +275,14 @@ mod tests {
                 }
             });
             for round in 0..40_u8 {
-                // In two parts, so that there is a moment between them.
+                // In two parts, so that there is a moment between the writes.
                 let half = vec![b'a' + round % 2; SIZE / 2];
                 replace(&path, &[&half, &half]).unwrap();
             }
             is_over.store(true, Ordering::Relaxed);
             reader.join().expect("whole files only");
         });
-        // The old file is kept open, so that its number is not given to a new one at once.
+        // The old file is kept open, so that its inode number is not reused at once.
         let old = File::open(&path).unwrap();
         replace(&path, &[b"x"]).unwrap();
         assert_ne!(
@@ -298,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_may_read_it() {
+    fn files_are_readable_by_their_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
@@ -332,7 +337,7 @@ mod tests {
         assert_eq!(read(&path("file"), 0).unwrap_err().kind(), ErrorKind::FileTooLarge);
         fs::set_permissions(path("file"), fs::Permissions::from_mode(0o666)).unwrap();
         assert_eq!(read(&path("file"), 1).unwrap_err().kind(), ErrorKind::PermissionDenied);
-        // What is in the way is replaced itself, not what it leads to.
+        // The obstacle itself is replaced, not what it points to.
         for name in ["link", "pipe", "socket"] {
             replace(&path(name), &[b"new"]).unwrap();
             assert_eq!(read(&path(name), 10).unwrap(), Some(b"new".to_vec()), "{name}");

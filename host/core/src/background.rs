@@ -1,4 +1,4 @@
-//! A runtime for tasks on behalf of callers that anybody can be, such as passing on what they post.
+//! A runtime for low-priority tasks on behalf of untrusted callers, such as forwarding the events they post.
 
 use std::io;
 use std::sync::Arc;
@@ -7,26 +7,26 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::priority;
 
-/// A runtime whose threads have a lower priority than those that serve: however much its tasks have to do, the short
-/// requests of everybody else come first. Cheap to clone; its tasks are dropped with the last clone.
+/// A runtime whose threads have a lower priority than those that serve: however much work its tasks have, short
+/// requests of other callers come first. Cheap to clone; its tasks are dropped with the last clone.
 ///
-/// The HTTP client drives a connection on the runtime that opened it. So tasks of this runtime must not share a pool of
-/// connections with others, which would then wait for it.
+/// The HTTP client drives a connection on the runtime that opened it. Tasks of this runtime must therefore not share a
+/// connection pool with tasks of another runtime, which would then depend on these threads.
 #[derive(Debug, Clone)]
 pub struct Background(Arc<Owned>);
 
 #[derive(Debug)]
 struct Owned {
     handle: Handle,
-    /// Absent only while it is dropped.
+    /// `None` only while it is dropped.
     runtime: Option<Runtime>,
 }
 
 impl Background {
-    /// Starts `threads` threads called `name`.
+    /// Starts a runtime of `threads` threads called `name`.
     ///
     /// # Errors
-    /// When the system refuses what a runtime needs.
+    /// When the system refuses a resource that the runtime needs.
     pub fn start(name: &'static str, threads: usize) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
@@ -37,7 +37,7 @@ impl Background {
         Ok(Self(Arc::new(Owned { handle: runtime.handle().clone(), runtime: Some(runtime) })))
     }
 
-    /// Where tasks are started.
+    /// Returns the handle that tasks are spawned on.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.0.handle
@@ -45,7 +45,7 @@ impl Background {
 }
 
 impl Drop for Owned {
-    /// Waits for nothing, because the last owner may be a task, also one of its own.
+    /// Does not block: the last owner may be an async task, even one on this runtime.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -80,7 +80,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
             drop(background);
         });
-        // The other task went with the runtime.
+        // The other task was dropped with the runtime.
         dropped.await.unwrap();
         let _ = owner.await;
     }

@@ -1,4 +1,4 @@
-//! Growing delays with jitter between attempts.
+//! Exponential backoff with jitter.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use rand::Rng;
 
 /// Doubles from a base to a ceiling; each delay is shortened by a random part of up to half of it.
 ///
-/// This is the curve of LaunchDarkly's SDKs (launchdarkly/eventsource `backoff.go`): subtractive jitter
-/// spreads reconnecting clients without ever exceeding the ceiling.
+/// LaunchDarkly's SDKs use the same curve (launchdarkly/eventsource `backoff.go`): subtractive jitter spreads
+/// reconnecting clients without ever exceeding the ceiling.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     base: Duration,
@@ -15,7 +15,7 @@ pub struct Backoff {
     attempt: u32,
 }
 
-/// A base of zero or above the ceiling.
+/// The base is zero or above the ceiling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("backoff needs a base above zero and not above its ceiling")]
 pub struct InvalidBackoff;
@@ -29,25 +29,26 @@ impl Backoff {
         if base.is_zero() || base > ceiling { Err(InvalidBackoff) } else { Ok(Self::literal(base, ceiling)) }
     }
 
-    /// For constants whose values are visibly right.
+    /// Creates a backoff from constants that are known to be valid.
     #[must_use]
     pub const fn literal(base: Duration, ceiling: Duration) -> Self {
         Self { base, ceiling, attempt: 0 }
     }
 
-    /// The delay before the next attempt.
+    /// Returns the delay before the next attempt.
     pub fn next_delay(&mut self) -> Duration {
         let full = self.base.saturating_mul(1_u32.checked_shl(self.attempt).unwrap_or(u32::MAX)).min(self.ceiling);
         self.attempt = self.attempt.saturating_add(1);
         full - full.mul_f64(rand::rng().random_range(0.0..0.5))
     }
 
-    /// Starts again from the base.
+    /// Restarts from the base.
     pub fn reset(&mut self) {
         self.attempt = 0;
     }
 
-    /// Replaces the base, as a server may ask for; attempts count on. Values outside the range are clamped.
+    /// Replaces the base, as a server may request with `retry:`; the number of attempts is kept. Values outside the
+    /// range are clamped.
     pub fn rebase(&mut self, base: Duration) {
         self.base = base.clamp(Duration::from_millis(1), self.ceiling);
     }
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_ask_for_another_base_within_the_range() {
+    fn a_server_may_request_another_base_within_the_range() {
         let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(30));
         backoff.next_delay();
         for (base, upper) in [(4, 8.0), (60, 30.0), (0, 0.008)] {

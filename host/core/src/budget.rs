@@ -1,8 +1,8 @@
-//! Shares of something bounded, such as memory: a caller that takes much leaves something for the others.
+//! Shares of a bounded resource, such as memory, that leave room for other callers.
 //!
-//! A [`Budget`] is divided by dynamic thresholds: each [`Account`] may hold at most `GREED` times what is free. One
-//! account alone gets most of the budget; the more accounts are full, the less each of them holds, and a new one always
-//! finds room. Nothing is ever taken back from an account that holds it.
+//! A [`Budget`] is divided by dynamic thresholds: each [`Account`] may hold at most `GREED` times what is free. A
+//! single account gets most of the budget; the more accounts are full, the less each of them holds, and a new account
+//! always finds room. What an account holds is never revoked.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// How many times the free part an account may hold.
 const GREED: usize = 8;
 
-/// Units that a [`SteppedCharge`] takes at once.
+/// Units that a [`SteppedCharge`] takes at a time.
 const STEP: usize = 16 << 10;
 
-/// How well the credential of a caller is guarded. Callers of one kind never take what is meant for another kind.
+/// How well the credential of a caller is guarded. Callers of one kind never use the share of another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Trust {
     /// A secret that stays on servers.
     Secret,
     /// A key that is shipped within apps, where it can be extracted.
     Embedded,
-    /// An identifier that anybody can read.
+    /// An identifier that is publicly readable.
     Public,
 }
 
@@ -35,7 +35,7 @@ pub struct ByTrust<T> {
     pub public: T,
 }
 
-/// Something that there is only so much of. Cheap to clone.
+/// A bounded number of units. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Pool>);
 
@@ -45,7 +45,7 @@ struct Pool {
     used: Mutex<usize>,
 }
 
-/// What one caller holds of a budget.
+/// The part of a budget that one caller holds.
 #[derive(Debug)]
 pub struct Account {
     pool: Arc<Pool>,
@@ -53,29 +53,29 @@ pub struct Account {
     used: AtomicUsize,
 }
 
-/// A part of a budget, given back when it is dropped.
+/// A part of a budget, returned when it is dropped.
 #[derive(Debug)]
 pub struct Charge {
     account: Arc<Account>,
     amount: usize,
 }
 
-/// A charge that grows and shrinks by small amounts, millions of times. It takes units in steps, so that the budget, which
-/// others wait for, is seldom locked.
+/// A charge that grows and shrinks by small amounts, millions of times. It takes units in steps, so that the shared
+/// lock of the budget is seldom taken.
 #[derive(Debug)]
 pub struct SteppedCharge {
-    /// Covers `used`.
+    /// Covers at least `used`.
     charge: Charge,
     used: usize,
 }
 
 impl Trust {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Secret, Self::Embedded, Self::Public];
 }
 
 impl<T> ByTrust<T> {
-    /// Makes a value for each.
+    /// Creates a value for each kind.
     pub fn from_fn(mut value: impl FnMut(Trust) -> T) -> Self {
         Self { secret: value(Trust::Secret), embedded: value(Trust::Embedded), public: value(Trust::Public) }
     }
@@ -114,14 +114,15 @@ impl Budget {
 }
 
 impl Account {
-    /// Takes `amount` units; `None` if that is more than this account may hold.
+    /// Takes `amount` units; returns `None` if that is more than this account may hold.
     #[must_use]
     pub fn charge(self: &Arc<Self>, amount: usize) -> Option<Charge> {
         let mut charge = Charge { account: Arc::clone(self), amount: 0 };
         charge.grow(amount).then_some(charge)
     }
 
-    /// Makes `charge` cover `amount` units, beginning with none; `false` if that is more than this account may hold.
+    /// Makes `charge`, which may be empty, cover `amount` units; returns `false` if that is more than this account may
+    /// hold.
     pub fn cover(self: &Arc<Self>, charge: &mut Option<Charge>, amount: usize) -> bool {
         match charge {
             Some(charge) => charge.grow(amount.saturating_sub(charge.amount())),
@@ -132,13 +133,13 @@ impl Account {
         }
     }
 
-    /// Units that this account holds.
+    /// Returns the units that this account holds.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether the account holds more than half of what it may hold.
+    /// Returns whether the account holds more than half of what it may hold.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
         let free = self.pool.limit - *self.pool.lock();
@@ -165,7 +166,7 @@ impl Account {
 }
 
 impl Charge {
-    /// Takes `amount` units more; `false` and no change if that is more than the account may hold.
+    /// Takes `amount` more units; returns `false` and changes nothing if that is more than the account may hold.
     pub fn grow(&mut self, amount: usize) -> bool {
         let is_granted = self.account.take(amount);
         if is_granted {
@@ -174,14 +175,14 @@ impl Charge {
         is_granted
     }
 
-    /// Gives `amount` units back, or all if there are fewer.
+    /// Returns `amount` units to the budget, or all if there are fewer.
     pub fn shrink(&mut self, amount: usize) {
         let amount = amount.min(self.amount);
         self.account.give_back(amount);
         self.amount -= amount;
     }
 
-    /// Takes `amount` units off into a charge of their own, or all if there are fewer.
+    /// Moves `amount` units, or all if there are fewer, into a separate charge.
     #[must_use]
     pub fn split(&mut self, amount: usize) -> Self {
         let amount = amount.min(self.amount);
@@ -189,7 +190,7 @@ impl Charge {
         Self { account: Arc::clone(&self.account), amount }
     }
 
-    /// Units that are held.
+    /// Returns the units that are held.
     #[must_use]
     pub fn amount(&self) -> usize {
         self.amount
@@ -197,13 +198,13 @@ impl Charge {
 }
 
 impl SteppedCharge {
-    /// Begins with nothing; `None` if the account may not hold anything more.
+    /// Creates an empty charge; returns `None` if the account may not hold anything more.
     #[must_use]
     pub fn new(account: &Arc<Account>) -> Option<Self> {
         Some(Self { charge: account.charge(0)?, used: 0 })
     }
 
-    /// Takes `amount` units more; `false` and no change if that is more than the account may hold.
+    /// Takes `amount` more units; returns `false` and changes nothing if that is more than the account may hold.
     pub fn grow(&mut self, amount: usize) -> bool {
         let missing = (self.used + amount).saturating_sub(self.charge.amount());
         let is_granted = missing == 0 || self.charge.grow(missing.max(STEP)) || self.charge.grow(missing);
@@ -213,7 +214,7 @@ impl SteppedCharge {
         is_granted
     }
 
-    /// Gives `amount` units back, or all if there are fewer.
+    /// Returns `amount` units to the budget, or all if there are fewer.
     pub fn shrink(&mut self, amount: usize) {
         self.used = self.used.saturating_sub(amount);
         let spare = self.charge.amount() - self.used;

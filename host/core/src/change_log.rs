@@ -1,7 +1,7 @@
-//! What streams read from: the newest full data and a short, shared log of the changes before it.
+//! The source that streams read from: the newest full data and a short, shared log of recent changes.
 //!
-//! There is no queue per stream. A stream is a [`Cursor`] into the log; one that falls behind the log's
-//! oldest change reads the newest full data instead, so a slow reader costs its cursor and nothing else.
+//! There is no queue per stream. A stream is a [`Cursor`] into the log; a cursor that falls behind the oldest change in
+//! the log reads the newest full data instead, so a slow reader costs its cursor and nothing else.
 
 mod jittered;
 
@@ -13,38 +13,38 @@ use tokio::sync::watch;
 pub use self::jittered::JitteredSource;
 use crate::sse::Frame;
 
-/// How much a log remembers. What is older is forgotten: whoever still needs it reads the full data.
+/// How many changes a log retains. A stream that needs older ones reads the full data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLimits {
-    /// Most changes.
+    /// Maximum number of changes.
     pub changes: usize,
-    /// Most bytes, so that a burst of large changes stays bounded.
+    /// Maximum number of bytes, so that a burst of large changes stays bounded.
     pub bytes: usize,
 }
 
-/// Something that streams can be served from.
+/// A source of frames for streams.
 pub trait UpdateSource: Send + Sync {
-    /// The next frame for a cursor, or `None` when it has seen everything there is.
+    /// Returns the next frame for a cursor, or `None` if the cursor is up to date.
     fn next(&self, cursor: &mut Cursor) -> Option<Frame>;
 
-    /// Wakes whenever [`Source::next`] may have something new.
+    /// Returns a receiver that wakes whenever [`UpdateSource::next`] may have a new frame.
     fn versions(&self) -> watch::Receiver<Version>;
 
-    /// How far a cursor is behind, in changes.
+    /// Returns how far a cursor is behind, in changes.
     fn lag(&self, cursor: &Cursor) -> u64;
 }
 
-/// Where one stream stands.
+/// The position of one stream in the log.
 #[derive(Debug, Clone)]
 pub struct Cursor {
     channel: usize,
     /// Sequence number of the last change sent; `None` before the full data has been sent.
     position: Option<u64>,
-    /// The last heartbeat sent.
+    /// Number of the last heartbeat sent.
     heartbeat: u64,
 }
 
-/// What has happened so far: a stream with other numbers has something to send.
+/// The state of a log as two counters: a stream whose counters differ has something to send.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Version {
     /// Sequence number of the newest change.
@@ -65,17 +65,17 @@ pub(crate) struct ChangeLog {
 struct Log {
     changes: VecDeque<LogEntry>,
     bytes: usize,
-    /// Sequence number of the newest change, which the log may have forgotten already.
+    /// Sequence number of the newest change, which may have been evicted already.
     newest: u64,
 }
 
 struct LogEntry {
     seq: u64,
-    /// One frame per channel; `None` where a channel does not hear of the change.
+    /// One frame per channel; `None` where streams of a channel are not sent the change.
     frames: Box<[Option<Frame>]>,
 }
 
-/// What the log has for a cursor.
+/// Result of looking up a cursor in the log.
 enum Lookup {
     Frame(u64, Frame),
     UpToDate(u64),
@@ -83,13 +83,13 @@ enum Lookup {
 }
 
 impl Cursor {
-    /// A stream of `channel` that has not been sent anything.
+    /// Creates a cursor of `channel` that has not been sent anything.
     #[must_use]
     pub fn new(channel: usize, version: Version) -> Self {
         Self { channel, position: None, heartbeat: version.heartbeat }
     }
 
-    /// A stream of `channel` that has everything up to the change `seq`.
+    /// Creates a cursor of `channel` that has everything up to the change `seq`.
     #[must_use]
     pub fn after(channel: usize, version: Version, seq: u64) -> Self {
         Self { channel, position: Some(seq), heartbeat: version.heartbeat }
@@ -99,7 +99,7 @@ impl Cursor {
 impl LogLimits {
     /// For an environment, of which there are few.
     pub const LARGE: Self = Self { changes: 1024, bytes: 16 << 20 };
-    /// For a few streams that share one view of an environment: there may be as many views as streams.
+    /// For a view of an environment that few streams share: there may be as many views as streams.
     pub const SMALL: Self = Self { changes: 16, bytes: 64 << 10 };
 }
 
@@ -131,7 +131,7 @@ impl ChangeLog {
         self.version.send_modify(|version| version.seq = seq);
     }
 
-    /// Forgets all changes and wakes the streams, which read the full data. `seq` must be one more than the last.
+    /// Removes all changes and wakes the streams, which then read the full data. `seq` must be one more than the last.
     pub(crate) fn restart(&self, seq: u64) {
         *self.log.write().unwrap_or_else(PoisonError::into_inner) = Log { newest: seq, ..Log::default() };
         self.version.send_modify(|version| version.seq = seq);
@@ -142,7 +142,8 @@ impl ChangeLog {
         self.version.send_modify(|version| version.heartbeat += 1);
     }
 
-    /// The next frame for `cursor`; `full` renders everything, with the sequence number it stands for.
+    /// Returns the next frame for `cursor`; `full` renders the full data and returns the sequence number that it
+    /// includes.
     pub(crate) fn next(
         &self,
         cursor: &mut Cursor,
@@ -161,7 +162,7 @@ impl ChangeLog {
                 Lookup::Evicted => cursor.position = None,
             }
         }
-        // Listening began before this look, so no change falls between the two.
+        // The receiver was subscribed before this read, so no change is missed between the two.
         match full(cursor.channel) {
             Some((seq, frame)) => {
                 cursor.position = Some(seq);
@@ -201,13 +202,13 @@ impl ChangeLog {
 }
 
 impl Log {
-    /// Bytes of a change, each allocation counted once per channel that shares it.
+    /// Returns the size of a change in bytes; a shared allocation counts once per channel that shares it.
     fn size(frames: &[Option<Frame>]) -> usize {
         frames.iter().flatten().map(|frame| frame.chunk().len()).sum()
     }
 }
 
-/// Shared handles serve like what they point to.
+/// A shared handle behaves like the source it points to.
 impl<S: UpdateSource + ?Sized> UpdateSource for Arc<S> {
     fn next(&self, cursor: &mut Cursor) -> Option<Frame> {
         (**self).next(cursor)

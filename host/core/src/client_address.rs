@@ -1,8 +1,8 @@
-//! Which client a request comes from, where trusted proxies stand in between.
+//! The address of the client of a request, where trusted proxies stand in between.
 //!
-//! A header about the client is believed only if the peer is a trusted proxy, and only as far as the chain of trusted
-//! proxies reaches: from the right, the first address that is not a trusted proxy's is the client's. Whatever stands
-//! to the left of it was written by the client itself.
+//! A header about the client is trusted only if the peer is a trusted proxy, and only as far as the chain of trusted
+//! proxies reaches: from the right, the first address that is not a trusted proxy's is the client's. Everything to the
+//! left of it was written by the client itself.
 
 mod forwarded;
 
@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Which proxies are trusted, and how they pass on the address of the client.
+/// Which proxies are trusted, and how they forward the client's address.
 #[derive(Debug, Clone, Default)]
 pub struct ProxyRules {
     /// Networks of trusted proxies.
@@ -24,17 +24,17 @@ pub struct ProxyRules {
 }
 
 impl ProxyRules {
-    /// Whether an address is that of a trusted proxy.
+    /// Returns whether an address is that of a trusted proxy.
     #[must_use]
     pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// The address of the client of a request that came from `peer`; `None` when a trusted proxy does not know it.
+    /// Returns the client's address for a request from `peer`; `None` when a trusted proxy does not know it.
     ///
-    /// `X-Forwarded-For` wins over `Forwarded` (RFC 7239), because proxies that maintain only the former pass the
-    /// latter on as the client wrote it.
+    /// `X-Forwarded-For` wins over `Forwarded` (RFC 7239), because proxies that maintain only the former forward the
+    /// latter as the client wrote it.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = peer.to_canonical();
@@ -64,8 +64,8 @@ impl ProxyRules {
     }
 }
 
-/// An address, perhaps with a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
-/// `None` for anything else, such as `unknown` and obfuscated identifiers.
+/// Parses an address with an optional port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`,
+/// `[2001:db8::1]:80`. Returns `None` for anything else, such as `unknown` and obfuscated identifiers.
 fn address(node: &[u8]) -> Option<IpAddr> {
     let node = std::str::from_utf8(node).ok()?;
     let address = if let Some(rest) = node.strip_prefix('[') {
@@ -83,7 +83,7 @@ fn address(node: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// A port, or an obfuscated one as RFC 7239 allows it.
+/// Returns whether the text is a port, or an obfuscated port (RFC 7239).
 fn is_port(text: &str) -> bool {
     text.strip_prefix('_').map_or_else(
         || text.bytes().all(|it| it.is_ascii_digit()) && text.parse::<u16>().is_ok(),

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::atomic_file;
 
-/// Name of the file that a process locks as long as it lives; the operating system unlocks it however the process ends.
+/// Name of the lock file. The operating system releases the lock however the process ends.
 const LOCK: &str = "lock";
-/// Longest note about the holder that is read.
+/// Maximum size in bytes of the note about the holder.
 const MAX_NOTE: u64 = 256;
 
-/// A folder that this process has for itself as long as this value lives.
+/// A data folder that this process holds exclusively as long as this value lives.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
@@ -22,35 +22,36 @@ pub struct DataFolder {
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataFolderError {
-    /// It cannot be made or written.
+    /// The folder cannot be created or written.
     #[error("folder `{path}` cannot be used: {source}")]
     Unusable {
         /// The folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Another process has it.
+    /// Another process holds the folder.
     #[error("folder `{path}` is in use by {holder}, and two gateways would overwrite each other's files")]
     InUse {
         /// The folder.
         path: PathBuf,
-        /// `process PID on host NAME`, as the other process noted.
+        /// `process PID on host NAME`, as recorded by the other process.
         holder: String,
     },
 }
 
 impl DataFolder {
-    /// Makes the folder if it is not there, and locks it. Blocks, but never for long.
+    /// Creates the folder if it does not exist, and locks it. Blocks, but only for the disk.
     ///
     /// # Errors
-    /// When it cannot be made or written, or another process has it.
+    /// When the folder cannot be created or written, or another process holds it.
     pub fn open(path: &Path) -> Result<Self, DataFolderError> {
         let unusable = |source| DataFolderError::Unusable { path: path.to_owned(), source };
         atomic_file::make_folder(path).map_err(unusable)?;
         if !atomic_file::mend_permissions(path).map_err(unusable)? {
-            // Volumes in containers are mounted like this. The folders inside are made and checked by this process.
-            tracing::warn!(folder = %path.display(), "other users can write to the data folder, which belongs to one of them");
+            // Volumes in containers are often mounted like this. The folders inside are created and checked by this
+            // process.
+            tracing::warn!(folder = %path.display(), "other users can write to the data folder");
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
@@ -60,7 +61,7 @@ impl DataFolder {
         })?;
         match lock.try_lock() {
             Ok(()) => {
-                // For people; without it the lock holds just as well.
+                // Informational only; the lock does not depend on it.
                 let note = format!("process {} on host {}\n", std::process::id(), host_name());
                 let _ = lock.set_len(0).and_then(|()| lock.write_all(note.as_bytes()));
             }
@@ -68,16 +69,16 @@ impl DataFolder {
                 return Err(DataFolderError::InUse { path: path.to_owned(), holder: holder(lock) });
             }
             Err(TryLockError::Error(error)) => {
-                tracing::warn!(folder = %path.display(), %error, "the file system has no locks; take care that no other process uses the data folder");
+                tracing::warn!(folder = %path.display(), %error, "the file system does not support locks; make sure that no other process uses the data folder");
             }
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// Tries whether [`Self::open`] would succeed. A folder that was not there is not there afterwards. Blocks.
+    /// Checks whether [`Self::open`] would succeed. A folder that did not exist is not left behind. Blocks.
     ///
     /// # Errors
-    /// As for [`Self::open`].
+    /// The same as [`Self::open`].
     pub fn probe(path: &Path) -> Result<(), DataFolderError> {
         let missing: Vec<_> = path.ancestors().take_while(|it| !it.as_os_str().is_empty() && !it.exists()).collect();
         let probed = Self::open(path).map(drop);
@@ -90,7 +91,7 @@ impl DataFolder {
         probed
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -129,7 +130,7 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert!(matches!(DataFolder::probe(&path), Err(DataFolderError::InUse { .. })));
-        // A note that is empty or garbage names no process.
+        // An empty or malformed note names no process.
         for (note, expected) in [("", "another process"), ("\u{1}\n", "another process"), ("a\u{7}b\n", "ab")] {
             fs::write(path.join(LOCK), note).unwrap();
             let Err(DataFolderError::InUse { holder, .. }) = DataFolder::open(&path) else { panic!("{note:?}") };

@@ -17,37 +17,38 @@ pub trait Dataset: Sized + Send + Sync + 'static {
     /// How many kinds of streams there are. Streams of one kind receive the same bytes.
     const CHANNELS: usize;
 
-    /// Builds the data that follows `change`.
+    /// Builds the data that results from `change`.
     fn apply(current: Option<&Self>, change: &Self::Change) -> Applied<Self>;
 
-    /// Renders `change` for the streams of one channel, once for all of them; `None` if they do not hear of it.
+    /// Renders `change` for the streams of one channel, once for all of them; returns `None` if they are not sent the
+    /// change.
     fn render_change(change: &Self::Change, channel: usize) -> Option<Frame>;
 
-    /// Whether streams are to read the full data in place of `change` and of all changes before it, which are then
-    /// kept for nobody.
+    /// Returns whether streams read the full data in place of `change` and of all changes before it, which are then
+    /// removed from the log.
     #[must_use]
     fn is_restart(_: &Self::Change) -> bool {
         false
     }
 
-    /// Renders everything, as the first message of a stream.
+    /// Renders the full data, the first message of a stream.
     fn render_full(&self, channel: usize) -> Option<Frame>;
 
-    /// What keeps a silent stream alive.
+    /// Returns the frame that keeps an idle stream alive.
     #[must_use]
     fn heartbeat() -> Frame {
         Frame::heartbeat()
     }
 }
 
-/// What became of a change.
+/// The outcome of applying a change.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Applied<D> {
-    /// It was news: this is the data from now on.
+    /// The change is newer: this is the data from now on.
     News(D),
-    /// It was older than what we hold, but streams hear of it all the same.
+    /// The change is older than the current data, but is announced to streams all the same.
     AnnounceOnly,
-    /// It was older than what we hold and nobody needs to know.
+    /// The change is older than the current data and is not announced.
     Ignored,
 }
 
@@ -59,19 +60,19 @@ pub struct EnvironmentLabel {
 }
 
 impl EnvironmentLabel {
-    /// Names the environment `name` of `vendor`.
+    /// Creates the label of the environment `name` of `vendor`.
     #[must_use]
     pub fn new(vendor: &'static str, name: impl Into<Arc<str>>) -> Self {
         Self { vendor, name: name.into() }
     }
 
-    /// The vendor, in lower case.
+    /// Returns the vendor's name in lower case.
     #[must_use]
     pub fn vendor(&self) -> &'static str {
         self.vendor
     }
 
-    /// The configured name.
+    /// Returns the configured name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
@@ -90,7 +91,7 @@ pub struct Snapshot<D> {
     rendered: Arc<Rendered<D>>,
 }
 
-/// Data with its full rendering per channel, made by whoever needs it first.
+/// Data with its full rendering per channel, each rendered on first use.
 struct Rendered<D> {
     data: D,
     full: Box<[OnceLock<Option<Frame>>]>,
@@ -99,7 +100,7 @@ struct Rendered<D> {
 /// The reading side of an environment. Cheap to clone.
 pub struct Environment<D: Dataset>(Arc<Shared<D>>);
 
-/// The writing side of an environment. There is one, and it cannot be cloned.
+/// The writing side of an environment. There is exactly one, and it cannot be cloned.
 pub struct Writer<D: Dataset>(Arc<Shared<D>>);
 
 struct Shared<D> {
@@ -107,13 +108,13 @@ struct Shared<D> {
     log: ChangeLog,
 }
 
-/// Makes an environment without data.
+/// Creates an environment without data.
 #[must_use]
 pub fn environment<D: Dataset>() -> (Writer<D>, Environment<D>) {
     environment_with(LogLimits::LARGE)
 }
 
-/// Makes an environment without data that remembers more or fewer changes than usual.
+/// Creates an environment without data, with a change log of the given size.
 #[must_use]
 pub fn environment_with<D: Dataset>(limits: LogLimits) -> (Writer<D>, Environment<D>) {
     let log = ChangeLog::new(limits, D::heartbeat());
@@ -122,9 +123,11 @@ pub fn environment_with<D: Dataset>(limits: LogLimits) -> (Writer<D>, Environmen
 }
 
 impl<D: Dataset> Writer<D> {
-    /// Swaps the snapshot, then tells the streams; says whether `change` was news.
+    /// Applies `change`: swaps the snapshot, then notifies the streams. Returns whether the change was newer than the
+    /// data.
     ///
-    /// The order is a promise: an SDK that hears of a flag and asks for it at once gets the new flag.
+    /// The order is guaranteed: an SDK that is notified of a change and requests the flag at once receives the new
+    /// flag.
     pub fn update(&mut self, change: &D::Change) -> bool {
         let current = self.0.current.load_full();
         let applied = D::apply(current.as_deref().map(Snapshot::data), change);
@@ -147,7 +150,7 @@ impl<D: Dataset> Writer<D> {
         is_news
     }
 
-    /// The data that the next change will be applied to.
+    /// Returns the data that the next change is applied to.
     #[must_use]
     pub fn snapshot(&self) -> Option<Arc<Snapshot<D>>> {
         self.0.current.load_full()
@@ -155,19 +158,19 @@ impl<D: Dataset> Writer<D> {
 }
 
 impl<D: Dataset> Environment<D> {
-    /// The data of this moment. Load it once per request and keep it to the end.
+    /// Returns the current data. Load it once per request and keep it to the end.
     #[must_use]
     pub fn snapshot(&self) -> Option<Arc<Snapshot<D>>> {
         self.0.current.load_full()
     }
 
-    /// Whether there is data.
+    /// Returns whether there is data.
     #[must_use]
     pub fn has_data(&self) -> bool {
         self.0.current.load().is_some()
     }
 
-    /// What streams of this environment read from.
+    /// Returns the source that streams of this environment read from.
     #[must_use]
     pub fn update_source(&self) -> Arc<dyn UpdateSource> {
         Arc::clone(&self.0) as Arc<dyn UpdateSource>
@@ -180,13 +183,13 @@ impl<D: Dataset> Environment<D> {
 }
 
 impl<D> Snapshot<D> {
-    /// The data.
+    /// Returns the data.
     #[must_use]
     pub fn data(&self) -> &D {
         &self.rendered.data
     }
 
-    /// Grows with each change that was announced.
+    /// Returns the sequence number, which grows with each change that was announced.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq

@@ -1,5 +1,5 @@
-//! Evaluations run where they delay no other request: short ones at once, long ones on threads of their own, behind
-//! those that serve.
+//! Runs evaluations where they do not delay other requests: short ones inline, long ones on separate low-priority
+//! threads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use tokio::sync::Semaphore;
 use crate::supervisor::InternalError;
 use crate::workers::{ThreadError, Workers, processors};
 
-/// The longest evaluation, by estimate, that is made on the thread that serves the request.
+/// The longest evaluation, by estimate, that runs on the thread that serves the request.
 const MAX_INLINE: Duration = Duration::from_millis(1);
-/// Long evaluations under way and waiting for their turn. Those beyond are refused.
+/// Maximum number of long evaluations that run or wait. Further ones are rejected.
 const MAX_WAITING: usize = 256;
 
 /// Runs evaluations. Cheap to clone; the threads end with the last clone.
 #[derive(Clone)]
 pub struct Evaluators {
     shared: Arc<Shared>,
-    /// Whether a long evaluation is refused when too many wait.
+    /// Whether a long evaluation is rejected when too many wait.
     can_refuse: bool,
 }
 
@@ -31,15 +31,15 @@ struct Shared {
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluatorError {
     /// Too many evaluations wait.
-    #[error("too many evaluations wait for their turn")]
+    #[error("too many evaluations are waiting")]
     Busy,
-    /// The evaluation panicked, which has been counted and logged.
+    /// The evaluation panicked; the panic has been counted and logged.
     #[error(transparent)]
     Failed(#[from] InternalError),
 }
 
 impl Evaluators {
-    /// Starts a thread per processor.
+    /// Starts one thread per processor.
     ///
     /// # Errors
     /// When the system refuses a thread.
@@ -47,23 +47,24 @@ impl Evaluators {
         Ok(Self::on(Workers::start("yardarm-eval", processors())?))
     }
 
-    /// Runs long evaluations on `workers`.
+    /// Creates evaluators that run long evaluations on `workers`.
     #[must_use]
     pub fn on(workers: Workers) -> Self {
         let waiting = Semaphore::new(MAX_WAITING);
         Self { shared: Arc::new(Shared { workers, waiting }), can_refuse: true }
     }
 
-    /// The same threads for tasks, which are never refused: their number must be bounded.
+    /// Returns a handle to the same threads whose evaluations are never rejected. For tasks, whose number must be
+    /// bounded.
     #[must_use]
     pub fn for_tasks(&self) -> Self {
         Self { can_refuse: false, ..self.clone() }
     }
 
-    /// Evaluates. `work` should take about as long as `estimate` says.
+    /// Runs an evaluation that is estimated to take about `estimate`.
     ///
     /// # Errors
-    /// When too many evaluations wait, or when this one panicked elsewhere than on this thread.
+    /// When too many evaluations wait, or when this one panicked on another thread.
     pub async fn run<T: Send + 'static>(
         &self,
         estimate: Duration,
@@ -119,7 +120,7 @@ mod tests {
         let for_tasks = evaluators.for_tasks();
         let mut task = Box::pin(for_tasks.run(LONG, || 7));
         assert!(futures_util::poll!(&mut task).is_pending());
-        // The others are in front of it.
+        // The others wait behind it.
         drop((release, blocking));
         assert_eq!(task.await.unwrap(), 7);
         assert!(evaluators.run(LONG, || ()).await.is_ok());

@@ -1,4 +1,5 @@
-//! Between the answer to an SDK and the outbox: the event filter, and a bounded place for batches it cannot judge.
+//! The stage between receiving a batch of events and the outbox: the event filter, and a bounded buffer for batches
+//! that it cannot decide on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,20 +14,20 @@ use crate::lifecycle::Lifecycle;
 use crate::outbox::{INTERNAL_ERROR, Ledger};
 use crate::supervisor::{self, fault_point};
 
-/// Bytes of held events per environment and kind of caller, so that callers which anybody can be displace only each
-/// other. When it is full the batch whose turn is next is dropped and counted.
+/// Bytes of held events per environment and kind of caller, so that untrusted callers displace only each other. When
+/// the buffer is full, the next batch in line is dropped and counted.
 const HOLD_BYTES: usize = 4 << 20;
 
 /// Passes batches through the event filter of one environment.
 pub struct EventPipeline {
     hooks: Hooks,
     ledger: Arc<Ledger>,
-    /// By kind of caller.
+    /// Held batches by kind of caller.
     held: Mutex<BTreeMap<&'static str, Held>>,
     arrived: Notify,
 }
 
-/// Where events go that may leave.
+/// Receives the events that passed the filter.
 pub type Sink = Box<dyn FnOnce(Vec<Bytes>) + Send>;
 
 struct HeldBatch {
@@ -35,18 +36,18 @@ struct HeldBatch {
     sink: Sink,
 }
 
-/// What became of a batch that a filter was asked about.
+/// The outcome of filtering a batch.
 enum Outcome {
-    /// These may leave.
+    /// Events that passed the filter.
     Filtered(FilteredBatch),
-    /// None of it goes any further, and all of it is counted.
+    /// No event is left to forward, and all of them are counted.
     Settled,
-    /// Nobody could say.
+    /// The filter failed and its policy is `hold`.
     Undecided(HeldBatch),
 }
 
-/// What may leave, and where to.
-#[must_use = "events that nobody lets out are lost and not counted"]
+/// Events that passed the filter, with their destination.
+#[must_use = "events that are not forwarded are lost and not counted"]
 pub struct FilteredBatch {
     events: Vec<Bytes>,
     sink: Sink,
@@ -59,7 +60,7 @@ struct Held {
 }
 
 impl EventPipeline {
-    /// Starts the task that asks again about held batches.
+    /// Starts the task that filters held batches again.
     #[must_use]
     pub fn start(hooks: Hooks, ledger: Arc<Ledger>, lifecycle: &Lifecycle) -> Arc<Self> {
         let pipeline = Arc::new(Self { hooks, ledger, held: Mutex::default(), arrived: Notify::new() });
@@ -68,8 +69,8 @@ impl EventPipeline {
         pipeline
     }
 
-    /// Filters a batch that is pending in the ledger. What may leave at once is given back, so that the caller decides
-    /// in which order; what is held goes to `sink` later, or is dropped and counted.
+    /// Filters a batch that is pending in the ledger. Events that pass at once are returned, so that the caller decides
+    /// on their order; held ones go to `sink` later, or are dropped and counted.
     pub async fn pass(&self, facts: BatchFacts, events: Vec<Event>, sink: Sink) -> Option<FilteredBatch> {
         match self.filter_caught(HeldBatch { facts, events, sink }).await {
             Outcome::Filtered(filtered) => Some(filtered),
@@ -81,7 +82,7 @@ impl EventPipeline {
         }
     }
 
-    /// Gives up on what is still held, counted. For the end of the process.
+    /// Drops what is still held, counted. Called at the end of the process.
     pub fn close(&self) {
         let held = std::mem::take(&mut *self.lock());
         for batch in held.into_values().flat_map(|it| it.batches) {
@@ -89,7 +90,7 @@ impl EventPipeline {
         }
     }
 
-    /// A batch whose filtering panics is lost and counted.
+    /// Filters a batch; if that panics, the batch is dropped and counted.
     async fn filter_caught(&self, batch: HeldBatch) -> Outcome {
         let count = batch.events.len();
         supervisor::catch(self.filter(batch)).await.unwrap_or_else(|_| {
@@ -124,12 +125,12 @@ impl EventPipeline {
                 Outcome::Filtered(FilteredBatch { events: filtered, sink })
             }
             Filtering::Decided(_) => {
-                tracing::error!(environment = %facts.environment, "event filter answered with a wrong number of verdicts");
+                tracing::error!(environment = %facts.environment, "event filter returned a wrong number of verdicts");
                 self.ledger.record_dropped("filter-invalid", events.len());
                 Outcome::Settled
             }
             Filtering::Lose { plugin } => {
-                tracing::debug!(environment = %facts.environment, %plugin, "events dropped, their filter failed");
+                tracing::debug!(environment = %facts.environment, %plugin, "events dropped because their filter failed");
                 self.ledger.record_dropped("filter-failed", events.len());
                 Outcome::Settled
             }
@@ -149,7 +150,7 @@ impl EventPipeline {
         self.arrived.notify_one();
     }
 
-    /// Kinds of callers take turns, beginning with the one behind `last`.
+    /// Takes the next held batch; kinds of callers alternate, beginning with the one after `last`.
     fn take_next(&self, last: &mut &'static str) -> Option<HeldBatch> {
         let mut held = self.lock();
         let (before, after): (Vec<_>, Vec<_>) =
@@ -159,7 +160,7 @@ impl EventPipeline {
         next.pop()
     }
 
-    /// Behind all others: a batch that no filter can judge must not keep the rest from being asked about.
+    /// Puts a batch behind all others, so that one batch on which the filter always fails does not block the rest.
     fn put_back(&self, batch: HeldBatch) {
         self.lock().entry(batch.facts.sdk).or_default().push(batch);
     }
@@ -168,7 +169,7 @@ impl EventPipeline {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One after the other, with growing delays, at once after a change of plugins.
+    /// Retries held batches one after the other with growing delays, and at once after a change of plugins.
     async fn retry_held(self: Arc<Self>) {
         let mut backoff = Backoff::literal(Duration::from_secs(1), Duration::from_secs(60));
         let mut plans = self.hooks.changed();
@@ -191,7 +192,7 @@ impl EventPipeline {
                     }
                     continue;
                 }
-                // Its turn is long over; it goes when it can.
+                // Order no longer matters for a held batch.
                 Outcome::Filtered(filtered) => filtered.forward(),
                 Outcome::Settled => (),
             }
@@ -214,13 +215,13 @@ impl Held {
 }
 
 impl FilteredBatch {
-    /// How many events may leave.
+    /// Returns how many events passed.
     #[must_use]
     pub fn count(&self) -> usize {
         self.events.len()
     }
 
-    /// Lets the events out.
+    /// Sends the events to their sink.
     pub fn forward(self) {
         (self.sink)(self.events);
     }

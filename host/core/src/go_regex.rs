@@ -1,6 +1,7 @@
 //! Regular expressions in Go's RE2 dialect, matched by the `regex` crate.
 //!
-//! Both vendors' rules are written in it, because their own relays are Go programs. The two are close relatives. Where they differ, `translate` rewrites the pattern, or refuses it where Go would.
+//! The rules of both vendors use this dialect, because their own relays are Go programs. The two dialects are closely
+//! related. Where they differ, `translate` rewrites the pattern, or rejects it where Go would.
 
 mod class;
 mod translate;
@@ -12,7 +13,7 @@ use regex::Regex;
 
 use self::translate::translate;
 
-/// A pattern, compiled when it is first needed.
+/// A pattern, compiled on first use.
 ///
 /// Compiling costs tens of microseconds and kilobytes, and many patterns of an environment are never reached.
 pub struct Pattern {
@@ -21,13 +22,13 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Keeps `source` for later.
+    /// Creates a pattern without compiling it.
     #[must_use]
     pub fn new(source: &str) -> Self {
         Self { source: source.into(), compiled: OnceLock::new() }
     }
 
-    /// Whether the pattern is found anywhere in `text`; an invalid pattern never is.
+    /// Returns whether the pattern matches anywhere in `text`; an invalid pattern never does.
     #[must_use]
     pub fn is_found_in(&self, text: &str) -> bool {
         let compiled = self.compiled.get_or_init(|| Regex::new(&translate(&self.source)?).ok());

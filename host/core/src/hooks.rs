@@ -1,7 +1,8 @@
-//! The places in the host where plugins are asked, as traits without a word of WebAssembly.
+//! The hooks of the host, the places where plugins are called, as traits that are independent of WebAssembly.
 //!
-//! A vendor pins one [`Plan`] at the start of a request or change and keeps it to the end, so that no request
-//! mixes two generations. Whether a plugin, a test's closure or nobody answers cannot be told from here.
+//! A vendor pins one [`Plan`] at the start of a request or change and keeps it to the end, so that no request mixes two
+//! generations of plugins. Callers cannot tell whether a hook is implemented by a plugin, by a test's closure or by
+//! nothing.
 
 mod evaluation;
 mod events;
@@ -26,41 +27,41 @@ use crate::environment::EnvironmentLabel;
 /// A future that a hook returns; hooks are trait objects, so their futures are boxed.
 pub type HookFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A hook could not decide, and its binding's policy does not allow going on without it.
+/// A hook could not decide, and its binding's policy does not allow continuing without it.
 ///
-/// The caller answers 503 or keeps what it had; it never lets the request through and never answers 401.
+/// The caller answers 503 or keeps its previous result; it never lets the request through and never answers 401.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("plugin `{plugin}` could not decide ({class})")]
 pub struct HookFailure {
     /// Name of the plugin.
     pub plugin: Arc<str>,
-    /// Class of the failure in the plugin error taxonomy, such as `deadline`.
+    /// Class of the failure in the taxonomy of plugin errors, such as `deadline`.
     pub class: &'static str,
 }
 
 /// All chains of one environment in one plan; `None` where no plugin is bound, which costs nothing.
 #[derive(Clone, Default)]
 pub struct EnvironmentHooks {
-    /// Asked once per request or stream.
+    /// Called once per request or stream.
     pub request_auth: Option<Arc<dyn RequestAuth>>,
-    /// Asked once per batch of events.
+    /// Called once per batch of events.
     pub event_filter: Option<Arc<dyn EventFilter>>,
-    /// Asked once per data change.
+    /// Called once per data change.
     pub payload_transform: Option<Arc<dyn PayloadTransform>>,
-    /// Asked once per evaluation for a client-side SDK.
+    /// Called once per evaluation for a client-side SDK.
     pub evaluation_transform: Option<Arc<dyn EvaluationTransform>>,
 }
 
 /// An immutable set of chains for all environments.
 pub trait Plan: Send + Sync {
-    /// Grows by one with each plan that is put in place.
+    /// Returns the number of the plan, which grows by one with each plan that is installed.
     fn generation(&self) -> u64;
 
-    /// The chains of one environment.
+    /// Returns the chains of one environment.
     fn environment(&self, label: &EnvironmentLabel) -> Arc<EnvironmentHooks>;
 }
 
-/// The plan in force. Cheap to clone; all clones see the same plan.
+/// The current plan. Cheap to clone; all clones see the same plan.
 #[derive(Clone)]
 pub struct Hooks(Arc<Shared>);
 
@@ -76,33 +77,33 @@ struct PlanCell(Arc<dyn Plan>);
 struct NoPlugins(Arc<EnvironmentHooks>);
 
 impl Hooks {
-    /// Nobody is asked until a plan is put in place.
+    /// Creates hooks that call no plugin until a plan is installed.
     #[must_use]
     pub fn none() -> Self {
         let plan: Arc<dyn Plan> = Arc::new(NoPlugins(Arc::default()));
         Self(Arc::new(Shared { plan: ArcSwap::from_pointee(PlanCell(plan)), changed: watch::Sender::new(0) }))
     }
 
-    /// The plan of this moment. Keep it for the whole request.
+    /// Returns the current plan. Keep it for the whole request.
     #[must_use]
     pub fn pin(&self) -> Arc<dyn Plan> {
         Arc::clone(&self.0.plan.load().0)
     }
 
-    /// The chains of one environment in the plan of this moment, for work that asks one hook only.
+    /// Returns the chains of one environment in the current plan, for work that calls one hook only.
     #[must_use]
     pub fn of(&self, label: &EnvironmentLabel) -> Arc<EnvironmentHooks> {
         self.0.plan.load().0.environment(label)
     }
 
-    /// Puts `plan` in place with one atomic store and tells those who wait for [`Self::changed`].
+    /// Installs `plan` with one atomic store and wakes the receivers of [`Self::changed`].
     pub fn replace(&self, plan: Arc<dyn Plan>) {
         let generation = plan.generation();
         self.0.plan.store(Arc::new(PlanCell(plan)));
         self.0.changed.send_replace(generation);
     }
 
-    /// Wakes after each change of the plan; the value is the plan's generation.
+    /// Returns a receiver that wakes after each change of the plan; the value is the plan's generation.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()

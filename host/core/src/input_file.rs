@@ -1,17 +1,18 @@
-//! Files that operators name: opened without ever waiting for another program.
+//! Opens files that operators name in settings, without ever waiting for another program.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Opens a file for reading. A pipe is refused, because it blocks until another program writes to it, which may be never.
+/// Opens a file for reading. A pipe is rejected, because opening it blocks until another program writes to it, which
+/// may never happen.
 ///
 /// # Errors
 /// When the file cannot be opened, or is a pipe.
 pub fn open(path: impl AsRef<Path>) -> Result<File> {
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    // Only pipes and devices mind the flag, and no device that holds something to read waits.
+    // `O_NONBLOCK` affects only pipes and devices, and no device with readable content waits.
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if file.metadata()?.file_type().is_fifo() {
         return Err(Error::new(ErrorKind::InvalidInput, "it is a pipe and not a file"));

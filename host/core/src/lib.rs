@@ -1,8 +1,8 @@
-//! Words and machinery that vendors and plugins share, without a vendor's word in it.
+//! Vendor-independent machinery that the vendor crates and the plugin host share.
 //!
-//! Reading order: an [`mod@environment`] holds the newest data of one vendor environment and tells its
-//! [`stream`]s of changes through a shared [`feed`]; [`hooks`] are the places where plugins are asked;
-//! the [`outbox`] carries events the other way; [`lifecycle`] owns every task, and its [`supervisor`] catches their panics.
+//! Reading order: an [`mod@environment`] holds the newest data of one vendor environment and announces changes to its
+//! [`stream`]s through a shared [`change_log`]; [`hooks`] are the places where plugins are called; the [`outbox`]
+//! carries events towards the vendor; [`lifecycle`] owns every task, and its [`supervisor`] catches their panics.
 
 pub mod atomic_file;
 pub mod background;

@@ -1,4 +1,4 @@
-//! Every task has an owner: cancellation, waiting for the end, readiness.
+//! Ownership of tasks: cancellation, shutdown and readiness.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::readiness::Readiness;
 use crate::status::Status;
 use crate::supervisor::{self, Caught, Consequence, Supervised, Supervisor, TaskId};
 
-/// Owns tasks and tells them when to stop. Cheap to clone; a child stops with its parent.
+/// Owns tasks and cancels them. Cheap to clone; a child stops with its parent.
 ///
 /// Panics of its tasks are caught, logged and counted by its [`Supervisor`].
 #[derive(Clone, Debug, Default)]
@@ -22,43 +22,43 @@ pub struct Lifecycle {
     tracker: TaskTracker,
     readiness: Readiness,
     supervisor: Supervisor,
-    /// The environment that its tasks work for, and where an operator reads of its errors.
+    /// The environment that the tasks work for, and the status that shows their errors to operators.
     environment: Option<(EnvironmentLabel, Status)>,
 }
 
 impl Lifecycle {
-    /// A lifecycle of its own.
+    /// Creates an independent lifecycle.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A part that can be stopped alone and stops with the whole; its tasks are the whole's tasks.
+    /// Returns a part that can be stopped alone and stops with the whole; the whole waits for its tasks too.
     #[must_use]
     pub fn child(&self) -> Self {
         Self { token: self.token.child_token(), ..self.clone() }
     }
 
-    /// A part that is stopped apart from this one, with tasks and readiness of its own, under the same supervisor.
+    /// Returns a lifecycle that is stopped separately, with its own tasks and readiness, under the same supervisor.
     #[must_use]
     pub fn sibling(&self) -> Self {
         Self { supervisor: self.supervisor.clone(), ..Self::default() }
     }
 
-    /// The same for tasks that work for one environment: logs name it, and `status` shows their internal errors.
+    /// Returns a part whose tasks work for one environment: logs name it, and `status` shows their internal errors.
     #[must_use]
     pub fn for_environment(&self, label: EnvironmentLabel, status: Status) -> Self {
         Self { environment: Some((label, status)), ..self.clone() }
     }
 
-    /// Who catches the panics of the tasks.
+    /// Returns the supervisor, which catches the panics of the tasks.
     #[must_use]
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }
 
-    /// Starts a task that does one thing and is dropped at its next await once this lifecycle is cancelled. After a panic
-    /// it is given up.
+    /// Starts a one-off task that is dropped at its next await once this lifecycle is cancelled. It is not restarted
+    /// after a panic.
     ///
     /// This file is the only place in the program that starts tasks.
     pub fn spawn<F>(&self, name: &'static str, task: F)
@@ -69,20 +69,20 @@ impl Lifecycle {
         self.start(name, until(self.token.clone(), task));
     }
 
-    /// Starts a task that does one thing and is not dropped on cancellation: it must watch [`Self::token`] or end by
-    /// itself. After a panic it is given up.
+    /// Starts a one-off task that is not dropped on cancellation: it must watch [`Self::token`] or end by itself. It is
+    /// not restarted after a panic.
     pub fn spawn_graceful<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let task = Caught::new(self.scope(name, false), Consequence::GiveUp, task);
         self.start(name, async move {
-            // Logged and counted already.
+            // The panic is logged and counted already.
             let _ = task.await;
         });
     }
 
-    /// The same, in another runtime than that of the caller.
+    /// Like [`Self::spawn_graceful`], on another runtime than that of the caller.
     pub fn spawn_graceful_on<F>(&self, runtime: &Handle, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -91,8 +91,8 @@ impl Lifecycle {
         self.spawn_graceful(name, task);
     }
 
-    /// Starts a long-lived task that is dropped at its next await once this lifecycle is cancelled. After a panic it runs
-    /// again, with a growing delay.
+    /// Starts a long-lived task that is dropped at its next await once this lifecycle is cancelled. After a panic it is
+    /// restarted with a growing delay.
     ///
     /// A closure that returns a future is a task as well; it is called for each run.
     pub fn supervise<T: Supervised>(&self, name: &'static str, task: T) {
@@ -101,7 +101,7 @@ impl Lifecycle {
     }
 
     /// Starts a long-lived task that is not dropped on cancellation: it must watch [`Self::token`] and end by itself.
-    /// After a panic it runs again, with a growing delay, but not after one that came during the end.
+    /// After a panic it is restarted with a growing delay, unless the panic occurred after cancellation.
     pub fn supervise_graceful<T: Supervised>(&self, name: &'static str, task: T) {
         self.start(name, supervisor::supervise(self.scope(name, true), self.token.clone(), task));
     }
@@ -115,20 +115,20 @@ impl Lifecycle {
         supervisor::scope(&self.supervisor, TaskId { name, environment: label }, status, is_long_lived)
     }
 
-    /// What tasks watch to know that it is time to stop.
+    /// Returns the token that tasks watch for cancellation.
     #[must_use]
     pub fn token(&self) -> &CancellationToken {
         &self.token
     }
 
-    /// Tells all tasks to stop and waits for them, for at most `timeout`; says whether all have ended.
+    /// Cancels all tasks and waits for them, for at most `timeout`; returns whether all have ended.
     pub async fn stop(&self, timeout: Duration) -> bool {
         self.token.cancel();
         self.tracker.close();
         tokio::time::timeout(timeout, self.tracker.wait()).await.is_ok()
     }
 
-    /// What readiness waits for; the same for the whole and all its parts.
+    /// Returns the readiness, which the whole and all its parts share.
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
@@ -169,7 +169,7 @@ mod tests {
     async fn a_sibling_stops_apart_and_reports_to_the_same_supervisor() {
         let whole = Lifecycle::new();
         let sibling = whole.sibling();
-        // Not dropped by the stop, however soon that comes.
+        // The stop does not drop the task, however early it comes.
         sibling.spawn_graceful("sibling", async { panic!("for the test") });
         assert!(sibling.stop(Duration::from_secs(5)).await);
         assert!(!whole.token().is_cancelled());

@@ -1,9 +1,9 @@
-//! Events on their way out: bounded queues, batches on a timer or as soon as one is full, delivery with one retry, a
-//! count for every loss.
+//! Delivery of events to the vendor: bounded queues, batches that are sent on a timer or once full, one retry, and a
+//! count of every loss.
 //!
-//! Each [`Trust`] has a lane (`outbox/lane.rs`) of its own in each environment, for there is one credential of each
-//! kind: queues, places for posts and memory. What one does never costs another anything. As long as upstream answers,
-//! events are lost for lack of memory only; while it does not, a queue holds its capacity.
+//! Each environment has one lane (`outbox/lane.rs`) per [`Trust`], as there is one credential of each kind: a lane has
+//! its own queues, posts and memory, and never uses those of another. As long as upstream answers, events are dropped
+//! only for lack of memory; while it does not, a queue holds no more than its capacity.
 
 mod lane;
 mod ledger;
@@ -24,14 +24,14 @@ use crate::supervisor::fault_point;
 use crate::workers::{ThreadError, Workers};
 use crate::{Background, Lifecycle};
 
-/// How long the first failure of a delivery is waited out before the only retry, as LaunchDarkly's SDKs do it.
+/// Delay between a failed delivery and the only retry, as in LaunchDarkly's SDKs.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Posts under way at once, by kind of credential, for all environments together.
+/// Maximum number of concurrent posts per kind of credential, over all environments.
 const MAX_POSTS: ByTrust<usize> = ByTrust { secret: 96, embedded: 48, public: 48 };
-/// Bytes of events, with [`EVENT_COST`] for each, from which on a batch for [`Trust::Secret`] is prepared off the serving
-/// threads; others always are.
+/// Size of a batch in bytes, including [`EVENT_COST`] per event, from which a batch for [`Trust::Secret`] is prepared
+/// off the serving threads. Batches of other kinds always are.
 const LARGE_BATCH: usize = 16 << 10;
-/// Threads that send what callers post that anybody can be: less work than preparing it.
+/// Number of threads that send the posts of untrusted callers. Sending is less work than preparing.
 const SENDERS: usize = 1;
 
 /// Reason for events that were lost because of a panic.
@@ -40,7 +40,8 @@ pub const INTERNAL_ERROR: &str = "internal-error";
 /// Settings of an outbox.
 #[derive(Debug, Clone)]
 pub struct OutboxSettings {
-    /// Events per post. A queue that has so many is posted at once; while upstream does not answer it holds no more.
+    /// Number of events per post. A queue that reaches it is posted at once; while upstream does not answer, it holds
+    /// no more.
     pub capacity: usize,
     /// Time between flushes.
     pub flush_interval: Duration,
@@ -51,7 +52,7 @@ pub struct OutboxSettings {
 pub struct SharedLimits {
     memory: ByTrust<Budget>,
     posts: ByTrust<Arc<Semaphore>>,
-    /// Absent in some tests.
+    /// `None` in some tests.
     threads: Option<Threads>,
 }
 
@@ -61,47 +62,47 @@ struct Threads {
     senders: Background,
 }
 
-/// What a queue is found by. Events with the same key travel together.
+/// The key of a queue. Events with the same key are sent together.
 pub trait QueueKey: Hash + Eq + Clone + Send + Sync + std::fmt::Debug + 'static {
-    /// How well the credential is guarded that the events came with.
+    /// Returns how well the credential of the events is guarded.
     fn trust(&self) -> Trust;
 
-    /// Bytes that the key owns on the heap; clones that share them count in full.
+    /// Returns the bytes that the key owns on the heap; bytes shared between clones count in full.
     fn heap_bytes(&self) -> usize;
 }
 
-/// Knows how to send one batch of a queue.
+/// Sends the batches of a queue.
 pub trait Delivery<K>: Send + Sync + 'static {
-    /// A batch ready to be sent; the same one is sent again on a retry.
+    /// A batch ready to be sent; a retry sends the same one again.
     type Prepared: Send + Sync + 'static;
 
-    /// Makes a request out of events. Done once per batch; a large one is prepared off the serving threads.
+    /// Builds a request from events. Called once per batch; a large batch is prepared off the serving threads.
     fn prepare(&self, key: &K, events: Vec<Bytes>) -> Self::Prepared;
 
-    /// Sends it.
+    /// Sends the request.
     fn send<'a>(&'a self, key: &'a K, batch: &'a Self::Prepared) -> HookFuture<'a, Sent>;
 }
 
-/// Events that leave together, and how many of the received events leave with them.
+/// Events that are sent together, and the number of received events that they account for.
 ///
-/// The two numbers differ where a vendor's protocol has the gateway condense events: many that were received become one
-/// that is sent, or one becomes two.
+/// The numbers differ where the vendor's protocol requires the gateway to summarize events: many received events become
+/// one, or one becomes two.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// What is sent.
+    /// The events to send.
     pub events: Vec<Bytes>,
-    /// How many events that are pending in the ledger are settled with it.
+    /// Number of events pending in the ledger that are settled with the batch.
     pub stands_for: usize,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// Arrived.
+    /// The batch was delivered.
     Delivered,
-    /// Not now; worth one more attempt. The text is the reason for the counters.
+    /// The attempt failed and one retry is worthwhile. The text is the reason for the counters.
     Later(&'static str),
-    /// Never. The text is the reason for the counters.
+    /// The batch was rejected for good. The text is the reason for the counters.
     Refused(&'static str),
 }
 
@@ -112,12 +113,12 @@ pub struct Outbox<K, D: Delivery<K>> {
     ledger: Arc<Ledger>,
     lanes: ByTrust<Mutex<Lane<K>>>,
     limits: SharedLimits,
-    /// A post has ended.
+    /// Notified when a post has ended.
     ended: Notify,
     lifecycle: Lifecycle,
 }
 
-/// A post under way: ends it in its lane when dropped, also by a panic.
+/// A post in progress; ends it in its lane when dropped, including by a panic.
 struct UnderWay<K: QueueKey, D: Delivery<K>> {
     outbox: Arc<Outbox<K, D>>,
     trust: Trust,
@@ -125,8 +126,8 @@ struct UnderWay<K: QueueKey, D: Delivery<K>> {
 }
 
 impl SharedLimits {
-    /// Divides `memory` bytes for events that wait or are under way between kinds of credentials. Batches are prepared by
-    /// `workers`.
+    /// Divides `memory` bytes for events that wait or are being sent between the kinds of credentials. Batches are
+    /// prepared by `workers`.
     ///
     /// # Errors
     /// When the system refuses a thread.
@@ -136,20 +137,21 @@ impl SharedLimits {
         Ok(Self { threads: Some(Threads { preparers, senders }), ..Self::without_threads(memory) })
     }
 
-    /// Prepares and sends where events are queued. For tests whose clock is paused, because that does not wait for threads.
+    /// Creates limits under which batches are prepared and sent on the current runtime. For tests with a paused clock,
+    /// which does not advance while threads work.
     fn without_threads(memory: usize) -> Self {
         let posts = ByTrust::from_fn(|trust| Arc::new(Semaphore::new(*MAX_POSTS.get(trust))));
         Self { memory: Budget::by_trust(memory), posts, threads: None }
     }
 
-    /// Memory for events of one kind of credential.
+    /// Returns the memory for events of one kind of credential.
     #[must_use]
     pub fn memory(&self, trust: Trust) -> &Budget {
         self.memory.get(trust)
     }
 
-    /// Starts a task that sends what was posted with such a credential, as [`Lifecycle::spawn_graceful`] does. All but
-    /// [`Trust::Secret`] share a runtime of their own, and must not share connections with others.
+    /// Starts a task that sends events of one kind of credential, like [`Lifecycle::spawn_graceful`]. All kinds but
+    /// [`Trust::Secret`] share a separate runtime, and must not share connections with other tasks.
     pub fn spawn_sender<F>(&self, trust: Trust, lifecycle: &Lifecycle, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -187,8 +189,9 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         outbox
     }
 
-    /// Queues events that are pending in the ledger, and posts full batches; counts what finds no room. `charge` is memory
-    /// that the events have from elsewhere, in which they wait for room while upstream keeps up.
+    /// Queues events that are pending in the ledger, and posts full batches; events that do not fit are dropped and
+    /// counted. `charge` is memory that already covers the events, in which they wait for space while upstream keeps
+    /// up.
     pub fn push(self: &Arc<Self>, key: &K, events: Vec<Bytes>, charge: Option<Charge>) {
         let (mut events, mut charge) = (events.into_iter(), charge);
         while events.len() > 0 {
@@ -197,10 +200,10 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         }
     }
 
-    /// Sends a batch that was collected elsewhere, in its turn; counts it if it finds no room.
+    /// Sends a batch that was built elsewhere, in order; drops and counts it if it does not fit.
     pub fn dispatch(self: &Arc<Self>, key: K, batch: Batch) {
         if batch.events.is_empty() {
-            // What is to be settled without a word to upstream, the caller settles: it knows why.
+            // Events that are settled without a post are settled by the caller, which knows the reason.
             debug_assert_eq!(batch.stands_for, 0, "an empty batch stands for nothing");
             return;
         }
@@ -209,12 +212,12 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         self.post_ready(trust);
     }
 
-    /// Sends what waits, and waits until it has arrived or is lost.
+    /// Sends all queued events, and waits until they are delivered or dropped.
     pub async fn flush(self: &Arc<Self>) {
         loop {
             let ended = self.ended.notified();
             tokio::pin!(ended);
-            // From here on an end is noticed, also one before the wait.
+            // From here on, a notification is received even before the await.
             ended.as_mut().enable();
             self.post_all();
             if Trust::ALL.iter().all(|trust| self.lane(*trust).is_idle()) {
@@ -241,7 +244,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         }
     }
 
-    /// Starts as many posts as there is something to post and places for.
+    /// Starts as many posts as there are batches and free slots.
     fn post_ready(self: &Arc<Self>, trust: Trust) {
         loop {
             // The lane must not be locked while a task is started.
@@ -253,7 +256,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         }
     }
 
-    /// Sends a batch, with one retry, and settles its events. Returns whether upstream gave an answer that is final.
+    /// Sends a batch, with one retry, and settles its events. Returns whether upstream answered with a final status.
     async fn deliver(&self, key: &K, batch: Batch) -> bool {
         let Batch { events, stands_for } = batch;
         let unsettled = self.ledger.guard(stands_for);
@@ -279,7 +282,7 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
 
     async fn prepare(&self, key: &K, events: Vec<Bytes>) -> Option<D::Prepared> {
         let is_small = events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>() < LARGE_BATCH;
-        // Of callers that anybody can be there may be thousands of small ones.
+        // Untrusted callers may send thousands of small batches.
         let is_quick = is_small && key.trust() == Trust::Secret;
         let Some(threads) = self.limits.threads.as_ref().filter(|_| !is_quick) else {
             return Some(self.delivery.prepare(key, events));
@@ -296,7 +299,8 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
 impl<K: QueueKey, D: Delivery<K>> UnderWay<K, D> {
     async fn run(mut self, key: K, batch: Batch, charge: Charge) {
         let (outbox, trust) = (Arc::clone(&self.outbox), self.trust);
-        // One kind of credential never takes the places of another, and environments take turns. Never closed.
+        // One kind of credential never uses the slots of another, and environments alternate. The semaphore is never
+        // closed.
         let place = outbox.limits.posts.get(trust).acquire().await;
         self.is_answered = outbox.deliver(&key, batch).await;
         drop((place, charge, self));

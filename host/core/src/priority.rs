@@ -1,20 +1,20 @@
 //! The priority of threads that must not delay those that serve.
 
-/// What `nice` calls it: a thread gets a tenth of the time of one that serves when both want to run. That keeps it out of
-/// the way, and still lets it finish on a machine that is busy all the time.
+/// A thread with this `nice` value gets a tenth of the time of a serving thread when both are runnable: it does not get
+/// in the way, and still makes progress on a machine that is always busy.
 #[cfg(target_os = "linux")]
 pub(crate) const NICENESS: i32 = 10;
 
-/// Lowers the priority of this thread. Does nothing where priorities belong to processes.
+/// Lowers the priority of this thread. Does nothing on systems where priorities belong to processes.
 pub(crate) fn lower() {
     #[cfg(target_os = "linux")]
-    // Here the system's call for processes means a thread.
+    // On Linux, this process call applies to a single thread.
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
-        tracing::debug!(%error, "a thread for long work keeps its priority");
+        tracing::debug!(%error, "cannot lower the priority of a worker thread");
     }
 }
 
-/// The priority of this thread.
+/// Returns the priority of this thread.
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) fn current() -> i32 {
     rustix::process::getpriority_process(Some(rustix::thread::gettid())).expect("a thread has a priority")

@@ -1,4 +1,4 @@
-//! Whether the process can take traffic: what is still waited for, and how much of that matters.
+//! Readiness: whether the process can take traffic, and which environments it waits for.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,16 +10,16 @@ use crate::status::{Connection, Status};
 /// How much must be served before the process counts as ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadyPolicy {
-    /// Every environment that was known at the start, apart from those that upstream rejects while others are served.
+    /// Every environment that was known at the start, except those that upstream rejects while others are served.
     #[default]
     All,
     /// One environment.
     Any,
-    /// Nothing: the process has started.
+    /// Nothing: the process is ready once started.
     Started,
 }
 
-/// What readiness waits for. Cheap to clone; clones share everything.
+/// The conditions of readiness. Cheap to clone; clones share everything.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Shared>);
 
@@ -28,7 +28,7 @@ struct Shared {
     waiting: Mutex<Entries>,
     /// Environments that have served data since the start.
     served: AtomicUsize,
-    /// Once ready, the process stays so: last good data is served whatever becomes of upstream.
+    /// Once ready, the process stays ready: last good data is served whatever happens upstream.
     was_ready: AtomicBool,
 }
 
@@ -41,61 +41,62 @@ struct Entries {
 #[derive(Debug, Clone)]
 struct Entry {
     name: String,
-    /// `None` for a reason that no policy overrules.
+    /// `None` for a condition that applies under every policy.
     status: Option<Status>,
-    /// Whether it came after the start, so that it is not waited for where others are served.
+    /// Whether it was added after the start, so that it is not required while others are served.
     is_late: bool,
 }
 
-/// Holds readiness back until it is dropped, or its environment is served.
+/// Delays readiness until it is dropped, or its environment is served.
 #[derive(Debug)]
 pub struct ReadyLatch {
     id: u64,
     readiness: Readiness,
 }
 
-/// The answer to "is it ready?".
+/// The result of a readiness check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadyReport {
     /// Whether traffic may come.
     pub is_ready: bool,
-    /// What holds readiness back, by name.
+    /// The conditions that delay readiness.
     pub waiting: Vec<WaitingFor>,
-    /// What is not served and does not hold readiness back.
+    /// Environments that are not served and do not delay readiness.
     pub excused: Vec<WaitingFor>,
 }
 
-/// Something that is not served yet.
+/// An environment or component that is not ready yet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WaitingFor {
-    /// `vendor/environment`, or what else is missing.
+    /// `vendor/environment`, or the name of another component.
     pub name: String,
     /// State of its upstream connection, if it has one.
     pub state: Option<&'static str>,
-    /// What went wrong last.
+    /// The last failure.
     pub last_error: Option<String>,
 }
 
 impl Readiness {
-    /// Holds readiness back, whatever the policy.
+    /// Delays readiness under every policy.
     #[must_use]
     pub fn latch(&self, name: impl Into<String>) -> ReadyLatch {
         self.add(Entry { name: name.into(), status: None, is_late: false })
     }
 
-    /// Holds readiness back until data is served, as far as the policy wants it. `status` is that of its source.
+    /// Delays readiness until data is served, if the policy requires it. `status` is that of the data's source.
     #[must_use]
     pub fn latch_data(&self, name: impl Into<String>, status: &Status) -> ReadyLatch {
         self.add(Entry { name: name.into(), status: Some(status.clone()), is_late: false })
     }
 
-    /// The same for what came after the start: it is waited for only while nothing at all is served.
+    /// Like [`Self::latch_data`], for an environment added after the start: it is required only while no environment is
+    /// served.
     #[must_use]
     pub fn latch_late_data(&self, name: impl Into<String>, status: &Status) -> ReadyLatch {
         self.add(Entry { name: name.into(), status: Some(status.clone()), is_late: true })
     }
 
-    /// Whether the process is ready, and why not. Once it was, only [`Self::latch`] takes that away.
+    /// Returns whether the process is ready, and why not. Once it was ready, only [`Self::latch`] can make it unready.
     #[must_use]
     pub fn report(&self, policy: ReadyPolicy) -> ReadyReport {
         let entries: Vec<_> = self.lock().by_id.values().cloned().collect();
@@ -143,14 +144,14 @@ impl Readiness {
 }
 
 impl ReadyLatch {
-    /// Waits for something else in place of what it waited for.
+    /// Waits for `name` in place of the previous name and status.
     pub fn follow(&self, name: impl Into<String>, status: &Status) {
         if let Some(entry) = self.readiness.lock().by_id.get_mut(&self.id) {
             (entry.name, entry.status) = (name.into(), Some(status.clone()));
         }
     }
 
-    /// Data is served now.
+    /// Marks the data as served.
     pub fn release(&self) {
         if self.readiness.lock().by_id.remove(&self.id).is_some() {
             self.readiness.0.served.fetch_add(1, Ordering::AcqRel);
@@ -165,7 +166,7 @@ impl Drop for ReadyLatch {
 }
 
 impl Entry {
-    /// Whether it holds nothing back where others are served.
+    /// Returns whether it does not delay readiness while others are served.
     fn is_excusable(&self) -> bool {
         self.is_late || self.status.as_ref().is_some_and(|it| it.current().connection == Connection::Off)
     }

@@ -1,4 +1,4 @@
-//! All open streams: who they are, how many, and the one way to end them from outside.
+//! The registry of open streams: their facts, their counts, and the means to end them from outside.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -19,39 +19,39 @@ use crate::hooks::{Admission, Hooks, RequestFacts};
 pub struct StreamRegistry(Arc<Shared>);
 
 struct Shared {
-    /// Most streams that may be open; further ones are answered 503.
+    /// Maximum number of open streams; further ones are answered 503.
     limit: usize,
     next_id: AtomicU64,
     open: Mutex<HashMap<u64, Arc<StreamSession>>>,
     ended: Mutex<BTreeMap<(EnvironmentLabel, &'static str, &'static str), u64>>,
     opened: Mutex<BTreeMap<(EnvironmentLabel, &'static str), u64>>,
-    /// In order of deadline, because all streams of a process live equally long.
+    /// Ordered by deadline, because all streams of a process have the same lifetime.
     deadlines: Mutex<VecDeque<(Instant, Weak<StreamSession>)>>,
     deadline_added: Notify,
 }
 
-/// One open stream, as others see it.
+/// One open stream, as seen from outside.
 pub struct StreamSession {
     facts: RequestFacts,
     ending: AtomicU8,
     waker: AtomicWaker,
 }
 
-/// Held by whoever writes the stream; dropping it takes the stream out of the registry.
+/// Held by the task that writes the stream; dropping it removes the stream from the registry.
 pub struct StreamGuard {
     id: u64,
     session: Arc<StreamSession>,
     streams: StreamRegistry,
-    /// Whatever has to live as long as the stream and go with it.
+    /// A value that lives as long as the stream.
     _attached: Option<Box<dyn Send + Sync>>,
 }
 
-/// As many streams as allowed are open.
+/// The maximum number of streams is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("as many streams as allowed are open")]
+#[error("the maximum number of streams is open")]
 pub struct TooManyStreams;
 
-/// Which route answered, for spans and metrics; travels in the extensions of a response.
+/// The route that answered, for spans and metrics; stored in the extensions of a response.
 #[derive(Debug, Clone)]
 pub struct RouteTag {
     /// Identifier of the route.
@@ -64,21 +64,21 @@ pub struct RouteTag {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum EndReason {
-    /// The SDK went away.
+    /// The client closed the connection.
     ClientGone = 0,
-    /// Its longest life is over.
+    /// Its maximum lifetime is over.
     Lifetime = 1,
     /// Its credential is no longer accepted.
     CredentialWithdrawn = 2,
-    /// A plugin no longer approves of it.
+    /// A plugin no longer admits it.
     ApprovalWithdrawn = 3,
-    /// The process is about to end.
+    /// The process is shutting down.
     Draining = 4,
-    /// It cannot be told everything it has missed.
+    /// The changes that it missed can no longer be sent.
     FellBehind = 5,
-    /// Changes no longer come in as they happen.
+    /// Changes are no longer received as they happen.
     SourceLost = 6,
-    /// The client took nothing for longer than the write timeout, or no longer acknowledges what it is sent.
+    /// The client read nothing for longer than the write timeout, or no longer acknowledges data.
     Unresponsive = 7,
 }
 
@@ -102,14 +102,14 @@ pub struct StreamCounts {
     pub route: &'static str,
     /// Open now.
     pub open: u64,
-    /// Opened since start.
+    /// Opened since the start.
     pub opened: u64,
-    /// Ended since start, by reason.
+    /// Ended since the start, by reason.
     pub ended: Vec<(&'static str, u64)>,
 }
 
 impl EndReason {
-    /// As metrics and logs call it.
+    /// Returns the name in metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -126,7 +126,7 @@ impl EndReason {
 }
 
 impl StreamRegistry {
-    /// No streams yet, and never more than `limit`.
+    /// Creates an empty registry of at most `limit` streams.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Shared {
@@ -163,19 +163,19 @@ impl StreamRegistry {
         Ok(StreamGuard { id, session, streams: self.clone(), _attached: None })
     }
 
-    /// Streams open now.
+    /// Returns the number of open streams.
     #[must_use]
     pub fn len(&self) -> usize {
         lock(&self.0.open).len()
     }
 
-    /// Whether no stream is open.
+    /// Returns whether no stream is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Ends the streams that `choose` picks; says how many.
+    /// Ends the streams for which `choose` returns true; returns their number.
     pub fn end_where(&self, reason: EndReason, choose: impl Fn(&RequestFacts) -> bool) -> usize {
         let chosen: Vec<_> = lock(&self.0.open).values().filter(|session| choose(&session.facts)).cloned().collect();
         for session in &chosen {
@@ -184,7 +184,7 @@ impl StreamRegistry {
         chosen.len()
     }
 
-    /// Ends all streams, evenly spread over `window`, so that their reconnects do not arrive at once elsewhere.
+    /// Ends all streams, evenly spread over `window`, so that clients do not reconnect elsewhere all at once.
     pub async fn drain(&self, window: Duration) {
         let sessions: Vec<_> = lock(&self.0.open).values().cloned().collect();
         let Ok(count) = u32::try_from(sessions.len()) else { return };
@@ -198,7 +198,7 @@ impl StreamRegistry {
         }
     }
 
-    /// Counts for metrics, by environment and route.
+    /// Returns counts for metrics, by environment and route.
     #[must_use]
     pub fn counts(&self) -> Vec<StreamCounts> {
         let mut open: HashMap<(EnvironmentLabel, &'static str), u64> = HashMap::new();
@@ -224,7 +224,8 @@ impl StreamRegistry {
             .collect()
     }
 
-    /// Starts the tasks that end streams at the end of their life and ask plugins again after a change of plan.
+    /// Starts the tasks that end streams at the end of their lifetime and authorize them again after a change of the
+    /// plan.
     pub fn watch(&self, hooks: &Hooks, recheck_window: Duration, lifecycle: &Lifecycle) {
         let streams = self.clone();
         lifecycle.supervise("stream lifetimes", move || streams.clone().end_at_deadlines());
@@ -260,8 +261,8 @@ impl StreamRegistry {
         }
     }
 
-    /// A stream was admitted by one plan. When the chain that admitted it changes, the new one is asked about it,
-    /// spread over `window`. A plugin that cannot decide leaves the stream as it is: a fault of ours ends nothing.
+    /// Authorizes open streams again, spread over `window`, whenever the chain that admitted them changes. If a plugin
+    /// fails, the stream stays open: a failure of the gateway does not end streams.
     async fn recheck_after_changes(self, hooks: Hooks, window: Duration) {
         let mut changes = hooks.changed();
         let mut chains: HashMap<EnvironmentLabel, u64> = HashMap::new();
@@ -284,12 +285,12 @@ impl StreamRegistry {
             let start = Instant::now();
             for (index, session) in (1_u32..).zip(due) {
                 tokio::time::sleep_until(start + window.mul_f64(f64::from(index) / f64::from(count))).await;
-                // The newest chain decides, should the plan have changed again meanwhile.
+                // The newest chain decides, in case the plan has changed again meanwhile.
                 let chain = hooks.of(&session.facts.environment).request_auth.clone();
                 if let Some(chain) = chain
                     && let Ok(Admission::Denied { plugin, .. }) = chain.authenticate(&session.facts).await
                 {
-                    tracing::info!(environment = %session.facts.environment, %plugin, "approval of a stream withdrawn");
+                    tracing::info!(environment = %session.facts.environment, %plugin, "stream is no longer admitted by a plugin");
                     session.end(EndReason::ApprovalWithdrawn);
                 }
             }
@@ -301,7 +302,7 @@ impl StreamRegistry {
 }
 
 impl StreamSession {
-    /// Makes the stream end; the first reason stands.
+    /// Ends the stream; the first reason is kept.
     pub fn end(&self, reason: EndReason) {
         // 0 means "still open", so reasons are stored plus one.
         let _ = self.ending.compare_exchange(0, reason as u8 + 1, Ordering::AcqRel, Ordering::Acquire);
@@ -317,32 +318,32 @@ impl StreamSession {
 }
 
 impl StreamGuard {
-    /// What was known of the request that opened the stream.
+    /// Returns the facts of the request that opened the stream.
     #[must_use]
     pub fn facts(&self) -> &RequestFacts {
         &self.session.facts
     }
 
-    /// Keeps something until the stream ends.
+    /// Keeps a value until the stream ends.
     #[must_use]
     pub fn attach(mut self, attached: impl Send + Sync + 'static) -> Self {
         self._attached = Some(Box::new(attached));
         self
     }
 
-    /// Whether the stream has to end, and why.
+    /// Returns why the stream has to end, if it has to.
     #[must_use]
     pub fn ending(&self) -> Option<EndReason> {
         self.session.reason()
     }
 
-    /// The stream as the registry knows it, to end it from outside.
+    /// Returns the stream's session, to end it from outside.
     #[must_use]
     pub fn session(&self) -> &Arc<StreamSession> {
         &self.session
     }
 
-    /// Makes the stream end.
+    /// Ends the stream.
     pub(crate) fn end(&self, reason: EndReason) {
         self.session.end(reason);
     }

@@ -1,4 +1,4 @@
-//! State of an environment for operators, in one shape for all vendors: the admin listener's JSON, metrics and page.
+//! State of an environment for operators, in one format for all vendors: JSON of the admin listener, metrics and page.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use crate::outbox::LedgerReport;
 use crate::status::{Connection, ErrorKind, LastError, Status};
 use crate::time::unix_ms;
 
-/// Changes that are remembered per environment.
+/// Number of recent changes that are retained per environment.
 const RECENT: usize = 32;
 
 /// State of one environment.
@@ -26,29 +26,29 @@ pub struct EnvironmentReport {
     pub connection: &'static str,
     /// Unix milliseconds since when the connection is in this state.
     pub since_ms: u64,
-    /// What went wrong last, kept after recovery.
+    /// The last failure, kept after recovery.
     pub last_error: Option<ErrorReport>,
-    /// Whether what is served was read from disk and nothing has come from upstream since.
+    /// Whether the served data was read from disk and no data has been received from upstream since.
     pub is_stale: bool,
-    /// Whether a payload plugin failed, so that something upstream said is not served.
+    /// Whether a payload plugin failed, so that the newest upstream data is not served.
     pub is_behind: bool,
-    /// Items of the newest data that cannot be read; the last good versions of them are served.
+    /// Items of the newest data that cannot be parsed; their last good versions are served.
     pub skipped_items: usize,
     /// Unix milliseconds of the last message from upstream; 0 before the first.
     pub last_message_ms: u64,
-    /// Number of the newest change.
+    /// Sequence number of the newest change.
     pub sequence: u64,
     /// Flags served.
     pub flags: usize,
     /// Segments served.
     pub segments: usize,
-    /// The newest changes, newest first; a few dozen.
+    /// The most recent changes, newest first; a few dozen.
     pub recent_changes: Vec<ChangeReport>,
-    /// Where events stand; `None` when they are switched off.
+    /// Counts of events; `None` when events are disabled.
     pub events: Option<EventReport>,
     /// State of the environment's database; `None` without one.
     pub store: Option<StoreReport>,
-    /// State of groups whose members are in the database; `None` where there are none.
+    /// State of Big Segments; `None` where there are none.
     pub big_segments: Option<BigSegmentReport>,
 }
 
@@ -59,54 +59,54 @@ pub struct StoreReport {
     pub database: &'static str,
     /// Its address, without a password.
     pub server: String,
-    /// What the environment's keys in it begin with.
+    /// Prefix of the environment's keys.
     pub prefix: String,
-    /// `available`, or in a word why not: `unreachable`, `denied`, `read-only`, `cluster`, `full`, `unsaved`,
-    /// `wrong-type`, `busy` or `refused`.
+    /// `available`, or why it is not: `unreachable`, `denied`, `read-only`, `cluster`, `full`, `unsaved`, `wrong-type`,
+    /// `busy` or `refused`.
     pub state: &'static str,
     /// Unix milliseconds since when it is in this state.
     pub since_ms: u64,
-    /// What an operator can do; `None` while it is available.
+    /// Advice for the operator; `None` while the database is available.
     pub advice: Option<&'static str>,
-    /// What the database answered last, shortened; `None` while it is available.
+    /// The last error reply of the database, shortened; `None` while it is available.
     pub last_answer: Option<String>,
 }
 
 /// State of groups whose members are in a database.
 #[derive(Debug, Clone, Serialize)]
 pub struct BigSegmentReport {
-    /// Whether the last request to the database was answered.
+    /// Whether the last request to the database succeeded.
     pub is_available: bool,
-    /// Whether the last synchronization is older than is acceptable.
+    /// Whether the last synchronization is older than the configured limit.
     pub is_stale: bool,
     /// Unix milliseconds of the last synchronization; 0 for never or unknown.
     pub synchronized_on_ms: u64,
 }
 
-/// State of a list of environments that upstream gives, where they are not configured one by one.
+/// State of a list of environments that upstream provides, where they are not configured individually.
 #[derive(Debug, Clone, Serialize)]
 pub struct EnvironmentListReport {
     /// Vendor in lower case.
     pub vendor: &'static str,
-    /// What gives the list, as the vendor calls it.
+    /// The provider of the list, in the vendor's terms.
     pub source: &'static str,
     /// `initializing`, `valid`, `interrupted` or `off`.
     pub connection: &'static str,
     /// Unix milliseconds since when the connection is in this state.
     pub since_ms: u64,
-    /// What went wrong last, kept after recovery.
+    /// The last failure, kept after recovery.
     pub last_error: Option<ErrorReport>,
-    /// Whether there is a list, fresh or from disk.
+    /// Whether there is a list, from upstream or from disk.
     pub is_known: bool,
-    /// Whether the list was read from disk and upstream has not given one since.
+    /// Whether the list was read from disk and upstream has not sent one since.
     pub is_stale: bool,
     /// Unix milliseconds of the last message from upstream; 0 before the first.
     pub last_message_ms: u64,
-    /// Environments in the list.
+    /// Number of environments in the list.
     pub environments: usize,
 }
 
-/// The newest changes of one environment, for people who want to see what happened.
+/// The most recent changes of one environment, for display.
 #[derive(Debug, Default)]
 pub struct RecentChanges(Mutex<VecDeque<ChangeReport>>);
 
@@ -115,9 +115,9 @@ pub struct RecentChanges(Mutex<VecDeque<ChangeReport>>);
 pub struct ChangeReport {
     /// Unix milliseconds.
     pub at_ms: u64,
-    /// Number of the change.
+    /// Sequence number of the change.
     pub sequence: u64,
-    /// For people.
+    /// Human-readable description.
     pub text: String,
 }
 
@@ -126,34 +126,34 @@ pub struct ChangeReport {
 pub struct ErrorReport {
     /// `network`, `response`, `invalid-data`, `store` or `unknown`.
     pub kind: &'static str,
-    /// HTTP status, if that was it.
+    /// HTTP status, if the failure was one.
     pub status: Option<u16>,
     /// Unix milliseconds.
     pub at_ms: u64,
-    /// For people.
+    /// Human-readable message.
     pub message: String,
 }
 
-/// Where events of one environment stand. Delivered, filtered, dropped and pending add up to received.
+/// Counts of the events of one environment. Delivered, filtered, dropped and pending add up to received.
 #[derive(Debug, Clone, Serialize)]
 pub struct EventReport {
-    /// Events that SDKs handed over.
+    /// Events received from SDKs.
     pub received: u64,
-    /// Events that arrived upstream.
+    /// Events delivered upstream.
     pub delivered: u64,
-    /// Events that wait or are under way.
+    /// Events that wait or are being sent.
     pub pending: u64,
-    /// Events that plugins dropped, by plugin.
+    /// Events dropped by plugins, by plugin.
     pub filtered: Vec<(String, u64)>,
-    /// Events that were lost, by reason.
+    /// Events lost, by reason.
     pub dropped: Vec<(&'static str, u64)>,
-    /// Posts that were refused because too much was under way; left out while there are none.
+    /// Posts rejected because too many were in progress; left out while there are none.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused_posts: u64,
 }
 
 impl EnvironmentReport {
-    /// What is known of an environment that has no data yet; the rest is for the vendor to fill in.
+    /// Creates the report of an environment without data; the vendor fills in the rest.
     #[must_use]
     pub fn of(label: &EnvironmentLabel, phase: &'static str, status: &Status) -> Self {
         let report = status.current();
@@ -180,7 +180,7 @@ impl EnvironmentReport {
 }
 
 impl EnvironmentListReport {
-    /// What is known of a list whose connection has this status.
+    /// Creates the report of a list from the status of its connection.
     #[must_use]
     pub fn of(
         vendor: &'static str,
@@ -205,14 +205,14 @@ impl EnvironmentListReport {
 }
 
 impl RecentChanges {
-    /// Remembers a change that happened now; the oldest is forgotten.
+    /// Adds a change that happened now; the oldest is removed.
     pub fn remember(&self, sequence: u64, text: String) {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent.truncate(RECENT - 1);
         recent.push_front(ChangeReport { at_ms: unix_ms(), sequence, text });
     }
 
-    /// All that are remembered, newest first.
+    /// Returns all retained changes, newest first.
     #[must_use]
     pub fn all(&self) -> Vec<ChangeReport> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
@@ -220,7 +220,7 @@ impl RecentChanges {
 }
 
 impl Connection {
-    /// The word for it in reports.
+    /// Returns the name in reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
-//! `Retry-After`: how soon a caller that was turned away should come back, spread so that callers that were turned away
-//! together do not come back together.
+//! `Retry-After`: when a rejected caller should retry, with jitter so that callers that were rejected together do not
+//! return together.
 //!
-//! Every 503 and 429 of the gateway has this header, with a value from here. RFC 9110, section 10.2.3.
+//! Every 503 and 429 of the gateway has this header (RFC 9110, 10.2.3), with a value from this module.
 
 use std::ops::RangeInclusive;
 
@@ -9,12 +9,13 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use rand::Rng;
 
-/// Seconds after which a fault of ours may be over. Below what the back-off of most SDKs reaches after a few attempts.
+/// Seconds after which a failure of the gateway may be over. Below the backoff that most SDKs reach after a few
+/// attempts.
 const SOON: RangeInclusive<u32> = 1..=10;
-/// Most seconds that are added to a delay that a plugin set.
+/// Maximum number of seconds that are added to a delay set by a plugin.
 const MAX_SPREAD: u32 = 30;
 
-/// Marks the extensions of a response that another server wrote and the gateway only passes on: it stays as it is.
+/// Marks, in its extensions, a response of another server that the gateway forwards unchanged.
 #[derive(Debug, Clone, Copy)]
 pub struct PassedThrough;
 
@@ -24,7 +25,7 @@ pub fn soon() -> u32 {
     rand::rng().random_range(SOON)
 }
 
-/// Returns a number of seconds that is not below `minimum`, and above it by half of it at most, but by no more than 30.
+/// Returns a number of seconds that is at least `minimum`, and exceeds it by at most half of it and at most 30.
 #[must_use]
 pub fn at_least(minimum: u32) -> u32 {
     let spread = (minimum / 2).clamp(1, MAX_SPREAD);
@@ -36,7 +37,7 @@ pub fn set(headers: &mut HeaderMap, seconds: u32) {
     headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
 }
 
-/// Sets the header of a 503 or 429 that has none to [`soon`]. Other answers stay as they are.
+/// Sets the header of a 503 or 429 that has none to [`soon`]. Other responses are unchanged.
 pub fn complete(status: StatusCode, headers: &mut HeaderMap) {
     let is_temporary = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
     if is_temporary && !headers.contains_key(RETRY_AFTER) {

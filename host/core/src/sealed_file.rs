@@ -1,8 +1,8 @@
 //! A snapshot file that discloses nothing without the secret it was sealed with.
 //!
-//! The key is derived from a secret that its reader has anyway (HKDF with SHA-256, a fixed label per kind of content);
-//! the content is encrypted and authenticated (ChaCha20-Poly1305) with a nonce of its own for each write. The secret
-//! must be a generated one: a password that can be guessed is not protected by this.
+//! The key is derived from a secret that the reader has anyway (HKDF with SHA-256, a fixed label per kind of content);
+//! the content is encrypted and authenticated (ChaCha20-Poly1305) with a fresh nonce for each write. The secret must be
+//! a generated one: it does not protect a password that can be guessed.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret::Secret;
 use crate::snapshot_file::{SnapshotError, SnapshotFile};
 
-/// A snapshot file and the key of its content. Its `Debug` would show no key, and there is none. Cheap to clone.
+/// A snapshot file with the key of its content. It has no `Debug`, which would show the key. Cheap to clone.
 #[derive(Clone)]
 pub struct SealedFile {
     file: SnapshotFile,
@@ -24,7 +24,7 @@ pub struct SealedFile {
     label: &'static str,
 }
 
-/// Sealed content, as it is in a file.
+/// Sealed content, as stored in a file.
 #[derive(Serialize, Deserialize)]
 pub struct Sealed {
     nonce: [u8; NONCE_LEN],
@@ -37,11 +37,11 @@ pub enum SealError {
     /// The file cannot be read, or is damaged.
     #[error(transparent)]
     File(#[from] SnapshotError),
-    /// Another secret, another kind of content, or a change by another hand.
-    #[error("the content was sealed with another key, or was changed")]
+    /// The secret or the kind of content differs, or the content was altered.
+    #[error("the content was sealed with another key, or was altered")]
     OtherKey,
-    /// The content is not what this version writes.
-    #[error("the content does not fit this version")]
+    /// The content is not in the format of this version.
+    #[error("the content is not in the format of this version")]
     Content,
 }
 
@@ -49,20 +49,20 @@ impl SealedFile {
     /// Uses `file` for content of the kind `label`, with a key that is derived from `secret`.
     ///
     /// # Errors
-    /// Never in practice: when the library cannot derive a key.
+    /// When the library cannot derive a key, which does not happen in practice.
     pub fn new(file: SnapshotFile, secret: &Secret, label: &'static str) -> Result<Self, SealError> {
         let derived = Salt::new(HKDF_SHA256, &[]).extract(secret.expose().as_bytes());
         let key = derived.expand(&[label.as_bytes()], &CHACHA20_POLY1305).map(UnboundKey::from)?;
         Ok(Self { file, key: Arc::new(LessSafeKey::new(key)), label })
     }
 
-    /// The file.
+    /// Returns the file.
     #[must_use]
     pub fn file(&self) -> &SnapshotFile {
         &self.file
     }
 
-    /// Seals a value, to be written into the file.
+    /// Seals a value, to be written to the file.
     ///
     /// # Errors
     /// When the value cannot be encoded.
@@ -74,7 +74,7 @@ impl SealedFile {
         Ok(Sealed { nonce, content })
     }
 
-    /// Reads and opens the value; `None` when there is no file. Blocks.
+    /// Reads and opens the value; returns `None` when there is no file. Blocks.
     ///
     /// # Errors
     /// When the file cannot be read, is damaged, or was sealed with another secret.

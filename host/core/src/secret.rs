@@ -17,13 +17,13 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for the wire and for nothing else.
+    /// Returns the text itself, for use on the wire only.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is no text at all.
+    /// Returns whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

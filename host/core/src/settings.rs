@@ -1,7 +1,7 @@
-//! Settings as text: where a value came from, what it must look like, and errors that name key and fix.
+//! Settings as text: sources and precedence, expected formats, and errors that name the key and the fix.
 //!
-//! Three steps with three types: [`Values`] hold what file, environment and arguments say; a [`Reader`] turns them
-//! into a part's own `Config`, collecting every error; only then does anything open a file or a port.
+//! Three steps with three types: [`Values`] hold the values of file, environment and arguments; a [`Reader`] converts
+//! them to the `Config` of each part and collects every error; only then are files and ports opened.
 
 mod read;
 mod references;
@@ -18,25 +18,25 @@ pub use self::values::{CompatOverride, Effective, Place, ValueSource, Values};
 pub struct Key {
     /// Path with dots; `[]` stands for the entries of a list.
     pub path: &'static str,
-    /// What a value must look like.
+    /// Expected format of the value.
     pub kind: Kind,
-    /// Default, as it would be written in the file without quotes; empty means none. An empty value is not a value:
-    /// the default applies, except for [`Kind::OptionalPath`].
+    /// Default, as written in the file without quotes; empty means none. An empty value counts as not set: the default
+    /// applies, except for [`Kind::OptionalPath`].
     pub default: &'static str,
-    /// Meaning, unit and effect, as one or two sentences.
+    /// Meaning, unit and effect, in one or two sentences.
     pub about: &'static str,
 }
 
-/// What a value must look like.
+/// The expected format of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Any text.
     Text,
     /// `true` or `false`.
     Bool,
-    /// A whole number from 0.
+    /// A non-negative integer.
     Count,
-    /// A time such as `5s`, `3m`, `250ms`; `0s` is allowed where the text says so.
+    /// A duration such as `5s`, `3m`, `250ms`; `0s` is allowed where the description allows it.
     Duration,
     /// A size such as `64KiB`, `5MiB` or a number of bytes.
     Size,
@@ -44,44 +44,45 @@ pub enum Kind {
     Address,
     /// `http://…` or `https://…`.
     Url,
-    /// A list of texts; in a variable separated by commas.
+    /// A list of texts; separated by commas in an environment variable.
     List,
     /// A text that is never shown, `{ env = "NAME" }` or `{ file = "path" }`.
     Secret,
     /// A file or folder.
     Path,
-    /// A file or folder where an empty text means "none" and so wins over the default.
+    /// A file or folder; an empty text means "none" and overrides the default.
     OptionalPath,
 }
 
-/// A value that cannot be used.
+/// An invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{key}`{from}: {problem}")]
 pub struct SettingError {
     /// Path of the key.
     pub key: String,
-    /// Where the value came from, as part of a sentence; empty for a missing one.
+    /// The source of the value, as part of a sentence; empty for a missing value.
     pub from: String,
-    /// The same for a value from a file.
+    /// The position of the value, if it comes from a file.
     pub place: Option<Place>,
-    /// What is wrong and what would help.
+    /// What is wrong, and how to fix it.
     pub problem: String,
 }
 
 impl Key {
-    /// Whether a value counts as not set: templates leave such values behind.
+    /// Returns whether a value counts as not set: templates often produce empty values.
     fn is_unset(&self, value: &Value) -> bool {
         self.kind != Kind::OptionalPath && is_empty(value)
     }
 
-    /// Name of the environment variable for this key; keys of lists carry the position: `…_ENVIRONMENTS_0_NAME`.
+    /// Returns the name of the environment variable for this key; keys of lists contain the index:
+    /// `…_ENVIRONMENTS_0_NAME`.
     #[must_use]
     pub fn variable(&self) -> String {
         variable(self.path)
     }
 }
 
-/// Whether a value is a blank text, or a list of nothing else.
+/// Returns whether a value is a blank text, or a list of blank texts only.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::String(text) => text.trim().is_empty(),
@@ -90,7 +91,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// `server.listen` becomes `YARDARM_SERVER_LISTEN`; `a.b[2].c` becomes `YARDARM_A_B_2_C`.
+/// Returns the variable of a path: `server.listen` becomes `YARDARM_SERVER_LISTEN`; `a.b[2].c` becomes
+/// `YARDARM_A_B_2_C`.
 pub(crate) fn variable(path: &str) -> String {
     let mut name = String::from("YARDARM_");
     for character in path.chars() {

@@ -1,7 +1,7 @@
-//! Last good data on disk: MessagePack behind a checksum, replaced atomically.
+//! Files that hold last good data: MessagePack behind a checksum, replaced atomically.
 //!
 //! The only user of `rmp-serde`. Layout: magic and format version (8 bytes), SHA-256 of the rest (32 bytes),
-//! MessagePack. A file that was cut off or damaged fails its checksum and is reported, never half-read.
+//! MessagePack. A truncated or damaged file fails its checksum and is reported, never half-read.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,26 +13,26 @@ use sha2::{Digest, Sha256};
 const MAGIC: &[u8; 8] = b"YARDSN\x00\x01";
 const EXTENSION: &str = "snapshot";
 const HEADER: usize = MAGIC.len() + 32;
-/// Larger files are refused, so that a foreign file cannot exhaust memory at start.
+/// Larger files are rejected, so that a foreign file cannot exhaust memory at start.
 const MAX_BYTES: u64 = 2 << 30;
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The operating system said no.
+    /// The operating system reported an error.
     #[error("{path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The error.
         source: io::Error,
     },
-    /// The file is not one of ours, was cut off or was altered.
+    /// The file has another format, is truncated or was altered.
     #[error("{path}: damaged ({reason}); it is ignored and will be replaced by the next good data")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The check that failed.
         reason: &'static str,
     },
     /// The value cannot be expressed in MessagePack.
@@ -40,19 +40,20 @@ pub enum SnapshotError {
     Encode {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The encoding error.
         source: rmp_serde::encode::Error,
     },
 }
 
-/// One file that holds one value.
+/// A file that holds one value.
 #[derive(Debug, Clone)]
 pub struct SnapshotFile {
     path: PathBuf,
 }
 
 impl SnapshotFile {
-    /// The file for `name` in `dir`. Any name is possible: characters that file systems dislike are escaped.
+    /// Creates the handle of the file for `name` in `dir`. Any name is allowed: characters that are not portable in
+    /// file names are escaped.
     #[must_use]
     pub fn new(dir: &Path, name: &str) -> Self {
         let mut file_name = String::with_capacity(name.len() + 8);
@@ -62,7 +63,7 @@ impl SnapshotFile {
                 _ => file_name.push_str(&format!("%{byte:02x}")),
             }
         }
-        // File systems allow 255 bytes; a digest keeps long names apart.
+        // File systems allow 255 bytes; a digest distinguishes long names.
         if file_name.len() > 180 {
             let digest = Sha256::digest(name.as_bytes());
             file_name.truncate(140);
@@ -71,7 +72,7 @@ impl SnapshotFile {
         Self { path: dir.join(format!("{file_name}.{EXTENSION}")) }
     }
 
-    /// All files in `folder`, in order of name; none if there is no such folder. Blocks.
+    /// Returns all files in `folder`, sorted by name; none if there is no such folder. Blocks.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -87,13 +88,13 @@ impl SnapshotFile {
         Ok(paths.into_iter().map(|path| Self { path }).collect())
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the value; `None` when there is no file. Blocks.
+    /// Reads the value; returns `None` when there is no file. Blocks.
     ///
     /// # Errors
     /// When the file cannot be read, or is damaged.
@@ -115,7 +116,7 @@ impl SnapshotFile {
     /// Replaces the value. After a crash at any moment the file holds the old value or the new one. Blocks.
     ///
     /// # Errors
-    /// When the value cannot be encoded or the file system refuses; the old file is untouched then.
+    /// When the value cannot be encoded or the file system refuses; the old file is then unchanged.
     pub fn write<T: Serialize>(&self, value: &T) -> Result<(), SnapshotError> {
         let body = rmp_serde::to_vec_named(value)
             .map_err(|source| SnapshotError::Encode { path: self.path.clone(), source })?;

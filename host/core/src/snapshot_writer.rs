@@ -1,4 +1,4 @@
-//! Keeps the newest state of something on disk, in the background.
+//! A background task that keeps the newest state of an environment on disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::lifecycle::Lifecycle;
 use crate::snapshot_file::SnapshotFile;
 use crate::supervisor::{InternalError, Supervised, blocking};
 
-/// Changes that come in a burst are written once.
+/// Changes within this time are written at once.
 const SETTLE: Duration = Duration::from_millis(250);
-/// First pause after a failed write, so that a full disk is not hammered, and the longest one.
+/// Delay after the first failed write, so that a full disk is not hammered, and the longest delay.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
@@ -27,8 +27,8 @@ pub struct SnapshotWriter<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SnapshotWriter<T> {
-    /// Starts the task that writes. `state` is what the file holds already, or nothing worth keeping. After each change
-    /// `save` gives what the file is to hold; without, it is removed.
+    /// Starts the task that writes. `state` is what the file contains already, or a state not worth writing. After each
+    /// change `save` returns the new content of the file; on `None` the file is removed.
     pub fn start<S: Serialize + Send + 'static>(
         file: SnapshotFile,
         label: EnvironmentLabel,
@@ -43,12 +43,12 @@ impl<T: Clone + Send + Sync + 'static> SnapshotWriter<T> {
         Self { newest }
     }
 
-    /// Replaces the state, which is written soon.
+    /// Replaces the state and schedules a write.
     pub fn replace(&self, state: T) {
         self.newest.send_replace(state);
     }
 
-    /// Changes the state, which is written soon if `change` says that it is different now.
+    /// Changes the state, and schedules a write if `change` returns true.
     pub fn change(&self, change: impl FnOnce(&mut T) -> bool) {
         self.newest.send_if_modified(change);
     }
@@ -60,7 +60,7 @@ struct WriteTask<T, F> {
     newest: watch::Receiver<T>,
     token: CancellationToken,
     save: Arc<F>,
-    /// After a failed write the newest data is tried again, whether or not more of it comes.
+    /// After a failed write the newest state is written again, whether or not it changes.
     has_failed: bool,
     failures: Failures,
 }
@@ -77,7 +77,7 @@ where
             let (is_ending, is_unwritten) = tokio::select! {
                 changed = self.newest.changed(), if !has_failed => match changed {
                     Ok(()) => (tokio::time::timeout(SETTLE, self.token.cancelled()).await.is_ok(), true),
-                    // The writers are gone, and their last change has been written.
+                    // The writers are dropped, and their last change has been written.
                     Err(_) => (true, false),
                 },
                 () = tokio::time::sleep_until(self.failures.next_attempt), if has_failed => (false, true),
@@ -95,7 +95,7 @@ where
     }
 
     fn recover(&mut self, _: &InternalError) {
-        // The change may have been taken note of and not written.
+        // The change may have been marked as seen without being written.
         self.has_failed = true;
     }
 }
@@ -108,7 +108,7 @@ where
 {
     async fn write(&mut self) {
         let (state, file, save) = (self.newest.borrow_and_update().clone(), self.file.clone(), Arc::clone(&self.save));
-        // Large states take a while to be put into words, which would delay others.
+        // Encoding a large state takes a while and would delay other tasks.
         let write = move || match save(&state) {
             Some(saved) => file.write(&saved),
             None => file.remove(),
@@ -125,7 +125,8 @@ where
     }
 }
 
-/// Failures of one file: one line for the first, for each other cause, and for the end.
+/// Rate limit for log lines about failures of one file: one line for the first failure, for each other cause, and for
+/// recovery.
 struct Failures {
     label: EnvironmentLabel,
     last: Option<String>,
@@ -150,7 +151,7 @@ impl Failures {
     fn recovered(&mut self) {
         self.pauses.reset();
         if self.last.take().is_some() {
-            tracing::info!(environment = %self.label, "data is kept on disk again");
+            tracing::info!(environment = %self.label, "data is written to disk again");
         }
     }
 }
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_changes_stays_and_what_is_over_goes() {
+    async fn unchanged_state_stays_on_disk_and_cleared_state_is_removed() {
         for (is_over, expected) in [(false, Some(9)), (true, None)] {
             let (_folder, file, lifecycle, writer) = setup();
             file.write(&9).unwrap();
@@ -197,7 +198,7 @@ mod tests {
     async fn after_a_panic_the_newest_state_is_written_once_more() {
         let folder = tempfile::tempdir().unwrap();
         let (file, token) = (SnapshotFile::new(folder.path(), "x"), CancellationToken::new());
-        // The state is seen already, as it is where the panic came between the note of a change and its file.
+        // The state is marked as seen, as after a panic between seeing a change and writing it.
         let (_writer, newest) = watch::channel(5_u32);
         let failures = Failures::new(EnvironmentLabel::new("v", "e"));
         let save = Arc::new(|state: &u32| Some(*state));

@@ -1,11 +1,11 @@
-//! The bytes of server-sent events, framed once for everybody.
+//! The bytes of server-sent events, framed once for all receivers.
 
 use bytes::Bytes;
 
-/// A piece of a stream, shared by all who receive it.
+/// A piece of a stream, shared by all receivers.
 ///
-/// Holds the bytes of the event between the size line and the line end of an HTTP/1.1 chunk, in one allocation:
-/// a driver that writes sockets itself sends [`Frame::chunk`], one behind an HTTP library sends [`Frame::payload`].
+/// Holds the event with the size line and line end of an HTTP/1.1 chunk around it, in one allocation: a driver that
+/// writes to sockets itself sends [`Frame::chunk`], one behind an HTTP library sends [`Frame::payload`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     chunk: Bytes,
@@ -13,12 +13,12 @@ pub struct Frame {
     prefix: usize,
 }
 
-/// Room for the largest size line that is written: 16 hexadecimal digits and a line end.
+/// Space for the longest size line: 16 hexadecimal digits and a line end.
 const PREFIX: usize = 18;
 const CHUNK_END: &[u8] = b"\r\n";
 
 impl Frame {
-    /// Frames what `write` appends.
+    /// Creates a frame of what `write` appends.
     #[must_use]
     pub fn build(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut buffer = Vec::with_capacity(PREFIX + capacity + CHUNK_END.len());
@@ -28,51 +28,51 @@ impl Frame {
         let start = PREFIX - line.len();
         buffer[start..PREFIX].copy_from_slice(line.as_bytes());
         buffer.extend_from_slice(CHUNK_END);
-        // Frames are kept for as long as somebody may read them, so room that was not needed is given back.
+        // Frames are retained as long as a stream may need them, so unused capacity is released.
         if buffer.capacity() > buffer.len() + buffer.len() / 8 + PREFIX {
             buffer.shrink_to_fit();
         }
         Self { chunk: Bytes::from(buffer).slice(start..), prefix: line.len() }
     }
 
-    /// An event with a name and data. The data must not contain a line break; JSON never does.
+    /// Creates an event with a name and data. The data must not contain a line break; JSON never does.
     #[must_use]
     pub fn event(name: &str, capacity: usize, write_data: impl FnOnce(&mut Vec<u8>)) -> Self {
         Self::build(capacity + name.len() + 16, |buffer| write_event(name, buffer, write_data))
     }
 
-    /// An empty comment, which keeps connections alive. Two bytes, no blank line after it, as ld-relay writes it.
+    /// Creates an empty comment, which keeps connections alive. Two bytes without a blank line, as written by ld-relay.
     #[must_use]
     pub fn heartbeat() -> Self {
         Self { chunk: Bytes::from_static(b"2\r\n:\n\r\n"), prefix: 3 }
     }
 
-    /// Nothing to write, and nothing after it: the stream ends. For protocols without a message that says everything.
+    /// Creates the frame that ends a stream. For protocols without a message that contains the full data.
     #[must_use]
     pub fn end() -> Self {
         Self { chunk: Bytes::new(), prefix: 0 }
     }
 
-    /// Whether this is [`Frame::end`].
+    /// Returns whether this is [`Frame::end`].
     #[must_use]
     pub fn is_end(&self) -> bool {
         self.chunk.is_empty()
     }
 
-    /// The event as an HTTP library is to send it.
+    /// Returns the event as sent through an HTTP library.
     #[must_use]
     pub fn payload(&self) -> Bytes {
         self.chunk.slice(self.prefix..self.chunk.len() - CHUNK_END.len())
     }
 
-    /// The event as a chunk of an HTTP/1.1 body.
+    /// Returns the event as a chunk of an HTTP/1.1 body.
     #[must_use]
     pub fn chunk(&self) -> &Bytes {
         &self.chunk
     }
 }
 
-/// Appends an event to what a frame is built of; several that belong together are sent as one frame.
+/// Appends an event to the buffer of a frame; several related events are sent as one frame.
 pub fn write_event(name: &str, buffer: &mut Vec<u8>, write_data: impl FnOnce(&mut Vec<u8>)) {
     buffer.extend_from_slice(b"event: ");
     buffer.extend_from_slice(name.as_bytes());

@@ -1,4 +1,4 @@
-//! Connection state of an environment: what it is, since when, and what went wrong last.
+//! Connection state of an environment, with the time of its last change and the last error.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,16 +7,16 @@ use tokio::sync::watch;
 use crate::supervisor::InternalError;
 use crate::time::unix_ms;
 
-/// How the upstream connection of an environment is doing.
+/// State of the upstream connection of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connection {
-    /// No success yet.
+    /// Not connected successfully yet.
     Initializing,
-    /// Connected, last message understood.
+    /// Connected, and the last message was valid.
     Valid,
-    /// It worked before and does not now; attempts go on.
+    /// Connected before and not now; attempts continue.
     Interrupted,
-    /// Nothing is attempted any more, or only very seldom.
+    /// No further attempts, or only with long delays.
     Off,
 }
 
@@ -27,26 +27,26 @@ pub enum ErrorKind {
     Network,
     /// An HTTP status other than success.
     Response(u16),
-    /// Something came that could not be understood.
+    /// A message was invalid.
     InvalidData,
-    /// Reading or writing kept data failed.
+    /// Reading or writing persisted data failed.
     Store,
     /// Anything else.
     Unknown,
 }
 
-/// The last failure. Never cleared, because "what was it?" is asked afterwards.
+/// The last failure. It is kept after recovery, because operators look for it afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
     /// Kind of failure.
     pub kind: ErrorKind,
     /// Unix milliseconds.
     pub at_ms: u64,
-    /// For people; without secrets.
+    /// Human-readable message without secrets.
     pub message: Arc<str>,
 }
 
-/// Everything known about the connection at one moment.
+/// The full status of the connection at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionStatus {
     /// The state.
@@ -55,15 +55,15 @@ pub struct ConnectionStatus {
     pub since_ms: u64,
     /// The last failure.
     pub last_error: Option<LastError>,
-    /// Whether data has been received from upstream in this process. Sticky.
+    /// Whether data has been received from upstream in this process. Never reset.
     pub has_received_data: bool,
-    /// Whether what is served was read from disk and nothing has come from upstream since.
+    /// Whether the served data was read from disk and no data has been received from upstream since.
     pub is_stale: bool,
     /// Unix milliseconds of the last message from upstream; 0 before the first.
     pub last_message_ms: u64,
 }
 
-/// The shared state. Cheap to clone.
+/// The shared status. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Status {
     report: Arc<Mutex<ConnectionStatus>>,
@@ -77,7 +77,7 @@ impl Default for Status {
 }
 
 impl Status {
-    /// Starts in [`Connection::Initializing`].
+    /// Creates a status in [`Connection::Initializing`].
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -93,19 +93,19 @@ impl Status {
         }
     }
 
-    /// A copy of everything.
+    /// Returns a copy of the status.
     #[must_use]
     pub fn current(&self) -> ConnectionStatus {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Wakes after each change.
+    /// Returns a receiver that wakes after each change.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// A message was understood. The last error stays.
+    /// Records a valid message. The last error is kept.
     pub fn message_processed(&self) {
         self.modify(|report| {
             report.last_message_ms = unix_ms();
@@ -113,7 +113,7 @@ impl Status {
         });
     }
 
-    /// A full data set from upstream is in place.
+    /// Records that a full data set from upstream is in place.
     pub fn data_received(&self) {
         self.modify(|report| {
             report.has_received_data = true;
@@ -121,12 +121,12 @@ impl Status {
         });
     }
 
-    /// Data was read from disk.
+    /// Records that data was read from disk.
     pub fn data_restored(&self) {
         self.modify(|report| report.is_stale = !report.has_received_data);
     }
 
-    /// Something failed and will be tried again: interrupted, or still initializing before the first success.
+    /// Records a failure after which attempts continue: interrupted, or still initializing before the first success.
     pub fn interrupted(&self, kind: ErrorKind, message: &str) {
         self.modify(|report| {
             report.fail(kind, message);
@@ -136,19 +136,19 @@ impl Status {
         });
     }
 
-    /// A task of the environment failed because of an internal error and is restarted.
+    /// Records an internal error of a task of the environment, which is restarted.
     ///
-    /// For tasks that keep the connection: it counts as interrupted until upstream has sent something again.
+    /// For tasks that hold the connection: it counts as interrupted until the next message from upstream.
     pub fn task_failed(&self, error: &InternalError) {
         self.interrupted(ErrorKind::Unknown, &format!("{error}; restarting"));
     }
 
-    /// A part of what upstream sent cannot be used, and everything else goes on: the state stays what it is.
+    /// Records that a part of upstream's data is invalid while the rest is used: the state is unchanged.
     pub fn note(&self, kind: ErrorKind, message: &str) {
         self.modify(|report| report.fail(kind, message));
     }
 
-    /// Upstream refused us in a way that does not heal by itself.
+    /// Records a permanent rejection by upstream.
     pub fn refused(&self, kind: ErrorKind, message: &str) {
         self.modify(|report| {
             report.fail(kind, message);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_task_interrupts_until_upstream_speaks() {
+    fn a_failed_task_interrupts_until_the_next_message() {
         let status = Status::new();
         status.message_processed();
         status.task_failed(&InternalError { task: "stream", location: "a.rs:1".into() });

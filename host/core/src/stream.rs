@@ -1,4 +1,4 @@
-//! An open stream as the body of an HTTP response, or as something a faster driver can take over.
+//! An open stream, as the body of an HTTP response or for takeover by a faster driver.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -14,22 +14,22 @@ use crate::environment::EnvironmentLabel;
 use crate::registry::{EndReason, StreamGuard, StreamSession};
 use crate::sse::Frame;
 
-/// A stream that was admitted and has its place in the feed.
+/// A stream that was admitted, with its position in the change log.
 pub struct OpenStream {
     source: Arc<dyn UpdateSource>,
     cursor: Cursor,
-    /// What is sent before anything from the source.
+    /// Sent before the first frame of the source.
     first: Option<Frame>,
     guard: StreamGuard,
 }
 
 /// A response body that writes an [`OpenStream`].
 ///
-/// The response also carries a [`Takeover`] in its extensions. A listener that writes sockets itself takes the
-/// stream from there; behind any other server the body does the work, and both send the same bytes.
+/// The response also has a [`Takeover`] in its extensions. A listener that writes to sockets itself takes the stream
+/// from there; behind any other server the body writes it, and both send the same bytes.
 pub struct StreamBody(State);
 
-/// The way to take a stream out of its response, once.
+/// The means to take a stream out of its response, once.
 #[derive(Clone)]
 pub struct Takeover(Arc<Mutex<Option<OpenStream>>>);
 
@@ -46,33 +46,33 @@ impl OpenStream {
         Self { source, cursor, first: None, guard }
     }
 
-    /// Opens a stream of `channel` for somebody who has everything up to the change `seq` and is told so by `first`.
+    /// Opens a stream of `channel` for a client that has everything up to the change `seq`, which `first` confirms.
     #[must_use]
     pub fn resumed(source: Arc<dyn UpdateSource>, channel: usize, seq: u64, first: Frame, guard: StreamGuard) -> Self {
         let cursor = Cursor::after(channel, *source.versions().borrow(), seq);
         Self { source, cursor, first: Some(first), guard }
     }
 
-    /// Opens a stream of `channel` that begins with what came after the change `seq`.
+    /// Opens a stream of `channel` that starts with the changes after `seq`.
     #[must_use]
     pub fn continued(source: Arc<dyn UpdateSource>, channel: usize, seq: u64, guard: StreamGuard) -> Self {
         let cursor = Cursor::after(channel, *source.versions().borrow(), seq);
         Self { source, cursor, first: None, guard }
     }
 
-    /// The environment of the stream.
+    /// Returns the environment of the stream.
     #[must_use]
     pub fn environment(&self) -> &EnvironmentLabel {
         &self.guard.facts().environment
     }
 
-    /// What the stream reads from.
+    /// Returns the source that the stream reads from.
     #[must_use]
     pub fn source(&self) -> &Arc<dyn UpdateSource> {
         &self.source
     }
 
-    /// The next thing to write, if there is any now.
+    /// Returns the next frame to write, if there is one now.
     pub fn next_frame(&mut self) -> Option<Frame> {
         let next = self.first.take().or_else(|| self.source.next(&mut self.cursor));
         if next.as_ref().is_some_and(Frame::is_end) {
@@ -82,19 +82,19 @@ impl OpenStream {
         next
     }
 
-    /// How far the stream is behind, in changes.
+    /// Returns how far the stream is behind, in changes.
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.source.lag(&self.cursor)
     }
 
-    /// Whether the stream has to end, and why.
+    /// Returns why the stream has to end, if it has to.
     #[must_use]
     pub fn ending(&self) -> Option<EndReason> {
         self.guard.ending()
     }
 
-    /// Makes the stream end; the first reason stands.
+    /// Ends the stream; the first reason is kept.
     pub fn end(&self, reason: EndReason) {
         self.guard.end(reason);
     }
@@ -104,7 +104,7 @@ impl OpenStream {
         self.guard.poll_ending(context)
     }
 
-    /// The body, and the handle that belongs into the response's extensions.
+    /// Returns the body, and the handle to be stored in the response's extensions.
     #[must_use]
     pub fn into_body(self) -> (StreamBody, Takeover) {
         let takeover = Takeover(Arc::new(Mutex::new(Some(self))));
@@ -118,7 +118,7 @@ impl OpenStream {
                 if open.ending().is_some() {
                     return None;
                 }
-                // Marked as seen before the look, so that a pulse after the look wakes us.
+                // Marked as seen before the read, so that a later change wakes this task.
                 versions.borrow_and_update();
                 if let Some(frame) = open.next_frame() {
                     return Some((frame.payload(), (open, versions)));
@@ -133,14 +133,14 @@ impl OpenStream {
 }
 
 impl Takeover {
-    /// The stream as the registry knows it, to end it from outside; `None` when it has been taken.
+    /// Returns the stream's session, to end it from outside; `None` when it has been taken.
     #[must_use]
     pub fn session(&self) -> Option<Arc<StreamSession>> {
         let stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         stream.as_ref().map(|it| Arc::clone(it.guard.session()))
     }
 
-    /// Takes the stream; `None` when the body has begun to write it.
+    /// Takes the stream; returns `None` when the body has begun to write it.
     #[must_use]
     pub fn take(&self) -> Option<OpenStream> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -1,11 +1,12 @@
-//! What becomes of a panic: it is caught where the task is polled, logged as one record, counted, and the task runs again.
+//! Handling of panics: a panic is caught where the task is polled, logged as one record and counted, and the task is
+//! restarted.
 //!
-//! A panic is a fault of the program and must cost as little as possible: one request, one stream, or one attempt of a
-//! task, which starts again with a growing delay. What cannot run again, such as a thread whose state may be
-//! inconsistent, is reported as a [`Supervisor::failure`], after which the process has to end.
+//! A panic is a bug and must cost as little as possible: one request, one stream, or one attempt of a task, which is
+//! restarted with a growing delay. A part that cannot be restarted, such as a thread whose state may be inconsistent,
+//! reports a [`Supervisor::failure`], after which the process has to end.
 //!
-//! Log records name the task, the environment and the place in the source. The text of a panic is left out unless it is
-//! a literal of the source, because it may quote data.
+//! Log records name the task, the environment and the source location. The message of a panic is left out unless it is
+//! a literal of the source, because it may contain data.
 
 mod caught;
 mod fault;
@@ -32,18 +33,19 @@ use crate::environment::EnvironmentLabel;
 use crate::status::Status;
 use crate::time::unix_ms;
 
-/// The delay before a task runs again after its first panic, and the longest one.
+/// The delay before a task is restarted after its first panic, and the longest delay.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
-/// A task that ran for this long without a panic starts again with the first delay.
+/// After this time without a panic, the delay of a task is reset.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-/// The delay before a thread runs again. A thread cannot wait for the end of the process meanwhile, so it stays short.
+/// The delay before a thread is restarted. It is short, because a thread cannot watch for the end of the process
+/// meanwhile.
 const THREAD_DELAY: Duration = Duration::from_millis(100);
 
-/// Panics outside of every task: of a thread that a library started.
+/// Name for panics outside of every task, on threads that a library started.
 const FOREIGN: &str = "other thread";
 
-/// Counts panics, and knows whether the process has to end because of one. Cheap to clone.
+/// Counts panics, and reports when the process has to end because of one. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Supervisor(Arc<Shared>);
 
@@ -54,12 +56,12 @@ struct Shared {
     faults: Faults,
 }
 
-/// Names a task in logs, metrics and status.
+/// Identifies a task in logs, metrics and status.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId {
     /// The kind of task.
     pub name: &'static str,
-    /// The environment that it works for, if it works for one.
+    /// The environment that the task works for, if any.
     pub environment: Option<EnvironmentLabel>,
 }
 
@@ -75,11 +77,11 @@ struct Counts {
 pub struct PanicReport {
     /// The task.
     pub task: TaskId,
-    /// Panics since the start; 0 for a long-lived task that never had one.
+    /// Number of panics since the start; 0 for a long-lived task that has not panicked.
     pub panics: u64,
-    /// Unix milliseconds of the last one; 0 if there was none.
+    /// Unix milliseconds of the last panic; 0 if there was none.
     pub last_ms: u64,
-    /// File and line of the last one; empty if there was none.
+    /// File and line of the last panic; empty if there was none.
     pub location: Arc<str>,
 }
 
@@ -93,23 +95,23 @@ pub struct InternalError {
     pub location: Arc<str>,
 }
 
-/// What follows a panic.
+/// The consequence of a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consequence {
-    /// The task runs again.
+    /// The task is restarted.
     Restart,
-    /// What was under way is given up; everything else goes on.
+    /// The operation is aborted; everything else continues.
     GiveUp,
     /// The process has to end.
     Fatal,
 }
 
-/// A long-lived task that can run again after a panic, with what the panic left of its state.
+/// A long-lived task that can run again after a panic, with the state that the panic left behind.
 pub trait Supervised: Send + 'static {
-    /// Runs until there is nothing left to do.
+    /// Runs until the work is done.
     fn run(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Called after a panic and before the next run, to report it and to repair what may be inconsistent.
+    /// Called after a panic and before the next run, to report it and to repair state that may be inconsistent.
     fn recover(&mut self, _: &InternalError) {}
 }
 
@@ -130,14 +132,14 @@ impl Default for Supervisor {
 }
 
 impl InternalError {
-    /// The work of a task that the end of the process cut off.
+    /// Creates the error for work that the end of the process aborted.
     pub(crate) fn process_ends(task: &'static str) -> Self {
         Self { task, location: "the process is ending".into() }
     }
 }
 
 impl Supervisor {
-    /// Nothing has failed yet.
+    /// Creates a supervisor without failures.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Shared {
@@ -147,14 +149,14 @@ impl Supervisor {
         }))
     }
 
-    /// The supervisor of what belongs to the process and to no gateway, such as the log.
+    /// Returns the supervisor of parts that belong to the process and to no gateway, such as the log.
     #[must_use]
     pub fn global() -> &'static Self {
         static GLOBAL: LazyLock<Supervisor> = LazyLock::new(Supervisor::new);
         &GLOBAL
     }
 
-    /// Panics by task, those of [`Self::global`] included.
+    /// Returns panics by task, including those of [`Self::global`].
     #[must_use]
     pub fn panics(&self) -> Vec<PanicReport> {
         let report = |(task, counts): (&TaskId, &Counts)| PanicReport {
@@ -180,10 +182,10 @@ impl Supervisor {
         }
     }
 
-    /// Runs `work`; a panic in it is logged and counted as one of `task`, and nothing else happens.
+    /// Runs `work`; a panic in it is logged and counted for `task`, without further consequences.
     ///
     /// # Errors
-    /// When `work` panicked. What it changed may be half done.
+    /// When `work` panicked. Its changes may be incomplete.
     pub fn catch<T>(
         &self,
         task: &'static str,
@@ -197,7 +199,7 @@ impl Supervisor {
     /// Starts a thread that runs `work` to its end, and again after a panic.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// When the operating system refuses a thread.
     pub fn thread(
         &self,
         task: &'static str,
@@ -213,10 +215,10 @@ impl Supervisor {
         Ok(std::thread::Builder::new().name(thread.into()).spawn(run)?.thread().clone())
     }
 
-    /// Starts a thread that cannot run again: its panic is a [`Self::failure`].
+    /// Starts a thread that cannot be restarted: its panic is a [`Self::failure`].
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// When the operating system refuses a thread.
     pub fn vital_thread(
         &self,
         task: &'static str,
@@ -230,21 +232,22 @@ impl Supervisor {
         std::thread::Builder::new().name(thread.into()).spawn(run).map(drop)
     }
 
-    /// Makes tasks panic on purpose; only in builds with debug assertions.
+    /// Returns the injected panics; they have an effect only in builds with debug assertions.
     #[cfg(debug_assertions)]
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.0.faults
     }
 
-    /// The scope of a long-lived task, which is counted from the start, so that its metric exists before its first panic.
+    /// Returns the scope of a long-lived task. It is counted from the start, so that its metric exists before its first
+    /// panic.
     fn watched(&self, task: &'static str) -> Arc<Scope> {
         let task = TaskId { name: task, environment: None };
         self.counts().entry(task.clone()).or_default();
         Scope::new(self, task, None)
     }
 
-    /// Logs and counts a panic. This is the only place that does.
+    /// Logs and counts a panic. No other function does.
     fn report(&self, task: &TaskId, origin: &Origin, consequence: Consequence) -> InternalError {
         let (name, environment) = (task.name, task.environment.as_ref().map(tracing::field::display));
         let (location, reason) = (&*origin.location, origin.message);
@@ -282,8 +285,8 @@ impl Supervisor {
 /// Runs `work` on a thread where blocking delays no other task, and waits for its result.
 ///
 /// # Errors
-/// When `work` panicked, which is logged and counted as one of `task` for the environment of the calling task; or when
-/// the process ends before it could run.
+/// When `work` panicked, which is logged and counted for `task` and the environment of the calling task; or when the
+/// process ends before `work` could run.
 pub async fn blocking<T: Send + 'static>(
     task: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -294,8 +297,8 @@ pub async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Makes of `work` what can run on another thread, such as one of a pool, where its panics are logged and counted as those
-/// of `task` for the environment of the calling task.
+/// Wraps `work` so that it can run on another thread, such as one of a pool; its panics are logged and counted for
+/// `task` and the environment of the calling task.
 pub fn carried<T>(task: &'static str, work: impl FnOnce() -> T) -> impl FnOnce() -> Result<T, InternalError> {
     let scope = Scope::current().named(task);
     move || {
@@ -307,10 +310,10 @@ pub fn carried<T>(task: &'static str, work: impl FnOnce() -> T) -> impl FnOnce()
 }
 
 /// Runs a part of the work of this thread, on which a supervised task or thread is running; a panic in it is logged and
-/// counted as one of `task`. Costs nothing as long as there is none.
+/// counted for `task`. Costs nothing unless it panics.
 ///
 /// # Errors
-/// When `work` panicked. What it changed may be half done.
+/// When `work` panicked. Its changes may be incomplete.
 pub fn part<S, T>(
     task: &'static str,
     state: &mut S,
@@ -324,14 +327,14 @@ pub fn part<S, T>(
     })
 }
 
-/// Reports a panic that another library has caught on this thread while a supervised task was polled, such as one of a
-/// request handler. What was under way is given up.
+/// Reports a panic that another library caught on this thread while a supervised task was polled, such as a panic of a
+/// request handler. The operation is aborted.
 pub fn report_caught(task: &'static str, payload: &(dyn std::any::Any + Send)) -> InternalError {
     let scope = Scope::current().named(task);
     scope.report(&Origin::take(payload), Consequence::GiveUp)
 }
 
-/// Waits for the result of `work` and gives up a panic in it, which is logged and counted as one of the calling task.
+/// Waits for the result of `work`; a panic in it aborts the work, and is logged and counted for the calling task.
 ///
 /// # Errors
 /// When `work` panicked.
@@ -339,7 +342,7 @@ pub async fn catch<T>(work: impl Future<Output = T>) -> Result<T, InternalError>
     Caught::new(Scope::current(), Consequence::GiveUp, work).await
 }
 
-/// Runs a task again after each panic, until it ends by itself. With `end`, the last run begins at once.
+/// Restarts a task after each panic, until it ends by itself. After `end` is cancelled, the last run starts at once.
 pub(crate) async fn supervise<T: Supervised>(scope: Arc<Scope>, end: tokio_util::sync::CancellationToken, mut task: T) {
     let mut backoff = Backoff::literal(FIRST_DELAY, LONGEST_DELAY);
     loop {

@@ -1,14 +1,14 @@
-//! Work that is done at the same time and must take effect in order.
+//! Ordering for work that runs concurrently and must take effect in order.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Hands out turns, each of which comes when the one before it is over.
+/// Issues tickets, each of which is called when the ticket before it is dropped.
 #[derive(Debug, Default)]
 pub struct TicketQueue(Mutex<Option<oneshot::Receiver<()>>>);
 
-/// A place in the order. It is over when it is dropped, so wait for [`Turn::comes`] first, on every path.
+/// A position in the order. Dropping it calls the next ticket, so call [`Ticket::wait`] first, on every path.
 #[derive(Debug)]
 pub struct Ticket {
     before: Option<oneshot::Receiver<()>>,
@@ -16,7 +16,7 @@ pub struct Ticket {
 }
 
 impl TicketQueue {
-    /// The next place in the order.
+    /// Issues the next ticket.
     pub fn next(&self) -> Ticket {
         let (after, next) = oneshot::channel();
         let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(next);
@@ -25,10 +25,10 @@ impl TicketQueue {
 }
 
 impl Ticket {
-    /// Waits until every turn before this one is over; at once if it has come already.
+    /// Waits until every earlier ticket is dropped.
     pub async fn wait(&mut self) {
         if let Some(before) = &mut self.before {
-            // The end of the turn is its sender's end; nothing is ever sent.
+            // The sender is dropped with the ticket; nothing is ever sent.
             let _ = before.await;
             self.before = None;
         }
@@ -55,6 +55,6 @@ mod tests {
         drop(second);
         assert!(third.wait().now_or_never().is_some());
         drop(third);
-        assert!(tickets.next().wait().now_or_never().is_some(), "nobody is before it any more");
+        assert!(tickets.next().wait().now_or_never().is_some(), "no earlier ticket is left");
     }
 }

@@ -1,8 +1,8 @@
-//! Wall-clock time as the vendors' protocols want it.
+//! Wall-clock time in the format of the vendors' protocols.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since the Unix epoch; 0 on a machine whose clock is before it.
+/// Returns milliseconds since the Unix epoch; 0 if the clock is set before it.
 #[must_use]
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

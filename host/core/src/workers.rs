@@ -1,7 +1,7 @@
-//! Threads for long work on behalf of callers, such as reading a large post.
+//! Low-priority threads for long work on behalf of callers, such as parsing a large post.
 //!
-//! They run at a lower priority than the threads that serve: on a machine with few processors, a caller that gives them
-//! much to do must not delay the short requests of everybody else.
+//! They run at a lower priority than the threads that serve: on a machine with few processors, a caller that causes
+//! much work must not delay short requests of other callers.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use crate::budget::{ByTrust, Trust};
 use crate::priority;
 use crate::supervisor::{InternalError, carried};
 
-/// Pieces of work per thread that a queue hands over: the one under way, and the next.
+/// Jobs per thread that a queue submits to the pool: the running one and the next.
 const HANDED_OVER: usize = 2;
 
 /// A queue to a pool of such threads. Cheap to clone; the threads end with the last clone of all their queues.
 #[derive(Debug, Clone)]
 pub struct Workers {
     pool: Arc<ThreadPool>,
-    /// One for each piece of work that may be handed over.
+    /// One permit for each job that may be submitted.
     places: Arc<Semaphore>,
 }
 
-/// A value that may take long to free, which the threads of a pool then do, wherever the value is dropped.
+/// A value that may take long to free; it is freed on the threads of a pool, wherever it is dropped.
 #[derive(Debug)]
 pub struct SlowDrop<T: Default + Send + 'static> {
     value: T,
@@ -58,15 +58,15 @@ impl<T: Default + Send + 'static> Drop for SlowDrop<T> {
 /// The system refused a thread.
 #[derive(Debug, thiserror::Error)]
 pub enum ThreadError {
-    /// One of [`Workers`].
+    /// A thread of [`Workers`].
     #[error("the system refuses to start a thread: {0}")]
     Workers(#[from] rayon::ThreadPoolBuildError),
-    /// One of a [`Background`](crate::Background).
+    /// A thread of a [`Background`](crate::Background).
     #[error("the system refuses to start a thread: {0}")]
     Background(#[from] std::io::Error),
 }
 
-/// Processors that this process may use, at least one.
+/// Returns the number of processors that this process may use, at least one.
 #[must_use]
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -83,14 +83,14 @@ impl Workers {
             .num_threads(count)
             .thread_name(move |_| name.to_owned())
             .start_handler(|_| priority::lower())
-            // Logged where it is caught; the waiting side sees the channel close.
+            // The panic is logged where it is caught; the waiting side sees the channel close.
             .panic_handler(|_| ())
             .build()?;
         Ok(Self { pool: Arc::new(pool), places: Self::places(count) })
     }
 
-    /// Starts a pool for each kind of credential, so that callers wait only for others of their kind. Callers that anybody
-    /// can be leave a processor free, if there is more than one.
+    /// Starts a pool for each kind of credential, so that callers wait only for others of their kind. Pools for
+    /// untrusted callers leave one processor free, if there is more than one.
     ///
     /// # Errors
     /// When the system refuses a thread.
@@ -100,7 +100,8 @@ impl Workers {
         Ok(ByTrust { secret: secret?, embedded: embedded?, public: public? })
     }
 
-    /// Another queue to the same threads. Queues take turns, so that work of one kind waits only for a little of another.
+    /// Returns another queue to the same threads. Queues alternate, so that jobs of one queue wait only for a few jobs
+    /// of another.
     #[must_use]
     pub fn queue(&self) -> Self {
         Self { places: Self::places(self.pool.current_num_threads()), ..self.clone() }
@@ -110,34 +111,34 @@ impl Workers {
         Arc::new(Semaphore::new(HANDED_OVER * threads))
     }
 
-    /// Runs `work` after what was given to this queue before, and waits for its result.
+    /// Runs `work` after earlier jobs of this queue, and waits for its result.
     ///
-    /// Dropping the future drops work that waits for a thread; work that was handed over is done all the same. So whatever
-    /// bounds the number of callers bounds what waits here, too.
+    /// Dropping the future drops a job that waits for a thread; a job that was submitted still runs. The number of
+    /// waiting jobs is therefore bounded by the number of callers.
     ///
     /// # Errors
-    /// When `work` panicked, which is logged and counted as one of `task` for the environment of the calling task.
+    /// When `work` panicked, which is logged and counted for `task` and the environment of the calling task.
     pub async fn run<T: Send + 'static>(
         &self,
         task: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, InternalError> {
-        // Never closed.
+        // The semaphore is never closed.
         let place = Arc::clone(&self.places).acquire_owned().await;
         let (sender, receiver) = oneshot::channel();
         let (work, runtime) = (carried(task, work), Handle::current());
         self.pool.spawn_fifo(move || {
             // The work may start tasks.
             let _context = runtime.enter();
-            // The receiver is gone when the request has ended before its work.
+            // The receiver is dropped if the request has ended before its work.
             let _ = sender.send(work());
             drop(place);
         });
         receiver.await.unwrap_or_else(|_| Err(InternalError::process_ends(task)))
     }
 
-    /// Drops `value`, which came of earlier work here, on one of the threads: to free hundreds of thousands of small pieces
-    /// takes milliseconds.
+    /// Drops `value`, a result of earlier work, on one of the threads: freeing hundreds of thousands of small
+    /// allocations takes milliseconds.
     pub fn discard(&self, value: impl Send + 'static) {
         self.pool.spawn_fifo(move || drop(value));
     }
@@ -151,7 +152,7 @@ mod tests {
     use crate::Lifecycle;
 
     #[tokio::test]
-    async fn work_is_done_in_order_unless_nobody_waits_for_it() {
+    async fn work_runs_in_order_unless_its_caller_is_gone() {
         let workers = Workers::start("test", 1).unwrap();
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         let done = Arc::new(Mutex::new(Vec::new()));
@@ -166,7 +167,7 @@ mod tests {
         for it in &mut all {
             assert!(futures_util::poll!(it).is_pending());
         }
-        // Of these the first was handed over, the second waits.
+        // The first of these was submitted, the second waits.
         all.drain(..2);
         assert!(done.lock().unwrap().is_empty());
         release.send(()).unwrap();
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_that_anybody_can_be_leave_a_processor_free() {
+    fn pools_of_untrusted_callers_leave_a_processor_free() {
         let processors = std::thread::available_parallelism().unwrap().get();
         let workers = Workers::by_trust("test").unwrap();
         let others = 1.max(processors - 1);

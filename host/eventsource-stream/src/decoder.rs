@@ -1,22 +1,22 @@
-//! From bytes to events, without input and output.
+//! Decodes bytes into events, without I/O.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::{Event, EventKind};
 
-/// Largest event, in bytes of its data, or of one of its other fields: 128 MiB.
+/// Maximum size of an event, in bytes of its data, or of one of its other fields: 128 MiB.
 pub const MAX_EVENT_SIZE: usize = 128 << 20;
 
-/// Longest event ID that is kept, in bytes: 4 KiB. Each event carries a copy, so a long ID would multiply what a stream
-/// of short events takes. A longer one resets the last event ID, as an empty one does.
+/// Maximum length of an event ID in bytes: 4 KiB. Each event contains a copy, so a long ID would multiply the memory of
+/// a stream of short events. A longer one resets the last event ID, like an empty one.
 pub const MAX_ID_SIZE: usize = 4 << 10;
 
-/// Capacity of a buffer that is worth keeping for the next line.
+/// Maximum capacity of a buffer that is reused for the next line.
 const KEPT_CAPACITY: usize = 64 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// An event is larger than the decoder accepts. Nothing can be decoded after it.
+/// An event exceeds the limit. Decoding cannot continue after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventTooLarge {
     /// The limit, in bytes.
@@ -27,39 +27,39 @@ pub struct EventTooLarge {
 #[derive(Debug)]
 pub struct Decoder {
     limit: usize,
-    /// How much of a byte order mark has arrived; `None` once it is known whether there is one.
+    /// How many bytes of a byte order mark have arrived; `None` once it is known whether there is one.
     mark: Option<usize>,
-    /// The last byte was a carriage return, so that a line feed which follows belongs to it.
+    /// Whether the last byte was a carriage return, so that a following line feed belongs to it.
     after_return: bool,
     line: Line,
-    /// The unfinished line, as far as it must be kept.
+    /// The part of the unfinished line that has to be retained.
     buffer: Vec<u8>,
-    /// Type of the event that is being received.
+    /// Type of the event in progress.
     event_type: String,
-    /// Data of the event that is being received: each field with a line feed behind it.
+    /// Data of the event in progress: each field followed by a line feed.
     data: Vec<u8>,
-    /// Value of the last `id:` field, which counts once its block is complete.
+    /// Value of the last `id:` field, which takes effect once its block is complete.
     id: String,
     /// The last event ID.
     last_event_id: String,
-    /// Reconnection time in the block that is being received.
+    /// Reconnection time in the current block.
     retry: Option<Duration>,
-    /// Length of the data when progress was reported last.
+    /// Length of the data when progress was last reported.
     reported: usize,
 }
 
-/// What the unfinished line is.
+/// Classification of the unfinished line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
-    /// It can still become anything; it is in the buffer.
+    /// Not determined yet; the line is in the buffer.
     Unknown,
-    /// A `data` field. What has arrived of its value is in `data` already.
+    /// A `data` field. The part of its value that has arrived is in `data` already.
     Data,
-    /// Another field that the standard knows; it is in the buffer.
+    /// Another standard field; the line is in the buffer.
     Field,
-    /// A comment, whose text does not matter.
+    /// A comment, whose text is ignored.
     Comment,
-    /// A field that the standard does not know.
+    /// An unknown field.
     Ignored,
 }
 
@@ -70,13 +70,13 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A decoder for a new connection, with a limit of [`MAX_EVENT_SIZE`].
+    /// Creates a decoder for a new connection, with a limit of [`MAX_EVENT_SIZE`].
     #[must_use]
     pub fn new() -> Self {
         Self::with_limit(MAX_EVENT_SIZE)
     }
 
-    /// The same with another limit on the size of an event, in bytes.
+    /// Creates a decoder with another limit on the size of an event, in bytes.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
         Self {
@@ -94,23 +94,23 @@ impl Decoder {
         }
     }
 
-    /// Sets the last event ID, as it was at the end of the connection before.
+    /// Sets the last event ID, as it was at the end of the previous connection.
     pub fn set_last_event_id(&mut self, id: impl Into<String>) {
         self.last_event_id = id.into();
         self.id.clone_from(&self.last_event_id);
     }
 
-    /// The last event ID.
+    /// Returns the last event ID.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// Takes the next piece of the stream and appends what it completes to `events`. What is unfinished when the stream
-    /// ends is discarded, so that there is nothing to do at its end.
+    /// Decodes the next piece of the stream and appends the completed events to `events`. An event that is incomplete
+    /// when the stream ends is discarded, so there is no call for the end.
     ///
     /// # Errors
-    /// When an event is larger than the limit. The decoder must not be used any more then.
+    /// When an event exceeds the limit. The decoder must not be used afterwards.
     pub fn feed(&mut self, piece: &[u8], events: &mut VecDeque<Event>) -> Result<(), EventTooLarge> {
         let mut rest = self.strip_byte_order_mark(piece);
         while !rest.is_empty() {
@@ -134,11 +134,11 @@ impl Decoder {
         Ok(())
     }
 
-    /// A byte order mark counts once, at the start, whatever the pieces in which it arrives.
+    /// Strips a byte order mark at the start of the stream, in whatever pieces it arrives.
     fn strip_byte_order_mark<'a>(&mut self, mut piece: &'a [u8]) -> &'a [u8] {
         while let (Some(arrived), Some(byte)) = (self.mark, piece.first()) {
             if BYTE_ORDER_MARK[arrived] != *byte {
-                // What looked like a mark is the beginning of the first line.
+                // The bytes were not a mark but the beginning of the first line.
                 self.buffer.extend_from_slice(&BYTE_ORDER_MARK[..arrived]);
                 self.mark = None;
             } else {
@@ -163,10 +163,10 @@ impl Decoder {
         }
     }
 
-    /// Decides as soon as possible what the line is, so that only what is needed is kept.
+    /// Classifies the line as early as possible, so that only the necessary part is retained.
     fn recognize(&mut self) -> Result<(), EventTooLarge> {
         let line = &self.buffer[..];
-        // It takes one more byte to know whether a space follows, which does not belong to the value.
+        // One more byte is needed to know whether a space follows, which is not part of the value.
         if let Some(value) = line.strip_prefix(b"data:").filter(|it| !it.is_empty()) {
             self.line = Line::Data;
             let value = value.strip_prefix(b" ").unwrap_or(value);
@@ -205,7 +205,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes a complete line that is a field.
+    /// Processes a complete line that is a field.
     fn field(&mut self, line: &[u8], events: &mut VecDeque<Event>) -> Result<(), EventTooLarge> {
         let (name, value) = match memchr::memchr(b':', line) {
             Some(colon) => (&line[..colon], &line[colon + 1..]),
@@ -223,7 +223,7 @@ impl Decoder {
             b"retry" => {
                 if let Some(time) = milliseconds(value) {
                     self.retry = Some(time);
-                    // Takes effect at once, also if its block is never completed.
+                    // Takes effect at once, even if its block is never completed.
                     events.push_back(Event { retry: self.retry, ..self.event(EventKind::Settings) });
                 }
             }
@@ -232,7 +232,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// A blank line: the block is complete.
+    /// Processes a blank line, which completes the block.
     fn dispatch(&mut self, events: &mut VecDeque<Event>) {
         let has_new_id = self.id != self.last_event_id;
         if has_new_id {
@@ -247,14 +247,14 @@ impl Decoder {
             return;
         }
         let mut data = std::mem::take(&mut self.data);
-        // The line feed behind the last field.
+        // The line feed after the last field.
         data.pop();
         self.reported = 0;
         let event = if event_type.is_empty() { "message".to_owned() } else { event_type };
         events.push_back(Event { event, data: text(data), retry, ..self.event(EventKind::Message) });
     }
 
-    /// An event without a message.
+    /// Creates an event without a message.
     fn event(&self, kind: EventKind) -> Event {
         Event { id: self.last_event_id.clone(), kind, ..Event::default() }
     }
@@ -273,12 +273,13 @@ impl Decoder {
     }
 }
 
-/// Bytes as text. Line ends are ASCII, so that decoding field by field gives what decoding the whole stream would.
+/// Converts bytes to text. Line ends are ASCII, so decoding field by field gives the same result as decoding the whole
+/// stream.
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// Only digits count. What does not fit is the longest time that there is.
+/// Parses digits only. A value that overflows becomes the maximum.
 fn milliseconds(value: &[u8]) -> Option<Duration> {
     let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(value).ok().filter(|_| is_number)?;

@@ -1,4 +1,4 @@
-//! From a stream of bytes to a stream of events.
+//! Adapts a stream of bytes to a stream of events.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,9 +12,9 @@ use pin_project_lite::pin_project;
 
 use crate::{Decoder, Event, EventTooLarge};
 
-/// Turns streams of bytes into streams of events.
+/// Converts streams of bytes into streams of events.
 pub trait Eventsource: Sized {
-    /// Events of this stream.
+    /// Returns the events of this stream.
     fn eventsource(self) -> EventStream<Self>;
 }
 
@@ -28,7 +28,7 @@ where
     }
 }
 
-/// Bytes that are decoded in one step, which bounds how many events wait for the reader.
+/// Number of bytes that are decoded in one step, which bounds the number of events that wait for the reader.
 const STEP: usize = 16 << 10;
 
 pin_project! {
@@ -37,16 +37,16 @@ pin_project! {
         #[pin]
         bytes: S,
         decoder: Decoder,
-        // The rest of a large piece that has arrived, of which the first `position` have been decoded.
+        // The rest of a large piece, of which the first `position` bytes have been decoded.
         arrived: Vec<u8>,
         position: usize,
-        // What the last step completed.
+        // Events completed by the last step.
         ready: VecDeque<Event>,
         end: Option<End>,
     }
 }
 
-/// What is left to say once the bytes have ended.
+/// The item that remains to be yielded once the bytes have ended.
 #[derive(Debug)]
 enum End {
     TooLarge(EventTooLarge),
@@ -56,16 +56,16 @@ enum End {
 /// Why a stream of events failed.
 #[derive(Debug, PartialEq)]
 pub enum EventStreamError<E> {
-    /// Never occurs: what is not UTF-8 is replaced. Exists because users of the original name it.
+    /// Never occurs: invalid UTF-8 is replaced. Exists because users of the original crate name it.
     Utf8(FromUtf8Error),
-    /// An event is larger than [`MAX_EVENT_SIZE`](crate::MAX_EVENT_SIZE); the input of the error says so.
+    /// An event exceeds [`MAX_EVENT_SIZE`](crate::MAX_EVENT_SIZE); the input of the error contains the message.
     Parser(NomError<String>),
     /// The stream of bytes failed.
     Transport(E),
 }
 
 impl<S> EventStream<S> {
-    /// Events of `stream`.
+    /// Creates a stream of the events of `stream`.
     pub fn new(stream: S) -> Self {
         Self {
             bytes: stream,
@@ -77,12 +77,12 @@ impl<S> EventStream<S> {
         }
     }
 
-    /// Sets the last event ID, as it was at the end of the connection before.
+    /// Sets the last event ID, as it was at the end of the previous connection.
     pub fn set_last_event_id(&mut self, id: impl Into<String>) {
         self.decoder.set_last_event_id(id);
     }
 
-    /// The last event ID.
+    /// Returns the last event ID.
     pub fn last_event_id(&self) -> &str {
         self.decoder.last_event_id()
     }
@@ -120,7 +120,7 @@ where
             }
             match std::task::ready!(this.bytes.as_mut().poll_next(context)) {
                 Some(Ok(piece)) => {
-                    // Most pieces are one step, which needs no copy.
+                    // Most pieces fit in one step, which needs no copy.
                     let (first, rest) = piece.as_ref().split_at(piece.as_ref().len().min(STEP));
                     this.arrived.clear();
                     this.arrived.extend_from_slice(rest);

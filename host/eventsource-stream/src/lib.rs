@@ -1,16 +1,17 @@
-//! Server-sent events from a stream of bytes, as section 9.2.6 of the WHATWG HTML standard defines them.
+//! Server-sent events from a stream of bytes, as the WHATWG HTML standard (9.2.6) defines them.
 //!
-//! Own code because what exists stops at invalid UTF-8 or takes quadratic time for large events. It has the interface of
-//! `eventsource-stream` 0.2.3, in whose place `reqwest-eventsource` is given it, and differs from it in four points:
+//! Written because existing crates fail on invalid UTF-8 or take quadratic time for large events. It has the interface of
+//! `eventsource-stream` 0.2.3, which it replaces as the dependency of `reqwest-eventsource`, and differs from it in four
+//! points:
 //!
-//! * Beside messages the stream yields what else happened on the connection ([`EventKind`]): a comment is the heartbeat
-//!   of a service, and a `retry:` or `id:` in a block without data takes effect without a message. Who only wants
-//!   messages skips events of other kinds.
+//! * Besides messages the stream yields other occurrences on the connection ([`EventKind`]): a comment is the heartbeat
+//!   of a service, and a `retry:` or `id:` in a block without data takes effect without a message. Users that only want
+//!   messages skip events of other kinds.
 //! * The data of one event is limited to [`MAX_EVENT_SIZE`] bytes; beyond, the stream ends with an error.
-//! * An event ID longer than [`MAX_ID_SIZE`] bytes counts as none.
+//! * An event ID longer than [`MAX_ID_SIZE`] bytes counts as empty.
 //! * Bytes that are not UTF-8 become U+FFFD, as the standard demands. The stream never fails because of them.
 //!
-//! Each byte is looked at once, whatever the pieces in which it arrives.
+//! Each byte is examined once, in whatever pieces the stream arrives.
 #![forbid(unsafe_code)]
 
 mod decoder;

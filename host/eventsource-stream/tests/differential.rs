@@ -1,5 +1,5 @@
-//! Random streams in random pieces, decoded here and by `eventsource-parser` for Node, which was written from the same
-//! standard by others: both must yield the same.
+//! Random streams in random pieces, decoded by this crate and by `eventsource-parser` for Node, an independent
+//! implementation of the same standard: the results must be equal.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -12,10 +12,10 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-/// Streams that are compared, all in one run of the other parser.
+/// Number of streams, which are compared in one run of the other parser.
 const STREAMS: usize = 20_000;
 
-/// What streams are made of: what means something, what nearly does, and what is no UTF-8.
+/// Fragments of streams: syntax, near misses, and invalid UTF-8.
 const PARTS: &[&[u8]] = &[
     b"data: x\n",
     b"\ndata: y\r\n",
@@ -86,7 +86,7 @@ fn streams() -> Vec<Vec<Vec<u8>>> {
         }
         pieces
     });
-    // The same streams in each run, so that a difference is seen by everybody.
+    // Deterministic, so that a difference is reproducible.
     let mut runner = TestRunner::deterministic();
     (0..STREAMS).map(|_| stream.new_tree(&mut runner).expect("a stream").current()).collect()
 }

@@ -1,5 +1,5 @@
-//! Headers in which proxies say where a request comes from: never a panic, and nothing that a client writes beats what
-//! the nearest trusted proxy appends.
+//! Headers in which proxies forward the client's address: no input may panic, and nothing that a client writes
+//! overrides what the nearest trusted proxy appends.
 #![no_main]
 
 use std::net::IpAddr;

@@ -7,7 +7,7 @@ use yardarm::config::{Overrides, load_text};
 
 libfuzzer_sys::fuzz_target!(|input: &str| {
     let _ = load_text(Path::new("y.toml"), input.to_owned(), &Overrides::default());
-    // A key anywhere in a line that is no TOML must not be printed.
+    // A key in a line that is not valid TOML must not be printed.
     let broken = format!("{input}\nsdk_key = sdk-5ec2e7-canary\n");
     if let Err(error) = load_text(Path::new("y.toml"), broken, &Overrides::default()) {
         assert!(!error.to_string().contains("5ec2e7-canary"), "{error}");

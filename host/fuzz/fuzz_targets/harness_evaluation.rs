@@ -1,4 +1,4 @@
-//! A flag, a segment and a target that somebody made up, evaluated: no input may panic, loop or exhaust memory.
+//! Evaluation of an arbitrary flag, segment and target: no input may panic, loop or exhaust memory.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: (&str, &str, &str)| {

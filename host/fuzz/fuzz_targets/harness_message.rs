@@ -1,4 +1,4 @@
-//! What Harness sends besides flags: tokens and events of a stream.
+//! Data from Harness other than flags: tokens and events of a stream.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &str| {

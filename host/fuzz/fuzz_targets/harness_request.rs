@@ -1,4 +1,4 @@
-//! What SDKs of Harness send: bodies of authentication and metrics, a target in a header, a token.
+//! Requests of Harness SDKs: bodies of authentication and metrics, a target in a header, a token.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

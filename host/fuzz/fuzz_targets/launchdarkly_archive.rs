@@ -1,4 +1,4 @@
-//! The data archive of offline mode: whatever file an operator names.
+//! The data archive of offline mode, with arbitrary content.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! A context as clients send it, in a path and in a body.
+//! A context sent by a client, in a path and in a body.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

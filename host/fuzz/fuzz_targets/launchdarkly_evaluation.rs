@@ -1,4 +1,4 @@
-//! A flag and a context that somebody made up, evaluated: no input may panic, loop or exhaust memory.
+//! Evaluation of an arbitrary flag and context: no input may panic, loop or exhaust memory.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: (&str, &str)| {

@@ -1,4 +1,4 @@
-//! A post of events that was compressed, whole or damaged.
+//! A compressed post of events, intact or damaged.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

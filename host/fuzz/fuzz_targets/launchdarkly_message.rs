@@ -1,4 +1,4 @@
-//! One event of the upstream stream: whatever a service or somebody in between sends.
+//! One event of the upstream stream, with arbitrary content.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: (u8, &str)| {

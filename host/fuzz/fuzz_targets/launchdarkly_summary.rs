@@ -1,4 +1,4 @@
-//! One event to be summarised: what leaves must be JSON, whatever came.
+//! Summarizing one event: the output must be JSON for any input.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|event: &str| {

@@ -1,4 +1,4 @@
-//! A snapshot file that a crash, a disk or a person has altered.
+//! A snapshot file that was altered by a crash, a disk error or a user.
 #![no_main]
 
 use yardarm_core::snapshot_file::SnapshotFile;

@@ -1,4 +1,4 @@
-//! An event stream of any bytes: in whatever pieces it arrives, the same events come out, and the limit holds.
+//! An event stream of arbitrary bytes: the events do not depend on the pieces in which it arrives, and the limit holds.
 #![no_main]
 
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use eventsource_stream::{Decoder, Event, EventKind};
 
 const LIMIT: usize = 64;
 
-/// Events of `stream` in pieces of these lengths, again and again; `None` if one is larger than the limit.
+/// Decodes `stream` in pieces of these lengths, repeated; returns `None` if an event exceeds the limit.
 fn events(stream: &[u8], lengths: &[u8]) -> Option<Vec<Event>> {
     let mut decoder = Decoder::with_limit(LIMIT);
     let mut events = VecDeque::new();
@@ -18,7 +18,7 @@ fn events(stream: &[u8], lengths: &[u8]) -> Option<Vec<Event>> {
         decoder.feed(&rest[..length], &mut events).ok()?;
         rest = &rest[length..];
     }
-    // Progress depends on the pieces.
+    // Progress events depend on the pieces.
     Some(events.into_iter().filter(|it| it.kind != EventKind::Progress).collect())
 }
 

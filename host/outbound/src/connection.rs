@@ -1,4 +1,4 @@
-//! One event stream: opened, read, and judged when it ends.
+//! An event stream: opening and reading it, and classifying its end.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,63 +13,63 @@ use yardarm_core::status::ErrorKind;
 
 use crate::redirect::{self, MAX_REDIRECTS, RedirectError};
 
-/// How much of a text from upstream is shown in errors, in characters.
+/// Maximum length of a text from upstream in errors, in characters.
 const SHOWN: usize = 200;
 
 /// Messages of an open connection.
 pub struct Events {
     source: Pin<Box<dyn Stream<Item = Result<Event, ConnectionError>> + Send>>,
-    /// How long nothing usable may arrive.
+    /// Time without a message or comment after which the connection counts as dead.
     silence: Duration,
-    /// When something usable arrived last.
+    /// When the last message or comment arrived.
     alive_at: Instant,
     has_heartbeat: bool,
     reconnection_time: Option<Duration>,
     last_event_id: String,
 }
 
-/// Why there is no connection, or none any more.
+/// Why a connection could not be opened, or has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// The connection could not be made or broke.
+    /// The connection could not be opened or broke.
     #[error("connection failed: {0}")]
     Network(String),
-    /// The connection was answered with another status than success.
+    /// The response has another status than success.
     #[error("stream answered {0}")]
     Status(StatusCode),
-    /// The service redirected to a place that is not followed to.
+    /// The service redirected to an address that is not followed.
     #[error("stream {0}")]
     Redirect(#[from] RedirectError),
-    /// What arrived is not a usable event stream.
+    /// The response is not a usable event stream.
     #[error("unusable event stream: {0}; restarting the stream")]
     Protocol(String),
-    /// An event arrived that cannot be used.
+    /// An invalid event arrived.
     #[error("`{event}` event: {problem}; restarting the stream")]
     Message {
         /// Name of the event, shortened.
         event: String,
-        /// What is wrong with it.
+        /// Why the event is invalid.
         problem: String,
     },
 }
 
-/// Sends `request` and waits for the head of the answer. Follows redirects to the same host.
+/// Sends `request` and waits for the head of the response. Follows redirects to the same host.
 ///
-/// A connection on which neither a message nor a comment arrives for `silence` is taken for dead. What is neither does
-/// not keep it alive.
+/// A connection without a message or comment for `silence` counts as dead. Other bytes do not keep it alive.
 ///
 /// # Errors
-/// When there is no connection, or the answer is no stream.
+/// When the connection fails, or the response is not an event stream.
 pub async fn open(mut request: RequestBuilder, silence: Duration) -> Result<Events, ConnectionError> {
     let not_repeatable = || ConnectionError::Network("the request cannot be repeated".to_owned());
     for _ in 0..=MAX_REDIRECTS {
         let again = request.try_clone().ok_or_else(not_repeatable)?;
         let mut source = EventSource::new(request).map_err(|_| not_repeatable())?;
-        // Reconnecting is ours: the state, the jitter and the two curves are part of the protocol.
+        // Reconnects are handled by the caller: the state, the jitter and the two backoff curves are part of the
+        // protocol.
         source.set_retry_policy(Box::new(retry::Never));
         let source: Pin<Box<dyn Stream<Item = _> + Send>> = match source.next().await {
             Some(Ok(SourceEvent::Open)) => Box::pin(source.filter_map(|it| async { from_source(it) })),
-            // Vendors' own relays do not look at the content type, so a service that sends none still works.
+            // The vendors' own relays ignore the content type, so a service that sends none must work here as well.
             Some(Err(SourceError::InvalidContentType(_, response))) => {
                 Box::pin(response.bytes_stream().eventsource().map(from_stream))
             }
@@ -97,7 +97,7 @@ impl Events {
         }
     }
 
-    /// Waits for the next message. May be cancelled without losing one.
+    /// Waits for the next message. Cancel safe.
     ///
     /// # Errors
     /// When the connection has ended, for whatever reason.
@@ -128,18 +128,18 @@ impl Events {
         }
     }
 
-    /// Whether a comment has arrived, which is how services show that a quiet connection works.
+    /// Returns whether a comment has arrived, which services send to show that an idle connection works.
     #[must_use]
     pub fn has_heartbeat(&self) -> bool {
         self.has_heartbeat
     }
 
-    /// The delay before a reconnect that the service wants, if it has named one since the last call.
+    /// Takes the reconnect delay that the service requested since the last call, if any.
     pub fn take_reconnection_time(&mut self) -> Option<Duration> {
         self.reconnection_time.take()
     }
 
-    /// The last event ID as the next request has to send it; `None` if there is none, or none that fits in a header.
+    /// Returns the last event ID for the next request; `None` if there is none, or it is not a valid header value.
     #[must_use]
     pub fn last_event_id(&self) -> Option<HeaderValue> {
         let id = self.last_event_id.as_bytes();
@@ -148,13 +148,13 @@ impl Events {
 }
 
 impl ConnectionError {
-    /// An event cannot be used.
+    /// Creates the error for an invalid event.
     #[must_use]
     pub fn message(event: &str, problem: impl Into<String>) -> Self {
         Self::Message { event: shortened(event), problem: problem.into() }
     }
 
-    /// The kind for the status, and whether it does not heal by itself.
+    /// Returns the kind for the status, and whether the error is permanent.
     #[must_use]
     pub fn kind(&self) -> (ErrorKind, bool) {
         match self {
@@ -165,20 +165,20 @@ impl ConnectionError {
         }
     }
 
-    /// Whether trying again soon would be of no use.
+    /// Returns whether retrying soon is pointless.
     #[must_use]
     pub fn is_rejection(&self) -> bool {
         matches!(self, Self::Status(it) if is_rejection(*it))
     }
 }
 
-/// Statuses that do not heal by themselves: every 4xx but these three.
+/// Returns whether a status is permanent: every 4xx but these three.
 #[must_use]
 pub fn is_rejection(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status.as_u16(), 400 | 408 | 429)
 }
 
-/// A text from upstream as logs and states show it: without control characters, and not longer than 200.
+/// Shortens a text from upstream for logs and status: no control characters, at most 200 characters.
 #[must_use]
 pub fn shortened(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
@@ -214,7 +214,7 @@ fn failure(error: SourceError) -> ConnectionError {
     }
 }
 
-/// An error with its causes on one line: the outermost text of HTTP libraries says little.
+/// Formats an error with its causes on one line: the outermost message of HTTP libraries is rarely informative.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -1,5 +1,5 @@
-//! Outgoing HTTP that both vendors' services need: event streams that are opened, read and judged, requests that follow
-//! redirects without giving keys away, and how soon to try again. Knows no vendor's word.
+//! Outgoing HTTP for both vendors: event streams, requests that follow redirects without disclosing keys, and the
+//! delays of reconnects. Independent of any vendor.
 #![forbid(unsafe_code)]
 
 mod connection;

@@ -1,11 +1,11 @@
-//! Log lines about what upstream repeats as often as it wants.
+//! Rate limit for log lines about repeated upstream errors.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lets a log line through once in a while and counts those between.
+/// Admits a log line from time to time and counts those suppressed in between.
 #[derive(Debug)]
 pub struct LogThrottle {
     interval: Duration,
@@ -19,13 +19,13 @@ struct State {
 }
 
 impl LogThrottle {
-    /// At most one line in each `interval`.
+    /// Admits at most one line per `interval`.
     #[must_use]
     pub const fn new(interval: Duration) -> Self {
         Self { interval, state: Mutex::new(State { last: None, suppressed: 0 }) }
     }
 
-    /// Whether a line may be written now: if so, how many were not since the one before.
+    /// Returns, if a line may be written now, how many were suppressed since the last one.
     pub fn next_line(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if state.last.is_some_and(|last| last.elapsed() < self.interval) {

@@ -1,4 +1,4 @@
-//! How soon to try again.
+//! Delays between connection attempts.
 
 use std::time::Duration;
 
@@ -7,49 +7,50 @@ use yardarm_core::Backoff;
 
 use crate::ConnectionError;
 
-/// A connection that was good for this long starts its backoff anew.
+/// The backoff is reset after a connection that was healthy for this long.
 const HEALTHY: Duration = Duration::from_secs(60);
-/// The first delay, and the shortest that a service may ask for unless it is set otherwise.
+/// The first delay, and the default for the shortest delay that a service may request.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// For how long a rejection of a key that worked before is taken for an interruption.
+/// How long rejections of a key that worked before count as an interruption.
 const INTERRUPTION: Duration = Duration::from_secs(600);
 
-/// What is known of how a service takes a key. Services also reject keys for a while when something of their own fails.
+/// Whether a service accepted a key so far. Services also reject valid keys while they have an outage.
 #[derive(Debug, Default)]
 pub struct KeyHistory {
     has_worked: bool,
-    /// When the key was rejected first since it worked last.
+    /// When the key was first rejected after it last worked.
     rejected_since: Option<Instant>,
 }
 
 impl KeyHistory {
-    /// Notes that the service accepts the key.
+    /// Records that the service accepts the key.
     pub fn note_accepted(&mut self) {
         *self = Self { has_worked: true, rejected_since: None };
     }
 
-    /// Notes a rejection. Returns true if it may be an interruption: the key worked before, and has been rejected for less
-    /// than ten minutes.
+    /// Records a rejection. Returns whether it may be an interruption: the key worked before, and has been rejected for
+    /// less than ten minutes.
     pub fn note_rejected(&mut self) -> bool {
         let since = *self.rejected_since.get_or_insert_with(Instant::now);
         self.has_worked && since.elapsed() < INTERRUPTION
     }
 }
 
-/// How soon to try again: at once slowly growing, and seldom for keys that the vendor rejects, because that may heal
-/// but asking often would be rude. A key that worked is tried like after any other failure at first.
+/// Computes the delay before the next attempt: short and growing after failures, long after rejections, which may heal
+/// but should not be retried often. A key that worked before is at first retried like after any other failure.
 pub struct ReconnectPolicy {
     usual: Backoff,
     rejected: Backoff,
     key: KeyHistory,
     healthy_since: Option<Instant>,
-    /// What a service may ask for at least.
+    /// The shortest first delay that a service may request.
     shortest: Duration,
 }
 
 impl ReconnectPolicy {
-    /// From one second to `ceiling`, and a curve that begins with `rejected` for keys that were rejected.
+    /// Creates a policy with delays from one second to `ceiling`, and a separate curve from `rejected` on for rejected
+    /// keys.
     #[must_use]
     pub fn new(ceiling: Duration, rejected: Duration) -> Self {
         Self {
@@ -61,40 +62,39 @@ impl ReconnectPolicy {
         }
     }
 
-    /// The same with another limit on how short a first delay a service may ask for.
+    /// Sets the shortest first delay that a service may request.
     #[must_use]
     pub fn with_shortest(mut self, shortest: Duration) -> Self {
         self.shortest = shortest;
         self
     }
 
-    /// A connection is being opened.
+    /// Records that a connection is being opened.
     pub fn mark_connecting(&mut self) {
         self.healthy_since = None;
     }
 
-    /// Notes that a message arrived, so the key is accepted.
+    /// Records that a message arrived, so the key is accepted.
     pub fn mark_healthy(&mut self) {
         self.healthy_since.get_or_insert_with(Instant::now);
         self.rejected.reset();
         self.key.note_accepted();
     }
 
-    /// The service asked for another first delay. It gets one between the shortest that is set and the ceiling; and what it
-    /// asks for does not undo how much the delay has grown, so that a connection which breaks again and again is opened
-    /// less and less often.
+    /// Sets the first delay that the service requested, clamped to the configured minimum and the ceiling. The growth
+    /// of the delay is kept, so that a connection which breaks repeatedly is opened less and less often.
     pub fn rebase(&mut self, base: Duration) {
         self.usual.rebase(base.max(self.shortest));
     }
 
-    /// A new key starts anew.
+    /// Resets all delays, for a new key.
     pub fn reset(&mut self) {
         self.usual.reset();
         self.rejected.reset();
         self.key = KeyHistory::default();
     }
 
-    /// How long to wait after `error`.
+    /// Returns the delay after `error`.
     pub fn delay_after(&mut self, error: &ConnectionError) -> Duration {
         if self.healthy_since.is_some_and(|since| since.elapsed() >= HEALTHY) {
             self.usual.reset();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_service_may_ask_for_more_patience() {
+    async fn a_service_may_request_a_longer_delay() {
         let mut reconnect = ReconnectPolicy::new(Duration::from_secs(30), Duration::from_secs(300));
         reconnect.rebase(Duration::from_secs(20));
         let delay = reconnect.delay_after(&ConnectionError::Network("closed".to_owned()));

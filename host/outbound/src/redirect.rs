@@ -1,9 +1,9 @@
-//! Where requests that carry keys may be redirected to. HTTP libraries drop `Authorization` as soon as the port changes,
-//! keep every other header wherever a redirect leads to, and turn posts into fetches.
+//! Redirects of requests that contain keys. HTTP libraries drop `Authorization` as soon as the port changes, keep every
+//! other header wherever a redirect leads, and turn posts into fetches.
 //!
-//! Redirects are followed to the same host name, on any port, and never from HTTPS to HTTP; everything goes along then,
-//! as with the vendors' own clients. Every other redirect is an error. A request other than `GET` or `HEAD` is repeated as
-//! it is for 307 and 308; the other statuses would turn it into a `GET`, which must not count as a delivery.
+//! Here, redirects are followed to the same host name, on any port, and never from HTTPS to HTTP, with all headers, as
+//! in the vendors' own clients. Every other redirect is an error. A request other than `GET` or `HEAD` is repeated
+//! unchanged for 307 and 308; the other statuses would turn it into a `GET`, which must not count as a delivery.
 
 use http::header::LOCATION;
 use http::{HeaderValue, Method, StatusCode};
@@ -11,69 +11,70 @@ use reqwest::{RequestBuilder, Response, Url};
 
 use crate::chain;
 
-/// Redirects that are followed one after the other, as by Go's client.
+/// Maximum number of consecutive redirects, as in Go's client.
 pub(crate) const MAX_REDIRECTS: usize = 10;
 
 /// A redirect that is not followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectError {
-    /// Keys and data stay with the host that was configured.
+    /// The target is another host; keys and data are sent only to the configured one.
     #[error("answered {status}: redirect to another host, `{host}`, where keys are not sent")]
     OtherHost {
-        /// Status of the answer.
+        /// Status of the response.
         status: StatusCode,
-        /// Where the redirect leads to.
+        /// Host of the target.
         host: String,
     },
-    /// Keys and data are not sent in the clear once they were encrypted.
+    /// The target is unencrypted while the request was encrypted.
     #[error("answered {status}: redirect from HTTPS to `{scheme}` at `{host}`, where keys are not sent")]
     Downgrade {
-        /// Status of the answer.
+        /// Status of the response.
         status: StatusCode,
         /// Scheme of the target.
         scheme: String,
-        /// Where the redirect leads to.
+        /// Host of the target.
         host: String,
     },
     /// Following would send a `GET` without a body in place of the request.
     #[error("answered {status}: redirect to `{host}` that would turn a {method} into a GET")]
     Method {
-        /// Status of the answer.
+        /// Status of the response.
         status: StatusCode,
         /// Method of the request.
         method: Method,
-        /// Where the redirect leads to.
+        /// Host of the target.
         host: String,
     },
-    /// There is no usable address in the answer.
+    /// The response contains no usable address.
     #[error("answered {0}: redirect without a usable address")]
     NoTarget(StatusCode),
-    /// One redirect leads to the next.
+    /// Too many consecutive redirects.
     #[error("answered with more than {MAX_REDIRECTS} redirects")]
     TooMany,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The request could not be sent, or its answer did not arrive.
+    /// The request could not be sent, or its response did not arrive.
     #[error("connection failed: {0}")]
     Network(String),
-    /// The answer is a redirect that is not followed.
+    /// The response is a redirect that is not followed.
     #[error(transparent)]
     Redirect(#[from] RedirectError),
 }
 
-/// A builder of HTTP clients for upstream. They follow no redirects by themselves: [`send`] and [`open`](crate::open) do.
+/// Returns a builder of HTTP clients for upstream. They do not follow redirects by themselves: [`send`] and
+/// [`open`](crate::open) do.
 pub fn client() -> reqwest::ClientBuilder {
-    // A query may hold a key, so there is no `Referer`.
+    // The query may contain a key, so no `Referer` is sent.
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).referer(false)
 }
 
-/// Sends `request`, whose body must be bytes in memory, and follows redirects to the same host.
+/// Sends `request`, whose body must be in memory, and follows redirects to the same host.
 ///
 /// # Errors
-/// When there is no answer, or it is a redirect that is not followed.
+/// When there is no response, or it is a redirect that is not followed.
 pub async fn send(mut request: RequestBuilder) -> Result<Response, SendError> {
     for _ in 0..=MAX_REDIRECTS {
         let again = request.try_clone();
@@ -87,12 +88,12 @@ pub async fn send(mut request: RequestBuilder) -> Result<Response, SendError> {
     Err(RedirectError::TooMany.into())
 }
 
-/// Whether an answer with this status names another address in `Location`.
+/// Returns whether a response with this status has another address in `Location`.
 pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The request that follows a redirect.
+/// Builds the request that follows a redirect.
 pub(crate) fn follow(request: RequestBuilder, answer: &Response) -> Result<RequestBuilder, RedirectError> {
     let status = answer.status();
     let (client, request) = request.build_split();
@@ -102,7 +103,7 @@ pub(crate) fn follow(request: RequestBuilder, answer: &Response) -> Result<Reque
     Ok(RequestBuilder::from_parts(client, request))
 }
 
-/// Where a redirect leads to, if that is followed.
+/// Returns the target of a redirect, if it may be followed.
 fn target(
     method: &Method,
     from: &Url,
@@ -125,14 +126,14 @@ fn target(
         return Err(RedirectError::Method { status, method: method.clone(), host });
     }
     let mut to = to;
-    // The keys of the request stay in force. Setting these fails only for addresses that have no host.
+    // The credentials of the request are kept. Setting these fails only for addresses without a host.
     let _ = to.set_username("");
     let _ = to.set_password(None);
     Ok(to)
 }
 
 impl RedirectError {
-    /// Status of the answer that was not followed.
+    /// Returns the status of the response that was not followed.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_must_say_where_to() {
+    fn a_redirect_needs_a_location() {
         let target = |location| {
             target(&Method::GET, &Url::parse("http://a/").unwrap(), StatusCode::FOUND, location).unwrap_err()
         };

@@ -1,9 +1,9 @@
-//! Databases that keep what a gateway knows, so that others can read it and the next process starts with it.
+//! Databases in which a gateway persists its data, for other readers and for its next start.
 //!
-//! A [`Store`] is a small interface: collections of versioned records with a marker for "complete", and sets that say
-//! who is a member of what, with a cursor. Each database is one file; the names of its keys arrive as a [`Layout`], so
-//! this crate contains no vendor's word. [`Redis`] is the one database so far. DynamoDB and Consul would be files
-//! beside it.
+//! A [`Store`] is a small interface: collections of versioned records with a marker for completeness, and sets of group
+//! memberships with a cursor. Each database is one file; the names of its keys are passed as a [`Layout`], so this
+//! crate is independent of any vendor. [`Redis`] is the only database so far. DynamoDB and Consul would be files beside
+//! it.
 #![forbid(unsafe_code)]
 
 mod layout;
@@ -19,60 +19,61 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// A part of a database that belongs to one environment.
+/// The part of a database that belongs to one environment.
 ///
-/// Every operation ends within seconds, with an error if need be. An operation that failed may still have happened.
+/// Every operation completes within seconds, if need be with an error. An operation that failed may still have been
+/// executed.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Which database this is, for people.
+    /// Returns the location of the database, for display.
     fn place(&self) -> &Place;
 
-    /// Replaces whole collections and sets the marker, where possible at once for all readers.
+    /// Replaces whole collections and sets the marker, atomically for all readers where possible.
     async fn replace(&self, collections: &[Collection]) -> Result<(), StoreError>;
 
-    /// Writes a record if there is none with its key or only an older one.
+    /// Writes a record unless there is one with the same or a newer version.
     async fn upsert(&self, collection: &str, record: &Record) -> Result<Upserted, StoreError>;
 
-    /// Everything in a collection: keys and texts.
+    /// Returns the keys and texts of a collection.
     async fn read(&self, collection: &str) -> Result<Vec<(String, Bytes)>, StoreError>;
 
-    /// Whether the marker is set. Cheap, so it also tells whether the database can be reached.
+    /// Returns whether the marker is set. Cheap, so it also serves to check whether the database is reachable.
     async fn is_complete(&self) -> Result<bool, StoreError>;
 
     /// Checks that collections could be replaced, without sending or changing any, and returns whether the marker is
-    /// set. Costs one small transaction however large the data is.
+    /// set. Costs one small transaction, however large the data is.
     async fn probe(&self, collections: &[&'static str]) -> Result<bool, StoreError>;
 
-    /// What is known of a subject.
+    /// Returns the groups of a subject.
     async fn membership(&self, subject: &str) -> Result<Membership, StoreError>;
 
-    /// How far the memberships are.
+    /// Returns the progress of the memberships.
     async fn progress(&self) -> Result<Progress, StoreError>;
 
-    /// Notes that the memberships were up to date at this time, in Unix milliseconds.
+    /// Records that the memberships were up to date at this time, in Unix milliseconds.
     async fn synchronized(&self, at_ms: u64) -> Result<(), StoreError>;
 
-    /// Applies a patch if it follows what is there.
+    /// Applies a patch if it follows the current cursor.
     async fn advance(&self, patch: &MembershipPatch) -> Result<Advanced, StoreError>;
 }
 
-/// A database as operators see it.
+/// The location of a database, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Kind of database in lower case.
     pub database: &'static str,
     /// Its address, without a password.
     pub server: Arc<str>,
-    /// What all its keys begin with.
+    /// Prefix of all its keys.
     pub prefix: Arc<str>,
 }
 
-/// One text with a key and a version.
+/// A text with a key and a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its key within the collection.
+    /// Key within the collection.
     pub key: Arc<str>,
-    /// Its version, the same as in the text.
+    /// Version, the same as inside the text.
     pub version: i64,
     /// The text.
     pub text: Bytes,
@@ -83,20 +84,20 @@ pub struct Record {
 pub struct Collection {
     /// Name of the kind.
     pub name: &'static str,
-    /// Its records.
+    /// The records.
     pub records: Vec<Record>,
 }
 
-/// What became of a record.
+/// The outcome of writing a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upserted {
-    /// It was newer and is there now.
+    /// The record was newer and has been written.
     Written,
-    /// The same or a newer version was there already.
+    /// The same or a newer version exists.
     Older,
 }
 
-/// The groups that a subject is in or kept out of.
+/// The groups that include or exclude a subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Membership {
     /// Groups that include the subject.
@@ -105,42 +106,42 @@ pub struct Membership {
     pub excluded: Vec<String>,
 }
 
-/// How far memberships are.
+/// The progress of the memberships.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Version of the last patch that was applied.
     pub cursor: Option<String>,
-    /// When they were last known to be up to date, in Unix milliseconds.
+    /// When they were last up to date, in Unix milliseconds.
     pub synchronized_on: Option<u64>,
 }
 
 /// A change of one group's members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MembershipPatch {
-    /// The cursor that it follows.
+    /// The cursor that the patch follows.
     pub previous: String,
-    /// The cursor afterwards.
+    /// The cursor after the patch.
     pub version: String,
     /// The group.
     pub group: String,
-    /// Subjects that the group includes from now on.
+    /// Subjects that the group includes after the patch.
     pub include: Vec<String>,
-    /// Subjects that the group includes no longer.
+    /// Subjects that the group no longer includes.
     pub forget_included: Vec<String>,
-    /// Subjects that the group excludes from now on.
+    /// Subjects that the group excludes after the patch.
     pub exclude: Vec<String>,
-    /// Subjects that the group excludes no longer.
+    /// Subjects that the group no longer excludes.
     pub forget_excluded: Vec<String>,
 }
 
-/// What became of a patch.
+/// The outcome of applying a patch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Advanced {
-    /// It was applied.
+    /// The patch was applied.
     Applied,
-    /// It does not follow what is there, or somebody else was at it.
+    /// The patch does not follow the current cursor, or another writer interfered.
     Refused {
-        /// What is there.
+        /// The current cursor.
         cursor: Option<String>,
     },
 }

@@ -18,11 +18,11 @@ use crate::{
     Advanced, Collection, Layout, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, Upserted,
 };
 
-/// Longest time for an operation on single keys, waiting for its connection included.
+/// Time limit of an operation on single keys, including the wait for a connection.
 const QUICK: Duration = Duration::from_secs(3);
-/// How long the key of a probe could live if its transaction were not one, in milliseconds.
+/// Expiry of the probe's key in milliseconds, in case it is not removed by its transaction.
 const PROBE_LIFE_MS: u64 = 10_000;
-/// Longest time for an operation on everything: megabytes through a slow network.
+/// Time limit of an operation on whole collections: megabytes over a slow network.
 const LARGE: Duration = Duration::from_secs(30);
 
 /// One environment's part of a Redis database. Keys are `<prefix>:<name>`.
@@ -35,7 +35,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Prepares for `address`; connections are made when they are needed.
+    /// Creates a store at `address`; connections are opened when needed.
     #[must_use]
     pub fn new(address: &RedisAddress, prefix: &str, layout: Layout) -> Self {
         Self {
@@ -108,9 +108,9 @@ impl Store for Redis {
         let mut transaction = pipe();
         transaction.atomic();
         transaction.cmd("EXISTS").arg(&marker);
-        // All keys of a full write in one command, which a cluster refuses as it would refuse the write.
+        // All keys of a full write in one command, which a cluster rejects as it would reject the write.
         transaction.cmd("EXISTS").arg(&keys).ignore();
-        // Refused by a replica and by a database that is full. No other client ever sees the key.
+        // Rejected by a replica and by a database that is full. Other clients never see the key.
         transaction.cmd("SET").arg(&probe).arg("").arg("PX").arg(PROBE_LIFE_MS).ignore();
         transaction.del(&probe).ignore();
         let (is_complete,): (bool,) = self
@@ -144,8 +144,8 @@ impl Store for Redis {
 }
 
 impl Redis {
-    /// Compares and writes, again and again while others change the collection in between; the caller's time limit
-    /// ends that.
+    /// Compares and writes, and retries while other clients change the collection in between; the caller's time limit
+    /// ends the retries.
     async fn upsert_on(
         &self,
         connection: &mut redis::aio::MultiplexedConnection,
@@ -162,7 +162,7 @@ impl Redis {
             }
             let mut transaction = pipe();
             transaction.atomic().hset(key, &*record.key, &record.text[..]).ignore();
-            // Nothing in place of results: somebody else changed the collection, and nothing was written.
+            // `None`: another client changed the collection, and nothing was written.
             let executed: Option<()> = transaction.query_async(connection).await?;
             if executed.is_some() {
                 return Ok(Upserted::Written);

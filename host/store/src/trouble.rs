@@ -1,25 +1,25 @@
-//! Why a database operation failed: one short text, and a class that operators can act on.
+//! Failures of database operations: a short message, and a class that operators can act on.
 
 use std::fmt;
 use std::sync::Arc;
 
 use ::redis::{ErrorKind, RedisError, ServerError};
 
-/// Longest text of a failure, in bytes.
+/// Maximum length of a message in bytes.
 const MAX_TEXT: usize = 200;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached, or refused.
+    /// The database is unreachable, or returned an error.
     #[error("{0}")]
     Redis(RedisFailure),
-    /// There was no answer in time.
+    /// There was no reply in time.
     #[error("database did not answer in time")]
     TimedOut,
 }
 
-/// What Redis or the way to it answered in place of a result. A refused transaction is one failure, however many
+/// The error that Redis, or the connection to it, returned. A rejected transaction is one failure, however many
 /// commands it had.
 #[derive(Debug, Clone)]
 pub struct RedisFailure {
@@ -30,23 +30,23 @@ pub struct RedisFailure {
 /// Class of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// No connection, no answer in time, or an answer that is not Redis'.
+    /// No connection, no reply in time, or a reply in another protocol.
     Unreachable,
-    /// The login, or a command, is not permitted.
+    /// The login or a command is not permitted.
     Denied,
-    /// The database does not take writes, as a replica.
+    /// The database does not accept writes, being a replica.
     ReadOnly,
-    /// The database is part of a cluster, or keys of one transaction are at different places in it.
+    /// The database is part of a cluster, or the keys of a transaction are in different slots.
     Cluster,
     /// The memory limit of the database is reached.
     Full,
-    /// The database takes no writes because it cannot save what it holds to its disk.
+    /// The database rejects writes because it cannot save its data to disk.
     Unsaved,
-    /// A key holds a value of another type: another program uses the same name.
+    /// A key has a value of another type: another program uses the same name.
     WrongType,
     /// The database is loading its data, or waits for its primary.
     Busy,
-    /// Anything else that it answers.
+    /// Any other error.
     Refused,
 }
 
@@ -84,9 +84,9 @@ impl From<RedisError> for RedisFailure {
     }
 }
 
-/// The first failure that is a cause, and how many commands failed besides.
+/// Returns the class and text of the first failure that is a cause, with the number of further failures.
 fn of_server(errors: &[(usize, ServerError)]) -> (Trouble, String) {
-    // `EXECABORT` only repeats that a command of the transaction was refused.
+    // `EXECABORT` only repeats that a command of the transaction was rejected.
     let cause = errors.iter().map(|(_, error)| error).find(|it| it.code() != "EXECABORT");
     let Some(cause) = cause.or_else(|| errors.first().map(|(_, error)| error)) else {
         return (Trouble::Refused, "database refused the transaction".to_owned());
@@ -98,7 +98,7 @@ fn of_server(errors: &[(usize, ServerError)]) -> (Trouble, String) {
     (Trouble::of_code(cause.code()), text)
 }
 
-/// A text of the database or of its client as one line of a log shows it.
+/// Shortens a text of the database or its client to one log line.
 fn shortened(text: String) -> String {
     let words: Vec<_> = text.split(|it: char| it.is_control()).map(str::trim).filter(|it| !it.is_empty()).collect();
     let mut text = words.join(" ");
@@ -130,7 +130,7 @@ impl Trouble {
         Self::Refused,
     ];
 
-    /// Returns the class of a failure by the first word of Redis' answer.
+    /// Returns the class of a failure by the first word of Redis' reply.
     fn of_code(code: &str) -> Self {
         match code {
             "READONLY" => Self::ReadOnly,
@@ -144,7 +144,7 @@ impl Trouble {
         }
     }
 
-    /// Returns the word for it in reports and metrics.
+    /// Returns the name in reports and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

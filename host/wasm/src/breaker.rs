@@ -1,7 +1,8 @@
-//! When to stop calling a hook of a plugin, and when to try again.
+//! A circuit breaker per hook of a plugin.
 //!
-//! Opens at several failures in a row, or when too many calls of the last seconds failed. While open, the failure
-//! policy applies without a call; after a pause that doubles each time, one call at a time probes.
+//! Opens after several consecutive failures, or when too many calls of the last seconds failed. While open, the failure
+//! policy applies without a call; after a pause that doubles each time, single calls probe whether the plugin works
+//! again.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,13 +10,13 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// Failures in a row that open the breaker.
+/// Consecutive failures that open the breaker.
 const IN_A_ROW: u32 = 5;
 /// Share of failed calls, in percent, above which the breaker opens.
 const PERCENT: u32 = 20;
-/// Calls in the window before the share means anything.
+/// Minimum number of calls in the window for the share to apply.
 const LEAST_CALLS: u32 = 50;
-/// Seconds that are looked back, one slot each.
+/// Length of the window in seconds, one slot each.
 const WINDOW: usize = 10;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -48,28 +49,28 @@ struct Slot {
     failures: u32,
 }
 
-/// Whether calls pass.
+/// The state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
-    /// Calls pass.
+    /// Calls are admitted.
     Closed,
-    /// Calls do not pass.
+    /// Calls are not admitted.
     Open,
-    /// One call is on its way to see whether the plugin works again.
+    /// One call probes whether the plugin works again.
     HalfOpen,
 }
 
-/// What a call means for the breaker.
+/// How a call counts for the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BreakerSignal {
     Success,
     Failure,
-    /// Says nothing about the plugin, such as a caller that went away.
+    /// The call is no evidence about the plugin, such as one whose caller went away.
     Neither,
 }
 
-/// Leave to call; must be told how the call went, and counts as [`Mark::Neither`] if it is not.
+/// Permission for one call. Its outcome must be recorded; otherwise it counts as [`BreakerSignal::Neither`].
 pub(crate) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     probe: bool,
@@ -88,7 +89,7 @@ impl Breaker {
         }))
     }
 
-    /// Leave for one call, unless the breaker is open.
+    /// Admits one call, unless the breaker is open.
     pub(crate) fn admit(&self) -> Option<BreakerPermit<'_>> {
         let mut inner = self.lock();
         let probe = match inner.state {
@@ -102,7 +103,7 @@ impl Breaker {
         Some(BreakerPermit { breaker: self, probe, recorded: false })
     }
 
-    /// The state of this moment, and how often the breaker has opened.
+    /// Returns the current state, and how often the breaker has opened.
     pub(crate) fn state(&self) -> (BreakerState, u64) {
         let inner = self.lock();
         let state = match inner.state {
@@ -122,7 +123,7 @@ impl Breaker {
                     inner.pause = (inner.pause * 2).min(LONGEST_PAUSE);
                     inner.open(now);
                 }
-                // Nothing was learned: the next call probes.
+                // The probe was inconclusive: the next call probes.
                 BreakerSignal::Neither => inner.state = State::Open { until: now },
             }
         } else if matches!(inner.state, State::Closed) && signal != BreakerSignal::Neither && inner.count(signal, now) {
@@ -136,7 +137,7 @@ impl Breaker {
 }
 
 impl Inner {
-    /// Counts a call; says whether the breaker should open.
+    /// Counts a call; returns whether the breaker should open.
     fn count(&mut self, signal: BreakerSignal, now: Instant) -> bool {
         let second = now.saturating_duration_since(self.start).as_secs();
         let slot = &mut self.slots[usize::try_from(second).unwrap_or(0) % WINDOW];
@@ -172,7 +173,7 @@ impl Inner {
 }
 
 impl BreakerPermit<'_> {
-    /// Reports how the call went.
+    /// Records the outcome of the call.
     pub(crate) fn record(mut self, signal: BreakerSignal, now: Instant) {
         self.recorded = true;
         self.breaker.record(self.probe, signal, now);

@@ -1,4 +1,4 @@
-//! One call: leave of the breaker, an instance, the deadline, the checked answer, the count.
+//! One call of a hook: the breaker's permit, an instance, the deadline, validation of the reply, and counters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use crate::runtime::guest::{Guest, INIT_DEADLINE, Instance, busy_allowance};
 use crate::runtime::interface::HookCall;
 use crate::vocabulary::{Bind, CallError, Hook, Isolation};
 
-/// A plugin in its place in a chain.
+/// A plugin at its position in a chain.
 pub(crate) struct BindingInstance {
     pub(crate) guest: Arc<Guest>,
     pub(crate) bind: Bind,
     pub(crate) isolation: Isolation,
     pub(crate) pool: Pool,
-    /// Shared by all places of one hook of a plugin.
+    /// Shared by all positions of one hook of a plugin.
     pub(crate) breaker: Arc<Breaker>,
-    /// Time that making an instance is known to take, with room to spare.
+    /// Measured time to create an instance, with a margin.
     pub(crate) creation: Duration,
     pub(crate) lifecycle: Lifecycle,
-    /// Says which code runs here with what.
+    /// Digest of the code and of everything that determines its behavior at this position.
     pub(crate) identity: [u8; 32],
 }
 
 impl BindingInstance {
-    /// Asks one question within `budget` and checks the answer with `check`.
+    /// Calls the plugin within `budget` and validates the reply with `check`.
     pub(crate) async fn call<A: HookCall, T>(
         self: &Arc<Self>,
         environment: &EnvironmentLabel,
@@ -90,7 +90,8 @@ impl BindingInstance {
         if size > limit { Err(CallError::OutputTooLarge { size, limit }) } else { Ok(reply) }
     }
 
-    /// A place among the calls in flight, waited for no longer than an answer would be, and the time since then.
+    /// Waits for a slot among the concurrent calls, for at most the time that a reply may take; returns it with the
+    /// start time.
     async fn slot(&self, hook: Hook, budget: Duration, started: Instant) -> Result<(Slot, Instant), CallError> {
         if let Some(slot) = self.pool.try_slot() {
             return Ok((slot, started));
@@ -116,7 +117,7 @@ impl BindingInstance {
         }
     }
 
-    /// Throws an instance away; where instances are kept, makes another one before the next call needs it.
+    /// Drops an instance; where instances are reused, creates the next one before a call needs it.
     fn discard(self: &Arc<Self>, environment: &EnvironmentLabel, instance: Instance) {
         drop(instance);
         if self.isolation == Isolation::Call {
@@ -125,7 +126,7 @@ impl BindingInstance {
         self.pool.count_retired();
         let (binding, environment) = (Arc::downgrade(self), environment.clone());
         self.lifecycle.spawn("plugin instance", async move {
-            // A generation that was replaced meanwhile needs no instances.
+            // A generation that has been replaced needs no instances.
             let Some(binding) = binding.upgrade() else { return };
             let _ticking = binding.guest.engine.enter();
             match binding.instantiate(binding.bind.hook, INIT_DEADLINE).await {
@@ -135,7 +136,7 @@ impl BindingInstance {
         });
     }
 
-    /// Logs a failure, within the plugin's share of the log.
+    /// Logs a failure, within the plugin's log rate limit.
     fn report(&self, error: &CallError) {
         let context = &self.guest.context;
         if context.counters.log.admit() {
@@ -146,13 +147,13 @@ impl BindingInstance {
 }
 
 impl CallError {
-    /// The host panicked during the call. The binding's failure rule answers, and the instance is gone.
+    /// The host panicked during the call. The binding's failure policy applies, and the instance is dropped.
     fn of_panic(error: &InternalError) -> Self {
         Self::Trap { kind: "host", text: error.to_string() }
     }
 
-    /// Whether the breaker should hold it against the plugin. What a caller can provoke by sending odd input does
-    /// not count, or anybody could close the door for everybody.
+    /// Returns whether the breaker counts the error as a failure of the plugin. Errors that a caller can provoke with
+    /// unusual input do not count; otherwise one caller could open the breaker for all.
     fn signal(&self) -> BreakerSignal {
         match self {
             Self::Guest { kind: "invalid-input", .. }

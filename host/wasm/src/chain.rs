@@ -1,4 +1,4 @@
-//! The host's hooks, answered by chains of plugins: how answers combine, what happens when there is none.
+//! The host's hooks, implemented by chains of plugins: how results are combined, and what happens when a plugin fails.
 
 mod check;
 mod link;
@@ -21,11 +21,11 @@ use self::overlay::{EditedPayload, EditedResults};
 use crate::runtime::interface::{Authenticate, Decision, Filter, RawVerdict, TransformPayload, TransformResults};
 use crate::vocabulary::{CallError, Policy};
 
-/// Events that a plugin is given at once; more are split.
+/// Maximum number of events in one call; larger batches are split.
 const MOST_EVENTS: usize = 500;
-/// Bytes of events that a plugin is given at once, unless a single event has more.
+/// Maximum bytes of events in one call, unless a single event is larger.
 const MOST_EVENT_BYTES: usize = 2 << 20;
-/// Time for all plugins of a request together, unless one of them alone is given more.
+/// Time budget for all plugins of a request, unless the deadline of one of them is longer.
 const REQUEST_BUDGET: Duration = Duration::from_millis(10);
 
 /// The plugins of one hook and one environment, in order.
@@ -51,7 +51,7 @@ impl Chain {
         let mut began = None;
         let (mut identity, mut allowed, mut abstained) = (None, false, None);
         for link in self.steps_for(facts.sdk, facts.route) {
-            // Most chains have one plugin, which needs no clock to have the whole budget.
+            // Most chains have one plugin, which gets the whole budget without reading the clock.
             let left = match began {
                 None => self.budget,
                 Some(began) => self.budget.saturating_sub(Instant::elapsed(&began)),
@@ -73,7 +73,7 @@ impl Chain {
             }
         }
         match abstained {
-            // Somebody was asked and nobody had an opinion.
+            // Plugins were called and none of them allowed or denied the request.
             Some(link) if !allowed => {
                 Ok(Admission::Denied { plugin: Arc::clone(link.name()), denial: Denial::Unauthorized })
             }
@@ -83,7 +83,7 @@ impl Chain {
 
     async fn sift(&self, facts: &BatchFacts, events: &[Event]) -> Filtering {
         let mut verdicts = vec![Verdict::Keep; events.len()];
-        // Events as earlier plugins left them.
+        // Events as modified by earlier plugins.
         let mut replaced: Vec<Option<Event>> = vec![None; events.len()];
         for link in self.steps_for(facts.sdk, facts.route) {
             let alive: Vec<usize> =
@@ -92,10 +92,10 @@ impl Chain {
             while !rest.is_empty() {
                 let current = |&index: &usize| replaced[index].as_ref().unwrap_or(&events[index]);
                 let (part, tail) = rest.split_at(part_length(rest.iter().map(current)));
-                let asked: Vec<&Event> = part.iter().map(current).collect();
-                let ask = Filter { facts, events: &asked };
+                let input: Vec<&Event> = part.iter().map(current).collect();
+                let ask = Filter { facts, events: &input };
                 let answer = link
-                    .ask(&facts.environment, &ask, link.bind().deadline, |reply| check::verdicts(reply, asked.len()))
+                    .ask(&facts.environment, &ask, link.bind().deadline, |reply| check::verdicts(reply, input.len()))
                     .await;
                 match answer {
                     Ok(answer) => {
@@ -211,7 +211,7 @@ fn failure(link: &ChainLink, error: &CallError) -> HookFailure {
     HookFailure { plugin: Arc::clone(link.name()), class: error.outcome().name() }
 }
 
-/// How many of the next events go into one call; at least one.
+/// Returns how many of the next events fit in one call; at least one.
 fn part_length<'a>(events: impl Iterator<Item = &'a Event>) -> usize {
     let mut bytes = 0;
     let fits = |event: &&Event| {

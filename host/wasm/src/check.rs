@@ -1,4 +1,4 @@
-//! The same checks as loading, without a gateway: for `yardarm check` and for plugin authors.
+//! The checks of loading, without a gateway: for `yardarm check` and for plugin authors.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,51 +17,50 @@ use crate::staging::manifest::Manifest;
 use crate::staging::{Candidate, Stager};
 use crate::vocabulary::{Bind, Hook, LARGEST_LARGE_FILE, LoadError};
 
-/// What a component is and where it would apply.
+/// The properties of a component and its bindings.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckReport {
-    /// Name that the plugin gives itself.
+    /// Name that the plugin declares.
     pub name: String,
-    /// Version that the plugin gives itself.
+    /// Version that the plugin declares.
     pub version: String,
-    /// One line on what it does.
+    /// One-line description.
     pub about: String,
     /// Digest of the file.
     pub sha256: String,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub bytes: usize,
-    /// Version of the interface that the host speaks with it.
+    /// Version of the interface between the host and the plugin.
     pub interface: &'static str,
-    /// Hooks that it answers.
+    /// Hooks that it exports.
     pub exports: Vec<Hook>,
-    /// Grants that its imports ask for.
+    /// Grants that its imports require.
     pub grants_requested: Vec<String>,
     /// Grants that the binding file gives.
     pub grants: Vec<String>,
-    /// Where it applies: as the binding file says, else all hooks everywhere.
+    /// Its bindings from the binding file, or all hooks everywhere without one.
     pub binds: Vec<Bind>,
-    /// Best measured time to make an instance, in microseconds.
+    /// Shortest measured time to create an instance, in microseconds.
     pub fresh_instance_us: u64,
     /// Time to compile, in milliseconds.
     pub compile_ms: u64,
 }
 
-/// What a gateway would make of a folder of plugins.
+/// What a gateway would load from a plugin folder.
 #[derive(Debug)]
 pub struct CheckedFolder {
-    /// Why nothing or not everything of the folder would be loaded.
+    /// Why nothing or not all of the folder would be loaded.
     pub trouble: Option<LoadError>,
-    /// Each plugin by the name of its component file, or of its binding file if that is alone, in order.
+    /// Each plugin by the name of its component file, or of its binding file if there is no component, sorted.
     pub plugins: Vec<(String, Result<CheckReport, LoadError>)>,
 }
 
-/// Checks a component, with its binding file if there is one: everything that loading checks, `init` included.
+/// Checks a component, with its binding file if there is one: everything that loading checks, including `init`.
 ///
 /// May be called from any thread, inside or outside of an asynchronous runtime; blocks until it is done.
 ///
 /// # Errors
-///
-/// The reason why a gateway would refuse the file.
+/// The reason why a gateway would reject the file.
 pub fn check_file(path: &Path, binding: Option<&Path>) -> Result<CheckReport, LoadError> {
     let result = on_own_runtime(async {
         let bytes = files::read(path, LARGEST_LARGE_FILE, Trust::Any)?;
@@ -73,8 +72,7 @@ pub fn check_file(path: &Path, binding: Option<&Path>) -> Result<CheckReport, Lo
     result.unwrap_or_else(Err)
 }
 
-/// Checks the folder of `settings` as [`crate::PluginFolder`] would load it, the same way. A folder that does not exist is
-/// as good as an empty one.
+/// Checks the folder of `settings` as [`crate::PluginFolder`] would load it. A missing folder counts as empty.
 #[must_use]
 pub fn check_folder(settings: &Settings) -> CheckedFolder {
     let checked = on_own_runtime(async {
@@ -104,7 +102,7 @@ pub fn check_folder(settings: &Settings) -> CheckedFolder {
     checked.unwrap_or_else(|error| CheckedFolder { trouble: Some(error), plugins: Vec::new() })
 }
 
-/// `None` for what a gateway would pass over without a word.
+/// Checks one plugin; returns `None` for files that a gateway would ignore silently.
 async fn check_pair(
     settings: &Settings,
     stager: &mut Option<Stager>,
@@ -140,8 +138,8 @@ async fn check_pair(
     Some(stage(stager, Arc::clone(stem), bytes, sha256, manifest).await)
 }
 
-/// Runs a check on a thread with a runtime of its own: one may be running on this thread already, and two do not fit
-/// on one.
+/// Runs a check on a thread with its own runtime: this thread may be running one already, and runtimes cannot be
+/// nested.
 fn on_own_runtime<T: Send>(check: impl Future<Output = T> + Send) -> Result<T, LoadError> {
     let failed = |text: String| LoadError::CompileFailed { text };
     std::thread::scope(|scope| {

@@ -1,7 +1,7 @@
-//! Notices plugin files that come, change and go, and keeps the plan up to date.
+//! The watched plugin folder: detects new, changed and removed files, and keeps the plan up to date.
 //!
-//! One task does it all: wait for a sign, let the files come to rest, stage what is new away from the serving path,
-//! build one plan, put it in place with one store.
+//! A single task waits for an event, waits until the files are stable, stages new files away from the serving path,
+//! builds one plan, and installs it with one atomic store.
 
 mod entry;
 mod events;
@@ -29,37 +29,38 @@ use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
 use crate::status::{FolderStatus, PluginMetrics, View};
 
-/// Changes that keep coming do not put off the plan for longer than this.
+/// Maximum delay of a plan while changes continue to arrive.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// Pause between two looks at a file that does not rest.
+/// Pause between two scans while a file is unstable.
 const NEXT_LOOK: Duration = Duration::from_millis(50);
 
-/// Longest wait for the folder of compiled components.
+/// Time limit for opening the cache folder.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where plugins are and how they are watched.
+/// Location of plugins, and how it is watched.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The watched folder.
     pub dir: PathBuf,
-    /// From which folders and files code is loaded.
+    /// Which folders and files are trusted to contain code.
     pub trust: Trust,
-    /// Whether a component without a binding file serves all its hooks in all environments.
+    /// Whether a component without a binding file is bound to all its hooks in all environments.
     pub auto_bind: bool,
-    /// Where compiled components are kept, outside of the watched folder; nowhere if absent.
+    /// Folder of the cache of compiled components, outside of the watched folder; no cache if absent.
     pub cache_dir: Option<PathBuf>,
-    /// How much of it is kept, and for how long.
+    /// Size and age limits of the cache.
     pub cache_limits: CacheLimits,
-    /// How often the folder is listed, because file events get lost.
+    /// Interval of folder scans, because file events can be lost.
     pub scan_interval: Duration,
-    /// How often the content of all files is compared with what was read, because size and time of a file may hide
-    /// that it changed.
+    /// Interval at which the content of all files is compared with what was read, because a file can change without a
+    /// change of its size and time.
     pub verify_interval: Duration,
-    /// How long no file may change before changes are taken up, so that files copied together act together.
+    /// How long all files must be unchanged before changes are applied, so that files copied together are applied
+    /// together.
     pub quiet: Duration,
     /// How long [`PluginFolder::open`] waits for the first complete plan.
     pub start_timeout: Duration,
-    /// Plugin instances that may live at once, all plugins together.
+    /// Maximum number of live plugin instances, over all plugins.
     pub instances: u32,
 }
 
@@ -70,11 +71,11 @@ pub struct PluginFolder {
     folder_events: Arc<FolderEvents>,
 }
 
-/// The gateway cannot watch a folder of plugins.
+/// The gateway cannot watch a plugin folder.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The machine cannot run WebAssembly.
-    #[error("the WebAssembly engine does not start")]
+    #[error("the WebAssembly engine cannot be started")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -96,17 +97,16 @@ impl Default for Settings {
 }
 
 impl PluginFolder {
-    /// Loads what is there, puts the plan in place, then keeps watching under `lifecycle`.
+    /// Loads the folder, installs the plan, and keeps watching under `lifecycle`.
     ///
-    /// Waits for the first complete plan, within the settings' bound. Until it is complete, hooks of plugins that
-    /// are required and not loaded yet fail closed.
+    /// Waits for the first complete plan, up to the configured timeout. Until it is complete, hooks with required
+    /// plugins that are not loaded yet fail closed.
     ///
     /// # Errors
-    ///
-    /// If the engine cannot be made. A folder or a plugin that cannot be used is no error but a line in
+    /// If the engine cannot be created. A folder or plugin that cannot be used is not an error; it is reported in
     /// [`Self::status`].
     pub async fn open(mut settings: Settings, hooks: Hooks, lifecycle: &Lifecycle) -> Result<Arc<Self>, OpenError> {
-        // As the watcher names files, and whatever becomes of the working directory.
+        // Absolute, as in file events, and independent of later changes of the working directory.
         settings.dir = std::path::absolute(&settings.dir).unwrap_or(settings.dir);
         let engine = Engine::new(settings.instances).map_err(|error| OpenError::Engine(error.into()))?;
         let engine = Arc::new(engine);
@@ -129,29 +129,29 @@ impl PluginFolder {
         let loader = Loader::new(settings, stager, hooks, Arc::clone(&folder));
         lifecycle.supervise("plugin folder", WatchTask::new(loader, first, lifecycle.supervisor()));
         if tokio::time::timeout(start_timeout, done).await.is_err() {
-            tracing::warn!("some plugins are still being loaded; required ones fail closed until they are there");
+            tracing::warn!("some plugins are still being loaded; required ones fail closed until they are loaded");
         }
         Ok(folder)
     }
 
-    /// Looks at the content of all files now instead of at the next interval.
+    /// Compares the content of all files now instead of at the next interval.
     pub fn rescan(&self) {
         self.folder_events.suspect_all();
     }
 
-    /// What the operator wants to know of each plugin.
+    /// Returns the status of the folder and of each plugin.
     #[must_use]
     pub fn status(&self) -> FolderStatus {
         self.view().status(self.is_ready())
     }
 
-    /// Counters of each plugin.
+    /// Returns the counters of each plugin.
     #[must_use]
     pub fn metrics(&self) -> Vec<PluginMetrics> {
         self.view().metrics()
     }
 
-    /// Whether everything that was in the folder at the start has been loaded or refused.
+    /// Returns whether every file that was in the folder at the start has been loaded or rejected.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
@@ -168,12 +168,12 @@ impl std::fmt::Debug for PluginFolder {
     }
 }
 
-/// Loads the folder for the first time, then whenever something changes.
+/// Loads the folder for the first time, then after each change.
 struct WatchTask {
     loader: Loader,
     folder_events: Arc<FolderEvents>,
     watcher: Arc<Mutex<FolderWatcher>>,
-    /// Signals that the first plan is complete.
+    /// Sent when the first plan is complete.
     first: Option<oneshot::Sender<()>>,
 }
 
@@ -208,7 +208,7 @@ async fn watch(
     settle(loader, folder_events).await;
     loader.folder().ready.store(true, Ordering::Release);
     if let Some(first) = first.take() {
-        // The receiver is gone if the first plan took long.
+        // The receiver is dropped if the first plan took too long.
         let _ = first.send(());
     }
     let (scan_interval, verify_interval) = (loader.settings().scan_interval, loader.settings().verify_interval);
@@ -230,22 +230,22 @@ async fn watch(
     }
 }
 
-/// Watches the folder that has the name now.
+/// Watches the folder that currently has the configured path.
 async fn renew(watcher: &Arc<Mutex<FolderWatcher>>, afresh: bool) {
     let watcher = Arc::clone(watcher);
     let renewal = move || watcher.lock().unwrap_or_else(PoisonError::into_inner).renew(afresh);
-    // The folder is listed now and then in any case.
+    // The folder is scanned periodically in any case.
     let _ = supervisor::blocking("plugin folder reader", renewal).await;
 }
 
-/// Waits until no file changes any more.
+/// Waits until files stop changing.
 async fn quiet(folder_events: &FolderEvents, quiet: Duration) {
     let storm = async { while folder_events.wait(quiet).await {} };
-    // A storm that does not end is taken as it comes.
+    // After the limit, changes are applied although more may follow.
     let _ = tokio::time::timeout(LONGEST_WAIT, storm).await;
 }
 
-/// Takes up changes, looking again at files that are still being written; says whether the folder itself was moved.
+/// Applies changes, scanning again while files are being written; returns whether the folder itself was moved.
 async fn settle(loader: &mut Loader, folder_events: &FolderEvents) -> bool {
     let mut looks = LONGEST_WAIT.as_millis() / NEXT_LOOK.as_millis();
     let mut has_folder_moved = false;
@@ -260,7 +260,7 @@ async fn settle(loader: &mut Loader, folder_events: &FolderEvents) -> bool {
     }
 }
 
-/// The cache of compiled components, if there is one that can be used.
+/// Opens the cache of compiled components, if one is configured and usable.
 async fn open_cache(settings: &Settings, engine: &Engine) -> Option<Cache> {
     let dir = settings.cache_dir.clone()?;
     let (limits, engine) = (settings.cache_limits, engine.wasmtime.clone());
@@ -273,7 +273,7 @@ async fn open_cache(settings: &Settings, engine: &Engine) -> Option<Cache> {
     match opened.and_then(|opened| opened.unwrap_or_else(|error| Err(std::io::Error::other(error)))) {
         Ok(cache) => Some(cache),
         Err(error) => {
-            tracing::warn!(dir = %dir.display(), %error, "compiled plugins are not kept");
+            tracing::warn!(dir = %dir.display(), %error, "compiled plugins cannot be cached");
             None
         }
     }

@@ -1,10 +1,10 @@
-//! Plugins: WebAssembly components in a watched folder, asked at the hooks of [`yardarm_core::hooks`].
+//! Plugins: WebAssembly components in a watched folder that implement the hooks of [`yardarm_core::hooks`].
 //!
-//! This is the only part of the host that knows WebAssembly. Reading order: [`PluginFolder`] notices files
-//! (`folder`), reads what the operator wants of them (`manifest`), and stages them (`stage`, with `capability`,
-//! `engine`, `cache` and `interface`) into `Plugin`s. A `plan` puts them in order; `hooks` answers the host by asking
-//! along a chain; each single question is a `call` to an instance (`guest`, `pool`) behind a `breaker`.
-//! `status` and `counters` tell what happened.
+//! This is the only part of the host that depends on WebAssembly. Reading order: [`PluginFolder`] detects files
+//! (`folder`), reads their binding files (`manifest`), and stages them (`stage`, with `capability`, `engine`, `cache`
+//! and `interface`) into `Plugin`s. A `plan` puts them in order; `hooks` implements the host's hooks by calling the
+//! plugins of a chain; each `call` runs in an instance (`guest`, `pool`) behind a `breaker`. `status` and `counters`
+//! report what happened.
 
 mod vocabulary;
 
@@ -45,10 +45,10 @@ pub use self::vocabulary::{
 #[cfg(test)]
 mod tests;
 
-/// Doors for `host/fuzz`; compiled only there.
+/// Entry points for `host/fuzz`; compiled only there.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    /// Reads a binding file.
+    /// Parses a binding file.
     pub fn manifest(text: &str) {
         let _ = crate::staging::manifest::Manifest::parse(text);
     }

@@ -1,4 +1,4 @@
-//! An immutable set of chains: built whole, swapped whole, gone with the last request that pinned it.
+//! An immutable set of chains: built as a whole, swapped as a whole, dropped with the last request that pinned it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,13 +13,13 @@ use crate::vocabulary::Hook;
 /// All chains of all environments.
 pub(crate) struct PluginPlan {
     generation: u64,
-    /// All steps of each hook, in order.
+    /// All links of each hook, in order.
     steps: [Vec<ChainLink>; 4],
     environments: RwLock<HashMap<EnvironmentLabel, Arc<EnvironmentHooks>>>,
 }
 
 impl PluginPlan {
-    /// Puts everybody into place: by phase, then priority, then name.
+    /// Sorts all plugins by phase, then priority, then name.
     pub(crate) fn new<'a>(
         generation: u64,
         plugins: impl IntoIterator<Item = &'a Arc<Plugin>>,
@@ -36,7 +36,7 @@ impl PluginPlan {
         Self { generation, steps, environments: RwLock::default() }
     }
 
-    /// The order of one hook over all environments.
+    /// Returns the order of one hook over all environments.
     pub(crate) fn order(&self, hook: Hook) -> &[ChainLink] {
         &self.steps[hook.index()]
     }

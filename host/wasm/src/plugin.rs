@@ -7,7 +7,7 @@ use crate::call::BindingInstance;
 use crate::runtime::guest::Guest;
 use crate::vocabulary::Hook;
 
-/// A plugin that can be put into a plan.
+/// A plugin that is ready to be added to a plan.
 pub(crate) struct Plugin {
     pub(crate) stem: Arc<str>,
     pub(crate) name: Arc<str>,
@@ -17,7 +17,7 @@ pub(crate) struct Plugin {
     pub(crate) generation: u64,
     /// Whether there is no binding file.
     pub(crate) automatic: bool,
-    /// Grants that the imports ask for.
+    /// Grants that the imports require.
     pub(crate) requested: Vec<String>,
     pub(crate) exported: Vec<Hook>,
     pub(crate) guest: Arc<Guest>,
@@ -25,12 +25,12 @@ pub(crate) struct Plugin {
     pub(crate) figures: Figures,
 }
 
-/// What staging measured.
+/// Measurements of staging.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figures {
-    /// Best time to make an instance and call `init`.
+    /// Shortest time to create an instance and call `init`.
     pub(crate) fresh: Duration,
     pub(crate) compile: Duration,
-    /// Whether the compiled form was there before.
+    /// Whether the compiled form was in the cache.
     pub(crate) cached: bool,
 }

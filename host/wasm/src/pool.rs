@@ -1,6 +1,6 @@
-//! Live instances of one plugin in one place of a chain: bounded, used one call at a time, retired by age.
+//! Live instances of one plugin at one position of a chain: bounded, used for one call at a time, retired by age.
 //!
-//! An instance that served one environment never serves another, so that what a guest remembers cannot cross over.
+//! An instance serves only one environment, so that the guest's state cannot leak into another.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,43 +15,44 @@ use yardarm_core::workers::processors;
 use crate::runtime::guest::Instance;
 use crate::vocabulary::Hook;
 
-/// Calls after which an instance is replaced; guests' own collectors let memory grow.
+/// Number of calls after which an instance is replaced; guests' memory tends to grow.
 const MOST_CALLS: u32 = 1_000;
 /// Age at which an instance is replaced.
 const LONGEST_LIFE: Duration = Duration::from_secs(600);
 
-/// Calls in flight and idle instances.
+/// Concurrent calls and idle instances.
 pub(crate) struct Pool {
     slots: Arc<Semaphore>,
     limit: usize,
-    /// The newest last. Never more than `limit` with those in use: whoever makes a new one drops an old one.
+    /// Most recently used last. Together with those in use never more than `limit`: creating an instance drops an old
+    /// one.
     idle: Mutex<Vec<(EnvironmentLabel, Instance)>>,
     retired: AtomicU64,
 }
 
-/// Leave to have one call in flight.
+/// Permission for one concurrent call.
 pub(crate) struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
-/// A pool at one moment.
+/// The status of a pool.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct PoolStatus {
-    /// Calls that may be in flight at once; more wait, within their deadline.
+    /// Maximum number of concurrent calls; further ones wait, within their deadline.
     pub limit: usize,
-    /// Calls in flight.
+    /// Calls in progress.
     pub busy: usize,
     /// Warm instances.
     pub idle: usize,
-    /// Instances that were replaced because of age, memory or an abnormal end.
+    /// Instances replaced because of age, memory or an abnormal end.
     pub retired: u64,
 }
 
 impl Pool {
-    /// An empty pool for up to `limit` calls at once.
+    /// Creates an empty pool for up to `limit` concurrent calls.
     pub(crate) fn new(limit: usize) -> Self {
         Self { slots: Arc::new(Semaphore::new(limit)), limit, idle: Mutex::new(Vec::new()), retired: AtomicU64::new(0) }
     }
 
-    /// Calls that one hook of a plugin may have in flight.
+    /// Returns the maximum number of concurrent calls of one hook of a plugin.
     pub(crate) fn usual_limit(hook: Hook) -> usize {
         match hook {
             Hook::RequestAuth | Hook::EvaluationTransform => 2 * processors(),
@@ -60,7 +61,7 @@ impl Pool {
         }
     }
 
-    /// A slot if one is free.
+    /// Returns a slot if one is free.
     pub(crate) fn try_slot(&self) -> Option<Slot> {
         Arc::clone(&self.slots).try_acquire_owned().ok().map(Slot)
     }
@@ -70,7 +71,7 @@ impl Pool {
         Slot(Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed"))
     }
 
-    /// A warm instance of this environment, the last used first. If there is none, makes room for a new one.
+    /// Takes the most recently used idle instance of this environment. If there is none, makes room for a new one.
     pub(crate) fn take(&self, environment: &EnvironmentLabel, now: Instant) -> Option<Instance> {
         let mut old = Vec::new();
         let mut idle = self.lock();
@@ -87,12 +88,12 @@ impl Pool {
             old.push(idle.remove(0));
         }
         drop(idle);
-        // Dropping an instance takes microseconds; nobody waits for the lock meanwhile.
+        // Dropping an instance takes microseconds, so it is done without the lock.
         drop(old);
         found
     }
 
-    /// Keeps an instance for later.
+    /// Keeps an instance for later calls.
     pub(crate) fn put(&self, environment: &EnvironmentLabel, instance: Instance) {
         let mut idle = self.lock();
         let old = (idle.len() >= self.limit).then(|| idle.remove(0));
@@ -101,11 +102,12 @@ impl Pool {
         drop(old);
     }
 
-    /// Whether an instance has served long enough.
+    /// Returns whether an instance has to be retired.
     pub(crate) fn is_worn(&self, instance: &Instance, memory_mb: u32, now: Instant) -> bool {
         let limit = (memory_mb as usize) << 20;
         let birth = instance.memory_at_birth;
-        // Half of what is left after the start, so that a guest that starts large is not replaced after each call.
+        // Half of the memory that is left after the start, so that a guest with a large initial memory is not replaced
+        // after each call.
         let full = (limit / 2).max(birth + limit.saturating_sub(birth) / 2);
         let memory = instance.store.data().memory.used;
         instance.calls >= MOST_CALLS || memory > full || now.saturating_duration_since(instance.born) > LONGEST_LIFE

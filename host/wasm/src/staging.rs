@@ -1,6 +1,7 @@
-//! From bytes to a [`Plugin`]: checked, compiled, linked, initialised and measured, away from the serving path.
+//! Staging: turns bytes into a [`Plugin`] that is checked, compiled, linked, initialized and measured, away from the
+//! serving path.
 //!
-//! There is no other kind of `Plugin`. Whatever goes wrong here is a [`LoadError`], and nothing else changes.
+//! A `Plugin` is created nowhere else. Any failure is a [`LoadError`] and changes nothing else.
 
 pub(crate) mod cache;
 mod imports;
@@ -27,17 +28,16 @@ use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{Bind, CallError, Hook, Isolation, LoadError, PluginCounters, clean, largest_file};
 
-/// Files up to this size are promised to act within two seconds.
+/// Files up to this size take effect within two seconds.
 const URGENT_FILE: usize = 1 << 20;
-/// Time after which nobody waits for the compiler any more. It works at idle priority, so a busy machine may need
-/// minutes for a large guest.
+/// Time limit of compilation. It runs at idle priority, so a busy machine may need minutes for a large guest.
 const COMPILE_DEADLINE: Duration = Duration::from_secs(300);
-/// A guest whose fresh instance is ready in less is given one per call: isolation for next to nothing.
+/// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
 const CHEAP_INSTANCE: Duration = Duration::from_micros(50);
 const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
 const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
 
-/// What staging needs besides the file.
+/// The dependencies of staging.
 #[derive(Clone)]
 pub(crate) struct Stager {
     pub(crate) engine: Arc<Engine>,
@@ -47,19 +47,19 @@ pub(crate) struct Stager {
 
 /// A file to be staged.
 pub(crate) struct Candidate {
-    /// File name without its extension.
+    /// File name without extension.
     pub(crate) stem: Arc<str>,
     pub(crate) bytes: Arc<[u8]>,
     pub(crate) sha256: [u8; 32],
     /// The binding file, if there is one.
     pub(crate) manifest: Option<Manifest>,
     pub(crate) generation: u64,
-    /// The compiled form of the same bytes, if some plugin runs it already.
+    /// The compiled form of the same bytes, if another plugin runs it already.
     pub(crate) compiled: Option<Component>,
 }
 
 impl Stager {
-    /// Stages a file. `counters` finds the counters for the name that the component gives itself.
+    /// Stages a file. `counters` returns the counters for the name that the component declares.
     pub(crate) async fn stage(
         &self,
         candidate: Candidate,
@@ -145,7 +145,7 @@ impl Stager {
         })
     }
 
-    /// The compiled form, from the cache or from the compiler, and whether it was in the cache.
+    /// Returns the compiled form, from the cache or the compiler, and whether it was in the cache.
     async fn compile(&self, bytes: Arc<[u8]>, sha256: [u8; 32]) -> Result<(Component, bool), LoadError> {
         if let Some(cache) = self.cache.clone() {
             let engine = self.engine.wasmtime.clone();
@@ -160,7 +160,7 @@ impl Stager {
             if let Some(cache) = cache
                 && let Err(error) = cache.store(&component, &sha256)
             {
-                tracing::warn!(%error, "a compiled plugin was not kept");
+                tracing::warn!(%error, "cannot cache a compiled plugin");
             }
             wasmtime::Result::Ok(component)
         });
@@ -173,7 +173,7 @@ impl Stager {
     }
 }
 
-/// Refuses what is no component without asking the compiler.
+/// Rejects files that are not components before compilation.
 fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
     let no = |what: &str| Err(LoadError::NotAComponent { what: what.to_owned() });
     if bytes.len() as u64 > limit {
@@ -199,7 +199,7 @@ fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
     }
 }
 
-/// The hooks that a component answers.
+/// Returns the hooks that a component exports.
 fn check_exports(component: &Component) -> Result<Vec<Hook>, LoadError> {
     let (mut hooks, mut lifecycle) = (Vec::new(), false);
     for (name, _) in component.component_type().exports(component.engine()) {
@@ -248,7 +248,8 @@ fn check_name(name: &str, expected: Option<&str>, file: &str) -> Result<Arc<str>
     }
 }
 
-/// Makes instances for each hook, so that wrong types and a failing `init` show now; gives the best time it took.
+/// Creates instances for each hook, so that wrong types and a failing `init` are detected now; returns the shortest
+/// time.
 async fn first_instances(
     guest: &Arc<Guest>,
     exported: &[Hook],
@@ -268,7 +269,7 @@ async fn first_instances(
     Ok(best)
 }
 
-/// Says which code runs where with what; equal for equal bytes, grants, configuration and place.
+/// Returns a digest that is equal for equal bytes, grants, configuration and position.
 fn identity(sha256: &[u8; 32], name: &str, manifest: &Manifest, bind: &Bind) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(sha256);

@@ -1,4 +1,4 @@
-//! What an operator sees: every plugin, why it is or is not in service, and what it did.
+//! The status of plugins for operators: what runs, why files are not used, and counters.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -15,78 +15,78 @@ use crate::pool::PoolStatus;
 use crate::runtime::engine::EngineFacts;
 use crate::vocabulary::{Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, PluginCounters};
 
-/// The folder and its plugins at one moment. Contains no secret and no configuration value.
+/// The status of the folder and its plugins. Contains no secrets and no configuration values.
 #[derive(Debug, Clone, Serialize)]
 pub struct FolderStatus {
     /// The watched folder.
     pub folder: PathBuf,
-    /// Why the folder cannot be used; the plan of before stays.
+    /// Why the folder cannot be used; the previous plan remains.
     pub trouble: Option<Refusal>,
-    /// Whether everything that was there at the start has been loaded or refused.
+    /// Whether every file that was present at the start has been loaded or rejected.
     pub ready: bool,
-    /// Generation of the plan in force.
+    /// Generation of the current plan.
     pub generation: u64,
-    /// Since when it is in force, in Unix milliseconds.
+    /// Unix milliseconds at which it was installed.
     pub since_ms: u64,
     /// How often the plan has changed.
     pub swaps: u64,
-    /// How many files were refused.
+    /// Number of rejected files.
     pub refusals: u64,
-    /// How WebAssembly runs on this machine.
+    /// Properties of the WebAssembly engine.
     pub engine: EngineFacts,
     /// Each plugin, by file name.
     pub plugins: Vec<PluginStatus>,
-    /// Names of plugins by hook, in the order in which they are asked.
+    /// Names of plugins by hook, in the order in which they are called.
     pub order: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// One plugin at one moment.
+/// The status of one plugin.
 #[derive(Debug, Clone, Serialize)]
 pub struct PluginStatus {
     /// File name without extension.
     pub file: String,
-    /// Name that the plugin gives itself, or that its binding file gives it.
+    /// Name that the plugin declares, or the one in its binding file.
     pub name: Option<String>,
-    /// What becomes of its files.
+    /// State of its files.
     pub state: RowState,
-    /// Since when, in Unix milliseconds.
+    /// Unix milliseconds since when it is in this state.
     pub since_ms: u64,
-    /// Since when a new version is being staged, in Unix milliseconds.
+    /// Unix milliseconds since when a new version is being staged.
     pub staging_since_ms: Option<u64>,
-    /// Whether its hooks fail closed because it is required and not there.
+    /// Whether its hooks fail closed because it is required and missing.
     pub fails_closed: bool,
     /// Why the newest files are not used.
     pub refused: Option<Refusal>,
-    /// What runs.
+    /// The running version.
     pub active: Option<ActiveStatus>,
 }
 
 /// A running version of a plugin.
 #[derive(Debug, Clone, Serialize)]
 pub struct ActiveStatus {
-    /// Version that the plugin gives itself.
+    /// Version that the plugin declares.
     pub version: String,
-    /// One line on what it does.
+    /// One-line description.
     pub about: String,
     /// Digest of the component file.
     pub sha256: String,
-    /// The plan with which it came.
+    /// Generation of the plan that introduced it.
     pub generation: u64,
-    /// Whether it serves all its hooks because there is no binding file.
+    /// Whether it is bound to all its hooks because there is no binding file.
     pub auto_bound: bool,
-    /// Hooks that the component answers.
+    /// Hooks that the component exports.
     pub exports: Vec<Hook>,
-    /// Grants that its imports ask for.
+    /// Grants that its imports require.
     pub grants_requested: Vec<String>,
     /// Grants that it has.
     pub grants: Vec<String>,
-    /// Best measured time to make an instance, in microseconds.
+    /// Shortest measured time to create an instance, in microseconds.
     pub fresh_instance_us: u64,
     /// Time to compile or to load the compiled form, in milliseconds.
     pub compile_ms: u64,
-    /// Whether the compiled form was there before.
+    /// Whether the compiled form was in the cache.
     pub compiled_before: bool,
-    /// Where it applies.
+    /// Its bindings.
     pub bindings: Vec<BindingStatus>,
     /// Instances of all its generations.
     pub instances: InstanceMetrics,
@@ -94,16 +94,16 @@ pub struct ActiveStatus {
     pub calls: Vec<HookMetrics>,
 }
 
-/// A place of a plugin in a chain.
+/// The status of one binding.
 #[derive(Debug, Clone, Serialize)]
 pub struct BindingStatus {
-    /// Where it applies and under which limits.
+    /// The binding and its limits.
     pub bind: Bind,
-    /// Whether a call gets an instance of its own.
+    /// Whether each call gets its own instance.
     pub isolation: Isolation,
-    /// Calls in flight and instances.
+    /// Concurrent calls and instances.
     pub pool: PoolStatus,
-    /// Whether calls pass.
+    /// State of the circuit breaker.
     pub breaker: BreakerState,
 }
 
@@ -114,25 +114,25 @@ pub struct Refusal {
     pub code: &'static str,
     /// Class, such as `capability-denied`.
     pub class: &'static str,
-    /// What to do about it.
+    /// Message with advice.
     pub text: String,
     /// Digest of the component file.
     pub sha256: Option<String>,
-    /// Since when, in Unix milliseconds.
+    /// Unix milliseconds since when it is not used.
     pub since_ms: u64,
 }
 
-/// What becomes of a plugin's files.
+/// State of a plugin's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowState {
-    /// Some version runs.
+    /// A version runs.
     Active,
-    /// The first version is on its way.
+    /// The first version is being staged.
     Staging,
-    /// Nothing runs, and the files cannot be used.
+    /// No version runs, and the files cannot be used.
     Refused,
-    /// There is no binding file, and none is made up.
+    /// There is no binding file, and automatic binding is disabled.
     Unbound,
     /// There is no component file.
     Missing,
@@ -143,26 +143,26 @@ pub enum RowState {
 pub struct PluginMetrics {
     /// Name of the plugin.
     pub plugin: String,
-    /// The plan with which the running version came; 0 if none runs.
+    /// Generation of the plan that introduced the running version; 0 if none runs.
     pub generation: u64,
     /// Calls by hook.
     pub hooks: Vec<HookMetrics>,
     /// Instances.
     pub instances: InstanceMetrics,
-    /// Warm instances and calls in flight by hook.
+    /// Idle instances and concurrent calls by hook.
     pub pools: Vec<(Hook, PoolStatus)>,
     /// State of each hook's breaker, and how often it has opened in the running version.
     pub breakers: Vec<(Hook, BreakerState, u64)>,
-    /// Log lines that were too many.
+    /// Number of dropped log lines.
     pub log_lines_dropped: u64,
-    /// Series that the guest keeps.
+    /// Series of the guest.
     pub guest: Vec<GuestSeries>,
-    /// Observations of the guest that were refused.
+    /// Number of rejected observations of the guest.
     pub guest_refused: u64,
 }
 
 impl Refusal {
-    /// A refusal that begins now, of a component file with this digest if it was read.
+    /// Creates a refusal that begins now, with the digest of the component file if it was read.
     pub(crate) fn new(error: &LoadError, sha256: Option<[u8; 32]>) -> Self {
         Self {
             code: error.code(),
@@ -174,7 +174,7 @@ impl Refusal {
     }
 }
 
-/// What the status is made of.
+/// The data from which the status is built.
 pub(crate) struct View {
     folder: PathBuf,
     engine: EngineFacts,
@@ -187,7 +187,7 @@ pub(crate) struct View {
     counters: HashMap<String, Arc<PluginCounters>>,
 }
 
-/// One plugin as the loader knows it.
+/// One plugin as stored in the loader.
 pub(crate) struct Row {
     pub(crate) stem: Arc<str>,
     pub(crate) name: Option<Arc<str>>,
@@ -273,7 +273,7 @@ impl View {
         PluginMetrics {
             plugin: name.to_owned(),
             generation: active.map_or(0, |plugin| plugin.generation),
-            hooks: counters.asked(),
+            hooks: counters.called_hooks(),
             instances: counters.instances.read(),
             pools: bindings.iter().map(|binding| (binding.bind.hook, binding.pool.status())).collect(),
             breakers: breakers.into_iter().map(|(hook, (state, opened))| (hook, state, opened)).collect(),
@@ -322,7 +322,7 @@ impl ActiveStatus {
             compiled_before: plugin.figures.cached,
             bindings: plugin.bindings.iter().map(binding).collect(),
             instances: counters.instances.read(),
-            calls: counters.asked(),
+            calls: counters.called_hooks(),
         }
     }
 }

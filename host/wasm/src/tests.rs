@@ -1,4 +1,4 @@
-//! The crate from the outside: files go into a folder, hooks are asked, answers come back.
+//! Tests of the public interface of the crate: files are put into a folder, hooks are called, and results are checked.
 
 mod content;
 mod files;
@@ -27,18 +27,18 @@ use yardarm_testkit::guests::{Guest, GuestHook};
 
 use crate::{FolderStatus, PluginFolder, PluginStatus, Settings};
 
-/// Longest wait for something that must happen.
+/// Time limit of waits.
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A watched folder in a test.
-struct House {
+struct Fixture {
     dir: TempDir,
     hooks: Hooks,
     lifecycle: Lifecycle,
     folder: Arc<PluginFolder>,
 }
 
-impl House {
+impl Fixture {
     /// Opens a folder with these files in it.
     async fn with(files: &[(&str, &[u8])]) -> Self {
         Self::set_up(files, |_| ()).await
@@ -57,13 +57,13 @@ impl House {
         Self { dir, hooks, lifecycle, folder }
     }
 
-    /// A house with one guest that answers one hook, bound to everything.
+    /// Opens a folder with one guest that implements one hook, bound to all environments.
     async fn of(hook: GuestHook, fragment: &str) -> Self {
         let wasm = Guest::new("zoo").hook(hook, fragment).component().unwrap();
         Self::with(&[("zoo.wasm", &wasm)]).await
     }
 
-    /// Puts a file into the folder as a careful operator does, under another name first.
+    /// Puts a file into the folder atomically, under another name first.
     fn put(&self, name: &str, content: &[u8]) {
         place(self.dir.path(), name, content);
     }
@@ -72,7 +72,7 @@ impl House {
         std::fs::remove_file(self.dir.path().join(name)).unwrap();
     }
 
-    /// Does something and waits for the plan that follows from it.
+    /// Runs `act` and waits for the resulting plan.
     async fn swap(&self, act: impl FnOnce(&Self)) {
         let mut changed = self.hooks.changed();
         changed.mark_unchanged();
@@ -80,7 +80,7 @@ impl House {
         tokio::time::timeout(TEST_TIMEOUT, changed.changed()).await.expect("a new plan").unwrap();
     }
 
-    /// Waits until the status shows something.
+    /// Waits until the status satisfies a condition.
     async fn shows(&self, what: &str, shown: impl Fn(&FolderStatus) -> bool) {
         let wait = async {
             while !shown(&self.folder.status()) {
@@ -97,7 +97,7 @@ impl House {
         status.plugins.into_iter().find(|plugin| plugin.file == file).expect("a row for the file")
     }
 
-    /// Code and text of why a file is not used.
+    /// Returns the code and text of why a file is not used.
     fn refusal(&self, file: &str) -> (&'static str, String) {
         let refusal = self.plugin(file).refused.expect("a refusal");
         (refusal.code, refusal.text)
@@ -123,7 +123,7 @@ impl House {
         results(&self.hooks_of("prod")).await
     }
 
-    /// Number of calls of a hook that ended in some way.
+    /// Returns the number of calls of a hook with an outcome.
     fn calls(&self, plugin: &str, outcome: &str) -> u64 {
         let metrics = self.folder.metrics();
         let of_plugin = metrics.iter().filter(|metrics| metrics.plugin == plugin).flat_map(|metrics| &metrics.hooks);
@@ -131,7 +131,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for Fixture {
     fn drop(&mut self) {
         self.lifecycle.token().cancel();
     }

@@ -1,4 +1,4 @@
-//! What the operator wants to keep private.
+//! The configuration, and the rules that follow from it.
 
 use std::fmt::Write;
 
@@ -12,26 +12,26 @@ use crate::pattern::{Match, Pattern};
 /// Shorter salts can be guessed together with the values.
 const SHORTEST_SALT: usize = 16;
 
-/// Attributes without which a context is none, or that say how to read it.
+/// Attributes that a context requires, or that define how to read it.
 const ESSENTIAL: [&str; 4] = ["key", "kind", "anonymous", "_meta"];
 
 /// The configuration.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Attributes to take out.
+    /// Attributes to remove.
     pub(crate) drop: Vec<Pattern>,
     /// Attributes to replace by a hash.
     pub(crate) hash: Vec<Pattern>,
     /// Key of the hash.
     pub(crate) salt: String,
-    /// Kinds of events to drop whole; `*` and `?` stand for any text and any character.
+    /// Kinds of events to drop entirely; `*` and `?` match any text and any character.
     pub(crate) drop_kinds: Vec<String>,
-    /// Whether attributes that a context itself calls private stay in; they are taken out unless this is true.
+    /// Whether to keep attributes that a context itself declares private; by default they are removed.
     pub(crate) keep_declared_private: bool,
 }
 
-/// The configuration, checked.
+/// The validated configuration.
 pub(crate) struct Rules {
     drop: Vec<Pattern>,
     hash: Vec<Pattern>,
@@ -40,21 +40,21 @@ pub(crate) struct Rules {
     pub(crate) declared_private: bool,
 }
 
-/// What happens to an attribute.
+/// The action for an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// It stays.
+    /// Keep it.
     Keep,
-    /// It stays, something inside it may not.
+    /// Keep it, but redact inside it.
     LookInside,
-    /// It is taken out.
+    /// Remove it.
     Drop,
-    /// A hash takes its place.
+    /// Replace it by a hash.
     Hash,
 }
 
 impl Rules {
-    /// Checks a configuration.
+    /// Validates a configuration.
     pub(crate) fn new(config: Config) -> Result<Self> {
         for (index, pattern) in config.drop.iter().enumerate() {
             if let Some(name) = pattern.only_name().filter(|name| ESSENTIAL.contains(name)) {
@@ -77,13 +77,13 @@ impl Rules {
         })
     }
 
-    /// Whether there is anything to do inside events.
+    /// Returns whether there is anything to redact inside events.
     pub(crate) fn redact(&self) -> bool {
         self.declared_private || !self.drop.is_empty() || !self.hash.is_empty()
     }
 
-    /// What happens to the attribute `name`, inside the one at `path` unless that is empty, of contexts of a kind.
-    /// Dropping wins over hashing.
+    /// Returns the action for the attribute `name`, inside the one at `path` unless that is empty, of contexts of a
+    /// kind. Dropping wins over hashing.
     pub(crate) fn action(&self, kind: &str, path: &[&str], name: &str) -> Action {
         let best = |patterns: &[Pattern]| patterns.iter().map(|pattern| pattern.compare(kind, path, name)).max();
         let (drop, hash) = (best(&self.drop), best(&self.hash));
@@ -99,15 +99,15 @@ impl Rules {
         }
     }
 
-    /// The hash of a value, as JSON text: the same value gives the same hash as long as the salt stays. `null` has
-    /// nothing to hide.
+    /// Returns the hash of a value as JSON text: equal values have equal hashes as long as the salt is unchanged.
+    /// `null` is not hashed.
     pub(crate) fn hash(&self, value: &str) -> String {
         let value = value.trim();
         if value == "null" {
             return value.to_owned();
         }
         let mut hmac = self.hmac.clone();
-        // A string is hashed as what it says, however it is escaped.
+        // A string is hashed by its value, however it is escaped.
         match json::text(value) {
             Some(text) => hmac.update(text.as_bytes()),
             None => hmac.update(value.as_bytes()),
@@ -123,7 +123,7 @@ impl Rules {
     }
 }
 
-/// Whether a context could not be read without this attribute.
+/// Returns whether a context requires this attribute.
 pub(crate) fn is_essential(path: &[&str], name: &str) -> bool {
     path.is_empty() && ESSENTIAL.contains(&name)
 }

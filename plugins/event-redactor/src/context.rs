@@ -1,23 +1,24 @@
-//! Attributes inside a context or a user of older SDKs.
+//! Redaction of attributes inside a context or a user of older SDKs.
 
 use yardarm_plugin::Result;
 use yardarm_plugin::json::{self, Object};
 
 use crate::config::{Action, Rules, is_essential};
 
-/// Ways to attributes that a context itself calls private.
+/// Paths of attributes that a context itself declares private.
 type Private = Vec<Vec<String>>;
 
-/// One context, as the rules are applied to it.
+/// The state of applying the rules to one context.
 struct Work<'a> {
     rules: &'a Rules,
     kind: &'a str,
     private: Private,
-    /// Ways to the attributes that were taken out.
+    /// Paths of the removed attributes.
     dropped: Vec<Vec<String>>,
 }
 
-/// Applies the rules to the value of `context`: one context, several, or a user that a relay has renamed.
+/// Applies the rules to the value of `context`: one context, several, or a user that a relay has renamed. Returns
+/// `None` if nothing changes.
 pub(crate) fn redact(rules: &Rules, value: &str) -> Result<Option<String>> {
     if !value.starts_with('{') {
         return Ok(None);
@@ -40,7 +41,8 @@ pub(crate) fn redact(rules: &Rules, value: &str) -> Result<Option<String>> {
     Ok(changed.then(|| object.to_string()))
 }
 
-/// Applies the rules to a user: its own attributes, and those under `custom`, are those of a context of kind `user`.
+/// Applies the rules to a user: its own attributes, and those under `custom`, count as attributes of a context of kind
+/// `user`.
 pub(crate) fn redact_user(rules: &Rules, value: &str) -> Result<Option<String>> {
     if !value.starts_with('{') {
         return Ok(None);
@@ -63,13 +65,13 @@ pub(crate) fn redact_user(rules: &Rules, value: &str) -> Result<Option<String>> 
     if !changed && !touched {
         return Ok(None);
     }
-    // These lists hold plain names; only what was taken from inside an attribute needs a reference.
+    // These lists contain plain names; only attributes inside another attribute need a reference.
     let names = work.dropped.into_iter().map(|path| if path.len() == 1 { path.concat() } else { reference(&path) });
     list(&mut user, "privateAttrs", names);
     Ok(Some(user.to_string()))
 }
 
-/// Applies the rules to one context of a kind.
+/// Applies the rules to a single context of a kind.
 fn one(rules: &Rules, kind: &str, context: Object<'_>) -> Result<Option<String>> {
     let meta = context.get("_meta").filter(|meta| meta.starts_with('{')).map(str::to_owned);
     let mut meta = meta.as_deref().map(Object::parse).transpose()?.unwrap_or_default();
@@ -88,7 +90,8 @@ fn one(rules: &Rules, kind: &str, context: Object<'_>) -> Result<Option<String>>
 }
 
 impl Work<'_> {
-    /// Applies the rules to the members of the object at `path`, but for those to `skip`; says whether they touched it.
+    /// Applies the rules to the members of the object at `path`, except those in `skip`; returns whether anything
+    /// changed.
     fn edit<'a>(
         &mut self,
         mut object: Object<'a>,
@@ -154,7 +157,7 @@ impl Work<'_> {
     }
 }
 
-/// Adds texts to the array of this name.
+/// Appends texts to the array of this name.
 fn list(object: &mut Object<'_>, name: &str, texts: impl Iterator<Item = String>) {
     let before = object.get(name).and_then(|text| json::elements(text).ok()).unwrap_or_default();
     let mut all: Vec<String> = before.into_iter().map(str::to_owned).collect();
@@ -168,13 +171,13 @@ fn list(object: &mut Object<'_>, name: &str, texts: impl Iterator<Item = String>
     }
 }
 
-/// The texts of an array; other elements, and anything that is no array, name nothing.
+/// Returns the texts of an array; other elements are ignored, and a value that is not an array is empty.
 fn texts(value: &str) -> Vec<String> {
     let elements = json::elements(value).unwrap_or_default();
     elements.into_iter().filter_map(|element| json::text(element).map(String::from)).collect()
 }
 
-/// The steps of a reference such as `name` or `/address/street`, in which `~1` is a slash and `~0` a tilde.
+/// Splits a reference such as `name` or `/address/street`, in which `~1` is a slash and `~0` a tilde.
 fn steps(reference: &str) -> Vec<String> {
     match reference.strip_prefix('/') {
         None => vec![reference.to_owned()],
@@ -182,7 +185,7 @@ fn steps(reference: &str) -> Vec<String> {
     }
 }
 
-/// The reference that leads along these steps.
+/// Returns the reference of a path.
 fn reference(path: &[String]) -> String {
     match path {
         [name] if !name.starts_with('/') => name.clone(),

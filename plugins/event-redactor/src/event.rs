@@ -1,4 +1,4 @@
-//! Where contexts and their keys are in an event.
+//! Locates contexts and their keys in an event.
 
 use yardarm_plugin::Result;
 use yardarm_plugin::json::{self, Object};
@@ -6,10 +6,11 @@ use yardarm_plugin::json::{self, Object};
 use crate::config::{Action, Rules};
 use crate::context;
 
-/// Applies the rules to an event of a kind; nothing if they do not touch it.
+/// Applies the rules to an event of a kind; returns `None` if nothing changes.
 pub(crate) fn redact(rules: &Rules, kind: &str, body: &str) -> Result<Option<String>> {
     let mut event = Object::parse(body)?;
-    // Of older SDKs: what `key` and `previousKey` mean depends on the kind of event, whose they are on these two.
+    // In events of older SDKs the meaning of `key` and `previousKey` depends on the kind of event; in `alias` events
+    // two other members contain the kinds of their contexts.
     let kinds = if kind == "alias" { key_kinds(&event) } else { Default::default() };
     let mut changed = false;
     for member in event.iter_mut() {
@@ -31,10 +32,10 @@ pub(crate) fn redact(rules: &Rules, kind: &str, body: &str) -> Result<Option<Str
     Ok(changed.then(|| event.to_string()))
 }
 
-/// Kinds of the two contexts that an `alias` event joins.
+/// Returns the kinds of the two contexts of an `alias` event.
 fn key_kinds(event: &Object<'_>) -> (String, String) {
     let kind = |name| match event.text(name) {
-        // An anonymous user is a user; both must hash alike.
+        // An anonymous user is a user; both must have the same hash.
         None => "user".to_owned(),
         Some(kind) if kind == "anonymousUser" => "user".to_owned(),
         Some(kind) => kind.into_owned(),
@@ -42,7 +43,7 @@ fn key_kinds(event: &Object<'_>) -> (String, String) {
     (kind("contextKind"), kind("previousContextKind"))
 }
 
-/// The keys of an event that names its contexts only.
+/// Redacts the keys of an event that contains only the keys of its contexts.
 fn context_keys(rules: &Rules, value: &str) -> Result<Option<String>> {
     if !value.starts_with('{') {
         return Ok(None);
@@ -58,7 +59,7 @@ fn context_keys(rules: &Rules, value: &str) -> Result<Option<String>> {
     Ok(changed.then(|| keys.to_string()))
 }
 
-/// A key of a context of a kind, wherever it stands.
+/// Redacts a key of a context of a kind, in any position.
 fn key(rules: &Rules, kind: &str, value: &str) -> Option<String> {
     (rules.action(kind, &[], "key") == Action::Hash && json::text(value).is_some()).then(|| rules.hash(value))
 }
@@ -74,7 +75,7 @@ mod tests {
         EventRedactor::new(serde_json::from_str(config).unwrap()).unwrap()
     }
 
-    /// What becomes of an event: itself, nothing, or another text.
+    /// Filters an event; returns the resulting text, or `None` if it is dropped.
     fn filter(config: &str, kind: &str, body: &str) -> Option<String> {
         match plugin(config).filter(&BatchFacts::default(), &Event::new(kind, body)).unwrap() {
             Verdict::Keep => Some(body.to_owned()),
@@ -94,12 +95,12 @@ mod tests {
                 r#"{"kind":"index","creationDate":1.0e3,"context":{"kind":"user","key":"k","email":"e","name":"n"}}"#,
                 r#"{"kind":"index","creationDate":1.0e3,"context":{"kind":"user","key":"k","name":"n","_meta":{"redactedAttributes":["email"]}}}"#,
             ),
-            // Several.
+            // Several contexts.
             (
                 r#"{"context":{"kind":"multi","user":{"key":"k","name":"n"},"org":{"key":"o","name":"n"}}}"#,
                 r#"{"context":{"kind":"multi","user":{"key":"k","name":"n"},"org":{"key":"o","_meta":{"redactedAttributes":["name"]}}}}"#,
             ),
-            // Inside an attribute; what was redacted before stays listed.
+            // Inside an attribute; attributes that were redacted before stay listed.
             (
                 r#"{"context":{"kind":"x","key":"k","address":{"street":"s","no":1.50},"_meta":{"redactedAttributes":["a"]}}}"#,
                 r#"{"context":{"kind":"x","key":"k","address":{"no":1.50},"_meta":{"redactedAttributes":["a","/address/street"]}}}"#,
@@ -114,7 +115,7 @@ mod tests {
                 r#"{"context":{"key":"k","custom":{"email":"f"},"privateAttrs":["name"]}}"#,
                 r#"{"context":{"key":"k","custom":{},"privateAttrs":["name","email"]}}"#,
             ),
-            // Written in another way, or twice.
+            // Escaped names and duplicate names.
             (
                 r#"{"context":{"kind":"user","key":"k","em\u0061il":"e","email":"f"}}"#,
                 r#"{"context":{"kind":"user","key":"k","_meta":{"redactedAttributes":["email"]}}}"#,

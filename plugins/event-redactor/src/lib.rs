@@ -1,9 +1,8 @@
-//! Drops or hashes private attributes of LaunchDarkly analytics events before they leave.
+//! Drops or hashes private attributes of LaunchDarkly analytics events before they are forwarded.
 //!
-//! SDKs can keep attributes to themselves, if every team remembers to tell them. This plugin does it in one place,
-//! for all of them: attributes that the operator names are taken out, or replaced by a keyed hash that still tells
-//! one value from another, and kinds of events that nobody wants to send are dropped whole. Whatever else an event
-//! holds goes on as it was written.
+//! SDKs can hide private attributes, but every team has to configure this. The plugin does it in one place, for all of
+//! them: the attributes that the operator names are removed, or replaced by a keyed hash that still distinguishes
+//! values, and unwanted kinds of events are dropped entirely. The rest of an event is forwarded unchanged.
 
 mod config;
 mod context;
@@ -34,7 +33,7 @@ impl EventFilter for EventRedactor {
         if !rules.redact() {
             return Ok(Verdict::Keep);
         }
-        // Events of another shape would pass untouched, which is the one thing a redactor must not do.
+        // Events in another format would pass unredacted, which a redactor must not allow.
         if facts.vendor == "harness" {
             let text = "attribute rules are for events of LaunchDarkly; bind the plugin to its environments only";
             return Err(PluginError::invalid_input(text));

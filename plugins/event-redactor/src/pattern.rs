@@ -1,14 +1,14 @@
-//! Patterns of attributes: `email`, `user.email`, `*.address.street`.
+//! Patterns for attributes: `email`, `user.email`, `*.address.street`.
 //!
-//! Parts are separated by dots. With one part it is an attribute of contexts of any kind; with more the first part is
-//! the kind of context and the rest the way to the attribute, inside objects where there is more than one step. In
-//! each part `*` stands for any text and `?` for any one character, and `\.` is a dot that belongs to a name. A
-//! leading `context.` may be written and means nothing.
+//! Parts are separated by dots. A single part is an attribute of contexts of any kind; with more, the first part is the
+//! kind of context and the rest the path of the attribute, inside objects if there are several steps. In each part `*`
+//! matches any text and `?` any one character, and `\.` is a dot that belongs to a name. A leading `context.` is
+//! allowed and has no effect.
 
 use serde::Deserialize;
 use yardarm_plugin::matches;
 
-/// A pattern of attributes.
+/// A pattern for attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Pattern {
@@ -16,19 +16,20 @@ pub(crate) struct Pattern {
     path: Vec<String>,
 }
 
-/// How an attribute compares with a pattern. The order matters: of several patterns, the greatest counts.
+/// The relation of an attribute to a pattern. The order matters: of several patterns, the greatest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Match {
-    /// Nothing to do with it.
+    /// The pattern does not apply.
     None,
-    /// The pattern speaks of something inside the attribute.
+    /// The pattern applies to something inside the attribute.
     Inside,
-    /// The pattern speaks of the attribute.
+    /// The pattern applies to the attribute itself.
     Whole,
 }
 
 impl Pattern {
-    /// Compares with the attribute `name`, inside the one at `path` unless that is empty, of contexts of a kind.
+    /// Compares the pattern with the attribute `name`, inside the one at `path` unless that is empty, of contexts of a
+    /// kind.
     pub(crate) fn compare(&self, kind: &str, path: &[&str], name: &str) -> Match {
         let steps = path.len() + 1;
         let fits = self.path.len() >= steps
@@ -42,7 +43,7 @@ impl Pattern {
         }
     }
 
-    /// The name of the attribute, if the pattern has one step.
+    /// Returns the name of the attribute, if the pattern has one step.
     pub(crate) fn only_name(&self) -> Option<&str> {
         if let [name] = &self.path[..] { Some(name) } else { None }
     }
@@ -64,7 +65,7 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-/// Splits at dots that have no backslash before them.
+/// Splits at dots that are not preceded by a backslash.
 fn split(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut characters = text.chars().peekable();

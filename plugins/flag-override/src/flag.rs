@@ -1,17 +1,17 @@
-//! A LaunchDarkly flag that gives one value to everybody.
+//! Rewrites a LaunchDarkly flag so that it has one value for all contexts.
 
 use yardarm_plugin::Result;
 use yardarm_plugin::json::{self, Object};
 
-/// What could give another value than the fallthrough.
+/// Properties that could result in another value than the fallthrough.
 const WAYS_AROUND: [&str; 4] = ["prerequisites", "targets", "contextTargets", "rules"];
 
-/// Rewrites a flag so that every SDK evaluates to `value`: targeting on, nothing but a fallthrough, and that to the
-/// variation with this value, which is added if there is none. Everything else stays as it was written, so that the
-/// flag still has its version, its tracking and its client-side availability. Nothing if the flag is deleted.
+/// Rewrites a flag so that every SDK evaluates it to `value`: targeting is on, and the only rule is a fallthrough to
+/// the variation with this value, which is added if there is none. Everything else is unchanged, so that the flag keeps
+/// its version, its tracking and its client-side availability. Returns `None` if the flag is deleted.
 ///
-/// On rather than off, because flags that have this one as a prerequisite would take a flag that is off as failed,
-/// whatever its value.
+/// Targeting is on rather than off, because for flags that have this one as a prerequisite, a flag that is off counts
+/// as failed, whatever its value.
 pub(crate) fn pin(flag: &str, value: &str) -> Result<Option<String>> {
     let mut flag = Object::parse(flag)?;
     if flag.get("deleted") == Some("true") {
@@ -28,7 +28,7 @@ pub(crate) fn pin(flag: &str, value: &str) -> Result<Option<String>> {
     }
     let index = index.unwrap_or(variations.len());
     if index == variations.len() {
-        // At the end, where it moves none of the indexes that rules and rollouts use.
+        // Appended, so that the indexes used by rules and rollouts do not change.
         variations.push(value);
         flag.set("variations", json::array(variations));
     }

@@ -1,8 +1,8 @@
-//! Pins or hides flags by environment, from the operator's configuration.
+//! Pins or hides flags by environment, as configured by the operator.
 //!
-//! The binding file says where it acts: bound to `payload-transform` it rewrites flag data, so that all SDKs see the
-//! same; bound to `evaluation-transform` it edits the results of SDKs that do not evaluate themselves, and leaves
-//! server-side SDKs alone. Both ask the host for the configured flags only; all others never cross the boundary.
+//! The binding file decides where the plugin applies: bound to `payload-transform` it rewrites flag data, so that all
+//! SDKs see the same; bound to `evaluation-transform` it edits the results of SDKs that do not evaluate themselves, and
+//! does not affect server-side SDKs. In both cases it reads only the configured flags from the host.
 
 mod flag;
 mod overrides;
@@ -14,7 +14,7 @@ use yardarm_plugin::{
 
 use crate::overrides::{Config, Overrides};
 
-/// The vendor's word for a flag.
+/// The vendor's name for a flag.
 const FLAG: &str = "flag";
 
 /// The plugin.
@@ -59,7 +59,8 @@ impl EvaluationTransform for FlagOverride {
     }
 }
 
-/// Positions of the flags to hide. Plain keys are looked up; all keys are listed only if there is a pattern.
+/// Returns the positions of the flags to hide. Plain keys are looked up; all keys are listed only if there is a
+/// pattern.
 fn hidden<L: Iterator<Item = String>>(
     overrides: &Overrides<'_>,
     find: impl Fn(&str) -> Option<u32>,
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_missing_grant_is_a_failure() {
-        /// Flags whose text nobody may read.
+        /// Flags whose text is withheld.
         struct Sealed;
 
         impl Items for Sealed {

@@ -1,4 +1,4 @@
-//! What the operator wants to see in which environment.
+//! The configuration: overrides by environment.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use yardarm_plugin::{PluginError, Result, matches};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Overrides by environment: patterns over names or `vendor/name`, in which `*` and `?` stand for any text and
-    /// any character.
+    /// Overrides by environment: patterns for names or `vendor/name`, in which `*` and `?` match any text and any
+    /// character.
     environments: BTreeMap<String, Entry>,
 }
 
-/// Overrides of the environments that fit one pattern.
+/// Overrides of the environments that match one pattern.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Entry {
@@ -33,7 +33,7 @@ pub(crate) struct Overrides<'a> {
 }
 
 impl Config {
-    /// Refuses what contradicts itself.
+    /// Rejects contradictions.
     pub(crate) fn check(&self) -> Result<()> {
         for (environment, entry) in &self.environments {
             if let Some(key) = entry.pin.keys().find(|key| entry.hide.iter().any(|pattern| matches(pattern, key))) {
@@ -44,13 +44,13 @@ impl Config {
         Ok(())
     }
 
-    /// The overrides of an environment, from all entries that fit: what is hidden adds up and wins over pins, and of
-    /// several values for one flag that of the longest pattern counts.
+    /// Returns the overrides of an environment, from all entries that match: hidden flags add up and win over pins, and
+    /// of several values for one flag that of the longest pattern counts.
     pub(crate) fn of(&self, vendor: &str, environment: &str) -> Overrides<'_> {
         let full = format!("{vendor}/{environment}");
         let fits = |pattern: &str| matches(pattern, environment) || matches(pattern, &full);
         let mut entries: Vec<_> = self.environments.iter().filter(|(pattern, _)| fits(pattern)).collect();
-        // Of the same length the last in alphabetical order counts, since the sort is stable.
+        // Of patterns of the same length the last in alphabetical order counts, since the sort is stable.
         entries.sort_by_key(|(pattern, _)| pattern.len());
         let pins = entries.iter().flat_map(|(_, entry)| &entry.pin);
         Overrides {
@@ -61,28 +61,28 @@ impl Config {
 }
 
 impl<'a> Overrides<'a> {
-    /// Pinned flags and the JSON texts of their values.
+    /// Returns pinned flags and the JSON texts of their values.
     pub(crate) fn pins(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.pin.iter().map(|(key, value)| (*key, *value))
     }
 
-    /// Keys of hidden flags that are written out.
+    /// Returns the hidden flags that are named by key.
     pub(crate) fn hidden_keys(&self) -> impl Iterator<Item = &'a str> {
         self.hide.iter().copied().filter(|key| !is_pattern(key))
     }
 
-    /// Whether flags are hidden by pattern.
+    /// Returns whether flags are hidden by pattern.
     pub(crate) fn has_patterns(&self) -> bool {
         self.hide.iter().any(|key| is_pattern(key))
     }
 
-    /// Whether a flag is hidden.
+    /// Returns whether a flag is hidden.
     pub(crate) fn hides(&self, key: &str) -> bool {
         self.hide.iter().any(|pattern| matches(pattern, key))
     }
 }
 
-/// The plugin sees that there is a flag and not what it says.
+/// Returns the error for flag data that is withheld: the plugin can see the flag's key, but not its content.
 pub(crate) fn no_flag_data() -> PluginError {
     PluginError::invalid_input("no flag data: pinning needs the grant `flag-data`")
 }

@@ -14,19 +14,19 @@ pub(crate) struct Cidr {
     prefix: u8,
 }
 
-/// Text that is no network.
+/// Text that is not a network.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BadCidr {
-    /// Nothing like an address.
+    /// There is no valid address.
     Address,
-    /// More bits than the address has.
+    /// The prefix is longer than the address.
     Prefix,
-    /// Bits are set behind the prefix; the network that was probably meant.
+    /// Bits are set after the prefix; contains the network that was probably meant.
     HostBits(Cidr),
 }
 
 impl Cidr {
-    /// Whether an address belongs to the network. Addresses of the other family never do.
+    /// Returns whether an address belongs to the network. Addresses of the other family never do.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         masked(address, self.prefix) == Some(self.address)
     }
@@ -70,7 +70,7 @@ impl fmt::Display for BadCidr {
     }
 }
 
-/// The first `prefix` bits of an address; `None` if it does not have that many.
+/// Returns the first `prefix` bits of an address; `None` if it does not have that many.
 fn masked(address: IpAddr, prefix: u8) -> Option<IpAddr> {
     let prefix = u32::from(prefix);
     Some(match address {

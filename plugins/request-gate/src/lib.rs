@@ -1,8 +1,8 @@
-//! Asks callers for a token, an address or headers before they get flags.
+//! Requires a token, an address or headers of callers before they receive flags.
 //!
-//! Client-side environment IDs are public: whoever reads a web page has one. This plugin lets only those callers
-//! proceed that also come from the right place, or carry what only the right applications carry. All rules that are
-//! configured must hold; callers of other kinds than `sdks` pass, since nobody said anything about them.
+//! Client-side environment IDs are public: they are contained in web pages. This plugin admits only those callers that
+//! also have an accepted address, or send what only the operator's own applications send. All configured rules must
+//! hold; kinds of callers that are not in `sdks` are admitted, since the rules do not apply to them.
 
 mod cidr;
 mod rules;
@@ -26,7 +26,7 @@ impl Plugin for RequestGate {
 impl RequestAuth for RequestGate {
     fn authenticate(&self, facts: &RequestFacts) -> Result<Decision> {
         Ok(match self.0.judge(facts)? {
-            // An `abstain` would do if another plugin decided, but alone in its chain it would shut these callers out.
+            // With `abstain`, these callers would be denied if the plugin is alone in its chain.
             Ruling::NotConcerned => Decision::allow("anyone").tag("gate", "not-concerned"),
             Ruling::Passed { principal } => Decision::allow(principal).tag("gate", "passed"),
             Ruling::Refused { rule } => {

@@ -1,4 +1,4 @@
-//! What the operator may ask of a caller.
+//! The rules that an operator can configure for callers.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,21 +13,21 @@ use crate::tokens::Tokens;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Kinds of callers that the rules are for; empty means those of browsers, `client`.
+    /// Kinds of callers that the rules apply to; empty means those of browsers, `client`.
     pub(crate) sdks: Vec<Sdk>,
-    /// Header that carries the token; empty means `x-gate-token`.
+    /// Header that contains the token; empty means `x-gate-token`.
     pub(crate) token_header: String,
-    /// Tokens, one of which a caller must present: as they are, or as `sha256:` and 64 hexadecimal digits.
+    /// Tokens, one of which a caller must present: in plain text, or as `sha256:` and 64 hexadecimal digits.
     pub(crate) tokens: Vec<String>,
-    /// Networks that callers must come from, if any are named.
+    /// Networks that callers must come from, if any are configured.
     pub(crate) allow_cidrs: Vec<Cidr>,
     /// Networks that no caller may come from.
     pub(crate) deny_cidrs: Vec<Cidr>,
-    /// Headers that a caller must send, with their values; `*` and `?` stand for any text and any character.
+    /// Headers that a caller must send, with their values; `*` and `?` match any text and any character.
     pub(crate) require_headers: BTreeMap<String, String>,
-    /// How to answer a caller that does not pass.
+    /// Class of the denial for callers that break a rule.
     pub(crate) deny_as: DenyAs,
-    /// Seconds after which a caller may try again, for `deny_as = "rate-limited"`.
+    /// Seconds after which a caller may retry, for `deny_as = "rate-limited"`.
     pub(crate) retry_after: Option<u32>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum DenyAs {
     Unavailable,
 }
 
-/// The configuration, checked.
+/// The validated configuration.
 #[derive(Debug)]
 pub(crate) struct Rules {
     sdks: Vec<Sdk>,
@@ -63,14 +63,14 @@ pub(crate) struct Rules {
     denial: Denial,
 }
 
-/// What the rules say of a caller.
+/// The result of applying the rules to a caller.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ruling {
-    /// The rules are not for this kind of caller.
+    /// The rules do not apply to this kind of caller.
     NotConcerned,
     /// All rules hold.
     Passed {
-        /// What is known of the caller.
+        /// Name of the caller.
         principal: String,
     },
     /// A rule does not hold.
@@ -81,7 +81,7 @@ pub(crate) enum Ruling {
 }
 
 impl Rules {
-    /// Checks a configuration.
+    /// Validates a configuration.
     pub(crate) fn new(config: Config) -> Result<Self> {
         let rules =
             [config.tokens.len(), config.allow_cidrs.len(), config.deny_cidrs.len(), config.require_headers.len()];
@@ -111,16 +111,16 @@ impl Rules {
         })
     }
 
-    /// The answer to callers that do not pass.
+    /// Returns the denial for callers that break a rule.
     pub(crate) fn denial(&self) -> Denial {
         self.denial
     }
 
-    /// Looks at a caller; the cheap rules first.
+    /// Applies the rules to a caller, the cheap ones first.
     ///
     /// # Errors
     ///
-    /// There are rules about addresses and no address: the operator forgot the grant, and the caller must not pay.
+    /// There are rules about addresses and no address: the operator forgot the grant, which is not the caller's fault.
     pub(crate) fn judge(&self, facts: &RequestFacts) -> Result<Ruling> {
         if !self.sdks.iter().any(|sdk| sdk.name() == facts.sdk) {
             return Ok(Ruling::NotConcerned);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn denials_are_of_the_class_that_was_asked_for() {
+    fn denials_have_the_configured_class() {
         for (class, expected) in [
             ("", Denial::Forbidden),
             (r#", "deny_as": "unauthorized""#, Denial::Unauthorized),

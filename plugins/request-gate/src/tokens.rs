@@ -1,4 +1,4 @@
-//! Tokens, compared in a time that says nothing about them.
+//! Tokens, compared in constant time.
 
 use std::fmt::{self, Write};
 use std::hint::black_box;
@@ -6,33 +6,33 @@ use std::hint::black_box;
 use sha2::{Digest, Sha256};
 use yardarm_plugin::{PluginError, Result};
 
-/// What a token is compared by. Equal lengths, and nothing to guess byte by byte.
+/// The digest by which a token is compared: of fixed length, and not guessable byte by byte.
 type TokenDigest = [u8; 32];
 
-/// The tokens that open the gate; only digests of them stay in memory.
+/// The accepted tokens; only their digests are kept in memory.
 pub(crate) struct Tokens(Vec<TokenDigest>);
 
 impl Tokens {
-    /// Reads tokens as the operator writes them.
+    /// Parses tokens as configured by the operator.
     pub(crate) fn new(written: &[String]) -> Result<Self> {
         let read = |(index, token): (usize, &String)| {
             let fault = |text| PluginError::invalid_input(format_args!("`tokens[{index}]`: {text}"));
             match token.strip_prefix("sha256:") {
                 Some(digits) => from_hex(digits).ok_or_else(|| fault("`sha256:` wants 64 hexadecimal digits")),
-                None if token.is_empty() => Err(fault("an empty token opens the gate to everybody")),
+                None if token.is_empty() => Err(fault("an empty token would admit every caller")),
                 None => Ok(Sha256::digest(token).into()),
             }
         };
         written.iter().enumerate().map(read).collect::<Result<_>>().map(Self)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no tokens.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Finds a token and gives a mark of it for logs, the first digits of its digest. Looks at all tokens in any
-    /// case, so that the time tells neither which one it was nor how close a wrong one came.
+    /// Finds a token; returns a mark of it for logs, the first digits of its digest. Compares with all tokens in any
+    /// case, so that the time reveals neither which one matched nor how similar a wrong one is.
     pub(crate) fn find(&self, presented: &[u8]) -> Option<String> {
         let presented: TokenDigest = Sha256::digest(presented).into();
         let mut found = false;
@@ -43,7 +43,7 @@ impl Tokens {
     }
 }
 
-/// Shows how many there are.
+/// Shows only the number of tokens.
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tokens({})", self.0.len())

@@ -1,4 +1,4 @@
-//! Lets in whoever knows the token.
+//! Admits callers that present a token.
 
 use yardarm_plugin::{Decision, Denial, Plugin, RequestAuth, RequestFacts, Result};
 

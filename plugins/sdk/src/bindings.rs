@@ -1,8 +1,8 @@
-//! Generated from the WIT files: one world per exported interface, so that a component exports what it implements,
-//! and one for everything that a plugin may import, of which the linker keeps what is called.
+//! Bindings generated from the WIT files: one world per exported interface, so that a component exports what it
+//! implements, and one for all possible imports, of which the linker keeps those that are called.
 
-// A published crate cannot reach outside its folder: `cargo package` needs a copy of wit/v0.1 in here, and this path
-// changed with it.
+// A published crate cannot refer to files outside of its folder: `cargo package` needs a copy of wit/v0.1 in this one,
+// and another path here.
 
 #![allow(
     unsafe_code,

@@ -1,8 +1,8 @@
-//! Time. Needs the grant `clock`: a plugin that calls anything in here is refused without it.
+//! Time. Needs the grant `clock`: a plugin that calls any function of this module is rejected without it.
 
 use std::time::Duration;
 
-/// Wall clock, Unix milliseconds.
+/// Returns wall-clock time in Unix milliseconds.
 #[must_use]
 pub fn unix_ms() -> u64 {
     #[cfg(target_family = "wasm")]
@@ -13,7 +13,7 @@ pub fn unix_ms() -> u64 {
         .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Monotonic clock, from an arbitrary start: only differences mean anything.
+/// Returns monotonic time from an arbitrary origin: only differences are meaningful.
 #[must_use]
 pub fn monotonic() -> Duration {
     #[cfg(target_family = "wasm")]

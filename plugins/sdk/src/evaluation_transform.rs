@@ -1,35 +1,35 @@
-//! The hook `evaluation-transform`: what does a client-side SDK get to see of its results?
+//! The hook `evaluation-transform`: which results may a client-side SDK see?
 
 use crate::bindings::evaluation_transform as generated;
 use crate::bindings::host::results::ResultSet;
-use crate::export::{Adapter, Exported, ask};
+use crate::export::{Adapter, Exported, call_plugin};
 use crate::{Plugin, Result};
 
-/// Alters evaluated results for SDKs that do not evaluate themselves.
+/// Edits evaluated results for SDKs that do not evaluate themselves.
 ///
-/// Must be pure: the same input gives the same edits.
+/// Must be pure: the same input returns the same edits.
 pub trait EvaluationTransform: Plugin {
-    /// Gives the edits to one evaluation, at most one per flag. What is not edited is sent as it is.
+    /// Returns the edits of one evaluation, at most one per flag. Other results are sent unchanged.
     ///
     /// # Errors
     ///
-    /// The binding's failure policy applies; by default the SDK is told to try again.
+    /// The binding's failure policy applies; by default the SDK receives a 503 and retries.
     fn transform_evaluation(&self, facts: &EvaluationFacts, evaluated: &dyn Results) -> Result<Vec<ResultEdit>>;
 }
 
-/// Evaluated flags as the host lends them for one call.
+/// Evaluated flags that are available during one call.
 pub trait Results {
-    /// Keys of the evaluated flags, in order; positions are the indexes of [`get`](Self::get) and of edits.
+    /// Returns the keys of the evaluated flags, in order; positions are the indexes of [`get`](Self::get) and of edits.
     fn flags(&self) -> Vec<String>;
 
-    /// The result at `index`, with the grant `flag-data`.
+    /// Returns the result at `index`; needs the grant `flag-data`.
     fn get(&self, index: u32) -> Option<Evaluation>;
 
-    /// Position of a flag.
+    /// Returns the index of a flag.
     fn find(&self, flag: &str) -> Option<u32>;
 }
 
-/// What a flag evaluated to.
+/// The result of a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evaluation {
     /// Key of the flag.
@@ -42,7 +42,7 @@ pub struct Evaluation {
     pub reason: String,
 }
 
-/// What a plugin may know of an evaluation besides the results.
+/// Facts about an evaluation besides the results.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EvaluationFacts {
@@ -52,20 +52,20 @@ pub struct EvaluationFacts {
     pub environment: String,
     /// Kind of caller: `server`, `mobile` or `client`.
     pub sdk: String,
-    /// Key of the context or target with the grant `context-key`, without it a fingerprint of the key.
+    /// Key of the context or target with the grant `context-key`; without it, a fingerprint of the key.
     pub context_key: String,
-    /// What later releases of the host may add.
+    /// Reserved for later releases of the host.
     pub extra: Vec<(String, String)>,
 }
 
 /// An edit of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResultEdit {
-    /// Leaves the flag at this index out of the answer.
+    /// Leaves the flag at this index out of the response.
     Drop(u32),
     /// Sends another value.
     Replace {
-        /// Position of the result.
+        /// Index of the result.
         index: u32,
         /// JSON text of the value.
         json: Vec<u8>,
@@ -73,7 +73,7 @@ pub enum ResultEdit {
 }
 
 impl ResultEdit {
-    /// Leaves the flag at `index` out of the answer.
+    /// Leaves the flag at `index` out of the response.
     #[must_use]
     pub fn drop(index: u32) -> Self {
         Self::Drop(index)
@@ -112,7 +112,7 @@ impl<P: EvaluationTransform + Exported> generated::Guest for Adapter<P> {
             context_key: facts.context_key,
             extra: facts.extra,
         };
-        let edits = ask(|plugin: &P| plugin.transform_evaluation(&facts, evaluated))?;
+        let edits = call_plugin(|plugin: &P| plugin.transform_evaluation(&facts, evaluated))?;
         Ok(edits.into_iter().map(generated::Edit::from).collect())
     }
 }

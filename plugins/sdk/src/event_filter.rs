@@ -1,32 +1,32 @@
-//! The hook `event-filter`: what happens to each analytics event of a batch?
+//! The hook `event-filter`: keep, drop or rewrite each analytics event of a batch.
 
 use serde::Serialize;
 
 use crate::bindings::event_filter as generated;
-use crate::export::{Adapter, Exported, ask};
+use crate::export::{Adapter, Exported, call_plugin};
 use crate::{Plugin, PluginError, Result};
 
-/// Keeps, drops or rewrites analytics events before they leave.
+/// Keeps, drops or rewrites analytics events before they are forwarded.
 pub trait EventFilter: Plugin {
-    /// Decides about one event.
+    /// Decides on one event.
     ///
     /// # Errors
     ///
-    /// The binding's failure policy applies to the whole batch; by default it waits and is tried again.
+    /// The binding's failure policy applies to the whole batch; by default it is held and retried.
     fn filter(&self, facts: &BatchFacts, event: &Event) -> Result<Verdict>;
 
-    /// Decides about a batch: exactly one verdict for each event, in the same order. Asks [`filter`](Self::filter)
-    /// about each event unless it is written otherwise.
+    /// Decides on a batch: exactly one verdict for each event, in the same order. By default, calls
+    /// [`filter`](Self::filter) for each event.
     ///
     /// # Errors
     ///
-    /// As with [`filter`](Self::filter).
+    /// The same as for [`filter`](Self::filter).
     fn filter_batch(&self, facts: &BatchFacts, events: &[Event]) -> Result<Vec<Verdict>> {
         events.iter().map(|event| self.filter(facts, event)).collect()
     }
 }
 
-/// What a plugin may know of a batch.
+/// Facts about a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchFacts {
@@ -34,13 +34,13 @@ pub struct BatchFacts {
     pub vendor: String,
     /// Configured name of the environment.
     pub environment: String,
-    /// Identifier of the route the batch came in on.
+    /// Identifier of the route that received the batch.
     pub route: String,
     /// Kind of caller: `server`, `mobile` or `client`.
     pub sdk: String,
     /// Version of the vendor's event format, 0 where there is none.
     pub schema: u32,
-    /// What later releases of the host may add.
+    /// Reserved for later releases of the host.
     pub extra: Vec<(String, String)>,
 }
 
@@ -56,28 +56,29 @@ pub struct Event {
     pub body: Option<String>,
 }
 
-/// What happens to an event.
+/// The decision on an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on as it came.
+    /// The event is forwarded as received.
     Keep,
-    /// It goes nowhere.
+    /// The event is dropped.
     Drop,
-    /// This JSON text goes on in its place.
+    /// This JSON text is forwarded in its place.
     Replace(Vec<u8>),
 }
 
 impl Event {
-    /// An event of a kind with a body, for tests.
+    /// Creates an event of a kind with a body, for tests.
     pub fn new(kind: impl Into<String>, body: impl Into<String>) -> Self {
         Self { kind: kind.into(), at_ms: 0, body: Some(body.into()) }
     }
 
-    /// The JSON text of the event.
+    /// Returns the JSON text of the event.
     ///
     /// # Errors
     ///
-    /// Says which grant is missing, so that the failure policy applies: a filter that cannot see must not let pass.
+    /// Names the missing grant, so that the failure policy applies: a filter that cannot read an event must not let it
+    /// pass.
     pub fn body(&self) -> Result<&str> {
         let missing = "no event bodies: the plugin needs the grant `event-bodies`";
         self.body.as_deref().ok_or_else(|| PluginError::invalid_input(missing))
@@ -85,16 +86,16 @@ impl Event {
 }
 
 impl Verdict {
-    /// Replaces the event by JSON text.
+    /// Replaces the event with JSON text.
     pub fn replace(json: impl Into<Vec<u8>>) -> Self {
         Self::Replace(json.into())
     }
 
-    /// Replaces the event by a value written as JSON.
+    /// Replaces the event with a value serialized as JSON.
     ///
     /// # Errors
     ///
-    /// The value cannot be written, such as a map whose keys are not texts.
+    /// The value cannot be serialized, such as a map whose keys are not strings.
     pub fn replace_with<T: Serialize>(value: &T) -> Result<Self> {
         serde_json::to_vec(value).map(Self::Replace).map_err(PluginError::internal)
     }
@@ -107,7 +108,7 @@ impl<P: EventFilter + Exported> generated::Guest for Adapter<P> {
     ) -> Result<Vec<generated::Verdict>, crate::bindings::host::types::PluginError> {
         let facts = BatchFacts::from(facts);
         let events: Vec<Event> = events.into_iter().map(Event::from).collect();
-        let verdicts = ask(|plugin: &P| plugin.filter_batch(&facts, &events))?;
+        let verdicts = call_plugin(|plugin: &P| plugin.filter_batch(&facts, &events))?;
         Ok(verdicts.into_iter().map(generated::Verdict::from).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! From a type to a component.
+//! Exports a type as a component.
 
 use std::cell::OnceCell;
 use std::marker::PhantomData;
@@ -7,11 +7,11 @@ use crate::bindings::host::types;
 use crate::bindings::lifecycle;
 use crate::{Plugin, PluginError, Result, from_config};
 
-/// Makes a component of a plugin: exports the life-cycle and the named hooks, and nothing else.
+/// Makes a component of a plugin: exports the lifecycle and the named hooks, and nothing else.
 ///
 /// Hooks are `request_auth`, `event_filter`, `payload_transform` and `evaluation_transform`; the type must implement
-/// the trait of each one that is named. Name, version and description come from the plugin's `Cargo.toml`; each can
-/// be given instead, in this order:
+/// the trait of each named hook. Name, version and description come from the plugin's `Cargo.toml`; each can be
+/// overridden, in this order:
 ///
 /// ```
 /// # struct Gate;
@@ -27,8 +27,8 @@ use crate::{Plugin, PluginError, Result, from_config};
 /// yardarm_plugin::export!(Gate: request_auth; name = "gate", version = "1.2.0", about = "opens at nine");
 /// ```
 ///
-/// A name of other than ASCII letters, digits, `-` and `_` does not compile. Outside WebAssembly only the types are
-/// checked.
+/// A name may consist of ASCII letters, digits, `-` and `_`; others do not compile. On targets other than WebAssembly
+/// only the types are checked.
 #[macro_export]
 macro_rules! export {
     ($plugin:ty : $($hook:ident),+ $(,)? $(; $($given:ident = $value:expr),+ $(,)?)?) => {
@@ -64,7 +64,7 @@ macro_rules! export {
     };
 }
 
-/// Exports one hook, or outside WebAssembly checks that its trait is there.
+/// Exports one hook; on targets other than WebAssembly checks that its trait is implemented.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_hook {
@@ -102,7 +102,7 @@ macro_rules! __export_hook {
     };
 }
 
-/// What was given for a property of the plugin, or else its default.
+/// Expands to the value given for a property of the plugin, or else its default.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __given {
@@ -115,23 +115,23 @@ macro_rules! __given {
     };
 }
 
-/// A plugin that has a name and a place where its one value lives.
+/// A plugin with a name and a place for its single value.
 pub trait Exported: Plugin {
     /// Name of the plugin.
     const NAME: &'static str;
-    /// Its version, for people.
+    /// Its version, for display.
     const VERSION: &'static str;
-    /// One line on what it does.
+    /// One-line description.
     const ABOUT: &'static str;
 
-    /// Works with the place of the value, empty before `init`.
+    /// Calls `work` with the place of the value, which is empty before `init`.
     fn with_cell<R>(work: impl FnOnce(&OnceCell<Self>) -> R) -> R;
 }
 
-/// Speaks the generated interface for a plugin.
+/// Implements the generated interface for a plugin.
 pub struct Adapter<P>(PhantomData<P>);
 
-/// Whether a text may be a plugin's name.
+/// Returns whether a text is a valid plugin name.
 #[must_use]
 pub const fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -145,11 +145,11 @@ pub const fn is_name(text: &str) -> bool {
     !bytes.is_empty()
 }
 
-/// Asks the plugin of this instance.
-pub(crate) fn ask<P: Exported, T>(question: impl FnOnce(&P) -> Result<T>) -> Result<T, types::PluginError> {
+/// Calls the plugin of this instance.
+pub(crate) fn call_plugin<P: Exported, T>(call: impl FnOnce(&P) -> Result<T>) -> Result<T, types::PluginError> {
     P::with_cell(|cell| {
-        let plugin = cell.get().ok_or_else(|| PluginError::internal("asked before `init`"))?;
-        question(plugin)
+        let plugin = cell.get().ok_or_else(|| PluginError::internal("called before `init`"))?;
+        call(plugin)
     })
     .map_err(types::PluginError::from)
 }
@@ -207,7 +207,7 @@ mod tests {
     crate::export!(Both: request_auth, event_filter; about = "answers twice");
 
     #[test]
-    fn an_instance_is_initialised_once_and_then_asked() {
+    fn an_instance_is_initialized_once_and_then_called() {
         let request = || request_auth::RequestFacts {
             vendor: String::new(),
             environment: String::new(),
@@ -219,12 +219,12 @@ mod tests {
             client: None,
             extra: Vec::new(),
         };
-        let ask = || <Adapter<Both> as request_auth::Guest>::authenticate(request());
-        assert!(matches!(ask(), Err(types::PluginError::Internal(_))), "not initialised yet");
+        let call_plugin = || <Adapter<Both> as request_auth::Guest>::authenticate(request());
+        assert!(matches!(call_plugin(), Err(types::PluginError::Internal(_))), "not initialised yet");
         let refused = Adapter::<Both>::init(r#"{"who": 1}"#.to_owned());
         assert!(matches!(refused, Err(types::PluginError::InvalidInput(_))));
         Adapter::<Both>::init(r#"{"who": "me"}"#.to_owned()).unwrap();
-        let Ok(request_auth::Decision::Allow(identity)) = ask() else { panic!("not allowed") };
+        let Ok(request_auth::Decision::Allow(identity)) = call_plugin() else { panic!("not allowed") };
         assert_eq!((identity.principal.as_str(), identity.tags), ("me", vec![("a".to_owned(), "1".to_owned())]));
         assert!(matches!(Adapter::<Both>::init(r#"{"who": "you"}"#.to_owned()), Err(types::PluginError::Internal(_))));
         let _: fn(_, _) -> _ = <Adapter<Both> as event_filter::Guest>::filter;

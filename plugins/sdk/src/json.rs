@@ -1,5 +1,5 @@
-//! JSON text that is edited and not rebuilt: what is not touched stays as it was written, down to the text of
-//! numbers and to properties nobody here has heard of.
+//! JSON text that is edited and not rebuilt: everything else stays as it was written, including the text of numbers and
+//! unknown properties.
 //!
 //! ```
 //! use yardarm_plugin::json::Object;
@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::Result;
 
-/// A JSON object whose values stay text.
+/// A JSON object whose values are kept as text.
 #[derive(Debug, Clone, Default)]
 pub struct Object<'a> {
     members: Vec<Member<'a>>,
@@ -27,15 +27,15 @@ pub struct Object<'a> {
 /// A name and the JSON text of its value.
 #[derive(Debug, Clone)]
 pub struct Member<'a> {
-    /// The name as it is written, with quotes.
+    /// The name as written, with quotes.
     written: Cow<'a, str>,
-    /// The name, if it differs from what stands between the quotes.
+    /// The unescaped name, if it differs from the text between the quotes.
     decoded: Option<String>,
     value: Cow<'a, str>,
 }
 
 impl<'a> Object<'a> {
-    /// Reads an object, one level deep.
+    /// Parses an object, one level deep.
     ///
     /// # Errors
     ///
@@ -47,19 +47,19 @@ impl<'a> Object<'a> {
         Ok(Self { members })
     }
 
-    /// JSON text of a member's value; of the last one if several have this name.
+    /// Returns the JSON text of a member's value; of the last one if several have this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.members.iter().rev().find(|member| member.name() == name).map(Member::value)
     }
 
-    /// The text that a member's value is, if it is one.
+    /// Returns the text of a member's value, if it is a string.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
         self.get(name).and_then(text)
     }
 
-    /// Sets a member to JSON text: in its place if there is one of this name, else at the end.
+    /// Sets a member to JSON text: in its place if the name exists, else at the end.
     pub fn set(&mut self, name: &str, json: impl Into<Cow<'a, str>>) {
         if let Some(first) = self.members.iter().position(|member| member.name() == name) {
             self.members[first].set_value(json);
@@ -74,37 +74,37 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Removes all members of this name; says whether there were any.
+    /// Removes all members of this name; returns whether there were any.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.members.len();
         self.members.retain(|member| member.name() != name);
         self.members.len() < before
     }
 
-    /// The members in order.
+    /// Returns the members in order.
     pub fn iter(&self) -> impl Iterator<Item = &Member<'a>> {
         self.members.iter()
     }
 
-    /// The members in order, to change their values.
+    /// Returns the members in order, to change their values.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member<'a>> {
         self.members.iter_mut()
     }
 
-    /// Keeps the members for which `keep` says so.
+    /// Keeps the members for which `keep` returns true.
     pub fn retain(&mut self, keep: impl FnMut(&mut Member<'a>) -> bool) {
         self.members.retain_mut(keep);
     }
 }
 
 impl<'a> Member<'a> {
-    /// The name, escapes resolved.
+    /// Returns the unescaped name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.decoded.as_deref().unwrap_or_else(|| inside(&self.written))
     }
 
-    /// JSON text of the value.
+    /// Returns the JSON text of the value.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
@@ -116,7 +116,7 @@ impl<'a> Member<'a> {
     }
 }
 
-/// The object as compact JSON text.
+/// Formats the object as compact JSON text.
 impl fmt::Display for Object<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, member) in self.members.iter().enumerate() {
@@ -129,7 +129,7 @@ impl fmt::Display for Object<'_> {
     }
 }
 
-/// JSON texts of the elements of a JSON array.
+/// Returns the JSON texts of the elements of a JSON array.
 ///
 /// # Errors
 ///
@@ -139,7 +139,7 @@ pub fn elements(json: &str) -> Result<Vec<&str>> {
     Ok(elements.into_iter().map(RawValue::get).collect())
 }
 
-/// The text that a JSON string stands for; `None` if it is something else.
+/// Returns the text of a JSON string; `None` if it is something else.
 #[must_use]
 pub fn text(json: &str) -> Option<Cow<'_, str>> {
     let json = json.trim();
@@ -152,7 +152,7 @@ pub fn text(json: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(inside(json)))
 }
 
-/// A text as a JSON string.
+/// Formats a text as a JSON string.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -189,7 +189,7 @@ impl From<Object<'_>> for Vec<u8> {
     }
 }
 
-/// Compares two JSON texts as values: white space, the order of members and the writing of strings do not matter.
+/// Compares two JSON texts as values: white space, the order of members and the escaping of strings do not matter.
 ///
 /// # Errors
 ///
@@ -202,7 +202,7 @@ pub fn same(a: &str, b: &str) -> Result<bool> {
     Ok(a == b || a.as_f64().is_some_and(|number| b.as_f64() == Some(number)))
 }
 
-/// Writes JSON texts as an array.
+/// Joins JSON texts to an array.
 #[must_use]
 pub fn array<'a>(elements: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = String::from("[");
@@ -274,7 +274,7 @@ mod tests {
         #[test]
         fn editing_nothing_changes_no_value(text in "[\\{\\}\\[\\]\":,a\\\\0-9. ]{0,40}") {
             let read = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text);
-            // Names that only differ in writing collapse in a map, so the texts are compared as values.
+            // Names that only differ in escaping collapse in a map, so the texts are compared as values.
             if let Ok(object) = Object::parse(&text) {
                 let written = object.to_string();
                 if let Ok(map) = read {

@@ -1,9 +1,9 @@
-//! Write plugins for the Yardarm flag gateway in Rust.
+//! A library for writing plugins of the Yardarm flag gateway in Rust.
 //!
-//! A plugin is a type that implements [`Plugin`] and the trait of each hook it answers; [`export!`] makes a
-//! WebAssembly component of it that exports exactly these hooks and imports only what it calls.
+//! A plugin is a type that implements [`Plugin`] and the trait of each of its hooks; [`export!`] makes a WebAssembly
+//! component of it that exports exactly these hooks and imports only what it calls.
 //!
-//! | Hook | Trait | Asked |
+//! | Hook | Trait | Called |
 //! |---|---|---|
 //! | `request-auth` | [`RequestAuth`] | once per request or stream: may it proceed? |
 //! | `event-filter` | [`EventFilter`] | for each analytics event: keep, drop or rewrite? |
@@ -20,16 +20,16 @@
 //!
 //! # Instances
 //!
-//! The host makes an instance, calls [`Plugin::new`] once, then the hooks, one call at a time. It may make a fresh
-//! instance for every call or use one for thousands: what `new` sets up can be relied on, what earlier calls left
-//! behind cannot. A panic ends the instance, never the gateway, and counts as a failure of the plugin; prefer
+//! The host creates an instance, calls [`Plugin::new`] once, then the hooks, one call at a time. It may create a new
+//! instance for every call or use one for thousands: calls can rely on the state that `new` sets up, but not on the
+//! state of earlier calls. A panic ends the instance, never the gateway, and counts as a failure of the plugin; prefer
 //! returning a [`PluginError`].
 //!
 //! # Tests
 //!
-//! Everything here also builds natively, so logic is tested with plain `cargo test` for the host's target: facts have
-//! `Default` and public fields, [`testing`] has flag data and results made of text, and [`from_config`] makes a plugin
-//! from JSON text just as the gateway does. Logs go to standard error, metrics nowhere.
+//! The crate also builds natively, so logic is tested with plain `cargo test` for the host's target: facts have
+//! `Default` and public fields, [`testing`] has flag data and results built from text, and [`from_config`] creates a
+//! plugin from JSON text like the gateway. Logs go to standard error, metrics are discarded.
 
 #![deny(unsafe_code)]
 
@@ -55,7 +55,7 @@ pub use self::payload_transform::{Edit, ItemHead, Items, PayloadFacts, PayloadTr
 pub use self::plugin::{NoConfig, Plugin, PluginError, Result, from_config};
 pub use self::request_auth::{Decision, Denial, Identity, RequestAuth, RequestFacts};
 
-/// What [`export!`] expands to. Not part of the interface.
+/// Used by the expansion of [`export!`]. Not part of the public interface.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings;

@@ -9,18 +9,18 @@
 
 pub use crate::{__debug as debug, __error as error, __info as info, __trace as trace, __warn as warn};
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Every step.
+    /// Individual steps.
     Trace,
-    /// For the author of the plugin.
+    /// Details for the author of the plugin.
     Debug,
-    /// For the operator, of interest.
+    /// Information for the operator.
     Info,
-    /// For the operator, healed or will be tried again.
+    /// Problems that have healed or will be retried.
     Warn,
-    /// For the operator, to act upon.
+    /// Problems that need action by the operator.
     Error,
 }
 
@@ -42,35 +42,35 @@ pub fn write(level: Level, message: &str) {
     eprintln!("{level:?}: {message}");
 }
 
-/// Logs for the author of the plugin, every step.
+/// Logs individual steps.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __trace {
     ($($text:tt)+) => { $crate::log::write($crate::log::Level::Trace, &format!($($text)+)) };
 }
 
-/// Logs for the author of the plugin.
+/// Logs details for the author of the plugin.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __debug {
     ($($text:tt)+) => { $crate::log::write($crate::log::Level::Debug, &format!($($text)+)) };
 }
 
-/// Logs what an operator may want to know.
+/// Logs information for the operator.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __info {
     ($($text:tt)+) => { $crate::log::write($crate::log::Level::Info, &format!($($text)+)) };
 }
 
-/// Logs what healed or will be tried again.
+/// Logs a problem that has healed or will be retried.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __warn {
     ($($text:tt)+) => { $crate::log::write($crate::log::Level::Warn, &format!($($text)+)) };
 }
 
-/// Logs what an operator must act upon.
+/// Logs a problem that needs action by the operator.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __error {

@@ -1,5 +1,5 @@
-//! The plugin's own metrics. Granted to every plugin; the host puts them under the plugin's prefix and bounds the
-//! number of series, so labels must come from small closed sets.
+//! The plugin's own metrics. Granted to every plugin; the host adds the plugin's prefix and bounds the number of
+//! series, so labels must come from small closed sets.
 //!
 //! ```
 //! use yardarm_plugin::metrics;
@@ -24,7 +24,7 @@ pub fn gauge(name: &str, value: f64, labels: &[(&str, &str)]) {
     let _ = (name, value, labels);
 }
 
-/// Puts a value into a histogram. Use base units, such as seconds.
+/// Adds an observation to a histogram. Use base units, such as seconds.
 pub fn observe(name: &str, value: f64, labels: &[(&str, &str)]) {
     #[cfg(target_family = "wasm")]
     crate::bindings::host::metrics::histogram_observe(name, value, &owned(labels));

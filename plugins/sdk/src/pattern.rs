@@ -1,7 +1,7 @@
-//! Patterns as operators write them.
+//! Patterns as written by operators.
 
-/// Whether `text` fits `pattern`, in which `*` stands for any text and `?` for any one character: the patterns that
-/// bindings use for environments.
+/// Returns whether `text` matches `pattern`, in which `*` matches any text and `?` any one character. Bindings use the
+/// same patterns for environments.
 ///
 /// ```
 /// use yardarm_plugin::matches;
@@ -12,7 +12,7 @@
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // Where to go on when the text after the last `*` does not fit: the star takes one more character.
+    // Where to resume when the text after the last `*` does not match: the star takes one more character.
     let mut star = None;
     loop {
         let wanted = pattern.next();

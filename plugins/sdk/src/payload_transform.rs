@@ -1,41 +1,41 @@
-//! The hook `payload-transform`: what do SDKs get to see of the flag data?
+//! The hook `payload-transform`: which flag data do SDKs receive?
 
 use crate::bindings::host::items::ItemSet;
 use crate::bindings::payload_transform as generated;
-use crate::export::{Adapter, Exported, ask};
+use crate::export::{Adapter, Exported, call_plugin};
 use crate::{Plugin, Result};
 
-/// Alters flag data before it is served, once per change and environment and never per client.
+/// Edits flag data before it is served, once per change and environment and never per client.
 ///
-/// Must be pure: the same input gives the same edits.
+/// Must be pure: the same input returns the same edits.
 pub trait PayloadTransform: Plugin {
-    /// Gives the edits to a change, at most one per changed item. What is not edited is served as it is.
+    /// Returns the edits of a change, at most one per changed item. Other items are served unchanged.
     ///
     /// # Errors
     ///
-    /// The binding's failure policy applies; by default SDKs keep what they were served before.
+    /// The binding's failure policy applies; by default SDKs keep the previous data.
     fn transform_payload(&self, facts: &PayloadFacts, changed: &dyn Items) -> Result<Vec<Edit>>;
 }
 
-/// Flag data as the host lends it for one call: what is not asked for never crosses the boundary.
+/// Flag data that is available during one call: only the items that a plugin reads are copied.
 pub trait Items {
-    /// The items that changed, in order; positions are the indexes of [`json`](Self::json) and of edits.
+    /// Returns the items that changed, in order; positions are the indexes of [`json`](Self::json) and of edits.
     fn heads(&self) -> Vec<ItemHead>;
 
-    /// JSON text of the changed item at `index`, with the grant `flag-data`.
+    /// Returns the JSON text of the changed item at `index`; needs the grant `flag-data`.
     fn json(&self, index: u32) -> Option<String>;
 
-    /// Position of a changed item.
+    /// Returns the index of a changed item.
     fn find(&self, kind: &str, key: &str) -> Option<u32>;
 
-    /// JSON text of any item of the environment, changed or not, with the grant `flag-data`.
+    /// Returns the JSON text of any item of the environment, changed or not; needs the grant `flag-data`.
     fn other(&self, kind: &str, key: &str) -> Option<String>;
 }
 
-/// Names a changed item.
+/// Identifies a changed item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemHead {
-    /// Kind of item in the vendor's words, such as `flag` or `segment`.
+    /// Kind of item in the vendor's terms, such as `flag` or `segment`.
     pub kind: String,
     /// Key of the item.
     pub key: String,
@@ -43,7 +43,7 @@ pub struct ItemHead {
     pub version: u64,
 }
 
-/// What a plugin may know of a change besides the items.
+/// Facts about a change besides the items.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PayloadFacts {
@@ -51,7 +51,7 @@ pub struct PayloadFacts {
     pub vendor: String,
     /// Configured name of the environment.
     pub environment: String,
-    /// What later releases of the host may add.
+    /// Reserved for later releases of the host.
     pub extra: Vec<(String, String)>,
 }
 
@@ -60,16 +60,16 @@ pub struct PayloadFacts {
 pub enum Edit {
     /// Hides the changed item at this index.
     Drop(u32),
-    /// Serves something else for a changed item.
+    /// Serves another item in place of a changed one.
     Replace {
-        /// Position of the item.
+        /// Index of the item.
         index: u32,
-        /// JSON text of the whole item; key and version must stay as they were.
+        /// JSON text of the whole item; key and version must be unchanged.
         json: Vec<u8>,
     },
     /// Serves an item that upstream does not have.
     Add {
-        /// Kind of the item in the vendor's words.
+        /// Kind of the item in the vendor's terms.
         kind: String,
         /// Key of the item.
         key: String,
@@ -85,7 +85,7 @@ impl Edit {
         Self::Drop(index)
     }
 
-    /// Serves this JSON text for the changed item at `index`.
+    /// Serves this JSON text in place of the changed item at `index`.
     pub fn replace(index: u32, json: impl Into<Vec<u8>>) -> Self {
         Self::Replace { index, json: json.into() }
     }
@@ -121,7 +121,7 @@ impl<P: PayloadTransform + Exported> generated::Guest for Adapter<P> {
         changed: &ItemSet,
     ) -> Result<Vec<generated::Edit>, crate::bindings::host::types::PluginError> {
         let facts = PayloadFacts { vendor: facts.vendor, environment: facts.environment, extra: facts.extra };
-        let edits = ask(|plugin: &P| plugin.transform_payload(&facts, changed))?;
+        let edits = call_plugin(|plugin: &P| plugin.transform_payload(&facts, changed))?;
         Ok(edits.into_iter().map(generated::Edit::from).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! What every plugin is: a value made from the operator's configuration.
+//! The trait of all plugins: a value created from the operator's configuration.
 
 use std::fmt;
 
@@ -7,47 +7,47 @@ use serde::de::DeserializeOwned;
 
 use crate::bindings::host::types;
 
-/// The answer of a plugin, or why there is none.
+/// The result of a plugin's call.
 pub type Result<T, E = PluginError> = std::result::Result<T, E>;
 
 /// A plugin. [`export!`](crate::export!) makes a component of it.
 pub trait Plugin: Sized + 'static {
-    /// What the operator writes under `[plugin.config]`; [`NoConfig`] if there is nothing to write.
+    /// The table `[plugin.config]` of the binding file; [`NoConfig`] if there is none.
     ///
-    /// Put `#[serde(deny_unknown_fields)]` on it, so that a misspelt key is refused and not ignored.
+    /// Add `#[serde(deny_unknown_fields)]`, so that a misspelt key is rejected and not ignored.
     type Config: DeserializeOwned;
 
-    /// Makes the plugin, once per instance and before any hook. Do here whatever need not be done per call.
+    /// Creates the plugin, once per instance and before any hook. Do work here that need not be done per call.
     ///
     /// # Errors
     ///
-    /// A configuration that cannot work, as [`PluginError::InvalidInput`] naming the key: the gateway then refuses
-    /// the plugin, shows the text to the operator and goes on with the version that ran before.
+    /// A configuration that cannot work, as [`PluginError::InvalidInput`] naming the key: the gateway then rejects the
+    /// plugin, shows the text to the operator and keeps the version that ran before.
     fn new(config: Self::Config) -> Result<Self>;
 }
 
-/// Configuration of a plugin that has none: any key is refused.
+/// Configuration of a plugin that has none: any key is rejected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
 
-/// Why a plugin could not answer. The host applies the binding's failure policy; the text goes to the operator and
-/// never to an SDK.
+/// Why a plugin failed. The host applies the binding's failure policy; the text is shown to the operator and never sent
+/// to an SDK.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PluginError {
-    /// What the host handed over makes no sense to the plugin. From [`Plugin::new`]: the configuration is wrong.
+    /// The input is invalid for the plugin. From [`Plugin::new`]: the configuration is invalid.
     InvalidInput(String),
-    /// It may work the next time.
+    /// A retry may succeed.
     Temporary(String),
-    /// A fault of the plugin.
+    /// An internal error of the plugin.
     Internal(String),
 }
 
-/// Makes a plugin from its configuration as JSON text, just as the gateway does.
+/// Creates a plugin from its configuration as JSON text, like the gateway.
 ///
 /// # Errors
 ///
-/// [`PluginError::InvalidInput`] that names the path of the wrong value, or what [`Plugin::new`] says.
+/// [`PluginError::InvalidInput`] that names the path of the wrong value, or the error of [`Plugin::new`].
 ///
 /// ```
 /// # use yardarm_plugin::{Plugin, PluginError, Result, from_config};
@@ -77,7 +77,7 @@ fn read<C: DeserializeOwned>(json: &str) -> Result<C> {
     let config = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let text = without_position(error.inner());
-        // These two stand for the configuration as a whole.
+        // These two refer to the configuration as a whole.
         let place = if matches!(path.as_str(), "." | "?") { String::new() } else { format!("`{path}`: ") };
         PluginError::InvalidInput(format!("{place}{text}"))
     })?;
@@ -85,7 +85,7 @@ fn read<C: DeserializeOwned>(json: &str) -> Result<C> {
     Ok(config)
 }
 
-/// Operators write TOML: a line and a column of the JSON text made from it would mislead them.
+/// Removes the position: operators write TOML, so line and column of the derived JSON text would mislead them.
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
@@ -93,17 +93,17 @@ fn without_position(error: &serde_json::Error) -> String {
 }
 
 impl PluginError {
-    /// The input makes no sense.
+    /// Creates the error for invalid input.
     pub fn invalid_input(text: impl fmt::Display) -> Self {
         Self::InvalidInput(text.to_string())
     }
 
-    /// It may work the next time.
+    /// Creates the error for a failure that may be transient.
     pub fn temporary(text: impl fmt::Display) -> Self {
         Self::Temporary(text.to_string())
     }
 
-    /// A fault of the plugin.
+    /// Creates the error for a failure of the plugin itself.
     pub fn internal(text: impl fmt::Display) -> Self {
         Self::Internal(text.to_string())
     }
@@ -121,7 +121,7 @@ impl fmt::Display for PluginError {
 
 impl std::error::Error for PluginError {}
 
-/// JSON text that the host handed over and that does not read as expected.
+/// Converts the error of parsing JSON text from the host.
 impl From<serde_json::Error> for PluginError {
     fn from(error: serde_json::Error) -> Self {
         Self::InvalidInput(error.to_string())

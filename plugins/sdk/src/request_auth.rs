@@ -1,24 +1,24 @@
-//! The hook `request-auth`: may this request or stream proceed, and as whom?
+//! The hook `request-auth`: may this request or stream proceed, and under which identity?
 
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::bindings::request_auth as generated;
-use crate::export::{Adapter, Exported, ask};
+use crate::export::{Adapter, Exported, call_plugin};
 use crate::{Plugin, Result};
 
-/// Decides about requests and streams, after the host's own credential check: a plugin can narrow access, not widen
+/// Decides on requests and streams, after the host's own credential check: a plugin can restrict access, but not extend
 /// it.
 pub trait RequestAuth: Plugin {
-    /// Decides about one request or stream.
+    /// Decides on one request or stream.
     ///
     /// # Errors
     ///
-    /// The binding's failure policy applies; by default the caller is told to try again, never that it is refused.
+    /// The binding's failure policy applies; by default the caller receives a 503 and retries, never a refusal.
     fn authenticate(&self, facts: &RequestFacts) -> Result<Decision>;
 }
 
-/// What a plugin may know of a request.
+/// Facts about a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestFacts {
@@ -39,60 +39,60 @@ pub struct RequestFacts {
     pub credential: Option<String>,
     /// Address of the client, with the grant `client-address`.
     pub client: Option<String>,
-    /// What later releases of the host may add.
+    /// Reserved for later releases of the host.
     pub extra: Vec<(String, String)>,
 }
 
-/// What happens to a request.
+/// The decision on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It may proceed, unless a later plugin of the chain denies it.
+    /// The request may proceed, unless a later plugin of the chain denies it.
     Allow(Identity),
-    /// It may not; no later plugin is asked.
+    /// The request is denied; later plugins are not called.
     Deny(Denial),
-    /// No opinion. If nobody in the chain has one, the request is denied.
+    /// No decision. If every plugin of the chain abstains, the request is denied.
     Abstain,
 }
 
-/// Who a caller is.
+/// The identity of a caller.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// A name for logs and later hooks.
     pub principal: String,
-    /// Anything else worth knowing.
+    /// Further properties.
     pub tags: Vec<(String, String)>,
 }
 
-/// Why a request is denied: a class, which the host answers with what the vendor's SDKs understand.
+/// Why a request is denied: a class, for which the host sends the response that the vendor's SDKs expect.
 ///
-/// Most SDKs never try again after the first two.
+/// Most SDKs never retry after the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denial {
-    /// The caller is not known.
+    /// The caller is not authenticated.
     Unauthorized,
-    /// The caller may not do this.
+    /// The caller lacks permission.
     Forbidden,
-    /// Try again after this many seconds.
+    /// The caller should retry after this many seconds.
     RateLimited(u32),
-    /// Try again later.
+    /// The caller should retry later.
     Unavailable,
 }
 
 impl RequestFacts {
-    /// The value of a header as text; `None` if it is absent, not granted or not UTF-8.
+    /// Returns the value of a header as text; `None` if it is absent, not granted or not UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.header_bytes(name)?).ok()
     }
 
-    /// The value of a header, whatever its bytes.
+    /// Returns the value of a header as bytes.
     #[must_use]
     pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
         let (_, value) = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         Some(value)
     }
 
-    /// The client's address; an IPv4 address that came in IPv6 clothing is undressed.
+    /// Returns the client's address; an IPv4-mapped IPv6 address is returned as IPv4.
     #[must_use]
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.client.as_deref()?.parse().ok().map(|address: IpAddr| address.to_canonical())
@@ -133,7 +133,7 @@ impl<P: RequestAuth + Exported> generated::Guest for Adapter<P> {
         facts: generated::RequestFacts,
     ) -> Result<generated::Decision, crate::bindings::host::types::PluginError> {
         let facts = RequestFacts::from(facts);
-        ask(|plugin: &P| plugin.authenticate(&facts)).map(generated::Decision::from)
+        call_plugin(|plugin: &P| plugin.authenticate(&facts)).map(generated::Decision::from)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Flag data and results made of text, to test plugins natively.
+//! Flag data and results built from text, to test plugins natively.
 //!
 //! ```
 //! use yardarm_plugin::testing::Payload;
@@ -40,7 +40,7 @@ impl Payload {
         self
     }
 
-    /// What SDKs would be served of the changed and added items, as kind, key and JSON text.
+    /// Returns the changed and added items as SDKs would receive them: kind, key and JSON text.
     #[must_use]
     pub fn edited(&self, edits: &[Edit]) -> Vec<(String, String, String)> {
         let kept = self.changed.iter().zip(0..).filter_map(|((head, json), at)| {
@@ -74,7 +74,7 @@ impl Evaluated {
         self
     }
 
-    /// What the SDK would be sent, as flag and JSON text of the value.
+    /// Returns the results as the SDK would receive them: flag and JSON text of the value.
     #[must_use]
     pub fn edited(&self, edits: &[ResultEdit]) -> Vec<(String, String)> {
         let sent = self.0.iter().zip(0..).filter_map(|(result, at)| {

@@ -218,7 +218,7 @@ async fn a_list_that_changes_while_it_is_read_loses_nothing() {
 }
 
 #[tokio::test]
-async fn no_key_is_printed_or_told_to_others() {
+async fn no_key_is_logged_or_sent_to_others() {
     const CANARY: &str = "0ca9a4e1";
     let (proxy, key) = (format!("proxy-{CANARY}-01"), format!("api-{CANARY}-02"));
     let cloud = FakeHarness::start().await;

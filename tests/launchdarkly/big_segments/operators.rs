@@ -1,4 +1,4 @@
-//! Section 6.7: the state of Big Segments in `/api/status` and in `/metrics`, while they work and while they do not.
+//! The state of Big Segments in `/api/status` and in `/metrics`, while they work and while they do not.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{RedisServer, until};

@@ -1,4 +1,4 @@
-//! Section 6: every way to write a context, on every route that takes one.
+//! L080 to L085, L096 to L149: every way to write a context, on every route that takes one.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
@@ -66,30 +66,30 @@ async fn segments_of_paths_on_every_route() {
         ("L105", URL_SAFE.encode(r#"{"key":"a"}"#), None),
         ("L105", "eyJrZXkiOiJhIn0".to_owned(), None),
         ("L105", "eyJrZXkiOiJhIn0%3D".to_owned(), None),
-        ("section 6.2: too much padding", "eyJrZXkiOiJhIn0==".to_owned(), Some(NO_BASE64)),
-        ("section 6.2: too much padding", "eyJrZXkiOiJhYiJ9=".to_owned(), Some(NO_BASE64)),
-        ("section 6.2: unused bits", "eyJrZXkiOiJhIn1".to_owned(), None),
-        ("section 6.2: unused bits", "eyJrZXkiOiJhIn1=".to_owned(), None),
-        ("section 6.2: line breaks", "%0AeyJrZXki%0D%0AOiJhIn0%0A".to_owned(), None),
-        ("section 6.2: line breaks", "eyJrZXkiOiJhIn0%0A=%0D".to_owned(), None),
+        ("L105: too much padding", "eyJrZXkiOiJhIn0==".to_owned(), Some(NO_BASE64)),
+        ("L105: too much padding", "eyJrZXkiOiJhYiJ9=".to_owned(), Some(NO_BASE64)),
+        ("L105: unused bits", "eyJrZXkiOiJhIn1".to_owned(), None),
+        ("L105: unused bits", "eyJrZXkiOiJhIn1=".to_owned(), None),
+        ("L105: line breaks", "%0AeyJrZXki%0D%0AOiJhIn0%0A".to_owned(), None),
+        ("L105: line breaks", "eyJrZXkiOiJhIn0%0A=%0D".to_owned(), None),
         ("L106", special.clone(), None),
         ("L107", special.replace('-', "+"), Some(NO_BASE64)),
         ("L107", special.replace('-', "%2B"), Some(NO_BASE64)),
         ("L090", "!!!!".to_owned(), Some(NO_BASE64)),
-        ("section 6.2: a blank", "eyJrZXkiOiJhIn0%20".to_owned(), Some(NO_BASE64)),
-        ("section 6.2: one letter", "e".to_owned(), Some(NO_BASE64)),
-        ("section 6.2: padding within", "eyJrZXki=OiJhIn0".to_owned(), Some(NO_BASE64)),
+        ("L107: a blank", "eyJrZXkiOiJhIn0%20".to_owned(), Some(NO_BASE64)),
+        ("L107: one letter", "e".to_owned(), Some(NO_BASE64)),
+        ("L105: padding within", "eyJrZXki=OiJhIn0".to_owned(), Some(NO_BASE64)),
         ("Go: bytes that are no text", "%ff%fe".to_owned(), Some(NO_BASE64)),
         ("Go: NUL", "%00".to_owned(), Some(NO_BASE64)),
-        ("section 6.2: only a line break", "%0A".to_owned(), Some(NO_CONTEXT)),
-        ("section 6.2: nothing", "user".to_owned(), Some(NO_CONTEXT)),
+        ("L105: line breaks", "%0A".to_owned(), Some(NO_CONTEXT)),
+        ("L108: nothing", "user".to_owned(), Some(NO_CONTEXT)),
         ("L108", segment_of("not json"), Some(NO_CONTEXT)),
         ("L091", segment_of(r#"{"no":1}"#), Some(NO_CONTEXT)),
-        ("section 6.2", segment_of("[]"), Some(NO_CONTEXT)),
-        ("section 6.2", segment_of("null"), Some(NO_CONTEXT)),
-        ("section 6.2", segment_of(r#"{"kind":"user","key":""}"#), Some(NO_CONTEXT)),
-        ("section 6.2: trailing data", segment_of(r#"{"key":"a"} {"#), Some(NO_CONTEXT)),
-        ("section 6.2: white space", segment_of(" \r\n\t{\"key\":\"a\"}\n "), None),
+        ("L108", segment_of("[]"), Some(NO_CONTEXT)),
+        ("L108", segment_of("null"), Some(NO_CONTEXT)),
+        ("L108", segment_of(r#"{"kind":"user","key":""}"#), Some(NO_CONTEXT)),
+        ("L111: trailing data", segment_of(r#"{"key":"a"} {"#), Some(NO_CONTEXT)),
+        ("L105: white space", segment_of(" \r\n\t{\"key\":\"a\"}\n "), None),
         ("Go: a byte-order mark", segment_of("\u{feff}{\"key\":\"a\"}"), Some(NO_CONTEXT)),
     ];
     for (route, in_body) in routes() {
@@ -114,101 +114,93 @@ async fn bodies_on_every_route() {
     let too_deep = format!(r#"{{"kind":"user","key":"a","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     let key_missing = "\"key\" property not found in JSON context object";
     let rows: Vec<(&str, &str, Option<&str>)> = vec![
-        ("section 6.2", r#"{"kind":"user","key":"a"}"#, None),
-        ("section 6.2: kind anywhere", r#" { "key":"a" , "kind" : "user" } "#, None),
-        (
-            "section 6.2: any other type",
-            r#"{"kind":"o.R-g_1","key":"a","b":[1,{"c":null}],"d":true,"e":-0,"f":1.0}"#,
-            None,
-        ),
-        ("section 6.2: null is absent", r#"{"kind":"user","key":"a","plan":null}"#, None),
+        ("a context", r#"{"kind":"user","key":"a"}"#, None),
+        ("kind anywhere", r#" { "key":"a" , "kind" : "user" } "#, None),
+        ("any other type", r#"{"kind":"o.R-g_1","key":"a","b":[1,{"c":null}],"d":true,"e":-0,"f":1.0}"#, None),
+        ("null is absent", r#"{"kind":"user","key":"a","plan":null}"#, None),
         ("Go: the last of two", r#"{"kind":"user","key":"a","plan":"x","plan":"y"}"#, None),
         ("Go: escapes", r#"{"kind":"user","key":"\ud83d\ude00\ud800\u0000"}"#, None),
         ("Go: bigger than 64 bits", r#"{"kind":"user","key":"a","n":123456789012345678901}"#, None),
         ("Go: as small as nothing", r#"{"kind":"user","key":"a","n":1e-400}"#, None),
         ("Go: ten thousand levels", &deep, None),
         ("Go: ten thousand levels", &too_deep, Some("exceeded max depth")),
-        ("section 6.2: _meta", r#"{"kind":"user","key":"a","_meta":null}"#, None),
+        ("L122: `_meta`", r#"{"kind":"user","key":"a","_meta":null}"#, None),
         (
-            "section 6.2: _meta",
+            "L122: `_meta`",
             r#"{"kind":"user","key":"a","_meta":{"privateAttributes":["a","/b/c",""],"secondary":3,"x":[]}}"#,
             None,
         ),
-        ("section 6.2: _meta", r#"{"kind":"user","key":"a","_meta":{"privateAttributes":null}}"#, None),
-        ("section 6.2: name", r#"{"kind":"user","key":"a","name":null}"#, None),
-        ("section 6.2: multi", r#"{"kind":"multi","user":{"key":"a"},"org":{"key":"b","name":null}}"#, None),
-        ("section 6.2: multi", r#"{"kind":"multi","user":{"key":"a"}}"#, None),
-        ("section 6.2: multi", r#"{"user":{"key":"a"},"kind":"multi"}"#, None),
+        ("L122: `_meta`", r#"{"kind":"user","key":"a","_meta":{"privateAttributes":null}}"#, None),
+        ("name", r#"{"kind":"user","key":"a","name":null}"#, None),
+        ("L117: multi", r#"{"kind":"multi","user":{"key":"a"},"org":{"key":"b","name":null}}"#, None),
+        ("L117: multi", r#"{"kind":"multi","user":{"key":"a"}}"#, None),
+        ("L117: multi", r#"{"user":{"key":"a"},"kind":"multi"}"#, None),
         ("L111", "", Some("unexpected end of JSON input")),
         ("L111", " \n", Some("unexpected end of JSON input")),
         ("L093", "{", Some("unexpected end of JSON input")),
         ("L111", r#"{"key":"a"#, Some("unexpected end of JSON input")),
-        ("section 6.2", "everything", Some("invalid character 'e' looking for beginning of value")),
-        ("section 6.2", "{} true", Some("invalid character 't' after top-level value")),
-        ("section 6.2", "{'key':1}", Some(r"invalid character '\'' looking for beginning of object key string")),
-        ("section 6.2", "\u{feff}{}", Some("invalid character '\u{ef}' looking for beginning of value")),
-        ("section 6.2", "\0", Some(r"invalid character '\x00' looking for beginning of value")),
-        ("section 6.2", "{\"key\":\"a\nb\"}", Some(r"invalid character '\n' in string literal")),
-        ("section 6.2", "{\"key\":\"a\u{1}\"}", Some(r"invalid character '\x01' in string literal")),
-        ("section 6.2", r#"{"key":"\x"}"#, Some("invalid character 'x' in string escape code")),
-        ("section 6.2", r#"{"key":01}"#, Some("invalid character '1' after object key:value pair")),
-        ("section 6.2", r#"{"key":NaN}"#, Some("invalid character 'N' looking for beginning of value")),
+        ("L111", "everything", Some("invalid character 'e' looking for beginning of value")),
+        ("L111", "{} true", Some("invalid character 't' after top-level value")),
+        ("L111", "{'key':1}", Some(r"invalid character '\'' looking for beginning of object key string")),
+        ("L111", "\u{feff}{}", Some("invalid character '\u{ef}' looking for beginning of value")),
+        ("L111", "\0", Some(r"invalid character '\x00' looking for beginning of value")),
+        ("L111", "{\"key\":\"a\nb\"}", Some(r"invalid character '\n' in string literal")),
+        ("L111", "{\"key\":\"a\u{1}\"}", Some(r"invalid character '\x01' in string literal")),
+        ("L111", r#"{"key":"\x"}"#, Some("invalid character 'x' in string escape code")),
+        ("L111", r#"{"key":01}"#, Some("invalid character '1' after object key:value pair")),
+        ("L111", r#"{"key":NaN}"#, Some("invalid character 'N' looking for beginning of value")),
         ("Go", r#"{"key":"a","n":1e400}"#, Some("invalid numeric value at position 15")),
         ("L115", "[]", Some("expected object, got array at position 0")),
-        ("section 6.2", "  null ", Some("expected object, got null at position 0")),
-        ("section 6.2", "\"x\"", Some("expected object, got string at position 0")),
-        ("section 6.2", "-1.5", Some("expected object, got number at position 0")),
-        ("section 6.2", "false", Some("expected object, got boolean at position 0")),
-        ("section 6.2", "{}", Some(key_missing)),
+        ("L115", "  null ", Some("expected object, got null at position 0")),
+        ("L115", "\"x\"", Some("expected object, got string at position 0")),
+        ("L115", "-1.5", Some("expected object, got number at position 0")),
+        ("L115", "false", Some("expected object, got boolean at position 0")),
+        ("L112", "{}", Some(key_missing)),
         ("L112", r#"{"kind":"user"}"#, Some(key_missing)),
         ("L112", r#"{"kind":"multi","org":{}}"#, Some(key_missing)),
         ("L113", r#"{"kind":"org","key":""}"#, Some("context key must not be empty")),
         ("L113", r#"{"kind":"multi","org":{"key":""}}"#, Some("context key must not be empty")),
         ("L121", r#"{"kind":"user","key":null}"#, Some("context key must not be null")),
-        ("section 6.2", r#"{"kind":"user","key":3}"#, Some("expected string or null, got number at position 21")),
-        ("section 6.2", r#" {"kind":3}"#, Some("expected string, got number at position 8")),
-        ("section 6.2", r#"{"kind":null}"#, Some("expected string, got null at position 8")),
-        ("section 6.2", r#"{"kind":"","key":"a"}"#, Some("context kind cannot be empty")),
-        ("L114", r#"{"kind":"kind","key":"a"}"#, Some("\"kind\" is not a valid context kind")),
-        ("section 6.2", r#"{"kind":"a b","key":"a"}"#, Some("context kind contains disallowed characters")),
-        ("section 6.2", r#"{"kind":"\u00e9","key":"a"}"#, Some("context kind contains disallowed characters")),
-        ("L116", r#"{"kind":"multi"}"#, Some("multi-context must contain at least one kind")),
         (
-            "section 6.2",
-            r#"{"kind":"multi","multi":{"key":"a"}}"#,
-            Some("single context cannot have the kind \"multi\""),
+            "L121: a wrong type",
+            r#"{"kind":"user","key":3}"#,
+            Some("expected string or null, got number at position 21"),
         ),
-        ("section 6.2", r#"{"kind":"multi","kind":{"key":"a"}}"#, Some("multi-context must contain at least one kind")),
-        ("section 6.2", r#"{"kind":"multi","a b":{"key":"a"}}"#, Some("context kind contains disallowed characters")),
-        ("section 6.2", r#"{"kind":"multi","user":3}"#, Some("expected object, got number at position 23")),
-        ("section 6.2", r#"{"kind":"multi","user":null}"#, Some("expected object, got null at position 23")),
+        ("L121: a wrong type", r#" {"kind":3}"#, Some("expected string, got number at position 8")),
+        ("L121: a wrong type", r#"{"kind":null}"#, Some("expected string, got null at position 8")),
+        ("L114", r#"{"kind":"","key":"a"}"#, Some("context kind cannot be empty")),
+        ("L114", r#"{"kind":"kind","key":"a"}"#, Some("\"kind\" is not a valid context kind")),
+        ("L114", r#"{"kind":"a b","key":"a"}"#, Some("context kind contains disallowed characters")),
+        ("L114", r#"{"kind":"\u00e9","key":"a"}"#, Some("context kind contains disallowed characters")),
+        ("L116", r#"{"kind":"multi"}"#, Some("multi-context must contain at least one kind")),
+        ("L116", r#"{"kind":"multi","multi":{"key":"a"}}"#, Some("single context cannot have the kind \"multi\"")),
+        ("L116", r#"{"kind":"multi","kind":{"key":"a"}}"#, Some("multi-context must contain at least one kind")),
+        ("L114", r#"{"kind":"multi","a b":{"key":"a"}}"#, Some("context kind contains disallowed characters")),
+        ("L115", r#"{"kind":"multi","user":3}"#, Some("expected object, got number at position 23")),
+        ("L115", r#"{"kind":"multi","user":null}"#, Some("expected object, got null at position 23")),
         (
-            "section 6.2",
+            "L121: a wrong type",
             r#"{"kind":"user","key":"u","name":1}"#,
             Some("expected string or null, got number at position 32"),
         ),
         (
-            "section 6.2",
+            "L121: a wrong type",
             r#"{"kind":"user","key":"u","anonymous":null}"#,
             Some("expected boolean, got null at position 37"),
         ),
         (
-            "section 6.2",
+            "L121: a wrong type",
             r#"{"kind":"user","key":"u","anonymous":"true"}"#,
             Some("expected boolean, got string at position 37"),
         ),
+        ("L115", r#"{"kind":"user","key":"u","_meta":[]}"#, Some("expected object or null, got array at position 33")),
         (
-            "section 6.2",
-            r#"{"kind":"user","key":"u","_meta":[]}"#,
-            Some("expected object or null, got array at position 33"),
-        ),
-        (
-            "section 6.2",
+            "L121: a wrong type",
             r#"{"kind":"user","key":"u","_meta":{"privateAttributes":{}}}"#,
             Some("expected array or null, got object at position 54"),
         ),
         (
-            "section 6.2",
+            "L121: a wrong type",
             r#"{"kind":"user","key":"u","_meta":{"privateAttributes":["a",null]}}"#,
             Some("expected string, got null at position 59"),
         ),
@@ -243,17 +235,17 @@ async fn bodies_on_every_route() {
         }
         for types in [&["application/json"][..], &["  application/json\t"], &["application/json", "text/plain"]] {
             let (expected, is_stream) = fine(route);
-            asks(&gateway, "section 6.2: the first header, whole", of_type(types), expected, is_stream).await;
+            asks(&gateway, "L110: the first header, whole", of_type(types), expected, is_stream).await;
         }
         let (expected, is_stream) = fine(route);
         let compressed = of_type(&["application/json"]).header("Content-Encoding", "gzip");
-        asks(&gateway, "section 6.2: no coding is honoured", compressed, expected, is_stream).await;
+        asks(&gateway, "L111: no coding is honoured", compressed, expected, is_stream).await;
     }
 }
 
 #[tokio::test]
 async fn only_true_is_true() {
-    // Section 6.1.
+    // L127, L128
     let gateway = gateway().await;
     let plain = json!({"value": true, "variation": 0, "version": 3});
     let mut reasoned = plain.clone();
@@ -286,7 +278,7 @@ async fn only_true_is_true() {
 
 #[tokio::test]
 async fn the_order_of_checks() {
-    // Section 6.4, and L044: a bad context is one in every state, a good one waits for data.
+    // L044: a bad context is one in every state, a good one waits for data.
     let environment = json!({"secure_mode": true});
     let setup = Setup::new().set("launchdarkly.init_timeout", "20ms").environment(environment);
     let gateway = setup.start().await;
@@ -316,5 +308,5 @@ async fn the_order_of_checks() {
         }
     }
     let unread = Call::new("REPORT", "/sdk/evalx/context").key(SDK_KEY);
-    gateway.says("section 6.4: the type before the body", unread, text(415, UNSUPPORTED)).await;
+    gateway.says("L109: the type before the body", unread, text(415, UNSUPPORTED)).await;
 }

@@ -1,4 +1,4 @@
-//! Section 9 on every route that browsers use, for every outcome; section 7.3; section 11.2.
+//! L162 to L172 on every route that browsers use, for every outcome; L156; L218.
 
 use serde_json::json;
 use yardarm_testkit::Call;
@@ -61,15 +61,15 @@ async fn origins_on_every_route_and_outcome() {
                     }
                     _ => (cors(some_json(200), answered), false),
                 };
-                asks(&gateway, "L162 to L165, section 4.2", call, expected, is_stream).await;
+                asks(&gateway, "L162 to L165", call, expected, is_stream).await;
                 let call = origins(route.call("unknown"), sent);
-                gateway.says("L031, section 1.4", call, text(404, TEXT_D).cors_methods(&methods)).await;
+                gateway.says("L031", call, text(404, TEXT_D).cors_methods(&methods)).await;
                 if route.method == "REPORT" {
                     let call = origins(Call::new("REPORT", route.path(ENV_ID)).body("{}"), sent);
                     let unsupported = cors(text(415, "Content-Type must be application/json."), answered);
                     let is_stream = route.family == Family::Stream;
                     let unsupported = if is_stream { unsupported.with("x-accel-buffering: no") } else { unsupported };
-                    gateway.says("section 4.2", call, unsupported).await;
+                    gateway.says("L092", call, unsupported).await;
                 }
             }
         }
@@ -77,7 +77,7 @@ async fn origins_on_every_route_and_outcome() {
         let expected = message(400, "context part of URL path did not decode as valid base64")
             .with("x-accel-buffering: no")
             .cors_with_headers(SECOND, "GET,OPTIONS", &allowed_headers);
-        gateway.says("section 4.2: errors carry the normal origin", call, expected).await;
+        gateway.says("L171: errors carry the normal origin", call, expected).await;
     }
 }
 
@@ -97,7 +97,7 @@ async fn others_get_none_of_it() {
 
 #[tokio::test]
 async fn tags_are_compared_as_a_whole() {
-    // Section 7.3.
+    // L156
     let gateway = Setup::with(some_data()).start().await;
     let poll = |tags: &[&str]| {
         let call = Call::get("/sdk/flags/plain").key(SDK_KEY);
@@ -121,18 +121,18 @@ async fn tags_are_compared_as_a_whole() {
         &["3"],
         &["other", "relay-3"],
     ] {
-        gateway.says("section 7.3", poll(tags), fresh()).await;
+        gateway.says("L156", poll(tags), fresh()).await;
     }
     let modified =
         Call::get("/sdk/flags/plain").key(SDK_KEY).header("If-Modified-Since", "Sun, 22 Nov 2099 02:04:23 GMT");
-    gateway.says("section 7.3: nothing else counts", modified.header("Range", "bytes=0-1"), fresh()).await;
+    gateway.says("L156: nothing else counts", modified.header("Range", "bytes=0-1"), fresh()).await;
     let nothing = Call::get("/sdk/flags/none").key(SDK_KEY).header("If-None-Match", "relay-3");
     gateway.says("L153", nothing, empty(404)).await;
 }
 
 #[tokio::test]
 async fn secure_mode_wants_the_hash_of_the_context() {
-    // Section 6.3; the hashes are those of launchdarkly/sdk-test-harness.
+    // L147; the hashes are those of launchdarkly/sdk-test-harness.
     let key = "sdk-01234567-89ab-cdef-0123-456789abcdef";
     let environment = json!({"name": "main", "sdk_key": key, "env_id": ENV_ID, "secure_mode": true});
     let gateway = Setup::new().data(key, some_data()).environments([environment]).start().await;
@@ -167,13 +167,13 @@ async fn secure_mode_wants_the_hash_of_the_context() {
     }
     // Servers need no hash, and neither does a stream without a context.
     let server = Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(key);
-    gateway.says("section 6.3", server, some_json(200)).await;
+    gateway.says("L148: not for servers", server, some_json(200)).await;
     gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.hears_ping().await;
 }
 
 #[tokio::test]
 async fn keys_are_masked_on_the_status_page() {
-    // Section 11.2, with the keys of its table.
+    // L218
     let keys = [
         ("sdk-def01234-56-789abc", "sdk-********-**-*89abc"),
         ("def01234-56-789abc", "********-**-*89abc"),

@@ -1,4 +1,4 @@
-//! Section 8: what a reverse proxy passes on, and what it keeps.
+//! L173, L174: what a reverse proxy passes on, and what it keeps.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ async fn requests_are_passed_on_like_gos_proxy_does_it() {
         ("x-custom", vec!["c", "d"]),
         ("x-forwarded-for", vec!["1.1.1.1, 2.2.2.2, 127.0.0.1"]),
     ];
-    assert_eq!(headers, expected.into(), "section 8");
+    assert_eq!(headers, expected.into(), "L173, L174");
 }
 
 #[tokio::test]
@@ -101,5 +101,5 @@ async fn large_answers_are_passed_on_too() {
     let gateway = Setup::with(some_data()).start().await;
     let large = "g".repeat(6 << 20);
     gateway.upstream.answers_goals_with(200, &[], &large);
-    gateway.says("section 8", Call::get(path()), empty(200).bytes(large.as_bytes()).cors("*", METHODS)).await;
+    gateway.says("L173, L174", Call::get(path()), empty(200).bytes(large.as_bytes()).cors("*", METHODS)).await;
 }

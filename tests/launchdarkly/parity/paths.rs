@@ -1,4 +1,4 @@
-//! Sections 1.1, 1.2 and 1.6: paths and queries in every spelling.
+//! L001 to L015, L022 to L037, L235 to L238: paths and queries in every spelling.
 
 use serde_json::json;
 use yardarm_testkit::Call;
@@ -23,7 +23,7 @@ fn escaped(path: &str) -> String {
 
 #[tokio::test]
 async fn an_escaped_letter_is_a_letter() {
-    // Section 1.2: matched on the decoded path. A key that is not there tells that the route was found.
+    // L012, L013: matched on the decoded path. A key that does not exist shows that the route was found.
     let gateway = gateway().await;
     for route in &ROUTES {
         let expected = match route.credential() {
@@ -31,11 +31,11 @@ async fn an_escaped_letter_is_a_letter() {
             None => route.lost(text(404, TEXT_D)),
         };
         let call = Call::new(route.method, escaped(&route.path("nobody")));
-        gateway.says("section 1.2", call, expected).await;
+        gateway.says("L013", call, expected).await;
     }
-    gateway.says("section 1.2", Call::get(escaped("/status")), some_json(200)).await;
-    gateway.says("section 1.2", get("/sdk%2Fflags%2fplain"), some_json(200).with("etag: relay-3")).await;
-    asks(&gateway, "section 1.2", Call::get(format!("/ping%2F{ENV_ID}")), stream_head().cors("*", "GET,OPTIONS"), true)
+    gateway.says("L013", Call::get(escaped("/status")), some_json(200)).await;
+    gateway.says("L012, L013", get("/sdk%2Fflags%2fplain"), some_json(200).with("etag: relay-3")).await;
+    asks(&gateway, "L012, L013", Call::get(format!("/ping%2F{ENV_ID}")), stream_head().cors("*", "GET,OPTIONS"), true)
         .await;
     let goals = Call::get(format!("/sdk/goals/{}", escaped(ENV_ID)));
     gateway.says("Go: as it was written", goals, some_json(200).cors("*", "GET,OPTIONS")).await;
@@ -123,7 +123,7 @@ async fn what_is_no_route_is_nowhere() {
     ] {
         for method in ["GET", "POST", "REPORT", "OPTIONS", "PUT", "BREW"] {
             let call = Call::new(method, path).key(SDK_KEY);
-            gateway.says("L001, L003, L012, L014, section 1.2", call, page_not_found()).await;
+            gateway.says("L001, L003, L012, L014", call, page_not_found()).await;
         }
         let head = gateway.answers(&Call::new("HEAD", path)).await;
         assert_eq!(head.status, 404, "{path}");
@@ -163,7 +163,7 @@ async fn unclean_paths_are_redirected_in_gos_spelling() {
         }
     }
     let moved = empty(301).with("location: /ping/x");
-    gateway.says("section 1.2: before anything else", Call::options("//ping/x"), moved).await;
+    gateway.says("L010: before anything else", Call::options("//ping/x"), moved).await;
 }
 
 #[tokio::test]
@@ -174,22 +174,22 @@ async fn two_families_share_a_prefix() {
     for of in ["contexts", "users"] {
         for context in ["context", "user"] {
             let path = format!("/sdk/evalx/{of}/{context}");
-            gateway.says("section 1.2: a server's context", get(&path), no_context.clone()).await;
-            gateway.says("section 1.2: a server's context", Call::get(&path), empty(401)).await;
-            gateway.says("section 1.2: browsers first", Call::report(&path, "{}"), no_id("REPORT,OPTIONS")).await;
-            gateway.says("section 1.2: browsers first", Call::options(&path), no_id("REPORT,OPTIONS")).await;
-            gateway.says("section 1.2", Call::post(&path, "{}"), empty(405)).await;
+            gateway.says("two families: a server's context", get(&path), no_context.clone()).await;
+            gateway.says("two families: a server's context", Call::get(&path), empty(401)).await;
+            gateway.says("two families: browsers first", Call::report(&path, "{}"), no_id("REPORT,OPTIONS")).await;
+            gateway.says("two families: browsers first", Call::options(&path), no_id("REPORT,OPTIONS")).await;
+            gateway.says("two families", Call::post(&path, "{}"), empty(405)).await;
         }
         for context in ["contexts", "users"] {
             let path = format!("/sdk/evalx/{of}/{context}");
-            gateway.says("section 1.2: no alias here", Call::report(&path, "{}"), empty(405)).await;
+            gateway.says("two families: no alias here", Call::report(&path, "{}"), empty(405)).await;
             let path = format!("{path}/{CTX}");
-            gateway.says("section 1.2: browsers first", Call::get(&path), no_id("GET,OPTIONS")).await;
-            gateway.says("section 1.2: browsers first", Call::options(&path), no_id("GET,OPTIONS")).await;
+            gateway.says("two families: browsers first", Call::get(&path), no_id("GET,OPTIONS")).await;
+            gateway.says("two families: browsers first", Call::options(&path), no_id("GET,OPTIONS")).await;
         }
     }
     let path = format!("/sdk/evalx/context/contexts/{CTX}");
-    gateway.says("section 1.2", Call::get(path), no_id("GET,OPTIONS")).await;
+    gateway.says("two families", Call::get(path), no_id("GET,OPTIONS")).await;
 }
 
 #[tokio::test]
@@ -229,8 +229,8 @@ async fn variables_are_decoded_once() {
     ] {
         let expected =
             if is_known { empty(200).cors("*", "GET,OPTIONS") } else { text(404, TEXT_D).cors_methods("GET,OPTIONS") };
-        gateway.says("section 1.3", Call::options(format!("/ping/{id}")), expected.clone()).await;
-        gateway.says("section 1.3", Call::options(format!("/a/{id}.gif")), expected).await;
+        gateway.says("L031", Call::options(format!("/ping/{id}")), expected.clone()).await;
+        gateway.says("L031", Call::options(format!("/a/{id}.gif")), expected).await;
     }
 }
 
@@ -257,7 +257,7 @@ async fn the_first_readable_filter_counts() {
         ("?x?filter=a", whole()),
         ("?filter[]=a", whole()),
     ] {
-        gateway.says("L238, section 1.6", get(format!("/sdk/flags{query}")), expected).await;
+        gateway.says("L238", get(format!("/sdk/flags{query}")), expected).await;
     }
     for query in [
         "filter=a",
@@ -270,7 +270,7 @@ async fn the_first_readable_filter_counts() {
         "filter=a#x",
         "=&filter=a",
     ] {
-        gateway.says("L235, section 1.6", get(format!("/sdk/flags?{query}")), part()).await;
+        gateway.says("L235", get(format!("/sdk/flags?{query}")), part()).await;
     }
     for query in [
         "filter=A",
@@ -283,7 +283,7 @@ async fn the_first_readable_filter_counts() {
         "filter=a?",
         "filter==a",
     ] {
-        gateway.says("L236, section 1.6", get(format!("/sdk/flags?{query}")), text(404, TEXT_B)).await;
+        gateway.says("L236", get(format!("/sdk/flags?{query}")), text(404, TEXT_B)).await;
     }
     for route in &ROUTES {
         let with = |filter: &str| format!("{}?filter={filter}", route.path(ENV_ID));
@@ -294,14 +294,14 @@ async fn the_first_readable_filter_counts() {
         gateway.says("L215, L236, L237", call("unknown"), route.lost(text(404, TEXT_B))).await;
         if route.told().is_some() {
             let preflight = Call::options(with("unknown"));
-            gateway.says("section 12.1", preflight, route.lost(text(404, TEXT_B))).await;
-            gateway.says("section 12.1", Call::options(with("a")), route.found(empty(200))).await;
+            gateway.says("L237", preflight, route.lost(text(404, TEXT_B))).await;
+            gateway.says("L235, L167", Call::options(with("a")), route.found(empty(200))).await;
         } else {
             let stranger = Call::new(route.method, with("unknown")).key("unknown");
-            gateway.says("section 12.1", stranger, text(401, TEXT_C)).await;
+            gateway.says("L022, L236", stranger, text(401, TEXT_C)).await;
         }
     }
     let mobile = Call::get(format!("/msdk/evalx/contexts/{CTX}?filter=a")).key(MOBILE_KEY);
     let evaluated = json!({"part": {"value": true, "variation": 0, "version": 2}});
-    gateway.says("section 12.1", mobile, json_answer(200, evaluated)).await;
+    gateway.says("L235", mobile, json_answer(200, evaluated)).await;
 }

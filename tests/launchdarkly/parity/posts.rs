@@ -1,4 +1,4 @@
-//! Section 10: every post, with every body and coding, where events are on, off and accepted without being read.
+//! L191 to L215: every post, with every body and coding, where events are on, off and accepted without being read.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, Connection, gzip};
@@ -44,37 +44,37 @@ fn bodies() -> Vec<Body> {
     let body = |label, bytes: &[u8], coding, outcome| Body { label, bytes: bytes.to_owned(), coding, outcome };
     let gz = Some("gzip");
     vec![
-        body("row 7", exactly, None, Taken),
-        body("row 7", exactly, Some("identity"), Taken),
-        body("row 7", exactly, Some("GZIP"), Taken),
-        body("row 7", exactly, Some(""), Taken),
-        body("row 7: taken as they are", &[0xff, 0xfe], Some("br"), Taken),
-        body("row 7: not read", b"not JSON", None, Taken),
-        body("row 7: not read", b" ", None, Taken),
-        body("row 7: not read", b"null", None, Taken),
-        body("row 5", too_much, None, Unreadable),
-        body("row 5", &[b'x'; 200_000], None, Unreadable),
-        body("row 6", b"", None, Outcome::Empty),
-        body("row 7", &packed, gz, Taken),
-        body("row 7", &packed, Some("x-gzip"), Taken),
-        body("row 7", &packed, Some("deflate, gzip"), Taken),
-        body("row 7: only the first is looked at", &packed, Some("gzip;q=1"), Taken),
-        body("row 7: two members", &[gzip(b"[1"), gzip(b"]")].concat(), gz, Taken),
-        body("row 6", &gzip(b""), gz, Outcome::Empty),
-        body("row 5", &gzip(too_much), gz, Unreadable),
-        body("row 5: a bomb", &gzip(&vec![b' '; 1 << 20]), gz, Unreadable),
-        body("row 5: broken off", &packed[..packed.len() - 1], gz, Unreadable),
-        body("row 5: broken off", &packed[..10], gz, Unreadable),
-        body("row 5: another checksum", &damaged(packed.len() - 8), gz, Unreadable),
-        body("row 5: another length", &damaged(packed.len() - 1), gz, Unreadable),
-        body("row 5: more behind it", &with(b"more"), gz, Unreadable),
-        body("row 2", b"", gz, NotGzip("EOF\n")),
-        body("row 2", &packed[..9], gz, NotGzip("unexpected EOF\n")),
-        body("row 2", b"[]", gz, NotGzip("unexpected EOF\n")),
-        body("row 2", exactly, gz, NotGzip("gzip: invalid header\n")),
-        body("row 2", &damaged(0), gz, NotGzip("gzip: invalid header\n")),
-        body("row 2", &damaged(2), gz, NotGzip("gzip: invalid header\n")),
-        body("row 2: before row 5", &vec![b'x'; 200_000], gz, NotGzip("gzip: invalid header\n")),
+        body("L177", exactly, None, Taken),
+        body("L177", exactly, Some("identity"), Taken),
+        body("L177", exactly, Some("GZIP"), Taken),
+        body("L177", exactly, Some(""), Taken),
+        body("L177: taken as they are", &[0xff, 0xfe], Some("br"), Taken),
+        body("L177: not read", b"not JSON", None, Taken),
+        body("L177: not read", b" ", None, Taken),
+        body("L177: not read", b"null", None, Taken),
+        body("L193", too_much, None, Unreadable),
+        body("L193", &[b'x'; 200_000], None, Unreadable),
+        body("L192", b"", None, Outcome::Empty),
+        body("L177", &packed, gz, Taken),
+        body("L177", &packed, Some("x-gzip"), Taken),
+        body("L177", &packed, Some("deflate, gzip"), Taken),
+        body("L177: only the first is looked at", &packed, Some("gzip;q=1"), Taken),
+        body("L177: two members", &[gzip(b"[1"), gzip(b"]")].concat(), gz, Taken),
+        body("L192", &gzip(b""), gz, Outcome::Empty),
+        body("L193", &gzip(too_much), gz, Unreadable),
+        body("L193: a bomb", &gzip(&vec![b' '; 1 << 20]), gz, Unreadable),
+        body("L193: broken off", &packed[..packed.len() - 1], gz, Unreadable),
+        body("L193: broken off", &packed[..10], gz, Unreadable),
+        body("L193: another checksum", &damaged(packed.len() - 8), gz, Unreadable),
+        body("L193: another length", &damaged(packed.len() - 1), gz, Unreadable),
+        body("L193: more behind it", &with(b"more"), gz, Unreadable),
+        body("L194", b"", gz, NotGzip("EOF\n")),
+        body("L194", &packed[..9], gz, NotGzip("unexpected EOF\n")),
+        body("L194", b"[]", gz, NotGzip("unexpected EOF\n")),
+        body("L194", exactly, gz, NotGzip("gzip: invalid header\n")),
+        body("L194", &damaged(0), gz, NotGzip("gzip: invalid header\n")),
+        body("L194", &damaged(2), gz, NotGzip("gzip: invalid header\n")),
+        body("L194: before L193", &vec![b'x'; 200_000], gz, NotGzip("gzip: invalid header\n")),
     ]
 }
 
@@ -103,7 +103,7 @@ fn disabled() -> Expected {
 async fn posts_everything(gateway: &Running, answer: impl Fn(Outcome) -> Expected) {
     for route in posts() {
         for body in bodies() {
-            let label = format!("section 10.2, {}, {} bytes, {:?}", body.label, body.bytes.len(), body.coding);
+            let label = format!("L191 to L196, {}, {} bytes, {:?}", body.label, body.bytes.len(), body.coding);
             gateway.says(&label, call(route, &body), route.found(answer(body.outcome))).await;
         }
     }
@@ -170,7 +170,7 @@ async fn in_chunks_it_is_the_same() {
             format!("POST /bulk HTTP/1.1\r\nHost: a\r\nAuthorization: {SDK_KEY}\r\nTransfer-Encoding: chunked\r\n\r\n");
         let mut connection = Connection::open(gateway.address).await;
         connection.sends(format!("{head}{chunks}")).await;
-        expected.compare("section 10.2: in chunks", &connection.answer("POST").await.expect("an answer"));
+        expected.compare("L193: in chunks", &connection.answer("POST").await.expect("an answer"));
     }
 }
 
@@ -179,7 +179,7 @@ type Head<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
 
 #[tokio::test]
 async fn heads_decide_how_events_leave() {
-    // Section 10.3 and 10.4. An unknown kind passes the summarising unchanged, so it shows both ways.
+    // L197, L199, L207: an unknown kind passes the summarising unchanged, so it shows both ways.
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h");
     let gateway = setup.start().await;
     let rows: [Head; 18] = [
@@ -207,7 +207,7 @@ async fn heads_decide_how_events_leave() {
         let call = headers
             .iter()
             .fold(Call::post("/bulk?q", body).key(SDK_KEY), |call, (name, value)| call.header(name, value));
-        gateway.says("section 10.3", call, empty(202)).await;
+        gateway.says("L197, L199", call, empty(202)).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
@@ -225,7 +225,7 @@ async fn heads_decide_how_events_leave() {
 
 #[tokio::test]
 async fn pixels_carry_padded_standard_base64() {
-    // Section 10.8. `W3siZCI6Mn1d` is `[{"d":2}]`, `WzFd` is `[1]`, `WzEgXQ==` is `[1 ]`.
+    // L213: `W3siZCI6Mn1d` is `[{"d":2}]`, `WzFd` is `[1]`, `WzEgXQ==` is `[1 ]`.
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h");
     let gateway = setup.start().await;
     for (query, is_read) in [
@@ -246,7 +246,7 @@ async fn pixels_carry_padded_standard_base64() {
     ] {
         let before = received(&gateway).await;
         let answer = gateway.answers(&Call::get(format!("/a/{ENV_ID}.gif{query}"))).await;
-        assert_eq!((answer.status, answer.body.len()), (200, 42), "section 10.8: {query}");
+        assert_eq!((answer.status, answer.body.len()), (200, 42), "L213: {query}");
         // Events are counted behind the answer; a post that follows says when that has happened.
         let after = Call::post(format!("/events/bulk/{ENV_ID}"), "[7]").header("X-LaunchDarkly-Event-Schema", "3");
         assert_eq!(gateway.answers(&after).await.status, 202);
@@ -257,7 +257,7 @@ async fn pixels_carry_padded_standard_base64() {
             }
         })
         .await;
-        assert_eq!(received(&gateway).await, expected, "section 10.8: {query}");
+        assert_eq!(received(&gateway).await, expected, "L213: {query}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Section 1.1: what a request is for Go's server, before any route is asked.
+//! L007 to L018: what a request is for Go's server, before any route is looked at.
 
 use yardarm_testkit::{Answer, Call, Connection, PATIENCE};
 
@@ -53,15 +53,15 @@ async fn escapes_and_hosts_are_checked_first() {
         ("Go", "GET /status HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue", healthy()),
         ("Go", "GET /status HTTP/1.1\r\nHost: a\r\nExpect: 200-ok", empty(417).with(CLOSE)),
         ("Go", "GET /nowhere HTTP/1.1\r\nHost: a\r\nExpect: x", empty(417).with(CLOSE)),
-        ("section 1.1", "GET /status HTTP/1.0", healthy()),
-        ("section 1.1", "GET /status HTTP/1.0\r\nHost: a", healthy()),
+        ("L016: not for HTTP/1.0", "GET /status HTTP/1.0", healthy()),
+        ("L016: not for HTTP/1.0", "GET /status HTTP/1.0\r\nHost: a", healthy()),
         ("Go", "GET http://elsewhere.test/status HTTP/1.1\r\nHost: a", healthy()),
         ("Go", "GET HTTP://a:1/nowhere?x HTTP/1.1\r\nHost: a", page_not_found()),
         ("Go", "OPTIONS * HTTP/1.1\r\nHost: a", empty(200)),
         ("L009", "OPTIONS /* HTTP/1.1\r\nHost: a", page_not_found()),
         ("Go", "GET /status HTTP/1.1\r\nHost: a\r\nConnection: close", healthy().with(CLOSE)),
         ("L007", "HEAD /status HTTP/1.1\r\nHost: a", empty(405)),
-        ("section 1.2", "status /status HTTP/1.1\r\nHost: a", empty(405)),
+        ("L005: a method that does not exist", "status /status HTTP/1.1\r\nHost: a", empty(405)),
     ] {
         says(&gateway, label, &format!("{head}\r\n\r\n"), expected).await;
     }
@@ -91,7 +91,7 @@ async fn credentials_are_the_first_header_and_nothing_else() {
         (format!("x-authorization: {SDK_KEY}\r\ncookie: authorization={SDK_KEY}"), empty(401)),
         (format!("proxy-authorization: {SDK_KEY}"), empty(401)),
     ] {
-        says(&gateway, "section 1.3", &flags(&line), expected).await;
+        says(&gateway, "L022 to L030", &flags(&line), expected).await;
     }
 }
 

@@ -9,7 +9,7 @@ use crate::expected::{Expected, TEXT_A, TEXT_C, TEXT_D, TEXT_E, empty, json as j
 use crate::flags::{by_key, flag, segment, some_data};
 use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 
-/// Section 1.5.
+/// States of an environment (L038 to L051).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Unlisted,
@@ -49,7 +49,7 @@ impl State {
         let answer = match route.family {
             Family::Stream => {
                 let head = stream_head();
-                // The CORS headers of section 9 contain the origin already.
+                // The CORS headers (L162) contain the origin already.
                 return if route.caller == Caller::Browser {
                     route.found(head)
                 } else {
@@ -108,8 +108,8 @@ async fn asks_everything(gateway: &Running, state: State) {
                 let nonsense = route.right().key("nonsense");
                 asks(gateway, &label("L035"), nonsense, state.answer(route), is_stream).await;
                 let preflight = |id: &str| Call::options(route.path(id)).header("Access-Control-Request-Method", "GET");
-                asks(gateway, &label("section 9"), preflight(ENV_ID), state.preflight(route), false).await;
-                asks(gateway, &label("section 1.4"), preflight("unknown"), stranger, false).await;
+                asks(gateway, &label("L167 to L169"), preflight(ENV_ID), state.preflight(route), false).await;
+                asks(gateway, &label("L031"), preflight("unknown"), stranger, false).await;
             }
             Some(key) => {
                 let wrong_kind = if key == SDK_KEY { MOBILE_KEY } else { SDK_KEY };
@@ -124,7 +124,7 @@ async fn asks_everything(gateway: &Running, state: State) {
                 let prefixed = call().key(&format!("api_key  {key}"));
                 asks(gateway, &label("L024"), prefixed, state.answer(route), is_stream).await;
                 let second = call().key("unknown").key(key);
-                asks(gateway, &label("section 1.3: the first counts"), second, state.stranger(route), false).await;
+                asks(gateway, &label("L022: the first counts"), second, state.stranger(route), false).await;
             }
         }
         for method in METHODS {
@@ -132,7 +132,7 @@ async fn asks_everything(gateway: &Running, state: State) {
                 continue;
             }
             let call = Call::new(method, route.path(ENV_ID)).key(route.credential().unwrap_or_default());
-            asks(gateway, &label("section 1.2"), call, empty(405), false).await;
+            asks(gateway, &label("L005, L009"), call, empty(405), false).await;
             // Decided before anybody asks for a credential.
             asks(gateway, &label("L006"), Call::new(method, route.path("unknown")), empty(405), false).await;
         }

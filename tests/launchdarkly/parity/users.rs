@@ -1,4 +1,4 @@
-//! Section 6.2: users as SDKs sent them before there were contexts, property by property.
+//! L118 to L121: users as SDKs sent them before there were contexts, property by property.
 
 use serde_json::{Value, json};
 use yardarm_testkit::Call;
@@ -65,11 +65,11 @@ async fn each_property_with_each_type() {
             let or_null = if is_nullable { " or null" } else { "" };
             let problem = format!("expected {expected}{or_null}, got {found} at position {position}");
             let answer = if is_fine { some_json(200) } else { message(400, &problem) };
-            gateway.says("section 6.2: old users", reported(&user), answer).await;
+            gateway.says("L118 to L121", reported(&user), answer).await;
             let in_path = Call::get(format!("/msdk/evalx/users/{}", segment_of(&user))).key(MOBILE_KEY);
             let no_context = "context part of URL path did not decode to valid evaluation context as JSON";
             let answer = if is_fine { some_json(200) } else { message(400, no_context) };
-            gateway.says("section 6.2: old users", in_path, answer).await;
+            gateway.says("L118 to L121", in_path, answer).await;
         }
     }
 }
@@ -96,13 +96,13 @@ async fn properties_become_attributes() {
         (r#"{"key":"t","key":"a"}"#, &[]),
         (r#"{"KEY":"b","key":"t"}"#, &["key"]),
     ] {
-        assert_eq!(matched(&gateway, user).await, flags, "L118, L120, section 6.2: {user}");
+        assert_eq!(matched(&gateway, user).await, flags, "L118 to L121: {user}");
     }
 }
 
 #[tokio::test]
 async fn an_empty_key_opens_streams_and_is_not_evaluated() {
-    // Section 4.3, section 6.4 step 6.
+    // L113: a user with an empty key.
     let gateway = gateway().await;
     let user = r#"{"key":""}"#;
     let segment = segment_of(user);
@@ -116,7 +116,7 @@ async fn an_empty_key_opens_streams_and_is_not_evaluated() {
         (Call::get(format!("{env}/users/{segment}")), nobody().cors("*", "GET,OPTIONS")),
         (Call::report(format!("{env}/user"), user), nobody().cors("*", "REPORT,OPTIONS")),
     ] {
-        gateway.says("section 6.4", call, expected).await;
+        gateway.says("L113", call, expected).await;
     }
     for call in [
         Call::get(format!("/meval/{segment}")).key(MOBILE_KEY),

@@ -1,4 +1,4 @@
-//! P18: what a server's requests notice of anonymous callers at their worst.
+//! P18: how much anonymous callers at their worst affect a server's requests.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,18 +19,18 @@ use crate::server::{Server, Setup, env_id, sdk_key};
 use crate::stats::{Spread, quantile};
 
 const ENVIRONMENT: &str = "bombs";
-/// Callers that know no more than what stands in a page of a browser.
+/// Callers that know only what is public in a web page.
 const ATTACKERS: usize = 4;
 const ATTACK_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a post after decompression: 25 MB, the limit for most relays.
 const INFLATED: usize = 25_000_000;
-/// Bytes of a key of a context, which every rollout hashes.
+/// Bytes of the key of a context, which every rollout hashes.
 const LONG_KEY: usize = 4_800_000;
 const PACE: Duration = Duration::from_millis(4);
-/// How long honest requests are made at a time.
+/// Duration of one series of honest requests.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// A kind of anonymous request, and what was measured beside it.
+/// A kind of anonymous request, and the measurements beside it.
 struct Kind {
     name: &'static str,
     request: Vec<u8>,
@@ -64,7 +64,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
         Kind::new("long keys", long_key()),
     ];
     let mut quiet = Vec::new();
-    // By turns, because the machine changes with time; medians, because its other users come and go.
+    // Alternating, because the machine changes with time; medians, because its other users vary.
     for _ in 0..bench.options.size(7, 1) {
         quiet.push(p99(&honest(&server)?));
         for kind in &mut kinds {
@@ -85,7 +85,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// The p99 of honest requests while attackers do their worst, and how many of theirs were taken.
+/// Returns the p99 of honest requests under attack, and the number of accepted requests of the attackers.
 fn under_attack(server: &Server, request: &[u8]) -> Result<(f64, usize)> {
     let (is_over, taken) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -105,7 +105,7 @@ fn p99(milliseconds: &[f64]) -> f64 {
     quantile(milliseconds, 0.99)
 }
 
-/// A compressed array of this element, over and over.
+/// Returns a compressed array that repeats this element.
 fn bomb(element: &str) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     write!(encoder, "[{}0]", element.repeat(INFLATED / element.len() - 1))?;
@@ -114,14 +114,14 @@ fn bomb(element: &str) -> Result<Vec<u8>> {
     Ok(http::request("POST", &format!("/events/bulk/{}", env_id(ENVIRONMENT)), &headers, &encoder.finish()?))
 }
 
-/// A question about flags for a context with a long key.
+/// Returns a request to evaluate flags for a context with a long key.
 fn long_key() -> Vec<u8> {
     let context = json!({"kind": "user", "key": "k".repeat(LONG_KEY)}).to_string();
     let path = format!("/sdk/evalx/{}/context", env_id(ENVIRONMENT));
     http::request("REPORT", &path, &[("Content-Type", "application/json")], context.as_bytes())
 }
 
-/// A few flags with rollouts.
+/// Returns a few flags with rollouts.
 fn flags() -> Value {
     let mut data = inputs::small();
     for flag in data["flags"].as_object_mut().into_iter().flat_map(|it| it.values_mut()) {
@@ -133,7 +133,7 @@ fn flags() -> Value {
 
 fn attack(address: std::net::SocketAddr, request: &[u8], is_over: &AtomicBool, taken: &AtomicUsize) -> Result<()> {
     while !is_over.load(Ordering::Relaxed) {
-        let (status, _) = KeepAlive::open(address)?.ask(request)?;
+        let (status, _) = KeepAlive::open(address)?.send(request)?;
         ensure!(matches!(status, 200 | 202 | 503), "a large request was answered {status}");
         taken.fetch_add(usize::from(status != 503), Ordering::Relaxed);
         std::thread::sleep(ATTACK_PAUSE);
@@ -141,7 +141,7 @@ fn attack(address: std::net::SocketAddr, request: &[u8], is_over: &AtomicBool, t
     Ok(())
 }
 
-/// Milliseconds of requests with an SDK key, by turns for a flag and with an event.
+/// Measures requests with an SDK key in milliseconds, alternately for a flag and with an event.
 fn honest(server: &Server) -> Result<Vec<f64>> {
     let key = sdk_key(ENVIRONMENT);
     let headers =
@@ -156,16 +156,16 @@ fn honest(server: &Server) -> Result<Vec<f64>> {
     while start.elapsed() < WINDOW {
         let due = Instant::now() + PACE;
         let (expected, request) = &requests[times.len() % 2];
-        let asked = Instant::now();
-        let (status, _) = client.ask(request)?;
-        times.push(asked.elapsed().as_secs_f64() * 1e3);
+        let sent = Instant::now();
+        let (status, _) = client.send(request)?;
+        times.push(sent.elapsed().as_secs_f64() * 1e3);
         ensure!(status == *expected, "an honest request was answered {status}:\n{}", server.last_words());
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     Ok(times)
 }
 
-/// An upstream that has a few flags and takes every post without a look at it.
+/// Runs an upstream that has a few flags and accepts every post without reading it.
 fn answer(mut stream: TcpStream) -> Result<()> {
     let mut buffer = Vec::new();
     loop {
@@ -177,7 +177,7 @@ fn answer(mut stream: TcpStream) -> Result<()> {
         if head.starts_with("get /all ") {
             let data = inputs::put_event(&flags());
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: put\ndata: {data}\n\n")?;
-            // Until the gateway hangs up.
+            // Until the gateway closes the connection.
             loop {
                 read_more(&mut stream, &mut buffer)?;
             }

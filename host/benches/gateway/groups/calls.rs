@@ -1,4 +1,4 @@
-//! P5: what a plugin adds to each request, without doing anything itself.
+//! P5: what a plugin adds to each request, with a plugin that does almost nothing.
 
 use anyhow::{Context, Result, ensure};
 use tokio::time::Instant;
@@ -12,10 +12,10 @@ use crate::inputs::{self, Dice};
 use crate::server::{Server, Setup, sdk_key};
 use crate::stats::{Spread, quantile};
 
-/// One environment per way of calling. In one gateway, so that nothing else differs.
+/// One environment per variant. In one gateway, so that nothing else differs.
 const WAYS: [&str; 3] = ["without", "call", "pool"];
 
-/// Its rules are for browsers, so it lets this server-side SDK in after one look.
+/// The rules apply to browsers only, so this server-side SDK is allowed at once.
 const BINDING: &str = r#"
 [plugin]
 name = "request-gate"
@@ -50,16 +50,16 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let requests = WAYS.map(request);
     let mut connections = WAYS.iter().map(|_| KeepAlive::open(server.sdks)).collect::<Result<Vec<_>>>()?;
     let (rounds, per_round) = bench.options.size((8, 2_500), (3, 800));
-    let asked_before = asked(&server)?;
+    let calls_before = plugin_calls(&server)?;
     let mut dice = Dice::new(6);
     let (mut added, mut tails) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     let mut without = Vec::new();
     for round in 0..=rounds {
         for way in [1, 2] {
-            let [plain, asked] = by_turns(&mut connections, &requests, [0, way], per_round, &mut dice)?;
+            let [plain, gated] = by_turns(&mut connections, &requests, [0, way], per_round, &mut dice)?;
             if round > 0 {
-                added[way - 1].push(quantile(&asked, 0.5) - quantile(&plain, 0.5));
-                tails[way - 1].push(quantile(&asked, 0.99) - quantile(&plain, 0.99));
+                added[way - 1].push(quantile(&gated, 0.5) - quantile(&plain, 0.5));
+                tails[way - 1].push(quantile(&gated, 0.99) - quantile(&plain, 0.99));
                 without.push(quantile(&plain, 0.5));
             }
         }
@@ -69,17 +69,17 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
         for way in 0..WAYS.len() {
             let mark = server.process().cpu()?;
             for _ in 0..per_round {
-                ask(&mut connections[way], &requests[way])?;
+                send(&mut connections[way], &requests[way])?;
             }
             cpu[way].push(server.process().cpu_since(&mark)?.as_secs_f64() * 1e6 / per_round as f64);
         }
     }
-    // Each request of two ways, in both parts, must have been decided by the plugin.
+    // Each request of two variants, in both parts, must have been decided by the plugin.
     let expected = (2 * per_round * (rounds + 1) + 2 * per_round * rounds) as f64;
-    let seen = asked(&server)? - asked_before;
-    ensure!((seen - expected).abs() < 0.5, "the plugin was asked {seen} times instead of {expected}");
+    let seen = plugin_calls(&server)? - calls_before;
+    ensure!((seen - expected).abs() < 0.5, "the plugin was called {seen} times instead of {expected}");
 
-    // Round by round, because neighbours come and go.
+    // Round by round, because the load of the machine varies.
     let of_cpu = |way: usize| {
         let added: Vec<f64> = cpu[way].iter().zip(&cpu[0]).map(|(with, without)| with - without).collect();
         Spread::of(&added)
@@ -112,9 +112,9 @@ fn request(environment: &str) -> Vec<u8> {
     http::request("GET", "/sdk/flags/small-07", &headers, b"")
 }
 
-/// Microseconds of each request of two ways, which take turns; who is first, the dice say.
+/// Returns the microseconds of each request of two variants, which alternate in random order.
 ///
-/// Not all three by turns: what one leaves in the caches would be paid by the one that always comes after it.
+/// Not all three alternately: the state in which one leaves the caches would always affect the one after it.
 fn by_turns(
     connections: &mut [KeepAlive],
     requests: &[Vec<u8>; 3],
@@ -127,21 +127,21 @@ fn by_turns(
         let first = dice.below(2);
         for turn in [first, 1 - first] {
             let start = Instant::now();
-            ask(&mut connections[ways[turn]], &requests[ways[turn]])?;
+            send(&mut connections[ways[turn]], &requests[ways[turn]])?;
             samples[turn].push(start.elapsed().as_secs_f64() * 1e6);
         }
     }
     Ok(samples)
 }
 
-fn ask(connection: &mut KeepAlive, request: &[u8]) -> Result<()> {
-    let (status, body) = connection.ask(request)?;
+fn send(connection: &mut KeepAlive, request: &[u8]) -> Result<()> {
+    let (status, body) = connection.send(request)?;
     let is_flag = body.windows(10).any(|it| it == b"\"small-07\"");
     ensure!(status == 200 && is_flag, "a request was answered {status}: {}", String::from_utf8_lossy(body));
     Ok(())
 }
 
-fn asked(server: &Server) -> Result<f64> {
+fn plugin_calls(server: &Server) -> Result<f64> {
     let labels = [("plugin", "request-gate"), ("hook", "request-auth"), ("outcome", "ok")];
     server.operator()?.metric("yardarm_plugin_calls_total", &labels).context("calls of the plugin")
 }

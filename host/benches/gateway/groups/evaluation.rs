@@ -17,7 +17,7 @@ use crate::stats::{Spread, quantile};
 const FLAGS: usize = 1_000;
 const CONNECTIONS: usize = 4;
 const ENVIRONMENT: &str = "rules";
-/// For the part of a request that is not evaluation.
+/// An environment for the part of a request that is not evaluation.
 const EMPTY: &str = "nearly-empty";
 
 pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
@@ -71,20 +71,20 @@ fn request(environment: &str, context: &str) -> Vec<u8> {
     http::request("GET", &format!("/sdk/evalx/{}/contexts/{context}", env_id(environment)), &[], b"")
 }
 
-/// Shows that what is measured is evaluation: all flags are answered, the same context gets the same answer, and
-/// rules and rollouts tell contexts apart. Gives the size of an answer.
+/// Checks that evaluation is measured: all flags are evaluated, the same context gets the same results, and rules and
+/// rollouts distinguish contexts. Returns the size of a response.
 fn check_answers(server: &Server, contexts: &[String]) -> Result<usize> {
     let mut sdk = http::KeepAlive::open(server.sdks)?;
-    let mut ask = |context: &str| -> Result<Vec<u8>> {
-        let (status, body) = sdk.ask(&request(ENVIRONMENT, context))?;
+    let mut fetch = |context: &str| -> Result<Vec<u8>> {
+        let (status, body) = sdk.send(&request(ENVIRONMENT, context))?;
         ensure!(status == 200, "an evaluation was answered {status}: {}", String::from_utf8_lossy(body));
         Ok(body.to_vec())
     };
-    let first = ask(&contexts[0])?;
-    ensure!(ask(&contexts[0])? == first, "the same context got another answer");
+    let first = fetch(&contexts[0])?;
+    ensure!(fetch(&contexts[0])? == first, "the same context got another answer");
     let mut values: Vec<BTreeSet<String>> = vec![BTreeSet::new(); FLAGS];
     for context in contexts.iter().take(40) {
-        let answer: Value = serde_json::from_slice(&ask(context)?).context("an answer is not JSON")?;
+        let answer: Value = serde_json::from_slice(&fetch(context)?).context("an answer is not JSON")?;
         let results = answer.as_object().context("an answer is not an object")?;
         ensure!(results.len() == FLAGS, "{} flags were answered, not {FLAGS}", results.len());
         for (seen, result) in values.iter_mut().zip(results.values()) {
@@ -94,7 +94,7 @@ fn check_answers(server: &Server, contexts: &[String]) -> Result<usize> {
     let varying = values.iter().filter(|it| it.len() > 1).count();
     ensure!(
         varying > FLAGS / 2,
-        "only {varying} of {FLAGS} flags tell 40 contexts apart; the flags of the benchmark are wrong"
+        "only {varying} of {FLAGS} flags distinguish 40 contexts; the flags of the benchmark are wrong"
     );
     Ok(first.len())
 }

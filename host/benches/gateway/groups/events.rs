@@ -1,4 +1,4 @@
-//! P6: what a filter costs that reads every event.
+//! P6: the cost of a filter that reads every event.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::stats::Spread;
 const EVENTS: usize = 100;
 const EVENT_BYTES: usize = 300;
 const WAYS: [&str; 2] = ["call", "pool"];
-/// Batches do not overlap: the figure is of one call, not of a queue.
+/// Batches do not overlap: the figure is that of one call, not of a queue.
 const PACE: Duration = Duration::from_millis(4);
 
 const BINDING: &str = r#"
@@ -87,7 +87,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Mean microseconds of a call, as the gateway counts them.
+/// Returns the mean microseconds of a call, as counted by the gateway.
 fn guest(server: &Server, way: &str, batch: &[u8], count: usize) -> Result<f64> {
     let key = sdk_key(way);
     let headers =
@@ -98,7 +98,7 @@ fn guest(server: &Server, way: &str, batch: &[u8], count: usize) -> Result<f64> 
     let before = calls(&mut operator)?;
     for _ in 0..count {
         let due = Instant::now() + PACE;
-        let (status, body) = sdk.ask(&request)?;
+        let (status, body) = sdk.send(&request)?;
         ensure!(status == 202, "a batch was answered {status}: {}", String::from_utf8_lossy(body));
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
@@ -111,7 +111,7 @@ fn guest(server: &Server, way: &str, batch: &[u8], count: usize) -> Result<f64> 
     Ok((after.1 - before.1) * 1e6 / count as f64)
 }
 
-/// Calls, their seconds, and how many of them were answered.
+/// Returns the number of calls, their seconds, and how many of them succeeded.
 fn calls(operator: &mut KeepAlive) -> Result<(f64, f64, f64)> {
     let labels = [("plugin", "event-redactor"), ("hook", "event-filter")];
     Ok((
@@ -121,7 +121,7 @@ fn calls(operator: &mut KeepAlive) -> Result<(f64, f64, f64)> {
     ))
 }
 
-/// What the filter does, without a sandbox: microseconds for reading, and for everything.
+/// Does the work of the filter natively; returns microseconds for parsing, and for everything.
 fn by_hand(batch: &[u8]) -> Result<(f64, f64)> {
     let start = Instant::now();
     let mut events: Vec<Value> = serde_json::from_slice(black_box(batch))?;
@@ -136,7 +136,7 @@ fn by_hand(batch: &[u8]) -> Result<(f64, f64)> {
     Ok((read.as_secs_f64() * 1e6, start.elapsed().as_secs_f64() * 1e6))
 }
 
-/// Shows that the filter did its work: no address arrived, no click, and everything else.
+/// Checks the output of the filter: no address and no click arrived, and everything else did.
 fn check_redaction(server: &Server, cloud: &Cloud, events: &[Value]) -> Result<()> {
     let mut posts = Vec::new();
     server.wait("posted events", || {

@@ -1,4 +1,4 @@
-//! H1, H2: a change in Harness, told to all streams, and fetched by everybody who heard of it.
+//! H1, H2: a change in Harness that is announced to all streams and then fetched by all of their clients.
 
 use std::time::Duration;
 
@@ -22,14 +22,14 @@ const KEY: &str = "0a1b2c3d-4e5f-4000-8000-00000000aaaa";
 const FLAGS: usize = 1_000;
 /// The flag that changes.
 const FLAG: &str = "flag-0007";
-/// Streams that are being opened at a time.
+/// Number of streams that are opened at a time.
 const CALMLY: usize = 256;
-/// Connections that everybody's requests come on, as behind a balancer.
+/// Number of connections for the requests of all clients, as behind a load balancer.
 const CONNECTIONS: usize = 128;
-/// After a round, until nobody works any more.
+/// Pause after a round, until all threads are idle.
 const REST: Duration = Duration::from_millis(60);
 
-/// Who fetches.
+/// The requests of the clients.
 struct Herd {
     id: &'static str,
     cpu: Figure,
@@ -40,7 +40,7 @@ struct Herd {
 #[derive(Default)]
 struct Rounds {
     cpu: Vec<f64>,
-    told: Vec<f64>,
+    notified: Vec<f64>,
     p99: Vec<f64>,
 }
 
@@ -79,13 +79,13 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let mut version = 1;
     for herd in herds.iter().filter(|it| bench.asks_for(it.id)).collect::<Vec<_>>() {
         let mut all = Rounds::default();
-        // The first round warms up and does not count.
+        // The first round is a warm-up and is not counted.
         for round in 0..=bench.options.size(10, 3) {
             version += 1;
-            let (cpu, told, p99) = stampede(&cloud, &server, &mut swarm, &mut load, herd, version)?;
+            let (cpu, notified, p99) = stampede(&cloud, &server, &mut swarm, &mut load, herd, version)?;
             if round > 0 {
                 all.cpu.push(cpu / count as f64);
-                all.told.push(told);
+                all.notified.push(notified);
                 all.p99.push(p99);
             }
         }
@@ -98,8 +98,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
         bench.report.add(herd.cpu, cpu.median, note);
         let time = Spread::of(&all.p99);
         let note = format!(
-            "99 % had fetched it after {time} ms, the last stream had heard of it after {} ms",
-            Spread::of(&all.told)
+            "99 % had fetched it after {time} ms, the last stream was notified after {} ms",
+            Spread::of(&all.notified)
         );
         bench.report.add(herd.time, time.median, note);
     }
@@ -119,13 +119,13 @@ fn start(bench: &Bench, cloud: &Cloud<FakeHarness>) -> Result<Server> {
 fn token(server: &Server) -> Result<String> {
     let mut sdk = KeepAlive::open(server.sdks)?;
     let body = json!({ "apiKey": KEY }).to_string();
-    let (status, answer) = sdk.ask(&http::request("POST", "/client/auth", &[], body.as_bytes()))?;
+    let (status, answer) = sdk.send(&http::request("POST", "/client/auth", &[], body.as_bytes()))?;
     ensure!(status == 200, "a key was answered {status}");
     let answer: Value = serde_json::from_slice(answer)?;
     Ok(format!("Bearer {}", answer["authToken"].as_str().context("the answer has no token")?))
 }
 
-/// CPU of a request whose answer is small and at hand, in microseconds.
+/// Measures the CPU of a request with a small constant response, in microseconds.
 fn plain_request(server: &Server, load: &mut Load, count: usize) -> Result<f64> {
     let request = [http::request("GET", "/health", &[], b"")];
     let mut is_fine = |_: usize, _: &[u8]| Ok(());
@@ -135,8 +135,8 @@ fn plain_request(server: &Server, load: &mut Load, count: usize) -> Result<f64> 
     Ok(server.process().cpu_since(&mark)?.as_secs_f64() * 1e6 / count as f64)
 }
 
-/// One change, and what follows: CPU in microseconds, milliseconds until every stream had heard of it, and until 99 %
-/// had fetched it.
+/// Measures one change and its consequences: CPU in microseconds, milliseconds until every stream was notified, and
+/// until 99 % had fetched the change.
 fn stampede(
     cloud: &FakeHarness,
     server: &Server,
@@ -146,24 +146,24 @@ fn stampede(
     version: usize,
 ) -> Result<(f64, f64, f64)> {
     std::thread::sleep(REST);
-    let heard = swarm.transcript().count();
+    let received = swarm.transcript().count();
     let flag = inputs::harness_flag(FLAG, version);
     let (mark, start) = (server.process().cpu()?, Instant::now());
     cloud.changes_flag(ENVIRONMENT, &flag);
-    swarm.hear(heard + 1)?;
-    let told = start.elapsed();
+    swarm.wait_for_events(received + 1)?;
+    let notified = start.elapsed();
     let event = json!({"event": "patch", "domain": "flag", "identifier": FLAG, "version": version});
-    swarm.transcript().expect(heard, "*", &event)?;
+    swarm.transcript().expect(received, "*", &event)?;
     let (config, value) = (format!("\"version\":{version}"), format!("\"value\":\"text {version}"));
     let wanted = if herd.requests.len() == 1 { config } else { value };
     let mut answered = Vec::with_capacity(swarm.len());
     let mut check = |_: usize, body: &[u8]| {
         answered.push(start.elapsed().as_secs_f64() * 1e3);
         let is_new = body.windows(wanted.len()).any(|it| it == wanted.as_bytes());
-        ensure!(is_new, "somebody was told of version {version} and fetched {}", String::from_utf8_lossy(body));
+        ensure!(is_new, "a client was notified of version {version} and fetched {}", String::from_utf8_lossy(body));
         Ok(())
     };
     load.closed(&herd.requests, swarm.len(), &mut check)?.must_be_clean()?;
     let cpu = server.process().cpu_since(&mark)?.as_secs_f64() * 1e6;
-    Ok((cpu, told.as_secs_f64() * 1e3, quantile(&answered, 0.99)))
+    Ok((cpu, notified.as_secs_f64() * 1e3, quantile(&answered, 0.99)))
 }

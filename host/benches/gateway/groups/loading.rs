@@ -1,4 +1,4 @@
-//! P9: from a file in the folder to a plugin that is asked.
+//! P9: from a new file in the folder to an active plugin.
 
 use anyhow::{Result, ensure};
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use crate::stats::Spread;
 
 const ENVIRONMENT: &str = "loading";
 const STEM: &str = "request-gate";
-/// The size for which the goal is set.
+/// The size that the goal refers to.
 const LARGE: usize = 1_000_000;
 
 const BINDING: &[u8] = br#"
@@ -64,7 +64,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Seconds until a file that was not there is active; it is gone again afterwards.
+/// Returns the seconds until a new file is active; removes the file afterwards.
 fn load(folder: &mut Folder, file: &[u8], was_compiled: bool) -> Result<f64> {
     let name = format!("{STEM}.wasm");
     let before = folder.generation()?;

@@ -1,4 +1,4 @@
-//! P17: everything from upstream at once, in small pieces.
+//! P17: the full data from upstream, in small pieces.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,9 +15,9 @@ use crate::server::{Server, Setup, sdk_key};
 use crate::stats::Spread;
 
 const ENVIRONMENT: &str = "put";
-/// What a TCP segment of Ethernet carries.
+/// Payload of a TCP segment over Ethernet.
 const PIECE: usize = 1460;
-/// A flag that is in every `put`, with the number of the round as its version.
+/// A flag in every `put`, with the number of the round as its version.
 const MARKER: &str = "marker";
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -48,7 +48,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
 struct Rounds {
     seconds: Vec<f64>,
     cpu: Vec<f64>,
-    /// What parsing alone takes, on one core of this machine.
+    /// Time for parsing alone, on one core of this machine.
     parsed: Vec<f64>,
 }
 
@@ -98,13 +98,13 @@ fn rounds(bench: &Bench, size: usize) -> Result<Rounds> {
     Ok(rounds)
 }
 
-/// The event that announces everything, with a marker of this version.
+/// Returns the event with the full data and a marker of this version.
 fn put(data: &mut serde_json::Value, version: usize) -> String {
     data["flags"][MARKER] = inputs::plain(MARKER, version);
     format!("event: put\ndata: {}\n\n", inputs::put_event(data))
 }
 
-/// The stream of the gateway, its head answered.
+/// Accepts the gateway's stream and sends the response head.
 fn accept(upstream: &TcpListener) -> Result<TcpStream> {
     let (mut stream, _) = upstream.accept()?;
     stream.set_nodelay(true)?;
@@ -120,14 +120,14 @@ fn accept(upstream: &TcpListener) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Polls the marker until SDKs get this version.
+/// Polls the marker until SDKs receive this version.
 fn wait_for_version(server: &Server, version: usize) -> Result<()> {
     let key = sdk_key(ENVIRONMENT);
     let request = http::request("GET", &format!("/sdk/flags/{MARKER}"), &[("Authorization", &key)], b"");
     let mut client = KeepAlive::open(server.sdks)?;
     let start = Instant::now();
     loop {
-        let (status, body) = client.ask(&request)?;
+        let (status, body) = client.send(&request)?;
         if status == 200 && serde_json::from_slice::<serde_json::Value>(body)?["version"] == version {
             return Ok(());
         }

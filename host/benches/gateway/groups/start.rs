@@ -1,4 +1,4 @@
-//! P8 and P11: a start without upstream, and the size of what is started.
+//! P8 and P11: a start without upstream, and the size of the binary.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
         let mut swarm = Swarm::new(server.sdks, stream_request(ENVIRONMENT))?;
         swarm.open(1, 1, 1)?;
         complete.push(server.spawned.elapsed().as_secs_f64() * 1e3);
-        swarm.transcript().expect(0, "put", &expected).context("what was kept on disk is not what the cloud said")?;
+        swarm.transcript().expect(0, "put", &expected).context("the data on disk differs from what the cloud sent")?;
         drop(server);
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -1,4 +1,4 @@
-//! P4: everybody reconnects at once and wants everything.
+//! P4: all clients reconnect at once and receive the full data.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const ENVIRONMENT: &str = "storm";
 struct Storm {
     seconds: f64,
     half: f64,
-    /// Of the server, and of this program, which reads and compares everything.
+    /// CPU of the server, and of this program, which reads and compares everything.
     cpu: f64,
     own_cpu: f64,
     extra_mib: f64,

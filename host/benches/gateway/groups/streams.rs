@@ -1,4 +1,4 @@
-//! P1, P2, P10: many idle streams, and one small change for all of them, beside the floor.
+//! P1, P2, P10: many idle streams, and one small change for all of them, compared with the floor.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::swarm::Swarm;
 use crate::transcript::chunk;
 
 const ENVIRONMENT: &str = "crowd";
-/// Streams that are being opened at a time; a storm is another measurement.
+/// Number of streams that are opened at a time; a storm is another measurement.
 const CALMLY: usize = 256;
 /// Size of the event that announces the change.
 const PATCH_BYTES: usize = 1500;
-/// Time in which a stream is surely written.
+/// Time in which a write to one stream is certainly done.
 const PER_STREAM: Duration = Duration::from_micros(20);
-/// After a round, until nobody works any more.
+/// Pause after a round, until all threads are idle.
 const REST: Duration = Duration::from_millis(60);
 
 pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
@@ -67,7 +67,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// What is set up once and for all is not part of a stream.
+/// Excludes one-time setup from the memory of a stream.
 fn warm_up(server: &Server) -> Result<()> {
     let mut swarm = Swarm::new(server.sdks, stream_request(ENVIRONMENT))?;
     swarm.open(64, 64, 1)?;
@@ -94,7 +94,7 @@ fn idle(bench: &mut Bench, process: Process, count: usize) -> Result<()> {
 }
 
 fn deliveries(bench: &mut Bench, cloud: &Cloud, server: &Server, swarm: &mut Swarm, count: usize) -> Result<()> {
-    // This process holds the other ends of both crowds, and may not have enough sockets for two equal ones.
+    // This process holds the other ends of both sets of streams, and may not have enough sockets for two equal ones.
     let floor_count = count.min(bench.machine.streams() - count);
     ensure!(
         floor_count > 0,
@@ -108,21 +108,21 @@ fn deliveries(bench: &mut Bench, cloud: &Cloud, server: &Server, swarm: &mut Swa
 
     let rounds = bench.options.size(12, 4);
     let mut sides = [Readers::Late, Readers::Early].map(|readers| (readers, Deliveries::default()));
-    let mut heard = 1;
-    // The first round of each warms up and does not count.
+    let mut received = 1;
+    // The first round of each is a warm-up and is not counted.
     for round in 0..=rounds {
         for (readers, all) in &mut sides {
-            let flag = inputs::patch(heard, PATCH_BYTES);
+            let flag = inputs::patch(received, PATCH_BYTES);
             let publish = || cloud.patches(&sdk_key(ENVIRONMENT), &flag);
-            let (used, took) = deliver(server.process(), swarm, heard, *readers, publish)?;
-            swarm.transcript().expect(heard, "patch", &inputs::patch_event(&flag))?;
-            let event = swarm.transcript().raw(heard);
+            let (used, took) = deliver(server.process(), swarm, received, *readers, publish)?;
+            swarm.transcript().expect(received, "patch", &inputs::patch_event(&flag))?;
+            let event = swarm.transcript().raw(received);
             let (process, mut sent) = (floor.process(), Ok(()));
             let publish = || sent = floor.send(&chunk(event));
-            let (least, _) = deliver(process, &mut floor_swarm, heard, *readers, publish)?;
+            let (least, _) = deliver(process, &mut floor_swarm, received, *readers, publish)?;
             sent?;
-            ensure!(floor_swarm.transcript().raw(heard) == event, "the floor wrote other bytes");
-            heard += 1;
+            ensure!(floor_swarm.transcript().raw(received) == event, "the floor wrote other bytes");
+            received += 1;
             if round > 0 {
                 all.gateway.push(used / count as f64);
                 all.floor.push(least / floor_count as f64);
@@ -143,17 +143,17 @@ fn deliveries(bench: &mut Bench, cloud: &Cloud, server: &Server, swarm: &mut Swa
     Ok(())
 }
 
-/// When the other ends read.
+/// When the clients read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Readers {
-    /// After everything was written. On loopback a writer wakes the reader itself, which costs as much as the write
-    /// and happens or not depending on who is faster; readers elsewhere are woken by their own machine.
+    /// After everything has been written. On loopback a writer wakes the reader itself, which costs as much as the
+    /// write and happens or not depending on who is faster; remote readers are woken by their own machine.
     Late,
     /// At once.
     Early,
 }
 
-/// Microseconds per delivery, and milliseconds until everybody had it.
+/// Microseconds per delivery, and milliseconds until all streams received the event.
 #[derive(Default)]
 struct Deliveries {
     gateway: Vec<f64>,
@@ -174,11 +174,11 @@ impl std::fmt::Display for Deliveries {
     }
 }
 
-/// Publishes one event and waits until all streams have it; gives microseconds of CPU, and the time.
+/// Publishes one event and waits until all streams have received it; returns microseconds of CPU, and the time.
 fn deliver(
     process: Process,
     swarm: &mut Swarm,
-    heard: usize,
+    received: usize,
     readers: Readers,
     publish: impl FnOnce(),
 ) -> Result<(f64, Duration)> {
@@ -186,16 +186,16 @@ fn deliver(
     let start = Instant::now();
     publish();
     if readers == Readers::Late {
-        // Long enough in any case; whoever is late meets awake readers, and pays for it.
+        // Long enough in any case; a late server finds awake readers, and pays for it.
         std::thread::sleep(REST + PER_STREAM * u32::try_from(swarm.len())?);
     }
-    swarm.hear(heard + 1)?;
+    swarm.wait_for_events(received + 1)?;
     let took = start.elapsed();
     std::thread::sleep(REST);
     Ok((process.cpu_since(&mark)?.as_secs_f64() * 1e6, took))
 }
 
-/// The same memory, when everything that each stream was given at first is large.
+/// Measures the memory again with a large first message for each stream.
 fn large(bench: &mut Bench, count: usize) -> Result<()> {
     let cloud = Cloud::start()?;
     let data = inputs::of_size(1_000_000);

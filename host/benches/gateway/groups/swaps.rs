@@ -1,4 +1,4 @@
-//! P7: plugins are replaced again and again while everybody goes on.
+//! P7: plugins are replaced repeatedly under load.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,7 +22,7 @@ const ENVIRONMENT: &str = "swaps";
 const STEM: &str = "request-gate";
 const RATE: u32 = 2_000;
 const CONNECTIONS: usize = 64;
-/// Of so many swaps one brings a component that was never seen and has to be compiled.
+/// One out of this many swaps introduces a new component that has to be compiled.
 const NEW_CODE_EVERY: usize = 10;
 
 pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
@@ -40,7 +40,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     server.wait_for_plugins(1)?;
 
     let mut swarm = Swarm::new(server.sdks, stream_request(ENVIRONMENT))?;
-    // Calmly: how a plugin stands a storm of new streams is another question.
+    // A few at a time: a storm of new streams is another measurement.
     swarm.open(streams, 16, 1)?;
     let mut load = Load::open(server.sdks, CONNECTIONS)?;
     let before = drive(&mut load, &mut swarm, &for_some_time(bench.options.size(8, 3)))?;
@@ -54,18 +54,18 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
             result
         });
         let during = drive(&mut load, &mut swarm, &|| is_over.load(Ordering::Relaxed));
-        // Should driving have failed, the swaps still end by themselves.
+        // If driving fails, the swaps still end by themselves.
         (during, swapper.join().unwrap_or_else(|_| Err(anyhow!("the thread that swaps panicked"))))
     });
     let (during, seconds) = (during?, start.elapsed().as_secs_f64());
     let generations = swapped? - first;
     ensure!(generations >= swaps as u64, "only {generations} plans for {swaps} swaps");
-    // A stream that is open but dead would be as good as dropped.
+    // A stream that is open but dead counts as dropped.
     let dropped = swarm.lost().len();
     let alive = streams - dropped;
     if dropped == 0 {
         cloud.patches(&sdk_key(ENVIRONMENT), &inputs::patch(1, 1500));
-        swarm.hear(2)?;
+        swarm.wait_for_events(2)?;
     }
     let what = format!(
         "{swaps} swaps in {seconds:.0} s, {generations} plans; {} requests at {RATE}/s; {alive} of {streams} streams alive and hearing",
@@ -88,7 +88,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     storm(bench, &server, &mut watched, streams)
 }
 
-/// Not a goal, but close to one: streams that all come back at once, each of which a plugin is asked about.
+/// Not a goal, but close to one: streams that all reconnect at once, each of which is admitted by a plugin.
 fn storm(bench: &mut Bench, server: &Server, folder: &mut Folder, count: usize) -> Result<()> {
     for number in [4, 5] {
         let generation = folder.generation()?;
@@ -106,7 +106,7 @@ fn storm(bench: &mut Bench, server: &Server, folder: &mut Folder, count: usize) 
     Ok(())
 }
 
-/// Why requests failed, as they saw it and as the gateway did; nothing if none did.
+/// Describes why requests failed, as seen by clients and by the gateway; empty if none did.
 fn failures(server: &Server, phases: &[(&str, &Outcome)]) -> Result<String> {
     let mut text = String::new();
     for (phase, outcome) in phases {
@@ -129,7 +129,7 @@ fn failures(server: &Server, phases: &[(&str, &Outcome)]) -> Result<String> {
     Ok(text)
 }
 
-/// A steady load, while the streams are looked after.
+/// Drives a steady load while streams are read.
 fn drive(load: &mut Load, swarm: &mut Swarm, is_over: &dyn Fn() -> bool) -> Result<Outcome> {
     let key = sdk_key(ENVIRONMENT);
     let requests = [http::request("GET", "/sdk/flags/small-07", &[("Authorization", &key)], b"")];
@@ -158,7 +158,7 @@ fn for_some_time(seconds: u64) -> impl Fn() -> bool {
     move || start.elapsed() > Duration::from_secs(seconds)
 }
 
-/// Replaces the component and its binding file by turns; gives the last generation.
+/// Replaces the component and its binding file alternately; returns the last generation.
 fn swap_all(folder: &mut Folder, component: &[u8], swaps: usize) -> Result<u64> {
     let mut generation = folder.generation()?;
     for number in 1..=swaps {
@@ -167,7 +167,7 @@ fn swap_all(folder: &mut Folder, component: &[u8], swaps: usize) -> Result<u64> 
                 folder.put(&format!("{STEM}.wasm"), &components::variant(component, 1_000 + number))?;
             }
             _ if number.is_multiple_of(2) => folder.put(&format!("{STEM}.toml"), binding(number).as_bytes())?,
-            // Two files that take turns and are compiled once.
+            // Two files that alternate and are compiled once.
             _ => folder.put(&format!("{STEM}.wasm"), &components::variant(component, number / 2 % 2))?,
         }
         generation = folder.wait_for(generation, STEM, "active")?.0;

@@ -1,8 +1,8 @@
-//! A source that tells its streams of changes a little later, and of several at once.
+//! An update source that announces changes after a delay, and several changes at once.
 //!
-//! When a change makes every client fetch something, telling all of them at the same moment makes a herd. Several
-//! delayed sources of one environment, each with a delay of its own, spread it; what changes meanwhile is covered by
-//! the one announcement that follows.
+//! When a change makes every client fetch something, announcing it to all of them at the same moment causes a
+//! thundering herd. Several delayed sources of one environment, each with its own delay, spread the fetches; changes
+//! that occur during the delay are covered by the same announcement.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -19,12 +19,13 @@ use crate::sse::Frame;
 /// A delayed view of another source.
 pub struct JitteredSource {
     source: Arc<dyn UpdateSource>,
-    /// What may be told by now; heartbeats come through at once.
+    /// The version that streams may see by now; heartbeats are not delayed.
     revealed: watch::Sender<Version>,
 }
 
 impl JitteredSource {
-    /// Shows `source` late by a time from `delay`, chosen anew each time, until `lifecycle` ends.
+    /// Creates a source that lags `source` by a delay chosen anew from `delay` for each announcement, until `lifecycle`
+    /// ends.
     #[must_use]
     pub fn start(source: Arc<dyn UpdateSource>, delay: RangeInclusive<Duration>, lifecycle: &Lifecycle) -> Arc<Self> {
         let versions = source.versions();
@@ -33,7 +34,7 @@ impl JitteredSource {
         let revealing = Arc::clone(&delayed);
         lifecycle.supervise("delayed announcements", move || {
             let mut versions = versions.clone();
-            // What came before an earlier run ended is still to be revealed.
+            // Changes that an earlier run of the task did not announce are still due.
             versions.mark_changed();
             Arc::clone(&revealing).reveal(versions, delay.clone())
         });
@@ -69,10 +70,10 @@ impl UpdateSource for JitteredSource {
     fn next(&self, cursor: &mut Cursor) -> Option<Frame> {
         let revealed = *self.revealed.borrow();
         match cursor.position {
-            // The first thing a stream is sent is not delayed: it is news to this stream alone.
+            // The first frame of a stream is not delayed: only this stream receives it.
             None => self.source.next(cursor),
             Some(position) if position < revealed.seq => {
-                // One frame for everything since: the full one.
+                // One frame covers everything since: the full data.
                 cursor.position = None;
                 self.source.next(cursor)
             }
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
     use crate::change_log::{ChangeLog, LogLimits};
 
-    /// A feed that says `all` in full.
+    /// A source whose full data is the text `all`.
     struct Plain(ChangeLog);
 
     impl UpdateSource for Plain {
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changes_are_merged_and_told_late_and_heartbeats_are_not() {
+    async fn changes_are_merged_and_delayed_and_heartbeats_are_not() {
         let plain = Arc::new(Plain(ChangeLog::new(LogLimits::LARGE, Frame::heartbeat())));
         let lifecycle = Lifecycle::new();
         let range = Duration::from_millis(100)..=Duration::from_millis(200);

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::address;
 
-/// The `for` of each element of a header value, from left to right. An element without one, and whatever cannot be
-/// understood with everything behind it, is one node without an address.
+/// Returns the `for` of each element of a header value, from left to right. An element without `for` counts as one node
+/// without an address, and so does the rest of the value from the first syntax error on.
 pub(super) fn nodes(value: &[u8]) -> Vec<Option<IpAddr>> {
     let mut rest = value;
     let mut nodes = Vec::new();
@@ -34,7 +34,7 @@ enum Element {
     Node(Option<IpAddr>),
 }
 
-/// One element up to the comma behind it, and what remains from there; `None` when it is malformed.
+/// Parses one element up to the comma behind it; returns it with the rest of the value, or `None` when it is malformed.
 fn element(value: &[u8]) -> Option<(Element, &[u8])> {
     let mut rest = value.trim_ascii_start();
     let mut node = None;
@@ -46,7 +46,7 @@ fn element(value: &[u8]) -> Option<(Element, &[u8])> {
             let (text, behind) = text(behind.strip_prefix(b"=")?)?;
             is_empty = false;
             if name.eq_ignore_ascii_case(b"for") {
-                // Two of them contradict each other, or try to.
+                // Two `for` parameters contradict each other.
                 if node.replace(address(&text)).is_some() {
                     return None;
                 }
@@ -62,10 +62,10 @@ fn element(value: &[u8]) -> Option<(Element, &[u8])> {
     }
 }
 
-/// A token or a quoted string without its quotes, and what stands behind it.
+/// Parses a token or a quoted string; returns it without quotes, with the rest of the value.
 fn text(value: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let Some(quoted) = value.strip_prefix(b"\"") else {
-        // Addresses with a port, or of version 6, belong in quotes; not every proxy writes them.
+        // Addresses with a port and IPv6 addresses must be quoted; not every proxy does so.
         let end = value.iter().position(|it| !is_token(*it) && !b":[]".contains(it)).unwrap_or(value.len());
         return (end > 0).then(|| (value[..end].to_vec(), &value[end..]));
     };

@@ -59,7 +59,7 @@ fn the_chain_is_walked_from_the_right_as_far_as_trust_reaches() {
 }
 
 #[test]
-fn forwarded_is_read_as_the_standard_says() {
+fn forwarded_is_parsed_as_in_rfc_7239() {
     for (chain, expected) in [
         (&["for=192.0.2.7"][..], Some("192.0.2.7")),
         (&["For=192.0.2.7;proto=https;by=203.0.113.43"], Some("192.0.2.7")),

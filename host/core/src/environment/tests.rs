@@ -1,6 +1,6 @@
 use super::*;
 
-/// A number that only grows; channel 0 hears everything, channel 1 hears even numbers only.
+/// A number that only grows; channel 0 receives all changes, channel 1 only those to even numbers.
 struct Number(u32);
 
 impl Dataset for Number {
@@ -40,13 +40,13 @@ impl Reader {
         Self(source, cursor)
     }
 
-    fn hears(&mut self) -> Option<String> {
+    fn next_data(&mut self) -> Option<String> {
         let frame = self.0.next(&mut self.1)?;
         Some(String::from_utf8(frame.payload().to_vec()).unwrap())
     }
 
-    fn hears_all(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.hears()).collect()
+    fn all_data(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.next_data()).collect()
     }
 }
 
@@ -76,14 +76,14 @@ fn snapshots_are_numbered_and_there_is_none_before_the_first_change() {
 fn a_stream_gets_everything_first_and_changes_afterwards() {
     let (mut writer, environment) = environment::<Number>();
     let mut early = Reader::new(&environment, 0);
-    assert_eq!(early.hears(), None);
+    assert_eq!(early.next_data(), None);
     writer.update(&1);
     let mut late = Reader::new(&environment, 0);
     writer.update(&2);
-    assert_eq!(early.hears_all(), ["put 2"]);
+    assert_eq!(early.all_data(), ["put 2"]);
     writer.update(&3);
-    assert_eq!(early.hears_all(), ["patch 3"]);
-    assert_eq!(late.hears_all(), ["put 3"]);
+    assert_eq!(early.all_data(), ["patch 3"]);
+    assert_eq!(late.all_data(), ["put 3"]);
 }
 
 #[test]
@@ -91,13 +91,13 @@ fn a_slow_stream_jumps_to_the_newest_data() {
     let (mut writer, environment) = environment::<Number>();
     writer.update(&1);
     let mut stream = Reader::new(&environment, 0);
-    assert_eq!(stream.hears_all(), ["put 1"]);
+    assert_eq!(stream.all_data(), ["put 1"]);
     for number in (2..=2500).filter(|it| it % 1000 != 0) {
         writer.update(&number);
     }
-    assert_eq!(stream.hears_all(), ["put 2500"]);
+    assert_eq!(stream.all_data(), ["put 2500"]);
     writer.update(&2501);
-    assert_eq!(stream.hears_all(), ["patch 2501"]);
+    assert_eq!(stream.all_data(), ["patch 2501"]);
 }
 
 #[test]
@@ -105,15 +105,15 @@ fn a_log_keeps_within_the_limits_it_was_given() {
     let (mut writer, environment) = environment_with::<Number>(LogLimits { changes: 2, bytes: 1 << 10 });
     writer.update(&1);
     let mut stream = Reader::new(&environment, 0);
-    assert_eq!(stream.hears_all(), ["put 1"]);
+    assert_eq!(stream.all_data(), ["put 1"]);
     for number in 2..=3 {
         writer.update(&number);
     }
-    assert_eq!(stream.hears_all(), ["patch 2", "patch 3"]);
+    assert_eq!(stream.all_data(), ["patch 2", "patch 3"]);
     for number in 4..=6 {
         writer.update(&number);
     }
-    assert_eq!(stream.hears_all(), ["put 6"]);
+    assert_eq!(stream.all_data(), ["put 6"]);
 }
 
 #[test]
@@ -123,13 +123,13 @@ fn a_log_holds_as_many_bytes_as_it_may_and_forgets_the_oldest() {
     let (mut writer, environment) = environment_with::<Number>(LogLimits { changes: 99, bytes });
     writer.update(&10);
     let (mut quick, mut slow) = (Reader::new(&environment, 0), Reader::new(&environment, 0));
-    assert_eq!((quick.hears_all(), slow.hears_all()), (vec!["put 10".to_owned()], vec!["put 10".to_owned()]));
+    assert_eq!((quick.all_data(), slow.all_data()), (vec!["put 10".to_owned()], vec!["put 10".to_owned()]));
     for number in (12..30).step_by(2) {
         writer.update(&number);
         writer.update(&(number + 1));
-        assert_eq!(quick.hears_all(), [format!("patch {number}"), format!("patch {}", number + 1)]);
+        assert_eq!(quick.all_data(), [format!("patch {number}"), format!("patch {}", number + 1)]);
     }
-    assert_eq!(slow.hears_all(), ["put 29"]);
+    assert_eq!(slow.all_data(), ["put 29"]);
 }
 
 #[test]
@@ -137,27 +137,27 @@ fn a_change_too_large_for_the_log_is_not_lost() {
     let (mut writer, environment) = environment_with::<Number>(LogLimits { changes: 9, bytes: 4 });
     writer.update(&1);
     let mut stream = Reader::new(&environment, 0);
-    assert_eq!(stream.hears_all(), ["put 1"]);
+    assert_eq!(stream.all_data(), ["put 1"]);
     writer.update(&2);
     assert_eq!(environment.update_source().lag(&stream.1), 1);
-    assert_eq!(stream.hears_all(), ["put 2"]);
-    assert_eq!(stream.hears_all(), Vec::<String>::new());
+    assert_eq!(stream.all_data(), ["put 2"]);
+    assert_eq!(stream.all_data(), Vec::<String>::new());
 }
 
 #[test]
-fn after_a_restart_everybody_reads_everything_once() {
+fn after_a_restart_every_stream_reads_the_full_data_once() {
     let (mut writer, environment) = environment::<Number>();
     writer.update(&1);
     let (mut quick, mut slow) = (Reader::new(&environment, 0), Reader::new(&environment, 0));
-    quick.hears_all();
-    slow.hears_all();
+    quick.all_data();
+    slow.all_data();
     writer.update(&2);
-    assert_eq!(quick.hears_all(), ["patch 2"]);
+    assert_eq!(quick.all_data(), ["patch 2"]);
     writer.update(&1000);
-    assert_eq!(quick.hears_all(), ["put 1000"]);
+    assert_eq!(quick.all_data(), ["put 1000"]);
     writer.update(&1001);
-    assert_eq!(quick.hears_all(), ["patch 1001"]);
-    assert_eq!(slow.hears_all(), ["put 1001"], "and nothing of what came before");
+    assert_eq!(quick.all_data(), ["patch 1001"]);
+    assert_eq!(slow.all_data(), ["put 1001"], "and nothing of what came before");
 }
 
 #[test]
@@ -165,24 +165,24 @@ fn a_burst_within_the_log_arrives_whole_and_in_order() {
     let (mut writer, environment) = environment::<Number>();
     writer.update(&0);
     let mut stream = Reader::new(&environment, 0);
-    stream.hears_all();
+    stream.all_data();
     for number in 1..=999 {
         writer.update(&number);
     }
     let expected: Vec<_> = (1..=999).map(|number| format!("patch {number}")).collect();
-    assert_eq!(stream.hears_all(), expected);
+    assert_eq!(stream.all_data(), expected);
 }
 
 #[test]
-fn a_channel_hears_only_what_concerns_it() {
+fn a_channel_receives_only_its_own_changes() {
     let (mut writer, environment) = environment::<Number>();
     writer.update(&1);
     let mut stream = Reader::new(&environment, 1);
-    stream.hears_all();
+    stream.all_data();
     for number in 2..=5 {
         writer.update(&number);
     }
-    assert_eq!(stream.hears_all(), ["patch 2", "patch 4"]);
+    assert_eq!(stream.all_data(), ["patch 2", "patch 4"]);
     assert_eq!(environment.update_source().lag(&stream.1), 0);
 }
 
@@ -191,9 +191,9 @@ fn an_old_change_is_announced_but_not_stored() {
     let (mut writer, environment) = environment::<Number>();
     assert!(writer.update(&5));
     let mut stream = Reader::new(&environment, 0);
-    stream.hears_all();
+    stream.all_data();
     assert!(!writer.update(&4));
-    assert_eq!(stream.hears_all(), ["patch 4"]);
+    assert_eq!(stream.all_data(), ["patch 4"]);
     assert_eq!(environment.snapshot().unwrap().data().0, 5);
 }
 
@@ -202,7 +202,7 @@ fn swap_before_publish() {
     let (mut writer, environment) = environment::<Number>();
     writer.update(&1);
     let mut stream = Reader::new(&environment, 0);
-    stream.hears_all();
+    stream.all_data();
     let versions = environment.update_source().versions();
     writer.update(&2);
     assert!(versions.has_changed().unwrap());
@@ -228,15 +228,15 @@ fn heartbeats_reach_streams_with_and_without_data() {
     let (mut writer, environment) = environment::<Number>();
     let mut stream = Reader::new(&environment, 0);
     environment.heartbeat();
-    assert_eq!(stream.hears_all(), [":\n"]);
+    assert_eq!(stream.all_data(), [":\n"]);
     writer.update(&1);
     environment.heartbeat();
-    assert_eq!(stream.hears_all(), ["put 1", ":\n"]);
+    assert_eq!(stream.all_data(), ["put 1", ":\n"]);
 }
 
 proptest::proptest! {
-    /// Whatever comes in whatever order and however seldom a stream is read, its last message shows the newest data
-    /// or a change that was announced after it.
+    /// Whatever changes arrive in whatever order, and however seldom a stream is read, its last message contains the
+    /// newest data or a change that was announced after it.
     #[test]
     fn a_stream_never_ends_up_behind(changes in proptest::collection::vec(0_u32..50, 1..200), reads in proptest::collection::vec(proptest::bool::ANY, 200)) {
         let (mut writer, environment) = environment::<Number>();
@@ -245,13 +245,13 @@ proptest::proptest! {
         for (change, read) in changes.iter().zip(&reads) {
             writer.update(change);
             if *read {
-                for message in stream.hears_all() {
+                for message in stream.all_data() {
                     let number: u32 = message.split(' ').nth(1).unwrap().parse().unwrap();
                     seen = seen.max(number);
                 }
             }
         }
-        for message in stream.hears_all() {
+        for message in stream.all_data() {
             let number: u32 = message.split(' ').nth(1).unwrap().parse().unwrap();
             seen = seen.max(number);
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::environment::EnvironmentLabel;
 use crate::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan};
 
-/// Drops events of kind `bad`; cannot judge `poison`, and holds everything while broken.
+/// Drops events of kind `bad`, fails on `poison`, and holds everything while broken.
 #[derive(Default)]
 struct Filter {
     is_broken: AtomicBool,
@@ -103,7 +103,7 @@ async fn what_is_held_may_take_its_bytes_and_not_one_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_cannot_be_judged_waits_for_a_better_day() {
+async fn a_batch_on_which_the_filter_fails_is_held_and_retried() {
     let setup = setup();
     setup.filter.is_broken.store(true, Ordering::Relaxed);
     setup.pass(&["good"], b"{}").await;
@@ -115,7 +115,7 @@ async fn a_batch_that_cannot_be_judged_waits_for_a_better_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_is_never_judged_does_not_hold_up_the_others() {
+async fn a_batch_on_which_the_filter_always_fails_does_not_block_others() {
     let setup = setup();
     setup.filter.is_broken.store(true, Ordering::Relaxed);
     setup.pass(&["poison"], b"[]").await;
@@ -124,7 +124,7 @@ async fn a_batch_that_is_never_judged_does_not_hold_up_the_others() {
     setup.filter.is_broken.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(240)).await;
     assert_eq!(*setup.left.lock().unwrap(), ["{}"]);
-    // They still wait, and nothing of them was lost.
+    // They are still held, and nothing is lost.
     setup.pipeline.close();
     assert_eq!(setup.ledger.report().dropped, [("filter-unavailable", 2)].into());
 }
@@ -161,7 +161,7 @@ async fn what_one_kind_of_caller_has_held_costs_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kinds_of_callers_take_turns() {
+async fn kinds_of_callers_alternate() {
     let setup = setup();
     setup.filter.is_broken.store(true, Ordering::Relaxed);
     for (sdk, body) in [("client", &b"1"[..]), ("client", b"2"), ("client", b"3"), ("mobile", b"4"), ("server", b"5")] {
@@ -169,7 +169,7 @@ async fn kinds_of_callers_take_turns() {
     }
     setup.filter.is_broken.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(240)).await;
-    // The task had the first in hand when the others came.
+    // The task was processing the first when the others arrived.
     let left: Vec<_> = setup.left.lock().unwrap().iter().map(|it| it[0]).collect();
     let place = |body: u8| left.iter().position(|it| *it == body);
     assert_eq!(left.len(), 5);

@@ -1,16 +1,16 @@
-//! From Go's dialect to that of the `regex` crate.
+//! Translates Go's dialect to that of the `regex` crate.
 
 use std::collections::HashSet;
 
 use super::class;
 
-/// The largest number in a repetition, alone or multiplied with those around it.
+/// Largest count of a repetition, alone or multiplied with the counts around it.
 const MAX_REPETITION: u32 = 1000;
 
-/// Rewrites a pattern of Go's `regexp`; `None` if Go would refuse it.
+/// Rewrites a pattern of Go's `regexp`; returns `None` if Go would reject it.
 ///
-/// What Go refuses and the `regex` crate refuses as well is left to the crate. Groups lose names and numbers:
-/// only whether there is a match matters.
+/// Patterns that both Go and the `regex` crate reject are left to the crate. Groups lose names and numbers: only
+/// whether there is a match matters.
 pub(super) fn translate(pattern: &str) -> Option<String> {
     let mut translator = Translator {
         rest: pattern,
@@ -29,21 +29,21 @@ pub(super) fn translate(pattern: &str) -> Option<String> {
 struct Translator<'a> {
     rest: &'a str,
     out: String,
-    /// For each open group, the heaviest repetition before it on its level.
+    /// For each open group, the largest repetition before it on its level.
     groups: Vec<u32>,
-    /// The heaviest repetition on this level so far.
+    /// The largest repetition on this level so far.
     weight: u32,
     last: Last,
     names: HashSet<&'a str>,
 }
 
-/// What a repetition operator would apply to.
+/// The element that a repetition operator would apply to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Nothing,
-    /// Something that can be repeated, with the product of the repetitions inside it.
+    /// A repeatable element, with the product of the repetitions inside it.
     Atom(u32),
-    /// Already repeated, which Go does not do twice.
+    /// An element that is already repeated; Go does not allow a second repetition.
     Repetition,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Translator<'a> {
         Some(())
     }
 
-    /// `(`, with the flags or the name that may follow.
+    /// Translates `(` with the flags or the name that may follow.
     fn open_group(&mut self) -> Option<()> {
         let Some(special) = self.rest.strip_prefix("(?") else {
             self.rest = &self.rest[1..];
@@ -172,7 +172,7 @@ impl<'a> Translator<'a> {
         let assertion = match escaped.as_bytes().first()? {
             b'A' => Some("\\A"),
             b'z' => Some("\\z"),
-            // Word boundaries of ASCII, which is not the default of the crate.
+            // ASCII word boundaries, which are not the crate's default.
             b'b' => Some("(?-u:\\b)"),
             b'B' => Some("(?-u:\\B)"),
             _ => None,
@@ -194,7 +194,8 @@ impl<'a> Translator<'a> {
     }
 }
 
-/// Reads `{n}`, `{n,}` or `{n,m}`; the inner `None` if the brace is just a brace, the outer if Go refuses the numbers.
+/// Parses `{n}`, `{n,}` or `{n,m}`; the inner `None` means that the brace is a literal, the outer that Go rejects the
+/// numbers.
 #[expect(clippy::option_option, reason = "literal, repetition and refusal are three things")]
 fn counted_repetition(text: &str) -> Option<Option<(&str, u32, &str)>> {
     let Some(end) = text.find('}') else {
@@ -214,7 +215,7 @@ fn counted_repetition(text: &str) -> Option<Option<(&str, u32, &str)>> {
     if !is_number(least) || !most.is_none_or(is_number) {
         return Some(None);
     }
-    // A number with too many digits to parse is certainly too large.
+    // A number with too many digits to parse is too large in any case.
     let least: u32 = least.parse().ok()?;
     let most: Option<u32> = most.map(|most| most.parse().ok()).map_or(Some(None), |most| most.map(Some))?;
     let largest = most.unwrap_or(least);
@@ -224,7 +225,7 @@ fn counted_repetition(text: &str) -> Option<Option<(&str, u32, &str)>> {
     Some(Some((&text[..=end], largest, &text[end + 1..])))
 }
 
-/// The flags with each letter once, as the crate wants it; of contradicting ones the later counts.
+/// Returns the flags with each letter once, as the crate requires; of contradicting flags the later one counts.
 fn unique_flags(on: &str, off: &str) -> String {
     let pick = |flags: &str, without: &str| -> String {
         "imsU".chars().filter(|flag| flags.contains(*flag) && !without.contains(*flag)).collect()
@@ -233,7 +234,7 @@ fn unique_flags(on: &str, off: &str) -> String {
     if off.is_empty() { on } else { format!("{on}-{off}") }
 }
 
-/// Writes a character so that it means itself, inside and outside of classes.
+/// Writes a character as a literal that is valid inside and outside of classes.
 pub(super) fn push_literal(character: char, out: &mut String) {
     if character.is_alphanumeric() || (!character.is_ascii() && !character.is_whitespace()) {
         out.push(character);

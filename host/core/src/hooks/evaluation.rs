@@ -1,4 +1,4 @@
-//! The evaluation hook: what does a client-side SDK get to see of its results?
+//! The evaluation hook: which results may a client-side SDK see?
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{HookFailure, HookFuture};
 use crate::environment::EnvironmentLabel;
 
-/// What a plugin may learn of an evaluation besides the results.
+/// Facts about an evaluation that plugins may read besides the results.
 #[derive(Debug, Clone)]
 pub struct EvaluationFacts {
     /// The environment whose flags were evaluated.
@@ -18,7 +18,7 @@ pub struct EvaluationFacts {
     pub context_key: Arc<str>,
 }
 
-/// One evaluated flag, as a view hands it out.
+/// One evaluated flag, as returned by a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewedResult {
     /// Key of the flag.
@@ -31,32 +31,32 @@ pub struct ViewedResult {
     pub reason: Bytes,
 }
 
-/// The results of one evaluation, read piece by piece.
+/// The results of one evaluation, read one at a time.
 pub trait ResultView: Send + Sync {
-    /// Number of results.
+    /// Returns the number of results.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Returns whether there are no results.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Key of the flag at `index`.
+    /// Returns the key of the flag at `index`.
     fn flag(&self, index: usize) -> Option<&str>;
 
-    /// The result at `index`.
+    /// Returns the result at `index`.
     fn get(&self, index: usize) -> Option<ViewedResult>;
 
-    /// Position of a flag.
+    /// Returns the index of a flag.
     fn find(&self, flag: &str) -> Option<usize>;
 }
 
-/// Results that were all made beforehand, in order of flag.
+/// Results that were rendered beforehand, sorted by flag.
 #[derive(Debug)]
 pub struct SortedResults(Vec<ViewedResult>);
 
 impl SortedResults {
-    /// `results` must be in order of flag, or [`ResultView::find`] does not find them.
+    /// Creates a view of `results`, which must be sorted by flag; otherwise [`ResultView::find`] misses flags.
     #[must_use]
     pub fn new(results: Vec<ViewedResult>) -> Self {
         debug_assert!(results.is_sorted_by(|one, next| one.flag < next.flag), "results are in order of flag");
@@ -82,9 +82,9 @@ impl ResultView for SortedResults {
     }
 }
 
-/// Asks the chain of evaluation plugins of one environment.
+/// Calls the chain of evaluation plugins of one environment.
 pub trait EvaluationTransform: Send + Sync {
-    /// Edits for one evaluation, merged over the chain, at most one per index.
+    /// Returns the edits for one evaluation, merged over the chain, at most one per index.
     fn transform<'a>(
         &'a self,
         facts: &'a EvaluationFacts,
@@ -97,15 +97,15 @@ pub trait EvaluationTransform: Send + Sync {
 pub struct ResultEdit {
     /// Index in the view.
     pub index: usize,
-    /// What happens to it.
+    /// The change to the result.
     pub change: ResultChange,
 }
 
-/// What happens to one result.
+/// The change to one result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResultChange {
-    /// Left out of the answer.
+    /// The result is left out of the response.
     Drop,
-    /// Sent with this value, JSON text which the host has checked.
+    /// The result is sent with this value, JSON text that the host has validated.
     Replace(Bytes),
 }

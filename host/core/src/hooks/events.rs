@@ -1,4 +1,4 @@
-//! The event hook: what happens to each analytics event of a batch?
+//! The event hook: keep, drop or replace each analytics event of a batch.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::HookFuture;
 use crate::environment::EnvironmentLabel;
 
-/// What a plugin may learn of a batch.
+/// Facts about a batch that plugins may read.
 #[derive(Debug, Clone)]
 pub struct BatchFacts {
     /// The environment that the events belong to.
     pub environment: EnvironmentLabel,
-    /// Identifier of the route the batch came in on.
+    /// Identifier of the route that received the batch.
     pub route: &'static str,
     /// Kind of caller: `server`, `mobile` or `client`.
     pub sdk: &'static str,
@@ -27,43 +27,43 @@ pub struct Event {
     pub kind: String,
     /// Unix milliseconds, 0 if unknown.
     pub at_ms: u64,
-    /// JSON text as it came (UTF-8).
+    /// JSON text as received (UTF-8).
     pub body: Bytes,
 }
 
-/// Asks the chain of event plugins of one environment.
+/// Calls the chain of event plugins of one environment.
 pub trait EventFilter: Send + Sync {
-    /// Decides about a whole batch. Batches of any size are welcome; the answer covers all of it.
+    /// Decides on a whole batch of any size; the result covers all of it.
     fn filter<'a>(&'a self, facts: &'a BatchFacts, events: &'a [Event]) -> HookFuture<'a, Filtering>;
 }
 
-/// What a chain decided about a batch, failure policies applied.
+/// The decision of a chain on a batch, failure policies applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filtering {
     /// One verdict for each event, in order.
     Decided(Vec<Verdict>),
-    /// The plugin could not decide: keep the batch, bounded, and ask again later.
+    /// The plugin failed: keep the batch, bounded, and retry later.
     Hold {
         /// Name of the plugin.
         plugin: Arc<str>,
     },
-    /// The plugin could not decide: lose the batch, counted.
+    /// The plugin failed: drop the batch, counted.
     Lose {
         /// Name of the plugin.
         plugin: Arc<str>,
     },
 }
 
-/// What happens to one event.
+/// The decision on one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Goes on as it came.
+    /// The event is forwarded as received.
     Keep,
-    /// Dropped by this plugin.
+    /// The event is dropped by this plugin.
     Drop {
         /// Name of the plugin.
         plugin: Arc<str>,
     },
-    /// Goes on as this JSON text, which the host has checked.
+    /// The event is forwarded with this JSON text, which the host has validated.
     Replace(Bytes),
 }

@@ -1,4 +1,4 @@
-//! The payload hook: what do SDKs get to see of the flag data?
+//! The payload hook: which flag data do SDKs receive?
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{HookFailure, HookFuture};
 use crate::environment::EnvironmentLabel;
 
-/// What a plugin may learn of a change besides the items.
+/// Facts about a change that plugins may read besides the items.
 #[derive(Debug, Clone)]
 pub struct PayloadFacts {
     /// The environment that the data belongs to.
@@ -17,7 +17,7 @@ pub struct PayloadFacts {
 /// Names one changed item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemHead {
-    /// Kind of item in the vendor's words, such as `flag`.
+    /// Kind of item in the vendor's terms, such as `flag`.
     pub kind: &'static str,
     /// Key of the item.
     pub key: Arc<str>,
@@ -25,27 +25,27 @@ pub struct ItemHead {
     pub version: u64,
 }
 
-/// The data of one change, read piece by piece: a plugin that is interested in three items costs three items.
+/// The data of one change, read item by item: a plugin that reads three items pays for three items.
 pub trait PayloadView: Send + Sync {
-    /// The items that changed.
+    /// Returns the items that changed.
     fn heads(&self) -> &[ItemHead];
 
-    /// JSON text of the changed item at `index`.
+    /// Returns the JSON text of the changed item at `index`.
     fn json(&self, index: usize) -> Option<Bytes>;
 
-    /// JSON text of any item of the environment.
+    /// Returns the JSON text of any item of the environment.
     fn other(&self, kind: &str, key: &str) -> Option<Bytes>;
 }
 
-/// Asks the chain of payload plugins of one environment.
+/// Calls the chain of payload plugins of one environment.
 pub trait PayloadTransform: Send + Sync {
-    /// Changes whenever a plugin of the chain, its configuration or its place changes, and only then;
-    /// the environment is rendered again when it does.
+    /// Returns a number that changes if and only if a plugin of the chain, its configuration or its position changes;
+    /// the environment is then rendered again.
     fn identity(&self) -> u64;
 
-    /// Edits for one change. Indexes are those of the view; a chain's edits are already merged.
+    /// Returns the edits for one change. Indexes refer to the view; the edits of a chain are already merged.
     ///
-    /// On a failure the caller keeps serving what it served before.
+    /// On a failure the caller keeps serving the previous data.
     fn transform<'a>(
         &'a self,
         facts: &'a PayloadFacts,
@@ -53,16 +53,16 @@ pub trait PayloadTransform: Send + Sync {
     ) -> HookFuture<'a, Result<Vec<PayloadEdit>, HookFailure>>;
 }
 
-/// One edit of flag data. JSON texts are well-formed objects; vendors check the rest.
+/// One edit of flag data. JSON texts are well-formed objects; vendors validate the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PayloadEdit {
     /// Hide the changed item at this index.
     Drop(usize),
     /// Serve this in place of the changed item at this index.
     Replace(usize, Bytes),
-    /// Serve this as well.
+    /// Serve this item in addition.
     Add {
-        /// Kind of item in the vendor's words.
+        /// Kind of item in the vendor's terms.
         kind: String,
         /// Key of the item.
         key: String,

@@ -1,4 +1,4 @@
-//! The request hook: may this request or stream proceed, and as whom?
+//! The request hook: may this request or stream proceed, and under which identity?
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::environment::EnvironmentLabel;
 use crate::retry_after;
 use crate::secret::Secret;
 
-/// What a plugin may learn of a request. What it does learn, its grants decide.
+/// Facts about a request. Which of them a plugin may read is decided by its grants.
 #[derive(Debug, Clone)]
 pub struct RequestFacts {
     /// The environment that the credential belongs to.
@@ -23,73 +23,73 @@ pub struct RequestFacts {
     pub method: Method,
     /// All request headers.
     pub headers: HeaderBlock,
-    /// What the caller presented.
+    /// The credential of the caller.
     pub credential: Option<Secret>,
-    /// Address of the client, as [`ClientAddress`] has it.
+    /// Address of the client (see [`ClientAddress`]).
     pub client: Option<IpAddr>,
 }
 
-/// Address of the client of a request, as far as the peer and the proxies that are trusted vouch for it; `None` when
-/// a trusted proxy does not know it. Travels in the extensions of a request.
+/// Address of a request's client, as far as the peer and the trusted proxies vouch for it; `None` when a trusted proxy
+/// does not know it. Stored in the extensions of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub Option<IpAddr>);
 
 impl ClientAddress {
-    /// The address that the listener noted in a request's extensions.
+    /// Returns the address that the listener stored in a request's extensions.
     #[must_use]
     pub fn of(extensions: &http::Extensions) -> Option<IpAddr> {
         extensions.get::<Self>().and_then(|it| it.0)
     }
 }
 
-/// Asks the chain of request plugins of one environment.
+/// Calls the chain of request plugins of one environment.
 pub trait RequestAuth: Send + Sync {
-    /// Changes whenever a plugin of the chain, its configuration or its place changes, and only then;
-    /// open streams are asked again when it does.
+    /// Returns a number that changes if and only if a plugin of the chain, its configuration or its position changes;
+    /// open streams are then authorized again.
     fn identity(&self) -> u64;
 
-    /// Decides about one request. The result already follows the failure policies of the bindings.
+    /// Decides on one request. The result already follows the failure policies of the bindings.
     fn authenticate<'a>(&'a self, facts: &'a RequestFacts) -> HookFuture<'a, Result<Admission, HookFailure>>;
 }
 
 /// The decision of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// Proceed; the identity is that of the last plugin that gave one.
+    /// The request may proceed; the identity is that of the last plugin that returned one.
     Allowed(Option<Arc<Identity>>),
-    /// Refused by this plugin.
+    /// The request is denied by this plugin.
     Denied {
         /// Name of the plugin.
         plugin: Arc<str>,
-        /// Why, as a class that each vendor maps to its own status.
+        /// Class of the denial, which each vendor maps to its own status.
         denial: Denial,
     },
 }
 
-/// Who is calling, as plugins see it.
+/// The identity of the caller, as plugins see it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
     /// Name of the caller.
     pub principal: String,
-    /// Free pairs for later hooks.
+    /// Arbitrary pairs for later hooks.
     pub tags: Vec<(String, String)>,
 }
 
-/// Why a plugin refused.
+/// Why a plugin denied a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denial {
-    /// The caller is not who it should be.
+    /// The caller is not authenticated.
     Unauthorized,
-    /// The caller is known and may not.
+    /// The caller is known and lacks permission.
     Forbidden,
-    /// Too often; least number of seconds until the next try makes sense.
+    /// Too many requests; the minimum number of seconds until a retry makes sense.
     RateLimited(u32),
-    /// Not now, for a reason that is not the caller's.
+    /// Temporarily unavailable, for a reason that is not the caller's.
     Unavailable,
 }
 
 impl Denial {
-    /// Seconds after which it makes sense to come back, where it does.
+    /// Returns the number of seconds after which a retry makes sense, if the denial has one.
     #[must_use]
     pub fn retry_after(self) -> Option<u32> {
         match self {
@@ -100,7 +100,7 @@ impl Denial {
     }
 }
 
-/// All headers of a request in one allocation, because an open stream keeps them for as long as it lives.
+/// All headers of a request in one allocation, because an open stream keeps them as long as it lives.
 ///
 /// Names are lower case. Layout: for each header two little-endian `u32` lengths, the name, the value.
 #[derive(Clone, Default)]
@@ -123,7 +123,7 @@ impl HeaderBlock {
         Self(block.into())
     }
 
-    /// Names and values in order of arrival.
+    /// Returns names and values in order of arrival.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut rest: &[u8] = &self.0;
         std::iter::from_fn(move || {
@@ -136,7 +136,7 @@ impl HeaderBlock {
         })
     }
 
-    /// The first value of a header; `name` in lower case.
+    /// Returns the first value of a header; `name` must be lower case.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)

@@ -1,4 +1,4 @@
-//! What waits for upstream on behalf of one credential: queues, batches that are ready, posts under way.
+//! The queues, ready batches and posts in progress of one credential.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,36 +10,36 @@ use tokio::time::Instant;
 use super::{Batch, Ledger, OutboxSettings, QueueKey};
 use crate::budget::{Account, Charge};
 
-/// Posts under way at once, per credential. More would only queue in the network.
+/// Maximum number of concurrent posts per credential. More would only queue in the network.
 pub(super) const MAX_POSTS: usize = 24;
-/// Queues at once, per credential. Keys contain what callers send, so their number must be bounded.
+/// Maximum number of queues per credential. Keys contain data of callers, so their number must be bounded.
 pub(super) const MAX_QUEUES: usize = 10_000;
-/// From so many queues on they are all posted before their time.
+/// Number of queues from which on all of them are posted early.
 pub(super) const MANY_QUEUES: usize = 1_000;
-/// Bytes of events in one post, unless a single event is larger.
+/// Maximum bytes of events in one post, unless a single event is larger.
 pub(super) const MAX_POST_BYTES: usize = 4 << 20;
-/// Events that are queued without a pause for others who wait for the lane.
+/// Number of events that are queued before the lock of the lane is released for others.
 const PUSHED_AT_ONCE: usize = 1000;
-/// What an event costs besides its text, roughly: a handle and an allocation.
+/// Approximate overhead of an event in bytes: a handle and an allocation.
 pub(super) const EVENT_COST: usize = 64;
-/// What a queue costs besides the heap bytes of its key, roughly.
+/// Approximate overhead of a queue in bytes, without the heap bytes of its key.
 pub(super) const QUEUE_COST: usize = 512;
-/// Upstream keeps up if it has answered a post within this time, or none is under way. While it does, queues may hold
-/// more than their capacity.
+/// Upstream keeps up if it has answered a post within this time, or no post is in progress. While it keeps up, queues
+/// may exceed their capacity.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(2);
 
 /// The queues of one credential.
 pub(super) struct Lane<K> {
     memory: Arc<Account>,
     queues: HashMap<K, Queue>,
-    /// Keys of the queues that are to be posted, in order, each at most once.
+    /// Keys of the queues that are due, in order, each at most once.
     ready: VecDeque<K>,
-    /// Events for which there was no memory while upstream kept up, with the memory that they have from elsewhere.
+    /// Events for which there was no memory while upstream kept up, with the charge that covers them meanwhile.
     backlog: VecDeque<(K, std::vec::IntoIter<Bytes>, Charge)>,
-    /// Batches that were put together elsewhere.
+    /// Batches that were built elsewhere.
     batches: VecDeque<(K, Batch, Charge)>,
     posts: usize,
-    /// When upstream answered last, or the first post after a pause began.
+    /// When upstream answered last, or the first post after a pause was started.
     answered_at: Instant,
 }
 
@@ -49,7 +49,7 @@ struct Queue {
     bytes: usize,
     charge: Charge,
     is_ready: bool,
-    /// Everything in it is to be posted, not only full batches.
+    /// Whether all of its events are due, not only full batches.
     is_due: bool,
 }
 
@@ -66,9 +66,9 @@ impl<K: QueueKey> Lane<K> {
         }
     }
 
-    /// Takes some of the events, which are pending in `ledger`, queues them, and counts those that find no room. While
-    /// upstream keeps up, events that have memory from elsewhere, `charge`, wait there for room. What is left in `events`
-    /// is for the next call.
+    /// Queues some of the events, which are pending in `ledger`, and counts those that are dropped. While upstream
+    /// keeps up, events that are covered by `charge` wait in the backlog for space. The events left in `events` are for
+    /// the next call.
     pub(super) fn push(
         &mut self,
         key: &K,
@@ -77,7 +77,7 @@ impl<K: QueueKey> Lane<K> {
         settings: &OutboxSettings,
         ledger: &Ledger,
     ) {
-        // What came before goes first.
+        // The backlog goes first.
         if self.backlog.is_empty() && self.enqueue(key, events, PUSHED_AT_ONCE, settings, ledger) {
             return;
         }
@@ -93,13 +93,13 @@ impl<K: QueueKey> Lane<K> {
         }
     }
 
-    /// Queues what of the backlog has room now.
+    /// Queues the events of the backlog that fit now.
     fn refill(&mut self, settings: &OutboxSettings, ledger: &Ledger) {
         while let Some((key, mut events, charge)) = self.backlog.pop_front() {
             self.enqueue(&key, &mut events, usize::MAX, settings, ledger);
             let is_stuck = self.posts == 0 && self.queues.is_empty() && self.batches.is_empty();
             if events.len() > 0 && is_stuck {
-                // Larger than all that there is.
+                // The event is larger than all memory of the lane.
                 events.next();
                 ledger.record_dropped("memory-full", 1);
             }
@@ -113,8 +113,8 @@ impl<K: QueueKey> Lane<K> {
         }
     }
 
-    /// Moves events into their queue, at most `most`, until there is no memory; counts those that its capacity or number
-    /// forbids. Returns whether `most` is what stopped it.
+    /// Moves at most `most` events into their queue, until there is no memory; drops and counts those that exceed its
+    /// capacity or the number of queues. Returns whether `most` was the limit.
     fn enqueue(
         &mut self,
         key: &K,
@@ -158,7 +158,7 @@ impl<K: QueueKey> Lane<K> {
         last > 0 && events.len() == last
     }
 
-    /// Queues a batch that was put together elsewhere, and counts it if it finds no room.
+    /// Queues a batch that was built elsewhere; drops and counts it if it does not fit.
     pub(super) fn push_batch(&mut self, key: K, batch: Batch, ledger: &Ledger) {
         let cost = QUEUE_COST + key.heap_bytes() + batch.events.iter().map(|it| EVENT_COST + it.len()).sum::<usize>();
         match self.memory.charge(cost) {
@@ -167,7 +167,7 @@ impl<K: QueueKey> Lane<K> {
         }
     }
 
-    /// Everything that waits now is to be posted, also what of the backlog has room.
+    /// Marks everything that waits now as due, including the part of the backlog that fits.
     pub(super) fn make_due(&mut self, settings: &OutboxSettings, ledger: &Ledger) {
         self.refill(settings, ledger);
         self.make_all_due();
@@ -183,7 +183,7 @@ impl<K: QueueKey> Lane<K> {
         }
     }
 
-    /// The next batch to post, if one more post may be under way. Queues take turns.
+    /// Returns the next batch to post, if one more post may be in progress. Queues alternate.
     pub(super) fn next(&mut self, settings: &OutboxSettings, ledger: &Ledger) -> Option<(K, Batch, Charge)> {
         self.refill(settings, ledger);
         if self.posts >= MAX_POSTS {
@@ -213,7 +213,7 @@ impl<K: QueueKey> Lane<K> {
         Some((key, Batch { stands_for: events.len(), events }, charge))
     }
 
-    /// A post has ended; `is_answered` if upstream gave an answer that settles it.
+    /// Records the end of a post; `is_answered` if upstream answered with a final status.
     pub(super) fn end_post(&mut self, is_answered: bool) {
         self.posts -= 1;
         if is_answered {
@@ -221,7 +221,7 @@ impl<K: QueueKey> Lane<K> {
         }
     }
 
-    /// Whether nothing waits and nothing is under way.
+    /// Returns whether no event waits and no post is in progress.
     pub(super) fn is_idle(&self) -> bool {
         self.posts == 0 && self.queues.is_empty() && self.batches.is_empty() && self.backlog.is_empty()
     }
@@ -236,7 +236,7 @@ impl Queue {
         self.events.len() >= settings.capacity || self.bytes >= MAX_POST_BYTES
     }
 
-    /// Takes the events of one post and what they cost.
+    /// Takes the events of one post and their cost.
     fn take(&mut self, capacity: usize) -> (Vec<Bytes>, Charge) {
         let (mut count, mut bytes) = (0, 0);
         for event in self.events.iter().take(capacity) {

@@ -1,4 +1,4 @@
-//! Where events of one environment stand, and one log line per cause for those that are lost.
+//! Accounting of the events of one environment, with rate-limited log lines about losses.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::lock;
 use crate::environment::EnvironmentLabel;
 
-/// Shortest time between two log lines about losses of the same cause.
+/// Minimum time between two log lines about losses of the same cause.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where events of one environment stand. Delivered, filtered, dropped and pending add up to received.
+/// Accounting of the events of one environment. Delivered, filtered, dropped and pending add up to received.
 #[derive(Debug, Default)]
 pub struct Ledger {
     label: Option<EnvironmentLabel>,
@@ -29,17 +29,17 @@ pub struct Ledger {
 /// Returns what an operator can do about losses of a cause, such as a setting to change.
 pub type Advice = fn(&'static str) -> Option<&'static str>;
 
-/// Events that were lost for one reason, or posts that were refused.
+/// Losses, or rejected posts, of one cause.
 #[derive(Debug, Default)]
 struct Loss {
     count: u64,
-    /// Lost since the last log line.
+    /// Number since the last log line.
     unlogged: u64,
     logged_at: Option<Instant>,
 }
 
-/// Events that are being worked on. If that ends without [`Unsettled::keep`], by a panic or the end of the process, they
-/// are counted as lost.
+/// Events that a task is processing. If the task ends without [`Unsettled::settle_elsewhere`], by a panic or the end of
+/// the process, they are counted as lost.
 #[must_use = "dropped, it counts its events as lost"]
 pub struct Unsettled {
     ledger: Arc<Ledger>,
@@ -49,34 +49,34 @@ pub struct Unsettled {
 /// The ledger at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LedgerReport {
-    /// Events that SDKs handed over.
+    /// Events received from SDKs.
     pub received: u64,
-    /// Events that arrived upstream.
+    /// Events delivered upstream.
     pub delivered: u64,
-    /// Events that wait or are under way.
+    /// Events that wait or are being sent.
     pub pending: u64,
-    /// Events that plugins dropped, by plugin.
+    /// Events dropped by plugins, by plugin.
     pub filtered: BTreeMap<Arc<str>, u64>,
-    /// Events that were lost, by reason.
+    /// Events lost, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// Posts that were refused because too much was under way; their events were not counted.
+    /// Posts rejected because too many were in progress; their events were not counted.
     pub refused_posts: u64,
 }
 
 impl Ledger {
-    /// Creates an empty ledger that names its environment, and what can be done about losses, in log lines.
+    /// Creates an empty ledger. Log lines name the environment and what can be done about losses.
     #[must_use]
     pub fn new(label: EnvironmentLabel, advice: Advice) -> Self {
         Self { label: Some(label), advice: Some(advice), ..Self::default() }
     }
 
-    /// Events came in.
+    /// Records received events.
     pub fn record_received(&self, count: usize) {
         self.received.fetch_add(count as u64, Ordering::Relaxed);
         self.pending.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// A post was refused before its events were counted.
+    /// Records a post that was rejected before its events were counted.
     pub fn record_refused_post(&self) {
         let unlogged = lock(&self.refused_posts).add(1);
         if let Some(count) = unlogged {
@@ -85,13 +85,13 @@ impl Ledger {
         }
     }
 
-    /// Pending events were dropped by a plugin.
+    /// Records pending events that were dropped by a plugin.
     pub fn record_filtered(&self, plugin: &Arc<str>, count: usize) {
         self.settle(count);
         *lock(&self.filtered).entry(Arc::clone(plugin)).or_default() += count as u64;
     }
 
-    /// Pending events were lost. Logs the first loss of each cause, and then at most one line a minute.
+    /// Records pending events that were lost. Logs the first loss of each cause, and then at most one line a minute.
     pub fn record_dropped(&self, reason: &'static str, count: usize) {
         if count == 0 {
             return;
@@ -105,13 +105,13 @@ impl Ledger {
         }
     }
 
-    /// Pending events arrived upstream.
+    /// Records pending events that were delivered upstream.
     pub fn record_delivered(&self, count: usize) {
         self.settle(count);
         self.delivered.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Guards pending events for as long as they are in the hands of a task.
+    /// Guards pending events as long as a task processes them.
     pub fn guard(self: &Arc<Self>, count: usize) -> Unsettled {
         Unsettled { ledger: Arc::clone(self), count }
     }
@@ -120,7 +120,7 @@ impl Ledger {
         self.pending.fetch_sub(count as u64, Ordering::Relaxed);
     }
 
-    /// The ledger of this moment.
+    /// Returns the current totals.
     #[must_use]
     pub fn report(&self) -> LedgerReport {
         LedgerReport {
@@ -135,7 +135,7 @@ impl Ledger {
 }
 
 impl Loss {
-    /// Counts; returns how many a log line that is due now is about.
+    /// Adds `count`; returns the number to log, if a log line is due.
     fn add(&mut self, count: u64) -> Option<u64> {
         self.count += count;
         self.unlogged += count;
@@ -148,7 +148,7 @@ impl Loss {
 }
 
 impl Unsettled {
-    /// The events go on, and are settled elsewhere.
+    /// Releases the guard: the events are settled elsewhere.
     pub fn settle_elsewhere(mut self) {
         self.count = 0;
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::lane::{MANY_QUEUES, MAX_POST_BYTES, MAX_POSTS as MAX_LANE_POSTS, MAX_QUEUES, STALL_TIME};
 use super::*;
 
-/// First key of a mobile app, and of a browser. All below belong to servers.
+/// Lowest key of a mobile app, and of a browser. All lower keys belong to servers.
 const EMBEDDED: u32 = 1_000_000;
 const PUBLIC: u32 = 2_000_000;
 
@@ -23,7 +23,7 @@ impl QueueKey for u32 {
     }
 }
 
-/// Answers each attempt with the next outcome, then delivers everything.
+/// Returns the scripted outcomes in order, then delivers everything.
 #[derive(Default)]
 struct Script {
     outcomes: Mutex<Vec<Sent>>,
@@ -65,7 +65,7 @@ impl Script {
         *lock(&self.delay) = delay;
     }
 
-    /// Lengths of all batches, in order of their start.
+    /// Returns the lengths of all batches, in order of their start.
     fn lengths(&self) -> Vec<usize> {
         lock(&self.sent).iter().map(|(_, batch)| batch.len()).collect()
     }
@@ -109,7 +109,7 @@ fn events(count: usize) -> Vec<Bytes> {
     (0..count).map(|n| Bytes::from(n.to_string())).collect()
 }
 
-/// Lets every task do what it can at this moment.
+/// Lets every task proceed as far as possible without advancing the clock.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
@@ -268,13 +268,13 @@ async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
         lock(&setup.script.sent).iter().filter(|it| it.0 == key).flat_map(|it| it.1.clone()).collect()
     };
     assert!(order(PUBLIC) == events(1000) && order(PUBLIC + 1) == events(1000), "in order");
-    // One that is larger than all the memory there is waits for nothing.
+    // An event that is larger than all memory does not wait for space.
     setup.ledger.record_received(3);
     let large = Bytes::from(vec![b' '; 20_000]);
     setup.outbox.push(&PUBLIC, vec![events(1)[0].clone(), large, events(1)[0].clone()], elsewhere.charge(1));
     setup.outbox.flush().await;
     assert_eq!((setup.ledger.report().delivered, setup.dropped()), (2002, vec![("memory-full", 1)]));
-    // Nor does anything while upstream does not answer.
+    // No event waits while upstream does not answer.
     setup.script.delays(Duration::from_secs(3600));
     setup.push(PUBLIC, 10 * MAX_LANE_POSTS);
     settle().await;
@@ -313,7 +313,7 @@ async fn many_events_are_queued_in_steps_and_in_order() {
     let mut sent = std::mem::take(&mut *lock(&setup.script.sent));
     sent.sort_by_key(|(key, _)| *key);
     assert!(sent == [(1, events(2000)), (2, events(2500))], "each in one post and in order");
-    // A part of them fits only while others are on their way.
+    // Some of them fit only while others are being sent.
     let setup = limited(10_000, &[], &SharedLimits::without_threads(300_000));
     setup.ledger.record_received(2500);
     setup.outbox.push(&1, events(2500), Budget::new(1).account().charge(0));
@@ -344,7 +344,7 @@ async fn a_batch_from_elsewhere_settles_what_it_stands_for() {
     {
         let setup = start(1, &[outcome]);
         setup.ledger.record_received(7);
-        // The capacity of one is that of the queue, not of such a batch.
+        // The capacity applies to queues, not to prepared batches.
         setup.outbox.dispatch(1, Batch { events: events(2), stands_for: 7 });
         setup.outbox.dispatch(1, Batch::default());
         setup.outbox.flush().await;

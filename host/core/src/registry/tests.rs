@@ -90,7 +90,7 @@ async fn draining_spreads_the_ends_over_the_window() {
     assert_eq!(ends, [2, 4, 6, 8]);
 }
 
-/// Denies one credential, or cannot decide.
+/// Denies one credential, or fails.
 struct Gate {
     identity: u64,
     denies: &'static str,
@@ -135,7 +135,7 @@ fn plan(generation: u64, gate: Gate) -> Arc<dyn Plan> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_chain_is_asked_about_open_streams() {
+async fn open_streams_are_authorized_again_by_a_new_chain() {
     let (lifecycle, hooks, streams) = (Lifecycle::new(), Hooks::none(), StreamRegistry::new(10));
     streams.watch(&hooks, Duration::from_secs(30), &lifecycle);
     let good = streams.open(facts("a", "good"), None).unwrap();

@@ -1,4 +1,4 @@
-//! Raw values to typed ones, with every error at once.
+//! Conversion of raw values to typed ones, collecting every error.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,38 +12,38 @@ use super::shown::instead;
 use super::{Key, Kind, SettingError, ValueSource, Values, is_empty};
 use crate::secret::Secret;
 
-/// Reads typed values and collects errors. After an error it goes on with the default, so that all are found.
+/// Reads typed values and collects errors. After an error it continues with the default, so that all errors are found.
 pub struct Reader<'a> {
     values: &'a Values,
     keys: &'a [Key],
     prefix: String,
     errors: Vec<SettingError>,
-    /// What variables and files hold that secrets refer to, by path of the key.
+    /// Resolved references of secrets, by path of the key.
     references: BTreeMap<&'a str, Reference>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads from `values`; `lookup` answers for `{ env = "NAME" }`.
+    /// Creates a reader of `values`; `lookup` resolves `{ env = "NAME" }`.
     #[must_use]
     pub fn new(values: &'a Values, keys: &'a [Key], lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
         let references = values.entries().filter_map(|(path, value, _)| Some((path, resolve(value, lookup)?)));
         Self { values, keys, prefix: String::new(), errors: Vec::new(), references: references.collect() }
     }
 
-    /// All errors so far.
+    /// Returns all errors.
     #[must_use]
     pub fn into_errors(self) -> Vec<SettingError> {
         self.errors
     }
 
-    /// Whether the key `section`, or any key below it, is set.
+    /// Returns whether the key `section`, or any key below it, is set.
     #[must_use]
     pub fn has_section(&self, section: &str) -> bool {
         let is_set = |path: &str| !matches!(self.references.get(path), Some(Reference::Empty(_)));
         self.values.entries().any(|(path, _, _)| path.strip_prefix(section).is_some_and(is_below) && is_set(path))
     }
 
-    /// Reads each entry of a list of tables that has values; inside, paths are relative to the entry.
+    /// Reads each entry of a list of tables that has values; paths inside `read` are relative to the entry.
     pub fn each<T>(&mut self, list: &str, mut read: impl FnMut(&mut Self) -> T) -> Vec<T> {
         self.indices(list)
             .into_iter()
@@ -56,19 +56,19 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Positions of the entries that [`Self::each`] reads, in the same order.
+    /// Returns the indices of the entries that [`Self::each`] reads, in the same order.
     #[must_use]
     pub fn indices(&self, list: &str) -> Vec<usize> {
         self.values.indices_of(list).into_iter().collect()
     }
 
-    /// Adds an error about a key, unless there is one about it already: what follows from a mistake is none of its own.
+    /// Adds an error about a key, unless the key already has one: consequences of an error are not reported.
     pub fn reject(&mut self, path: &str, problem: impl Into<String>) {
         let key = format!("{}{path}", self.prefix);
         if self.errors.iter().any(|it| it.key == key) {
             return;
         }
-        // An error about a section is found at the first value in it.
+        // The error of a section is reported at the first value in it.
         let is_it = |it: &str| it.strip_prefix(key.as_str()).is_some_and(is_below);
         let source = self.values.entries().find(|(it, _, _)| is_it(it)).map(|(_, _, source)| source);
         let from = match (source, self.references.get(key.as_str())) {
@@ -80,17 +80,17 @@ impl<'a> Reader<'a> {
         self.errors.push(SettingError { key, from, place, problem: problem.into() });
     }
 
-    /// A text; the default may be empty.
+    /// Reads a text; the default may be empty.
     pub fn text(&mut self, path: &str) -> String {
         self.parse(path, "a text", |text| Ok(text.to_owned())).unwrap_or_default()
     }
 
-    /// A text that nobody needs to set.
+    /// Reads an optional text.
     pub fn optional_text(&mut self, path: &str) -> Option<String> {
         self.parse(path, "a text", |text| Ok(text.to_owned())).filter(|text| !text.is_empty())
     }
 
-    /// A text that must be set.
+    /// Reads a text that must be set.
     pub fn required_text(&mut self, path: &str) -> String {
         self.optional_text(path).unwrap_or_else(|| {
             self.reject(path, "is required");
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub fn flag(&mut self, path: &str) -> bool {
         self.parse(path, "`true` or `false`", |text| match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Ok(true),
@@ -108,19 +108,19 @@ impl<'a> Reader<'a> {
         .unwrap_or_default()
     }
 
-    /// A whole number within `range`.
+    /// Reads an integer within `range`.
     pub fn count(&mut self, path: &str, range: std::ops::RangeInclusive<u64>) -> u64 {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.parse(path, &expected, |text| text.parse().ok().filter(|it| range.contains(it)).ok_or(()))
             .unwrap_or(*range.start())
     }
 
-    /// A time within `range`.
+    /// Reads a duration within `range`.
     pub fn duration(&mut self, path: &str, range: std::ops::RangeInclusive<Duration>) -> Duration {
         self.optional_duration(path, range.clone()).unwrap_or(*range.start())
     }
 
-    /// A time within `range`, if there is one.
+    /// Reads an optional duration within `range`.
     pub fn optional_duration(&mut self, path: &str, range: std::ops::RangeInclusive<Duration>) -> Option<Duration> {
         let show = |it: &Duration| humantime::format_duration(*it).to_string();
         let expected = format!("a time from {} to {}, such as `5s`", show(range.start()), show(range.end()));
@@ -129,35 +129,35 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A number of bytes, above zero: a limit that lets nothing pass is a mistake.
+    /// Reads a number of bytes above zero: a limit of zero would reject everything.
     pub fn size(&mut self, path: &str) -> Option<u64> {
         let expected = "a size above zero, such as `64KiB` or `5MiB`";
         self.parse(path, expected, |text| parse_size(text).filter(|it| *it > 0).ok_or(()))
     }
 
-    /// An address with a port.
+    /// Reads an address with a port.
     pub fn address(&mut self, path: &str) -> SocketAddr {
         self.optional_address(path).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
-    /// An address with a port, if there is one.
+    /// Reads an optional address with a port.
     pub fn optional_address(&mut self, path: &str) -> Option<SocketAddr> {
         self.parse(path, "an address with a port, such as `127.0.0.1:8040`", |text| text.parse().map_err(|_| ()))
     }
 
-    /// A base address of a service, without a slash at the end.
+    /// Reads the base URL of a service; returns it without a trailing slash.
     pub fn url(&mut self, path: &str) -> String {
         self.optional_url(path).unwrap_or_default()
     }
 
-    /// A base address of a service, if there is one. Without user name and password: both vendors' requests are
-    /// authorized by a header that these would take the place of.
+    /// Reads the optional base URL of a service. User name and password are rejected: both vendors' requests are
+    /// authorized by a header that they would replace.
     pub fn optional_url(&mut self, path: &str) -> Option<String> {
         let expected = "an address such as `https://host/path`, without user name and password";
         self.parse(path, expected, |text| {
             let uri: http::Uri = text.parse().map_err(|_| ())?;
             let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-            // Nothing but a host and a port may stand before the path.
+            // Only a host and a port may precede the path.
             let host = uri.host().filter(|it| !it.is_empty()).ok_or(())?;
             let port = uri.authority().and_then(|it| it.as_str().strip_prefix(host)).ok_or(())?;
             let has_port = |it: &str| it.parse::<u16>().is_ok_and(|it| it > 0);
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Several texts.
+    /// Reads a list of texts.
     pub fn list(&mut self, path: &str) -> Vec<String> {
         let key = format!("{}{path}", self.prefix);
         match self.values.get(&key).map(|(value, _)| value.clone()) {
@@ -188,12 +188,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A file or folder; `None` if none is set.
+    /// Reads a file or folder; returns `None` if none is set.
     pub fn path(&mut self, path: &str) -> Option<PathBuf> {
         self.optional_text(path).map(PathBuf::from)
     }
 
-    /// A secret, also from a variable or a file. Reads the file.
+    /// Reads a secret, including one from a variable or a file. Reads the file.
     pub fn secret(&mut self, path: &str) -> Option<Secret> {
         let key = format!("{}{path}", self.prefix);
         let value = self.values.get(&key).map(|(value, _)| value)?;
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
         self.keys.iter().find(|key| key.path == normal)
     }
 
-    /// `None` when neither a value nor a default is there.
+    /// Returns `None` when there is neither a value nor a default.
     fn parse<T>(&mut self, path: &str, expected: &str, parse: impl Fn(&str) -> Result<T, ()>) -> Option<T> {
         let key = format!("{}{path}", self.prefix);
         let default = self.default_of(path);
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether what follows the path of a section belongs to it.
+/// Returns whether the rest of a path after that of a section is below the section.
 fn is_below(rest: &str) -> bool {
     rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
 }
@@ -257,7 +257,7 @@ fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
 }
 
-/// `5MiB`, `64KiB`, `1GiB`, `100KB` (1024, as ld-relay reads it), `17`.
+/// Parses `5MiB`, `64KiB`, `1GiB`, `100KB` (1024, as in ld-relay) or `17`.
 fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|it: char| !it.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;

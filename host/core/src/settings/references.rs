@@ -1,4 +1,4 @@
-//! Secrets that stand elsewhere: `{ env = "NAME" }` and `{ file = "path" }`.
+//! References to secrets: `{ env = "NAME" }` and `{ file = "path" }`.
 
 use std::io::Read;
 
@@ -6,20 +6,20 @@ use serde_json::Value;
 
 use crate::secret::Secret;
 
-/// Largest secret file that is read. Larger ones are refused: they are certainly no key.
+/// Maximum size of a secret file. Larger files are rejected: they cannot be keys.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
 
-/// What a reference leads to.
+/// A resolved reference.
 pub(super) enum Reference {
-    /// A secret, without the white space around it.
+    /// A secret, without surrounding white space.
     Text(Secret),
-    /// Nothing but white space, so the key counts as not set. Names variable or file.
+    /// Only white space, so the key counts as not set. Names the variable or file.
     Empty(String),
-    /// An error, without the content.
+    /// An error message, without the content.
     Unusable(String),
 }
 
-/// Follows a reference; `None` if the value is none. `lookup` gives the content of a variable.
+/// Resolves a reference; returns `None` if the value is not a reference. `lookup` returns the content of a variable.
 pub(super) fn resolve(value: &Value, lookup: &dyn Fn(&str) -> Option<String>) -> Option<Reference> {
     let table = value.as_object().filter(|it| it.len() == 1)?;
     let (kind, name) = table.iter().next()?;

@@ -1,12 +1,12 @@
-//! Values as error messages and lists show them: what may be a secret stays out.
+//! Display of values in error messages and lists, without possible secrets.
 
 use super::Kind;
 
-/// Longer texts are not repeated: keys and tokens are longer than what a person mistypes.
+/// Longer texts are not repeated: keys and tokens are longer than typical typing errors.
 const MAX_SHOWN: usize = 20;
 
-/// A text that cannot be used, as the end of a sentence that says what was expected. Nothing of it is shown where it may
-/// be a secret: a key in the place of something else is a usual slip.
+/// Describes an invalid text, as the end of a sentence about the expected format. Texts that may be secrets are not
+/// shown: a key in the place of another setting is a common mistake.
 pub(super) fn instead(kind: Kind, text: &str) -> String {
     let is_plain = |it: char| it.is_ascii_alphanumeric() || " .:/_+%[]".contains(it);
     let is_short = text.chars().count() <= MAX_SHOWN;
@@ -17,7 +17,7 @@ pub(super) fn instead(kind: Kind, text: &str) -> String {
     format!(", not `{text}`")
 }
 
-/// A text with `***` in place of a user name and a password before the host of an address.
+/// Replaces a user name and a password before the host of an address with `***`.
 pub(super) fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

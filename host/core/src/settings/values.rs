@@ -1,4 +1,4 @@
-//! Raw values by key path, later sources over earlier ones.
+//! Raw values by key path; later sources override earlier ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,9 +13,10 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Default)]
 pub struct Values {
     entries: BTreeMap<String, Entry>,
-    /// Variables that look like ours and are not; warnings, because container platforms inject such names.
+    /// Variables that have our prefix but name no key; reported as warnings, because container platforms inject such
+    /// names.
     unknown_variables: Vec<String>,
-    /// Keys and variables that were left empty, as messages name them.
+    /// Keys and variables that were left empty, as named in messages.
     empty: Vec<String>,
 }
 
@@ -25,12 +26,12 @@ struct Entry {
     source: ValueSource,
 }
 
-/// Where a value came from. Later ones win.
+/// The source of a value. Later ones win.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueSource {
-    /// Nobody set it.
+    /// The default.
     Default,
-    /// The configuration file, and where in it, if that is known.
+    /// The configuration file, with the position if it is known.
     File(Option<Place>),
     /// This environment variable.
     Variable(String),
@@ -38,10 +39,10 @@ pub enum ValueSource {
     Argument(String),
 }
 
-/// A place in a configuration file.
+/// A position in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The file, as it was named.
+    /// The file, as named by the user.
     pub file: String,
     /// Line, from 1.
     pub line: usize,
@@ -49,25 +50,25 @@ pub struct Place {
     pub column: usize,
 }
 
-/// A value that the settings of another program stand for. It wins over defaults and the file, and over nothing else.
+/// A value derived from the settings of another program. It overrides defaults and the file, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompatOverride {
     /// Path of the key.
     pub key: String,
-    /// Where the other program would have found it, which is what errors and lists name.
+    /// The source in the other program's terms, which errors and lists name.
     pub source: ValueSource,
-    /// The value as a variable would hold it. It may be a secret, so it is never shown.
+    /// The value as an environment variable would contain it. It may be a secret, so it is never shown.
     pub text: Secret,
 }
 
-/// One value as it is in force, for people. Secrets are `***`.
+/// One effective value, for display. Secrets are `***`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
     /// Path of the key.
     pub key: String,
     /// The value.
     pub value: String,
-    /// Where it came from.
+    /// The source of the value.
     pub source: ValueSource,
 }
 
@@ -80,7 +81,7 @@ impl Values {
         self.add_document(document, &|_| None, keys)
     }
 
-    /// Adds the content of a configuration file; `place` knows where the value of a path stands.
+    /// Adds the content of a configuration file; `place` returns the position of the value of a path.
     ///
     /// # Errors
     /// One for each key that does not exist.
@@ -95,7 +96,7 @@ impl Values {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Adds what the settings of another program stand for.
+    /// Adds values derived from the settings of another program.
     pub fn add_overrides(&mut self, overrides: impl IntoIterator<Item = CompatOverride>) {
         for CompatOverride { key, source, text } in overrides {
             self.entries.insert(key, Entry { value: Value::String(text.expose().to_owned()), source });
@@ -119,7 +120,7 @@ impl Values {
         }
     }
 
-    /// Adds a command-line argument. An empty one counts as not given.
+    /// Adds a command-line argument. An empty one counts as not set.
     pub fn add_argument(&mut self, path: &str, argument: &str, text: String) {
         if text.trim().is_empty() {
             return;
@@ -128,7 +129,7 @@ impl Values {
         self.entries.insert(path.to_owned(), entry);
     }
 
-    /// Variables that start with our prefix and name no key, each with the nearest one that does.
+    /// Returns the variables that have our prefix but name no key, each with the most similar key's variable.
     #[must_use]
     pub fn unknown_variables(&self, keys: &[Key]) -> Vec<(String, Option<String>)> {
         let names: Vec<String> = keys.iter().map(Key::variable).collect();
@@ -136,13 +137,13 @@ impl Values {
         self.unknown_variables.iter().map(|name| (name.clone(), nearest(name))).collect()
     }
 
-    /// Keys and variables that were left empty and so count as not set, as messages name them.
+    /// Returns the keys and variables that were left empty and so count as not set, as named in messages.
     #[must_use]
     pub fn empty(&self) -> &[String] {
         &self.empty
     }
 
-    /// Every value in force, in order of key, defaults included.
+    /// Returns every effective value, sorted by key, defaults included.
     #[must_use]
     pub fn effective(&self, keys: &[Key]) -> Vec<Effective> {
         let mut all = Vec::new();
@@ -154,7 +155,7 @@ impl Values {
             }
             for (path, entry) in set {
                 let value = match (key.kind, &entry.value) {
-                    // Where a secret comes from is not secret and is what one looks for.
+                    // The source of a secret is not secret, and is useful to operators.
                     (Kind::Secret, Value::Object(reference)) => Value::Object(reference.clone()).to_string(),
                     (Kind::Secret, _) => "***".to_owned(),
                     (Kind::OptionalPath, it) if is_empty(it) => "(none)".to_owned(),
@@ -168,12 +169,12 @@ impl Values {
         all
     }
 
-    /// Paths of the keys whose values differ from those of `before`, in order.
+    /// Returns the paths of the keys whose values differ from those of `before`, sorted.
     #[must_use]
     pub fn changed_keys(&self, before: &Self, keys: &[Key]) -> Vec<String> {
         let paths: BTreeSet<_> = self.entries.keys().chain(before.entries.keys()).collect();
         let value_of = |values: &Self, path: &str| match values.entries.get(path).map(|it| &it.value) {
-            // A variable or an argument holds the text of what the file holds in a type of its own.
+            // A variable or an argument contains text where the file contains a typed value.
             Some(Value::String(text)) => Some(text.clone()),
             Some(value) => Some(value.to_string()),
             None => {
@@ -184,7 +185,7 @@ impl Values {
         paths.into_iter().filter(|path| value_of(self, path) != value_of(before, path)).cloned().collect()
     }
 
-    /// Positions of a list of tables that have values, in order.
+    /// Returns the indices of the entries of a list of tables that have values, sorted.
     pub(super) fn indices_of(&self, list: &str) -> BTreeSet<usize> {
         let prefix = format!("{list}[");
         let index = |path: &String| path.strip_prefix(&prefix)?.split(']').next()?.parse::<usize>().ok();
@@ -195,7 +196,7 @@ impl Values {
         self.entries.get(path).map(|entry| (&entry.value, &entry.source))
     }
 
-    /// All values with their paths and sources.
+    /// Returns all values with their paths and sources.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Value, &ValueSource)> {
         self.entries.iter().map(|(path, entry)| (path.as_str(), &entry.value, &entry.source))
     }
@@ -225,7 +226,7 @@ impl Values {
     }
 }
 
-/// What is known of a configuration file besides its values.
+/// A configuration file and the positions in it.
 struct File<'a> {
     place: &'a dyn Fn(&str) -> Option<Place>,
     keys: &'a [Key],
@@ -250,7 +251,7 @@ impl File<'_> {
     }
 }
 
-/// The most similar known name, if any is similar enough to be a likely slip.
+/// Returns the most similar known name, if it is similar enough to be a likely typing error.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
@@ -259,7 +260,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
         .map(|(_, candidate)| candidate)
 }
 
-/// `a[3].b` becomes `a[].b`.
+/// Replaces indices: `a[3].b` becomes `a[].b`.
 fn normal(path: &str) -> String {
     let mut normal = String::with_capacity(path.len());
     let mut is_inside = false;
@@ -275,7 +276,7 @@ fn normal(path: &str) -> String {
     normal
 }
 
-/// The path that a variable sets, if it sets this key.
+/// Returns the path that a variable sets, if it sets this key.
 fn path_of_variable(key: &Key, name: &str) -> Option<String> {
     let Some((list, field)) = key.path.split_once("[]") else {
         return (key.variable() == name).then(|| key.path.to_owned());
@@ -284,7 +285,7 @@ fn path_of_variable(key: &Key, name: &str) -> Option<String> {
     let (index, rest) = rest.split_once('_')?;
     let index: u16 = index.parse().ok()?;
     let expected = field.trim_start_matches('.').replace('.', "_").to_ascii_uppercase();
-    // A bound, so that a typing error cannot make a list of thousands.
+    // The bound prevents a typing error from creating a list of thousands.
     (rest == expected && index < 1000).then(|| format!("{list}[{index}]{field}"))
 }
 

@@ -1,4 +1,4 @@
-//! A future whose panics are caught, and which is polled on behalf of a task.
+//! A future whose panics are caught, polled in the scope of a task.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -11,11 +11,11 @@ use super::hook::{Origin, Scope};
 use super::{Consequence, InternalError};
 
 pin_project! {
-    /// Polls a future in a scope; a panic in it is its result.
+    /// Polls a future in a scope; returns a panic as its result.
     pub(crate) struct Caught<F> {
         scope: Arc<Scope>,
         consequence: Consequence,
-        // Dropped where its panics are caught, because dropping it may panic as well.
+        // Dropped where panics are caught, because dropping it may panic as well.
         #[pin]
         future: Option<F>,
         fault: super::fault::Waiting,
@@ -46,7 +46,7 @@ impl<F: Future> Future for Caught<F> {
             Ok(polled) => Ok(ready!(polled)),
             Err(payload) => Err(this.scope.report(&Origin::take(&*payload), *this.consequence)),
         };
-        // One that panics while it is dropped has had its result all the same.
+        // If dropping it panics, its result is still returned.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
             this.scope.report(&Origin::take(&*payload), Consequence::GiveUp);
         }

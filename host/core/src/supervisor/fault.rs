@@ -1,11 +1,11 @@
-//! Panics on purpose, for tests. Nothing of this exists in builds without debug assertions.
+//! Injected panics, for tests. Compiled out in builds without debug assertions.
 
 #[cfg(debug_assertions)]
 pub use self::enabled::Faults;
 #[cfg(debug_assertions)]
 pub(super) use self::enabled::Waiting;
 
-/// A place at which a test can have the running task panic: one that arms this name panics here, once.
+/// Marks a place at which a test can inject a panic: once armed under this name, the running task panics here, once.
 ///
 /// Does nothing in builds without debug assertions.
 #[inline]
@@ -29,7 +29,7 @@ mod enabled {
     use super::super::TaskId;
     use super::super::hook::Scope;
 
-    /// Panics that were ordered and have not happened yet. Cheap to clone.
+    /// Injected panics that have not occurred yet. Cheap to clone.
     #[derive(Debug, Clone)]
     pub struct Faults {
         /// How often each task or place still has to panic.
@@ -37,10 +37,10 @@ mod enabled {
         changed: watch::Sender<()>,
     }
 
-    /// Lets a task panic that waits for something else.
+    /// Makes a waiting task panic.
     pub(crate) struct Waiting {
         task: TaskId,
-        /// Never ready; wakes the task whenever a panic is ordered.
+        /// Never ready; wakes the task whenever a panic is armed.
         changed: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     }
 
@@ -51,18 +51,18 @@ mod enabled {
     }
 
     impl Faults {
-        /// Makes the next task, thread or place of this name panic, at once if it waits for something.
+        /// Makes the next task, thread or place of this name panic, at once if it is waiting.
         pub fn arm(&self, name: &str) {
             *self.armed.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default() += 1;
             self.changed.send_replace(());
         }
 
-        /// Takes back what has not happened yet.
+        /// Removes panics that have not occurred yet.
         pub fn clear(&self) {
             self.armed.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
 
-        /// Whether everything that was armed has happened.
+        /// Returns whether every armed panic has occurred.
         #[must_use]
         pub fn are_over(&self) -> bool {
             self.armed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()

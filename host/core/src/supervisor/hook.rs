@@ -1,4 +1,4 @@
-//! Where a panic came from, and on whose behalf this thread works.
+//! The panic hook, and the scope that attributes a panic to a task.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -8,25 +8,25 @@ use std::sync::Arc;
 use super::{Consequence, FOREIGN, InternalError, Supervisor, TaskId};
 use crate::status::{ErrorKind, Status};
 
-/// On whose behalf this thread works at the moment.
+/// The task and environment that this thread works for at the moment.
 pub(crate) struct Scope {
     pub(super) supervisor: Supervisor,
     pub(super) task: TaskId,
-    /// Where an operator reads of errors of the environment.
+    /// The status that shows errors of the environment to operators.
     status: Option<Status>,
 }
 
 /// The scope of a thread, until it is dropped.
 pub(super) struct Entered(Option<Arc<Scope>>);
 
-/// Where a panic came from.
+/// The origin of a panic.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     /// File and line.
     pub(super) location: Arc<str>,
-    /// The text, if it is a literal of the source.
+    /// The message, if it is a literal of the source.
     pub(super) message: Option<&'static str>,
-    /// Name of the thread, where no task is known.
+    /// Name of the thread, if no task is known.
     pub(super) thread: Option<String>,
 }
 
@@ -41,13 +41,13 @@ impl Scope {
         Arc::new(Self { supervisor: supervisor.clone(), task, status })
     }
 
-    /// The scope that this thread is in; outside of every task, one of the process.
+    /// Returns the scope of this thread; outside of every task, that of the process.
     pub(super) fn current() -> Arc<Self> {
         let current = CURRENT.try_with(|it| it.borrow().clone()).ok().flatten();
         current.unwrap_or_else(|| Self::new(Supervisor::global(), TaskId { name: FOREIGN, environment: None }, None))
     }
 
-    /// The same environment and supervisor under another name.
+    /// Returns a scope of the same environment and supervisor under another name.
     pub(super) fn named(&self, task: &'static str) -> Arc<Self> {
         let task = TaskId { name: task, environment: self.task.environment.clone() };
         Self::new(&self.supervisor, task, self.status.clone())
@@ -81,17 +81,17 @@ impl Scope {
 impl Drop for Entered {
     fn drop(&mut self) {
         let before = self.0.take();
-        // The thread may be ending, and then nothing can be in a scope any more.
+        // The thread may be ending; its thread-local values are then gone.
         let _ = CURRENT.try_with(|it| it.replace(before));
     }
 }
 
 impl Origin {
-    /// The panic that was just caught with `payload`.
+    /// Takes the origin of the panic that was just caught with `payload`.
     pub(super) fn take(payload: &(dyn Any + Send)) -> Self {
         let noted = UNWINDING.try_with(|it| it.borrow_mut().take()).ok().flatten();
         noted.unwrap_or_else(|| Self {
-            // Without the hook, or thrown again by a library that had caught it on another thread.
+            // There was no hook, or a library caught the panic on another thread and resumed it here.
             location: "unknown location".into(),
             message: payload.downcast_ref::<&'static str>().copied(),
             thread: None,
@@ -108,10 +108,10 @@ impl Origin {
     }
 }
 
-/// Makes each panic one record of the log in place of lines on standard error.
+/// Installs a hook that logs each panic as one record instead of printing it to standard error.
 ///
-/// A panic inside a task is noted here and logged by whoever catches it, which knows what follows from it. One that no
-/// task catches is logged here. As long as no log is set up, one line goes to standard error.
+/// The hook stores a panic inside a task, and the code that catches it logs it, because it knows the consequence. A
+/// panic that no task catches is logged by the hook. Before the log is set up, one line is written to standard error.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         let origin = Origin::of(info);
@@ -119,7 +119,7 @@ pub fn install_panic_hook() {
         if is_in_scope {
             let before =
                 UNWINDING.try_with(|it| it.try_borrow_mut().ok().and_then(|mut it| it.replace(origin.clone())));
-            // A second panic while the first unwinds ends the process, and nothing will catch either of them.
+            // A second panic during unwinding aborts the process, and neither of them will be caught.
             if let Ok(Some(first)) = before {
                 let scope = Scope::current();
                 scope.report(&first, Consequence::Fatal);

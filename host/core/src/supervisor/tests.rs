@@ -4,7 +4,7 @@ use super::*;
 use crate::Lifecycle;
 use crate::status::{Connection, ErrorKind};
 
-/// Counts its runs and panics in all but the last.
+/// Counts its runs, and panics in all but the last.
 struct Stumbling {
     runs: u32,
     recovered: Vec<String>,

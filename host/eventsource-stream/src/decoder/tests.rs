@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a stream yields, in short: `type=data` for messages, and what else happened in words.
+/// Describes the events of a stream: `type=data` for messages, the kind for others.
 fn decode(stream: &[u8]) -> Vec<String> {
     shown(&events_of(stream, stream.len().max(1)))
 }
@@ -14,7 +14,7 @@ fn events_of(stream: &[u8], piece: usize) -> Vec<Event> {
     without_progress(events)
 }
 
-/// Progress depends on the pieces, and nothing else does.
+/// Removes progress events, the only ones that depend on the pieces.
 fn without_progress(events: VecDeque<Event>) -> Vec<Event> {
     events.into_iter().filter(|it| it.kind != EventKind::Progress).collect()
 }
@@ -30,9 +30,9 @@ fn shown(events: &[Event]) -> Vec<String> {
 }
 
 #[test]
-fn fields_are_read_as_the_standard_says() {
+fn fields_are_parsed_as_in_the_standard() {
     for (stream, expected) in [
-        // The examples of the standard.
+        // Examples of the standard.
         ("data: YHOO\ndata: +2\ndata: 10\n\n", &["message=YHOO\n+2\n10"][..]),
         (
             ": test\n\ndata: a\nid: 1\n\ndata:b\nid\n\ndata:  c\n\n",
@@ -51,14 +51,14 @@ fn fields_are_read_as_the_standard_says() {
         ("\n\n\n", &[]),
         ("data: unfinished\n", &[]),
         ("data: unfinished", &[]),
-        // Names are exact, and what is unknown is ignored.
+        // Names are exact, and unknown fields are ignored.
         ("Data: x\nDATA: x\n data: x\ndata : x\ndataa: x\ndat: x\nd: x\nda\n\n", &[]),
         ("data: a\nother: b\nevents: c\ndata: d\n\n", &["message=a\nd"]),
         ("data:a:b\n\n", &["message=a:b"]),
         ("data::\n\n", &["message=:"]),
         ("data:\u{0}\n\n", &["message=\u{0}"]),
         ("data:\ta\n\n", &["message=\ta"]),
-        // Reconnection times take effect at once and are digits only.
+        // Reconnection times take effect at once and contain digits only.
         ("retry: 7\n\n", &[r#"id "" retry Some(7)"#]),
         ("retry:7", &[]),
         ("retry: 7\n", &[r#"id "" retry Some(7)"#]),
@@ -85,9 +85,9 @@ fn every_line_end_counts_also_in_pieces() {
             assert_eq!(shown, ["comment", "a=1\n2", "message=3"], "{end:?} in pieces of {piece}");
         }
     }
-    // A line feed behind a carriage return is no line of its own, and a carriage return behind a line feed is one.
+    // A line feed after a carriage return is not a line end of its own; a carriage return after a line feed is.
     assert_eq!(decode(b"data: a\r\ndata: b\r\rdata: c\n\rdata: d\n\n"), ["message=a\nb", "message=c", "message=d"]);
-    // A lone carriage return dispatches without waiting for what follows.
+    // A lone carriage return dispatches without waiting for the next byte.
     assert_eq!(decode(b"data: a\r\r"), ["message=a"]);
 }
 
@@ -105,7 +105,7 @@ fn a_byte_order_mark_counts_once() {
             assert_eq!(shown(&events_of(stream.as_bytes(), piece)), expected, "{stream:?} in pieces of {piece}");
         }
     }
-    // What only begins like one is part of the line.
+    // A prefix of the mark is part of the line.
     for piece in 1..4 {
         assert_eq!(shown(&events_of(b"\xef\xbbdata: x\n\ndata: y\n\n", piece)), ["message=y"]);
     }
@@ -135,7 +135,7 @@ fn what_is_not_utf_8_is_replaced() {
 fn the_last_event_id_stays_until_there_is_another() {
     let ids = |stream: &[u8]| events_of(stream, stream.len()).into_iter().map(|it| it.id).collect::<Vec<_>>();
     assert_eq!(ids(b"id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n"), ["1", "1", ""]);
-    // Not before its block is complete, and never with a NUL.
+    // An ID takes effect once its block is complete, and never with a NUL.
     assert_eq!(ids(b"id: 1\ndata: a\n\nid: 2\n:\ndata: b\n\n"), ["1", "1", "2"]);
     assert_eq!(ids(b"id: 1\ndata: a\n\nid: 2\x003\ndata: b\n\n"), ["1", "1"]);
     assert_eq!(ids(b"id: \xff\ndata: a\n\n"), ["\u{fffd}"]);
@@ -177,7 +177,7 @@ fn an_event_that_is_too_large_is_an_error() {
         (": comments are not kept, whatever their length\n", true),
         ("unknown-fields: are not kept either\n", true),
     ] {
-        // One byte more, for the line feed behind each field.
+        // One byte more, for the line feed after each field.
         for piece in [1, 3, 100] {
             let mut decoder = Decoder::with_limit(9 + usize::from(stream.starts_with("event")));
             let mut events = VecDeque::new();
@@ -198,15 +198,16 @@ fn pieces_within_a_message_report_progress() {
     };
     assert_eq!(progress(&["data: a", "b", "", "c\n", "\n"]), ["progress", "progress", "progress", "message=abc"]);
     assert_eq!(progress(&["data: a\n\n", "data: b\n", "x: y\n", "\n"]), ["message=a", "progress", "message=b"]);
-    // What is no data is no progress.
+    // Fields other than data are not progress.
     assert_eq!(progress(&["event: a", "b\nunknown: c", "d\n", "\n\n"]), [""; 0]);
 }
 
 #[test]
 #[expect(clippy::disallowed_types, reason = "real time is what is measured")]
 fn the_time_for_an_event_grows_with_its_size_only() {
-    // The buffers grow by doubling, so nothing of what waits is copied per piece: the time for one byte does not depend
-    // on how many came before. A quadratic decoder takes 256 times as long for the larger event, a linear one 16 times.
+    // The buffers grow by doubling, so buffered data is not copied per piece: the time per byte does not depend on the
+    // number of bytes before it. A quadratic decoder takes 256 times as long for the larger event, a linear one 16
+    // times.
     let time = |mebibytes: usize| {
         let piece = vec![b'x'; 1460];
         let best = |_| {
@@ -227,7 +228,7 @@ fn the_time_for_an_event_grows_with_its_size_only() {
     assert!(large <= small * 60 + std::time::Duration::from_millis(20), "{small:?} and {large:?}");
 }
 
-/// Streams that are likely to contain what matters.
+/// Generates streams that are likely to contain relevant cases.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let parts: &[&[u8]] = &[
         b"data",
@@ -282,7 +283,7 @@ fn literal(stream: &[u8]) -> Vec<Event> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");
     let mut events = Vec::new();
     let (mut data, mut event_type, mut id, mut retry) = (String::new(), String::new(), String::new(), None);
-    // The part behind the last line end is no line.
+    // The part after the last line end is not a line.
     let lines = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
     for line in lines.split('\n').take(if text.contains('\n') { usize::MAX } else { 0 }) {
         if line.is_empty() {

@@ -1,4 +1,4 @@
-//! `redis://[user[:password]@]host[:port][/database]`, and how it is shown.
+//! `redis://[user[:password]@]host[:port][/database]`, and its display without the password.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,28 +6,27 @@ use std::sync::Arc;
 use redis::Client;
 use url::Url;
 
-/// Where a Redis server is and how to get in. Its `Debug` shows no password.
+/// Address and credentials of a Redis server. Its `Debug` does not show the password.
 #[derive(Clone)]
 pub struct RedisAddress {
     client: Client,
     shown: Arc<str>,
 }
 
-/// An address that cannot be used. The text does not repeat it, because it may contain a password.
+/// An invalid address. The message does not repeat it, because it may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an address such as `redis://user:password@host:6379/0` or `rediss://…` for TLS")]
 pub struct InvalidAddress;
 
 impl RedisAddress {
-    /// Reads an address. `tls` makes `redis:` mean `rediss:`; a user and a password given apart replace those inside.
+    /// Parses an address. `tls` makes `redis:` mean `rediss:`; `user` and `password` replace those in the text.
     ///
     /// # Errors
-    /// When the text is no such address.
+    /// When the text is not such an address.
     pub fn parse(text: &str, tls: bool, user: Option<&str>, password: Option<&str>) -> Result<Self, InvalidAddress> {
         let mut url = Url::parse(text).map_err(|_| InvalidAddress)?;
         let is_known = matches!(url.scheme(), "redis" | "rediss");
-        // What could stand behind the database number is not part of this form; the library knows switches there that
-        // turn TLS's checks off.
+        // A query or a fragment is not part of this form; the library has options there that disable TLS verification.
         let is_plain = url.query().is_none() && url.fragment().is_none();
         if !is_known || !is_plain || url.host_str().is_none_or(str::is_empty) {
             return Err(InvalidAddress);
@@ -43,15 +42,15 @@ impl RedisAddress {
             url.set_password(Some(password)).map_err(|()| InvalidAddress)?;
         }
         if url.scheme() == "rediss" {
-            // The library takes the process's provider and panics where two are compiled in and none is chosen.
-            // Somebody else having chosen is fine.
+            // The library uses the process's default provider and panics where two are compiled in and none is
+            // installed. It is fine if one is installed already.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let client = Client::open(url).map_err(|_| InvalidAddress)?;
         Ok(Self { client, shown })
     }
 
-    /// The address with `xxxxx` in place of a password.
+    /// Returns the address with `xxxxx` in place of a password.
     #[must_use]
     pub fn shown(&self) -> &Arc<str> {
         &self.shown

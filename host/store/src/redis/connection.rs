@@ -1,7 +1,7 @@
-//! Connections that are made when needed and given up at the first doubt.
+//! Connections that are opened on demand and closed after any failure.
 //!
-//! A connection that failed, or whose operation was given up, is not used again: it may still watch keys, or hold
-//! answers to questions that nobody waits for.
+//! A connection that failed, or whose operation was dropped, is not reused: it may still watch keys, or return the
+//! reply of the dropped operation.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use tokio::sync::Mutex;
 use super::RedisAddress;
 use crate::StoreError;
 
-/// Longest time for a connection, with TLS and password.
+/// Time limit for opening a connection, including TLS and authentication.
 const CONNECT: Duration = Duration::from_secs(3);
 
 pub(super) struct Connections {
     client: Client,
-    /// For transactions. What is watched belongs to the connection, so one task at a time uses it, and it is taken out
-    /// while in use: an operation that is dropped half-way takes it along.
+    /// For transactions. `WATCH` applies to the connection, so one task at a time uses it, and it is taken out while in
+    /// use: an operation that is dropped midway drops the connection too.
     alone: Mutex<Option<MultiplexedConnection>>,
-    /// For everything else; many questions may be under way at once.
+    /// For all other operations, many of which may be in progress at once.
     shared: Mutex<Shared>,
 }
 
 #[derive(Default)]
 struct Shared {
     connection: Option<MultiplexedConnection>,
-    /// Counts connections, so that a late failure of an old one does not end a new one.
+    /// Number of the connection, so that a late failure of an old one does not close a new one.
     number: u64,
 }
 
@@ -36,7 +36,7 @@ impl Connections {
         Self { client: address.client(), alone: Mutex::default(), shared: Mutex::default() }
     }
 
-    /// Runs an operation that needs a connection for itself, and hands the connection back.
+    /// Runs an operation that needs exclusive use of a connection, and keeps the connection if it succeeds.
     pub(super) async fn alone<T>(
         &self,
         limit: Duration,
@@ -57,7 +57,7 @@ impl Connections {
         tokio::time::timeout(limit, run).await.unwrap_or(Err(StoreError::TimedOut))
     }
 
-    /// Runs an operation beside others.
+    /// Runs an operation on the shared connection.
     pub(super) async fn shared<T>(
         &self,
         limit: Duration,
@@ -94,7 +94,7 @@ impl Connections {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
-        // The limit on answers is that of the operation as a whole.
+        // The time limit on replies is that of the whole operation.
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }

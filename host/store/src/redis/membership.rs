@@ -1,4 +1,4 @@
-//! Who is in which group: two sets per subject, a cursor, and a time.
+//! Group memberships: two sets per subject, a cursor, and a time.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use redis::{cmd, pipe};
 use super::{LARGE, QUICK, Redis};
 use crate::{Advanced, Membership, MembershipPatch, Progress, StoreError};
 
-/// Longest time for a look-up, which a request of an SDK waits for.
+/// Time limit of a lookup, which an SDK's request waits for.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
 impl Redis {
@@ -46,7 +46,7 @@ impl Redis {
         let lock = self.key(self.layout.lock);
         cmd("WATCH").arg(&lock).exec_async(connection).await?;
         let cursor: Option<String> = cmd("GET").arg(self.key(self.layout.cursor)).query_async(connection).await?;
-        // Without a cursor anything follows: the database was never filled, or was emptied.
+        // Without a cursor any patch is accepted: the database was never filled, or was emptied.
         if cursor.as_ref().is_some_and(|it| *it != patch.previous) {
             cmd("UNWATCH").exec_async(connection).await?;
             return Ok(Advanced::Refused { cursor });

@@ -20,7 +20,7 @@ fn store(server: &RedisServer, prefix: &str) -> Redis {
     Redis::new(&address, prefix, LAYOUT)
 }
 
-/// A record whose text is its version.
+/// Creates a record whose text is its version.
 fn record(key: &str, version: i64) -> Record {
     Record { key: key.into(), version, text: version.to_string().into() }
 }
@@ -64,7 +64,7 @@ async fn versions_decide() {
     {
         assert_eq!(store.upsert("things", &record("a", version)).await.unwrap(), outcome, "{version}");
     }
-    // What cannot be read is replaced by anything.
+    // A text without a valid version is replaced by any record.
     server.ask(&["HSET", "p:things", "a", "nonsense"]);
     assert_eq!(store.upsert("things", &record("a", 1)).await.unwrap(), Upserted::Written);
     assert_eq!(sorted(&store).await, expected(&[("a", "1")]));
@@ -73,12 +73,12 @@ async fn versions_decide() {
 #[tokio::test]
 async fn writers_that_meet_lose_nothing() {
     let Some(server) = RedisServer::start() else { return };
-    // Each has its own connections, as gateways that share a database.
+    // Each writer has its own connections, like gateways that share a database.
     let writes = async |index: usize| {
         let writer = store(&server, "p");
         let mut written = 0;
         for version in 1..=50 {
-            // One record of its own, and one that all fight for.
+            // One record per writer, and one that all of them write.
             writer.upsert("things", &record(&format!("own-{index}"), version)).await.expect("a write");
             let upserted = writer.upsert("things", &record("all", version)).await.expect("a write");
             written += i32::from(upserted == Upserted::Written);
@@ -87,7 +87,7 @@ async fn writers_that_meet_lose_nothing() {
     };
     let written = tokio::join!(writes(0), writes(1), writes(2), writes(3));
     let written = written.0 + written.1 + written.2 + written.3;
-    // A version that was written is never written again: that would be a lost comparison.
+    // A version is written at most once: a second time would mean a failed comparison.
     assert!((1..=50).contains(&written), "{written}");
     let all = expected(&[("all", "50"), ("own-0", "50"), ("own-1", "50"), ("own-2", "50"), ("own-3", "50")]);
     assert_eq!(sorted(&store(&server, "p")).await, all);
@@ -100,10 +100,10 @@ async fn a_failure_is_an_error_and_heals() {
     store.upsert("things", &record("a", 1)).await.unwrap();
     store.is_complete().await.unwrap();
     server.kill();
-    store.upsert("things", &record("a", 2)).await.expect_err("nobody there");
-    store.replace(&[things([record("a", 2)])]).await.expect_err("nobody there");
-    store.is_complete().await.expect_err("nobody there");
-    store.membership("x").await.expect_err("nobody there");
+    store.upsert("things", &record("a", 2)).await.expect_err("no server");
+    store.replace(&[things([record("a", 2)])]).await.expect_err("no server");
+    store.is_complete().await.expect_err("no server");
+    store.membership("x").await.expect_err("no server");
     server.restart();
     store.upsert("things", &record("a", 3)).await.unwrap();
     assert_eq!(sorted(&store).await, expected(&[("a", "3")]));
@@ -113,7 +113,7 @@ async fn a_failure_is_an_error_and_heals() {
 async fn a_transaction_that_the_server_refuses_is_an_error() {
     let Some(server) = RedisServer::start() else { return };
     let store = store(&server, "p");
-    // A full database refuses writes inside transactions, which shows only in the answer to `EXEC`.
+    // A full database rejects writes inside transactions, which shows only in the reply to `EXEC`.
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
     store.upsert("things", &record("a", 1)).await.expect_err("no room");
     store.replace(&[things([record("a", 1)])]).await.expect_err("no room");
@@ -126,26 +126,26 @@ async fn a_server_that_hangs_is_given_up() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = format!("redis://{}", listener.local_addr().unwrap());
     let store = Redis::new(&RedisAddress::parse(&address, false, None, None).unwrap(), "p", LAYOUT);
-    // It accepts and says nothing, which is what a firewall in the middle looks like.
+    // The listener accepts connections and never replies, like a firewall that drops packets.
     let start = tokio::time::Instant::now();
     store.membership("x").await.expect_err("silence");
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
-async fn tls_is_used_where_it_is_asked_for() {
+async fn tls_is_used_where_it_is_configured() {
     // U102. A TLS handshake begins with this byte, a Redis command with `*`.
     for (tls, first) in [(true, 0x16), (false, b'*')] {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = format!("redis://user:word@{}", listener.local_addr().unwrap());
         let store = Redis::new(&RedisAddress::parse(&address, tls, None, None).unwrap(), "p", LAYOUT);
-        let hears = async {
+        let first_byte = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             tokio::io::AsyncReadExt::read_u8(&mut stream).await.expect("a byte")
         };
-        let (asked, heard) = tokio::join!(store.is_complete(), hears);
-        asked.expect_err("this is no Redis");
-        assert_eq!(heard, first, "tls: {tls}");
+        let (result, received) = tokio::join!(store.is_complete(), first_byte);
+        result.expect_err("not a Redis server");
+        assert_eq!(received, first, "tls: {tls}");
     }
 }
 

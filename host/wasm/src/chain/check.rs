@@ -1,4 +1,4 @@
-//! Answers of guests are checked like input from the network.
+//! Validation of guests' replies, which are treated like input from the network.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -18,7 +18,7 @@ struct Marks<'a> {
     version: Option<&'a RawValue>,
 }
 
-/// One verdict per event, each replacement a JSON object.
+/// Requires one verdict per event, and that each replacement is a JSON object.
 pub(super) fn verdicts(verdicts: Vec<RawVerdict>, events: usize) -> Result<Vec<RawVerdict>, CallError> {
     if verdicts.len() != events {
         return invalid(format!("{} verdicts for {events} events", verdicts.len()));
@@ -31,7 +31,8 @@ pub(super) fn verdicts(verdicts: Vec<RawVerdict>, events: usize) -> Result<Vec<R
     Ok(verdicts)
 }
 
-/// At most one edit per item, replacements with the key and version they had, additions of items that are not there.
+/// Requires at most one edit per item, replacements with unchanged key and version, and additions of items that do not
+/// exist.
 pub(super) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Result<Vec<RawEdit>, CallError> {
     let heads = view.heads();
     let mut seen = vec![false; heads.len()];
@@ -58,7 +59,7 @@ pub(super) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Resu
     Ok(edits)
 }
 
-/// At most one edit per result, each value JSON.
+/// Requires at most one edit per result, each with a JSON value.
 pub(super) fn result_edits(edits: Vec<RawResultEdit>, results: usize) -> Result<Vec<RawResultEdit>, CallError> {
     let mut seen = vec![false; results];
     for edit in &edits {
@@ -116,7 +117,7 @@ fn value(raw: &RawValue) -> Option<Value> {
     serde_json::from_str(raw.get()).ok()
 }
 
-/// Reads a JSON object; unknown properties pass.
+/// Parses a JSON object; unknown properties are allowed.
 fn object(json: &[u8]) -> Result<Marks<'_>, String> {
     let text = text(json)?;
     if !text.trim_start().starts_with('{') {

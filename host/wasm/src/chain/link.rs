@@ -10,16 +10,16 @@ use crate::call::BindingInstance;
 use crate::runtime::interface::HookCall;
 use crate::vocabulary::{Bind, CallError, Phase, PluginCounters};
 
-/// One plugin in its place, or the hole it left.
+/// A plugin at its position, or a missing required plugin.
 #[derive(Clone)]
 pub(crate) enum ChainLink {
     Instance(Arc<BindingInstance>),
     Missing(Arc<MissingRequired>),
 }
 
-/// A required plugin that is not there.
+/// A required plugin that is missing.
 pub(crate) struct MissingRequired {
-    /// Its name, or its file's if it was never loaded.
+    /// The name of the plugin, or of its file if it was never loaded.
     pub(crate) name: Arc<str>,
     pub(crate) bind: Bind,
     pub(crate) counters: Arc<PluginCounters>,
@@ -40,7 +40,7 @@ impl ChainLink {
         }
     }
 
-    /// Asks the plugin; a hole answers with a failure.
+    /// Calls the plugin; a missing plugin returns a failure.
     pub(crate) async fn ask<A: HookCall, T>(
         &self,
         environment: &EnvironmentLabel,
@@ -58,7 +58,7 @@ impl ChainLink {
         }
     }
 
-    /// Adds what makes this step this step to a digest.
+    /// Adds what identifies this link to a digest.
     pub(crate) fn identify(&self, digest: &mut Sha256) {
         match self {
             Self::Instance(binding) => digest.update(binding.identity),

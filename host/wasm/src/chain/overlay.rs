@@ -1,4 +1,4 @@
-//! What the next plugin of a chain sees: the data as the plugins before it left it, without copies.
+//! The input of the next plugin of a chain: the data with the edits of earlier plugins, without copies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ struct PayloadChanges {
     added: BTreeMap<(String, String), Bytes>,
 }
 
-/// Flag data and the edits made to it so far.
+/// Flag data and the edits so far.
 pub(super) struct EditedPayload {
     base: Arc<dyn PayloadView>,
     changes: PayloadChanges,
-    /// Index in the base for each item that is still there.
+    /// Index in the base of each item that has not been dropped.
     alive: Vec<usize>,
 }
 
-/// Flag data seen through edits.
+/// A view of flag data with edits applied.
 struct PayloadOverlay {
     base: Arc<dyn PayloadView>,
     changes: PayloadChanges,
@@ -31,14 +31,14 @@ struct PayloadOverlay {
     heads: Vec<ItemHead>,
 }
 
-/// Results and the edits made to them so far.
+/// Results and the edits so far.
 pub(super) struct EditedResults {
     base: Arc<dyn ResultView>,
     changes: BTreeMap<usize, Option<Bytes>>,
     alive: Vec<usize>,
 }
 
-/// Results seen through edits.
+/// A view of results with edits applied.
 struct ResultOverlay {
     base: Arc<dyn ResultView>,
     changes: BTreeMap<usize, Option<Bytes>>,
@@ -51,7 +51,8 @@ impl EditedPayload {
         Self { base, changes: PayloadChanges::default(), alive }
     }
 
-    /// What the next plugin sees. Items that an earlier one added are found by name, not among the changed ones.
+    /// Returns the view for the next plugin. Items added by an earlier plugin are found by name, and are not among the
+    /// changed ones.
     pub(super) fn view(&self) -> Arc<dyn PayloadView> {
         if self.changes.by_index.is_empty() && self.changes.added.is_empty() {
             return Arc::clone(&self.base);
@@ -65,7 +66,7 @@ impl EditedPayload {
         })
     }
 
-    /// Adds checked edits of a plugin that saw [`Self::view`].
+    /// Adds validated edits of a plugin that was given [`Self::view`].
     pub(super) fn apply(&mut self, edits: Vec<RawEdit>) {
         for edit in edits {
             match edit {
@@ -84,7 +85,7 @@ impl EditedPayload {
         self.alive.retain(|index| !matches!(changes.get(index), Some(None)));
     }
 
-    /// All edits, at most one per index of the base.
+    /// Returns all edits, at most one per index of the base.
     pub(super) fn into_edits(self) -> Vec<PayloadEdit> {
         let changed = self.changes.by_index.into_iter().map(|(index, json)| match json {
             None => PayloadEdit::Drop(index),
@@ -126,7 +127,7 @@ impl EditedResults {
         Self { base, changes: BTreeMap::new(), alive }
     }
 
-    /// What the next plugin sees.
+    /// Returns the view for the next plugin.
     pub(super) fn view(&self) -> Arc<dyn ResultView> {
         if self.changes.is_empty() {
             return Arc::clone(&self.base);
@@ -135,7 +136,7 @@ impl EditedResults {
         Arc::new(ResultOverlay { base: Arc::clone(&self.base), changes, alive })
     }
 
-    /// Adds checked edits of a plugin that saw [`Self::view`].
+    /// Adds validated edits of a plugin that was given [`Self::view`].
     pub(super) fn apply(&mut self, edits: Vec<RawResultEdit>) {
         for edit in edits {
             self.changes.insert(self.alive[edit.index as usize], edit.value.map(Bytes::from));
@@ -144,7 +145,7 @@ impl EditedResults {
         self.alive.retain(|index| !matches!(changes.get(index), Some(None)));
     }
 
-    /// All edits, at most one per index of the base.
+    /// Returns all edits, at most one per index of the base.
     pub(super) fn into_edits(self) -> Vec<ResultEdit> {
         let edit = |(index, value): (usize, Option<Bytes>)| ResultEdit {
             index,

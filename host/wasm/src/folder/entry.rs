@@ -1,4 +1,4 @@
-//! What the loader knows of one plugin, by file stem.
+//! The state of one plugin in the loader, by file stem.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,49 +10,49 @@ use crate::plugin::Plugin;
 use crate::status::{Refusal, Row, RowState};
 use crate::vocabulary::Bind;
 
-/// Pause before the same files are tried again; it doubles each time.
+/// Delay before the same files are retried; it doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 /// Digests of a component and of its binding file.
 pub(super) type Identity = ([u8; 32], Option<[u8; 32]>);
 
-/// One plugin, by file stem.
+/// The state of one plugin, by file stem.
 #[derive(Default)]
 pub(super) struct Entry {
-    /// The files as they were taken up.
+    /// The files as last applied.
     pub(super) seen: Pair,
-    /// What they contained.
+    /// Digests of their content.
     pub(super) digests: Digests,
     pub(super) attempted: Option<Identity>,
     pub(super) active: Option<Arc<Plugin>>,
-    /// What fails closed as long as nothing runs.
+    /// Bindings that fail closed as long as the plugin does not run.
     pub(super) required_bindings: Vec<Bind>,
-    /// Name for the guards.
+    /// Name of the plugin for these bindings.
     pub(super) name: Option<Arc<str>>,
-    /// Why what was read last is not used.
+    /// Why the content read last is not used.
     pub(super) refusal: Option<Refusal>,
-    /// Why the present files cannot be read.
+    /// Why the current files cannot be read.
     pub(super) obstacle: Option<Refusal>,
     pub(super) unbound: bool,
-    /// When to try the same files again, after a failure that may pass, and the pause before that.
+    /// When to retry the same files after a possibly transient failure, and the delay before that.
     pub(super) retry: Option<(Instant, Duration)>,
     pub(super) staging_since_ms: Option<u64>,
     pub(super) since_ms: u64,
 }
 
-/// What became of one plugin's changed files.
+/// The outcome of applying one plugin's changed files.
 pub(super) enum StageOutcome {
-    /// The plan must change.
+    /// The plan must be rebuilt.
     Changed,
-    /// The plan can stay.
+    /// The plan is unaffected.
     Same,
     /// The files changed while they were read.
     Again,
 }
 
 impl Entry {
-    /// What must fail closed if nothing runs; what runs guards itself.
+    /// Sets the bindings that fail closed while nothing runs; a running plugin enforces its own.
     pub(super) fn guard(&mut self, required_bindings: Vec<Bind>) -> StageOutcome {
         if self.active.is_some() || self.required_bindings == required_bindings {
             return StageOutcome::Same;
@@ -61,12 +61,12 @@ impl Entry {
         StageOutcome::Changed
     }
 
-    /// Whether the same files should be tried again now.
+    /// Returns whether the same files should be retried now.
     pub(super) fn is_due(&self) -> bool {
         self.retry.is_some_and(|(at, _)| at <= Instant::now())
     }
 
-    /// Tries the same files again later, if the failure was one of the machine or of the moment.
+    /// Schedules a retry of the same files, if the failure may be transient.
     pub(super) fn plan_retry(&mut self, may_pass: bool) {
         let pause = self.retry.map_or(FIRST_RETRY, |(_, pause)| (pause * 2).min(LONGEST_RETRY));
         self.retry = may_pass.then(|| (Instant::now() + pause, pause));

@@ -1,4 +1,4 @@
-//! What the file system says of the folder as things happen. It may say too little, so nothing depends on it.
+//! File system events of the plugin folder. Events can be lost, so correctness does not depend on them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ use yardarm_core::supervisor::fault_point;
 
 use super::scan::{self, Pair};
 
-/// Names that are remembered between two looks; with more, every file is suspect.
+/// Maximum number of names collected between two scans; beyond it, every file is suspect.
 const MOST_NAMES: usize = 1_000;
 
 /// Collects events on the watcher's thread.
@@ -24,18 +24,18 @@ pub(super) struct FolderEvents {
     events: Mutex<Events>,
 }
 
-/// What has happened since the last look.
+/// Events since the last scan.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Events {
-    /// Files that were closed after writing or renamed into place, and not changed since.
+    /// Files that were closed after writing or renamed into place, and have not changed since.
     pub(super) arrived: HashSet<PathBuf>,
-    /// Files of plugins that were touched in any way.
+    /// Plugin files that were touched in any way.
     touched: HashSet<PathBuf>,
-    /// Whether other names have come, gone or changed, to which symbolic links may lead.
+    /// Whether other names appeared, disappeared or changed, which symbolic links may point to.
     others_moved: bool,
     /// Whether events were lost.
     has_gap: bool,
-    /// Whether the watched folder itself has gone or got another name.
+    /// Whether the watched folder itself was removed or renamed.
     has_folder_moved: bool,
 }
 
@@ -54,19 +54,19 @@ impl FolderEvents {
         Self { dir, wake: Notify::new(), events: Mutex::default() }
     }
 
-    /// Waits until something has happened since the last wait, at most this long; says whether it has.
+    /// Waits for an event since the last wait, for at most `longest`; returns whether there was one.
     pub(super) async fn wait(&self, longest: Duration) -> bool {
         tokio::time::timeout(longest, self.wake.notified()).await.is_ok()
     }
 
-    /// What has happened since the last call. Files that arrived are reported again until they change.
+    /// Takes the events since the last call. Files that arrived are reported again until they change.
     pub(super) fn take(&self) -> Events {
         let mut events = self.lock();
         let arrived = events.arrived.clone();
         std::mem::replace(&mut *events, Events { arrived, ..Events::default() })
     }
 
-    /// Has every file looked at, as if events had been lost.
+    /// Marks every file as suspect, as if events had been lost.
     pub(super) fn suspect_all(&self) {
         self.lock().has_gap = true;
         self.wake.notify_one();
@@ -79,7 +79,7 @@ impl FolderEvents {
             Ok(event) if matches!(event.kind, EventKind::Access(AccessKind::Close(AccessMode::Write))) => {
                 events.note(&self.dir, &event);
             }
-            // Reading changes nothing, and this program reads.
+            // Read accesses are ignored, because this program causes them.
             Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
             Ok(event) => events.note(&self.dir, &event),
             Err(_) => events.has_gap = true,
@@ -123,14 +123,14 @@ impl Events {
         }
     }
 
-    /// Whether the folder must be watched anew.
+    /// Returns whether the folder must be watched again.
     pub(super) fn has_folder_moved(&self) -> bool {
         self.has_folder_moved
     }
 }
 
 impl Suspects {
-    /// Adds the files that events are about.
+    /// Adds the files that the events refer to.
     pub(super) fn add(&mut self, events: &mut Events) {
         self.touched.extend(events.touched.drain());
         self.links |= events.others_moved;
@@ -138,7 +138,7 @@ impl Suspects {
         (events.others_moved, events.has_gap) = (false, false);
     }
 
-    /// Takes all whose files were touched, and of the rest as many as have `budget` bytes together.
+    /// Takes all touched files, and of the others as many as fit in `budget` bytes.
     pub(super) fn take(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, budget: u64) -> BTreeSet<Arc<str>> {
         let is_touched =
             |path: &PathBuf| scan::name(path).and_then(|(stem, _)| pairs.get_key_value(stem.to_str()?)).map(|it| it.0);
@@ -162,7 +162,7 @@ impl Suspects {
     }
 }
 
-/// A watcher that survives the folder being replaced. All of it blocks for as long as the file system does.
+/// A watcher that survives replacement of the folder. Its methods block as long as the file system does.
 pub(super) struct FolderWatcher {
     dir: PathBuf,
     watcher: Option<RecommendedWatcher>,
@@ -174,19 +174,19 @@ impl FolderWatcher {
         let dir = folder_events.dir.clone();
         let folder_events = Arc::clone(folder_events);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // On a thread of the library, which would not survive a panic.
+            // Runs on a thread of the library, which would not survive a panic.
             if supervisor.catch("plugin file events", None, || folder_events.note(event)).is_err() {
                 folder_events.suspect_all();
             }
         });
         if let Err(error) = &watcher {
-            tracing::warn!(%error, "no file events, the folder is only listed now and then");
+            tracing::warn!(%error, "file events are not available, the folder is only scanned periodically");
         }
         Self { dir, watcher: watcher.ok(), watched: None }
     }
 
-    /// Watches the folder that has the name now. A folder with the identity of the one before may still be another, if
-    /// that one was removed and its number used again; `afresh` watches it anew.
+    /// Watches the folder that currently has the configured path. A folder with the same inode number as the previous
+    /// one may be another folder, if the number was reused; `afresh` watches it again in any case.
     pub(super) fn renew(&mut self, afresh: bool) {
         let Some(watcher) = &mut self.watcher else { return };
         let now = std::fs::metadata(&self.dir).ok().map(|metadata| (metadata.dev(), metadata.ino()));
@@ -194,13 +194,13 @@ impl FolderWatcher {
             return;
         }
         if self.watched.is_some() {
-            // Fails if the folder is gone, which ends the watch too.
+            // Fails if the folder was removed, which ends the watch too.
             let _ = watcher.unwatch(&self.dir);
         }
         self.watched = now.filter(|_| match watcher.watch(&self.dir, RecursiveMode::NonRecursive) {
             Ok(()) => true,
             Err(error) => {
-                tracing::debug!(%error, "no file events for now");
+                tracing::debug!(%error, "file events are not available for now");
                 false
             }
         });

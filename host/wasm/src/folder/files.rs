@@ -1,4 +1,4 @@
-//! Reading a file that may be anything: never waits for another process, never reads more than is allowed.
+//! Reading of files that may be of any kind: never waits for another process, never reads more than the limit.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -12,13 +12,13 @@ use sha2::{Digest, Sha256};
 use super::trust::Trust;
 use crate::vocabulary::LoadError;
 
-/// Largest binding file, in bytes.
+/// Maximum size of a binding file in bytes.
 pub(crate) const LARGEST_BINDING: u64 = 1 << 20;
-/// Bytes of a file that are digested at once.
+/// Number of bytes that are digested at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Tells one state of a file from another without reading it. Equal stamps do not prove equal content: memory that is
-/// mapped changes without them, and times have a grain.
+/// Distinguishes states of a file without reading it. Equal stamps do not prove equal content: writes through a memory
+/// mapping do not update them, and timestamps have limited resolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     device: u64,
@@ -40,7 +40,7 @@ impl Stamp {
         }
     }
 
-    /// Time since the last change, by the clock of the file system; `None` if that is ahead of ours.
+    /// Returns the time since the last change by the clock of the file system; `None` if that is ahead of ours.
     pub(super) fn age(&self) -> Option<Duration> {
         let (seconds, nanoseconds) = self.changed;
         let since = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
@@ -59,15 +59,15 @@ impl Stamp {
     }
 }
 
-/// Opens a regular file, or what a symbolic link to one leads to.
+/// Opens a regular file, or the target of a symbolic link to one.
 ///
 /// # Errors
-/// [`LoadError::NotAFile`] for everything else, without opening it, and [`LoadError::Unreadable`].
+/// [`LoadError::NotAFile`] for everything else, which is not opened, and [`LoadError::Unreadable`].
 pub(super) fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
     let unreadable = |error: io::Error| unreadable(path, &error);
-    // Opening a device may do things, and opening a pipe waits for the other end.
+    // Opening a device may have side effects, and opening a pipe waits for its other end.
     refuse_other_kinds(path, &fs::metadata(path).map_err(unreadable)?)?;
-    // Should a pipe have taken the name since, this does not wait for it.
+    // If a pipe has replaced the file since, this does not wait for it.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
@@ -75,16 +75,15 @@ pub(super) fn open(path: &Path) -> Result<(File, Metadata), LoadError> {
     Ok((file, metadata))
 }
 
-/// Reads a whole file of at most `limit` bytes that can be trusted. Gives its stamps from before and after, which
-/// differ if it changed meanwhile.
+/// Reads a whole trusted file of at most `limit` bytes.
 ///
 /// # Errors
-/// If it is no regular file, cannot be read, is too large or cannot be trusted.
+/// If it is not a regular file, cannot be read, is too large or is not trusted.
 pub(crate) fn read(path: &Path, limit: u64, trust: Trust) -> Result<Vec<u8>, LoadError> {
     read_with_stamps(path, limit, trust).map(|(bytes, _)| bytes)
 }
 
-/// The same with the stamp of the content; `None` if the file changed while it was read.
+/// Like `read`, with the stamp of the content; `None` if the file changed while it was read.
 pub(super) fn read_with_stamps(path: &Path, limit: u64, trust: Trust) -> Result<(Vec<u8>, Option<Stamp>), LoadError> {
     let (file, before) = open(path)?;
     trust.check(path, &file, &before)?;
@@ -93,7 +92,7 @@ pub(super) fn read_with_stamps(path: &Path, limit: u64, trust: Trust) -> Result<
         return Err(too_large(before.len()));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or_default());
-    // The size may be a lie, and the file may grow.
+    // The reported size may be wrong, and the file may grow.
     (&file).take(limit + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > limit {
         return Err(too_large(bytes.len() as u64));
@@ -104,7 +103,7 @@ pub(super) fn read_with_stamps(path: &Path, limit: u64, trust: Trust) -> Result<
     Ok((bytes, is_steady.then_some(after)))
 }
 
-/// Digest of a file's content, read piece by piece; `None` if the file is larger than `limit` bytes.
+/// Returns the digest of a file's content, read in chunks; `None` if the file is larger than `limit` bytes.
 pub(super) fn digest(path: &Path, limit: u64) -> Result<Option<[u8; 32]>, LoadError> {
     let (file, metadata) = open(path)?;
     if metadata.len() > limit {
@@ -188,7 +187,7 @@ mod tests {
     fn size_is_checked_before_and_while_reading() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        // Six gigabytes that take no space; reading them would.
+        // A sparse file of six gigabytes; reading it would take long.
         File::create(&path).unwrap().set_len(6 << 30).unwrap();
         assert_eq!(read_any(&path), Err(LoadError::TooLarge { size: 6 << 30, limit: 1_000 }));
         assert_eq!(digest(&path, 1_000), Ok(None));
@@ -197,7 +196,7 @@ mod tests {
         assert_eq!(digest(&path, 1_000), Ok(Some(Sha256::digest([7; 1_000]).into())));
         fs::write(&path, [7; 1_001]).unwrap();
         assert_eq!(read_any(&path), Err(LoadError::TooLarge { size: 1_001, limit: 1_000 }));
-        // Claims to be empty and is not.
+        // Reports a size of zero but has content.
         let status = Path::new("/proc/self/status");
         assert_eq!(read(status, 100, Trust::Any), Err(LoadError::TooLarge { size: 101, limit: 100 }));
         assert_eq!(digest(status, 100), Ok(None));

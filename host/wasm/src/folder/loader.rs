@@ -1,4 +1,4 @@
-//! Takes up what changed in the folder and builds the plan that follows from it.
+//! Applies changes of the folder and builds the resulting plan.
 
 mod staging;
 
@@ -21,14 +21,14 @@ use crate::staging::Stager;
 use crate::status::Refusal;
 use crate::vocabulary::{LoadError, PluginCounters};
 
-/// Most plugins of a folder.
+/// Maximum number of plugins in a folder.
 const MOST_PLUGINS: usize = 1_000;
-/// Bytes of files that are digested per look because of nothing but the time that has passed.
+/// Maximum bytes of files that are digested per scan only because time has passed.
 const SWEPT_BYTES: u64 = 256 << 20;
-/// Time between two visits of the cache in which nothing was compiled.
+/// Interval of cleaning the cache while nothing is compiled.
 const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Knows what is in the folder and what runs because of it.
+/// The state of the folder and of the plugins that run because of it.
 pub(super) struct Loader {
     settings: Settings,
     stager: Stager,
@@ -38,15 +38,15 @@ pub(super) struct Loader {
     counters: HashMap<String, Arc<PluginCounters>>,
     generation: u64,
     unstable: UnstableFiles,
-    /// Files whose content may differ from what was read, whatever their size and times say.
+    /// Files whose content may differ from what was read, although size and time are unchanged.
     suspects: Suspects,
-    /// Whether there was a folder at the last look.
+    /// Whether the folder existed at the last scan.
     present: bool,
     trouble: Option<LoadError>,
     swaps: u64,
     refusals: u64,
     tidied: Option<Instant>,
-    /// Whether the plan in place may differ from what the entries say, because a look was not finished.
+    /// Whether the installed plan may differ from the entries, because a scan was not completed.
     is_unplanned: bool,
 }
 
@@ -80,7 +80,7 @@ impl Loader {
         &self.folder
     }
 
-    /// After a panic: everything is looked at again, and what runs goes on.
+    /// After a panic, everything is scanned again; running plugins keep running.
     pub(super) fn recover(&mut self) {
         self.is_unplanned = true;
         for entry in self.entries.values_mut() {
@@ -92,7 +92,7 @@ impl Loader {
         }
     }
 
-    /// Puts a plan in place in which every required plugin is missing, before the first one is staged.
+    /// Installs a plan in which every required plugin is missing, before the first one is staged.
     pub(super) async fn fail_closed_until_loaded(&mut self) {
         let dir = self.settings.dir.clone();
         let trust = self.settings.trust;
@@ -110,16 +110,17 @@ impl Loader {
         }
     }
 
-    /// Has the content of every file compared with what was read of it, over the next looks.
+    /// Has the content of every file compared with what was read, over the next scans.
     pub(super) fn suspect_all(&mut self) {
-        // A sweep of a very large folder may still be under way, and must not begin anew before it has seen all of it.
+        // A sweep of a very large folder may still be in progress, and must cover everything before the next one
+        // begins.
         if self.suspects.sweep.is_empty() {
             self.suspects.sweep = self.entries.keys().cloned().collect();
         }
     }
 
-    /// Takes up everything that changed since the last look; says whether that is all. With `wait`, takes up nothing
-    /// as long as some file is still being written.
+    /// Applies everything that changed since the last scan; returns whether nothing is left. With `wait`, applies
+    /// nothing as long as some file is being written.
     pub(super) async fn look(&mut self, events: &mut Events, wait: bool) -> bool {
         self.suspects.add(events);
         let Some(listed) = self.list().await else { return true };
@@ -176,7 +177,7 @@ impl Loader {
         !again
     }
 
-    /// Leaves only as many plugins as are allowed, those that are known before others.
+    /// Truncates the list to the maximum number of plugins; known plugins take precedence.
     fn limit(&self, pairs: &mut BTreeMap<Arc<str>, Pair>) -> Option<LoadError> {
         let count = pairs.len();
         if count <= MOST_PLUGINS {
@@ -189,7 +190,7 @@ impl Loader {
         Some(LoadError::TooManyPlugins { count, limit: MOST_PLUGINS })
     }
 
-    /// Shows why nothing of the folder is taken up. What runs goes on.
+    /// Records why nothing of the folder is applied. Running plugins keep running.
     fn distrust(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, error: &LoadError) {
         for (stem, pair) in pairs {
             let entry = self.entries.entry(Arc::clone(stem)).or_default();
@@ -213,7 +214,8 @@ impl Loader {
         self.publish();
     }
 
-    /// Plugins whose files differ from what was taken up and rest, and whether others do not rest.
+    /// Returns the plugins whose files differ from the applied ones and are stable, and whether other files are
+    /// unstable.
     fn changed(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, events: &Events) -> (Vec<(Arc<str>, Pair)>, bool) {
         let stems: BTreeSet<Arc<str>> = pairs.keys().chain(self.entries.keys()).cloned().collect();
         let (mut work, mut unstable) = (Vec::new(), false);
@@ -244,8 +246,8 @@ impl Loader {
         (work, unstable)
     }
 
-    /// Plugins whose files look as they did and have another content: size and time may be set back, and memory that
-    /// is mapped changes without a trace.
+    /// Returns the plugins whose files look unchanged but have other content: size and time can be set back, and writes
+    /// through a memory mapping do not update them.
     async fn changed_unseen(
         &mut self,
         pairs: &BTreeMap<Arc<str>, Pair>,
@@ -294,7 +296,7 @@ impl Loader {
         self.publish();
     }
 
-    /// Shows the present state to whoever asks for the status.
+    /// Publishes the current state for the status.
     fn publish(&self) {
         let rows = self.entries.iter().map(|(stem, entry)| entry.row(stem)).collect();
         let mut view = self.folder.view();
@@ -310,7 +312,7 @@ impl Loader {
         self.entries.entry(Arc::clone(stem)).or_default()
     }
 
-    /// Keeps the cache of compiled components within its bounds.
+    /// Removes cache entries that exceed the limits.
     async fn tidy_cache(&mut self) {
         self.tidied = Some(Instant::now());
         let Some(cache) = self.stager.cache.clone() else { return };
@@ -318,7 +320,7 @@ impl Loader {
         let _ = supervisor::blocking("plugin cache", move || cache.tidy(&active)).await;
     }
 
-    /// `None` if the runtime is going down.
+    /// Lists the folder; returns `None` if the runtime is shutting down.
     async fn list(&self) -> Option<Result<Option<Listing>, LoadError>> {
         let (dir, trust) = (self.settings.dir.clone(), self.settings.trust);
         let listed = supervisor::blocking("plugin folder reader", move || scan::list(&dir, trust)).await;

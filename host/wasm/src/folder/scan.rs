@@ -1,4 +1,4 @@
-//! The folder at one moment: which files there are, whether they rest, what they contain.
+//! A snapshot of the folder: its files, whether they are stable, and their content.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -22,15 +22,15 @@ use crate::vocabulary::{Bind, LARGEST_LARGE_FILE, LoadError, clean, largest_file
 
 /// Time without changes before a file is read.
 const STABLE: Duration = Duration::from_millis(300);
-/// Most entries of a folder, plugins and others together, that are looked at.
+/// Maximum number of entries of a folder that are examined, plugins and others.
 const MOST_ENTRIES: usize = 100_000;
 
-/// What is in a folder.
+/// The content of a folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
-    /// Files of plugins by file stem.
+    /// Plugin files by file stem.
     pub(crate) pairs: BTreeMap<Arc<str>, Pair>,
-    /// Why nothing in it may be loaded.
+    /// Why nothing in the folder may be loaded.
     pub(crate) distrust: Option<LoadError>,
 }
 
@@ -41,32 +41,32 @@ pub(crate) struct Pair {
     pub(crate) toml: Option<Listed>,
 }
 
-/// A file as the folder lists it.
+/// A file as listed in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listed {
-    /// A regular file, and whether its name is a symbolic link to it.
+    /// A regular file, or a symbolic link to one.
     File { stamp: Stamp, is_link: bool },
-    /// Something that cannot be read, and why.
+    /// An entry that cannot be read, with the reason.
     Unusable(LoadError),
 }
 
-/// Digests of the files of one plugin; `None` for a file that is not there or was not read.
+/// Digests of the files of one plugin; `None` for a file that is missing or was not read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Digests {
     pub(crate) wasm: Option<[u8; 32]>,
     pub(crate) toml: Option<[u8; 32]>,
 }
 
-/// What was read of one plugin's files.
+/// The content of one plugin's files.
 pub(crate) struct Content {
     pub(crate) binding: Option<Result<Manifest, BadManifest>>,
     pub(crate) component: ComponentFile,
     pub(crate) digests: Digests,
-    /// Whether the files stayed as they were while they were read.
+    /// Whether the files were unchanged while they were read.
     pub(crate) is_steady: bool,
 }
 
-/// What must fail closed until a plugin is loaded.
+/// Bindings that fail closed until a plugin is loaded.
 pub(crate) struct RequiredBindings {
     pub(crate) stem: Arc<str>,
     pub(crate) name: Option<Arc<str>>,
@@ -76,17 +76,17 @@ pub(crate) struct RequiredBindings {
 /// The component file of a plugin.
 pub(crate) enum ComponentFile {
     Absent,
-    /// The binding file cannot be used, so it makes no difference what the component is.
+    /// The binding file cannot be used, so the component is not needed.
     Unread,
     Read(Arc<[u8]>, [u8; 32]),
     Refused(LoadError),
 }
 
-/// Files that were seen changing.
+/// Files that recently changed.
 #[derive(Debug, Default)]
 pub(crate) struct UnstableFiles(HashMap<PathBuf, (Stamp, Instant)>);
 
-/// Lists the plugins of a folder by file stem; `None` if there is no folder.
+/// Lists the plugins of a folder by file stem; returns `None` if the folder does not exist.
 pub(crate) fn list(dir: &Path, trust: Trust) -> Result<Option<Listing>, LoadError> {
     list_at_most(MOST_ENTRIES, dir, trust)
 }
@@ -110,7 +110,7 @@ fn list_at_most(most: usize, dir: &Path, trust: Trust) -> Result<Option<Listing>
         if index >= most {
             return Err(unusable(format!("`{}` has more than {most} entries; remove some", dir.display())));
         }
-        // A list with gaps would look as if files had been removed.
+        // An incomplete list would look as if files had been removed.
         let path = entry.map_err(unreadable)?.path();
         let Some((stem, is_wasm)) = name(&path) else { continue };
         let Some((stem, listed)) = look_at(&path, stem) else { continue };
@@ -127,7 +127,7 @@ fn open_folder(dir: &Path) -> io::Result<(File, fs::Metadata)> {
     Ok((file, metadata))
 }
 
-/// The text of a stem and the state of its file; `None` if the file has just gone.
+/// Returns the stem and the state of a file; `None` if the file has just been removed.
 fn look_at(path: &Path, stem: &OsStr) -> Option<(Arc<str>, Listed)> {
     let text = stem.to_str().filter(|text| !text.chars().any(char::is_control));
     let Some(text) = text else {
@@ -143,7 +143,7 @@ fn look_at(path: &Path, stem: &OsStr) -> Option<(Arc<str>, Listed)> {
         }
         (Ok(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => return None,
         (Ok(_), Err(error)) => Listed::Unusable(files::unreadable(path, &error)),
-        // Follows symbolic links: that is how orchestrators mount files.
+        // Follows symbolic links, which orchestrators use to mount files.
         (Ok(link), Ok(metadata)) => match files::refuse_other_kinds(path, &metadata) {
             Ok(()) => Listed::File { stamp: Stamp::of(&metadata), is_link: link.is_symlink() },
             Err(error) => Listed::Unusable(error),
@@ -155,8 +155,8 @@ fn look_at(path: &Path, stem: &OsStr) -> Option<(Arc<str>, Listed)> {
 /// Reads the files of one plugin once, as far as they can be used.
 ///
 /// # Errors
-/// Why the binding file cannot be read. Nothing is known of the plugin then: to go on without its binding file would
-/// be to let it serve everywhere.
+/// Why the binding file cannot be read. The plugin is not usable then: ignoring its binding file would bind it
+/// everywhere.
 pub(crate) fn read(dir: &Path, stem: &str, pair: &Pair, trust: Trust) -> Result<Content, LoadError> {
     let mut content =
         Content { binding: None, component: ComponentFile::Absent, digests: Digests::default(), is_steady: true };
@@ -187,7 +187,7 @@ pub(crate) fn read(dir: &Path, stem: &str, pair: &Pair, trust: Trust) -> Result<
     Ok(content)
 }
 
-/// Reads a file, and says whether it stayed what was listed.
+/// Reads a file; returns whether it is still the listed one.
 fn read_file(path: &Path, listed: &Listed, limit: u64, trust: Trust) -> Result<(Vec<u8>, bool), LoadError> {
     match listed {
         Listed::Unusable(error) => Err(error.clone()),
@@ -198,7 +198,8 @@ fn read_file(path: &Path, listed: &Listed, limit: u64, trust: Trust) -> Result<(
     }
 }
 
-/// Whether the files of a plugin still have the content that was read; what was not read counts as unchanged.
+/// Returns whether the files of a plugin still have the content that was read; a file that was not read counts as
+/// unchanged.
 pub(crate) fn has_content(dir: &Path, stem: &str, digests: &Digests) -> bool {
     let is_same = |extension: &str, expected: Option<[u8; 32]>, limit| match expected {
         None => true,
@@ -207,8 +208,8 @@ pub(crate) fn has_content(dir: &Path, stem: &str, digests: &Digests) -> bool {
     is_same("toml", digests.toml, LARGEST_BINDING) && is_same("wasm", digests.wasm, LARGEST_LARGE_FILE)
 }
 
-/// The guards of every plugin that has a binding file. Reads what cannot be trusted, too, because bindings that nothing
-/// runs for can only close.
+/// Returns the required bindings of every plugin that has a binding file. Untrusted files are read too, because
+/// bindings without a running plugin can only deny.
 pub(crate) fn required_bindings(dir: &Path, listing: &Listing) -> Vec<RequiredBindings> {
     let mut required_bindings = Vec::new();
     for (stem, pair) in listing.pairs.iter().filter(|(_, pair)| pair.toml.is_some()) {
@@ -224,12 +225,12 @@ pub(crate) fn required_bindings(dir: &Path, listing: &Listing) -> Vec<RequiredBi
 }
 
 impl Pair {
-    /// Whether one of the names is a symbolic link, so that its file changes with names of other folders.
+    /// Returns whether a file is a symbolic link, so that it can change together with names in other folders.
     pub(crate) fn has_link(&self) -> bool {
         [&self.wasm, &self.toml].into_iter().flatten().any(|it| matches!(it, Listed::File { is_link: true, .. }))
     }
 
-    /// Bytes of both files.
+    /// Returns the size of both files in bytes.
     pub(crate) fn size(&self) -> u64 {
         let files = [&self.wasm, &self.toml].into_iter().flatten();
         files.map(|it| if let Listed::File { stamp, .. } = it { stamp.size() } else { 0 }).sum()
@@ -237,7 +238,7 @@ impl Pair {
 }
 
 impl UnstableFiles {
-    /// Whether a file whose stamp is new has come to rest. `arrived` names files that were closed or renamed into
+    /// Returns whether a file with a new stamp is stable. `arrived` contains files that were closed or renamed into
     /// place since.
     pub(crate) fn is_at_rest(&mut self, path: &Path, stamp: Stamp, arrived: &HashSet<PathBuf>) -> bool {
         if arrived.contains(path) {
@@ -254,13 +255,13 @@ impl UnstableFiles {
         *since + STABLE <= now
     }
 
-    /// Forgets what was seen of files that are of no interest any more.
+    /// Removes all recorded files.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 }
 
-/// File stem of a plugin's file, and whether it is the component. Temporary and hidden files are none.
+/// Returns the stem of a plugin file, and whether it is the component; `None` for temporary and hidden files.
 pub(crate) fn name(path: &Path) -> Option<(&OsStr, bool)> {
     let stem = path.file_stem()?;
     match path.extension()?.to_str()? {

@@ -1,4 +1,4 @@
-//! Whether code may be loaded from a place: who could have written to it.
+//! The trust check: whether code may be loaded from a location, depending on who can write to it.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -23,14 +23,14 @@ pub enum Trust {
     Any,
 }
 
-/// Who the process runs as.
+/// The user and groups of the process.
 struct Identity {
     user: u32,
     groups: Vec<u32>,
 }
 
 impl Trust {
-    /// Refuses an open file or folder that others may have written to.
+    /// Rejects an open file or folder that other users may have written to.
     pub(crate) fn check(self, path: &Path, file: &File, metadata: &Metadata) -> Result<(), LoadError> {
         let is_read_only = || fstatvfs(file).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY));
         self.judge(path, metadata, is_read_only)
@@ -45,9 +45,9 @@ impl Trust {
         let (path, mode) = (path.display(), mode & 0o7777);
         Err(LoadError::UnsafeFolder {
             text: format!(
-                "{problem} `{path}` (mode {mode:04o}, user {owner}, group {group}), so what is in it is not loaded; run \
+                "{problem} `{path}` (mode {mode:04o}, user {owner}, group {group}), so its content is not loaded; run \
                  `chmod go-w {path}` and `chown {user} {path}`, mount it read-only, or set `plugins.trust = \"any\"` if \
-                 everybody who can write there may decide what runs here",
+                 every user who can write there may run code in the gateway",
                 user = rustix::process::geteuid().as_raw(),
             ),
         })
@@ -57,12 +57,12 @@ impl Trust {
 impl Identity {
     fn of_process() -> Self {
         let mut groups = vec![rustix::process::getegid().as_raw()];
-        // Without the list, only the first group counts, which errs on the safe side.
+        // Without the list, only the primary group counts, which is the stricter choice.
         groups.extend(rustix::process::getgroups().unwrap_or_default().into_iter().map(rustix::process::Gid::as_raw));
         Self { user: rustix::process::geteuid().as_raw(), groups }
     }
 
-    /// Names another user who can write to something with this owner, group and mode.
+    /// Returns a description of another user who can write to a file with this owner, group and mode.
     fn find_writer(&self, owner: u32, group: u32, mode: u32) -> Option<&'static str> {
         if mode & OTHERS_WRITE != 0 {
             return Some("every user can write to");
@@ -90,11 +90,11 @@ mod tests {
             (0, 0, 0o755, None),
             (0, 0, 0o775, None),
             (1000, 1000, 0o775, None),
-            // `fsGroup` of Kubernetes.
+            // `fsGroup` in Kubernetes.
             (0, 2000, 0o2775, None),
             (0, 3000, 0o2775, Some("another group can write to")),
             (0, 3000, 0o2755, None),
-            // `emptyDir` of Kubernetes.
+            // `emptyDir` in Kubernetes.
             (0, 0, 0o777, Some("every user can write to")),
             (0, 0, 0o1777, Some("every user can write to")),
             (1000, 1000, 0o757, Some("every user can write to")),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_can_write_to_is_trusted_only_if_the_setting_says_so() {
+    fn world_writable_files_are_trusted_only_with_trust_any() {
         let dir = tempfile::tempdir().unwrap();
         let check = |trust: Trust| {
             let file = File::open(dir.path()).unwrap();

@@ -1,7 +1,7 @@
-//! What a guest may import and learn: nothing but bounded log lines, its own configuration and its own metrics,
-//! unless the operator grants more.
+//! The imports and facts that a guest has access to: bounded log lines, its own configuration and its own metrics, and
+//! nothing else unless the operator grants more.
 //!
-//! Each grant is one interface (withheld when linking) or one field of what a hook is told (withheld when asking).
+//! Each grant is one interface (withheld when linking) or one field of a hook's input (withheld when calling).
 
 pub(crate) mod clock;
 pub(crate) mod config;
@@ -24,7 +24,7 @@ pub(crate) struct Linkers {
 }
 
 impl Linkers {
-    /// Assembles the linkers.
+    /// Builds the linkers.
     pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
         let mut plain = Linker::new(engine);
         add_default(&mut plain)?;
@@ -34,7 +34,7 @@ impl Linkers {
         Ok(Self { plain, timed })
     }
 
-    /// The linker for a set of grants.
+    /// Returns the linker for a set of grants.
     pub(crate) fn of(&self, grants: &Grants) -> &Linker<GuestState> {
         if grants.clock { &self.timed } else { &self.plain }
     }

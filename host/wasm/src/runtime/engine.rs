@@ -1,4 +1,4 @@
-//! Wasmtime as this host uses it, with the reasons for each setting, and the clock of deadlines.
+//! The Wasmtime engine, with the reason for each setting, and the ticker of deadlines.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
@@ -13,20 +13,20 @@ use crate::runtime::capability::Linkers;
 use crate::runtime::capability::fingerprint::Fingerprints;
 use crate::vocabulary::LARGEST_MEMORY_MB;
 
-/// Grain of deadlines. A running guest lets others run at each tick.
+/// Resolution of deadlines. A running guest yields at each tick.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// Ticks without a call after which the ticker sleeps, so that an idle gateway costs no wake-ups.
+/// Ticks without a call after which the ticker sleeps, so that an idle gateway causes no wake-ups.
 const IDLE_TICKS: u32 = 50;
-/// Time that urgent compiling spends at idle priority.
+/// Time after which urgent compilation leaves idle priority.
 const URGENT_AFTER: Duration = Duration::from_millis(700);
-/// Bytes of each linear memory that stay resident between instances; more would be kept for nothing.
+/// Bytes of each linear memory that stay resident between instances; more would cost memory without benefit.
 const KEPT_MEMORY: usize = 4 << 20;
 /// Bytes of each table that stay resident between instances.
 const KEPT_TABLE: usize = 64 << 10;
-/// Settings that the precompilation hash of Wasmtime does not notice; change it together with [`config`].
+/// Identifies settings that are not part of Wasmtime's precompilation hash; change it together with [`config`].
 pub(crate) const OWN_KEY: &str = "yardarm-1 opt=speed address-map backtrace";
 
-/// An engine, its linkers, and the threads that belong to it.
+/// An engine with its linkers and threads.
 pub(crate) struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linkers: Linkers,
@@ -37,18 +37,18 @@ pub(crate) struct Engine {
     pub(crate) facts: EngineFacts,
 }
 
-/// How the engine came out on this machine, for the status page.
+/// The effective properties of the engine on this machine, for the status page.
 #[derive(Debug, Clone, Serialize)]
 pub struct EngineFacts {
     /// `pooling` or `on-demand`.
     pub allocation: &'static str,
-    /// Plugin instances that may live at once, all plugins together.
+    /// Maximum number of live plugin instances, over all plugins.
     pub instances: Option<u32>,
-    /// Whether memories are reset by asking the kernel which pages were written.
+    /// Whether memories are reset by querying the kernel for written pages.
     pub page_map_scan: bool,
 }
 
-/// A call in flight; while one lives, the ticker ticks.
+/// A call in progress; the ticker runs while one exists.
 pub(crate) struct InFlight<'a>(&'a Ticker);
 
 #[derive(Default)]
@@ -59,7 +59,7 @@ struct Ticker {
 }
 
 impl Engine {
-    /// Makes an engine for up to `instances` live instances, fewer where the address space does not allow it.
+    /// Creates an engine for up to `instances` live instances, or fewer if the address space is too small.
     pub(crate) fn new(instances: u32) -> wasmtime::Result<Self> {
         let (wasmtime, facts) = build(instances)?;
         let compiling_thread = Arc::new(OnceLock::new());
@@ -70,14 +70,14 @@ impl Engine {
             .start_handler(move |_| {
                 let _ = thread_id.set(priority::this_thread());
             })
-            // Logged where it is caught; the waiting side sees the channel close.
+            // The panic is logged where it is caught; the waiting side sees the channel close.
             .panic_handler(|_| ())
             .build()?;
         let linkers = Linkers::new(&wasmtime)?;
         let ticker = Arc::new(Ticker::default());
         let (weak, shared) = (wasmtime.weak(), Arc::clone(&ticker));
         let thread = Supervisor::global().thread("plugin clock", "yardarm-epoch", move || tick(&weak, &shared))?;
-        // Set once, here; a call before this line would only wait for the next park to run out.
+        // Set once, here; a call before this line would only wait for the next park to time out.
         let _ = ticker.thread.set(thread);
         Ok(Self {
             wasmtime,
@@ -90,7 +90,7 @@ impl Engine {
         })
     }
 
-    /// Keeps the ticker awake until the value is dropped.
+    /// Keeps the ticker running until the value is dropped.
     pub(crate) fn enter(&self) -> InFlight<'_> {
         self.ticker.calls.fetch_add(1, Ordering::SeqCst);
         if self.ticker.asleep.load(Ordering::SeqCst)
@@ -101,8 +101,8 @@ impl Engine {
         InFlight(&self.ticker)
     }
 
-    /// Runs `work` on the one thread that compiles, at idle priority. What is `urgent` does not stay there for long:
-    /// on a machine whose processors are all busy, idle means never.
+    /// Runs `work` on the compiler thread, at idle priority. `urgent` work leaves idle priority soon: on a machine
+    /// whose processors are all busy, idle threads never run.
     pub(crate) async fn compile<T: Send + 'static>(
         &self,
         urgent: bool,
@@ -113,7 +113,7 @@ impl Engine {
         self.compiler.spawn(move || {
             priority::be_idle();
             if let Ok(done) = work() {
-                // The receiver is gone when the gateway stops.
+                // The receiver is dropped when the gateway stops.
                 let _ = sender.send(done);
             }
         });
@@ -146,7 +146,7 @@ fn build(instances: u32) -> wasmtime::Result<(wasmtime::Engine, EngineFacts)> {
                 let facts = EngineFacts { allocation: "pooling", instances: Some(instances), page_map_scan };
                 return Ok((engine, facts));
             }
-            Err(error) => tracing::warn!(instances, %error, "no address space for this many plugin instances"),
+            Err(error) => tracing::warn!(instances, %error, "not enough address space for this many plugin instances"),
         }
     }
     let mut config = config();
@@ -155,11 +155,12 @@ fn build(instances: u32) -> wasmtime::Result<(wasmtime::Engine, EngineFacts)> {
     Ok((wasmtime::Engine::new(&config)?, facts))
 }
 
-/// What holds for each way of allocating. Default reservations and guards stay: smaller ones bring bounds checks back.
+/// Returns the settings that are common to both allocation strategies. Reservations and guards keep their defaults:
+/// smaller ones would require bounds checks.
 fn config() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
-    // Without it a reused call is 0.4 µs faster and a fresh one 2 µs.
+    // Disabling it makes a reused call 0.4 µs faster and a fresh one 2 µs.
     config.concurrency_support(false);
     config.epoch_interruption(true);
     config.cranelift_opt_level(OptLevel::Speed);
@@ -168,7 +169,7 @@ fn config() -> Config {
 
 fn pool(instances: u32, page_map_scan: bool) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::default();
-    // A component has several core instances, memories and tables inside; Python's up to 38 of the first.
+    // A component contains several core instances, memories and tables; Python's has up to 38 of the first.
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(24))
         .total_memories(instances.saturating_mul(3))
@@ -181,13 +182,13 @@ fn pool(instances: u32, page_map_scan: bool) -> PoolingAllocationConfig {
     if page_map_scan {
         pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(KEPT_MEMORY).table_keep_resident(KEPT_TABLE);
     } else {
-        // Keeping memory without the scan means copying it; giving it back in batches is faster.
+        // Without the scan, keeping memory resident means copying it; returning it in batches is faster.
         pool.pagemap_scan(Enabled::No).linear_memory_keep_resident(0).decommit_batch_size(16);
     }
     pool
 }
 
-/// Advances the epoch while calls are in flight; ends when the engine is gone.
+/// Advances the epoch while calls are in progress; ends when the engine is dropped.
 fn tick(engine: &EngineWeak, ticker: &Ticker) {
     let mut idle = 0;
     loop {
@@ -205,7 +206,7 @@ fn tick(engine: &EngineWeak, ticker: &Ticker) {
             continue;
         }
         ticker.asleep.store(true, Ordering::SeqCst);
-        // A call that began before the store above is seen here; one that begins after it wakes this thread.
+        // A call that began before the store above is visible here; a call that begins after it wakes this thread.
         fence(Ordering::SeqCst);
         if ticker.calls.load(Ordering::SeqCst) == 0 {
             std::thread::park_timeout(Duration::from_secs(1));
@@ -215,7 +216,7 @@ fn tick(engine: &EngineWeak, ticker: &Ticker) {
     }
 }
 
-/// Compiling must not take the processor from those who serve.
+/// Thread priorities, so that compilation does not compete with serving threads.
 #[cfg(target_os = "linux")]
 mod priority {
     use thread_priority::unix::{NormalThreadSchedulePolicy, ThreadSchedulePolicy};
@@ -223,25 +224,25 @@ mod priority {
     use thread_priority::{ThreadPriority, set_thread_priority_and_policy};
     use yardarm_core::Supervisor;
 
-    /// Puts this thread behind all others.
+    /// Gives this thread idle priority.
     pub(super) fn be_idle() {
         set(this_thread(), NormalThreadSchedulePolicy::Idle);
     }
 
-    /// Puts a thread among the others.
+    /// Gives a thread normal priority.
     pub(super) fn lift(thread: ThreadId) {
-        // Changes the niceness of the thread that asks as well, so one asks that ends with it.
+        // The call also changes the niceness of the calling thread, so it is made on a thread that then ends.
         let lifted = Supervisor::global()
             .thread("compiler priority", "yardarm-priority", move || set(thread, NormalThreadSchedulePolicy::Other));
         if let Err(error) = lifted {
-            tracing::debug!(%error, "the compiling thread stays at idle priority");
+            tracing::debug!(%error, "the compiler thread stays at idle priority");
         }
     }
 
     fn set(thread: ThreadId, policy: NormalThreadSchedulePolicy) {
         let policy = ThreadSchedulePolicy::Normal(policy);
         if let Err(error) = set_thread_priority_and_policy(thread, ThreadPriority::Min, policy) {
-            tracing::debug!(?error, "the compiling thread keeps its priority");
+            tracing::debug!(?error, "the compiler thread keeps its priority");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A component that was checked, compiled and linked, and what one instance of it carries.
+//! A component that was checked, compiled and linked, and its instances.
 //!
-//! [`Guest::instantiate`] is the only function that makes a store, so there is no store without a deadline, a
-//! memory limit and the plugin's grants.
+//! [`Guest::instantiate`] is the only function that creates a store, so every store has a deadline, a memory limit and
+//! the plugin's grants.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::runtime::engine::{Engine, TICK};
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{CallError, Grants, Hook, PluginCounters};
 
-/// Time that instantiating and `init` may take while a plugin is staged.
+/// Time limit of instantiation and `init` while a plugin is staged.
 pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
-/// How much longer than its deadline a call may take when the machine is busy with others: a guest is charged for
-/// the ticks in which it ran, and this bounds the wait of whoever called it.
+/// How much longer than its deadline a call may take on a busy machine: a guest is charged only for the ticks in which
+/// it ran, and this bounds the wait of its caller.
 const BUSY_ALLOWANCE: Duration = Duration::from_secs(1);
-/// Host objects that a guest may hold at once.
+/// Maximum number of host objects that a guest may hold.
 const MOST_HANDLES: usize = 1_000;
-/// Table elements of one instance.
+/// Maximum number of table elements of one instance.
 const MOST_TABLE_ELEMENTS: usize = 20_000;
 
-/// A component, ready to be instantiated.
+/// A component that is ready to be instantiated.
 pub(crate) struct Guest {
     pub(crate) engine: Arc<Engine>,
     pub(crate) context: Arc<PluginContext>,
@@ -37,7 +37,7 @@ pub(crate) struct Guest {
     pub(crate) indices: v0_1::Indices,
 }
 
-/// What host functions know of the plugin that calls them.
+/// What host functions need to know about the plugin that calls them.
 pub(crate) struct PluginContext {
     pub(crate) name: Arc<str>,
     pub(crate) generation: u64,
@@ -53,55 +53,55 @@ pub(crate) struct Instance {
     pub(crate) exports: v0_1::Exports,
     pub(crate) calls: u32,
     pub(crate) born: Instant,
-    /// Linear memory right after `init`.
+    /// Size of linear memory right after `init`.
     pub(crate) memory_at_birth: usize,
 }
 
-/// What a store carries.
+/// The data of a store.
 pub(crate) struct GuestState {
     pub(crate) plugin: Arc<PluginContext>,
     pub(crate) table: ResourceTable,
-    /// Made when the guest first asks for it.
+    /// Created when the guest first uses it.
     pub(crate) wasi: Option<WasiCtx>,
     pub(crate) memory: MemoryLimit,
     pub(crate) hook: &'static str,
-    /// Whether this is a rehearsal, whose log lines and metrics nobody should see.
+    /// Whether this is a warm-up call, whose log lines and metrics are discarded.
     pub(crate) is_warm_up: bool,
     /// Bytes of host data that the guest has read in this call.
     pub(crate) lent: usize,
     budget: Budget,
 }
 
-/// Counts linear memory and tables of one instance.
+/// Limits linear memory and tables of one instance.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     pub(crate) used: usize,
     limit: usize,
 }
 
-/// Time that is left to the guest.
+/// The time left to the guest.
 struct Budget {
     ticks: u32,
     end: Instant,
-    /// Whether the guest wants to run and lets others run first; a guest that waits otherwise, sleeps.
+    /// Set while the guest yields although it is runnable; a guest that is pending otherwise is asleep.
     yields: Arc<AtomicBool>,
 }
 
-/// When a call is over, seen from its caller.
+/// The deadlines of a call, seen from its caller.
 pub(crate) struct Deadlines {
-    /// For a guest that sleeps.
+    /// For a guest that is asleep.
     pub(crate) soft: Instant,
-    /// For a guest that does not get the processor.
+    /// For a guest that is runnable and does not get the processor.
     pub(crate) hard: Instant,
     pub(crate) yields: Arc<AtomicBool>,
 }
 
-/// The guest used up its time.
+/// The guest exceeded its deadline.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the deadline has passed")]
 pub(crate) struct DeadlinePassed;
 
-/// The guest wanted more memory than its binding allows.
+/// The guest exceeded the memory limit of its binding.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("wanted {wanted} bytes of memory, the limit is {limit}")]
 pub(crate) struct MemoryExceeded {
@@ -110,7 +110,7 @@ pub(crate) struct MemoryExceeded {
 }
 
 impl Guest {
-    /// Makes an instance, calls `init`, and loads the functions of `hook`.
+    /// Creates an instance, calls `init`, and loads the functions of `hook`.
     pub(crate) async fn instantiate(
         &self,
         hook: Hook,
@@ -135,7 +135,7 @@ impl Guest {
         Ok(Instance { store, exports, calls: 0, born: Instant::now(), memory_at_birth })
     }
 
-    /// What the plugin says of itself, asked of an instance that lives only for this.
+    /// Returns the plugin's description of itself, from an instance created for this purpose.
     pub(crate) async fn describe(&self, memory_mb: u32) -> Result<v0_1::Description, CallError> {
         let mut store = self.store(memory_mb, INIT_DEADLINE, true);
         let end = store.data().budget.end;
@@ -176,7 +176,7 @@ impl Instance {
     pub(crate) fn begin(&mut self, hook: Hook, deadline: Duration, now: Instant, output_limit: usize) -> Deadlines {
         self.calls += 1;
         self.store.set_epoch_deadline(1);
-        // The host allocates for what a guest hands over before it can be measured exactly.
+        // The host allocates for what a guest passes before it can be measured exactly.
         self.store.set_hostcall_fuel(output_limit.saturating_mul(4).saturating_add(64 << 10));
         let state = self.store.data_mut();
         state.hook = hook.name();
@@ -186,8 +186,8 @@ impl Instance {
     }
 }
 
-/// How long a caller waits for a guest that may run for `deadline`. Longer than that, because on a busy machine
-/// neither the guest nor those before it in the queue run all the time, and a wait is better than a 503.
+/// Returns how long a caller waits for a guest that may run for `deadline`. It is longer, because on a busy machine
+/// neither the guest nor those before it in the queue run all the time, and waiting is better than a 503.
 pub(crate) fn busy_allowance(deadline: Duration) -> Duration {
     deadline * 4 + BUSY_ALLOWANCE
 }
@@ -205,7 +205,7 @@ impl Budget {
         self.end = now + deadline * 4 + BUSY_ALLOWANCE;
     }
 
-    /// Called once per tick while the guest runs: stops it, or lets others run.
+    /// Called once per tick while the guest runs: stops it, or yields.
     fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         if self.ticks == 0 {
             return Err(DeadlinePassed.into());
@@ -222,7 +222,7 @@ impl Budget {
 }
 
 impl Deadlines {
-    /// Waits for a call; `None` if it took too long.
+    /// Waits for a call; returns `None` if it took too long.
     pub(crate) async fn wait<T>(self, call: impl Future<Output = T>) -> Option<T> {
         let mut call = std::pin::pin!(call);
         match tokio::time::timeout_at(self.soft, &mut call).await {
@@ -237,7 +237,8 @@ impl ResourceLimiter for MemoryLimit {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let used = self.used.saturating_add(desired.saturating_sub(current));
         if used > self.limit {
-            // An error ends the call with the same words for every language; `false` would let each fail its own way.
+            // An error ends the call with the same message for every language; after `false` each language would fail
+            // in its own way.
             return Err(MemoryExceeded { wanted: used, limit: self.limit }.into());
         }
         self.used = used;

@@ -1,6 +1,6 @@
-//! What the host asks guests and what they answer, whatever version of the interface they speak.
+//! Calls and replies of guests, independent of the version of the interface.
 //!
-//! One file per released version converts between these words and generated types; nobody else sees a generated type.
+//! One file per released version converts between these types and the generated ones, which are private to it.
 
 pub(crate) mod v0_1;
 
@@ -13,48 +13,48 @@ use yardarm_core::hooks::{EvaluationFacts, PayloadFacts};
 use crate::runtime::guest::Instance;
 use crate::vocabulary::{CallError, Hook};
 
-/// One question to one instance.
+/// One call of an instance.
 pub(crate) trait HookCall: Sync {
-    /// The hook that answers it.
+    /// The hook that is called.
     const HOOK: Hook;
-    /// The answer, not checked yet.
+    /// The reply, not validated yet.
     type Reply: Send;
 
-    /// Bytes that the answer may take, given how much the guest has read of what the host lends.
+    /// Returns the maximum size of the reply in bytes, given how many bytes of host data the guest has read.
     fn output_limit(&self, lent: usize) -> usize;
 
-    /// Bytes that an answer takes.
+    /// Returns the size of a reply in bytes.
     fn output_size(reply: &Self::Reply) -> usize;
 
-    /// Puts the question. The outer error is one of the machine, the inner one is the guest's own.
+    /// Calls the guest. The outer error is one of Wasmtime, the inner one is the guest's own.
     fn ask(
         &self,
         instance: &mut Instance,
     ) -> impl Future<Output = wasmtime::Result<Result<Self::Reply, CallError>>> + Send;
 }
 
-/// May this request proceed?
+/// A call of `request-auth`.
 pub(crate) struct Authenticate<'a>(pub(crate) &'a RequestFacts);
 
-/// What happens to these events?
+/// A call of `event-filter`.
 pub(crate) struct Filter<'a> {
     pub(crate) facts: &'a BatchFacts,
     pub(crate) events: &'a [&'a Event],
 }
 
-/// What should be served of this data?
+/// A call of `payload-transform`.
 pub(crate) struct TransformPayload<'a> {
     pub(crate) facts: &'a PayloadFacts,
     pub(crate) view: &'a Arc<dyn PayloadView>,
 }
 
-/// What should be sent of these results?
+/// A call of `evaluation-transform`.
 pub(crate) struct TransformResults<'a> {
     pub(crate) facts: &'a EvaluationFacts,
     pub(crate) view: &'a Arc<dyn ResultView>,
 }
 
-/// Answer to [`Authenticate`].
+/// Reply to [`Authenticate`].
 #[derive(Debug)]
 pub(crate) enum Decision {
     Allow(Identity),
@@ -62,7 +62,7 @@ pub(crate) enum Decision {
     Abstain,
 }
 
-/// Answer to [`Filter`] for one event.
+/// Reply to [`Filter`] for one event.
 #[derive(Debug)]
 pub(crate) enum RawVerdict {
     Keep,
@@ -70,7 +70,7 @@ pub(crate) enum RawVerdict {
     Replace(Vec<u8>),
 }
 
-/// Part of an answer to [`TransformPayload`].
+/// Part of a reply to [`TransformPayload`].
 #[derive(Debug)]
 pub(crate) enum RawEdit {
     Drop(u32),
@@ -78,7 +78,7 @@ pub(crate) enum RawEdit {
     Add { kind: String, key: String, json: Vec<u8> },
 }
 
-/// Part of an answer to [`TransformResults`]; no value means dropped.
+/// Part of a reply to [`TransformResults`]; no value means dropped.
 #[derive(Debug)]
 pub(crate) struct RawResultEdit {
     pub(crate) index: u32,

@@ -7,7 +7,7 @@ use super::interface::v0_1::ReadTooMuch;
 use crate::vocabulary::{CallError, clean};
 
 impl CallError {
-    /// Sorts an error of the machine into its class.
+    /// Classifies an error of Wasmtime.
     pub(crate) fn of(error: &wasmtime::Error) -> Self {
         let text = || clean(&error.root_cause().to_string());
         if error.downcast_ref::<DeadlinePassed>().is_some() {
@@ -37,7 +37,7 @@ impl CallError {
             };
             return Self::Trap { kind, text: text() };
         }
-        // What is left goes wrong when the host reads an answer: text that is not UTF-8, pointers out of memory.
+        // The remaining errors occur when the host reads a reply: text that is not UTF-8, pointers out of bounds.
         Self::OutputInvalid(text())
     }
 }

@@ -1,8 +1,8 @@
-//! Compiled components, kept on disk so that what was compiled once loads in a moment.
+//! The on-disk cache of compiled components.
 //!
-//! An entry is native code, so only entries that this process's user wrote into a folder of its own are used, and
-//! only if their content is what it was when it was written: its digest is part of its name. Several processes may
-//! share the folder: entries appear whole and are never changed, and what another process removes is compiled again.
+//! An entry is native code, so an entry is used only if it is in a folder of its own that only this process's user can
+//! write to, and if its content is unchanged: its digest is part of its name. Several processes may share the folder:
+//! entries appear atomically and are never changed, and an entry that another process removed is compiled again.
 
 mod tidy;
 
@@ -22,24 +22,24 @@ use crate::runtime::engine::OWN_KEY;
 
 const SUFFIX: &str = "cwasm";
 const PARTIAL_SUFFIX: &str = "part";
-/// Largest entry that is read, in bytes; the largest guests have some fifty megabytes.
+/// Maximum size of an entry in bytes; the largest guests have some fifty megabytes.
 const LARGEST_ENTRY: u64 = 1 << 30;
 
-/// How much is kept, and for how long. What runs is kept in any case.
+/// Size and age limits of the cache. Entries of running plugins are exempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheLimits {
-    /// Bytes of all entries together. Beyond them, those go first that were not used for the longest time.
+    /// Maximum total size in bytes. Beyond it, the least recently used entries are removed.
     pub max_size: u64,
-    /// Time after which an entry that was not used is removed.
+    /// Time after which an unused entry is removed.
     pub max_age: Duration,
 }
 
-/// A folder with compiled components.
+/// A folder of compiled components.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     dir: Arc<Path>,
     limits: CacheLimits,
-    /// Names Wasmtime and its settings.
+    /// Identifies Wasmtime and its settings.
     engine: Arc<str>,
 }
 
@@ -60,14 +60,14 @@ impl Default for CacheLimits {
 }
 
 impl Cache {
-    /// Opens or makes the folder, owner-only.
+    /// Opens or creates the folder, accessible to its owner only.
     pub(crate) fn open(dir: &Path, engine: &wasmtime::Engine, limits: CacheLimits) -> io::Result<Self> {
         let cache = Self { dir: dir.into(), limits, engine: engine_key(engine).into() };
         cache.prepare()?;
         Ok(cache)
     }
 
-    /// The compiled form of a component file with this digest, if it was kept and is undamaged.
+    /// Returns the compiled form of a component file with this digest, if it is cached and undamaged.
     pub(crate) fn load(&self, engine: &wasmtime::Engine, sha256: &[u8; 32]) -> Option<Component> {
         let (path, content) = self.find(sha256)?;
         let bytes = match read_entry(&path) {
@@ -81,10 +81,10 @@ impl Cache {
                 return None;
             }
         };
-        // Mapping the file would save some milliseconds for the largest guests, and the process would die of a signal
-        // when somebody truncates it.
+        // Mapping the file would save some milliseconds for the largest guests, but the process would be killed by a
+        // signal if the file were truncated.
         // SAFETY: the bytes are native code that `store` wrote for an engine with the same settings (both are part of
-        // the file's name), nobody but this user can write to the folder, and they are what was written.
+        // the file's name), only this user can write to the folder, and the digest shows that they are unchanged.
         #[expect(unsafe_code, reason = "running compiled code is the point of the cache")]
         let component = unsafe { Component::deserialize(engine, &bytes) };
         match component {
@@ -93,18 +93,18 @@ impl Cache {
                 Some(component)
             }
             Err(error) => {
-                tracing::warn!(%error, "a compiled plugin in the cache does not fit, compiling again");
+                tracing::warn!(%error, "a compiled plugin in the cache is incompatible, compiling again");
                 let _ = fs::remove_file(&path);
                 None
             }
         }
     }
 
-    /// Keeps the compiled form of a component file with this digest.
+    /// Stores the compiled form of a component file with this digest.
     pub(crate) fn store(&self, component: &Component, sha256: &[u8; 32]) -> io::Result<()> {
         let bytes = component.serialize().map_err(io::Error::other)?;
         self.write(sha256, &bytes).or_else(|error| match error.kind() {
-            // The folder was removed, or another process took the half-written file for a left-over.
+            // The folder was removed, or another process removed the unfinished file as a leftover.
             io::ErrorKind::NotFound => self.prepare().and_then(|()| self.write(sha256, &bytes)),
             _ => Err(error),
         })
@@ -115,7 +115,7 @@ impl Cache {
         let name = format!("{}-{}-{content}.{SUFFIX}", self.engine, hex::encode(sha256));
         let partial = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));
         let mut file = private_file(&partial)?;
-        // The lock ends with this process, which tells a half-written file from a left-over.
+        // The lock is released when this process ends, which distinguishes an unfinished file from a leftover.
         let written = file.lock().and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
         let kept = written.and_then(|()| fs::rename(&partial, self.dir.join(name)));
         if kept.is_err() {
@@ -124,7 +124,7 @@ impl Cache {
         kept
     }
 
-    /// Path of the entry for a component, and the digest that its content must have.
+    /// Returns the path of the entry for a component, and the digest that its content must have.
     fn find(&self, sha256: &[u8; 32]) -> Option<(PathBuf, String)> {
         let component = hex::encode(sha256);
         fs::read_dir(&self.dir).ok()?.map_while(Result::ok).find_map(|entry| {
@@ -135,12 +135,12 @@ impl Cache {
         })
     }
 
-    /// Makes the folder if it is not there, and refuses one that belongs to or can be written by another user.
+    /// Creates the folder if it does not exist, and rejects one that belongs to another user or is writable by one.
     fn prepare(&self) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let probe = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));
         let me = private_file(&probe)?.metadata()?.uid();
-        // Another process may have taken it for a left-over.
+        // Another process may have removed it as a leftover.
         let _ = fs::remove_file(&probe);
         let folder = fs::metadata(&self.dir)?;
         if folder.uid() != me || folder.mode() & 0o022 != 0 {
@@ -158,9 +158,9 @@ impl<'a> EntryName<'a> {
     }
 }
 
-/// Notes that an entry was used.
+/// Marks an entry as used.
 fn touch(path: &Path) {
-    // Failing to note it is no reason to fail.
+    // A failure to record the use is ignored.
     let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
@@ -180,7 +180,7 @@ fn private_file(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Names what compiled code depends on besides the component: Wasmtime and its settings.
+/// Identifies what compiled code depends on besides the component: Wasmtime and its settings.
 fn engine_key(engine: &wasmtime::Engine) -> String {
     let mut hasher = DigestHasher(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -189,7 +189,7 @@ fn engine_key(engine: &wasmtime::Engine) -> String {
     hex::encode(&digest.finalize()[..8])
 }
 
-/// Feeds what is hashed into a digest that is the same in every process.
+/// A hasher whose digest is the same in every process.
 struct DigestHasher(Sha256);
 
 impl Hasher for DigestHasher {

@@ -8,40 +8,39 @@ use wasmtime::component::types::ComponentItem;
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{Grants, LoadError};
 
-/// Whether an interface is on offer.
+/// Whether an interface is available.
 #[derive(Debug, PartialEq, Eq)]
 enum Offer {
-    /// To everybody.
+    /// Available to every plugin.
     Always,
-    /// With this grant.
+    /// Available with this grant.
     Granted(&'static str),
-    /// In another version only.
+    /// Available in another version only.
     OtherVersion,
-    /// To nobody, and why.
+    /// Never available, with the reason.
     Never(&'static str),
-    /// Nobody knows it.
+    /// An unknown interface.
     Unknown,
 }
 
-/// Grants that the imports of a component ask for, sorted.
+/// Returns the grants that the imports of a component require, sorted.
 ///
 /// # Errors
-///
-/// Names every import that is not offered, or that is not granted together with the line to add to `file`.
+/// Names every import that is not available, or that is not granted together with the line to add to `file`.
 pub(super) fn check(component: &Component, grants: &Grants, file: &str) -> Result<Vec<String>, LoadError> {
     let engine = component.engine();
-    let (mut unknown, mut denied, mut asked) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let (mut unknown, mut denied, mut requested) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (name, item) in component.component_type().imports(engine) {
         if let ComponentItem::ComponentInstance(instance) = &item.ty
             && instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
         {
-            // An interface of types only needs nobody to offer it.
+            // An interface that contains only types needs no implementation.
             continue;
         }
         match offer(name) {
             Offer::Always => (),
             Offer::Granted(grant) if grants.names().iter().any(|given| given == grant) => {
-                asked.insert(grant.to_owned());
+                requested.insert(grant.to_owned());
             }
             Offer::Granted(grant) => denied.push((name.to_owned(), grant)),
             Offer::OtherVersion => {
@@ -61,7 +60,7 @@ pub(super) fn check(component: &Component, grants: &Grants, file: &str) -> Resul
         let imports = denied.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         return Err(LoadError::CapabilityDenied { imports, line: format!("grants = [{line}]"), file: file.to_owned() });
     }
-    Ok(asked.into_iter().collect())
+    Ok(requested.into_iter().collect())
 }
 
 fn offer(import: &str) -> Offer {

@@ -1,7 +1,7 @@
-//! What the operator says of a plugin: the binding file `NAME.toml` beside `NAME.wasm`.
+//! The binding file `NAME.toml` beside `NAME.wasm`, in which the operator configures a plugin.
 //!
-//! A plugin says what it is, the operator says where it applies. All faults of a file are reported at once, each
-//! with its key path; an unknown key names the nearest known one.
+//! The plugin declares what it is, the operator where it applies. All errors of a file are reported at once, each with
+//! its key path; for an unknown key the most similar known one is named.
 
 mod reader;
 
@@ -13,12 +13,12 @@ use sha2::{Digest, Sha256};
 use self::reader::{Faults, Section, read_grants, read_sha256};
 use crate::vocabulary::{Bind, Grants, Hook, Isolation, LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, Phase, Policy};
 
-/// A binding file, read and checked.
+/// A validated binding file.
 #[derive(Debug, Clone)]
 pub(crate) struct Manifest {
-    /// Name that the component must give itself.
+    /// The name that the component must declare.
     pub(crate) name: Option<Arc<str>>,
-    /// Digest that the component file must have.
+    /// The digest that the component file must have.
     pub(crate) sha256: Option<[u8; 32]>,
     pub(crate) grants: Grants,
     /// Whether the component file may be larger than usual.
@@ -30,17 +30,18 @@ pub(crate) struct Manifest {
     pub(crate) digest: [u8; 32],
 }
 
-/// A binding file that cannot be used.
+/// An invalid binding file.
 #[derive(Debug, Clone)]
 pub(crate) struct BadManifest {
-    /// Each fault with its key path.
+    /// Each error with its key path.
     pub(crate) faults: Vec<String>,
-    /// What must fail closed as long as the file is broken and no earlier version runs.
+    /// Bindings that fail closed as long as the file is invalid and no earlier version runs.
     pub(crate) required_bindings: Vec<Bind>,
 }
 
 impl Manifest {
-    /// What a component without a binding file gets: no grants, no configuration; its hooks are bound later.
+    /// Creates the manifest of a component without a binding file: no grants, no configuration; its hooks are bound
+    /// later.
     pub(crate) fn automatic() -> Self {
         Self {
             name: None,
@@ -53,7 +54,7 @@ impl Manifest {
         }
     }
 
-    /// Reads the bytes of a binding file.
+    /// Parses the bytes of a binding file.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Result<Self, BadManifest> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(text),
@@ -64,7 +65,7 @@ impl Manifest {
         }
     }
 
-    /// Reads a binding file.
+    /// Parses a binding file.
     pub(crate) fn parse(text: &str) -> Result<Self, BadManifest> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| BadManifest {
             faults: vec![syntax_fault(text, &error)],
@@ -107,7 +108,7 @@ impl Manifest {
     }
 }
 
-/// Line, column and reason, without the line itself, which may hold a token.
+/// Returns line, column and reason, without the line itself, which may contain a token.
 fn syntax_fault(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim().replace('\n', ", ");
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
@@ -116,8 +117,8 @@ fn syntax_fault(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}, column {column}: {message}")
 }
 
-/// What a broken binding file must keep shut: what could be read of its required bindings, and everywhere each
-/// required-by-default hook that its text names and that could not be read.
+/// Returns the bindings that an invalid binding file closes: its required bindings as far as they can be parsed, and,
+/// for all environments, each hook that is required by default, occurs in the text and could not be parsed.
 fn required_bindings(text: &str, binds: &[Bind]) -> Vec<Bind> {
     let mut required_bindings: Vec<Bind> = binds.iter().filter(|bind| bind.required).cloned().collect();
     for hook in [Hook::RequestAuth, Hook::EventFilter] {
@@ -157,15 +158,16 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
     let default = Bind::automatic(hook);
     let on_failure = on_failure.unwrap_or(default.on_failure);
     if on_failure == Policy::Open && !accept_open {
-        let text = "`open` lets everybody in while the plugin fails; add `i_accept_unauthenticated = true` to say so";
+        let text =
+            "`open` admits every request while the plugin fails; add `i_accept_unauthenticated = true` to accept this";
         faults.add(&format!("{path}.on_failure"), text);
     }
-    for (key, given, asked) in [
+    for (key, is_set, applies) in [
         ("sdk", !sdk.is_empty(), hook != Hook::PayloadTransform),
         ("routes", !routes.is_empty(), matches!(hook, Hook::RequestAuth | Hook::EventFilter)),
     ] {
-        if given && !asked {
-            faults.add(&format!("{path}.{key}"), format!("means nothing for `{hook}`, which is not told of it"));
+        if is_set && !applies {
+            faults.add(&format!("{path}.{key}"), format!("has no effect for `{hook}`"));
         }
     }
     let memory_mb = memory_mb.and_then(|mb| u32::try_from(mb).ok());

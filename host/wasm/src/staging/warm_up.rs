@@ -1,6 +1,6 @@
-//! One throw-away call per place, so that the first real call is not the first to touch the code.
+//! Warm-up calls: one discarded call per position, so that the first real call does not pay for first use of the code.
 //!
-//! What the guest answers, logs or counts meanwhile goes nowhere; that it fails with made-up input means nothing.
+//! Results, log lines and metrics of the guest are discarded; a failure on the synthetic input is ignored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use crate::runtime::guest::INIT_DEADLINE;
 use crate::runtime::interface::{Authenticate, Filter, HookCall, TransformPayload, TransformResults};
 use crate::vocabulary::Hook;
 
-/// A rehearsal may not hold up the swap.
+/// Time limit of a warm-up call, which must not delay the swap.
 const LONGEST: Duration = Duration::from_millis(20);
 
 struct Nothing;
 
-/// Calls the hook of a place once.
+/// Calls the hook of a binding once.
 pub(super) async fn warm_up(binding: &BindingInstance) {
     let environment = EnvironmentLabel::new("none", "rehearsal");
     match binding.bind.hook {
@@ -61,7 +61,7 @@ async fn put<A: HookCall>(binding: &BindingInstance, ask: &A) {
     let Ok(mut instance) = made else { return };
     let deadlines = instance.begin(A::HOOK, LONGEST.min(binding.bind.deadline), Instant::now(), ask.output_limit(0));
     if let Some(Err(error)) = deadlines.wait(ask.ask(&mut instance)).await {
-        tracing::debug!(plugin = %binding.guest.context.name, hook = %A::HOOK, %error, "the rehearsal failed");
+        tracing::debug!(plugin = %binding.guest.context.name, hook = %A::HOOK, %error, "warm-up call failed");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A file is what it contains, whatever its size, its times and its number say.
+//! Changes of content are detected whatever the size, times and inode number of a file.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -9,7 +9,7 @@ use yardarm_testkit::guests;
 
 use super::*;
 
-/// Two components of the same size: one that lets everybody in, one that lets nobody in.
+/// Two components of the same size: one that allows every request, one that denies every request.
 fn pair() -> (Vec<u8>, Vec<u8>) {
     let guest = |fragment| Guest::new("gate").hook(GuestHook::RequestAuth, fragment).component().unwrap();
     let (mut allow, mut forbid) = (guest(guests::ALLOW), guest(guests::FORBID));
@@ -37,12 +37,12 @@ fn set_modified(path: &Path, time: SystemTime) {
     File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
-impl House {
+impl Fixture {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Waits until callers in `prod` are let in, or not; no plugin at all lets everybody in.
+    /// Waits until callers in `prod` are allowed, or denied; without a plugin every caller is allowed.
     async fn lets_in(&self, expected: bool) {
         let wait = async {
             loop {
@@ -61,12 +61,12 @@ impl House {
         assert!(result.is_ok(), "lets in: not {expected}\n{:#?}", self.folder.status());
     }
 
-    /// Writes into a file in place and sets its time of modification back.
+    /// Overwrites a file in place and sets its modification time back.
     fn rewrite(&self, name: &str, content: &[u8]) {
         let path = self.path(name);
         let (time, inode, size) = (modified(&path), fs::metadata(&path).unwrap().ino(), content.len() as u64);
         assert_eq!(fs::metadata(&path).unwrap().len(), size);
-        // In place, without truncating: at no moment has the file another size.
+        // In place, without truncating: the size of the file never differs.
         let file = File::options().write(true).open(&path).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, content, 0).unwrap();
         drop(file);
@@ -78,49 +78,49 @@ impl House {
 #[tokio::test]
 async fn a_component_of_the_same_size_and_time_acts_in_place() {
     let (allow, forbid) = pair();
-    let house = House::with(&[("gate.wasm", &allow)]).await;
-    house.lets_in(true).await;
+    let fixture = Fixture::with(&[("gate.wasm", &allow)]).await;
+    fixture.lets_in(true).await;
     for _ in 0..3 {
-        house.rewrite("gate.wasm", &forbid);
-        house.lets_in(false).await;
-        house.rewrite("gate.wasm", &allow);
-        house.lets_in(true).await;
+        fixture.rewrite("gate.wasm", &forbid);
+        fixture.lets_in(false).await;
+        fixture.rewrite("gate.wasm", &allow);
+        fixture.lets_in(true).await;
     }
 }
 
 #[tokio::test]
 async fn a_binding_of_the_same_size_and_time_acts_in_place() {
     let (_, forbid) = pair();
-    let house = House::with(&[("gate.wasm", &forbid), ("gate.toml", BINDINGS[0].as_bytes())]).await;
-    house.lets_in(false).await;
-    house.rewrite("gate.toml", BINDINGS[1].as_bytes());
-    house.lets_in(true).await;
-    house.rewrite("gate.toml", BINDINGS[0].as_bytes());
-    house.lets_in(false).await;
+    let fixture = Fixture::with(&[("gate.wasm", &forbid), ("gate.toml", BINDINGS[0].as_bytes())]).await;
+    fixture.lets_in(false).await;
+    fixture.rewrite("gate.toml", BINDINGS[1].as_bytes());
+    fixture.lets_in(true).await;
+    fixture.rewrite("gate.toml", BINDINGS[0].as_bytes());
+    fixture.lets_in(false).await;
 }
 
 #[tokio::test]
 async fn a_file_that_is_listed_only_now_and_then_is_found_changed_too() {
-    // No events: as on a network file system. The first look sees the time of the change, which cannot be set back.
+    // No events, as on a network file system. The first scan detects the change time, which cannot be set back.
     let (allow, forbid) = pair();
     let aside = tempfile::tempdir().unwrap();
     fs::write(aside.path().join("gate.wasm"), &allow).unwrap();
     let slow = |settings: &mut Settings| settings.verify_interval = Duration::from_secs(3600);
-    let house = House::set_up(&[], slow).await;
-    symlink(aside.path().join("gate.wasm"), house.path("gate.wasm")).unwrap();
-    house.shows("the component", |status| status.plugins.iter().any(|it| it.state == crate::RowState::Active)).await;
-    house.rewrite("gate.wasm", &forbid);
-    house.lets_in(false).await;
+    let fixture = Fixture::set_up(&[], slow).await;
+    symlink(aside.path().join("gate.wasm"), fixture.path("gate.wasm")).unwrap();
+    fixture.shows("the component", |status| status.plugins.iter().any(|it| it.state == crate::RowState::Active)).await;
+    fixture.rewrite("gate.wasm", &forbid);
+    fixture.lets_in(false).await;
 }
 
 #[tokio::test]
 async fn a_new_file_with_the_number_size_and_time_of_the_old_one_acts() {
     let (allow, forbid) = pair();
-    let house = House::with(&[("gate.wasm", &allow)]).await;
-    house.lets_in(true).await;
-    let path = house.path("gate.wasm");
+    let fixture = Fixture::with(&[("gate.wasm", &allow)]).await;
+    fixture.lets_in(true).await;
+    let path = fixture.path("gate.wasm");
     let (time, inode) = (modified(&path), fs::metadata(&path).unwrap().ino());
-    // Most file systems give the number of a removed file to the next one.
+    // Most file systems reuse the inode number of a removed file.
     for _ in 0..20 {
         fs::remove_file(&path).unwrap();
         fs::write(&path, &forbid).unwrap();
@@ -129,42 +129,42 @@ async fn a_new_file_with_the_number_size_and_time_of_the_old_one_acts() {
             break;
         }
     }
-    house.lets_in(false).await;
-    // The same by rename.
-    let other = house.path(".other");
+    fixture.lets_in(false).await;
+    // The same with a rename.
+    let other = fixture.path(".other");
     fs::write(&other, &allow).unwrap();
     set_modified(&other, time);
     fs::rename(&other, &path).unwrap();
-    house.lets_in(true).await;
+    fixture.lets_in(true).await;
 }
 
 #[tokio::test]
 async fn a_mounted_config_map_is_followed_when_it_is_swapped() {
     let (_, forbid) = pair();
-    let house = House::with(&[]).await;
+    let fixture = Fixture::with(&[]).await;
     let time = SystemTime::now() - Duration::from_secs(60);
-    // As the kubelet does it: files in a folder of their own, one link to the folder, one link per file.
+    // Like the kubelet: files in a versioned folder, one link to the folder, one link per file.
     let fill = |version: &str, binding: &str| {
-        fs::create_dir(house.path(version)).unwrap();
+        fs::create_dir(fixture.path(version)).unwrap();
         for (name, content) in [("gate.wasm", &forbid[..]), ("gate.toml", binding.as_bytes())] {
-            fs::write(house.path(version).join(name), content).unwrap();
-            set_modified(&house.path(version).join(name), time);
+            fs::write(fixture.path(version).join(name), content).unwrap();
+            set_modified(&fixture.path(version).join(name), time);
         }
-        symlink(version, house.path("..data_tmp")).unwrap();
-        fs::rename(house.path("..data_tmp"), house.path("..data")).unwrap();
+        symlink(version, fixture.path("..data_tmp")).unwrap();
+        fs::rename(fixture.path("..data_tmp"), fixture.path("..data")).unwrap();
     };
     fill("..2026_1", BINDINGS[0]);
     for name in ["gate.toml", "gate.wasm"] {
-        symlink(Path::new("..data").join(name), house.path(name)).unwrap();
+        symlink(Path::new("..data").join(name), fixture.path(name)).unwrap();
     }
-    house.lets_in(false).await;
+    fixture.lets_in(false).await;
     for round in 1..=3 {
         fill(&format!("..2026_{}", 2 * round), BINDINGS[1]);
-        fs::remove_dir_all(house.path(&format!("..2026_{}", 2 * round - 1))).unwrap();
-        house.lets_in(true).await;
+        fs::remove_dir_all(fixture.path(&format!("..2026_{}", 2 * round - 1))).unwrap();
+        fixture.lets_in(true).await;
         fill(&format!("..2026_{}", 2 * round + 1), BINDINGS[0]);
-        fs::remove_dir_all(house.path(&format!("..2026_{}", 2 * round))).unwrap();
-        house.lets_in(false).await;
+        fs::remove_dir_all(fixture.path(&format!("..2026_{}", 2 * round))).unwrap();
+        fixture.lets_in(false).await;
     }
 }
 
@@ -173,25 +173,26 @@ async fn memory_that_is_mapped_changes_a_file_without_a_trace_and_is_found_by_it
     use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
     let (_, forbid) = pair();
     let often = |settings: &mut Settings| settings.verify_interval = Duration::from_millis(100);
-    let house = House::set_up(&[("gate.wasm", &forbid), ("gate.toml", BINDINGS[0].as_bytes())], often).await;
-    house.lets_in(false).await;
-    let file = File::options().read(true).write(true).open(house.path("gate.toml")).unwrap();
+    let fixture = Fixture::set_up(&[("gate.wasm", &forbid), ("gate.toml", BINDINGS[0].as_bytes())], often).await;
+    fixture.lets_in(false).await;
+    let file = File::options().read(true).write(true).open(fixture.path("gate.toml")).unwrap();
     let size = BINDINGS[0].len();
-    // SAFETY: the mapping is as long as the file, which nobody truncates, and ends below; nothing else knows of it.
+    // SAFETY: the mapping is as long as the file, which is not truncated, and ends below; there is no other reference
+    // to it.
     #[expect(unsafe_code, reason = "the only way to write without a trace")]
     let write = |content: &str| unsafe {
         let memory = mmap(std::ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0);
         let memory = memory.unwrap();
-        // The first write to a page may leave a trace, later ones do not.
+        // The first write to a page may update the times, later ones do not.
         memory.cast::<u8>().write(content.as_bytes()[0]);
         std::thread::sleep(Duration::from_millis(10));
         std::ptr::copy_nonoverlapping(content.as_ptr(), memory.cast(), size);
         munmap(memory, size).unwrap();
     };
     write(BINDINGS[1]);
-    house.lets_in(true).await;
+    fixture.lets_in(true).await;
     write(BINDINGS[0]);
-    house.lets_in(false).await;
+    fixture.lets_in(false).await;
 }
 
 #[tokio::test]
@@ -200,12 +201,12 @@ async fn looking_again_changes_nothing() {
     let often = |settings: &mut Settings| {
         (settings.verify_interval, settings.scan_interval) = (Duration::from_millis(20), Duration::from_millis(20));
     };
-    let house = House::set_up(&[("gate.wasm", &forbid), ("only.toml", BINDINGS[0].as_bytes())], often).await;
-    let before = house.folder.status();
+    let fixture = Fixture::set_up(&[("gate.wasm", &forbid), ("only.toml", BINDINGS[0].as_bytes())], often).await;
+    let before = fixture.folder.status();
     for name in ["gate.wasm", "only.toml"] {
-        set_modified(&house.path(name), SystemTime::now());
+        set_modified(&fixture.path(name), SystemTime::now());
     }
     tokio::time::sleep(Duration::from_millis(800)).await;
-    let after = house.folder.status();
+    let after = fixture.folder.status();
     assert_eq!((after.generation, after.swaps, after.refusals), (before.generation, before.swaps, before.refusals));
 }

@@ -1,4 +1,4 @@
-//! Whatever lies in the folder: it stops nothing, costs little, and has a row with a reason.
+//! Unusual files in the folder: they do not prevent loading of others, cost little, and are shown with a reason.
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -24,9 +24,9 @@ fn sparse(path: &Path) {
     File::create(path).unwrap().set_len(5_700_000_000).unwrap();
 }
 
-/// A house that finds what `fill` has put into its folder.
-async fn found(fill: impl FnOnce(&Path)) -> House {
-    House::set_up(&[], |settings| fill(&settings.dir)).await
+/// Opens a folder with the content that `fill` has created.
+async fn found(fill: impl FnOnce(&Path)) -> Fixture {
+    Fixture::set_up(&[], |settings| fill(&settings.dir)).await
 }
 
 fn refused(status: &FolderStatus, file: &str) -> bool {
@@ -34,8 +34,8 @@ fn refused(status: &FolderStatus, file: &str) -> bool {
 }
 
 #[tokio::test]
-async fn what_is_no_file_does_not_hold_up_the_start_and_has_a_reason() {
-    let house = found(|dir| {
+async fn entries_that_are_not_files_do_not_delay_the_start_and_have_a_reason() {
+    let fixture = found(|dir| {
         place(dir, "fine.wasm", &gate(guests::ALLOW));
         pipe(&dir.join("pipe.wasm"));
         fs::create_dir(dir.join("folder.wasm")).unwrap();
@@ -46,8 +46,8 @@ async fn what_is_no_file_does_not_hold_up_the_start_and_has_a_reason() {
         fs::write(dir.join(std::ffi::OsStr::from_bytes(b"na\xefve.wasm")), "x").unwrap();
     })
     .await;
-    assert!(house.folder.is_ready());
-    assert_eq!(house.plugin("fine").state, RowState::Active);
+    assert!(fixture.folder.is_ready());
+    assert_eq!(fixture.plugin("fine").state, RowState::Active);
     for (file, class, text) in [
         ("pipe", "not-a-file", "is a named pipe"),
         ("folder", "not-a-file", "is a folder"),
@@ -56,16 +56,16 @@ async fn what_is_no_file_does_not_hold_up_the_start_and_has_a_reason() {
         ("loop", "not-a-component", "symbolic link"),
         ("na\u{fffd}ve", "not-a-file", "not valid utf-8"),
     ] {
-        let row = house.plugin(file);
+        let row = fixture.plugin(file);
         let refusal = row.refused.unwrap();
         assert_eq!((row.state, refusal.class), (RowState::Refused, class), "{file}");
         assert!(refusal.text.to_lowercase().contains(text), "{file}: {}", refusal.text);
     }
-    assert!(house.plugin("memory").refused.is_some());
-    // A plugin takes the place of a pipe.
+    assert!(fixture.plugin("memory").refused.is_some());
+    // A plugin replaces a pipe.
     let filter = Guest::new("pipe").hook(GuestHook::EventFilter, guests::KEEP).component().unwrap();
-    house.swap(|house| house.put("pipe.wasm", &filter)).await;
-    assert_eq!(house.plugin("pipe").state, RowState::Active);
+    fixture.swap(|fixture| fixture.put("pipe.wasm", &filter)).await;
+    assert_eq!(fixture.plugin("pipe").state, RowState::Active);
 }
 
 #[tokio::test]
@@ -81,28 +81,28 @@ async fn a_component_whose_binding_cannot_be_read_does_not_serve_without_it() {
     .into_iter()
     .enumerate()
     {
-        let house = found(|dir| {
+        let fixture = found(|dir| {
             place(dir, "gate.wasm", &gate(guests::FORBID));
             spoil(&dir.join("gate.toml"));
         })
         .await;
-        assert!(house.hooks_of("prod").request_auth.is_none(), "{number}");
-        assert_eq!(house.plugin("gate").state, RowState::Refused, "{number}");
+        assert!(fixture.hooks_of("prod").request_auth.is_none(), "{number}");
+        assert_eq!(fixture.plugin("gate").state, RowState::Refused, "{number}");
     }
-    // And one that runs goes on as it was bound.
+    // A running plugin keeps its bindings.
     let narrow = b"[[bind]]\nhook = \"request-auth\"\nenvironments = [\"test\"]";
-    let house = House::with(&[("gate.wasm", &gate(guests::FORBID)), ("gate.toml", narrow)]).await;
-    house.remove("gate.toml");
-    pipe(&house.dir.path().join("gate.toml"));
-    house.shows("the pipe", |status| refused(status, "gate")).await;
-    assert!(house.hooks_of("prod").request_auth.is_none() && house.hooks_of("test").request_auth.is_some());
-    assert_eq!(house.plugin("gate").state, RowState::Active);
+    let fixture = Fixture::with(&[("gate.wasm", &gate(guests::FORBID)), ("gate.toml", narrow)]).await;
+    fixture.remove("gate.toml");
+    pipe(&fixture.dir.path().join("gate.toml"));
+    fixture.shows("the pipe", |status| refused(status, "gate")).await;
+    assert!(fixture.hooks_of("prod").request_auth.is_none() && fixture.hooks_of("test").request_auth.is_some());
+    assert_eq!(fixture.plugin("gate").state, RowState::Active);
 }
 
 #[tokio::test]
 async fn a_file_is_not_read_before_its_size_is_checked() {
     let began = tokio::time::Instant::now();
-    let house = found(|dir| {
+    let fixture = found(|dir| {
         sparse(&dir.join("huge.wasm"));
         place(dir, "gate.wasm", b"");
         sparse(&dir.join("gate.wasm"));
@@ -113,71 +113,71 @@ async fn a_file_is_not_read_before_its_size_is_checked() {
     .await;
     let limit = (32_u64 << 20).to_string();
     for file in ["huge", "gate"] {
-        let (code, text) = house.refusal(file);
+        let (code, text) = fixture.refusal(file);
         assert!(code == "L02" && text.contains("5700000000") && text.contains(&limit), "{code} {text}");
     }
-    assert!(house.refusal("bound").1.contains("1048576"));
-    // What is required fails closed, as always.
-    assert_eq!(house.authenticate().await.unwrap_err().class, "missing-required");
-    // Reading one of them would take this long.
+    assert!(fixture.refusal("bound").1.contains("1048576"));
+    // Required bindings fail closed, as always.
+    assert_eq!(fixture.authenticate().await.unwrap_err().class, "missing-required");
+    // Reading one of the files would take this long.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    house.swap(|house| house.put("gate.wasm", &gate(guests::ALLOW))).await;
-    assert!(house.authenticate().await.is_ok() && house.plugin("gate").refused.is_none());
+    fixture.swap(|fixture| fixture.put("gate.wasm", &gate(guests::ALLOW))).await;
+    assert!(fixture.authenticate().await.is_ok() && fixture.plugin("gate").refused.is_none());
 }
 
 #[tokio::test]
 async fn a_file_that_never_rests_holds_up_nothing() {
-    let house = found(|dir| {
+    let fixture = found(|dir| {
         place(dir, "fine.wasm", &gate(guests::ALLOW));
-        // Claims to be empty, and has another content each time.
+        // Reports a size of zero, and has different content each time.
         symlink("/proc/uptime", dir.join("restless.toml")).unwrap();
     })
     .await;
-    assert!(house.folder.is_ready());
-    assert_eq!(house.plugin("fine").state, RowState::Active);
-    assert!(house.refusal("restless").1.contains("change all the time"));
+    assert!(fixture.folder.is_ready());
+    assert_eq!(fixture.plugin("fine").state, RowState::Active);
+    assert!(fixture.refusal("restless").1.contains("change all the time"));
 }
 
 #[tokio::test]
 async fn thousands_of_files_are_bounded_and_displace_nothing() {
-    let house = House::with(&[("zz-gate.wasm", &gate(guests::FORBID))]).await;
+    let fixture = Fixture::with(&[("zz-gate.wasm", &gate(guests::FORBID))]).await;
     for number in 0..10_000 {
-        fs::write(house.dir.path().join(format!("{number:05}.wasm")), "junk").unwrap();
+        fs::write(fixture.dir.path().join(format!("{number:05}.wasm")), "junk").unwrap();
     }
-    house.shows("too many", |status| status.trouble.as_ref().is_some_and(|it| it.class == "too-many-plugins")).await;
-    house.shows("the first of them", |status| status.plugins.len() == 1_000).await;
-    assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
+    fixture.shows("too many", |status| status.trouble.as_ref().is_some_and(|it| it.class == "too-many-plugins")).await;
+    fixture.shows("the first of them", |status| status.plugins.len() == 1_000).await;
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
     for number in 0..10_000 {
-        fs::remove_file(house.dir.path().join(format!("{number:05}.wasm"))).unwrap();
+        fs::remove_file(fixture.dir.path().join(format!("{number:05}.wasm"))).unwrap();
     }
-    house.shows("one", |status| status.plugins.len() == 1 && status.trouble.is_none()).await;
-    assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
+    fixture.shows("one", |status| status.plugins.len() == 1 && status.trouble.is_none()).await;
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
 }
 
 #[tokio::test]
 async fn what_is_in_the_way_of_reading_goes_without_a_trace_in_the_files() {
-    let house = House::with(&[("gate.wasm", &gate(guests::ALLOW))]).await;
-    let (path, away) = (house.dir.path().join("gate.wasm"), house.dir.path().join("gate.away"));
+    let fixture = Fixture::with(&[("gate.wasm", &gate(guests::ALLOW))]).await;
+    let (path, away) = (fixture.dir.path().join("gate.wasm"), fixture.dir.path().join("gate.away"));
     fs::rename(&path, &away).unwrap();
     symlink("nowhere", &path).unwrap();
-    house.shows("the broken link", |status| refused(status, "gate")).await;
-    assert_eq!(house.plugin("gate").state, RowState::Active, "what ran goes on");
+    fixture.shows("the broken link", |status| refused(status, "gate")).await;
+    assert_eq!(fixture.plugin("gate").state, RowState::Active, "what ran goes on");
     fs::rename(&away, &path).unwrap();
-    house.shows("nothing in the way", |status| !refused(status, "gate")).await;
+    fixture.shows("nothing in the way", |status| !refused(status, "gate")).await;
 
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-    house.shows("a file of all", |status| refused(status, "gate")).await;
+    fixture.shows("a file of all", |status| refused(status, "gate")).await;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    house.shows("a file of its owner", |status| !refused(status, "gate")).await;
-    assert_eq!(house.folder.status().generation, 1, "it is the same all the time");
+    fixture.shows("a file of its owner", |status| !refused(status, "gate")).await;
+    assert_eq!(fixture.folder.status().generation, 1, "it is the same all the time");
 }
 
 #[tokio::test]
 async fn a_row_goes_with_its_file() {
-    let house = found(|dir| pipe(&dir.join("pipe.wasm"))).await;
-    assert!(house.plugin("pipe").refused.is_some());
-    house.remove("pipe.wasm");
-    house.shows("no row", |status| status.plugins.is_empty()).await;
+    let fixture = found(|dir| pipe(&dir.join("pipe.wasm"))).await;
+    assert!(fixture.plugin("pipe").refused.is_some());
+    fixture.remove("pipe.wasm");
+    fixture.shows("no row", |status| status.plugins.is_empty()).await;
 }
 
 #[tokio::test]
@@ -191,33 +191,33 @@ async fn many_swaps_leave_a_small_cache_that_has_what_runs() {
     let size = || -> u64 { fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum() };
     let mut max_size = u64::MAX;
     let open = async |max_size, wasm: &[u8]| {
-        House::set_up(&[("gate.wasm", wasm)], |settings| {
+        Fixture::set_up(&[("gate.wasm", wasm)], |settings| {
             settings.cache_dir = Some(dir.clone());
             settings.cache_limits.max_size = max_size;
         })
         .await
     };
     {
-        let house = open(max_size, &numbered(0)).await;
-        house.shows("the first", |status| status.plugins[0].active.is_some()).await;
+        let fixture = open(max_size, &numbered(0)).await;
+        fixture.shows("the first", |status| status.plugins[0].active.is_some()).await;
         max_size = max_size.min(size() * 3);
     }
     {
-        let house = open(max_size, &numbered(0)).await;
+        let fixture = open(max_size, &numbered(0)).await;
         for number in 1..=12 {
-            house.swap(|house| house.put("gate.wasm", &numbered(number))).await;
+            fixture.swap(|fixture| fixture.put("gate.wasm", &numbered(number))).await;
         }
         let is_last = |status: &FolderStatus| status.plugins[0].name.as_deref() == Some("gate-12");
-        house.shows("the last", is_last).await;
-        house.shows("a small cache", |_| size() <= max_size).await;
+        fixture.shows("the last", is_last).await;
+        fixture.shows("a small cache", |_| size() <= max_size).await;
     }
-    let house = open(max_size, &numbered(12)).await;
-    assert!(house.plugin("gate").active.unwrap().compiled_before);
+    let fixture = open(max_size, &numbered(12)).await;
+    assert!(fixture.plugin("gate").active.unwrap().compiled_before);
 }
 
 #[tokio::test]
 async fn a_required_plugin_among_thousands_of_others_is_there_from_the_start() {
-    let house = found(|dir| {
+    let fixture = found(|dir| {
         for number in 0..5_000 {
             fs::write(dir.join(format!("{number:05}.wasm")), "junk").unwrap();
             fs::write(dir.join(format!("{number:05}.toml")), "").unwrap();
@@ -226,6 +226,6 @@ async fn a_required_plugin_among_thousands_of_others_is_there_from_the_start() {
         place(dir, "zz-gate.toml", REQUIRED);
     })
     .await;
-    assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
-    assert_eq!(house.folder.status().trouble.unwrap().class, "too-many-plugins");
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    assert_eq!(fixture.folder.status().trouble.unwrap().class, "too-many-plugins");
 }

@@ -11,11 +11,11 @@ fn allow() -> Vec<u8> {
 
 #[tokio::test]
 async fn without_auto_bind_a_dropped_file_does_nothing() {
-    let house = House::set_up(&[("gate.wasm", &allow())], |settings| settings.auto_bind = false).await;
-    assert!(house.hooks_of("prod").request_auth.is_none());
-    assert_eq!(house.plugin("gate").state, RowState::Unbound);
-    house.swap(|house| house.put("gate.toml", b"[[bind]]\nhook = \"request-auth\"")).await;
-    assert!(house.authenticate().await.is_ok());
+    let fixture = Fixture::set_up(&[("gate.wasm", &allow())], |settings| settings.auto_bind = false).await;
+    assert!(fixture.hooks_of("prod").request_auth.is_none());
+    assert_eq!(fixture.plugin("gate").state, RowState::Unbound);
+    fixture.swap(|fixture| fixture.put("gate.toml", b"[[bind]]\nhook = \"request-auth\"")).await;
+    assert!(fixture.authenticate().await.is_ok());
 }
 
 #[tokio::test]
@@ -45,27 +45,27 @@ async fn a_folder_that_becomes_unsafe_changes_nothing() {
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     let fast = |settings: &mut Settings| settings.scan_interval = Duration::from_millis(50);
-    let house = House::set_up(&[("gate.wasm", &allow())], fast).await;
-    mode(house.dir.path(), 0o777);
-    house.put("more.wasm", &Guest::new("more").hook(GuestHook::RequestAuth, guests::FORBID).component().unwrap());
-    house.shows("the trouble", |status| status.trouble.is_some()).await;
-    assert_eq!(house.folder.status().trouble.unwrap().code, "L12");
-    assert!(matches!(house.authenticate().await, Ok(Admission::Allowed(_))));
-    house.swap(|house| mode(house.dir.path(), 0o755)).await;
-    assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
-    house.shows("no trouble", |status| status.trouble.is_none()).await;
+    let fixture = Fixture::set_up(&[("gate.wasm", &allow())], fast).await;
+    mode(fixture.dir.path(), 0o777);
+    fixture.put("more.wasm", &Guest::new("more").hook(GuestHook::RequestAuth, guests::FORBID).component().unwrap());
+    fixture.shows("the trouble", |status| status.trouble.is_some()).await;
+    assert_eq!(fixture.folder.status().trouble.unwrap().code, "L12");
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+    fixture.swap(|fixture| mode(fixture.dir.path(), 0o755)).await;
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    fixture.shows("no trouble", |status| status.trouble.is_none()).await;
 
-    let moved = house.dir.path().with_extension("moved");
-    std::fs::rename(house.dir.path(), &moved).unwrap();
-    house.shows("the folder gone", |status| status.trouble.is_some()).await;
-    assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
-    std::fs::rename(&moved, house.dir.path()).unwrap();
-    house.shows("the folder back", |status| status.trouble.is_none()).await;
+    let moved = fixture.dir.path().with_extension("moved");
+    std::fs::rename(fixture.dir.path(), &moved).unwrap();
+    fixture.shows("the folder gone", |status| status.trouble.is_some()).await;
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    std::fs::rename(&moved, fixture.dir.path()).unwrap();
+    fixture.shows("the folder back", |status| status.trouble.is_none()).await;
 
-    house.put("open.wasm", &allow());
-    mode(&house.dir.path().join("open.wasm"), 0o666);
-    house.shows("the open file", |status| status.plugins.iter().any(|plugin| plugin.refused.is_some())).await;
-    assert_eq!(house.refusal("open").0, "L12");
+    fixture.put("open.wasm", &allow());
+    mode(&fixture.dir.path().join("open.wasm"), 0o666);
+    fixture.shows("the open file", |status| status.plugins.iter().any(|plugin| plugin.refused.is_some())).await;
+    assert_eq!(fixture.refusal("open").0, "L12");
 }
 
 #[tokio::test]
@@ -73,11 +73,12 @@ async fn compiled_components_are_kept_and_damaged_ones_are_not_used() {
     let cache = tempfile::tempdir().unwrap();
     let dir = cache.path().join("compiled");
     let wasm = allow();
-    let open = async || House::set_up(&[("gate.wasm", &wasm)], |settings| settings.cache_dir = Some(dir.clone())).await;
+    let open =
+        async || Fixture::set_up(&[("gate.wasm", &wasm)], |settings| settings.cache_dir = Some(dir.clone())).await;
     let entries = || -> Vec<_> { std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect() };
-    let before = async |house: House| {
-        assert!(matches!(house.authenticate().await, Ok(Admission::Allowed(_))));
-        house.plugin("gate").active.unwrap().compiled_before
+    let before = async |fixture: Fixture| {
+        assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+        fixture.plugin("gate").active.unwrap().compiled_before
     };
     assert!(!before(open().await).await);
     assert_eq!(entries().len(), 1);
@@ -103,8 +104,8 @@ async fn a_cache_that_others_can_write_to_is_not_used() {
     let cache = tempfile::tempdir().unwrap();
     std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let dir = cache.path().to_owned();
-    let house = House::set_up(&[("gate.wasm", &allow())], |settings| settings.cache_dir = Some(dir)).await;
-    assert!(house.authenticate().await.is_ok());
+    let fixture = Fixture::set_up(&[("gate.wasm", &allow())], |settings| settings.cache_dir = Some(dir)).await;
+    assert!(fixture.authenticate().await.is_ok());
     assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0);
 }
 
@@ -125,12 +126,12 @@ async fn a_file_is_checked_without_a_gateway() {
 #[tokio::test]
 async fn the_status_can_be_written_as_json_and_holds_no_secret() {
     let toml = b"[plugin]\ngrants = [\"header:authorization\"]\n[plugin.config]\nkey = \"config-canary\"\n[[bind]]\nhook = \"request-auth\"";
-    let house = House::with(&[("gate.wasm", &allow()), ("gate.toml", toml), ("bad.wasm", b"junk")]).await;
-    house.authenticate().await.unwrap();
-    let status = serde_json::to_value(house.folder.status()).unwrap();
+    let fixture = Fixture::with(&[("gate.wasm", &allow()), ("gate.toml", toml), ("bad.wasm", b"junk")]).await;
+    fixture.authenticate().await.unwrap();
+    let status = serde_json::to_value(fixture.folder.status()).unwrap();
     assert_eq!(status["plugins"][1]["active"]["grants"][0], "header:authorization");
     assert_eq!(status["plugins"][0]["refused"]["code"], "L01");
     assert_eq!(status["order"]["request-auth"][0], "gate");
-    let text = status.to_string() + &serde_json::to_string(&house.folder.metrics()).unwrap();
+    let text = status.to_string() + &serde_json::to_string(&fixture.folder.metrics()).unwrap();
     assert!(!text.contains("canary"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Each hook answered, chains combined.
+//! Each hook, and the combination of results in chains.
 
 use yardarm_core::hooks::{Denial, ResultChange, Verdict};
 use yardarm_testkit::guests;
@@ -11,25 +11,25 @@ fn two(hook: GuestHook, first: &str, second: &str) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn without_plugins_nobody_is_asked() {
-    let house = House::with(&[]).await;
-    assert!(house.folder.is_ready());
-    assert!(house.hooks_of("prod").request_auth.is_none());
+async fn without_plugins_there_are_no_chains() {
+    let fixture = Fixture::with(&[]).await;
+    assert!(fixture.folder.is_ready());
+    assert!(fixture.hooks_of("prod").request_auth.is_none());
 }
 
 #[tokio::test]
-async fn a_request_is_allowed_denied_or_nobody_has_an_opinion() {
-    let house = House::of(GuestHook::RequestAuth, guests::ALLOW).await;
-    let Ok(Admission::Allowed(Some(identity))) = house.authenticate().await else { panic!() };
+async fn a_request_is_allowed_denied_or_left_undecided() {
+    let fixture = Fixture::of(GuestHook::RequestAuth, guests::ALLOW).await;
+    let Ok(Admission::Allowed(Some(identity))) = fixture.authenticate().await else { panic!() };
     assert_eq!(identity.principal, "caller");
 
-    let house = House::of(GuestHook::RequestAuth, guests::FORBID).await;
+    let fixture = Fixture::of(GuestHook::RequestAuth, guests::FORBID).await;
     let denied = Admission::Denied { plugin: "zoo".into(), denial: Denial::Forbidden };
-    assert_eq!(house.authenticate().await, Ok(denied));
+    assert_eq!(fixture.authenticate().await, Ok(denied));
 
-    let house = House::of(GuestHook::RequestAuth, guests::ABSTAIN).await;
+    let fixture = Fixture::of(GuestHook::RequestAuth, guests::ABSTAIN).await;
     let denied = Admission::Denied { plugin: "zoo".into(), denial: Denial::Unauthorized };
-    assert_eq!(house.authenticate().await, Ok(denied));
+    assert_eq!(fixture.authenticate().await, Ok(denied));
 }
 
 #[tokio::test]
@@ -42,8 +42,8 @@ async fn the_first_denial_of_a_chain_wins_and_one_opinion_is_enough() {
         (guests::ABSTAIN, guests::ABSTAIN, Some("one")),
     ] {
         let (one, two) = two(GuestHook::RequestAuth, first, second);
-        let house = House::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
-        match (house.authenticate().await.unwrap(), expected) {
+        let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
+        match (fixture.authenticate().await.unwrap(), expected) {
             (Admission::Allowed(Some(_)), None) => (),
             (Admission::Denied { plugin, .. }, Some(expected)) => assert_eq!(&*plugin, expected),
             (other, _) => panic!("{other:?}, expected {expected:?}"),
@@ -56,7 +56,7 @@ async fn order_is_phase_then_priority_then_name() {
     let guest = |name: &str| Guest::new(name).hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap();
     let bind = |extra: &str| format!("[[bind]]\nhook = \"request-auth\"\n{extra}\n");
     let (a, b, c, d) = (guest("a"), guest("b"), guest("c"), guest("d"));
-    let house = House::with(&[
+    let fixture = Fixture::with(&[
         ("a.wasm", &a),
         ("a.toml", bind("phase = \"late\"\npriority = 1").as_bytes()),
         ("b.wasm", &b),
@@ -67,17 +67,17 @@ async fn order_is_phase_then_priority_then_name() {
         ("d.toml", bind("phase = \"early\"\npriority = 900").as_bytes()),
     ])
     .await;
-    assert_eq!(house.folder.status().order["request-auth"], ["d", "c", "b", "a"]);
+    assert_eq!(fixture.folder.status().order["request-auth"], ["d", "c", "b", "a"]);
 }
 
 #[tokio::test]
-async fn a_binding_says_where_a_plugin_applies() {
+async fn a_binding_limits_where_a_plugin_applies() {
     let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::FORBID).component().unwrap();
     let toml =
         b"[[bind]]\nhook = \"request-auth\"\nenvironments = [\"prod-*\"]\nsdk = [\"server\"]\nroutes = [\"server.*\"]";
-    let house = House::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
-    assert!(house.hooks_of("test").request_auth.is_none());
-    let hooks = house.hooks_of("prod-eu");
+    let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
+    assert!(fixture.hooks_of("test").request_auth.is_none());
+    let hooks = fixture.hooks_of("prod-eu");
     let denied = |facts: RequestFacts| {
         let hooks = Arc::clone(&hooks);
         async move { matches!(authenticate(&hooks, &facts).await.unwrap(), Admission::Denied { .. }) }
@@ -90,46 +90,46 @@ async fn a_binding_says_where_a_plugin_applies() {
 #[tokio::test]
 async fn events_are_kept_dropped_and_replaced_along_a_chain() {
     let (one, two) = two(GuestHook::EventFilter, guests::DROP_FIRST, guests::REPLACE_FIRST);
-    let house = House::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
+    let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
     let dropped = Verdict::Drop { plugin: "one".into() };
     let replaced = Verdict::Replace("{\"redacted\":true}".into());
-    assert_eq!(house.filter(&events(3)).await, Filtering::Decided(vec![dropped.clone(), replaced, Verdict::Keep]));
-    assert_eq!(house.filter(&events(1)).await, Filtering::Decided(vec![dropped]));
-    assert_eq!(house.filter(&[]).await, Filtering::Decided(vec![]));
+    assert_eq!(fixture.filter(&events(3)).await, Filtering::Decided(vec![dropped.clone(), replaced, Verdict::Keep]));
+    assert_eq!(fixture.filter(&events(1)).await, Filtering::Decided(vec![dropped]));
+    assert_eq!(fixture.filter(&[]).await, Filtering::Decided(vec![]));
 }
 
 #[tokio::test]
 async fn large_batches_are_split_and_put_together_again() {
-    let house = House::of(GuestHook::EventFilter, guests::DROP_FIRST).await;
-    let Filtering::Decided(verdicts) = house.filter(&events(1_201)).await else { panic!() };
+    let fixture = Fixture::of(GuestHook::EventFilter, guests::DROP_FIRST).await;
+    let Filtering::Decided(verdicts) = fixture.filter(&events(1_201)).await else { panic!() };
     let dropped: Vec<usize> = (0..1_201).filter(|&n| matches!(verdicts[n], Verdict::Drop { .. })).collect();
     assert_eq!(dropped, [0, 500, 1_000]);
-    assert_eq!(house.calls("zoo", "ok"), 3);
+    assert_eq!(fixture.calls("zoo", "ok"), 3);
 }
 
 #[tokio::test]
 async fn edits_of_flag_data_are_merged_along_a_chain() {
     let (one, two) = two(GuestHook::PayloadTransform, guests::HIDE_FIRST, guests::REWRITE_FIRST);
     let grant = b"[plugin]\ngrants = [\"flag-data\"]\n[[bind]]\nhook = \"payload-transform\"";
-    let house = House::with(&[("one.wasm", &one), ("two.wasm", &two), ("two.toml", grant)]).await;
+    let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two), ("two.toml", grant)]).await;
     let rewritten = PayloadEdit::Replace(1, "{\"key\":\"b\",\"version\":4}".into());
-    assert_eq!(house.payload().await, Ok(vec![PayloadEdit::Drop(0), rewritten]));
+    assert_eq!(fixture.payload().await, Ok(vec![PayloadEdit::Drop(0), rewritten]));
 
-    let house = House::of(GuestHook::PayloadTransform, guests::ADD_FLAG).await;
+    let fixture = Fixture::of(GuestHook::PayloadTransform, guests::ADD_FLAG).await;
     let added =
         PayloadEdit::Add { kind: "flag".into(), key: "extra".into(), json: "{\"key\":\"extra\",\"version\":1}".into() };
-    assert_eq!(house.payload().await, Ok(vec![added]));
+    assert_eq!(fixture.payload().await, Ok(vec![added]));
 }
 
 #[tokio::test]
 async fn edits_of_results_are_merged_along_a_chain() {
     let (one, two) = two(GuestHook::EvaluationTransform, guests::OMIT_FIRST, guests::FIRST_TRUE);
-    let house = House::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
+    let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
     let expected = vec![
         ResultEdit { index: 0, change: ResultChange::Drop },
         ResultEdit { index: 1, change: ResultChange::Replace("true".into()) },
     ];
-    assert_eq!(house.results().await, Ok(expected));
+    assert_eq!(fixture.results().await, Ok(expected));
 }
 
 #[tokio::test]
@@ -137,10 +137,10 @@ async fn instances_live_for_one_call_or_for_many() {
     let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::COUNT_CALLS).component().unwrap();
     for (isolation, expected) in [("call", [1, 1, 1]), ("pool", [1, 2, 3])] {
         let toml = format!("[[bind]]\nhook = \"request-auth\"\nisolation = \"{isolation}\"");
-        let house = House::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml.as_bytes())]).await;
+        let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml.as_bytes())]).await;
         for seconds in expected {
             let denied = Admission::Denied { plugin: "zoo".into(), denial: Denial::RateLimited(seconds) };
-            assert_eq!(house.authenticate().await, Ok(denied), "{isolation}");
+            assert_eq!(fixture.authenticate().await, Ok(denied), "{isolation}");
         }
     }
 }
@@ -149,8 +149,8 @@ async fn instances_live_for_one_call_or_for_many() {
 async fn an_instance_never_serves_two_environments() {
     let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::COUNT_CALLS).component().unwrap();
     let toml = b"[[bind]]\nhook = \"request-auth\"\nisolation = \"pool\"";
-    let house = House::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
-    let chain = house.hooks_of("prod");
+    let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
+    let chain = fixture.hooks_of("prod");
     for (environment, seconds) in [("prod", 1), ("test", 1), ("prod", 2), ("test", 2)] {
         let facts = RequestFacts { environment: label(environment), ..request() };
         let denied = Admission::Denied { plugin: "zoo".into(), denial: Denial::RateLimited(seconds) };
@@ -162,7 +162,7 @@ async fn an_instance_never_serves_two_environments() {
 async fn configuration_reaches_the_guest() {
     let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ECHO_CONFIG).component().unwrap();
     let toml = b"[plugin.config]\nwho = \"me\"\n[[bind]]\nhook = \"request-auth\"";
-    let house = House::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
-    let Ok(Admission::Allowed(Some(identity))) = house.authenticate().await else { panic!() };
+    let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
+    let Ok(Admission::Allowed(Some(identity))) = fixture.authenticate().await else { panic!() };
     assert_eq!(identity.principal, "\"me\"");
 }

@@ -1,4 +1,4 @@
-//! What happens when a plugin cannot answer: every hook, every policy, every way to fail.
+//! Failure policies: every hook, every policy, every kind of failure.
 
 use yardarm_core::hooks::Verdict;
 use yardarm_testkit::guests;
@@ -17,7 +17,7 @@ const PLACES: [(&str, &str); 9] = [
     ("evaluation-transform", "pass"),
 ];
 
-/// One environment per hook and policy.
+/// Returns one binding per hook and policy, each for its own environment.
 fn bindings() -> String {
     let bind = |(hook, policy): &(&str, &str)| {
         let open = if *policy == "open" { "i_accept_unauthenticated = true" } else { "" };
@@ -39,16 +39,16 @@ fn guest(fragment: &str) -> Vec<u8> {
         .unwrap()
 }
 
-async fn house(fragment: Option<&str>) -> House {
+async fn fixture(fragment: Option<&str>) -> Fixture {
     let (wasm, toml) = (fragment.map(guest), bindings());
     let mut files = vec![("zoo.toml", toml.as_bytes())];
     files.extend(wasm.as_ref().map(|wasm| ("zoo.wasm", &wasm[..])));
-    House::with(&files).await
+    Fixture::with(&files).await
 }
 
-/// What the host sees in one place.
-async fn outcome(house: &House, (hook, policy): (&str, &str)) -> String {
-    let hooks = house.hooks_of(&format!("{hook}-{policy}"));
+/// Calls a hook in the environment of a policy and describes the result.
+async fn outcome(fixture: &Fixture, (hook, policy): (&str, &str)) -> String {
+    let hooks = fixture.hooks_of(&format!("{hook}-{policy}"));
     let failed = |failure: HookFailure| format!("fails: {} {}", failure.plugin, failure.class);
     match hook {
         "request-auth" => match authenticate(&hooks, &request()).await {
@@ -78,45 +78,45 @@ fn expected((hook, policy): (&str, &str), class: &str) -> String {
     }
 }
 
-async fn check(house: &House, class: &str) {
+async fn check(fixture: &Fixture, class: &str) {
     for place in PLACES {
-        assert_eq!(outcome(house, place).await, expected(place, class), "{place:?} {class}");
+        assert_eq!(outcome(fixture, place).await, expected(place, class), "{place:?} {class}");
     }
-    assert!(house.calls("zoo", class) >= 4, "{class} is counted");
+    assert!(fixture.calls("zoo", class) >= 4, "{class} is counted");
 }
 
 #[tokio::test]
 async fn every_policy_holds_for_a_trap() {
-    check(&house(Some(guests::TRAP)).await, "trap").await;
+    check(&fixture(Some(guests::TRAP)).await, "trap").await;
 }
 
 #[tokio::test]
 async fn every_policy_holds_for_a_missed_deadline() {
-    check(&house(Some(guests::SPIN)).await, "deadline").await;
+    check(&fixture(Some(guests::SPIN)).await, "deadline").await;
 }
 
 #[tokio::test]
 async fn every_policy_holds_for_too_much_memory() {
-    check(&house(Some(guests::GROW)).await, "memory-limit").await;
+    check(&fixture(Some(guests::GROW)).await, "memory-limit").await;
 }
 
 #[tokio::test]
 async fn every_policy_holds_for_a_missing_plugin() {
-    let house = house(None).await;
-    check(&house, "missing-required").await;
-    assert!(house.plugin("zoo").fails_closed);
+    let fixture = fixture(None).await;
+    check(&fixture, "missing-required").await;
+    assert!(fixture.plugin("zoo").fails_closed);
 }
 
 #[tokio::test]
 async fn every_policy_holds_for_an_open_breaker() {
-    let house = house(Some(guests::TRAP)).await;
+    let fixture = fixture(Some(guests::TRAP)).await;
     for place in PLACES {
         for _ in 0..5 {
-            outcome(&house, place).await;
+            outcome(&fixture, place).await;
         }
     }
-    check(&house, "breaker-open").await;
-    assert!(house.calls("zoo", "trap") <= 4 * 5, "nobody is called any more");
-    let breakers = house.folder.metrics()[0].breakers.clone();
+    check(&fixture, "breaker-open").await;
+    assert!(fixture.calls("zoo", "trap") <= 4 * 5, "no further calls");
+    let breakers = fixture.folder.metrics()[0].breakers.clone();
     assert!(breakers.iter().all(|(_, state, opened)| *state == crate::BreakerState::Open && *opened == 1));
 }

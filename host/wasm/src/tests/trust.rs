@@ -1,4 +1,5 @@
-//! Folders that others can write to, that cannot be read, that come and go: the gateway goes on, and says so.
+//! Folders that other users can write to, that cannot be read, or that are removed and created: the gateway continues
+//! and reports it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -29,27 +30,27 @@ fn fast(settings: &mut Settings) {
 #[tokio::test]
 async fn a_folder_that_all_can_write_to_is_refused_in_status_and_acts_once_it_is_mended() {
     for bits in [0o777, 0o1777, 0o757] {
-        let house = House::set_up(&[("filter.wasm", &filter())], |settings| {
+        let fixture = Fixture::set_up(&[("filter.wasm", &filter())], |settings| {
             fast(settings);
             mode(&settings.dir, bits);
         })
         .await;
-        let status = house.folder.status();
+        let status = fixture.folder.status();
         let trouble = status.trouble.unwrap();
         assert!(status.ready && trouble.code == "L12" && trouble.text.contains("plugins.trust"), "{}", trouble.text);
-        let row = house.plugin("filter");
+        let row = fixture.plugin("filter");
         assert_eq!((row.state, row.refused.unwrap().class), (RowState::Refused, "unsafe-folder"));
-        assert!(!row.fails_closed && house.hooks_of("prod").event_filter.is_none());
-        // The same words from a check, without a gateway.
-        let settings = Settings { dir: house.dir.path().to_owned(), ..Settings::default() };
+        assert!(!row.fails_closed && fixture.hooks_of("prod").event_filter.is_none());
+        // The check without a gateway reports the same text.
+        let settings = Settings { dir: fixture.dir.path().to_owned(), ..Settings::default() };
         let checked = check_folder(&settings);
         assert_eq!(checked.trouble.unwrap().to_string(), trouble.text);
         assert_eq!(checked.plugins.len(), 1);
         assert!(checked.plugins[0].1.is_err());
 
-        house.swap(|house| mode(house.dir.path(), 0o755)).await;
-        house.shows("no trouble", |status| status.trouble.is_none()).await;
-        let row = house.plugin("filter");
+        fixture.swap(|fixture| mode(fixture.dir.path(), 0o755)).await;
+        fixture.shows("no trouble", |status| status.trouble.is_none()).await;
+        let row = fixture.plugin("filter");
         assert!(row.state == RowState::Active && row.refused.is_none());
         let checked = check_folder(&settings);
         assert!(checked.trouble.is_none() && checked.plugins[0].1.is_ok());
@@ -57,59 +58,59 @@ async fn a_folder_that_all_can_write_to_is_refused_in_status_and_acts_once_it_is
 }
 
 #[tokio::test]
-async fn any_folder_will_do_if_the_setting_says_so() {
-    let house = House::set_up(&[("gate.wasm", &gate(guests::FORBID)), ("gate.toml", REQUIRED)], |settings| {
+async fn any_folder_is_accepted_with_trust_any() {
+    let fixture = Fixture::set_up(&[("gate.wasm", &gate(guests::FORBID)), ("gate.toml", REQUIRED)], |settings| {
         settings.trust = Trust::Any;
         mode(&settings.dir, 0o1777);
         mode(&settings.dir.join("gate.wasm"), 0o666);
         mode(&settings.dir.join("gate.toml"), 0o666);
     })
     .await;
-    assert!(matches!(house.authenticate().await, Ok(Admission::Denied { .. })));
-    assert!(house.folder.status().trouble.is_none() && house.plugin("gate").refused.is_none());
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    assert!(fixture.folder.status().trouble.is_none() && fixture.plugin("gate").refused.is_none());
 }
 
 #[tokio::test]
 async fn what_is_required_fails_closed_in_a_folder_or_file_that_cannot_be_trusted() {
     for (folder, wasm, toml) in [(0o777, 0o644, 0o644), (0o755, 0o666, 0o644), (0o755, 0o644, 0o666)] {
         let files: [(&str, &[u8]); 2] = [("gate.wasm", &gate(guests::ALLOW)), ("gate.toml", REQUIRED)];
-        let house = House::set_up(&files, |settings| {
+        let fixture = Fixture::set_up(&files, |settings| {
             fast(settings);
             mode(&settings.dir.join("gate.wasm"), wasm);
             mode(&settings.dir.join("gate.toml"), toml);
             mode(&settings.dir, folder);
         })
         .await;
-        assert_eq!(house.authenticate().await.unwrap_err().class, "missing-required", "{folder:o} {wasm:o} {toml:o}");
-        let row = house.plugin("gate");
+        assert_eq!(fixture.authenticate().await.unwrap_err().class, "missing-required", "{folder:o} {wasm:o} {toml:o}");
+        let row = fixture.plugin("gate");
         assert!(row.fails_closed && row.refused.unwrap().class == "unsafe-folder");
-        house
-            .swap(|house| {
-                mode(house.dir.path(), 0o755);
-                mode(&house.dir.path().join("gate.wasm"), 0o644);
-                mode(&house.dir.path().join("gate.toml"), 0o644);
+        fixture
+            .swap(|fixture| {
+                mode(fixture.dir.path(), 0o755);
+                mode(&fixture.dir.path().join("gate.wasm"), 0o644);
+                mode(&fixture.dir.path().join("gate.toml"), 0o644);
             })
             .await;
-        house.shows("the gate", |status| status.plugins[0].active.is_some()).await;
-        assert!(house.authenticate().await.is_ok());
+        fixture.shows("the gate", |status| status.plugins[0].active.is_some()).await;
+        assert!(fixture.authenticate().await.is_ok());
     }
 }
 
 #[tokio::test]
 async fn a_running_plugin_outlives_everything_that_happens_to_its_folder() {
     let files: [(&str, &[u8]); 2] = [("gate.wasm", &gate(guests::FORBID)), ("gate.toml", REQUIRED)];
-    let house = House::set_up(&files, fast).await;
-    let is_closed = async || matches!(house.authenticate().await, Ok(Admission::Denied { .. }));
-    let (dir, away) = (house.dir.path().to_owned(), house.dir.path().with_extension("away"));
-    let trouble = async |what: &str| house.shows(what, |status| status.trouble.is_some()).await;
-    let calm = async |what: &str| house.shows(what, |status| status.trouble.is_none()).await;
+    let fixture = Fixture::set_up(&files, fast).await;
+    let is_closed = async || matches!(fixture.authenticate().await, Ok(Admission::Denied { .. }));
+    let (dir, away) = (fixture.dir.path().to_owned(), fixture.dir.path().with_extension("away"));
+    let trouble = async |what: &str| fixture.shows(what, |status| status.trouble.is_some()).await;
+    let calm = async |what: &str| fixture.shows(what, |status| status.trouble.is_none()).await;
 
     mode(&dir, 0o777);
     place(&dir, "more.wasm", &Guest::new("more").hook(GuestHook::EventFilter, guests::KEEP).component().unwrap());
     trouble("a folder of all").await;
-    house.shows("the new one refused", |status| status.plugins.len() == 2).await;
-    assert_eq!(house.refusal("more").0, "L12");
-    assert!(is_closed().await && house.plugin("gate").refused.is_none());
+    fixture.shows("the new one refused", |status| status.plugins.len() == 2).await;
+    assert_eq!(fixture.refusal("more").0, "L12");
+    assert!(is_closed().await && fixture.plugin("gate").refused.is_none());
     mode(&dir, 0o755);
     calm("a folder of its owner").await;
 
@@ -117,26 +118,30 @@ async fn a_running_plugin_outlives_everything_that_happens_to_its_folder() {
     trouble("no folder").await;
     assert!(is_closed().await);
     fs::write(&dir, "a file").unwrap();
-    house.shows("a file", |status| status.trouble.as_ref().is_some_and(|it| it.text.contains("is not a folder"))).await;
+    fixture
+        .shows("a file", |status| status.trouble.as_ref().is_some_and(|it| it.text.contains("is not a folder")))
+        .await;
     assert!(is_closed().await);
     fs::remove_file(&dir).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, &dir, rustix::fs::Mode::RUSR).unwrap();
-    house.shows("a pipe", |status| status.trouble.is_some()).await;
+    fixture.shows("a pipe", |status| status.trouble.is_some()).await;
     fs::remove_file(&dir).unwrap();
     std::os::unix::fs::symlink(&dir, &dir).unwrap();
-    house.shows("a link to itself", |status| status.trouble.as_ref().is_some_and(|it| it.text.contains("link"))).await;
+    fixture
+        .shows("a link to itself", |status| status.trouble.as_ref().is_some_and(|it| it.text.contains("link")))
+        .await;
     assert!(is_closed().await);
     fs::remove_file(&dir).unwrap();
 
-    // An empty folder in its place, such as the one beneath a mount: what is required is missing and fails closed.
+    // An empty folder in its place, such as the one beneath a mount: required plugins are missing and fail closed.
     fs::create_dir(&dir).unwrap();
-    house.shows("a hole", |status| status.plugins.iter().any(|it| it.fails_closed)).await;
-    assert_eq!(house.authenticate().await.unwrap_err().class, "missing-required");
-    // And events of the new folder arrive, whose number may be that of the old one.
+    fixture.shows("a hole", |status| status.plugins.iter().any(|it| it.fails_closed)).await;
+    assert_eq!(fixture.authenticate().await.unwrap_err().class, "missing-required");
+    // Events of the new folder arrive, although its inode number may be that of the old one.
     for (name, content) in files {
-        house.put(name, content);
+        fixture.put(name, content);
     }
-    house.shows("the gate", |status| status.plugins.iter().any(|it| it.file == "gate" && it.active.is_some())).await;
+    fixture.shows("the gate", |status| status.plugins.iter().any(|it| it.file == "gate" && it.active.is_some())).await;
     assert!(is_closed().await);
     fs::remove_dir_all(&away).unwrap();
 }

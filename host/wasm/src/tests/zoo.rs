@@ -1,11 +1,11 @@
-//! Hostile guests: each ends in its class, and the host goes on.
+//! Hostile guests: each call ends in its failure class, and the host keeps working.
 
 use yardarm_testkit::guests;
 
 use super::*;
 
-async fn class(house: &House) -> &'static str {
-    match house.authenticate().await {
+async fn class(fixture: &Fixture) -> &'static str {
+    match fixture.authenticate().await {
         Err(failure) => failure.class,
         Ok(admission) => panic!("{admission:?}"),
     }
@@ -26,25 +26,25 @@ async fn calls_end_in_their_class() {
         (guests::TEMPORARY, "guest-error"),
         (guests::INVALID_INPUT, "guest-error"),
     ] {
-        let house = House::of(GuestHook::RequestAuth, fragment).await;
-        assert_eq!(class(&house).await, expected, "{fragment}");
-        assert_eq!(house.calls("zoo", expected), 1);
+        let fixture = Fixture::of(GuestHook::RequestAuth, fragment).await;
+        assert_eq!(class(&fixture).await, expected, "{fragment}");
+        assert_eq!(fixture.calls("zoo", expected), 1);
     }
 }
 
 #[tokio::test]
 async fn answers_that_mean_nothing_are_not_used() {
     for fragment in [guests::NO_VERDICTS, guests::REPLACE_BADLY] {
-        let house = House::of(GuestHook::EventFilter, fragment).await;
-        assert_eq!(house.filter(&events(2)).await, Filtering::Hold { plugin: "zoo".into() });
-        assert_eq!(house.calls("zoo", "output-invalid"), 1, "{fragment}");
+        let fixture = Fixture::of(GuestHook::EventFilter, fragment).await;
+        assert_eq!(fixture.filter(&events(2)).await, Filtering::Hold { plugin: "zoo".into() });
+        assert_eq!(fixture.calls("zoo", "output-invalid"), 1, "{fragment}");
     }
     for fragment in [guests::VERSION_BACK, guests::HIDE_NOWHERE] {
-        let house = House::of(GuestHook::PayloadTransform, fragment).await;
-        assert_eq!(house.payload().await.unwrap_err().class, "output-invalid", "{fragment}");
+        let fixture = Fixture::of(GuestHook::PayloadTransform, fragment).await;
+        assert_eq!(fixture.payload().await.unwrap_err().class, "output-invalid", "{fragment}");
     }
-    let house = House::of(GuestHook::EvaluationTransform, guests::FIRST_NONSENSE).await;
-    assert_eq!(house.results().await.unwrap_err().class, "output-invalid");
+    let fixture = Fixture::of(GuestHook::EvaluationTransform, guests::FIRST_NONSENSE).await;
+    assert_eq!(fixture.results().await.unwrap_err().class, "output-invalid");
 }
 
 #[tokio::test]
@@ -55,35 +55,37 @@ async fn a_trap_costs_one_instance_and_not_the_plugin() {
         (call $deny (i32.const 2) (global.get $calls))";
     let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, fragment).component().unwrap();
     let toml = b"[[bind]]\nhook = \"request-auth\"\nisolation = \"pool\"";
-    let house = House::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
+    let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
     for _ in 0..3 {
-        assert!(house.authenticate().await.is_ok());
-        assert!(house.authenticate().await.is_ok());
-        assert_eq!(class(&house).await, "trap");
+        assert!(fixture.authenticate().await.is_ok());
+        assert!(fixture.authenticate().await.is_ok());
+        assert_eq!(class(&fixture).await, "trap");
     }
-    assert_eq!((house.calls("zoo", "ok"), house.calls("zoo", "trap")), (6, 3));
-    house.shows("a replacement", |status| status.plugins[0].active.as_ref().unwrap().bindings[0].pool.idle >= 1).await;
+    assert_eq!((fixture.calls("zoo", "ok"), fixture.calls("zoo", "trap")), (6, 3));
+    fixture
+        .shows("a replacement", |status| status.plugins[0].active.as_ref().unwrap().bindings[0].pool.idle >= 1)
+        .await;
 }
 
 #[tokio::test]
-async fn strange_input_does_not_open_the_breaker_for_everybody() {
-    let house = House::of(GuestHook::RequestAuth, guests::INVALID_INPUT).await;
+async fn unusual_input_does_not_open_the_breaker() {
+    let fixture = Fixture::of(GuestHook::RequestAuth, guests::INVALID_INPUT).await;
     for _ in 0..20 {
-        assert_eq!(class(&house).await, "guest-error");
+        assert_eq!(class(&fixture).await, "guest-error");
     }
-    assert_eq!(house.calls("zoo", "breaker-open"), 0);
-    let house = House::of(GuestHook::RequestAuth, guests::TEMPORARY).await;
+    assert_eq!(fixture.calls("zoo", "breaker-open"), 0);
+    let fixture = Fixture::of(GuestHook::RequestAuth, guests::TEMPORARY).await;
     for _ in 0..5 {
-        assert_eq!(class(&house).await, "guest-error");
+        assert_eq!(class(&fixture).await, "guest-error");
     }
-    assert_eq!(class(&house).await, "breaker-open");
+    assert_eq!(class(&fixture).await, "breaker-open");
 }
 
 #[tokio::test]
 async fn a_flood_of_log_lines_is_bounded() {
-    let house = House::of(GuestHook::RequestAuth, guests::FLOOD).await;
-    assert!(house.authenticate().await.is_ok());
-    let dropped = house.folder.metrics()[0].log_lines_dropped;
+    let fixture = Fixture::of(GuestHook::RequestAuth, guests::FLOOD).await;
+    assert!(fixture.authenticate().await.is_ok());
+    let dropped = fixture.folder.metrics()[0].log_lines_dropped;
     assert!((700..=800).contains(&dropped), "{dropped}");
 }
 
@@ -91,15 +93,15 @@ async fn a_flood_of_log_lines_is_bounded() {
 async fn looping_guests_do_not_stop_the_others() {
     let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::SPIN).component().unwrap();
     let toml = b"[[bind]]\nhook = \"request-auth\"\nlimits = { deadline_ms = 400 }";
-    let house = House::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
-    let chain = house.hooks_of("prod");
+    let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
+    let chain = fixture.hooks_of("prod");
     for _ in 0..2 {
         let chain = Arc::clone(&chain);
-        house.lifecycle.spawn("loop", async move {
+        fixture.lifecycle.spawn("loop", async move {
             let _ = authenticate(&chain, &request()).await;
         });
     }
-    // A task that wants to run every now and then, while both workers are busy with guests.
+    // A task that wants to run periodically, while both workers are busy with guests.
     let began = tokio::time::Instant::now();
     let mut turns = 0;
     while began.elapsed() < Duration::from_millis(300) {
@@ -107,7 +109,7 @@ async fn looping_guests_do_not_stop_the_others() {
         turns += 1;
     }
     assert!(turns >= 20, "{turns} turns in 300 ms");
-    house.shows("both deadlines", |_| house.calls("zoo", "deadline") == 2).await;
+    fixture.shows("both deadlines", |_| fixture.calls("zoo", "deadline") == 2).await;
 }
 
 #[tokio::test]
@@ -130,12 +132,12 @@ async fn files_that_are_no_plugins_say_what_they_are() {
     ];
     let files: Vec<(String, &[u8])> = cases.iter().map(|case| (format!("{}.wasm", case.0), case.1)).collect();
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (&**name, *content)).collect();
-    let house = House::with(&files).await;
+    let fixture = Fixture::with(&files).await;
     for (name, _, code, start) in cases {
-        let (actual, text) = house.refusal(name);
+        let (actual, text) = fixture.refusal(name);
         assert!(actual == code && text.starts_with(start), "{name}: {actual} {text}");
     }
-    assert!(house.hooks_of("prod").request_auth.is_none());
+    assert!(fixture.hooks_of("prod").request_auth.is_none());
 }
 
 #[tokio::test]
@@ -153,7 +155,7 @@ async fn plugins_that_do_not_fit_say_how_to_mend_them() {
     let odd = allow(Guest::new("odd name"));
     let pinned = hookless.component().unwrap();
     let unbound = allow(Guest::new("unbound"));
-    let house = House::with(&[
+    let fixture = Fixture::with(&[
         ("trap.wasm", &trap),
         ("slow.wasm", &slow),
         ("config.wasm", &config),
@@ -194,7 +196,7 @@ async fn plugins_that_do_not_fit_say_how_to_mend_them() {
             "`typo.toml` cannot be used: `bind[0].hook`: is missing; `bind[0].hok`: unknown key `hok`, did you mean `hook`?",
         ),
     ] {
-        let (actual, text) = house.refusal(name);
+        let (actual, text) = fixture.refusal(name);
         assert!(actual == code && text.starts_with(start), "{name}: {actual} {text}");
     }
 }
@@ -235,10 +237,10 @@ async fn no_bytes_are_mistaken_for_a_plugin() {
             compiled: None,
         };
         match stager.stage(candidate, |_| Arc::default()).await.map(|plugin| plugin.name.clone()) {
-            // Cut between two sections, a component may be whole and export nothing.
+            // Cut between two sections, a component may be valid and export nothing.
             Err(crate::LoadError::NoHook | crate::LoadError::NoLifecycle) if matches!(round % 4, 1 | 2) => (),
             Err(error) if round % 4 != 3 => assert!(["L01", "L03"].contains(&error.code()), "{round}: {error}"),
-            // Single bytes may change without harm, or change names; anything but a crash will do.
+            // Changed bytes may be harmless, or change names; any result but a crash is acceptable.
             Err(_) => (),
             Ok(_) => assert_eq!(round % 4, 3, "{round}"),
         }

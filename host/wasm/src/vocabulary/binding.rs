@@ -7,44 +7,44 @@ use std::time::Duration;
 use serde::Serialize;
 use yardarm_core::EnvironmentLabel;
 
-/// Linear memory that a binding may allow at most, in MiB.
+/// Maximum linear memory that a binding may allow, in MiB.
 pub(crate) const LARGEST_MEMORY_MB: u32 = 256;
-/// Time that a binding may allow at most.
+/// Maximum deadline that a binding may set.
 pub(crate) const LONGEST_DEADLINE_MS: i64 = 60_000;
 
-/// A place in the host where plugins are asked.
+/// A place in the host where plugins are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
-    /// May this request or stream proceed, and as whom?
+    /// Decides whether a request or stream may proceed, and under which identity.
     RequestAuth,
-    /// What happens to each analytics event of a batch?
+    /// Decides on each analytics event of a batch.
     EventFilter,
-    /// What do SDKs get to see of the flag data?
+    /// Edits the flag data that SDKs receive.
     PayloadTransform,
-    /// What does a client-side SDK get to see of its results?
+    /// Edits the results that a client-side SDK receives.
     EvaluationTransform,
 }
 
-/// What a chain does when a plugin cannot answer.
+/// What a chain does when a plugin fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// Nothing passes: 503.
+    /// The request is rejected with 503.
     Closed,
-    /// As if the plugin were not there. `request-auth` only.
+    /// The plugin is skipped. `request-auth` only.
     Open,
-    /// Events wait, bounded, and are tried again.
+    /// Events are held, bounded, and retried.
     Hold,
-    /// Events are lost, counted.
+    /// Events are dropped and counted.
     Drop,
-    /// Data goes on as it came to this plugin.
+    /// Data continues as this plugin received it.
     Pass,
-    /// What was served before stays.
+    /// The previous data is served.
     LastGood,
 }
 
-/// Whether a call gets an instance of its own.
+/// Whether each call gets its own instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
@@ -54,7 +54,7 @@ pub enum Isolation {
     Pool,
 }
 
-/// First key of the order within a chain.
+/// The primary sort key within a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -66,31 +66,31 @@ pub enum Phase {
     Late,
 }
 
-/// Where a plugin applies and under which limits.
+/// The place where a plugin applies, with its limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bind {
-    /// The hook it answers.
+    /// The hook.
     pub hook: Hook,
-    /// Patterns over environment names (or `vendor/name`), `*` and `?` allowed; any may match.
+    /// Patterns for environment names (or `vendor/name`), `*` and `?` allowed; any may match.
     pub environments: Vec<Arc<str>>,
     /// Kinds of callers; empty means all.
     pub sdk: Vec<Arc<str>>,
-    /// Patterns over route identifiers; empty means all.
+    /// Patterns for route identifiers; empty means all.
     pub routes: Vec<Arc<str>>,
-    /// First key of the order.
+    /// Primary sort key.
     pub phase: Phase,
-    /// Second key of the order, lower runs first.
+    /// Secondary sort key; lower values run first.
     pub priority: i64,
-    /// What happens when the plugin cannot answer.
+    /// What happens when the plugin fails.
     pub on_failure: Policy,
-    /// Whether a missing plugin counts as failing.
+    /// Whether a missing plugin counts as a failure.
     pub required: bool,
-    /// Time for one call.
+    /// Deadline of one call.
     #[serde(serialize_with = "as_millis")]
     pub deadline: Duration,
     /// Linear memory of one instance, in MiB.
     pub memory_mb: u32,
-    /// Whether a call gets an instance of its own; decided by measurement if absent.
+    /// Whether each call gets its own instance; decided by measurement if absent.
     pub isolation: Option<Isolation>,
 }
 
@@ -99,7 +99,7 @@ impl Hook {
     pub const ALL: [Self; 4] =
         [Self::RequestAuth, Self::EventFilter, Self::PayloadTransform, Self::EvaluationTransform];
 
-    /// The name in bindings, metrics and the interface.
+    /// Returns the name in bindings, metrics and the interface.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -110,12 +110,12 @@ impl Hook {
         }
     }
 
-    /// Position in arrays with one field per hook.
+    /// Returns the index in arrays with one element per hook.
     pub(crate) fn index(self) -> usize {
         self as usize
     }
 
-    /// Failure policies on offer, the default first.
+    /// Returns the failure policies that are allowed, the default first.
     pub(crate) fn policies(self) -> &'static [Policy] {
         match self {
             Self::RequestAuth => &[Policy::Closed, Policy::Open],
@@ -143,7 +143,7 @@ impl Hook {
 }
 
 impl Policy {
-    /// The name in bindings.
+    /// Returns the name in bindings.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -164,9 +164,9 @@ impl fmt::Display for Hook {
 }
 
 impl Bind {
-    /// A binding to all environments with the defaults of `hook`, as a component without a binding file gets it.
+    /// Creates a binding to all environments with the defaults of `hook`, for a component without a binding file.
     ///
-    /// Nobody asked for such a plugin by name, so its removal is not a failure.
+    /// Such a plugin is not required, so its removal is not a failure.
     pub(crate) fn automatic(hook: Hook) -> Self {
         Self {
             hook,
@@ -183,24 +183,24 @@ impl Bind {
         }
     }
 
-    /// Whether the binding speaks of an environment.
+    /// Returns whether the binding applies to an environment.
     pub(crate) fn covers(&self, label: &EnvironmentLabel) -> bool {
         let full = label.to_string();
         self.environments.iter().any(|pattern| matches(pattern, label.name()) || matches(pattern, &full))
     }
 
-    /// Whether the binding speaks of a kind of caller.
+    /// Returns whether the binding applies to a kind of caller.
     pub(crate) fn covers_sdk(&self, sdk: &str) -> bool {
         self.sdk.is_empty() || self.sdk.iter().any(|known| **known == *sdk)
     }
 
-    /// Whether the binding speaks of a route.
+    /// Returns whether the binding applies to a route.
     pub(crate) fn covers_route(&self, route: &str) -> bool {
         self.routes.is_empty() || self.routes.iter().any(|pattern| matches(pattern, route))
     }
 }
 
-/// What must not be missing.
+/// Returns the required bindings.
 pub(crate) fn only_required(binds: Vec<Bind>) -> Vec<Bind> {
     binds.into_iter().filter(|bind| bind.required).collect()
 }

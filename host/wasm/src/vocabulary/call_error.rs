@@ -1,6 +1,6 @@
 //! Why a call of a plugin failed, and what it is counted as.
 
-/// Why a plugin did not give a usable answer.
+/// Why a plugin returned no usable reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
     /// C01: the guest stopped abnormally.
@@ -10,19 +10,19 @@ pub(crate) enum CallError {
         kind: &'static str,
         text: String,
     },
-    /// C02: the guest took too long.
-    #[error("the guest did not answer before its deadline")]
+    /// C02: the guest exceeded its deadline.
+    #[error("the guest exceeded its deadline")]
     Deadline,
-    /// C03: the guest wanted too much memory.
+    /// C03: the guest exceeded its memory limit.
     #[error("the guest {0}")]
     Memory(String),
-    /// C04: the answer is longer than allowed.
-    #[error("the answer takes {size} bytes, {limit} are allowed")]
+    /// C04: the reply is larger than allowed.
+    #[error("the reply has {size} bytes, {limit} are allowed")]
     OutputTooLarge { size: usize, limit: usize },
-    /// C04: the answer means nothing.
-    #[error("the answer is invalid: {0}")]
+    /// C04: the reply is invalid.
+    #[error("the reply is invalid: {0}")]
     OutputInvalid(String),
-    /// C05: the guest said that it could not.
+    /// C05: the guest returned an error.
     #[error("the guest reports {kind}: {text}")]
     Guest {
         /// `invalid-input`, `temporary` or `internal`.
@@ -30,20 +30,20 @@ pub(crate) enum CallError {
         text: String,
     },
     /// C06: all instances are busy.
-    #[error("no instance came free in time")]
+    #[error("no instance became available in time")]
     PoolExhausted,
-    /// C08: too many calls failed lately.
+    /// C08: too many recent calls failed.
     #[error("the breaker is open")]
     BreakerOpen,
-    /// C09: a required plugin is not there.
-    #[error("the plugin is required and not there")]
+    /// C09: a required plugin is missing.
+    #[error("the required plugin is missing")]
     MissingRequired,
-    /// C10: what the guest should see is longer than a hook's input may be. Says nothing about the plugin.
-    #[error("the input takes {size} bytes, more than the hook is given")]
+    /// C10: the input of the guest is larger than a hook's input may be. No evidence about the plugin.
+    #[error("the input has {size} bytes, more than a hook's input may have")]
     InputTooLarge { size: usize },
 }
 
-/// What a call is counted as.
+/// How a call is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Ok,
@@ -60,7 +60,7 @@ pub(crate) enum Outcome {
 }
 
 impl CallError {
-    /// Stable code of the plugin error taxonomy.
+    /// Returns the stable code of the plugin error taxonomy.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Trap { .. } => "C01",
@@ -75,7 +75,7 @@ impl CallError {
         }
     }
 
-    /// What a call that ended like this is counted as.
+    /// Returns how a call with this result is counted.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Trap { .. } => Outcome::Trap,
@@ -108,7 +108,7 @@ impl Outcome {
         Self::InputTooLarge,
     ];
 
-    /// The name in metrics and in failures told to vendors.
+    /// Returns the name in metrics and in failures reported to vendors.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",

@@ -11,7 +11,7 @@ use super::{CallError, GuestMetrics, Hook, LogGate, Outcome};
 pub const CALL_SECONDS: [f64; 19] =
     [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0];
 
-/// Everything that is counted for one plugin.
+/// All counters of one plugin.
 #[derive(Debug, Default)]
 pub(crate) struct PluginCounters {
     hooks: [HookMeter; 4],
@@ -20,7 +20,7 @@ pub(crate) struct PluginCounters {
     pub(crate) guest: GuestMetrics,
 }
 
-/// Calls of one hook.
+/// Counters of the calls of one hook.
 #[derive(Debug, Default)]
 pub(crate) struct HookMeter {
     outcomes: [AtomicU64; Outcome::ALL.len()],
@@ -30,7 +30,7 @@ pub(crate) struct HookMeter {
     waited_nanos: AtomicU64,
 }
 
-/// Instances of one plugin.
+/// Counters of the instances of one plugin.
 #[derive(Debug, Default)]
 pub(crate) struct InstanceMeter {
     created: AtomicU64,
@@ -38,7 +38,7 @@ pub(crate) struct InstanceMeter {
     peak_memory: AtomicU64,
 }
 
-/// Calls of one hook, counted.
+/// Metrics of the calls of one hook.
 #[derive(Debug, Clone, Serialize)]
 pub struct HookMetrics {
     /// Name of the hook.
@@ -49,29 +49,29 @@ pub struct HookMetrics {
     pub buckets: Vec<u64>,
     /// Sum of call times.
     pub seconds: f64,
-    /// Sum of times that calls waited for an instance.
+    /// Sum of the times that calls waited for an instance.
     pub waited_seconds: f64,
 }
 
-/// Instances of one plugin, counted.
+/// Metrics of the instances of one plugin.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct InstanceMetrics {
-    /// Made since the process started.
+    /// Created since the process started.
     pub created: u64,
     /// Alive now.
     pub alive: u64,
-    /// Largest linear memory that any instance had at its end, in bytes.
+    /// Largest linear memory of any instance at its end, in bytes.
     pub peak_memory_bytes: u64,
 }
 
 impl PluginCounters {
-    /// The meter of one hook.
+    /// Returns the counters of one hook.
     pub(crate) fn hook(&self, hook: Hook) -> &HookMeter {
         &self.hooks[hook.index()]
     }
 
-    /// The meters of hooks that were asked at least once.
-    pub(crate) fn asked(&self) -> Vec<HookMetrics> {
+    /// Returns the metrics of hooks that were called at least once.
+    pub(crate) fn called_hooks(&self) -> Vec<HookMetrics> {
         let all = Hook::ALL.into_iter().map(|hook| self.hook(hook).read(hook));
         all.filter(|metrics| metrics.outcomes.iter().any(|(_, count)| *count > 0)).collect()
     }
@@ -88,7 +88,7 @@ impl HookMeter {
         self.nanos.fetch_add(nanos(took), Ordering::Relaxed);
     }
 
-    /// Counts the wait for an instance.
+    /// Adds the time that a call waited for an instance.
     pub(crate) fn waited(&self, time: Duration) {
         self.waited_nanos.fetch_add(nanos(time), Ordering::Relaxed);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-/// Grants that an operator can write, `header:<name>` apart from its name.
+/// Grants that an operator can write; `header:<name>` without its name.
 pub(crate) const KNOWN_GRANTS: &[&str] = &[
     "clock",
     "random",
@@ -21,12 +21,12 @@ pub(crate) const KNOWN_GRANTS: &[&str] = &[
     "metrics",
 ];
 
-/// What one plugin was granted.
+/// The grants of one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Grants {
-    /// Real time. Without it, WASI clocks stand at a fixed moment.
+    /// Real time. Without it, WASI clocks show a fixed time.
     pub(crate) clock: bool,
-    /// Real randomness. Without it, WASI gives the same numbers to each instance.
+    /// Real randomness. Without it, WASI returns the same numbers in each instance.
     pub(crate) random: bool,
     /// The credential itself instead of its fingerprint.
     pub(crate) raw_credential: bool,
@@ -43,7 +43,7 @@ pub(crate) struct Grants {
 }
 
 impl Grants {
-    /// Adds a grant as written in a binding file; says whether it is known.
+    /// Adds a grant as written in a binding file; returns whether it is known.
     pub(crate) fn add(&mut self, text: &str) -> bool {
         match text {
             "clock" => self.clock = true,
@@ -62,12 +62,12 @@ impl Grants {
         true
     }
 
-    /// Whether a request header, named in lower case, may reach the guest.
+    /// Returns whether a request header, named in lower case, may be passed to the guest.
     pub(crate) fn header(&self, name: &str) -> bool {
         self.headers.contains(name)
     }
 
-    /// Each grant as an operator writes it, in order.
+    /// Returns the grants as an operator writes them, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let flags = [
             (self.clock, "clock"),

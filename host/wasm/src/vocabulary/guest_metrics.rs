@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-/// Series per plugin; more are refused and counted.
+/// Maximum number of series per plugin; further ones are rejected and counted.
 const MOST_SERIES: usize = 30;
-/// Labels per series.
+/// Maximum number of labels per series.
 const MOST_LABELS: usize = 4;
-/// Bytes of a name or of a label's value.
+/// Maximum length of a name or of a label's value in bytes.
 const LONGEST_NAME: usize = 64;
 
 /// Names and values.
@@ -23,10 +23,10 @@ pub(crate) struct GuestMetrics {
     refused: AtomicU64,
 }
 
-/// One series that a guest keeps.
+/// One series of a guest.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GuestSeries {
-    /// Name without any prefix: letters, digits and underscores.
+    /// Name without prefix: letters, digits and underscores.
     pub name: String,
     /// Names and values.
     pub labels: Vec<(String, String)>,
@@ -38,11 +38,11 @@ pub struct GuestSeries {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GuestValue {
-    /// Only grows.
+    /// A value that only grows.
     Counter(u64),
-    /// Goes up and down.
+    /// A value that can grow and shrink.
     Gauge(f64),
-    /// Number and sum of what was observed.
+    /// Number and sum of observations.
     Summary {
         /// Number of observations.
         count: u64,
@@ -52,7 +52,7 @@ pub enum GuestValue {
 }
 
 impl GuestMetrics {
-    /// All series in order.
+    /// Returns all series, sorted.
     pub(crate) fn series(&self) -> Vec<GuestSeries> {
         let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let one = |((name, labels), value): (&(String, Labels), &GuestValue)| GuestSeries {
@@ -63,12 +63,12 @@ impl GuestMetrics {
         series.iter().map(one).collect()
     }
 
-    /// Observations that were refused.
+    /// Returns the number of rejected observations.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Changes a series, or makes it; `change` says whether the series is of the right kind.
+    /// Updates or creates a series; `change` returns whether the series has the right kind.
     pub(crate) fn update(
         &self,
         name: String,

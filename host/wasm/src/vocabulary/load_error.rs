@@ -1,23 +1,23 @@
-//! Why a file does not become a plugin, in words that suffice to mend it.
+//! Why a file is rejected, in messages that explain how to fix it.
 
 use super::{INTERFACE_VERSION, clean, largest_file};
 
-/// A file that was refused. What ran before goes on running.
+/// Why a file was rejected. What ran before keeps running.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// L01.
     #[error("{what}")]
     NotAComponent {
-        /// What it is instead.
+        /// The actual kind of file.
         what: String,
     },
     /// L02.
     #[error("the file has {size} bytes, {limit} are allowed{}", hint(*limit))]
     TooLarge {
-        /// Bytes of the file.
+        /// Size of the file in bytes.
         size: u64,
-        /// Bytes that are allowed.
+        /// Maximum size in bytes.
         limit: u64,
     },
     /// L02.
@@ -25,27 +25,30 @@ pub enum LoadError {
         "the folder has {count} plugins, {limit} are allowed; remove some, the last in order of name are not loaded"
     )]
     TooManyPlugins {
-        /// Plugins in the folder.
+        /// Number of plugins in the folder.
         count: usize,
-        /// Plugins that are allowed.
+        /// Maximum number of plugins.
         limit: usize,
     },
     /// L03.
     #[error("the component does not compile: {text}")]
     CompileFailed {
-        /// Text of the compiler.
+        /// Message of the compiler.
         text: String,
     },
     /// L03.
     #[error("compiling took longer than {seconds} s")]
     CompileTimeout {
-        /// Time that was allowed.
+        /// The time limit.
         seconds: u64,
     },
     /// L04.
-    #[error("built for `{built_for}`, this host speaks `yardarm:plugin@{}`; upgrade the older side", INTERFACE_VERSION)]
+    #[error(
+        "built for `{built_for}`, this host supports `yardarm:plugin@{}`; upgrade the older side",
+        INTERFACE_VERSION
+    )]
     UnsupportedInterface {
-        /// The interface in the component.
+        /// The version in the component.
         built_for: String,
     },
     /// L04.
@@ -61,13 +64,13 @@ pub enum LoadError {
     /// L04.
     #[error("a type differs from `yardarm:plugin@{}`, build against its WIT files: {text}", INTERFACE_VERSION)]
     WrongTypes {
-        /// Text of the linker.
+        /// Message of the linker.
         text: String,
     },
     /// L05.
     #[error("imports what this host does not offer: {imports}")]
     UnknownImport {
-        /// All of them.
+        /// All unknown imports.
         imports: String,
     },
     /// L06.
@@ -75,7 +78,7 @@ pub enum LoadError {
     CapabilityDenied {
         /// All imports that lack a grant.
         imports: String,
-        /// The line that grants them, with what is granted already.
+        /// The line that grants them, including existing grants.
         line: String,
         /// The binding file.
         file: String,
@@ -85,7 +88,7 @@ pub enum LoadError {
     ManifestInvalid {
         /// The binding file.
         file: String,
-        /// Each fault with its key path.
+        /// Each error with its key path.
         faults: Vec<String>,
     },
     /// L07.
@@ -109,13 +112,13 @@ pub enum LoadError {
     DuplicateName {
         /// Name in both components.
         name: String,
-        /// File name, without extension, of the one that stays.
+        /// File name, without extension, of the plugin that keeps the name.
         active: String,
     },
     /// L08.
     #[error("the plugin does not accept its configuration: {text}")]
     ConfigInvalid {
-        /// Text of the plugin.
+        /// Message of the plugin.
         text: String,
     },
     /// L09.
@@ -129,11 +132,11 @@ pub enum LoadError {
     /// L09.
     #[error("`init` took longer than {seconds} s")]
     InitTimeout {
-        /// Time that was allowed.
+        /// The time limit.
         seconds: u64,
     },
     /// L11.
-    #[error("the file has the SHA-256 {actual}, the binding asks for {expected}")]
+    #[error("the file has the SHA-256 {actual}, the binding requires {expected}")]
     HashMismatch {
         /// Digest in the binding file.
         expected: String,
@@ -157,27 +160,27 @@ pub enum LoadError {
     NotAFile {
         /// The path.
         path: String,
-        /// What it is.
+        /// The kind of file.
         kind: &'static str,
     },
     /// L01.
     #[error("the name of the file is not valid UTF-8 or has control characters; rename it")]
     BadFileName,
     /// L01.
-    #[error("`{file}` is not there, so the required hooks of its binding file fail closed")]
+    #[error("`{file}` is missing, so the required hooks of its binding file fail closed")]
     Absent {
         /// Name of the component file.
         file: String,
     },
-    /// The file cannot be read; it is tried again.
+    /// The file cannot be read; reading is retried.
     #[error("the file cannot be read: {text}")]
     Unreadable {
-        /// Text of the system.
+        /// Message of the operating system.
         text: String,
     },
 }
 
-/// What may be done about a component that is too large.
+/// Returns advice about a component that is too large.
 fn hint(limit: u64) -> &'static str {
     if limit == largest_file(false) {
         "; guests that carry a runtime may have more with `profile = \"large\"` under [plugin]"
@@ -187,7 +190,7 @@ fn hint(limit: u64) -> &'static str {
 }
 
 impl LoadError {
-    /// Stable code of the plugin error taxonomy.
+    /// Returns the stable code of the plugin error taxonomy.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -212,7 +215,7 @@ impl LoadError {
         }
     }
 
-    /// Class of the plugin error taxonomy.
+    /// Returns the class of the plugin error taxonomy.
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {
@@ -240,12 +243,12 @@ impl LoadError {
         }
     }
 
-    /// Whether the same file may load at another time.
+    /// Returns whether loading the same file may succeed later.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::CompileTimeout { .. } | Self::InitTimeout { .. } | Self::InitFailed { .. })
     }
 
-    /// Sorts an error of the compiler.
+    /// Classifies an error of the compiler.
     pub(crate) fn of_compiler(error: &wasmtime::Error) -> Self {
         let text = clean(&format!("{error:#}"));
         if text.contains("unexpected end") || text.contains("unexpected-end") {
@@ -254,7 +257,7 @@ impl LoadError {
         Self::CompileFailed { text }
     }
 
-    /// Types of imports or exports that are not what this host knows by their name.
+    /// Creates the error for imports or exports whose types differ from the host's.
     pub(crate) fn wrong_types(error: &wasmtime::Error) -> Self {
         Self::WrongTypes { text: clean(&format!("{error:#}")) }
     }

@@ -5,12 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-/// Lines per second in the long run; what comes faster is dropped and counted.
+/// Sustained rate of lines per second; further lines are dropped and counted.
 const LINES_PER_SECOND: f64 = 50.0;
-/// Lines at once.
+/// Maximum number of lines in a burst.
 const BURST: f64 = 200.0;
 
-/// Lets a bounded number of lines through.
+/// Rate limit for log lines.
 #[derive(Debug)]
 pub(crate) struct LogGate {
     bucket: Mutex<(f64, Instant)>,
@@ -24,7 +24,7 @@ impl Default for LogGate {
 }
 
 impl LogGate {
-    /// Whether one more line may pass; counts it if not.
+    /// Returns whether one more line may be written; counts it if not.
     pub(crate) fn admit(&self) -> bool {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -38,7 +38,7 @@ impl LogGate {
         passes
     }
 
-    /// Lines that did not pass.
+    /// Returns the number of dropped lines.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

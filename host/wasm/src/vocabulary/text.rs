@@ -1,9 +1,9 @@
 //! Text of guests, made fit for logs and status.
 
-/// Bytes of a line; the rest is cut off.
+/// Maximum length of a line in bytes; the rest is cut off.
 const LONGEST_LINE: usize = 2 * 1024;
 
-/// A text of a guest that may stand in a log or a status: no control characters, bounded length.
+/// Sanitizes a text of a guest for logs and status: no control characters, bounded length.
 pub(crate) fn clean(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(LONGEST_LINE));
     for character in text.chars() {

@@ -107,7 +107,7 @@ async fn items_are_served_to_their_own_environment_with_rules_of_one_generation(
 }
 
 #[tokio::test]
-async fn streams_carry_events_and_end_when_told() {
+async fn streams_send_events_and_end_on_command() {
     let cloud = cloud().await;
     cloud.adds_proxy("proxy-key", [ENV]);
     let token = bearer(&cloud, "server-key").await;

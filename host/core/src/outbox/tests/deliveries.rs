@@ -1,4 +1,4 @@
-//! How batches are sent: how many at a time, where, and what follows from an outcome.
+//! Tests of deliveries: concurrency, threads, and the effect of each outcome.
 
 use std::thread::{self, ThreadId};
 
@@ -74,8 +74,8 @@ async fn a_panic_of_a_delivery_costs_its_batch_only() {
 }
 
 #[tokio::test]
-async fn batches_that_are_large_or_of_anybody_are_prepared_and_sent_where_they_delay_no_other() {
-    /// Where batches were prepared and sent.
+async fn large_and_untrusted_batches_are_prepared_and_sent_on_separate_threads() {
+    /// The threads on which batches were prepared and sent.
     struct Places(Mutex<Vec<[ThreadId; 2]>>);
     impl Delivery<u32> for Places {
         type Prepared = ThreadId;

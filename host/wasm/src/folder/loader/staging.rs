@@ -1,4 +1,4 @@
-//! One plugin: from its files, as they are now, to what runs and what is shown.
+//! Applies the files of one plugin: reads them, stages the plugin, and updates its status.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use crate::status::Refusal;
 use crate::vocabulary::{LoadError, only_required};
 
 impl Loader {
-    /// Reads the files of a plugin and does what follows from them.
+    /// Reads the files of a plugin and applies them.
     pub(super) async fn apply_files(&mut self, stem: &Arc<str>, pair: Pair, wait: bool) -> StageOutcome {
         let content = match self.read(stem, pair.clone()).await {
             Ok(content) => content,
             Err(error) => {
-                // Not marked as seen: what is in the way may go without a trace in size and times.
+                // Not marked as seen: the obstacle may disappear without a change of size and times.
                 self.set_obstacle(stem, &error);
                 return StageOutcome::Same;
             }
@@ -49,7 +49,7 @@ impl Loader {
         let had_component = entry.seen.wasm.is_some();
         entry.seen = pair;
         match content.component {
-            // Nothing to do for an absence that was taken up before.
+            // This absence was applied before.
             ComponentFile::Absent if !had_component && before == digests && entry.active.is_none() => {
                 StageOutcome::Same
             }
@@ -65,7 +65,8 @@ impl Loader {
         }
     }
 
-    /// The binding file cannot be used. What runs goes on; where nothing runs, what it says is required fails closed.
+    /// Handles a binding file that cannot be used. A running plugin keeps running; if none runs, the bindings that the
+    /// file marks as required fail closed.
     fn apply_bad_binding(&mut self, stem: &Arc<str>, bad: BadManifest) -> StageOutcome {
         let file = format!("{stem}.toml");
         self.refuse(stem, None, &LoadError::ManifestInvalid { file, faults: bad.faults });
@@ -91,7 +92,7 @@ impl Loader {
             entry.retry = None;
         }
         if manifest.is_none() && !auto_bind {
-            tracing::info!(file = %stem, "plugin has no binding file and is not asked");
+            tracing::info!(file = %stem, "plugin has no binding file and is not called");
             let (seen, digests, attempted) = (entry.seen.clone(), entry.digests, entry.attempted);
             *entry = Entry { seen, digests, attempted, unbound: true, since_ms: unix_ms(), ..Entry::default() };
             return StageOutcome::Changed;
@@ -148,7 +149,7 @@ impl Loader {
         };
         let known = self.counters.clone();
         let counters = |name: &str| known.get(name).cloned().unwrap_or_default();
-        // One file that makes the host panic must not keep the others from being loaded.
+        // A file that makes the host panic must not prevent others from being loaded.
         let staged = supervisor::catch(self.stager.stage(candidate, counters)).await;
         self.entry(stem).staging_since_ms = None;
         let failed = |error: InternalError| LoadError::InitFailed { what: "loading", error: error.to_string() };
@@ -161,8 +162,8 @@ impl Loader {
         Ok(plugin)
     }
 
-    /// The component is not there. What was required fails closed until it is back, or until its binding file says
-    /// that it is not required any more: disappearing must not open a door.
+    /// Handles a missing component. Required bindings fail closed until it is back, or until its binding file no longer
+    /// requires it: removing a file must not open access.
     fn apply_absence(&mut self, stem: &Arc<str>, binding: Option<Result<Manifest, BadManifest>>) -> StageOutcome {
         let entry = self.entry(stem);
         entry.attempted = None;
@@ -193,14 +194,14 @@ impl Loader {
         } else {
             tracing::error!(
                 file = %stem,
-                "required plugin is gone and its hooks fail closed; put it back, or retire it with a binding file \
+                "required plugin is missing and its hooks fail closed; restore it, or retire it with a binding file \
                  without [[bind]]"
             );
         }
         StageOutcome::Changed
     }
 
-    /// Tries again what was refused because its name was taken, now that something has changed.
+    /// Retries plugins that were rejected because their name was taken, after a change.
     pub(super) async fn retry_duplicates(&mut self) {
         let refused: Vec<Arc<str>> = self
             .entries
@@ -220,7 +221,7 @@ impl Loader {
         }
     }
 
-    /// Notes why files cannot be read; what ran goes on.
+    /// Records why files cannot be read; a running plugin keeps running.
     fn set_obstacle(&mut self, stem: &Arc<str>, error: &LoadError) {
         let entry = self.entries.entry(Arc::clone(stem)).or_default();
         let refusal = Refusal::new(error, None);
@@ -232,7 +233,7 @@ impl Loader {
         self.refusals += 1;
     }
 
-    /// Notes why a file is not used; what ran goes on.
+    /// Records why a file is not used; a running plugin keeps running.
     fn refuse(&mut self, stem: &Arc<str>, sha256: Option<[u8; 32]>, error: &LoadError) {
         let refusal = Refusal::new(error, sha256);
         let entry = self.entries.entry(Arc::clone(stem)).or_default();

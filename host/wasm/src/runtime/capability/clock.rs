@@ -1,4 +1,4 @@
-//! Time, for plugins that were granted `clock`.
+//! Time, for plugins with the grant `clock`.
 
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::runtime::guest::GuestState;
 use crate::runtime::interface::v0_1;
 
-/// The arbitrary start of the monotonic clock.
+/// The arbitrary origin of the monotonic clock.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl v0_1::host::clock::Host for GuestState {

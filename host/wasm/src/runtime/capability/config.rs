@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use crate::runtime::guest::GuestState;
 use crate::runtime::interface::v0_1;
 
-/// A configuration in the forms a guest asks for.
+/// A configuration in the forms that guests request.
 #[derive(Debug)]
 pub(crate) struct Configuration {
-    /// The whole, for `init`.
+    /// The whole configuration, for `init`.
     pub(crate) whole: String,
     /// JSON text of each top-level value.
     keys: BTreeMap<String, String>,
 }
 
 impl Configuration {
-    /// Writes a configuration down.
+    /// Serializes a configuration.
     pub(crate) fn new(config: &serde_json::Map<String, serde_json::Value>) -> Self {
         let keys = config.iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
         Self { whole: serde_json::Value::Object(config.clone()).to_string(), keys }

@@ -1,22 +1,23 @@
-//! Keyed fingerprints: stable for caching inside this process, useless outside of it.
+//! Keyed fingerprints: stable within this process, so that plugins can use them as cache keys, and useless outside of
+//! it.
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-/// Bytes of a fingerprint; enough that no two credentials meet.
+/// Bytes of a fingerprint; enough that no two credentials collide.
 const LENGTH: usize = 16;
 
-/// Makes fingerprints under a key that nobody knows and that dies with the process.
+/// Computes fingerprints with a random key that exists only in this process.
 pub(crate) struct Fingerprints(Hmac<Sha256>);
 
 impl Fingerprints {
-    /// Draws a key.
+    /// Generates a key.
     pub(crate) fn new() -> Self {
         let key: [u8; 32] = rand::random();
         Self(Hmac::new_from_slice(&key).expect("a key of any length will do"))
     }
 
-    /// The fingerprint of a text, in hexadecimal digits.
+    /// Returns the fingerprint of a text in hexadecimal digits.
     pub(crate) fn of(&self, text: &str) -> String {
         let mut mac = self.0.clone();
         mac.update(text.as_bytes());

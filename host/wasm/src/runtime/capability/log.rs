@@ -1,4 +1,4 @@
-//! Log lines of guests: bounded in rate and length, control characters escaped, the excess counted.
+//! Log lines of guests: limited in rate and length, with control characters escaped and dropped lines counted.
 
 use crate::runtime::guest::{GuestState, PluginContext};
 use crate::runtime::interface::v0_1;
@@ -14,7 +14,7 @@ impl v0_1::host::log::Host for GuestState {
     }
 }
 
-/// Writes one line of a guest into the host's log.
+/// Writes one line of a guest to the host's log.
 pub(crate) fn write(plugin: &PluginContext, hook: &'static str, level: Level, message: &str) {
     if !plugin.counters.log.admit() {
         return;

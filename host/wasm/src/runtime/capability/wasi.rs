@@ -1,5 +1,5 @@
-//! The powerless parts of WASI that language runtimes need to start: no environment, no arguments, no files, no
-//! sockets, closed stdin; stdout and stderr end in the plugin's log.
+//! The parts of WASI that language runtimes need to start, without access to the host: no environment, no arguments, no
+//! files, no sockets, closed stdin; stdout and stderr are written to the plugin's log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,9 +19,9 @@ use super::log;
 use crate::runtime::guest::{GuestState, PluginContext};
 use crate::runtime::interface::v0_1::host::log::Level;
 
-/// The moment at which the clocks of a plugin without the grant `clock` stand: 2020-01-01.
+/// The fixed time of the clocks of a plugin without the grant `clock`: 2020-01-01.
 const STANDSTILL: Duration = Duration::from_secs(1_577_836_800);
-/// Bytes that one instance may print in its life; the rest vanishes.
+/// Maximum number of bytes that one instance may print; the rest is discarded.
 const MOST_PRINTED: usize = 64 * 1024;
 
 struct Io;
@@ -30,7 +30,7 @@ impl HasData for Io {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Offers the powerless interfaces. Sockets are not among them.
+/// Adds the interfaces to a linker. Sockets are not among them.
 pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     type State = GuestState;
     let l = linker;
@@ -56,7 +56,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)
 }
 
-/// The world as one instance of a plugin sees it.
+/// Creates the WASI context of one instance of a plugin.
 pub(crate) fn powerless(plugin: &Arc<PluginContext>) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder.stdout(Printer { plugin: Arc::clone(plugin), level: Level::Info });
@@ -72,7 +72,7 @@ pub(crate) fn powerless(plugin: &Arc<PluginContext>) -> WasiCtx {
     builder.build()
 }
 
-/// Stands still.
+/// A wall clock with a fixed time.
 struct Standing;
 
 impl HostWallClock for Standing {
@@ -85,7 +85,7 @@ impl HostWallClock for Standing {
     }
 }
 
-/// Goes on by a millisecond each time somebody looks, so that loops that wait for time come to an end.
+/// A monotonic clock that advances by a millisecond per read, so that loops that wait for time terminate.
 struct Counting(AtomicU64);
 
 impl HostMonotonicClock for Counting {
@@ -98,7 +98,7 @@ impl HostMonotonicClock for Counting {
     }
 }
 
-/// The same bytes for each instance.
+/// Returns a generator of the same bytes for each instance.
 fn numbers() -> Deterministic {
     Deterministic::new((0..=u8::MAX).map(|n| n.wrapping_mul(167).wrapping_add(13)).collect())
 }
@@ -110,7 +110,7 @@ struct Printer {
     level: Level,
 }
 
-/// Gathers lines and logs them.
+/// Collects lines and logs them.
 struct Lines {
     printer: Printer,
     line: Vec<u8>,
@@ -125,7 +125,7 @@ impl IsTerminal for Printer {
 
 impl StdoutStream for Printer {
     fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
-        // Asked for by WASI 0.3 only, which is not linked.
+        // Used by WASI 0.3 only, which is not linked.
         Box::new(tokio::io::sink())
     }
 

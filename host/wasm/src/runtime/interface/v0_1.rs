@@ -38,7 +38,7 @@ mod generated {
 
 const KIB: usize = 1 << 10;
 
-/// Where a component keeps its exports.
+/// The positions of a component's exports.
 pub(crate) struct Indices {
     pub(crate) lifecycle: exports::lifecycle::GuestIndices,
     request_auth: Option<exports::request_auth::GuestIndices>,
@@ -55,18 +55,18 @@ pub(crate) enum Exports {
     EvaluationTransform(exports::evaluation_transform::Guest),
 }
 
-/// Whether a guest built for `version` can be asked in the words of this file.
+/// Returns whether this adapter supports a guest built for `version`.
 pub(crate) fn speaks(version: &str) -> bool {
     version.strip_prefix("0.1.").is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|it| it.is_ascii_digit()))
 }
 
-/// The hook that an exported interface answers, whatever its version.
+/// Returns the hook of an exported interface of any version.
 pub(crate) fn hook_of(interface: &str) -> Option<Hook> {
     Hook::ALL.into_iter().find(|hook| hook.name() == interface)
 }
 
 impl Indices {
-    /// Finds the exports; `None` where the component does not have a hook.
+    /// Finds the exports; `None` for hooks that the component does not export.
     pub(crate) fn new(pre: &InstancePre<GuestState>) -> wasmtime::Result<Self> {
         let has = |hook: Hook| exports_interface(pre.component(), hook.name());
         Ok(Self {
@@ -82,7 +82,7 @@ impl Indices {
         })
     }
 
-    /// Loads the functions of one hook; only here do wrong types show.
+    /// Loads the functions of one hook, which checks their types.
     pub(crate) fn load(
         &self,
         hook: Hook,
@@ -107,7 +107,7 @@ impl Indices {
     }
 }
 
-/// Whether a component exports an interface of this version.
+/// Returns whether a component exports an interface of this version.
 pub(crate) fn exports_interface(component: &Component, name: &str) -> bool {
     component.get_export_index(None, format!("yardarm:plugin/{name}@{INTERFACE_VERSION}")).is_some()
 }
@@ -117,7 +117,7 @@ fn when<T>(wanted: bool, make: impl FnOnce() -> wasmtime::Result<T>) -> wasmtime
 }
 
 fn wrong_hook<T>() -> wasmtime::Result<T> {
-    Err(wasmtime::Error::msg("an instance was asked for a hook it was not made for"))
+    Err(wasmtime::Error::msg("an instance was called with a hook that it was not created for"))
 }
 
 impl HookCall for Authenticate<'_> {
@@ -185,7 +185,7 @@ impl HookCall for Filter<'_> {
 
     fn output_limit(&self, _: usize) -> usize {
         let input: usize = self.events.iter().map(|event| event.body.len()).sum();
-        // A little room, so that a batch of one small event may grow.
+        // A minimum, so that a batch of one small event may grow.
         (2 * input).max(64 * KIB)
     }
 

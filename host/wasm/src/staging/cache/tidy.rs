@@ -1,4 +1,4 @@
-//! Keeps the cache within its bounds.
+//! Removal of cache entries that exceed the limits.
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata, TryLockError};
@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 
 use super::{Cache, EntryName, PARTIAL_SUFFIX, SUFFIX, touch};
 
-/// An entry that could be used.
+/// A usable entry.
 struct Entry {
     path: PathBuf,
     size: u64,
@@ -20,27 +20,27 @@ struct Entry {
 }
 
 impl Cache {
-    /// Removes what no process can use, what was not used for long, and what is too much, those entries first that
-    /// were not used for the longest time. Keeps the entries of the component files with the digests in `active`, and
-    /// notes that they are used, so that other processes keep them, too.
+    /// Removes unusable entries, entries that were not used for too long, and the least recently used ones beyond the
+    /// size limit. Keeps the entries of component files whose digests are in `active`, and marks them as used, so that
+    /// other processes keep them too.
     pub(crate) fn tidy(&self, active: &HashSet<[u8; 32]>) {
         let active: HashSet<String> = active.iter().map(hex::encode).collect();
         match self.survey(&active) {
             Ok(entries) => self.evict(entries),
-            // A folder that has gone is made again with the next entry.
+            // A missing folder is created with the next entry.
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-            Err(error) => tracing::warn!(dir = %self.dir.display(), %error, "compiled plugins cannot be listed"),
+            Err(error) => tracing::warn!(dir = %self.dir.display(), %error, "cannot list compiled plugins"),
         }
     }
 
-    /// Lists the entries, and removes left-overs of other engines and of processes that were killed.
+    /// Lists the entries, and removes leftovers of other engines and of processes that were killed.
     fn survey(&self, active: &HashSet<String>) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let (path, file_name) = (entry.path(), entry.file_name());
             let Some(name) = file_name.to_str() else { continue };
-            // Of the link, should it be one. Another process may have removed it.
+            // The metadata of the link itself, if it is one. Another process may have removed the file.
             let Some(metadata) = entry.metadata().ok().filter(|metadata| !metadata.is_dir()) else { continue };
             if name.starts_with('.') && name.ends_with(&format!(".{PARTIAL_SUFFIX}")) {
                 if !metadata.is_file() || is_left_over(&path) {
@@ -70,7 +70,7 @@ impl Cache {
         let mut total: u64 = entries.iter().map(|entry| entry.size).sum();
         let (mut evicted, mut freed) = (0_usize, 0);
         for entry in entries.into_iter().filter(|entry| !entry.is_active) {
-            // A time to come is a clock that was set, not an age.
+            // A modification time in the future is due to a changed clock and counts as age zero.
             let age = entry.used.elapsed().unwrap_or(Duration::ZERO);
             if total > self.limits.max_size || age > self.limits.max_age {
                 remove(&entry.path);
@@ -80,12 +80,12 @@ impl Cache {
             }
         }
         if evicted > 0 {
-            tracing::debug!(evicted, freed_bytes = freed, kept_bytes = total, "compiled plugins removed");
+            tracing::debug!(evicted, freed_bytes = freed, kept_bytes = total, "removed compiled plugins");
         }
     }
 }
 
-/// Whether no process writes to a half-written file any more.
+/// Returns whether no process writes to an unfinished file any more.
 fn is_left_over(path: &Path) -> bool {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path);
@@ -97,11 +97,11 @@ fn used(metadata: &Metadata) -> SystemTime {
 }
 
 fn remove(path: &Path) {
-    // Failing to tidy up is no reason to fail.
+    // A failure to remove a file is not an error.
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::debug!(path = %path.display(), %error, "a compiled plugin cannot be removed");
+        tracing::debug!(path = %path.display(), %error, "cannot remove a compiled plugin");
     }
 }
 
@@ -132,9 +132,9 @@ mod tests {
             self.dir.path().join("compiled")
         }
 
-        /// Compiles and keeps a component that differs from those with another number.
+        /// Compiles and caches a component that is unique to `number`.
         fn store(&self, number: u32) -> [u8; 32] {
-            // The head of a component and a custom section: its number, its size, the size of its name, and the text.
+            // The header of a component and a custom section: its number, its size, the size of its name, and the text.
             let mut bytes = b"\0asm\x0d\0\x01\0\0\x05\0".to_vec();
             bytes.extend(number.to_le_bytes());
             let sha256 = Sha256::digest(&bytes).into();
@@ -176,7 +176,7 @@ mod tests {
         for number in 1..=100 {
             let active = kept.store(number);
             all.push(active);
-            // The first is used again and again, the last is the one that runs.
+            // The first entry is used repeatedly, the last is the one that runs.
             kept.age(&active, Duration::from_secs(u64::from(200 - number)));
             assert!(kept.has(&first), "{number}");
             kept.cache.tidy(&HashSet::from([active]));
@@ -196,7 +196,7 @@ mod tests {
         kept.cache.tidy(&HashSet::from([active]));
         assert!(kept.has(&active) && !kept.has(&other));
 
-        // A second process with other plugins on the same folder, and room for one more.
+        // A second process with other plugins uses the same folder, which has space for one more.
         let limits = CacheLimits { max_size: kept.size() * 2, max_age: Duration::from_secs(60) };
         let second = Cache::open(&kept.path(), &kept.engine, limits).unwrap();
         let third = kept.store(3);
@@ -217,7 +217,7 @@ mod tests {
             fs::write(kept.path().join(name), "x").unwrap();
         }
         symlink("/etc/passwd", kept.path().join("a-b-c.cwasm")).unwrap();
-        // One that is being written by a process that lives.
+        // A file that a running process is writing.
         let writing = private_file(&kept.path().join(".2.part")).unwrap();
         writing.lock().unwrap();
         kept.cache.tidy(&HashSet::new());

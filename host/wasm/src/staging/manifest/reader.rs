@@ -1,14 +1,14 @@
-//! Reads tables strictly: every key is taken or reported, every fault has its path.
+//! Strict parsing of tables: every key is read or reported, and every error has its path.
 
 use std::sync::Arc;
 
 use crate::vocabulary::{Grants, KNOWN_GRANTS};
 
-/// Faults found so far.
+/// The errors so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<String>);
 
-/// One table, with the keys that were asked for.
+/// One table, with the keys that were read.
 pub(super) struct Section<'a> {
     path: &'a str,
     table: &'a toml::Table,
@@ -101,13 +101,13 @@ impl<'a> Section<'a> {
         self.choice(key, choices)
     }
 
-    /// Accepts a key whose value cannot be judged.
+    /// Accepts a key whose value cannot be checked.
     pub(super) fn skip<T>(&mut self, key: &'static str) -> Option<T> {
         self.known.push(key);
         None
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that were not read.
     pub(super) fn end(self) {
         for key in self.table.keys().filter(|key| !self.known.contains(&key.as_str())) {
             let text = unknown("key", key, &self.known);
@@ -155,7 +155,7 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// "unknown key `x`, did you mean `y`?", or the list of what is known.
+/// Formats "unknown key `x`, did you mean `y`?", or the list of known keys.
 fn unknown(what: &str, text: &str, known: &[&str]) -> String {
     let nearest = known
         .iter()

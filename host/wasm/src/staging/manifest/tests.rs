@@ -45,7 +45,7 @@ fn a_full_file_is_read() {
 }
 
 #[test]
-fn security_hooks_are_required_unless_said_otherwise() {
+fn security_hooks_are_required_by_default() {
     for hook in Hook::ALL {
         let manifest = Manifest::parse(&format!("[[bind]]\nhook = \"{hook}\"")).unwrap();
         let expected = matches!(hook, Hook::RequestAuth | Hook::EventFilter);
@@ -65,8 +65,8 @@ fn faults_name_the_key_and_what_to_write() {
         ("[[bind]]\nenvironments = [\"*\"]", "`bind[0].hook`: is missing"),
         (
             "[[bind]]\nhook = \"request-auth\"\non_failure = \"open\"",
-            "`bind[0].on_failure`: `open` lets everybody in while the plugin fails; add `i_accept_unauthenticated = true` \
-             to say so",
+            "`bind[0].on_failure`: `open` admits every request while the plugin fails; add `i_accept_unauthenticated = true` \
+             to accept this",
         ),
         (
             "[[bind]]\nhook = \"event-filter\"\non_failure = \"closed\"",
@@ -88,7 +88,7 @@ fn faults_name_the_key_and_what_to_write() {
 }
 
 #[test]
-fn a_broken_file_keeps_shut_what_it_was_about() {
+fn an_invalid_file_fails_closed_for_its_hooks() {
     let bad = Manifest::parse("[[bind]]\nhook = \"request-auth\"\npriorty = 3").unwrap_err();
     assert_eq!(bad.required_bindings.len(), 1);
     assert!(bad.required_bindings[0].required && bad.required_bindings[0].hook == Hook::RequestAuth);

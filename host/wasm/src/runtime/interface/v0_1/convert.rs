@@ -1,4 +1,4 @@
-//! Answers of this version in the words of the host.
+//! Conversion of this version's replies to the host's types.
 
 use yardarm_core::hooks::{Denial, Identity};
 

@@ -1,4 +1,4 @@
-//! Flag data and results as resources: guests read what they need, the rest never crosses the boundary.
+//! Flag data and results as resources: guests read what they need, and the rest is not copied.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use yardarm_core::hooks::{ItemHead, PayloadView, ResultView};
 use super::host;
 use crate::runtime::guest::GuestState;
 
-/// Largest amount of flag data that one call may read.
+/// Maximum amount of flag data in bytes that one call may read.
 const MOST_LENT: usize = 32 << 20;
 
-/// Flag data that is lent for one call.
+/// Flag data that is available during one call.
 #[expect(unreachable_pub, reason = "generated code exports it again")]
 pub struct ItemSet(pub(super) Arc<dyn PayloadView>);
 
-/// Results that are lent for one call.
+/// Results that are available during one call.
 #[expect(unreachable_pub, reason = "generated code exports it again")]
 pub struct ResultSet(pub(super) Arc<dyn ResultView>);
 
@@ -25,7 +25,7 @@ pub struct ResultSet(pub(super) Arc<dyn ResultView>);
 pub(crate) struct ReadTooMuch;
 
 impl GuestState {
-    /// Gives a text to the guest, within what one call may read. Text that is not UTF-8 is not given.
+    /// Returns a text to the guest, within the limit of one call. Text that is not UTF-8 is not returned.
     fn lend(&mut self, text: &[u8]) -> wasmtime::Result<Option<String>> {
         self.lent += text.len();
         if self.lent > MOST_LENT {
@@ -79,7 +79,7 @@ impl host::items::HostItemSet for GuestState {
     }
 
     fn drop(&mut self, _: Resource<ItemSet>) -> wasmtime::Result<()> {
-        // Guests only ever hold borrowed sets; the host deletes its own after the call.
+        // Guests hold borrowed sets only; the host deletes its own after the call.
         Ok(())
     }
 }
