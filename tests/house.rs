@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 use toml::Table;
 
+mod language;
+mod layers;
+mod references;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("host/ is in the repository").to_owned()
 }
@@ -139,7 +143,7 @@ fn tasks_are_started_in_one_file() {
 #[test]
 fn threads_are_started_in_one_file() {
     let owner = root().join("host/core/src/supervisor.rs");
-    let pools = ["host/core/src/workers.rs", "host/wasm/src/engine.rs"].map(|it| root().join(it));
+    let pools = ["host/core/src/workers.rs", "host/wasm/src/runtime/engine.rs"].map(|it| root().join(it));
     for (path, line, text) in code("host") {
         for start in ["spawn_blocking(", "thread::Builder", "thread::spawn("] {
             let is_test = path.components().any(|it| it.as_os_str() == "tests" || it.as_os_str() == "benches");
@@ -178,6 +182,28 @@ fn vendor_names_stay_in_vendor_crates() {
         }
         assert!(files > 0, "{part} has files");
     }
+}
+
+/// Sources below a folder, in Rust and WIT, with their text.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut folders = vec![root().join(folder)];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        for path in entries.map(|it| it.expect("an entry").path()) {
+            let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+            if path.is_dir() {
+                if !["target", "node_modules", ".venv"].contains(&name) {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".rs") || name.ends_with(".wit") {
+                let text = std::fs::read_to_string(&path).expect("text");
+                files.push((path, text));
+            }
+        }
+    }
+    files.sort();
+    files
 }
 
 /// Lines of code below a folder, without comments and without the unit tests at the end of a file.
