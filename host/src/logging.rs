@@ -101,7 +101,8 @@ pub fn print(line: &str) {
 pub fn flush() {
     let deadline = Instant::now() + FLUSH_TIMEOUT;
     for writer in LOG.get().map(|it| &it.writer).into_iter().chain(STANDARD_OUTPUT.get()) {
-        writer.flush(deadline.saturating_duration_since(Instant::now()));
+        // What is not written by then is lost with the process.
+        let _ = writer.flush(deadline.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -9,8 +9,7 @@ const FOLDERS: [&str; 4] = ["host", "plugins", "tests", "wit"];
 
 /// Words that stand for people where the subject is a program. Ten times more frequent here than in axum, tokio, hyper and
 /// wasmtime once; now as rare as there.
-const AVOIDED: &str =
-    r"(?i)\b(?:nobody|whoever|somebody|told|said|asked|hears|what is said|one that|if it is to)\b";
+const AVOIDED: &str = r"(?i)\b(?:nobody|whoever|somebody|told|said|asked|hears|what is said|one that|if it is to)\b";
 /// Most of these words in ten thousand words of comments.
 const MOST_AVOIDED: f64 = 2.0;
 

@@ -1,7 +1,7 @@
 //! Inside a crate, a module uses only modules above it in `lib.rs`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{root, sources};
 
@@ -56,7 +56,7 @@ fn top_module(relative: &Path) -> String {
 
 /// Top-level modules that a file refers to by `crate::`, outside of its unit tests. `super` cannot leave the top-level
 /// module of a file that is not itself one, and the top of a module uses `crate::` by convention.
-fn used_modules(text: &str, relative: &PathBuf) -> BTreeSet<String> {
+fn used_modules(text: &str, relative: &Path) -> BTreeSet<String> {
     let is_test = relative.components().any(|it| it.as_os_str() == "tests") || relative.ends_with("tests.rs");
     let mut used = BTreeSet::new();
     if is_test {
@@ -103,7 +103,8 @@ fn identifier(text: &str) -> String {
 
 /// A file without comments and without the unit tests at its end.
 fn code_of(text: &str) -> String {
-    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]") && !line.starts_with("#[cfg(fuzzing)]"));
+    let lines =
+        text.lines().take_while(|line| !line.starts_with("#[cfg(test)]") && !line.starts_with("#[cfg(fuzzing)]"));
     lines.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
@@ -111,7 +112,7 @@ fn code_of(text: &str) -> String {
 fn paths_are_found_in_every_form() {
     let text = "use crate::a::B;\nuse crate::{c::{D, E}, f};\nlet x = crate::g::h();\nuse yardarm_core::i;\n// crate::j\n\
                 #[cfg(test)]\nuse crate::k;";
-    let used = used_modules(text, &PathBuf::from("x.rs"));
+    let used = used_modules(text, Path::new("x.rs"));
     assert_eq!(used.into_iter().collect::<Vec<_>>(), ["a", "c", "f", "g"]);
     assert_eq!(top_module(Path::new("a/b.rs")), "a");
     assert_eq!(top_module(Path::new("a.rs")), "a");

@@ -50,7 +50,11 @@ fn no_comment_cites_a_page_that_is_not_here() {
             }
         }
     }
-    assert!(dangling.is_empty(), "cite a row of docs/compatibility, or say what the page says:\n{}", dangling.join("\n"));
+    assert!(
+        dangling.is_empty(),
+        "cite a row of docs/compatibility, or say what the page says:\n{}",
+        dangling.join("\n")
+    );
 }
 
 #[test]

@@ -4,8 +4,10 @@
 //! single account gets most of the budget; the more accounts are full, the less each of them holds, and a new account
 //! always finds room. What an account holds is never revoked.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// How many times the free part an account may hold.
 const GREED: usize = 8;
@@ -238,8 +240,8 @@ impl Drop for Charge {
 }
 
 impl Pool {
-    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.used.lock()
     }
 }
 

@@ -6,8 +6,9 @@
 mod jittered;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tokio::sync::watch;
 
 pub use self::jittered::JitteredSource;
@@ -119,7 +120,7 @@ impl ChangeLog {
     /// Adds a change and wakes the streams. `seq` must be one more than the last.
     pub(crate) fn publish(&self, seq: u64, frames: Box<[Option<Frame>]>) {
         {
-            let mut log = self.log.write().unwrap_or_else(PoisonError::into_inner);
+            let mut log = self.log.write();
             log.newest = seq;
             log.bytes += Log::size(&frames);
             log.changes.push_back(LogEntry { seq, frames });
@@ -133,7 +134,7 @@ impl ChangeLog {
 
     /// Removes all changes and wakes the streams, which then read the full data. `seq` must be one more than the last.
     pub(crate) fn restart(&self, seq: u64) {
-        *self.log.write().unwrap_or_else(PoisonError::into_inner) = Log { newest: seq, ..Log::default() };
+        *self.log.write() = Log { newest: seq, ..Log::default() };
         self.version.send_modify(|version| version.seq = seq);
     }
 
@@ -185,7 +186,7 @@ impl ChangeLog {
     }
 
     fn find(&self, channel: usize, position: u64) -> Lookup {
-        let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
+        let log = self.log.read();
         let missed = log.newest.saturating_sub(position);
         if missed == 0 {
             return Lookup::UpToDate(position);

@@ -84,10 +84,11 @@ impl Evaluators {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
     use std::thread;
 
     use futures_util::FutureExt;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -109,7 +110,7 @@ mod tests {
         let mut blocking: Vec<_> = (0..MAX_WAITING)
             .map(|_| {
                 let blocked = Arc::clone(&blocked);
-                Box::pin(evaluators.run(LONG, move || blocked.lock().unwrap().recv()))
+                Box::pin(evaluators.run(LONG, move || blocked.lock().recv()))
             })
             .collect();
         for it in &mut blocking {

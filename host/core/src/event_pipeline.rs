@@ -2,10 +2,11 @@
 //! that it cannot decide on.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
@@ -165,8 +166,8 @@ impl EventPipeline {
         self.lock().entry(batch.facts.sdk).or_default().push(batch);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Held>> {
+        self.held.lock()
     }
 
     /// Retries held batches one after the other with growing delays, and at once after a change of plugins.

@@ -9,10 +9,11 @@ mod lane;
 mod ledger;
 
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::MissedTickBehavior;
 
@@ -291,8 +292,8 @@ impl<K: QueueKey, D: Delivery<K>> Outbox<K, D> {
         threads.preparers.get(key.trust()).run("event batch", move || delivery.prepare(&owned, events)).await.ok()
     }
 
-    fn lane(&self, trust: Trust) -> std::sync::MutexGuard<'_, Lane<K>> {
-        lock(self.lanes.get(trust))
+    fn lane(&self, trust: Trust) -> MutexGuard<'_, Lane<K>> {
+        self.lanes.get(trust).lock()
     }
 }
 
@@ -313,10 +314,6 @@ impl<K: QueueKey, D: Delivery<K>> Drop for UnderWay<K, D> {
         self.outbox.lane(self.trust).end_post(self.is_answered);
         self.outbox.ended.notify_waiters();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

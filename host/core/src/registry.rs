@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -149,15 +150,15 @@ impl StreamRegistry {
         let key = (facts.environment.clone(), facts.route);
         let session = Arc::new(StreamSession { facts, ending: AtomicU8::new(0), waker: AtomicWaker::new() });
         {
-            let mut open = lock(&self.0.open);
+            let mut open = self.0.open.lock();
             if open.len() >= self.0.limit {
                 return Err(TooManyStreams);
             }
             open.insert(id, Arc::clone(&session));
         }
-        *lock(&self.0.opened).entry(key).or_default() += 1;
+        *self.0.opened.lock().entry(key).or_default() += 1;
         if let Some(lifetime) = lifetime {
-            lock(&self.0.deadlines).push_back((Instant::now() + lifetime, Arc::downgrade(&session)));
+            self.0.deadlines.lock().push_back((Instant::now() + lifetime, Arc::downgrade(&session)));
             self.0.deadline_added.notify_one();
         }
         Ok(StreamGuard { id, session, streams: self.clone(), _attached: None })
@@ -166,7 +167,7 @@ impl StreamRegistry {
     /// Returns the number of open streams.
     #[must_use]
     pub fn len(&self) -> usize {
-        lock(&self.0.open).len()
+        self.0.open.lock().len()
     }
 
     /// Returns whether no stream is open.
@@ -177,7 +178,7 @@ impl StreamRegistry {
 
     /// Ends the streams for which `choose` returns true; returns their number.
     pub fn end_where(&self, reason: EndReason, choose: impl Fn(&RequestFacts) -> bool) -> usize {
-        let chosen: Vec<_> = lock(&self.0.open).values().filter(|session| choose(&session.facts)).cloned().collect();
+        let chosen: Vec<_> = self.0.open.lock().values().filter(|session| choose(&session.facts)).cloned().collect();
         for session in &chosen {
             session.end(reason);
         }
@@ -186,7 +187,7 @@ impl StreamRegistry {
 
     /// Ends all streams, evenly spread over `window`, so that clients do not reconnect elsewhere all at once.
     pub async fn drain(&self, window: Duration) {
-        let sessions: Vec<_> = lock(&self.0.open).values().cloned().collect();
+        let sessions: Vec<_> = self.0.open.lock().values().cloned().collect();
         let Ok(count) = u32::try_from(sessions.len()) else { return };
         if count == 0 {
             return;
@@ -202,11 +203,13 @@ impl StreamRegistry {
     #[must_use]
     pub fn counts(&self) -> Vec<StreamCounts> {
         let mut open: HashMap<(EnvironmentLabel, &'static str), u64> = HashMap::new();
-        for session in lock(&self.0.open).values() {
+        for session in self.0.open.lock().values() {
             *open.entry((session.facts.environment.clone(), session.facts.route)).or_default() += 1;
         }
-        let ended = lock(&self.0.ended).clone();
-        lock(&self.0.opened)
+        let ended = self.0.ended.lock().clone();
+        self.0
+            .opened
+            .lock()
             .iter()
             .map(|(key, opened)| StreamCounts {
                 environment: key.0.clone(),
@@ -237,7 +240,7 @@ impl StreamRegistry {
 
     async fn end_at_deadlines(self) {
         loop {
-            let next = lock(&self.0.deadlines).front().map(|(deadline, _)| *deadline);
+            let next = self.0.deadlines.lock().front().map(|(deadline, _)| *deadline);
             let Some(deadline) = next else {
                 self.0.deadline_added.notified().await;
                 continue;
@@ -246,7 +249,7 @@ impl StreamRegistry {
             let now = Instant::now();
             loop {
                 let due = {
-                    let mut deadlines = lock(&self.0.deadlines);
+                    let mut deadlines = self.0.deadlines.lock();
                     if deadlines.front().is_none_or(|(deadline, _)| *deadline > now) {
                         None
                     } else {
@@ -268,7 +271,7 @@ impl StreamRegistry {
         let mut chains: HashMap<EnvironmentLabel, u64> = HashMap::new();
         loop {
             let plan = hooks.pin();
-            let sessions: Vec<_> = lock(&self.0.open).values().cloned().collect();
+            let sessions: Vec<_> = self.0.open.lock().values().cloned().collect();
             let mut due = Vec::new();
             let mut seen: HashMap<EnvironmentLabel, bool> = HashMap::new();
             for session in sessions {
@@ -358,15 +361,11 @@ impl StreamGuard {
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         let shared = &self.streams.0;
-        lock(&shared.open).remove(&self.id);
+        shared.open.lock().remove(&self.id);
         let reason = self.session.reason().unwrap_or(EndReason::ClientGone);
         let key = (self.session.facts.environment.clone(), self.session.facts.route, reason.as_str());
-        *lock(&shared.ended).entry(key).or_default() += 1;
+        *shared.ended.lock().entry(key).or_default() += 1;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

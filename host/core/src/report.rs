@@ -1,8 +1,8 @@
 //! State of an environment for operators, in one format for all vendors: JSON of the admin listener, metrics and page.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::environment::EnvironmentLabel;
@@ -207,7 +207,7 @@ impl EnvironmentListReport {
 impl RecentChanges {
     /// Adds a change that happened now; the oldest is removed.
     pub fn remember(&self, sequence: u64, text: String) {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.0.lock();
         recent.truncate(RECENT - 1);
         recent.push_front(ChangeReport { at_ms: unix_ms(), sequence, text });
     }
@@ -215,7 +215,7 @@ impl RecentChanges {
     /// Returns all retained changes, newest first.
     #[must_use]
     pub fn all(&self) -> Vec<ChangeReport> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.lock().iter().cloned().collect()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Connection state of an environment, with the time of its last change and the last error.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::supervisor::InternalError;
@@ -96,7 +97,7 @@ impl Status {
     /// Returns a copy of the status.
     #[must_use]
     pub fn current(&self) -> ConnectionStatus {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.report.lock().clone()
     }
 
     /// Returns a receiver that wakes after each change.
@@ -157,7 +158,7 @@ impl Status {
     }
 
     fn modify(&self, change: impl FnOnce(&mut ConnectionStatus)) {
-        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.report.lock());
         self.changed.send_replace(());
     }
 }

@@ -2,12 +2,13 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http_body::Frame as BodyFrame;
+use parking_lot::Mutex;
 
 use crate::change_log::{Cursor, UpdateSource};
 use crate::environment::EnvironmentLabel;
@@ -136,14 +137,14 @@ impl Takeover {
     /// Returns the stream's session, to end it from outside; `None` when it has been taken.
     #[must_use]
     pub fn session(&self) -> Option<Arc<StreamSession>> {
-        let stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = self.0.lock();
         stream.as_ref().map(|it| Arc::clone(it.guard.session()))
     }
 
     /// Takes the stream; returns `None` when the body has begun to write it.
     #[must_use]
     pub fn take(&self) -> Option<OpenStream> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 

@@ -14,9 +14,10 @@ mod hook;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 pub(crate) use self::caught::Caught;
@@ -277,8 +278,8 @@ impl Supervisor {
         error
     }
 
-    fn counts(&self) -> std::sync::MutexGuard<'_, BTreeMap<TaskId, Counts>> {
-        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<TaskId, Counts>> {
+        self.0.counts.lock()
     }
 }
 

@@ -1,7 +1,6 @@
 //! Ordering for work that runs concurrently and must take effect in order.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// Issues tickets, each of which is called when the ticket before it is dropped.
@@ -19,7 +18,7 @@ impl TicketQueue {
     /// Issues the next ticket.
     pub fn next(&self) -> Ticket {
         let (after, next) = oneshot::channel();
-        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(next);
+        let before = self.0.lock().replace(next);
         Ticket { before, _after: after }
     }
 }

@@ -146,7 +146,8 @@ impl Workers {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::Lifecycle;
@@ -159,7 +160,7 @@ mod tests {
         let first = workers.run("test work", move || blocked.recv());
         let others = (1..=4).map(|number| {
             let done = Arc::clone(&done);
-            workers.run("test work", move || done.lock().unwrap().push(number))
+            workers.run("test work", move || done.lock().push(number))
         });
         let mut all: Vec<_> = others.map(Box::pin).collect();
         let mut first = Box::pin(first);
@@ -169,10 +170,10 @@ mod tests {
         }
         // The first of these was submitted, the second waits.
         all.drain(..2);
-        assert!(done.lock().unwrap().is_empty());
+        assert!(done.lock().is_empty());
         release.send(()).unwrap();
         futures_util::future::join_all(all).await;
-        assert_eq!(*done.lock().unwrap(), [1, 3, 4]);
+        assert_eq!(*done.lock(), [1, 3, 4]);
     }
 
     #[tokio::test]
@@ -186,7 +187,7 @@ mod tests {
         let mut all: Vec<_> = [(&workers, 1), (&workers, 2), (&workers, 3), (&other, 4), (&other, 5)]
             .map(|(queue, number)| {
                 let done = Arc::clone(&done);
-                Box::pin(queue.run("test work", move || done.lock().unwrap().push(number)))
+                Box::pin(queue.run("test work", move || done.lock().push(number)))
             })
             .into();
         for it in &mut all {
@@ -194,7 +195,7 @@ mod tests {
         }
         release.send(()).unwrap();
         futures_util::future::join_all(all).await;
-        assert_eq!(*done.lock().unwrap(), [1, 4, 5, 2, 3]);
+        assert_eq!(*done.lock(), [1, 4, 5, 2, 3]);
     }
 
     #[test]

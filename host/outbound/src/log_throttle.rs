@@ -1,8 +1,8 @@
 //! Rate limit for log lines about repeated upstream errors.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Admits a log line from time to time and counts those suppressed in between.
@@ -27,7 +27,7 @@ impl LogThrottle {
 
     /// Returns, if a line may be written now, how many were suppressed since the last one.
     pub fn next_line(&self) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.last.is_some_and(|last| last.elapsed() < self.interval) {
             state.suppressed += 1;
             return None;

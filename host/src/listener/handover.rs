@@ -8,9 +8,10 @@
 //! What the client sends meanwhile is not read. If the connection serves another request afterwards, it is found
 //! there, in order; if some of it may belong to the request of the stream, the connection is closed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use yardarm_core::stream::OpenStream;
 
 use super::fanout::AfterStream;
@@ -25,12 +26,12 @@ pub(super) struct Handover {
 impl Handover {
     /// Offers the stream that the response under way has to become.
     pub(super) fn offer(&self, stream: OpenStream, after: AfterStream) {
-        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some((stream, after));
+        *self.stream.lock() = Some((stream, after));
     }
 
     /// The stream, once, and what becomes of its connection.
     pub(super) fn take_stream(&self) -> Option<(OpenStream, AfterStream)> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.stream.lock().take()
     }
 
     /// Set while the body of the request under way has been read to its end.

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::time::Instant;
 use yardarm_core::Supervisor;
 use yardarm_core::supervisor::fault_point;
@@ -95,6 +96,7 @@ impl LineWriter {
     }
 
     /// Waits until everything is written, for at most `limit`; returns whether it is.
+    #[must_use]
     pub fn flush(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut queue = self.0.lock();
@@ -103,7 +105,7 @@ impl LineWriter {
             if left.is_zero() {
                 return false;
             }
-            queue = self.0.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.0.changed.wait_for(&mut queue, left);
         }
         true
     }
@@ -148,7 +150,7 @@ impl Shared {
     fn take(&self) -> (Vec<u8>, u64) {
         let mut queue = self.lock();
         while queue.bytes.is_empty() {
-            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut queue);
         }
         queue.under_way = std::mem::take(&mut queue.lines);
         let room = queue.bytes.len().min(KEPT);
@@ -156,7 +158,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 }
 

@@ -11,10 +11,11 @@ pub(crate) mod scan;
 mod trust;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use yardarm_core::hooks::Hooks;
@@ -157,8 +158,8 @@ impl PluginFolder {
         self.ready.load(Ordering::Acquire)
     }
 
-    pub(crate) fn view(&self) -> std::sync::MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock()
     }
 }
 
@@ -233,7 +234,7 @@ async fn watch(
 /// Watches the folder that currently has the configured path.
 async fn renew(watcher: &Arc<Mutex<FolderWatcher>>, afresh: bool) {
     let watcher = Arc::clone(watcher);
-    let renewal = move || watcher.lock().unwrap_or_else(PoisonError::into_inner).renew(afresh);
+    let renewal = move || watcher.lock().renew(afresh);
     // The folder is scanned periodically in any case.
     let _ = supervisor::blocking("plugin folder reader", renewal).await;
 }

@@ -1,8 +1,9 @@
 //! An immutable set of chains: built as a whole, swapped as a whole, dropped with the last request that pinned it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{EnvironmentHooks, Plan};
 
@@ -54,7 +55,7 @@ impl Plan for PluginPlan {
     }
 
     fn environment(&self, label: &EnvironmentLabel) -> Arc<EnvironmentHooks> {
-        if let Some(known) = self.environments.read().unwrap_or_else(PoisonError::into_inner).get(label) {
+        if let Some(known) = self.environments.read().get(label) {
             return Arc::clone(known);
         }
         let hooks = Arc::new(EnvironmentHooks {
@@ -63,7 +64,7 @@ impl Plan for PluginPlan {
             payload_transform: self.chain(Hook::PayloadTransform, label).map(|chain| chain as _),
             evaluation_transform: self.chain(Hook::EvaluationTransform, label).map(|chain| chain as _),
         });
-        let mut known = self.environments.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.environments.write();
         Arc::clone(known.entry(label.clone()).or_insert(hooks))
     }
 }

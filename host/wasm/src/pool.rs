@@ -2,10 +2,11 @@
 //!
 //! An instance serves only one environment, so that the guest's state cannot leak into another.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -130,7 +131,7 @@ impl Pool {
         self.limit - self.slots.available_permits()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(EnvironmentLabel, Instance)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<(EnvironmentLabel, Instance)>> {
+        self.idle.lock()
     }
 }

@@ -68,7 +68,7 @@ impl Setup {
         let event = |kind: &&str| Event { kind: (*kind).to_owned(), at_ms: 0, body: Bytes::from_static(body) };
         self.ledger.record_received(kinds.len());
         let left = Arc::clone(&self.left);
-        let sink = Box::new(move |events: Vec<Bytes>| left.lock().unwrap().extend(events));
+        let sink = Box::new(move |events: Vec<Bytes>| left.lock().extend(events));
         if let Some(filtered) = self.pipeline.pass(facts, kinds.iter().map(event).collect(), sink).await {
             filtered.forward();
         }
@@ -79,7 +79,7 @@ impl Setup {
 async fn verdicts_are_carried_out_and_counted() {
     let setup = setup();
     setup.pass(&["good", "bad", "new"], b"{}").await;
-    assert_eq!(*setup.left.lock().unwrap(), ["{}", "\"new\""]);
+    assert_eq!(*setup.left.lock(), ["{}", "\"new\""]);
     assert_eq!(setup.ledger.report().filtered, [("f".into(), 1)].into());
 }
 
@@ -87,7 +87,7 @@ async fn verdicts_are_carried_out_and_counted() {
 async fn an_answer_with_a_wrong_number_of_verdicts_lets_nothing_out() {
     let setup = setup();
     setup.pass(&["short", "good"], b"{}").await;
-    assert!(setup.left.lock().unwrap().is_empty());
+    assert!(setup.left.lock().is_empty());
     assert_eq!(setup.ledger.report().dropped, [("filter-invalid", 2)].into());
 }
 
@@ -108,10 +108,10 @@ async fn a_batch_on_which_the_filter_fails_is_held_and_retried() {
     setup.filter.is_broken.store(true, Ordering::Relaxed);
     setup.pass(&["good"], b"{}").await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert!(setup.left.lock().unwrap().is_empty(), "nothing leaves unfiltered");
+    assert!(setup.left.lock().is_empty(), "nothing leaves unfiltered");
     setup.filter.is_broken.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(120)).await;
-    assert_eq!(*setup.left.lock().unwrap(), ["{}"]);
+    assert_eq!(*setup.left.lock(), ["{}"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +123,7 @@ async fn a_batch_on_which_the_filter_always_fails_does_not_block_others() {
     setup.pass(&["good"], b"{}").await;
     setup.filter.is_broken.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(240)).await;
-    assert_eq!(*setup.left.lock().unwrap(), ["{}"]);
+    assert_eq!(*setup.left.lock(), ["{}"]);
     // They are still held, and nothing is lost.
     setup.pipeline.close();
     assert_eq!(setup.ledger.report().dropped, [("filter-unavailable", 2)].into());
@@ -155,7 +155,7 @@ async fn what_one_kind_of_caller_has_held_costs_no_other() {
     assert_eq!(setup.ledger.report().dropped, [("hold-full", 7)].into());
     setup.filter.is_broken.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(240)).await;
-    let left = setup.left.lock().unwrap();
+    let left = setup.left.lock();
     assert_eq!(left.len(), 4);
     assert!(left.contains(&Bytes::from_static(b"{}")), "held first, and never displaced");
 }
@@ -170,7 +170,7 @@ async fn kinds_of_callers_alternate() {
     setup.filter.is_broken.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(240)).await;
     // The task was processing the first when the others arrived.
-    let left: Vec<_> = setup.left.lock().unwrap().iter().map(|it| it[0]).collect();
+    let left: Vec<_> = setup.left.lock().iter().map(|it| it[0]).collect();
     let place = |body: u8| left.iter().position(|it| *it == body);
     assert_eq!(left.len(), 5);
     assert!(place(b'4') < place(b'3') && place(b'5') < place(b'3'), "{left:?}");

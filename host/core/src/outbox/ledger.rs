@@ -1,13 +1,13 @@
 //! Accounting of the events of one environment, with rate-limited log lines about losses.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::lock;
 use crate::environment::EnvironmentLabel;
 
 /// Minimum time between two log lines about losses of the same cause.
@@ -78,7 +78,7 @@ impl Ledger {
 
     /// Records a post that was rejected before its events were counted.
     pub fn record_refused_post(&self) {
-        let unlogged = lock(&self.refused_posts).add(1);
+        let unlogged = self.refused_posts.lock().add(1);
         if let Some(count) = unlogged {
             let environment = self.label.as_ref().map(tracing::field::display);
             tracing::warn!(environment, count, "posts of events were refused, too much is under way");
@@ -88,7 +88,7 @@ impl Ledger {
     /// Records pending events that were dropped by a plugin.
     pub fn record_filtered(&self, plugin: &Arc<str>, count: usize) {
         self.settle(count);
-        *lock(&self.filtered).entry(Arc::clone(plugin)).or_default() += count as u64;
+        *self.filtered.lock().entry(Arc::clone(plugin)).or_default() += count as u64;
     }
 
     /// Records pending events that were lost. Logs the first loss of each cause, and then at most one line a minute.
@@ -97,7 +97,7 @@ impl Ledger {
             return;
         }
         self.settle(count);
-        let unlogged = lock(&self.dropped).entry(reason).or_default().add(count as u64);
+        let unlogged = self.dropped.lock().entry(reason).or_default().add(count as u64);
         if let Some(count) = unlogged {
             let environment = self.label.as_ref().map(tracing::field::display);
             let advice = self.advice.and_then(|advice| advice(reason));
@@ -127,9 +127,9 @@ impl Ledger {
             received: self.received.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             pending: self.pending.load(Ordering::Relaxed),
-            filtered: lock(&self.filtered).clone(),
-            dropped: lock(&self.dropped).iter().map(|(reason, loss)| (*reason, loss.count)).collect(),
-            refused_posts: lock(&self.refused_posts).count,
+            filtered: self.filtered.lock().clone(),
+            dropped: self.dropped.lock().iter().map(|(reason, loss)| (*reason, loss.count)).collect(),
+            refused_posts: self.refused_posts.lock().count,
         }
     }
 }
@@ -167,7 +167,7 @@ mod tests {
 
     impl Ledger {
         fn unlogged(&self, reason: &str) -> u64 {
-            lock(&self.dropped)[reason].unlogged
+            self.dropped.lock()[reason].unlogged
         }
     }
 
@@ -201,10 +201,10 @@ mod tests {
         assert_eq!(ledger.report().pending, 5);
         drop(ledger.guard(1));
         let guarded = Arc::clone(&ledger);
-        let panicked = std::panic::catch_unwind(move || {
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _guard = guarded.guard(2);
             panic!("on purpose");
-        });
+        }));
         assert!(panicked.is_err());
         let report = ledger.report();
         assert_eq!((report.pending, report.dropped), (2, [("internal-error", 2), ("shutdown", 1)].into()));

@@ -44,10 +44,10 @@ impl Delivery<u32> for Arc<Script> {
 
     fn send<'a>(&'a self, key: &'a u32, batch: &'a Vec<Bytes>) -> HookFuture<'a, Sent> {
         Box::pin(async {
-            lock(&self.sent).push((*key, batch.clone()));
+            self.sent.lock().push((*key, batch.clone()));
             let active = self.active.fetch_add(1, Ordering::Relaxed) + 1;
             self.most_active.fetch_max(active, Ordering::Relaxed);
-            let delay = *lock(&self.delay);
+            let delay = *self.delay.lock();
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
@@ -55,19 +55,19 @@ impl Delivery<u32> for Arc<Script> {
             let is_panic =
                 self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| it.checked_sub(1)).is_ok();
             assert!(!is_panic, "on purpose");
-            lock(&self.outcomes).pop().unwrap_or(Sent::Delivered)
+            self.outcomes.lock().pop().unwrap_or(Sent::Delivered)
         })
     }
 }
 
 impl Script {
     fn delays(&self, delay: Duration) {
-        *lock(&self.delay) = delay;
+        *self.delay.lock() = delay;
     }
 
     /// Returns the lengths of all batches, in order of their start.
     fn lengths(&self) -> Vec<usize> {
-        lock(&self.sent).iter().map(|(_, batch)| batch.len()).collect()
+        self.sent.lock().iter().map(|(_, batch)| batch.len()).collect()
     }
 }
 
@@ -123,7 +123,7 @@ async fn each_queue_leaves_as_one_batch_when_the_timer_fires() {
     settle().await;
     assert!(setup.script.lengths().is_empty(), "not before its time");
     tokio::time::sleep(FLUSH_INTERVAL).await;
-    let mut sent: Vec<_> = lock(&setup.script.sent).iter().map(|(key, batch)| (*key, batch.len())).collect();
+    let mut sent: Vec<_> = setup.script.sent.lock().iter().map(|(key, batch)| (*key, batch.len())).collect();
     sent.sort_unstable();
     assert_eq!(sent, [(1, 4), (2, 1)]);
     assert_eq!((setup.ledger.report().delivered, setup.ledger.report().pending), (5, 0));
@@ -143,7 +143,7 @@ async fn a_full_queue_leaves_at_once_and_nothing_is_lost() {
     settle().await;
     assert_eq!(setup.script.lengths().len(), 35, "the fourth waits for its time");
     setup.outbox.flush().await;
-    let sent = lock(&setup.script.sent).clone();
+    let sent = setup.script.sent.lock().clone();
     let order: Vec<_> = sent[..34].iter().flat_map(|(_, batch)| batch.clone()).skip(2).collect();
     assert_eq!(order, events(100), "in the order in which they came");
     assert_eq!((setup.ledger.report().delivered, setup.dropped()), (106, vec![]));
@@ -180,7 +180,7 @@ async fn while_upstream_does_not_answer_a_queue_holds_its_capacity() {
     for other in [EMBEDDED, PUBLIC] {
         setup.push(other, 3);
         settle().await;
-        assert_eq!(lock(&setup.script.sent).last().map(|it| it.0), Some(other), "not held back by others");
+        assert_eq!(setup.script.sent.lock().last().map(|it| it.0), Some(other), "not held back by others");
     }
     assert_eq!(setup.ledger.report().pending, setup.ledger.report().received - 4);
 }
@@ -265,7 +265,7 @@ async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
     setup.outbox.flush().await;
     assert_eq!((setup.ledger.report().delivered, setup.dropped(), elsewhere.used()), (2000, vec![], 0));
     let order = |key: u32| -> Vec<Bytes> {
-        lock(&setup.script.sent).iter().filter(|it| it.0 == key).flat_map(|it| it.1.clone()).collect()
+        setup.script.sent.lock().iter().filter(|it| it.0 == key).flat_map(|it| it.1.clone()).collect()
     };
     assert!(order(PUBLIC) == events(1000) && order(PUBLIC + 1) == events(1000), "in order");
     // An event that is larger than all memory does not wait for space.
@@ -310,7 +310,7 @@ async fn many_events_are_queued_in_steps_and_in_order() {
     }
     setup.push(2, 2500);
     setup.outbox.flush().await;
-    let mut sent = std::mem::take(&mut *lock(&setup.script.sent));
+    let mut sent = std::mem::take(&mut *setup.script.sent.lock());
     sent.sort_by_key(|(key, _)| *key);
     assert!(sent == [(1, events(2000)), (2, events(2500))], "each in one post and in order");
     // Some of them fit only while others are being sent.

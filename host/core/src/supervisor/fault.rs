@@ -21,9 +21,10 @@ mod enabled {
     use std::collections::BTreeMap;
     use std::future::Future;
     use std::pin::Pin;
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::Arc;
     use std::task::Context;
 
+    use parking_lot::Mutex;
     use tokio::sync::watch;
 
     use super::super::TaskId;
@@ -53,19 +54,19 @@ mod enabled {
     impl Faults {
         /// Makes the next task, thread or place of this name panic, at once if it is waiting.
         pub fn arm(&self, name: &str) {
-            *self.armed.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default() += 1;
+            *self.armed.lock().entry(name.to_owned()).or_default() += 1;
             self.changed.send_replace(());
         }
 
         /// Removes panics that have not occurred yet.
         pub fn clear(&self) {
-            self.armed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.armed.lock().clear();
         }
 
         /// Returns whether every armed panic has occurred.
         #[must_use]
         pub fn are_over(&self) -> bool {
-            self.armed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+            self.armed.lock().is_empty()
         }
 
         pub(crate) fn waiting(&self, task: &TaskId) -> Waiting {
@@ -78,7 +79,7 @@ mod enabled {
         }
 
         fn fire(&self, name: &str) {
-            let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut armed = self.armed.lock();
             let Some(count) = armed.get_mut(name) else { return };
             *count -= 1;
             if *count == 0 {

@@ -1,10 +1,11 @@
 //! The way to talk to a fan-out thread.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;
 
 use mio::Waker;
+use parking_lot::Mutex;
 
 use super::{FanoutReport, StreamHandoff};
 
@@ -53,7 +54,7 @@ impl ShardHandle {
 
     /// Takes all messages that wait.
     pub(super) fn take(&self) -> Vec<Message> {
-        std::mem::take(&mut *self.0.messages.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.messages.lock())
     }
 
     /// Streams whose socket is full.
@@ -79,7 +80,7 @@ impl ShardHandle {
     }
 
     pub(super) fn send(&self, message: Message) {
-        self.0.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        self.0.messages.lock().push(message);
         // Fails only if the epoll is gone, and the thread with it.
         let _ = self.0.waker.wake();
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 /// Maximum number of series per plugin; further ones are rejected and counted.
@@ -54,7 +54,7 @@ pub enum GuestValue {
 impl GuestMetrics {
     /// Returns all series, sorted.
     pub(crate) fn series(&self) -> Vec<GuestSeries> {
-        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = self.series.lock();
         let one = |((name, labels), value): (&(String, Labels), &GuestValue)| GuestSeries {
             name: name.clone(),
             labels: labels.clone(),
@@ -81,7 +81,7 @@ impl GuestMetrics {
             && labels.len() <= MOST_LABELS
             && labels.iter().all(|(key, value)| is_name(key) && value.len() <= LONGEST_NAME)
             && labels.windows(2).all(|pair| pair[0].0 != pair[1].0);
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = self.series.lock();
         let room = series.len() < MOST_SERIES;
         let done = fine
             && match series.entry((name, labels)) {

@@ -1,8 +1,8 @@
 //! A limit on log lines about one plugin.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Sustained rate of lines per second; further lines are dropped and counted.
@@ -26,7 +26,7 @@ impl Default for LogGate {
 impl LogGate {
     /// Returns whether one more line may be written; counts it if not.
     pub(crate) fn admit(&self) -> bool {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.bucket.lock();
         let now = Instant::now();
         let (tokens, since) = *bucket;
         let tokens = (tokens + (now - since).as_secs_f64() * LINES_PER_SECOND).min(BURST);

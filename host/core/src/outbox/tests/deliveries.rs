@@ -84,7 +84,7 @@ async fn large_and_untrusted_batches_are_prepared_and_sent_on_separate_threads()
         }
         fn send<'a>(&'a self, _: &'a u32, prepared: &'a ThreadId) -> HookFuture<'a, Sent> {
             Box::pin(async {
-                lock(&self.0).push([*prepared, thread::current().id()]);
+                self.0.lock().push([*prepared, thread::current().id()]);
                 Sent::Delivered
             })
         }
@@ -106,7 +106,7 @@ async fn large_and_untrusted_batches_are_prepared_and_sent_on_separate_threads()
         outbox.ledger.record_received(count);
         outbox.push(&key, vec![Bytes::from(vec![b' '; length]); count], None);
         outbox.flush().await;
-        let places = lock(&outbox.delivery.0).pop().map(|it| it.map(|it| it == here));
+        let places = outbox.delivery.0.lock().pop().map(|it| it.map(|it| it == here));
         assert_eq!(places, Some(are_here), "{count} of {length} bytes");
     }
 }
