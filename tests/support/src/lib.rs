@@ -1,5 +1,5 @@
-//! Fakes and helpers for tests, the demo and the benchmark. They know HTTP and JSON, and nothing of the gateway's
-//! crates, so that a shared mistake cannot hide in them.
+//! Fakes and helpers for tests, the demo and the benchmark. They know HTTP and JSON and do not depend on the gateway's
+//! crates, so that they cannot share a bug with it.
 #![forbid(unsafe_code)]
 
 mod connection;
