@@ -1,4 +1,4 @@
-//! Black-box tests: bytes in, bytes out.
+//! Black-box tests of the gateway.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -1,9 +1,9 @@
-//! An SDK that listens to a stream, for dialogues: `sdk.hears("patch", …)`.
+//! An SDK that reads a stream: `sdk.hears("patch", …)`.
 
 use serde_json::Value;
 use yardarm_testkit::{Call, Heard, SseClient, within};
 
-/// The listening side of an SDK.
+/// The reading side of an SDK.
 pub(crate) struct Sdk {
     client: SseClient,
     name: String,
@@ -15,17 +15,17 @@ impl Sdk {
         Self { client, name: call.to_string() }
     }
 
-    /// The stream itself.
+    /// Returns the stream itself.
     pub(crate) fn client(&self) -> &SseClient {
         &self.client
     }
 
-    /// The stream itself.
+    /// Returns the stream itself.
     pub(crate) fn into_client(self) -> SseClient {
         self.client
     }
 
-    /// The next thing that is no heartbeat.
+    /// Returns the next item that is not a heartbeat.
     pub(crate) async fn next(&mut self) -> Heard {
         loop {
             match self.client.next().await {
@@ -35,7 +35,7 @@ impl Sdk {
         }
     }
 
-    /// Data of the next event, which has this name.
+    /// Returns the data of the next event, which must have this name.
     pub(crate) async fn hears_event(&mut self, expected: &str) -> Value {
         let name = self.name.clone();
         let heard = within(&format!("`{expected}` on {name}"), self.next()).await;
@@ -47,26 +47,26 @@ impl Sdk {
         }
     }
 
-    /// The next event has this name and this data.
+    /// Expects an event with this name and this data.
     pub(crate) async fn hears(&mut self, name: &str, data: Value) {
         let heard = self.hears_event(name).await;
         assert_eq!(heard, data, "`{name}` on {}", self.name);
     }
 
-    /// The next event is a `ping`, whose data is one space.
+    /// Expects a `ping`, whose data is one space.
     pub(crate) async fn hears_ping(&mut self) {
         let heard = within(&format!("`ping` on {}", self.name), self.next()).await;
         assert_eq!(heard, Heard::Event { name: "ping".to_owned(), data: " ".to_owned() }, "on {}", self.name);
     }
 
-    /// So many heartbeats and nothing else.
+    /// Expects this many heartbeats and nothing else.
     pub(crate) async fn hears_only_heartbeats(&mut self, count: usize) {
         for _ in 0..count {
             assert_eq!(self.client.next().await, Heard::Comment(String::new()), "on {}", self.name);
         }
     }
 
-    /// The stream ends as it should.
+    /// Expects the regular end of the stream.
     pub(crate) async fn hears_the_end(&mut self) {
         let heard = within(&format!("the end of {}", self.name), self.next()).await;
         assert_eq!(heard, Heard::End, "on {}", self.name);

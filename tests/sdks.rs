@@ -1,6 +1,6 @@
-//! The vendor's own SDKs, unmodified, through the gateway: what they see must be what they see without it.
+//! The vendor's own SDKs, unmodified, through the gateway: the results must be the same as without it.
 //!
-//! Node, Python, Go and browsers run as programs of their own (`tests/sdks/`), Rust inside the test.
+//! Node, Python, Go and browsers run as separate programs (`tests/sdks/`), Rust inside the test.
 
 mod browser;
 mod client;
@@ -23,7 +23,7 @@ const ADA: &str = r#"{"kind":"user","key":"ada","email":"ada@example.com"}"#;
 /// A change must reach an SDK within this time.
 const SOON: Duration = Duration::from_secs(2);
 
-/// With every property that the vendor's service sends, because some SDKs insist on them.
+/// Returns a flag with every property that the vendor's service sends, because some SDKs require them.
 pub(crate) fn flag(key: &str, version: i64, value: &Value) -> Value {
     json!({
         "key": key, "version": version, "on": true, "variations": ["other", value], "fallthrough": {"variation": 1},
@@ -84,14 +84,14 @@ async fn an_sdk_lives_through_everything(language: Language) {
         })
         .await;
 
-    // Upstream goes away and comes back with other data.
+    // Upstream restarts with other data.
     cloud.closes_streams(SDK_KEY);
     assert_eq!(relayed.answers(&format!("evaluate greeting {ADA}"), "value").await, "good morning");
     gateway.eventually("upstream is connected again", || cloud.open_streams(SDK_KEY) > 0).await;
     cloud.patches(SDK_KEY, &flag("greeting", 3, &json!("good evening")));
     relayed.eventually_answers(&format!("evaluate greeting {ADA}"), "value", &json!("good evening")).await;
 
-    // The gateway itself is replaced, at the same address.
+    // The gateway itself restarts, at the same address.
     gateway = gateway.restarted().await;
     cloud.patches(SDK_KEY, &flag("greeting", 4, &json!("good night")));
     relayed.eventually_answers(&format!("evaluate greeting {ADA}"), "value", &json!("good night")).await;
@@ -132,7 +132,7 @@ async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
         for (key, result) in results {
             let mut expected = state["$flagsState"][key].clone();
             expected["value"] = state[key].clone();
-            // No variation is `null` in one format and absent in the other.
+            // A missing variation is `null` in one format and absent in the other.
             expected["variation"] = state["$flagsState"][key]["variation"].clone();
             assert_eq!(*result, expected, "{key} for {context}");
         }
@@ -141,7 +141,7 @@ async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
     gateway.stop().await;
 }
 
-/// L267 and L268, as a released SDK understands them.
+/// L267 and L268, with a released SDK.
 async fn an_sdk_lives_on_objects(language: Language, reference: Language) {
     if !language.is_installed() {
         return;
@@ -162,7 +162,7 @@ async fn an_sdk_lives_on_objects(language: Language, reference: Language) {
     relayed.eventually_answers(&value, "value", &json!("good morning")).await;
     cloud.deletes(SDK_KEY, "/flags/rolled", 9);
     relayed.eventually_answers(&format!("evaluate rolled {ADA}"), "value", &json!("default")).await;
-    // The gateway is replaced, at the same address; what the SDK has is still called the same.
+    // The gateway restarts, at the same address; the SDK's state is still valid.
     gateway = gateway.restarted().await;
     cloud.patches(SDK_KEY, &flag("greeting", 3, &json!("good night")));
     relayed.eventually_answers(&value, "value", &json!("good night")).await;

@@ -1,4 +1,4 @@
-//! The commands of the program.
+//! The command line.
 
 use tempfile::TempDir;
 use yardarm_testkit::FakeLaunchDarkly;

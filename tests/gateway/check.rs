@@ -1,4 +1,4 @@
-//! `yardarm check` opens everything that a start opens, and finds the same faults.
+//! `yardarm check` opens everything that a start opens, and reports the same errors.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -176,7 +176,7 @@ async fn a_running_gateway_is_no_obstacle_for_its_successor() {
     program.signal(Signal::TERM);
     program.ends().await;
     assert!(!checks().await.1.contains("warning"), "all is free again");
-    // Something that is no gateway is an obstacle.
+    // Another program at the port is an error.
     let _taken = TcpListener::bind(server).unwrap();
     let (code, text) = checks().await;
     assert_eq!(code, Some(69), "{text}");

@@ -1,4 +1,4 @@
-//! `server.compression`: answers are compressed for clients that accept it, where that is switched on; streams never are.
+//! `server.compression`: responses are compressed for clients that accept it, where that is enabled; streams never are.
 
 use std::io::Read;
 

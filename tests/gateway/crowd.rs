@@ -1,4 +1,4 @@
-//! L077 and many streams at once, and what one of them costs.
+//! L077, many concurrent streams, and the memory of one stream.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ async fn two_thousand_streams_hear_a_patch() {
     }
 }
 
-/// Opens so many plain streams and leaves them alone once everything has arrived.
+/// Opens plain streams and does not read them any more once everything has arrived.
 async fn opens_quietly(program: &Program, count: usize, streams: &mut Vec<Sdk>) {
     let end = streams.len() + count;
     while streams.len() < end {
@@ -56,7 +56,7 @@ async fn opens_quietly(program: &Program, count: usize, streams: &mut Vec<Sdk>) 
             sdk.hears_event("put").await;
         }
     }
-    // Only the fan-out threads know of them from now on.
+    // From now on only the fan-out threads hold them.
     yardarm_testkit::within("streams with the fan-out", async {
         while program.operator_gets("/api/status").await.json()["fanout"]["streams"] != streams.len() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -73,7 +73,7 @@ async fn an_idle_stream_takes_little_memory() {
     const LIMIT: i64 = 4 << 10;
     let (program, _cloud, _dir) = program().await;
     let mut streams = Vec::with_capacity(WARM + COUNT);
-    // What the first ones bring about is shared by all: threads, buffers, room of the allocator.
+    // The first streams allocate what all share: threads, buffers, reserves of the allocator.
     opens_quietly(&program, WARM, &mut streams).await;
     let before = resident_bytes(&program).await;
     opens_quietly(&program, COUNT, &mut streams).await;
@@ -98,7 +98,7 @@ async fn a_stalled_reader_does_not_affect_others() {
     for version in 4..4 + CHANGES {
         let change = flag_with("plain", version, json!({"filler": filler}));
         cloud.patches(SDK_KEY, &change);
-        // In order and one by one: the next change is made when this one has been heard.
+        // In order and one by one: the next change is made when this one has been received.
         let heard = quick.hears_event("patch").await;
         assert_eq!((&heard["data"]["version"], &heard["path"]), (&json!(version), &json!("/flags/plain")));
     }

@@ -1,4 +1,4 @@
-//! Connections between two requests: how long they are kept, and that closing them loses nothing.
+//! Connections between two requests: how long they are kept open, and that closing them loses nothing.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use yardarm_testkit::{Call, Connection, Heard, PATIENCE, SseClient, within};
 use crate::flags::some_data;
 use crate::running::{Running, SDK_KEY, Setup};
 
-/// Connections that the gateway closed for a reason.
+/// Returns the number of connections that the gateway closed for a reason.
 async fn closed(gateway: &Running, reason: &str) -> u64 {
     let status = gateway.operator_gets("/api/status").await.json();
     let closed = status["connections"]["closed"].as_array().expect("a list").clone();
@@ -45,7 +45,7 @@ async fn silence_closes_a_connection_and_a_request_that_came_before_is_answered(
         let mut connection = Connection::open(gateway.address).await;
         assert_eq!(post(index).on(&mut connection).await.status, 202);
         tokio::time::sleep(Duration::from_millis(900 + 5 * index as u64)).await;
-        // What the client knows before it sends: whether the connection is still open.
+        // The client's knowledge before it sends: whether the connection is still open.
         if connection.has_ended().await {
             return None;
         }
@@ -54,8 +54,8 @@ async fn silence_closes_a_connection_and_a_request_that_came_before_is_answered(
     });
     let answered = join_all(posts).await;
     assert!(answered.iter().flatten().count() >= 10, "some were sent in time: {answered:?}");
-    // A request may still cross the end of its connection; that window is as long as the machine makes a client wait
-    // between its look and its request.
+    // A request may still cross the end of its connection; that window is as long as the machine delays the client
+    // between its check and its request.
     let lost = answered.iter().flatten().filter(|it| !**it).count();
     assert!(lost * 5 <= answered.iter().flatten().count(), "{answered:?}");
     assert!(closed(&gateway, "idle").await > 0);

@@ -1,4 +1,4 @@
-//! The log never holds up what the gateway is for, whatever becomes of those who read it.
+//! The log never blocks the gateway, whatever happens to its readers.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::program::{Program, Reading, Signal, command};
 use crate::running::{SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
-/// A gateway that logs as much as it can, with an open stream.
+/// Starts a gateway with the most verbose log, with an open stream.
 async fn talkative() -> (Program, Sdk, FakeLaunchDarkly, TempDir) {
     let cloud = FakeLaunchDarkly::start().await;
     let dir = TempDir::new().unwrap();

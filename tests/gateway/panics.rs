@@ -1,4 +1,4 @@
-//! Panics, made on purpose in each kind of task: data flows again, the metric counts them, the status shows them.
+//! Injected panics in each kind of task: data flows again, the metric counts them, the status shows them.
 #![cfg(debug_assertions)]
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::program::{Program, Signal};
 use crate::running::{CTX, ENV_ID, SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
-/// Long-lived tasks of a gateway with a LaunchDarkly side, as the metric names them.
+/// Long-lived tasks of a gateway with a LaunchDarkly side, as named in the metric.
 const TASKS: &[&str] = &[
     "accept",
     "delayed announcements",
@@ -32,7 +32,7 @@ const TASKS: &[&str] = &[
     "upstream stream",
 ];
 
-/// Reads on until something contains this text.
+/// Reads until an item contains this text.
 async fn hears_of(sdk: &mut Sdk, text: &str) {
     within(&format!("`{text}`"), async {
         loop {
@@ -46,7 +46,8 @@ async fn hears_of(sdk: &mut Sdk, text: &str) {
     .await;
 }
 
-/// A flag whose version tells it apart, so that a `put` or a `patch` that has it can be found.
+/// Returns a flag whose version identifies it, and the text with which a `put` or a `patch` that contains it can be
+/// found.
 fn marked(version: i64) -> (Value, String) {
     (flag("plain", version), format!("\"version\":{version}"))
 }
@@ -89,7 +90,7 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
         let mut late = gateway.opens("/all", SDK_KEY).await;
         hears_of(&mut late, &text).await;
     }
-    // And so do all others of the LaunchDarkly side; a new task has to be added to the list above.
+    // All other tasks of the LaunchDarkly side as well; a new task has to be added to the list above.
     let elsewhere =
         ["first data", "first connection", "log writer", "output writer", "other thread", "fan-out", "main"];
     for task in known.keys().filter(|it| !elsewhere.contains(&it.as_str())) {
@@ -106,7 +107,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
     let gateway = Setup::with(some_data()).start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
     hears_of(&mut stream, "\"version\":3").await;
-    // In the middle of a change: it is neither lost nor served by half.
+    // Within a change: it is neither lost nor partially served.
     gateway.supervisor.faults().arm("apply change");
     let (changed, text) = marked(4);
     gateway.upstream.patches(SDK_KEY, &changed);
@@ -126,7 +127,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
     );
     assert!(row["location"].as_str().unwrap().len() > 1);
 
-    // A change that panics again and again: what was served stays, and the state says why.
+    // A change that panics repeatedly: the previous data is served, and the state shows the reason.
     for _ in 0..50 {
         gateway.supervisor.faults().arm("apply change");
     }
@@ -160,7 +161,7 @@ async fn a_panic_costs_one_request_one_connection_or_one_stream() {
     gateway.upstream.patches(SDK_KEY, &changed);
     hears_of(&mut other, &text).await;
 
-    // Long enough to be evaluated elsewhere.
+    // Long enough to be evaluated on another thread.
     let context = json!({"kind": "user", "key": "a".repeat(200_000)}).to_string();
     let report = Call::report(format!("/sdk/evalx/{ENV_ID}/context"), context);
     gateway.supervisor.faults().arm("evaluation");
@@ -198,7 +199,7 @@ async fn an_evaluated_stream_outlives_a_panic_of_its_evaluation() {
     let flags = (0..200).map(|it| flag(&format!("flag{it:03}"), 1));
     let gateway = Setup::with(data(flags, [])).set("launchdarkly.client_streams", "evaluated").start().await;
     gateway.supervisor.faults().arm("evaluation");
-    // Small enough to be kept, and long enough to be evaluated elsewhere.
+    // Small enough to be kept, and long enough to be evaluated on another thread.
     let context = json!({"kind": "user", "key": "a".repeat(30_000)}).to_string();
     let mut browser = gateway.opens_with(&Call::report(format!("/eval/{ENV_ID}"), context)).await;
     hears_of(&mut browser, "flag199").await;
@@ -216,7 +217,7 @@ async fn an_evaluated_stream_outlives_a_panic_of_its_evaluation() {
 #[tokio::test]
 async fn what_cannot_be_restarted_ends_the_process_with_an_error() {
     let (program, cloud, _dir) = program_with("fan-out stop").await;
-    // The first message to the thread that writes streams is a stream.
+    // The first message to a fan-out thread is a stream.
     let _stream = program.opens_when_ready("/all", SDK_KEY).await;
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(70), "{log:#?}");
@@ -244,7 +245,7 @@ async fn a_panic_is_one_record_of_the_log() {
         }
     })
     .await;
-    // The panic may have come before the first connection or after it.
+    // The panic may have occurred before or after the first connection.
     let mut version = 10;
     within("a change after the panic", async {
         loop {

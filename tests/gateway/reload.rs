@@ -1,4 +1,4 @@
-//! SIGHUP: what can change while the gateway runs is read again, and nothing ends because of it.
+//! SIGHUP: settings that can change at run time are read again, and nothing ends because of it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Reloading {
         Self { program, cloud, dir }
     }
 
-    /// Reloads another configuration, and waits until this line is logged.
+    /// Reloads another configuration, and waits until this message is logged.
     async fn with(&self, setup: &Setup, message: &str) {
         setup.write(&self.cloud.url(), self.dir.path());
         let before = self.count(message);
@@ -45,7 +45,7 @@ impl Reloading {
         self.program.log().iter().filter(|line| line.contains(message)).count()
     }
 
-    /// The last record with this message.
+    /// Returns the last log record with this message.
     fn record(&self, message: &str) -> Value {
         let log = self.program.log();
         let line =
@@ -90,7 +90,7 @@ async fn the_log_level_follows_the_file() {
     assert_eq!(reloading.record(RELOADED)["keys"], "log.level");
     within("details", async {
         while !has_details() {
-            // Its client logs how it connects again.
+            // The upstream client logs its reconnect.
             reloading.cloud.closes_streams(SDK_KEY);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -141,7 +141,7 @@ async fn settings_that_need_a_restart_are_named() {
     let message = "changed settings take effect after a restart";
     reloading.with(&setup().set("server.max_streams", 7).set("plugins.recheck_window", "1s"), message).await;
     assert_eq!(reloading.record(message)["keys"], "plugins.recheck_window, server.max_streams");
-    // Once is enough.
+    // One reload is enough.
     let before = reloading.count(RELOADED);
     reloading.program.signal(Signal::HUP);
     until(RELOADED, || reloading.count(RELOADED) > before).await;

@@ -1,4 +1,4 @@
-//! L262, U158: how it ends. Nothing is cut that could be finished.
+//! L262, U158: shutdown. Requests in progress are completed.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
 
     program.signal(Signal::TERM);
     let signalled = Instant::now();
-    // Meanwhile `/ready` says no, and the process is alive.
+    // Meanwhile `/ready` answers 503, and the process is alive.
     yardarm_testkit::within("`/ready` to say no", async {
         while program.operator_gets("/ready").await.status == 200 {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -61,7 +61,7 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
     });
     let mut ends: Vec<_> = futures_util::future::join_all(ends).await;
     ends.sort();
-    // Spread: the last one came no earlier than the window ends, the first one long before.
+    // Spread: the last stream ended no earlier than the window, the first one long before.
     assert!(ends[7] >= Duration::from_millis(780), "{ends:?}");
     assert!(ends[0] + Duration::from_millis(200) <= ends[7], "{ends:?}");
 
@@ -86,7 +86,7 @@ async fn a_stream_that_comes_while_others_end_ends_well_too() {
     first.hears("put", put(some_data())).await;
     second.hears("put", put(some_data())).await;
     program.signal(Signal::TERM);
-    // Whichever ends first: its SDK comes back at once.
+    // Whichever ends first: its SDK reconnects at once.
     tokio::select! {
         () = first.hears_the_end() => (),
         () = second.hears_the_end() => (),
@@ -152,7 +152,7 @@ async fn a_request_under_way_is_finished() {
     );
     let mut connection = Connection::open(program.address).await;
     connection.sends(head + &body[..10]).await;
-    // The gateway has read the head once it has asked for a key; a request after it shows that time has passed.
+    // The gateway has read the head once it has looked up the key; a later request shows that time has passed.
     assert_eq!(program.answers(&Call::get("/status")).await.status, 200);
     program.signal(Signal::TERM);
     yardarm_testkit::until("the signal", || program.has_logged("draining")).await;

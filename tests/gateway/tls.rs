@@ -1,4 +1,4 @@
-//! TLS on the listener of SDKs: HTTP/1.1 and HTTP/2 on one port, and nothing in plain text.
+//! TLS on the listener for SDKs: HTTP/1.1 and HTTP/2 on one port, and nothing in plain text.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use yardarm_testkit::{Call, within};
 use crate::flags::{flag, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
 
-/// A gateway with a certificate for `localhost`, and what a client needs to trust it.
+/// A gateway with a certificate for `localhost`, and the root certificate that a client needs.
 pub(super) struct Secured {
     pub(super) gateway: Running,
     authority: Certificate,
@@ -104,7 +104,7 @@ async fn old_versions_and_plain_text_are_refused() {
     assert_eq!(new.get(secured.url("/status")).send().await.expect("an answer").status().as_u16(), 200);
     let plain = Client::new().get(format!("http://{}/status", secured.gateway.address));
     assert!(plain.send().await.is_err(), "no plain listener beside it");
-    // Operators are not concerned.
+    // The admin listener is not affected.
     assert_eq!(secured.gateway.operator_gets("/live").await.status, 200);
     assert_eq!(Call::get("/live").to(secured.gateway.admin).await.status, 200);
 }
@@ -146,7 +146,7 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     let first = report().await;
     assert_eq!(first["error"], serde_json::Value::Null);
 
-    // A key that does not belong to the certificate changes nothing but the report.
+    // A key that does not match the certificate changes only the report.
     let good_key = std::fs::read(dir.join("key.pem")).expect("a key");
     let other = TempDir::new().expect("a folder");
     write_certificate(other.path());
@@ -168,7 +168,7 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     })
     .await;
 
-    // A new pair, each file put in place by rename, as a renewal does it.
+    // A new pair, with each file replaced by a rename, as renewal tools do.
     let renewed = write_certificate(other.path());
     for name in ["cert.pem", "key.pem"] {
         std::fs::copy(other.path().join(name), dir.join("part")).expect("a file");
@@ -186,7 +186,7 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     hears(&mut stream, &mut heard, "event: patch\n").await;
 }
 
-/// Connects, sends bytes in plain text, then others over TLS with HTTP/1.1; everything that comes until the end.
+/// Connects, sends bytes in plain text, then others over TLS with HTTP/1.1; returns everything received until the end.
 async fn exchange(secured: &Secured, preamble: &str, pieces: &[(u64, &str)]) -> String {
     use rustls_pki_types::pem::PemObject;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -207,7 +207,7 @@ async fn exchange(secured: &Secured, preamble: &str, pieces: &[(u64, &str)]) -> 
         let _ = stream.write_all(piece.as_bytes()).await;
     }
     let mut heard = Vec::new();
-    // An end without a farewell is an end too.
+    // An end without `close_notify` is an end too.
     let _ = within("the end", stream.read_to_end(&mut heard)).await;
     String::from_utf8(heard).expect("text")
 }
@@ -220,7 +220,7 @@ async fn bodies_are_no_requests_over_tls_either() {
     let with_length = head(&format!("Content-Length: {}\r\n", smuggled.len()));
     let last = "GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     for pause in [0, 100, 900] {
-        // The last one is answered only if the body was read and the connection went on.
+        // The last request is answered only if the body was read and the connection continued.
         let text = exchange(&secured, "", &[(0, &with_length), (pause, smuggled), (900, last)]).await;
         let count = text.matches("HTTP/1.1 ").count();
         assert!(text.contains("event: put") && count <= 2, "{pause}: {text}");
@@ -273,7 +273,7 @@ async fn a_renewed_certificate_is_served_after_a_panic_of_its_task() {
     let secured = Secured::start(|it| it).await;
     let known = secured.gateway.panics().await;
     assert!(known.contains_key("certificate files"), "counted from the start: {known:?}");
-    // The task that waits, and then the one that reads.
+    // The waiting task, and then the one that reads.
     secured.gateway.panics_in("certificate files").await;
     secured.gateway.panics_in("certificate files").await;
     let renewed = write_certificate(secured._dir.path());

@@ -1,4 +1,4 @@
-//! What SDKs are answered.
+//! Responses to SDKs.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -10,7 +10,7 @@ use crate::expected::{Expected, empty, json as any_json};
 
 const ID: &str = "11111111-2222-4333-8444-555555555555";
 
-/// A complete answer in JSON. Every request of the table says its ID.
+/// Expects a complete JSON response. The label of every request is the ID of a row.
 pub(super) fn answer(status: u16, body: Value) -> Expected {
     let charset = if status < 400 { "utf-8" } else { "UTF-8" };
     any_json(status, body)
@@ -119,7 +119,7 @@ async fn nothing_is_served_without_the_right_token() {
     let call = Call::post(format!("{base}/feature-configs"), "").header("X-Request-ID", ID).key(&mine);
     gateway.says("F094", call, message(405, "Method Not Allowed").with("allow: GET")).await;
 
-    // F091: a browser is told why; F090: and asks first.
+    // F091: a browser can read the error; F090: and sends a preflight first.
     let call = get(&format!("{base}/target/t/evaluations")).header("Origin", "https://shop.example");
     let expected = error(401, "missing or invalid token").with("access-control-allow-origin: *").with("vary: Origin");
     gateway.says("F091", call, expected).await;

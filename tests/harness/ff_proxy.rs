@@ -1,4 +1,4 @@
-//! The program with the settings of the vendor's relay: its flags, its variables, its messages, its exit codes.
+//! The program with the settings of the vendor's relay: its flags, variables, messages and exit codes.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::sdk::Sdk;
 
 const TOKEN: &str = FakeHarness::ADMIN_TOKEN;
 
-/// The program under the name of the other one, with variables, and listeners that are free.
+/// Returns a command under the name of the relay, with variables and free ports.
 fn ff_proxy(dir: &Path, variables: &[(&str, &str)], flags: &[&str]) -> Command {
     let mut command = command(dir);
     command.arg0("/app/ff-proxy").env("YARDARM_ADMIN_LISTEN", "127.0.0.1:0").env("PORT", "0").args(flags);
@@ -23,7 +23,7 @@ fn ff_proxy(dir: &Path, variables: &[(&str, &str)], flags: &[&str]) -> Command {
     command
 }
 
-/// What an operator has set who gets data from this cloud.
+/// Returns the command of an operator who gets data from this upstream.
 pub(super) fn online(cloud: &FakeHarness, dir: &Path, keys: &str) -> Command {
     let mut command = ff_proxy(dir, &[("ACCOUNT_IDENTIFIER", "account"), ("ORG_IDENTIFIER", "organization")], &[]);
     let api = format!("{}/api/1.0", cloud.url());
@@ -38,13 +38,13 @@ async fn ended(mut command: Command) -> (Option<i32>, String) {
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
 }
 
-/// The token of an SDK with this key; one that opens nothing if the key is not accepted.
+/// Returns the token of an SDK with this key; an invalid one if the key is not accepted.
 async fn token(program: &Program, key: &str) -> String {
     let auth = program.answers(&Call::post("/client/auth", json!({ "apiKey": key }).to_string())).await;
     format!("Bearer {}", auth.json()["authToken"].as_str().unwrap_or_default())
 }
 
-/// What an SDK with this key is served at a path.
+/// Requests a path as an SDK with this key.
 async fn served(program: &Program, key: &str, path: &str) -> Answer {
     program.answers(&Call::get(path).key(&token(program, key).await)).await
 }
@@ -53,7 +53,7 @@ async fn served(program: &Program, key: &str, path: &str) -> Answer {
 async fn it_takes_the_place_of_the_other_program() {
     let cloud = cloud().await;
     let dir = TempDir::new().unwrap();
-    // A file of ours that lies here by chance does not take part.
+    // A Yardarm configuration in the folder is ignored.
     std::fs::write(dir.path().join("yardarm.toml"), "server.listen = 7").unwrap();
     let mut command = online(&cloud, dir.path(), OTHER_KEY);
     command.args([&format!("--api-keys={KEY}"), "-bypass-auth=true", "--log-level=ERROR"]);

@@ -1,4 +1,4 @@
-//! Outages of Harness, and rejections for a while: nothing is missed, and nothing takes longer than it must.
+//! Outages of Harness, and temporary rejections: no change is missed, and recovery is as fast as possible.
 
 use serde_json::json;
 use yardarm_testkit::{HarnessAnswer, until};
@@ -29,7 +29,7 @@ async fn streams_receive_every_change_that_they_missed() {
     for _ in 0..4 {
         sdks.push(listens(&gateway, KEY).await);
     }
-    // Harness' stream goes, and everything changes that can before it is back.
+    // Harness' stream ends, and everything changes that can before it is back.
     cloud.streams_go_down();
     for sdk in &mut sdks {
         sdk.hears_the_end().await;
@@ -64,7 +64,7 @@ async fn streams_receive_every_change_that_they_missed() {
     for sdk in &mut sdks[4..] {
         assert_eq!(sdk.hears_event("*").await["version"], 8);
     }
-    // A stream that an SDK lost by itself.
+    // An SDK disconnects by itself.
     drop(sdks);
     cloud.changes_flag(ENV, &flag("a", 9));
     serves(&gateway, "feature-configs/a", "the change", |_, it| it["version"] == 9).await;
@@ -92,13 +92,13 @@ async fn an_item_that_lags_its_event_is_announced_again() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "flag_poll_interval = \"200ms\"").await;
     let mut sdk = listens(&gateway, KEY).await;
-    // The cloud announces what its own copies do not have yet.
+    // The event precedes the change in the fake's own data.
     cloud.tells(ENV, &json!({"event": "patch", "domain": "flag", "identifier": "a", "version": 7}));
     assert_eq!(sdk.hears_event("*").await["version"], 7);
     cloud.stores_flag(ENV, &flag("a", 7));
     serves(&gateway, "feature-configs/a", "the announced version", |_, it| it["version"] == 7).await;
     assert_eq!(sdk.hears_event("*").await["version"], 7, "now it can be fetched");
-    // The subject of a broken event is unknown.
+    // The subject of a malformed event is unknown.
     cloud.stores_flag(ENV, &flag("b", 5));
     cloud.says(ENV, "event: *\ndata: {\"event\":\n\n");
     assert_eq!(sdk.hears_event("*").await["identifier"], "b");
@@ -119,11 +119,11 @@ async fn a_rejection_for_a_while_is_an_interruption() {
             let start = tokio::time::Instant::now();
             until("another stream", || cloud.gets("/stream").len() > before && cloud.open_streams(ENV) > 0).await;
             assert!(start.elapsed() < std::time::Duration::from_secs(20), "{path} {status}: {:?}", start.elapsed());
-            // What another environment took of the script.
+            // Removes script entries that another environment consumed.
             cloud.clears_script();
         }
     }
-    // Ordinary drops after it cost what they always cost.
+    // Later ordinary disconnects have the usual delay.
     let start = tokio::time::Instant::now();
     for version in 20..24 {
         cloud.stores_flag(ENV, &flag("a", version));
@@ -138,7 +138,7 @@ async fn a_path_that_is_away_for_a_moment_is_tried_again() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     let mut sdk = listens(&gateway, KEY).await;
-    // The other path for streams is never a stream, whatever it answers.
+    // The other path for streams never has a stream, whatever it answers.
     let listed = format!("/client/env/{ENV}/stream");
     let page = HarnessAnswer::from(200).body("text/html", "<html>");
     let answers = [HarnessAnswer::from(403), page.clone(), HarnessAnswer::from(405), page];

@@ -1,4 +1,4 @@
-//! The same plugins, on the side of Harness: all four hooks.
+//! All four hooks on the Harness side.
 
 use serde_json::json;
 use yardarm_testkit::{Call, until, within};
@@ -86,7 +86,7 @@ async fn data_is_shown_to_plugins() {
     let mut sdk = listens(&gateway, KEY).await;
     put(gateway.plugins(), "flag-override.toml", HIDE.replace("HOOK", "payload-transform"));
     put(gateway.plugins(), "flag-override.wasm", sample("flag-override"));
-    // SDKs are told that it is gone, and what stays is said as before.
+    // SDKs receive a deletion, and other flags as before.
     assert_eq!(sdk.hears_event("*").await["event"], "delete");
     let token = token(&gateway, KEY).await;
     let flags = gateway.answers(&Call::get(format!("/client/env/{ENV}/feature-configs")).key(&token)).await.json();

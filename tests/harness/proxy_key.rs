@@ -1,4 +1,4 @@
-//! One proxy key for many environments: what is requested with it, and how environments and keys come and go.
+//! One proxy key for many environments: its requests, and how environments and keys are added and removed.
 
 mod troubles;
 
@@ -14,7 +14,7 @@ use crate::sdk::Sdk;
 
 const PROXY: &str = "proxy-key-0001";
 
-/// The usual two environments, and a proxy key that leads to both.
+/// Starts the usual fake, with a proxy key for both environments.
 async fn proxied_cloud() -> FakeHarness {
     let cloud = cloud().await;
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
@@ -44,7 +44,7 @@ async fn exchanges(gateway: &Running, key: &str, status: u16, what: &str) {
     eventually(gateway, &exchange(key), what, |it, _| it == status).await;
 }
 
-/// What operators are shown, by name.
+/// Returns the report that operators see, by name.
 async fn report(gateway: &Running, name: &str) -> Value {
     let all = gateway.operator_gets("/api/environments").await.json();
     let all = all["environments"].as_array().expect("a list");
@@ -57,7 +57,7 @@ async fn states(gateway: &Running) -> Vec<String> {
     states.iter().map(|it| it["streamStatus"]["state"].as_str().expect("a state").to_owned()).collect()
 }
 
-/// All headers but those of HTTP itself, and the token by its first word.
+/// Returns all headers but those of HTTP itself, and only the first word of the token.
 fn headers(request: &Recorded) -> Vec<(String, String)> {
     let is_own = |name: &str| !["host", "user-agent", "content-length"].contains(&name);
     let mut all: Vec<_> = request
@@ -94,7 +94,7 @@ async fn the_requests_are_those_of_the_vendor() {
     let stream = "GET /api/1.0/stream?cluster=2".to_owned();
     let auth = "POST /api/1.0/proxy/auth".to_owned();
     let requests = cloud.requests();
-    // Before the stream, so that one that cannot be opened holds nothing back, and again when it is open.
+    // Before the stream, so that a stream that cannot be opened delays nothing, and again once it is open.
     assert_eq!(paths(&requests), [auth.clone(), page(0), page(1), stream, page(0), page(1)], "F113");
     assert_eq!(requests[0].json(), json!({"proxyKey": PROXY}), "F113");
     let json_type = ("content-type", "application/json");
@@ -125,7 +125,7 @@ async fn the_requests_are_those_of_the_vendor() {
         [("accept", "*/*"), ("authorization", "Bearer"), account, environment, ("harness-sdk-info", INFO)];
     assert_eq!(headers(&requests[0]), expected(&item_headers), "F113");
 
-    // An environment that comes needs a token that leads to it.
+    // A new environment needs a new token that includes it.
     let third = "0a1b2c3d-4e5f-4000-8000-000000000003";
     cloud.adds_environment(third, "third", ["third-key"]);
     let before = cloud.requests().len();
@@ -172,7 +172,7 @@ async fn one_key_leads_to_all_environments() {
     serves(&gateway, "key of nothing", &flags("empty"), "D20", |_, it| *it == json!([flag("new", 1)])).await;
     cloud.changes_flag("environment-00", &flag("last", 1));
     assert_eq!(first.hears_event("*").await["identifier"], "last", "nothing of others before");
-    // Names may be the same; IDs are not.
+    // Names may be equal; IDs are not.
     assert_eq!(report(&gateway, "prod").await["phase"], "ready");
     assert_eq!(report(&gateway, "environment-22").await["phase"], "ready");
 }
@@ -187,7 +187,7 @@ async fn a_change_reaches_its_own_environment() {
 
     cloud.changes_flag(ENV, &flag("c", 1));
     let heard = json!({"event": "create", "domain": "flag", "identifier": "c", "version": 1});
-    mine.hears("*", heard).await; // 4.9: neither keys nor IDs of environments
+    mine.hears("*", heard).await; // neither keys nor IDs of environments
     let bearer = token(&gateway, KEY).await;
     assert_eq!(gateway.answers(&Call::get(path("c")).key(&bearer)).await.status, 200, "there when it is told");
     cloud.changes_segment(ENV, &segment("t", 1));
@@ -201,7 +201,7 @@ async fn a_change_reaches_its_own_environment() {
     let call = Call::get(format!("/client/env/{ENV}/target-segments/t")).key(&bearer);
     assert_eq!(gateway.answers(&call).await.status, 404, "D11");
 
-    // What nobody understands, and what is not ours, harms nobody.
+    // Unknown events, and events about others, have no effect.
     for event in [
         json!({"event": "patch", "domain": "flag", "identifier": "a", "version": 9, "environment": "unknown"}),
         json!({"event": "patch", "domain": "flag", "identifier": "a", "version": 9}),
@@ -221,13 +221,13 @@ async fn a_change_reaches_its_own_environment() {
     cloud.changes_flag(ENV, &flag("after", 1));
     assert_eq!(mine.hears_event("*").await["identifier"], "after", "and nothing before");
 
-    // A token that has run out is exchanged once, and the item asked for again.
+    // After a token expires, it is renewed once, and the item requested again.
     cloud.forgets_tokens();
     let before = cloud.posts("/proxy/auth").len();
     cloud.changes_flag(ENV, &flag("d", 1));
     assert_eq!(mine.hears_event("*").await["identifier"], "d");
     assert_eq!((cloud.posts("/proxy/auth").len() - before, cloud.gets(&path("d")).len()), (1, 2));
-    // One that cannot be fetched at first is told when it can be.
+    // An item that cannot be fetched at first is announced once it can.
     cloud.answers_next(&path("e"), [500, 503]);
     cloud.changes_flag(ENV, &flag("e", 1));
     cloud.changes_flag(OTHER_ENV, &flag("f", 1));
@@ -243,7 +243,7 @@ async fn an_item_that_cannot_be_fetched_ends_the_round() {
     let mut sdk = listens(&gateway, KEY).await;
     cloud.answers_next(&format!("{}/c", flags(ENV)), [500; 4]);
     cloud.changes_flag(ENV, &flag("c", 1));
-    // It is not told before it is there; the SDK polls, and comes back to it.
+    // It is not announced before it is available; the SDK polls, and reconnects.
     sdk.hears_the_end().await;
     let _sdk = listens(&gateway, KEY).await;
     let call = Call::get(format!("{}/c", flags(ENV))).key(&token(&gateway, KEY).await);
@@ -276,7 +276,7 @@ async fn environments_come_and_go() {
     cloud.changes_flag(ENV, &flag("a", 9));
     assert_eq!(mine.hears_event("*").await["version"], 9, "F114: the others go on");
     assert_eq!((cloud.gets("/stream").len(), states(&gateway).await.len()), (1, 2), "F114: without a new stream");
-    // It may come back.
+    // It may be added again.
     cloud.adds_to_proxy(PROXY, OTHER_ENV);
     exchanges(&gateway, OTHER_KEY, 200, "F114: added again").await;
 }

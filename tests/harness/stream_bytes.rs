@@ -1,5 +1,5 @@
-//! Whatever arrives on an upstream stream: what cannot be used costs itself, and the next message on the same connection
-//! takes effect.
+//! Arbitrary bytes on an upstream stream: an invalid message affects only itself, and the next message on the same
+//! connection takes effect.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::running::Running;
 
 const PROXY: &str = "proxy-key-0001";
 
-/// What arrives in between; nothing of it means anything.
+/// Bytes in between, none of which are a valid message.
 const ODD: [&[u8]; 8] = [
     b": a comment \xff\xfe\xc3\n",
     b"\xe2\x82: a field\n\n",
@@ -60,7 +60,7 @@ async fn no_hot_loop(cloud: &FakeHarness, gateway: Running, stream: &str) {
         cloud.closes_streams(stream);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // After 0.5 to 1 s each: a connection with a heartbeat was a good one.
+    // After 0.5 to 1 s each: a connection with a heartbeat counts as healthy.
     let tries = cloud.gets("/stream").len() - before;
     assert!((1..=5).contains(&tries), "{tries}");
     gateway.stop().await;

@@ -1,4 +1,4 @@
-//! Streams: what they say, in which bytes, to whom, and when they end.
+//! Streams: their events, their bytes, their recipients, and their end.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, Connection, Heard, SseClient};
@@ -41,7 +41,7 @@ async fn streams_carry_changes_of_their_environment_only() {
     cloud.changes_flag(OTHER_ENV, &flag("other", 2));
     other.hears("*", event("flag", "patch", "other", 2)).await;
 
-    // F082: where nothing is heard, SDKs must poll.
+    // F082: where no changes are received, SDKs must poll.
     cloud.streams_go_down();
     assert_eq!(mine.next().await, Heard::End, "F082");
     gateway.says("F082", stream_of(&token_of_mine), error(503, "SaaS stream disconnected")).await;
@@ -97,7 +97,7 @@ async fn every_stream_receives_every_change_of_its_environment() {
 
 #[tokio::test]
 async fn every_event_is_a_chunk_of_its_own() {
-    // F079: the Node and JavaScript SDKs read each chunk by itself, and throw away one that begins with a heartbeat.
+    // F079: the Node and JavaScript SDKs parse each chunk separately, and discard one that begins with a heartbeat.
     let cloud = cloud().await;
     let gateway = started(&cloud, "heartbeat_interval = \"10ms\"").await;
     drop(listens(&gateway, KEY).await);

@@ -1,4 +1,4 @@
-//! Plugins that misbehave cost themselves: the request they were asked about, never the gateway.
+//! Plugins that misbehave affect only the request they were called for, never the gateway.
 
 use yardarm_testkit::guests::{self as fragments, Guest, GuestHook};
 use yardarm_testkit::{Call, within};
@@ -9,7 +9,7 @@ use crate::sdks::data;
 
 const OTHER_KEY: &str = "sdk-00000000-1111-2222-3333-444444444499";
 
-/// Starts a gateway with two environments, of which `main` asks a guest.
+/// Starts a gateway with two environments; a guest is bound to `main`.
 async fn with_guest(name: &str, fragment: &str) -> Plugged {
     let component = Guest::new(name).hook(GuestHook::RequestAuth, fragment).component().expect("a component");
     let binding =

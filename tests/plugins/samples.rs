@@ -1,4 +1,4 @@
-//! The sample plugins do what their READMEs say, from the moment their files are there.
+//! The sample plugins behave as documented, from the moment their files are present.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, Heard, RedisServer, until, within};
@@ -50,7 +50,7 @@ async fn a_plugin_acts_when_dropped_edited_broken_and_removed() {
     plugged.drops("flag-override.toml", OVERRIDE.replace("HOOK", "evaluation-transform").replace("pinned", "edited"));
     greets(&plugged, "edited").await;
 
-    // A broken version leaves the one before it running, with a reason that says what to do.
+    // A broken version leaves the previous one running, with a reason that names the fix.
     plugged.drops("flag-override.wasm", "not a component");
     let row = plugged.plugin_where("flag-override", "refused", |row| row["refused"]["code"] == "L01").await;
     assert_eq!(row["state"], "active", "{row}");
@@ -71,7 +71,7 @@ async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
     let mut sdk = plugged.gateway.opens_with(&Call::get(format!("/eval/{ENV_ID}/{CTX}"))).await;
     assert_eq!(sdk.hears_event("put").await["greeting"]["value"], "hello");
 
-    // A plugin changes values and no versions, so everything is said again.
+    // A plugin changes values and no versions, so the full data is sent again.
     let required = OVERRIDE.replace("HOOK", "evaluation-transform") + "required = true\n";
     plugged.drops("flag-override.toml", required);
     plugged.drops("flag-override.wasm", sample("flag-override"));
@@ -79,7 +79,7 @@ async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
     assert_eq!((&has["greeting"]["value"], has.get("segmented")), (&json!("pinned"), None));
     assert_eq!(has, polled().await);
 
-    // What is hidden is not spoken of, and what is pinned stays so in a newer version.
+    // A hidden flag is not sent, and a pinned flag stays pinned in a newer version.
     let mut segmented = flag("segmented", 2, &json!("out"));
     segmented["rules"] = json!([]);
     upstream.patches(SDK_KEY, &segmented);
@@ -88,7 +88,7 @@ async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
     assert!(texts.iter().all(|it| it.contains("pinned") && !it.contains("segmented")), "{texts:?}");
     assert_eq!(has["greeting"]["version"], 2);
 
-    // A plugin that cannot decide changes nothing on the stream; polls say 503.
+    // A plugin that fails changes nothing on the stream; polls are answered with 503.
     plugged.removes("flag-override.wasm");
     within("503", async {
         while plugged.gateway.answers(&poll).await.status != 503 {
@@ -105,7 +105,7 @@ async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
     texts = hears_until(&mut sdk, &mut has, 3, &polled).await;
     assert!(texts.iter().all(|it| it.contains("pinned") && !it.contains("segmented")), "{texts:?}");
 
-    // Once it is neither required nor there, everything is as upstream says.
+    // Once it is neither required nor present, upstream's data is served.
     plugged.drops("flag-override.toml", OVERRIDE.replace("HOOK", "evaluation-transform"));
     plugged.removes("flag-override.wasm");
     within("the plugin to be gone", async {
@@ -124,7 +124,8 @@ async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
     assert_eq!((&has["greeting"]["value"], &has["segmented"]["version"]), (&json!("good evening"), &json!(2)));
 }
 
-/// Listens until the greeting has this version, and what was said adds up to what is answered; gives what was said.
+/// Reads until the greeting has this version and the received data equals the polled results; returns the names of the
+/// received events.
 async fn hears_until(sdk: &mut Sdk, has: &mut Value, version: i64, polled: &impl AsyncFn() -> Value) -> Vec<String> {
     let mut texts = Vec::new();
     while has["greeting"]["version"] != version || *has != polled().await {
@@ -163,13 +164,13 @@ async fn a_payload_plugin_changes_what_server_side_sdks_see() {
     assert_eq!(put["data"]["flags"]["greeting"]["variations"], json!(["other", "hello", "pinned"]));
     assert_eq!(put["data"]["flags"]["greeting"]["version"], 1);
 
-    // A change of a pinned flag reaches SDKs as the plugin leaves it, under upstream's version.
+    // A change of a pinned flag is sent with the plugin's value and upstream's version.
     upstream.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
     let patch = sdk.hears_event("patch").await;
     assert_eq!(patch["data"]["variations"], json!(["other", "good morning", "pinned"]));
     assert_eq!(patch["data"]["version"], 2);
 
-    // Without the plugin, everything is as upstream says.
+    // Without the plugin, upstream's data is served.
     plugged.removes("flag-override.toml");
     plugged.removes("flag-override.wasm");
     let put = sdk.hears_event("put").await;
@@ -231,7 +232,7 @@ async fn a_gate_refuses_with_what_sdks_of_each_kind_understand() {
     })
     .await;
 
-    // A required plugin whose file is gone is a fault of ours: 503 with a time to come back, never 401 or 404.
+    // A missing required plugin is the gateway's fault: 503 with `Retry-After`, never 401 or 404.
     plugged.removes("request-gate.wasm");
     within("503", async {
         while statuses().await != [503, 503, 503] {

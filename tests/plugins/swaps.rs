@@ -1,4 +1,5 @@
-//! Plugins are replaced while requests and streams go on: nothing fails, nothing is dropped, nothing is mixed.
+//! Plugins are replaced while requests and streams are served: no request fails, no stream is dropped, no generations
+//! are mixed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use crate::running::{CTX, ENV_ID, SDK_KEY, Setup};
 use crate::sdks::{data, flag};
 
 const STREAMS: usize = 200;
-/// The benchmark program does a thousand; here every run does some.
+/// The benchmark does a thousand; every test run does some.
 const SWAPS: usize = 25;
 
 fn gate(round: usize) -> String {
@@ -66,7 +67,7 @@ async fn swaps_under_load_fail_no_request_and_drop_no_stream() {
     }
     assert!(served.load(Ordering::Relaxed) > 50, "the load was no load");
 
-    // All streams are still there and hear what comes next.
+    // All streams are still open and receive the next change.
     plugged.gateway.upstream.patches(SDK_KEY, &flag("greeting", 2, &json!("still here")));
     for sdk in &mut streams {
         within("every stream hears the change", sdk.hears_event("patch")).await;

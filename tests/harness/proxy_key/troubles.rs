@@ -1,4 +1,4 @@
-//! What goes wrong with a proxy key, and what is served meanwhile.
+//! Failures with a proxy key, and what is served meanwhile.
 
 use super::*;
 
@@ -16,7 +16,7 @@ async fn nothing_is_missed_in_an_outage() {
     assert_eq!(states(&gateway).await, ["DISCONNECTED"; 2]);
     let call = Call::get("/stream").key(&token(&gateway, KEY).await).header("API-Key", KEY);
     assert_eq!(gateway.answers(&call).await.status, 503, "SDKs poll, too");
-    // 6.4: polls find changed flags, and environments and keys that come and go.
+    // Polls find changed flags, and environments and keys that are added and removed.
     cloud.stores_flag(ENV, &flag("a", 7));
     serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "polled", |_, it| it["version"] == 7).await;
     cloud.adds_to_proxy(PROXY, third);
@@ -25,7 +25,7 @@ async fn nothing_is_missed_in_an_outage() {
     exchanges(&gateway, OTHER_KEY, 401, "an environment that went").await;
     cloud.removes_key(third, &FakeHarness::hash("third-key"));
     exchanges(&gateway, "third-key", 401, "a key that went").await;
-    // What is not there is not lost.
+    // An outage loses nothing.
     cloud.goes_down();
     serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "served while all is down", |_, it| it["version"] == 7).await;
     let before = report(&gateway, "prod").await["sequence"].clone();
@@ -143,7 +143,7 @@ async fn a_key_that_is_deleted_leaves_what_was_served() {
     assert_eq!(report(&gateway, "prod").await["connection"], "interrupted", "it was accepted before, so that may heal");
     let call = Call::get(flags(ENV)).key(&token(&gateway, KEY).await);
     assert_eq!(gateway.answers(&call).await.status, 200, "the last good data");
-    // A mistake is mended without a restart.
+    // The deletion can be undone without a restart.
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
     listens(&gateway, KEY).await;
 }
@@ -193,7 +193,7 @@ async fn an_environment_that_cannot_be_read_leaves_the_others_alone() {
     let call = Call::get(flags(OTHER_ENV)).key(&token(&gateway, OTHER_KEY).await);
     assert_eq!(gateway.answers(&call).await.json(), json!([flag("other", 1)]), "the last good data");
     assert_eq!(report(&gateway, OTHER_ENV).await["last_error"]["kind"], "invalid-data");
-    // It is read again although there is a stream.
+    // It is polled although there is a stream.
     listens(&gateway, KEY).await;
     cloud.puts(OTHER_ENV, [flag("other", 2)], []);
     serves(&gateway, OTHER_KEY, &flags(OTHER_ENV), "healed", |_, it| *it == json!([flag("other", 2)])).await;
@@ -204,7 +204,7 @@ async fn a_list_that_changes_while_it_is_read_loses_nothing() {
     let cloud = proxied_cloud().await;
     let gateway = started(&cloud, "flag_poll_interval = \"100ms\"").await;
     cloud.streams_go_down();
-    // The environments moved up while they were read, and the one between two pages was in none.
+    // The environments moved up while they were read, so the one between two pages was on none of them.
     let before = cloud.gets("/proxy/config").len();
     let page = |environments: Value, count: usize| {
         let body = json!({"environments": environments, "itemCount": count, "pageCount": 2}).to_string();
@@ -230,7 +230,7 @@ async fn no_key_is_logged_or_sent_to_others() {
     let toml =
         format!("log.format = \"json\"\nlog.level = \"trace\"\n{}", proxy_toml(dir.path(), &cloud, &proxy, more));
     std::fs::write(dir.path().join("yardarm.toml"), toml).expect("a file");
-    // Every way in which a request with the key in its address can fail, one after the other.
+    // Every way in which a request with the key in its URL can fail, one after the other.
     let json = |body: &str| HarnessAnswer::from(200).body("application/json", body);
     cloud.answers_next(
         "/proxy/config",
@@ -250,7 +250,7 @@ async fn no_key_is_logged_or_sent_to_others() {
         }
     })
     .await;
-    // And while nobody is there at all.
+    // And while upstream is unreachable.
     cloud.hangs_up().await;
     yardarm_testkit::until("a failed poll", || program.has_logged("poll failed")).await;
     let shown = program.operator_gets("/api/environments").await;
