@@ -40,7 +40,7 @@ async fn metrics_are_summed_up_and_posted() {
     assert_eq!(
         gateway.answers(&post("{".to_owned())).await.status,
         400,
-        "4.10: and not 500, which Node repeats for ever"
+        "F086: and not 500, after which Node repeats the post for ever"
     );
     let large = format!("{{\"targetData\":[{}]}}", "7,".repeat(3 << 20).trim_end_matches(','));
     assert_eq!(gateway.answers(&post(large)).await.status, 413, "F086");

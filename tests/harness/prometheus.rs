@@ -84,7 +84,7 @@ async fn requests_are_counted_by_the_pattern_of_their_route() {
     let url = pattern("feature-configs");
     let bucket = format!(r#"ff_proxy_http_requests_duration_bucket{{envID="{ENV}",url="{url}",le="+Inf"}}"#);
     assert_eq!(seen.get(&bucket).map(String::as_str), Some("2"), "F089: {seen:#?}");
-    assert!(scraped(&gateway, "/api/1.0/metrics").await.len() >= seen.len(), "4.1: also below the prefix");
+    assert!(scraped(&gateway, "/api/1.0/metrics").await.len() >= seen.len(), "F089: also below the prefix");
     assert_eq!(gateway.answers(&Call::post("/metrics", "{}")).await.status, 405);
 }
 

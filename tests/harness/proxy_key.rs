@@ -142,7 +142,7 @@ async fn the_requests_are_those_of_the_vendor() {
     assert!(posted.path.ends_with("?cluster=2"), "{}", posted.path);
     let metrics_headers = [("accept", "*/*"), ("authorization", "Bearer"), json_type, account, environment];
     let metrics_headers = [&metrics_headers[..], &[("harness-sdk-info", INFO)]].concat();
-    assert_eq!(headers(posted), expected(&metrics_headers), "6.6");
+    assert_eq!(headers(posted), expected(&metrics_headers), "F037");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! L242, L243, L252 to L258: LaunchDarkly says which environments exist, and changes its mind while they are served.
+//! L242, L243, L252 to L258: LaunchDarkly sends the list of environments, and changes it while they are served.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(crate) const AUTO_KEY: &str = "rel-auto";
 pub(super) const ID: &str = "507f1f77bcf86cd79943902a";
 const OTHER_ID: &str = "507f1f77bcf86cd79943902b";
 
-/// An environment as LaunchDarkly describes it.
+/// Returns an environment as described by LaunchDarkly.
 pub(crate) fn environment(id: &str, version: i64, sdk_key: Value, properties: Value) -> Value {
     let mut environment = json!({
         "envID": id, "envKey": "production", "envName": "Production", "projKey": "my-app", "projName": "My App",
@@ -48,7 +48,7 @@ pub(crate) fn setup() -> Setup {
         .without_waiting()
 }
 
-/// One environment with the key `sdk-a`, ready.
+/// Starts a gateway with one environment with the key `sdk-a`, and waits until it is ready.
 pub(super) async fn ready(setup: Setup) -> Running {
     let gateway = setup.data("sdk-a", data([flag("plain", 3)], [])).start().await;
     gateway.upstream.lists(AUTO_KEY, &list([main(1, "sdk-a")]));
@@ -163,7 +163,7 @@ async fn a_deleted_environment_is_unknown() {
     gateway.eventually("the upstream connection ends", || gateway.upstream.open_streams("sdk-a") == 0).await;
     assert_eq!(status_of(&gateway, &poll("sdk-other")).await, 200, "the other one is untouched");
 
-    // L253: an old message does not bring it back, a new one does.
+    // L253: an old message does not bring it back, a newer one does.
     gateway.upstream.tells(AUTO_KEY, "patch", &json!({"path": path(ID), "data": main(2, "sdk-a")}));
     gateway.upstream.lists_one(
         AUTO_KEY,
@@ -214,7 +214,7 @@ async fn trouble_with_the_list_does_not_touch_what_is_served() {
         gateway.upstream.says(AUTO_KEY, trouble);
         gateway.eventually(&format!("{row}: a new connection"), || asked() > before).await;
     }
-    // U070: the same list again is no news.
+    // U070: the same list again changes nothing.
     gateway.status_where("a good connection", |it| it["autoConfigStatus"]["state"] == "VALID").await;
     gateway.upstream.patches("sdk-a", &flag("plain", 4));
     stream.hears_event("patch").await;
@@ -232,7 +232,7 @@ async fn a_rejected_auto_configuration_key_is_tried_again() {
     becomes(&gateway, "U057, U058", &poll("sdk-a"), 200).await;
 }
 
-/// Two environments, of which the first has another key in its time of grace.
+/// Returns two environments; the first has another key in its grace period.
 fn two(grace_ends_ms: u64) -> Value {
     let key = json!({"value": "sdk-a", "expiring": {"value": "sdk-old", "timestamp": grace_ends_ms}});
     let other = environment(OTHER_ID, 7, json!({"value": "sdk-other"}), json!({"projName": "Other App"}));
@@ -244,7 +244,7 @@ fn in_ms(milliseconds: u64) -> u64 {
     u64::try_from(now.as_millis()).expect("a date") + milliseconds
 }
 
-/// A gateway that has kept a list of two environments in `dir`, and has ended.
+/// Runs a gateway that stores a list of two environments in `dir`, and stops it.
 async fn keeps_two(dir: &std::path::Path, grace_ends_ms: u64) {
     let data_of = |version| data([flag("plain", version)], []);
     let setup = setup().data("sdk-a", data_of(3)).data("sdk-other", data_of(8));
@@ -266,7 +266,7 @@ fn kept_file(dir: &std::path::Path) -> std::path::PathBuf {
 
 #[tokio::test]
 async fn a_kept_list_is_served_at_once_while_launchdarkly_is_down() {
-    // V040, V050: nothing listens, or the key is refused.
+    // V040, V050: upstream is unreachable, or rejects the key.
     let dir = tempfile::TempDir::new().expect("a temporary folder");
     let grace_ends_ms = in_ms(8_000);
     keeps_two(dir.path(), grace_ends_ms).await;
@@ -304,7 +304,7 @@ async fn a_kept_list_is_served_at_once_while_launchdarkly_is_down() {
         gateway.stop().await;
     }
 
-    // A key whose time of grace ends while LaunchDarkly is down is refused from then on, also after a restart.
+    // A key whose grace period ends while LaunchDarkly is down is rejected from then on, also after a restart.
     let cloud = FakeLaunchDarkly::start().await;
     cloud.goes_down();
     let gateway = kept_in(dir.path(), &cloud).start().await;
@@ -318,7 +318,7 @@ async fn a_kept_list_is_served_at_once_while_launchdarkly_is_down() {
 
 #[tokio::test]
 async fn the_list_of_launchdarkly_replaces_a_kept_one() {
-    // Removed environments and revoked keys go, also where versions are lower than those that were kept.
+    // Removed environments and revoked keys are removed, even if versions are lower than the stored ones.
     let dir = tempfile::TempDir::new().expect("a temporary folder");
     keeps_two(dir.path(), in_ms(3_600_000)).await;
     let cloud = FakeLaunchDarkly::start().await;
@@ -344,7 +344,7 @@ async fn the_list_of_launchdarkly_replaces_a_kept_one() {
     let report = gateway.operator_gets("/api/status").await.json()["environment_lists"][0].clone();
     assert_eq!((&report["is_stale"], &report["environments"]), (&json!(false), &json!(1)), "{report}");
     gateway.stop().await;
-    // And the next process knows the new list only.
+    // The next process has the new list only.
     cloud.goes_down();
     let gateway = kept_in(dir.path(), &cloud).start().await;
     for (key, status) in [("sdk-b", 200), ("sdk-a", 401), ("sdk-other", 401)] {
@@ -403,7 +403,7 @@ async fn a_list_survives_a_kill_at_any_moment() {
         let program = Program::start(dir.path()).await;
         within("`/ready`", program.is_ready()).await;
         yardarm_testkit::until("a kept list", || kept_file(&data_dir).exists()).await;
-        // The list changes all the time until the end, which comes at another moment each time.
+        // The list changes continuously until the end, which occurs at a different moment each time.
         for _ in 0..(round + 1) * 30 {
             version += 1;
             cloud.lists_one(

@@ -49,7 +49,7 @@ async fn configured_origins_and_headers_are_named() {
 
 #[tokio::test]
 async fn preflights_list_the_methods_of_a_path() {
-    // Events are off, which L169 does not mind.
+    // Events are disabled, which does not affect L169.
     let gateway = Setup::with(some_data()).start().await;
     let evalx = format!("/sdk/evalx/{ENV_ID}");
     for (row, path, methods) in [
@@ -114,7 +114,7 @@ async fn goals_are_passed_through() {
         ("X-Other", "o"),
     ];
     let passed_on = |expected: Expected| {
-        // L174: theirs are gone, ours are there.
+        // L174: upstream's headers are removed, the gateway's are present.
         expected.cors(ORIGIN, "GET,OPTIONS").with("etag: \"g1\"").with("cache-control: max-age=60").with("x-other: o")
     };
     gateway.upstream.answers_goals_with(200, &headers, r#"[{"goal":1}]"#);
@@ -136,7 +136,7 @@ async fn goals_are_passed_through() {
 
 #[tokio::test]
 async fn goals_that_cannot_be_fetched_are_a_bad_gateway() {
-    // L175: the port is ours and nobody listens on it.
+    // L175: the test holds the port and no server listens on it.
     let closed = super::outage::closed_port();
     let setup = Setup::with(some_data()).set("launchdarkly.client_side_base_uri", closed.url());
     let gateway = setup.start().await;

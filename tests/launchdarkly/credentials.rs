@@ -1,4 +1,4 @@
-//! L022 to L037: who is let in.
+//! L022 to L037: which credentials are accepted.
 
 use serde_json::json;
 use yardarm_testkit::Call;

@@ -1,4 +1,4 @@
-//! L211 to L215: what is passed on at once, and the pixel.
+//! L211 to L215: diagnostics, which are forwarded at once, and the pixel.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn is_browser(path: &str) -> bool {
 
 #[tokio::test]
 async fn diagnostics_are_passed_on_at_once_with_the_head_of_the_sdk() {
-    // L211, U170. An hour between flushes shows that they do not wait for one.
+    // L211, U170. An hour between flushes shows that diagnostics do not wait for one.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h").start().await;
     for (call, path) in diagnostics() {
         let accepted = if is_browser(&path) { empty(202).cors("*", "POST,OPTIONS") } else { empty(202) };
@@ -53,7 +53,7 @@ async fn diagnostics_are_passed_on_at_once_with_the_head_of_the_sdk() {
 
 #[tokio::test]
 async fn diagnostics_are_answered_before_upstream_answers() {
-    // L212, decision R8: the answers are here while upstream still holds all three posts.
+    // L212, decision R8: the responses arrive while upstream still delays all three posts.
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.delays_posts(Duration::from_secs(2));
     let start = tokio::time::Instant::now();

@@ -1,6 +1,8 @@
-//! Client-side streams that say what has changed, as those of LaunchDarkly's own service do: `launchdarkly.client_streams`.
+//! Client-side streams that send changed results, like those of LaunchDarkly's own service:
+//! `launchdarkly.client_streams`.
 //!
-//! There is no such thing in the reference. What is asserted is what SDKs need: see `client_streams/step.rs`.
+//! The reference has no such streams. The tests assert what SDKs need: see
+//! `host/launchdarkly/src/evaluated_streams/delta.rs`.
 
 use serde_json::{Map, Value, json};
 use yardarm_testkit::{Call, Heard, within};
@@ -20,7 +22,7 @@ fn evaluated(data: Value) -> Setup {
     Setup::with(data).set(SETTING, "evaluated")
 }
 
-/// The four routes, each with the poll that answers the same.
+/// Returns the four routes, each with the poll that returns the same results.
 fn streams() -> [(Call, Call); 4] {
     let mobile = || Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY);
     let browser = || Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"));
@@ -32,7 +34,7 @@ fn streams() -> [(Call, Call); 4] {
     ]
 }
 
-/// What a stream says, put together as SDKs do it.
+/// The results of a stream, merged as in SDKs.
 struct Client {
     sdk: Sdk,
     poll: Call,
@@ -44,7 +46,7 @@ impl Client {
         Self { sdk: gateway.opens_with(stream).await, poll: poll.clone(), items: Map::new() }
     }
 
-    /// The events of one step, which come in order of key. Afterwards it has what it would be answered at this moment.
+    /// Reads the events of one step, which are ordered by key. The merged results must then equal those of a poll.
     async fn hears(&mut self, gateway: &Running, events: &[&str]) {
         for expected in events {
             let (name, key) = expected.split_once(' ').unwrap_or((expected, ""));
@@ -79,7 +81,7 @@ async fn all(gateway: &Running) -> Vec<Client> {
     clients
 }
 
-/// More flags, so that it is worth it to tell of some.
+/// Further flags, so that sending a part of them is worthwhile.
 fn more_flags() -> impl Iterator<Item = Value> {
     (0..20).map(|it| flag(&format!("more{it:02}"), 1))
 }
@@ -140,7 +142,7 @@ async fn four_routes_send_deltas_and_two_still_send_pings() {
             sdk.hears_ping().await;
         }
         for client in &mut clients {
-            // Where nothing is to be heard, the next change shows it: its events would come second.
+            // If nothing is sent, the next change shows it: its events would come second.
             within(what, client.hears(&gateway, events)).await;
         }
     }
@@ -211,7 +213,7 @@ async fn each_client_receives_the_results_of_its_own_request() {
         client.hears(&gateway, &["patch plain"]).await;
     }
     assert_eq!(with_reasons.items["plain"]["reason"], json!({"kind": "TARGET_MATCH"}));
-    // A user of the old kind without a key may open a stream, and has no results: evalx says so to whoever asks.
+    // An old user without a key may open a stream, and has no results: evalx returns an error.
     let mut keyless = gateway.opens_with(&Call::report("/meval", r#"{"key":""}"#).key(MOBILE_KEY)).await;
     keyless.hears_ping().await;
 }
@@ -253,7 +255,7 @@ async fn a_burst_may_be_merged_and_received_results_can_be_polled() {
         let heard = within("an event", sdk.next()).await;
         let Heard::Event { name, data } = heard else { panic!("{heard:?}") };
         let data: serde_json::Value = serde_json::from_str(&data).expect("JSON");
-        // A reader that falls behind, as on a busy machine, is given everything at once.
+        // A slow reader, as on a busy machine, receives the full data.
         let heard: Vec<_> = match name.as_str() {
             "patch" => vec![(data["key"].as_str().expect("a key"), &data)],
             "put" => ["more00", "more01"].into_iter().map(|key| (key, &data[key])).collect(),
@@ -274,7 +276,7 @@ async fn a_burst_may_be_merged_and_received_results_can_be_polled() {
     gateway.upstream.patches(SDK_KEY, &flag("more02", 2));
     let patch = sdk.hears_event("patch").await;
     assert_eq!(patch, json!({"key": "more02", "value": true, "variation": 0, "version": 2}), "nothing came between");
-    // Many at once are one event.
+    // Many changes at once result in one event.
     let newer = (0..20).map(|it| flag(&format!("more{it:02}"), 50));
     gateway.upstream.puts(SDK_KEY, &data(newer, []));
     assert_eq!(sdk.hears_event("put").await, gateway.answers(poll).await.json());
@@ -328,7 +330,7 @@ async fn a_withdrawn_key_ends_streams() {
     phone.hears_event("put").await;
     gateway.upstream.patches("sdk-a", &flag("other", 4));
     for sdk in [&mut phone, &mut browser] {
-        // With so few flags everything is shorter than a part of it, or not: both show the flag.
+        // With so few flags the full data may be shorter than a delta: both contain the flag.
         match within("the change", sdk.next()).await {
             Heard::Event { data, .. } => assert!(data.contains("other"), "{data}"),
             other => panic!("{other:?}"),

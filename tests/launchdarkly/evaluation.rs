@@ -1,4 +1,4 @@
-//! L096 to L121, L141 to L143, L149: which context is read from where, and who sees which flags.
+//! L096 to L121, L141 to L143, L149: where contexts are read from, and which flags are visible.
 
 use base64::Engine;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
@@ -48,7 +48,7 @@ async fn every_route_evaluates_what_its_callers_may_see() {
         deleted,
     ];
     let gateway = Setup::with(data(flags, [])).start().await;
-    // L134: the deleted one is nowhere. L135 to L137: without the newer property, the older one counts.
+    // L134: the deleted flag is in no response. L135 to L137: without the newer property, the older one counts.
     let server = json!({"nobody": result(1), "mobile": result(2), "browser": result(3), "old": result(4), "old-client-side": result(5)});
     let mobile = json!({"mobile": result(2), "old": result(4), "old-client-side": result(5)});
     let browser = json!({"browser": result(3), "old-client-side": result(5)});
@@ -92,7 +92,7 @@ async fn contexts_in_paths_are_read_leniently() {
     let no_base64 = message(400, "context part of URL path did not decode as valid base64");
     let no_context = message(400, "context part of URL path did not decode to valid evaluation context as JSON");
     let nowhere = crate::expected::page_not_found();
-    // `>>>` and `???` make the two characters in which the alphabets differ.
+    // `>>>` and `???` result in the two characters in which the alphabets differ.
     let special = r#"{"kind":"user","key":"a","b":">>>???"}"#;
     let dashes = segment_of(special);
     assert!(dashes.contains('-') && dashes.contains('_'), "{dashes}");
@@ -192,7 +192,7 @@ async fn no_flags_is_an_answer_and_evaluating_makes_no_events() {
     gateway.says("L141", on_server(USER), json_answer(200, json!({}))).await;
     let browser = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"));
     gateway.says("L141", browser, json_answer(200, json!({})).cors("*", "GET,OPTIONS")).await;
-    // L143, U171, L187: a post of our own, flushed, is the only one that upstream ever sees.
+    // L143, U171, L187: the test's own post, flushed, is the only one that upstream receives.
     let ours = Call::post("/bulk", r#"[{"kind":"ours"}]"#).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4");
     gateway.says("L143", ours, empty(202)).await;
     let upstream = gateway.upstream.clone();

@@ -1,5 +1,5 @@
-//! Events in load: bursts, floods, many queues, bad events, an upstream that is slow or gone. Nothing is lost while upstream
-//! keeps up, and what is lost is counted.
+//! Events under load: bursts, floods, many queues, invalid events, a slow or unreachable upstream. No event is lost
+//! while upstream keeps up, and losses are counted.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::expected::empty;
 use crate::flags::some_data;
 use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 
-/// What the admin listener says about events of the first environment.
+/// Returns the event counts of the first environment from the admin listener.
 async fn ledger(gateway: &Running) -> Value {
     gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone()
 }
 
-/// Waits until the ledger is as wanted, and gives it.
+/// Waits until the counts satisfy a condition; returns them.
 async fn ledger_where(gateway: &Running, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     within(what, async {
         loop {
@@ -30,7 +30,7 @@ async fn ledger_where(gateway: &Running, what: &str, is_wanted: impl Fn(&Value) 
     .await
 }
 
-/// Waits until so many events have come in and none of them waits for anything.
+/// Waits until this many events were received and none is pending.
 async fn settled(gateway: &Running, received: u64) -> Value {
     let what = format!("{received} events to be settled");
     ledger_where(gateway, &what, |it| it["received"] == received && it["pending"] == 0).await
@@ -42,12 +42,12 @@ fn tagged(events: &Value, tag: &str) -> Call {
 
 #[tokio::test]
 async fn a_full_queue_is_posted_at_once_and_nothing_is_lost() {
-    // U163: the relay drops two of these. Here an hour may pass until the next flush.
+    // U163: the relay drops two of these. Here the next flush is an hour away.
     let setup = Setup::with(some_data()).events();
     let gateway =
         setup.set("launchdarkly.events_capacity", 3).set("launchdarkly.events_flush_interval", "1h").start().await;
     gateway.says("U163", bulk(&json!([1, 2])), empty(202)).await;
-    // The second is posted once the first has been taken in, which happens behind the answer.
+    // The second is posted once the first has been processed, which happens after the response.
     ledger_where(&gateway, "two events", |it| it["received"] == 2).await;
     gateway.says("U163", bulk(&json!([3, 4, 5])), empty(202)).await;
     assert_eq!(posts(&gateway, "/bulk", 1).await[0].json(), json!([1, 2, 3]), "before its time");
@@ -73,7 +73,7 @@ async fn many_queues_of_one_flush_all_arrive() {
 
 #[tokio::test]
 async fn as_many_events_as_come_are_passed_on() {
-    // 30,000 events, at the interval and the capacity that are usual.
+    // 30,000 events, with the default interval and capacity.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "5s").start().await;
     let event = json!({"kind": "custom", "key": "k", "creationDate": 1, "contextKeys": {"user": "u"}});
     let hundred = Value::from(vec![event; 100]);
@@ -99,7 +99,8 @@ async fn one_post_of_many_events_arrives_whole_and_in_order() {
 
 #[tokio::test]
 async fn while_upstream_does_not_answer_what_waits_is_bounded_and_the_rest_counted() {
-    // 24 posts may be under way; behind them a queue holds its capacity once upstream has been silent for two seconds.
+    // 24 posts may be in progress; beyond them a queue holds its capacity once upstream has not answered for two
+    // seconds.
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h");
     let gateway = setup.set("launchdarkly.events_capacity", 1).start().await;
     gateway.upstream.delays_posts(Duration::from_secs(6));
@@ -117,7 +118,8 @@ async fn while_upstream_does_not_answer_what_waits_is_bounded_and_the_rest_count
 
 #[tokio::test]
 async fn a_flood_with_a_public_id_costs_no_other_credential_anything() {
-    // A quarter of the memory is for environment IDs. All their posts are under way and not answered when the flood comes.
+    // A quarter of the memory is for environment IDs. All their posts are in progress and unanswered when the flood
+    // arrives.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_memory", "4MiB").start().await;
     gateway.upstream.delays_posts(Duration::from_secs(6));
     let path = format!("/events/bulk/{ENV_ID}");

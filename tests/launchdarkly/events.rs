@@ -1,4 +1,4 @@
-//! L177 to L196, U160 to U168: events on their way to upstream.
+//! L177 to L196, U160 to U168: forwarding of events.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) async fn posts(gateway: &Running, path: &str, count: usize) -> Vec<Re
     posts
 }
 
-/// The events of all posts to a path, in order.
+/// Returns the events of all posts to a path, in order.
 pub(super) fn events(upstream: &yardarm_testkit::FakeLaunchDarkly, path: &str) -> Vec<Value> {
     upstream.posts(path).iter().flat_map(|it| it.json().as_array().expect("an array").clone()).collect()
 }
@@ -87,7 +87,8 @@ async fn each_kind_of_sdk_has_its_place_upstream() {
 
 #[tokio::test]
 async fn what_must_not_travel_together_does_not() {
-    // L182, L184 to L186, U162. The interval is long and the flush is that of the end, so that all posts fall into one.
+    // L182, L184 to L186, U162. The interval is long and the flush is that of the shutdown, so that all posts are
+    // flushed together.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h").start().await;
     let post = |n: i64, schema: &str, tags: Option<&str>| {
         let call = with_schema(Call::post("/bulk", json!([{ "n": n }]).to_string()).key(SDK_KEY), schema);
@@ -159,7 +160,7 @@ async fn one_retry_with_the_same_bytes_and_then_no_more() {
     let sent = posts(&gateway, "/bulk", 7).await;
     assert_eq!(sent[6].json(), json!([{"n": 5}]), "U167: dropped at once, and the next one is sent");
 
-    // The cloud has a post a moment before its answer is here.
+    // Upstream has a post a moment before the gateway has its response.
     let ledger = async || gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone();
     let settled = async {
         while ledger().await["pending"] != 0 {
@@ -176,7 +177,7 @@ async fn one_retry_with_the_same_bytes_and_then_no_more() {
 
 #[tokio::test]
 async fn a_refused_publisher_falls_silent_and_its_neighbours_do_not() {
-    // U168 up to the silence; that it ends one day, the unit tests of the backoff say (it takes minutes).
+    // U168 except the end of the suspension, which takes minutes; unit tests of the backoff cover it.
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.answers_posts_with([401]);
     gateway.says("U168", bulk(&json!([{"n": 1}])), empty(202)).await;

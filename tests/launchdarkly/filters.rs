@@ -1,4 +1,4 @@
-//! L235 to L241: payload filters, each served like an environment of its own.
+//! L235 to L241: payload filters, each served like a separate environment.
 
 use serde_json::json;
 use yardarm_testkit::Call;

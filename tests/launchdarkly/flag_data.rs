@@ -1,4 +1,4 @@
-//! L078, L079, U007, U012 to U014, U019, U026: items travel as upstream wrote them.
+//! L078, L079, U007, U012 to U014, U019, U026: items are forwarded as upstream wrote them.
 
 use serde_json::{Value, json};
 use yardarm_testkit::Call;
@@ -8,7 +8,7 @@ use crate::running::{SDK_KEY, Setup};
 
 #[tokio::test]
 async fn what_we_do_not_know_survives() {
-    // L078, U026; also numbers keep their text, and text its escapes.
+    // L078, U026; numbers keep their text, and strings their escapes.
     let mut strange = flag("strange", 1);
     strange["futureProperty"] = json!({"deep": [1.0, "\u{2028}", null]});
     let gateway = Setup::with(data([strange.clone()], [])).start().await;

@@ -1,4 +1,4 @@
-//! L267 and L268: the second version of the delivery protocol, where it is switched on. L266 is with the routes.
+//! L267 and L268: FDv2, where it is enabled. L266 is tested with the routes.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, FakeLaunchDarkly};
@@ -24,7 +24,7 @@ fn put(kind: &str, object: Value) -> Value {
     json!({"version": object["version"], "kind": kind, "key": object["key"], "object": object})
 }
 
-/// The state that a poll names, which is also its tag.
+/// Returns the state of a poll, which is also its tag.
 async fn state(gateway: &Running) -> String {
     let answer = gateway.answers(&poll("")).await;
     let state = answer.json()["events"][0]["data"]["payloads"][0]["id"].as_str().expect("a state").to_owned();
@@ -32,7 +32,7 @@ async fn state(gateway: &Running) -> String {
     state
 }
 
-/// A group that follows an intent or another group.
+/// Expects the end of a group that follows an intent or another group.
 async fn hears_end(sdk: &mut Sdk) -> (String, u64) {
     let end = sdk.hears_event("payload-transferred").await;
     (end["state"].as_str().expect("a state").to_owned(), end["version"].as_u64().expect("a version"))
@@ -84,12 +84,12 @@ async fn a_stream_transfers_everything_and_then_what_changes() {
     sdk.hears("delete-object", json!({"version": 3, "kind": "segment", "key": "crew"})).await;
     let (third, _) = hears_end(&mut sdk).await;
 
-    // Whoever has everything hears of what comes next only.
+    // A client that is up to date receives only later changes.
     let mut back = gateway.opens(&format!("/sdk/stream?basis={third}"), SDK_KEY).await;
     back.hears("server-intent", intent(&third, 3, "none", "up-to-date")).await;
     let mut old = gateway.opens(&format!("/sdk/stream?basis={second}"), SDK_KEY).await;
     old.hears("server-intent", intent(&third, 3, "xfer-full", "cant-catchup")).await;
-    // An old version changes nothing, and the same data again neither.
+    // An old version changes nothing, and neither does the same data again.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 1));
     gateway.upstream.puts(SDK_KEY, &data([flag("plain", 4)], []));
     // Another set of objects begins with an intent again.

@@ -1,4 +1,4 @@
-//! L176 and L259 to L261: everything comes from an archive on disk, and nothing is ever sent to LaunchDarkly.
+//! L176 and L259 to L261: data is read from an archive on disk, and nothing is ever sent to LaunchDarkly.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,13 +14,13 @@ use crate::expected::{TEXT_C, empty, json as json_answer, text};
 use crate::flags::{by_key, data, flag, put};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 
-/// What an archive is made of: environments with their data.
+/// The content of an archive: environments with their data.
 pub(super) struct Contents(Vec<(Value, Value)>);
 
-/// A folder with an archive in it.
+/// A folder that contains an archive.
 pub(super) struct Folder(TempDir);
 
-/// One environment with the usual credentials and some data.
+/// Returns one environment with the usual credentials and some data.
 fn environment(data_id: &str, version: i64, properties: Value) -> Value {
     let mut environment = json!({
         "envID": ENV_ID, "envKey": "production", "envName": "Production", "projKey": "p", "projName": "P",
@@ -36,7 +36,7 @@ pub(super) fn contents(data_id: &str, version: i64, flag_version: i64) -> Conten
     Contents(vec![(environment(data_id, version, json!({})), data([flag("plain", flag_version)], []))])
 }
 
-/// A gateway that serves this data out of a folder.
+/// Returns a gateway that serves this data from a folder.
 pub(super) fn archived(data: Value) -> (Folder, Setup) {
     let folder = Folder::with(&Contents(vec![(environment("d1", 1, json!({})), data)]));
     let setup = folder.setup();
@@ -65,7 +65,7 @@ impl Contents {
     }
 }
 
-/// An archive without environments.
+/// Writes an archive without environments.
 pub(crate) fn write_empty_archive(file: &Path) {
     std::fs::write(file, Contents(Vec::new()).archive()).expect("a folder that can be written");
 }
@@ -81,7 +81,7 @@ impl Folder {
         self.0.path().join("archive.tar.gz")
     }
 
-    /// By rename, as it should be done.
+    /// Replaces the archive by a rename, as recommended.
     pub(super) fn replace(&self, contents: &Contents) {
         let part = self.0.path().join("archive.part");
         std::fs::write(&part, contents.archive()).expect("a file");
@@ -148,7 +148,7 @@ async fn every_family_is_served_from_the_archive_and_nothing_leaves() {
         gateway.says(row, call, expected).await;
     }
     let upstream = gateway.upstream.clone();
-    gateway.stop().await; // which would flush what waits
+    gateway.stop().await; // which would flush queued events
     assert!(upstream.requests().is_empty(), "L176, L260, U085: {:?}", upstream.requests());
 }
 
@@ -164,12 +164,12 @@ async fn a_new_archive_is_served_to_open_streams() {
     server.hears("put", put(data([flag("plain", 4)], []))).await; // L261, U086
     phone.hears_ping().await; // L261
 
-    // U087: another version and the same data is no reason to say anything.
+    // U087: another version with the same data is not announced.
     let renamed = environment("d2", 3, json!({"envName": "Live"}));
     folder.replace(&Contents(vec![(renamed, data([flag("plain", 5)], []))]));
     gateway.status_where("the new name", |it| it["environments"][ENV_ID]["envName"] == "Live").await;
     assert_eq!(gateway.answers(&poll()).await.json(), by_key([flag("plain", 4)]), "U087");
-    // An older archive is as good; and the next thing on the stream is its data.
+    // An older archive is accepted too; the next event on the stream contains its data.
     folder.replace(&contents("d1", 1, 3));
     server.hears("put", put(data([flag("plain", 3)], []))).await;
 }

@@ -1,4 +1,4 @@
-//! L080 to L095: the streams of mobile and browser SDKs, which only say "something changed, fetch again".
+//! L080 to L095: the streams of mobile and browser SDKs, which only announce that something changed.
 
 use serde_json::json;
 use yardarm_testkit::{Call, Heard};
@@ -49,14 +49,14 @@ async fn six_streams_say_ping_at_once_and_after_every_change() {
     ];
     for (_, change) in changes {
         change();
-        // L086, L095: exactly one, and nothing else: a second one would be heard after the next change.
+        // L086, L095: exactly one, and nothing else: a second one would be received after the next change.
         for sdk in &mut sdks {
             sdk.hears_ping().await;
         }
     }
     let chunk = sdks[0].client().chunks()[0].clone();
     assert_eq!(chunk, "event: ping\ndata:  \n\n", "L080: one space of data, 21 bytes");
-    // No more pings than changes: the next thing on each stream is its end.
+    // No more pings than changes: the next item on each stream is its end.
     let mut gateway_stops = std::pin::pin!(gateway.stop());
     let mut ends = std::pin::pin!(async {
         for sdk in &mut sdks {
@@ -109,7 +109,7 @@ async fn a_burst_of_changes_may_be_merged_and_the_last_one_can_be_read() {
             break;
         }
     }
-    // One more change, to see how many pings were left before it: five at most, and one for this.
+    // One more change, to see how many pings were pending before it: five at most, and one for this.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 9));
     gateway.upstream.closes_streams(SDK_KEY);
     gateway
@@ -123,7 +123,7 @@ async fn a_burst_of_changes_may_be_merged_and_the_last_one_can_be_read() {
         }
     };
     futures_util::future::join(stop, count).await;
-    // A reconnect may have come in before the stop, which is one `put` and one more ping.
+    // A reconnect may have happened before the stop, which causes one `put` and one more ping.
     assert!((2..=7).contains(&pings), "{pings} pings for six changes");
 }
 
@@ -149,7 +149,7 @@ async fn contexts_on_streams_are_checked() {
     ] {
         gateway.says(row, call, expected).await;
     }
-    // L113: a user with an empty key is good enough for a stream.
+    // L113: a user with an empty key may open a stream.
     let call = Call::report("/meval", r#"{"key":""}"#).key(MOBILE_KEY);
     gateway.opens_with(&call).await.hears_ping().await;
 }
@@ -167,12 +167,12 @@ async fn jitter_delays_and_merges_what_follows() {
         gateway.upstream.patches(SDK_KEY, &flag("plain", version));
     }
     for _ in 4..=8 {
-        server.hears_event("patch").await; // server-side streams are not concerned
+        server.hears_event("patch").await; // server-side streams are not affected
     }
     phone.hears_ping().await;
-    // Half of 600 ms, less the millisecond in which timers count.
+    // Half of 600 ms, less one millisecond, the resolution of timers.
     assert!(start.elapsed() >= std::time::Duration::from_millis(299), "L265: {:?}", start.elapsed());
-    // Exactly one: the next ping comes with the next change and not before.
+    // Exactly one: the next ping follows the next change and not before.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 9));
     server.hears_event("patch").await;
     let again = tokio::time::Instant::now();

@@ -1,4 +1,4 @@
-//! L150 to L161: what PHP polls.
+//! L150 to L161: requests of the PHP SDK.
 
 use serde_json::json;
 use yardarm_testkit::Call;
@@ -11,7 +11,7 @@ fn poll(path: &str) -> Call {
     Call::get(path).key(SDK_KEY)
 }
 
-/// Lets `change` happen and waits until SDKs have heard of it.
+/// Makes a change and waits until SDKs have received it.
 async fn after(gateway: &Running, change: impl FnOnce()) {
     let mut sdk = gateway.opens("/mping", MOBILE_KEY).await;
     sdk.hears_ping().await;
@@ -67,7 +67,7 @@ async fn what_has_not_changed_is_not_sent_again() {
         assert_eq!(answer.status, 200, "L157: {path}");
         assert_ne!(answer.header("etag"), Some(before.as_str()), "L157: {path}");
     }
-    // L150, L153, L154: a deleted flag is gone and still part of the tag.
+    // L150, L153, L154: a deleted flag is not served and still part of the tag.
     let with_plain = gateway.answers(&poll("/sdk/flags")).await;
     after(&gateway, || gateway.upstream.deletes(SDK_KEY, "/flags/plain", 5)).await;
     gateway.says("L153", poll("/sdk/flags/plain"), empty(404)).await;
@@ -85,7 +85,7 @@ async fn a_time_to_live_becomes_an_expiry() {
     assert_eq!(answer.header("vary"), Some("Authorization"), "L158");
     let expires = unix_seconds(answer.header("expires").unwrap());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    // Whole seconds, rounded down, and the answer is a moment old.
+    // Whole seconds, rounded down, and the response is slightly older.
     assert!((now + 100..=now + 121).contains(&expires), "L158: {expires} at {now}");
 
     let again = gateway.answers(&poll("/sdk/flags/plain").header("If-None-Match", "relay-3")).await;
@@ -94,7 +94,7 @@ async fn a_time_to_live_becomes_an_expiry() {
     gateway.says("L153: nothing for 404", poll("/sdk/flags/none"), empty(404)).await;
 }
 
-/// Unix seconds of a date such as `Sun, 22 Nov 2026 02:04:23 GMT`.
+/// Parses a date such as `Sun, 22 Nov 2026 02:04:23 GMT` to Unix seconds.
 fn unix_seconds(date: &str) -> u64 {
     let parts: Vec<_> = date.split(' ').collect();
     let [_, day, month, year, time, "GMT"] = parts[..] else { panic!("no date: {date}") };

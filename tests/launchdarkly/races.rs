@@ -1,4 +1,4 @@
-//! What must hold whatever happens at the same time.
+//! Guarantees under concurrency.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn no_change_is_lost_between_the_first_put_and_the_first_patch() {
     let listeners = (0..40).map(|index| {
         let gateway = &gateway;
         async move {
-            // Spread over the changes, so that each meets another moment.
+            // Spread over the changes, so that each coincides with another moment.
             tokio::time::sleep(Duration::from_millis(index * 10)).await;
             let mut sdk = gateway.opens("/all", SDK_KEY).await;
             let first = sdk.hears_event("put").await;
@@ -46,7 +46,7 @@ async fn an_sdk_that_talks_on_its_stream_is_not_listened_to() {
     let mut both = call.bytes();
     both.extend(Call::get("/status").bytes());
     connection.sends(both).await;
-    // The second request was written with the first, which no SDK does. What counts is that the stream works.
+    // The second request was written together with the first, which no SDK does. The stream must work all the same.
     let mut client = SseClient::read(connection, &call).await;
     assert!(matches!(client.next().await, Heard::Event { name, .. } if name == "put"));
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
@@ -81,7 +81,7 @@ async fn a_slow_ping_stream_receives_the_last_change() {
     }
     gateway.upstream.deletes(SDK_KEY, "/flags/plain", 9999);
     while !matches!(quick.next().await, Heard::Event { name, .. } if name == "delete") {}
-    // One ping at least is there to be read, and a poll after it sees the last change.
+    // At least one ping is available, and a poll after it returns the last change.
     slow.hears_ping().await;
     let polled = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
     assert_eq!(polled.status, 404);

@@ -1,4 +1,4 @@
-//! U009, U029 to U031: when the gateway tries again. Gaps are measured from below only: a busy machine may be late.
+//! U009, U029 to U031: delays of reconnects. Only minimum gaps are checked: a busy machine may be late.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn a_clean_close_is_a_failure_too() {
 
 #[tokio::test]
 async fn each_failure_doubles_the_wait() {
-    // U031, its first three gaps. The curve itself is tested where it is made.
+    // U031, its first three gaps. The curve itself has unit tests.
     let failing = |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Status(503); 3]);
     let gateway = Setup::with(some_data()).prepare(failing).start().await;
     let gaps = gaps(&gateway.upstream);
@@ -54,8 +54,8 @@ async fn a_reset_connection_is_tried_again() {
 
 #[tokio::test]
 async fn upstream_may_say_how_long_to_wait() {
-    // U009, within an event, in a block of its own, and in one that is never completed.
-    // Far below the usual half second, so that a busy machine does not blur the difference.
+    // U009, within an event, in a separate block, and in one that is never completed. Far below the default of half a
+    // second, so that a busy machine does not hide the difference.
     for says in ["event: whatever\nretry: 20\ndata: x\n\n", "retry: 20\n\n", "data: unfinished\nretry: 20\n"] {
         let gateway = Setup::with(some_data()).start().await;
         let mut sdk = gateway.opens("/all", SDK_KEY).await;
@@ -72,7 +72,7 @@ async fn upstream_may_say_how_long_to_wait() {
     }
 }
 
-/// Tries within two and a half seconds when each connection asks for the shortest delay that there is, and ends.
+/// Counts connections within two and a half seconds when each requests the shortest possible delay, and ends.
 async fn tries(row: &str, first: &str, setup: impl FnOnce(&RawUpstream) -> Setup) {
     let upstream = RawUpstream::start().await;
     for retry in [0, 1].into_iter().cycle().take(1000) {
@@ -80,7 +80,7 @@ async fn tries(row: &str, first: &str, setup: impl FnOnce(&RawUpstream) -> Setup
     }
     let gateway = setup(&upstream).set("launchdarkly.min_reconnect_delay", "1s").without_waiting().start().await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    // 0, then after 0.5 to 1 s, then after another 1 to 2 s.
+    // At 0 s, then after 0.5 to 1 s, then after another 1 to 2 s.
     let tries = upstream.heads().len();
     assert!((2..=3).contains(&tries), "{row}: {tries}");
     gateway.stop().await;

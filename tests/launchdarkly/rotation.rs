@@ -83,7 +83,7 @@ async fn a_mobile_key_has_no_grace() {
     phone.hears_the_end().await; // L248
     gateway.says("L248", Call::get("/mping").key(&format!("mob-{ID}")), text(401, TEXT_C)).await;
     gateway.opens("/mping", "mob-new").await.hears_ping().await;
-    // The others are still there and miss nothing: their upstream connection was not touched.
+    // The others are still open and miss nothing: their upstream connection was not affected.
     gateway.upstream.patches("sdk-a", &flag("plain", 4));
     server.hears_event("patch").await;
     browser.hears_ping().await;
@@ -107,7 +107,7 @@ async fn settings_change_while_streams_stay_open() {
     let ttl = expires.duration_since(SystemTime::now()).expect("in the future").as_secs();
     assert!((296..=300).contains(&ttl), "L251: {ttl} s");
 
-    // L250: the hash is made with the key of the moment.
+    // L250: the hash is computed with the current key.
     let hashed = |hash: &str| Call::get(format!("/sdk/evalx/{ID}/contexts/{CTX}?h={hash}"));
     let (by_a, by_b) = (hash("sdk-a"), hash("sdk-b"));
     assert_eq!(status_of(&gateway, &hashed(&by_a)).await, 200, "L250");
@@ -154,7 +154,7 @@ async fn a_new_key_that_does_not_work_yet_costs_nothing() {
         assert_eq!(gateway.answers(&poll(key)).await.json(), by_key([flag("plain", 3)]), "U177: {key}");
     }
     assert_eq!(gateway.status().await["environments"][ID]["connectionStatus"]["state"], "VALID", "U177");
-    // The old connection goes on meanwhile.
+    // The old connection is kept meanwhile.
     gateway.upstream.patches("sdk-a", &flag("plain", 4));
     stream.hears_event("patch").await;
     gateway.upstream.puts("sdk-b", &data([flag("plain", 5)], []));
@@ -197,7 +197,7 @@ async fn several_keys_are_accepted_and_one_is_used_upstream() {
     gateway.eventually("the event arrived", || !gateway.upstream.posts("/bulk").is_empty()).await;
     assert_eq!(gateway.upstream.posts("/bulk")[0].header("authorization"), Some("sdk-a"), "U182");
 
-    // U176: another anchor, and streams of both keys live on.
+    // U176: another anchor, and streams of both keys stay open.
     gateway.upstream.puts("sdk-x", &data([flag("plain", 9)], []));
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &keys(4, "sdk-x", &["sdk-a", "sdk-x", "sdk-z"]));
     x.hears("put", put(data([flag("plain", 9)], []))).await;
@@ -249,7 +249,7 @@ async fn events_are_forwarded_again_with_a_new_key() {
 
 #[tokio::test]
 async fn a_key_that_is_revoked_while_its_stream_opens_opens_none() {
-    // The credential is checked when the head of the request is there, the stream begins when its body is.
+    // The credential is checked once the head of the request has arrived, the stream begins once its body has.
     let gateway = ready(setup()).await;
     let key = format!("mob-{ID}");
     let mut connection = Connection::open(gateway.address).await;

@@ -1,4 +1,4 @@
-//! L144 to L148, L170: browsers prove their context with a hash.
+//! L144 to L148, L170: browsers authenticate their context with a hash.
 
 use yardarm_testkit::Call;
 

@@ -20,7 +20,7 @@ const HEAD: &[(&str, &str)] = &[
     ("x-ld-envid", ENV_ID),
 ];
 
-/// All headers of a stream, `Date` as `*`.
+/// Returns all headers of a stream, `Date` as `*`.
 pub(crate) fn shown(sdk: &Sdk) -> Vec<(String, String)> {
     let shown =
         |(name, value): &(String, String)| (name.clone(), if name == "date" { "*".to_owned() } else { value.clone() });
@@ -31,7 +31,7 @@ fn owned(headers: &[(&str, &str)]) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Both kinds of streams, after their first `put`.
+/// Opens both kinds of streams, and reads their first `put`.
 async fn both(gateway: &Running, expected: Value) -> (Sdk, Sdk) {
     let mut all = gateway.opens("/all", SDK_KEY).await;
     let mut flags = gateway.opens("/flags", SDK_KEY).await;
@@ -48,7 +48,7 @@ async fn the_head_is_complete_and_nothing_more() {
         assert_eq!(shown(&sdk), owned(HEAD), "L052: {path}");
         assert_eq!(sdk.client().head().version, "HTTP/1.1");
     }
-    // L075: `Accept` changes nothing, and neither does compression that an SDK could do.
+    // L075: `Accept` changes nothing, and neither does `Accept-Encoding`.
     let call = Call::get("/all").key(SDK_KEY).header("Accept", "application/json").header("Accept-Encoding", "gzip");
     let mut sdk = gateway.opens_with(&call).await;
     assert_eq!(shown(&sdk), owned(HEAD), "L075");
@@ -89,7 +89,7 @@ async fn every_change_is_passed_on_in_the_form_of_its_stream() {
     upstream.deletes(SDK_KEY, "/segments/crew", 4); // L061
     all.hears("delete", json!({"path": "/segments/crew", "version": 4})).await;
 
-    // L057: who comes now does not see what is gone.
+    // L057: a new client does not receive deleted items.
     let rest = data([flag("a.b-c_d", 2)], []);
     both(&gateway, rest).await;
 
@@ -160,7 +160,7 @@ async fn streams_of_one_environment_hear_the_same_and_of_two_do_not() {
 async fn the_bytes_are_those_of_the_reference() {
     let gateway =
         Setup::with(json!({"flags": {}, "segments": {}})).set("launchdarkly.heartbeat_interval", "50ms").start().await;
-    // L069: where an SDK was before does not matter. That there is no `id:` and no `retry:`, the client checks.
+    // L069: the SDK's last position is ignored. The client checks that there is no `id:` and no `retry:`.
     let mut sdk = gateway.opens_with(&Call::get("/all").key(SDK_KEY).header("Last-Event-ID", "5")).await;
     sdk.hears("put", put(json!({"flags": {}, "segments": {}}))).await;
     gateway.upstream.says(
@@ -181,7 +181,8 @@ async fn the_bytes_are_those_of_the_reference() {
 
 #[tokio::test]
 async fn heartbeats_come_again_and_again() {
-    // L071. Intervals are measured from the first beat to the tenth, and only from below: a busy machine may be late.
+    // L071. Intervals are measured from the first heartbeat to the tenth, and only minimum intervals are checked: a
+    // busy machine may be late.
     let gateway = Setup::with(some_data()).set("launchdarkly.heartbeat_interval", "100ms").start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
     sdk.hears("put", put(some_data())).await;

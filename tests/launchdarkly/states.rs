@@ -1,4 +1,5 @@
-//! L038 to L051, U028, U033, U034, U037 to U042, V047, V048, V054: what an environment answers before, with and without its data.
+//! L038 to L051, U028, U033, U034, U037 to U042, V047, V048, V054: responses of an environment before, with and without
+//! its data.
 
 use serde_json::json;
 use yardarm_testkit::{Call, FakeLaunchDarkly, StreamAnswer};
@@ -94,7 +95,7 @@ async fn empty_streams_open_at_once_and_wait_for_data() {
 
 #[tokio::test]
 async fn stale_data_from_disk_is_served_while_upstream_is_silent() {
-    // L047 and U041, with the data folder in the place of a database.
+    // L047 and U041, with the data folder in place of a database.
     let kept = tempfile::TempDir::new().unwrap();
     let dir = kept.path().to_str().unwrap();
     let before = Setup::with(some_data()).set("data.dir", dir).start().await;
@@ -144,7 +145,7 @@ async fn ready_data_outlives_upstream() {
     gateway.opens("/flags", SDK_KEY).await.hears("put", by_key([flag("plain", 3)])).await;
     gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.hears_ping().await;
 
-    // L048: the open streams stayed, and the first thing they hear is that upstream is back with other data.
+    // L048: the open streams stayed, and their next event is the new data of upstream.
     let later = data([flag("plain", 4)], [segment("crew", 2)]);
     gateway.upstream.puts(SDK_KEY, &later);
     gateway.upstream.comes_back();
@@ -157,7 +158,7 @@ async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) 
     let setup = Setup::with(some_data()).set("launchdarkly.rejected_retry_interval", "3s").prepare(rejecting);
     let gateway = setup.start().await;
 
-    // V047, V054: SDKs give up for good on 401 and 404, and this heals.
+    // V047, V054: SDKs give up for good on 401 and 404, but this state heals.
     for path in ["/all", "/flags", "/sdk/flags", "/sdk/flags/plain", &format!("/sdk/evalx/contexts/{CTX}")] {
         gateway.says("L049, U042, V047", Call::get(path).key(SDK_KEY), text(503, TEXT_E)).await;
     }
@@ -171,7 +172,7 @@ async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) 
         gateway.says("L050, U042, V047", Call::get(path), unavailable).await;
     }
     gateway.says("L038", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
-    // V048: what no environment has is final.
+    // V048: a credential of no environment is rejected for good.
     gateway.says("L022", Call::get("/all").key("sdk-unknown"), text(401, TEXT_C)).await;
     let unknown = text(404, TEXT_D).cors_methods("GET,OPTIONS");
     gateway.says("L031", Call::get("/ping/unknown"), unknown).await;
@@ -194,7 +195,7 @@ async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) 
 
 #[tokio::test]
 async fn a_key_that_worked_is_tried_soon_after_it_is_rejected() {
-    // Services reject keys for a moment when something of their own fails; five minutes without changes is too long.
+    // Services reject keys briefly during outages of their own; five minutes without changes would be too long.
     let gateway = Setup::with(some_data()).start().await;
     gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
     let later = data([flag("plain", 9)], []);
@@ -229,7 +230,7 @@ async fn streams_that_are_open_outlive_a_rejection() {
     gateway.upstream.puts(SDK_KEY, &some_data());
     waiting.hears("put", put(some_data())).await;
 
-    // And once there is data, a rejection takes nothing away (R7, V048).
+    // Once there is data, a rejection does not affect what is served (R7, V048).
     gateway.upstream.answers_streams_with([StreamAnswer::Status(401)]);
     gateway.upstream.closes_streams(SDK_KEY);
     gateway.status_where("the rejection", is_off).await;

@@ -1,4 +1,4 @@
-//! L216 to L230: what `/status` shows. L221 and L227 are with the states.
+//! L216 to L230: the content of `/status`. L221 and L227 are tested with the states.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, FakeLaunchDarkly, RawUpstream, Step};
@@ -60,7 +60,7 @@ async fn credentials_that_are_not_there_are_not_shown() {
 
 #[tokio::test]
 async fn a_short_interruption_is_shown_and_does_no_harm() {
-    // L222, U035, and what U030 says of `lastError`.
+    // L222, U035, and `lastError` as in U030.
     let gateway = Setup::with(some_data()).start().await;
     gateway.upstream.goes_down();
     let is_interrupted = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "INTERRUPTED";
@@ -87,7 +87,7 @@ async fn a_long_interruption_is_a_disconnection() {
     let setup = Setup::new().environments(environments).data("sdk-1", some_data()).data("sdk-2", some_data());
     let gateway = setup.set("launchdarkly.disconnected_status_time", "50ms").start().await;
     assert_eq!(gateway.status().await["status"], "healthy");
-    // Two malformed events: the reconnect in between waits half a second at least, so the state is seen.
+    // Two malformed events: the reconnect in between takes at least half a second, so the state is observable.
     gateway.upstream.says("sdk-1", "event: put\ndata: {sorry\n\n");
     let is_lost = |it: &Value| it["environments"]["lost"]["status"] == "disconnected";
     let status = gateway.status_where("a disconnection", is_lost).await;

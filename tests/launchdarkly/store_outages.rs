@@ -1,4 +1,4 @@
-//! What a database that answers and does not do what it should costs, and how an operator learns of it.
+//! A database that answers with errors: what it costs, and how it is reported to operators.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,12 +32,12 @@ impl Place {
         Self { cloud, program, _dir: dir }
     }
 
-    /// Waits until everything is in the database, and the log says so.
+    /// Waits until everything is in the database, and this is logged.
     async fn is_filled(&self) {
         until("all data in Redis", || self.program.has_logged("persistent store is up to date")).await;
     }
 
-    /// The database as operators are shown it.
+    /// Returns the state of the database that operators see.
     async fn store(&self) -> Value {
         self.program.operator_gets("/api/status").await.json()["environments"][0]["store"].clone()
     }
@@ -54,19 +54,19 @@ impl Place {
         store
     }
 
-    /// Lines of the log about the database.
+    /// Returns the lines of the log about the database.
     fn lines(&self) -> Vec<String> {
         let is_about = |line: &String| line.contains("persistent store") || line.contains("database");
         self.program.log().into_iter().filter(is_about).collect()
     }
 
-    /// What must hold during every such outage: one short line with the remedy, few attempts, and all served.
+    /// Checks every such outage: one short line with the remedy, few attempts, and data is served throughout.
     async fn suffers(&self, redis: &RedisServer, state: &str, remedy: &str) {
         let (seconds, attempts) = self.is_served_during(Some(redis), state, remedy, 1).await;
         assert!(attempts <= 3 + seconds, "{state}: {attempts} refused writes in {seconds} s");
     }
 
-    /// Returns how long it took, in seconds, and how many writes were refused meanwhile.
+    /// Returns the duration in seconds, and the number of rejected writes.
     async fn is_served_during(
         &self,
         redis: Option<&RedisServer>,
@@ -88,7 +88,7 @@ impl Place {
             r#"yardarm_store_state{{database="redis",environment="main",state="{state}",vendor="launchdarkly"}} 1"#
         );
         assert!(metrics.lines().any(|it| it == series), "{state}: {metrics}");
-        // Long enough for several attempts, while changes go on.
+        // Long enough for several attempts, while changes continue.
         for version in 3..6 {
             self.cloud.patches(SDK_KEY, &flag("flag-0001", version));
             assert_eq!(sdk.hears_event("patch").await["data"]["version"], version, "{state}");
@@ -100,7 +100,7 @@ impl Place {
         (start.elapsed().as_secs() + 1, redis.map_or(0, |it| it.calls("hset").1) - refused)
     }
 
-    /// The end of an outage: one line, and everything is there.
+    /// Checks the end of an outage: one line, and all data is in the database.
     async fn recovers(&self, redis: &RedisServer) {
         self.store_becomes("available").await;
         let newest = || {
@@ -109,7 +109,7 @@ impl Place {
         };
         until("the newest version in Redis", newest).await;
         assert_eq!(redis.names(&["HKEYS", "launchdarkly:features"]).len(), FLAGS);
-        // The log is written by a thread of its own.
+        // The log is written by a separate thread.
         until("the line about the end", || self.program.has_logged("persistent store is available again")).await;
         let log = self.program.log();
         let ends = log.iter().filter(|it| it.contains("persistent store is available again")).count();
@@ -145,8 +145,8 @@ async fn a_database_that_rejects_the_password_is_logged_once_and_spared() {
     let place = Place::new(&redis).await;
     place.is_filled().await;
     redis.ask(&["ACL", "SETUSER", "default", "resetpass", ">other", "-@all"]);
-    // Nothing is permitted to the test either, so the database cannot be looked at. The server also cuts connections,
-    // which is a cause of its own.
+    // Commands of the test are not permitted either, so the database cannot be inspected. The server also closes
+    // connections, which is a separate cause.
     place.is_served_during(None, "denied", "`launchdarkly.redis.password`", 3).await;
 }
 
@@ -179,7 +179,7 @@ async fn keys_of_another_type_are_replaced() {
     let place = Place::new(&redis).await;
     until("all data in Redis", || redis.ask(&["TYPE", "launchdarkly:features"]).text().as_deref() == Some("hash"))
         .await;
-    // And once more under the eyes of a gateway that writes single changes only.
+    // The same with a gateway that writes single changes only.
     redis.ask(&["DEL", "launchdarkly:features"]);
     redis.ask(&["SET", "launchdarkly:features", "of another program"]);
     for version in 2..6 {
@@ -200,7 +200,7 @@ async fn newer_data_of_another_gateway_is_served_while_upstream_is_lost() {
     };
     let (first, second) = (setup().start().await, setup().start().await);
     for gateway in [&first, &second] {
-        // What the database held may be served first.
+        // The database's data may be served first.
         let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
         gateway.status_where("upstream's data", is_valid).await;
     }
@@ -221,7 +221,7 @@ async fn newer_data_of_another_gateway_is_served_while_upstream_is_lost() {
     assert_eq!(sdk.hears_event("patch").await["path"], "/flags/new");
     assert_eq!(second.answers(&Call::get("/sdk/flags/gone").key(SDK_KEY)).await.status, 404);
 
-    // Nothing of it is written back, and an older version in the database takes nothing away.
+    // It is not written back, and an older version in the database removes nothing.
     let writes = redis.calls("hset").0;
     let older = flag("plain", 2).to_string();
     redis.ask(&["HSET", "launchdarkly:features", "plain", &older]);
@@ -233,7 +233,7 @@ async fn newer_data_of_another_gateway_is_served_while_upstream_is_lost() {
     until("more polls", || redis.calls("hgetall").0 > reads + 6).await;
     assert_eq!(redis.calls("hset").0, writes + 2, "only the two of this test");
 
-    // Upstream has the last word, and then the database is left alone.
+    // Upstream's data is written last, and no further writes follow.
     let newest = data([flag("plain", 6)], []);
     second.upstream.puts(SDK_KEY, &newest);
     second.upstream.comes_back();

@@ -1,5 +1,5 @@
-//! Whatever arrives on an upstream stream: what cannot be used costs itself, and the next message on the same connection
-//! takes effect.
+//! Arbitrary bytes on an upstream stream: an invalid message affects only itself, and the next message on the same
+//! connection takes effect.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::auto_config::{self, AUTO_KEY, ID, becomes, poll};
 use crate::flags::{data, flag, put, segment, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
 
-/// What arrives in between; nothing of it means anything.
+/// Bytes in between, none of which are a valid message.
 const ODD: [&[u8]; 9] = [
     b": a comment \xff\xfe\xc3\n",
     b"\xe2\x82: a field\n\n",
@@ -55,7 +55,7 @@ async fn odd_bytes_cost_only_themselves() {
     );
     let salted = json!({"version": 90, "salt": "\u{fffd}\u{fffd}"});
     sdk.hears("patch", json!({"path": "/flags/plain", "data": salted})).await;
-    // Outside of one they are no JSON; that costs the connection, as everything that is malformed.
+    // Outside of a string they are not JSON; that ends the connection, like any malformed event.
     gateway.upstream.says(SDK_KEY, b"event: patch\ndata: \xff{}\n\n");
     gateway.eventually("a reconnect", || gateway.upstream.stream_requests().len() == 2).await;
     assert_eq!(connection(&gateway).await["lastError"]["kind"], "INVALID_DATA");
@@ -121,7 +121,7 @@ async fn a_version_that_is_none_costs_its_item_only() {
         gateway
             .upstream
             .says(SDK_KEY, format!("event: delete\ndata: {{\"path\":\"/flags/plain\",\"version\":{version}}}\n\n"));
-        // In a `put` what is held stays, and the rest is taken.
+        // In a `put` the item's current version stays, and the rest is applied.
         let other = flag("other", 1);
         let all = format!(r#"{{"path":"/","data":{{"flags":{{"plain":{item},"other":{other}}},"segments":{{}}}}}}"#);
         gateway.upstream.says(SDK_KEY, format!("event: put\ndata: {all}\n\n"));
@@ -272,7 +272,7 @@ async fn a_list_that_is_not_there_removes_no_environment() {
     let gateway = auto_config::ready(auto_config::setup()).await;
     for (count, list) in (2..).zip([json!({"environments": null}), json!({}), json!(null)]) {
         gateway.upstream.tells(AUTO_KEY, "put", &json!({"path": "/", "data": list}));
-        // The connection is opened again, as after everything that is malformed.
+        // The connection is opened again, as after any malformed event.
         let requests =
             || gateway.upstream.requests().into_iter().filter(|it| it.path.starts_with("/relay_auto_config"));
         until("a reconnect", || requests().count() == count).await;
@@ -280,8 +280,8 @@ async fn a_list_that_is_not_there_removes_no_environment() {
     }
 }
 
-/// One `put` of about `size` bytes in pieces of `piece` bytes is served within a time that a quadratic parser exceeds
-/// several times over, also on a busy machine.
+/// Checks that one `put` of about `size` bytes in pieces of `piece` bytes is served within a time that a quadratic
+/// parser exceeds several times over, even on a busy machine.
 async fn large(size: usize, piece: usize) {
     let upstream = RawUpstream::start().await;
     let filler = "x".repeat(100 << 10);

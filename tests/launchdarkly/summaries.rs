@@ -1,4 +1,4 @@
-//! L197 to L210, U169: events of SDKs that leave the summarising to the gateway.
+//! L197 to L210, U169: events of SDKs that leave summarizing to the gateway.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::flags::{data, flag, flag_with};
 use crate::plugins::{Plugged, put};
 use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 
-/// A flag with nothing special, and one whose evaluations are all wanted.
+/// Returns a flag without special properties, and one with `trackEvents`.
 fn some_flags() -> Value {
     data([flag("rule", 16), flag_with("tracked", 4, json!({"trackEvents": true}))], [])
 }
 
-/// What an SDK of this schema posts; 0 stands for one that does not say.
+/// Returns a post of an SDK with this schema; 0 stands for no schema header.
 fn post(path: &str, key: &str, schema: u32, events: &Value) -> Call {
     let call = Call::post(path, events.to_string()).key(key).header("Content-Type", "application/json");
     if schema == 0 { call } else { call.header("X-LaunchDarkly-Event-Schema", &schema.to_string()) }
@@ -26,7 +26,7 @@ fn bulk(schema: u32, events: &Value) -> Call {
     post("/bulk", SDK_KEY, schema, events)
 }
 
-/// An evaluation of `rule` for the user `u1`, with other properties.
+/// Returns an evaluation of `rule` for the user `u1`, with other properties.
 fn feature(properties: Value) -> Value {
     let mut event = json!({
         "kind": "feature", "creationDate": 1000, "key": "rule", "user": {"key": "u1"}, "value": false, "default": true,
@@ -42,7 +42,7 @@ fn index(context: Value) -> Value {
     json!({"kind": "index", "creationDate": 1000, "context": context})
 }
 
-/// A summary of one flag with one counter, at one time.
+/// Returns a summary of one flag with one counter, at one time.
 fn summary(flag: &str, counter: Value, kind: &str) -> Value {
     let flags = json!({flag: {"default": true, "counters": [counter], "contextKinds": [kind]}});
     json!({"kind": "summary", "startDate": 1000, "endDate": 1000, "features": flags})
@@ -53,7 +53,7 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).expect("a clock before the year 500 million")
 }
 
-/// One row: what is posted, and what arrives.
+/// One case: the post, and what arrives upstream.
 struct Dialogue {
     row: &'static str,
     call: Call,
@@ -61,7 +61,7 @@ struct Dialogue {
 }
 
 impl Dialogue {
-    /// The tag by which its post is found upstream, and which gives it a processor of its own.
+    /// Returns the tag that identifies its post upstream, and which gives it a separate processor.
     fn tag(&self) -> String {
         format!("row/{}", self.row.replace([' ', ':', ','], "-"))
     }
@@ -199,7 +199,7 @@ fn dialogues() -> Vec<Dialogue> {
 
 #[tokio::test]
 async fn events_of_old_sdks_are_summarized_in_the_current_format() {
-    // The interval is long and the flush is that of the end, so that nothing is cut in two.
+    // The interval is long and the flush is that of the shutdown, so that nothing is split.
     let gateway = long_interval(Setup::with(some_flags())).start().await;
     let dialogues = dialogues();
     for dialogue in &dialogues {
@@ -232,7 +232,7 @@ async fn events_of_old_sdks_are_summarized_in_the_current_format() {
     assert_eq!(posts.len(), dialogues.len(), "nothing else was sent");
 }
 
-/// All headers of a post but those of the connection.
+/// Returns all headers of a post except those of the connection.
 fn head(post: &Recorded) -> Vec<(String, String)> {
     let headers = post.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned()));
     let mut headers: Vec<_> =
@@ -267,12 +267,12 @@ async fn posts(gateway: &Running, path: &str, count: usize) -> Vec<Recorded> {
     gateway.upstream.posts(path)
 }
 
-/// What the admin listener says about events.
+/// Returns the event counts from the admin listener.
 async fn ledger(gateway: &Running) -> Value {
     gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone()
 }
 
-/// Waits until so many events have come in and none of them waits for anything.
+/// Waits until this many events were received and none is pending.
 async fn settled(gateway: &Running, received: u64) -> Value {
     within(&format!("{received} events to be settled"), async {
         loop {
@@ -317,7 +317,7 @@ async fn posts_of_one_interval_are_summarised_together_and_others_apart() {
         .collect();
     sent.sort();
     let owned = |tags: &str, count| (tags.to_owned(), count);
-    // Three processors of tag `a`, by schema; each told of the context by itself.
+    // Three processors of tag `a`, by schema; each sends the context once.
     assert_eq!(sent, [owned("a", 1), owned("a", 1), owned("a", 3), owned("b", 1)]);
 }
 
@@ -355,7 +355,7 @@ async fn one_retry_with_the_same_bytes_and_every_event_is_accounted_for() {
     let expected = json!({"received": 5, "delivered": 3, "pending": 0, "filtered": [], "dropped": [["malformed", 2]]});
     assert_eq!(report, expected, "three that became two");
 
-    // What was only counted is lost with the summary that counted it.
+    // Events that were only counted are lost with their summary.
     gateway.upstream.answers_posts_with([503, 503]);
     gateway.says("L181 to L189", bulk(2, &json!([feature(json!({})), feature(json!({}))])), empty(202)).await;
     posts(&gateway, "/bulk", 4).await;
@@ -363,7 +363,7 @@ async fn one_retry_with_the_same_bytes_and_every_event_is_accounted_for() {
     assert_eq!(report["delivered"], 3);
     assert_eq!(report["dropped"], json!([["malformed", 2], ["upstream-error", 2]]));
 
-    // And the next one is sent; what leads to nothing is said to do so.
+    // The next post is delivered; events that result in nothing are reported as such.
     let silent = feature(json!({"excludeFromSummaries": true}));
     gateway.says("L181 to L189", bulk(2, &json!([silent, feature(json!({}))])), empty(202)).await;
     let report = settled(&gateway, 9).await;
@@ -425,7 +425,7 @@ async fn the_clock_of_the_events_service_ends_debugging_too() {
     gateway.upstream.dates_posts("Fri, 01 Jan 2100 00:00:00 GMT");
     for (n, until_ms, is_debugged) in [
         (1, now_ms() + 3_600_000, true),
-        // By now it is 2100 there.
+        // The clock of the fake is in the year 2100 by now.
         (2, now_ms() + 3_600_000, false),
         (3, 4_102_444_800_000, false),
         (4, 4_102_444_800_001, true),

@@ -1,4 +1,4 @@
-//! U001 to U025: how the gateway asks upstream and what it makes of the answers.
+//! U001 to U025: requests to upstream, and the handling of its responses.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::flags::{data, flag, put, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
-/// An event that nobody knows, which also makes reconnects quick.
+/// An unknown event, which also makes reconnects quick.
 const HURRY: &str = "event: whatever\nretry: 10\ndata: not JSON\n\n";
 
 fn put_event(data: &Value) -> String {
@@ -77,7 +77,7 @@ async fn the_content_type_does_not_matter() {
     }
 }
 
-/// A gateway that hurries, and an SDK that has heard its first `put`.
+/// Starts a gateway with quick reconnects, and an SDK that has received its first `put`.
 async fn hurried() -> (Running, Sdk) {
     let gateway = Setup::with(some_data()).set("launchdarkly.max_reconnect_delay", "50ms").start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
@@ -138,7 +138,7 @@ async fn what_is_malformed_costs_the_connection_and_no_data() {
                 gateway.upstream.stream_requests().len() == count
             })
             .await;
-        // Nothing of it was passed on: what SDKs hear next is the data of the new connection.
+        // Nothing of it was forwarded: the next event for SDKs contains the data of the new connection.
         sdk.hears("put", put(some_data())).await;
         let kind = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();
         assert_eq!(kind, "INVALID_DATA", "{row}");
@@ -180,7 +180,7 @@ async fn silence_is_a_dead_connection_and_comments_are_life() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(gateway.upstream.stream_requests().len(), 2, "U008: comments keep it alive");
-    // What is neither a comment nor an event is no life, however much of it there is.
+    // Bytes that are neither a comment nor an event do not keep the connection alive, however many they are.
     let garbage = async {
         while gateway.upstream.stream_requests().len() == 2 {
             gateway.upstream.says(SDK_KEY, "garbage: of any kind\n\nmore\n");
@@ -190,7 +190,7 @@ async fn silence_is_a_dead_connection_and_comments_are_life() {
     yardarm_testkit::within("a reconnect", garbage).await;
     let last = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();
     assert_eq!(last, "NETWORK_ERROR");
-    // An event that arrives slowly is.
+    // An event that arrives slowly does.
     let event = format!("event: patch\ndata: {}\n\n", json!({"path": "/flags/plain", "data": flag("plain", 9)}));
     let requests = gateway.upstream.stream_requests().len();
     for piece in event.as_bytes().chunks(event.len() / 6) {

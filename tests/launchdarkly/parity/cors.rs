@@ -54,7 +54,7 @@ async fn origins_on_every_route_and_outcome() {
                 let call = origins(route.right(), sent);
                 let (expected, is_stream) = match route.family {
                     Family::Stream => (cors(stream_head(), "*"), true),
-                    // L169: events are off, and the headers are there.
+                    // L169: events are disabled, and the headers are present.
                     Family::Post | Family::Pixel => {
                         let disabled = r#"{"message":"Event proxy is not enabled for this environment"}"#;
                         (cors(text(503, disabled), answered), false)

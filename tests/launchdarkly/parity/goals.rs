@@ -1,4 +1,4 @@
-//! L173, L174: what a reverse proxy passes on, and what it keeps.
+//! L173, L174: which headers a reverse proxy forwards, and which it removes.
 
 use std::collections::BTreeMap;
 

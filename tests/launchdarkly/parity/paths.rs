@@ -1,4 +1,4 @@
-//! L001 to L015, L022 to L037, L235 to L238: paths and queries in every spelling.
+//! L001 to L015, L022 to L037, L235 to L238: paths and queries in every encoding.
 
 use serde_json::json;
 use yardarm_testkit::Call;
@@ -16,7 +16,7 @@ fn get(path: impl Into<String>) -> Call {
     Call::get(path).key(SDK_KEY)
 }
 
-/// The same path with every letter and digit escaped.
+/// Returns the same path with every letter and digit escaped.
 fn escaped(path: &str) -> String {
     path.chars().map(|it| if it.is_ascii_alphanumeric() { format!("%{:02x}", it as u32) } else { it.into() }).collect()
 }

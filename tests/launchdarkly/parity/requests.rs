@@ -1,4 +1,4 @@
-//! L007 to L018: what a request is for Go's server, before any route is looked at.
+//! L007 to L018: how Go's server parses a request, before any route is matched.
 
 use yardarm_testkit::{Answer, Call, Connection, PATIENCE};
 
@@ -12,7 +12,7 @@ async fn gateway() -> Running {
     Setup::with(some_data()).events().start().await
 }
 
-/// Sends these bytes and compares the answer.
+/// Sends these bytes and compares the response.
 async fn says(gateway: &Running, label: &str, request: &str, expected: Expected) {
     let method = request.split(' ').next().unwrap_or_default();
     let mut connection = Connection::open(gateway.address).await;

@@ -1,4 +1,4 @@
-//! L118 to L121: users as SDKs sent them before there were contexts, property by property.
+//! L118 to L121: users in the format from before contexts, property by property.
 
 use serde_json::{Value, json};
 use yardarm_testkit::Call;
@@ -8,7 +8,7 @@ use crate::flags::{data, flag_with};
 use crate::launchdarkly::context_segment as segment_of;
 use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 
-/// Every JSON type, with its name in error texts.
+/// Every JSON type, with its name in error messages.
 const TYPES: [(&str, &str); 6] =
     [("null", "null"), ("true", "boolean"), ("1.5", "number"), ("\"t\"", "string"), ("[]", "array"), ("{}", "object")];
 
@@ -26,7 +26,7 @@ async fn gateway() -> Running {
     Setup::with(data(flags, [])).start().await
 }
 
-/// Flags that are false for this user.
+/// Returns the flags that are false for this user.
 async fn matched(gateway: &Running, user: &str) -> Vec<String> {
     let answer = gateway.answers(&reported(user)).await;
     assert_eq!(answer.status, 200, "{user}: {}", answer.text());
@@ -54,7 +54,7 @@ async fn each_property_with_each_type() {
         ("anything", "", true),
     ] {
         for (value, found) in TYPES {
-            // The property stands first, so its position is that of the value.
+            // The property comes first, so its position is that of the value.
             let user = if property == "key" {
                 format!(r#"{{"key":{value}}}"#)
             } else {
@@ -86,7 +86,7 @@ async fn properties_become_attributes() {
         (r#"{"key":"a","custom":{"custom-one":["a","t"]}}"#, &["custom-one"]),
         (r#"{"key":"a","custom":{"email":"t"}}"#, &["email"]),
         (r#"{"custom":{"email":"t"},"key":"a","email":"other"}"#, &["email"]),
-        // Dropped, for they are not attributes of the user's own.
+        // Ignored, because they are not custom attributes.
         (r#"{"key":"a","custom":{"name":"t","key":"t","kind":"t","anonymous":"t","_meta":"t"}}"#, &[]),
         (r#"{"key":"a","custom-one":"t"}"#, &[]),
         (r#"{"key":"a","custom":null}"#, &[]),
