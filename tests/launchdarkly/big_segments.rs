@@ -229,7 +229,7 @@ async fn a_quiet_stream_is_not_trusted_for_ever() {
     gateway.upstream.revises_silently(SDK_KEY, &revision(1, includes(HASH)));
     sdk.hears_ping().await;
     assert_eq!(gated_for_a("U112", &gateway).await.0, true);
-    // Revisions without changes are recorded too.
+    // The time of synchronization advances although nothing changes.
     let before = synchronized_on(&redis);
     until("U109: the time goes on", || synchronized_on(&redis) > before).await;
     let streams = gateway.upstream.revision_requests().into_iter().filter(|it| it == STREAM).count();

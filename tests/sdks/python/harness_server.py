@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 
-# The SDK prints tracebacks when a stream ends; facts go where they cannot be mixed up with them.
+# The SDK prints tracebacks when a stream ends; facts are written to a separate descriptor, so that they cannot be mixed
+# up.
 facts = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
@@ -46,7 +47,7 @@ class TellingCache(LRUCache):
 
 
 def often(config):
-    # The constructor raises anything below 60 seconds; options, which come later, may say what they like.
+    # The constructor raises an error for less than 60 seconds; options, which are applied later, are not checked.
     config.events_sync_interval = 1
 
 
@@ -83,5 +84,5 @@ for line in sys.stdin:
         break
 client.close()
 facts.flush()
-# Without waiting for threads that try again.
+# Without waiting for threads that retry.
 os._exit(0)
