@@ -303,7 +303,7 @@ impl Running {
     }
 
     /// Sends a request, and compares status, all headers and body. `row` is the subject of the test.
-    pub(crate) async fn says(&self, row: &str, call: Call, expected: impl Into<Expected>) -> Answer {
+    pub(crate) async fn answers_as(&self, row: &str, call: Call, expected: impl Into<Expected>) -> Answer {
         let answer = self.answers(&call).await;
         expected.into().compare(&format!("{row}: {call}"), &answer);
         answer

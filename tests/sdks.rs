@@ -60,8 +60,8 @@ async fn an_sdk_lives_through_everything(language: Language) {
 
     let mut direct = Driven::start(language, &cloud.url(), SDK_KEY).await;
     let mut relayed = Driven::start(language, &gateway.url(), SDK_KEY).await;
-    assert_eq!(direct.hears("ready").await, true);
-    assert_eq!(relayed.hears("ready").await, true);
+    assert_eq!(direct.receives("ready").await, true);
+    assert_eq!(relayed.receives("ready").await, true);
     for command in [format!("all {ADA}"), r#"all {"kind":"user","key":"eve"}"#.to_owned()] {
         assert_eq!(relayed.answers(&command, "all").await, direct.answers(&command, "all").await, "{command}");
     }
@@ -69,10 +69,10 @@ async fn an_sdk_lives_through_everything(language: Language) {
 
     // A patch and a delete, within two seconds.
     cloud.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
-    assert_eq!(relayed.hears_within("changed", SOON).await, "greeting");
+    assert_eq!(relayed.receives_within("changed", SOON).await, "greeting");
     assert_eq!(relayed.answers(&format!("evaluate greeting {ADA}"), "value").await, "good morning");
     cloud.deletes(SDK_KEY, "/flags/rolled", 9);
-    assert_eq!(relayed.hears_within("changed", SOON).await, "rolled");
+    assert_eq!(relayed.receives_within("changed", SOON).await, "rolled");
     assert_eq!(relayed.answers(&format!("evaluate rolled {ADA}"), "value").await, "default");
 
     // Events arrive.
@@ -121,7 +121,7 @@ async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
     }
     let gateway = Setup::with(flags::data(flags_of_every_kind(), [])).start().await;
     let mut sdk = Driven::start(Language::Node, &gateway.url(), SDK_KEY).await;
-    assert_eq!(sdk.hears("ready").await, true);
+    assert_eq!(sdk.receives("ready").await, true);
     for context in [r#"{"kind":"user","key":"a"}"#, ADA, r#"{"kind":"multi","org":{"key":"a"},"user":{"key":"é"}}"#] {
         let state = sdk.answers(&format!("state {context}"), "state").await;
         let path = format!("/sdk/evalx/contexts/{}?withReasons=true", context_segment(context));
@@ -152,8 +152,8 @@ async fn an_sdk_lives_on_objects(language: Language, reference: Language) {
     let mut gateway = setup().start().await;
     let mut direct = Driven::start(reference, &cloud.url(), SDK_KEY).await;
     let mut relayed = Driven::start(language, &gateway.url(), SDK_KEY).await;
-    assert_eq!(direct.hears("ready").await, true);
-    assert_eq!(relayed.hears("ready").await, true, "{language:?}");
+    assert_eq!(direct.receives("ready").await, true);
+    assert_eq!(relayed.receives("ready").await, true, "{language:?}");
     let all = format!("all {ADA}");
     assert_eq!(relayed.answers(&all, "all").await, direct.answers(&all, "all").await, "{language:?}");
     drop(direct);

@@ -33,7 +33,7 @@ async fn probes_say_alive_and_ready() {
 async fn status_is_one_complete_document() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     let answer = gateway.operator_gets("/api/status").await;
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     let status = answer.json();
@@ -96,13 +96,13 @@ async fn failures_are_reported_with_their_reason() {
     let gateway = Setup::with(some_data()).start().await;
     gateway.upstream.goes_down();
     let mut report = Value::Null;
-    let told = async {
+    let failure = async {
         while report["last_error"]["kind"] != "response" {
             report = gateway.operator_gets("/api/environments").await.json()["environments"][0].clone();
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    yardarm_testkit::within("the 503 to be told", told).await;
+    yardarm_testkit::within("the 503 to be reported", failure).await;
     assert_eq!((&report["connection"], &report["last_error"]["status"]), (&json!("interrupted"), &json!(503)));
     assert!(report["last_error"]["message"].as_str().is_some_and(|it| it.contains("503")), "{report}");
 }
@@ -111,9 +111,9 @@ async fn failures_are_reported_with_their_reason() {
 async fn metrics_are_text_that_prometheus_can_read() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     let mut left = gateway.opens("/mping", MOBILE_KEY).await;
-    left.hears_ping().await;
+    left.receives_ping().await;
     empty(202).compare(
         "events",
         &gateway.answers(&Call::post("/bulk", "[1]").key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4")).await,

@@ -32,7 +32,7 @@ async fn only_those_who_accept_it_are_sent_gzip() {
 
     let mut sdk = gateway.opens_with(&Call::get("/all").key(SDK_KEY).header("Accept-Encoding", "gzip")).await;
     assert_eq!(sdk.client().head().header("content-encoding"), None);
-    sdk.hears("put", put(data(flags(), []))).await;
+    sdk.receives("put", put(data(flags(), []))).await;
 }
 
 #[tokio::test]

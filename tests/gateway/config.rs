@@ -23,7 +23,7 @@ fn folder(text: &str) -> TempDir {
 
 #[test]
 fn wrong_values_are_named_with_their_keys() {
-    for (text, says) in [
+    for (text, parts) in [
         ("", &["no vendor is configured", "`[[launchdarkly.environments]]`", "yardarm demo"][..]),
         ("[server", &["is not valid TOML", "yardarm.toml"]),
         ("[server]\nlisen = 1", &["`server.lisen`", "did you mean `server.listen`?"]),
@@ -73,7 +73,7 @@ fn wrong_values_are_named_with_their_keys() {
             let output = run(dir.path(), arguments);
             let error = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(78), "{text}: {error}");
-            for part in says {
+            for part in parts {
                 assert_eq!(error.matches(part).count(), 1, "{text}: `{part}` is missing or repeated in {error}");
             }
             assert!(!error.contains("canary"), "{error}");

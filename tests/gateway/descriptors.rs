@@ -29,7 +29,7 @@ async fn program(limit: u32, settings: &[(&str, Value)]) -> (Program, FakeLaunch
 async fn a_flood_of_connections_reaches_neither_probes_nor_upstream() {
     let (program, cloud, _dir) = program(128, &[]).await;
     let mut stream = program.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     // Far more than there are descriptors; connections that are not accepted wait in the backlog.
     let mut flood = Vec::new();
     for index in 0..200 {
@@ -52,9 +52,9 @@ async fn a_flood_of_connections_reaches_neither_probes_nor_upstream() {
         }
     })
     .await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     cloud.patches(SDK_KEY, &flag("plain", 4));
-    stream.hears_event("patch").await;
+    stream.receives_event("patch").await;
     let post = Call::post("/bulk", r#"[{"kind":"identify","creationDate":1,"context":{"kind":"user","key":"ada"}}]"#)
         .key(SDK_KEY);
     let post = post.header("X-LaunchDarkly-Event-Schema", "4");

@@ -74,7 +74,7 @@ async fn a_killed_gateway_comes_back_with_what_it_knew() {
         let program = place.program().await;
         let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
         // Data from disk first, if there is any; then upstream's.
-        while sdk.hears_event("put").await != put(twins(version)) {}
+        while sdk.receives_event("put").await != put(twins(version)) {}
         if round == 0 {
             yardarm_testkit::until("a first snapshot on disk", || !place.kept().is_empty()).await;
         }
@@ -82,7 +82,7 @@ async fn a_killed_gateway_comes_back_with_what_it_knew() {
         while tokio::time::Instant::now() < killed_at {
             version += 1;
             place.cloud.puts(SDK_KEY, &twins(version));
-            sdk.hears_event("put").await;
+            sdk.receives_event("put").await;
         }
         program.signal(Signal::KILL);
         program.ends().await;
@@ -96,7 +96,7 @@ async fn a_killed_gateway_comes_back_with_what_it_knew() {
         assert!((known..=version).contains(&left), "round {round}: {left} is between {known} and {version}");
         known = left;
         let mut sdk = program.opens("/all", SDK_KEY).await;
-        sdk.hears("put", put(twins(left))).await;
+        sdk.receives("put", put(twins(left))).await;
         let report = program.operator_gets("/api/environments").await.json();
         assert_eq!(report["environments"][0]["is_stale"], true);
         program.signal(Signal::KILL);
@@ -119,7 +119,7 @@ async fn a_gateway_that_is_killed_in_the_middle_of_a_write_loses_nothing() {
         place.cloud.comes_back();
         let program = place.program().await;
         let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-        while sdk.hears_event("put").await["data"]["flags"]["small"]["version"] != version {}
+        while sdk.receives_event("put").await["data"]["flags"]["small"]["version"] != version {}
         let filler = format!("{version:04}").repeat(100);
         let settled = || {
             let [file] = &place.kept()[..] else { return false };
@@ -180,14 +180,14 @@ async fn each_write_replaces_the_file_and_unchanged_data_is_not_written() {
     let first = std::fs::File::open(file).expect("a snapshot");
     let number = |file: std::io::Result<std::fs::Metadata>| file.expect("metadata").ino();
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     // The same data again, as after each reconnect.
     place.cloud.puts(SDK_KEY, &some_data());
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(number(std::fs::metadata(file)), number(first.metadata()), "nothing new, nothing written");
     place.cloud.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
     let is_replaced = || number(std::fs::metadata(file)) != number(first.metadata());
     yardarm_testkit::until("another file in the place of the first", is_replaced).await;
     program.signal(Signal::TERM);
@@ -200,11 +200,11 @@ async fn what_was_settled_when_it_was_killed_is_not_lost() {
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     place.cloud.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
     place.cloud.deletes(SDK_KEY, "/segments/crew", 9);
-    sdk.hears_event("delete").await;
+    sdk.receives_event("delete").await;
     // An orderly shutdown writes the last change without delay.
     program.signal(Signal::TERM);
     assert_eq!(program.ends().await.0.code(), Some(0));
@@ -246,7 +246,7 @@ async fn a_damaged_file_is_reported_and_not_served() {
         assert!(program.has_logged("kept data cannot be used"), "{what}: {:#?}", program.log());
         place.cloud.comes_back();
         let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-        sdk.hears("put", put(some_data())).await;
+        sdk.receives("put", put(some_data())).await;
         program.signal(Signal::TERM);
         assert_eq!(program.ends().await.0.code(), Some(0), "{what}");
         assert_eq!(std::fs::read(file).unwrap().len(), good.len(), "{what}: written anew");
@@ -278,10 +278,10 @@ async fn a_full_disk_stops_nothing_but_keeping() {
     // A limit on file sizes comes closest to a full disk.
     let program = Program::start_through(place.dir.path(), "trap '' XFSZ; ulimit -f 1; exec \"$0\" run").await;
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(twins(1))).await;
-    yardarm_testkit::until("the failure to be said", || program.has_logged("data could not be kept on disk")).await;
+    sdk.receives("put", put(twins(1))).await;
+    yardarm_testkit::until("the failure to be logged", || program.has_logged("data could not be kept on disk")).await;
     place.cloud.puts(SDK_KEY, &twins(2));
-    sdk.hears("put", put(twins(2))).await;
+    sdk.receives("put", put(twins(2))).await;
     assert_eq!(polled(&program).await, twins(2)["flags"]);
     program.signal(Signal::TERM);
     assert_eq!(program.ends().await.0.code(), Some(0));
@@ -293,14 +293,14 @@ async fn a_folder_that_disappears_stops_nothing() {
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
     replace_by_file(&place.data().join("last-good"));
     place.cloud.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears_event("patch").await;
-    yardarm_testkit::until("the failure to be said", || program.has_logged("data could not be kept on disk")).await;
+    sdk.receives_event("patch").await;
+    yardarm_testkit::until("the failure to be logged", || program.has_logged("data could not be kept on disk")).await;
     place.cloud.patches(SDK_KEY, &flag("plain", 5));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
 
     // A failed write is repeated once it can succeed, at the latest at shutdown.
     std::fs::remove_file(place.data().join("last-good")).unwrap();

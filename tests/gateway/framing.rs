@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use yardarm_testkit::{Call, Connection, Heard, PATIENCE, SseClient};
+use yardarm_testkit::{Call, Connection, PATIENCE, SseClient, StreamItem};
 
 use crate::flags::some_data;
 use crate::running::{MOBILE_KEY, Running, SDK_KEY, Setup};
@@ -103,7 +103,7 @@ async fn a_stream_request_whose_body_was_read_leaves_the_connection_usable() {
     let call = Call::report("/meval", r#"{"kind":"user","key":"ada"}"#).key(MOBILE_KEY);
     let mut stream = SseClient::open(gateway.address, &call).await;
     assert_eq!(stream.head().status, 200);
-    while stream.next().await != Heard::End {}
+    while stream.next().await != StreamItem::End {}
     let mut connection = stream.into_connection();
     assert_eq!(Call::get("/status").on(&mut connection).await.status, 200);
 

@@ -5,7 +5,7 @@ use reqwest::{Client, Response, Version};
 use serde_json::{Value, json};
 use yardarm_testkit::within;
 
-use super::tls::{Secured, hears};
+use super::tls::{Secured, receives};
 use crate::flags::{data, flag, flag_with};
 use crate::running::{Running, SDK_KEY};
 
@@ -51,8 +51,8 @@ async fn a_head_that_is_too_large_is_431_and_costs_nothing_else() {
     let client = secured.client(|it| it);
     let stream = get(&secured, &client, "/all").await.expect("a stream");
     assert_eq!(stream.version(), Version::HTTP_2);
-    let (mut stream, mut heard) = (Box::pin(stream.bytes_stream()), String::new());
-    hears(&mut stream, &mut heard, "event: put\n").await;
+    let (mut stream, mut received) = (Box::pin(stream.bytes_stream()), String::new());
+    receives(&mut stream, &mut received, "event: put\n").await;
 
     let long = |length: usize| "x".repeat(length);
     let with_headers = |count: usize| {
@@ -77,7 +77,7 @@ async fn a_head_that_is_too_large_is_431_and_costs_nothing_else() {
         assert_eq!(status(&secured.gateway).await["connections"]["open"], 1, "{what}");
     }
     secured.gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    hears(&mut stream, &mut heard, "event: patch\n").await;
+    receives(&mut stream, &mut received, "event: patch\n").await;
 }
 
 #[tokio::test]
@@ -87,8 +87,8 @@ async fn a_panic_costs_one_request_or_one_stream_of_a_connection() {
     let client = secured.client(|it| it);
     let faults = secured.gateway.supervisor.faults().clone();
     let stream = get(&secured, &client, "/all").await.expect("a stream");
-    let (mut stream, mut heard) = (Box::pin(stream.bytes_stream()), String::new());
-    hears(&mut stream, &mut heard, "event: put\n").await;
+    let (mut stream, mut received) = (Box::pin(stream.bytes_stream()), String::new());
+    receives(&mut stream, &mut received, "event: put\n").await;
 
     // A panic in a handler is answered, as over HTTP/1.
     faults.arm("request");
@@ -97,7 +97,7 @@ async fn a_panic_costs_one_request_or_one_stream_of_a_connection() {
     assert!(answer.headers().contains_key("retry-after"));
     assert_eq!(get(&secured, &client, "/sdk/flags").await.expect("an answer").status(), 200);
     secured.gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    hears(&mut stream, &mut heard, "\"version\":4").await;
+    receives(&mut stream, &mut received, "\"version\":4").await;
 
     // A panic in the task that writes a response cannot be answered, and the client receives a broken stream.
     let before = secured.gateway.panics().await.get("http/2 request").copied().unwrap_or(0);

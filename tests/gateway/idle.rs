@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::Instant;
-use yardarm_testkit::{Call, Connection, Heard, PATIENCE, SseClient, within};
+use yardarm_testkit::{Call, Connection, PATIENCE, SseClient, StreamItem, within};
 
 use crate::flags::some_data;
 use crate::running::{Running, SDK_KEY, Setup};
@@ -94,15 +94,15 @@ async fn a_connection_whose_stream_has_ended_serves_on_and_is_closed_like_any() 
     let setup = Setup::with(some_data()).set("launchdarkly.max_client_connection_time", "300ms");
     let gateway = setup.set("server.idle_timeout", "1s").start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
-    assert_eq!(stream.next().await, Heard::End);
+    stream.receives_event("put").await;
+    assert_eq!(stream.next().await, StreamItem::End);
     let mut connection = stream.into_client().into_connection();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(Call::get("/status").on(&mut connection).await.status, 200);
     let call = Call::get("/all").key(SDK_KEY);
     let mut again = SseClient::open_on(connection, &call).await;
     assert_eq!(again.head().status, 200);
-    while again.next().await != Heard::End {}
+    while again.next().await != StreamItem::End {}
     assert_eq!(again.into_connection().closes_within(PATIENCE).await.as_deref(), Some(&b""[..]));
     assert_eq!(closed(&gateway, "idle").await, 1);
     assert_eq!(open(&gateway).await, 0);

@@ -32,18 +32,18 @@ async fn a_body_that_is_too_large_is_rejected_in_the_format_of_its_route() {
     let gateway = Setup::with(some_data()).events().set("server.max_body", "2KiB").start().await;
     let context = |length: usize| format!(r#"{{"kind":"user","key":"{}"}}"#, "a".repeat(length));
     let evaluate = |length: usize| Call::report("/sdk/evalx/context", context(length)).key(SDK_KEY);
-    gateway.says("below", evaluate(1900), some_json(200)).await;
+    gateway.answers_as("below", evaluate(1900), some_json(200)).await;
     let too_large = || message(413, "Request body exceeds maximum allowed size.");
-    gateway.says("L149", evaluate(3000), too_large()).await;
-    gateway.says("L149", evaluate(300_000), too_large()).await;
+    gateway.answers_as("L149", evaluate(3000), too_large()).await;
+    gateway.answers_as("L149", evaluate(300_000), too_large()).await;
     let stream = Call::report("/meval", context(3000)).key(MOBILE_KEY);
-    gateway.says("L149", stream, too_large().with("x-accel-buffering: no")).await;
+    gateway.answers_as("L149", stream, too_large().with("x-accel-buffering: no")).await;
     let unreadable = || text(400, r#"{"message":"unable to read request body"}"#);
     for length in [3000, 300_000] {
         let call = Call::post("/bulk", "e".repeat(length)).key(SDK_KEY);
-        gateway.says("L193", call, unreadable()).await;
+        gateway.answers_as("L193", call, unreadable()).await;
         let call = Call::post("/diagnostic", "e".repeat(length)).key(SDK_KEY);
-        gateway.says("L193", call, unreadable()).await;
+        gateway.answers_as("L193", call, unreadable()).await;
     }
 }
 
@@ -52,8 +52,8 @@ async fn one_stream_too_many_is_rejected_with_retry_after() {
     let gateway = Setup::with(some_data()).set("server.max_streams", 2).start().await;
     let mut first = gateway.opens("/all", SDK_KEY).await;
     let mut second = gateway.opens("/mping", MOBILE_KEY).await;
-    first.hears("put", put(some_data())).await;
-    second.hears_ping().await;
+    first.receives("put", put(some_data())).await;
+    second.receives_ping().await;
     for (path, key) in [("/all", SDK_KEY), ("/flags", SDK_KEY), ("/mping", MOBILE_KEY)] {
         let answer = gateway.answers(&Call::get(path).key(key)).await;
         empty(503).compare(path, &answer);
@@ -61,14 +61,14 @@ async fn one_stream_too_many_is_rejected_with_retry_after() {
     assert_eq!(gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200, "requests are served");
     drop(first);
     let mut third = gateway.opens_when_ready("/all", SDK_KEY).await;
-    third.hears("put", put(some_data())).await;
+    third.receives("put", put(some_data())).await;
 }
 
 #[tokio::test]
 async fn one_connection_too_many_waits_for_its_turn() {
     let gateway = Setup::with(some_data()).set("server.max_connections", 2).start().await;
     let mut first = gateway.opens("/all", SDK_KEY).await;
-    first.hears("put", put(some_data())).await;
+    first.receives("put", put(some_data())).await;
     let mut second = Connection::open(gateway.address).await;
     // A request in progress; an idle connection would be closed to make room.
     second.sends("GET /status HTTP/1.1\r\n").await;
@@ -160,7 +160,7 @@ async fn a_body_that_never_comes_is_given_up() {
 async fn a_head_that_never_ends_is_cut_off_while_a_stream_stays() {
     let gateway = Setup::with(some_data()).start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears("put", put(some_data())).await;
+    stream.receives("put", put(some_data())).await;
     let started = tokio::time::Instant::now();
     let half = async {
         let mut connection = Connection::open(gateway.address).await;
@@ -195,5 +195,5 @@ async fn a_head_that_never_ends_is_cut_off_while_a_stream_stays() {
     }
     // L074: the stream has been silent for as long and is still open.
     gateway.upstream.patches(SDK_KEY, &crate::flags::flag("plain", 4));
-    stream.hears_event("patch").await;
+    stream.receives_event("patch").await;
 }

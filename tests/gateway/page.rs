@@ -58,7 +58,7 @@ impl Watched {
         };
         within("all changes to be served", served).await;
         let mut browser = Driven::start(Language::AdminPage, &format!("http://{}/", program.admin), "").await;
-        browser.hears("open").await;
+        browser.receives("open").await;
         Some(Self { program, launchdarkly, harness, browser, dir })
     }
 
@@ -186,7 +186,7 @@ async fn data_from_disk_is_not_green() {
     harness.goes_down();
     let program = Program::start(dir.path()).await;
     let mut browser = Driven::start(Language::AdminPage, &format!("http://{}/", program.admin), "").await;
-    browser.hears("open").await;
+    browser.receives("open").await;
     for _ in 0..20 {
         let look = browser.answers("look", "look").await;
         assert!(!is_green(&look), "{look:#}");

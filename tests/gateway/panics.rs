@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use yardarm_testkit::{Call, FakeLaunchDarkly, Heard, within};
+use yardarm_testkit::{Call, FakeLaunchDarkly, StreamItem, within};
 
 use crate::expected::empty;
 use crate::flags::{data, flag, some_data};
@@ -33,13 +33,13 @@ const TASKS: &[&str] = &[
 ];
 
 /// Reads until an item contains this text.
-async fn hears_of(sdk: &mut Sdk, text: &str) {
+async fn receives_text(sdk: &mut Sdk, text: &str) {
     within(&format!("`{text}`"), async {
         loop {
             match sdk.next().await {
-                Heard::Event { data, .. } if data.contains(text) => return,
-                Heard::Event { .. } => (),
-                other => panic!("waited for `{text}`, heard {other:?}"),
+                StreamItem::Event { data, .. } if data.contains(text) => return,
+                StreamItem::Event { .. } => (),
+                other => panic!("waited for `{text}`, received {other:?}"),
             }
         }
     })
@@ -68,8 +68,8 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
     let gateway = everything(&dir).start().await;
     let mut server = gateway.opens("/all", SDK_KEY).await;
     let mut browser = gateway.opens_with(&Call::get(format!("/eval/{ENV_ID}/{CTX}"))).await;
-    hears_of(&mut server, "\"version\":3").await;
-    hears_of(&mut browser, "plain").await;
+    receives_text(&mut server, "\"version\":3").await;
+    receives_text(&mut browser, "plain").await;
     let known = gateway.panics().await;
     let mut version = 10_000;
     for task in TASKS {
@@ -85,10 +85,10 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
         version += 1;
         let (flag, text) = marked(version);
         gateway.upstream.patches(SDK_KEY, &flag);
-        hears_of(&mut server, &text).await;
-        hears_of(&mut browser, &text).await;
+        receives_text(&mut server, &text).await;
+        receives_text(&mut browser, &text).await;
         let mut late = gateway.opens("/all", SDK_KEY).await;
-        hears_of(&mut late, &text).await;
+        receives_text(&mut late, &text).await;
     }
     // All other tasks of the LaunchDarkly side as well; a new task has to be added to the list above.
     let elsewhere =
@@ -106,13 +106,13 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
 async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
     let gateway = Setup::with(some_data()).start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    hears_of(&mut stream, "\"version\":3").await;
+    receives_text(&mut stream, "\"version\":3").await;
     // Within a change: it is neither lost nor partially served.
     gateway.supervisor.faults().arm("apply change");
     let (changed, text) = marked(4);
     gateway.upstream.patches(SDK_KEY, &changed);
     gateway.counts_a_panic("upstream stream", 0).await;
-    hears_of(&mut stream, &text).await;
+    receives_text(&mut stream, &text).await;
     let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
     gateway.status_where("recovery", is_valid).await;
     let status = gateway.operator_gets("/api/status").await.json();
@@ -137,7 +137,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
     gateway.status_where("an interruption", is_interrupted).await;
     assert_eq!(gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await.json()["version"], 4);
     gateway.supervisor.faults().clear();
-    hears_of(&mut stream, &text).await;
+    receives_text(&mut stream, &text).await;
     gateway.stop().await;
 }
 
@@ -145,7 +145,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
 async fn a_panic_costs_one_request_one_connection_or_one_stream() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut other = gateway.opens("/all", SDK_KEY).await;
-    hears_of(&mut other, "\"version\":3").await;
+    receives_text(&mut other, "\"version\":3").await;
     let call = Call::get("/sdk/flags").key(SDK_KEY);
     gateway.supervisor.faults().arm("request");
     let answer = gateway.answers(&call).await;
@@ -155,11 +155,11 @@ async fn a_panic_costs_one_request_one_connection_or_one_stream() {
 
     gateway.supervisor.faults().arm("fan-out stream");
     let mut broken = gateway.opens("/all", SDK_KEY).await;
-    let heard = within("the end of a stream", broken.next()).await;
-    assert!(!matches!(heard, Heard::Event { .. }), "{heard:?}");
+    let received = within("the end of a stream", broken.next()).await;
+    assert!(!matches!(received, StreamItem::Event { .. }), "{received:?}");
     let (changed, text) = marked(4);
     gateway.upstream.patches(SDK_KEY, &changed);
-    hears_of(&mut other, &text).await;
+    receives_text(&mut other, &text).await;
 
     // Long enough to be evaluated on another thread.
     let context = json!({"kind": "user", "key": "a".repeat(200_000)}).to_string();
@@ -202,13 +202,13 @@ async fn an_evaluated_stream_outlives_a_panic_of_its_evaluation() {
     // Small enough to be kept, and long enough to be evaluated on another thread.
     let context = json!({"kind": "user", "key": "a".repeat(30_000)}).to_string();
     let mut browser = gateway.opens_with(&Call::report(format!("/eval/{ENV_ID}"), context)).await;
-    hears_of(&mut browser, "flag199").await;
+    receives_text(&mut browser, "flag199").await;
     assert!(gateway.supervisor.faults().are_over());
     for version in [7, 8] {
         gateway.supervisor.faults().arm("evaluation");
         let changed = (0..40).map(|it| flag(&format!("flag{it:03}"), version));
         gateway.upstream.puts(SDK_KEY, &data(changed, []));
-        hears_of(&mut browser, &format!("\"version\":{version}")).await;
+        receives_text(&mut browser, &format!("\"version\":{version}")).await;
         assert!(gateway.supervisor.faults().are_over());
     }
     gateway.stop().await;
@@ -234,7 +234,7 @@ async fn what_cannot_be_restarted_ends_the_process_with_an_error() {
 async fn a_panic_is_one_record_of_the_log() {
     let (program, cloud, _dir) = program_with("upstream stream").await;
     let mut stream = program.opens_when_ready("/all", SDK_KEY).await;
-    hears_of(&mut stream, "\"version\":3").await;
+    receives_text(&mut stream, "\"version\":3").await;
     let is_counted = async || {
         let text = program.operator_gets("/metrics").await.text().to_owned();
         text.contains("yardarm_task_panics_total{task=\"upstream stream\"} 1\n")
@@ -259,7 +259,7 @@ async fn a_panic_is_one_record_of_the_log() {
         }
     })
     .await;
-    hears_of(&mut stream, &marked(version).1).await;
+    receives_text(&mut stream, &marked(version).1).await;
     program.signal(Signal::TERM);
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(0), "{log:#?}");

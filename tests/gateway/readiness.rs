@@ -70,7 +70,7 @@ async fn keys_that_upstream_rejects_hold_nothing_back_while_others_are_served() 
     setup = setup.cloud(&cloud);
     let gateway = unfilled(setup, &cloud).await;
     waits_for(&gateway, "launchdarkly/two (off; last error: ").await;
-    assert!(ready(&gateway).await.1.contains("launchdarkly/one (initializing)"), "one that works has its time");
+    assert!(ready(&gateway).await.1.contains("launchdarkly/one (initializing)"), "a valid environment is waited for");
     cloud.puts("sdk-1", &some_data());
     gateway.is_ready().await;
     let (_, body) = ready(&gateway).await;
@@ -168,7 +168,7 @@ async fn what_the_database_holds_is_as_good_as_what_comes() {
         assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()), "{stream_uri}");
         let report = gateway.operator_gets("/api/environments").await.json()["environments"][0].clone();
         assert_eq!((&report["is_stale"], &report["phase"]), (&json!(true), &json!("ready")), "{report}");
-        gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+        gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
         let flags = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
         assert_eq!((flags.status, flags.json()), (200, some_data()["flags"].clone()), "{stream_uri}");
         gateway.stop().await;

@@ -68,11 +68,11 @@ async fn nothing_that_is_written_or_shown_contains_a_key_or_a_context() {
         shown.push((call.to_string(), String::from_utf8_lossy(&answer.body).into_owned()));
     }
     let mut sdk = program.opens("/all", SDK_KEY).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     // Upstream fails in each possible way.
     cloud.answers_posts_with([401, 503]);
     cloud.answers_streams_with([StreamAnswer::Status(403), StreamAnswer::Redirect("http://127.0.0.1:1/all")]);
-    cloud.says(SDK_KEY, "event: put\ndata: {sorry\n\n");
+    cloud.sends_bytes(SDK_KEY, "event: put\ndata: {sorry\n\n");
     yardarm_testkit::until("a rejection", || program.has_logged("upstream rejected the SDK key")).await;
     cloud.closes_streams(OTHER_KEY);
     yardarm_testkit::until("an interruption", || program.has_logged("upstream stream interrupted")).await;

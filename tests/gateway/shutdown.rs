@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::Instant;
-use yardarm_testkit::{Call, Connection, FakeLaunchDarkly, Heard};
+use yardarm_testkit::{Call, Connection, FakeLaunchDarkly, StreamItem};
 
 use crate::expected::empty;
 use crate::flags::{put, some_data};
@@ -32,9 +32,9 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
         let (path, key) = if index % 2 == 0 { ("/all", SDK_KEY) } else { ("/mping", MOBILE_KEY) };
         let mut sdk = program.opens(path, key).await;
         if index % 2 == 0 {
-            sdk.hears("put", put(some_data())).await;
+            sdk.receives("put", put(some_data())).await;
         } else {
-            sdk.hears_ping().await;
+            sdk.receives_ping().await;
         }
         sdks.push(sdk);
     }
@@ -56,7 +56,7 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
     assert_eq!(program.operator_gets("/live").await.status, 200);
 
     let ends = sdks.into_iter().map(|mut sdk| async move {
-        assert_eq!(sdk.next().await, Heard::End, "the last chunk, not a cut");
+        assert_eq!(sdk.next().await, StreamItem::End, "the last chunk, not a cut");
         signalled.elapsed()
     });
     let mut ends: Vec<_> = futures_util::future::join_all(ends).await;
@@ -83,17 +83,17 @@ async fn a_stream_that_comes_while_others_end_ends_well_too() {
     let (program, _cloud, _dir) = program(Setup::with(some_data()).set("shutdown.drain", "500ms")).await;
     let mut first = program.opens("/all", SDK_KEY).await;
     let mut second = program.opens("/all", SDK_KEY).await;
-    first.hears("put", put(some_data())).await;
-    second.hears("put", put(some_data())).await;
+    first.receives("put", put(some_data())).await;
+    second.receives("put", put(some_data())).await;
     program.signal(Signal::TERM);
     // Whichever ends first: its SDK reconnects at once.
     tokio::select! {
-        () = first.hears_the_end() => (),
-        () = second.hears_the_end() => (),
+        () = first.receives_end() => (),
+        () = second.receives_end() => (),
     }
     let mut late = program.opens("/all", SDK_KEY).await;
-    late.hears("put", put(some_data())).await;
-    late.hears_the_end().await;
+    late.receives("put", put(some_data())).await;
+    late.receives_end().await;
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(0), "{log:#?}");
 }
@@ -110,9 +110,9 @@ async fn during_the_grace_time_requests_are_still_served() {
     })
     .await;
     let mut late = program.opens("/all", SDK_KEY).await;
-    late.hears("put", put(some_data())).await;
+    late.receives("put", put(some_data())).await;
     assert_eq!(program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200);
-    late.hears_the_end().await;
+    late.receives_end().await;
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(0), "{log:#?}");
 }
@@ -138,7 +138,7 @@ async fn an_upstream_that_hangs_does_not_hold_the_end() {
     program.signal(Signal::TERM);
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(0), "an orderly end: {log:#?}");
-    assert!(log.iter().any(|line| line.contains("events could not all be sent")), "and it is said: {log:#?}");
+    assert!(log.iter().any(|line| line.contains("events could not all be sent")), "logged: {log:#?}");
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ async fn a_stream_that_takes_nothing_is_ended_and_others_are_not() {
     let gateway = Setup::with(large()).set("server.write_timeout", "1500ms").start().await;
     let call = Call::get("/all").key(SDK_KEY);
     let mut healthy = gateway.opens("/all", SDK_KEY).await;
-    healthy.hears_event("put").await;
+    healthy.receives_event("put").await;
     let stuck = never_reads(&gateway, &call).await;
     // Over HTTP/1.0 a stream is written by the library, not by the fan-out threads.
     let stuck_library = never_reads(&gateway, &call.clone().http_1_0()).await;
@@ -80,7 +80,7 @@ async fn a_stream_that_takes_nothing_is_ended_and_others_are_not() {
     // The other one is silent for longer and stays open, because it reads what it is sent.
     tokio::time::sleep(Duration::from_secs(2)).await;
     gateway.upstream.patches(SDK_KEY, &flag("large0", 2));
-    healthy.hears_event("patch").await;
+    healthy.receives_event("patch").await;
     drop((stuck, stuck_library));
 }
 
@@ -135,7 +135,7 @@ async fn stuck_streams_leave_places_for_short_requests() {
 async fn a_client_that_vanishes_is_detected_by_the_kernel() {
     let gateway = Setup::with(some_data()).start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     let mut idle = Connection::open(gateway.address).await;
     assert_eq!(Call::get("/status").on(&mut idle).await.status, 200);
     let timers: Vec<_> = within("everything to be acknowledged", async {

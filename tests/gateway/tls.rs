@@ -63,12 +63,12 @@ async fn both_versions_of_http_are_served_and_streams_end_as_they_should() {
         assert_eq!(has_connection, stream.version() == Version::HTTP_11, "L052: no `Connection` under HTTP/2");
         streams.push((Box::pin(stream.bytes_stream()), String::new()));
     }
-    for (bytes, heard) in &mut streams {
-        hears(bytes, heard, "event: put\n").await;
+    for (bytes, received) in &mut streams {
+        receives(bytes, received, "event: put\n").await;
     }
     secured.gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    for (bytes, heard) in &mut streams {
-        hears(bytes, heard, "event: patch\n").await;
+    for (bytes, received) in &mut streams {
+        receives(bytes, received, "event: patch\n").await;
     }
     let end = async {
         for (bytes, _) in &mut streams {
@@ -80,15 +80,15 @@ async fn both_versions_of_http_are_served_and_streams_end_as_they_should() {
     futures_util::future::join(secured.gateway.stop(), end).await;
 }
 
-pub(super) async fn hears(
+pub(super) async fn receives(
     bytes: &mut (impl futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin),
-    heard: &mut String,
+    received: &mut String,
     text: &str,
 ) {
     within(text, async {
-        while !heard.contains(text) {
+        while !received.contains(text) {
             let chunk = bytes.next().await.expect("the stream goes on").expect("the stream goes on");
-            heard.push_str(&String::from_utf8_lossy(&chunk));
+            received.push_str(&String::from_utf8_lossy(&chunk));
         }
     })
     .await;
@@ -141,8 +141,8 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     let report = async || secured.gateway.operator_gets("/api/status").await.json()["certificate"].clone();
     let old = secured.client(ClientBuilder::http1_only);
     let stream = old.get(secured.url("/all")).header("authorization", SDK_KEY).send().await.expect("a stream");
-    let (mut stream, mut heard) = (Box::pin(stream.bytes_stream()), String::new());
-    hears(&mut stream, &mut heard, "event: put\n").await;
+    let (mut stream, mut received) = (Box::pin(stream.bytes_stream()), String::new());
+    receives(&mut stream, &mut received, "event: put\n").await;
     let first = report().await;
     assert_eq!(first["error"], serde_json::Value::Null);
 
@@ -183,7 +183,7 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     assert!(!connects(&secured.authority).await, "new handshakes have the new one only");
     assert!(report().await["loaded_ms"].as_u64() > first["loaded_ms"].as_u64());
     secured.gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    hears(&mut stream, &mut heard, "event: patch\n").await;
+    receives(&mut stream, &mut received, "event: patch\n").await;
 }
 
 /// Connects, sends bytes in plain text, then others over TLS with HTTP/1.1; returns everything received until the end.
@@ -206,10 +206,10 @@ async fn exchange(secured: &Secured, preamble: &str, pieces: &[(u64, &str)]) -> 
         tokio::time::sleep(std::time::Duration::from_millis(*pause)).await;
         let _ = stream.write_all(piece.as_bytes()).await;
     }
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     // An end without `close_notify` is an end too.
-    let _ = within("the end", stream.read_to_end(&mut heard)).await;
-    String::from_utf8(heard).expect("text")
+    let _ = within("the end", stream.read_to_end(&mut received)).await;
+    String::from_utf8(received).expect("text")
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn a_renewed_certificate_is_served_after_a_panic_of_its_task() {
     let secured = Secured::start(|it| it).await;
     let known = secured.gateway.panics().await;
     assert!(known.contains_key("certificate files"), "counted from the start: {known:?}");
-    // The waiting task, and then the one that reads.
+    // The waiting task, and then the reading one.
     secured.gateway.panics_in("certificate files").await;
     secured.gateway.panics_in("certificate files").await;
     let renewed = write_certificate(secured._dir.path());

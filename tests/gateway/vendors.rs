@@ -43,9 +43,9 @@ async fn both_share_a_listener() {
     assert_eq!(program.answers(&poll()).await.status, 200);
     assert_eq!(program.answers(&exchange()).await.status, 200);
     let mut sdk = program.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(data([flag("one", 1)], []))).await;
+    sdk.receives("put", put(data([flag("one", 1)], []))).await;
     launchdarkly.patches(SDK_KEY, &flag("one", 2));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
     // A path of neither vendor is answered like in LaunchDarkly's relay.
     assert_eq!(program.answers(&Call::get("/nowhere")).await.status, 404);
     let all = program.operator_gets("/api/environments").await.json();

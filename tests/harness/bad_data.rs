@@ -60,7 +60,7 @@ async fn the_last_good_version_of_an_unreadable_item_is_served() {
     // Triggered by an event.
     cloud.changes_flag(ENV, &broken("a"));
     cloud.changes_flag(ENV, &flag("b", 5));
-    assert_eq!(sdk.hears_event("*").await["identifier"], "b", "nothing has changed of the other");
+    assert_eq!(sdk.receives_event("*").await["identifier"], "b", "nothing has changed of the other");
     let mine = token(&gateway, KEY).await;
     let kept = async |gateway: &Running| {
         for (path, version) in [("a", 2), ("b", 5)] {
@@ -290,8 +290,8 @@ async fn half_a_surrogate_pair_is_a_replacement_character() {
     let mut sdk = listens(&gateway, KEY).await;
     cloud.stores_flag(ENV, &flag("x", 2));
     let event = r#"{"event":"patch","domain":"flag","identifier":"x","version":2,"by":"\ud83d"}"#;
-    cloud.says(ENV, format!("event: *\ndata: {event}\n\n"));
-    within("the event", async { while sdk.hears_event("*").await["version"] != 2 {} }).await;
+    cloud.sends_bytes(ENV, format!("event: *\ndata: {event}\n\n"));
+    within("the event", async { while sdk.receives_event("*").await["version"] != 2 {} }).await;
 }
 
 #[tokio::test]
@@ -353,7 +353,7 @@ async fn an_unreadable_environment_of_a_proxy_key_costs_itself_only() {
         let before = cloud.gets("/proxy/config").len();
         cloud.answers_next("/proxy/config", [text(page)]);
         until("a poll", || cloud.gets("/proxy/config").len() > before + 1).await;
-        serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "the one that can be read", |_, it| {
+        serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "the readable environment", |_, it| {
             it["version"] == version
         })
         .await;

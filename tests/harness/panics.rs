@@ -69,7 +69,7 @@ async fn the_task_of_a_proxy_key_survives_a_panic() {
     eventually(&gateway, &other, "the other environment", |status, _| status == 200).await;
     let mut stream = listens(&gateway, OTHER_KEY).await;
     cloud.changes_flag(OTHER_ENV, &flag("other", 7));
-    assert_eq!(stream.hears_event("*").await["identifier"], "other");
+    assert_eq!(stream.receives_event("*").await["identifier"], "other");
     gateway.stop().await;
 }
 

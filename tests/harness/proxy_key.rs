@@ -113,9 +113,9 @@ async fn the_requests_are_those_of_the_vendor() {
 
     let before = cloud.requests().len();
     cloud.changes_flag(ENV, &flag("a b", 1));
-    sdk.hears_event("*").await;
+    sdk.receives_event("*").await;
     cloud.changes_segment(ENV, &segment("t", 1));
-    sdk.hears_event("*").await;
+    sdk.receives_event("*").await;
     let requests = cloud.requests().split_off(before);
     let item = |path: &str| format!("GET /api/1.0/client/env/{ENV}/{path}");
     let wanted = [item("feature-configs/a%20b?cluster=2"), item("target-segments/t?cluster=2&rules=v2")];
@@ -168,10 +168,10 @@ async fn one_key_leads_to_all_environments() {
     assert_eq!(states(&gateway).await, ["CONNECTED"; 24], "F113");
     // D20: the first flag of an environment that had none.
     cloud.changes_flag("empty", &flag("new", 1));
-    assert_eq!(empty.hears_event("*").await["identifier"], "new");
+    assert_eq!(empty.receives_event("*").await["identifier"], "new");
     serves(&gateway, "key of nothing", &flags("empty"), "D20", |_, it| *it == json!([flag("new", 1)])).await;
     cloud.changes_flag("environment-00", &flag("last", 1));
-    assert_eq!(first.hears_event("*").await["identifier"], "last", "nothing of others before");
+    assert_eq!(first.receives_event("*").await["identifier"], "last", "nothing of others before");
     // Names may be equal; IDs are not.
     assert_eq!(report(&gateway, "prod").await["phase"], "ready");
     assert_eq!(report(&gateway, "environment-22").await["phase"], "ready");
@@ -186,18 +186,18 @@ async fn a_change_reaches_its_own_environment() {
     let path = |identifier: &str| format!("{}/{identifier}", flags(ENV));
 
     cloud.changes_flag(ENV, &flag("c", 1));
-    let heard = json!({"event": "create", "domain": "flag", "identifier": "c", "version": 1});
-    mine.hears("*", heard).await; // neither keys nor IDs of environments
+    let received = json!({"event": "create", "domain": "flag", "identifier": "c", "version": 1});
+    mine.receives("*", received).await; // neither keys nor IDs of environments
     let bearer = token(&gateway, KEY).await;
-    assert_eq!(gateway.answers(&Call::get(path("c")).key(&bearer)).await.status, 200, "there when it is told");
+    assert_eq!(gateway.answers(&Call::get(path("c")).key(&bearer)).await.status, 200, "available when it is announced");
     cloud.changes_segment(ENV, &segment("t", 1));
-    assert_eq!(mine.hears_event("*").await["domain"], "target-segment");
+    assert_eq!(mine.receives_event("*").await["domain"], "target-segment");
     cloud.deletes_flag(ENV, "c");
-    assert_eq!(mine.hears_event("*").await["event"], "delete");
+    assert_eq!(mine.receives_event("*").await["event"], "delete");
     assert_eq!(gateway.answers(&Call::get(path("c")).key(&bearer)).await.status, 404);
-    assert_eq!(cloud.gets(&path("c")).len(), 1, "what is deleted is not asked for");
+    assert_eq!(cloud.gets(&path("c")).len(), 1, "a deleted item is not requested");
     cloud.deletes_segment(ENV, "t");
-    assert_eq!(mine.hears_event("*").await["event"], "delete", "D11");
+    assert_eq!(mine.receives_event("*").await["event"], "delete", "D11");
     let call = Call::get(format!("/client/env/{ENV}/target-segments/t")).key(&bearer);
     assert_eq!(gateway.answers(&call).await.status, 404, "D11");
 
@@ -214,25 +214,25 @@ async fn a_change_reaches_its_own_environment() {
         json!({"event": "environmentsRemoved", "domain": "proxy", "environments": ["unknown"]}),
         json!([]),
     ] {
-        cloud.tells(PROXY, &event);
+        cloud.sends_event(PROXY, &event);
     }
-    cloud.says(PROXY, "event: *\ndata: {\n\n");
+    cloud.sends_bytes(PROXY, "event: *\ndata: {\n\n");
 
     cloud.changes_flag(ENV, &flag("after", 1));
-    assert_eq!(mine.hears_event("*").await["identifier"], "after", "and nothing before");
+    assert_eq!(mine.receives_event("*").await["identifier"], "after", "and nothing before");
 
     // After a token expires, it is renewed once, and the item requested again.
     cloud.forgets_tokens();
     let before = cloud.posts("/proxy/auth").len();
     cloud.changes_flag(ENV, &flag("d", 1));
-    assert_eq!(mine.hears_event("*").await["identifier"], "d");
+    assert_eq!(mine.receives_event("*").await["identifier"], "d");
     assert_eq!((cloud.posts("/proxy/auth").len() - before, cloud.gets(&path("d")).len()), (1, 2));
     // An item that cannot be fetched at first is announced once it can.
     cloud.answers_next(&path("e"), [500, 503]);
     cloud.changes_flag(ENV, &flag("e", 1));
     cloud.changes_flag(OTHER_ENV, &flag("f", 1));
-    assert_eq!(mine.hears_event("*").await["identifier"], "e");
-    assert_eq!(other.hears_event("*").await["identifier"], "f", "nothing of others before");
+    assert_eq!(mine.receives_event("*").await["identifier"], "e");
+    assert_eq!(other.receives_event("*").await["identifier"], "f", "nothing of others before");
     assert_eq!(cloud.gets("/stream").len(), 1, "the same stream all the time");
 }
 
@@ -244,7 +244,7 @@ async fn an_item_that_cannot_be_fetched_ends_the_round() {
     cloud.answers_next(&format!("{}/c", flags(ENV)), [500; 4]);
     cloud.changes_flag(ENV, &flag("c", 1));
     // It is not announced before it is available; the SDK polls, and reconnects.
-    sdk.hears_the_end().await;
+    sdk.receives_end().await;
     let _sdk = listens(&gateway, KEY).await;
     let call = Call::get(format!("{}/c", flags(ENV))).key(&token(&gateway, KEY).await);
     assert_eq!(gateway.answers(&call).await.status, 200);
@@ -265,16 +265,16 @@ async fn environments_come_and_go() {
     exchanges(&gateway, "third-key", 200, "F114: added").await;
     let mut new = listens(&gateway, "third-key").await;
     cloud.changes_flag(third, &flag("t", 2));
-    assert_eq!(new.hears_event("*").await["version"], 2, "F114");
+    assert_eq!(new.receives_event("*").await["version"], 2, "F114");
 
     let bearer = token(&gateway, OTHER_KEY).await;
     cloud.removes_from_proxy(PROXY, OTHER_ENV);
-    other.hears_the_end().await; // F114
+    other.receives_end().await; // F114
     assert_eq!(gateway.answers(&exchange(OTHER_KEY)).await.status, 401, "F114: removed");
     let call = Call::get(flags(OTHER_ENV)).key(&bearer);
     assert_eq!(gateway.answers(&call).await.status, 401, "F114: and its tokens with it");
     cloud.changes_flag(ENV, &flag("a", 9));
-    assert_eq!(mine.hears_event("*").await["version"], 9, "F114: the others go on");
+    assert_eq!(mine.receives_event("*").await["version"], 9, "F114: the others go on");
     assert_eq!((cloud.gets("/stream").len(), states(&gateway).await.len()), (1, 2), "F114: without a new stream");
     // It may be added again.
     cloud.adds_to_proxy(PROXY, OTHER_ENV);
@@ -291,10 +291,10 @@ async fn keys_come_and_go() {
     let mut second = listens(&gateway, "second-key").await;
     let bearer = token(&gateway, "second-key").await;
     cloud.removes_key(ENV, &FakeHarness::hash("second-key"));
-    second.hears_the_end().await; // F114
+    second.receives_end().await; // F114
     assert_eq!(gateway.answers(&exchange("second-key")).await.status, 401, "F114: removed");
     assert_eq!(gateway.answers(&Call::get(flags(ENV)).key(&bearer)).await.status, 401, "F114: and its tokens with it");
     cloud.changes_flag(ENV, &flag("a", 9));
-    assert_eq!(usual.hears_event("*").await["version"], 9, "F114: whoever has another key notices nothing");
+    assert_eq!(usual.receives_event("*").await["version"], 9, "F114: streams of other keys are not affected");
     assert_eq!(cloud.gets("/stream").len(), 1, "F114: without a new stream");
 }

@@ -54,7 +54,7 @@ async fn what_was_known_is_served_until_harness_answers() {
     token(&gateway, "listed").await;
     assert_eq!(gateway.answers(&auth("nobody")).await.status, 401, "all keys are known from disk");
     let stream = Call::get("/stream").key(&mine).header("API-Key", KEY);
-    assert_eq!(gateway.answers(&stream).await.status, 503, "SDKs poll while we hear nothing");
+    assert_eq!(gateway.answers(&stream).await.status, 503, "SDKs poll while the gateway receives nothing");
     assert_eq!(report(&gateway, "prod").await["is_stale"], true);
 
     // Changes made meanwhile are served as soon as Harness answers and streams are open.
@@ -65,8 +65,8 @@ async fn what_was_known_is_served_until_harness_answers() {
     let mut sdk = listens(&gateway, KEY).await;
     assert_eq!(report(&gateway, "prod").await["is_stale"], false);
     cloud.changes_segment(ENV, &segment("s", 5));
-    assert_eq!(sdk.hears_event("*").await["identifier"], "a", "what it missed");
-    assert_eq!(sdk.hears_event("*").await["identifier"], "s");
+    assert_eq!(sdk.receives_event("*").await["identifier"], "a", "what it missed");
+    assert_eq!(sdk.receives_event("*").await["identifier"], "s");
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn keys_that_wait_and_keys_that_are_refused_are_shown() {
     })
     .await;
     assert_eq!((&refused["connection"], &refused["last_error"]["status"]), (&json!("off"), &json!(401)), "F017");
-    assert_eq!(gateway.answers(&auth("nobody")).await.status, 401, "nobody waits for a key that is refused");
+    assert_eq!(gateway.answers(&auth("nobody")).await.status, 401, "a rejected key is not waited for");
     assert_eq!(report(&gateway, "prod").await["phase"], "ready");
     assert!(!cloud.gets("/stream").is_empty() && cloud.gets(OTHER_ENV).is_empty());
 }
@@ -186,7 +186,7 @@ async fn a_key_that_was_withdrawn_meanwhile_takes_its_streams_along() {
     cloud.delays("/admin/apikey", std::time::Duration::from_secs(5));
     let gateway = gateway.restarted().await;
     let mut sdk = listens(&gateway, "second").await;
-    sdk.hears_the_end().await;
+    sdk.receives_end().await;
     assert_eq!(gateway.answers(&auth("second")).await.status, 401, "F056");
 }
 

@@ -27,7 +27,7 @@ async fn changes_arrive_behind_odd_bytes(cloud: &FakeHarness, gateway: &Running,
     until("a stream", || cloud.open_streams(stream) == 1).await;
     let call = Call::get(format!("/client/env/{ENV}/feature-configs/a")).key(&token(gateway, KEY).await);
     for (version, odd) in (3..).zip(ODD) {
-        cloud.says(stream, odd);
+        cloud.sends_bytes(stream, odd);
         cloud.changes_flag(ENV, &flag("a", version));
         eventually(gateway, &call, "the next change", |_, it: &Value| it["version"] == version).await;
     }
@@ -56,7 +56,7 @@ async fn no_hot_loop(cloud: &FakeHarness, gateway: Running, stream: &str) {
     let before = cloud.gets("/stream").len();
     let until_then = tokio::time::Instant::now() + Duration::from_millis(2500);
     while tokio::time::Instant::now() < until_then {
-        cloud.says(stream, "retry: 0\n\n");
+        cloud.sends_bytes(stream, "retry: 0\n\n");
         cloud.closes_streams(stream);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -115,8 +115,8 @@ async fn a_deep_event_is_an_event() {
     for (version, levels) in [(7, 120), (8, 200), (9, 20_000)] {
         cloud.stores_flag(ENV, &flag("a", version));
         let start = r#""event":"patch","domain":"flag","identifier":"a""#;
-        cloud.says(ENV, format!("data: {{\"x\":{},{start},\"version\":{version}}}\n\n", nested(levels)));
-        let event = within("the event", sdk.hears_event("*")).await;
+        cloud.sends_bytes(ENV, format!("data: {{\"x\":{},{start},\"version\":{version}}}\n\n", nested(levels)));
+        let event = within("the event", sdk.receives_event("*")).await;
         assert_eq!((&event["identifier"], &event["version"]), (&json!("a"), &json!(version)), "{levels}");
         let call = Call::get(format!("/client/env/{ENV}/feature-configs/a")).key(&token(&gateway, KEY).await);
         eventually(&gateway, &call, "the change", |_, it| it["version"] == version).await;

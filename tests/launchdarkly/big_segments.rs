@@ -164,13 +164,13 @@ async fn a_patch_is_announced_to_those_who_cannot_see_it_and_evaluated() {
     let mut pings = Vec::new();
     for call in [Call::get("/mping").key(MOBILE_KEY), Call::get(format!("/ping/{ENV_ID}"))] {
         let mut sdk = gateway.opens_with(&call).await;
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
         pings.push(sdk);
     }
     let mut servers = Vec::new();
     for path in ["/all", "/flags"] {
         let mut sdk = gateway.opens(path, SDK_KEY).await;
-        sdk.hears_event("put").await;
+        sdk.receives_event("put").await;
         servers.push(sdk);
     }
     for (number, changes, value) in [(1, includes(HASH), true), (2, forgets(HASH), false), (3, includes(HASH), true)] {
@@ -178,17 +178,17 @@ async fn a_patch_is_announced_to_those_who_cannot_see_it_and_evaluated() {
         assert_eq!(gated_for_a("U112", &gateway).await.0, !value, "U112");
         gateway.upstream.revises(SDK_KEY, &revision(number, changes));
         for sdk in &mut pings {
-            sdk.hears_ping().await;
+            sdk.receives_ping().await;
         }
         assert_eq!(gated_for_a("U112", &gateway).await, (json!(value), json!("HEALTHY")), "U112: at once");
     }
     // Nothing else was sent: the next change is the next event on all streams.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 1));
     for sdk in &mut servers {
-        sdk.hears_event("patch").await;
+        sdk.receives_event("patch").await;
     }
     for sdk in &mut pings {
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
     }
 }
 
@@ -209,7 +209,7 @@ async fn a_patch_that_does_not_follow_is_not_applied_and_polling_heals_it() {
     let requests = upstream.revision_requests().len();
     let mut alien = revision(9, includes("alien"));
     alien["previousVersion"] = json!("100:8");
-    upstream.says_revisions(SDK_KEY, &json!([alien]));
+    upstream.sends_revision_event(SDK_KEY, &json!([alien]));
     let is_polled = || upstream.revision_requests()[requests..].iter().any(|it| it.starts_with(POLL));
     until("U111: polled", is_polled).await;
     until("U111: streamed", || upstream.revision_requests()[requests..].contains(&STREAM.to_owned())).await;
@@ -225,9 +225,9 @@ async fn a_quiet_stream_is_not_trusted_for_ever() {
     let gateway = setup(&redis, gated()).set("launchdarkly.big_segments_poll_interval", "200ms").start().await;
     until("a stream", || synchronized_on(&redis).is_some()).await;
     let mut sdk = gateway.opens("/mping", MOBILE_KEY).await;
-    sdk.hears_ping().await;
+    sdk.receives_ping().await;
     gateway.upstream.revises_silently(SDK_KEY, &revision(1, includes(HASH)));
-    sdk.hears_ping().await;
+    sdk.receives_ping().await;
     assert_eq!(gated_for_a("U112", &gateway).await.0, true);
     // The time of synchronization advances although nothing changes.
     let before = synchronized_on(&redis);
@@ -279,7 +279,7 @@ async fn gateways_that_share_a_database_all_announce() {
         until("a stream", || gateway.upstream.open_revision_streams(SDK_KEY) == 1).await;
         gateway.status_where("synchronized", |it| status_of(it)["lastSynchronizedOn"] != 0).await;
         let mut sdk = gateway.opens("/mping", MOBILE_KEY).await;
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
         sdks.push(sdk);
     }
     for number in 1..=5 {
@@ -288,7 +288,7 @@ async fn gateways_that_share_a_database_all_announce() {
             gateway.upstream.revises(SDK_KEY, &revision(number, changes.clone()));
         }
         for (gateway, sdk) in gateways.into_iter().zip(&mut sdks) {
-            sdk.hears_ping().await;
+            sdk.receives_ping().await;
             assert_eq!(gated_for_a("a revision", gateway).await.0, value, "revision {number}");
         }
     }
@@ -379,10 +379,10 @@ async fn evaluated_streams_receive_changes_of_membership() {
     let gateway = setup(&redis, gated()).set("launchdarkly.client_streams", "evaluated").start().await;
     until("a stream", || synchronized_on(&redis).is_some()).await;
     let mut phone = gateway.opens_with(&Call::get(format!("/meval/{CTX}")).key(MOBILE_KEY)).await;
-    assert_eq!(phone.hears_event("put").await["gated"]["value"], false);
+    assert_eq!(phone.receives_event("put").await["gated"]["value"], false);
     for (number, changes, value) in [(1, includes(HASH), true), (2, forgets(HASH), false)] {
         gateway.upstream.revises(SDK_KEY, &revision(number, changes));
         // The flag's version is unchanged, so SDKs would ignore a `patch`.
-        assert_eq!(phone.hears_event("put").await["gated"]["value"], value);
+        assert_eq!(phone.receives_event("put").await["gated"]["value"], value);
     }
 }

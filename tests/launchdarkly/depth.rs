@@ -120,13 +120,13 @@ async fn deep_data_is_evaluated_streamed_and_dropped() {
     // A stream of results shows the effect of the innermost items on all others.
     let call = Call::get(format!("/meval/{CTX}")).key(MOBILE_KEY);
     let mut phone = Sdk::new(yardarm_testkit::SseClient::open(place.program.address, &call).await, &call);
-    assert!(is_as_expected(&phone.hears_event("put").await, true, true));
+    assert!(is_as_expected(&phone.receives_event("put").await, true, true));
     place.cloud.patches(SDK_KEY, &flag_with("f4999", 2, json!({"on": false})));
-    assert!(is_as_expected(&phone.hears_event("put").await, false, true), "the end of the chain is off");
+    assert!(is_as_expected(&phone.receives_event("put").await, false, true), "the end of the chain is off");
     let mut innermost = segment("s4999", 2);
     innermost["rules"] = json!([{"id": "r", "clauses": [clause("in", &["b"])]}]);
     place.cloud.patches_segment(SDK_KEY, &innermost);
-    assert!(is_as_expected(&phone.hears_event("put").await, false, false), "nobody is in the innermost segment");
+    assert!(is_as_expected(&phone.receives_event("put").await, false, false), "no context is in the innermost segment");
     assert!(is_as_expected(&place.evaluated(&calls()[0]).await, false, false));
     // Cycles through all items.
     let back = json!({"prerequisites": [{"key": "f0000", "variation": 0}]});

@@ -148,10 +148,10 @@ async fn what_a_ping_announced_can_be_read_at_once() {
     // L140, and the first invariant of the architecture: swap before publish. Repeated, because it is a race.
     let gateway = Setup::with(data([flag("plain", 1)], [])).start().await;
     let mut browser = gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await;
-    browser.hears_ping().await;
+    browser.receives_ping().await;
     for version in 2..=60 {
         gateway.upstream.patches(SDK_KEY, &flag_with("plain", version, json!({"on": version % 2 == 0})));
-        browser.hears_ping().await;
+        browser.receives_ping().await;
         let result = &evaluated(&gateway, "").await["plain"];
         assert_eq!((&result["version"], &result["value"]), (&json!(version), &json!(version % 2 == 0)));
     }
@@ -171,12 +171,12 @@ async fn segments_take_part_and_change_results() {
     });
     let gateway = gateway.start().await;
     let mut browser = gateway.opens_with(&Call::get(format!("/eval/{ENV_ID}/{}", segment_of(r#"{"key":"a"}"#)))).await;
-    browser.hears_ping().await;
+    browser.receives_ping().await;
     assert_eq!(evaluated(&gateway, "").await["plain"]["value"], true);
     gateway.upstream.patches_segment(SDK_KEY, &crew(2, json!(["a"])));
-    browser.hears_ping().await;
+    browser.receives_ping().await;
     assert_eq!(evaluated(&gateway, "").await["plain"]["value"], false);
     gateway.upstream.deletes(SDK_KEY, "/segments/crew", 3);
-    browser.hears_ping().await;
+    browser.receives_ping().await;
     assert_eq!(evaluated(&gateway, "").await["plain"]["value"], true);
 }

@@ -27,7 +27,7 @@ async fn an_open_stream_is_counted_until_it_ends() {
     assert_eq!(scrape(&gateway).await, "", "nothing has happened yet");
     let call = Call::get("/all").key(SDK_KEY).header("User-Agent", "NodeJSClient/9.7.0");
     let mut sdk = gateway.opens_with(&call).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     let browser = Call::get(format!("/ping/{ENV_ID}")).header("X-LaunchDarkly-User-Agent", "JSClient/3.1");
     let _browser = gateway.opens_with(&browser.header("User-Agent", "Mozilla")).await;
     let _phone = gateway.opens("/mping", MOBILE_KEY).await;

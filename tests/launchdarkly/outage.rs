@@ -81,9 +81,9 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
     // Connections may have ended before the SDK connected. From then on it receives the data of each of them, in order,
     // and nothing else.
     loop {
-        let heard = sdk.hears_event("put").await;
-        let number = heard["data"]["flags"]["plain"]["version"].as_i64().expect("a version");
-        assert_eq!(heard, put(version(number)));
+        let received = sdk.receives_event("put").await;
+        let number = received["data"]["flags"]["plain"]["version"].as_i64().expect("a version");
+        assert_eq!(received, put(version(number)));
         assert!(number == 1000 || last == 0 || number == last + 1, "{number} after {last}");
         if number == 1000 {
             assert!(last == 0 || last == count, "{number} after {last}");
@@ -138,7 +138,7 @@ async fn an_event_in_many_small_pieces_is_one_event() {
         .start()
         .await;
     let expected = put(data([flag("plain", 1), flag("umlaut-äöü-🏴‍☠️", 2)], []));
-    gateway.opens("/all", SDK_KEY).await.hears("put", expected).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", expected).await;
 }
 
 #[tokio::test]
@@ -153,10 +153,12 @@ async fn a_broken_first_connection_leaves_the_environment_empty() {
         .set("launchdarkly.init_timeout", "50ms");
     let gateway = setup.start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    gateway.says("nothing to serve", Call::get("/sdk/flags").key(SDK_KEY), crate::expected::not_initialized()).await;
+    gateway
+        .answers_as("nothing to serve", Call::get("/sdk/flags").key(SDK_KEY), crate::expected::not_initialized())
+        .await;
     upstream.plays([Step::stream(event(&version(1))), Step::Hold]);
     upstream.plays([Step::stream(event(&version(1))), Step::Hold]);
-    sdk.hears("put", put(version(1))).await;
+    sdk.receives("put", put(version(1))).await;
     let kind = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();
     assert!([json!("NETWORK_ERROR"), json!("ERROR_RESPONSE")].contains(&kind), "{kind}");
 }

@@ -51,7 +51,7 @@ async fn what_the_database_holds_is_served_although_its_restoration_panicked() {
     gateway.supervisor.faults().arm("apply change");
     gateway.counts_a_panic("upstream stream", 0).await;
     gateway.is_ready().await;
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
     gateway.stop().await;
 }
 
@@ -60,7 +60,7 @@ async fn an_archive_is_served_although_its_reader_or_its_data_panicked() {
     let folder = Folder::with(&contents("d0", 1, 3));
     let gateway = folder.setup().start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     let known = gateway.panics().await;
     for (number, place) in (1..).zip(["offline archive", "offline data", "archive reader", "apply change"]) {
         let version = 3 + number;
@@ -74,7 +74,7 @@ async fn an_archive_is_served_although_its_reader_or_its_data_panicked() {
         }
         folder.replace(&contents(&format!("d{number}"), 1 + number, version));
         // Data that was served before the panic may be announced again.
-        while stream.hears_event("put").await != put(data([flag("plain", version)], [])) {}
+        while stream.receives_event("put").await != put(data([flag("plain", version)], [])) {}
         assert!(gateway.supervisor.faults().are_over(), "{place}");
         let polled = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
         assert_eq!(polled.json()["version"], version, "{place}");

@@ -128,13 +128,13 @@ impl Route {
     }
 
     /// Returns the methods that browsers are allowed to use.
-    pub(crate) fn told(&self) -> Option<String> {
+    pub(crate) fn cors_methods(&self) -> Option<String> {
         (self.caller == Caller::Browser).then(|| format!("{},OPTIONS", self.method))
     }
 
     /// Adds the headers of responses after the environment was found.
     pub(crate) fn found(&self, expected: Expected) -> Expected {
-        match self.told() {
+        match self.cors_methods() {
             Some(methods) => expected.cors("*", &methods),
             None => expected,
         }
@@ -142,7 +142,7 @@ impl Route {
 
     /// Adds the headers of responses when no environment was found.
     pub(crate) fn lost(&self, expected: Expected) -> Expected {
-        match self.told() {
+        match self.cors_methods() {
             Some(methods) => expected.cors_methods(&methods),
             None => expected,
         }
@@ -160,7 +160,7 @@ pub(super) fn stream_head() -> Expected {
 /// Sends a request, and compares status, all headers and body; of a stream its head.
 pub(super) async fn asks(gateway: &Running, label: &str, call: Call, expected: Expected, is_stream: bool) {
     if !is_stream {
-        gateway.says(label, call, expected).await;
+        gateway.answers_as(label, call, expected).await;
         return;
     }
     let client = SseClient::open(gateway.address, &call).await;

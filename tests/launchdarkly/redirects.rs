@@ -23,7 +23,7 @@ async fn a_stream_is_followed_to_another_port_with_its_key() {
         let moved = RawUpstream::start().await;
         moved.plays([Step::redirect(status, &format!("{}/all", cloud.url()))]);
         let gateway = Setup::new().set("launchdarkly.stream_uri", moved.url()).start().await;
-        gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+        gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
         let requests = cloud.stream_requests();
         assert_eq!(requests[0].header("authorization"), Some(SDK_KEY), "{status}");
         assert_eq!(requests[0].header("accept"), Some("text/event-stream"), "{status}");

@@ -55,7 +55,7 @@ async fn paths_and_methods_are_matched_exactly() {
             &text(404, crate::expected::TEXT_D).cors_methods("GET,OPTIONS"),
         ),
     ] {
-        gateway.says(row, call, expected.clone()).await;
+        gateway.answers_as(row, call, expected.clone()).await;
     }
 }
 
@@ -69,7 +69,7 @@ async fn unclean_paths_are_redirected_before_anything_else() {
         ("L001", Call::post("/./bulk", "[]"), "/bulk"),
         ("L001", Call::new("DELETE", "/a//b/"), "/a/b/"),
     ] {
-        gateway.says(row, call, moved(location)).await;
+        gateway.answers_as(row, call, moved(location)).await;
     }
 }
 
@@ -127,8 +127,8 @@ async fn the_listener_does_not_wait_for_upstream() {
     // L021
     let silent = |cloud: &yardarm_testkit::FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Silence]);
     let gateway = Setup::with(some_data()).prepare(silent).without_waiting().start().await;
-    gateway.says("L021", Call::get("/all").key(SDK_KEY), text(503, TEXT_E)).await;
-    gateway.says("L021", Call::get("/status"), some_json(200)).await;
+    gateway.answers_as("L021", Call::get("/all").key(SDK_KEY), text(503, TEXT_E)).await;
+    gateway.answers_as("L021", Call::get("/status"), some_json(200)).await;
 }
 
 #[tokio::test]

@@ -107,13 +107,13 @@ async fn an_outage_affects_no_client_and_ends_with_everything_written() {
     let Some(mut redis) = RedisServer::start() else { return };
     let gateway = using(&redis, Setup::with(some_data())).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     has_version("before", &redis, "plain", 3).await;
     gateway.status_where("a working database", |it| store_state(it) == "VALID").await;
 
     redis.kill();
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    assert_eq!(sdk.hears_event("patch").await["data"]["version"], 4, "U094: served during the outage");
+    assert_eq!(sdk.receives_event("patch").await["data"]["version"], 4, "U094: served during the outage");
     let status = gateway.status_where("U092: an outage", |it| store_state(it) == "INTERRUPTED").await;
     assert_eq!(status["environments"]["main"]["status"], "connected", "U092: otherwise unchanged");
     assert_eq!(status["status"], "healthy", "U092");
@@ -122,7 +122,7 @@ async fn an_outage_affects_no_client_and_ends_with_everything_written() {
         assert_eq!(gateway.answers(&call).await.status, 200, "U092: nothing expires");
     }
     gateway.upstream.patches(SDK_KEY, &flag("other", 1));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
 
     // Empty, as after the loss of a machine.
     redis.restart();
@@ -140,7 +140,7 @@ async fn a_database_that_is_down_at_the_start_holds_nothing_up() {
     redis.kill();
     let gateway = using(&redis, Setup::with(some_data())).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     gateway.status_where("U095", |it| store_state(it) == "INTERRUPTED").await;
     redis.restart();
     has_version("U095", &redis, "plain", 3).await;
@@ -171,7 +171,7 @@ async fn two_gateways_may_share_a_prefix() {
         let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
         gateway.status_where("upstream's data", is_valid).await;
         let mut sdk = gateway.opens("/all", SDK_KEY).await;
-        sdk.hears("put", put(some_data())).await;
+        sdk.receives("put", put(some_data())).await;
         sdks.push(sdk);
     }
     has_version("U100", &redis, "plain", 3).await;
@@ -184,16 +184,16 @@ async fn two_gateways_may_share_a_prefix() {
     second.upstream.patches(SDK_KEY, &flag("last", 1));
     has_version("U100", &redis, "last", 1).await;
     assert_eq!(stored(&redis, "launchdarkly:features")["plain"], newest, "U100: stored once");
-    assert_eq!(sdks[0].hears_event("patch").await["data"]["version"], 5, "U100");
+    assert_eq!(sdks[0].receives_event("patch").await["data"]["version"], 5, "U100");
     for version in [4, 5, 1] {
-        assert_eq!(sdks[1].hears_event("patch").await["data"]["version"], version, "U100: both deliver");
+        assert_eq!(sdks[1].receives_event("patch").await["data"]["version"], version, "U100: both deliver");
     }
 }
 
 /// Requests everything that server-side SDKs request.
 async fn serves(row: &str, gateway: &Running, expected: &Value) {
     let mut sdk = gateway.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(expected.clone())).await;
+    sdk.receives("put", put(expected.clone())).await;
     let flags = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
     assert_eq!((flags.status, flags.json()), (200, expected["flags"].clone()), "{row}");
     let evaluated = gateway.answers(&Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(SDK_KEY)).await;
@@ -228,9 +228,9 @@ async fn what_the_database_holds_is_served_until_upstream_answers() {
         if is_known {
             // Stale data is replaced as soon as upstream sends newer data, in memory and in the database.
             let mut sdk = gateway.opens("/all", SDK_KEY).await;
-            sdk.hears_event("put").await;
+            sdk.receives_event("put").await;
             gateway.upstream.puts(SDK_KEY, &some_data());
-            sdk.hears("put", put(some_data())).await;
+            sdk.receives("put", put(some_data())).await;
             until("L047", || redis.names(&["HKEYS", "launchdarkly:features"]) == ["plain"]).await;
             gateway.status_where("L047", |it| it["status"] == "healthy").await;
         }
@@ -247,7 +247,7 @@ async fn a_database_with_something_else_in_it_is_not_served() {
     let answer = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     gateway.upstream.puts(SDK_KEY, &data([flag("plain", 1)], [segment("crew", 1)]));
-    has_version("what upstream says replaces it", &redis, "plain", 1).await;
+    has_version("upstream replaces it", &redis, "plain", 1).await;
 }
 
 const PASSWORD: &str = "canary0ca9a4e1";
@@ -305,7 +305,7 @@ fn prefixes_and_addresses_are_checked_before_anything_starts() {
         format!("[[launchdarkly.environments]]\nname = \"{name}\"\nsdk_key = \"sdk-{name}\"\n{more}\n")
     };
     let one = environment("a", "");
-    for (text, says) in [
+    for (text, part) in [
         (
             with_redis(&format!("{one}{}", environment("b", "prefix = \"x\""))),
             Some("`launchdarkly.environments[0].prefix`: is required"),
@@ -337,8 +337,8 @@ fn prefixes_and_addresses_are_checked_before_anything_starts() {
         check.env("YARDARM_SERVER_LISTEN", "127.0.0.1:0").env("YARDARM_ADMIN_LISTEN", "127.0.0.1:0");
         let output = check.arg("check").output().expect("a program that starts");
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(if says.is_some() { 78 } else { 0 }), "U143: {text}{error}");
-        assert!(error.contains(says.unwrap_or_default()), "U143: {says:?}: {error}");
+        assert_eq!(output.status.code(), Some(if part.is_some() { 78 } else { 0 }), "U143: {text}{error}");
+        assert!(error.contains(part.unwrap_or_default()), "U143: {part:?}: {error}");
         assert!(!error.contains("canary"), "{error}");
     }
 }

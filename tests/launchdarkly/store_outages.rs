@@ -76,10 +76,10 @@ impl Place {
     ) -> (u64, u64) {
         let (lines, refused) = (self.lines().len(), redis.map_or(0, |it| it.calls("hset").1));
         let mut sdk = self.program.opens("/all", SDK_KEY).await;
-        sdk.hears_event("put").await;
+        sdk.receives_event("put").await;
         let start = tokio::time::Instant::now();
         self.cloud.patches(SDK_KEY, &flag("flag-0001", 2));
-        assert_eq!(sdk.hears_event("patch").await["data"]["version"], 2, "{state}");
+        assert_eq!(sdk.receives_event("patch").await["data"]["version"], 2, "{state}");
         let store = self.store_becomes(state).await;
         assert!(store["advice"].as_str().is_some_and(|it| it.contains(remedy)), "{store}");
         assert!(store["last_answer"].as_str().is_some_and(|it| it.len() < 300), "{store}");
@@ -91,7 +91,7 @@ impl Place {
         // Long enough for several attempts, while changes continue.
         for version in 3..6 {
             self.cloud.patches(SDK_KEY, &flag("flag-0001", version));
-            assert_eq!(sdk.hears_event("patch").await["data"]["version"], version, "{state}");
+            assert_eq!(sdk.receives_event("patch").await["data"]["version"], version, "{state}");
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
         let new = self.lines().split_off(lines);
@@ -205,20 +205,20 @@ async fn newer_data_of_another_gateway_is_served_while_upstream_is_lost() {
         gateway.status_where("upstream's data", is_valid).await;
     }
     let mut sdk = second.opens("/all", SDK_KEY).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     second.upstream.goes_down();
     let is_lost = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "INTERRUPTED";
     second.status_where("an outage", is_lost).await;
 
     first.upstream.patches(SDK_KEY, &flag("plain", 4));
-    let heard = sdk.hears_event("patch").await;
-    assert_eq!(heard, json!({"path": "/flags/plain", "data": flag("plain", 4)}));
+    let received = sdk.receives_event("patch").await;
+    assert_eq!(received, json!({"path": "/flags/plain", "data": flag("plain", 4)}));
     first.upstream.deletes(SDK_KEY, "/flags/gone", 5);
-    assert_eq!(sdk.hears_event("delete").await, json!({"path": "/flags/gone", "version": 5}));
+    assert_eq!(sdk.receives_event("delete").await, json!({"path": "/flags/gone", "version": 5}));
     first.upstream.patches_segment(SDK_KEY, &crate::flags::segment("crew", 3));
-    assert_eq!(sdk.hears_event("patch").await["path"], "/segments/crew");
+    assert_eq!(sdk.receives_event("patch").await["path"], "/segments/crew");
     first.upstream.patches(SDK_KEY, &flag("new", 1));
-    assert_eq!(sdk.hears_event("patch").await["path"], "/flags/new");
+    assert_eq!(sdk.receives_event("patch").await["path"], "/flags/new");
     assert_eq!(second.answers(&Call::get("/sdk/flags/gone").key(SDK_KEY)).await.status, 404);
 
     // It is not written back, and an older version in the database removes nothing.
@@ -226,7 +226,7 @@ async fn newer_data_of_another_gateway_is_served_while_upstream_is_lost() {
     let older = flag("plain", 2).to_string();
     redis.ask(&["HSET", "launchdarkly:features", "plain", &older]);
     redis.ask(&["HSET", "launchdarkly:features", "last", &flag("last", 1).to_string()]);
-    assert_eq!(sdk.hears_event("patch").await["path"], "/flags/last");
+    assert_eq!(sdk.receives_event("patch").await["path"], "/flags/last");
     let polled = second.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
     assert_eq!(polled.json()["version"], 4);
     let reads = redis.calls("hgetall").0;
@@ -237,7 +237,7 @@ async fn newer_data_of_another_gateway_is_served_while_upstream_is_lost() {
     let newest = data([flag("plain", 6)], []);
     second.upstream.puts(SDK_KEY, &newest);
     second.upstream.comes_back();
-    sdk.hears("put", put(newest)).await;
+    sdk.receives("put", put(newest)).await;
     second.status_where("upstream", |it| it["environments"]["main"]["connectionStatus"]["state"] == "VALID").await;
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     let reads = redis.calls("hgetall").0;
@@ -254,6 +254,6 @@ async fn a_database_that_is_filled_later_ends_the_wait_for_data() {
     let waiting = setup(Setup::new().set("launchdarkly.init_timeout", "20ms")).without_waiting().start().await;
     let mut sdk = waiting.opens_when_ready("/all", SDK_KEY).await;
     let filling = setup(Setup::with(data([flag("plain", 3)], []))).start().await;
-    sdk.hears("put", put(data([flag("plain", 3)], []))).await;
+    sdk.receives("put", put(data([flag("plain", 3)], []))).await;
     drop(filling);
 }

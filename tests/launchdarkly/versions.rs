@@ -17,7 +17,7 @@ const ODD: [(&str, i64, &str); 3] = [("huge", 12345, "1e308"), ("broken", 123, "
 /// Checks that the rest of `some_data` is served.
 async fn serves_the_rest(row: &str, gateway: &Running) {
     let mut sdk = gateway.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     let flags = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
     assert_eq!((flags.status, flags.json()), (200, some_data()["flags"].clone()), "{row}");
     let evaluated = gateway.answers(&Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(SDK_KEY)).await.json();
@@ -67,13 +67,13 @@ async fn on_disk_they_cost_themselves_only() {
     serves_the_rest("on disk", &gateway).await;
     // Upstream's versions of them are accepted, whatever the version.
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     let newest = data([flag("plain", 3), flag("huge", 1)], [segment("huge", 1)]);
     cloud.puts(SDK_KEY, &newest);
     cloud.comes_back();
-    sdk.hears("put", put(newest)).await;
+    sdk.receives("put", put(newest)).await;
     cloud.patches(SDK_KEY, &flag("huge", 2));
-    assert_eq!(sdk.hears_event("patch").await["data"]["version"], 2);
+    assert_eq!(sdk.receives_event("patch").await["data"]["version"], 2);
     gateway.stop().await;
 }
 
@@ -101,9 +101,9 @@ async fn in_the_database_they_cost_themselves_only() {
     serves_the_rest("in Redis", &gateway).await;
     // They do not block newer data of another gateway.
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     redis.ask(&["HSET", "launchdarkly:features", "plain", &flag("plain", 4).to_string()]);
-    assert_eq!(sdk.hears_event("patch").await["data"]["version"], 4);
+    assert_eq!(sdk.receives_event("patch").await["data"]["version"], 4);
     gateway.stop().await;
 }
 

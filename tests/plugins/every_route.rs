@@ -15,7 +15,7 @@ use crate::running::{ENV_ID, Running, Setup};
 const RULES: &str = r#"drop = ["email"]
 drop_kinds = ["click", "diagnostic-noise"]"#;
 
-/// One event with private data, and one that must be dropped.
+/// One event with private data, and one to be dropped.
 const EVENTS: &str = r#"[{"kind":"identify","creationDate":1,"context":{"kind":"user","key":"ada","email":"ada@example.com"}},{"kind":"click","creationDate":2,"context":{"kind":"user","key":"ada"}}]"#;
 
 fn is_diagnostic(route: &Route) -> bool {
@@ -62,7 +62,7 @@ async fn a_filter_sees_every_event_of_every_route() {
         for (body, schema) in bodies {
             let call = route.call(ENV_ID).body(body).header("X-LaunchDarkly-Event-Schema", schema);
             let call = route.credential().into_iter().fold(call, Call::key);
-            gateway.says("L191 to L196: as if there were no plugin", call, route.found(empty(202))).await;
+            gateway.answers_as("L191 to L196: as if there were no plugin", call, route.found(empty(202))).await;
         }
         (received, filtered) =
             if is_diagnostic(route) { (received + 2, filtered + 1) } else { (received + 4, filtered + 2) };
@@ -156,9 +156,11 @@ fn compare(label: &str, expected: &Expected, mut answer: Answer, again: Option<u
 
 /// Checks the routes that plugins are not called for.
 async fn is_open(gateway: &Running) {
-    gateway.says("/status is everybody's", Call::get("/status"), some_json(200)).await;
+    gateway.answers_as("/status needs no credential", Call::get("/status"), some_json(200)).await;
     for route in ROUTES.iter().filter(|route| route.caller == Caller::Browser) {
-        gateway.says("preflights carry nothing", Call::options(route.path(ENV_ID)), route.found(empty(200))).await;
+        gateway
+            .answers_as("preflights carry nothing", Call::options(route.path(ENV_ID)), route.found(empty(200)))
+            .await;
     }
 }
 
@@ -217,7 +219,7 @@ async fn a_fault_of_a_gate_is_final_nowhere() {
                 Some(_) => empty(401),
                 None => route.lost(text(404, TEXT_D)),
             };
-            plugged.gateway.says("L022, L031", route.call("unknown"), expected).await;
+            plugged.gateway.answers_as("L022, L031", route.call("unknown"), expected).await;
         }
     }
 }

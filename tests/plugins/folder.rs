@@ -120,8 +120,8 @@ async fn a_folder_that_all_can_write_to_costs_the_plugins_and_not_the_gateway() 
     assert!(metrics.text().contains("yardarm_plugin_files{result=\"refused\"} 1\n"));
     // `check` reports the same.
     let checked = program::run(prepared.dir.path(), &["check"]);
-    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(said.contains(&format!("refused: plugin folder: {text}")), "{said}");
+    let output = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(output.contains(&format!("refused: plugin folder: {text}")), "{output}");
     assert!(!checked.status.success());
 
     // Corrected while it runs.

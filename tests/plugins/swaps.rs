@@ -33,7 +33,7 @@ async fn swaps_under_load_fail_no_request_and_drop_no_stream() {
     for _ in 0..STREAMS {
         let call = Call::get("/all").key(SDK_KEY).header("x-gate-token", "open");
         let mut sdk = plugged.gateway.opens_with(&call).await;
-        sdk.hears_event("put").await;
+        sdk.receives_event("put").await;
         streams.push(sdk);
     }
 
@@ -70,7 +70,7 @@ async fn swaps_under_load_fail_no_request_and_drop_no_stream() {
     // All streams are still open and receive the next change.
     plugged.gateway.upstream.patches(SDK_KEY, &flag("greeting", 2, &json!("still here")));
     for sdk in &mut streams {
-        within("every stream hears the change", sdk.hears_event("patch")).await;
+        within("every stream receives the change", sdk.receives_event("patch")).await;
     }
     let status = plugged.gateway.operator_gets("/api/status").await.json();
     let open: u64 = status["streams"].as_array().into_iter().flatten().filter_map(|it| it["open"].as_u64()).sum();

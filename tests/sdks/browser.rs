@@ -54,7 +54,7 @@ async fn only_allowed_origins_get_in(language: Language) {
     }
     let cloud = FakeLaunchDarkly::start().await;
     let mut client = Driven::start(language, "http://127.0.0.1:1", "none").await;
-    let origin = client.hears("origin").await;
+    let origin = client.receives("origin").await;
     let origins = json!(["https://elsewhere.example", origin]);
     let environments = [
         json!({"name": "ours", "sdk_key": "sdk-1", "env_id": "ours", "allowed_origins": origins}),
@@ -66,12 +66,12 @@ async fn only_allowed_origins_get_in(language: Language) {
         let open = |key: &str| open(EVE, uses_report, &json!({"url": gateway.url(), "key": key}));
         let problem = client.answers(&open("theirs"), "problem").await;
         assert!(problem.as_str().is_some_and(|it| it.contains("blocked by CORS policy")), "{problem}");
-        assert_eq!(client.hears("ready").await, false);
+        assert_eq!(client.receives("ready").await, false);
         assert_eq!(client.answers("evaluate greeting", "value").await, "default");
 
         assert_eq!(client.answers(&open("ours"), "ready").await, true);
         cloud.patches("sdk-1", &flag("greeting", version, &json!(version)));
-        client.hears_exactly("changed", "greeting", SOON).await;
+        client.receives_exactly("changed", "greeting", SOON).await;
         assert_eq!(client.answers("evaluate greeting", "value").await, version);
     }
     client.close().await;

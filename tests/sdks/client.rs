@@ -100,7 +100,7 @@ pub(super) async fn lives_through_everything(
     let setup = settings.iter().fold(usual, |setup, (path, value)| setup.set(path, value.clone()));
     let mut gateway = setup.start().await;
     let mut server = Driven::start(Language::Node, &gateway.url(), SDK_KEY).await;
-    assert_eq!(server.hears("ready").await, true);
+    assert_eq!(server.receives("ready").await, true);
     let mut client = Driven::start(language, &gateway.url(), ENV_ID).await;
 
     // It starts with one context and continues with another.
@@ -115,24 +115,24 @@ pub(super) async fn lives_through_everything(
     // Every change of a result arrives within two seconds: the flag itself, a segment, a prerequisite, a deletion.
     is_streaming(&gateway).await;
     cloud.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
-    client.hears_exactly("changed", "greeting", SOON).await;
+    client.receives_exactly("changed", "greeting", SOON).await;
     assert_eq!(client.answers("evaluate greeting", "value").await, "good morning");
     let friends = json!({
         "key": "friends", "version": 2, "included": ["ada", "eve"], "excluded": [], "includedContexts": [],
         "excludedContexts": [], "rules": [], "salt": "x", "generation": null, "deleted": false,
     });
     cloud.patches_segment(SDK_KEY, &friends);
-    client.hears_exactly("changed", "segmented", SOON).await;
+    client.receives_exactly("changed", "segmented", SOON).await;
     assert_eq!(client.answers("evaluate segmented", "value").await, "other");
     let mut unfriendly = flag("greeting", 3, &json!("good morning"));
     unfriendly["fallthrough"] = json!({"variation": 0});
     cloud.patches(SDK_KEY, &unfriendly);
-    client.hears_exactly("changed", "dependent", SOON).await;
+    client.receives_exactly("changed", "dependent", SOON).await;
     assert_eq!(client.answers("evaluate dependent", "value").await, "other");
     cloud.deletes(SDK_KEY, "/flags/rolled", 9);
-    client.hears_exactly("changed", "rolled", SOON).await;
+    client.receives_exactly("changed", "rolled", SOON).await;
     assert_eq!(client.answers("evaluate rolled", "value").await, "default");
-    server.hears_exactly("changed", "rolled", SOON).await;
+    server.receives_exactly("changed", "rolled", SOON).await;
     sees_what_servers_see(&mut client, &mut server, EVE).await;
     server.close().await;
 
@@ -156,7 +156,7 @@ pub(super) async fn lives_through_everything(
     gateway = gateway.restarted().await;
     is_streaming(&gateway).await;
     cloud.patches(SDK_KEY, &flag("greeting", version + 1, &json!("good night")));
-    client.hears_exactly("changed", "greeting", SOON).await;
+    client.receives_exactly("changed", "greeting", SOON).await;
     follows_again(&mut client, &cloud, version + 2, "good night").await;
     Some(Lived { client, gateway, cloud })
 }
@@ -257,7 +257,7 @@ pub(super) async fn secure_mode_holds(language: Language) {
     let setup = Setup::with(client_data()).environment(json!({"secure_mode": true}));
     let gateway = setup.cloud(&cloud).start().await;
     let mut server = Driven::start(Language::Node, &gateway.url(), SDK_KEY).await;
-    assert_eq!(server.hears("ready").await, true);
+    assert_eq!(server.receives("ready").await, true);
     let hash = server.answers(&format!("hash {ADA}"), "hash").await;
     server.close().await;
     let mut client = Driven::start(language, &gateway.url(), ENV_ID).await;
@@ -266,7 +266,7 @@ pub(super) async fn secure_mode_holds(language: Language) {
         assert_eq!(client.answers(&right, "ready").await, true, "REPORT: {uses_report}");
         is_streaming(&gateway).await;
         cloud.patches(SDK_KEY, &flag("greeting", version, &json!(version)));
-        client.hears_exactly("changed", "greeting", SOON).await;
+        client.receives_exactly("changed", "greeting", SOON).await;
         assert_eq!(client.answers("evaluate greeting", "value").await, version);
         let wrong = open(ADA, uses_report, &json!({"hash": "0".repeat(64)}));
         assert_eq!(client.answers(&wrong, "ready").await, false, "REPORT: {uses_report}");

@@ -141,23 +141,23 @@ impl Driven {
     }
 
     /// Returns the next fact with this name; others before it are skipped.
-    pub(crate) async fn hears(&mut self, name: &str) -> Value {
-        self.hears_within(name, PATIENCE).await
+    pub(crate) async fn receives(&mut self, name: &str) -> Value {
+        self.receives_within(name, PATIENCE).await
     }
 
-    pub(crate) async fn hears_within(&mut self, name: &str, time: Duration) -> Value {
-        let heard = timeout(time, self.next_fact(name)).await;
-        heard.unwrap_or_else(|_| panic!("`{name}` was not heard within {time:?}"))
+    pub(crate) async fn receives_within(&mut self, name: &str, time: Duration) -> Value {
+        let received = timeout(time, self.next_fact(name)).await;
+        received.unwrap_or_else(|_| panic!("`{name}` was not received within {time:?}"))
     }
 
     /// Waits for a fact with this name and this value; others before it are skipped.
-    pub(crate) async fn hears_exactly(&mut self, name: &str, value: &str, time: Duration) {
-        let hears = async { while self.next_fact(name).await != *value {} };
-        timeout(time, hears).await.unwrap_or_else(|_| panic!("`{name}` of `{value}` was not heard within {time:?}"));
+    pub(crate) async fn receives_exactly(&mut self, name: &str, value: &str, time: Duration) {
+        let fact = async { while self.next_fact(name).await != *value {} };
+        timeout(time, fact).await.unwrap_or_else(|_| panic!("`{name}` of `{value}` was not received within {time:?}"));
     }
 
     /// Returns whether a fact with this name and this value arrives; others before it are skipped.
-    pub(crate) async fn hears_by_chance(&mut self, name: &str, value: &str, time: Duration) -> bool {
+    pub(crate) async fn may_receive(&mut self, name: &str, value: &str, time: Duration) -> bool {
         // Dropping the wait loses nothing: a partial line is kept.
         timeout(time, async { while self.next_fact(name).await != *value {} }).await.is_ok()
     }
@@ -173,9 +173,9 @@ impl Driven {
     }
 
     pub(crate) async fn answers(&mut self, command: &str, name: &str) -> Value {
-        let input = self.input.as_mut().expect("it was not told to end");
+        let input = self.input.as_mut().expect("the program is running");
         input.write_all(format!("{command}\n").as_bytes()).await.expect("the SDK still runs");
-        self.hears(name).await
+        self.receives(name).await
     }
 
     pub(crate) async fn eventually_answers(&mut self, command: &str, name: &str, expected: &Value) {

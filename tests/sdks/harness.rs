@@ -96,7 +96,7 @@ impl<'a> Place<'a> {
     /// Starts a server SDK, and checks its evaluations.
     pub(crate) async fn begins(&self, language: Language) -> Driven {
         let mut sdk = Driven::start(language, &self.url, API_KEY).await;
-        assert_eq!(sdk.hears("ready").await, true);
+        assert_eq!(sdk.receives("ready").await, true);
         for expected in EXPECTED {
             for flag in FLAGS {
                 let answer = sdk.answers(&format!("evaluate {flag} {}", expected.0), "value").await;
@@ -109,40 +109,40 @@ impl<'a> Place<'a> {
     /// Starts a server SDK, and checks that it has flags.
     pub(crate) async fn begins_with_anything(&self, language: Language) -> Driven {
         let mut sdk = Driven::start(language, &self.url, API_KEY).await;
-        assert_eq!(sdk.hears("ready").await, true);
+        assert_eq!(sdk.receives("ready").await, true);
         let (ada, dark_mode, ..) = EXPECTED[0];
         assert_eq!(sdk.answers(&format!("evaluate dark-mode {ada}"), "value").await, json!(dark_mode));
         sdk
     }
 
     /// Checks that changes arrive by stream: of a flag, of a segment, deletions.
-    pub(crate) async fn hears_changes(&self, sdk: &mut Driven) {
-        let version = self.hears_again(sdk, 2).await;
+    pub(crate) async fn receives_changes(&self, sdk: &mut Driven) {
+        let version = self.receives_again(sdk, 2).await;
         self.cloud.changes_flag(ENV, &greeting(version + 1, "grüezi"));
-        sdk.hears_exactly("changed", "greeting", SOON).await;
+        sdk.receives_exactly("changed", "greeting", SOON).await;
         let (ada, two) = (EXPECTED[0].0, EXPECTED[2].0);
         sdk.eventually_answers(&format!("evaluate greeting {two}"), "value", &json!("grüezi")).await;
         self.cloud.changes_segment(ENV, &friends(2, &[]));
         sdk.eventually_answers(&format!("evaluate greeting {ada}"), "value", &json!("grüezi")).await;
         self.cloud.deletes_flag(ENV, "layout");
-        sdk.hears_exactly("changed", "layout", SOON).await;
+        sdk.receives_exactly("changed", "layout", SOON).await;
         sdk.eventually_answers(&format!("evaluate layout {ada}"), "value", &json!("default")).await;
     }
 
     /// Changes a flag until the SDK reports it, which it does once it has a stream. Returns the version.
-    pub(crate) async fn hears_again(&self, sdk: &mut Driven, from_version: i64) -> i64 {
-        let mut heard = false;
+    pub(crate) async fn receives_again(&self, sdk: &mut Driven, from_version: i64) -> i64 {
+        let mut received = false;
         let mut version = from_version;
         let rounds = i64::try_from(PATIENCE.as_secs()).expect("a short time");
-        while !heard && version < from_version + rounds {
+        while !received && version < from_version + rounds {
             version += 1;
             let text = format!("hello {version}");
             self.cloud.changes_flag(ENV, &greeting(version, &text));
             // SDKs may still report an older change.
-            heard = sdk.hears_by_chance("changed", "greeting", Duration::from_secs(1)).await
+            received = sdk.may_receive("changed", "greeting", Duration::from_secs(1)).await
                 && sdk.answers(&format!("evaluate greeting {}", EXPECTED[2].0), "value").await == text;
         }
-        assert!(heard, "no change was heard");
+        assert!(received, "no change was received");
         version
     }
 
@@ -177,7 +177,7 @@ impl<'a> Place<'a> {
     pub(crate) async fn opens_page(&self) -> Driven {
         let mut page = Driven::start(Language::HarnessBrowser, &self.url, API_KEY).await;
         for expected in EXPECTED {
-            self.says_evaluations(expected);
+            self.sets_evaluations_for(expected);
             assert_eq!(page.answers(&format!("open {}", expected.0), "ready").await, true);
             let mut all = json!({});
             for flag in FLAGS {
@@ -193,25 +193,25 @@ impl<'a> Place<'a> {
     }
 
     /// Checks that the page receives a change. Returns the version.
-    pub(crate) async fn tells_page(&self, page: &mut Driven, from_version: i64) -> i64 {
-        let mut heard = false;
+    pub(crate) async fn updates_page(&self, page: &mut Driven, from_version: i64) -> i64 {
+        let mut received = false;
         let mut version = from_version;
         let rounds = i64::try_from(PATIENCE.as_secs()).expect("a short time");
         let (target, dark_mode, _, layout) = EXPECTED[3];
-        while !heard && version < from_version + rounds {
+        while !received && version < from_version + rounds {
             version += 1;
             let text = format!("hello {version}");
-            self.says_evaluations((target, dark_mode, &text, layout));
+            self.sets_evaluations_for((target, dark_mode, &text, layout));
             self.cloud.changes_flag(ENV, &greeting(version, &text));
-            heard = page.hears_by_chance("changed", "greeting", Duration::from_secs(1)).await;
+            received = page.may_receive("changed", "greeting", Duration::from_secs(1)).await;
         }
-        assert!(heard, "no change was heard");
+        assert!(received, "no change was received");
         page.eventually_answers("evaluate greeting", "value", &json!(format!("hello {version}"))).await;
         version
     }
 
     /// Sets the results of the fake, which evaluates nothing; SDKs that evaluate themselves do not request them.
-    fn says_evaluations(&self, expected: (&str, bool, &str, u8)) {
+    fn sets_evaluations_for(&self, expected: (&str, bool, &str, u8)) {
         let target: Value = serde_json::from_str(expected.0).expect("a target");
         let (dark_mode, layout) = (value("dark-mode", expected), value("layout", expected));
         let evaluations = json!({
@@ -231,7 +231,7 @@ async fn a_server_sdk_lives_through_everything(language: Language, sdk_language:
     let cloud = cloud().await;
     let place = Place::at(&cloud, cloud.url());
     let mut sdk = place.begins(language).await;
-    place.hears_changes(&mut sdk).await;
+    place.receives_changes(&mut sdk).await;
     place.posts_metrics(&mut sdk, sdk_language, Some("ada")).await;
 
     // The server stops and starts again at the same address.
@@ -239,7 +239,7 @@ async fn a_server_sdk_lives_through_everything(language: Language, sdk_language:
     let two = EXPECTED[2].0;
     assert_eq!(sdk.answers(&format!("evaluate greeting {two}"), "value").await, "grüezi");
     cloud.picks_up().await;
-    place.hears_again(&mut sdk, 100).await;
+    place.receives_again(&mut sdk, 100).await;
 
     // The last evaluations are reported at the end, but not by the Go SDK.
     sdk.answers(&format!("evaluate dark-mode {two}"), "value").await;
@@ -260,21 +260,21 @@ async fn a_server_sdk_lives_behind_the_gateway(language: Language, sdk_language:
     let url = gateway.url();
     let place = Place::at(&cloud, url);
     let mut sdk = place.begins(language).await;
-    place.hears_changes(&mut sdk).await;
+    place.receives_changes(&mut sdk).await;
     place.posts_metrics(&mut sdk, sdk_language, Some("ada")).await;
 
     // The gateway stops and starts again at the same address.
     let gateway = gateway.restarted().await;
     let two = EXPECTED[2].0;
     assert_eq!(sdk.answers(&format!("evaluate greeting {two}"), "value").await, "grüezi");
-    place.hears_again(&mut sdk, 100).await;
+    place.receives_again(&mut sdk, 100).await;
 
     // Upstream stops, and clients are not affected.
     cloud.hangs_up().await;
     let late = place.begins_with_anything(language).await;
     late.close().await;
     cloud.picks_up().await;
-    place.hears_again(&mut sdk, 200).await;
+    place.receives_again(&mut sdk, 200).await;
     sdk.close().await;
     gateway.stop().await;
 }
@@ -320,7 +320,7 @@ async fn the_go_sdk_waits_for_a_gateway_that_knows_nothing_yet() {
     };
     within("a refusal", refused).await;
     cloud.picks_up().await;
-    assert_eq!(sdk.hears("ready").await, true);
+    assert_eq!(sdk.receives("ready").await, true);
     let (ada, dark_mode, ..) = EXPECTED[0];
     assert_eq!(sdk.answers(&format!("evaluate dark-mode {ada}"), "value").await, json!(dark_mode));
     sdk.close().await;
@@ -337,11 +337,11 @@ async fn the_browser_sdk_lives_behind_the_gateway() {
     let gateway = gateway(&cloud).await;
     let place = Place::at(&cloud, gateway.url());
     let mut page = place.opens_page().await;
-    let version = place.tells_page(&mut page, 2).await;
+    let version = place.updates_page(&mut page, 2).await;
     place.posts_metrics(&mut page, "JavaScript", None).await;
     let gateway = gateway.restarted().await;
     page.answers("later 31", "done").await;
-    place.tells_page(&mut page, version).await;
+    place.updates_page(&mut page, version).await;
     page.close().await;
     gateway.stop().await;
 }
@@ -369,7 +369,7 @@ async fn the_browser_sdk_lives_through_everything() {
     let cloud = cloud().await;
     let place = Place::at(&cloud, cloud.url());
     let mut page = place.opens_page().await;
-    let version = place.tells_page(&mut page, 2).await;
+    let version = place.updates_page(&mut page, 2).await;
     place.posts_metrics(&mut page, "JavaScript", None).await;
 
     // The server stops and starts again at the same address. The SDK takes up to 30 seconds to retry.
@@ -377,6 +377,6 @@ async fn the_browser_sdk_lives_through_everything() {
     assert_eq!(page.answers("evaluate greeting", "value").await, format!("hello {version}"));
     cloud.picks_up().await;
     page.answers("later 31", "done").await;
-    place.tells_page(&mut page, version).await;
+    place.updates_page(&mut page, version).await;
     page.close().await;
 }

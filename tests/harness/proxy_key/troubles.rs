@@ -10,8 +10,8 @@ async fn nothing_is_missed_in_an_outage() {
     let gateway = started(&cloud, "flag_poll_interval = \"100ms\"").await;
     let (mut mine, mut other) = (listens(&gateway, KEY).await, listens(&gateway, OTHER_KEY).await);
     cloud.streams_go_down();
-    mine.hears_the_end().await;
-    other.hears_the_end().await;
+    mine.receives_end().await;
+    other.receives_end().await;
     until("polls", || cloud.gets("/proxy/config").len() > 4).await;
     assert_eq!(states(&gateway).await, ["DISCONNECTED"; 2]);
     let call = Call::get("/stream").key(&token(&gateway, KEY).await).header("API-Key", KEY);
@@ -33,10 +33,10 @@ async fn nothing_is_missed_in_an_outage() {
     cloud.streams_come_back();
     let mut mine = listens(&gateway, KEY).await;
     assert_eq!(report(&gateway, "prod").await["sequence"], before, "D15: nothing was different");
-    let told = mine.hears_event("*").await;
-    assert_eq!((&told["identifier"], &told["version"]), (&json!("a"), &json!(7)), "what a stream missed, once");
+    let event = mine.receives_event("*").await;
+    assert_eq!((&event["identifier"], &event["version"]), (&json!("a"), &json!(7)), "what a stream missed, once");
     cloud.changes_flag(ENV, &flag("b", 7));
-    assert_eq!(mine.hears_event("*").await["identifier"], "b", "D15: and nothing before");
+    assert_eq!(mine.receives_event("*").await["identifier"], "b", "D15: and nothing before");
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn silence_is_a_loss() {
     let cloud = proxied_cloud().await;
     cloud.beats(None);
     let gateway = started(&cloud, "read_timeout = \"300ms\"").await;
-    listens(&gateway, KEY).await.hears_the_end().await;
+    listens(&gateway, KEY).await.receives_end().await;
     until("another stream", || cloud.gets("/stream").len() > 1).await;
 }
 
@@ -103,7 +103,7 @@ async fn a_refused_key_is_left_alone_and_shown() {
         cloud.delays("/proxy/auth", Duration::from_secs(3));
         cloud.answers_next("/proxy/auth", [status; 100]);
         let gateway = Running::before_harness_proxy(&cloud, PROXY, "flag_poll_interval = \"20ms\"").await;
-        assert_eq!(gateway.answers(&exchange(KEY)).await.status, 500, "nobody knows yet");
+        assert_eq!(gateway.answers(&exchange(KEY)).await.status, 500, "not known yet");
         assert_eq!(gateway.operator_gets("/ready").await.status, 503);
         let row = report(&gateway, "proxy key").await;
         assert_eq!((&row["phase"], &row["vendor"]), (&json!("starting"), &json!("harness")));
@@ -124,8 +124,11 @@ async fn a_refused_key_is_left_alone_and_shown() {
             "it may be accepted again: no key is unknown for sure"
         );
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let asked = paths(&cloud.requests());
-        assert!(asked.len() < 4 && asked.iter().all(|it| it == "POST /api/1.0/proxy/auth"), "left alone: {asked:?}");
+        let requests = paths(&cloud.requests());
+        assert!(
+            requests.len() < 4 && requests.iter().all(|it| it == "POST /api/1.0/proxy/auth"),
+            "left alone: {requests:?}"
+        );
     }
 }
 
@@ -135,7 +138,7 @@ async fn a_key_that_is_deleted_leaves_what_was_served() {
     let gateway = started(&cloud, "flag_poll_interval = \"20ms\"").await;
     let mut sdk: Sdk = listens(&gateway, KEY).await;
     cloud.deletes_proxy(PROXY);
-    sdk.hears_the_end().await;
+    sdk.receives_end().await;
     let before = cloud.posts("/proxy/auth").len();
     until("a refusal", || cloud.posts("/proxy/auth").len() > before).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -189,7 +192,7 @@ async fn an_environment_that_cannot_be_read_leaves_the_others_alone() {
     cloud.puts(OTHER_ENV, [json!({"feature": 7})], []);
     cloud.stores_flag(ENV, &flag("a", 7));
     cloud.closes_streams(PROXY);
-    serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "the one that can be read", |_, it| it["version"] == 7).await;
+    serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "the readable environment", |_, it| it["version"] == 7).await;
     let call = Call::get(flags(OTHER_ENV)).key(&token(&gateway, OTHER_KEY).await);
     assert_eq!(gateway.answers(&call).await.json(), json!([flag("other", 1)]), "the last good data");
     assert_eq!(report(&gateway, OTHER_ENV).await["last_error"]["kind"], "invalid-data");
@@ -236,7 +239,7 @@ async fn no_key_is_logged_or_sent_to_others() {
         "/proxy/config",
         [
             HarnessAnswer::from(307).header("location", "/elsewhere"),
-            HarnessAnswer::from(307).header("location", "http://127.0.0.1:1/nobody"),
+            HarnessAnswer::from(307).header("location", "http://127.0.0.1:1/elsewhere"),
             HarnessAnswer::cut(),
             json("{"),
             HarnessAnswer::from(503),
@@ -288,9 +291,9 @@ async fn an_event_that_names_no_environment_is_not_lost() {
     for (version, environment) in [(7, json!(null)), (8, json!("")), (9, json!(7))] {
         cloud.stores_flag(ENV, &flag("a", version));
         let event = json!({"event": "patch", "domain": "flag", "identifier": "a", "version": version, "environment": environment});
-        cloud.tells(PROXY, &event);
-        let heard = mine.hears_event("*").await;
-        assert_eq!((&heard["identifier"], &heard["version"]), (&json!("a"), &json!(version)), "{environment}");
+        cloud.sends_event(PROXY, &event);
+        let received = mine.receives_event("*").await;
+        assert_eq!((&received["identifier"], &received["version"]), (&json!("a"), &json!(version)), "{environment}");
     }
     assert_eq!(cloud.gets("/stream").len(), 1, "the same stream all the time");
 }

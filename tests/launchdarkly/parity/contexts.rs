@@ -271,7 +271,7 @@ async fn only_true_is_true() {
             let path = format!("{}{query}", route.path(ENV_ID));
             let call = if in_body { Call::report(path, r#"{"key":"a"}"#) } else { Call::get(path) };
             let result = json!({"plain": if has_reason { &reasoned } else { &plain }});
-            gateway.says("L127, L128", with_key(route, call), route.found(json_answer(200, result))).await;
+            gateway.answers_as("L127, L128", with_key(route, call), route.found(json_answer(200, result))).await;
         }
     }
 }
@@ -303,10 +303,10 @@ async fn the_order_of_checks() {
         for query in ["", "?h=", "?h=wrong"] {
             asks(&gateway, "L145, L146", call(r#"{"key":"a"}"#, query), expected.clone(), is_stream).await;
         }
-        if route.told().is_some() {
-            gateway.says("L170", Call::options(route.path(ENV_ID)), route.found(empty(200))).await;
+        if route.cors_methods().is_some() {
+            gateway.answers_as("L170", Call::options(route.path(ENV_ID)), route.found(empty(200))).await;
         }
     }
     let unread = Call::new("REPORT", "/sdk/evalx/context").key(SDK_KEY);
-    gateway.says("L109: the type before the body", unread, text(415, UNSUPPORTED)).await;
+    gateway.answers_as("L109: the type before the body", unread, text(415, UNSUPPORTED)).await;
 }

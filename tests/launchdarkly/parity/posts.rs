@@ -105,7 +105,7 @@ async fn posts_everything(gateway: &Running, answer: impl Fn(Outcome) -> Expecte
     for route in posts() {
         for body in bodies() {
             let label = format!("L191 to L196, {}, {} bytes, {:?}", body.label, body.bytes.len(), body.coding);
-            gateway.says(&label, call(route, &body), route.found(answer(body.outcome))).await;
+            gateway.answers_as(&label, call(route, &body), route.found(answer(body.outcome))).await;
         }
     }
 }
@@ -208,7 +208,7 @@ async fn heads_decide_how_events_leave() {
         let call = headers
             .iter()
             .fold(Call::post("/bulk?q", body).key(SDK_KEY), |call, (name, value)| call.header(name, value));
-        gateway.says("L197, L199", call, empty(202)).await;
+        gateway.answers_as("L197, L199", call, empty(202)).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;

@@ -115,8 +115,8 @@ async fn asks_everything(gateway: &Running, state: State) {
             Some(key) => {
                 let wrong_kind = if key == SDK_KEY { MOBILE_KEY } else { SDK_KEY };
                 let call = || route.call(ENV_ID);
-                for nobody in ["", "Bearer x", &format!("API_KEY {key}"), &format!("{key} x")] {
-                    asks(gateway, &label("L023, L026"), call().key(nobody), empty(401), false).await;
+                for malformed in ["", "Bearer x", &format!("API_KEY {key}"), &format!("{key} x")] {
+                    asks(gateway, &label("L023, L026"), call().key(malformed), empty(401), false).await;
                 }
                 asks(gateway, &label("L023"), call(), empty(401), false).await;
                 for stranger in [wrong_kind, ENV_ID, "unknown", "api_key", "api_key unknown", "schl\u{fc}ssel"] {

@@ -1,4 +1,5 @@
-"""Harness' Python server SDK, unmodified, driven like harness-server.mjs: the same commands, the same facts, but `requests`.
+"""Harness' Python server SDK, unmodified, controlled like harness-server.mjs: the same commands and
+facts, but no `requests`.
 """
 import json
 import logging
@@ -28,19 +29,19 @@ def say(fact):
         facts.flush()
 
 
-class TellingCache(LRUCache):
-    """The SDK tells nobody about changes, but it takes a cache of one's own."""
+class ReportingCache(LRUCache):
+    """The SDK reports no changes, but accepts a custom cache."""
 
     def set(self, key, value):
         super().set(key, value)
-        self.tell(key)
+        self.report(key)
 
     def remove(self, keys):
         super().remove(keys)
         for key in keys:
-            self.tell(key)
+            self.report(key)
 
-    def tell(self, key):
+    def report(self, key):
         kind, _, identifier = key.partition("/")
         if kind == "flags" and ready.is_set():
             say({"changed": identifier})
@@ -51,7 +52,7 @@ def often(config):
     config.events_sync_interval = 1
 
 
-client = CfClient(key, often, config=Config(base_url=base, events_url=base, cache=TellingCache()))
+client = CfClient(key, often, config=Config(base_url=base, events_url=base, cache=ReportingCache()))
 client.wait_for_initialization()
 if client.is_initialized():
     ready.set()

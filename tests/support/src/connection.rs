@@ -43,7 +43,7 @@ impl Connection {
     /// # Panics
     /// When no server listens there.
     pub async fn open(address: SocketAddr) -> Self {
-        let socket = within("a connection", TcpStream::connect(address)).await.expect("somebody listens");
+        let socket = within("a connection", TcpStream::connect(address)).await.expect("a listening server");
         Self { socket, unread: BytesMut::new() }
     }
 
@@ -55,7 +55,7 @@ impl Connection {
     pub async fn open_narrow(address: SocketAddr, receive_buffer: u32) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(receive_buffer).expect("a buffer size");
-        let socket = within("a connection", socket.connect(address)).await.expect("somebody listens");
+        let socket = within("a connection", socket.connect(address)).await.expect("a listening server");
         Self { socket, unread: BytesMut::new() }
     }
 

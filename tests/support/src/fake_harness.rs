@@ -211,7 +211,7 @@ impl FakeHarness {
     /// Adds a key hash to the list, and notifies proxy keys with this environment.
     pub fn adds_key(&self, id: &str, hash: &str) {
         self.with(id, |environment| environment.lists_key(hash));
-        self.tells_proxies(id, "apiKeyAdded", hash);
+        self.notifies_proxies(id, "apiKeyAdded", hash);
     }
 
     /// Adds an entry to the list unchanged, such as one without `key`.
@@ -222,7 +222,7 @@ impl FakeHarness {
     /// Removes a key hash from the list, and notifies proxy keys with this environment.
     pub fn removes_key(&self, id: &str, hash: &str) {
         self.with(id, |environment| environment.listed_keys.retain(|it| it["key"] != hash));
-        self.tells_proxies(id, "apiKeyRemoved", hash);
+        self.notifies_proxies(id, "apiKeyRemoved", hash);
     }
 
     /// Limits the length of pages, whatever length is requested.
@@ -269,13 +269,13 @@ impl FakeHarness {
     fn changes(&self, id: &str, domain: Domain, item: &Value) {
         let mut event = None;
         self.with(id, |environment| event = Some(environment.stores(domain, item)));
-        self.tells_everybody(id, event);
+        self.sends_to_all(id, event);
     }
 
     fn deletes(&self, id: &str, domain: Domain, identifier: &str) {
         let mut event = None;
         self.with(id, |environment| event = Some(environment.removes(domain, identifier)));
-        self.tells_everybody(id, event);
+        self.sends_to_all(id, event);
     }
 
     fn with(&self, id: &str, change: impl FnOnce(&mut Environment)) {

@@ -223,7 +223,7 @@ impl FakeLaunchDarkly {
     }
 
     /// Sends bytes unchanged on open streams.
-    pub fn says(&self, sdk_key: &str, bytes: impl AsRef<[u8]>) {
+    pub fn sends_bytes(&self, sdk_key: &str, bytes: impl AsRef<[u8]>) {
         self.with(sdk_key, |environment| environment.send(Bytes::copy_from_slice(bytes.as_ref())));
     }
 

@@ -21,5 +21,5 @@ pub use self::http_client::{Answer, Call, gzip};
 pub use self::raw_upstream::{RawUpstream, Step};
 #[cfg(feature = "redis")]
 pub use self::redis_server::{RedisServer, Reply};
-pub use self::sse_client::{Heard, SseClient};
+pub use self::sse_client::{SseClient, StreamItem};
 pub use self::vectors::vectors;

@@ -64,7 +64,7 @@ impl RedisServer {
         Self::start_with(Some(password.to_owned()), false)
     }
 
-    #[expect(clippy::print_stderr, reason = "a test that skips says so")]
+    #[expect(clippy::print_stderr, reason = "a skipped test prints a note")]
     fn start_with(password: Option<String>, is_cluster: bool) -> Option<Self> {
         let is_installed = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !is_installed {

@@ -27,7 +27,7 @@ pub struct SseClient {
 
 /// One item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum StreamItem {
     /// An event.
     Event {
         /// After `event: `.
@@ -101,18 +101,18 @@ impl SseClient {
     ///
     /// # Panics
     /// When nothing arrives within the time limit, or something that the protocol does not allow.
-    pub async fn next(&mut self) -> Heard {
+    pub async fn next(&mut self) -> StreamItem {
         loop {
-            if let Some(heard) = self.parse() {
-                return heard;
+            if let Some(received) = self.parse() {
+                return received;
             }
             if self.has_ended {
                 assert!(self.unread.is_empty(), "the stream ended within an event: {:?}", self.unread);
-                return Heard::End;
+                return StreamItem::End;
             }
             let bytes = match self.framing {
                 Framing::Chunked => {
-                    let Some(chunk) = self.connection.chunk().await else { return Heard::Cut };
+                    let Some(chunk) = self.connection.chunk().await else { return StreamItem::Cut };
                     self.has_ended = chunk.is_empty();
                     chunk
                 }
@@ -134,18 +134,18 @@ impl SseClient {
     ///
     /// # Panics
     /// When something arrives that the protocol does not allow.
-    pub async fn next_within(&mut self, patience: Duration) -> Option<Heard> {
+    pub async fn next_within(&mut self, patience: Duration) -> Option<StreamItem> {
         // Dropping the wait loses nothing: received bytes stay in the buffers.
         tokio::time::timeout(patience, self.next()).await.ok()
     }
 
-    fn parse(&mut self) -> Option<Heard> {
+    fn parse(&mut self) -> Option<StreamItem> {
         let text = std::str::from_utf8(&self.unread).ok()?;
         if let Some(rest) = text.strip_prefix(':') {
             let comment = rest.split_once(self.comment_end)?.0.to_owned();
             let _ = self.unread.split_to(1 + comment.len() + self.comment_end.len());
             assert!(!comment.contains(['\r', '\n']), "more than a comment: {comment:?}");
-            return Some(Heard::Comment(comment));
+            return Some(StreamItem::Comment(comment));
         }
         let event = text.split_once("\n\n")?.0.to_owned();
         let _ = self.unread.split_to(event.len() + 2);
@@ -153,6 +153,6 @@ impl SseClient {
         let parts = event.strip_prefix("event: ").and_then(|it| it.split_once("\ndata: "));
         let (name, data) = parts.unwrap_or_else(|| panic!("not `event: …`, `data: …`: {event:?}"));
         assert!(!name.contains('\n') && !data.contains('\n'), "more lines than two: {event:?}");
-        Some(Heard::Event { name: name.to_owned(), data: data.to_owned() })
+        Some(StreamItem::Event { name: name.to_owned(), data: data.to_owned() })
     }
 }

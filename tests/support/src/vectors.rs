@@ -12,7 +12,7 @@ const VARIABLE: &str = "YARDARM_VECTORS";
 /// # Panics
 /// In CI when the vectors are missing: a test that cannot run there is a failed test.
 #[must_use]
-#[expect(clippy::print_stderr, reason = "a test that skips says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints a note")]
 pub fn vectors(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(VARIABLE).map(|root| Path::new(&root).join(name));
     let is_present = folder.as_ref().is_some_and(|it| it.is_dir());

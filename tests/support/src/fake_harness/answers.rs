@@ -161,11 +161,11 @@ pub(super) fn error(status: StatusCode, message: &str) -> Response {
 }
 
 fn preflight(headers: &HeaderMap) -> Response {
-    let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let requested = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
-    if let Some(asked) = asked {
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
+    if let Some(requested) = requested {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, requested);
     }
     response
 }

@@ -29,7 +29,7 @@ impl FakeHarness {
         if let Some(proxy) = self.lock().proxies.get_mut(proxy_key) {
             proxy.environments.push(id.to_owned());
         }
-        self.tells(proxy_key, &json!({"event": "environmentsAdded", "domain": "proxy", "environments": [id]}));
+        self.sends_event(proxy_key, &json!({"event": "environmentsAdded", "domain": "proxy", "environments": [id]}));
     }
 
     /// Removes an environment from a proxy key, and notifies its streams.
@@ -37,21 +37,21 @@ impl FakeHarness {
         if let Some(proxy) = self.lock().proxies.get_mut(proxy_key) {
             proxy.environments.retain(|it| it != id);
         }
-        self.tells(proxy_key, &json!({"event": "environmentsRemoved", "domain": "proxy", "environments": [id]}));
+        self.sends_event(proxy_key, &json!({"event": "environmentsRemoved", "domain": "proxy", "environments": [id]}));
     }
 
     /// Deletes a proxy key, and notifies its streams.
     pub fn deletes_proxy(&self, proxy_key: &str) {
-        self.tells(proxy_key, &json!({"event": "proxyKeyDeleted", "domain": "proxy"}));
+        self.sends_event(proxy_key, &json!({"event": "proxyKeyDeleted", "domain": "proxy"}));
         self.lock().proxies.remove(proxy_key);
     }
 
     /// Notifies every proxy key with this environment of a change of one of its API keys.
-    pub(super) fn tells_proxies(&self, id: &str, event: &str, hash: &str) {
+    pub(super) fn notifies_proxies(&self, id: &str, event: &str, hash: &str) {
         let event = json!({"event": event, "domain": "proxy", "environments": [id], "apiKey": hash});
         let proxies = self.lock().proxies_of(id);
         for proxy in proxies {
-            self.tells(&proxy, &event);
+            self.sends_event(&proxy, &event);
         }
     }
 }

@@ -17,12 +17,12 @@ const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
 impl FakeHarness {
     /// Sends one event on the open streams of an environment, or of a proxy key. Nothing is stored.
-    pub fn tells(&self, name: &str, event: &Value) {
-        self.says(name, Bytes::from(format!("event: *\ndata: {event}\n\n")));
+    pub fn sends_event(&self, name: &str, event: &Value) {
+        self.sends_bytes(name, Bytes::from(format!("event: *\ndata: {event}\n\n")));
     }
 
     /// Sends bytes unchanged, in one chunk, on the open streams of an environment, or of a proxy key.
-    pub fn says(&self, name: &str, bytes: impl Into<Bytes>) {
+    pub fn sends_bytes(&self, name: &str, bytes: impl Into<Bytes>) {
         self.sends(name, Sent::Bytes(bytes.into()));
     }
 
@@ -49,13 +49,13 @@ impl FakeHarness {
         self.lock().beat = beat;
     }
 
-    pub(super) fn tells_everybody(&self, id: &str, event: Option<Value>) {
+    pub(super) fn sends_to_all(&self, id: &str, event: Option<Value>) {
         let Some(mut event) = event else { return };
-        self.tells(id, &event);
+        self.sends_event(id, &event);
         event["environment"] = id.into();
         let proxies = self.lock().proxies_of(id);
         for proxy in proxies {
-            self.tells(&proxy, &event);
+            self.sends_event(&proxy, &event);
         }
     }
 

@@ -37,7 +37,7 @@ impl FakeLaunchDarkly {
     /// Publishes a revision in polls and on open streams.
     pub fn revises(&self, sdk_key: &str, patch: &Value) {
         self.revises_silently(sdk_key, patch);
-        self.says_revisions(sdk_key, &json!([patch]));
+        self.sends_revision_event(sdk_key, &json!([patch]));
     }
 
     /// Publishes a revision in polls only.
@@ -46,7 +46,7 @@ impl FakeLaunchDarkly {
     }
 
     /// Sends data on open streams of revisions, without publishing it.
-    pub fn says_revisions(&self, sdk_key: &str, data: &Value) {
+    pub fn sends_revision_event(&self, sdk_key: &str, data: &Value) {
         // The name of the event is arbitrary.
         self.sends_to_revision_streams(sdk_key, format!("event: whatever\ndata: {data}\n\n"));
     }

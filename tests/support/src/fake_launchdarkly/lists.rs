@@ -18,18 +18,18 @@ impl FakeLaunchDarkly {
 
     /// Sends one entry, such as `/environments/ID`, on open streams of an auto-configuration key.
     pub fn lists_one(&self, auto_key: &str, path: &str, entry: &Value) {
-        self.tells(auto_key, "patch", &json!({"path": path, "data": entry}));
+        self.sends_event(auto_key, "patch", &json!({"path": path, "data": entry}));
         self.remember(auto_key, path, Some(entry));
     }
 
     /// Notifies open streams of an auto-configuration key that an entry was deleted.
     pub fn delists(&self, auto_key: &str, path: &str, version: i64) {
-        self.tells(auto_key, "delete", &json!({"path": path, "version": version}));
+        self.sends_event(auto_key, "delete", &json!({"path": path, "version": version}));
         self.remember(auto_key, path, None);
     }
 
     /// Sends one event on open streams.
-    pub fn tells(&self, key: &str, name: &str, data: &Value) {
+    pub fn sends_event(&self, key: &str, name: &str, data: &Value) {
         self.with(key, |stream| stream.send(event(name, data)));
     }
 
