@@ -1,4 +1,4 @@
-//! What the documents say is what happens: settings, shell lines, the demo, the page.
+//! The documentation matches the program: settings, shell lines, the demo, the page.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,7 +20,7 @@ fn readme() -> String {
     std::fs::read_to_string(root().join("README.md")).expect("a README")
 }
 
-/// The text between `<!-- name -->` and `<!-- /name -->`.
+/// Returns the text between `<!-- name -->` and `<!-- /name -->`.
 fn section<'a>(text: &'a str, name: &str) -> &'a str {
     let start = text.split_once(&format!("<!-- {name} -->\n")).expect("the section begins").1;
     start.split_once(&format!("<!-- /{name} -->")).expect("the section ends").0
@@ -44,11 +44,11 @@ fn the_table_of_settings_is_the_list_of_keys() {
     assert_eq!(present, table, "run this test with UPDATE_DOCS=1 to write the table");
 }
 
-/// A running demo and what it has said so far.
+/// A running demo and its output so far.
 struct Demo {
     child: Child,
     output: Lines<BufReader<ChildStdout>>,
-    said: Vec<String>,
+    printed: Vec<String>,
     plugins: PathBuf,
     _dir: tempfile::TempDir,
 }
@@ -68,7 +68,7 @@ impl Demo {
             .spawn()
             .expect("the demo starts");
         let output = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let mut demo = Self { child, output, said: Vec::new(), plugins, _dir: dir };
+        let mut demo = Self { child, output, printed: Vec::new(), plugins, _dir: dir };
         demo.reads_until("look at the page.").await;
         demo
     }
@@ -76,18 +76,18 @@ impl Demo {
     async fn reads_until(&mut self, text: &str) {
         let read = async {
             while let Some(line) = self.output.next_line().await.expect("a line") {
-                self.said.push(line);
-                if self.said.last().is_some_and(|line| line.contains(text)) {
+                self.printed.push(line);
+                if self.printed.last().is_some_and(|line| line.contains(text)) {
                     return;
                 }
             }
-            panic!("the demo ended without saying `{text}`: {:#?}", self.said);
+            panic!("the demo ended without printing `{text}`: {:#?}", self.printed);
         };
         timeout(Duration::from_secs(90), read).await.expect("the demo talks");
     }
 
     fn curl_lines(&self) -> Vec<String> {
-        self.said
+        self.printed
             .iter()
             .filter_map(|line| line.strip_prefix("  "))
             .filter(|it| it.starts_with("curl"))
@@ -95,9 +95,9 @@ impl Demo {
             .collect()
     }
 
-    /// Address of a listener, as the demo printed it.
+    /// Returns the address of a listener, as printed by the demo.
     fn address(&self, before: &str) -> String {
-        let line = self.said.iter().find(|line| line.contains(before)).expect("the address is printed");
+        let line = self.printed.iter().find(|line| line.contains(before)).expect("the address is printed");
         let rest = line.split_once("http://").expect("an address").1;
         rest.split('/').next().expect("an address").to_owned()
     }
@@ -117,7 +117,7 @@ impl Demo {
     }
 }
 
-/// Runs a line as a person would paste it; a stream is given some seconds and must have said something.
+/// Runs a line as pasted by a user; a stream is ended after some seconds and must have printed something.
 async fn pasted(line: &str) -> String {
     let is_stream = line.contains(" -N ");
     let shell = if is_stream {
@@ -126,11 +126,11 @@ async fn pasted(line: &str) -> String {
         format!("{line} --silent --max-time 10 --fail-with-body")
     };
     let output = Command::new("sh").args(["-c", &shell]).output().await.expect("a shell");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    // 28: curl's word for "time is over", which is how one leaves a stream.
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // 28: curl's exit code for a timeout, which is how the stream is ended.
     let is_fine = output.status.success() || (is_stream && output.status.code() == Some(28));
-    assert!(is_fine && !said.is_empty(), "`{line}` ended with {:?} and said {said}", output.status);
-    said
+    assert!(is_fine && !text.is_empty(), "`{line}` ended with {:?} and printed {text}", output.status);
+    text
 }
 
 async fn eventually(what: &str, time: Duration, mut is_so: impl AsyncFnMut() -> bool) {
@@ -157,7 +157,7 @@ async fn the_demo_behaves_as_documented() {
         pasted(&line.replace("127.0.0.1:8030", &demo.sdks()).replace("127.0.0.1:8040", &demo.admin())).await;
     }
 
-    // Both in the demo's own words: edit the configuration of a plugin, replace its file.
+    // The demo prints both steps: edit the configuration of a plugin, replace its file.
     let evaluate = lines.iter().find(|line| line.contains("/msdk/evalx")).expect("an evaluation").clone();
     let banner = async || {
         let flags: Value = serde_json::from_str(&pasted(&evaluate).await).expect("JSON");
@@ -192,13 +192,13 @@ async fn a_hang_up_does_not_end_the_demo() {
     let address: std::net::SocketAddr = demo.sdks().parse().expect("an address");
     let call = Call::get("/all").key(SDK_KEY);
     let mut stream = Sdk::new(SseClient::open(address, &call).await, &call);
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     for _ in 0..3 {
         demo.signals("-HUP").await;
     }
-    // Its flags change on a timer, and the stream that was open before receives two of the changes.
+    // Flags of the demo change on a timer, and a stream that was open before receives two of the changes.
     for _ in 0..2 {
-        stream.hears_event("patch").await;
+        stream.receives_event("patch").await;
     }
     assert_eq!(Call::get("/sdk/flags").key(SDK_KEY).to(address).await.status, 200);
     assert!(demo.child.try_wait().expect("a child").is_none(), "it runs");
@@ -226,7 +226,7 @@ async fn the_page_shows_it_in_a_real_browser() {
         .await
         .expect("Node runs");
     let seen: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("the browser said {}", String::from_utf8_lossy(&output.stderr)));
+        .unwrap_or_else(|_| panic!("the browser failed: {}", String::from_utf8_lossy(&output.stderr)));
     let has = |place: &str, text: &str| seen[place].as_str().is_some_and(|it| it.contains(text));
     assert!(has("environments", "demo") && has("environments", "valid"), "{seen}");
     for plugin in ["flag-override", "event-redactor", "request-gate"] {

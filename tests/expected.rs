@@ -1,4 +1,4 @@
-//! What an answer has to be: its status, all of its headers, its body.
+//! The expected response: its status, all of its headers, its body.
 
 use serde_json::Value;
 use yardarm_testkit::Answer;
@@ -17,7 +17,7 @@ pub(crate) const TEXT_E: &str = "client was not initialized";
 
 pub(crate) const ALLOWED_HEADERS: &str = "Cache-Control,Content-Type,Content-Length,Accept-Encoding,X-LaunchDarkly-User-Agent,X-LaunchDarkly-Payload-ID,X-LaunchDarkly-Wrapper,X-LaunchDarkly-Event-Schema,X-LaunchDarkly-Tags";
 
-/// A complete answer, except for the headers that [`Answer`] has checked and left out.
+/// A complete response, except for the headers that [`Answer`] has checked and left out.
 #[derive(Debug, Clone)]
 pub(crate) struct Expected {
     status: u16,
@@ -29,12 +29,12 @@ pub(crate) struct Expected {
 #[derive(Debug, Clone)]
 enum Body {
     Bytes(Vec<u8>),
-    /// Order of properties and white space do not count.
+    /// JSON, compared regardless of the order of properties and of white space.
     Json(Value),
     Any,
 }
 
-/// No body and no header.
+/// Expects no body and no headers.
 pub(crate) fn empty(status: u16) -> Expected {
     Expected { status, headers: Vec::new(), body: Body::Bytes(Vec::new()), is_passed_through: false }
 }
@@ -47,17 +47,17 @@ pub(crate) fn json(status: u16, json: Value) -> Expected {
     Expected { body: Body::Json(json), ..empty(status) }.with(JSON)
 }
 
-/// `{"message": …}`
+/// Expects `{"message": …}`.
 pub(crate) fn message(status: u16, text: &str) -> Expected {
     json(status, serde_json::json!({ "message": text }))
 }
 
-/// Any JSON.
+/// Expects any JSON.
 pub(crate) fn some_json(status: u16) -> Expected {
     Expected { body: Body::Any, ..empty(status) }.with(JSON)
 }
 
-/// Routing knows no such path.
+/// Expects the response to an unknown path.
 pub(crate) fn page_not_found() -> Expected {
     text(404, "404 page not found\n").with(NOSNIFF)
 }
@@ -67,19 +67,19 @@ pub(crate) fn not_initialized() -> Expected {
 }
 
 impl Expected {
-    /// With another header.
+    /// Adds a header.
     pub(crate) fn with(mut self, header: &str) -> Self {
         self.headers.push(header.to_owned());
         self
     }
 
-    /// From another server, so without `Retry-After` of ours.
+    /// Expects a forwarded response of another server, which has no `Retry-After` from the gateway.
     pub(crate) fn passed_through(mut self) -> Self {
         self.is_passed_through = true;
         self
     }
 
-    /// With another `Content-Type`.
+    /// Sets the `Content-Type`.
     pub(crate) fn with_type(mut self, content_type: &str) -> Self {
         self.headers.retain(|it| !it.starts_with("content-type"));
         self.with(&format!("content-type: {content_type}"))
@@ -89,18 +89,18 @@ impl Expected {
         self.with(NOSNIFF)
     }
 
-    /// With the body of a picture, or other bytes.
+    /// Expects an image or other bytes as body.
     pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.body = Body::Bytes(bytes.to_owned());
         self
     }
 
-    /// With the six CORS headers (L162).
+    /// Adds the six CORS headers (L162).
     pub(crate) fn cors(self, origin: &str, methods: &str) -> Self {
         self.cors_with_headers(origin, methods, ALLOWED_HEADERS)
     }
 
-    /// With the six CORS headers (L162) and another list of allowed headers.
+    /// Adds the six CORS headers (L162) with another list of allowed headers.
     pub(crate) fn cors_with_headers(self, origin: &str, methods: &str, allowed: &str) -> Self {
         self.with("access-control-allow-credentials: false")
             .with(&format!("access-control-allow-headers: {allowed}"))
@@ -110,25 +110,25 @@ impl Expected {
             .with("access-control-max-age: 300")
     }
 
-    /// With the one header that a browser gets when its environment was not found.
+    /// Adds the only header that a browser receives when its environment is unknown.
     pub(crate) fn cors_methods(self, methods: &str) -> Self {
         self.with(&format!("access-control-allow-methods: {methods}"))
     }
 
-    /// Fails the test when an answer is anything else.
+    /// Fails the test if the response differs.
     pub(crate) fn compare(&self, what: &str, answer: &Answer) {
         let mut headers = self.headers.clone();
         headers.sort();
         let mut found: Vec<_> = answer.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        // Every temporary refusal of ours has one, whose value differs each time.
+        // Every temporary refusal of the gateway has one, whose value varies.
         let says_when = headers.iter().any(|it| it.starts_with("retry-after"));
         if [429, 503].contains(&self.status) && answer.status == self.status && !self.is_passed_through && !says_when {
             let seconds = answer.header("retry-after").and_then(|it| it.parse::<u32>().ok());
             assert!(seconds.is_some_and(|it| (1..=10).contains(&it)), "{what}, Retry-After: {found:?}");
             found.retain(|it| !it.starts_with("retry-after"));
         }
-        // What names the environment is on every answer after its credential was found, and on no other. Most tests are
-        // not about that.
+        // The headers that name the environment are in every response after its credential was found, and in no other.
+        // Most tests do not check them.
         let is_unknown = self.status == 401 || matches!(&self.body, Body::Bytes(text) if text == TEXT_D.as_bytes());
         if !is_unknown && !headers.iter().any(|it| it.starts_with("x-ld-envid")) {
             found.retain(|it| !it.starts_with("x-ld-envid"));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// A flag that is `true` for everybody and visible to every kind of SDK.
+/// Returns a flag that is `true` for all contexts and visible to every kind of SDK.
 pub(crate) fn flag(key: &str, version: i64) -> Value {
     json!({
         "key": key, "version": version, "on": true, "variations": [true, false], "fallthrough": {"variation": 0},
@@ -12,7 +12,7 @@ pub(crate) fn flag(key: &str, version: i64) -> Value {
     })
 }
 
-/// The same with other properties.
+/// Returns such a flag with other properties.
 pub(crate) fn flag_with(key: &str, version: i64, properties: Value) -> Value {
     let mut flag = flag(key, version);
     for (name, value) in properties.as_object().expect("an object") {
@@ -21,7 +21,7 @@ pub(crate) fn flag_with(key: &str, version: i64, properties: Value) -> Value {
     flag
 }
 
-/// A segment that nobody is in.
+/// Returns a segment without members.
 pub(crate) fn segment(key: &str, version: i64) -> Value {
     json!({
         "key": key, "version": version, "included": [], "excluded": [], "includedContexts": [],
@@ -29,22 +29,22 @@ pub(crate) fn segment(key: &str, version: i64) -> Value {
     })
 }
 
-/// A data set.
+/// Returns a data set.
 pub(crate) fn data(flags: impl IntoIterator<Item = Value>, segments: impl IntoIterator<Item = Value>) -> Value {
     json!({"flags": by_key(flags), "segments": by_key(segments)})
 }
 
-/// One flag `plain` of version 3 and one segment `crew` of version 2.
+/// Returns one flag `plain` of version 3 and one segment `crew` of version 2.
 pub(crate) fn some_data() -> Value {
     data([flag("plain", 3)], [segment("crew", 2)])
 }
 
-/// A `put` on `/all` that carries a data set.
+/// Returns the data of a `put` on `/all` for a data set.
 pub(crate) fn put(data: Value) -> Value {
     json!({"path": "/", "data": data})
 }
 
-/// Items by their keys.
+/// Returns items by their keys.
 pub(crate) fn by_key(items: impl IntoIterator<Item = Value>) -> Value {
     items.into_iter().map(|item| (item["key"].as_str().expect("a key").to_owned(), item)).collect()
 }

@@ -1,4 +1,4 @@
-//! The gateway as a process, whatever the vendor: start, configuration, operators, limits, end.
+//! The gateway as a process, independent of vendors: start, configuration, admin listener, limits, shutdown.
 
 mod admin;
 mod binary;

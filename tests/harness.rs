@@ -51,7 +51,7 @@ fn segment(identifier: &str, version: i64) -> Value {
     })
 }
 
-/// Two environments; the first has two flags and a segment.
+/// Starts a fake with two environments; the first has two flags and a segment.
 async fn cloud() -> FakeHarness {
     let cloud = FakeHarness::start().await;
     cloud.adds_environment(ENV, "prod", [KEY]);
@@ -67,20 +67,20 @@ async fn started(cloud: &FakeHarness, more: &str) -> Running {
     gateway
 }
 
-/// What an SDK does first.
+/// Exchanges a key for a token, the first request of an SDK.
 async fn token(gateway: &Running, key: &str) -> String {
     let answer = gateway.answers(&Call::post("/client/auth", json!({ "apiKey": key }).to_string())).await;
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     format!("Bearer {}", answer.json()["authToken"].as_str().expect("a token"))
 }
 
-/// A stream with the framing of this vendor.
+/// Opens a stream with the framing of this vendor.
 async fn listens(gateway: &Running, key: &str) -> Sdk {
     let call = Call::get("/stream?cluster=1").key(&token(gateway, key).await).header("API-Key", key);
     let opens = async {
         loop {
             let client = SseClient::open(gateway.address, &call).await.with_framed_comments();
-            // Ready is who has data; the stream from upstream may come a moment later.
+            // The gateway is ready once it has data; the stream from upstream may be opened a moment later.
             if client.head().status != 503 {
                 return Sdk::new(client, &call);
             }
@@ -90,7 +90,7 @@ async fn listens(gateway: &Running, key: &str) -> Sdk {
     yardarm_testkit::within("an open stream", opens).await
 }
 
-/// What is served at a path once it is as wanted.
+/// Polls a path until the response is as expected; returns the body.
 async fn eventually(gateway: &Running, call: &Call, what: &str, is_wanted: impl Fn(u16, &Value) -> bool) {
     let asks = async {
         loop {

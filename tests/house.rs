@@ -1,4 +1,5 @@
-//! The rules of the house, checked against manifests and sources: who may know whom, and who may start tasks.
+//! The structure of the code, checked against manifests and sources: dependencies between crates, and where tasks are
+//! started.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("host/ is in the repository").to_owned()
 }
 
-/// Dependencies that end up in the program, by package.
+/// Returns the dependencies that end up in the program, by package.
 fn dependencies() -> BTreeMap<String, Vec<String>> {
     sections(&["dependencies", "build-dependencies"])
 }
@@ -53,12 +54,12 @@ fn arrows_between_our_crates_point_one_way() {
         ("yardarm-wasm", &["yardarm-core"]),
         ("yardarm-store", &[]),
         ("eventsource-stream", &[]),
-        // The demo runs the fakes inside the process, so the program carries them.
+        // The demo runs the fakes inside the process, so the program contains them.
         ("yardarm", &["yardarm-core", "yardarm-launchdarkly", "yardarm-harness", "yardarm-wasm", "yardarm-testkit"]),
         ("yardarm-testkit", &[]),
     ]);
     for (package, dependencies) in dependencies() {
-        // Benchmarks and tools beside the product may know what they like; a crate of the product is listed above.
+        // Benchmarks and tools may depend on anything; a crate of the product is listed above.
         let Some(allowed) = allowed.get(package.as_str()) else {
             assert!(!package.starts_with("yardarm-"), "{package} is not in the table of architecture.md");
             continue;
@@ -68,7 +69,7 @@ fn arrows_between_our_crates_point_one_way() {
             assert!(allowed.contains(&dependency.as_str()), "{package} must not know {dependency}");
         }
     }
-    // Not in tests either: a fake that knows the host would share its mistakes.
+    // Not in tests either: a fake that uses the host's code would share its bugs.
     for dependency in &sections(&["dependencies", "dev-dependencies", "build-dependencies"])["yardarm-testkit"] {
         assert!(!dependency.starts_with("yardarm"), "the fakes must not know {dependency}");
     }
@@ -93,7 +94,7 @@ fn each_part_knows_only_its_own_tools() {
             assert!(!knows || owners.contains(&package.as_str()), "{package} must not know {tool}");
         }
     }
-    // The vendor's own evaluation is an oracle in tests and never part of the program.
+    // The vendor's own evaluation is a reference in tests and never part of the program.
     for (package, dependencies) in &all {
         let vendor = dependencies.iter().find(|it| it.starts_with("launchdarkly-"));
         assert_eq!(vendor, None, "{package}");
@@ -102,13 +103,13 @@ fn each_part_knows_only_its_own_tools() {
 
 #[test]
 fn the_event_stream_decoder_needs_next_to_nothing() {
-    // It stands beneath a library of others, by `[patch.crates-io]`.
+    // Another library depends on it, by `[patch.crates-io]`.
     assert_eq!(dependencies()["eventsource-stream"], ["futures-core", "memchr", "nom", "pin-project-lite"]);
 }
 
 #[test]
 fn clients_for_upstream_are_made_in_one_file() {
-    // A client of its own would follow redirects, and keys with them.
+    // Another client would follow redirects, and disclose keys.
     let owner = root().join("host/outbound/src/redirect.rs");
     for (path, line, text) in code("host") {
         let is_ours =
@@ -171,7 +172,7 @@ fn vendor_names_stay_in_vendor_crates() {
             if path != last {
                 (files, last) = (files + 1, path.clone());
             }
-            // Tests of bindings name environments as an operator would.
+            // Tests of bindings name environments as operators do.
             if path.components().any(|it| it.as_os_str() == "tests") || path.ends_with("tests.rs") {
                 continue;
             }
@@ -206,7 +207,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     files
 }
 
-/// Lines of code below a folder, without comments and without the unit tests at the end of a file.
+/// Returns lines of code below a folder, without comments and without the unit tests at the end of a file.
 fn code(folder: &str) -> Vec<(PathBuf, usize, String)> {
     let mut folders = vec![root().join(folder)];
     let mut lines = Vec::new();
@@ -222,7 +223,7 @@ fn code(folder: &str) -> Vec<(PathBuf, usize, String)> {
                 let text = std::fs::read_to_string(&path).expect("text");
                 let until_tests = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
                 for (index, line) in until_tests.enumerate() {
-                    // A citation of where a behaviour comes from stands in a comment.
+                    // Citations of the source of a behaviour are in comments.
                     let code = line.split("//").next().unwrap_or_default();
                     lines.push((path.clone(), index + 1, code.to_owned()));
                 }

@@ -1,9 +1,5 @@
-//! Black-box tests: bytes in, bytes out.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test that cannot go on ends, and one that skips says so"
-)]
+//! Black-box tests of the gateway.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed test ends, and a skipped test prints a note")]
 
 mod docs;
 mod expected;

@@ -1,4 +1,4 @@
-//! Plugins in a running gateway: real samples, a guest in another language, hostile guests, swaps under load.
+//! Plugins in a running gateway: the samples, a guest in another language, hostile guests, swaps under load.
 
 mod client_address;
 mod every_route;
@@ -17,7 +17,8 @@ use yardarm_testkit::{FakeLaunchDarkly, within};
 
 use crate::running::{Running, Setup};
 
-/// A gate for callers of every kind: whoever has no token is refused in this way, as lines of its configuration say it.
+/// Returns a gate for callers of every kind that denies requests without a token; `refuses` contains lines of its
+/// configuration.
 pub(crate) fn gate(refuses: &str) -> String {
     format!(
         r#"
@@ -34,7 +35,7 @@ pub(crate) fn gate(refuses: &str) -> String {
     )
 }
 
-/// A redactor of events, with these lines of configuration.
+/// Returns an event redactor with these lines of configuration.
 pub(crate) fn redactor(rules: &str) -> String {
     format!(
         r#"
@@ -49,7 +50,7 @@ pub(crate) fn redactor(rules: &str) -> String {
     )
 }
 
-/// A gateway with a plugin folder of its own.
+/// A gateway with its own plugin folder.
 pub(crate) struct Plugged {
     pub(crate) gateway: Running,
     folder: PathBuf,
@@ -57,7 +58,7 @@ pub(crate) struct Plugged {
 }
 
 impl Plugged {
-    /// Starts a gateway whose folder is filled by `fill` before it looks.
+    /// Starts a gateway with a folder that is filled by `fill`.
     pub(crate) async fn start(setup: Setup, fill: impl FnOnce(&Path)) -> Self {
         let dir = TempDir::new().expect("a folder");
         let folder = dir.path().join("plugins.d");
@@ -70,7 +71,7 @@ impl Plugged {
         Self { gateway: setup.start().await, folder, _dir: dir }
     }
 
-    /// Puts a file in place by rename, as everybody should.
+    /// Puts a file into the folder atomically, by a rename.
     pub(crate) fn drops(&self, name: &str, content: impl AsRef<[u8]>) {
         put(&self.folder, name, content);
     }
@@ -79,14 +80,14 @@ impl Plugged {
         std::fs::remove_file(self.folder.join(name)).expect("a file that is there");
     }
 
-    /// The row of a plugin in `/api/plugins`.
+    /// Returns the row of a plugin in `/api/plugins`.
     pub(crate) async fn plugin(&self, file: &str) -> Value {
         let status = self.gateway.operator_gets("/api/plugins").await.json();
         let rows = status["plugins"].as_array().cloned().unwrap_or_default();
         rows.into_iter().find(|row| row["file"] == file).unwrap_or_default()
     }
 
-    /// Waits until the row of a plugin is as wanted, and gives it.
+    /// Waits until the row of a plugin satisfies a condition; returns it.
     pub(crate) async fn plugin_where(&self, file: &str, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
         within(&format!("plugin `{file}` to be {what}"), async {
             loop {
@@ -105,20 +106,20 @@ impl Plugged {
     }
 }
 
-/// Puts a file into a folder by rename.
+/// Puts a file into a folder by a rename.
 pub(crate) fn put(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
     let temporary = folder.join(format!("{name}.part"));
     std::fs::write(&temporary, content).expect("a file");
     std::fs::rename(temporary, folder.join(name)).expect("a file");
 }
 
-/// A sample plugin, as `make plugins` builds it.
+/// Returns a sample plugin, as built by `make plugins`.
 pub(crate) fn sample(name: &str) -> Vec<u8> {
     let file = format!("plugins/target/wasm32-wasip2/release/{}.wasm", name.replace('-', "_"));
     built(&file, "make plugins")
 }
 
-/// The plugin that is not written in Rust, as `make example-plugin` builds it.
+/// Returns the JavaScript plugin, as built by `make example-plugin`.
 pub(crate) fn example() -> Vec<u8> {
     built("examples/plugins/javascript/javascript-event-filter.wasm", "make example-plugin")
 }
@@ -128,7 +129,7 @@ fn built(file: &str, command: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|_| panic!("`{file}` is not there, run `{command}` first"))
 }
 
-/// Waits until events of these kinds have arrived, and gives all that have.
+/// Waits until events of these kinds have arrived; returns all that have.
 pub(crate) async fn arrived(cloud: &FakeLaunchDarkly, kinds: &[&str]) -> Vec<Value> {
     within(&format!("events {kinds:?}"), async {
         loop {

@@ -1,4 +1,4 @@
-//! The real program: started, signalled, killed; everything it writes is kept.
+//! The real program, started, signalled and killed; all of its output is kept.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -25,18 +25,18 @@ pub(crate) struct Program {
     pub(crate) admin: SocketAddr,
 }
 
-/// What becomes of what the program writes.
+/// How the output of the program is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// It is read and kept.
+    /// Read and kept.
     On,
-    /// It stays in the pipe.
+    /// Left in the pipe.
     Paused,
     /// The pipe is closed.
     Closed,
 }
 
-/// A command that has nothing of the environment of the test.
+/// Returns a command without the environment variables of the test.
 pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_yardarm"));
     command.env_clear().current_dir(dir).stdin(Stdio::null());
@@ -54,21 +54,21 @@ impl Program {
         Self::start_with(dir, &[]).await
     }
 
-    /// The same with arguments.
+    /// Starts the gateway with arguments.
     pub(crate) async fn start_with(dir: &Path, arguments: &[&str]) -> Self {
         let mut command = command(dir);
         command.args(arguments);
         Self::launch(command).await
     }
 
-    /// The same from a line of shell, which is given the program as `$0`.
+    /// Starts the gateway by a line of shell, which receives the program as `$0`.
     pub(crate) async fn start_through(dir: &Path, line: &str) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", line, env!("CARGO_BIN_EXE_yardarm")]).env_clear().current_dir(dir).stdin(Stdio::null());
         Self::launch(shell).await
     }
 
-    /// The same from any command.
+    /// Starts the gateway by any command.
     pub(crate) async fn launch(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program that starts");
         let log = Arc::default();
@@ -92,23 +92,23 @@ impl Program {
         program
     }
 
-    /// Lines of output up to now.
+    /// Returns the lines of output so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads on what it writes, or not. A line that is awaited at this moment is still read.
+    /// Sets how the output is handled. A line that is awaited at this moment is still read.
     pub(crate) fn reads(&self, reading: Reading) {
         *self.reading.0.lock().unwrap_or_else(PoisonError::into_inner) = reading;
         self.reading.1.notify_all();
     }
 
-    /// Its process ID.
+    /// Returns the process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether some line of the log has this message.
+    /// Returns whether a line of the log has this message.
     pub(crate) fn has_logged(&self, message: &str) -> bool {
         self.log().iter().any(|line| line.contains(message))
     }
@@ -148,7 +148,7 @@ impl Program {
         Sdk::new(SseClient::open(self.address, &call).await, &call)
     }
 
-    /// Opens a stream as soon as the environment lets anybody in.
+    /// Opens a stream as soon as the environment accepts streams.
     pub(crate) async fn opens_when_ready(&self, path: &str, key: &str) -> Sdk {
         let call = Call::get(path).key(key);
         let asks = async {
@@ -190,7 +190,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended already, which is what most tests are about.
+        // It may have ended already, as in most tests.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! A gateway in the test: started with its own fake cloud, asked and listened to over HTTP, stopped to its last task.
+//! A gateway inside the test process: started with its own fake upstream, accessed over HTTP, stopped to its last task.
 
 mod faults;
 mod files;
@@ -27,7 +27,7 @@ pub(crate) const CTX: &str = "eyJraW5kIjoidXNlciIsImtleSI6ImEifQ";
 
 type Prepare = Box<dyn FnOnce(&FakeLaunchDarkly) + Send>;
 
-/// What a gateway is started with: one environment with all three credentials, unless a test says otherwise.
+/// The configuration of a gateway: one environment with all three credentials, unless a test changes it.
 pub(crate) struct Setup {
     settings: BTreeMap<String, Value>,
     environments: Vec<Value>,
@@ -43,15 +43,15 @@ pub(crate) struct Running {
     pub(crate) admin: SocketAddr,
     /// Metrics under the names of LaunchDarkly's relay.
     pub(crate) metrics: Option<SocketAddr>,
-    /// Its cloud.
+    /// The fake upstream.
     pub(crate) upstream: FakeLaunchDarkly,
-    /// Has tasks panic on purpose.
+    /// Injects panics.
     pub(crate) supervisor: Supervisor,
     config: Box<Config>,
     stop: Option<oneshot::Sender<()>>,
     stopped: Option<oneshot::Receiver<bool>>,
     thread: Option<JoinHandle<()>>,
-    /// Holds the plugin folder.
+    /// Keeps the plugin folder.
     _dir: Option<TempDir>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn main_environment() -> Value {
 }
 
 impl Setup {
-    /// A cloud that has no data yet.
+    /// Uses an upstream that has no data yet.
     pub(crate) fn new() -> Self {
         let settings = [
             ("server.listen", json!("127.0.0.1:0")),
@@ -81,35 +81,35 @@ impl Setup {
         }
     }
 
-    /// A cloud that has this data, which is what most tests want.
+    /// Uses an upstream with this data, as most tests do.
     pub(crate) fn with(data: Value) -> Self {
         Self::new().data(SDK_KEY, data)
     }
 
-    /// A cloud that has this data for one more key.
+    /// Adds data for one more key to the upstream.
     pub(crate) fn data(mut self, sdk_key: &str, data: Value) -> Self {
         self.data.push((sdk_key.to_owned(), data));
         self
     }
 
-    /// One setting, by its path.
+    /// Sets one setting, by its path.
     pub(crate) fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(path.to_owned(), value.into());
         self
     }
 
-    /// Events are forwarded, and soon.
+    /// Forwards events at short intervals.
     pub(crate) fn events(self) -> Self {
         self.set("launchdarkly.send_events", true).set("launchdarkly.events_flush_interval", "100ms")
     }
 
-    /// Environments in place of the usual one.
+    /// Replaces the usual environment.
     pub(crate) fn environments(mut self, environments: impl IntoIterator<Item = Value>) -> Self {
         self.environments = environments.into_iter().collect();
         self
     }
 
-    /// The usual environment with more settings.
+    /// Adds settings to the usual environment.
     pub(crate) fn environment(self, settings: Value) -> Self {
         let mut environment = main_environment();
         for (key, value) in settings.as_object().expect("an object") {
@@ -118,25 +118,25 @@ impl Setup {
         self.environments([environment])
     }
 
-    /// Prepares the cloud before the gateway meets it.
+    /// Prepares the upstream before the gateway starts.
     pub(crate) fn prepare(mut self, prepare: impl FnOnce(&FakeLaunchDarkly) + Send + 'static) -> Self {
         self.prepare = Some(Box::new(prepare));
         self
     }
 
-    /// Uses a cloud that runs already, and outlives the gateway.
+    /// Uses an upstream that is running already, and outlives the gateway.
     pub(crate) fn cloud(mut self, cloud: &FakeLaunchDarkly) -> Self {
         self.cloud = Some(cloud.clone());
         self
     }
 
-    /// Returns before there is data, or none will ever be.
+    /// Makes [`Self::start`] return before there is data.
     pub(crate) fn without_waiting(mut self) -> Self {
         self.waits_until_ready = false;
         self
     }
 
-    /// The configuration file. What was set wins over the address of the cloud.
+    /// Returns the configuration file. Explicit settings override the address of the upstream.
     pub(crate) fn toml(&self, cloud: &str, dir: &Path) -> String {
         let mut settings = self.settings.clone();
         settings.entry("plugins.dir".to_owned()).or_insert_with(|| json!(dir.join("plugins.d")));
@@ -169,7 +169,7 @@ impl Setup {
         file
     }
 
-    /// Gives a cloud what the gateway will find there.
+    /// Fills an upstream with environments and data.
     pub(crate) fn fill(&mut self, cloud: &FakeLaunchDarkly) {
         for environment in &self.environments {
             let key = environment["sdk_key"].as_str().unwrap_or_default();
@@ -207,13 +207,13 @@ impl Setup {
 }
 
 impl Running {
-    /// A gateway that forwards events to a cloud that runs already.
+    /// Starts a gateway that forwards events to an upstream that is running already.
     pub(crate) async fn with_events(cloud: &FakeLaunchDarkly) -> Self {
         Setup::new().events().cloud(cloud).start().await
     }
 
-    /// Runs the gateway on threads of its own, so that a busy test does not slow it down, and the end of the test can
-    /// wait for the end of the gateway.
+    /// Runs the gateway on its own threads, so that a busy test does not slow it down, and the end of the test can wait
+    /// for the end of the gateway.
     async fn launch(
         cloud: Option<FakeLaunchDarkly>,
         configure: impl FnOnce(&FakeLaunchDarkly) -> Config + Send + 'static,
@@ -231,7 +231,7 @@ impl Running {
             let gateway = Gateway::start(config.clone()).await.expect("a gateway that starts");
             let addresses = (gateway.address(), gateway.admin_address(), gateway.metrics_address());
             let _ = started.send((cloud, Box::new(config), addresses, gateway.supervisor().clone()));
-            // Dropped counts as asked.
+            // A dropped sender counts as a stop.
             let _ = stopping.await;
             let _ = ended.send(gateway.stop().await);
         };
@@ -255,22 +255,22 @@ impl Running {
         }
     }
 
-    /// Where SDKs connect.
+    /// Returns the URL of the listener for SDKs.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The folder that holds all that it has.
+    /// Returns the folder of all its files.
     pub(crate) fn folder(&self) -> &Path {
         self._dir.as_ref().expect("a gateway with a folder of its own").path()
     }
 
-    /// The folder of plugins.
+    /// Returns the plugin folder.
     pub(crate) fn plugins(&self) -> &Path {
         &self.config.plugins.dir
     }
 
-    /// Waits until the admin listener says so.
+    /// Waits until the admin listener reports readiness.
     pub(crate) async fn is_ready(&self) {
         within("`/ready` to say yes", async {
             while self.operator_gets("/ready").await.status != 200 {
@@ -280,7 +280,7 @@ impl Running {
         .await;
     }
 
-    /// Waits until the admin listener says so, or until there is nothing to wait for but upstream, which had its time.
+    /// Waits until the admin listener reports readiness, or until only upstream is missing, which had its time.
     pub(crate) async fn is_settled(&self) {
         within("the start of every environment", async {
             while self.operator_gets("/ready").await.status != 200 {
@@ -297,19 +297,19 @@ impl Running {
         .await;
     }
 
-    /// Asks the listener of SDKs.
+    /// Sends a request to the listener for SDKs.
     pub(crate) async fn answers(&self, call: &Call) -> Answer {
         call.to(self.address).await
     }
 
-    /// Asks, and compares status, all headers and body. `row` is what the test is about.
-    pub(crate) async fn says(&self, row: &str, call: Call, expected: impl Into<Expected>) -> Answer {
+    /// Sends a request, and compares status, all headers and body. `row` is the subject of the test.
+    pub(crate) async fn answers_as(&self, row: &str, call: Call, expected: impl Into<Expected>) -> Answer {
         let answer = self.answers(&call).await;
         expected.into().compare(&format!("{row}: {call}"), &answer);
         answer
     }
 
-    /// Asks the listener of operators.
+    /// Sends a request to the admin listener.
     pub(crate) async fn operator_gets(&self, path: &str) -> Answer {
         Call::get(path).to(self.admin).await
     }
@@ -324,7 +324,7 @@ impl Running {
         Sdk::new(SseClient::open(self.address, call).await, call)
     }
 
-    /// Opens a stream as soon as the environment lets anybody in.
+    /// Opens a stream as soon as the environment accepts streams.
     pub(crate) async fn opens_when_ready(&self, path: &str, key: &str) -> Sdk {
         let call = Call::get(path).key(key);
         let asks = async {
@@ -339,12 +339,12 @@ impl Running {
         within("an open stream", asks).await
     }
 
-    /// The body of `/status`.
+    /// Returns the body of `/status`.
     pub(crate) async fn status(&self) -> Value {
         self.answers(&Call::get("/status")).await.json()
     }
 
-    /// Waits until `/status` is as wanted, and gives it.
+    /// Waits until `/status` satisfies a condition; returns it.
     pub(crate) async fn status_where(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let looks = async {
@@ -367,7 +367,7 @@ impl Running {
         until(what, condition).await;
     }
 
-    /// Stops and starts again at the same addresses.
+    /// Stops the gateway and starts it again at the same addresses.
     pub(crate) async fn restarted(mut self) -> Self {
         let (cloud, mut config) = (self.upstream.clone(), self.config.clone());
         (config.listen, config.admin) = (self.address, self.admin);
@@ -378,7 +378,7 @@ impl Running {
         running
     }
 
-    /// Stops to the last task.
+    /// Stops the gateway to its last task.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         let stopped = self.stopped.take().expect("stopped once");

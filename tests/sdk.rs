@@ -1,9 +1,9 @@
-//! An SDK that listens to a stream, for dialogues: `sdk.hears("patch", …)`.
+//! An SDK that reads a stream: `sdk.receives("patch", …)`.
 
 use serde_json::Value;
-use yardarm_testkit::{Call, Heard, SseClient, within};
+use yardarm_testkit::{Call, SseClient, StreamItem, within};
 
-/// The listening side of an SDK.
+/// The reading side of an SDK.
 pub(crate) struct Sdk {
     client: SseClient,
     name: String,
@@ -15,60 +15,60 @@ impl Sdk {
         Self { client, name: call.to_string() }
     }
 
-    /// The stream itself.
+    /// Returns the stream itself.
     pub(crate) fn client(&self) -> &SseClient {
         &self.client
     }
 
-    /// The stream itself.
+    /// Returns the stream itself.
     pub(crate) fn into_client(self) -> SseClient {
         self.client
     }
 
-    /// The next thing that is no heartbeat.
-    pub(crate) async fn next(&mut self) -> Heard {
+    /// Returns the next item that is not a heartbeat.
+    pub(crate) async fn next(&mut self) -> StreamItem {
         loop {
             match self.client.next().await {
-                Heard::Comment(_) => (),
-                heard => return heard,
+                StreamItem::Comment(_) => (),
+                received => return received,
             }
         }
     }
 
-    /// Data of the next event, which has this name.
-    pub(crate) async fn hears_event(&mut self, expected: &str) -> Value {
+    /// Returns the data of the next event, which must have this name.
+    pub(crate) async fn receives_event(&mut self, expected: &str) -> Value {
         let name = self.name.clone();
-        let heard = within(&format!("`{expected}` on {name}"), self.next()).await;
-        match heard {
-            Heard::Event { name, data } if name == expected => {
+        let received = within(&format!("`{expected}` on {name}"), self.next()).await;
+        match received {
+            StreamItem::Event { name, data } if name == expected => {
                 serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error} in {data:?}"))
             }
-            other => panic!("{name}: expected `{expected}`, heard {other:?}"),
+            other => panic!("{name}: expected `{expected}`, received {other:?}"),
         }
     }
 
-    /// The next event has this name and this data.
-    pub(crate) async fn hears(&mut self, name: &str, data: Value) {
-        let heard = self.hears_event(name).await;
-        assert_eq!(heard, data, "`{name}` on {}", self.name);
+    /// Expects an event with this name and this data.
+    pub(crate) async fn receives(&mut self, name: &str, data: Value) {
+        let received = self.receives_event(name).await;
+        assert_eq!(received, data, "`{name}` on {}", self.name);
     }
 
-    /// The next event is a `ping`, whose data is one space.
-    pub(crate) async fn hears_ping(&mut self) {
-        let heard = within(&format!("`ping` on {}", self.name), self.next()).await;
-        assert_eq!(heard, Heard::Event { name: "ping".to_owned(), data: " ".to_owned() }, "on {}", self.name);
+    /// Expects a `ping`, whose data is one space.
+    pub(crate) async fn receives_ping(&mut self) {
+        let received = within(&format!("`ping` on {}", self.name), self.next()).await;
+        assert_eq!(received, StreamItem::Event { name: "ping".to_owned(), data: " ".to_owned() }, "on {}", self.name);
     }
 
-    /// So many heartbeats and nothing else.
-    pub(crate) async fn hears_only_heartbeats(&mut self, count: usize) {
+    /// Expects this many heartbeats and nothing else.
+    pub(crate) async fn receives_only_heartbeats(&mut self, count: usize) {
         for _ in 0..count {
-            assert_eq!(self.client.next().await, Heard::Comment(String::new()), "on {}", self.name);
+            assert_eq!(self.client.next().await, StreamItem::Comment(String::new()), "on {}", self.name);
         }
     }
 
-    /// The stream ends as it should.
-    pub(crate) async fn hears_the_end(&mut self) {
-        let heard = within(&format!("the end of {}", self.name), self.next()).await;
-        assert_eq!(heard, Heard::End, "on {}", self.name);
+    /// Expects the regular end of the stream.
+    pub(crate) async fn receives_end(&mut self) {
+        let received = within(&format!("the end of {}", self.name), self.next()).await;
+        assert_eq!(received, StreamItem::End, "on {}", self.name);
     }
 }

@@ -1,6 +1,6 @@
-//! The vendor's own SDKs, unmodified, through the gateway: what they see must be what they see without it.
+//! The vendor's own SDKs, unmodified, through the gateway: the results must be the same as without it.
 //!
-//! Node, Python, Go and browsers run as programs of their own (`tests/sdks/`), Rust inside the test.
+//! Node, Python, Go and browsers run as separate programs (`tests/sdks/`), Rust inside the test.
 
 mod browser;
 mod client;
@@ -23,7 +23,7 @@ const ADA: &str = r#"{"kind":"user","key":"ada","email":"ada@example.com"}"#;
 /// A change must reach an SDK within this time.
 const SOON: Duration = Duration::from_secs(2);
 
-/// With every property that the vendor's service sends, because some SDKs insist on them.
+/// Returns a flag with every property that the vendor's service sends, because some SDKs require them.
 pub(crate) fn flag(key: &str, version: i64, value: &Value) -> Value {
     json!({
         "key": key, "version": version, "on": true, "variations": ["other", value], "fallthrough": {"variation": 1},
@@ -60,8 +60,8 @@ async fn an_sdk_lives_through_everything(language: Language) {
 
     let mut direct = Driven::start(language, &cloud.url(), SDK_KEY).await;
     let mut relayed = Driven::start(language, &gateway.url(), SDK_KEY).await;
-    assert_eq!(direct.hears("ready").await, true);
-    assert_eq!(relayed.hears("ready").await, true);
+    assert_eq!(direct.receives("ready").await, true);
+    assert_eq!(relayed.receives("ready").await, true);
     for command in [format!("all {ADA}"), r#"all {"kind":"user","key":"eve"}"#.to_owned()] {
         assert_eq!(relayed.answers(&command, "all").await, direct.answers(&command, "all").await, "{command}");
     }
@@ -69,10 +69,10 @@ async fn an_sdk_lives_through_everything(language: Language) {
 
     // A patch and a delete, within two seconds.
     cloud.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
-    assert_eq!(relayed.hears_within("changed", SOON).await, "greeting");
+    assert_eq!(relayed.receives_within("changed", SOON).await, "greeting");
     assert_eq!(relayed.answers(&format!("evaluate greeting {ADA}"), "value").await, "good morning");
     cloud.deletes(SDK_KEY, "/flags/rolled", 9);
-    assert_eq!(relayed.hears_within("changed", SOON).await, "rolled");
+    assert_eq!(relayed.receives_within("changed", SOON).await, "rolled");
     assert_eq!(relayed.answers(&format!("evaluate rolled {ADA}"), "value").await, "default");
 
     // Events arrive.
@@ -84,14 +84,14 @@ async fn an_sdk_lives_through_everything(language: Language) {
         })
         .await;
 
-    // Upstream goes away and comes back with other data.
+    // Upstream restarts with other data.
     cloud.closes_streams(SDK_KEY);
     assert_eq!(relayed.answers(&format!("evaluate greeting {ADA}"), "value").await, "good morning");
     gateway.eventually("upstream is connected again", || cloud.open_streams(SDK_KEY) > 0).await;
     cloud.patches(SDK_KEY, &flag("greeting", 3, &json!("good evening")));
     relayed.eventually_answers(&format!("evaluate greeting {ADA}"), "value", &json!("good evening")).await;
 
-    // The gateway itself is replaced, at the same address.
+    // The gateway itself restarts, at the same address.
     gateway = gateway.restarted().await;
     cloud.patches(SDK_KEY, &flag("greeting", 4, &json!("good night")));
     relayed.eventually_answers(&format!("evaluate greeting {ADA}"), "value", &json!("good night")).await;
@@ -121,7 +121,7 @@ async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
     }
     let gateway = Setup::with(flags::data(flags_of_every_kind(), [])).start().await;
     let mut sdk = Driven::start(Language::Node, &gateway.url(), SDK_KEY).await;
-    assert_eq!(sdk.hears("ready").await, true);
+    assert_eq!(sdk.receives("ready").await, true);
     for context in [r#"{"kind":"user","key":"a"}"#, ADA, r#"{"kind":"multi","org":{"key":"a"},"user":{"key":"é"}}"#] {
         let state = sdk.answers(&format!("state {context}"), "state").await;
         let path = format!("/sdk/evalx/contexts/{}?withReasons=true", context_segment(context));
@@ -132,7 +132,7 @@ async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
         for (key, result) in results {
             let mut expected = state["$flagsState"][key].clone();
             expected["value"] = state[key].clone();
-            // No variation is `null` in one format and absent in the other.
+            // A missing variation is `null` in one format and absent in the other.
             expected["variation"] = state["$flagsState"][key]["variation"].clone();
             assert_eq!(*result, expected, "{key} for {context}");
         }
@@ -141,7 +141,7 @@ async fn the_node_sdk_and_an_evaluation_agree_on_every_flag() {
     gateway.stop().await;
 }
 
-/// L267 and L268, as a released SDK understands them.
+/// L267 and L268, with a released SDK.
 async fn an_sdk_lives_on_objects(language: Language, reference: Language) {
     if !language.is_installed() {
         return;
@@ -152,8 +152,8 @@ async fn an_sdk_lives_on_objects(language: Language, reference: Language) {
     let mut gateway = setup().start().await;
     let mut direct = Driven::start(reference, &cloud.url(), SDK_KEY).await;
     let mut relayed = Driven::start(language, &gateway.url(), SDK_KEY).await;
-    assert_eq!(direct.hears("ready").await, true);
-    assert_eq!(relayed.hears("ready").await, true, "{language:?}");
+    assert_eq!(direct.receives("ready").await, true);
+    assert_eq!(relayed.receives("ready").await, true, "{language:?}");
     let all = format!("all {ADA}");
     assert_eq!(relayed.answers(&all, "all").await, direct.answers(&all, "all").await, "{language:?}");
     drop(direct);
@@ -162,7 +162,7 @@ async fn an_sdk_lives_on_objects(language: Language, reference: Language) {
     relayed.eventually_answers(&value, "value", &json!("good morning")).await;
     cloud.deletes(SDK_KEY, "/flags/rolled", 9);
     relayed.eventually_answers(&format!("evaluate rolled {ADA}"), "value", &json!("default")).await;
-    // The gateway is replaced, at the same address; what the SDK has is still called the same.
+    // The gateway restarts, at the same address; the SDK's state is still valid.
     gateway = gateway.restarted().await;
     cloud.patches(SDK_KEY, &flag("greeting", 3, &json!("good night")));
     relayed.eventually_answers(&value, "value", &json!("good night")).await;

@@ -1,4 +1,4 @@
-//! The second listener: what operators see.
+//! The admin listener.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ async fn probes_say_alive_and_ready() {
     assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()));
     assert_eq!(gateway.operator_gets("/api/status").await.json()["is_ready"], true);
 
-    // Being ready is not lost with upstream: last good data is served.
+    // The gateway stays ready without upstream: last good data is served.
     gateway.upstream.goes_down();
     let is_interrupted = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "INTERRUPTED";
     gateway.status_where("an interruption", is_interrupted).await;
@@ -33,7 +33,7 @@ async fn probes_say_alive_and_ready() {
 async fn status_is_one_complete_document() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     let answer = gateway.operator_gets("/api/status").await;
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     let status = answer.json();
@@ -96,13 +96,13 @@ async fn failures_are_reported_with_their_reason() {
     let gateway = Setup::with(some_data()).start().await;
     gateway.upstream.goes_down();
     let mut report = Value::Null;
-    let told = async {
+    let failure = async {
         while report["last_error"]["kind"] != "response" {
             report = gateway.operator_gets("/api/environments").await.json()["environments"][0].clone();
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    yardarm_testkit::within("the 503 to be told", told).await;
+    yardarm_testkit::within("the 503 to be reported", failure).await;
     assert_eq!((&report["connection"], &report["last_error"]["status"]), (&json!("interrupted"), &json!(503)));
     assert!(report["last_error"]["message"].as_str().is_some_and(|it| it.contains("503")), "{report}");
 }
@@ -111,9 +111,9 @@ async fn failures_are_reported_with_their_reason() {
 async fn metrics_are_text_that_prometheus_can_read() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     let mut left = gateway.opens("/mping", MOBILE_KEY).await;
-    left.hears_ping().await;
+    left.receives_ping().await;
     empty(202).compare(
         "events",
         &gateway.answers(&Call::post("/bulk", "[1]").key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4")).await,
@@ -161,7 +161,7 @@ async fn the_page_and_the_description_of_the_api_are_there() {
     assert!(openapi.headers.iter().any(|(name, value)| format!("{name}: {value}") == JSON));
     let document = openapi.json();
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-    // Every path that is described exists, and answers with one of the described statuses.
+    // Every described path exists, and answers with one of the described statuses.
     for (path, methods) in document["paths"].as_object().unwrap() {
         let answer = gateway.operator_gets(path).await;
         let described = methods["get"]["responses"].as_object().unwrap();
@@ -178,7 +178,7 @@ struct Sample {
     value: f64,
 }
 
-/// Reads the text format as its description has it, and fails on everything else.
+/// Parses the text format strictly.
 fn parse(text: &str) -> Vec<Sample> {
     let mut kinds = std::collections::BTreeMap::new();
     let mut samples = Vec::new();
@@ -227,7 +227,7 @@ fn labels_of(text: &str) -> BTreeSet<(String, String)> {
 
 #[tokio::test]
 async fn a_name_that_was_made_to_mean_this_address_is_misdirected() {
-    // DNS rebinding: a browser sends the name of the page, wherever that name leads.
+    // DNS rebinding: a browser sends the name of the page, whatever address that name resolves to.
     let gateway = Setup::with(some_data()).set("admin.allowed_hosts", json!(["ops.example", "*.svc"])).start().await;
     let answers = async |target: &str, host: Option<&str>, version: &str| {
         let mut connection = Connection::open(gateway.admin).await;
@@ -247,7 +247,7 @@ async fn a_name_that_was_made_to_mean_this_address_is_misdirected() {
         assert!(answer.text().contains("`admin.allowed_hosts`"), "{path}: {}", answer.text());
     }
     assert_eq!(answers("http://evil.example/live", Some("localhost"), "HTTP/1.1").await.status, 421);
-    // SDKs may use any name.
+    // The listener for SDKs accepts any name.
     let mut sdk = Connection::open(gateway.address).await;
     sdk.sends("GET /status HTTP/1.1\r\nHost: relay.example\r\n\r\n").await;
     assert_eq!(sdk.answer("GET").await.map(|it| it.status), Some(200));

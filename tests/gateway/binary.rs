@@ -1,4 +1,4 @@
-//! The commands of the program.
+//! The command line.
 
 use tempfile::TempDir;
 use yardarm_testkit::FakeLaunchDarkly;
@@ -18,7 +18,7 @@ fn version_help_and_usage_errors_are_printed() {
         assert!(text.contains(command), "{command}: {text}");
     }
     // EX_USAGE of sysexits(3).
-    for (arguments, says) in [
+    for (arguments, part) in [
         (&["runn"][..], "runn"),
         (&["run", "--listen", "nowhere"], "--listen"),
         (&["check", "--nonesuch"], "--nonesuch"),
@@ -27,7 +27,7 @@ fn version_help_and_usage_errors_are_printed() {
         let output = run(dir.path(), arguments);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(64), "{error}");
-        assert!(error.contains(says), "{error}");
+        assert!(error.contains(part), "{error}");
     }
     assert_eq!(run(dir.path(), &["--help"]).status.code(), Some(0));
 }

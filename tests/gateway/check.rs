@@ -1,4 +1,4 @@
-//! `yardarm check` opens everything that a start opens, and finds the same faults.
+//! `yardarm check` opens everything that a start opens, and reports the same errors.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -26,7 +26,7 @@ fn check_finds_what_a_start_would_find() {
         format!("{LISTENERS}server.tls = {{ cert = \"{cert}\", key = \"{key}\" }}\n{ENVIRONMENT}")
     };
     let listens = |lines: &str| format!("{lines}\n{ENVIRONMENT}");
-    for (text, code, says) in [
+    for (text, code, parts) in [
         (
             listens("server.listen = \"127.0.0.1:7777\"\nadmin.listen = \"127.0.0.1:7777\""),
             78,
@@ -107,7 +107,7 @@ fn check_finds_what_a_start_would_find() {
             let error = String::from_utf8_lossy(&output.stderr);
             let errors: Vec<_> = error.lines().filter(|it| it.starts_with("error: ")).collect();
             assert_eq!((output.status.code(), errors.len()), (Some(code), 1), "{arguments} {text}: {error}");
-            for part in says {
+            for part in parts {
                 assert!(error.contains(part), "{arguments} {text}: `{part}` is missing in {error}");
             }
             assert!(arguments == "run" || !dir.path().join("data").exists(), "{text}");
@@ -163,8 +163,8 @@ async fn a_running_gateway_is_no_obstacle_for_its_successor() {
     let (code, text) = checks().await;
     assert_eq!(code, Some(0), "{text}");
     for address in [server, admin] {
-        let says = format!("warning: {address} is in use by the gateway that runs as process {}", program.id());
-        assert!(text.contains(&says), "{text}");
+        let warning = format!("warning: {address} is in use by the gateway that runs as process {}", program.id());
+        assert!(text.contains(&warning), "{text}");
     }
     assert!(
         text.contains(&format!(
@@ -176,7 +176,7 @@ async fn a_running_gateway_is_no_obstacle_for_its_successor() {
     program.signal(Signal::TERM);
     program.ends().await;
     assert!(!checks().await.1.contains("warning"), "all is free again");
-    // Something that is no gateway is an obstacle.
+    // Another program at the port is an error.
     let _taken = TcpListener::bind(server).unwrap();
     let (code, text) = checks().await;
     assert_eq!(code, Some(69), "{text}");

@@ -1,4 +1,4 @@
-//! `server.compression`: answers are compressed for clients that accept it, where that is switched on; streams never are.
+//! `server.compression`: responses are compressed for clients that accept it, where that is enabled; streams never are.
 
 use std::io::Read;
 
@@ -32,7 +32,7 @@ async fn only_those_who_accept_it_are_sent_gzip() {
 
     let mut sdk = gateway.opens_with(&Call::get("/all").key(SDK_KEY).header("Accept-Encoding", "gzip")).await;
     assert_eq!(sdk.client().head().header("content-encoding"), None);
-    sdk.hears("put", put(data(flags(), []))).await;
+    sdk.receives("put", put(data(flags(), []))).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a wrong configuration says: all errors at once, each with its key and what to do. Exit code 78, as in sysexits(3).
+//! Errors of the configuration: all at once, each with its key and the fix. Exit code 78, as in sysexits(3).
 
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ fn folder(text: &str) -> TempDir {
 
 #[test]
 fn wrong_values_are_named_with_their_keys() {
-    for (text, says) in [
+    for (text, parts) in [
         ("", &["no vendor is configured", "`[[launchdarkly.environments]]`", "yardarm demo"][..]),
         ("[server", &["is not valid TOML", "yardarm.toml"]),
         ("[server]\nlisen = 1", &["`server.lisen`", "did you mean `server.listen`?"]),
@@ -41,7 +41,7 @@ fn wrong_values_are_named_with_their_keys() {
         ),
         ("[[launchdarkly.environments]]\nname = \"a\"", &["`launchdarkly.environments[0].sdk_key`", "is required"]),
         ("[[launchdarkly.environments]]\nsdk_key = \"a\"", &["`launchdarkly.environments[0].name`", "is required"]),
-        // U006: a key that cannot be sent is not tried, and not printed.
+        // U006: a key that cannot be sent is rejected at the start, and not printed.
         (
             "[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"sdk-canary\\n1\"",
             &["`launchdarkly.environments[0].sdk_key`", "contains characters that no key has"],
@@ -58,7 +58,7 @@ fn wrong_values_are_named_with_their_keys() {
             "[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"sdk-canary-1\"\n[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"sdk-canary-1\"",
             &["there is another environment named `a`", "another environment has the same key"],
         ),
-        // Variables from a file for Docker keep their quotes.
+        // Docker keeps the quotes of variables in an environment file.
         (
             "[[launchdarkly.environments]]\nname = \"a\"\nsdk_key = \"\\\"sdk-canary\\\"\"",
             &["`launchdarkly.environments[0].sdk_key`", "contains quotes, which count as a part of the key here"],
@@ -73,7 +73,7 @@ fn wrong_values_are_named_with_their_keys() {
             let output = run(dir.path(), arguments);
             let error = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(78), "{text}: {error}");
-            for part in says {
+            for part in parts {
                 assert_eq!(error.matches(part).count(), 1, "{text}: `{part}` is missing or repeated in {error}");
             }
             assert!(!error.contains("canary"), "{error}");
@@ -226,7 +226,7 @@ const USUAL: [(&str, &str); 10] = [
     ("BLANK", " \t"),
 ];
 
-/// What is in force with a file and the usual variables, one of which has this text, or is missing.
+/// Returns the effective values with a file and the usual variables, one of which has this text, or is missing.
 fn effective(file: &str, variable: &str, text: Option<&str>) -> Result<String, String> {
     let dir = folder(file);
     let usual = USUAL.iter().filter(|(name, _)| *name != variable).copied();
@@ -234,17 +234,17 @@ fn effective(file: &str, variable: &str, text: Option<&str>) -> Result<String, S
     let variables = variables.map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
     let overrides = yardarm::config::Overrides { variables, ..Default::default() };
     let loaded = yardarm::config::load(Some(&dir.path().join("yardarm.toml")), &overrides);
-    // That something is empty may be said; what is missing then is the same.
+    // The message may mention the empty value; the missing value is the same.
     loaded
         .map(|it| {
-            // A variable that is misspelt sets nothing, and is a warning.
+            // A misspelt variable sets nothing, and is a warning.
             let warnings: Vec<_> = it.warnings.iter().filter(|it| it.starts_with("variable")).collect();
             format!("{:#?} {warnings:#?}", it.config)
         })
         .map_err(|error| error.to_string().replace(" (left empty", "\n(left empty"))
 }
 
-/// The ways in which a file can leave a key empty.
+/// Returns the ways in which a file can leave a key empty.
 fn empty_values(key: &yardarm_core::settings::Key) -> Vec<String> {
     use yardarm_core::settings::Kind;
     let values: &[&str] = match key.kind {
@@ -279,7 +279,7 @@ fn an_empty_value_of_any_key_is_no_value() {
         for found in in_variables.into_iter().chain(in_files) {
             let is_same = match (&found, &without) {
                 (Ok(found), Ok(without)) => found == without,
-                // A required key; where it was looked for is said in addition.
+                // A required key; the message also names where it was looked for.
                 (Err(found), Err(_)) => found.contains("is required") || found.contains("is empty"),
                 _ => false,
             };
@@ -349,7 +349,7 @@ async fn levels_of_other_programs_log_what_they_should() {
         let dir = folder(&GOOD.replace("{ env = \"THE_KEY\" }", "\"mob-1\""));
         let mut command = command(dir.path());
         command.env("YARDARM_LOG_LEVEL", level).env("YARDARM_LOG_FORMAT", "JSON").env("YARDARM_DATA_DIR", "");
-        // It waits for a line of the level `info`.
+        // Waits for a line of the level `info`.
         let program = crate::program::Program::launch(command).await;
         program.signal(crate::program::Signal::TERM);
         assert_eq!(program.ends().await.0.code(), Some(0), "{level}");

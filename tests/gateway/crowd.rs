@@ -1,8 +1,8 @@
-//! L077 and many streams at once, and what one of them costs.
+//! L077, many concurrent streams, and the memory of one stream.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use yardarm_testkit::{Call, Connection, FakeLaunchDarkly, Heard, SseClient};
+use yardarm_testkit::{Call, Connection, FakeLaunchDarkly, SseClient, StreamItem};
 
 use crate::flags::{flag, flag_with, put, some_data};
 use crate::program::Program;
@@ -34,18 +34,18 @@ async fn two_thousand_streams_hear_a_patch() {
         sdks.extend(futures_util::future::join_all(batch).await);
     }
     for sdk in &mut sdks {
-        sdk.hears_event("put").await;
+        sdk.receives_event("put").await;
     }
     let report = program.operator_gets("/api/status").await.json();
     assert_eq!(report["fanout"]["streams"], COUNT);
     cloud.patches(SDK_KEY, &flag("plain", 4));
     for (index, sdk) in sdks.iter_mut().enumerate() {
         let path = if index % 4 == 0 { "/plain" } else { "/flags/plain" };
-        sdk.hears("patch", json!({"path": path, "data": flag("plain", 4)})).await;
+        sdk.receives("patch", json!({"path": path, "data": flag("plain", 4)})).await;
     }
 }
 
-/// Opens so many plain streams and leaves them alone once everything has arrived.
+/// Opens plain streams and does not read them any more once everything has arrived.
 async fn opens_quietly(program: &Program, count: usize, streams: &mut Vec<Sdk>) {
     let end = streams.len() + count;
     while streams.len() < end {
@@ -53,10 +53,10 @@ async fn opens_quietly(program: &Program, count: usize, streams: &mut Vec<Sdk>) 
         let first = streams.len();
         streams.extend(batch);
         for sdk in &mut streams[first..] {
-            sdk.hears_event("put").await;
+            sdk.receives_event("put").await;
         }
     }
-    // Only the fan-out threads know of them from now on.
+    // From now on only the fan-out threads hold them.
     yardarm_testkit::within("streams with the fan-out", async {
         while program.operator_gets("/api/status").await.json()["fanout"]["streams"] != streams.len() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -73,7 +73,7 @@ async fn an_idle_stream_takes_little_memory() {
     const LIMIT: i64 = 4 << 10;
     let (program, _cloud, _dir) = program().await;
     let mut streams = Vec::with_capacity(WARM + COUNT);
-    // What the first ones bring about is shared by all: threads, buffers, room of the allocator.
+    // The first streams allocate what all share: threads, buffers, reserves of the allocator.
     opens_quietly(&program, WARM, &mut streams).await;
     let before = resident_bytes(&program).await;
     opens_quietly(&program, COUNT, &mut streams).await;
@@ -89,18 +89,18 @@ async fn a_stalled_reader_does_not_affect_others() {
     let call = Call::get("/all").key(SDK_KEY);
     let narrow = Connection::open_narrow(program.address, 8192).await;
     let mut slow = Sdk::new(SseClient::open_on(narrow, &call).await, &call);
-    slow.hears("put", put(some_data())).await;
+    slow.receives("put", put(some_data())).await;
     let mut quick = program.opens("/all", SDK_KEY).await;
-    quick.hears("put", put(some_data())).await;
+    quick.receives("put", put(some_data())).await;
     let before = resident_bytes(&program).await;
 
     let filler = "f".repeat(48 << 10);
     for version in 4..4 + CHANGES {
         let change = flag_with("plain", version, json!({"filler": filler}));
         cloud.patches(SDK_KEY, &change);
-        // In order and one by one: the next change is made when this one has been heard.
-        let heard = quick.hears_event("patch").await;
-        assert_eq!((&heard["data"]["version"], &heard["path"]), (&json!(version), &json!("/flags/plain")));
+        // In order and one by one: the next change is made when this one has been received.
+        let received = quick.receives_event("patch").await;
+        assert_eq!((&received["data"]["version"], &received["path"]), (&json!(version), &json!("/flags/plain")));
     }
     let report = program.operator_gets("/api/status").await.json();
     assert_eq!(report["fanout"]["blocked"], 1, "the slow one is known: {report}");
@@ -109,13 +109,13 @@ async fn a_stalled_reader_does_not_affect_others() {
 
     let last = 4 + CHANGES - 1;
     let mut heard_events = 0;
-    let newest = |heard: &Value| match heard["path"].as_str() {
-        Some("/") => heard["data"]["flags"]["plain"]["version"].as_i64(),
-        _ => heard["data"]["version"].as_i64(),
+    let newest = |received: &Value| match received["path"].as_str() {
+        Some("/") => received["data"]["flags"]["plain"]["version"].as_i64(),
+        _ => received["data"]["version"].as_i64(),
     };
     let mut version = 3;
     while version < last {
-        let Heard::Event { data, .. } = slow.next().await else { panic!("the stream ended at {version}") };
+        let StreamItem::Event { data, .. } = slow.next().await else { panic!("the stream ended at {version}") };
         let next = newest(&serde_json::from_str(&data).unwrap()).expect("a version");
         assert!(next > version, "{next} after {version}");
         version = next;
@@ -123,6 +123,6 @@ async fn a_stalled_reader_does_not_affect_others() {
     }
     assert!(heard_events < CHANGES, "it jumped: {heard_events} events for {CHANGES} changes");
     cloud.patches(SDK_KEY, &flag("plain", last + 1));
-    slow.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", last + 1)})).await;
-    quick.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", last + 1)})).await;
+    slow.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", last + 1)})).await;
+    quick.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", last + 1)})).await;
 }

@@ -1,4 +1,4 @@
-//! Few file descriptors: clients never take the last ones from probes and upstream.
+//! Few file descriptors: clients never use the last ones, which probes and upstream need.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ async fn program(limit: u32, settings: &[(&str, Value)]) -> (Program, FakeLaunch
 async fn a_flood_of_connections_reaches_neither_probes_nor_upstream() {
     let (program, cloud, _dir) = program(128, &[]).await;
     let mut stream = program.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
-    // Far more than there are descriptors; what is not accepted waits in the backlog.
+    stream.receives_event("put").await;
+    // Far more than there are descriptors; connections that are not accepted wait in the backlog.
     let mut flood = Vec::new();
     for index in 0..200 {
         let mut connection = Connection::open(program.address).await;
@@ -43,7 +43,7 @@ async fn a_flood_of_connections_reaches_neither_probes_nor_upstream() {
         assert_eq!(program.operator_gets("/live").await.status, 200);
         assert_eq!(program.operator_gets("/ready").await.status, 200);
     }
-    // Upstream breaks and is found again, and events arrive there.
+    // The connection to upstream breaks and is opened again, and events arrive there.
     let before = cloud.stream_requests().len();
     cloud.closes_streams(SDK_KEY);
     within("a new connection to upstream", async {
@@ -52,9 +52,9 @@ async fn a_flood_of_connections_reaches_neither_probes_nor_upstream() {
         }
     })
     .await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     cloud.patches(SDK_KEY, &flag("plain", 4));
-    stream.hears_event("patch").await;
+    stream.receives_event("patch").await;
     let post = Call::post("/bulk", r#"[{"kind":"identify","creationDate":1,"context":{"kind":"user","key":"ada"}}]"#)
         .key(SDK_KEY);
     let post = post.header("X-LaunchDarkly-Event-Schema", "4");

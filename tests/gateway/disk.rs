@@ -1,4 +1,4 @@
-//! Last good data: what a process knew when it was killed, the next one serves, whatever upstream does.
+//! Last good data: what a process had when it was killed is served by the next one, whatever upstream does.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl Place {
         self.dir.path().join("data")
     }
 
-    /// The snapshot files.
+    /// Returns the snapshot files.
     fn kept(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.data().join("last-good"));
         let mut all: Vec<_> =
@@ -56,7 +56,7 @@ fn random_pause() -> Duration {
     Duration::from_millis(uuid::Uuid::new_v4().as_u64_pair().0 % 450)
 }
 
-/// Flags that always have the same version, except for one moment between two patches.
+/// Returns flags that always have the same version, except for one moment between two patches.
 fn twins(version: i64) -> Value {
     let big = "b".repeat(20_000);
     let twin = |key: &str| crate::flags::flag_with(key, version, json!({"filler": big}));
@@ -73,8 +73,8 @@ async fn a_killed_gateway_comes_back_with_what_it_knew() {
         place.cloud.comes_back();
         let program = place.program().await;
         let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-        // Kept data first, where there is some; then that of upstream.
-        while sdk.hears_event("put").await != put(twins(version)) {}
+        // Data from disk first, if there is any; then upstream's.
+        while sdk.receives_event("put").await != put(twins(version)) {}
         if round == 0 {
             yardarm_testkit::until("a first snapshot on disk", || !place.kept().is_empty()).await;
         }
@@ -82,21 +82,21 @@ async fn a_killed_gateway_comes_back_with_what_it_knew() {
         while tokio::time::Instant::now() < killed_at {
             version += 1;
             place.cloud.puts(SDK_KEY, &twins(version));
-            sdk.hears_event("put").await;
+            sdk.receives_event("put").await;
         }
         program.signal(Signal::KILL);
         program.ends().await;
 
         place.cloud.goes_down();
         let program = place.program().await;
-        // At once: the first request after the start is served.
+        // The first request after the start is served.
         let flags = polled(&program).await;
         let left = flags["left"]["version"].as_i64().expect("a version");
         assert_eq!(flags, twins(left)["flags"], "a whole data set, not a mixture");
         assert!((known..=version).contains(&left), "round {round}: {left} is between {known} and {version}");
         known = left;
         let mut sdk = program.opens("/all", SDK_KEY).await;
-        sdk.hears("put", put(twins(left))).await;
+        sdk.receives("put", put(twins(left))).await;
         let report = program.operator_gets("/api/environments").await.json();
         assert_eq!(report["environments"][0]["is_stale"], true);
         program.signal(Signal::KILL);
@@ -104,7 +104,7 @@ async fn a_killed_gateway_comes_back_with_what_it_knew() {
     }
 }
 
-/// Flags of a megabyte, so that writing them takes a while.
+/// Returns flags of a megabyte, so that writing them takes a while.
 fn large(version: i64) -> Value {
     let filler = format!("{version:04}").repeat(1 << 18);
     data([crate::flags::flag_with("large", version, json!({"filler": filler})), flag("small", version)], [])
@@ -119,7 +119,7 @@ async fn a_gateway_that_is_killed_in_the_middle_of_a_write_loses_nothing() {
         place.cloud.comes_back();
         let program = place.program().await;
         let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-        while sdk.hears_event("put").await["data"]["flags"]["small"]["version"] != version {}
+        while sdk.receives_event("put").await["data"]["flags"]["small"]["version"] != version {}
         let filler = format!("{version:04}").repeat(100);
         let settled = || {
             let [file] = &place.kept()[..] else { return false };
@@ -129,13 +129,13 @@ async fn a_gateway_that_is_killed_in_the_middle_of_a_write_loses_nothing() {
         yardarm_testkit::until("a snapshot of this version", settled).await;
         let [file] = &place.kept()[..] else { panic!("one file: {:?}", place.kept()) };
         let good = std::fs::read(file).expect("a snapshot");
-        // A file beside the snapshot, or a snapshot that is no longer what it was: the write is under way.
+        // A temporary file, or a changed snapshot: the write is in progress.
         let (folder, file) = (place.data().join("last-good"), file.clone());
         let is_writing = move || {
             let files = std::fs::read_dir(&folder).map_or(0, Iterator::count);
             files > 1 || std::fs::metadata(&file).is_ok_and(|it| it.len() != good.len() as u64)
         };
-        // Without a pause, because the moment is short, and beside the fake cloud.
+        // Without a pause, because the moment is short, and on another thread than the fake.
         let watch = move || {
             let start = tokio::time::Instant::now();
             while !is_writing() {
@@ -144,7 +144,7 @@ async fn a_gateway_that_is_killed_in_the_middle_of_a_write_loses_nothing() {
         };
         let settled = version;
         let mut watch = tokio::task::spawn_blocking(watch);
-        // A busy machine may look away during one write, but not during all of them.
+        // On a busy machine, one write may be missed, but not all of them.
         loop {
             version += 1;
             place.cloud.puts(SDK_KEY, &large(version));
@@ -176,18 +176,18 @@ async fn each_write_replaces_the_file_and_unchanged_data_is_not_written() {
     let program = place.program().await;
     yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
     let [file] = &place.kept()[..] else { panic!("one file: {:?}", place.kept()) };
-    // The open file keeps its number from being given to a new one.
+    // The open file prevents its inode number from being reused.
     let first = std::fs::File::open(file).expect("a snapshot");
     let number = |file: std::io::Result<std::fs::Metadata>| file.expect("metadata").ino();
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears_event("put").await;
-    // The same again, as at each reconnection.
+    sdk.receives_event("put").await;
+    // The same data again, as after each reconnect.
     place.cloud.puts(SDK_KEY, &some_data());
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(number(std::fs::metadata(file)), number(first.metadata()), "nothing new, nothing written");
     place.cloud.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
     let is_replaced = || number(std::fs::metadata(file)) != number(first.metadata());
     yardarm_testkit::until("another file in the place of the first", is_replaced).await;
     program.signal(Signal::TERM);
@@ -200,12 +200,12 @@ async fn what_was_settled_when_it_was_killed_is_not_lost() {
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     place.cloud.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
     place.cloud.deletes(SDK_KEY, "/segments/crew", 9);
-    sdk.hears_event("delete").await;
-    // An orderly end writes the last change without waiting for it to settle.
+    sdk.receives_event("delete").await;
+    // An orderly shutdown writes the last change without delay.
     program.signal(Signal::TERM);
     assert_eq!(program.ends().await.0.code(), Some(0));
     for file in place.kept() {
@@ -246,7 +246,7 @@ async fn a_damaged_file_is_reported_and_not_served() {
         assert!(program.has_logged("kept data cannot be used"), "{what}: {:#?}", program.log());
         place.cloud.comes_back();
         let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-        sdk.hears("put", put(some_data())).await;
+        sdk.receives("put", put(some_data())).await;
         program.signal(Signal::TERM);
         assert_eq!(program.ends().await.0.code(), Some(0), "{what}");
         assert_eq!(std::fs::read(file).unwrap().len(), good.len(), "{what}: written anew");
@@ -275,13 +275,13 @@ async fn data_of_another_key_is_not_served() {
 async fn a_full_disk_stops_nothing_but_keeping() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &twins(1));
-    // A limit on file sizes is the nearest thing to a full disk that a test can have.
+    // A limit on file sizes comes closest to a full disk.
     let program = Program::start_through(place.dir.path(), "trap '' XFSZ; ulimit -f 1; exec \"$0\" run").await;
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(twins(1))).await;
-    yardarm_testkit::until("the failure to be said", || program.has_logged("data could not be kept on disk")).await;
+    sdk.receives("put", put(twins(1))).await;
+    yardarm_testkit::until("the failure to be logged", || program.has_logged("data could not be kept on disk")).await;
     place.cloud.puts(SDK_KEY, &twins(2));
-    sdk.hears("put", put(twins(2))).await;
+    sdk.receives("put", put(twins(2))).await;
     assert_eq!(polled(&program).await, twins(2)["flags"]);
     program.signal(Signal::TERM);
     assert_eq!(program.ends().await.0.code(), Some(0));
@@ -293,16 +293,16 @@ async fn a_folder_that_disappears_stops_nothing() {
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
     replace_by_file(&place.data().join("last-good"));
     place.cloud.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears_event("patch").await;
-    yardarm_testkit::until("the failure to be said", || program.has_logged("data could not be kept on disk")).await;
+    sdk.receives_event("patch").await;
+    yardarm_testkit::until("the failure to be logged", || program.has_logged("data could not be kept on disk")).await;
     place.cloud.patches(SDK_KEY, &flag("plain", 5));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
 
-    // What could not be written is written once it can be, at the latest at the end.
+    // A failed write is repeated once it can succeed, at the latest at shutdown.
     std::fs::remove_file(place.data().join("last-good")).unwrap();
     std::fs::create_dir(place.data().join("last-good")).unwrap();
     program.signal(Signal::TERM);
@@ -359,7 +359,7 @@ async fn two_processes_never_share_a_folder() {
     {
         assert!(error.contains(part), "{part}: {error}");
     }
-    // Whatever its end, a process takes nothing with it.
+    // A killed process releases the folder.
     first.signal(Signal::KILL);
     first.ends().await;
     let second = place.program().await;

@@ -1,21 +1,21 @@
-//! Where a request ends: nothing that was sent as a body is taken for a request, and no request is swallowed.
+//! Framing of requests: no part of a body is interpreted as a request, and no request is swallowed.
 
 use std::time::Duration;
 
-use yardarm_testkit::{Call, Connection, Heard, PATIENCE, SseClient};
+use yardarm_testkit::{Call, Connection, PATIENCE, SseClient, StreamItem};
 
 use crate::flags::some_data;
 use crate::running::{MOBILE_KEY, Running, SDK_KEY, Setup};
 
-/// A request that is sent where a body is expected.
+/// A request that is sent as a body.
 const SMUGGLED: &str = "GET /status HTTP/1.1\r\nHost: smuggled\r\n\r\n";
 
-/// Streams that live for half a second.
+/// Starts a gateway whose streams live for half a second.
 async fn gateway() -> Running {
     Setup::with(some_data()).set("launchdarkly.max_client_connection_time", "500ms").start().await
 }
 
-/// Sends pieces with pauses between them; gives everything that comes until the connection ends.
+/// Sends pieces with pauses between them; returns everything received until the connection ends.
 async fn exchange(gateway: &Running, pieces: &[(u64, &str)]) -> String {
     let mut connection = Connection::open(gateway.address).await;
     for (pause, piece) in pieces {
@@ -26,7 +26,7 @@ async fn exchange(gateway: &Running, pieces: &[(u64, &str)]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-/// Status codes of the answers.
+/// Returns the status codes of the responses.
 fn statuses(text: &str) -> Vec<&str> {
     let heads = text.split("HTTP/1.").skip(1);
     heads.filter_map(|it| it.split(' ').nth(1)).collect()
@@ -90,7 +90,7 @@ async fn old_and_odd_requests_for_streams_keep_their_bodies_too() {
             let count = statuses(&text).len();
             assert!(count <= 2, "{name}: {text}");
             if count == 2 {
-                // The body was read and the connection went on with the next request.
+                // The body was read and the connection continued with the next request.
                 assert!(text.to_ascii_lowercase().contains("connection: close"), "{name}: {text}");
             }
         }
@@ -103,11 +103,11 @@ async fn a_stream_request_whose_body_was_read_leaves_the_connection_usable() {
     let call = Call::report("/meval", r#"{"kind":"user","key":"ada"}"#).key(MOBILE_KEY);
     let mut stream = SseClient::open(gateway.address, &call).await;
     assert_eq!(stream.head().status, 200);
-    while stream.next().await != Heard::End {}
+    while stream.next().await != StreamItem::End {}
     let mut connection = stream.into_connection();
     assert_eq!(Call::get("/status").on(&mut connection).await.status, 200);
 
-    // With a coding it is closed, because only the library knows for sure where such a body ended.
+    // With a transfer coding the connection is closed, because only the library knows for sure where such a body ends.
     let body = "1b\r\n{\"kind\":\"user\",\"key\":\"ada\"}\r\n0\r\n\r\n";
     let chunked = format!(
         "REPORT /meval HTTP/1.1\r\nHost: a\r\nAuthorization: {MOBILE_KEY}\r\nContent-Type: application/json\r\n\
@@ -163,7 +163,7 @@ async fn a_body_with_an_unclear_end_is_refused() {
         for request in [head("POST", "/bulk", headers), head("GET", "/all", headers)] {
             let text = exchange(&gateway, &[(0, &(request.clone() + &body))]).await;
             assert_eq!(statuses(&text), ["400"], "{request}: {text}");
-            // However the head is cut.
+            // However the head is split.
             let (first, second) = request.split_at(request.len() - 9);
             let text = exchange(&gateway, &[(0, first), (20, second), (20, &body)]).await;
             assert_eq!(statuses(&text), ["400"], "{request} in two pieces: {text}");

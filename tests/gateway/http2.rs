@@ -1,15 +1,15 @@
-//! Many requests on one connection of HTTP/2: what one of them does wrong, or suffers, costs that one only.
+//! Many requests on one HTTP/2 connection: an error or a delay affects only its own request.
 
 use futures_util::StreamExt;
 use reqwest::{Client, Response, Version};
 use serde_json::{Value, json};
 use yardarm_testkit::within;
 
-use super::tls::{Secured, hears};
+use super::tls::{Secured, receives};
 use crate::flags::{data, flag, flag_with};
 use crate::running::{Running, SDK_KEY};
 
-/// What operators are shown.
+/// Returns the status that operators see.
 async fn status(gateway: &Running) -> Value {
     gateway.operator_gets("/api/status").await.json()
 }
@@ -24,7 +24,7 @@ async fn one_stuck_answer_of_many_on_a_connection_is_given_up_alone() {
     let large = data([flag_with("large", 1, json!({"filler": filler}))], []);
     let secured = Secured::start(|it| it.data(SDK_KEY, large).set("server.write_timeout", "1s")).await;
     let client = secured.client(|it| it.http2_initial_stream_window_size(65_535));
-    // Neither is read: the window of each is soon full.
+    // Neither is read, so the window of each is soon full.
     let stuck = get(&secured, &client, "/sdk/flags").await.expect("a head");
     let stuck_stream = get(&secured, &client, "/all").await.expect("a head");
     assert_eq!((stuck.version(), stuck_stream.version()), (Version::HTTP_2, Version::HTTP_2));
@@ -51,8 +51,8 @@ async fn a_head_that_is_too_large_is_431_and_costs_nothing_else() {
     let client = secured.client(|it| it);
     let stream = get(&secured, &client, "/all").await.expect("a stream");
     assert_eq!(stream.version(), Version::HTTP_2);
-    let (mut stream, mut heard) = (Box::pin(stream.bytes_stream()), String::new());
-    hears(&mut stream, &mut heard, "event: put\n").await;
+    let (mut stream, mut received) = (Box::pin(stream.bytes_stream()), String::new());
+    receives(&mut stream, &mut received, "event: put\n").await;
 
     let long = |length: usize| "x".repeat(length);
     let with_headers = |count: usize| {
@@ -61,7 +61,7 @@ async fn a_head_that_is_too_large_is_431_and_costs_nothing_else() {
     };
     for (what, request, expected) in [
         ("a long header", client.get(secured.url("/status")).header("x-long", long(40_000)), 431),
-        // Longer than the frames in which it comes.
+        // Longer than the frames that contain it.
         ("a longer header", client.get(secured.url("/status")).header("x-long", long(70_000)), 431),
         ("a long path", client.get(secured.url(&format!("/status?{}", long(40_000)))), 431),
         ("many long headers", (0..5).fold(with_headers(1), |it, _| it.header("x-long", long(9_000))), 431),
@@ -71,13 +71,13 @@ async fn a_head_that_is_too_large_is_431_and_costs_nothing_else() {
     ] {
         let answer = within(what, request.send()).await.expect(what);
         assert_eq!((answer.status().as_u16(), answer.version()), (expected, Version::HTTP_2), "{what}");
-        // The next request is served, and on the same connection.
+        // The next request is served on the same connection.
         let next = get(&secured, &client, "/sdk/flags").await.expect(what);
         assert_eq!(next.status(), 200, "{what}");
         assert_eq!(status(&secured.gateway).await["connections"]["open"], 1, "{what}");
     }
     secured.gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    hears(&mut stream, &mut heard, "event: patch\n").await;
+    receives(&mut stream, &mut received, "event: patch\n").await;
 }
 
 #[tokio::test]
@@ -87,19 +87,19 @@ async fn a_panic_costs_one_request_or_one_stream_of_a_connection() {
     let client = secured.client(|it| it);
     let faults = secured.gateway.supervisor.faults().clone();
     let stream = get(&secured, &client, "/all").await.expect("a stream");
-    let (mut stream, mut heard) = (Box::pin(stream.bytes_stream()), String::new());
-    hears(&mut stream, &mut heard, "event: put\n").await;
+    let (mut stream, mut received) = (Box::pin(stream.bytes_stream()), String::new());
+    receives(&mut stream, &mut received, "event: put\n").await;
 
-    // In a handler: answered, as over HTTP/1.
+    // A panic in a handler is answered, as over HTTP/1.
     faults.arm("request");
     let answer = get(&secured, &client, "/sdk/flags").await.expect("an answer");
     assert_eq!((answer.status().as_u16(), answer.version()), (503, Version::HTTP_2));
     assert!(answer.headers().contains_key("retry-after"));
     assert_eq!(get(&secured, &client, "/sdk/flags").await.expect("an answer").status(), 200);
     secured.gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    hears(&mut stream, &mut heard, "\"version\":4").await;
+    receives(&mut stream, &mut received, "\"version\":4").await;
 
-    // In the task that writes an answer: there is nothing left that could say so, and the client sees a broken stream.
+    // A panic in the task that writes a response cannot be answered, and the client receives a broken stream.
     let before = secured.gateway.panics().await.get("http/2 request").copied().unwrap_or(0);
     faults.arm("http/2 request");
     within("the end of the stream", async { while stream.next().await.is_some_and(|it| it.is_ok()) {} }).await;

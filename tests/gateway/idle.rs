@@ -1,16 +1,16 @@
-//! Connections between two requests: how long they are kept, and that closing them loses nothing.
+//! Connections between two requests: how long they are kept open, and that closing them loses nothing.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::Instant;
-use yardarm_testkit::{Call, Connection, Heard, PATIENCE, SseClient, within};
+use yardarm_testkit::{Call, Connection, PATIENCE, SseClient, StreamItem, within};
 
 use crate::flags::some_data;
 use crate::running::{Running, SDK_KEY, Setup};
 
-/// Connections that the gateway closed for a reason.
+/// Returns the number of connections that the gateway closed for a reason.
 async fn closed(gateway: &Running, reason: &str) -> u64 {
     let status = gateway.operator_gets("/api/status").await.json();
     let closed = status["connections"]["closed"].as_array().expect("a list").clone();
@@ -45,7 +45,7 @@ async fn silence_closes_a_connection_and_a_request_that_came_before_is_answered(
         let mut connection = Connection::open(gateway.address).await;
         assert_eq!(post(index).on(&mut connection).await.status, 202);
         tokio::time::sleep(Duration::from_millis(900 + 5 * index as u64)).await;
-        // What the client knows before it sends: whether the connection is still open.
+        // The client's knowledge before it sends: whether the connection is still open.
         if connection.has_ended().await {
             return None;
         }
@@ -54,8 +54,8 @@ async fn silence_closes_a_connection_and_a_request_that_came_before_is_answered(
     });
     let answered = join_all(posts).await;
     assert!(answered.iter().flatten().count() >= 10, "some were sent in time: {answered:?}");
-    // A request may still cross the end of its connection; that window is as long as the machine makes a client wait
-    // between its look and its request.
+    // A request may still cross the end of its connection; that window is as long as the machine delays the client
+    // between its check and its request.
     let lost = answered.iter().flatten().filter(|it| !**it).count();
     assert!(lost * 5 <= answered.iter().flatten().count(), "{answered:?}");
     assert!(closed(&gateway, "idle").await > 0);
@@ -94,15 +94,15 @@ async fn a_connection_whose_stream_has_ended_serves_on_and_is_closed_like_any() 
     let setup = Setup::with(some_data()).set("launchdarkly.max_client_connection_time", "300ms");
     let gateway = setup.set("server.idle_timeout", "1s").start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
-    assert_eq!(stream.next().await, Heard::End);
+    stream.receives_event("put").await;
+    assert_eq!(stream.next().await, StreamItem::End);
     let mut connection = stream.into_client().into_connection();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(Call::get("/status").on(&mut connection).await.status, 200);
     let call = Call::get("/all").key(SDK_KEY);
     let mut again = SseClient::open_on(connection, &call).await;
     assert_eq!(again.head().status, 200);
-    while again.next().await != Heard::End {}
+    while again.next().await != StreamItem::End {}
     assert_eq!(again.into_connection().closes_within(PATIENCE).await.as_deref(), Some(&b""[..]));
     assert_eq!(closed(&gateway, "idle").await, 1);
     assert_eq!(open(&gateway).await, 0);

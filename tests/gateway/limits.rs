@@ -1,4 +1,4 @@
-//! L017, L074 and the limits of the process: everything is bounded, and who exceeds a bound harms nobody else.
+//! L017, L074 and the limits of the process: everything is bounded, and a client that exceeds a limit affects no other.
 
 use std::time::Duration;
 
@@ -32,18 +32,18 @@ async fn a_body_that_is_too_large_is_rejected_in_the_format_of_its_route() {
     let gateway = Setup::with(some_data()).events().set("server.max_body", "2KiB").start().await;
     let context = |length: usize| format!(r#"{{"kind":"user","key":"{}"}}"#, "a".repeat(length));
     let evaluate = |length: usize| Call::report("/sdk/evalx/context", context(length)).key(SDK_KEY);
-    gateway.says("below", evaluate(1900), some_json(200)).await;
+    gateway.answers_as("below", evaluate(1900), some_json(200)).await;
     let too_large = || message(413, "Request body exceeds maximum allowed size.");
-    gateway.says("L149", evaluate(3000), too_large()).await;
-    gateway.says("L149", evaluate(300_000), too_large()).await;
+    gateway.answers_as("L149", evaluate(3000), too_large()).await;
+    gateway.answers_as("L149", evaluate(300_000), too_large()).await;
     let stream = Call::report("/meval", context(3000)).key(MOBILE_KEY);
-    gateway.says("L149", stream, too_large().with("x-accel-buffering: no")).await;
+    gateway.answers_as("L149", stream, too_large().with("x-accel-buffering: no")).await;
     let unreadable = || text(400, r#"{"message":"unable to read request body"}"#);
     for length in [3000, 300_000] {
         let call = Call::post("/bulk", "e".repeat(length)).key(SDK_KEY);
-        gateway.says("L193", call, unreadable()).await;
+        gateway.answers_as("L193", call, unreadable()).await;
         let call = Call::post("/diagnostic", "e".repeat(length)).key(SDK_KEY);
-        gateway.says("L193", call, unreadable()).await;
+        gateway.answers_as("L193", call, unreadable()).await;
     }
 }
 
@@ -52,8 +52,8 @@ async fn one_stream_too_many_is_rejected_with_retry_after() {
     let gateway = Setup::with(some_data()).set("server.max_streams", 2).start().await;
     let mut first = gateway.opens("/all", SDK_KEY).await;
     let mut second = gateway.opens("/mping", MOBILE_KEY).await;
-    first.hears("put", put(some_data())).await;
-    second.hears_ping().await;
+    first.receives("put", put(some_data())).await;
+    second.receives_ping().await;
     for (path, key) in [("/all", SDK_KEY), ("/flags", SDK_KEY), ("/mping", MOBILE_KEY)] {
         let answer = gateway.answers(&Call::get(path).key(key)).await;
         empty(503).compare(path, &answer);
@@ -61,25 +61,26 @@ async fn one_stream_too_many_is_rejected_with_retry_after() {
     assert_eq!(gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200, "requests are served");
     drop(first);
     let mut third = gateway.opens_when_ready("/all", SDK_KEY).await;
-    third.hears("put", put(some_data())).await;
+    third.receives("put", put(some_data())).await;
 }
 
 #[tokio::test]
 async fn one_connection_too_many_waits_for_its_turn() {
     let gateway = Setup::with(some_data()).set("server.max_connections", 2).start().await;
     let mut first = gateway.opens("/all", SDK_KEY).await;
-    first.hears("put", put(some_data())).await;
+    first.receives("put", put(some_data())).await;
     let mut second = Connection::open(gateway.address).await;
-    // A request under way; a connection without one would make room.
+    // A request in progress; an idle connection would be closed to make room.
     second.sends("GET /status HTTP/1.1\r\n").await;
     let mut third = Connection::open(gateway.address).await;
     third.sends(Call::get("/status").bytes()).await;
     let mut answer = std::pin::pin!(third.answer("GET"));
-    // While the others are there, nothing comes; this wait can only be too short, which lets a fault pass, not fail.
+    // While the others are open, nothing is answered; if this wait is too short, the test misses a bug, but does not
+    // fail.
     assert!(tokio::time::timeout(Duration::from_millis(700), &mut answer).await.is_err());
     second.sends("Host: a\r\n\r\n").await;
     assert_eq!(second.answer("GET").await.map(|it| it.status), Some(200));
-    // Now that it is idle, it is closed in favour of the one that waits.
+    // Now that it is idle, it is closed in favour of the waiting one.
     assert_eq!(answer.await.map(|it| it.status), Some(200));
     assert_eq!(second.closes_within(PATIENCE).await.as_deref(), Some(&b""[..]));
 }
@@ -98,7 +99,7 @@ async fn unfinished_heads_keep_others_out_for_a_short_time_only() {
     let mut other = Connection::open(gateway.address).await;
     other.sends(Call::get("/status").bytes()).await;
     assert_eq!(other.answer("GET").await.expect("an answer").status, 200);
-    // Without others that wait, a head may take ten seconds.
+    // Without waiting connections, a head may take ten seconds.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
 
@@ -119,7 +120,7 @@ async fn the_setting_of_the_head_is_what_counts() {
     let with_headers =
         |count: usize| format!("GET /status HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(count - 1));
     assert_eq!(status(with_target(65_000)).await, 200);
-    // What the types of the HTTP library hold; the setting says so.
+    // A limit of the HTTP library's types; the documentation of the setting mentions it.
     assert_eq!(status(with_target(66_000)).await, 414);
     assert_eq!(status(with_target(250_000)).await, 414);
     assert_eq!(status(with_target(300_000)).await, 431);
@@ -149,7 +150,7 @@ async fn a_body_that_never_comes_is_given_up() {
         let mut connection = Connection::open(gateway.address).await;
         connection.sends(&head).await;
         let answer = connection.answer("POST").await.expect("an answer");
-        // It may heal, so it must be 503 and not 4xx.
+        // The cause may be transient, so the status must be 503 and not 4xx.
         empty(503).compare("a body that never comes", &answer);
         assert!(connection.closes_within(PATIENCE).await.is_some(), "what comes late is not taken for a request");
     }
@@ -159,7 +160,7 @@ async fn a_body_that_never_comes_is_given_up() {
 async fn a_head_that_never_ends_is_cut_off_while_a_stream_stays() {
     let gateway = Setup::with(some_data()).start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears("put", put(some_data())).await;
+    stream.receives("put", put(some_data())).await;
     let started = tokio::time::Instant::now();
     let half = async {
         let mut connection = Connection::open(gateway.address).await;
@@ -177,7 +178,7 @@ async fn a_head_that_never_ends_is_cut_off_while_a_stream_stays() {
     let trickle = async {
         let mut connection = Connection::open(gateway.address).await;
         let mut bytes = Call::get("/status").header("X-Slow", &"y".repeat(100)).bytes().into_iter();
-        // A byte now and then does not buy time.
+        // Sending single bytes does not extend the deadline.
         while let Some(byte) = bytes.next()
             && connection.try_send([byte]).await.is_ok()
         {
@@ -192,7 +193,7 @@ async fn a_head_that_never_ends_is_cut_off_while_a_stream_stays() {
     for took in [first_took, second_took, trickle_took] {
         assert!(took >= Duration::from_millis(9500), "L017: {took:?}");
     }
-    // L074: the stream has been silent for as long and is still there.
+    // L074: the stream has been silent for as long and is still open.
     gateway.upstream.patches(SDK_KEY, &crate::flags::flag("plain", 4));
-    stream.hears_event("patch").await;
+    stream.receives_event("patch").await;
 }

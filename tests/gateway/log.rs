@@ -1,4 +1,4 @@
-//! The log never holds up what the gateway is for, whatever becomes of those who read it.
+//! The log never blocks the gateway, whatever happens to its readers.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::program::{Program, Reading, Signal, command};
 use crate::running::{SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
-/// A gateway that logs as much as it can, with an open stream.
+/// Starts a gateway with the most verbose log, with an open stream.
 async fn talkative() -> (Program, Sdk, FakeLaunchDarkly, TempDir) {
     let cloud = FakeLaunchDarkly::start().await;
     let dir = TempDir::new().unwrap();
@@ -22,7 +22,7 @@ async fn talkative() -> (Program, Sdk, FakeLaunchDarkly, TempDir) {
     setup.write(&cloud.url(), dir.path());
     let program = Program::start(dir.path()).await;
     let mut stream = program.opens_when_ready("/all", SDK_KEY).await;
-    stream.hears("put", put(some_data())).await;
+    stream.receives("put", put(some_data())).await;
     (program, stream, cloud, dir)
 }
 
@@ -48,10 +48,10 @@ async fn an_unread_log_blocks_neither_patches_nor_shutdown() {
     program.reads(Reading::Paused);
     overflow(&program).await;
     cloud.patches(SDK_KEY, &flag("plain", 4));
-    assert_eq!(stream.hears_event("patch").await["data"]["version"], 4);
+    assert_eq!(stream.receives_event("patch").await["data"]["version"], 4);
     let signalled = Instant::now();
     program.signal(Signal::TERM);
-    stream.hears_the_end().await;
+    stream.receives_end().await;
     let (status, _) = program.ends().await;
     assert_eq!(status.code(), Some(0));
     assert!(signalled.elapsed() < Duration::from_secs(15), "{:?}", signalled.elapsed());
@@ -66,7 +66,7 @@ async fn a_reader_that_comes_back_reads_what_it_has_missed() {
     let message = "log lines were dropped while nothing read the log";
     yardarm_testkit::until("the line about dropped lines", || program.has_logged(message)).await;
     cloud.patches(SDK_KEY, &flag("plain", 4));
-    assert_eq!(stream.hears_event("patch").await["data"]["version"], 4);
+    assert_eq!(stream.receives_event("patch").await["data"]["version"], 4);
     let total = dropped(&program).await;
     program.signal(Signal::TERM);
     let (status, log) = program.ends().await;
@@ -88,7 +88,7 @@ async fn a_log_that_is_closed_ends_nothing() {
     })
     .await;
     cloud.patches(SDK_KEY, &flag("plain", 4));
-    assert_eq!(stream.hears_event("patch").await["data"]["version"], 4);
+    assert_eq!(stream.receives_event("patch").await["data"]["version"], 4);
     program.signal(Signal::TERM);
     assert_eq!(program.ends().await.0.code(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! The page for operators, in a real browser: what a person sees there is what is so.
+//! The admin page in a real browser: what it shows is the actual state.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,7 +12,7 @@ use crate::sdks::driven::{Driven, Language};
 const ENV: &str = "0a1b2c3d-4e5f-4000-8000-000000000002";
 const KEY: &str = "0a1b2c3d-4e5f-4000-8000-00000000bbbb";
 
-/// A gateway whose environment at LaunchDarkly has the same name as the one at Harness, and a browser in front of it.
+/// A gateway whose environments at LaunchDarkly and Harness have the same name, and a browser with its page.
 struct Watched {
     program: Program,
     launchdarkly: FakeLaunchDarkly,
@@ -22,7 +22,8 @@ struct Watched {
 }
 
 impl Watched {
-    /// Nothing where there is no browser. `prepare` fills the gateway's folder, `more` is added to its settings.
+    /// Starts both; returns `None` without a browser. `prepare` fills the gateway's folder, `more` is added to its
+    /// settings.
     async fn start(more: &str, changes_before: u64) -> Option<Self> {
         if !Language::AdminPage.is_installed() {
             return None;
@@ -57,16 +58,16 @@ impl Watched {
         };
         within("all changes to be served", served).await;
         let mut browser = Driven::start(Language::AdminPage, &format!("http://{}/", program.admin), "").await;
-        browser.hears("open").await;
+        browser.receives("open").await;
         Some(Self { program, launchdarkly, harness, browser, dir })
     }
 
-    /// What a person sees at this moment.
+    /// Returns the visible content of the page.
     async fn look(&mut self) -> Value {
         self.browser.answers("look", "look").await
     }
 
-    /// Looks until something is so, and gives that look.
+    /// Polls the page until a condition holds; returns its content.
     async fn sees(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut look = Value::Null;
         let watch = async {
@@ -84,7 +85,7 @@ impl Watched {
         look
     }
 
-    /// Time in which the page asks several times.
+    /// Waits long enough for several polls of the page.
     async fn passes_some_time() {
         tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
     }
@@ -104,7 +105,7 @@ async fn one_name_at_both_vendors_is_two_environments_and_changes_are_listed_onc
     let first = watched.sees("both environments", |it| it["environments"][1][0] == "harness").await;
     let names: Vec<_> = first["environments"].as_array().expect("rows").iter().map(|row| (&row[0], &row[1])).collect();
     assert_eq!(names, [(&json!("launchdarkly"), &json!("prod")), (&json!("harness"), &json!("prod"))]);
-    // What happened before the page was opened is there, newest first, each change once.
+    // Changes before the page was opened are listed, newest first, each once.
     let reports = watched.program.operator_gets("/api/environments").await.json();
     let mut expected = Vec::new();
     for report in reports["environments"].as_array().expect("reports") {
@@ -123,7 +124,7 @@ async fn one_name_at_both_vendors_is_two_environments_and_changes_are_listed_onc
     texts.sort();
     assert_eq!(listed, texts);
 
-    // Looking again is no change.
+    // Another poll is not a change.
     Watched::passes_some_time().await;
     let later = watched.look().await;
     assert_eq!(later["changes"], first["changes"]);
@@ -158,13 +159,13 @@ async fn an_outage_is_never_green() {
     if let Ok(path) = std::env::var("OUTAGE_SCREENSHOT") {
         watched.browser.answers(&format!("screenshot {path}"), "done").await;
     }
-    // `/ready` goes on to say yes, since what is known is served.
+    // `/ready` still answers 200, since last good data is served.
     assert_eq!(watched.program.operator_gets("/ready").await.status, 200);
 
     watched.launchdarkly.comes_back();
     watched.sees("half of it back", |it| it["tone"] == "warn").await;
 
-    // A gateway that is gone is not green either.
+    // A gateway that does not respond is not shown as healthy either.
     watched.program.signal(crate::program::Signal::KILL);
     let gone = watched.sees("no gateway", |it| it["verdict"] == "out of reach").await;
     assert_eq!(gone["tone"], "bad");
@@ -180,12 +181,12 @@ async fn data_from_disk_is_not_green() {
     watched.program.signal(crate::program::Signal::TERM);
     watched.program.ends().await;
     watched.browser.close().await;
-    // Both clouds are away when the gateway comes back.
+    // Both vendors' services are down when the gateway comes back.
     launchdarkly.goes_down();
     harness.goes_down();
     let program = Program::start(dir.path()).await;
     let mut browser = Driven::start(Language::AdminPage, &format!("http://{}/", program.admin), "").await;
-    browser.hears("open").await;
+    browser.receives("open").await;
     for _ in 0..20 {
         let look = browser.answers("look", "look").await;
         assert!(!is_green(&look), "{look:#}");

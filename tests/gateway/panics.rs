@@ -1,9 +1,9 @@
-//! Panics, made on purpose in each kind of task: data flows again, the metric counts them, the status shows them.
+//! Injected panics in each kind of task: data flows again, the metric counts them, the status shows them.
 #![cfg(debug_assertions)]
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use yardarm_testkit::{Call, FakeLaunchDarkly, Heard, within};
+use yardarm_testkit::{Call, FakeLaunchDarkly, StreamItem, within};
 
 use crate::expected::empty;
 use crate::flags::{data, flag, some_data};
@@ -11,7 +11,7 @@ use crate::program::{Program, Signal};
 use crate::running::{CTX, ENV_ID, SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
-/// Long-lived tasks of a gateway with a LaunchDarkly side, as the metric names them.
+/// Long-lived tasks of a gateway with a LaunchDarkly side, as named in the metric.
 const TASKS: &[&str] = &[
     "accept",
     "delayed announcements",
@@ -32,21 +32,22 @@ const TASKS: &[&str] = &[
     "upstream stream",
 ];
 
-/// Reads on until something contains this text.
-async fn hears_of(sdk: &mut Sdk, text: &str) {
+/// Reads until an item contains this text.
+async fn receives_text(sdk: &mut Sdk, text: &str) {
     within(&format!("`{text}`"), async {
         loop {
             match sdk.next().await {
-                Heard::Event { data, .. } if data.contains(text) => return,
-                Heard::Event { .. } => (),
-                other => panic!("waited for `{text}`, heard {other:?}"),
+                StreamItem::Event { data, .. } if data.contains(text) => return,
+                StreamItem::Event { .. } => (),
+                other => panic!("waited for `{text}`, received {other:?}"),
             }
         }
     })
     .await;
 }
 
-/// A flag whose version tells it apart, so that a `put` or a `patch` that has it can be found.
+/// Returns a flag whose version identifies it, and the text with which a `put` or a `patch` that contains it can be
+/// found.
 fn marked(version: i64) -> (Value, String) {
     (flag("plain", version), format!("\"version\":{version}"))
 }
@@ -67,8 +68,8 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
     let gateway = everything(&dir).start().await;
     let mut server = gateway.opens("/all", SDK_KEY).await;
     let mut browser = gateway.opens_with(&Call::get(format!("/eval/{ENV_ID}/{CTX}"))).await;
-    hears_of(&mut server, "\"version\":3").await;
-    hears_of(&mut browser, "plain").await;
+    receives_text(&mut server, "\"version\":3").await;
+    receives_text(&mut browser, "plain").await;
     let known = gateway.panics().await;
     let mut version = 10_000;
     for task in TASKS {
@@ -84,12 +85,12 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
         version += 1;
         let (flag, text) = marked(version);
         gateway.upstream.patches(SDK_KEY, &flag);
-        hears_of(&mut server, &text).await;
-        hears_of(&mut browser, &text).await;
+        receives_text(&mut server, &text).await;
+        receives_text(&mut browser, &text).await;
         let mut late = gateway.opens("/all", SDK_KEY).await;
-        hears_of(&mut late, &text).await;
+        receives_text(&mut late, &text).await;
     }
-    // And so do all others of the LaunchDarkly side; a new task has to be added to the list above.
+    // All other tasks of the LaunchDarkly side as well; a new task has to be added to the list above.
     let elsewhere =
         ["first data", "first connection", "log writer", "output writer", "other thread", "fan-out", "main"];
     for task in known.keys().filter(|it| !elsewhere.contains(&it.as_str())) {
@@ -105,13 +106,13 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
 async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
     let gateway = Setup::with(some_data()).start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    hears_of(&mut stream, "\"version\":3").await;
-    // In the middle of a change: it is neither lost nor served by half.
+    receives_text(&mut stream, "\"version\":3").await;
+    // Within a change: it is neither lost nor partially served.
     gateway.supervisor.faults().arm("apply change");
     let (changed, text) = marked(4);
     gateway.upstream.patches(SDK_KEY, &changed);
     gateway.counts_a_panic("upstream stream", 0).await;
-    hears_of(&mut stream, &text).await;
+    receives_text(&mut stream, &text).await;
     let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
     gateway.status_where("recovery", is_valid).await;
     let status = gateway.operator_gets("/api/status").await.json();
@@ -126,7 +127,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
     );
     assert!(row["location"].as_str().unwrap().len() > 1);
 
-    // A change that panics again and again: what was served stays, and the state says why.
+    // A change that panics repeatedly: the previous data is served, and the state shows the reason.
     for _ in 0..50 {
         gateway.supervisor.faults().arm("apply change");
     }
@@ -136,7 +137,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
     gateway.status_where("an interruption", is_interrupted).await;
     assert_eq!(gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await.json()["version"], 4);
     gateway.supervisor.faults().clear();
-    hears_of(&mut stream, &text).await;
+    receives_text(&mut stream, &text).await;
     gateway.stop().await;
 }
 
@@ -144,7 +145,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
 async fn a_panic_costs_one_request_one_connection_or_one_stream() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut other = gateway.opens("/all", SDK_KEY).await;
-    hears_of(&mut other, "\"version\":3").await;
+    receives_text(&mut other, "\"version\":3").await;
     let call = Call::get("/sdk/flags").key(SDK_KEY);
     gateway.supervisor.faults().arm("request");
     let answer = gateway.answers(&call).await;
@@ -154,13 +155,13 @@ async fn a_panic_costs_one_request_one_connection_or_one_stream() {
 
     gateway.supervisor.faults().arm("fan-out stream");
     let mut broken = gateway.opens("/all", SDK_KEY).await;
-    let heard = within("the end of a stream", broken.next()).await;
-    assert!(!matches!(heard, Heard::Event { .. }), "{heard:?}");
+    let received = within("the end of a stream", broken.next()).await;
+    assert!(!matches!(received, StreamItem::Event { .. }), "{received:?}");
     let (changed, text) = marked(4);
     gateway.upstream.patches(SDK_KEY, &changed);
-    hears_of(&mut other, &text).await;
+    receives_text(&mut other, &text).await;
 
-    // Long enough to be evaluated elsewhere.
+    // Long enough to be evaluated on another thread.
     let context = json!({"kind": "user", "key": "a".repeat(200_000)}).to_string();
     let report = Call::report(format!("/sdk/evalx/{ENV_ID}/context"), context);
     gateway.supervisor.faults().arm("evaluation");
@@ -198,16 +199,16 @@ async fn an_evaluated_stream_outlives_a_panic_of_its_evaluation() {
     let flags = (0..200).map(|it| flag(&format!("flag{it:03}"), 1));
     let gateway = Setup::with(data(flags, [])).set("launchdarkly.client_streams", "evaluated").start().await;
     gateway.supervisor.faults().arm("evaluation");
-    // Small enough to be kept, and long enough to be evaluated elsewhere.
+    // Small enough to be kept, and long enough to be evaluated on another thread.
     let context = json!({"kind": "user", "key": "a".repeat(30_000)}).to_string();
     let mut browser = gateway.opens_with(&Call::report(format!("/eval/{ENV_ID}"), context)).await;
-    hears_of(&mut browser, "flag199").await;
+    receives_text(&mut browser, "flag199").await;
     assert!(gateway.supervisor.faults().are_over());
     for version in [7, 8] {
         gateway.supervisor.faults().arm("evaluation");
         let changed = (0..40).map(|it| flag(&format!("flag{it:03}"), version));
         gateway.upstream.puts(SDK_KEY, &data(changed, []));
-        hears_of(&mut browser, &format!("\"version\":{version}")).await;
+        receives_text(&mut browser, &format!("\"version\":{version}")).await;
         assert!(gateway.supervisor.faults().are_over());
     }
     gateway.stop().await;
@@ -216,7 +217,7 @@ async fn an_evaluated_stream_outlives_a_panic_of_its_evaluation() {
 #[tokio::test]
 async fn what_cannot_be_restarted_ends_the_process_with_an_error() {
     let (program, cloud, _dir) = program_with("fan-out stop").await;
-    // The first message to the thread that writes streams is a stream.
+    // The first message to a fan-out thread is a stream.
     let _stream = program.opens_when_ready("/all", SDK_KEY).await;
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(70), "{log:#?}");
@@ -233,7 +234,7 @@ async fn what_cannot_be_restarted_ends_the_process_with_an_error() {
 async fn a_panic_is_one_record_of_the_log() {
     let (program, cloud, _dir) = program_with("upstream stream").await;
     let mut stream = program.opens_when_ready("/all", SDK_KEY).await;
-    hears_of(&mut stream, "\"version\":3").await;
+    receives_text(&mut stream, "\"version\":3").await;
     let is_counted = async || {
         let text = program.operator_gets("/metrics").await.text().to_owned();
         text.contains("yardarm_task_panics_total{task=\"upstream stream\"} 1\n")
@@ -244,7 +245,7 @@ async fn a_panic_is_one_record_of_the_log() {
         }
     })
     .await;
-    // The panic may have come before the first connection or after it.
+    // The panic may have occurred before or after the first connection.
     let mut version = 10;
     within("a change after the panic", async {
         loop {
@@ -258,7 +259,7 @@ async fn a_panic_is_one_record_of_the_log() {
         }
     })
     .await;
-    hears_of(&mut stream, &marked(version).1).await;
+    receives_text(&mut stream, &marked(version).1).await;
     program.signal(Signal::TERM);
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(0), "{log:#?}");

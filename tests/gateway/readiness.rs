@@ -1,4 +1,4 @@
-//! `/ready`: traffic comes to a gateway that has something to serve, and stays with one that has.
+//! `/ready`: whether a gateway has data to serve. Once ready, it stays ready.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use yardarm_testkit::{Call, FakeHarness, FakeLaunchDarkly, RedisServer, StreamAn
 use crate::flags::{data, flag, put, some_data};
 use crate::running::{Running, SDK_KEY, Setup, common_toml};
 
-/// Status and body.
+/// Returns status and body.
 pub(super) async fn ready(gateway: &Running) -> (u16, String) {
     let answer = gateway.operator_gets("/ready").await;
     (answer.status, answer.text().to_owned())
 }
 
-/// The body once it contains a text.
+/// Waits until the body contains a text; returns it.
 async fn waits_for(gateway: &Running, part: &str) -> String {
     let mut body = String::new();
     let asks = async {
@@ -45,7 +45,7 @@ fn two() -> Setup {
 #[tokio::test]
 async fn it_waits_for_every_environment_however_long_that_takes() {
     let gateway = two().data("sdk-1", some_data()).start().await;
-    // Long after the time in which streams are not let in to wait.
+    // Long after the time in which new streams have to wait.
     let reports = async || gateway.operator_gets("/api/environments").await.json()["environments"].clone();
     while reports().await.as_array().is_none_or(|all| all.iter().all(|it| it["phase"] != "empty")) {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -53,7 +53,7 @@ async fn it_waits_for_every_environment_however_long_that_takes() {
     assert_eq!(waits_for(&gateway, "two").await, "waiting for: launchdarkly/two (initializing)\n");
     gateway.upstream.puts("sdk-2", &data([flag("x", 1)], []));
     gateway.is_ready().await;
-    // What is served is served on.
+    // Last good data is still served.
     gateway.upstream.goes_down();
     gateway.upstream.answers_streams_with([StreamAnswer::Status(401), StreamAnswer::Status(401)]);
     gateway.upstream.comes_back();
@@ -63,14 +63,14 @@ async fn it_waits_for_every_environment_however_long_that_takes() {
 
 #[tokio::test]
 async fn keys_that_upstream_rejects_hold_nothing_back_while_others_are_served() {
-    // The second is unknown to the cloud, which answers 401.
+    // The fake does not know the second environment, and answers 401.
     let cloud = FakeLaunchDarkly::start().await;
     cloud.add_environment("sdk-1");
     let mut setup = two();
     setup = setup.cloud(&cloud);
     let gateway = unfilled(setup, &cloud).await;
     waits_for(&gateway, "launchdarkly/two (off; last error: ").await;
-    assert!(ready(&gateway).await.1.contains("launchdarkly/one (initializing)"), "one that works has its time");
+    assert!(ready(&gateway).await.1.contains("launchdarkly/one (initializing)"), "a valid environment is waited for");
     cloud.puts("sdk-1", &some_data());
     gateway.is_ready().await;
     let (_, body) = ready(&gateway).await;
@@ -89,7 +89,7 @@ async fn with_nothing_but_rejected_keys_no_traffic_comes() {
     assert_eq!((&status["is_ready"], status["waiting_for"].as_array().map(Vec::len)), (&json!(false), Some(2)));
 }
 
-/// Starts a gateway whose environments the cloud does not know unless it knows them already.
+/// Starts a gateway with an upstream that knows only the environments that were added before.
 async fn unfilled(setup: Setup, cloud: &FakeLaunchDarkly) -> Running {
     let dir = TempDir::new().unwrap();
     setup.write(&cloud.url(), dir.path());
@@ -160,7 +160,7 @@ async fn what_the_database_holds_is_as_good_as_what_comes() {
     yardarm_testkit::until("the data in Redis", || redis.get("launchdarkly:$inited").is_some()).await;
     gateway.stop().await;
 
-    // No folder of data, and an upstream that answers 503, or not at all.
+    // No data folder, and an upstream that answers 503, or not at all.
     cloud.goes_down();
     for stream_uri in [cloud.url(), "http://127.0.0.1:9".to_owned()] {
         let gateway = setup(Setup::new()).set("launchdarkly.stream_uri", stream_uri.as_str()).start().await;
@@ -168,13 +168,13 @@ async fn what_the_database_holds_is_as_good_as_what_comes() {
         assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()), "{stream_uri}");
         let report = gateway.operator_gets("/api/environments").await.json()["environments"][0].clone();
         assert_eq!((&report["is_stale"], &report["phase"]), (&json!(true), &json!("ready")), "{report}");
-        gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+        gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
         let flags = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
         assert_eq!((flags.status, flags.json()), (200, some_data()["flags"].clone()), "{stream_uri}");
         gateway.stop().await;
     }
 
-    // With nothing in the database there is something to wait for, until another gateway has filled it.
+    // With an empty database readiness waits, until another gateway has filled it.
     redis.ask(&["FLUSHALL"]);
     let gateway = setup(Setup::new()).start().await;
     waits_for(&gateway, "launchdarkly/main (").await;
@@ -221,7 +221,7 @@ async fn offline_data_without_environments_is_not_ready() {
     assert_eq!(health(&gateway).await, (503, json!({"environments": [], "cacheStatus": "healthy"})));
 }
 
-/// What the relay of Harness is asked by its users' probes.
+/// Requests the health check of Harness' relay.
 async fn health(gateway: &Running) -> (u16, Value) {
     let answer = gateway.answers(&Call::get("/health")).await;
     (answer.status, answer.json())

@@ -1,4 +1,4 @@
-//! SIGHUP: what can change while the gateway runs is read again, and nothing ends because of it.
+//! SIGHUP: settings that can change at run time are read again, and nothing ends because of it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Reloading {
         Self { program, cloud, dir }
     }
 
-    /// Reloads another configuration, and waits until this line is logged.
+    /// Reloads another configuration, and waits until this message is logged.
     async fn with(&self, setup: &Setup, message: &str) {
         setup.write(&self.cloud.url(), self.dir.path());
         let before = self.count(message);
@@ -45,7 +45,7 @@ impl Reloading {
         self.program.log().iter().filter(|line| line.contains(message)).count()
     }
 
-    /// The last record with this message.
+    /// Returns the last log record with this message.
     fn record(&self, message: &str) -> Value {
         let log = self.program.log();
         let line =
@@ -61,13 +61,13 @@ async fn ten_reloads_under_open_streams_end_nothing() {
     let reloading = Reloading::start(setup()).await;
     let id = reloading.program.id();
     let mut stream = reloading.program.opens("/all", SDK_KEY).await;
-    stream.hears("put", put(some_data())).await;
+    stream.receives("put", put(some_data())).await;
     for round in 1..=10 {
         let level = if round % 2 == 0 { "info" } else { "debug" };
         reloading.with(&setup().set("log.level", level), RELOADED).await;
         let version = 10 + round;
         reloading.cloud.patches(SDK_KEY, &flag("plain", version));
-        assert_eq!(stream.hears_event("patch").await["data"]["version"], version);
+        assert_eq!(stream.receives_event("patch").await["data"]["version"], version);
     }
     reloading.program.signal(Signal::USR1);
     reloading.program.signal(Signal::USR2);
@@ -75,7 +75,7 @@ async fn ten_reloads_under_open_streams_end_nothing() {
     assert_eq!(reloading.program.id(), id);
     assert_eq!(reloading.program.answers(&Call::get("/status")).await.status, 200);
     reloading.program.signal(Signal::TERM);
-    stream.hears_the_end().await;
+    stream.receives_end().await;
     let (status, log) = reloading.program.ends().await;
     assert_eq!(status.code(), Some(0), "{log:#?}");
 }
@@ -90,7 +90,7 @@ async fn the_log_level_follows_the_file() {
     assert_eq!(reloading.record(RELOADED)["keys"], "log.level");
     within("details", async {
         while !has_details() {
-            // Its client logs how it connects again.
+            // The upstream client logs its reconnect.
             reloading.cloud.closes_streams(SDK_KEY);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -105,16 +105,16 @@ async fn environments_come_and_go_with_the_file() {
     reloading.cloud.puts("sdk-second", &some_data());
     let second = json!({"name": "second", "sdk_key": "sdk-second"});
     let mut first_stream = reloading.program.opens("/all", SDK_KEY).await;
-    first_stream.hears("put", put(some_data())).await;
+    first_stream.receives("put", put(some_data())).await;
     reloading.with(&setup().environments([main_environment(), second]), RELOADED).await;
     let mut second_stream = reloading.program.opens_when_served("/all", "sdk-second").await;
-    second_stream.hears("put", put(some_data())).await;
+    second_stream.receives("put", put(some_data())).await;
     reloading.with(&setup(), RELOADED).await;
-    second_stream.hears_the_end().await;
+    second_stream.receives_end().await;
     let call = Call::get("/all").key("sdk-second");
     assert_eq!(reloading.program.answers(&call).await.status, 401);
     reloading.cloud.patches(SDK_KEY, &flag("plain", 4));
-    assert_eq!(first_stream.hears_event("patch").await["data"]["version"], 4);
+    assert_eq!(first_stream.receives_event("patch").await["data"]["version"], 4);
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_named() {
     std::fs::remove_file(reloading.dir.path().join("yardarm.toml")).unwrap();
     reloading.program.signal(Signal::HUP);
     until("another refusal", || reloading.count(refused) > before + 1).await;
-    reloading.program.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    reloading.program.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn settings_that_need_a_restart_are_named() {
     let message = "changed settings take effect after a restart";
     reloading.with(&setup().set("server.max_streams", 7).set("plugins.recheck_window", "1s"), message).await;
     assert_eq!(reloading.record(message)["keys"], "plugins.recheck_window, server.max_streams");
-    // Once is enough.
+    // One reload is enough.
     let before = reloading.count(RELOADED);
     reloading.program.signal(Signal::HUP);
     until(RELOADED, || reloading.count(RELOADED) > before).await;

@@ -1,4 +1,5 @@
-//! No secret is printed: keys and contexts are looked for in everything that the program writes, at the loudest level.
+//! No secret is printed: the complete output of the program, at the most verbose level, is searched for keys and
+//! contexts.
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -13,7 +14,7 @@ const MOBILE_KEY: &str = "mob-0ca9a4e1-1c2d-4e3f-8a9b-c0ffee000002";
 const OTHER_KEY: &str = "sdk-0ca9a4e1-1c2d-4e3f-8a9b-c0ffee000003";
 const REJECTED_KEY: &str = "sdk-0ca9a4e1-1c2d-4e3f-8a9b-c0ffee000004";
 const STRANGE_KEY: &str = "sdk-0ca9a4e1-1c2d-4e3f-8a9b-c0ffee000005";
-/// A part of every key that masking hides, and a context that SDKs ask about.
+/// A part of every key that masking hides, and of a context that SDKs send.
 const CANARY: &str = "0ca9a4e1";
 const PERSON: &str = "canary.person@example.com";
 
@@ -32,7 +33,7 @@ async fn nothing_that_is_written_or_shown_contains_a_key_or_a_context() {
         .set("data.dir", dir.path().join("data").to_str().unwrap())
         .set("launchdarkly.init_timeout", "50ms");
     let mut setup = setup.set("log.format", "json").set("log.level", "trace");
-    // The third environment stays unknown to the cloud, which answers 401.
+    // The fake does not know the third environment, and answers 401.
     cloud.add_environment(SDK_KEY);
     for (key, data) in [(SDK_KEY, some_data()), (OTHER_KEY, data([flag("x", 1)], []))] {
         cloud.puts(key, &data);
@@ -67,11 +68,11 @@ async fn nothing_that_is_written_or_shown_contains_a_key_or_a_context() {
         shown.push((call.to_string(), String::from_utf8_lossy(&answer.body).into_owned()));
     }
     let mut sdk = program.opens("/all", SDK_KEY).await;
-    sdk.hears_event("put").await;
-    // Upstream fails in each of its ways.
+    sdk.receives_event("put").await;
+    // Upstream fails in each possible way.
     cloud.answers_posts_with([401, 503]);
     cloud.answers_streams_with([StreamAnswer::Status(403), StreamAnswer::Redirect("http://127.0.0.1:1/all")]);
-    cloud.says(SDK_KEY, "event: put\ndata: {sorry\n\n");
+    cloud.sends_bytes(SDK_KEY, "event: put\ndata: {sorry\n\n");
     yardarm_testkit::until("a rejection", || program.has_logged("upstream rejected the SDK key")).await;
     cloud.closes_streams(OTHER_KEY);
     yardarm_testkit::until("an interruption", || program.has_logged("upstream stream interrupted")).await;
@@ -95,7 +96,7 @@ async fn nothing_that_is_written_or_shown_contains_a_key_or_a_context() {
         assert!(!line.contains(PERSON), "a person in the log: {line}");
         assert!(!line.contains(&context), "a context in the log: {line}");
     }
-    // The data folder holds flags and no key either.
+    // The data folder contains flags but no keys.
     for file in files(&dir.path().join("data")) {
         let content = std::fs::read(&file).unwrap();
         assert!(!content.windows(CANARY.len()).any(|it| it == CANARY.as_bytes()), "a key in {}", file.display());

@@ -1,11 +1,11 @@
-//! L262, U158: how it ends. Nothing is cut that could be finished.
+//! L262, U158: shutdown. Requests in progress are completed.
 
 use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::Instant;
-use yardarm_testkit::{Call, Connection, FakeLaunchDarkly, Heard};
+use yardarm_testkit::{Call, Connection, FakeLaunchDarkly, StreamItem};
 
 use crate::expected::empty;
 use crate::flags::{put, some_data};
@@ -32,9 +32,9 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
         let (path, key) = if index % 2 == 0 { ("/all", SDK_KEY) } else { ("/mping", MOBILE_KEY) };
         let mut sdk = program.opens(path, key).await;
         if index % 2 == 0 {
-            sdk.hears("put", put(some_data())).await;
+            sdk.receives("put", put(some_data())).await;
         } else {
-            sdk.hears_ping().await;
+            sdk.receives_ping().await;
         }
         sdks.push(sdk);
     }
@@ -45,7 +45,7 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
 
     program.signal(Signal::TERM);
     let signalled = Instant::now();
-    // Meanwhile `/ready` says no, and the process is alive.
+    // Meanwhile `/ready` answers 503, and the process is alive.
     yardarm_testkit::within("`/ready` to say no", async {
         while program.operator_gets("/ready").await.status == 200 {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -56,12 +56,12 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
     assert_eq!(program.operator_gets("/live").await.status, 200);
 
     let ends = sdks.into_iter().map(|mut sdk| async move {
-        assert_eq!(sdk.next().await, Heard::End, "the last chunk, not a cut");
+        assert_eq!(sdk.next().await, StreamItem::End, "the last chunk, not a cut");
         signalled.elapsed()
     });
     let mut ends: Vec<_> = futures_util::future::join_all(ends).await;
     ends.sort();
-    // Spread: the last one came no earlier than the window ends, the first one long before.
+    // Spread: the last stream ended no earlier than the window, the first one long before.
     assert!(ends[7] >= Duration::from_millis(780), "{ends:?}");
     assert!(ends[0] + Duration::from_millis(200) <= ends[7], "{ends:?}");
 
@@ -83,17 +83,17 @@ async fn a_stream_that_comes_while_others_end_ends_well_too() {
     let (program, _cloud, _dir) = program(Setup::with(some_data()).set("shutdown.drain", "500ms")).await;
     let mut first = program.opens("/all", SDK_KEY).await;
     let mut second = program.opens("/all", SDK_KEY).await;
-    first.hears("put", put(some_data())).await;
-    second.hears("put", put(some_data())).await;
+    first.receives("put", put(some_data())).await;
+    second.receives("put", put(some_data())).await;
     program.signal(Signal::TERM);
-    // Whichever ends first: its SDK comes back at once.
+    // Whichever ends first: its SDK reconnects at once.
     tokio::select! {
-        () = first.hears_the_end() => (),
-        () = second.hears_the_end() => (),
+        () = first.receives_end() => (),
+        () = second.receives_end() => (),
     }
     let mut late = program.opens("/all", SDK_KEY).await;
-    late.hears("put", put(some_data())).await;
-    late.hears_the_end().await;
+    late.receives("put", put(some_data())).await;
+    late.receives_end().await;
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(0), "{log:#?}");
 }
@@ -110,9 +110,9 @@ async fn during_the_grace_time_requests_are_still_served() {
     })
     .await;
     let mut late = program.opens("/all", SDK_KEY).await;
-    late.hears("put", put(some_data())).await;
+    late.receives("put", put(some_data())).await;
     assert_eq!(program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200);
-    late.hears_the_end().await;
+    late.receives_end().await;
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(0), "{log:#?}");
 }
@@ -138,7 +138,7 @@ async fn an_upstream_that_hangs_does_not_hold_the_end() {
     program.signal(Signal::TERM);
     let (status, log) = program.ends().await;
     assert_eq!(status.code(), Some(0), "an orderly end: {log:#?}");
-    assert!(log.iter().any(|line| line.contains("events could not all be sent")), "and it is said: {log:#?}");
+    assert!(log.iter().any(|line| line.contains("events could not all be sent")), "logged: {log:#?}");
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn a_request_under_way_is_finished() {
     );
     let mut connection = Connection::open(program.address).await;
     connection.sends(head + &body[..10]).await;
-    // The gateway has read the head once it has asked for a key; a request after it shows that time has passed.
+    // The gateway has read the head once it has looked up the key; a later request shows that time has passed.
     assert_eq!(program.answers(&Call::get("/status")).await.status, 200);
     program.signal(Signal::TERM);
     yardarm_testkit::until("the signal", || program.has_logged("draining")).await;

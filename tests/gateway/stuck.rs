@@ -1,4 +1,4 @@
-//! Clients that read nothing: they are cut off, cost little until then, and leave places for other clients.
+//! Clients that do not read: they are disconnected, cost little until then, and leave room for other clients.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use yardarm_testkit::{Call, Connection, SseClient, within};
 use crate::flags::{data, flag, flag_with, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
 
-/// A data set of eight megabytes, which no queue of the kernel holds.
+/// Returns a data set of eight megabytes, more than socket buffers hold.
 fn large() -> Value {
     let filler = "f".repeat(1 << 20);
     data((0..8).map(|index| flag_with(&format!("large{index}"), 1, json!({"filler": filler}))), [])
@@ -36,19 +36,19 @@ fn count(list: &Value, reason: &str) -> u64 {
     rows.filter(|it| it[0] == reason).filter_map(|it| it[1].as_u64()).sum()
 }
 
-/// Streams that ended for a reason, on all routes.
+/// Returns the number of streams that ended for a reason, on all routes.
 fn ended(status: &Value, reason: &str) -> u64 {
     status["streams"].as_array().into_iter().flatten().map(|it| count(&it["ended"], reason)).sum()
 }
 
-/// Asks without ever reading the answer.
+/// Sends a request without reading the response.
 async fn never_reads(gateway: &Running, call: &Call) -> Connection {
     let mut connection = Connection::open_narrow(gateway.address, 8192).await;
     connection.sends(call.bytes()).await;
     connection
 }
 
-/// State, bytes in the send queue and running timer of the gateway's connections, as the kernel sees them.
+/// Returns timer and send queue of the gateway's connections, as shown by the kernel.
 fn kernel_rows(gateway: &Running) -> Vec<(u64, String)> {
     let port = format!(":{:04X}", gateway.address.port());
     let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
@@ -62,7 +62,7 @@ async fn a_stream_that_takes_nothing_is_ended_and_others_are_not() {
     let gateway = Setup::with(large()).set("server.write_timeout", "1500ms").start().await;
     let call = Call::get("/all").key(SDK_KEY);
     let mut healthy = gateway.opens("/all", SDK_KEY).await;
-    healthy.hears_event("put").await;
+    healthy.receives_event("put").await;
     let stuck = never_reads(&gateway, &call).await;
     // Over HTTP/1.0 a stream is written by the library, not by the fan-out threads.
     let stuck_library = never_reads(&gateway, &call.clone().http_1_0()).await;
@@ -77,10 +77,10 @@ async fn a_stream_that_takes_nothing_is_ended_and_others_are_not() {
     let metrics = gateway.operator_gets("/metrics").await.text().to_owned();
     assert!(metrics.contains(r#"reason="unresponsive""#), "{metrics}");
 
-    // The other one is silent for longer than that and lives on, because it takes what it is sent.
+    // The other one is silent for longer and stays open, because it reads what it is sent.
     tokio::time::sleep(Duration::from_secs(2)).await;
     gateway.upstream.patches(SDK_KEY, &flag("large0", 2));
-    healthy.hears_event("patch").await;
+    healthy.receives_event("patch").await;
     drop((stuck, stuck_library));
 }
 
@@ -91,7 +91,7 @@ async fn an_answer_that_is_not_read_is_given_up() {
     status_where(&gateway, "the cut", |it| count(&it["connections"]["closed"], "write-timeout") == 1).await;
     status_where(&gateway, "its place", |it| it["connections"]["open"] == 0).await;
     drop(stuck);
-    // One that reads slowly, but reads, gets everything.
+    // A slow reader receives everything.
     let mut slow = Connection::open_narrow(gateway.address, 64 << 10).await;
     slow.sends(Call::get("/sdk/flags").key(SDK_KEY).bytes()).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -110,7 +110,7 @@ async fn stuck_streams_leave_places_for_short_requests() {
     status_where(&gateway, "54 streams", |it| it["fanout"]["streams"] == 54).await;
     let limits = &status(&gateway).await["connections"]["limits"];
     assert_eq!((&limits["connections"], &limits["streams"]), (&json!(60), &json!(54)));
-    // More are refused, and may come back.
+    // Further streams are rejected, and may be retried.
     let mut refused = Vec::new();
     for _ in 0..6 {
         let client = SseClient::open(gateway.address, &call).await;
@@ -118,7 +118,7 @@ async fn stuck_streams_leave_places_for_short_requests() {
         assert!(client.head().header("retry-after").is_some());
         refused.push(client.into_connection());
     }
-    // They keep their connections, and idle ones make room for those who ask.
+    // Stuck clients keep their connections, and idle ones are closed in favour of new requests.
     for path in ["/status", "/sdk/flags/large1"] {
         for _ in 0..10 {
             let answer = within("a short request", Call::get(path).key(SDK_KEY).to(gateway.address)).await;
@@ -135,7 +135,7 @@ async fn stuck_streams_leave_places_for_short_requests() {
 async fn a_client_that_vanishes_is_detected_by_the_kernel() {
     let gateway = Setup::with(some_data()).start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     let mut idle = Connection::open(gateway.address).await;
     assert_eq!(Call::get("/status").on(&mut idle).await.status, 200);
     let timers: Vec<_> = within("everything to be acknowledged", async {

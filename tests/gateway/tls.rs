@@ -1,4 +1,4 @@
-//! TLS on the listener of SDKs: HTTP/1.1 and HTTP/2 on one port, and nothing in plain text.
+//! TLS on the listener for SDKs: HTTP/1.1 and HTTP/2 on one port, and nothing in plain text.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use yardarm_testkit::{Call, within};
 use crate::flags::{flag, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
 
-/// A gateway with a certificate for `localhost`, and what a client needs to trust it.
+/// A gateway with a certificate for `localhost`, and the root certificate that a client needs.
 pub(super) struct Secured {
     pub(super) gateway: Running,
     authority: Certificate,
@@ -63,12 +63,12 @@ async fn both_versions_of_http_are_served_and_streams_end_as_they_should() {
         assert_eq!(has_connection, stream.version() == Version::HTTP_11, "L052: no `Connection` under HTTP/2");
         streams.push((Box::pin(stream.bytes_stream()), String::new()));
     }
-    for (bytes, heard) in &mut streams {
-        hears(bytes, heard, "event: put\n").await;
+    for (bytes, received) in &mut streams {
+        receives(bytes, received, "event: put\n").await;
     }
     secured.gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    for (bytes, heard) in &mut streams {
-        hears(bytes, heard, "event: patch\n").await;
+    for (bytes, received) in &mut streams {
+        receives(bytes, received, "event: patch\n").await;
     }
     let end = async {
         for (bytes, _) in &mut streams {
@@ -80,15 +80,15 @@ async fn both_versions_of_http_are_served_and_streams_end_as_they_should() {
     futures_util::future::join(secured.gateway.stop(), end).await;
 }
 
-pub(super) async fn hears(
+pub(super) async fn receives(
     bytes: &mut (impl futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Unpin),
-    heard: &mut String,
+    received: &mut String,
     text: &str,
 ) {
     within(text, async {
-        while !heard.contains(text) {
+        while !received.contains(text) {
             let chunk = bytes.next().await.expect("the stream goes on").expect("the stream goes on");
-            heard.push_str(&String::from_utf8_lossy(&chunk));
+            received.push_str(&String::from_utf8_lossy(&chunk));
         }
     })
     .await;
@@ -104,7 +104,7 @@ async fn old_versions_and_plain_text_are_refused() {
     assert_eq!(new.get(secured.url("/status")).send().await.expect("an answer").status().as_u16(), 200);
     let plain = Client::new().get(format!("http://{}/status", secured.gateway.address));
     assert!(plain.send().await.is_err(), "no plain listener beside it");
-    // Operators are not concerned.
+    // The admin listener is not affected.
     assert_eq!(secured.gateway.operator_gets("/live").await.status, 200);
     assert_eq!(Call::get("/live").to(secured.gateway.admin).await.status, 200);
 }
@@ -141,12 +141,12 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     let report = async || secured.gateway.operator_gets("/api/status").await.json()["certificate"].clone();
     let old = secured.client(ClientBuilder::http1_only);
     let stream = old.get(secured.url("/all")).header("authorization", SDK_KEY).send().await.expect("a stream");
-    let (mut stream, mut heard) = (Box::pin(stream.bytes_stream()), String::new());
-    hears(&mut stream, &mut heard, "event: put\n").await;
+    let (mut stream, mut received) = (Box::pin(stream.bytes_stream()), String::new());
+    receives(&mut stream, &mut received, "event: put\n").await;
     let first = report().await;
     assert_eq!(first["error"], serde_json::Value::Null);
 
-    // A key that does not belong to the certificate changes nothing but the report.
+    // A key that does not match the certificate changes only the report.
     let good_key = std::fs::read(dir.join("key.pem")).expect("a key");
     let other = TempDir::new().expect("a folder");
     write_certificate(other.path());
@@ -168,7 +168,7 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     })
     .await;
 
-    // A new pair, each file put in place by rename, as a renewal does it.
+    // A new pair, with each file replaced by a rename, as renewal tools do.
     let renewed = write_certificate(other.path());
     for name in ["cert.pem", "key.pem"] {
         std::fs::copy(other.path().join(name), dir.join("part")).expect("a file");
@@ -183,10 +183,10 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     assert!(!connects(&secured.authority).await, "new handshakes have the new one only");
     assert!(report().await["loaded_ms"].as_u64() > first["loaded_ms"].as_u64());
     secured.gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    hears(&mut stream, &mut heard, "event: patch\n").await;
+    receives(&mut stream, &mut received, "event: patch\n").await;
 }
 
-/// Connects, sends bytes in plain text, then others over TLS with HTTP/1.1; everything that comes until the end.
+/// Connects, sends bytes in plain text, then others over TLS with HTTP/1.1; returns everything received until the end.
 async fn exchange(secured: &Secured, preamble: &str, pieces: &[(u64, &str)]) -> String {
     use rustls_pki_types::pem::PemObject;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -206,10 +206,10 @@ async fn exchange(secured: &Secured, preamble: &str, pieces: &[(u64, &str)]) -> 
         tokio::time::sleep(std::time::Duration::from_millis(*pause)).await;
         let _ = stream.write_all(piece.as_bytes()).await;
     }
-    let mut heard = Vec::new();
-    // An end without a farewell is an end too.
-    let _ = within("the end", stream.read_to_end(&mut heard)).await;
-    String::from_utf8(heard).expect("text")
+    let mut received = Vec::new();
+    // An end without `close_notify` is an end too.
+    let _ = within("the end", stream.read_to_end(&mut received)).await;
+    String::from_utf8(received).expect("text")
 }
 
 #[tokio::test]
@@ -220,7 +220,7 @@ async fn bodies_are_no_requests_over_tls_either() {
     let with_length = head(&format!("Content-Length: {}\r\n", smuggled.len()));
     let last = "GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     for pause in [0, 100, 900] {
-        // The last one is answered only if the body was read and the connection went on.
+        // The last request is answered only if the body was read and the connection continued.
         let text = exchange(&secured, "", &[(0, &with_length), (pause, smuggled), (900, last)]).await;
         let count = text.matches("HTTP/1.1 ").count();
         assert!(text.contains("event: put") && count <= 2, "{pause}: {text}");
@@ -273,7 +273,7 @@ async fn a_renewed_certificate_is_served_after_a_panic_of_its_task() {
     let secured = Secured::start(|it| it).await;
     let known = secured.gateway.panics().await;
     assert!(known.contains_key("certificate files"), "counted from the start: {known:?}");
-    // The task that waits, and then the one that reads.
+    // The waiting task, and then the reading one.
     secured.gateway.panics_in("certificate files").await;
     secured.gateway.panics_in("certificate files").await;
     let renewed = write_certificate(secured._dir.path());

@@ -1,4 +1,4 @@
-//! One gateway for both vendors: on one listener, or each on its own.
+//! One gateway for both vendors: on one listener, or on one each.
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ use crate::running::{SDK_KEY, harness_toml};
 const ENV: &str = "0a1b2c3d-4e5f-4000-8000-000000000001";
 const KEY: &str = "0a1b2c3d-4e5f-4000-8000-00000000aaaa";
 
-/// A gateway in front of both, with more settings of the section of Harness.
+/// Starts a gateway for both, with more settings of the Harness section.
 async fn started(more: &str) -> (Program, FakeLaunchDarkly, FakeHarness, TempDir) {
     let (launchdarkly, harness) = (FakeLaunchDarkly::start().await, FakeHarness::start().await);
     launchdarkly.puts(SDK_KEY, &data([flag("one", 1)], []));
@@ -43,10 +43,10 @@ async fn both_share_a_listener() {
     assert_eq!(program.answers(&poll()).await.status, 200);
     assert_eq!(program.answers(&exchange()).await.status, 200);
     let mut sdk = program.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(data([flag("one", 1)], []))).await;
+    sdk.receives("put", put(data([flag("one", 1)], []))).await;
     launchdarkly.patches(SDK_KEY, &flag("one", 2));
-    sdk.hears_event("patch").await;
-    // What neither knows is answered as LaunchDarkly's relay does it.
+    sdk.receives_event("patch").await;
+    // A path of neither vendor is answered like in LaunchDarkly's relay.
     assert_eq!(program.answers(&Call::get("/nowhere")).await.status, 404);
     let all = program.operator_gets("/api/environments").await.json();
     let vendors: Vec<_> =

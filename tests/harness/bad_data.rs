@@ -1,4 +1,4 @@
-//! Data that cannot be read, from the cloud and from SDKs: one bad item costs itself, and a bad list nothing.
+//! Invalid data from upstream and from SDKs: an invalid item affects only itself, and an invalid list changes nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -46,7 +46,7 @@ async fn one_unreadable_item_costs_itself_only() {
     let _sdk = listens(&gateway, KEY).await;
     let health = gateway.answers(&Call::get("/health")).await.json();
     assert_eq!(health["environments"][0]["streamStatus"]["state"], "CONNECTED");
-    // It heals without any event.
+    // It heals without an event.
     cloud.puts(ENV, [flag("a", 2), flag("bad", 10), flag("b", 1)], []);
     serves(&gateway, KEY, &format!("{}/bad", flags(ENV)), "healed", |_, it| it["version"] == 10).await;
     assert_eq!(report(&gateway, "prod").await["skipped_items"], 0);
@@ -57,10 +57,10 @@ async fn the_last_good_version_of_an_unreadable_item_is_served() {
     let cloud = cloud().await;
     let gateway = started(&cloud, SOON).await;
     let mut sdk = listens(&gateway, KEY).await;
-    // By an event of its own.
+    // Triggered by an event.
     cloud.changes_flag(ENV, &broken("a"));
     cloud.changes_flag(ENV, &flag("b", 5));
-    assert_eq!(sdk.hears_event("*").await["identifier"], "b", "nothing has changed of the other");
+    assert_eq!(sdk.receives_event("*").await["identifier"], "b", "nothing has changed of the other");
     let mine = token(&gateway, KEY).await;
     let kept = async |gateway: &Running| {
         for (path, version) in [("a", 2), ("b", 5)] {
@@ -69,13 +69,13 @@ async fn the_last_good_version_of_an_unreadable_item_is_served() {
         }
     };
     kept(&gateway).await;
-    // By downloads of everything.
+    // Triggered by a full download.
     let before = cloud.gets(&flags(ENV)).len();
     until("downloads", || cloud.gets(&flags(ENV)).len() > before + 2).await;
     kept(&gateway).await;
     let shown = report(&gateway, "prod").await;
     assert_eq!((&shown["skipped_items"], &shown["connection"]), (&json!(1), &json!("valid")), "{shown}");
-    // From disk, while the cloud is away.
+    // Read from disk, while upstream is down.
     cloud.goes_down();
     let gateway = gateway.restarted().await;
     kept(&gateway).await;
@@ -87,7 +87,7 @@ async fn the_last_good_version_of_an_unreadable_item_is_served() {
 #[tokio::test]
 async fn items_are_served_in_the_shape_that_sdks_can_read() {
     let cloud = cloud().await;
-    // SDKs read the whole list, and fail over one item in which something is missing or of another type.
+    // SDKs parse the whole list, and fail on a single item with a missing property or a wrong type.
     let thin = json!({"feature": "thin", "version": 5.0, "tags": 7, "defaultServe": {"distribution": null}});
     let odd = json!({"identifier": "odd", "version": 1, "name": null, "tags": "x", "createdAt": "x", "rules": null,
         "included": [{"identifier": "ada", "attributes": [1]}]});
@@ -128,7 +128,7 @@ async fn any_json_in_place_of_an_item_costs_that_item_only() {
     for (index, text) in texts.into_iter().enumerate() {
         let version = 10 + i64::try_from(index).expect("small");
         let list = format!("[{text},{},{}]", flag("a", version), flag("b", 1));
-        // The reconnect downloads it, and the polls after it find the real list again.
+        // The reconnect downloads it, and later polls find the valid list again.
         cloud.answers_next(&flags(ENV), [HarnessAnswer::from(200).body("application/json", &list)]);
         cloud.stores_flag(ENV, &flag("a", version));
         cloud.closes_streams(ENV);
@@ -196,7 +196,7 @@ async fn pages_without_a_list_withdraw_no_keys() {
         let call = Call::get(flags(ENV)).key(&second);
         assert_eq!(gateway.answers(&call).await.status, 200, "{what}");
     }
-    // What is really gone goes.
+    // Keys that are really gone are removed.
     cloud.removes_key(ENV, &FakeHarness::hash("second"));
     let call = Call::get(flags(ENV)).key(&second);
     eventually(&gateway, &call, "the end of the key", |status, _| status == 401).await;
@@ -290,8 +290,8 @@ async fn half_a_surrogate_pair_is_a_replacement_character() {
     let mut sdk = listens(&gateway, KEY).await;
     cloud.stores_flag(ENV, &flag("x", 2));
     let event = r#"{"event":"patch","domain":"flag","identifier":"x","version":2,"by":"\ud83d"}"#;
-    cloud.says(ENV, format!("event: *\ndata: {event}\n\n"));
-    within("the event", async { while sdk.hears_event("*").await["version"] != 2 {} }).await;
+    cloud.sends_bytes(ENV, format!("event: *\ndata: {event}\n\n"));
+    within("the event", async { while sdk.receives_event("*").await["version"] != 2 {} }).await;
 }
 
 #[tokio::test]
@@ -353,7 +353,7 @@ async fn an_unreadable_environment_of_a_proxy_key_costs_itself_only() {
         let before = cloud.gets("/proxy/config").len();
         cloud.answers_next("/proxy/config", [text(page)]);
         until("a poll", || cloud.gets("/proxy/config").len() > before + 1).await;
-        serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "the one that can be read", |_, it| {
+        serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "the readable environment", |_, it| {
             it["version"] == version
         })
         .await;

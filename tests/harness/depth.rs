@@ -1,4 +1,4 @@
-//! Data as deep as it can be: nobody who may write flags can end the process, or keep others from being served.
+//! Deeply nested data: it can neither end the process nor delay other requests.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn deep_data_is_evaluated_without_delaying_others() {
         let one = Call::get(format!("/client/env/{ENV}/target/{target}/evaluations/member")).key(&mine);
         assert_eq!(gateway.answers(&one).await.json()["value"], value);
     }
-    // The innermost flag decides about all.
+    // The innermost flag decides the result.
     let mut last = flag("f5999", 2);
     last["state"] = json!("off");
     cloud.changes_flag(ENV, &last);

@@ -1,4 +1,4 @@
-//! What SDKs are answered.
+//! Responses to SDKs.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -10,7 +10,7 @@ use crate::expected::{Expected, empty, json as any_json};
 
 const ID: &str = "11111111-2222-4333-8444-555555555555";
 
-/// A complete answer in JSON. Every request of the table says its ID.
+/// Expects a complete JSON response. The label of every request is the ID of a row.
 pub(super) fn answer(status: u16, body: Value) -> Expected {
     let charset = if status < 400 { "utf-8" } else { "UTF-8" };
     any_json(status, body)
@@ -54,10 +54,10 @@ async fn keys_are_exchanged_for_tokens() {
         ("F050", r#"{"apiKey":"nobody","target":{"identifier":"a","name":"x/y"}}"#, bad("target name is invalid")),
         ("F050", r#"{"apiKey":"nobody","target":{"identifier":"a"}}"#, error(401, "unauthorised")),
     ] {
-        gateway.says(row, auth(body), expected).await;
+        gateway.answers_as(row, auth(body), expected).await;
     }
     assert_eq!(gateway.answers(&auth("{\"apiKey\"")).await.status, 400, "F049");
-    gateway.says("F052", get("/client/auth"), message(405, "Method Not Allowed").with("allow: POST")).await;
+    gateway.answers_as("F052", get("/client/auth"), message(405, "Method Not Allowed").with("allow: POST")).await;
 
     let token = token(&gateway, KEY).await;
     let claims = claims(&token);
@@ -106,23 +106,23 @@ async fn nothing_is_served_without_the_right_token() {
     for path in paths.map(|path| format!("{base}{path}")).iter().map(String::as_str).chain(["/stream", "/nowhere"]) {
         for wrong in ["", "Basic x", "Bearer x", "Bearer a.b.c", &unsigned, &forged] {
             let call = if wrong.is_empty() { get(path) } else { get(path).key(wrong) };
-            gateway.says("F053 F054", call, error(401, "missing or invalid token")).await;
+            gateway.answers_as("F053 F054", call, error(401, "missing or invalid token")).await;
         }
         if path.starts_with(&base) {
             let expected = error(401, "the token belongs to another environment");
-            gateway.says("F055", get(path).key(&other), expected).await;
+            gateway.answers_as("F055", get(path).key(&other), expected).await;
         }
     }
     let metrics = Call::post(format!("/metrics/{ENV}"), "{}").header("X-Request-ID", ID);
-    gateway.says("F053", metrics.clone(), error(401, "missing or invalid token")).await;
-    gateway.says("F094", get("/nowhere").key(&mine), message(404, "Not Found")).await;
+    gateway.answers_as("F053", metrics.clone(), error(401, "missing or invalid token")).await;
+    gateway.answers_as("F094", get("/nowhere").key(&mine), message(404, "Not Found")).await;
     let call = Call::post(format!("{base}/feature-configs"), "").header("X-Request-ID", ID).key(&mine);
-    gateway.says("F094", call, message(405, "Method Not Allowed").with("allow: GET")).await;
+    gateway.answers_as("F094", call, message(405, "Method Not Allowed").with("allow: GET")).await;
 
-    // F091: a browser is told why; F090: and asks first.
+    // F091: a browser can read the error; F090: and sends a preflight first.
     let call = get(&format!("{base}/target/t/evaluations")).header("Origin", "https://shop.example");
     let expected = error(401, "missing or invalid token").with("access-control-allow-origin: *").with("vary: Origin");
-    gateway.says("F091", call, expected).await;
+    gateway.answers_as("F091", call, expected).await;
     let call = Call::options(format!("{base}/target/t/evaluations"))
         .header("X-Request-ID", ID)
         .header("Origin", "https://shop.example")
@@ -136,7 +136,7 @@ async fn nothing_is_served_without_the_right_token() {
         .with("access-control-allow-headers: authorization,harness-target")
         .with("vary: Access-Control-Request-Method, Access-Control-Request-Headers")
         .with("vary: Origin");
-    gateway.says("F090", call, expected).await;
+    gateway.answers_as("F090", call, expected).await;
     let generated = gateway.answers(&Call::get("/health")).await;
     let id = generated.headers.iter().find(|(name, _)| name == "x-request-id").map(|it| it.1.len());
     assert_eq!(id, Some(36), "F092");
@@ -183,7 +183,7 @@ async fn configurations_are_served_as_sdks_want_them() {
             ("F066", "target-segments/s", answer(200, rules("s"))),
             ("F066", "target-segments/s?rules=v2", answer(200, serving("s"))),
         ] {
-            gateway.says(row, get(&format!("{prefix}/client/env/{ENV}/{path}")).key(&token), expected).await;
+            gateway.answers_as(row, get(&format!("{prefix}/client/env/{ENV}/{path}")).key(&token), expected).await;
         }
     }
     for path in ["feature-configs/none", "target-segments/none"] {
@@ -215,18 +215,18 @@ async fn clients_are_sent_results() {
     };
     let ask = |target: &str| get(&format!("/client/env/{ENV}/target/{target}/evaluations?cluster=1")).key(&token);
     let one = |flag: &str| get(&format!("/client/env/{ENV}/target/ada/evaluations/{flag}")).key(&token);
-    gateway.says("F068 F069 F070 F073", ask("ada"), all("false")).await;
-    gateway.says("F068", one("layout"), answer(200, entry("layout", "json", "true", r#"{"columns":1}"#))).await;
-    gateway.says("F074", one("none"), error(404, "not found")).await;
+    gateway.answers_as("F068 F069 F070 F073", ask("ada"), all("false")).await;
+    gateway.answers_as("F068", one("layout"), answer(200, entry("layout", "json", "true", r#"{"columns":1}"#))).await;
+    gateway.answers_as("F074", one("none"), error(404, "not found")).await;
     assert_eq!(gateway.answers(&one("broken")).await.status, 500, "F073");
 
     let target = r#"{"identifier":"ada@example.com","name":"Ada","attributes":{"plan":"pro"}}"#;
     let body = format!(r#"{{"apiKey":"{KEY}","target":{target}}}"#);
     assert_eq!(gateway.answers(&auth(&body)).await.status, 200);
-    gateway.says("F071 F075", ask("ada%40example.com"), all("true")).await;
+    gateway.answers_as("F071 F075", ask("ada%40example.com"), all("true")).await;
     let header = STANDARD.encode(r#"{"identifier":"x","attributes":{"plan":"free"}}"#);
-    gateway.says("F072", ask("ada@example.com").header("Harness-Target", &header), all("false")).await;
-    gateway.says("F072", ask("ada@example.com").header("Harness-Target", "%%%"), all("true")).await;
+    gateway.answers_as("F072", ask("ada@example.com").header("Harness-Target", &header), all("false")).await;
+    gateway.answers_as("F072", ask("ada@example.com").header("Harness-Target", "%%%"), all("true")).await;
 }
 
 #[tokio::test]
@@ -256,7 +256,7 @@ async fn before_the_first_sync_no_client_receives_an_empty_list_of_flags() {
     let cloud = cloud().await;
     cloud.goes_down();
     let gateway = crate::running::Running::before_harness(&cloud, &[KEY], "").await;
-    gateway.says("F051", auth(&json!({ "apiKey": KEY }).to_string()), error(500, "keys are not known yet")).await;
+    gateway.answers_as("F051", auth(&json!({ "apiKey": KEY }).to_string()), error(500, "keys are not known yet")).await;
     cloud.comes_back();
     gateway.is_ready().await;
     token(&gateway, KEY).await;
@@ -267,9 +267,9 @@ async fn tokens_are_not_needed_where_authentication_is_bypassed() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "bypass_auth = true").await;
     let flags = format!("/client/env/{ENV}/feature-configs");
-    gateway.says("F057", get(&flags), answer(200, json!([flag("b", 1), flag("a", 2)]))).await;
-    gateway.says("F061", get("/client/env/nobody/feature-configs"), answer(200, json!([]))).await;
-    gateway.says("F057", auth(r#"{"apiKey":"nobody"}"#), error(401, "unauthorised")).await;
+    gateway.answers_as("F057", get(&flags), answer(200, json!([flag("b", 1), flag("a", 2)]))).await;
+    gateway.answers_as("F061", get("/client/env/nobody/feature-configs"), answer(200, json!([]))).await;
+    gateway.answers_as("F057", auth(r#"{"apiKey":"nobody"}"#), error(401, "unauthorised")).await;
     assert_eq!(gateway.answers(&get("/stream").header("API-Key", "nobody")).await.status, 404, "F057");
 }
 
@@ -283,6 +283,6 @@ async fn an_environment_without_data_answers_with_an_error() {
     let token = token(&gateway, KEY).await;
     for path in ["feature-configs", "feature-configs/a", "target/t/evaluations", "target/t/evaluations/a"] {
         let call = get(&format!("/client/env/{ENV}/{path}")).key(&token);
-        gateway.says("F062", call, error(500, "environment has no data yet")).await;
+        gateway.answers_as("F062", call, error(500, "environment has no data yet")).await;
     }
 }

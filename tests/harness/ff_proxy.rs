@@ -1,4 +1,4 @@
-//! The program with the settings of the vendor's relay: its flags, its variables, its messages, its exit codes.
+//! The program with the settings of the vendor's relay: its flags, variables, messages and exit codes.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::sdk::Sdk;
 
 const TOKEN: &str = FakeHarness::ADMIN_TOKEN;
 
-/// The program under the name of the other one, with variables, and listeners that are free.
+/// Returns a command under the name of the relay, with variables and free ports.
 fn ff_proxy(dir: &Path, variables: &[(&str, &str)], flags: &[&str]) -> Command {
     let mut command = command(dir);
     command.arg0("/app/ff-proxy").env("YARDARM_ADMIN_LISTEN", "127.0.0.1:0").env("PORT", "0").args(flags);
@@ -23,7 +23,7 @@ fn ff_proxy(dir: &Path, variables: &[(&str, &str)], flags: &[&str]) -> Command {
     command
 }
 
-/// What an operator has set who gets data from this cloud.
+/// Returns the command of an operator who gets data from this upstream.
 pub(super) fn online(cloud: &FakeHarness, dir: &Path, keys: &str) -> Command {
     let mut command = ff_proxy(dir, &[("ACCOUNT_IDENTIFIER", "account"), ("ORG_IDENTIFIER", "organization")], &[]);
     let api = format!("{}/api/1.0", cloud.url());
@@ -38,13 +38,13 @@ async fn ended(mut command: Command) -> (Option<i32>, String) {
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
 }
 
-/// The token of an SDK with this key; one that opens nothing if the key is not accepted.
+/// Returns the token of an SDK with this key; an invalid one if the key is not accepted.
 async fn token(program: &Program, key: &str) -> String {
     let auth = program.answers(&Call::post("/client/auth", json!({ "apiKey": key }).to_string())).await;
     format!("Bearer {}", auth.json()["authToken"].as_str().unwrap_or_default())
 }
 
-/// What an SDK with this key is served at a path.
+/// Requests a path as an SDK with this key.
 async fn served(program: &Program, key: &str, path: &str) -> Answer {
     program.answers(&Call::get(path).key(&token(program, key).await)).await
 }
@@ -53,7 +53,7 @@ async fn served(program: &Program, key: &str, path: &str) -> Answer {
 async fn it_takes_the_place_of_the_other_program() {
     let cloud = cloud().await;
     let dir = TempDir::new().unwrap();
-    // A file of ours that lies here by chance does not take part.
+    // A Yardarm configuration in the folder is ignored.
     std::fs::write(dir.path().join("yardarm.toml"), "server.listen = 7").unwrap();
     let mut command = online(&cloud, dir.path(), OTHER_KEY);
     command.args([&format!("--api-keys={KEY}"), "-bypass-auth=true", "--log-level=ERROR"]);
@@ -80,18 +80,18 @@ async fn it_takes_the_place_of_the_other_program() {
 async fn invalid_settings_are_reported_under_the_names_of_ff_proxy() {
     let dir = TempDir::new().unwrap();
     // F111
-    let (code, said) = ended(ff_proxy(dir.path(), &[("ORG_IDENTIFIER", "o"), ("API_KEYS", "")], &[])).await;
+    let (code, output) = ended(ff_proxy(dir.path(), &[("ORG_IDENTIFIER", "o"), ("API_KEYS", "")], &[])).await;
     let expected =
         "The following configuration values are required: [ACCOUNT_IDENTIFIER ADMIN_SERVICE_TOKEN API_KEYS]\n";
-    assert_eq!((code, said.as_str()), (Some(1), expected), "F111");
-    let (code, said) = ended(ff_proxy(dir.path(), &[("BYPASS_AUTH", "yes")], &["--port=canary"])).await;
-    assert_eq!(code, Some(2), "{said}");
+    assert_eq!((code, output.as_str()), (Some(1), expected), "F111");
+    let (code, output) = ended(ff_proxy(dir.path(), &[("BYPASS_AUTH", "yes")], &["--port=canary"])).await;
+    assert_eq!(code, Some(2), "{output}");
     for line in ["argument --port must be", "variable BYPASS_AUTH must be", "--api-keys=A,B,C, API_KEYS"] {
-        assert!(said.contains(line), "{line}: {said}");
+        assert!(output.contains(line), "{line}: {output}");
     }
-    assert!(!said.contains("canary"), "it might be a secret: {said}");
-    let (code, said) = ended(ff_proxy(dir.path(), &[("REDIS_ADDRESS", "r:1"), ("AND_RULES", "true")], &[])).await;
-    assert_eq!((code, said.as_str()), (Some(1), "The following configuration values are required: [PROXY_KEY]\n"));
+    assert!(!output.contains("canary"), "it might be a secret: {output}");
+    let (code, output) = ended(ff_proxy(dir.path(), &[("REDIS_ADDRESS", "r:1"), ("AND_RULES", "true")], &[])).await;
+    assert_eq!((code, output.as_str()), (Some(1), "The following configuration values are required: [PROXY_KEY]\n"));
     let help = ff_proxy(dir.path(), &[], &["--help"]).output().unwrap();
     assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("YARDARM_DATA_DIR"));
 }
@@ -160,8 +160,8 @@ async fn offline_files_are_written_and_served() {
         command.args(["--generate-offline-config", "--target-poll-duration=60"]).env("CONFIG_DIR", folder);
         command
     };
-    let (code, said) = ended(generating(&format!("{KEY},{OTHER_KEY}"), &folder)).await;
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = ended(generating(&format!("{KEY},{OTHER_KEY}"), &folder)).await;
+    assert_eq!(code, Some(0), "{output}");
     for (file, part) in [("feature_config.json", "\"feature\":\"a\""), ("targets.json", "ada"), ("README.md", "prod")] {
         let text = std::fs::read_to_string(folder.join(format!("env-{ENV}")).join(file)).expect("a file");
         assert!(text.contains(part), "F095 {file}: {text}");
@@ -169,22 +169,22 @@ async fn offline_files_are_written_and_served() {
     assert!(folder.join(format!("env-{OTHER_ENV}")).join("auth_config.json").exists(), "F095");
 
     cloud.goes_down();
-    let asked = cloud.requests().len();
+    let requests = cloud.requests().len();
     let folder_text = folder.to_str().unwrap();
     let program = Program::launch(ff_proxy(dir.path(), &[("OFFLINE", "1"), ("CONFIG_DIR", folder_text)], &[])).await;
     let answer = served(&program, KEY, &format!("/client/env/{ENV}/feature-configs")).await;
     assert_eq!(answer.json().as_array().map(Vec::len), Some(2), "{}", answer.text());
     assert_eq!(program.answers(&Call::get("/health")).await.json()["environments"], json!([]));
-    assert_eq!(cloud.requests().len(), asked, "offline means offline");
+    assert_eq!(cloud.requests().len(), requests, "offline means offline");
 
     cloud.comes_back();
-    let (code, said) = ended(generating(&format!("{KEY},unknown-key"), &folder)).await;
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("`environments[1]`") && !said.contains("unknown-key"), "{said}");
+    let (code, output) = ended(generating(&format!("{KEY},unknown-key"), &folder)).await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("`environments[1]`") && !output.contains("unknown-key"), "{output}");
     std::fs::write(dir.path().join("file"), "").unwrap();
-    let (code, said) = ended(generating(KEY, &dir.path().join("file"))).await;
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("cannot be written"), "{said}");
+    let (code, output) = ended(generating(KEY, &dir.path().join("file"))).await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("cannot be written"), "{output}");
 }
 
 #[tokio::test]
@@ -211,8 +211,8 @@ async fn a_proxy_key_is_all_that_is_needed() {
     let flags = ["--generate-offline-config", "--target-poll-duration=60"];
     let mut command = ff_proxy(dir.path(), &settings, &flags);
     command.env("CONFIG_DIR", &folder);
-    let (code, said) = ended(command).await;
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = ended(command).await;
+    assert_eq!(code, Some(0), "{output}");
     for env in [ENV, OTHER_ENV] {
         assert!(folder.join(format!("env-{env}")).join("auth_config.json").exists(), "F095");
     }
@@ -241,13 +241,13 @@ async fn a_hang_up_ends_neither_the_process_nor_a_stream() {
         program.signal(Signal::HUP);
         until("a reload", || reloads() > before).await;
         cloud.changes_flag(ENV, &flag("a", version));
-        let heard = stream.hears_event("*").await;
-        assert_eq!((&heard["identifier"], &heard["version"]), (&json!("a"), &json!(version)));
+        let received = stream.receives_event("*").await;
+        assert_eq!((&received["identifier"], &received["version"]), (&json!("a"), &json!(version)));
         let answer = served(&program, KEY, &format!("/client/env/{ENV}/feature-configs/a")).await;
         assert_eq!((answer.status, &answer.json()["version"]), (200, &json!(version)));
     }
     program.signal(Signal::TERM);
-    stream.hears_the_end().await;
+    stream.receives_end().await;
     let (exit, log) = program.ends().await;
     assert_eq!(exit.code(), Some(0), "{log:#?}");
     let is_complaint = |it: &&String| it.contains("take effect after a restart") || it.contains("cannot be used");

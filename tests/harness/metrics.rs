@@ -1,4 +1,4 @@
-//! Metrics: taken from SDKs, summed up, posted for each environment with its own token.
+//! Metrics: accepted from SDKs, aggregated, and posted for each environment with its own token.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, Recorded, until};
@@ -40,7 +40,7 @@ async fn metrics_are_summed_up_and_posted() {
     assert_eq!(
         gateway.answers(&post("{".to_owned())).await.status,
         400,
-        "4.10: and not 500, which Node repeats for ever"
+        "F086: and not 500, after which Node repeats the post for ever"
     );
     let large = format!("{{\"targetData\":[{}]}}", "7,".repeat(3 << 20).trim_end_matches(','));
     assert_eq!(gateway.answers(&post(large)).await.status, 413, "F086");
@@ -78,7 +78,7 @@ async fn one_bad_entry_costs_itself_only() {
         .collect();
     names.sort();
     assert_eq!(names, ["a", "x\u{fffd}", "y\u{fffd}"], "{posted}");
-    // Millions of entries of nothing are counted, and cost neither time nor memory.
+    // Millions of empty entries are counted, and cost neither time nor memory.
     let flood = format!("{{\"targetData\":[{}7]}}", "7,".repeat(2 << 20));
     let posts: Vec<_> = (0..4).map(|_| Call::post(&path, flood.clone()).key(&token)).collect();
     let answers = futures_util::future::join_all(posts.iter().map(|it| gateway.answers(it))).await;
@@ -95,7 +95,7 @@ async fn what_is_posted_has_every_required_property() {
     let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
     let path = format!("/metrics/{ENV}");
     let token = token(&gateway, KEY).await;
-    // One entry that Harness cannot read could cost the post of all SDKs.
+    // A single entry that Harness cannot read could fail the post of all SDKs.
     let targets = json!([
         {"identifier": "ada"},
         {"identifier": "eve", "name": null, "attributes": null},

@@ -1,4 +1,4 @@
-//! Offline mode: environments come from a folder, and nothing leaves the process.
+//! Offline mode: environments are read from a folder, and nothing is sent upstream.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::{ENV, KEY, eventually, flag, segment, token};
 use crate::program;
 use crate::running::{Running, common_toml};
 
-/// Writes one environment as the vendor's relay does it.
+/// Writes one environment in the format of the vendor's relay.
 pub(super) fn writes(folder: &Path, id: &str, files: &[(&str, Value)]) {
     let folder = folder.join(format!("env-{id}"));
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -73,7 +73,7 @@ async fn a_folder_is_served_and_nothing_leaves() {
         let answer = gateway.answers(&ask(&format!("target/{target}/evaluations/by-plan"))).await;
         assert_eq!(answer.json()["value"], value, "F096 {target}");
     }
-    // Targets are remembered and not forwarded, metrics accepted and dropped.
+    // Targets are stored and not forwarded, metrics accepted and dropped.
     let presents = json!({"apiKey": KEY, "target": {"identifier": "eve", "attributes": {"plan": "x", "city": "x"}}});
     assert_eq!(gateway.answers(&Call::post("/client/auth", presents.to_string())).await.status, 200, "F097");
     assert_eq!(gateway.answers(&ask("target/eve/evaluations/by-plan")).await.json()["value"], "false", "F097");
@@ -85,7 +85,7 @@ async fn a_folder_is_served_and_nothing_leaves() {
     let health = gateway.answers(&Call::get("/health")).await.json();
     assert_eq!(health, json!({"environments": [], "cacheStatus": "healthy"}), "F096");
 
-    // The folder changes: a flag, a key that goes, an environment that comes.
+    // The folder changes: a new flag, a removed key, a new environment.
     writes(&gateway.folder().join("config"), ENV, &[("feature_config.json", json!([flag("a", 3)]))]);
     eventually(&gateway, &ask("feature-configs/a"), "the new flag", |_, it| it["version"] == 3).await;
     writes(&gateway.folder().join("config"), ENV, &[("feature_config.json", json!({"broken": true}))]);

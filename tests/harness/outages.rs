@@ -1,4 +1,4 @@
-//! Outages of Harness, and rejections for a while: nothing is missed, and nothing takes longer than it must.
+//! Outages of Harness, and temporary rejections: no change is missed, and recovery is as fast as possible.
 
 use serde_json::json;
 use yardarm_testkit::{HarnessAnswer, until};
@@ -29,10 +29,10 @@ async fn streams_receive_every_change_that_they_missed() {
     for _ in 0..4 {
         sdks.push(listens(&gateway, KEY).await);
     }
-    // Harness' stream goes, and everything changes that can before it is back.
+    // Harness' stream ends, and everything changes that can before it is back.
     cloud.streams_go_down();
     for sdk in &mut sdks {
-        sdk.hears_the_end().await;
+        sdk.receives_end().await;
     }
     cloud.puts(ENV, [flag("a", 7), flag("c", 1)], [segment("s", 2), segment("t", 1)]);
     cloud.streams_come_back();
@@ -43,33 +43,39 @@ async fn streams_receive_every_change_that_they_missed() {
         "patch target-segment s 2",
         "create target-segment t 1",
     ];
-    let heard = async |sdk: &mut crate::sdk::Sdk, count: usize| {
-        let mut heard = std::collections::BTreeSet::new();
+    let received = async |sdk: &mut crate::sdk::Sdk, count: usize| {
+        let mut received = std::collections::BTreeSet::new();
         for _ in 0..count {
-            let event = sdk.hears_event("*").await;
+            let event = sdk.receives_event("*").await;
             let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-            heard.insert(format!("{} {} {} {}", text("event"), text("domain"), text("identifier"), event["version"]));
+            received.insert(format!(
+                "{} {} {} {}",
+                text("event"),
+                text("domain"),
+                text("identifier"),
+                event["version"]
+            ));
         }
-        heard
+        received
     };
     let all: std::collections::BTreeSet<_> = expected.map(str::to_owned).into();
     for _ in 0..4 {
         let mut sdk = listens(&gateway, KEY).await;
-        assert_eq!(heard(&mut sdk, 5).await, all, "all of them");
-        serves(&gateway, "feature-configs/a", "what it was told", |_, it| it["version"] == 7).await;
+        assert_eq!(received(&mut sdk, 5).await, all, "all of them");
+        serves(&gateway, "feature-configs/a", "the announced version", |_, it| it["version"] == 7).await;
         sdks.push(sdk);
     }
     // Each once: the next is a new one.
     cloud.changes_flag(ENV, &flag("a", 8));
     for sdk in &mut sdks[4..] {
-        assert_eq!(sdk.hears_event("*").await["version"], 8);
+        assert_eq!(sdk.receives_event("*").await["version"], 8);
     }
-    // A stream that an SDK lost by itself.
+    // An SDK disconnects by itself.
     drop(sdks);
     cloud.changes_flag(ENV, &flag("a", 9));
     serves(&gateway, "feature-configs/a", "the change", |_, it| it["version"] == 9).await;
     let mut sdk = listens(&gateway, KEY).await;
-    yardarm_testkit::within("the change", async { while sdk.hears_event("*").await["version"] != 9 {} }).await;
+    yardarm_testkit::within("the change", async { while sdk.receives_event("*").await["version"] != 9 {} }).await;
 }
 
 #[tokio::test]
@@ -83,7 +89,7 @@ async fn changes_during_a_restart_are_announced_too() {
     serves(&gateway, "feature-configs/a", "what was kept", |_, it| it["version"] == 2).await;
     cloud.comes_back();
     let mut sdk = listens(&gateway, KEY).await;
-    let event = sdk.hears_event("*").await;
+    let event = sdk.receives_event("*").await;
     assert_eq!((&event["identifier"], &event["version"]), (&json!("a"), &json!(7)));
 }
 
@@ -92,16 +98,16 @@ async fn an_item_that_lags_its_event_is_announced_again() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "flag_poll_interval = \"200ms\"").await;
     let mut sdk = listens(&gateway, KEY).await;
-    // The cloud announces what its own copies do not have yet.
-    cloud.tells(ENV, &json!({"event": "patch", "domain": "flag", "identifier": "a", "version": 7}));
-    assert_eq!(sdk.hears_event("*").await["version"], 7);
+    // The event precedes the change in the fake's own data.
+    cloud.sends_event(ENV, &json!({"event": "patch", "domain": "flag", "identifier": "a", "version": 7}));
+    assert_eq!(sdk.receives_event("*").await["version"], 7);
     cloud.stores_flag(ENV, &flag("a", 7));
     serves(&gateway, "feature-configs/a", "the announced version", |_, it| it["version"] == 7).await;
-    assert_eq!(sdk.hears_event("*").await["version"], 7, "now it can be fetched");
-    // The subject of a broken event is unknown.
+    assert_eq!(sdk.receives_event("*").await["version"], 7, "now it can be fetched");
+    // The subject of a malformed event is unknown.
     cloud.stores_flag(ENV, &flag("b", 5));
-    cloud.says(ENV, "event: *\ndata: {\"event\":\n\n");
-    assert_eq!(sdk.hears_event("*").await["identifier"], "b");
+    cloud.sends_bytes(ENV, "event: *\ndata: {\"event\":\n\n");
+    assert_eq!(sdk.receives_event("*").await["identifier"], "b");
 }
 
 #[tokio::test]
@@ -119,11 +125,11 @@ async fn a_rejection_for_a_while_is_an_interruption() {
             let start = tokio::time::Instant::now();
             until("another stream", || cloud.gets("/stream").len() > before && cloud.open_streams(ENV) > 0).await;
             assert!(start.elapsed() < std::time::Duration::from_secs(20), "{path} {status}: {:?}", start.elapsed());
-            // What another environment took of the script.
+            // Removes script entries that another environment consumed.
             cloud.clears_script();
         }
     }
-    // Ordinary drops after it cost what they always cost.
+    // Later ordinary disconnects have the usual delay.
     let start = tokio::time::Instant::now();
     for version in 20..24 {
         cloud.stores_flag(ENV, &flag("a", version));
@@ -138,7 +144,7 @@ async fn a_path_that_is_away_for_a_moment_is_tried_again() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     let mut sdk = listens(&gateway, KEY).await;
-    // The other path for streams is never a stream, whatever it answers.
+    // The other path for streams never has a stream, whatever it answers.
     let listed = format!("/client/env/{ENV}/stream");
     let page = HarnessAnswer::from(200).body("text/html", "<html>");
     let answers = [HarnessAnswer::from(403), page.clone(), HarnessAnswer::from(405), page];
@@ -146,7 +152,7 @@ async fn a_path_that_is_away_for_a_moment_is_tried_again() {
     for _ in 0..3 {
         cloud.answers_next("/stream", [404]);
         cloud.closes_streams(ENV);
-        sdk.hears_the_end().await;
+        sdk.receives_end().await;
         until("the real path", || cloud.open_streams(ENV) == 1).await;
         sdk = listens(&gateway, KEY).await;
     }

@@ -1,4 +1,4 @@
-//! Panics, made on purpose in the tasks of the Harness side: changes come through afterwards.
+//! Injected panics in the tasks of the Harness side: later changes are served.
 #![cfg(debug_assertions)]
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ async fn sequence(gateway: &Running) -> u64 {
     status["environments"][0]["sequence"].as_u64().expect("a number")
 }
 
-/// Each task panics, or each place in a task, and a change that is made after that is served.
+/// Injects a panic into each task or place, and checks that a later change is served.
 async fn survives(gateway: &Running, cloud: &FakeHarness, tasks: &[&str]) {
     let known = gateway.panics().await;
     for (version, task) in (10..).zip(tasks) {
@@ -44,7 +44,7 @@ async fn the_tasks_of_keys_survive_a_panic() {
     let tasks = ["harness key", "upstream stream", "heartbeat", "metrics", "event filter retries"];
     survives(&gateway, &cloud, &tasks).await;
     gateway.stop().await;
-    // In the middle of a change. With one environment it is known whose change it is.
+    // Within a change. With one environment it is known whose change it is.
     let gateway = Running::before_harness(&cloud, &[KEY], "").await;
     gateway.is_ready().await;
     survives(&gateway, &cloud, &["apply change"]).await;
@@ -62,14 +62,14 @@ async fn the_task_of_a_proxy_key_survives_a_panic() {
     let gateway = Running::before_harness_proxy(&cloud, "proxy-key-1", "").await;
     gateway.is_ready().await;
     survives(&gateway, &cloud, &["proxy key", "apply change", "heartbeat", "proxy key"]).await;
-    // Environments and keys go on to come and go, and streams are served.
+    // Environments and keys are still added and removed, and streams are served.
     gateway.panics_in("proxy key").await;
     cloud.adds_to_proxy("proxy-key-1", OTHER_ENV);
     let other = Call::post("/client/auth", json!({ "apiKey": OTHER_KEY }).to_string());
     eventually(&gateway, &other, "the other environment", |status, _| status == 200).await;
     let mut stream = listens(&gateway, OTHER_KEY).await;
     cloud.changes_flag(OTHER_ENV, &flag("other", 7));
-    assert_eq!(stream.hears_event("*").await["identifier"], "other");
+    assert_eq!(stream.receives_event("*").await["identifier"], "other");
     gateway.stop().await;
 }
 
@@ -129,7 +129,7 @@ async fn an_offline_folder_is_served_although_its_task_or_its_reader_panicked() 
         eventually(&gateway, &flag_a, place, |_, it: &Value| it["version"] == version).await;
         assert!(gateway.supervisor.faults().are_over(), "{place}");
     }
-    // In the middle of making an environment.
+    // While an environment is created.
     gateway.supervisor.faults().arm("apply change");
     environment(OTHER_ENV, OTHER_KEY, 5);
     let other = Call::post("/client/auth", json!({ "apiKey": OTHER_KEY }).to_string());

@@ -1,4 +1,4 @@
-//! The same plugins, on the side of Harness: all four hooks.
+//! All four hooks on the Harness side.
 
 use serde_json::json;
 use yardarm_testkit::{Call, until, within};
@@ -34,7 +34,7 @@ async fn requests_are_shown_to_plugins() {
         assert_eq!(gateway.answers(&call).await.status, 403, "{call}");
     }
     assert_eq!(gateway.answers(&metrics.header("X-Gate-Token", "open sesame")).await.status, 200);
-    assert_eq!(gateway.answers(&Call::get("/health")).await.status, 200, "nobody in particular asks for it");
+    assert_eq!(gateway.answers(&Call::get("/health")).await.status, 200, "without a credential");
 }
 
 #[tokio::test]
@@ -86,11 +86,11 @@ async fn data_is_shown_to_plugins() {
     let mut sdk = listens(&gateway, KEY).await;
     put(gateway.plugins(), "flag-override.toml", HIDE.replace("HOOK", "payload-transform"));
     put(gateway.plugins(), "flag-override.wasm", sample("flag-override"));
-    // SDKs are told that it is gone, and what stays is said as before.
-    assert_eq!(sdk.hears_event("*").await["event"], "delete");
+    // SDKs receive a deletion, and other flags as before.
+    assert_eq!(sdk.receives_event("*").await["event"], "delete");
     let token = token(&gateway, KEY).await;
     let flags = gateway.answers(&Call::get(format!("/client/env/{ENV}/feature-configs")).key(&token)).await.json();
     assert_eq!(flags.as_array().map(Vec::len), Some(1), "{flags}");
     cloud.changes_segment(ENV, &segment("s", 2));
-    assert_eq!(sdk.hears_event("*").await["identifier"], "s");
+    assert_eq!(sdk.receives_event("*").await["identifier"], "s");
 }

@@ -8,7 +8,7 @@ use yardarm_testkit::{Call, within};
 use super::{ENV, KEY, OTHER_ENV, cloud, flag, listens, started, token};
 use crate::running::Running;
 
-/// Values by name and labels, as a dashboard reads them.
+/// Returns values by name and labels, as read by a dashboard.
 async fn scraped(gateway: &Running, path: &str) -> BTreeMap<String, String> {
     let answer = gateway.answers(&Call::get(path)).await;
     assert_eq!(answer.status, 200, "F089");
@@ -69,7 +69,7 @@ async fn requests_are_counted_by_the_pattern_of_their_route() {
         (requests(&pattern("target/:target/evaluations"), ENV, 200, "GET"), Some("1")),
         (requests(&pattern("target/:target/evaluations/:feature"), ENV, 200, "GET"), Some("1")),
         (requests(&pattern("feature-configs"), OTHER_ENV, 401, "GET"), Some("1")),
-        // What callers make up has no series of its own.
+        // Arbitrary values of callers have no series of their own.
         (requests(&pattern("feature-configs"), "", 401, "GET"), Some("1")),
         (requests("other", "", 404, "GET"), Some("1")),
         (requests("/client/auth", "", 200, "POST"), Some("2")),
@@ -84,7 +84,7 @@ async fn requests_are_counted_by_the_pattern_of_their_route() {
     let url = pattern("feature-configs");
     let bucket = format!(r#"ff_proxy_http_requests_duration_bucket{{envID="{ENV}",url="{url}",le="+Inf"}}"#);
     assert_eq!(seen.get(&bucket).map(String::as_str), Some("2"), "F089: {seen:#?}");
-    assert!(scraped(&gateway, "/api/1.0/metrics").await.len() >= seen.len(), "4.1: also below the prefix");
+    assert!(scraped(&gateway, "/api/1.0/metrics").await.len() >= seen.len(), "F089: also below the prefix");
     assert_eq!(gateway.answers(&Call::post("/metrics", "{}")).await.status, 405);
 }
 

@@ -1,4 +1,4 @@
-//! One proxy key for many environments: what is requested with it, and how environments and keys come and go.
+//! One proxy key for many environments: its requests, and how environments and keys are added and removed.
 
 mod troubles;
 
@@ -14,7 +14,7 @@ use crate::sdk::Sdk;
 
 const PROXY: &str = "proxy-key-0001";
 
-/// The usual two environments, and a proxy key that leads to both.
+/// Starts the usual fake, with a proxy key for both environments.
 async fn proxied_cloud() -> FakeHarness {
     let cloud = cloud().await;
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
@@ -44,7 +44,7 @@ async fn exchanges(gateway: &Running, key: &str, status: u16, what: &str) {
     eventually(gateway, &exchange(key), what, |it, _| it == status).await;
 }
 
-/// What operators are shown, by name.
+/// Returns the report that operators see, by name.
 async fn report(gateway: &Running, name: &str) -> Value {
     let all = gateway.operator_gets("/api/environments").await.json();
     let all = all["environments"].as_array().expect("a list");
@@ -57,7 +57,7 @@ async fn states(gateway: &Running) -> Vec<String> {
     states.iter().map(|it| it["streamStatus"]["state"].as_str().expect("a state").to_owned()).collect()
 }
 
-/// All headers but those of HTTP itself, and the token by its first word.
+/// Returns all headers but those of HTTP itself, and only the first word of the token.
 fn headers(request: &Recorded) -> Vec<(String, String)> {
     let is_own = |name: &str| !["host", "user-agent", "content-length"].contains(&name);
     let mut all: Vec<_> = request
@@ -94,7 +94,7 @@ async fn the_requests_are_those_of_the_vendor() {
     let stream = "GET /api/1.0/stream?cluster=2".to_owned();
     let auth = "POST /api/1.0/proxy/auth".to_owned();
     let requests = cloud.requests();
-    // Before the stream, so that one that cannot be opened holds nothing back, and again when it is open.
+    // Before the stream, so that a stream that cannot be opened delays nothing, and again once it is open.
     assert_eq!(paths(&requests), [auth.clone(), page(0), page(1), stream, page(0), page(1)], "F113");
     assert_eq!(requests[0].json(), json!({"proxyKey": PROXY}), "F113");
     let json_type = ("content-type", "application/json");
@@ -113,9 +113,9 @@ async fn the_requests_are_those_of_the_vendor() {
 
     let before = cloud.requests().len();
     cloud.changes_flag(ENV, &flag("a b", 1));
-    sdk.hears_event("*").await;
+    sdk.receives_event("*").await;
     cloud.changes_segment(ENV, &segment("t", 1));
-    sdk.hears_event("*").await;
+    sdk.receives_event("*").await;
     let requests = cloud.requests().split_off(before);
     let item = |path: &str| format!("GET /api/1.0/client/env/{ENV}/{path}");
     let wanted = [item("feature-configs/a%20b?cluster=2"), item("target-segments/t?cluster=2&rules=v2")];
@@ -125,7 +125,7 @@ async fn the_requests_are_those_of_the_vendor() {
         [("accept", "*/*"), ("authorization", "Bearer"), account, environment, ("harness-sdk-info", INFO)];
     assert_eq!(headers(&requests[0]), expected(&item_headers), "F113");
 
-    // An environment that comes needs a token that leads to it.
+    // A new environment needs a new token that includes it.
     let third = "0a1b2c3d-4e5f-4000-8000-000000000003";
     cloud.adds_environment(third, "third", ["third-key"]);
     let before = cloud.requests().len();
@@ -142,7 +142,7 @@ async fn the_requests_are_those_of_the_vendor() {
     assert!(posted.path.ends_with("?cluster=2"), "{}", posted.path);
     let metrics_headers = [("accept", "*/*"), ("authorization", "Bearer"), json_type, account, environment];
     let metrics_headers = [&metrics_headers[..], &[("harness-sdk-info", INFO)]].concat();
-    assert_eq!(headers(posted), expected(&metrics_headers), "6.6");
+    assert_eq!(headers(posted), expected(&metrics_headers), "F037");
 }
 
 #[tokio::test]
@@ -168,11 +168,11 @@ async fn one_key_leads_to_all_environments() {
     assert_eq!(states(&gateway).await, ["CONNECTED"; 24], "F113");
     // D20: the first flag of an environment that had none.
     cloud.changes_flag("empty", &flag("new", 1));
-    assert_eq!(empty.hears_event("*").await["identifier"], "new");
+    assert_eq!(empty.receives_event("*").await["identifier"], "new");
     serves(&gateway, "key of nothing", &flags("empty"), "D20", |_, it| *it == json!([flag("new", 1)])).await;
     cloud.changes_flag("environment-00", &flag("last", 1));
-    assert_eq!(first.hears_event("*").await["identifier"], "last", "nothing of others before");
-    // Names may be the same; IDs are not.
+    assert_eq!(first.receives_event("*").await["identifier"], "last", "nothing of others before");
+    // Names may be equal; IDs are not.
     assert_eq!(report(&gateway, "prod").await["phase"], "ready");
     assert_eq!(report(&gateway, "environment-22").await["phase"], "ready");
 }
@@ -186,22 +186,22 @@ async fn a_change_reaches_its_own_environment() {
     let path = |identifier: &str| format!("{}/{identifier}", flags(ENV));
 
     cloud.changes_flag(ENV, &flag("c", 1));
-    let heard = json!({"event": "create", "domain": "flag", "identifier": "c", "version": 1});
-    mine.hears("*", heard).await; // 4.9: neither keys nor IDs of environments
+    let received = json!({"event": "create", "domain": "flag", "identifier": "c", "version": 1});
+    mine.receives("*", received).await; // neither keys nor IDs of environments
     let bearer = token(&gateway, KEY).await;
-    assert_eq!(gateway.answers(&Call::get(path("c")).key(&bearer)).await.status, 200, "there when it is told");
+    assert_eq!(gateway.answers(&Call::get(path("c")).key(&bearer)).await.status, 200, "available when it is announced");
     cloud.changes_segment(ENV, &segment("t", 1));
-    assert_eq!(mine.hears_event("*").await["domain"], "target-segment");
+    assert_eq!(mine.receives_event("*").await["domain"], "target-segment");
     cloud.deletes_flag(ENV, "c");
-    assert_eq!(mine.hears_event("*").await["event"], "delete");
+    assert_eq!(mine.receives_event("*").await["event"], "delete");
     assert_eq!(gateway.answers(&Call::get(path("c")).key(&bearer)).await.status, 404);
-    assert_eq!(cloud.gets(&path("c")).len(), 1, "what is deleted is not asked for");
+    assert_eq!(cloud.gets(&path("c")).len(), 1, "a deleted item is not requested");
     cloud.deletes_segment(ENV, "t");
-    assert_eq!(mine.hears_event("*").await["event"], "delete", "D11");
+    assert_eq!(mine.receives_event("*").await["event"], "delete", "D11");
     let call = Call::get(format!("/client/env/{ENV}/target-segments/t")).key(&bearer);
     assert_eq!(gateway.answers(&call).await.status, 404, "D11");
 
-    // What nobody understands, and what is not ours, harms nobody.
+    // Unknown events, and events about others, have no effect.
     for event in [
         json!({"event": "patch", "domain": "flag", "identifier": "a", "version": 9, "environment": "unknown"}),
         json!({"event": "patch", "domain": "flag", "identifier": "a", "version": 9}),
@@ -214,25 +214,25 @@ async fn a_change_reaches_its_own_environment() {
         json!({"event": "environmentsRemoved", "domain": "proxy", "environments": ["unknown"]}),
         json!([]),
     ] {
-        cloud.tells(PROXY, &event);
+        cloud.sends_event(PROXY, &event);
     }
-    cloud.says(PROXY, "event: *\ndata: {\n\n");
+    cloud.sends_bytes(PROXY, "event: *\ndata: {\n\n");
 
     cloud.changes_flag(ENV, &flag("after", 1));
-    assert_eq!(mine.hears_event("*").await["identifier"], "after", "and nothing before");
+    assert_eq!(mine.receives_event("*").await["identifier"], "after", "and nothing before");
 
-    // A token that has run out is exchanged once, and the item asked for again.
+    // After a token expires, it is renewed once, and the item requested again.
     cloud.forgets_tokens();
     let before = cloud.posts("/proxy/auth").len();
     cloud.changes_flag(ENV, &flag("d", 1));
-    assert_eq!(mine.hears_event("*").await["identifier"], "d");
+    assert_eq!(mine.receives_event("*").await["identifier"], "d");
     assert_eq!((cloud.posts("/proxy/auth").len() - before, cloud.gets(&path("d")).len()), (1, 2));
-    // One that cannot be fetched at first is told when it can be.
+    // An item that cannot be fetched at first is announced once it can.
     cloud.answers_next(&path("e"), [500, 503]);
     cloud.changes_flag(ENV, &flag("e", 1));
     cloud.changes_flag(OTHER_ENV, &flag("f", 1));
-    assert_eq!(mine.hears_event("*").await["identifier"], "e");
-    assert_eq!(other.hears_event("*").await["identifier"], "f", "nothing of others before");
+    assert_eq!(mine.receives_event("*").await["identifier"], "e");
+    assert_eq!(other.receives_event("*").await["identifier"], "f", "nothing of others before");
     assert_eq!(cloud.gets("/stream").len(), 1, "the same stream all the time");
 }
 
@@ -243,8 +243,8 @@ async fn an_item_that_cannot_be_fetched_ends_the_round() {
     let mut sdk = listens(&gateway, KEY).await;
     cloud.answers_next(&format!("{}/c", flags(ENV)), [500; 4]);
     cloud.changes_flag(ENV, &flag("c", 1));
-    // It is not told before it is there; the SDK polls, and comes back to it.
-    sdk.hears_the_end().await;
+    // It is not announced before it is available; the SDK polls, and reconnects.
+    sdk.receives_end().await;
     let _sdk = listens(&gateway, KEY).await;
     let call = Call::get(format!("{}/c", flags(ENV))).key(&token(&gateway, KEY).await);
     assert_eq!(gateway.answers(&call).await.status, 200);
@@ -265,18 +265,18 @@ async fn environments_come_and_go() {
     exchanges(&gateway, "third-key", 200, "F114: added").await;
     let mut new = listens(&gateway, "third-key").await;
     cloud.changes_flag(third, &flag("t", 2));
-    assert_eq!(new.hears_event("*").await["version"], 2, "F114");
+    assert_eq!(new.receives_event("*").await["version"], 2, "F114");
 
     let bearer = token(&gateway, OTHER_KEY).await;
     cloud.removes_from_proxy(PROXY, OTHER_ENV);
-    other.hears_the_end().await; // F114
+    other.receives_end().await; // F114
     assert_eq!(gateway.answers(&exchange(OTHER_KEY)).await.status, 401, "F114: removed");
     let call = Call::get(flags(OTHER_ENV)).key(&bearer);
     assert_eq!(gateway.answers(&call).await.status, 401, "F114: and its tokens with it");
     cloud.changes_flag(ENV, &flag("a", 9));
-    assert_eq!(mine.hears_event("*").await["version"], 9, "F114: the others go on");
+    assert_eq!(mine.receives_event("*").await["version"], 9, "F114: the others go on");
     assert_eq!((cloud.gets("/stream").len(), states(&gateway).await.len()), (1, 2), "F114: without a new stream");
-    // It may come back.
+    // It may be added again.
     cloud.adds_to_proxy(PROXY, OTHER_ENV);
     exchanges(&gateway, OTHER_KEY, 200, "F114: added again").await;
 }
@@ -291,10 +291,10 @@ async fn keys_come_and_go() {
     let mut second = listens(&gateway, "second-key").await;
     let bearer = token(&gateway, "second-key").await;
     cloud.removes_key(ENV, &FakeHarness::hash("second-key"));
-    second.hears_the_end().await; // F114
+    second.receives_end().await; // F114
     assert_eq!(gateway.answers(&exchange("second-key")).await.status, 401, "F114: removed");
     assert_eq!(gateway.answers(&Call::get(flags(ENV)).key(&bearer)).await.status, 401, "F114: and its tokens with it");
     cloud.changes_flag(ENV, &flag("a", 9));
-    assert_eq!(usual.hears_event("*").await["version"], 9, "F114: whoever has another key notices nothing");
+    assert_eq!(usual.receives_event("*").await["version"], 9, "F114: streams of other keys are not affected");
     assert_eq!(cloud.gets("/stream").len(), 1, "F114: without a new stream");
 }

@@ -1,4 +1,4 @@
-//! Where requests with keys are redirected to: the same host on any port, and nowhere else.
+//! Redirects of requests with keys: followed to the same host on any port, and nowhere else.
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -10,7 +10,7 @@ use crate::running::{Running, harness_toml};
 
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
-/// The same server under another name.
+/// Returns the same server under another name.
 fn by_name(url: &str) -> String {
     url.replace("127.0.0.1", "localhost")
 }
@@ -19,7 +19,7 @@ fn moved(status: u16, url: &str) -> HarnessAnswer {
     HarnessAnswer::from(status).header("location", url)
 }
 
-/// A second cloud with the same keys, on another port.
+/// Starts a second fake with the same keys, on another port.
 async fn other_cloud() -> FakeHarness {
     let other = FakeHarness::start().await;
     other.adds_environment(ENV, "prod", [KEY]);
@@ -27,7 +27,7 @@ async fn other_cloud() -> FakeHarness {
     other
 }
 
-/// Requests of each kind, all of which carry a key: path suffix, and the path they are redirected to.
+/// Requests of each kind, all of which contain a key: path suffix, and the path they are redirected to.
 const REQUESTS: [&str; 4] = ["/admin/apikey", "/feature-configs", "/target-segments", "/stream"];
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn no_key_leaves_to_another_host() {
 async fn fetches_are_followed_to_another_port_with_their_keys() {
     for status in STATUSES {
         let cloud = cloud().await;
-        // What is fetched there needs what was sent here.
+        // The redirected requests need tokens issued by the first one.
         let other = RawUpstream::start().await;
         let answer =
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]";
@@ -81,7 +81,7 @@ async fn a_post_with_a_key_is_repeated_as_it_is_or_fails() {
             until("the post there", || other.posts("/client/auth").len() == 1).await;
             assert_eq!(other.posts("/client/auth")[0].json()["apiKey"], KEY, "{status}");
         } else {
-            // It is tried again here.
+            // It is retried here.
             until("another try", || cloud.posts("/client/auth").len() >= 2).await;
             assert_eq!(other.requests().len(), 0, "{status}");
         }
@@ -104,7 +104,7 @@ async fn metrics_are_posted_as_they_are_or_tried_again() {
         let body = json!({ "metricsData": [metric] }).to_string();
         let key = token(&gateway, KEY).await;
         assert_eq!(gateway.answers(&Call::post(&path, body).key(&key)).await.status, 200, "{status}");
-        // One that would become a GET is tried again here; the others are repeated there as they are.
+        // A request that would become a GET is retried here; the others are repeated there unchanged.
         let is_repeated = matches!(status, 307 | 308);
         let delivered = || if is_repeated { same.posts(&path) } else { cloud.posts(&path).split_off(2) };
         until(&format!("{status}: the metrics"), || cloud.posts(&path).len() >= 2 && !delivered().is_empty()).await;
@@ -116,7 +116,7 @@ async fn metrics_are_posted_as_they_are_or_tried_again() {
     }
 }
 
-/// What became of targets, as the metrics have it.
+/// Returns the outcomes of target registrations from the metrics.
 async fn registrations(gateway: &Running) -> Vec<(String, u64)> {
     let text = gateway.answers(&Call::get("/metrics")).await.text().to_owned();
     let lines = text.lines().filter_map(|it| it.strip_prefix("yardarm_harness_target_registrations_"));
@@ -124,7 +124,8 @@ async fn registrations(gateway: &Running) -> Vec<(String, u64)> {
     pairs.map(|(name, value)| (name.to_owned(), value.parse().expect("a whole number"))).collect()
 }
 
-/// Registers one target whose first registration is answered with a redirect. Gives the posts that arrived behind it.
+/// Registers one target whose first registration is answered with a redirect. Returns the number of posts that arrived
+/// at its target.
 async fn registered_behind(status: u16, is_other_host: bool) -> usize {
     let (cloud, target) = (cloud().await, other_cloud().await);
     let gateway = started(&cloud, "").await;
@@ -155,7 +156,7 @@ async fn registered_behind(status: u16, is_other_host: bool) -> usize {
     };
     within("a registration that counts", outcome).await;
     gateway.stop().await;
-    // Whatever arrived here is the first attempt, which was redirected, and perhaps another one.
+    // Posts that arrived here are the first attempt, which was redirected, and possibly a retry.
     let here = cloud.posts("/client/auth").len() - before;
     assert_eq!(here + target.requests().len(), 2, "{status}");
     target.requests().len()

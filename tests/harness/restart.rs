@@ -1,4 +1,4 @@
-//! Last good data: what was known before is served again while Harness is down, whatever way the process ended.
+//! Last good data: it is served again while Harness is down, however the process ended.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -54,10 +54,10 @@ async fn what_was_known_is_served_until_harness_answers() {
     token(&gateway, "listed").await;
     assert_eq!(gateway.answers(&auth("nobody")).await.status, 401, "all keys are known from disk");
     let stream = Call::get("/stream").key(&mine).header("API-Key", KEY);
-    assert_eq!(gateway.answers(&stream).await.status, 503, "SDKs poll while we hear nothing");
+    assert_eq!(gateway.answers(&stream).await.status, 503, "SDKs poll while the gateway receives nothing");
     assert_eq!(report(&gateway, "prod").await["is_stale"], true);
 
-    // What has changed meanwhile is served as soon as Harness answers, and streams open.
+    // Changes made meanwhile are served as soon as Harness answers and streams are open.
     cloud.stores_flag(ENV, &flag("a", 9));
     cloud.comes_back();
     let flag_a = Call::get(path("feature-configs/a")).key(&mine);
@@ -65,8 +65,8 @@ async fn what_was_known_is_served_until_harness_answers() {
     let mut sdk = listens(&gateway, KEY).await;
     assert_eq!(report(&gateway, "prod").await["is_stale"], false);
     cloud.changes_segment(ENV, &segment("s", 5));
-    assert_eq!(sdk.hears_event("*").await["identifier"], "a", "what it missed");
-    assert_eq!(sdk.hears_event("*").await["identifier"], "s");
+    assert_eq!(sdk.receives_event("*").await["identifier"], "a", "what it missed");
+    assert_eq!(sdk.receives_event("*").await["identifier"], "s");
 }
 
 #[tokio::test]
@@ -111,10 +111,10 @@ async fn a_killed_process_has_lost_nothing() {
     program.is_ready().await;
     let mine = format!("Bearer {}", program.answers(&auth(KEY)).await.json()["authToken"].as_str().expect("a token"));
     let flag_a = Call::get(path("feature-configs/a")).key(&mine);
-    // Nobody can be promised what has not been written yet once.
+    // Data that was never written cannot survive.
     let kept = folder.path().join(format!("data/harness/{ENV}.snapshot"));
     until("the first data on disk", || kept.exists()).await;
-    // Killed again and again, at moments that nobody chooses, while data changes.
+    // Killed repeatedly, at random moments, while data changes.
     let mut program = program;
     for version in 3..8 {
         cloud.changes_flag(ENV, &flag("a", version));
@@ -154,7 +154,7 @@ async fn keys_that_wait_and_keys_that_are_refused_are_shown() {
     })
     .await;
     assert_eq!((&refused["connection"], &refused["last_error"]["status"]), (&json!("off"), &json!(401)), "F017");
-    assert_eq!(gateway.answers(&auth("nobody")).await.status, 401, "nobody waits for a key that is refused");
+    assert_eq!(gateway.answers(&auth("nobody")).await.status, 401, "a rejected key is not waited for");
     assert_eq!(report(&gateway, "prod").await["phase"], "ready");
     assert!(!cloud.gets("/stream").is_empty() && cloud.gets(OTHER_ENV).is_empty());
 }
@@ -182,11 +182,11 @@ async fn a_key_that_was_withdrawn_meanwhile_takes_its_streams_along() {
     let gateway = started(&cloud, "").await;
     token(&gateway, "second").await;
     cloud.removes_key(ENV, &FakeHarness::hash("second"));
-    // The list of keys comes late, so for a while the one from disk counts.
+    // The list of keys is delayed, so for a while the one from disk counts.
     cloud.delays("/admin/apikey", std::time::Duration::from_secs(5));
     let gateway = gateway.restarted().await;
     let mut sdk = listens(&gateway, "second").await;
-    sdk.hears_the_end().await;
+    sdk.receives_end().await;
     assert_eq!(gateway.answers(&auth("second")).await.status, 401, "F056");
 }
 

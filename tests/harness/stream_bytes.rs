@@ -1,5 +1,5 @@
-//! Whatever arrives on an upstream stream: what cannot be used costs itself, and the next message on the same connection
-//! takes effect.
+//! Arbitrary bytes on an upstream stream: an invalid message affects only itself, and the next message on the same
+//! connection takes effect.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::running::Running;
 
 const PROXY: &str = "proxy-key-0001";
 
-/// What arrives in between; nothing of it means anything.
+/// Bytes in between, none of which are a valid message.
 const ODD: [&[u8]; 8] = [
     b": a comment \xff\xfe\xc3\n",
     b"\xe2\x82: a field\n\n",
@@ -27,7 +27,7 @@ async fn changes_arrive_behind_odd_bytes(cloud: &FakeHarness, gateway: &Running,
     until("a stream", || cloud.open_streams(stream) == 1).await;
     let call = Call::get(format!("/client/env/{ENV}/feature-configs/a")).key(&token(gateway, KEY).await);
     for (version, odd) in (3..).zip(ODD) {
-        cloud.says(stream, odd);
+        cloud.sends_bytes(stream, odd);
         cloud.changes_flag(ENV, &flag("a", version));
         eventually(gateway, &call, "the next change", |_, it: &Value| it["version"] == version).await;
     }
@@ -56,11 +56,11 @@ async fn no_hot_loop(cloud: &FakeHarness, gateway: Running, stream: &str) {
     let before = cloud.gets("/stream").len();
     let until_then = tokio::time::Instant::now() + Duration::from_millis(2500);
     while tokio::time::Instant::now() < until_then {
-        cloud.says(stream, "retry: 0\n\n");
+        cloud.sends_bytes(stream, "retry: 0\n\n");
         cloud.closes_streams(stream);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // After 0.5 to 1 s each: a connection with a heartbeat was a good one.
+    // After 0.5 to 1 s each: a connection with a heartbeat counts as healthy.
     let tries = cloud.gets("/stream").len() - before;
     assert!((1..=5).contains(&tries), "{tries}");
     gateway.stop().await;

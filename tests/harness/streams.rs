@@ -1,7 +1,7 @@
-//! Streams: what they say, in which bytes, to whom, and when they end.
+//! Streams: their events, their bytes, their recipients, and their end.
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, Connection, Heard, SseClient};
+use yardarm_testkit::{Call, Connection, SseClient, StreamItem};
 
 use crate::sdk::Sdk;
 
@@ -14,7 +14,7 @@ async fn streams_carry_changes_of_their_environment_only() {
     let gateway = started(&cloud, "heartbeat_interval = \"200ms\"").await;
     let token_of_mine = token(&gateway, KEY).await;
     let stream = get("/stream").key(&token_of_mine);
-    gateway.says("F076", stream.clone(), error(400, "bad request: API-Key can't be empty")).await;
+    gateway.answers_as("F076", stream.clone(), error(400, "bad request: API-Key can't be empty")).await;
     let unknown = gateway.answers(&stream.clone().header("API-Key", "nobody-at-all")).await;
     assert_eq!(unknown.status, 404, "F076");
     assert!(!String::from_utf8_lossy(&unknown.body).contains("nobody-at-all"), "F085");
@@ -23,28 +23,28 @@ async fn streams_carry_changes_of_their_environment_only() {
     drop(listens(&gateway, KEY).await);
     let mut raw = SseClient::open(gateway.address, &call).await.with_framed_comments();
     assert_eq!(raw.head().header("content-type"), Some("text/event-stream"), "F077");
-    assert_eq!(raw.next().await, Heard::Comment(String::new()), "F077: at once");
-    assert_eq!(raw.next().await, Heard::Comment(String::new()), "F077: and again");
+    assert_eq!(raw.next().await, StreamItem::Comment(String::new()), "F077: at once");
+    assert_eq!(raw.next().await, StreamItem::Comment(String::new()), "F077: and again");
 
     let (mut mine, mut other) = (listens(&gateway, KEY).await, listens(&gateway, OTHER_KEY).await);
     cloud.changes_flag(ENV, &flag("a", 3));
     let event = |domain: &str, event: &str, identifier: &str, version: i64| json!({"event": event, "domain": domain, "identifier": identifier, "version": version});
-    mine.hears("*", event("flag", "patch", "a", 3)).await;
+    mine.receives("*", event("flag", "patch", "a", 3)).await;
     let call = get(&format!("/client/env/{ENV}/feature-configs/a")).key(&token_of_mine);
-    gateway.says("F080 F022", call, answer(200, flag("a", 3))).await;
+    gateway.answers_as("F080 F022", call, answer(200, flag("a", 3))).await;
     cloud.changes_flag(ENV, &flag("grün", 1));
-    mine.hears("*", event("flag", "create", "grün", 1)).await;
+    mine.receives("*", event("flag", "create", "grün", 1)).await;
     cloud.deletes_flag(ENV, "b");
-    mine.hears("*", event("flag", "delete", "b", 2)).await;
+    mine.receives("*", event("flag", "delete", "b", 2)).await;
     cloud.changes_segment(ENV, &segment("s", 2));
-    mine.hears("*", event("target-segment", "patch", "s", 2)).await;
+    mine.receives("*", event("target-segment", "patch", "s", 2)).await;
     cloud.changes_flag(OTHER_ENV, &flag("other", 2));
-    other.hears("*", event("flag", "patch", "other", 2)).await;
+    other.receives("*", event("flag", "patch", "other", 2)).await;
 
-    // F082: where nothing is heard, SDKs must poll.
+    // F082: where no changes are received, SDKs must poll.
     cloud.streams_go_down();
-    assert_eq!(mine.next().await, Heard::End, "F082");
-    gateway.says("F082", stream_of(&token_of_mine), error(503, "SaaS stream disconnected")).await;
+    assert_eq!(mine.next().await, StreamItem::End, "F082");
+    gateway.answers_as("F082", stream_of(&token_of_mine), error(503, "SaaS stream disconnected")).await;
     eventually(&gateway, &get("/health"), "F088", |_, it| {
         let states = it["environments"].as_array().into_iter().flatten();
         states.filter(|it| it["streamStatus"]["state"] == "DISCONNECTED").count() == 2
@@ -67,7 +67,7 @@ async fn without_upstream_streams_there_are_none() {
     let gateway = started(&cloud, "stream_enabled = false").await;
     let token = token(&gateway, KEY).await;
     let expected = error(501, "endpoint not implemented: streaming endpoint disabled");
-    gateway.says("F083", stream_of(&token), expected).await;
+    gateway.answers_as("F083", stream_of(&token), expected).await;
     assert!(cloud.gets("/stream").is_empty(), "F034");
 }
 
@@ -88,16 +88,16 @@ async fn every_stream_receives_every_change_of_its_environment() {
     cloud.changes_flag(OTHER_ENV, &flag("other", 2));
     for stream in &mut streams {
         for version in 3..13 {
-            let event = stream.hears_event("*").await;
+            let event = stream.receives_event("*").await;
             assert_eq!((&event["identifier"], &event["version"]), (&json!("a"), &json!(version)), "F084");
         }
     }
-    assert_eq!(other.hears_event("*").await["identifier"], "other", "F081");
+    assert_eq!(other.receives_event("*").await["identifier"], "other", "F081");
 }
 
 #[tokio::test]
 async fn every_event_is_a_chunk_of_its_own() {
-    // F079: the Node and JavaScript SDKs read each chunk by itself, and throw away one that begins with a heartbeat.
+    // F079: the Node and JavaScript SDKs parse each chunk separately, and discard one that begins with a heartbeat.
     let cloud = cloud().await;
     let gateway = started(&cloud, "heartbeat_interval = \"10ms\"").await;
     drop(listens(&gateway, KEY).await);

@@ -1,4 +1,4 @@
-//! Tokens across gateways and relays: those of a twin, of an earlier version, of the vendor's relay.
+//! Tokens across gateways and relays: of another instance, of an earlier version, of the vendor's relay.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,7 +17,7 @@ fn flags(id: &str) -> String {
     format!("/client/env/{id}/feature-configs")
 }
 
-/// A token of anybody who knows the secret.
+/// Returns a token signed with a secret.
 fn signed(claims: &Value, secret: &str) -> String {
     let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
     let text = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));
@@ -26,12 +26,12 @@ fn signed(claims: &Value, secret: &str) -> String {
     format!("Bearer {text}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// As version 1 of the vendor's relay makes them, long ago.
+/// Returns an old token in the format of version 1 of the vendor's relay.
 fn version_1(id: &str, secret: &str) -> String {
     signed(&json!({"environment": id, "clusterIdentifier": "1", "iat": 1_700_000_000, "nbf": 1_700_000_000}), secret)
 }
 
-/// As version 2 makes them.
+/// Returns a token in the format of version 2.
 fn version_2(id: &str, key: &str, secret: &str) -> String {
     let claims = json!({
         "environment": id, "clusterIdentifier": "1", "iat": 1_700_000_000, "nbf": 1_700_000_000,
@@ -51,11 +51,11 @@ async fn gateways_with_the_same_keys_accept_each_others_tokens() {
         assert_eq!(twin.answers(&Call::get(flags(ENV)).key(&mine)).await.status, 200, "{keys:?}");
         let expected = if keys.contains(&OTHER_KEY) { 200 } else { 401 };
         assert_eq!(twin.answers(&Call::get(flags(OTHER_ENV)).key(&other)).await.status, expected, "{keys:?}");
-        // A token of one environment opens no other.
+        // A token of one environment gives no access to another.
         assert_eq!(twin.answers(&Call::get(flags(OTHER_ENV)).key(&mine)).await.status, 401, "{keys:?}");
         assert!(!twin.folder().join("data/harness/token-secret").exists(), "nothing is made up");
     }
-    // Only a holder of the configured key can make tokens.
+    // Only a holder of the configured key can sign tokens.
     for secret in ["", "secret", OTHER_KEY, &FakeHarness::hash(KEY)] {
         let forged = version_2(ENV, KEY, secret);
         assert_eq!(first.answers(&Call::get(flags(ENV)).key(&forged)).await.status, 401, "{secret}");
@@ -135,7 +135,7 @@ async fn sdks_of_ff_proxy_survive_the_change() {
         program.signal(Signal::TERM);
         assert_eq!(program.ends().await.0.code(), Some(0));
     }
-    // Outside of this mode such tokens do not count.
+    // In other modes such tokens are rejected.
     let secret = "a secret of more than 32 bytes, as it should be";
     let gateway = started(&cloud, &format!("auth_secret = \"{secret}\"")).await;
     let call = Call::get(flags(ENV)).key(&version_1(ENV, secret));
@@ -148,7 +148,7 @@ async fn a_key_that_is_rejected_for_now_is_not_unknown() {
     let cloud = FakeHarness::start().await;
     cloud.adds_environment(ENV, "prod", [KEY]);
     cloud.puts(ENV, [flag("a", 1)], []);
-    // One of two is rejected from the start on.
+    // One of two is rejected from the start.
     let gateway = Running::before_harness(&cloud, &[KEY, OTHER_KEY], "").await;
     gateway.is_ready().await;
     let exchange = |key: &str| Call::post("/client/auth", json!({ "apiKey": key }).to_string());
@@ -161,7 +161,7 @@ async fn a_key_that_is_rejected_for_now_is_not_unknown() {
     cloud.adds_environment(OTHER_ENV, "test", [OTHER_KEY]);
     cloud.puts(OTHER_ENV, [flag("other", 1)], []);
     eventually(&gateway, &exchange(OTHER_KEY), "accepted", |status, _| status == 200).await;
-    // One that was accepted before and is rejected now: what is held is served, and nothing is final.
+    // A key that was accepted before and is rejected now: last good data is served, and no refusal is final.
     let mine = token(&gateway, KEY).await;
     drop(listens(&gateway, KEY).await);
     cloud.answers_next("/client/auth", [401; 1000]);

@@ -1,4 +1,4 @@
-//! Requests of SDKs, and events, that are unusual, and that the vendor's relay accepts.
+//! Unusual requests of SDKs and unusual events that the vendor's relay accepts.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use super::{ENV, KEY, cloud, eventually, flag, listens, started, token};
 use crate::program::Program;
 use crate::running::Running;
 
-/// A flag that is off for targets whose attribute `plan` is `pro`.
+/// Returns a flag that is off for targets whose attribute `plan` is `pro`.
 fn by_plan() -> Value {
     let mut flag = flag("plan", 1);
     flag["rules"] = json!([{"ruleId": "r", "priority": 1, "serve": {"variation": "false"},
@@ -19,7 +19,7 @@ fn by_plan() -> Value {
     flag
 }
 
-/// JSON that is nested so many levels deep.
+/// Returns JSON with this many levels of nesting.
 fn nested(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
@@ -61,7 +61,7 @@ async fn targets_are_accepted_whatever_is_odd_about_them() {
         assert_eq!(value(&gateway, &evaluation(&name).key(&mine)).await, "false", "in a body: {shown}");
         until("a registration", || cloud.registered_targets().iter().any(|it| it.1["identifier"] == name)).await;
     }
-    // A target without an identifier is not remembered; its attributes count where they are sent along.
+    // A target without an identifier is not stored; its attributes are used where they are sent along.
     for target in ["{}", r#"{"identifier":null}"#, r#"{"name":"x"}"#, r#"{"identifier":null,"attributes":null}"#] {
         let body = format!(r#"{{"apiKey":"{KEY}","target":{target}}}"#);
         assert_eq!(gateway.answers(&Call::post("/client/auth", body)).await.status, 200, "{target}");
@@ -115,8 +115,8 @@ async fn a_deep_event_is_an_event() {
     for (version, levels) in [(7, 120), (8, 200), (9, 20_000)] {
         cloud.stores_flag(ENV, &flag("a", version));
         let start = r#""event":"patch","domain":"flag","identifier":"a""#;
-        cloud.says(ENV, format!("data: {{\"x\":{},{start},\"version\":{version}}}\n\n", nested(levels)));
-        let event = within("the event", sdk.hears_event("*")).await;
+        cloud.sends_bytes(ENV, format!("data: {{\"x\":{},{start},\"version\":{version}}}\n\n", nested(levels)));
+        let event = within("the event", sdk.receives_event("*")).await;
         assert_eq!((&event["identifier"], &event["version"]), (&json!("a"), &json!(version)), "{levels}");
         let call = Call::get(format!("/client/env/{ENV}/feature-configs/a")).key(&token(&gateway, KEY).await);
         eventually(&gateway, &call, "the change", |_, it| it["version"] == version).await;
@@ -153,10 +153,10 @@ async fn large_targets_are_accepted_and_never_keep_out_small_ones() {
     assert!(large.len() < 1 << 20);
     assert_eq!(gateway.answers(&Call::post("/client/auth", large.clone())).await.status, 200);
     assert_eq!(value(&gateway, &evaluation("large").key(&mine)).await, "false", "its attributes count");
-    // Of an unknown key nothing stays.
+    // Nothing is stored for an unknown key.
     let unknown = large.replace(KEY, "unknown");
     assert_eq!(gateway.answers(&Call::post("/client/auth", unknown)).await.status, 401);
-    // Bodies that do not end fill the memory for large ones.
+    // Unfinished bodies use up the memory for large ones.
     let mut open = Vec::new();
     for _ in 0..40 {
         let mut connection = Connection::open(gateway.address).await;

@@ -1,4 +1,4 @@
-//! What upstream is asked for, in which words, and what becomes of what it says.
+//! Requests to upstream, and the handling of its responses.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, FakeHarness, HarnessAnswer, Recorded, until, within};
@@ -88,7 +88,7 @@ async fn tokens_are_read_whatever_they_look_like() {
         assert_eq!(asks(&cloud.gets(&path)[0], "cluster").as_deref(), Some("1"), "F003 F015");
         gateway.stop().await;
     }
-    // F002 F004: a token without an environment is of no use, and the others' business is not touched.
+    // F002 F004: a token without an environment is unusable, and does not affect the others.
     let cloud = cloud().await;
     cloud.claims(KEY, &json!({"environment": null}));
     let gateway = Running::before_harness(&cloud, &[KEY, OTHER_KEY], "").await;
@@ -126,39 +126,45 @@ async fn changes_are_fetched_and_served() {
     let mut sdk = listens(&gateway, KEY).await;
     let single = |identifier: &str| format!("/client/env/{ENV}/feature-configs/{identifier}");
     cloud.changes_flag(ENV, &flag("new one", 1));
-    let heard = sdk.hears_event("*").await;
-    assert_eq!(heard["event"], "create", "F021");
+    let received = sdk.receives_event("*").await;
+    assert_eq!(received["event"], "create", "F021");
     assert_eq!(cloud.gets(&single("new%20one")).len(), 1, "F036");
     serves(&gateway, "feature-configs/new%20one", "F021", |status, _| status == 200).await;
 
     cloud.deletes_flag(ENV, "b");
-    assert_eq!(sdk.hears_event("*").await["event"], "delete", "F023");
+    assert_eq!(sdk.receives_event("*").await["event"], "delete", "F023");
     assert!(cloud.gets(&single("b")).is_empty(), "F023");
     serves(&gateway, "feature-configs/b", "F023", |status, _| status == 404).await;
 
     cloud.changes_segment(ENV, &segment("t", 1));
-    assert_eq!(sdk.hears_event("*").await["identifier"], "t", "F024");
+    assert_eq!(sdk.receives_event("*").await["identifier"], "t", "F024");
     cloud.deletes_segment(ENV, "t");
-    assert_eq!(sdk.hears_event("*").await["event"], "delete", "F024");
+    assert_eq!(sdk.receives_event("*").await["event"], "delete", "F024");
     serves(&gateway, "target-segments/t", "F024", |status, _| status == 404).await;
 
-    // F026 F027: what nobody understands harms nobody.
-    cloud.says(ENV, "event: *\ndata: {\n\n");
-    cloud.says(ENV, "event: *\ndata: {\"event\":\"patch\",\"domain\":\"moon\",\"identifier\":\"x\",\"version\":1}\n\n");
-    // F025: an older state does not come back; F035: one that cannot be fetched at first is not forgotten.
+    // F026 F027: unknown events have no effect.
+    cloud.sends_bytes(ENV, "event: *\ndata: {\n\n");
+    cloud.sends_bytes(
+        ENV,
+        "event: *\ndata: {\"event\":\"patch\",\"domain\":\"moon\",\"identifier\":\"x\",\"version\":1}\n\n",
+    );
+    // F025: an older state does not come back; F035: an item that cannot be fetched at first is retried.
     cloud.stores_flag(ENV, &flag("a", 1));
-    cloud.says(ENV, "event: *\ndata: {\"event\":\"patch\",\"domain\":\"flag\",\"identifier\":\"a\",\"version\":1}\n\n");
+    cloud.sends_bytes(
+        ENV,
+        "event: *\ndata: {\"event\":\"patch\",\"domain\":\"flag\",\"identifier\":\"a\",\"version\":1}\n\n",
+    );
     cloud.answers_next(&single("c"), [500, 500]);
     cloud.changes_flag(ENV, &flag("c", 1));
-    // All of them are passed on; SDKs compare versions themselves.
-    while sdk.hears_event("*").await["identifier"] != "c" {}
+    // All of them are forwarded; SDKs compare versions themselves.
+    while sdk.receives_event("*").await["identifier"] != "c" {}
     serves(&gateway, "feature-configs/c", "F035", |status, _| status == 200).await;
     serves(&gateway, "feature-configs/a", "F025", |_, it| it["version"] == 2).await;
 }
 
 #[tokio::test]
 async fn where_streams_are_swallowed_flags_are_polled() {
-    // F032: a firewall that lets requests through, and never an answer to a stream.
+    // F032: a firewall that forwards requests, but never the response of a stream.
     let cloud = cloud().await;
     cloud.delays("/stream", std::time::Duration::from_secs(3600));
     let gateway = started(&cloud, "flag_poll_interval = \"100ms\"\nread_timeout = \"300ms\"").await;
@@ -176,7 +182,7 @@ async fn rules_of_several_clauses_count_unless_they_are_switched_off() {
     let mut plan = flag("plan", 1);
     plan["variationToTargetMap"] = json!([{"variation": "false", "targetSegments": ["s"]}]);
     cloud.changes_flag(ENV, &plan);
-    // Of the clauses of a rule, old SDKs know the first.
+    // Old SDKs use only the first clause of a rule.
     let one = json!({"identifier": "ben", "name": "", "attributes": {"plan": "x", "city": "y"}});
     for (setting, expected) in [("and_rules = true", "true"), ("and_rules = false", "false")] {
         let gateway = started(&cloud, setting).await;
@@ -195,7 +201,7 @@ async fn targets_are_registered_behind_the_answer() {
     let gateway = started(&cloud, "").await;
     let before = cloud.registered_targets().len();
     token(&gateway, KEY).await;
-    // F043: slowness upstream is not the SDK's.
+    // F043: slow upstream responses do not delay SDKs.
     cloud.delays("/client/auth", std::time::Duration::from_secs(60));
     let target = json!({"identifier": "ada", "name": "Ada", "attributes": {"plan": "pro"}});
     let call = Call::post("/client/auth", json!({"apiKey": KEY, "target": target}).to_string());
@@ -204,7 +210,7 @@ async fn targets_are_registered_behind_the_answer() {
     assert!(start.elapsed() < std::time::Duration::from_secs(30), "F043");
     let is_forwarded = || cloud.posts("/client/auth").iter().any(|it| it.json()["target"]["identifier"] == "ada");
     until("F042: a forwarded target", is_forwarded).await;
-    assert_eq!(cloud.registered_targets().len(), before, "F044: nobody without a target");
+    assert_eq!(cloud.registered_targets().len(), before, "F044: nothing without a target");
 }
 
 #[tokio::test]
@@ -215,17 +221,17 @@ async fn a_stream_may_be_written_in_any_way() {
     let event = |identifier: &str| json!({"event": "patch", "domain": "flag", "identifier": identifier, "version": 9});
     cloud.stores_flag(ENV, &flag("a", 9));
     cloud.stores_flag(ENV, &flag("b", 9));
-    // F028: comments, blank lines, line ends of another world, and an event in pieces.
+    // F028: comments, blank lines, other line ends, and an event in pieces.
     let text = format!(":\r\n\r\n\r\n: hello\r\nevent: *\r\ndata: {}\r\n\r\n", event("a"));
     let (first, second) = text.split_at(text.len() / 2);
-    cloud.says(ENV, first.to_owned());
+    cloud.sends_bytes(ENV, first.to_owned());
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    cloud.says(ENV, second.to_owned());
-    assert_eq!(sdk.hears_event("*").await, event("a"), "F028");
+    cloud.sends_bytes(ENV, second.to_owned());
+    assert_eq!(sdk.receives_event("*").await, event("a"), "F028");
     // F029
-    cloud.says(ENV, format!("event: *\ndata: {}\n\nevent: *\ndata: {}\n\n", event("b"), event("a")));
-    assert_eq!(sdk.hears_event("*").await, event("b"), "F029");
-    assert_eq!(sdk.hears_event("*").await, event("a"), "F029");
+    cloud.sends_bytes(ENV, format!("event: *\ndata: {}\n\nevent: *\ndata: {}\n\n", event("b"), event("a")));
+    assert_eq!(sdk.receives_event("*").await, event("b"), "F029");
+    assert_eq!(sdk.receives_event("*").await, event("a"), "F029");
 }
 
 #[tokio::test]
@@ -276,14 +282,14 @@ async fn every_target_of_a_burst_is_registered_whatever_fails_at_first() {
         all.len()
     };
     until("all of them", || registered() == 400).await;
-    // The same again is nothing new; another form is.
+    // The same target again is not registered; a changed one is.
     let before = cloud.posts("/client/auth").len();
     gateway.answers(&presents(7)).await;
     let changed = json!({"apiKey": KEY, "target": {"identifier": "t7", "attributes": {"n": "new"}}});
     gateway.answers(&Call::post("/client/auth", changed.to_string())).await;
     until("the new form", || cloud.registered_targets().iter().any(|it| it.1["attributes"]["n"] == "new")).await;
     assert_eq!(cloud.posts("/client/auth").len(), before + 1);
-    // Counted when the answer has been read, which is after the cloud has the target.
+    // Counted when the response has been read, which is after upstream has the target.
     let series = "yardarm_harness_target_registrations_total{outcome=\"registered\"} 401";
     within("401 counted registrations", async {
         while !gateway.answers(&Call::get("/metrics")).await.text().contains(series) {

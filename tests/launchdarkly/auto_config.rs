@@ -1,4 +1,4 @@
-//! L242, L243, L252 to L258: LaunchDarkly says which environments exist, and changes its mind while they are served.
+//! L242, L243, L252 to L258: LaunchDarkly sends the list of environments, and changes it while they are served.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(crate) const AUTO_KEY: &str = "rel-auto";
 pub(super) const ID: &str = "507f1f77bcf86cd79943902a";
 const OTHER_ID: &str = "507f1f77bcf86cd79943902b";
 
-/// An environment as LaunchDarkly describes it.
+/// Returns an environment as described by LaunchDarkly.
 pub(crate) fn environment(id: &str, version: i64, sdk_key: Value, properties: Value) -> Value {
     let mut environment = json!({
         "envID": id, "envKey": "production", "envName": "Production", "projKey": "my-app", "projName": "My App",
@@ -48,7 +48,7 @@ pub(crate) fn setup() -> Setup {
         .without_waiting()
 }
 
-/// One environment with the key `sdk-a`, ready.
+/// Starts a gateway with one environment with the key `sdk-a`, and waits until it is ready.
 pub(super) async fn ready(setup: Setup) -> Running {
     let gateway = setup.data("sdk-a", data([flag("plain", 3)], [])).start().await;
     gateway.upstream.lists(AUTO_KEY, &list([main(1, "sdk-a")]));
@@ -86,7 +86,7 @@ async fn before_the_list_everything_that_needs_an_environment_is_503() {
         ("L255", Call::get(format!("/ping/{ID}")), a().cors_methods("GET,OPTIONS")),
         ("L255: a preflight", Call::options(format!("/eval/{ID}")), a().cors_methods("REPORT,OPTIONS")),
     ] {
-        gateway.says(row, call, expected).await;
+        gateway.answers_as(row, call, expected).await;
     }
     let status = gateway.status().await;
     assert_eq!(status["environments"], json!({}), "L256");
@@ -95,10 +95,10 @@ async fn before_the_list_everything_that_needs_an_environment_is_503() {
     assert_eq!(status_of(&gateway, &Call::get("/status/x")).await, 503, "L263");
     assert_eq!(gateway.operator_gets("/ready").await.status, 503);
 
-    gateway.eventually("U055: the list to be asked for", || !gateway.upstream.requests().is_empty()).await;
-    let asked = &gateway.upstream.requests()[0];
-    assert_eq!(asked.path, "/relay_auto_config?rpacProtocolVersion=2", "U055");
-    assert_eq!(asked.header("authorization"), Some(AUTO_KEY), "U055");
+    gateway.eventually("U055: a request for the list", || !gateway.upstream.requests().is_empty()).await;
+    let request = &gateway.upstream.requests()[0];
+    assert_eq!(request.path, "/relay_auto_config?rpacProtocolVersion=2", "U055");
+    assert_eq!(request.header("authorization"), Some(AUTO_KEY), "U055");
 }
 
 #[tokio::test]
@@ -120,9 +120,9 @@ async fn environments_are_shown_by_their_ids_with_their_names() {
     assert_eq!(status["autoConfigStatus"]["state"], "VALID", "V045");
     let evaluation = Call::get(format!("/sdk/evalx/{ID}/contexts/{CTX}"));
     let foreign = evaluation.header("Origin", "https://foreign.example");
-    gateway.says("L258", foreign, some_json(200).cors("https://shop.example", "GET,OPTIONS")).await;
+    gateway.answers_as("L258", foreign, some_json(200).cors("https://shop.example", "GET,OPTIONS")).await;
     for (row, path) in [("L263", format!("/status/{ID}")), ("L263", "/status/my-app/production".to_owned())] {
-        let answer = gateway.says(row, Call::get(&path), some_json(200)).await;
+        let answer = gateway.answers_as(row, Call::get(&path), some_json(200)).await;
         assert_eq!(answer.json()["envKey"], "production", "{row}: {path}");
     }
     assert_eq!(status_of(&gateway, &Call::get("/status/my-app/staging")).await, 404, "L263");
@@ -153,18 +153,18 @@ async fn a_deleted_environment_is_unknown() {
 
     gateway.upstream.delists(AUTO_KEY, &path(ID), 2);
     for stream in &mut streams {
-        stream.hears_the_end().await; // L252
+        stream.receives_end().await; // L252
     }
-    gateway.says("L252", poll("sdk-a"), text(401, TEXT_C)).await;
-    gateway.says("L252", Call::get("/mping").key(&format!("mob-{ID}")), text(401, TEXT_C)).await;
-    gateway.says("L252", Call::get(format!("/ping/{ID}")), text(404, TEXT_D).cors_methods("GET,OPTIONS")).await;
+    gateway.answers_as("L252", poll("sdk-a"), text(401, TEXT_C)).await;
+    gateway.answers_as("L252", Call::get("/mping").key(&format!("mob-{ID}")), text(401, TEXT_C)).await;
+    gateway.answers_as("L252", Call::get(format!("/ping/{ID}")), text(404, TEXT_D).cors_methods("GET,OPTIONS")).await;
     let status = gateway.status().await;
     assert_eq!(status["environments"].as_object().map(serde_json::Map::len), Some(1), "L252: {status}");
     gateway.eventually("the upstream connection ends", || gateway.upstream.open_streams("sdk-a") == 0).await;
     assert_eq!(status_of(&gateway, &poll("sdk-other")).await, 200, "the other one is untouched");
 
-    // L253: an old message does not bring it back, a new one does.
-    gateway.upstream.tells(AUTO_KEY, "patch", &json!({"path": path(ID), "data": main(2, "sdk-a")}));
+    // L253: an old message does not bring it back, a newer one does.
+    gateway.upstream.sends_event(AUTO_KEY, "patch", &json!({"path": path(ID), "data": main(2, "sdk-a")}));
     gateway.upstream.lists_one(
         AUTO_KEY,
         &path(OTHER_ID),
@@ -180,7 +180,7 @@ async fn a_deleted_environment_is_unknown() {
 async fn filters_come_and_go() {
     let gateway = ready(setup().data("sdk-a?filter=a", data([flag("part", 1)], []))).await;
     let filtered = Call::get("/sdk/flags?filter=a").key("sdk-a");
-    gateway.says("L242", filtered.clone(), text(404, TEXT_B)).await;
+    gateway.answers_as("L242", filtered.clone(), text(404, TEXT_B)).await;
     let filter = |version: i64| json!({"projKey": "my-app", "key": "a", "version": version});
     gateway.upstream.lists_one(AUTO_KEY, "/filters/f1", &filter(1));
     becomes(&gateway, "L242", &filtered, 200).await;
@@ -194,30 +194,30 @@ async fn filters_come_and_go() {
 
     let mut stream = gateway.opens("/all?filter=a", "sdk-a").await;
     let mut whole = gateway.opens("/all", "sdk-a").await;
-    stream.hears_event("put").await;
-    whole.hears_event("put").await;
+    stream.receives_event("put").await;
+    whole.receives_event("put").await;
     gateway.upstream.delists(AUTO_KEY, "/filters/f1", 2);
-    stream.hears_the_end().await; // L242
-    gateway.says("L242", filtered, text(404, TEXT_B)).await;
+    stream.receives_end().await; // L242
+    gateway.answers_as("L242", filtered, text(404, TEXT_B)).await;
     gateway.upstream.patches("sdk-a", &flag("plain", 4));
-    whole.hears_event("patch").await;
+    whole.receives_event("patch").await;
 }
 
 #[tokio::test]
 async fn trouble_with_the_list_does_not_touch_what_is_served() {
     let gateway = ready(setup()).await;
     let mut stream = gateway.opens("/all", "sdk-a").await;
-    stream.hears_event("put").await;
-    let asked = || gateway.upstream.requests().iter().filter(|it| it.path.starts_with("/relay_auto_config")).count();
+    stream.receives_event("put").await;
+    let requests = || gateway.upstream.requests().iter().filter(|it| it.path.starts_with("/relay_auto_config")).count();
     for (row, trouble) in [("U064", "event: put\ndata: {sorry\n\n"), ("U065", "event: reconnect\ndata: x\n\n")] {
-        let before = asked();
-        gateway.upstream.says(AUTO_KEY, trouble);
-        gateway.eventually(&format!("{row}: a new connection"), || asked() > before).await;
+        let before = requests();
+        gateway.upstream.sends_bytes(AUTO_KEY, trouble);
+        gateway.eventually(&format!("{row}: a new connection"), || requests() > before).await;
     }
-    // U070: the same list again is no news.
+    // U070: the same list again changes nothing.
     gateway.status_where("a good connection", |it| it["autoConfigStatus"]["state"] == "VALID").await;
     gateway.upstream.patches("sdk-a", &flag("plain", 4));
-    stream.hears_event("patch").await;
+    stream.receives_event("patch").await;
     assert_eq!(gateway.upstream.stream_requests().len(), 1, "U070: the upstream stream is still the first one");
 }
 
@@ -232,7 +232,7 @@ async fn a_rejected_auto_configuration_key_is_tried_again() {
     becomes(&gateway, "U057, U058", &poll("sdk-a"), 200).await;
 }
 
-/// Two environments, of which the first has another key in its time of grace.
+/// Returns two environments; the first has another key in its grace period.
 fn two(grace_ends_ms: u64) -> Value {
     let key = json!({"value": "sdk-a", "expiring": {"value": "sdk-old", "timestamp": grace_ends_ms}});
     let other = environment(OTHER_ID, 7, json!({"value": "sdk-other"}), json!({"projName": "Other App"}));
@@ -244,7 +244,7 @@ fn in_ms(milliseconds: u64) -> u64 {
     u64::try_from(now.as_millis()).expect("a date") + milliseconds
 }
 
-/// A gateway that has kept a list of two environments in `dir`, and has ended.
+/// Runs a gateway that stores a list of two environments in `dir`, and stops it.
 async fn keeps_two(dir: &std::path::Path, grace_ends_ms: u64) {
     let data_of = |version| data([flag("plain", version)], []);
     let setup = setup().data("sdk-a", data_of(3)).data("sdk-other", data_of(8));
@@ -266,7 +266,7 @@ fn kept_file(dir: &std::path::Path) -> std::path::PathBuf {
 
 #[tokio::test]
 async fn a_kept_list_is_served_at_once_while_launchdarkly_is_down() {
-    // V040, V050: nothing listens, or the key is refused.
+    // V040, V050: upstream is unreachable, or rejects the key.
     let dir = tempfile::TempDir::new().expect("a temporary folder");
     let grace_ends_ms = in_ms(8_000);
     keeps_two(dir.path(), grace_ends_ms).await;
@@ -283,12 +283,12 @@ async fn a_kept_list_is_served_at_once_while_launchdarkly_is_down() {
             let answer = gateway.answers(&poll(key)).await;
             assert_eq!((answer.status, answer.json()), (200, by_key([flag("plain", version)])), "V040: {key}");
         }
-        gateway.says("V048", poll("sdk-unknown"), text(401, TEXT_C)).await;
+        gateway.answers_as("V048", poll("sdk-unknown"), text(401, TEXT_C)).await;
         let evaluate = Call::get(format!("/sdk/evalx/{OTHER_ID}/contexts/{CTX}"));
         assert_eq!(status_of(&gateway, &evaluate).await, 200, "V040");
         let secured = Call::get(format!("/sdk/evalx/{ID}/contexts/{CTX}"));
         assert_eq!(status_of(&gateway, &secured).await, 400, "secure mode is kept too");
-        gateway.opens("/all", "sdk-other").await.hears_event("put").await;
+        gateway.opens("/all", "sdk-other").await.receives_event("put").await;
 
         let shown = gateway.operator_gets("/api/status").await.json();
         let report = &shown["environment_lists"][0];
@@ -304,7 +304,7 @@ async fn a_kept_list_is_served_at_once_while_launchdarkly_is_down() {
         gateway.stop().await;
     }
 
-    // A key whose time of grace ends while LaunchDarkly is down is refused from then on, also after a restart.
+    // A key whose grace period ends while LaunchDarkly is down is rejected from then on, also after a restart.
     let cloud = FakeLaunchDarkly::start().await;
     cloud.goes_down();
     let gateway = kept_in(dir.path(), &cloud).start().await;
@@ -318,7 +318,7 @@ async fn a_kept_list_is_served_at_once_while_launchdarkly_is_down() {
 
 #[tokio::test]
 async fn the_list_of_launchdarkly_replaces_a_kept_one() {
-    // Removed environments and revoked keys go, also where versions are lower than those that were kept.
+    // Removed environments and revoked keys are removed, even if versions are lower than the stored ones.
     let dir = tempfile::TempDir::new().expect("a temporary folder");
     keeps_two(dir.path(), in_ms(3_600_000)).await;
     let cloud = FakeLaunchDarkly::start().await;
@@ -328,23 +328,25 @@ async fn the_list_of_launchdarkly_replaces_a_kept_one() {
     let mut streams = Vec::new();
     for key in ["sdk-a", "sdk-old", "sdk-other"] {
         let mut stream = gateway.opens("/all", key).await;
-        stream.hears_event("put").await;
+        stream.receives_event("put").await;
         streams.push(stream);
     }
     cloud.lists(AUTO_KEY, &list([main(1, "sdk-b")]));
     cloud.comes_back();
     for mut stream in streams {
-        stream.hears_the_end().await;
+        stream.receives_end().await;
     }
     becomes(&gateway, "V040", &poll("sdk-b"), 200).await;
     for key in ["sdk-a", "sdk-old", "sdk-other"] {
-        gateway.says("V040", poll(key), text(401, TEXT_C)).await;
+        gateway.answers_as("V040", poll(key), text(401, TEXT_C)).await;
     }
-    gateway.says("V040", Call::get(format!("/ping/{OTHER_ID}")), text(404, TEXT_D).cors_methods("GET,OPTIONS")).await;
+    gateway
+        .answers_as("V040", Call::get(format!("/ping/{OTHER_ID}")), text(404, TEXT_D).cors_methods("GET,OPTIONS"))
+        .await;
     let report = gateway.operator_gets("/api/status").await.json()["environment_lists"][0].clone();
     assert_eq!((&report["is_stale"], &report["environments"]), (&json!(false), &json!(1)), "{report}");
     gateway.stop().await;
-    // And the next process knows the new list only.
+    // The next process has the new list only.
     cloud.goes_down();
     let gateway = kept_in(dir.path(), &cloud).start().await;
     for (key, status) in [("sdk-b", 200), ("sdk-a", 401), ("sdk-other", 401)] {
@@ -380,7 +382,7 @@ async fn a_kept_list_discloses_nothing_and_is_not_trusted_blindly() {
     ] {
         std::fs::write(&file, bytes).expect("a folder that can be written");
         let gateway = kept_in(dir.path(), &cloud).set("launchdarkly.auto_config.key", key).start().await;
-        gateway.says(&format!("V041: {what}"), poll("sdk-a"), text(503, TEXT_A)).await;
+        gateway.answers_as(&format!("V041: {what}"), poll("sdk-a"), text(503, TEXT_A)).await;
         gateway.stop().await;
     }
     std::fs::write(&file, good).expect("a folder that can be written");
@@ -403,7 +405,7 @@ async fn a_list_survives_a_kill_at_any_moment() {
         let program = Program::start(dir.path()).await;
         within("`/ready`", program.is_ready()).await;
         yardarm_testkit::until("a kept list", || kept_file(&data_dir).exists()).await;
-        // The list changes all the time until the end, which comes at another moment each time.
+        // The list changes continuously until the end, which occurs at a different moment each time.
         for _ in 0..(round + 1) * 30 {
             version += 1;
             cloud.lists_one(

@@ -1,4 +1,4 @@
-//! L231 to L233, U108 to U113, U115: groups whose members are in the database.
+//! L231 to L233, U108 to U113, U115: segments whose members are in the database.
 
 mod operators;
 
@@ -29,7 +29,7 @@ fn big(generation: i64) -> Value {
     big
 }
 
-/// The revision `number`, which follows the one before it.
+/// Returns the revision `number`, which follows the previous one.
 fn revision(number: u32, changes: Value) -> Value {
     let version = |number: u32| if number == 0 { String::new() } else { format!("100:{number}") };
     json!({
@@ -51,7 +51,7 @@ fn setup(redis: &RedisServer, data: Value) -> Setup {
     setup.set("launchdarkly.big_segments_retry_interval", "50ms")
 }
 
-/// The value of `gated` and the status of Big Segments in its reason, as each kind of SDK sees it.
+/// Returns the value of `gated` and the status of Big Segments in its reason, for each kind of SDK.
 async fn seen_by_all(row: &str, gateway: &Running) -> Vec<(Value, Value)> {
     let mut seen = Vec::new();
     for call in [
@@ -67,14 +67,14 @@ async fn seen_by_all(row: &str, gateway: &Running) -> Vec<(Value, Value)> {
     seen
 }
 
-/// The same, when nothing is in flux: all of them see the same.
+/// Returns the same when nothing changes: all kinds have equal results.
 async fn gated_for_a(row: &str, gateway: &Running) -> (Value, Value) {
     let mut seen = seen_by_all(row, gateway).await;
     assert!(seen.iter().all(|it| *it == seen[0]), "{row}: {seen:?}");
     seen.remove(0)
 }
 
-/// Waits until `gated` is seen like this.
+/// Waits until `gated` has this result.
 async fn sees(row: &str, gateway: &Running, value: bool, status: &str) {
     let looks = async {
         while seen_by_all(row, gateway).await.iter().any(|it| *it != (json!(value), json!(status))) {
@@ -104,7 +104,7 @@ async fn without_a_big_segment_no_members_are_requested() {
     until("the data in Redis", || redis.get("launchdarkly:$inited").is_some()).await;
     assert!(gateway.status().await["environments"]["main"].get("bigSegmentStatus").is_none(), "L231, U108");
     assert_eq!(gateway.upstream.revision_requests(), Vec::<String>::new(), "U108");
-    // It begins with the first one, also when that comes as a patch.
+    // Synchronization starts with the first Big Segment, even if it arrives as a patch.
     gateway.upstream.patches_segment(SDK_KEY, &big(1));
     gateway.status_where("U109: a status", |it| status_of(it).is_object()).await;
     until("U109: a stream", || gateway.upstream.open_revision_streams(SDK_KEY) == 1).await;
@@ -148,7 +148,7 @@ async fn what_was_missed_is_polled_and_what_comes_is_streamed() {
     assert_eq!(status_of(&status)["available"], true, "L232");
     assert_eq!(status_of(&status)["potentiallyStale"], false, "L232");
 
-    // A gateway that comes later goes on from the cursor.
+    // A gateway that starts later continues from the cursor.
     gateway.stop().await;
     let gateway = self::setup(&redis, gated()).start().await;
     until("U110", || gateway.upstream.open_revision_streams(SDK_KEY) == 1).await;
@@ -164,31 +164,31 @@ async fn a_patch_is_announced_to_those_who_cannot_see_it_and_evaluated() {
     let mut pings = Vec::new();
     for call in [Call::get("/mping").key(MOBILE_KEY), Call::get(format!("/ping/{ENV_ID}"))] {
         let mut sdk = gateway.opens_with(&call).await;
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
         pings.push(sdk);
     }
     let mut servers = Vec::new();
     for path in ["/all", "/flags"] {
         let mut sdk = gateway.opens(path, SDK_KEY).await;
-        sdk.hears_event("put").await;
+        sdk.receives_event("put").await;
         servers.push(sdk);
     }
     for (number, changes, value) in [(1, includes(HASH), true), (2, forgets(HASH), false), (3, includes(HASH), true)] {
-        // Asked before, so that an answer of before is remembered.
+        // Requested before, so that an earlier result is cached.
         assert_eq!(gated_for_a("U112", &gateway).await.0, !value, "U112");
         gateway.upstream.revises(SDK_KEY, &revision(number, changes));
         for sdk in &mut pings {
-            sdk.hears_ping().await;
+            sdk.receives_ping().await;
         }
         assert_eq!(gated_for_a("U112", &gateway).await, (json!(value), json!("HEALTHY")), "U112: at once");
     }
-    // Nothing else was said: the next thing is the next change, on all of them.
+    // Nothing else was sent: the next change is the next event on all streams.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 1));
     for sdk in &mut servers {
-        sdk.hears_event("patch").await;
+        sdk.receives_event("patch").await;
     }
     for sdk in &mut pings {
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
     }
 }
 
@@ -205,11 +205,11 @@ async fn a_patch_that_does_not_follow_is_not_applied_and_polling_heals_it() {
     upstream.revises(SDK_KEY, &revision(3, includes("z")));
     until("U111: all of them", || redis.get("launchdarkly:big_segments_cursor").as_deref() == Some("100:3")).await;
     until("U111: synchronized again", || synchronized_on(&redis) > before).await;
-    // One that nobody published: it must leave nothing behind, and the stream is opened again.
+    // A revision that was not published: it must leave nothing behind, and the stream is opened again.
     let requests = upstream.revision_requests().len();
     let mut alien = revision(9, includes("alien"));
     alien["previousVersion"] = json!("100:8");
-    upstream.says_revisions(SDK_KEY, &json!([alien]));
+    upstream.sends_revision_event(SDK_KEY, &json!([alien]));
     let is_polled = || upstream.revision_requests()[requests..].iter().any(|it| it.starts_with(POLL));
     until("U111: polled", is_polled).await;
     until("U111: streamed", || upstream.revision_requests()[requests..].contains(&STREAM.to_owned())).await;
@@ -225,11 +225,11 @@ async fn a_quiet_stream_is_not_trusted_for_ever() {
     let gateway = setup(&redis, gated()).set("launchdarkly.big_segments_poll_interval", "200ms").start().await;
     until("a stream", || synchronized_on(&redis).is_some()).await;
     let mut sdk = gateway.opens("/mping", MOBILE_KEY).await;
-    sdk.hears_ping().await;
+    sdk.receives_ping().await;
     gateway.upstream.revises_silently(SDK_KEY, &revision(1, includes(HASH)));
-    sdk.hears_ping().await;
+    sdk.receives_ping().await;
     assert_eq!(gated_for_a("U112", &gateway).await.0, true);
-    // Silence is noted too.
+    // The time of synchronization advances although nothing changes.
     let before = synchronized_on(&redis);
     until("U109: the time goes on", || synchronized_on(&redis) > before).await;
     let streams = gateway.upstream.revision_requests().into_iter().filter(|it| it == STREAM).count();
@@ -240,7 +240,7 @@ async fn a_quiet_stream_is_not_trusted_for_ever() {
 async fn an_upstream_that_always_has_more_is_polled_once_a_second_after_a_while() {
     let Some(redis) = RedisServer::start() else { return };
     let gateway = setup(&redis, gated()).prepare(|cloud| {
-        // Two of them answer one poll.
+        // A page of a poll contains two of them.
         for number in 1..=2_100 {
             cloud.revises_silently(SDK_KEY, &revision(number, includes("x")));
         }
@@ -255,7 +255,7 @@ async fn an_upstream_that_always_has_more_is_polled_once_a_second_after_a_while(
 
 #[tokio::test]
 async fn a_key_that_worked_is_tried_soon_after_members_are_refused() {
-    // A rejection is no reason to miss changes of members for five minutes if the key worked before.
+    // A rejection must not delay changes of members by five minutes if the key worked before.
     let Some(redis) = RedisServer::start() else { return };
     let gateway = setup(&redis, gated()).start().await;
     until("synchronized", || synchronized_on(&redis).is_some()).await;
@@ -272,14 +272,14 @@ async fn gateways_that_share_a_database_all_announce() {
     let Some(redis) = RedisServer::start() else { return };
     let first = setup(&redis, gated()).start().await;
     let second = setup(&redis, gated()).start().await;
-    // Each has its own cloud, which says the same.
+    // Each has its own upstream with the same data.
     let gateways = [&first, &second];
     let mut sdks = Vec::new();
     for gateway in gateways {
         until("a stream", || gateway.upstream.open_revision_streams(SDK_KEY) == 1).await;
         gateway.status_where("synchronized", |it| status_of(it)["lastSynchronizedOn"] != 0).await;
         let mut sdk = gateway.opens("/mping", MOBILE_KEY).await;
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
         sdks.push(sdk);
     }
     for number in 1..=5 {
@@ -288,7 +288,7 @@ async fn gateways_that_share_a_database_all_announce() {
             gateway.upstream.revises(SDK_KEY, &revision(number, changes.clone()));
         }
         for (gateway, sdk) in gateways.into_iter().zip(&mut sdks) {
-            sdk.hears_ping().await;
+            sdk.receives_ping().await;
             assert_eq!(gated_for_a("a revision", gateway).await.0, value, "revision {number}");
         }
     }
@@ -310,7 +310,7 @@ async fn never_synchronized_is_potentially_stale() {
         assert_eq!(status_of(&status), &never, "L232");
         assert_eq!(status["status"], expected, "L232: as degraded {as_degraded}");
         assert_eq!(gated_for_a("L232", &gateway).await, (json!(false), json!("STALE")));
-        // It is tried again and again.
+        // Polls are retried.
         gateway.upstream.fails_revisions(SDK_KEY, false);
         let status = gateway.status_where("L232: over", |it| status_of(it)["potentiallyStale"] == false).await;
         assert_eq!(status["status"], "healthy", "L232");
@@ -379,10 +379,10 @@ async fn evaluated_streams_receive_changes_of_membership() {
     let gateway = setup(&redis, gated()).set("launchdarkly.client_streams", "evaluated").start().await;
     until("a stream", || synchronized_on(&redis).is_some()).await;
     let mut phone = gateway.opens_with(&Call::get(format!("/meval/{CTX}")).key(MOBILE_KEY)).await;
-    assert_eq!(phone.hears_event("put").await["gated"]["value"], false);
+    assert_eq!(phone.receives_event("put").await["gated"]["value"], false);
     for (number, changes, value) in [(1, includes(HASH), true), (2, forgets(HASH), false)] {
         gateway.upstream.revises(SDK_KEY, &revision(number, changes));
-        // The flag's version is the same, so that SDKs would not take a `patch`.
-        assert_eq!(phone.hears_event("put").await["gated"]["value"], value);
+        // The flag's version is unchanged, so SDKs would ignore a `patch`.
+        assert_eq!(phone.receives_event("put").await["gated"]["value"], value);
     }
 }

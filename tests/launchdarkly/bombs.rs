@@ -1,4 +1,4 @@
-//! Small bodies that become large ones: the process survives them, and other callers hardly notice.
+//! Decompression bombs and similar requests: the process survives them, and other callers are hardly affected.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::flags::{data, flag_with, some_data};
 use crate::program::{Program, Signal};
 use crate::running::{ENV_ID, SDK_KEY, Setup};
 
-/// Largest growth of the process, in bytes.
+/// Maximum growth of the process, in bytes.
 const MAX_GROWTH: u64 = 200 << 20;
 
-/// Resident memory of the process.
+/// Returns the resident memory of the process.
 async fn resident(program: &Program) -> u64 {
     let text = program.operator_gets("/metrics").await.text().to_owned();
     let line = text.lines().find(|it| it.starts_with("yardarm_process_resident_bytes ")).expect("resident memory");
     line.rsplit(' ').next().and_then(|it| it.parse::<f64>().ok()).expect("a number") as u64
 }
 
-/// A gateway of its own process, for others would be measured too.
+/// Starts a gateway in its own process, because other memory would be measured too.
 async fn program() -> (Program, FakeLaunchDarkly, TempDir) {
     program_with(some_data()).await
 }
@@ -37,7 +37,7 @@ async fn program_with(data: Value) -> (Program, FakeLaunchDarkly, TempDir) {
     (program, cloud, dir)
 }
 
-/// How long a post of a server takes, at worst.
+/// Returns the longest time of a server's post.
 async fn slowest(program: &Program, count: usize) -> Duration {
     let mut slowest = Duration::ZERO;
     for n in 0..count {
@@ -78,7 +78,7 @@ async fn four_posts_that_inflate_to_25_megabytes_do_no_harm() {
     largest = largest.max(resident(&program).await);
     let growth = largest.saturating_sub(before);
     assert!(growth < MAX_GROWTH, "{growth} bytes more");
-    // Generous, for the machine may have other things to do.
+    // Generous, because the machine may be busy.
     assert!(worst < quiet * 10 + Duration::from_secs(1), "{worst:?} instead of {quiet:?}");
     let report = program.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone();
     let reasons: Vec<_> =
@@ -95,7 +95,7 @@ async fn four_posts_that_inflate_to_25_megabytes_do_no_harm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_post_of_nothing_does_not_hold_up_others() {
     let (program, cloud, _dir) = program().await;
-    // Compressed streams without content, which add nothing to the length that is limited.
+    // Compressed streams without content, which do not count towards the limit on the length.
     let nothing = gzip(b"").repeat(400_000);
     let event = gzip(b"[{\"kind\":\"custom\",\"key\":\"a\"}]");
     slowest(&program, 20).await;
@@ -108,7 +108,7 @@ async fn a_large_post_of_nothing_does_not_hold_up_others() {
     let posts = async { tokio::join!(post(), post(), post(), post()) };
     let ((first, second, third, fourth), worst) = tokio::join!(posts, slowest(&program, 100));
     assert_eq!([first, second, third, fourth], [400; 4]);
-    // Generous, for the machine may have other things to do.
+    // Generous, because the machine may be busy.
     assert!(worst < quiet * 10 + Duration::from_secs(1), "{worst:?} instead of {quiet:?}");
     program.signal(Signal::TERM);
     program.ends().await;
@@ -138,7 +138,7 @@ async fn large_contexts_do_not_hold_up_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_evaluations_do_not_hold_up_others() {
-    // Each rollout hashes the key: seconds per evaluation.
+    // Each rollout hashes the key, which takes seconds per evaluation.
     let rollout = json!({"variations": [{"variation": 0, "weight": 50_000}, {"variation": 1, "weight": 50_000}]});
     let flag = |n| flag_with(&format!("flag{n}"), 1, json!({"fallthrough": {"rollout": rollout}}));
     let (program, _cloud, _dir) = program_with(data((0..1000).map(flag), [])).await;

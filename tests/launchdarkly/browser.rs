@@ -16,8 +16,8 @@ fn evaluation() -> Call {
 #[tokio::test]
 async fn any_origin_is_echoed_when_none_is_configured() {
     let gateway = Setup::with(some_data()).start().await;
-    gateway.says("L162", evaluation().header("Origin", ORIGIN), some_json(200).cors(ORIGIN, "GET,OPTIONS")).await;
-    gateway.says("L163", evaluation(), some_json(200).cors("*", "GET,OPTIONS")).await;
+    gateway.answers_as("L162", evaluation().header("Origin", ORIGIN), some_json(200).cors(ORIGIN, "GET,OPTIONS")).await;
+    gateway.answers_as("L163", evaluation(), some_json(200).cors("*", "GET,OPTIONS")).await;
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn configured_origins_and_headers_are_named() {
             Some(origin) => call.header("Origin", origin),
             None => call,
         };
-        gateway.says(row, call, answered(answer)).await;
+        gateway.answers_as(row, call, answered(answer)).await;
     }
     // Streams answer `*` whatever is configured.
     let call = Call::get(format!("/ping/{ENV_ID}")).header("Origin", ORIGIN);
@@ -49,7 +49,7 @@ async fn configured_origins_and_headers_are_named() {
 
 #[tokio::test]
 async fn preflights_list_the_methods_of_a_path() {
-    // Events are off, which L169 does not mind.
+    // Events are disabled, which does not affect L169.
     let gateway = Setup::with(some_data()).start().await;
     let evalx = format!("/sdk/evalx/{ENV_ID}");
     for (row, path, methods) in [
@@ -68,7 +68,7 @@ async fn preflights_list_the_methods_of_a_path() {
         ("decision R13", format!("/events/diagnostic/{ENV_ID}"), "POST,OPTIONS"),
     ] {
         let call = Call::options(path).header("Origin", ORIGIN).header("Access-Control-Request-Method", "REPORT");
-        gateway.says(row, call, empty(200).cors(ORIGIN, methods)).await;
+        gateway.answers_as(row, call, empty(200).cors(ORIGIN, methods)).await;
     }
 }
 
@@ -78,14 +78,14 @@ async fn errors_of_a_known_environment_carry_the_headers_too() {
     let gateway = Setup::new().set("launchdarkly.init_timeout", "20ms").start().await;
     let bad = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/!!!!")).header("Origin", ORIGIN);
     let expected = message(400, "context part of URL path did not decode as valid base64").cors(ORIGIN, "GET,OPTIONS");
-    gateway.says("L171", bad, expected).await;
+    gateway.answers_as("L171", bad, expected).await;
     let expected = not_initialized().cors(ORIGIN, "GET,OPTIONS");
-    gateway.says("L171", evaluation().header("Origin", ORIGIN), expected).await;
+    gateway.answers_as("L171", evaluation().header("Origin", ORIGIN), expected).await;
 }
 
 #[tokio::test]
 async fn others_than_browsers_get_no_such_headers() {
-    // L172; `says` compares all headers.
+    // L172; `answers_as` compares all headers.
     let gateway = Setup::with(some_data()).events().start().await;
     let server = |path: &str| Call::get(path).key(SDK_KEY).header("Origin", ORIGIN);
     let context = |path: &str| format!("{path}/contexts/{CTX}");
@@ -97,7 +97,7 @@ async fn others_than_browsers_get_no_such_headers() {
         (Call::post("/mobile", "[]").key(MOBILE_KEY).header("Origin", ORIGIN), empty(202)),
         (Call::get("/status").header("Origin", ORIGIN), some_json(200)),
     ] {
-        gateway.says("L172", call, expected).await;
+        gateway.answers_as("L172", call, expected).await;
     }
 }
 
@@ -114,11 +114,11 @@ async fn goals_are_passed_through() {
         ("X-Other", "o"),
     ];
     let passed_on = |expected: Expected| {
-        // L174: theirs are gone, ours are there.
+        // L174: upstream's headers are removed, the gateway's are present.
         expected.cors(ORIGIN, "GET,OPTIONS").with("etag: \"g1\"").with("cache-control: max-age=60").with("x-other: o")
     };
     gateway.upstream.answers_goals_with(200, &headers, r#"[{"goal":1}]"#);
-    gateway.says("L173", goals.clone(), passed_on(json_answer(200, json!([{"goal": 1}])))).await;
+    gateway.answers_as("L173", goals.clone(), passed_on(json_answer(200, json!([{"goal": 1}])))).await;
     let request = gateway.upstream.requests().into_iter().find(|it| it.path.starts_with("/sdk/goals/")).unwrap();
     assert_eq!(request.path, format!("/sdk/goals/{ENV_ID}?x=1"), "L173");
     let passed = |name: &str| request.header(name).map(str::to_owned);
@@ -131,14 +131,14 @@ async fn goals_are_passed_through() {
     let answer = gateway.answers(&goals.clone().header("If-None-Match", "\"g1\"")).await;
     assert_eq!((answer.status, answer.header("etag")), (304, Some("\"g1\"")), "L173: the status is passed on");
     gateway.upstream.answers_goals_with(500, &[("Content-Type", "application/json")], "{}");
-    gateway.says("L173", goals, json_answer(500, json!({})).cors(ORIGIN, "GET,OPTIONS")).await;
+    gateway.answers_as("L173", goals, json_answer(500, json!({})).cors(ORIGIN, "GET,OPTIONS")).await;
 }
 
 #[tokio::test]
 async fn goals_that_cannot_be_fetched_are_a_bad_gateway() {
-    // L175: the port is ours and nobody listens on it.
+    // L175: the test holds the port and no server listens on it.
     let closed = super::outage::closed_port();
     let setup = Setup::with(some_data()).set("launchdarkly.client_side_base_uri", closed.url());
     let gateway = setup.start().await;
-    gateway.says("L175", Call::get(format!("/sdk/goals/{ENV_ID}")), empty(502).cors("*", "GET,OPTIONS")).await;
+    gateway.answers_as("L175", Call::get(format!("/sdk/goals/{ENV_ID}")), empty(502).cors("*", "GET,OPTIONS")).await;
 }

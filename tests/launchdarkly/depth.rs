@@ -1,5 +1,4 @@
-//! Flag data as deep and as wide as it can be: a person who may write flags can neither end the process nor keep others
-//! from being served.
+//! Flag data of the greatest depth and width: it can neither end the process nor delay other requests.
 
 use std::time::Duration;
 
@@ -13,16 +12,16 @@ use crate::program::{Program, Signal};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
-/// Items of a chain.
+/// Length of a chain of items.
 const DEPTH: usize = 5000;
-/// Clauses of one rule.
+/// Number of clauses of one rule.
 const WIDTH: usize = 20_000;
 
 fn clause(op: &str, values: &[&str]) -> Value {
     json!({"attribute": if op == "segmentMatch" { "" } else { "key" }, "op": op, "values": values, "negate": false})
 }
 
-/// `f0000` needs `f0001`, and so on; the last one needs nothing.
+/// Returns a chain of flags: `f0000` has `f0001` as prerequisite, and so on; the last one has none.
 fn chained_flags() -> impl Iterator<Item = Value> {
     let name = |number: usize| format!("f{number:04}");
     (0..DEPTH).map(move |number| {
@@ -32,7 +31,7 @@ fn chained_flags() -> impl Iterator<Item = Value> {
     })
 }
 
-/// `s0000` contains `s0001`, and so on; the last one contains the key in `CTX` or no key.
+/// Returns nested segments: `s0000` contains `s0001`, and so on; the last one contains the key in `CTX` or no key.
 fn nested_segments() -> impl Iterator<Item = Value> {
     let name = |number: usize| format!("s{number:04}");
     (0..DEPTH).map(move |number| {
@@ -44,13 +43,13 @@ fn nested_segments() -> impl Iterator<Item = Value> {
     })
 }
 
-/// A flag that is `false` for contexts that all clauses match.
+/// Returns a flag that is `false` for contexts that all clauses match.
 fn ruled(key: &str, clauses: Vec<Value>) -> Value {
     flag_with(key, 1, json!({"rules": [{"id": "r", "variation": 1, "trackEvents": false, "clauses": clauses}]}))
 }
 
 fn deep_data() -> Value {
-    // No two are alike, and all of them match but the last one of the second rule.
+    // No two are equal, and all of them match except the last one of the second rule.
     let hit: Vec<Value> = (0..WIDTH).map(|number| clause("in", &[&number.to_string(), "a"])).collect();
     let mut miss = hit.clone();
     miss[WIDTH - 1] = clause("in", &["b"]);
@@ -63,7 +62,7 @@ fn deep_data() -> Value {
     data(chained_flags().chain(flags), nested_segments())
 }
 
-/// A program, so that an overflow of the stack is the end of it and not of the tests.
+/// A separate program, so that a stack overflow does not end the tests.
 struct Place {
     cloud: FakeLaunchDarkly,
     program: Program,
@@ -74,7 +73,7 @@ impl Place {
     async fn new() -> Self {
         let (cloud, dir) = (FakeLaunchDarkly::start().await, TempDir::new().expect("a temporary folder"));
         let setup = Setup::with(deep_data()).set("log.format", "json").set("launchdarkly.client_streams", "evaluated");
-        // A second environment, whose users must not notice anything.
+        // A second environment, whose users must not be affected.
         let other = json!({"name": "other", "sdk_key": "sdk-other"});
         let setup = setup.environments([crate::running::main_environment(), other]);
         let mut setup = setup.data("sdk-other", data([flag("plain", 1)], []));
@@ -92,7 +91,7 @@ impl Place {
     }
 }
 
-/// As each kind of SDK is answered.
+/// Returns a request of each kind of SDK.
 fn calls() -> [Call; 3] {
     [
         Call::get(format!("/sdk/evalx/contexts/{CTX}?withReasons=true")).key(SDK_KEY),
@@ -101,7 +100,7 @@ fn calls() -> [Call; 3] {
     ]
 }
 
-/// Whether all flags of the chain have this value, and the others theirs.
+/// Returns whether all flags of the chain have this value, and the others theirs.
 fn is_as_expected(all: &Value, chained: bool, is_member: bool) -> bool {
     let all = all.as_object().expect("an object");
     let of_chain = all.iter().filter(|(key, _)| key.starts_with('f'));
@@ -118,18 +117,18 @@ async fn deep_data_is_evaluated_streamed_and_dropped() {
     for call in calls() {
         assert!(is_as_expected(&place.evaluated(&call).await, true, true), "{call}");
     }
-    // A stream of results shows what the innermost items make of all others.
+    // A stream of results shows the effect of the innermost items on all others.
     let call = Call::get(format!("/meval/{CTX}")).key(MOBILE_KEY);
     let mut phone = Sdk::new(yardarm_testkit::SseClient::open(place.program.address, &call).await, &call);
-    assert!(is_as_expected(&phone.hears_event("put").await, true, true));
+    assert!(is_as_expected(&phone.receives_event("put").await, true, true));
     place.cloud.patches(SDK_KEY, &flag_with("f4999", 2, json!({"on": false})));
-    assert!(is_as_expected(&phone.hears_event("put").await, false, true), "the end of the chain is off");
+    assert!(is_as_expected(&phone.receives_event("put").await, false, true), "the end of the chain is off");
     let mut innermost = segment("s4999", 2);
     innermost["rules"] = json!([{"id": "r", "clauses": [clause("in", &["b"])]}]);
     place.cloud.patches_segment(SDK_KEY, &innermost);
-    assert!(is_as_expected(&phone.hears_event("put").await, false, false), "nobody is in the innermost segment");
+    assert!(is_as_expected(&phone.receives_event("put").await, false, false), "no context is in the innermost segment");
     assert!(is_as_expected(&place.evaluated(&calls()[0]).await, false, false));
-    // Cycles through everything.
+    // Cycles through all items.
     let back = json!({"prerequisites": [{"key": "f0000", "variation": 0}]});
     place.cloud.patches(SDK_KEY, &flag_with("f4999", 3, back));
     innermost["rules"] = json!([{"id": "r", "clauses": [clause("segmentMatch", &["s0000"])]}]);
@@ -148,7 +147,7 @@ async fn deep_data_is_evaluated_streamed_and_dropped() {
     .await;
     assert!(start.elapsed() < Duration::from_secs(30), "even on a slow machine: {:?}", start.elapsed());
 
-    // All of it goes away at once.
+    // Everything is removed at once.
     place.cloud.puts(SDK_KEY, &data([flag("last", 1)], []));
     drop(phone);
     within("the end of the deep data", async {

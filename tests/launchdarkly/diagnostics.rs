@@ -1,4 +1,4 @@
-//! L211 to L215: what is passed on at once, and the pixel.
+//! L211 to L215: diagnostics, which are forwarded at once, and the pixel.
 
 use std::time::Duration;
 
@@ -27,11 +27,11 @@ fn is_browser(path: &str) -> bool {
 
 #[tokio::test]
 async fn diagnostics_are_passed_on_at_once_with_the_head_of_the_sdk() {
-    // L211, U170. An hour between flushes shows that they do not wait for one.
+    // L211, U170. An hour between flushes shows that diagnostics do not wait for one.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h").start().await;
     for (call, path) in diagnostics() {
         let accepted = if is_browser(&path) { empty(202).cors("*", "POST,OPTIONS") } else { empty(202) };
-        gateway.says("L211", call, accepted).await;
+        gateway.answers_as("L211", call, accepted).await;
         gateway.eventually(&path, || gateway.upstream.posts(&path).len() == 1).await;
         let post = &gateway.upstream.posts(&path)[0];
         assert_eq!(post.body(), BODY, "L211");
@@ -53,13 +53,13 @@ async fn diagnostics_are_passed_on_at_once_with_the_head_of_the_sdk() {
 
 #[tokio::test]
 async fn diagnostics_are_answered_before_upstream_answers() {
-    // L212, decision R8: the answers are here while upstream still holds all three posts.
+    // L212, decision R8: the responses arrive while upstream still delays all three posts.
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.delays_posts(Duration::from_secs(2));
     let start = tokio::time::Instant::now();
     for (call, path) in diagnostics() {
         let accepted = if is_browser(&path) { empty(202).cors("*", "POST,OPTIONS") } else { empty(202) };
-        gateway.says("L212", call, accepted).await;
+        gateway.answers_as("L212", call, accepted).await;
     }
     assert!(start.elapsed() < Duration::from_secs(2), "no answer waited for upstream: {:?}", start.elapsed());
 }
@@ -69,13 +69,13 @@ async fn a_diagnostic_is_tried_twice_and_disables_nothing() {
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.answers_posts_with([503, 202, 401]);
     let (call, path) = diagnostics()[0].clone();
-    gateway.says("L211, L212", call.clone(), empty(202)).await;
+    gateway.answers_as("L211, L212", call.clone(), empty(202)).await;
     gateway.eventually("a retry", || gateway.upstream.posts(&path).len() == 2).await;
     let sent = gateway.upstream.posts(&path);
     assert_eq!(sent[0].raw_body, sent[1].raw_body);
     assert!(sent[1].at - sent[0].at >= Duration::from_millis(950));
     for count in [3, 4] {
-        gateway.says("L211: a refusal disables nothing", call.clone(), empty(202)).await;
+        gateway.answers_as("L211: a refusal disables nothing", call.clone(), empty(202)).await;
         gateway.eventually("another post", || gateway.upstream.posts(&path).len() == count).await;
     }
 }
@@ -93,13 +93,13 @@ async fn a_pixel_carries_events() {
     let upstream_path = format!("/events/bulk/{ENV_ID}");
     // L213
     let call = Call::get(format!("{path}?d=W3sia2luZCI6ImN1c3RvbSIsImtleSI6ImsifV0%3D"));
-    gateway.says("L213", call.header("X-LaunchDarkly-Event-Schema", "4"), image()).await;
+    gateway.answers_as("L213", call.header("X-LaunchDarkly-Event-Schema", "4"), image()).await;
     gateway.eventually("the event", || !gateway.upstream.posts(&upstream_path).is_empty()).await;
     let post = &gateway.upstream.posts(&upstream_path)[0];
     assert_eq!(post.json(), json!([{"kind": "custom", "key": "k"}]), "L213");
     assert_eq!(post.header("x-launchdarkly-event-schema"), Some("3"), "L213");
     for query in ["", "?d=", "?d=!!!", "?d=Pz8_", "?d=bm90IEpTT04%3D"] {
-        gateway.says("L213: always an image", Call::get(format!("{path}{query}")), image()).await;
+        gateway.answers_as("L213: always an image", Call::get(format!("{path}{query}")), image()).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
@@ -110,5 +110,5 @@ async fn a_pixel_carries_events() {
 async fn events_for_an_unknown_filter_are_not_taken() {
     let gateway = Setup::with(some_data()).events().start().await;
     let call = Call::post("/bulk?filter=unknown", "[1]").key(SDK_KEY);
-    gateway.says("L215", call, text(404, TEXT_B)).await;
+    gateway.answers_as("L215", call, text(404, TEXT_B)).await;
 }

@@ -1,9 +1,11 @@
-//! Client-side streams that say what has changed, as those of LaunchDarkly's own service do: `launchdarkly.client_streams`.
+//! Client-side streams that send changed results, like those of LaunchDarkly's own service:
+//! `launchdarkly.client_streams`.
 //!
-//! There is no such thing in the reference. What is asserted is what SDKs need: see `client_streams/step.rs`.
+//! The reference has no such streams. The tests assert what SDKs need: see
+//! `host/launchdarkly/src/evaluated_streams/delta.rs`.
 
 use serde_json::{Map, Value, json};
-use yardarm_testkit::{Call, Heard, within};
+use yardarm_testkit::{Call, StreamItem, within};
 
 use super::auto_config::{AUTO_KEY, ID, environment as listed, path as listed_path, ready, setup as listing};
 use super::evaluation::segment_of;
@@ -20,7 +22,7 @@ fn evaluated(data: Value) -> Setup {
     Setup::with(data).set(SETTING, "evaluated")
 }
 
-/// The four routes, each with the poll that answers the same.
+/// Returns the four routes, each with the poll that returns the same results.
 fn streams() -> [(Call, Call); 4] {
     let mobile = || Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY);
     let browser = || Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"));
@@ -32,7 +34,7 @@ fn streams() -> [(Call, Call); 4] {
     ]
 }
 
-/// What a stream says, put together as SDKs do it.
+/// The results of a stream, merged as in SDKs.
 struct Client {
     sdk: Sdk,
     poll: Call,
@@ -44,11 +46,11 @@ impl Client {
         Self { sdk: gateway.opens_with(stream).await, poll: poll.clone(), items: Map::new() }
     }
 
-    /// The events of one step, which come in order of key. Afterwards it has what it would be answered at this moment.
-    async fn hears(&mut self, gateway: &Running, events: &[&str]) {
+    /// Reads the events of one step, which are ordered by key. The merged results must then equal those of a poll.
+    async fn receives(&mut self, gateway: &Running, events: &[&str]) {
         for expected in events {
             let (name, key) = expected.split_once(' ').unwrap_or((expected, ""));
-            let mut data = self.sdk.hears_event(name).await;
+            let mut data = self.sdk.receives_event(name).await;
             if name == "put" {
                 self.items = data.as_object().expect("all results").clone();
                 continue;
@@ -73,13 +75,13 @@ async fn all(gateway: &Running) -> Vec<Client> {
     let mut clients = Vec::new();
     for (stream, poll) in streams() {
         let mut client = Client::opens(gateway, &stream, &poll).await;
-        client.hears(gateway, &["put"]).await;
+        client.receives(gateway, &["put"]).await;
         clients.push(client);
     }
     clients
 }
 
-/// More flags, so that it is worth it to tell of some.
+/// Further flags, so that sending a part of them is worthwhile.
 fn more_flags() -> impl Iterator<Item = Value> {
     (0..20).map(|it| flag(&format!("more{it:02}"), 1))
 }
@@ -98,7 +100,7 @@ async fn four_routes_send_deltas_and_two_still_send_pings() {
     let mut pinged = Vec::new();
     for call in [Call::get("/mping").key(MOBILE_KEY), Call::get(format!("/ping/{ENV_ID}"))] {
         let mut sdk = gateway.opens_with(&call).await;
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
         pinged.push(sdk);
     }
     let mut crew = segment("crew", 3);
@@ -114,7 +116,7 @@ async fn four_routes_send_deltas_and_two_still_send_pings() {
         ("a flag", &|| cloud.patches(SDK_KEY, &flag("plain", 4)), &["patch plain"]),
         ("a new flag", &|| cloud.patches(SDK_KEY, &flag("fresh", 1)), &["patch fresh"]),
         ("an old version", &|| cloud.patches(SDK_KEY, &flag("plain", 1)), &[]),
-        ("a flag nobody sees", &|| cloud.patches(SDK_KEY, &flag_with("secret", 2, hidden.clone())), &[]),
+        ("an invisible flag", &|| cloud.patches(SDK_KEY, &flag_with("secret", 2, hidden.clone())), &[]),
         ("a segment, for others", &|| cloud.patches_segment(SDK_KEY, &crew), &[]),
         ("a segment", &|| cloud.patches_segment(SDK_KEY, &crew_with(4, "a")), &["put"]),
         ("a segment's deletion", &|| cloud.deletes(SDK_KEY, "/segments/crew", 5), &["put"]),
@@ -137,17 +139,17 @@ async fn four_routes_send_deltas_and_two_still_send_pings() {
     for (what, change, events) in changes {
         change();
         for sdk in &mut pinged {
-            sdk.hears_ping().await;
+            sdk.receives_ping().await;
         }
         for client in &mut clients {
-            // Where nothing is to be heard, the next change shows it: its events would come second.
-            within(what, client.hears(&gateway, events)).await;
+            // If nothing is sent, the next change shows it: its events would come second.
+            within(what, client.receives(&gateway, events)).await;
         }
     }
     let mut stop = std::pin::pin!(gateway.stop());
     let mut ends = std::pin::pin!(async {
         for client in &mut clients {
-            client.sdk.hears_the_end().await;
+            client.sdk.receives_end().await;
         }
     });
     futures_util::future::join(stop.as_mut(), ends.as_mut()).await;
@@ -160,9 +162,9 @@ async fn response_heads_equal_those_of_ping_streams() {
     for (call, _) in streams() {
         let call = call.header("Origin", "https://app.example");
         let mut ping = pinging.opens_with(&call).await;
-        ping.hears_ping().await;
+        ping.receives_ping().await;
         let mut put = evaluating.opens_with(&call).await;
-        put.hears("put", json!({"plain": {"value": true, "variation": 0, "version": 3}})).await;
+        put.receives("put", json!({"plain": {"value": true, "variation": 0, "version": 3}})).await;
         assert_eq!(shown(&put), shown(&ping), "{call}");
     }
 }
@@ -172,11 +174,11 @@ async fn the_bytes_are_those_that_sdks_read() {
     let gateway = evaluated(data([flag("a", 1), flag("b\"", 2), flag("c", 3)], [])).start().await;
     let (call, _) = &streams()[2];
     let mut sdk = gateway.opens_with(call).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     gateway.upstream.patches(SDK_KEY, &flag_with("b\"", 3, json!({"trackEvents": true})));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
     gateway.upstream.deletes(SDK_KEY, "/flags/b\"", 4);
-    sdk.hears_event("delete").await;
+    sdk.receives_event("delete").await;
     let chunks: Vec<_> = sdk.client().chunks().iter().map(|it| String::from_utf8_lossy(it).into_owned()).collect();
     let b = r#""value":true,"variation":0,"version""#;
     let expected = [
@@ -196,7 +198,7 @@ async fn each_client_receives_the_results_of_its_own_request() {
         let poll = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{}{query}", segment_of(context)));
         let stream = Call::get(format!("/eval/{ENV_ID}/{}{query}", segment_of(context)));
         let mut client = Client::opens(&gateway, &stream, &poll).await;
-        client.hears(&gateway, &["put"]).await;
+        client.receives(&gateway, &["put"]).await;
         client
     };
     let mut plain = open(USER, "").await;
@@ -208,12 +210,12 @@ async fn each_client_receives_the_results_of_its_own_request() {
     assert_eq!(somebody_else.items["plain"]["value"], true);
     gateway.upstream.patches(SDK_KEY, &flag_with("plain", 4, targets));
     for client in [&mut plain, &mut with_reasons, &mut somebody_else] {
-        client.hears(&gateway, &["patch plain"]).await;
+        client.receives(&gateway, &["patch plain"]).await;
     }
     assert_eq!(with_reasons.items["plain"]["reason"], json!({"kind": "TARGET_MATCH"}));
-    // A user of the old kind without a key may open a stream, and has no results: evalx says so to whoever asks.
+    // An old user without a key may open a stream, and has no results: evalx returns an error.
     let mut keyless = gateway.opens_with(&Call::report("/meval", r#"{"key":""}"#).key(MOBILE_KEY)).await;
-    keyless.hears_ping().await;
+    keyless.receives_ping().await;
 }
 
 #[tokio::test]
@@ -223,18 +225,18 @@ async fn streams_do_not_keep_large_contexts_and_send_pings_instead() {
     let (small, large) = (context(32_000), context(33_000));
     let browser = |context: &str| Call::report(format!("/eval/{ENV_ID}"), context.to_owned());
     let mut kept = gateway.opens_with(&browser(&small)).await;
-    kept.hears_event("put").await;
+    kept.receives_event("put").await;
     let in_path = Call::get(format!("/eval/{ENV_ID}/{}", segment_of(&large)));
     let mut pinged = Vec::new();
     for call in [browser(&large), Call::report("/meval", large).key(MOBILE_KEY), in_path] {
         let mut sdk = gateway.opens_with(&call).await;
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
         pinged.push(sdk);
     }
     gateway.upstream.patches(SDK_KEY, &flag("more00", 2));
-    kept.hears_event("patch").await;
+    kept.receives_event("patch").await;
     for sdk in &mut pinged {
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
     }
 }
 
@@ -243,25 +245,25 @@ async fn a_burst_may_be_merged_and_received_results_can_be_polled() {
     let gateway = evaluated(data(more_flags(), [])).start().await;
     let (stream, poll) = &streams()[0];
     let mut sdk = gateway.opens_with(stream).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     for version in 2..=40 {
         gateway.upstream.patches(SDK_KEY, &flag("more00", version));
         gateway.upstream.patches(SDK_KEY, &flag("more01", version));
     }
     let (mut versions, mut events) = ([1, 1], 0);
     while versions != [40, 40] {
-        let heard = within("an event", sdk.next()).await;
-        let Heard::Event { name, data } = heard else { panic!("{heard:?}") };
+        let received = within("an event", sdk.next()).await;
+        let StreamItem::Event { name, data } = received else { panic!("{received:?}") };
         let data: serde_json::Value = serde_json::from_str(&data).expect("JSON");
-        // A reader that falls behind, as on a busy machine, is given everything at once.
-        let heard: Vec<_> = match name.as_str() {
+        // A slow reader, as on a busy machine, receives the full data.
+        let received: Vec<_> = match name.as_str() {
             "patch" => vec![(data["key"].as_str().expect("a key"), &data)],
             "put" => ["more00", "more01"].into_iter().map(|key| (key, &data[key])).collect(),
             other => panic!("`{other}`"),
         };
         events += 1;
         let polled = gateway.answers(poll).await.json();
-        for (key, flag) in heard {
+        for (key, flag) in received {
             let index = usize::from(key == "more01");
             let version = flag["version"].as_i64().expect("a version");
             assert!(version > versions[index] || name == "put", "{flag} after {versions:?}");
@@ -272,12 +274,12 @@ async fn a_burst_may_be_merged_and_received_results_can_be_polled() {
     }
     assert!(events <= 78, "{events} events for 78 changes");
     gateway.upstream.patches(SDK_KEY, &flag("more02", 2));
-    let patch = sdk.hears_event("patch").await;
+    let patch = sdk.receives_event("patch").await;
     assert_eq!(patch, json!({"key": "more02", "value": true, "variation": 0, "version": 2}), "nothing came between");
-    // Many at once are one event.
+    // Many changes at once result in one event.
     let newer = (0..20).map(|it| flag(&format!("more{it:02}"), 50));
     gateway.upstream.puts(SDK_KEY, &data(newer, []));
-    assert_eq!(sdk.hears_event("put").await, gateway.answers(poll).await.json());
+    assert_eq!(sdk.receives_event("put").await, gateway.answers(poll).await.json());
 }
 
 #[tokio::test]
@@ -287,13 +289,13 @@ async fn streams_wait_for_data_and_receive_heartbeats_meanwhile() {
     let mut clients = Vec::new();
     for (stream, poll) in streams() {
         let mut client = Client::opens(&gateway, &stream, &poll).await;
-        client.sdk.hears_only_heartbeats(3).await;
+        client.sdk.receives_only_heartbeats(3).await;
         clients.push(client);
     }
     gateway.upstream.puts(SDK_KEY, &some_data());
     for client in &mut clients {
-        client.hears(&gateway, &["put"]).await;
-        client.sdk.hears_only_heartbeats(3).await;
+        client.receives(&gateway, &["put"]).await;
+        client.sdk.receives_only_heartbeats(3).await;
     }
 }
 
@@ -303,14 +305,14 @@ async fn admission_and_ends_equal_those_of_ping_streams() {
     let gateway = setup.set("launchdarkly.max_client_connection_time", "400ms").start().await;
     let refusal = "Environment is in secure mode, and context hash does not match.";
     let refused = message(400, refusal).with("x-accel-buffering: no").cors("*", "GET,OPTIONS");
-    gateway.says("L145", Call::get(format!("/eval/{ENV_ID}/{CTX}?h=0")), refused).await;
+    gateway.answers_as("L145", Call::get(format!("/eval/{ENV_ID}/{CTX}?h=0")), refused).await;
     let no_base64 = message(400, "context part of URL path did not decode as valid base64");
     let call = Call::get("/meval/!!!!").key(MOBILE_KEY);
-    gateway.says("L090", call, no_base64.with("x-accel-buffering: no")).await;
+    gateway.answers_as("L090", call, no_base64.with("x-accel-buffering: no")).await;
     let (stream, poll) = &streams()[0];
     let mut client = Client::opens(&gateway, stream, poll).await; // phones need no hash
-    client.hears(&gateway, &["put"]).await;
-    client.sdk.hears_the_end().await;
+    client.receives(&gateway, &["put"]).await;
+    client.sdk.receives_end().await;
 }
 
 #[tokio::test]
@@ -319,18 +321,18 @@ async fn a_withdrawn_key_ends_streams() {
     let stream = format!("/meval/{CTX}");
     let mut phone = gateway.opens(&stream, &format!("mob-{ID}")).await;
     let mut browser = gateway.opens_with(&Call::get(format!("/eval/{ID}/{CTX}"))).await;
-    phone.hears_event("put").await;
-    browser.hears_event("put").await;
+    phone.receives_event("put").await;
+    browser.receives_event("put").await;
     let changed = listed(ID, 2, json!({"value": "sdk-a"}), json!({"mobKey": "mob-new"}));
     gateway.upstream.lists_one(AUTO_KEY, &listed_path(ID), &changed);
-    phone.hears_the_end().await;
+    phone.receives_end().await;
     let mut phone = gateway.opens(&stream, "mob-new").await;
-    phone.hears_event("put").await;
+    phone.receives_event("put").await;
     gateway.upstream.patches("sdk-a", &flag("other", 4));
     for sdk in [&mut phone, &mut browser] {
-        // With so few flags everything is shorter than a part of it, or not: both show the flag.
+        // With so few flags the full data may be shorter than a delta: both contain the flag.
         match within("the change", sdk.next()).await {
-            Heard::Event { data, .. } => assert!(data.contains("other"), "{data}"),
+            StreamItem::Event { data, .. } => assert!(data.contains("other"), "{data}"),
             other => panic!("{other:?}"),
         }
     }

@@ -1,4 +1,4 @@
-//! L096 to L121, L141 to L143, L149: which context is read from where, and who sees which flags.
+//! L096 to L121, L141 to L143, L149: where contexts are read from, and which flags are visible.
 
 use base64::Engine;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
@@ -48,7 +48,7 @@ async fn every_route_evaluates_what_its_callers_may_see() {
         deleted,
     ];
     let gateway = Setup::with(data(flags, [])).start().await;
-    // L134: the deleted one is nowhere. L135 to L137: without the newer property, the older one counts.
+    // L134: the deleted flag is in no response. L135 to L137: without the newer property, the older one counts.
     let server = json!({"nobody": result(1), "mobile": result(2), "browser": result(3), "old": result(4), "old-client-side": result(5)});
     let mobile = json!({"mobile": result(2), "old": result(4), "old-client-side": result(5)});
     let browser = json!({"browser": result(3), "old-client-side": result(5)});
@@ -80,8 +80,8 @@ async fn every_route_evaluates_what_its_callers_may_see() {
             message(400, "context part of URL path did not decode to valid evaluation context as JSON"),
         ),
     ] {
-        // L142: no caching header, no charset; `says` compares all headers.
-        gateway.says(row, call, expected).await;
+        // L142: no caching header, no charset; `answers_as` compares all headers.
+        gateway.answers_as(row, call, expected).await;
     }
 }
 
@@ -92,7 +92,7 @@ async fn contexts_in_paths_are_read_leniently() {
     let no_base64 = message(400, "context part of URL path did not decode as valid base64");
     let no_context = message(400, "context part of URL path did not decode to valid evaluation context as JSON");
     let nowhere = crate::expected::page_not_found();
-    // `>>>` and `???` make the two characters in which the alphabets differ.
+    // `>>>` and `???` result in the two characters in which the alphabets differ.
     let special = r#"{"kind":"user","key":"a","b":">>>???"}"#;
     let dashes = segment_of(special);
     assert!(dashes.contains('-') && dashes.contains('_'), "{dashes}");
@@ -111,7 +111,9 @@ async fn contexts_in_paths_are_read_leniently() {
         ("L112", segment_of(r#"{"kind":"user"}"#), &no_context),
         ("L113: a user", segment_of(r#"{"key":""}"#), &empty_user),
     ] {
-        gateway.says(row, Call::get(format!("/sdk/evalx/contexts/{segment}")).key(SDK_KEY), expected.clone()).await;
+        gateway
+            .answers_as(row, Call::get(format!("/sdk/evalx/contexts/{segment}")).key(SDK_KEY), expected.clone())
+            .await;
     }
 }
 
@@ -122,9 +124,11 @@ async fn contexts_in_bodies_are_read_strictly() {
     let of_type = |content_type: &str| {
         Call::new("REPORT", "/sdk/evalx/context").key(SDK_KEY).header("Content-Type", content_type).body(USER)
     };
-    gateway.says("L109", Call::new("REPORT", "/sdk/evalx/context").key(SDK_KEY).body(USER), unsupported.clone()).await;
+    gateway
+        .answers_as("L109", Call::new("REPORT", "/sdk/evalx/context").key(SDK_KEY).body(USER), unsupported.clone())
+        .await;
     for content_type in ["text/plain", "application/json; charset=utf-8", "Application/JSON"] {
-        gateway.says("L110", of_type(content_type), unsupported.clone()).await;
+        gateway.answers_as("L110", of_type(content_type), unsupported.clone()).await;
     }
     for (row, body, text) in [
         ("L111", "", "unexpected end of JSON input"),
@@ -146,14 +150,14 @@ async fn contexts_in_bodies_are_read_strictly() {
         ("L121", r#"{"kind":"user","key":null}"#, "context key must not be null"),
         ("L113: a user", r#"{"key":""}"#, "User must have a 'key' attribute"),
     ] {
-        gateway.says(row, reported(body), message(400, text)).await;
+        gateway.answers_as(row, reported(body), message(400, text)).await;
     }
     let long = |length: usize| format!(r#"{{"kind":"user","key":"{}"}}"#, "a".repeat(length - 25));
     assert_eq!(long(1024).len(), 1024 - 1);
-    gateway.says("L149", reported(&long(1025)), some_json(200)).await;
+    gateway.answers_as("L149", reported(&long(1025)), some_json(200)).await;
     let too_large = message(413, "Request body exceeds maximum allowed size.");
-    gateway.says("L149", reported(&long(1026)), too_large.clone()).await;
-    gateway.says("L149", reported(&long(100_000)), too_large).await;
+    gateway.answers_as("L149", reported(&long(1026)), too_large.clone()).await;
+    gateway.answers_as("L149", reported(&long(100_000)), too_large).await;
 }
 
 #[tokio::test]
@@ -189,12 +193,12 @@ async fn contexts_of_every_schema_are_evaluated() {
 #[tokio::test]
 async fn no_flags_is_an_answer_and_evaluating_makes_no_events() {
     let gateway = Setup::with(json!({"flags": {}, "segments": {}})).events().start().await;
-    gateway.says("L141", on_server(USER), json_answer(200, json!({}))).await;
+    gateway.answers_as("L141", on_server(USER), json_answer(200, json!({}))).await;
     let browser = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"));
-    gateway.says("L141", browser, json_answer(200, json!({})).cors("*", "GET,OPTIONS")).await;
-    // L143, U171, L187: a post of our own, flushed, is the only one that upstream ever sees.
+    gateway.answers_as("L141", browser, json_answer(200, json!({})).cors("*", "GET,OPTIONS")).await;
+    // L143, U171, L187: the test's own post, flushed, is the only one that upstream receives.
     let ours = Call::post("/bulk", r#"[{"kind":"ours"}]"#).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4");
-    gateway.says("L143", ours, empty(202)).await;
+    gateway.answers_as("L143", ours, empty(202)).await;
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
     let posts: Vec<_> = upstream.requests().into_iter().filter(|it| it.method == "POST").collect();

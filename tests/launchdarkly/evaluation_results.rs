@@ -1,4 +1,4 @@
-//! L122 to L140: what a result looks like, and when it changes.
+//! L122 to L140: the format of results, and when they change.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, FakeLaunchDarkly};
@@ -7,7 +7,7 @@ use super::evaluation::segment_of;
 use crate::flags::{data, flag, flag_with};
 use crate::running::{CTX, ENV_ID, Running, SDK_KEY, Setup};
 
-/// One flag for each way to come to a result.
+/// Returns one flag for each kind of result.
 pub(crate) fn flags() -> Vec<Value> {
     let rollout =
         |kind: &str| json!({"rollout": {"kind": kind, "seed": 1, "variations": [{"variation": 0, "weight": 100_000}]}});
@@ -132,7 +132,7 @@ async fn results_are_complete_and_nothing_more() {
 
 #[tokio::test]
 async fn numbers_are_written_as_they_are() {
-    // L125: not in exponent form, whatever a JSON library would like. Decision R3: sorted by key.
+    // L125: not in exponent form, which JSON libraries may use. Decision R3: sorted by key.
     let gateway = Setup::with(data(flags(), [])).start().await;
     let call = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"));
     let answer = gateway.answers(&call).await;
@@ -145,13 +145,13 @@ async fn numbers_are_written_as_they_are() {
 
 #[tokio::test]
 async fn what_a_ping_announced_can_be_read_at_once() {
-    // L140, and the first invariant of the architecture: swap before publish. Many times, because it is a race.
+    // L140, and the first invariant of the architecture: swap before publish. Repeated, because it is a race.
     let gateway = Setup::with(data([flag("plain", 1)], [])).start().await;
     let mut browser = gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await;
-    browser.hears_ping().await;
+    browser.receives_ping().await;
     for version in 2..=60 {
         gateway.upstream.patches(SDK_KEY, &flag_with("plain", version, json!({"on": version % 2 == 0})));
-        browser.hears_ping().await;
+        browser.receives_ping().await;
         let result = &evaluated(&gateway, "").await["plain"];
         assert_eq!((&result["version"], &result["value"]), (&json!(version), &json!(version % 2 == 0)));
     }
@@ -171,12 +171,12 @@ async fn segments_take_part_and_change_results() {
     });
     let gateway = gateway.start().await;
     let mut browser = gateway.opens_with(&Call::get(format!("/eval/{ENV_ID}/{}", segment_of(r#"{"key":"a"}"#)))).await;
-    browser.hears_ping().await;
+    browser.receives_ping().await;
     assert_eq!(evaluated(&gateway, "").await["plain"]["value"], true);
     gateway.upstream.patches_segment(SDK_KEY, &crew(2, json!(["a"])));
-    browser.hears_ping().await;
+    browser.receives_ping().await;
     assert_eq!(evaluated(&gateway, "").await["plain"]["value"], false);
     gateway.upstream.deletes(SDK_KEY, "/segments/crew", 3);
-    browser.hears_ping().await;
+    browser.receives_ping().await;
     assert_eq!(evaluated(&gateway, "").await["plain"]["value"], true);
 }

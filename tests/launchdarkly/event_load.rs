@@ -1,5 +1,5 @@
-//! Events in load: bursts, floods, many queues, bad events, an upstream that is slow or gone. Nothing is lost while upstream
-//! keeps up, and what is lost is counted.
+//! Events under load: bursts, floods, many queues, invalid events, a slow or unreachable upstream. No event is lost
+//! while upstream keeps up, and losses are counted.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::expected::empty;
 use crate::flags::some_data;
 use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 
-/// What the admin listener says about events of the first environment.
+/// Returns the event counts of the first environment from the admin listener.
 async fn ledger(gateway: &Running) -> Value {
     gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone()
 }
 
-/// Waits until the ledger is as wanted, and gives it.
+/// Waits until the counts satisfy a condition; returns them.
 async fn ledger_where(gateway: &Running, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     within(what, async {
         loop {
@@ -30,7 +30,7 @@ async fn ledger_where(gateway: &Running, what: &str, is_wanted: impl Fn(&Value) 
     .await
 }
 
-/// Waits until so many events have come in and none of them waits for anything.
+/// Waits until this many events were received and none is pending.
 async fn settled(gateway: &Running, received: u64) -> Value {
     let what = format!("{received} events to be settled");
     ledger_where(gateway, &what, |it| it["received"] == received && it["pending"] == 0).await
@@ -42,14 +42,14 @@ fn tagged(events: &Value, tag: &str) -> Call {
 
 #[tokio::test]
 async fn a_full_queue_is_posted_at_once_and_nothing_is_lost() {
-    // U163: the relay drops two of these. Here an hour may pass until the next flush.
+    // U163: the relay drops two of these. Here the next flush is an hour away.
     let setup = Setup::with(some_data()).events();
     let gateway =
         setup.set("launchdarkly.events_capacity", 3).set("launchdarkly.events_flush_interval", "1h").start().await;
-    gateway.says("U163", bulk(&json!([1, 2])), empty(202)).await;
-    // The second is posted once the first has been taken in, which happens behind the answer.
+    gateway.answers_as("U163", bulk(&json!([1, 2])), empty(202)).await;
+    // The second is posted once the first has been processed, which happens after the response.
     ledger_where(&gateway, "two events", |it| it["received"] == 2).await;
-    gateway.says("U163", bulk(&json!([3, 4, 5])), empty(202)).await;
+    gateway.answers_as("U163", bulk(&json!([3, 4, 5])), empty(202)).await;
     assert_eq!(posts(&gateway, "/bulk", 1).await[0].json(), json!([1, 2, 3]), "before its time");
     let report = ledger_where(&gateway, "three delivered events", |it| it["delivered"] == 3).await;
     assert_eq!((&report["pending"], &report["dropped"]), (&json!(2), &json!([])), "{report}");
@@ -62,7 +62,7 @@ async fn a_full_queue_is_posted_at_once_and_nothing_is_lost() {
 async fn many_queues_of_one_flush_all_arrive() {
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "2s").start().await;
     for n in 0..200 {
-        gateway.says("200 tag values", tagged(&json!([n]), &format!("application-id/{n}")), empty(202)).await;
+        gateway.answers_as("200 tag values", tagged(&json!([n]), &format!("application-id/{n}")), empty(202)).await;
     }
     let report = settled(&gateway, 200).await;
     assert_eq!((&report["delivered"], &report["dropped"]), (&json!(200), &json!([])), "{report}");
@@ -73,12 +73,12 @@ async fn many_queues_of_one_flush_all_arrive() {
 
 #[tokio::test]
 async fn as_many_events_as_come_are_passed_on() {
-    // 30,000 events, at the interval and the capacity that are usual.
+    // 30,000 events, with the default interval and capacity.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "5s").start().await;
     let event = json!({"kind": "custom", "key": "k", "creationDate": 1, "contextKeys": {"user": "u"}});
     let hundred = Value::from(vec![event; 100]);
     for _ in 0..300 {
-        gateway.says("3,000 events a second", bulk(&hundred), empty(202)).await;
+        gateway.answers_as("3,000 events a second", bulk(&hundred), empty(202)).await;
     }
     let report = settled(&gateway, 30_000).await;
     assert_eq!((&report["delivered"], &report["dropped"]), (&json!(30_000), &json!([])), "{report}");
@@ -89,7 +89,7 @@ async fn as_many_events_as_come_are_passed_on() {
 async fn one_post_of_many_events_arrives_whole_and_in_order() {
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_capacity", 100).start().await;
     let many: Vec<_> = (0..20_000).map(Value::from).collect();
-    gateway.says("200 times the capacity", bulk(&Value::from(many.clone())), empty(202)).await;
+    gateway.answers_as("200 times the capacity", bulk(&Value::from(many.clone())), empty(202)).await;
     let report = settled(&gateway, 20_000).await;
     assert_eq!((&report["delivered"], &report["dropped"]), (&json!(20_000), &json!([])), "{report}");
     let mut sent = events(&gateway.upstream, "/bulk");
@@ -99,15 +99,16 @@ async fn one_post_of_many_events_arrives_whole_and_in_order() {
 
 #[tokio::test]
 async fn while_upstream_does_not_answer_what_waits_is_bounded_and_the_rest_counted() {
-    // 24 posts may be under way; behind them a queue holds its capacity once upstream has been silent for two seconds.
+    // 24 posts may be in progress; beyond them a queue holds its capacity once upstream has not answered for two
+    // seconds.
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h");
     let gateway = setup.set("launchdarkly.events_capacity", 1).start().await;
     gateway.upstream.delays_posts(Duration::from_secs(6));
     let posted: Vec<_> = (0..24).map(Value::from).collect();
-    gateway.says("24 posts", bulk(&Value::from(posted)), empty(202)).await;
+    gateway.answers_as("24 posts", bulk(&Value::from(posted)), empty(202)).await;
     posts(&gateway, "/bulk", 24).await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    gateway.says("five more", bulk(&json!([24, 25, 26, 27, 28])), empty(202)).await;
+    gateway.answers_as("five more", bulk(&json!([24, 25, 26, 27, 28])), empty(202)).await;
     let report = ledger_where(&gateway, "lost events", |it| it["dropped"] != json!([])).await;
     assert_eq!((&report["pending"], &report["dropped"]), (&json!(25), &json!([["queue-full", 4]])), "{report}");
     gateway.upstream.delays_posts(Duration::ZERO);
@@ -117,7 +118,8 @@ async fn while_upstream_does_not_answer_what_waits_is_bounded_and_the_rest_count
 
 #[tokio::test]
 async fn a_flood_with_a_public_id_costs_no_other_credential_anything() {
-    // A quarter of the memory is for environment IDs. All their posts are under way and not answered when the flood comes.
+    // A quarter of the memory is for environment IDs. All their posts are in progress and unanswered when the flood
+    // arrives.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_memory", "4MiB").start().await;
     gateway.upstream.delays_posts(Duration::from_secs(6));
     let path = format!("/events/bulk/{ENV_ID}");
@@ -134,9 +136,9 @@ async fn a_flood_with_a_public_id_costs_no_other_credential_anything() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let honest = async {
         for n in 0..60 {
-            gateway.says("a server", tagged(&json!([n]), &format!("application-id/{}", n % 7)), empty(202)).await;
+            gateway.answers_as("a server", tagged(&json!([n]), &format!("application-id/{}", n % 7)), empty(202)).await;
             let phone = with_schema(Call::post("/mobile", json!([n]).to_string()).key(MOBILE_KEY), "4");
-            gateway.says("a phone", phone, empty(202)).await;
+            gateway.answers_as("a phone", phone, empty(202)).await;
         }
     };
     tokio::join!(flood(100, 50_000), honest);
@@ -155,7 +157,7 @@ async fn a_burst_beyond_the_memory_waits_while_upstream_keeps_up() {
     let event = json!({"kind": "custom", "key": "k", "x": "x".repeat(1000)});
     let thousand = Value::from(vec![event; 1000]);
     for _ in 0..12 {
-        gateway.says("12 MB", bulk(&thousand), empty(202)).await;
+        gateway.answers_as("12 MB", bulk(&thousand), empty(202)).await;
     }
     let report = settled(&gateway, 12_000).await;
     assert_eq!((&report["delivered"], &report["dropped"]), (&json!(12_000), &json!([])), "{report}");
@@ -166,11 +168,11 @@ async fn upstream_may_go_and_come_back() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_uri", format!("http://{address}"));
     let gateway = setup.start().await;
-    gateway.says("nothing there", bulk(&json!([1, 2])), empty(202)).await;
+    gateway.answers_as("nothing there", bulk(&json!([1, 2])), empty(202)).await;
     let report = settled(&gateway, 2).await;
     assert_eq!(report["dropped"], json!([["upstream-unreachable", 2]]), "after one retry, as the reference");
     let upstream = yardarm_testkit::FakeLaunchDarkly::start_at(address).await.expect("the port is free");
-    gateway.says("there again", bulk(&json!([3])), empty(202)).await;
+    gateway.answers_as("there again", bulk(&json!([3])), empty(202)).await;
     let report = settled(&gateway, 3).await;
     assert_eq!(report["delivered"], 1, "{report}");
     assert_eq!(events(&upstream, "/bulk"), [json!(3)]);
@@ -191,9 +193,9 @@ async fn a_bad_event_costs_itself_and_no_other() {
         large.as_bytes(),
     ] {
         let post = || with_schema(Call::post("/bulk", body).key(SDK_KEY), "4");
-        gateway.says("one bad event", post(), empty(202)).await;
+        gateway.answers_as("one bad event", post(), empty(202)).await;
         let compressed = with_schema(Call::post("/bulk", gzip(body)).key(SDK_KEY), "3");
-        gateway.says("one bad event", compressed.header("Content-Encoding", "gzip"), empty(202)).await;
+        gateway.answers_as("one bad event", compressed.header("Content-Encoding", "gzip"), empty(202)).await;
     }
     let report = ledger(&gateway).await;
     let dropped = json!([["event-too-large", 2], ["malformed", 8], ["too-deep", 2]]);
@@ -214,13 +216,13 @@ async fn a_slow_upstream_delays_no_other_post() {
     let delay = Duration::from_secs(3);
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.delays_posts(delay);
-    gateway.says("U168", bulk(&json!([1])), empty(202)).await;
+    gateway.answers_as("U168", bulk(&json!([1])), empty(202)).await;
     posts(&gateway, "/bulk", 1).await;
     // The same queue, another queue of the same credential, another credential.
-    gateway.says("U168", bulk(&json!([2])), empty(202)).await;
-    gateway.says("U168", tagged(&json!([3]), "a"), empty(202)).await;
+    gateway.answers_as("U168", bulk(&json!([2])), empty(202)).await;
+    gateway.answers_as("U168", tagged(&json!([3]), "a"), empty(202)).await;
     let mobile = with_schema(Call::post("/mobile", "[4]").key(MOBILE_KEY), "4");
-    gateway.says("U168", mobile, empty(202)).await;
+    gateway.answers_as("U168", mobile, empty(202)).await;
     let sent = [posts(&gateway, "/bulk", 3).await, posts(&gateway, "/mobile", 1).await].concat();
     assert_eq!(sent[0].json(), json!([1]));
     for post in &sent[1..] {

@@ -1,4 +1,4 @@
-//! L177 to L196, U160 to U168: events on their way to upstream.
+//! L177 to L196, U160 to U168: forwarding of events.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) async fn posts(gateway: &Running, path: &str, count: usize) -> Vec<Re
     posts
 }
 
-/// The events of all posts to a path, in order.
+/// Returns the events of all posts to a path, in order.
 pub(super) fn events(upstream: &yardarm_testkit::FakeLaunchDarkly, path: &str) -> Vec<Value> {
     upstream.posts(path).iter().flat_map(|it| it.json().as_array().expect("an array").clone()).collect()
 }
@@ -40,7 +40,7 @@ async fn events_are_taken_and_passed_on_with_our_own_head() {
         .header("User-Agent", "NodeJSClient/9.7.0")
         .header("Origin", "https://a.example")
         .header("X-Custom", "c");
-    gateway.says("L177", call, empty(202)).await; // With a `Date`, as every answer.
+    gateway.answers_as("L177", call, empty(202)).await; // With a `Date`, as every answer.
     let post = &posts(&gateway, "/bulk", 1).await[0];
     assert_eq!(post.body(), r#"[{"kind":"x","z":1.0}]"#, "L178");
     let id = post.header("x-launchdarkly-payload-id").unwrap().to_owned();
@@ -69,11 +69,11 @@ async fn each_kind_of_sdk_has_its_place_upstream() {
     let gateway = Setup::with(some_data()).events().start().await;
     for (path, n) in [("/mobile", 1), ("/mobile/events", 2), ("/mobile/events/bulk", 3)] {
         let call = with_schema(Call::post(path, json!([{"n": n}]).to_string()).key(MOBILE_KEY), "4");
-        gateway.says("L179", call, empty(202)).await;
+        gateway.answers_as("L179", call, empty(202)).await;
     }
     let path = format!("/events/bulk/{ENV_ID}");
     let call = with_schema(Call::post(&path, r#"[{"n":4}]"#), "3").key("nonsense");
-    gateway.says("L180", call, empty(202).cors("*", "POST,OPTIONS")).await;
+    gateway.answers_as("L180", call, empty(202).cors("*", "POST,OPTIONS")).await;
     gateway
         .eventually("all events", || {
             events(&gateway.upstream, "/mobile").len() == 3 && events(&gateway.upstream, &path).len() == 1
@@ -87,7 +87,8 @@ async fn each_kind_of_sdk_has_its_place_upstream() {
 
 #[tokio::test]
 async fn what_must_not_travel_together_does_not() {
-    // L182, L184 to L186, U162. The interval is long and the flush is that of the end, so that all posts fall into one.
+    // L182, L184 to L186, U162. The interval is long and the flush is that of the shutdown, so that all posts are
+    // flushed together.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h").start().await;
     let post = |n: i64, schema: &str, tags: Option<&str>| {
         let call = with_schema(Call::post("/bulk", json!([{ "n": n }]).to_string()).key(SDK_KEY), schema);
@@ -105,7 +106,7 @@ async fn what_must_not_travel_together_does_not() {
         post(6, " 4 ", None),
         post(7, "99", None),
     ] {
-        gateway.says("L184", call, empty(202)).await;
+        gateway.answers_as("L184", call, empty(202)).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
@@ -138,7 +139,7 @@ async fn what_must_not_travel_together_does_not() {
 async fn one_retry_with_the_same_bytes_and_then_no_more() {
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.answers_posts_with([503]);
-    gateway.says("L188", bulk(&json!([{"n": 1}])), empty(202)).await;
+    gateway.answers_as("L188", bulk(&json!([{"n": 1}])), empty(202)).await;
     let sent = posts(&gateway, "/bulk", 2).await; // L188, U165
     assert_eq!(sent[0].header("x-launchdarkly-payload-id"), sent[1].header("x-launchdarkly-payload-id"), "L188");
     assert_eq!(sent[0].raw_body, sent[1].raw_body, "L188");
@@ -146,20 +147,20 @@ async fn one_retry_with_the_same_bytes_and_then_no_more() {
     assert!(gap >= Duration::from_millis(950), "L188: {gap:?}");
 
     gateway.upstream.answers_posts_with([503, 503]);
-    gateway.says("L189", bulk(&json!([{"n": 2}])), empty(202)).await;
+    gateway.answers_as("L189", bulk(&json!([{"n": 2}])), empty(202)).await;
     posts(&gateway, "/bulk", 4).await;
-    gateway.says("L189", bulk(&json!([{"n": 3}])), empty(202)).await;
+    gateway.answers_as("L189", bulk(&json!([{"n": 3}])), empty(202)).await;
     let sent = posts(&gateway, "/bulk", 5).await; // L189, U166: no third attempt
     assert_eq!(sent[4].json(), json!([{"n": 3}]));
 
     gateway.upstream.answers_posts_with([413]);
-    gateway.says("U167", bulk(&json!([{"n": 4}])), empty(202)).await;
+    gateway.answers_as("U167", bulk(&json!([{"n": 4}])), empty(202)).await;
     posts(&gateway, "/bulk", 6).await;
-    gateway.says("U167", bulk(&json!([{"n": 5}])), empty(202)).await;
+    gateway.answers_as("U167", bulk(&json!([{"n": 5}])), empty(202)).await;
     let sent = posts(&gateway, "/bulk", 7).await;
     assert_eq!(sent[6].json(), json!([{"n": 5}]), "U167: dropped at once, and the next one is sent");
 
-    // The cloud has a post a moment before its answer is here.
+    // Upstream has a post a moment before the gateway has its response.
     let ledger = async || gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone();
     let settled = async {
         while ledger().await["pending"] != 0 {
@@ -176,10 +177,10 @@ async fn one_retry_with_the_same_bytes_and_then_no_more() {
 
 #[tokio::test]
 async fn a_refused_publisher_falls_silent_and_its_neighbours_do_not() {
-    // U168 up to the silence; that it ends one day, the unit tests of the backoff say (it takes minutes).
+    // U168 except the end of the suspension, which takes minutes; unit tests of the backoff cover it.
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.answers_posts_with([401]);
-    gateway.says("U168", bulk(&json!([{"n": 1}])), empty(202)).await;
+    gateway.answers_as("U168", bulk(&json!([{"n": 1}])), empty(202)).await;
     posts(&gateway, "/bulk", 1).await;
     let is_lost = |count: i64| {
         move |it: &Value| {
@@ -194,10 +195,10 @@ async fn a_refused_publisher_falls_silent_and_its_neighbours_do_not() {
         }
     };
     yardarm_testkit::within("the first event to be lost", until_lost(1)).await;
-    gateway.says("U168", bulk(&json!([{"n": 2}])), empty(202)).await;
+    gateway.answers_as("U168", bulk(&json!([{"n": 2}])), empty(202)).await;
     yardarm_testkit::within("the second event to be lost", until_lost(2)).await;
     let mobile = with_schema(Call::post("/mobile", r#"[{"n":3}]"#).key(MOBILE_KEY), "4");
-    gateway.says("L190: another kind of credential", mobile, empty(202)).await;
+    gateway.answers_as("L190: another kind of credential", mobile, empty(202)).await;
     posts(&gateway, "/mobile", 1).await;
     assert_eq!(gateway.upstream.posts("/bulk").len(), 1, "U168: nothing more is sent");
 }
@@ -208,20 +209,20 @@ async fn without_events_every_post_is_unavailable() {
     let gateway = Setup::with(some_data()).start().await;
     let disabled = || text(503, r#"{"message":"Event proxy is not enabled for this environment"}"#);
     for path in ["/bulk", "/diagnostic"] {
-        gateway.says("L191", Call::post(path, "[1]").key(SDK_KEY), disabled()).await;
-        gateway.says("L191: before the body is looked at", Call::post(path, "").key(SDK_KEY), disabled()).await;
+        gateway.answers_as("L191", Call::post(path, "[1]").key(SDK_KEY), disabled()).await;
+        gateway.answers_as("L191: before the body is looked at", Call::post(path, "").key(SDK_KEY), disabled()).await;
     }
     for path in ["/mobile", "/mobile/events", "/mobile/events/bulk", "/mobile/events/diagnostic"] {
-        gateway.says("L191", Call::post(path, "[1]").key(MOBILE_KEY), disabled()).await;
+        gateway.answers_as("L191", Call::post(path, "[1]").key(MOBILE_KEY), disabled()).await;
     }
     for path in ["/events/bulk", "/events/diagnostic"] {
         let call = Call::post(format!("{path}/{ENV_ID}"), "[1]");
-        gateway.says("L191", call, disabled().cors("*", "POST,OPTIONS")).await;
+        gateway.answers_as("L191", call, disabled().cors("*", "POST,OPTIONS")).await;
     }
     let not_gzip = || text(400, "gzip: invalid header\n").nosniff();
     let call = Call::post("/bulk", "no gzip at all").key(SDK_KEY).header("Content-Encoding", "gzip");
-    gateway.says("L194: also when events are off", call, not_gzip()).await;
-    gateway.says("L191, L213", Call::get(format!("/a/{ENV_ID}.gif")), disabled().cors("*", "GET,OPTIONS")).await;
+    gateway.answers_as("L194: also when events are off", call, not_gzip()).await;
+    gateway.answers_as("L191, L213", Call::get(format!("/a/{ENV_ID}.gif")), disabled().cors("*", "GET,OPTIONS")).await;
 }
 
 #[tokio::test]
@@ -273,7 +274,7 @@ async fn bodies_are_checked_for_size_and_form_and_not_read() {
         ("L195", post(b"[1]").key("second"), empty(202)),
         ("L195", Call::post("/bulk", "[1]").key("sdk-unknown"), text(401, TEXT_C)),
     ] {
-        gateway.says(row, call, expected).await;
+        gateway.answers_as(row, call, expected).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;

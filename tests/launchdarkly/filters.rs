@@ -1,4 +1,4 @@
-//! L235 to L241: payload filters, each served like an environment of its own.
+//! L235 to L241: payload filters, each served like a separate environment.
 
 use serde_json::json;
 use yardarm_testkit::Call;
@@ -45,7 +45,7 @@ async fn the_filter_chooses_the_data() {
         ("L022, L236", (Call::get("/all?filter=unknown").key("sdk-unknown"), text(401, TEXT_C))),
         ("L031, L237", (Call::get("/ping/unknown?filter=a"), text(404, TEXT_D).cors_methods("GET,OPTIONS"))),
     ] {
-        gateway.says(row, call, expected).await;
+        gateway.answers_as(row, call, expected).await;
     }
 }
 
@@ -58,19 +58,19 @@ async fn each_variant_has_its_own_stream_both_ways() {
 
     let mut whole = gateway.opens("/all", SDK_KEY).await;
     let mut part = gateway.opens("/all?filter=a", SDK_KEY).await;
-    whole.hears("put", put(data([flag("whole", 1)], []))).await;
-    part.hears("put", put(data([flag("part", 2)], []))).await;
+    whole.receives("put", put(data([flag("whole", 1)], []))).await;
+    part.receives("put", put(data([flag("part", 2)], []))).await;
     gateway.upstream.patches(&format!("{SDK_KEY}?filter=a"), &flag("part", 3));
-    part.hears("patch", json!({"path": "/flags/part", "data": flag("part", 3)})).await; // L239
+    part.receives("patch", json!({"path": "/flags/part", "data": flag("part", 3)})).await; // L239
     gateway.upstream.patches(SDK_KEY, &flag("whole", 4));
-    whole.hears("patch", json!({"path": "/flags/whole", "data": flag("whole", 4)})).await; // L239: and not the other
+    whole.receives("patch", json!({"path": "/flags/whole", "data": flag("whole", 4)})).await; // L239: and not the other
 
     let status = gateway.status().await;
     let names: Vec<_> = status["environments"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(names, ["main", "main/a", "main/b c"], "L240");
 
     let call = Call::post("/bulk?filter=a", r#"[{"n":1}]"#).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4");
-    gateway.says("L241", call, empty(202)).await;
+    gateway.answers_as("L241", call, empty(202)).await;
     gateway.eventually("L241: the event", || gateway.upstream.posts("/bulk").len() == 1).await;
     assert_eq!(gateway.upstream.posts("/bulk")[0].path, "/bulk", "L241: without the query");
 }

@@ -1,4 +1,4 @@
-//! L078, L079, U007, U012 to U014, U019, U026: items travel as upstream wrote them.
+//! L078, L079, U007, U012 to U014, U019, U026: items are forwarded as upstream wrote them.
 
 use serde_json::{Value, json};
 use yardarm_testkit::Call;
@@ -8,12 +8,12 @@ use crate::running::{SDK_KEY, Setup};
 
 #[tokio::test]
 async fn what_we_do_not_know_survives() {
-    // L078, U026; also numbers keep their text, and text its escapes.
+    // L078, U026; numbers keep their text, and strings their escapes.
     let mut strange = flag("strange", 1);
     strange["futureProperty"] = json!({"deep": [1.0, "\u{2028}", null]});
     let gateway = Setup::with(data([strange.clone()], [])).start().await;
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(data([strange.clone()], []))).await;
-    gateway.opens("/flags", SDK_KEY).await.hears("put", by_key([strange.clone()])).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(data([strange.clone()], []))).await;
+    gateway.opens("/flags", SDK_KEY).await.receives("put", by_key([strange.clone()])).await;
     let polled = gateway.answers(&Call::get("/sdk/flags/strange").key(SDK_KEY)).await;
     assert_eq!(polled.json(), strange);
     assert!(polled.text().contains("[1.0,"), "numbers keep their text: {}", polled.text());
@@ -40,10 +40,10 @@ async fn a_deleted_item_in_a_put_is_left_out() {
     deleted["deleted"] = json!(true);
     let gateway = Setup::with(some_data()).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     gateway.upstream.puts(SDK_KEY, &data([flag("plain", 4), deleted], []));
-    sdk.hears("put", put(data([flag("plain", 4)], []))).await;
-    gateway.opens("/flags", SDK_KEY).await.hears("put", by_key([flag("plain", 4)])).await;
+    sdk.receives("put", put(data([flag("plain", 4)], []))).await;
+    gateway.opens("/flags", SDK_KEY).await.receives("put", by_key([flag("plain", 4)])).await;
     assert_eq!(gateway.answers(&Call::get("/sdk/flags/gone").key(SDK_KEY)).await.status, 404);
 }
 
@@ -51,10 +51,10 @@ async fn a_deleted_item_in_a_put_is_left_out() {
 async fn whatever_way_upstream_writes_its_events_they_are_understood() {
     let gateway = Setup::with(some_data()).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     let item = |version: i64| json!({"key": "x", "version": version});
     let patch = |version: i64| json!({"path": "/flags/x", "data": {"key": "x", "version": version}});
-    for (row, says, name, heard) in [
+    for (row, bytes, name, received) in [
         (
             "U007: CR LF",
             "event: patch\r\ndata: {\"path\":\"/flags/x\",\"data\":{\"key\":\"x\",\"version\":1}}\r\n\r\n",
@@ -110,9 +110,9 @@ async fn whatever_way_upstream_writes_its_events_they_are_understood() {
             put(json!({"flags": {}, "segments": {}})),
         ),
     ] {
-        gateway.upstream.says(SDK_KEY, says);
-        let data = sdk.hears_event(name).await;
-        assert_eq!(data, heard, "{row}");
+        gateway.upstream.sends_bytes(SDK_KEY, bytes);
+        let data = sdk.receives_event(name).await;
+        assert_eq!(data, received, "{row}");
     }
     assert_eq!(gateway.upstream.stream_requests().len(), 1, "on one connection");
 }

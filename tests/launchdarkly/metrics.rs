@@ -1,4 +1,4 @@
-//! L234: metrics under the names that dashboards for LaunchDarkly's relay know.
+//! L234: metrics under the names that dashboards for LaunchDarkly's relay use.
 
 use yardarm_testkit::{Call, within};
 
@@ -16,7 +16,7 @@ async fn scrape(gateway: &Running) -> String {
     answer.text().to_owned()
 }
 
-/// Value of a series, given as it is written.
+/// Returns the value of a series, which is given as written.
 fn value(text: &str, series: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))
 }
@@ -27,7 +27,7 @@ async fn an_open_stream_is_counted_until_it_ends() {
     assert_eq!(scrape(&gateway).await, "", "nothing has happened yet");
     let call = Call::get("/all").key(SDK_KEY).header("User-Agent", "NodeJSClient/9.7.0");
     let mut sdk = gateway.opens_with(&call).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     let browser = Call::get(format!("/ping/{ENV_ID}")).header("X-LaunchDarkly-User-Agent", "JSClient/3.1");
     let _browser = gateway.opens_with(&browser.header("User-Agent", "Mozilla")).await;
     let _phone = gateway.opens("/mping", MOBILE_KEY).await;
@@ -98,6 +98,6 @@ async fn requests_are_counted_by_route_once_their_credential_is_known() {
     let count = value(&text, &format!("launchdarkly_relay_requests{agent}"));
     assert_eq!(count.as_deref(), Some("1"), "only slashes are replaced, and quotes are escaped:\n{text}");
     assert!(polls.ends_with(" 2") && polls.contains("relayId=\""), "{polls}");
-    // L020 is for the listener of SDKs; this one knows nothing else.
+    // L020 is about the listener for SDKs; this listener has no other route.
     assert_eq!(Call::get("/status").to(gateway.metrics.expect("a listener")).await.status, 404);
 }

@@ -1,4 +1,4 @@
-//! L176 and L259 to L261: everything comes from an archive on disk, and nothing is ever sent to LaunchDarkly.
+//! L176 and L259 to L261: data is read from an archive on disk, and nothing is ever sent to LaunchDarkly.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,13 +14,13 @@ use crate::expected::{TEXT_C, empty, json as json_answer, text};
 use crate::flags::{by_key, data, flag, put};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 
-/// What an archive is made of: environments with their data.
+/// The content of an archive: environments with their data.
 pub(super) struct Contents(Vec<(Value, Value)>);
 
-/// A folder with an archive in it.
+/// A folder that contains an archive.
 pub(super) struct Folder(TempDir);
 
-/// One environment with the usual credentials and some data.
+/// Returns one environment with the usual credentials and some data.
 fn environment(data_id: &str, version: i64, properties: Value) -> Value {
     let mut environment = json!({
         "envID": ENV_ID, "envKey": "production", "envName": "Production", "projKey": "p", "projName": "P",
@@ -36,7 +36,7 @@ pub(super) fn contents(data_id: &str, version: i64, flag_version: i64) -> Conten
     Contents(vec![(environment(data_id, version, json!({})), data([flag("plain", flag_version)], []))])
 }
 
-/// A gateway that serves this data out of a folder.
+/// Returns a gateway that serves this data from a folder.
 pub(super) fn archived(data: Value) -> (Folder, Setup) {
     let folder = Folder::with(&Contents(vec![(environment("d1", 1, json!({})), data)]));
     let setup = folder.setup();
@@ -65,7 +65,7 @@ impl Contents {
     }
 }
 
-/// An archive without environments.
+/// Writes an archive without environments.
 pub(crate) fn write_empty_archive(file: &Path) {
     std::fs::write(file, Contents(Vec::new()).archive()).expect("a folder that can be written");
 }
@@ -81,7 +81,7 @@ impl Folder {
         self.0.path().join("archive.tar.gz")
     }
 
-    /// By rename, as it should be done.
+    /// Replaces the archive by a rename, as recommended.
     pub(super) fn replace(&self, contents: &Contents) {
         let part = self.0.path().join("archive.part");
         std::fs::write(&part, contents.archive()).expect("a file");
@@ -110,9 +110,9 @@ async fn every_family_is_served_from_the_archive_and_nothing_leaves() {
     let folder = Folder::with(&contents("d1", 1, 3));
     let gateway = folder.setup().events().start().await;
     let flags = by_key([flag("plain", 3)]);
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(data([flag("plain", 3)], []))).await; // L259
-    gateway.opens("/mping", MOBILE_KEY).await.hears_ping().await;
-    gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.hears_ping().await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(data([flag("plain", 3)], []))).await; // L259
+    gateway.opens("/mping", MOBILE_KEY).await.receives_ping().await;
+    gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.receives_ping().await;
     assert_eq!(gateway.answers(&poll()).await.json(), flags, "L259");
     let evaluated = json!({"plain": {"value": true, "variation": 0, "version": 3}});
     for call in [
@@ -145,10 +145,10 @@ async fn every_family_is_served_from_the_archive_and_nothing_leaves() {
         ),
         ("L176", Call::get(format!("/sdk/goals/{ENV_ID}")), json_answer(200, json!([])).cors("*", "GET,OPTIONS")),
     ] {
-        gateway.says(row, call, expected).await;
+        gateway.answers_as(row, call, expected).await;
     }
     let upstream = gateway.upstream.clone();
-    gateway.stop().await; // which would flush what waits
+    gateway.stop().await; // which would flush queued events
     assert!(upstream.requests().is_empty(), "L176, L260, U085: {:?}", upstream.requests());
 }
 
@@ -158,20 +158,20 @@ async fn a_new_archive_is_served_to_open_streams() {
     let gateway = folder.setup().start().await;
     let mut server = gateway.opens("/all", SDK_KEY).await;
     let mut phone = gateway.opens("/mping", MOBILE_KEY).await;
-    server.hears_event("put").await;
-    phone.hears_ping().await;
+    server.receives_event("put").await;
+    phone.receives_ping().await;
     folder.replace(&contents("d2", 2, 4));
-    server.hears("put", put(data([flag("plain", 4)], []))).await; // L261, U086
-    phone.hears_ping().await; // L261
+    server.receives("put", put(data([flag("plain", 4)], []))).await; // L261, U086
+    phone.receives_ping().await; // L261
 
-    // U087: another version and the same data is no reason to say anything.
+    // U087: another version with the same data is not announced.
     let renamed = environment("d2", 3, json!({"envName": "Live"}));
     folder.replace(&Contents(vec![(renamed, data([flag("plain", 5)], []))]));
     gateway.status_where("the new name", |it| it["environments"][ENV_ID]["envName"] == "Live").await;
     assert_eq!(gateway.answers(&poll()).await.json(), by_key([flag("plain", 4)]), "U087");
-    // An older archive is as good; and the next thing on the stream is its data.
+    // An older archive is accepted too; the next event on the stream contains its data.
     folder.replace(&contents("d1", 1, 3));
-    server.hears("put", put(data([flag("plain", 3)], []))).await;
+    server.receives("put", put(data([flag("plain", 3)], []))).await;
 }
 
 #[tokio::test]
@@ -179,18 +179,18 @@ async fn a_file_that_is_broken_or_gone_leaves_everything_as_it_was() {
     let folder = Folder::with(&contents("d1", 1, 3));
     let gateway = folder.setup().start().await;
     let mut server = gateway.opens("/all", SDK_KEY).await;
-    server.hears_event("put").await;
+    server.receives_event("put").await;
     let next = contents("d2", 2, 4).archive();
     std::fs::write(folder.file(), &next[..next.len() / 2]).expect("a file");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(gateway.answers(&poll()).await.json(), by_key([flag("plain", 3)]), "U088");
     std::fs::write(folder.file(), &next).expect("a file");
-    server.hears("put", put(data([flag("plain", 4)], []))).await; // U088: in place, too
+    server.receives("put", put(data([flag("plain", 4)], []))).await; // U088: in place, too
     std::fs::remove_file(folder.file()).expect("a file");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(gateway.answers(&poll()).await.json(), by_key([flag("plain", 4)]), "U089");
     folder.replace(&contents("d3", 3, 5));
-    server.hears("put", put(data([flag("plain", 5)], []))).await;
+    server.receives("put", put(data([flag("plain", 5)], []))).await;
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn keys_rotate_and_environments_go_with_the_archive() {
     let folder = Folder::with(&contents("d1", 1, 3));
     let gateway = folder.setup().start().await;
     let mut old = gateway.opens("/all", SDK_KEY).await;
-    old.hears_event("put").await;
+    old.receives_event("put").await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis();
     let at = u64::try_from(now).expect("a date") + 1_000;
     let key = json!({"sdkKey": {"value": "sdk-new", "expiring": {"value": SDK_KEY, "timestamp": at}}});
@@ -217,13 +217,13 @@ async fn keys_rotate_and_environments_go_with_the_archive() {
     };
     accepts("sdk-new", 200).await; // U090
     accepts(SDK_KEY, 200).await; // U090
-    old.hears_the_end().await; // U090
+    old.receives_end().await; // U090
     accepts(SDK_KEY, 401).await;
 
     let mut new = gateway.opens("/all", "sdk-new").await;
-    new.hears_event("put").await;
+    new.receives_event("put").await;
     folder.replace(&Contents(Vec::new()));
-    new.hears_the_end().await; // U091
+    new.receives_end().await; // U091
     accepts("sdk-new", 401).await; // U091, U084
     assert_eq!(gateway.status().await["environments"], json!({}), "U091");
 }

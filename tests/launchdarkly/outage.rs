@@ -1,4 +1,4 @@
-//! Faults at the edge to upstream: whatever breaks there, SDKs hear whole events or none.
+//! Failures of the upstream connection: whatever breaks, SDKs receive whole events or none.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use yardarm_testkit::{Call, RawUpstream, Step};
 use crate::flags::{data, flag, put};
 use crate::running::{SDK_KEY, Setup};
 
-/// A port that is ours and on which nobody listens, so that connections are refused for as long as it is held.
+/// A port that the test holds without listening, so that connections are refused as long as it is held.
 pub(crate) struct ClosedPort(socket2::Socket);
 
 pub(crate) fn closed_port() -> ClosedPort {
@@ -47,12 +47,12 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
         ("a size line that is none", vec![Step::bytes("x\r\n")]),
         ("a chunk without its end", vec![Step::bytes(format!("{:x}\r\n{half}garbage", half.len()))]),
         ("a reset within an event", vec![Step::chunk(half), Step::Reset]),
-        // Whether the connection goes on behind these is shown in `stream_bytes.rs` and below.
+        // Whether the connection continues after these is tested in `stream_bytes.rs` and below.
         ("bytes that are no text", vec![Step::bytes(&b"6\r\ndata: \r\n4\r\n\xff\xfe\xff\n\r\n1\r\n\n\r\n"[..])]),
         ("nul bytes", vec![Step::bytes(&b"5\r\n\0\0\0\n\n\r\n"[..])]),
         ("an enormous size line", vec![Step::bytes("fffffffffffffffff\r\n")]),
     ];
-    // Every connection begins with a good `put` of its own version, so that SDKs can tell them apart.
+    // Every connection begins with a valid `put` of its own version, so that SDKs can distinguish them.
     let upstream = RawUpstream::start().await;
     let mut count = 0;
     for (_, fault) in &faults {
@@ -78,11 +78,12 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
     let gateway = setup.set("launchdarkly.init_timeout", "10ms").start().await;
     let mut sdk = gateway.opens_when_ready("/all", SDK_KEY).await;
     let mut last = 0;
-    // Connections may have passed before the SDK came. From then on it hears each of them, in order, and nothing else.
+    // Connections may have ended before the SDK connected. From then on it receives the data of each of them, in order,
+    // and nothing else.
     loop {
-        let heard = sdk.hears_event("put").await;
-        let number = heard["data"]["flags"]["plain"]["version"].as_i64().expect("a version");
-        assert_eq!(heard, put(version(number)));
+        let received = sdk.receives_event("put").await;
+        let number = received["data"]["flags"]["plain"]["version"].as_i64().expect("a version");
+        assert_eq!(received, put(version(number)));
         assert!(number == 1000 || last == 0 || number == last + 1, "{number} after {last}");
         if number == 1000 {
             assert!(last == 0 || last == count, "{number} after {last}");
@@ -101,7 +102,7 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
 async fn bytes_that_mean_nothing_do_not_end_the_connection() {
     for bytes in [&b"data: \xff\xfe\xff\n\n"[..], b": \xff\n", b"\0\0\0\n\n", b"\xff", b"\xc3\n", b"\r\r\n\r"] {
         let upstream = RawUpstream::start().await;
-        // The last of them may be the beginning of a line, which the next event must not be taken for.
+        // The last bytes may be the beginning of a line, which must not be merged with the next event.
         let next = format!("\n\n{}", event(&version(2)));
         upstream.plays([Step::stream(event(&version(1))), Step::chunk(bytes), Step::chunk(&next), Step::Hold]);
         let gateway = Setup::new().set("launchdarkly.stream_uri", upstream.url()).start().await;
@@ -122,7 +123,7 @@ async fn an_event_in_many_small_pieces_is_one_event() {
     let upstream = RawUpstream::start().await;
     let text = event(&data([flag("plain", 1), flag("umlaut-äöü-🏴‍☠️", 2)], []));
     let mut steps = vec![Step::stream(": hello\n\n")];
-    // Cut between bytes, also within a character.
+    // Split between bytes, including within a character.
     for piece in text.as_bytes().chunks(7) {
         let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
         chunk.extend_from_slice(piece);
@@ -137,7 +138,7 @@ async fn an_event_in_many_small_pieces_is_one_event() {
         .start()
         .await;
     let expected = put(data([flag("plain", 1), flag("umlaut-äöü-🏴‍☠️", 2)], []));
-    gateway.opens("/all", SDK_KEY).await.hears("put", expected).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", expected).await;
 }
 
 #[tokio::test]
@@ -152,10 +153,12 @@ async fn a_broken_first_connection_leaves_the_environment_empty() {
         .set("launchdarkly.init_timeout", "50ms");
     let gateway = setup.start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    gateway.says("nothing to serve", Call::get("/sdk/flags").key(SDK_KEY), crate::expected::not_initialized()).await;
+    gateway
+        .answers_as("nothing to serve", Call::get("/sdk/flags").key(SDK_KEY), crate::expected::not_initialized())
+        .await;
     upstream.plays([Step::stream(event(&version(1))), Step::Hold]);
     upstream.plays([Step::stream(event(&version(1))), Step::Hold]);
-    sdk.hears("put", put(version(1))).await;
+    sdk.receives("put", put(version(1))).await;
     let kind = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();
     assert!([json!("NETWORK_ERROR"), json!("ERROR_RESPONSE")].contains(&kind), "{kind}");
 }

@@ -1,5 +1,5 @@
-//! Panics, made on purpose in tasks that only some gateways have: the list of environments, the database, and the archive
-//! of offline mode.
+//! Injected panics in tasks that only some gateways have: the list of environments, the database, and the archive of
+//! offline mode.
 #![cfg(debug_assertions)]
 
 use yardarm_testkit::{Call, FakeLaunchDarkly, RedisServer, until};
@@ -45,13 +45,13 @@ async fn what_the_database_holds_is_served_although_its_restoration_panicked() {
     has_version("before", &redis, "plain", 3).await;
     filled.stop().await;
     let setup = using(&redis, Setup::new()).set("launchdarkly.redis.poll_interval", "50ms").without_waiting();
-    // Long enough for the panic to be ordered.
+    // Long enough for the panic to be armed.
     redis.ask(&["CLIENT", "PAUSE", "1000", "ALL"]);
     let gateway = setup.prepare(FakeLaunchDarkly::goes_down).start().await;
     gateway.supervisor.faults().arm("apply change");
     gateway.counts_a_panic("upstream stream", 0).await;
     gateway.is_ready().await;
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
     gateway.stop().await;
 }
 
@@ -60,7 +60,7 @@ async fn an_archive_is_served_although_its_reader_or_its_data_panicked() {
     let folder = Folder::with(&contents("d0", 1, 3));
     let gateway = folder.setup().start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     let known = gateway.panics().await;
     for (number, place) in (1..).zip(["offline archive", "offline data", "archive reader", "apply change"]) {
         let version = 3 + number;
@@ -69,12 +69,12 @@ async fn an_archive_is_served_although_its_reader_or_its_data_panicked() {
             assert!(known.contains_key(place), "{place} is counted from the start: {known:?}");
             gateway.panics_in(place).await;
         } else {
-            // In the middle of a change.
+            // Within a change.
             gateway.supervisor.faults().arm(place);
         }
         folder.replace(&contents(&format!("d{number}"), 1 + number, version));
-        // What was served before the panic may be announced once more.
-        while stream.hears_event("put").await != put(data([flag("plain", version)], [])) {}
+        // Data that was served before the panic may be announced again.
+        while stream.receives_event("put").await != put(data([flag("plain", version)], [])) {}
         assert!(gateway.supervisor.faults().are_over(), "{place}");
         let polled = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
         assert_eq!(polled.json()["version"], version, "{place}");

@@ -17,7 +17,7 @@ use yardarm_testkit::{Answer, Call, SseClient};
 use crate::expected::{Expected, empty};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, Running, SDK_KEY};
 
-/// Who a route is for.
+/// The callers of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caller {
     Server,
@@ -25,7 +25,7 @@ pub(crate) enum Caller {
     Browser,
 }
 
-/// What a route does.
+/// The function of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     Stream,
@@ -96,12 +96,12 @@ pub(crate) const ROUTES: [Route; 35] = {
 };
 
 impl Route {
-    /// Its path for an environment ID.
+    /// Returns its path for an environment ID.
     pub(crate) fn path(&self, env_id: &str) -> String {
         self.path.replace("ENV", env_id).replace("CTX", CTX)
     }
 
-    /// What its callers prove themselves with.
+    /// Returns the credential of its callers.
     pub(crate) fn credential(&self) -> Option<&'static str> {
         match self.caller {
             Caller::Server => Some(SDK_KEY),
@@ -110,7 +110,7 @@ impl Route {
         }
     }
 
-    /// A call that is fine but for its credential.
+    /// Returns a valid call except for its credential.
     pub(crate) fn call(&self, env_id: &str) -> Call {
         match self.method {
             "REPORT" => Call::report(self.path(env_id), r#"{"kind":"user","key":"a"}"#),
@@ -119,7 +119,7 @@ impl Route {
         }
     }
 
-    /// A call that is fine.
+    /// Returns a valid call.
     pub(crate) fn right(&self) -> Call {
         match self.credential() {
             Some(key) => self.call(ENV_ID).key(key),
@@ -127,22 +127,22 @@ impl Route {
         }
     }
 
-    /// What browsers are told about it.
-    pub(crate) fn told(&self) -> Option<String> {
+    /// Returns the methods that browsers are allowed to use.
+    pub(crate) fn cors_methods(&self) -> Option<String> {
         (self.caller == Caller::Browser).then(|| format!("{},OPTIONS", self.method))
     }
 
-    /// An answer that the environment was found for, with the headers that browsers get then.
+    /// Adds the headers of responses after the environment was found.
     pub(crate) fn found(&self, expected: Expected) -> Expected {
-        match self.told() {
+        match self.cors_methods() {
             Some(methods) => expected.cors("*", &methods),
             None => expected,
         }
     }
 
-    /// An answer that no environment was found for.
+    /// Adds the headers of responses when no environment was found.
     pub(crate) fn lost(&self, expected: Expected) -> Expected {
-        match self.told() {
+        match self.cors_methods() {
             Some(methods) => expected.cors_methods(&methods),
             None => expected,
         }
@@ -157,10 +157,10 @@ pub(super) fn stream_head() -> Expected {
         .fold(empty(200), Expected::with)
 }
 
-/// Asks, and compares status, all headers and body; of a stream its head.
+/// Sends a request, and compares status, all headers and body; of a stream its head.
 pub(super) async fn asks(gateway: &Running, label: &str, call: Call, expected: Expected, is_stream: bool) {
     if !is_stream {
-        gateway.says(label, call, expected).await;
+        gateway.answers_as(label, call, expected).await;
         return;
     }
     let client = SseClient::open(gateway.address, &call).await;

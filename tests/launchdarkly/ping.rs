@@ -1,7 +1,7 @@
-//! L080 to L095: the streams of mobile and browser SDKs, which only say "something changed, fetch again".
+//! L080 to L095: the streams of mobile and browser SDKs, which only announce that something changed.
 
 use serde_json::json;
-use yardarm_testkit::{Call, Heard};
+use yardarm_testkit::{Call, StreamItem};
 
 use super::server::shown;
 use crate::expected::{ALLOWED_HEADERS, Expected, empty, message, text};
@@ -26,7 +26,7 @@ async fn all(gateway: &Running) -> Vec<Sdk> {
     let mut all = Vec::new();
     for (_, call) in streams() {
         let mut sdk = gateway.opens_with(&call).await;
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
         all.push(sdk);
     }
     all
@@ -49,18 +49,18 @@ async fn six_streams_say_ping_at_once_and_after_every_change() {
     ];
     for (_, change) in changes {
         change();
-        // L086, L095: exactly one, and nothing else: a second one would be heard after the next change.
+        // L086, L095: exactly one, and nothing else: a second one would be received after the next change.
         for sdk in &mut sdks {
-            sdk.hears_ping().await;
+            sdk.receives_ping().await;
         }
     }
     let chunk = sdks[0].client().chunks()[0].clone();
     assert_eq!(chunk, "event: ping\ndata:  \n\n", "L080: one space of data, 21 bytes");
-    // No more pings than changes: the next thing on each stream is its end.
+    // No more pings than changes: the next item on each stream is its end.
     let mut gateway_stops = std::pin::pin!(gateway.stop());
     let mut ends = std::pin::pin!(async {
         for sdk in &mut sdks {
-            sdk.hears_the_end().await;
+            sdk.receives_end().await;
         }
     });
     futures_util::future::join(gateway_stops.as_mut(), ends.as_mut()).await;
@@ -96,20 +96,20 @@ async fn a_burst_of_changes_may_be_merged_and_the_last_one_can_be_read() {
     // L089
     let gateway = Setup::with(some_data()).start().await;
     let mut sdk = gateway.opens("/mping", MOBILE_KEY).await;
-    sdk.hears_ping().await;
+    sdk.receives_ping().await;
     for version in 4..=8 {
         gateway.upstream.patches(SDK_KEY, &flag("plain", version));
     }
     let mut pings = 0;
     loop {
-        sdk.hears_ping().await;
+        sdk.receives_ping().await;
         pings += 1;
         let call = Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY);
         if gateway.answers(&call).await.json()["plain"]["version"] == 8 {
             break;
         }
     }
-    // One more change, to see how many pings were left before it: five at most, and one for this.
+    // One more change, to see how many pings were pending before it: five at most, and one for this.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 9));
     gateway.upstream.closes_streams(SDK_KEY);
     gateway
@@ -117,13 +117,13 @@ async fn a_burst_of_changes_may_be_merged_and_the_last_one_can_be_read() {
         .await;
     let stop = gateway.stop();
     let count = async {
-        while let Heard::Event { name, data } = sdk.next().await {
+        while let StreamItem::Event { name, data } = sdk.next().await {
             assert_eq!((name.as_str(), data.as_str()), ("ping", " "));
             pings += 1;
         }
     };
     futures_util::future::join(stop, count).await;
-    // A reconnect may have come in before the stop, which is one `put` and one more ping.
+    // A reconnect may have happened before the stop, which causes one `put` and one more ping.
     assert!((2..=7).contains(&pings), "{pings} pings for six changes");
 }
 
@@ -147,11 +147,11 @@ async fn contexts_on_streams_are_checked() {
         ("L094", Call::get(&eval), empty(405)),
         ("L094", Call::post("/meval", USER).key(MOBILE_KEY), empty(405)),
     ] {
-        gateway.says(row, call, expected).await;
+        gateway.answers_as(row, call, expected).await;
     }
-    // L113: a user with an empty key is good enough for a stream.
+    // L113: a user with an empty key may open a stream.
     let call = Call::report("/meval", r#"{"key":""}"#).key(MOBILE_KEY);
-    gateway.opens_with(&call).await.hears_ping().await;
+    gateway.opens_with(&call).await.receives_ping().await;
 }
 
 #[tokio::test]
@@ -160,23 +160,23 @@ async fn jitter_delays_and_merges_what_follows() {
     let gateway = Setup::with(some_data()).set("launchdarkly.ping_stream_jitter_time", "600ms").start().await;
     let mut phone = gateway.opens("/mping", MOBILE_KEY).await;
     let mut server = gateway.opens("/all", SDK_KEY).await;
-    phone.hears_ping().await; // the first one is not delayed
-    server.hears_event("put").await;
+    phone.receives_ping().await; // the first one is not delayed
+    server.receives_event("put").await;
     let start = tokio::time::Instant::now();
     for version in 4..=8 {
         gateway.upstream.patches(SDK_KEY, &flag("plain", version));
     }
     for _ in 4..=8 {
-        server.hears_event("patch").await; // server-side streams are not concerned
+        server.receives_event("patch").await; // server-side streams are not affected
     }
-    phone.hears_ping().await;
-    // Half of 600 ms, less the millisecond in which timers count.
+    phone.receives_ping().await;
+    // Half of 600 ms, less one millisecond, the resolution of timers.
     assert!(start.elapsed() >= std::time::Duration::from_millis(299), "L265: {:?}", start.elapsed());
-    // Exactly one: the next ping comes with the next change and not before.
+    // Exactly one: the next ping follows the next change and not before.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 9));
-    server.hears_event("patch").await;
+    server.receives_event("patch").await;
     let again = tokio::time::Instant::now();
-    phone.hears_ping().await;
+    phone.receives_ping().await;
     assert!(again.elapsed() >= std::time::Duration::from_millis(200), "L265: one ping for five changes");
     let call = Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY);
     assert_eq!(gateway.answers(&call).await.json()["plain"]["version"], 9);

@@ -1,4 +1,4 @@
-//! L150 to L161: what PHP polls.
+//! L150 to L161: requests of the PHP SDK.
 
 use serde_json::json;
 use yardarm_testkit::Call;
@@ -11,12 +11,12 @@ fn poll(path: &str) -> Call {
     Call::get(path).key(SDK_KEY)
 }
 
-/// Lets `change` happen and waits until SDKs have heard of it.
+/// Makes a change and waits until SDKs have received it.
 async fn after(gateway: &Running, change: impl FnOnce()) {
     let mut sdk = gateway.opens("/mping", MOBILE_KEY).await;
-    sdk.hears_ping().await;
+    sdk.receives_ping().await;
     change();
-    sdk.hears_ping().await;
+    sdk.receives_ping().await;
 }
 
 #[tokio::test]
@@ -35,8 +35,8 @@ async fn flags_and_segments_are_polled_with_their_tags() {
         ("L161", Call::get("/sdk/flags").key(MOBILE_KEY), unknown.clone()),
         ("L161", Call::get("/sdk/flags").key(ENV_ID), unknown),
     ] {
-        // L159: neither `Expires` nor `Vary`; `says` compares all headers.
-        gateway.says(row, call, expected).await;
+        // L159: neither `Expires` nor `Vary`; `answers_as` compares all headers.
+        gateway.answers_as(row, call, expected).await;
     }
 }
 
@@ -44,7 +44,7 @@ async fn flags_and_segments_are_polled_with_their_tags() {
 async fn no_flags_have_a_tag_too() {
     let gateway = Setup::with(json!({"flags": {}, "segments": {}})).start().await;
     let expected = json_answer(200, json!({})).with("etag: relay-da39a3ee5e6b4b0");
-    gateway.says("L155", poll("/sdk/flags"), expected).await;
+    gateway.answers_as("L155", poll("/sdk/flags"), expected).await;
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn what_has_not_changed_is_not_sent_again() {
     let mut tags = Vec::new();
     for path in ["/sdk/flags", "/sdk/flags/plain", "/sdk/segments/crew"] {
         let tag = gateway.answers(&poll(path)).await.header("etag").unwrap().to_owned();
-        gateway.says("L156", poll(path).header("If-None-Match", &tag), empty(304)).await;
+        gateway.answers_as("L156", poll(path).header("If-None-Match", &tag), empty(304)).await;
         for other in [format!("\"{tag}\""), format!("W/{tag}"), format!("{tag}, relay-0"), "*".to_owned()] {
             let answer = gateway.answers(&poll(path).header("If-None-Match", &other)).await;
             assert_eq!(answer.status, 200, "L156: {path} {other}");
@@ -67,10 +67,10 @@ async fn what_has_not_changed_is_not_sent_again() {
         assert_eq!(answer.status, 200, "L157: {path}");
         assert_ne!(answer.header("etag"), Some(before.as_str()), "L157: {path}");
     }
-    // L150, L153, L154: a deleted flag is gone and still part of the tag.
+    // L150, L153, L154: a deleted flag is not served and still part of the tag.
     let with_plain = gateway.answers(&poll("/sdk/flags")).await;
     after(&gateway, || gateway.upstream.deletes(SDK_KEY, "/flags/plain", 5)).await;
-    gateway.says("L153", poll("/sdk/flags/plain"), empty(404)).await;
+    gateway.answers_as("L153", poll("/sdk/flags/plain"), empty(404)).await;
     let without = gateway.answers(&poll("/sdk/flags")).await;
     assert_eq!(without.json(), by_key([flag("other", 1)]), "L150");
     assert_ne!(without.header("etag"), with_plain.header("etag"));
@@ -85,16 +85,16 @@ async fn a_time_to_live_becomes_an_expiry() {
     assert_eq!(answer.header("vary"), Some("Authorization"), "L158");
     let expires = unix_seconds(answer.header("expires").unwrap());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    // Whole seconds, rounded down, and the answer is a moment old.
+    // Whole seconds, rounded down, and the response is slightly older.
     assert!((now + 100..=now + 121).contains(&expires), "L158: {expires} at {now}");
 
     let again = gateway.answers(&poll("/sdk/flags/plain").header("If-None-Match", "relay-3")).await;
     let names: Vec<_> = again.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!((again.status, names), (304, vec!["expires", "vary", "x-ld-envid"]), "L156: no `Etag` on 304");
-    gateway.says("L153: nothing for 404", poll("/sdk/flags/none"), empty(404)).await;
+    gateway.answers_as("L153: nothing for 404", poll("/sdk/flags/none"), empty(404)).await;
 }
 
-/// Unix seconds of a date such as `Sun, 22 Nov 2026 02:04:23 GMT`.
+/// Parses a date such as `Sun, 22 Nov 2026 02:04:23 GMT` to Unix seconds.
 fn unix_seconds(date: &str) -> u64 {
     let parts: Vec<_> = date.split(' ').collect();
     let [_, day, month, year, time, "GMT"] = parts[..] else { panic!("no date: {date}") };

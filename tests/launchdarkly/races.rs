@@ -1,9 +1,9 @@
-//! What must hold whatever happens at the same time.
+//! Guarantees under concurrency.
 
 use std::time::Duration;
 
 use serde_json::json;
-use yardarm_testkit::{Call, Connection, Heard, SseClient};
+use yardarm_testkit::{Call, Connection, SseClient, StreamItem};
 
 use crate::flags::{data, flag, put, some_data};
 use crate::running::{MOBILE_KEY, SDK_KEY, Setup};
@@ -23,15 +23,15 @@ async fn no_change_is_lost_between_the_first_put_and_the_first_patch() {
     let listeners = (0..40).map(|index| {
         let gateway = &gateway;
         async move {
-            // Spread over the changes, so that each meets another moment.
+            // Spread over the changes, so that each coincides with another moment.
             tokio::time::sleep(Duration::from_millis(index * 10)).await;
             let mut sdk = gateway.opens("/all", SDK_KEY).await;
-            let first = sdk.hears_event("put").await;
+            let first = sdk.receives_event("put").await;
             let mut version = first["data"]["flags"]["plain"]["version"].as_i64().expect("a version");
             while version < LAST {
-                let heard = sdk.hears_event("patch").await["data"]["version"].as_i64().expect("a version");
-                assert!(heard <= version + 1, "{heard} after {version}");
-                version = version.max(heard);
+                let received = sdk.receives_event("patch").await["data"]["version"].as_i64().expect("a version");
+                assert!(received <= version + 1, "{received} after {version}");
+                version = version.max(received);
             }
         }
     });
@@ -46,11 +46,11 @@ async fn an_sdk_that_talks_on_its_stream_is_not_listened_to() {
     let mut both = call.bytes();
     both.extend(Call::get("/status").bytes());
     connection.sends(both).await;
-    // The second request was written with the first, which no SDK does. What counts is that the stream works.
+    // The second request was written together with the first, which no SDK does. The stream must work all the same.
     let mut client = SseClient::read(connection, &call).await;
-    assert!(matches!(client.next().await, Heard::Event { name, .. } if name == "put"));
+    assert!(matches!(client.next().await, StreamItem::Event { name, .. } if name == "put"));
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    assert!(matches!(client.next().await, Heard::Event { name, .. } if name == "patch"));
+    assert!(matches!(client.next().await, StreamItem::Event { name, .. } if name == "patch"));
 }
 
 #[tokio::test]
@@ -58,8 +58,8 @@ async fn a_stream_closes_its_connection_at_the_end_when_the_client_requests_it()
     let gateway = Setup::with(some_data()).set("launchdarkly.max_client_connection_time", "300ms").start().await;
     let call = Call::get("/all").key(SDK_KEY).header("Connection", "close");
     let mut sdk = Sdk::new(SseClient::open(gateway.address, &call).await, &call);
-    sdk.hears("put", put(some_data())).await;
-    sdk.hears_the_end().await;
+    sdk.receives("put", put(some_data())).await;
+    sdk.receives_end().await;
     let rest = sdk.into_client().into_connection().closes_within(yardarm_testkit::PATIENCE).await;
     assert_eq!(rest.as_deref(), Some(&b""[..]));
 }
@@ -72,17 +72,17 @@ async fn a_slow_ping_stream_receives_the_last_change() {
     let narrow = Connection::open_narrow(gateway.address, 2048).await;
     let mut slow = Sdk::new(SseClient::open_on(narrow, &call).await, &call);
     let mut quick = gateway.opens("/all", SDK_KEY).await;
-    quick.hears("put", put(some_data())).await;
+    quick.receives("put", put(some_data())).await;
     for version in 4..1604 {
         gateway.upstream.patches(SDK_KEY, &flag("plain", version));
         if version % 100 == 0 {
-            while quick.hears_event("patch").await["data"]["version"] != json!(version) {}
+            while quick.receives_event("patch").await["data"]["version"] != json!(version) {}
         }
     }
     gateway.upstream.deletes(SDK_KEY, "/flags/plain", 9999);
-    while !matches!(quick.next().await, Heard::Event { name, .. } if name == "delete") {}
-    // One ping at least is there to be read, and a poll after it sees the last change.
-    slow.hears_ping().await;
+    while !matches!(quick.next().await, StreamItem::Event { name, .. } if name == "delete") {}
+    // At least one ping is available, and a poll after it returns the last change.
+    slow.receives_ping().await;
     let polled = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
     assert_eq!(polled.status, 404);
 }

@@ -1,4 +1,4 @@
-//! U009, U029 to U031: when the gateway tries again. Gaps are measured from below only: a busy machine may be late.
+//! U009, U029 to U031: delays of reconnects. Only minimum gaps are checked: a busy machine may be late.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ async fn a_clean_close_is_a_failure_too() {
     // U030
     let gateway = Setup::with(some_data()).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     let closed = tokio::time::Instant::now();
     gateway.upstream.closes_streams(SDK_KEY);
     let connection = |it: &Value| it["environments"]["main"]["connectionStatus"].clone();
     let status = gateway.status_where("an interruption", |it| connection(it)["state"] == "INTERRUPTED").await;
     assert_eq!(connection(&status)["lastError"]["kind"], "NETWORK_ERROR", "U030");
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     assert!(closed.elapsed() >= Duration::from_millis(500), "U030: {:?}", closed.elapsed());
     let status = gateway.status_where("a recovery", |it| connection(it)["state"] == "VALID").await;
     assert_eq!(connection(&status)["lastError"]["kind"], "NETWORK_ERROR", "U030: kept");
@@ -31,7 +31,7 @@ async fn a_clean_close_is_a_failure_too() {
 
 #[tokio::test]
 async fn each_failure_doubles_the_wait() {
-    // U031, its first three gaps. The curve itself is tested where it is made.
+    // U031, its first three gaps. The curve itself has unit tests.
     let failing = |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Status(503); 3]);
     let gateway = Setup::with(some_data()).prepare(failing).start().await;
     let gaps = gaps(&gateway.upstream);
@@ -47,32 +47,32 @@ async fn a_reset_connection_is_tried_again() {
     upstream.plays([Step::Reset]);
     upstream.plays([Step::stream(format!("event: put\ndata: {}\n\n", put(some_data()))), Step::Hold]);
     let gateway = Setup::new().set("launchdarkly.stream_uri", upstream.url()).start().await;
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
     let kind = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();
     assert_eq!((upstream.heads().len(), kind), (2, json!("NETWORK_ERROR")));
 }
 
 #[tokio::test]
 async fn upstream_may_say_how_long_to_wait() {
-    // U009, within an event, in a block of its own, and in one that is never completed.
-    // Far below the usual half second, so that a busy machine does not blur the difference.
-    for says in ["event: whatever\nretry: 20\ndata: x\n\n", "retry: 20\n\n", "data: unfinished\nretry: 20\n"] {
+    // U009, within an event, in a separate block, and in one that is never completed. Far below the default of half a
+    // second, so that a busy machine does not hide the difference.
+    for bytes in ["event: whatever\nretry: 20\ndata: x\n\n", "retry: 20\n\n", "data: unfinished\nretry: 20\n"] {
         let gateway = Setup::with(some_data()).start().await;
         let mut sdk = gateway.opens("/all", SDK_KEY).await;
-        sdk.hears("put", put(some_data())).await;
+        sdk.receives("put", put(some_data())).await;
         gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-        sdk.hears_event("patch").await;
-        gateway.upstream.says(SDK_KEY, says);
+        sdk.receives_event("patch").await;
+        gateway.upstream.sends_bytes(SDK_KEY, bytes);
         gateway.upstream.closes_streams(SDK_KEY);
         let closed = tokio::time::Instant::now();
-        sdk.hears_event("put").await;
+        sdk.receives_event("put").await;
         let took = closed.elapsed();
-        assert!((Duration::from_millis(10)..Duration::from_millis(500)).contains(&took), "U009 {says:?}: {took:?}");
+        assert!((Duration::from_millis(10)..Duration::from_millis(500)).contains(&took), "U009 {bytes:?}: {took:?}");
         gateway.stop().await;
     }
 }
 
-/// Tries within two and a half seconds when each connection asks for the shortest delay that there is, and ends.
+/// Counts connections within two and a half seconds when each requests the shortest possible delay, and ends.
 async fn tries(row: &str, first: &str, setup: impl FnOnce(&RawUpstream) -> Setup) {
     let upstream = RawUpstream::start().await;
     for retry in [0, 1].into_iter().cycle().take(1000) {
@@ -80,7 +80,7 @@ async fn tries(row: &str, first: &str, setup: impl FnOnce(&RawUpstream) -> Setup
     }
     let gateway = setup(&upstream).set("launchdarkly.min_reconnect_delay", "1s").without_waiting().start().await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    // 0, then after 0.5 to 1 s, then after another 1 to 2 s.
+    // At 0 s, then after 0.5 to 1 s, then after another 1 to 2 s.
     let tries = upstream.heads().len();
     assert!((2..=3).contains(&tries), "{row}: {tries}");
     gateway.stop().await;

@@ -1,4 +1,4 @@
-//! Where requests with keys are redirected to: the same host on any port, and nowhere else.
+//! Redirects of requests with keys: followed to the same host on any port, and nowhere else.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::running::{SDK_KEY, Setup};
 
 const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 
-/// The same server under another name.
+/// Returns the same server under another name.
 fn by_name(url: &str) -> String {
     url.replace("127.0.0.1", "localhost")
 }
@@ -23,7 +23,7 @@ async fn a_stream_is_followed_to_another_port_with_its_key() {
         let moved = RawUpstream::start().await;
         moved.plays([Step::redirect(status, &format!("{}/all", cloud.url()))]);
         let gateway = Setup::new().set("launchdarkly.stream_uri", moved.url()).start().await;
-        gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+        gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
         let requests = cloud.stream_requests();
         assert_eq!(requests[0].header("authorization"), Some(SDK_KEY), "{status}");
         assert_eq!(requests[0].header("accept"), Some("text/event-stream"), "{status}");
@@ -65,7 +65,7 @@ async fn redirects_without_end_are_an_error() {
     assert_eq!(moved.heads().len(), 11, "the first request and ten redirects");
 }
 
-/// What the gateway made of one event whose post was redirected: posts that arrived behind the redirect, and whether the
+/// Posts one event whose delivery is redirected: returns the number of posts at the redirect's target, and whether the
 /// event counts as delivered.
 async fn posted(status: u16, is_other_host: bool) -> (usize, bool) {
     let moved = RawUpstream::start().await;
@@ -118,7 +118,7 @@ async fn events_follow_as_they_are_or_are_not_delivered() {
 
 #[tokio::test]
 async fn what_is_passed_through_keeps_its_redirect() {
-    // The browser follows, not we.
+    // The browser follows, not the gateway.
     let gateway = Setup::with(some_data()).start().await;
     gateway.upstream.answers_goals_with(302, &[("location", "https://elsewhere.example/")], "");
     let answer = gateway.answers(&Call::get(format!("/sdk/goals/{}", crate::running::ENV_ID))).await;

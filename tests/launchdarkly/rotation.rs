@@ -22,17 +22,17 @@ async fn a_key_that_is_replaced_without_grace_ends_at_once() {
     let gateway = ready(setup()).await;
     let mut old = gateway.opens("/all", "sdk-a").await;
     let mut phone = gateway.opens("/mping", &format!("mob-{ID}")).await;
-    old.hears_event("put").await;
-    phone.hears_ping().await;
+    old.receives_event("put").await;
+    phone.receives_ping().await;
     gateway.upstream.puts("sdk-b", &data([flag("plain", 4)], []));
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &main(2, "sdk-b"));
 
-    old.hears_the_end().await; // L244
-    gateway.says("L244", poll("sdk-a"), text(401, TEXT_C)).await;
+    old.receives_end().await; // L244
+    gateway.answers_as("L244", poll("sdk-a"), text(401, TEXT_C)).await;
     assert_eq!(status_of(&gateway, &poll("sdk-b")).await, 200, "L245: at once, with the data that is there");
     let mut new = gateway.opens("/all", "sdk-b").await; // R17: never a 404
-    new.hears_event("put").await;
-    phone.hears_ping().await; // the new connection's data reaches every stream
+    new.receives_event("put").await;
+    phone.receives_ping().await; // the new connection's data reaches every stream
     becomes(&gateway, "L245", &Call::get("/sdk/flags/plain").key("sdk-b").header("If-None-Match", "relay-4"), 304)
         .await;
     assert_eq!(gateway.status().await["environments"][ID].get("expiringSdkKey"), None);
@@ -43,12 +43,12 @@ async fn a_key_that_is_replaced_without_grace_ends_at_once() {
 async fn a_key_in_its_time_of_grace_is_served_like_the_new_one() {
     let gateway = ready(setup().events()).await;
     let mut old = gateway.opens("/all", "sdk-a").await;
-    old.hears_event("put").await;
+    old.receives_event("put").await;
     gateway.upstream.puts("sdk-b", &data([flag("plain", 4)], []));
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &in_grace(2, "sdk-b", "sdk-a", 1_500));
 
     // The new connection's data reaches the stream that was opened with the old key.
-    old.hears("put", put(data([flag("plain", 4)], []))).await;
+    old.receives("put", put(data([flag("plain", 4)], []))).await;
     for key in ["sdk-a", "sdk-b"] {
         assert_eq!(gateway.answers(&poll(key)).await.json(), by_key([flag("plain", 4)]), "L246");
     }
@@ -61,10 +61,10 @@ async fn a_key_in_its_time_of_grace_is_served_like_the_new_one() {
     gateway.eventually("the event arrived", || !gateway.upstream.posts("/bulk").is_empty()).await;
     assert_eq!(gateway.upstream.posts("/bulk")[0].header("authorization"), Some("sdk-b"), "U123");
     gateway.upstream.patches("sdk-b", &flag("plain", 5));
-    old.hears_event("patch").await;
+    old.receives_event("patch").await;
 
-    old.hears_the_end().await; // L247
-    gateway.says("L247", poll("sdk-a"), text(401, TEXT_C)).await;
+    old.receives_end().await; // L247
+    gateway.answers_as("L247", poll("sdk-a"), text(401, TEXT_C)).await;
     assert_eq!(gateway.status().await["environments"][ID].get("expiringSdkKey"), None, "L247");
     assert_eq!(status_of(&gateway, &poll("sdk-b")).await, 200, "L247");
 }
@@ -75,18 +75,18 @@ async fn a_mobile_key_has_no_grace() {
     let mut phone = gateway.opens("/mping", &format!("mob-{ID}")).await;
     let mut server = gateway.opens("/all", "sdk-a").await;
     let mut browser = gateway.opens_with(&Call::get(format!("/ping/{ID}"))).await;
-    phone.hears_ping().await;
-    server.hears_event("put").await;
-    browser.hears_ping().await;
+    phone.receives_ping().await;
+    server.receives_event("put").await;
+    browser.receives_ping().await;
     let rotated = environment(ID, 2, json!({"value": "sdk-a"}), json!({"mobKey": "mob-new"}));
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &rotated);
-    phone.hears_the_end().await; // L248
-    gateway.says("L248", Call::get("/mping").key(&format!("mob-{ID}")), text(401, TEXT_C)).await;
-    gateway.opens("/mping", "mob-new").await.hears_ping().await;
-    // The others are still there and miss nothing: their upstream connection was not touched.
+    phone.receives_end().await; // L248
+    gateway.answers_as("L248", Call::get("/mping").key(&format!("mob-{ID}")), text(401, TEXT_C)).await;
+    gateway.opens("/mping", "mob-new").await.receives_ping().await;
+    // The others are still open and miss nothing: their upstream connection was not affected.
     gateway.upstream.patches("sdk-a", &flag("plain", 4));
-    server.hears_event("patch").await;
-    browser.hears_ping().await;
+    server.receives_event("patch").await;
+    browser.receives_ping().await;
 }
 
 #[tokio::test]
@@ -94,20 +94,20 @@ async fn settings_change_while_streams_stay_open() {
     let gateway = ready(setup()).await;
     let evaluation = Call::get(format!("/sdk/evalx/{ID}/contexts/{CTX}"));
     let mut browser = gateway.opens_with(&Call::get(format!("/eval/{ID}/{CTX}"))).await;
-    browser.hears_ping().await;
+    browser.receives_ping().await;
     assert_eq!(gateway.answers(&poll("sdk-a")).await.header("expires"), None);
 
     let secure = environment(ID, 2, json!({"value": "sdk-a"}), json!({"secureMode": true, "defaultTtl": 5}));
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &secure);
     becomes(&gateway, "L249", &evaluation, 400).await;
     let refusal = message(400, "Environment is in secure mode, and context hash does not match.");
-    gateway.says("L249", evaluation, refusal.cors("*", "GET,OPTIONS")).await;
+    gateway.answers_as("L249", evaluation, refusal.cors("*", "GET,OPTIONS")).await;
     let polled = gateway.answers(&poll("sdk-a")).await;
     let expires = httpdate::parse_http_date(polled.header("expires").expect("L251")).expect("a date");
     let ttl = expires.duration_since(SystemTime::now()).expect("in the future").as_secs();
     assert!((296..=300).contains(&ttl), "L251: {ttl} s");
 
-    // L250: the hash is made with the key of the moment.
+    // L250: the hash is computed with the current key.
     let hashed = |hash: &str| Call::get(format!("/sdk/evalx/{ID}/contexts/{CTX}?h={hash}"));
     let (by_a, by_b) = (hash("sdk-a"), hash("sdk-b"));
     assert_eq!(status_of(&gateway, &hashed(&by_a)).await, 200, "L250");
@@ -116,7 +116,7 @@ async fn settings_change_while_streams_stay_open() {
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &rotated);
     becomes(&gateway, "L250", &hashed(&by_b), 200).await;
     assert_eq!(status_of(&gateway, &hashed(&by_a)).await, 400, "L250");
-    browser.hears_ping().await; // L249, U073: the stream has stayed open
+    browser.receives_ping().await; // L249, U073: the stream has stayed open
     assert_eq!(gateway.status().await["environments"][ID]["envName"], "Live", "U073");
 }
 
@@ -144,7 +144,7 @@ async fn a_new_key_that_does_not_work_yet_costs_nothing() {
     // U122, U177
     let gateway = ready(setup()).await;
     let mut stream = gateway.opens("/all", "sdk-a").await;
-    stream.hears_event("put").await;
+    stream.receives_event("put").await;
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &in_grace(2, "sdk-b", "sdk-a", 600_000));
     becomes(&gateway, "U177", &poll("sdk-b"), 200).await;
     let refused =
@@ -154,11 +154,11 @@ async fn a_new_key_that_does_not_work_yet_costs_nothing() {
         assert_eq!(gateway.answers(&poll(key)).await.json(), by_key([flag("plain", 3)]), "U177: {key}");
     }
     assert_eq!(gateway.status().await["environments"][ID]["connectionStatus"]["state"], "VALID", "U177");
-    // The old connection goes on meanwhile.
+    // The old connection is kept meanwhile.
     gateway.upstream.patches("sdk-a", &flag("plain", 4));
-    stream.hears_event("patch").await;
+    stream.receives_event("patch").await;
     gateway.upstream.puts("sdk-b", &data([flag("plain", 5)], []));
-    stream.hears("put", put(data([flag("plain", 5)], []))).await;
+    stream.receives("put", put(data([flag("plain", 5)], []))).await;
     gateway.eventually("the old upstream connection ends", || gateway.upstream.open_streams("sdk-a") == 0).await;
 }
 
@@ -178,10 +178,10 @@ async fn several_keys_are_accepted_and_one_is_used_upstream() {
     assert_eq!(shown["sdkKeys"][1], json!({"key": "id-sdk-x", "value": "sdk-x"}), "V046");
     assert_eq!(shown["mobileKeys"], json!([]), "U180");
     let (mut x, mut y) = (gateway.opens("/all", "sdk-x").await, gateway.opens("/all", "sdk-y").await);
-    x.hears_event("put").await;
-    y.hears_event("put").await;
+    x.receives_event("put").await;
+    y.receives_event("put").await;
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &keys(3, "sdk-a", &["sdk-a", "sdk-x", "sdk-z"]));
-    y.hears_the_end().await; // U174
+    y.receives_end().await; // U174
     assert_eq!(status_of(&gateway, &poll("sdk-y")).await, 401, "U174");
     assert_eq!(status_of(&gateway, &poll("sdk-z")).await, 200, "U174");
     let upstream_keys: Vec<_> = gateway
@@ -197,10 +197,10 @@ async fn several_keys_are_accepted_and_one_is_used_upstream() {
     gateway.eventually("the event arrived", || !gateway.upstream.posts("/bulk").is_empty()).await;
     assert_eq!(gateway.upstream.posts("/bulk")[0].header("authorization"), Some("sdk-a"), "U182");
 
-    // U176: another anchor, and streams of both keys live on.
+    // U176: another anchor, and streams of both keys stay open.
     gateway.upstream.puts("sdk-x", &data([flag("plain", 9)], []));
     gateway.upstream.lists_one(AUTO_KEY, &path(ID), &keys(4, "sdk-x", &["sdk-a", "sdk-x", "sdk-z"]));
-    x.hears("put", put(data([flag("plain", 9)], []))).await;
+    x.receives("put", put(data([flag("plain", 9)], []))).await;
     assert_eq!(status_of(&gateway, &poll("sdk-a")).await, 200, "U176");
 }
 
@@ -209,9 +209,9 @@ async fn a_contradictory_set_of_keys_changes_nothing_and_is_requested_again() {
     // U178
     let gateway = ready(setup()).await;
     let broken = environment(ID, 2, json!({"value": "sdk-b"}), json!({"sdkKeys": [{"value": "sdk-c"}]}));
-    gateway.upstream.tells(AUTO_KEY, "patch", &json!({"path": path(ID), "data": broken}));
-    let asked = || gateway.upstream.requests().iter().filter(|it| it.path.starts_with("/relay_auto_config")).count();
-    gateway.eventually("the stream is opened again", || asked() >= 2).await;
+    gateway.upstream.sends_event(AUTO_KEY, "patch", &json!({"path": path(ID), "data": broken}));
+    let requests = || gateway.upstream.requests().iter().filter(|it| it.path.starts_with("/relay_auto_config")).count();
+    gateway.eventually("the stream is opened again", || requests() >= 2).await;
     for (key, status) in [("sdk-a", 200), ("sdk-b", 401), ("sdk-c", 401)] {
         assert_eq!(status_of(&gateway, &poll(key)).await, status, "U178: {key}");
     }
@@ -249,7 +249,7 @@ async fn events_are_forwarded_again_with_a_new_key() {
 
 #[tokio::test]
 async fn a_key_that_is_revoked_while_its_stream_opens_opens_none() {
-    // The credential is checked when the head of the request is there, the stream begins when its body is.
+    // The credential is checked once the head of the request has arrived, the stream begins once its body has.
     let gateway = ready(setup()).await;
     let key = format!("mob-{ID}");
     let mut connection = Connection::open(gateway.address).await;

@@ -1,4 +1,4 @@
-//! L001 to L021: which paths and methods exist, and what the listener does with requests that are none.
+//! L001 to L021: which paths and methods exist, and how the listener handles malformed requests.
 
 use yardarm_testkit::{Call, Connection, StreamAnswer};
 
@@ -40,7 +40,7 @@ async fn paths_and_methods_are_matched_exactly() {
         ("L020", Call::get("/healthz"), &nowhere),
         ("L266", get("/sdk/poll"), &nowhere),
         ("L266", get("/sdk/stream"), &nowhere),
-        // What stands in for REPORT inside must not be reachable from outside.
+        // The internal route for REPORT must not be reachable from outside.
         (
             "no PUT",
             Call::new("PUT", "/meval").key(MOBILE_KEY).header("Content-Type", "application/json").body("{}"),
@@ -55,7 +55,7 @@ async fn paths_and_methods_are_matched_exactly() {
             &text(404, crate::expected::TEXT_D).cors_methods("GET,OPTIONS"),
         ),
     ] {
-        gateway.says(row, call, expected.clone()).await;
+        gateway.answers_as(row, call, expected.clone()).await;
     }
 }
 
@@ -69,7 +69,7 @@ async fn unclean_paths_are_redirected_before_anything_else() {
         ("L001", Call::post("/./bulk", "[]"), "/bulk"),
         ("L001", Call::new("DELETE", "/a//b/"), "/a/b/"),
     ] {
-        gateway.says(row, call, moved(location)).await;
+        gateway.answers_as(row, call, moved(location)).await;
     }
 }
 
@@ -111,7 +111,7 @@ async fn what_is_no_request_is_refused_and_the_connection_closed() {
 
 #[tokio::test]
 async fn every_response_has_a_date_and_no_server_header() {
-    // L018. That there is a `Date` in GMT, every answer of every test is asked.
+    // L018. Every response of every test is checked for a `Date` in GMT.
     let gateway = Setup::with(some_data()).start().await;
     for call in [Call::get("/status"), Call::get("/nonesuch"), Call::get("/sdk/flags").key(SDK_KEY), Call::get("/all")]
     {
@@ -127,8 +127,8 @@ async fn the_listener_does_not_wait_for_upstream() {
     // L021
     let silent = |cloud: &yardarm_testkit::FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Silence]);
     let gateway = Setup::with(some_data()).prepare(silent).without_waiting().start().await;
-    gateway.says("L021", Call::get("/all").key(SDK_KEY), text(503, TEXT_E)).await;
-    gateway.says("L021", Call::get("/status"), some_json(200)).await;
+    gateway.answers_as("L021", Call::get("/all").key(SDK_KEY), text(503, TEXT_E)).await;
+    gateway.answers_as("L021", Call::get("/status"), some_json(200)).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! L144 to L148, L170: browsers prove their context with a hash.
+//! L144 to L148, L170: browsers authenticate their context with a hash.
 
 use yardarm_testkit::Call;
 
@@ -31,8 +31,8 @@ async fn the_right_hash_opens_and_any_other_does_not() {
     let report = |context: &str, query: &str| Call::report(format!("/sdk/evalx/{ENV_ID}/context{query}"), context);
     for (context, hash) in [USER, OTHER] {
         let right = format!("?h={hash}");
-        gateway.says("L144, L147", get(context, &right), fine("GET,OPTIONS")).await;
-        gateway.says("L144, L147", report(context, &right), fine("REPORT,OPTIONS")).await;
+        gateway.answers_as("L144, L147", get(context, &right), fine("GET,OPTIONS")).await;
+        gateway.answers_as("L144, L147", report(context, &right), fine("REPORT,OPTIONS")).await;
         let wrong = [
             String::new(),
             "?h=".to_owned(),
@@ -41,28 +41,28 @@ async fn the_right_hash_opens_and_any_other_does_not() {
             format!("?h=x&h={hash}"),
         ];
         for query in wrong {
-            gateway.says("L145", get(context, &query), refused("GET,OPTIONS")).await;
-            gateway.says("L145", report(context, &query), refused("REPORT,OPTIONS")).await;
+            gateway.answers_as("L145", get(context, &query), refused("GET,OPTIONS")).await;
+            gateway.answers_as("L145", report(context, &query), refused("REPORT,OPTIONS")).await;
         }
     }
-    gateway.says("L145", get(USER.0, &format!("?h={}", OTHER.1)), refused("GET,OPTIONS")).await;
-    gateway.says("L145: the context comes first", report("{", ""), no_context("REPORT,OPTIONS")).await;
+    gateway.answers_as("L145", get(USER.0, &format!("?h={}", OTHER.1)), refused("GET,OPTIONS")).await;
+    gateway.answers_as("L145: the context comes first", report("{", ""), no_context("REPORT,OPTIONS")).await;
 
     let stream = |query: &str| Call::get(format!("/eval/{ENV_ID}/{}{query}", segment_of(USER.0)));
-    gateway.opens_with(&stream(&format!("?h={}", USER.1))).await.hears_ping().await; // L146
+    gateway.opens_with(&stream(&format!("?h={}", USER.1))).await.receives_ping().await; // L146
     let unbuffered = refused("GET,OPTIONS").with("x-accel-buffering: no");
-    gateway.says("L146", stream(""), unbuffered).await;
+    gateway.answers_as("L146", stream(""), unbuffered).await;
 
     let preflight = Call::options(format!("/eval/{ENV_ID}/garbage!"));
-    gateway.says("L170", preflight, empty(200).cors("*", "GET,OPTIONS")).await;
-    gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.hears_ping().await;
+    gateway.answers_as("L170", preflight, empty(200).cors("*", "GET,OPTIONS")).await;
+    gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.receives_ping().await;
     let mobile = Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY);
-    gateway.says("L148: not for mobile", mobile, some_json(200)).await;
+    gateway.answers_as("L148: not for mobile", mobile, some_json(200)).await;
 }
 
 #[tokio::test]
 async fn without_secure_mode_hashes_do_not_matter() {
     let gateway = gateway(false).await;
     let call = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}?h=wrong"));
-    gateway.says("L148", call, some_json(200).cors("*", "GET,OPTIONS")).await;
+    gateway.answers_as("L148", call, some_json(200).cors("*", "GET,OPTIONS")).await;
 }

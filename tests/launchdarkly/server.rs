@@ -20,7 +20,7 @@ const HEAD: &[(&str, &str)] = &[
     ("x-ld-envid", ENV_ID),
 ];
 
-/// All headers of a stream, `Date` as `*`.
+/// Returns all headers of a stream, `Date` as `*`.
 pub(crate) fn shown(sdk: &Sdk) -> Vec<(String, String)> {
     let shown =
         |(name, value): &(String, String)| (name.clone(), if name == "date" { "*".to_owned() } else { value.clone() });
@@ -31,12 +31,12 @@ fn owned(headers: &[(&str, &str)]) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Both kinds of streams, after their first `put`.
+/// Opens both kinds of streams, and reads their first `put`.
 async fn both(gateway: &Running, expected: Value) -> (Sdk, Sdk) {
     let mut all = gateway.opens("/all", SDK_KEY).await;
     let mut flags = gateway.opens("/flags", SDK_KEY).await;
-    flags.hears("put", expected["flags"].clone()).await; // L056
-    all.hears("put", put(expected)).await; // L053
+    flags.receives("put", expected["flags"].clone()).await; // L056
+    all.receives("put", put(expected)).await; // L053
     (all, flags)
 }
 
@@ -48,11 +48,11 @@ async fn the_head_is_complete_and_nothing_more() {
         assert_eq!(shown(&sdk), owned(HEAD), "L052: {path}");
         assert_eq!(sdk.client().head().version, "HTTP/1.1");
     }
-    // L075: `Accept` changes nothing, and neither does compression that an SDK could do.
+    // L075: `Accept` changes nothing, and neither does `Accept-Encoding`.
     let call = Call::get("/all").key(SDK_KEY).header("Accept", "application/json").header("Accept-Encoding", "gzip");
     let mut sdk = gateway.opens_with(&call).await;
     assert_eq!(shown(&sdk), owned(HEAD), "L075");
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
 }
 
 #[tokio::test]
@@ -60,8 +60,8 @@ async fn an_empty_data_set_is_a_put_too() {
     let gateway = Setup::with(data([flag("a", 1)], [])).start().await;
     let (mut all, mut flags) = both(&gateway, json!({"flags": by_key([flag("a", 1)]), "segments": {}})).await; // L054
     gateway.upstream.puts(SDK_KEY, &data([], [segment("s", 1)]));
-    all.hears("put", put(data([], [segment("s", 1)]))).await;
-    flags.hears("put", json!({})).await;
+    all.receives("put", put(data([], [segment("s", 1)]))).await;
+    flags.receives("put", json!({})).await;
     both(&gateway, data([], [segment("s", 1)])).await; // L055
 }
 
@@ -72,31 +72,31 @@ async fn every_change_is_passed_on_in_the_form_of_its_stream() {
     let upstream = &gateway.upstream;
 
     upstream.patches(SDK_KEY, &flag("plain", 4)); // L058
-    all.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", 4)})).await;
-    flags.hears("patch", json!({"path": "/plain", "data": flag("plain", 4)})).await;
+    all.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 4)})).await;
+    flags.receives("patch", json!({"path": "/plain", "data": flag("plain", 4)})).await;
 
     upstream.patches_segment(SDK_KEY, &segment("crew", 3)); // L059: and nothing on `/flags`
-    all.hears("patch", json!({"path": "/segments/crew", "data": segment("crew", 3)})).await;
+    all.receives("patch", json!({"path": "/segments/crew", "data": segment("crew", 3)})).await;
 
     upstream.patches(SDK_KEY, &flag("a.b-c_d", 2)); // L064
-    all.hears("patch", json!({"path": "/flags/a.b-c_d", "data": flag("a.b-c_d", 2)})).await;
-    flags.hears("patch", json!({"path": "/a.b-c_d", "data": flag("a.b-c_d", 2)})).await;
+    all.receives("patch", json!({"path": "/flags/a.b-c_d", "data": flag("a.b-c_d", 2)})).await;
+    flags.receives("patch", json!({"path": "/a.b-c_d", "data": flag("a.b-c_d", 2)})).await;
 
     upstream.deletes(SDK_KEY, "/flags/plain", 5); // L060
-    all.hears("delete", json!({"path": "/flags/plain", "version": 5})).await;
-    flags.hears("delete", json!({"path": "/plain", "version": 5})).await;
+    all.receives("delete", json!({"path": "/flags/plain", "version": 5})).await;
+    flags.receives("delete", json!({"path": "/plain", "version": 5})).await;
 
     upstream.deletes(SDK_KEY, "/segments/crew", 4); // L061
-    all.hears("delete", json!({"path": "/segments/crew", "version": 4})).await;
+    all.receives("delete", json!({"path": "/segments/crew", "version": 4})).await;
 
-    // L057: who comes now does not see what is gone.
+    // L057: a new client does not receive deleted items.
     let rest = data([flag("a.b-c_d", 2)], []);
     both(&gateway, rest).await;
 
     let lower = data([flag("plain", 1)], [segment("crew", 1)]);
     upstream.puts(SDK_KEY, &lower); // L062, L063: everything is replaced, also by lower versions.
-    all.hears("put", put(lower.clone())).await;
-    flags.hears("put", lower["flags"].clone()).await;
+    all.receives("put", put(lower.clone())).await;
+    flags.receives("put", lower["flags"].clone()).await;
     let polled = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
     assert_eq!(polled.json(), flag("plain", 1), "L063");
 
@@ -104,8 +104,8 @@ async fn every_change_is_passed_on_in_the_form_of_its_stream() {
         upstream.patches(SDK_KEY, &flag("plain", version));
     }
     for version in [2, 3, 4] {
-        all.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", version)})).await; // L065
-        flags.hears("patch", json!({"path": "/plain", "data": flag("plain", version)})).await;
+        all.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", version)})).await; // L065
+        flags.receives("patch", json!({"path": "/plain", "data": flag("plain", version)})).await;
     }
 }
 
@@ -117,23 +117,23 @@ async fn old_changes_are_announced_and_not_kept() {
     let upstream = &gateway.upstream;
     for version in [2, 3] {
         upstream.patches(SDK_KEY, &flag("plain", version));
-        all.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", version)})).await;
+        all.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", version)})).await;
     }
     upstream.deletes(SDK_KEY, "/flags/plain", 3);
-    all.hears("delete", json!({"path": "/flags/plain", "version": 3})).await;
+    all.receives("delete", json!({"path": "/flags/plain", "version": 3})).await;
     let polled = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
     assert_eq!(polled.json(), flag("plain", 3), "U015, U017");
 
     upstream.deletes(SDK_KEY, "/flags/never-was", 7);
-    all.hears("delete", json!({"path": "/flags/never-was", "version": 7})).await;
+    all.receives("delete", json!({"path": "/flags/never-was", "version": 7})).await;
 
     upstream.deletes(SDK_KEY, "/flags/plain", 6); // U016
-    all.hears("delete", json!({"path": "/flags/plain", "version": 6})).await;
+    all.receives("delete", json!({"path": "/flags/plain", "version": 6})).await;
     upstream.patches(SDK_KEY, &flag("plain", 6)); // U018
-    all.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", 6)})).await;
+    all.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 6)})).await;
     assert_eq!(gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await.status, 404, "U016, U018");
     upstream.patches(SDK_KEY, &flag("plain", 7));
-    all.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", 7)})).await;
+    all.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 7)})).await;
     assert_eq!(gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await.json(), flag("plain", 7));
 }
 
@@ -146,29 +146,29 @@ async fn streams_of_one_environment_hear_the_same_and_of_two_do_not() {
     let mut second = gateway.opens("/all", "sdk-1").await;
     let mut stranger = gateway.opens("/all", "sdk-2").await;
     for sdk in [&mut first, &mut second, &mut stranger] {
-        sdk.hears("put", put(some_data())).await;
+        sdk.receives("put", put(some_data())).await;
     }
     gateway.upstream.patches("sdk-1", &flag("plain", 4));
     for sdk in [&mut first, &mut second] {
-        sdk.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", 4)})).await; // L067
+        sdk.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 4)})).await; // L067
     }
     gateway.upstream.patches("sdk-2", &flag("plain", 9));
-    stranger.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", 9)})).await; // L068
+    stranger.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 9)})).await; // L068
 }
 
 #[tokio::test]
 async fn the_bytes_are_those_of_the_reference() {
     let gateway =
         Setup::with(json!({"flags": {}, "segments": {}})).set("launchdarkly.heartbeat_interval", "50ms").start().await;
-    // L069: where an SDK was before does not matter. That there is no `id:` and no `retry:`, the client checks.
+    // L069: the SDK's last position is ignored. The client checks that there is no `id:` and no `retry:`.
     let mut sdk = gateway.opens_with(&Call::get("/all").key(SDK_KEY).header("Last-Event-ID", "5")).await;
-    sdk.hears("put", put(json!({"flags": {}, "segments": {}}))).await;
-    gateway.upstream.says(
+    sdk.receives("put", put(json!({"flags": {}, "segments": {}}))).await;
+    gateway.upstream.sends_bytes(
         SDK_KEY,
         "event: patch\ndata: {\"path\":\"/flags/a\",\ndata: \"data\":{\"key\":\"a\",\"version\":1}}\n\n",
     );
-    sdk.hears_event("patch").await;
-    sdk.hears_only_heartbeats(2).await;
+    sdk.receives_event("patch").await;
+    sdk.receives_only_heartbeats(2).await;
 
     let chunks: Vec<_> = sdk.client().chunks().iter().map(|it| String::from_utf8_lossy(it).into_owned()).collect();
     let events: Vec<_> = chunks.iter().filter(|it| *it != ":\n").map(String::as_str).collect();
@@ -181,13 +181,14 @@ async fn the_bytes_are_those_of_the_reference() {
 
 #[tokio::test]
 async fn heartbeats_come_again_and_again() {
-    // L071. Intervals are measured from the first beat to the tenth, and only from below: a busy machine may be late.
+    // L071. Intervals are measured from the first heartbeat to the tenth, and only minimum intervals are checked: a
+    // busy machine may be late.
     let gateway = Setup::with(some_data()).set("launchdarkly.heartbeat_interval", "100ms").start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
-    sdk.hears_only_heartbeats(1).await;
+    sdk.receives("put", put(some_data())).await;
+    sdk.receives_only_heartbeats(1).await;
     let first = tokio::time::Instant::now();
-    sdk.hears_only_heartbeats(9).await;
+    sdk.receives_only_heartbeats(9).await;
     let took = first.elapsed();
     assert!(took >= Duration::from_millis(700), "nine beats in {took:?}");
 }
@@ -199,18 +200,18 @@ async fn a_stream_with_a_longest_life_ends_well_and_its_connection_goes_on() {
     let opened = tokio::time::Instant::now();
     let mut all = gateway.opens("/all", SDK_KEY).await;
     let mut mobile = gateway.opens("/mping", MOBILE_KEY).await;
-    all.hears("put", put(some_data())).await;
-    mobile.hears_ping().await;
-    all.hears_the_end().await;
+    all.receives("put", put(some_data())).await;
+    mobile.receives_ping().await;
+    all.receives_end().await;
     assert!(opened.elapsed() >= Duration::from_millis(450), "ended after {:?}", opened.elapsed());
-    mobile.hears_the_end().await;
+    mobile.receives_end().await;
 
     let mut connection = all.into_client().into_connection();
     assert_eq!(Call::get("/status").on(&mut connection).await.status, 200);
     let call = Call::get("/all").key(SDK_KEY);
     let mut again = Sdk::new(SseClient::open_on(connection, &call).await, &call);
-    again.hears("put", put(some_data())).await;
-    again.hears_the_end().await;
+    again.receives("put", put(some_data())).await;
+    again.receives_end().await;
 }
 
 #[tokio::test]
@@ -221,9 +222,9 @@ async fn an_old_client_gets_no_chunks() {
     let expected: Vec<_> =
         owned(HEAD).into_iter().filter(|(name, _)| name != "connection" && name != "transfer-encoding").collect();
     assert_eq!(shown(&sdk), expected);
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", 4)})).await;
+    sdk.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 4)})).await;
 }
 
 #[tokio::test]
@@ -231,18 +232,18 @@ async fn losing_upstream_is_no_event() {
     // L066
     let gateway = Setup::with(some_data()).set("launchdarkly.heartbeat_interval", "20ms").start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     gateway.upstream.goes_down();
     let is_lost = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "INTERRUPTED";
     gateway.status_where("an interruption", is_lost).await;
-    sdk.hears_only_heartbeats(10).await;
+    sdk.receives_only_heartbeats(10).await;
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_is_forgotten() {
     let gateway = Setup::with(some_data()).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     drop(sdk);
     for _ in 0.. {
         let report = gateway.operator_gets("/api/status").await.json();

@@ -1,4 +1,5 @@
-//! L038 to L051, U028, U033, U034, U037 to U042, V047, V048, V054: what an environment answers before, with and without its data.
+//! L038 to L051, U028, U033, U034, U037 to U042, V047, V048, V054: responses of an environment before, with and without
+//! its data.
 
 use serde_json::json;
 use yardarm_testkit::{Call, FakeLaunchDarkly, StreamAnswer};
@@ -31,17 +32,17 @@ async fn a_starting_environment_answers_as_unavailable() {
     let gateway = Setup::new().set("launchdarkly.init_timeout", PATIENT).without_waiting().start().await;
     gateway.eventually("the gateway is connected", || gateway.upstream.open_streams(SDK_KEY) == 1).await;
     for path in ["/all", "/flags", "/sdk/flags", "/sdk/flags/x", &format!("/sdk/evalx/contexts/{CTX}")] {
-        gateway.says("L038", Call::get(path).key(SDK_KEY), text(503, TEXT_E)).await;
+        gateway.answers_as("L038", Call::get(path).key(SDK_KEY), text(503, TEXT_E)).await;
     }
-    gateway.says("L038", Call::get("/mping").key(MOBILE_KEY), text(503, TEXT_E)).await;
+    gateway.answers_as("L038", Call::get("/mping").key(MOBILE_KEY), text(503, TEXT_E)).await;
     let for_browsers = text(503, TEXT_E).cors_methods("GET,OPTIONS");
-    gateway.says("L039", Call::get(format!("/ping/{ENV_ID}")), for_browsers.clone()).await;
-    gateway.says("L038", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
+    gateway.answers_as("L039", Call::get(format!("/ping/{ENV_ID}")), for_browsers.clone()).await;
+    gateway.answers_as("L038", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
     for path in [format!("/sdk/goals/{ENV_ID}"), format!("/a/{ENV_ID}.gif")] {
-        gateway.says("L039", Call::get(path), for_browsers.clone()).await;
+        gateway.answers_as("L039", Call::get(path), for_browsers.clone()).await;
     }
     let preflight = Call::options(format!("/ping/{ENV_ID}"));
-    gateway.says("L039: preflights too", preflight, for_browsers).await;
+    gateway.answers_as("L039: preflights too", preflight, for_browsers).await;
     let ready = gateway.operator_gets("/ready").await;
     assert_eq!((ready.status, ready.text()), (503, "waiting for: launchdarkly/main (initializing)\n"));
 
@@ -55,7 +56,7 @@ async fn a_starting_environment_answers_as_unavailable() {
 
     gateway.upstream.puts(SDK_KEY, &some_data());
     gateway.is_ready().await;
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
 }
 
 #[tokio::test]
@@ -70,31 +71,31 @@ async fn empty_streams_open_at_once_and_wait_for_data() {
     let goals = gateway.answers(&Call::get(format!("/sdk/goals/{ENV_ID}"))).await;
     assert_eq!(goals.status, 200, "L173: goals need no data");
     for sdk in [&mut all, &mut flags, &mut mobile, &mut browser] {
-        sdk.hears_only_heartbeats(3).await; // L040, L042: no event. L072: heartbeats all the same.
+        sdk.receives_only_heartbeats(3).await; // L040, L042: no event. L072: heartbeats all the same.
     }
 
     for (call, methods) in evaluations() {
-        gateway.says("L043, U039", call, for_browsers(not_initialized(), methods)).await;
+        gateway.answers_as("L043, U039", call, for_browsers(not_initialized(), methods)).await;
     }
     let bad_context = message(400, "context part of URL path did not decode as valid base64");
-    gateway.says("L044", Call::get("/sdk/evalx/contexts/!!!!").key(SDK_KEY), bad_context).await;
+    gateway.answers_as("L044", Call::get("/sdk/evalx/contexts/!!!!").key(SDK_KEY), bad_context).await;
     for path in ["/sdk/flags", "/sdk/flags/x", "/sdk/segments/x"] {
-        gateway.says("L045", Call::get(path).key(SDK_KEY), not_initialized()).await;
+        gateway.answers_as("L045", Call::get(path).key(SDK_KEY), not_initialized()).await;
     }
     let events = Call::post("/bulk", r#"[{"kind":"x"}]"#).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4");
-    gateway.says("L046", events, empty(202)).await;
+    gateway.answers_as("L046", events, empty(202)).await;
     gateway.eventually("L046: the event arrived", || gateway.upstream.posts("/bulk").len() == 1).await;
 
     gateway.upstream.puts(SDK_KEY, &some_data());
-    all.hears("put", put(some_data())).await; // L041, U040
-    flags.hears("put", by_key([flag("plain", 3)])).await;
-    mobile.hears_ping().await; // L042
-    browser.hears_ping().await;
+    all.receives("put", put(some_data())).await; // L041, U040
+    flags.receives("put", by_key([flag("plain", 3)])).await;
+    mobile.receives_ping().await; // L042
+    browser.receives_ping().await;
 }
 
 #[tokio::test]
 async fn stale_data_from_disk_is_served_while_upstream_is_silent() {
-    // L047 and U041, with the data folder in the place of a database.
+    // L047 and U041, with the data folder in place of a database.
     let kept = tempfile::TempDir::new().unwrap();
     let dir = kept.path().to_str().unwrap();
     let before = Setup::with(some_data()).set("data.dir", dir).start().await;
@@ -103,8 +104,8 @@ async fn stale_data_from_disk_is_served_while_upstream_is_silent() {
     let silent = |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Silence]);
     let setup = Setup::new().set("data.dir", dir).set("launchdarkly.init_timeout", PATIENT).prepare(silent);
     let gateway = setup.start().await;
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
-    gateway.opens("/mping", MOBILE_KEY).await.hears_ping().await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
+    gateway.opens("/mping", MOBILE_KEY).await.receives_ping().await;
     let polled = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
     assert_eq!(polled.json(), by_key([flag("plain", 3)]), "L047");
     for (call, _) in evaluations() {
@@ -125,9 +126,9 @@ async fn stale_data_from_disk_is_served_while_upstream_is_silent() {
 async fn ready_data_outlives_upstream() {
     let gateway = Setup::with(some_data()).start().await;
     let mut all = gateway.opens("/all", SDK_KEY).await;
-    all.hears("put", put(some_data())).await;
+    all.receives("put", put(some_data())).await;
     let mut mobile = gateway.opens("/mping", MOBILE_KEY).await;
-    mobile.hears_ping().await;
+    mobile.receives_ping().await;
 
     gateway.upstream.goes_down();
     let interrupted =
@@ -141,15 +142,15 @@ async fn ready_data_outlives_upstream() {
     for (call, _) in evaluations() {
         assert_eq!(gateway.answers(&call).await.status, 200, "L048: {call}");
     }
-    gateway.opens("/flags", SDK_KEY).await.hears("put", by_key([flag("plain", 3)])).await;
-    gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.hears_ping().await;
+    gateway.opens("/flags", SDK_KEY).await.receives("put", by_key([flag("plain", 3)])).await;
+    gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.receives_ping().await;
 
-    // L048: the open streams stayed, and the first thing they hear is that upstream is back with other data.
+    // L048: the open streams stayed, and their next event is the new data of upstream.
     let later = data([flag("plain", 4)], [segment("crew", 2)]);
     gateway.upstream.puts(SDK_KEY, &later);
     gateway.upstream.comes_back();
-    all.hears("put", put(later)).await;
-    mobile.hears_ping().await;
+    all.receives("put", put(later)).await;
+    mobile.receives_ping().await;
 }
 
 async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) {
@@ -157,24 +158,24 @@ async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) 
     let setup = Setup::with(some_data()).set("launchdarkly.rejected_retry_interval", "3s").prepare(rejecting);
     let gateway = setup.start().await;
 
-    // V047, V054: SDKs give up for good on 401 and 404, and this heals.
+    // V047, V054: SDKs give up for good on 401 and 404, but this state heals.
     for path in ["/all", "/flags", "/sdk/flags", "/sdk/flags/plain", &format!("/sdk/evalx/contexts/{CTX}")] {
-        gateway.says("L049, U042, V047", Call::get(path).key(SDK_KEY), text(503, TEXT_E)).await;
+        gateway.answers_as("L049, U042, V047", Call::get(path).key(SDK_KEY), text(503, TEXT_E)).await;
     }
     for path in ["/mping", &format!("/meval/{CTX}"), &format!("/msdk/evalx/contexts/{CTX}")] {
-        gateway.says("U042, V047", Call::get(path).key(MOBILE_KEY), text(503, TEXT_E)).await;
+        gateway.answers_as("U042, V047", Call::get(path).key(MOBILE_KEY), text(503, TEXT_E)).await;
     }
     for path in
         [format!("/ping/{ENV_ID}"), format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"), format!("/sdk/goals/{ENV_ID}")]
     {
         let unavailable = text(503, TEXT_E).cors_methods("GET,OPTIONS");
-        gateway.says("L050, U042, V047", Call::get(path), unavailable).await;
+        gateway.answers_as("L050, U042, V047", Call::get(path), unavailable).await;
     }
-    gateway.says("L038", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
-    // V048: what no environment has is final.
-    gateway.says("L022", Call::get("/all").key("sdk-unknown"), text(401, TEXT_C)).await;
+    gateway.answers_as("L038", Call::post("/bulk", "[1]").key(SDK_KEY), text(503, TEXT_E)).await;
+    // V048: a credential of no environment is rejected for good.
+    gateway.answers_as("L022", Call::get("/all").key("sdk-unknown"), text(401, TEXT_C)).await;
     let unknown = text(404, TEXT_D).cors_methods("GET,OPTIONS");
-    gateway.says("L031", Call::get("/ping/unknown"), unknown).await;
+    gateway.answers_as("L031", Call::get("/ping/unknown"), unknown).await;
     let shown = gateway.status().await;
     let main = &shown["environments"]["main"];
     assert_eq!(shown["status"], "degraded", "L227");
@@ -185,7 +186,7 @@ async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) 
 
     // L051, U034: no restart is needed.
     gateway.status_where("a connection", |status| status["status"] == "healthy").await;
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
     let requests = gateway.upstream.stream_requests();
     assert_eq!(requests.len(), 2);
     let gap = requests[1].at - requests[0].at;
@@ -194,9 +195,9 @@ async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) 
 
 #[tokio::test]
 async fn a_key_that_worked_is_tried_soon_after_it_is_rejected() {
-    // Services reject keys for a moment when something of their own fails; five minutes without changes is too long.
+    // Services reject keys briefly during outages of their own; five minutes without changes would be too long.
     let gateway = Setup::with(some_data()).start().await;
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
     let later = data([flag("plain", 9)], []);
     gateway.upstream.answers_streams_with([StreamAnswer::Status(401), StreamAnswer::Status(403)]);
     gateway.upstream.puts(SDK_KEY, &later);
@@ -225,24 +226,24 @@ async fn streams_that_are_open_outlive_a_rejection() {
     gateway.upstream.closes_streams(SDK_KEY);
     let is_off = |it: &serde_json::Value| it["environments"]["main"]["connectionStatus"]["state"] == "OFF";
     gateway.status_where("the rejection", is_off).await;
-    gateway.says("V047", Call::get("/all").key(SDK_KEY), text(503, TEXT_E)).await;
+    gateway.answers_as("V047", Call::get("/all").key(SDK_KEY), text(503, TEXT_E)).await;
     gateway.upstream.puts(SDK_KEY, &some_data());
-    waiting.hears("put", put(some_data())).await;
+    waiting.receives("put", put(some_data())).await;
 
-    // And once there is data, a rejection takes nothing away (R7, V048).
+    // Once there is data, a rejection does not affect what is served (R7, V048).
     gateway.upstream.answers_streams_with([StreamAnswer::Status(401)]);
     gateway.upstream.closes_streams(SDK_KEY);
     gateway.status_where("the rejection", is_off).await;
     for call in evaluations().map(|(call, _)| call).into_iter().chain([Call::get("/sdk/flags").key(SDK_KEY)]) {
         assert_eq!(gateway.answers(&call).await.status, 200, "V048: {call}");
     }
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
-    gateway.says("V048", Call::get("/all").key("sdk-unknown"), text(401, TEXT_C)).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
+    gateway.answers_as("V048", Call::get("/all").key("sdk-unknown"), text(401, TEXT_C)).await;
     let is_valid = |it: &serde_json::Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
     gateway.status_where("a connection", is_valid).await;
     gateway.upstream.puts(SDK_KEY, &data([flag("plain", 4)], []));
-    waiting.hears("put", put(some_data())).await;
-    waiting.hears("put", put(data([flag("plain", 4)], []))).await;
+    waiting.receives("put", put(some_data())).await;
+    waiting.receives("put", put(data([flag("plain", 4)], []))).await;
 }
 
 #[tokio::test]
@@ -259,7 +260,7 @@ async fn a_rejected_environment_with_kept_data_serves_it() {
     let answer = gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
     assert_eq!(answer.json(), flag("plain", 3));
     assert!(answer.headers.iter().any(|(name, value)| format!("{name}: {value}") == JSON));
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
 }
 
 async fn a_first_attempt_that_fails_is_repeated(status: u16) {

@@ -1,4 +1,4 @@
-//! L216 to L230: what `/status` shows. L221 and L227 are with the states.
+//! L216 to L230: the content of `/status`. L221 and L227 are tested with the states.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, FakeLaunchDarkly, RawUpstream, Step};
@@ -21,7 +21,7 @@ fn is_unix_ms(value: &Value) -> bool {
 #[tokio::test]
 async fn a_healthy_gateway_shows_exactly_this() {
     let gateway = Setup::with(some_data()).start().await;
-    let answer = gateway.says("L216", Call::get("/status?x=1"), some_json(200)).await;
+    let answer = gateway.answers_as("L216", Call::get("/status?x=1"), some_json(200)).await;
     let status = answer.json();
     assert_eq!(keys(&status), ["clientVersion", "environments", "status", "version"], "L216");
     assert_eq!(status["status"], "healthy", "L216");
@@ -60,7 +60,7 @@ async fn credentials_that_are_not_there_are_not_shown() {
 
 #[tokio::test]
 async fn a_short_interruption_is_shown_and_does_no_harm() {
-    // L222, U035, and what U030 says of `lastError`.
+    // L222, U035, and `lastError` as in U030.
     let gateway = Setup::with(some_data()).start().await;
     gateway.upstream.goes_down();
     let is_interrupted = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "INTERRUPTED";
@@ -87,8 +87,8 @@ async fn a_long_interruption_is_a_disconnection() {
     let setup = Setup::new().environments(environments).data("sdk-1", some_data()).data("sdk-2", some_data());
     let gateway = setup.set("launchdarkly.disconnected_status_time", "50ms").start().await;
     assert_eq!(gateway.status().await["status"], "healthy");
-    // Two malformed events: the reconnect in between waits half a second at least, so the state is seen.
-    gateway.upstream.says("sdk-1", "event: put\ndata: {sorry\n\n");
+    // Two malformed events: the reconnect in between takes at least half a second, so the state is observable.
+    gateway.upstream.sends_bytes("sdk-1", "event: put\ndata: {sorry\n\n");
     let is_lost = |it: &Value| it["environments"]["lost"]["status"] == "disconnected";
     let status = gateway.status_where("a disconnection", is_lost).await;
     assert_eq!(status["status"], "degraded", "L223, L228");
@@ -123,13 +123,13 @@ async fn one_environment_can_be_requested() {
     let gateway = setup.data(&format!("{SDK_KEY}?filter=a"), some_data()).start().await;
     let whole = gateway.status().await["environments"]["My Env"].clone();
     for path in ["/status/My%20Env".to_owned(), format!("/status/{ENV_ID}")] {
-        let answer = gateway.says("L263", Call::get(&path), some_json(200)).await;
+        let answer = gateway.answers_as("L263", Call::get(&path), some_json(200)).await;
         assert_eq!(answer.json(), whole, "L263: {path}");
     }
-    let filtered = gateway.says("L263", Call::get("/status/My%20Env/filters/a"), some_json(200)).await;
+    let filtered = gateway.answers_as("L263", Call::get("/status/My%20Env/filters/a"), some_json(200)).await;
     assert_eq!(filtered.json()["status"], "connected", "L263");
     for path in ["/status/other", "/status/My%20Env/filters/b", "/status/p/e", "/status/p/e/filters/a"] {
-        let answer = gateway.says("L263", Call::get(path), some_json(404)).await;
+        let answer = gateway.answers_as("L263", Call::get(path), some_json(404)).await;
         assert!(answer.json()["error"].is_string(), "L263: {path}");
     }
 }
@@ -150,7 +150,7 @@ async fn probes_can_say_what_they_expect() {
         ("expect=status", 400),
         ("expect=%zz", 400),
     ] {
-        let answer = gateway.says("L264", Call::get(format!("/status?{query}")), some_json(status)).await;
+        let answer = gateway.answers_as("L264", Call::get(format!("/status?{query}")), some_json(status)).await;
         assert_eq!(answer.json()["satisfied"], status == 200, "L264: {query}");
     }
     let one = gateway.answers(&Call::get("/status/main?expect=status=connected")).await;

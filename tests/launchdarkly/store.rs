@@ -1,6 +1,6 @@
-//! L047, L229, U093 to U101: what is in the database, what happens without it, and what `/status` says of it.
+//! L047, L229, U093 to U101: the content of the database, the behaviour without it, and its state in `/status`.
 //!
-//! Flag data is always served from memory, so what U092 says of an expired cache cannot happen here.
+//! Flag data is always served from memory, so there is no expired cache as in U092.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -10,12 +10,12 @@ use crate::flags::{data, flag, put, segment, some_data};
 use crate::program::{Program, Signal};
 use crate::running::{CTX, MOBILE_KEY, Running, SDK_KEY, Setup};
 
-/// Names of everything in a database.
+/// Returns the names of all keys in a database.
 fn keys(redis: &RedisServer) -> Vec<String> {
     redis.names(&["KEYS", "*"])
 }
 
-/// A collection as JSON by key.
+/// Returns a collection as JSON by key.
 fn stored(redis: &RedisServer, collection: &str) -> Value {
     let keys = redis.names(&["HKEYS", collection]);
     let item =
@@ -53,7 +53,7 @@ async fn the_database_holds_exactly_this() {
 
     upstream.patches(SDK_KEY, &flag("plain", 4));
     has_version("U097: a patch", &redis, "plain", 4).await;
-    // An older one changes nothing; the one behind it shows that it was heard.
+    // An older version changes nothing; the change after it shows that it was received.
     upstream.patches(SDK_KEY, &flag("plain", 2));
     upstream.patches(SDK_KEY, &flag("next", 1));
     has_version("U100: an old patch", &redis, "next", 1).await;
@@ -107,13 +107,13 @@ async fn an_outage_affects_no_client_and_ends_with_everything_written() {
     let Some(mut redis) = RedisServer::start() else { return };
     let gateway = using(&redis, Setup::with(some_data())).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     has_version("before", &redis, "plain", 3).await;
     gateway.status_where("a working database", |it| store_state(it) == "VALID").await;
 
     redis.kill();
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    assert_eq!(sdk.hears_event("patch").await["data"]["version"], 4, "U094: served during the outage");
+    assert_eq!(sdk.receives_event("patch").await["data"]["version"], 4, "U094: served during the outage");
     let status = gateway.status_where("U092: an outage", |it| store_state(it) == "INTERRUPTED").await;
     assert_eq!(status["environments"]["main"]["status"], "connected", "U092: otherwise unchanged");
     assert_eq!(status["status"], "healthy", "U092");
@@ -122,7 +122,7 @@ async fn an_outage_affects_no_client_and_ends_with_everything_written() {
         assert_eq!(gateway.answers(&call).await.status, 200, "U092: nothing expires");
     }
     gateway.upstream.patches(SDK_KEY, &flag("other", 1));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
 
     // Empty, as after the loss of a machine.
     redis.restart();
@@ -140,7 +140,7 @@ async fn a_database_that_is_down_at_the_start_holds_nothing_up() {
     redis.kill();
     let gateway = using(&redis, Setup::with(some_data())).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     gateway.status_where("U095", |it| store_state(it) == "INTERRUPTED").await;
     redis.restart();
     has_version("U095", &redis, "plain", 3).await;
@@ -163,37 +163,37 @@ async fn an_emptied_database_is_filled_again() {
 async fn two_gateways_may_share_a_prefix() {
     let Some(redis) = RedisServer::start() else { return };
     let first = using(&redis, Setup::with(some_data())).start().await;
-    // Each has a cloud of its own, so that the test decides who hears what and when.
+    // Each has its own upstream, so that the test decides which gateway receives what and when.
     let second = using(&redis, Setup::with(some_data())).start().await;
     let mut sdks = Vec::new();
     for gateway in [&first, &second] {
-        // What the database held may be served first, and the same again as upstream says it.
+        // The database's data may be served first, and then the same from upstream.
         let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
         gateway.status_where("upstream's data", is_valid).await;
         let mut sdk = gateway.opens("/all", SDK_KEY).await;
-        sdk.hears("put", put(some_data())).await;
+        sdk.receives("put", put(some_data())).await;
         sdks.push(sdk);
     }
     has_version("U100", &redis, "plain", 3).await;
     let newest = crate::flags::flag_with("plain", 5, json!({"salt": "first"}));
     first.upstream.patches(SDK_KEY, &newest);
     has_version("U100", &redis, "plain", 5).await;
-    // Behind the other one, and then the same version: what is stored stays.
+    // An older version than the other gateway's, and then the same one: the stored data does not change.
     second.upstream.patches(SDK_KEY, &flag("plain", 4));
     second.upstream.patches(SDK_KEY, &flag("plain", 5));
     second.upstream.patches(SDK_KEY, &flag("last", 1));
     has_version("U100", &redis, "last", 1).await;
     assert_eq!(stored(&redis, "launchdarkly:features")["plain"], newest, "U100: stored once");
-    assert_eq!(sdks[0].hears_event("patch").await["data"]["version"], 5, "U100");
+    assert_eq!(sdks[0].receives_event("patch").await["data"]["version"], 5, "U100");
     for version in [4, 5, 1] {
-        assert_eq!(sdks[1].hears_event("patch").await["data"]["version"], version, "U100: both deliver");
+        assert_eq!(sdks[1].receives_event("patch").await["data"]["version"], version, "U100: both deliver");
     }
 }
 
-/// Everything that server-side SDKs ask for.
+/// Requests everything that server-side SDKs request.
 async fn serves(row: &str, gateway: &Running, expected: &Value) {
     let mut sdk = gateway.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(expected.clone())).await;
+    sdk.receives("put", put(expected.clone())).await;
     let flags = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
     assert_eq!((flags.status, flags.json()), (200, expected["flags"].clone()), "{row}");
     let evaluated = gateway.answers(&Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(SDK_KEY)).await;
@@ -210,11 +210,12 @@ async fn what_the_database_holds_is_served_until_upstream_answers() {
     has_version("before", &redis, "gone", 2).await;
     filled.stop().await;
 
-    // An upstream that is silent, and one that refuses (R7).
+    // An upstream that is silent, and one that rejects the key (R7).
     for (row, is_known) in [("L047", true), ("L047, R7", false)] {
         let setup = using(&redis, Setup::new()).set("launchdarkly.init_timeout", "1h").without_waiting();
         let setup = if is_known { setup } else { setup.set("launchdarkly.stream_uri", cloud.url()) };
-        // Upstream is faster than the database: its refusal must not be shown while the database may hold something.
+        // Upstream answers faster than the database: its rejection must not be reported while the database may contain
+        // data.
         redis.ask(&["CLIENT", "PAUSE", "500", "ALL"]);
         let gateway = setup.start().await;
         serves(row, &gateway, &some_data()).await;
@@ -225,11 +226,11 @@ async fn what_the_database_holds_is_served_until_upstream_answers() {
         let report = gateway.operator_gets("/api/environments").await.json();
         assert_eq!(report["environments"][0]["is_stale"], true, "{row}");
         if is_known {
-            // What is stale is replaced as soon as upstream speaks, here and in the database.
+            // Stale data is replaced as soon as upstream sends newer data, in memory and in the database.
             let mut sdk = gateway.opens("/all", SDK_KEY).await;
-            sdk.hears_event("put").await;
+            sdk.receives_event("put").await;
             gateway.upstream.puts(SDK_KEY, &some_data());
-            sdk.hears("put", put(some_data())).await;
+            sdk.receives("put", put(some_data())).await;
             until("L047", || redis.names(&["HKEYS", "launchdarkly:features"]) == ["plain"]).await;
             gateway.status_where("L047", |it| it["status"] == "healthy").await;
         }
@@ -246,14 +247,14 @@ async fn a_database_with_something_else_in_it_is_not_served() {
     let answer = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     gateway.upstream.puts(SDK_KEY, &data([flag("plain", 1)], [segment("crew", 1)]));
-    has_version("what upstream says replaces it", &redis, "plain", 1).await;
+    has_version("upstream replaces it", &redis, "plain", 1).await;
 }
 
 const PASSWORD: &str = "canary0ca9a4e1";
 
 #[tokio::test]
 async fn a_password_is_never_shown() {
-    // U101, L229: with the right one, with a wrong one, and given apart.
+    // U101, L229: with the right password, with a wrong one, and with a separate one.
     let Some(redis) = RedisServer::start_protected(PASSWORD) else { return };
     let bare = redis.url().replace(&format!(":{PASSWORD}@"), "");
     let shown = redis.url().replace(PASSWORD, "xxxxx");
@@ -304,7 +305,7 @@ fn prefixes_and_addresses_are_checked_before_anything_starts() {
         format!("[[launchdarkly.environments]]\nname = \"{name}\"\nsdk_key = \"sdk-{name}\"\n{more}\n")
     };
     let one = environment("a", "");
-    for (text, says) in [
+    for (text, part) in [
         (
             with_redis(&format!("{one}{}", environment("b", "prefix = \"x\""))),
             Some("`launchdarkly.environments[0].prefix`: is required"),
@@ -336,8 +337,8 @@ fn prefixes_and_addresses_are_checked_before_anything_starts() {
         check.env("YARDARM_SERVER_LISTEN", "127.0.0.1:0").env("YARDARM_ADMIN_LISTEN", "127.0.0.1:0");
         let output = check.arg("check").output().expect("a program that starts");
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(if says.is_some() { 78 } else { 0 }), "U143: {text}{error}");
-        assert!(error.contains(says.unwrap_or_default()), "U143: {says:?}: {error}");
+        assert_eq!(output.status.code(), Some(if part.is_some() { 78 } else { 0 }), "U143: {text}{error}");
+        assert!(error.contains(part.unwrap_or_default()), "U143: {part:?}: {error}");
         assert!(!error.contains("canary"), "{error}");
     }
 }

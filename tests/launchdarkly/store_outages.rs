@@ -1,4 +1,4 @@
-//! What a database that answers and does not do what it should costs, and how an operator learns of it.
+//! A database that answers with errors: what it costs, and how it is reported to operators.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,12 +32,12 @@ impl Place {
         Self { cloud, program, _dir: dir }
     }
 
-    /// Waits until everything is in the database, and the log says so.
+    /// Waits until everything is in the database, and this is logged.
     async fn is_filled(&self) {
         until("all data in Redis", || self.program.has_logged("persistent store is up to date")).await;
     }
 
-    /// The database as operators are shown it.
+    /// Returns the state of the database that operators see.
     async fn store(&self) -> Value {
         self.program.operator_gets("/api/status").await.json()["environments"][0]["store"].clone()
     }
@@ -54,19 +54,19 @@ impl Place {
         store
     }
 
-    /// Lines of the log about the database.
+    /// Returns the lines of the log about the database.
     fn lines(&self) -> Vec<String> {
         let is_about = |line: &String| line.contains("persistent store") || line.contains("database");
         self.program.log().into_iter().filter(is_about).collect()
     }
 
-    /// What must hold during every such outage: one short line with the remedy, few attempts, and all served.
+    /// Checks every such outage: one short line with the remedy, few attempts, and data is served throughout.
     async fn suffers(&self, redis: &RedisServer, state: &str, remedy: &str) {
         let (seconds, attempts) = self.is_served_during(Some(redis), state, remedy, 1).await;
         assert!(attempts <= 3 + seconds, "{state}: {attempts} refused writes in {seconds} s");
     }
 
-    /// Returns how long it took, in seconds, and how many writes were refused meanwhile.
+    /// Returns the duration in seconds, and the number of rejected writes.
     async fn is_served_during(
         &self,
         redis: Option<&RedisServer>,
@@ -76,10 +76,10 @@ impl Place {
     ) -> (u64, u64) {
         let (lines, refused) = (self.lines().len(), redis.map_or(0, |it| it.calls("hset").1));
         let mut sdk = self.program.opens("/all", SDK_KEY).await;
-        sdk.hears_event("put").await;
+        sdk.receives_event("put").await;
         let start = tokio::time::Instant::now();
         self.cloud.patches(SDK_KEY, &flag("flag-0001", 2));
-        assert_eq!(sdk.hears_event("patch").await["data"]["version"], 2, "{state}");
+        assert_eq!(sdk.receives_event("patch").await["data"]["version"], 2, "{state}");
         let store = self.store_becomes(state).await;
         assert!(store["advice"].as_str().is_some_and(|it| it.contains(remedy)), "{store}");
         assert!(store["last_answer"].as_str().is_some_and(|it| it.len() < 300), "{store}");
@@ -88,10 +88,10 @@ impl Place {
             r#"yardarm_store_state{{database="redis",environment="main",state="{state}",vendor="launchdarkly"}} 1"#
         );
         assert!(metrics.lines().any(|it| it == series), "{state}: {metrics}");
-        // Long enough for several attempts, while changes go on.
+        // Long enough for several attempts, while changes continue.
         for version in 3..6 {
             self.cloud.patches(SDK_KEY, &flag("flag-0001", version));
-            assert_eq!(sdk.hears_event("patch").await["data"]["version"], version, "{state}");
+            assert_eq!(sdk.receives_event("patch").await["data"]["version"], version, "{state}");
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
         let new = self.lines().split_off(lines);
@@ -100,7 +100,7 @@ impl Place {
         (start.elapsed().as_secs() + 1, redis.map_or(0, |it| it.calls("hset").1) - refused)
     }
 
-    /// The end of an outage: one line, and everything is there.
+    /// Checks the end of an outage: one line, and all data is in the database.
     async fn recovers(&self, redis: &RedisServer) {
         self.store_becomes("available").await;
         let newest = || {
@@ -109,7 +109,7 @@ impl Place {
         };
         until("the newest version in Redis", newest).await;
         assert_eq!(redis.names(&["HKEYS", "launchdarkly:features"]).len(), FLAGS);
-        // The log is written by a thread of its own.
+        // The log is written by a separate thread.
         until("the line about the end", || self.program.has_logged("persistent store is available again")).await;
         let log = self.program.log();
         let ends = log.iter().filter(|it| it.contains("persistent store is available again")).count();
@@ -145,8 +145,8 @@ async fn a_database_that_rejects_the_password_is_logged_once_and_spared() {
     let place = Place::new(&redis).await;
     place.is_filled().await;
     redis.ask(&["ACL", "SETUSER", "default", "resetpass", ">other", "-@all"]);
-    // Nothing is permitted to the test either, so the database cannot be looked at. The server also cuts connections,
-    // which is a cause of its own.
+    // Commands of the test are not permitted either, so the database cannot be inspected. The server also closes
+    // connections, which is a separate cause.
     place.is_served_during(None, "denied", "`launchdarkly.redis.password`", 3).await;
 }
 
@@ -179,7 +179,7 @@ async fn keys_of_another_type_are_replaced() {
     let place = Place::new(&redis).await;
     until("all data in Redis", || redis.ask(&["TYPE", "launchdarkly:features"]).text().as_deref() == Some("hash"))
         .await;
-    // And once more under the eyes of a gateway that writes single changes only.
+    // The same with a gateway that writes single changes only.
     redis.ask(&["DEL", "launchdarkly:features"]);
     redis.ask(&["SET", "launchdarkly:features", "of another program"]);
     for version in 2..6 {
@@ -200,44 +200,44 @@ async fn newer_data_of_another_gateway_is_served_while_upstream_is_lost() {
     };
     let (first, second) = (setup().start().await, setup().start().await);
     for gateway in [&first, &second] {
-        // What the database held may be served first.
+        // The database's data may be served first.
         let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
         gateway.status_where("upstream's data", is_valid).await;
     }
     let mut sdk = second.opens("/all", SDK_KEY).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     second.upstream.goes_down();
     let is_lost = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "INTERRUPTED";
     second.status_where("an outage", is_lost).await;
 
     first.upstream.patches(SDK_KEY, &flag("plain", 4));
-    let heard = sdk.hears_event("patch").await;
-    assert_eq!(heard, json!({"path": "/flags/plain", "data": flag("plain", 4)}));
+    let received = sdk.receives_event("patch").await;
+    assert_eq!(received, json!({"path": "/flags/plain", "data": flag("plain", 4)}));
     first.upstream.deletes(SDK_KEY, "/flags/gone", 5);
-    assert_eq!(sdk.hears_event("delete").await, json!({"path": "/flags/gone", "version": 5}));
+    assert_eq!(sdk.receives_event("delete").await, json!({"path": "/flags/gone", "version": 5}));
     first.upstream.patches_segment(SDK_KEY, &crate::flags::segment("crew", 3));
-    assert_eq!(sdk.hears_event("patch").await["path"], "/segments/crew");
+    assert_eq!(sdk.receives_event("patch").await["path"], "/segments/crew");
     first.upstream.patches(SDK_KEY, &flag("new", 1));
-    assert_eq!(sdk.hears_event("patch").await["path"], "/flags/new");
+    assert_eq!(sdk.receives_event("patch").await["path"], "/flags/new");
     assert_eq!(second.answers(&Call::get("/sdk/flags/gone").key(SDK_KEY)).await.status, 404);
 
-    // Nothing of it is written back, and an older version in the database takes nothing away.
+    // It is not written back, and an older version in the database removes nothing.
     let writes = redis.calls("hset").0;
     let older = flag("plain", 2).to_string();
     redis.ask(&["HSET", "launchdarkly:features", "plain", &older]);
     redis.ask(&["HSET", "launchdarkly:features", "last", &flag("last", 1).to_string()]);
-    assert_eq!(sdk.hears_event("patch").await["path"], "/flags/last");
+    assert_eq!(sdk.receives_event("patch").await["path"], "/flags/last");
     let polled = second.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await;
     assert_eq!(polled.json()["version"], 4);
     let reads = redis.calls("hgetall").0;
     until("more polls", || redis.calls("hgetall").0 > reads + 6).await;
     assert_eq!(redis.calls("hset").0, writes + 2, "only the two of this test");
 
-    // Upstream has the last word, and then the database is left alone.
+    // Upstream's data is written last, and no further writes follow.
     let newest = data([flag("plain", 6)], []);
     second.upstream.puts(SDK_KEY, &newest);
     second.upstream.comes_back();
-    sdk.hears("put", put(newest)).await;
+    sdk.receives("put", put(newest)).await;
     second.status_where("upstream", |it| it["environments"]["main"]["connectionStatus"]["state"] == "VALID").await;
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     let reads = redis.calls("hgetall").0;
@@ -254,6 +254,6 @@ async fn a_database_that_is_filled_later_ends_the_wait_for_data() {
     let waiting = setup(Setup::new().set("launchdarkly.init_timeout", "20ms")).without_waiting().start().await;
     let mut sdk = waiting.opens_when_ready("/all", SDK_KEY).await;
     let filling = setup(Setup::with(data([flag("plain", 3)], []))).start().await;
-    sdk.hears("put", put(data([flag("plain", 3)], []))).await;
+    sdk.receives("put", put(data([flag("plain", 3)], []))).await;
     drop(filling);
 }

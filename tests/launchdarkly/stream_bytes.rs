@@ -1,5 +1,5 @@
-//! Whatever arrives on an upstream stream: what cannot be used costs itself, and the next message on the same connection
-//! takes effect.
+//! Arbitrary bytes on an upstream stream: an invalid message affects only itself, and the next message on the same
+//! connection takes effect.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::auto_config::{self, AUTO_KEY, ID, becomes, poll};
 use crate::flags::{data, flag, put, segment, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
 
-/// What arrives in between; nothing of it means anything.
+/// Bytes in between, none of which are a valid message.
 const ODD: [&[u8]; 9] = [
     b": a comment \xff\xfe\xc3\n",
     b"\xe2\x82: a field\n\n",
@@ -27,7 +27,7 @@ const ODD: [&[u8]; 9] = [
 async fn started() -> (Running, crate::sdk::Sdk) {
     let gateway = Setup::with(some_data()).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     (gateway, sdk)
 }
 
@@ -43,20 +43,20 @@ async fn connection(gateway: &Running) -> Value {
 async fn odd_bytes_cost_only_themselves() {
     let (gateway, mut sdk) = started().await;
     for (version, odd) in (4..).zip(ODD) {
-        gateway.upstream.says(SDK_KEY, odd);
+        gateway.upstream.sends_bytes(SDK_KEY, odd);
         let changed = flag("plain", version);
         gateway.upstream.patches(SDK_KEY, &changed);
-        sdk.hears("patch", patch(&changed)).await;
+        sdk.receives("patch", patch(&changed)).await;
     }
     // Within a string they are replaced.
-    gateway.upstream.says(
+    gateway.upstream.sends_bytes(
         SDK_KEY,
         b"event: patch\ndata: {\"path\":\"/flags/plain\",\"data\":{\"version\":90,\"salt\":\"\xff\xc3\"}}\n\n",
     );
     let salted = json!({"version": 90, "salt": "\u{fffd}\u{fffd}"});
-    sdk.hears("patch", json!({"path": "/flags/plain", "data": salted})).await;
-    // Outside of one they are no JSON; that costs the connection, as everything that is malformed.
-    gateway.upstream.says(SDK_KEY, b"event: patch\ndata: \xff{}\n\n");
+    sdk.receives("patch", json!({"path": "/flags/plain", "data": salted})).await;
+    // Outside of a string they are not JSON; that ends the connection, like any malformed event.
+    gateway.upstream.sends_bytes(SDK_KEY, b"event: patch\ndata: \xff{}\n\n");
     gateway.eventually("a reconnect", || gateway.upstream.stream_requests().len() == 2).await;
     assert_eq!(connection(&gateway).await["lastError"]["kind"], "INVALID_DATA");
 }
@@ -117,15 +117,16 @@ async fn a_version_that_is_none_costs_its_item_only() {
         let item = format!(r#"{{"key":"plain","version":{version}}}"#);
         gateway
             .upstream
-            .says(SDK_KEY, format!("event: patch\ndata: {{\"path\":\"/flags/plain\",\"data\":{item}}}\n\n"));
-        gateway
-            .upstream
-            .says(SDK_KEY, format!("event: delete\ndata: {{\"path\":\"/flags/plain\",\"version\":{version}}}\n\n"));
-        // In a `put` what is held stays, and the rest is taken.
+            .sends_bytes(SDK_KEY, format!("event: patch\ndata: {{\"path\":\"/flags/plain\",\"data\":{item}}}\n\n"));
+        gateway.upstream.sends_bytes(
+            SDK_KEY,
+            format!("event: delete\ndata: {{\"path\":\"/flags/plain\",\"version\":{version}}}\n\n"),
+        );
+        // In a `put` the item's current version stays, and the rest is applied.
         let other = flag("other", 1);
         let all = format!(r#"{{"path":"/","data":{{"flags":{{"plain":{item},"other":{other}}},"segments":{{}}}}}}"#);
-        gateway.upstream.says(SDK_KEY, format!("event: put\ndata: {all}\n\n"));
-        sdk.hears("put", put(data([flag("plain", 3), other], []))).await;
+        gateway.upstream.sends_bytes(SDK_KEY, format!("event: put\ndata: {all}\n\n"));
+        sdk.receives("put", put(data([flag("plain", 3), other], []))).await;
         assert_eq!(gateway.answers(&plain).await.json(), flag("plain", 3), "{version}");
         let connection = connection(&gateway).await;
         assert_eq!(
@@ -136,7 +137,7 @@ async fn a_version_that_is_none_costs_its_item_only() {
     }
     // The flag is not frozen.
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears("patch", patch(&flag("plain", 4))).await;
+    sdk.receives("patch", patch(&flag("plain", 4))).await;
     assert_eq!(gateway.upstream.stream_requests().len(), 1, "no reconnect");
 }
 
@@ -145,12 +146,14 @@ async fn what_is_nested_too_deeply_costs_its_item_only() {
     let (gateway, mut sdk) = started().await;
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     let item = format!(r#"{{"key":"plain","version":9,"x":{deep}}}"#);
-    gateway.upstream.says(SDK_KEY, format!("event: patch\ndata: {{\"path\":\"/flags/plain\",\"data\":{item}}}\n\n"));
+    gateway
+        .upstream
+        .sends_bytes(SDK_KEY, format!("event: patch\ndata: {{\"path\":\"/flags/plain\",\"data\":{item}}}\n\n"));
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears("patch", patch(&flag("plain", 4))).await;
+    sdk.receives("patch", patch(&flag("plain", 4))).await;
     let all = format!(r#"{{"path":"/","data":{{"flags":{{"plain":{item}}},"segments":{{}}}}}}"#);
-    gateway.upstream.says(SDK_KEY, format!("event: put\ndata: {all}\n\n"));
-    sdk.hears("put", put(data([flag("plain", 4)], []))).await;
+    gateway.upstream.sends_bytes(SDK_KEY, format!("event: put\ndata: {all}\n\n"));
+    sdk.receives("put", put(data([flag("plain", 4)], []))).await;
     assert_eq!(gateway.upstream.stream_requests().len(), 1, "no reconnect");
 }
 
@@ -159,9 +162,9 @@ async fn control_characters_in_strings_are_passed_on_as_escapes() {
     let (gateway, mut sdk) = started().await;
     let item = "{\"key\":\"plain\",\"version\":9,\"salt\":\"a\tb\u{1}c\u{1f}\"}";
     let all = format!(r#"{{"path":"/","data":{{"flags":{{"plain":{item}}},"segments":{{}}}}}}"#);
-    gateway.upstream.says(SDK_KEY, format!("event: put\ndata: {all}\n\n"));
+    gateway.upstream.sends_bytes(SDK_KEY, format!("event: put\ndata: {all}\n\n"));
     let expected = json!({"key": "plain", "version": 9, "salt": "a\tb\u{1}c\u{1f}"});
-    sdk.hears("put", put(data([expected.clone()], []))).await;
+    sdk.receives("put", put(data([expected.clone()], []))).await;
     assert_eq!(gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await.json(), expected);
     assert_eq!(gateway.upstream.stream_requests().len(), 1, "no reconnect");
 }
@@ -173,7 +176,7 @@ async fn a_key_that_is_revoked_behind_odd_bytes_is_refused() {
     for (version, odd) in (2..).zip(ODD) {
         let key = format!("sdk-{version}");
         gateway.upstream.puts(&key, &gateway_data);
-        gateway.upstream.says(AUTO_KEY, odd);
+        gateway.upstream.sends_bytes(AUTO_KEY, odd);
         gateway.upstream.lists_one(AUTO_KEY, &auto_config::path(ID), &auto_config::main(version, &key));
         becomes(&gateway, "the new key", &poll(&key), 200).await;
         let old = if version == 2 { "sdk-a".to_owned() } else { format!("sdk-{}", version - 1) };
@@ -188,9 +191,9 @@ async fn an_environment_whose_version_is_none_stays_as_it_was() {
     let gateway = auto_config::ready(auto_config::setup()).await;
     let mut frozen = auto_config::main(0, "sdk-frozen");
     frozen["version"] = json!(1e308);
-    gateway.upstream.tells(AUTO_KEY, "put", &json!({"path": "/", "data": {"environments": {ID: frozen}}}));
+    gateway.upstream.sends_event(AUTO_KEY, "put", &json!({"path": "/", "data": {"environments": {ID: frozen}}}));
     gateway.upstream.puts("sdk-b", &data([flag("plain", 5)], []));
-    gateway.upstream.tells(
+    gateway.upstream.sends_event(
         AUTO_KEY,
         "patch",
         &json!({"path": auto_config::path(ID), "data": auto_config::main(2, "sdk-b")}),
@@ -271,8 +274,8 @@ async fn upstream_of_big_segments_cannot_ask_for_a_hot_loop() {
 async fn a_list_that_is_not_there_removes_no_environment() {
     let gateway = auto_config::ready(auto_config::setup()).await;
     for (count, list) in (2..).zip([json!({"environments": null}), json!({}), json!(null)]) {
-        gateway.upstream.tells(AUTO_KEY, "put", &json!({"path": "/", "data": list}));
-        // The connection is opened again, as after everything that is malformed.
+        gateway.upstream.sends_event(AUTO_KEY, "put", &json!({"path": "/", "data": list}));
+        // The connection is opened again, as after any malformed event.
         let requests =
             || gateway.upstream.requests().into_iter().filter(|it| it.path.starts_with("/relay_auto_config"));
         until("a reconnect", || requests().count() == count).await;
@@ -280,8 +283,8 @@ async fn a_list_that_is_not_there_removes_no_environment() {
     }
 }
 
-/// One `put` of about `size` bytes in pieces of `piece` bytes is served within a time that a quadratic parser exceeds
-/// several times over, also on a busy machine.
+/// Checks that one `put` of about `size` bytes in pieces of `piece` bytes is served within a time that a quadratic
+/// parser exceeds several times over, even on a busy machine.
 async fn large(size: usize, piece: usize) {
     let upstream = RawUpstream::start().await;
     let filler = "x".repeat(100 << 10);

@@ -1,4 +1,4 @@
-//! L197 to L210, U169: events of SDKs that leave the summarising to the gateway.
+//! L197 to L210, U169: events of SDKs that leave summarizing to the gateway.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::flags::{data, flag, flag_with};
 use crate::plugins::{Plugged, put};
 use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 
-/// A flag with nothing special, and one whose evaluations are all wanted.
+/// Returns a flag without special properties, and one with `trackEvents`.
 fn some_flags() -> Value {
     data([flag("rule", 16), flag_with("tracked", 4, json!({"trackEvents": true}))], [])
 }
 
-/// What an SDK of this schema posts; 0 stands for one that does not say.
+/// Returns a post of an SDK with this schema; 0 stands for no schema header.
 fn post(path: &str, key: &str, schema: u32, events: &Value) -> Call {
     let call = Call::post(path, events.to_string()).key(key).header("Content-Type", "application/json");
     if schema == 0 { call } else { call.header("X-LaunchDarkly-Event-Schema", &schema.to_string()) }
@@ -26,7 +26,7 @@ fn bulk(schema: u32, events: &Value) -> Call {
     post("/bulk", SDK_KEY, schema, events)
 }
 
-/// An evaluation of `rule` for the user `u1`, with other properties.
+/// Returns an evaluation of `rule` for the user `u1`, with other properties.
 fn feature(properties: Value) -> Value {
     let mut event = json!({
         "kind": "feature", "creationDate": 1000, "key": "rule", "user": {"key": "u1"}, "value": false, "default": true,
@@ -42,7 +42,7 @@ fn index(context: Value) -> Value {
     json!({"kind": "index", "creationDate": 1000, "context": context})
 }
 
-/// A summary of one flag with one counter, at one time.
+/// Returns a summary of one flag with one counter, at one time.
 fn summary(flag: &str, counter: Value, kind: &str) -> Value {
     let flags = json!({flag: {"default": true, "counters": [counter], "contextKinds": [kind]}});
     json!({"kind": "summary", "startDate": 1000, "endDate": 1000, "features": flags})
@@ -53,7 +53,7 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).expect("a clock before the year 500 million")
 }
 
-/// One row: what is posted, and what arrives.
+/// One case: the post, and what arrives upstream.
 struct Dialogue {
     row: &'static str,
     call: Call,
@@ -61,14 +61,14 @@ struct Dialogue {
 }
 
 impl Dialogue {
-    /// The tag by which its post is found upstream, and which gives it a processor of its own.
+    /// Returns the tag that identifies its post upstream, and which gives it a separate processor.
     fn tag(&self) -> String {
         format!("row/{}", self.row.replace([' ', ':', ','], "-"))
     }
 }
 
 fn dialogues() -> Vec<Dialogue> {
-    let said = |row, schema, events: Value, arrives| Dialogue { row, call: bulk(schema, &events), arrives };
+    let dialogue = |row, schema, events: Value, arrives| Dialogue { row, call: bulk(schema, &events), arrives };
     let unsummarized = |row, value: &str, events: Value, arrives| Dialogue {
         row,
         call: bulk(4, &events).header("X-LaunchDarkly-Unsummarized", value),
@@ -91,14 +91,14 @@ fn dialogues() -> Vec<Dialogue> {
     ]);
     let org_feature = || json!([feature(json!({"user": null, "context": org(), "variation": 1}))]);
     vec![
-        said(
+        dialogue(
             "L197",
             0,
             json!([feature(json!({"user": {"key": "u1", "privateAttrs": ["name"]}}))]),
             json!([index(json!({"key": "u1", "privateAttrs": ["name"]})), summary("rule", counted(), "user")]),
         ),
-        said("L198: no variation is inferred", 2, json!([feature(json!({}))]), once(plain())),
-        said(
+        dialogue("L198: no variation is inferred", 2, json!([feature(json!({}))]), once(plain())),
+        dialogue(
             "L198",
             2,
             json!([feature(json!({"variation": 1})), feature(json!({"variation": 1}))]),
@@ -107,37 +107,37 @@ fn dialogues() -> Vec<Dialogue> {
         unsummarized("L199", "true", org_feature(), of_org.clone()),
         unsummarized("L199: any value", "false", org_feature(), of_org.clone()),
         unsummarized("L199: even an empty one", "", org_feature(), of_org),
-        said(
+        dialogue(
             "L200",
             2,
             json!([feature(json!({"version": null, "variation": 1}))]),
             once(json!({"unknown": true, "value": false, "count": 1})),
         ),
-        said(
+        dialogue(
             "L201",
             2,
             json!([feature(json!({"variation": 1, "trackEvents": true}))]),
             json!([index(user()), full("feature", "rule", json!(1)), summary("rule", counted(), "user")]),
         ),
-        said(
+        dialogue(
             "L202",
             2,
             json!([feature(json!({"variation": 1, "debugEventsUntilDate": now_ms() + 3_600_000}))]),
             json!([index(user()), full("debug", "rule", json!(1)), summary("rule", counted(), "user")]),
         ),
-        said(
+        dialogue(
             "L202: in the past",
             2,
             json!([feature(json!({"variation": 1, "debugEventsUntilDate": now_ms() - 1000}))]),
             once(counted()),
         ),
-        said(
+        dialogue(
             "L203",
             1,
             json!([feature(json!({"key": "tracked"}))]),
             json!([index(user()), full("feature", "tracked", json!(1)), summary("tracked", counted(), "user")]),
         ),
-        said(
+        dialogue(
             "L204",
             2,
             json!([
@@ -150,13 +150,13 @@ fn dialogues() -> Vec<Dialogue> {
                 {"kind": "custom", "creationDate": 1001, "key": "d", "contextKeys": {"user": "u1"}},
             ]),
         ),
-        said(
+        dialogue(
             "L205",
             2,
             json!([{"kind": "identify", "creationDate": 1000, "key": "u1", "user": user()}]),
             json!([{"kind": "identify", "creationDate": 1000, "context": user()}]),
         ),
-        said(
+        dialogue(
             "L206",
             2,
             json!([feature(json!({"variation": 1})), {"kind": "custom", "creationDate": 1000, "key": "c", "user": user()}]),
@@ -166,19 +166,19 @@ fn dialogues() -> Vec<Dialogue> {
                 summary("rule", counted(), "user"),
             ]),
         ),
-        said(
+        dialogue(
             "L207",
             2,
             json!([{"kind": "alias", "key": 5, "previousKey": [1.0]}]),
             json!([{"kind": "alias", "key": 5, "previousKey": [1.0]}]),
         ),
-        said(
+        dialogue(
             "L208",
             2,
             json!([{"kind": "alias", "n": 1}, feature(json!({"version": "sixteen"})), {"kind": "alias", "n": 2}]),
             json!([{"kind": "alias", "n": 1}, {"kind": "alias", "n": 2}]),
         ),
-        said(
+        dialogue(
             "L209",
             2,
             json!([feature(json!({"variation": 1, "trackEvents": true, "excludeFromSummaries": true}))]),
@@ -199,7 +199,7 @@ fn dialogues() -> Vec<Dialogue> {
 
 #[tokio::test]
 async fn events_of_old_sdks_are_summarized_in_the_current_format() {
-    // The interval is long and the flush is that of the end, so that nothing is cut in two.
+    // The interval is long and the flush is that of the shutdown, so that nothing is split.
     let gateway = long_interval(Setup::with(some_flags())).start().await;
     let dialogues = dialogues();
     for dialogue in &dialogues {
@@ -208,7 +208,7 @@ async fn events_of_old_sdks_are_summarized_in_the_current_format() {
             "L210: browser" => empty(202).cors("*", "POST,OPTIONS"),
             _ => empty(202),
         };
-        gateway.says(dialogue.row, call, answer).await;
+        gateway.answers_as(dialogue.row, call, answer).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
@@ -232,7 +232,7 @@ async fn events_of_old_sdks_are_summarized_in_the_current_format() {
     assert_eq!(posts.len(), dialogues.len(), "nothing else was sent");
 }
 
-/// All headers of a post but those of the connection.
+/// Returns all headers of a post except those of the connection.
 fn head(post: &Recorded) -> Vec<(String, String)> {
     let headers = post.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned()));
     let mut headers: Vec<_> =
@@ -267,12 +267,12 @@ async fn posts(gateway: &Running, path: &str, count: usize) -> Vec<Recorded> {
     gateway.upstream.posts(path)
 }
 
-/// What the admin listener says about events.
+/// Returns the event counts from the admin listener.
 async fn ledger(gateway: &Running) -> Value {
     gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone()
 }
 
-/// Waits until so many events have come in and none of them waits for anything.
+/// Waits until this many events were received and none is pending.
 async fn settled(gateway: &Running, received: u64) -> Value {
     within(&format!("{received} events to be settled"), async {
         loop {
@@ -299,7 +299,7 @@ async fn posts_of_one_interval_are_summarised_together_and_others_apart() {
     for (schema, tags) in [(2, "a"), (2, "a"), (2, "b"), (1, "a"), (2, "a"), (4, "a")] {
         let call = bulk(schema, &events).header("X-LaunchDarkly-Tags", tags);
         let call = if schema == 4 { call.header("X-LaunchDarkly-Unsummarized", "1") } else { call };
-        gateway.says("L197 to L210", call, empty(202)).await;
+        gateway.answers_as("L197 to L210", call, empty(202)).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
@@ -317,7 +317,7 @@ async fn posts_of_one_interval_are_summarised_together_and_others_apart() {
         .collect();
     sent.sort();
     let owned = |tags: &str, count| (tags.to_owned(), count);
-    // Three processors of tag `a`, by schema; each told of the context by itself.
+    // Three processors of tag `a`, by schema; each sends the context once.
     assert_eq!(sent, [owned("a", 1), owned("a", 1), owned("a", 3), owned("b", 1)]);
 }
 
@@ -325,7 +325,7 @@ async fn posts_of_one_interval_are_summarised_together_and_others_apart() {
 async fn a_context_is_indexed_once_and_counters_are_reset() {
     let gateway = Setup::with(some_flags()).events().start().await;
     for n in 1..=2 {
-        gateway.says("L197 to L210", bulk(2, &json!([feature(json!({"creationDate": n}))])), empty(202)).await;
+        gateway.answers_as("L197 to L210", bulk(2, &json!([feature(json!({"creationDate": n}))])), empty(202)).await;
         posts(&gateway, "/bulk", n).await;
     }
     let sent = posts(&gateway, "/bulk", 2).await;
@@ -338,7 +338,7 @@ async fn a_context_is_indexed_once_and_counters_are_reset() {
     assert_eq!(summary["features"]["rule"]["counters"][0]["count"], 1);
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
-    assert_eq!(upstream.posts("/bulk").len(), 2, "nothing to say, so nothing is said at the end");
+    assert_eq!(upstream.posts("/bulk").len(), 2, "nothing new, so nothing is sent at the end");
 }
 
 #[tokio::test]
@@ -346,7 +346,7 @@ async fn one_retry_with_the_same_bytes_and_every_event_is_accounted_for() {
     let gateway = Setup::with(some_flags()).events().start().await;
     gateway.upstream.answers_posts_with([503]);
     let counted = json!([feature(json!({})), feature(json!({})), feature(json!({})), 7, {"kind": "custom"}]);
-    gateway.says("L181 to L189", bulk(2, &counted), empty(202)).await;
+    gateway.answers_as("L181 to L189", bulk(2, &counted), empty(202)).await;
     let sent = posts(&gateway, "/bulk", 2).await;
     assert_eq!(sent[0].header("x-launchdarkly-payload-id"), sent[1].header("x-launchdarkly-payload-id"));
     assert_eq!(sent[0].raw_body, sent[1].raw_body);
@@ -355,17 +355,17 @@ async fn one_retry_with_the_same_bytes_and_every_event_is_accounted_for() {
     let expected = json!({"received": 5, "delivered": 3, "pending": 0, "filtered": [], "dropped": [["malformed", 2]]});
     assert_eq!(report, expected, "three that became two");
 
-    // What was only counted is lost with the summary that counted it.
+    // Events that were only counted are lost with their summary.
     gateway.upstream.answers_posts_with([503, 503]);
-    gateway.says("L181 to L189", bulk(2, &json!([feature(json!({})), feature(json!({}))])), empty(202)).await;
+    gateway.answers_as("L181 to L189", bulk(2, &json!([feature(json!({})), feature(json!({}))])), empty(202)).await;
     posts(&gateway, "/bulk", 4).await;
     let report = settled(&gateway, 7).await;
     assert_eq!(report["delivered"], 3);
     assert_eq!(report["dropped"], json!([["malformed", 2], ["upstream-error", 2]]));
 
-    // And the next one is sent; what leads to nothing is said to do so.
+    // The next post is delivered; events that result in nothing are reported as such.
     let silent = feature(json!({"excludeFromSummaries": true}));
-    gateway.says("L181 to L189", bulk(2, &json!([silent, feature(json!({}))])), empty(202)).await;
+    gateway.answers_as("L181 to L189", bulk(2, &json!([silent, feature(json!({}))])), empty(202)).await;
     let report = settled(&gateway, 9).await;
     let dropped = json!([["malformed", 2], ["nothing-to-send", 1], ["upstream-error", 2]]);
     assert_eq!((&report["delivered"], &report["dropped"]), (&json!(4), &dropped));
@@ -379,13 +379,13 @@ async fn a_refusal_of_one_form_leaves_the_other_alone() {
         let gateway = Setup::with(some_flags()).events().start().await;
         gateway.upstream.answers_posts_with([401]);
         for (received, events) in [(1, alias(1)), (2, alias(2))] {
-            gateway.says("L181 to L189", bulk(refused, &events), empty(202)).await;
+            gateway.answers_as("L181 to L189", bulk(refused, &events), empty(202)).await;
             let report = settled(&gateway, received).await;
             assert_eq!(report["delivered"], 0, "{report}");
         }
-        gateway.says("L181 to L189", bulk(other, &alias(3)), empty(202)).await;
+        gateway.answers_as("L181 to L189", bulk(other, &alias(3)), empty(202)).await;
         let mobile = post("/mobile", MOBILE_KEY, refused, &alias(4));
-        gateway.says("L181 to L189", mobile, empty(202)).await;
+        gateway.answers_as("L181 to L189", mobile, empty(202)).await;
         settled(&gateway, 4).await;
         let sent: Vec<_> = gateway.upstream.posts("/bulk").iter().map(Recorded::json).collect();
         assert_eq!(sent, [alias(1), alias(3)], "refused in schema {refused}");
@@ -398,7 +398,7 @@ async fn a_full_queue_is_sent_at_once_and_nothing_is_lost() {
     let gateway = long_interval(Setup::with(some_flags())).set("launchdarkly.events_capacity", 3).start().await;
     let custom = |key: &str| json!({"kind": "custom", "creationDate": 1000, "key": key, "user": {"key": "u1"}});
     let events = json!([custom("a"), custom("b"), custom("c"), feature(json!({})), custom("d"), feature(json!({}))]);
-    gateway.says("L197 to L210", bulk(2, &events), empty(202)).await;
+    gateway.answers_as("L197 to L210", bulk(2, &events), empty(202)).await;
     let sent = posts(&gateway, "/bulk", 1).await;
     assert_eq!(kinds(&sent[0]), ["index", "custom", "custom"], "before its time");
     let upstream = gateway.upstream.clone();
@@ -413,7 +413,7 @@ async fn many_processors_of_one_flush_all_arrive() {
     let gateway = Setup::with(some_flags()).events().set("launchdarkly.events_flush_interval", "2s").start().await;
     for n in 0..150 {
         let call = bulk(2, &json!([feature(json!({}))])).header("X-LaunchDarkly-Tags", &format!("application-id/{n}"));
-        gateway.says("150 tag values", call, empty(202)).await;
+        gateway.answers_as("150 tag values", call, empty(202)).await;
     }
     let report = settled(&gateway, 150).await;
     assert_eq!((&report["delivered"], &report["dropped"]), (&json!(150), &json!([])), "{report}");
@@ -425,13 +425,13 @@ async fn the_clock_of_the_events_service_ends_debugging_too() {
     gateway.upstream.dates_posts("Fri, 01 Jan 2100 00:00:00 GMT");
     for (n, until_ms, is_debugged) in [
         (1, now_ms() + 3_600_000, true),
-        // By now it is 2100 there.
+        // The clock of the fake is in the year 2100 by now.
         (2, now_ms() + 3_600_000, false),
         (3, 4_102_444_800_000, false),
         (4, 4_102_444_800_001, true),
     ] {
         let events = json!([feature(json!({"debugEventsUntilDate": until_ms}))]);
-        gateway.says("L202", bulk(2, &events), empty(202)).await;
+        gateway.answers_as("L202", bulk(2, &events), empty(202)).await;
         settled(&gateway, n).await;
         let sent = gateway.upstream.posts("/bulk");
         assert_eq!(kinds(sent.last().expect("a post")).contains(&"debug".to_owned()), is_debugged, "{n}");
@@ -449,7 +449,7 @@ async fn plugins_see_events_before_they_are_summarised() {
     plugged.is_active("first").await;
     let gateway = &plugged.gateway;
     let events = json!([feature(json!({"user": {"key": "dropped"}})), feature(json!({})), feature(json!({}))]);
-    gateway.says("L197 to L210", bulk(2, &events), empty(202)).await;
+    gateway.answers_as("L197 to L210", bulk(2, &events), empty(202)).await;
     let report = settled(gateway, 3).await;
     let expected = json!({"received": 3, "delivered": 2, "pending": 0, "filtered": [["first", 1]], "dropped": []});
     assert_eq!(report, expected);

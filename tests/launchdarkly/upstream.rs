@@ -1,4 +1,4 @@
-//! U001 to U025: how the gateway asks upstream and what it makes of the answers.
+//! U001 to U025: requests to upstream, and the handling of its responses.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::flags::{data, flag, put, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
-/// An event that nobody knows, which also makes reconnects quick.
+/// An unknown event, which also makes reconnects quick.
 const HURRY: &str = "event: whatever\nretry: 10\ndata: not JSON\n\n";
 
 fn put_event(data: &Value) -> String {
@@ -57,7 +57,7 @@ async fn redirects_are_followed_with_the_key() {
     // U004
     let moved = |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Redirect("/moved/all")]);
     let gateway = Setup::with(some_data()).prepare(moved).start().await;
-    gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+    gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
     let requests = gateway.upstream.stream_requests();
     let paths: Vec<_> = requests.iter().map(|it| it.path.as_str()).collect();
     assert_eq!(paths, ["/all", "/moved/all"]);
@@ -71,18 +71,18 @@ async fn the_content_type_does_not_matter() {
         let upstream = RawUpstream::start().await;
         upstream.plays([Step::stream_of_type(line, put_event(&some_data())), Step::Hold]);
         let gateway = Setup::new().set("launchdarkly.stream_uri", upstream.url()).start().await;
-        gateway.opens("/all", SDK_KEY).await.hears("put", put(some_data())).await;
+        gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
         assert_eq!(upstream.heads().len(), 1, "{line}");
         gateway.stop().await;
     }
 }
 
-/// A gateway that hurries, and an SDK that has heard its first `put`.
+/// Starts a gateway with quick reconnects, and an SDK that has received its first `put`.
 async fn hurried() -> (Running, Sdk) {
     let gateway = Setup::with(some_data()).set("launchdarkly.max_reconnect_delay", "50ms").start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
-    gateway.upstream.says(SDK_KEY, HURRY);
+    sdk.receives("put", put(some_data())).await;
+    gateway.upstream.sends_bytes(SDK_KEY, HURRY);
     (gateway, sdk)
 }
 
@@ -90,7 +90,7 @@ async fn hurried() -> (Running, Sdk) {
 async fn what_is_unknown_is_ignored() {
     // U008, U020, U021
     let (gateway, mut sdk) = hurried().await;
-    for says in [
+    for bytes in [
         ": only a comment\n",
         ":\n\n",
         "event: whatever\ndata: not JSON\n\n",
@@ -101,10 +101,10 @@ async fn what_is_unknown_is_ignored() {
         "data: an event without a name\n\n",
         "event: message\ndata: {}\n\n",
     ] {
-        gateway.upstream.says(SDK_KEY, says);
+        gateway.upstream.sends_bytes(SDK_KEY, bytes);
     }
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears("patch", json!({"path": "/flags/plain", "data": flag("plain", 4)})).await;
+    sdk.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 4)})).await;
     assert_eq!(gateway.upstream.stream_requests().len(), 1, "no reconnect");
     let status = gateway.status().await;
     let connection = &status["environments"]["main"]["connectionStatus"];
@@ -114,7 +114,7 @@ async fn what_is_unknown_is_ignored() {
 #[tokio::test]
 async fn what_is_malformed_costs_the_connection_and_no_data() {
     let (gateway, mut sdk) = hurried().await;
-    for (count, (row, says)) in (2..).zip([
+    for (count, (row, bytes)) in (2..).zip([
         ("U022", "event: put\ndata: {sorry\n\n"),
         ("U023", "event: put\ndata: {\"data\":{\"flags\":true,\"segments\":{}}}\n\n"),
         ("U024", "event: patch\ndata: {\"path\":\"/flags/plain\",\"data\":true}\n\n"),
@@ -132,14 +132,14 @@ async fn what_is_malformed_costs_the_connection_and_no_data() {
         ("null", "event: put\ndata: {\"data\":null}\n\n"),
         ("nothing at all", "event: put\ndata: {\"data\":{}}\n\n"),
     ]) {
-        gateway.upstream.says(SDK_KEY, says);
+        gateway.upstream.sends_bytes(SDK_KEY, bytes);
         gateway
-            .eventually(&format!("{row}: a reconnect after {says}"), || {
+            .eventually(&format!("{row}: a reconnect after {bytes}"), || {
                 gateway.upstream.stream_requests().len() == count
             })
             .await;
-        // Nothing of it was passed on: what SDKs hear next is the data of the new connection.
-        sdk.hears("put", put(some_data())).await;
+        // Nothing of it was forwarded: the next event for SDKs contains the data of the new connection.
+        sdk.receives("put", put(some_data())).await;
         let kind = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();
         assert_eq!(kind, "INVALID_DATA", "{row}");
         assert_eq!(
@@ -147,7 +147,7 @@ async fn what_is_malformed_costs_the_connection_and_no_data() {
             flag("plain", 3),
             "{row}"
         );
-        gateway.upstream.says(SDK_KEY, HURRY);
+        gateway.upstream.sends_bytes(SDK_KEY, HURRY);
     }
 }
 
@@ -155,9 +155,9 @@ async fn what_is_malformed_costs_the_connection_and_no_data() {
 async fn the_last_event_id_is_given_back() {
     // U010
     let (gateway, mut sdk) = hurried().await;
-    gateway.upstream.says(SDK_KEY, "id: 5\nevent: whatever\ndata: x\n\n");
+    gateway.upstream.sends_bytes(SDK_KEY, "id: 5\nevent: whatever\ndata: x\n\n");
     gateway.upstream.patches(SDK_KEY, &flag("plain", 4));
-    sdk.hears_event("patch").await;
+    sdk.receives_event("patch").await;
     gateway.upstream.closes_streams(SDK_KEY);
     gateway.eventually("a reconnect", || gateway.upstream.stream_requests().len() == 2).await;
     let requests = gateway.upstream.stream_requests();
@@ -176,25 +176,25 @@ async fn silence_is_a_dead_connection_and_comments_are_life() {
     assert_eq!(kind, "NETWORK_ERROR", "U011");
     let started = tokio::time::Instant::now();
     while started.elapsed() < Duration::from_millis(2500) {
-        gateway.upstream.says(SDK_KEY, ":\n");
+        gateway.upstream.sends_bytes(SDK_KEY, ":\n");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(gateway.upstream.stream_requests().len(), 2, "U008: comments keep it alive");
-    // What is neither a comment nor an event is no life, however much of it there is.
+    // Bytes that are neither a comment nor an event do not keep the connection alive, however many they are.
     let garbage = async {
         while gateway.upstream.stream_requests().len() == 2 {
-            gateway.upstream.says(SDK_KEY, "garbage: of any kind\n\nmore\n");
+            gateway.upstream.sends_bytes(SDK_KEY, "garbage: of any kind\n\nmore\n");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     yardarm_testkit::within("a reconnect", garbage).await;
     let last = gateway.status().await["environments"]["main"]["connectionStatus"]["lastError"]["kind"].clone();
     assert_eq!(last, "NETWORK_ERROR");
-    // An event that arrives slowly is.
+    // An event that arrives slowly does.
     let event = format!("event: patch\ndata: {}\n\n", json!({"path": "/flags/plain", "data": flag("plain", 9)}));
     let requests = gateway.upstream.stream_requests().len();
     for piece in event.as_bytes().chunks(event.len() / 6) {
-        gateway.upstream.says(SDK_KEY, piece);
+        gateway.upstream.sends_bytes(SDK_KEY, piece);
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
     assert_eq!(gateway.answers(&Call::get("/sdk/flags/plain").key(SDK_KEY)).await.json(), flag("plain", 9));

@@ -1,4 +1,4 @@
-//! Items that were kept with a version outside the vendor's range: each costs itself only, wherever it comes from.
+//! Stored items with a version outside the vendor's range: each affects only itself, from whichever store it is read.
 
 use std::path::Path;
 
@@ -11,20 +11,20 @@ use super::store::{has_version, using};
 use crate::flags::{data, flag, put, segment, some_data};
 use crate::running::{CTX, Running, SDK_KEY, Setup};
 
-/// Keys of items with such a version, a version that stands for it and has as many digits, and what takes its place.
+/// Keys of items with such a version, a placeholder version with as many digits, and its replacement.
 const ODD: [(&str, i64, &str); 3] = [("huge", 12345, "1e308"), ("broken", 123, "1.5"), ("negative", 12, "-1")];
 
-/// Everything that is served is what `some_data` has.
+/// Checks that the rest of `some_data` is served.
 async fn serves_the_rest(row: &str, gateway: &Running) {
     let mut sdk = gateway.opens_when_ready("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     let flags = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
     assert_eq!((flags.status, flags.json()), (200, some_data()["flags"].clone()), "{row}");
     let evaluated = gateway.answers(&Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(SDK_KEY)).await.json();
     assert_eq!(evaluated, json!({"plain": {"value": true, "variation": 0, "version": 3}}), "{row}");
 }
 
-/// Puts `after` in place of `before`, as long as it is, wherever that stands in the snapshot.
+/// Replaces texts in the snapshot with others of the same length.
 fn forge(file: &Path, replacements: &[(String, String)]) {
     const HEAD: usize = 8;
     let mut bytes = std::fs::read(file).expect("a snapshot");
@@ -34,7 +34,7 @@ fn forge(file: &Path, replacements: &[(String, String)]) {
         let place = place.unwrap_or_else(|| panic!("{before} is in the snapshot"));
         bytes[place..place + after.len()].copy_from_slice(after.as_bytes());
     }
-    // The checksum stands behind the first bytes and is that of everything behind it.
+    // The checksum follows the first bytes and covers everything after itself.
     let sum = Sha256::digest(&bytes[HEAD + 32..]);
     bytes[HEAD..HEAD + 32].copy_from_slice(&sum);
     std::fs::write(file, bytes).expect("a snapshot");
@@ -56,7 +56,7 @@ async fn on_disk_they_cost_themselves_only() {
     let files: Vec<_> = std::fs::read_dir(folder.join("last-good")).expect("a folder").collect();
     let [Ok(file)] = &files[..] else { panic!("one snapshot: {files:?}") };
     let text = |version: &str| format!("\"version\":{version}");
-    // Flags first, and then the segments: each time the first that is left is replaced.
+    // Flags first, and then the segments: each time the first remaining one is replaced.
     let both = ODD.into_iter().chain(ODD);
     let replacements: Vec<_> = both.map(|(_, version, odd)| (text(&version.to_string()), text(odd))).collect();
     forge(&file.path(), &replacements);
@@ -65,15 +65,15 @@ async fn on_disk_they_cost_themselves_only() {
     let gateway = setup().without_waiting().start().await;
     gateway.is_ready().await;
     serves_the_rest("on disk", &gateway).await;
-    // What upstream says of them is taken, whatever the version.
+    // Upstream's versions of them are accepted, whatever the version.
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears("put", put(some_data())).await;
+    sdk.receives("put", put(some_data())).await;
     let newest = data([flag("plain", 3), flag("huge", 1)], [segment("huge", 1)]);
     cloud.puts(SDK_KEY, &newest);
     cloud.comes_back();
-    sdk.hears("put", put(newest)).await;
+    sdk.receives("put", put(newest)).await;
     cloud.patches(SDK_KEY, &flag("huge", 2));
-    assert_eq!(sdk.hears_event("patch").await["data"]["version"], 2);
+    assert_eq!(sdk.receives_event("patch").await["data"]["version"], 2);
     gateway.stop().await;
 }
 
@@ -99,11 +99,11 @@ async fn in_the_database_they_cost_themselves_only() {
     let gateway = setup.prepare(FakeLaunchDarkly::goes_down).without_waiting().start().await;
     gateway.is_ready().await;
     serves_the_rest("in Redis", &gateway).await;
-    // And they do not keep newer data of another gateway away.
+    // They do not block newer data of another gateway.
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
-    sdk.hears_event("put").await;
+    sdk.receives_event("put").await;
     redis.ask(&["HSET", "launchdarkly:features", "plain", &flag("plain", 4).to_string()]);
-    assert_eq!(sdk.hears_event("patch").await["data"]["version"], 4);
+    assert_eq!(sdk.receives_event("patch").await["data"]["version"], 4);
     gateway.stop().await;
 }
 

@@ -1,5 +1,5 @@
-//! Where a request comes from, as plugins with the grant `client-address` see it: directly, behind balancers that
-//! speak HTTP, and behind those that speak the PROXY protocol.
+//! The client's address, as received by plugins with the grant `client-address`: of direct connections, behind HTTP
+//! load balancers, and behind those that use the PROXY protocol.
 
 use serde_json::json;
 use yardarm_testkit::{Call, Connection, PATIENCE};
@@ -8,7 +8,7 @@ use super::{Plugged, put, sample};
 use crate::flags::some_data;
 use crate::running::{SDK_KEY, Setup};
 
-/// Lets callers from one network pass.
+/// Admits callers from one network.
 const GATE: &str = r#"
     [plugin]
     name = "request-gate"
@@ -68,7 +68,7 @@ async fn headers_of_anybody_else_are_not() {
     }
 }
 
-/// Sends a preamble and two requests; the statuses of the answers until the connection ends.
+/// Sends a preamble and two requests; returns the statuses of the responses until the connection ends.
 async fn behind(plugged: &Plugged, preamble: &[u8], more: &str) -> Vec<u16> {
     let mut connection = Connection::open(plugged.gateway.address).await;
     let request = |connection: &str| {

@@ -1,4 +1,4 @@
-//! Plugins are asked on every route there is for them, and nothing goes past one.
+//! Plugins are called on every route that has a hook, and no route bypasses them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,14 +15,14 @@ use crate::running::{ENV_ID, Running, Setup};
 const RULES: &str = r#"drop = ["email"]
 drop_kinds = ["click", "diagnostic-noise"]"#;
 
-/// One event that has something to hide, and one that is not to leave.
+/// One event with private data, and one to be dropped.
 const EVENTS: &str = r#"[{"kind":"identify","creationDate":1,"context":{"kind":"user","key":"ada","email":"ada@example.com"}},{"kind":"click","creationDate":2,"context":{"kind":"user","key":"ada"}}]"#;
 
 fn is_diagnostic(route: &Route) -> bool {
     route.path(ENV_ID).contains("diagnostic")
 }
 
-/// `/api/environments`: where the events of the only environment stand.
+/// Returns the event counts of the only environment from `/api/environments`.
 async fn ledger(gateway: &Running) -> Value {
     gateway.operator_gets("/api/environments").await.json()["environments"][0]["events"].clone()
 }
@@ -52,17 +52,17 @@ async fn a_filter_sees_every_event_of_every_route() {
     let (mut received, mut filtered) = (0, 0);
     for route in ROUTES.iter().filter(|route| route.family == Family::Post) {
         let bodies = if is_diagnostic(route) {
-            // Diagnostics are a batch of one each.
+            // Each diagnostic is a batch of one event.
             let secret = r#"{"kind":"diagnostic-init","id":{"diagnosticId":"d1"},"user":{"key":"ada","email":"ada@example.com"}}"#;
             [(secret, "4"), (r#"{"kind":"diagnostic-noise"}"#, "4")]
         } else {
-            // As they are, and summarised.
+            // Forwarded verbatim, and summarized.
             [(EVENTS, "4"), (EVENTS, "1")]
         };
         for (body, schema) in bodies {
             let call = route.call(ENV_ID).body(body).header("X-LaunchDarkly-Event-Schema", schema);
             let call = route.credential().into_iter().fold(call, Call::key);
-            gateway.says("L191 to L196: as if there were no plugin", call, route.found(empty(202))).await;
+            gateway.answers_as("L191 to L196: as if there were no plugin", call, route.found(empty(202))).await;
         }
         (received, filtered) =
             if is_diagnostic(route) { (received + 2, filtered + 1) } else { (received + 4, filtered + 2) };
@@ -84,7 +84,7 @@ async fn a_filter_sees_every_event_of_every_route() {
         assert!(!body.contains("example.com"), "{} {body}", post.path);
         assert!(!body.contains("click") && !body.contains("noise"), "{} {body}", post.path);
     }
-    // What may leave has left, wherever it came in.
+    // Events that passed the filter have been forwarded, whatever route received them.
     let count = |kind: &str| posts.iter().map(|it| it.json().to_string().matches(kind).count()).sum::<usize>();
     assert_eq!(count("identify"), 5 * 2 + 1);
     assert_eq!(count("diagnostic-init"), 3);
@@ -145,8 +145,7 @@ async fn diagnostics_wait_for_a_filter_that_is_away() {
     assert!(!posts[0].json().to_string().contains("example.com"));
 }
 
-/// Compares an answer. `again` is how long the plugin wants the caller to stay away, at least; half of it is added at
-/// most.
+/// Compares a response. `again` is the plugin's minimum delay for a retry; up to half of it is added.
 fn compare(label: &str, expected: &Expected, mut answer: Answer, again: Option<u32>) {
     let Some(least) = again else { return expected.compare(label, &answer) };
     let seconds: u32 = answer.header("retry-after").expect("Retry-After").parse().expect("seconds");
@@ -155,11 +154,13 @@ fn compare(label: &str, expected: &Expected, mut answer: Answer, again: Option<u
     expected.clone().passed_through().compare(label, &answer);
 }
 
-/// What nobody is asked a plugin's opinion about.
+/// Checks the routes that plugins are not called for.
 async fn is_open(gateway: &Running) {
-    gateway.says("/status is everybody's", Call::get("/status"), some_json(200)).await;
+    gateway.answers_as("/status needs no credential", Call::get("/status"), some_json(200)).await;
     for route in ROUTES.iter().filter(|route| route.caller == Caller::Browser) {
-        gateway.says("preflights carry nothing", Call::options(route.path(ENV_ID)), route.found(empty(200))).await;
+        gateway
+            .answers_as("preflights carry nothing", Call::options(route.path(ENV_ID)), route.found(empty(200)))
+            .await;
     }
 }
 
@@ -177,7 +178,7 @@ async fn a_gate_stands_before_every_route() {
         plugged.is_active("request-gate").await;
         for route in &ROUTES {
             let (expected, again) = match class {
-                // What an unknown credential would be told.
+                // The response to an unknown credential.
                 "unauthorized" if route.caller == Caller::Browser => (text(404, TEXT_D), None),
                 "unauthorized" => (text(401, TEXT_C), None),
                 "forbidden" => (empty(403), None),
@@ -206,19 +207,19 @@ async fn a_fault_of_a_gate_is_final_nowhere() {
         })
         .await;
         plugged.is_active("zoo").await;
-        // The first calls fail, the others find the breaker open; callers cannot tell.
+        // The first calls fail, the others find the breaker open; the responses are the same.
         for route in &ROUTES {
             let answer = plugged.gateway.answers(&route.right()).await;
             compare(&format!("route {}", route.row), &route.found(empty(503)), answer, None);
         }
         is_open(&plugged.gateway).await;
-        // Who is unknown is told so without a plugin.
+        // An unknown credential is rejected without a plugin.
         for route in &ROUTES {
             let expected = match route.credential() {
                 Some(_) => empty(401),
                 None => route.lost(text(404, TEXT_D)),
             };
-            plugged.gateway.says("L022, L031", route.call("unknown"), expected).await;
+            plugged.gateway.answers_as("L022, L031", route.call("unknown"), expected).await;
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::flags::some_data;
 use crate::program::{self, Program, Signal};
 use crate::running::{ENV_ID, SDK_KEY, Setup};
 
-/// A folder with a configuration for the real program, and its cloud.
+/// A folder with a configuration for the real program, and its upstream.
 struct Prepared {
     dir: TempDir,
     plugins: PathBuf,
@@ -56,7 +56,7 @@ fn row<'a>(status: &'a Value, file: &str) -> &'a Value {
     rows.iter().find(|row| row["file"] == file).unwrap_or(&Value::Null)
 }
 
-/// Waits until the status of the folder is as wanted, and gives it.
+/// Waits until the status of the folder satisfies a condition; returns it.
 async fn status_where(program: &Program, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     within(what, async {
         loop {
@@ -70,7 +70,7 @@ async fn status_where(program: &Program, what: &str, is_wanted: impl Fn(&Value) 
     .await
 }
 
-/// Status of a poll by a page that has this token.
+/// Returns the status of a poll by a page with this token.
 async fn poll(program: &Program, token: &str) -> u16 {
     let call = Call::get(format!("/sdk/goals/{ENV_ID}")).header("x-gate-token", token);
     program.answers(&call).await.status
@@ -106,7 +106,7 @@ async fn a_folder_that_all_can_write_to_costs_the_plugins_and_not_the_gateway() 
     let prepared = Prepared::new(setup()).await;
     put(&prepared.plugins, "event-redactor.toml", redactor(""));
     put(&prepared.plugins, "event-redactor.wasm", sample("event-redactor"));
-    // As `emptyDir` of Kubernetes.
+    // Like `emptyDir` in Kubernetes.
     mode(&prepared.plugins, 0o1777);
     let program = prepared.start().await;
     assert_eq!(program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200);
@@ -118,24 +118,24 @@ async fn a_folder_that_all_can_write_to_costs_the_plugins_and_not_the_gateway() 
     let metrics = program.operator_gets("/metrics").await;
     assert!(metrics.text().contains("yardarm_plugin_folder_usable 0\n"));
     assert!(metrics.text().contains("yardarm_plugin_files{result=\"refused\"} 1\n"));
-    // `check` says the same.
+    // `check` reports the same.
     let checked = program::run(prepared.dir.path(), &["check"]);
-    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(said.contains(&format!("refused: plugin folder: {text}")), "{said}");
+    let output = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(output.contains(&format!("refused: plugin folder: {text}")), "{output}");
     assert!(!checked.status.success());
 
-    // Mended while it runs.
+    // Corrected while it runs.
     mode(&prepared.plugins, 0o755);
     let is_active = |status: &Value| row(status, "event-redactor")["state"] == "active";
     status_where(&program, "the plugin to load", is_active).await;
     assert!(program.operator_gets("/metrics").await.text().contains("yardarm_plugin_folder_usable 1\n"));
     let checked = program::run(prepared.dir.path(), &["check"]);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
-    // One line for the whole of it.
+    // One line for the whole folder.
     let lines = program.log().iter().filter(|line| line.contains("plugins.trust")).count();
     assert_eq!(lines, 1, "{:#?}", program.log());
 
-    // And by setting.
+    // The same with the setting.
     program.signal(Signal::TERM);
     program.ends().await;
     mode(&prepared.plugins, 0o777);
@@ -188,7 +188,7 @@ async fn files_that_are_none_neither_hang_the_start_nor_cost_memory() {
     }
     let resident = program.operator_gets("/api/status").await.json()["resources"]["resident_bytes"].as_u64();
     assert!(resident.is_some_and(|it| it < 1 << 30), "{resident:?}");
-    // A check comes to an end, too.
+    // A check terminates, too.
     let checked = program::run(prepared.dir.path(), &["check"]);
     assert!(String::from_utf8_lossy(&checked.stdout).contains("refused: pipe.wasm: "));
 }

@@ -1,4 +1,4 @@
-//! Plugins that misbehave cost themselves: the request they were asked about, never the gateway.
+//! Plugins that misbehave affect only the request they were called for, never the gateway.
 
 use yardarm_testkit::guests::{self as fragments, Guest, GuestHook};
 use yardarm_testkit::{Call, within};
@@ -9,7 +9,7 @@ use crate::sdks::data;
 
 const OTHER_KEY: &str = "sdk-00000000-1111-2222-3333-444444444499";
 
-/// Starts a gateway with two environments, of which `main` asks a guest.
+/// Starts a gateway with two environments; a guest is bound to `main`.
 async fn with_guest(name: &str, fragment: &str) -> Plugged {
     let component = Guest::new(name).hook(GuestHook::RequestAuth, fragment).component().expect("a component");
     let binding =
@@ -36,10 +36,10 @@ async fn each_ends_in_its_class_and_affects_no_other() {
         (fragments::TEMPORARY, "guest-error"),
     ] {
         let plugged = with_guest("zoo", fragment).await;
-        let asked = Call::get("/sdk/flags").key(SDK_KEY);
+        let call = Call::get("/sdk/flags").key(SDK_KEY);
         let other = Call::get("/sdk/flags").key(OTHER_KEY);
         for _ in 0..3 {
-            let (hurt, fine) = tokio::join!(plugged.gateway.answers(&asked), plugged.gateway.answers(&other));
+            let (hurt, fine) = tokio::join!(plugged.gateway.answers(&call), plugged.gateway.answers(&other));
             assert_eq!((hurt.status, fine.status), (503, 200), "{class}");
         }
         let metrics = plugged.gateway.operator_gets("/metrics").await;
@@ -53,9 +53,9 @@ async fn each_ends_in_its_class_and_affects_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_five_failures_it_is_not_called_for_a_while() {
     let plugged = with_guest("zoo", fragments::TRAP).await;
-    let asked = Call::get("/sdk/flags").key(SDK_KEY);
+    let call = Call::get("/sdk/flags").key(SDK_KEY);
     for _ in 0..8 {
-        assert_eq!(plugged.gateway.answers(&asked).await.status, 503);
+        assert_eq!(plugged.gateway.answers(&call).await.status, 503);
     }
     let row = plugged.plugin("zoo").await;
     let calls = row["active"]["calls"][0]["outcomes"].as_array().cloned().unwrap_or_default();
@@ -66,12 +66,12 @@ async fn after_five_failures_it_is_not_called_for_a_while() {
 #[tokio::test]
 async fn a_better_version_ends_the_trouble() {
     let plugged = with_guest("zoo", fragments::TRAP).await;
-    let asked = Call::get("/sdk/flags").key(SDK_KEY);
-    assert_eq!(plugged.gateway.answers(&asked).await.status, 503);
+    let call = Call::get("/sdk/flags").key(SDK_KEY);
+    assert_eq!(plugged.gateway.answers(&call).await.status, 503);
     let better = Guest::new("zoo").hook(GuestHook::RequestAuth, fragments::ALLOW).component().expect("a component");
     plugged.drops("zoo.wasm", better);
     within("the better version to serve", async {
-        while plugged.gateway.answers(&asked).await.status != 200 {
+        while plugged.gateway.answers(&call).await.status != 200 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     })

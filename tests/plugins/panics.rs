@@ -1,4 +1,4 @@
-//! Panics of the host, made on purpose while it loads and asks plugins.
+//! Injected panics of the host while it loads and calls plugins.
 #![cfg(debug_assertions)]
 
 use yardarm_testkit::{Call, until};

@@ -1,7 +1,7 @@
-//! The sample plugins do what their READMEs say, from the moment their files are there.
+//! The sample plugins behave as documented, from the moment their files are present.
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, Heard, RedisServer, until, within};
+use yardarm_testkit::{Call, RedisServer, StreamItem, until, within};
 
 use super::{Plugged, arrived, example, gate, put, sample};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
@@ -50,7 +50,7 @@ async fn a_plugin_acts_when_dropped_edited_broken_and_removed() {
     plugged.drops("flag-override.toml", OVERRIDE.replace("HOOK", "evaluation-transform").replace("pinned", "edited"));
     greets(&plugged, "edited").await;
 
-    // A broken version leaves the one before it running, with a reason that says what to do.
+    // A broken version leaves the previous one running, with a reason that names the fix.
     plugged.drops("flag-override.wasm", "not a component");
     let row = plugged.plugin_where("flag-override", "refused", |row| row["refused"]["code"] == "L01").await;
     assert_eq!(row["state"], "active", "{row}");
@@ -69,26 +69,26 @@ async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
     let poll = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"));
     let polled = async || plugged.gateway.answers(&poll).await.json();
     let mut sdk = plugged.gateway.opens_with(&Call::get(format!("/eval/{ENV_ID}/{CTX}"))).await;
-    assert_eq!(sdk.hears_event("put").await["greeting"]["value"], "hello");
+    assert_eq!(sdk.receives_event("put").await["greeting"]["value"], "hello");
 
-    // A plugin changes values and no versions, so everything is said again.
+    // A plugin changes values and no versions, so the full data is sent again.
     let required = OVERRIDE.replace("HOOK", "evaluation-transform") + "required = true\n";
     plugged.drops("flag-override.toml", required);
     plugged.drops("flag-override.wasm", sample("flag-override"));
-    let mut has = sdk.hears_event("put").await;
+    let mut has = sdk.receives_event("put").await;
     assert_eq!((&has["greeting"]["value"], has.get("segmented")), (&json!("pinned"), None));
     assert_eq!(has, polled().await);
 
-    // What is hidden is not spoken of, and what is pinned stays so in a newer version.
+    // A hidden flag is not sent, and a pinned flag stays pinned in a newer version.
     let mut segmented = flag("segmented", 2, &json!("out"));
     segmented["rules"] = json!([]);
     upstream.patches(SDK_KEY, &segmented);
     upstream.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
-    let mut texts = hears_until(&mut sdk, &mut has, 2, &polled).await;
+    let mut texts = receives_until(&mut sdk, &mut has, 2, &polled).await;
     assert!(texts.iter().all(|it| it.contains("pinned") && !it.contains("segmented")), "{texts:?}");
     assert_eq!(has["greeting"]["version"], 2);
 
-    // A plugin that cannot decide changes nothing on the stream; polls say 503.
+    // A plugin that fails changes nothing on the stream; polls are answered with 503.
     plugged.removes("flag-override.wasm");
     within("503", async {
         while plugged.gateway.answers(&poll).await.status != 503 {
@@ -98,14 +98,14 @@ async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
     .await;
     upstream.patches(SDK_KEY, &flag("greeting", 3, &json!("good evening")));
     let mut server = plugged.gateway.opens("/all", SDK_KEY).await;
-    while server.hears_event("put").await["data"]["flags"]["greeting"]["version"] != 3 {
+    while server.receives_event("put").await["data"]["flags"]["greeting"]["version"] != 3 {
         server = plugged.gateway.opens("/all", SDK_KEY).await;
     }
     plugged.drops("flag-override.wasm", sample("flag-override"));
-    texts = hears_until(&mut sdk, &mut has, 3, &polled).await;
+    texts = receives_until(&mut sdk, &mut has, 3, &polled).await;
     assert!(texts.iter().all(|it| it.contains("pinned") && !it.contains("segmented")), "{texts:?}");
 
-    // Once it is neither required nor there, everything is as upstream says.
+    // Once it is neither required nor present, upstream's data is served.
     plugged.drops("flag-override.toml", OVERRIDE.replace("HOOK", "evaluation-transform"));
     plugged.removes("flag-override.wasm");
     within("the plugin to be gone", async {
@@ -119,29 +119,30 @@ async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
     })
     .await;
     while has["segmented"].is_null() || has != polled().await {
-        hears_one(&mut sdk, &mut has).await;
+        receives_one(&mut sdk, &mut has).await;
     }
     assert_eq!((&has["greeting"]["value"], &has["segmented"]["version"]), (&json!("good evening"), &json!(2)));
 }
 
-/// Listens until the greeting has this version, and what was said adds up to what is answered; gives what was said.
-async fn hears_until(sdk: &mut Sdk, has: &mut Value, version: i64, polled: &impl AsyncFn() -> Value) -> Vec<String> {
+/// Reads until the greeting has this version and the received data equals the polled results; returns the names of the
+/// received events.
+async fn receives_until(sdk: &mut Sdk, has: &mut Value, version: i64, polled: &impl AsyncFn() -> Value) -> Vec<String> {
     let mut texts = Vec::new();
     while has["greeting"]["version"] != version || *has != polled().await {
-        texts.push(hears_one(sdk, has).await);
+        texts.push(receives_one(sdk, has).await);
     }
     texts
 }
 
-async fn hears_one(sdk: &mut Sdk, has: &mut Value) -> String {
-    let heard = within("more", sdk.next()).await;
-    let Heard::Event { name, data } = heard else { panic!("{heard:?}") };
-    let mut said: Value = serde_json::from_str(&data).expect("JSON");
+async fn receives_one(sdk: &mut Sdk, has: &mut Value) -> String {
+    let received = within("more", sdk.next()).await;
+    let StreamItem::Event { name, data } = received else { panic!("{received:?}") };
+    let mut value: Value = serde_json::from_str(&data).expect("JSON");
     match name.as_str() {
-        "put" => *has = said,
+        "put" => *has = value,
         "patch" => {
-            let key = said.as_object_mut().expect("an object").remove("key").expect("a key");
-            has[key.as_str().expect("text")] = said;
+            let key = value.as_object_mut().expect("an object").remove("key").expect("a key");
+            has[key.as_str().expect("text")] = value;
         }
         other => panic!("`{other}`: {data}"),
     }
@@ -153,26 +154,26 @@ async fn a_payload_plugin_changes_what_server_side_sdks_see() {
     let plugged = Plugged::start(Setup::with(data()), |_| ()).await;
     let upstream = &plugged.gateway.upstream;
     let mut sdk = plugged.gateway.opens("/all", SDK_KEY).await;
-    let put = sdk.hears_event("put").await;
+    let put = sdk.receives_event("put").await;
     assert!(put["data"]["flags"].get("segmented").is_some());
 
     plugged.drops("flag-override.toml", OVERRIDE.replace("HOOK", "payload-transform"));
     plugged.drops("flag-override.wasm", sample("flag-override"));
-    let put = sdk.hears_event("put").await;
+    let put = sdk.receives_event("put").await;
     assert_eq!(put["data"]["flags"].get("segmented"), None, "hidden");
     assert_eq!(put["data"]["flags"]["greeting"]["variations"], json!(["other", "hello", "pinned"]));
     assert_eq!(put["data"]["flags"]["greeting"]["version"], 1);
 
-    // A change of a pinned flag reaches SDKs as the plugin leaves it, under upstream's version.
+    // A change of a pinned flag is sent with the plugin's value and upstream's version.
     upstream.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
-    let patch = sdk.hears_event("patch").await;
+    let patch = sdk.receives_event("patch").await;
     assert_eq!(patch["data"]["variations"], json!(["other", "good morning", "pinned"]));
     assert_eq!(patch["data"]["version"], 2);
 
-    // Without the plugin, everything is as upstream says.
+    // Without the plugin, upstream's data is served.
     plugged.removes("flag-override.toml");
     plugged.removes("flag-override.wasm");
-    let put = sdk.hears_event("put").await;
+    let put = sdk.receives_event("put").await;
     assert_eq!(put["data"]["flags"]["greeting"], flag("greeting", 2, &json!("good morning")));
 }
 
@@ -186,7 +187,7 @@ async fn the_database_holds_upstream_data_without_edits_of_plugins() {
     })
     .await;
     let mut sdk = plugged.gateway.opens("/all", SDK_KEY).await;
-    assert_eq!(sdk.hears_event("put").await["data"]["flags"].get("segmented"), None, "hidden");
+    assert_eq!(sdk.receives_event("put").await["data"]["flags"].get("segmented"), None, "hidden");
     let changed = flag("greeting", 2, &json!("good morning"));
     plugged.gateway.upstream.patches(SDK_KEY, &changed);
     let stored = |key: &str| -> Value {
@@ -218,7 +219,7 @@ async fn a_gate_refuses_with_what_sdks_of_each_kind_understand() {
         }
         statuses
     };
-    assert_eq!(statuses().await, [401, 401, 404], "what an unknown credential would be told");
+    assert_eq!(statuses().await, [401, 401, 404], "like an unknown credential");
     for call in &calls {
         let with_token = call.clone().header("x-gate-token", "open sesame");
         assert_eq!(plugged.gateway.answers(&with_token).await.status, 200);
@@ -231,7 +232,7 @@ async fn a_gate_refuses_with_what_sdks_of_each_kind_understand() {
     })
     .await;
 
-    // A required plugin whose file is gone is a fault of ours: 503 with a time to come back, never 401 or 404.
+    // A missing required plugin is the gateway's fault: 503 with `Retry-After`, never 401 or 404.
     plugged.removes("request-gate.wasm");
     within("503", async {
         while statuses().await != [503, 503, 503] {
@@ -258,11 +259,11 @@ async fn open_streams_are_authorized_again_when_the_gate_changes() {
     plugged.is_active("request-gate").await;
     let call = Call::get("/all").key(SDK_KEY);
     let mut old = plugged.gateway.opens_with(&call.clone().header("x-gate-token", "old")).await;
-    old.hears_event("put").await;
+    old.receives_event("put").await;
     plugged.drops("request-gate.toml", binding("new"));
-    old.hears_the_end().await;
+    old.receives_end().await;
     let mut new = plugged.gateway.opens_with(&call.header("x-gate-token", "new")).await;
-    new.hears_event("put").await;
+    new.receives_event("put").await;
 }
 
 const EVENTS: &str = r#"[

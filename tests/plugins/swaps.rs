@@ -1,4 +1,5 @@
-//! Plugins are replaced while requests and streams go on: nothing fails, nothing is dropped, nothing is mixed.
+//! Plugins are replaced while requests and streams are served: no request fails, no stream is dropped, no generations
+//! are mixed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use crate::running::{CTX, ENV_ID, SDK_KEY, Setup};
 use crate::sdks::{data, flag};
 
 const STREAMS: usize = 200;
-/// The benchmark program does a thousand; here every run does some.
+/// The benchmark does a thousand; every test run does some.
 const SWAPS: usize = 25;
 
 fn gate(round: usize) -> String {
@@ -32,7 +33,7 @@ async fn swaps_under_load_fail_no_request_and_drop_no_stream() {
     for _ in 0..STREAMS {
         let call = Call::get("/all").key(SDK_KEY).header("x-gate-token", "open");
         let mut sdk = plugged.gateway.opens_with(&call).await;
-        sdk.hears_event("put").await;
+        sdk.receives_event("put").await;
         streams.push(sdk);
     }
 
@@ -66,10 +67,10 @@ async fn swaps_under_load_fail_no_request_and_drop_no_stream() {
     }
     assert!(served.load(Ordering::Relaxed) > 50, "the load was no load");
 
-    // All streams are still there and hear what comes next.
+    // All streams are still open and receive the next change.
     plugged.gateway.upstream.patches(SDK_KEY, &flag("greeting", 2, &json!("still here")));
     for sdk in &mut streams {
-        within("every stream hears the change", sdk.hears_event("patch")).await;
+        within("every stream receives the change", sdk.receives_event("patch")).await;
     }
     let status = plugged.gateway.operator_gets("/api/status").await.json();
     let open: u64 = status["streams"].as_array().into_iter().flatten().filter_map(|it| it["open"].as_u64()).sum();

@@ -1,4 +1,4 @@
-//! Panics on purpose, and what the gateway counts of them.
+//! Injected panics, and the gateway's counts of them.
 #![cfg(debug_assertions)]
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use yardarm_testkit::within;
 use super::Running;
 
 impl Running {
-    /// Panics by task, as the metric has them.
+    /// Returns panics by task, from the metric.
     pub(crate) async fn panics(&self) -> BTreeMap<String, u64> {
         let text = self.operator_gets("/metrics").await.text().to_owned();
         let lines = text.lines().filter_map(|line| line.strip_prefix("yardarm_task_panics_total{task=\""));

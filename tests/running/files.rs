@@ -8,7 +8,7 @@ use yardarm_testkit::{FakeHarness, FakeLaunchDarkly};
 
 use super::Running;
 
-/// What is configured where there is nothing but Harness: keys of environments, and more settings of the section.
+/// Returns a configuration for Harness only: keys of environments, and more settings of the section.
 pub(crate) fn harness_toml(dir: &Path, cloud: &FakeHarness, api_keys: &[&str], more: &str) -> String {
     let (url, token) = (cloud.url(), FakeHarness::ADMIN_TOKEN);
     let environment = |key: &&str| format!("[[harness.environments]]\napi_key = {key:?}\n");
@@ -29,7 +29,7 @@ pub(crate) fn harness_toml(dir: &Path, cloud: &FakeHarness, api_keys: &[&str], m
     )
 }
 
-/// What is configured where there is nothing but Harness and a proxy key, with more settings of the section.
+/// Returns a configuration for Harness with a proxy key only, and more settings of the section.
 pub(crate) fn proxy_toml(dir: &Path, cloud: &FakeHarness, proxy_key: &str, more: &str) -> String {
     let url = cloud.url();
     format!(
@@ -44,7 +44,7 @@ pub(crate) fn proxy_toml(dir: &Path, cloud: &FakeHarness, proxy_key: &str, more:
     )
 }
 
-/// What is configured whatever there is, with a folder of plugins that exists.
+/// Returns the settings that are independent of vendors, with a plugin folder that exists.
 pub(crate) fn common_toml(dir: &Path) -> String {
     let (data, plugins) = (dir.join("data"), dir.join("plugins.d"));
     std::fs::create_dir_all(&plugins).expect("a folder");
@@ -61,7 +61,7 @@ pub(crate) fn common_toml(dir: &Path) -> String {
 }
 
 impl Running {
-    /// A gateway in front of Harness only, with more settings of its section.
+    /// Starts a gateway for Harness only, with more settings of its section.
     pub(crate) async fn before_harness(cloud: &FakeHarness, api_keys: &[&str], more: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         std::fs::write(dir.path().join("yardarm.toml"), harness_toml(dir.path(), cloud, api_keys, more))
@@ -69,7 +69,7 @@ impl Running {
         Self::in_folder(dir).await
     }
 
-    /// A gateway in front of Harness only, with a proxy key and more settings of its section.
+    /// Starts a gateway for Harness only, with a proxy key and more settings of its section.
     pub(crate) async fn before_harness_proxy(cloud: &FakeHarness, proxy_key: &str, more: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         std::fs::write(dir.path().join("yardarm.toml"), proxy_toml(dir.path(), cloud, proxy_key, more))
@@ -77,7 +77,7 @@ impl Running {
         Self::in_folder(dir).await
     }
 
-    /// A gateway with the configuration file that is in a folder.
+    /// Starts a gateway with the configuration file in a folder.
     pub(crate) async fn in_folder(dir: TempDir) -> Self {
         let file = dir.path().join("yardarm.toml");
         let configure = move |_: &FakeLaunchDarkly| {

@@ -1,4 +1,4 @@
-//! The vendor's two browser SDKs, in a page in a real browser that comes from another origin than the gateway.
+//! The vendor's two browser SDKs, in a page in a real browser, whose origin differs from the gateway's.
 
 use serde_json::{Value, json};
 use yardarm_testkit::FakeLaunchDarkly;
@@ -10,7 +10,7 @@ use crate::running::{ENV_ID, Setup};
 
 const EVE: &str = r#"{"kind":"user","key":"eve"}"#;
 
-/// The dialogue of all client-side SDKs, and what only browsers do: ask first whether they may, and count goals.
+/// The test of all client-side SDKs, and what only browsers do: preflights and goals.
 async fn a_page_lives_through_everything(language: Language, uses_report: bool, settings: &[(&str, Value)]) {
     let Some(mut lived) = lives_through_everything(language, uses_report, settings).await else { return };
     let by_path = [
@@ -18,7 +18,7 @@ async fn a_page_lives_through_everything(language: Language, uses_report: bool, 
         format!("GET /sdk/evalx/{ENV_ID}/contexts/ey"),
         format!("GET /eval/{ENV_ID}/ey"),
     ];
-    // A browser's event source sends nothing but GET, so the stream is the one that knows no context.
+    // A browser's event source can send only GET, so the stream is the one without a context.
     let by_body = [
         format!("OPTIONS /sdk/evalx/{ENV_ID}/context?"),
         format!("REPORT /sdk/evalx/{ENV_ID}/context?"),
@@ -35,7 +35,7 @@ async fn a_page_lives_through_everything(language: Language, uses_report: bool, 
     expected.extend(always.map(|it| (it, true)));
     has_sent(&mut lived.client, &expected).await;
 
-    // Goals came from upstream, and what they ask for went there.
+    // Goals were fetched from upstream, and their events were sent there.
     assert!(lived.cloud.requests().iter().any(|it| it.path == format!("/sdk/goals/{ENV_ID}")));
     let is_seen = |it: &Value| it["kind"] == "pageview" && it["key"] == "seen";
     let has_seen = || {
@@ -47,14 +47,14 @@ async fn a_page_lives_through_everything(language: Language, uses_report: bool, 
     lived.gateway.stop().await;
 }
 
-/// A page may ask where its origin is allowed, and is kept out by the browser where another one is.
+/// A page may send requests where its origin is allowed, and is blocked by the browser where another one is.
 async fn only_allowed_origins_get_in(language: Language) {
     if !language.is_installed() {
         return;
     }
     let cloud = FakeLaunchDarkly::start().await;
     let mut client = Driven::start(language, "http://127.0.0.1:1", "none").await;
-    let origin = client.hears("origin").await;
+    let origin = client.receives("origin").await;
     let origins = json!(["https://elsewhere.example", origin]);
     let environments = [
         json!({"name": "ours", "sdk_key": "sdk-1", "env_id": "ours", "allowed_origins": origins}),
@@ -66,12 +66,12 @@ async fn only_allowed_origins_get_in(language: Language) {
         let open = |key: &str| open(EVE, uses_report, &json!({"url": gateway.url(), "key": key}));
         let problem = client.answers(&open("theirs"), "problem").await;
         assert!(problem.as_str().is_some_and(|it| it.contains("blocked by CORS policy")), "{problem}");
-        assert_eq!(client.hears("ready").await, false);
+        assert_eq!(client.receives("ready").await, false);
         assert_eq!(client.answers("evaluate greeting", "value").await, "default");
 
         assert_eq!(client.answers(&open("ours"), "ready").await, true);
         cloud.patches("sdk-1", &flag("greeting", version, &json!(version)));
-        client.hears_exactly("changed", "greeting", SOON).await;
+        client.receives_exactly("changed", "greeting", SOON).await;
         assert_eq!(client.answers("evaluate greeting", "value").await, version);
     }
     client.close().await;

@@ -1,7 +1,7 @@
-//! The vendor's client-side SDKs: one dialogue for all of them, and what is particular to the one for Node.
+//! The vendor's client-side SDKs: one test for all of them, and specifics of the one for Node.
 //!
-//! They know their context from the start and only see what flags come to for it, so what they see is compared with what
-//! the server-side SDK evaluates by itself from the same data.
+//! They have a context from the start and receive only the results for it, so their results are compared with those
+//! that the server-side SDK evaluates itself from the same data.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{FakeLaunchDarkly, Recorded, within};
@@ -10,23 +10,23 @@ use super::driven::{Driven, Language, PATIENCE};
 use super::{SOON, flag};
 use crate::running::{ENV_ID, Running, SDK_KEY, Setup};
 
-/// Characters that take more than one byte, and so a `-` or a `_` in a path now and then.
+/// Characters of more than one byte, which cause a `-` or a `_` in paths.
 const ADA: &str = r#"{"kind":"user","key":"ada","name":"Åda Løvelace ÿþ 日本","email":"ada@example.com"}"#;
 const EVE: &str = r#"{"kind":"multi","org":{"key":"acme"},"user":{"key":"eve"}}"#;
-/// What an experiment counts: whoever sees a page.
+/// What an experiment counts: every page view.
 const GOALS: &str = r#"[{"key":"seen","kind":"pageview","urls":[{"kind":"substring","substring":"/"}]}]"#;
 
-/// Streams that say what has changed.
+/// Streams that send changed results.
 const EVALUATED: (&str, &str) = ("launchdarkly.client_streams", "evaluated");
 
-/// Where a dialogue ends, for a test that has more to ask.
+/// The state after the common test, for a test that continues.
 pub(super) struct Lived {
     pub(super) client: Driven,
     pub(super) gateway: Running,
     pub(super) cloud: FakeLaunchDarkly,
 }
 
-/// Data in which a client's results change for every reason there is: a flag, a segment, a flag that another needs.
+/// Data in which a client's results change for every possible reason: a flag, a segment, a prerequisite.
 fn client_data() -> Value {
     let mut data = super::data();
     let mut dependent = flag("dependent", 7, &json!({"depth": [1, 2.5, null]}));
@@ -50,7 +50,8 @@ pub(super) fn open(context: &str, uses_report: bool, more: &Value) -> String {
     format!("open {options}")
 }
 
-/// What the client sees is what the server-side SDK evaluates, flag by flag and reason by reason, but for hidden flags.
+/// Checks that the client has the results of the server-side SDK, flag by flag and reason by reason, except for hidden
+/// flags.
 async fn sees_what_servers_see(client: &mut Driven, server: &mut Driven, context: &str) {
     let state = server.answers(&format!("state {context}"), "state").await;
     let mut expected = json!({});
@@ -66,7 +67,7 @@ async fn sees_what_servers_see(client: &mut Driven, server: &mut Driven, context
     assert_eq!(client.answers("evaluate hidden", "value").await, "default");
 }
 
-/// Waits until the gateway has a stream of a client open.
+/// Waits until the gateway has an open stream of a client.
 async fn is_streaming(gateway: &Running) {
     let looks = async {
         loop {
@@ -82,9 +83,9 @@ async fn is_streaming(gateway: &Running) {
     tokio::time::timeout(PATIENCE, looks).await.expect("a client that streams");
 }
 
-/// The whole dialogue, against a gateway with more settings than usual if there are any.
+/// Runs the whole test, against a gateway with optional further settings.
 ///
-/// `None` if the SDK is not installed, which CI does not accept.
+/// Returns `None` if the SDK is not installed, which is a failure in CI.
 pub(super) async fn lives_through_everything(
     language: Language,
     uses_report: bool,
@@ -99,10 +100,10 @@ pub(super) async fn lives_through_everything(
     let setup = settings.iter().fold(usual, |setup, (path, value)| setup.set(path, value.clone()));
     let mut gateway = setup.start().await;
     let mut server = Driven::start(Language::Node, &gateway.url(), SDK_KEY).await;
-    assert_eq!(server.hears("ready").await, true);
+    assert_eq!(server.receives("ready").await, true);
     let mut client = Driven::start(language, &gateway.url(), ENV_ID).await;
 
-    // It starts for one person and goes on with another.
+    // It starts with one context and continues with another.
     let open = open(ADA, uses_report, &json!({"evaluationReasons": true}));
     assert_eq!(client.answers(&open, "ready").await, true);
     assert_eq!(client.answers("evaluate segmented", "value").await, "other");
@@ -111,27 +112,27 @@ pub(super) async fn lives_through_everything(
     assert_eq!(client.answers("evaluate segmented", "value").await, "out");
     sees_what_servers_see(&mut client, &mut server, EVE).await;
 
-    // Whatever changes a result is heard within two seconds: the flag itself, a segment, a flag that it needs, a deletion.
+    // Every change of a result arrives within two seconds: the flag itself, a segment, a prerequisite, a deletion.
     is_streaming(&gateway).await;
     cloud.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
-    client.hears_exactly("changed", "greeting", SOON).await;
+    client.receives_exactly("changed", "greeting", SOON).await;
     assert_eq!(client.answers("evaluate greeting", "value").await, "good morning");
     let friends = json!({
         "key": "friends", "version": 2, "included": ["ada", "eve"], "excluded": [], "includedContexts": [],
         "excludedContexts": [], "rules": [], "salt": "x", "generation": null, "deleted": false,
     });
     cloud.patches_segment(SDK_KEY, &friends);
-    client.hears_exactly("changed", "segmented", SOON).await;
+    client.receives_exactly("changed", "segmented", SOON).await;
     assert_eq!(client.answers("evaluate segmented", "value").await, "other");
     let mut unfriendly = flag("greeting", 3, &json!("good morning"));
     unfriendly["fallthrough"] = json!({"variation": 0});
     cloud.patches(SDK_KEY, &unfriendly);
-    client.hears_exactly("changed", "dependent", SOON).await;
+    client.receives_exactly("changed", "dependent", SOON).await;
     assert_eq!(client.answers("evaluate dependent", "value").await, "other");
     cloud.deletes(SDK_KEY, "/flags/rolled", 9);
-    client.hears_exactly("changed", "rolled", SOON).await;
+    client.receives_exactly("changed", "rolled", SOON).await;
     assert_eq!(client.answers("evaluate rolled", "value").await, "default");
-    server.hears_exactly("changed", "rolled", SOON).await;
+    server.receives_exactly("changed", "rolled", SOON).await;
     sees_what_servers_see(&mut client, &mut server, EVE).await;
     server.close().await;
 
@@ -139,31 +140,32 @@ pub(super) async fn lives_through_everything(
         polls_no_more(&mut client).await;
     }
 
-    // What happens to people is told upstream, and what the SDK is.
+    // Events about contexts are sent upstream, and so are diagnostics of the SDK.
     client.answers("track bought", "done").await;
     client.answers("flush", "done").await;
     events_arrived(&cloud).await;
     diagnostics_arrived(&cloud, language).await;
 
-    // Upstream goes away and comes back.
+    // Upstream restarts.
     cloud.closes_streams(SDK_KEY);
     assert_eq!(client.answers("evaluate number", "value").await, 0.1);
     gateway.eventually("upstream is connected again", || cloud.open_streams(SDK_KEY) > 0).await;
     let version = follows_again(&mut client, &cloud, 4, "good evening").await;
 
-    // The gateway itself is replaced, at the same address: the stream comes back and carries the next change.
+    // The gateway itself restarts, at the same address: the stream is opened again and delivers the next change.
     gateway = gateway.restarted().await;
     is_streaming(&gateway).await;
     cloud.patches(SDK_KEY, &flag("greeting", version + 1, &json!("good night")));
-    client.hears_exactly("changed", "greeting", SOON).await;
+    client.receives_exactly("changed", "greeting", SOON).await;
     follows_again(&mut client, &cloud, version + 2, "good night").await;
     Some(Lived { client, gateway, cloud })
 }
 
-/// Changes the greeting until the client shows it, and gives the version.
+/// Changes the greeting until the client shows it; returns the version.
 ///
-/// The connection to upstream brings everything anew, which is announced, and the change is announced right behind it.
-/// The SDK polls after each, and where the first answer comes last, it is the one that stays: only another change helps.
+/// The new connection to upstream receives the full data, which is announced, and the change is announced right after
+/// it. The SDK polls after each, and if the first response arrives last, it is the one that stays: only another change
+/// helps.
 async fn follows_again(client: &mut Driven, cloud: &FakeLaunchDarkly, from_version: i64, text: &str) -> i64 {
     for version in from_version..from_version + 10 {
         cloud.patches(SDK_KEY, &flag("greeting", version, &json!(text)));
@@ -185,7 +187,7 @@ fn evaluates_streams(settings: &[(&str, Value)]) -> bool {
     settings.iter().any(|(path, value)| *path == EVALUATED.0 && *value == EVALUATED.1)
 }
 
-/// It has asked for the results of the two people that it was, and changes came down the stream.
+/// Checks that it polled only for its two contexts, and that changes arrived on the stream.
 async fn polls_no_more(client: &mut Driven) {
     let requests = client.answers("requests", "requests").await;
     let polls = requests.as_array().expect("requests").iter().filter_map(Value::as_str);
@@ -193,7 +195,7 @@ async fn polls_no_more(client: &mut Driven) {
     assert_eq!(polls.len(), 2, "{requests:#}");
 }
 
-/// A post to a path of this environment for which `is_wanted` holds.
+/// Returns a post to a path of this environment for which `is_wanted` holds.
 async fn post(cloud: &FakeLaunchDarkly, path: &str, is_wanted: impl Fn(&Value) -> bool) -> Recorded {
     let looks = async {
         loop {
@@ -236,8 +238,8 @@ async fn diagnostics_arrived(cloud: &FakeLaunchDarkly, language: Language) {
     assert_eq!(sdk, Some(if language.is_browser() { "JSClient" } else { "NodeClientSide" }));
 }
 
-/// Asks what the SDK sent to the gateway, and checks that it was what is named here: beginnings of `METHOD /path`, each with
-/// whether there was such a request.
+/// Compares the SDK's requests to the gateway with this list: prefixes of `METHOD /path`, each with whether there was
+/// such a request.
 pub(super) async fn has_sent(client: &mut Driven, expected: &[(String, bool)]) {
     let requests = client.answers("requests", "requests").await;
     let requests: Vec<_> = requests.as_array().expect("requests").iter().filter_map(Value::as_str).collect();
@@ -246,7 +248,7 @@ pub(super) async fn has_sent(client: &mut Driven, expected: &[(String, bool)]) {
     }
 }
 
-/// With the right hash it works and hears of changes; with a wrong one the SDK says what is wrong.
+/// With the right hash it works and receives changes; with a wrong one the SDK reports the reason.
 pub(super) async fn secure_mode_holds(language: Language) {
     if !language.is_installed() {
         return;
@@ -255,7 +257,7 @@ pub(super) async fn secure_mode_holds(language: Language) {
     let setup = Setup::with(client_data()).environment(json!({"secure_mode": true}));
     let gateway = setup.cloud(&cloud).start().await;
     let mut server = Driven::start(Language::Node, &gateway.url(), SDK_KEY).await;
-    assert_eq!(server.hears("ready").await, true);
+    assert_eq!(server.receives("ready").await, true);
     let hash = server.answers(&format!("hash {ADA}"), "hash").await;
     server.close().await;
     let mut client = Driven::start(language, &gateway.url(), ENV_ID).await;
@@ -264,7 +266,7 @@ pub(super) async fn secure_mode_holds(language: Language) {
         assert_eq!(client.answers(&right, "ready").await, true, "REPORT: {uses_report}");
         is_streaming(&gateway).await;
         cloud.patches(SDK_KEY, &flag("greeting", version, &json!(version)));
-        client.hears_exactly("changed", "greeting", SOON).await;
+        client.receives_exactly("changed", "greeting", SOON).await;
         assert_eq!(client.answers("evaluate greeting", "value").await, version);
         let wrong = open(ADA, uses_report, &json!({"hash": "0".repeat(64)}));
         assert_eq!(client.answers(&wrong, "ready").await, false, "REPORT: {uses_report}");

@@ -1,4 +1,4 @@
-//! An SDK in a program of its own, driven line by line.
+//! An SDK in a separate program that is controlled by lines of text.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
-/// Interpreters and browsers start slowly on a busy machine, and SDKs take their time to connect again.
+/// Interpreters and browsers start slowly on a busy machine, and SDKs delay their reconnects.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-/// A program that is told to end gets this long to do so; a browser has a dozen processes to take along.
+/// Time for a program to end by itself; a browser has a dozen processes.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Which of the vendor's SDKs, or the page that is driven like one.
+/// The vendors' SDKs, and the admin page, which is controlled in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     Node,
-    /// The same by the second version of the delivery protocol: `standard`, `streaming` or `polling`.
+    /// The same with FDv2: `standard`, `streaming` or `polling`.
     NodeObjects(&'static str),
     Python,
     Go,
-    /// The same by the second version of the delivery protocol: `standard` or `streaming`.
+    /// The same with FDv2: `standard` or `streaming`.
     GoObjects(&'static str),
     /// The client-side SDK for Node.
     NodeClient,
@@ -40,20 +40,20 @@ pub(crate) enum Language {
     HarnessGo,
     /// Harness' client SDK, in a real browser.
     HarnessBrowser,
-    /// The gateway's own page for operators, in a real browser.
+    /// The gateway's own admin page, in a real browser.
     AdminPage,
 }
 
 pub(crate) struct Driven {
     child: Child,
-    /// Until it is told to end.
+    /// `None` once its end was requested.
     input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
     /// Its temporary files, such as the profile of a browser.
     _dir: TempDir,
 }
 
-/// The browser on this machine.
+/// Returns the browser on this machine.
 pub(crate) fn browser() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let find = |name| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|it| it.exists());
@@ -61,7 +61,7 @@ pub(crate) fn browser() -> Option<PathBuf> {
 }
 
 impl Language {
-    /// The program and its first arguments.
+    /// Returns the program and its first arguments.
     fn program(self) -> (PathBuf, Vec<OsString>) {
         let node = |script| ("node".into(), vec![folder().join("node").join(script).into()]);
         let python =
@@ -81,7 +81,7 @@ impl Language {
         }
     }
 
-    /// What the program wants to know besides address and key.
+    /// Returns further arguments after address and key.
     fn more_arguments(self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = match self {
             Self::NodeObjects(way) | Self::GoObjects(way) => vec![way.into()],
@@ -101,7 +101,7 @@ impl Language {
         matches!(self, Self::LegacyBrowser | Self::Browser | Self::HarnessBrowser | Self::AdminPage)
     }
 
-    /// Whether `tests/sdks/install.sh` has run; in CI it must have.
+    /// Returns whether `tests/sdks/install.sh` has run; in CI it must have.
     pub(crate) fn is_installed(self) -> bool {
         let mark = match self {
             Self::Python | Self::HarnessPython => "python/.venv/.installed",
@@ -140,25 +140,25 @@ impl Driven {
         Self { child, input, output, _dir: dir }
     }
 
-    /// The next fact with this name; others before it are passed over.
-    pub(crate) async fn hears(&mut self, name: &str) -> Value {
-        self.hears_within(name, PATIENCE).await
+    /// Returns the next fact with this name; others before it are skipped.
+    pub(crate) async fn receives(&mut self, name: &str) -> Value {
+        self.receives_within(name, PATIENCE).await
     }
 
-    pub(crate) async fn hears_within(&mut self, name: &str, time: Duration) -> Value {
-        let heard = timeout(time, self.next_fact(name)).await;
-        heard.unwrap_or_else(|_| panic!("`{name}` was not heard within {time:?}"))
+    pub(crate) async fn receives_within(&mut self, name: &str, time: Duration) -> Value {
+        let received = timeout(time, self.next_fact(name)).await;
+        received.unwrap_or_else(|_| panic!("`{name}` was not received within {time:?}"))
     }
 
-    /// Waits for a fact with this name and this value; others before it are passed over.
-    pub(crate) async fn hears_exactly(&mut self, name: &str, value: &str, time: Duration) {
-        let hears = async { while self.next_fact(name).await != *value {} };
-        timeout(time, hears).await.unwrap_or_else(|_| panic!("`{name}` of `{value}` was not heard within {time:?}"));
+    /// Waits for a fact with this name and this value; others before it are skipped.
+    pub(crate) async fn receives_exactly(&mut self, name: &str, value: &str, time: Duration) {
+        let fact = async { while self.next_fact(name).await != *value {} };
+        timeout(time, fact).await.unwrap_or_else(|_| panic!("`{name}` of `{value}` was not received within {time:?}"));
     }
 
-    /// Whether a fact with this name and this value comes; others before it are passed over.
-    pub(crate) async fn hears_by_chance(&mut self, name: &str, value: &str, time: Duration) -> bool {
-        // Dropping the wait loses nothing: a line that has come in part is kept.
+    /// Returns whether a fact with this name and this value arrives; others before it are skipped.
+    pub(crate) async fn may_receive(&mut self, name: &str, value: &str, time: Duration) -> bool {
+        // Dropping the wait loses nothing: a partial line is kept.
         timeout(time, async { while self.next_fact(name).await != *value {} }).await.is_ok()
     }
 
@@ -173,9 +173,9 @@ impl Driven {
     }
 
     pub(crate) async fn answers(&mut self, command: &str, name: &str) -> Value {
-        let input = self.input.as_mut().expect("it was not told to end");
+        let input = self.input.as_mut().expect("the program is running");
         input.write_all(format!("{command}\n").as_bytes()).await.expect("the SDK still runs");
-        self.hears(name).await
+        self.receives(name).await
     }
 
     pub(crate) async fn eventually_answers(&mut self, command: &str, name: &str, expected: &Value) {
@@ -197,7 +197,7 @@ impl Driven {
 }
 
 impl Drop for Driven {
-    /// The end of its input tells the program to end, and a browser with it. Whatever is left then is killed.
+    /// The end of its input ends the program, and its browser. Remaining processes are killed.
     fn drop(&mut self) {
         drop(self.input.take());
         let deadline = Instant::now() + GRACE;

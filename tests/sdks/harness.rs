@@ -1,7 +1,7 @@
 //! Harness' own SDKs, unmodified: what each must be able to do wherever it is connected.
 //!
-//! The steps take the address as a parameter. With the cloud's the steps prove themselves, with the gateway's
-//! the gateway.
+//! The steps have the address as a parameter. With the fake's address they test the steps themselves, with the
+//! gateway's the gateway.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ pub(crate) const API_KEY: &str = "0a1b2c3d-4e5f-4000-8000-00000000c0de";
 
 const FLAGS: [&str; 4] = ["dark-mode", "greeting", "layout", "limit"];
 
-/// Targets and what they get of `dark-mode`, `greeting` and `layout`: by their name, by a segment that names them, by a
-/// segment with rules, by percentage (`user1` is in bucket 79 and `user2` in 66), by nothing.
+/// Targets and their results for `dark-mode`, `greeting` and `layout`: by their name, by a segment that names them, by
+/// a segment with rules, by percentage (`user1` is in bucket 79 and `user2` in 66), by default.
 const EXPECTED: [(&str, bool, &str, u8); 4] = [
     (r#"{"identifier":"ada","name":"Ada"}"#, true, "hello friend", 2),
     (r#"{"identifier":"user1","name":"One","attributes":{"plan":"pro","city":"Zürich"}}"#, false, "hello friend", 1),
@@ -26,13 +26,13 @@ const EXPECTED: [(&str, bool, &str, u8); 4] = [
     (r#"{"identifier":"user1","name":"One"}"#, false, "hello", 1),
 ];
 
-/// A cloud that is prepared, and where SDKs connect to hear of it.
+/// A prepared upstream, and the address that SDKs connect to.
 pub(crate) struct Place<'a> {
     cloud: &'a FakeHarness,
     url: String,
 }
 
-/// With every property that generated SDKs insist on.
+/// Returns a flag with every property that generated SDKs require.
 pub(crate) fn flag(identifier: &str, kind: &str, version: i64, variations: &[(&str, &str)]) -> Value {
     let variation =
         |(identifier, value): &(&str, &str)| json!({"identifier": identifier, "name": identifier, "value": value});
@@ -62,7 +62,7 @@ fn friends(version: i64, included: &[&str]) -> Value {
     })
 }
 
-/// One environment with flags of every kind, which decide by target, segment and percentage.
+/// Starts a fake with one environment with flags of every kind, decided by target, segment and percentage.
 pub(crate) async fn cloud() -> FakeHarness {
     let cloud = FakeHarness::start().await;
     cloud.adds_environment(ENV, "prod", [API_KEY]);
@@ -93,10 +93,10 @@ impl<'a> Place<'a> {
         Self { cloud, url: url.into() }
     }
 
-    /// Starts a server SDK, and sees that it evaluates.
+    /// Starts a server SDK, and checks its evaluations.
     pub(crate) async fn begins(&self, language: Language) -> Driven {
         let mut sdk = Driven::start(language, &self.url, API_KEY).await;
-        assert_eq!(sdk.hears("ready").await, true);
+        assert_eq!(sdk.receives("ready").await, true);
         for expected in EXPECTED {
             for flag in FLAGS {
                 let answer = sdk.answers(&format!("evaluate {flag} {}", expected.0), "value").await;
@@ -106,47 +106,47 @@ impl<'a> Place<'a> {
         sdk
     }
 
-    /// Starts a server SDK, and sees that it has flags.
+    /// Starts a server SDK, and checks that it has flags.
     pub(crate) async fn begins_with_anything(&self, language: Language) -> Driven {
         let mut sdk = Driven::start(language, &self.url, API_KEY).await;
-        assert_eq!(sdk.hears("ready").await, true);
+        assert_eq!(sdk.receives("ready").await, true);
         let (ada, dark_mode, ..) = EXPECTED[0];
         assert_eq!(sdk.answers(&format!("evaluate dark-mode {ada}"), "value").await, json!(dark_mode));
         sdk
     }
 
-    /// Sees that changes arrive by stream: of a flag, of a segment, deletions.
-    pub(crate) async fn hears_changes(&self, sdk: &mut Driven) {
-        let version = self.hears_again(sdk, 2).await;
+    /// Checks that changes arrive by stream: of a flag, of a segment, deletions.
+    pub(crate) async fn receives_changes(&self, sdk: &mut Driven) {
+        let version = self.receives_again(sdk, 2).await;
         self.cloud.changes_flag(ENV, &greeting(version + 1, "grüezi"));
-        sdk.hears_exactly("changed", "greeting", SOON).await;
+        sdk.receives_exactly("changed", "greeting", SOON).await;
         let (ada, two) = (EXPECTED[0].0, EXPECTED[2].0);
         sdk.eventually_answers(&format!("evaluate greeting {two}"), "value", &json!("grüezi")).await;
         self.cloud.changes_segment(ENV, &friends(2, &[]));
         sdk.eventually_answers(&format!("evaluate greeting {ada}"), "value", &json!("grüezi")).await;
         self.cloud.deletes_flag(ENV, "layout");
-        sdk.hears_exactly("changed", "layout", SOON).await;
+        sdk.receives_exactly("changed", "layout", SOON).await;
         sdk.eventually_answers(&format!("evaluate layout {ada}"), "value", &json!("default")).await;
     }
 
-    /// Changes a flag until the SDK hears of it, which it does as soon as it has a stream. Gives the version.
-    pub(crate) async fn hears_again(&self, sdk: &mut Driven, from_version: i64) -> i64 {
-        let mut heard = false;
+    /// Changes a flag until the SDK reports it, which it does once it has a stream. Returns the version.
+    pub(crate) async fn receives_again(&self, sdk: &mut Driven, from_version: i64) -> i64 {
+        let mut received = false;
         let mut version = from_version;
         let rounds = i64::try_from(PATIENCE.as_secs()).expect("a short time");
-        while !heard && version < from_version + rounds {
+        while !received && version < from_version + rounds {
             version += 1;
             let text = format!("hello {version}");
             self.cloud.changes_flag(ENV, &greeting(version, &text));
-            // SDKs may still be telling about something older.
-            heard = sdk.hears_by_chance("changed", "greeting", Duration::from_secs(1)).await
+            // SDKs may still report an older change.
+            received = sdk.may_receive("changed", "greeting", Duration::from_secs(1)).await
                 && sdk.answers(&format!("evaluate greeting {}", EXPECTED[2].0), "value").await == text;
         }
-        assert!(heard, "no change was heard");
+        assert!(received, "no change was received");
         version
     }
 
-    /// Sees that what was evaluated is told upstream.
+    /// Checks that metrics of evaluations are sent upstream.
     pub(crate) async fn posts_metrics(&self, sdk: &mut Driven, sdk_language: &str, target: Option<&str>) {
         sdk.answers("flush", "done").await;
         let attribute = |data: &Value, key: &str| {
@@ -173,11 +173,11 @@ impl<'a> Place<'a> {
         assert!(self.cloud.posts(&path)[0].path.ends_with("?cluster=2"));
     }
 
-    /// Opens a page, and sees what it is told to see.
+    /// Opens a page, and checks its results.
     pub(crate) async fn opens_page(&self) -> Driven {
         let mut page = Driven::start(Language::HarnessBrowser, &self.url, API_KEY).await;
         for expected in EXPECTED {
-            self.says_evaluations(expected);
+            self.sets_evaluations_for(expected);
             assert_eq!(page.answers(&format!("open {}", expected.0), "ready").await, true);
             let mut all = json!({});
             for flag in FLAGS {
@@ -192,26 +192,26 @@ impl<'a> Place<'a> {
         page
     }
 
-    /// Sees that the page hears of a change. Gives the version.
-    pub(crate) async fn tells_page(&self, page: &mut Driven, from_version: i64) -> i64 {
-        let mut heard = false;
+    /// Checks that the page receives a change. Returns the version.
+    pub(crate) async fn updates_page(&self, page: &mut Driven, from_version: i64) -> i64 {
+        let mut received = false;
         let mut version = from_version;
         let rounds = i64::try_from(PATIENCE.as_secs()).expect("a short time");
         let (target, dark_mode, _, layout) = EXPECTED[3];
-        while !heard && version < from_version + rounds {
+        while !received && version < from_version + rounds {
             version += 1;
             let text = format!("hello {version}");
-            self.says_evaluations((target, dark_mode, &text, layout));
+            self.sets_evaluations_for((target, dark_mode, &text, layout));
             self.cloud.changes_flag(ENV, &greeting(version, &text));
-            heard = page.hears_by_chance("changed", "greeting", Duration::from_secs(1)).await;
+            received = page.may_receive("changed", "greeting", Duration::from_secs(1)).await;
         }
-        assert!(heard, "no change was heard");
+        assert!(received, "no change was received");
         page.eventually_answers("evaluate greeting", "value", &json!(format!("hello {version}"))).await;
         version
     }
 
-    /// The cloud evaluates nothing; whatever does so by itself does not ask it.
-    fn says_evaluations(&self, expected: (&str, bool, &str, u8)) {
+    /// Sets the results of the fake, which evaluates nothing; SDKs that evaluate themselves do not request them.
+    fn sets_evaluations_for(&self, expected: (&str, bool, &str, u8)) {
         let target: Value = serde_json::from_str(expected.0).expect("a target");
         let (dark_mode, layout) = (value("dark-mode", expected), value("layout", expected));
         let evaluations = json!({
@@ -231,17 +231,17 @@ async fn a_server_sdk_lives_through_everything(language: Language, sdk_language:
     let cloud = cloud().await;
     let place = Place::at(&cloud, cloud.url());
     let mut sdk = place.begins(language).await;
-    place.hears_changes(&mut sdk).await;
+    place.receives_changes(&mut sdk).await;
     place.posts_metrics(&mut sdk, sdk_language, Some("ada")).await;
 
-    // The server goes away and comes back at the same address.
+    // The server stops and starts again at the same address.
     cloud.hangs_up().await;
     let two = EXPECTED[2].0;
     assert_eq!(sdk.answers(&format!("evaluate greeting {two}"), "value").await, "grüezi");
     cloud.picks_up().await;
-    place.hears_again(&mut sdk, 100).await;
+    place.receives_again(&mut sdk, 100).await;
 
-    // What was evaluated last is told at the end, but not by the Go SDK.
+    // The last evaluations are reported at the end, but not by the Go SDK.
     sdk.answers(&format!("evaluate dark-mode {two}"), "value").await;
     let before = cloud.posts(&format!("/metrics/{ENV}")).len();
     sdk.close().await;
@@ -260,21 +260,21 @@ async fn a_server_sdk_lives_behind_the_gateway(language: Language, sdk_language:
     let url = gateway.url();
     let place = Place::at(&cloud, url);
     let mut sdk = place.begins(language).await;
-    place.hears_changes(&mut sdk).await;
+    place.receives_changes(&mut sdk).await;
     place.posts_metrics(&mut sdk, sdk_language, Some("ada")).await;
 
-    // The gateway goes away and comes back at the same address.
+    // The gateway stops and starts again at the same address.
     let gateway = gateway.restarted().await;
     let two = EXPECTED[2].0;
     assert_eq!(sdk.answers(&format!("evaluate greeting {two}"), "value").await, "grüezi");
-    place.hears_again(&mut sdk, 100).await;
+    place.receives_again(&mut sdk, 100).await;
 
-    // The cloud goes away, and nobody notices.
+    // Upstream stops, and clients are not affected.
     cloud.hangs_up().await;
     let late = place.begins_with_anything(language).await;
     late.close().await;
     cloud.picks_up().await;
-    place.hears_again(&mut sdk, 200).await;
+    place.receives_again(&mut sdk, 200).await;
     sdk.close().await;
     gateway.stop().await;
 }
@@ -302,7 +302,7 @@ async fn the_go_sdk_lives_behind_the_gateway() {
     a_server_sdk_lives_behind_the_gateway(Language::HarnessGo, "go").await;
 }
 
-/// F051 for a real SDK: a status that makes it try again, and none that makes it give up.
+/// F051 for a real SDK: a status after which it retries, and none after which it gives up.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_go_sdk_waits_for_a_gateway_that_knows_nothing_yet() {
     if !Language::HarnessGo.is_installed() {
@@ -320,7 +320,7 @@ async fn the_go_sdk_waits_for_a_gateway_that_knows_nothing_yet() {
     };
     within("a refusal", refused).await;
     cloud.picks_up().await;
-    assert_eq!(sdk.hears("ready").await, true);
+    assert_eq!(sdk.receives("ready").await, true);
     let (ada, dark_mode, ..) = EXPECTED[0];
     assert_eq!(sdk.answers(&format!("evaluate dark-mode {ada}"), "value").await, json!(dark_mode));
     sdk.close().await;
@@ -337,11 +337,11 @@ async fn the_browser_sdk_lives_behind_the_gateway() {
     let gateway = gateway(&cloud).await;
     let place = Place::at(&cloud, gateway.url());
     let mut page = place.opens_page().await;
-    let version = place.tells_page(&mut page, 2).await;
+    let version = place.updates_page(&mut page, 2).await;
     place.posts_metrics(&mut page, "JavaScript", None).await;
     let gateway = gateway.restarted().await;
     page.answers("later 31", "done").await;
-    place.tells_page(&mut page, version).await;
+    place.updates_page(&mut page, version).await;
     page.close().await;
     gateway.stop().await;
 }
@@ -369,14 +369,14 @@ async fn the_browser_sdk_lives_through_everything() {
     let cloud = cloud().await;
     let place = Place::at(&cloud, cloud.url());
     let mut page = place.opens_page().await;
-    let version = place.tells_page(&mut page, 2).await;
+    let version = place.updates_page(&mut page, 2).await;
     place.posts_metrics(&mut page, "JavaScript", None).await;
 
-    // The server goes away and comes back at the same address. The SDK takes up to 30 seconds to try again.
+    // The server stops and starts again at the same address. The SDK takes up to 30 seconds to retry.
     cloud.hangs_up().await;
     assert_eq!(page.answers("evaluate greeting", "value").await, format!("hello {version}"));
     cloud.picks_up().await;
     page.answers("later 31", "done").await;
-    place.tells_page(&mut page, version).await;
+    place.updates_page(&mut page, version).await;
     page.close().await;
 }

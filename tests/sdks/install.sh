@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the vendor's SDKs that the tests connect, a browser for the page and for SDKs that live in one, and a Redis
-# server. Quick when everything is there.
+# Installs the vendors' SDKs that the tests use, a browser for the admin page and for browser SDKs, and a Redis server.
+# Quick if everything is installed already.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -20,7 +20,8 @@ fi
 if command -v python3 >/dev/null; then
   if [ ! -f python/.venv/.installed ] || [ python/requirements.txt -nt python/.venv/.installed ]; then
     python3 -m venv python/.venv
-    # Not by its `pip`, which knows the folder that it was made in: a copied one would install elsewhere.
+    # Not with its `pip` script, which contains the path of the folder that it was created in: a copied one would
+    # install elsewhere.
     python/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r python/requirements.txt
     touch python/.venv/.installed
   fi
@@ -30,7 +31,7 @@ fi
 
 if command -v go >/dev/null; then
   if [ ! -f go/bin/.installed ] || [ -n "$(find go -name '*.go' -newer go/bin/.installed -o -name 'go.*' -newer go/bin/.installed)" ]; then
-    # Without C and without what Git knows, so that neither is needed.
+    # Without C and without version control, so that neither is needed.
     (cd go && CGO_ENABLED=0 go build -buildvcs=false -trimpath -o bin/ ./... && touch bin/.installed)
   fi
 else

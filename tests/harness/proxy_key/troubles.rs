@@ -1,4 +1,4 @@
-//! What goes wrong with a proxy key, and what is served meanwhile.
+//! Failures with a proxy key, and what is served meanwhile.
 
 use super::*;
 
@@ -10,13 +10,13 @@ async fn nothing_is_missed_in_an_outage() {
     let gateway = started(&cloud, "flag_poll_interval = \"100ms\"").await;
     let (mut mine, mut other) = (listens(&gateway, KEY).await, listens(&gateway, OTHER_KEY).await);
     cloud.streams_go_down();
-    mine.hears_the_end().await;
-    other.hears_the_end().await;
+    mine.receives_end().await;
+    other.receives_end().await;
     until("polls", || cloud.gets("/proxy/config").len() > 4).await;
     assert_eq!(states(&gateway).await, ["DISCONNECTED"; 2]);
     let call = Call::get("/stream").key(&token(&gateway, KEY).await).header("API-Key", KEY);
     assert_eq!(gateway.answers(&call).await.status, 503, "SDKs poll, too");
-    // 6.4: polls find changed flags, and environments and keys that come and go.
+    // Polls find changed flags, and environments and keys that are added and removed.
     cloud.stores_flag(ENV, &flag("a", 7));
     serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "polled", |_, it| it["version"] == 7).await;
     cloud.adds_to_proxy(PROXY, third);
@@ -25,7 +25,7 @@ async fn nothing_is_missed_in_an_outage() {
     exchanges(&gateway, OTHER_KEY, 401, "an environment that went").await;
     cloud.removes_key(third, &FakeHarness::hash("third-key"));
     exchanges(&gateway, "third-key", 401, "a key that went").await;
-    // What is not there is not lost.
+    // An outage loses nothing.
     cloud.goes_down();
     serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "served while all is down", |_, it| it["version"] == 7).await;
     let before = report(&gateway, "prod").await["sequence"].clone();
@@ -33,10 +33,10 @@ async fn nothing_is_missed_in_an_outage() {
     cloud.streams_come_back();
     let mut mine = listens(&gateway, KEY).await;
     assert_eq!(report(&gateway, "prod").await["sequence"], before, "D15: nothing was different");
-    let told = mine.hears_event("*").await;
-    assert_eq!((&told["identifier"], &told["version"]), (&json!("a"), &json!(7)), "what a stream missed, once");
+    let event = mine.receives_event("*").await;
+    assert_eq!((&event["identifier"], &event["version"]), (&json!("a"), &json!(7)), "what a stream missed, once");
     cloud.changes_flag(ENV, &flag("b", 7));
-    assert_eq!(mine.hears_event("*").await["identifier"], "b", "D15: and nothing before");
+    assert_eq!(mine.receives_event("*").await["identifier"], "b", "D15: and nothing before");
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn silence_is_a_loss() {
     let cloud = proxied_cloud().await;
     cloud.beats(None);
     let gateway = started(&cloud, "read_timeout = \"300ms\"").await;
-    listens(&gateway, KEY).await.hears_the_end().await;
+    listens(&gateway, KEY).await.receives_end().await;
     until("another stream", || cloud.gets("/stream").len() > 1).await;
 }
 
@@ -103,7 +103,7 @@ async fn a_refused_key_is_left_alone_and_shown() {
         cloud.delays("/proxy/auth", Duration::from_secs(3));
         cloud.answers_next("/proxy/auth", [status; 100]);
         let gateway = Running::before_harness_proxy(&cloud, PROXY, "flag_poll_interval = \"20ms\"").await;
-        assert_eq!(gateway.answers(&exchange(KEY)).await.status, 500, "nobody knows yet");
+        assert_eq!(gateway.answers(&exchange(KEY)).await.status, 500, "not known yet");
         assert_eq!(gateway.operator_gets("/ready").await.status, 503);
         let row = report(&gateway, "proxy key").await;
         assert_eq!((&row["phase"], &row["vendor"]), (&json!("starting"), &json!("harness")));
@@ -124,8 +124,11 @@ async fn a_refused_key_is_left_alone_and_shown() {
             "it may be accepted again: no key is unknown for sure"
         );
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let asked = paths(&cloud.requests());
-        assert!(asked.len() < 4 && asked.iter().all(|it| it == "POST /api/1.0/proxy/auth"), "left alone: {asked:?}");
+        let requests = paths(&cloud.requests());
+        assert!(
+            requests.len() < 4 && requests.iter().all(|it| it == "POST /api/1.0/proxy/auth"),
+            "left alone: {requests:?}"
+        );
     }
 }
 
@@ -135,7 +138,7 @@ async fn a_key_that_is_deleted_leaves_what_was_served() {
     let gateway = started(&cloud, "flag_poll_interval = \"20ms\"").await;
     let mut sdk: Sdk = listens(&gateway, KEY).await;
     cloud.deletes_proxy(PROXY);
-    sdk.hears_the_end().await;
+    sdk.receives_end().await;
     let before = cloud.posts("/proxy/auth").len();
     until("a refusal", || cloud.posts("/proxy/auth").len() > before).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -143,7 +146,7 @@ async fn a_key_that_is_deleted_leaves_what_was_served() {
     assert_eq!(report(&gateway, "prod").await["connection"], "interrupted", "it was accepted before, so that may heal");
     let call = Call::get(flags(ENV)).key(&token(&gateway, KEY).await);
     assert_eq!(gateway.answers(&call).await.status, 200, "the last good data");
-    // A mistake is mended without a restart.
+    // The deletion can be undone without a restart.
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
     listens(&gateway, KEY).await;
 }
@@ -189,11 +192,11 @@ async fn an_environment_that_cannot_be_read_leaves_the_others_alone() {
     cloud.puts(OTHER_ENV, [json!({"feature": 7})], []);
     cloud.stores_flag(ENV, &flag("a", 7));
     cloud.closes_streams(PROXY);
-    serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "the one that can be read", |_, it| it["version"] == 7).await;
+    serves(&gateway, KEY, &format!("{}/a", flags(ENV)), "the readable environment", |_, it| it["version"] == 7).await;
     let call = Call::get(flags(OTHER_ENV)).key(&token(&gateway, OTHER_KEY).await);
     assert_eq!(gateway.answers(&call).await.json(), json!([flag("other", 1)]), "the last good data");
     assert_eq!(report(&gateway, OTHER_ENV).await["last_error"]["kind"], "invalid-data");
-    // It is read again although there is a stream.
+    // It is polled although there is a stream.
     listens(&gateway, KEY).await;
     cloud.puts(OTHER_ENV, [flag("other", 2)], []);
     serves(&gateway, OTHER_KEY, &flags(OTHER_ENV), "healed", |_, it| *it == json!([flag("other", 2)])).await;
@@ -204,7 +207,7 @@ async fn a_list_that_changes_while_it_is_read_loses_nothing() {
     let cloud = proxied_cloud().await;
     let gateway = started(&cloud, "flag_poll_interval = \"100ms\"").await;
     cloud.streams_go_down();
-    // The environments moved up while they were read, and the one between two pages was in none.
+    // The environments moved up while they were read, so the one between two pages was on none of them.
     let before = cloud.gets("/proxy/config").len();
     let page = |environments: Value, count: usize| {
         let body = json!({"environments": environments, "itemCount": count, "pageCount": 2}).to_string();
@@ -230,13 +233,13 @@ async fn no_key_is_logged_or_sent_to_others() {
     let toml =
         format!("log.format = \"json\"\nlog.level = \"trace\"\n{}", proxy_toml(dir.path(), &cloud, &proxy, more));
     std::fs::write(dir.path().join("yardarm.toml"), toml).expect("a file");
-    // Every way in which a request with the key in its address can fail, one after the other.
+    // Every way in which a request with the key in its URL can fail, one after the other.
     let json = |body: &str| HarnessAnswer::from(200).body("application/json", body);
     cloud.answers_next(
         "/proxy/config",
         [
             HarnessAnswer::from(307).header("location", "/elsewhere"),
-            HarnessAnswer::from(307).header("location", "http://127.0.0.1:1/nobody"),
+            HarnessAnswer::from(307).header("location", "http://127.0.0.1:1/elsewhere"),
             HarnessAnswer::cut(),
             json("{"),
             HarnessAnswer::from(503),
@@ -250,7 +253,7 @@ async fn no_key_is_logged_or_sent_to_others() {
         }
     })
     .await;
-    // And while nobody is there at all.
+    // And while upstream is unreachable.
     cloud.hangs_up().await;
     yardarm_testkit::until("a failed poll", || program.has_logged("poll failed")).await;
     let shown = program.operator_gets("/api/environments").await;
@@ -288,9 +291,9 @@ async fn an_event_that_names_no_environment_is_not_lost() {
     for (version, environment) in [(7, json!(null)), (8, json!("")), (9, json!(7))] {
         cloud.stores_flag(ENV, &flag("a", version));
         let event = json!({"event": "patch", "domain": "flag", "identifier": "a", "version": version, "environment": environment});
-        cloud.tells(PROXY, &event);
-        let heard = mine.hears_event("*").await;
-        assert_eq!((&heard["identifier"], &heard["version"]), (&json!("a"), &json!(version)), "{environment}");
+        cloud.sends_event(PROXY, &event);
+        let received = mine.receives_event("*").await;
+        assert_eq!((&received["identifier"], &received["version"]), (&json!("a"), &json!(version)), "{environment}");
     }
     assert_eq!(cloud.gets("/stream").len(), 1, "the same stream all the time");
 }

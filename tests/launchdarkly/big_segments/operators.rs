@@ -7,7 +7,7 @@ use super::{gated, includes, revision, setup, synchronized_on, unix_ms};
 use crate::flags::some_data;
 use crate::running::{Running, SDK_KEY};
 
-/// What operators are shown: `/api/status`, and the series of the metrics with their values.
+/// Returns `/api/status`, and the series of the metrics with their values.
 async fn shown(gateway: &Running) -> (Value, Vec<(String, u64)>) {
     let status = gateway.operator_gets("/api/status").await.json()["environments"][0]["big_segments"].clone();
     let metrics = gateway.operator_gets("/metrics").await.text().to_owned();
@@ -19,7 +19,7 @@ async fn shown(gateway: &Running) -> (Value, Vec<(String, u64)>) {
     (status, series.collect())
 }
 
-/// Waits until both are as given.
+/// Waits until both have these values.
 async fn becomes(what: &str, gateway: &Running, is_available: bool, is_stale: bool, synchronized_ms: Option<u64>) {
     let labels = r#"{environment="main",vendor="launchdarkly"}"#;
     let mut last = (Value::Null, Vec::new());
@@ -67,7 +67,7 @@ async fn what_works_and_what_does_not_is_shown_to_operators() {
     let at_ms = shown(&gateway).await.0["synchronized_on_ms"].as_u64().expect("a time");
     assert!((before..=unix_ms()).contains(&at_ms), "{at_ms} is the time of this test");
 
-    // An outage, in which nothing is known: the same that `/status` says.
+    // An outage in which nothing is known: the same as in `/status`.
     redis.kill();
     becomes("a database that is down", &gateway, false, false, Some(0)).await;
     let is_down = |it: &Value| it["environments"]["main"]["bigSegmentStatus"]["available"] == false;

@@ -1,4 +1,4 @@
-//! L080 to L085, L096 to L149: every way to write a context, on every route that takes one.
+//! L080 to L085, L096 to L149: every encoding of a context, on every route that takes one.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
@@ -15,13 +15,13 @@ const NO_BASE64: &str = "context part of URL path did not decode as valid base64
 const NO_CONTEXT: &str = "context part of URL path did not decode to valid evaluation context as JSON";
 const UNSUPPORTED: &str = "Content-Type must be application/json.";
 
-/// One flag that is false for who `plan` is `x`.
+/// Returns one flag that is false for contexts whose `plan` is `x`.
 fn rules() -> Value {
     let clause = json!({"contextKind": "user", "attribute": "plan", "op": "in", "values": ["x"], "negate": false});
     data([flag_with("plain", 3, json!({"rules": [{"id": "r", "variation": 1, "clauses": [clause]}]}))], [])
 }
 
-/// Routes that take a context, with where it stands.
+/// Returns the routes that take a context, with whether it is in the path.
 fn routes() -> impl Iterator<Item = (&'static Route, bool)> {
     let takes = |route: &&Route| {
         route.family == Family::Evaluation || (route.family == Family::Stream && ![2, 3, 13, 24].contains(&route.row))
@@ -36,7 +36,7 @@ fn with_key(route: &Route, call: Call) -> Call {
     }
 }
 
-/// What a route says when a context was fine.
+/// Returns the response of a route to a valid context.
 fn fine(route: &Route) -> (Expected, bool) {
     if route.family == Family::Stream {
         let head = stream_head();
@@ -47,7 +47,7 @@ fn fine(route: &Route) -> (Expected, bool) {
     (route.found(json_answer(200, result)), false)
 }
 
-/// What a route says when it was not.
+/// Returns the response of a route to an invalid context.
 fn refused(route: &Route, refusal: Expected) -> (Expected, bool) {
     let refusal = if route.family == Family::Stream { refusal.with("x-accel-buffering: no") } else { refusal };
     (route.found(refusal), false)
@@ -271,14 +271,14 @@ async fn only_true_is_true() {
             let path = format!("{}{query}", route.path(ENV_ID));
             let call = if in_body { Call::report(path, r#"{"key":"a"}"#) } else { Call::get(path) };
             let result = json!({"plain": if has_reason { &reasoned } else { &plain }});
-            gateway.says("L127, L128", with_key(route, call), route.found(json_answer(200, result))).await;
+            gateway.answers_as("L127, L128", with_key(route, call), route.found(json_answer(200, result))).await;
         }
     }
 }
 
 #[tokio::test]
 async fn the_order_of_checks() {
-    // L044: a bad context is one in every state, a good one waits for data.
+    // L044: an invalid context is rejected in every state, a valid one waits for data.
     let environment = json!({"secure_mode": true});
     let setup = Setup::new().set("launchdarkly.init_timeout", "20ms").environment(environment);
     let gateway = setup.start().await;
@@ -303,10 +303,10 @@ async fn the_order_of_checks() {
         for query in ["", "?h=", "?h=wrong"] {
             asks(&gateway, "L145, L146", call(r#"{"key":"a"}"#, query), expected.clone(), is_stream).await;
         }
-        if route.told().is_some() {
-            gateway.says("L170", Call::options(route.path(ENV_ID)), route.found(empty(200))).await;
+        if route.cors_methods().is_some() {
+            gateway.answers_as("L170", Call::options(route.path(ENV_ID)), route.found(empty(200))).await;
         }
     }
     let unread = Call::new("REPORT", "/sdk/evalx/context").key(SDK_KEY);
-    gateway.says("L109: the type before the body", unread, text(415, UNSUPPORTED)).await;
+    gateway.answers_as("L109: the type before the body", unread, text(415, UNSUPPORTED)).await;
 }

@@ -45,16 +45,16 @@ async fn origins_on_every_route_and_outcome() {
         let gateway = Setup::with(some_data()).environment(environment).start().await;
         let allowed_headers = format!("{ALLOWED_HEADERS},X-A,x-b");
         for route in ROUTES.iter().filter(|it| it.caller == Caller::Browser) {
-            let methods = route.told().unwrap();
+            let methods = route.cors_methods().unwrap();
             for (sent, answered) in rows {
                 let cors =
                     |expected: Expected, origin: &str| expected.cors_with_headers(origin, &methods, &allowed_headers);
                 let preflight = origins(Call::options(route.path(ENV_ID)), sent);
-                gateway.says("L162 to L169", preflight, cors(empty(200), answered)).await;
+                gateway.answers_as("L162 to L169", preflight, cors(empty(200), answered)).await;
                 let call = origins(route.right(), sent);
                 let (expected, is_stream) = match route.family {
                     Family::Stream => (cors(stream_head(), "*"), true),
-                    // L169: events are off, and the headers are there.
+                    // L169: events are disabled, and the headers are present.
                     Family::Post | Family::Pixel => {
                         let disabled = r#"{"message":"Event proxy is not enabled for this environment"}"#;
                         (cors(text(503, disabled), answered), false)
@@ -63,13 +63,13 @@ async fn origins_on_every_route_and_outcome() {
                 };
                 asks(&gateway, "L162 to L165", call, expected, is_stream).await;
                 let call = origins(route.call("unknown"), sent);
-                gateway.says("L031", call, text(404, TEXT_D).cors_methods(&methods)).await;
+                gateway.answers_as("L031", call, text(404, TEXT_D).cors_methods(&methods)).await;
                 if route.method == "REPORT" {
                     let call = origins(Call::new("REPORT", route.path(ENV_ID)).body("{}"), sent);
                     let unsupported = cors(text(415, "Content-Type must be application/json."), answered);
                     let is_stream = route.family == Family::Stream;
                     let unsupported = if is_stream { unsupported.with("x-accel-buffering: no") } else { unsupported };
-                    gateway.says("L092", call, unsupported).await;
+                    gateway.answers_as("L092", call, unsupported).await;
                 }
             }
         }
@@ -77,7 +77,7 @@ async fn origins_on_every_route_and_outcome() {
         let expected = message(400, "context part of URL path did not decode as valid base64")
             .with("x-accel-buffering: no")
             .cors_with_headers(SECOND, "GET,OPTIONS", &allowed_headers);
-        gateway.says("L171: errors carry the normal origin", call, expected).await;
+        gateway.answers_as("L171: errors carry the normal origin", call, expected).await;
     }
 }
 
@@ -105,7 +105,7 @@ async fn tags_are_compared_as_a_whole() {
     };
     let fresh = || json_answer(200, flag("plain", 3)).with("etag: relay-3");
     for tags in [&["relay-3"][..], &["  relay-3\t"], &["relay-3", "other"]] {
-        gateway.says("L156", poll(tags), empty(304)).await;
+        gateway.answers_as("L156", poll(tags), empty(304)).await;
     }
     for tags in [
         &[][..],
@@ -121,13 +121,13 @@ async fn tags_are_compared_as_a_whole() {
         &["3"],
         &["other", "relay-3"],
     ] {
-        gateway.says("L156", poll(tags), fresh()).await;
+        gateway.answers_as("L156", poll(tags), fresh()).await;
     }
     let modified =
         Call::get("/sdk/flags/plain").key(SDK_KEY).header("If-Modified-Since", "Sun, 22 Nov 2099 02:04:23 GMT");
-    gateway.says("L156: nothing else counts", modified.header("Range", "bytes=0-1"), fresh()).await;
+    gateway.answers_as("L156: nothing else counts", modified.header("Range", "bytes=0-1"), fresh()).await;
     let nothing = Call::get("/sdk/flags/none").key(SDK_KEY).header("If-None-Match", "relay-3");
-    gateway.says("L153", nothing, empty(404)).await;
+    gateway.answers_as("L153", nothing, empty(404)).await;
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn secure_mode_wants_the_hash_of_the_context() {
     ] {
         let call = Call::report(format!("/sdk/evalx/{ENV_ID}/context{query}"), context);
         let expected = if is_fine { some_json(200) } else { message(400, mismatch) };
-        gateway.says("L144, L145, L147", call, expected.cors("*", "REPORT,OPTIONS")).await;
+        gateway.answers_as("L144, L145, L147", call, expected.cors("*", "REPORT,OPTIONS")).await;
         let call = Call::report(format!("/eval/{ENV_ID}{query}"), context);
         let (expected, is_stream) = if is_fine {
             (stream_head().cors("*", "REPORT,OPTIONS"), true)
@@ -167,8 +167,8 @@ async fn secure_mode_wants_the_hash_of_the_context() {
     }
     // Servers need no hash, and neither does a stream without a context.
     let server = Call::get(format!("/sdk/evalx/contexts/{CTX}")).key(key);
-    gateway.says("L148: not for servers", server, some_json(200)).await;
-    gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.hears_ping().await;
+    gateway.answers_as("L148: not for servers", server, some_json(200)).await;
+    gateway.opens_with(&Call::get(format!("/ping/{ENV_ID}"))).await.receives_ping().await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! L173, L174: what a reverse proxy passes on, and what it keeps.
+//! L173, L174: which headers a reverse proxy forwards, and which it removes.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ async fn requests_are_passed_on_like_gos_proxy_does_it() {
         .header("User-Agent", "Browser/1")
         .header("X-Custom", "c")
         .header("X-Custom", "d");
-    gateway.says("L173", call, json_answer(200, json!([{"goal": 1}])).cors("https://a.example", METHODS)).await;
+    gateway.answers_as("L173", call, json_answer(200, json!([{"goal": 1}])).cors("https://a.example", METHODS)).await;
     let request = last(&gateway);
     assert_eq!(request.path, format!("{}?a=%zz;b&c=d%20e+f&c", path()), "L173");
     let mut headers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -92,7 +92,7 @@ async fn answers_are_passed_on_but_for_their_cors() {
             .with("vary: Origin")
             .with("x-other: o")
             .cors("*", METHODS);
-        gateway.says("L173, L174", Call::get(path()), expected).await;
+        gateway.answers_as("L173, L174", Call::get(path()), expected).await;
     }
 }
 
@@ -101,5 +101,5 @@ async fn large_answers_are_passed_on_too() {
     let gateway = Setup::with(some_data()).start().await;
     let large = "g".repeat(6 << 20);
     gateway.upstream.answers_goals_with(200, &[], &large);
-    gateway.says("L173, L174", Call::get(path()), empty(200).bytes(large.as_bytes()).cors("*", METHODS)).await;
+    gateway.answers_as("L173, L174", Call::get(path()), empty(200).bytes(large.as_bytes()).cors("*", METHODS)).await;
 }

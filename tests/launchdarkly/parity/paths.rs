@@ -1,4 +1,4 @@
-//! L001 to L015, L022 to L037, L235 to L238: paths and queries in every spelling.
+//! L001 to L015, L022 to L037, L235 to L238: paths and queries in every encoding.
 
 use serde_json::json;
 use yardarm_testkit::Call;
@@ -16,7 +16,7 @@ fn get(path: impl Into<String>) -> Call {
     Call::get(path).key(SDK_KEY)
 }
 
-/// The same path with every letter and digit escaped.
+/// Returns the same path with every letter and digit escaped.
 fn escaped(path: &str) -> String {
     path.chars().map(|it| if it.is_ascii_alphanumeric() { format!("%{:02x}", it as u32) } else { it.into() }).collect()
 }
@@ -31,16 +31,16 @@ async fn an_escaped_letter_is_a_letter() {
             None => route.lost(text(404, TEXT_D)),
         };
         let call = Call::new(route.method, escaped(&route.path("nobody")));
-        gateway.says("L013", call, expected).await;
+        gateway.answers_as("L013", call, expected).await;
     }
-    gateway.says("L013", Call::get(escaped("/status")), some_json(200)).await;
-    gateway.says("L012, L013", get("/sdk%2Fflags%2fplain"), some_json(200).with("etag: relay-3")).await;
+    gateway.answers_as("L013", Call::get(escaped("/status")), some_json(200)).await;
+    gateway.answers_as("L012, L013", get("/sdk%2Fflags%2fplain"), some_json(200).with("etag: relay-3")).await;
     asks(&gateway, "L012, L013", Call::get(format!("/ping%2F{ENV_ID}")), stream_head().cors("*", "GET,OPTIONS"), true)
         .await;
     let goals = Call::get(format!("/sdk/goals/{}", escaped(ENV_ID)));
-    gateway.says("Go: as it was written", goals, some_json(200).cors("*", "GET,OPTIONS")).await;
-    let asked = gateway.upstream.requests().into_iter().find(|it| it.path.starts_with("/sdk/goals")).unwrap();
-    assert_eq!(asked.path, format!("/sdk/goals/{}", escaped(ENV_ID)));
+    gateway.answers_as("Go: as it was written", goals, some_json(200).cors("*", "GET,OPTIONS")).await;
+    let request = gateway.upstream.requests().into_iter().find(|it| it.path.starts_with("/sdk/goals")).unwrap();
+    assert_eq!(request.path, format!("/sdk/goals/{}", escaped(ENV_ID)));
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn what_is_no_route_is_nowhere() {
     ] {
         for method in ["GET", "POST", "REPORT", "OPTIONS", "PUT", "BREW"] {
             let call = Call::new(method, path).key(SDK_KEY);
-            gateway.says("L001, L003, L012, L014", call, page_not_found()).await;
+            gateway.answers_as("L001, L003, L012, L014", call, page_not_found()).await;
         }
         let head = gateway.answers(&Call::new("HEAD", path)).await;
         assert_eq!(head.status, 404, "{path}");
@@ -159,11 +159,11 @@ async fn unclean_paths_are_redirected_in_gos_spelling() {
     ] {
         for method in ["GET", "POST", "REPORT", "HEAD", "BREW"] {
             let moved = empty(301).with(&format!("location: {location}"));
-            gateway.says("L010, L011", Call::new(method, path), moved).await;
+            gateway.answers_as("L010, L011", Call::new(method, path), moved).await;
         }
     }
     let moved = empty(301).with("location: /ping/x");
-    gateway.says("L010: before anything else", Call::options("//ping/x"), moved).await;
+    gateway.answers_as("L010: before anything else", Call::options("//ping/x"), moved).await;
 }
 
 #[tokio::test]
@@ -174,22 +174,24 @@ async fn two_families_share_a_prefix() {
     for of in ["contexts", "users"] {
         for context in ["context", "user"] {
             let path = format!("/sdk/evalx/{of}/{context}");
-            gateway.says("two families: a server's context", get(&path), no_context.clone()).await;
-            gateway.says("two families: a server's context", Call::get(&path), empty(401)).await;
-            gateway.says("two families: browsers first", Call::report(&path, "{}"), no_id("REPORT,OPTIONS")).await;
-            gateway.says("two families: browsers first", Call::options(&path), no_id("REPORT,OPTIONS")).await;
-            gateway.says("two families", Call::post(&path, "{}"), empty(405)).await;
+            gateway.answers_as("two families: a server's context", get(&path), no_context.clone()).await;
+            gateway.answers_as("two families: a server's context", Call::get(&path), empty(401)).await;
+            gateway
+                .answers_as("two families: browsers first", Call::report(&path, "{}"), no_id("REPORT,OPTIONS"))
+                .await;
+            gateway.answers_as("two families: browsers first", Call::options(&path), no_id("REPORT,OPTIONS")).await;
+            gateway.answers_as("two families", Call::post(&path, "{}"), empty(405)).await;
         }
         for context in ["contexts", "users"] {
             let path = format!("/sdk/evalx/{of}/{context}");
-            gateway.says("two families: no alias here", Call::report(&path, "{}"), empty(405)).await;
+            gateway.answers_as("two families: no alias here", Call::report(&path, "{}"), empty(405)).await;
             let path = format!("{path}/{CTX}");
-            gateway.says("two families: browsers first", Call::get(&path), no_id("GET,OPTIONS")).await;
-            gateway.says("two families: browsers first", Call::options(&path), no_id("GET,OPTIONS")).await;
+            gateway.answers_as("two families: browsers first", Call::get(&path), no_id("GET,OPTIONS")).await;
+            gateway.answers_as("two families: browsers first", Call::options(&path), no_id("GET,OPTIONS")).await;
         }
     }
     let path = format!("/sdk/evalx/context/contexts/{CTX}");
-    gateway.says("two families", Call::get(path), no_id("GET,OPTIONS")).await;
+    gateway.answers_as("two families", Call::get(path), no_id("GET,OPTIONS")).await;
 }
 
 #[tokio::test]
@@ -218,7 +220,7 @@ async fn variables_are_decoded_once() {
         assert_eq!((answer.status, answer.json()["version"].as_i64()), (200, Some(version)), "L013: {path}");
     }
     for nothing in ["%ff", "%C3", "%00", "%ff%20b"] {
-        gateway.says("Go: bytes are a key too", get(format!("/sdk/flags/{nothing}")), empty(404)).await;
+        gateway.answers_as("Go: bytes are a key too", get(format!("/sdk/flags/{nothing}")), empty(404)).await;
     }
     for (id, is_known) in [
         ("odd%20id+%25%C3%A9", true),
@@ -229,8 +231,8 @@ async fn variables_are_decoded_once() {
     ] {
         let expected =
             if is_known { empty(200).cors("*", "GET,OPTIONS") } else { text(404, TEXT_D).cors_methods("GET,OPTIONS") };
-        gateway.says("L031", Call::options(format!("/ping/{id}")), expected.clone()).await;
-        gateway.says("L031", Call::options(format!("/a/{id}.gif")), expected).await;
+        gateway.answers_as("L031", Call::options(format!("/ping/{id}")), expected.clone()).await;
+        gateway.answers_as("L031", Call::options(format!("/a/{id}.gif")), expected).await;
     }
 }
 
@@ -257,7 +259,7 @@ async fn the_first_readable_filter_counts() {
         ("?x?filter=a", whole()),
         ("?filter[]=a", whole()),
     ] {
-        gateway.says("L238", get(format!("/sdk/flags{query}")), expected).await;
+        gateway.answers_as("L238", get(format!("/sdk/flags{query}")), expected).await;
     }
     for query in [
         "filter=a",
@@ -270,7 +272,7 @@ async fn the_first_readable_filter_counts() {
         "filter=a#x",
         "=&filter=a",
     ] {
-        gateway.says("L235", get(format!("/sdk/flags?{query}")), part()).await;
+        gateway.answers_as("L235", get(format!("/sdk/flags?{query}")), part()).await;
     }
     for query in [
         "filter=A",
@@ -283,7 +285,7 @@ async fn the_first_readable_filter_counts() {
         "filter=a?",
         "filter==a",
     ] {
-        gateway.says("L236", get(format!("/sdk/flags?{query}")), text(404, TEXT_B)).await;
+        gateway.answers_as("L236", get(format!("/sdk/flags?{query}")), text(404, TEXT_B)).await;
     }
     for route in &ROUTES {
         let with = |filter: &str| format!("{}?filter={filter}", route.path(ENV_ID));
@@ -291,17 +293,17 @@ async fn the_first_readable_filter_counts() {
             Some(key) => Call::new(route.method, with(filter)).key(key),
             None => Call::new(route.method, with(filter)),
         };
-        gateway.says("L215, L236, L237", call("unknown"), route.lost(text(404, TEXT_B))).await;
-        if route.told().is_some() {
+        gateway.answers_as("L215, L236, L237", call("unknown"), route.lost(text(404, TEXT_B))).await;
+        if route.cors_methods().is_some() {
             let preflight = Call::options(with("unknown"));
-            gateway.says("L237", preflight, route.lost(text(404, TEXT_B))).await;
-            gateway.says("L235, L167", Call::options(with("a")), route.found(empty(200))).await;
+            gateway.answers_as("L237", preflight, route.lost(text(404, TEXT_B))).await;
+            gateway.answers_as("L235, L167", Call::options(with("a")), route.found(empty(200))).await;
         } else {
             let stranger = Call::new(route.method, with("unknown")).key("unknown");
-            gateway.says("L022, L236", stranger, text(401, TEXT_C)).await;
+            gateway.answers_as("L022, L236", stranger, text(401, TEXT_C)).await;
         }
     }
     let mobile = Call::get(format!("/msdk/evalx/contexts/{CTX}?filter=a")).key(MOBILE_KEY);
     let evaluated = json!({"part": {"value": true, "variation": 0, "version": 2}});
-    gateway.says("L235", mobile, json_answer(200, evaluated)).await;
+    gateway.answers_as("L235", mobile, json_answer(200, evaluated)).await;
 }

@@ -1,4 +1,5 @@
-//! L191 to L215: every post, with every body and coding, where events are on, off and accepted without being read.
+//! L191 to L215: every post, with every body and coding, where events are enabled, disabled and accepted without being
+//! read.
 
 use serde_json::{Value, json};
 use yardarm_testkit::{Call, Connection, gzip};
@@ -11,7 +12,7 @@ use crate::running::{ENV_ID, Running, SDK_KEY, Setup};
 
 const LIMIT: usize = 20;
 
-/// What there is to post.
+/// A body to post.
 struct Body {
     label: &'static str,
     bytes: Vec<u8>,
@@ -24,7 +25,7 @@ enum Outcome {
     Taken,
     Empty,
     Unreadable,
-    /// With the text of Go's decompressor.
+    /// With the message of Go's decompressor.
     NotGzip(&'static str),
 }
 
@@ -99,12 +100,12 @@ fn disabled() -> Expected {
     text(503, r#"{"message":"Event proxy is not enabled for this environment"}"#)
 }
 
-/// Posts everything everywhere.
+/// Posts every body to every route.
 async fn posts_everything(gateway: &Running, answer: impl Fn(Outcome) -> Expected) {
     for route in posts() {
         for body in bodies() {
             let label = format!("L191 to L196, {}, {} bytes, {:?}", body.label, body.bytes.len(), body.coding);
-            gateway.says(&label, call(route, &body), route.found(answer(body.outcome))).await;
+            gateway.answers_as(&label, call(route, &body), route.found(answer(body.outcome))).await;
         }
     }
 }
@@ -120,7 +121,7 @@ async fn when_events_are_on() {
         Outcome::NotGzip(problem) => not_gzip(problem),
     })
     .await;
-    // What was taken and is an array of events has left, with what was in it.
+    // Accepted arrays of events have been forwarded with their content.
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
     let is_event = |it: &&Value| **it == json!({"kind": "exactly"});
@@ -144,7 +145,7 @@ async fn when_events_are_off() {
 
 #[tokio::test]
 async fn when_offline() {
-    // L260: accepted without a look at what comes after the head of a compressed body.
+    // L260: accepted without reading beyond the head of a compressed body.
     let (_folder, setup) = offline::archived(some_data());
     let gateway = setup.events().set("launchdarkly.events_max_payload", LIMIT).start().await;
     posts_everything(&gateway, |outcome| match outcome {
@@ -174,12 +175,12 @@ async fn in_chunks_it_is_the_same() {
     }
 }
 
-/// Headers of a post; schema and tags under which its events leave.
+/// Headers of a post; schema and tags under which its events are forwarded.
 type Head<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
 
 #[tokio::test]
 async fn heads_decide_how_events_leave() {
-    // L197, L199, L207: an unknown kind passes the summarising unchanged, so it shows both ways.
+    // L197, L199, L207: an unknown kind is not summarized, so it shows both formats.
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h");
     let gateway = setup.start().await;
     let rows: [Head; 18] = [
@@ -207,7 +208,7 @@ async fn heads_decide_how_events_leave() {
         let call = headers
             .iter()
             .fold(Call::post("/bulk?q", body).key(SDK_KEY), |call, (name, value)| call.header(name, value));
-        gateway.says("L197, L199", call, empty(202)).await;
+        gateway.answers_as("L197, L199", call, empty(202)).await;
     }
     let upstream = gateway.upstream.clone();
     gateway.stop().await;
@@ -247,7 +248,7 @@ async fn pixels_carry_padded_standard_base64() {
         let before = received(&gateway).await;
         let answer = gateway.answers(&Call::get(format!("/a/{ENV_ID}.gif{query}"))).await;
         assert_eq!((answer.status, answer.body.len()), (200, 42), "L213: {query}");
-        // Events are counted behind the answer; a post that follows says when that has happened.
+        // Events are counted after the response; a later post shows when that has happened.
         let after = Call::post(format!("/events/bulk/{ENV_ID}"), "[7]").header("X-LaunchDarkly-Event-Schema", "3");
         assert_eq!(gateway.answers(&after).await.status, 202);
         let expected = before + 1 + u64::from(is_read);

@@ -1,4 +1,4 @@
-//! L007 to L018: what a request is for Go's server, before any route is looked at.
+//! L007 to L018: how Go's server parses a request, before any route is matched.
 
 use yardarm_testkit::{Answer, Call, Connection, PATIENCE};
 
@@ -12,8 +12,8 @@ async fn gateway() -> Running {
     Setup::with(some_data()).events().start().await
 }
 
-/// Sends these bytes and compares the answer.
-async fn says(gateway: &Running, label: &str, request: &str, expected: Expected) {
+/// Sends these bytes and compares the response.
+async fn compares(gateway: &Running, label: &str, request: &str, expected: Expected) {
     let method = request.split(' ').next().unwrap_or_default();
     let mut connection = Connection::open(gateway.address).await;
     connection.sends(request).await;
@@ -63,7 +63,7 @@ async fn escapes_and_hosts_are_checked_first() {
         ("L007", "HEAD /status HTTP/1.1\r\nHost: a", empty(405)),
         ("L005: a method that does not exist", "status /status HTTP/1.1\r\nHost: a", empty(405)),
     ] {
-        says(&gateway, label, &format!("{head}\r\n\r\n"), expected).await;
+        compares(&gateway, label, &format!("{head}\r\n\r\n"), expected).await;
     }
 }
 
@@ -91,7 +91,7 @@ async fn credentials_are_the_first_header_and_nothing_else() {
         (format!("x-authorization: {SDK_KEY}\r\ncookie: authorization={SDK_KEY}"), empty(401)),
         (format!("proxy-authorization: {SDK_KEY}"), empty(401)),
     ] {
-        says(&gateway, "L022 to L030", &flags(&line), expected).await;
+        compares(&gateway, "L022 to L030", &flags(&line), expected).await;
     }
 }
 
@@ -104,7 +104,7 @@ async fn one_connection_carries_every_kind_of_answer() {
         (Call::get("/status"), 200),
         (Call::get("//status"), 301),
         (Call::get("/nowhere"), 404),
-        (Call::new("DELETE", "/all").body("a body that nobody reads"), 405),
+        (Call::new("DELETE", "/all").body("a body that is not read"), 405),
         (Call::post("/bulk", "[1]"), 401),
         (Call::post("/bulk", "[1]").key("unknown"), 401),
         (Call::post("/bulk", "[1]").key(SDK_KEY), 202),
@@ -162,6 +162,6 @@ async fn chunks_are_a_body_for_contexts_too() {
         ("b;ext=1\r\n{\"key\":\"a\"}\r\n0\r\nTrailer: x\r\n\r\n", evaluated()),
         ("0\r\n\r\n", message(400, "unexpected end of JSON input")),
     ] {
-        says(&gateway, "L098, L111", &format!("{head}{chunks}"), expected).await;
+        compares(&gateway, "L098, L111", &format!("{head}{chunks}"), expected).await;
     }
 }

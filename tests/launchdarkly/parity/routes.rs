@@ -31,12 +31,12 @@ const PIXEL: [u8; 42] = [
 const DISABLED: &str = r#"{"message":"Event proxy is not enabled for this environment"}"#;
 
 impl State {
-    /// What a route answers to a caller whose credential is right.
+    /// Returns the response of a route to a caller with a valid credential.
     fn answer(self, route: &Route) -> Expected {
         if self == Self::Unlisted {
             return route.lost(text(503, TEXT_A));
         }
-        // V051: on every answer once the credential has matched.
+        // V051: on every response once the credential has matched.
         self.answer_of_environment(route).with(&format!("x-ld-envid: {ENV_ID}"))
     }
 
@@ -72,12 +72,13 @@ impl State {
         route.found(answer)
     }
 
-    /// What a route answers to a caller nobody knows: before the list has come, nobody is known and nobody unknown.
+    /// Returns the response of a route to a caller with an unknown credential. Before the list of environments has
+    /// arrived, no credential is known or unknown.
     fn stranger(self, route: &Route) -> Expected {
         if self == Self::Unlisted { route.lost(text(503, TEXT_A)) } else { unknown(route) }
     }
 
-    /// What a preflight is told.
+    /// Returns the response to a preflight.
     fn preflight(self, route: &Route) -> Expected {
         match self {
             Self::Unlisted | Self::Starting | Self::Rejected => self.answer(route),
@@ -94,7 +95,7 @@ fn unknown(route: &Route) -> Expected {
     route.lost(if route.caller == Caller::Browser { text(404, TEXT_D) } else { text(401, TEXT_C) })
 }
 
-/// Asks every route with every credential, and with every method.
+/// Requests every route with every credential, and with every method.
 async fn asks_everything(gateway: &Running, state: State) {
     for route in &ROUTES {
         let label = |of: &str| format!("{state:?}, route {}, {of}", route.row);
@@ -114,8 +115,8 @@ async fn asks_everything(gateway: &Running, state: State) {
             Some(key) => {
                 let wrong_kind = if key == SDK_KEY { MOBILE_KEY } else { SDK_KEY };
                 let call = || route.call(ENV_ID);
-                for nobody in ["", "Bearer x", &format!("API_KEY {key}"), &format!("{key} x")] {
-                    asks(gateway, &label("L023, L026"), call().key(nobody), empty(401), false).await;
+                for malformed in ["", "Bearer x", &format!("API_KEY {key}"), &format!("{key} x")] {
+                    asks(gateway, &label("L023, L026"), call().key(malformed), empty(401), false).await;
                 }
                 asks(gateway, &label("L023"), call(), empty(401), false).await;
                 for stranger in [wrong_kind, ENV_ID, "unknown", "api_key", "api_key unknown", "schl\u{fc}ssel"] {
@@ -133,7 +134,7 @@ async fn asks_everything(gateway: &Running, state: State) {
             }
             let call = Call::new(method, route.path(ENV_ID)).key(route.credential().unwrap_or_default());
             asks(gateway, &label("L005, L009"), call, empty(405), false).await;
-            // Decided before anybody asks for a credential.
+            // Rejected before the credential is checked.
             asks(gateway, &label("L006"), Call::new(method, route.path("unknown")), empty(405), false).await;
         }
     }

@@ -1,4 +1,4 @@
-//! L118 to L121: users as SDKs sent them before there were contexts, property by property.
+//! L118 to L121: users in the format from before contexts, property by property.
 
 use serde_json::{Value, json};
 use yardarm_testkit::Call;
@@ -8,7 +8,7 @@ use crate::flags::{data, flag_with};
 use crate::launchdarkly::context_segment as segment_of;
 use crate::running::{ENV_ID, MOBILE_KEY, Running, SDK_KEY, Setup};
 
-/// Every JSON type, with its name in error texts.
+/// Every JSON type, with its name in error messages.
 const TYPES: [(&str, &str); 6] =
     [("null", "null"), ("true", "boolean"), ("1.5", "number"), ("\"t\"", "string"), ("[]", "array"), ("{}", "object")];
 
@@ -26,7 +26,7 @@ async fn gateway() -> Running {
     Setup::with(data(flags, [])).start().await
 }
 
-/// Flags that are false for this user.
+/// Returns the flags that are false for this user.
 async fn matched(gateway: &Running, user: &str) -> Vec<String> {
     let answer = gateway.answers(&reported(user)).await;
     assert_eq!(answer.status, 200, "{user}: {}", answer.text());
@@ -54,7 +54,7 @@ async fn each_property_with_each_type() {
         ("anything", "", true),
     ] {
         for (value, found) in TYPES {
-            // The property stands first, so its position is that of the value.
+            // The property comes first, so its position is that of the value.
             let user = if property == "key" {
                 format!(r#"{{"key":{value}}}"#)
             } else {
@@ -65,11 +65,11 @@ async fn each_property_with_each_type() {
             let or_null = if is_nullable { " or null" } else { "" };
             let problem = format!("expected {expected}{or_null}, got {found} at position {position}");
             let answer = if is_fine { some_json(200) } else { message(400, &problem) };
-            gateway.says("L118 to L121", reported(&user), answer).await;
+            gateway.answers_as("L118 to L121", reported(&user), answer).await;
             let in_path = Call::get(format!("/msdk/evalx/users/{}", segment_of(&user))).key(MOBILE_KEY);
             let no_context = "context part of URL path did not decode to valid evaluation context as JSON";
             let answer = if is_fine { some_json(200) } else { message(400, no_context) };
-            gateway.says("L118 to L121", in_path, answer).await;
+            gateway.answers_as("L118 to L121", in_path, answer).await;
         }
     }
 }
@@ -86,7 +86,7 @@ async fn properties_become_attributes() {
         (r#"{"key":"a","custom":{"custom-one":["a","t"]}}"#, &["custom-one"]),
         (r#"{"key":"a","custom":{"email":"t"}}"#, &["email"]),
         (r#"{"custom":{"email":"t"},"key":"a","email":"other"}"#, &["email"]),
-        // Dropped, for they are not attributes of the user's own.
+        // Ignored, because they are not custom attributes.
         (r#"{"key":"a","custom":{"name":"t","key":"t","kind":"t","anonymous":"t","_meta":"t"}}"#, &[]),
         (r#"{"key":"a","custom-one":"t"}"#, &[]),
         (r#"{"key":"a","custom":null}"#, &[]),
@@ -107,16 +107,16 @@ async fn an_empty_key_opens_streams_and_is_not_evaluated() {
     let user = r#"{"key":""}"#;
     let segment = segment_of(user);
     let env = format!("/sdk/evalx/{ENV_ID}");
-    let nobody = || message(400, "User must have a 'key' attribute");
+    let no_key = || message(400, "User must have a 'key' attribute");
     for (call, expected) in [
-        (Call::get(format!("/sdk/evalx/users/{segment}")).key(SDK_KEY), nobody()),
-        (reported(user), nobody()),
-        (Call::get(format!("/msdk/evalx/contexts/{segment}")).key(MOBILE_KEY), nobody()),
-        (Call::report("/msdk/evalx/user", user).key(MOBILE_KEY), nobody()),
-        (Call::get(format!("{env}/users/{segment}")), nobody().cors("*", "GET,OPTIONS")),
-        (Call::report(format!("{env}/user"), user), nobody().cors("*", "REPORT,OPTIONS")),
+        (Call::get(format!("/sdk/evalx/users/{segment}")).key(SDK_KEY), no_key()),
+        (reported(user), no_key()),
+        (Call::get(format!("/msdk/evalx/contexts/{segment}")).key(MOBILE_KEY), no_key()),
+        (Call::report("/msdk/evalx/user", user).key(MOBILE_KEY), no_key()),
+        (Call::get(format!("{env}/users/{segment}")), no_key().cors("*", "GET,OPTIONS")),
+        (Call::report(format!("{env}/user"), user), no_key().cors("*", "REPORT,OPTIONS")),
     ] {
-        gateway.says("L113", call, expected).await;
+        gateway.answers_as("L113", call, expected).await;
     }
     for call in [
         Call::get(format!("/meval/{segment}")).key(MOBILE_KEY),
@@ -124,6 +124,6 @@ async fn an_empty_key_opens_streams_and_is_not_evaluated() {
         Call::get(format!("/eval/{ENV_ID}/{segment}")),
         Call::report(format!("/eval/{ENV_ID}"), user),
     ] {
-        gateway.opens_with(&call).await.hears_ping().await;
+        gateway.opens_with(&call).await.receives_ping().await;
     }
 }

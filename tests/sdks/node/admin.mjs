@@ -1,6 +1,6 @@
-// The admin page in a real browser, driven line by line (see lines.mjs).
+// The admin page in a real browser, controlled by lines of text (see lines.mjs).
 //
-// Arguments: address of the page, nothing, path of the browser. Commands: `look` for what a person sees at this moment,
+// Arguments: address of the page, nothing, path of the browser. Commands: `look` for the visible content of the page,
 // `screenshot PATH`, `close`. More facts: {"problem":…} for each error on the browser's console.
 import { chromium } from 'playwright-core';
 import { obey, say } from './lines.mjs';

@@ -1,7 +1,8 @@
-// One of the vendor's browser SDKs, unmodified, in a page in a real browser, driven line by line (see lines.mjs).
+// One of the vendor's browser SDKs, unmodified, in a page in a real browser, controlled by lines of text (see
+// lines.mjs).
 //
-// Arguments: base URL, environment ID, `legacy` or `current`, path of the browser. More facts: {"origin":…} of the page, first
-// of all, and {"problem":…} (see site.mjs).
+// Arguments: base URL, environment ID, `legacy` or `current`, path of the browser. Additional facts: {"origin":…} of the
+// page, before all others, and {"problem":…} (see site.mjs).
 import { obey, say } from './lines.mjs';
 import { opensSite } from './site.mjs';
 
@@ -16,12 +17,12 @@ const [bundle, script] = {
 const site = await opensSite({ executablePath, bundle, script });
 let page;
 
-// These run in the page. `window.client` is the SDK's own client.
+// These functions run in the page. `window.client` is the SDK's own client.
 const opens = {
   async legacy({ url, key, context, options }) {
     const uris = { baseUrl: url, streamUrl: url, eventsUrl: url };
     const client = (window.client = LDClient.initialize(key, context, { ...uris, streaming: true, ...options }));
-    client.on('error', () => {}); // or it goes to the console
+    client.on('error', () => {}); // otherwise it is written to the console
     try {
       await client.waitForInitialization(30);
     } catch (error) {

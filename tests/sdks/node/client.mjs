@@ -1,4 +1,5 @@
-// The vendor's Node client SDK, unmodified, driven line by line (see lines.mjs). Arguments: base URL, environment ID.
+// The vendor's Node client SDK, unmodified, controlled by lines of text (see lines.mjs). Arguments: base URL,
+// environment ID.
 import { subscribe } from 'node:diagnostics_channel';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,7 +9,7 @@ import { obey, say } from './lines.mjs';
 
 const [base, environment] = process.argv.slice(2);
 const quiet = { error() {}, warn() {}, info() {}, debug() {} };
-// The SDK remembers things in a folder.
+// The SDK stores data in a folder.
 const memory = mkdtempSync(join(tmpdir(), 'node-client-'));
 let client;
 let requests = [];
@@ -21,7 +22,7 @@ await obey({
     await client?.close();
     requests = [];
     client = ld.initialize(key, context, { ...uris, streaming: true, logger: quiet, localStoragePath: memory, ...rest });
-    client.on('error', () => {}); // or it goes to the console
+    client.on('error', () => {}); // otherwise it is written to the console
     try {
       await client.waitForInitialization(30);
     } catch (error) {

@@ -1,10 +1,10 @@
-// Harness' JavaScript client SDK, unmodified, in a page in a real browser, driven line by line.
+// Harness' JavaScript client SDK, unmodified, in a page in a real browser, controlled by lines of text.
 //
-// Arguments: base URL, API key, path of the browser. Commands: `open TARGET-JSON`, which may come again and begins anew,
-// `evaluate FLAG`, `all` for every flag that the SDK has told of, `flush` for metrics, `later SECONDS` for time that passes in
-// the page, `requests` for what was sent since `open`, `close`. After 30 silent seconds of the page's time the SDK opens
-// another stream. Facts, one JSON object a line: {"origin":…} of the page, first of all, {"ready":true} or
-// {"ready":false,"error":…}, {"changed":FLAG} after that, {"stream":"connected"} and the like, {"value":…}, {"all":…},
+// Arguments: base URL, API key, path of the browser. Commands: `open TARGET-JSON`, which starts over when repeated,
+// `evaluate FLAG`, `all` for every flag that the SDK has reported, `flush` for metrics, `later SECONDS` to advance the clock
+// of the page, `requests` for the requests since `open`, `close`. After 30 seconds of the page's clock without an event the
+// SDK opens another stream. Facts, one JSON object per line: {"origin":…} of the page, before all others, {"ready":true} or
+// {"ready":false,"error":…}, then {"changed":FLAG}, {"stream":"connected"} and similar ones, {"value":…}, {"all":…},
 // {"requests":["METHOD /path",…]}, {"done":…}, {"problem":…} (see site.mjs).
 import { obey, say } from './lines.mjs';
 import { opensSite } from './site.mjs';
@@ -17,7 +17,8 @@ const site = await opensSite({
 });
 let page;
 
-// This runs in the page. `window.client` is the SDK's own client, `window.flags` the names that it has told of.
+// This function runs in the page. `window.client` is the SDK's own client, `window.flags` the names that it has
+// reported.
 async function open({ url, key, target }) {
   const { initialize, Event } = HarnessFFSDK;
   const logger = { debug() {}, info() {}, warn() {}, error() {} };

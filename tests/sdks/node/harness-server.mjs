@@ -1,8 +1,8 @@
-// Harness' Node server SDK, unmodified, driven line by line: commands on standard input, facts on standard output.
+// Harness' Node server SDK, unmodified, controlled by lines of text: commands on standard input, facts on standard output.
 //
-// Arguments: base URL, API key. Commands: `evaluate FLAG TARGET-JSON` with whatever kind the flag has, `flush` for metrics,
-// `requests` for what was sent since the start, `close`, which sends metrics, too. Facts, one JSON object a line:
-// {"ready":true} or {"ready":false,"error":…}, {"changed":FLAG} after that, {"value":…}, {"requests":["METHOD /path",…]},
+// Arguments: base URL, API key. Commands: `evaluate FLAG TARGET-JSON` for flags of any kind, `flush` for metrics,
+// `requests` for the requests since the start, `close`, which sends metrics, too. Facts, one JSON object per line:
+// {"ready":true} or {"ready":false,"error":…}, then {"changed":FLAG}, {"value":…}, {"requests":["METHOD /path",…]},
 // {"done":…}.
 import { subscribe } from 'node:diagnostics_channel';
 import { mock } from 'node:test';
@@ -14,7 +14,8 @@ const quiet = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 const requests = [];
 subscribe('http.client.request.start', ({ request }) => requests.push(`${request.method} ${request.path}`));
 
-// The SDK posts metrics every 60 seconds and no sooner, by its only interval; `flush` lets that time pass for intervals.
+// The SDK posts metrics every 60 seconds and no sooner, with its only interval; `flush` advances that time for
+// intervals.
 const METRICS_INTERVAL = 60_000;
 mock.timers.enable({ apis: ['setInterval'] });
 
@@ -29,7 +30,7 @@ client.waitForInitialization().then(
   (error) => say({ ready: false, error: String(error) }),
 );
 
-// The SDK wants to know the kind beforehand; asked for the wrong one it gives the default and counts nothing.
+// The SDK must be called with the right kind; with a wrong one it returns the default and counts nothing.
 async function evaluate(flag, target) {
   const none = Symbol('default');
   for (const ask of ['boolVariation', 'stringVariation', 'numberVariation', 'jsonVariation']) {

@@ -1,16 +1,16 @@
-// The protocol of the drivers of client-side SDKs: one line in is a command, one line out is a fact.
+// The protocol of the drivers of client-side SDKs: one line of input is a command, one line of output is a fact.
 //
 // Commands: `open OPTIONS-JSON`, `evaluate FLAG`, `detail FLAG`, `all`, `identify CONTEXT-JSON`, `track EVENT`, `flush`,
-// `requests` for what was sent to the gateway since `open`, `close`. Facts, one JSON object a line: {"ready":true} or
+// `requests` for the requests to the gateway since `open`, `close`. Facts, one JSON object per line: {"ready":true} or
 // {"ready":false,"error":…}, {"changed":FLAG}, {"value":…}, {"detail":…}, {"all":…}, {"requests":["METHOD /path",…]},
 // {"done":…}.
-// `open` may come again and begins anew. Its options are `context`, those of the SDK by the names that most SDKs have for
-// them, and `url` and `key` in place of the arguments of the driver.
+// `open` starts over when repeated. Its options are `context`, options of the SDK by the names that most SDKs use, and `url`
+// and `key` in place of the arguments of the driver.
 import { createInterface } from 'node:readline';
 
 export const say = (fact) => process.stdout.write(JSON.stringify(fact) + '\n');
 
-// Carries out commands until `close` or the end of input. Each is a function of the rest of its line.
+// Runs commands until `close` or the end of input. Each is a function of the rest of its line.
 export async function obey(commands) {
   for await (const line of createInterface({ input: process.stdin })) {
     const [command] = line.split(' ', 1);

@@ -1,4 +1,4 @@
-// Opens the admin page in a real browser and says what a person would see.
+// Opens the admin page in a real browser and prints its visible content.
 //
 // Arguments: address of the page, path of the browser, and a path for a screenshot.
 import { chromium } from 'playwright-core';
@@ -16,7 +16,7 @@ page.on('console', (message) => message.type() === 'error' && problems.push(mess
 await page.goto(url);
 await page.waitForFunction(() => document.querySelector('#ready').textContent === 'ready', null, { timeout: 20000 });
 await page.waitForFunction(() => document.querySelectorAll('#plugins tr').length > 0 && document.querySelectorAll('#environments tr').length > 0);
-// Flags of the demo change every few seconds, and the page says so.
+// Flags of the demo change every few seconds, and the page shows it.
 await page.waitForFunction(() => document.querySelector('#changes').textContent.includes('changed, version'), null, { timeout: 20000 });
 if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
 const text = (selector) => page.$eval(selector, (node) => node.innerText);

@@ -1,8 +1,8 @@
-// The vendor's Node server SDK, unmodified, driven line by line: commands on standard input, facts on standard output.
+// The vendor's Node server SDK, unmodified, controlled by lines of text: commands on standard input, facts on standard output.
 //
-// Arguments: base URL, SDK key, and perhaps `streaming` or `polling` for the second version of the delivery protocol,
-// which leaves out the other way and the first version. Commands: `evaluate FLAG CONTEXT-JSON`, `all CONTEXT-JSON`, `state CONTEXT-JSON`,
-// `hash CONTEXT-JSON`, `track EVENT CONTEXT-JSON`, `flush`, `close`. Facts, one JSON object a line: {"ready":true},
+// Arguments: base URL, SDK key, and optionally `streaming` or `polling` for FDv2 by that means only, without a fallback to
+// FDv1. Commands: `evaluate FLAG CONTEXT-JSON`, `all CONTEXT-JSON`, `state CONTEXT-JSON`, `hash CONTEXT-JSON`,
+// `track EVENT CONTEXT-JSON`, `flush`, `close`. Facts, one JSON object per line: {"ready":true},
 // {"changed":FLAG}, {"value":…}, {"all":…}, {"state":…} with reasons, {"hash":…} for secure mode, {"done":…}.
 import { createInterface } from 'node:readline';
 import * as ld from '@launchdarkly/node-server-sdk';

@@ -1,13 +1,13 @@
-// A page in a real browser, for drivers of SDKs that live there.
+// A page in a real browser, for drivers of browser SDKs.
 //
-// The page comes from a port of its own, so that everything it asks of the gateway crosses origins. Says {"problem":…} for
+// The page is served from another port, so that all its requests to the gateway are cross-origin. Reports {"problem":…} for
 // each error on the browser's console.
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { chromium } from 'playwright-core';
 import { say } from './lines.mjs';
 
-// Starts a browser. `bundle` is the SDK below `node_modules`, served as `/sdk.js`; `script` is what brings it into the page.
+// Starts a browser. `bundle` is the SDK below `node_modules`, served as `/sdk.js`; `script` loads it into the page.
 export async function opensSite({ executablePath, bundle, script }) {
   const files = {
     '/': ['text/html', `<!doctype html><title>shop</title><link rel="icon" href="data:,">${script}`],
@@ -20,7 +20,7 @@ export async function opensSite({ executablePath, bundle, script }) {
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const origin = `http://127.0.0.1:${server.address().port}`;
 
-  // The browser sees to its own sandbox, except that it cannot have one as root.
+  // The browser sets up its own sandbox, but cannot have one as root.
   const browser = await chromium.launch({
     executablePath,
     chromiumSandbox: process.getuid() !== 0,
@@ -31,16 +31,17 @@ export async function opensSite({ executablePath, bundle, script }) {
 
   return {
     origin,
-    // What the page has sent to the gateway, preflights included.
+    // Requests of the page to the gateway, including preflights.
     requests: () => requests,
-    // Opens the page in a browser that remembers nothing, and notes what it sends to `gateway`. `prepare` sees it first.
+    // Opens the page in a browser without a profile, and records its requests to `gateway`. `prepare` is called with
+    // the page first.
     async loadsPage(gateway, prepare) {
       await context?.close();
       context = await browser.newContext();
       const page = await context.newPage();
       page.on('console', (message) => message.type() === 'error' && say({ problem: message.text() }));
       page.on('pageerror', (error) => {
-        // Nothing that the SDK does may end in an uncaught exception; whoever waits for a fact hears that we are gone.
+        // The SDK must not cause an uncaught exception; the driver exits, which the test detects.
         console.error(error);
         process.exit(1);
       });

@@ -1,5 +1,5 @@
-// What `eventsource-parser` makes of event streams, for a comparison. Each line of input is one stream: its pieces in
-// hexadecimal digits, separated by commas. Each line of output says what it yields: `m:TYPE:DATA:ID` for a message, in
+// Decodes event streams with `eventsource-parser`, for a comparison. Each line of input is one stream: its pieces in
+// hexadecimal digits, separated by commas. Each line of output contains its items: `m:TYPE:DATA:ID` for a message, in
 // hexadecimal digits, `r:MILLISECONDS` for a reconnection time, `c` for a comment.
 import { createInterface } from 'node:readline';
 import { createParser } from 'eventsource-parser';

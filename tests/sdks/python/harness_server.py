@@ -1,4 +1,5 @@
-"""Harness' Python server SDK, unmodified, driven like harness-server.mjs: the same commands, the same facts, but `requests`.
+"""Harness' Python server SDK, unmodified, controlled like harness-server.mjs: the same commands and
+facts, but no `requests`.
 """
 import json
 import logging
@@ -6,7 +7,8 @@ import os
 import sys
 import threading
 
-# The SDK prints tracebacks when a stream ends; facts go where they cannot be mixed up with them.
+# The SDK prints tracebacks when a stream ends; facts are written to a separate descriptor, so that they cannot be mixed
+# up.
 facts = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
@@ -27,30 +29,30 @@ def say(fact):
         facts.flush()
 
 
-class TellingCache(LRUCache):
-    """The SDK tells nobody about changes, but it takes a cache of one's own."""
+class ReportingCache(LRUCache):
+    """The SDK reports no changes, but accepts a custom cache."""
 
     def set(self, key, value):
         super().set(key, value)
-        self.tell(key)
+        self.report(key)
 
     def remove(self, keys):
         super().remove(keys)
         for key in keys:
-            self.tell(key)
+            self.report(key)
 
-    def tell(self, key):
+    def report(self, key):
         kind, _, identifier = key.partition("/")
         if kind == "flags" and ready.is_set():
             say({"changed": identifier})
 
 
 def often(config):
-    # The constructor raises anything below 60 seconds; options, which come later, may say what they like.
+    # The constructor raises an error for less than 60 seconds; options, which are applied later, are not checked.
     config.events_sync_interval = 1
 
 
-client = CfClient(key, often, config=Config(base_url=base, events_url=base, cache=TellingCache()))
+client = CfClient(key, often, config=Config(base_url=base, events_url=base, cache=ReportingCache()))
 client.wait_for_initialization()
 if client.is_initialized():
     ready.set()
@@ -83,5 +85,5 @@ for line in sys.stdin:
         break
 client.close()
 facts.flush()
-# Without waiting for threads that try again.
+# Without waiting for threads that retry.
 os._exit(0)

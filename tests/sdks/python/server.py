@@ -1,4 +1,4 @@
-"""The vendor's Python server SDK, unmodified, driven like server.mjs beside it: the same commands, the same facts."""
+"""The vendor's Python server SDK, unmodified, controlled like server.mjs beside it: the same commands, the same facts."""
 import json
 import logging
 import sys

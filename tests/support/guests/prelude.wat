@@ -1,7 +1,7 @@
 (module
   {{imports}}
   (memory (export "cm32p2_memory") 1)
-  ;; Below 16384: results, names, data of fragments. Above: what the host passes in, forgotten after each call.
+  ;; Below 16384: results, names, data of fragments. Above: data passed in by the host, freed after each call.
   (global $heap (mut i32) (i32.const 16384))
   (data (i32.const 1024) "{{name}}")
   (data (i32.const 1152) "{{version}}")

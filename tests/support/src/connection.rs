@@ -1,5 +1,5 @@
-//! One TCP connection, written and read byte by byte: no HTTP library that could be wrong in the same way as the
-//! gateway's, and nothing is added to what a test sends.
+//! A TCP connection that is written and read byte by byte: without an HTTP library, which could share a bug with the
+//! gateway's, and without additions to what a test sends.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,28 +8,27 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// How long a test waits for something that has to happen. Long, because the machine may be busy; a test that gets
-/// there has failed.
+/// Time limit of waits in tests. It is long, because the machine may be busy; a test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A client's end of a connection.
+/// The client's end of a connection.
 pub struct Connection {
     socket: TcpStream,
     unread: BytesMut,
 }
 
-/// First lines of a response.
+/// The first lines of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// `HTTP/1.1` or `HTTP/1.0`.
     pub version: String,
     /// Status code.
     pub status: u16,
-    /// Names in lower case, in order of name.
+    /// Names in lower case, sorted by name.
     pub headers: Vec<(String, String)>,
 }
 
-/// Where a body ends.
+/// How the end of a body is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
     Nothing,
@@ -39,35 +38,36 @@ pub(crate) enum Framing {
 }
 
 impl Connection {
-    /// Connects.
+    /// Opens a connection.
     ///
     /// # Panics
-    /// When nobody listens there.
+    /// When no server listens there.
     pub async fn open(address: SocketAddr) -> Self {
-        let socket = within("a connection", TcpStream::connect(address)).await.expect("somebody listens");
+        let socket = within("a connection", TcpStream::connect(address)).await.expect("a listening server");
         Self { socket, unread: BytesMut::new() }
     }
 
-    /// Connects with a receive buffer of about this many bytes, so that a client that does not read is noticed soon.
+    /// Opens a connection with a receive buffer of about this many bytes, so that a client that does not read is
+    /// detected soon.
     ///
     /// # Panics
-    /// When nobody listens there.
+    /// When no server listens there.
     pub async fn open_narrow(address: SocketAddr, receive_buffer: u32) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(receive_buffer).expect("a buffer size");
-        let socket = within("a connection", socket.connect(address)).await.expect("somebody listens");
+        let socket = within("a connection", socket.connect(address)).await.expect("a listening server");
         Self { socket, unread: BytesMut::new() }
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     ///
     /// # Panics
-    /// When the connection is gone.
+    /// When the connection is closed.
     pub async fn sends(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.expect("a connection that takes bytes");
     }
 
-    /// Sends bytes as they are; the other side may have closed already.
+    /// Sends bytes unchanged; the other side may have closed already.
     ///
     /// # Errors
     /// When it has.
@@ -75,38 +75,38 @@ impl Connection {
         within("room to send", self.socket.write_all(bytes.as_ref())).await
     }
 
-    /// Waits until the other side closes, and gives what it sent before; `None` if it is still open after `patience`.
+    /// Waits until the other side closes, and returns what it sent before; `None` if it is still open after `patience`.
     pub async fn closes_within(mut self, patience: Duration) -> Option<Bytes> {
         let end = async { while matches!(self.socket.read_buf(&mut self.unread).await, Ok(count) if count > 0) {} };
         tokio::time::timeout(patience, end).await.ok()?;
         Some(self.unread.freeze())
     }
 
-    /// Whether the other side has closed already, as far as this end knows.
+    /// Returns whether the other side has closed already, as far as this end knows.
     pub async fn has_ended(&mut self) -> bool {
-        // Dropping the read loses nothing: bytes that have come are kept.
+        // Dropping the read loses nothing: received bytes are kept.
         let read = tokio::time::timeout(Duration::ZERO, self.socket.read_buf(&mut self.unread)).await;
         !matches!(read, Err(_) | Ok(Ok(1..)))
     }
 
-    /// The head of the next final response; `None` if the connection ends instead.
+    /// Returns the head of the next final response; `None` if the connection ends instead.
     ///
     /// # Panics
-    /// When what comes is no head, or nothing comes.
+    /// When the bytes are not a head, or none arrive.
     pub async fn head(&mut self) -> Option<Head> {
         loop {
             match self.any_head().await? {
-                // Only announces the real one.
+                // An interim response, which is skipped.
                 interim if interim.status < 200 => (),
                 head => return Some(head),
             }
         }
     }
 
-    /// Status of the next response, which is an interim one.
+    /// Returns the status of the next response, which must be an interim one.
     ///
     /// # Panics
-    /// When it is not, or nothing comes.
+    /// When it is not, or none arrives.
     pub async fn interim(&mut self) -> u16 {
         let head = self.any_head().await.expect("a response");
         assert!(head.status < 200, "{head:?}");
@@ -126,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// A body of a known length.
+    /// Reads a body of a known length.
     pub(crate) async fn exactly(&mut self, length: usize) -> Bytes {
         while self.unread.len() < length {
             assert!(self.fill().await > 0, "connection ended within a body: {:?} of {length} bytes", self.unread);
@@ -134,10 +134,10 @@ impl Connection {
         self.unread.split_to(length).freeze()
     }
 
-    /// The next chunk of a chunked body; empty for the last one, `None` if the connection ends instead.
+    /// Returns the next chunk of a chunked body; empty for the last one, `None` if the connection ends instead.
     ///
     /// # Panics
-    /// When what comes is no chunk, or nothing comes.
+    /// When the bytes are not a chunk, or none arrive.
     pub async fn chunk(&mut self) -> Option<Bytes> {
         let line_end = loop {
             if let Some(end) = find(&self.unread, b"\r\n") {
@@ -160,7 +160,7 @@ impl Connection {
         Some(chunk)
     }
 
-    /// Whatever comes next; empty at the end of the connection.
+    /// Returns the next bytes; empty at the end of the connection.
     pub(crate) async fn some(&mut self) -> Bytes {
         if self.unread.is_empty() {
             self.fill().await;
@@ -168,7 +168,7 @@ impl Connection {
         self.unread.split().freeze()
     }
 
-    /// A reset counts as an end: what matters is that nothing more comes.
+    /// Reads more bytes. A reset counts as an end: in both cases nothing more arrives.
     async fn fill(&mut self) -> usize {
         within("bytes", self.socket.read_buf(&mut self.unread)).await.unwrap_or(0)
     }
@@ -189,10 +189,10 @@ impl Head {
         Self { version, status, headers }
     }
 
-    /// Value of a header; `None` if it is missing.
+    /// Returns the value of a header; `None` if it is missing.
     ///
     /// # Panics
-    /// When it is there twice.
+    /// When it occurs twice.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(it, _)| it == name).map(|(_, value)| value.as_str());
@@ -215,19 +215,19 @@ impl Head {
     }
 }
 
-/// Waits for something that has to happen.
+/// Waits for an expected event.
 ///
 /// # Panics
-/// When it does not happen for too long.
+/// When it does not happen within the time limit.
 pub async fn within<T>(what: &str, happens: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(PATIENCE, happens).await;
     waited.unwrap_or_else(|_| panic!("waited {} s for {what}", PATIENCE.as_secs()))
 }
 
-/// Looks again and again until `condition` holds.
+/// Polls until `condition` holds.
 ///
 /// # Panics
-/// When it does not hold for too long.
+/// When it does not hold within the time limit.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let looks = async {
         while !condition() {

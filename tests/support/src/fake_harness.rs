@@ -1,7 +1,7 @@
-//! A Harness cloud that runs anywhere: authenticates, hands out flags and segments, streams their changes, takes metrics,
-//! records what it was sent, fails on command. It evaluates nothing: what client SDKs are told is what a test says.
+//! A fake of Harness' services: authenticates, returns flags and segments, streams changes, accepts metrics, records
+//! requests, and fails on command. It does not evaluate: tests set the results for client SDKs.
 //!
-//! All services are below one base, and any path may stand in front: `/api/1.0`, `/gateway/cf`.
+//! All services share one base URL, with any path as prefix: `/api/1.0`, `/gateway/cf`.
 
 mod answers;
 mod listener;
@@ -26,12 +26,13 @@ use tokio::sync::broadcast;
 pub use self::script::HarnessAnswer;
 use crate::Recorded;
 
-/// Heartbeats come so often unless a test says otherwise.
+/// Default interval of heartbeats.
 const BEAT: Duration = Duration::from_secs(15);
 
-/// The cloud. Cheap to clone; it ends with the runtime.
+/// The fake service. Cheap to clone; it ends with the runtime.
 ///
-/// An environment is named by its id (a UUID), and its streams with it. Streams of a proxy key are named by that key.
+/// Environments and their streams are identified by the ID (a UUID) of the environment. Streams of a proxy key are
+/// identified by that key.
 #[derive(Clone)]
 pub struct FakeHarness {
     address: SocketAddr,
@@ -46,7 +47,7 @@ struct Cloud {
     proxies: HashMap<String, proxy::Proxy>,
     tokens: token::Tokens,
     script: script::Script,
-    /// Time between two heartbeats; without, a stream is silent until something happens.
+    /// Interval of heartbeats; `None` for streams without them.
     beat: Option<Duration>,
     /// Whether every request is answered 503.
     is_down: bool,
@@ -54,12 +55,12 @@ struct Cloud {
     streams_are_down: bool,
     /// Whether streams are at `/client/env/{id}/stream` and not at `/stream`.
     streams_are_listed: bool,
-    /// No page of a list is longer.
+    /// Maximum length of a page.
     page_limit: usize,
-    /// Whether the page behind the last one has no list at all, instead of an empty one.
+    /// Whether the page after the last one has no list at all, instead of an empty one.
     ends_without_list: bool,
     requests: Vec<Recorded>,
-    /// API key and target.
+    /// API keys and targets.
     registered: Vec<(String, Value)>,
 }
 
@@ -68,21 +69,21 @@ struct Environment {
     flags: Vec<Value>,
     segments: Vec<Value>,
     targets: Vec<Value>,
-    /// As the admin service lists them.
+    /// Key entries as listed by the admin service.
     listed_keys: Vec<Value>,
-    /// By target and flag.
+    /// Results by target and flag.
     evaluations: HashMap<String, BTreeMap<String, Value>>,
     events: broadcast::Sender<Sent>,
 }
 
-/// What goes out on open streams.
+/// What is sent on open streams.
 #[derive(Clone, Debug)]
 enum Sent {
     Bytes(Bytes),
     Close,
 }
 
-/// The two things that change.
+/// The two kinds of items.
 #[derive(Clone, Copy)]
 enum Domain {
     Flag,
@@ -90,10 +91,10 @@ enum Domain {
 }
 
 impl FakeHarness {
-    /// What the admin service wants to see in `x-api-key`.
+    /// The token that the admin service requires in `x-api-key`.
     pub const ADMIN_TOKEN: &str = "pat.admin.0001";
 
-    /// Starts a cloud on a free loopback port.
+    /// Starts the service on a free loopback port.
     ///
     /// # Panics
     /// When there is no free port.
@@ -101,7 +102,7 @@ impl FakeHarness {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free loopback port")
     }
 
-    /// Starts a cloud on an address.
+    /// Starts the service on an address.
     ///
     /// # Errors
     /// When the address cannot be bound.
@@ -128,13 +129,13 @@ impl FakeHarness {
         Ok(cloud)
     }
 
-    /// Base address of every service of this cloud.
+    /// Returns the base URL of every service.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Makes an environment known, without flags, and these API keys, whose hashes the admin service lists.
+    /// Adds an environment without flags, with these API keys, whose hashes the admin service lists.
     pub fn adds_environment<'a>(&self, id: &str, identifier: &str, api_keys: impl IntoIterator<Item = &'a str>) {
         let mut cloud = self.lock();
         let environment = cloud.environments.entry(id.to_owned()).or_insert_with(|| Environment {
@@ -153,13 +154,13 @@ impl FakeHarness {
         cloud.keys.extend(api_keys.into_iter().map(|key| (key.to_owned(), id.to_owned())));
     }
 
-    /// SHA-256 of an API key in lower-case hexadecimal digits, as the admin service lists it.
+    /// Returns the SHA-256 of an API key in lower-case hexadecimal digits, as listed by the admin service.
     #[must_use]
     pub fn hash(api_key: &str) -> String {
         token::sha256(api_key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Replaces flags and segments. Open streams are not told.
+    /// Replaces flags and segments without notifying open streams.
     pub fn puts(&self, id: &str, flags: impl IntoIterator<Item = Value>, segments: impl IntoIterator<Item = Value>) {
         self.with(id, |environment| {
             environment.flags = flags.into_iter().collect();
@@ -167,36 +168,36 @@ impl FakeHarness {
         });
     }
 
-    /// Stores a flag, and tells open streams `create` or `patch`.
+    /// Stores a flag, and sends `create` or `patch` on open streams.
     pub fn changes_flag(&self, id: &str, flag: &Value) {
         self.changes(id, Domain::Flag, flag);
     }
 
-    /// Stores a flag without telling anybody.
+    /// Stores a flag without notifying open streams.
     pub fn stores_flag(&self, id: &str, flag: &Value) {
         self.with(id, |environment| drop(environment.stores(Domain::Flag, flag)));
     }
 
-    /// Deletes a flag, and tells open streams.
+    /// Deletes a flag, and notifies open streams.
     pub fn deletes_flag(&self, id: &str, identifier: &str) {
         self.deletes(id, Domain::Flag, identifier);
     }
 
-    /// Stores a segment, and tells open streams `create` or `patch`.
+    /// Stores a segment, and sends `create` or `patch` on open streams.
     pub fn changes_segment(&self, id: &str, segment: &Value) {
         self.changes(id, Domain::Segment, segment);
     }
 
-    /// Deletes a segment, and tells open streams.
+    /// Deletes a segment, and notifies open streams.
     pub fn deletes_segment(&self, id: &str, identifier: &str) {
         self.deletes(id, Domain::Segment, identifier);
     }
 
-    /// What evaluations of a target give: by flag, an object of `kind`, `identifier` and `value`. Open streams are not
-    /// told.
+    /// Sets the evaluation results of a target without notifying open streams: by flag, an object of `kind`,
+    /// `identifier` and `value`.
     ///
     /// # Panics
-    /// When `evaluations` is no object.
+    /// When `evaluations` is not an object.
     pub fn sets_evaluations(&self, id: &str, target: &str, evaluations: &Value) {
         let evaluations = evaluations.as_object().expect("an object by flag").clone().into_iter().collect();
         self.with(id, |environment| drop(environment.evaluations.insert(target.to_owned(), evaluations)));
@@ -207,52 +208,52 @@ impl FakeHarness {
         self.with(id, |environment| environment.targets = targets.into_iter().collect());
     }
 
-    /// Lists one more key hash; proxy keys with this environment hear of it.
+    /// Adds a key hash to the list, and notifies proxy keys with this environment.
     pub fn adds_key(&self, id: &str, hash: &str) {
         self.with(id, |environment| environment.lists_key(hash));
-        self.tells_proxies(id, "apiKeyAdded", hash);
+        self.notifies_proxies(id, "apiKeyAdded", hash);
     }
 
-    /// Lists an entry as it is, such as one without `key`.
+    /// Adds an entry to the list unchanged, such as one without `key`.
     pub fn adds_key_entry(&self, id: &str, entry: &Value) {
         self.with(id, |environment| environment.listed_keys.push(entry.clone()));
     }
 
-    /// Lists a key hash no longer; proxy keys with this environment hear of it.
+    /// Removes a key hash from the list, and notifies proxy keys with this environment.
     pub fn removes_key(&self, id: &str, hash: &str) {
         self.with(id, |environment| environment.listed_keys.retain(|it| it["key"] != hash));
-        self.tells_proxies(id, "apiKeyRemoved", hash);
+        self.notifies_proxies(id, "apiKeyRemoved", hash);
     }
 
-    /// Lists come in pages of so many at most, whatever is asked for.
+    /// Limits the length of pages, whatever length is requested.
     pub fn limits_pages(&self, size: usize) {
         self.lock().page_limit = size;
     }
 
-    /// Whether the page behind the last one has no list at all, instead of an empty one.
+    /// Sets whether the page after the last one has no list at all, instead of an empty one.
     pub fn ends_without_list(&self, ends_without_list: bool) {
         self.lock().ends_without_list = ends_without_list;
     }
 
-    /// Everything that was requested, in order of arrival.
+    /// Returns all requests, in order of arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Recorded> {
         self.lock().requests.clone()
     }
 
-    /// `GET` requests whose path, without query, ends so.
+    /// Returns `GET` requests whose path, without query, has this suffix.
     #[must_use]
     pub fn gets(&self, path_suffix: &str) -> Vec<Recorded> {
         self.requested(&Method::GET, path_suffix)
     }
 
-    /// `POST` requests whose path, without query, ends so.
+    /// Returns `POST` requests whose path, without query, has this suffix.
     #[must_use]
     pub fn posts(&self, path_suffix: &str) -> Vec<Recorded> {
         self.requested(&Method::POST, path_suffix)
     }
 
-    /// Targets that came with an authentication, in order of arrival: API key and target.
+    /// Returns the targets of authentication requests, in order of arrival: API key and target.
     #[must_use]
     pub fn registered_targets(&self) -> Vec<(String, Value)> {
         self.lock().registered.clone()
@@ -268,13 +269,13 @@ impl FakeHarness {
     fn changes(&self, id: &str, domain: Domain, item: &Value) {
         let mut event = None;
         self.with(id, |environment| event = Some(environment.stores(domain, item)));
-        self.tells_everybody(id, event);
+        self.sends_to_all(id, event);
     }
 
     fn deletes(&self, id: &str, domain: Domain, identifier: &str) {
         let mut event = None;
         self.with(id, |environment| event = Some(environment.removes(domain, identifier)));
-        self.tells_everybody(id, event);
+        self.sends_to_all(id, event);
     }
 
     fn with(&self, id: &str, change: impl FnOnce(&mut Environment)) {
@@ -296,7 +297,7 @@ impl Domain {
         }
     }
 
-    /// Property that names an item.
+    /// Returns the property that identifies an item.
     fn key(self) -> &'static str {
         match self {
             Self::Flag => "feature",
@@ -317,7 +318,7 @@ impl Environment {
         }
     }
 
-    /// Gives the event to tell.
+    /// Stores an item; returns the event to send.
     fn stores(&mut self, domain: Domain, item: &Value) -> Value {
         let identifier = item[domain.key()].as_str().expect("an item has an identifier").to_owned();
         let items = self.items(domain);
@@ -334,7 +335,7 @@ impl Environment {
         domain.event(event, &identifier, item["version"].as_i64().unwrap_or(1))
     }
 
-    /// Gives the event to tell.
+    /// Removes an item; returns the event to send.
     fn removes(&mut self, domain: Domain, identifier: &str) -> Value {
         let items = self.items(domain);
         let known = items.iter().position(|it| it[domain.key()] == *identifier).map(|index| items.remove(index));
@@ -354,7 +355,7 @@ impl Environment {
     }
 }
 
-/// Page of a list, and what stands beside it.
+/// Returns a page of a list, with the properties beside it.
 fn page<T>(all: &[T], index: usize, size: usize) -> (&[T], Map<String, Value>) {
     let size = size.max(1);
     let from = index.saturating_mul(size).min(all.len());

@@ -1,4 +1,4 @@
-//! A LaunchDarkly cloud that runs anywhere: streams flags, takes events, records what it was sent, fails on command.
+//! A fake of LaunchDarkly's services: streams flags, accepts events, records requests, and fails on command.
 
 mod answers;
 mod big_segments;
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-/// The cloud. Cheap to clone; it ends with the runtime.
+/// The fake service. Cheap to clone; it ends with the runtime.
 #[derive(Clone)]
 pub struct FakeLaunchDarkly {
     address: SocketAddr,
@@ -28,19 +28,19 @@ pub struct FakeLaunchDarkly {
 #[derive(Default)]
 struct Cloud {
     environments: HashMap<String, Environment>,
-    /// By SDK key.
+    /// Big Segment revisions by SDK key.
     big_segments: HashMap<String, big_segments::Revisions>,
-    /// Answers for the next stream requests, before the usual ones.
+    /// Responses to the next stream requests, before the usual ones.
     next_streams: VecDeque<StreamAnswer>,
-    /// Whether every stream request is answered 503.
+    /// Whether every stream request is answered with 503.
     is_down: bool,
-    /// Answer to goal requests in place of the usual one.
+    /// Response to goal requests in place of the usual one.
     goals: Option<GoalsAnswer>,
-    /// Statuses for the next event posts, before the usual 202.
+    /// Statuses of the next event posts, before the usual 202.
     next_posts: VecDeque<u16>,
-    /// Post answers are held back for this long.
+    /// Delay of responses to posts.
     post_delay: Duration,
-    /// `Date` of post answers in place of the real one.
+    /// `Date` of responses to posts in place of the real one.
     post_date: Option<&'static str>,
     requests: Vec<Recorded>,
 }
@@ -55,35 +55,35 @@ struct GoalsAnswer {
 struct Environment {
     flags: BTreeMap<String, Value>,
     segments: BTreeMap<String, Value>,
-    /// For auto-configuration: what the first event says in place of flags and segments.
+    /// For auto-configuration: the content of the first event in place of flags and segments.
     list: Option<Value>,
-    /// Whether there is data to send; without, a stream opens and stays silent.
+    /// Whether there is data to send; without it, a stream opens and stays silent.
     has_data: bool,
     events: broadcast::Sender<Sent>,
 }
 
-/// What goes out on open streams.
+/// What is sent on open streams.
 #[derive(Clone, Debug)]
 enum Sent {
     Bytes(Bytes),
     Close,
 }
 
-/// How the cloud answers a stream request.
+/// The response to a stream request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamAnswer {
-    /// With this status and no body.
+    /// A response with this status and no body.
     Status(u16),
-    /// With an open stream that says nothing.
+    /// An open stream that sends nothing.
     Silence,
-    /// With 302 to this path.
+    /// A 302 to this path.
     Redirect(&'static str),
 }
 
-/// A request that the cloud received.
+/// A request that the fake received.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// When.
+    /// Time of arrival.
     pub at: Instant,
     /// Method.
     pub method: Method,
@@ -91,15 +91,15 @@ pub struct Recorded {
     pub path: String,
     /// Headers.
     pub headers: HeaderMap,
-    /// Body as it came.
+    /// Body as received.
     pub raw_body: Bytes,
 }
 
 impl Recorded {
-    /// Body after decompression.
+    /// Returns the body after decompression.
     ///
     /// # Panics
-    /// When the body is not what its headers say.
+    /// When the body does not match its headers.
     #[must_use]
     pub fn body(&self) -> Bytes {
         if self.header("content-encoding") != Some("gzip") {
@@ -110,7 +110,7 @@ impl Recorded {
         body.into()
     }
 
-    /// Body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
     /// When the body is not JSON.
@@ -123,7 +123,7 @@ impl Recorded {
         self.path.split('?').next().is_some_and(|path| path.ends_with("/all"))
     }
 
-    /// Value of a header.
+    /// Returns the value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -131,7 +131,7 @@ impl Recorded {
 }
 
 impl FakeLaunchDarkly {
-    /// Starts a cloud on a free loopback port.
+    /// Starts the service on a free loopback port.
     ///
     /// # Panics
     /// When there is no free port.
@@ -139,7 +139,7 @@ impl FakeLaunchDarkly {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free loopback port")
     }
 
-    /// Starts a cloud on an address.
+    /// Starts the service on an address.
     ///
     /// # Errors
     /// When the address cannot be bound.
@@ -151,16 +151,16 @@ impl FakeLaunchDarkly {
         Ok(cloud)
     }
 
-    /// Base address of every service of this cloud.
+    /// Returns the base URL of every service.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Makes an environment known; it has no data yet, so streams stay silent.
+    /// Adds an environment without data, whose streams stay silent.
     ///
-    /// Here and below, an environment is named by its SDK key, and the variant of a payload filter by key and query:
-    /// `sdk-…?filter=checkout`.
+    /// Here and below, an environment is identified by its SDK key, and the variant of a payload filter by key and
+    /// query: `sdk-…?filter=checkout`.
     pub fn add_environment(&self, sdk_key: &str) {
         self.lock().environments.entry(sdk_key.to_owned()).or_insert_with(|| Environment {
             flags: BTreeMap::new(),
@@ -171,7 +171,7 @@ impl FakeLaunchDarkly {
         });
     }
 
-    /// Replaces all data, and tells open streams. `data` has `flags` and `segments`.
+    /// Replaces all data, and sends it on open streams. `data` has `flags` and `segments`.
     pub fn puts(&self, sdk_key: &str, data: &Value) {
         self.add_environment(sdk_key);
         self.with(sdk_key, |environment| {
@@ -186,7 +186,7 @@ impl FakeLaunchDarkly {
         });
     }
 
-    /// Changes one flag, and tells open streams. The key is that in the JSON.
+    /// Changes one flag, and sends it on open streams. The key is the one in the JSON.
     ///
     /// # Panics
     /// When the flag has no key.
@@ -198,7 +198,7 @@ impl FakeLaunchDarkly {
         });
     }
 
-    /// Changes one segment, and tells open streams.
+    /// Changes one segment, and sends it on open streams.
     ///
     /// # Panics
     /// When the segment has no key.
@@ -210,7 +210,7 @@ impl FakeLaunchDarkly {
         });
     }
 
-    /// Deletes one item, and tells open streams. `path` is `/flags/KEY` or `/segments/KEY`.
+    /// Deletes one item, and notifies open streams. `path` is `/flags/KEY` or `/segments/KEY`.
     pub fn deletes(&self, sdk_key: &str, path: &str, version: i64) {
         self.with(sdk_key, |environment| {
             if let Some(key) = path.strip_prefix("/flags/") {
@@ -222,24 +222,24 @@ impl FakeLaunchDarkly {
         });
     }
 
-    /// Sends bytes as they are on open streams.
-    pub fn says(&self, sdk_key: &str, bytes: impl AsRef<[u8]>) {
+    /// Sends bytes unchanged on open streams.
+    pub fn sends_bytes(&self, sdk_key: &str, bytes: impl AsRef<[u8]>) {
         self.with(sdk_key, |environment| environment.send(Bytes::copy_from_slice(bytes.as_ref())));
     }
 
-    /// Ends the open streams of an environment, as a service that is restarted.
+    /// Ends the open streams of an environment, like a service that restarts.
     pub fn closes_streams(&self, sdk_key: &str) {
         self.with(sdk_key, |environment| {
             let _ = environment.events.send(Sent::Close);
         });
     }
 
-    /// The next stream requests are answered in this way, one each.
+    /// Answers the next stream requests in this way, one each.
     pub fn answers_streams_with(&self, answers: impl IntoIterator<Item = StreamAnswer>) {
         self.lock().next_streams.extend(answers);
     }
 
-    /// Ends all open streams and answers new ones 503, until [`Self::comes_back`].
+    /// Ends all open streams and answers new ones with 503, until [`Self::comes_back`].
     pub fn goes_down(&self) {
         let mut cloud = self.lock();
         cloud.is_down = true;
@@ -248,51 +248,51 @@ impl FakeLaunchDarkly {
         }
     }
 
-    /// Streams can be opened again.
+    /// Accepts streams again.
     pub fn comes_back(&self) {
         self.lock().is_down = false;
     }
 
-    /// Goal requests are answered in this way from now on.
+    /// Answers goal requests in this way from now on.
     pub fn answers_goals_with(&self, status: u16, headers: &[(&str, &str)], body: &str) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.lock().goals = Some(GoalsAnswer { status, headers, body: body.to_owned() });
     }
 
-    /// The next event posts are answered with these statuses, one each.
+    /// Answers the next event posts with these statuses, one each.
     pub fn answers_posts_with(&self, statuses: impl IntoIterator<Item = u16>) {
         self.lock().next_posts.extend(statuses);
     }
 
-    /// Every post is answered so much later.
+    /// Delays every response to a post.
     pub fn delays_posts(&self, delay: Duration) {
         self.lock().post_delay = delay;
     }
 
-    /// Every post is answered with this `Date`.
+    /// Answers every post with this `Date`.
     pub fn dates_posts(&self, date: &'static str) {
         self.lock().post_date = Some(date);
     }
 
-    /// Everything that was requested, in order of arrival.
+    /// Returns all requests, in order of arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Recorded> {
         self.lock().requests.clone()
     }
 
-    /// Stream requests.
+    /// Returns stream requests.
     #[must_use]
     pub fn stream_requests(&self) -> Vec<Recorded> {
         self.requests().into_iter().filter(|it| it.method == Method::GET && it.is_stream()).collect()
     }
 
-    /// Posts to a path.
+    /// Returns posts to a path.
     #[must_use]
     pub fn posts(&self, path: &str) -> Vec<Recorded> {
         self.requests().into_iter().filter(|it| it.method == Method::POST && it.path == path).collect()
     }
 
-    /// Streams open at this moment.
+    /// Returns the number of open streams.
     #[must_use]
     pub fn open_streams(&self, sdk_key: &str) -> usize {
         self.lock().environments.get(sdk_key).map_or(0, |it| it.events.receiver_count())
@@ -316,7 +316,7 @@ impl Environment {
     }
 
     fn send(&self, bytes: Bytes) {
-        // Nobody listening is fine.
+        // It is fine if no stream is open.
         let _ = self.events.send(Sent::Bytes(bytes));
     }
 }

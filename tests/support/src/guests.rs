@@ -1,4 +1,4 @@
-//! Small guests for tests, made from text without any guest toolchain: good ones, and a zoo of hostile ones.
+//! Small guests for tests, built from text without a guest toolchain: well-behaved and hostile ones.
 //!
 //! A guest is a core module in the WebAssembly text format, wrapped into a component by `wit-component` with the WIT
 //! files of this repository. The text of each hook is a *fragment* in `tests/support/guests`: module items, a line
@@ -12,7 +12,7 @@ use wit_parser::{Resolve, SourceMap};
 
 const PRELUDE: &str = include_str!("../guests/prelude.wat");
 
-/// A hook that a guest can answer.
+/// A hook that a guest can implement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuestHook {
     /// `request-auth`
@@ -48,7 +48,7 @@ const IMPORTS: [(&str, &str, &str, &str); 6] = [
 ];
 
 impl Guest {
-    /// A guest with this name and no hook yet.
+    /// Creates a guest with this name and no hook yet.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -62,63 +62,61 @@ impl Guest {
         }
     }
 
-    /// Answers a hook with a fragment.
+    /// Implements a hook with a fragment.
     #[must_use]
     pub fn hook(mut self, hook: GuestHook, fragment: &str) -> Self {
         self.hooks.push((hook, fragment.to_owned()));
         self
     }
 
-    /// Says this version of itself.
+    /// Sets the declared version.
     #[must_use]
     pub fn version(mut self, version: &str) -> Self {
         version.clone_into(&mut self.version);
         self
     }
 
-    /// Is built for this version of the interface.
+    /// Sets the version of the interface that the guest is built for.
     #[must_use]
     pub fn interface(mut self, version: &str) -> Self {
         version.clone_into(&mut self.interface);
         self
     }
 
-    /// Runs this body in `init`.
+    /// Sets the body of `init`.
     #[must_use]
     pub fn init(mut self, body: &str) -> Self {
         body.clone_into(&mut self.init);
         self
     }
 
-    /// Imports an interface that no host offers.
+    /// Adds an import that no host provides.
     #[must_use]
     pub fn foreign_import(mut self) -> Self {
         self.foreign = true;
         self
     }
 
-    /// Believes that the facts of a request have one field more than they have.
+    /// Declares one more field in the facts of a request than there is.
     #[must_use]
     pub fn extra_field(mut self) -> Self {
         self.extra_field = true;
         self
     }
 
-    /// The core module.
+    /// Builds the core module.
     ///
     /// # Errors
-    ///
     /// If a fragment is not well-formed.
     pub fn core(&self) -> Result<Vec<u8>> {
         let text = self.text();
         wat::parse_str(&text).with_context(|| format!("text of guest `{}`:\n{text}", self.name))
     }
 
-    /// The component.
+    /// Builds the component.
     ///
     /// # Errors
-    ///
-    /// If a fragment is not well-formed or does not fit the WIT files.
+    /// If a fragment is not well-formed or does not match the WIT files.
     pub fn component(&self) -> Result<Vec<u8>> {
         let mut core = self.core()?;
         let mut resolve = Resolve::default();
@@ -225,7 +223,7 @@ impl GuestHook {
 
     fn parameters(self) -> &'static str {
         match self {
-            // 20 flat values are more than fit: the facts come as one pointer.
+            // 20 flat values exceed the limit for parameters: the facts are passed as one pointer.
             Self::RequestAuth => "(param $facts i32)",
             Self::EventFilter => {
                 "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (param $events i32) (param $count i32)"
@@ -245,39 +243,39 @@ macro_rules! fragments {
 }
 
 fragments! {
-    /// `request-auth`: everybody is `caller`.
+    /// `request-auth`: allows every request as `caller`.
     ALLOW = "allow.wat";
-    /// `request-auth`: forbidden.
+    /// `request-auth`: denies as forbidden.
     FORBID = "forbid.wat";
-    /// `request-auth`: no opinion.
+    /// `request-auth`: abstains.
     ABSTAIN = "abstain.wat";
-    /// `request-auth`: the principal is what was told as the credential.
+    /// `request-auth`: the principal is the received credential.
     ECHO_CREDENTIAL = "echo-credential.wat";
-    /// `request-auth`: the principal is the address of the client, or nothing said.
+    /// `request-auth`: the principal is the address of the client, or empty.
     ECHO_CLIENT = "echo-client.wat";
-    /// `request-auth`: rate-limited for as many seconds as there are headers.
+    /// `request-auth`: denies as rate-limited, with the number of headers as seconds.
     COUNT_HEADERS = "count-headers.wat";
     /// `request-auth`: the principal is the value of the first header.
     ECHO_HEADER = "echo-header.wat";
-    /// `request-auth`: rate-limited for as many seconds as this instance has served calls.
+    /// `request-auth`: denies as rate-limited, with the number of calls of this instance as seconds.
     COUNT_CALLS = "count-calls.wat";
     /// `request-auth`: the principal is the configuration's `who`, a JSON text.
     ECHO_CONFIG = "echo-config.wat";
-    /// Any hook: never ends.
+    /// Any hook: never returns.
     SPIN = "spin.wat";
-    /// Any hook: never ends and calls the host all the time.
+    /// Any hook: never returns and calls the host all the time.
     SPIN_IN_HOST = "spin-in-host.wat";
-    /// Any hook: grows its memory for ever.
+    /// Any hook: grows its memory without end.
     GROW = "grow.wat";
-    /// Any hook: calls itself for ever.
+    /// Any hook: recurses without end.
     RECURSE = "recurse.wat";
     /// Any hook: traps.
     TRAP = "trap.wat";
     /// Any hook: divides by zero.
     DIVIDE = "divide.wat";
-    /// Any hook: reports `temporary`.
+    /// Any hook: returns `temporary`.
     TEMPORARY = "temporary.wat";
-    /// Any hook: reports `invalid-input`.
+    /// Any hook: returns `invalid-input`.
     INVALID_INPUT = "invalid-input.wat";
     /// `request-auth`: a principal that is not UTF-8.
     NOT_UTF8 = "not-utf8.wat";
@@ -293,21 +291,21 @@ fragments! {
     KEEP = "keep.wat";
     /// `event-filter`: drops the first event of each batch.
     DROP_FIRST = "drop-first.wat";
-    /// `event-filter`: drops events whose body it can see.
+    /// `event-filter`: drops events whose body it can read.
     DROP_SEEN = "drop-seen.wat";
     /// `event-filter`: replaces the first event.
     REPLACE_FIRST = "replace-first.wat";
-    /// `event-filter`: replaces the first event by what is no JSON.
+    /// `event-filter`: replaces the first event with invalid JSON.
     REPLACE_BADLY = "replace-badly.wat";
-    /// `event-filter`: gives no verdicts at all.
+    /// `event-filter`: returns no verdicts.
     NO_VERDICTS = "no-verdicts.wat";
     /// `payload-transform`: hides the first item.
     HIDE_FIRST = "hide-first.wat";
-    /// `payload-transform`: replaces the first item by itself, or does nothing if it cannot read it.
+    /// `payload-transform`: replaces the first item with itself, or does nothing if it cannot read it.
     REWRITE_FIRST = "rewrite-first.wat";
-    /// `payload-transform`: replaces the first item by one with an older version.
+    /// `payload-transform`: replaces the first item with one of an older version.
     VERSION_BACK = "version-back.wat";
-    /// `payload-transform`: hides an item that is not there.
+    /// `payload-transform`: hides an item that does not exist.
     HIDE_NOWHERE = "hide-nowhere.wat";
     /// `payload-transform`: adds a flag `extra`.
     ADD_FLAG = "add-flag.wat";
@@ -315,7 +313,7 @@ fragments! {
     FIRST_TRUE = "first-true.wat";
     /// `evaluation-transform`: leaves out the first result.
     OMIT_FIRST = "omit-first.wat";
-    /// `evaluation-transform`: the first result becomes what is no JSON.
+    /// `evaluation-transform`: the first result becomes invalid JSON.
     FIRST_NONSENSE = "first-nonsense.wat";
 }
 
@@ -323,7 +321,7 @@ fragments! {
 mod tests {
     use super::*;
 
-    /// Fragments for any hook are named without one in their documentation.
+    /// Returns the hook of a fragment. Those for any hook are tested with `request-auth`.
     fn hook_of(file: &str) -> GuestHook {
         match file {
             "keep.wat" | "drop-first.wat" | "drop-seen.wat" | "replace-first.wat" | "replace-badly.wat"

@@ -1,4 +1,4 @@
-//! A small HTTP client that shows everything: any method, any path, any header, and the complete answer.
+//! A small HTTP client for any method, path and header, which returns complete responses.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -18,92 +18,92 @@ pub struct Call {
     body: Option<Vec<u8>>,
 }
 
-/// A complete answer.
+/// A complete response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Status code.
     pub status: u16,
-    /// All headers but `Date`, which was checked, and those that say where the body ends.
+    /// All headers except `Date`, which was checked, and those that determine the end of the body.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
 }
 
 impl Call {
-    /// A request of any method; `target` is written as it is.
+    /// Creates a request of any method; `target` is written unchanged.
     #[must_use]
     pub fn new(method: &str, target: impl Into<String>) -> Self {
         Self { method: method.to_owned(), target: target.into(), version: "HTTP/1.1", headers: Vec::new(), body: None }
     }
 
-    /// `GET`
+    /// Creates a `GET` request.
     #[must_use]
     pub fn get(target: impl Into<String>) -> Self {
         Self::new("GET", target)
     }
 
-    /// `OPTIONS`
+    /// Creates an `OPTIONS` request.
     #[must_use]
     pub fn options(target: impl Into<String>) -> Self {
         Self::new("OPTIONS", target)
     }
 
-    /// `POST` with a body.
+    /// Creates a `POST` request with a body.
     #[must_use]
     pub fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
         Self::new("POST", target).body(body)
     }
 
-    /// `REPORT` with a JSON body.
+    /// Creates a `REPORT` request with a JSON body.
     #[must_use]
     pub fn report(target: impl Into<String>, json: impl Into<Vec<u8>>) -> Self {
         Self::new("REPORT", target).header("Content-Type", "application/json").body(json)
     }
 
-    /// With this `Authorization`.
+    /// Sets `Authorization`.
     #[must_use]
     pub fn key(self, credential: &str) -> Self {
         self.header("Authorization", credential)
     }
 
-    /// With a header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With a body, and its length.
+    /// Sets the body, with its length.
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = Some(body.into());
         self
     }
 
-    /// With the body compressed and called so.
+    /// Compresses the body and sets `Content-Encoding`.
     ///
     /// # Panics
-    /// Never: a vector takes every write.
+    /// Never: writes to a vector succeed.
     #[must_use]
     pub fn gzipped(self) -> Self {
         let body = gzip(self.body.as_deref().unwrap_or_default());
         self.header("Content-Encoding", "gzip").body(body)
     }
 
-    /// As a client from the last century.
+    /// Uses HTTP/1.0.
     #[must_use]
     pub fn http_1_0(mut self) -> Self {
         self.version = "HTTP/1.0";
         self
     }
 
-    /// The method.
+    /// Returns the method.
     #[must_use]
     pub fn method(&self) -> &str {
         &self.method
     }
 
-    /// The bytes of the request.
+    /// Returns the bytes of the request.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} {}\r\nHost: gateway.localhost\r\n", self.method, self.target, self.version);
@@ -119,19 +119,19 @@ impl Call {
         bytes
     }
 
-    /// Sends the request on a connection of its own and reads the answer.
+    /// Sends the request on a new connection and reads the response.
     ///
     /// # Panics
-    /// When there is no complete answer.
+    /// When there is no complete response.
     pub async fn to(&self, address: SocketAddr) -> Answer {
         let mut connection = Connection::open(address).await;
         self.on(&mut connection).await
     }
 
-    /// Sends the request on a connection that is open and reads the answer.
+    /// Sends the request on an open connection and reads the response.
     ///
     /// # Panics
-    /// When there is no complete answer.
+    /// When there is no complete response.
     pub async fn on(&self, connection: &mut Connection) -> Answer {
         // A server may answer and close before it has read everything.
         let _ = connection.try_send(self.bytes()).await;
@@ -146,10 +146,10 @@ impl std::fmt::Display for Call {
 }
 
 impl Connection {
-    /// The next complete answer; `None` if the connection ends instead.
+    /// Reads the next complete response; `None` if the connection ends instead.
     ///
     /// # Panics
-    /// When an answer is incomplete, or a final one has no `Date`.
+    /// When a response is incomplete, or a final one has no `Date`.
     pub async fn answer(&mut self, method: &str) -> Option<Answer> {
         let head = self.head().await?;
         let body = match head.framing(method) {
@@ -189,35 +189,35 @@ impl Answer {
         Self { status: head.status, headers, body }
     }
 
-    /// Value of a header.
+    /// Returns the value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not text.
     #[must_use]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }
 }
 
-/// Compresses.
+/// Compresses bytes.
 ///
 /// # Panics
-/// Never: a vector takes every write.
+/// Never: writes to a vector succeed.
 #[must_use]
 pub fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());

@@ -1,5 +1,5 @@
-//! Fakes and helpers for tests, the demo and the benchmark. They know HTTP and JSON, and nothing of the gateway's
-//! crates, so that a shared mistake cannot hide in them.
+//! Fakes and helpers for tests, the demo and the benchmark. They know HTTP and JSON and do not depend on the gateway's
+//! crates, so that they cannot share a bug with it.
 #![forbid(unsafe_code)]
 
 mod connection;
@@ -21,5 +21,5 @@ pub use self::http_client::{Answer, Call, gzip};
 pub use self::raw_upstream::{RawUpstream, Step};
 #[cfg(feature = "redis")]
 pub use self::redis_server::{RedisServer, Reply};
-pub use self::sse_client::{Heard, SseClient};
+pub use self::sse_client::{SseClient, StreamItem};
 pub use self::vectors::vectors;

@@ -1,4 +1,4 @@
-//! An upstream that writes whatever bytes a test wants, whole or broken, and then holds the line or hangs up.
+//! An upstream that writes arbitrary bytes, complete or broken, and then holds or closes the connection.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -21,45 +21,45 @@ struct Shared {
     heads: Vec<String>,
 }
 
-/// What happens on a connection after a request has been read.
+/// A step on a connection after a request has been read.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// These bytes are written.
+    /// Writes these bytes.
     Say(Bytes),
-    /// Nothing more happens, and the connection stays.
+    /// Keeps the connection open without writing.
     Hold,
-    /// The connection is reset instead of closed.
+    /// Resets the connection instead of closing it.
     Reset,
 }
 
 impl Step {
-    /// The head of a stream, and this text as one chunk.
+    /// Returns the head of a stream, and this text as one chunk.
     #[must_use]
     pub fn stream(text: impl AsRef<[u8]>) -> Self {
         Self::stream_of_type("Content-Type: text/event-stream\r\n", text)
     }
 
-    /// The same with another line, or none, in place of `Content-Type`.
+    /// Like [`Self::stream`], with another line, or none, in place of `Content-Type`.
     #[must_use]
     pub fn stream_of_type(line: &str, text: impl AsRef<[u8]>) -> Self {
         let head = format!("HTTP/1.1 200 OK\r\n{line}Transfer-Encoding: chunked\r\n\r\n");
         Self::Say([head.as_bytes(), &chunk(text.as_ref())].concat().into())
     }
 
-    /// A redirect.
+    /// Returns a redirect.
     #[must_use]
     pub fn redirect(status: u16, location: &str) -> Self {
         let head = format!("HTTP/1.1 {status} Moved\r\nLocation: {location}\r\n");
         Self::Say(format!("{head}Content-Length: 0\r\nConnection: close\r\n\r\n").into())
     }
 
-    /// One more chunk.
+    /// Returns one more chunk.
     #[must_use]
     pub fn chunk(text: impl AsRef<[u8]>) -> Self {
         Self::Say(chunk(text.as_ref()).into())
     }
 
-    /// Bytes as they are.
+    /// Returns bytes that are written unchanged.
     #[must_use]
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
         Self::Say(bytes.into())
@@ -85,18 +85,18 @@ impl RawUpstream {
         upstream
     }
 
-    /// Base address.
+    /// Returns the base URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The next connection that has no script yet follows this one. Connections without a script are answered 503.
+    /// Sets the script of the next connection that has none yet. Connections without a script are answered with 503.
     pub fn plays(&self, script: impl IntoIterator<Item = Step>) {
         self.lock().scripts.push_back(script.into_iter().collect());
     }
 
-    /// Heads of all requests that came.
+    /// Returns the heads of all requests.
     #[must_use]
     pub fn heads(&self) -> Vec<String> {
         self.lock().heads.clone()
@@ -147,7 +147,7 @@ fn chunk(text: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat()
 }
 
-/// Length of the body that follows a head.
+/// Returns the length of the body that follows a head.
 fn body_length(head: &str) -> usize {
     let lengths = head.lines().filter_map(|line| line.split_once(':'));
     let mut lengths = lengths.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));

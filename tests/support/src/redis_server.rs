@@ -1,4 +1,4 @@
-//! A real Redis server on a loopback port, without files: started, killed, started again, and asked.
+//! A real Redis server on a loopback port, without persistence, that can be killed, restarted and queried.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Below the ports that systems give out by themselves, so that nobody takes a port between a kill and a restart.
+/// Below the ephemeral ports, so that no other process takes the port between a kill and a restart.
 const FIRST_PORT: u16 = 21_000;
 const PORTS: u16 = 10_000;
 const START: Duration = Duration::from_secs(20);
 
-/// A running server; it ends with this value.
+/// A running server; it stops when dropped.
 pub struct RedisServer {
     child: Child,
     port: u16,
@@ -21,50 +21,50 @@ pub struct RedisServer {
     is_cluster: bool,
 }
 
-/// What a server answers.
+/// A reply of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// Nothing.
+    /// Null.
     Nil,
     /// A number.
     Number(i64),
-    /// A text, also that of a status.
+    /// A text or a status.
     Text(String),
-    /// A failure.
+    /// An error.
     Error(String),
-    /// Several.
+    /// An array.
     List(Vec<Reply>),
 }
 
 impl RedisServer {
-    /// Starts a server without data. `None` where Redis is not installed, which is said, and is a failure in CI.
+    /// Starts a server without data. Returns `None`, with a note, where Redis is not installed.
     ///
     /// # Panics
-    /// When the server does not start, or in CI when there is none.
+    /// When the server does not start, or in CI when Redis is not installed.
     #[must_use]
     pub fn start() -> Option<Self> {
         Self::start_with(None, false)
     }
 
-    /// Starts a server in cluster mode that has no slots yet.
+    /// Starts a server in cluster mode without assigned slots.
     ///
     /// # Panics
-    /// As [`Self::start`].
+    /// The same as [`Self::start`].
     #[must_use]
     pub fn start_cluster() -> Option<Self> {
         Self::start_with(None, true)
     }
 
-    /// Starts a server that wants a password.
+    /// Starts a server that requires a password.
     ///
     /// # Panics
-    /// As [`Self::start`].
+    /// The same as [`Self::start`].
     #[must_use]
     pub fn start_protected(password: &str) -> Option<Self> {
         Self::start_with(Some(password.to_owned()), false)
     }
 
-    #[expect(clippy::print_stderr, reason = "a test that skips says so")]
+    #[expect(clippy::print_stderr, reason = "a skipped test prints a note")]
     fn start_with(password: Option<String>, is_cluster: bool) -> Option<Self> {
         let is_installed = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok();
         if !is_installed {
@@ -80,7 +80,7 @@ impl RedisServer {
         }
     }
 
-    /// How often a command was carried out, and how often it was refused, since the start.
+    /// Returns how often a command was executed, and how often it was rejected, since the start.
     #[must_use]
     pub fn calls(&self, command: &str) -> (u64, u64) {
         let stats = self.ask(&["INFO", "commandstats"]).text().unwrap_or_default();
@@ -91,21 +91,21 @@ impl RedisServer {
         (number("calls"), number("rejected_calls") + number("failed_calls"))
     }
 
-    /// Its address, with its password.
+    /// Returns the URL of the server, including its password.
     #[must_use]
     pub fn url(&self) -> String {
         let password = self.password.as_ref().map_or_else(String::new, |it| format!(":{it}@"));
         format!("redis://{password}127.0.0.1:{}", self.port)
     }
 
-    /// Ends it at once; what it held is lost.
+    /// Kills the server; its data is lost.
     pub fn kill(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Starts it again at the same address, empty.
+    /// Restarts the server at the same address, without data.
     ///
     /// # Panics
     /// When it does not start.
@@ -114,19 +114,19 @@ impl RedisServer {
         self.child = launch(self.port, self.password.as_deref(), self.is_cluster).expect("the port that it had before");
     }
 
-    /// Asks on a connection of its own.
+    /// Sends a command on a new connection.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no reply.
     #[must_use = "an error is an answer too"]
     pub fn try_ask(&self, words: &[&str]) -> Reply {
         ask(self.port, self.password.as_deref(), words).expect("an answer from Redis")
     }
 
-    /// Asks; an error is not expected.
+    /// Sends a command that must not fail.
     ///
     /// # Panics
-    /// When there is no answer, or an error.
+    /// When there is no reply, or an error.
     #[allow(clippy::must_use_candidate, reason = "some questions are commands")]
     pub fn ask(&self, words: &[&str]) -> Reply {
         match self.try_ask(words) {
@@ -135,19 +135,20 @@ impl RedisServer {
         }
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<String> {
         self.ask(&["GET", key]).text()
     }
 
-    /// A field of a hash.
+    /// Returns a field of a hash.
     #[must_use]
     pub fn field(&self, key: &str, field: &str) -> Option<String> {
         self.ask(&["HGET", key, field]).text()
     }
 
-    /// Fields of a hash, members of a set or names of all keys, in order: the answer to a command that gives a list.
+    /// Sends a command that returns a list, such as fields of a hash, members of a set or names of keys; returns the
+    /// list, sorted.
     #[must_use]
     pub fn names(&self, words: &[&str]) -> Vec<String> {
         let Reply::List(list) = self.ask(words) else { panic!("{words:?} gives a list") };
@@ -167,27 +168,27 @@ impl Drop for RedisServer {
 }
 
 impl Reply {
-    /// The text, if it is one.
+    /// Returns the text, if it is one.
     #[must_use]
     pub fn text(self) -> Option<String> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 }
 
-/// Different for each server of a process, and for most processes.
+/// Returns a port that is different for each server of a process, and for most processes.
 fn next_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let spread = u16::try_from(std::process::id().wrapping_mul(37) % u32::from(PORTS)).unwrap_or(0);
     FIRST_PORT + (spread + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS
 }
 
-/// `None` when the port is taken.
+/// Starts the process; returns `None` when the port is taken.
 fn launch(port: u16, password: Option<&str>, is_cluster: bool) -> Option<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.args(["--dir", "/tmp", "--loglevel", "warning"]);
     if is_cluster {
-        // Kept in `--dir`; a file of an earlier server at this port would be taken over.
+        // Cluster state is kept in `--dir`; a file of an earlier server at this port would be loaded.
         let _ = std::fs::remove_file(format!("/tmp/nodes-{port}.conf"));
         command.args(["--cluster-enabled", "yes", "--cluster-config-file", &format!("nodes-{port}.conf")]);
     }
@@ -202,7 +203,7 @@ fn launch(port: u16, password: Option<&str>, is_cluster: bool) -> Option<Child> 
             return None;
         }
         let id = child.id().to_string();
-        // Another process's server may answer at this port while ours is about to give up on it.
+        // A server of another process may answer at this port while ours fails to bind it.
         if let Ok(Reply::Text(info)) = ask(port, password, &["INFO", "server"])
             && info.lines().any(|line| line.strip_prefix("process_id:") == Some(&id))
         {

@@ -1,7 +1,7 @@
-//! An SDK's ear: reads a stream byte by byte, and is stricter than any SDK.
+//! An SSE client that reads a stream byte by byte, and is stricter than any SDK.
 //!
-//! It takes only what the protocol is written in: `event: NAME`, one `data: ` line, an empty line; or a comment.
-//! Anything else, such as `id:`, `retry:` or a carriage return, fails the test.
+//! It accepts only what the protocol uses: `event: NAME`, one `data: ` line, an empty line; or a comment. Anything
+//! else, such as `id:`, `retry:` or a carriage return, fails the test.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,18 +16,18 @@ pub struct SseClient {
     connection: Connection,
     head: Head,
     framing: Framing,
-    /// Decoded and not understood yet.
+    /// Decoded bytes that have not been parsed yet.
     unread: BytesMut,
-    /// The chunks of the body as they came, so that a test can see how it was cut.
+    /// The chunks of the body as received, so that tests can check their boundaries.
     chunks: Vec<Bytes>,
     has_ended: bool,
-    /// What ends a comment.
+    /// The text that ends a comment.
     comment_end: &'static str,
 }
 
-/// One thing that came.
+/// One item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum StreamItem {
     /// An event.
     Event {
         /// After `event: `.
@@ -35,36 +35,36 @@ pub enum Heard {
         /// After `data: `.
         data: String,
     },
-    /// A comment, which is what heartbeats are; its text.
+    /// A comment, used for heartbeats; its text.
     Comment(String),
-    /// The response ended as it should, with its last chunk.
+    /// The response ended regularly, with its last chunk.
     End,
-    /// The connection ended in the middle of the response.
+    /// The connection ended within the response.
     Cut,
 }
 
 impl SseClient {
-    /// Sends a request and reads the head of the answer, whatever it is.
+    /// Sends a request and reads the head of the response, of any status.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no response.
     pub async fn open(address: SocketAddr, call: &Call) -> Self {
         Self::open_on(Connection::open(address).await, call).await
     }
 
-    /// The same on a connection that is open.
+    /// Like [`Self::open`], on an open connection.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no response.
     pub async fn open_on(mut connection: Connection, call: &Call) -> Self {
         connection.sends(call.bytes()).await;
         Self::read(connection, call).await
     }
 
-    /// The same where the request has been sent already.
+    /// Like [`Self::open_on`], when the request has been sent already.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no response.
     pub async fn read(mut connection: Connection, call: &Call) -> Self {
         let head = connection.head().await.unwrap_or_else(|| panic!("no answer to {call}"));
         let framing = head.framing(call.method());
@@ -72,47 +72,47 @@ impl SseClient {
         Self { connection, head, framing, unread, chunks, has_ended: false, comment_end: "\n" }
     }
 
-    /// Expects an empty line after each comment, which is how Harness writes them.
+    /// Expects an empty line after each comment, as written by Harness.
     #[must_use]
     pub fn with_framed_comments(mut self) -> Self {
         self.comment_end = "\n\n";
         self
     }
 
-    /// The head of the answer.
+    /// Returns the head of the response.
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// Chunks of the body up to now, without their size lines.
+    /// Returns the chunks of the body so far, without their size lines.
     #[must_use]
     pub fn chunks(&self) -> &[Bytes] {
         &self.chunks
     }
 
-    /// The connection, to send another request on it when the stream has ended.
+    /// Returns the connection, to send another request on it when the stream has ended.
     #[must_use]
     pub fn into_connection(self) -> Connection {
         self.connection
     }
 
-    /// What comes next.
+    /// Returns the next item.
     ///
     /// # Panics
-    /// When nothing comes for too long, or something that the protocol does not know.
-    pub async fn next(&mut self) -> Heard {
+    /// When nothing arrives within the time limit, or something that the protocol does not allow.
+    pub async fn next(&mut self) -> StreamItem {
         loop {
-            if let Some(heard) = self.parse() {
-                return heard;
+            if let Some(received) = self.parse() {
+                return received;
             }
             if self.has_ended {
                 assert!(self.unread.is_empty(), "the stream ended within an event: {:?}", self.unread);
-                return Heard::End;
+                return StreamItem::End;
             }
             let bytes = match self.framing {
                 Framing::Chunked => {
-                    let Some(chunk) = self.connection.chunk().await else { return Heard::Cut };
+                    let Some(chunk) = self.connection.chunk().await else { return StreamItem::Cut };
                     self.has_ended = chunk.is_empty();
                     chunk
                 }
@@ -130,22 +130,22 @@ impl SseClient {
         }
     }
 
-    /// What comes next, if it comes soon.
+    /// Returns the next item if it arrives within `patience`.
     ///
     /// # Panics
-    /// When something comes that the protocol does not know.
-    pub async fn next_within(&mut self, patience: Duration) -> Option<Heard> {
-        // Dropping the wait loses nothing: bytes that have come are kept in the buffers.
+    /// When something arrives that the protocol does not allow.
+    pub async fn next_within(&mut self, patience: Duration) -> Option<StreamItem> {
+        // Dropping the wait loses nothing: received bytes stay in the buffers.
         tokio::time::timeout(patience, self.next()).await.ok()
     }
 
-    fn parse(&mut self) -> Option<Heard> {
+    fn parse(&mut self) -> Option<StreamItem> {
         let text = std::str::from_utf8(&self.unread).ok()?;
         if let Some(rest) = text.strip_prefix(':') {
             let comment = rest.split_once(self.comment_end)?.0.to_owned();
             let _ = self.unread.split_to(1 + comment.len() + self.comment_end.len());
             assert!(!comment.contains(['\r', '\n']), "more than a comment: {comment:?}");
-            return Some(Heard::Comment(comment));
+            return Some(StreamItem::Comment(comment));
         }
         let event = text.split_once("\n\n")?.0.to_owned();
         let _ = self.unread.split_to(event.len() + 2);
@@ -153,6 +153,6 @@ impl SseClient {
         let parts = event.strip_prefix("event: ").and_then(|it| it.split_once("\ndata: "));
         let (name, data) = parts.unwrap_or_else(|| panic!("not `event: …`, `data: …`: {event:?}"));
         assert!(!name.contains('\n') && !data.contains('\n'), "more lines than two: {event:?}");
-        Some(Heard::Event { name: name.to_owned(), data: data.to_owned() })
+        Some(StreamItem::Event { name: name.to_owned(), data: data.to_owned() })
     }
 }

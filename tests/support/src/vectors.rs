@@ -1,16 +1,18 @@
-//! The vendors' evaluation vectors. They are not part of the repository.
+//! The vendors' evaluation vectors (launchdarkly/sdk-test-harness, harness/ff-golang-server-sdk). They are not part of
+//! this repository.
 
 use std::path::{Path, PathBuf};
 
 /// The environment variable that names the folder of vectors.
 const VARIABLE: &str = "YARDARM_VECTORS";
 
-/// The folder `name` of the vendors' vectors, or `None` with a note when there is none on a developer's machine.
+/// Returns the folder `name` of the vendors' vectors, or `None` with a note when there is none on a developer's
+/// machine.
 ///
 /// # Panics
 /// In CI when the vectors are missing: a test that cannot run there is a failed test.
 #[must_use]
-#[expect(clippy::print_stderr, reason = "a test that skips says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints a note")]
 pub fn vectors(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(VARIABLE).map(|root| Path::new(&root).join(name));
     let is_present = folder.as_ref().is_some_and(|it| it.is_dir());

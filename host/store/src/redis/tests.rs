@@ -78,7 +78,7 @@ async fn writers_that_meet_lose_nothing() {
         let writer = store(&server, "p");
         let mut written = 0;
         for version in 1..=50 {
-            // One record per writer, and one that all of them write.
+            // One record per writer, and a shared one.
             writer.upsert("things", &record(&format!("own-{index}"), version)).await.expect("a write");
             let upserted = writer.upsert("things", &record("all", version)).await.expect("a write");
             written += i32::from(upserted == Upserted::Written);

@@ -9,7 +9,7 @@ use yardarm_testkit::guests;
 
 use super::*;
 
-/// Two components of the same size: one that allows every request, one that denies every request.
+/// Two components of the same size: the first allows every request, the second denies every request.
 fn pair() -> (Vec<u8>, Vec<u8>) {
     let guest = |fragment| Guest::new("gate").hook(GuestHook::RequestAuth, fragment).component().unwrap();
     let (mut allow, mut forbid) = (guest(guests::ALLOW), guest(guests::FORBID));

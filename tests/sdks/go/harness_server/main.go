@@ -1,5 +1,5 @@
-// Harness' Go server SDK, unmodified, driven like ../../node/harness-server.mjs: the same commands, the same facts, but
-// `requests`.
+// Harness' Go server SDK, unmodified, controlled like ../../node/harness-server.mjs: the same commands, the same facts,
+// but no `requests`.
 package main
 
 import (
@@ -24,11 +24,11 @@ import (
 
 const patience = 30 * time.Second
 
-// telling says which events the SDK has carried out.
+// telling reports the events that the SDK has processed.
 type telling struct{}
 
 func (telling) Pub(_ context.Context, event stream.Event) error {
-	// A stream that ends comes here, too, without an event.
+	// A stream that ends is also reported here, without an event.
 	if event.SSEEvent == nil {
 		return nil
 	}
@@ -40,7 +40,7 @@ func (telling) Pub(_ context.Context, event stream.Event) error {
 	return nil
 }
 
-// gate lets no request of the default client pass until it opens.
+// gate blocks all requests of the default client until it opens.
 type gate struct {
 	opened chan struct{}
 	inside http.RoundTripper
@@ -51,13 +51,13 @@ func (g gate) RoundTrip(request *http.Request) (*http.Response, error) {
 	return g.inside.RoundTrip(request)
 }
 
-// impatient looks more often than every two seconds whether the SDK is ready.
+// impatient checks more often than every two seconds whether the SDK is ready.
 type impatient struct{}
 
 func (impatient) Sleep(time.Duration) { time.Sleep(10 * time.Millisecond) }
 
-// postOften shortens the time between two posts of metrics, which no option does: the SDK has one minute, and loses
-// what it has not posted when it closes.
+// postOften shortens the time between two posts of metrics, for which there is no option: the SDK posts every minute,
+// and when it closes it loses what has not been posted.
 func postOften(client *harness.CfClient) {
 	service := reflect.ValueOf(client).Elem().FieldByName("analyticsService").Elem()
 	interval := service.FieldByName("timeout")
@@ -75,14 +75,14 @@ func isReady(client *harness.CfClient) (bool, error) {
 
 func main() {
 	base, key := os.Args[1], os.Args[2]
-	// Or it keeps flags in the home folder.
+	// Otherwise it keeps flags in the home folder.
 	os.Setenv("DISABLE_LOCAL_CACHE", "true")
 	quiet := logger.NewNoOpLogger()
 	flags, err := cache.NewLruCache(1000, quiet)
 	if err != nil {
 		panic(err)
 	}
-	// Metrics begin when the SDK has authenticated, which it does by the default client.
+	// The interval of metrics begins when the SDK has authenticated, which it does with the default client.
 	authentication := gate{make(chan struct{}), http.DefaultTransport}
 	http.DefaultTransport = authentication
 	client, err := harness.NewCfClient(key,
@@ -99,7 +99,7 @@ func main() {
 	}
 	lines.Say(lines.Fact{"ready": true})
 
-	// The SDK leaves it to the caller to know the kind.
+	// The SDK requires the caller to know the kind.
 	evaluate := func(identifier string, target *evaluation.Target) (any, error) {
 		flag, isKnown := flags.Get("flag/" + identifier)
 		if !isKnown {

@@ -1,4 +1,5 @@
-// Package lines is the protocol of the drivers: one line in is a command, one line out is a fact, which is a JSON object.
+// Package lines is the protocol of the drivers: one line of input is a command, one line of output is a fact, which is
+// a JSON object.
 package lines
 
 import (
@@ -9,12 +10,12 @@ import (
 	"sync"
 )
 
-// Fact is what a driver says.
+// Fact is one line of a driver's output.
 type Fact map[string]any
 
 var lock sync.Mutex
 
-// Say writes a fact. Any goroutine may.
+// Say writes a fact. It may be called from any goroutine.
 func Say(fact Fact) {
 	line, err := json.Marshal(fact)
 	if err != nil {
@@ -25,7 +26,7 @@ func Say(fact Fact) {
 	os.Stdout.Write(append(line, '\n'))
 }
 
-// Obey carries out commands until `close` or the end of input. Each is a function of the rest of its line.
+// Obey runs commands until `close` or the end of input. Each is a function of the rest of its line.
 func Obey(commands map[string]func(rest string) Fact) {
 	input := bufio.NewScanner(os.Stdin)
 	for input.Scan() {
@@ -37,13 +38,13 @@ func Obey(commands map[string]func(rest string) Fact) {
 	}
 }
 
-// Parse splits a word from the JSON behind it.
+// Parse splits a word from the JSON after it.
 func Parse[T any](rest string) (string, T) {
 	word, text, _ := strings.Cut(rest, " ")
 	return word, Object[T](text)
 }
 
-// Object reads JSON.
+// Object parses JSON.
 func Object[T any](text string) T {
 	var object T
 	if err := json.Unmarshal([]byte(text), &object); err != nil {

@@ -1,5 +1,5 @@
-// LaunchDarkly's Go server SDK, unmodified, driven like ../../node/server.mjs: the same commands, the same facts. Of the
-// second version of the delivery protocol it knows `streaming` and `standard`, and leaves out the first version.
+// LaunchDarkly's Go server SDK, unmodified, controlled like ../../node/server.mjs: the same commands, the same facts.
+// It supports `streaming` and `standard` for FDv2, without a fallback to FDv1.
 package main
 
 import (
@@ -44,7 +44,7 @@ func main() {
 	lines.Obey(map[string]func(string) lines.Fact{
 		"evaluate": func(rest string) lines.Fact {
 			flag, context := lines.Parse[ldcontext.Context](rest)
-			// The error says why it is the default.
+			// The error explains why the result is the default.
 			value, _ := client.JSONVariation(flag, context, ldvalue.String("default"))
 			return lines.Fact{"value": value}
 		},

@@ -1,4 +1,4 @@
-//! How the cloud answers, request by request.
+//! Responses of the fake, by request.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ pub(super) async fn answer(State(cloud): State<FakeHarness>, request: Request) -
     let (scripted, delay) = {
         let mut cloud = cloud.lock();
         cloud.requests.push(recorded.clone());
-        // A preflight is the browser's own and takes nothing from the script.
+        // A preflight is sent by the browser itself and does not consume the script.
         let scripted = (parts.method != Method::OPTIONS).then(|| cloud.script.next(parts.uri.path())).flatten();
         (scripted, cloud.script.delay(parts.uri.path()))
     };
@@ -41,7 +41,7 @@ pub(super) async fn answer(State(cloud): State<FakeHarness>, request: Request) -
         None if parts.method == Method::OPTIONS => preflight(&parts.headers),
         None => cloud.lock().answer(&parts.uri, &recorded),
     };
-    // Pages of any origin may ask, and must see why they were refused.
+    // Pages of any origin may send requests, and must be able to read errors.
     response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }
@@ -78,7 +78,7 @@ impl Cloud {
             Route::Evaluations { id, target, flag } => self.reads(&id, holder.as_ref(), |environment| {
                 one_or_all(&environment.results(&target), "flag", flag.as_deref())
             }),
-            // What came is in the record.
+            // The metrics are in the record.
             Route::Metrics { id } => self.reads(&id, holder.as_ref(), |_| json(&json!({}))),
         }
     }
@@ -110,7 +110,7 @@ impl Cloud {
         }
     }
 
-    /// A list of the admin service.
+    /// Answers a list request of the admin service.
     fn lists(
         &self,
         request: &Recorded,
@@ -154,18 +154,18 @@ pub(super) fn json(value: &Value) -> Response {
     ([(CONTENT_TYPE, "application/json; charset=UTF-8")], value.to_string()).into_response()
 }
 
-/// The vendor's error object.
+/// Builds the vendor's error object.
 pub(super) fn error(status: StatusCode, message: &str) -> Response {
     let body = json(&json!({"code": status.as_u16().to_string(), "message": message}));
     (status, body).into_response()
 }
 
 fn preflight(headers: &HeaderMap) -> Response {
-    let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let requested = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
-    if let Some(asked) = asked {
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
+    if let Some(requested) = requested {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, requested);
     }
     response
 }
@@ -180,7 +180,7 @@ fn one_or_all(all: &[Value], key: &str, one: Option<&str>) -> Response {
     }
 }
 
-/// Rules of one generation only, as the vendor sends them.
+/// Returns a segment with the rules of one generation only, as sent by the vendor.
 fn with_rules(segment: &Value, is_v2: bool) -> Value {
     let mut segment = segment.clone();
     let has_v2 = segment["servingRules"].as_array().is_some_and(|it| !it.is_empty());

@@ -1,4 +1,4 @@
-//! The port of the cloud, which can be closed and opened again with everything that hangs on it.
+//! The port of the fake, which can be closed, with all connections, and opened again.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ pub(super) struct Listening {
 }
 
 impl FakeHarness {
-    /// Closes the port and cuts every connection, as a server that ends; see [`Self::picks_up`].
+    /// Closes the port and cuts every connection, like a server that stops; see [`Self::picks_up`].
     pub async fn hangs_up(&self) {
         if let Some(Listening { stop, task }) = self.listener.lock().await.take() {
             let _ = stop.send(());
@@ -30,7 +30,7 @@ impl FakeHarness {
     /// Opens the same port again.
     ///
     /// # Panics
-    /// When somebody else has taken it.
+    /// When another process has taken it.
     pub async fn picks_up(&self) {
         let mut listening = self.listener.lock().await;
         if listening.is_none() {
@@ -55,7 +55,7 @@ async fn accept(listener: TcpListener, router: Router, mut stopping: oneshot::Re
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            // Not when the sender is dropped: only whoever hangs up sends.
+            // Only an explicit message stops the server, not a dropped sender.
             Ok(()) = &mut stopping => break,
             accepted = listener.accept() => {
                 let Ok((socket, _)) = accepted else { continue };
@@ -63,7 +63,7 @@ async fn accept(listener: TcpListener, router: Router, mut stopping: oneshot::Re
                 let service = TowerToHyperService::new(router.clone());
                 connections.spawn(async move {
                     let server = auto::Builder::new(TokioExecutor::new());
-                    // A client that goes away is no failure.
+                    // A client that disconnects is not an error.
                     let _ = server.serve_connection(TokioIo::new(socket), service).await;
                 });
             }

@@ -1,4 +1,4 @@
-//! The second generation: one key for many environments, which downloads everything at once and has one stream.
+//! Proxy keys of version 2: one key for many environments, which are downloaded at once and share one stream.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 use super::token::Holder;
 use super::{Cloud, FakeHarness, Sent, answers, page};
 
-/// The vendor never gives more environments in one page.
+/// Page length: the vendor never returns more environments in one page.
 const PAGE: usize = 10;
 
 pub(super) struct Proxy {
@@ -17,41 +17,41 @@ pub(super) struct Proxy {
 }
 
 impl FakeHarness {
-    /// Makes a proxy key known, for environments that are known or will be.
+    /// Adds a proxy key for environments that exist or are added later.
     pub fn adds_proxy<'a>(&self, proxy_key: &str, ids: impl IntoIterator<Item = &'a str>) {
         let environments = ids.into_iter().map(ToOwned::to_owned).collect();
         let proxy = Proxy { environments, events: broadcast::channel(4096).0 };
         self.lock().proxies.insert(proxy_key.to_owned(), proxy);
     }
 
-    /// A proxy key gains an environment, and its streams hear of it.
+    /// Adds an environment to a proxy key, and notifies its streams.
     pub fn adds_to_proxy(&self, proxy_key: &str, id: &str) {
         if let Some(proxy) = self.lock().proxies.get_mut(proxy_key) {
             proxy.environments.push(id.to_owned());
         }
-        self.tells(proxy_key, &json!({"event": "environmentsAdded", "domain": "proxy", "environments": [id]}));
+        self.sends_event(proxy_key, &json!({"event": "environmentsAdded", "domain": "proxy", "environments": [id]}));
     }
 
-    /// A proxy key loses an environment, and its streams hear of it.
+    /// Removes an environment from a proxy key, and notifies its streams.
     pub fn removes_from_proxy(&self, proxy_key: &str, id: &str) {
         if let Some(proxy) = self.lock().proxies.get_mut(proxy_key) {
             proxy.environments.retain(|it| it != id);
         }
-        self.tells(proxy_key, &json!({"event": "environmentsRemoved", "domain": "proxy", "environments": [id]}));
+        self.sends_event(proxy_key, &json!({"event": "environmentsRemoved", "domain": "proxy", "environments": [id]}));
     }
 
-    /// A proxy key is gone, and its streams hear of it.
+    /// Deletes a proxy key, and notifies its streams.
     pub fn deletes_proxy(&self, proxy_key: &str) {
-        self.tells(proxy_key, &json!({"event": "proxyKeyDeleted", "domain": "proxy"}));
+        self.sends_event(proxy_key, &json!({"event": "proxyKeyDeleted", "domain": "proxy"}));
         self.lock().proxies.remove(proxy_key);
     }
 
-    /// Tells every proxy key with this environment about one of its API keys.
-    pub(super) fn tells_proxies(&self, id: &str, event: &str, hash: &str) {
+    /// Notifies every proxy key with this environment of a change of one of its API keys.
+    pub(super) fn notifies_proxies(&self, id: &str, event: &str, hash: &str) {
         let event = json!({"event": event, "domain": "proxy", "environments": [id], "apiKey": hash});
         let proxies = self.lock().proxies_of(id);
         for proxy in proxies {
-            self.tells(&proxy, &event);
+            self.sends_event(&proxy, &event);
         }
     }
 }
@@ -71,7 +71,7 @@ impl Cloud {
         answers::json(&json!({"authToken": token}))
     }
 
-    /// `only` is the environment that is asked for, `key` the proxy key in the query.
+    /// Answers a request for configuration. `only` is the requested environment, `key` the proxy key in the query.
     pub(super) fn config(&self, holder: Option<&Holder>, key: &str, only: Option<&str>, index: usize) -> Response {
         let proxy = match holder {
             Some(Holder::Proxy(holder)) if holder == key => self.proxies.get(key),

@@ -1,8 +1,8 @@
-//! What a request is about, whatever stands in front of its path.
+//! The routes of the fake, whatever the prefix of the path.
 
 use http::Method;
 
-/// A request that the cloud knows.
+/// A route that the fake knows.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Auth,
@@ -21,7 +21,7 @@ pub(super) enum Route {
         target: String,
         flag: Option<String>,
     },
-    /// With an id at the path that the vendor's documents list.
+    /// With an ID at the path listed in the vendor's documents.
     Stream {
         id: Option<String>,
     },
@@ -36,7 +36,7 @@ impl Route {
     pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
         let parts: Vec<_> = path.split('/').map(decoded).collect();
         let parts: Vec<_> = parts.iter().map(String::as_str).collect();
-        // The longest prefix that may be one stands at the beginning, so that identifiers are never taken for a service.
+        // The longest candidate is tried first, so that identifiers are never mistaken for a service.
         (0..parts.len()).find_map(|start| Self::at(method, &parts[start..]))
     }
 
@@ -66,7 +66,7 @@ impl Route {
     }
 }
 
-/// Percent-decoded; anything that is no escape stays as it is.
+/// Decodes percent escapes; invalid escapes stay unchanged.
 fn decoded(part: &str) -> String {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.as_bytes();

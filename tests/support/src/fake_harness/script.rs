@@ -1,4 +1,4 @@
-//! Failures that a test orders, by the end of the path they concern.
+//! Failures on command, by suffix of the request's path.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use http::header::CONTENT_TYPE;
 
 use super::{FakeHarness, Sent, answers};
 
-/// An answer in place of the usual one. A status is one: `503.into()`.
+/// A response in place of the usual one. A status converts to one: `503.into()`.
 #[derive(Debug, Clone)]
 pub struct HarnessAnswer {
     status: u16,
     headers: Vec<(String, String)>,
-    /// Type and text; without, the vendor's error object.
+    /// Content type and text; `None` for the vendor's error object.
     body: Option<(String, String)>,
     is_cut: bool,
 }
@@ -34,20 +34,20 @@ impl From<u16> for HarnessAnswer {
 }
 
 impl HarnessAnswer {
-    /// An answer that ends in the middle, and the connection with it.
+    /// Creates a response that ends midway together with the connection.
     #[must_use]
     pub fn cut() -> Self {
         Self { is_cut: true, ..Self::from(200) }
     }
 
-    /// With a header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With a body of some type.
+    /// Sets a body and its content type.
     #[must_use]
     pub fn body(mut self, content_type: &str, body: &str) -> Self {
         self.body = Some((content_type.to_owned(), body.to_owned()));
@@ -87,39 +87,39 @@ impl Script {
 }
 
 impl FakeHarness {
-    /// The next requests whose path, without query, ends so are answered in this way, one each.
+    /// Answers the next requests whose path, without query, has this suffix with these responses, one each.
     pub fn answers_next<A: Into<HarnessAnswer>>(&self, path_suffix: &str, answers: impl IntoIterator<Item = A>) {
         self.lock().script.next.push((path_suffix.to_owned(), answers.into_iter().map(Into::into).collect()));
     }
 
-    /// Every request whose path, without query, ends so is answered so much later. What has been said last counts.
+    /// Delays every response to requests whose path, without query, has this suffix. The last call counts.
     pub fn delays(&self, path_suffix: &str, delay: Duration) {
         self.lock().script.delays.push((path_suffix.to_owned(), delay));
     }
 
-    /// Answers that were ordered and not given yet are not given any more.
+    /// Removes scripted responses that have not been sent.
     pub fn clears_script(&self) {
         self.lock().script.next.clear();
     }
 
-    /// Ends all streams and answers everything 503, until [`Self::comes_back`].
+    /// Ends all streams and answers every request with 503, until [`Self::comes_back`].
     pub fn goes_down(&self) {
         self.lock().is_down = true;
         self.closes_all_streams();
     }
 
-    /// Everything is answered again.
+    /// Answers requests again.
     pub fn comes_back(&self) {
         self.lock().is_down = false;
     }
 
-    /// Ends all streams and answers new ones 503, until [`Self::streams_come_back`].
+    /// Ends all streams and answers new ones with 503, until [`Self::streams_come_back`].
     pub fn streams_go_down(&self) {
         self.lock().streams_are_down = true;
         self.closes_all_streams();
     }
 
-    /// Streams can be opened again.
+    /// Accepts streams again.
     pub fn streams_come_back(&self) {
         self.lock().streams_are_down = false;
     }
@@ -128,7 +128,7 @@ impl FakeHarness {
         let cloud = self.lock();
         let proxies = cloud.proxies.values().map(|it| &it.events);
         for events in cloud.environments.values().map(|it| &it.events).chain(proxies) {
-            // Nobody listening is fine.
+            // It is fine if no stream is open.
             let _ = events.send(Sent::Close);
         }
     }

@@ -1,4 +1,4 @@
-//! Streams of events: `event: *`, one line of data, an empty line; each in a chunk of its own.
+//! Event streams: `event: *`, one line of data, an empty line; each in its own chunk.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -17,12 +17,12 @@ const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
 impl FakeHarness {
     /// Sends one event on the open streams of an environment, or of a proxy key. Nothing is stored.
-    pub fn tells(&self, name: &str, event: &Value) {
-        self.says(name, Bytes::from(format!("event: *\ndata: {event}\n\n")));
+    pub fn sends_event(&self, name: &str, event: &Value) {
+        self.sends_bytes(name, Bytes::from(format!("event: *\ndata: {event}\n\n")));
     }
 
-    /// Sends bytes as they are, in one chunk, on the open streams of an environment, or of a proxy key.
-    pub fn says(&self, name: &str, bytes: impl Into<Bytes>) {
+    /// Sends bytes unchanged, in one chunk, on the open streams of an environment, or of a proxy key.
+    pub fn sends_bytes(&self, name: &str, bytes: impl Into<Bytes>) {
         self.sends(name, Sent::Bytes(bytes.into()));
     }
 
@@ -31,35 +31,37 @@ impl FakeHarness {
         self.sends(name, Sent::Close);
     }
 
-    /// Streams of an environment, or of a proxy key, that are open at this moment.
+    /// Returns the number of open streams of an environment, or of a proxy key.
     #[must_use]
     pub fn open_streams(&self, name: &str) -> usize {
         self.lock().events(name).map_or(0, broadcast::Sender::receiver_count)
     }
 
-    /// Streams opened from now on are at `/client/env/{id}/stream`, and `/stream` is answered 404; or the other way round.
+    /// Makes streams opened from now on available at `/client/env/{id}/stream`, with `/stream` answered 404; or the
+    /// other way round.
     pub fn lists_streams(&self, are_listed: bool) {
         self.lock().streams_are_listed = are_listed;
     }
 
-    /// Streams opened from now on send a heartbeat at once and then after each such silence; or none at all.
+    /// Sets the interval of heartbeats of streams opened from now on, the first of which is sent at once; `None`
+    /// disables them.
     pub fn beats(&self, beat: Option<std::time::Duration>) {
         self.lock().beat = beat;
     }
 
-    pub(super) fn tells_everybody(&self, id: &str, event: Option<Value>) {
+    pub(super) fn sends_to_all(&self, id: &str, event: Option<Value>) {
         let Some(mut event) = event else { return };
-        self.tells(id, &event);
+        self.sends_event(id, &event);
         event["environment"] = id.into();
         let proxies = self.lock().proxies_of(id);
         for proxy in proxies {
-            self.tells(&proxy, &event);
+            self.sends_event(&proxy, &event);
         }
     }
 
     fn sends(&self, name: &str, sent: Sent) {
         if let Some(events) = self.lock().events(name) {
-            // Nobody listening is fine.
+            // It is fine if no stream is open.
             let _ = events.send(sent);
         }
     }
@@ -78,7 +80,7 @@ impl Cloud {
         if self.streams_are_down {
             return answers::error(StatusCode::SERVICE_UNAVAILABLE, "streams are down");
         }
-        // Token and key belong together, and so does the path where it says so.
+        // Token and key must match, and so must the path if it contains an ID.
         let name = match holder {
             Some(Holder::Environment(id)) if self.keys.get(api_key.unwrap_or_default()) == Some(id) => id,
             Some(Holder::Proxy(key)) if api_key == Some(key) => key,
@@ -97,13 +99,13 @@ impl Cloud {
             let bytes = match sent {
                 Err(_) => HEARTBEAT,
                 Ok(Ok(Sent::Bytes(bytes))) => bytes,
-                // Whoever cannot keep up loses the connection, never a message in the middle of it.
+                // A client that cannot keep up loses the connection, never a message midway.
                 Ok(Ok(Sent::Close) | Err(_)) => return None,
             };
             Some((bytes, events))
         });
         let bytes = iter(beat.map(|_| HEARTBEAT)).chain(later).map(Ok::<_, std::convert::Infallible>);
-        // The connection ends with the stream: the vendor's Python SDK hears of nothing less.
+        // The connection ends with the stream: the vendor's Python SDK detects nothing less.
         ([(CONTENT_TYPE, "text/event-stream"), (CONNECTION, "close")], Body::from_stream(bytes)).into_response()
     }
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::FakeHarness;
-use crate::{Answer, Call, HarnessAnswer, Heard, SseClient, until};
+use crate::{Answer, Call, HarnessAnswer, SseClient, StreamItem, until};
 
 const ENV: &str = "0a1b2c3d-0000-4000-8000-000000000001";
 
@@ -121,28 +121,28 @@ async fn streams_send_events_and_end_on_command() {
     let mut proxy = SseClient::open(cloud.address, &call).await.with_framed_comments();
 
     let mut stream = open("/api/1.0/stream?cluster=2").await;
-    let heartbeat = Heard::Comment(String::new());
+    let heartbeat = StreamItem::Comment(String::new());
     assert_eq!((stream.next().await, proxy.next().await), (heartbeat.clone(), heartbeat));
-    let mut hears = async |expected: Value| {
-        let Heard::Event { name, data } = stream.next().await else { panic!("no event") };
+    let mut receives = async |expected: Value| {
+        let StreamItem::Event { name, data } = stream.next().await else { panic!("no event") };
         assert_eq!((name.as_str(), serde_json::from_str::<Value>(&data).expect("JSON")), ("*", expected.clone()));
-        let Heard::Event { data, .. } = proxy.next().await else { panic!("no event") };
+        let StreamItem::Event { data, .. } = proxy.next().await else { panic!("no event") };
         let mut expected = expected;
         expected["environment"] = ENV.into();
         assert_eq!(serde_json::from_str::<Value>(&data).expect("JSON"), expected);
     };
     cloud.changes_flag(ENV, &flag("one", 1));
-    hears(json!({"event": "create", "domain": "flag", "identifier": "one", "version": 1})).await;
+    receives(json!({"event": "create", "domain": "flag", "identifier": "one", "version": 1})).await;
     cloud.changes_flag(ENV, &flag("one", 2));
-    hears(json!({"event": "patch", "domain": "flag", "identifier": "one", "version": 2})).await;
+    receives(json!({"event": "patch", "domain": "flag", "identifier": "one", "version": 2})).await;
     cloud.deletes_flag(ENV, "one");
-    hears(json!({"event": "delete", "domain": "flag", "identifier": "one", "version": 3})).await;
+    receives(json!({"event": "delete", "domain": "flag", "identifier": "one", "version": 3})).await;
     cloud.changes_segment(ENV, &json!({"identifier": "beta", "version": 5}));
-    hears(json!({"event": "create", "domain": "target-segment", "identifier": "beta", "version": 5})).await;
+    receives(json!({"event": "create", "domain": "target-segment", "identifier": "beta", "version": 5})).await;
 
     assert_eq!((cloud.open_streams(ENV), cloud.open_streams("proxy-key")), (1, 1));
     cloud.closes_streams(ENV);
-    assert_eq!(stream.next().await, Heard::End);
+    assert_eq!(stream.next().await, StreamItem::End);
     cloud.lists_streams(true);
     assert_eq!(open("/stream").await.head().status, 404);
     assert_eq!(open(&format!("/client/env/{ENV}/stream")).await.head().status, 200);

@@ -1,4 +1,4 @@
-//! Tokens as the vendor makes them. Nobody outside can check their signatures, so any signature does.
+//! Tokens in the vendor's format. Clients cannot check their signatures, so the signatures are arbitrary.
 
 use std::collections::HashMap;
 
@@ -9,19 +9,19 @@ use sha2::{Digest, Sha256};
 
 use super::FakeHarness;
 
-/// What was issued, and how the next one looks.
+/// Issued tokens, and the properties of the next one.
 #[derive(Default)]
 pub(super) struct Tokens {
     issued: HashMap<String, Holder>,
     count: usize,
-    /// By API key or proxy key: what differs from the usual claims.
+    /// Overrides of claims, by API key or proxy key.
     claims: HashMap<String, Value>,
-    /// By API key or proxy key: a text in place of a token.
+    /// Texts in place of a token, by API key or proxy key.
     texts: HashMap<String, String>,
     is_padded: bool,
 }
 
-/// Whom a token was issued to.
+/// The holder of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Holder {
     /// An API key of this environment.
@@ -46,14 +46,14 @@ impl Tokens {
         let engine = if self.is_padded { URL_SAFE } else { URL_SAFE_NO_PAD };
         let header = engine.encode(json!({"alg": "HS256", "typ": "JWT"}).to_string());
         let payload = engine.encode(claims.to_string());
-        // No two are the same, and none can be guessed from another.
+        // No two signatures are the same, and none can be guessed from another.
         let signature = engine.encode(sha256(format!("{header}.{payload}.{}", self.count).as_bytes()));
         let token = format!("{header}.{payload}.{signature}");
         self.issued.insert(token.clone(), holder);
         token
     }
 
-    /// Whom the token of an `Authorization` was issued to.
+    /// Returns the holder of the token in an `Authorization` header.
     pub(super) fn holder(&self, authorization: Option<&str>) -> Option<&Holder> {
         let (scheme, token) = authorization?.split_once(' ')?;
         self.issued.get(token).filter(|_| scheme.eq_ignore_ascii_case("Bearer"))
@@ -61,22 +61,22 @@ impl Tokens {
 }
 
 impl FakeHarness {
-    /// Changes claims in tokens for an API key or proxy key. `null` leaves one out.
+    /// Overrides claims in tokens for an API key or proxy key. `null` removes one.
     pub fn claims(&self, key: &str, claims: &Value) {
         self.lock().tokens.claims.insert(key.to_owned(), claims.clone());
     }
 
-    /// Gives out a text in place of a token.
+    /// Issues a text in place of a token.
     pub fn issues(&self, key: &str, text: &str) {
         self.lock().tokens.texts.insert(key.to_owned(), text.to_owned());
     }
 
-    /// Whether the parts of tokens end in `=` where their length asks for it.
+    /// Sets whether the parts of tokens are padded with `=`.
     pub fn pads_tokens(&self, is_padded: bool) {
         self.lock().tokens.is_padded = is_padded;
     }
 
-    /// No token that was issued up to now is accepted any longer.
+    /// Invalidates all tokens issued so far.
     pub fn forgets_tokens(&self) {
         self.lock().tokens.issued.clear();
     }

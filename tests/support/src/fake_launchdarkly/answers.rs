@@ -1,4 +1,4 @@
-//! How the cloud answers, request by request.
+//! Responses of the fake, by request.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -25,7 +25,7 @@ pub(super) async fn answer(State(cloud): State<FakeLaunchDarkly>, request: Reque
         raw_body,
     });
     match (parts.method, parts.uri.path()) {
-        // Behind whatever prefix: a private instance may have one.
+        // With any prefix: a private instance may have one.
         (Method::GET, path) if path.ends_with("/all") => {
             let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
             stream(&cloud, &format!("{credential}{query}"))
@@ -73,7 +73,7 @@ fn stream(cloud: &FakeLaunchDarkly, name: &str) -> Response {
     let Some(environment) = locked.environments.get(name) else { return StatusCode::UNAUTHORIZED.into_response() };
     let has_first = environment.has_data && scripted.is_none();
     let first = futures_util::stream::iter(has_first.then(|| Sent::Bytes(environment.put())));
-    // Whoever cannot keep up loses the connection, never a message in the middle of it.
+    // A client that cannot keep up loses the connection, never a message midway.
     let later = BroadcastStream::new(environment.events.subscribe()).map(|sent| sent.unwrap_or(Sent::Close));
     let later = later.filter(move |sent| {
         let is_heard = scripted.is_none() || matches!(sent, Sent::Close);

@@ -15,15 +15,15 @@ use tokio_stream::wrappers::BroadcastStream;
 
 use super::{FakeLaunchDarkly, Sent};
 
-/// So many revisions at most answer one poll.
+/// Maximum number of revisions in the response to one poll.
 const PAGE: usize = 2;
 
-/// What was published for one environment.
+/// Revisions of one environment.
 pub(super) struct Revisions {
     /// In order; each follows the one before it.
     all: Vec<Value>,
     streams: broadcast::Sender<Sent>,
-    /// How every request is answered, while it is refused.
+    /// Status of every response, while requests are rejected.
     refusal: Option<StatusCode>,
 }
 
@@ -34,40 +34,40 @@ impl Default for Revisions {
 }
 
 impl FakeLaunchDarkly {
-    /// Publishes a revision: polls find it, and open streams hear of it.
+    /// Publishes a revision in polls and on open streams.
     pub fn revises(&self, sdk_key: &str, patch: &Value) {
         self.revises_silently(sdk_key, patch);
-        self.says_revisions(sdk_key, &json!([patch]));
+        self.sends_revision_event(sdk_key, &json!([patch]));
     }
 
-    /// Publishes a revision that no open stream hears of.
+    /// Publishes a revision in polls only.
     pub fn revises_silently(&self, sdk_key: &str, patch: &Value) {
         self.lock().big_segments.entry(sdk_key.to_owned()).or_default().all.push(patch.clone());
     }
 
-    /// Says something on open streams of revisions, whatever was published.
-    pub fn says_revisions(&self, sdk_key: &str, data: &Value) {
-        // The name of the event means nothing.
+    /// Sends data on open streams of revisions, without publishing it.
+    pub fn sends_revision_event(&self, sdk_key: &str, data: &Value) {
+        // The name of the event is arbitrary.
         self.sends_to_revision_streams(sdk_key, format!("event: whatever\ndata: {data}\n\n"));
     }
 
-    /// Sends bytes as they are on open streams of revisions.
+    /// Sends bytes unchanged on open streams of revisions.
     pub fn sends_to_revision_streams(&self, sdk_key: &str, bytes: impl Into<Bytes>) {
         let mut locked = self.lock();
         let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
-        // Nobody listening is fine.
+        // It is fine if no stream is open.
         let _ = revisions.streams.send(Sent::Bytes(bytes.into()));
     }
 
-    /// Whether the services for Big Segments answer 503, and end their streams.
+    /// Sets whether the services for Big Segments answer 503; if so, ends their streams.
     pub fn fails_revisions(&self, sdk_key: &str, is_down: bool) {
         self.refuses_revisions(sdk_key, is_down.then_some(503));
     }
 
-    /// With which status the services for Big Segments refuse every request, if they do, and end their streams.
+    /// Sets the status with which the services for Big Segments reject every request, if they do; ends their streams.
     ///
     /// # Panics
-    /// When it is no status.
+    /// When it is not a valid status.
     pub fn refuses_revisions(&self, sdk_key: &str, status: Option<u16>) {
         let mut locked = self.lock();
         let revisions = locked.big_segments.entry(sdk_key.to_owned()).or_default();
@@ -77,13 +77,13 @@ impl FakeLaunchDarkly {
         }
     }
 
-    /// Streams of revisions that are open at this moment.
+    /// Returns the number of open streams of revisions.
     #[must_use]
     pub fn open_revision_streams(&self, sdk_key: &str) -> usize {
         self.lock().big_segments.get(sdk_key).map_or(0, |it| it.streams.receiver_count())
     }
 
-    /// Paths and queries of the requests about Big Segments, in order.
+    /// Returns paths and queries of the requests for Big Segments, in order.
     #[must_use]
     pub fn revision_requests(&self) -> Vec<String> {
         self.requests().into_iter().map(|it| it.path).filter(|it| it.contains("/big-segments")).collect()

@@ -1,12 +1,12 @@
-//! The auto-configuration side of the cloud: lists of environments, told on a stream of their own.
+//! The auto-configuration service: lists of environments, sent on a separate stream.
 
 use serde_json::{Value, json};
 
 use super::{FakeLaunchDarkly, event};
 
 impl FakeLaunchDarkly {
-    /// Replaces the list that an auto-configuration key is told, and tells open streams. `list` has `environments` and
-    /// perhaps `filters`.
+    /// Replaces the list of an auto-configuration key, and sends it on open streams. `list` has `environments` and
+    /// optionally `filters`.
     pub fn lists(&self, auto_key: &str, list: &Value) {
         self.add_environment(auto_key);
         self.with(auto_key, |stream| {
@@ -16,24 +16,24 @@ impl FakeLaunchDarkly {
         });
     }
 
-    /// Tells open streams of an auto-configuration key about one entry, such as `/environments/ID`.
+    /// Sends one entry, such as `/environments/ID`, on open streams of an auto-configuration key.
     pub fn lists_one(&self, auto_key: &str, path: &str, entry: &Value) {
-        self.tells(auto_key, "patch", &json!({"path": path, "data": entry}));
+        self.sends_event(auto_key, "patch", &json!({"path": path, "data": entry}));
         self.remember(auto_key, path, Some(entry));
     }
 
-    /// Tells open streams of an auto-configuration key that an entry is gone.
+    /// Notifies open streams of an auto-configuration key that an entry was deleted.
     pub fn delists(&self, auto_key: &str, path: &str, version: i64) {
-        self.tells(auto_key, "delete", &json!({"path": path, "version": version}));
+        self.sends_event(auto_key, "delete", &json!({"path": path, "version": version}));
         self.remember(auto_key, path, None);
     }
 
     /// Sends one event on open streams.
-    pub fn tells(&self, key: &str, name: &str, data: &Value) {
+    pub fn sends_event(&self, key: &str, name: &str, data: &Value) {
         self.with(key, |stream| stream.send(event(name, data)));
     }
 
-    /// For whoever connects later.
+    /// Updates the list for clients that connect later.
     fn remember(&self, auto_key: &str, path: &str, entry: Option<&Value>) {
         let (section, id) = path.trim_start_matches('/').split_once('/').expect("a path of two");
         self.with(auto_key, |stream| {
