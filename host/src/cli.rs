@@ -10,11 +10,11 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Overrides;
+#[cfg(feature = "demo")]
 use crate::demo::{self, DemoOptions};
 use crate::exit::Exit;
 
@@ -35,6 +35,7 @@ enum Command {
     /// Run the gateway (what happens without a command, too)
     Run(RunArgs),
     /// Run the gateway against a fake LaunchDarkly and a fake Harness inside the process; needs no account and no network
+    #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Check the configuration and every plugin without starting
     Check(CheckArgs),
@@ -62,6 +63,7 @@ pub struct RunArgs {
     admin: Option<SocketAddr>,
 }
 
+#[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 struct DemoArgs {
     /// Where SDKs connect; another port is taken if this one is in use
@@ -78,7 +80,7 @@ struct DemoArgs {
     samples: PathBuf,
     /// End by itself after this time, such as `10s`
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
-    duration: Option<Duration>,
+    duration: Option<std::time::Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +128,7 @@ impl Cli {
     pub async fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Run(self.run)) {
             Command::Run(args) => run::run(args.config.as_deref(), &args.overrides()).await,
+            #[cfg(feature = "demo")]
             Command::Demo(args) => Box::pin(demo::run(args.into())).await,
             Command::Check(args) => check::check(args.config.as_deref(), args.print_effective).await,
             Command::Health(args) => health::health(args.admin, args.ready).await,
@@ -172,6 +175,7 @@ impl RunArgs {
     }
 }
 
+#[cfg(feature = "demo")]
 impl From<DemoArgs> for DemoOptions {
     fn from(args: DemoArgs) -> Self {
         Self {

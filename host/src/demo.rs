@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use yardarm_testkit::{FakeHarness, FakeLaunchDarkly};
+use yardarm_fake_clouds::{FakeHarness, FakeLaunchDarkly};
 
 use crate::config::{self, Config, LogConfig, Overrides};
 use crate::gateway::Gateway;

@@ -40,6 +40,7 @@ pub mod gateway;
 
 mod process;
 
+#[cfg(feature = "demo")]
 pub mod demo;
 
 pub mod cli;

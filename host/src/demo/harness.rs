@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use yardarm_testkit::FakeHarness;
+use yardarm_fake_clouds::FakeHarness;
 
 use super::{BANNERS, COLOURS};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use yardarm_testkit::FakeLaunchDarkly;
+use yardarm_fake_clouds::FakeLaunchDarkly;
 
 use super::{BANNERS, COLOURS};
 

@@ -1,10 +1,10 @@
-//! Fakes and helpers for tests, the demo and the benchmark. They know HTTP and JSON and do not depend on the gateway's
+//! Helpers for tests and the benchmark, and the fake clouds. They know HTTP and JSON and do not depend on the gateway's
 //! crates, so that they cannot share a bug with it.
 #![forbid(unsafe_code)]
 
 mod connection;
-mod fake_harness;
-mod fake_launchdarkly;
+#[cfg(test)]
+mod fakes;
 #[cfg(feature = "guests")]
 pub mod guests;
 mod http_client;
@@ -15,11 +15,10 @@ mod sse_client;
 mod vectors;
 
 pub use self::connection::{Connection, Head, PATIENCE, until, within};
-pub use self::fake_harness::{FakeHarness, HarnessAnswer};
-pub use self::fake_launchdarkly::{FakeLaunchDarkly, Recorded, StreamAnswer};
 pub use self::http_client::{Answer, Call, gzip};
 pub use self::raw_upstream::{RawUpstream, Step};
 #[cfg(feature = "redis")]
 pub use self::redis_server::{RedisServer, Reply};
 pub use self::sse_client::{SseClient, StreamItem};
 pub use self::vectors::vectors;
+pub use yardarm_fake_clouds::{FakeHarness, FakeLaunchDarkly, HarnessAnswer, Recorded, StreamAnswer};

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::route::Route;
 use super::token::{Holder, environment_claims};
 use super::{Cloud, Environment, FakeHarness, page};
-use crate::Recorded;
+use crate::launchdarkly::Recorded;
 
 pub(super) async fn answer(State(cloud): State<FakeHarness>, request: Request) -> Response {
     let (parts, body) = request.into_parts();

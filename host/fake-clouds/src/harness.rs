@@ -9,22 +9,21 @@ mod proxy;
 mod route;
 mod script;
 mod stream;
-#[cfg(test)]
-mod tests;
 mod token;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
 pub use self::script::HarnessAnswer;
-use crate::Recorded;
+use crate::launchdarkly::Recorded;
 
 /// Default interval of heartbeats.
 const BEAT: Duration = Duration::from_secs(15);
@@ -284,8 +283,8 @@ impl FakeHarness {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cloud> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Cloud> {
+        self.shared.lock()
     }
 }
 

@@ -1,13 +1,19 @@
+//! Whether the fake Harness behaves as the real one.
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use super::FakeHarness;
-use crate::{Answer, Call, HarnessAnswer, SseClient, StreamItem, until};
+use crate::{Answer, Call, FakeHarness, HarnessAnswer, SseClient, StreamItem, until};
 
 const ENV: &str = "0a1b2c3d-0000-4000-8000-000000000001";
+
+fn address(cloud: &FakeHarness) -> SocketAddr {
+    cloud.url().trim_start_matches("http://").parse().expect("an address")
+}
 
 async fn cloud() -> FakeHarness {
     let cloud = FakeHarness::start().await;
@@ -16,7 +22,7 @@ async fn cloud() -> FakeHarness {
 }
 
 async fn authenticates(cloud: &FakeHarness, body: Value) -> Answer {
-    Call::post("/api/1.0/client/auth", body.to_string()).to(cloud.address).await
+    Call::post("/api/1.0/client/auth", body.to_string()).to(address(cloud)).await
 }
 
 async fn bearer(cloud: &FakeHarness, api_key: &str) -> String {
@@ -62,7 +68,7 @@ async fn lists_come_in_pages_and_end_with_an_empty_one() {
     let page = async |number: usize| {
         let query = "accountIdentifier=a&orgIdentifier=o&projectIdentifier=shop&environmentIdentifier=prod&pageSize=2";
         let call = Call::get(format!("/gateway/cf/admin/apikey?{query}&pageNumber={number}"));
-        call.header("x-api-key", FakeHarness::ADMIN_TOKEN).to(cloud.address).await.json()
+        call.header("x-api-key", FakeHarness::ADMIN_TOKEN).to(address(&cloud)).await.json()
     };
     let mut hashes = Vec::new();
     for number in 0..3 {
@@ -76,7 +82,7 @@ async fn lists_come_in_pages_and_end_with_an_empty_one() {
     cloud.ends_without_list(true);
     assert_eq!(page(9).await["apiKeys"], Value::Null);
     let call = Call::get("/admin/apikey?environmentIdentifier=prod");
-    assert_eq!(call.to(cloud.address).await.status, 403, "without the token of an administrator");
+    assert_eq!(call.to(address(&cloud)).await.status, 403, "without the token of an administrator");
     assert_eq!(FakeHarness::hash("apikey1"), "d4f79b313f8106f5af108ad96ff516222dbfd5a0ab52f4308e4b1ad1d740de60");
 }
 
@@ -88,7 +94,7 @@ async fn items_are_served_to_their_own_environment_with_rules_of_one_generation(
     cloud.puts(ENV, [flag("one", 1)], [segment]);
     let token = bearer(&cloud, "server-key").await;
     let get = async |path: &str, token: &str| {
-        Call::get(format!("/api/1.0/client/env/{path}")).key(token).to(cloud.address).await
+        Call::get(format!("/api/1.0/client/env/{path}")).key(token).to(address(&cloud)).await
     };
     assert_eq!(get(&format!("{ENV}/feature-configs?cluster=2"), &token).await.json(), json!([flag("one", 1)]));
     assert_eq!(get(&format!("{ENV}/feature-configs/one"), &token).await.json(), flag("one", 1));
@@ -113,12 +119,12 @@ async fn streams_send_events_and_end_on_command() {
     let token = bearer(&cloud, "server-key").await;
     let open = async |path: &str| {
         let call = Call::get(path).key(&token).header("API-Key", "server-key");
-        SseClient::open(cloud.address, &call).await.with_framed_comments()
+        SseClient::open(address(&cloud), &call).await.with_framed_comments()
     };
-    let answer = Call::post("/proxy/auth", json!({"proxyKey": "proxy-key"}).to_string()).to(cloud.address).await;
+    let answer = Call::post("/proxy/auth", json!({"proxyKey": "proxy-key"}).to_string()).to(address(&cloud)).await;
     let proxy_token = format!("Bearer {}", answer.json()["authToken"].as_str().expect("a token"));
     let call = Call::get("/stream").key(&proxy_token).header("API-Key", "proxy-key");
-    let mut proxy = SseClient::open(cloud.address, &call).await.with_framed_comments();
+    let mut proxy = SseClient::open(address(&cloud), &call).await.with_framed_comments();
 
     let mut stream = open("/api/1.0/stream?cluster=2").await;
     let heartbeat = StreamItem::Comment(String::new());
@@ -160,11 +166,11 @@ async fn proxy_keys_download_their_environments_in_pages_of_ten() {
         cloud.puts(id, [flag("one", 1)], []);
     }
     cloud.adds_proxy("proxy-key", ids.iter().map(String::as_str));
-    let answer = Call::post("/proxy/auth", json!({"proxyKey": "proxy-key"}).to_string()).to(cloud.address).await;
+    let answer = Call::post("/proxy/auth", json!({"proxyKey": "proxy-key"}).to_string()).to(address(&cloud)).await;
     let token = format!("Bearer {}", answer.json()["authToken"].as_str().expect("a token"));
     let page = async |query: &str| {
         let call = Call::get(format!("/proxy/config?pageSize=10&cluster=2&key=proxy-key&{query}")).key(&token);
-        call.to(cloud.address).await.json()
+        call.to(address(&cloud)).await.json()
     };
     for (query, count, pages) in
         [("pageNumber=0", 10, 2), ("pageNumber=1", 2, 2), ("pageNumber=0&environment=env-03", 1, 1)]
@@ -197,7 +203,7 @@ async fn failures_come_as_ordered() {
     assert_eq!(auth().await.status, 503);
     cloud.comes_back();
     cloud.hangs_up().await;
-    assert!(tokio::net::TcpStream::connect(cloud.address).await.is_err());
+    assert!(tokio::net::TcpStream::connect(address(&cloud)).await.is_err());
     cloud.picks_up().await;
     assert_eq!(auth().await.status, 200);
     assert_eq!(cloud.posts("/client/auth").len(), 7);

@@ -7,12 +7,13 @@ mod lists;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Read;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
@@ -304,8 +305,8 @@ impl FakeLaunchDarkly {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cloud> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Cloud> {
+        self.shared.lock()
     }
 }
 
