@@ -356,7 +356,7 @@ impl Running {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
-        if tokio::time::timeout(yardarm_testkit::PATIENCE, looks).await.is_err() {
+        if tokio::time::timeout(yardarm_testkit::WAIT_TIMEOUT, looks).await.is_err() {
             panic!("waited for `/status` to show {what}, it shows {last}");
         }
         last

@@ -139,7 +139,7 @@ async fn a_gateway_that_is_killed_in_the_middle_of_a_write_loses_nothing() {
         let watch = move || {
             let start = tokio::time::Instant::now();
             while !is_writing() {
-                assert!(start.elapsed() < yardarm_testkit::PATIENCE, "nothing is written");
+                assert!(start.elapsed() < yardarm_testkit::WAIT_TIMEOUT, "nothing is written");
             }
         };
         let settled = version;

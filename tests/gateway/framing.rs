@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use yardarm_testkit::{Call, Connection, PATIENCE, SseClient, StreamItem};
+use yardarm_testkit::{Call, Connection, SseClient, StreamItem, WAIT_TIMEOUT};
 
 use crate::flags::some_data;
 use crate::running::{MOBILE_KEY, Running, SDK_KEY, Setup};
@@ -22,7 +22,7 @@ async fn exchange(gateway: &Running, pieces: &[(u64, &str)]) -> String {
         tokio::time::sleep(Duration::from_millis(*pause)).await;
         let _ = connection.try_send(piece).await;
     }
-    let bytes = connection.closes_within(PATIENCE).await.expect("the connection is closed");
+    let bytes = connection.closes_within(WAIT_TIMEOUT).await.expect("the connection is closed");
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::Instant;
-use yardarm_testkit::{Call, Connection, PATIENCE, SseClient, StreamItem, within};
+use yardarm_testkit::{Call, Connection, SseClient, StreamItem, WAIT_TIMEOUT, within};
 
 use crate::flags::some_data;
 use crate::running::{Running, SDK_KEY, Setup};
@@ -62,7 +62,7 @@ async fn silence_closes_a_connection_and_a_request_that_came_before_is_answered(
 
     let quiet = Connection::open(gateway.address).await;
     let started = Instant::now();
-    assert_eq!(quiet.closes_within(PATIENCE).await.as_deref(), Some(&b""[..]), "an end, not an answer");
+    assert_eq!(quiet.closes_within(WAIT_TIMEOUT).await.as_deref(), Some(&b""[..]), "an end, not an answer");
     assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
 }
 
@@ -103,7 +103,7 @@ async fn a_connection_whose_stream_has_ended_serves_on_and_is_closed_like_any() 
     let mut again = SseClient::open_on(connection, &call).await;
     assert_eq!(again.head().status, 200);
     while again.next().await != StreamItem::End {}
-    assert_eq!(again.into_connection().closes_within(PATIENCE).await.as_deref(), Some(&b""[..]));
+    assert_eq!(again.into_connection().closes_within(WAIT_TIMEOUT).await.as_deref(), Some(&b""[..]));
     assert_eq!(closed(&gateway, "idle").await, 1);
     assert_eq!(open(&gateway).await, 0);
 }

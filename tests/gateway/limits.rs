@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use yardarm_testkit::{Call, Connection, PATIENCE};
+use yardarm_testkit::{Call, Connection, WAIT_TIMEOUT};
 
 use crate::expected::{empty, message, some_json, text};
 use crate::flags::{put, some_data};
@@ -21,7 +21,7 @@ async fn a_head_that_is_too_large_is_431() {
         let _ = connection.try_send(&request).await;
         let answer = connection.answer("GET").await.expect("an answer");
         assert_eq!(answer.status, 431, "{}", &request[..60]);
-        assert!(connection.closes_within(PATIENCE).await.is_some());
+        assert!(connection.closes_within(WAIT_TIMEOUT).await.is_some());
     }
     let fine = Call::get("/status").header("X-Long", &"x".repeat(10_000));
     assert_eq!(gateway.answers(&fine).await.status, 200);
@@ -82,7 +82,7 @@ async fn one_connection_too_many_waits_for_its_turn() {
     assert_eq!(second.answer("GET").await.map(|it| it.status), Some(200));
     // Now that it is idle, it is closed in favour of the waiting one.
     assert_eq!(answer.await.map(|it| it.status), Some(200));
-    assert_eq!(second.closes_within(PATIENCE).await.as_deref(), Some(&b""[..]));
+    assert_eq!(second.closes_within(WAIT_TIMEOUT).await.as_deref(), Some(&b""[..]));
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn the_setting_of_the_head_is_what_counts() {
         let _ = connection.try_send(&request).await;
         let answer = connection.answer("GET").await.expect("an answer");
         if answer.status != 200 {
-            assert!(connection.closes_within(PATIENCE).await.is_some());
+            assert!(connection.closes_within(WAIT_TIMEOUT).await.is_some());
         }
         answer.status
     };
@@ -152,7 +152,7 @@ async fn a_body_that_never_comes_is_given_up() {
         let answer = connection.answer("POST").await.expect("an answer");
         // The cause may be transient, so the status must be 503 and not 4xx.
         empty(503).compare("a body that never comes", &answer);
-        assert!(connection.closes_within(PATIENCE).await.is_some(), "what comes late is not taken for a request");
+        assert!(connection.closes_within(WAIT_TIMEOUT).await.is_some(), "what comes late is not taken for a request");
     }
 }
 
@@ -165,14 +165,14 @@ async fn a_head_that_never_ends_is_cut_off_while_a_stream_stays() {
     let half = async {
         let mut connection = Connection::open(gateway.address).await;
         connection.sends("GET /all HTTP/1.1\r\nHost: a\r\nAuthor").await;
-        let rest = connection.closes_within(PATIENCE).await;
+        let rest = connection.closes_within(WAIT_TIMEOUT).await;
         (rest, started.elapsed())
     };
     let second_request = async {
         let mut connection = Connection::open(gateway.address).await;
         assert_eq!(Call::get("/status").on(&mut connection).await.status, 200);
         connection.sends("G").await;
-        let rest = connection.closes_within(PATIENCE).await;
+        let rest = connection.closes_within(WAIT_TIMEOUT).await;
         (rest, started.elapsed())
     };
     let trickle = async {

@@ -29,7 +29,7 @@ async fn waits_for(gateway: &Running, part: &str) -> String {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(yardarm_testkit::PATIENCE, asks).await.is_ok(), "`{part}` in {body}");
+    assert!(tokio::time::timeout(yardarm_testkit::WAIT_TIMEOUT, asks).await.is_ok(), "`{part}` in {body}");
     // Not only for a moment.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(ready(gateway).await.0, 503, "{body}");

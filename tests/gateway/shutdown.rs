@@ -66,7 +66,7 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
     assert!(ends[0] + Duration::from_millis(200) <= ends[7], "{ends:?}");
 
     assert_eq!(
-        idle.closes_within(yardarm_testkit::PATIENCE).await.as_deref(),
+        idle.closes_within(yardarm_testkit::WAIT_TIMEOUT).await.as_deref(),
         Some(&b""[..]),
         "idle connections are closed"
     );

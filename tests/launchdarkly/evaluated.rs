@@ -58,7 +58,7 @@ impl Client {
             let data = data.as_object_mut().expect("one result");
             assert_eq!(data.remove("key"), Some(json!(key)));
             let known = self.items.get(key).map_or(0, |it| it["version"].as_i64().expect("a version"));
-            assert!(data["version"].as_i64().is_some_and(|it| it > known), "{data:?} is news after version {known}");
+            assert!(data["version"].as_i64().is_some_and(|it| it > known), "{data:?} is newer than version {known}");
             if name == "delete" {
                 assert_eq!(data.len(), 1, "{data:?}");
                 self.items.remove(key);

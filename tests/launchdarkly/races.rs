@@ -60,7 +60,7 @@ async fn a_stream_closes_its_connection_at_the_end_when_the_client_requests_it()
     let mut sdk = Sdk::new(SseClient::open(gateway.address, &call).await, &call);
     sdk.receives("put", put(some_data())).await;
     sdk.receives_end().await;
-    let rest = sdk.into_client().into_connection().closes_within(yardarm_testkit::PATIENCE).await;
+    let rest = sdk.into_client().into_connection().closes_within(yardarm_testkit::WAIT_TIMEOUT).await;
     assert_eq!(rest.as_deref(), Some(&b""[..]));
 }
 

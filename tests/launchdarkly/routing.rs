@@ -104,7 +104,7 @@ async fn what_is_no_request_is_refused_and_the_connection_closed() {
             let headers = answer.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>();
             assert_eq!(headers, ["connection: close", crate::expected::TEXT], "{row}");
         }
-        let rest = connection.closes_within(yardarm_testkit::PATIENCE).await;
+        let rest = connection.closes_within(yardarm_testkit::WAIT_TIMEOUT).await;
         assert_eq!(rest.as_deref(), Some(&b""[..]), "{row}: closed, and nothing after the answer");
     }
 }

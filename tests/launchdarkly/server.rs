@@ -144,8 +144,8 @@ async fn streams_of_one_environment_hear_the_same_and_of_two_do_not() {
     let gateway = setup.start().await;
     let mut first = gateway.opens("/all", "sdk-1").await;
     let mut second = gateway.opens("/all", "sdk-1").await;
-    let mut stranger = gateway.opens("/all", "sdk-2").await;
-    for sdk in [&mut first, &mut second, &mut stranger] {
+    let mut elsewhere = gateway.opens("/all", "sdk-2").await;
+    for sdk in [&mut first, &mut second, &mut elsewhere] {
         sdk.receives("put", put(some_data())).await;
     }
     gateway.upstream.patches("sdk-1", &flag("plain", 4));
@@ -153,7 +153,7 @@ async fn streams_of_one_environment_hear_the_same_and_of_two_do_not() {
         sdk.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 4)})).await; // L067
     }
     gateway.upstream.patches("sdk-2", &flag("plain", 9));
-    stranger.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 9)})).await; // L068
+    elsewhere.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", 9)})).await; // L068
 }
 
 #[tokio::test]

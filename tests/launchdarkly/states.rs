@@ -8,7 +8,7 @@ use crate::expected::{Expected, JSON, TEXT_C, TEXT_D, TEXT_E, empty, message, no
 use crate::flags::{by_key, data, flag, put, segment, some_data};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 
-const PATIENT: &str = "1h";
+const LONG_TIMEOUT: &str = "1h";
 const AT_ONCE: &str = "20ms";
 
 fn evaluations() -> [(Call, Option<&'static str>); 3] {
@@ -29,7 +29,7 @@ fn for_browsers(expected: Expected, methods: Option<&str>) -> Expected {
 #[tokio::test]
 async fn a_starting_environment_answers_as_unavailable() {
     // U038: the stream is accepted and silent.
-    let gateway = Setup::new().set("launchdarkly.init_timeout", PATIENT).without_waiting().start().await;
+    let gateway = Setup::new().set("launchdarkly.init_timeout", LONG_TIMEOUT).without_waiting().start().await;
     gateway.eventually("the gateway is connected", || gateway.upstream.open_streams(SDK_KEY) == 1).await;
     for path in ["/all", "/flags", "/sdk/flags", "/sdk/flags/x", &format!("/sdk/evalx/contexts/{CTX}")] {
         gateway.answers_as("L038", Call::get(path).key(SDK_KEY), text(503, TEXT_E)).await;
@@ -102,7 +102,7 @@ async fn stale_data_from_disk_is_served_while_upstream_is_silent() {
     before.stop().await;
 
     let silent = |cloud: &FakeLaunchDarkly| cloud.answers_streams_with([StreamAnswer::Silence]);
-    let setup = Setup::new().set("data.dir", dir).set("launchdarkly.init_timeout", PATIENT).prepare(silent);
+    let setup = Setup::new().set("data.dir", dir).set("launchdarkly.init_timeout", LONG_TIMEOUT).prepare(silent);
     let gateway = setup.start().await;
     gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
     gateway.opens("/mping", MOBILE_KEY).await.receives_ping().await;

@@ -2,7 +2,7 @@
 //! load balancers, and behind those that use the PROXY protocol.
 
 use serde_json::json;
-use yardarm_testkit::{Call, Connection, PATIENCE};
+use yardarm_testkit::{Call, Connection, WAIT_TIMEOUT};
 
 use super::{Plugged, put, sample};
 use crate::flags::some_data;
@@ -78,7 +78,7 @@ async fn behind(plugged: &Plugged, preamble: &[u8], more: &str) -> Vec<u16> {
     };
     let text = [preamble, request("keep-alive").as_bytes(), request("close").as_bytes()].concat();
     let _ = connection.try_send(text).await;
-    let bytes = connection.closes_within(PATIENCE).await.expect("an end");
+    let bytes = connection.closes_within(WAIT_TIMEOUT).await.expect("an end");
     let text = String::from_utf8_lossy(&bytes).into_owned();
     text.split("HTTP/1.1 ").skip(1).filter_map(|it| it.get(..3)?.parse().ok()).collect()
 }

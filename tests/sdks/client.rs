@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use yardarm_testkit::{FakeLaunchDarkly, Recorded, within};
 
-use super::driven::{Driven, Language, PATIENCE};
+use super::driven::{Driven, Language, WAIT_TIMEOUT};
 use super::{SOON, flag};
 use crate::running::{ENV_ID, Running, SDK_KEY, Setup};
 
@@ -80,7 +80,7 @@ async fn is_streaming(gateway: &Running) {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, looks).await.expect("a client that streams");
+    tokio::time::timeout(WAIT_TIMEOUT, looks).await.expect("a client that streams");
 }
 
 /// Runs the whole test, against a gateway with optional further settings.

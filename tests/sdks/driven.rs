@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
 /// Interpreters and browsers start slowly on a busy machine, and SDKs delay their reconnects.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time for a program to end by itself; a browser has a dozen processes.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -142,7 +142,7 @@ impl Driven {
 
     /// Returns the next fact with this name; others before it are skipped.
     pub(crate) async fn receives(&mut self, name: &str) -> Value {
-        self.receives_within(name, PATIENCE).await
+        self.receives_within(name, WAIT_TIMEOUT).await
     }
 
     pub(crate) async fn receives_within(&mut self, name: &str, time: Duration) -> Value {
@@ -179,7 +179,7 @@ impl Driven {
     }
 
     pub(crate) async fn eventually_answers(&mut self, command: &str, name: &str, expected: &Value) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
             let answer = self.answers(command, name).await;
             if answer == *expected {
@@ -192,7 +192,7 @@ impl Driven {
 
     pub(crate) async fn close(mut self) {
         drop(self.input.take());
-        let _ = timeout(PATIENCE, self.child.wait()).await;
+        let _ = timeout(WAIT_TIMEOUT, self.child.wait()).await;
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use yardarm_testkit::{Call, FakeHarness, until, within};
 
 use super::SOON;
-use super::driven::{Driven, Language, PATIENCE};
+use super::driven::{Driven, Language, WAIT_TIMEOUT};
 use crate::running::Running;
 
 pub(crate) const ENV: &str = "0a1b2c3d-4e5f-4000-8000-000000000001";
@@ -133,7 +133,7 @@ impl<'a> Place<'a> {
     pub(crate) async fn receives_again(&self, sdk: &mut Driven, from_version: i64) -> i64 {
         let mut received = false;
         let mut version = from_version;
-        let rounds = i64::try_from(PATIENCE.as_secs()).expect("a short time");
+        let rounds = i64::try_from(WAIT_TIMEOUT.as_secs()).expect("a short time");
         while !received && version < from_version + rounds {
             version += 1;
             let text = format!("hello {version}");
@@ -196,7 +196,7 @@ impl<'a> Place<'a> {
     pub(crate) async fn updates_page(&self, page: &mut Driven, from_version: i64) -> i64 {
         let mut received = false;
         let mut version = from_version;
-        let rounds = i64::try_from(PATIENCE.as_secs()).expect("a short time");
+        let rounds = i64::try_from(WAIT_TIMEOUT.as_secs()).expect("a short time");
         let (target, dark_mode, _, layout) = EXPECTED[3];
         while !received && version < from_version + rounds {
             version += 1;

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-missing() { # says what is missing; in CI that is a failure, elsewhere the tests say that they skip
+missing() { # reports what is missing; in CI that is a failure, elsewhere the tests are skipped with a note
   echo "sdks: $1"
   if [ -n "${CI:-}" ]; then exit 1; fi
 }

@@ -40,7 +40,7 @@ async fn becomes(what: &str, gateway: &Running, is_available: bool, is_stale: bo
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    if tokio::time::timeout(yardarm_testkit::PATIENCE, looks).await.is_err() {
+    if tokio::time::timeout(yardarm_testkit::WAIT_TIMEOUT, looks).await.is_err() {
         panic!("waited for {what}, shown is {last:?}");
     }
 }

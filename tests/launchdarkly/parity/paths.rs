@@ -299,8 +299,8 @@ async fn the_first_readable_filter_counts() {
             gateway.answers_as("L237", preflight, route.lost(text(404, TEXT_B))).await;
             gateway.answers_as("L235, L167", Call::options(with("a")), route.found(empty(200))).await;
         } else {
-            let stranger = Call::new(route.method, with("unknown")).key("unknown");
-            gateway.answers_as("L022, L236", stranger, text(401, TEXT_C)).await;
+            let unknown = Call::new(route.method, with("unknown")).key("unknown");
+            gateway.answers_as("L022, L236", unknown, text(401, TEXT_C)).await;
         }
     }
     let mobile = Call::get(format!("/msdk/evalx/contexts/{CTX}?filter=a")).key(MOBILE_KEY);

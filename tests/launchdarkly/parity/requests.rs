@@ -1,6 +1,6 @@
 //! L007 to L018: how Go's server parses a request, before any route is matched.
 
-use yardarm_testkit::{Answer, Call, Connection, PATIENCE};
+use yardarm_testkit::{Answer, Call, Connection, WAIT_TIMEOUT};
 
 use crate::expected::{Expected, TEXT, TEXT_C, empty, message, page_not_found, some_json, text};
 use crate::flags::some_data;
@@ -20,7 +20,7 @@ async fn compares(gateway: &Running, label: &str, request: &str, expected: Expec
     let answer: Answer = connection.answer(method).await.unwrap_or_else(|| panic!("{label}: an answer to {request:?}"));
     expected.compare(&format!("{label}: {request:?}"), &answer);
     if answer.header("connection") == Some("close") {
-        let rest = connection.closes_within(PATIENCE).await;
+        let rest = connection.closes_within(WAIT_TIMEOUT).await;
         assert_eq!(rest.as_deref(), Some(&b""[..]), "{label}: closed, and nothing after the answer");
     }
 }

@@ -74,7 +74,7 @@ impl State {
 
     /// Returns the response of a route to a caller with an unknown credential. Before the list of environments has
     /// arrived, no credential is known or unknown.
-    fn stranger(self, route: &Route) -> Expected {
+    fn unknown_caller(self, route: &Route) -> Expected {
         if self == Self::Unlisted { route.lost(text(503, TEXT_A)) } else { unknown(route) }
     }
 
@@ -103,14 +103,14 @@ async fn asks_everything(gateway: &Running, state: State) {
         asks(gateway, &label("right"), route.right(), state.answer(route), is_stream).await;
         match route.credential() {
             None => {
-                let stranger = state.stranger(route);
-                asks(gateway, &label("L031, L032, L214"), route.call("unknown"), stranger.clone(), false).await;
-                asks(gateway, &label("a key is no ID"), route.call(SDK_KEY), stranger.clone(), false).await;
+                let unknown = state.unknown_caller(route);
+                asks(gateway, &label("L031, L032, L214"), route.call("unknown"), unknown.clone(), false).await;
+                asks(gateway, &label("a key is no ID"), route.call(SDK_KEY), unknown.clone(), false).await;
                 let nonsense = route.right().key("nonsense");
                 asks(gateway, &label("L035"), nonsense, state.answer(route), is_stream).await;
                 let preflight = |id: &str| Call::options(route.path(id)).header("Access-Control-Request-Method", "GET");
                 asks(gateway, &label("L167 to L169"), preflight(ENV_ID), state.preflight(route), false).await;
-                asks(gateway, &label("L031"), preflight("unknown"), stranger, false).await;
+                asks(gateway, &label("L031"), preflight("unknown"), unknown, false).await;
             }
             Some(key) => {
                 let wrong_kind = if key == SDK_KEY { MOBILE_KEY } else { SDK_KEY };
@@ -119,13 +119,13 @@ async fn asks_everything(gateway: &Running, state: State) {
                     asks(gateway, &label("L023, L026"), call().key(malformed), empty(401), false).await;
                 }
                 asks(gateway, &label("L023"), call(), empty(401), false).await;
-                for stranger in [wrong_kind, ENV_ID, "unknown", "api_key", "api_key unknown", "schl\u{fc}ssel"] {
-                    asks(gateway, &label("L022"), call().key(stranger), state.stranger(route), false).await;
+                for unknown in [wrong_kind, ENV_ID, "unknown", "api_key", "api_key unknown", "schl\u{fc}ssel"] {
+                    asks(gateway, &label("L022"), call().key(unknown), state.unknown_caller(route), false).await;
                 }
                 let prefixed = call().key(&format!("api_key  {key}"));
                 asks(gateway, &label("L024"), prefixed, state.answer(route), is_stream).await;
                 let second = call().key("unknown").key(key);
-                asks(gateway, &label("L022: the first counts"), second, state.stranger(route), false).await;
+                asks(gateway, &label("L022: the first counts"), second, state.unknown_caller(route), false).await;
             }
         }
         for method in METHODS {

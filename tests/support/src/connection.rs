@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Time limit of waits in tests. It is long, because the machine may be busy; a test that reaches it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The client's end of a connection.
 pub struct Connection {
@@ -75,10 +75,10 @@ impl Connection {
         within("room to send", self.socket.write_all(bytes.as_ref())).await
     }
 
-    /// Waits until the other side closes, and returns what it sent before; `None` if it is still open after `patience`.
-    pub async fn closes_within(mut self, patience: Duration) -> Option<Bytes> {
+    /// Waits until the other side closes, and returns what it sent before; `None` if it is still open after `limit`.
+    pub async fn closes_within(mut self, limit: Duration) -> Option<Bytes> {
         let end = async { while matches!(self.socket.read_buf(&mut self.unread).await, Ok(count) if count > 0) {} };
-        tokio::time::timeout(patience, end).await.ok()?;
+        tokio::time::timeout(limit, end).await.ok()?;
         Some(self.unread.freeze())
     }
 
@@ -220,8 +220,8 @@ impl Head {
 /// # Panics
 /// When it does not happen within the time limit.
 pub async fn within<T>(what: &str, happens: impl Future<Output = T>) -> T {
-    let waited = tokio::time::timeout(PATIENCE, happens).await;
-    waited.unwrap_or_else(|_| panic!("waited {} s for {what}", PATIENCE.as_secs()))
+    let waited = tokio::time::timeout(WAIT_TIMEOUT, happens).await;
+    waited.unwrap_or_else(|_| panic!("waited {} s for {what}", WAIT_TIMEOUT.as_secs()))
 }
 
 /// Polls until `condition` holds.

@@ -14,7 +14,7 @@ mod redis_server;
 mod sse_client;
 mod vectors;
 
-pub use self::connection::{Connection, Head, PATIENCE, until, within};
+pub use self::connection::{Connection, Head, WAIT_TIMEOUT, until, within};
 pub use self::http_client::{Answer, Call, gzip};
 pub use self::raw_upstream::{RawUpstream, Step};
 #[cfg(feature = "redis")]

@@ -130,13 +130,13 @@ impl SseClient {
         }
     }
 
-    /// Returns the next item if it arrives within `patience`.
+    /// Returns the next item if it arrives within `limit`.
     ///
     /// # Panics
     /// When something arrives that the protocol does not allow.
-    pub async fn next_within(&mut self, patience: Duration) -> Option<StreamItem> {
+    pub async fn next_within(&mut self, limit: Duration) -> Option<StreamItem> {
         // Dropping the wait loses nothing: received bytes stay in the buffers.
-        tokio::time::timeout(patience, self.next()).await.ok()
+        tokio::time::timeout(limit, self.next()).await.ok()
     }
 
     fn parse(&mut self) -> Option<StreamItem> {
