@@ -1,7 +1,7 @@
 //! A condition with its operand prepared.
 
 use regex::{Regex, RegexBuilder};
-use yardarm_core::go_regex::Pattern;
+use yardarm_go_regex::Pattern;
 
 use crate::model::Clause;
 

@@ -1,6 +1,6 @@
 //! Character classes and escapes.
 
-use super::translate::push_literal;
+use crate::literal::push_literal;
 
 const POSIX: [&str; 14] = [
     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
@@ -15,7 +15,7 @@ const CATEGORIES: [&str; 37] = [
 /// Rewrites the class at the start of `text`, which begins with `[`; gives what follows it.
 ///
 /// In Go a class is a flat list: `&&`, `--`, `~~` and an inner `[` are plain characters.
-pub(super) fn translate<'a>(text: &'a str, out: &mut String) -> Option<&'a str> {
+pub(crate) fn translate<'a>(text: &'a str, out: &mut String) -> Option<&'a str> {
     let mut rest = &text[1..];
     out.push('[');
     if let Some(negated) = rest.strip_prefix('^') {
@@ -86,7 +86,7 @@ fn posix<'a>(text: &'a str, out: &mut String) -> Option<Option<&'a str>> {
 /// A class with a name, behind its backslash: `d`, `W`, `p{Greek}`, … The inner `None` if it is none, the outer if Go
 /// refuses it. Fits inside and outside of brackets.
 #[expect(clippy::option_option, reason = "absence and refusal are two things")]
-pub(super) fn named<'a>(escaped: &'a str, out: &mut String) -> Option<Option<&'a str>> {
+pub(crate) fn named<'a>(escaped: &'a str, out: &mut String) -> Option<Option<&'a str>> {
     let perl = match escaped.as_bytes().first()? {
         b'd' => "[0-9]",
         b'D' => "[^0-9]",
@@ -132,7 +132,7 @@ fn is_script_name(name: &str) -> bool {
 }
 
 /// A single character behind its backslash.
-pub(super) fn escaped_character(escaped: &str) -> Option<(char, &str)> {
+pub(crate) fn escaped_character(escaped: &str) -> Option<(char, &str)> {
     let mut chars = escaped.chars();
     let first = chars.next()?;
     let rest = chars.as_str();

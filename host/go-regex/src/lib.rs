@@ -1,6 +1,11 @@
-//! Regular expressions in Go's RE2 dialect, matched by the `regex` crate.
+//! Go's regular expressions on Rust's engine: our own, because no crate translates Go's RE2 dialect to that of `regex`.
 //!
-//! Both vendors' rules are written in it, because their own relays are Go programs. The two are close relatives. Where they differ, `translate` rewrites the pattern, or refuses it where Go would.
+//! Both vendors' rules are written in Go's dialect, because their own relays are Go programs. The two dialects are close
+//! relatives. Where they differ, `translate` rewrites the pattern, or rejects it where Go would.
+
+#![forbid(unsafe_code)]
+
+mod literal;
 
 mod class;
 mod translate;

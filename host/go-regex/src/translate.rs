@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::class;
+use crate::class;
+use crate::literal::push_literal;
 
 /// The largest number in a repetition, alone or multiplied with those around it.
 const MAX_REPETITION: u32 = 1000;
@@ -11,7 +12,7 @@ const MAX_REPETITION: u32 = 1000;
 ///
 /// What Go refuses and the `regex` crate refuses as well is left to the crate. Groups lose names and numbers:
 /// only whether there is a match matters.
-pub(super) fn translate(pattern: &str) -> Option<String> {
+pub(crate) fn translate(pattern: &str) -> Option<String> {
     let mut translator = Translator {
         rest: pattern,
         out: String::with_capacity(pattern.len() + 16),
@@ -231,13 +232,4 @@ fn unique_flags(on: &str, off: &str) -> String {
     };
     let (on, off) = (pick(on, off), pick(off, ""));
     if off.is_empty() { on } else { format!("{on}-{off}") }
-}
-
-/// Writes a character so that it means itself, inside and outside of classes.
-pub(super) fn push_literal(character: char, out: &mut String) {
-    if character.is_alphanumeric() || (!character.is_ascii() && !character.is_whitespace()) {
-        out.push(character);
-    } else {
-        out.push_str(&format!("\\x{{{:X}}}", u32::from(character)));
-    }
 }
