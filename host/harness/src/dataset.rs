@@ -10,8 +10,8 @@ use serde::Serialize;
 use yardarm_core::sse::Frame;
 use yardarm_core::{Applied, Dataset};
 
-use crate::evaluation::Ruleset;
-use crate::model::{Flag, Segment, Text};
+use yardarm_harness_eval::evaluation::Ruleset;
+use yardarm_harness_eval::model::{Flag, Segment, Text};
 
 /// All flags and segments of one environment at one moment.
 pub(crate) struct FlagData {

@@ -26,12 +26,12 @@ use crate::compat_metrics::EnvironmentCounters;
 use crate::credential::KeyHash;
 use crate::dataset::{FlagData, Items};
 use crate::metrics::MetricsPort;
-use crate::model::Target;
 use crate::persisted::{self, PersistedEnvironment};
 use crate::received::Unreadable;
 use crate::targets::{LearntBudget, Targets};
 use crate::tokens::SigningKey;
 use crate::upstream::Session;
+use yardarm_harness_eval::model::Target;
 
 /// Name of the vendor in labels.
 pub(crate) const VENDOR: &str = "harness";

@@ -12,12 +12,9 @@ mod dataset;
 mod downstream;
 mod environment_factory;
 mod environments;
-pub mod evaluation;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod lenient_json;
 mod metrics;
-pub mod model;
 mod offline;
 mod persisted;
 mod received;

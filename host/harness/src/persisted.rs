@@ -13,8 +13,8 @@ use yardarm_core::{EnvironmentLabel, Lifecycle};
 use crate::credential::KeyHash;
 use crate::dataset::Items;
 use crate::environments::Identity;
-use crate::model::Target;
 use crate::received::{Readable, read_item};
+use yardarm_harness_eval::model::Target;
 
 /// What is known of an environment besides what changes from connection to connection.
 #[derive(Clone, Default)]
@@ -137,7 +137,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{Flag, Segment};
+    use yardarm_harness_eval::model::{Flag, Segment};
 
     fn persisted(source: &str) -> PersistedEnvironment {
         let flag = json!({"feature": "a", "version": 3, "variationToTargetMap": null, "new": {"x": 1}});

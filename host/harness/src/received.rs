@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::dataset::{Domain, Item, Items};
-use crate::model::{Flag, Malformed, Segment};
+use yardarm_harness_eval::model::{Flag, Malformed, Segment};
 
 /// Bytes of a description of what is wrong with an item.
 const MAX_PROBLEM: usize = 200;
@@ -298,8 +298,8 @@ mod tests {
             }
             prop_assert!(found.contains(&("a".to_owned(), 2)) && found.contains(&("c".to_owned(), 2)) || unreadable.is_empty());
             prop_assert!(unreadable.len() <= 1);
-            let ruleset = crate::evaluation::Ruleset::build(&items.flags, &items.segments);
-            ruleset.evaluate_all(&crate::model::Target::unknown("t"), &mut |_, _| ());
+            let ruleset = yardarm_harness_eval::evaluation::Ruleset::build(&items.flags, &items.segments);
+            ruleset.evaluate_all(&yardarm_harness_eval::model::Target::unknown("t"), &mut |_, _| ());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::compact::{CompactTargets, Packed};
-use crate::model::Target;
+use yardarm_harness_eval::model::Target;
 
 /// The least that an environment may hold, however many environments there are, in bytes.
 const MIN_SHARE: usize = 256 << 10;

@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use yardarm_core::Secret;
 use yardarm_outbound::{RedirectError, SendError};
 
-use crate::lenient_json;
+use yardarm_harness_eval::lenient_json;
 
 pub(crate) use self::admin::Admin;
 pub(crate) use self::apply::Applier;

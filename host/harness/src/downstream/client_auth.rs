@@ -18,9 +18,9 @@ use super::rejection::{Rejection, json_body};
 use super::{Downstream, is_large};
 use crate::credential::KeyHash;
 use crate::environments::{HarnessEnvironment, Lookup};
-use crate::lenient_json;
-use crate::model::Target;
 use crate::tokens::Subject;
+use yardarm_harness_eval::lenient_json;
+use yardarm_harness_eval::model::Target;
 
 /// Keys and targets are small; attributes may be many.
 const MAX_BODY: usize = 1 << 20;

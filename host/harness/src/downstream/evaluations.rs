@@ -21,9 +21,9 @@ use super::configs::item;
 use super::rejection::{Rejection, json_body};
 use super::{Downstream, is_large};
 use crate::dataset::FlagData;
-use crate::evaluation::{EvaluationError, Ruleset};
-use crate::lenient_json;
-use crate::model::Target;
+use yardarm_harness_eval::evaluation::{EvaluationError, Ruleset};
+use yardarm_harness_eval::lenient_json;
+use yardarm_harness_eval::model::Target;
 
 /// What a comparison takes, about.
 const COMPARISON: Duration = Duration::from_nanos(50);

@@ -7,7 +7,7 @@ use yardarm_core::hooks::Event;
 
 use super::{METRIC, TARGET, sums};
 use crate::compat_metrics::Sdk;
-use crate::lenient_json;
+use yardarm_harness_eval::lenient_json;
 
 /// Entries of one post that are looked at. SDKs send a few hundred.
 const MAX_ENTRIES: usize = 50_000;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::Batch;
-use crate::model::or_default;
+use yardarm_harness_eval::model::or_default;
 
 /// Distinct metrics that are kept between two posts.
 const MAX_METRICS: usize = 10_000;

@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::credential::KeyHash;
 use crate::environments::Identity;
-use crate::lenient_json;
-use crate::model::Target;
 use crate::persisted::{self, PersistedEnvironment};
 use crate::received::{ReadList, Received};
+use yardarm_harness_eval::lenient_json;
+use yardarm_harness_eval::model::Target;
 
 pub(super) const KEYS: &str = "auth_config.json";
 pub(super) const FLAGS: &str = "feature_config.json";

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use crate::model::Target;
+use yardarm_harness_eval::model::Target;
 
 /// Targets by identifier, and which of them was used least recently.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use super::{HttpClients, RequestError, json, url};
 use crate::config::AdminConfig;
 use crate::credential::ListedKeys;
 use crate::environments::Identity;
-use crate::model::{Target, count};
+use yardarm_harness_eval::model::{Target, count};
 
 const PAGE_SIZE: usize = 100;
 /// Pages that are read at most: a service that never ends must not hold us for ever.

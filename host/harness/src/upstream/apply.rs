@@ -13,8 +13,8 @@ use yardarm_core::supervisor::fault_point;
 
 use crate::dataset::{Change, ChangeEvent, FlagData, Item, Items};
 use crate::environments::HarnessEnvironment;
-use crate::model::{Flag, Segment};
 use crate::received::{Received, Unreadable};
+use yardarm_harness_eval::model::{Flag, Segment};
 
 /// Owns the writer of one environment.
 pub(crate) struct Applier {

@@ -8,8 +8,8 @@ use yardarm_outbound::{LogThrottle, shortened};
 
 use crate::credential::KeyHash;
 use crate::dataset::{ChangeEvent, Domain};
-use crate::lenient_json;
-use crate::model::as_version;
+use yardarm_harness_eval::lenient_json;
+use yardarm_harness_eval::model::as_version;
 
 /// Log lines about events that are not understood.
 pub(super) static UNKNOWN: LogThrottle = LogThrottle::new(Duration::from_secs(10));
@@ -153,7 +153,7 @@ mod tests {
 
         #[test]
         fn items_come_through(
-            event in "create|patch|delete|[a-z]*", identifier in ".+", version in 0..=crate::model::MAX_VERSION, environment in ".+",
+            event in "create|patch|delete|[a-z]*", identifier in ".+", version in 0..=yardarm_harness_eval::model::MAX_VERSION, environment in ".+",
         ) {
             let data = json!({
                 "event": event, "domain": "flag", "identifier": identifier, "version": version, "environment": environment,

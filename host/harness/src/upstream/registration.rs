@@ -18,7 +18,7 @@ use yardarm_core::{Backoff, Lifecycle, Secret};
 
 use self::queue::{Added, Entry, Queue};
 use super::{HttpClients, url};
-use crate::model::Target;
+use yardarm_harness_eval::model::Target;
 
 /// How long upstream may take.
 const TIMEOUT: Duration = Duration::from_secs(10);

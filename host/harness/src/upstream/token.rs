@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use yardarm_core::Secret;
 
 use super::{HttpClients, RequestError, json, post_json};
-use crate::lenient_json;
+use yardarm_harness_eval::lenient_json;
 
 /// How long upstream may take.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);

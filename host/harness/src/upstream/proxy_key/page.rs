@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::credential::ListedKeys;
-use crate::model::{count, or_default};
 use crate::received::{ReadList, Received};
+use yardarm_harness_eval::model::{count, or_default};
 
 /// A page. It is read as a whole where it is parsed, which may take a while.
 pub(super) struct Page {

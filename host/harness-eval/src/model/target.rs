@@ -28,7 +28,8 @@ pub struct Target {
 
 impl Target {
     /// Reads entries one by one; gives how many cannot be read besides. Those without an identifier could not be found again.
-    pub(crate) fn read_all(entries: &[&RawValue]) -> (Vec<Self>, usize) {
+    #[must_use]
+    pub fn read_all(entries: &[&RawValue]) -> (Vec<Self>, usize) {
         let read = |it: &&RawValue| lenient_json::from_slice::<Self>(it.get().as_bytes()).ok();
         let targets: Vec<_> = entries.iter().filter_map(read).filter(|it| !it.identifier.is_empty()).collect();
         let unreadable = entries.len() - targets.len();
@@ -36,7 +37,8 @@ impl Target {
     }
 
     /// Bytes of text in it, about.
-    pub(crate) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         let attributes = self.attributes.iter().map(|(name, value)| name.len() + size(value));
         self.identifier.len() + self.name.len() + attributes.sum::<usize>()
     }

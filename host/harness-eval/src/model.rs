@@ -28,7 +28,7 @@ pub struct Malformed {
 /// An item as SDKs are sent it, written once: alone with the line end that closes every JSON answer of the vendor's relay,
 /// and in lists without. Both share their bytes.
 #[derive(Debug, Clone)]
-pub(crate) struct Text {
+pub struct Text {
     line: Bytes,
     json: Bytes,
 }
@@ -42,22 +42,25 @@ impl Text {
     }
 
     /// With a line end.
-    pub(crate) fn line(&self) -> &Bytes {
+    #[must_use]
+    pub fn line(&self) -> &Bytes {
         &self.line
     }
 
     /// Without.
-    pub(crate) fn json(&self) -> &Bytes {
+    #[must_use]
+    pub fn json(&self) -> &Bytes {
         &self.json
     }
 }
 
 /// Largest version that is accepted: 2^53 - 1, the largest whole number that every JSON reader of the vendor's SDKs keeps
 /// exactly. A larger one would make each later change of an item look old.
-pub(crate) const MAX_VERSION: i64 = (1 << 53) - 1;
+pub const MAX_VERSION: i64 = (1 << 53) - 1;
 
 /// The version that a value is, if it is one.
-pub(crate) fn as_version(value: &Value) -> Option<i64> {
+#[must_use]
+pub fn as_version(value: &Value) -> Option<i64> {
     let number = value.as_f64().filter(|it| it.fract() == 0.0)?;
     #[expect(clippy::cast_possible_truncation, reason = "a fraction is excluded, and the cast saturates")]
     Some(number as i64).filter(|it| (0..=MAX_VERSION).contains(it))
@@ -74,13 +77,13 @@ pub(crate) fn version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resu
 }
 
 /// Reads how many there are of something; `None` for what is no such number, which is as good as absent.
-pub(crate) fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = <Value as serde::Deserialize>::deserialize(deserializer)?;
     Ok(as_version(&value).and_then(|it| u64::try_from(it).ok()))
 }
 
 /// Reads an optional property for which `null` is the same as nothing.
-pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: serde::Deserialize<'de> + Default,

@@ -13,7 +13,8 @@ use serde_json::Value;
 const MAX_DEPTH: usize = 100;
 
 /// Returns `bytes` as text that `serde_json` does not refuse for its characters. Borrowed where nothing had to be replaced.
-pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+#[must_use]
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     match String::from_utf8_lossy(bytes) {
         Cow::Borrowed(text) => match repaired(text) {
             None => Cow::Borrowed(text),
@@ -27,7 +28,7 @@ pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
 ///
 /// # Errors
 /// When `bytes` are no JSON, or not of this type.
-pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let text = text(bytes);
     let value: Value = match shallow(&text) {
         None => serde_json::from_str(&text)?,

@@ -85,7 +85,8 @@ impl Segment {
     }
 
     /// The same where the newer rules are not to count: as SDKs know it that know the older ones only.
-    pub(crate) fn with_old_rules_only(self: &Arc<Self>) -> Arc<Self> {
+    #[must_use]
+    pub fn with_old_rules_only(self: &Arc<Self>) -> Arc<Self> {
         if self.group_rules.is_empty() {
             return Arc::clone(self);
         }
@@ -101,12 +102,14 @@ impl Segment {
     }
 
     /// For SDKs that ask for `rules=v2`: the newer rules where there are any.
-    pub(crate) fn with_group_rules(&self) -> &Text {
+    #[must_use]
+    pub fn with_group_rules(&self) -> &Text {
         &self.with_group_rules
     }
 
     /// For SDKs that know the older rules only.
-    pub(crate) fn with_rules(&self) -> &Text {
+    #[must_use]
+    pub fn with_rules(&self) -> &Text {
         &self.with_rules
     }
 }

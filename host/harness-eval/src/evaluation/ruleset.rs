@@ -55,7 +55,8 @@ impl Ruleset {
     }
 
     /// The same where most items are those that were compiled `before`.
-    pub(crate) fn build_after(flags: &[Arc<Flag>], segments: &[Arc<Segment>], before: Option<&Self>) -> Self {
+    #[must_use]
+    pub fn build_after(flags: &[Arc<Flag>], segments: &[Arc<Segment>], before: Option<&Self>) -> Self {
         let flag = |item: &Arc<Flag>| {
             let known = before.and_then(|it| it.compiled_flag(&item.feature)).filter(|it| Arc::ptr_eq(&it.item, item));
             known.cloned().unwrap_or_else(|| Arc::new(CompiledFlag::new(item)))
@@ -80,12 +81,14 @@ impl Ruleset {
     }
 
     /// The flag of an identifier.
-    pub(crate) fn flag(&self, feature: &str) -> Option<&Flag> {
+    #[must_use]
+    pub fn flag(&self, feature: &str) -> Option<&Flag> {
         Some(&self.compiled_flag(feature)?.item)
     }
 
     /// The segment of an identifier.
-    pub(crate) fn segment(&self, identifier: &str) -> Option<&Segment> {
+    #[must_use]
+    pub fn segment(&self, identifier: &str) -> Option<&Segment> {
         Some(&self.compiled_segment(identifier)?.item)
     }
 
@@ -107,25 +110,28 @@ impl Ruleset {
     }
 
     /// The position of a flag, and that of the variation it serves.
-    pub(crate) fn decide_one(&self, feature: &str, target: Option<&Target>) -> Result<(usize, usize), EvaluationError> {
+    pub fn decide_one(&self, feature: &str, target: Option<&Target>) -> Result<(usize, usize), EvaluationError> {
         let index = *self.flag_index.get(feature).ok_or(EvaluationError::UnknownFlag)?;
         Run::new(self, target).evaluate(index).map(|position| (index, position))
     }
 
     /// The positions of the variations that all flags serve, in order of identifier.
-    pub(crate) fn decide_all(&self, target: &Target) -> Vec<Result<usize, EvaluationError>> {
+    #[must_use]
+    pub fn decide_all(&self, target: &Target) -> Vec<Result<usize, EvaluationError>> {
         let mut run = Run::new(self, Some(target));
         (0..self.flags.len()).map(|index| run.evaluate(index)).collect()
     }
 
     /// A flag of [`Ruleset::decide_all`], and the variation at a position.
-    pub(crate) fn served(&self, index: usize, position: Option<usize>) -> (&Flag, Option<Served<'_>>) {
+    #[must_use]
+    pub fn served(&self, index: usize, position: Option<usize>) -> (&Flag, Option<Served<'_>>) {
         let flag = &self.flags[index];
         (&flag.item, position.map(|it| flag.served(it)))
     }
 
     /// How many comparisons an evaluation of everything takes at most, about.
-    pub(crate) fn weight(&self) -> usize {
+    #[must_use]
+    pub fn weight(&self) -> usize {
         self.weight
     }
 

@@ -197,7 +197,8 @@ impl Flag {
     }
 
     /// The same as an answer of its own.
-    pub(crate) fn line(&self) -> &Bytes {
+    #[must_use]
+    pub fn line(&self) -> &Bytes {
         self.text.line()
     }
 }
