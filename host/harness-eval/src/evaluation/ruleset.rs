@@ -1,51 +1,14 @@
-//! All flags and segments of an environment, compiled.
+//! All flags and segments of an environment, ready to be evaluated.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::clause::Condition;
+use super::compiled::Compiled;
+use super::outcome::{EvaluationError, Served};
 use super::run::Run;
-use super::{EvaluationError, Served};
-use crate::model::{Clause, Distribution, Flag, Segment, Target};
+use crate::model::{Flag, Segment, Target};
 
 /// Flags and segments, ready to be evaluated.
-pub struct Ruleset {
-    /// In order of identifier.
-    pub(super) flags: Vec<Arc<CompiledFlag>>,
-    pub(super) flag_index: HashMap<Arc<str>, usize>,
-    pub(super) segments: Vec<Arc<CompiledSegment>>,
-    pub(super) segment_index: HashMap<Arc<str>, usize>,
-    weight: usize,
-}
-
-pub(super) struct CompiledFlag {
-    pub(super) item: Arc<Flag>,
-    /// In order of priority.
-    pub(super) rules: Vec<CompiledRule>,
-    weight: usize,
-}
-
-pub(super) struct CompiledRule {
-    pub(super) conditions: Vec<Condition>,
-    pub(super) serves: Serves,
-}
-
-/// What a matching rule serves.
-pub(super) enum Serves {
-    Distribution(Distribution),
-    Variation(Box<str>),
-    /// The next rule decides.
-    Nothing,
-}
-
-pub(super) struct CompiledSegment {
-    pub(super) item: Arc<Segment>,
-    /// All conditions of one must be met; in order of priority. Where there are any, `rules` do not count.
-    pub(super) group_rules: Vec<Vec<Condition>>,
-    /// One of them must be met.
-    pub(super) rules: Vec<Condition>,
-    weight: usize,
-}
+pub struct Ruleset(Compiled);
 
 impl Ruleset {
     /// Compiles everything. Of two items with one identifier the first counts, as in the vendor's lists.
@@ -57,82 +20,57 @@ impl Ruleset {
     /// The same where most items are those that were compiled `before`.
     #[must_use]
     pub fn build_after(flags: &[Arc<Flag>], segments: &[Arc<Segment>], before: Option<&Self>) -> Self {
-        let flag = |item: &Arc<Flag>| {
-            let known = before.and_then(|it| it.compiled_flag(&item.feature)).filter(|it| Arc::ptr_eq(&it.item, item));
-            known.cloned().unwrap_or_else(|| Arc::new(CompiledFlag::new(item)))
-        };
-        let segment = |item: &Arc<Segment>| {
-            let known = before.and_then(|it| it.compiled_segment(&item.identifier));
-            let known = known.filter(|it| Arc::ptr_eq(&it.item, item));
-            known.cloned().unwrap_or_else(|| Arc::new(CompiledSegment::new(item)))
-        };
-        let mut flags: Vec<_> = flags.iter().map(flag).collect();
-        flags.sort_by(|left, right| left.item.feature.cmp(&right.item.feature));
-        flags.dedup_by(|later, earlier| later.item.feature == earlier.item.feature);
-        let segments: Vec<_> = segments.iter().map(segment).collect();
-        let flag_index = flags.iter().enumerate().map(|(index, it)| (Arc::clone(&it.item.feature), index)).collect();
-        let mut segment_index = HashMap::new();
-        for (index, segment) in segments.iter().enumerate() {
-            segment_index.entry(Arc::clone(&segment.item.identifier)).or_insert(index);
-        }
-        let weight =
-            flags.iter().map(|it| it.weight).sum::<usize>() + segments.iter().map(|it| it.weight).sum::<usize>();
-        Self { flags, flag_index, segments, segment_index, weight }
+        Self(Compiled::build(flags, segments, before.map(|it| &it.0)))
     }
 
     /// The flag of an identifier.
     #[must_use]
     pub fn flag(&self, feature: &str) -> Option<&Flag> {
-        Some(&self.compiled_flag(feature)?.item)
+        Some(&self.0.flag(feature)?.item)
     }
 
     /// The segment of an identifier.
     #[must_use]
     pub fn segment(&self, identifier: &str) -> Option<&Segment> {
-        Some(&self.compiled_segment(identifier)?.item)
+        Some(&self.0.segment(identifier)?.item)
     }
 
-    fn compiled_flag(&self, feature: &str) -> Option<&Arc<CompiledFlag>> {
-        self.flags.get(*self.flag_index.get(feature)?)
-    }
-
-    fn compiled_segment(&self, identifier: &str) -> Option<&Arc<CompiledSegment>> {
-        self.segments.get(*self.segment_index.get(identifier)?)
-    }
-
-    /// Evaluates one flag; without a target, nobody in particular is meant.
+    /// Evaluates one flag; without a target, only the default serves.
     ///
     /// # Errors
     /// When there is no such flag, or its configuration serves nothing.
     pub fn evaluate(&self, feature: &str, target: Option<&Target>) -> Result<Served<'_>, EvaluationError> {
         let (index, position) = self.decide_one(feature, target)?;
-        Ok(self.flags[index].served(position))
+        Ok(self.0.flags[index].served(position))
     }
 
-    /// The position of a flag, and that of the variation it serves.
+    /// Returns the position of a flag, and that of the variation it serves.
+    ///
+    /// # Errors
+    /// When there is no such flag, or its configuration serves nothing.
     pub fn decide_one(&self, feature: &str, target: Option<&Target>) -> Result<(usize, usize), EvaluationError> {
-        let index = *self.flag_index.get(feature).ok_or(EvaluationError::UnknownFlag)?;
-        Run::new(self, target).evaluate(index).map(|position| (index, position))
+        let index = *self.0.flag_index.get(feature).ok_or(EvaluationError::UnknownFlag)?;
+        Run::new(&self.0, target).evaluate(index).map(|position| (index, position))
     }
 
-    /// The positions of the variations that all flags serve, in order of identifier.
+    /// Returns the positions of the variations that all flags serve, in order of identifier.
     #[must_use]
     pub fn decide_all(&self, target: &Target) -> Vec<Result<usize, EvaluationError>> {
-        let mut run = Run::new(self, Some(target));
-        (0..self.flags.len()).map(|index| run.evaluate(index)).collect()
+        let mut run = Run::new(&self.0, Some(target));
+        (0..self.0.flags.len()).map(|index| run.evaluate(index)).collect()
     }
 
     /// A flag of [`Ruleset::decide_all`], and the variation at a position.
     #[must_use]
     pub fn served(&self, index: usize, position: Option<usize>) -> (&Flag, Option<Served<'_>>) {
-        let flag = &self.flags[index];
+        let flag = &self.0.flags[index];
         (&flag.item, position.map(|it| flag.served(it)))
     }
 
-    /// How many comparisons an evaluation of everything takes at most, about.
+    /// Returns how many comparisons an evaluation of everything takes at most, approximately.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.weight
+        self.0.weight
     }
 
     /// Evaluates every flag, in order of identifier.
@@ -141,53 +79,8 @@ impl Ruleset {
         target: &Target,
         visit: &mut dyn FnMut(&'a Flag, Result<Served<'a>, EvaluationError>),
     ) {
-        for (flag, decided) in self.flags.iter().zip(self.decide_all(target)) {
+        for (flag, decided) in self.0.flags.iter().zip(self.decide_all(target)) {
             visit(&flag.item, decided.map(|position| flag.served(position)));
         }
     }
-}
-
-impl CompiledFlag {
-    fn new(item: &Arc<Flag>) -> Self {
-        let rules = item.rules.iter().map(|rule| CompiledRule {
-            conditions: compile(&rule.clauses),
-            serves: match (&rule.serve.distribution, &rule.serve.variation) {
-                (Some(distribution), _) => Serves::Distribution(distribution.clone()),
-                (None, Some(variation)) => Serves::Variation(variation.as_str().into()),
-                (None, None) => Serves::Nothing,
-            },
-        });
-        let lists =
-            item.variation_map.iter().map(|it| it.targets.len() + it.target_segments.as_ref().map_or(0, Vec::len));
-        let rules: Vec<_> = rules.collect();
-        let conditions = rules.iter().flat_map(|it| &it.conditions).map(Condition::weight);
-        let weight = 1 + item.prerequisites.len() + lists.sum::<usize>() + conditions.sum::<usize>();
-        Self { rules, weight, item: Arc::clone(item) }
-    }
-
-    fn served(&self, position: usize) -> Served<'_> {
-        let variation = &self.item.variations[position];
-        Served { identifier: &variation.identifier, value: &variation.value }
-    }
-}
-
-impl CompiledSegment {
-    fn new(item: &Arc<Segment>) -> Self {
-        let group_rules: Vec<_> = item.group_rules.iter().map(|it| compile(&it.clauses)).collect();
-        let rules = compile(&item.rules);
-        let conditions = group_rules.iter().flatten().chain(&rules).map(Condition::weight).sum::<usize>();
-        let weight = 1 + item.included.len() + item.excluded.len() + conditions;
-        Self { group_rules, rules, weight, item: Arc::clone(item) }
-    }
-
-    /// Segments that its rules name.
-    pub(super) fn named_segments(&self) -> impl Iterator<Item = &str> {
-        let old = if self.group_rules.is_empty() { &self.rules[..] } else { &[] };
-        let conditions = old.iter().chain(self.group_rules.iter().flatten());
-        conditions.flat_map(Condition::segments).map(|it| &**it)
-    }
-}
-
-fn compile(clauses: &[Clause]) -> Vec<Condition> {
-    clauses.iter().map(Condition::compile).collect()
 }

@@ -2,18 +2,18 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::EvaluationError;
 use super::attribute;
 use super::bucket::bucket;
 use super::clause::Condition;
-use super::ruleset::{CompiledFlag, CompiledSegment, Ruleset, Serves};
+use super::compiled::{Compiled, CompiledFlag, CompiledSegment, Serves};
+use super::outcome::EvaluationError;
 use super::walk::{Graph, decide_in_order};
 use crate::model::{Distribution, Target};
 
 /// An evaluation under way. What is decided once is remembered, so evaluating everything takes time in proportion to the
 /// data, and nothing recurses, so data may be as deep as it likes.
 pub(super) struct Run<'a, 't> {
-    ruleset: &'a Ruleset,
+    ruleset: &'a Compiled,
     target: Option<&'t Target>,
     /// What each flag serves by itself.
     served: Vec<Option<Decision<'a>>>,
@@ -44,7 +44,7 @@ enum Membership {
 }
 
 impl<'a, 't> Run<'a, 't> {
-    pub(super) fn new(ruleset: &'a Ruleset, target: Option<&'t Target>) -> Self {
+    pub(super) fn new(ruleset: &'a Compiled, target: Option<&'t Target>) -> Self {
         Self {
             ruleset,
             target,

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde::de::Error;
 use serde_json::Value;
 
-use super::{Malformed, Text, or_default, shape, version};
+use super::shape;
+use super::text::Text;
+use super::wire::{Malformed, or_default, version};
 
 /// A flag: what evaluation needs, and the text that SDKs are sent.
 #[derive(Debug)]

@@ -8,7 +8,9 @@ use serde::de::Error;
 use serde_json::Value;
 
 use super::flag::{Clause, Named};
-use super::{Malformed, Text, or_default, shape, version};
+use super::shape;
+use super::text::Text;
+use super::wire::{Malformed, or_default, version};
 
 /// A segment: what evaluation needs, and the two texts that SDKs are sent.
 #[derive(Debug)]

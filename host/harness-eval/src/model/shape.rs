@@ -7,7 +7,7 @@
 use serde::de::Error;
 use serde_json::{Map, Value};
 
-use super::MAX_VERSION;
+use super::wire::MAX_VERSION;
 
 /// One property.
 struct Property {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::or_default;
+use super::wire::or_default;
 use crate::lenient_json;
 
 /// A user, or whatever flags are evaluated for.
