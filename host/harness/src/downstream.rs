@@ -5,6 +5,7 @@
 
 mod auth;
 mod client_auth;
+mod compat_metrics;
 mod configs;
 mod edge;
 mod evaluations;
@@ -27,11 +28,11 @@ use yardarm_core::registry::StreamRegistry;
 use yardarm_core::{Evaluators, Workers};
 
 use self::auth::RouteInfo;
+pub(crate) use self::compat_metrics::CompatMetrics;
 use self::rejection::Rejection;
-use crate::compat_metrics::CompatMetrics;
 use crate::config::Config;
 use crate::environments::Environments;
-use crate::tokens::Tokens;
+use crate::identity::tokens::Tokens;
 use crate::upstream::Registrar;
 
 /// What callers present is worked on by the serving threads up to so many bytes.

@@ -1,7 +1,12 @@
 //! Which environments exist, what is known of each, and how a key finds its environment.
 
 mod announced;
+mod applier;
+mod counters;
+mod factory;
+mod metrics_poster;
 mod pending;
+mod report;
 mod skipped;
 
 use std::collections::{BTreeSet, HashMap};
@@ -9,7 +14,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::report::RecentChanges;
@@ -17,24 +21,25 @@ use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
-
-use self::announced::Announced;
-pub(crate) use self::announced::MAX_ANNOUNCED;
-pub(crate) use self::pending::Pending;
-use self::skipped::SkippedItems;
-use crate::compat_metrics::EnvironmentCounters;
-use crate::credential::KeyHash;
-use crate::dataset::{FlagData, Items};
-use crate::metrics::MetricsPort;
-use crate::persisted::{self, PersistedEnvironment};
-use crate::received::Unreadable;
-use crate::targets::{LearntBudget, Targets};
-use crate::tokens::SigningKey;
-use crate::upstream::Session;
 use yardarm_harness_eval::model::Target;
 
-/// Name of the vendor in labels.
-pub(crate) const VENDOR: &str = "harness";
+use self::announced::Announced;
+pub(crate) use self::applier::Applier;
+use self::counters::EnvironmentCounters;
+pub use self::factory::Parts;
+pub(crate) use self::factory::{EnvironmentFactory, EnvironmentHandle};
+pub(crate) use self::metrics_poster::MetricsPoster;
+pub(crate) use self::pending::Pending;
+pub use self::report::Incomplete;
+pub(crate) use self::report::{completeness, of as report};
+use self::skipped::SkippedItems;
+use crate::data::dataset::{FlagData, Items};
+use crate::data::persisted::{self, PersistedEnvironment};
+use crate::data::received::Unreadable;
+use crate::data::targets::{LearntBudget, Targets};
+use crate::identity::tokens::SigningKey;
+use crate::identity::{Identity, KeyHash, Session};
+use crate::metrics::MetricsPort;
 
 /// One environment.
 pub(crate) struct HarnessEnvironment {
@@ -75,18 +80,6 @@ pub(crate) struct EnvironmentParts {
     pub(crate) token_refused: Arc<Notify>,
     pub(crate) learnt: Arc<LearntBudget>,
     pub(crate) signing: Option<SigningKey>,
-}
-
-/// What Harness calls an environment, as far as it says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    /// UUID.
-    pub(crate) id: String,
-    pub(crate) environment: String,
-    pub(crate) project: String,
-    pub(crate) account: String,
-    /// What upstream wants to find in every query.
-    pub(crate) cluster: String,
 }
 
 /// Whether the upstream stream is connected, and since when.

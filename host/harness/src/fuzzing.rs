@@ -2,19 +2,19 @@
 
 use bytes::Bytes;
 
-use crate::{credential, downstream, metrics, tokens, upstream};
+use crate::{downstream, identity, metrics, sources, upstream};
 
 /// What SDKs send: bodies, headers, tokens.
 pub fn request(body: &[u8]) {
     downstream::fuzz(&Bytes::copy_from_slice(body));
     metrics::fuzz(&Bytes::copy_from_slice(body));
     if let Ok(text) = std::str::from_utf8(body) {
-        credential::fuzz(text);
-        tokens::fuzz(text);
+        identity::fuzz(text);
     }
 }
 
 /// What upstream says: tokens, events.
 pub fn message(text: &str) {
     upstream::fuzz(text);
+    sources::fuzz(text);
 }

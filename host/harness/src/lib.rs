@@ -5,24 +5,24 @@
 //! `downstream` is the table of routes.
 #![forbid(unsafe_code)]
 
-mod compat_metrics;
+mod identity;
+
 pub mod config;
-mod credential;
-mod dataset;
-mod downstream;
-mod environment_factory;
+
+mod data;
+
+mod metrics;
+
+mod upstream;
+
 mod environments;
+
+mod sources;
+
+mod downstream;
+
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod metrics;
-mod offline;
-mod persisted;
-mod received;
-mod report;
-mod secret_file;
-mod targets;
-mod tokens;
-mod upstream;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -30,45 +30,30 @@ use std::sync::Arc;
 
 use axum::Router;
 use yardarm_core::budget::Budget;
-use yardarm_core::hooks::Hooks;
 use yardarm_core::readiness::ReadyLatch;
-use yardarm_core::registry::StreamRegistry;
 use yardarm_core::report::EnvironmentReport;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::ticket::TicketQueue;
 use yardarm_core::workers::ThreadError;
-use yardarm_core::{Evaluators, Lifecycle, Secret, Workers, atomic_file};
+use yardarm_core::{Evaluators, Secret, Workers, atomic_file};
 
 pub use self::config::{Config, EnvironmentConfig, Source};
 pub use self::downstream::owns;
-pub use self::offline::{ExportError, OfflineError};
-pub use self::report::Incomplete;
-use crate::compat_metrics::CompatMetrics;
-use crate::credential::KeyHash;
-use crate::environment_factory::EnvironmentFactory;
-use crate::environments::{Environments, Pending};
-use crate::offline::OfflineTask;
-use crate::targets::LearntBudget;
-use crate::tokens::{SigningKey, Tokens};
-use crate::upstream::{Admin, HttpClients, KeyBootstrap, MetricsPoster, ProxyTask, Registrar};
+pub use self::environments::{Incomplete, Parts};
+pub use self::sources::{ExportError, OfflineError};
+use crate::data::persisted;
+use crate::data::targets::LearntBudget;
+use crate::downstream::CompatMetrics;
+use crate::environments::{EnvironmentFactory, Environments, MetricsPoster, Pending};
+use crate::identity::tokens::{SigningKey, Tokens};
+use crate::identity::{KeyHash, secret_file};
+use crate::sources::{KeyBootstrap, OfflineTask, ProxyTask};
+use crate::upstream::{Admin, HttpClients, Registrar};
 
 /// Threads that read large bodies, for all environments together.
 const READERS: usize = 2;
 /// Bytes of large bodies that present a key, under way at once.
 const AUTH_BYTES: usize = 16 << 20;
-
-/// What the gateway provides.
-#[derive(Clone)]
-pub struct Parts {
-    /// Plugins.
-    pub hooks: Hooks,
-    /// Registry of open streams.
-    pub streams: StreamRegistry,
-    /// Owner of the tasks.
-    pub lifecycle: Lifecycle,
-    /// Folder for what is kept; `None` keeps nothing.
-    pub data_dir: Option<PathBuf>,
-}
 
 /// The running Harness side.
 pub struct Harness {
@@ -211,7 +196,7 @@ impl Harness {
     /// State of each environment, for operators.
     #[must_use]
     pub fn reports(&self) -> Vec<EnvironmentReport> {
-        let mut reports: Vec<_> = self.environments.all().iter().map(|it| report::of(it)).collect();
+        let mut reports: Vec<_> = self.environments.all().iter().map(|it| environments::report(it)).collect();
         reports.extend(self.environments.pending().reports());
         reports
     }
@@ -221,7 +206,7 @@ impl Harness {
     /// # Errors
     /// Says which are without, and why.
     pub fn completeness(&self) -> Result<(), Incomplete> {
-        report::completeness(&self.environments, self.polls_targets)
+        environments::completeness(&self.environments, self.polls_targets)
     }
 
     /// Writes all environments into a folder that offline mode reads. Blocks.
@@ -229,7 +214,7 @@ impl Harness {
     /// # Errors
     /// When an environment has no data yet, or a file cannot be written.
     pub fn export(&self, folder: &Path) -> Result<(), ExportError> {
-        offline::export(&self.environments, folder)
+        sources::export(&self.environments, folder)
     }
 }
 
@@ -280,7 +265,7 @@ fn latch(parts: &Parts, environments: &Environments, index: usize) -> ReadyLatch
 pub fn check(config: &Config) -> Result<(), StartError> {
     HttpClients::new(config.read_timeout)?;
     match &config.source {
-        Source::Offline(settings) => Ok(offline::check(&settings.dir)?),
+        Source::Offline(settings) => Ok(sources::check(&settings.dir)?),
         Source::Keys(..) | Source::ProxyKey(_) => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! Metrics of SDKs on their way to Harness: filtered, summed up, posted on a timer (sections 3.9 and 6.6).
 
 mod post;
+mod sdks;
 mod sums;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use yardarm_core::supervisor;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Workers};
 
 pub(crate) use self::post::Post;
+pub(crate) use self::sdks::{KnownSdks, OTHER, Sdk};
 use self::sums::Sums;
 
 /// Bytes of accepted posts that have not been read yet, per environment. Posts beyond are answered 503.

@@ -3,36 +3,24 @@
 //! round stands in `sync_loop`.
 
 mod admin;
-mod apply;
-mod fetch;
-mod key_bootstrap;
-mod message;
-mod post;
-mod proxy_key;
+pub(crate) mod fetch;
+pub(crate) mod message;
 mod registration;
-mod retry;
-mod retry_delay;
+pub(crate) mod retry_delay;
 mod session;
-mod stream;
-mod sync;
-mod sync_loop;
-mod token;
+pub(crate) mod stream;
+pub(crate) mod token;
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use yardarm_core::Secret;
+use yardarm_harness_eval::lenient_json;
 use yardarm_outbound::{RedirectError, SendError};
 
-use yardarm_harness_eval::lenient_json;
-
 pub(crate) use self::admin::Admin;
-pub(crate) use self::apply::Applier;
-pub(crate) use self::key_bootstrap::KeyBootstrap;
-pub(crate) use self::post::MetricsPoster;
-pub(crate) use self::proxy_key::ProxyTask;
 pub(crate) use self::registration::{Registrar, Registrations};
-pub(crate) use self::session::Session;
+pub(crate) use self::session::open_session;
+use crate::identity::Session;
 
 /// Product token in every upstream request.
 const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
@@ -51,7 +39,7 @@ pub(crate) struct HttpClients {
     /// How long a stream may be silent.
     read_timeout: Duration,
     /// For everything else: a time limit on the whole.
-    requests: reqwest::Client,
+    pub(crate) requests: reqwest::Client,
 }
 
 impl HttpClients {
@@ -92,7 +80,7 @@ pub(crate) enum RequestError {
 
 impl RequestError {
     /// The kind for the status of an environment, and whether it does not heal by itself.
-    fn kind(&self) -> (yardarm_core::status::ErrorKind, bool) {
+    pub(crate) fn kind(&self) -> (yardarm_core::status::ErrorKind, bool) {
         use yardarm_core::status::ErrorKind;
         match self {
             Self::Network(_) => (ErrorKind::Network, false),
@@ -103,7 +91,7 @@ impl RequestError {
     }
 
     /// Whether upstream wants nothing of the key.
-    fn is_rejection(&self) -> bool {
+    pub(crate) fn is_rejection(&self) -> bool {
         self.kind().1
     }
 }
@@ -118,14 +106,14 @@ impl From<SendError> for RequestError {
 }
 
 /// Sends a request and reads its JSON. Only 200 counts, and only what says that it is JSON.
-async fn json<T: serde::de::DeserializeOwned + Send + 'static>(
+pub(crate) async fn json<T: serde::de::DeserializeOwned + Send + 'static>(
     request: reqwest::RequestBuilder,
 ) -> Result<T, RequestError> {
     read_json(request, |text| serde_json::from_str(text)).await
 }
 
 /// The same with `read` for the text of the answer, in which bad Unicode has been replaced.
-async fn read_json<T: Send + 'static>(
+pub(crate) async fn read_json<T: Send + 'static>(
     request: reqwest::RequestBuilder,
     read: impl FnOnce(&str) -> Result<T, serde_json::Error> + Send + 'static,
 ) -> Result<T, RequestError> {
@@ -153,12 +141,12 @@ async fn read_json<T: Send + 'static>(
         .map_err(|error| RequestError::Network(error.to_string()))?
 }
 
-fn post_json(http: &HttpClients, url: String, body: &serde_json::Value) -> reqwest::RequestBuilder {
+pub(crate) fn post_json(http: &HttpClients, url: String, body: &serde_json::Value) -> reqwest::RequestBuilder {
     http.requests.post(url).header(http::header::CONTENT_TYPE, "application/json").body(body.to_string())
 }
 
 /// A base address and path segments, each of which is encoded.
-fn url(base: &str, segments: &[&str]) -> String {
+pub(crate) fn url(base: &str, segments: &[&str]) -> String {
     let mut url = base.to_owned();
     for segment in segments {
         url.push('/');
@@ -172,13 +160,8 @@ fn url(base: &str, segments: &[&str]) -> String {
     url
 }
 
-/// Enough of a key to tell it from others (section 5.2 of the compatibility page).
-fn masked(key: &Secret) -> String {
-    key.expose().chars().enumerate().map(|(index, it)| if index < 4 { it } else { '*' }).collect()
-}
-
 /// Headers that say who we are and which environment is meant.
-fn identification(session: &Session) -> HeaderMap {
+pub(crate) fn identification(session: &Session) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut insert = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value)
@@ -197,5 +180,4 @@ fn identification(session: &Session) -> HeaderMap {
 pub(crate) fn fuzz(text: &str) {
     let _ = token::Claims::read(text);
     let _ = message::Message::read(text);
-    proxy_key::fuzz(text);
 }

@@ -15,7 +15,7 @@ use yardarm_core::registry::RouteTag;
 use super::Downstream;
 use super::rejection::Rejection;
 use crate::environments::HarnessEnvironment;
-use crate::tokens::{Claims, TokenKey};
+use crate::identity::tokens::{Claims, TokenKey};
 
 /// One row of the route table.
 #[derive(Debug, Clone, Copy)]

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use yardarm_core::hooks::Event;
-
-use super::{METRIC, TARGET, sums};
-use crate::compat_metrics::Sdk;
 use yardarm_harness_eval::lenient_json;
+
+use super::sdks::{Sdk, sdk_of};
+use super::{METRIC, TARGET, sums};
 
 /// Entries of one post that are looked at. SDKs send a few hundred.
 const MAX_ENTRIES: usize = 50_000;
@@ -54,7 +54,7 @@ impl Post {
         } else if text.starts_with('{') {
             let is_metric = kind == METRIC;
             if is_metric {
-                self.sdks.extend(crate::compat_metrics::sdk_of(text));
+                self.sdks.extend(sdk_of(text));
             }
             let at_ms = if is_metric { sums::timestamp(text) } else { 0 };
             self.events.push(Event { kind: kind.to_owned(), at_ms, body: body.slice_ref(text.as_bytes()) });

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use yardarm_harness_eval::model::or_default;
 
 use super::Batch;
-use yardarm_harness_eval::model::or_default;
 
 /// Distinct metrics that are kept between two posts.
 const MAX_METRICS: usize = 10_000;

@@ -15,10 +15,10 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use yardarm_core::{Backoff, Lifecycle, Secret};
+use yardarm_harness_eval::model::Target;
 
 use self::queue::{Added, Entry, Queue};
 use super::{HttpClients, url};
-use yardarm_harness_eval::model::Target;
 
 /// How long upstream may take.
 const TIMEOUT: Duration = Duration::from_secs(10);

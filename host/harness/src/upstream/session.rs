@@ -5,43 +5,22 @@ use yardarm_core::Secret;
 
 use super::token::{Claims, Token};
 use super::{HttpClients, RequestError, url};
-use crate::environments::Identity;
+use crate::identity::{AuthTarget, Identity, Session};
 
-/// A token and what it says.
-#[derive(Clone)]
-pub(crate) struct Session {
-    pub(crate) token: Secret,
-    pub(crate) identity: Identity,
-}
-
-/// What SDKs may say of themselves when they present a key; nothing, or nobody in particular.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AuthTarget {
-    None,
-    Empty,
-}
-
-impl Session {
-    /// What an earlier process knew, without a token: that is not kept.
-    pub(crate) fn remembered(identity: Identity) -> Self {
-        Self { token: "".into(), identity }
+/// Exchanges `key`.
+pub(crate) async fn open_session(
+    http: &HttpClients,
+    base: &str,
+    key: &Secret,
+    presents: AuthTarget,
+) -> Result<Session, RequestError> {
+    let mut body = json!({"apiKey": key.expose()});
+    if presents == AuthTarget::Empty {
+        body["target"] = json!({"identifier": "", "name": ""});
     }
-
-    /// Exchanges `key`.
-    pub(crate) async fn open(
-        http: &HttpClients,
-        base: &str,
-        key: &Secret,
-        presents: AuthTarget,
-    ) -> Result<Self, RequestError> {
-        let mut body = json!({"apiKey": key.expose()});
-        if presents == AuthTarget::Empty {
-            body["target"] = json!({"identifier": "", "name": ""});
-        }
-        let Token { text, claims } = Token::request(http, url(base, &["client", "auth"]), &body).await?;
-        let identity = identity(&claims).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
-        Ok(Self { token: text, identity })
-    }
+    let Token { text, claims } = Token::request(http, url(base, &["client", "auth"]), &body).await?;
+    let identity = identity(&claims).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
+    Ok(Session { token: text, identity })
 }
 
 fn identity(claims: &Claims) -> Result<Identity, &'static str> {

@@ -8,22 +8,22 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use yardarm_core::Secret;
+use yardarm_harness_eval::lenient_json;
 
 use super::{HttpClients, RequestError, json, post_json};
-use yardarm_harness_eval::lenient_json;
 
 /// How long upstream may take.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A token and what it says.
-pub(super) struct Token {
-    pub(super) text: Secret,
-    pub(super) claims: Claims,
+pub(crate) struct Token {
+    pub(crate) text: Secret,
+    pub(crate) claims: Claims,
 }
 
 /// What a token says.
 #[derive(Debug)]
-pub(super) struct Claims(Map<String, Value>);
+pub(crate) struct Claims(Map<String, Value>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,7 +40,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 impl Token {
     /// Asks for one; `body` names the key.
-    pub(super) async fn request(http: &HttpClients, url: String, body: &Value) -> Result<Self, RequestError> {
+    pub(crate) async fn request(http: &HttpClients, url: String, body: &Value) -> Result<Self, RequestError> {
         let answer: Answer = json(post_json(http, url, body).timeout(TOKEN_TIMEOUT)).await?;
         let claims = Claims::read(&answer.auth_token).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
         Ok(Self { text: answer.auth_token.into(), claims })
@@ -49,24 +49,24 @@ impl Token {
 
 impl Claims {
     /// What a token says. Its signature is not ours to check: we have no key.
-    pub(super) fn read(token: &str) -> Result<Self, &'static str> {
+    pub(crate) fn read(token: &str) -> Result<Self, &'static str> {
         let payload = token.split('.').nth(1).ok_or("the token has no claims")?;
         let json = LENIENT.decode(payload).map_err(|_| "the claims of the token are no base64")?;
         lenient_json::from_slice(&json).map(Self).map_err(|_| "the claims of the token are no JSON")
     }
 
     /// A claim; empty if it is missing or no text.
-    pub(super) fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.0.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     /// A claim that must say something.
-    pub(super) fn required(&self, name: &str, problem: &'static str) -> Result<String, &'static str> {
+    pub(crate) fn required(&self, name: &str, problem: &'static str) -> Result<String, &'static str> {
         Some(self.text(name)).filter(|it| !it.is_empty()).ok_or(problem)
     }
 
     /// What upstream wants to find in every query; absent in old installations.
-    pub(super) fn cluster(&self, name: &str) -> String {
+    pub(crate) fn cluster(&self, name: &str) -> String {
         Some(self.text(name)).filter(|it| !it.is_empty()).unwrap_or_else(|| "1".to_owned())
     }
 }

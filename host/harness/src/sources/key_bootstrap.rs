@@ -8,18 +8,15 @@ use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::ticket::Ticket;
 use yardarm_core::{Lifecycle, Supervised};
 
-use super::admin::Admin;
-use super::fetch::Fetcher;
-use super::retry_delay::RetryDelay;
-use super::session::AuthTarget;
-use super::sync::SyncTask;
+use super::api_key::SyncTask;
 use super::sync_loop::SyncLoop;
-use super::{RequestError, Session, masked};
 use crate::config::EnvironmentConfig;
-use crate::credential::{KeyHash, ListedKeys};
-use crate::environment_factory::{EnvironmentFactory, EnvironmentHandle};
-use crate::environments::{HarnessEnvironment, Identity};
-use crate::persisted::PersistedEnvironment;
+use crate::data::persisted::PersistedEnvironment;
+use crate::environments::{EnvironmentFactory, EnvironmentHandle, HarnessEnvironment};
+use crate::identity::{AuthTarget, Identity, KeyHash, ListedKeys, Session, masked};
+use crate::upstream::fetch::Fetcher;
+use crate::upstream::retry_delay::RetryDelay;
+use crate::upstream::{Admin, RequestError, open_session};
 
 /// How soon strangers may cause another look at the list of keys.
 const STRANGER_PAUSE: Duration = Duration::from_secs(10);
@@ -126,7 +123,7 @@ impl KeyBootstrap {
 
     async fn open(&self) -> Result<Session, (RequestError, bool)> {
         let EnvironmentFactory { http, config, .. } = &self.factory;
-        let opened = Session::open(http, &config.client_service, &self.settings.api_key, AuthTarget::Empty).await;
+        let opened = open_session(http, &config.client_service, &self.settings.api_key, AuthTarget::Empty).await;
         let session = opened.map_err(|error| {
             let is_rejected = error.kind().1;
             (error, is_rejected)

@@ -8,9 +8,9 @@ use yardarm_core::Secret;
 use yardarm_outbound::{ConnectionError, Events};
 
 use super::page::{Listed, Page};
-use crate::environments::Identity;
+use crate::identity::{Identity, Session};
 use crate::upstream::token::Token;
-use crate::upstream::{HttpClients, RequestError, Session, read_json, stream, url};
+use crate::upstream::{HttpClients, RequestError, read_json, stream, url};
 
 /// Environments per page; the vendor never gives more.
 const PAGE_SIZE: usize = 10;

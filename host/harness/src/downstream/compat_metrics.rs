@@ -1,9 +1,6 @@
 //! What is served to whom, under the names and labels of ff-proxy, so that its dashboards go on working (section 6.8 of
 //! the compatibility page).
 
-mod environment_counters;
-mod sdks;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +9,8 @@ use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
-pub(crate) use self::environment_counters::EnvironmentCounters;
-use self::sdks::KnownSdks;
-pub(crate) use self::sdks::{Sdk, sdk_of};
 use crate::environments::{Connection, Environments};
+use crate::metrics::{KnownSdks, OTHER, Sdk};
 use crate::upstream::Registrations;
 
 /// Requests answered. `url` is the pattern of the route.
@@ -39,8 +34,6 @@ const HEALTH: &str = "ff_proxy_stream_health";
 
 /// Those of the reference, so that quantiles mean the same.
 const BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0];
-/// Stands for whatever callers could make up without end.
-const OTHER: &str = "other";
 
 /// Counters of one gateway. Cheap to clone.
 #[derive(Clone)]

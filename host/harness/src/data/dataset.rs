@@ -9,7 +9,6 @@ use bytes::Bytes;
 use serde::Serialize;
 use yardarm_core::sse::Frame;
 use yardarm_core::{Applied, Dataset};
-
 use yardarm_harness_eval::evaluation::Ruleset;
 use yardarm_harness_eval::model::{Flag, Segment, Text};
 

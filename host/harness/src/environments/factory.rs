@@ -1,27 +1,42 @@
 //! Makes environments, with everything that belongs to one, and ends them.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use yardarm_core::change_log::LogLimits;
-use yardarm_core::registry::EndReason;
+use yardarm_core::hooks::Hooks;
+use yardarm_core::registry::{EndReason, StreamRegistry};
 use yardarm_core::status::Status;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, Workers, environment_with};
 
-use crate::Parts;
+use super::announced::MAX_ANNOUNCED;
+use super::{Applier, EnvironmentParts, Environments, HarnessEnvironment, MetricsPoster};
 use crate::config::Config;
-use crate::credential::{KeyHash, ListedKeys};
-use crate::environments::{EnvironmentParts, Environments, HarnessEnvironment, Identity, MAX_ANNOUNCED, VENDOR};
+use crate::data::persisted::{self, PersistedEnvironment};
+use crate::data::targets::LearntBudget;
+use crate::identity::tokens::SigningKey;
+use crate::identity::{Identity, KeyHash, ListedKeys, Session, VENDOR};
 use crate::metrics::MetricsPort;
-use crate::persisted::{self, PersistedEnvironment};
-use crate::targets::LearntBudget;
-use crate::tokens::SigningKey;
-use crate::upstream::{Applier, HttpClients, MetricsPoster, Session};
+use crate::upstream::HttpClients;
 
 /// Everything that streams may have missed, and some room. A change takes a hundred bytes, for it only has a name.
 const LOG: LogLimits = LogLimits { changes: MAX_ANNOUNCED + 384, ..LogLimits::LARGE };
+
+/// What the gateway provides.
+#[derive(Clone)]
+pub struct Parts {
+    /// Plugins.
+    pub hooks: Hooks,
+    /// Registry of open streams.
+    pub streams: StreamRegistry,
+    /// Owner of the tasks.
+    pub lifecycle: Lifecycle,
+    /// Folder for what is kept; `None` keeps nothing.
+    pub data_dir: Option<PathBuf>,
+}
 
 /// Makes environments. Cheap to clone.
 #[derive(Clone)]

@@ -6,13 +6,12 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
-
-use crate::credential::KeyHash;
-use crate::environments::Identity;
-use crate::persisted::{self, PersistedEnvironment};
-use crate::received::{ReadList, Received};
 use yardarm_harness_eval::lenient_json;
 use yardarm_harness_eval::model::Target;
+
+use crate::data::persisted::{self, PersistedEnvironment};
+use crate::data::received::{ReadList, Received};
+use crate::identity::{Identity, KeyHash};
 
 pub(super) const KEYS: &str = "auth_config.json";
 pub(super) const FLAGS: &str = "feature_config.json";

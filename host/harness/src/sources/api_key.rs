@@ -7,14 +7,14 @@ use yardarm_core::Secret;
 use yardarm_core::registry::{EndReason, StreamRegistry};
 use yardarm_outbound::{ConnectionError, Events};
 
-use super::fetch::Fetcher;
-use super::message::{self, Message};
 use super::retry::changed_item;
-use super::session::AuthTarget;
 use super::sync_loop::{RoundError, SyncSource};
-use super::{Applier, RequestError, Session, stream};
-use crate::environments::{Connection, HarnessEnvironment};
-use crate::received::Fetched;
+use crate::data::received::Fetched;
+use crate::environments::{Applier, Connection, HarnessEnvironment};
+use crate::identity::AuthTarget;
+use crate::upstream::fetch::Fetcher;
+use crate::upstream::message::{self, Message};
+use crate::upstream::{RequestError, open_session, stream};
 
 /// An environment with an API key of its own.
 pub(super) struct SyncTask {
@@ -62,7 +62,7 @@ impl SyncSource for SyncTask {
 
     async fn authenticate(&mut self) -> Result<(), RequestError> {
         let Fetcher { http, base } = &self.fetcher;
-        let session = Session::open(http, base, &self.key, AuthTarget::None).await?;
+        let session = open_session(http, base, &self.key, AuthTarget::None).await?;
         if session.identity.id != self.environment.identity.id {
             return Err(RequestError::Malformed("the key belongs to another environment now".to_owned()));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use yardarm_core::Secret;
 
 /// SHA-256 of an API key in hexadecimal digits, which is all that Harness tells us of most keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,6 +65,11 @@ impl FromIterator<Option<String>> for ListedKeys {
         }
         listed
     }
+}
+
+/// Enough of a key to tell it from others (section 5.2 of the compatibility page).
+pub(crate) fn masked(key: &Secret) -> String {
+    key.expose().chars().enumerate().map(|(index, it)| if index < 4 { it } else { '*' }).collect()
 }
 
 #[cfg(fuzzing)]

@@ -5,8 +5,9 @@ mod compact;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::compact::{CompactTargets, Packed};
 use yardarm_harness_eval::model::Target;
+
+use self::compact::{CompactTargets, Packed};
 
 /// The least that an environment may hold, however many environments there are, in bytes.
 const MIN_SHARE: usize = 256 << 10;
@@ -173,7 +174,7 @@ mod tests {
         const CHILD: &str = "YARDARM_TEST_MEASURES_TARGETS";
         let Ok(kind) = std::env::var(CHILD) else {
             for kind in ["small", "many attributes", "replaced"] {
-                let test = "targets::tests::the_budget_is_what_it_takes_in_truth";
+                let test = "data::targets::tests::the_budget_is_what_it_takes_in_truth";
                 let mut child = std::process::Command::new(std::env::current_exe().unwrap());
                 let output = child.args(["--exact", test, "--nocapture"]).env(CHILD, kind).output().unwrap();
                 assert!(output.status.success(), "{kind}: {}", String::from_utf8_lossy(&output.stderr));

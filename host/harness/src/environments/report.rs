@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use yardarm_core::report::EnvironmentReport;
 
-use crate::environments::{Environments, HarnessEnvironment};
+use super::{Environments, HarnessEnvironment};
 
 /// Configured keys that have not led to data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,12 +9,11 @@ use serde_json::value::RawValue;
 use yardarm_core::snapshot_file::SnapshotFile;
 use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::{EnvironmentLabel, Lifecycle};
-
-use crate::credential::KeyHash;
-use crate::dataset::Items;
-use crate::environments::Identity;
-use crate::received::{Readable, read_item};
 use yardarm_harness_eval::model::Target;
+
+use crate::data::dataset::Items;
+use crate::data::received::{Readable, read_item};
+use crate::identity::{Identity, KeyHash};
 
 /// What is known of an environment besides what changes from connection to connection.
 #[derive(Clone, Default)]
@@ -135,9 +134,9 @@ fn readable<T: Readable>(id: &str, items: &[String]) -> Vec<Arc<T>> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use yardarm_harness_eval::model::{Flag, Segment};
 
     use super::*;
-    use yardarm_harness_eval::model::{Flag, Segment};
 
     fn persisted(source: &str) -> PersistedEnvironment {
         let flag = json!({"feature": "a", "version": 3, "variationToTargetMap": null, "new": {"x": 1}});

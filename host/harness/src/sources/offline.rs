@@ -8,17 +8,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tokio::time::{Instant, MissedTickBehavior};
+use yardarm_core::{InternalError, Supervised, supervisor};
 
 pub use self::export::ExportError;
 pub(crate) use self::export::export;
 pub use self::folder::OfflineError;
 use self::folder::{Look, Read};
-use yardarm_core::{InternalError, Supervised, supervisor};
-
 use crate::config::OfflineConfig;
-use crate::environment_factory::{EnvironmentFactory, EnvironmentHandle};
-use crate::environments::Identity;
-use crate::upstream::Session;
+use crate::environments::{EnvironmentFactory, EnvironmentHandle};
+use crate::identity::{Identity, Session};
 
 /// Serves what the folder says, and what it says later.
 pub(crate) struct OfflineTask {

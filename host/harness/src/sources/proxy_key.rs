@@ -14,16 +14,15 @@ use yardarm_outbound::{ConnectionError, Events};
 use self::account::Account;
 use self::environment_set::EnvironmentSet;
 use self::page::Listed;
-use super::RequestError;
-use super::fetch::Fetcher;
-use super::message::{self, Message, Scope};
 use super::retry::{RetryAction, RetryBudget, changed_item};
 use super::sync_loop::{RoundError, SyncLoop, SyncSource};
 use crate::config::Config;
-use crate::environment_factory::EnvironmentFactory;
-use crate::environments::Pending;
-use crate::persisted::PersistedEnvironment;
-use crate::received::Fetched;
+use crate::data::persisted::PersistedEnvironment;
+use crate::data::received::Fetched;
+use crate::environments::{EnvironmentFactory, Pending};
+use crate::upstream::RequestError;
+use crate::upstream::fetch::Fetcher;
+use crate::upstream::message::{self, Message, Scope};
 
 /// Place of the key among what is pending; there is no other.
 const INDEX: usize = 0;

@@ -14,10 +14,10 @@ use yardarm_core::status::ErrorKind;
 use yardarm_core::{InternalError, Supervised};
 use yardarm_outbound::{ConnectionError, Events};
 
-use super::RequestError;
-use super::fetch::Fetcher;
-use super::retry_delay::RetryDelay;
 use crate::config::Config;
+use crate::upstream::RequestError;
+use crate::upstream::fetch::Fetcher;
+use crate::upstream::retry_delay::RetryDelay;
 
 /// How soon a failed payload plugin is asked again.
 const PLUGIN_RETRY: Duration = Duration::from_secs(5);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-use crate::dataset::{Domain, Item, Items};
 use yardarm_harness_eval::model::{Flag, Malformed, Segment};
+
+use crate::data::dataset::{Domain, Item, Items};
 
 /// Bytes of a description of what is wrong with an item.
 const MAX_PROBLEM: usize = 200;

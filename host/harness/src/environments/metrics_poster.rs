@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
-use super::{HttpClients, identification, url};
-use crate::environments::HarnessEnvironment;
+use super::HarnessEnvironment;
 use crate::metrics::{Outcome, jittered};
+use crate::upstream::{HttpClients, identification, url};
 
 /// Posts what an environment has summed up.
 #[derive(Clone)]

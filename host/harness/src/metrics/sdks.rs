@@ -7,19 +7,20 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::OTHER;
-
 /// Distinct SDKs that are told apart, over all environments. Callers say what they like, so their number is bounded.
 const MAX_SDKS: usize = 500;
 /// Longest word of which a label is made, in bytes.
 const MAX_WORD: usize = 64;
+
+/// Stands for whatever callers could make up without end.
+pub(crate) const OTHER: &str = "other";
 
 /// Type, version and language of an SDK.
 pub(crate) type Sdk = [String; 3];
 
 /// SDKs that have labels of their own.
 #[derive(Default)]
-pub(super) struct KnownSdks(Mutex<HashSet<(String, Sdk)>>);
+pub(crate) struct KnownSdks(Mutex<HashSet<(String, Sdk)>>);
 
 #[derive(Deserialize)]
 struct Entry<'a> {
@@ -49,7 +50,7 @@ fn of(entry: &Entry<'_>) -> Sdk {
 
 impl KnownSdks {
     /// The labels of an SDK; those that are one too many share theirs.
-    pub(super) fn bounded(&self, environment: &str, sdk: Sdk) -> Sdk {
+    pub(crate) fn bounded(&self, environment: &str, sdk: Sdk) -> Sdk {
         let sdk = sdk.map(|word| if word.len() > MAX_WORD { OTHER.to_owned() } else { word });
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = (environment.to_owned(), sdk);

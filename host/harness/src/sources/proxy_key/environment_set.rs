@@ -9,11 +9,9 @@ use yardarm_core::status::ErrorKind;
 
 use super::account::Listing;
 use super::page::Listed;
-use crate::credential::KeyHash;
-use crate::environment_factory::{EnvironmentFactory, EnvironmentHandle};
-use crate::environments::{Connection, HarnessEnvironment, Identity};
-use crate::persisted::PersistedEnvironment;
-use crate::upstream::{Applier, Session, masked};
+use crate::data::persisted::PersistedEnvironment;
+use crate::environments::{Applier, Connection, EnvironmentFactory, EnvironmentHandle, HarnessEnvironment};
+use crate::identity::{Identity, KeyHash, Session, masked};
 
 /// All environments of one proxy key.
 pub(super) struct EnvironmentSet {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::RequestError;
 use super::sync_loop::SyncSource;
-use crate::dataset::ChangeEvent;
+use crate::data::dataset::ChangeEvent;
+use crate::data::received::Fetched;
 use crate::environments::HarnessEnvironment;
-use crate::received::Fetched;
+use crate::upstream::RequestError;
 
 /// How often it is asked for before everything is downloaded instead.
 const ATTEMPTS: u32 = 4;

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-use crate::credential::ListedKeys;
-use crate::received::{ReadList, Received};
 use yardarm_harness_eval::model::{count, or_default};
+
+use crate::data::received::{ReadList, Received};
+use crate::identity::ListedKeys;
 
 /// A page. It is read as a whole where it is parsed, which may take a while.
 pub(super) struct Page {
@@ -127,7 +127,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::dataset::Items;
+    use crate::data::dataset::Items;
 
     fn page(json: &Value) -> Result<Page, serde_json::Error> {
         Page::read(&json.to_string())

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use yardarm_core::Writer;
 use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
 use yardarm_core::supervisor::fault_point;
-
-use crate::dataset::{Change, ChangeEvent, FlagData, Item, Items};
-use crate::environments::HarnessEnvironment;
-use crate::received::{Received, Unreadable};
 use yardarm_harness_eval::model::{Flag, Segment};
+
+use super::HarnessEnvironment;
+use crate::data::dataset::{Change, ChangeEvent, FlagData, Item, Items};
+use crate::data::received::{Received, Unreadable};
 
 /// Owns the writer of one environment.
 pub(crate) struct Applier {
@@ -305,7 +305,7 @@ fn describe(change: &Change) -> String {
     match change {
         Change::Put(items) => format!("everything: {} flags, {} segments", items.flags.len(), items.segments.len()),
         Change::Patch(_, event) | Change::Delete(event) | Change::Notify(event) => {
-            let kind = if event.domain == crate::dataset::Domain::Flag { FLAG } else { SEGMENT };
+            let kind = if event.domain == crate::data::dataset::Domain::Flag { FLAG } else { SEGMENT };
             format!("{kind} `{}`: {}, version {}", event.identifier, event.event, event.version)
         }
     }
