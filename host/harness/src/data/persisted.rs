@@ -11,8 +11,8 @@ use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::{EnvironmentLabel, Lifecycle};
 use yardarm_harness_eval::model::Target;
 
-use crate::data::dataset::Items;
-use crate::data::received::{Readable, read_item};
+use super::items::Items;
+use super::received::{Readable, read_item};
 use crate::identity::{Identity, KeyHash};
 
 /// What is known of an environment besides what changes from connection to connection.

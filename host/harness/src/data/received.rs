@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use yardarm_harness_eval::model::{Flag, Malformed, Segment};
 
-use crate::data::dataset::{Domain, Item, Items};
+use super::items::{Domain, Item, Items};
 
 /// Bytes of a description of what is wrong with an item.
 const MAX_PROBLEM: usize = 200;
@@ -146,16 +146,6 @@ impl<T: Readable> ReadList<T> {
             items.extend(known.iter().filter(|it| !present.contains(it.identifier())).cloned());
         }
         items
-    }
-}
-
-impl Item {
-    /// Grows with each change; 0 when unknown.
-    pub(crate) fn version(&self) -> i64 {
-        match self {
-            Self::Flag(it) => it.version,
-            Self::Segment(it) => it.version,
-        }
     }
 }
 

@@ -12,8 +12,8 @@ use yardarm_core::Secret;
 use yardarm_core::hooks::{Admission, ClientAddress, HeaderBlock, Plan, RequestFacts};
 use yardarm_core::registry::RouteTag;
 
-use super::Downstream;
 use super::rejection::Rejection;
+use super::state::Downstream;
 use crate::environments::HarnessEnvironment;
 use crate::identity::tokens::{Claims, TokenKey};
 

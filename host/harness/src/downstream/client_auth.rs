@@ -17,7 +17,7 @@ use yardarm_harness_eval::model::Target;
 
 use super::auth::{Caller, RouteInfo, ask, facts};
 use super::rejection::{Rejection, json_body};
-use super::{Downstream, is_large};
+use super::state::{Downstream, is_large};
 use crate::environments::{HarnessEnvironment, Lookup};
 use crate::identity::KeyHash;
 use crate::identity::tokens::Subject;

@@ -4,9 +4,9 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::Uri;
 
-use super::Downstream;
 use super::auth::Caller;
 use super::rejection::{Rejection, json_body};
+use super::state::Downstream;
 use crate::data::dataset::{SegmentForm, segment_text};
 
 /// `GET …/feature-configs`

@@ -22,7 +22,7 @@ use yardarm_harness_eval::model::Target;
 use super::auth::Caller;
 use super::configs::item;
 use super::rejection::{Rejection, json_body};
-use super::{Downstream, is_large};
+use super::state::{Downstream, is_large};
 use crate::data::dataset::FlagData;
 
 /// What a comparison takes, about.

@@ -10,9 +10,9 @@ use yardarm_core::Secret;
 use yardarm_core::registry::RouteTag;
 use yardarm_core::stream::OpenStream;
 
-use super::Downstream;
 use super::auth::{RouteInfo, TokenClaims, ask, facts};
 use super::rejection::Rejection;
+use super::state::Downstream;
 use crate::data::dataset::heartbeat;
 use crate::environments::{Connection, Lookup};
 use crate::identity::KeyHash;

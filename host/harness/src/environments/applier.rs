@@ -12,8 +12,9 @@ use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFact
 use yardarm_core::supervisor::fault_point;
 use yardarm_harness_eval::model::{Flag, Segment};
 
-use super::HarnessEnvironment;
-use crate::data::dataset::{Change, ChangeEvent, FlagData, Item, Items};
+use super::environment::HarnessEnvironment;
+use crate::data::dataset::{Change, FlagData};
+use crate::data::items::{ChangeEvent, Domain, Item, Items};
 use crate::data::received::{Received, Unreadable};
 
 /// Owns the writer of one environment.
@@ -305,7 +306,7 @@ fn describe(change: &Change) -> String {
     match change {
         Change::Put(items) => format!("everything: {} flags, {} segments", items.flags.len(), items.segments.len()),
         Change::Patch(_, event) | Change::Delete(event) | Change::Notify(event) => {
-            let kind = if event.domain == crate::data::dataset::Domain::Flag { FLAG } else { SEGMENT };
+            let kind = if event.domain == Domain::Flag { FLAG } else { SEGMENT };
             format!("{kind} `{}`: {}, version {}", event.identifier, event.event, event.version)
         }
     }

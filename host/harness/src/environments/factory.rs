@@ -13,7 +13,10 @@ use yardarm_core::status::Status;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, Workers, environment_with};
 
 use super::announced::MAX_ANNOUNCED;
-use super::{Applier, EnvironmentParts, Environments, HarnessEnvironment, MetricsPoster};
+use super::applier::Applier;
+use super::environment::{EnvironmentParts, HarnessEnvironment};
+use super::index::Environments;
+use super::metrics_poster::MetricsPoster;
 use crate::config::Config;
 use crate::data::persisted::{self, PersistedEnvironment};
 use crate::data::targets::LearntBudget;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
-use super::HarnessEnvironment;
-use crate::metrics::{Outcome, jittered};
+use super::environment::HarnessEnvironment;
+use crate::metrics::Outcome;
+use crate::upstream::retry_delay::jittered;
 use crate::upstream::{HttpClients, identification, url};
 
 /// Posts what an environment has summed up.

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use yardarm_core::report::EnvironmentReport;
 
-use super::{Environments, HarnessEnvironment};
+use super::environment::HarnessEnvironment;
+use super::index::Environments;
 
 /// Configured keys that have not led to data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

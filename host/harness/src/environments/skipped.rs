@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::status::{ErrorKind, Status};
 
-use crate::data::dataset::Domain;
+use crate::data::items::Domain;
 use crate::data::received::Unreadable;
 
 /// Lines of log per change of what is skipped; the rest is a number.

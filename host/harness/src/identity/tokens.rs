@@ -13,7 +13,7 @@ use sha2::Sha256;
 use yardarm_core::Secret;
 use yardarm_core::time::unix_ms;
 
-use crate::identity::KeyHash;
+use super::key_hash::KeyHash;
 
 /// Makes and reads tokens. Cheap to clone.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::sync_loop::SyncSource;
-use crate::data::dataset::ChangeEvent;
+use crate::data::items::ChangeEvent;
 use crate::data::received::Fetched;
 use crate::environments::HarnessEnvironment;
 use crate::upstream::RequestError;

@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use yardarm_harness_eval::model::{Target, count};
 
-use super::{HttpClients, RequestError, json, url};
+use super::client::HttpClients;
+use super::request::{RequestError, json, url};
 use crate::config::AdminConfig;
 use crate::identity::{Identity, ListedKeys};
 

@@ -1,7 +1,8 @@
 //! Flags and segments are fetched, all at once or one by one (sections 3.6 and 3.8).
 
-use super::{HttpClients, RequestError, identification, read_json, url};
-use crate::data::dataset::{Domain, Item};
+use super::client::HttpClients;
+use super::request::{RequestError, identification, read_json, url};
+use crate::data::items::{Domain, Item};
 use crate::data::received::{Fetched, ReadList, Received, Unreadable, read_item};
 use crate::identity::Session;
 

@@ -8,7 +8,7 @@ use yardarm_harness_eval::lenient_json;
 use yardarm_harness_eval::model::as_version;
 use yardarm_outbound::{LogThrottle, shortened};
 
-use crate::data::dataset::{ChangeEvent, Domain};
+use crate::data::items::{ChangeEvent, Domain};
 use crate::identity::KeyHash;
 
 /// Log lines about events that are not understood.

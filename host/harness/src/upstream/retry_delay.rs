@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use yardarm_core::Backoff;
 
-use super::MAX_DELAY;
-
+/// Longest delay before an ordinary failure is tried again.
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(60);
 /// The first delay, of which up to a half is left off at random.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Longest delay while a rejection is taken for an interruption.
@@ -97,6 +97,12 @@ impl RetryDelay {
         let backoff = if is_seldom { &mut self.rejected } else { &mut self.interrupted };
         Retry { delay: backoff.next_delay(), is_seldom }
     }
+}
+
+/// Time between posts, with a little noise: gateways that were started together must not post together.
+pub(crate) fn jittered(interval: Duration) -> Duration {
+    use rand::Rng;
+    interval.mul_f64(rand::rng().random_range(0.95..1.05))
 }
 
 #[cfg(test)]

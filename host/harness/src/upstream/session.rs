@@ -3,8 +3,9 @@
 use serde_json::json;
 use yardarm_core::Secret;
 
-use super::token::{Claims, Token};
-use super::{HttpClients, RequestError, url};
+use super::client::HttpClients;
+use super::request::{RequestError, url};
+use super::token::{UpstreamClaims, UpstreamToken};
 use crate::identity::{AuthTarget, Identity, Session};
 
 /// Exchanges `key`.
@@ -18,12 +19,12 @@ pub(crate) async fn open_session(
     if presents == AuthTarget::Empty {
         body["target"] = json!({"identifier": "", "name": ""});
     }
-    let Token { text, claims } = Token::request(http, url(base, &["client", "auth"]), &body).await?;
+    let UpstreamToken { text, claims } = UpstreamToken::request(http, url(base, &["client", "auth"]), &body).await?;
     let identity = identity(&claims).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
     Ok(Session { token: text, identity })
 }
 
-fn identity(claims: &Claims) -> Result<Identity, &'static str> {
+fn identity(claims: &UpstreamClaims) -> Result<Identity, &'static str> {
     Ok(Identity {
         id: claims.required("environment", "the token does not name an environment")?,
         environment: claims.text("environmentIdentifier"),
@@ -44,7 +45,7 @@ mod tests {
     fn tokens_without_an_environment_are_of_no_use() {
         // F004
         for (json, expected) in [("{}", None), (r#"{"environment":7}"#, None), (r#"{"environment":"e"}"#, Some("e"))] {
-            let claims = Claims::read(&format!("a.{}.c", URL_SAFE_NO_PAD.encode(json))).unwrap();
+            let claims = UpstreamClaims::read(&format!("a.{}.c", URL_SAFE_NO_PAD.encode(json))).unwrap();
             assert_eq!(identity(&claims).ok().map(|it| it.id).as_deref(), expected, "{json}");
         }
     }

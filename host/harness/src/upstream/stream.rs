@@ -4,7 +4,8 @@ use http::header::CACHE_CONTROL;
 use yardarm_core::Secret;
 use yardarm_outbound::{ConnectionError, Events};
 
-use super::{HttpClients, identification, url};
+use super::client::HttpClients;
+use super::request::{identification, url};
 use crate::identity::Session;
 
 /// Opens the stream at a path below `base`, of whatever `key` leads to.

@@ -9,7 +9,7 @@ use yardarm_outbound::{ConnectionError, Events};
 
 use super::page::{Listed, Page};
 use crate::identity::{Identity, Session};
-use crate::upstream::token::Token;
+use crate::upstream::token::UpstreamToken;
 use crate::upstream::{HttpClients, RequestError, read_json, stream, url};
 
 /// Environments per page; the vendor never gives more.
@@ -48,7 +48,7 @@ impl Account {
     /// Exchanges the key. The session names no environment.
     pub(super) async fn session(&self) -> Result<Session, RequestError> {
         let body = json!({"proxyKey": self.key.expose()});
-        let token = Token::request(&self.http, url(&self.base, &["proxy", "auth"]), &body).await?;
+        let token = UpstreamToken::request(&self.http, url(&self.base, &["proxy", "auth"]), &body).await?;
         let identity = Identity {
             account: token.claims.text("account"),
             cluster: token.claims.cluster("cluster_identifier"),

@@ -127,7 +127,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::data::dataset::Items;
+    use crate::data::items::Items;
 
     fn page(json: &Value) -> Result<Page, serde_json::Error> {
         Page::read(&json.to_string())
