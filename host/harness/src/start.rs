@@ -20,7 +20,7 @@ use crate::downstream::{self, CompatMetrics};
 use crate::environments::{self, EnvironmentFactory, Environments, Incomplete, MetricsPoster, Parts, Pending};
 use crate::identity::tokens::{SigningKey, Tokens};
 use crate::identity::{KeyHash, secret_file};
-use crate::sources::{self, ExportError, KeyBootstrap, OfflineError, OfflineTask, ProxyTask};
+use crate::sources::{self, ExportError, KeyBootstrap, OfflineError, OfflineTask, ProxyKeyTask};
 use crate::upstream::{Admin, HttpClients, Registrar};
 
 /// Threads that read large bodies, for all environments together.
@@ -127,7 +127,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
             let latch = latch(&parts, &environments, 0);
             let persisted = persisted.remove(&KeyHash::of(key.expose())).unwrap_or_default();
             let factory = EnvironmentFactory { signing: signing(key), ..factory };
-            parts.lifecycle.supervise("proxy key", ProxyTask::new(key.clone(), factory, persisted, latch).in_rounds());
+            parts.lifecycle.supervise("proxy key", ProxyKeyTask::new(key.clone(), factory, persisted, latch));
         }
         Source::Offline(settings) => {
             let mut task = OfflineTask::new(settings.clone(), factory);

@@ -8,11 +8,12 @@ use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::ticket::Ticket;
 use yardarm_core::{Lifecycle, Supervised};
 
-use super::api_key::SyncTask;
+use super::api_key::ApiKeySource;
+use super::environment_set::EnvironmentSet;
 use super::sync_loop::SyncLoop;
 use crate::config::EnvironmentConfig;
 use crate::data::persisted::PersistedEnvironment;
-use crate::environments::{EnvironmentFactory, EnvironmentHandle, HarnessEnvironment};
+use crate::environments::{EnvironmentFactory, HarnessEnvironment};
 use crate::identity::{AuthTarget, Identity, KeyHash, ListedKeys, Session, masked};
 use crate::upstream::fetch::Fetcher;
 use crate::upstream::retry_delay::RetryDelay;
@@ -146,13 +147,17 @@ impl KeyBootstrap {
     async fn join(&mut self, session: Session, persisted: PersistedEnvironment) -> Option<Known> {
         let factory = self.factory.clone();
         let name = self.settings.name.as_deref();
-        let EnvironmentHandle { environment, applier, lifecycle } = factory.create(name, session, persisted).await?;
+        let handle = factory.create(name, session, persisted).await?;
+        let (environment, lifecycle) = (Arc::clone(&handle.environment), handle.lifecycle.clone());
         environment.counters.uses_key(masked(&self.settings.api_key));
-        let (key, streams) = (self.settings.api_key.clone(), factory.parts.streams.clone());
         let fetcher = Fetcher { http: factory.http.clone(), base: factory.config.sync_service.clone() };
-        let task = SyncTask::new(Arc::clone(&environment), applier, streams, key, fetcher);
-        let sync_loop = SyncLoop::new(task, &factory.parts.hooks, &factory.config, factory.token_refused);
-        lifecycle.supervise("upstream stream", sync_loop);
+        let source = ApiKeySource {
+            environment: Arc::clone(&environment),
+            key: self.settings.api_key.clone(),
+            fetcher: fetcher.clone(),
+        };
+        let environments = EnvironmentSet::one(factory, handle);
+        lifecycle.supervise("upstream stream", SyncLoop::new(source, environments, fetcher));
         if let Some(latch) = self.latch.take() {
             environment.hold_readiness(latch, &lifecycle);
         }

@@ -1,50 +1,45 @@
-//! Keeps everything that a proxy key leads to in sync: one token, one list, one stream for all environments (section 6).
+//! What is requested with a proxy key: one token, one list and one stream for all environments that it leads to.
 
 mod account;
-mod environment_set;
 mod page;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use tokio::sync::Notify;
 use yardarm_core::readiness::ReadyLatch;
-use yardarm_core::{Secret, Supervised};
+use yardarm_core::{InternalError, Secret, Supervised};
 use yardarm_outbound::{ConnectionError, Events};
 
-use self::account::Account;
-use self::environment_set::EnvironmentSet;
+use self::account::{Account, Listing};
 use self::page::Listed;
-use super::retry::{RetryAction, RetryBudget, changed_item};
-use super::sync_loop::{RoundError, SyncLoop, SyncSource};
-use crate::config::Config;
+use super::environment_set::EnvironmentSet;
+use super::retry::{RetryAction, RetryBudget};
+use super::sync_loop::SyncLoop;
+use super::sync_source::{RoundError, SyncSource};
 use crate::data::persisted::PersistedEnvironment;
-use crate::data::received::Fetched;
-use crate::environments::{EnvironmentFactory, Pending};
+use crate::environments::EnvironmentFactory;
+use crate::identity::{Identity, KeyHash, Session, masked};
 use crate::upstream::RequestError;
 use crate::upstream::fetch::Fetcher;
-use crate::upstream::message::{self, Message, Scope};
-
-/// Place of the key among what is pending; there is no other.
-const INDEX: usize = 0;
+use crate::upstream::message::Scope;
 
 /// The task of a proxy key.
-pub(crate) struct ProxyTask {
-    account: Account,
-    environments: EnvironmentSet,
-    fetcher: Fetcher,
-    pending: Pending,
-    /// Whether it is known which environments there are.
-    is_known: bool,
-    /// What an earlier process knew.
+pub(crate) struct ProxyKeyTask {
+    sync: SyncLoop<ProxyKeySource>,
+    /// What an earlier process persisted, until it is restored.
     persisted: Vec<PersistedEnvironment>,
-    /// Holds readiness back until that is known.
-    latch: Option<ReadyLatch>,
-    hooks: yardarm_core::hooks::Hooks,
-    config: Arc<Config>,
-    token_refused: Arc<Notify>,
 }
 
-impl ProxyTask {
+/// A proxy key, and the newest token.
+struct ProxyKeySource {
+    account: Account,
+    /// Hash of the key, by which persisted data is found again.
+    hash: KeyHash,
+    /// The key as metrics show it.
+    masked: String,
+    session: Session,
+}
+
+impl ProxyKeyTask {
     pub(crate) fn new(
         key: Secret,
         factory: EnvironmentFactory,
@@ -52,50 +47,161 @@ impl ProxyTask {
         latch: ReadyLatch,
     ) -> Self {
         let (http, base) = (factory.http.clone(), factory.config.client_service.clone());
-        Self {
-            fetcher: Fetcher { http: http.clone(), base: base.clone() },
-            pending: factory.environments.pending().clone(),
-            is_known: false,
-            persisted,
-            latch: Some(latch),
-            hooks: factory.parts.hooks.clone(),
-            config: Arc::clone(&factory.config),
-            token_refused: Arc::clone(&factory.token_refused),
-            environments: EnvironmentSet::new(factory, &key),
+        let fetcher = Fetcher { http: http.clone(), base: base.clone() };
+        let source = ProxyKeySource {
+            hash: KeyHash::of(key.expose()),
+            masked: masked(&key),
+            session: Session::remembered(Identity::default()),
             account: Account { http, base, key },
+        };
+        Self { sync: SyncLoop::new(source, EnvironmentSet::many(factory, Some(latch)), fetcher), persisted }
+    }
+}
+
+impl Supervised for ProxyKeyTask {
+    /// Serves what an earlier process persisted until upstream answers, and keeps it in sync.
+    async fn run(&mut self) {
+        let persisted = std::mem::take(&mut self.persisted);
+        let SyncLoop { source, environments, .. } = &mut self.sync;
+        for persisted in persisted {
+            let session = Session::remembered(persisted.identity.clone());
+            source.create(environments, session, persisted).await;
+        }
+        if environments.all().any(|it| it.data.has_data()) {
+            environments.settle();
+        }
+        self.sync.run().await;
+    }
+
+    fn recover(&mut self, error: &InternalError) {
+        self.sync.recover(error);
+    }
+}
+
+impl ProxyKeySource {
+    async fn create(&self, environments: &mut EnvironmentSet, session: Session, persisted: PersistedEnvironment) {
+        let factory = environments.factory.clone();
+        if let Some(created) = factory.create(None, session, persisted).await {
+            created.environment.counters.uses_key(self.masked.clone());
+            environments.insert(created);
         }
     }
 
-    /// The task in the order of its rounds.
-    pub(crate) fn in_rounds(self) -> impl Supervised {
-        let (hooks, config, token_refused) =
-            (self.hooks.clone(), Arc::clone(&self.config), Arc::clone(&self.token_refused));
-        SyncLoop::new(self, &hooks, &config, token_refused)
+    /// Serves a list of all environments. Those that it does not contain end.
+    async fn put_all(&self, environments: &mut EnvironmentSet, listing: Listing) {
+        let is_usable = listing.is_complete() && listing.environments.values().all(|it| it.items.is_ok());
+        environments.set_incomplete(!is_usable);
+        if listing.is_complete() {
+            let ids = environments.all().map(|it| it.identity.id.clone());
+            let gone: Vec<_> = ids.filter(|id| !listing.environments.contains_key(id)).collect();
+            gone.iter().for_each(|id| environments.remove(id));
+        } else if listing.unreadable > 0 {
+            tracing::error!(
+                unreadable = listing.unreadable,
+                "the list of environments has entries that cannot be read, those that are missing stay for now"
+            );
+        } else {
+            tracing::warn!("the list of environments changed while it was read, those that are missing stay for now");
+        }
+        for listed in listing.environments.into_values() {
+            self.put(environments, listed).await;
+        }
     }
 
-    fn mark_known(&mut self) {
-        self.is_known = true;
-        self.pending.resolve(INDEX);
-        self.environments.settle();
-        self.latch = None;
+    /// Serves a listed environment. Its data is in place before its keys are accepted.
+    async fn put(&self, environments: &mut EnvironmentSet, listed: Listed) {
+        let Listed { id, environment, project, keys, items } = listed;
+        if environments.get(&id).is_none() {
+            let identity = Identity { id: id.clone(), environment, project, ..self.session.identity.clone() };
+            let persisted = PersistedEnvironment {
+                source: Some(self.hash.clone()),
+                identity: identity.clone(),
+                ..PersistedEnvironment::default()
+            };
+            self.create(environments, Session { identity, token: self.session.token.clone() }, persisted).await;
+        }
+        environments.put(&id, items).await;
+        let Some(environment) = environments.get(&id) else { return };
+        let factory = &environments.factory;
+        match keys {
+            Some(keys) => factory.accept_listed(environment, &keys),
+            // Where there is nothing to list, some services leave lists out; that must not withdraw keys.
+            None if factory.environments.keys_of(environment).is_empty() => (),
+            None => {
+                tracing::warn!(environment = %environment.label, "keys are not listed, those that are known stay");
+                environments.set_incomplete(true);
+            }
+        }
     }
 
-    async fn rescope(&mut self, scope: Scope) -> Result<(), RoundError> {
+    async fn add(&mut self, environments: &mut EnvironmentSet, ids: Vec<String>) -> Result<(), RoundError> {
+        // The old token does not lead to them.
+        self.authenticate(environments).await?;
+        for id in ids {
+            match self.listed(environments, &id).await? {
+                Some(listed) => self.put(environments, listed).await,
+                None => tracing::warn!(id, "an environment was added that the proxy key does not lead to"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches one environment, with a few retries.
+    async fn listed(&mut self, environments: &mut EnvironmentSet, id: &str) -> Result<Option<Listed>, RequestError> {
+        let mut budget = RetryBudget::new();
+        loop {
+            let error = match self.account.one(&self.session, id).await {
+                Ok(listed) => return Ok(listed),
+                Err(error) => error,
+            };
+            tracing::warn!(id, %error, "added environment could not be fetched");
+            match budget.after(&error) {
+                RetryAction::GiveUp => return Err(error),
+                RetryAction::Renew => self.authenticate(environments).await?,
+                RetryAction::Wait(delay) => tokio::time::sleep(delay).await,
+            }
+        }
+    }
+}
+
+impl SyncSource for ProxyKeySource {
+    const POLLS_WITH_NEW_TOKEN: bool = true;
+
+    /// The new token is that of every environment.
+    async fn authenticate(&mut self, environments: &mut EnvironmentSet) -> Result<(), RequestError> {
+        let session = self.account.session().await?;
+        for environment in environments.all() {
+            let Identity { account, cluster, .. } = session.identity.clone();
+            let identity = Identity { account, cluster, ..environment.identity.clone() };
+            environment.renew(Session { identity, token: session.token.clone() });
+        }
+        self.session = session;
+        Ok(())
+    }
+
+    async fn download(&mut self, environments: &mut EnvironmentSet) -> Result<(), RequestError> {
+        let listing = self.account.everything(&self.session).await?;
+        self.put_all(environments, listing).await;
+        environments.settle();
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<Events, ConnectionError> {
+        self.account.open(&self.session).await
+    }
+
+    async fn rescope(&mut self, scope: Scope, environments: &mut EnvironmentSet) -> Result<(), RoundError> {
         match scope {
-            Scope::Added(ids) => self.add(ids).await?,
-            Scope::Removed(ids) => ids.iter().for_each(|id| self.environments.remove(id)),
+            Scope::Added(ids) => self.add(environments, ids).await?,
+            Scope::Removed(ids) => ids.iter().for_each(|id| environments.remove(id)),
             Scope::KeyAdded(ids, key) => {
-                for id in ids {
-                    self.environments.change_keys(&id, |keys| keys.insert(key.clone()));
-                }
+                ids.iter().for_each(|id| change_keys(environments, id, |keys| keys.insert(key.clone())));
             }
             Scope::KeyRemoved(ids, key) => {
-                for id in ids {
-                    self.environments.change_keys(&id, |keys| keys.remove(&key));
-                }
+                ids.iter().for_each(|id| change_keys(environments, id, |keys| keys.remove(&key)));
             }
             // Whether that is so is seen when the key is presented again. What was served is served on: a mistake in an
-            // account must not switch off everybody's flags.
+            // account must not switch off the flags of all SDKs.
             Scope::Deleted => {
                 let problem = "the proxy key was deleted".to_owned();
                 return Err(ConnectionError::Message { event: "proxyKeyDeleted".to_owned(), problem }.into());
@@ -103,173 +209,16 @@ impl ProxyTask {
         }
         Ok(())
     }
-
-    async fn add(&mut self, ids: Vec<String>) -> Result<(), RoundError> {
-        // The old token does not lead to them.
-        self.authenticate().await?;
-        for id in ids {
-            match self.listed(&id).await? {
-                Some(listed) => self.environments.put(listed).await,
-                None => tracing::warn!(id, "an environment was added that the proxy key does not lead to"),
-            }
-        }
-        Ok(())
-    }
-
-    /// One environment, with some patience.
-    async fn listed(&mut self, id: &str) -> Result<Option<Listed>, RequestError> {
-        let mut budget = RetryBudget::new();
-        loop {
-            let error = match self.account.one(self.environments.session(), id).await {
-                Ok(listed) => return Ok(listed),
-                Err(error) => error,
-            };
-            tracing::warn!(id, %error, "added environment could not be fetched");
-            match budget.after(&error) {
-                RetryAction::GiveUp => return Err(error),
-                RetryAction::Renew => self.authenticate().await?,
-                RetryAction::Wait(delay) => tokio::time::sleep(delay).await,
-            }
-        }
-    }
 }
 
-impl SyncSource for ProxyTask {
-    const POLLS_WITH_NEW_TOKEN: bool = true;
-
-    /// What an earlier process knew is served until upstream answers.
-    async fn prepare(&mut self) {
-        let persisted = std::mem::take(&mut self.persisted);
-        if self.environments.restore(persisted).await {
-            self.mark_known();
+/// Changes the keys of an environment, if it is in the set; `change` returns whether it did. Streams that were opened with a
+/// removed key end; streams of other keys go on.
+fn change_keys(environments: &EnvironmentSet, id: &str, change: impl FnOnce(&mut BTreeSet<KeyHash>) -> bool) {
+    if let Some(environment) = environments.get(id) {
+        let mut keys = environments.factory.environments.keys_of(environment);
+        if change(&mut keys) {
+            environments.factory.accept(environment, &keys);
         }
-    }
-
-    fn fetcher(&self) -> &Fetcher {
-        &self.fetcher
-    }
-
-    async fn authenticate(&mut self) -> Result<(), RequestError> {
-        let session = self.account.session().await?;
-        self.environments.renew(session);
-        Ok(())
-    }
-
-    async fn download(&mut self) -> Result<(), RequestError> {
-        let listing = self.account.everything(self.environments.session()).await?;
-        self.environments.put_all(listing).await;
-        self.mark_known();
-        Ok(())
-    }
-
-    fn has_data(&self) -> bool {
-        self.is_known
-    }
-
-    fn is_incomplete(&self) -> bool {
-        self.environments.is_incomplete()
-    }
-
-    async fn open(&mut self) -> Result<Events, ConnectionError> {
-        self.account.open(self.environments.session()).await
-    }
-
-    fn connected(&mut self) {
-        self.environments.connect();
-        tracing::info!("upstream stream of the proxy key is active");
-    }
-
-    /// Fetches what an event names. SDKs hear of it when it can be fetched here, and not before.
-    async fn process(&mut self, data: &str) -> Result<(), RoundError> {
-        let (id, event) = match Message::read(data) {
-            Message::Item { environment: Some(id), event } => (id, event),
-            Message::Item { environment: None, .. } => {
-                self.environments.doubt();
-                if let Some(suppressed) = message::UNKNOWN.next_line() {
-                    tracing::warn!(
-                        suppressed,
-                        "event of the upstream stream names no environment, downloading everything instead soon"
-                    );
-                }
-                return Ok(());
-            }
-            Message::Scope(scope) => return self.rescope(scope).await,
-            Message::NoJson => {
-                self.environments.doubt();
-                if let Some(suppressed) = message::UNKNOWN.next_line() {
-                    tracing::warn!(
-                        suppressed,
-                        "event of the upstream stream is no JSON, downloading everything instead soon"
-                    );
-                }
-                return Ok(());
-            }
-            Message::Unknown(what) => {
-                if let Some(suppressed) = message::UNKNOWN.next_line() {
-                    tracing::warn!(what, suppressed, "event of the upstream stream is ignored");
-                }
-                return Ok(());
-            }
-        };
-        let Some(environment) = self.environments.environment(&id) else {
-            tracing::debug!(id, "event of an environment that the proxy key does not lead to");
-            return Ok(());
-        };
-        if event.event == "delete" {
-            if let Some(applier) = self.environments.applier(&id) {
-                applier.delete(event).await;
-            }
-        } else {
-            match (changed_item(self, &environment, &event).await?, self.environments.applier(&id)) {
-                (Fetched::Item(item), Some(applier)) => {
-                    let is_doubtful = item.version() < event.version;
-                    applier.patch(item, event).await;
-                    if is_doubtful {
-                        self.environments.doubt();
-                    }
-                }
-                (Fetched::Unreadable(unreadable), Some(applier)) => applier.skip(&unreadable),
-                // Deleted since; that event is on its way.
-                _ => (),
-            }
-        }
-        environment.status.message_processed();
-        Ok(())
-    }
-
-    fn polled(&mut self) {
-        self.environments.disconnect();
-    }
-
-    fn was_accepted(&self) -> bool {
-        self.is_known
-    }
-
-    fn lost(&mut self, error: &RoundError, is_lasting: bool) {
-        self.environments.disconnect();
-        let ((kind, is_rejection), problem) = (error.kind(), error.to_string());
-        self.environments.note(kind, is_lasting, &problem);
-        if is_rejection && !self.is_known {
-            // Known to be of no use for now; nobody must wait for it.
-            self.pending.refused(INDEX, kind, &problem);
-        } else {
-            self.pending.failed(INDEX, kind, &problem);
-        }
-        if is_lasting {
-            tracing::error!(%error, "upstream rejected the proxy key; it will be tried again, seldom");
-        } else {
-            tracing::warn!(%error, "upstream stream of the proxy key interrupted");
-        }
-    }
-
-    async fn plan_changed(&mut self) {
-        for applier in self.environments.appliers() {
-            applier.plan_changed().await;
-        }
-    }
-
-    fn is_behind(&self) -> bool {
-        self.environments.is_behind()
     }
 }
 

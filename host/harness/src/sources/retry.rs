@@ -4,10 +4,6 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::sync_loop::SyncSource;
-use crate::data::items::ChangeEvent;
-use crate::data::received::Fetched;
-use crate::environments::HarnessEnvironment;
 use crate::upstream::RequestError;
 
 /// How often it is asked for before everything is downloaded instead.
@@ -51,28 +47,6 @@ impl RetryBudget {
         let delay = self.delay;
         self.delay *= 2;
         RetryAction::Wait(delay)
-    }
-}
-
-/// The item that an event names.
-pub(super) async fn changed_item<U: SyncSource>(
-    upstream: &mut U,
-    environment: &HarnessEnvironment,
-    event: &ChangeEvent,
-) -> Result<Fetched, RequestError> {
-    let mut budget = RetryBudget::new();
-    loop {
-        let answer = upstream.fetcher().one(&environment.session(), event.domain, &event.identifier).await;
-        let error = match answer {
-            Ok(item) => return Ok(item),
-            Err(error) => error,
-        };
-        tracing::warn!(environment = %environment.label, item = event.identifier, %error, "changed item could not be fetched");
-        match budget.after(&error) {
-            RetryAction::GiveUp => return Err(error),
-            RetryAction::Renew => upstream.authenticate().await?,
-            RetryAction::Wait(delay) => tokio::time::sleep(delay).await,
-        }
     }
 }
 

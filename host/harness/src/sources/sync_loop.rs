@@ -1,173 +1,116 @@
 //! One round after another: authenticate, download, stream until it ends. While there is no stream, poll.
 //!
-//! Events are handled one after the other, so that their order is kept; those that wait meanwhile wait in the connection.
+//! One implementation serves the environment of an API key and the environments of a proxy key; what differs is a
+//! [`SyncSource`]. Events are handled one after the other, so that their order is kept; those that wait meanwhile wait in
+//! the connection.
 
-use std::future::Future;
+mod events;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use yardarm_core::hooks::Hooks;
-use yardarm_core::status::ErrorKind;
 use yardarm_core::{InternalError, Supervised};
 use yardarm_outbound::{ConnectionError, Events};
 
-use crate::config::Config;
+use super::environment_set::EnvironmentSet;
+use super::sync_source::{RoundError, SyncSource};
 use crate::upstream::RequestError;
 use crate::upstream::fetch::Fetcher;
 use crate::upstream::retry_delay::RetryDelay;
 
-/// How soon a failed payload plugin is asked again.
+/// Time between attempts of a payload plugin that failed.
 const PLUGIN_RETRY: Duration = Duration::from_secs(5);
 
-/// How long a stream may take to be answered, at least.
+/// Shortest time limit for the response to a request for a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a new token may be made because the old one was refused elsewhere.
+/// Shortest time between new tokens that are requested because other requests were rejected.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 
-/// The steps of a round, for one environment or for many.
-pub(super) trait SyncSource: Send {
-    /// Whether tokens say what there is to download, so that a poll needs a new one.
-    const POLLS_WITH_NEW_TOKEN: bool;
-
-    /// Done before the first round.
-    fn prepare(&mut self) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
-    }
-
-    /// Where items come from.
-    fn fetcher(&self) -> &Fetcher;
-
-    /// Gets a new token.
-    fn authenticate(&mut self) -> impl Future<Output = Result<(), RequestError>> + Send;
-
-    /// Downloads everything and serves it.
-    fn download(&mut self) -> impl Future<Output = Result<(), RequestError>> + Send;
-
-    /// Whether there is something to serve.
-    fn has_data(&self) -> bool;
-
-    /// Whether something in the last download could not be used, so that another one is due although there is a stream.
-    fn is_incomplete(&self) -> bool;
-
-    /// Opens the stream.
-    fn open(&mut self) -> impl Future<Output = Result<Events, ConnectionError>> + Send;
-
-    /// Everything is there, and changes come in as they happen.
-    fn connected(&mut self);
-
-    /// Serves what an event is about. An error ends the round.
-    fn process(&mut self, data: &str) -> impl Future<Output = Result<(), RoundError>> + Send;
-
-    /// Everything is there, and nothing comes until the next round.
-    fn polled(&mut self);
-
-    /// Whether upstream has accepted the key before, in an earlier process if not in this one.
-    fn was_accepted(&self) -> bool;
-
-    /// There is no stream any more. Where a rejection `is_lasting`, the next attempt is far.
-    fn lost(&mut self, error: &RoundError, is_lasting: bool);
-
-    /// Other plugins are in force.
-    fn plan_changed(&mut self) -> impl Future<Output = ()> + Send;
-
-    /// Whether a payload plugin failed.
-    fn is_behind(&self) -> bool;
-}
-
-/// Why a round ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RoundError {
-    /// A request failed.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// There is no stream, or none any more.
-    #[error(transparent)]
-    Stream(#[from] ConnectionError),
-    /// A panic. The next round finds out what is missing.
-    #[error("{0}; restarting")]
-    Internal(InternalError),
-}
-
-/// Keeps something in sync.
-pub(super) struct SyncLoop<U> {
-    upstream: U,
+/// Keeps the environments of a key in sync.
+pub(super) struct SyncLoop<S> {
+    pub(super) source: S,
+    pub(super) environments: EnvironmentSet,
+    /// Where changed items come from.
+    fetcher: Fetcher,
     plans: watch::Receiver<u64>,
     retries: RetryDelay,
     /// Since when the present stream is open, and whether anything has arrived on it.
     connected: Option<(Instant, bool)>,
     poll_interval: Duration,
-    /// When everything is due to be downloaded again where no stream says what has changed. Rounds that fail do not put it
-    /// off.
+    /// When everything is due to be downloaded again where no stream reports changes. Rounds that fail do not put it off.
     next_poll: Instant,
-    /// Somebody was told that the token is no longer good.
+    /// Notified when upstream has rejected the token in a request made elsewhere.
     token_refused: Arc<Notify>,
-    /// Not before this is a new token made for that reason.
+    /// Not before this is a new token requested for that reason.
     renew_after: Instant,
     stream_enabled: bool,
-    /// Whether upstream wants nothing of the key; it is not asked until the next round then.
+    /// Whether upstream rejected the key; nothing is polled until the next round then.
     is_rejected: bool,
 }
 
-impl<U: SyncSource> SyncLoop<U> {
-    pub(super) fn new(upstream: U, hooks: &Hooks, config: &Config, token_refused: Arc<Notify>) -> Self {
+impl<S: SyncSource> SyncLoop<S> {
+    pub(super) fn new(source: S, environments: EnvironmentSet, fetcher: Fetcher) -> Self {
+        let config = &environments.factory.config;
         Self {
-            plans: hooks.changed(),
+            fetcher,
+            plans: environments.factory.parts.hooks.changed(),
             retries: RetryDelay::new(config.rejected_retry_interval, false),
             connected: None,
             poll_interval: config.flag_poll_interval,
             next_poll: Instant::now() + config.flag_poll_interval,
-            token_refused,
+            token_refused: Arc::clone(&environments.factory.token_refused),
             renew_after: Instant::now(),
             stream_enabled: config.stream_enabled,
             is_rejected: false,
-            upstream,
+            source,
+            environments,
         }
     }
 
-    /// One round. It ends well only where streaming is switched off, after the download.
+    /// One round. It ends without an error only where streaming is switched off, after the download.
     async fn round(&mut self) -> Result<(), RoundError> {
         self.authenticate().await?;
         if !self.stream_enabled {
             return Ok(self.download().await?);
         }
         // Without data yet, flags come before the stream, so that a stream that cannot be opened holds nothing back.
-        if !self.upstream.has_data() {
+        if !self.environments.has_data() {
             self.download().await?;
         }
-        // Where a firewall swallows streams, an answer may never come.
-        let budget = self.next_poll.max(Instant::now() + OPEN_TIMEOUT);
-        let opened = tokio::time::timeout_at(budget, self.upstream.open()).await;
+        // Where a firewall swallows streams, a response may never come.
+        let limit = self.next_poll.max(Instant::now() + OPEN_TIMEOUT);
+        let opened = tokio::time::timeout_at(limit, self.source.open()).await;
         let events =
             opened.map_err(|_| ConnectionError::Network("the stream was not answered in time".to_owned()))??;
-        // What changed while there was no stream; what changes from here on comes down the open one.
+        // Changes before the stream was open are in this download; later ones arrive on the stream.
         self.download().await?;
-        self.upstream.connected();
-        self.connected = Some((Instant::now(), false));
+        self.connect();
         self.read(events).await
     }
 
     async fn authenticate(&mut self) -> Result<(), RequestError> {
-        let answer = self.upstream.authenticate().await;
-        self.is_rejected = answer.as_ref().is_err_and(|error| error.kind().1);
-        answer
+        let response = self.source.authenticate(&mut self.environments).await;
+        self.is_rejected = response.as_ref().is_err_and(RequestError::is_rejection);
+        response
     }
 
     async fn download(&mut self) -> Result<(), RequestError> {
-        let answer = match self.upstream.download().await {
+        let response = match self.source.download(&mut self.environments).await {
             Err(RequestError::Status(StatusCode::UNAUTHORIZED)) => match self.authenticate().await {
-                Ok(()) => self.upstream.download().await,
+                Ok(()) => self.source.download(&mut self.environments).await,
                 Err(error) => Err(error),
             },
             other => other,
         };
         self.next_poll = Instant::now() + self.poll_interval;
-        answer
+        response
     }
 
-    /// Metrics go with the same token, and where nothing changes for hours nobody else would notice that it is too old.
+    /// Requests a new token. Metrics are posted with the same token, and where nothing changes for hours only they show
+    /// that it has expired.
     async fn renew(&mut self) {
         if Instant::now() < self.renew_after {
             return;
@@ -179,10 +122,30 @@ impl<U: SyncSource> SyncLoop<U> {
     }
 
     async fn poll(&mut self) -> Result<(), RequestError> {
-        if U::POLLS_WITH_NEW_TOKEN {
+        if S::POLLS_WITH_NEW_TOKEN {
             self.authenticate().await?;
         }
         self.download().await
+    }
+
+    /// Everything has been downloaded, and changes arrive as they happen.
+    fn connect(&mut self) {
+        self.environments.connect();
+        let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
+        tracing::info!(environment, "upstream stream is active");
+        self.connected = Some((Instant::now(), false));
+    }
+
+    /// The stream has ended, or could not be opened. Where a rejection `is_lasting`, the next attempt is far.
+    fn disconnect(&mut self, error: &RoundError, is_lasting: bool) {
+        self.environments.disconnect();
+        self.environments.note_failure(error.kind(), is_lasting, &error.to_string());
+        let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
+        if is_lasting {
+            tracing::error!(environment, %error, "upstream rejected the key, retrying with long backoff");
+        } else {
+            tracing::warn!(environment, %error, "upstream stream interrupted");
+        }
     }
 
     async fn read(&mut self, mut events: Events) -> Result<(), RoundError> {
@@ -192,24 +155,26 @@ impl<U: SyncSource> SyncLoop<U> {
                     if let Some(base) = events.take_reconnection_time() {
                         self.retries.rebase(base);
                     }
-                    let has_said_something = event.is_ok() || events.has_heartbeat();
-                    self.connected = self.connected.map(|(since, before)| (since, before || has_said_something));
-                    self.upstream.process(&event?.data).await?;
+                    let has_arrived = event.is_ok() || events.has_heartbeat();
+                    self.connected = self.connected.map(|(since, before)| (since, before || has_arrived));
+                    self.process(&event?.data).await?;
                 },
-                // What does come down the stream is good in any case.
-                () = tokio::time::sleep_until(self.next_poll), if self.upstream.is_incomplete() => {
+                // If it fails, what arrives on the stream is still valid.
+                () = tokio::time::sleep_until(self.next_poll), if self.environments.is_incomplete() => {
                     if let Err(error) = self.download().await {
                         tracing::warn!(%error, "another download failed");
                     }
                 }
                 () = self.token_refused.notified() => self.renew().await,
-                _ = self.plans.changed() => self.upstream.plan_changed().await,
-                () = tokio::time::sleep(PLUGIN_RETRY), if self.upstream.is_behind() => self.upstream.plan_changed().await,
+                _ = self.plans.changed() => self.environments.plan_changed().await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if self.environments.is_behind() => {
+                    self.environments.plan_changed().await;
+                }
             }
         }
     }
 
-    /// Polls while it waits.
+    /// Waits until the next round, and polls meanwhile.
     async fn pause(&mut self, delay: Duration) {
         let wake = tokio::time::sleep(delay);
         tokio::pin!(wake);
@@ -223,18 +188,20 @@ impl<U: SyncSource> SyncLoop<U> {
                     }
                 }
                 () = self.token_refused.notified() => self.renew().await,
-                _ = self.plans.changed() => self.upstream.plan_changed().await,
-                () = tokio::time::sleep(PLUGIN_RETRY), if self.upstream.is_behind() => self.upstream.plan_changed().await,
+                _ = self.plans.changed() => self.environments.plan_changed().await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if self.environments.is_behind() => {
+                    self.environments.plan_changed().await;
+                }
             }
         }
     }
 }
 
-impl<U: SyncSource + 'static> Supervised for SyncLoop<U> {
+impl<S: SyncSource> Supervised for SyncLoop<S> {
     /// Runs until dropped.
     async fn run(&mut self) {
-        self.upstream.prepare().await;
-        if self.upstream.was_accepted() {
+        if self.environments.is_settled() {
+            // Upstream has accepted the key before, in an earlier process if not in this one.
             self.retries.accept();
         }
         loop {
@@ -242,15 +209,16 @@ impl<U: SyncSource + 'static> Supervised for SyncLoop<U> {
             let delay = match self.round().await {
                 Ok(()) => {
                     self.retries.succeed();
-                    self.upstream.polled();
+                    self.environments.disconnect();
                     self.poll_interval
                 }
                 Err(error) => {
-                    if let Some((since, said_something)) = self.connected {
-                        self.retries.disconnect(since.elapsed(), said_something);
+                    if let Some((since, has_arrived)) = self.connected {
+                        self.retries.disconnect(since.elapsed(), has_arrived);
                     }
-                    let retry = self.retries.after_failure(error.kind().1);
-                    self.upstream.lost(&error, retry.is_seldom);
+                    let (_, is_rejection) = error.kind();
+                    let retry = self.retries.after_failure(is_rejection);
+                    self.disconnect(&error, retry.is_seldom);
                     retry.delay
                 }
             };
@@ -259,17 +227,6 @@ impl<U: SyncSource + 'static> Supervised for SyncLoop<U> {
     }
 
     fn recover(&mut self, error: &InternalError) {
-        self.upstream.lost(&RoundError::Internal(error.clone()), false);
-    }
-}
-
-impl RoundError {
-    /// The kind for the status of an environment, and whether it does not heal by itself.
-    pub(super) fn kind(&self) -> (ErrorKind, bool) {
-        match self {
-            Self::Request(error) => error.kind(),
-            Self::Stream(error) => error.kind(),
-            Self::Internal(_) => (ErrorKind::Unknown, false),
-        }
+        self.disconnect(&RoundError::Internal(error.clone()), false);
     }
 }

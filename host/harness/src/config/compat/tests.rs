@@ -4,8 +4,12 @@ use super::*;
 use crate::config::{Config, KEYS};
 
 /// What an online relay cannot do without.
-const REQUIRED: [(&str, &str); 4] =
-    [("ACCOUNT_IDENTIFIER", "acc"), ("ORG_IDENTIFIER", "org"), ("ADMIN_SERVICE_TOKEN", "admin-canary"), ("API_KEYS", "k1,k2")];
+const REQUIRED: [(&str, &str); 4] = [
+    ("ACCOUNT_IDENTIFIER", "acc"),
+    ("ORG_IDENTIFIER", "org"),
+    ("ADMIN_SERVICE_TOKEN", "admin-canary"),
+    ("API_KEYS", "k1,k2"),
+];
 
 fn pairs(variables: &[(&str, &str)]) -> Vec<(String, String)> {
     variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
