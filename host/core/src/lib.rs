@@ -14,7 +14,6 @@ pub mod data_folder;
 pub mod environment;
 pub mod evaluators;
 pub mod event_pipeline;
-pub mod go_regex;
 pub mod hooks;
 pub mod input_file;
 pub mod lifecycle;

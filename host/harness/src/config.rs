@@ -9,6 +9,7 @@ use yardarm_core::Secret;
 use yardarm_core::settings::{Key, Kind, Reader};
 
 pub use self::source::{AdminConfig, EnvironmentConfig, OfflineConfig, Source};
+use self::source::{DAY, MOMENT};
 
 /// Settings of the Harness side.
 #[derive(Debug, Clone)]
@@ -209,9 +210,6 @@ pub const KEYS: &[Key] = &[
 const MIN_SECRET: usize = 8;
 /// Bytes of a secret that cannot be guessed.
 pub(crate) const STRONG_SECRET: usize = 32;
-
-const MOMENT: Duration = Duration::from_millis(10);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Config {
     /// Whether SDKs are told of changes as they happen. A folder says nothing while it is not looked at.

@@ -5,6 +5,7 @@
 
 mod auth;
 mod client_auth;
+mod compat_metrics;
 mod configs;
 mod edge;
 mod evaluations;
@@ -12,68 +13,18 @@ mod health;
 mod metrics;
 mod metrics_endpoint;
 mod rejection;
+mod state;
 mod stream;
-
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Extension;
 use axum::handler::Handler;
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
-use yardarm_core::budget::Account;
-use yardarm_core::hooks::Hooks;
-use yardarm_core::registry::StreamRegistry;
-use yardarm_core::{Evaluators, Workers};
 
 use self::auth::RouteInfo;
-use self::rejection::Rejection;
-use crate::compat_metrics::CompatMetrics;
-use crate::config::Config;
-use crate::environments::Environments;
-use crate::tokens::Tokens;
-use crate::upstream::Registrar;
-
-/// What callers present is worked on by the serving threads up to so many bytes.
-const MAX_SMALL: usize = 32 << 10;
-
-/// What the handlers need.
-#[derive(Clone)]
-pub(crate) struct Downstream {
-    pub(crate) environments: Environments,
-    pub(crate) config: Arc<Config>,
-    pub(crate) tokens: Tokens,
-    pub(crate) registrar: Registrar,
-    pub(crate) hooks: Hooks,
-    pub(crate) streams: StreamRegistry,
-    pub(crate) compat_metrics: CompatMetrics,
-    pub(crate) evaluators: Evaluators,
-    /// For large bodies.
-    pub(crate) readers: Workers,
-    /// Bytes of large bodies that present a key.
-    pub(crate) auth_bodies: Arc<Account>,
-    /// Unix milliseconds of the start of the process.
-    pub(crate) started_ms: u64,
-}
-
-/// Whether something of `size` bytes is to be worked on off the serving threads.
-fn is_large(size: usize) -> bool {
-    size > MAX_SMALL
-}
-
-impl Downstream {
-    /// Does work for a caller, off this thread when what it presents is large.
-    async fn work<T: Send + 'static>(
-        &self,
-        is_large: bool,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Rejection> {
-        if !is_large {
-            return Ok(work());
-        }
-        self.readers.run("target reader", work).await.map_err(|_| Rejection::Busy)
-    }
-}
+pub(crate) use self::compat_metrics::CompatMetrics;
+pub(crate) use self::state::Downstream;
 
 /// All routes.
 pub(crate) fn routes(state: Downstream) -> Router {

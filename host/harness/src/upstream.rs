@@ -3,199 +3,24 @@
 //! round stands in `sync_loop`.
 
 mod admin;
-mod apply;
-mod fetch;
-mod key_bootstrap;
-mod message;
-mod post;
-mod proxy_key;
+mod client;
+pub(crate) mod fetch;
+pub(crate) mod message;
 mod registration;
-mod retry;
-mod retry_delay;
+mod request;
+pub(crate) mod retry_delay;
 mod session;
-mod stream;
-mod sync;
-mod sync_loop;
-mod token;
-
-use std::time::Duration;
-
-use http::{HeaderMap, HeaderName, HeaderValue};
-use yardarm_core::Secret;
-use yardarm_outbound::{RedirectError, SendError};
-
-use crate::lenient_json;
+pub(crate) mod stream;
+pub(crate) mod token;
 
 pub(crate) use self::admin::Admin;
-pub(crate) use self::apply::Applier;
-pub(crate) use self::key_bootstrap::KeyBootstrap;
-pub(crate) use self::post::MetricsPoster;
-pub(crate) use self::proxy_key::ProxyTask;
+pub(crate) use self::client::HttpClients;
 pub(crate) use self::registration::{Registrar, Registrations};
-pub(crate) use self::session::Session;
-
-/// Product token in every upstream request.
-const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
-/// How we call ourselves where Harness counts SDKs.
-const SDK_INFO: &str = concat!("Yardarm ", env!("CARGO_PKG_VERSION"), " Proxy");
-/// Longest delay before an ordinary failure is tried again.
-const MAX_DELAY: Duration = Duration::from_secs(60);
-/// Longest answer that is read, in bytes. Those of large environments have a few megabytes.
-const MAX_ANSWER: usize = 256 << 20;
-
-/// Clients for upstream requests. Connections are pooled, so everybody shares these.
-#[derive(Clone)]
-pub(crate) struct HttpClients {
-    /// For streams: no time limit on the whole, but on silence.
-    streams: reqwest::Client,
-    /// How long a stream may be silent.
-    read_timeout: Duration,
-    /// For everything else: a time limit on the whole.
-    requests: reqwest::Client,
-}
-
-impl HttpClients {
-    /// Builds the clients.
-    ///
-    /// # Errors
-    /// When the system's certificates or the TLS library cannot be set up.
-    pub(crate) fn new(read_timeout: Duration) -> Result<Self, reqwest::Error> {
-        let common = || {
-            yardarm_outbound::client()
-                .user_agent(USER_AGENT)
-                .connect_timeout(Duration::from_secs(10))
-                .tcp_keepalive(Duration::from_secs(60))
-                .no_gzip()
-        };
-        Ok(Self {
-            streams: common().read_timeout(read_timeout).build()?,
-            read_timeout,
-            requests: common().timeout(Duration::from_secs(60)).build()?,
-        })
-    }
-}
-
-/// A failed request.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RequestError {
-    #[error("connection failed: {0}")]
-    Network(String),
-    #[error("answered {0}")]
-    Status(http::StatusCode),
-    #[error(transparent)]
-    Redirect(#[from] RedirectError),
-    #[error("answered something that is no JSON")]
-    NotJson,
-    #[error("malformed answer: {0}")]
-    Malformed(String),
-}
-
-impl RequestError {
-    /// The kind for the status of an environment, and whether it does not heal by itself.
-    fn kind(&self) -> (yardarm_core::status::ErrorKind, bool) {
-        use yardarm_core::status::ErrorKind;
-        match self {
-            Self::Network(_) => (ErrorKind::Network, false),
-            Self::Status(status) => (ErrorKind::Response(status.as_u16()), matches!(status.as_u16(), 401 | 403)),
-            Self::Redirect(error) => (ErrorKind::Response(error.status()), false),
-            Self::NotJson | Self::Malformed(_) => (ErrorKind::InvalidData, false),
-        }
-    }
-
-    /// Whether upstream wants nothing of the key.
-    fn is_rejection(&self) -> bool {
-        self.kind().1
-    }
-}
-
-impl From<SendError> for RequestError {
-    fn from(error: SendError) -> Self {
-        match error {
-            SendError::Network(problem) => Self::Network(problem),
-            SendError::Redirect(error) => Self::Redirect(error),
-        }
-    }
-}
-
-/// Sends a request and reads its JSON. Only 200 counts, and only what says that it is JSON.
-async fn json<T: serde::de::DeserializeOwned + Send + 'static>(
-    request: reqwest::RequestBuilder,
-) -> Result<T, RequestError> {
-    read_json(request, |text| serde_json::from_str(text)).await
-}
-
-/// The same with `read` for the text of the answer, in which bad Unicode has been replaced.
-async fn read_json<T: Send + 'static>(
-    request: reqwest::RequestBuilder,
-    read: impl FnOnce(&str) -> Result<T, serde_json::Error> + Send + 'static,
-) -> Result<T, RequestError> {
-    let network = |error: reqwest::Error| RequestError::Network(yardarm_outbound::chain(&error.without_url()));
-    let mut response = yardarm_outbound::send(request).await?;
-    if response.status() != http::StatusCode::OK {
-        return Err(RequestError::Status(response.status()));
-    }
-    let content_type =
-        response.headers().get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if !content_type.windows(4).any(|it| it.eq_ignore_ascii_case(b"json")) {
-        return Err(RequestError::NotJson);
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(network)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(RequestError::Malformed(format!("the answer is longer than {MAX_ANSWER} bytes")));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    // Megabytes of JSON take milliseconds that the serving threads have better uses for.
-    let parse = move || read(&lenient_json::text(&body)).map_err(|error| RequestError::Malformed(error.to_string()));
-    yardarm_core::supervisor::blocking("upstream parser", parse)
-        .await
-        .map_err(|error| RequestError::Network(error.to_string()))?
-}
-
-fn post_json(http: &HttpClients, url: String, body: &serde_json::Value) -> reqwest::RequestBuilder {
-    http.requests.post(url).header(http::header::CONTENT_TYPE, "application/json").body(body.to_string())
-}
-
-/// A base address and path segments, each of which is encoded.
-fn url(base: &str, segments: &[&str]) -> String {
-    let mut url = base.to_owned();
-    for segment in segments {
-        url.push('/');
-        for byte in segment.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(byte)),
-                _ => url.push_str(&format!("%{byte:02X}")),
-            }
-        }
-    }
-    url
-}
-
-/// Enough of a key to tell it from others (section 5.2 of the compatibility page).
-fn masked(key: &Secret) -> String {
-    key.expose().chars().enumerate().map(|(index, it)| if index < 4 { it } else { '*' }).collect()
-}
-
-/// Headers that say who we are and which environment is meant.
-fn identification(session: &Session) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let mut insert = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value)
-            && !value.is_empty()
-        {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    insert("harness-sdk-info", SDK_INFO);
-    insert("harness-environmentid", &session.identity.id);
-    insert("harness-accountid", &session.identity.account);
-    headers
-}
+pub(crate) use self::request::{RequestError, identification, read_json, url};
+pub(crate) use self::session::open_session;
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(text: &str) {
-    let _ = token::Claims::read(text);
+    let _ = token::UpstreamClaims::read(text);
     let _ = message::Message::read(text);
-    proxy_key::fuzz(text);
 }

@@ -13,10 +13,9 @@ use yardarm_core::Secret;
 use yardarm_core::settings::{CompatOverride, Kind, ValueSource};
 
 use self::raw_args::{RawArgs, Value};
-use self::table::{Meaning, ROWS, Row};
-use crate::secret_file;
-
 pub use self::table::usage;
+use self::table::{Meaning, ROWS, Row};
+use crate::identity::secret_file;
 
 /// What the settings of ff-proxy stand for.
 #[derive(Debug, Default)]

@@ -6,7 +6,10 @@ use std::time::Duration;
 use yardarm_core::Secret;
 use yardarm_core::settings::Reader;
 
-use super::{DAY, MOMENT};
+/// Shortest interval that can be set.
+pub(super) const MOMENT: Duration = Duration::from_millis(10);
+/// Longest interval that can be set.
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Where environments come from.
 #[derive(Debug, Clone)]

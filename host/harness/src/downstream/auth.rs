@@ -12,10 +12,10 @@ use yardarm_core::Secret;
 use yardarm_core::hooks::{Admission, ClientAddress, HeaderBlock, Plan, RequestFacts};
 use yardarm_core::registry::RouteTag;
 
-use super::Downstream;
 use super::rejection::Rejection;
+use super::state::Downstream;
 use crate::environments::HarnessEnvironment;
-use crate::tokens::{Claims, TokenKey};
+use crate::identity::tokens::{Claims, TokenKey};
 
 /// One row of the route table.
 #[derive(Debug, Clone, Copy)]

@@ -12,15 +12,15 @@ use serde::Deserialize;
 use serde_json::json;
 use yardarm_core::Secret;
 use yardarm_core::budget::Charge;
+use yardarm_harness_eval::lenient_json;
+use yardarm_harness_eval::model::Target;
 
 use super::auth::{Caller, RouteInfo, ask, facts};
 use super::rejection::{Rejection, json_body};
-use super::{Downstream, is_large};
-use crate::credential::KeyHash;
+use super::state::{Downstream, is_large};
 use crate::environments::{HarnessEnvironment, Lookup};
-use crate::lenient_json;
-use crate::model::Target;
-use crate::tokens::Subject;
+use crate::identity::KeyHash;
+use crate::identity::tokens::Subject;
 
 /// Keys and targets are small; attributes may be many.
 const MAX_BODY: usize = 1 << 20;

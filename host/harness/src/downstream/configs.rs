@@ -4,10 +4,10 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::Uri;
 
-use super::Downstream;
 use super::auth::Caller;
 use super::rejection::{Rejection, json_body};
-use crate::dataset::{SegmentForm, segment_text};
+use super::state::Downstream;
+use crate::data::dataset::{SegmentForm, segment_text};
 
 /// `GET …/feature-configs`
 pub(super) async fn flags(caller: Caller) -> Response {

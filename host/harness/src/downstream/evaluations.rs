@@ -15,15 +15,15 @@ use serde::Serialize;
 use yardarm_core::Snapshot;
 use yardarm_core::hooks::{EvaluationFacts, HookFailure, ResultChange, SortedResults, ViewedResult};
 use yardarm_core::workers::SlowDrop;
+use yardarm_harness_eval::evaluation::{EvaluationError, Ruleset};
+use yardarm_harness_eval::lenient_json;
+use yardarm_harness_eval::model::Target;
 
 use super::auth::Caller;
 use super::configs::item;
 use super::rejection::{Rejection, json_body};
-use super::{Downstream, is_large};
-use crate::dataset::FlagData;
-use crate::evaluation::{EvaluationError, Ruleset};
-use crate::lenient_json;
-use crate::model::Target;
+use super::state::{Downstream, is_large};
+use crate::data::dataset::FlagData;
 
 /// What a comparison takes, about.
 const COMPARISON: Duration = Duration::from_nanos(50);

@@ -11,8 +11,8 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::Downstream;
 use super::rejection::{error, json_body};
+use super::state::Downstream;
 use crate::config::Source;
 use crate::environments::{Connection, HarnessEnvironment, StreamState};
 

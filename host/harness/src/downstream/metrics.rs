@@ -5,9 +5,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
-use super::Downstream;
 use super::auth::Caller;
 use super::rejection::{Rejection, json_body};
+use super::state::Downstream;
 use crate::metrics::{NotTaken, Place};
 
 pub(super) async fn post(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {

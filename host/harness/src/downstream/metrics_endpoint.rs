@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
-use super::Downstream;
+use super::state::Downstream;
 
 /// For everybody, as with the vendor's relay.
 pub(super) async fn show(State(downstream): State<Downstream>) -> Response {

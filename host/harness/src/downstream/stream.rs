@@ -10,12 +10,12 @@ use yardarm_core::Secret;
 use yardarm_core::registry::RouteTag;
 use yardarm_core::stream::OpenStream;
 
-use super::Downstream;
 use super::auth::{RouteInfo, TokenClaims, ask, facts};
 use super::rejection::Rejection;
-use crate::credential::KeyHash;
-use crate::dataset::heartbeat;
+use super::state::Downstream;
+use crate::data::dataset::heartbeat;
 use crate::environments::{Connection, Lookup};
+use crate::identity::KeyHash;
 
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

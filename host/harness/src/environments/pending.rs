@@ -8,8 +8,7 @@ use yardarm_core::EnvironmentLabel;
 use yardarm_core::report::EnvironmentReport;
 use yardarm_core::status::{ErrorKind, Status};
 
-use super::VENDOR;
-use crate::credential::KeyHash;
+use crate::identity::{KeyHash, VENDOR};
 
 /// Configured keys that have led to no environment yet. Cheap to clone.
 #[derive(Clone, Default)]

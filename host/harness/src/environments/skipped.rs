@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::status::{ErrorKind, Status};
 
-use crate::dataset::Domain;
-use crate::received::Unreadable;
+use crate::data::items::Domain;
+use crate::data::received::Unreadable;
 
 /// Lines of log per change of what is skipped; the rest is a number.
 const MAX_LINES: usize = 10;

@@ -4,13 +4,17 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use yardarm_core::hooks::Event;
+use yardarm_harness_eval::lenient_json;
 
-use super::{METRIC, TARGET, sums};
-use crate::compat_metrics::Sdk;
-use crate::lenient_json;
+use super::sdks::{Sdk, sdk_of};
+use super::sums::timestamp;
 
 /// Entries of one post that are looked at. SDKs send a few hundred.
 const MAX_ENTRIES: usize = 50_000;
+
+/// Kinds of entries as event plugins know them.
+const METRIC: &str = "metric";
+const TARGET: &str = "target";
 
 /// What a post holds.
 #[derive(Default)]
@@ -54,9 +58,9 @@ impl Post {
         } else if text.starts_with('{') {
             let is_metric = kind == METRIC;
             if is_metric {
-                self.sdks.extend(crate::compat_metrics::sdk_of(text));
+                self.sdks.extend(sdk_of(text));
             }
-            let at_ms = if is_metric { sums::timestamp(text) } else { 0 };
+            let at_ms = if is_metric { timestamp(text) } else { 0 };
             self.events.push(Event { kind: kind.to_owned(), at_ms, body: body.slice_ref(text.as_bytes()) });
         } else {
             // A filter would fail over what is no entry at all, again and again.

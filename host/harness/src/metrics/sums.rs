@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-
-use super::Batch;
-use crate::model::or_default;
+use yardarm_harness_eval::model::or_default;
 
 /// Distinct metrics that are kept between two posts.
 const MAX_METRICS: usize = 10_000;
@@ -28,6 +26,19 @@ pub(super) struct Sums {
     bytes: usize,
     /// Entries of SDKs that all this stands for.
     stands_for: usize,
+}
+
+/// Summed-up metrics, ready to be posted.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Batch {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    metrics_data: Vec<Metric>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    target_data: Vec<TargetEntry>,
+    /// Entries of SDKs that it stands for.
+    #[serde(skip)]
+    pub(super) stands_for: usize,
 }
 
 /// What makes two metrics equal (section 6.6).

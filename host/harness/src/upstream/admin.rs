@@ -2,12 +2,12 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use yardarm_harness_eval::model::{Target, count};
 
-use super::{HttpClients, RequestError, json, url};
+use super::client::HttpClients;
+use super::request::{RequestError, json, url};
 use crate::config::AdminConfig;
-use crate::credential::ListedKeys;
-use crate::environments::Identity;
-use crate::model::{Target, count};
+use crate::identity::{Identity, ListedKeys};
 
 const PAGE_SIZE: usize = 100;
 /// Pages that are read at most: a service that never ends must not hold us for ever.
@@ -52,7 +52,7 @@ struct Entries {
 
 impl Admin {
     /// Hashes of all keys.
-    pub(super) async fn keys(&self, identity: &Identity) -> Result<ListedKeys, RequestError> {
+    pub(crate) async fn keys(&self, identity: &Identity) -> Result<ListedKeys, RequestError> {
         let entries = self.entries(identity, "apikey").await?;
         let hash = |entry: &RawValue| match serde_json::from_str::<ListedKey>(entry.get()) {
             // One without a hash is of no use, and that is all that is wrong with it.
@@ -71,7 +71,7 @@ impl Admin {
     }
 
     /// All targets.
-    pub(super) async fn targets(&self, identity: &Identity) -> Result<Vec<Target>, RequestError> {
+    pub(crate) async fn targets(&self, identity: &Identity) -> Result<Vec<Target>, RequestError> {
         let Entries { all, is_complete } = self.entries(identity, "targets").await?;
         if !is_complete {
             return Err(RequestError::Malformed("the list of targets changed while it was read".to_owned()));

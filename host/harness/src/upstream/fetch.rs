@@ -1,19 +1,21 @@
 //! Flags and segments are fetched, all at once or one by one (sections 3.6 and 3.8).
 
-use super::{HttpClients, RequestError, Session, identification, read_json, url};
-use crate::dataset::{Domain, Item};
-use crate::received::{Fetched, ReadList, Received, Unreadable, read_item};
+use super::client::HttpClients;
+use super::request::{RequestError, identification, read_json, url};
+use crate::data::items::{Domain, Item};
+use crate::data::received::{Fetched, ReadList, Received, Unreadable, read_item};
+use crate::identity::Session;
 
 /// Fetches for one environment.
 #[derive(Clone)]
-pub(super) struct Fetcher {
-    pub(super) http: HttpClients,
-    pub(super) base: String,
+pub(crate) struct Fetcher {
+    pub(crate) http: HttpClients,
+    pub(crate) base: String,
 }
 
 impl Fetcher {
     /// Everything, item by item. A list that is none is an error.
-    pub(super) async fn everything(&self, session: &Session) -> Result<Received, RequestError> {
+    pub(crate) async fn everything(&self, session: &Session) -> Result<Received, RequestError> {
         let (flags, segments) = futures_util::future::try_join(
             self.get(session, &["feature-configs"], &[], ReadList::from_json),
             self.get(session, &["target-segments"], &[("rules", "v2")], ReadList::from_json),
@@ -23,7 +25,7 @@ impl Fetcher {
     }
 
     /// One item.
-    pub(super) async fn one(
+    pub(crate) async fn one(
         &self,
         session: &Session,
         domain: Domain,

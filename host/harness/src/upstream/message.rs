@@ -4,19 +4,19 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use yardarm_harness_eval::lenient_json;
+use yardarm_harness_eval::model::as_version;
 use yardarm_outbound::{LogThrottle, shortened};
 
-use crate::credential::KeyHash;
-use crate::dataset::{ChangeEvent, Domain};
-use crate::lenient_json;
-use crate::model::as_version;
+use crate::data::items::{ChangeEvent, Domain};
+use crate::identity::KeyHash;
 
 /// Log lines about events that are not understood.
-pub(super) static UNKNOWN: LogThrottle = LogThrottle::new(Duration::from_secs(10));
+pub(crate) static UNKNOWN: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
 /// An event.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Message {
+pub(crate) enum Message {
     /// A flag or a segment has changed. The environment stands in it where a stream is about many.
     Item { environment: Option<String>, event: ChangeEvent },
     /// What a proxy key leads to has changed.
@@ -29,7 +29,7 @@ pub(super) enum Message {
 
 /// Changes of what a proxy key leads to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     /// It leads to these environments too.
     Added(Vec<String>),
     /// It leads to these no longer.
@@ -44,7 +44,7 @@ pub(super) enum Scope {
 
 impl Message {
     /// Reads the data of an event.
-    pub(super) fn read(data: &str) -> Self {
+    pub(crate) fn read(data: &str) -> Self {
         let Ok(Value::Object(message)) = lenient_json::from_slice(data.as_bytes()) else {
             return Self::NoJson;
         };
@@ -153,7 +153,7 @@ mod tests {
 
         #[test]
         fn items_come_through(
-            event in "create|patch|delete|[a-z]*", identifier in ".+", version in 0..=crate::model::MAX_VERSION, environment in ".+",
+            event in "create|patch|delete|[a-z]*", identifier in ".+", version in 0..=yardarm_harness_eval::model::MAX_VERSION, environment in ".+",
         ) {
             let data = json!({
                 "event": event, "domain": "flag", "identifier": identifier, "version": version, "environment": environment,

@@ -15,10 +15,12 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use yardarm_core::{Backoff, Lifecycle, Secret};
+use yardarm_harness_eval::model::Target;
 
 use self::queue::{Added, Entry, Queue};
-use super::{HttpClients, url};
-use crate::model::Target;
+use super::client::HttpClients;
+use super::request::url;
+use super::retry_delay::{MAX_DELAY, jittered};
 
 /// How long upstream may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -250,8 +252,8 @@ impl Registrar {
                     if entry.attempts == 1 && self.0.failures.load(Ordering::Relaxed) <= 1 {
                         tracing::warn!(problem, "a target could not be registered, trying again");
                     }
-                    let delay = Duration::from_secs(1_u64 << entry.attempts.min(6)).min(super::MAX_DELAY) / 2;
-                    self.lock().put_back(entry, now + crate::metrics::jittered(delay));
+                    let delay = Duration::from_secs(1_u64 << entry.attempts.min(6)).min(MAX_DELAY) / 2;
+                    self.lock().put_back(entry, now + jittered(delay));
                 }
             }
             Outcome::Refused(status) => {

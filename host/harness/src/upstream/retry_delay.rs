@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use yardarm_core::Backoff;
 
-use super::MAX_DELAY;
-
+/// Longest delay before an ordinary failure is tried again.
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(60);
 /// The first delay, of which up to a half is left off at random.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Longest delay while a rejection is taken for an interruption.
@@ -24,7 +24,7 @@ const GOOD_CONNECTION: Duration = Duration::from_secs(1);
 ///
 /// Services answer 401 and 403 for a while when something of their own fails, so a rejection is tried again like any other
 /// failure at first. Only one that lasts leads to long delays, and every success ends them.
-pub(super) struct RetryDelay {
+pub(crate) struct RetryDelay {
     usual: Backoff,
     interrupted: Backoff,
     rejected: Backoff,
@@ -36,16 +36,16 @@ pub(super) struct RetryDelay {
 
 /// When to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Retry {
-    pub(super) delay: Duration,
+pub(crate) struct Retry {
+    pub(crate) delay: Duration,
     /// Whether a rejection has lasted so long that it is tried again seldom.
-    pub(super) is_seldom: bool,
+    pub(crate) is_seldom: bool,
 }
 
 impl RetryDelay {
     /// Rejections that last are tried again after `rejected`, and then less and less often. `has_succeeded` says whether it
     /// worked in an earlier process.
-    pub(super) fn new(rejected: Duration, has_succeeded: bool) -> Self {
+    pub(crate) fn new(rejected: Duration, has_succeeded: bool) -> Self {
         Self {
             usual: Backoff::literal(FIRST_DELAY, MAX_DELAY),
             interrupted: Backoff::literal(FIRST_DELAY, MAX_INTERRUPTION_DELAY),
@@ -58,7 +58,7 @@ impl RetryDelay {
     }
 
     /// It worked: the next failure is the first one.
-    pub(super) fn succeed(&mut self) {
+    pub(crate) fn succeed(&mut self) {
         for backoff in [&mut self.usual, &mut self.interrupted, &mut self.rejected] {
             backoff.reset();
         }
@@ -66,17 +66,17 @@ impl RetryDelay {
     }
 
     /// Applies the first delay that the service wants. It gets no shorter one than the usual.
-    pub(super) fn rebase(&mut self, base: Duration) {
+    pub(crate) fn rebase(&mut self, base: Duration) {
         self.usual.rebase(base.max(FIRST_DELAY));
     }
 
     /// Part of it worked, so a rejection of the rest may be an interruption.
-    pub(super) fn accept(&mut self) {
+    pub(crate) fn accept(&mut self) {
         self.has_succeeded = true;
     }
 
     /// A connection that was made is over after `life`, in which it `said_something` or not.
-    pub(super) fn disconnect(&mut self, life: Duration, said_something: bool) {
+    pub(crate) fn disconnect(&mut self, life: Duration, said_something: bool) {
         let short = if said_something || life >= GOOD_CONNECTION { 0 } else { self.short_connections + 1 };
         // A service that ends every connection at once must not be connected to without a pause.
         if short <= MAX_SHORT_CONNECTIONS {
@@ -86,7 +86,7 @@ impl RetryDelay {
     }
 
     /// When to try again after a failure.
-    pub(super) fn after_failure(&mut self, is_rejection: bool) -> Retry {
+    pub(crate) fn after_failure(&mut self, is_rejection: bool) -> Retry {
         if !is_rejection {
             return Retry { delay: self.usual.next_delay(), is_seldom: false };
         }
@@ -97,6 +97,12 @@ impl RetryDelay {
         let backoff = if is_seldom { &mut self.rejected } else { &mut self.interrupted };
         Retry { delay: backoff.next_delay(), is_seldom }
     }
+}
+
+/// Time between posts, with a little noise: gateways that were started together must not post together.
+pub(crate) fn jittered(interval: Duration) -> Duration {
+    use rand::Rng;
+    interval.mul_f64(rand::rng().random_range(0.95..1.05))
 }
 
 #[cfg(test)]

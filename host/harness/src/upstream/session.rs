@@ -3,48 +3,28 @@
 use serde_json::json;
 use yardarm_core::Secret;
 
-use super::token::{Claims, Token};
-use super::{HttpClients, RequestError, url};
-use crate::environments::Identity;
+use super::client::HttpClients;
+use super::request::{RequestError, url};
+use super::token::{UpstreamClaims, UpstreamToken};
+use crate::identity::{AuthTarget, Identity, Session};
 
-/// A token and what it says.
-#[derive(Clone)]
-pub(crate) struct Session {
-    pub(crate) token: Secret,
-    pub(crate) identity: Identity,
-}
-
-/// What SDKs may say of themselves when they present a key; nothing, or nobody in particular.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AuthTarget {
-    None,
-    Empty,
-}
-
-impl Session {
-    /// What an earlier process knew, without a token: that is not kept.
-    pub(crate) fn remembered(identity: Identity) -> Self {
-        Self { token: "".into(), identity }
+/// Exchanges `key`.
+pub(crate) async fn open_session(
+    http: &HttpClients,
+    base: &str,
+    key: &Secret,
+    presents: AuthTarget,
+) -> Result<Session, RequestError> {
+    let mut body = json!({"apiKey": key.expose()});
+    if presents == AuthTarget::Empty {
+        body["target"] = json!({"identifier": "", "name": ""});
     }
-
-    /// Exchanges `key`.
-    pub(crate) async fn open(
-        http: &HttpClients,
-        base: &str,
-        key: &Secret,
-        presents: AuthTarget,
-    ) -> Result<Self, RequestError> {
-        let mut body = json!({"apiKey": key.expose()});
-        if presents == AuthTarget::Empty {
-            body["target"] = json!({"identifier": "", "name": ""});
-        }
-        let Token { text, claims } = Token::request(http, url(base, &["client", "auth"]), &body).await?;
-        let identity = identity(&claims).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
-        Ok(Self { token: text, identity })
-    }
+    let UpstreamToken { text, claims } = UpstreamToken::request(http, url(base, &["client", "auth"]), &body).await?;
+    let identity = identity(&claims).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
+    Ok(Session { token: text, identity })
 }
 
-fn identity(claims: &Claims) -> Result<Identity, &'static str> {
+fn identity(claims: &UpstreamClaims) -> Result<Identity, &'static str> {
     Ok(Identity {
         id: claims.required("environment", "the token does not name an environment")?,
         environment: claims.text("environmentIdentifier"),
@@ -65,7 +45,7 @@ mod tests {
     fn tokens_without_an_environment_are_of_no_use() {
         // F004
         for (json, expected) in [("{}", None), (r#"{"environment":7}"#, None), (r#"{"environment":"e"}"#, Some("e"))] {
-            let claims = Claims::read(&format!("a.{}.c", URL_SAFE_NO_PAD.encode(json))).unwrap();
+            let claims = UpstreamClaims::read(&format!("a.{}.c", URL_SAFE_NO_PAD.encode(json))).unwrap();
             assert_eq!(identity(&claims).ok().map(|it| it.id).as_deref(), expected, "{json}");
         }
     }

@@ -4,10 +4,12 @@ use http::header::CACHE_CONTROL;
 use yardarm_core::Secret;
 use yardarm_outbound::{ConnectionError, Events};
 
-use super::{HttpClients, Session, identification, url};
+use super::client::HttpClients;
+use super::request::{identification, url};
+use crate::identity::Session;
 
 /// Opens the stream at a path below `base`, of whatever `key` leads to.
-pub(super) async fn open(
+pub(crate) async fn open(
     http: &HttpClients,
     base: &str,
     path: &[&str],

@@ -8,22 +8,23 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use yardarm_core::Secret;
+use yardarm_harness_eval::lenient_json;
 
-use super::{HttpClients, RequestError, json, post_json};
-use crate::lenient_json;
+use super::client::HttpClients;
+use super::request::{RequestError, json, post_json};
 
 /// How long upstream may take.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A token and what it says.
-pub(super) struct Token {
-    pub(super) text: Secret,
-    pub(super) claims: Claims,
+pub(crate) struct UpstreamToken {
+    pub(crate) text: Secret,
+    pub(crate) claims: UpstreamClaims,
 }
 
 /// What a token says.
 #[derive(Debug)]
-pub(super) struct Claims(Map<String, Value>);
+pub(crate) struct UpstreamClaims(Map<String, Value>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,35 +39,36 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-impl Token {
+impl UpstreamToken {
     /// Asks for one; `body` names the key.
-    pub(super) async fn request(http: &HttpClients, url: String, body: &Value) -> Result<Self, RequestError> {
+    pub(crate) async fn request(http: &HttpClients, url: String, body: &Value) -> Result<Self, RequestError> {
         let answer: Answer = json(post_json(http, url, body).timeout(TOKEN_TIMEOUT)).await?;
-        let claims = Claims::read(&answer.auth_token).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
+        let claims =
+            UpstreamClaims::read(&answer.auth_token).map_err(|problem| RequestError::Malformed(problem.to_owned()))?;
         Ok(Self { text: answer.auth_token.into(), claims })
     }
 }
 
-impl Claims {
+impl UpstreamClaims {
     /// What a token says. Its signature is not ours to check: we have no key.
-    pub(super) fn read(token: &str) -> Result<Self, &'static str> {
+    pub(crate) fn read(token: &str) -> Result<Self, &'static str> {
         let payload = token.split('.').nth(1).ok_or("the token has no claims")?;
         let json = LENIENT.decode(payload).map_err(|_| "the claims of the token are no base64")?;
         lenient_json::from_slice(&json).map(Self).map_err(|_| "the claims of the token are no JSON")
     }
 
     /// A claim; empty if it is missing or no text.
-    pub(super) fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.0.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     /// A claim that must say something.
-    pub(super) fn required(&self, name: &str, problem: &'static str) -> Result<String, &'static str> {
+    pub(crate) fn required(&self, name: &str, problem: &'static str) -> Result<String, &'static str> {
         Some(self.text(name)).filter(|it| !it.is_empty()).ok_or(problem)
     }
 
     /// What upstream wants to find in every query; absent in old installations.
-    pub(super) fn cluster(&self, name: &str) -> String {
+    pub(crate) fn cluster(&self, name: &str) -> String {
         Some(self.text(name)).filter(|it| !it.is_empty()).unwrap_or_else(|| "1".to_owned())
     }
 }
@@ -86,14 +88,14 @@ mod tests {
         for payload in
             [URL_SAFE_NO_PAD.encode(&claims), PADDED.encode(&claims), URL_SAFE_NO_PAD.encode(format!("{claims} "))]
         {
-            let claims = Claims::read(&format!("head.{payload}.signature")).unwrap();
+            let claims = UpstreamClaims::read(&format!("head.{payload}.signature")).unwrap();
             assert_eq!(
                 (claims.text("environment"), claims.text("environmentIdentifier")),
                 ("id-1".into(), "prød".into())
             );
             assert_eq!((claims.text("number"), claims.text("nothing")), (String::new(), String::new()));
             assert_eq!(claims.cluster("clusterIdentifier"), "1", "F015");
-            assert!(Claims::read(&format!("head.{payload}")).is_ok(), "two parts are enough");
+            assert!(UpstreamClaims::read(&format!("head.{payload}")).is_ok(), "two parts are enough");
         }
     }
 
@@ -101,20 +103,20 @@ mod tests {
     fn what_has_no_claims_is_no_token() {
         let encoded = |json: &str| format!("a.{}.c", URL_SAFE_NO_PAD.encode(json));
         for token in ["", "abc", "a.!.c", &encoded("[]"), &encoded("7"), &encoded("{")] {
-            assert!(Claims::read(token).is_err(), "{token}");
+            assert!(UpstreamClaims::read(token).is_err(), "{token}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_is_too_strange(token in ".*") {
-            let _ = Claims::read(&token);
+            let _ = UpstreamClaims::read(&token);
         }
 
         #[test]
         fn every_claim_that_is_a_text_comes_through(name in "[a-z_A-Z]{1,20}", value in ".{0,40}") {
             let payload = URL_SAFE_NO_PAD.encode(json!({ name.as_str(): value }).to_string());
-            prop_assert_eq!(Claims::read(&format!("a.{payload}.c")).unwrap().text(&name), value);
+            prop_assert_eq!(UpstreamClaims::read(&format!("a.{payload}.c")).unwrap().text(&name), value);
         }
     }
 }

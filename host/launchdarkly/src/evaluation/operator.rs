@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use yardarm_core::go_regex::Pattern;
+use yardarm_go_regex::Pattern;
 
 use super::date::Date;
 use super::semver::Version;

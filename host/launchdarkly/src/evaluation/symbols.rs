@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use yardarm_core::go_regex::Pattern;
+use yardarm_go_regex::Pattern;
 
 use super::operator::Test;
 use crate::model::{Literal, Operator, Reference, ReferenceError};

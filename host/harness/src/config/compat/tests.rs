@@ -4,8 +4,12 @@ use super::*;
 use crate::config::{Config, KEYS};
 
 /// What an online relay cannot do without.
-const REQUIRED: [(&str, &str); 4] =
-    [("ACCOUNT_IDENTIFIER", "acc"), ("ORG_IDENTIFIER", "org"), ("ADMIN_SERVICE_TOKEN", "pat"), ("API_KEYS", "k1,k2")];
+const REQUIRED: [(&str, &str); 4] = [
+    ("ACCOUNT_IDENTIFIER", "acc"),
+    ("ORG_IDENTIFIER", "org"),
+    ("ADMIN_SERVICE_TOKEN", "admin-canary"),
+    ("API_KEYS", "k1,k2"),
+];
 
 fn pairs(variables: &[(&str, &str)]) -> Vec<(String, String)> {
     variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
@@ -59,7 +63,7 @@ fn every_setting_has_its_place() {
         ("data.dir", Some(" (default)")),
         ("harness.account", Some("acc (variable ACCOUNT_IDENTIFIER)")),
         ("harness.organization", Some("org (variable ORG_IDENTIFIER)")),
-        ("harness.admin_token", Some("pat (variable ADMIN_SERVICE_TOKEN)")),
+        ("harness.admin_token", Some("admin-canary (variable ADMIN_SERVICE_TOKEN)")),
         ("harness.environments[0].api_key", Some("k1 (variable API_KEYS)")),
         ("harness.environments[1].api_key", Some("k2 (variable API_KEYS)")),
         ("harness.environments[2].api_key", None),
@@ -117,7 +121,7 @@ fn keys_of_flags_and_variable_are_joined() {
             "harness.environments[4].api_key k2 variable API_KEYS",
         ]
     );
-    assert!(!format!("{translation:?}").contains("pat"), "nothing that may be a secret is shown");
+    assert!(!format!("{translation:?}").contains("canary"), "nothing that may be a secret is shown");
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! Flags, segments and targets of one environment: as they are received, served, and kept on disk.
+
+pub(crate) mod dataset;
+pub(crate) mod items;
+pub(crate) mod persisted;
+pub(crate) mod received;
+pub(crate) mod targets;

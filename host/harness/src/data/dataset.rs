@@ -1,0 +1,219 @@
+//! Flags and segments of one environment: what a change does to them, and what streams hear of it.
+//!
+//! A stream of Harness only names what has changed; SDKs fetch it. So there is no full rendering, and a stream that has
+//! missed something ends: its SDK polls and comes back.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use yardarm_core::sse::Frame;
+use yardarm_core::{Applied, Dataset};
+use yardarm_harness_eval::evaluation::Ruleset;
+use yardarm_harness_eval::model::{Segment, Text};
+
+use super::items::{ChangeEvent, Item, Items};
+
+/// All flags and segments of one environment at one moment.
+pub(crate) struct FlagData {
+    items: Items,
+    /// Compiled by whoever brings a change, so that nobody who asks has to wait for it.
+    ruleset: Ruleset,
+    /// The lists as SDKs fetch them, each written by whoever asks first: after a change, thousands do.
+    flag_list: OnceLock<Bytes>,
+    segment_lists: [OnceLock<Bytes>; 2],
+}
+
+/// One step of an environment's data.
+#[derive(Clone)]
+pub(crate) enum Change {
+    /// Replaces everything. Streams hear of it by [`Change::Tell`], difference by difference.
+    Put(Items),
+    /// Replaces one item if it is newer.
+    Patch(Item, ChangeEvent),
+    /// Removes one item.
+    Delete(ChangeEvent),
+    /// Changes nothing here; streams are told.
+    Notify(ChangeEvent),
+}
+
+/// Which rules of segments an SDK understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SegmentForm {
+    /// One clause each.
+    Old = 0,
+    /// Several clauses each, all of which must match.
+    New = 1,
+}
+
+impl FlagData {
+    fn new(items: Items, before: Option<&Self>) -> Self {
+        let ruleset = Ruleset::build_after(&items.flags, &items.segments, before.map(|it| &it.ruleset));
+        Self { items, ruleset, flag_list: OnceLock::new(), segment_lists: Default::default() }
+    }
+
+    pub(crate) fn items(&self) -> &Items {
+        &self.items
+    }
+
+    /// The compiled form.
+    pub(crate) fn ruleset(&self) -> &Ruleset {
+        &self.ruleset
+    }
+
+    /// All flags as one JSON array.
+    pub(crate) fn flag_list(&self) -> Bytes {
+        self.flag_list.get_or_init(|| list(self.items.flags.iter().map(|it| it.json()))).clone()
+    }
+
+    /// All segments as one JSON array.
+    pub(crate) fn segment_list(&self, form: SegmentForm) -> Bytes {
+        let write = || list(self.items.segments.iter().map(|it| segment_text(it, form).json()));
+        self.segment_lists[form as usize].get_or_init(write).clone()
+    }
+}
+
+/// A segment as an SDK understands it.
+pub(crate) fn segment_text(segment: &Segment, form: SegmentForm) -> &Text {
+    match form {
+        SegmentForm::Old => segment.with_rules(),
+        SegmentForm::New => segment.with_group_rules(),
+    }
+}
+
+/// A line end closes every JSON answer, as in the vendor's relay.
+fn list<'a>(items: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
+    let size: usize = items.clone().map(|it| it.len() + 1).sum();
+    let mut out = Vec::with_capacity(size + 3);
+    out.push(b'[');
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]\n");
+    out.into()
+}
+
+impl Dataset for FlagData {
+    type Change = Change;
+
+    const CHANNELS: usize = 1;
+
+    fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
+        match (change, current) {
+            (Change::Put(items), current) => Applied::News(Self::new(items.clone(), current)),
+            (Change::Notify(_), _) => Applied::AnnounceOnly,
+            (_, None) => Applied::Ignored,
+            (Change::Patch(item, _), Some(current)) => {
+                let mut items = current.items.clone();
+                // An old version changes nothing, but SDKs may not have it yet.
+                if items.upsert(item) { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
+            }
+            (Change::Delete(event), Some(current)) => {
+                let mut items = current.items.clone();
+                let was_there = items.remove(event.domain, &event.identifier);
+                if was_there { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
+            }
+        }
+    }
+
+    fn render_change(change: &Change, _: usize) -> Option<Frame> {
+        match change {
+            Change::Put(_) => None,
+            Change::Patch(_, event) | Change::Delete(event) | Change::Notify(event) => Some(event.frame()),
+        }
+    }
+
+    fn render_full(&self, _: usize) -> Option<Frame> {
+        Some(Frame::end())
+    }
+
+    fn heartbeat() -> Frame {
+        heartbeat()
+    }
+}
+
+/// A comment and a blank line. The blank line matters: SDKs count a heartbeat when it comes.
+pub(crate) fn heartbeat() -> Frame {
+    Frame::build(3, |out| out.extend_from_slice(b":\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use yardarm_core::environment;
+    use yardarm_harness_eval::model::Flag;
+
+    use super::*;
+    use crate::data::items::Domain;
+
+    fn flag(name: &str, version: i64) -> Arc<Flag> {
+        Arc::new(Flag::read(json!({"feature": name, "version": version})).unwrap())
+    }
+
+    fn event(event: &str, name: &str, version: i64) -> ChangeEvent {
+        ChangeEvent { event: event.into(), domain: Domain::Flag, identifier: name.into(), version }
+    }
+
+    fn put(flags: &[(&str, i64)]) -> Change {
+        Change::Put(Items {
+            flags: flags.iter().map(|(name, version)| flag(name, *version)).collect(),
+            segments: vec![],
+        })
+    }
+
+    fn patch(name: &str, version: i64) -> Change {
+        Change::Patch(Item::Flag(flag(name, version)), event("patch", name, version))
+    }
+
+    #[test]
+    fn newer_versions_win_and_new_flags_are_added() {
+        // F025
+        let (mut writer, reader) = environment::<FlagData>();
+        writer.update(&put(&[("a", 2), ("z", 0)]));
+        for (change, is_news) in [
+            (patch("a", 1), false),
+            (patch("a", 2), false),
+            (patch("a", 3), true),
+            (patch("new", 1), true),
+            (patch("z", 0), true),
+            (Change::Delete(event("delete", "a", 4)), true),
+            (Change::Delete(event("delete", "a", 4)), false),
+            (Change::Notify(event("patch", "x", 1)), false),
+        ] {
+            assert_eq!(writer.update(&change), is_news);
+        }
+        let snapshot = reader.snapshot().unwrap();
+        let list: Vec<_> =
+            snapshot.data().items().flags.iter().map(|it| (it.feature.to_string(), it.version)).collect();
+        assert_eq!(list, [("z".to_owned(), 0), ("new".to_owned(), 1)], "in upstream's order");
+        let json = |name: &str, version: i64| String::from_utf8(flag(name, version).json().to_vec()).unwrap();
+        assert_eq!(snapshot.data().flag_list(), format!("[{},{}]\n", json("z", 0), json("new", 1)));
+        assert_eq!(snapshot.data().segment_list(SegmentForm::Old), "[]\n");
+    }
+
+    #[test]
+    fn only_real_differences_are_told() {
+        let items = |flags: &[(&str, i64)]| match put(flags) {
+            Change::Put(items) => items,
+            _ => Items::default(),
+        };
+        let (before, after) = (items(&[("a", 1), ("b", 1), ("c", 1)]), items(&[("d", 5), ("a", 1), ("b", 2)]));
+        let expected = [event("create", "d", 5), event("patch", "b", 2), event("delete", "c", 1)];
+        assert_eq!(after.differences(&before), expected);
+        assert!(after.differences(&after).is_empty());
+    }
+
+    #[test]
+    fn notices_are_one_line_of_ascii() {
+        // F078
+        let payload = event("patch", "zürich\n\"😀", 3).frame().payload();
+        let expected = "event: *\ndata: {\"event\":\"patch\",\"domain\":\"flag\",\"identifier\":\"z\\u00fcrich\\n\\\"\\ud83d\\ude00\",\"version\":3}\n\n";
+        assert_eq!(payload, expected);
+        let segment = ChangeEvent { domain: Domain::TargetSegment, ..event("create", "s", 1) };
+        assert!(String::from_utf8_lossy(&segment.frame().payload()).contains("\"domain\":\"target-segment\""));
+    }
+}

@@ -1,0 +1,151 @@
+//! Flags and segments of one environment, what is different between two states of them, and how streams name a change.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use yardarm_core::sse::Frame;
+use yardarm_harness_eval::model::{Flag, Segment};
+
+/// Flags and segments in upstream's order.
+#[derive(Clone, Default)]
+pub(crate) struct Items {
+    pub(crate) flags: Vec<Arc<Flag>>,
+    pub(crate) segments: Vec<Arc<Segment>>,
+}
+
+/// A flag or a segment.
+#[derive(Clone)]
+pub(crate) enum Item {
+    Flag(Arc<Flag>),
+    Segment(Arc<Segment>),
+}
+
+/// What streams are told: something has changed, fetch it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ChangeEvent {
+    /// `create`, `patch` or `delete`.
+    pub(crate) event: String,
+    pub(crate) domain: Domain,
+    pub(crate) identifier: String,
+    pub(crate) version: i64,
+}
+
+/// Kinds of items as streams call them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Domain {
+    Flag,
+    TargetSegment,
+}
+
+impl Item {
+    /// Grows with each change; 0 when unknown.
+    pub(crate) fn version(&self) -> i64 {
+        match self {
+            Self::Flag(it) => it.version,
+            Self::Segment(it) => it.version,
+        }
+    }
+}
+
+impl Items {
+    pub(crate) fn flag(&self, identifier: &str) -> Option<&Arc<Flag>> {
+        self.flags.iter().find(|it| *it.feature == *identifier)
+    }
+
+    pub(crate) fn segment(&self, identifier: &str) -> Option<&Arc<Segment>> {
+        self.segments.iter().find(|it| *it.identifier == *identifier)
+    }
+
+    /// Puts `item` in its place if it is newer than what is there; says whether it was. Items without a version always are.
+    pub(crate) fn upsert(&mut self, item: &Item) -> bool {
+        match item {
+            Item::Flag(it) => upsert(&mut self.flags, it, |it| &it.feature, |it| it.version),
+            Item::Segment(it) => upsert(&mut self.segments, it, |it| &it.identifier, |it| it.version),
+        }
+    }
+
+    /// Removes an item; says whether it was there.
+    pub(crate) fn remove(&mut self, domain: Domain, identifier: &str) -> bool {
+        let before = self.flags.len() + self.segments.len();
+        match domain {
+            Domain::Flag => self.flags.retain(|it| *it.feature != *identifier),
+            Domain::TargetSegment => self.segments.retain(|it| *it.identifier != *identifier),
+        }
+        self.flags.len() + self.segments.len() < before
+    }
+
+    /// What SDKs have to be told to get from `before` to this: only what is really different.
+    pub(crate) fn differences(&self, before: &Self) -> Vec<ChangeEvent> {
+        let mut notices = Vec::new();
+        let flag = |it: &Arc<Flag>| (Arc::clone(&it.feature), it.version, it.json().clone());
+        let segment = |it: &Arc<Segment>| (Arc::clone(&it.identifier), it.version, it.json().clone());
+        compare(before.flags.iter().map(flag), self.flags.iter().map(flag), Domain::Flag, &mut notices);
+        compare(
+            before.segments.iter().map(segment),
+            self.segments.iter().map(segment),
+            Domain::TargetSegment,
+            &mut notices,
+        );
+        notices
+    }
+}
+
+/// Identifier, version and text of an item.
+type Entry = (Arc<str>, i64, Bytes);
+
+fn compare(
+    before: impl Iterator<Item = Entry>,
+    after: impl Iterator<Item = Entry>,
+    domain: Domain,
+    notices: &mut Vec<ChangeEvent>,
+) {
+    let mut before: std::collections::BTreeMap<_, _> =
+        before.map(|(id, version, json)| (id, (version, json))).collect();
+    let mut tell = |event: &str, identifier: &str, version: i64| {
+        notices.push(ChangeEvent { event: event.to_owned(), domain, identifier: identifier.to_owned(), version });
+    };
+    for (identifier, version, json) in after {
+        match before.remove(&identifier) {
+            None => tell("create", &identifier, version),
+            Some((_, old)) if old != json => tell("patch", &identifier, version),
+            Some(_) => (),
+        }
+    }
+    for (identifier, (version, _)) in before {
+        tell("delete", &identifier, version);
+    }
+}
+
+fn upsert<T>(
+    items: &mut Vec<Arc<T>>,
+    item: &Arc<T>,
+    identifier: impl Fn(&T) -> &Arc<str>,
+    version: impl Fn(&T) -> i64,
+) -> bool {
+    match items.iter_mut().find(|it| identifier(it) == identifier(item)) {
+        None => items.push(Arc::clone(item)),
+        Some(known) if version(known) > 0 && version(known) >= version(item) => return false,
+        Some(known) => *known = Arc::clone(item),
+    }
+    true
+}
+
+impl ChangeEvent {
+    /// On one line and in ASCII: the Python SDK decodes streams as Latin-1.
+    pub(super) fn frame(&self) -> Frame {
+        let json = serde_json::to_string(self).expect("text and numbers are always JSON");
+        Frame::event("*", json.len(), |out| {
+            for character in json.chars() {
+                if character.is_ascii() {
+                    out.push(character as u8);
+                } else {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                    }
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! Targets of one environment: polled from upstream, and learnt from SDKs that present themselves.
+
+mod compact;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use yardarm_harness_eval::model::Target;
+
+use self::compact::{CompactTargets, Packed};
+
+/// The least that an environment may hold, however many environments there are, in bytes.
+const MIN_SHARE: usize = 256 << 10;
+
+/// Memory that targets learnt from SDKs may take, over all environments. Each gets an equal share, so that callers of one
+/// cannot displace the targets of another.
+#[derive(Debug)]
+pub(crate) struct LearntBudget {
+    bytes: usize,
+    environments: AtomicUsize,
+}
+
+/// Known targets.
+pub(crate) struct Targets {
+    known: Mutex<Known>,
+    budget: Arc<LearntBudget>,
+    are_polled: AtomicBool,
+}
+
+#[derive(Default)]
+struct Known {
+    polled: CompactTargets,
+    learnt: CompactTargets,
+}
+
+impl LearntBudget {
+    /// So many bytes for all environments together.
+    pub(crate) fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self { bytes, environments: AtomicUsize::new(0) })
+    }
+
+    fn share(&self) -> usize {
+        (self.bytes / self.environments.load(Ordering::Relaxed).max(1)).max(MIN_SHARE)
+    }
+}
+
+impl Targets {
+    pub(crate) fn new(budget: &Arc<LearntBudget>) -> Self {
+        budget.environments.fetch_add(1, Ordering::Relaxed);
+        Self { known: Mutex::default(), budget: Arc::clone(budget), are_polled: AtomicBool::new(false) }
+    }
+
+    /// What is known of a target: what an SDK said of it last, or else what upstream lists.
+    pub(crate) fn find(&self, identifier: &str) -> Option<Target> {
+        let packed = {
+            let mut known = self.lock();
+            known.learnt.find(identifier).or_else(|| known.polled.find(identifier))
+        };
+        packed?.unpack()
+    }
+
+    /// Remembers what an SDK says of itself. The least recently used ones are forgotten when it is too much.
+    pub(crate) fn learn(&self, target: &Target) {
+        let share = self.budget.share();
+        let Some(packed) = Packed::new(target).filter(|it| it.size() <= share / 2) else {
+            return tracing::debug!("a target is too large to be remembered");
+        };
+        let mut known = self.lock();
+        known.learnt.insert(packed);
+        while known.learnt.held_bytes() > share && known.learnt.evict() {}
+    }
+
+    /// Replaces what upstream lists. What it lists is newer than what SDKs said before; an empty list changes nothing.
+    pub(crate) fn polled(&self, targets: &[Target]) {
+        if targets.is_empty() {
+            return;
+        }
+        let mut polled = CompactTargets::default();
+        targets.iter().filter_map(Packed::new).for_each(|it| polled.insert(it));
+        let mut known = self.lock();
+        for target in targets {
+            known.learnt.remove(&target.identifier);
+        }
+        known.polled = polled;
+    }
+
+    /// Upstream has listed them, be there any or not.
+    pub(crate) fn mark_polled(&self) {
+        self.are_polled.store(true, Ordering::Release);
+    }
+
+    /// Whether upstream has ever listed them to this process.
+    pub(crate) fn are_polled(&self) -> bool {
+        self.are_polled.load(Ordering::Acquire)
+    }
+
+    /// What upstream lists, in order of identifier.
+    pub(crate) fn listed(&self) -> Vec<Target> {
+        let all: Vec<_> = self.lock().polled.all().collect();
+        let mut all: Vec<_> = all.iter().filter_map(Packed::unpack).collect();
+        all.sort_by(|left, right| left.identifier.cmp(&right.identifier));
+        all
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Targets {
+    fn drop(&mut self) {
+        self.budget.environments.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const BUDGET: usize = 64 << 20;
+
+    fn target(identifier: &str, name: &str) -> Target {
+        Target { name: name.into(), ..Target::unknown(identifier) }
+    }
+
+    fn name(targets: &Targets, identifier: &str) -> Option<String> {
+        targets.find(identifier).map(|it| it.name)
+    }
+
+    #[test]
+    fn the_newest_word_counts() {
+        let targets = Targets::new(&LearntBudget::new(BUDGET));
+        targets.learn(&target("a", "learnt"));
+        targets.learn(&target("b", "learnt"));
+        targets.polled(&[target("a", "polled")]);
+        assert_eq!(name(&targets, "a").as_deref(), Some("polled"));
+        assert_eq!(name(&targets, "b").as_deref(), Some("learnt"), "not in the list, and still known");
+        targets.learn(&target("a", "again"));
+        assert_eq!(name(&targets, "a").as_deref(), Some("again"));
+        targets.polled(&[]);
+        assert_eq!(name(&targets, "a").as_deref(), Some("again"), "an empty list changes nothing");
+        assert_eq!(targets.listed().len(), 1);
+    }
+
+    #[test]
+    fn the_least_recently_used_are_forgotten_and_environments_do_not_displace_each_other() {
+        let budget = LearntBudget::new(2 << 20);
+        let (mine, other) = (Targets::new(&budget), Targets::new(&budget));
+        other.learn(&target("quiet", "q"));
+        let long = "x".repeat(10_000);
+        for number in 0..1000 {
+            mine.learn(&target(&number.to_string(), &long));
+            assert!(name(&mine, "0").is_some(), "in use all the time");
+        }
+        assert!(name(&mine, "1").is_none() && name(&mine, "999").is_some());
+        assert!(mine.lock().learnt.held_bytes() <= 1 << 20, "one half");
+        assert_eq!(name(&other, "quiet").as_deref(), Some("q"));
+        mine.learn(&target("huge", &"x".repeat(2 << 20)));
+        assert!(name(&mine, "huge").is_none() && name(&mine, "999").is_some());
+        drop(other);
+        assert_eq!(budget.share(), 2 << 20);
+    }
+
+    fn resident() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    #[test]
+    fn the_budget_is_what_it_takes_in_truth() {
+        // In a process of its own, for other tests take memory too.
+        const CHILD: &str = "YARDARM_TEST_MEASURES_TARGETS";
+        let Ok(kind) = std::env::var(CHILD) else {
+            for kind in ["small", "many attributes", "replaced"] {
+                let test = "data::targets::tests::the_budget_is_what_it_takes_in_truth";
+                let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+                let output = child.args(["--exact", test, "--nocapture"]).env(CHILD, kind).output().unwrap();
+                assert!(output.status.success(), "{kind}: {}", String::from_utf8_lossy(&output.stderr));
+            }
+            return;
+        };
+        let budget = 16 << 20;
+        let targets = Targets::new(&LearntBudget::new(budget));
+        let attributes = |count: usize| (0..count).map(|it| (format!("a{it}"), json!(it))).collect();
+        let before = resident();
+        for number in 0..400_000_usize {
+            let (identifier, count) = match kind.as_str() {
+                "small" => (number.to_string(), 0),
+                "many attributes" if number < 20_000 => (number.to_string(), 300),
+                "replaced" if number < 120_000 => ((number % 20_000).to_string(), number % 101),
+                _ => break,
+            };
+            targets.learn(&Target { attributes: attributes(count), ..Target::unknown(&identifier) });
+        }
+        let taken = resident().saturating_sub(before);
+        assert!(taken < budget * 3 / 2, "{kind}: {taken} bytes for a budget of {budget}");
+        assert!(taken > budget / 3, "{kind}: {taken} bytes, so nothing was measured");
+    }
+}

@@ -1,0 +1,217 @@
+//! One environment: what is known of it, and the state of its stream.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use yardarm_core::readiness::ReadyLatch;
+use yardarm_core::report::RecentChanges;
+use yardarm_core::snapshot_writer::SnapshotWriter;
+use yardarm_core::status::Status;
+use yardarm_core::time::unix_ms;
+use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
+use yardarm_harness_eval::model::Target;
+
+use super::announced::Announced;
+use super::counters::EnvironmentCounters;
+use super::skipped::SkippedItems;
+use crate::data::dataset::FlagData;
+use crate::data::items::Items;
+use crate::data::persisted::{self, PersistedEnvironment};
+use crate::data::received::Unreadable;
+use crate::data::targets::{LearntBudget, Targets};
+use crate::identity::tokens::SigningKey;
+use crate::identity::{Identity, KeyHash, Session};
+use crate::metrics::MetricsPort;
+
+/// One environment.
+pub(crate) struct HarnessEnvironment {
+    pub(crate) label: EnvironmentLabel,
+    pub(crate) identity: Identity,
+    /// What tokens for it are signed with, unless one secret signs all.
+    pub(crate) signing: Option<SigningKey>,
+    /// The newest token, and what it says.
+    session: ArcSwap<Session>,
+    pub(crate) data: Environment<FlagData>,
+    pub(crate) status: Status,
+    /// Whether changes come in as they happen. SDKs may stream only then: while we poll there are no events.
+    stream: Mutex<StreamState>,
+    pub(crate) targets: Targets,
+    pub(crate) metrics: MetricsPort,
+    /// What is served lacks something that upstream said, because a payload plugin failed.
+    pub(crate) is_behind: AtomicBool,
+    /// Changes that streams which open now may have missed.
+    pub(crate) announced: Announced,
+    /// Items that cannot be read; the last good versions of them are served.
+    pub(crate) skipped: SkippedItems,
+    /// Whether a target was accepted that Harness itself refuses.
+    pub(crate) has_unusual_targets: AtomicBool,
+    pub(crate) recent: RecentChanges,
+    pub(crate) counters: EnvironmentCounters,
+    snapshot_writer: Option<SnapshotWriter<PersistedEnvironment>>,
+    token_refused: Arc<Notify>,
+}
+
+/// What an environment is made of.
+pub(crate) struct EnvironmentParts {
+    pub(crate) label: EnvironmentLabel,
+    pub(crate) status: Status,
+    pub(crate) session: Session,
+    pub(crate) data: Environment<FlagData>,
+    pub(crate) metrics: MetricsPort,
+    pub(crate) snapshot_writer: Option<SnapshotWriter<PersistedEnvironment>>,
+    pub(crate) token_refused: Arc<Notify>,
+    pub(crate) learnt: Arc<LearntBudget>,
+    pub(crate) signing: Option<SigningKey>,
+}
+
+/// Whether the upstream stream is connected, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamState {
+    pub(crate) connection: Connection,
+    /// Unix seconds.
+    pub(crate) since: u64,
+}
+
+/// States of the upstream stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connection {
+    Initializing,
+    Connected,
+    Disconnected,
+}
+
+impl HarnessEnvironment {
+    pub(crate) fn new(parts: EnvironmentParts) -> Self {
+        let EnvironmentParts { label, status, session, data, metrics, snapshot_writer, token_refused, learnt, signing } =
+            parts;
+        Self {
+            label,
+            signing,
+            identity: session.identity.clone(),
+            session: ArcSwap::from_pointee(session),
+            data,
+            status,
+            stream: Mutex::new(StreamState { connection: Connection::Initializing, since: unix_ms() / 1000 }),
+            targets: Targets::new(&learnt),
+            metrics,
+            is_behind: AtomicBool::new(false),
+            announced: Announced::default(),
+            skipped: SkippedItems::default(),
+            has_unusual_targets: AtomicBool::new(false),
+            recent: RecentChanges::default(),
+            counters: EnvironmentCounters::default(),
+            snapshot_writer,
+            token_refused,
+        }
+    }
+
+    /// Makes readiness wait until this environment has data, or is gone.
+    pub(crate) fn hold_readiness(self: &Arc<Self>, latch: ReadyLatch, lifecycle: &Lifecycle) {
+        latch.follow(self.label.to_string(), &self.status);
+        let (environment, latch) = (Arc::clone(self), Arc::new(latch));
+        lifecycle.supervise("first data", move || wait_for_data(Arc::clone(&environment), Arc::clone(&latch)));
+    }
+
+    pub(crate) fn session(&self) -> Arc<Session> {
+        self.session.load_full()
+    }
+
+    /// The key was exchanged again.
+    pub(crate) fn renew(&self, session: Session) {
+        self.session.store(Arc::new(session));
+    }
+
+    /// Upstream does not accept the token any more.
+    pub(crate) fn request_token_refresh(&self) {
+        self.token_refused.notify_one();
+    }
+
+    pub(crate) fn stream(&self) -> StreamState {
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the state of the upstream stream; says whether that is news.
+    pub(crate) fn set_stream_state(&self, connection: Connection) -> bool {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = stream.connection != connection;
+        if is_news {
+            if stream.connection == Connection::Connected {
+                self.counters.close();
+                self.announced.lose();
+            }
+            if connection == Connection::Connected {
+                self.announced.restore();
+            }
+            *stream = StreamState { connection, since: unix_ms() / 1000 };
+        }
+        is_news
+    }
+
+    /// Keeps flags and segments, as upstream said them, on disk.
+    pub(crate) fn persist_items(&self, items: &Items) {
+        self.persist(|persisted| {
+            persisted.items = Some(items.clone());
+            true
+        });
+    }
+
+    /// Replaces what cannot be read of the newest data.
+    pub(crate) fn skip(&self, unreadable: Vec<Unreadable>) {
+        self.skipped.replace(&self.label, &self.status, unreadable);
+    }
+
+    /// Keeps targets on disk.
+    pub(crate) fn persist_targets(&self, targets: &[Target]) {
+        if self.snapshot_writer.is_none() {
+            return;
+        }
+        let texts = persisted::texts(targets);
+        self.persist(|persisted| {
+            let is_news = persisted.targets != texts;
+            persisted.targets = texts;
+            is_news
+        });
+    }
+
+    /// Keeps keys on disk.
+    pub(super) fn persist_keys(&self, keys: &BTreeSet<KeyHash>) {
+        self.persist(|persisted| {
+            let is_news = persisted.keys != *keys;
+            persisted.keys.clone_from(keys);
+            is_news
+        });
+    }
+
+    /// Nothing of this environment is kept on disk any more.
+    pub(crate) fn clear_persisted(&self) {
+        self.persist(|persisted| {
+            *persisted = PersistedEnvironment::default();
+            true
+        });
+    }
+
+    fn persist(&self, change: impl FnOnce(&mut PersistedEnvironment) -> bool) {
+        if let Some(snapshot_writer) = &self.snapshot_writer {
+            snapshot_writer.change(change);
+        }
+    }
+
+    /// Remembers a change for people.
+    pub(crate) fn remember(&self, text: String) {
+        self.recent.remember(self.data.snapshot().map_or(0, |it| it.seq()), text);
+    }
+}
+
+/// Readiness waits until there is something to serve.
+async fn wait_for_data(environment: Arc<HarnessEnvironment>, latch: Arc<ReadyLatch>) {
+    let mut changes = environment.status.changes();
+    while !environment.data.has_data() {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    latch.release();
+}

@@ -1,0 +1,210 @@
+//! Makes environments, with everything that belongs to one, and ends them.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use yardarm_core::change_log::LogLimits;
+use yardarm_core::hooks::Hooks;
+use yardarm_core::registry::{EndReason, StreamRegistry};
+use yardarm_core::status::Status;
+use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, Workers, environment_with};
+
+use super::announced::MAX_ANNOUNCED;
+use super::applier::Applier;
+use super::environment::{EnvironmentParts, HarnessEnvironment};
+use super::index::Environments;
+use super::metrics_poster::MetricsPoster;
+use crate::config::Config;
+use crate::data::persisted::{self, PersistedEnvironment};
+use crate::data::targets::LearntBudget;
+use crate::identity::tokens::SigningKey;
+use crate::identity::{Identity, KeyHash, ListedKeys, Session, VENDOR};
+use crate::metrics::MetricsPort;
+use crate::upstream::HttpClients;
+
+/// Everything that streams may have missed, and some room. A change takes a hundred bytes, for it only has a name.
+const LOG: LogLimits = LogLimits { changes: MAX_ANNOUNCED + 384, ..LogLimits::LARGE };
+
+/// What the gateway provides.
+#[derive(Clone)]
+pub struct Parts {
+    /// Plugins.
+    pub hooks: Hooks,
+    /// Registry of open streams.
+    pub streams: StreamRegistry,
+    /// Owner of the tasks.
+    pub lifecycle: Lifecycle,
+    /// Folder for what is kept; `None` keeps nothing.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Makes environments. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct EnvironmentFactory {
+    pub(crate) config: Arc<Config>,
+    pub(crate) http: HttpClients,
+    pub(crate) parts: Parts,
+    pub(crate) environments: Environments,
+    /// Memory for targets that SDKs present.
+    pub(crate) learnt: Arc<LearntBudget>,
+    /// For large bodies.
+    pub(crate) readers: Workers,
+    /// What tokens for the environments that are made here are signed with, unless one secret signs all.
+    pub(crate) signing: Option<SigningKey>,
+    /// Wakes whoever can get a new token for the environments that are made here.
+    pub(crate) token_refused: Arc<Notify>,
+}
+
+/// An environment that is served from now on.
+pub(crate) struct EnvironmentHandle {
+    pub(crate) environment: Arc<HarnessEnvironment>,
+    /// The way in for its data.
+    pub(crate) applier: Applier,
+    /// Owner of its tasks.
+    pub(crate) lifecycle: Lifecycle,
+}
+
+impl EnvironmentHandle {
+    /// Makes readiness wait until there is data, unless the environment came after the start and others are served.
+    pub(crate) fn hold_readiness(&self, is_late: bool) {
+        let (readiness, label) = (self.lifecycle.readiness(), self.environment.label.to_string());
+        let latch = if is_late {
+            readiness.latch_late_data(label, &self.environment.status)
+        } else {
+            readiness.latch_data(label, &self.environment.status)
+        };
+        self.environment.hold_readiness(latch, &self.lifecycle);
+    }
+}
+
+impl EnvironmentFactory {
+    /// Makes an environment and serves it, with what was kept of it; `None` if one of this ID is there already.
+    pub(crate) async fn create(
+        &self,
+        name: Option<&str>,
+        session: Session,
+        persisted: PersistedEnvironment,
+    ) -> Option<EnvironmentHandle> {
+        let label = self.label(name, &session.identity);
+        let status = Status::new();
+        let lifecycle = self.parts.lifecycle.for_environment(label.clone(), status.clone()).child();
+        let (writer, data) = environment_with(LOG);
+        let hooks = self.parts.hooks.clone();
+        let is_offline = self.config.is_offline();
+        let is_forwarded = self.config.metric_post_interval.is_some() && !is_offline;
+        let metrics = MetricsPort::start(label.clone(), hooks.clone(), self.readers.clone(), is_forwarded, &lifecycle);
+        let snapshot_writer = self.parts.data_dir.as_ref().filter(|_| !is_offline);
+        let snapshot_writer = snapshot_writer
+            .map(|folder| persisted::persist(folder, &label, &session.identity.id, persisted.clone(), &lifecycle));
+        let environment = Arc::new(HarnessEnvironment::new(EnvironmentParts {
+            label,
+            status,
+            session,
+            data,
+            metrics,
+            snapshot_writer,
+            token_refused: Arc::clone(&self.token_refused),
+            learnt: Arc::clone(&self.learnt),
+            signing: self.signing.clone(),
+        }));
+        if !self.environments.add(&environment) {
+            lifecycle.token().cancel();
+            return None;
+        }
+        let unfinished = Unfinished(Some((self.environments.clone(), Arc::clone(&environment), lifecycle.clone())));
+        tracing::info!(environment = %environment.label, id = environment.identity.id, "environment added");
+        let mut applier = Applier::new(Arc::clone(&environment), writer, hooks, self.config.and_rules);
+        environment.targets.polled(&persisted.read_targets());
+        if let Some(items) = persisted.items {
+            applier.restore(items).await;
+        }
+        // Last, for a key that is accepted must find what it opens.
+        self.environments.set_keys(&environment, &persisted.keys);
+        if let Some(interval) = self.config.metric_post_interval.filter(|_| is_forwarded) {
+            let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
+            let posting = Arc::clone(&environment);
+            lifecycle.supervise("metrics", move || poster.clone().run(Arc::clone(&posting), interval));
+        }
+        let (beating, interval) = (Arc::clone(&environment), self.config.heartbeat_interval);
+        lifecycle.supervise("heartbeat", move || send_heartbeats(Arc::clone(&beating), interval));
+        unfinished.finish();
+        Some(EnvironmentHandle { environment, applier, lifecycle })
+    }
+
+    /// Replaces the keys of an environment; what was opened with those that are gone ends.
+    pub(crate) fn accept(&self, environment: &Arc<HarnessEnvironment>, keys: &BTreeSet<KeyHash>) {
+        for gone in self.environments.set_keys(environment, keys) {
+            tracing::info!(environment = %environment.label, "a key is no longer accepted");
+            self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| {
+                let is_it = |it: &Secret| KeyHash::of(it.expose()) == gone;
+                facts.environment == environment.label && facts.credential.as_ref().is_some_and(is_it)
+            });
+        }
+    }
+
+    /// Replaces the keys of an environment by those that were listed. Where an entry of the list could not be read, keys
+    /// that are missing from it stay.
+    pub(crate) fn accept_listed(&self, environment: &Arc<HarnessEnvironment>, listed: &ListedKeys) {
+        let mut keys = listed.hashes().clone();
+        if !listed.is_complete() {
+            keys.extend(self.environments.keys_of(environment));
+        }
+        self.accept(environment, &keys);
+    }
+
+    /// Ends an environment: its keys open nothing any more, its streams end, its tasks stop.
+    pub(crate) fn remove(&self, environment: &Arc<HarnessEnvironment>, lifecycle: &Lifecycle) {
+        self.environments.remove(environment);
+        self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| facts.environment == environment.label);
+        environment.clear_persisted();
+        lifecycle.token().cancel();
+        tracing::info!(environment = %environment.label, "environment removed");
+        let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
+        let environment = Arc::clone(environment);
+        // What its SDKs reported is still delivered.
+        self.parts.lifecycle.spawn("last metrics", async move {
+            environment.metrics.settle().await;
+            poster.flush(&environment).await;
+        });
+    }
+
+    fn label(&self, name: Option<&str>, identity: &Identity) -> EnvironmentLabel {
+        let name = name.or(Some(&identity.environment)).filter(|it| !it.is_empty()).unwrap_or(&identity.id);
+        let label = EnvironmentLabel::new(VENDOR, name);
+        if self.environments.is_taken(&label, &identity.id) {
+            // Environments of two projects may have one name; IDs are different in any case.
+            return EnvironmentLabel::new(VENDOR, identity.id.as_str());
+        }
+        label
+    }
+}
+
+/// Takes an environment out again that could not be made to the end, so that another attempt finds its place free.
+struct Unfinished(Option<(Environments, Arc<HarnessEnvironment>, Lifecycle)>);
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some((environments, environment, lifecycle)) = self.0.take() {
+            environments.remove(&environment);
+            lifecycle.token().cancel();
+        }
+    }
+}
+
+async fn send_heartbeats(environment: Arc<HarnessEnvironment>, interval: Duration) {
+    let mut timer = tokio::time::interval(interval);
+    timer.tick().await;
+    loop {
+        timer.tick().await;
+        environment.data.heartbeat();
+    }
+}

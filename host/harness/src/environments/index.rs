@@ -1,0 +1,166 @@
+//! All environments, and how a key finds its environment.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use yardarm_core::EnvironmentLabel;
+
+use super::environment::HarnessEnvironment;
+use super::pending::Pending;
+use crate::identity::KeyHash;
+
+/// All environments, found by key and by ID. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Environments(Arc<Shared>);
+
+struct Shared {
+    index: ArcSwap<Index>,
+    /// Guards changes of the index, which are rare.
+    changing: Mutex<()>,
+    /// Configured keys whose environment, or whose list of keys, is not known yet.
+    pending: Pending,
+    /// Somebody presented a key that nobody knows.
+    unknown_keys: Notify,
+}
+
+#[derive(Default, Clone)]
+struct Index {
+    all: Vec<Arc<HarnessEnvironment>>,
+    by_id: HashMap<Box<str>, Arc<HarnessEnvironment>>,
+    by_key: HashMap<KeyHash, Arc<HarnessEnvironment>>,
+}
+
+/// What a key leads to.
+pub(crate) enum Lookup {
+    Found(Arc<HarnessEnvironment>),
+    Unknown,
+    /// Unknown, but not all keys are known yet.
+    NotYet,
+}
+
+impl Environments {
+    /// None yet; what is `pending` is still to say which there are.
+    pub(crate) fn expecting(pending: Pending) -> Self {
+        Self(Arc::new(Shared {
+            index: ArcSwap::default(),
+            changing: Mutex::default(),
+            pending,
+            unknown_keys: Notify::new(),
+        }))
+    }
+
+    /// Every environment, in order of label.
+    pub(crate) fn all(&self) -> Vec<Arc<HarnessEnvironment>> {
+        self.0.index.load().all.clone()
+    }
+
+    /// The environment of this ID.
+    pub(crate) fn by_id(&self, id: &str) -> Option<Arc<HarnessEnvironment>> {
+        self.0.index.load().by_id.get(id).cloned()
+    }
+
+    /// The environment that a key belongs to. A stranger makes the lists of keys be read again, soon.
+    pub(crate) fn by_key(&self, key: &KeyHash) -> Lookup {
+        if let Some(found) = self.0.index.load().by_key.get(key) {
+            return Lookup::Found(Arc::clone(found));
+        }
+        self.0.unknown_keys.notify_waiters();
+        if self.may_be_known_soon(key) { Lookup::NotYet } else { Lookup::Unknown }
+    }
+
+    /// Whether some configured keys have not said yet what they belong to.
+    pub(crate) fn are_incomplete(&self) -> bool {
+        self.0.pending.are_some_unheard()
+    }
+
+    /// Whether a key that is unknown now may belong to something that is not known yet, or that upstream rejects for a while.
+    fn may_be_known_soon(&self, key: &KeyHash) -> bool {
+        self.are_incomplete() || self.0.pending.has(key) || self.has_none_yet()
+    }
+
+    /// Whether there is no environment at all, although there are keys that should lead to some.
+    fn has_none_yet(&self) -> bool {
+        self.0.index.load().all.is_empty() && !self.0.pending.is_empty()
+    }
+
+    /// Whether an environment that is unknown now may come.
+    pub(crate) fn may_come(&self, id: &str) -> bool {
+        self.by_id(id).is_none() && (self.are_incomplete() || self.has_none_yet())
+    }
+
+    /// Configured keys that have led to no environment yet.
+    pub(crate) fn pending(&self) -> &Pending {
+        &self.0.pending
+    }
+
+    /// Whether a key belongs to this environment.
+    pub(crate) fn accepts(&self, key: &KeyHash, id: &str) -> bool {
+        self.0.index.load().by_key.get(key).is_some_and(|it| it.identity.id == id)
+    }
+
+    /// Wakes when somebody presents a key that nobody knows.
+    pub(crate) async fn unknown_key(&self) {
+        self.0.unknown_keys.notified().await;
+    }
+
+    /// Adds an environment; says whether there was none of this ID.
+    pub(crate) fn add(&self, environment: &Arc<HarnessEnvironment>) -> bool {
+        let _guard = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = Index::clone(&self.0.index.load());
+        if index.by_id.contains_key(environment.identity.id.as_str()) {
+            return false;
+        }
+        index.by_id.insert(environment.identity.id.as_str().into(), Arc::clone(environment));
+        index.all.push(Arc::clone(environment));
+        index.all.sort_by(|left, right| left.label.cmp(&right.label));
+        self.0.index.store(Arc::new(index));
+        true
+    }
+
+    /// Replaces the keys of an environment; gives those that are no longer accepted.
+    pub(crate) fn set_keys(&self, environment: &Arc<HarnessEnvironment>, keys: &BTreeSet<KeyHash>) -> Vec<KeyHash> {
+        let _guard = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = Index::clone(&self.0.index.load());
+        let is_mine = |it: &Arc<HarnessEnvironment>| it.identity.id == environment.identity.id;
+        let gone: Vec<_> = index
+            .by_key
+            .iter()
+            .filter(|(key, it)| is_mine(it) && !keys.contains(*key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        gone.iter().for_each(|key| {
+            index.by_key.remove(key);
+        });
+        for key in keys {
+            index.by_key.insert(key.clone(), Arc::clone(environment));
+        }
+        self.0.index.store(Arc::new(index));
+        environment.persist_keys(keys);
+        gone
+    }
+
+    /// The keys of an environment, in order.
+    pub(crate) fn keys_of(&self, environment: &Arc<HarnessEnvironment>) -> BTreeSet<KeyHash> {
+        let index = self.0.index.load();
+        let mine = index.by_key.iter().filter(|(_, it)| Arc::ptr_eq(it, environment));
+        mine.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Removes an environment and its keys.
+    pub(crate) fn remove(&self, environment: &Arc<HarnessEnvironment>) {
+        let _guard = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = Index::clone(&self.0.index.load());
+        let is_other = |it: &Arc<HarnessEnvironment>| !Arc::ptr_eq(it, environment);
+        index.all.retain(is_other);
+        index.by_id.retain(|_, it| is_other(it));
+        index.by_key.retain(|_, it| is_other(it));
+        self.0.index.store(Arc::new(index));
+    }
+
+    /// Whether a label is taken by another environment.
+    pub(crate) fn is_taken(&self, label: &EnvironmentLabel, id: &str) -> bool {
+        self.0.index.load().all.iter().any(|it| it.label == *label && it.identity.id != id)
+    }
+}

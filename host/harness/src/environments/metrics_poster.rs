@@ -1,0 +1,65 @@
+//! Metrics are posted on a timer, for each environment with its own token (section 3.9).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+
+use super::environment::HarnessEnvironment;
+use crate::metrics::Outcome;
+use crate::upstream::retry_delay::jittered;
+use crate::upstream::{HttpClients, identification, url};
+
+/// Posts what an environment has summed up.
+#[derive(Clone)]
+pub(crate) struct MetricsPoster {
+    pub(crate) http: HttpClients,
+    pub(crate) base: String,
+}
+
+impl MetricsPoster {
+    /// Posts again and again, until dropped.
+    pub(crate) async fn run(self, environment: Arc<HarnessEnvironment>, interval: Duration) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(jittered(interval)) => (),
+                () = environment.metrics.wait_for_threshold() => (),
+            }
+            self.flush(&environment).await;
+        }
+    }
+
+    /// Posts what there is.
+    pub(crate) async fn flush(&self, environment: &HarnessEnvironment) {
+        environment.metrics.flush(|body| self.post(environment, body)).await;
+    }
+
+    async fn post(&self, environment: &HarnessEnvironment, body: Bytes) -> Outcome {
+        let session = environment.session();
+        let request = self.http.requests.post(url(&self.base, &["metrics", &session.identity.id]));
+        let request = request.query(&[("cluster", &session.identity.cluster)]).headers(identification(&session));
+        let request = request.bearer_auth(session.token.expose()).header(CONTENT_TYPE, "application/json").body(body);
+        let outcome = match yardarm_outbound::send(request).await {
+            Err(error) => {
+                tracing::warn!(environment = %environment.label, %error, "metrics service cannot be reached");
+                Outcome::Later
+            }
+            Ok(answer) => match answer.status().as_u16() {
+                200 => Outcome::Delivered,
+                400 | 413 => Outcome::Refused,
+                code => {
+                    if matches!(code, 401 | 403) {
+                        environment.request_token_refresh();
+                    }
+                    Outcome::Later
+                }
+            },
+        };
+        environment.counters.posted(outcome == Outcome::Delivered);
+        if outcome != Outcome::Delivered {
+            tracing::warn!(environment = %environment.label, ?outcome, "metrics could not be posted");
+        }
+        outcome
+    }
+}

@@ -1,0 +1,56 @@
+//! State of an environment for operators.
+
+use std::sync::atomic::Ordering;
+
+use yardarm_core::report::EnvironmentReport;
+
+use super::environment::HarnessEnvironment;
+use super::index::Environments;
+
+/// Configured keys that have not led to data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .lacks.join(", "))]
+pub struct Incomplete {
+    /// What is missing, in words for operators.
+    pub lacks: Vec<String>,
+    /// Whether waiting will hardly help, because upstream wants nothing of a key.
+    pub is_final: bool,
+}
+
+/// What operators are shown of one environment.
+pub(crate) fn of(environment: &HarnessEnvironment) -> EnvironmentReport {
+    let snapshot = environment.data.snapshot();
+    let items = snapshot.as_ref().map(|it| it.data().items());
+    let phase = if snapshot.is_some() { "ready" } else { "starting" };
+    EnvironmentReport {
+        is_behind: environment.is_behind.load(Ordering::Relaxed),
+        skipped_items: environment.skipped.count(),
+        sequence: snapshot.as_ref().map_or(0, |it| it.seq()),
+        flags: items.map_or(0, |it| it.flags.len()),
+        segments: items.map_or(0, |it| it.segments.len()),
+        recent_changes: environment.recent.all(),
+        events: Some(environment.metrics.report().into()),
+        ..EnvironmentReport::of(&environment.label, phase, &environment.status)
+    }
+}
+
+/// Whether every configured key has led to flags and, if they are asked for, to targets.
+pub(crate) fn completeness(environments: &Environments, polls_targets: bool) -> Result<(), Incomplete> {
+    let mut incomplete = Incomplete { lacks: Vec::new(), is_final: false };
+    let mut reports = environments.pending().reports();
+    for environment in environments.all() {
+        if environment.data.has_data() && polls_targets && !environment.targets.are_polled() {
+            incomplete.lacks.push(format!("`{}`: its targets have not been read", environment.label.name()));
+        }
+        reports.push(of(&environment));
+    }
+    for report in reports.iter().filter(|it| it.phase != "ready") {
+        let problem = report.last_error.as_ref().map_or("no flags yet", |it| &it.message);
+        incomplete.lacks.push(format!("`{}`: {problem}", report.name));
+        incomplete.is_final |= report.phase == "rejected";
+    }
+    if reports.is_empty() {
+        incomplete.lacks.push("no environment".to_owned());
+    }
+    if incomplete.lacks.is_empty() { Ok(()) } else { Err(incomplete) }
+}

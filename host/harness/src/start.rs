@@ -1,0 +1,256 @@
+//! Starts the Harness side and puts its parts together.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use yardarm_core::budget::Budget;
+use yardarm_core::readiness::ReadyLatch;
+use yardarm_core::report::EnvironmentReport;
+use yardarm_core::supervisor::blocking;
+use yardarm_core::ticket::TicketQueue;
+use yardarm_core::workers::ThreadError;
+use yardarm_core::{Evaluators, Secret, Workers, atomic_file};
+
+use crate::config::{self, Config, Source};
+use crate::data::persisted;
+use crate::data::targets::LearntBudget;
+use crate::downstream::{self, CompatMetrics};
+use crate::environments::{self, EnvironmentFactory, Environments, Incomplete, MetricsPoster, Parts, Pending};
+use crate::identity::tokens::{SigningKey, Tokens};
+use crate::identity::{KeyHash, secret_file};
+use crate::sources::{self, ExportError, KeyBootstrap, OfflineError, OfflineTask, ProxyKeyTask};
+use crate::upstream::{Admin, HttpClients, Registrar};
+
+/// Threads that read large bodies, for all environments together.
+const READERS: usize = 2;
+/// Bytes of large bodies that present a key, under way at once.
+const AUTH_BYTES: usize = 16 << 20;
+
+/// The running Harness side.
+pub struct Harness {
+    /// Every route that SDKs can meet.
+    pub router: Router,
+    environments: Environments,
+    poster: MetricsPoster,
+    registrar: Registrar,
+    polls_targets: bool,
+}
+
+/// Why this side could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The HTTP client could not be built.
+    #[error("HTTP client for upstream requests cannot be set up: {0}")]
+    Http(#[from] reqwest::Error),
+    /// There is no secret for tokens and none can be kept.
+    #[error("`harness.auth_secret` is not set, and `{path}` cannot be used to keep one: {source}")]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The folder for what is kept cannot be used.
+    #[error("`{path}` (`data.dir`) cannot be used: {source}")]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The folder of offline mode cannot be served.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
+    /// The threads for long work cannot be started.
+    #[error(transparent)]
+    Threads(#[from] ThreadError),
+    /// There is no secret for tokens and no place to keep one.
+    #[error("`harness.auth_secret` is required, because there is no `data.dir` to keep one in")]
+    NoSecret,
+}
+
+/// Starts every configured key and returns; nothing waits for upstream.
+///
+/// # Errors
+/// When the HTTP client, the secret for tokens, a folder or a thread cannot be had.
+pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> {
+    let http = HttpClients::new(config.read_timeout)?;
+    if let Some(folder) = &parts.data_dir {
+        let prepared = atomic_file::prepare_folder(folder);
+        prepared.map_err(|source| StartError::DataDir { path: folder.clone(), source })?;
+    }
+    let tokens = tokens(&config, parts.data_dir.as_deref())?;
+    let mut persisted = match parts.data_dir.clone().filter(|_| !config.is_offline()) {
+        Some(folder) => blocking("last good data", move || persisted::read(&folder)).await.unwrap_or_default(),
+        None => HashMap::new(),
+    };
+    let config = Arc::new(config);
+    let environments = Environments::expecting(pending(&config.source));
+    let readers = Workers::start("yardarm-read", READERS)?;
+    let factory = EnvironmentFactory {
+        config: Arc::clone(&config),
+        http: http.clone(),
+        parts: parts.clone(),
+        environments: environments.clone(),
+        learnt: LearntBudget::new(usize::try_from(config.learnt_targets_size).unwrap_or(usize::MAX)),
+        readers: readers.clone(),
+        signing: None,
+        token_refused: Arc::default(),
+    };
+    let signing = |key: &Secret| config.auth_secret.is_none().then(|| SigningKey::derived(key));
+    match &config.source {
+        Source::Keys(admin, keys) => {
+            let tickets = TicketQueue::default();
+            for (index, settings) in keys.iter().enumerate() {
+                let persisted = persisted.remove(&KeyHash::of(settings.api_key.expose())).and_then(|mut it| it.pop());
+                let task = KeyBootstrap {
+                    index,
+                    settings: settings.clone(),
+                    was_accepted: persisted.is_some(),
+                    persisted,
+                    admin: Admin { http: http.clone(), settings: admin.clone() },
+                    factory: EnvironmentFactory {
+                        signing: signing(&settings.api_key),
+                        token_refused: Arc::default(),
+                        ..factory.clone()
+                    },
+                    ticket: Some(tickets.next()),
+                    latch: Some(latch(&parts, &environments, index)),
+                    known: None,
+                };
+                parts.lifecycle.supervise("harness key", task);
+            }
+        }
+        Source::ProxyKey(key) => {
+            let latch = latch(&parts, &environments, 0);
+            let persisted = persisted.remove(&KeyHash::of(key.expose())).unwrap_or_default();
+            let factory = EnvironmentFactory { signing: signing(key), ..factory };
+            parts.lifecycle.supervise("proxy key", ProxyKeyTask::new(key.clone(), factory, persisted, latch));
+        }
+        Source::Offline(settings) => {
+            let mut task = OfflineTask::new(settings.clone(), factory);
+            task.start().await?;
+            parts.lifecycle.supervise("offline folder", task);
+        }
+    }
+    let (service, registers) = (config.client_service.clone(), config.forwards_targets());
+    let registrar = Registrar::start(http.clone(), service, registers, &parts.lifecycle);
+    let polls_targets = config.target_poll_interval.is_some() && matches!(config.source, Source::Keys(..));
+    let poster = MetricsPoster { http, base: config.metric_service.clone() };
+    let router = downstream::routes(downstream::Downstream {
+        environments: environments.clone(),
+        config,
+        tokens,
+        registrar: registrar.clone(),
+        hooks: parts.hooks,
+        streams: parts.streams,
+        compat_metrics: CompatMetrics::new(),
+        evaluators: Evaluators::start()?,
+        readers,
+        auth_bodies: Budget::new(AUTH_BYTES).account(),
+        started_ms: yardarm_core::time::unix_ms(),
+    });
+    Ok(Harness { router, environments, poster, registrar, polls_targets })
+}
+
+impl Harness {
+    /// Posts all metrics and registers all targets that wait, and waits until they have arrived or are lost.
+    pub async fn flush_events(&self) {
+        let all = self.environments.all();
+        let metrics = futures_util::future::join_all(all.iter().map(async |it| {
+            it.metrics.settle().await;
+            self.poster.flush(it).await;
+        }));
+        tokio::join!(metrics, self.registrar.flush());
+    }
+
+    /// State of each environment, for operators.
+    #[must_use]
+    pub fn reports(&self) -> Vec<EnvironmentReport> {
+        let mut reports: Vec<_> = self.environments.all().iter().map(|it| environments::report(it)).collect();
+        reports.extend(self.environments.pending().reports());
+        reports
+    }
+
+    /// Whether there is data for every configured key.
+    ///
+    /// # Errors
+    /// Says which are without, and why.
+    pub fn completeness(&self) -> Result<(), Incomplete> {
+        environments::completeness(&self.environments, self.polls_targets)
+    }
+
+    /// Writes all environments into a folder that offline mode reads. Blocks.
+    ///
+    /// # Errors
+    /// When an environment has no data yet, or a file cannot be written.
+    pub fn export(&self, folder: &Path) -> Result<(), ExportError> {
+        sources::export(&self.environments, folder)
+    }
+}
+
+/// What tokens are signed with.
+fn tokens(config: &Config, data_dir: Option<&Path>) -> Result<Tokens, StartError> {
+    let file = data_dir.map(|it| it.join("token-secret"));
+    let (common, earlier) = match (&config.auth_secret, file) {
+        (Some(secret), _) => (Some(secret.clone()), None),
+        // There is no key to derive one from.
+        (None, Some(path)) if config.is_offline() => {
+            let secret = secret_file::read_or_make(&path).map_err(|source| StartError::Secret { path, source })?;
+            tracing::warn!(
+                "`harness.auth_secret` is not set, so one was made up; other gateways do not accept the tokens of this one"
+            );
+            (Some(secret), None)
+        }
+        (None, None) if config.is_offline() => return Err(StartError::NoSecret),
+        // Earlier versions made one up, and SDKs go on with its tokens.
+        (None, file) => (None, file.and_then(|path| secret_file::read(&path))),
+    };
+    match common.as_ref().map(|it| it.expose()) {
+        Some("secret") => tracing::warn!(
+            "`harness.auth_secret` is `secret`, THE DEFAULT OF FF-PROXY THAT EVERYBODY KNOWS: whoever reaches this gateway can \
+             make tokens that read every environment; set another one"
+        ),
+        Some(secret) if secret.len() < config::STRONG_SECRET => {
+            tracing::warn!(
+                bytes = secret.len(),
+                "`harness.auth_secret` is short and may be guessed; it should have 32 bytes or more"
+            );
+        }
+        _ => (),
+    }
+    let signing = |secret: Option<Secret>| secret.map(|it| SigningKey::new(&it));
+    Ok(Tokens::new(signing(common), signing(earlier), config.ff_proxy_tokens))
+}
+
+/// Holds readiness back until a configured key has led to data.
+fn latch(parts: &Parts, environments: &Environments, index: usize) -> ReadyLatch {
+    let (name, status) = environments.pending().status(index).unwrap_or_default();
+    parts.lifecycle.readiness().latch_data(name, &status)
+}
+
+/// Tries whether [`start`] could use the files that it needs besides the data folder. Blocks.
+///
+/// # Errors
+/// When the folder of offline mode cannot be read, or the HTTP client cannot be built.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    HttpClients::new(config.read_timeout)?;
+    match &config.source {
+        Source::Offline(settings) => Ok(sources::check(&settings.dir)?),
+        Source::Keys(..) | Source::ProxyKey(_) => Ok(()),
+    }
+}
+
+/// What is still to say which environments there are, in words for operators.
+fn pending(source: &Source) -> Pending {
+    match source {
+        Source::Keys(_, keys) => Pending::new(keys.iter().enumerate().map(|(index, it)| {
+            let place = || format!("environments[{index}]");
+            (it.name.clone().unwrap_or_else(place), KeyHash::of(it.api_key.expose()))
+        })),
+        Source::ProxyKey(key) => Pending::new([("proxy key".to_owned(), KeyHash::of(key.expose()))]),
+        Source::Offline(_) => Pending::default(),
+    }
+}
