@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use yardarm_core::{EnvironmentLabel, Lifecycle, Supervised};
+use yardarm_launchdarkly_eval::evaluation::{HashedKey, Memberships};
 use yardarm_store::Store;
 
 pub(crate) use self::lookup::Freshness;
@@ -20,7 +21,6 @@ use self::source::Source;
 use self::synchronizer::Synchronizer;
 use crate::config::Config;
 use crate::credential::SdkKey;
-use crate::evaluation::{HashedKey, Memberships};
 use crate::store::StoreEvent;
 use crate::upstream::HttpClients;
 

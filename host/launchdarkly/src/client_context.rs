@@ -5,8 +5,7 @@ use std::ops::Deref;
 use yardarm_core::Workers;
 use yardarm_core::budget::Charge;
 use yardarm_core::workers::SlowDrop;
-
-use crate::model::Context;
+use yardarm_launchdarkly_eval::model::Context;
 
 /// Contexts of up to so many bytes of JSON are parsed and freed on the serving threads, and kept by streams.
 const MAX_SMALL: usize = 32 << 10;

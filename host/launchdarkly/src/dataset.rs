@@ -7,9 +7,9 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 use yardarm_core::sse::Frame;
 use yardarm_core::{Applied, Dataset};
+use yardarm_launchdarkly_eval::evaluation::Ruleset;
+use yardarm_launchdarkly_eval::model::{Flag, Segment};
 
-use crate::evaluation::Ruleset;
-use crate::model::{Flag, Segment};
 use crate::render;
 
 /// All flags and segments of one environment at one moment.

@@ -10,11 +10,13 @@ use yardarm_core::hooks::{
     EvaluationFacts, EvaluationTransform, HookFailure, ResultChange, SortedResults, ViewedResult,
 };
 use yardarm_core::{EnvironmentLabel, Evaluators, Snapshot};
+use yardarm_launchdarkly_eval::evaluation::{
+    Audience, HashedKey, Memberships, Request, Ruleset, estimate_hashes, evaluate_each,
+};
 
 use crate::client_context::ClientContext;
 use crate::dataset::FlagData;
 use crate::environments::SdkKind;
-use crate::evaluation::{Audience, HashedKey, Memberships, Request, Ruleset, estimate_hashes, evaluate_each};
 use crate::store::EnvironmentStore;
 
 /// The context that flags are evaluated for, the kind of SDK, and whether reasons are wanted. Cheap to clone.
@@ -111,7 +113,7 @@ impl EvaluationRequest {
         hash.update(text.len().to_le_bytes());
         hash.update(&text);
         // Not written, because the new format has no such thing, but it decides about rollouts.
-        for secondary in self.context.parts().iter().map(|it| it.secondary()) {
+        for secondary in self.context.secondaries() {
             hash.update([u8::from(secondary.is_some())]);
             hash.update(secondary.map_or(0, str::len).to_le_bytes());
             hash.update(secondary.unwrap_or_default());
@@ -173,7 +175,7 @@ fn viewed_results(ruleset: &Ruleset, request: &Request<'_>) -> SortedResults {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Context;
+    use yardarm_launchdarkly_eval::model::Context;
 
     fn fingerprint(context: &str, kind: SdkKind, with_reasons: bool) -> [u8; 32] {
         let context = Context::parse(context.as_bytes()).expect(context);

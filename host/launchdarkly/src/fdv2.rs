@@ -225,6 +225,7 @@ fn write_delete(item: &Item, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use serde_json::value::RawValue;
+    use yardarm_launchdarkly_eval::model::Flag;
 
     use super::*;
     use crate::upstream::message;
@@ -250,7 +251,7 @@ mod tests {
         let whole = ObjectChange::new(None, &Change::Put(both.clone()), &both).unwrap();
         assert_eq!(step.after.state(), whole.after.state());
         assert_ne!(step.after.state(), first.after.state());
-        let gone = Item::Flag(Arc::new(crate::model::Flag::tombstone("b", 3)));
+        let gone = Item::Flag(Arc::new(Flag::tombstone("b", 3)));
         let back = ObjectChange::new(Some(&step.after), &Change::Patch(gone), &items(&[flag("a", 1)])).unwrap();
         assert_eq!(back.after.state(), first.after.state());
         let same = Change::Put(items(&[flag("a", 1)]));
@@ -267,7 +268,7 @@ mod tests {
              event: payload-transferred\ndata: {{\"state\":\"{state}\",\"version\":1}}\n\n"
         );
         assert_eq!(text(&Fdv2Data::render_change(&first, 0).unwrap()), expected);
-        let gone = Item::Flag(Arc::new(crate::model::Flag::tombstone("a", 3)));
+        let gone = Item::Flag(Arc::new(Flag::tombstone("a", 3)));
         let step = ObjectChange::new(Some(&first.after), &Change::Patch(gone), &items(&[])).unwrap();
         let expected = format!(
             "event: delete-object\ndata: {{\"version\":3,\"kind\":\"flag\",\"key\":\"a\"}}\n\n\

@@ -15,13 +15,11 @@ mod dataset;
 mod downstream;
 mod environments;
 mod evaluated_streams;
-pub mod evaluation;
 mod evaluation_request;
 mod fdv2;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod limits;
-pub mod model;
 mod persistence;
 mod render;
 mod report;

@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 use yardarm_core::Lifecycle;
 use yardarm_core::snapshot_file::SnapshotFile;
 use yardarm_core::snapshot_writer::SnapshotWriter;
+use yardarm_launchdarkly_eval::model::{Flag, MAX_VERSION, Segment};
 
 use crate::dataset::{Item, Items};
 use crate::environments::LdEnvironment;
-use crate::model::{Flag, MAX_VERSION, Segment};
 use crate::upstream::message;
 
 /// The content of a file.

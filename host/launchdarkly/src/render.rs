@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use yardarm_core::sse::Frame;
+use yardarm_launchdarkly_eval::model::{Flag, Segment};
 
 use crate::dataset::{Change, Channel, Item, Items};
-use crate::model::{Flag, Segment};
 
 /// A change for the streams of one channel; `None` where they do not hear of it.
 pub(crate) fn change(change: &Change, channel: Channel) -> Option<Frame> {

@@ -8,9 +8,8 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use yardarm_core::time::unix_ms;
+use yardarm_launchdarkly_eval::evaluation::{BigSegmentsStatus, HashedKey, Memberships};
 use yardarm_store::{Membership, Store};
-
-use crate::evaluation::{BigSegmentsStatus, HashedKey, Memberships};
 
 /// How long an answer is remembered, and how many are (upstream page, section 4.10). The oldest is forgotten first.
 const REMEMBERED: Duration = Duration::from_secs(5);

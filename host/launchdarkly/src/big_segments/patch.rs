@@ -1,9 +1,8 @@
 //! A change of one Big Segment's members, as upstream sends it.
 
 use serde::Deserialize;
+use yardarm_launchdarkly_eval::model::normalize_json;
 use yardarm_store::MembershipPatch;
-
-use crate::model::normalize_json;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

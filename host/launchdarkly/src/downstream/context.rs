@@ -11,6 +11,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use yardarm_core::budget::{Account, Charge};
+use yardarm_launchdarkly_eval::model::Context;
 
 use super::Downstream;
 use super::auth::Caller;
@@ -19,7 +20,6 @@ use super::rejection::Rejection;
 use crate::client_context::ClientContext;
 use crate::config::EnvironmentConfig;
 use crate::environments::SdkKind;
-use crate::model::Context;
 
 /// Why there is no context.
 #[derive(Debug, thiserror::Error)]

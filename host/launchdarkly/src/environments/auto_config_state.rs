@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use yardarm_launchdarkly_eval::model::normalize_json;
 use yardarm_outbound::LogThrottle;
 
 use super::Variant;
@@ -15,7 +16,6 @@ use super::persisted_list::{PersistedFilter, PersistedList, PersistedListEntry};
 use super::representation::{Malformed, Object, Representation};
 use crate::config::{CommonConfig, EnvironmentConfig};
 use crate::credential::KeyError;
-use crate::model::normalize_json;
 
 /// Log lines about events that are not understood.
 static UNEXPECTED: LogThrottle = LogThrottle::new(Duration::from_secs(10));

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use yardarm_core::Secret;
+use yardarm_launchdarkly_eval::model::as_version;
 
 use crate::config::{CommonConfig, EnvironmentConfig, Identity};
 use crate::credential::{Accepted, Credentials, EnvironmentId, KeyError, MobileKey, OfferedKeys, SdkKey, is_sendable};
-use crate::model::as_version;
 
 /// An environment as it is described.
 #[derive(Debug, Clone)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use yardarm_launchdarkly_eval::model::{Flag, Segment, as_version, normalize_json};
 use yardarm_outbound::shortened;
 use yardarm_store::{Collection, Layout, Record};
 
 use crate::dataset::{Item, ItemKind, Items};
-use crate::model::{Flag, Segment, as_version, normalize_json};
 use crate::upstream::message;
 
 pub(super) const FLAGS: &str = "features";

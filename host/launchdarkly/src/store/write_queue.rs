@@ -153,7 +153,7 @@ impl WriteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Flag;
+    use yardarm_launchdarkly_eval::model::Flag;
 
     fn deleted(key: &str) -> Item {
         Item::Flag(std::sync::Arc::new(Flag::tombstone(key, 1)))

@@ -14,6 +14,7 @@ use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::status::Connection;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::{Snapshot, Writer};
+use yardarm_launchdarkly_eval::model;
 
 use self::changed::{Changed, describe, read, reread};
 use crate::dataset::{Change, FlagData, Item, Items};
@@ -240,8 +241,8 @@ impl Applier {
     /// An item that a plugin hides must also disappear where it was seen before.
     fn hide(&mut self, item: &Item) {
         let tombstone = match item {
-            Item::Flag(it) => Item::Flag(Arc::new(crate::model::Flag::tombstone(it.key(), it.version()))),
-            Item::Segment(it) => Item::Segment(Arc::new(crate::model::Segment::tombstone(it.key(), it.version()))),
+            Item::Flag(it) => Item::Flag(Arc::new(model::Flag::tombstone(it.key(), it.version()))),
+            Item::Segment(it) => Item::Segment(Arc::new(model::Segment::tombstone(it.key(), it.version()))),
         };
         self.serve(&Change::Patch(tombstone));
     }

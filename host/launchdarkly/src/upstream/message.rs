@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use yardarm_outbound::LogThrottle;
-
-use crate::dataset::{Change, Item, ItemKind, Items};
-use crate::model::{
+use yardarm_launchdarkly_eval::model::{
     Flag, MAX_DEPTH, MAX_VERSION, Malformed, Segment, as_version, has_number_out_of_range, is_deeper_than,
     normalize_json,
 };
+use yardarm_outbound::LogThrottle;
+
+use crate::dataset::{Change, Item, ItemKind, Items};
 
 /// Log lines about events that are not understood.
 static UNEXPECTED: LogThrottle = LogThrottle::new(Duration::from_secs(10));

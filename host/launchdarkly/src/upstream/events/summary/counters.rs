@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use yardarm_launchdarkly_eval::model::write_text;
 
 use super::read::Feature;
 use super::write::Object;
-use crate::model::write_text;
 
 /// Bytes that one summary keeps, entries counted with [`ENTRY`]. Keys, values and kinds are what callers send, so all of
 /// them must be bounded; an event that would exceed it is not counted and dropped.

@@ -5,8 +5,7 @@
 use std::borrow::Cow;
 
 use thiserror::Error;
-
-use crate::model::{ContextError, Identity, Mismatch, Reader};
+use yardarm_launchdarkly_eval::model::{ContextError, Identity, Mismatch, Reader};
 
 /// An event that was received.
 #[derive(Debug, PartialEq)]

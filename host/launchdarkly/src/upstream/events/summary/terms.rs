@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use yardarm_launchdarkly_eval::model::Flag;
 
 use super::read::Feature;
 use crate::dataset::Items;
-use crate::model::Flag;
 
 /// The last schema in which SDKs did not say which variation they had chosen.
 const SCHEMA_WITHOUT_VARIATIONS: u32 = 1;

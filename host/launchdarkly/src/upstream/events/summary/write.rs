@@ -1,9 +1,9 @@
 //! Events of schema 4, as the events service wants them from SDKs that summarise (section 10.5).
 
 use bytes::Bytes;
+use yardarm_launchdarkly_eval::model::write_text;
 
 use super::read::{Custom, Feature, Source};
-use crate::model::write_text;
 
 /// Writes one JSON object, property by property.
 pub(super) struct Object<'o> {

@@ -4,10 +4,10 @@ use std::time::Duration;
 use proptest::prelude::Strategy;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use yardarm_launchdarkly_eval::model::Flag;
 
 use super::*;
 use crate::dataset::Item;
-use crate::model::Flag;
 
 const NOW: u64 = 1_700_000_000_000;
 const LATER: u64 = NOW + 60_000;

@@ -7,8 +7,8 @@
 mod strings;
 pub(crate) mod syntax;
 
-pub(crate) use self::strings::{has_number_out_of_range, is_deeper_than, normalize as normalize_json};
-pub(crate) use self::syntax::MAX_DEPTH;
+pub use self::strings::{has_number_out_of_range, is_deeper_than, normalize as normalize_json};
+pub use self::syntax::MAX_DEPTH;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::ops::Range;
 
 /// A position in a JSON text, moving from value to value.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     text: &'a str,
     position: usize,
 }
@@ -34,7 +34,7 @@ pub(crate) enum Type {
 
 /// A value of another type than the one that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mismatch {
+pub struct Mismatch {
     /// What was asked for.
     pub(crate) expected: Type,
     /// Whether `null` would have been fine too.
@@ -47,7 +47,8 @@ pub(crate) struct Mismatch {
 
 impl<'a> Reader<'a> {
     /// A reader at the start of `text`.
-    pub(crate) fn new(text: &'a str) -> Self {
+    #[must_use]
+    pub fn new(text: &'a str) -> Self {
         Self { text, position: 0 }
     }
 
@@ -90,34 +91,34 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string.
-    pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Mismatch> {
+    pub fn string(&mut self) -> Result<Cow<'a, str>, Mismatch> {
         self.expect(Type::String)?;
         let range = self.skip();
         Ok(strings::unquote(&self.text[range]))
     }
 
     /// Reads a boolean.
-    pub(crate) fn boolean(&mut self) -> Result<bool, Mismatch> {
+    pub fn boolean(&mut self) -> Result<bool, Mismatch> {
         self.expect(Type::Boolean)?;
         let range = self.skip();
         Ok(&self.text[range] == "true")
     }
 
     /// Reads a number as a 64-bit float; one that does not fit is infinite.
-    pub(crate) fn number(&mut self) -> Result<f64, Mismatch> {
+    pub fn number(&mut self) -> Result<f64, Mismatch> {
         self.expect(Type::Number)?;
         let range = self.skip();
         Ok(self.text[range].parse().unwrap_or(0.0))
     }
 
     /// Reads a number and drops its fraction.
-    pub(crate) fn integer(&mut self) -> Result<i64, Mismatch> {
+    pub fn integer(&mut self) -> Result<i64, Mismatch> {
         #[expect(clippy::cast_possible_truncation, reason = "dropping the fraction is the rule; the cast saturates")]
         self.number().map(|number| number as i64)
     }
 
     /// Reads an object: `visit` gets each property's name, with the reader at its value, which it must consume.
-    pub(crate) fn object<E: From<Mismatch>>(
+    pub fn object<E: From<Mismatch>>(
         &mut self,
         mut visit: impl FnMut(&str, &mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -150,7 +151,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Consumes the next value, whatever it is, and says where it stands in the text.
-    pub(crate) fn skip(&mut self) -> Range<usize> {
+    pub fn skip(&mut self) -> Range<usize> {
         let kind = self.peek();
         let start = self.position;
         let bytes = self.text.as_bytes();

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::Malformed;
+use super::audience::Audience;
 use super::json::Reader;
 use super::keys::KeySet;
 use super::rule::{Clause, Rollout, keys, list, properties, text, version};
-use crate::evaluation::Audience;
 
 /// One flag at one version, or the tombstone of a deleted one.
 pub struct Flag {
@@ -118,7 +118,8 @@ impl Flag {
     }
 
     /// Whether the version that was sent can be compared with others: a whole number from 0 to 2^53 - 1.
-    pub(crate) fn has_valid_version(&self) -> bool {
+    #[must_use]
+    pub fn has_valid_version(&self) -> bool {
         !self.body.has_odd_version
     }
 

@@ -11,7 +11,7 @@ use super::{ContextError, USER, canonical_key};
 /// Contexts inside of events were redacted by the SDK, so their other properties need not be those of a context, and
 /// nobody looks at them (`UnmarshalWithKindAndKeyOnly` in `go-sdk-common`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub struct Identity {
     /// Sorted by kind; never empty, no kind twice.
     parts: Vec<KindAndKey>,
 }
@@ -20,7 +20,7 @@ type KindAndKey = (Box<str>, Box<str>);
 
 impl Identity {
     /// Reads kinds and keys of a context, multi-context or user of the old format; `json` must be JSON.
-    pub(crate) fn parse(json: &str) -> Result<Self, ContextError> {
+    pub fn parse(json: &str) -> Result<Self, ContextError> {
         let mut reader = Reader::new(json);
         let parts = match kind_only(reader.clone())?.as_deref() {
             None => vec![(USER.into(), old_key(&mut reader)?)],
@@ -31,12 +31,14 @@ impl Identity {
     }
 
     /// As [`super::Context::canonical_key`].
-    pub(crate) fn canonical_key(&self) -> Cow<'_, str> {
+    #[must_use]
+    pub fn canonical_key(&self) -> Cow<'_, str> {
         canonical_key(self.parts())
     }
 
     /// Kind and key of each individual context, sorted by kind.
-    pub(crate) fn parts(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
+    #[must_use]
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
         self.parts.iter().map(|(kind, key)| (&**kind, &**key))
     }
 }

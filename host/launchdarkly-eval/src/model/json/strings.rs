@@ -48,7 +48,8 @@ pub(super) fn end_of_nested(bytes: &[u8], start: usize) -> usize {
 }
 
 /// Whether arrays and objects are nested more than `limit` levels deep.
-pub(crate) fn is_deeper_than(text: &str, limit: usize) -> bool {
+#[must_use]
+pub fn is_deeper_than(text: &str, limit: usize) -> bool {
     // Each level takes two brackets, so that most texts need not be looked at.
     if text.len() / 2 <= limit {
         return false;
@@ -61,7 +62,8 @@ pub(crate) fn is_deeper_than(text: &str, limit: usize) -> bool {
 }
 
 /// Whether a number does not fit a 64-bit float. The vendor's readers refuse such a text as a whole.
-pub(crate) fn has_number_out_of_range(text: &str) -> bool {
+#[must_use]
+pub fn has_number_out_of_range(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut position = 0;
     while let Some(byte) = bytes.get(position) {
@@ -93,7 +95,8 @@ pub(super) fn fits_float(number: &[u8]) -> bool {
 ///
 /// A line break between values becomes a space, a control character within a string its escape, and the escape of half a
 /// surrogate pair that of U+FFFD. Whatever else is no JSON stays as it is.
-pub(crate) fn normalize(json: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn normalize(json: &str) -> Cow<'_, str> {
     let has_surrogates = || json.contains("\\ud") || json.contains("\\uD");
     if !json.bytes().any(|byte| byte < 0x20) && !has_surrogates() {
         return Cow::Borrowed(json);

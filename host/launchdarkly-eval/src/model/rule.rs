@@ -183,7 +183,8 @@ pub(super) fn version(reader: &mut Reader<'_>) -> Result<(i64, bool), Malformed>
 }
 
 /// The version that `number` is, if it is one.
-pub(crate) fn as_version(number: f64) -> Option<i64> {
+#[must_use]
+pub fn as_version(number: f64) -> Option<i64> {
     as_integer(number).filter(|it| (0..=MAX_VERSION).contains(it))
 }
 

@@ -118,7 +118,7 @@ pub(crate) fn as_integer(number: f64) -> Option<i64> {
 }
 
 /// Writes `text` as a JSON string.
-pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
+pub fn write_text(text: &str, out: &mut Vec<u8>) {
     // Writing text to memory does not fail.
     let _ = serde_json::to_writer(out, text);
 }

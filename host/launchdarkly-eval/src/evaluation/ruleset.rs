@@ -131,18 +131,19 @@ impl Ruleset {
     }
 
     /// The place of the flag `key` among those that `audience` may see, or the place where it would be.
-    pub(crate) fn visible_position(&self, key: &str, audience: Audience) -> Result<usize, usize> {
+    pub fn visible_position(&self, key: &str, audience: Audience) -> Result<usize, usize> {
         let key_of = |number: &u32| self.flag(*number).map_or("", |flag| flag.source().key());
         self.visible_to(audience).binary_search_by(|number| key_of(number).cmp(key))
     }
 
     /// The keys of the flags that `audience` may see, sorted.
-    pub(crate) fn visible_keys(&self, audience: Audience) -> impl Iterator<Item = &Arc<str>> {
+    pub fn visible_keys(&self, audience: Audience) -> impl Iterator<Item = &Arc<str>> {
         self.visible_to(audience).iter().filter_map(|number| Some(self.flag(*number)?.source().key()))
     }
 
     /// How many flags `audience` may see.
-    pub(crate) fn visible_count(&self, audience: Audience) -> usize {
+    #[must_use]
+    pub fn visible_count(&self, audience: Audience) -> usize {
         self.visible_to(audience).len()
     }
 

@@ -26,10 +26,10 @@ mod oracle;
 #[cfg(test)]
 mod vectors;
 
-pub(crate) use self::estimate::estimate_hashes;
-pub(crate) use self::memberships::HashedKey;
-pub use self::memberships::{BigSegmentsStatus, Memberships};
+pub use self::estimate::estimate_hashes;
+pub use self::memberships::{BigSegmentsStatus, HashedKey, Memberships};
 pub use self::ruleset::Ruleset;
+pub use crate::model::Audience;
 
 use std::sync::Arc;
 
@@ -38,17 +38,6 @@ use self::outcome::{Outcome, Reason};
 use self::run::Run;
 use self::subject::Subject;
 use crate::model::Context;
-
-/// Who asks, which decides which flags are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Audience {
-    /// Server-side SDKs: every flag.
-    Server,
-    /// Mobile SDKs: flags with `usingMobileKey`.
-    Mobile,
-    /// Browser SDKs: flags with `usingEnvironmentId`.
-    Browser,
-}
 
 /// What is asked of a ruleset.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +88,7 @@ pub fn evaluate_each(ruleset: &Ruleset, request: &Request<'_>, visit: &mut dyn F
 /// Evaluates the flags with these keys and shows each result to `visit`, with the place of its key.
 ///
 /// Flags that do not exist or that the audience may not see are left out.
-pub(crate) fn evaluate_these(
+pub fn evaluate_these(
     ruleset: &Ruleset,
     request: &Request<'_>,
     keys: &[Arc<str>],

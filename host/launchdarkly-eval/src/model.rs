@@ -3,6 +3,7 @@
 //! A [`Flag`] or [`Segment`] is read once, checked, and kept with the bytes it came in: SDKs are served those bytes, so
 //! properties that this version does not know survive. A [`Context`] is what a client wants flags evaluated for.
 
+mod audience;
 mod context;
 mod flag;
 mod json;
@@ -12,21 +13,24 @@ mod rule;
 mod segment;
 mod value;
 
-pub use self::context::{Context, ContextError};
+pub use self::audience::Audience;
+pub use self::context::{Context, ContextError, Identity};
 pub use self::flag::Flag;
 pub use self::json::syntax::SyntaxError;
+pub use self::json::{MAX_DEPTH, Mismatch, Reader, has_number_out_of_range, is_deeper_than, normalize_json};
 pub use self::reference::{Reference, ReferenceError};
 pub use self::segment::Segment;
 
-pub(crate) use self::context::{Identity, Part};
+pub use self::rule::as_version;
+pub use self::value::write_text;
+
+pub(crate) use self::context::Part;
 pub(crate) use self::flag::{Choice, FlagBody, Target};
-pub(crate) use self::json::{
-    MAX_DEPTH, Mismatch, Reader, Type, has_number_out_of_range, is_deeper_than, normalize_json,
-};
+pub(crate) use self::json::Type;
 pub(crate) use self::keys::{KeySet, Text};
-pub(crate) use self::rule::{Clause, Literal, Operator, Rollout, as_version};
+pub(crate) use self::rule::{Clause, Literal, Operator, Rollout};
 pub(crate) use self::segment::KindKeys;
-pub(crate) use self::value::{Value, as_integer, write_text};
+pub(crate) use self::value::{Value, as_integer};
 
 use std::fmt::{self, Write as _};
 
@@ -34,7 +38,7 @@ use thiserror::Error;
 
 /// Largest version that is accepted: 2^53 - 1, the largest whole number that every JSON reader of the vendor's SDKs keeps
 /// exactly. A larger one would make each later change of an item look old.
-pub(crate) const MAX_VERSION: i64 = (1 << 53) - 1;
+pub const MAX_VERSION: i64 = (1 << 53) - 1;
 
 /// A flag or segment in which a property has the wrong JSON type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -48,7 +52,8 @@ pub struct Malformed {
 
 impl Malformed {
     /// Whether the version of the item is what is wrong.
-    pub(crate) fn is_version(&self) -> bool {
+    #[must_use]
+    pub fn is_version(&self) -> bool {
         self.path == ".version"
     }
 

@@ -34,9 +34,12 @@ struct Membership {
 }
 
 /// A key of a context, and its hash, by which stores know it.
-pub(crate) struct HashedKey {
-    pub(crate) key: Box<str>,
-    pub(crate) hash: String,
+#[derive(Debug)]
+pub struct HashedKey {
+    /// The key.
+    pub key: Box<str>,
+    /// Its hash; see [`Memberships::key_hash`].
+    pub hash: String,
 }
 
 impl From<&str> for HashedKey {
@@ -83,7 +86,8 @@ impl Memberships {
     }
 
     /// Whether `key` is in or out of the segment, if that is known, and how well.
-    pub(crate) fn look_up(&self, key: &str, reference: &str) -> (Option<bool>, BigSegmentsStatus) {
+    #[must_use]
+    pub fn look_up(&self, key: &str, reference: &str) -> (Option<bool>, BigSegmentsStatus) {
         match self.by_key.get(key) {
             Some(membership) => (membership.segments.get(reference).copied(), membership.status),
             None => (None, self.status),

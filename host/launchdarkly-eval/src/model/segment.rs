@@ -92,7 +92,8 @@ impl Segment {
     }
 
     /// Whether the version that was sent can be compared with others: a whole number from 0 to 2^53 - 1.
-    pub(crate) fn has_valid_version(&self) -> bool {
+    #[must_use]
+    pub fn has_valid_version(&self) -> bool {
         !self.body.has_odd_version
     }
 

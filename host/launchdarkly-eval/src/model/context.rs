@@ -16,7 +16,7 @@ use super::keys::KeySet;
 use super::reference::Reference;
 use super::value::Value;
 
-pub(crate) use self::identity::Identity;
+pub use self::identity::Identity;
 
 /// The kind of a context that does not name one.
 pub(crate) const USER: &str = "user";
@@ -141,8 +141,14 @@ impl Context {
     }
 
     /// Bytes of the JSON that it was read from.
-    pub(crate) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// The `secondary` property of each individual context, sorted by kind. [`Context::write_json`] does not write it.
+    pub fn secondaries(&self) -> impl Iterator<Item = Option<&str>> {
+        self.parts.iter().map(Part::secondary)
     }
 
     /// Bytes of the longest text that a flag can ask for.

@@ -16,12 +16,14 @@ const COMPARED: usize = 4;
 
 impl Ruleset {
     /// What an evaluation of everything for `context` takes, about. Each condition is decided once at most.
-    pub(crate) fn estimate(&self, context: &Context) -> Duration {
+    #[must_use]
+    pub fn estimate(&self, context: &Context) -> Duration {
         self.estimate_some(self.flag_count(), context)
     }
 
     /// The same for so many of the flags.
-    pub(crate) fn estimate_some(&self, flags: usize, context: &Context) -> Duration {
+    #[must_use]
+    pub fn estimate_some(&self, flags: usize, context: &Context) -> Duration {
         let text = context.longest_text();
         let conditions = self.symbols().conditions().len() + self.segment_count();
         let conditions = conditions.saturating_mul(flags) / self.flag_count().max(1);
@@ -32,7 +34,8 @@ impl Ruleset {
 }
 
 /// What it takes to hash the keys of `context`, about.
-pub(crate) fn estimate_hashes(context: &Context) -> Duration {
+#[must_use]
+pub fn estimate_hashes(context: &Context) -> Duration {
     nanoseconds(context.size())
 }
 

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::strings::fits_float;
 
 /// Deepest nesting that is accepted, as in Go.
-pub(crate) const MAX_DEPTH: usize = 10_000;
+pub const MAX_DEPTH: usize = 10_000;
 
 /// Why a text is not JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
