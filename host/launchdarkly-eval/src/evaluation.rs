@@ -13,6 +13,7 @@ mod flag;
 mod memberships;
 mod operator;
 mod outcome;
+mod prepared;
 mod render;
 mod ruleset;
 mod run;

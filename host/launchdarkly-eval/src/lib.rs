@@ -3,5 +3,6 @@
 //! Reading order: [`model`] parses what is on the wire; [`evaluation`] compiles flags and segments and evaluates them.
 #![forbid(unsafe_code)]
 
-pub mod evaluation;
 pub mod model;
+
+pub mod evaluation;

@@ -1,19 +1,18 @@
 //! Clauses: single conditions on a context.
 
 use super::operator::Test;
-use super::run::{Halt, Run};
 use super::symbols::Interner;
 use crate::model::{self, Literal, Operator};
 
 /// A clause, compiled.
 #[derive(Debug)]
 pub(super) struct Clause {
-    condition: Condition,
-    negate: bool,
+    pub(super) condition: Condition,
+    pub(super) negate: bool,
 }
 
 #[derive(Debug)]
-enum Condition {
+pub(super) enum Condition {
     /// The context is in one of these segments.
     Segments(Box<[u32]>),
     /// The kind of any individual context hits.
@@ -35,7 +34,7 @@ impl Clause {
             Condition::Segments(keys.collect())
         } else if &*clause.attribute == "kind" {
             // The plain name only: `/kind` is the kind of the one context that is looked at.
-            Condition::Kinds(Test::compile(clause.operator, &clause.values, interner))
+            Condition::Kinds(Test::compile(clause.operator, &clause.values, |text| interner.pattern(text)))
         } else {
             match interner.attribute(&clause.context_kind, &clause.attribute) {
                 Ok(attribute) => Condition::Attribute(interner.condition(attribute, clause.operator, &clause.values)),
@@ -51,40 +50,5 @@ impl Clause {
             Condition::Segments(segments) => segments,
             _ => &[],
         }
-    }
-}
-
-impl<'a> Run<'a> {
-    /// Whether all of `clauses` match; stops at the first that does not, so a malformed one behind it is not seen.
-    pub(super) fn all_match(&mut self, clauses: &'a [Clause]) -> Result<bool, Halt> {
-        for clause in clauses {
-            if !self.matches(clause)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn matches(&mut self, clause: &'a Clause) -> Result<bool, Halt> {
-        let hit = match &clause.condition {
-            Condition::Segments(segments) => self.is_in_any(segments)?,
-            Condition::Kinds(test) => self.subject.context().parts().iter().any(|part| test.hits(part.kind_value())),
-            Condition::Attribute(condition) => match self.decide_condition(*condition) {
-                Some(hit) => hit,
-                // Nothing to compare, so nothing to negate.
-                None => return Ok(false),
-            },
-            Condition::Malformed => return Err(Halt::Malformed),
-        };
-        Ok(hit != clause.negate)
-    }
-
-    fn is_in_any(&mut self, segments: &[u32]) -> Result<bool, Halt> {
-        for segment in segments {
-            if self.contains(*segment)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }

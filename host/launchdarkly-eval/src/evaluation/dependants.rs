@@ -1,6 +1,9 @@
 //! Which flags a change of a flag or segment can touch.
 
-use super::ruleset::Ruleset;
+use std::sync::Arc;
+
+use super::flag::Flag;
+use super::segment::Segment;
 
 /// For each flag and segment, who refers to it.
 #[derive(Debug)]
@@ -14,18 +17,18 @@ pub(super) struct Dependants {
 }
 
 impl Dependants {
-    /// Reads the references of all flags and segments of `ruleset`, the other way round.
-    pub(super) fn of(ruleset: &Ruleset) -> Self {
+    /// Inverts the references of these flags and segments, each at its number.
+    pub(super) fn of(flags: &[Option<Arc<Flag>>], segments: &[Option<Arc<Segment>>]) -> Self {
         let mut dependants = Self {
-            flags_of_flags: vec![Vec::new(); ruleset.flag_count()],
-            flags_of_segments: vec![Vec::new(); ruleset.segment_count()],
-            segments_of_segments: vec![Vec::new(); ruleset.segment_count()],
+            flags_of_flags: vec![Vec::new(); flags.len()],
+            flags_of_segments: vec![Vec::new(); segments.len()],
+            segments_of_segments: vec![Vec::new(); segments.len()],
         };
-        for (number, flag) in ruleset.flags() {
+        for (number, flag) in numbered(flags) {
             flag.prerequisites.iter().for_each(|it| add(&mut dependants.flags_of_flags, it.flag, number));
             flag.segments().for_each(|segment| add(&mut dependants.flags_of_segments, segment, number));
         }
-        for (number, segment) in ruleset.segments() {
+        for (number, segment) in numbered(segments) {
             segment.segments().for_each(|inner| add(&mut dependants.segments_of_segments, inner, number));
         }
         dependants
@@ -42,6 +45,10 @@ impl Dependants {
         let flags = segments.iter().filter_map(|segment| self.flags_of_segments.get(*segment as usize)).flatten();
         closure(flags.copied().collect(), &self.flags_of_flags)
     }
+}
+
+fn numbered<T>(items: &[Option<Arc<T>>]) -> impl Iterator<Item = (u32, &T)> {
+    (0..).zip(items).filter_map(|(number, item)| Some((number, item.as_deref()?)))
 }
 
 fn add(index: &mut [Vec<u32>], of: u32, dependant: u32) {

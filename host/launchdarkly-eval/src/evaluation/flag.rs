@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bucket::Rollout;
 use super::clause::Clause;
-use super::render::Prepared;
+use super::prepared::Prepared;
 use super::symbols::Interner;
 use crate::model::{self, KeySet};
 

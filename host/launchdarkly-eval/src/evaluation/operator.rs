@@ -7,7 +7,6 @@ use yardarm_core::go_regex::Pattern;
 
 use super::date::Date;
 use super::semver::Version;
-use super::symbols::Interner;
 use crate::model::{KeySet, Literal, Operator, Text, Value};
 
 /// Up to this many texts are compared one by one, which is faster than a probe.
@@ -53,15 +52,15 @@ enum Texts {
 }
 
 impl Test {
-    /// Prepares `operator` with `values`. Segments are not matched here.
-    pub(super) fn compile(operator: Operator, values: &[Literal], interner: &mut Interner) -> Self {
+    /// Prepares `operator` with `values`; `pattern` compiles a regular expression. Segments are not matched here.
+    pub(super) fn compile(operator: Operator, values: &[Literal], pattern: impl FnMut(&str) -> Arc<Pattern>) -> Self {
         match operator {
             Operator::Unknown | Operator::SegmentMatch => Self::Never,
             Operator::In => Self::In(Members::compile(values)),
             Operator::StartsWith => Self::StartsWith(texts(values).map(Box::from).collect()),
             Operator::EndsWith => Self::EndsWith(texts(values).map(Box::from).collect()),
             Operator::Contains => Self::Contains(texts(values).map(Box::from).collect()),
-            Operator::Matches => Self::Matches(texts(values).map(|text| interner.pattern(text)).collect()),
+            Operator::Matches => Self::Matches(texts(values).map(pattern).collect()),
             Operator::LessThan => numbers(values).reduce(f64::max).map_or(Self::Never, Self::Less),
             Operator::LessThanOrEqual => numbers(values).reduce(f64::max).map_or(Self::Never, Self::LessOrEqual),
             Operator::GreaterThan => numbers(values).reduce(f64::min).map_or(Self::Never, Self::Greater),

@@ -173,14 +173,6 @@ impl Ruleset {
         self.segments.len()
     }
 
-    pub(super) fn flags(&self) -> impl Iterator<Item = (u32, &Flag)> {
-        (0..).zip(&self.flags).filter_map(|(number, flag)| Some((number, flag.as_deref()?)))
-    }
-
-    pub(super) fn segments(&self) -> impl Iterator<Item = (u32, &Segment)> {
-        (0..).zip(&self.segments).filter_map(|(number, segment)| Some((number, segment.as_deref()?)))
-    }
-
     fn compiled_flag(&self, source: &Arc<model::Flag>) -> Option<&Arc<Flag>> {
         let compiled = self.flags.get(self.symbols.flags.get(&**source.key())? as usize)?.as_ref()?;
         Arc::ptr_eq(compiled.source(), source).then_some(compiled)
@@ -192,7 +184,7 @@ impl Ruleset {
     }
 
     fn dependants(&self) -> &Dependants {
-        self.dependants.get_or_init(|| Dependants::of(self))
+        self.dependants.get_or_init(|| Dependants::of(&self.flags, &self.segments))
     }
 
     fn keys(&self, numbers: Vec<u32>) -> Vec<Arc<str>> {
@@ -208,7 +200,7 @@ impl fmt::Debug for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ruleset")
             .field("flags", &self.server.len())
-            .field("segments", &self.segments().count())
+            .field("segments", &self.segments.iter().flatten().count())
             .finish_non_exhaustive()
     }
 }

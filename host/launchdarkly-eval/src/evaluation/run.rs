@@ -1,5 +1,8 @@
 //! One request's evaluation of flags, with what it learned on the way.
 
+mod clause;
+mod segment;
+
 use std::mem;
 
 use super::flag::{Choice, Flag};

@@ -152,7 +152,7 @@ impl Interner {
         if let Some(number) = self.symbols.conditions.get(&*said) {
             return *number;
         }
-        let test = Test::compile(operator, values, self);
+        let test = Test::compile(operator, values, |text| self.pattern(text));
         let symbols = Arc::make_mut(&mut self.symbols);
         let number = u32::try_from(symbols.compiled.len()).unwrap_or(u32::MAX);
         symbols.compiled.push(Arc::new(Condition { attribute, test }));
