@@ -1,6 +1,8 @@
 //! Settings of the LaunchDarkly side. The list of keys is the reference manual of this part.
 
 mod keys;
+mod live;
+mod store;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,9 +13,14 @@ use yardarm_core::Secret;
 use yardarm_core::settings::Reader;
 
 pub use self::keys::KEYS;
-use crate::credential::{Credentials, EnvironmentId, MobileKey, SdkKey, is_sendable};
-use crate::environments::{SdkKind, label};
-use crate::store::StoreConfig;
+pub(crate) use self::live::LiveConfig;
+pub(crate) use self::store::database_prefix;
+pub use self::store::{BigSegmentsConfig, StoreConfig};
+use crate::identity::{Credentials, EnvironmentId, MobileKey, SdkKey, is_sendable};
+use crate::identity::{SdkKind, label};
+
+/// How soon a failed plugin is called again.
+pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
 
 /// Settings of the LaunchDarkly side.
 #[derive(Debug, Clone)]

@@ -3,10 +3,10 @@
 
 use yardarm_launchdarkly_eval::model::Context;
 
-use crate::{downstream, upstream};
+use crate::{data, downstream, events, sources};
 
 pub fn message(event: &str, data: &str) {
-    let _ = upstream::message::parse(event, data);
+    let _ = data::message::parse(event, data);
 }
 
 pub fn context(input: &[u8]) {
@@ -36,10 +36,10 @@ pub fn gzip(body: &[u8]) {
 }
 
 pub fn summary(event: &str) {
-    upstream::events::fuzz_summary(event);
+    events::fuzz_summary(event);
 }
 
 /// A data archive of offline mode.
 pub fn archive(bytes: &[u8]) {
-    crate::environments::archive::fuzz(bytes);
+    sources::archive::fuzz(bytes);
 }

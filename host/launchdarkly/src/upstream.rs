@@ -1,11 +1,6 @@
 //! Where flags come from and where events go: one task per environment that connects, reads, applies and reports.
 
-pub(crate) mod apply;
-pub(crate) mod events;
 pub(crate) mod goals;
-pub(crate) mod message;
-pub(crate) mod offline_feed;
-pub(crate) mod stream;
 
 use std::time::Duration;
 

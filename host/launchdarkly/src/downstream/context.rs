@@ -17,9 +17,9 @@ use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
-use crate::client_context::ClientContext;
 use crate::config::EnvironmentConfig;
-use crate::environments::SdkKind;
+use crate::evaluation::ClientContext;
+use crate::identity::SdkKind;
 
 /// Why there is no context.
 #[derive(Debug, thiserror::Error)]

@@ -18,8 +18,8 @@ use self::plugins::{Doing, Flaky, Slow, no_plugins};
 use super::delta::MOST_EVENTS;
 use super::worker::GroupWorker;
 use super::*;
-use crate::dataset::{Change, Item};
-use crate::environments::SdkKind;
+use crate::data::{Change, Item};
+use crate::identity::SdkKind;
 
 const ADA: &str = r#"{"kind":"user","key":"ada"}"#;
 

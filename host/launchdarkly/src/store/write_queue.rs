@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::dataset::{Item, Items};
+use crate::data::{Item, Items};
 
 /// Single changes that wait. With more of them, everything is written instead, which is one transaction.
 const PATCHES: usize = 256;

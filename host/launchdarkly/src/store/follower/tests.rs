@@ -4,7 +4,7 @@ use yardarm_core::status::ErrorKind;
 use yardarm_launchdarkly_eval::model::Flag;
 
 use super::*;
-use crate::dataset::{Item, Items};
+use crate::data::{Item, Items};
 use crate::store::fake::FakeStore;
 use crate::store::layout;
 

@@ -4,7 +4,7 @@ use yardarm_launchdarkly_eval::model::Flag;
 
 use super::recovery::FIRST_PROBE;
 use super::*;
-use crate::dataset::{Item, Items};
+use crate::data::{Item, Items};
 use crate::store::fake::FakeStore;
 
 /// A writer with its database, in a time of its own.
