@@ -40,16 +40,16 @@ use self::run::Run;
 use self::subject::Subject;
 use crate::model::Context;
 
-/// What is asked of a ruleset.
+/// The input of an evaluation besides the ruleset.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// For whom flags are evaluated.
     pub context: &'a Context,
-    /// Who may see the result.
+    /// The kind of SDK that the result is for.
     pub audience: Audience,
-    /// Whether every entry has its reason; experiments always have.
+    /// Whether every entry has its reason; entries of experiments always have it.
     pub with_reasons: bool,
-    /// What the Big Segment store knows of the context, or nothing if there is no store.
+    /// Memberships of the context in Big Segments; `None` without a store.
     pub memberships: Option<&'a Memberships>,
 }
 
@@ -81,12 +81,12 @@ pub fn evaluate_some<K: AsRef<str>>(ruleset: &Ruleset, request: &Request<'_>, ke
     body.close();
 }
 
-/// Evaluates all flags that the audience may see and shows each result to `visit`, sorted by key.
+/// Evaluates all flags that the audience may see and calls `visit` with each result, sorted by key.
 pub fn evaluate_each(ruleset: &Ruleset, request: &Request<'_>, visit: &mut dyn FnMut(Evaluated<'_>)) {
     evaluate_numbers(ruleset, request, ruleset.visible_to(request.audience).iter().copied(), visit);
 }
 
-/// Evaluates the flags with these keys and shows each result to `visit`, with the place of its key.
+/// Evaluates the flags with these keys and calls `visit` with each result and the index of its key.
 ///
 /// Flags that do not exist or that the audience may not see are left out.
 pub fn evaluate_these(
@@ -114,7 +114,7 @@ impl<'a> Evaluated<'a> {
         &self.flag.source().body().name
     }
 
-    /// The key the flag was sent under; the same as [`Evaluated::key`] in all sane data.
+    /// The key the flag was sent under; the same as [`Evaluated::key`] in well-formed data.
     #[must_use]
     pub fn item_key(&self) -> &'a Arc<str> {
         self.flag.source().key()
@@ -150,7 +150,7 @@ impl<'a> Evaluated<'a> {
         self.outcome.is_experiment(self.flag)
     }
 
-    /// How the Big Segments that were met could be looked up, if there were any.
+    /// The worst status of the Big Segments that were looked up, if there were any.
     #[must_use]
     pub fn big_segments_status(&self) -> Option<BigSegmentsStatus> {
         self.outcome.status
@@ -198,7 +198,7 @@ impl<'a> Body<'a> {
         Self { out, empty: true }
     }
 
-    /// Where the next entry goes.
+    /// Returns the buffer for the next entry, after the separating comma.
     fn entry(&mut self) -> &mut Vec<u8> {
         if !self.empty {
             self.out.push(b',');

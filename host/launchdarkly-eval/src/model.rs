@@ -1,7 +1,7 @@
 //! Flags, segments and contexts as they are on the wire.
 //!
-//! A [`Flag`] or [`Segment`] is read once, checked, and kept with the bytes it came in: SDKs are served those bytes, so
-//! properties that this version does not know survive. A [`Context`] is what a client wants flags evaluated for.
+//! A [`Flag`] or [`Segment`] is parsed once, checked, and kept with its original bytes: SDKs are served those bytes, so
+//! properties that this version does not know survive. A [`Context`] is what flags are evaluated for.
 
 mod audience;
 mod context;

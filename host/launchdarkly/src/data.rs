@@ -1,4 +1,4 @@
-//! Flag data: items and changes, how they are parsed, rendered and kept on disk.
+//! Flag data: items and changes, and how they are parsed, rendered and persisted.
 
 mod dataset;
 pub(crate) mod fdv2;

@@ -1,4 +1,4 @@
-//! Who callers are: kinds of SDKs, the credentials that they present, and the labels of environments.
+//! Kinds of SDKs, the credentials that they present, and the labels of environments.
 
 mod credential;
 mod credential_set;

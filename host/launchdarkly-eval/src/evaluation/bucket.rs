@@ -12,7 +12,7 @@ pub(super) fn fraction(weight: i64) -> f32 {
     weight as f32 / 100_000.0
 }
 
-/// Where a context stands between 0 and 1, ready to be computed.
+/// How the bucket of a context is computed, a number from 0 to 1.
 #[derive(Debug)]
 pub(super) struct Bucketing {
     /// `key.salt.` or `seed.`, the start of the hash input.
@@ -23,7 +23,7 @@ pub(super) struct Bucketing {
     secondary: bool,
 }
 
-/// The place of one context.
+/// The bucket of one context.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Bucket {
     pub(super) value: f32,
@@ -129,7 +129,7 @@ impl Rollout {
     }
 }
 
-/// The place between 0 and 1 of a hash input.
+/// The bucket of a hash input, from 0 to 1.
 fn position(prefix: &str, text: &str, secondary: Option<&str>) -> f32 {
     let mut sha1 = Sha1::new();
     sha1.update(prefix);

@@ -15,9 +15,9 @@ pub(super) struct Clause {
 pub(super) enum Condition {
     /// The context is in one of these segments.
     Segments(Box<[u32]>),
-    /// The kind of any individual context hits.
+    /// The kind of any individual context matches.
     Kinds(Test),
-    /// What an attribute reference leads to hits; by the number of the condition.
+    /// The value of an attribute matches; by the number of the condition.
     Attribute(u32),
     /// No attribute, or an invalid reference to one.
     Malformed,
@@ -44,7 +44,7 @@ impl Clause {
         Self { condition, negate: clause.negate }
     }
 
-    /// The numbers of the segments it asks for.
+    /// The numbers of the segments that it refers to.
     pub(super) fn segments(&self) -> &[u32] {
         match &self.condition {
             Condition::Segments(segments) => segments,

@@ -1,18 +1,18 @@
-//! Which flags a change of a flag or segment can touch.
+//! Which flags a change of a flag or segment can affect.
 
 use std::sync::Arc;
 
 use super::flag::Flag;
 use super::segment::Segment;
 
-/// For each flag and segment, who refers to it.
+/// For each flag and segment, the items that refer to it.
 #[derive(Debug)]
 pub(super) struct Dependants {
     /// By number of a flag: flags that have it as a prerequisite.
     flags_of_flags: Vec<Vec<u32>>,
-    /// By number of a segment: flags whose rules ask for it.
+    /// By number of a segment: flags whose rules refer to it.
     flags_of_segments: Vec<Vec<u32>>,
-    /// By number of a segment: segments whose rules ask for it.
+    /// By number of a segment: segments whose rules refer to it.
     segments_of_segments: Vec<Vec<u32>>,
 }
 
@@ -34,12 +34,12 @@ impl Dependants {
         dependants
     }
 
-    /// The flags that the flag with this number can touch, itself included, in no order.
+    /// The flags that a change of the flag with this number can affect, itself included, in no order.
     pub(super) fn of_flag(&self, number: u32) -> Vec<u32> {
         closure(vec![number], &self.flags_of_flags)
     }
 
-    /// The flags that the segment with this number can touch, in no order.
+    /// The flags that a change of the segment with this number can affect, in no order.
     pub(super) fn of_segment(&self, number: u32) -> Vec<u32> {
         let segments = closure(vec![number], &self.segments_of_segments);
         let flags = segments.iter().filter_map(|segment| self.flags_of_segments.get(*segment as usize)).flatten();

@@ -5,23 +5,23 @@ use std::time::Duration;
 use super::Ruleset;
 use crate::model::Context;
 
-/// What a flag takes whose conditions are decided, its entry in the answer included, in nanoseconds.
+/// Nanoseconds for a flag whose conditions are decided, its entry in the response included.
 const FLAG: usize = 250;
-/// What a condition takes, or a question whether a key is in a segment.
+/// Nanoseconds for a condition, or for a test whether a key is in a segment.
 const CONDITION: usize = 25;
-/// What it takes to find the attributes that flags ask for in a byte of context.
+/// Nanoseconds per byte of context for looking up the attributes that flags refer to.
 const BYTE: usize = 10;
 /// Bytes of a text that a condition compares in a nanosecond. Hashing for a rollout takes a nanosecond per byte.
 const COMPARED: usize = 4;
 
 impl Ruleset {
-    /// What an evaluation of everything for `context` takes, about. Each condition is decided once at most.
+    /// The approximate duration of an evaluation of all flags for `context`. Each condition is decided once at most.
     #[must_use]
     pub fn estimate(&self, context: &Context) -> Duration {
         self.estimate_some(self.flag_count(), context)
     }
 
-    /// The same for so many of the flags.
+    /// The same for `flags` of the flags.
     #[must_use]
     pub fn estimate_some(&self, flags: usize, context: &Context) -> Duration {
         let text = context.longest_text();
@@ -33,7 +33,7 @@ impl Ruleset {
     }
 }
 
-/// What it takes to hash the keys of `context`, about.
+/// The approximate duration of hashing the keys of `context`.
 #[must_use]
 pub fn estimate_hashes(context: &Context) -> Duration {
     nanoseconds(context.size())
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_text_may_stand_anywhere() {
+    fn the_longest_text_is_found_anywhere() {
         for context in [
             r#"{"kind":"user","key":"12345678"}"#,
             r#"{"kind":"user","key":"a","name":"12345678"}"#,

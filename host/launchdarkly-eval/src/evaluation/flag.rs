@@ -28,7 +28,7 @@ pub(super) struct Flag {
 pub(super) struct Prerequisite {
     /// Number of the flag.
     pub(super) flag: u32,
-    /// The variation it must give.
+    /// The variation that it must have.
     pub(super) variation: i64,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Rule {
     pub(super) choice: Choice,
 }
 
-/// What is given to a context that got here.
+/// The result for a context that matched: a variation or a rollout.
 #[derive(Debug)]
 pub(super) enum Choice {
     Variation(i64),
@@ -103,7 +103,7 @@ impl Flag {
         self.source.body().rules.get(index as usize).is_some_and(|rule| rule.track_events)
     }
 
-    /// The numbers of the segments that its rules ask for.
+    /// The numbers of the segments that its rules refer to.
     pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
         self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(Clause::segments).copied()
     }

@@ -1,4 +1,4 @@
-//! Answers of a Big Segment store, collected before evaluation so that evaluation itself needs no store.
+//! Memberships in Big Segments, read from a store before evaluation, so that evaluation itself needs no store.
 
 use std::collections::HashMap;
 
@@ -6,20 +6,20 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
-/// How well a Big Segment could be looked up. In order of severity: of several, the most severe is reported.
+/// The outcome of a Big Segment lookup. In order of severity: of several, the most severe is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BigSegmentsStatus {
     /// The store answered and is up to date.
     Healthy,
     /// The store answered, but has not been updated for too long.
     Stale,
-    /// The store could not be asked.
+    /// The store could not be queried.
     StoreError,
     /// There is no store, or the segment has no generation.
     NotConfigured,
 }
 
-/// What a Big Segment store knows of the keys of one context.
+/// What a Big Segment store contains about the keys of one context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memberships {
     status: BigSegmentsStatus,
@@ -33,7 +33,7 @@ struct Membership {
     segments: HashMap<Box<str>, bool>,
 }
 
-/// A key of a context, and its hash, by which stores know it.
+/// A key of a context, and its hash, which stores use in its place.
 #[derive(Debug)]
 pub struct HashedKey {
     /// The key.
@@ -62,13 +62,13 @@ impl BigSegmentsStatus {
 }
 
 impl Memberships {
-    /// No answers yet; `status` is that of keys without an answer.
+    /// Without memberships; `status` is the status of keys for which none are inserted.
     #[must_use]
     pub fn new(status: BigSegmentsStatus) -> Self {
         Self { status, by_key: HashMap::new() }
     }
 
-    /// Adds the answer for a context key: the segments it is in or out of, each as `<segment key>.g<generation>`.
+    /// Adds the memberships of a context key: the segments it is in or out of, each as `<segment key>.g<generation>`.
     pub fn insert(
         &mut self,
         key: &str,
@@ -79,13 +79,13 @@ impl Memberships {
         self.by_key.insert(key.into(), Membership { status, segments });
     }
 
-    /// The form in which stores are asked for a context key.
+    /// The hash that stores use in place of a context key: SHA-256 in base64.
     #[must_use]
     pub fn key_hash(key: &str) -> String {
         BASE64_STANDARD.encode(Sha256::digest(key))
     }
 
-    /// Whether `key` is in or out of the segment, if that is known, and how well.
+    /// Whether `key` is in or out of the segment, if that is known, and the status of the lookup.
     #[must_use]
     pub fn look_up(&self, key: &str, reference: &str) -> (Option<bool>, BigSegmentsStatus) {
         match self.by_key.get(key) {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_hashed_as_stores_want_them() {
+    fn keys_are_hashed_as_in_stores() {
         assert_eq!(Memberships::key_hash("user-key"), "CEXjZY7cHJG/ydFy7q4+YEFwVrG3/pkJwA4FAjrbfx0=");
         assert_eq!(Memberships::key_hash("u"), "C/6TXnDDIcfKOvx1zg0MovmLVCLgCLsxwAxtfx8cCtY=");
     }

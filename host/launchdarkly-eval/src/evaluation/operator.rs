@@ -12,12 +12,12 @@ use crate::model::{KeySet, Literal, Operator, Text, Value};
 /// Up to this many texts are compared one by one, which is faster than a probe.
 const FEW: usize = 8;
 
-/// Whether a value hits: one operator with all values of its clause.
+/// Whether a value matches: one operator with all values of its clause.
 ///
-/// One hit is enough. So of many bounds only the farthest matters, and only that one is kept.
+/// One match is enough, so of several bounds only the widest is kept.
 #[derive(Debug)]
 pub(super) enum Test {
-    /// No value can hit.
+    /// No value matches.
     Never,
     In(Members),
     StartsWith(Box<[Box<str>]>),
@@ -79,10 +79,10 @@ impl Test {
         }
     }
 
-    /// Whether `value`, or one of its elements if it is an array, hits.
+    /// Whether `value`, or one of its elements if it is an array, matches.
     pub(super) fn hits(&self, value: &Value) -> bool {
         match value {
-            // One level only: arrays in arrays hit nothing.
+            // One level only: arrays in arrays match nothing.
             Value::Array(elements) => elements.iter().any(|element| self.hits_one(element)),
             value => self.hits_one(value),
         }

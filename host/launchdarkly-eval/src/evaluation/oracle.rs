@@ -1,4 +1,4 @@
-//! A second opinion: the vendor's own evaluator in Rust, asked about generated flags and contexts.
+//! A comparison with the vendor's own evaluator in Rust, for generated flags and contexts.
 //!
 //! The two differ in known situations, which `vendor-differences.json` among the vectors lists; the generated data stays
 //! out of them.

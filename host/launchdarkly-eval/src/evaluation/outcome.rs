@@ -1,4 +1,4 @@
-//! What an evaluation comes to.
+//! The result of an evaluation.
 
 use super::flag::Flag;
 use super::memberships::BigSegmentsStatus;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::model::{self, write_text};
 
-/// What of a flag's entry does not depend on the context.
+/// The parts of a flag's entry that do not depend on the context.
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// The start of the entry for each variation, and last for no value.

@@ -10,7 +10,7 @@ use super::segment::Segment;
 use super::symbols::{Interner, Symbols};
 use crate::model::{self, Context, Part};
 
-/// Names of items that are gone are forgotten when there are this many more than twice the names of a fresh start.
+/// Names of removed items are dropped when there are this many more names than twice the number at the last rebuild.
 const SPARE_NAMES: usize = 4096;
 
 /// Everything compiled for one environment at one moment; immutable and shared between threads.
@@ -19,7 +19,7 @@ const SPARE_NAMES: usize = 4096;
 /// compilation of that flag and a list of pointers.
 pub struct Ruleset {
     symbols: Arc<Symbols>,
-    /// How many names there were when numbering last began anew.
+    /// The number of names when numbering last restarted.
     names_at_start: usize,
     /// By number; nothing at the numbers of flags that do not exist.
     flags: Box<[Option<Arc<Flag>>]>,
@@ -31,7 +31,7 @@ pub struct Ruleset {
     has_big_segments: bool,
     /// Numbers of the kinds whose keys Big Segments hold.
     big_kinds: Box<[u32]>,
-    /// Not needed where nobody asks, so made on the first question.
+    /// Computed on first use, because most rulesets never need it.
     dependants: OnceLock<Dependants>,
 }
 
@@ -48,7 +48,7 @@ impl Ruleset {
         let known_flags: Vec<_> = flags.iter().map(|flag| previous?.compiled_flag(flag)).collect();
         let known_segments: Vec<_> = segments.iter().map(|segment| previous?.compiled_segment(segment)).collect();
         let known = known_flags.iter().flatten().count() + known_segments.iter().flatten().count();
-        // When nothing remains, nothing is gained by keeping old names.
+        // When no item remains, old names have no use.
         let previous = previous.filter(|_| known > 0);
 
         let mut interner = Interner::new(previous.map(|it| Arc::clone(&it.symbols)));
@@ -97,7 +97,7 @@ impl Ruleset {
         self.has_big_segments
     }
 
-    /// The keys of `context` that a Big Segment store may be asked for, each once.
+    /// The keys of `context` that may have to be looked up in a Big Segment store, each once.
     #[must_use]
     pub fn big_segment_keys<'a>(&self, context: &'a Context) -> Vec<&'a str> {
         let kinds = self.big_kinds.iter().filter_map(|kind| self.symbols.kinds.values().get(*kind as usize));
@@ -107,14 +107,14 @@ impl Ruleset {
         keys
     }
 
-    /// The keys of the flags whose results a change of this flag can touch, itself included, sorted.
+    /// The keys of the flags whose results a change of this flag can affect, itself included, sorted.
     #[must_use]
     pub fn affected_by_flag(&self, key: &str) -> Vec<Arc<str>> {
         let number = self.symbols.flags.get(key);
         self.keys(number.map(|number| self.dependants().of_flag(number)).unwrap_or_default())
     }
 
-    /// The keys of the flags whose results a change of this segment can touch, sorted.
+    /// The keys of the flags whose results a change of this segment can affect, sorted.
     #[must_use]
     pub fn affected_by_segment(&self, key: &str) -> Vec<Arc<str>> {
         let number = self.symbols.segments.get(key);

@@ -1,4 +1,4 @@
-//! One request's evaluation of flags, with what it learned on the way.
+//! One request's evaluation of flags, with the results that it remembers.
 
 mod clause;
 mod segment;
@@ -11,14 +11,14 @@ use super::outcome::{Failure, Outcome, Reason};
 use super::ruleset::Ruleset;
 use super::subject::{Lookup, Subject};
 
-/// How deep flags and segments may call each other before the innermost is evaluated on its own first.
+/// How deep the evaluation of flags and segments recurses before the innermost is evaluated on its own first.
 ///
-/// Only the stack is at stake: results do not depend on it.
+/// This bounds the stack; results do not depend on it.
 const MAX_DEPTH: u32 = 100;
 
 /// The evaluation of one context against one ruleset.
 ///
-/// Each segment and each prerequisite is decided once. What a cycle comes to does not depend on where it is entered,
+/// Each segment and each prerequisite is decided once. The result of a cycle does not depend on where it is entered,
 /// because every flag or segment on it fails, so remembered results are the same as fresh ones.
 pub(super) struct Run<'a> {
     pub(super) ruleset: &'a Ruleset,
@@ -32,7 +32,7 @@ pub(super) struct Run<'a> {
     depth: u32,
 }
 
-/// Why deciding a flag or segment was given up.
+/// Why the evaluation of a flag or segment stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Halt {
     /// A clause or segment rule is malformed.
@@ -58,7 +58,7 @@ enum Memo<T> {
     Known(T),
 }
 
-/// What a condition comes to for the context. One byte, because there are many.
+/// The result of a condition for the context. One byte, because there are many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Unknown,
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Adds to the statuses met.
+    /// Records the status of a lookup; the worst one counts.
     pub(super) fn note(&mut self, status: Option<BigSegmentsStatus>) {
         self.status = self.status.max(status);
     }
@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the context is in the segment with this number; a segment that does not exist contains nobody.
+    /// Whether the context is in the segment with this number; a segment that does not exist contains no context.
     pub(super) fn contains(&mut self, number: u32) -> Result<bool, Halt> {
         let Some(segment) = self.ruleset.segment(number) else {
             return Ok(false);
@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Evaluates a flag behind so many others that the stack would suffer: from the innermost outwards.
+    /// Evaluates a flag whose chain of prerequisites is too long for recursion, from the innermost outwards.
     #[cold]
     fn evaluate_deep(&mut self, number: u32, flag: &'a Flag, first: Item) -> Outcome {
         let mut pending = vec![first];

@@ -34,7 +34,7 @@ pub(super) enum Rollout {
 #[derive(Debug)]
 pub(super) struct Big {
     pub(super) kind: u32,
-    /// How stores call the segment; nothing if it cannot be looked up.
+    /// The name of the segment in stores; `None` if it cannot be looked up.
     pub(super) reference: Option<Box<str>>,
 }
 
@@ -69,12 +69,12 @@ impl Segment {
         &self.source
     }
 
-    /// The number of the kind whose keys a store is asked for, if this is a Big Segment that can be looked up.
+    /// The number of the kind whose keys are looked up in the store, if this is a Big Segment that can be looked up.
     pub(super) fn looked_up_kind(&self) -> Option<u32> {
         self.big.as_ref().filter(|big| big.reference.is_some()).map(|big| big.kind)
     }
 
-    /// The numbers of the segments that its rules ask for.
+    /// The numbers of the segments that its rules refer to.
     pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
         self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(Clause::segments).copied()
     }

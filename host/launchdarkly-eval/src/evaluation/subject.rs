@@ -1,4 +1,4 @@
-//! A context as one ruleset sees it: one small table, filled as clauses ask.
+//! A context as one ruleset sees it: a small table of attribute lookups, filled on demand.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ pub(super) struct Subject<'a> {
     symbols: &'a Symbols,
     /// The individual context of each kind, by number.
     parts: Vec<Option<&'a Part>>,
-    /// What each attribute reference leads to, by number; `None` until somebody asks.
+    /// What each attribute reference leads to, by number; `None` before the first lookup.
     attributes: Vec<Cell<Option<Lookup<'a>>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Numbers instead of names: what compiled flags and segments refer to.
+//! Numbers in place of names, by which compiled flags and segments refer to each other.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,7 +14,7 @@ pub(super) const USER_KIND: u32 = 0;
 
 /// All names that compiled items use, numbered in the order in which they were first seen.
 ///
-/// Numbers never change and are never given twice, so an item that did not change is shared between rulesets as it is.
+/// Numbers never change and are never reused, so an item that did not change is shared between rulesets as it is.
 /// A flag or segment has a number as soon as something names it, whether it exists or not.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Symbols {
@@ -23,7 +23,7 @@ pub(super) struct Symbols {
     pub(super) kinds: Numbering<Arc<str>>,
     /// Attribute references, each with the number of the kind it looks at.
     pub(super) attributes: Numbering<(u32, Reference)>,
-    /// Numbers of conditions by what they say; see [`Condition`].
+    /// Numbers of conditions by their keys; see [`condition_key`].
     conditions: HashMap<Box<[u8]>, u32>,
     compiled: Vec<Arc<Condition>>,
     patterns: HashMap<Arc<str>, Arc<Pattern>>,
@@ -44,7 +44,7 @@ pub(super) struct Numbering<T> {
     values: Vec<T>,
 }
 
-/// Hands out numbers while items are compiled; copies the shared table only when something new comes.
+/// Assigns numbers while items are compiled; copies the shared table only for a new name.
 pub(super) struct Interner {
     symbols: Arc<Symbols>,
 }
@@ -95,7 +95,7 @@ impl<T> Default for Numbering<T> {
 }
 
 impl Interner {
-    /// Goes on with `symbols`, or starts anew.
+    /// Continues with `symbols`, or starts with an empty table.
     pub(super) fn new(symbols: Option<Arc<Symbols>>) -> Self {
         let mut interner = Self { symbols: symbols.unwrap_or_default() };
         let user = interner.kind("");
@@ -133,7 +133,7 @@ impl Interner {
         }
     }
 
-    /// The number of what `attribute` means beside `context_kind`.
+    /// The number of the attribute reference `attribute` of contexts of `context_kind`.
     ///
     /// # Errors
     ///
@@ -148,15 +148,15 @@ impl Interner {
 
     /// The number of the condition that `attribute` passes `operator` with one of `values`.
     pub(super) fn condition(&mut self, attribute: u32, operator: Operator, values: &[Literal]) -> u32 {
-        let said = condition_key(attribute, operator, values);
-        if let Some(number) = self.symbols.conditions.get(&*said) {
+        let key = condition_key(attribute, operator, values);
+        if let Some(number) = self.symbols.conditions.get(&*key) {
             return *number;
         }
         let test = Test::compile(operator, values, |text| self.pattern(text));
         let symbols = Arc::make_mut(&mut self.symbols);
         let number = u32::try_from(symbols.compiled.len()).unwrap_or(u32::MAX);
         symbols.compiled.push(Arc::new(Condition { attribute, test }));
-        symbols.conditions.insert(said, number);
+        symbols.conditions.insert(key, number);
         number
     }
 
@@ -171,24 +171,24 @@ impl Interner {
     }
 }
 
-/// A condition as bytes: equal bytes say the same.
+/// A condition as bytes: equal conditions have equal bytes.
 fn condition_key(attribute: u32, operator: Operator, values: &[Literal]) -> Box<[u8]> {
-    let mut said = Vec::with_capacity(8 + 16 * values.len());
-    said.extend_from_slice(&attribute.to_le_bytes());
-    said.push(operator as u8);
+    let mut key = Vec::with_capacity(8 + 16 * values.len());
+    key.extend_from_slice(&attribute.to_le_bytes());
+    key.push(operator as u8);
     for value in values {
         match value {
             Literal::Text(text) => {
-                said.push(0);
-                said.extend_from_slice(&text.len().to_le_bytes());
-                said.extend_from_slice(text.as_bytes());
+                key.push(0);
+                key.extend_from_slice(&text.len().to_le_bytes());
+                key.extend_from_slice(text.as_bytes());
             }
             Literal::Number(number) => {
-                said.push(1);
-                said.extend_from_slice(&number.to_bits().to_le_bytes());
+                key.push(1);
+                key.extend_from_slice(&number.to_bits().to_le_bytes());
             }
-            Literal::Boolean(boolean) => said.push(2 + u8::from(*boolean)),
+            Literal::Boolean(boolean) => key.push(2 + u8::from(*boolean)),
         }
     }
-    said.into()
+    key.into()
 }

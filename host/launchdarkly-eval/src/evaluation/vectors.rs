@@ -1,7 +1,7 @@
 //! Evaluation vectors: cases as data, in two places.
 //!
-//! Ours are in `tests/vectors/launchdarkly-eval` and always run. A larger set lies outside of the repository, in the
-//! folder `launchdarkly-eval` below the one that the environment variable `YARDARM_VECTORS` names.
+//! Ours are in `tests/vectors/launchdarkly-eval` and always run. A larger set, derived from `launchdarkly/sdk-test-harness`
+//! and LaunchDarkly's Go evaluator, is read from the subfolder `launchdarkly-eval` of the folder in `YARDARM_VECTORS`.
 
 mod case;
 mod others;
@@ -14,13 +14,13 @@ use serde::de::DeserializeOwned;
 use self::case::{Case, Payload, RandomRuns, body_failures, case_failures};
 
 #[test]
-fn our_cases_give_what_the_specification_says() {
+fn own_cases_have_the_expected_results() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/launchdarkly-eval");
     assert_cases(&folder, &["worked-examples", "vendor-differences"], 60);
 }
 
 #[test]
-fn shared_cases_give_what_the_vendors_relay_gives() {
+fn shared_cases_have_the_results_of_the_vendors_relay() {
     let Some(folder) = shared_folder() else { return };
     let names: Vec<String> = fs::read_dir(&folder)
         .expect("the folder of vectors")
@@ -32,7 +32,7 @@ fn shared_cases_give_what_the_vendors_relay_gives() {
 }
 
 #[test]
-fn whole_bodies_are_what_the_vendors_relay_sends() {
+fn whole_bodies_equal_those_of_the_vendors_relay() {
     let Some(folder) = shared_folder() else { return };
     let payloads: Vec<Payload> = read(&folder, "payload-evalx");
     let random: Vec<RandomRuns> = read(&folder, "random-evalx");
@@ -48,7 +48,7 @@ fn whole_bodies_are_what_the_vendors_relay_sends() {
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// The shared vectors; `None` where there are none, which is never so in CI.
+/// The shared vectors; `None` where there are none, which does not happen in CI.
 fn shared_folder() -> Option<PathBuf> {
     yardarm_testkit::vectors("launchdarkly-eval")
 }

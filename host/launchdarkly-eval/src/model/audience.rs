@@ -1,6 +1,6 @@
 //! Which kind of SDK evaluates flags.
 
-/// Who asks, which decides which flags are shown.
+/// The kind of SDK that receives results, which decides which flags are visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Audience {
     /// Server-side SDKs: every flag.

@@ -1,4 +1,4 @@
-//! Evaluation contexts: whom a client wants flags evaluated for.
+//! Evaluation contexts: the users, organisations or devices that flags are evaluated for.
 
 mod identity;
 mod parse;
@@ -26,9 +26,9 @@ pub(crate) const USER: &str = "user";
 pub struct Context {
     /// Sorted by kind, no kind twice; empty only by default.
     parts: Vec<Part>,
-    /// Bytes of the JSON that it was read from.
+    /// Bytes of the JSON that it was parsed from.
     size: usize,
-    /// Bytes of the longest text that a flag can ask for.
+    /// Bytes of the longest text that a flag can refer to.
     longest_text: usize,
 }
 
@@ -140,7 +140,7 @@ impl Context {
         write::context(self, out);
     }
 
-    /// Bytes of the JSON that it was read from.
+    /// Bytes of the JSON that it was parsed from.
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
@@ -151,7 +151,7 @@ impl Context {
         self.parts.iter().map(Part::secondary)
     }
 
-    /// Bytes of the longest text that a flag can ask for.
+    /// Bytes of the longest text that a flag can refer to.
     pub(crate) fn longest_text(&self) -> usize {
         self.longest_text
     }
@@ -173,7 +173,7 @@ impl Context {
 }
 
 impl PartialEq for Context {
-    /// Whether they say the same, however they were written.
+    /// Whether both have the same content, however it was written.
     fn eq(&self, other: &Self) -> bool {
         self.parts == other.parts
     }

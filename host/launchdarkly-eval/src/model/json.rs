@@ -32,14 +32,14 @@ pub(crate) enum Type {
     Object,
 }
 
-/// A value of another type than the one that was asked for.
+/// A value that does not have the expected type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mismatch {
-    /// What was asked for.
+    /// The expected type.
     pub(crate) expected: Type,
-    /// Whether `null` would have been fine too.
+    /// Whether `null` would have been accepted too.
     pub(crate) nullable: bool,
-    /// What stands there.
+    /// The type that was found.
     pub(crate) found: Type,
     /// Byte offset of the value.
     pub(crate) position: usize,
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         null
     }
 
-    /// Reads a value that may be `null`, for which the answer is `None`.
+    /// Reads a value that may be `null`, which is returned as `None`.
     pub(crate) fn optional<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Mismatch>,
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         Ok(&self.text[range] == "true")
     }
 
-    /// Reads a number as a 64-bit float; one that does not fit is infinite.
+    /// Reads a number as a 64-bit float; numbers out of range are infinite.
     pub fn number(&mut self) -> Result<f64, Mismatch> {
         self.expect(Type::Number)?;
         let range = self.skip();
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Consumes the next value, whatever it is, and says where it stands in the text.
+    /// Consumes the next value of any type and returns its range in the text.
     pub fn skip(&mut self) -> Range<usize> {
         let kind = self.peek();
         let start = self.position;
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_is_there_and_says_where() {
+    fn reads_values_with_their_ranges() {
         let mut reader = Reader::new(r#" { "a" : [1, "x\u00e9", null] , "b" : {"c":[[]]}, "d": true } "#);
         let mut seen = Vec::new();
         reader

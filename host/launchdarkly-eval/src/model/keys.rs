@@ -1,4 +1,4 @@
-//! Sets of texts that are asked for one context's text thousands of times per request.
+//! Sets of texts, in which one text of a context is looked up thousands of times per request.
 
 /// A text with its hash, so that a context's key is hashed once and looked up in many sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub(crate) struct Text {
     text: Box<str>,
 }
 
-/// An immutable set of texts: one allocation for all characters, one probe for most questions.
+/// An immutable set of texts: one allocation for all characters, one probe for most lookups.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeySet {
     /// All texts, one after the other.
@@ -130,7 +130,7 @@ fn position(hash: u64) -> usize {
 
 /// Mixes eight bytes at a time by folded multiplication.
 ///
-/// The seed is fixed: members come from the vendor, and a client that asks for chosen keys can only read.
+/// The seed is fixed: members come from the vendor, and a client that looks up chosen keys can only read.
 fn hash(bytes: &[u8]) -> u64 {
     const SEED: u64 = 0x243f_6a88_85a3_08d3;
     let mut state = SEED ^ bytes.len() as u64;
@@ -171,11 +171,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_set(members in prop::collection::vec("[a-d]{0,9}", 0..200), asked in "[a-d]{0,3}") {
+        fn behaves_like_a_set(members in prop::collection::vec("[a-d]{0,9}", 0..200), probe in "[a-d]{0,3}") {
             let theirs: HashSet<&str> = members.iter().map(String::as_str).collect();
             let ours: KeySet = members.iter().map(String::as_str).collect();
             prop_assert_eq!(ours.is_empty(), theirs.is_empty());
-            for text in members.iter().chain([&asked]) {
+            for text in members.iter().chain([&probe]) {
                 prop_assert_eq!(ours.contains(&Text::new(text.as_str())), theirs.contains(text.as_str()));
             }
         }

@@ -1,4 +1,4 @@
-//! What flags and segments share: clauses, rollouts, and how their properties are read.
+//! Parts of both flags and segments: clauses, rollouts, and how their properties are read.
 
 use super::json::{Mismatch, Reader, Type};
 use super::keys::{KeySet, KeySetBuilder};
@@ -175,7 +175,7 @@ pub(super) fn properties(
     })
 }
 
-/// Reads the version of an item, whose fraction is dropped, and says whether it is a version at all.
+/// Reads the version of an item, whose fraction is dropped, and returns whether it is a version at all.
 pub(super) fn version(reader: &mut Reader<'_>) -> Result<(i64, bool), Malformed> {
     let number = reader.number()?;
     #[expect(clippy::cast_possible_truncation, reason = "dropping the fraction is the rule; the cast saturates")]

@@ -51,7 +51,7 @@ pub(crate) struct KindKeys {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct SegmentRule {
     pub(crate) clauses: Vec<Clause>,
-    /// In thousandths of a percent; nothing means everybody.
+    /// In thousandths of a percent; `None` means every context.
     pub(crate) weight: Option<i64>,
     /// Empty for the key.
     pub(crate) bucket_by: Box<str>,

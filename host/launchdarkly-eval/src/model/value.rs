@@ -3,11 +3,11 @@
 use super::json::{Mismatch, Reader, Type};
 use super::keys::Text;
 
-/// Deepest nesting that is kept, because values are read, compared and freed by recursion. What lies deeper is read
-/// over: nothing that a flag can ask for is there.
+/// Deepest nesting that is kept, because values are read, compared and freed by recursion. Deeper values are
+/// skipped; no flag can refer to them.
 const MAX_DEPTH: usize = 100;
 
-/// A JSON value in the form evaluation asks for.
+/// A JSON value in the form that evaluation needs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Null,

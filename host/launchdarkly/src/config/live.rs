@@ -25,7 +25,7 @@ impl LiveConfig {
         self.0.1.send_replace(());
     }
 
-    /// Wakes after each change.
+    /// A receiver that is notified of each change.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.0.1.subscribe()
     }

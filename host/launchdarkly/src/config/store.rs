@@ -1,4 +1,4 @@
-//! Settings of the database and of what needs one.
+//! Settings of the database and of the features that need one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use yardarm_store::RedisAddress;
 
 use super::{EnvironmentConfig, EnvironmentSource};
 
-/// What keys begin with when nothing else is set, as in ld-relay and the SDKs.
+/// Default prefix of keys, as in ld-relay and the SDKs.
 const DEFAULT_PREFIX: &str = "launchdarkly";
 /// Stands for the environment in prefixes of environments that are not configured one by one.
 const CID: &str = "$CID";
 
-/// Settings of the database and of what needs one.
+/// Settings of the database and of the features that need one.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
     /// Where Redis is; `None` for no database at all.
     pub redis: Option<RedisAddress>,
-    /// How often it is looked whether the data is still there.
+    /// Time between checks whether the data is still in the database.
     pub check_interval: Duration,
-    /// How often it is read while upstream cannot be reached.
+    /// Time between reads while upstream cannot be reached.
     pub poll_interval: Duration,
     /// Settings of Big Segments.
     pub big_segments: BigSegmentsConfig,
@@ -35,7 +35,7 @@ pub struct BigSegmentsConfig {
     pub stale_as_degraded: bool,
     /// First delay after a failed synchronization.
     pub retry_interval: Duration,
-    /// How often upstream is asked while its stream is quiet.
+    /// Time between polls of upstream while its stream is quiet.
     pub poll_interval: Duration,
 }
 
@@ -57,7 +57,7 @@ impl StoreConfig {
         }
     }
 
-    /// Two environments under one prefix would overwrite each other.
+    /// Rejects prefixes that two environments share, because they would overwrite each other.
     pub(crate) fn refuse_shared_prefixes(&self, environments: &EnvironmentSource, reader: &mut Reader<'_>) {
         if self.redis.is_none() {
             return;
@@ -96,7 +96,7 @@ fn refuse_shared(environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
     }
 }
 
-/// What the keys of an environment, or of a filtered variant of it, begin with.
+/// Prefix of the keys of an environment or of a filtered variant.
 pub(crate) fn database_prefix(environment: &EnvironmentConfig, filter: &str) -> String {
     let prefix = environment.prefix.as_deref().unwrap_or(DEFAULT_PREFIX);
     if let (Some(_), Some(id)) = (&environment.identity, environment.credentials.env_id()) {

@@ -13,7 +13,7 @@ use super::render;
 /// All flags and segments of one environment at one moment.
 pub(crate) struct FlagData {
     items: Items,
-    /// Compiled when an evaluation first asks for it: an environment that only serves server-side SDKs never does.
+    /// Compiled on the first evaluation; an environment that only serves server-side SDKs is never compiled.
     ruleset: OnceLock<Arc<Ruleset>>,
 }
 
@@ -61,8 +61,8 @@ impl Dataset for FlagData {
                 if items.upsert(item) {
                     Applied::News(Self::new(items).compiled_like(Some(current)))
                 } else {
-                    // SDKs check versions themselves; ld-relay tells them of old changes too, because several relays
-                    // may share one database (`internal/store/relay_feature_store.go`).
+                    // SDKs check versions themselves; ld-relay publishes old changes too, because several relays may
+                    // share one database (`internal/store/relay_feature_store.go`).
                     Applied::AnnounceOnly
                 }
             }
@@ -79,7 +79,7 @@ impl Dataset for FlagData {
 }
 
 impl FlagData {
-    /// Compiles at once if the data before was compiled, sharing what did not change.
+    /// Compiles the data at once if the previous data was compiled, sharing unchanged items.
     fn compiled_like(self, previous: Option<&Self>) -> Self {
         if let Some(previous) = previous.and_then(|it| it.ruleset.get()) {
             let ruleset = Ruleset::build(Some(previous), &self.items.flags, &self.items.segments);

@@ -1,9 +1,8 @@
 //! Flag data as the second version of LaunchDarkly's delivery protocol ("FDv2") transfers it: objects in groups, each
 //! group closed by the state that it leads to.
 //!
-//! A view beside the ordinary data set, kept only where the protocol is switched on. What a state is called follows
-//! from the data alone, so it means the same to every gateway and survives a restart (section 14.7 of the
-//! compatibility page).
+//! A view beside the ordinary data set, kept only where the protocol is enabled. The name of a state is derived from the
+//! data alone, so it is the same on every gateway and after a restart (L267).
 
 use std::sync::{Arc, OnceLock};
 
@@ -42,7 +41,7 @@ struct Event<'a> {
 }
 
 impl ObjectChange {
-    /// What `change`, which was news and led to `items`, means for the objects `before`; `None` if nothing.
+    /// The transition from the objects `before` to `items`, which `change` led to; `None` if no object changed.
     pub(crate) fn new(before: Option<&Fdv2Data>, change: &Change, items: &Items) -> Option<Self> {
         let before = before.map(|it| &*it.0);
         let (digest, changed) = match (before, change) {
@@ -68,7 +67,7 @@ impl Fdv2Data {
         format!("{:032x}", self.0.digest)
     }
 
-    /// Everything, as one poll answers it. Written by whoever asks first.
+    /// A complete transfer as the body of a poll, rendered on the first call.
     pub(crate) fn poll(&self) -> Bytes {
         let write = || {
             let mut body = b"{\"events\":[".to_vec();
@@ -85,7 +84,7 @@ impl Fdv2Data {
         self.0.poll.get_or_init(write).clone()
     }
 
-    /// The answer to a poll by somebody who has everything.
+    /// The body of a poll by an SDK that is up to date.
     pub(crate) fn nothing_new(&self) -> Vec<u8> {
         let mut body = b"{\"events\":[".to_vec();
         self.no_intent(&mut |event| event.write_json(&mut body));
@@ -93,7 +92,7 @@ impl Fdv2Data {
         body
     }
 
-    /// The first thing on a stream of somebody who has everything.
+    /// The first event on a stream of an SDK that is up to date.
     pub(crate) fn nothing_new_frame(&self) -> Frame {
         Frame::build(200, |out| self.no_intent(&mut |event| event.write_sse(out)))
     }
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_named_after_the_data_whatever_led_to_it() {
+    fn the_name_of_a_state_depends_on_the_data_only() {
         let first = ObjectChange::new(None, &Change::Put(Items::default()), &items(&[flag("a", 1)])).unwrap();
         let both = items(&[flag("a", 1), flag("b", 2)]);
         let step = ObjectChange::new(Some(&first.after), &Change::Patch(flag("b", 2)), &both).unwrap();

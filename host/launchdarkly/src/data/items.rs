@@ -20,8 +20,8 @@ pub(crate) enum Change {
     Put(Items),
     /// Replaces one item if it is newer; an item that is deleted is announced as a `delete`.
     Patch(Item),
-    /// Members of Big Segments changed, which are not part of the data: whoever evaluates for itself reads them from the
-    /// database, and everybody else is told to fetch again.
+    /// Memberships in Big Segments changed, which are not part of the data: server-side SDKs read them from the database,
+    /// and client-side SDKs are sent a `ping`.
     SegmentsChanged,
 }
 
@@ -68,22 +68,22 @@ impl Channel {
 }
 
 impl Items {
-    /// A flag; nothing for one that does not exist or was deleted.
+    /// A flag; `None` if it does not exist or was deleted.
     pub(crate) fn flag(&self, key: &str) -> Option<&Arc<Flag>> {
         find(&self.flags, key, |it| it.key()).filter(|it| !it.is_deleted())
     }
 
-    /// The version of a flag or of what is left of a deleted one.
+    /// The version of a flag or of its tombstone.
     pub(crate) fn flag_version(&self, key: &str) -> Option<i64> {
         find(&self.flags, key, |it| it.key()).map(|it| it.version())
     }
 
-    /// A segment; nothing for one that does not exist or was deleted.
+    /// A segment; `None` if it does not exist or was deleted.
     pub(crate) fn segment(&self, key: &str) -> Option<&Arc<Segment>> {
         find(&self.segments, key, |it| it.key()).filter(|it| !it.is_deleted())
     }
 
-    /// Whether SDKs would see the same.
+    /// Whether SDKs would receive the same data.
     pub(crate) fn looks_like(&self, other: &Self) -> bool {
         fn same<T>(left: &[Arc<T>], right: &[Arc<T>], view: impl Fn(&T) -> Option<(&Arc<str>, &Bytes)>) -> bool {
             left.iter().filter_map(|it| view(it)).eq(right.iter().filter_map(|it| view(it)))
@@ -117,14 +117,14 @@ impl Items {
         items.sorted()
     }
 
-    /// The items that are newer here than in `other`, deleted ones included, or that `other` knows nothing of.
+    /// The items that are newer here than in `other`, deleted ones included, or that `other` does not contain.
     pub(crate) fn newer_than(&self, other: &Self) -> Vec<Item> {
         let flags = newer(&self.flags, &other.flags, |it| it.key(), |it| it.version());
         let segments = newer(&self.segments, &other.segments, |it| it.key(), |it| it.version());
         flags.map(Item::Flag).chain(segments.map(Item::Segment)).collect()
     }
 
-    /// The version that is held of an item, deleted or not.
+    /// The current version of an item, deleted or not.
     pub(crate) fn version_of(&self, item: &Item) -> Option<i64> {
         match item {
             Item::Flag(flag) => find(&self.flags, flag.key(), |it| it.key()).map(|it| it.version()),
@@ -132,7 +132,7 @@ impl Items {
         }
     }
 
-    /// Puts `item` in its place if it is newer than what is there; says whether it was.
+    /// Inserts `item` if it is newer than the present version; returns whether it was.
     pub(crate) fn upsert(&mut self, item: &Item) -> bool {
         match item {
             Item::Flag(flag) => upsert(&mut self.flags, flag, |it| it.key(), |it| it.version()),
@@ -140,7 +140,7 @@ impl Items {
         }
     }
 
-    /// Adds what `held` has under a key: an item, or what is left of a deleted one. The order of keys is not kept.
+    /// Appends the item or tombstone that `held` has under a key. The order of keys is not kept.
     pub(crate) fn keep(&mut self, held: &Self, kind: ItemKind, key: &str) {
         match kind {
             ItemKind::Flag => self.flags.extend(find(&held.flags, key, |it| it.key()).cloned()),
@@ -148,7 +148,7 @@ impl Items {
         }
     }
 
-    /// Brings items into order of key. Of two with one key the later one stays.
+    /// Sorts items by key. Of two items with one key the later one stays.
     pub(crate) fn sorted(mut self) -> Self {
         sort(&mut self.flags, |it| it.key());
         sort(&mut self.segments, |it| it.key());

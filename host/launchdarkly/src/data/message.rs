@@ -1,7 +1,7 @@
-//! One event of the upstream stream: text to a change.
+//! Events of the upstream stream, parsed to changes.
 //!
-//! A message that is not what it should be costs the connection and changes nothing, as in the vendor's SDKs. What is wrong
-//! with one item only, its version, its depth or a number that is out of range, costs that item: it is refused, and everything else is applied.
+//! A malformed message changes nothing and the connection is reopened, as in the vendor's SDKs. If only one item is
+//! unusable, because of its version, its depth or a number out of range, that item is refused and the rest is applied.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use yardarm_outbound::LogThrottle;
 
 use super::items::{Change, Item, ItemKind, Items};
 
-/// Log lines about events that are not understood.
+/// Log lines about unknown events.
 static UNEXPECTED: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
-/// Why an event could not be used. The connection is opened again then, as SDKs do it.
+/// Why an event could not be used. The connection is reopened then, as in SDKs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MessageError {
     #[error("malformed JSON ({0})")]
@@ -39,12 +39,12 @@ pub(crate) enum MessageError {
     Version { kind: ItemKind, key: String },
 }
 
-/// What an event says.
+/// A parsed event.
 #[derive(Default)]
 pub(crate) struct Message {
-    /// The change; `None` for an event that does not concern us, or whose only item was refused.
+    /// The change; `None` for an unknown event, or one whose only item was refused.
     pub(crate) change: Option<Change>,
-    /// Items that cannot be used. Those that are held under their keys stay.
+    /// Items that cannot be used. Present items under their keys stay.
     pub(crate) refused: Vec<RefusedItem>,
 }
 
@@ -63,7 +63,7 @@ struct Put<'a> {
     data: PutData<'a>,
 }
 
-/// A kind may be absent, and is empty then; `null` is not an object, as for the vendor's reader.
+/// A kind may be absent, and is empty then; `null` is rejected, as in the vendor's reader.
 #[derive(Deserialize)]
 struct PutData<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
@@ -86,10 +86,10 @@ fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: 
     T::deserialize(deserializer).map(Some)
 }
 
-/// Reads an event.
+/// Parses an event.
 ///
 /// # Errors
-/// When the event is one we should understand and cannot.
+/// When the event is known and malformed.
 pub(crate) fn parse(event: &str, data: &str) -> Result<Message, MessageError> {
     match event {
         "put" => put(&normalize_json(data)),
@@ -107,7 +107,7 @@ pub(crate) fn parse(event: &str, data: &str) -> Result<Message, MessageError> {
 
 fn put(data: &str) -> Result<Message, MessageError> {
     let data = serde_json::from_str::<Put<'_>>(data)?.data;
-    // The vendor always sends both kinds. A message that names neither says nothing, and must not empty an environment.
+    // The vendor always sends both kinds. A message without either is malformed and must not empty an environment.
     if data.flags.is_none() && data.segments.is_none() {
         return Err(MessageError::Missing("flags"));
     }
@@ -116,10 +116,10 @@ fn put(data: &str) -> Result<Message, MessageError> {
     Ok(Message { change: Some(Change::Put(items)), refused })
 }
 
-/// Reads the data of an environment as it stands in an archive. Items that cannot be used are left out and logged.
+/// Parses the data of an environment in an archive. Items that cannot be used are left out and logged.
 pub(crate) fn data(json: &[u8]) -> Result<Items, MessageError> {
     let text = std::str::from_utf8(json).map_err(|_| MessageError::Text)?;
-    // What is sent on streams stands on one line.
+    // Events on streams need data on one line.
     let line = normalize_json(text);
     let mut refused = Vec::new();
     let items = serde_json::from_str::<PutData<'_>>(&line)?.read(&mut refused)?;
@@ -146,7 +146,7 @@ impl PutData<'_> {
     }
 }
 
-/// Sets an item aside that cannot be used, unless the whole message cannot.
+/// Collects an item that cannot be used, unless the whole message is malformed.
 fn kept<T>(item: Result<T, MessageError>, refused: &mut Vec<RefusedItem>) -> Result<Option<T>, MessageError> {
     item.map(Some).or_else(|error| {
         refused.push(error.refused_item()?);
@@ -173,7 +173,7 @@ fn delete(data: &str) -> Result<Message, MessageError> {
     let text = patch.version.ok_or(MessageError::Missing("version"))?.get();
     let number = match text.parse::<f64>() {
         Ok(number) => number,
-        // Says which type there is.
+        // Fails with the type that was found.
         Err(_) => serde_json::from_str(text)?,
     };
     let version = as_version(number).ok_or_else(|| MessageError::Version { kind, key: key.to_owned() });
@@ -186,7 +186,7 @@ fn delete(data: &str) -> Result<Message, MessageError> {
 /// A message about one item.
 fn one(item: Result<Item, MessageError>) -> Result<Message, MessageError> {
     let mut refused = Vec::new();
-    // A version of another type than a number is a malformed message, which the reference restarts the stream for.
+    // A version that is not a number makes the message malformed; the reference restarts the stream too.
     let item = match item {
         Err(MessageError::Item { source, kind, key }) => return Err(MessageError::Item { source, kind, key }),
         item => kept(item, &mut refused)?,
@@ -208,14 +208,14 @@ impl MessageError {
     }
 }
 
-/// A literal prefix, and the rest is the key as it stands.
+/// Splits a path into its prefix and the literal key.
 fn split(path: &str) -> Option<(ItemKind, &str)> {
     path.strip_prefix("/flags/")
         .map(|key| (ItemKind::Flag, key))
         .or_else(|| path.strip_prefix("/segments/").map(|key| (ItemKind::Segment, key)))
 }
 
-/// Reads one flag.
+/// Parses one flag and checks its limits.
 pub(crate) fn flag(key: &str, json: &RawValue) -> Result<Flag, MessageError> {
     let kind = ItemKind::Flag;
     check_limits(kind, key, json)?;
@@ -223,7 +223,7 @@ pub(crate) fn flag(key: &str, json: &RawValue) -> Result<Flag, MessageError> {
     if flag.has_valid_version() { Ok(flag) } else { Err(MessageError::Version { kind, key: key.to_owned() }) }
 }
 
-/// Reads one segment.
+/// Parses one segment and checks its limits.
 pub(crate) fn segment(key: &str, json: &RawValue) -> Result<Segment, MessageError> {
     let kind = ItemKind::Segment;
     check_limits(kind, key, json)?;
@@ -232,7 +232,7 @@ pub(crate) fn segment(key: &str, json: &RawValue) -> Result<Segment, MessageErro
     if segment.has_valid_version() { Ok(segment) } else { Err(MessageError::Version { kind, key: key.to_owned() }) }
 }
 
-/// SDKs read what is passed on by recursion, with limits of their own, and some refuse a whole message for one number.
+/// Checks limits of SDKs, which parse items by recursion; some refuse a whole message because of one number.
 fn check_limits(kind: ItemKind, key: &str, json: &RawValue) -> Result<(), MessageError> {
     if is_deeper_than(json.get(), MAX_DEPTH) {
         Err(MessageError::TooDeep { kind, key: key.to_owned() })
@@ -265,7 +265,7 @@ mod tests {
         for (row, event, data, expected) in [
             ("U012", "put", r#"{"data":{"flags":{},"segments":{}}}"#, "put 0 0"),
             ("", "put", r#"{"path":"/","data":{"flags":{"a":{"version":1}},"other":7}}"#, "put 1 0"),
-            // What is no object is no set of items, and a message must name at least one kind.
+            // Sets of items are objects, and a message must contain at least one kind.
             ("", "put", r#"{"data":{"flags":null}}"#, "restart"),
             ("", "put", r#"{"data":{"flags":{},"segments":null}}"#, "restart"),
             ("", "put", r#"{"data":{"flags":[],"segments":{}}}"#, "restart"),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_none_costs_its_item_only() {
+    fn an_item_with_an_invalid_version_is_refused_alone() {
         for (version, read) in [
             ("0", Some(0_i64)),
             ("7.0", Some(7)),
@@ -347,7 +347,7 @@ mod tests {
             let put = format!(r#"{{"data":{{"flags":{{"a":{},"b":{{}}}}}}}}"#, nested(depth));
             assert_eq!(outcome("put", &put), if is_fine { "put 2 0" } else { "put 1 0, refused flag a" });
         }
-        // What is not ours may be as deep as it wants.
+        // Unknown properties of the message may be of any depth.
         let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
         assert_eq!(outcome("put", &format!(r#"{{"x":{deep},"data":{{"flags":{{}},"y":{deep}}}}}"#)), "put 0 0");
         assert_eq!(outcome("put", &format!(r#"{{"data":{deep}}}"#)), "restart");
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_no_float_holds_are_refused_item_by_item() {
+    fn numbers_out_of_range_are_refused_item_by_item() {
         for (number, is_fine) in [("1e308", true), ("1e309", false), (&"9".repeat(400), false), ("-1e999", false)] {
             let item = format!(r#"{{"version":1,"variations":[{{"deep":[{number}]}}]}}"#);
             let patch = format!(r#"{{"path":"/flags/a","data":{item}}}"#);

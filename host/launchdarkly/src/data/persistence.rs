@@ -1,4 +1,4 @@
-//! Last good data on disk, per environment: what upstream said, before plugins.
+//! Last good data on disk, per environment: the data from upstream, before plugins.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::config::{EnvironmentConfig, LiveConfig};
 /// The content of a file.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    /// Digest of what names the environment beyond doubt: data of another project must not be served.
+    /// Digest of the ID or key of the environment: data of another project must not be served.
     owner: String,
     flags: Vec<SavedItem>,
     segments: Vec<SavedItem>,
@@ -32,7 +32,7 @@ struct SavedItem {
     json: Option<String>,
 }
 
-/// Starts the task that writes the newest data of one environment, as soon as there is some.
+/// Starts the task that persists the newest data of one environment.
 pub(crate) fn persist(
     dir: &Path,
     label: &EnvironmentLabel,
@@ -44,7 +44,7 @@ pub(crate) fn persist(
     SnapshotWriter::start(file(dir, label), label.clone(), lifecycle, None, save)
 }
 
-/// Reads what an earlier process kept; `None` if there is nothing of use, which is logged. Blocks.
+/// Reads the data that an earlier process persisted; `None` without usable data, which is logged. Blocks.
 pub(crate) fn read(dir: &Path, label: &EnvironmentLabel, config: &EnvironmentConfig) -> Option<Items> {
     let file = file(dir, label);
     let saved: Saved = match file.read() {
@@ -70,7 +70,7 @@ fn file(dir: &Path, label: &EnvironmentLabel) -> SnapshotFile {
 }
 
 fn owner(config: &EnvironmentConfig) -> String {
-    // Where LaunchDarkly names the environment, its name outlives its keys.
+    // If LaunchDarkly lists the environment, its ID outlives its keys.
     let name = match (&config.identity, config.credentials.env_id()) {
         (Some(_), Some(id)) => id.as_str(),
         _ => config.credentials.sdk_key().expose(),
@@ -94,7 +94,7 @@ impl Saved {
         }
     }
 
-    /// All items that can be used, and how many cannot: those that would be refused from upstream too.
+    /// All usable items, and the number of unusable ones, which would be refused from upstream too.
     fn into_items(self) -> (Items, usize) {
         let mut items = Items::default();
         let saved = self.flags.len() + self.segments.len();
@@ -118,7 +118,7 @@ impl Saved {
     }
 }
 
-/// The version of a deleted item, if it is one; any other would keep the item from ever coming back.
+/// The version of a deleted item, if it is valid; an invalid one would block every later version of the item.
 fn version(persisted: i64) -> Option<i64> {
     Some(persisted).filter(|it| (0..=MAX_VERSION).contains(it))
 }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_cannot_be_used_costs_itself_only() {
+    fn an_unusable_item_is_left_out_alone() {
         let versions = ["1e308", "1.5", "-1", "\"3\""].map(|it| format!(r#"{{"key":"odd","version":{it}}}"#));
         let others = [r#"{"key":"odd","version":1,"salt":7}"#, r#"{"key":"odd","version":1,"x":1e400}"#, "[", ""];
         for json in versions.into_iter().chain(others.map(str::to_owned)) {

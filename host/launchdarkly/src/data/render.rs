@@ -1,6 +1,6 @@
-//! The bytes of `put`, `patch`, `delete` and `ping`, and of what PHP polls.
+//! The bytes of `put`, `patch`, `delete` and `ping`, and of the flags that PHP polls.
 //!
-//! Items go out byte for byte as they came in, so properties that this version does not know survive.
+//! Items are rendered byte for byte as they were received, so properties that this version does not know survive.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use yardarm_launchdarkly_eval::model::{Flag, Segment};
 
 use super::items::{Change, Channel, Item, Items};
 
-/// A change for the streams of one channel; `None` where they do not hear of it.
+/// The event for a change on the streams of one channel; `None` if they are not sent one.
 pub(crate) fn change(change: &Change, channel: Channel) -> Option<Frame> {
     let item = match (change, channel) {
         (_, Channel::Ping) => return Some(ping()),
@@ -42,7 +42,7 @@ pub(crate) fn change(change: &Change, channel: Channel) -> Option<Frame> {
     })
 }
 
-/// Everything, for a new stream of one channel.
+/// The first event of a new stream of one channel.
 pub(crate) fn full(items: &Items, channel: Channel) -> Frame {
     let size = |flags: bool, segments: bool| {
         let flags = if flags { live_size(&items.flags, |it| it.key(), |it| it.json()) } else { 0 };
@@ -68,7 +68,7 @@ pub(crate) fn flag_map(items: &Items) -> Bytes {
     out.into()
 }
 
-/// "Something changed, fetch again." The data is one space, because an empty one makes SSE parsers drop the event
+/// The event after which client-side SDKs poll. The data is one space, because an empty one makes SSE parsers drop the event
 /// (launchdarkly/ld-relay `internal/streams/stream_events.go`).
 fn ping() -> Frame {
     Frame::event("ping", 1, |out| out.push(b' '))

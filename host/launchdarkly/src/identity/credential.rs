@@ -19,7 +19,7 @@ pub struct MobileKey(Secret);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EnvironmentId(Arc<str>);
 
-/// Whether a key consists of the characters that keys have, so that it can be sent in a header.
+/// Whether a key consists of visible ASCII characters, so that it can be sent in a header.
 pub(crate) fn is_sendable(key: &str) -> bool {
     key.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
 }
@@ -33,7 +33,7 @@ macro_rules! secret_key {
                 Self(secret)
             }
 
-            /// The text itself, for the wire and for nothing else.
+            /// The text itself, for requests only.
             #[must_use]
             pub fn expose(&self) -> &str {
                 self.0.expose()
@@ -72,9 +72,9 @@ impl fmt::Display for EnvironmentId {
 }
 
 /// The credential in the `Authorization` header, read as ld-relay does (`internal/sdks/sdk_kinds.go`): the first
-/// header only, an `api_key ` in front is removed, and a text with a space in it is no credential.
+/// header only, an `api_key ` in front is removed, and a text with a space in it is not a credential.
 ///
-/// Bytes that are no text make an unknown credential, not a missing one.
+/// Bytes that are not UTF-8 make an unknown credential, not a missing one.
 pub(crate) fn from_headers(headers: &HeaderMap) -> Option<String> {
     let text = String::from_utf8_lossy(headers.get(AUTHORIZATION)?.as_bytes());
     let text = text.trim();
@@ -85,7 +85,7 @@ pub(crate) fn from_headers(headers: &HeaderMap) -> Option<String> {
 /// A key as `/status` shows it, exactly as ld-relay does (`internal/sdks/obscure_key.go`): a prefix of three letters
 /// and a dash stays, hexadecimal digits before the last five characters become `*`.
 ///
-/// Keys with other letters stay readable in part; this is for that page alone, logs show nothing of a key.
+/// Keys with other letters stay partly readable, so only `/status` uses this; logs show nothing of a key.
 pub(crate) fn mask(key: &str) -> String {
     let bytes = key.as_bytes();
     let has_prefix = bytes.len() >= 4 && bytes[..3].iter().all(u8::is_ascii_lowercase) && bytes[3] == b'-';
@@ -106,8 +106,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_masked_like_the_reference_does() {
-        // L218 and the table of section 11.2.
+    fn keys_are_masked_like_in_the_reference() {
+        // L218
         for (key, masked) in [
             ("sdk-00000000-1111-2222-3333-444444444401", "sdk-********-****-****-****-*******44401"),
             ("sdk-def01234-56-789abc", "sdk-********-**-*89abc"),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_read_like_the_reference_does() {
+    fn the_header_is_read_like_in_the_reference() {
         for (header, credential) in [
             ("key", Some("key")),
             ("api_key key", Some("key")),

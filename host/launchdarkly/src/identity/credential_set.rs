@@ -1,8 +1,8 @@
-//! Every credential that one environment accepts, and how the set changes when LaunchDarkly says so.
+//! Every credential that one environment accepts, and how messages of auto-configuration change the set.
 //!
-//! The rules are those of the upstream page, section 5: one key of several is the *anchor*, which is used upstream
-//! whatever key an SDK presents; a key with an expiry is accepted until then; a key that is no longer listed is
-//! revoked at once. What older messages say (`sdkKey` with an `expiring` key beside it) is the case of two keys.
+//! U116 to U121, U173 to U181: one key of several is the *anchor*, which is used upstream whatever key an SDK presents; a
+//! key with an expiry is accepted until then; a key that is no longer listed is revoked at once. Older messages (`sdkKey`
+//! with an `expiring` key beside it) are the case of two keys.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ pub struct Credentials {
     sdk_keys: Keys<SdkKey>,
     mobile_keys: Option<Keys<MobileKey>>,
     env_id: Option<EnvironmentId>,
-    /// Whether LaunchDarkly listed all keys, so that operators can be shown the list.
+    /// Whether LaunchDarkly listed all keys, so that `/status` shows the list.
     is_listed: bool,
 }
 
 /// Accepted keys of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Keys<K> {
-    /// The one that is used upstream. It does not expire.
+    /// The key that is used upstream. It does not expire.
     anchor: K,
     /// The others.
     more: Vec<Accepted<K>>,
-    /// Identifier of the anchor, where LaunchDarkly gave one.
+    /// Identifier of the anchor; `None` if LaunchDarkly sent none.
     anchor_name: Option<Arc<str>>,
 }
 
@@ -34,26 +34,26 @@ struct Keys<K> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Accepted<K> {
     pub(crate) key: K,
-    /// Identifier that LaunchDarkly gave it.
+    /// Identifier from LaunchDarkly.
     pub(crate) name: Option<Arc<str>>,
     /// Unix milliseconds after which it is no longer accepted.
     pub(crate) expires_ms: Option<u64>,
 }
 
-/// What a message says about the keys of an environment. Empty keys say nothing.
+/// The keys of an environment in a message. Empty keys count as absent.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OfferedKeys {
     pub(crate) sdk_key: Option<SdkKey>,
     /// The key before `sdk_key`, and until when it is accepted.
     pub(crate) expiring: Option<(SdkKey, u64)>,
     pub(crate) mobile_key: Option<MobileKey>,
-    /// All keys; with it `expiring` is of no interest.
+    /// All keys; with it `expiring` is ignored.
     pub(crate) sdk_keys: Option<Vec<Accepted<SdkKey>>>,
     /// All mobile keys.
     pub(crate) mobile_keys: Option<Vec<Accepted<MobileKey>>>,
 }
 
-/// A message that contradicts itself is not applied at all.
+/// Why a message about keys is not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyError {
     #[error("there is no SDK key")]
@@ -70,7 +70,7 @@ impl Credentials {
         Self { sdk_keys: Keys::one(sdk_key), mobile_keys: mobile_key.map(Keys::one), env_id, is_listed: false }
     }
 
-    /// Credentials of an environment that is seen for the first time.
+    /// Credentials of a new environment.
     pub(crate) fn first(env_id: EnvironmentId, offered: OfferedKeys, now_ms: u64) -> Result<Self, KeyError> {
         let sdk_key = offered.sdk_key.clone().ok_or(KeyError::Missing)?;
         Self::fixed(sdk_key, offered.mobile_key.clone(), Some(env_id)).after(offered, now_ms)
@@ -87,7 +87,7 @@ impl Credentials {
         let mobile_keys = match (mobile_key, mobile_keys) {
             (Some(anchor), Some(all)) => Some(Keys::listed(anchor, all, now_ms).ok_or(KeyError::UnlistedMobile)?),
             (Some(anchor), None) => Some(Keys::one(anchor)),
-            // No primary: whichever is listed first serves for events.
+            // Without a primary key, the first listed key is used for events.
             (None, Some(all)) => match all.first().map(|it| it.key.clone()) {
                 Some(anchor) => Keys::listed(anchor, all, now_ms),
                 None => None,
@@ -97,7 +97,7 @@ impl Credentials {
         Ok(Self { sdk_keys, mobile_keys, env_id: self.env_id.clone(), is_listed })
     }
 
-    /// Credentials as an earlier process had them: the first key of each kind is the anchor. `None` without an SDK key.
+    /// Credentials as an earlier process persisted them: the first key of each kind is the anchor. `None` without an SDK key.
     pub(crate) fn restored(
         env_id: EnvironmentId,
         sdk_keys: Vec<Accepted<SdkKey>>,
@@ -114,7 +114,7 @@ impl Credentials {
         (self.sdk_keys.all().collect(), mobile, self.is_listed)
     }
 
-    /// The same without keys whose time is over; `None` if there are none.
+    /// The same without expired keys; `None` if no key has expired.
     pub(crate) fn without_expired(&self, now_ms: u64) -> Option<Self> {
         let mut kept = self.clone();
         kept.sdk_keys.more.retain(|it| !it.is_expired(now_ms));
@@ -140,7 +140,7 @@ impl Credentials {
         self.env_id.as_ref()
     }
 
-    /// The key beside the anchor that expires first, by value if several do at once.
+    /// The key beside the anchor that expires first; of several with one expiry, the smallest.
     pub(crate) fn expiring_sdk_key(&self) -> Option<&SdkKey> {
         let expiring = self.sdk_keys.more.iter().filter_map(|it| Some((it.expires_ms?, it.key.expose(), &it.key)));
         expiring.min_by_key(|(at, text, _)| (*at, *text)).map(|(_, _, key)| key)
@@ -185,15 +185,15 @@ impl<K: Clone + PartialEq> Keys<K> {
         Some(Self { anchor, more: more.into_iter().filter(|it| !it.is_expired(now_ms)).collect(), anchor_name })
     }
 
-    /// One anchor with at most one new key that expires beside it (the table of section 5.2).
+    /// One anchor with at most one new key that expires beside it (U116 to U121).
     fn rotated(&self, anchor: Option<K>, expiring: Option<(K, u64)>, now_ms: u64) -> Self {
         let anchor = anchor.unwrap_or_else(|| self.anchor.clone());
         let is_other = |it: &Accepted<K>| it.key != anchor && it.expires_ms.is_some();
         let mut more: Vec<_> = self.more.iter().filter(|it| is_other(it) && !it.is_expired(now_ms)).cloned().collect();
         if let Some((key, expires_ms)) = expiring {
             let is_known = more.iter().any(|it| it.key == key);
-            // LaunchDarkly keeps repeating the last one: its first expiry stands, and the key before the new anchor,
-            // which it says nothing about, is revoked.
+            // LaunchDarkly repeats the last one: its first expiry stays, and the key before the new anchor, which the
+            // message does not contain, is revoked.
             if !is_known && key != anchor && expires_ms >= now_ms {
                 more.push(Accepted { key, name: None, expires_ms: Some(expires_ms) });
             }

@@ -11,7 +11,7 @@ pub(crate) enum SdkKind {
 }
 
 impl SdkKind {
-    /// How well the credential of such a caller is guarded. Mobile keys are shipped within apps.
+    /// The trust in the credential of such a caller. Mobile keys are shipped within apps.
     pub(crate) fn trust(self) -> Trust {
         match self {
             Self::Server => Trust::Secret,
@@ -20,7 +20,7 @@ impl SdkKind {
         }
     }
 
-    /// As plugins and metrics call it.
+    /// Its name for plugins and metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Server => "server",

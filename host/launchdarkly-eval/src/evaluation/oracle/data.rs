@@ -1,4 +1,4 @@
-//! Generated flags, segments and contexts in which nothing is left to interpretation: every property is present, indexes
+//! Generated flags, segments and contexts without ambiguities: every property is present, indexes
 //! are valid, no flag is a prerequisite of two others, rollouts of segments are by users and every context has one.
 
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ fn segment_key(index: usize) -> String {
 
 fn flag(index: usize) -> impl Strategy<Value = Value> {
     let salt = select(vec!["", "salt", "sälz"]);
-    // A tree: nobody is reached on two paths. The last level asks for flags that do not exist.
+    // A tree: no flag is reached on two paths. The last level refers to flags that do not exist.
     let prerequisite = move |child: usize| {
         let key = flag_key(2 * index + child);
         prop::option::weighted(0.4, (0..VARIATIONS).prop_map(move |it| json!({"key": key, "variation": it})))
@@ -155,7 +155,7 @@ fn segment(index: usize) -> impl Strategy<Value = Value> {
     )
 }
 
-/// A clause that may ask for segments from `first_segment` on, one of which may not exist.
+/// A clause that may refer to segments from `first_segment` on, one of which may not exist.
 fn clause(first_segment: usize) -> impl Strategy<Value = Value> {
     let values = |operators: &'static [&'static str], values: Vec<Value>| {
         (select(operators), prop::collection::vec(select(values), 1..11))

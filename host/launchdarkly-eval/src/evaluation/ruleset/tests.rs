@@ -17,7 +17,7 @@ fn segment(key: &str, json: &serde_json::Value) -> Arc<Segment> {
     Arc::new(Segment::parse(key, &raw(json)).expect(key))
 }
 
-/// A flag that needs `prerequisites` and asks for `segments` and an attribute.
+/// A flag with `prerequisites` and with clauses about `segments` and an attribute.
 fn asking(key: &str, prerequisites: &[&str], segments: &[&str], attribute: &str) -> Arc<Flag> {
     let prerequisites: Vec<_> = prerequisites.iter().map(|key| json!({"key": key, "variation": 0})).collect();
     flag(
@@ -68,7 +68,7 @@ fn dependants_are_found_through_flags_and_segments() {
 }
 
 #[test]
-fn what_did_not_change_is_shared() {
+fn unchanged_items_are_shared() {
     let flags = [asking("a", &[], &["s"], "x"), asking("b", &["a"], &[], "x")];
     let segments = [nesting("s", &[], &["u"])];
     let first = Ruleset::build(None, &flags, &segments);
@@ -82,7 +82,7 @@ fn what_did_not_change_is_shared() {
 }
 
 #[test]
-fn names_of_what_is_gone_are_forgotten_in_the_end() {
+fn names_of_removed_items_are_dropped_eventually() {
     let kept = asking("kept", &[], &[], "x");
     let mut ruleset = Ruleset::build(None, &[Arc::clone(&kept)], &[]);
     for round in 0..3 * SPARE_NAMES {
@@ -93,7 +93,7 @@ fn names_of_what_is_gone_are_forgotten_in_the_end() {
 }
 
 #[test]
-fn big_segments_are_announced_with_the_keys_to_ask_for() {
+fn big_segments_are_reported_with_the_keys_to_look_up() {
     let context = Context::parse(br#"{"kind":"multi","user":{"key":"u"},"org":{"key":"o"},"team":{"key":"u"}}"#);
     let context = context.expect("a context");
     let big = |key: &str, kind: &str| {

@@ -24,7 +24,7 @@ impl<'a> Run<'a> {
         Ok(false)
     }
 
-    /// What the key lists say, in the order of the vendor's evaluator; `None` leaves it to the rules.
+    /// What the key lists decide, in the order of the vendor's evaluator; `None` leaves it to the rules.
     fn find_in_lists(&self, segment: &Segment) -> Option<bool> {
         let body = segment.source().body();
         let user = self.subject.part(USER_KIND);
@@ -49,7 +49,7 @@ impl<'a> Run<'a> {
         None
     }
 
-    /// What the store says; `None` leaves it to the rules.
+    /// What the store decides; `None` leaves it to the rules.
     fn find_in_store(&mut self, big: &Big) -> Option<bool> {
         let Some(reference) = &big.reference else {
             self.note(Some(BigSegmentsStatus::NotConfigured));

@@ -137,7 +137,7 @@ pub(super) fn case_failures(case: &Case) -> Vec<String> {
         }
         if let Some(expected) = &case.expect_queried_key_hashes {
             let offered: Vec<_> = ruleset.big_segment_keys(&context).into_iter().map(Memberships::key_hash).collect();
-            // Keys are collected for the whole data beforehand, so there may be more than this flag asks for.
+            // Keys are collected for the whole data beforehand, so there may be more than this flag needs.
             if !expected.iter().all(|hash| offered.contains(hash)) {
                 failures.push(format!("{} {}: keys {offered:?}, expected {expected:?}", case.id, case.name));
             }

@@ -1,4 +1,4 @@
-//! Who a context is, without what is known about it.
+//! Kinds and keys of a context, without its other attributes.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use super::{ContextError, USER, canonical_key};
 
 /// Kinds and keys of a context.
 ///
-/// Contexts inside of events were redacted by the SDK, so their other properties need not be those of a context, and
-/// nobody looks at them (`UnmarshalWithKindAndKeyOnly` in `go-sdk-common`).
+/// Contexts inside of events were redacted by the SDK, so their other properties need not be those of a context and are
+/// not read (`UnmarshalWithKindAndKeyOnly` in `go-sdk-common`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Sorted by kind; never empty, no kind twice.
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_kinds_and_keys_are_looked_at() {
+    fn only_kinds_and_keys_are_read() {
         for (json, expected) in [
             (r#"{"key":"u1","privateAttrs":["name"]}"#, Ok("u1")),
             (r#"{"key":"","name":3}"#, Ok("")),

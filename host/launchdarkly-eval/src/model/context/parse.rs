@@ -73,7 +73,7 @@ fn individual(reader: &mut Reader<'_>, kind: Option<&str>) -> Result<Part, Conte
     let mut draft = Draft { kind: kind.unwrap_or_default().into(), ..Draft::default() };
     reader.object(|name, reader| {
         match name {
-            // In a multi-context it overrides the name there; nobody sends it, and Go lets it.
+            // In a multi-context it overrides the name there. No SDK sends it, and the Go library accepts it.
             "kind" => draft.kind = reader.string()?.into(),
             "key" => match reader.optional(Reader::string)? {
                 Some(key) => draft.key = Some(key.into()),

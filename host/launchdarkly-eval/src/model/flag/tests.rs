@@ -83,7 +83,7 @@ fn visibility_follows_the_newer_property_and_then_the_older() {
 }
 
 #[test]
-fn tombstones_are_seen_by_nobody() {
+fn tombstones_are_not_visible() {
     for flag in [parse(r#"{"deleted":true,"version":4}"#).expect("a tombstone"), Flag::tombstone("f", 4)] {
         assert!(flag.is_deleted());
         assert_eq!(flag.version(), 4);

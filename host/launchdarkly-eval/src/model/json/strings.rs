@@ -94,7 +94,7 @@ pub(super) fn fits_float(number: &[u8]) -> bool {
 /// JSON on one line, as it must be on event streams.
 ///
 /// A line break between values becomes a space, a control character within a string its escape, and the escape of half a
-/// surrogate pair that of U+FFFD. Whatever else is no JSON stays as it is.
+/// surrogate pair that of U+FFFD. Other text that is not JSON stays as it is.
 #[must_use]
 pub fn normalize(json: &str) -> Cow<'_, str> {
     let has_surrogates = || json.contains("\\ud") || json.contains("\\uD");
@@ -104,7 +104,7 @@ pub fn normalize(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let mut line = String::with_capacity(json.len() + json.len() / 16);
     let (mut is_in_string, mut position) = (false, 0);
-    // Where begins what has not been copied yet.
+    // The start of what has not been copied yet.
     let mut begin = 0;
     while let Some(byte) = bytes.get(position) {
         let (replacement, length) = match byte {
@@ -226,7 +226,7 @@ mod tests {
             (r#"["\ud83d\ud83d\ude00"]"#, r#"["\ufffd\ud83d\ude00"]"#),
             (r#"{"\ud83dx":"\u0041"}"#, r#"{"\ufffdx":"\u0041"}"#),
             (r#"["\\ud83d"]"#, r#"["\\ud83d"]"#),
-            // What is no JSON is not mended.
+            // Text that is not JSON is not repaired.
             ("[\"\\\u{1}\"]", "[\"\\\u{1}\"]"),
             (r#"["\ud8"#, r#"["\ud8"#),
             (r#"["\ud83"]"#, r#"["\ud83"]"#),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_looked_at_outside_of_strings() {
+    fn numbers_are_checked_outside_of_strings() {
         let long = |digits: usize| format!("[{}]", "9".repeat(digits));
         for (text, expected) in [
             ("[1,-2.5,1e308,-1E-400,0]", false),

@@ -51,7 +51,7 @@ pub(crate) fn check(text: &[u8]) -> Result<(), SyntaxError> {
 
 struct Scanner<'a> {
     rest: &'a [u8],
-    /// How much was left at the first number that does not fit. Go notices only after it knows that all else is fine.
+    /// Bytes left at the first number that does not fit. Go reports it only if everything else is valid.
     misfit: Option<usize>,
 }
 
@@ -202,7 +202,7 @@ impl Scanner<'_> {
         if self.peek()? == b'-' {
             self.advance();
         }
-        // A leading zero ends the whole part; what follows it is somebody else's error.
+        // A leading zero ends the whole part; what follows it is checked by the caller.
         if self.peek()? == b'0' {
             self.advance();
         } else {
@@ -353,7 +353,7 @@ mod tests {
             let expected = position.map_or(Ok(()), |position| Err(SyntaxError::NumberRange { position }));
             assert_eq!(check(text.as_bytes()), expected, "{text}");
         }
-        // What is no JSON is that first.
+        // A syntax error is reported before a number out of range.
         assert_eq!(check(b"[1e999,]").unwrap_err().to_string(), "invalid character ']' looking for beginning of value");
     }
 

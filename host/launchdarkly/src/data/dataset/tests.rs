@@ -35,14 +35,14 @@ impl Stream {
         Self(source, cursor)
     }
 
-    fn hears(&mut self) -> Vec<String> {
+    fn received(&mut self) -> Vec<String> {
         let next = || self.0.next(&mut self.1).map(|it| String::from_utf8(it.payload().to_vec()).unwrap());
         std::iter::from_fn(next).collect()
     }
 }
 
 #[test]
-fn what_streams_hear() {
+fn streams_are_sent_changes() {
     let (mut writer, environment) = environment::<FlagData>();
     let channels = [Channel::All, Channel::Flags, Channel::Ping];
     let mut streams = channels.map(|channel| Stream::open(&environment, channel));
@@ -79,34 +79,35 @@ fn what_streams_hear() {
     for (change, expected) in cases {
         writer.update(&change);
         for (stream, expected) in streams.iter_mut().zip(expected) {
-            assert_eq!(stream.hears(), [expected]);
+            assert_eq!(stream.received(), [expected]);
         }
     }
 }
 
 #[test]
-fn a_segment_is_not_heard_of_on_flags() {
+fn segments_are_not_sent_on_flags() {
     let (mut writer, environment) = environment::<FlagData>();
     writer.update(&put(&[]));
     let mut stream = Stream::open(&environment, Channel::Flags);
-    stream.hears();
+    stream.received();
     writer.update(&Change::Patch(Item::Segment(Arc::new(Segment::tombstone("s", 1)))));
-    assert!(stream.hears().is_empty());
+    assert!(stream.received().is_empty());
 }
 
 #[test]
-fn members_of_big_segments_concern_pings_only() {
+fn changes_of_big_segments_are_sent_as_pings_only() {
     let (mut writer, environment) = environment::<FlagData>();
     assert!(!writer.update(&Change::SegmentsChanged));
     assert!(environment.snapshot().is_none(), "there is nothing to announce before there is data");
     writer.update(&put(&[flag("a", 1)]));
     let mut streams = [Channel::All, Channel::Flags, Channel::Ping].map(|channel| Stream::open(&environment, channel));
-    let heard = |streams: &mut [Stream; 3]| -> Vec<usize> { streams.iter_mut().map(|it| it.hears().len()).collect() };
-    heard(&mut streams);
+    let received =
+        |streams: &mut [Stream; 3]| -> Vec<usize> { streams.iter_mut().map(|it| it.received().len()).collect() };
+    received(&mut streams);
     assert!(!writer.update(&Change::SegmentsChanged));
-    assert_eq!(heard(&mut streams), [0, 0, 1]);
+    assert_eq!(received(&mut streams), [0, 0, 1]);
     writer.update(&Change::Patch(flag("a", 2)));
-    assert_eq!(heard(&mut streams), [1, 1, 1], "nothing is repeated");
+    assert_eq!(received(&mut streams), [1, 1, 1], "nothing is repeated");
 }
 
 #[test]
@@ -121,7 +122,7 @@ fn tags_are_those_of_the_reference() {
 }
 
 proptest::proptest! {
-    /// Whatever order patches and deletes come in, the newest version of each flag is what remains.
+    /// The newest version of each flag remains, for every order of patches and deletes.
     #[test]
     fn the_newest_version_wins(changes in proptest::collection::vec((0_u8..4, 0_i64..12, proptest::bool::ANY), 1..60)) {
         let (mut writer, environment) = environment::<FlagData>();

@@ -28,7 +28,7 @@ fn shown(credentials: &Credentials) -> String {
 }
 
 #[test]
-fn keys_rotate_by_the_table_of_section_5_2() {
+fn keys_rotate_with_and_without_grace() {
     let rotate = |from: &Credentials, anchor: &str, expiring: Option<(&str, u64)>| {
         let offered = OfferedKeys {
             sdk_key: (!anchor.is_empty()).then(|| sdk(anchor)),
@@ -67,7 +67,7 @@ fn mobile_keys_have_no_grace() {
 }
 
 #[test]
-fn listed_keys_are_the_whole_truth() {
+fn listed_keys_replace_all_others() {
     let offer = |anchor: &str, keys: &[(&str, Option<u64>)]| OfferedKeys {
         sdk_key: Some(sdk(anchor)),
         expiring: Some((sdk("ignored"), 5_000)),
