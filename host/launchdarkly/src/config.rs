@@ -1,6 +1,8 @@
 //! Settings of the LaunchDarkly side. The list of keys is the reference manual of this part.
 
 mod keys;
+mod live;
+mod store;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,16 +13,21 @@ use yardarm_core::Secret;
 use yardarm_core::settings::Reader;
 
 pub use self::keys::KEYS;
-use crate::credential::{Credentials, EnvironmentId, MobileKey, SdkKey, is_sendable};
-use crate::environments::{SdkKind, label};
-use crate::store::StoreConfig;
+pub(crate) use self::live::LiveConfig;
+pub(crate) use self::store::database_prefix;
+pub use self::store::{BigSegmentsConfig, StoreConfig};
+use crate::identity::{Credentials, EnvironmentId, MobileKey, SdkKey, is_sendable};
+use crate::identity::{SdkKind, label};
+
+/// How soon a failed plugin is called again.
+pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
 
 /// Settings of the LaunchDarkly side.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where flags come from.
     pub stream_uri: String,
-    /// Where SDKs poll; for now only the default of the client-side base.
+    /// Where SDKs poll; used only as the default of the client-side base.
     pub base_uri: String,
     /// Where goals come from.
     pub client_side_base_uri: String,
@@ -46,7 +53,7 @@ pub struct Config {
     pub ping_stream_jitter_time: Option<Duration>,
     /// Whether the second version of the delivery protocol is spoken.
     pub fdv2: bool,
-    /// What mobile and browser streams say of a change.
+    /// The events that mobile and browser streams are sent for a change.
     pub client_streams: ClientStreamMode,
     /// Metrics under the names of LaunchDarkly's relay.
     pub prometheus: Option<Prometheus>,
@@ -56,26 +63,26 @@ pub struct Config {
     pub disconnected_status_time: Duration,
     /// Silence after which an upstream connection counts as dead.
     pub read_timeout: Duration,
-    /// Shortest first delay before a broken stream is opened again that upstream may ask for.
+    /// Lower bound of the first reconnect delay that upstream may request.
     pub min_reconnect_delay: Duration,
-    /// Longest delay before a broken stream is opened again.
+    /// Longest reconnect delay.
     pub max_reconnect_delay: Duration,
-    /// First delay before a rejected key is tried again.
+    /// First delay before the next attempt with a rejected key.
     pub rejected_retry_interval: Duration,
-    /// How often expired keys are looked for.
+    /// Time between removals of expired keys.
     pub expired_credential_cleanup_interval: Duration,
-    /// The database and what needs one.
+    /// The database and the features that need one.
     pub store: StoreConfig,
     /// Where the list of environments comes from.
     pub environments: EnvironmentSource,
 }
 
-/// What a stream of an SDK that does not evaluate itself says of a change.
+/// The events that streams of client-side SDKs are sent for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientStreamMode {
-    /// That there was one, as LaunchDarkly's relay does.
+    /// `ping`, like LaunchDarkly's relay.
     Ping,
-    /// What its results are now, as LaunchDarkly's own service does.
+    /// Evaluated results, like LaunchDarkly's own service.
     Evaluated,
 }
 
@@ -84,29 +91,29 @@ pub enum ClientStreamMode {
 pub struct Prometheus {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// What every name begins with: a name in Prometheus' own sense.
+    /// Prefix of every metric name, a valid Prometheus name itself.
     pub prefix: String,
 }
 
-/// Who says which environments exist.
+/// Where the list of environments comes from.
 #[derive(Debug, Clone)]
 pub enum EnvironmentSource {
-    /// The configuration, once and for all.
+    /// The configuration.
     Configured(Vec<EnvironmentConfig>),
     /// LaunchDarkly, at run time.
     AutoConfig {
-        /// What it is asked with.
+        /// The auto-configuration key.
         key: Secret,
-        /// What it does not say.
+        /// Settings that it does not contain.
         common: CommonConfig,
     },
     /// An archive on disk, which may be replaced at run time.
     Offline {
         /// The archive.
         file: PathBuf,
-        /// How often it is looked at.
+        /// Time between checks for a new archive.
         monitoring_interval: Duration,
-        /// What it does not say.
+        /// Settings that it does not contain.
         common: CommonConfig,
     },
 }
@@ -118,7 +125,7 @@ pub struct CommonConfig {
     pub allowed_origins: Vec<String>,
     /// Request headers that browsers may send in addition to the usual ones.
     pub allowed_headers: Vec<String>,
-    /// What keys in the database begin with, `$CID` standing for the environment.
+    /// Prefix of keys in the database; `$CID` stands for the environment ID.
     pub prefix: Option<String>,
 }
 
@@ -127,17 +134,17 @@ pub struct CommonConfig {
 pub struct EnvironmentConfig {
     /// Name in logs, metrics, status and plugin bindings: the configured one, or the environment ID.
     pub name: String,
-    /// How LaunchDarkly calls it, unless it is configured here.
+    /// Names and keys in LaunchDarkly; `None` for environments from the configuration.
     pub identity: Option<Identity>,
-    /// What callers may present.
+    /// Accepted credentials.
     pub credentials: Credentials,
     /// Whether browsers must prove their context with a hash.
     pub secure_mode: bool,
-    /// How long PHP may cache what it polled.
+    /// How long PHP may cache polled flags.
     pub ttl: Option<Duration>,
     /// Payload filters, each of which is served as an environment of its own.
     pub filters: Vec<String>,
-    /// What its keys in the database begin with; LaunchDarkly's default unless set.
+    /// Prefix of its keys in the database; LaunchDarkly's default unless set.
     pub prefix: Option<String>,
     /// Origins that browsers may call from; empty means any.
     pub allowed_origins: Vec<String>,
@@ -160,12 +167,12 @@ pub struct Identity {
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// So that each kind of credential has room for one large event.
+/// Smallest `events_memory`, so that each kind of credential has room for one large event.
 const MIN_EVENTS_MEMORY: u64 = 4 << 20;
 const MOMENT: Duration = Duration::from_millis(1);
 
 impl Config {
-    /// Reads the section; `None` when no environment is configured, so that this side does not exist at all.
+    /// Reads the section; `None` when no environment is configured, in which case nothing of LaunchDarkly is served.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let environments = EnvironmentSource::read(reader)?;
         let base_uri = reader.url("launchdarkly.base_uri");
@@ -173,7 +180,7 @@ impl Config {
         let has_own_base = base_uri != "https://sdk.launchdarkly.com";
         let config = Self {
             stream_uri: reader.url("launchdarkly.stream_uri"),
-            // As ld-relay does it (config/config_from_env.go): one custom base serves both.
+            // Like ld-relay (config/config_from_env.go): one custom base URI is used for both.
             client_side_base_uri: if has_own_base && client_side_base_uri == "https://clientsdk.launchdarkly.com" {
                 base_uri.clone()
             } else {
@@ -248,7 +255,7 @@ impl ClientStreamMode {
 }
 
 impl EnvironmentSource {
-    /// `None` when nothing says which environments exist.
+    /// Reads where the list of environments comes from; `None` without any such setting.
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let sections = ["launchdarkly.environments", "launchdarkly.auto_config", "launchdarkly.offline"];
         let [is_configured, is_automatic, is_offline] = sections.map(|section| reader.has_section(section));
@@ -322,7 +329,7 @@ impl EnvironmentConfig {
         }
     }
 
-    /// Name for people: that of the project and the environment, where LaunchDarkly said it.
+    /// Display name: the names of project and environment, if they came from LaunchDarkly.
     #[must_use]
     pub fn display_name(&self, filter: &str) -> String {
         let filtered = |name: String, open: &str, close: &str| match filter {
@@ -340,7 +347,7 @@ fn refuse_duplicates(environments: &[EnvironmentConfig], reader: &mut Reader<'_>
     let (mut names, mut credentials) = (BTreeSet::new(), BTreeSet::new());
     for (index, environment) in reader.indices("launchdarkly.environments").into_iter().zip(environments) {
         let at = |field: &str| format!("launchdarkly.environments[{index}].{field}");
-        // A filtered variant goes by the name of its environment and its filter.
+        // The label of a filtered variant consists of environment and filter.
         let filters: BTreeSet<_> = environment.filters.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
         for filter in std::iter::once("").chain(filters) {
             let label = label(&environment.name, filter);
@@ -349,7 +356,7 @@ fn refuse_duplicates(environments: &[EnvironmentConfig], reader: &mut Reader<'_>
             }
         }
         for (kind, credential) in environment.credentials.accepted() {
-            // A mobile key must not be another environment's SDK key either; an ID is no key.
+            // A mobile key must not be another environment's SDK key either; an ID is not a key.
             let is_id = kind == SdkKind::Browser;
             if !credential.is_empty() && !credentials.insert((is_id, credential)) {
                 let (field, what) = match kind {
@@ -363,7 +370,7 @@ fn refuse_duplicates(environments: &[EnvironmentConfig], reader: &mut Reader<'_>
     }
 }
 
-/// A key with such a character could not be sent, and HTTP libraries would print it in their complaint.
+/// A key with such a character could not be sent, and HTTP libraries would print it in their errors.
 fn refuse_unsendable(reader: &mut Reader<'_>, path: &str, key: &str) {
     if key.contains(['"', '\'']) {
         reader.reject(path, "contains quotes, which count as a part of the key here; leave them out");

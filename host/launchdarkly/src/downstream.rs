@@ -4,6 +4,7 @@
 //! are told about. Row numbers of section 2 of the compatibility page stand behind the rows.
 
 mod auth;
+pub(crate) mod compat_metrics;
 mod context;
 mod edge;
 mod evaluation;
@@ -30,10 +31,11 @@ use yardarm_core::registry::StreamRegistry;
 use yardarm_core::status::Status;
 
 use self::auth::{Audience, RouteInfo};
-use crate::compat_metrics::CompatMetrics;
+use self::compat_metrics::CompatMetrics;
 use crate::config::Config;
-use crate::environments::{Environments, SdkKind};
-use crate::limits::Limits;
+use crate::environments::Environments;
+use crate::events::Limits;
+use crate::identity::SdkKind;
 use crate::upstream::HttpClients;
 
 /// What the handlers need.

@@ -1,42 +1,30 @@
 //! Which environments exist, what state each is in, and how a credential finds its environment.
 
-pub(crate) mod archive;
-mod assembly;
-pub(crate) mod auto_config_state;
-pub(crate) mod autoconfig;
 mod index;
-pub(crate) mod offline;
-pub(crate) mod persisted_list;
-pub(crate) mod representation;
+mod report;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
 use rand::seq::IndexedRandom;
-use tokio::sync::watch;
-use yardarm_core::budget::Trust;
 use yardarm_core::change_log::UpdateSource;
 use yardarm_core::report::RecentChanges;
 use yardarm_core::status::{Connection, Status};
 use yardarm_core::{Environment, EnvironmentLabel};
 
-pub(crate) use self::assembly::{EnvironmentAssembly, Variant};
 pub(crate) use self::index::{Environments, Lookup};
-use crate::config::EnvironmentConfig;
-use crate::dataset::FlagData;
+pub(crate) use self::report::report;
+use crate::config::{EnvironmentConfig, LiveConfig};
+use crate::data::FlagData;
+use crate::data::fdv2::Fdv2Data;
 use crate::evaluated_streams::EvaluatedStreams;
-use crate::fdv2::Fdv2Data;
+use crate::events::EventPort;
 use crate::store::EnvironmentStore;
-use crate::upstream::events::EventPort;
-
-/// Name of the vendor in labels.
-pub(crate) const VENDOR: &str = "launchdarkly";
 
 /// One environment, or one payload-filtered variant of it.
 pub(crate) struct LdEnvironment {
     pub(crate) label: EnvironmentLabel,
-    settings: LiveConfig,
+    pub(crate) settings: LiveConfig,
     /// Key of the payload filter; empty for the unfiltered environment.
     pub(crate) filter: Arc<str>,
     pub(crate) data: Environment<FlagData>,
@@ -47,13 +35,13 @@ pub(crate) struct LdEnvironment {
     /// `None` without a database.
     pub(crate) store: Option<Arc<EnvironmentStore>>,
     /// Where mobile and browser streams hear of changes, each a little later in its own way; empty for no delay.
-    ping_sources: Vec<Arc<dyn UpdateSource>>,
+    pub(crate) ping_sources: Vec<Arc<dyn UpdateSource>>,
     /// Where those of them that know their context hear of their results, if they are to.
     pub(crate) evaluated_streams: Option<EvaluatedStreams>,
     /// What is served lacks something that upstream said, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
     pub(crate) recent: RecentChanges,
-    has_started: AtomicBool,
+    pub(crate) has_started: AtomicBool,
 }
 
 /// What becomes of events.
@@ -66,10 +54,6 @@ pub(crate) enum Events {
     Forwarded(EventPort),
 }
 
-/// Settings that may change while the environment is served. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct LiveConfig(Arc<(ArcSwap<EnvironmentConfig>, watch::Sender<()>)>);
-
 /// What an environment can answer (section 1.5 of the compatibility page).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -81,14 +65,6 @@ pub(crate) enum Phase {
     Rejected,
     /// There is data, fresh or from disk.
     Ready,
-}
-
-/// Kind of caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum SdkKind {
-    Server,
-    Mobile,
-    Browser,
 }
 
 impl LdEnvironment {
@@ -141,55 +117,6 @@ impl Events {
         match self {
             Self::Forwarded(port) => Some(port),
             Self::Off | Self::Discarded => None,
-        }
-    }
-}
-
-impl LiveConfig {
-    pub(crate) fn new(config: EnvironmentConfig) -> Self {
-        Self(Arc::new((ArcSwap::from_pointee(config), watch::Sender::new(()))))
-    }
-
-    pub(crate) fn get(&self) -> Arc<EnvironmentConfig> {
-        self.0.0.load_full()
-    }
-
-    pub(crate) fn set(&self, config: EnvironmentConfig) {
-        self.0.0.store(Arc::new(config));
-        self.0.1.send_replace(());
-    }
-
-    /// Wakes after each change.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.0.1.subscribe()
-    }
-}
-
-/// `NAME` or `NAME/FILTER`.
-pub(crate) fn label(name: &str, filter: &str) -> EnvironmentLabel {
-    if filter.is_empty() {
-        EnvironmentLabel::new(VENDOR, name)
-    } else {
-        EnvironmentLabel::new(VENDOR, format!("{name}/{filter}"))
-    }
-}
-
-impl SdkKind {
-    /// How well the credential of such a caller is guarded. Mobile keys are shipped within apps.
-    pub(crate) fn trust(self) -> Trust {
-        match self {
-            Self::Server => Trust::Secret,
-            Self::Mobile => Trust::Embedded,
-            Self::Browser => Trust::Public,
-        }
-    }
-
-    /// As plugins and metrics call it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Server => "server",
-            Self::Mobile => "mobile",
-            Self::Browser => "client",
         }
     }
 }

@@ -25,8 +25,8 @@ use yardarm_core::{Environment, EnvironmentLabel, Evaluators, Lifecycle, environ
 use self::affected::AffectedBetween;
 use self::delta::Announced;
 use self::worker::GroupWorker;
-use crate::dataset::FlagData;
-use crate::evaluation_request::EvaluationRequest;
+use crate::data::FlagData;
+use crate::evaluation::EvaluationRequest;
 use crate::store::EnvironmentStore;
 
 /// How many groups of an environment are evaluated at once; the others queue. A change concerns all of them, and requests

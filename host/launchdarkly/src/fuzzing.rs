@@ -1,26 +1,12 @@
 //! Doors for `host/fuzz`; compiled only there.
 #![expect(missing_docs, reason = "not part of the interface")]
 
-use std::sync::Arc;
+use yardarm_launchdarkly_eval::model::Context;
 
-use serde_json::value::RawValue;
-
-use crate::evaluation::{Audience, Request, Ruleset, evaluate_all};
-use crate::model::{Context, Flag};
-use crate::{downstream, upstream};
+use crate::{data, downstream, events, sources};
 
 pub fn message(event: &str, data: &str) {
-    let _ = upstream::message::parse(event, data);
-}
-
-pub fn evaluate(flag: &str, context: &[u8]) {
-    let Ok(raw) = RawValue::from_string(flag.to_owned()) else { return };
-    let (Ok(flag), Ok(context)) = (Flag::parse("flag", &raw), Context::parse(context)) else { return };
-    let ruleset = Ruleset::build(None, &[Arc::new(flag)], &[]);
-    let request = Request { context: &context, audience: Audience::Server, with_reasons: true, memberships: None };
-    let mut body = Vec::new();
-    evaluate_all(&ruleset, &request, &mut body);
-    assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok(), "an answer is JSON");
+    let _ = data::message::parse(event, data);
 }
 
 pub fn context(input: &[u8]) {
@@ -50,10 +36,10 @@ pub fn gzip(body: &[u8]) {
 }
 
 pub fn summary(event: &str) {
-    upstream::events::fuzz_summary(event);
+    events::fuzz_summary(event);
 }
 
 /// A data archive of offline mode.
 pub fn archive(bytes: &[u8]) {
-    crate::environments::archive::fuzz(bytes);
+    sources::archive::fuzz(bytes);
 }

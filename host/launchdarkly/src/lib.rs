@@ -1,254 +1,40 @@
 //! Everything that is LaunchDarkly's: where its data comes from, what its SDKs are served, how its flags evaluate.
 //!
-//! Reading order: [`start`] builds one environment per configured one and filter; `upstream` keeps each in sync;
-//! `dataset` and `render` say what a change does and how it is written; `question` and `client_streams` are about clients
-//! that are sent results; `store` and `big_segments` are about the database that other programs read too; `downstream` is
-//! the table of routes.
+//! Reading order is the order of the modules below: each uses only those above it.
 #![forbid(unsafe_code)]
 
-mod big_segments;
-mod client_context;
-mod compat_metrics;
+mod identity;
+
 pub mod config;
-mod credential;
-mod dataset;
-mod downstream;
-mod environments;
-mod evaluated_streams;
-pub mod evaluation;
-mod evaluation_request;
-mod fdv2;
-#[cfg(fuzzing)]
-pub mod fuzzing;
-mod limits;
-pub mod model;
-mod persistence;
-mod render;
-mod report;
-mod store;
+
+mod data;
+
 mod upstream;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod events;
 
-use axum::Router;
-use tokio::sync::watch;
-use yardarm_core::hooks::Hooks;
-use yardarm_core::registry::StreamRegistry;
-use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
-use yardarm_core::status::Status;
-use yardarm_core::workers::ThreadError;
-use yardarm_core::{InternalError, Lifecycle, Supervised, atomic_file};
+mod store;
+
+mod evaluation;
+
+mod evaluated_streams;
+
+mod environments;
+
+mod sources;
+
+mod downstream;
+
+mod start;
+
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 pub use self::config::{
-    ClientStreamMode, CommonConfig, Config, EnvironmentConfig, EnvironmentSource, Identity, Prometheus,
+    BigSegmentsConfig, ClientStreamMode, CommonConfig, Config, EnvironmentConfig, EnvironmentSource, Identity,
+    Prometheus, StoreConfig,
 };
-pub use self::credential::{Credentials, EnvironmentId, MobileKey, SdkKey};
-pub use self::environments::archive::ArchiveError;
-pub use self::store::{BigSegmentsConfig, StoreConfig};
-use crate::compat_metrics::CompatMetrics;
-use crate::environments::autoconfig::AutoConfigTask;
-use crate::environments::offline::OfflineTask;
-use crate::environments::{EnvironmentAssembly, Environments, Variant};
-use crate::limits::Limits;
-use crate::upstream::HttpClients;
-use crate::upstream::events::EventPort;
-
-/// What the gateway provides.
-#[derive(Clone)]
-pub struct Parts {
-    /// Plugins.
-    pub hooks: Hooks,
-    /// Registry of open streams.
-    pub streams: StreamRegistry,
-    /// Owner of the tasks.
-    pub lifecycle: Lifecycle,
-    /// Folder for last good data; `None` keeps nothing.
-    pub data_dir: Option<PathBuf>,
-}
-
-/// The running LaunchDarkly side.
-pub struct LaunchDarkly {
-    /// Every route that SDKs can meet.
-    pub router: Router,
-    /// `/metrics` under the names of LaunchDarkly's relay, for a listener of its own; `None` when it is not wanted.
-    pub metrics: Option<Router>,
-    environments: Environments,
-    config: Arc<Config>,
-    /// State of the auto-configuration stream, where there is one.
-    auto_config: Option<Status>,
-    /// The list of environments, where the configuration has it.
-    list: Option<watch::Sender<Vec<EnvironmentConfig>>>,
-}
-
-/// Why this side could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The HTTP client could not be built.
-    #[error("HTTP client for upstream requests cannot be set up: {0}")]
-    Http(#[from] reqwest::Error),
-    /// The folder for last good data cannot be used.
-    #[error("folder `{path}` for last good data cannot be used: {source}")]
-    DataDir {
-        /// The folder.
-        path: PathBuf,
-        /// What the operating system says.
-        source: std::io::Error,
-    },
-    /// The archive for offline mode cannot be used.
-    #[error("unable to read file data source `{path}` (`launchdarkly.offline.file`): {source}")]
-    Archive {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: ArchiveError,
-    },
-    /// The threads for long work cannot be started.
-    #[error(transparent)]
-    Threads(#[from] ThreadError),
-}
-
-/// Tries whether [`start`] could use the files that it needs besides the data folder. Blocks.
-///
-/// # Errors
-/// When an archive cannot be read, or the HTTP client cannot be built.
-pub fn check(config: &Config) -> Result<(), StartError> {
-    HttpClients::new(config)?;
-    match &config.environments {
-        EnvironmentSource::Offline { file, .. } => environments::archive::Archive::read(file)
-            .map(drop)
-            .map_err(|source| StartError::Archive { path: file.clone(), source }),
-        EnvironmentSource::Configured(_) | EnvironmentSource::AutoConfig { .. } => Ok(()),
-    }
-}
-
-/// Starts every environment that is known and returns; nothing waits for upstream.
-///
-/// # Errors
-/// When the HTTP client, the data folder, an archive or a thread cannot be had.
-pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
-    let http = HttpClients::new(&config)?;
-    if let Some(path) = &parts.data_dir {
-        atomic_file::prepare_folder(path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
-    }
-    let config = Arc::new(config);
-    let environments = Environments::default();
-    let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });
-    let limits = Limits::new(&config)?;
-    let clients = (http.clone(), limits.clone());
-    let assembly =
-        EnvironmentAssembly::new(Arc::clone(&config), clients, parts.clone(), environments.clone(), is_offline);
-    let (auto_config, list) = start_roster(&config, &http, &parts, assembly).await?;
-    let compat_metrics = config.prometheus.as_ref().map(|it| CompatMetrics::new(it.prefix.clone()));
-    let router = downstream::routes(downstream::Downstream {
-        environments: environments.clone(),
-        config: Arc::clone(&config),
-        http,
-        hooks: parts.hooks,
-        limits,
-        streams: parts.streams,
-        compat_metrics: compat_metrics.clone(),
-        auto_config: auto_config.clone(),
-    });
-    Ok(LaunchDarkly {
-        router,
-        metrics: compat_metrics.map(downstream::metrics),
-        environments,
-        config,
-        auto_config,
-        list,
-    })
-}
-
-/// Starts whatever says which environments exist; gives the state of the auto-configuration stream, or the way to change
-/// the configured list, if that is it.
-async fn start_roster(
-    config: &Arc<Config>,
-    http: &HttpClients,
-    parts: &Parts,
-    mut assembly: EnvironmentAssembly,
-) -> Result<(Option<Status>, Option<watch::Sender<Vec<EnvironmentConfig>>>), StartError> {
-    match config.environments.clone() {
-        EnvironmentSource::Configured(all) => {
-            let (list, mut wanted) = watch::channel(all);
-            let all = wanted.borrow_and_update().clone();
-            assembly.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
-            assembly.settle();
-            parts.lifecycle.supervise("list of environments", ListTask { assembly, wanted });
-            Ok((None, Some(list)))
-        }
-        EnvironmentSource::AutoConfig { key, common } => {
-            let status = Status::new();
-            let name = "launchdarkly: the list of environments (auto-configuration)";
-            let unlisted = parts.lifecycle.readiness().latch_data(name, &status);
-            let mut task = AutoConfigTask::new(key, common, config, http.clone(), assembly, status.clone(), unlisted);
-            if let Some(folder) = &parts.data_dir {
-                task.restore(folder, &parts.lifecycle).await;
-            }
-            parts.lifecycle.supervise("auto-configuration", task);
-            Ok((Some(status), None))
-        }
-        EnvironmentSource::Offline { file, monitoring_interval, common } => {
-            let mut task = OfflineTask::new(file.clone(), monitoring_interval, common, config, assembly);
-            task.start().await.map_err(|source| StartError::Archive { path: file, source })?;
-            parts.lifecycle.supervise("offline archive", task);
-            Ok((None, None))
-        }
-    }
-}
-
-/// Serves the environments of the configuration, which may be read again.
-struct ListTask {
-    assembly: EnvironmentAssembly,
-    wanted: watch::Receiver<Vec<EnvironmentConfig>>,
-}
-
-impl Supervised for ListTask {
-    async fn run(&mut self) {
-        while self.wanted.changed().await.is_ok() {
-            let all = self.wanted.borrow_and_update().clone();
-            self.assembly.reconcile(all.into_iter().flat_map(Variant::all_of).collect()).await;
-        }
-    }
-
-    fn recover(&mut self, _: &InternalError) {
-        self.wanted.mark_changed();
-    }
-}
-
-impl LaunchDarkly {
-    /// Serves what `config` lists, if the configuration has the list: environments come and go, and keys are accepted and
-    /// withdrawn, as on an auto-configuration stream. Everything else in `config` is ignored.
-    pub fn update_environments(&self, config: &Config) {
-        if let (Some(list), EnvironmentSource::Configured(all)) = (&self.list, &config.environments) {
-            list.send_if_modified(|it| {
-                let is_changed = it != all;
-                it.clone_from(all);
-                is_changed
-            });
-        }
-    }
-
-    /// Sends every event that waits, and waits until it has arrived or is lost.
-    pub async fn flush_events(&self) {
-        let all = self.environments.all();
-        futures_util::future::join_all(all.iter().filter_map(|it| it.events.port()).map(EventPort::flush)).await;
-    }
-
-    /// State of each environment, for operators.
-    #[must_use]
-    pub fn reports(&self) -> Vec<EnvironmentReport> {
-        let stale_after = self.config.store.big_segments.stale_threshold;
-        self.environments.all().iter().map(|it| report::of(it, stale_after)).collect()
-    }
-
-    /// State of the list of environments where auto-configuration gives it, for operators.
-    #[must_use]
-    pub fn list_report(&self) -> Option<EnvironmentListReport> {
-        let status = self.auto_config.as_ref()?;
-        let all = self.environments.all();
-        let count = all.iter().filter(|it| it.filter.is_empty()).count();
-        let is_known = self.environments.are_listed();
-        Some(EnvironmentListReport::of(environments::VENDOR, "auto-configuration", status, is_known, count))
-    }
-}
+pub use self::identity::{Credentials, EnvironmentId, MobileKey, SdkKey};
+pub use self::sources::Parts;
+pub use self::sources::archive::ArchiveError;
+pub use self::start::{LaunchDarkly, StartError, check, start};

@@ -5,7 +5,8 @@
 //! a [`follower`] reads what other gateways write. The layout of keys and values is LaunchDarkly's ([`layout`]), because
 //! server-side SDKs in daemon mode read the same database.
 
-mod config;
+pub(crate) mod big_segments;
+mod event;
 #[cfg(test)]
 pub(crate) mod fake;
 mod follower;
@@ -15,24 +16,23 @@ mod status;
 mod write_queue;
 mod writer;
 
-pub use self::config::{BigSegmentsConfig, StoreConfig};
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
-use yardarm_core::Lifecycle;
+use yardarm_core::status::Status;
+use yardarm_core::{EnvironmentLabel, Lifecycle};
 use yardarm_store::{Place, Redis, Store};
 
+use self::big_segments::{BigSegments, CurrentKey};
+pub(crate) use self::event::StoreEvent;
 use self::follower::Follower;
 use self::layout::LAYOUT;
 pub(crate) use self::status::{StoreStatus, advice};
 use self::write_queue::WriteQueue;
 use self::writer::{StoreTask, Writer};
-use crate::big_segments::BigSegments;
-use crate::config::{Config, EnvironmentConfig, EnvironmentSource};
-use crate::dataset::{Change, Item, Items};
-use crate::environments::LdEnvironment;
+use crate::config::{Config, EnvironmentConfig, EnvironmentSource, StoreConfig, database_prefix};
+use crate::data::{Change, Items};
 use crate::upstream::HttpClients;
 
 /// Messages that wait for the applier: one full set at most, and a few announcements, of which one is as good as many.
@@ -54,21 +54,11 @@ pub(crate) struct StoreLink {
     events: mpsc::Receiver<StoreEvent>,
 }
 
-/// What a store's tasks have to say to the applier.
-pub(crate) enum StoreEvent {
-    /// What an earlier process wrote, or another one that shares the database.
-    Stored(Items),
-    /// What other gateways wrote since upstream was lost: items that are newer than those that are known.
-    Newer(Vec<Item>),
-    /// Members of Big Segments have changed.
-    SegmentsChanged,
-}
-
 impl EnvironmentStore {
     /// The database of an environment or of a filtered variant; `None` where none is configured. Connects to nothing.
     pub(crate) fn open(config: &StoreConfig, settings: &EnvironmentConfig, filter: &str) -> Option<Arc<Self>> {
         let address = config.redis.as_ref()?;
-        Some(Arc::new(Self::new(Arc::new(Redis::new(address, &config::prefix(settings, filter), LAYOUT)))))
+        Some(Arc::new(Self::new(Arc::new(Redis::new(address, &database_prefix(settings, filter), LAYOUT)))))
     }
 
     fn new(database: Arc<dyn Store>) -> Self {
@@ -96,24 +86,30 @@ impl EnvironmentStore {
     }
 }
 
-/// Starts the tasks of an environment's store, if it has one. With `may_restore`, what the database holds is handed to
-/// the applier as long as there is nothing newer.
-pub(crate) fn start(
-    environment: &Arc<LdEnvironment>,
-    config: &Config,
-    http: &HttpClients,
-    lifecycle: &Lifecycle,
-    may_restore: bool,
-) -> Option<StoreLink> {
-    let store = environment.store.clone()?;
+/// What the tasks of a store need to know of its environment.
+pub(crate) struct Context<'a> {
+    pub(crate) label: &'a EnvironmentLabel,
+    /// State of the connection to upstream.
+    pub(crate) upstream: &'a Status,
+    /// Gives the key that upstream accepts at this moment.
+    pub(crate) key: CurrentKey,
+    pub(crate) config: &'a Config,
+    pub(crate) http: &'a HttpClients,
+    pub(crate) lifecycle: &'a Lifecycle,
+}
+
+/// Starts the tasks of an environment's store. With `may_restore`, what the database holds is handed to the applier as
+/// long as there is nothing newer.
+pub(crate) fn start(store: Arc<EnvironmentStore>, context: Context<'_>, may_restore: bool) -> StoreLink {
+    let Context { label, upstream, key, config, http, lifecycle } = context;
     let (say, events) = mpsc::channel(EVENTS);
     let queue = Arc::new(WriteQueue::default());
     let writer = Writer {
-        label: environment.label.clone(),
+        label: label.clone(),
         store: Arc::clone(&store),
         queue: Arc::clone(&queue),
         events: say.clone(),
-        upstream: environment.status.clone(),
+        upstream: upstream.clone(),
         check_interval: config.store.check_interval,
     };
     // Graceful: the last change before the end of the process is still written.
@@ -122,23 +118,17 @@ pub(crate) fn start(
     let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });
     if !is_offline {
         let follower = Follower {
-            label: environment.label.clone(),
+            label: label.clone(),
             store: Arc::clone(&store),
             queue: Arc::clone(&queue),
             events: say.clone(),
-            upstream: environment.status.clone(),
+            upstream: upstream.clone(),
             poll_interval: config.store.poll_interval,
         };
         lifecycle.supervise("store follower", follower);
+        store.big_segments.start(label, key, config, http, say, lifecycle);
     }
-    let key = {
-        let environment = Arc::clone(environment);
-        Arc::new(move || environment.config().credentials.sdk_key().clone())
-    };
-    if !is_offline {
-        store.big_segments.start(&environment.label, key, config, http, say, lifecycle);
-    }
-    Some(StoreLink { store, queue, events })
+    StoreLink { store, queue, events }
 }
 
 impl StoreLink {

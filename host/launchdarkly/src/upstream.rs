@@ -1,11 +1,6 @@
-//! Where flags come from and where events go: one task per environment that connects, reads, applies and reports.
+//! HTTP clients for upstream requests.
 
-pub(crate) mod apply;
-pub(crate) mod events;
 pub(crate) mod goals;
-pub(crate) mod message;
-pub(crate) mod offline_feed;
-pub(crate) mod stream;
 
 use std::time::Duration;
 
@@ -16,17 +11,16 @@ use crate::config::Config;
 /// Product token in every upstream request.
 pub(crate) const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
 
-/// Clients for upstream requests. Connections are pooled, so everybody shares these.
+/// Clients for upstream requests, shared by all environments so that connections are pooled.
 #[derive(Clone)]
 pub(crate) struct HttpClients {
-    /// For streams: no time limit on the whole, but on silence.
+    /// For streams: limits silence, not the total time.
     pub(crate) streams: reqwest::Client,
     /// How long a stream may be silent.
     pub(crate) read_timeout: Duration,
-    /// For posts and fetches: a time limit on the whole. What is passed through is sent without following redirects, which
-    /// are the caller's business.
+    /// For posts and fetches: limits the total time. Redirects are not followed but forwarded to the caller.
     pub(crate) requests: reqwest::Client,
-    /// The same for events, by credential, because those of callers that anybody can be are sent by another runtime.
+    /// The same for events, by kind of credential, because events of mobile and browser SDKs are sent by another runtime.
     pub(crate) events: ByTrust<reqwest::Client>,
 }
 
@@ -36,8 +30,8 @@ impl HttpClients {
     /// # Errors
     /// When the system's certificates or the TLS library cannot be set up.
     pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
-        // The limits are those of ld-relay (upstream page, sections 1.1 and 7.3), except that event posts get ten
-        // seconds instead of three, because slow proxies need more.
+        // The limits are those of ld-relay, except that event posts get ten seconds instead of three, because slow
+        // proxies need more.
         let common = || {
             yardarm_outbound::client()
                 .user_agent(USER_AGENT)

@@ -20,12 +20,13 @@ use yardarm_core::hooks::{Admission, ClientAddress, HeaderBlock, Plan, RequestFa
 use yardarm_core::registry::RouteTag;
 
 use super::Downstream;
+use super::compat_metrics::{Labels, RequestMethod};
 use super::query::{first_query_value, percent_decoded};
 use super::rejection::{Rejection, Unrecognised};
-use crate::compat_metrics::{Labels, RequestMethod};
 use crate::config::EnvironmentConfig;
-use crate::credential;
-use crate::environments::{LdEnvironment, Lookup, Phase, SdkKind};
+use crate::environments::{LdEnvironment, Lookup, Phase};
+use crate::identity;
+use crate::identity::SdkKind;
 
 /// One row of the route table.
 #[derive(Debug, Clone, Copy)]
@@ -183,7 +184,7 @@ fn find(downstream: &Downstream, info: RouteInfo, request: &Request) -> Result<(
     let credential = match kind {
         SdkKind::Browser => environment_id(request.uri().path(), info),
         SdkKind::Server | SdkKind::Mobile => {
-            credential::from_headers(request.headers()).ok_or(Rejection::NoCredential)?
+            identity::from_headers(request.headers()).ok_or(Rejection::NoCredential)?
         }
     };
     let filter = first_query_value(request.uri().query(), "filter").unwrap_or_default();

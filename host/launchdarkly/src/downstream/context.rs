@@ -11,15 +11,15 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use yardarm_core::budget::{Account, Charge};
+use yardarm_launchdarkly_eval::model::Context;
 
 use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
-use crate::client_context::ClientContext;
 use crate::config::EnvironmentConfig;
-use crate::environments::SdkKind;
-use crate::model::Context;
+use crate::evaluation::ClientContext;
+use crate::identity::SdkKind;
 
 /// Why there is no context.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, Uri};
 use yardarm_core::Snapshot;
+use yardarm_launchdarkly_eval::evaluation::{Ruleset, evaluate_all, evaluate_each};
 
 use super::Downstream;
 use super::auth::Caller;
@@ -14,10 +15,9 @@ use super::context::{self, message};
 use super::polling::not_initialized;
 use super::query::first_query_value;
 use super::rejection::Rejection;
-use crate::client_context::ClientContext;
-use crate::dataset::FlagData;
-use crate::evaluation::{Ruleset, evaluate_all, evaluate_each};
-use crate::evaluation_request::{Edits, EvaluationError, EvaluationRequest, Visibility};
+use crate::data::FlagData;
+use crate::evaluation::ClientContext;
+use crate::evaluation::{Edits, EvaluationError, EvaluationRequest, Visibility};
 
 /// Room for the entry of an ordinary flag, so that an answer need not grow while it is written.
 const BYTES_PER_FLAG: usize = 96;

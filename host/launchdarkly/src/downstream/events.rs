@@ -20,10 +20,11 @@ use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
-use crate::environments::{Events, SdkKind};
-use crate::limits::Limits;
-use crate::upstream::events::split::{Split, Splitter};
-use crate::upstream::events::{Diagnostic, EventPort, Post};
+use crate::environments::Events;
+use crate::events::Limits;
+use crate::events::split::{Split, Splitter};
+use crate::events::{Diagnostic, EventPort, Post};
+use crate::identity::SdkKind;
 
 /// Bytes of a body, as received and after decompression, that are split on the serving threads; the rest of it is split
 /// elsewhere.

@@ -13,7 +13,7 @@ use super::auth::Caller;
 use super::polling::{answer, not_initialized};
 use super::query::first_query_value;
 use super::stream::{Opening, open};
-use crate::fdv2::Fdv2Data;
+use crate::data::fdv2::Fdv2Data;
 
 /// `GET /sdk/poll`
 pub(super) async fn poll(caller: Caller, uri: Uri, headers: HeaderMap) -> Response {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::Downstream;
 use super::auth::Caller;
 use super::context::message;
-use crate::render;
+use crate::data::render;
 
 /// Longest time that polled flags may be cached, ten years: HTTP has no dates beyond the year 9999.
 const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);

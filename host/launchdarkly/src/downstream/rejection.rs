@@ -12,7 +12,7 @@ use yardarm_core::hooks::{Denial, HookFailure};
 use yardarm_core::retry_after;
 use yardarm_outbound::LogThrottle;
 
-use crate::environments::SdkKind;
+use crate::identity::SdkKind;
 
 /// Log lines about requests that a plugin failed to judge.
 static FAILURES: LogThrottle = LogThrottle::new(Duration::from_secs(10));

@@ -14,14 +14,14 @@ use yardarm_core::stream::OpenStream;
 
 use super::Downstream;
 use super::auth::{Caller, platform, user_agent};
+use super::compat_metrics::Labels;
 use super::context::{self, ContextRejection};
 use super::evaluation::evaluation_request;
 use super::rejection::Rejection;
-use crate::client_context::ClientContext;
-use crate::compat_metrics::Labels;
-use crate::dataset::Channel;
+use crate::data::Channel;
 use crate::environments::Lookup;
-use crate::evaluation_request::EvaluationRequest;
+use crate::evaluation::ClientContext;
+use crate::evaluation::EvaluationRequest;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::{LdEnvironment, SdkKind};
+use super::LdEnvironment;
+use crate::identity::SdkKind;
 
 /// All environments, found by credential. Cheap to clone.
 #[derive(Clone, Default)]

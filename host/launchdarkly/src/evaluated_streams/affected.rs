@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use yardarm_core::Snapshot;
 
-use crate::dataset::{FlagData, Items};
+use crate::data::{FlagData, Items};
 
 /// When more items have changed than this, everything is evaluated anew, which costs no more by then.
 const MOST_CHANGED: usize = 32;

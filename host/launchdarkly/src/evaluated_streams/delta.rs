@@ -11,7 +11,7 @@ use yardarm_core::sse::{Frame, write_event};
 use yardarm_core::{Applied, Dataset};
 
 use super::results::GroupResults;
-use crate::render::write_text;
+use crate::data::render::write_text;
 
 /// Events of one step; with more of them a `put` is sent.
 pub(super) const MOST_EVENTS: usize = 16;

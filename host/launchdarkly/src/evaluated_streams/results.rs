@@ -7,10 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use yardarm_core::Snapshot;
 use yardarm_core::sse::Frame;
+use yardarm_launchdarkly_eval::evaluation::{Audience, Evaluated, Ruleset, evaluate_each, evaluate_these};
 
-use crate::dataset::FlagData;
-use crate::evaluation::{Audience, Evaluated, Ruleset, evaluate_each, evaluate_these};
-use crate::evaluation_request::{Edits, EvaluationRequest, Visibility};
+use crate::data::FlagData;
+use crate::evaluation::{Edits, EvaluationRequest, Visibility};
 
 /// Where entries begin in the payload of a `put`: after `event: put`, a line end, `data: ` and `{`.
 const START: usize = 18;

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 use yardarm_core::{Writer, environment};
+use yardarm_launchdarkly_eval::evaluation::{Ruleset, evaluate_all, evaluate_each};
+use yardarm_launchdarkly_eval::model::Context;
 
 use self::client::{Client, Rules};
 use self::data::{KEYS, any_change, any_item, flag, put, segment, simple};
@@ -16,10 +18,8 @@ use self::plugins::{Doing, Flaky, Slow, no_plugins};
 use super::delta::MOST_EVENTS;
 use super::worker::GroupWorker;
 use super::*;
-use crate::dataset::{Change, Item};
-use crate::environments::SdkKind;
-use crate::evaluation::{Ruleset, evaluate_all, evaluate_each};
-use crate::model::Context;
+use crate::data::{Change, Item};
+use crate::identity::SdkKind;
 
 const ADA: &str = r#"{"kind":"user","key":"ada"}"#;
 

@@ -10,9 +10,9 @@ use super::Shared;
 use super::affected::Affected;
 use super::delta::{Announced, Delta, MOST_EVENTS, Tombstones};
 use super::results::{GroupResults, NextResults};
-use crate::dataset::FlagData;
-use crate::evaluation_request::{Edits, EvaluationError, EvaluationRequest};
-use crate::upstream::apply::PLUGIN_RETRY;
+use crate::config::PLUGIN_RETRY;
+use crate::data::FlagData;
+use crate::evaluation::{Edits, EvaluationError, EvaluationRequest};
 
 /// Follows the environment for one group.
 pub(super) struct GroupWorker {

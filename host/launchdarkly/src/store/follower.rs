@@ -14,8 +14,9 @@ use yardarm_core::status::{Connection, Status};
 use yardarm_core::{Backoff, EnvironmentLabel, Supervised};
 use yardarm_store::StoreError;
 
+use super::event::StoreEvent;
 use super::write_queue::WriteQueue;
-use super::{EnvironmentStore, StoreEvent, reading};
+use super::{EnvironmentStore, reading};
 
 /// Longest pause after polls that failed, unless the interval itself is longer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use yardarm_launchdarkly_eval::model::{Flag, Segment, as_version, normalize_json};
 use yardarm_outbound::shortened;
 use yardarm_store::{Collection, Layout, Record};
 
-use crate::dataset::{Item, ItemKind, Items};
-use crate::model::{Flag, Segment, as_version, normalize_json};
-use crate::upstream::message;
+use crate::data::message;
+use crate::data::{Item, ItemKind, Items};
 
 pub(super) const FLAGS: &str = "features";
 pub(super) const SEGMENTS: &str = "segments";

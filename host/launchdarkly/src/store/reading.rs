@@ -6,7 +6,7 @@ use bytes::Bytes;
 use yardarm_store::{Store, StoreError};
 
 use super::layout;
-use crate::dataset::Items;
+use crate::data::Items;
 
 /// What was read, not parsed yet.
 pub(super) struct Stored {

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::dataset::{Item, Items};
+use crate::data::{Item, Items};
 
 /// Single changes that wait. With more of them, everything is written instead, which is one transaction.
 const PATCHES: usize = 256;
@@ -153,7 +153,7 @@ impl WriteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Flag;
+    use yardarm_launchdarkly_eval::model::Flag;
 
     fn deleted(key: &str) -> Item {
         Item::Flag(std::sync::Arc::new(Flag::tombstone(key, 1)))

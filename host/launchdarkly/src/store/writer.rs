@@ -11,8 +11,10 @@ use yardarm_core::{EnvironmentLabel, InternalError, Supervised};
 use yardarm_store::{StoreError, Trouble};
 
 use self::recovery::Recovery;
+use super::event::StoreEvent;
+use super::status::advice;
 use super::write_queue::{Work, WriteQueue};
-use super::{EnvironmentStore, StoreEvent, advice, layout, reading};
+use super::{EnvironmentStore, layout, reading};
 
 mod recovery;
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// What the vendor's service answers; its body is still on its way.
+/// The response of the vendor's service, with an unread body.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -28,10 +28,10 @@ pub(crate) async fn fetch(
     Some(Answer { status: parts.status, headers, body })
 }
 
-/// What a browser sent, as a proxy passes it on.
+/// The headers of a browser's request as a proxy forwards them.
 fn forwarded(headers: &HeaderMap, url: &str, peer: Option<std::net::IpAddr>) -> HeaderMap {
     let mut forwarded = end_to_end(headers, |name| *name != HOST && *name != X_FORWARDED_FOR);
-    // Go tells the upstream's name without its port. Where there is no port, that is what everybody says.
+    // Go sends the upstream's name without its port. Without a port in the URL, every client does.
     if let Ok(url) = url.parse::<Uri>()
         && url.port().is_some()
         && let Some(host) = url.host().and_then(|it| HeaderValue::from_str(it).ok())
@@ -51,7 +51,7 @@ fn forwarded(headers: &HeaderMap, url: &str, peer: Option<std::net::IpAddr>) -> 
     forwarded
 }
 
-/// All headers but those that belong to one connection, of which some are named in `Connection`.
+/// All headers without hop-by-hop headers, some of which are named in `Connection`.
 fn end_to_end(headers: &HeaderMap, choose: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let listed: Vec<String> = headers.get_all(CONNECTION).iter().flat_map(names).collect();
     let is_kept = |name: &HeaderName| !is_hop_by_hop(name) && !listed.iter().any(|it| it == name.as_str());
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_one_connection_stays_there() {
+    fn hop_by_hop_headers_are_not_forwarded() {
         let all = [
             ("connection", "X-Mine, close"),
             ("x-mine", "1"),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chain_of_addresses_grows_by_the_peer() {
+    fn the_peer_is_appended_to_the_chain_of_addresses() {
         let url = "https://a.example/x";
         assert_eq!(sent(&[], url, Some("10.0.0.1")), ["x-forwarded-for: 10.0.0.1"]);
         let before = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2, 3.3.3.3")];
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_told_without_its_port() {
+    fn the_host_is_sent_without_its_port() {
         assert_eq!(sent(&[("host", "relay:8030")], "http://a.example:81/x", None), ["host: a.example"]);
         assert_eq!(sent(&[("host", "relay:8030")], "http://a.example/x", None), [""; 0]);
     }

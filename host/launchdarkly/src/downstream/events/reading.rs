@@ -10,7 +10,7 @@ use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
 use yardarm_core::budget::{Account, Charge};
 
-use crate::upstream::events::split::{Split, Splitter};
+use crate::events::split::{Split, Splitter};
 
 /// Frames that are smaller are put together, for each has a cost of its own.
 const SMALL_FRAME: usize = 16 << 10;

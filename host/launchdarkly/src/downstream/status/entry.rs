@@ -8,8 +8,8 @@ use yardarm_core::time::unix_ms;
 
 use super::expect::Shape;
 use crate::config::Config;
-use crate::credential::{Accepted, mask};
 use crate::environments::{LdEnvironment, Phase};
+use crate::identity::{Accepted, mask};
 
 /// What operators are shown of an environment. Keys are masked.
 #[derive(Serialize)]

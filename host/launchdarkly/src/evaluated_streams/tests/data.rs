@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use yardarm_launchdarkly_eval::model::{Flag, Segment};
 
-use crate::dataset::{Change, Item, Items};
-use crate::model::{Flag, Segment};
+use crate::data::{Change, Item, Items};
 
 pub(super) const KEYS: [&str; 6] = ["a", "b", "c", "d\"", "e", "ü"];
 const SEGMENTS: [&str; 3] = ["s", "t", "u"];

@@ -1,10 +1,10 @@
 use serde_json::value::RawValue;
 use yardarm_core::Lifecycle;
+use yardarm_launchdarkly_eval::model::Flag;
 
 use super::recovery::FIRST_PROBE;
 use super::*;
-use crate::dataset::{Item, Items};
-use crate::model::Flag;
+use crate::data::{Item, Items};
 use crate::store::fake::FakeStore;
 
 /// A writer with its database, in a time of its own.

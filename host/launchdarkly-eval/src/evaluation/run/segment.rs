@@ -1,0 +1,80 @@
+//! Whether the context is in a segment.
+
+use super::super::memberships::BigSegmentsStatus;
+use super::super::segment::{Big, Rollout, Segment};
+use super::super::symbols::USER_KIND;
+use super::{Halt, Run};
+use crate::model::KindKeys;
+
+impl<'a> Run<'a> {
+    /// Decides whether the context is in `segment`, with nothing remembered yet.
+    pub(super) fn find_in(&mut self, segment: &'a Segment) -> Result<bool, Halt> {
+        let listed = match &segment.big {
+            Some(big) => self.find_in_store(big),
+            None => self.find_in_lists(segment),
+        };
+        if let Some(inside) = listed {
+            return Ok(inside);
+        }
+        for rule in &segment.rules {
+            if self.all_match(&rule.clauses)? && self.is_in_share(rule.rollout.as_ref())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What the key lists decide, in the order of the vendor's evaluator; `None` leaves it to the rules.
+    fn find_in_lists(&self, segment: &Segment) -> Option<bool> {
+        let body = segment.source().body();
+        let user = self.subject.part(USER_KIND);
+        let has_key_in = |entries: &[KindKeys], kinds: &[u32]| {
+            // The vendor's evaluator leaves these out for a plain user, even entries of kind `user`.
+            !self.subject.context().is_plain_user()
+                && entries
+                    .iter()
+                    .zip(kinds)
+                    .any(|(entry, kind)| self.subject.part(*kind).is_some_and(|part| part.key_is_in(&entry.keys)))
+        };
+        if user.is_some_and(|user| user.key_is_in(&body.included))
+            || has_key_in(&body.included_contexts, &segment.included_kinds)
+        {
+            return Some(true);
+        }
+        if user.is_some_and(|user| user.key_is_in(&body.excluded))
+            || has_key_in(&body.excluded_contexts, &segment.excluded_kinds)
+        {
+            return Some(false);
+        }
+        None
+    }
+
+    /// What the store decides; `None` leaves it to the rules.
+    fn find_in_store(&mut self, big: &Big) -> Option<bool> {
+        let Some(reference) = &big.reference else {
+            self.note(Some(BigSegmentsStatus::NotConfigured));
+            return Some(false);
+        };
+        let Some(part) = self.subject.part(big.kind) else {
+            return Some(false);
+        };
+        let Some(memberships) = self.memberships else {
+            self.note(Some(BigSegmentsStatus::NotConfigured));
+            return None;
+        };
+        let (inside, status) = memberships.look_up(part.key(), reference);
+        self.note(Some(status));
+        inside
+    }
+
+    fn is_in_share(&self, rollout: Option<&Rollout>) -> Result<bool, Halt> {
+        match rollout {
+            None => Ok(true),
+            Some(Rollout::Malformed) => Err(Halt::Malformed),
+            Some(Rollout::Share { limit, bucketing }) => {
+                let bucket = bucketing.bucket(&self.subject);
+                Ok(bucket.kind_found && bucket.value < *limit)
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! A context as one ruleset sees it: a small table of attribute lookups, filled on demand.
+
+use std::cell::Cell;
+
+use super::symbols::Symbols;
+use crate::model::{Context, Part, Value};
+
+/// The context of one request.
+pub(super) struct Subject<'a> {
+    context: &'a Context,
+    symbols: &'a Symbols,
+    /// The individual context of each kind, by number.
+    parts: Vec<Option<&'a Part>>,
+    /// What each attribute reference leads to, by number; `None` before the first lookup.
+    attributes: Vec<Cell<Option<Lookup<'a>>>>,
+}
+
+/// What an attribute reference leads to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lookup<'a> {
+    /// The context has no individual context of that kind.
+    NoContext,
+    /// The individual context has no such value.
+    NoValue,
+    /// The value and the individual context it is in.
+    Value(&'a Value, &'a Part),
+}
+
+impl<'a> Subject<'a> {
+    /// Prepares `context` for items compiled with `symbols`.
+    pub(super) fn new(context: &'a Context, symbols: &'a Symbols) -> Self {
+        Self {
+            context,
+            symbols,
+            parts: symbols.kinds.values().iter().map(|kind| context.part(kind)).collect(),
+            attributes: vec![Cell::new(None); symbols.attributes.values().len()],
+        }
+    }
+
+    /// The context itself.
+    pub(super) fn context(&self) -> &'a Context {
+        self.context
+    }
+
+    /// The individual context of the kind with this number.
+    pub(super) fn part(&self, kind: u32) -> Option<&'a Part> {
+        self.parts.get(kind as usize).copied().flatten()
+    }
+
+    /// What the attribute reference with this number leads to.
+    pub(super) fn look_up(&self, attribute: u32) -> Lookup<'a> {
+        let Some(place) = self.attributes.get(attribute as usize) else {
+            return Lookup::NoContext;
+        };
+        if let Some(known) = place.get() {
+            return known;
+        }
+        let (kind, reference) = &self.symbols.attributes.values()[attribute as usize];
+        let found = match self.part(*kind) {
+            None => Lookup::NoContext,
+            Some(part) => part.get(reference).map_or(Lookup::NoValue, |value| Lookup::Value(value, part)),
+        };
+        place.set(Some(found));
+        found
+    }
+}

@@ -1,0 +1,318 @@
+//! Flags as received.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::Malformed;
+use super::audience::Audience;
+use super::json::Reader;
+use super::keys::KeySet;
+use super::rule::{Clause, Rollout, keys, list, properties, text, version};
+
+/// One flag at one version, or the tombstone of a deleted one.
+pub struct Flag {
+    key: Arc<str>,
+    json: Bytes,
+    body: FlagBody,
+}
+
+/// The properties of a flag that evaluation needs, with defaults filled in.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FlagBody {
+    /// The `key` inside, which is hashed and shown; the flag is found by the key it was sent under.
+    pub(crate) name: Box<str>,
+    pub(crate) version: i64,
+    /// Whether what was sent is no version: a fraction, or a number that is negative or too large.
+    pub(crate) has_odd_version: bool,
+    pub(crate) deleted: bool,
+    pub(crate) on: bool,
+    pub(crate) prerequisites: Vec<Prerequisite>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) context_targets: Vec<Target>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) fallthrough: Choice,
+    pub(crate) off_variation: Option<i64>,
+    /// Where each variation stands in the flag's JSON.
+    pub(crate) variations: Vec<Range<usize>>,
+    pub(crate) salt: Box<str>,
+    pub(crate) track_events: bool,
+    pub(crate) track_events_fallthrough: bool,
+    pub(crate) debug_events_until_date: i64,
+    availability: Option<Availability>,
+    client_side: bool,
+}
+
+/// Another flag that must give a certain variation.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Prerequisite {
+    pub(crate) key: Box<str>,
+    pub(crate) variation: i64,
+}
+
+/// Keys that get a certain variation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Target {
+    /// Empty for `user`.
+    pub(crate) context_kind: Box<str>,
+    /// Shared with the compiled flag.
+    pub(crate) keys: Arc<KeySet>,
+    pub(crate) variation: i64,
+}
+
+/// Conditions and what follows if all are met.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Rule {
+    pub(crate) id: Box<str>,
+    pub(crate) clauses: Vec<Clause>,
+    pub(crate) choice: Choice,
+    pub(crate) track_events: bool,
+}
+
+/// A variation or a rollout; the variation wins.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Choice {
+    pub(crate) variation: Option<i64>,
+    pub(crate) rollout: Option<Rollout>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Availability {
+    mobile: bool,
+    browser: bool,
+}
+
+impl Flag {
+    /// Reads the flag that was sent under `key`.
+    ///
+    /// Absent properties have their defaults, `null` is the same as absent, unknown properties are left alone.
+    ///
+    /// # Errors
+    ///
+    /// When a known property has another JSON type than it must have.
+    pub fn parse(key: &str, json: &RawValue) -> Result<Self, Malformed> {
+        let body = FlagBody::read(&mut Reader::new(json.get()))?;
+        Ok(Self { key: key.into(), json: Bytes::copy_from_slice(json.get().as_bytes()), body })
+    }
+
+    /// What remains of a deleted flag: its key and the version of the deletion.
+    #[must_use]
+    pub fn tombstone(key: &str, version: i64) -> Self {
+        let body = FlagBody { version, deleted: true, ..FlagBody::default() };
+        Self { key: key.into(), json: Bytes::new(), body }
+    }
+
+    /// The key the flag was sent under.
+    #[must_use]
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    /// The flag's version.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        self.body.version
+    }
+
+    /// Whether the version that was sent can be compared with others: a whole number from 0 to 2^53 - 1.
+    #[must_use]
+    pub fn has_valid_version(&self) -> bool {
+        !self.body.has_odd_version
+    }
+
+    /// Whether this is a tombstone.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.body.deleted
+    }
+
+    /// The flag exactly as it was sent; empty for a tombstone that was not sent as an item.
+    #[must_use]
+    pub fn json(&self) -> &Bytes {
+        &self.json
+    }
+
+    /// Whether every evaluation is to be reported.
+    #[must_use]
+    pub fn track_events(&self) -> bool {
+        self.body.track_events
+    }
+
+    /// Until when evaluations are reported for debugging, in Unix milliseconds.
+    #[must_use]
+    pub fn debug_events_until_date(&self) -> Option<i64> {
+        Some(self.body.debug_events_until_date).filter(|date| *date != 0)
+    }
+
+    /// The JSON of each variation, byte for byte.
+    #[must_use]
+    pub fn variations(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.body.variations.iter().map(|range| &self.json[range.clone()])
+    }
+
+    /// The JSON of one variation.
+    #[must_use]
+    pub fn variation(&self, index: usize) -> Option<&[u8]> {
+        self.body.variations.get(index).map(|range| &self.json[range.clone()])
+    }
+
+    /// Whether clients of this audience may see the flag.
+    #[must_use]
+    pub fn visible_to(&self, audience: Audience) -> bool {
+        let body = &self.body;
+        match (audience, body.availability) {
+            _ if body.deleted => false,
+            (Audience::Server, _) => true,
+            (Audience::Mobile, Some(availability)) => availability.mobile,
+            (Audience::Browser, Some(availability)) => availability.browser,
+            // The schema before `clientSideAvailability` hid flags from browsers only.
+            (Audience::Mobile, None) => true,
+            (Audience::Browser, None) => body.client_side,
+        }
+    }
+
+    /// The parsed properties.
+    pub(crate) fn body(&self) -> &FlagBody {
+        &self.body
+    }
+}
+
+impl fmt::Debug for Flag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flag").field("key", &self.key).field("version", &self.version()).finish_non_exhaustive()
+    }
+}
+
+impl FlagBody {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut flag = Self::default();
+        properties(reader, |name, reader| {
+            match name {
+                "key" => flag.name = text(reader)?,
+                "version" => {
+                    let (version, is_version) = version(reader)?;
+                    (flag.version, flag.has_odd_version) = (version, !is_version);
+                }
+                "deleted" => flag.deleted = reader.boolean()?,
+                "on" => flag.on = reader.boolean()?,
+                "prerequisites" => flag.prerequisites = list(reader, Prerequisite::read)?,
+                "targets" => flag.targets = list(reader, Target::read)?,
+                "contextTargets" => flag.context_targets = list(reader, Target::read)?,
+                "rules" => flag.rules = list(reader, Rule::read)?,
+                "fallthrough" => {
+                    let mut choice = Choice::default();
+                    properties(reader, |name, reader| choice.read(name, reader))?;
+                    flag.fallthrough = choice;
+                }
+                "offVariation" => flag.off_variation = Some(reader.integer()?),
+                "variations" => {
+                    flag.variations.clear();
+                    reader.array(|reader| {
+                        flag.variations.push(reader.skip());
+                        Ok::<_, Malformed>(())
+                    })?;
+                }
+                "clientSideAvailability" => flag.availability = Some(Availability::read(reader)?),
+                "clientSide" => flag.client_side = reader.boolean()?,
+                "salt" => flag.salt = text(reader)?,
+                "trackEvents" => flag.track_events = reader.boolean()?,
+                "trackEventsFallthrough" => flag.track_events_fallthrough = reader.boolean()?,
+                "debugEventsUntilDate" => flag.debug_events_until_date = reader.integer()?,
+                // Not needed here, but SDKs that are served this flag would choke on another type.
+                "samplingRatio" => drop(reader.integer()?),
+                "excludeFromSummaries" => drop(reader.boolean()?),
+                "migration" => properties(reader, |name, reader| {
+                    if name == "checkRatio" {
+                        reader.integer()?;
+                    } else {
+                        reader.skip();
+                    }
+                    Ok(())
+                })?,
+                _ => drop(reader.skip()),
+            }
+            Ok(())
+        })?;
+        Ok(flag)
+    }
+}
+
+impl Prerequisite {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut prerequisite = Self::default();
+        properties(reader, |name, reader| {
+            match name {
+                "key" => prerequisite.key = text(reader)?,
+                "variation" => prerequisite.variation = reader.integer()?,
+                _ => drop(reader.skip()),
+            }
+            Ok(())
+        })?;
+        Ok(prerequisite)
+    }
+}
+
+impl Target {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut target = Self::default();
+        properties(reader, |name, reader| {
+            match name {
+                "contextKind" => target.context_kind = text(reader)?,
+                "values" => target.keys = Arc::new(keys(reader)?),
+                "variation" => target.variation = reader.integer()?,
+                _ => drop(reader.skip()),
+            }
+            Ok(())
+        })?;
+        Ok(target)
+    }
+}
+
+impl Rule {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut rule = Self::default();
+        properties(reader, |name, reader| {
+            match name {
+                "id" => rule.id = text(reader)?,
+                "clauses" => rule.clauses = list(reader, Clause::read)?,
+                "trackEvents" => rule.track_events = reader.boolean()?,
+                _ => rule.choice.read(name, reader)?,
+            }
+            Ok(())
+        })?;
+        Ok(rule)
+    }
+}
+
+impl Choice {
+    /// Reads one property of the object that this choice is part of.
+    fn read(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<(), Malformed> {
+        match name {
+            "variation" => self.variation = Some(reader.integer()?),
+            "rollout" => self.rollout = Some(Rollout::read(reader)?),
+            _ => drop(reader.skip()),
+        }
+        Ok(())
+    }
+}
+
+impl Availability {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut availability = Self::default();
+        properties(reader, |name, reader| {
+            match name {
+                "usingMobileKey" => availability.mobile = reader.boolean()?,
+                "usingEnvironmentId" => availability.browser = reader.boolean()?,
+                _ => drop(reader.skip()),
+            }
+            Ok(())
+        })?;
+        Ok(availability)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! Flag data: items and changes, and how they are parsed, rendered and persisted.
+
+mod dataset;
+pub(crate) mod fdv2;
+mod items;
+pub(crate) mod message;
+pub(crate) mod persistence;
+pub(crate) mod render;
+
+pub(crate) use self::dataset::FlagData;
+pub(crate) use self::items::{Change, Channel, Item, ItemKind, Items};

@@ -1,0 +1,105 @@
+//! The bytes of `put`, `patch`, `delete` and `ping`, and of the flags that PHP polls.
+//!
+//! Items are rendered byte for byte as they were received, so properties that this version does not know survive.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use yardarm_core::sse::Frame;
+use yardarm_launchdarkly_eval::model::{Flag, Segment};
+
+use super::items::{Change, Channel, Item, Items};
+
+/// The event for a change on the streams of one channel; `None` if they are not sent one.
+pub(crate) fn change(change: &Change, channel: Channel) -> Option<Frame> {
+    let item = match (change, channel) {
+        (_, Channel::Ping) => return Some(ping()),
+        (Change::SegmentsChanged, _) => return None,
+        (Change::Put(items), channel) => return Some(full(items, channel)),
+        (Change::Patch(Item::Segment(_)), Channel::Flags) => return None,
+        (Change::Patch(item), Channel::All | Channel::Flags) => item,
+    };
+    let folder = match (channel, item) {
+        (Channel::All, Item::Flag(_)) => "/flags/",
+        (Channel::All, Item::Segment(_)) => "/segments/",
+        _ => "/",
+    };
+    let path = format!("{folder}{}", item.key());
+    Some(if item.is_deleted() {
+        Frame::event("delete", path.len() + 40, |out| {
+            out.extend_from_slice(b"{\"path\":");
+            write_text(&path, out);
+            out.extend_from_slice(format!(",\"version\":{}}}", item.version()).as_bytes());
+        })
+    } else {
+        Frame::event("patch", path.len() + item.json().len() + 24, |out| {
+            out.extend_from_slice(b"{\"path\":");
+            write_text(&path, out);
+            out.extend_from_slice(b",\"data\":");
+            out.extend_from_slice(item.json());
+            out.push(b'}');
+        })
+    })
+}
+
+/// The first event of a new stream of one channel.
+pub(crate) fn full(items: &Items, channel: Channel) -> Frame {
+    let size = |flags: bool, segments: bool| {
+        let flags = if flags { live_size(&items.flags, |it| it.key(), |it| it.json()) } else { 0 };
+        flags + if segments { live_size(&items.segments, |it| it.key(), |it| it.json()) } else { 0 } + 64
+    };
+    match channel {
+        Channel::Ping => ping(),
+        Channel::Flags => Frame::event("put", size(true, false), |out| write_flags(&items.flags, out)),
+        Channel::All => Frame::event("put", size(true, true), |out| {
+            out.extend_from_slice(b"{\"path\":\"/\",\"data\":{\"flags\":");
+            write_flags(&items.flags, out);
+            out.extend_from_slice(b",\"segments\":");
+            write_segments(&items.segments, out);
+            out.extend_from_slice(b"}}");
+        }),
+    }
+}
+
+/// The map of all flags, as `/sdk/flags` answers it.
+pub(crate) fn flag_map(items: &Items) -> Bytes {
+    let mut out = Vec::with_capacity(live_size(&items.flags, |it| it.key(), |it| it.json()) + 2);
+    write_flags(&items.flags, &mut out);
+    out.into()
+}
+
+/// The event after which client-side SDKs poll. The data is one space, because an empty one makes SSE parsers drop the event
+/// (launchdarkly/ld-relay `internal/streams/stream_events.go`).
+fn ping() -> Frame {
+    Frame::event("ping", 1, |out| out.push(b' '))
+}
+
+fn write_flags(flags: &[Arc<Flag>], out: &mut Vec<u8>) {
+    write_map(flags.iter().filter(|it| !it.is_deleted()).map(|it| (it.key(), it.json())), out);
+}
+
+fn write_segments(segments: &[Arc<Segment>], out: &mut Vec<u8>) {
+    write_map(segments.iter().filter(|it| !it.is_deleted()).map(|it| (it.key(), it.json())), out);
+}
+
+fn write_map<'a>(entries: impl Iterator<Item = (&'a Arc<str>, &'a Bytes)>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (index, (key, json)) in entries.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_text(key, out);
+        out.push(b':');
+        out.extend_from_slice(json);
+    }
+    out.push(b'}');
+}
+
+/// A JSON string.
+pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a string is always JSON, and a vector takes every write");
+}
+
+fn live_size<T>(items: &[Arc<T>], key: impl Fn(&T) -> &Arc<str>, json: impl Fn(&T) -> &Bytes) -> usize {
+    items.iter().map(|it| key(it).len() + json(it).len() + 4).sum()
+}

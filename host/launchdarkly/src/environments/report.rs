@@ -1,0 +1,58 @@
+//! State of an environment for operators.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use yardarm_core::report::{BigSegmentReport, EnvironmentReport, StoreReport};
+use yardarm_core::time::unix_ms;
+
+use super::{LdEnvironment, Phase};
+use crate::store::{EnvironmentStore, advice};
+
+/// What operators are shown of one environment.
+pub(crate) fn report(environment: &LdEnvironment, stale_after: Duration) -> EnvironmentReport {
+    let snapshot = environment.data.snapshot();
+    let items = snapshot.as_ref().map(|it| it.data().items());
+    let phase = match environment.phase() {
+        Phase::Starting => "starting",
+        Phase::Empty => "empty",
+        Phase::Rejected => "rejected",
+        Phase::Ready => "ready",
+    };
+    EnvironmentReport {
+        is_behind: environment.is_behind.load(Ordering::Relaxed),
+        sequence: snapshot.as_ref().map_or(0, |it| it.seq()),
+        flags: items.map_or(0, |it| it.flags.iter().filter(|flag| !flag.is_deleted()).count()),
+        segments: items.map_or(0, |it| it.segments.iter().filter(|segment| !segment.is_deleted()).count()),
+        recent_changes: environment.recent.all(),
+        events: environment.events.port().map(|it| it.report().into()),
+        store: environment.store.as_ref().map(|it| store(it)),
+        big_segments: environment.store.as_ref().and_then(|it| big_segments(it, stale_after)),
+        ..EnvironmentReport::of(&environment.label, phase, &environment.status)
+    }
+}
+
+fn store(store: &EnvironmentStore) -> StoreReport {
+    let (place, report) = (store.place(), store.status.report());
+    StoreReport {
+        database: place.database,
+        server: place.server.to_string(),
+        prefix: place.prefix.to_string(),
+        state: report.outage.as_ref().map_or("available", |it| it.trouble.as_str()),
+        since_ms: report.since_ms,
+        advice: report.outage.as_ref().map(|it| advice(it.trouble)),
+        last_answer: report.outage.map(|it| it.answer.to_string()),
+    }
+}
+
+/// `None` until flag data has mentioned a Big Segment.
+fn big_segments(store: &EnvironmentStore, stale_after: Duration) -> Option<BigSegmentReport> {
+    let freshness = store.big_segments.freshness()?;
+    let age = Duration::from_millis(unix_ms().saturating_sub(freshness.synchronized_on));
+    Some(BigSegmentReport {
+        is_available: freshness.is_available,
+        // While the database cannot be read the age is unknown, and `/status` says the same.
+        is_stale: freshness.is_available && age > stale_after,
+        synchronized_on_ms: freshness.synchronized_on,
+    })
+}

@@ -1,0 +1,53 @@
+//! The context of a client on its way through the gateway.
+
+use std::ops::Deref;
+
+use yardarm_core::Workers;
+use yardarm_core::budget::Charge;
+use yardarm_core::workers::SlowDrop;
+use yardarm_launchdarkly_eval::model::Context;
+
+/// Contexts of up to so many bytes of JSON are parsed and freed on the serving threads, and kept by streams.
+const MAX_SMALL: usize = 32 << 10;
+
+/// A context that came in a request. A large one is freed off the serving threads, wherever its last owner is.
+pub(crate) struct ClientContext {
+    context: SlowDrop<Context>,
+    /// What its body takes of the memory for requests.
+    charge: Option<Charge>,
+}
+
+impl ClientContext {
+    /// Whether a context of `size` bytes of JSON is to be worked on off the serving threads.
+    pub(crate) fn is_large(size: usize) -> bool {
+        size > MAX_SMALL
+    }
+
+    /// A context whose body is covered by `charge`.
+    pub(crate) fn new(context: Context, workers: &Workers, charge: Option<Charge>) -> Self {
+        let workers = Self::is_large(context.size()).then(|| workers.clone());
+        Self { context: SlowDrop::new(context, workers), charge }
+    }
+
+    /// The context to be kept by a stream, after which it does not count as one of a request any more; `None` if it is too
+    /// large for that.
+    pub(crate) fn kept(mut self) -> Option<Self> {
+        self.charge = None;
+        (!Self::is_large(self.size())).then_some(self)
+    }
+}
+
+impl Deref for ClientContext {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
+#[cfg(test)]
+impl From<Context> for ClientContext {
+    fn from(context: Context) -> Self {
+        Self { context: SlowDrop::new(context, None), charge: None }
+    }
+}

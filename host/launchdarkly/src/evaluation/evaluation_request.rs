@@ -1,0 +1,202 @@
+//! What a client-side SDK asks, and what plugins make of the results: shared by those that poll and those that listen.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use yardarm_core::evaluators::EvaluatorError;
+use yardarm_core::hooks::{
+    EvaluationFacts, EvaluationTransform, HookFailure, ResultChange, SortedResults, ViewedResult,
+};
+use yardarm_core::{EnvironmentLabel, Evaluators, Snapshot};
+use yardarm_launchdarkly_eval::evaluation::{
+    Audience, HashedKey, Memberships, Request, Ruleset, estimate_hashes, evaluate_each,
+};
+
+use super::client_context::ClientContext;
+use crate::data::FlagData;
+use crate::identity::SdkKind;
+use crate::store::EnvironmentStore;
+
+/// The context that flags are evaluated for, the kind of SDK, and whether reasons are wanted. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct EvaluationRequest {
+    pub(crate) context: Arc<ClientContext>,
+    pub(crate) kind: SdkKind,
+    pub(crate) with_reasons: bool,
+    /// Which Big Segments the context is in, as far as flags ask; `None` where nobody knows.
+    pub(crate) memberships: Option<Arc<Memberships>>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EvaluationError {
+    #[error(transparent)]
+    Plugin(#[from] HookFailure),
+    #[error(transparent)]
+    Evaluator(#[from] EvaluatorError),
+}
+
+/// What plugins want done to results, by their place in the order of keys.
+#[derive(Default)]
+pub(crate) struct Edits(HashMap<usize, ResultChange>);
+
+/// What a client gets to see of a result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Visibility<'a> {
+    Hidden,
+    AsEvaluated,
+    With(&'a [u8]),
+}
+
+impl EvaluationRequest {
+    /// What evaluation is asked. The only place that builds such a request for SDKs.
+    pub(crate) fn request(&self) -> Request<'_> {
+        Request {
+            context: &self.context,
+            audience: match self.kind {
+                SdkKind::Server => Audience::Server,
+                SdkKind::Mobile => Audience::Mobile,
+                SdkKind::Browser => Audience::Browser,
+            },
+            with_reasons: self.with_reasons,
+            memberships: self.memberships.as_deref(),
+        }
+    }
+
+    /// Looks up what flags ask of the database, because evaluation itself waits for nothing. A second at most.
+    ///
+    /// # Errors
+    /// When keys could not be hashed for the database, which takes time if they are long.
+    pub(crate) async fn look_up(
+        &mut self,
+        store: Option<&EnvironmentStore>,
+        snapshot: &Arc<Snapshot<FlagData>>,
+        evaluators: &Evaluators,
+    ) -> Result<(), EvaluatorError> {
+        self.memberships = match store {
+            Some(store) if snapshot.data().ruleset().has_big_segments() => {
+                let (context, snapshot) = (Arc::clone(&self.context), Arc::clone(snapshot));
+                let hash = move || -> Vec<HashedKey> {
+                    snapshot.data().ruleset().big_segment_keys(&context).into_iter().map(HashedKey::from).collect()
+                };
+                let keys = evaluators.run(estimate_hashes(&self.context), hash).await?;
+                Some(store.big_segments.memberships(&keys).await.into())
+            }
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// Evaluates with `work`, off this thread when that may take long.
+    ///
+    /// # Errors
+    /// When too many wait, or when this evaluation failed.
+    pub(crate) async fn answer<T: Send + 'static>(
+        &self,
+        snapshot: &Arc<Snapshot<FlagData>>,
+        evaluators: &Evaluators,
+        work: impl FnOnce(&Ruleset, &Self) -> T + Send + 'static,
+    ) -> Result<T, EvaluatorError> {
+        let estimate = snapshot.data().ruleset().estimate(&self.context);
+        let (evaluation_request, snapshot) = (self.clone(), Arc::clone(snapshot));
+        evaluators.run(estimate, move || work(snapshot.data().ruleset(), &evaluation_request)).await
+    }
+
+    /// The same for two questions exactly if they have the same answer whatever the flags are.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let mut text = Vec::new();
+        self.context.write_json(&mut text);
+        let mut hash = Sha256::new();
+        hash.update([self.kind as u8, u8::from(self.with_reasons)]);
+        hash.update(text.len().to_le_bytes());
+        hash.update(&text);
+        // Not written, because the new format has no such thing, but it decides about rollouts.
+        for secondary in self.context.secondaries() {
+            hash.update([u8::from(secondary.is_some())]);
+            hash.update(secondary.map_or(0, str::len).to_le_bytes());
+            hash.update(secondary.unwrap_or_default());
+        }
+        hash.finalize().into()
+    }
+}
+
+impl Edits {
+    /// Asks the chain about all results.
+    ///
+    /// # Errors
+    /// When a plugin that is needed could not decide, or when there are no results.
+    pub(crate) async fn ask(
+        transform: &dyn EvaluationTransform,
+        environment: &EnvironmentLabel,
+        snapshot: &Arc<Snapshot<FlagData>>,
+        evaluation_request: &EvaluationRequest,
+        evaluators: &Evaluators,
+    ) -> Result<Self, EvaluationError> {
+        let facts = EvaluationFacts {
+            environment: environment.clone(),
+            sdk: evaluation_request.kind.as_str(),
+            context_key: evaluation_request.context.canonical_key().into(),
+        };
+        let results = evaluation_request
+            .answer(snapshot, evaluators, |ruleset, it| viewed_results(ruleset, &it.request()))
+            .await?;
+        let edits = transform.transform(&facts, Arc::new(results)).await?;
+        Ok(Self(edits.into_iter().map(|edit| (edit.index, edit.change)).collect()))
+    }
+
+    /// What becomes of the result at `index`.
+    pub(crate) fn at(&self, index: usize) -> Visibility<'_> {
+        match self.0.get(&index) {
+            None => Visibility::AsEvaluated,
+            Some(ResultChange::Drop) => Visibility::Hidden,
+            Some(ResultChange::Replace(value)) => Visibility::With(value),
+        }
+    }
+}
+
+/// Results as plugins see them.
+fn viewed_results(ruleset: &Ruleset, request: &Request<'_>) -> SortedResults {
+    let mut all = Vec::new();
+    evaluate_each(ruleset, request, &mut |evaluated| {
+        let mut reason = Vec::new();
+        evaluated.write_reason(&mut reason);
+        all.push(ViewedResult {
+            flag: Arc::clone(evaluated.item_key()),
+            value: Bytes::copy_from_slice(evaluated.value()),
+            variation: evaluated.variation().and_then(|it| u32::try_from(it).ok()),
+            reason: reason.into(),
+        });
+    });
+    SortedResults::new(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yardarm_launchdarkly_eval::model::Context;
+
+    fn fingerprint(context: &str, kind: SdkKind, with_reasons: bool) -> [u8; 32] {
+        let context = Context::parse(context.as_bytes()).expect(context);
+        EvaluationRequest { context: Arc::new(context.into()), kind, with_reasons, memberships: None }.fingerprint()
+    }
+
+    #[test]
+    fn questions_with_one_answer_have_one_fingerprint() {
+        let ada = r#"{"kind":"user","key":"ada","plan":"gold"}"#;
+        let asked = fingerprint(ada, SdkKind::Mobile, false);
+        for (context, same) in [
+            (r#"{ "plan":"gold", "key":"ada", "kind":"user" }"#, true),
+            (r#"{"key":"ada","custom":{"plan":"gold"}}"#, true),
+            (r#"{"key":"ada","custom":{"plan":"gold"},"secondary":"x"}"#, false),
+            (r#"{"kind":"user","key":"ada","plan":"silver"}"#, false),
+            (r#"{"kind":"user","key":"eve","plan":"gold"}"#, false),
+            (r#"{"kind":"org","key":"ada","plan":"gold"}"#, false),
+        ] {
+            assert_eq!(fingerprint(context, SdkKind::Mobile, false) == asked, same, "{context}");
+        }
+        assert_ne!(fingerprint(ada, SdkKind::Browser, false), asked);
+        assert_ne!(fingerprint(ada, SdkKind::Mobile, true), asked);
+    }
+}

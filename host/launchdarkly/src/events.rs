@@ -1,0 +1,401 @@
+//! Events on their way to the vendor: grouped by what they must carry, posted on a timer, retried once.
+
+mod limits;
+mod post;
+pub(crate) mod split;
+mod summary;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
+use yardarm_core::event_pipeline::{EventPipeline, FilteredBatch, Sink};
+use yardarm_core::hooks::{BatchFacts, Event, Hooks};
+use yardarm_core::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
+use yardarm_core::supervisor::{self, fault_point};
+use yardarm_core::ticket::TicketQueue;
+use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
+
+pub(crate) use self::limits::Limits;
+use self::post::{Form, Poster, QueueKey, end_to_end};
+use self::split::{Split, Splitter};
+use self::summary::Summaries;
+use crate::config::Config;
+use crate::config::LiveConfig;
+use crate::data::FlagData;
+use crate::identity::SdkKind;
+use crate::upstream::HttpClients;
+
+/// Events of a post from which on they are queued off the serving threads.
+const MANY_EVENTS: usize = 1000;
+/// Accepted posts whose events are being filtered, per credential. Posts beyond are answered 503, which SDKs repeat.
+const MAX_POSTS: u32 = 4096;
+/// The last schema whose events every SDK sends unsummarised (section 10.3 of the compatibility page).
+const LAST_UNSUMMARISED_SCHEMA: u32 = 2;
+/// What event filters are told where a post has no schema.
+const NO_SCHEMA: u32 = 0;
+/// Diagnostic posts under way per credential, held ones included; further ones are answered 202 and dropped, for they are
+/// statistics.
+const MAX_DIAGNOSTICS: usize = 32;
+
+/// The way out for events of one environment. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct EventPort(Arc<Port>);
+
+struct Port {
+    label: EnvironmentLabel,
+    pipeline: Arc<EventPipeline>,
+    outbox: Arc<Outbox<QueueKey, Poster>>,
+    summaries: Arc<Summaries>,
+    ledger: Arc<Ledger>,
+    hooks: Hooks,
+    poster: Poster,
+    intakes: ByTrust<PostIntake>,
+    limits: Limits,
+    lifecycle: Lifecycle,
+}
+
+/// What the posts of one credential have under way.
+struct PostIntake {
+    posts: Arc<Semaphore>,
+    /// Posts are filtered at the same time and travel in the order in which they came.
+    tickets: TicketQueue,
+    /// Memory of posts from their first byte until their events are in a queue.
+    memory: Arc<Account>,
+    diagnostics: Arc<Semaphore>,
+    diagnostic_memory: Arc<Account>,
+}
+
+/// One post of events by an SDK.
+pub(crate) struct Post {
+    pub(crate) kind: SdkKind,
+    pub(crate) route: &'static str,
+    /// Version of the event format.
+    pub(crate) schema: u32,
+    /// Whether the SDK says that it leaves the summarising to us.
+    pub(crate) is_unsummarized: bool,
+    /// Value of `X-LaunchDarkly-Tags`.
+    pub(crate) tags: Option<Arc<str>>,
+    /// What is in it.
+    pub(crate) split: Split,
+}
+
+/// One post of an SDK's statistics about itself.
+pub(crate) struct Diagnostic {
+    pub(crate) kind: SdkKind,
+    pub(crate) route: &'static str,
+    /// Where it goes.
+    pub(crate) path: String,
+    /// All that the SDK sent.
+    pub(crate) headers: HeaderMap,
+    /// Decompressed.
+    pub(crate) body: Bytes,
+    /// Memory that the body takes.
+    pub(crate) charge: Charge,
+}
+
+/// Too much is waiting to be read.
+#[derive(Debug)]
+pub(crate) struct Busy;
+
+/// The two properties that plugins are told without the grant to read bodies.
+#[derive(Deserialize, Default)]
+struct Envelope {
+    #[serde(default)]
+    kind: Option<String>,
+    #[serde(default, rename = "creationDate")]
+    creation_date: Option<f64>,
+}
+
+impl EventPort {
+    pub(crate) fn start(
+        config: &Config,
+        settings: LiveConfig,
+        label: EnvironmentLabel,
+        (http, limits): (&HttpClients, &Limits),
+        hooks: Hooks,
+        data: Environment<FlagData>,
+        lifecycle: &Lifecycle,
+    ) -> Self {
+        let poster = Poster::new(http.events.clone(), config.events_uri.clone(), label.clone(), settings);
+        let settings =
+            OutboxSettings { capacity: config.events_capacity, flush_interval: config.events_flush_interval };
+        let ledger = Arc::new(Ledger::new(label.clone(), advice));
+        let outbox = Outbox::start(settings.clone(), &limits.outbox, poster.clone(), Arc::clone(&ledger), lifecycle);
+        let parts = summary::Parts {
+            label: label.clone(),
+            settings,
+            data,
+            poster: poster.clone(),
+            outbox: Arc::clone(&outbox),
+            ledger: Arc::clone(&ledger),
+            limits: limits.clone(),
+        };
+        let (memory, diagnostic_memory) = (limits.post_accounts(), limits.diagnostic_accounts());
+        let intakes = ByTrust::from_fn(|trust| PostIntake {
+            posts: Arc::new(Semaphore::new(MAX_POSTS as usize)),
+            tickets: TicketQueue::default(),
+            memory: Arc::clone(memory.get(trust)),
+            diagnostics: Arc::new(Semaphore::new(MAX_DIAGNOSTICS)),
+            diagnostic_memory: Arc::clone(diagnostic_memory.get(trust)),
+        });
+        Self(Arc::new(Port {
+            label,
+            pipeline: EventPipeline::start(hooks.clone(), Arc::clone(&ledger), lifecycle),
+            outbox,
+            summaries: Arc::new(Summaries::start(&parts, lifecycle)),
+            ledger,
+            hooks,
+            poster,
+            intakes,
+            limits: limits.clone(),
+            lifecycle: lifecycle.clone(),
+        }))
+    }
+
+    /// Memory for posts of such callers.
+    pub(crate) fn post_account(&self, kind: SdkKind) -> &Arc<Account> {
+        &self.0.intakes.get(kind.trust()).memory
+    }
+
+    /// Memory for diagnostic posts of such callers.
+    pub(crate) fn diagnostic_account(&self, kind: SdkKind) -> &Arc<Account> {
+        &self.0.intakes.get(kind.trust()).diagnostic_memory
+    }
+
+    /// Splits a post of such a caller into what this environment needs; `None` if there is no memory.
+    pub(crate) fn splitter(&self, kind: SdkKind) -> Option<Splitter> {
+        Splitter::new(self.post_account(kind), self.0.hooks.of(&self.0.label).event_filter.is_some())
+    }
+
+    /// Counts a post that was refused because too much is under way.
+    pub(crate) fn refuse_post(&self) {
+        self.0.ledger.record_refused_post();
+    }
+
+    /// Counts a diagnostic post that was dropped because too much is under way.
+    pub(crate) fn lose_diagnostic(&self) {
+        self.0.ledger.record_received(1);
+        self.0.ledger.record_dropped("too-many-diagnostics", 1);
+    }
+
+    /// Takes a post over; filtering and sending happen behind the answer.
+    pub(crate) fn accept(&self, post: Post) -> Result<(), Busy> {
+        let trust = post.kind.trust();
+        let pipeline = self.0.intakes.get(trust);
+        let Ok(place) = Arc::clone(&pipeline.posts).try_acquire_owned() else {
+            self.refuse_post();
+            return Err(Busy);
+        };
+        let ledger = &self.0.ledger;
+        ledger.record_received(post.split.events.len() + post.split.lost.values().sum::<usize>());
+        for (reason, count) in &post.split.lost {
+            ledger.record_dropped(reason, *count);
+        }
+        let port = Arc::clone(&self.0);
+        let mut ticket = pipeline.tickets.next();
+        let count = post.split.events.len();
+        // Not dropped on shutdown: what was answered 202 gets its chance within the drain time.
+        self.0.lifecycle.spawn_graceful("event intake", async move {
+            let filtered = supervisor::catch(port.take_in(post)).await;
+            // Whatever happens, the turn is over only after those before it.
+            ticket.wait().await;
+            let filtered = filtered.unwrap_or_else(|_| {
+                port.ledger.record_dropped(INTERNAL_ERROR, count);
+                None
+            });
+            match filtered {
+                Some(filtered) if filtered.count() > MANY_EVENTS => {
+                    let _ = port.limits.offload(trust, move || filtered.forward()).await;
+                }
+                Some(filtered) => filtered.forward(),
+                None => (),
+            }
+            drop((ticket, place));
+        });
+        Ok(())
+    }
+
+    /// Forwards a diagnostic post at once, with the headers of the SDK. It is a batch of one for the event filter:
+    /// whoever binds one expects that nothing leaves without being seen.
+    pub(crate) fn diagnostic(&self, diagnostic: Diagnostic) {
+        let port = Arc::clone(&self.0);
+        let diagnostics = &port.intakes.get(diagnostic.kind.trust()).diagnostics;
+        let Ok(place) = Arc::clone(diagnostics).try_acquire_owned() else {
+            self.lose_diagnostic();
+            return;
+        };
+        port.ledger.record_received(1);
+        self.0.lifecycle.spawn_graceful("diagnostic", async move { port.pass_on(diagnostic, place).await });
+    }
+
+    /// Sends what waits, and waits until it has arrived or is lost.
+    pub(crate) async fn flush(&self) {
+        // Posts that are still being filtered come first: all their places must be free.
+        for trust in Trust::ALL {
+            let _ = self.0.intakes.get(trust).posts.acquire_many(MAX_POSTS).await;
+        }
+        self.0.pipeline.close();
+        for (key, batch) in self.0.summaries.take().await {
+            self.0.outbox.dispatch(key, batch);
+        }
+        self.0.outbox.flush().await;
+    }
+
+    /// Where events stand.
+    pub(crate) fn report(&self) -> LedgerReport {
+        self.0.ledger.report()
+    }
+}
+
+impl Port {
+    async fn pass_on(self: Arc<Self>, diagnostic: Diagnostic, place: OwnedSemaphorePermit) {
+        let Diagnostic { kind, route, path, headers, body, charge } = diagnostic;
+        let headers = end_to_end(&headers);
+        let event = match self.hooks.of(&self.label).event_filter.is_some() {
+            // Nobody looks at it, and it need not even be JSON.
+            false => Event { kind: String::new(), at_ms: 0, body },
+            // A filter would fail over what is no object, over and over, and what waits behind this one with it.
+            true => match split::object(&body) {
+                Some(body) => event_of(body, true),
+                None => {
+                    self.ledger.record_dropped("malformed", 1);
+                    return;
+                }
+            },
+        };
+        let facts = BatchFacts { environment: self.label.clone(), route, sdk: kind.as_str(), schema: NO_SCHEMA };
+        let port = Arc::clone(&self);
+        let sink: Sink = Box::new(move |bodies| {
+            let sender = Arc::clone(&port);
+            port.limits.outbox.spawn_sender(kind.trust(), &port.lifecycle, "diagnostic", async move {
+                for body in bodies {
+                    let sent = sender.poster.forward_diagnostic(&sender.limits, kind, &path, headers.clone(), body);
+                    match supervisor::catch(sent).await {
+                        Ok(Sent::Delivered) => sender.ledger.record_delivered(1),
+                        Ok(Sent::Later(reason) | Sent::Refused(reason)) => sender.ledger.record_dropped(reason, 1),
+                        Err(_) => sender.ledger.record_dropped(INTERNAL_ERROR, 1),
+                    }
+                }
+                drop((place, charge));
+            });
+        });
+        if let Some(filtered) = self.pipeline.pass(facts, vec![event], sink).await {
+            filtered.forward();
+        }
+    }
+
+    /// Filters a post; what may leave now is for the caller to let out. Its memory is kept until its events are queued.
+    async fn take_in(&self, post: Post) -> Option<FilteredBatch> {
+        fault_point("event reader");
+        let form = post.form();
+        let Post { kind, route, schema, tags, split, .. } = post;
+        let Split { mut events, has_envelopes, charge, .. } = split;
+        if self.hooks.of(&self.label).event_filter.is_some() {
+            if !has_envelopes {
+                // The filter was bound while the post was being read.
+                events = events.into_iter().map(|it| event_of(it.body, true)).collect();
+            }
+            self.drop_strangers(&mut events);
+        }
+        if events.is_empty() {
+            return None;
+        }
+        let facts = BatchFacts { environment: self.label.clone(), route, sdk: kind.as_str(), schema };
+        let key = QueueKey { kind, form, schema, tags };
+        let sink: Sink = match form {
+            Form::Verbatim => {
+                let outbox = Arc::clone(&self.outbox);
+                Box::new(move |events| outbox.push(&key, events, Some(charge)))
+            }
+            Form::Summarised => {
+                let summaries = Arc::clone(&self.summaries);
+                Box::new(move |events| summaries.push(key, events, charge))
+            }
+        };
+        self.pipeline.pass(facts, events, sink).await
+    }
+
+    /// Only what is a JSON object is shown to a filter. The rest is no event, everybody can post it, and a filter would
+    /// fail over it again and again.
+    fn drop_strangers(&self, events: &mut Vec<Event>) {
+        let received = events.len();
+        events.retain(|event| event.body.starts_with(b"{"));
+        self.ledger.record_dropped("malformed", received - events.len());
+    }
+}
+
+impl Post {
+    fn form(&self) -> Form {
+        if self.is_unsummarized || self.schema <= LAST_UNSUMMARISED_SCHEMA { Form::Summarised } else { Form::Verbatim }
+    }
+}
+
+/// The event whose text `body` is, which must be JSON. Kind and time are read on first use.
+fn event_of(body: Bytes, has_envelope: bool) -> Event {
+    let envelope: Envelope =
+        if has_envelope { serde_json::from_slice(&body).unwrap_or_default() } else { Envelope::default() };
+    Event {
+        kind: envelope.kind.unwrap_or_default(),
+        // A negative or absurd time saturates; plugins see it as a hint.
+        at_ms: envelope.creation_date.unwrap_or_default() as u64,
+        body,
+    }
+}
+
+/// Returns what an operator can do about events that are lost for a reason.
+fn advice(reason: &'static str) -> Option<&'static str> {
+    Some(match reason {
+        "queue-full" => "upstream does not answer in time; `launchdarkly.events_capacity` says how much waits for it",
+        "memory-full" | "summary-full" => "raise `launchdarkly.events_memory`",
+        "too-many-queues" => "SDKs send too many different values of `X-LaunchDarkly-Tags`",
+        "too-large" => "upstream takes no posts of this size; lower `launchdarkly.events_capacity`",
+        "upstream-unreachable" | "upstream-error" => "check `launchdarkly.events_uri` and the network",
+        "refused" => {
+            "upstream takes no posts like this one, perhaps because of its tags; other posts are not concerned"
+        }
+        "rejected" | "publisher-off" => "check the credentials of this environment",
+        "malformed" | "event-too-large" | "too-deep" | "too-many-events" => "an SDK posts what cannot be forwarded",
+        "hold-full" | "filter-unavailable" | "filter-failed" | "filter-invalid" => {
+            "see the event filter in `/api/plugins`"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_summary(event: &str) {
+    if serde_json::from_str::<&serde_json::value::RawValue>(event).is_ok() {
+        summary::fuzz(Bytes::copy_from_slice(event.as_bytes()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kind_and_time_are_read_if_wanted() {
+        let body = Bytes::from_static(br#"{"kind":"custom","creationDate":1.5,"z":1.0}"#);
+        let event = event_of(body.clone(), true);
+        assert_eq!((event.kind.as_str(), event.at_ms, &event.body), ("custom", 1, &body));
+        let event = event_of(body, false);
+        assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
+        for odd in [&b"7"[..], br#"{"kind":7}"#, br#"{"creationDate":-1}"#] {
+            let event = event_of(Bytes::from_static(odd), true);
+            assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
+        }
+    }
+
+    #[test]
+    fn every_loss_of_the_queues_says_what_can_be_done() {
+        for reason in ["queue-full", "memory-full", "too-many-queues", "upstream-unreachable", "malformed", "hold-full"]
+        {
+            assert!(advice(reason).is_some(), "{reason}");
+        }
+        assert_eq!(advice("internal-error"), None);
+    }
+}

@@ -1,0 +1,32 @@
+//! Where environments and their data come from: the configuration, LaunchDarkly, or an archive.
+
+pub(crate) mod apply;
+pub(crate) mod archive;
+pub(crate) mod assembly;
+pub(crate) mod auto_config;
+mod auto_config_state;
+pub(crate) mod configured;
+pub(crate) mod offline;
+mod offline_feed;
+mod persisted_list;
+mod representation;
+mod stream;
+
+use std::path::PathBuf;
+
+use yardarm_core::Lifecycle;
+use yardarm_core::hooks::Hooks;
+use yardarm_core::registry::StreamRegistry;
+
+/// What the gateway provides.
+#[derive(Clone)]
+pub struct Parts {
+    /// Plugins.
+    pub hooks: Hooks,
+    /// Registry of open streams.
+    pub streams: StreamRegistry,
+    /// Owner of the tasks.
+    pub lifecycle: Lifecycle,
+    /// Folder for last good data; `None` keeps nothing.
+    pub data_dir: Option<PathBuf>,
+}

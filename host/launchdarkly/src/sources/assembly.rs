@@ -1,0 +1,386 @@
+//! Environments come, change and go: from a list of what should be served to what is served.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use yardarm_core::change_log::{JitteredSource, UpdateSource};
+use yardarm_core::readiness::ReadyLatch;
+use yardarm_core::registry::EndReason;
+use yardarm_core::report::RecentChanges;
+use yardarm_core::status::{Connection, Status};
+use yardarm_core::supervisor::blocking;
+use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
+
+use super::Parts;
+use super::apply::{Applier, Writers};
+use super::offline_feed::{OfflineFeedTask, OfflineUpdate};
+use super::stream::StreamTask;
+use crate::config::{ClientStreamMode, Config, EnvironmentConfig, LiveConfig};
+use crate::data::persistence;
+use crate::data::{FlagData, Items};
+use crate::environments::{Environments, Events, LdEnvironment, Phase};
+use crate::evaluated_streams::EvaluatedStreams;
+use crate::events::EventPort;
+use crate::events::Limits;
+use crate::identity::{SdkKind, label};
+use crate::store::{self, EnvironmentStore, StoreLink};
+use crate::upstream::HttpClients;
+
+/// How long events of an environment that is no more may take to leave.
+const FLUSH_OF_REMOVED: Duration = Duration::from_secs(15);
+
+/// Into how many groups a herd is split.
+const PING_SOURCES: usize = 32;
+
+/// One environment that should be served, or one filtered variant of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Variant {
+    pub(crate) config: EnvironmentConfig,
+    /// Empty for the unfiltered environment.
+    pub(crate) filter: Arc<str>,
+}
+
+impl Variant {
+    /// A configured environment, and each of its filtered variants.
+    pub(crate) fn all_of(config: EnvironmentConfig) -> Vec<Self> {
+        let filters = std::iter::once("").chain(config.filters.iter().map(String::as_str));
+        filters.map(|filter| Self { config: config.clone(), filter: filter.into() }).collect()
+    }
+}
+
+/// Starts, changes and stops environments. One task owns it, so the list has one writer.
+pub(crate) struct EnvironmentAssembly {
+    config: Arc<Config>,
+    http: HttpClients,
+    limits: Limits,
+    parts: Parts,
+    environments: Environments,
+    running: BTreeMap<EnvironmentLabel, Running>,
+    /// Environments that are served no more and not ended yet; none between two calls.
+    gone: Vec<Running>,
+    /// Credentials that are accepted no more and whose streams have not been ended yet; none between two calls.
+    revoked: Vec<(EnvironmentLabel, String)>,
+    /// Whether data comes from [`Fleet::feed`] and nothing is ever sent.
+    is_offline: bool,
+    /// Whether all environments of the start are known.
+    is_settled: bool,
+}
+
+struct Running {
+    environment: Arc<LdEnvironment>,
+    /// Ends what fetches and serves data.
+    data: Lifecycle,
+    /// Ends what forwards events, which may go on for a while after the rest.
+    events: Lifecycle,
+    /// The way in for data in offline mode.
+    feed: Option<mpsc::Sender<OfflineUpdate>>,
+}
+
+impl EnvironmentAssembly {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        (http, limits): (HttpClients, Limits),
+        parts: Parts,
+        environments: Environments,
+        is_offline: bool,
+    ) -> Self {
+        Self {
+            config,
+            http,
+            limits,
+            parts,
+            environments,
+            running: BTreeMap::new(),
+            gone: Vec::new(),
+            revoked: Vec::new(),
+            is_offline,
+            is_settled: false,
+        }
+    }
+
+    /// Makes what is served what should be served.
+    ///
+    /// New credentials are accepted before old ones are refused; connections of SDKs whose credential stays are not
+    /// touched. What a panic left undone the next call does.
+    pub(crate) async fn reconcile(&mut self, wanted: Vec<Variant>) {
+        let mut wanted: BTreeMap<_, _> =
+            wanted.into_iter().map(|it| (label(&it.config.name, &it.filter), it)).collect();
+        let gone: Vec<_> = self.running.keys().filter(|it| !wanted.contains_key(*it)).cloned().collect();
+        self.gone.extend(gone.iter().filter_map(|label| self.running.remove(label)));
+        for (label, running) in &self.running {
+            let Some(variant) = wanted.remove(label) else { continue };
+            let before = running.environment.config();
+            if *before != variant.config {
+                tracing::info!(environment = %label, "properties have changed");
+                self.revoked.extend(revocations(label, &before, &variant.config));
+                running.environment.settings().set(variant.config);
+            }
+        }
+        for (label, variant) in wanted {
+            tracing::info!(environment = %label, name = variant.config.display_name(&variant.filter), "environment added");
+            let running = self.start(variant).await;
+            self.running.insert(label, running);
+        }
+        self.environments.replace(self.running.values().map(|it| Arc::clone(&it.environment)).collect());
+        while let Some((label, credential)) = self.revoked.last() {
+            self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| {
+                facts.environment == *label && facts.credential.as_ref().is_some_and(|it| it.expose() == credential)
+            });
+            self.revoked.pop();
+        }
+        while let Some(running) = self.gone.pop() {
+            tracing::info!(environment = %running.environment.label, "environment removed");
+            let label = &running.environment.label;
+            self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| facts.environment == *label);
+            self.stop(running);
+        }
+    }
+
+    /// All environments of the start are known: readiness does not wait for those that come later.
+    pub(crate) fn settle(&mut self) {
+        self.is_settled = true;
+    }
+
+    /// Gives data to an environment in offline mode, and waits until it is served.
+    pub(crate) async fn feed(&self, name: &str, items: Items) {
+        if let Some(feed) = self.running.get(&label(name, "")).and_then(|it| it.feed.as_ref()) {
+            let (applied, is_applied) = oneshot::channel();
+            // Nobody takes it only when the process ends.
+            if feed.send(OfflineUpdate { items, applied }).await.is_ok() {
+                let _ = is_applied.await;
+            }
+        }
+    }
+
+    async fn start(&self, variant: Variant) -> Running {
+        let (writer, data) = environment();
+        let (object_writer, objects) = self.config.fdv2.then(environment).unzip();
+        let writers = Writers { data: writer, objects: object_writer };
+        let Variant { config, filter } = variant;
+        let name = label(&config.name, &filter);
+        let settings = LiveConfig::new(config);
+        let status = Status::new();
+        let lifecycle = self.parts.lifecycle.for_environment(name.clone(), status.clone());
+        let lifecycles = (lifecycle.child(), lifecycle.child());
+        // Should this panic, nothing of it goes on.
+        let unfinished = (lifecycles.0.token().clone().drop_guard(), lifecycles.1.token().clone().drop_guard());
+        let events = if self.is_offline {
+            Events::Discarded
+        } else if self.config.send_events {
+            let hooks = self.parts.hooks.clone();
+            Events::Forwarded(EventPort::start(
+                &self.config,
+                settings.clone(),
+                name.clone(),
+                (&self.http, &self.limits),
+                hooks,
+                data.clone(),
+                &lifecycles.1,
+            ))
+        } else {
+            Events::Off
+        };
+        let store = EnvironmentStore::open(&self.config.store, &settings.get(), &filter);
+        let client_streams = (self.config.client_streams == ClientStreamMode::Evaluated).then(|| {
+            let (hooks, lifecycle) = (self.parts.hooks.clone(), lifecycles.0.clone());
+            let evaluators = &self.limits.evaluators;
+            EvaluatedStreams::new(name.clone(), data.clone(), store.clone(), hooks, evaluators, lifecycle)
+        });
+        let environment = Arc::new(LdEnvironment {
+            label: name,
+            store,
+            ping_sources: self.ping_sources(&data, &lifecycles.0),
+            evaluated_streams: client_streams,
+            settings,
+            filter,
+            data,
+            fdv2: objects,
+            status,
+            events,
+            is_behind: AtomicBool::new(false),
+            recent: RecentChanges::default(),
+            has_started: AtomicBool::new(false),
+        });
+        let (readiness, label) = (lifecycles.0.readiness(), environment.label.to_string());
+        let latch = if self.is_settled {
+            readiness.latch_late_data(label, &environment.status)
+        } else {
+            readiness.latch_data(label, &environment.status)
+        };
+        let (waiting, latch) = (Arc::clone(&environment), Arc::new(latch));
+        lifecycles.0.supervise("first data", move || wait_for_data(Arc::clone(&waiting), Arc::clone(&latch)));
+        let feed = if self.is_offline {
+            Some(self.start_offline(&environment, writers, &lifecycles.0))
+        } else {
+            self.start_online(&environment, writers, &lifecycles.0).await;
+            None
+        };
+        let interval = self.config.heartbeat_interval;
+        let beating = Arc::clone(&environment);
+        lifecycles.0.supervise("heartbeat", move || send_heartbeats(Arc::clone(&beating), interval));
+        let _ = (unfinished.0.disarm(), unfinished.1.disarm());
+        Running { environment, data: lifecycles.0, events: lifecycles.1, feed }
+    }
+
+    /// Several views of one environment, each late in its own way. One per stream would cost a timer per stream.
+    fn ping_sources(&self, data: &Environment<FlagData>, lifecycle: &Lifecycle) -> Vec<Arc<dyn UpdateSource>> {
+        let Some(jitter) = self.config.ping_stream_jitter_time else { return Vec::new() };
+        let start =
+            || JitteredSource::start(data.update_source(), jitter / 2..=jitter, lifecycle) as Arc<dyn UpdateSource>;
+        std::iter::repeat_with(start).take(PING_SOURCES).collect()
+    }
+
+    async fn start_online(&self, environment: &Arc<LdEnvironment>, writers: Writers, lifecycle: &Lifecycle) {
+        let data_dir = self.parts.data_dir.as_deref();
+        let persisted = match data_dir {
+            None => None,
+            Some(dir) => read_kept(dir, environment).await,
+        };
+        let snapshot_writer =
+            data_dir.map(|dir| persistence::persist(dir, &environment.label, environment.settings(), lifecycle));
+        let link = self.start_store(environment, lifecycle, persisted.is_none());
+        let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), snapshot_writer);
+        let mut applier = applier.with_store(link);
+        if let Some(items) = persisted {
+            applier.restore(items).await;
+            tracing::info!(environment = %environment.label, "serving data kept on disk until upstream answers");
+        }
+        let hooks = self.parts.hooks.clone();
+        let task = StreamTask::new(Arc::clone(environment), applier, hooks, self.http.clone(), &self.config);
+        lifecycle.supervise("upstream stream", task);
+        let timeout = self.config.init_timeout;
+        let watched = Arc::clone(environment);
+        lifecycle.supervise("first connection", move || watch_start(Arc::clone(&watched), timeout));
+        let limit = self.config.disconnected_status_time;
+        let watched = Arc::clone(environment);
+        lifecycle.supervise("outage watch", move || watch_outages(Arc::clone(&watched), limit));
+    }
+
+    fn start_store(
+        &self,
+        environment: &Arc<LdEnvironment>,
+        lifecycle: &Lifecycle,
+        may_restore: bool,
+    ) -> Option<StoreLink> {
+        let store = environment.store.clone()?;
+        let settings = environment.settings().clone();
+        let context = store::Context {
+            label: &environment.label,
+            upstream: &environment.status,
+            key: Arc::new(move || settings.get().credentials.sdk_key().clone()),
+            config: &self.config,
+            http: &self.http,
+            lifecycle,
+        };
+        Some(store::start(store, context, may_restore))
+    }
+
+    fn start_offline(
+        &self,
+        environment: &Arc<LdEnvironment>,
+        writers: Writers,
+        lifecycle: &Lifecycle,
+    ) -> mpsc::Sender<OfflineUpdate> {
+        let (feed, fed) = mpsc::channel(1);
+        let link = self.start_store(environment, lifecycle, false);
+        let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), None).with_store(link);
+        lifecycle.supervise("offline data", OfflineFeedTask::new(applier, fed));
+        feed
+    }
+
+    /// Unmapped already: now the upstream connection ends, and events get some time to leave.
+    fn stop(&self, running: Running) {
+        running.data.token().cancel();
+        self.parts.lifecycle.spawn_graceful("events of a removed environment", async move {
+            let _end = running.events.token().clone().drop_guard();
+            if let Some(port) = running.environment.events.port() {
+                let _ = tokio::time::timeout(FLUSH_OF_REMOVED, port.flush()).await;
+            }
+        });
+    }
+}
+
+/// Credentials that were accepted and are no more.
+fn revocations(
+    label: &EnvironmentLabel,
+    before: &EnvironmentConfig,
+    after: &EnvironmentConfig,
+) -> Vec<(EnvironmentLabel, String)> {
+    let gone = before.credentials.accepted().filter(|(kind, it)| !after.credentials.accepts(*kind, it));
+    gone.map(|(kind, credential)| {
+        if kind != SdkKind::Browser {
+            tracing::info!(environment = %label, sdk = kind.as_str(), "a key is no longer accepted");
+        }
+        (label.clone(), credential.to_owned())
+    })
+    .collect()
+}
+
+async fn read_kept(dir: &Path, environment: &Arc<LdEnvironment>) -> Option<Items> {
+    let (dir, environment) = (dir.to_owned(), Arc::clone(environment));
+    blocking("last good data", move || persistence::read(&dir, &environment.label, &environment.config()))
+        .await
+        .ok()
+        .flatten()
+}
+
+/// Readiness waits until there is something to serve.
+async fn wait_for_data(environment: Arc<LdEnvironment>, latch: Arc<ReadyLatch>) {
+    let mut changes = environment.status.changes();
+    while environment.phase() != Phase::Ready {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    latch.release();
+}
+
+/// Streams may wait for data once an environment has it, is rejected, or has had its time.
+async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration) {
+    let mut changes = environment.status.changes();
+    let settled = async {
+        while matches!(environment.phase(), Phase::Starting) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(timeout, settled).await.is_err() {
+        tracing::warn!(environment = %environment.label, "no data from upstream within the initial timeout, attempts go on");
+    }
+    environment.start_timed_out();
+}
+
+/// One line for an operator when updates have been unavailable for too long, and one when they are back.
+async fn watch_outages(environment: Arc<LdEnvironment>, limit: Duration) {
+    let mut changes = environment.status.changes();
+    loop {
+        let is_well = |it: &LdEnvironment| it.status.current().connection == Connection::Valid;
+        let has_recovered = async { while !is_well(&environment) && changes.changed().await.is_ok() {} };
+        if tokio::time::timeout(limit, has_recovered).await.is_err() {
+            let error = environment.status.current().last_error.map(|it| it.message).unwrap_or_default();
+            tracing::error!(environment = %environment.label, last_error = %error, "data source outage, updates have been unavailable for `disconnected_status_time`");
+            while !is_well(&environment) && changes.changed().await.is_ok() {}
+            tracing::info!(environment = %environment.label, "data source outage is over");
+        }
+        while is_well(&environment) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn send_heartbeats(environment: Arc<LdEnvironment>, interval: Duration) {
+    let mut timer = tokio::time::interval(interval);
+    timer.tick().await;
+    loop {
+        timer.tick().await;
+        environment.data.heartbeat();
+        environment.fdv2.iter().for_each(Environment::heartbeat);
+    }
+}

@@ -1,0 +1,315 @@
+//! The list of environments as auto-configuration tells it: messages in, environments to be served out. Pure.
+//!
+//! Messages may be old or come twice, so each environment and each filter keeps the version it was last told about,
+//! also after its deletion (upstream page, section 2.3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use yardarm_launchdarkly_eval::model::normalize_json;
+use yardarm_outbound::LogThrottle;
+
+use super::assembly::Variant;
+use super::persisted_list::{PersistedFilter, PersistedList, PersistedListEntry};
+use super::representation::{Malformed, Object, Representation};
+use crate::config::{CommonConfig, EnvironmentConfig};
+use crate::identity::KeyError;
+
+/// Log lines about events that are not understood.
+static UNEXPECTED: LogThrottle = LogThrottle::new(Duration::from_secs(10));
+
+/// What is known of all environments and filters.
+pub(crate) struct AutoConfigState {
+    common: CommonConfig,
+    environments: BTreeMap<String, Known<EnvironmentConfig>>,
+    filters: BTreeMap<String, Known<Filter>>,
+    /// Whether an earlier process knew this, and the service has not said anything yet. Then its list counts as it is,
+    /// whatever versions and keys were known.
+    is_restored: bool,
+}
+
+/// The last that was said about something; nothing is left of what was deleted but its version.
+struct Known<T> {
+    version: i64,
+    item: Option<T>,
+}
+
+/// A payload filter of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    project: String,
+    key: Arc<str>,
+    version: i64,
+}
+
+/// A message of the auto-configuration stream.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Everything there is.
+    Put {
+        environments: Vec<(String, Representation)>,
+        filters: Vec<(String, Filter)>,
+        /// Environments and filters that cannot be read. What is known of them stays.
+        refused: Vec<String>,
+    },
+    Environment(String, Box<Representation>),
+    Filter(String, Filter),
+    EnvironmentGone(String, i64),
+    FilterGone(String, i64),
+    /// The service wants us to connect again.
+    Reconnect,
+    /// Something for newer clients.
+    Other,
+}
+
+/// A message that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MessageError {
+    #[error("malformed JSON ({0})")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+/// What a message has done.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ApplyOutcome {
+    /// Whether the list of environments is known from now on.
+    pub(crate) is_complete: bool,
+    /// A set of keys that contradicts itself; that environment stays as it was.
+    pub(crate) contradiction: Option<KeyError>,
+}
+
+impl Message {
+    /// Reads an event of the stream.
+    pub(crate) fn read(event: &str, data: &str) -> Result<Self, MessageError> {
+        match event {
+            "put" | "patch" | "delete" => (),
+            "reconnect" => return Ok(Self::Reconnect),
+            _ => {
+                if let Some(suppressed) = UNEXPECTED.next_line() {
+                    let event = yardarm_outbound::shortened(event);
+                    tracing::warn!(event, suppressed, "unexpected event in the auto-configuration stream");
+                }
+                return Ok(Self::Other);
+            }
+        }
+        let value: Value = serde_json::from_str(&normalize_json(data))?;
+        let all = Object::of(&value, "message")?;
+        let path = all.text("path")?;
+        let body = || all.get("data").unwrap_or(&Value::Null);
+        Ok(match (event, split(path)) {
+            ("put", _) if path == "/" => {
+                let body = Object::of(body(), "data")?;
+                let entries = |name| -> Result<Vec<_>, Malformed> {
+                    Ok(body.object(name)?.map(|it| it.entries().collect()).unwrap_or_default())
+                };
+                // A list that is not there says nothing, and must not make every environment disappear.
+                if body.get("environments").is_none() {
+                    return Err(Malformed::missing("environments").into());
+                }
+                let mut refused = Vec::new();
+                let environments = readable_entries(entries("environments")?, Representation::read, &mut refused);
+                let filters = readable_entries(entries("filters")?, Filter::read, &mut refused);
+                Self::Put { environments, filters, refused }
+            }
+            ("patch", Some(("environments", id))) => {
+                Self::Environment(id.to_owned(), Box::new(Representation::read(body())?))
+            }
+            ("patch", Some(("filters", id))) => Self::Filter(id.to_owned(), Filter::read(body())?),
+            ("delete", Some(("environments", id))) => Self::EnvironmentGone(id.to_owned(), all.version()?),
+            ("delete", Some(("filters", id))) => Self::FilterGone(id.to_owned(), all.version()?),
+            _ => {
+                tracing::debug!(event, path, "auto-configuration message for somebody else");
+                Self::Other
+            }
+        })
+    }
+}
+
+/// Reads entries of a list. One that cannot be read is set aside and costs no other.
+fn readable_entries<T>(
+    entries: Vec<(&String, &Value)>,
+    read: impl Fn(&Value) -> Result<T, Malformed>,
+    refused: &mut Vec<String>,
+) -> Vec<(String, T)> {
+    let mut persisted = Vec::new();
+    for (id, value) in entries {
+        match read(value) {
+            Ok(item) => persisted.push((id.clone(), item)),
+            Err(error) => {
+                tracing::error!(id, %error, "cannot be used as it is described, what is known stays");
+                refused.push(id.clone());
+            }
+        }
+    }
+    persisted
+}
+
+/// `/environments/ID` to its two parts.
+fn split(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix('/')?.split_once('/')
+}
+
+impl Filter {
+    fn read(value: &Value) -> Result<Self, Malformed> {
+        let all = Object::of(value, "filter")?;
+        Ok(Self { project: all.text("projKey")?.to_owned(), key: all.text("key")?.into(), version: all.version()? })
+    }
+}
+
+impl AutoConfigState {
+    pub(crate) fn new(common: CommonConfig) -> Self {
+        Self { common, environments: BTreeMap::new(), filters: BTreeMap::new(), is_restored: false }
+    }
+
+    /// Takes over what an earlier process knew, without keys whose time is over by now.
+    pub(crate) fn restore(&mut self, persisted: PersistedList, now_ms: u64) {
+        for environment in persisted.environments {
+            let (id, version) = (environment.id.clone(), environment.version);
+            if let Some(config) = environment.settings(&self.common) {
+                self.environments.insert(id, Known { version, item: Some(config) });
+            }
+        }
+        for PersistedFilter { id, version, project, key } in persisted.filters {
+            let filter = Filter { project, key: key.into(), version };
+            self.filters.insert(id, Known { version, item: Some(filter) });
+        }
+        self.is_restored = true;
+        self.expire(now_ms);
+    }
+
+    /// Everything that is known, to be restored by a later process.
+    pub(crate) fn to_persisted(&self) -> PersistedList {
+        let environment = |(id, known): (&String, &Known<EnvironmentConfig>)| {
+            Some(PersistedListEntry::of(id, known.version, known.item.as_ref()?))
+        };
+        let filter = |(id, known): (&String, &Known<Filter>)| {
+            let filter = known.item.as_ref()?;
+            let (project, key) = (filter.project.clone(), filter.key.to_string());
+            Some(PersistedFilter { id: id.clone(), version: known.version, project, key })
+        };
+        PersistedList {
+            environments: self.environments.iter().filter_map(environment).collect(),
+            filters: self.filters.iter().filter_map(filter).collect(),
+        }
+    }
+
+    /// Number of environments that are known, each without its filtered variants.
+    pub(crate) fn len(&self) -> usize {
+        self.environments.values().filter(|it| it.item.is_some()).count()
+    }
+
+    /// Takes a message in.
+    pub(crate) fn apply(&mut self, message: Message, now_ms: u64) -> ApplyOutcome {
+        let mut outcome = ApplyOutcome::default();
+        match message {
+            Message::Put { environments, filters, refused } => {
+                outcome.is_complete = true;
+                tracing::info!(count = environments.len(), "received the list of environments");
+                // What is missing is forgotten completely, its version too.
+                self.environments.retain(|id, _| refused.contains(id) || environments.iter().any(|(it, _)| it == id));
+                self.filters.retain(|id, _| refused.contains(id) || filters.iter().any(|(it, _)| it == id));
+                let is_replaced = std::mem::take(&mut self.is_restored);
+                if is_replaced {
+                    self.filters.retain(|id, _| refused.contains(id));
+                }
+                for (id, representation) in environments {
+                    outcome.contradiction =
+                        self.upsert(id, &representation, now_ms, is_replaced).or(outcome.contradiction);
+                }
+                for (id, filter) in filters {
+                    self.upsert_filter(id, filter);
+                }
+            }
+            Message::Environment(id, representation) => {
+                outcome.contradiction = self.upsert(id, &representation, now_ms, false);
+            }
+            Message::Filter(id, filter) => self.upsert_filter(id, filter),
+            Message::EnvironmentGone(id, version) => delete(&mut self.environments, id, version),
+            Message::FilterGone(id, version) => delete(&mut self.filters, id, version),
+            Message::Reconnect | Message::Other => (),
+        }
+        self.expire(now_ms);
+        outcome
+    }
+
+    /// Drops keys whose time is over; says whether there were any.
+    pub(crate) fn expire(&mut self, now_ms: u64) -> bool {
+        let mut has_expired = false;
+        for config in self.environments.values_mut().filter_map(|it| it.item.as_mut()) {
+            if let Some(credentials) = config.credentials.without_expired(now_ms) {
+                config.credentials = credentials;
+                has_expired = true;
+            }
+        }
+        has_expired
+    }
+
+    /// Everything that should be served: each environment, and each once more per filter of its project.
+    pub(crate) fn variants(&self) -> Vec<Variant> {
+        let mut variants = Vec::new();
+        for config in self.environments.values().filter_map(|it| it.item.as_ref()) {
+            variants.push(Variant { config: config.clone(), filter: "".into() });
+            let project = config.identity.as_ref().map_or("", |it| it.proj_key.as_str());
+            for filter in self.filters.values().filter_map(|it| it.item.as_ref()) {
+                if filter.project == project && !filter.key.is_empty() {
+                    variants.push(Variant { config: config.clone(), filter: Arc::clone(&filter.key) });
+                }
+            }
+        }
+        variants
+    }
+
+    /// `is_replacing`: what is known of the environment does not count, but stays if the new description is of no use.
+    fn upsert(
+        &mut self,
+        id: String,
+        representation: &Representation,
+        now_ms: u64,
+        is_replacing: bool,
+    ) -> Option<KeyError> {
+        if representation.id != id {
+            tracing::warn!(id, other = representation.id, "environment is listed under another ID and skipped");
+            return None;
+        }
+        let known = self.environments.get(&id).filter(|_| !is_replacing);
+        if known.is_some_and(|it| representation.version <= it.version) {
+            tracing::debug!(id, "old message about an environment ignored");
+            return None;
+        }
+        match representation.settings(known.and_then(|it| it.item.as_ref()), &self.common, now_ms) {
+            Ok(config) => {
+                self.environments.insert(id, Known { version: representation.version, item: Some(config) });
+                None
+            }
+            Err(error) => {
+                tracing::error!(id, %error, "environment cannot be used as it is described");
+                // Without a key it will not be any better next time.
+                (error != KeyError::Missing).then_some(error)
+            }
+        }
+    }
+
+    fn upsert_filter(&mut self, id: String, filter: Filter) {
+        match self.filters.get_mut(&id) {
+            Some(known) if filter.version <= known.version => (),
+            // Filters never change in place.
+            Some(Known { version, item: Some(_) }) => *version = filter.version,
+            _ => {
+                self.filters.insert(id, Known { version: filter.version, item: Some(filter) });
+            }
+        }
+    }
+}
+
+fn delete<T>(all: &mut BTreeMap<String, Known<T>>, id: String, version: i64) {
+    if all.get(&id).is_none_or(|it| version > it.version) {
+        all.insert(id, Known { version, item: None });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! The upstream stream of one environment: connect, read, apply, report, again; and move to another key.
+//!
+//! When the key that is used upstream changes, a second connection is opened with the new one. Until it has delivered
+//! everything, the first goes on: SDKs never see an empty environment, and a new key that does not work yet costs
+//! nothing but another attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::HeaderValue;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+use yardarm_core::hooks::Hooks;
+use yardarm_core::status::ErrorKind;
+use yardarm_core::supervisor::blocking;
+use yardarm_core::{InternalError, Supervised};
+use yardarm_outbound::{self as outbound, ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened};
+
+use super::apply::Applier;
+use crate::config::{Config, PLUGIN_RETRY};
+use crate::data::Change;
+use crate::data::message::{self, Message};
+use crate::environments::LdEnvironment;
+use crate::identity::SdkKey;
+use crate::upstream::HttpClients;
+
+/// The task that keeps one environment in sync.
+pub(crate) struct StreamTask {
+    environment: Arc<LdEnvironment>,
+    applier: Applier,
+    plans: watch::Receiver<u64>,
+    settings: watch::Receiver<()>,
+    asks: Requests,
+    reconnect: ReconnectPolicy,
+    /// Log lines about items that cannot be used.
+    refusals: LogThrottle,
+    /// How soon a new key that did not work is tried again while the old one serves.
+    switch_interval: Duration,
+    /// The key of the present connection, or of the last attempt.
+    key: SdkKey,
+}
+
+/// Knows how to ask for the stream.
+#[derive(Clone)]
+struct Requests {
+    http: HttpClients,
+    url: String,
+    instance_id: String,
+    last_event_id: Option<HeaderValue>,
+}
+
+/// A connection with another key that has delivered everything.
+struct Switch {
+    key: SdkKey,
+    events: Events,
+    put: Message,
+}
+
+impl StreamTask {
+    pub(crate) fn new(
+        environment: Arc<LdEnvironment>,
+        applier: Applier,
+        hooks: Hooks,
+        http: HttpClients,
+        config: &Config,
+    ) -> Self {
+        let mut url = format!("{}/all", config.stream_uri);
+        if !environment.filter.is_empty() {
+            url.push_str("?filter=");
+            url.push_str(&form_urlencoded(&environment.filter));
+        }
+        let instance_id = Uuid::new_v4().to_string();
+        Self {
+            applier,
+            plans: hooks.changed(),
+            settings: environment.settings().changes(),
+            asks: Requests { http, url, instance_id, last_event_id: None },
+            reconnect: ReconnectPolicy::new(config.max_reconnect_delay, config.rejected_retry_interval)
+                .with_shortest(config.min_reconnect_delay),
+            refusals: LogThrottle::new(Duration::from_secs(10)),
+            switch_interval: config.expired_credential_cleanup_interval,
+            key: environment.config().credentials.sdk_key().clone(),
+            environment,
+        }
+    }
+
+    fn wanted_key(&self) -> SdkKey {
+        self.environment.config().credentials.sdk_key().clone()
+    }
+
+    /// Waits, unless a new key makes waiting pointless.
+    async fn pause(&mut self, delay: Duration) {
+        let wake = Instant::now() + delay;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(wake) => return,
+                _ = self.settings.changed() => if self.wanted_key() != self.key {
+                    self.reconnect.reset();
+                    return;
+                },
+                _ = self.plans.changed() => self.applier.plan_changed().await,
+                store_event = self.applier.recv_event() => self.applier.handle_event(store_event).await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
+            }
+        }
+    }
+
+    /// One connection, from request to end.
+    async fn connect(&mut self) -> ConnectionError {
+        self.reconnect.mark_connecting();
+        let opening = self.asks.clone().open(self.key.clone());
+        tokio::pin!(opening);
+        let opened = loop {
+            tokio::select! {
+                opened = &mut opening => break opened,
+                _ = self.settings.changed() => if self.wanted_key() != self.key {
+                    return ConnectionError::Network("the SDK key was replaced".to_owned());
+                },
+                store_event = self.applier.recv_event() => self.applier.handle_event(store_event).await,
+            }
+        };
+        match opened {
+            Ok(events) => {
+                tracing::info!(environment = %self.environment.label, "connected to upstream");
+                self.read(events).await
+            }
+            Err(error) => {
+                // Whatever the service makes of the ID that it gave us must not lock us out.
+                if matches!(&error, ConnectionError::Status(status) if status.is_client_error()) {
+                    self.asks.last_event_id = None;
+                }
+                error
+            }
+        }
+    }
+
+    async fn read(&mut self, mut events: Events) -> ConnectionError {
+        let mut switching: Option<BoxFuture<'static, Result<Switch, ConnectionError>>> = None;
+        loop {
+            tokio::select! {
+                event = events.next() => {
+                    self.asks.last_event_id = events.last_event_id();
+                    if let Some(base) = events.take_reconnection_time() {
+                        self.reconnect.rebase(base);
+                    }
+                    let processed = match event {
+                        Ok(event) => self.process(event).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = processed {
+                        return error;
+                    }
+                },
+                switched = async { switching.as_mut().expect("checked").await }, if switching.is_some() => {
+                    switching = None;
+                    match switched {
+                        Ok(switch) => {
+                            tracing::info!(environment = %self.environment.label, "connected to upstream with the new SDK key");
+                            self.key = switch.key;
+                            events = switch.events;
+                            self.take(switch.put).await;
+                        }
+                        Err(error) => {
+                            tracing::warn!(environment = %self.environment.label, %error, "the new SDK key does not work upstream yet, going on with the old one");
+                            switching = Some(self.switch(self.switch_interval));
+                        }
+                    }
+                },
+                _ = self.settings.changed() => {
+                    // Also a change of mind drops what was under way.
+                    switching = (self.wanted_key() != self.key).then(|| self.switch(Duration::ZERO));
+                },
+                _ = self.plans.changed() => self.applier.plan_changed().await,
+                store_event = self.applier.recv_event() => self.applier.handle_event(store_event).await,
+                () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
+            }
+        }
+    }
+
+    /// Opens a connection with the wanted key and waits for its data.
+    fn switch(&self, delay: Duration) -> BoxFuture<'static, Result<Switch, ConnectionError>> {
+        let (asks, key) = (self.asks.clone(), self.wanted_key());
+        async move {
+            tokio::time::sleep(delay).await;
+            let mut events = asks.open(key.clone()).await?;
+            loop {
+                let put = parse(events.next().await?).await?;
+                if matches!(put.change, Some(Change::Put(_))) {
+                    return Ok(Switch { key, events, put });
+                }
+            }
+        }
+        .boxed()
+    }
+
+    async fn process(&mut self, event: Event) -> Result<(), ConnectionError> {
+        let message = parse(event).await?;
+        self.take(message).await;
+        self.reconnect.mark_healthy();
+        Ok(())
+    }
+
+    async fn take(&mut self, message: Message) {
+        let Some(change) = self.without_refused(message) else {
+            return self.environment.status.message_processed();
+        };
+        let is_put = matches!(change, Change::Put(_));
+        self.applier.apply(change).await;
+        if is_put {
+            if !self.environment.status.current().has_received_data {
+                tracing::info!(environment = %self.environment.label, "upstream stream is active");
+            }
+            self.environment.status.data_received();
+        }
+        self.environment.status.message_processed();
+    }
+
+    /// The change of a message. In place of items that cannot be used it has those that are held.
+    fn without_refused(&self, message: Message) -> Option<Change> {
+        let Message { mut change, refused } = message;
+        let Some(first) = refused.first() else { return change };
+        let problem = format!("{} of upstream's items refused, first {}", refused.len(), shortened(&first.problem));
+        self.environment.status.note(ErrorKind::InvalidData, &problem);
+        if let Some(suppressed) = self.refusals.next_line() {
+            tracing::error!(environment = %self.environment.label, problem, suppressed, "items from upstream cannot be used, what is held of them stays");
+        }
+        if let (Some(Change::Put(items)), Some(held)) = (&mut change, self.applier.upstream_items()) {
+            refused.iter().for_each(|it| items.keep(&held, it.kind, &it.key));
+            *items = std::mem::take(items).sorted();
+        }
+        change
+    }
+
+    fn report(&self, error: &ConnectionError) {
+        let (kind, is_final) = error.kind();
+        let environment = &self.environment;
+        if is_final {
+            environment.status.refused(kind, &error.to_string());
+            tracing::error!(environment = %environment.label, %error, "upstream rejected the SDK key; check it. It is tried again, less and less often");
+        } else {
+            environment.status.interrupted(kind, &error.to_string());
+            tracing::warn!(environment = %environment.label, %error, "upstream stream interrupted");
+        }
+    }
+}
+
+impl Requests {
+    async fn open(self, key: SdkKey) -> Result<Events, ConnectionError> {
+        let mut request = self
+            .http
+            .streams
+            .get(&self.url)
+            .header("authorization", key.expose())
+            .header("cache-control", "no-cache")
+            .header("x-launchdarkly-instance-id", &self.instance_id);
+        if let Some(id) = self.last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        outbound::open(request, self.http.read_timeout).await
+    }
+}
+
+async fn parse(event: Event) -> Result<Message, ConnectionError> {
+    let Event { event: name, data, .. } = event;
+    let parse = {
+        let name = name.clone();
+        move || message::parse(&name, &data)
+    };
+    // Megabytes of JSON take milliseconds that the serving threads have better uses for.
+    let parsed = blocking("upstream parser", parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
+    parsed.map_err(|error| ConnectionError::message(&name, error.to_string()))
+}
+
+impl Supervised for StreamTask {
+    /// Runs until dropped. After a panic a fresh connection brings everything, which heals what was half applied.
+    async fn run(&mut self) {
+        loop {
+            self.settings.borrow_and_update();
+            self.key = self.wanted_key();
+            let error = self.connect().await;
+            self.report(&error);
+            let delay = self.reconnect.delay_after(&error);
+            tracing::info!(environment = %self.environment.label, seconds = format!("{:.4}", delay.as_secs_f64()), "reconnecting to upstream");
+            self.pause(delay).await;
+        }
+    }
+
+    fn recover(&mut self, error: &InternalError) {
+        self.environment.status.task_failed(error);
+    }
+}
+
+/// Percent-encodes what a query value cannot hold.
+fn form_urlencoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}

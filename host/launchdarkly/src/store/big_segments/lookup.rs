@@ -1,0 +1,198 @@
+//! Which Big Segments a context is in, remembered for a moment, and how fresh that is.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use yardarm_core::time::unix_ms;
+use yardarm_launchdarkly_eval::evaluation::{BigSegmentsStatus, HashedKey, Memberships};
+use yardarm_store::{Membership, Store};
+
+/// How long an answer is remembered, and how many are (upstream page, section 4.10). The oldest is forgotten first.
+const REMEMBERED: Duration = Duration::from_secs(5);
+const ANSWERS: usize = 1000;
+/// How often the time of the last synchronization is read.
+const WATCH: Duration = Duration::from_secs(5);
+/// Older data is called stale in reasons.
+const STALE: Duration = Duration::from_secs(120);
+/// After a failure the database is left alone for this long, so that requests do not queue up behind one that hangs.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How fresh memberships are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Freshness {
+    /// Whether the last attempt to find out succeeded.
+    pub(crate) is_available: bool,
+    /// Unix milliseconds of the last synchronization; 0 for never or unknown.
+    pub(crate) synchronized_on: u64,
+}
+
+/// Answers of the database.
+pub(super) struct Lookup {
+    database: Arc<dyn Store>,
+    state: Mutex<State>,
+    /// Wakes the synchronizer when the database was emptied, which nothing else would tell it before the next poll.
+    pub(super) emptied: Notify,
+}
+
+struct State {
+    freshness: Freshness,
+    /// Whether the database was seen with a cursor; without one it holds no members.
+    has_cursor: bool,
+    answers: HashMap<Box<str>, Answer>,
+    /// Keys of `answers`, oldest first.
+    order: VecDeque<Box<str>>,
+    /// Grows when answers are forgotten, so that one that was under way then is not remembered.
+    generation: u64,
+    paused_until: Option<Instant>,
+}
+
+struct Answer {
+    membership: Arc<Membership>,
+    until: Instant,
+}
+
+/// What is known without asking.
+enum Known {
+    Answer(Arc<Membership>),
+    Paused,
+    Nothing { generation: u64 },
+}
+
+impl Lookup {
+    pub(super) fn new(database: Arc<dyn Store>) -> Self {
+        let state = State {
+            freshness: Freshness { is_available: true, synchronized_on: 0 },
+            has_cursor: false,
+            answers: HashMap::new(),
+            order: VecDeque::new(),
+            generation: 0,
+            paused_until: None,
+        };
+        Self { database, state: Mutex::new(state), emptied: Notify::new() }
+    }
+
+    pub(super) fn freshness(&self) -> Freshness {
+        self.lock().freshness
+    }
+
+    /// Forgets every answer, because members have changed.
+    pub(super) fn changed(&self) {
+        let mut state = self.lock();
+        state.has_cursor = true;
+        state.answers.clear();
+        state.order.clear();
+        state.generation += 1;
+    }
+
+    /// The synchronizer has just brought everything up to date.
+    pub(super) fn synchronized(&self, at_ms: u64) {
+        self.lock().freshness = Freshness { is_available: true, synchronized_on: at_ms };
+    }
+
+    /// Keeps the freshness up to date: another gateway may synchronize the same database.
+    pub(super) async fn watch(&self) {
+        let mut timer = tokio::time::interval(WATCH);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            timer.tick().await;
+            let freshness = match self.database.progress().await {
+                Ok(progress) => {
+                    let has_cursor = progress.cursor.is_some();
+                    if std::mem::replace(&mut self.lock().has_cursor, has_cursor) && !has_cursor {
+                        self.emptied.notify_one();
+                    }
+                    Freshness { is_available: true, synchronized_on: progress.synchronized_on.unwrap_or(0) }
+                }
+                Err(_) => Freshness { is_available: false, synchronized_on: 0 },
+            };
+            self.lock().freshness = freshness;
+        }
+    }
+
+    pub(super) async fn memberships(&self, keys: &[HashedKey]) -> Memberships {
+        let answers = join_all(keys.iter().map(|it| self.membership(&it.hash))).await;
+        let status = self.status();
+        let mut memberships = Memberships::new(status);
+        for (HashedKey { key, .. }, answer) in keys.iter().zip(answers) {
+            match answer {
+                None => memberships.insert(key, BigSegmentsStatus::StoreError, std::iter::empty::<(&str, bool)>()),
+                // The later of two wins: included before excluded.
+                Some(membership) => {
+                    let out = membership.excluded.iter().map(|it| (it.as_str(), false));
+                    let into = membership.included.iter().map(|it| (it.as_str(), true));
+                    memberships.insert(key, status, out.chain(into));
+                }
+            }
+        }
+        memberships
+    }
+
+    fn status(&self) -> BigSegmentsStatus {
+        let age = unix_ms().saturating_sub(self.freshness().synchronized_on);
+        if Duration::from_millis(age) > STALE { BigSegmentsStatus::Stale } else { BigSegmentsStatus::Healthy }
+    }
+
+    /// `None` when the database cannot be asked.
+    async fn membership(&self, hash: &str) -> Option<Arc<Membership>> {
+        let generation = match self.known(hash) {
+            Known::Answer(membership) => return Some(membership),
+            Known::Paused => return None,
+            Known::Nothing { generation } => generation,
+        };
+        match self.database.membership(hash).await {
+            Ok(membership) => {
+                let membership = Arc::new(membership);
+                self.remember(hash, &membership, generation);
+                Some(membership)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "memberships of a context cannot be read");
+                self.lock().paused_until = Some(Instant::now() + PAUSE);
+                None
+            }
+        }
+    }
+
+    fn known(&self, hash: &str) -> Known {
+        let state = self.lock();
+        let now = Instant::now();
+        if let Some(answer) = state.answers.get(hash)
+            && now < answer.until
+        {
+            return Known::Answer(Arc::clone(&answer.membership));
+        }
+        if state.paused_until.is_some_and(|until| now < until) {
+            return Known::Paused;
+        }
+        Known::Nothing { generation: state.generation }
+    }
+
+    fn remember(&self, hash: &str, membership: &Arc<Membership>, generation: u64) {
+        let mut state = self.lock();
+        if state.generation != generation {
+            return;
+        }
+        let answer = Answer { membership: Arc::clone(membership), until: Instant::now() + REMEMBERED };
+        let hash: Box<str> = hash.into();
+        if state.answers.insert(hash.clone(), answer).is_some() {
+            state.order.retain(|it| *it != hash);
+        }
+        state.order.push_back(hash);
+        if state.order.len() > ANSWERS
+            && let Some(oldest) = state.order.pop_front()
+        {
+            state.answers.remove(&oldest);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

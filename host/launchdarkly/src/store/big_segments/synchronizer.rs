@@ -1,0 +1,255 @@
+//! Keeps the memberships in the database up to date (upstream page, section 4.7).
+//!
+//! What was missed is polled until nothing is left, then the stream is opened, then it is polled once more for what
+//! came in between. A patch applies only to the cursor it follows; one that does not fit means that something was
+//! missed, and everything begins again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use yardarm_core::time::unix_ms;
+use yardarm_core::{Backoff, EnvironmentLabel};
+use yardarm_outbound::{KeyHistory, is_rejection};
+use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
+
+use super::super::event::StoreEvent;
+use super::super::status::advice;
+use super::lookup::Lookup;
+use super::source::{PatchStream, Source, SourceError};
+use crate::config::Config;
+
+/// A round that went well for this long starts the backoff anew.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// Polls in a row without a pause between them.
+const POLLS_AT_ONCE: u32 = 1000;
+/// How often a patch is tried while other gateways are at the same cursor.
+const ATTEMPTS: usize = 3;
+
+/// Why a round ended.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a patch of `{0}` does not follow what is stored")]
+    Refused(String),
+    #[error("polling brings nothing new")]
+    NoProgress,
+}
+
+pub(super) struct Synchronizer {
+    label: EnvironmentLabel,
+    database: Arc<dyn Store>,
+    source: Source,
+    lookup: Arc<Lookup>,
+    say: mpsc::Sender<StoreEvent>,
+    poll_interval: Duration,
+    retry_interval: Duration,
+    backoff: Backoff,
+    /// For keys that upstream rejects, as on the stream of flags.
+    rejected_backoff: Backoff,
+    key: KeyHistory,
+    /// When the present round was synchronized first.
+    healthy_since: Option<Instant>,
+    /// Whether members have changed that nobody was told of.
+    has_changes: bool,
+    /// Whether the database has a cursor, as far as known here.
+    has_cursor: bool,
+    /// What failed last, until it works again.
+    last_problem: Option<String>,
+}
+
+impl Synchronizer {
+    pub(super) fn new(
+        label: EnvironmentLabel,
+        database: Arc<dyn Store>,
+        source: Source,
+        lookup: Arc<Lookup>,
+        say: mpsc::Sender<StoreEvent>,
+        config: &Config,
+    ) -> Self {
+        let (retry, rejected) = (config.store.big_segments.retry_interval, config.rejected_retry_interval);
+        Self {
+            label,
+            database,
+            source,
+            lookup,
+            say,
+            poll_interval: config.store.big_segments.poll_interval,
+            retry_interval: retry,
+            // 10, 20, 30 s unless set otherwise, as ld-relay has it since 2026.
+            backoff: Backoff::literal(retry, retry.saturating_mul(3)),
+            rejected_backoff: Backoff::literal(rejected, rejected.saturating_mul(12)),
+            key: KeyHistory::default(),
+            healthy_since: None,
+            has_changes: false,
+            has_cursor: false,
+            last_problem: None,
+        }
+    }
+
+    /// Runs until dropped.
+    pub(super) async fn run(&mut self) {
+        tracing::info!(environment = %self.label, "Big Segments appeared and are synchronized");
+        loop {
+            self.healthy_since = None;
+            let Err(error) = self.round().await;
+            if self.healthy_since.is_some_and(|since| since.elapsed() >= HEALTHY) {
+                self.backoff.reset();
+                self.rejected_backoff.reset();
+            }
+            let is_rejected = matches!(&error, RoundError::Source(SourceError::Status(it)) if is_rejection(*it));
+            let is_lasting = is_rejected && !self.key.note_rejected();
+            let delay = if is_lasting { self.rejected_backoff.next_delay() } else { self.backoff.next_delay() };
+            self.report(&error, delay);
+            sleep(delay).await;
+        }
+    }
+
+    /// Writes one line for a failure, and none for the same one again.
+    fn report(&mut self, error: &RoundError, delay: Duration) {
+        let (problem, seconds) = (error.to_string(), delay.as_secs_f64());
+        let advice = if let RoundError::Store(error) = error { Some(advice(error.trouble())) } else { None };
+        if self.last_problem.as_ref() == Some(&problem) {
+            tracing::debug!(environment = %self.label, %error, seconds, "Big Segments are still not synchronized");
+        } else {
+            tracing::warn!(environment = %self.label, %error, advice, seconds, "Big Segments are not synchronized, trying again");
+            self.last_problem = Some(problem);
+        }
+    }
+
+    /// From nothing to synchronized, and on until something fails.
+    async fn round(&mut self) -> Result<std::convert::Infallible, RoundError> {
+        loop {
+            self.catch_up().await?;
+            let stream = self.source.open().await?;
+            // What was published between the last poll and the stream.
+            if self.poll().await? {
+                continue;
+            }
+            self.synchronized().await?;
+            self.healthy_since = Some(Instant::now());
+            match self.follow(stream).await {
+                // Something was missed, which polling finds.
+                Err(RoundError::Refused(group)) if self.lasted() => {
+                    tracing::warn!(environment = %self.label, segment = %group, "a patch does not follow what is stored, Big Segments are polled again");
+                }
+                Err(error) => return Err(error),
+                Ok(never) => match never {},
+            }
+        }
+    }
+
+    /// Whether the stream held long enough for another one to be opened at once. The limit is 6 s unless polls are set
+    /// otherwise: streams that fail sooner are no accident.
+    fn lasted(&self) -> bool {
+        self.healthy_since.is_some_and(|since| since.elapsed() >= self.poll_interval / 10)
+    }
+
+    /// Applies what the stream says.
+    async fn follow(&mut self, mut stream: PatchStream) -> Result<std::convert::Infallible, RoundError> {
+        // Silence means that nothing has changed, which is worth noting (every 30 s unless set otherwise); at every
+        // second time upstream is asked as well, because a stream can be silent for other reasons.
+        let pause = self.poll_interval / 2;
+        let mut quiet_until = Instant::now() + pause;
+        let mut pauses = 0_u32;
+        loop {
+            tokio::select! {
+                patches = stream.next() => {
+                    // Never sooner than it is set.
+                    if let Some(base) = stream.take_reconnection_time() {
+                        self.backoff.rebase(base.max(self.retry_interval));
+                    }
+                    let patches = patches?;
+                    // Without a cursor the database takes any patch, also one that follows another that was missed.
+                    while !self.has_cursor && self.poll().await? {}
+                    self.apply(&patches).await?;
+                    pauses = 0;
+                }
+                () = self.lookup.emptied.notified() => {
+                    tracing::warn!(environment = %self.label, "Big Segments are gone from the database and are polled again");
+                    self.catch_up().await?;
+                }
+                () = sleep_until(quiet_until) => {
+                    pauses += 1;
+                    if pauses.is_multiple_of(2) {
+                        self.catch_up().await?;
+                    }
+                }
+            }
+            self.synchronized().await?;
+            quiet_until = Instant::now() + pause;
+        }
+    }
+
+    /// Polls until there is nothing left. An upstream that always has more is polled once a second after a while.
+    async fn catch_up(&mut self) -> Result<(), RoundError> {
+        let mut polls = 0_u32;
+        while self.poll().await? {
+            polls += 1;
+            if polls >= POLLS_AT_ONCE {
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for what follows the cursor and applies it; says whether there was anything.
+    async fn poll(&mut self) -> Result<bool, RoundError> {
+        let before = self.database.progress().await?.cursor;
+        self.has_cursor = before.is_some();
+        let patches = self.source.poll(before.as_deref()).await?;
+        self.key.note_accepted();
+        if patches.is_empty() {
+            return Ok(false);
+        }
+        self.apply(&patches).await?;
+        if self.database.progress().await?.cursor == before {
+            return Err(RoundError::NoProgress);
+        }
+        Ok(true)
+    }
+
+    async fn apply(&mut self, patches: &[MembershipPatch]) -> Result<(), RoundError> {
+        for patch in patches {
+            // Whether it is applied here or by another gateway that shares the database, SDKs are told.
+            self.has_changes = true;
+            self.apply_one(patch).await?;
+            self.has_cursor = true;
+        }
+        Ok(())
+    }
+
+    async fn apply_one(&self, patch: &MembershipPatch) -> Result<(), RoundError> {
+        for _ in 0..ATTEMPTS {
+            match self.database.advance(patch).await? {
+                Advanced::Applied => return Ok(()),
+                // Another gateway was faster.
+                Advanced::Refused { cursor: Some(cursor) } if cursor == patch.version => return Ok(()),
+                // It would have fitted: another gateway is at it right now.
+                Advanced::Refused { cursor } if cursor.as_ref().is_none_or(|it| *it == patch.previous) => (),
+                Advanced::Refused { .. } => break,
+            }
+        }
+        Err(RoundError::Refused(patch.group.clone()))
+    }
+
+    /// Everything that upstream has said is in the database.
+    async fn synchronized(&mut self) -> Result<(), StoreError> {
+        let now = unix_ms();
+        self.database.synchronized(now).await?;
+        self.lookup.synchronized(now);
+        if self.last_problem.take().is_some() {
+            tracing::info!(environment = %self.label, "Big Segments are synchronized again");
+        }
+        if std::mem::take(&mut self.has_changes) {
+            self.lookup.changed();
+            // If there is no room, an announcement waits already.
+            let _ = self.say.try_send(StoreEvent::SegmentsChanged);
+        }
+        Ok(())
+    }
+}
