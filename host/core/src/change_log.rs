@@ -3,15 +3,12 @@
 //! There is no queue per stream. A stream is a [`Cursor`] into the log; a cursor that falls behind the oldest change in
 //! the log reads the newest full data instead, so a slow reader costs its cursor and nothing else.
 
-mod jittered;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-pub use self::jittered::JitteredSource;
 use crate::sse::Frame;
 
 /// How many changes a log retains. A stream that needs older ones reads the full data.
@@ -40,9 +37,9 @@ pub trait UpdateSource: Send + Sync {
 pub struct Cursor {
     channel: usize,
     /// Sequence number of the last change sent; `None` before the full data has been sent.
-    position: Option<u64>,
+    pub(crate) position: Option<u64>,
     /// Number of the last heartbeat sent.
-    heartbeat: u64,
+    pub(crate) heartbeat: u64,
 }
 
 /// The state of a log as two counters: a stream whose counters differ has something to send.

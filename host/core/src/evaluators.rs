@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::supervisor::InternalError;
+use crate::internal_error::InternalError;
 use crate::workers::{ThreadError, Workers, processors};
 
 /// The longest evaluation, by estimate, that runs on the thread that serves the request.

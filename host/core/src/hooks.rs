@@ -22,7 +22,7 @@ pub use self::evaluation::{
 pub use self::events::{BatchFacts, Event, EventFilter, Filtering, Verdict};
 pub use self::payload::{ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
 pub use self::request::{Admission, ClientAddress, Denial, HeaderBlock, Identity, RequestAuth, RequestFacts};
-use crate::environment::EnvironmentLabel;
+use crate::label::EnvironmentLabel;
 
 /// A future that a hook returns; hooks are trait objects, so their futures are boxed.
 pub type HookFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -4,45 +4,81 @@
 //! [`stream`]s through a shared [`change_log`]; [`hooks`] are the places where plugins are called; the [`outbox`]
 //! carries events towards the vendor; [`lifecycle`] owns every task, and its [`supervisor`] catches their panics.
 
-pub mod atomic_file;
-pub mod background;
-pub mod backoff;
-pub mod budget;
-pub mod change_log;
-pub mod client_address;
-pub mod data_folder;
-pub mod environment;
-pub mod evaluators;
-pub mod event_pipeline;
-pub mod hooks;
-pub mod input_file;
-pub mod lifecycle;
-pub mod outbox;
-mod priority;
-pub mod readiness;
-pub mod registry;
-pub mod report;
-pub mod retry_after;
-pub mod sealed_file;
-pub mod secret;
-pub mod settings;
-pub mod snapshot_file;
-pub mod snapshot_writer;
-pub mod sse;
-pub mod status;
-pub mod stream;
-pub mod supervisor;
-pub mod ticket;
 pub mod time;
+
+mod priority;
+
+pub mod secret;
+
+pub mod input_file;
+
+pub mod settings;
+
+pub mod client_address;
+
+pub mod retry_after;
+
+pub mod ticket;
+
+pub mod sse;
+
+mod label;
+
+mod internal_error;
+
+pub mod backoff;
+
+pub mod status;
+
+pub mod readiness;
+
+pub mod atomic_file;
+
+pub mod data_folder;
+
+pub mod snapshot_file;
+
+pub mod sealed_file;
+
+pub mod supervisor;
+
+pub mod budget;
+
+pub mod lifecycle;
+
+pub mod background;
+
 pub mod workers;
+
+pub mod evaluators;
+
+pub mod change_log;
+
+pub mod environment;
+
+pub mod jittered_source;
+
+pub mod hooks;
+
+pub mod registry;
+
+pub mod stream;
+
+pub mod snapshot_writer;
+
+pub mod outbox;
+
+pub mod event_pipeline;
+
+pub mod report;
 
 pub use background::Background;
 pub use backoff::Backoff;
-pub use environment::{
-    Applied, Dataset, Environment, EnvironmentLabel, Snapshot, Writer, environment, environment_with,
-};
+pub use environment::{Applied, Dataset, Environment, Snapshot, Writer, environment, environment_with};
 pub use evaluators::Evaluators;
+pub use internal_error::InternalError;
+pub use label::EnvironmentLabel;
 pub use lifecycle::Lifecycle;
 pub use secret::Secret;
-pub use supervisor::{InternalError, Supervised, Supervisor};
+pub use supervisor::{Supervised, Supervisor};
 pub use workers::Workers;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::environment::EnvironmentLabel;
+use crate::label::EnvironmentLabel;
 use crate::readiness::Readiness;
 use crate::status::Status;
 use crate::supervisor::{self, Caught, Consequence, Supervised, Supervisor, TaskId};

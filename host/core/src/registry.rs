@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Lifecycle;
-use crate::environment::EnvironmentLabel;
 use crate::hooks::{Admission, Hooks, RequestFacts};
+use crate::label::EnvironmentLabel;
 
 /// Open streams of the process. Cheap to clone.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::environment::EnvironmentLabel;
+use crate::label::EnvironmentLabel;
 use crate::outbox::LedgerReport;
 use crate::status::{Connection, ErrorKind, LastError, Status};
 use crate::time::unix_ms;

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::environment::EnvironmentLabel;
+use crate::internal_error::InternalError;
+use crate::label::EnvironmentLabel;
 use crate::lifecycle::Lifecycle;
 use crate::snapshot_file::SnapshotFile;
-use crate::supervisor::{InternalError, Supervised, blocking};
+use crate::supervisor::{Supervised, blocking};
 
 /// Changes within this time are written at once.
 const SETTLE: Duration = Duration::from_millis(250);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::supervisor::InternalError;
+use crate::internal_error::InternalError;
 use crate::time::unix_ms;
 
 /// State of the upstream connection of an environment.

@@ -11,7 +11,7 @@ use http_body::Frame as BodyFrame;
 use parking_lot::Mutex;
 
 use crate::change_log::{Cursor, UpdateSource};
-use crate::environment::EnvironmentLabel;
+use crate::label::EnvironmentLabel;
 use crate::registry::{EndReason, StreamGuard, StreamSession};
 use crate::sse::Frame;
 

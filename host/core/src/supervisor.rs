@@ -30,7 +30,8 @@ use self::hook::Origin;
 pub(crate) use self::hook::Scope;
 pub use self::hook::install_panic_hook;
 use crate::Backoff;
-use crate::environment::EnvironmentLabel;
+use crate::internal_error::InternalError;
+use crate::label::EnvironmentLabel;
 use crate::status::Status;
 use crate::time::unix_ms;
 
@@ -86,16 +87,6 @@ pub struct PanicReport {
     pub location: Arc<str>,
 }
 
-/// A panic that was caught, logged and counted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("internal error in task `{task}` ({location})")]
-pub struct InternalError {
-    /// The kind of task.
-    pub task: &'static str,
-    /// File and line.
-    pub location: Arc<str>,
-}
-
 /// The consequence of a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consequence {
@@ -129,13 +120,6 @@ where
 impl Default for Supervisor {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl InternalError {
-    /// Creates the error for work that the end of the process aborted.
-    pub(crate) fn process_ends(task: &'static str) -> Self {
-        Self { task, location: "the process is ending".into() }
     }
 }
 

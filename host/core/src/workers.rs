@@ -11,8 +11,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::budget::{ByTrust, Trust};
+use crate::internal_error::InternalError;
 use crate::priority;
-use crate::supervisor::{InternalError, carried};
+use crate::supervisor::carried;
 
 /// Jobs per thread that a queue submits to the pool: the running one and the next.
 const HANDED_OVER: usize = 2;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::EnvironmentLabel;
 
 /// A number that only grows; channel 0 receives all changes, channel 1 only those to even numbers.
 struct Number(u32);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{HookFailure, HookFuture};
-use crate::environment::EnvironmentLabel;
+use crate::label::EnvironmentLabel;
 
 /// Facts about an evaluation that plugins may read besides the results.
 #[derive(Debug, Clone)]

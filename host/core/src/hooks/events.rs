@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::HookFuture;
-use crate::environment::EnvironmentLabel;
+use crate::label::EnvironmentLabel;
 
 /// Facts about a batch that plugins may read.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 
 use super::{HookFailure, HookFuture};
-use crate::environment::EnvironmentLabel;
+use crate::label::EnvironmentLabel;
 use crate::retry_after;
 use crate::secret::Secret;
 

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
+use super::Consequence;
 use super::hook::{Origin, Scope};
-use super::{Consequence, InternalError};
+use crate::internal_error::InternalError;
 
 pin_project! {
     /// Polls a future in a scope; returns a panic as its result.

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo};
 use std::sync::Arc;
 
-use super::{Consequence, FOREIGN, InternalError, Supervisor, TaskId};
+use super::{Consequence, FOREIGN, Supervisor, TaskId};
+use crate::internal_error::InternalError;
 use crate::status::{ErrorKind, Status};
 
 /// The task and environment that this thread works for at the moment.

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use yardarm_core::change_log::{JitteredSource, UpdateSource};
+use yardarm_core::change_log::UpdateSource;
+use yardarm_core::jittered_source::JitteredSource;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::registry::EndReason;
 use yardarm_core::report::RecentChanges;

@@ -12,8 +12,8 @@ use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Cursor, UpdateSource, Version};
-use crate::Lifecycle;
+use crate::change_log::{Cursor, UpdateSource, Version};
+use crate::lifecycle::Lifecycle;
 use crate::sse::Frame;
 
 /// A delayed view of another source.
