@@ -25,7 +25,7 @@ async fn resident_bytes(program: &Program) -> i64 {
 }
 
 #[tokio::test]
-async fn two_thousand_streams_hear_a_patch() {
+async fn two_thousand_streams_receive_a_patch() {
     const COUNT: usize = 2000;
     let (program, cloud, _dir) = program().await;
     let mut sdks: Vec<Sdk> = Vec::with_capacity(COUNT);

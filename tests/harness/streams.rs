@@ -62,7 +62,7 @@ fn stream_of(token: &str) -> Call {
 }
 
 #[tokio::test]
-async fn without_upstream_streams_there_are_none() {
+async fn without_upstream_streams_no_streams_are_served() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "stream_enabled = false").await;
     let token = token(&gateway, KEY).await;

@@ -191,7 +191,7 @@ async fn contexts_of_every_schema_are_evaluated() {
 }
 
 #[tokio::test]
-async fn no_flags_is_an_answer_and_evaluating_makes_no_events() {
+async fn no_flags_is_a_valid_result_and_evaluation_sends_no_events() {
     let gateway = Setup::with(json!({"flags": {}, "segments": {}})).events().start().await;
     gateway.answers_as("L141", on_server(USER), json_answer(200, json!({}))).await;
     let browser = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"));
