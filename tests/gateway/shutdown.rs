@@ -46,7 +46,7 @@ async fn streams_end_one_after_the_other_and_events_are_delivered() {
     program.signal(Signal::TERM);
     let signalled = Instant::now();
     // Meanwhile `/ready` answers 503, and the process is alive.
-    yardarm_testkit::within("`/ready` to say no", async {
+    yardarm_testkit::within("`/ready` to fail", async {
         while program.operator_gets("/ready").await.status == 200 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -103,7 +103,7 @@ async fn during_the_grace_time_requests_are_still_served() {
     let setup = Setup::with(some_data()).set("shutdown.grace", "4s").set("shutdown.drain", "100ms");
     let (program, _cloud, _dir) = program(setup).await;
     program.signal(Signal::INT);
-    yardarm_testkit::within("`/ready` to say no", async {
+    yardarm_testkit::within("`/ready` to fail", async {
         while program.operator_gets("/ready").await.status == 200 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

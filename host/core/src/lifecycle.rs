@@ -45,7 +45,8 @@ impl Lifecycle {
         Self { supervisor: self.supervisor.clone(), ..Self::default() }
     }
 
-    /// Returns a part whose tasks work for one environment: logs name it, and `status` shows their internal errors.
+    /// Returns the same lifecycle for tasks that work for one environment: logs name it, and `status` shows their
+    /// internal errors.
     #[must_use]
     pub fn for_environment(&self, label: EnvironmentLabel, status: Status) -> Self {
         Self { environment: Some((label, status)), ..self.clone() }
