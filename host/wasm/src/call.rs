@@ -248,7 +248,7 @@ impl CallError {
         Self::OutputInvalid(text())
     }
 
-    /// Returns the stable code of the plugin error taxonomy.
+    /// Returns the stable code (see "Error codes" in `plugins/README.md`).
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Trap { .. } => "C01",

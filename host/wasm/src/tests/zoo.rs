@@ -180,7 +180,7 @@ async fn incompatible_plugins_are_rejected_with_the_fix() {
         ("config", "L08", "the plugin does not accept its configuration: a guest for tests"),
         ("later", "L09", "`init` failed: the guest reports temporary: a guest for tests"),
         ("newer", "L04", "built for `yardarm:plugin/"),
-        ("foreign", "L05", "imports what this host does not offer: `acme:things/stuff@1.0.0`"),
+        ("foreign", "L05", "unknown imports: `acme:things/stuff@1.0.0`"),
         ("field", "L04", "a type differs from `yardarm:plugin@0.1.0`, build against its WIT files"),
         ("misnamed", "L07", "`misnamed.toml` is for `misnamed`, but the component calls itself `somebody`"),
         ("odd", "L07", "the component calls itself `odd name`; a name has 1 to 64 letters"),
