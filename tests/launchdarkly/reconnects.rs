@@ -54,8 +54,8 @@ async fn a_reset_connection_is_opened_again() {
 
 #[tokio::test]
 async fn upstream_may_set_the_reconnect_delay() {
-    // U009, within an event, in a separate block, and in one that is never completed. Far below the default of half a
-    // second, so that a busy machine does not hide the difference.
+    // U009, within an event, in a separate block, and in an unfinished block. Far below the default of half a second,
+    // so that a busy machine does not hide the difference.
     for bytes in ["event: whatever\nretry: 20\ndata: x\n\n", "retry: 20\n\n", "data: unfinished\nretry: 20\n"] {
         let gateway = Setup::with(some_data()).start().await;
         let mut sdk = gateway.opens("/all", SDK_KEY).await;

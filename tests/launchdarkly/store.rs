@@ -210,7 +210,7 @@ async fn data_from_the_database_is_served_until_upstream_answers() {
     has_version("before", &redis, "gone", 2).await;
     filled.stop().await;
 
-    // An upstream that is silent, and one that rejects the key (R7).
+    // A silent upstream, and an upstream that rejects the key (R7).
     for (row, is_known) in [("L047", true), ("L047, R7", false)] {
         let setup = using(&redis, Setup::new()).set("launchdarkly.init_timeout", "1h").without_waiting();
         let setup = if is_known { setup } else { setup.set("launchdarkly.stream_uri", cloud.url()) };

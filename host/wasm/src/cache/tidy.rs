@@ -176,7 +176,7 @@ mod tests {
         for number in 1..=100 {
             let active = kept.store(number);
             all.push(active);
-            // The first entry is used repeatedly, the last is the one that runs.
+            // The first entry is used repeatedly, the last belongs to the running plugin.
             kept.age(&active, Duration::from_secs(u64::from(200 - number)));
             assert!(kept.has(&first), "{number}");
             kept.cache.tidy(&HashSet::from([active]));
