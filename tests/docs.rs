@@ -186,7 +186,7 @@ async fn the_demo_behaves_as_documented() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hang_up_does_not_end_the_demo() {
+async fn sighup_does_not_end_the_demo() {
     const SDK_KEY: &str = "sdk-00000000-demo-demo-demo-000000000001";
     let mut demo = Demo::start().await;
     let address: std::net::SocketAddr = demo.sdks().parse().expect("an address");

@@ -45,7 +45,7 @@ fn manifest(dir: &Path) -> Table {
 }
 
 #[test]
-fn arrows_between_our_crates_point_one_way() {
+fn dependencies_between_crates_have_one_direction() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("yardarm-core", &[][..]),
         ("yardarm-launchdarkly", &["yardarm-core", "yardarm-launchdarkly-eval", "yardarm-outbound", "yardarm-store"]),
@@ -86,7 +86,7 @@ fn arrows_between_our_crates_point_one_way() {
 }
 
 #[test]
-fn each_part_knows_only_its_own_tools() {
+fn each_crate_has_only_its_allowed_dependencies() {
     let all = dependencies();
     for (tool, owners) in [
         ("rmp-serde", &["yardarm-core"][..]),
@@ -112,7 +112,7 @@ fn each_part_knows_only_its_own_tools() {
 }
 
 #[test]
-fn the_event_stream_decoder_needs_next_to_nothing() {
+fn the_event_stream_decoder_has_few_dependencies() {
     // Another library depends on it, by `[patch.crates-io]`.
     assert_eq!(dependencies()["eventsource-stream"], ["futures-core", "memchr", "nom", "pin-project-lite"]);
 }
@@ -166,7 +166,7 @@ fn threads_are_started_in_one_file() {
 }
 
 #[test]
-fn what_is_kept_on_disk_is_encoded_in_one_file() {
+fn snapshots_are_encoded_in_one_file() {
     let owner = root().join("host/core/src/snapshot_file.rs");
     for (path, line, text) in code("host") {
         assert!(!text.contains("rmp_serde") || path == owner, "{}:{line}", path.display());

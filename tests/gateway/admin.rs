@@ -11,7 +11,7 @@ use crate::gateway::readiness::ready;
 use crate::running::{ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 
 #[tokio::test]
-async fn probes_say_alive_and_ready() {
+async fn probes_report_liveness_and_readiness() {
     let gateway = Setup::new().set("launchdarkly.init_timeout", "1h").without_waiting().start().await;
     text(200, "live\n").compare("/live", &gateway.operator_gets("/live").await);
     let waiting = "waiting for: launchdarkly/main (initializing)\n";
@@ -151,7 +151,7 @@ async fn metrics_are_text_that_prometheus_can_read() {
 }
 
 #[tokio::test]
-async fn the_page_and_the_description_of_the_api_are_there() {
+async fn the_page_and_the_api_description_are_served() {
     let gateway = Setup::with(some_data()).start().await;
     let page = gateway.operator_gets("/").await;
     assert_eq!(page.status, 200);
@@ -226,7 +226,7 @@ fn labels_of(text: &str) -> BTreeSet<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_name_that_was_made_to_mean_this_address_is_misdirected() {
+async fn a_request_for_a_foreign_host_name_is_misdirected() {
     // DNS rebinding: a browser sends the name of the page, whatever address that name resolves to.
     let gateway = Setup::with(some_data()).set("admin.allowed_hosts", json!(["ops.example", "*.svc"])).start().await;
     let answers = async |target: &str, host: Option<&str>, version: &str| {

@@ -18,7 +18,7 @@ fn write(dir: &Path, name: &str, text: &str) {
 }
 
 #[test]
-fn check_finds_what_a_start_would_find() {
+fn check_reports_the_errors_of_a_start() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let busy = taken.local_addr().unwrap();
     let (pair, other) = (certificate(), certificate());
@@ -116,7 +116,7 @@ fn check_finds_what_a_start_would_find() {
 }
 
 #[test]
-fn several_faults_come_at_once() {
+fn several_errors_are_reported_at_once() {
     let dir = TempDir::new().unwrap();
     write(dir.path(), "in-the-way", "");
     let text =
@@ -145,7 +145,7 @@ fn check_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_running_gateway_is_no_obstacle_for_its_successor() {
+async fn a_running_gateway_does_not_fail_the_check_of_its_successor() {
     let cloud = FakeLaunchDarkly::start().await;
     let dir = TempDir::new().unwrap();
     let mut setup = Setup::with(some_data()).set("log.format", "json");

@@ -19,7 +19,7 @@ async fn polled(gateway: &Running, encoding: Option<&str>) -> Answer {
 }
 
 #[tokio::test]
-async fn only_those_who_accept_it_are_sent_gzip() {
+async fn gzip_is_sent_only_to_clients_that_accept_it() {
     let gateway = Setup::with(data(flags(), [])).set("server.compression", true).start().await;
     let plain = polled(&gateway, None).await;
     assert_eq!((plain.header("content-encoding"), plain.json()), (None, by_key(flags())));
@@ -36,7 +36,7 @@ async fn only_those_who_accept_it_are_sent_gzip() {
 }
 
 #[tokio::test]
-async fn it_is_off_unless_switched_on() {
+async fn compression_is_disabled_by_default() {
     let gateway = Setup::with(data(flags(), [])).start().await;
     let answer = polled(&gateway, Some("gzip")).await;
     assert_eq!((answer.header("content-encoding"), answer.header("vary")), (None, None));

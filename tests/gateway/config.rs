@@ -134,7 +134,7 @@ fn a_plugin_that_would_be_refused_fails_the_check() {
 }
 
 #[test]
-fn errors_have_a_place() {
+fn errors_have_a_position() {
     let text = "[server]\nlisten = \"127.0.0.1:0\"\n  max_streams = 0\n\n[[launchdarkly.environments]]\nname = \"a\"\n\
                 sdk_key = { env = \"EMPTY\" }\nlog = 1\n";
     let dir = folder(text);
@@ -157,7 +157,7 @@ fn errors_have_a_place() {
 }
 
 #[test]
-fn errors_of_syntax_have_a_place_and_do_not_repeat_the_line() {
+fn syntax_errors_have_a_position_and_do_not_repeat_the_line() {
     for (line, place) in [
         ("sdk_key = sdk-canary-1", "line 3, column 11"),
         ("sdk_key = \"sdk-canary-1", "line 3, column "),
@@ -268,7 +268,7 @@ fn empty_values(key: &yardarm_core::settings::Key) -> Vec<String> {
 }
 
 #[test]
-fn an_empty_value_of_any_key_is_no_value() {
+fn an_empty_value_of_any_key_counts_as_not_set() {
     let mut exceptions = Vec::new();
     let keys = yardarm::config::keys();
     for key in &keys {
@@ -324,7 +324,7 @@ fn zero_is_rejected_unless_documented() {
 }
 
 #[test]
-fn a_slip_in_the_log_level_never_silences_the_process() {
+fn an_invalid_log_level_never_silences_the_process() {
     let dir = folder(GOOD);
     let check = |level: &str| {
         let mut check = command(dir.path());
@@ -357,7 +357,7 @@ async fn levels_of_other_programs_log_what_they_should() {
 }
 
 #[test]
-fn variables_that_are_no_text_do_no_harm() {
+fn variables_that_are_not_utf_8_are_harmless() {
     use std::os::unix::ffi::OsStrExt;
     let dir = folder(GOOD);
     let mut check = command(dir.path());
@@ -370,7 +370,7 @@ fn variables_that_are_no_text_do_no_harm() {
 }
 
 #[test]
-fn a_side_without_environments_is_a_warning() {
+fn a_vendor_without_environments_is_a_warning() {
     let dir = folder(GOOD);
     let mut check = command(dir.path());
     check.arg("check").env("THE_KEY", "mob-1").env("YARDARM_HARNESS_ACCOUNT", "a");

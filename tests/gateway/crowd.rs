@@ -25,7 +25,7 @@ async fn resident_bytes(program: &Program) -> i64 {
 }
 
 #[tokio::test]
-async fn two_thousand_streams_hear_a_patch() {
+async fn two_thousand_streams_receive_a_patch() {
     const COUNT: usize = 2000;
     let (program, cloud, _dir) = program().await;
     let mut sdks: Vec<Sdk> = Vec::with_capacity(COUNT);
@@ -108,7 +108,7 @@ async fn a_stalled_reader_does_not_affect_others() {
     assert!(grown < 40 << 20, "{} MiB of changes passed, memory grew by {} MiB", (CHANGES * 48) >> 10, grown >> 20);
 
     let last = 4 + CHANGES - 1;
-    let mut heard_events = 0;
+    let mut received_events = 0;
     let newest = |received: &Value| match received["path"].as_str() {
         Some("/") => received["data"]["flags"]["plain"]["version"].as_i64(),
         _ => received["data"]["version"].as_i64(),
@@ -119,9 +119,9 @@ async fn a_stalled_reader_does_not_affect_others() {
         let next = newest(&serde_json::from_str(&data).unwrap()).expect("a version");
         assert!(next > version, "{next} after {version}");
         version = next;
-        heard_events += 1;
+        received_events += 1;
     }
-    assert!(heard_events < CHANGES, "it jumped: {heard_events} events for {CHANGES} changes");
+    assert!(received_events < CHANGES, "it jumped: {received_events} events for {CHANGES} changes");
     cloud.patches(SDK_KEY, &flag("plain", last + 1));
     slow.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", last + 1)})).await;
     quick.receives("patch", json!({"path": "/flags/plain", "data": flag("plain", last + 1)})).await;

@@ -75,7 +75,7 @@ async fn a_flood_of_connections_reaches_neither_probes_nor_upstream() {
 }
 
 #[tokio::test]
-async fn a_low_limit_of_files_is_warned_of_with_both_numbers_and_the_fix() {
+async fn a_low_limit_on_files_is_a_warning_with_both_numbers_and_the_fix() {
     let settings = [("server.max_connections", json!(5000)), ("server.max_streams", json!(4000))];
     let (program, _cloud, _dir) = program(256, &settings).await;
     let log = program.log();

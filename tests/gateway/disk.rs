@@ -64,7 +64,7 @@ fn twins(version: i64) -> Value {
 }
 
 #[tokio::test]
-async fn a_killed_gateway_comes_back_with_what_it_knew() {
+async fn a_killed_gateway_restarts_with_its_last_data() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &twins(1));
     let mut version = 1;
@@ -111,7 +111,7 @@ fn large(version: i64) -> Value {
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_killed_in_the_middle_of_a_write_loses_nothing() {
+async fn a_gateway_that_is_killed_during_a_write_loses_nothing() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &large(1));
     let mut version = 1;
@@ -195,7 +195,7 @@ async fn each_write_replaces_the_file_and_unchanged_data_is_not_written() {
 }
 
 #[tokio::test]
-async fn what_was_settled_when_it_was_killed_is_not_lost() {
+async fn data_written_before_a_kill_is_not_lost() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
@@ -272,7 +272,7 @@ async fn data_of_another_key_is_not_served() {
 }
 
 #[tokio::test]
-async fn a_full_disk_stops_nothing_but_keeping() {
+async fn a_full_disk_only_stops_writing_snapshots() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &twins(1));
     // A limit on file sizes comes closest to a full disk.
@@ -288,7 +288,7 @@ async fn a_full_disk_stops_nothing_but_keeping() {
 }
 
 #[tokio::test]
-async fn a_folder_that_disappears_stops_nothing() {
+async fn a_folder_that_disappears_does_not_stop_the_gateway() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
@@ -318,7 +318,7 @@ fn replace_by_file(dir: &Path) {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
+async fn a_folder_that_cannot_be_created_is_an_error_with_its_path() {
     let place = Place::new().await;
     std::fs::write(place.data(), "in the way").unwrap();
     let output = crate::program::run(place.dir.path(), &["run"]);
@@ -369,7 +369,7 @@ async fn two_processes_never_share_a_folder() {
 }
 
 #[tokio::test]
-async fn what_others_put_into_the_folder_neither_stops_the_start_nor_is_served() {
+async fn files_of_other_users_neither_prevent_the_start_nor_are_served() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;

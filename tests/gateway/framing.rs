@@ -37,7 +37,7 @@ fn head(method: &str, path: &str, headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_body_of_a_stream_request_is_never_a_request() {
+async fn the_body_of_a_stream_request_is_never_parsed_as_a_request() {
     let gateway = gateway().await;
     let length = format!("Content-Length: {}\r\n", SMUGGLED.len());
     let chunk = format!("{:x}\r\n{SMUGGLED}\r\n0\r\nX-Trailer: 1\r\n\r\n", SMUGGLED.len());

@@ -19,7 +19,7 @@ async fn get(secured: &Secured, client: &Client, path: &str) -> reqwest::Result<
 }
 
 #[tokio::test]
-async fn one_stuck_answer_of_many_on_a_connection_is_given_up_alone() {
+async fn a_stuck_response_is_aborted_without_affecting_others_on_the_connection() {
     let filler = "f".repeat(4 << 20);
     let large = data([flag_with("large", 1, json!({"filler": filler}))], []);
     let secured = Secured::start(|it| it.data(SDK_KEY, large).set("server.write_timeout", "1s")).await;
@@ -46,7 +46,7 @@ async fn one_stuck_answer_of_many_on_a_connection_is_given_up_alone() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_431_and_costs_nothing_else() {
+async fn a_head_that_is_too_large_is_431_and_affects_no_other_request() {
     let secured = Secured::start(|it| it.set("server.max_head", "32KiB").set("server.max_headers", 200)).await;
     let client = secured.client(|it| it);
     let stream = get(&secured, &client, "/all").await.expect("a stream");
@@ -82,7 +82,7 @@ async fn a_head_that_is_too_large_is_431_and_costs_nothing_else() {
 
 #[tokio::test]
 #[cfg(debug_assertions)]
-async fn a_panic_costs_one_request_or_one_stream_of_a_connection() {
+async fn a_panic_ends_one_request_or_one_stream_of_a_connection() {
     let secured = Secured::start(|it| it).await;
     let client = secured.client(|it| it);
     let faults = secured.gateway.supervisor.faults().clone();

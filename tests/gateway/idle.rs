@@ -90,7 +90,7 @@ async fn a_slow_answer_is_not_silence() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_stream_has_ended_serves_on_and_is_closed_like_any() {
+async fn a_connection_is_usable_after_a_stream_and_closed_when_idle() {
     let setup = Setup::with(some_data()).set("launchdarkly.max_client_connection_time", "300ms");
     let gateway = setup.set("server.idle_timeout", "1s").start().await;
     let mut stream = gateway.opens("/all", SDK_KEY).await;
@@ -109,7 +109,7 @@ async fn a_connection_whose_stream_has_ended_serves_on_and_is_closed_like_any() 
 }
 
 #[tokio::test]
-async fn the_gateway_that_stops_answers_what_it_has_received() {
+async fn a_stopping_gateway_answers_received_requests() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut connections = Vec::new();
     for _ in 0..40 {

@@ -65,7 +65,7 @@ async fn one_stream_too_many_is_rejected_with_retry_after() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_waits_for_its_turn() {
+async fn one_connection_too_many_waits() {
     let gateway = Setup::with(some_data()).set("server.max_connections", 2).start().await;
     let mut first = gateway.opens("/all", SDK_KEY).await;
     first.receives("put", put(some_data())).await;
@@ -86,7 +86,7 @@ async fn one_connection_too_many_waits_for_its_turn() {
 }
 
 #[tokio::test]
-async fn unfinished_heads_keep_others_out_for_a_short_time_only() {
+async fn unfinished_heads_block_other_connections_for_a_short_time_only() {
     const PLACES: usize = 3;
     let gateway = Setup::with(some_data()).set("server.max_connections", PLACES).start().await;
     let mut unfinished = Vec::new();
@@ -104,7 +104,7 @@ async fn unfinished_heads_keep_others_out_for_a_short_time_only() {
 }
 
 #[tokio::test]
-async fn the_setting_of_the_head_is_what_counts() {
+async fn the_head_limit_is_configurable() {
     let gateway = Setup::with(some_data()).set("server.max_head", "256KiB").start().await;
     let status = async |request: String| {
         let mut connection = Connection::open(gateway.address).await;
@@ -139,7 +139,7 @@ async fn the_setting_of_the_head_is_what_counts() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_comes_is_given_up() {
+async fn a_body_that_never_arrives_times_out() {
     let gateway = Setup::with(some_data()).events().set("server.request_timeout", "300ms").start().await;
     for head in [
         format!("POST /bulk HTTP/1.1\r\nHost: a\r\nAuthorization: {SDK_KEY}\r\nContent-Length: 10\r\n\r\n[1"),

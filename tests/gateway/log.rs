@@ -58,7 +58,7 @@ async fn an_unread_log_blocks_neither_patches_nor_shutdown() {
 }
 
 #[tokio::test]
-async fn a_reader_that_comes_back_reads_what_it_has_missed() {
+async fn a_reader_that_resumes_receives_the_missed_lines() {
     let (program, mut stream, cloud, _dir) = talkative().await;
     program.reads(Reading::Paused);
     overflow(&program).await;
@@ -78,7 +78,7 @@ async fn a_reader_that_comes_back_reads_what_it_has_missed() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_closed_ends_nothing() {
+async fn a_closed_log_does_not_stop_the_gateway() {
     let (program, mut stream, cloud, _dir) = talkative().await;
     program.reads(Reading::Closed);
     within("lines that cannot be written", async {
@@ -94,7 +94,7 @@ async fn a_log_that_is_closed_ends_nothing() {
 }
 
 #[tokio::test]
-async fn commands_do_not_mind_a_closed_output() {
+async fn commands_succeed_with_a_closed_output() {
     let dir = TempDir::new().unwrap();
     Setup::with(some_data()).write("http://127.0.0.1:1", dir.path());
     let plugins = dir.path().join("demo");

@@ -142,7 +142,7 @@ async fn one_name_at_both_vendors_is_two_environments_and_changes_are_listed_onc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_is_never_green() {
+async fn an_outage_is_never_shown_as_healthy() {
     let Some(mut watched) = Watched::start("", 0).await else { return };
     let calm = watched.sees("calm", is_green).await;
 
@@ -174,7 +174,7 @@ async fn an_outage_is_never_green() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_from_disk_is_not_green() {
+async fn data_from_disk_is_not_shown_as_healthy() {
     let Some(mut watched) = Watched::start("", 0).await else { return };
     watched.sees("calm", is_green).await;
     let (launchdarkly, harness, dir) = (watched.launchdarkly, watched.harness, watched.dir);
@@ -196,7 +196,7 @@ async fn data_from_disk_is_not_green() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_folder_that_cannot_be_used_is_not_green() {
+async fn an_unusable_plugin_folder_is_not_shown_as_healthy() {
     use std::os::unix::fs::PermissionsExt;
     let Some(mut watched) = Watched::start("", 0).await else { return };
     watched.sees("calm", is_green).await;

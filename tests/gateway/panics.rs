@@ -142,7 +142,7 @@ async fn an_upstream_task_that_panics_shows_in_the_state_of_its_environment() {
 }
 
 #[tokio::test]
-async fn a_panic_costs_one_request_one_connection_or_one_stream() {
+async fn a_panic_ends_one_request_one_connection_or_one_stream() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut other = gateway.opens("/all", SDK_KEY).await;
     receives_text(&mut other, "\"version\":3").await;
@@ -215,7 +215,7 @@ async fn an_evaluated_stream_outlives_a_panic_of_its_evaluation() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_restarted_ends_the_process_with_an_error() {
+async fn a_panic_of_a_vital_thread_ends_the_process_with_an_error() {
     let (program, cloud, _dir) = program_with("fan-out stop").await;
     // The first message to a fan-out thread is a stream.
     let _stream = program.opens_when_ready("/all", SDK_KEY).await;
@@ -272,7 +272,7 @@ async fn a_panic_is_one_record_of_the_log() {
 }
 
 #[tokio::test]
-async fn the_log_goes_on_after_a_panic_of_the_thread_that_writes_it() {
+async fn the_log_continues_after_a_panic_of_its_writer() {
     let (program, _cloud, _dir) = program_with("log writer").await;
     let dropped = "log lines were dropped";
     yardarm_testkit::until("the panic and its loss", || {

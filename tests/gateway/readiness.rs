@@ -43,7 +43,7 @@ fn two() -> Setup {
 }
 
 #[tokio::test]
-async fn it_waits_for_every_environment_however_long_that_takes() {
+async fn readiness_waits_for_every_environment_without_a_time_limit() {
     let gateway = two().data("sdk-1", some_data()).start().await;
     // Long after the time in which new streams have to wait.
     let reports = async || gateway.operator_gets("/api/environments").await.json()["environments"].clone();
@@ -62,7 +62,7 @@ async fn it_waits_for_every_environment_however_long_that_takes() {
 }
 
 #[tokio::test]
-async fn keys_that_upstream_rejects_hold_nothing_back_while_others_are_served() {
+async fn rejected_keys_do_not_delay_readiness_while_others_are_served() {
     // The fake does not know the second environment, and answers 401.
     let cloud = FakeLaunchDarkly::start().await;
     cloud.add_environment("sdk-1");
@@ -78,7 +78,7 @@ async fn keys_that_upstream_rejects_hold_nothing_back_while_others_are_served() 
 }
 
 #[tokio::test]
-async fn with_nothing_but_rejected_keys_no_traffic_comes() {
+async fn a_gateway_with_rejected_keys_only_is_not_ready() {
     let cloud = FakeLaunchDarkly::start().await;
     let gateway = unfilled(two().cloud(&cloud), &cloud).await;
     let body = waits_for(&gateway, "launchdarkly/two (off; last error: ").await;
@@ -132,7 +132,7 @@ async fn a_gateway_behind_a_gateway_without_data_has_none_either() {
 }
 
 #[tokio::test]
-async fn what_is_kept_on_disk_is_as_good_as_what_comes() {
+async fn data_from_disk_makes_a_gateway_ready() {
     let dir = TempDir::new().unwrap();
     let kept = dir.path().join("data");
     let cloud = FakeLaunchDarkly::start().await;
@@ -148,7 +148,7 @@ async fn what_is_kept_on_disk_is_as_good_as_what_comes() {
 }
 
 #[tokio::test]
-async fn what_the_database_holds_is_as_good_as_what_comes() {
+async fn data_from_the_database_makes_a_gateway_ready() {
     let Some(redis) = RedisServer::start() else { return };
     let cloud = FakeLaunchDarkly::start().await;
     let setup = |setup: Setup| {

@@ -118,7 +118,7 @@ async fn environments_come_and_go_with_the_file() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_named() {
+async fn an_invalid_configuration_changes_nothing_and_is_reported() {
     let reloading = Reloading::start(setup()).await;
     let refused = "the configuration cannot be used";
     reloading.with(&setup().set("server.max_streams", "many"), refused).await;
@@ -157,7 +157,7 @@ fn certify(dir: &Path) -> Certificate {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_served_and_one_that_cannot_be_used_is_not() {
+async fn a_renewed_certificate_is_served_and_an_invalid_one_is_not() {
     let certificates = TempDir::new().unwrap();
     let path = |name: &str| certificates.path().join(name).to_str().unwrap().to_owned();
     let secured = setup().set("server.tls.cert", path("cert.pem")).set("server.tls.key", path("key.pem"));

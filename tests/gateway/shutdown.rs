@@ -24,7 +24,7 @@ async fn program(setup: Setup) -> (Program, FakeLaunchDarkly, TempDir) {
 }
 
 #[tokio::test]
-async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
+async fn streams_end_one_after_the_other_and_events_are_delivered() {
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h");
     let (program, cloud, _dir) = program(setup.set("shutdown.drain", "800ms")).await;
     let mut sdks = Vec::new();
@@ -46,7 +46,7 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
     program.signal(Signal::TERM);
     let signalled = Instant::now();
     // Meanwhile `/ready` answers 503, and the process is alive.
-    yardarm_testkit::within("`/ready` to say no", async {
+    yardarm_testkit::within("`/ready` to fail", async {
         while program.operator_gets("/ready").await.status == 200 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -79,7 +79,7 @@ async fn at_the_end_streams_end_well_one_after_the_other_and_events_arrive() {
 }
 
 #[tokio::test]
-async fn a_stream_that_comes_while_others_end_ends_well_too() {
+async fn a_stream_opened_during_shutdown_ends_regularly() {
     let (program, _cloud, _dir) = program(Setup::with(some_data()).set("shutdown.drain", "500ms")).await;
     let mut first = program.opens("/all", SDK_KEY).await;
     let mut second = program.opens("/all", SDK_KEY).await;
@@ -103,7 +103,7 @@ async fn during_the_grace_time_requests_are_still_served() {
     let setup = Setup::with(some_data()).set("shutdown.grace", "4s").set("shutdown.drain", "100ms");
     let (program, _cloud, _dir) = program(setup).await;
     program.signal(Signal::INT);
-    yardarm_testkit::within("`/ready` to say no", async {
+    yardarm_testkit::within("`/ready` to fail", async {
         while program.operator_gets("/ready").await.status == 200 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -129,7 +129,7 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_hangs_does_not_hold_the_end() {
+async fn an_unresponsive_upstream_does_not_delay_shutdown() {
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h");
     let (program, cloud, _dir) = program(setup.set("shutdown.timeout", "500ms")).await;
     cloud.delays_posts(Duration::from_secs(3600));
@@ -142,7 +142,7 @@ async fn an_upstream_that_hangs_does_not_hold_the_end() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_finished() {
+async fn a_request_in_progress_is_completed() {
     let setup = Setup::with(some_data()).events();
     let (program, cloud, _dir) = program(setup).await;
     let body = r#"[{"n":"half before, half after"}]"#;

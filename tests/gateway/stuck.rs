@@ -58,7 +58,7 @@ fn kernel_rows(gateway: &Running) -> Vec<(u64, String)> {
 }
 
 #[tokio::test]
-async fn a_stream_that_takes_nothing_is_ended_and_others_are_not() {
+async fn a_stream_that_is_not_read_is_ended_and_others_are_not() {
     let gateway = Setup::with(large()).set("server.write_timeout", "1500ms").start().await;
     let call = Call::get("/all").key(SDK_KEY);
     let mut healthy = gateway.opens("/all", SDK_KEY).await;
@@ -85,7 +85,7 @@ async fn a_stream_that_takes_nothing_is_ended_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_read_is_given_up() {
+async fn a_response_that_is_not_read_is_aborted() {
     let gateway = Setup::with(large()).set("server.write_timeout", "1s").start().await;
     let stuck = never_reads(&gateway, &Call::get("/sdk/flags").key(SDK_KEY)).await;
     status_where(&gateway, "the cut", |it| count(&it["connections"]["closed"], "write-timeout") == 1).await;
@@ -100,7 +100,7 @@ async fn an_answer_that_is_not_read_is_given_up() {
 }
 
 #[tokio::test]
-async fn stuck_streams_leave_places_for_short_requests() {
+async fn stuck_streams_leave_room_for_short_requests() {
     let gateway = Setup::with(large()).set("server.max_connections", 60).start().await;
     let call = Call::get("/all").key(SDK_KEY);
     let mut stuck = Vec::new();

@@ -213,7 +213,7 @@ async fn exchange(secured: &Secured, preamble: &str, pieces: &[(u64, &str)]) -> 
 }
 
 #[tokio::test]
-async fn bodies_are_no_requests_over_tls_either() {
+async fn bodies_are_never_parsed_as_requests_over_tls_either() {
     let secured = Secured::start(|it| it.set("launchdarkly.max_client_connection_time", "500ms")).await;
     let smuggled = "GET /status HTTP/1.1\r\nHost: a\r\n\r\n";
     let head = |headers: &str| format!("GET /all HTTP/1.1\r\nHost: a\r\nAuthorization: {SDK_KEY}\r\n{headers}\r\n");
@@ -250,7 +250,7 @@ async fn a_header_of_the_proxy_protocol_comes_before_the_handshake() {
 }
 
 #[tokio::test]
-async fn a_quiet_connection_is_closed_whatever_it_speaks() {
+async fn an_idle_connection_is_closed_in_every_protocol() {
     let secured = Secured::start(|it| it.set("server.idle_timeout", "1s")).await;
     let open = async || secured.gateway.operator_gets("/api/status").await.json()["connections"]["open"].clone();
     for client in [secured.client(ClientBuilder::http1_only), secured.client(|it| it)] {

@@ -38,7 +38,7 @@ fn poll() -> Call {
 }
 
 #[tokio::test]
-async fn both_share_a_listener() {
+async fn both_vendors_share_a_listener() {
     let (program, launchdarkly, _harness, _dir) = started("").await;
     assert_eq!(program.answers(&poll()).await.status, 200);
     assert_eq!(program.answers(&exchange()).await.status, 200);
@@ -55,7 +55,7 @@ async fn both_share_a_listener() {
 }
 
 #[tokio::test]
-async fn each_may_have_a_listener_of_its_own() {
+async fn each_vendor_may_have_its_own_listener() {
     let (program, ..) = started("listen = \"127.0.0.1:0\"").await;
     let own = program.log().iter().find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -29,7 +29,7 @@ fn broken(identifier: &str) -> Value {
 }
 
 #[tokio::test]
-async fn one_unreadable_item_costs_itself_only() {
+async fn an_unreadable_item_affects_only_itself() {
     let cloud = cloud().await;
     let bad_segment = json!({"identifier": "bad", "version": 1, "included": "all"});
     cloud.puts(ENV, [flag("a", 2), broken("bad"), flag("b", 1)], [bad_segment, segment("s", 1)]);
@@ -119,7 +119,7 @@ async fn items_are_served_in_the_shape_that_sdks_can_read() {
 }
 
 #[tokio::test]
-async fn any_json_in_place_of_an_item_costs_that_item_only() {
+async fn any_json_in_place_of_an_item_affects_only_that_item() {
     let cloud = cloud().await;
     let gateway = started(&cloud, SOON).await;
     let deep = format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000));
@@ -139,7 +139,7 @@ async fn any_json_in_place_of_an_item_costs_that_item_only() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_none_deletes_nothing() {
+async fn a_value_that_is_not_a_list_deletes_nothing() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "flag_poll_interval = \"50ms\"").await;
     let is_served = async |what: &str| {
@@ -218,7 +218,7 @@ async fn pages_with_odd_counts_are_read() {
 }
 
 #[tokio::test]
-async fn keys_of_the_pages_that_there_are_count_from_the_start() {
+async fn keys_of_available_pages_are_accepted_from_the_start() {
     let entry = |key: &str| json!({"name": "k", "key": FakeHarness::hash(key)});
     let first = json!({"apiKeys": [entry(KEY), entry("second")], "itemCount": 3, "pageCount": 2}).to_string();
     for second in ["{}".to_owned(), json!({"apiKeys": null, "itemCount": 3, "pageCount": 2}).to_string(), first.clone()]
@@ -320,7 +320,7 @@ async fn targets_that_version_1_accepted_are_accepted() {
 }
 
 #[tokio::test]
-async fn an_unreadable_environment_of_a_proxy_key_costs_itself_only() {
+async fn an_unreadable_environment_of_a_proxy_key_affects_only_itself() {
     const PROXY: &str = "proxy-key-0001";
     let cloud = cloud().await;
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);

@@ -143,7 +143,7 @@ async fn nothing_is_served_without_the_right_token() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_removed_upstream_opens_nothing_any_more() {
+async fn a_key_that_is_removed_upstream_is_rejected() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "key_refresh_interval = \"50ms\"").await;
     let call = get(&format!("/client/env/{ENV}/feature-configs/a")).key(&token(&gateway, KEY).await);
@@ -153,7 +153,7 @@ async fn a_key_that_is_removed_upstream_opens_nothing_any_more() {
 }
 
 #[tokio::test]
-async fn configurations_are_served_as_sdks_want_them() {
+async fn configurations_are_served_in_the_format_of_sdks() {
     let cloud = cloud().await;
     let (mut bare, mut old) = (flag("bare", 1), segment("old", 1));
     bare["variationToTargetMap"] = Value::Null;
@@ -194,7 +194,7 @@ async fn configurations_are_served_as_sdks_want_them() {
 }
 
 #[tokio::test]
-async fn clients_are_sent_results() {
+async fn clients_receive_results() {
     let cloud = cloud().await;
     let mut layout = flag("layout", 1);
     layout["kind"] = json!("json");

@@ -50,7 +50,7 @@ async fn served(program: &Program, key: &str, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn it_takes_the_place_of_the_other_program() {
+async fn it_replaces_ff_proxy() {
     let cloud = cloud().await;
     let dir = TempDir::new().unwrap();
     // A Yardarm configuration in the folder is ignored.
@@ -219,7 +219,7 @@ async fn a_proxy_key_is_all_that_is_needed() {
 }
 
 #[tokio::test]
-async fn a_hang_up_ends_neither_the_process_nor_a_stream() {
+async fn sighup_ends_neither_the_process_nor_a_stream() {
     let cloud = cloud().await;
     let dir = TempDir::new().unwrap();
     let program = Program::launch(online(&cloud, dir.path(), KEY)).await;

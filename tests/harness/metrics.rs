@@ -52,7 +52,7 @@ async fn metrics_are_summed_up_and_posted() {
 }
 
 #[tokio::test]
-async fn one_bad_entry_costs_itself_only() {
+async fn an_invalid_entry_affects_only_itself() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
     let path = format!("/metrics/{ENV}");
@@ -116,7 +116,7 @@ async fn what_is_posted_has_every_required_property() {
 }
 
 #[tokio::test]
-async fn one_environment_that_cannot_be_posted_does_not_hold_the_others_up() {
+async fn a_failing_environment_does_not_delay_posts_of_others() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
     let (mine, other) = (token(&gateway, KEY).await, token(&gateway, OTHER_KEY).await);
@@ -136,7 +136,7 @@ async fn one_environment_that_cannot_be_posted_does_not_hold_the_others_up() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_too_old_is_noticed_by_metrics_too() {
+async fn an_expired_token_is_detected_by_metrics_too() {
     // How long tokens live is not documented, and where no flag changes only metrics are ever sent.
     let cloud = cloud().await;
     let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;

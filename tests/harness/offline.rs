@@ -44,7 +44,7 @@ pub(super) async fn started(cloud: &FakeHarness, dir: TempDir) -> Running {
 }
 
 #[tokio::test]
-async fn a_folder_is_served_and_nothing_leaves() {
+async fn a_folder_is_served_and_nothing_is_sent_upstream() {
     let cloud = FakeHarness::start().await;
     let dir = TempDir::new().expect("a folder");
     let config = dir.path().join("config");
@@ -111,7 +111,7 @@ async fn a_folder_is_served_and_nothing_leaves() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_used_ends_the_start_and_is_named() {
+async fn an_unusable_folder_fails_the_start_and_is_named() {
     let cloud = FakeHarness::start().await;
     for (file, text) in [("feature_config.json", "[{"), ("segments.json", "{}"), ("auth_config.json", "[7]")] {
         let dir = TempDir::new().expect("a folder");

@@ -140,7 +140,7 @@ async fn a_rejection_for_a_while_is_an_interruption() {
 }
 
 #[tokio::test]
-async fn a_path_that_is_away_for_a_moment_is_tried_again() {
+async fn a_path_that_is_temporarily_missing_is_retried() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     let mut sdk = listens(&gateway, KEY).await;

@@ -93,7 +93,7 @@ async fn targets_are_registered_after_a_panic() {
 }
 
 #[tokio::test]
-async fn a_panic_about_a_large_target_costs_its_request() {
+async fn a_panic_on_a_large_target_ends_only_its_request() {
     let cloud = super::cloud().await;
     let gateway = started(&cloud, "").await;
     let target = json!({"identifier": "ada", "attributes": {"about": "x".repeat(100_000)}});

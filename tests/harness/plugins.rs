@@ -17,7 +17,7 @@ const HIDE: &str = r#"
 "#;
 
 #[tokio::test]
-async fn requests_are_shown_to_plugins() {
+async fn plugins_are_called_for_requests() {
     let gateway = started(&cloud().await, "").await;
     let token = token(&gateway, KEY).await;
     let call = Call::get(format!("/client/env/{ENV}/feature-configs")).key(&token);
@@ -38,7 +38,7 @@ async fn requests_are_shown_to_plugins() {
 }
 
 #[tokio::test]
-async fn metrics_are_shown_to_plugins() {
+async fn plugins_are_called_for_metrics() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "metric_post_interval = \"100ms\"").await;
     put(gateway.plugins(), "event-redactor.toml", redactor("drop_kinds = [\"target\"]\nkeep_declared_private = true"));
@@ -63,7 +63,7 @@ async fn metrics_are_shown_to_plugins() {
 }
 
 #[tokio::test]
-async fn results_are_shown_to_plugins() {
+async fn plugins_are_called_for_results() {
     let gateway = started(&cloud().await, "").await;
     let token = token(&gateway, KEY).await;
     put(gateway.plugins(), "flag-override.toml", HIDE.replace("HOOK", "evaluation-transform"));
@@ -80,7 +80,7 @@ async fn results_are_shown_to_plugins() {
 }
 
 #[tokio::test]
-async fn data_is_shown_to_plugins() {
+async fn plugins_are_called_for_data() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     let mut sdk = listens(&gateway, KEY).await;

@@ -251,7 +251,7 @@ async fn an_item_that_cannot_be_fetched_ends_the_round() {
 }
 
 #[tokio::test]
-async fn environments_come_and_go() {
+async fn environments_are_added_and_removed() {
     let cloud = proxied_cloud().await;
     let third = "0a1b2c3d-4e5f-4000-8000-000000000003";
     cloud.adds_environment(third, "third", ["third-key"]);
@@ -282,7 +282,7 @@ async fn environments_come_and_go() {
 }
 
 #[tokio::test]
-async fn keys_come_and_go() {
+async fn keys_are_added_and_removed() {
     let cloud = proxied_cloud().await;
     let gateway = started(&cloud, "").await;
     let mut usual = listens(&gateway, KEY).await;

@@ -31,7 +31,7 @@ async fn other_cloud() -> FakeHarness {
 const REQUESTS: [&str; 4] = ["/admin/apikey", "/feature-configs", "/target-segments", "/stream"];
 
 #[tokio::test]
-async fn no_key_leaves_to_another_host() {
+async fn no_key_is_sent_to_another_host() {
     for status in STATUSES {
         for path in REQUESTS.into_iter().chain(["/client/auth"]) {
             let cloud = cloud().await;
@@ -70,7 +70,7 @@ async fn fetches_are_followed_to_another_port_with_their_keys() {
 }
 
 #[tokio::test]
-async fn a_post_with_a_key_is_repeated_as_it_is_or_fails() {
+async fn a_post_with_a_key_is_repeated_unchanged_or_fails() {
     for status in STATUSES {
         let cloud = cloud().await;
         let other = other_cloud().await;
@@ -90,7 +90,7 @@ async fn a_post_with_a_key_is_repeated_as_it_is_or_fails() {
 }
 
 #[tokio::test]
-async fn metrics_are_posted_as_they_are_or_tried_again() {
+async fn metrics_are_posted_unchanged_or_retried() {
     for status in STATUSES {
         let cloud = cloud().await;
         let (same, elsewhere) = (other_cloud().await, other_cloud().await);
@@ -163,7 +163,7 @@ async fn registered_behind(status: u16, is_other_host: bool) -> usize {
 }
 
 #[tokio::test]
-async fn targets_are_registered_as_they_are_or_tried_again() {
+async fn targets_are_registered_unchanged_or_retried() {
     for status in STATUSES {
         let is_repeated = matches!(status, 307 | 308);
         let (same, other) = tokio::join!(registered_behind(status, false), registered_behind(status, true));
@@ -173,7 +173,7 @@ async fn targets_are_registered_as_they_are_or_tried_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_of_registrations_that_stays_is_named_in_the_log() {
+async fn a_permanent_redirect_of_registrations_is_logged() {
     let cloud = cloud().await;
     let elsewhere = RawUpstream::start().await;
     let dir = TempDir::new().expect("a temporary folder");

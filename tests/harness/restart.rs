@@ -24,7 +24,7 @@ async fn report(gateway: &Running, name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_was_known_is_served_until_harness_answers() {
+async fn persisted_data_is_served_until_harness_answers() {
     let cloud = cloud().await;
     cloud.adds_key(ENV, &FakeHarness::hash("listed"));
     let mut by_plan = flag("by-plan", 1);
@@ -137,7 +137,7 @@ async fn a_killed_process_has_lost_nothing() {
 }
 
 #[tokio::test]
-async fn keys_that_wait_and_keys_that_are_refused_are_shown() {
+async fn pending_and_rejected_keys_are_shown() {
     let cloud = FakeHarness::start().await;
     cloud.adds_environment(ENV, "prod", [KEY]);
     cloud.puts(ENV, [flag("a", 1)], []);
@@ -160,7 +160,7 @@ async fn keys_that_wait_and_keys_that_are_refused_are_shown() {
 }
 
 #[tokio::test]
-async fn keys_go_out_in_configured_order() {
+async fn keys_are_authenticated_in_configured_order() {
     let cloud = FakeHarness::start().await;
     let keys: Vec<String> = (0..12).map(|it| format!("key-{it:02}")).collect();
     for (index, key) in keys.iter().enumerate() {
@@ -176,7 +176,7 @@ async fn keys_go_out_in_configured_order() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_withdrawn_meanwhile_takes_its_streams_along() {
+async fn streams_of_a_withdrawn_key_end() {
     let cloud = cloud().await;
     cloud.adds_key(ENV, &FakeHarness::hash("second"));
     let gateway = started(&cloud, "").await;

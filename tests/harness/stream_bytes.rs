@@ -36,14 +36,14 @@ async fn changes_arrive_behind_odd_bytes(cloud: &FakeHarness, gateway: &Running,
 }
 
 #[tokio::test]
-async fn changes_of_a_key_arrive_behind_odd_bytes() {
+async fn changes_of_a_key_arrive_after_invalid_bytes() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     changes_arrive_behind_odd_bytes(&cloud, &gateway, ENV).await;
 }
 
 #[tokio::test]
-async fn changes_of_a_proxy_key_arrive_behind_odd_bytes() {
+async fn changes_of_a_proxy_key_arrive_after_invalid_bytes() {
     let cloud = cloud().await;
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
     let gateway = Running::before_harness_proxy(&cloud, PROXY, "").await;
@@ -78,7 +78,7 @@ async fn upstream_cannot_cause_a_hot_loop() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_none_freezes_nothing() {
+async fn an_invalid_version_freezes_no_item() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     until("a stream", || cloud.open_streams(ENV) == 1).await;

@@ -62,7 +62,7 @@ fn stream_of(token: &str) -> Call {
 }
 
 #[tokio::test]
-async fn without_upstream_streams_there_are_none() {
+async fn without_upstream_streams_no_streams_are_served() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "stream_enabled = false").await;
     let token = token(&gateway, KEY).await;
@@ -97,7 +97,7 @@ async fn every_stream_receives_every_change_of_its_environment() {
 
 #[tokio::test]
 async fn every_event_is_a_chunk_of_its_own() {
-    // F079: the Node and JavaScript SDKs parse each chunk separately, and discard one that begins with a heartbeat.
+    // F079: the Node and JavaScript SDKs parse each chunk separately, and discard a chunk that begins with a heartbeat.
     let cloud = cloud().await;
     let gateway = started(&cloud, "heartbeat_interval = \"10ms\"").await;
     drop(listens(&gateway, KEY).await);

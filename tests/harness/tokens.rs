@@ -88,7 +88,7 @@ async fn a_token_is_not_refused_before_its_environment_is_known() {
 }
 
 #[tokio::test]
-async fn tokens_of_an_earlier_version_go_on() {
+async fn tokens_of_an_earlier_version_stay_valid() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     let secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -102,7 +102,7 @@ async fn tokens_of_an_earlier_version_go_on() {
 }
 
 #[tokio::test]
-async fn sdks_of_ff_proxy_survive_the_change() {
+async fn sdks_of_ff_proxy_keep_working_after_a_migration() {
     let cloud = cloud().await;
     for secret in ["secret", "a secret of more than 32 bytes, as it should be"] {
         let dir = TempDir::new().unwrap();

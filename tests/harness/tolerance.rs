@@ -33,7 +33,7 @@ async fn value(gateway: &Running, call: &Call) -> Value {
 }
 
 #[tokio::test]
-async fn targets_are_accepted_whatever_is_odd_about_them() {
+async fn unusual_targets_are_accepted() {
     let cloud = cloud().await;
     cloud.puts(ENV, [by_plan()], []);
     let gateway = started(&cloud, "").await;
@@ -74,7 +74,7 @@ async fn targets_are_accepted_whatever_is_odd_about_them() {
 }
 
 #[tokio::test]
-async fn paths_may_contain_bytes_that_are_no_text() {
+async fn paths_may_contain_invalid_utf_8() {
     let cloud = cloud().await;
     cloud.puts(ENV, [by_plan()], []);
     let gateway = started(&cloud, "").await;

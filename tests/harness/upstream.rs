@@ -99,7 +99,7 @@ async fn tokens_are_read_whatever_they_look_like() {
 }
 
 #[tokio::test]
-async fn what_fails_at_first_is_tried_again() {
+async fn failed_first_requests_are_retried() {
     let cloud = cloud().await;
     cloud.answers_next("/client/auth", [HarnessAnswer::from(500), HarnessAnswer::cut()]);
     cloud.answers_next("/admin/apikey", [500]);
@@ -109,7 +109,7 @@ async fn what_fails_at_first_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_refused_key_is_left_alone_and_the_others_are_served() {
+async fn a_rejected_key_does_not_affect_others() {
     let cloud = cloud().await;
     let gateway = Running::before_harness(&cloud, &["revoked", KEY], "").await;
     let call = Call::post("/client/auth", json!({ "apiKey": KEY }).to_string());
@@ -163,7 +163,7 @@ async fn changes_are_fetched_and_served() {
 }
 
 #[tokio::test]
-async fn where_streams_are_swallowed_flags_are_polled() {
+async fn flags_are_polled_where_streams_are_blocked() {
     // F032: a firewall that forwards requests, but never the response of a stream.
     let cloud = cloud().await;
     cloud.delays("/stream", std::time::Duration::from_secs(3600));
@@ -196,7 +196,7 @@ async fn rules_of_several_clauses_count_unless_they_are_switched_off() {
 }
 
 #[tokio::test]
-async fn targets_are_registered_behind_the_answer() {
+async fn targets_are_registered_after_the_response() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "").await;
     let before = cloud.registered_targets().len();

@@ -177,7 +177,7 @@ async fn a_deleted_environment_is_unknown() {
 }
 
 #[tokio::test]
-async fn filters_come_and_go() {
+async fn filters_are_added_and_removed() {
     let gateway = ready(setup().data("sdk-a?filter=a", data([flag("part", 1)], []))).await;
     let filtered = Call::get("/sdk/flags?filter=a").key("sdk-a");
     gateway.answers_as("L242", filtered.clone(), text(404, TEXT_B)).await;
@@ -204,7 +204,7 @@ async fn filters_come_and_go() {
 }
 
 #[tokio::test]
-async fn trouble_with_the_list_does_not_touch_what_is_served() {
+async fn errors_of_the_list_do_not_affect_served_data() {
     let gateway = ready(setup()).await;
     let mut stream = gateway.opens("/all", "sdk-a").await;
     stream.receives_event("put").await;
@@ -222,7 +222,7 @@ async fn trouble_with_the_list_does_not_touch_what_is_served() {
 }
 
 #[tokio::test]
-async fn a_rejected_auto_configuration_key_is_tried_again() {
+async fn a_rejected_auto_configuration_key_is_retried() {
     // U057, U058
     let cloud = FakeLaunchDarkly::start().await;
     cloud.puts("sdk-a", &data([flag("plain", 3)], []));

@@ -113,7 +113,7 @@ async fn without_a_big_segment_no_members_are_requested() {
 }
 
 #[tokio::test]
-async fn what_was_missed_is_polled_and_what_comes_is_streamed() {
+async fn missed_revisions_are_polled_and_new_ones_streamed() {
     let Some(redis) = RedisServer::start() else { return };
     let setup = setup(&redis, gated()).prepare(|cloud| {
         let both = json!({
@@ -219,7 +219,7 @@ async fn a_patch_that_does_not_follow_is_not_applied_and_polling_heals_it() {
 }
 
 #[tokio::test]
-async fn a_quiet_stream_is_not_trusted_for_ever() {
+async fn an_idle_stream_is_polled_from_time_to_time() {
     // Published after the poll, while no stream was open.
     let Some(redis) = RedisServer::start() else { return };
     let gateway = setup(&redis, gated()).set("launchdarkly.big_segments_poll_interval", "200ms").start().await;
@@ -320,7 +320,7 @@ async fn never_synchronized_is_potentially_stale() {
 }
 
 #[tokio::test]
-async fn old_members_are_used_and_called_stale() {
+async fn outdated_members_are_used_and_reported_as_stale() {
     let Some(redis) = RedisServer::start() else { return };
     redis.ask(&["SADD", &format!("launchdarkly:big_segment_include:{HASH}"), "big.g2"]);
     redis.ask(&["SADD", &format!("launchdarkly:big_segment_exclude:{HASH}"), "big.g2"]);
@@ -343,7 +343,7 @@ async fn old_members_are_used_and_called_stale() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_down_leaves_it_to_the_rules() {
+async fn without_the_database_rules_decide() {
     let Some(mut redis) = RedisServer::start() else { return };
     let gateway = setup(&redis, gated()).start().await;
     gateway.upstream.revises(SDK_KEY, &revision(1, includes(HASH)));

@@ -50,7 +50,7 @@ async fn slowest(program: &Program, count: usize) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_posts_that_inflate_to_25_megabytes_do_no_harm() {
+async fn four_posts_that_inflate_to_25_megabytes_are_harmless() {
     let (program, cloud, _dir) = program().await;
     let zeros = gzip(format!("[{}0]", "0,".repeat((25 << 19) - 10)).as_bytes());
     assert!(zeros.len() < 60_000);
@@ -93,7 +93,7 @@ async fn four_posts_that_inflate_to_25_megabytes_do_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_post_of_nothing_does_not_hold_up_others() {
+async fn a_large_empty_post_does_not_delay_others() {
     let (program, cloud, _dir) = program().await;
     // Compressed streams without content, which do not count towards the limit on the length.
     let nothing = gzip(b"").repeat(400_000);
@@ -116,7 +116,7 @@ async fn a_large_post_of_nothing_does_not_hold_up_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_contexts_do_not_hold_up_others() {
+async fn large_contexts_do_not_delay_others() {
     let (program, _cloud, _dir) = program().await;
     let attributes: Vec<_> = (0..200_000).map(|n| format!("\"a{n}\":[{n}]")).collect();
     let context = format!("{{\"kind\":\"user\",\"key\":\"a\",{}}}", attributes.join(","));
@@ -137,7 +137,7 @@ async fn large_contexts_do_not_hold_up_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_evaluations_do_not_hold_up_others() {
+async fn long_evaluations_do_not_delay_others() {
     // Each rollout hashes the key, which takes seconds per evaluation.
     let rollout = json!({"variations": [{"variation": 0, "weight": 50_000}, {"variation": 1, "weight": 50_000}]});
     let flag = |n| flag_with(&format!("flag{n}"), 1, json!({"fallthrough": {"rollout": rollout}}));

@@ -84,7 +84,7 @@ async fn errors_of_a_known_environment_carry_the_headers_too() {
 }
 
 #[tokio::test]
-async fn others_than_browsers_get_no_such_headers() {
+async fn only_browsers_receive_cors_headers() {
     // L172; `answers_as` compares all headers.
     let gateway = Setup::with(some_data()).events().start().await;
     let server = |path: &str| Call::get(path).key(SDK_KEY).header("Origin", ORIGIN);
@@ -102,7 +102,7 @@ async fn others_than_browsers_get_no_such_headers() {
 }
 
 #[tokio::test]
-async fn goals_are_passed_through() {
+async fn goals_are_forwarded() {
     let gateway = Setup::with(some_data()).start().await;
     let goals = Call::get(format!("/sdk/goals/{ENV_ID}?x=1")).header("Origin", ORIGIN).header("X-Custom", "c");
     let headers = [

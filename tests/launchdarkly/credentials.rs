@@ -8,7 +8,7 @@ use crate::flags::{by_key, data, flag, some_data};
 use crate::running::{CTX, ENV_ID, MOBILE_KEY, SDK_KEY, Setup};
 
 #[tokio::test]
-async fn a_key_opens_the_routes_of_its_kind_and_no_others() {
+async fn a_key_is_accepted_on_the_routes_of_its_kind_only() {
     let gateway = Setup::with(some_data()).start().await;
     let flags = |key: &str| Call::get("/sdk/flags").key(key);
     let unknown = text(401, TEXT_C);

@@ -162,7 +162,7 @@ async fn deep_data_is_evaluated_streamed_and_dropped() {
 }
 
 #[tokio::test]
-async fn deep_data_of_one_environment_holds_up_no_other() {
+async fn deep_data_of_one_environment_does_not_delay_others() {
     let place = Place::new().await;
     let expensive = async {
         for _ in 0..4 {

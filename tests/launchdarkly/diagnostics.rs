@@ -26,7 +26,7 @@ fn is_browser(path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn diagnostics_are_passed_on_at_once_with_the_head_of_the_sdk() {
+async fn diagnostics_are_forwarded_at_once_with_the_headers_of_the_sdk() {
     // L211, U170. An hour between flushes shows that diagnostics do not wait for one.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h").start().await;
     for (call, path) in diagnostics() {
@@ -65,7 +65,7 @@ async fn diagnostics_are_answered_before_upstream_answers() {
 }
 
 #[tokio::test]
-async fn a_diagnostic_is_tried_twice_and_disables_nothing() {
+async fn a_diagnostic_is_retried_once_and_disables_nothing() {
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.answers_posts_with([503, 202, 401]);
     let (call, path) = diagnostics()[0].clone();
@@ -107,7 +107,7 @@ async fn a_pixel_carries_events() {
 }
 
 #[tokio::test]
-async fn events_for_an_unknown_filter_are_not_taken() {
+async fn events_for_an_unknown_filter_are_rejected() {
     let gateway = Setup::with(some_data()).events().start().await;
     let call = Call::post("/bulk?filter=unknown", "[1]").key(SDK_KEY);
     gateway.answers_as("L215", call, text(404, TEXT_B)).await;

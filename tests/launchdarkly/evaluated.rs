@@ -170,7 +170,7 @@ async fn response_heads_equal_those_of_ping_streams() {
 }
 
 #[tokio::test]
-async fn the_bytes_are_those_that_sdks_read() {
+async fn the_bytes_are_those_that_sdks_expect() {
     let gateway = evaluated(data([flag("a", 1), flag("b\"", 2), flag("c", 3)], [])).start().await;
     let (call, _) = &streams()[2];
     let mut sdk = gateway.opens_with(call).await;

@@ -191,12 +191,12 @@ async fn contexts_of_every_schema_are_evaluated() {
 }
 
 #[tokio::test]
-async fn no_flags_is_an_answer_and_evaluating_makes_no_events() {
+async fn no_flags_is_a_valid_result_and_evaluation_sends_no_events() {
     let gateway = Setup::with(json!({"flags": {}, "segments": {}})).events().start().await;
     gateway.answers_as("L141", on_server(USER), json_answer(200, json!({}))).await;
     let browser = Call::get(format!("/sdk/evalx/{ENV_ID}/contexts/{CTX}"));
     gateway.answers_as("L141", browser, json_answer(200, json!({})).cors("*", "GET,OPTIONS")).await;
-    // L143, U171, L187: the test's own post, flushed, is the only one that upstream receives.
+    // L143, U171, L187: upstream receives only the test's own post, flushed.
     let ours = Call::post("/bulk", r#"[{"kind":"ours"}]"#).key(SDK_KEY).header("X-LaunchDarkly-Event-Schema", "4");
     gateway.answers_as("L143", ours, empty(202)).await;
     let upstream = gateway.upstream.clone();

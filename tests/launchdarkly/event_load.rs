@@ -72,7 +72,7 @@ async fn many_queues_of_one_flush_all_arrive() {
 }
 
 #[tokio::test]
-async fn as_many_events_as_come_are_passed_on() {
+async fn all_received_events_are_forwarded() {
     // 30,000 events, with the default interval and capacity.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "5s").start().await;
     let event = json!({"kind": "custom", "key": "k", "creationDate": 1, "contextKeys": {"user": "u"}});
@@ -98,7 +98,7 @@ async fn one_post_of_many_events_arrives_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn while_upstream_does_not_answer_what_waits_is_bounded_and_the_rest_counted() {
+async fn while_upstream_does_not_answer_pending_events_are_bounded_and_losses_counted() {
     // 24 posts may be in progress; beyond them a queue holds its capacity once upstream has not answered for two
     // seconds.
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h");
@@ -117,7 +117,7 @@ async fn while_upstream_does_not_answer_what_waits_is_bounded_and_the_rest_count
 }
 
 #[tokio::test]
-async fn a_flood_with_a_public_id_costs_no_other_credential_anything() {
+async fn a_flood_with_a_public_id_does_not_affect_other_credentials() {
     // A quarter of the memory is for environment IDs. All their posts are in progress and unanswered when the flood
     // arrives.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_memory", "4MiB").start().await;
@@ -164,7 +164,7 @@ async fn a_burst_beyond_the_memory_waits_while_upstream_keeps_up() {
 }
 
 #[tokio::test]
-async fn upstream_may_go_and_come_back() {
+async fn events_survive_an_outage_of_upstream() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_uri", format!("http://{address}"));
     let gateway = setup.start().await;
@@ -179,7 +179,7 @@ async fn upstream_may_go_and_come_back() {
 }
 
 #[tokio::test]
-async fn a_bad_event_costs_itself_and_no_other() {
+async fn an_invalid_event_affects_only_itself() {
     // The reference drops the whole post for each of them but the first.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h").start().await;
     let deep = format!("[{{\"n\":9}},{}{}]", "[".repeat(10_001), "]".repeat(10_001));

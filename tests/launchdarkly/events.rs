@@ -30,7 +30,7 @@ pub(super) fn events(upstream: &yardarm_testkit::FakeLaunchDarkly, path: &str) -
 }
 
 #[tokio::test]
-async fn events_are_taken_and_passed_on_with_our_own_head() {
+async fn events_are_accepted_and_forwarded_with_own_headers() {
     let gateway = Setup::with(some_data()).events().start().await;
     let call = bulk(&json!([{"kind": "x", "z": 1.0}]))
         .header("X-LaunchDarkly-Payload-ID", "11111111-1111-4111-8111-111111111111")
@@ -64,7 +64,7 @@ async fn events_are_taken_and_passed_on_with_our_own_head() {
 }
 
 #[tokio::test]
-async fn each_kind_of_sdk_has_its_place_upstream() {
+async fn each_kind_of_sdk_has_its_upstream_path() {
     // L179, L180, U164
     let gateway = Setup::with(some_data()).events().start().await;
     for (path, n) in [("/mobile", 1), ("/mobile/events", 2), ("/mobile/events/bulk", 3)] {
@@ -86,7 +86,7 @@ async fn each_kind_of_sdk_has_its_place_upstream() {
 }
 
 #[tokio::test]
-async fn what_must_not_travel_together_does_not() {
+async fn different_headers_are_never_batched_together() {
     // L182, L184 to L186, U162. The interval is long and the flush is that of the shutdown, so that all posts are
     // flushed together.
     let gateway = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h").start().await;
@@ -136,7 +136,7 @@ async fn what_must_not_travel_together_does_not() {
 }
 
 #[tokio::test]
-async fn one_retry_with_the_same_bytes_and_then_no_more() {
+async fn a_failed_post_is_retried_once_with_the_same_bytes() {
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.answers_posts_with([503]);
     gateway.answers_as("L188", bulk(&json!([{"n": 1}])), empty(202)).await;
@@ -176,7 +176,7 @@ async fn one_retry_with_the_same_bytes_and_then_no_more() {
 }
 
 #[tokio::test]
-async fn a_refused_publisher_falls_silent_and_its_neighbours_do_not() {
+async fn a_rejected_credential_is_suspended_and_others_are_not() {
     // U168 except the end of the suspension, which takes minutes; unit tests of the backoff cover it.
     let gateway = Setup::with(some_data()).events().start().await;
     gateway.upstream.answers_posts_with([401]);
@@ -286,7 +286,7 @@ async fn bodies_are_checked_for_size_and_form_and_not_read() {
 }
 
 #[tokio::test]
-async fn a_body_in_chunks_is_a_body() {
+async fn a_chunked_body_is_accepted() {
     let gateway = Setup::with(some_data()).events().start().await;
     let mut connection = yardarm_testkit::Connection::open(gateway.address).await;
     let head = format!(

@@ -7,7 +7,7 @@ use crate::flags::{by_key, data, flag, put, some_data};
 use crate::running::{SDK_KEY, Setup};
 
 #[tokio::test]
-async fn what_we_do_not_know_survives() {
+async fn unknown_properties_are_preserved() {
     // L078, U026; numbers keep their text, and strings their escapes.
     let mut strange = flag("strange", 1);
     strange["futureProperty"] = json!({"deep": [1.0, "\u{2028}", null]});
@@ -48,7 +48,7 @@ async fn a_deleted_item_in_a_put_is_left_out() {
 }
 
 #[tokio::test]
-async fn whatever_way_upstream_writes_its_events_they_are_understood() {
+async fn every_formatting_of_upstream_events_is_parsed() {
     let gateway = Setup::with(some_data()).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
     sdk.receives("put", put(some_data())).await;

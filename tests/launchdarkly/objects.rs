@@ -112,7 +112,7 @@ async fn states_mean_the_same_after_a_restart() {
 }
 
 #[tokio::test]
-async fn before_there_is_data_polls_are_turned_away_and_streams_wait() {
+async fn before_there_is_data_polls_are_rejected_and_streams_wait() {
     let setup = Setup::new().set("launchdarkly.fdv2", true).set("launchdarkly.init_timeout", "50ms").without_waiting();
     let gateway = setup.set("launchdarkly.heartbeat_interval", "50ms").start().await;
     let mut sdk = gateway.opens_when_ready("/sdk/stream", SDK_KEY).await;

@@ -106,7 +106,7 @@ fn poll() -> Call {
 }
 
 #[tokio::test]
-async fn every_family_is_served_from_the_archive_and_nothing_leaves() {
+async fn every_family_is_served_from_the_archive_and_nothing_is_sent() {
     let folder = Folder::with(&contents("d1", 1, 3));
     let gateway = folder.setup().events().start().await;
     let flags = by_key([flag("plain", 3)]);
@@ -175,7 +175,7 @@ async fn a_new_archive_is_served_to_open_streams() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_broken_or_gone_leaves_everything_as_it_was() {
+async fn a_broken_or_missing_archive_changes_nothing() {
     let folder = Folder::with(&contents("d1", 1, 3));
     let gateway = folder.setup().start().await;
     let mut server = gateway.opens("/all", SDK_KEY).await;
@@ -194,7 +194,7 @@ async fn a_file_that_is_broken_or_gone_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn keys_rotate_and_environments_go_with_the_archive() {
+async fn keys_rotate_and_environments_are_removed_with_the_archive() {
     let folder = Folder::with(&contents("d1", 1, 3));
     let gateway = folder.setup().start().await;
     let mut old = gateway.opens("/all", SDK_KEY).await;
@@ -229,7 +229,7 @@ async fn keys_rotate_and_environments_go_with_the_archive() {
 }
 
 #[tokio::test]
-async fn without_a_good_archive_there_is_nothing_to_start() {
+async fn without_a_valid_archive_the_start_fails() {
     // The error names the file and what is wrong with it.
     let folder = Folder(TempDir::new().expect("a folder"));
     let error = |folder: &Folder| {

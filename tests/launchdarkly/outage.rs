@@ -33,7 +33,7 @@ fn version(version: i64) -> Value {
 }
 
 #[tokio::test]
-async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
+async fn broken_streams_are_opened_again_and_nothing_broken_is_forwarded() {
     let next = event(&version(666));
     let half = &next[..next.len() / 2];
     let faults: Vec<(&str, Vec<Step>)> = vec![
@@ -99,7 +99,7 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_passed_on() {
 }
 
 #[tokio::test]
-async fn bytes_that_mean_nothing_do_not_end_the_connection() {
+async fn meaningless_bytes_do_not_end_the_connection() {
     for bytes in [&b"data: \xff\xfe\xff\n\n"[..], b": \xff\n", b"\0\0\0\n\n", b"\xff", b"\xc3\n", b"\r\r\n\r"] {
         let upstream = RawUpstream::start().await;
         // The last bytes may be the beginning of a line, which must not be merged with the next event.

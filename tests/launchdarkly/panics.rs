@@ -39,7 +39,7 @@ async fn the_database_is_written_after_a_panic() {
 }
 
 #[tokio::test]
-async fn what_the_database_holds_is_served_although_its_restoration_panicked() {
+async fn data_from_the_database_is_served_although_its_restoration_panicked() {
     let Some(redis) = RedisServer::start() else { return };
     let filled = using(&redis, Setup::with(some_data())).start().await;
     has_version("before", &redis, "plain", 3).await;

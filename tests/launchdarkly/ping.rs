@@ -33,7 +33,7 @@ async fn all(gateway: &Running) -> Vec<Sdk> {
 }
 
 #[tokio::test]
-async fn six_streams_say_ping_at_once_and_after_every_change() {
+async fn six_streams_send_a_ping_at_once_and_after_every_change() {
     let gateway = Setup::with(some_data()).start().await;
     let upstream = gateway.upstream.clone();
     let mut sdks = all(&gateway).await; // L080 to L085

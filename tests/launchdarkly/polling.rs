@@ -48,7 +48,7 @@ async fn no_flags_have_a_tag_too() {
 }
 
 #[tokio::test]
-async fn what_has_not_changed_is_not_sent_again() {
+async fn unchanged_data_is_not_sent_again() {
     let gateway = Setup::with(data([flag("plain", 3), flag("other", 1)], [segment("crew", 2)])).start().await;
     let mut tags = Vec::new();
     for path in ["/sdk/flags", "/sdk/flags/plain", "/sdk/segments/crew"] {

@@ -39,7 +39,7 @@ async fn no_change_is_lost_between_the_first_put_and_the_first_patch() {
 }
 
 #[tokio::test]
-async fn an_sdk_that_talks_on_its_stream_is_not_listened_to() {
+async fn data_sent_on_a_stream_connection_is_ignored() {
     let gateway = Setup::with(some_data()).start().await;
     let call = Call::get("/all").key(SDK_KEY);
     let mut connection = Connection::open(gateway.address).await;

@@ -41,7 +41,7 @@ async fn each_failure_doubles_the_wait() {
 }
 
 #[tokio::test]
-async fn a_reset_connection_is_tried_again() {
+async fn a_reset_connection_is_opened_again() {
     // U029
     let upstream = RawUpstream::start().await;
     upstream.plays([Step::Reset]);
@@ -53,9 +53,9 @@ async fn a_reset_connection_is_tried_again() {
 }
 
 #[tokio::test]
-async fn upstream_may_say_how_long_to_wait() {
-    // U009, within an event, in a separate block, and in one that is never completed. Far below the default of half a
-    // second, so that a busy machine does not hide the difference.
+async fn upstream_may_set_the_reconnect_delay() {
+    // U009, within an event, in a separate block, and in an unfinished block. Far below the default of half a second,
+    // so that a busy machine does not hide the difference.
     for bytes in ["event: whatever\nretry: 20\ndata: x\n\n", "retry: 20\n\n", "data: unfinished\nretry: 20\n"] {
         let gateway = Setup::with(some_data()).start().await;
         let mut sdk = gateway.opens("/all", SDK_KEY).await;

@@ -107,7 +107,7 @@ async fn posted(status: u16, is_other_host: bool) -> (usize, bool) {
 }
 
 #[tokio::test]
-async fn events_follow_as_they_are_or_are_not_delivered() {
+async fn redirected_events_are_posted_unchanged_or_not_delivered() {
     for status in STATUSES {
         let is_repeated = matches!(status, 307 | 308);
         let (same, other) = tokio::join!(posted(status, false), posted(status, true));
@@ -117,7 +117,7 @@ async fn events_follow_as_they_are_or_are_not_delivered() {
 }
 
 #[tokio::test]
-async fn what_is_passed_through_keeps_its_redirect() {
+async fn forwarded_responses_keep_their_redirect() {
     // The browser follows, not the gateway.
     let gateway = Setup::with(some_data()).start().await;
     gateway.upstream.answers_goals_with(302, &[("location", "https://elsewhere.example/")], "");

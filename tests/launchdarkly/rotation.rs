@@ -18,7 +18,7 @@ fn in_grace(version: i64, sdk_key: &str, old: &str, milliseconds: u64) -> Value 
 }
 
 #[tokio::test]
-async fn a_key_that_is_replaced_without_grace_ends_at_once() {
+async fn a_key_replaced_without_a_grace_period_is_rejected_at_once() {
     let gateway = ready(setup()).await;
     let mut old = gateway.opens("/all", "sdk-a").await;
     let mut phone = gateway.opens("/mping", &format!("mob-{ID}")).await;
@@ -40,7 +40,7 @@ async fn a_key_that_is_replaced_without_grace_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_key_in_its_time_of_grace_is_served_like_the_new_one() {
+async fn a_key_in_its_grace_period_is_served_like_the_new_one() {
     let gateway = ready(setup().events()).await;
     let mut old = gateway.opens("/all", "sdk-a").await;
     old.receives_event("put").await;
@@ -70,7 +70,7 @@ async fn a_key_in_its_time_of_grace_is_served_like_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_mobile_key_has_no_grace() {
+async fn a_mobile_key_has_no_grace_period() {
     let gateway = ready(setup()).await;
     let mut phone = gateway.opens("/mping", &format!("mob-{ID}")).await;
     let mut server = gateway.opens("/all", "sdk-a").await;
@@ -129,7 +129,7 @@ fn hash(key: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_filter_that_comes_after_a_rotation_has_the_new_key() {
+async fn a_filter_added_after_a_rotation_uses_the_new_key() {
     // Decision R18.
     let gateway = ready(setup().data("sdk-b", data([flag("plain", 4)], []))).await;
     gateway.upstream.add_environment("sdk-b?filter=a");
@@ -140,7 +140,7 @@ async fn a_filter_that_comes_after_a_rotation_has_the_new_key() {
 }
 
 #[tokio::test]
-async fn a_new_key_that_does_not_work_yet_costs_nothing() {
+async fn a_new_key_that_does_not_work_yet_has_no_effect() {
     // U122, U177
     let gateway = ready(setup()).await;
     let mut stream = gateway.opens("/all", "sdk-a").await;
@@ -248,7 +248,7 @@ async fn events_are_forwarded_again_with_a_new_key() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_revoked_while_its_stream_opens_opens_none() {
+async fn a_key_revoked_while_its_stream_opens_is_rejected() {
     // The credential is checked once the head of the request has arrived, the stream begins once its body has.
     let gateway = ready(setup()).await;
     let key = format!("mob-{ID}");

@@ -86,7 +86,7 @@ async fn a_key_with_a_blank_is_a_key() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_and_the_connection_closed() {
+async fn malformed_requests_are_rejected_and_the_connection_closed() {
     let gateway = Setup::with(some_data()).start().await;
     for (row, request, status, body) in [
         ("L015", "GET /x/%%% HTTP/1.1\r\nHost: a\r\n\r\n", 400, "400 Bad Request"),

@@ -21,7 +21,7 @@ async fn gateway(secure_mode: bool) -> Running {
 }
 
 #[tokio::test]
-async fn the_right_hash_opens_and_any_other_does_not() {
+async fn only_the_right_hash_is_accepted() {
     let gateway = gateway(true).await;
     let fine = |methods: &str| some_json(200).cors("*", methods);
     let refused = |methods: &str| message(400, REFUSAL).cors("*", methods);

@@ -66,7 +66,7 @@ async fn an_empty_data_set_is_a_put_too() {
 }
 
 #[tokio::test]
-async fn every_change_is_passed_on_in_the_form_of_its_stream() {
+async fn every_change_is_forwarded_in_the_format_of_its_stream() {
     let gateway = Setup::with(data([flag("plain", 3), flag("a.b-c_d", 1)], [segment("crew", 2)])).start().await;
     let (mut all, mut flags) = both(&gateway, data([flag("plain", 3), flag("a.b-c_d", 1)], [segment("crew", 2)])).await;
     let upstream = &gateway.upstream;
@@ -138,7 +138,7 @@ async fn old_changes_are_announced_and_not_kept() {
 }
 
 #[tokio::test]
-async fn streams_of_one_environment_hear_the_same_and_of_two_do_not() {
+async fn streams_receive_changes_of_their_environment_only() {
     let environments = [json!({"name": "one", "sdk_key": "sdk-1"}), json!({"name": "two", "sdk_key": "sdk-2"})];
     let setup = Setup::new().environments(environments).data("sdk-1", some_data()).data("sdk-2", some_data());
     let gateway = setup.start().await;
@@ -180,7 +180,7 @@ async fn the_bytes_are_those_of_the_reference() {
 }
 
 #[tokio::test]
-async fn heartbeats_come_again_and_again() {
+async fn heartbeats_are_sent_periodically() {
     // L071. Intervals are measured from the first heartbeat to the tenth, and only minimum intervals are checked: a
     // busy machine may be late.
     let gateway = Setup::with(some_data()).set("launchdarkly.heartbeat_interval", "100ms").start().await;
@@ -194,7 +194,7 @@ async fn heartbeats_come_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_stream_with_a_longest_life_ends_well_and_its_connection_goes_on() {
+async fn a_stream_ends_regularly_after_its_maximum_lifetime_and_its_connection_stays_open() {
     // L073
     let gateway = Setup::with(some_data()).set("launchdarkly.max_client_connection_time", "500ms").start().await;
     let opened = tokio::time::Instant::now();
@@ -228,7 +228,7 @@ async fn an_old_client_gets_no_chunks() {
 }
 
 #[tokio::test]
-async fn losing_upstream_is_no_event() {
+async fn losing_upstream_sends_no_event() {
     // L066
     let gateway = Setup::with(some_data()).set("launchdarkly.heartbeat_interval", "20ms").start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
@@ -240,7 +240,7 @@ async fn losing_upstream_is_no_event() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_forgotten() {
+async fn a_disconnected_client_is_removed() {
     let gateway = Setup::with(some_data()).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
     sdk.receives("put", put(some_data())).await;

@@ -194,7 +194,7 @@ async fn rejected_keys_are_unavailable_until_upstream_accepts_them(status: u16) 
 }
 
 #[tokio::test]
-async fn a_key_that_worked_is_tried_soon_after_it_is_rejected() {
+async fn a_key_that_worked_is_retried_soon_after_a_rejection() {
     // Services reject keys briefly during outages of their own; five minutes without changes would be too long.
     let gateway = Setup::with(some_data()).start().await;
     gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
@@ -278,7 +278,7 @@ async fn a_first_attempt_that_fails_is_repeated(status: u16) {
 }
 
 #[tokio::test]
-async fn first_attempts_that_fail_are_repeated() {
+async fn failed_first_attempts_are_retried() {
     // U028
     futures_util::future::join_all([400, 408, 429, 500, 503].map(a_first_attempt_that_fails_is_repeated)).await;
 }

@@ -50,7 +50,7 @@ async fn a_healthy_gateway_shows_exactly_this() {
 }
 
 #[tokio::test]
-async fn credentials_that_are_not_there_are_not_shown() {
+async fn missing_credentials_are_not_shown() {
     let gateway =
         Setup::with(some_data()).environments([json!({"name": "n/a \"x\"", "sdk_key": SDK_KEY})]).start().await;
     let status = gateway.status().await;
@@ -59,7 +59,7 @@ async fn credentials_that_are_not_there_are_not_shown() {
 }
 
 #[tokio::test]
-async fn a_short_interruption_is_shown_and_does_no_harm() {
+async fn a_short_interruption_is_shown_and_harmless() {
     // L222, U035, and `lastError` as in U030.
     let gateway = Setup::with(some_data()).start().await;
     gateway.upstream.goes_down();
@@ -135,7 +135,7 @@ async fn one_environment_can_be_requested() {
 }
 
 #[tokio::test]
-async fn probes_can_say_what_they_expect() {
+async fn probes_can_name_the_expected_status() {
     let gateway = Setup::with(some_data()).start().await;
     for (query, status) in [
         ("expect=status=healthy", 200),

@@ -135,7 +135,7 @@ async fn an_outage_affects_no_client_and_ends_with_everything_written() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_down_at_the_start_holds_nothing_up() {
+async fn a_database_that_is_down_at_the_start_delays_nothing() {
     let Some(mut redis) = RedisServer::start() else { return };
     redis.kill();
     let gateway = using(&redis, Setup::with(some_data())).start().await;
@@ -201,7 +201,7 @@ async fn serves(row: &str, gateway: &Running, expected: &Value) {
 }
 
 #[tokio::test]
-async fn what_the_database_holds_is_served_until_upstream_answers() {
+async fn data_from_the_database_is_served_until_upstream_answers() {
     let Some(redis) = RedisServer::start() else { return };
     let cloud = FakeLaunchDarkly::start().await;
     let filled = using(&redis, Setup::with(some_data())).start().await;
@@ -210,7 +210,7 @@ async fn what_the_database_holds_is_served_until_upstream_answers() {
     has_version("before", &redis, "gone", 2).await;
     filled.stop().await;
 
-    // An upstream that is silent, and one that rejects the key (R7).
+    // A silent upstream, and an upstream that rejects the key (R7).
     for (row, is_known) in [("L047", true), ("L047, R7", false)] {
         let setup = using(&redis, Setup::new()).set("launchdarkly.init_timeout", "1h").without_waiting();
         let setup = if is_known { setup } else { setup.set("launchdarkly.stream_uri", cloud.url()) };
@@ -238,7 +238,7 @@ async fn what_the_database_holds_is_served_until_upstream_answers() {
 }
 
 #[tokio::test]
-async fn a_database_with_something_else_in_it_is_not_served() {
+async fn foreign_content_of_a_database_is_not_served() {
     let Some(redis) = RedisServer::start() else { return };
     redis.ask(&["HSET", "launchdarkly:features", "plain", "nonsense"]);
     redis.ask(&["SET", "launchdarkly:$inited", ""]);

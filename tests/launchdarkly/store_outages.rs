@@ -118,7 +118,7 @@ impl Place {
 }
 
 #[tokio::test]
-async fn a_database_that_becomes_a_replica_is_named_once_and_spared() {
+async fn a_database_that_becomes_a_replica_is_logged_once_and_retried_rarely() {
     let Some(redis) = RedisServer::start() else { return };
     let place = Place::new(&redis).await;
     place.is_filled().await;
@@ -129,7 +129,7 @@ async fn a_database_that_becomes_a_replica_is_named_once_and_spared() {
 }
 
 #[tokio::test]
-async fn a_full_database_is_named_once_and_spared() {
+async fn a_full_database_is_logged_once_and_retried_rarely() {
     let Some(redis) = RedisServer::start() else { return };
     let place = Place::new(&redis).await;
     place.is_filled().await;
@@ -140,7 +140,7 @@ async fn a_full_database_is_named_once_and_spared() {
 }
 
 #[tokio::test]
-async fn a_database_that_rejects_the_password_is_logged_once_and_spared() {
+async fn a_database_that_rejects_the_password_is_logged_once_and_retried_rarely() {
     let Some(redis) = RedisServer::start() else { return };
     let place = Place::new(&redis).await;
     place.is_filled().await;
@@ -151,7 +151,7 @@ async fn a_database_that_rejects_the_password_is_logged_once_and_spared() {
 }
 
 #[tokio::test]
-async fn a_cluster_is_named_once_and_spared() {
+async fn a_cluster_is_logged_once_and_retried_rarely() {
     let Some(redis) = RedisServer::start_cluster() else { return };
     for is_assigned in [false, true] {
         if is_assigned {

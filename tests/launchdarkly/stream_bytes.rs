@@ -40,7 +40,7 @@ async fn connection(gateway: &Running) -> Value {
 }
 
 #[tokio::test]
-async fn odd_bytes_cost_only_themselves() {
+async fn invalid_bytes_affect_only_themselves() {
     let (gateway, mut sdk) = started().await;
     for (version, odd) in (4..).zip(ODD) {
         gateway.upstream.sends_bytes(SDK_KEY, odd);
@@ -62,7 +62,7 @@ async fn odd_bytes_cost_only_themselves() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_and_every_line_end_are_fine() {
+async fn a_byte_order_mark_and_every_line_end_are_accepted() {
     for end in ["\n", "\r", "\r\n"] {
         let upstream = RawUpstream::start().await;
         let event = |name: &str, data: &Value| format!("event:{name}{end}data: {data}{end}{end}");
@@ -83,7 +83,7 @@ async fn a_byte_order_mark_and_every_line_end_are_fine() {
 }
 
 #[tokio::test]
-async fn an_id_that_fits_in_no_header_prevents_nothing() {
+async fn an_id_that_is_not_a_valid_header_is_ignored() {
     for id in ["a\u{1}b".to_owned(), "\u{7f}".to_owned(), "x".repeat(100_000)] {
         let upstream = RawUpstream::start().await;
         let event = format!("retry: 10\nid: {id}\nevent: put\ndata: {}\n\n", put(some_data()));
@@ -110,7 +110,7 @@ async fn an_id_that_is_refused_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_none_costs_its_item_only() {
+async fn an_invalid_version_affects_only_its_item() {
     let (gateway, mut sdk) = started().await;
     let plain = Call::get("/sdk/flags/plain").key(SDK_KEY);
     for version in ["1e308", "1e999", "-1", "2.5", "9007199254740992"] {
@@ -142,7 +142,7 @@ async fn a_version_that_is_none_costs_its_item_only() {
 }
 
 #[tokio::test]
-async fn what_is_nested_too_deeply_costs_its_item_only() {
+async fn excessive_nesting_affects_only_its_item() {
     let (gateway, mut sdk) = started().await;
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     let item = format!(r#"{{"key":"plain","version":9,"x":{deep}}}"#);
@@ -158,7 +158,7 @@ async fn what_is_nested_too_deeply_costs_its_item_only() {
 }
 
 #[tokio::test]
-async fn control_characters_in_strings_are_passed_on_as_escapes() {
+async fn control_characters_in_strings_are_forwarded_as_escapes() {
     let (gateway, mut sdk) = started().await;
     let item = "{\"key\":\"plain\",\"version\":9,\"salt\":\"a\tb\u{1}c\u{1f}\"}";
     let all = format!(r#"{{"path":"/","data":{{"flags":{{"plain":{item}}},"segments":{{}}}}}}"#);
@@ -170,7 +170,7 @@ async fn control_characters_in_strings_are_passed_on_as_escapes() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_revoked_behind_odd_bytes_is_refused() {
+async fn a_key_revoked_after_invalid_bytes_is_rejected() {
     let gateway = auto_config::ready(auto_config::setup()).await;
     let gateway_data = data([flag("plain", 5)], []);
     for (version, odd) in (2..).zip(ODD) {
@@ -187,7 +187,7 @@ async fn a_key_that_is_revoked_behind_odd_bytes_is_refused() {
 }
 
 #[tokio::test]
-async fn an_environment_whose_version_is_none_stays_as_it_was() {
+async fn an_environment_with_an_invalid_version_is_unchanged() {
     let gateway = auto_config::ready(auto_config::setup()).await;
     let mut frozen = auto_config::main(0, "sdk-frozen");
     frozen["version"] = json!(1e308);
@@ -203,7 +203,7 @@ async fn an_environment_whose_version_is_none_stays_as_it_was() {
 }
 
 #[tokio::test]
-async fn members_of_big_segments_arrive_behind_odd_bytes() {
+async fn members_of_big_segments_arrive_after_invalid_bytes() {
     let Some(redis) = RedisServer::start() else { return };
     let mut big = segment("big", 1);
     big["unbounded"] = json!(true);
@@ -231,7 +231,7 @@ async fn members_of_big_segments_arrive_behind_odd_bytes() {
 }
 
 #[tokio::test]
-async fn an_event_without_end_costs_the_connection() {
+async fn an_unlimited_event_ends_the_connection() {
     let upstream = RawUpstream::start().await;
     let piece = Step::chunk("x".repeat(1 << 20));
     let endless = std::iter::repeat_n(piece, 130);
@@ -252,7 +252,7 @@ async fn an_event_without_end_costs_the_connection() {
 }
 
 #[tokio::test]
-async fn upstream_of_big_segments_cannot_ask_for_a_hot_loop() {
+async fn upstream_of_big_segments_cannot_cause_a_hot_loop() {
     let Some(redis) = RedisServer::start() else { return };
     let mut big = segment("big", 1);
     big["unbounded"] = json!(true);
@@ -271,7 +271,7 @@ async fn upstream_of_big_segments_cannot_ask_for_a_hot_loop() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_not_there_removes_no_environment() {
+async fn a_missing_list_removes_no_environment() {
     let gateway = auto_config::ready(auto_config::setup()).await;
     for (count, list) in (2..).zip([json!({"environments": null}), json!({}), json!(null)]) {
         gateway.upstream.sends_event(AUTO_KEY, "put", &json!({"path": "/", "data": list}));

@@ -292,7 +292,7 @@ fn kinds(post: &Recorded) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn posts_of_one_interval_are_summarised_together_and_others_apart() {
+async fn posts_are_summarized_per_interval() {
     // U169
     let gateway = long_interval(Setup::with(some_flags())).start().await;
     let events = json!([feature(json!({"variation": 1}))]);
@@ -342,7 +342,7 @@ async fn a_context_is_indexed_once_and_counters_are_reset() {
 }
 
 #[tokio::test]
-async fn one_retry_with_the_same_bytes_and_every_event_is_accounted_for() {
+async fn summaries_are_retried_once_and_every_event_is_counted() {
     let gateway = Setup::with(some_flags()).events().start().await;
     gateway.upstream.answers_posts_with([503]);
     let counted = json!([feature(json!({})), feature(json!({})), feature(json!({})), 7, {"kind": "custom"}]);
@@ -373,7 +373,7 @@ async fn one_retry_with_the_same_bytes_and_every_event_is_accounted_for() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_one_form_leaves_the_other_alone() {
+async fn a_rejection_of_one_format_does_not_affect_the_other() {
     let alias = |n: u32| json!([{"kind": "alias", "n": n}]);
     for (refused, other) in [(4, 2), (2, 4)] {
         let gateway = Setup::with(some_flags()).events().start().await;
@@ -439,7 +439,7 @@ async fn the_clock_of_the_events_service_ends_debugging_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_see_events_before_they_are_summarised() {
+async fn plugins_filter_events_before_they_are_summarized() {
     let filter = Guest::new("first").hook(GuestHook::EventFilter, guests::DROP_FIRST).component().expect("a component");
     let plugged = Plugged::start(Setup::with(some_flags()).events(), |folder| {
         put(folder, "first.toml", "[plugin]\nname = \"first\"\n[[bind]]\nhook = \"event-filter\"\n");

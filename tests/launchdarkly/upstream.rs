@@ -87,7 +87,7 @@ async fn hurried() -> (Running, Sdk) {
 }
 
 #[tokio::test]
-async fn what_is_unknown_is_ignored() {
+async fn unknown_events_are_ignored() {
     // U008, U020, U021
     let (gateway, mut sdk) = hurried().await;
     for bytes in [
@@ -112,7 +112,7 @@ async fn what_is_unknown_is_ignored() {
 }
 
 #[tokio::test]
-async fn what_is_malformed_costs_the_connection_and_no_data() {
+async fn malformed_events_end_the_connection_and_lose_no_data() {
     let (gateway, mut sdk) = hurried().await;
     for (count, (row, bytes)) in (2..).zip([
         ("U022", "event: put\ndata: {sorry\n\n"),
@@ -152,7 +152,7 @@ async fn what_is_malformed_costs_the_connection_and_no_data() {
 }
 
 #[tokio::test]
-async fn the_last_event_id_is_given_back() {
+async fn the_last_event_id_is_sent_back() {
     // U010
     let (gateway, mut sdk) = hurried().await;
     gateway.upstream.sends_bytes(SDK_KEY, "id: 5\nevent: whatever\ndata: x\n\n");
@@ -168,7 +168,7 @@ async fn the_last_event_id_is_given_back() {
 }
 
 #[tokio::test]
-async fn silence_is_a_dead_connection_and_comments_are_life() {
+async fn a_silent_connection_is_dead_and_comments_keep_it_alive() {
     // U011, then U008.
     let gateway = Setup::with(data([flag("plain", 1)], [])).set("launchdarkly.read_timeout", "1s").start().await;
     gateway.eventually("U011: a reconnect", || gateway.upstream.stream_requests().len() == 2).await;

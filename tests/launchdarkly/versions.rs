@@ -41,7 +41,7 @@ fn forge(file: &Path, replacements: &[(String, String)]) {
 }
 
 #[tokio::test]
-async fn on_disk_they_cost_themselves_only() {
+async fn invalid_versions_on_disk_affect_only_their_items() {
     let dir = TempDir::new().expect("a temporary folder");
     let folder = dir.path().join("data");
     let cloud = FakeLaunchDarkly::start().await;
@@ -89,7 +89,7 @@ fn write_odd(redis: &RedisServer) {
 }
 
 #[tokio::test]
-async fn in_the_database_they_cost_themselves_only() {
+async fn invalid_versions_in_the_database_affect_only_their_items() {
     let Some(redis) = RedisServer::start() else { return };
     redis.ask(&["HSET", "launchdarkly:features", "plain", &flag("plain", 3).to_string()]);
     redis.ask(&["HSET", "launchdarkly:segments", "crew", &segment("crew", 2).to_string()]);
@@ -108,7 +108,7 @@ async fn in_the_database_they_cost_themselves_only() {
 }
 
 #[tokio::test]
-async fn in_the_database_they_are_replaced() {
+async fn invalid_versions_in_the_database_are_replaced() {
     let Some(redis) = RedisServer::start() else { return };
     let gateway = using(&redis, Setup::with(some_data())).start().await;
     has_version("before", &redis, "plain", 3).await;

@@ -38,7 +38,7 @@ async fn status(plugged: &Plugged, headers: &[(&str, &str)]) -> u16 {
 }
 
 #[tokio::test]
-async fn headers_of_trusted_proxies_are_believed() {
+async fn headers_of_trusted_proxies_are_used() {
     let plugged = plugged(&[("server.trusted_proxies", json!(["127.0.0.0/8", "10.0.0.0/8"]))]).await;
     for (headers, expected) in [
         (&[][..], 403),
@@ -59,7 +59,7 @@ async fn headers_of_trusted_proxies_are_believed() {
 }
 
 #[tokio::test]
-async fn headers_of_anybody_else_are_not() {
+async fn headers_of_other_peers_are_ignored() {
     for settings in [&[][..], &[("server.trusted_proxies", json!(["10.0.0.0/8"]))]] {
         let plugged = plugged(settings).await;
         for header in [("X-Forwarded-For", "192.0.2.7"), ("Forwarded", "for=192.0.2.7")] {

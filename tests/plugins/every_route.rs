@@ -91,7 +91,7 @@ async fn a_filter_sees_every_event_of_every_route() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_not_shown_to_a_filter() {
+async fn a_filter_is_called_with_events_only() {
     let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
         put(folder, "event-redactor.toml", redactor(RULES));
         put(folder, "event-redactor.wasm", sample("event-redactor"));
@@ -124,7 +124,7 @@ async fn a_diagnostic_that_no_filter_can_decide_on_is_not_forwarded() {
 }
 
 #[tokio::test]
-async fn diagnostics_wait_for_a_filter_that_is_away() {
+async fn diagnostics_wait_for_an_unavailable_filter() {
     let plugged =
         Plugged::start(Setup::with(some_data()).events(), |folder| put(folder, "event-redactor.toml", redactor(RULES)))
             .await;
@@ -165,7 +165,7 @@ async fn is_open(gateway: &Running) {
 }
 
 #[tokio::test]
-async fn a_gate_stands_before_every_route() {
+async fn a_gate_is_called_on_every_route() {
     for (class, more) in
         [("unauthorized", ""), ("forbidden", ""), ("rate-limited", "retry_after = 7"), ("unavailable", "")]
     {
@@ -198,7 +198,7 @@ async fn a_gate_stands_before_every_route() {
 }
 
 #[tokio::test]
-async fn a_fault_of_a_gate_is_final_nowhere() {
+async fn a_failing_gate_never_answers_with_a_final_status() {
     for fragment in [fragments::TRAP, fragments::TEMPORARY] {
         let component = Guest::new("zoo").hook(GuestHook::RequestAuth, fragment).component().expect("a component");
         let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {

@@ -77,7 +77,7 @@ async fn poll(program: &Program, token: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_refused_though_size_and_time_of_the_file_are_as_before() {
+async fn a_revoked_token_is_rejected_although_size_and_time_of_the_file_are_unchanged() {
     let prepared = Prepared::new(setup()).await;
     let binding = |token: &str| gate("").replace("open sesame", token);
     let path = prepared.plugins.join("request-gate.toml");
@@ -102,7 +102,7 @@ async fn a_revoked_token_is_refused_though_size_and_time_of_the_file_are_as_befo
 }
 
 #[tokio::test]
-async fn a_folder_that_all_can_write_to_costs_the_plugins_and_not_the_gateway() {
+async fn a_world_writable_folder_disables_the_plugins_and_not_the_gateway() {
     let prepared = Prepared::new(setup()).await;
     put(&prepared.plugins, "event-redactor.toml", redactor(""));
     put(&prepared.plugins, "event-redactor.wasm", sample("event-redactor"));
@@ -159,7 +159,7 @@ async fn a_required_gate_in_such_a_folder_fails_closed() {
 }
 
 #[tokio::test]
-async fn files_that_are_none_neither_hang_the_start_nor_cost_memory() {
+async fn special_files_neither_block_the_start_nor_cost_memory() {
     let prepared = Prepared::new(setup()).await;
     let path = |name: &str| prepared.plugins.join(name);
     let pipe = |name: &str| {
@@ -194,7 +194,7 @@ async fn files_that_are_none_neither_hang_the_start_nor_cost_memory() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_no_folder_and_one_that_goes_end_nothing() {
+async fn an_invalid_or_removed_folder_does_not_stop_the_gateway() {
     let prepared = Prepared::new(setup()).await;
     fs::remove_dir(&prepared.plugins).expect("an empty folder");
     fs::write(&prepared.plugins, "a file").expect("a file");

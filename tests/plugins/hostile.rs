@@ -64,7 +64,7 @@ async fn after_five_failures_it_is_not_called_for_a_while() {
 }
 
 #[tokio::test]
-async fn a_better_version_ends_the_trouble() {
+async fn a_fixed_version_recovers() {
     let plugged = with_guest("zoo", fragments::TRAP).await;
     let call = Call::get("/sdk/flags").key(SDK_KEY);
     assert_eq!(plugged.gateway.answers(&call).await.status, 503);

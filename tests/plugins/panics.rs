@@ -8,7 +8,7 @@ use crate::flags::some_data;
 use crate::running::{SDK_KEY, Setup};
 
 #[tokio::test]
-async fn a_panic_during_a_call_is_answered_by_the_rule_for_failures() {
+async fn a_panic_during_a_call_triggers_the_failure_policy() {
     let plugged = Plugged::start(Setup::with(some_data()), |folder| {
         put(folder, "request-gate.toml", gate(""));
         put(folder, "request-gate.wasm", sample("request-gate"));
@@ -38,7 +38,7 @@ async fn a_plugin_is_loaded_although_the_loader_panicked() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_makes_the_compiler_panic_is_refused_and_the_rest_goes_on() {
+async fn a_plugin_that_makes_the_compiler_panic_is_rejected_and_others_are_loaded() {
     let plugged = Plugged::start(Setup::with(some_data()), |_| ()).await;
     let faults = plugged.gateway.supervisor.faults().clone();
     faults.arm("plugin compiler");

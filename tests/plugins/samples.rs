@@ -35,7 +35,7 @@ async fn greets(plugged: &Plugged, text: &str) {
 }
 
 #[tokio::test]
-async fn a_plugin_acts_when_dropped_edited_broken_and_removed() {
+async fn a_plugin_is_loaded_updated_kept_and_removed_with_its_files() {
     let plugged = Plugged::start(Setup::with(data()), |_| ()).await;
     assert_eq!(greeting(&plugged).await, "hello");
 
@@ -62,7 +62,7 @@ async fn a_plugin_acts_when_dropped_edited_broken_and_removed() {
 }
 
 #[tokio::test]
-async fn streams_of_evaluated_flags_say_what_plugins_make_of_them() {
+async fn evaluated_streams_contain_edits_of_plugins() {
     let setup = Setup::with(data()).set("launchdarkly.client_streams", "evaluated");
     let plugged = Plugged::start(setup, |_| ()).await;
     let upstream = &plugged.gateway.upstream;
@@ -199,7 +199,7 @@ async fn the_database_holds_upstream_data_without_edits_of_plugins() {
 }
 
 #[tokio::test]
-async fn a_gate_refuses_with_what_sdks_of_each_kind_understand() {
+async fn a_gate_denies_with_the_status_that_each_kind_of_sdk_expects() {
     let binding = |deny_as: &str| gate(&format!("deny_as = \"{deny_as}\""));
     let plugged = Plugged::start(Setup::with(data()), |folder| {
         put(folder, "request-gate.toml", binding("unauthorized"));
@@ -278,7 +278,7 @@ async fn posts_events(plugged: &Plugged) {
 }
 
 #[tokio::test]
-async fn private_attributes_do_not_leave() {
+async fn private_attributes_are_not_forwarded() {
     let plugged = Plugged::start(Setup::with(data()).events(), |folder| {
         put(
             folder,
@@ -300,7 +300,7 @@ async fn private_attributes_do_not_leave() {
 }
 
 #[tokio::test]
-async fn the_contract_is_not_only_rusts() {
+async fn a_plugin_may_be_written_in_another_language() {
     let plugged = Plugged::start(Setup::with(data()).events(), |folder| {
         put(
             folder,
@@ -317,7 +317,7 @@ async fn the_contract_is_not_only_rusts() {
 }
 
 #[tokio::test]
-async fn nothing_leaves_unfiltered_while_the_filter_is_away() {
+async fn no_event_is_forwarded_while_the_filter_is_unavailable() {
     let binding = "[plugin]\nname = \"event-redactor\"\ngrants = [\"event-bodies\"]\n[plugin.config]\ndrop = [\"email\"]\n[[bind]]\nhook = \"event-filter\"\n";
     let plugged =
         Plugged::start(Setup::with(data()).events(), |folder| put(folder, "event-redactor.toml", binding)).await;

@@ -164,7 +164,7 @@ pub(super) async fn lives_through_everything(
 /// Changes the greeting until the client shows it; returns the version.
 ///
 /// The new connection to upstream receives the full data, which is announced, and the change is announced right after
-/// it. The SDK polls after each, and if the first response arrives last, it is the one that stays: only another change
+/// it. The SDK polls after each, and if the first response arrives last, its results stay: only another change
 /// helps.
 async fn follows_again(client: &mut Driven, cloud: &FakeLaunchDarkly, from_version: i64, text: &str) -> i64 {
     for version in from_version..from_version + 10 {

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_was_removed_is_made_again() {
+    fn a_removed_folder_is_created_again() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("folder/file");
         replace(&path, &[b"one"]).unwrap();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_takes_the_place_of_the_old() {
+    fn a_file_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         replace(&path, &[b"old"]).unwrap();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_on_the_disk_before_its_name_and_the_name_before_the_end() {
+    fn content_is_flushed_before_the_rename_and_the_folder_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let recorder = Recorder::default();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_replaced_stays() {
+    fn a_failed_replacement_leaves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("full");
         fs::create_dir(&path).unwrap();
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_at_once() {
+    fn anything_but_a_regular_file_is_rejected_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("file"), "x").unwrap();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_can_write_to_is_mended() {
+    fn write_permission_of_other_users_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("inner");
         fs::create_dir(&inner).unwrap();

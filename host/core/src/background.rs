@@ -87,7 +87,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn its_threads_stand_behind_those_that_serve() {
+    async fn background_threads_have_a_low_priority() {
         let own = priority::current();
         let background = Background::start("test", 1).unwrap();
         for priority in [

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_process_has_it_until_it_lets_go() {
+    fn one_process_holds_the_folder_until_it_releases_it() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a/b");
         let folder = DataFolder::open(&path).unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn others_can_neither_write_to_it_nor_redirect_the_lock() {
+    fn other_users_can_neither_write_to_the_folder_nor_redirect_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         drop(DataFolder::open(folder.path()).unwrap());

@@ -95,7 +95,7 @@ mod tests {
     const LONG: Duration = Duration::from_millis(2);
 
     #[tokio::test]
-    async fn short_evaluations_are_made_at_once_and_long_ones_elsewhere() {
+    async fn short_evaluations_run_inline_and_long_ones_on_workers() {
         let (evaluators, here) = (Evaluators::start().unwrap(), thread::current().id());
         let run = |estimate| evaluators.run(estimate, || thread::current().id());
         assert_eq!(run(MAX_INLINE).now_or_never().expect("at once").unwrap(), here);

@@ -35,7 +35,7 @@ pub type HookFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct HookFailure {
     /// Name of the plugin.
     pub plugin: Arc<str>,
-    /// Class of the failure in the taxonomy of plugin errors, such as `deadline`.
+    /// Class of the failure, such as `deadline` (see "Error codes" in `plugins/README.md`).
     pub class: &'static str,
 }
 

@@ -45,7 +45,8 @@ impl Lifecycle {
         Self { supervisor: self.supervisor.clone(), ..Self::default() }
     }
 
-    /// Returns a part whose tasks work for one environment: logs name it, and `status` shows their internal errors.
+    /// Returns the same lifecycle for tasks that work for one environment: logs name it, and `status` shows their
+    /// internal errors.
     #[must_use]
     pub fn for_environment(&self, label: EnvironmentLabel, status: Status) -> Self {
         Self { environment: Some((label, status)), ..self.clone() }
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_stops_alone_and_with_the_whole() {
+    async fn a_child_stops_alone_and_with_its_parent() {
         let whole = Lifecycle::new();
         let (one, other) = (whole.child(), whole.child());
         one.token().cancel();
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sibling_stops_apart_and_reports_to_the_same_supervisor() {
+    async fn a_sibling_stops_separately_and_shares_the_supervisor() {
         let whole = Lifecycle::new();
         let sibling = whole.sibling();
         // The stop does not drop the task, however early it comes.
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_will_not_end_does_not_hold_the_process() {
+    async fn a_task_that_does_not_end_does_not_block_shutdown() {
         let lifecycle = Lifecycle::new();
         lifecycle.spawn_graceful("stubborn", std::future::pending());
         assert!(!lifecycle.stop(Duration::from_secs(5)).await);

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_for_every_environment() {
+    fn readiness_waits_for_every_environment() {
         let readiness = Readiness::default();
         assert_eq!(waiting(&readiness, ALL), ["any environment: none is known"]);
         let (first, second) = (Status::new(), Status::new());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_rejections_is_not_ready() {
+    fn readiness_is_not_reached_by_rejections_only() {
         let readiness = Readiness::default();
         let status = Status::new();
         let _latch = readiness.latch_data("v/a", &status);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_not_waited_for() {
+    fn removed_environments_are_not_waited_for() {
         let readiness = Readiness::default();
         let latch = readiness.latch_data("list", &Status::new());
         latch.follow("v/a", &Status::new());
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_counts_and_is_not_waited_for() {
+    fn late_environments_count_and_are_not_waited_for() {
         let readiness = Readiness::default();
         let (first, second) = (Status::new(), Status::new());
         let late = readiness.latch_late_data("v/a", &first);

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_value_never_looks_the_same() {
+    fn sealing_a_value_twice_gives_different_bytes() {
         let file = SnapshotFile::new(std::path::Path::new("/nowhere"), "list");
         let own = sealed(&file, "rel-0001", "list of things");
         let (first, second) = (own.seal(&"x").unwrap(), own.seal(&"x").unwrap());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_noticed() {
+    fn a_changed_byte_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let file = SnapshotFile::new(folder.path(), "list");
         let own = sealed(&file, "rel-0001", "list of things");

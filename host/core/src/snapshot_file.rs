@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_comes_back() {
+    fn a_written_value_is_read_back() {
         let (_dir, file) = file();
         assert_eq!(file.read::<Vec<String>>().unwrap(), None);
         file.write(&vec!["a".to_owned()]).unwrap();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn names_stay_apart() {
+    fn different_names_have_different_files() {
         let dir = Path::new("/d");
         let long = "x".repeat(300);
         let names = ["a/b", "a%2fb", "a_b", "A_b", "..", long.as_str(), &format!("{long}y")];

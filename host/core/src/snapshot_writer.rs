@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_disk_that_fails_is_tried_again() {
+    async fn failed_writes_are_retried() {
         let (folder, file, lifecycle, writer) = setup();
         std::fs::remove_dir(folder.path()).unwrap();
         std::fs::write(folder.path(), "in the way").unwrap();

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_no_event() {
+    fn the_end_frame_has_no_event() {
         assert!(Frame::end().is_end() && Frame::end().chunk().is_empty());
         assert!(!Frame::heartbeat().is_end());
     }

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn restored_data_is_stale_until_upstream_speaks() {
+    fn restored_data_is_stale_until_the_first_message() {
         let status = Status::new();
         status.data_restored();
         assert!(status.current().is_stale);

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn queues_to_the_same_threads_take_turns() {
+    async fn queues_to_the_same_threads_alternate() {
         let workers = Workers::start("test", 1).unwrap();
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         let done = Arc::new(Mutex::new(Vec::new()));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_costs_its_work_and_no_thread() {
+    async fn a_panic_ends_its_job_and_not_the_thread() {
         let workers = Workers::start("test", 1).unwrap();
         let error = workers.run("test panic", || panic!("on purpose")).await.unwrap_err();
         assert_eq!((error.task, &*error.location != "the process is ending"), ("test panic", true));
@@ -250,7 +250,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn threads_stand_behind_those_that_serve() {
+    async fn worker_threads_have_a_low_priority() {
         let own = priority::current();
         let workers = Workers::by_trust("test").unwrap();
         for trust in Trust::ALL {

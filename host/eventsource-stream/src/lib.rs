@@ -1,7 +1,7 @@
 //! Server-sent events from a stream of bytes, as the WHATWG HTML standard (9.2.6) defines them.
 //!
-//! Written because existing crates fail on invalid UTF-8 or take quadratic time for large events. It has the interface of
-//! `eventsource-stream` 0.2.3, which it replaces as the dependency of `reqwest-eventsource`, and differs from it in four
+//! Existing crates fail on invalid UTF-8 or take quadratic time for large events. This one has the interface of
+//! `eventsource-stream` 0.2.3, which it replaces as a dependency of `reqwest-eventsource`, and differs from it in four
 //! points:
 //!
 //! * Besides messages the stream yields other occurrences on the connection ([`EventKind`]): a comment is the heartbeat

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_messages_are_shown_and_the_rest_is_remembered() {
+    async fn only_messages_are_returned_and_other_events_update_the_state() {
         let retry = Event { retry: Some(Duration::from_secs(7)), ..event(EventKind::Settings, "") };
         let mut events = events(vec![retry, event(EventKind::Settings, "5"), event(EventKind::Message, "5")]);
         assert_eq!(events.next().await.unwrap().kind, EventKind::Message);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_no_event_and_no_comment_keeps_nothing_alive() {
+    async fn only_events_and_comments_keep_a_connection_alive() {
         let started = Instant::now();
         let pause = |event| async move {
             tokio::time::sleep(Duration::from_secs(6)).await;

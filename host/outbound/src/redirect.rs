@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_is_repeated_as_it_is_or_fails() {
+    fn a_post_is_repeated_unchanged_or_fails() {
         for (status, is_repeated) in STATUSES.into_iter().zip([false, false, false, true, true]) {
             let same = followed(Method::POST, "https://a.example/bulk", status, "https://a.example:444/bulk");
             assert_eq!(same.is_ok(), is_repeated, "{status}");

@@ -91,7 +91,7 @@ impl BindingInstance {
     }
 
     /// Waits for a slot among the concurrent calls, for at most the time that a reply may take; returns it with the
-    /// start time.
+    /// time from which the deadline counts.
     async fn slot(&self, hook: Hook, budget: Duration, started: Instant) -> Result<(Slot, Instant), CallError> {
         if let Some(slot) = self.pool.try_slot() {
             return Ok((slot, started));

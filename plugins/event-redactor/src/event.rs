@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_rule_touches_is_kept_as_it_is() {
+    fn untouched_parts_are_kept_unchanged() {
         let config = r#"{"drop": ["email", "org.name", "*.address.street"]}"#;
         for body in [
             r#"{ "kind": "custom", "data": {"email": "not a context"}, "metricValue": 1.50 }"#,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_hash_alike_wherever_they_stand() {
+    fn keys_have_the_same_hash_in_every_position() {
         let hash = |text: &str| plugin(HASHING).0.hash(text);
         let (k, o) = (hash("\"k\""), hash("\"o\""));
         for (kind, before, after) in [
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_context_calls_private_is_taken_out() {
+    fn attributes_declared_private_are_removed() {
         let before = r#"{"context":{"kind":"user","key":"k","a":1,"b":{"c/d":2,"e":3},"_meta":{"privateAttributes":["a","/b/c~1d","z"]}}}"#;
         let after = r#"{"context":{"kind":"user","key":"k","b":{"e":3},"_meta":{"privateAttributes":["a","/b/c~1d","z"],"redactedAttributes":["a","/b/c~1d"]}}}"#;
         assert_eq!(filter("{}", "index", before).as_deref(), Some(after));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_dropped_whole_and_without_looking_inside() {
+    fn kinds_are_dropped_entirely_without_parsing() {
         let config = r#"{"drop_kinds": ["click", "page*"], "keep_declared_private": true}"#;
         for (kind, expected) in
             [("click", Verdict::Drop), ("pageview", Verdict::Drop), ("custom", Verdict::Keep), ("", Verdict::Keep)]
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_does_not_pass() {
+    fn unreadable_events_do_not_pass() {
         let plugin = plugin(r#"{"drop": ["email"]}"#);
         for event in [Event::default(), Event::new("index", "[]"), Event::new("index", "{")] {
             let answer = plugin.filter(&BatchFacts::default(), &event);
@@ -233,7 +233,7 @@ mod tests {
         }
 
         #[test]
-        fn no_body_makes_it_panic(body in "[\\{\\}\\[\\]\":,a\\\\0-9. ]{0,40}", place in "context|user|contextKeys") {
+        fn no_body_causes_a_panic(body in "[\\{\\}\\[\\]\":,a\\\\0-9. ]{0,40}", place in "context|user|contextKeys") {
             let body = format!(r#"{{"{place}":{body}}}"#);
             let _ = plugin(HASHING).filter(&BatchFacts::default(), &Event::new("alias", body));
         }

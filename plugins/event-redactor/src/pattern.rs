@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_speak_of_attributes() {
+    fn patterns_match_attributes() {
         for (pattern, kind, path, expected) in [
             ("email", "user", &["email"][..], Match::Whole),
             ("email", "org", &["email"], Match::Whole),

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leads_around_the_pinned_value() {
+    fn no_rule_bypasses_the_pinned_value() {
         let flag = r#"{"key":"a","prerequisites":[{"key":"b"}],"targets":[1],"contextTargets":[2],"rules":[3],"variations":[1],"on":true}"#;
         let expected = r#"{"key":"a","prerequisites":[],"targets":[],"contextTargets":[],"rules":[],"variations":[1],"on":true,"fallthrough":{"variation":0}}"#;
         assert_eq!(pin(flag, "1").unwrap().as_deref(), Some(expected));

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_input_is_rejected() {
         for (text, fault) in [
             ("", BadCidr::Address),
             ("10.0.0/8", BadCidr::Address),

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_the_gate() {
+    fn a_token_is_accepted() {
         let config = r#"{"tokens": ["first", "other"]}"#;
         let token = |value| facts("client", None, &[("x-gate-token", value)]);
         assert!(matches!(judge(config, &token("first")), Ruling::Passed { .. }));

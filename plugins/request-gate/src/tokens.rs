@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_do_not_print() {
+    fn tokens_are_not_printed() {
         assert_eq!(format!("{:?}", Tokens::new(&["plain".to_owned()]).unwrap()), "Tokens(1)");
     }
 }

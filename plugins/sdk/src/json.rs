@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_and_repeated_names_are_no_way_around() {
+    fn escaped_and_repeated_names_cannot_bypass_an_edit() {
         let mut object = Object::parse(r#"{"em\u0061il":"a","email":"b","x":1,"email":"c"}"#).unwrap();
         assert_eq!(object.text("email").as_deref(), Some("c"));
         let mut other = object.clone();

@@ -66,7 +66,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_text_fits_itself_and_its_ends(text in "[a-c*?]{0,8}", extra in "[a-c]{0,4}") {
+        fn a_text_matches_itself_and_its_prefix_and_suffix(text in "[a-c*?]{0,8}", extra in "[a-c]{0,4}") {
             assert!(matches(&text, &text));
             assert!(matches(&format!("{text}*"), &format!("{text}{extra}")));
             assert!(matches(&format!("*{text}"), &format!("{extra}{text}")));

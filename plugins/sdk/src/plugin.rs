@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_their_place() {
+    fn errors_name_their_path() {
         for (json, expected) in [
             (r#"{"name": 1}"#, "`name`: invalid type: integer `1`, expected a string"),
             ("{}", "missing field `name`"),

@@ -40,7 +40,7 @@ async fn nothing_is_missed_in_an_outage() {
 }
 
 #[tokio::test]
-async fn silence_is_a_loss() {
+async fn a_silent_stream_counts_as_lost() {
     let cloud = proxied_cloud().await;
     cloud.beats(None);
     let gateway = started(&cloud, "read_timeout = \"300ms\"").await;
@@ -62,7 +62,7 @@ async fn without_streams_everything_is_polled() {
 }
 
 #[tokio::test]
-async fn a_restart_while_all_is_down_serves_what_was_kept() {
+async fn a_restart_during_an_outage_serves_persisted_data() {
     let cloud = proxied_cloud().await;
     let third = "0a1b2c3d-4e5f-4000-8000-000000000003";
     cloud.adds_environment(third, "third", ["third-key"]);
@@ -97,7 +97,7 @@ async fn a_restart_while_all_is_down_serves_what_was_kept() {
 }
 
 #[tokio::test]
-async fn a_refused_key_is_left_alone_and_shown() {
+async fn a_rejected_key_is_retried_rarely_and_shown() {
     for status in [401, 403] {
         let cloud = cloud().await;
         cloud.delays("/proxy/auth", Duration::from_secs(3));
@@ -133,7 +133,7 @@ async fn a_refused_key_is_left_alone_and_shown() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_deleted_leaves_what_was_served() {
+async fn a_deleted_key_keeps_served_data() {
     let cloud = proxied_cloud().await;
     let gateway = started(&cloud, "flag_poll_interval = \"20ms\"").await;
     let mut sdk: Sdk = listens(&gateway, KEY).await;
@@ -152,7 +152,7 @@ async fn a_key_that_is_deleted_leaves_what_was_served() {
 }
 
 #[tokio::test]
-async fn malformed_answers_lose_nothing() {
+async fn malformed_responses_lose_nothing() {
     let cloud = proxied_cloud().await;
     let gateway = started(&cloud, "flag_poll_interval = \"100ms\"").await;
     let is_served = async |what: &str| {
@@ -185,7 +185,7 @@ async fn malformed_answers_lose_nothing() {
 }
 
 #[tokio::test]
-async fn an_environment_that_cannot_be_read_leaves_the_others_alone() {
+async fn an_unreadable_environment_does_not_affect_others() {
     let cloud = proxied_cloud().await;
     let gateway = started(&cloud, "flag_poll_interval = \"100ms\"").await;
     listens(&gateway, KEY).await;

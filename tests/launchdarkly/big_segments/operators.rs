@@ -53,7 +53,7 @@ async fn without_a_big_segment_there_is_nothing_to_show() {
 }
 
 #[tokio::test]
-async fn what_works_and_what_does_not_is_shown_to_operators() {
+async fn availability_and_staleness_are_shown_to_operators() {
     let Some(mut redis) = RedisServer::start() else { return };
     let before = unix_ms();
     let setup = setup(&redis, gated()).prepare(|cloud| cloud.fails_revisions(SDK_KEY, true));

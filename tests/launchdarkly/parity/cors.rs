@@ -82,7 +82,7 @@ async fn origins_on_every_route_and_outcome() {
 }
 
 #[tokio::test]
-async fn others_get_none_of_it() {
+async fn other_callers_receive_no_cors_headers() {
     // L172
     let gateway = Setup::with(some_data()).start().await;
     for route in ROUTES.iter().filter(|it| it.caller != Caller::Browser && it.family != Family::Stream) {

@@ -20,7 +20,7 @@ fn last(gateway: &Running) -> Recorded {
 }
 
 #[tokio::test]
-async fn requests_are_passed_on_like_gos_proxy_does_it() {
+async fn requests_are_forwarded_like_in_gos_proxy() {
     let gateway = Setup::with(some_data()).start().await;
     let call = Call::get(format!("{}?a=%zz;b&c=d%20e+f&c", path()))
         .header("X-Forwarded-For", "1.1.1.1")
@@ -61,7 +61,7 @@ async fn requests_are_passed_on_like_gos_proxy_does_it() {
 }
 
 #[tokio::test]
-async fn answers_are_passed_on_but_for_their_cors() {
+async fn responses_are_forwarded_without_their_cors_headers() {
     let gateway = Setup::with(some_data()).start().await;
     let theirs = [
         ("Access-Control-Allow-Origin", "https://vendor.example"),
@@ -97,7 +97,7 @@ async fn answers_are_passed_on_but_for_their_cors() {
 }
 
 #[tokio::test]
-async fn large_answers_are_passed_on_too() {
+async fn large_responses_are_forwarded_too() {
     let gateway = Setup::with(some_data()).start().await;
     let large = "g".repeat(6 << 20);
     gateway.upstream.answers_goals_with(200, &[], &large);

@@ -44,7 +44,7 @@ async fn an_escaped_letter_is_a_letter() {
 }
 
 #[tokio::test]
-async fn what_is_no_route_is_nowhere() {
+async fn unknown_paths_are_not_found() {
     let gateway = gateway().await;
     let long = "a".repeat(20_000);
     for path in [

@@ -156,7 +156,7 @@ async fn when_offline() {
 }
 
 #[tokio::test]
-async fn in_chunks_it_is_the_same() {
+async fn chunked_bodies_have_the_same_results() {
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_max_payload", LIMIT);
     let gateway = setup.start().await;
     for (chunks, expected) in [
@@ -179,7 +179,7 @@ async fn in_chunks_it_is_the_same() {
 type Head<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
 
 #[tokio::test]
-async fn heads_decide_how_events_leave() {
+async fn headers_decide_how_events_are_forwarded() {
     // L197, L199, L207: an unknown kind is not summarized, so it shows both formats.
     let setup = Setup::with(some_data()).events().set("launchdarkly.events_flush_interval", "1h");
     let gateway = setup.start().await;

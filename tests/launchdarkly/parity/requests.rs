@@ -151,7 +151,7 @@ async fn a_body_is_waited_for_only_where_it_is_read() {
 }
 
 #[tokio::test]
-async fn chunks_are_a_body_for_contexts_too() {
+async fn chunked_bodies_are_accepted_for_contexts_too() {
     let gateway = gateway().await;
     let head = format!(
         "REPORT /sdk/evalx/context HTTP/1.1\r\nHost: a\r\nAuthorization: {SDK_KEY}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"

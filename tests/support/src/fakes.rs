@@ -35,7 +35,7 @@ fn flag(identifier: &str, version: i64) -> Value {
 }
 
 #[tokio::test]
-async fn tokens_carry_the_claims_that_a_test_wants() {
+async fn tokens_contain_the_claims_set_by_a_test() {
     let cloud = cloud().await;
     for (is_padded, claims, expected) in [
         (false, json!({}), [json!(ENV), json!("prod"), json!("2")]),
@@ -185,7 +185,7 @@ async fn proxy_keys_download_their_environments_in_pages_of_ten() {
 }
 
 #[tokio::test]
-async fn failures_come_as_ordered() {
+async fn failures_follow_the_script() {
     let cloud = cloud().await;
     let auth = async || authenticates(&cloud, json!({"apiKey": "server-key"})).await;
     cloud.answers_next("/client/auth", [500, 503]);

@@ -76,7 +76,7 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn verdicts_are_carried_out_and_counted() {
+async fn verdicts_are_applied_and_counted() {
     let setup = setup();
     setup.pass(&["good", "bad", "new"], b"{}").await;
     assert_eq!(*setup.left.lock(), ["{}", "\"new\""]);
@@ -84,7 +84,7 @@ async fn verdicts_are_carried_out_and_counted() {
 }
 
 #[tokio::test]
-async fn an_answer_with_a_wrong_number_of_verdicts_lets_nothing_out() {
+async fn a_wrong_number_of_verdicts_forwards_nothing() {
     let setup = setup();
     setup.pass(&["short", "good"], b"{}").await;
     assert!(setup.left.lock().is_empty());
@@ -92,7 +92,7 @@ async fn an_answer_with_a_wrong_number_of_verdicts_lets_nothing_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_may_take_its_bytes_and_not_one_more() {
+async fn held_events_are_limited_to_the_byte() {
     for (more, lost) in [(0, None), (1, Some(&1))] {
         let setup = setup();
         setup.filter.is_broken.store(true, Ordering::Relaxed);
@@ -130,7 +130,7 @@ async fn a_batch_on_which_the_filter_always_fails_does_not_block_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_is_bounded_and_what_is_lost_is_counted() {
+async fn held_events_are_bounded_and_losses_are_counted() {
     let setup = setup();
     setup.filter.is_broken.store(true, Ordering::Relaxed);
     static LARGE: [u8; 1 << 20] = [b' '; 1 << 20];
@@ -144,7 +144,7 @@ async fn what_is_held_is_bounded_and_what_is_lost_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_kind_of_caller_has_held_costs_no_other() {
+async fn kinds_of_callers_do_not_displace_each_others_held_events() {
     let setup = setup();
     setup.filter.is_broken.store(true, Ordering::Relaxed);
     static LARGE: [u8; 1 << 20] = [b' '; 1 << 20];

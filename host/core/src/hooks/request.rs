@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_gives_back_what_went_in() {
+    fn a_header_block_returns_the_headers_it_was_built_from() {
         let mut headers = HeaderMap::new();
         headers.append("x-a", "1".parse().unwrap());
         headers.append("x-a", "2".parse().unwrap());

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_panic_leaves_behind_is_counted() {
+    async fn events_lost_by_a_panic_are_counted() {
         let ledger = Arc::new(Ledger::default());
         ledger.record_received(5);
         ledger.guard(2).settle_elsewhere();

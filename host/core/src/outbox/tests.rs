@@ -115,7 +115,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_queue_leaves_as_one_batch_when_the_timer_fires() {
+async fn each_queue_is_posted_as_one_batch_when_the_timer_fires() {
     let setup = start(10, &[]);
     setup.push(1, 2);
     setup.push(2, 1);
@@ -131,7 +131,7 @@ async fn each_queue_leaves_as_one_batch_when_the_timer_fires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_leaves_at_once_and_nothing_is_lost() {
+async fn a_full_queue_is_posted_immediately_and_nothing_is_lost() {
     let setup = start(3, &[]);
     setup.push(1, 2);
     settle().await;
@@ -150,7 +150,7 @@ async fn a_full_queue_leaves_at_once_and_nothing_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_of_many_bytes_leaves_at_once_in_posts_of_bounded_size() {
+async fn a_queue_of_many_bytes_is_posted_immediately_in_posts_of_bounded_size() {
     let setup = start(1000, &[]);
     let event = Bytes::from(vec![b' '; MAX_POST_BYTES / 4]);
     setup.ledger.record_received(7);
@@ -206,7 +206,7 @@ async fn an_answer_ends_a_stall_and_a_failure_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_queues_leave_before_their_time() {
+async fn many_queues_are_posted_early() {
     let setup = start(1000, &[]);
     (0..MANY_QUEUES as u32 - 1).for_each(|key| setup.push(key, 1));
     settle().await;
@@ -217,7 +217,7 @@ async fn many_queues_leave_before_their_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_are_only_so_many_queues_of_one_credential() {
+async fn the_number_of_queues_per_credential_is_bounded() {
     let setup = start(1000, &[]);
     setup.script.delays(Duration::from_secs(3600));
     let most = (MAX_QUEUES + MAX_LANE_POSTS) as u32;
@@ -252,7 +252,7 @@ async fn memory_is_bounded_and_each_credential_has_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
+async fn while_upstream_keeps_up_events_wait_in_the_memory_that_covers_them() {
     let elsewhere = Budget::new(1 << 30).account();
     let setup = limited(10, &[], &SharedLimits::without_threads(40_000));
     setup.script.delays(Duration::from_secs(1));
@@ -285,7 +285,7 @@ async fn while_upstream_keeps_up_events_wait_where_they_have_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_is_posted_when_what_is_left_in_it_grows_large_again() {
+async fn a_queue_is_posted_again_when_its_rest_grows_large() {
     let setup = start(100, &[]);
     let large = |count| vec![Bytes::from(vec![b' '; MAX_POST_BYTES / 4]); count];
     setup.ledger.record_received(8);
@@ -338,7 +338,7 @@ async fn memory_is_free_again_when_events_are_settled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_from_elsewhere_settles_what_it_stands_for() {
+async fn a_prepared_batch_settles_the_events_it_accounts_for() {
     for (outcome, delivered, dropped) in
         [(Sent::Delivered, 7, vec![]), (Sent::Refused("rejected"), 0, vec![("rejected", 7)])]
     {
@@ -358,7 +358,7 @@ async fn a_batch_from_elsewhere_settles_what_it_stands_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_finds_no_memory_is_lost_with_all_it_stands_for() {
+async fn a_batch_without_memory_is_dropped_with_all_events_it_accounts_for() {
     let setup = limited(1, &[], &SharedLimits::without_threads(4000));
     setup.ledger.record_received(6);
     setup.outbox.dispatch(PUBLIC, Batch { events: vec![Bytes::from(vec![b' '; 900])], stands_for: 5 });
@@ -371,7 +371,7 @@ async fn a_batch_that_finds_no_memory_is_lost_with_all_it_stands_for() {
 proptest::proptest! {
     /// Delivered, filtered, dropped and pending add up to received, whatever happens.
     #[test]
-    fn nothing_is_lost_uncounted(
+    fn every_loss_is_counted(
         pushes in proptest::collection::vec((0_u32..4, 0_usize..20, 0_u64..3000), 1..40),
         outcomes in proptest::collection::vec(0_u8..3, 0..20),
         capacity in 1_usize..20,

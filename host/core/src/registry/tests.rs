@@ -56,7 +56,7 @@ fn a_stream_can_end_itself() {
 }
 
 #[test]
-fn there_is_a_limit() {
+fn the_number_of_streams_is_limited() {
     let streams = StreamRegistry::new(1);
     let first = streams.open(facts("a", "k"), None).unwrap();
     assert_eq!(streams.open(facts("a", "k"), None).err(), Some(TooManyStreams));

@@ -49,7 +49,7 @@ fn later_sources_win_and_are_named() {
 }
 
 #[test]
-fn truth_is_a_word_or_a_digit() {
+fn booleans_are_words_or_digits() {
     for (text, expected) in [
         ("true", Some(true)),
         ("TRUE", Some(true)),
@@ -108,7 +108,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
 }
 
 #[test]
-fn all_errors_come_at_once_with_their_paths() {
+fn all_errors_are_reported_at_once_with_their_paths() {
     let mut values = Values::default();
     let file = json!({
         "server": {"listen": "nowhere", "limit": "many"},
@@ -162,7 +162,7 @@ fn secrets_come_from_files_and_are_never_shown() {
 }
 
 #[test]
-fn empty_values_are_no_values() {
+fn empty_values_count_as_not_set() {
     let folder = tempfile::tempdir().unwrap();
     let blank = folder.path().join("blank");
     std::fs::write(&blank, " \n").unwrap();
@@ -214,7 +214,7 @@ fn empty_values_are_no_values() {
 }
 
 #[test]
-fn a_section_of_nothing_but_empty_values_is_not_there() {
+fn a_section_of_empty_values_only_counts_as_missing() {
     let mut values = Values::default();
     let file = json!({"vendor": {"environments": [{"key": {"env": "EMPTY"}}, {"name": " "}]}});
     values.add_file(&file, KEYS).unwrap();
@@ -287,7 +287,7 @@ fn a_mistake_is_reported_once() {
 
 proptest::proptest! {
     #[test]
-    fn no_file_makes_it_panic(text in "\\PC*") {
+    fn no_file_causes_a_panic(text in "\\PC*") {
         let mut values = Values::default();
         let _ = values.add_file(&json!({"server": {"listen": text, "limit": text}, "vendor": text}), KEYS);
         let mut reader = Reader::new(&values, KEYS, &no_variables);

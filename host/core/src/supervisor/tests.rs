@@ -145,7 +145,7 @@ async fn threads_run_again_unless_they_are_vital() {
 
 #[cfg(debug_assertions)]
 #[tokio::test]
-async fn a_task_that_waits_panics_when_a_test_wants_it() {
+async fn a_waiting_task_panics_when_armed() {
     let lifecycle = Lifecycle::new();
     lifecycle.supervise("idle", std::future::pending::<()>);
     lifecycle.supervisor().faults().arm("idle");

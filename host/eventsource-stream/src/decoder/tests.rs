@@ -112,7 +112,7 @@ fn a_byte_order_mark_counts_once() {
 }
 
 #[test]
-fn what_is_not_utf_8_is_replaced() {
+fn invalid_utf_8_is_replaced() {
     for (stream, expected) in [
         (&b"data: a\xffb\n\n"[..], "message=a\u{fffd}b"),
         (b"data: \xe2\x82\n\n", "message=\u{fffd}"),
@@ -255,7 +255,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn pieces_make_no_difference(stream in stream(), cuts in proptest::collection::vec(1..8usize, 1..8)) {
+    fn events_do_not_depend_on_the_pieces(stream in stream(), cuts in proptest::collection::vec(1..8usize, 1..8)) {
         let mut decoder = Decoder::new();
         let mut events = VecDeque::new();
         let mut rest = &stream[..];

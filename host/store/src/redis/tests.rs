@@ -56,7 +56,7 @@ async fn a_full_write_replaces_everything_and_sets_the_marker() {
 }
 
 #[tokio::test]
-async fn versions_decide() {
+async fn only_newer_versions_are_written() {
     let Some(server) = RedisServer::start() else { return };
     let store = store(&server, "p");
     for (version, outcome) in
@@ -71,7 +71,7 @@ async fn versions_decide() {
 }
 
 #[tokio::test]
-async fn writers_that_meet_lose_nothing() {
+async fn concurrent_writers_lose_nothing() {
     let Some(server) = RedisServer::start() else { return };
     // Each writer has its own connections, like gateways that share a database.
     let writes = async |index: usize| {
@@ -94,7 +94,7 @@ async fn writers_that_meet_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_failure_is_an_error_and_heals() {
+async fn a_failure_is_an_error_and_recovers() {
     let Some(mut server) = RedisServer::start() else { return };
     let store = store(&server, "p");
     store.upsert("things", &record("a", 1)).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_transaction_that_the_server_refuses_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_given_up() {
+async fn an_unresponsive_server_times_out() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = format!("redis://{}", listener.local_addr().unwrap());
     let store = Redis::new(&RedisAddress::parse(&address, false, None, None).unwrap(), "p", LAYOUT);

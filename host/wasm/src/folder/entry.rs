@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_pass_is_tried_again_ever_less_often() {
+    async fn transient_failures_are_retried_with_growing_delays() {
         let mut entry = Entry::default();
         entry.plan_retry(false);
         assert!(!entry.is_due());

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_goes_on_where_its_budget_ended() {
+    fn a_sweep_continues_where_its_budget_ended() {
         let pairs = pairs(&[("a", 60, false), ("b", 60, false), ("c", 60, false)]);
         let mut suspects = Suspects { sweep: pairs.keys().cloned().collect(), ..Suspects::default() };
         assert_eq!(suspects.take(&pairs, 100).len(), 2);

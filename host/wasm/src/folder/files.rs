@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_at_once() {
+    fn anything_but_a_regular_file_is_rejected_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_shows_what_size_and_time_of_modification_hide() {
+    fn a_stamp_detects_changes_with_equal_size_and_modification_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let stamp = || Stamp::of(&fs::metadata(&path).unwrap());

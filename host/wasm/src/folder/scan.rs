@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_rests_when_it_has_not_changed_for_a_while_or_was_closed() {
+    async fn a_file_is_stable_when_unchanged_for_a_while_or_closed() {
         let stamp = |size| Stamp::made_up(size, Duration::ZERO);
         let path = Path::new("/d/a.wasm");
         let (mut unstable, nothing) = (UnstableFiles::default(), HashSet::new());
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_listed_trusted_or_not_and_never_half() {
+    fn a_folder_is_listed_completely_whether_trusted_or_not() {
         let dir = tempfile::tempdir().unwrap();
         let list = |path: &Path| list(path, Trust::Owner);
         assert_eq!(list(dir.path()), Ok(Some(Listing::default())));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_text_and_files_that_are_none_are_listed_with_a_reason() {
+    fn invalid_names_and_other_kinds_of_files_are_listed_with_a_reason() {
         let dir = tempfile::tempdir().unwrap();
         for name in [&b"caf\xe9.wasm"[..], b"two\nlines.toml", b"fine.wasm"] {
             fs::write(dir.path().join(OsStr::from_bytes(name)), "x").unwrap();

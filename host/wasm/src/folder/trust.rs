@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_are_those_who_are_neither_root_nor_the_process_nor_of_its_groups() {
+    fn other_users_are_neither_root_nor_the_process_nor_in_its_groups() {
         let identity = Identity { user: 1000, groups: vec![1000, 2000] };
         for (owner, group, mode, expected) in [
             (1000, 1000, 0o755, None),

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn compiling_happens_on_a_thread_of_its_own() {
+    async fn compilation_runs_on_a_separate_thread() {
         let engine = Engine::new(4).unwrap();
         let name = engine.compile(true, || std::thread::current().name().map(str::to_owned)).await.unwrap();
         assert_eq!(name.as_deref(), Some("yardarm-compile"));

@@ -135,7 +135,7 @@ impl Cache {
         })
     }
 
-    /// Creates the folder if it does not exist, and rejects one that belongs to another user or is writable by one.
+    /// Creates the folder if it does not exist, and rejects a folder that belongs to or is writable by another user.
     fn prepare(&self) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let probe = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));

@@ -76,7 +76,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_component_of_the_same_size_and_time_acts_in_place() {
+async fn a_component_overwritten_with_equal_size_and_time_is_loaded() {
     let (allow, forbid) = pair();
     let fixture = Fixture::with(&[("gate.wasm", &allow)]).await;
     fixture.lets_in(true).await;
@@ -89,7 +89,7 @@ async fn a_component_of_the_same_size_and_time_acts_in_place() {
 }
 
 #[tokio::test]
-async fn a_binding_of_the_same_size_and_time_acts_in_place() {
+async fn a_binding_file_overwritten_with_equal_size_and_time_is_applied() {
     let (_, forbid) = pair();
     let fixture = Fixture::with(&[("gate.wasm", &forbid), ("gate.toml", BINDINGS[0].as_bytes())]).await;
     fixture.lets_in(false).await;
@@ -100,7 +100,7 @@ async fn a_binding_of_the_same_size_and_time_acts_in_place() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_listed_only_now_and_then_is_found_changed_too() {
+async fn a_change_is_detected_without_file_events() {
     // No events, as on a network file system. The first scan detects the change time, which cannot be set back.
     let (allow, forbid) = pair();
     let aside = tempfile::tempdir().unwrap();
@@ -114,7 +114,7 @@ async fn a_file_that_is_listed_only_now_and_then_is_found_changed_too() {
 }
 
 #[tokio::test]
-async fn a_new_file_with_the_number_size_and_time_of_the_old_one_acts() {
+async fn a_file_with_equal_inode_number_size_and_time_is_loaded() {
     let (allow, forbid) = pair();
     let fixture = Fixture::with(&[("gate.wasm", &allow)]).await;
     fixture.lets_in(true).await;
@@ -169,7 +169,7 @@ async fn a_mounted_config_map_is_followed_when_it_is_swapped() {
 }
 
 #[tokio::test]
-async fn memory_that_is_mapped_changes_a_file_without_a_trace_and_is_found_by_its_content() {
+async fn a_write_through_a_memory_mapping_is_detected_by_content() {
     use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
     let (_, forbid) = pair();
     let often = |settings: &mut Settings| settings.verify_interval = Duration::from_millis(100);
@@ -196,7 +196,7 @@ async fn memory_that_is_mapped_changes_a_file_without_a_trace_and_is_found_by_it
 }
 
 #[tokio::test]
-async fn looking_again_changes_nothing() {
+async fn another_scan_changes_nothing() {
     let (_, forbid) = pair();
     let often = |settings: &mut Settings| {
         (settings.verify_interval, settings.scan_interval) = (Duration::from_millis(20), Duration::from_millis(20));

@@ -126,7 +126,7 @@ async fn a_file_is_not_read_before_its_size_is_checked() {
 }
 
 #[tokio::test]
-async fn a_file_that_never_rests_holds_up_nothing() {
+async fn an_unstable_file_does_not_delay_others() {
     let fixture = found(|dir| {
         place(dir, "fine.wasm", &gate(guests::ALLOW));
         // Reports a size of zero, and has different content each time.
@@ -155,7 +155,7 @@ async fn thousands_of_files_are_bounded_and_displace_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_in_the_way_of_reading_goes_without_a_trace_in_the_files() {
+async fn an_obstacle_may_disappear_without_a_change_of_the_files() {
     let fixture = Fixture::with(&[("gate.wasm", &gate(guests::ALLOW))]).await;
     let (path, away) = (fixture.dir.path().join("gate.wasm"), fixture.dir.path().join("gate.away"));
     fs::rename(&path, &away).unwrap();
@@ -173,7 +173,7 @@ async fn what_is_in_the_way_of_reading_goes_without_a_trace_in_the_files() {
 }
 
 #[tokio::test]
-async fn a_row_goes_with_its_file() {
+async fn a_row_is_removed_with_its_file() {
     let fixture = found(|dir| pipe(&dir.join("pipe.wasm"))).await;
     assert!(fixture.plugin("pipe").refused.is_some());
     fixture.remove("pipe.wasm");
@@ -181,7 +181,7 @@ async fn a_row_goes_with_its_file() {
 }
 
 #[tokio::test]
-async fn many_swaps_leave_a_small_cache_that_has_what_runs() {
+async fn many_swaps_leave_a_small_cache_with_the_running_plugins() {
     let cache = tempfile::tempdir().unwrap();
     let dir = cache.path().join("compiled");
     let numbered = |number: u32| {
@@ -216,7 +216,7 @@ async fn many_swaps_leave_a_small_cache_that_has_what_runs() {
 }
 
 #[tokio::test]
-async fn a_required_plugin_among_thousands_of_others_is_there_from_the_start() {
+async fn a_required_plugin_among_thousands_is_loaded_from_the_start() {
     let fixture = found(|dir| {
         for number in 0..5_000 {
             fs::write(dir.join(format!("{number:05}.wasm")), "junk").unwrap();

@@ -19,7 +19,7 @@ async fn without_auto_bind_a_dropped_file_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_folder_may_come_later() {
+async fn a_folder_may_be_created_later() {
     let dir = tempfile::tempdir().unwrap();
     let settings = || Settings { dir: dir.path().join("plugins.d"), instances: 16, ..Settings::default() };
     let (hooks, lifecycle) = (Hooks::none(), Lifecycle::new());

@@ -33,7 +33,7 @@ async fn a_request_is_allowed_denied_or_left_undecided() {
 }
 
 #[tokio::test]
-async fn the_first_denial_of_a_chain_wins_and_one_opinion_is_enough() {
+async fn the_first_denial_of_a_chain_wins_and_one_decision_is_enough() {
     for (first, second, expected) in [
         (guests::ALLOW, guests::FORBID, Some("two")),
         (guests::FORBID, guests::ALLOW, Some("one")),

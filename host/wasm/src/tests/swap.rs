@@ -13,7 +13,7 @@ fn guest(fragment: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_dropped_file_acts_and_a_removed_one_does_not() {
+async fn a_new_file_is_loaded_and_a_removed_one_unloaded() {
     let fixture = Fixture::with(&[]).await;
     fixture.swap(|fixture| fixture.put("gate.wasm", &guest(guests::ALLOW))).await;
     assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
@@ -25,7 +25,7 @@ async fn a_dropped_file_acts_and_a_removed_one_does_not() {
 }
 
 #[tokio::test]
-async fn a_pinned_plan_stays_what_it_was() {
+async fn a_pinned_plan_does_not_change() {
     let fixture = Fixture::with(&[("gate.wasm", &guest(guests::ALLOW))]).await;
     let pinned = fixture.hooks.pin();
     fixture.swap(|fixture| fixture.put("gate.wasm", &guest(guests::FORBID))).await;
@@ -36,7 +36,7 @@ async fn a_pinned_plan_stays_what_it_was() {
 }
 
 #[tokio::test]
-async fn an_old_generation_goes_with_its_last_call() {
+async fn an_old_generation_is_dropped_with_its_last_call() {
     let fixture = Fixture::with(&[("gate.wasm", &guest(guests::ALLOW))]).await;
     let guest_of = |fixture: &Fixture| {
         let view = fixture.folder.view();
@@ -75,7 +75,7 @@ async fn a_refused_file_leaves_the_old_one_running() {
 }
 
 #[tokio::test]
-async fn a_required_plugin_that_disappears_closes_the_door() {
+async fn a_required_plugin_that_is_removed_fails_closed() {
     let fixture = Fixture::with(&[("gate.wasm", &guest(guests::ALLOW)), ("gate.toml", REQUIRED)]).await;
     assert!(fixture.authenticate().await.is_ok());
     fixture.swap(|fixture| fixture.remove("gate.wasm")).await;
@@ -100,7 +100,7 @@ async fn a_required_plugin_is_retired_by_its_binding_file() {
 }
 
 #[tokio::test]
-async fn both_files_at_once_may_go_without_opening_the_door() {
+async fn removing_both_files_at_once_still_fails_closed() {
     let fixture = Fixture::with(&[("gate.wasm", &guest(guests::ALLOW)), ("gate.toml", REQUIRED)]).await;
     fixture
         .swap(|fixture| {
@@ -113,7 +113,7 @@ async fn both_files_at_once_may_go_without_opening_the_door() {
 }
 
 #[tokio::test]
-async fn a_required_plugin_that_never_loaded_closes_the_door() {
+async fn a_required_plugin_that_never_loaded_fails_closed() {
     let fixture = Fixture::with(&[("gate.wasm", b"junk"), ("gate.toml", REQUIRED)]).await;
     assert_eq!(fixture.authenticate().await.unwrap_err().class, "missing-required");
     let fixture =
@@ -141,7 +141,7 @@ async fn a_changed_binding_file_is_a_new_generation_of_the_same_code() {
 }
 
 #[tokio::test]
-async fn identity_changes_with_a_chain_and_not_with_its_neighbours() {
+async fn identity_changes_with_its_own_chain_only() {
     let fixture = Fixture::with(&[("gate.wasm", &guest(guests::ALLOW))]).await;
     let identity = |fixture: &Fixture| fixture.hooks_of("prod").request_auth.as_ref().unwrap().identity();
     let before = identity(&fixture);
@@ -177,7 +177,7 @@ async fn touching_a_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_file_written_slowly_is_taken_when_it_is_whole() {
+async fn a_slowly_written_file_is_loaded_when_complete() {
     use std::io::Write;
     let wasm = guest(guests::FORBID);
     let fixture = Fixture::with(&[("gate.wasm", &guest(guests::ALLOW))]).await;
@@ -194,7 +194,7 @@ async fn a_file_written_slowly_is_taken_when_it_is_whole() {
 }
 
 #[tokio::test]
-async fn a_link_that_is_turned_round_swaps() {
+async fn a_redirected_link_swaps_the_plugin() {
     let dir = tempfile::tempdir().unwrap();
     for (version, fragment) in [("v1", guests::ALLOW), ("v2", guests::FORBID)] {
         std::fs::create_dir(dir.path().join(version)).unwrap();

@@ -28,7 +28,7 @@ fn fast(settings: &mut Settings) {
 }
 
 #[tokio::test]
-async fn a_folder_that_all_can_write_to_is_refused_in_status_and_acts_once_it_is_mended() {
+async fn a_world_writable_folder_is_reported_and_loaded_once_corrected() {
     for bits in [0o777, 0o1777, 0o757] {
         let fixture = Fixture::set_up(&[("filter.wasm", &filter())], |settings| {
             fast(settings);
@@ -71,7 +71,7 @@ async fn any_folder_is_accepted_with_trust_any() {
 }
 
 #[tokio::test]
-async fn what_is_required_fails_closed_in_a_folder_or_file_that_cannot_be_trusted() {
+async fn required_plugins_in_an_untrusted_folder_or_file_fail_closed() {
     for (folder, wasm, toml) in [(0o777, 0o644, 0o644), (0o755, 0o666, 0o644), (0o755, 0o644, 0o666)] {
         let files: [(&str, &[u8]); 2] = [("gate.wasm", &gate(guests::ALLOW)), ("gate.toml", REQUIRED)];
         let fixture = Fixture::set_up(&files, |settings| {
@@ -147,7 +147,7 @@ async fn a_running_plugin_outlives_everything_that_happens_to_its_folder() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_none_is_trouble_and_not_the_end() {
+async fn a_path_that_is_not_a_folder_is_reported_and_not_fatal() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("plugins.d");
     fs::write(&path, "a file").unwrap();

@@ -33,7 +33,7 @@ async fn calls_end_in_their_class() {
 }
 
 #[tokio::test]
-async fn answers_that_mean_nothing_are_not_used() {
+async fn invalid_replies_are_not_used() {
     for fragment in [guests::NO_VERDICTS, guests::REPLACE_BADLY] {
         let fixture = Fixture::of(GuestHook::EventFilter, fragment).await;
         assert_eq!(fixture.filter(&events(2)).await, Filtering::Hold { plugin: "zoo".into() });
@@ -48,7 +48,7 @@ async fn answers_that_mean_nothing_are_not_used() {
 }
 
 #[tokio::test]
-async fn a_trap_costs_one_instance_and_not_the_plugin() {
+async fn a_trap_ends_one_instance_and_not_the_plugin() {
     let fragment = "(global $calls (mut i32) (i32.const 0))\n;; body\n\
         (global.set $calls (i32.add (global.get $calls) (i32.const 1)))\n\
         (if (i32.eq (global.get $calls) (i32.const 3)) (then unreachable))\n\
@@ -113,7 +113,7 @@ async fn looping_guests_do_not_stop_the_others() {
 }
 
 #[tokio::test]
-async fn files_that_are_no_plugins_say_what_they_are() {
+async fn files_that_are_not_plugins_are_rejected_with_their_kind() {
     let good = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ALLOW);
     let component = good.component().unwrap();
     let native = {
@@ -141,7 +141,7 @@ async fn files_that_are_no_plugins_say_what_they_are() {
 }
 
 #[tokio::test]
-async fn plugins_that_do_not_fit_say_how_to_mend_them() {
+async fn incompatible_plugins_are_rejected_with_the_fix() {
     let allow = |guest: Guest| guest.hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap();
     let trap = allow(Guest::new("trap").init("unreachable"));
     let slow = allow(Guest::new("slow").init("(loop $l (br $l)) unreachable"));
@@ -180,7 +180,7 @@ async fn plugins_that_do_not_fit_say_how_to_mend_them() {
         ("config", "L08", "the plugin does not accept its configuration: a guest for tests"),
         ("later", "L09", "`init` failed: the guest reports temporary: a guest for tests"),
         ("newer", "L04", "built for `yardarm:plugin/"),
-        ("foreign", "L05", "imports what this host does not offer: `acme:things/stuff@1.0.0`"),
+        ("foreign", "L05", "unknown imports: `acme:things/stuff@1.0.0`"),
         ("field", "L04", "a type differs from `yardarm:plugin@0.1.0`, build against its WIT files"),
         ("misnamed", "L07", "`misnamed.toml` is for `misnamed`, but the component calls itself `somebody`"),
         ("odd", "L07", "the component calls itself `odd name`; a name has 1 to 64 letters"),
@@ -202,7 +202,7 @@ async fn plugins_that_do_not_fit_say_how_to_mend_them() {
 }
 
 #[tokio::test]
-async fn no_bytes_are_mistaken_for_a_plugin() {
+async fn damaged_components_are_rejected_without_a_crash() {
     use rand::{Rng, SeedableRng};
     let mut random = rand::rngs::StdRng::seed_from_u64(7);
     let component = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap();

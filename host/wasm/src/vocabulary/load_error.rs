@@ -68,7 +68,7 @@ pub enum LoadError {
         text: String,
     },
     /// L05.
-    #[error("imports what this host does not offer: {imports}")]
+    #[error("unknown imports: {imports}")]
     UnknownImport {
         /// All unknown imports.
         imports: String,
@@ -190,7 +190,7 @@ fn hint(limit: u64) -> &'static str {
 }
 
 impl LoadError {
-    /// Returns the stable code of the plugin error taxonomy.
+    /// Returns the stable code (see "Error codes" in `plugins/README.md`).
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -215,7 +215,7 @@ impl LoadError {
         }
     }
 
-    /// Returns the class of the plugin error taxonomy.
+    /// Returns the class (see "Error codes" in `plugins/README.md`).
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {

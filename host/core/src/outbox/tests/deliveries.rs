@@ -5,7 +5,7 @@ use std::thread::{self, ThreadId};
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn deliveries_run_at_the_same_time_and_only_so_many() {
+async fn deliveries_are_concurrent_and_bounded() {
     let setup = start(10, &[]);
     setup.script.delays(Duration::from_secs(1));
     for key in 0..100 {
@@ -20,7 +20,7 @@ async fn deliveries_run_at_the_same_time_and_only_so_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn environments_share_places_and_other_credentials_keep_theirs() {
+async fn environments_share_slots_and_other_credentials_keep_theirs() {
     let limits = SharedLimits::without_threads(64 << 20);
     let all: Vec<_> = (0..6).map(|_| limited(1, &[], &limits)).collect();
     for setup in &all {
@@ -40,7 +40,7 @@ async fn environments_share_places_and_other_credentials_keep_theirs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_retry_after_a_second_and_no_more() {
+async fn a_failed_delivery_is_retried_once_after_a_second() {
     let setup = start(10, &[Sent::Later("b"), Sent::Later("a")]);
     setup.push(1, 1);
     let start = tokio::time::Instant::now();
@@ -63,7 +63,7 @@ async fn a_refusal_is_not_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_a_delivery_costs_its_batch_only() {
+async fn a_panic_of_a_delivery_affects_only_its_batch() {
     let setup = start(1, &[]);
     setup.script.panics.store(MAX_LANE_POSTS, Ordering::Relaxed);
     setup.push(1, 2 * MAX_LANE_POSTS);

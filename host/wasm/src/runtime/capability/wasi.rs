@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_instance_prints_is_bounded() {
+    fn output_of_an_instance_is_bounded() {
         let plugin = PluginContext {
             name: "zoo".into(),
             generation: 1,

@@ -176,7 +176,7 @@ mod tests {
         for number in 1..=100 {
             let active = kept.store(number);
             all.push(active);
-            // The first entry is used repeatedly, the last is the one that runs.
+            // The first entry is used repeatedly, the last belongs to the running plugin.
             kept.age(&active, Duration::from_secs(u64::from(200 - number)));
             assert!(kept.has(&first), "{number}");
             kept.cache.tidy(&HashSet::from([active]));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_is_kept_however_old_and_large_and_counts_as_used() {
+    fn entries_of_running_plugins_are_kept_and_count_as_used() {
         let kept = Kept::new(CacheLimits { max_size: 1, max_age: Duration::from_secs(60) });
         let (active, other) = (kept.store(1), kept.store(2));
         kept.age(&active, Duration::from_secs(3600));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn old_entries_other_engines_and_left_overs_go_and_other_files_stay() {
+    fn old_and_foreign_entries_and_leftovers_are_removed_and_other_files_kept() {
         let kept = Kept::new(CacheLimits { max_age: Duration::from_secs(60), ..CacheLimits::default() });
         let (old, new) = (kept.store(1), kept.store(2));
         kept.age(&old, Duration::from_secs(61));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_folder_comes_back_and_a_planted_pipe_stops_nothing() {
+    fn a_removed_folder_is_created_again_and_a_pipe_in_it_does_not_block() {
         let kept = Kept::new(CacheLimits::default());
         fs::remove_dir_all(kept.path()).unwrap();
         kept.cache.tidy(&HashSet::new());

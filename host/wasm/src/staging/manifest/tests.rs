@@ -135,7 +135,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_pattern_takes_for_ever(pattern in "[*?a]{0,40}", text in "[ab]{0,60}") {
+    fn matching_takes_bounded_time(pattern in "[*?a]{0,40}", text in "[ab]{0,60}") {
         let _ = matches(&pattern, &text);
     }
 }
