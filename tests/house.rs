@@ -48,12 +48,12 @@ fn manifest(dir: &Path) -> Table {
 fn dependencies_between_crates_have_one_direction() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("yardarm-core", &[][..]),
-        ("yardarm-launchdarkly", &["yardarm-core", "yardarm-launchdarkly-eval", "yardarm-outbound", "yardarm-store"]),
+        ("yardarm-launchdarkly", &["yardarm-core", "yardarm-launchdarkly-eval", "yardarm-vendor", "yardarm-store"]),
         ("yardarm-launchdarkly-eval", &["yardarm-go-regex"]),
-        ("yardarm-harness", &["yardarm-core", "yardarm-harness-eval", "yardarm-outbound"]),
+        ("yardarm-harness", &["yardarm-core", "yardarm-harness-eval", "yardarm-vendor"]),
         ("yardarm-harness-eval", &["yardarm-go-regex"]),
         ("yardarm-go-regex", &[]),
-        ("yardarm-outbound", &["yardarm-core"]),
+        ("yardarm-vendor", &["yardarm-core"]),
         ("yardarm-wasm", &["yardarm-core"]),
         ("yardarm-store", &[]),
         ("eventsource-stream", &[]),
@@ -93,9 +93,9 @@ fn each_crate_has_only_its_allowed_dependencies() {
         ("wasmtime", &["yardarm-wasm"]),
         ("wasmtime-wasi", &["yardarm-wasm"]),
         ("axum", &["yardarm", "yardarm-launchdarkly", "yardarm-harness", "yardarm-fake-clouds"]),
-        ("reqwest", &["yardarm-launchdarkly", "yardarm-harness", "yardarm-outbound"]),
-        ("reqwest-eventsource", &["yardarm-outbound"]),
-        ("eventsource-stream", &["yardarm-outbound"]),
+        ("reqwest", &["yardarm-launchdarkly", "yardarm-harness", "yardarm-vendor"]),
+        ("reqwest-eventsource", &["yardarm-vendor"]),
+        ("eventsource-stream", &["yardarm-vendor"]),
         ("redis", &["yardarm-store"]),
         ("anyhow", &["yardarm", "yardarm-testkit"]),
     ] {
@@ -120,7 +120,7 @@ fn the_event_stream_decoder_has_few_dependencies() {
 #[test]
 fn clients_for_upstream_are_made_in_one_file() {
     // Another client would follow redirects, and disclose keys.
-    let owner = root().join("host/outbound/src/redirect.rs");
+    let owner = root().join("host/vendor/src/upstream/redirect.rs");
     for (path, line, text) in code("host") {
         let is_ours =
             path == owner || path.components().any(|it| ["benches", "tests"].iter().any(|at| it.as_os_str() == *at));

@@ -33,7 +33,7 @@ impl HttpClients {
         // The limits are those of ld-relay, except that event posts get ten seconds instead of three, because slow
         // proxies need more.
         let common = || {
-            yardarm_outbound::client()
+            yardarm_vendor::upstream::client()
                 .user_agent(USER_AGENT)
                 .connect_timeout(Duration::from_secs(3))
                 .tcp_keepalive(Duration::from_secs(60))

@@ -40,7 +40,7 @@ impl MetricsPoster {
         let request = self.http.requests.post(url(&self.base, &["metrics", &session.identity.id]));
         let request = request.query(&[("cluster", &session.identity.cluster)]).headers(identification(&session));
         let request = request.bearer_auth(session.token.expose()).header(CONTENT_TYPE, "application/json").body(body);
-        let outcome = match yardarm_outbound::send(request).await {
+        let outcome = match yardarm_vendor::upstream::send(request).await {
             Err(error) => {
                 tracing::warn!(environment = %environment.label, %error, "metrics service cannot be reached");
                 Outcome::Later

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use yardarm_core::Secret;
-use yardarm_outbound::{ConnectionError, Events};
+use yardarm_vendor::upstream::{ConnectionError, Events};
 
 use super::environment_set::EnvironmentSet;
 use super::sync_source::{RoundError, SyncSource};

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::{InternalError, Secret, Supervised};
-use yardarm_outbound::{ConnectionError, Events};
+use yardarm_vendor::upstream::{ConnectionError, Events};
 
 use self::account::{Account, Listing};
 use self::page::Listed;

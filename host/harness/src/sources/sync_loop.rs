@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_outbound::{ConnectionError, Events};
+use yardarm_vendor::upstream::{ConnectionError, Events};
 
 use super::environment_set::EnvironmentSet;
 use super::sync_source::{RoundError, SyncSource};

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use yardarm_core::InternalError;
 use yardarm_core::status::ErrorKind;
-use yardarm_outbound::{ConnectionError, Events};
+use yardarm_vendor::upstream::{ConnectionError, Events};
 
 use super::environment_set::EnvironmentSet;
 use crate::upstream::RequestError;

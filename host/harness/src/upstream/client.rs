@@ -23,7 +23,7 @@ impl HttpClients {
     /// When the system's certificates or the TLS library cannot be set up.
     pub(crate) fn new(read_timeout: Duration) -> Result<Self, reqwest::Error> {
         let common = || {
-            yardarm_outbound::client()
+            yardarm_vendor::upstream::client()
                 .user_agent(USER_AGENT)
                 .connect_timeout(Duration::from_secs(10))
                 .tcp_keepalive(Duration::from_secs(60))

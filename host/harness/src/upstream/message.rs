@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use yardarm_harness_eval::lenient_json;
 use yardarm_harness_eval::model::as_version;
-use yardarm_outbound::{LogThrottle, shortened};
+use yardarm_vendor::upstream::{LogThrottle, shortened};
 
 use crate::data::items::{ChangeEvent, Domain};
 use crate::identity::KeyHash;

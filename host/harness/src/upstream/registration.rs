@@ -214,7 +214,7 @@ impl Registrar {
     async fn send(&self, entry: &Entry) -> Outcome {
         let request = self.0.http.requests.post(url(&self.0.base, &["client", "auth"])).timeout(TIMEOUT);
         let request = request.header(CONTENT_TYPE, "application/json").body(entry.body.clone());
-        match yardarm_outbound::send(request).await {
+        match yardarm_vendor::upstream::send(request).await {
             Ok(answer) if answer.status().is_success() => Outcome::Registered,
             Ok(answer) => match answer.status() {
                 status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Outcome::answered(true, status),

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use yardarm_harness_eval::lenient_json;
-use yardarm_outbound::{RedirectError, SendError};
+use yardarm_vendor::upstream::{RedirectError, SendError};
 
 use super::client::HttpClients;
 use crate::identity::Session;
@@ -66,8 +66,8 @@ pub(crate) async fn read_json<T: Send + 'static>(
     request: reqwest::RequestBuilder,
     read: impl FnOnce(&str) -> Result<T, serde_json::Error> + Send + 'static,
 ) -> Result<T, RequestError> {
-    let network = |error: reqwest::Error| RequestError::Network(yardarm_outbound::chain(&error.without_url()));
-    let mut response = yardarm_outbound::send(request).await?;
+    let network = |error: reqwest::Error| RequestError::Network(yardarm_vendor::upstream::chain(&error.without_url()));
+    let mut response = yardarm_vendor::upstream::send(request).await?;
     if response.status() != http::StatusCode::OK {
         return Err(RequestError::Status(response.status()));
     }

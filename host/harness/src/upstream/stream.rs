@@ -2,7 +2,7 @@
 
 use http::header::CACHE_CONTROL;
 use yardarm_core::Secret;
-use yardarm_outbound::{ConnectionError, Events};
+use yardarm_vendor::upstream::{ConnectionError, Events};
 
 use super::client::HttpClients;
 use super::request::{identification, url};
@@ -20,5 +20,5 @@ pub(crate) async fn open(
     let request = request.query(&[("cluster", &session.identity.cluster)]);
     let request = request.bearer_auth(session.token.expose()).header("api-key", key.expose());
     // What we accept is said where streams of both vendors are opened.
-    yardarm_outbound::open(request.header(CACHE_CONTROL, "no-cache"), http.read_timeout).await
+    yardarm_vendor::upstream::open(request.header(CACHE_CONTROL, "no-cache"), http.read_timeout).await
 }

@@ -13,7 +13,7 @@ use yardarm_launchdarkly_eval::model::{
     Flag, MAX_DEPTH, MAX_VERSION, Malformed, Segment, as_version, has_number_out_of_range, is_deeper_than,
     normalize_json,
 };
-use yardarm_outbound::LogThrottle;
+use yardarm_vendor::upstream::LogThrottle;
 
 use super::items::{Change, Item, ItemKind, Items};
 
@@ -97,7 +97,7 @@ pub(crate) fn parse(event: &str, data: &str) -> Result<Message, MessageError> {
         "delete" => delete(&normalize_json(data)),
         _ => {
             if let Some(suppressed) = UNEXPECTED.next_line() {
-                let event = yardarm_outbound::shortened(event);
+                let event = yardarm_vendor::upstream::shortened(event);
                 tracing::info!(event, suppressed, "unexpected event in upstream stream");
             }
             Ok(Message::default())

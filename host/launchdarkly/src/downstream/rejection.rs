@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use yardarm_core::hooks::{Denial, HookFailure};
 use yardarm_core::retry_after;
-use yardarm_outbound::LogThrottle;
+use yardarm_vendor::upstream::LogThrottle;
 
 use crate::identity::SdkKind;
 

@@ -19,7 +19,7 @@ use yardarm_core::budget::{ByTrust, Trust};
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::outbox::{self, Delivery, Sent};
 use yardarm_core::{Backoff, EnvironmentLabel, Secret};
-use yardarm_outbound::{LogThrottle, SendError};
+use yardarm_vendor::upstream::{LogThrottle, SendError};
 
 use super::limits::Limits;
 use crate::config::LiveConfig;
@@ -167,7 +167,7 @@ impl Poster {
         if let Some(tags) = &key.tags {
             request = request.header("x-launchdarkly-tags", &**tags);
         }
-        let answer = yardarm_outbound::send(request).await;
+        let answer = yardarm_vendor::upstream::send(request).await;
         if let Err(SendError::Redirect(error)) = &answer
             && let Some(suppressed) = self.0.redirects.next_line()
         {
@@ -205,7 +205,7 @@ impl Poster {
         };
         let send = || async {
             let request = self.request(kind, path).headers(headers.clone());
-            judge(yardarm_outbound::send(request.body(body.clone())).await.map(|response| response.status()))
+            judge(yardarm_vendor::upstream::send(request.body(body.clone())).await.map(|response| response.status()))
         };
         let mut sent = send().await;
         if matches!(sent, Sent::Later(_)) {

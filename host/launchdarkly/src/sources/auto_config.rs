@@ -11,7 +11,7 @@ use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{InternalError, Lifecycle, Secret, Supervised};
-use yardarm_outbound::{self as outbound, ConnectionError, Events, ReconnectPolicy};
+use yardarm_vendor::upstream::{self as outbound, ConnectionError, Events, ReconnectPolicy};
 
 use super::assembly::EnvironmentAssembly;
 use super::auto_config_state::{AutoConfigState, Message};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use yardarm_launchdarkly_eval::model::normalize_json;
-use yardarm_outbound::LogThrottle;
+use yardarm_vendor::upstream::LogThrottle;
 
 use super::assembly::Variant;
 use super::persisted_list::{PersistedFilter, PersistedList, PersistedListEntry};
@@ -90,7 +90,7 @@ impl Message {
             "reconnect" => return Ok(Self::Reconnect),
             _ => {
                 if let Some(suppressed) = UNEXPECTED.next_line() {
-                    let event = yardarm_outbound::shortened(event);
+                    let event = yardarm_vendor::upstream::shortened(event);
                     tracing::warn!(event, suppressed, "unexpected event in the auto-configuration stream");
                 }
                 return Ok(Self::Other);

@@ -17,7 +17,9 @@ use yardarm_core::hooks::Hooks;
 use yardarm_core::status::ErrorKind;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_outbound::{self as outbound, ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened};
+use yardarm_vendor::upstream::{
+    self as outbound, ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened,
+};
 
 use super::apply::Applier;
 use crate::config::{Config, PLUGIN_RETRY};

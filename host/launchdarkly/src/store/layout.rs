@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use yardarm_launchdarkly_eval::model::{Flag, Segment, as_version, normalize_json};
-use yardarm_outbound::shortened;
 use yardarm_store::{Collection, Layout, Record};
+use yardarm_vendor::upstream::shortened;
 
 use crate::data::message;
 use crate::data::{Item, ItemKind, Items};

@@ -60,7 +60,7 @@ pub(crate) enum Outcome {
 }
 
 impl CallError {
-    /// Returns the stable code of the plugin error taxonomy.
+    /// Returns the stable code (see "Error codes" in `plugins/README.md`).
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Trap { .. } => "C01",

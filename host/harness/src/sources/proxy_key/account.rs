@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use yardarm_core::Secret;
-use yardarm_outbound::{ConnectionError, Events};
+use yardarm_vendor::upstream::{ConnectionError, Events};
 
 use super::page::{Listed, Page};
 use crate::identity::{Identity, Session};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use yardarm_outbound::{ConnectionError, Events, RedirectError, SendError, chain};
 use yardarm_store::MembershipPatch;
+use yardarm_vendor::upstream::{ConnectionError, Events, RedirectError, SendError, chain};
 
 use super::{CurrentKey, patch};
 use crate::config::Config;
@@ -52,7 +52,7 @@ impl Source {
         if let Some(cursor) = cursor.filter(|it| !it.is_empty()) {
             request = request.query(&[("after", cursor)]);
         }
-        let response = yardarm_outbound::send(self.authorized(request)).await?;
+        let response = yardarm_vendor::upstream::send(self.authorized(request)).await?;
         if response.status() != StatusCode::OK {
             return Err(SourceError::Status(response.status()));
         }
@@ -63,7 +63,7 @@ impl Source {
     /// Opens the stream of patches.
     pub(super) async fn open(&self) -> Result<PatchStream, SourceError> {
         let request = self.authorized(self.http.streams.get(&self.stream));
-        Ok(PatchStream(yardarm_outbound::open(request, self.http.read_timeout).await?))
+        Ok(PatchStream(yardarm_vendor::upstream::open(request, self.http.read_timeout).await?))
     }
 
     fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {

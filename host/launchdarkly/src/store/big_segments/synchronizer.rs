@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Backoff, EnvironmentLabel};
-use yardarm_outbound::{KeyHistory, is_rejection};
 use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
+use yardarm_vendor::upstream::{KeyHistory, is_rejection};
 
 use super::super::event::StoreEvent;
 use super::super::status::advice;

@@ -11,7 +11,7 @@ use reqwest_eventsource::{Error as SourceError, Event as SourceEvent, EventSourc
 use tokio::time::Instant;
 use yardarm_core::status::ErrorKind;
 
-use crate::redirect::{self, MAX_REDIRECTS, RedirectError};
+use super::redirect::{self, MAX_REDIRECTS, RedirectError};
 
 /// Maximum length of a text from upstream in errors, in characters.
 const SHOWN: usize = 200;

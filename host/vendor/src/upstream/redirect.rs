@@ -9,7 +9,7 @@ use http::header::LOCATION;
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::{RequestBuilder, Response, Url};
 
-use crate::chain;
+use super::chain;
 
 /// Maximum number of consecutive redirects, as in Go's client.
 pub(crate) const MAX_REDIRECTS: usize = 10;

@@ -1,6 +1,5 @@
 //! Outgoing HTTP for both vendors: event streams, requests that follow redirects without disclosing keys, and the
 //! delays of reconnects. Independent of any vendor.
-#![forbid(unsafe_code)]
 
 mod connection;
 mod log_throttle;

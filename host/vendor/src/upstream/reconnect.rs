@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use yardarm_core::Backoff;
 
-use crate::ConnectionError;
+use super::connection::ConnectionError;
 
 /// The backoff is reset after a connection that was healthy for this long.
 const HEALTHY: Duration = Duration::from_secs(60);
