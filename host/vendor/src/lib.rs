@@ -2,3 +2,15 @@
 #![forbid(unsafe_code)]
 
 pub mod upstream;
+
+pub mod body;
+
+pub mod admission;
+
+pub mod stream_response;
+
+pub mod payload;
+
+pub mod environment;
+
+pub mod side;

@@ -1,0 +1,201 @@
+//! Payload plugins, between data from upstream and data that SDKs receive. One rule for both vendors.
+//!
+//! Plugins see the items that changed. The pipeline records which other items a chain read since its last pass over
+//! everything: if one of those changes, what the chain returned may be different now, so everything is transformed again.
+//! The same happens when another chain comes into force, and when a chain that failed is called again.
+
+mod reads;
+mod view;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+
+use self::reads::Reads;
+use self::view::Changed;
+
+/// An item of a vendor's flag data, as payload plugins see it.
+pub trait PayloadItem: Clone + Send + Sync + 'static {
+    /// All items of an environment at one moment. Clones share what they can.
+    type Items: Clone + Send + Sync + 'static;
+
+    /// Returns kind, key and version.
+    fn head(&self) -> ItemHead;
+
+    /// Returns the JSON text.
+    fn json(&self) -> Bytes;
+
+    /// Returns every item that is not deleted.
+    fn live(items: &Self::Items) -> Vec<Self>;
+
+    /// Returns the JSON text of one item.
+    fn find(items: &Self::Items, kind: &str, key: &str) -> Option<Bytes>;
+
+    /// Reads an item that a plugin returned; `None` if it is not valid, or not the item `key`.
+    fn read(kind: &str, key: &str, json: &Bytes) -> Option<Self>;
+}
+
+/// Passes changes of one environment through its payload plugins.
+pub struct PayloadPipeline<I: PayloadItem> {
+    label: EnvironmentLabel,
+    hooks: Hooks,
+    /// Data from upstream while plugins change it; `None` while data is served as upstream sent it.
+    untransformed: Option<I::Items>,
+    /// Identity of the chain that made what is served; 0 for none.
+    chain: u64,
+    /// Whether what is served lacks a change, because a plugin failed.
+    is_behind: bool,
+    reads: Arc<Reads>,
+}
+
+/// What to serve after a change.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Served<I> {
+    /// The data from upstream: no plugin is in force.
+    Upstream,
+    /// In place of the item that changed, these. If it is not among them, plugins hide it.
+    Changed(Vec<I>),
+    /// Everything anew, as plugins return it. Items that plugins hide are missing.
+    Everything(Vec<I>),
+    /// The previous data: a plugin failed. The next pass is over everything.
+    Previous,
+}
+
+impl<I: PayloadItem> PayloadPipeline<I> {
+    /// Creates the pipeline of an environment that has no data yet.
+    #[must_use]
+    pub fn new(label: EnvironmentLabel, hooks: Hooks) -> Self {
+        Self { label, hooks, untransformed: None, chain: 0, is_behind: false, reads: Arc::default() }
+    }
+
+    /// Returns the data from upstream if plugins change it; otherwise it is what is served.
+    #[must_use]
+    pub fn untransformed(&self) -> Option<&I::Items> {
+        self.untransformed.as_ref()
+    }
+
+    /// Whether what is served lacks a change, because a plugin failed.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Whether another chain is in force than the one that made what is served, or that one has failed.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        identity(self.in_force().as_ref()) != self.chain || self.is_behind
+    }
+
+    /// Passes one changed item; `items` is everything, with the change.
+    pub async fn change(&mut self, item: &I, items: I::Items) -> Served<I> {
+        match self.in_force() {
+            transform if self.is_outdated() => self.pass_everything(transform, items).await,
+            None => Served::Upstream,
+            Some(transform) if self.reads.contains(&item.head()) => self.pass_everything(Some(transform), items).await,
+            Some(transform) => {
+                self.untransformed = Some(items.clone());
+                let changed = Changed::new(vec![item.clone()], items, Arc::clone(&self.reads));
+                match self.transform(&*transform, changed).await {
+                    Ok(edited) => Served::Changed(edited),
+                    Err(failure) => self.fail(&failure),
+                }
+            }
+        }
+    }
+
+    /// Passes the removal of an item; `items` is everything, without it. Plugins do not see items that are gone.
+    pub async fn remove(&mut self, head: &ItemHead, items: I::Items) -> Served<I> {
+        match self.in_force() {
+            transform if self.is_outdated() => self.pass_everything(transform, items).await,
+            None => Served::Upstream,
+            Some(transform) if self.reads.contains(head) => self.pass_everything(Some(transform), items).await,
+            Some(_) => {
+                self.untransformed = Some(items);
+                Served::Changed(Vec::new())
+            }
+        }
+    }
+
+    /// Passes everything.
+    pub async fn everything(&mut self, items: I::Items) -> Served<I> {
+        let transform = self.in_force();
+        self.pass_everything(transform, items).await
+    }
+
+    async fn pass_everything(&mut self, transform: Option<Arc<dyn PayloadTransform>>, items: I::Items) -> Served<I> {
+        self.reads.clear();
+        let Some(transform) = transform else {
+            self.untransformed = None;
+            self.succeed(0);
+            return Served::Upstream;
+        };
+        self.untransformed = Some(items.clone());
+        let changed = Changed::new(I::live(&items), items, Arc::clone(&self.reads));
+        match self.transform(&*transform, changed).await {
+            Ok(edited) => {
+                self.succeed(transform.identity());
+                Served::Everything(edited)
+            }
+            Err(failure) => self.fail(&failure),
+        }
+    }
+
+    fn in_force(&self) -> Option<Arc<dyn PayloadTransform>> {
+        self.hooks.of(&self.label).payload_transform.clone()
+    }
+
+    fn succeed(&mut self, chain: u64) {
+        self.chain = chain;
+        if std::mem::take(&mut self.is_behind) {
+            tracing::info!(environment = %self.label, "payload plugins work again, serving the newest data from upstream");
+        }
+    }
+
+    fn fail(&mut self, failure: &HookFailure) -> Served<I> {
+        // The plugin is called again every few seconds, so only the first failure is worth a line.
+        if std::mem::replace(&mut self.is_behind, true) {
+            tracing::debug!(environment = %self.label, %failure, "payload plugin still fails");
+        } else {
+            tracing::error!(environment = %self.label, %failure, "payload plugin failed, serving the previous data");
+        }
+        Served::Previous
+    }
+
+    /// Returns the changed items as plugins edit them, hidden ones left out, and those that plugins add.
+    async fn transform(&self, transform: &dyn PayloadTransform, changed: Changed<I>) -> Result<Vec<I>, HookFailure> {
+        let facts = PayloadFacts { environment: self.label.clone() };
+        let changed = Arc::new(changed);
+        let edits = transform.transform(&facts, Arc::clone(&changed) as Arc<dyn PayloadView>).await?;
+        let mut items: Vec<Option<I>> = changed.items().iter().cloned().map(Some).collect();
+        let mut added = Vec::new();
+        for edit in edits {
+            match edit {
+                PayloadEdit::Drop(index) => items.get_mut(index).into_iter().for_each(|slot| *slot = None),
+                PayloadEdit::Replace(index, json) => {
+                    if let (Some(slot), Some(head)) = (items.get_mut(index), changed.heads().get(index)) {
+                        // Neither the name nor the version of an item is a plugin's to change.
+                        let edited = I::read(head.kind, &head.key, &json).filter(|it| it.head() == *head);
+                        *slot = Some(edited.ok_or_else(invalid_output)?);
+                    }
+                }
+                PayloadEdit::Add { kind, key, json } => {
+                    added.push(I::read(&kind, &key, &json).ok_or_else(invalid_output)?);
+                }
+            }
+        }
+        Ok(items.into_iter().flatten().chain(added).collect())
+    }
+}
+
+fn identity(transform: Option<&Arc<dyn PayloadTransform>>) -> u64 {
+    transform.map_or(0, |it| it.identity())
+}
+
+fn invalid_output() -> HookFailure {
+    HookFailure { plugin: "payload chain".into(), class: "output-invalid" }
+}
+
+#[cfg(test)]
+mod tests;

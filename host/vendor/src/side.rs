@@ -1,0 +1,81 @@
+//! What the gateway needs of a vendor's side, and what it provides to one.
+
+use std::any::Any;
+use std::path::PathBuf;
+
+use axum::Router;
+use yardarm_core::Lifecycle;
+use yardarm_core::hooks::{HookFuture, Hooks};
+use yardarm_core::registry::StreamRegistry;
+use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
+use yardarm_core::workers::ThreadError;
+
+/// What the gateway provides.
+#[derive(Clone)]
+pub struct Parts {
+    /// Plugins.
+    pub hooks: Hooks,
+    /// Registry of open streams.
+    pub streams: StreamRegistry,
+    /// Owner of the tasks.
+    pub lifecycle: Lifecycle,
+    /// Folder for last good data; `None` persists nothing.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// The running side of one vendor.
+pub trait VendorSide: Any + Send + Sync {
+    /// Returns the vendor's name in lower case, as settings, logs and metrics have it.
+    fn name(&self) -> &'static str;
+
+    /// Returns every route that SDKs use.
+    fn router(&self) -> Router;
+
+    /// Whether a path is one of this vendor, where vendors share a listener. The first configured side gets the rest.
+    fn owns(&self, path: &str) -> bool;
+
+    /// Returns `/metrics` under the names of the vendor's own relay, for a listener of its own; `None` without one.
+    fn compat_metrics(&self) -> Option<Router> {
+        None
+    }
+
+    /// Returns the state of each environment.
+    fn reports(&self) -> Vec<EnvironmentReport>;
+
+    /// Returns the state of the list of environments, where the vendor's service provides it.
+    fn list_report(&self) -> Option<EnvironmentListReport> {
+        None
+    }
+
+    /// Sends every event that waits; ready once all of them have arrived or are lost.
+    fn flush_events(&self) -> HookFuture<'_, ()>;
+}
+
+/// Why a vendor's side could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The HTTP client could not be built.
+    #[error("HTTP client for upstream requests cannot be set up: {0}")]
+    Http(#[from] reqwest::Error),
+    /// The threads for long work cannot be started.
+    #[error(transparent)]
+    Threads(#[from] ThreadError),
+    /// The folder for last good data, or a file in it, cannot be used.
+    #[error("{text}: {source}")]
+    Data {
+        /// The folder or file, and what it is for.
+        text: String,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// A setting, or a file that a setting names, cannot be used.
+    #[error(transparent)]
+    Config(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StartError {
+    /// Creates the error for a setting or a file that a setting names.
+    pub fn config(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Config(error.into())
+    }
+}
