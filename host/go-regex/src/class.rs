@@ -12,7 +12,7 @@ const CATEGORIES: [&str; 37] = [
     "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So", "Z", "Zl", "Zp", "Zs", "Any",
 ];
 
-/// Rewrites the class at the start of `text`, which begins with `[`; gives what follows it.
+/// Rewrites the class at the start of `text`, which begins with `[`; returns the rest of the text.
 ///
 /// In Go a class is a flat list: `&&`, `--`, `~~` and an inner `[` are plain characters.
 pub(crate) fn translate<'a>(text: &'a str, out: &mut String) -> Option<&'a str> {
@@ -43,7 +43,7 @@ pub(crate) fn translate<'a>(text: &'a str, out: &mut String) -> Option<&'a str> 
     }
 }
 
-/// A character or a range of them.
+/// Rewrites a character or a range of characters.
 fn range<'a>(text: &'a str, out: &mut String) -> Option<&'a str> {
     let (low, rest) = character(text)?;
     push_literal(low, out);
@@ -68,8 +68,9 @@ fn character(text: &str) -> Option<(char, &str)> {
     Some((character, chars.as_str()))
 }
 
-/// `[:alpha:]` and its like. The inner `None` if there is none here, the outer if Go refuses its name.
-#[expect(clippy::option_option, reason = "absence and refusal are two things")]
+/// Rewrites a POSIX class such as `[:alpha:]`. The inner `None` means that the text begins with something else, the outer
+/// that Go rejects the name.
+#[expect(clippy::option_option, reason = "absence and rejection are two things")]
 fn posix<'a>(text: &'a str, out: &mut String) -> Option<Option<&'a str>> {
     let Some((name, rest)) = text.strip_prefix("[:").and_then(|inside| inside.split_once(":]")) else {
         return Some(None);
@@ -83,9 +84,9 @@ fn posix<'a>(text: &'a str, out: &mut String) -> Option<Option<&'a str>> {
     Some(Some(rest))
 }
 
-/// A class with a name, behind its backslash: `d`, `W`, `p{Greek}`, … The inner `None` if it is none, the outer if Go
-/// refuses it. Fits inside and outside of brackets.
-#[expect(clippy::option_option, reason = "absence and refusal are two things")]
+/// Rewrites a named class, behind its backslash: `d`, `W`, `p{Greek}`, … The inner `None` means that it is no such class, the
+/// outer that Go rejects it. The result is valid inside and outside of brackets.
+#[expect(clippy::option_option, reason = "absence and rejection are two things")]
 pub(crate) fn named<'a>(escaped: &'a str, out: &mut String) -> Option<Option<&'a str>> {
     let perl = match escaped.as_bytes().first()? {
         b'd' => "[0-9]",
@@ -101,7 +102,7 @@ pub(crate) fn named<'a>(escaped: &'a str, out: &mut String) -> Option<Option<&'a
     Some(Some(&escaped[1..]))
 }
 
-/// `pL`, `p{Lu}`, `P{Greek}`, `p{^Greek}`.
+/// Rewrites `pL`, `p{Lu}`, `P{Greek}` or `p{^Greek}`.
 fn unicode<'a>(escaped: &'a str, out: &mut String) -> Option<&'a str> {
     let mut negated = escaped.starts_with('P');
     let (name, rest) = match escaped[1..].strip_prefix('{') {
@@ -123,7 +124,7 @@ fn unicode<'a>(escaped: &'a str, out: &mut String) -> Option<&'a str> {
     Some(rest)
 }
 
-/// Go knows scripts under their full names only, the crate under many.
+/// Go accepts scripts under their full names only, the crate under several.
 fn is_script_name(name: &str) -> bool {
     name.split('_').all(|word| {
         word.starts_with(|first: char| first.is_ascii_uppercase())
@@ -131,7 +132,7 @@ fn is_script_name(name: &str) -> bool {
     }) && name.len() > 2
 }
 
-/// A single character behind its backslash.
+/// Reads a single character behind its backslash.
 pub(crate) fn escaped_character(escaped: &str) -> Option<(char, &str)> {
     let mut chars = escaped.chars();
     let first = chars.next()?;
@@ -144,7 +145,7 @@ pub(crate) fn escaped_character(escaped: &str) -> Option<(char, &str)> {
         't' => '\t',
         'v' => '\u{b}',
         'x' => return hexadecimal(rest),
-        // One digit alone would be a back reference.
+        // A single digit would be a back reference.
         '1'..='7' if !rest.starts_with(|next: char| next.is_digit(8)) => return None,
         '0'..='7' => {
             let length = escaped.bytes().take(3).take_while(|byte| (b'0'..b'8').contains(byte)).count();
@@ -157,7 +158,7 @@ pub(crate) fn escaped_character(escaped: &str) -> Option<(char, &str)> {
     Some((character, rest))
 }
 
-/// `x7F` or `x{10FFFF}`, behind the `x`.
+/// Reads `x7F` or `x{10FFFF}`, behind the `x`.
 fn hexadecimal(text: &str) -> Option<(char, &str)> {
     let (digits, rest) = match text.strip_prefix('{') {
         Some(inside) => inside.split_once('}')?,

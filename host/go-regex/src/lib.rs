@@ -17,22 +17,22 @@ use regex::Regex;
 
 use self::translate::translate;
 
-/// A pattern, compiled when it is first needed.
+/// A pattern that is compiled on first use.
 ///
-/// Compiling costs tens of microseconds and kilobytes, and many patterns of an environment are never reached.
+/// Compiling costs tens of microseconds and kilobytes, and many patterns of an environment are never matched.
 pub struct Pattern {
     source: Box<str>,
     compiled: OnceLock<Option<Regex>>,
 }
 
 impl Pattern {
-    /// Keeps `source` for later.
+    /// Stores `source`, which is compiled on first use.
     #[must_use]
     pub fn new(source: &str) -> Self {
         Self { source: source.into(), compiled: OnceLock::new() }
     }
 
-    /// Whether the pattern is found anywhere in `text`; an invalid pattern never is.
+    /// Returns whether the pattern matches anywhere in `text`. An invalid pattern never matches.
     #[must_use]
     pub fn is_found_in(&self, text: &str) -> bool {
         let compiled = self.compiled.get_or_init(|| Regex::new(&translate(&self.source)?).ok());

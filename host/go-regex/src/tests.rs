@@ -5,7 +5,7 @@ fn found(pattern: &str, text: &str) -> bool {
 }
 
 #[test]
-fn what_both_dialects_share() {
+fn both_dialects_share_most_syntax() {
     for (pattern, text, expected) in [
         ("^a$", "a", true),
         ("^a$", "a\n", false),
@@ -115,7 +115,7 @@ fn classes_are_flat() {
 }
 
 #[test]
-fn what_go_refuses_never_hits() {
+fn patterns_that_go_rejects_never_match() {
     for (pattern, text) in [
         ("(?=x)", "x"),
         ("(?!x)", "a"),
@@ -183,7 +183,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn quoting_makes_every_text_find_itself(text in "\\PC{0,20}") {
+    fn a_quoted_text_matches_itself(text in "\\PC{0,20}") {
         let quoted = format!("^{}$", regex::escape(&text));
         proptest::prop_assert!(found(&quoted, &text));
     }

@@ -1,4 +1,4 @@
-//! From Go's dialect to that of the `regex` crate.
+//! Translates Go's dialect to that of the `regex` crate.
 
 use std::collections::HashSet;
 
@@ -8,9 +8,9 @@ use crate::literal::push_literal;
 /// The largest number in a repetition, alone or multiplied with those around it.
 const MAX_REPETITION: u32 = 1000;
 
-/// Rewrites a pattern of Go's `regexp`; `None` if Go would refuse it.
+/// Rewrites a pattern of Go's `regexp`; `None` if Go would reject it.
 ///
-/// What Go refuses and the `regex` crate refuses as well is left to the crate. Groups lose names and numbers:
+/// Errors that the `regex` crate reports as well are left to the crate. Groups lose names and numbers:
 /// only whether there is a match matters.
 pub(crate) fn translate(pattern: &str) -> Option<String> {
     let mut translator = Translator {
@@ -42,9 +42,9 @@ struct Translator<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Nothing,
-    /// Something that can be repeated, with the product of the repetitions inside it.
+    /// An element that can be repeated, with the product of the repetitions inside it.
     Atom(u32),
-    /// Already repeated, which Go does not do twice.
+    /// An element that is repeated already, which Go does not allow twice.
     Repetition,
 }
 
@@ -96,7 +96,7 @@ impl<'a> Translator<'a> {
         Some(())
     }
 
-    /// `(`, with the flags or the name that may follow.
+    /// Translates `(`, with the flags or the name that may follow.
     fn open_group(&mut self) -> Option<()> {
         let Some(special) = self.rest.strip_prefix("(?") else {
             self.rest = &self.rest[1..];
@@ -173,7 +173,7 @@ impl<'a> Translator<'a> {
         let assertion = match escaped.as_bytes().first()? {
             b'A' => Some("\\A"),
             b'z' => Some("\\z"),
-            // Word boundaries of ASCII, which is not the default of the crate.
+            // ASCII word boundaries, which are not the default of the crate.
             b'b' => Some("(?-u:\\b)"),
             b'B' => Some("(?-u:\\B)"),
             _ => None,
@@ -195,8 +195,8 @@ impl<'a> Translator<'a> {
     }
 }
 
-/// Reads `{n}`, `{n,}` or `{n,m}`; the inner `None` if the brace is just a brace, the outer if Go refuses the numbers.
-#[expect(clippy::option_option, reason = "literal, repetition and refusal are three things")]
+/// Reads `{n}`, `{n,}` or `{n,m}`. The inner `None` means that the brace is a literal, the outer that Go rejects the numbers.
+#[expect(clippy::option_option, reason = "literal, repetition and rejection are three things")]
 fn counted_repetition(text: &str) -> Option<Option<(&str, u32, &str)>> {
     let Some(end) = text.find('}') else {
         return Some(None);
@@ -225,7 +225,7 @@ fn counted_repetition(text: &str) -> Option<Option<(&str, u32, &str)>> {
     Some(Some((&text[..=end], largest, &text[end + 1..])))
 }
 
-/// The flags with each letter once, as the crate wants it; of contradicting ones the later counts.
+/// Returns the flags with each letter once, as the crate requires; of contradicting flags the later one counts.
 fn unique_flags(on: &str, off: &str) -> String {
     let pick = |flags: &str, without: &str| -> String {
         "imsU".chars().filter(|flag| flags.contains(*flag) && !without.contains(*flag)).collect()
