@@ -15,7 +15,7 @@ use yardarm_core::{Evaluators, Secret, Workers, atomic_file};
 
 use crate::config::{self, Config, Source};
 use crate::data::persisted;
-use crate::data::targets::LearntBudget;
+use crate::data::targets::TargetBudget;
 use crate::downstream::{self, CompatMetrics};
 use crate::environments::{self, EnvironmentFactory, Environments, Incomplete, MetricsPoster, Parts, Pending};
 use crate::identity::tokens::{SigningKey, Tokens};
@@ -94,7 +94,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         http: http.clone(),
         parts: parts.clone(),
         environments: environments.clone(),
-        learnt: LearntBudget::new(usize::try_from(config.learnt_targets_size).unwrap_or(usize::MAX)),
+        target_budget: TargetBudget::new(usize::try_from(config.learnt_targets_size).unwrap_or(usize::MAX)),
         readers: readers.clone(),
         signing: None,
         token_refused: Arc::default(),
@@ -198,7 +198,7 @@ fn tokens(config: &Config, data_dir: Option<&Path>) -> Result<Tokens, StartError
         (Some(secret), _) => (Some(secret.clone()), None),
         // There is no key to derive one from.
         (None, Some(path)) if config.is_offline() => {
-            let secret = secret_file::read_or_make(&path).map_err(|source| StartError::Secret { path, source })?;
+            let secret = secret_file::read_or_generate(&path).map_err(|source| StartError::Secret { path, source })?;
             tracing::warn!(
                 "`harness.auth_secret` is not set, so one was made up; other gateways do not accept the tokens of this one"
             );

@@ -120,7 +120,7 @@ fn learn(downstream: &Downstream, environment: &HarnessEnvironment, key: &Secret
     if downstream.config.forwards_targets() {
         downstream.registrar.register(&environment.identity.id, key, target);
     }
-    environment.targets.learn(target);
+    environment.targets.remember(target);
 }
 
 fn read(body: &[u8], validates: bool) -> Result<(Secret, Option<Target>), Rejection> {

@@ -21,7 +21,7 @@ use crate::data::dataset::FlagData;
 use crate::data::items::Items;
 use crate::data::persisted::{self, PersistedEnvironment};
 use crate::data::received::Unreadable;
-use crate::data::targets::{LearntBudget, Targets};
+use crate::data::targets::{TargetBudget, Targets};
 use crate::identity::tokens::SigningKey;
 use crate::identity::{Identity, KeyHash, Session};
 use crate::metrics::MetricsPort;
@@ -63,7 +63,7 @@ pub(crate) struct EnvironmentParts {
     pub(crate) metrics: MetricsPort,
     pub(crate) snapshot_writer: Option<SnapshotWriter<PersistedEnvironment>>,
     pub(crate) token_refused: Arc<Notify>,
-    pub(crate) learnt: Arc<LearntBudget>,
+    pub(crate) target_budget: Arc<TargetBudget>,
     pub(crate) signing: Option<SigningKey>,
 }
 
@@ -85,8 +85,17 @@ pub(crate) enum Connection {
 
 impl HarnessEnvironment {
     pub(crate) fn new(parts: EnvironmentParts) -> Self {
-        let EnvironmentParts { label, status, session, data, metrics, snapshot_writer, token_refused, learnt, signing } =
-            parts;
+        let EnvironmentParts {
+            label,
+            status,
+            session,
+            data,
+            metrics,
+            snapshot_writer,
+            token_refused,
+            target_budget,
+            signing,
+        } = parts;
         Self {
             label,
             signing,
@@ -95,7 +104,7 @@ impl HarnessEnvironment {
             data,
             status,
             stream: Mutex::new(StreamState { connection: Connection::Initializing, since: unix_ms() / 1000 }),
-            targets: Targets::new(&learnt),
+            targets: Targets::new(&target_budget),
             metrics,
             is_behind: AtomicBool::new(false),
             announced: Announced::default(),

@@ -19,7 +19,7 @@ use super::index::Environments;
 use super::metrics_poster::MetricsPoster;
 use crate::config::Config;
 use crate::data::persisted::{self, PersistedEnvironment};
-use crate::data::targets::LearntBudget;
+use crate::data::targets::TargetBudget;
 use crate::identity::tokens::SigningKey;
 use crate::identity::{Identity, KeyHash, ListedKeys, Session, VENDOR};
 use crate::metrics::MetricsPort;
@@ -49,7 +49,7 @@ pub(crate) struct EnvironmentFactory {
     pub(crate) parts: Parts,
     pub(crate) environments: Environments,
     /// Memory for targets that SDKs present.
-    pub(crate) learnt: Arc<LearntBudget>,
+    pub(crate) target_budget: Arc<TargetBudget>,
     /// For large bodies.
     pub(crate) readers: Workers,
     /// What tokens for the environments that are made here are signed with, unless one secret signs all.
@@ -107,7 +107,7 @@ impl EnvironmentFactory {
             metrics,
             snapshot_writer,
             token_refused: Arc::clone(&self.token_refused),
-            learnt: Arc::clone(&self.learnt),
+            target_budget: Arc::clone(&self.target_budget),
             signing: self.signing.clone(),
         }));
         if !self.environments.add(&environment) {
@@ -117,7 +117,7 @@ impl EnvironmentFactory {
         let unfinished = Unfinished(Some((self.environments.clone(), Arc::clone(&environment), lifecycle.clone())));
         tracing::info!(environment = %environment.label, id = environment.identity.id, "environment added");
         let mut applier = Applier::new(Arc::clone(&environment), writer, hooks, self.config.and_rules);
-        environment.targets.polled(&persisted.read_targets());
+        environment.targets.replace_listed(&persisted.read_targets());
         if let Some(items) = persisted.items {
             applier.restore(items).await;
         }

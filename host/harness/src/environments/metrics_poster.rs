@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
 use super::environment::HarnessEnvironment;
-use crate::metrics::Outcome;
+use crate::metrics::PostOutcome;
 use crate::upstream::retry_delay::jittered;
 use crate::upstream::{HttpClients, identification, url};
 
@@ -35,7 +35,7 @@ impl MetricsPoster {
         environment.metrics.flush(|body| self.post(environment, body)).await;
     }
 
-    async fn post(&self, environment: &HarnessEnvironment, body: Bytes) -> Outcome {
+    async fn post(&self, environment: &HarnessEnvironment, body: Bytes) -> PostOutcome {
         let session = environment.session();
         let request = self.http.requests.post(url(&self.base, &["metrics", &session.identity.id]));
         let request = request.query(&[("cluster", &session.identity.cluster)]).headers(identification(&session));
@@ -43,21 +43,21 @@ impl MetricsPoster {
         let outcome = match yardarm_outbound::send(request).await {
             Err(error) => {
                 tracing::warn!(environment = %environment.label, %error, "metrics service cannot be reached");
-                Outcome::Later
+                PostOutcome::Later
             }
             Ok(answer) => match answer.status().as_u16() {
-                200 => Outcome::Delivered,
-                400 | 413 => Outcome::Refused,
+                200 => PostOutcome::Delivered,
+                400 | 413 => PostOutcome::Refused,
                 code => {
                     if matches!(code, 401 | 403) {
                         environment.request_token_refresh();
                     }
-                    Outcome::Later
+                    PostOutcome::Later
                 }
             },
         };
-        environment.counters.posted(outcome == Outcome::Delivered);
-        if outcome != Outcome::Delivered {
+        environment.counters.posted(outcome == PostOutcome::Delivered);
+        if outcome != PostOutcome::Delivered {
             tracing::warn!(environment = %environment.label, ?outcome, "metrics could not be posted");
         }
         outcome

@@ -215,7 +215,7 @@ impl KeyBootstrap {
         match self.admin.targets(&environment.identity).await {
             Ok(targets) => {
                 environment.persist_targets(&targets);
-                environment.targets.polled(&targets);
+                environment.targets.replace_listed(&targets);
                 environment.targets.mark_polled();
                 true
             }

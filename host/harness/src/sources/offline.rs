@@ -67,7 +67,7 @@ impl OfflineTask {
         for (id, Read { mut persisted, received }) in fresh {
             if let Some(known) = self.served.get_mut(&id) {
                 known.applier.put(received).await;
-                known.environment.targets.polled(&persisted.read_targets());
+                known.environment.targets.replace_listed(&persisted.read_targets());
                 self.factory.accept(&known.environment, &persisted.keys);
             } else {
                 let session = Session::remembered(Identity { id: id.clone(), ..persisted.identity.clone() });

@@ -218,7 +218,7 @@ impl<S: SyncSource> Supervised for SyncLoop<S> {
                     }
                     let (_, is_rejection) = error.kind();
                     let retry = self.retries.after_failure(is_rejection);
-                    self.disconnect(&error, retry.is_seldom);
+                    self.disconnect(&error, retry.is_lasting);
                     retry.delay
                 }
             };
