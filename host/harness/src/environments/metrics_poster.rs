@@ -1,4 +1,4 @@
-//! Metrics are posted on a timer, for each environment with its own token (section 3.9).
+//! Posts metrics on a timer, for each environment with its own token (F037 to F041).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::metrics::PostOutcome;
 use crate::upstream::retry_delay::jittered;
 use crate::upstream::{HttpClients, identification, url};
 
-/// Posts what an environment has summed up.
+/// Posts the summed-up metrics of environments.
 #[derive(Clone)]
 pub(crate) struct MetricsPoster {
     pub(crate) http: HttpClients,
@@ -19,7 +19,7 @@ pub(crate) struct MetricsPoster {
 }
 
 impl MetricsPoster {
-    /// Posts again and again, until dropped.
+    /// Posts at intervals until dropped.
     pub(crate) async fn run(self, environment: Arc<HarnessEnvironment>, interval: Duration) {
         loop {
             tokio::select! {
@@ -30,7 +30,7 @@ impl MetricsPoster {
         }
     }
 
-    /// Posts what there is.
+    /// Posts what has been summed up.
     pub(crate) async fn flush(&self, environment: &HarnessEnvironment) {
         environment.metrics.flush(|body| self.post(environment, body)).await;
     }
@@ -56,7 +56,7 @@ impl MetricsPoster {
                 }
             },
         };
-        environment.counters.posted(outcome == PostOutcome::Delivered);
+        environment.counters.record_post(outcome == PostOutcome::Delivered);
         if outcome != PostOutcome::Delivered {
             tracing::warn!(environment = %environment.label, ?outcome, "metrics could not be posted");
         }

@@ -149,7 +149,7 @@ impl KeyBootstrap {
         let name = self.settings.name.as_deref();
         let handle = factory.create(name, session, persisted).await?;
         let (environment, lifecycle) = (Arc::clone(&handle.environment), handle.lifecycle.clone());
-        environment.counters.uses_key(masked(&self.settings.api_key));
+        environment.counters.set_key(masked(&self.settings.api_key));
         let fetcher = Fetcher { http: factory.http.clone(), base: factory.config.sync_service.clone() };
         let source = ApiKeySource {
             environment: Arc::clone(&environment),

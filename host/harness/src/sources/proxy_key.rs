@@ -82,7 +82,7 @@ impl ProxyKeySource {
     async fn create(&self, environments: &mut EnvironmentSet, session: Session, persisted: PersistedEnvironment) {
         let factory = environments.factory.clone();
         if let Some(created) = factory.create(None, session, persisted).await {
-            created.environment.counters.uses_key(self.masked.clone());
+            created.environment.counters.set_key(self.masked.clone());
             environments.insert(created);
         }
     }

@@ -127,7 +127,7 @@ impl Registrar {
         self.0.changed.notify_one();
     }
 
-    /// Counts of targets by the outcome of their registration.
+    /// Returns the counts so far.
     pub(crate) fn report(&self) -> Registrations {
         let count = |it: &AtomicU64| it.load(Ordering::Relaxed);
         let Shared { registered, refused, dropped, .. } = &*self.0;
