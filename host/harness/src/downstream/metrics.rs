@@ -1,4 +1,4 @@
-//! `POST /metrics/{environment}` (section 4.10 of the compatibility page).
+//! `POST /metrics/{environment}` (F086).
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -28,7 +28,7 @@ async fn take(downstream: &Downstream, caller: Caller, request: Request) -> Resu
     Ok(())
 }
 
-/// Counts while it reads, so that no body takes more than it may.
+/// Reads a body. Its bytes are reserved while they arrive, so that no body exceeds its limit.
 async fn read(request: Request, limit: usize, reservation: &mut Reservation) -> Result<Bytes, Rejection> {
     let mut body = request.into_body();
     let mut bytes = BytesMut::new();

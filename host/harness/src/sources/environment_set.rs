@@ -10,7 +10,7 @@ use yardarm_core::status::ErrorKind;
 use crate::data::received::Received;
 use crate::environments::{Applier, Connection, EnvironmentFactory, EnvironmentHandle, HarnessEnvironment};
 
-/// Place of a proxy key among the pending keys; it is the only one.
+/// Index of a proxy key among the pending keys; it is the only one.
 const PROXY_KEY_INDEX: usize = 0;
 
 /// All environments of one key.

@@ -117,7 +117,7 @@ impl<S: SyncSource> SyncLoop<S> {
         }
         self.renew_after = Instant::now() + RENEWAL_PAUSE;
         if let Err(error) = self.authenticate().await {
-            tracing::warn!(%error, "no new token could be had");
+            tracing::warn!(%error, "no new token could be obtained");
         }
     }
 

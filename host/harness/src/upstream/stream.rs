@@ -19,6 +19,6 @@ pub(crate) async fn open(
     let request = http.streams.get(url(base, path)).headers(identification(session));
     let request = request.query(&[("cluster", &session.identity.cluster)]);
     let request = request.bearer_auth(session.token.expose()).header("api-key", key.expose());
-    // `yardarm_outbound::open` sets `Accept`.
+    // `Accept` is set by the library below `yardarm_outbound::open`.
     yardarm_outbound::open(request.header(CACHE_CONTROL, "no-cache"), http.read_timeout).await
 }
