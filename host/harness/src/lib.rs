@@ -3,7 +3,7 @@
 //! The modules below are in the order of their layers, which is also the reading order: each uses only those above it.
 //! `identity`, `config` and `data` are the vocabulary; `metrics` sums up what SDKs report; `upstream` holds the requests to
 //! Harness; `environments` holds what is served, and applies changes to it; `sources` keeps environments in sync with a key
-//! or a folder; `downstream` is the table of routes; [`start`] puts everything together. How flags evaluate is in
+//! or a folder; `downstream` is the table of routes; [`start()`] puts everything together. How flags evaluate is in
 //! `yardarm-harness-eval`.
 
 #![forbid(unsafe_code)]

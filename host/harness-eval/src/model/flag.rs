@@ -59,7 +59,7 @@ struct Wire {
 pub struct Variation {
     /// Identifier.
     pub identifier: Arc<str>,
-    /// The value as text, whatever the kind of the flag.
+    /// The value as text, for flags of any kind.
     #[serde(default, deserialize_with = "or_default")]
     pub value: String,
 }

@@ -1,4 +1,4 @@
-//! Flags and segments of one environment, what is different between two states of them, and how streams name a change.
+//! Flags and segments of one environment, the differences between two states of them, and the events that announce changes.
 
 use std::sync::Arc;
 

@@ -52,8 +52,8 @@ impl CompatMetrics {
     /// Returns counters at zero.
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
-        let requests = counters(REQUESTS, "Requests answered.", &["url", "envID", "code", "method"]);
-        let options = HistogramOpts::new(DURATIONS, "Seconds to the head of the answer.").buckets(BUCKETS.to_vec());
+        let requests = counters(REQUESTS, "Responses.", &["url", "envID", "code", "method"]);
+        let options = HistogramOpts::new(DURATIONS, "Seconds to the head of the response.").buckets(BUCKETS.to_vec());
         let durations = HistogramVec::new(options, &["url", "envID"]).expect("a valid metric");
         let sdks = counters(SDKS, "Entries of metrics by SDK.", &["envID", "sdk_type", "sdk_version", "sdk_language"]);
         register(&registry, requests.clone());
@@ -100,7 +100,7 @@ impl CompatMetrics {
         let registry = Registry::new();
         let forwarded = counters(FORWARDED, "Posts of metrics to Harness.", &["envID", "error"]);
         let labels = ["environment", "api_key", "error"];
-        let published = counters(PUBLISHED, "Changes that streams of SDKs were told.", &labels);
+        let published = counters(PUBLISHED, "Events that were sent to streams of SDKs.", &labels);
         let closed = counters(CLOSED, "Ends of Harness' streams, which end those of SDKs.", &labels);
         let all = environments.all();
         for environment in &all {
@@ -114,7 +114,7 @@ impl CompatMetrics {
         let is_healthy = !all.is_empty()
             && !environments.are_incomplete()
             && all.iter().all(|it| it.stream().connection == Connection::Connected);
-        let health = Opts::new(HEALTH, "1 while every environment's changes come in as they happen.");
+        let health = Opts::new(HEALTH, "1 while the upstream streams of all environments are connected.");
         let health = IntGaugeVec::new(health, &["host"]).expect("a valid metric");
         health.with_label_values(&[&self.0.host]).set(is_healthy.into());
         register(&registry, forwarded);
@@ -127,7 +127,7 @@ impl CompatMetrics {
 
 fn of_registrations(registrations: &Registrations) -> Registry {
     let registry = Registry::new();
-    let counts = counters(REGISTRATIONS, "Targets by what became of their registration.", &["outcome"]);
+    let counts = counters(REGISTRATIONS, "Targets by the outcome of their registration.", &["outcome"]);
     counts.with_label_values(&["registered"]).inc_by(registrations.registered);
     counts.with_label_values(&["refused"]).inc_by(registrations.refused);
     counts.with_label_values(&["dropped"]).inc_by(registrations.dropped);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::state::Downstream;
 
-/// Responds without a token, as the vendor's relay.
+/// Responds without a token, as the vendor's relay does.
 pub(super) async fn show(State(downstream): State<Downstream>) -> Response {
     (
         [(CONTENT_TYPE, prometheus::TEXT_FORMAT)],

@@ -51,7 +51,7 @@ pub(crate) struct EnvironmentFactory {
     pub(crate) environments: Environments,
     /// Memory for targets that SDKs present.
     pub(crate) target_budget: Arc<TargetBudget>,
-    /// For large bodies.
+    /// Threads that read large bodies.
     pub(crate) readers: Workers,
     /// Signs tokens for the environments of this factory; `None` if one secret signs the tokens of all environments.
     pub(crate) signing: Option<SigningKey>,
@@ -62,7 +62,7 @@ pub(crate) struct EnvironmentFactory {
 /// An environment that is served.
 pub(crate) struct EnvironmentHandle {
     pub(crate) environment: Arc<HarnessEnvironment>,
-    /// The way in for its data.
+    /// Applies changes to its data.
     pub(crate) applier: Applier,
     /// Owner of its tasks.
     pub(crate) lifecycle: Lifecycle,

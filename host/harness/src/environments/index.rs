@@ -81,7 +81,7 @@ impl Environments {
         self.are_incomplete() || self.0.pending.has(key) || self.has_none_yet()
     }
 
-    /// Returns whether there is no environment at all, although there are pending keys.
+    /// Returns whether there is no environment, although there are pending keys.
     fn has_none_yet(&self) -> bool {
         self.0.index.load().all.is_empty() && !self.0.pending.is_empty()
     }

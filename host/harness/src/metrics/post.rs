@@ -1,4 +1,4 @@
-//! A post of an SDK, read entry by entry. EntryList that cannot be read, and those beyond a limit, are counted and left out.
+//! A post of an SDK, read entry by entry. Entries that cannot be read, and those beyond a limit, are counted and left out.
 
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -9,7 +9,7 @@ use yardarm_harness_eval::lenient_json;
 use super::sdks::{Sdk, sdk_of};
 use super::sums::timestamp;
 
-/// EntryList of one post that are read. SDKs send a few hundred.
+/// Entries of one post that are read. SDKs send a few hundred.
 const MAX_ENTRIES: usize = 50_000;
 
 /// Kinds of entries, as event plugins see them.
@@ -23,9 +23,9 @@ pub(crate) struct Post {
     pub(super) events: Vec<Event>,
     /// The SDK of each metric.
     pub(crate) sdks: Vec<Sdk>,
-    /// EntryList that are no objects.
+    /// Entries that are no objects.
     pub(super) malformed: usize,
-    /// EntryList beyond the limit.
+    /// Entries beyond the limit.
     pub(super) excess: usize,
 }
 

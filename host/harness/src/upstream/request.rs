@@ -1,4 +1,4 @@
-//! Requests with a JSON answer, and how they fail.
+//! Requests with a JSON response, and their errors.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use yardarm_harness_eval::lenient_json;

@@ -111,7 +111,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(300);
 
-    /// Delays until rejections become long ones, and how long that takes.
+    /// Returns how many rejections come before a lasting one, and the time that takes.
     async fn until_lasting(retries: &mut RetryDelay) -> (u32, Duration) {
         let start = Instant::now();
         for count in 0.. {
