@@ -68,8 +68,9 @@ fn character(text: &str) -> Option<(char, &str)> {
     Some((character, chars.as_str()))
 }
 
-/// Rewrites a class such as `[:alpha:]`. The inner `None` means that there is none, the outer that Go rejects its name.
-#[expect(clippy::option_option, reason = "absence and refusal are two things")]
+/// Rewrites a POSIX class such as `[:alpha:]`. The inner `None` means that the text begins with something else, the outer
+/// that Go rejects the name.
+#[expect(clippy::option_option, reason = "absence and rejection are two things")]
 fn posix<'a>(text: &'a str, out: &mut String) -> Option<Option<&'a str>> {
     let Some((name, rest)) = text.strip_prefix("[:").and_then(|inside| inside.split_once(":]")) else {
         return Some(None);
@@ -83,9 +84,9 @@ fn posix<'a>(text: &'a str, out: &mut String) -> Option<Option<&'a str>> {
     Some(Some(rest))
 }
 
-/// Rewrites a named class, given what follows the backslash: `d`, `W`, `p{Greek}`, … The inner `None` means that it is
-/// not a class, the outer that Go rejects it. The output is valid inside and outside of brackets.
-#[expect(clippy::option_option, reason = "absence and refusal are two things")]
+/// Rewrites a named class, behind its backslash: `d`, `W`, `p{Greek}`, … The inner `None` means that it is no such class, the
+/// outer that Go rejects it. The result is valid inside and outside of brackets.
+#[expect(clippy::option_option, reason = "absence and rejection are two things")]
 pub(crate) fn named<'a>(escaped: &'a str, out: &mut String) -> Option<Option<&'a str>> {
     let perl = match escaped.as_bytes().first()? {
         b'd' => "[0-9]",
@@ -101,7 +102,7 @@ pub(crate) fn named<'a>(escaped: &'a str, out: &mut String) -> Option<Option<&'a
     Some(Some(&escaped[1..]))
 }
 
-/// Rewrites `pL`, `p{Lu}`, `P{Greek}`, `p{^Greek}`.
+/// Rewrites `pL`, `p{Lu}`, `P{Greek}` or `p{^Greek}`.
 fn unicode<'a>(escaped: &'a str, out: &mut String) -> Option<&'a str> {
     let mut negated = escaped.starts_with('P');
     let (name, rest) = match escaped[1..].strip_prefix('{') {
@@ -123,7 +124,7 @@ fn unicode<'a>(escaped: &'a str, out: &mut String) -> Option<&'a str> {
     Some(rest)
 }
 
-/// Returns whether Go knows the name: Go accepts only full names of scripts, the crate accepts aliases too.
+/// Go accepts scripts under their full names only, the crate under several.
 fn is_script_name(name: &str) -> bool {
     name.split('_').all(|word| {
         word.starts_with(|first: char| first.is_ascii_uppercase())
@@ -131,7 +132,7 @@ fn is_script_name(name: &str) -> bool {
     }) && name.len() > 2
 }
 
-/// Parses a single escaped character, given what follows the backslash.
+/// Reads a single character behind its backslash.
 pub(crate) fn escaped_character(escaped: &str) -> Option<(char, &str)> {
     let mut chars = escaped.chars();
     let first = chars.next()?;
@@ -157,7 +158,7 @@ pub(crate) fn escaped_character(escaped: &str) -> Option<(char, &str)> {
     Some((character, rest))
 }
 
-/// Parses `x7F` or `x{10FFFF}`, given what follows the `x`.
+/// Reads `x7F` or `x{10FFFF}`, behind the `x`.
 fn hexadecimal(text: &str) -> Option<(char, &str)> {
     let (digits, rest) = match text.strip_prefix('{') {
         Some(inside) => inside.split_once('}')?,

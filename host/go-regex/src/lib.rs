@@ -17,22 +17,22 @@ use regex::Regex;
 
 use self::translate::translate;
 
-/// A pattern, compiled on first use.
+/// A pattern that is compiled on first use.
 ///
-/// Compiling costs tens of microseconds and kilobytes, and many patterns of an environment are never reached.
+/// Compiling costs tens of microseconds and kilobytes, and many patterns of an environment are never matched.
 pub struct Pattern {
     source: Box<str>,
     compiled: OnceLock<Option<Regex>>,
 }
 
 impl Pattern {
-    /// Creates a pattern without compiling it.
+    /// Stores `source`, which is compiled on first use.
     #[must_use]
     pub fn new(source: &str) -> Self {
         Self { source: source.into(), compiled: OnceLock::new() }
     }
 
-    /// Returns whether the pattern matches anywhere in `text`; an invalid pattern never does.
+    /// Returns whether the pattern matches anywhere in `text`. An invalid pattern never matches.
     #[must_use]
     pub fn is_found_in(&self, text: &str) -> bool {
         let compiled = self.compiled.get_or_init(|| Regex::new(&translate(&self.source)?).ok());

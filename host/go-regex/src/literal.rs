@@ -1,4 +1,4 @@
-//! Literal characters in a translated pattern.
+//! Literal characters of a translated pattern.
 
 /// Writes a character so that it means itself, inside and outside of classes.
 pub(crate) fn push_literal(character: char, out: &mut String) {

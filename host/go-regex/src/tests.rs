@@ -5,7 +5,7 @@ fn found(pattern: &str, text: &str) -> bool {
 }
 
 #[test]
-fn what_both_dialects_share() {
+fn both_dialects_share_most_syntax() {
     for (pattern, text, expected) in [
         ("^a$", "a", true),
         ("^a$", "a\n", false),

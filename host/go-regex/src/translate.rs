@@ -8,9 +8,9 @@ use crate::literal::push_literal;
 /// Largest count of a repetition, alone or multiplied with the counts around it.
 const MAX_REPETITION: u32 = 1000;
 
-/// Rewrites a pattern of Go's `regexp`; returns `None` if Go would reject it.
+/// Rewrites a pattern of Go's `regexp`; `None` if Go would reject it.
 ///
-/// Patterns that both Go and the `regex` crate reject are left to the crate. Groups lose names and numbers:
+/// Errors that the `regex` crate reports as well are left to the crate. Groups lose names and numbers:
 /// only whether there is a match matters.
 pub(crate) fn translate(pattern: &str) -> Option<String> {
     let mut translator = Translator {
@@ -42,9 +42,9 @@ struct Translator<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Nothing,
-    /// A repeatable element, with the product of the repetitions inside it.
+    /// An element that can be repeated, with the product of the repetitions inside it.
     Atom(u32),
-    /// An element that is already repeated; Go does not allow a second repetition.
+    /// An element that is repeated already, which Go does not allow twice.
     Repetition,
 }
 
@@ -96,7 +96,7 @@ impl<'a> Translator<'a> {
         Some(())
     }
 
-    /// Translates `(` with the flags or the name that may follow.
+    /// Translates `(`, with the flags or the name that may follow.
     fn open_group(&mut self) -> Option<()> {
         let Some(special) = self.rest.strip_prefix("(?") else {
             self.rest = &self.rest[1..];
@@ -173,7 +173,7 @@ impl<'a> Translator<'a> {
         let assertion = match escaped.as_bytes().first()? {
             b'A' => Some("\\A"),
             b'z' => Some("\\z"),
-            // ASCII word boundaries, which are not the crate's default.
+            // ASCII word boundaries, which are not the default of the crate.
             b'b' => Some("(?-u:\\b)"),
             b'B' => Some("(?-u:\\B)"),
             _ => None,
@@ -195,9 +195,8 @@ impl<'a> Translator<'a> {
     }
 }
 
-/// Parses `{n}`, `{n,}` or `{n,m}`; the inner `None` means that the brace is a literal, the outer that Go rejects the
-/// numbers.
-#[expect(clippy::option_option, reason = "literal, repetition and refusal are three things")]
+/// Reads `{n}`, `{n,}` or `{n,m}`. The inner `None` means that the brace is a literal, the outer that Go rejects the numbers.
+#[expect(clippy::option_option, reason = "literal, repetition and rejection are three things")]
 fn counted_repetition(text: &str) -> Option<Option<(&str, u32, &str)>> {
     let Some(end) = text.find('}') else {
         return Some(None);

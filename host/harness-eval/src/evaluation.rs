@@ -1,7 +1,7 @@
-//! From flag and target to variation: pure, compiled once per data set (section 7 of the compatibility page).
+//! Evaluates a flag for a target: pure, compiled once per data set (F099 to F107).
 //!
-//! The rules are those of Harness's Go SDK as its own relay uses it, with the corrections that the page asks for:
-//! rules in order of priority, and cycles of prerequisites or segments that end.
+//! Flags are evaluated as by Harness' Go SDK, which its own relay uses, with two corrections: rules are in order of priority,
+//! and cycles of prerequisites or segments end.
 
 mod attribute;
 mod bucket;

@@ -1,4 +1,4 @@
-//! JSON as Go's decoders, and with them the vendor's relay, read it: text that is no Unicode is replaced, not refused.
+//! Reads JSON as Go's decoders, and so the vendor's relay, do: text that is no Unicode is replaced, not rejected.
 //!
 //! Bytes that are no UTF-8 and halves of surrogate pairs (`\ud83d` alone) become U+FFFD. Control characters inside strings
 //! are read as if they were escaped. Of several properties with one name the last counts.
@@ -9,10 +9,10 @@ use std::fmt::Write;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Levels of arrays and objects that are read. `serde_json` refuses more than 127.
+/// Levels of arrays and objects that are read. `serde_json` rejects more than 127.
 const MAX_DEPTH: usize = 100;
 
-/// Returns `bytes` as text that `serde_json` does not refuse for its characters. Borrowed where nothing had to be replaced.
+/// Returns `bytes` as text that `serde_json` does not reject for its characters; borrowed where nothing had to be replaced.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     match String::from_utf8_lossy(bytes) {
@@ -24,7 +24,7 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Reads a value. Arrays and objects below the hundredth level become `null`, so that deep ones cost themselves only.
+/// Reads a value. Arrays and objects below the hundredth level become `null`, so that only they are lost.
 ///
 /// # Errors
 /// When `bytes` are no JSON, or not of this type.
@@ -34,12 +34,12 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Er
         None => serde_json::from_str(&text)?,
         Some(shallow) => serde_json::from_str(&shallow)?,
     };
-    // Read by way of a value, because types that derive their reader refuse properties that occur twice.
+    // Read by way of a value, because derived readers reject properties that occur twice.
     T::deserialize(value)
 }
 
-/// The same text with `null` in place of what is nested too deeply; `None` if there is nothing of that kind, or if brackets
-/// do not match, which the JSON reader reports.
+/// Returns the text with `null` in place of values that are nested too deeply; `None` if there are none, or if brackets do not
+/// match, which the JSON reader reports.
 fn shallow(text: &str) -> Option<String> {
     let mut out: Option<String> = None;
     let mut depth = 0_usize;
@@ -75,7 +75,7 @@ fn shallow(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// The same text with every defect replaced; `None` if there is none.
+/// Returns the text with every defect replaced; `None` if there is none.
 fn repaired(text: &str) -> Option<String> {
     let may_have_defects = text.contains("\\u") || text.bytes().any(|byte| byte < 0x20);
     if !may_have_defects {
@@ -116,7 +116,7 @@ fn repaired(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// The code unit of an escape such as `\ud83d` that begins at `at`.
+/// Reads the code unit of an escape such as `\ud83d` that begins at `at`.
 fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?)).map(|unit| unit as u16)
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_values_cost_themselves_only() {
+    fn only_deep_values_become_null() {
         let nested = |levels: usize, inner: &str| format!("{}{inner}{}", "[".repeat(levels), "]".repeat(levels));
         for levels in [1, 98, 99, 100, 127, 128, 10_000, 1_000_000] {
             let text = format!(r#"{{"a":"]}}\"[","deep":{},"b":[{{"c":1}}]}}"#, nested(levels, r#"{"x":"\\"}"#));
@@ -202,7 +202,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let _ = from_slice::<Value>(&bytes);
         }
     }

@@ -1,7 +1,7 @@
-//! Flags, segments and targets as on the wire (section 2 of the compatibility page).
+//! Flags, segments and targets as on the wire (F058 to F060, F067).
 //!
-//! Items are passed on with every property they came with, in the shape that SDKs can read, into which they are brought once,
-//! when an item is read.
+//! Items are forwarded with every property they came with. They are brought into the shape that SDKs can read once, when an
+//! item is read.
 
 mod flag;
 mod segment;

@@ -1,4 +1,4 @@
-//! Settings of the Harness side. The list of keys is the reference manual of this part.
+//! Settings of the Harness side. The list of keys is their reference documentation.
 
 pub mod compat;
 mod source;
@@ -14,17 +14,17 @@ use self::source::{DAY, MOMENT};
 /// Settings of the Harness side.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where environments come from.
+    /// Source of the environments.
     pub source: Source,
-    /// Where keys are exchanged for tokens at the start, and targets are registered.
+    /// Service that exchanges keys for tokens at the start, and registers targets.
     pub client_service: String,
-    /// Where flags are fetched and streamed from, with tokens of its own.
+    /// Service that flags are fetched and streamed from, with tokens of its own.
     pub sync_service: String,
-    /// Where metrics go.
+    /// Service that metrics are posted to.
     pub metric_service: String,
-    /// What the tokens that SDKs are handed are signed with; `None` derives a secret per environment from its key.
+    /// Secret that signs the tokens of SDKs; `None` derives a secret per environment from its key.
     pub auth_secret: Option<Secret>,
-    /// Whether tokens and secrets of the vendor's relay are accepted, however weak.
+    /// Whether tokens of the vendor's relay, and secrets of any strength, are accepted.
     pub ff_proxy_tokens: bool,
     /// Whether SDKs need no token.
     pub bypass_auth: bool,
@@ -42,15 +42,15 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// Silence after which the upstream stream counts as dead.
     pub read_timeout: Duration,
-    /// First delay before a key that upstream rejected is tried again.
+    /// First delay before a key that upstream goes on rejecting is retried.
     pub rejected_retry_interval: Duration,
     /// Largest post of metrics, in bytes.
     pub max_metrics_body: u64,
     /// Memory for targets that SDKs present, over all environments, in bytes.
     pub learnt_targets_size: u64,
-    /// Whether targets are refused that Harness itself refuses.
+    /// Whether targets are rejected that Harness itself rejects.
     pub validate_targets: bool,
-    /// Whether SDKs that know them are sent rules of which all clauses must match.
+    /// Whether segment rules with several clauses are sent to SDKs that support them.
     pub and_rules: bool,
     /// Whether targets that SDKs present are registered upstream.
     pub forward_targets: bool,
@@ -60,7 +60,7 @@ const fn key(path: &'static str, kind: Kind, default: &'static str, about: &'sta
     Key { path, kind, default, about }
 }
 
-/// All keys of this part.
+/// All keys of the Harness side.
 pub const KEYS: &[Key] = &[
     key(
         "harness.client_service",
@@ -206,38 +206,41 @@ pub const KEYS: &[Key] = &[
     key("harness.offline.monitoring_interval", Kind::Duration, "1s", "Time between looks at that folder."),
 ];
 
-/// Bytes of a secret that is refused if it has fewer, outside of the compatibility mode.
+/// Minimum length of a secret in bytes, outside of the compatibility mode.
 const MIN_SECRET: usize = 8;
-/// Bytes of a secret that cannot be guessed.
+/// Length in bytes from which on a secret cannot be guessed.
 pub(crate) const STRONG_SECRET: usize = 32;
 
 impl Config {
-    /// Whether SDKs are told of changes as they happen. A folder says nothing while it is not looked at.
+    /// Returns whether changes are streamed to SDKs. Offline they are not, because the folder is only polled.
     #[must_use]
     pub fn serves_streams(&self) -> bool {
         self.stream_enabled && !self.is_offline()
     }
 
-    /// Whether targets that SDKs present are registered upstream.
+    /// Returns whether targets that SDKs present are registered upstream.
     #[must_use]
     pub fn forwards_targets(&self) -> bool {
         self.forward_targets && !self.is_offline()
     }
 
-    /// Whether nothing is requested from the network.
+    /// Returns whether nothing is requested from the network.
     #[must_use]
     pub fn is_offline(&self) -> bool {
         matches!(self.source, Source::Offline(_))
     }
 
-    /// Reads the section; `None` when no environment is configured, so that this side does not exist at all.
+    /// Reads the section; `None` if no source of environments is configured, so that this side is not started.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let source = Source::read(reader)?;
         let auth_secret = reader.secret("harness.auth_secret");
         let ff_proxy_tokens = reader.flag("harness.ff_proxy_tokens");
         match auth_secret.as_ref().map(Secret::expose).filter(|_| !ff_proxy_tokens) {
             Some("secret") => {
-                reader.reject("harness.auth_secret", "is the text everybody knows; choose another, or leave it out");
+                reader.reject(
+                    "harness.auth_secret",
+                    "is the well-known default of the vendor's relay; choose another, or leave it out",
+                );
             }
             Some(secret) if secret.len() < MIN_SECRET => {
                 let problem =

@@ -1,4 +1,4 @@
-//! Flags, segments and targets of one environment: as they are received, served, and kept on disk.
+//! Flags, segments and targets of one environment: as they are received, served, and persisted.
 
 pub(crate) mod dataset;
 pub(crate) mod items;

@@ -1,7 +1,7 @@
-//! THE ROUTE TABLE of the Harness side: every path, one function.
+//! The route table of the Harness side.
 //!
-//! Each row gives the identifier of the route, which plugins and metrics know it by. The whole table stands a second time
-//! below `/api/1.0`, where Harness itself serves it.
+//! Each row names the identifier of the route, which plugins and metrics use. All routes exist a second time below
+//! `/api/1.0`, where Harness itself serves them.
 
 mod auth;
 mod client_auth;
@@ -26,7 +26,7 @@ use self::auth::RouteInfo;
 pub(crate) use self::compat_metrics::CompatMetrics;
 pub(crate) use self::state::Downstream;
 
-/// All routes.
+/// Returns all routes.
 pub(crate) fn routes(state: Downstream) -> Router {
     let table = Table { state: state.clone(), routes: Router::new() }
         .environment("/client/env/{environment}/feature-configs", "server.poll.flags", "server", read(configs::flags))
@@ -61,7 +61,7 @@ pub(crate) fn routes(state: Downstream) -> Router {
             read(evaluations::one),
         )
         .environment("/metrics/{environment}", "server.events", "server", write(metrics::post))
-        // Named in the vendor's documents; its code uses the other path.
+        // The relay's documents name this path; its code uses the other one.
         .stream("/client/env/{environment}/stream", read(stream::stream))
         .stream("/stream", read(stream::stream));
     let routes = table
@@ -82,7 +82,7 @@ pub(crate) fn routes(state: Downstream) -> Router {
     Router::new().fallback_service(routed).layer(middleware::from_fn(edge::repair_path))
 }
 
-/// Whether a path is one of this side, where another vendor shares the listener.
+/// Returns whether a path belongs to this side, where another vendor shares the listener.
 #[must_use]
 pub fn owns(path: &str) -> bool {
     let path = path.strip_prefix("/api/1.0").unwrap_or(path);
@@ -91,25 +91,26 @@ pub fn owns(path: &str) -> bool {
         .any(|mine| path.strip_prefix(mine).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
-/// A route that is read. `HEAD` is never implied by `GET` here, and the body of a 405 is the vendor's.
+/// Returns the methods of a route that is read. `GET` does not imply `HEAD`, and the body of a 405 is that of the vendor's
+/// relay.
 fn read<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(handler: H) -> MethodRouter<S> {
-    let refuse = async || edge::method_not_allowed("GET");
-    get(handler).head(refuse).fallback(refuse)
+    let reject = async || edge::method_not_allowed("GET");
+    get(handler).head(reject).fallback(reject)
 }
 
-/// A route that is posted to.
+/// Returns the methods of a route that is posted to.
 fn write<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(handler: H) -> MethodRouter<S> {
     post(handler).fallback(async || edge::method_not_allowed("POST"))
 }
 
-/// Adds routes with their checks, so that a row cannot be written without.
+/// Adds routes with their checks, so that a row without a check is not possible.
 struct Table {
     state: Downstream,
     routes: Router<Downstream>,
 }
 
 impl Table {
-    /// A route that needs a token for the environment in its path.
+    /// Adds a route that requires a token for the environment in its path.
     fn environment(
         mut self,
         path: &'static str,
@@ -124,7 +125,7 @@ impl Table {
         self
     }
 
-    /// A route that needs a token, and a key besides.
+    /// Adds a route that requires a token, and a key in addition.
     fn stream(mut self, path: &'static str, methods: MethodRouter<Downstream>) -> Self {
         let check = middleware::from_fn_with_state(self.state.clone(), auth::require_token);
         let info = RouteInfo { id: "server.stream", sdk: "server" };

@@ -1,4 +1,4 @@
-//! Which environments exist, what is known of each, and how a key finds its environment.
+//! The environments that are served: what is known of each, how changes reach them, and how a key finds its environment.
 
 mod announced;
 mod applier;

@@ -1,10 +1,10 @@
-//! Doors for `host/fuzz`; compiled only there.
+//! Entry points for `host/fuzz`; compiled only for fuzzing.
 
 use bytes::Bytes;
 
 use crate::{downstream, identity, metrics, sources, upstream};
 
-/// What SDKs send: bodies, headers, tokens.
+/// Reads what SDKs send: bodies, headers, tokens.
 pub fn request(body: &[u8]) {
     downstream::fuzz(&Bytes::copy_from_slice(body));
     metrics::fuzz(&Bytes::copy_from_slice(body));
@@ -13,7 +13,7 @@ pub fn request(body: &[u8]) {
     }
 }
 
-/// What upstream says: tokens, events.
+/// Reads what upstream sends: tokens, events, pages.
 pub fn message(text: &str) {
     upstream::fuzz(text);
     sources::fuzz(text);

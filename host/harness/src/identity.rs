@@ -1,4 +1,4 @@
-//! Who is who: what Harness calls an environment, the keys that lead to it, and the tokens on both sides.
+//! Identifiers and credentials: what Harness calls an environment, API keys, sessions, and the tokens of SDKs.
 
 mod key_hash;
 mod names;

@@ -1,8 +1,11 @@
-//! Everything that is Harness Feature Flags': where its data comes from, what its SDKs are served, how its flags evaluate.
+//! The Harness Feature Flags side: where its data comes from, and what is served to its SDKs.
 //!
-//! Reading order: [`start`] starts one task per configured key, or one for a proxy key; `upstream` finds out what
-//! environment a key belongs to and keeps it in sync; `dataset` says what a change does and what streams hear of it;
-//! `downstream` is the table of routes.
+//! The modules below are in the order of their layers, which is also the reading order: each uses only those above it.
+//! `identity`, `config` and `data` are the vocabulary; `metrics` sums up what SDKs report; `upstream` holds the requests to
+//! Harness; `environments` holds what is served, and applies changes to it; `sources` keeps environments in sync with a key
+//! or a folder; `downstream` is the table of routes; [`start()`] puts everything together. How flags evaluate is in
+//! `yardarm-harness-eval`.
+
 #![forbid(unsafe_code)]
 
 mod identity;

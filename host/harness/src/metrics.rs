@@ -1,11 +1,11 @@
-//! Metrics of SDKs on their way to Harness: filtered, summed up, posted on a timer (sections 3.9 and 6.6).
+//! Metrics of SDKs on their way to Harness: filtered, summed up, posted on a timer (F037 to F041).
 
 mod port;
 mod post;
 mod sdks;
 mod sums;
 
-pub(crate) use self::port::{MetricsPort, NotTaken, Outcome, Place};
+pub(crate) use self::port::{MetricsPort, NotTaken, PostOutcome, Reservation};
 pub(crate) use self::sdks::{KnownSdks, OTHER, Sdk};
 
 #[cfg(fuzzing)]

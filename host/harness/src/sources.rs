@@ -1,4 +1,4 @@
-//! Where environments and their data come from: configured API keys, a proxy key, or a folder.
+//! The sources of environments and their data: configured API keys, a proxy key, or a folder.
 
 mod api_key;
 mod environment_set;

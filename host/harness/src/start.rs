@@ -1,4 +1,4 @@
-//! Starts the Harness side and puts its parts together.
+//! Starts the Harness side: reads persisted data, starts the tasks of its sources, and builds the router.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use yardarm_core::{Evaluators, Secret, Workers, atomic_file};
 
 use crate::config::{self, Config, Source};
 use crate::data::persisted;
-use crate::data::targets::LearntBudget;
+use crate::data::targets::TargetBudget;
 use crate::downstream::{self, CompatMetrics};
 use crate::environments::{self, EnvironmentFactory, Environments, Incomplete, MetricsPoster, Parts, Pending};
 use crate::identity::tokens::{SigningKey, Tokens};
@@ -25,12 +25,12 @@ use crate::upstream::{Admin, HttpClients, Registrar};
 
 /// Threads that read large bodies, for all environments together.
 const READERS: usize = 2;
-/// Bytes of large bodies that present a key, under way at once.
+/// Memory for concurrent large bodies that present a key, in bytes.
 const AUTH_BYTES: usize = 16 << 20;
 
 /// The running Harness side.
 pub struct Harness {
-    /// Every route that SDKs can meet.
+    /// All routes of SDKs.
     pub router: Router,
     environments: Environments,
     poster: MetricsPoster,
@@ -44,20 +44,20 @@ pub enum StartError {
     /// The HTTP client could not be built.
     #[error("HTTP client for upstream requests cannot be set up: {0}")]
     Http(#[from] reqwest::Error),
-    /// There is no secret for tokens and none can be kept.
+    /// No secret for tokens is configured, and none can be read or stored.
     #[error("`harness.auth_secret` is not set, and `{path}` cannot be used to keep one: {source}")]
     Secret {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The folder for what is kept cannot be used.
+    /// The data folder cannot be used.
     #[error("`{path}` (`data.dir`) cannot be used: {source}")]
     DataDir {
         /// The folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// The folder of offline mode cannot be served.
@@ -66,15 +66,15 @@ pub enum StartError {
     /// The threads for long work cannot be started.
     #[error(transparent)]
     Threads(#[from] ThreadError),
-    /// There is no secret for tokens and no place to keep one.
+    /// No secret for tokens is configured, and there is no data folder to store one.
     #[error("`harness.auth_secret` is required, because there is no `data.dir` to keep one in")]
     NoSecret,
 }
 
-/// Starts every configured key and returns; nothing waits for upstream.
+/// Starts the tasks of all configured keys and returns without waiting for upstream.
 ///
 /// # Errors
-/// When the HTTP client, the secret for tokens, a folder or a thread cannot be had.
+/// When the HTTP client, the secret for tokens, a folder or the threads cannot be set up.
 pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> {
     let http = HttpClients::new(config.read_timeout)?;
     if let Some(folder) = &parts.data_dir {
@@ -94,7 +94,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         http: http.clone(),
         parts: parts.clone(),
         environments: environments.clone(),
-        learnt: LearntBudget::new(usize::try_from(config.learnt_targets_size).unwrap_or(usize::MAX)),
+        target_budget: TargetBudget::new(usize::try_from(config.learnt_targets_size).unwrap_or(usize::MAX)),
         readers: readers.clone(),
         signing: None,
         token_refused: Arc::default(),
@@ -118,7 +118,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
                     },
                     ticket: Some(tickets.next()),
                     latch: Some(latch(&parts, &environments, index)),
-                    known: None,
+                    served: None,
                 };
                 parts.lifecycle.supervise("harness key", task);
             }
@@ -156,7 +156,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
 }
 
 impl Harness {
-    /// Posts all metrics and registers all targets that wait, and waits until they have arrived or are lost.
+    /// Posts all metrics and registers all waiting targets; returns when they have arrived or been dropped.
     pub async fn flush_events(&self) {
         let all = self.environments.all();
         let metrics = futures_util::future::join_all(all.iter().map(async |it| {
@@ -166,7 +166,7 @@ impl Harness {
         tokio::join!(metrics, self.registrar.flush());
     }
 
-    /// State of each environment, for operators.
+    /// Returns the state of each environment, for operators.
     #[must_use]
     pub fn reports(&self) -> Vec<EnvironmentReport> {
         let mut reports: Vec<_> = self.environments.all().iter().map(|it| environments::report(it)).collect();
@@ -174,15 +174,15 @@ impl Harness {
         reports
     }
 
-    /// Whether there is data for every configured key.
+    /// Checks that there is data for every configured key.
     ///
     /// # Errors
-    /// Says which are without, and why.
+    /// Lists the keys and environments without data, and why.
     pub fn completeness(&self) -> Result<(), Incomplete> {
         environments::completeness(&self.environments, self.polls_targets)
     }
 
-    /// Writes all environments into a folder that offline mode reads. Blocks.
+    /// Writes all environments to a folder that offline mode reads. Blocks.
     ///
     /// # Errors
     /// When an environment has no data yet, or a file cannot be written.
@@ -191,27 +191,27 @@ impl Harness {
     }
 }
 
-/// What tokens are signed with.
+/// Returns the tokens, with the secrets that sign them.
 fn tokens(config: &Config, data_dir: Option<&Path>) -> Result<Tokens, StartError> {
     let file = data_dir.map(|it| it.join("token-secret"));
     let (common, earlier) = match (&config.auth_secret, file) {
         (Some(secret), _) => (Some(secret.clone()), None),
-        // There is no key to derive one from.
+        // Offline there is no key to derive secrets from.
         (None, Some(path)) if config.is_offline() => {
-            let secret = secret_file::read_or_make(&path).map_err(|source| StartError::Secret { path, source })?;
+            let secret = secret_file::read_or_generate(&path).map_err(|source| StartError::Secret { path, source })?;
             tracing::warn!(
-                "`harness.auth_secret` is not set, so one was made up; other gateways do not accept the tokens of this one"
+                "`harness.auth_secret` is not set, so one was generated; other gateways do not accept the tokens of this one"
             );
             (Some(secret), None)
         }
         (None, None) if config.is_offline() => return Err(StartError::NoSecret),
-        // Earlier versions made one up, and SDKs go on with its tokens.
+        // Earlier versions generated a secret, and SDKs go on with its tokens.
         (None, file) => (None, file.and_then(|path| secret_file::read(&path))),
     };
     match common.as_ref().map(|it| it.expose()) {
         Some("secret") => tracing::warn!(
-            "`harness.auth_secret` is `secret`, THE DEFAULT OF FF-PROXY THAT EVERYBODY KNOWS: whoever reaches this gateway can \
-             make tokens that read every environment; set another one"
+            "`harness.auth_secret` is `secret`, THE DEFAULT OF FF-PROXY, which is public: any client that reaches this gateway \
+             can make tokens that read every environment; set another one"
         ),
         Some(secret) if secret.len() < config::STRONG_SECRET => {
             tracing::warn!(
@@ -225,13 +225,13 @@ fn tokens(config: &Config, data_dir: Option<&Path>) -> Result<Tokens, StartError
     Ok(Tokens::new(signing(common), signing(earlier), config.ff_proxy_tokens))
 }
 
-/// Holds readiness back until a configured key has led to data.
+/// Returns a latch that holds readiness back until there is data for a configured key.
 fn latch(parts: &Parts, environments: &Environments, index: usize) -> ReadyLatch {
     let (name, status) = environments.pending().status(index).unwrap_or_default();
     parts.lifecycle.readiness().latch_data(name, &status)
 }
 
-/// Tries whether [`start`] could use the files that it needs besides the data folder. Blocks.
+/// Checks that [`start`] could use the files that it needs besides the data folder. Blocks.
 ///
 /// # Errors
 /// When the folder of offline mode cannot be read, or the HTTP client cannot be built.
@@ -243,12 +243,12 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     }
 }
 
-/// What is still to say which environments there are, in words for operators.
+/// Returns the configured keys, with names for operators.
 fn pending(source: &Source) -> Pending {
     match source {
         Source::Keys(_, keys) => Pending::new(keys.iter().enumerate().map(|(index, it)| {
-            let place = || format!("environments[{index}]");
-            (it.name.clone().unwrap_or_else(place), KeyHash::of(it.api_key.expose()))
+            let name = || format!("environments[{index}]");
+            (it.name.clone().unwrap_or_else(name), KeyHash::of(it.api_key.expose()))
         })),
         Source::ProxyKey(key) => Pending::new([("proxy key".to_owned(), KeyHash::of(key.expose()))]),
         Source::Offline(_) => Pending::default(),

@@ -1,6 +1,4 @@
-//! Where flags come from and where metrics go: one task per configured key, which finds out what its environment is, and
-//! one per environment that keeps it in sync; or one task for a proxy key and all its environments. What both do in a
-//! round stands in `sync_loop`.
+//! Requests to Harness: tokens, lists of keys and targets, flags and segments, the stream, registration of targets.
 
 mod admin;
 mod client;

@@ -1,4 +1,4 @@
-//! Attributes of a target as text, which is all that clauses and buckets compare.
+//! Attributes of a target as text, because clauses and buckets compare texts only.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::model::Target;
 
-/// The text of an attribute; empty where the target has none of it.
+/// Returns the text of an attribute; empty if the target lacks it.
 pub(super) fn text<'a>(target: &'a Target, name: &str) -> Cow<'a, str> {
     match name {
         "" => Cow::Borrowed(""),
@@ -34,7 +34,7 @@ fn value_text(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// As Go's `fmt` prints a value: the Go SDK hands arrays to it.
+/// Writes a value as Go's `fmt` does, which the Go SDK uses for arrays.
 fn write_go(value: &Value, out: &mut String) {
     // Writing to a string cannot fail.
     match value {
@@ -67,7 +67,7 @@ fn write_go(value: &Value, out: &mut String) {
     }
 }
 
-/// Shortest digits, with an exponent of at least two digits below 1e-4 and from 1e+06 on.
+/// Writes the shortest digits, with an exponent of at least two digits below 1e-4 and from 1e+06 on.
 fn write_go_number(number: f64, out: &mut String) {
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_become_text_by_the_table_of_section_7_5_3() {
+    fn values_become_text_as_in_the_relay() {
         for (value, expected) in [
             (json!("a"), "a"),
             (json!(55), "55"),

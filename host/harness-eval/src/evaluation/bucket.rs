@@ -1,6 +1,6 @@
-//! Percentages: which of a hundred buckets a target is in.
+//! Percentage rollouts: which of a hundred buckets a target is in.
 
-/// The bucket of a value, from 1 to 100. The name of the attribute is part of it (section 7.6).
+/// Returns the bucket of a value, from 1 to 100. The name of the attribute is part of what is hashed (F101, F107).
 #[must_use]
 pub fn bucket(attribute: &str, value: &str) -> u32 {
     murmur3(&[attribute.as_bytes(), b":", value.as_bytes()].concat()) % 100 + 1
@@ -19,7 +19,7 @@ pub(super) fn murmur3(bytes: &[u8]) -> u32 {
     }
     let rest = tail.iter().rev().fold(0_u32, |rest, byte| rest << 8 | u32::from(*byte));
     hash ^= scramble(rest);
-    // The length is mixed in modulo 2^32, as the algorithm has it.
+    // The algorithm mixes in the length modulo 2^32.
     hash ^= bytes.len() as u32;
     hash ^= hash >> 16;
     hash = hash.wrapping_mul(0x85eb_ca6b);
@@ -33,8 +33,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn examples_of_section_7_9() {
-        // F101; the vendor's vectors say the same of many more.
+    fn known_values_have_known_buckets() {
+        // F101; the vendor's vectors contain many more.
         for (attribute, value, hash, expected) in [
             ("identifier", "user1", 3_374_622_078, 79),
             ("identifier", "user2", 1_275_100_365, 66),

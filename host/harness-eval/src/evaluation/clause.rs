@@ -1,22 +1,22 @@
-//! A condition with its operand prepared.
+//! A clause, compiled.
 
 use regex::{Regex, RegexBuilder};
 use yardarm_go_regex::Pattern;
 
 use crate::model::Clause;
 
-/// A condition, compiled.
+/// A compiled clause.
 #[derive(Debug)]
 pub(super) enum Condition {
-    /// Members of these segments, tried in order.
+    /// Met by members of these segments, which are looked at in order.
     Segments(Vec<Box<str>>),
-    /// An attribute that passes a test.
+    /// Met if an attribute passes a test.
     Attribute { name: Box<str>, test: Test },
-    /// Nobody.
+    /// Never met.
     Never,
 }
 
-/// What an attribute's text is compared with.
+/// The test of an attribute's text.
 #[derive(Debug)]
 pub(super) enum Test {
     /// Equal under simple case folding, letter by letter.
@@ -26,18 +26,18 @@ pub(super) enum Test {
     StartsWith(Box<str>),
     EndsWith(Box<str>),
     Contains(Box<str>),
-    /// Greater as bytes, also where the texts are numbers.
+    /// Greater as bytes, even if the texts are numbers.
     Greater(Box<str>),
     Match(Pattern),
 }
 
 impl Condition {
-    /// Segments that it names.
+    /// Returns the segments that it names.
     pub(super) fn segments(&self) -> &[Box<str>] {
         if let Self::Segments(segments) = self { segments } else { &[] }
     }
 
-    /// How many comparisons it takes at most.
+    /// Returns how many comparisons it takes at most.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Segments(segments) => segments.len(),
@@ -46,7 +46,7 @@ impl Condition {
         }
     }
 
-    /// `negate` is read by nobody: the vendor's evaluators ignore it.
+    /// Compiles a clause. `negate` is ignored, as by the vendor's evaluators.
     pub(super) fn compile(clause: &Clause) -> Self {
         let Some(first) = clause.values.first() else { return Self::Never };
         let first: Box<str> = first.as_str().into();
@@ -70,13 +70,14 @@ impl Condition {
     }
 }
 
-/// Case-insensitive matching of the `regex` crate is Unicode's simple case folding, which is Go's `EqualFold`.
+/// Compiles a case-insensitive comparison. Case-insensitive matching of the `regex` crate is Unicode's simple case folding,
+/// which is Go's `EqualFold`.
 fn fold(text: &str) -> Option<Regex> {
     RegexBuilder::new(&format!(r"\A(?:{})\z", regex::escape(text))).case_insensitive(true).build().ok()
 }
 
 impl Test {
-    /// `text` is not empty: an absent or empty attribute passes no test.
+    /// Returns whether `text` passes. It must not be empty: an absent or empty attribute passes no test.
     pub(super) fn passes(&self, text: &str) -> bool {
         match self {
             Self::Equal(pattern) => pattern.is_match(text),

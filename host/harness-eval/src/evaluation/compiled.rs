@@ -1,4 +1,4 @@
-//! Flags and segments with their clauses prepared, found by identifier.
+//! Flags and segments with compiled clauses, found by identifier.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,21 +34,21 @@ pub(super) struct CompiledRule {
 pub(super) enum Serves {
     Distribution(Distribution),
     Variation(Box<str>),
-    /// The next rule decides.
+    /// The next rule is evaluated.
     Nothing,
 }
 
 pub(super) struct CompiledSegment {
     pub(super) item: Arc<Segment>,
-    /// All conditions of one must be met; in order of priority. Where there are any, `rules` do not count.
+    /// In order of priority. All conditions of at least one of them must be met. If there are any, `rules` do not count.
     pub(super) group_rules: Vec<Vec<Condition>>,
-    /// One of them must be met.
+    /// At least one of them must be met.
     pub(super) rules: Vec<Condition>,
     weight: usize,
 }
 
 impl Compiled {
-    /// Compiles everything. Items that were compiled `before` are taken over.
+    /// Compiles everything. Items that are part of `before` are not compiled again.
     pub(super) fn build(flags: &[Arc<Flag>], segments: &[Arc<Segment>], before: Option<&Self>) -> Self {
         let flag = |item: &Arc<Flag>| {
             let known = before.and_then(|it| it.flag(&item.feature)).filter(|it| Arc::ptr_eq(&it.item, item));
@@ -73,12 +73,12 @@ impl Compiled {
         Self { flags, flag_index, segments, segment_index, weight }
     }
 
-    /// The flag of an identifier.
+    /// Returns the flag of an identifier.
     pub(super) fn flag(&self, feature: &str) -> Option<&Arc<CompiledFlag>> {
         self.flags.get(*self.flag_index.get(feature)?)
     }
 
-    /// The segment of an identifier.
+    /// Returns the segment of an identifier.
     pub(super) fn segment(&self, identifier: &str) -> Option<&Arc<CompiledSegment>> {
         self.segments.get(*self.segment_index.get(identifier)?)
     }
@@ -102,7 +102,7 @@ impl CompiledFlag {
         Self { rules, weight, item: Arc::clone(item) }
     }
 
-    /// The variation at a position.
+    /// Returns the variation at a position.
     pub(super) fn served(&self, position: usize) -> Served<'_> {
         let variation = &self.item.variations[position];
         Served { identifier: &variation.identifier, value: &variation.value }
@@ -118,7 +118,7 @@ impl CompiledSegment {
         Self { group_rules, rules, weight, item: Arc::clone(item) }
     }
 
-    /// Segments that its rules name.
+    /// Returns the segments that its rules name.
     pub(super) fn named_segments(&self) -> impl Iterator<Item = &str> {
         let old = if self.group_rules.is_empty() { &self.rules[..] } else { &[] };
         let conditions = old.iter().chain(self.group_rules.iter().flatten());

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::tests::{ada, clause, flag, ruleset, serves};
 
-/// Segments of which each contains the next; the last contains Ada, or leads back to the first.
+/// A chain of segments, each of which contains the next. The last contains Ada, or the first segment.
 fn nested_segments(count: usize, is_cycle: bool) -> Vec<Value> {
     let name = |it: usize| format!("s{it}");
     let last = if is_cycle { clause("", "segmentMatch", &["s0"]) } else { clause("identifier", "equal", &["ada"]) };
@@ -13,7 +13,7 @@ fn nested_segments(count: usize, is_cycle: bool) -> Vec<Value> {
     rules.into_iter().enumerate().map(|(it, rule)| json!({"identifier": name(it), "rules": [rule]})).collect()
 }
 
-/// Flags of which each needs the next to serve its default; the last one is as given.
+/// A chain of flags, each of which needs the next to serve its default; the last is as given.
 fn chained_flags(count: usize, last: Value) -> Vec<Value> {
     let needs = |it: usize| json!({"prerequisites": [{"feature": format!("f{it}"), "variations": ["default"]}]});
     let mut flags: Vec<Value> = (1..count).map(|it| flag(&format!("f{}", it - 1), needs(it))).collect();
@@ -22,8 +22,8 @@ fn chained_flags(count: usize, last: Value) -> Vec<Value> {
 }
 
 #[test]
-fn depth_is_no_matter() {
-    // A person who may write flags must not be able to end the process, or to keep it busy.
+fn chains_and_cycles_may_be_deep() {
+    // An author of flags must not be able to end the process, or to keep it busy.
     let start = tokio::time::Instant::now();
     for (is_cycle, expected) in [(false, "third"), (true, "default")] {
         let map = json!([{"variation": "third", "targetSegments": ["s0"]}]);

@@ -1,11 +1,11 @@
-//! What an evaluation results in.
+//! The result of an evaluation.
 
-/// What a flag serves.
+/// The variation that a flag serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Served<'a> {
     /// Identifier of the variation.
     pub identifier: &'a str,
-    /// Its value as text, whatever the kind.
+    /// Its value as text, for flags of any kind.
     pub value: &'a str,
 }
 
@@ -15,10 +15,10 @@ pub enum EvaluationError {
     /// There is no such flag.
     #[error("feature config not found")]
     UnknownFlag,
-    /// What is to be served is not among its variations.
+    /// The variation that its configuration names does not exist.
     #[error("variation not found: {0}")]
     UnknownVariation(String),
-    /// Nothing is to be served.
+    /// Its configuration names no variation.
     #[error("error while evaluating flag: {0}")]
     NothingServed(String),
 }

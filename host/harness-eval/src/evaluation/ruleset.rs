@@ -17,19 +17,19 @@ impl Ruleset {
         Self::build_after(flags, segments, None)
     }
 
-    /// The same where most items are those that were compiled `before`.
+    /// Compiles everything, and reuses what was compiled `before` for items that are the same.
     #[must_use]
     pub fn build_after(flags: &[Arc<Flag>], segments: &[Arc<Segment>], before: Option<&Self>) -> Self {
         Self(Compiled::build(flags, segments, before.map(|it| &it.0)))
     }
 
-    /// The flag of an identifier.
+    /// Returns the flag of an identifier.
     #[must_use]
     pub fn flag(&self, feature: &str) -> Option<&Flag> {
         Some(&self.0.flag(feature)?.item)
     }
 
-    /// The segment of an identifier.
+    /// Returns the segment of an identifier.
     #[must_use]
     pub fn segment(&self, identifier: &str) -> Option<&Segment> {
         Some(&self.0.segment(identifier)?.item)
@@ -60,7 +60,7 @@ impl Ruleset {
         (0..self.0.flags.len()).map(|index| run.evaluate(index)).collect()
     }
 
-    /// A flag of [`Ruleset::decide_all`], and the variation at a position.
+    /// Returns the flag at an index of [`Ruleset::decide_all`], and its variation at a position.
     #[must_use]
     pub fn served(&self, index: usize, position: Option<usize>) -> (&Flag, Option<Served<'_>>) {
         let flag = &self.0.flags[index];

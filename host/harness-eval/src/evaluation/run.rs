@@ -1,4 +1,4 @@
-//! One target against a ruleset.
+//! The evaluation of flags for one target.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -10,37 +10,37 @@ use super::outcome::EvaluationError;
 use super::walk::{Graph, decide_in_order};
 use crate::model::{Distribution, Target};
 
-/// An evaluation under way. What is decided once is remembered, so evaluating everything takes time in proportion to the
-/// data, and nothing recurses, so data may be as deep as it likes.
+/// An evaluation in progress. Every decision is memoized, so that evaluating everything takes time in proportion to the data.
+/// Nothing recurses, so the depth of data does not matter.
 pub(super) struct Run<'a, 't> {
     ruleset: &'a Compiled,
     target: Option<&'t Target>,
-    /// What each flag serves by itself.
+    /// What each flag serves by itself, without its prerequisites.
     served: Vec<Option<Decision<'a>>>,
     /// Whether the prerequisites of each flag are met.
     met: Vec<Option<bool>>,
     memberships: Vec<Option<Membership>>,
-    /// Whether segments are being decided, and those that are not yet contain no target.
+    /// Whether segments are being decided; undecided segments count as not containing the target meanwhile.
     is_deciding_segments: bool,
 }
 
-/// What a flag serves by itself.
+/// What a flag serves by itself, without its prerequisites.
 #[derive(Clone, Copy)]
 enum Decision<'a> {
     /// The position of a variation.
     Variation(usize),
-    /// There is no variation of this name.
+    /// The variation of this name does not exist.
     Missing(&'a str),
     Nothing,
 }
 
-/// What one segment says of a target.
+/// Whether one segment contains the target.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Membership {
     Included,
-    /// Later segments are not asked.
+    /// Explicitly not; later segments are not looked at.
     Excluded,
-    Unsaid,
+    Undecided,
 }
 
 impl<'a, 't> Run<'a, 't> {
@@ -55,7 +55,7 @@ impl<'a, 't> Run<'a, 't> {
         }
     }
 
-    /// The position of the variation that a flag serves.
+    /// Returns the position of the variation that a flag serves.
     pub(super) fn evaluate(&mut self, index: usize) -> Result<usize, EvaluationError> {
         let ruleset = self.ruleset;
         let flag = &ruleset.flags[index];
@@ -68,7 +68,7 @@ impl<'a, 't> Run<'a, 't> {
         }
     }
 
-    /// Section 7.2: what the flag serves by itself.
+    /// Returns what the flag serves by itself, without its prerequisites.
     fn serve(&mut self, index: usize) -> Decision<'a> {
         if let Some(known) = self.served[index] {
             return known;
@@ -101,7 +101,7 @@ impl<'a, 't> Run<'a, 't> {
         if variation.is_empty() { Decision::Nothing } else { find(flag, variation) }
     }
 
-    /// Section 7.3.
+    /// Returns what the variation map serves; empty if it contains the target nowhere.
     fn mapped(&mut self, flag: &'a CompiledFlag) -> &'a str {
         let Some(target) = self.target else { return "" };
         for entry in &flag.item.variation_map {
@@ -114,14 +114,14 @@ impl<'a, 't> Run<'a, 't> {
         ""
     }
 
-    /// Section 7.4.
+    /// Returns what the rules serve (F102); empty if the default decides.
     fn ruled(&mut self, flag: &'a CompiledFlag) -> &'a str {
         for rule in &flag.rules {
             if !rule.conditions.iter().all(|it| self.is_met(it)) {
                 continue;
             }
             match &rule.serves {
-                // Final even where it serves nothing: then the default decides.
+                // No later rule is evaluated even if this serves nothing: then the default decides.
                 Serves::Distribution(distribution) => return self.distributed(distribution),
                 Serves::Variation(variation) => return variation,
                 Serves::Nothing => (),
@@ -130,7 +130,7 @@ impl<'a, 't> Run<'a, 't> {
         ""
     }
 
-    /// Section 7.6.
+    /// Returns what a percentage rollout serves (F107).
     fn distributed(&self, distribution: &'a Distribution) -> &'a str {
         let bucket = self.bucket(&distribution.bucket_by);
         let (mut total, mut last) = (0_i64, "");
@@ -144,7 +144,7 @@ impl<'a, 't> Run<'a, 't> {
         last
     }
 
-    /// The target's bucket by an attribute, or by its identifier where it has none of it.
+    /// Returns the target's bucket by an attribute, or by its identifier if it lacks the attribute.
     fn bucket(&self, attribute: &str) -> Option<u32> {
         let target = self.target?;
         let value = attribute::text(target, attribute);
@@ -154,8 +154,8 @@ impl<'a, 't> Run<'a, 't> {
         (!target.identifier.is_empty()).then(|| bucket("identifier", &target.identifier))
     }
 
-    /// Section 7.7: a flag is held back by any unmet prerequisite that it leads to, over any number of others. What cannot
-    /// be looked at counts as met, and so does what leads back to itself.
+    /// Returns whether all direct and indirect prerequisites of a flag are met (F105, F106). Prerequisites that cannot be
+    /// evaluated count as met, and so do cycles.
     fn has_prerequisites_met(&mut self, index: usize) -> bool {
         if self.ruleset.flags[index].item.prerequisites.is_empty() {
             return true;
@@ -177,14 +177,15 @@ impl<'a, 't> Run<'a, 't> {
         }
     }
 
-    /// Section 7.5.1: segments are asked in order, and an exclusion ends the search.
+    /// Returns whether the target is a member of any of these segments. They are looked at in order, and an exclusion ends the
+    /// search (F103).
     fn is_in_any<S: AsRef<str>>(&mut self, segments: &[S]) -> bool {
         for identifier in segments {
             let Some(index) = self.ruleset.segment_index.get(identifier.as_ref()) else { continue };
             match self.membership(*index) {
                 Membership::Included => return true,
                 Membership::Excluded => return false,
-                Membership::Unsaid => (),
+                Membership::Undecided => (),
             }
         }
         false
@@ -196,12 +197,12 @@ impl<'a, 't> Run<'a, 't> {
             decide_in_order(&mut Segments(self), index);
             self.is_deciding_segments = false;
         }
-        self.memberships[index].unwrap_or(Membership::Unsaid)
+        self.memberships[index].unwrap_or(Membership::Undecided)
     }
 
-    /// What a segment says without asking others; `None` if its rules decide.
+    /// Returns the membership by the lists of a segment; `None` if its rules decide.
     fn listed(&self, segment: &CompiledSegment) -> Option<Membership> {
-        let Some(target) = self.target else { return Some(Membership::Unsaid) };
+        let Some(target) = self.target else { return Some(Membership::Undecided) };
         if segment.item.excluded.iter().any(|it| it.identifier == target.identifier) {
             return Some(Membership::Excluded);
         }
@@ -229,7 +230,7 @@ impl Graph for Prerequisites<'_, '_, '_> {
         let ruleset = self.0.ruleset;
         let mut needs = Vec::new();
         for prerequisite in &ruleset.flags[node].item.prerequisites {
-            // The first that cannot be looked at ends the search.
+            // The first that cannot be evaluated ends the search.
             let Some(other) = ruleset.flag_index.get(prerequisite.feature.as_str()).copied() else { break };
             let Decision::Variation(position) = self.0.serve(other) else { break };
             let served = &ruleset.flags[other].item.variations[position].identifier;
@@ -243,7 +244,7 @@ impl Graph for Prerequisites<'_, '_, '_> {
     }
 
     fn decide(&mut self, nodes: &[(usize, Vec<usize>)]) {
-        // Flags that need each other are held back by the same ones.
+        // Flags that need each other have the same indirect prerequisites.
         let is_met = nodes.iter().flat_map(|it| &it.1).all(|need| self.0.met[*need] != Some(false));
         for (node, _) in nodes {
             self.0.met[*node] = Some(is_met);
@@ -269,8 +270,8 @@ impl Graph for Segments<'_, '_, '_> {
         Some(named.filter_map(|it| ruleset.segment_index.get(it).copied()).collect())
     }
 
-    /// Of segments that contain each other, those contain the target for which there is a reason outside of the cycle: a
-    /// cycle by itself contains no target.
+    /// Decides segments that contain each other. A segment contains the target only if a rule of the cycle matches that does
+    /// not depend on the cycle itself.
     fn decide(&mut self, nodes: &[(usize, Vec<usize>)]) {
         let ruleset = self.0.ruleset;
         let mut dependants: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -291,7 +292,7 @@ impl Graph for Segments<'_, '_, '_> {
             }
         }
         for (node, _) in nodes {
-            self.0.memberships[*node].get_or_insert(Membership::Unsaid);
+            self.0.memberships[*node].get_or_insert(Membership::Undecided);
         }
     }
 }

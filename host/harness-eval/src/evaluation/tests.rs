@@ -1,4 +1,4 @@
-//! The corners of section 7, by tables.
+//! F102 to F107, by tables.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{Flag, Segment, Target};
 
-/// Three variations; `third` is what nothing serves by itself.
+/// A flag with three variations, of which `third` is served by no default.
 pub(super) fn flag(name: &str, properties: Value) -> Value {
     let variations = ["off", "default", "third"].map(|it| json!({"identifier": it, "value": it.to_uppercase()}));
     let mut flag = json!({
@@ -41,7 +41,7 @@ pub(super) fn ruleset(flags: &[Value], segments: &[Value]) -> Ruleset {
     Ruleset::build(&flags, &segments)
 }
 
-/// What the flag `f` serves to Ada, or why it does not.
+/// What the flag `f` serves to Ada, or the error.
 pub(super) fn serves(flags: &[Value], segments: &[Value]) -> String {
     match ruleset(flags, segments).evaluate("f", Some(&ada())) {
         Ok(served) => served.identifier.to_owned(),
@@ -50,7 +50,7 @@ pub(super) fn serves(flags: &[Value], segments: &[Value]) -> String {
 }
 
 #[test]
-fn what_serves_first() {
+fn map_rules_and_default_serve_in_this_order() {
     let third = json!({"variation": "third"});
     let always = || json!([clause("identifier", "equal", &["ada"])]);
     let shares = |weights: &[(&str, i64)]| {
@@ -78,14 +78,14 @@ fn what_serves_first() {
             json!({"rules": [rule(1, json!([clause("plan", "equal", &["pro"]), clause("plan", "equal", &["free"])]), third.clone())]}),
             "default",
         ),
-        ("F102: no clauses match everybody", json!({"rules": [rule(1, json!([]), third.clone())]}), "third"),
+        ("F102: no clauses match every target", json!({"rules": [rule(1, json!([]), third.clone())]}), "third"),
         (
             "F102: a rule that serves nothing",
             json!({"rules": [rule(1, always(), json!({})), rule(2, always(), third.clone())]}),
             "third",
         ),
         (
-            "a rule whose shares are none is final",
+            "a rule with an empty rollout is final",
             json!({"rules": [rule(1, always(), shares(&[])), rule(2, always(), third.clone())]}),
             "default",
         ),
@@ -192,7 +192,7 @@ fn segments() {
             vec![segment("a", json!({"excluded": me})), segment("b", json!({"included": me}))],
             false,
         ),
-        ("an unknown one is passed over", &["x", "b"], vec![segment("b", json!({"included": me}))], true),
+        ("an unknown segment is skipped", &["x", "b"], vec![segment("b", json!({"included": me}))], true),
         ("old rules: any clause", &["a"], vec![segment("a", json!({"rules": [free(), pro()]}))], true),
         (
             "new rules: all clauses",
@@ -207,13 +207,13 @@ fn segments() {
             true,
         ),
         (
-            "an empty new rule matches nobody",
+            "an empty new rule matches no target",
             &["a"],
             vec![segment("a", json!({"servingRules": [group(json!([]))]}))],
             false,
         ),
         (
-            "where there are new rules old ones do not count",
+            "old rules do not count beside new rules",
             &["a"],
             vec![segment("a", json!({"servingRules": [group(json!([free()]))], "rules": [pro()]}))],
             false,
@@ -251,12 +251,12 @@ fn prerequisites() {
         ("not met", vec![f(json!([needs("g", "third")])), flag("g", json!({}))], "off"),
         ("of a flag that is off", vec![f(json!([needs("g", "off")])), flag("g", json!({"state": "off"}))], "default"),
         (
-            "F106: an unknown one is met and ends the check",
+            "F106: an unknown prerequisite is met and ends the check",
             vec![f(json!([needs("x", "a"), needs("g", "third")])), flag("g", json!({}))],
             "default",
         ),
         (
-            "F106: one that serves nothing likewise",
+            "F106: and so is a prerequisite that serves nothing",
             vec![f(json!([needs("g", "a")])), flag("g", json!({"defaultServe": {}}))],
             "default",
         ),
@@ -280,13 +280,14 @@ fn prerequisites() {
 }
 
 #[test]
-fn even_the_worst_knots_end() {
-    // F105: every flag needs every flag, every segment asks every segment.
+fn fully_connected_flags_and_segments_end() {
+    // F105: every flag needs every flag, every segment contains every segment.
     let names: Vec<String> = (0..40).map(|number| format!("n{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let needs: Vec<_> = names.iter().map(|it| json!({"feature": it, "variations": ["default"]})).collect();
-    let asks = rule(1, json!([clause("", "segmentMatch", &names)]), json!({"variation": "third"}));
-    let flags: Vec<_> = names.iter().map(|it| flag(it, json!({"prerequisites": needs, "rules": [asks]}))).collect();
+    let in_segments = rule(1, json!([clause("", "segmentMatch", &names)]), json!({"variation": "third"}));
+    let flags: Vec<_> =
+        names.iter().map(|it| flag(it, json!({"prerequisites": needs, "rules": [in_segments]}))).collect();
     let segments: Vec<_> = names
         .iter()
         .map(|it| json!({"identifier": it, "name": it, "rules": [clause("", "segmentMatch", &names)]}))
@@ -303,8 +304,8 @@ fn even_the_worst_knots_end() {
 #[test]
 fn without_a_target_only_the_default_serves() {
     let map = json!([{"variation": "off", "targets": [{"identifier": ""}, {"identifier": "ada"}]}]);
-    let everybody = rule(1, json!([]), json!({"variation": "third"}));
-    let rules = ruleset(&[flag("f", json!({"variationToTargetMap": map, "rules": [everybody]}))], &[]);
+    let always = rule(1, json!([]), json!({"variation": "third"}));
+    let rules = ruleset(&[flag("f", json!({"variationToTargetMap": map, "rules": [always]}))], &[]);
     assert_eq!(rules.evaluate("f", None).unwrap().identifier, "default");
 }
 

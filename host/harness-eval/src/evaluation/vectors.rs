@@ -1,5 +1,5 @@
-//! The vendor's evaluation vectors, which lie outside of the repository: in the folder `harness-eval` below the one that
-//! the environment variable `YARDARM_VECTORS` names.
+//! Evaluation vectors, most of them from harness/ff-golang-server-sdk. They are not part of the repository: the environment
+//! variable `YARDARM_VECTORS` names a folder that contains them in `harness-eval`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ struct BucketCase {
     bucket: u32,
 }
 
-/// The shared vectors; `None` where there are none, which is never so in CI.
+/// The folder of the vectors; `None` if it is missing, which fails in CI.
 fn folder() -> Option<PathBuf> {
     yardarm_testkit::vectors("harness-eval")
 }
@@ -69,11 +69,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Runs all tests of a case; gives how many there were and what failed.
+/// Runs all tests of a case; returns how many there were and what failed.
 fn run(
     case: &Case,
     what: &str,
-    judge: impl Fn(&str, Result<Served<'_>, String>, &Value) -> bool,
+    is_expected: impl Fn(&str, Result<Served<'_>, String>, &Value) -> bool,
 ) -> (usize, Vec<String>) {
     let flags: Vec<_> = case.flags.iter().map(|it| Arc::new(Flag::read(it.clone()).expect("a flag"))).collect();
     let segments = case.segments.iter().flatten();
@@ -87,7 +87,7 @@ fn run(
         });
         let served = ruleset.evaluate(&test.flag, target.as_ref()).map_err(|error| error.to_string());
         let kind = flags.iter().find(|it| *it.feature == *test.flag).map_or("", |it| it.kind());
-        if !judge(kind, served.clone(), &test.expected) {
+        if !is_expected(kind, served.clone(), &test.expected) {
             failures.push(format!(
                 "{what} {}: {} for {:?} is {served:?}, not {}",
                 case.name, test.flag, test.target, test.expected
@@ -109,7 +109,7 @@ fn assert_all(results: impl IntoIterator<Item = (usize, Vec<String>)>, least: us
 fn the_vendors_cases() {
     // F099
     let Some(folder) = folder() else { return };
-    let judge = |kind: &str, served: Result<Served<'_>, String>, expected: &Value| {
+    let is_expected = |kind: &str, served: Result<Served<'_>, String>, expected: &Value| {
         let Ok(served) = served else { return false };
         match kind {
             "boolean" => Value::Bool(served.value.eq_ignore_ascii_case("true")) == *expected,
@@ -122,14 +122,14 @@ fn the_vendors_cases() {
         }
     };
     let files = files(&folder.join("upstream"));
-    assert_all(files.iter().map(|file| run(&read(file), &file.display().to_string(), judge)), 55);
+    assert_all(files.iter().map(|file| run(&read(file), &file.display().to_string(), is_expected)), 55);
 }
 
 #[test]
 fn cases_for_the_corners() {
     // F100, F102 to F107
     let Some(folder) = folder() else { return };
-    let judge = |kind: &str, served: Result<Served<'_>, String>, expected: &Value| match served {
+    let is_expected = |kind: &str, served: Result<Served<'_>, String>, expected: &Value| match served {
         Ok(served) => {
             expected["identifier"] == served.identifier && expected["value"] == served.value && expected["kind"] == kind
         }
@@ -137,7 +137,7 @@ fn cases_for_the_corners() {
     };
     let files = files(&folder.join("own"));
     let cases = files.iter().flat_map(|file| read::<Cases<Case>>(file).cases);
-    assert_all(cases.map(|case| run(&case, "own", judge)), 214);
+    assert_all(cases.map(|case| run(&case, "own", is_expected)), 214);
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Decides nodes of a graph after everything that they need, without recursion: chains may be as long as data has items.
+//! Decides nodes of a graph after the nodes that they need, without recursion, so that chains may be of any length.
 
 use std::collections::HashMap;
 
-/// What is to be decided.
+/// A graph whose nodes can be decided.
 pub(super) trait Graph {
-    /// Returns the nodes that must be decided before `node`; `None` if it is decided already, or by itself.
+    /// Returns the nodes that must be decided before `node`; `None` if `node` is decided.
     fn needs(&mut self, node: usize) -> Option<Vec<usize>>;
 
-    /// Decides nodes, each given with its needs. All needs outside have been decided; several nodes come together only if
+    /// Decides nodes, each given with its needs. All other needs have been decided; several nodes are passed together only if
     /// they need each other.
     fn decide(&mut self, nodes: &[(usize, Vec<usize>)]);
 }
@@ -21,15 +21,15 @@ struct Mark {
     is_open: bool,
 }
 
-/// A node whose needs are being looked at.
+/// A node whose needs are being visited.
 struct Step {
     node: usize,
     needs: Vec<usize>,
     next: usize,
 }
 
-/// Decides `start`, and before it whatever it needs, each once. This is Tarjan's algorithm for strongly connected components
-/// with a stack of its own; it takes time in proportion to nodes and needs.
+/// Decides `start`, and before it the nodes that it needs, each once. This is Tarjan's algorithm for strongly connected
+/// components with an explicit stack; it takes time in proportion to nodes and needs.
 pub(super) fn decide_in_order(graph: &mut impl Graph, start: usize) {
     let mut marks: HashMap<usize, Mark> = HashMap::new();
     let mut open: Vec<(usize, Vec<usize>)> = Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn decide_in_order(graph: &mut impl Graph, start: usize) {
             continue;
         }
         let Some(Step { node, needs, .. }) = steps.pop() else { return };
-        // A node is behind everything that it discovered, so a component is at the end.
+        // A node comes after the nodes that it discovered, so its component is at the end.
         open.push((node, needs));
         let Some(mark) = marks.get(&node).copied() else { continue };
         if let Some(above) = steps.last() {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn length_is_no_matter() {
+    fn a_chain_may_be_of_any_length() {
         let count = 300_000;
         let mut graph = Recorded { needs: (1..count).map(|it| vec![it]).collect(), decided: Vec::new() };
         graph.needs.push(vec![]);

@@ -1,4 +1,4 @@
-//! A flag and what decides about it.
+//! A flag and the rules that it is evaluated by.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::shape;
 use super::text::Text;
 use super::wire::{Malformed, or_default, version};
 
-/// A flag: what evaluation needs, and the text that SDKs are sent.
+/// A flag: the properties that evaluation needs, and the text that is sent to SDKs.
 #[derive(Debug)]
 pub struct Flag {
     /// Identifier.
@@ -59,12 +59,12 @@ struct Wire {
 pub struct Variation {
     /// Identifier.
     pub identifier: Arc<str>,
-    /// The value as text, whatever the kind of the flag.
+    /// The value as text, for flags of any kind.
     #[serde(default, deserialize_with = "or_default")]
     pub value: String,
 }
 
-/// What is served: a variation, or one of several by percentage.
+/// What a flag or a rule serves: a variation, or one of several by percentage.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Serve {
     /// Identifier of a variation.
@@ -73,39 +73,39 @@ pub struct Serve {
     pub distribution: Option<Distribution>,
 }
 
-/// Shares of targets.
+/// A percentage rollout.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Distribution {
-    /// Attribute that decides; the identifier where a target has none of it.
+    /// Attribute that targets are distributed by; the identifier where a target lacks it.
     #[serde(default, deserialize_with = "or_default")]
     pub bucket_by: String,
-    /// In the order in which they take their shares.
+    /// In the order in which they take their shares of the buckets.
     #[serde(default, deserialize_with = "or_default")]
     pub variations: Vec<WeightedVariation>,
 }
 
-/// A share.
+/// A variation and its share.
 #[derive(Debug, Clone, Deserialize)]
 pub struct WeightedVariation {
     /// Identifier of a variation.
     #[serde(default, deserialize_with = "or_default")]
     pub variation: String,
-    /// Percent.
+    /// Percentage, from 0 to 100.
     #[serde(default, deserialize_with = "or_default")]
     pub weight: i64,
 }
 
-/// Serves something to targets that match all clauses.
+/// A rule: what is served to targets that match all clauses.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Rule {
-    /// The lowest comes first.
+    /// Rules are evaluated from the lowest.
     #[serde(default, deserialize_with = "or_default")]
     pub priority: i64,
-    /// Conditions.
+    /// The conditions.
     #[serde(default, deserialize_with = "or_default")]
     pub clauses: Vec<Clause>,
-    /// What is served.
+    /// What it serves.
     #[serde(default, deserialize_with = "or_default")]
     pub serve: Serve,
 }
@@ -119,12 +119,12 @@ pub struct Clause {
     /// Operator.
     #[serde(default, deserialize_with = "or_default")]
     pub op: String,
-    /// Operands; most operators look at the first only.
+    /// Operands; most operators use the first only.
     #[serde(default, deserialize_with = "or_default")]
     pub values: Vec<String>,
 }
 
-/// Another flag that must serve one of some variations.
+/// Another flag that must serve one of certain variations.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Prerequisite {
     /// Identifier of that flag.
@@ -141,15 +141,15 @@ pub struct VariationMap {
     /// Identifier of the variation.
     #[serde(default, deserialize_with = "or_default")]
     pub variation: String,
-    /// Who gets it.
+    /// Targets that it is served to.
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) targets: Vec<Named>,
-    /// Whose members get it.
+    /// Segments to whose members it is served.
     #[serde(default)]
     pub(crate) target_segments: Option<Vec<String>>,
 }
 
-/// Something with an identifier.
+/// A reference to a target by its identifier.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Named {
     #[serde(default, deserialize_with = "or_default")]
@@ -160,7 +160,7 @@ impl Flag {
     /// Reads a flag.
     ///
     /// # Errors
-    /// When a property is not what it should be.
+    /// When a property that matters is missing or of another type.
     pub fn read(mut value: Value) -> Result<Self, Malformed> {
         let malformed = |source| Malformed { kind: "flag", source };
         shape::FLAG.apply(&mut value).map_err(malformed)?;
@@ -186,19 +186,19 @@ impl Flag {
         })
     }
 
-    /// `boolean`, `int`, `string` or `json`; passed on and without influence.
+    /// Returns `boolean`, `int`, `string` or `json`, which is forwarded and has no influence on evaluation.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// The text that SDKs are sent.
+    /// Returns the text that is sent to SDKs in lists.
     #[must_use]
     pub fn json(&self) -> &Bytes {
         self.text.json()
     }
 
-    /// The same as an answer of its own.
+    /// Returns the text that is sent to SDKs for this flag alone.
     #[must_use]
     pub fn line(&self) -> &Bytes {
         self.text.line()
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sdks_cannot_do_without_is_filled_in_and_nothing_is_lost() {
+    fn properties_that_sdks_require_are_filled_in_and_nothing_is_lost() {
         // F059, F060
         let clause =
             |clause: Value| json!({"feature": "f", "rules": [{"priority": 1, "clauses": [clause], "serve": {}}]});

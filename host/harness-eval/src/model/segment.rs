@@ -12,7 +12,7 @@ use super::shape;
 use super::text::Text;
 use super::wire::{Malformed, or_default, version};
 
-/// A segment: what evaluation needs, and the two texts that SDKs are sent.
+/// A segment: the properties that evaluation needs, and the two texts that are sent to SDKs.
 #[derive(Debug)]
 pub struct Segment {
     /// Identifier.
@@ -48,10 +48,10 @@ struct Wire {
 /// A rule whose clauses must all match ("AND rules").
 #[derive(Debug, Clone, Deserialize)]
 pub struct GroupRule {
-    /// The lowest comes first.
+    /// Rules are evaluated from the lowest.
     #[serde(default, deserialize_with = "or_default")]
     pub priority: i64,
-    /// Conditions.
+    /// The conditions.
     #[serde(default, deserialize_with = "or_default")]
     pub clauses: Vec<Clause>,
 }
@@ -60,7 +60,7 @@ impl Segment {
     /// Reads a segment.
     ///
     /// # Errors
-    /// When a property is not what it should be.
+    /// When a property that matters is missing or of another type.
     pub fn read(mut value: Value) -> Result<Self, Malformed> {
         let malformed = |source| Malformed { kind: "segment", source };
         shape::SEGMENT.apply(&mut value).map_err(malformed)?;
@@ -86,30 +86,30 @@ impl Segment {
         })
     }
 
-    /// The same where the newer rules are not to count: as SDKs know it that know the older ones only.
+    /// Returns the segment without its newer rules, as SDKs evaluate it that support the older rules only.
     #[must_use]
     pub fn with_old_rules_only(self: &Arc<Self>) -> Arc<Self> {
         if self.group_rules.is_empty() {
             return Arc::clone(self);
         }
         let old = serde_json::from_slice(self.with_rules.json()).ok().and_then(|it| Self::read(it).ok());
-        // What was written here can be read.
+        // This text was written by `read`, so it can be read again.
         old.map_or_else(|| Arc::clone(self), Arc::new)
     }
 
-    /// Everything that is known of it.
+    /// Returns the text with both kinds of rules, as upstream sends it.
     #[must_use]
     pub fn json(&self) -> &Bytes {
         &self.json
     }
 
-    /// For SDKs that ask for `rules=v2`: the newer rules where there are any.
+    /// Returns the text for SDKs that request `rules=v2`: with the newer rules where there are any.
     #[must_use]
     pub fn with_group_rules(&self) -> &Text {
         &self.with_group_rules
     }
 
-    /// For SDKs that know the older rules only.
+    /// Returns the text for SDKs that support the older rules only.
     #[must_use]
     pub fn with_rules(&self) -> &Text {
         &self.with_rules
@@ -120,7 +120,8 @@ fn has_group_rules(segment: &Value) -> bool {
     segment.get("servingRules").and_then(Value::as_array).is_some_and(|it| !it.is_empty())
 }
 
-/// Without the newer rules. Where there are only those, the first clause of each is all that the older form can say.
+/// Removes the newer rules. Where there are no others, the first clause of each becomes an older rule, which is all that the
+/// older form can express.
 fn for_old_sdks(mut segment: Value) -> Value {
     let first_clause = |rule: &Value| rule.get("clauses")?.as_array()?.first().cloned();
     let rules = segment.get("servingRules").and_then(Value::as_array);
@@ -135,7 +136,7 @@ fn for_old_sdks(mut segment: Value) -> Value {
     segment
 }
 
-/// Without the older rules, unless they are the only ones.
+/// Removes the older rules, unless there are no others.
 fn for_new_sdks(mut segment: Value) -> Value {
     let drop = if has_group_rules(&segment) { "rules" } else { "servingRules" };
     if let Some(properties) = segment.as_object_mut() {
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_sdk_gets_the_rules_it_knows() {
+    fn each_sdk_gets_the_rules_that_it_supports() {
         // F063 to F065
         let clause = |op: &str| json!({"attribute": "a", "op": op, "values": ["x"], "negate": false});
         let group = |clauses: Value| json!({"ruleId": "r", "priority": 1, "clauses": clauses});
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn clauses_get_their_negate_in_both_forms() {
+    fn clauses_have_negate_in_both_forms() {
         // F060
         let segment =
             json!({"identifier": "s", "name": "", "servingRules": [{"priority": 1, "clauses": [{"op": "in"}]}]});

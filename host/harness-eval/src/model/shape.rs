@@ -1,8 +1,8 @@
-//! The properties of items on the wire (section 2 of the compatibility page), and how an item is brought into that shape.
+//! The properties of items on the wire (F058 to F060, F067), and how an item is brought into that shape.
 //!
 //! SDKs read all items of an environment in one go, and many of them fail as a whole over one item in which a property is
-//! missing, `null`, or of another type. Nothing of that kind is passed on: missing properties are filled in, broken ones
-//! without influence are left out, and any other broken one makes the item unreadable, which costs this item only.
+//! missing, `null`, or of another type. Such items are not forwarded as they are: missing properties are filled in, broken
+//! properties without influence are left out, and any other broken property makes this one item unreadable.
 
 use serde::de::Error;
 use serde_json::{Map, Value};
@@ -16,12 +16,12 @@ struct Property {
     presence: Presence,
 }
 
-/// What a value must look like.
+/// The type that a value must have.
 #[derive(Clone, Copy)]
 enum Shape {
     Text,
     Bool,
-    /// A whole number, in whatever notation.
+    /// An integer, in any notation.
     Whole,
     /// An object of this shape.
     Object(&'static [Property]),
@@ -32,25 +32,25 @@ enum Shape {
     AnyObject,
 }
 
-/// What becomes of a property that is missing, `null`, or of another type.
+/// How a property is treated that is missing, `null`, or of another type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Presence {
-    /// Everything but this shape is an error.
+    /// Any other value is an error.
     Required,
-    /// Filled in where it is missing or `null`.
+    /// Filled in if it is missing or `null`; another type is an error.
     Filled(Filling),
-    /// Left out where it is `null`.
+    /// Left out if it is `null`; another type is an error.
     Optional,
-    /// Filled in whatever is wrong with it, for nothing depends on it.
+    /// Filled in if it is missing, `null`, or of another type, because nothing depends on it.
     Incidental,
-    /// Left out whatever is wrong with it.
+    /// Left out if it is `null` or of another type.
     Dispensable,
 }
 
-/// What is filled in.
+/// The value that is filled in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Filling {
-    /// The empty value of the shape, as by the vendor's relay.
+    /// The empty value of the shape, as in the vendor's relay.
     Empty,
     Text(&'static str),
 }
@@ -68,7 +68,7 @@ pub(super) const FLAG: Properties = Properties(&[
     property("feature", Text, Required),
     property("project", Text, Incidental),
     property("environment", Text, Incidental),
-    // SDKs that know no empty state or kind fail over one; anything but `on` is evaluated as `off`, and values are texts.
+    // Some SDKs fail on an empty state or kind. Any state but `on` is evaluated as `off`, and values are texts.
     property("state", Text, Presence::Filled(Filling::Text("off"))),
     property("kind", Text, Presence::Filled(Filling::Text("string"))),
     property("variations", Objects(VARIATION), EMPTY),
@@ -121,7 +121,7 @@ const CLAUSE: &[Property] = &[
     property("attribute", Text, EMPTY),
     property("op", Text, EMPTY),
     property("values", Texts, EMPTY),
-    // Without influence, and SDKs cannot do without.
+    // It has no influence, but SDKs require it.
     property("negate", Bool, Incidental),
 ];
 const PREREQUISITE: &[Property] = &[property("feature", Text, Required), property("variations", Texts, EMPTY)];
@@ -148,7 +148,7 @@ const TARGET: &[Property] = &[
 pub(super) struct Properties(&'static [Property]);
 
 impl Properties {
-    /// Brings an item into this shape. Properties that are not known stay as they are.
+    /// Brings an item into this shape. Unknown properties stay as they are.
     ///
     /// # Errors
     /// When a property that matters is of another type.
@@ -157,7 +157,7 @@ impl Properties {
     }
 }
 
-/// The error is the path of the property.
+/// Brings an object into a shape. The error is the path of the property that does not fit.
 fn apply(properties: &[Property], object: &mut Value) -> Result<(), String> {
     let object = object.as_object_mut().ok_or("the item")?;
     properties.iter().try_for_each(|property| property.apply(object).map_err(|rest| property.path(&rest)))
@@ -197,7 +197,8 @@ impl Property {
 }
 
 impl Shape {
-    /// Whether a value has this shape, into which its properties are brought. The error is the path of what has not.
+    /// Checks that a value has this shape, and brings its properties into theirs. The error is the path of the property that
+    /// does not fit.
     fn fit(self, value: &mut Value) -> Result<(), String> {
         let fits = |it: bool| if it { Ok(()) } else { Err(String::new()) };
         match self {
@@ -217,7 +218,7 @@ impl Shape {
             }
             Whole => {
                 if !value.is_i64() {
-                    // SDKs whose types are strict refuse `5.0`.
+                    // SDKs with strict types reject `5.0`.
                     *value = whole(value).ok_or_else(String::new)?.into();
                 }
                 Ok(())
@@ -236,7 +237,7 @@ impl Shape {
     }
 }
 
-/// A whole number that is written as another one, such as `5.0` or `1e3`.
+/// Reads an integer that is written as a decimal number, such as `5.0` or `1e3`.
 fn whole(value: &Value) -> Option<i64> {
     let number = value.as_f64().filter(|it| it.fract() == 0.0)?;
     #[expect(clippy::cast_possible_truncation, reason = "a fraction is excluded, and the cast saturates")]
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_filled_in() {
+    fn missing_properties_are_filled_in() {
         let mut flag = json!({
             "feature": "f", "rules": [{"clauses": [{}]}, {"clauses": null, "serve": {"distribution": {"variations": [{}]}}}],
             "prerequisites": [{"feature": "g"}], "variationToTargetMap": [{"targets": [{}]}],
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_matter_costs_nothing() {
+    fn broken_properties_without_influence_are_left_out_or_filled_in() {
         let segment = json!({
             "identifier": "s", "name": 7, "environment": 7, "tags": "x", "createdAt": "x", "modifiedAt": 1e300,
             "included": [{"identifier": "t", "anonymous": "no", "attributes": [1], "name": null}],
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_whole_numbers() {
+    fn integers_are_written_without_a_fraction() {
         for (number, expected) in [(json!(5.0), Some("5")), (json!(1e3), Some("1000")), (json!(-0.0), Some("0"))] {
             let mut flag = with(flag(), "version", number);
             FLAG.apply(&mut flag).unwrap();
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_is_an_error_with_its_place() {
+    fn a_broken_property_that_matters_is_an_error_with_its_path() {
         for (name, value, expected) in [
             ("feature", json!(null), "`feature` is not"),
             ("state", json!(7), "`state` is not"),
@@ -368,7 +369,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_second_time_changes_nothing(name in proptest::sample::select(FLAG.0.iter().map(|it| it.name).collect::<Vec<_>>()), value in any_json()) {
+        fn applying_a_shape_twice_changes_nothing(name in proptest::sample::select(FLAG.0.iter().map(|it| it.name).collect::<Vec<_>>()), value in any_json()) {
             let mut flag = with(flag(), name, value);
             if FLAG.apply(&mut flag).is_ok() {
                 let before = flag.clone();

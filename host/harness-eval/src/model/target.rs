@@ -1,4 +1,4 @@
-//! Who flags are evaluated for.
+//! A target: a user, or anything else that flags are evaluated for.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use serde_json::value::RawValue;
 use super::wire::or_default;
 use crate::lenient_json;
 
-/// A user, or whatever flags are evaluated for.
+/// A user, or anything else that flags are evaluated for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Target {
-    /// Identifier; empty where there is none.
+    /// Identifier; empty if it is absent.
     #[serde(default, deserialize_with = "or_default")]
     pub identifier: String,
-    /// Name for people; the identifier where there is none.
+    /// Display name; the identifier if it is absent.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
-    /// Whether the identifier is made up.
+    /// Whether the identifier is generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<bool>,
     /// Attributes, of any JSON type.
@@ -27,7 +27,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads entries one by one; gives how many cannot be read besides. Those without an identifier could not be found again.
+    /// Reads entries one by one; returns the targets, and the number of entries that cannot be read. Entries without an
+    /// identifier count as unreadable, because they could not be found again.
     #[must_use]
     pub fn read_all(entries: &[&RawValue]) -> (Vec<Self>, usize) {
         let read = |it: &&RawValue| lenient_json::from_slice::<Self>(it.get().as_bytes()).ok();
@@ -36,14 +37,14 @@ impl Target {
         (targets, unreadable)
     }
 
-    /// Bytes of text in it, about.
+    /// Returns the approximate number of bytes of text in it.
     #[must_use]
     pub fn size(&self) -> usize {
         let attributes = self.attributes.iter().map(|(name, value)| name.len() + size(value));
         self.identifier.len() + self.name.len() + attributes.sum::<usize>()
     }
 
-    /// A target of which nothing but the identifier is known.
+    /// Returns a target with nothing but an identifier.
     #[must_use]
     pub fn unknown(identifier: &str) -> Self {
         Self { identifier: identifier.to_owned(), ..Self::default() }

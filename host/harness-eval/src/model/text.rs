@@ -1,10 +1,10 @@
-//! The text of an item, written once.
+//! The JSON text of an item, written once.
 
 use bytes::Bytes;
 use serde_json::Value;
 
-/// An item as SDKs are sent it, written once: alone with the line end that closes every JSON answer of the vendor's relay,
-/// and in lists without. Both share their bytes.
+/// The JSON text of an item as it is sent to SDKs: alone with the line end that closes every JSON response of the vendor's
+/// relay, and in lists without it. Both share their bytes.
 #[derive(Debug, Clone)]
 pub struct Text {
     line: Bytes,
@@ -19,13 +19,13 @@ impl Text {
         Ok(Self { json: line.slice(..line.len() - 1), line })
     }
 
-    /// With a line end.
+    /// Returns the text with a line end.
     #[must_use]
     pub fn line(&self) -> &Bytes {
         &self.line
     }
 
-    /// Without.
+    /// Returns the text without a line end.
     #[must_use]
     pub fn json(&self) -> &Bytes {
         &self.json

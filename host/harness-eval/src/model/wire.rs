@@ -10,11 +10,11 @@ pub struct Malformed {
     pub(super) source: serde_json::Error,
 }
 
-/// Largest version that is accepted: 2^53 - 1, the largest whole number that every JSON reader of the vendor's SDKs keeps
+/// Largest version that is accepted: 2^53 - 1, the largest integer that every JSON reader of the vendor's SDKs represents
 /// exactly. A larger one would make each later change of an item look old.
 pub const MAX_VERSION: i64 = (1 << 53) - 1;
 
-/// The version that a value is, if it is one.
+/// Returns the version that a value holds, if it holds one.
 #[must_use]
 pub fn as_version(value: &Value) -> Option<i64> {
     let number = value.as_f64().filter(|it| it.fract() == 0.0)?;
@@ -32,13 +32,13 @@ pub(super) fn version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resu
     as_version(&value).ok_or_else(problem)
 }
 
-/// Reads how many there are of something; `None` for what is no such number, which is as good as absent.
+/// Reads a count; `None` if it is absent, or no integer from 0 to [`MAX_VERSION`].
 pub fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = <Value as serde::Deserialize>::deserialize(deserializer)?;
     Ok(as_version(&value).and_then(|it| u64::try_from(it).ok()))
 }
 
-/// Reads an optional property for which `null` is the same as nothing.
+/// Reads an optional property; `null` is the same as absent.
 pub fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,

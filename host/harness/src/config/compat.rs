@@ -1,6 +1,6 @@
-//! The settings of ff-proxy, both generations, as settings of ours (sections 5.1 to 5.3 of the compatibility page).
+//! Translates the settings of ff-proxy, versions 1 and 2, to settings of Yardarm (F111).
 //!
-//! A pure function from flags and variables to [`Preset`]s, over which every variable `YARDARM_…` wins.
+//! A pure function from flags and variables to [`CompatOverride`]s. Every variable `YARDARM_…` takes precedence over them.
 
 mod raw_args;
 mod table;
@@ -17,32 +17,32 @@ pub use self::table::usage;
 use self::table::{Meaning, ROWS, Row};
 use crate::identity::secret_file;
 
-/// What the settings of ff-proxy stand for.
+/// The result of a translation.
 #[derive(Debug, Default)]
 pub struct Translation {
-    /// Our settings.
+    /// Settings of Yardarm.
     pub overrides: Vec<CompatOverride>,
-    /// What has no effect although somebody may count on it.
+    /// Settings without an effect that their user may expect.
     pub warnings: Vec<String>,
-    /// The folder that offline files are to be written to, after which the process ends; `None` to serve.
+    /// Folder that offline files are written to, after which the process ends; `None` to serve.
     pub export: Option<PathBuf>,
 }
 
 /// Why the settings cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompatError {
-    /// Flags or values that ff-proxy would not understand either. All of them are listed.
+    /// Flags or values that ff-proxy would reject as well. All of them are listed.
     #[error("{}", .0.join("\n"))]
     Usage(Vec<String>),
     /// Variables without which nothing can be served.
     #[error("The following configuration values are required: [{}]", .0.join(" "))]
     Missing(Vec<&'static str>),
-    /// Settings that ask for what there is not. All of them are listed.
+    /// Settings that request a feature that does not exist here. All of them are listed.
     #[error("{}", .0.join("\n"))]
     Refused(Vec<String>),
 }
 
-/// Of the admin service, and of version 1 only. A proxy key stands in for all of them.
+/// Required settings of version 1. A proxy key replaces all of them.
 const SOURCE: [(&str, &str); 4] = [
     ("ACCOUNT_IDENTIFIER", "harness.account"),
     ("ORG_IDENTIFIER", "harness.organization"),
@@ -64,13 +64,13 @@ const VERSION_2: [&str; 8] = [
 const TLS: [(&str, &str); 2] = [("TLS_CERT", "server.tls.cert"), ("TLS_KEY", "server.tls.key")];
 
 const DEFAULT_DIR: &str = "/config";
-/// Longest time between two of anything, in seconds: a day, and whoever says more means "seldom".
+/// Longest interval in seconds, which is a day. Longer intervals are shortened to it.
 const MAX_SECONDS: u64 = 24 * 3600;
 
-/// Translates. `variables` are all of the environment; those that are empty count as unset.
+/// Translates flags and variables. `variables` are those of the process; empty ones count as unset.
 ///
 /// # Errors
-/// When something cannot be understood, is missing, or asks for what there is not.
+/// When a setting is malformed, missing, or requests a feature that does not exist here.
 pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result<Translation, CompatError> {
     let args = RawArgs::read(arguments, variables)?;
     let has_own = |path: &'static str| {
@@ -103,7 +103,7 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
     }
 
     let mut translation = Translation::default();
-    translation.defaults(generates);
+    translation.set_defaults(generates);
     if has_proxy_key && args.last("API_KEYS").is_some() {
         translation.warnings.push("API_KEYS has no effect beside PROXY_KEY".to_owned());
     }
@@ -131,20 +131,20 @@ pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result
     Ok(translation)
 }
 
-/// A secret for the tokens of SDKs that lasts as long as the process.
+/// Generates a secret for the tokens of SDKs, for this process only.
 #[must_use]
 pub fn generate_secret() -> Secret {
-    secret_file::make_up()
+    secret_file::generate()
 }
 
-/// What cannot be done, if somebody asks for it.
+/// Returns the error for a setting that requests a feature that does not exist here.
 fn refusal(row: &Row, args: &RawArgs) -> Option<String> {
     let Meaning::Refused(reason) = row.meaning else { return None };
     let value = args.last(row.variable).filter(|it| it.text.expose() != "false")?;
     Some(format!("{} {reason}", value.source))
 }
 
-/// Those of flags first. An empty one, such as after a comma at the end, is none.
+/// Returns the API keys, those of flags first. Empty ones, such as after a comma at the end, are ignored.
 fn api_keys(args: &RawArgs) -> Vec<Value> {
     let split = |value: &Value| {
         let each = |text: &str| Value { source: value.source.clone(), text: text.into() };
@@ -158,24 +158,24 @@ impl Translation {
         self.overrides.push(CompatOverride { key: key.to_owned(), source, text });
     }
 
-    fn unless_set(&mut self, key: &str, text: &str) {
+    fn set_default(&mut self, key: &str, text: &str) {
         self.set(key, Value { source: ValueSource::Default, text: text.into() });
     }
 
-    /// Where ff-proxy differs from us when nobody says anything.
-    fn defaults(&mut self, generates: bool) {
-        self.unless_set("data.dir", "");
-        self.unless_set("log.format", "json");
+    /// Sets what ff-proxy does by default and Yardarm does not.
+    fn set_defaults(&mut self, generates: bool) {
+        self.set_default("data.dir", "");
+        self.set_default("log.format", "json");
         // SDKs of browsers send a target of up to 256 KiB in a header.
-        self.unless_set("server.max_head", "1MiB");
-        // Its SDKs go on with their tokens, and a deployment that is not changed starts.
-        self.unless_set("harness.ff_proxy_tokens", "true");
+        self.set_default("server.max_head", "1MiB");
+        // SDKs go on with their tokens, and an unchanged deployment starts.
+        self.set_default("harness.ff_proxy_tokens", "true");
         if generates {
-            // Nobody connects, and an instance that serves may run beside it.
-            self.unless_set("server.listen", "127.0.0.1:0");
-            self.unless_set("admin.listen", "127.0.0.1:0");
+            // No client connects, and an instance that serves may run at the same time.
+            self.set_default("server.listen", "127.0.0.1:0");
+            self.set_default("admin.listen", "127.0.0.1:0");
         } else {
-            self.unless_set("server.listen", "0.0.0.0:7000");
+            self.set_default("server.listen", "0.0.0.0:7000");
         }
     }
 
@@ -215,7 +215,7 @@ impl Translation {
         let Some(Value { source, text }) = args.last("LOG_LEVEL") else { return };
         let level = match text.expose().trim().to_ascii_uppercase().as_str() {
             "INFO" => "info",
-            // That of our own parts; libraries would drown it.
+            // Only that of our own crates: libraries write too much.
             "DEBUG" => "info,yardarm=debug",
             "WARN" | "WARNING" => "warn",
             "ERROR" => "error",

@@ -1,4 +1,4 @@
-//! Where the Harness side learns which environments there are: from their keys, from a proxy key, or from a folder.
+//! The source of environments: their keys, a proxy key, or a folder.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,14 +11,14 @@ pub(super) const MOMENT: Duration = Duration::from_millis(10);
 /// Longest interval that can be set.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Where environments come from.
+/// Source of the environments.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// One server key each, as with the vendor's relay of version 1.
+    /// One server key per environment, as in version 1 of the vendor's relay.
     Keys(AdminConfig, Vec<EnvironmentConfig>),
-    /// One key that leads to any number of environments, as with the vendor's relay of version 2.
+    /// One key that leads to any number of environments, as in version 2 of the vendor's relay.
     ProxyKey(Secret),
-    /// A folder that an earlier process wrote; nothing leaves the process.
+    /// A folder of exported environments; nothing is requested from the network.
     Offline(OfflineConfig),
 }
 
@@ -27,14 +27,14 @@ pub enum Source {
 pub struct OfflineConfig {
     /// The folder.
     pub dir: PathBuf,
-    /// Time between looks at it.
+    /// Time between checks for changes.
     pub monitoring_interval: Duration,
 }
 
 /// Access to the admin service.
 #[derive(Debug, Clone)]
 pub struct AdminConfig {
-    /// Where hashes of keys, and targets, are listed.
+    /// Service that lists hashes of keys, and targets.
     pub service: String,
     /// Account.
     pub account: String,
@@ -47,14 +47,14 @@ pub struct AdminConfig {
 /// Settings of one environment.
 #[derive(Debug, Clone)]
 pub struct EnvironmentConfig {
-    /// Name in logs, metrics and plugin bindings; what Harness calls it unless set.
+    /// Name in logs, metrics and plugin bindings; Harness' own name unless set.
     pub name: Option<String>,
     /// A server key of the environment.
     pub api_key: Secret,
 }
 
 impl Source {
-    /// `None` when no source is configured, so that this side does not exist at all.
+    /// Reads the source; `None` if none is configured, so that this side is not started.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let sections = ["harness.environments", "harness.proxy_key", "harness.offline"];
         let present: Vec<_> = sections.into_iter().filter(|section| reader.has_section(section)).collect();
@@ -105,14 +105,14 @@ impl EnvironmentConfig {
     }
 }
 
-/// A required key that can be sent in a header.
+/// Reads a required key that can be sent in a header.
 fn sendable(reader: &mut Reader<'_>, path: &str) -> Secret {
     let key = reader.secret(path);
     if key.is_none() {
         reader.reject(path, "is required");
     }
     let key = key.unwrap_or_else(|| "".into());
-    // A key with such a character could not be sent, and HTTP libraries would print it in their complaint.
+    // A key with such a character could not be sent, and HTTP libraries would print it in their error.
     if key.expose().bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
         reader.reject(path, "contains characters that no key has");
     }
@@ -127,7 +127,7 @@ mod tests {
     use super::super::KEYS;
     use super::*;
 
-    /// The source, and the keys that are complained about.
+    /// Reads a source; returns it with the keys of errors.
     fn read(harness: &Value) -> (Option<Source>, Vec<String>) {
         let mut values = Values::default();
         values.add_file(&json!({ "harness": harness }), KEYS).unwrap();

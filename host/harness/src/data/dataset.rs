@@ -1,7 +1,7 @@
-//! Flags and segments of one environment: what a change does to them, and what streams hear of it.
+//! Flags and segments of one environment: how a change applies to them, and which events announce it.
 //!
-//! A stream of Harness only names what has changed; SDKs fetch it. So there is no full rendering, and a stream that has
-//! missed something ends: its SDK polls and comes back.
+//! A Harness stream only names what has changed, and SDKs fetch it. So there is no full rendering, and a stream that has
+//! missed a change ends: its SDK polls and reconnects.
 
 use std::sync::OnceLock;
 
@@ -16,9 +16,9 @@ use super::items::{ChangeEvent, Item, Items};
 /// All flags and segments of one environment at one moment.
 pub(crate) struct FlagData {
     items: Items,
-    /// Compiled by whoever brings a change, so that nobody who asks has to wait for it.
+    /// Compiled when a change is applied, so that no request waits for it.
     ruleset: Ruleset,
-    /// The lists as SDKs fetch them, each written by whoever asks first: after a change, thousands do.
+    /// The list as SDKs fetch it, rendered for the first request: after a change, thousands of SDKs fetch it.
     flag_list: OnceLock<Bytes>,
     segment_lists: [OnceLock<Bytes>; 2],
 }
@@ -26,22 +26,22 @@ pub(crate) struct FlagData {
 /// One step of an environment's data.
 #[derive(Clone)]
 pub(crate) enum Change {
-    /// Replaces everything. Streams hear of it by [`Change::Tell`], difference by difference.
+    /// Replaces everything. It is announced by [`Change::Notify`], difference by difference.
     Put(Items),
-    /// Replaces one item if it is newer.
+    /// Replaces one item if the new one is newer.
     Patch(Item, ChangeEvent),
     /// Removes one item.
     Delete(ChangeEvent),
-    /// Changes nothing here; streams are told.
+    /// Changes nothing; streams get the event.
     Notify(ChangeEvent),
 }
 
-/// Which rules of segments an SDK understands.
+/// The form of segment rules that an SDK supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SegmentForm {
-    /// One clause each.
+    /// Rules of one clause.
     Old = 0,
-    /// Several clauses each, all of which must match.
+    /// Rules of several clauses, all of which must match.
     New = 1,
 }
 
@@ -55,24 +55,24 @@ impl FlagData {
         &self.items
     }
 
-    /// The compiled form.
+    /// Returns the compiled form.
     pub(crate) fn ruleset(&self) -> &Ruleset {
         &self.ruleset
     }
 
-    /// All flags as one JSON array.
+    /// Returns all flags as one JSON array.
     pub(crate) fn flag_list(&self) -> Bytes {
         self.flag_list.get_or_init(|| list(self.items.flags.iter().map(|it| it.json()))).clone()
     }
 
-    /// All segments as one JSON array.
+    /// Returns all segments as one JSON array.
     pub(crate) fn segment_list(&self, form: SegmentForm) -> Bytes {
         let write = || list(self.items.segments.iter().map(|it| segment_text(it, form).json()));
         self.segment_lists[form as usize].get_or_init(write).clone()
     }
 }
 
-/// A segment as an SDK understands it.
+/// Returns the text of a segment in a form that an SDK supports.
 pub(crate) fn segment_text(segment: &Segment, form: SegmentForm) -> &Text {
     match form {
         SegmentForm::Old => segment.with_rules(),
@@ -80,7 +80,7 @@ pub(crate) fn segment_text(segment: &Segment, form: SegmentForm) -> &Text {
     }
 }
 
-/// A line end closes every JSON answer, as in the vendor's relay.
+/// Renders a list. A line end closes every JSON response, as in the vendor's relay.
 fn list<'a>(items: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
     let size: usize = items.clone().map(|it| it.len() + 1).sum();
     let mut out = Vec::with_capacity(size + 3);
@@ -107,7 +107,7 @@ impl Dataset for FlagData {
             (_, None) => Applied::Ignored,
             (Change::Patch(item, _), Some(current)) => {
                 let mut items = current.items.clone();
-                // An old version changes nothing, but SDKs may not have it yet.
+                // An old version changes nothing, but SDKs may not have fetched it yet.
                 if items.upsert(item) { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
             }
             (Change::Delete(event), Some(current)) => {
@@ -134,7 +134,7 @@ impl Dataset for FlagData {
     }
 }
 
-/// A comment and a blank line. The blank line matters: SDKs count a heartbeat when it comes.
+/// Renders a heartbeat: a comment and a blank line, because SDKs recognise a heartbeat at the blank line.
 pub(crate) fn heartbeat() -> Frame {
     Frame::build(3, |out| out.extend_from_slice(b":\n\n"))
 }
@@ -174,7 +174,7 @@ mod tests {
         // F025
         let (mut writer, reader) = environment::<FlagData>();
         writer.update(&put(&[("a", 2), ("z", 0)]));
-        for (change, is_news) in [
+        for (change, is_applied) in [
             (patch("a", 1), false),
             (patch("a", 2), false),
             (patch("a", 3), true),
@@ -184,7 +184,7 @@ mod tests {
             (Change::Delete(event("delete", "a", 4)), false),
             (Change::Notify(event("patch", "x", 1)), false),
         ] {
-            assert_eq!(writer.update(&change), is_news);
+            assert_eq!(writer.update(&change), is_applied);
         }
         let snapshot = reader.snapshot().unwrap();
         let list: Vec<_> =
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn only_real_differences_are_told() {
+    fn only_real_differences_are_announced() {
         let items = |flags: &[(&str, i64)]| match put(flags) {
             Change::Put(items) => items,
             _ => Items::default(),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn notices_are_one_line_of_ascii() {
+    fn events_are_one_line_of_ascii() {
         // F078
         let payload = event("patch", "zürich\n\"😀", 3).frame().payload();
         let expected = "event: *\ndata: {\"event\":\"patch\",\"domain\":\"flag\",\"identifier\":\"z\\u00fcrich\\n\\\"\\ud83d\\ude00\",\"version\":3}\n\n";

@@ -1,4 +1,4 @@
-//! Flags and segments of one environment, what is different between two states of them, and how streams name a change.
+//! Flags and segments of one environment, the differences between two states of them, and the events that announce changes.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use yardarm_core::sse::Frame;
 use yardarm_harness_eval::model::{Flag, Segment};
 
-/// Flags and segments in upstream's order.
+/// Flags and segments, in upstream's order.
 #[derive(Clone, Default)]
 pub(crate) struct Items {
     pub(crate) flags: Vec<Arc<Flag>>,
@@ -21,7 +21,7 @@ pub(crate) enum Item {
     Segment(Arc<Segment>),
 }
 
-/// What streams are told: something has changed, fetch it.
+/// The event of a stream: an item has changed, and SDKs must fetch it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct ChangeEvent {
     /// `create`, `patch` or `delete`.
@@ -31,7 +31,7 @@ pub(crate) struct ChangeEvent {
     pub(crate) version: i64,
 }
 
-/// Kinds of items as streams call them.
+/// Kinds of items, under the names that streams use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Domain {
@@ -40,7 +40,7 @@ pub(crate) enum Domain {
 }
 
 impl Item {
-    /// Grows with each change; 0 when unknown.
+    /// Returns the version, which grows with each change; 0 if it is unknown.
     pub(crate) fn version(&self) -> i64 {
         match self {
             Self::Flag(it) => it.version,
@@ -58,7 +58,8 @@ impl Items {
         self.segments.iter().find(|it| *it.identifier == *identifier)
     }
 
-    /// Puts `item` in its place if it is newer than what is there; says whether it was. Items without a version always are.
+    /// Adds `item`, or replaces the item of its identifier if `item` is newer; returns whether anything changed. Items without a
+    /// version always count as newer.
     pub(crate) fn upsert(&mut self, item: &Item) -> bool {
         match item {
             Item::Flag(it) => upsert(&mut self.flags, it, |it| &it.feature, |it| it.version),
@@ -66,7 +67,7 @@ impl Items {
         }
     }
 
-    /// Removes an item; says whether it was there.
+    /// Removes an item; returns whether it existed.
     pub(crate) fn remove(&mut self, domain: Domain, identifier: &str) -> bool {
         let before = self.flags.len() + self.segments.len();
         match domain {
@@ -76,45 +77,45 @@ impl Items {
         self.flags.len() + self.segments.len() < before
     }
 
-    /// What SDKs have to be told to get from `before` to this: only what is really different.
+    /// Returns the events that announce the differences between `before` and this. Equal items cause none.
     pub(crate) fn differences(&self, before: &Self) -> Vec<ChangeEvent> {
-        let mut notices = Vec::new();
+        let mut events = Vec::new();
         let flag = |it: &Arc<Flag>| (Arc::clone(&it.feature), it.version, it.json().clone());
         let segment = |it: &Arc<Segment>| (Arc::clone(&it.identifier), it.version, it.json().clone());
-        compare(before.flags.iter().map(flag), self.flags.iter().map(flag), Domain::Flag, &mut notices);
+        compare(before.flags.iter().map(flag), self.flags.iter().map(flag), Domain::Flag, &mut events);
         compare(
             before.segments.iter().map(segment),
             self.segments.iter().map(segment),
             Domain::TargetSegment,
-            &mut notices,
+            &mut events,
         );
-        notices
+        events
     }
 }
 
 /// Identifier, version and text of an item.
-type Entry = (Arc<str>, i64, Bytes);
+type ItemText = (Arc<str>, i64, Bytes);
 
 fn compare(
-    before: impl Iterator<Item = Entry>,
-    after: impl Iterator<Item = Entry>,
+    before: impl Iterator<Item = ItemText>,
+    after: impl Iterator<Item = ItemText>,
     domain: Domain,
-    notices: &mut Vec<ChangeEvent>,
+    events: &mut Vec<ChangeEvent>,
 ) {
     let mut before: std::collections::BTreeMap<_, _> =
         before.map(|(id, version, json)| (id, (version, json))).collect();
-    let mut tell = |event: &str, identifier: &str, version: i64| {
-        notices.push(ChangeEvent { event: event.to_owned(), domain, identifier: identifier.to_owned(), version });
+    let mut announce = |event: &str, identifier: &str, version: i64| {
+        events.push(ChangeEvent { event: event.to_owned(), domain, identifier: identifier.to_owned(), version });
     };
     for (identifier, version, json) in after {
         match before.remove(&identifier) {
-            None => tell("create", &identifier, version),
-            Some((_, old)) if old != json => tell("patch", &identifier, version),
+            None => announce("create", &identifier, version),
+            Some((_, old)) if old != json => announce("patch", &identifier, version),
             Some(_) => (),
         }
     }
     for (identifier, (version, _)) in before {
-        tell("delete", &identifier, version);
+        announce("delete", &identifier, version);
     }
 }
 
@@ -133,7 +134,7 @@ fn upsert<T>(
 }
 
 impl ChangeEvent {
-    /// On one line and in ASCII: the Python SDK decodes streams as Latin-1.
+    /// Renders the event, on one line and in ASCII: the Python SDK decodes streams as Latin-1.
     pub(super) fn frame(&self) -> Frame {
         let json = serde_json::to_string(self).expect("text and numbers are always JSON");
         Frame::event("*", json.len(), |out| {

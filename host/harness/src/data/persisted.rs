@@ -1,4 +1,4 @@
-//! Last good data on disk, per environment: what Harness said of it, before plugins, and which keys open it.
+//! Last good data on disk, per environment: data from Harness before plugins, and the keys of the environment.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -15,16 +15,16 @@ use super::items::Items;
 use super::received::{Readable, read_item};
 use crate::identity::{Identity, KeyHash};
 
-/// What is known of an environment besides what changes from connection to connection.
+/// What is persisted of an environment.
 #[derive(Clone, Default)]
 pub(crate) struct PersistedEnvironment {
-    /// Hash of the configured key that led here; without one nothing is kept.
+    /// Hash of the configured key that leads to the environment; nothing is persisted without it.
     pub(crate) source: Option<KeyHash>,
     pub(crate) identity: Identity,
     pub(crate) keys: BTreeSet<KeyHash>,
     /// `None` before the first download.
     pub(crate) items: Option<Items>,
-    /// Those that upstream listed, as JSON: read, they take many times as much memory.
+    /// Targets that upstream listed, as JSON, because parsed targets take many times as much memory.
     pub(crate) targets: Arc<[Box<str>]>,
 }
 
@@ -37,11 +37,11 @@ struct Saved {
     has_data: bool,
     flags: Vec<String>,
     segments: Vec<String>,
-    /// As JSON, because attributes may be anything.
+    /// As JSON, because attributes may be of any type.
     targets: String,
 }
 
-/// Starts to keep what is known of an environment; `persisted` is what its file holds already.
+/// Starts to persist an environment; `persisted` is what its file contains already.
 pub(crate) fn persist(
     folder: &Path,
     label: &EnvironmentLabel,
@@ -52,12 +52,12 @@ pub(crate) fn persist(
     SnapshotWriter::start(SnapshotFile::new(folder, id), label.clone(), lifecycle, persisted, Saved::of)
 }
 
-/// Reads what an earlier process kept of environments, by the key that led there. What is of no use is logged. Blocks.
+/// Reads what an earlier process persisted, by the configured key. Files that cannot be used are logged. Blocks.
 pub(crate) fn read(folder: &Path) -> HashMap<KeyHash, Vec<PersistedEnvironment>> {
     let files = match SnapshotFile::all(folder) {
         Ok(files) => files,
         Err(error) => {
-            tracing::warn!(folder = %folder.display(), %error, "kept data cannot be looked for");
+            tracing::warn!(folder = %folder.display(), %error, "persisted data cannot be listed");
             return HashMap::new();
         }
     };
@@ -66,15 +66,15 @@ pub(crate) fn read(folder: &Path) -> HashMap<KeyHash, Vec<PersistedEnvironment>>
         match file.read::<Saved>() {
             Ok(Some(saved)) => {
                 let source = saved.source.clone();
-                match saved.into_kept() {
+                match saved.into_persisted() {
                     Some(persisted) => all.entry(source).or_default().push(persisted),
                     None => {
-                        tracing::warn!(file = %file.path().display(), "kept data does not fit this version and is ignored");
+                        tracing::warn!(file = %file.path().display(), "persisted data does not fit this version and is ignored");
                     }
                 }
             }
             Ok(None) => (),
-            Err(error) => tracing::warn!(%error, "kept data cannot be used"),
+            Err(error) => tracing::warn!(%error, "persisted data cannot be used"),
         }
     }
     all
@@ -95,7 +95,7 @@ impl Saved {
         })
     }
 
-    fn into_kept(self) -> Option<PersistedEnvironment> {
+    fn into_persisted(self) -> Option<PersistedEnvironment> {
         let id = self.identity.id.as_str();
         let items = Items { flags: readable(id, &self.flags), segments: readable(id, &self.segments) };
         let targets: Vec<&RawValue> = serde_json::from_str(&self.targets).ok()?;
@@ -110,22 +110,22 @@ impl Saved {
     }
 }
 
-/// Targets as they are kept.
+/// Returns targets in the form that is persisted.
 pub(crate) fn texts(targets: &[Target]) -> Arc<[Box<str>]> {
     targets.iter().filter_map(|it| Some(serde_json::to_string(it).ok()?.into())).collect()
 }
 
 impl PersistedEnvironment {
-    /// The targets; those that cannot be read are left out.
+    /// Returns the targets. Those that cannot be read are left out.
     pub(crate) fn read_targets(&self) -> Vec<Target> {
         self.targets.iter().filter_map(|it| serde_json::from_str(it).ok()).collect()
     }
 }
 
-/// Items that this version can read; what it cannot is logged and costs itself only.
+/// Returns the items that this version can read. Others are logged and left out.
 fn readable<T: Readable>(id: &str, items: &[String]) -> Vec<Arc<T>> {
     let read = |json: &String| {
-        let logged = |problem: &_| tracing::warn!(id, %problem, "kept item is ignored");
+        let logged = |problem: &_| tracing::warn!(id, %problem, "persisted item is ignored");
         read_item(json).inspect_err(logged).ok()
     };
     items.iter().filter_map(read).collect()
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_comes_back_to_whom_it_belongs() {
+    fn persisted_data_is_found_by_its_key() {
         let folder = tempfile::tempdir().unwrap();
         let before = persisted("configured");
         SnapshotFile::new(folder.path(), "id").write(&Saved::of(&before).unwrap()).unwrap();
@@ -179,12 +179,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_costs_itself() {
+    fn entries_that_cannot_be_read_are_left_out() {
         let mut saved = Saved::of(&persisted("s")).unwrap();
         saved.flags.insert(0, "7".into());
         saved.segments.push("{".into());
         saved.targets = r#"[7,{"identifier":"ada"},{"identifier":"eve","attributes":[]}]"#.into();
-        let after = saved.into_kept().unwrap();
+        let after = saved.into_persisted().unwrap();
         assert_eq!(after.read_targets(), [Target::unknown("ada")]);
         let items = after.items.unwrap();
         assert_eq!((items.flags.len(), items.segments.len()), (1, 1));
@@ -194,8 +194,8 @@ mod tests {
     fn no_data_is_not_the_same_as_no_flags() {
         for items in [None, Some(Items::default())] {
             let saved = Saved::of(&PersistedEnvironment { items: items.clone(), ..persisted("s") }).unwrap();
-            assert_eq!(saved.into_kept().unwrap().items.is_some(), items.is_some());
+            assert_eq!(saved.into_persisted().unwrap().items.is_some(), items.is_some());
         }
-        assert!(Saved::of(&PersistedEnvironment::default()).is_none(), "of what nothing leads to, nothing is kept");
+        assert!(Saved::of(&PersistedEnvironment::default()).is_none(), "nothing is persisted without a key");
     }
 }

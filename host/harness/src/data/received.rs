@@ -1,4 +1,4 @@
-//! Lists of flags and segments as a source sent them, read item by item: one that cannot be read costs itself only.
+//! Lists of flags and segments from a source, read item by item, so that an item that cannot be read does not affect others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use yardarm_harness_eval::model::{Flag, Malformed, Segment};
 
 use super::items::{Domain, Item, Items};
 
-/// Bytes of a description of what is wrong with an item.
+/// Longest description of a problem with an item, in bytes.
 const MAX_PROBLEM: usize = 200;
 
-/// Flags and segments of one environment as they were sent.
+/// Flags and segments of one environment, as a source sent them.
 #[derive(Default)]
 pub(crate) struct Received {
-    /// `None` where the list itself is missing, which does not mean that there are no flags.
+    /// `None` if the list itself is missing, which does not mean that there are no flags.
     pub(crate) flags: Option<ReadList<Flag>>,
     pub(crate) segments: Option<ReadList<Segment>>,
 }
@@ -27,20 +27,20 @@ pub(crate) struct ReadList<T>(Vec<Result<Arc<T>, Unreadable>>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unreadable {
     pub(crate) domain: Domain,
-    /// `None` if that cannot be read either.
+    /// `None` if the identifier cannot be read either.
     pub(crate) identifier: Option<String>,
     pub(crate) problem: String,
 }
 
-/// One item as it was fetched.
+/// The result of fetching one item.
 pub(crate) enum Fetched {
     Item(Item),
     Unreadable(Unreadable),
-    /// There is none of this name any more.
+    /// The item does not exist any more.
     Gone,
 }
 
-/// What lists consist of.
+/// An item that lists consist of.
 pub(crate) trait Readable: Sized {
     const DOMAIN: Domain;
 
@@ -83,7 +83,7 @@ impl Readable for Segment {
     }
 }
 
-/// The property that names an item, read even where nothing else can be.
+/// The property that names an item, which is read even if the rest of the item cannot be.
 #[derive(Deserialize)]
 struct Name {
     #[serde(default)]
@@ -92,12 +92,12 @@ struct Name {
     identifier: Option<String>,
 }
 
-/// Reads one item. Text of bad Unicode has been replaced before.
+/// Reads one item. Invalid Unicode must have been replaced before.
 pub(crate) fn read_item<T: Readable>(json: &str) -> Result<Arc<T>, Unreadable> {
     let value = serde_json::from_str(json).map_err(|error| error.to_string());
     let read = value.and_then(|value| T::from_json(value).map_err(|error| error.to_string()));
     read.map(Arc::new).map_err(|mut problem| {
-        // The text of an error may repeat what it is about.
+        // The text of an error may contain the value.
         problem.truncate(problem.floor_char_boundary(MAX_PROBLEM));
         let name = serde_json::from_str::<Name>(json).ok();
         let identifier = name.and_then(|it| if T::DOMAIN == Domain::Flag { it.feature } else { it.identifier });
@@ -106,10 +106,10 @@ pub(crate) fn read_item<T: Readable>(json: &str) -> Result<Arc<T>, Unreadable> {
 }
 
 impl<T: Readable> ReadList<T> {
-    /// Reads a JSON array. Text of bad Unicode has been replaced before.
+    /// Reads a JSON array. Invalid Unicode must have been replaced before.
     ///
     /// # Errors
-    /// When it is no array, `null` included: that must never mean that everything was deleted.
+    /// When it is no array. `null` is an error as well: it must never mean that everything was deleted.
     pub(crate) fn from_json(json: &str) -> Result<Self, serde_json::Error> {
         Ok(Self::from_entries(&serde_json::from_str::<Vec<&RawValue>>(json)?))
     }
@@ -119,8 +119,8 @@ impl<T: Readable> ReadList<T> {
         Self(entries.iter().map(|it| read_item(it.get())).collect())
     }
 
-    /// The entries that could be read; what could not is added to `unreadable`, and the last good version of it is taken
-    /// from `known`. Where an entry does not even say what it is, it may be any that is missing, so all of those stay.
+    /// Returns the items to serve. An entry that cannot be read is added to `unreadable`, and its last good version is taken
+    /// from `known`. An entry without a readable identifier may be any known item that is missing, so all of these stay.
     fn complete(self, known: &[Arc<T>], unreadable: &mut Vec<Unreadable>) -> Vec<Arc<T>> {
         let mut present: HashSet<Arc<str>> =
             self.0.iter().flatten().map(|item| Arc::clone(item.identifier())).collect();
@@ -150,7 +150,7 @@ impl<T: Readable> ReadList<T> {
 }
 
 impl Received {
-    /// What is to be served, with the last good version of what could not be read, and what that is.
+    /// Returns the items to serve, with the last good version of items that could not be read, and those problems.
     pub(crate) fn complete(self, known: Option<&Items>) -> (Items, Vec<Unreadable>) {
         let mut unreadable = Vec::new();
         let items = Items {
@@ -169,7 +169,7 @@ fn completed<T: Readable>(
     let known = known.map_or(&[][..], |it| T::known(it).as_slice());
     match list {
         Some(list) => list.complete(known, unreadable),
-        // Where there is nothing to list, some services leave lists out.
+        // Some services leave out empty lists.
         None if known.is_empty() => Vec::new(),
         None => {
             let problem = "the list is missing".to_owned();
@@ -223,12 +223,12 @@ mod tests {
             (json!({"feature": "b", "rules": 7}).to_string(), &[("a", 2), ("b", 1), ("d", 1)][..], 1),
             (r#"{"feature":"b","version":1e999}"#.to_owned(), &[("a", 2), ("b", 1), ("d", 1)], 1),
             (deep, &[("a", 2), ("b", 1), ("d", 1)], 1),
-            // It may be any of those that are missing.
+            // It may be any of the items that are missing.
             ("7".to_owned(), &[("a", 2), ("d", 1), ("b", 1), ("c", 1)], 1),
             (json!({"feature": 7}).to_string(), &[("a", 2), ("d", 1), ("b", 1), ("c", 1)], 1),
-            // Never known.
+            // There is no earlier version.
             (json!({"feature": "x", "state": []}).to_string(), &[("a", 2), ("d", 1)], 1),
-            // The other of two with one name can be read.
+            // Another entry of the same name can be read.
             (json!({"feature": "a", "state": []}).to_string(), &[("a", 2), ("d", 1)], 1),
             (flag("b", 2).to_string(), &[("a", 2), ("b", 2), ("d", 1)], 0),
         ] {
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!((items.flags.len(), unreadable.len()), (3, 1));
         let (items, unreadable) = Received::default().complete(None);
         assert_eq!((items.flags.len(), unreadable.len()), (0, 0));
-        assert!(received("[]").complete(Some(&known())).0.flags.is_empty(), "an empty list means what it says");
+        assert!(received("[]").complete(Some(&known())).0.flags.is_empty(), "an empty list deletes everything");
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -278,7 +278,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_json_in_place_of_an_item_costs_that_item_only(bad in any_json(), place in 0_usize..3) {
+        fn any_json_in_place_of_an_item_affects_that_item_only(bad in any_json(), place in 0_usize..3) {
             let mut list = vec![flag("a", 2), flag("c", 2)];
             list.insert(place.min(2), bad);
             let (items, unreadable) = received(&Value::from(list).to_string()).complete(Some(&known()));

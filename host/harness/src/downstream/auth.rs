@@ -1,4 +1,4 @@
-//! Who is calling, for which environment, and may they? The only code that reads tokens.
+//! Authenticates callers, for the environment that they request. No other code reads tokens of SDKs.
 
 use std::sync::Arc;
 
@@ -17,25 +17,25 @@ use super::state::Downstream;
 use crate::environments::HarnessEnvironment;
 use crate::identity::tokens::{Claims, TokenKey};
 
-/// One row of the route table.
+/// What the route table defines about a route.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RouteInfo {
     /// Identifier for plugins and metrics.
     pub(super) id: &'static str,
-    /// Kind of caller that usually asks.
+    /// Kind of SDK that usually requests it.
     pub(super) sdk: &'static str,
 }
 
-/// A caller that was let in.
+/// A caller that was admitted.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) environment: Arc<HarnessEnvironment>,
-    /// The plan that let the caller in; the rest of the request uses the same one.
+    /// The plan of plugins that admitted the caller; the rest of the request uses the same one.
     pub(super) plan: Arc<dyn Plan>,
     pub(super) facts: RequestFacts,
 }
 
-/// What the token says, where there has to be one.
+/// The claims of the token; `None` if no token is required.
 #[derive(Clone)]
 pub(super) struct TokenClaims(pub(super) Option<Claims>);
 
@@ -47,7 +47,7 @@ pub(super) async fn admit(
     next: Next,
 ) -> Response {
     let Some(info) = request.extensions().get::<RouteInfo>().copied() else {
-        // Only a mistake in the route table leads here.
+        // This is a mistake in the route table.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let id = path.iter().find(|(name, _)| *name == "environment").map_or("", |(_, id)| id).to_owned();
@@ -60,13 +60,13 @@ pub(super) async fn admit(
     };
     let (environment, token) = match admitted {
         Ok(Some(admitted)) => admitted,
-        // Without tokens anybody may ask for anything, also for what is not there.
+        // Where no token is required, callers may request environments that do not exist.
         Ok(None) => return next.run(request).await,
         Err(rejection) => return rejection.into_response(),
     };
     let credential = token.or_else(|| bearers(request.headers()).next().map(Secret::new));
     let facts = facts(&environment, info, request.method(), request.headers(), request.extensions(), credential);
-    let caller = match ask(&downstream, environment, facts).await {
+    let caller = match authorize(&downstream, environment, facts).await {
         Ok(caller) => caller,
         Err(rejection) => return rejection.into_response(),
     };
@@ -77,7 +77,7 @@ pub(super) async fn admit(
     response
 }
 
-/// The layer in front of everything that needs a token and says in another way which environment is meant.
+/// The layer in front of routes that require a token and have no environment in their path.
 pub(super) async fn require_token(State(downstream): State<Downstream>, mut request: Request, next: Next) -> Response {
     match claims(&downstream, request.headers()) {
         Ok(accepted) => {
@@ -89,7 +89,7 @@ pub(super) async fn require_token(State(downstream): State<Downstream>, mut requ
     }
 }
 
-/// What request plugins may learn of a caller.
+/// Returns the facts of a request that plugins see.
 pub(super) fn facts(
     environment: &HarnessEnvironment,
     info: RouteInfo,
@@ -109,8 +109,11 @@ pub(super) fn facts(
     }
 }
 
-/// Asks the request plugins of an environment about a caller.
-pub(super) async fn ask(
+/// Has the request plugins of an environment decide about a caller.
+///
+/// # Errors
+/// When a plugin denies the request, or fails.
+pub(super) async fn authorize(
     downstream: &Downstream,
     environment: Arc<HarnessEnvironment>,
     facts: RequestFacts,
@@ -127,21 +130,21 @@ pub(super) async fn ask(
     Ok(Caller { environment, plan, facts })
 }
 
-/// Returns the claims of the token, and the token; nothing where none is needed. Proxies in front may add an `Authorization`
-/// of their own, so the first valid one of several tokens counts.
+/// Returns the claims of the token, and the token; `None` if none is required. Proxies may add an `Authorization` of their own,
+/// so the first valid one of several tokens is used.
 fn claims<'h>(downstream: &Downstream, headers: &'h HeaderMap) -> Result<Option<(Claims, &'h str)>, Rejection> {
     if downstream.config.bypass_auth {
         return Ok(None);
     }
-    let mut refusal = Rejection::NoToken;
+    let mut rejection = Rejection::NoToken;
     for token in bearers(headers) {
         match claims_of(downstream, token) {
             Ok(claims) => return Ok(Some((claims, token))),
-            Err(Rejection::NotReady) => refusal = Rejection::NotReady,
+            Err(Rejection::NotReady) => rejection = Rejection::NotReady,
             Err(_) => (),
         }
     }
-    Err(refusal)
+    Err(rejection)
 }
 
 /// Returns the claims of one token.
@@ -149,12 +152,12 @@ fn claims_of(downstream: &Downstream, token: &str) -> Result<Claims, Rejection> 
     let environments = &downstream.environments;
     let signing = |id: &str| environments.by_id(id)?.signing.clone();
     let Some((claims, key)) = downstream.tokens.read(token, signing) else {
-        // After a restart: the token may be good, which cannot be decided before its environment is known.
+        // After a restart the token may be valid, which cannot be decided before its environment is known.
         let claimed = downstream.tokens.claimed_environment(token);
-        let is_too_early = claimed.is_some_and(|id| environments.may_come(&id));
-        return Err(if is_too_early { Rejection::NotReady } else { Rejection::NoToken });
+        let may_be_valid = claimed.is_some_and(|id| environments.may_come(&id));
+        return Err(if may_be_valid { Rejection::NotReady } else { Rejection::NoToken });
     };
-    // A key that was withdrawn takes its tokens along.
+    // Tokens of a withdrawn key are not accepted.
     let is_known = match key {
         TokenKey::Named(key) => environments.accepts(&key, &claims.environment),
         TokenKey::Any => environments.by_id(&claims.environment).is_some(),
@@ -168,7 +171,7 @@ fn claims_of(downstream: &Downstream, token: &str) -> Result<Claims, Rejection> 
     }
 }
 
-/// The environment of a path; `None` if there is none and nobody has to know.
+/// Returns the environment of a path; `None` if it does not exist.
 fn environment(
     downstream: &Downstream,
     claims: Option<&Claims>,
@@ -180,7 +183,7 @@ fn environment(
     Ok(downstream.environments.by_id(id))
 }
 
-/// At most so many values of `Authorization` are looked at, as by the vendor's relay.
+/// Values of `Authorization` that are read at most, as in the vendor's relay.
 const MAX_TOKENS: usize = 20;
 
 fn bearers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -191,7 +194,7 @@ fn bearers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `Javascript 1.32.0 Client`, `NodeJS 1.8.12 Server`
+/// Reads the kind from values such as `Javascript 1.32.0 Client` or `NodeJS 1.8.12 Server`.
 fn kind_of_sdk(headers: &HeaderMap) -> Option<&'static str> {
     let info = headers.get("harness-sdk-info")?.to_str().ok()?;
     match info.rsplit(' ').next()? {
@@ -205,7 +208,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        // Missing where anybody may ask: there is no such environment then, and its lists are empty.
+        // Where no token is required, an unknown environment has empty lists.
         parts.extensions.remove::<Self>().ok_or_else(|| {
             let path = parts.uri.path();
             let is_list = ["feature-configs", "target-segments", "evaluations"].iter().any(|it| path.ends_with(it));

@@ -1,4 +1,4 @@
-//! `POST /client/auth`: an API key is exchanged for a token (section 4.4 of the compatibility page).
+//! `POST /client/auth`: exchanges an API key for a token (F045 to F052).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,14 +15,14 @@ use yardarm_core::budget::Charge;
 use yardarm_harness_eval::lenient_json;
 use yardarm_harness_eval::model::Target;
 
-use super::auth::{Caller, RouteInfo, ask, facts};
+use super::auth::{Caller, RouteInfo, authorize, facts};
 use super::rejection::{Rejection, json_body};
 use super::state::{Downstream, is_large};
 use crate::environments::{HarnessEnvironment, Lookup};
 use crate::identity::KeyHash;
 use crate::identity::tokens::Subject;
 
-/// Keys and targets are small; attributes may be many.
+/// Largest body in bytes. Keys are small, but targets may have many attributes.
 const MAX_BODY: usize = 1 << 20;
 const ROUTE: RouteInfo = RouteInfo { id: "server.auth", sdk: "server" };
 
@@ -43,7 +43,7 @@ pub(super) async fn exchange(State(downstream): State<Downstream>, request: Requ
 
 async fn try_exchange(downstream: &Downstream, request: Request) -> Result<String, Rejection> {
     let (parts, body) = request.into_parts();
-    // The charge is held until the target is where it belongs.
+    // The charge is held until the target has been stored.
     let (body, charge) = collect(downstream, body).await?;
     let is_large = charge.is_some();
     let validates = downstream.config.validate_targets;
@@ -60,7 +60,7 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
     };
     if let Some(target) = target {
         let (state, environment) = (downstream.clone(), Arc::clone(&caller.environment));
-        downstream.work(is_large, move || learn(&state, &environment, &key, &target)).await?;
+        downstream.work(is_large, move || remember_target(&state, &environment, &key, &target)).await?;
     }
     let identity = &caller.environment.identity;
     let subject = Subject {
@@ -72,8 +72,8 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
     downstream.tokens.issue(signing, &hash, subject).ok_or(Rejection::NotReady)
 }
 
-/// Reads a body. Large ones are counted, so that they take no more memory together than they may; small ones are not,
-/// so that large ones never keep them out.
+/// Reads a body. Large bodies are charged, so that together they stay within a bound of memory; small bodies are not, so that
+/// large ones cannot block them.
 async fn collect(downstream: &Downstream, body: Body) -> Result<(Vec<u8>, Option<Charge>), Rejection> {
     let mut body = Limited::new(body, MAX_BODY);
     let (mut whole, mut charge) = (Vec::new(), None);
@@ -87,7 +87,7 @@ async fn collect(downstream: &Downstream, body: Body) -> Result<(Vec<u8>, Option
     Ok((whole, charge))
 }
 
-/// Lets a caller in who presents `key`, and a target or not.
+/// Admits a caller who presents `key`.
 async fn admit(
     downstream: &Downstream,
     parts: &Parts,
@@ -103,24 +103,24 @@ async fn admit(
     // Client SDKs present a target, server SDKs do not.
     let info = RouteInfo { sdk: if has_target { "client" } else { ROUTE.sdk }, ..ROUTE };
     let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, Some(key.clone()));
-    ask(downstream, environment, facts).await
+    authorize(downstream, environment, facts).await
 }
 
-/// Remembers the target of a caller who was let in, and has it registered.
-fn learn(downstream: &Downstream, environment: &HarnessEnvironment, key: &Secret, target: &Target) {
+/// Remembers the target of an admitted caller, and queues its registration.
+fn remember_target(downstream: &Downstream, environment: &HarnessEnvironment, key: &Secret, target: &Target) {
     if let Some(problem) = defect(target)
         && !environment.has_unusual_targets.swap(true, Ordering::Relaxed)
     {
         tracing::warn!(
             environment = %environment.label, problem,
-            "targets are accepted here that Harness itself refuses, so it may not list them; this is logged once. \
-             `harness.validate_targets` refuses them"
+            "targets are accepted that Harness itself rejects, so it may not list them; this is logged once. \
+             `harness.validate_targets` rejects them"
         );
     }
     if downstream.config.forwards_targets() {
         downstream.registrar.register(&environment.identity.id, key, target);
     }
-    environment.targets.learn(target);
+    environment.targets.remember(target);
 }
 
 fn read(body: &[u8], validates: bool) -> Result<(Secret, Option<Target>), Rejection> {
@@ -139,17 +139,17 @@ fn read(body: &[u8], validates: bool) -> Result<(Secret, Option<Target>), Reject
     if let Some(problem) = target.as_ref().filter(|_| validates).and_then(defect) {
         return Err(Rejection::Bad(problem.to_owned()));
     }
-    // A target without an identifier is nobody that could be found again.
+    // A target without an identifier could not be found again.
     Ok((key.into(), target.filter(|it| !it.identifier.is_empty())))
 }
 
-/// What Harness itself, and version 2 of its relay, refuse about a target. Version 1 takes everything.
+/// Returns the reason why Harness itself, and version 2 of its relay, reject a target. Version 1 accepts all.
 fn defect(target: &Target) -> Option<&'static str> {
     if !target.identifier.chars().all(|it| it.is_ascii_alphanumeric() || ".@_-".contains(it)) {
         return Some("target identifier is invalid");
     }
-    let is_fine = |it: char| it.is_alphabetic() && !it.is_numeric() || it.is_ascii_digit() || " .@_-".contains(it);
-    (!target.name.chars().all(is_fine)).then_some("target name is invalid")
+    let is_valid = |it: char| it.is_alphabetic() && !it.is_numeric() || it.is_ascii_digit() || " .@_-".contains(it);
+    (!target.name.chars().all(is_valid)).then_some("target name is invalid")
 }
 
 #[cfg(fuzzing)]
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_checked_in_the_order_of_section_4_4() {
+    fn bodies_are_checked_in_order() {
         // F049, F050
         for (body, expected) in [
             ("", Some("bad request: request body cannot be empty")),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_name_is_called_by_the_identifier() {
+    fn a_target_without_a_name_is_named_by_its_identifier() {
         let body = br#"{"apiKey":"k","target":{"identifier":"ada","attributes":{"x":1}}}"#;
         let (_, target) = read(body, true).unwrap();
         let target = target.unwrap();

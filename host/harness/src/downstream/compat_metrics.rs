@@ -1,5 +1,4 @@
-//! What is served to whom, under the names and labels of ff-proxy, so that its dashboards go on working (section 6.8 of
-//! the compatibility page).
+//! Metrics under the names and labels of ff-proxy, so that its dashboards go on working (F089).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +12,26 @@ use crate::environments::{Connection, Environments};
 use crate::metrics::{KnownSdks, OTHER, Sdk};
 use crate::upstream::Registrations;
 
-/// Requests answered. `url` is the pattern of the route.
+/// Responses. `url` is the pattern of the route.
 const REQUESTS: &str = "ff_proxy_http_requests_total";
-/// Seconds to the head of the answer.
+/// Seconds to the head of the response.
 const DURATIONS: &str = "ff_proxy_http_requests_duration";
 /// Entries of metrics by the SDK that sent them.
 const SDKS: &str = "ff_proxy_sdk_usage";
 /// Posts of metrics to Harness, and whether they failed.
 const FORWARDED: &str = "ff_proxy_metrics_forwarded";
-/// Changes that streams of SDKs were told.
+/// Events that were sent to streams of SDKs.
 const PUBLISHED: &str = "ff_proxy_sse_publish";
 /// Ends of Harness' streams, which end those of SDKs.
 const CLOSED: &str = "ff_proxy_sse_stream_close";
-/// Targets that presented themselves, by what became of their registration with Harness.
+/// Targets that SDKs presented, by the outcome of their registration with Harness.
 const REGISTRATIONS: &str = "yardarm_harness_target_registrations_total";
 /// Targets that wait to be registered.
 const WAITING: &str = "yardarm_harness_target_registrations_waiting";
-/// 1 while every environment's changes come in as they happen.
+/// 1 while the upstream streams of all environments are connected.
 const HEALTH: &str = "ff_proxy_stream_health";
 
-/// Those of the reference, so that quantiles mean the same.
+/// Buckets of the reference, so that quantiles mean the same.
 const BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0];
 
 /// Counters of one gateway. Cheap to clone.
@@ -40,7 +39,7 @@ const BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0];
 pub(crate) struct CompatMetrics(Arc<Shared>);
 
 struct Shared {
-    /// What is counted as it happens; all others are read when somebody asks.
+    /// Metrics that are counted as requests arrive; all others are collected when they are rendered.
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
@@ -50,11 +49,11 @@ struct Shared {
 }
 
 impl CompatMetrics {
-    /// Starts at zero.
+    /// Returns counters at zero.
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
-        let requests = counters(REQUESTS, "Requests answered.", &["url", "envID", "code", "method"]);
-        let options = HistogramOpts::new(DURATIONS, "Seconds to the head of the answer.").buckets(BUCKETS.to_vec());
+        let requests = counters(REQUESTS, "Responses.", &["url", "envID", "code", "method"]);
+        let options = HistogramOpts::new(DURATIONS, "Seconds to the head of the response.").buckets(BUCKETS.to_vec());
         let durations = HistogramVec::new(options, &["url", "envID"]).expect("a valid metric");
         let sdks = counters(SDKS, "Entries of metrics by SDK.", &["envID", "sdk_type", "sdk_version", "sdk_language"]);
         register(&registry, requests.clone());
@@ -63,7 +62,7 @@ impl CompatMetrics {
         Self(Arc::new(Shared { registry, requests, durations, sdks, known_sdks: KnownSdks::default(), host: host() }))
     }
 
-    /// A request was answered. `route` is the row of the route table, `environment` the ID of one that exists.
+    /// Counts a response. `route` is the path in the route table, `environment` the ID of an existing one or empty.
     pub(crate) fn request(
         &self,
         route: Option<&str>,
@@ -73,11 +72,11 @@ impl CompatMetrics {
         time: Duration,
     ) {
         let Some(url) = url(route) else { return };
-        self.0.requests.with_label_values(&[url, environment, status.as_str(), word(method)]).inc();
+        self.0.requests.with_label_values(&[url, environment, status.as_str(), method_label(method)]).inc();
         self.0.durations.with_label_values(&[url, environment]).observe(time.as_secs_f64());
     }
 
-    /// An SDK posted metrics; each entry says which one it was.
+    /// Counts the entries of a post of metrics by their SDKs.
     pub(crate) fn metrics(&self, environment: &str, sdks: &[Sdk]) {
         for sdk in sdks {
             let [kind, version, language] = self.0.known_sdks.bounded(environment, sdk.clone());
@@ -85,7 +84,7 @@ impl CompatMetrics {
         }
     }
 
-    /// Everything in the text format of Prometheus.
+    /// Renders all metrics in the text format of Prometheus.
     pub(crate) fn render(&self, environments: &Environments, registrations: &Registrations) -> Vec<u8> {
         let mut families = self.0.registry.gather();
         families.extend(self.of_environments(environments).gather());
@@ -101,7 +100,7 @@ impl CompatMetrics {
         let registry = Registry::new();
         let forwarded = counters(FORWARDED, "Posts of metrics to Harness.", &["envID", "error"]);
         let labels = ["environment", "api_key", "error"];
-        let published = counters(PUBLISHED, "Changes that streams of SDKs were told.", &labels);
+        let published = counters(PUBLISHED, "Events that were sent to streams of SDKs.", &labels);
         let closed = counters(CLOSED, "Ends of Harness' streams, which end those of SDKs.", &labels);
         let all = environments.all();
         for environment in &all {
@@ -115,7 +114,7 @@ impl CompatMetrics {
         let is_healthy = !all.is_empty()
             && !environments.are_incomplete()
             && all.iter().all(|it| it.stream().connection == Connection::Connected);
-        let health = Opts::new(HEALTH, "1 while every environment's changes come in as they happen.");
+        let health = Opts::new(HEALTH, "1 while the upstream streams of all environments are connected.");
         let health = IntGaugeVec::new(health, &["host"]).expect("a valid metric");
         health.with_label_values(&[&self.0.host]).set(is_healthy.into());
         register(&registry, forwarded);
@@ -128,7 +127,7 @@ impl CompatMetrics {
 
 fn of_registrations(registrations: &Registrations) -> Registry {
     let registry = Registry::new();
-    let counts = counters(REGISTRATIONS, "Targets by what became of their registration.", &["outcome"]);
+    let counts = counters(REGISTRATIONS, "Targets by the outcome of their registration.", &["outcome"]);
     counts.with_label_values(&["registered"]).inc_by(registrations.registered);
     counts.with_label_values(&["refused"]).inc_by(registrations.refused);
     counts.with_label_values(&["dropped"]).inc_by(registrations.dropped);
@@ -140,7 +139,7 @@ fn of_registrations(registrations: &Registrations) -> Registry {
     registry
 }
 
-/// The pattern as the reference writes it; nothing for what it does not count.
+/// Returns the pattern as the reference writes it; `None` for routes that it does not count.
 fn url(route: Option<&str>) -> Option<&'static str> {
     let Some(route) = route else { return Some(OTHER) };
     Some(match route.strip_prefix("/api/1.0").unwrap_or(route) {
@@ -161,14 +160,14 @@ fn url(route: Option<&str>) -> Option<&'static str> {
             "/client/env/:environment_uuid/target/:target/evaluations/:feature"
         }
         "/metrics/{environment}" => "/metrics/:environment_uuid",
-        // The second is one that its documents name.
+        // The relay's documents name the second path.
         "/stream" | "/client/env/{environment}/stream" => "/stream",
         _ => OTHER,
     })
 }
 
-/// Callers may make up methods, too.
-fn word(method: &Method) -> &'static str {
+/// Returns the label of a method. Callers may send any method, so unknown ones share a label.
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",
@@ -181,7 +180,7 @@ fn word(method: &Method) -> &'static str {
     }
 }
 
-/// Name of this machine, which in a container is that of the container.
+/// Returns the host name, which in a container is that of the container.
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "unknown".to_owned() } else { name.trim().to_owned() }

@@ -1,4 +1,4 @@
-//! Flags and segments as server SDKs fetch them (sections 4.5 and 4.6 of the compatibility page).
+//! Flags and segments for server SDKs (F058 to F066).
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -48,13 +48,13 @@ pub(super) async fn segment(
     }
 }
 
-/// The last variable of a path, decoded.
+/// Returns the last variable of a path, decoded.
 pub(super) fn item(path: &[(String, String)]) -> &str {
     path.iter().find(|(name, _)| name == "item").map_or("", |(_, item)| item)
 }
 
-/// Newer SDKs say that they understand rules of several clauses.
+/// Returns the form of segment rules: newer SDKs request rules of several clauses.
 fn form(downstream: &Downstream, uri: &Uri) -> SegmentForm {
-    let asks = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "rules=v2"));
-    if asks && downstream.config.and_rules { SegmentForm::New } else { SegmentForm::Old }
+    let is_requested = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "rules=v2"));
+    if is_requested && downstream.config.and_rules { SegmentForm::New } else { SegmentForm::Old }
 }

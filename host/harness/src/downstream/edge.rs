@@ -1,4 +1,4 @@
-//! What all answers have in common: a request ID, and what browsers have to be told (sections 4.1 and 4.13).
+//! What all responses have in common: a request ID, and CORS headers (F090 to F092, F094).
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -15,7 +15,7 @@ use super::rejection::error;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Around the whole table, errors included: without these headers a browser hides the status from its page.
+/// The layer around the whole table, errors included: without CORS headers a browser hides the status from the page.
 pub(super) async fn finish(request: Request, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).cloned();
     let id = id.or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).ok());
@@ -32,8 +32,8 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     response
 }
 
-/// Replaces bytes of the path that are no UTF-8, such as `%E9`, which is é in Latin-1. It stands before the router, which
-/// would refuse them.
+/// Replaces bytes of the path that are no UTF-8, such as `%E9`, which is é in Latin-1. This layer is before the router, which
+/// would reject them.
 pub(super) async fn repair_path(mut request: Request, next: Next) -> Response {
     if let Some(uri) = repaired(request.uri()) {
         *request.uri_mut() = uri;
@@ -41,13 +41,13 @@ pub(super) async fn repair_path(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// The same address with U+FFFD in place of such bytes; `None` if there are none.
+/// Returns the address with U+FFFD in place of such bytes; `None` if there are none.
 fn repaired(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
     if !path.contains('%') {
         return None;
     }
-    // Each byte, and the text that stands for it.
+    // Each byte, and its text in the path.
     let mut bytes = Vec::with_capacity(path.len());
     let mut texts = Vec::with_capacity(path.len());
     let mut at = 0;
@@ -80,8 +80,8 @@ fn repaired(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Before anybody asks for a token: browsers send none with it. What they want to send is echoed, because `*` does not
-/// cover `Authorization`.
+/// Responds to a preflight, which needs no token because browsers send none with it. The requested headers are echoed, because
+/// `*` does not cover `Authorization`.
 fn preflight(request: &Request) -> Response {
     let wanted = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let mut response = StatusCode::NO_CONTENT.into_response();
@@ -95,12 +95,12 @@ fn preflight(request: &Request) -> Response {
     response
 }
 
-/// No route has this path.
+/// Responds to a path without a route.
 pub(super) async fn not_found() -> Response {
     error(StatusCode::NOT_FOUND, "message", "Not Found")
 }
 
-/// The path exists, the method does not; `allowed` does.
+/// Responds to a method that a route does not support; `allowed` is the one that it does.
 pub(super) fn method_not_allowed(allowed: &'static str) -> Response {
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "message", "Method Not Allowed");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_no_text_are_replaced() {
+    fn bytes_that_are_no_utf_8_are_replaced() {
         for (uri, expected) in [
             ("/a/caf%E9/b", Some("/a/caf%EF%BF%BD/b")),
             ("/a/%ff%fe?x=%ff", Some("/a/%EF%BF%BD%EF%BF%BD?x=%ff")),
@@ -133,7 +133,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_is_escaped_can_be_read(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..20)) {
+        fn any_escaped_bytes_can_be_read(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..20)) {
             let uri = format!("/{}?q", bytes.iter().map(|it| format!("%{it:02x}")).collect::<String>()).parse().unwrap();
             let text = String::from_utf8_lossy(&bytes);
             let uri = repaired(&uri).unwrap_or(uri);

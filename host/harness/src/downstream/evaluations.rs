@@ -1,4 +1,4 @@
-//! Flags evaluated for client SDKs (sections 4.7 and 4.8 of the compatibility page).
+//! Evaluated flags for client SDKs (F068 to F074).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ use super::rejection::{Rejection, json_body};
 use super::state::{Downstream, is_large};
 use crate::data::dataset::FlagData;
 
-/// What a comparison takes, about.
+/// Approximate time of a comparison.
 const COMPARISON: Duration = Duration::from_nanos(50);
-/// Bytes of attributes that one comparison reads in about the time of one.
+/// Bytes of attributes that are read in about the time of a comparison.
 const BYTES_PER_COMPARISON: usize = 256;
 
 /// One evaluated flag.
@@ -65,7 +65,7 @@ pub(super) async fn all(
     };
     let ruleset = snapshot.data().ruleset();
     let entry = |(index, decision): (usize, &Result<usize, EvaluationError>)| {
-        // A flag that cannot be evaluated says so by being empty; the others are not concerned.
+        // A flag that cannot be evaluated has an empty value; others are not affected.
         let (flag, served) = ruleset.served(index, decision.as_ref().ok().copied());
         let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
         Evaluation { flag: &flag.feature, value: value.into(), kind: flag.kind(), identifier }
@@ -111,7 +111,10 @@ pub(super) async fn one(
     }
 }
 
-/// Evaluates with `decide`, off this thread when it may take long.
+/// Evaluates with `decide`, off this thread if it may take long.
+///
+/// # Errors
+/// When too many evaluations are waiting.
 async fn decide<T: Send + 'static>(
     downstream: &Downstream,
     snapshot: &Arc<Snapshot<FlagData>>,
@@ -131,7 +134,8 @@ fn line(body: &impl Serialize) -> Vec<u8> {
     body
 }
 
-/// The target that the SDK sends along, or the one that is known by this identifier, or nobody in particular.
+/// Returns the target that the SDK sends in a header, or the known target of the identifier in the path, or one with nothing
+/// but that identifier.
 async fn target(
     downstream: &Downstream,
     caller: &Caller,
@@ -150,12 +154,15 @@ async fn target(
     Ok(Arc::new(SlowDrop::new(target, None)))
 }
 
-/// Base64 of JSON; what cannot be read is as good as absent.
+/// Reads base64 of JSON; `None` if it cannot be read, which is the same as absent.
 fn from_header(header: &[u8]) -> Option<Target> {
     lenient_json::from_slice(&LENIENT.decode(header).ok()?).ok()
 }
 
-/// What evaluation plugins leave of the results.
+/// Returns the results as evaluation plugins transform them.
+///
+/// # Errors
+/// When a plugin fails, or returns a value of another type.
 async fn transformed<'a>(
     caller: &Caller,
     target: &Target,
@@ -190,7 +197,7 @@ async fn transformed<'a>(
     failure.map_or(Ok(entries), Err)
 }
 
-/// Values travel as text, whatever the kind; plugins see and say what the text means.
+/// Returns the JSON value of a text: values are sent as text for flags of any kind, and plugins see and return JSON.
 fn as_json(kind: &str, text: &str) -> Bytes {
     let parsed =
         matches!(kind, "boolean" | "int" | "json").then(|| serde_json::from_str::<serde_json::Value>(text).ok());
@@ -211,12 +218,12 @@ fn as_text(kind: &str, json: &Bytes) -> Option<String> {
     }
 }
 
-/// Results as plugins see them.
+/// Returns the results as plugins see them.
 fn view(entries: &[Evaluation<'_>]) -> SortedResults {
     let view = |it: &Evaluation<'_>| ViewedResult {
         flag: it.flag.into(),
         value: as_json(it.kind, &it.value),
-        // Variations have names here, not numbers, and there are no reasons.
+        // Harness' variations have names instead of numbers, and there are no reasons.
         variation: None,
         reason: Bytes::from_static(b"null"),
     };
@@ -233,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_text_outside_and_json_for_plugins() {
+    fn values_are_text_for_sdks_and_json_for_plugins() {
         for (kind, text, json) in [
             ("boolean", "true", "true"),
             ("int", "011", "\"011\""),

@@ -1,8 +1,7 @@
-//! `GET /health`, as the vendor's relay of the version that is stood in for shows it (section 4.11 of the compatibility
-//! page): version 2 for a proxy key, version 1 for everything else.
+//! `GET /health`, with the body of version 2 of the vendor's relay for a proxy key, and of version 1 otherwise (F087, F088).
 //!
-//! Differs from version 1 on purpose where nothing can be served: the status is 503 then, so that an instance without
-//! data gets no traffic. Version 2 answers 500 by itself.
+//! This differs from version 1 on purpose while nothing can be served: the status is 503 then, so that an instance without
+//! data gets no traffic. Version 2 responds with 500 itself.
 
 use std::sync::Arc;
 
@@ -16,21 +15,21 @@ use super::state::Downstream;
 use crate::config::Source;
 use crate::environments::{Connection, HarnessEnvironment, StreamState};
 
-/// The answer of version 1. Version 2 has no list; here it has one, for operators.
+/// The body of version 1. Version 2 has no list of environments; here it has one, for operators.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Health {
     #[serde(skip_serializing_if = "Option::is_none")]
-    config_status: Option<State2>,
+    config_status: Option<V2State>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stream_status: Option<State2>,
-    environments: Vec<Entry>,
+    stream_status: Option<V2State>,
+    environments: Vec<EnvironmentHealth>,
     cache_status: &'static str,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct EnvironmentHealth {
     id: String,
     stream_status: StreamStatus,
 }
@@ -42,9 +41,9 @@ struct StreamStatus {
     since: u64,
 }
 
-/// A state of version 2.
+/// A state in the body of version 2.
 #[derive(Serialize)]
-struct State2 {
+struct V2State {
     state: &'static str,
     /// Unix milliseconds.
     since: u64,
@@ -60,9 +59,9 @@ pub(super) async fn health(State(downstream): State<Downstream>) -> Response {
     // One stream carries the changes of all environments of a proxy key.
     let stream = all.first().map(|it| it.stream()).filter(|_| is_version_2);
     let health = Health {
-        config_status: stream.map(|_| State2 { state: "SYNCED", since: downstream.started_ms }),
-        stream_status: stream.map(|it| State2 { state: as_str(it.connection), since: it.since * 1000 }),
-        // Offline there are no streams to speak of.
+        config_status: stream.map(|_| V2State { state: "SYNCED", since: downstream.started_ms }),
+        stream_status: stream.map(|it| V2State { state: as_str(it.connection), since: it.since * 1000 }),
+        // Offline there are no upstream streams.
         environments: if downstream.config.is_offline() { Vec::new() } else { all.iter().map(entry).collect() },
         cache_status: "healthy",
     };
@@ -75,9 +74,12 @@ pub(super) async fn health(State(downstream): State<Downstream>) -> Response {
     response
 }
 
-fn entry(environment: &Arc<HarnessEnvironment>) -> Entry {
+fn entry(environment: &Arc<HarnessEnvironment>) -> EnvironmentHealth {
     let StreamState { connection, since } = environment.stream();
-    Entry { id: environment.identity.id.clone(), stream_status: StreamStatus { state: as_str(connection), since } }
+    EnvironmentHealth {
+        id: environment.identity.id.clone(),
+        stream_status: StreamStatus { state: as_str(connection), since },
+    }
 }
 
 fn as_str(connection: Connection) -> &'static str {

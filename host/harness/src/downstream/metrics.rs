@@ -1,4 +1,4 @@
-//! `POST /metrics/{environment}` (section 4.10 of the compatibility page).
+//! `POST /metrics/{environment}` (F086).
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use super::auth::Caller;
 use super::rejection::{Rejection, json_body};
 use super::state::Downstream;
-use crate::metrics::{NotTaken, Place};
+use crate::metrics::{NotTaken, Reservation};
 
 pub(super) async fn post(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     match take(&downstream, caller, request).await {
@@ -19,17 +19,17 @@ pub(super) async fn post(State(downstream): State<Downstream>, caller: Caller, r
 
 async fn take(downstream: &Downstream, caller: Caller, request: Request) -> Result<(), Rejection> {
     let metrics = &caller.environment.metrics;
-    let mut place = metrics.place();
+    let mut reservation = metrics.reserve();
     let limit = usize::try_from(downstream.config.max_metrics_body).unwrap_or(usize::MAX);
-    let body = read(request, limit, &mut place).await?;
+    let body = read(request, limit, &mut reservation).await?;
     let post = metrics.read(body).await?;
     downstream.compat_metrics.metrics(&caller.environment.identity.id, &post.sdks);
-    metrics.accept(post, place, caller.facts.route, caller.facts.sdk);
+    metrics.accept(post, reservation, caller.facts.route, caller.facts.sdk);
     Ok(())
 }
 
-/// Counts while it reads, so that no body takes more than it may.
-async fn read(request: Request, limit: usize, place: &mut Place) -> Result<Bytes, Rejection> {
+/// Reads a body. Its bytes are reserved while they arrive, so that no body exceeds its limit.
+async fn read(request: Request, limit: usize, reservation: &mut Reservation) -> Result<Bytes, Rejection> {
     let mut body = request.into_body();
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -38,7 +38,7 @@ async fn read(request: Request, limit: usize, place: &mut Place) -> Result<Bytes
         if bytes.len() + data.len() > limit {
             return Err(Rejection::TooLarge);
         }
-        place.grow(data.len())?;
+        reservation.grow(data.len())?;
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())

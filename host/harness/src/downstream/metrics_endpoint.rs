@@ -1,4 +1,4 @@
-//! `GET /metrics`, and the layer that counts (sections 4.12 and 6.8 of the compatibility page).
+//! `GET /metrics`, and the layer that counts requests (F089).
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::state::Downstream;
 
-/// For everybody, as with the vendor's relay.
+/// Responds without a token, as the vendor's relay does.
 pub(super) async fn show(State(downstream): State<Downstream>) -> Response {
     (
         [(CONTENT_TYPE, prometheus::TEXT_FORMAT)],
@@ -17,12 +17,12 @@ pub(super) async fn show(State(downstream): State<Downstream>) -> Response {
         .into_response()
 }
 
-/// Around everything, so that refusals count too.
+/// The layer around all routes, so that rejections are counted too.
 pub(super) async fn count(State(downstream): State<Downstream>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    // Callers may ask for any environment; only those that exist have a label.
+    // Callers may request any environment; only those that exist have a label.
     let environment = environment_id(request.uri().path()).and_then(|it| downstream.environments.by_id(it));
     let response = next.run(request).await;
     let environment = environment.as_ref().map_or("", |it| it.identity.id.as_str());
@@ -31,7 +31,7 @@ pub(super) async fn count(State(downstream): State<Downstream>, request: Request
     response
 }
 
-/// Of a path that names one.
+/// Returns the environment that a path names.
 fn environment_id(path: &str) -> Option<&str> {
     let path = path.strip_prefix("/api/1.0").unwrap_or(path);
     let rest = path.strip_prefix("/client/env/").or_else(|| path.strip_prefix("/metrics/"))?;

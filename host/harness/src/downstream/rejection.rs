@@ -1,7 +1,7 @@
-//! Why a request is not served, and with which status.
+//! Reasons why a request is rejected, and their statuses.
 //!
-//! SDKs give up for good on some statuses, each on others (section 4.4 of the compatibility page), so what may heal is
-//! a 500: the Python SDK would not come back after a 503.
+//! SDKs give up for good on some statuses, and not all on the same ones (F048 to F051). A failure that may heal is a 500: the
+//! Python SDK would not retry after a 503.
 
 use std::sync::Arc;
 
@@ -12,34 +12,34 @@ use serde_json::json;
 use yardarm_core::hooks::{Denial, HookFailure};
 use yardarm_core::retry_after;
 
-/// Refusals of all routes.
+/// Rejections of all routes.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
-    /// No token, or none of ours.
+    /// There is no token, or no valid one.
     #[error("missing or invalid token")]
     NoToken,
-    /// A token of another environment.
+    /// The token is for another environment.
     #[error("the token belongs to another environment")]
     OtherEnvironment,
-    /// A key that nobody knows.
+    /// The key is unknown.
     #[error("unauthorised")]
     UnknownKey,
-    /// A key that nobody knows yet.
+    /// The key is unknown, and not all keys are known yet.
     #[error("keys are not known yet")]
     NotReady,
-    /// An environment that has no data yet.
+    /// The environment has no data yet.
     #[error("environment has no data yet")]
     NoData,
-    /// The request cannot be understood.
+    /// The request is malformed.
     #[error("bad request: {0}")]
     Bad(String),
-    /// There is no such thing.
+    /// The item or environment does not exist.
     #[error("not found: {0}")]
     NotFound(String),
-    /// There is no such flag to be evaluated.
+    /// The flag to evaluate does not exist.
     #[error("not found")]
     UnknownFlag,
-    /// A flag whose configuration serves nothing.
+    /// The configuration of the flag serves nothing.
     #[error("{0}")]
     Evaluation(String),
     /// The body is too large.
@@ -48,16 +48,16 @@ pub(super) enum Rejection {
     /// Streams are switched off.
     #[error("endpoint not implemented: streaming endpoint disabled")]
     StreamingDisabled,
-    /// While we only poll there are no events, so SDKs must poll too.
+    /// There is no upstream stream and so no events, so SDKs must poll.
     #[error("SaaS stream disconnected")]
     SourceLost,
-    /// A plugin looked at the request and said no.
+    /// A plugin denied the request.
     #[error("refused")]
     Denied { plugin: Arc<str>, denial: Denial },
-    /// A plugin that has to be asked could not decide.
+    /// A required plugin failed.
     #[error("{0}")]
     PluginFailed(HookFailure),
-    /// As many streams as allowed are open, or too many metrics wait.
+    /// Too many streams are open, or too much work is waiting.
     #[error("too busy")]
     Busy,
 }
@@ -81,7 +81,7 @@ impl Rejection {
         }
     }
 
-    /// Seconds after which it makes sense to come back.
+    /// Returns the seconds after which a retry makes sense.
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Denied { denial, .. } => denial.retry_after(),
@@ -98,7 +98,7 @@ impl IntoResponse for Rejection {
             Self::Denied { plugin, .. } => tracing::debug!(%plugin, "request refused"),
             _ => tracing::debug!(error = %self, "request refused"),
         }
-        // Plugins are nobody's business but the operator's.
+        // Callers must not see which plugin failed.
         let text = if matches!(self, Self::PluginFailed(_)) { "unavailable".to_owned() } else { self.to_string() };
         let mut response = error(self.status(), "error", &text);
         if let Some(seconds) = self.retry_after() {
@@ -108,13 +108,13 @@ impl IntoResponse for Rejection {
     }
 }
 
-/// `{"error": …}` or `{"message": …}` and a line end.
+/// Returns a response with `{"error": …}` or `{"message": …}` and a line end.
 pub(super) fn error(status: StatusCode, property: &str, text: &str) -> Response {
     let body = format!("{}\n", json!({ property: text }));
     (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"))], body).into_response()
 }
 
-/// A JSON answer.
+/// Returns a JSON response.
 pub(super) fn json_body(body: impl Into<axum::body::Body>) -> Response {
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))];
     (headers, body.into()).into_response()
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_heal_is_never_final() {
+    fn failures_that_may_heal_are_retried_by_sdks() {
         let denied = |denial| Rejection::Denied { plugin: "gate".into(), denial };
         let failed = Rejection::PluginFailed(HookFailure { plugin: "gate".into(), class: "trap" });
         for (rejection, status) in [

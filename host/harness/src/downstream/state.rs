@@ -14,10 +14,10 @@ use crate::environments::Environments;
 use crate::identity::tokens::Tokens;
 use crate::upstream::Registrar;
 
-/// What callers present is worked on by the serving threads up to so many bytes.
+/// Largest body or header that is processed on the serving threads, in bytes.
 const MAX_SMALL: usize = 32 << 10;
 
-/// What the handlers need.
+/// The state of all handlers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Downstream {
     pub(crate) environments: Environments,
@@ -28,21 +28,24 @@ pub(crate) struct Downstream {
     pub(crate) streams: StreamRegistry,
     pub(crate) compat_metrics: CompatMetrics,
     pub(crate) evaluators: Evaluators,
-    /// For large bodies.
+    /// Threads that process large bodies and headers.
     pub(crate) readers: Workers,
-    /// Bytes of large bodies that present a key.
+    /// Memory for large bodies that present a key.
     pub(crate) auth_bodies: Arc<Account>,
     /// Unix milliseconds of the start of the process.
     pub(crate) started_ms: u64,
 }
 
-/// Whether something of `size` bytes is to be worked on off the serving threads.
+/// Returns whether `size` bytes are processed off the serving threads.
 pub(super) fn is_large(size: usize) -> bool {
     size > MAX_SMALL
 }
 
 impl Downstream {
-    /// Does work for a caller, off this thread when what it presents is large.
+    /// Does work for a caller, off this thread if `is_large`.
+    ///
+    /// # Errors
+    /// When too much work is waiting.
     pub(super) async fn work<T: Send + 'static>(
         &self,
         is_large: bool,

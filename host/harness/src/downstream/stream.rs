@@ -1,4 +1,4 @@
-//! `GET /stream`: something has changed, fetch it (section 4.9 of the compatibility page).
+//! `GET /stream`: events that name what has changed, which SDKs then fetch (F076 to F085).
 
 use axum::Extension;
 use axum::body::Body;
@@ -10,7 +10,7 @@ use yardarm_core::Secret;
 use yardarm_core::registry::RouteTag;
 use yardarm_core::stream::OpenStream;
 
-use super::auth::{RouteInfo, TokenClaims, ask, facts};
+use super::auth::{RouteInfo, TokenClaims, authorize, facts};
 use super::rejection::Rejection;
 use super::state::Downstream;
 use crate::data::dataset::heartbeat;
@@ -50,7 +50,7 @@ async fn open(
     let environment = match downstream.environments.by_key(&hash) {
         Lookup::Found(environment) => environment,
         Lookup::NotYet => return Err(Rejection::NotReady),
-        // The vendor's relay repeats the key here.
+        // The vendor's relay repeats the key in this error; here it is left out.
         Lookup::Unknown => return Err(Rejection::NotFound("no environment found for this apiKey".to_owned())),
     };
     if token_environment.is_some_and(|it| it != environment.identity.id) {
@@ -58,20 +58,20 @@ async fn open(
     }
     let credential = Some(Secret::new(key));
     let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, credential);
-    let caller = ask(downstream, environment, facts).await?;
+    let caller = authorize(downstream, environment, facts).await?;
     let environment = &caller.environment;
     let snapshot = environment.data.snapshot().ok_or(Rejection::SourceLost)?;
     let guard = downstream.streams.open(caller.facts, None).map_err(|_| Rejection::Busy)?;
-    // The end of the upstream stream, or of the key, ends the streams that are known at that moment. This one is known
-    // from here on, so whatever ended in between is noticed now.
+    // The end of the upstream stream, or of the key, ends the streams that are registered at that time. This one is registered
+    // now, so an end between the lookup and the registration is checked here.
     if environment.stream().connection != Connection::Connected {
         return Err(Rejection::SourceLost);
     }
     if !downstream.environments.accepts(&hash, &environment.identity.id) {
         return Err(Rejection::UnknownKey);
     }
-    // SDKs count themselves connected when the first bytes arrive. Some throw away what comes together with a heartbeat, so
-    // there is none where there are changes.
+    // SDKs count as connected when the first bytes arrive. Some drop what arrives together with a heartbeat, so none is sent if
+    // there are changes.
     let source = environment.data.update_source();
     let stream = match environment.announced.first_missed().filter(|it| *it <= snapshot.seq()) {
         Some(first) => OpenStream::continued(source, 0, first.saturating_sub(1), guard),
@@ -84,7 +84,7 @@ async fn open(
     Ok(response)
 }
 
-/// The content type is exactly this: the Python SDK reads the whole body first when it is another.
+/// Returns the headers. The content type must be exactly this: with any other, the Python SDK reads the whole body first.
 fn head() -> HeaderMap {
     [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),

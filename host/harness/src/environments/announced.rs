@@ -1,8 +1,8 @@
-//! Which changes a stream that opens now may have missed.
+//! The changes that a stream which opens now may have missed.
 //!
-//! Harness' streams only name what has changed, and SDKs fetch it. One whose stream was gone for a while knows what it polled
-//! last, so a stream that opens is told once of every change since then: of the last moments, and, soon after an outage of
-//! Harness' own stream, of everything since that began.
+//! Harness' streams only name what has changed, and SDKs fetch it. An SDK without a stream polls, so it may have missed the
+//! changes since its last poll. A stream that opens gets these events once: those of the last 90 seconds and, soon after an
+//! outage of Harness' own stream, all since the outage began.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -10,70 +10,70 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// SDKs poll once a minute while they have no stream, and need a moment to open another.
+/// Age of changes that a stream may have missed: SDKs without a stream poll once a minute, and need a moment to open one.
 const RECENT: Duration = Duration::from_secs(90);
-/// How long after an outage SDKs may take to come back; the slowest wait for a minute between attempts.
+/// Time in which SDKs reconnect after an outage; the slowest wait for a minute between attempts.
 const RETURN: Duration = Duration::from_secs(180);
-/// Changes that are remembered; the log of the environment holds a few more.
+/// Changes that are remembered; the change log of the environment holds a few more.
 pub(crate) const MAX_ANNOUNCED: usize = 16_000;
 
-/// When changes were announced. Cheap to ask.
+/// The times at which changes were announced.
 #[derive(Debug)]
-pub(crate) struct Announced(Mutex<Moments>);
+pub(crate) struct Announced(Mutex<Times>);
 
 #[derive(Debug)]
-struct Moments {
-    /// Numbers of changes that were sent to streams, in order, with the moment of each.
+struct Times {
+    /// Sequence numbers of changes that were sent to streams, in order, with the time of each.
     changes: VecDeque<(Instant, u64)>,
-    /// When Harness' stream was lost, or this process began without one.
+    /// When Harness' stream was lost, or this process started.
     lost: Instant,
-    /// When it came back; `None` while it is away.
+    /// When it was open again; `None` while it is not.
     returned: Option<Instant>,
 }
 
 impl Default for Announced {
     fn default() -> Self {
-        Self(Mutex::new(Moments { changes: VecDeque::new(), lost: Instant::now(), returned: None }))
+        Self(Mutex::new(Times { changes: VecDeque::new(), lost: Instant::now(), returned: None }))
     }
 }
 
 impl Announced {
     /// Records that the change with this number was sent to streams.
     pub(crate) fn add(&self, number: u64) {
-        let mut moments = self.lock();
-        if moments.changes.len() >= MAX_ANNOUNCED {
-            moments.changes.pop_front();
+        let mut times = self.lock();
+        if times.changes.len() >= MAX_ANNOUNCED {
+            times.changes.pop_front();
         }
-        moments.changes.push_back((Instant::now(), number));
+        times.changes.push_back((Instant::now(), number));
     }
 
-    /// Harness' stream is gone.
+    /// Notes that Harness' stream has ended.
     pub(crate) fn lose(&self) {
-        let mut moments = self.lock();
+        let mut times = self.lock();
         let now = Instant::now();
-        // One that breaks again before SDKs are back goes on being the same outage.
-        if moments.returned.take().is_some_and(|at| now.duration_since(at) >= RETURN) {
-            moments.lost = now;
+        // If it ends again before SDKs have reconnected, the outage goes on.
+        if times.returned.take().is_some_and(|at| now.duration_since(at) >= RETURN) {
+            times.lost = now;
         }
     }
 
-    /// Harness' stream is there.
+    /// Notes that Harness' stream is open.
     pub(crate) fn restore(&self) {
         self.lock().returned.get_or_insert_with(Instant::now);
     }
 
-    /// The number of the first change that a stream which opens now is to be told of; `None` if there is none.
+    /// Returns the sequence number of the first change that a stream which opens now may have missed; `None` if there is none.
     pub(crate) fn first_missed(&self) -> Option<u64> {
-        let moments = self.lock();
+        let times = self.lock();
         let now = Instant::now();
-        let is_after_outage = moments.returned.is_none_or(|at| now.duration_since(at) < RETURN);
-        let is_missed = |at: Instant| now.duration_since(at) < RECENT || is_after_outage && at >= moments.lost;
-        // The moments are in order, so the first is found from the end.
-        let missed = moments.changes.iter().rev().take_while(|(at, _)| is_missed(*at)).last();
+        let is_after_outage = times.returned.is_none_or(|at| now.duration_since(at) < RETURN);
+        let is_missed = |at: Instant| now.duration_since(at) < RECENT || is_after_outage && at >= times.lost;
+        // The changes are in order, so the first is found from the end.
+        let missed = times.changes.iter().rev().take_while(|(at, _)| is_missed(*at)).last();
         missed.map(|(_, number)| *number)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Moments> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Times> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,12 +87,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_happened_while_a_stream_was_away_is_told_and_no_more() {
+    async fn missed_changes_are_announced_and_no_others() {
         let announced = Announced::default();
         assert_eq!(announced.first_missed(), None);
         announced.add(3);
         announced.restore();
-        assert_eq!(announced.first_missed(), Some(3), "the first download differed from what was kept");
+        assert_eq!(announced.first_missed(), Some(3), "the first download differed from what was persisted");
         wait(200).await;
         assert_eq!(announced.first_missed(), None);
         announced.add(4);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_grow_without_end() {
+    fn remembered_changes_are_bounded() {
         let announced = Announced::default();
         for number in 0..=MAX_ANNOUNCED as u64 {
             announced.add(number);

@@ -1,7 +1,7 @@
-//! From a change to what SDKs see: payload plugins, snapshot, disk.
+//! Applies changes of one environment: payload plugins, snapshot, disk.
 //!
-//! With a payload plugin in force everything is transformed after each change, and SDKs are told what is different then:
-//! a plugin may make one item depend on another, so nothing less is right.
+//! While a payload plugin is bound, everything is transformed after each change, and SDKs get the differences: a plugin may
+//! make one item depend on another, so transforming only the changed item would not be correct.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,15 +22,15 @@ pub(crate) struct Applier {
     environment: Arc<HarnessEnvironment>,
     writer: Writer<FlagData>,
     hooks: Hooks,
-    /// What upstream said.
+    /// Data from upstream, before plugins.
     raw: Option<Items>,
-    /// Whether rules of which all clauses must match count. If not, their first clauses do, as for old SDKs.
+    /// Whether segment rules with several clauses are evaluated. If not, their first clauses are, as by old SDKs.
     and_rules: bool,
-    /// Identity of the chain that made what is served; 0 for none.
+    /// Identity of the plugin chain that transformed the served data; 0 for none.
     chain: u64,
-    /// Set while a change is served: should that panic, what is served may lack what upstream said.
+    /// Set while a change is applied. If that panics, the served data may lack the change.
     is_unfinished: bool,
-    /// Differences that are served and not announced yet.
+    /// Differences that are served, but not announced yet.
     unannounced: Vec<ChangeEvent>,
 }
 
@@ -56,13 +56,13 @@ impl Applier {
         }
     }
 
-    /// Everything came anew. SDKs are told what is really different; what cannot be read stays as it was.
+    /// Applies a download of everything. SDKs get the real differences; items that cannot be read stay as they were.
     pub(crate) async fn put(&mut self, received: Received) {
         let (items, unreadable) = received.complete(self.raw.as_ref());
         self.environment.skip(unreadable);
-        let items = self.understood(items);
+        let items = self.restrict_rules(items);
         if !self.is_unfinished && self.raw.as_ref().is_some_and(|raw| items.differences(raw).is_empty()) {
-            // Nothing to write, and nothing to ask plugins about that they have not been asked.
+            // There is nothing to persist, and nothing to transform unless the plugins have changed.
             return self.plan_changed().await;
         }
         self.environment.persist_items(&items);
@@ -72,25 +72,25 @@ impl Applier {
         self.is_unfinished = false;
     }
 
-    /// What an earlier process kept, until upstream answers.
+    /// Serves data of an earlier process until upstream responds.
     pub(crate) async fn restore(&mut self, items: Items) {
-        self.raw = Some(self.understood(items));
+        self.raw = Some(self.restrict_rules(items));
         self.serve_all().await;
         self.environment.status.data_restored();
     }
 
-    /// One item came anew and cannot be read: the last good version stays.
+    /// Notes that one item was fetched and cannot be read. Its last good version stays.
     pub(crate) fn skip(&self, unreadable: &Unreadable) {
         let environment = &self.environment;
         environment.skipped.add(&environment.label, &environment.status, unreadable);
     }
 
-    /// Whether something in the newest data could not be read, so that another download is due.
+    /// Returns whether an item of the newest data could not be read, so that another download is due.
     pub(crate) fn has_skipped(&self) -> bool {
         self.environment.skipped.count() > 0
     }
 
-    /// One item came anew.
+    /// Applies one fetched item.
     pub(crate) async fn patch(&mut self, item: Item, event: ChangeEvent) {
         self.environment.skipped.remove(event.domain, &event.identifier);
         let item = match item {
@@ -109,7 +109,7 @@ impl Applier {
         self.is_unfinished = false;
     }
 
-    /// One item is gone.
+    /// Deletes one item.
     pub(crate) async fn delete(&mut self, event: ChangeEvent) {
         self.environment.skipped.remove(event.domain, &event.identifier);
         let Some(raw) = &mut self.raw else { return };
@@ -124,19 +124,19 @@ impl Applier {
         self.is_unfinished = false;
     }
 
-    /// The plan has changed: if that concerns payload plugins, everything is transformed again.
+    /// Transforms everything again if the payload plugins have changed, or failed.
     pub(crate) async fn plan_changed(&mut self) {
         if identity(self.transform_in_force().as_ref()) != self.chain || self.is_behind() {
             self.serve_all().await;
         }
     }
 
-    /// Whether what is served lacks something that upstream said, because a plugin failed.
+    /// Returns whether the newest data is not served, because a plugin failed.
     pub(crate) fn is_behind(&self) -> bool {
         self.environment.is_behind.load(Ordering::Relaxed)
     }
 
-    fn understood(&self, mut items: Items) -> Items {
+    fn restrict_rules(&self, mut items: Items) -> Items {
         if !self.and_rules {
             items.segments.iter_mut().for_each(|it| *it = it.with_old_rules_only());
         }
@@ -176,22 +176,22 @@ impl Applier {
         }
     }
 
-    /// The one way to what SDKs see.
+    /// Serves a change. Nothing else changes what SDKs see.
     fn serve(&mut self, change: &Change) {
         fault_point("apply change");
         self.writer.update(change);
         if !matches!(change, Change::Put(_))
             && let Some(snapshot) = self.writer.snapshot()
         {
-            self.environment.counters.publish();
+            self.environment.counters.record_published();
             self.environment.announced.add(snapshot.seq());
         }
-        self.environment.remember(describe(change));
+        self.environment.record_change(describe(change));
     }
 
     async fn transform(&self, transform: &dyn PayloadTransform, raw: Items) -> Result<Items, HookFailure> {
         let facts = PayloadFacts { environment: self.environment.label.clone() };
-        let view = Arc::new(Everything::new(raw));
+        let view = Arc::new(ItemView::new(raw));
         let edits = transform.transform(&facts, Arc::clone(&view) as Arc<dyn PayloadView>).await?;
         let mut items: Vec<Option<Item>> = view.items.iter().cloned().map(Some).collect();
         let mut added = Vec::new();
@@ -224,14 +224,14 @@ impl Applier {
     }
 }
 
-/// All items of an environment, as plugins look at them.
-struct Everything {
+/// All items of an environment, as plugins see them.
+struct ItemView {
     heads: Vec<ItemHead>,
     items: Vec<Item>,
     all: Items,
 }
 
-impl Everything {
+impl ItemView {
     fn new(all: Items) -> Self {
         let flags = all.flags.iter().cloned().map(Item::Flag);
         let items: Vec<Item> = flags.chain(all.segments.iter().cloned().map(Item::Segment)).collect();
@@ -244,7 +244,7 @@ impl Everything {
     }
 }
 
-impl PayloadView for Everything {
+impl PayloadView for ItemView {
     fn heads(&self) -> &[ItemHead] {
         &self.heads
     }
@@ -277,7 +277,7 @@ fn version(item: &Item) -> u64 {
     u64::try_from(version).unwrap_or(0)
 }
 
-/// What upstream said, both kinds of rules of segments included.
+/// Returns the text of an item from upstream, with both kinds of segment rules.
 fn text(item: &Item) -> Bytes {
     match item {
         Item::Flag(it) => it.json().clone(),

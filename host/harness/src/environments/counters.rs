@@ -1,9 +1,9 @@
-//! What has gone to and fro between Harness and the SDKs of one environment.
+//! Counts of the traffic between Harness and the SDKs of one environment.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts of one environment since it was found.
+/// Counts of one environment since it was added.
 #[derive(Debug, Default)]
 pub(crate) struct EnvironmentCounters {
     key: OnceLock<String>,
@@ -14,29 +14,29 @@ pub(crate) struct EnvironmentCounters {
 }
 
 impl EnvironmentCounters {
-    /// The environment is kept in sync with this key, of which only a mask is told.
-    pub(crate) fn uses_key(&self, masked: String) {
-        // It is the same for as long as the environment is.
+    /// Sets the masked key that the environment is kept in sync with.
+    pub(crate) fn set_key(&self, masked: String) {
+        // The key of an environment never changes.
         let _ = self.key.set(masked);
     }
 
-    /// Streams of SDKs are told of a change.
-    pub(crate) fn publish(&self) {
+    /// Counts an event that was sent to streams of SDKs.
+    pub(crate) fn record_published(&self) {
         self.published.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Harness' stream was open and has ended.
-    pub(crate) fn close(&self) {
+    /// Counts an end of Harness' stream.
+    pub(crate) fn record_closed(&self) {
         self.closed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Metrics were posted.
-    pub(crate) fn posted(&self, has_arrived: bool) {
+    /// Counts a post of metrics.
+    pub(crate) fn record_post(&self, has_arrived: bool) {
         let counter = if has_arrived { &self.arrived } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The mask of the key; empty where there is no key.
+    /// Returns the masked key; empty if there is none.
     pub(crate) fn key(&self) -> &str {
         self.key.get().map_or("", String::as_str)
     }
@@ -49,7 +49,7 @@ impl EnvironmentCounters {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Posts that arrived, and those that did not.
+    /// Returns the number of posts that arrived, and of those that failed.
     pub(crate) fn posts(&self) -> (u64, u64) {
         (self.arrived.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }

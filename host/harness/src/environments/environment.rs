@@ -1,4 +1,4 @@
-//! One environment: what is known of it, and the state of its stream.
+//! One environment: its identifiers, session, data, metrics and status.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -21,7 +21,7 @@ use crate::data::dataset::FlagData;
 use crate::data::items::Items;
 use crate::data::persisted::{self, PersistedEnvironment};
 use crate::data::received::Unreadable;
-use crate::data::targets::{LearntBudget, Targets};
+use crate::data::targets::{TargetBudget, Targets};
 use crate::identity::tokens::SigningKey;
 use crate::identity::{Identity, KeyHash, Session};
 use crate::metrics::MetricsPort;
@@ -30,23 +30,23 @@ use crate::metrics::MetricsPort;
 pub(crate) struct HarnessEnvironment {
     pub(crate) label: EnvironmentLabel,
     pub(crate) identity: Identity,
-    /// What tokens for it are signed with, unless one secret signs all.
+    /// Signs tokens for it; `None` if one secret signs the tokens of all environments.
     pub(crate) signing: Option<SigningKey>,
-    /// The newest token, and what it says.
+    /// The newest session with upstream.
     session: ArcSwap<Session>,
     pub(crate) data: Environment<FlagData>,
     pub(crate) status: Status,
-    /// Whether changes come in as they happen. SDKs may stream only then: while we poll there are no events.
+    /// State of the upstream stream. SDKs may stream only while it is connected: polling causes no events.
     stream: Mutex<StreamState>,
     pub(crate) targets: Targets,
     pub(crate) metrics: MetricsPort,
-    /// What is served lacks something that upstream said, because a payload plugin failed.
+    /// Whether the newest data is not served, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
     /// Changes that streams which open now may have missed.
     pub(crate) announced: Announced,
-    /// Items that cannot be read; the last good versions of them are served.
+    /// Items that cannot be read; their last good versions are served.
     pub(crate) skipped: SkippedItems,
-    /// Whether a target was accepted that Harness itself refuses.
+    /// Whether a target was accepted that Harness itself rejects.
     pub(crate) has_unusual_targets: AtomicBool,
     pub(crate) recent: RecentChanges,
     pub(crate) counters: EnvironmentCounters,
@@ -54,7 +54,7 @@ pub(crate) struct HarnessEnvironment {
     token_refused: Arc<Notify>,
 }
 
-/// What an environment is made of.
+/// The parts of an environment.
 pub(crate) struct EnvironmentParts {
     pub(crate) label: EnvironmentLabel,
     pub(crate) status: Status,
@@ -63,11 +63,11 @@ pub(crate) struct EnvironmentParts {
     pub(crate) metrics: MetricsPort,
     pub(crate) snapshot_writer: Option<SnapshotWriter<PersistedEnvironment>>,
     pub(crate) token_refused: Arc<Notify>,
-    pub(crate) learnt: Arc<LearntBudget>,
+    pub(crate) target_budget: Arc<TargetBudget>,
     pub(crate) signing: Option<SigningKey>,
 }
 
-/// Whether the upstream stream is connected, and since when.
+/// State of the upstream stream, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamState {
     pub(crate) connection: Connection,
@@ -85,8 +85,17 @@ pub(crate) enum Connection {
 
 impl HarnessEnvironment {
     pub(crate) fn new(parts: EnvironmentParts) -> Self {
-        let EnvironmentParts { label, status, session, data, metrics, snapshot_writer, token_refused, learnt, signing } =
-            parts;
+        let EnvironmentParts {
+            label,
+            status,
+            session,
+            data,
+            metrics,
+            snapshot_writer,
+            token_refused,
+            target_budget,
+            signing,
+        } = parts;
         Self {
             label,
             signing,
@@ -95,7 +104,7 @@ impl HarnessEnvironment {
             data,
             status,
             stream: Mutex::new(StreamState { connection: Connection::Initializing, since: unix_ms() / 1000 }),
-            targets: Targets::new(&learnt),
+            targets: Targets::new(&target_budget),
             metrics,
             is_behind: AtomicBool::new(false),
             announced: Announced::default(),
@@ -108,7 +117,7 @@ impl HarnessEnvironment {
         }
     }
 
-    /// Makes readiness wait until this environment has data, or is gone.
+    /// Holds readiness back until this environment has data, or ends.
     pub(crate) fn hold_readiness(self: &Arc<Self>, latch: ReadyLatch, lifecycle: &Lifecycle) {
         latch.follow(self.label.to_string(), &self.status);
         let (environment, latch) = (Arc::clone(self), Arc::new(latch));
@@ -119,12 +128,12 @@ impl HarnessEnvironment {
         self.session.load_full()
     }
 
-    /// The key was exchanged again.
+    /// Replaces the session.
     pub(crate) fn renew(&self, session: Session) {
         self.session.store(Arc::new(session));
     }
 
-    /// Upstream does not accept the token any more.
+    /// Requests a new token, because upstream has rejected the present one.
     pub(crate) fn request_token_refresh(&self) {
         self.token_refused.notify_one();
     }
@@ -133,13 +142,13 @@ impl HarnessEnvironment {
         *self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the state of the upstream stream; says whether that is news.
+    /// Sets the state of the upstream stream; returns whether it changed.
     pub(crate) fn set_stream_state(&self, connection: Connection) -> bool {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = stream.connection != connection;
-        if is_news {
+        let has_changed = stream.connection != connection;
+        if has_changed {
             if stream.connection == Connection::Connected {
-                self.counters.close();
+                self.counters.record_closed();
                 self.announced.lose();
             }
             if connection == Connection::Connected {
@@ -147,10 +156,10 @@ impl HarnessEnvironment {
             }
             *stream = StreamState { connection, since: unix_ms() / 1000 };
         }
-        is_news
+        has_changed
     }
 
-    /// Keeps flags and segments, as upstream said them, on disk.
+    /// Persists flags and segments, as upstream sent them.
     pub(crate) fn persist_items(&self, items: &Items) {
         self.persist(|persisted| {
             persisted.items = Some(items.clone());
@@ -158,34 +167,34 @@ impl HarnessEnvironment {
         });
     }
 
-    /// Replaces what cannot be read of the newest data.
+    /// Replaces the items that cannot be read.
     pub(crate) fn skip(&self, unreadable: Vec<Unreadable>) {
         self.skipped.replace(&self.label, &self.status, unreadable);
     }
 
-    /// Keeps targets on disk.
+    /// Persists targets.
     pub(crate) fn persist_targets(&self, targets: &[Target]) {
         if self.snapshot_writer.is_none() {
             return;
         }
         let texts = persisted::texts(targets);
         self.persist(|persisted| {
-            let is_news = persisted.targets != texts;
+            let has_changed = persisted.targets != texts;
             persisted.targets = texts;
-            is_news
+            has_changed
         });
     }
 
-    /// Keeps keys on disk.
+    /// Persists keys.
     pub(super) fn persist_keys(&self, keys: &BTreeSet<KeyHash>) {
         self.persist(|persisted| {
-            let is_news = persisted.keys != *keys;
+            let has_changed = persisted.keys != *keys;
             persisted.keys.clone_from(keys);
-            is_news
+            has_changed
         });
     }
 
-    /// Nothing of this environment is kept on disk any more.
+    /// Removes what is persisted of this environment.
     pub(crate) fn clear_persisted(&self) {
         self.persist(|persisted| {
             *persisted = PersistedEnvironment::default();
@@ -199,13 +208,13 @@ impl HarnessEnvironment {
         }
     }
 
-    /// Remembers a change for people.
-    pub(crate) fn remember(&self, text: String) {
+    /// Adds a change to the recent changes that operators see.
+    pub(crate) fn record_change(&self, text: String) {
         self.recent.remember(self.data.snapshot().map_or(0, |it| it.seq()), text);
     }
 }
 
-/// Readiness waits until there is something to serve.
+/// Releases readiness when there is data.
 async fn wait_for_data(environment: Arc<HarnessEnvironment>, latch: Arc<ReadyLatch>) {
     let mut changes = environment.status.changes();
     while !environment.data.has_data() {

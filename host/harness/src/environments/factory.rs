@@ -1,4 +1,4 @@
-//! Makes environments, with everything that belongs to one, and ends them.
+//! Creates environments, with all of their tasks, and removes them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,16 +19,17 @@ use super::index::Environments;
 use super::metrics_poster::MetricsPoster;
 use crate::config::Config;
 use crate::data::persisted::{self, PersistedEnvironment};
-use crate::data::targets::LearntBudget;
+use crate::data::targets::TargetBudget;
 use crate::identity::tokens::SigningKey;
 use crate::identity::{Identity, KeyHash, ListedKeys, Session, VENDOR};
 use crate::metrics::MetricsPort;
 use crate::upstream::HttpClients;
 
-/// Everything that streams may have missed, and some room. A change takes a hundred bytes, for it only has a name.
+/// The change log holds every change that a stream may have missed, and a few more. A change takes about a hundred bytes,
+/// because it only names an item.
 const LOG: LogLimits = LogLimits { changes: MAX_ANNOUNCED + 384, ..LogLimits::LARGE };
 
-/// What the gateway provides.
+/// What the gateway provides to the Harness side.
 #[derive(Clone)]
 pub struct Parts {
     /// Plugins.
@@ -37,11 +38,11 @@ pub struct Parts {
     pub streams: StreamRegistry,
     /// Owner of the tasks.
     pub lifecycle: Lifecycle,
-    /// Folder for what is kept; `None` keeps nothing.
+    /// Folder for persisted data; `None` persists nothing.
     pub data_dir: Option<PathBuf>,
 }
 
-/// Makes environments. Cheap to clone.
+/// Creates and removes environments. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct EnvironmentFactory {
     pub(crate) config: Arc<Config>,
@@ -49,26 +50,27 @@ pub(crate) struct EnvironmentFactory {
     pub(crate) parts: Parts,
     pub(crate) environments: Environments,
     /// Memory for targets that SDKs present.
-    pub(crate) learnt: Arc<LearntBudget>,
-    /// For large bodies.
+    pub(crate) target_budget: Arc<TargetBudget>,
+    /// Threads that read large bodies.
     pub(crate) readers: Workers,
-    /// What tokens for the environments that are made here are signed with, unless one secret signs all.
+    /// Signs tokens for the environments of this factory; `None` if one secret signs the tokens of all environments.
     pub(crate) signing: Option<SigningKey>,
-    /// Wakes whoever can get a new token for the environments that are made here.
+    /// Notified when upstream has rejected the token of an environment of this factory.
     pub(crate) token_refused: Arc<Notify>,
 }
 
-/// An environment that is served from now on.
+/// An environment that is served.
 pub(crate) struct EnvironmentHandle {
     pub(crate) environment: Arc<HarnessEnvironment>,
-    /// The way in for its data.
+    /// Applies changes to its data.
     pub(crate) applier: Applier,
     /// Owner of its tasks.
     pub(crate) lifecycle: Lifecycle,
 }
 
 impl EnvironmentHandle {
-    /// Makes readiness wait until there is data, unless the environment came after the start and others are served.
+    /// Holds readiness back until there is data. An environment that came after the start (`is_late`) does so only while no other
+    /// is served.
     pub(crate) fn hold_readiness(&self, is_late: bool) {
         let (readiness, label) = (self.lifecycle.readiness(), self.environment.label.to_string());
         let latch = if is_late {
@@ -81,7 +83,7 @@ impl EnvironmentHandle {
 }
 
 impl EnvironmentFactory {
-    /// Makes an environment and serves it, with what was kept of it; `None` if one of this ID is there already.
+    /// Creates an environment and serves it, with its persisted data; `None` if its ID exists already.
     pub(crate) async fn create(
         &self,
         name: Option<&str>,
@@ -107,7 +109,7 @@ impl EnvironmentFactory {
             metrics,
             snapshot_writer,
             token_refused: Arc::clone(&self.token_refused),
-            learnt: Arc::clone(&self.learnt),
+            target_budget: Arc::clone(&self.target_budget),
             signing: self.signing.clone(),
         }));
         if !self.environments.add(&environment) {
@@ -117,11 +119,11 @@ impl EnvironmentFactory {
         let unfinished = Unfinished(Some((self.environments.clone(), Arc::clone(&environment), lifecycle.clone())));
         tracing::info!(environment = %environment.label, id = environment.identity.id, "environment added");
         let mut applier = Applier::new(Arc::clone(&environment), writer, hooks, self.config.and_rules);
-        environment.targets.polled(&persisted.read_targets());
+        environment.targets.replace_listed(&persisted.read_targets());
         if let Some(items) = persisted.items {
             applier.restore(items).await;
         }
-        // Last, for a key that is accepted must find what it opens.
+        // This comes last: callers with an accepted key must find the data.
         self.environments.set_keys(&environment, &persisted.keys);
         if let Some(interval) = self.config.metric_post_interval.filter(|_| is_forwarded) {
             let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
@@ -134,7 +136,7 @@ impl EnvironmentFactory {
         Some(EnvironmentHandle { environment, applier, lifecycle })
     }
 
-    /// Replaces the keys of an environment; what was opened with those that are gone ends.
+    /// Replaces the keys of an environment. Streams that were opened with a removed key end.
     pub(crate) fn accept(&self, environment: &Arc<HarnessEnvironment>, keys: &BTreeSet<KeyHash>) {
         for gone in self.environments.set_keys(environment, keys) {
             tracing::info!(environment = %environment.label, "a key is no longer accepted");
@@ -145,8 +147,8 @@ impl EnvironmentFactory {
         }
     }
 
-    /// Replaces the keys of an environment by those that were listed. Where an entry of the list could not be read, keys
-    /// that are missing from it stay.
+    /// Replaces the keys of an environment by a list. If an entry of the list could not be read, keys that are missing from it
+    /// stay.
     pub(crate) fn accept_listed(&self, environment: &Arc<HarnessEnvironment>, listed: &ListedKeys) {
         let mut keys = listed.hashes().clone();
         if !listed.is_complete() {
@@ -155,7 +157,7 @@ impl EnvironmentFactory {
         self.accept(environment, &keys);
     }
 
-    /// Ends an environment: its keys open nothing any more, its streams end, its tasks stop.
+    /// Removes an environment: its keys are not accepted any more, its streams end, its tasks stop.
     pub(crate) fn remove(&self, environment: &Arc<HarnessEnvironment>, lifecycle: &Lifecycle) {
         self.environments.remove(environment);
         self.parts.streams.end_where(EndReason::CredentialWithdrawn, |facts| facts.environment == environment.label);
@@ -164,7 +166,7 @@ impl EnvironmentFactory {
         tracing::info!(environment = %environment.label, "environment removed");
         let poster = MetricsPoster { http: self.http.clone(), base: self.config.metric_service.clone() };
         let environment = Arc::clone(environment);
-        // What its SDKs reported is still delivered.
+        // Metrics that were accepted are still delivered.
         self.parts.lifecycle.spawn("last metrics", async move {
             environment.metrics.settle().await;
             poster.flush(&environment).await;
@@ -175,14 +177,14 @@ impl EnvironmentFactory {
         let name = name.or(Some(&identity.environment)).filter(|it| !it.is_empty()).unwrap_or(&identity.id);
         let label = EnvironmentLabel::new(VENDOR, name);
         if self.environments.is_taken(&label, &identity.id) {
-            // Environments of two projects may have one name; IDs are different in any case.
+            // Environments of two projects may have the same name; IDs are unique.
             return EnvironmentLabel::new(VENDOR, identity.id.as_str());
         }
         label
     }
 }
 
-/// Takes an environment out again that could not be made to the end, so that another attempt finds its place free.
+/// Removes an environment whose creation was not finished, so that another attempt can create it.
 struct Unfinished(Option<(Environments, Arc<HarnessEnvironment>, Lifecycle)>);
 
 impl Unfinished {

@@ -11,17 +11,17 @@ use super::environment::HarnessEnvironment;
 use super::pending::Pending;
 use crate::identity::KeyHash;
 
-/// All environments, found by key and by ID. Cheap to clone.
+/// All environments, by key and by ID. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Environments(Arc<Shared>);
 
 struct Shared {
     index: ArcSwap<Index>,
-    /// Guards changes of the index, which are rare.
+    /// Serialises changes of the index, which are rare.
     changing: Mutex<()>,
     /// Configured keys whose environment, or whose list of keys, is not known yet.
     pending: Pending,
-    /// Somebody presented a key that nobody knows.
+    /// Notified when a caller presents an unknown key.
     unknown_keys: Notify,
 }
 
@@ -32,16 +32,16 @@ struct Index {
     by_key: HashMap<KeyHash, Arc<HarnessEnvironment>>,
 }
 
-/// What a key leads to.
+/// The result of looking up a key.
 pub(crate) enum Lookup {
     Found(Arc<HarnessEnvironment>),
     Unknown,
-    /// Unknown, but not all keys are known yet.
+    /// It is unknown, but not all keys are known yet.
     NotYet,
 }
 
 impl Environments {
-    /// None yet; what is `pending` is still to say which there are.
+    /// Returns an empty index; environments of `pending` keys will be added.
     pub(crate) fn expecting(pending: Pending) -> Self {
         Self(Arc::new(Shared {
             index: ArcSwap::default(),
@@ -51,17 +51,17 @@ impl Environments {
         }))
     }
 
-    /// Every environment, in order of label.
+    /// Returns all environments, in order of label.
     pub(crate) fn all(&self) -> Vec<Arc<HarnessEnvironment>> {
         self.0.index.load().all.clone()
     }
 
-    /// The environment of this ID.
+    /// Returns the environment of this ID.
     pub(crate) fn by_id(&self, id: &str) -> Option<Arc<HarnessEnvironment>> {
         self.0.index.load().by_id.get(id).cloned()
     }
 
-    /// The environment that a key belongs to. A stranger makes the lists of keys be read again, soon.
+    /// Returns the environment that a key belongs to. An unknown key causes the lists of keys to be read again soon.
     pub(crate) fn by_key(&self, key: &KeyHash) -> Lookup {
         if let Some(found) = self.0.index.load().by_key.get(key) {
             return Lookup::Found(Arc::clone(found));
@@ -70,42 +70,43 @@ impl Environments {
         if self.may_be_known_soon(key) { Lookup::NotYet } else { Lookup::Unknown }
     }
 
-    /// Whether some configured keys have not said yet what they belong to.
+    /// Returns whether the environments of some configured keys are not known yet, and upstream has not rejected them.
     pub(crate) fn are_incomplete(&self) -> bool {
-        self.0.pending.are_some_unheard()
+        self.0.pending.has_undecided()
     }
 
-    /// Whether a key that is unknown now may belong to something that is not known yet, or that upstream rejects for a while.
+    /// Returns whether an unknown key may belong to an environment that is not known yet, or is a key that upstream rejects for
+    /// now.
     fn may_be_known_soon(&self, key: &KeyHash) -> bool {
         self.are_incomplete() || self.0.pending.has(key) || self.has_none_yet()
     }
 
-    /// Whether there is no environment at all, although there are keys that should lead to some.
+    /// Returns whether there is no environment, although there are pending keys.
     fn has_none_yet(&self) -> bool {
         self.0.index.load().all.is_empty() && !self.0.pending.is_empty()
     }
 
-    /// Whether an environment that is unknown now may come.
+    /// Returns whether an unknown environment may be added later.
     pub(crate) fn may_come(&self, id: &str) -> bool {
         self.by_id(id).is_none() && (self.are_incomplete() || self.has_none_yet())
     }
 
-    /// Configured keys that have led to no environment yet.
+    /// Returns the configured keys whose environment is not known yet.
     pub(crate) fn pending(&self) -> &Pending {
         &self.0.pending
     }
 
-    /// Whether a key belongs to this environment.
+    /// Returns whether a key belongs to this environment.
     pub(crate) fn accepts(&self, key: &KeyHash, id: &str) -> bool {
         self.0.index.load().by_key.get(key).is_some_and(|it| it.identity.id == id)
     }
 
-    /// Wakes when somebody presents a key that nobody knows.
+    /// Waits until a caller presents an unknown key.
     pub(crate) async fn unknown_key(&self) {
         self.0.unknown_keys.notified().await;
     }
 
-    /// Adds an environment; says whether there was none of this ID.
+    /// Adds an environment; returns `false` if its ID exists already.
     pub(crate) fn add(&self, environment: &Arc<HarnessEnvironment>) -> bool {
         let _guard = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut index = Index::clone(&self.0.index.load());
@@ -119,18 +120,18 @@ impl Environments {
         true
     }
 
-    /// Replaces the keys of an environment; gives those that are no longer accepted.
+    /// Replaces the keys of an environment; returns those that are no longer accepted.
     pub(crate) fn set_keys(&self, environment: &Arc<HarnessEnvironment>, keys: &BTreeSet<KeyHash>) -> Vec<KeyHash> {
         let _guard = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut index = Index::clone(&self.0.index.load());
         let is_mine = |it: &Arc<HarnessEnvironment>| it.identity.id == environment.identity.id;
-        let gone: Vec<_> = index
+        let removed: Vec<_> = index
             .by_key
             .iter()
             .filter(|(key, it)| is_mine(it) && !keys.contains(*key))
             .map(|(key, _)| key.clone())
             .collect();
-        gone.iter().for_each(|key| {
+        removed.iter().for_each(|key| {
             index.by_key.remove(key);
         });
         for key in keys {
@@ -138,10 +139,10 @@ impl Environments {
         }
         self.0.index.store(Arc::new(index));
         environment.persist_keys(keys);
-        gone
+        removed
     }
 
-    /// The keys of an environment, in order.
+    /// Returns the keys of an environment, in order.
     pub(crate) fn keys_of(&self, environment: &Arc<HarnessEnvironment>) -> BTreeSet<KeyHash> {
         let index = self.0.index.load();
         let mine = index.by_key.iter().filter(|(_, it)| Arc::ptr_eq(it, environment));
@@ -159,7 +160,7 @@ impl Environments {
         self.0.index.store(Arc::new(index));
     }
 
-    /// Whether a label is taken by another environment.
+    /// Returns whether another environment has this label.
     pub(crate) fn is_taken(&self, label: &EnvironmentLabel, id: &str) -> bool {
         self.0.index.load().all.iter().any(|it| it.label == *label && it.identity.id != id)
     }

@@ -1,4 +1,4 @@
-//! Metrics are posted on a timer, for each environment with its own token (section 3.9).
+//! Posts metrics on a timer, for each environment with its own token (F037 to F041).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 
 use super::environment::HarnessEnvironment;
-use crate::metrics::Outcome;
+use crate::metrics::PostOutcome;
 use crate::upstream::retry_delay::jittered;
 use crate::upstream::{HttpClients, identification, url};
 
-/// Posts what an environment has summed up.
+/// Posts the summed-up metrics of environments.
 #[derive(Clone)]
 pub(crate) struct MetricsPoster {
     pub(crate) http: HttpClients,
@@ -19,7 +19,7 @@ pub(crate) struct MetricsPoster {
 }
 
 impl MetricsPoster {
-    /// Posts again and again, until dropped.
+    /// Posts at intervals until dropped.
     pub(crate) async fn run(self, environment: Arc<HarnessEnvironment>, interval: Duration) {
         loop {
             tokio::select! {
@@ -30,12 +30,12 @@ impl MetricsPoster {
         }
     }
 
-    /// Posts what there is.
+    /// Posts what has been summed up.
     pub(crate) async fn flush(&self, environment: &HarnessEnvironment) {
         environment.metrics.flush(|body| self.post(environment, body)).await;
     }
 
-    async fn post(&self, environment: &HarnessEnvironment, body: Bytes) -> Outcome {
+    async fn post(&self, environment: &HarnessEnvironment, body: Bytes) -> PostOutcome {
         let session = environment.session();
         let request = self.http.requests.post(url(&self.base, &["metrics", &session.identity.id]));
         let request = request.query(&[("cluster", &session.identity.cluster)]).headers(identification(&session));
@@ -43,21 +43,21 @@ impl MetricsPoster {
         let outcome = match yardarm_vendor::upstream::send(request).await {
             Err(error) => {
                 tracing::warn!(environment = %environment.label, %error, "metrics service cannot be reached");
-                Outcome::Later
+                PostOutcome::Later
             }
             Ok(answer) => match answer.status().as_u16() {
-                200 => Outcome::Delivered,
-                400 | 413 => Outcome::Refused,
+                200 => PostOutcome::Delivered,
+                400 | 413 => PostOutcome::Refused,
                 code => {
                     if matches!(code, 401 | 403) {
                         environment.request_token_refresh();
                     }
-                    Outcome::Later
+                    PostOutcome::Later
                 }
             },
         };
-        environment.counters.posted(outcome == Outcome::Delivered);
-        if outcome != Outcome::Delivered {
+        environment.counters.record_post(outcome == PostOutcome::Delivered);
+        if outcome != PostOutcome::Delivered {
             tracing::warn!(environment = %environment.label, ?outcome, "metrics could not be posted");
         }
         outcome

@@ -1,4 +1,4 @@
-//! Configured keys that have led to no environment yet, for operators and for the answer to unknown keys.
+//! Configured keys whose environment is not known yet, for operators and for the response to unknown keys.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,81 +10,81 @@ use yardarm_core::status::{ErrorKind, Status};
 
 use crate::identity::{KeyHash, VENDOR};
 
-/// Configured keys that have led to no environment yet. Cheap to clone.
+/// Configured keys whose environment is not known yet. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Pending(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     keys: Mutex<BTreeMap<usize, PendingKey>>,
-    /// Those of which nothing at all is known, not even that upstream wants nothing of them.
-    unheard: AtomicUsize,
+    /// Number of keys that upstream has neither accepted nor rejected.
+    undecided: AtomicUsize,
 }
 
 struct PendingKey {
     name: String,
     hash: KeyHash,
     status: Status,
-    is_heard: bool,
+    is_rejected: bool,
 }
 
 impl Pending {
-    /// Keys in configured order, each with a name for people.
+    /// Returns the configured keys in their order, each with a name for operators.
     pub(crate) fn new(keys: impl IntoIterator<Item = (String, KeyHash)>) -> Self {
-        let key = |(name, hash)| PendingKey { name, hash, status: Status::new(), is_heard: false };
+        let key = |(name, hash)| PendingKey { name, hash, status: Status::new(), is_rejected: false };
         let keys: BTreeMap<_, _> = keys.into_iter().map(key).enumerate().collect();
-        let unheard = AtomicUsize::new(keys.len());
-        Self(Arc::new(Shared { keys: Mutex::new(keys), unheard }))
+        let undecided = AtomicUsize::new(keys.len());
+        Self(Arc::new(Shared { keys: Mutex::new(keys), undecided }))
     }
 
-    /// Whether the environment of a key may become known any moment.
-    pub(crate) fn are_some_unheard(&self) -> bool {
-        self.0.unheard.load(Ordering::Relaxed) > 0
+    /// Returns whether there are keys that upstream has neither accepted nor rejected.
+    pub(crate) fn has_undecided(&self) -> bool {
+        self.0.undecided.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether this key is one of them, rejected ones included: what upstream rejects now it may accept again.
+    /// Returns whether this key is pending. Rejected keys are included, because upstream may accept them later.
     pub(crate) fn has(&self, key: &KeyHash) -> bool {
         self.lock().values().any(|it| it.hash == *key)
     }
 
-    /// Whether every key has led to an environment.
+    /// Returns whether the environments of all keys are known.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
-    /// What the key belongs to is known.
+    /// Removes a key whose environment is known.
     pub(crate) fn resolve(&self, index: usize) {
-        if self.lock().remove(&index).is_some_and(|it| !it.is_heard) {
-            self.0.unheard.fetch_sub(1, Ordering::Relaxed);
+        if self.lock().remove(&index).is_some_and(|it| !it.is_rejected) {
+            self.0.undecided.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Something failed and will be tried again.
+    /// Notes a failure that will be retried.
     pub(crate) fn failed(&self, index: usize, kind: ErrorKind, message: &str) {
         if let Some(key) = self.lock().get(&index) {
             key.status.interrupted(kind, message);
         }
     }
 
-    /// Upstream wants nothing of the key; that may change, but nobody needs to wait for it.
+    /// Notes that upstream rejects the key. That may change, but callers need not wait for it.
     pub(crate) fn refused(&self, index: usize, kind: ErrorKind, message: &str) {
         if let Some(key) = self.lock().get_mut(&index) {
             key.status.refused(kind, message);
-            if !std::mem::replace(&mut key.is_heard, true) {
-                self.0.unheard.fetch_sub(1, Ordering::Relaxed);
+            if !std::mem::replace(&mut key.is_rejected, true) {
+                self.0.undecided.fetch_sub(1, Ordering::Relaxed);
             }
         }
     }
 
-    /// State of a key that has led to no environment yet, with its name.
+    /// Returns the name and the status of a key whose environment is not known yet.
     pub(crate) fn status(&self, index: usize) -> Option<(String, Status)> {
         self.lock().get(&index).map(|it| (format!("{VENDOR}/{}", it.name), it.status.clone()))
     }
 
-    /// What operators are shown.
+    /// Returns the reports for operators.
     pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
         let report = |key: &PendingKey| {
-            let phase = if key.is_heard { "rejected" } else { "starting" };
+            let phase = if key.is_rejected { "rejected" } else { "starting" };
             EnvironmentReport::of(&EnvironmentLabel::new(VENDOR, key.name.as_str()), phase, &key.status)
         };
         self.lock().values().map(report).collect()
@@ -100,20 +100,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_is_heard_of_once() {
+    fn each_key_is_counted_once() {
         let pending = Pending::new(["a", "b"].map(|it| (it.to_owned(), KeyHash::of(it))));
         let phases = || pending.reports().iter().map(|it| (it.name.clone(), it.phase)).collect::<Vec<_>>();
         pending.failed(0, ErrorKind::Network, "x");
         assert_eq!(phases(), [("a".to_owned(), "starting"), ("b".to_owned(), "starting")]);
         pending.refused(0, ErrorKind::Response(403), "answered 403");
         pending.refused(0, ErrorKind::Response(403), "answered 403");
-        assert!(pending.are_some_unheard());
+        assert!(pending.has_undecided());
         assert!(pending.has(&KeyHash::of("a")) && !pending.has(&KeyHash::of("c")));
         assert_eq!(phases(), [("a".to_owned(), "rejected"), ("b".to_owned(), "starting")]);
         pending.resolve(1);
         pending.resolve(1);
-        assert!(!pending.are_some_unheard());
+        assert!(!pending.has_undecided());
         pending.resolve(0);
-        assert!(phases().is_empty() && !pending.are_some_unheard());
+        assert!(phases().is_empty() && !pending.has_undecided());
     }
 }

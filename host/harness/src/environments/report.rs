@@ -1,4 +1,4 @@
-//! State of an environment for operators.
+//! Reports on environments, for operators.
 
 use std::sync::atomic::Ordering;
 
@@ -7,17 +7,17 @@ use yardarm_core::report::EnvironmentReport;
 use super::environment::HarnessEnvironment;
 use super::index::Environments;
 
-/// Configured keys that have not led to data.
+/// Environments and configured keys without data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .lacks.join(", "))]
 pub struct Incomplete {
-    /// What is missing, in words for operators.
+    /// What is missing, as texts for operators.
     pub lacks: Vec<String>,
-    /// Whether waiting will hardly help, because upstream wants nothing of a key.
+    /// Whether waiting is unlikely to help, because upstream rejects a key.
     pub is_final: bool,
 }
 
-/// What operators are shown of one environment.
+/// Returns the report on one environment.
 pub(crate) fn of(environment: &HarnessEnvironment) -> EnvironmentReport {
     let snapshot = environment.data.snapshot();
     let items = snapshot.as_ref().map(|it| it.data().items());
@@ -34,7 +34,10 @@ pub(crate) fn of(environment: &HarnessEnvironment) -> EnvironmentReport {
     }
 }
 
-/// Whether every configured key has led to flags and, if they are asked for, to targets.
+/// Checks that there are flags for every configured key and, if they are polled, targets.
+///
+/// # Errors
+/// Lists what is missing.
 pub(crate) fn completeness(environments: &Environments, polls_targets: bool) -> Result<(), Incomplete> {
     let mut incomplete = Incomplete { lacks: Vec::new(), is_final: false };
     let mut reports = environments.pending().reports();

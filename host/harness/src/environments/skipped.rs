@@ -1,4 +1,4 @@
-//! Items of the newest data that cannot be read, for operators.
+//! The items of the newest data that cannot be read, for operators.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -9,41 +9,41 @@ use yardarm_core::status::{ErrorKind, Status};
 use crate::data::items::Domain;
 use crate::data::received::Unreadable;
 
-/// Lines of log per change of what is skipped; the rest is a number.
+/// Log lines per change of the skipped items; the rest is counted.
 const MAX_LINES: usize = 10;
 
-/// Items that are skipped at present.
+/// The items that are skipped at present.
 #[derive(Debug, Default)]
-pub(crate) struct SkippedItems(Mutex<Known>);
+pub(crate) struct SkippedItems(Mutex<SkippedState>);
 
 #[derive(Debug, Default)]
-struct Known {
-    /// By what they are called, with what is wrong.
+struct SkippedState {
+    /// By kind and identifier, with the problem.
     named: BTreeMap<(Domain, String), String>,
     anonymous: usize,
-    /// What was logged of those without a name.
+    /// Problems of items without an identifier that were logged.
     anonymous_problems: BTreeSet<String>,
 }
 
 impl SkippedItems {
-    /// How many there are.
+    /// Returns the number of skipped items.
     pub(crate) fn count(&self) -> usize {
-        let known = self.lock();
-        known.named.len() + known.anonymous
+        let state = self.lock();
+        state.named.len() + state.anonymous
     }
 
-    /// Replaces what is skipped; what is new is logged once, and shown as the environment's last error.
+    /// Replaces the skipped items. New problems are logged once, and become the environment's last error.
     pub(crate) fn replace(&self, label: &EnvironmentLabel, status: &Status, all: Vec<Unreadable>) {
-        let mut news = Vec::new();
+        let mut new_problems = Vec::new();
         let (before, after) = {
             let mut guard = self.lock();
-            let mut fresh = Known::default();
+            let mut fresh = SkippedState::default();
             for item in all {
                 match &item.identifier {
                     Some(identifier) => {
                         let key = (item.domain, identifier.clone());
                         if guard.named.get(&key) != Some(&item.problem) {
-                            news.push(item.to_string());
+                            new_problems.push(item.to_string());
                         }
                         fresh.named.insert(key, item.problem);
                     }
@@ -51,7 +51,7 @@ impl SkippedItems {
                         fresh.anonymous += 1;
                         let text = item.to_string();
                         if fresh.anonymous_problems.insert(text.clone()) && !guard.anonymous_problems.contains(&text) {
-                            news.push(text);
+                            new_problems.push(text);
                         }
                     }
                 }
@@ -61,13 +61,13 @@ impl SkippedItems {
             *guard = fresh;
             (before, after)
         };
-        report(label, status, &news);
+        report(label, status, &new_problems);
         if before > 0 && after == 0 {
             tracing::info!(environment = %label, "all items can be read again");
         }
     }
 
-    /// One more item is skipped.
+    /// Adds a skipped item.
     pub(crate) fn add(&self, label: &EnvironmentLabel, status: &Status, item: &Unreadable) {
         let Some(identifier) = &item.identifier else { return };
         let before = self.lock().named.insert((item.domain, identifier.clone()), item.problem.clone());
@@ -76,26 +76,26 @@ impl SkippedItems {
         }
     }
 
-    /// An item can be read, or is gone.
+    /// Removes an item that can be read, or was deleted.
     pub(crate) fn remove(&self, domain: Domain, identifier: &str) {
         self.lock().named.remove(&(domain, identifier.to_owned()));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, SkippedState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn report(label: &EnvironmentLabel, status: &Status, news: &[String]) {
-    for problem in news.iter().take(MAX_LINES) {
+fn report(label: &EnvironmentLabel, status: &Status, new_problems: &[String]) {
+    for problem in new_problems.iter().take(MAX_LINES) {
         tracing::error!(environment = %label, problem, "item skipped, its last good version is served");
     }
-    if news.len() > MAX_LINES {
-        tracing::error!(environment = %label, more = news.len() - MAX_LINES, "more items skipped");
+    if new_problems.len() > MAX_LINES {
+        tracing::error!(environment = %label, more = new_problems.len() - MAX_LINES, "more items skipped");
     }
-    if let Some(first) = news.first() {
+    if let Some(first) = new_problems.first() {
         status.interrupted(ErrorKind::InvalidData, first);
-        // The connection itself is fine.
+        // The connection itself is valid.
         status.message_processed();
     }
 }

@@ -1,4 +1,4 @@
-//! API keys, of which only the hash is ever kept.
+//! API keys, of which only hashes are stored.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use yardarm_core::Secret;
 
-/// SHA-256 of an API key in hexadecimal digits, which is all that Harness tells us of most keys.
+/// SHA-256 of an API key in hexadecimal digits, which is all that Harness sends of most keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct KeyHash(Arc<str>);
 
-/// Hashes of keys as a list of them was read.
+/// Hashes of keys, as they were read from a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListedKeys {
     hashes: BTreeSet<KeyHash>,
@@ -20,12 +20,12 @@ pub(crate) struct ListedKeys {
 }
 
 impl KeyHash {
-    /// The hash of a key.
+    /// Returns the hash of a key.
     pub(crate) fn of(key: &str) -> Self {
         Self(hex::encode(Sha256::digest(key.as_bytes())).into())
     }
 
-    /// A hash as Harness lists it; nothing for what is none.
+    /// Reads a hash as Harness lists it; `None` if it is not 64 hexadecimal digits.
     pub(crate) fn listed(text: &str) -> Option<Self> {
         let is_hash = text.len() == 64 && text.bytes().all(|it| it.is_ascii_hexdigit());
         is_hash.then(|| Self(text.to_ascii_lowercase().into()))
@@ -37,23 +37,23 @@ impl KeyHash {
 }
 
 impl ListedKeys {
-    /// All hashes that could be read.
+    /// Returns all hashes that could be read.
     pub(crate) fn hashes(&self) -> &BTreeSet<KeyHash> {
         &self.hashes
     }
 
-    /// Whether every entry could be read. If not, a key that is missing may be there nonetheless.
+    /// Returns whether every entry could be read. If not, the list may contain keys that are missing here.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// The same, of which it is not certain that there are no others.
+    /// Returns the same hashes, of a list that may contain others.
     pub(crate) fn incomplete(self) -> Self {
         Self { is_complete: false, ..self }
     }
 }
 
-/// From the text of each entry; `None` for one that cannot be read.
+/// Collects the texts of entries; `None` stands for an entry that cannot be read.
 impl FromIterator<Option<String>> for ListedKeys {
     fn from_iter<I: IntoIterator<Item = Option<String>>>(entries: I) -> Self {
         let mut listed = Self { hashes: BTreeSet::new(), is_complete: true };
@@ -67,7 +67,7 @@ impl FromIterator<Option<String>> for ListedKeys {
     }
 }
 
-/// Enough of a key to tell it from others (section 5.2 of the compatibility page).
+/// Returns a key with all but its first four characters masked (F112).
 pub(crate) fn masked(key: &Secret) -> String {
     key.expose().chars().enumerate().map(|(index, it)| if index < 4 { it } else { '*' }).collect()
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_are_those_of_section_3_3() {
+    fn hashes_are_sha_256_in_hexadecimal_digits() {
         let hash = "d4f79b313f8106f5af108ad96ff516222dbfd5a0ab52f4308e4b1ad1d740de60";
         assert_eq!(KeyHash::of("apikey1").as_str(), hash);
         assert_eq!(KeyHash::listed(&hash.to_uppercase()), Some(KeyHash::of("apikey1")));

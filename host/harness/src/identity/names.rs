@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Name of the vendor in labels.
 pub(crate) const VENDOR: &str = "harness";
 
-/// What Harness calls an environment, as far as it says.
+/// The identifiers of an environment. Those that Harness did not send are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     /// UUID.
@@ -13,6 +13,6 @@ pub(crate) struct Identity {
     pub(crate) environment: String,
     pub(crate) project: String,
     pub(crate) account: String,
-    /// What upstream wants to find in every query.
+    /// The `cluster` parameter of every upstream query.
     pub(crate) cluster: String,
 }

@@ -1,4 +1,4 @@
-//! A secret that is made up once and kept: tokens must outlive a restart.
+//! A generated secret that is stored in a file, so that tokens outlive a restart.
 
 use std::io::{Error, ErrorKind};
 use std::path::Path;
@@ -6,23 +6,26 @@ use std::path::Path;
 use rand::Rng;
 use yardarm_core::{Secret, atomic_file};
 
-/// Reads the secret at `path`, or makes one; its folder is there. Only the owner may read it.
-pub(crate) fn read_or_make(path: &Path) -> std::io::Result<Secret> {
+/// Reads the secret at `path`, or generates and stores one. The folder must exist. Only the owner may read the file.
+///
+/// # Errors
+/// When the file cannot be read or written, or contains no secret.
+pub(crate) fn read_or_generate(path: &Path) -> std::io::Result<Secret> {
     if let Some(bytes) = atomic_file::read(path, 1024)? {
         let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
-        let is_one = text.len() >= 32;
-        return if is_one {
+        let is_secret = text.len() >= 32;
+        return if is_secret {
             Ok(text.into())
         } else {
             Err(Error::new(ErrorKind::InvalidData, "there is no secret in it"))
         };
     }
-    let secret = make_up();
+    let secret = generate();
     atomic_file::replace(path, &[secret.expose().as_bytes()])?;
     Ok(secret)
 }
 
-/// Reads the secret at `path` if an earlier version made one; a damaged one is logged and of no use.
+/// Reads the secret that an earlier version stored at `path`. A file that cannot be read is logged and ignored.
 pub(crate) fn read(path: &Path) -> Option<Secret> {
     let bytes = match atomic_file::read(path, 1024) {
         Ok(bytes) => bytes?,
@@ -35,8 +38,8 @@ pub(crate) fn read(path: &Path) -> Option<Secret> {
     Some(text.trim()).filter(|it| it.len() >= 32).map(Secret::new)
 }
 
-/// A new secret, which nobody else knows.
-pub(crate) fn make_up() -> Secret {
+/// Generates a secret of 32 random bytes.
+pub(crate) fn generate() -> Secret {
     let bytes: [u8; 32] = rand::rng().random();
     Secret::new(hex::encode(bytes))
 }
@@ -48,18 +51,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_once_and_for_its_owner_alone() {
+    fn a_secret_is_generated_once_and_only_its_owner_may_read_it() {
         // F047
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token-secret");
-        let made = read_or_make(&path).unwrap();
+        let made = read_or_generate(&path).unwrap();
         assert_eq!(made.expose().len(), 64);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(read_or_make(&path).unwrap(), made);
+        assert_eq!(read_or_generate(&path).unwrap(), made);
         assert_eq!(read(&path), Some(made));
         assert_eq!(read(&folder.path().join("none")), None);
         std::fs::write(&path, "short").unwrap();
         assert_eq!(read(&path), None);
-        assert!(read_or_make(&path).is_err(), "a damaged one must not silently become another");
+        assert!(read_or_generate(&path).is_err(), "a damaged secret must not be replaced silently");
     }
 }

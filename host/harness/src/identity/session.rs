@@ -1,17 +1,17 @@
-//! What we are for upstream: a token, and the environment that it leads to.
+//! A session with upstream: a token, and the identifiers that it carries.
 
 use yardarm_core::Secret;
 
 use super::names::Identity;
 
-/// A token and what it says.
+/// A token of upstream, and the identifiers that it carries.
 #[derive(Clone)]
 pub(crate) struct Session {
     pub(crate) token: Secret,
     pub(crate) identity: Identity,
 }
 
-/// What SDKs may say of themselves when they present a key; nothing, or nobody in particular.
+/// The target that is sent along when a key is exchanged: none, or an empty one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AuthTarget {
     None,
@@ -19,7 +19,7 @@ pub(crate) enum AuthTarget {
 }
 
 impl Session {
-    /// What an earlier process knew, without a token: that is not kept.
+    /// Returns the session of a persisted environment, without a token: tokens are not persisted.
     pub(crate) fn remembered(identity: Identity) -> Self {
         Self { token: "".into(), identity }
     }

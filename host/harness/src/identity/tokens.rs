@@ -1,6 +1,6 @@
-//! The tokens that SDKs are handed for their keys (section 4.3 of the compatibility page), and what they are signed with.
+//! The tokens that SDKs get for their keys, and the secrets that sign them (F045 to F047, F054).
 //!
-//! With `harness.auth_secret` that signs all of them. Without, each environment has a secret of its own, derived from the
+//! `harness.auth_secret` signs all tokens. Unless it is set, each environment has a secret of its own, derived from the
 //! configured key that leads to it, so that all gateways with this key accept each other's tokens.
 
 use std::fmt;
@@ -15,21 +15,21 @@ use yardarm_core::time::unix_ms;
 
 use super::key_hash::KeyHash;
 
-/// Makes and reads tokens. Cheap to clone.
+/// Issues and reads tokens. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<Shared>);
 
 struct Shared {
-    /// Signs the tokens of all environments; `None` where each has a secret of its own.
+    /// Signs the tokens of all environments; `None` if each has a secret of its own.
     common: Option<SigningKey>,
-    /// What tokens were signed with before: they are accepted, and no more are made.
+    /// Secret of an earlier version. Its tokens are accepted, and no new ones are issued.
     earlier: Option<SigningKey>,
-    /// Whether tokens are accepted that do not name the key they were exchanged for.
+    /// Whether tokens are accepted that do not name the key that was exchanged.
     accepts_keyless: bool,
     validation: Validation,
 }
 
-/// What tokens are signed with. Cheap to clone.
+/// A secret that signs tokens. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct SigningKey(Arc<Keys>);
 
@@ -38,21 +38,21 @@ struct Keys {
     decoding: DecodingKey,
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claims {
     /// ID of the environment.
     pub(crate) environment: String,
-    /// What SDKs put into their queries; always `1`. Not read.
+    /// The `cluster` parameter of SDKs' queries; always `1`. Not read.
     #[serde(rename = "clusterIdentifier", skip_deserializing)]
     cluster: String,
     /// Reference to the key that was exchanged. Version 1 of the vendor's relay leaves it out.
     #[serde(rename = "apiKey", default, skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    /// In Unix seconds. Other programs with the same secret may add a fraction.
+    /// In Unix seconds. Other programs that sign with the same secret may add a fraction.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_seconds")]
     iat: Option<u64>,
-    /// Checked by the library, so that it is not read here.
+    /// The library checks it, so it is not read here.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     nbf: Option<u64>,
     #[serde(rename = "environmentIdentifier", skip_deserializing, skip_serializing_if = "Option::is_none")]
@@ -61,15 +61,15 @@ pub(crate) struct Claims {
     account: Option<String>,
 }
 
-/// The key that a token was exchanged for, as far as the token says.
+/// The key that was exchanged for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TokenKey {
     Named(KeyHash),
-    /// A token of version 1 of the vendor's relay: any key of its environment.
+    /// The token names none, as in version 1 of the vendor's relay: it stands for any key of its environment.
     Any,
 }
 
-/// What tokens say about an environment, as far as it is known.
+/// The environment that a token is issued for. Unknown identifiers are empty.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
     pub(crate) environment: &'a str,
@@ -80,22 +80,22 @@ pub(crate) struct Subject<'a> {
 const REFERENCE: &str = "auth-key-";
 /// How far clocks may disagree, in seconds.
 const LEEWAY: u64 = 60;
-/// Labels of the derivation. Another label is another secret, so these never change.
+/// Inputs of the derivation. Another input gives another secret, so these never change.
 const SALT: &[u8] = b"yardarm";
 const LABEL: &[u8] = b"harness token secret 1";
 
 fn whole_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    // A negative time saturates to 0, which is as long ago.
+    // A negative time saturates to 0, which has passed as well.
     Ok(Option::<f64>::deserialize(deserializer)?.map(|it| it as u64))
 }
 
 impl SigningKey {
-    /// Signs with a configured secret.
+    /// Returns the key of a configured secret.
     pub(crate) fn new(secret: &Secret) -> Self {
         Self::from_bytes(secret.expose().as_bytes())
     }
 
-    /// Signs with what is derived from a configured key (HKDF-SHA256).
+    /// Returns the key that is derived from a configured API key or proxy key (HKDF-SHA256).
     pub(crate) fn derived(key: &Secret) -> Self {
         let mut bytes = [0; 32];
         Hkdf::<Sha256>::new(Some(SALT), key.expose().as_bytes())
@@ -114,15 +114,15 @@ impl Tokens {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = LEEWAY;
         validation.validate_nbf = true;
-        // The vendor's relay neither sets an audience nor looks at one.
+        // The vendor's relay neither sets nor checks an audience.
         validation.validate_aud = false;
-        // Ours do not expire; other programs with the same secret may set an expiry.
+        // Our tokens do not expire; other programs that sign with the same secret may set an expiry.
         validation.required_spec_claims.clear();
         Self(Arc::new(Shared { common, earlier, accepts_keyless, validation }))
     }
 
-    /// A token for a caller who presented a known key of an environment with this signing key; `None` if it cannot be
-    /// signed.
+    /// Issues a token for a caller who presented a known key. `own` is the signing key of the environment. Returns `None` if
+    /// there is no key to sign with.
     pub(crate) fn issue(&self, own: Option<&SigningKey>, key: &KeyHash, subject: Subject<'_>) -> Option<String> {
         let now = unix_ms() / 1000;
         let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -140,7 +140,7 @@ impl Tokens {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &signing.0.encoding).ok()
     }
 
-    /// What a token says, and of which key, if it is one of ours and its time has come and is not over. `own` gives the
+    /// Returns the claims and the key of a token if its signature is ours and it is valid at this time. `own` returns the
     /// signing key of an environment by its ID.
     pub(crate) fn read(&self, token: &str, own: impl Fn(&str) -> Option<SigningKey>) -> Option<(Claims, TokenKey)> {
         let own = if self.0.common.is_none() { own(&self.claimed(token)?) } else { None };
@@ -149,7 +149,7 @@ impl Tokens {
             .into_iter()
             .find_map(|it| jsonwebtoken::decode::<Claims>(token, &it.0.decoding, &self.0.validation).ok())?;
         let claims = claims.claims;
-        // The library does not look at this one.
+        // The library does not check `iat`.
         if claims.iat.is_some_and(|it| it > unix_ms() / 1000 + LEEWAY) {
             return None;
         }
@@ -161,8 +161,8 @@ impl Tokens {
         Some((claims, key))
     }
 
-    /// The environment that a token names, before anything is known of its signature; `None` if that cannot matter, because
-    /// one secret signs the tokens of all environments.
+    /// Returns the environment that a token names, without a check of its signature; `None` if one secret signs the tokens of
+    /// all environments, so that the name does not matter.
     pub(crate) fn claimed_environment(&self, token: &str) -> Option<String> {
         if self.0.common.is_some() { None } else { self.claimed(token) }
     }
@@ -190,10 +190,10 @@ impl fmt::Debug for SigningKey {
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(text: &str) {
     let signing = || SigningKey::new(&"a secret that is long enough".into());
-    assert!(Tokens::new(Some(signing()), None, true).read(text, |_| None).is_none(), "nobody knows the secret");
+    assert!(Tokens::new(Some(signing()), None, true).read(text, |_| None).is_none(), "the secret is unknown");
     assert!(
         Tokens::new(None, Some(signing()), true).read(text, |_| Some(signing())).is_none(),
-        "nobody knows the secret"
+        "the secret is unknown"
     );
 }
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_say_what_sdks_need_and_nothing_empty() {
+    fn tokens_have_the_claims_that_sdks_need_and_no_empty_ones() {
         // F045
         let key = KeyHash::of("k");
         let token = tokens().issue(None, &key, SUBJECT).unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn only_tokens_of_ours_whose_time_has_come_count() {
+    fn only_our_own_tokens_are_accepted_and_only_while_they_are_valid() {
         // F046, F054
         let now = unix_ms() / 1000;
         let key = format!("{REFERENCE}{}", KeyHash::of("k").as_str());
@@ -258,30 +258,30 @@ mod tests {
         for (row, token, expected) in [
             ("good", good.clone(), true),
             ("a clock that is a little off", signed(&claims(now + 50, None), "a secret", Algorithm::HS256), true),
-            ("just over", signed(&claims(now, Some(now - 50)), "a secret", Algorithm::HS256), true),
+            ("expired a moment ago", signed(&claims(now, Some(now - 50)), "a secret", Algorithm::HS256), true),
             ("another secret", signed(&claims(now, None), "another", Algorithm::HS256), false),
             ("another algorithm", signed(&claims(now, None), "a secret", Algorithm::HS512), false),
             ("no algorithm", none, false),
-            ("over", signed(&claims(now, Some(now - 100)), "a secret", Algorithm::HS256), false),
-            ("not yet", signed(&claims(now + 100, None), "a secret", Algorithm::HS256), false),
+            ("expired", signed(&claims(now, Some(now - 100)), "a secret", Algorithm::HS256), false),
+            ("not valid yet", signed(&claims(now + 100, None), "a secret", Algorithm::HS256), false),
             ("no signature", format!("{head}.{}.", rest.split('.').next().unwrap()), false),
-            ("made in the future", signed(&future, "a secret", Algorithm::HS256), false),
+            ("issued in the future", signed(&future, "a secret", Algorithm::HS256), false),
             ("no token", "hello".to_owned(), false),
             ("nothing", String::new(), false),
             ("a fraction of a second", with("iat", json!(1.7e9 + 0.5)), true),
-            ("made before time began", with("iat", json!(-5)), true),
-            ("made in the far future", with("iat", json!(1e300)), false),
-            ("made never", with("iat", json!("x")), false),
+            ("issued before 1970", with("iat", json!(-5)), true),
+            ("issued in the far future", with("iat", json!(1e300)), false),
+            ("no time of issue", with("iat", json!("x")), false),
             ("an audience", with("aud", json!("x")), true),
             ("no cluster", with("clusterIdentifier", Value::Null), true),
-            ("another type of what is not read", with("accountID", json!(7)), true),
+            ("another type of a claim that is not read", with("accountID", json!(7)), true),
         ] {
             assert_eq!(is_read(&tokens(), &token), expected, "{row}");
         }
     }
 
     #[test]
-    fn tokens_of_version_1_count_where_they_are_to_and_under_the_same_secret_only() {
+    fn tokens_of_version_1_are_accepted_if_enabled_and_signed_with_the_same_secret() {
         let now = unix_ms() / 1000;
         let version_1 = json!({"environment": "e", "clusterIdentifier": "1", "iat": now, "nbf": now});
         let token = signed(&version_1, "a secret", Algorithm::HS256);
@@ -299,10 +299,10 @@ mod tests {
     }
 
     #[test]
-    fn environments_without_a_common_secret_have_one_of_their_own() {
+    fn without_a_common_secret_each_environment_has_its_own() {
         let signing = |key: &str| SigningKey::derived(&key.into());
         let own = |id: &str| (id == "env-1").then(|| signing("key 1"));
-        let earlier = SigningKey::new(&"made up before".into());
+        let earlier = SigningKey::new(&"an earlier secret".into());
         let tokens = Tokens::new(None, Some(earlier.clone()), false);
         let key = KeyHash::of("k");
         let token = tokens.issue(Some(&signing("key 1")), &key, SUBJECT).unwrap();
@@ -311,7 +311,7 @@ mod tests {
         let foreign = tokens.issue(Some(&signing("key 2")), &key, SUBJECT).unwrap();
         assert!(tokens.read(&foreign, own).is_none(), "the key of one environment signs nothing for another");
         let old = tokens.issue(Some(&earlier), &key, SUBJECT).unwrap();
-        assert!(tokens.read(&old, own).is_some(), "one that was made before");
+        assert!(tokens.read(&old, own).is_some(), "a token of an earlier version");
         assert_eq!(tokens.claimed_environment(&token).as_deref(), Some("env-1"));
         assert_eq!(tokens.claimed_environment("a.b.c"), None);
         assert!(tokens.issue(None, &key, SUBJECT).is_none());

@@ -1,4 +1,4 @@
-//! The way out for metrics of one environment: filtered, summed up, handed over to be posted.
+//! The metrics of one environment: accepted within limits, filtered, summed up, and handed over to be posted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,16 +13,16 @@ use yardarm_core::{EnvironmentLabel, Lifecycle, Workers};
 use super::post::Post;
 use super::sums::{Batch, Sums};
 
-/// Bytes of accepted posts that have not been read yet, per environment. Posts beyond are answered 503.
+/// KiB of accepted posts that have not been summed up yet, per environment. Posts beyond are rejected with 503.
 const MAX_UNREAD_KIB: usize = 32 << 10;
-/// Bytes of a post that are read at once, on the thread that serves the request.
+/// Largest post that is read on the thread that serves the request, in bytes.
 const MAX_INLINE: usize = 16 << 10;
-/// Large posts that are read at the same time, per environment.
+/// Large posts that are read concurrently, per environment.
 const MAX_READERS: usize = 2;
-/// How often a batch that could not be posted is tried again before it is given up.
+/// Attempts to post a batch before it is dropped.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// The way out for metrics of one environment. Cheap to clone.
+/// Accepts and sums up the metrics of one environment. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct MetricsPort(Arc<Port>);
 
@@ -31,49 +31,49 @@ struct Port {
     pipeline: Arc<EventPipeline>,
     ledger: Arc<Ledger>,
     sums: Arc<Mutex<Sums>>,
-    /// What could not be posted yet, with the number of attempts.
+    /// The batch that could not be posted yet, with the number of attempts.
     failed: Mutex<Option<(Batch, u32)>>,
     unread: Arc<Semaphore>,
-    /// Large posts that are read at this moment.
+    /// Limits the large posts that are read concurrently.
     readers: Semaphore,
     workers: Workers,
-    /// So much has been summed up that it should be posted now.
+    /// Notified when enough has been summed up to be posted before its time.
     is_large: Arc<Notify>,
     lifecycle: Lifecycle,
-    /// Whether anybody takes them off our hands.
+    /// Whether metrics are posted upstream at all.
     is_forwarded: bool,
 }
 
-/// Room for a post that has not been summed up yet.
-pub(crate) struct Place {
+/// Memory for a post that has not been summed up yet.
+pub(crate) struct Reservation {
     port: MetricsPort,
     permit: Option<OwnedSemaphorePermit>,
     bytes: usize,
 }
 
-/// Why a post is not taken.
+/// Why a post is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotTaken {
-    /// Too much is waiting to be read.
+    /// Too many bytes wait to be summed up.
     #[error("too much is waiting")]
     Busy,
-    /// It cannot be read.
+    /// The post cannot be read.
     #[error("malformed metrics: {0}")]
     Malformed(#[from] serde_json::Error),
 }
 
-/// What became of a post to upstream.
+/// The outcome of a post to upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum PostOutcome {
     Delivered,
-    /// May work later.
+    /// It failed and may succeed later.
     Later,
-    /// Never will.
+    /// It was rejected and would be again.
     Refused,
 }
 
 impl MetricsPort {
-    /// Starts with `workers` to read large posts.
+    /// Starts the port; `workers` read large posts.
     pub(crate) fn start(
         label: EnvironmentLabel,
         hooks: Hooks,
@@ -97,23 +97,26 @@ impl MetricsPort {
         }))
     }
 
-    /// A place for a post that is to be read, without room yet.
-    pub(crate) fn place(&self) -> Place {
-        Place { port: self.clone(), permit: None, bytes: 0 }
+    /// Returns a reservation of no bytes, for a post that is about to be read.
+    pub(crate) fn reserve(&self) -> Reservation {
+        Reservation { port: self.clone(), permit: None, bytes: 0 }
     }
 
-    /// Reads a post, off the serving threads.
+    /// Reads a post, a large one off the serving threads.
+    ///
+    /// # Errors
+    /// When the post is malformed, or too many are being read.
     pub(crate) async fn read(&self, body: Bytes) -> Result<Post, NotTaken> {
         if body.len() <= MAX_INLINE {
             return Ok(Post::read(&body)?);
         }
-        let Ok(_turn) = self.0.readers.acquire().await else { return Err(NotTaken::Busy) };
+        let Ok(_permit) = self.0.readers.acquire().await else { return Err(NotTaken::Busy) };
         let read = self.0.workers.run("metrics reader", move || Post::read(&body)).await;
         Ok(read.map_err(|_| NotTaken::Busy)??)
     }
 
-    /// Takes a post over; filtering and summing up happen behind the answer. It keeps its `place` until then.
-    pub(crate) fn accept(&self, post: Post, place: Place, route: &'static str, sdk: &'static str) {
+    /// Accepts a post. It is filtered and summed up after the response; `reservation` is held until then.
+    pub(crate) fn accept(&self, post: Post, reservation: Reservation, route: &'static str, sdk: &'static str) {
         if !self.0.is_forwarded || post.received() == 0 {
             return;
         }
@@ -122,13 +125,13 @@ impl MetricsPort {
         self.0.ledger.record_dropped("too-many-entries", post.excess);
         let facts = BatchFacts { environment: self.0.label.clone(), route, sdk, schema: 0 };
         let port = Arc::clone(&self.0);
-        // Not dropped on shutdown: what was answered gets its chance within the drain time.
+        // Not cancelled on shutdown: accepted posts are processed within the drain time.
         self.0.lifecycle.spawn_graceful("metrics intake", async move {
             let (sums, ledger, is_large) =
                 (Arc::clone(&port.sums), Arc::clone(&port.ledger), Arc::clone(&port.is_large));
             let add = move |entries: Vec<Bytes>| {
                 for entry in entries {
-                    // Locked for one entry at a time, for a flush may come in between.
+                    // Locked for one entry at a time, so that a flush can come in between.
                     let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(reason) = sums.add(&entry) {
                         ledger.record_dropped(reason, 1);
@@ -139,19 +142,19 @@ impl MetricsPort {
                 }
             };
             if let Some(filtered) = port.pipeline.pass(facts, post.events, Box::new(add)).await {
-                // Reading thousands of entries takes a while.
-                if place.bytes <= MAX_INLINE {
+                // Thousands of entries take a while to be parsed.
+                if reservation.bytes <= MAX_INLINE {
                     filtered.forward();
                 } else if let Err(error) = port.workers.run("metrics sums", move || filtered.forward()).await {
                     tracing::error!(%error, "metrics could not be summed up");
                 }
             }
-            drop(place);
+            drop(reservation);
         });
     }
 
-    /// Waits until so much has been summed up that it should be posted before its time. While a batch waits that could
-    /// not be posted there is no such moment: upstream is not asked more often for having failed.
+    /// Waits until enough has been summed up to be posted before its time. While a failed batch waits there is no such moment:
+    /// a failing upstream must not get more requests than usual.
     pub(crate) async fn wait_for_threshold(&self) {
         loop {
             self.0.is_large.notified().await;
@@ -165,9 +168,9 @@ impl MetricsPort {
         self.0.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Posts what has been summed up, with `post`. What could not be posted before comes first, and while it cannot, the
-    /// rest goes on being summed up.
-    pub(crate) async fn flush<F: Future<Output = Outcome>>(&self, post: impl Fn(Bytes) -> F) {
+    /// Posts what has been summed up, with `post`. A failed batch is posted first; while that fails, the rest goes on being
+    /// summed up.
+    pub(crate) async fn flush<F: Future<Output = PostOutcome>>(&self, post: impl Fn(Bytes) -> F) {
         let retried = self.lock_failed().take();
         if let Some((batch, attempts)) = retried {
             self.send(batch, attempts, &post).await;
@@ -181,40 +184,40 @@ impl MetricsPort {
         }
     }
 
-    async fn send<F: Future<Output = Outcome>>(&self, batch: Batch, attempts: u32, post: &impl Fn(Bytes) -> F) {
-        // Megabytes of text take a while to be written.
+    async fn send<F: Future<Output = PostOutcome>>(&self, batch: Batch, attempts: u32, post: &impl Fn(Bytes) -> F) {
+        // Megabytes of JSON take a while to be written.
         let write = move || (serde_json::to_vec(&batch), batch);
         let Ok((Ok(body), batch)) = self.0.workers.run("metrics writer", write).await else {
             return tracing::error!("metrics could not be written");
         };
         let outcome = supervisor::catch(post(body.into())).await;
-        match outcome.unwrap_or(Outcome::Later) {
-            Outcome::Delivered => self.0.ledger.record_delivered(batch.stands_for),
-            Outcome::Refused => self.0.ledger.record_dropped("rejected", batch.stands_for),
-            Outcome::Later if attempts + 1 >= MAX_ATTEMPTS => {
-                self.0.ledger.record_dropped("upstream-error", batch.stands_for);
+        match outcome.unwrap_or(PostOutcome::Later) {
+            PostOutcome::Delivered => self.0.ledger.record_delivered(batch.entry_count),
+            PostOutcome::Refused => self.0.ledger.record_dropped("rejected", batch.entry_count),
+            PostOutcome::Later if attempts + 1 >= MAX_ATTEMPTS => {
+                self.0.ledger.record_dropped("upstream-error", batch.entry_count);
             }
-            Outcome::Later => *self.lock_failed() = Some((batch, attempts + 1)),
+            PostOutcome::Later => *self.lock_failed() = Some((batch, attempts + 1)),
         }
     }
 
-    /// Everything that was taken in has been summed up, and what plugins hold back is given up. For the end of the process.
+    /// Waits until every accepted post has been summed up, and drops what plugins hold back. Used at the end of the process.
     pub(crate) async fn settle(&self) {
         let _ = self.0.unread.acquire_many(u32::try_from(MAX_UNREAD_KIB).unwrap_or(u32::MAX)).await;
         self.0.pipeline.close();
     }
 
-    /// Where metrics stand.
+    /// Returns the counts of accepted, delivered, filtered and dropped entries.
     pub(crate) fn report(&self) -> LedgerReport {
         self.0.ledger.report()
     }
 }
 
-impl Place {
-    /// Room for more bytes.
+impl Reservation {
+    /// Reserves more bytes.
     ///
     /// # Errors
-    /// When too much is waiting to be read.
+    /// When too many bytes wait to be summed up.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), NotTaken> {
         let before = self.bytes.div_ceil(1024);
         self.bytes += bytes;
@@ -240,7 +243,7 @@ mod tests {
         MetricsPort::start(label, Hooks::none(), workers, true, lifecycle)
     }
 
-    async fn posts(port: &MetricsPort, outcome: Outcome) -> usize {
+    async fn posts(port: &MetricsPort, outcome: PostOutcome) -> usize {
         let count = AtomicUsize::new(0);
         port.flush(|_| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -251,19 +254,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_to_be_read_has_a_bound() {
+    async fn waiting_bytes_are_bounded() {
         let lifecycle = Lifecycle::new();
         let port = port(&lifecycle);
-        let mut places: Vec<_> = (0..32).map(|_| port.place()).collect();
-        assert!(places.iter_mut().all(|it| it.grow(1 << 20).is_ok()));
-        assert!(port.place().grow(1).is_err());
-        places.pop();
-        assert!(port.place().grow(1 << 20).is_ok());
-        assert!(port.place().grow(usize::MAX / 2).is_err());
+        let mut reservations: Vec<_> = (0..32).map(|_| port.reserve()).collect();
+        assert!(reservations.iter_mut().all(|it| it.grow(1 << 20).is_ok()));
+        assert!(port.reserve().grow(1).is_err());
+        reservations.pop();
+        assert!(port.reserve().grow(1 << 20).is_ok());
+        assert!(port.reserve().grow(usize::MAX / 2).is_err());
     }
 
     #[tokio::test]
-    async fn an_outage_loses_nothing_and_is_not_made_worse() {
+    async fn an_outage_loses_nothing_and_causes_no_more_requests() {
         // D8
         let lifecycle = Lifecycle::new();
         let port = port(&lifecycle);
@@ -272,19 +275,19 @@ mod tests {
             Bytes::from(serde_json::json!({"targetData": [{"identifier": name, "x": text}]}).to_string())
         };
         let accept = async |name: &str| {
-            let (body, mut place) = (large(name), port.place());
-            place.grow(body.len()).unwrap();
-            port.accept(port.read(body).await.unwrap(), place, "r", "server");
+            let (body, mut reservation) = (large(name), port.reserve());
+            reservation.grow(body.len()).unwrap();
+            port.accept(port.read(body).await.unwrap(), reservation, "r", "server");
             let _ = port.0.unread.acquire_many(MAX_UNREAD_KIB as u32).await.unwrap();
         };
         accept("a").await;
         tokio::time::timeout(Duration::from_secs(10), port.wait_for_threshold()).await.unwrap();
-        assert_eq!(posts(&port, Outcome::Later).await, 1);
+        assert_eq!(posts(&port, PostOutcome::Later).await, 1);
         accept("b").await;
         let early = tokio::time::timeout(Duration::from_millis(50), port.wait_for_threshold()).await;
         assert!(early.is_err(), "a failed batch waits for its time");
-        assert_eq!(posts(&port, Outcome::Later).await, 1, "the failed one, and not the rest besides");
-        assert_eq!(posts(&port, Outcome::Delivered).await, 2);
+        assert_eq!(posts(&port, PostOutcome::Later).await, 1, "only the failed one");
+        assert_eq!(posts(&port, PostOutcome::Delivered).await, 2);
         let report = port.report();
         assert_eq!((report.delivered, report.dropped.len()), (2, 0));
     }

@@ -1,4 +1,4 @@
-//! A post of an SDK, read entry by entry: one that cannot be read costs itself, and too many are counted and left out.
+//! A post of an SDK, read entry by entry. Entries that cannot be read, and those beyond a limit, are counted and left out.
 
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -9,31 +9,31 @@ use yardarm_harness_eval::lenient_json;
 use super::sdks::{Sdk, sdk_of};
 use super::sums::timestamp;
 
-/// Entries of one post that are looked at. SDKs send a few hundred.
+/// Entries of one post that are read. SDKs send a few hundred.
 const MAX_ENTRIES: usize = 50_000;
 
-/// Kinds of entries as event plugins know them.
+/// Kinds of entries, as event plugins see them.
 const METRIC: &str = "metric";
 const TARGET: &str = "target";
 
-/// What a post holds.
+/// The entries of a post.
 #[derive(Default)]
 pub(crate) struct Post {
-    /// One event per entry, so that plugins see each by its kind.
+    /// One event per entry, so that plugins see each under its kind.
     pub(super) events: Vec<Event>,
-    /// The SDK that each metric came from.
+    /// The SDK of each metric.
     pub(crate) sdks: Vec<Sdk>,
     /// Entries that are no objects.
     pub(super) malformed: usize,
-    /// Entries beyond what is looked at.
+    /// Entries beyond the limit.
     pub(super) excess: usize,
 }
 
 impl Post {
-    /// Reads a post. Bad Unicode is replaced.
+    /// Reads a post. Invalid Unicode is replaced.
     ///
     /// # Errors
-    /// When it is no JSON object, or its lists are none.
+    /// When it is no JSON object, or its lists are no arrays.
     pub(crate) fn read(body: &Bytes) -> Result<Self, serde_json::Error> {
         let body = match lenient_json::text(body) {
             std::borrow::Cow::Borrowed(_) => body.clone(),
@@ -46,7 +46,7 @@ impl Post {
         Ok(post)
     }
 
-    /// Entries that SDKs handed over.
+    /// Returns the number of entries that the SDK sent.
     pub(super) fn received(&self) -> usize {
         self.events.len() + self.malformed + self.excess
     }
@@ -63,7 +63,7 @@ impl Post {
             let at_ms = if is_metric { timestamp(text) } else { 0 };
             self.events.push(Event { kind: kind.to_owned(), at_ms, body: body.slice_ref(text.as_bytes()) });
         } else {
-            // A filter would fail over what is no entry at all, again and again.
+            // An event filter would fail on an entry that is no object.
             self.malformed += 1;
         }
     }
@@ -75,8 +75,8 @@ struct Lists<'b, 'p> {
     post: &'p mut Post,
 }
 
-/// One of them.
-struct Entries<'b, 'p> {
+/// One of the lists.
+struct EntryList<'b, 'p> {
     kind: &'static str,
     body: &'b Bytes,
     post: &'p mut Post,
@@ -112,13 +112,13 @@ impl<'de> Visitor<'de> for Lists<'_, '_> {
                     continue;
                 }
             };
-            map.next_value_seed(Entries { kind, body: self.body, post: self.post })?;
+            map.next_value_seed(EntryList { kind, body: self.body, post: self.post })?;
         }
         Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Entries<'_, '_> {
+impl<'de> DeserializeSeed<'de> for EntryList<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -126,7 +126,7 @@ impl<'de> DeserializeSeed<'de> for Entries<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Entries<'_, '_> {
+impl<'de> Visitor<'de> for EntryList<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_entry_costs_itself() {
+    fn a_bad_entry_is_left_out_and_counted() {
         let many = format!(r#"{{"targetData":[{}7],"metricsData":[{{}}]}}"#, "{},".repeat(MAX_ENTRIES + 4));
         for (body, expected) in [
             (

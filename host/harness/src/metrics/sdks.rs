@@ -1,4 +1,4 @@
-//! Which SDKs there are, as far as they say so themselves.
+//! The SDKs that metrics come from, as the metrics name them.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Distinct SDKs that are told apart, over all environments. Callers say what they like, so their number is bounded.
+/// Distinct SDKs with labels of their own, over all environments. Callers choose the names, so the number is bounded.
 const MAX_SDKS: usize = 500;
-/// Longest word of which a label is made, in bytes.
-const MAX_WORD: usize = 64;
+/// Longest label, in bytes.
+const MAX_LABEL: usize = 64;
 
-/// Stands for whatever callers could make up without end.
+/// Label for values that callers choose freely, beyond the bound.
 pub(crate) const OTHER: &str = "other";
 
 /// Type, version and language of an SDK.
@@ -23,7 +23,7 @@ pub(crate) type Sdk = [String; 3];
 pub(crate) struct KnownSdks(Mutex<HashSet<(String, Sdk)>>);
 
 #[derive(Deserialize)]
-struct Entry<'a> {
+struct MetricEntry<'a> {
     #[serde(borrow, default)]
     attributes: Vec<Attribute<'a>>,
 }
@@ -36,12 +36,12 @@ struct Attribute<'a> {
     value: Option<&'a RawValue>,
 }
 
-/// The SDK of an entry of `metricsData`; `None` if it cannot be read.
+/// Returns the SDK of an entry of `metricsData`; `None` if it cannot be read.
 pub(crate) fn sdk_of(entry: &str) -> Option<Sdk> {
-    Some(of(&serde_json::from_str::<Entry<'_>>(entry).ok()?))
+    Some(of(&serde_json::from_str::<MetricEntry<'_>>(entry).ok()?))
 }
 
-fn of(entry: &Entry<'_>) -> Sdk {
+fn of(entry: &MetricEntry<'_>) -> Sdk {
     ["SDK_TYPE", "SDK_VERSION", "SDK_LANGUAGE"].map(|name| {
         let attribute = entry.attributes.iter().find(|it| it.key == name);
         attribute.and_then(|it| serde_json::from_str(it.value?.get()).ok()).unwrap_or_default()
@@ -49,9 +49,9 @@ fn of(entry: &Entry<'_>) -> Sdk {
 }
 
 impl KnownSdks {
-    /// The labels of an SDK; those that are one too many share theirs.
+    /// Returns the labels of an SDK. SDKs beyond the bound share theirs.
     pub(crate) fn bounded(&self, environment: &str, sdk: Sdk) -> Sdk {
-        let sdk = sdk.map(|word| if word.len() > MAX_WORD { OTHER.to_owned() } else { word });
+        let sdk = sdk.map(|label| if label.len() > MAX_LABEL { OTHER.to_owned() } else { label });
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = (environment.to_owned(), sdk);
         if known.contains(&entry) {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_entry_says_which_sdk_it_was() {
+    fn each_entry_names_its_sdk() {
         // F089
         let full = r#"{"attributes":[{"key":"SDK_TYPE","value":"server"},{"key":"SDK_VERSION","value":"1"},{"key":"SDK_LANGUAGE","value":"go"}]}"#;
         let bare =
@@ -88,14 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn callers_cannot_make_it_grow_without_end() {
+    fn labels_are_bounded() {
         let known = KnownSdks::default();
         let sdk = |version: &str| ["server".to_owned(), version.to_owned(), "go".to_owned()];
         for number in 0..MAX_SDKS {
             assert_eq!(known.bounded("e", sdk(&number.to_string()))[1], number.to_string());
         }
         assert_eq!(known.bounded("e", sdk("one too many")), [OTHER; 3].map(str::to_owned));
-        assert_eq!(known.bounded("e", sdk("7"))[1], "7", "who is known stays known");
+        assert_eq!(known.bounded("e", sdk("7"))[1], "7", "known SDKs keep their labels");
         assert_eq!(KnownSdks::default().bounded("e", sdk(&"x".repeat(65)))[1], OTHER);
     }
 }

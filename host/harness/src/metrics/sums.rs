@@ -1,4 +1,4 @@
-//! Equal metrics become one with a greater count; of several entries about one target the last stays.
+//! Sums up metrics: equal metrics become one with their total count; of several entries about one target the last is kept.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +6,26 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use yardarm_harness_eval::model::or_default;
 
-/// Distinct metrics that are kept between two posts.
+/// Distinct metrics between two posts to upstream.
 const MAX_METRICS: usize = 10_000;
-/// Distinct targets that are kept between two posts.
+/// Distinct targets between two posts to upstream.
 const MAX_TARGETS: usize = 20_000;
-/// Bytes of all entries, which contain what callers like.
+/// Bytes of all entries between two posts; callers choose their content.
 const MAX_BYTES: usize = 8 << 20;
-/// Bytes from which on they are posted without waiting, as by the vendor's relay of version 2.
+/// Bytes from which on entries are posted before their time, as in version 2 of the vendor's relay.
 const LARGE: usize = 1 << 20;
-/// What stands for the targets of a metric that several have contributed to.
-const EVERYBODY: &str = "global";
+/// The target of a metric that several targets have contributed to.
+const GLOBAL_TARGET: &str = "global";
 
-/// What has come in since the last post.
+/// The entries since the last post to upstream.
 #[derive(Default)]
 pub(super) struct Sums {
     metrics: BTreeMap<MetricKey, Metric>,
-    /// With the length of each.
+    /// By identifier, with the length of each.
     targets: BTreeMap<String, (TargetEntry, usize)>,
     bytes: usize,
-    /// Entries of SDKs that all this stands for.
-    stands_for: usize,
+    /// Number of entries of SDKs that were summed up.
+    entry_count: usize,
 }
 
 /// Summed-up metrics, ready to be posted.
@@ -36,12 +36,12 @@ pub(crate) struct Batch {
     metrics_data: Vec<Metric>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     target_data: Vec<TargetEntry>,
-    /// Entries of SDKs that it stands for.
+    /// Number of entries of SDKs that were summed up in it.
     #[serde(skip)]
-    pub(super) stands_for: usize,
+    pub(super) entry_count: usize,
 }
 
-/// What makes two metrics equal (section 6.6).
+/// The properties by which metrics are equal (F039).
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct MetricKey {
     flag: String,
@@ -69,13 +69,13 @@ pub(crate) struct Metric {
 struct Attribute {
     #[serde(default, deserialize_with = "or_default")]
     key: String,
-    /// Some SDKs say `null` for nobody.
+    /// Some SDKs send `null` if there is no target.
     #[serde(default, deserialize_with = "text")]
     value: String,
 }
 
-/// An entry of `targetData`, passed on with every property it came with. Harness requires those named here, and a post as a
-/// whole may be refused for one entry in which they are missing or of another type.
+/// An entry of `targetData`, forwarded with every property it came with. Harness requires those named here, and may reject a
+/// whole post for one entry in which they are missing or of another type.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TargetEntry {
     identifier: String,
@@ -87,9 +87,9 @@ pub(crate) struct TargetEntry {
     others: BTreeMap<String, Value>,
 }
 
-/// An entry of either kind, which only one property tells apart.
+/// The property that distinguishes the kinds of entries.
 #[derive(Deserialize)]
-struct Entry {
+struct EntryKind {
     #[serde(default, rename = "identifier", deserialize_with = "is_present")]
     is_target: bool,
 }
@@ -100,26 +100,26 @@ struct Timestamp {
     timestamp: Option<f64>,
 }
 
-/// When an entry says it happened, in Unix milliseconds; 0 if it does not.
+/// Returns the timestamp of an entry in Unix milliseconds; 0 if there is none.
 pub(super) fn timestamp(json: &str) -> u64 {
-    // A negative or absurd time saturates; plugins see it as a hint.
+    // A time out of range saturates; plugins use it as a hint only.
     serde_json::from_str::<Timestamp>(json).ok().and_then(|it| it.timestamp).unwrap_or_default() as u64
 }
 
 impl Sums {
-    /// Adds an entry; `Err` is the reason why it is lost.
+    /// Adds an entry; `Err` is the reason why it is dropped.
     pub(super) fn add(&mut self, json: &[u8]) -> Result<(), &'static str> {
         if !json.starts_with(b"{") {
             return Err("malformed");
         }
-        let entry: Entry = serde_json::from_slice(json).map_err(|_| "malformed")?;
+        let entry: EntryKind = serde_json::from_slice(json).map_err(|_| "malformed")?;
         let added = if entry.is_target { self.add_target(json) } else { self.add_metric(json) };
         added?;
-        self.stands_for += 1;
+        self.entry_count += 1;
         Ok(())
     }
 
-    /// Whether there is so much that it should be posted now.
+    /// Returns whether there is enough to be posted before its time.
     pub(super) fn is_large(&self) -> bool {
         self.bytes >= LARGE
     }
@@ -156,13 +156,13 @@ impl Sums {
         Ok(())
     }
 
-    /// Takes everything out; nothing if there is nothing.
+    /// Takes everything out; `None` if there is nothing.
     pub(super) fn take(&mut self) -> Option<Batch> {
-        let Self { metrics, targets, stands_for, .. } = std::mem::take(self);
-        (stands_for > 0).then(|| Batch {
+        let Self { metrics, targets, entry_count, .. } = std::mem::take(self);
+        (entry_count > 0).then(|| Batch {
             metrics_data: metrics.into_values().collect(),
             target_data: targets.into_values().map(|it| it.0).collect(),
-            stands_for,
+            entry_count,
         })
     }
 }
@@ -171,7 +171,7 @@ impl MetricKey {
     fn of(metric: &Metric) -> Self {
         let attribute = |name: &str| metric.attribute(name).unwrap_or_default().to_owned();
         Self {
-            // Some older SDKs know only the second name.
+            // Some older SDKs send only the second name.
             flag: metric
                 .attribute("featureIdentifier")
                 .or_else(|| metric.attribute("featureName"))
@@ -189,18 +189,18 @@ impl Metric {
         self.attributes.iter().find(|it| it.key == name).map(|it| it.value.as_str())
     }
 
-    /// What several targets have contributed to belongs to none of them.
+    /// Notes a further target of a metric. A metric of several targets belongs to none of them.
     fn absorb_target(&mut self, other: &Self) {
         let theirs = other.attribute("target");
         if let Some(mine) = self.attributes.iter_mut().find(|it| it.key == "target")
             && theirs != Some(mine.value.as_str())
         {
-            EVERYBODY.clone_into(&mut mine.value);
+            GLOBAL_TARGET.clone_into(&mut mine.value);
         }
     }
 }
 
-/// The only type that Harness knows.
+/// Returns the only type that Harness knows.
 fn usual_type() -> String {
     "FFMETRICS".to_owned()
 }
@@ -213,7 +213,7 @@ fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Err
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// A text; `null` is none, and a number is read as its digits.
+/// Reads a text; `null` is an empty one, and a number is read as its digits.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => text,
@@ -242,7 +242,7 @@ mod tests {
             sums.add(entry).unwrap();
         }
         let batch = sums.take().unwrap();
-        assert_eq!(batch.stands_for, entries.len());
+        assert_eq!(batch.entry_count, entries.len());
         assert!(sums.take().is_none());
         serde_json::to_value(batch).unwrap()
     }
@@ -251,20 +251,20 @@ mod tests {
     fn equal_metrics_are_summed_up() {
         // F039
         let batch = taken(&[metric("a", json!("ada"), 2), metric("b", json!(null), 1), metric("a", json!("ada"), 3)]);
-        let shown: Vec<_> = batch["metricsData"]
+        let rendered: Vec<_> = batch["metricsData"]
             .as_array()
             .unwrap()
             .iter()
             .map(|it| (it["attributes"][0]["value"].clone(), it["attributes"][4]["value"].clone(), it["count"].clone()))
             .collect();
-        assert_eq!(shown, [(json!("a"), json!("ada"), json!(5)), (json!("b"), json!(""), json!(1))]);
+        assert_eq!(rendered, [(json!("a"), json!("ada"), json!(5)), (json!("b"), json!(""), json!(1))]);
         assert!(batch.get("targetData").is_none(), "F040: absent arrays are left out");
         let batch = taken(&[metric("a", json!("ada"), 1), metric("a", json!("eve"), 1)]);
         assert_eq!(batch["metricsData"][0]["attributes"][4]["value"], "global");
     }
 
     #[test]
-    fn targets_are_kept_once_with_all_they_came_with() {
+    fn each_target_is_kept_once_with_all_its_properties() {
         let target =
             |name: &str| json!({"identifier": "ada", "name": name, "attributes": [], "x": 1}).to_string().into_bytes();
         let batch = taken(&[target("old"), target("new")]);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_for_what_is_missing_or_null() {
+    fn missing_and_null_properties_drop_no_entry() {
         let entry = |value: Value| value.to_string().into_bytes();
         let batch = taken(&[
             entry(json!({"identifier": "ada"})),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_cannot_make_it_grow_without_end() {
+    fn sums_are_bounded() {
         let mut sums = Sums::default();
         let target =
             |name: &str, length: usize| json!({"identifier": name, "x": "x".repeat(length)}).to_string().into_bytes();
@@ -306,12 +306,12 @@ mod tests {
         assert_eq!(sums.add(&target("b", 5 << 20)), Ok(()), "there is room again");
         let large = metric(&"f".repeat(4 << 20), json!("ada"), 1);
         assert_eq!(sums.add(&large), Err("too-many-metrics"));
-        assert_eq!(sums.take().unwrap().stands_for, 5);
+        assert_eq!(sums.take().unwrap().entry_count, 5);
         assert_eq!(sums.add(&large), Ok(()));
     }
 
     #[test]
-    fn what_cannot_be_read_is_lost_with_a_reason() {
+    fn entries_that_cannot_be_read_are_dropped_with_a_reason() {
         let mut sums = Sums::default();
         for entry in [
             "7",

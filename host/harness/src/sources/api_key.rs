@@ -52,8 +52,8 @@ impl SyncSource for ApiKeySource {
 
     async fn open(&mut self) -> Result<Events, ConnectionError> {
         match self.open_at(false).await {
-            // The vendor's own list names another path than its code uses. The real one is tried first each time, because it
-            // may have been away for a moment only.
+            // The relay's documents name another path than its code uses. The path of the code is requested first each time,
+            // because it may be missing for a moment only.
             Err(ConnectionError::Status(StatusCode::NOT_FOUND)) => self.open_at(true).await,
             other => other,
         }

@@ -10,7 +10,7 @@ use yardarm_core::status::ErrorKind;
 use crate::data::received::Received;
 use crate::environments::{Applier, Connection, EnvironmentFactory, EnvironmentHandle, HarnessEnvironment};
 
-/// Place of a proxy key among the pending keys; it is the only one.
+/// Index of a proxy key among the pending keys; it is the only one.
 const PROXY_KEY_INDEX: usize = 0;
 
 /// All environments of one key.
@@ -30,7 +30,7 @@ pub(super) struct EnvironmentSet {
 }
 
 impl EnvironmentSet {
-    /// The environment of an API key.
+    /// Returns the set of an API key.
     pub(super) fn one(factory: EnvironmentFactory, handle: EnvironmentHandle) -> Self {
         let id = handle.environment.identity.id.clone();
         Self {
@@ -42,7 +42,7 @@ impl EnvironmentSet {
         }
     }
 
-    /// The environments of a proxy key, none of which is known yet. `latch` is released when they are.
+    /// Returns the set of a proxy key, which is empty at first. `latch` is released when its environments are known.
     pub(super) fn many(factory: EnvironmentFactory, latch: Option<ReadyLatch>) -> Self {
         Self {
             factory,
@@ -55,40 +55,40 @@ impl EnvironmentSet {
         }
     }
 
-    /// The environment of an API key; `None` in the set of a proxy key.
+    /// Returns the environment of an API key; `None` for the set of a proxy key.
     pub(super) fn only(&self) -> Option<&Arc<HarnessEnvironment>> {
         self.served.get(self.only.as_ref()?).map(|it| &it.environment)
     }
 
-    /// The environment that an event is about, which may name one; `None` if that is unknown.
+    /// Returns the environment that an event is about, where `named` is the one that it names; `None` if it is not in the set.
     pub(super) fn addressed(&self, named: Option<&str>) -> Option<Arc<HarnessEnvironment>> {
         let id = self.only.as_deref().or(named)?;
         self.served.get(id).map(|it| Arc::clone(&it.environment))
     }
 
-    /// The environment of this ID.
+    /// Returns the environment of this ID.
     pub(super) fn get(&self, id: &str) -> Option<&Arc<HarnessEnvironment>> {
         self.served.get(id).map(|it| &it.environment)
     }
 
-    /// All environments, in order of ID.
+    /// Returns all environments, in order of ID.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<HarnessEnvironment>> {
         self.served.values().map(|it| &it.environment)
     }
 
-    /// The way in for data of an environment.
+    /// Returns the applier of an environment.
     pub(super) fn applier(&mut self, id: &str) -> Option<&mut Applier> {
         self.served.get_mut(id).map(|it| &mut it.applier)
     }
 
-    /// Adds an environment. Readiness waits for it if it belongs to the start.
+    /// Adds an environment, and holds readiness back until it has data.
     pub(super) fn insert(&mut self, handle: EnvironmentHandle) {
         handle.environment.set_stream_state(self.connection);
         handle.hold_readiness(self.is_settled);
         self.served.insert(handle.environment.identity.id.clone(), handle);
     }
 
-    /// Ends an environment, if it is in the set.
+    /// Removes an environment, if it is in the set.
     pub(super) fn remove(&mut self, id: &str) {
         if let Some(EnvironmentHandle { environment, lifecycle, .. }) = self.served.remove(id) {
             self.factory.remove(&environment, &lifecycle);
@@ -115,34 +115,34 @@ impl EnvironmentSet {
         }
     }
 
-    /// Whether there is something to serve.
+    /// Returns whether there is data, so that the stream may be opened before the first download.
     pub(super) fn has_data(&self) -> bool {
         self.only().map_or(self.is_settled, |it| it.data.has_data())
     }
 
-    /// Whether all environments of the start are known.
+    /// Returns whether all environments of the start are known.
     pub(super) fn is_settled(&self) -> bool {
         self.is_settled
     }
 
-    /// All environments of a proxy key are known: readiness does not wait for those that come later.
+    /// Notes that all environments of a proxy key are known. Readiness does not wait for those that are added later.
     pub(super) fn settle(&mut self) {
         self.is_settled = true;
         self.factory.environments.pending().resolve(PROXY_KEY_INDEX);
         self.latch = None;
     }
 
-    /// Whether something of the newest data could not be used, so that another download is due.
+    /// Returns whether something of the newest data could not be used, so that another download is due.
     pub(super) fn is_incomplete(&self) -> bool {
         self.is_incomplete || self.served.values().any(|it| it.applier.has_skipped())
     }
 
-    /// Notes whether what is served may lack something.
+    /// Notes whether the served data may lack something.
     pub(super) fn set_incomplete(&mut self, is_incomplete: bool) {
         self.is_incomplete = is_incomplete;
     }
 
-    /// Changes arrive as they happen.
+    /// Notes that the stream is open.
     pub(super) fn connect(&mut self) {
         self.connection = Connection::Connected;
         for environment in self.all() {
@@ -152,7 +152,7 @@ impl EnvironmentSet {
         }
     }
 
-    /// Changes are polled, so there are no events and SDKs must poll too.
+    /// Notes that there is no stream, and ends the streams of SDKs: without events they must poll.
     pub(super) fn disconnect(&mut self) {
         self.connection = Connection::Disconnected;
         let mut labels = BTreeSet::new();
@@ -184,14 +184,14 @@ impl EnvironmentSet {
         }
     }
 
-    /// Other plugins are in force.
+    /// Applies a change of plugins to all environments.
     pub(super) async fn plan_changed(&mut self) {
         for handle in self.served.values_mut() {
             handle.applier.plan_changed().await;
         }
     }
 
-    /// Whether a payload plugin failed for any environment.
+    /// Returns whether a payload plugin failed for any environment.
     pub(super) fn is_behind(&self) -> bool {
         self.served.values().any(|it| it.applier.is_behind())
     }

@@ -1,4 +1,5 @@
-//! From a configured key to an environment: what does the key belong to, and which other keys belong to the same?
+//! The task of a configured API key: finds out which environment the key belongs to, has it served, and refreshes its lists of
+//! keys and targets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,20 +20,20 @@ use crate::upstream::fetch::Fetcher;
 use crate::upstream::retry_delay::RetryDelay;
 use crate::upstream::{Admin, RequestError, open_session};
 
-/// How soon strangers may cause another look at the list of keys.
-const STRANGER_PAUSE: Duration = Duration::from_secs(10);
+/// Shortest time between downloads of the list of keys that unknown keys cause.
+const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long a key waits for the one before it to be sent: they go out in configured order, but none holds the rest up.
+/// Longest wait for the exchange of the previous key: keys are exchanged in configured order, but none blocks the others.
 const TICKET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The task of one configured key.
 pub(crate) struct KeyBootstrap {
-    /// Place in the configuration.
+    /// Index in the configuration.
     pub(crate) index: usize,
     pub(crate) settings: EnvironmentConfig,
     /// Whether upstream has accepted it before.
     pub(crate) was_accepted: bool,
-    /// What an earlier process knew of it.
+    /// Data that an earlier process persisted.
     pub(crate) persisted: Option<PersistedEnvironment>,
     pub(crate) admin: Admin,
     pub(crate) factory: EnvironmentFactory,
@@ -40,32 +41,33 @@ pub(crate) struct KeyBootstrap {
     /// Holds readiness back until there is data.
     pub(crate) latch: Option<ReadyLatch>,
     /// The environment, once it is served.
-    pub(crate) known: Option<Known>,
+    pub(crate) served: Option<ServedEnvironment>,
 }
 
 impl Supervised for KeyBootstrap {
-    /// Runs until dropped. After a panic the key is presented again, and an environment that is served stays.
+    /// Runs until dropped. After a panic the key is exchanged again, and an environment that is served stays.
     async fn run(&mut self) {
-        if self.known.is_none() {
-            self.known = self.remember().await;
+        if self.served.is_none() {
+            self.served = self.restore().await;
         }
         let (session, keys) = self.bootstrap().await;
-        match &self.known {
-            Some(known) if known.environment.identity.id == session.identity.id => {
-                known.environment.renew(session);
-                self.factory.accept_listed(&known.environment, &keys);
+        match &self.served {
+            Some(served) if served.environment.identity.id == session.identity.id => {
+                served.environment.renew(session);
+                self.factory.accept_listed(&served.environment, &keys);
             }
             _ => {
-                if let Some(Known { environment, lifecycle }) = self.known.take() {
-                    tracing::warn!(environment = %environment.label, "a key belongs to another environment than it used to");
+                if let Some(ServedEnvironment { environment, lifecycle }) = self.served.take() {
+                    tracing::warn!(environment = %environment.label, "a key belongs to another environment than before");
                     self.factory.remove(&environment, &lifecycle);
                 }
-                let persisted = PersistedEnvironment { keys: keys.hashes().clone(), ..self.unkept(&session.identity) };
-                self.known = self.join(session, persisted).await;
+                let persisted =
+                    PersistedEnvironment { keys: keys.hashes().clone(), ..self.fresh_record(&session.identity) };
+                self.served = self.join(session, persisted).await;
             }
         }
         self.factory.environments.pending().resolve(self.index);
-        match self.known.as_ref().map(|it| Arc::clone(&it.environment)) {
+        match self.served.as_ref().map(|it| Arc::clone(&it.environment)) {
             Some(environment) => self.refresh_loop(&environment).await,
             None => tracing::warn!("another configured key belongs to the same environment, one is not used"),
         }
@@ -73,43 +75,43 @@ impl Supervised for KeyBootstrap {
 }
 
 impl KeyBootstrap {
-    /// What an earlier process knew of this key is served until upstream answers.
-    async fn remember(&mut self) -> Option<Known> {
+    /// Serves data that an earlier process persisted, until upstream responds.
+    async fn restore(&mut self) -> Option<ServedEnvironment> {
         let persisted = self.persisted.take()?;
-        let known = self.join(Session::remembered(persisted.identity.clone()), persisted).await?;
+        let served = self.join(Session::remembered(persisted.identity.clone()), persisted).await?;
         self.factory.environments.pending().resolve(self.index);
-        Some(known)
+        Some(served)
     }
 
-    /// Asks until there is an answer.
+    /// Exchanges the key and lists the keys of its environment, with retries until both succeed.
     async fn bootstrap(&mut self) -> (Session, ListedKeys) {
         let config = Arc::clone(&self.factory.config);
         let mut retries = RetryDelay::new(config.rejected_retry_interval, self.was_accepted);
         loop {
-            let (error, is_useless) = match self.attempt().await {
+            let (error, is_unusable) = match self.attempt().await {
                 Ok(found) => return found,
                 Err(failure) => failure,
             };
             let (kind, _) = error.kind();
             let pending = self.factory.environments.pending();
-            if is_useless {
-                // Known to be of no use for now; nobody must wait for it.
+            if is_unusable {
+                // The key is of no use for now, so callers need not wait for it.
                 pending.refused(self.index, kind, &error.to_string());
             } else {
                 pending.failed(self.index, kind, &error.to_string());
             }
-            if !is_useless && self.was_accepted {
-                // The key itself is good, and what fails after it may heal.
+            if !is_unusable && self.was_accepted {
+                // The key itself is accepted, and a later failure may heal.
                 retries.accept();
             }
             let delay = retries.after_failure(error.is_rejection()).delay;
             let key = masked(&self.settings.api_key);
-            tracing::warn!(key, %error, seconds = delay.as_secs(), "a Harness key cannot be used yet, trying again");
+            tracing::warn!(key, %error, seconds = delay.as_secs(), "a Harness key cannot be used yet, retrying");
             tokio::time::sleep(delay).await;
         }
     }
 
-    /// One attempt; with a failure comes whether upstream wants nothing of the key.
+    /// Makes one attempt. The error contains whether the key is of no use.
     async fn attempt(&mut self) -> Result<(Session, ListedKeys), (RequestError, bool)> {
         let ticket = self.ticket.take();
         if let Some(mut ticket) = ticket {
@@ -143,13 +145,13 @@ impl KeyBootstrap {
         Ok((session, keys))
     }
 
-    /// Serves the environment and keeps it in sync; `None` if it is there already.
-    async fn join(&mut self, session: Session, persisted: PersistedEnvironment) -> Option<Known> {
+    /// Serves the environment and keeps it in sync; `None` if it exists already.
+    async fn join(&mut self, session: Session, persisted: PersistedEnvironment) -> Option<ServedEnvironment> {
         let factory = self.factory.clone();
         let name = self.settings.name.as_deref();
         let handle = factory.create(name, session, persisted).await?;
         let (environment, lifecycle) = (Arc::clone(&handle.environment), handle.lifecycle.clone());
-        environment.counters.uses_key(masked(&self.settings.api_key));
+        environment.counters.set_key(masked(&self.settings.api_key));
         let fetcher = Fetcher { http: factory.http.clone(), base: factory.config.sync_service.clone() };
         let source = ApiKeySource {
             environment: Arc::clone(&environment),
@@ -161,20 +163,20 @@ impl KeyBootstrap {
         if let Some(latch) = self.latch.take() {
             environment.hold_readiness(latch, &lifecycle);
         }
-        Some(Known { environment, lifecycle })
+        Some(ServedEnvironment { environment, lifecycle })
     }
 
-    fn unkept(&self, identity: &Identity) -> PersistedEnvironment {
+    fn fresh_record(&self, identity: &Identity) -> PersistedEnvironment {
         let source = Some(KeyHash::of(self.settings.api_key.expose()));
         PersistedEnvironment { source, identity: identity.clone(), ..PersistedEnvironment::default() }
     }
 
-    /// Reads the lists of keys and targets again and again. Whatever happens, those that are known stay.
+    /// Downloads the lists of keys and targets at intervals. If that fails, known keys and targets stay.
     async fn refresh_loop(&self, environment: &Arc<HarnessEnvironment>) {
         let config = &self.factory.config;
         let mut keys_due = Instant::now() + config.key_refresh_interval;
         let mut targets_due = Instant::now();
-        let mut strangers_after = Instant::now();
+        let mut unknown_keys_after = Instant::now();
         let mut key_retries = RetryDelay::new(config.rejected_retry_interval, true);
         let mut target_retries = RetryDelay::new(config.rejected_retry_interval, true);
         loop {
@@ -184,19 +186,19 @@ impl KeyBootstrap {
                 () = tokio::time::sleep_until(targets_due), if polls_targets => {
                     let is_read = self.read_targets(environment).await;
                     let interval = config.target_poll_interval.unwrap_or_default();
-                    targets_due = Instant::now() + again(&mut target_retries, is_read, interval);
+                    targets_due = Instant::now() + next_read(&mut target_retries, is_read, interval);
                     continue;
                 }
-                () = self.factory.environments.unknown_key(), if Instant::now() >= strangers_after => (),
-                () = tokio::time::sleep_until(strangers_after), if Instant::now() < strangers_after => continue,
+                () = self.factory.environments.unknown_key(), if Instant::now() >= unknown_keys_after => (),
+                () = tokio::time::sleep_until(unknown_keys_after), if Instant::now() < unknown_keys_after => continue,
             }
             let is_read = self.read_keys(environment).await;
-            keys_due = Instant::now() + again(&mut key_retries, is_read, config.key_refresh_interval);
-            strangers_after = Instant::now() + STRANGER_PAUSE.min(config.key_refresh_interval);
+            keys_due = Instant::now() + next_read(&mut key_retries, is_read, config.key_refresh_interval);
+            unknown_keys_after = Instant::now() + UNKNOWN_KEY_PAUSE.min(config.key_refresh_interval);
         }
     }
 
-    /// Says whether they could be read.
+    /// Returns whether the list could be read.
     async fn read_keys(&self, environment: &Arc<HarnessEnvironment>) -> bool {
         match self.admin.keys(&environment.identity).await {
             Err(error) => {
@@ -210,12 +212,12 @@ impl KeyBootstrap {
         }
     }
 
-    /// Says whether they could be read.
+    /// Returns whether the list could be read.
     async fn read_targets(&self, environment: &Arc<HarnessEnvironment>) -> bool {
         match self.admin.targets(&environment.identity).await {
             Ok(targets) => {
                 environment.persist_targets(&targets);
-                environment.targets.polled(&targets);
+                environment.targets.replace_listed(&targets);
                 environment.targets.mark_polled();
                 true
             }
@@ -227,18 +229,18 @@ impl KeyBootstrap {
     }
 }
 
-/// An environment, and the owner of its tasks.
-pub(crate) struct Known {
+/// An environment that is served, and the owner of its tasks.
+pub(crate) struct ServedEnvironment {
     environment: Arc<HarnessEnvironment>,
     lifecycle: Lifecycle,
 }
 
-/// How soon a list is read again: what failed is tried sooner than usual, and never later.
-fn again(retries: &mut RetryDelay, is_read: bool, interval: Duration) -> Duration {
+/// Returns the time until a list is read again. After a failure it is no longer than the interval.
+fn next_read(retries: &mut RetryDelay, is_read: bool, interval: Duration) -> Duration {
     if is_read {
         retries.succeed();
         return interval;
     }
-    // Whether that was a rejection makes no difference, for there is an interval in any case.
+    // Rejections need no long backoff here, because the interval limits the delay.
     retries.after_failure(false).delay.min(interval)
 }

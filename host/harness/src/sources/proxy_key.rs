@@ -1,4 +1,4 @@
-//! What is requested with a proxy key: one token, one list and one stream for all environments that it leads to.
+//! What is requested with a proxy key: one token, one list and one stream for all of its environments (F113, F114).
 
 mod account;
 mod page;
@@ -82,7 +82,7 @@ impl ProxyKeySource {
     async fn create(&self, environments: &mut EnvironmentSet, session: Session, persisted: PersistedEnvironment) {
         let factory = environments.factory.clone();
         if let Some(created) = factory.create(None, session, persisted).await {
-            created.environment.counters.uses_key(self.masked.clone());
+            created.environment.counters.set_key(self.masked.clone());
             environments.insert(created);
         }
     }
@@ -200,8 +200,8 @@ impl SyncSource for ProxyKeySource {
             Scope::KeyRemoved(ids, key) => {
                 ids.iter().for_each(|id| change_keys(environments, id, |keys| keys.remove(&key)));
             }
-            // Whether that is so is seen when the key is presented again. What was served is served on: a mistake in an
-            // account must not switch off the flags of all SDKs.
+            // The next exchange of the key shows whether that is so. The environments are served on: a mistake in an account
+            // must not switch off the flags of all SDKs.
             Scope::Deleted => {
                 let problem = "the proxy key was deleted".to_owned();
                 return Err(ConnectionError::Message { event: "proxyKeyDeleted".to_owned(), problem }.into());

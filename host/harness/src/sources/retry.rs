@@ -1,4 +1,4 @@
-//! How often something that an event announced is asked for. Whoever gives up connects again and downloads everything.
+//! Retries of requests for what an event announces. When they are exhausted, the stream is reopened and everything downloaded.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use http::StatusCode;
 
 use crate::upstream::RequestError;
 
-/// How often it is asked for before everything is downloaded instead.
+/// Attempts before everything is downloaded instead.
 const ATTEMPTS: u32 = 4;
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
-/// What is left of it.
+/// The attempts that are left for one request.
 pub(super) struct RetryBudget {
     attempts: u32,
     delay: Duration,
     has_new_token: bool,
 }
 
-/// What to do about a failure.
+/// The action after a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RetryAction {
     GiveUp,
-    /// Get a new token and ask again.
+    /// Get a new token, and retry.
     Renew,
-    /// Ask again a little later.
+    /// Retry after a delay.
     Wait(Duration),
 }
 
@@ -32,11 +32,11 @@ impl RetryBudget {
         Self { attempts: 0, delay: FIRST_DELAY, has_new_token: false }
     }
 
-    /// What to do after `error`.
+    /// Returns the action after `error`.
     pub(super) fn after(&mut self, error: &RequestError) -> RetryAction {
         self.attempts += 1;
         let is_token = matches!(error, RequestError::Status(StatusCode::UNAUTHORIZED));
-        // A token that was made for the purpose does not get better by a third one.
+        // If a new token is rejected as well, another one would be too.
         if self.attempts >= ATTEMPTS || is_token && self.has_new_token {
             return RetryAction::GiveUp;
         }

@@ -1,8 +1,8 @@
 //! One round after another: authenticate, download, stream until it ends. While there is no stream, poll.
 //!
 //! One implementation serves the environment of an API key and the environments of a proxy key; what differs is a
-//! [`SyncSource`]. Events are handled one after the other, so that their order is kept; those that wait meanwhile wait in
-//! the connection.
+//! [`SyncSource`]. Events are handled one after the other to keep their order; the next ones wait in the connection
+//! meanwhile.
 
 mod events;
 
@@ -117,7 +117,7 @@ impl<S: SyncSource> SyncLoop<S> {
         }
         self.renew_after = Instant::now() + RENEWAL_PAUSE;
         if let Err(error) = self.authenticate().await {
-            tracing::warn!(%error, "no new token could be had");
+            tracing::warn!(%error, "no new token could be obtained");
         }
     }
 
@@ -128,7 +128,7 @@ impl<S: SyncSource> SyncLoop<S> {
         self.download().await
     }
 
-    /// Everything has been downloaded, and changes arrive as they happen.
+    /// Notes that the stream is open and everything has been downloaded.
     fn connect(&mut self) {
         self.environments.connect();
         let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
@@ -136,7 +136,7 @@ impl<S: SyncSource> SyncLoop<S> {
         self.connected = Some((Instant::now(), false));
     }
 
-    /// The stream has ended, or could not be opened. Where a rejection `is_lasting`, the next attempt is far.
+    /// Notes that there is no stream, because of `error`. A rejection that `is_lasting` is retried with long backoff.
     fn disconnect(&mut self, error: &RoundError, is_lasting: bool) {
         self.environments.disconnect();
         self.environments.note_failure(error.kind(), is_lasting, &error.to_string());
@@ -218,7 +218,7 @@ impl<S: SyncSource> Supervised for SyncLoop<S> {
                     }
                     let (_, is_rejection) = error.kind();
                     let retry = self.retries.after_failure(is_rejection);
-                    self.disconnect(&error, retry.is_seldom);
+                    self.disconnect(&error, retry.is_lasting);
                     retry.delay
                 }
             };

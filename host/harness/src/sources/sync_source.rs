@@ -1,4 +1,4 @@
-//! What differs between the kinds of keys that are kept in sync, and why a round of the loop ends.
+//! The requests that differ between the kinds of keys, and the reasons why a round of the loop ends.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ use super::environment_set::EnvironmentSet;
 use crate::upstream::RequestError;
 use crate::upstream::message::Scope;
 
-/// What is requested of upstream with one kind of key.
+/// The requests that differ between the kinds of keys.
 pub(super) trait SyncSource: Send + 'static {
     /// Whether tokens name what there is to download, so that a poll needs a new one.
     const POLLS_WITH_NEW_TOKEN: bool;
@@ -27,7 +27,7 @@ pub(super) trait SyncSource: Send + 'static {
     /// Opens the stream.
     fn open(&mut self) -> impl Future<Output = Result<Events, ConnectionError>> + Send;
 
-    /// Applies a change of what the key leads to. An error ends the round.
+    /// Applies a change of the environments and keys that a proxy key leads to. An error ends the round.
     fn rescope(
         &mut self,
         scope: Scope,
@@ -50,7 +50,7 @@ pub(super) enum RoundError {
 }
 
 impl RoundError {
-    /// The kind for the status of an environment, and whether it is a rejection, which does not heal by itself.
+    /// Returns the kind for the status of an environment, and whether it is a rejection, which does not heal by itself.
     pub(super) fn kind(&self) -> (ErrorKind, bool) {
         match self {
             Self::Request(error) => error.kind(),

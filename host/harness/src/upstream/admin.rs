@@ -1,4 +1,4 @@
-//! The admin service: hashes of all keys of an environment, and its targets, page by page (sections 3.3 and 3.4).
+//! The admin service: hashes of all keys of an environment, and its targets, page by page (F005 to F012).
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,11 +10,11 @@ use crate::config::AdminConfig;
 use crate::identity::{Identity, ListedKeys};
 
 const PAGE_SIZE: usize = 100;
-/// Pages that are read at most: a service that never ends must not hold us for ever.
+/// Pages that are read at most, so that a service whose pages do not end cannot occupy the task forever.
 const MAX_PAGES: u64 = 10_000;
-/// Entries that are held at most.
+/// Entries of a list that are read at most.
 const MAX_ENTRIES: usize = 1_000_000;
-/// How often a list is read that changes while it is read.
+/// Attempts to read a list that changes while it is read.
 const READINGS: usize = 3;
 
 /// Access to the admin service.
@@ -24,10 +24,10 @@ pub(crate) struct Admin {
     pub(crate) settings: AdminConfig,
 }
 
-/// A page of either list. Entries are read one by one.
+/// A page of either list. Its entries are read one by one.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
+struct AdminPage {
     #[serde(default, alias = "targets")]
     api_keys: Option<Vec<Box<RawValue>>>,
     #[serde(default, deserialize_with = "count")]
@@ -38,7 +38,7 @@ struct Page {
 
 #[derive(Deserialize)]
 struct ListedKey {
-    /// The hash; what is called `apiKey` is masked and of no use.
+    /// The hash. The property `apiKey` is masked, so it is not read.
     #[serde(default)]
     key: Option<String>,
 }
@@ -46,16 +46,16 @@ struct ListedKey {
 /// All entries of a list.
 struct Entries {
     all: Vec<Box<RawValue>>,
-    /// Whether there are as many as the service says that there are.
+    /// Whether there are as many entries as the service counts.
     is_complete: bool,
 }
 
 impl Admin {
-    /// Hashes of all keys.
+    /// Returns hashes of all keys.
     pub(crate) async fn keys(&self, identity: &Identity) -> Result<ListedKeys, RequestError> {
         let entries = self.entries(identity, "apikey").await?;
         let hash = |entry: &RawValue| match serde_json::from_str::<ListedKey>(entry.get()) {
-            // One without a hash is of no use, and that is all that is wrong with it.
+            // An entry without a hash is valid, but of no use.
             Ok(ListedKey { key: None }) => None,
             Ok(ListedKey { key }) => Some(key),
             Err(_) => Some(None),
@@ -70,7 +70,7 @@ impl Admin {
         Ok(if entries.is_complete { listed } else { listed.incomplete() })
     }
 
-    /// All targets.
+    /// Returns all targets.
     pub(crate) async fn targets(&self, identity: &Identity) -> Result<Vec<Target>, RequestError> {
         let Entries { all, is_complete } = self.entries(identity, "targets").await?;
         if !is_complete {
@@ -83,7 +83,7 @@ impl Admin {
         Ok(targets)
     }
 
-    /// All pages. A list that changes while it is read is read again.
+    /// Reads all pages. A list that changes while it is read is read again.
     async fn entries(&self, identity: &Identity, what: &str) -> Result<Entries, RequestError> {
         let mut entries = self.reading(identity, what).await?;
         for _ in 1..READINGS {
@@ -93,23 +93,27 @@ impl Admin {
             entries = self.reading(identity, what).await?;
         }
         if !entries.is_complete {
-            tracing::warn!(environment = identity.environment, what, "a list has fewer entries than its service says");
+            tracing::warn!(
+                environment = identity.environment,
+                what,
+                "a list has fewer entries than its service counts"
+            );
         }
         Ok(entries)
     }
 
-    /// All pages up to the first without entries. A later page that is missing or repeated leaves the list incomplete.
+    /// Reads pages up to the first without entries. A later page that is missing or repeated leaves the list incomplete.
     async fn reading(&self, identity: &Identity, what: &str) -> Result<Entries, RequestError> {
         let malformed = |problem: String| RequestError::Malformed(problem);
         let mut all: Vec<Box<RawValue>> = Vec::new();
-        // Where the entries of the page before begin.
+        // Index of the first entry of the previous page.
         let mut before = 0;
         for number in 0..MAX_PAGES {
             let page = self.page(identity, what, number).await?;
             let count = page.item_count;
             let is_behind_the_last =
                 page.page_count.is_some_and(|it| number >= it) || count.is_some_and(|it| all.len() as u64 >= it);
-            // Without a list and without a word about how many there are, only what follows a page that was not full.
+            // A page without a list and without counts is the end only if the previous page was not full.
             let is_end = is_behind_the_last
                 || number > 0 && page.page_count.is_none() && count.is_none() && all.len() - before < PAGE_SIZE;
             let entries = match page.api_keys {
@@ -139,7 +143,7 @@ impl Admin {
         Err(malformed(format!("the pages of the list of {what} do not end")))
     }
 
-    async fn page(&self, identity: &Identity, what: &str, number: u64) -> Result<Page, RequestError> {
+    async fn page(&self, identity: &Identity, what: &str, number: u64) -> Result<AdminPage, RequestError> {
         let query = [
             ("accountIdentifier", self.settings.account.as_str()),
             ("environmentIdentifier", identity.environment.as_str()),

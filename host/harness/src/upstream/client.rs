@@ -5,14 +5,14 @@ use std::time::Duration;
 /// Product token in every upstream request.
 const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
 
-/// Clients for upstream requests. Connections are pooled, so everybody shares these.
+/// HTTP clients for upstream requests, shared by all environments because they pool connections. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct HttpClients {
-    /// For streams: no time limit on the whole, but on silence.
+    /// For streams: limits the time between bytes, but not the whole.
     pub(super) streams: reqwest::Client,
-    /// How long a stream may be silent.
+    /// Longest time between bytes of a stream.
     pub(super) read_timeout: Duration,
-    /// For everything else: a time limit on the whole.
+    /// For other requests: limits the whole time.
     pub(crate) requests: reqwest::Client,
 }
 

@@ -1,4 +1,4 @@
-//! Flags and segments are fetched, all at once or one by one (sections 3.6 and 3.8).
+//! Fetches flags and segments, all at once or one by one (F014, F018, F021 to F027, F032, F035).
 
 use super::client::HttpClients;
 use super::request::{RequestError, identification, read_json, url};
@@ -6,7 +6,7 @@ use crate::data::items::{Domain, Item};
 use crate::data::received::{Fetched, ReadList, Received, Unreadable, read_item};
 use crate::identity::Session;
 
-/// Fetches for one environment.
+/// Fetches flags and segments of environments.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
     pub(crate) http: HttpClients,
@@ -14,7 +14,7 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    /// Everything, item by item. A list that is none is an error.
+    /// Fetches all flags and segments.
     pub(crate) async fn everything(&self, session: &Session) -> Result<Received, RequestError> {
         let (flags, segments) = futures_util::future::try_join(
             self.get(session, &["feature-configs"], &[], ReadList::from_json),
@@ -24,7 +24,7 @@ impl Fetcher {
         Ok(Received { flags: Some(flags), segments: Some(segments) })
     }
 
-    /// One item.
+    /// Fetches one item.
     pub(crate) async fn one(
         &self,
         session: &Session,
@@ -66,7 +66,8 @@ impl Fetcher {
     }
 }
 
-/// JSON that is no item is the item's problem; an answer that is no JSON at all may be another one the next time.
+/// Distinguishes JSON that is no item from a response that is no JSON at all. The latter is a failed request, which is worth
+/// a retry.
 fn item<T>(read: Result<T, Unreadable>, json: &str) -> Result<Result<T, Unreadable>, serde_json::Error> {
     match read {
         Err(unreadable) => serde_json::from_str::<serde::de::IgnoredAny>(json).map(|_| Err(unreadable)),

@@ -1,5 +1,4 @@
-//! What an event of an upstream stream says (sections 3.7 and 6.3). Whatever comes, reading it never fails in a way that
-//! would end the stream.
+//! Events of upstream streams (F019, F026 to F031, F113, F114). Reading an event never fails, so that no event ends a stream.
 
 use std::time::Duration;
 
@@ -11,34 +10,34 @@ use yardarm_vendor::upstream::{LogThrottle, shortened};
 use crate::data::items::{ChangeEvent, Domain};
 use crate::identity::KeyHash;
 
-/// Log lines about events that are not understood.
-pub(crate) static UNKNOWN: LogThrottle = LogThrottle::new(Duration::from_secs(10));
+/// Limits log lines about unknown events.
+pub(crate) static UNKNOWN_EVENTS: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
 /// An event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// A flag or a segment has changed. The environment stands in it where a stream is about many.
+    /// A flag or a segment has changed. The environment is named in streams of several environments.
     Item { environment: Option<String>, event: ChangeEvent },
-    /// What a proxy key leads to has changed.
+    /// The environments or API keys that a proxy key leads to have changed.
     Scope(Scope),
     /// Text that is no JSON object, so that its subject is unknown.
     NoJson,
-    /// Nothing that we know.
+    /// An unknown event, with a description for the log.
     Unknown(String),
 }
 
-/// Changes of what a proxy key leads to.
+/// Changes of the environments and API keys that a proxy key leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// It leads to these environments too.
+    /// It leads to these environments in addition.
     Added(Vec<String>),
-    /// It leads to these no longer.
+    /// It does not lead to these environments any more.
     Removed(Vec<String>),
-    /// These environments have one more API key.
+    /// These environments have got an API key.
     KeyAdded(Vec<String>, KeyHash),
-    /// These environments have one API key less.
+    /// These environments have lost an API key.
     KeyRemoved(Vec<String>, KeyHash),
-    /// There is no such proxy key any more.
+    /// The proxy key was deleted.
     Deleted,
 }
 
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_told_apart() {
+    fn events_are_distinguished() {
         // F026, F027, F113, F114
         let hash = "A".repeat(64);
         let key = KeyHash::listed(&hash).unwrap();
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_understands_harms_nobody() {
+    fn unknown_events_are_ignored() {
         for data in [
             "",
             "{",
@@ -147,12 +146,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange(data in ".*") {
+        fn no_text_makes_it_panic(data in ".*") {
             let _ = Message::read(&data);
         }
 
         #[test]
-        fn items_come_through(
+        fn events_about_items_are_read(
             event in "create|patch|delete|[a-z]*", identifier in ".+", version in 0..=yardarm_harness_eval::model::MAX_VERSION, environment in ".+",
         ) {
             let data = json!({

@@ -1,6 +1,6 @@
-//! Targets that present themselves here are registered upstream, behind the answer (section 3.10).
+//! Registers targets that SDKs present upstream, after the response (F042 to F044).
 //!
-//! They wait in a queue until they are registered; failures are tried again with growing delays.
+//! Targets wait in a queue until they are registered. Failures are retried with growing delays.
 
 mod queue;
 
@@ -17,22 +17,22 @@ use tokio::time::Instant;
 use yardarm_core::{Backoff, Lifecycle, Secret};
 use yardarm_harness_eval::model::Target;
 
-use self::queue::{Added, Entry, Queue};
+use self::queue::{Added, Queue, QueuedTarget};
 use super::client::HttpClients;
 use super::request::url;
 use super::retry_delay::{MAX_DELAY, jittered};
 
-/// How long upstream may take.
+/// Time limit of a registration.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Registrations under way at once.
+/// Concurrent registrations.
 const WORKERS: usize = 16;
-/// How long the end of the process waits for registrations.
+/// Longest wait for registrations at the end of the process.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
-/// Time between looks at what is left at the end of the process.
+/// Time between checks of the queue at the end of the process.
 const FLUSH_CHECK: Duration = Duration::from_millis(20);
-/// How often a target is tried whose key upstream rejects: that may heal, and may not.
+/// Attempts for a target whose key upstream rejects.
 const MAX_REJECTIONS: u32 = 10;
-/// Failures in a row after which there is no hurry any more.
+/// Consecutive failures, over all targets, after which workers back off.
 const FAILURES_OF_AN_OUTAGE: u32 = 16;
 
 /// Registers targets. Cheap to clone.
@@ -44,9 +44,9 @@ struct Shared {
     base: String,
     queue: Mutex<Queue>,
     changed: Notify,
-    /// Failures in a row, over all targets.
+    /// Consecutive failures, over all targets.
     failures: AtomicU32,
-    /// Whether the process ends, so that what fails is not tried again.
+    /// Whether the process ends, so that failures are not retried.
     is_closing: AtomicBool,
     is_full: AtomicBool,
     registered: AtomicU64,
@@ -54,21 +54,21 @@ struct Shared {
     dropped: AtomicU64,
 }
 
-/// What has become of targets so far.
+/// Counts of targets by the outcome of their registration.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Registrations {
     pub(crate) waiting: u64,
     pub(crate) registered: u64,
-    /// Harness wants nothing of them.
+    /// Rejected by Harness.
     pub(crate) refused: u64,
-    /// There was no place, or no time.
+    /// Dropped because the queue was full, or attempts were exhausted.
     pub(crate) dropped: u64,
 }
 
-/// What became of an attempt.
-enum Outcome {
+/// The outcome of an attempt.
+enum RegistrationOutcome {
     Registered,
-    /// Worth another attempt.
+    /// It may succeed later.
     Failed {
         is_rejection: bool,
         problem: String,
@@ -76,7 +76,7 @@ enum Outcome {
     Refused(StatusCode),
 }
 
-impl Outcome {
+impl RegistrationOutcome {
     fn failed(is_rejection: bool, problem: impl std::fmt::Display) -> Self {
         Self::Failed { is_rejection, problem: problem.to_string() }
     }
@@ -87,7 +87,7 @@ impl Outcome {
 }
 
 impl Registrar {
-    /// Starts the tasks that register, if `registers`.
+    /// Starts the workers, if `registers`; otherwise nothing is registered.
     pub(crate) fn start(http: HttpClients, base: String, registers: bool, lifecycle: &Lifecycle) -> Self {
         let registrar = Self(Arc::new(Shared {
             http,
@@ -108,18 +108,18 @@ impl Registrar {
         registrar
     }
 
-    /// Registers a target that presented `key`, unless the same was registered a moment ago.
+    /// Queues a target that was presented with `key`, unless the same target was registered a short time ago.
     pub(crate) fn register(&self, environment: &str, key: &Secret, target: &Target) {
         let text = json!(target).to_string();
         let body = format!("{{\"apiKey\":{},\"target\":{text}}}", json!(key.expose()));
-        let entry = Entry::new(environment, &target.identifier, &text, Bytes::from(body));
+        let entry = QueuedTarget::new(environment, &target.identifier, &text, Bytes::from(body));
         match self.lock().add(entry, Instant::now()) {
             Added::Known => return,
             Added::Waiting => self.0.is_full.store(false, Ordering::Relaxed),
             Added::Full => {
                 self.0.dropped.fetch_add(1, Ordering::Relaxed);
                 if !self.0.is_full.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(environment, "too many targets wait to be registered, dropping those that come now");
+                    tracing::warn!(environment, "too many targets wait to be registered, dropping further ones");
                 }
                 return;
             }
@@ -127,7 +127,7 @@ impl Registrar {
         self.0.changed.notify_one();
     }
 
-    /// What has become of targets so far.
+    /// Returns the counts so far.
     pub(crate) fn report(&self) -> Registrations {
         let count = |it: &AtomicU64| it.load(Ordering::Relaxed);
         let Shared { registered, refused, dropped, .. } = &*self.0;
@@ -139,10 +139,10 @@ impl Registrar {
         }
     }
 
-    /// Tries everything that waits once more, and waits for it. For the end of the process.
+    /// Makes a last attempt for every waiting target, and waits for it. Used at the end of the process.
     pub(crate) async fn flush(&self) {
         self.0.is_closing.store(true, Ordering::Relaxed);
-        self.lock().hurry(Instant::now());
+        self.lock().make_due(Instant::now());
         let end = Instant::now() + FLUSH_LIMIT;
         while self.lock().len() > 0 {
             if Instant::now() >= end {
@@ -151,7 +151,7 @@ impl Registrar {
                 tracing::warn!(count, "targets could not be registered before the end of the process");
                 return;
             }
-            // Workers may have been on their way to sleep, so they are woken more than once.
+            // A worker may have missed a notification on its way to sleep, so workers are woken more than once.
             self.0.changed.notify_waiters();
             tokio::time::sleep(FLUSH_CHECK).await;
         }
@@ -162,10 +162,12 @@ impl Registrar {
         loop {
             let entry = self.next().await;
             let sent = yardarm_core::supervisor::catch(self.send(&entry)).await;
-            let outcome = sent.unwrap_or_else(|error| Outcome::failed(false, error));
+            let outcome = sent.unwrap_or_else(|error| RegistrationOutcome::failed(false, error));
             let is_outage = match &outcome {
-                Outcome::Failed { .. } => self.0.failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE,
-                Outcome::Registered | Outcome::Refused(_) => {
+                RegistrationOutcome::Failed { .. } => {
+                    self.0.failures.fetch_add(1, Ordering::Relaxed) >= FAILURES_OF_AN_OUTAGE
+                }
+                RegistrationOutcome::Registered | RegistrationOutcome::Refused(_) => {
                     self.0.failures.store(0, Ordering::Relaxed);
                     false
                 }
@@ -182,15 +184,15 @@ impl Registrar {
         }
     }
 
-    /// The next target that is due.
-    async fn next(&self) -> Entry {
+    /// Waits for the next target that is due.
+    async fn next(&self) -> QueuedTarget {
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let due = match self.lock().take(Instant::now()) {
                 Ok(entry) => {
-                    // Another worker may have been woken for this one.
+                    // This target's notification may have woken another worker.
                     self.0.changed.notify_one();
                     return entry;
                 }
@@ -211,56 +213,58 @@ impl Registrar {
         }
     }
 
-    async fn send(&self, entry: &Entry) -> Outcome {
+    async fn send(&self, entry: &QueuedTarget) -> RegistrationOutcome {
         let request = self.0.http.requests.post(url(&self.0.base, &["client", "auth"])).timeout(TIMEOUT);
         let request = request.header(CONTENT_TYPE, "application/json").body(entry.body.clone());
         match yardarm_vendor::upstream::send(request).await {
-            Ok(answer) if answer.status().is_success() => Outcome::Registered,
+            Ok(answer) if answer.status().is_success() => RegistrationOutcome::Registered,
             Ok(answer) => match answer.status() {
-                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Outcome::answered(true, status),
-                status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
-                    Outcome::answered(false, status)
+                status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                    RegistrationOutcome::answered(true, status)
                 }
-                status if status.is_client_error() => Outcome::Refused(status),
-                status => Outcome::answered(false, status),
+                status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
+                    RegistrationOutcome::answered(false, status)
+                }
+                status if status.is_client_error() => RegistrationOutcome::Refused(status),
+                status => RegistrationOutcome::answered(false, status),
             },
-            Err(error) => Outcome::failed(false, error),
+            Err(error) => RegistrationOutcome::failed(false, error),
         }
     }
 
-    fn settle(&self, mut entry: Entry, outcome: &Outcome) {
+    fn settle(&self, mut entry: QueuedTarget, outcome: &RegistrationOutcome) {
         let now = Instant::now();
         let is_closing = self.0.is_closing.load(Ordering::Relaxed);
         match outcome {
-            Outcome::Registered => {
+            RegistrationOutcome::Registered => {
                 self.lock().register(&entry, now);
                 self.0.registered.fetch_add(1, Ordering::Relaxed);
             }
-            Outcome::Failed { is_rejection, problem } => {
+            RegistrationOutcome::Failed { is_rejection, problem } => {
                 entry.attempts += 1;
                 let is_over = is_closing || *is_rejection && entry.attempts >= MAX_REJECTIONS;
                 if is_over {
-                    self.lock().give_up(&entry);
+                    self.lock().discard(&entry);
                     if self.0.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                         tracing::warn!(
                             is_closing,
                             problem,
-                            "targets could not be registered and are given up; this is logged once"
+                            "targets could not be registered and are dropped; this is logged once"
                         );
                     }
                 } else {
                     if entry.attempts == 1 && self.0.failures.load(Ordering::Relaxed) <= 1 {
-                        tracing::warn!(problem, "a target could not be registered, trying again");
+                        tracing::warn!(problem, "a target could not be registered, retrying");
                     }
                     let delay = Duration::from_secs(1_u64 << entry.attempts.min(6)).min(MAX_DELAY) / 2;
                     self.lock().put_back(entry, now + jittered(delay));
                 }
             }
-            Outcome::Refused(status) => {
-                // The same would be refused again.
+            RegistrationOutcome::Refused(status) => {
+                // The same target would be rejected again.
                 self.lock().register(&entry, now);
                 if self.0.refused.fetch_add(1, Ordering::Relaxed) == 0 {
-                    tracing::warn!(%status, "Harness refuses to register a target; this is logged once");
+                    tracing::warn!(%status, "Harness rejects the registration of a target; this is logged once");
                 }
             }
         }

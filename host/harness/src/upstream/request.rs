@@ -1,4 +1,4 @@
-//! Requests with a JSON answer, and how they fail.
+//! Requests with a JSON response, and their errors.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use yardarm_harness_eval::lenient_json;
@@ -7,9 +7,9 @@ use yardarm_vendor::upstream::{RedirectError, SendError};
 use super::client::HttpClients;
 use crate::identity::Session;
 
-/// How we call ourselves where Harness counts SDKs.
+/// Name and version of Yardarm in Harness' statistics of SDKs.
 const SDK_INFO: &str = concat!("Yardarm ", env!("CARGO_PKG_VERSION"), " Proxy");
-/// Longest answer that is read, in bytes. Those of large environments have a few megabytes.
+/// Longest response that is read, in bytes. Responses of large environments have a few megabytes.
 const MAX_ANSWER: usize = 256 << 20;
 
 /// A failed request.
@@ -28,7 +28,7 @@ pub(crate) enum RequestError {
 }
 
 impl RequestError {
-    /// The kind for the status of an environment, and whether it does not heal by itself.
+    /// Returns the kind for the status of an environment, and whether it is a rejection, which does not heal by itself.
     pub(crate) fn kind(&self) -> (yardarm_core::status::ErrorKind, bool) {
         use yardarm_core::status::ErrorKind;
         match self {
@@ -39,7 +39,7 @@ impl RequestError {
         }
     }
 
-    /// Whether upstream wants nothing of the key.
+    /// Returns whether upstream rejects the key.
     pub(crate) fn is_rejection(&self) -> bool {
         self.kind().1
     }
@@ -54,14 +54,17 @@ impl From<SendError> for RequestError {
     }
 }
 
-/// Sends a request and reads its JSON. Only 200 counts, and only what says that it is JSON.
+/// Sends a request and reads the JSON of its response.
+///
+/// # Errors
+/// When the status is not 200, the content type is not JSON, or the body cannot be read.
 pub(crate) async fn json<T: serde::de::DeserializeOwned + Send + 'static>(
     request: reqwest::RequestBuilder,
 ) -> Result<T, RequestError> {
     read_json(request, |text| serde_json::from_str(text)).await
 }
 
-/// The same with `read` for the text of the answer, in which bad Unicode has been replaced.
+/// Like [`json`], with `read` for the text of the response, in which invalid Unicode has been replaced.
 pub(crate) async fn read_json<T: Send + 'static>(
     request: reqwest::RequestBuilder,
     read: impl FnOnce(&str) -> Result<T, serde_json::Error> + Send + 'static,
@@ -83,7 +86,7 @@ pub(crate) async fn read_json<T: Send + 'static>(
         }
         body.extend_from_slice(&chunk);
     }
-    // Megabytes of JSON take milliseconds that the serving threads have better uses for.
+    // Megabytes of JSON take milliseconds to parse, which must not delay the serving threads.
     let parse = move || read(&lenient_json::text(&body)).map_err(|error| RequestError::Malformed(error.to_string()));
     yardarm_core::supervisor::blocking("upstream parser", parse)
         .await
@@ -94,7 +97,7 @@ pub(crate) fn post_json(http: &HttpClients, url: String, body: &serde_json::Valu
     http.requests.post(url).header(http::header::CONTENT_TYPE, "application/json").body(body.to_string())
 }
 
-/// A base address and path segments, each of which is encoded.
+/// Returns an address below `base` with path segments, each of which is encoded.
 pub(crate) fn url(base: &str, segments: &[&str]) -> String {
     let mut url = base.to_owned();
     for segment in segments {
@@ -109,7 +112,7 @@ pub(crate) fn url(base: &str, segments: &[&str]) -> String {
     url
 }
 
-/// Headers that say who we are and which environment is meant.
+/// Returns headers that identify Yardarm and the environment.
 pub(crate) fn identification(session: &Session) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut insert = |name: &'static str, value: &str| {

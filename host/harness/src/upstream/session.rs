@@ -1,4 +1,4 @@
-//! What we are for upstream: a token, and what it says of an environment (sections 3.2 and 3.5).
+//! Exchanges an API key for a session (F001 to F004, F013 to F017).
 
 use serde_json::json;
 use yardarm_core::Secret;
@@ -9,6 +9,9 @@ use super::token::{UpstreamClaims, UpstreamToken};
 use crate::identity::{AuthTarget, Identity, Session};
 
 /// Exchanges `key`.
+///
+/// # Errors
+/// When the request fails, or the token does not name an environment.
 pub(crate) async fn open_session(
     http: &HttpClients,
     base: &str,
@@ -42,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_without_an_environment_are_of_no_use() {
+    fn tokens_without_an_environment_are_rejected() {
         // F004
         for (json, expected) in [("{}", None), (r#"{"environment":7}"#, None), (r#"{"environment":"e"}"#, Some("e"))] {
             let claims = UpstreamClaims::read(&format!("a.{}.c", URL_SAFE_NO_PAD.encode(json))).unwrap();

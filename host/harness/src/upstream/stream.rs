@@ -1,4 +1,4 @@
-//! Opens the stream of events (sections 3.7 and 6.3).
+//! Opens the stream of events (F019, F026 to F031, F113, F114).
 
 use http::header::CACHE_CONTROL;
 use yardarm_core::Secret;
@@ -8,7 +8,7 @@ use super::client::HttpClients;
 use super::request::{identification, url};
 use crate::identity::Session;
 
-/// Opens the stream at a path below `base`, of whatever `key` leads to.
+/// Opens the stream at a path below `base`, of all environments that `key` leads to.
 pub(crate) async fn open(
     http: &HttpClients,
     base: &str,
@@ -19,6 +19,6 @@ pub(crate) async fn open(
     let request = http.streams.get(url(base, path)).headers(identification(session));
     let request = request.query(&[("cluster", &session.identity.cluster)]);
     let request = request.bearer_auth(session.token.expose()).header("api-key", key.expose());
-    // What we accept is said where streams of both vendors are opened.
+    // `Accept` is set by the library below `yardarm_vendor::upstream::open`.
     yardarm_vendor::upstream::open(request.header(CACHE_CONTROL, "no-cache"), http.read_timeout).await
 }

@@ -1,4 +1,4 @@
-//! A key is exchanged for a token, whose claims say what the key belongs to.
+//! Tokens of upstream, whose claims name the environment of the key that was exchanged.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use yardarm_harness_eval::lenient_json;
 use super::client::HttpClients;
 use super::request::{RequestError, json, post_json};
 
-/// How long upstream may take.
+/// Time limit of an exchange.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A token and what it says.
+/// A token of upstream, and its claims.
 pub(crate) struct UpstreamToken {
     pub(crate) text: Secret,
     pub(crate) claims: UpstreamClaims,
 }
 
-/// What a token says.
+/// The claims of a token of upstream.
 #[derive(Debug)]
 pub(crate) struct UpstreamClaims(Map<String, Value>);
 
@@ -40,7 +40,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 impl UpstreamToken {
-    /// Asks for one; `body` names the key.
+    /// Requests a token; `body` contains the key.
     pub(crate) async fn request(http: &HttpClients, url: String, body: &Value) -> Result<Self, RequestError> {
         let answer: Answer = json(post_json(http, url, body).timeout(TOKEN_TIMEOUT)).await?;
         let claims =
@@ -50,24 +50,24 @@ impl UpstreamToken {
 }
 
 impl UpstreamClaims {
-    /// What a token says. Its signature is not ours to check: we have no key.
+    /// Reads the claims of a token. The signature is not checked, because only Harness has the key.
     pub(crate) fn read(token: &str) -> Result<Self, &'static str> {
         let payload = token.split('.').nth(1).ok_or("the token has no claims")?;
         let json = LENIENT.decode(payload).map_err(|_| "the claims of the token are no base64")?;
         lenient_json::from_slice(&json).map(Self).map_err(|_| "the claims of the token are no JSON")
     }
 
-    /// A claim; empty if it is missing or no text.
+    /// Returns a claim; empty if it is missing or no text.
     pub(crate) fn text(&self, name: &str) -> String {
         self.0.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
-    /// A claim that must say something.
+    /// Returns a claim that must not be empty; `problem` is the error if it is.
     pub(crate) fn required(&self, name: &str, problem: &'static str) -> Result<String, &'static str> {
         Some(self.text(name)).filter(|it| !it.is_empty()).ok_or(problem)
     }
 
-    /// What upstream wants to find in every query; absent in old installations.
+    /// Returns the `cluster` parameter of queries. Old installations do not send the claim; it is `1` there.
     pub(crate) fn cluster(&self, name: &str) -> String {
         Some(self.text(name)).filter(|it| !it.is_empty()).unwrap_or_else(|| "1".to_owned())
     }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_claims_is_no_token() {
+    fn texts_without_claims_are_no_tokens() {
         let encoded = |json: &str| format!("a.{}.c", URL_SAFE_NO_PAD.encode(json));
         for token in ["", "abc", "a.!.c", &encoded("[]"), &encoded("7"), &encoded("{")] {
             assert!(UpstreamClaims::read(token).is_err(), "{token}");
@@ -109,12 +109,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange(token in ".*") {
+        fn no_text_makes_it_panic(token in ".*") {
             let _ = UpstreamClaims::read(&token);
         }
 
         #[test]
-        fn every_claim_that_is_a_text_comes_through(name in "[a-z_A-Z]{1,20}", value in ".{0,40}") {
+        fn every_claim_that_is_a_text_is_read(name in "[a-z_A-Z]{1,20}", value in ".{0,40}") {
             let payload = URL_SAFE_NO_PAD.encode(json!({ name.as_str(): value }).to_string());
             prop_assert_eq!(UpstreamClaims::read(&format!("a.{payload}.c")).unwrap().text(&name), value);
         }

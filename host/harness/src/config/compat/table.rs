@@ -1,4 +1,4 @@
-//! THE TABLE of the settings of ff-proxy, both generations: what each is called, what it holds, what it stands for.
+//! The table of the settings of ff-proxy, versions 1 and 2: their names, forms and meanings.
 
 use std::fmt::Write;
 
@@ -11,11 +11,11 @@ pub(super) struct Row {
     pub(super) flag: &'static str,
     pub(super) form: Form,
     pub(super) meaning: Meaning,
-    /// For people: what it is, and what it is unless set.
+    /// Description for the help text, with the default.
     pub(super) about: &'static str,
 }
 
-/// What a value must look like.
+/// The form of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
@@ -26,22 +26,22 @@ pub(super) enum Form {
     List,
 }
 
-/// What a setting stands for.
+/// The meaning of a setting.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Meaning {
-    /// This key, with the same value.
+    /// The value of this key.
     Is(&'static str),
-    /// This key; 0 is never.
+    /// The value of this key in seconds; 0 means never.
     Seconds(&'static str),
-    /// This key; 0 is the default.
+    /// The value of this key in seconds; 0 means the default.
     PositiveSeconds(&'static str),
-    /// Nothing by itself; the translation looks at it.
+    /// Handled by the translation itself.
     Own,
-    /// Nothing that anybody would miss.
+    /// No effect, without a warning.
     Nothing,
-    /// Nothing, and whoever has set it should know this.
+    /// No effect, with this warning.
     Missed(&'static str),
-    /// Something that cannot be done here, for this reason; a start would not be what its user wants.
+    /// Not supported, for this reason; the start fails.
     Refused(&'static str),
 }
 
@@ -51,7 +51,7 @@ const fn row(variable: &'static str, flag: &'static str, form: Form, meaning: Me
 
 const NONE: &str = "accepted, no effect";
 
-/// All of them, in the order of the help text. Required ones come first, in the order in which they are asked for.
+/// All settings, in the order of the help text. Required ones come first, in the order in which errors list them.
 pub(super) const ROWS: &[Row] = {
     use Form::{Bool, Count, List, Text};
     use Meaning::{Is, Missed, Nothing, Own, PositiveSeconds, Refused, Seconds};
@@ -113,7 +113,7 @@ pub(super) const ROWS: &[Row] = {
             "auth-secret",
             Text,
             Is("harness.auth_secret"),
-            "signs the tokens of SDKs; `secret`, which everybody knows, is warned of [derived from the keys]",
+            "signs the tokens of SDKs; the well-known `secret` causes a warning [derived from the keys]",
         ),
         row("BYPASS_AUTH", "bypass-auth", Bool, Is("harness.bypass_auth"), "SDKs may read without a token [false]"),
         row(
@@ -211,7 +211,7 @@ pub(super) const ROWS: &[Row] = {
     ]
 };
 
-/// The help text.
+/// Returns the help text.
 #[must_use]
 pub fn usage() -> String {
     let mut text = String::from(

@@ -3,7 +3,7 @@ use yardarm_core::settings::{Reader, Values};
 use super::*;
 use crate::config::{Config, KEYS};
 
-/// What an online relay cannot do without.
+/// The settings that an online relay requires.
 const REQUIRED: [(&str, &str); 4] = [
     ("ACCOUNT_IDENTIFIER", "acc"),
     ("ORG_IDENTIFIER", "org"),
@@ -20,7 +20,7 @@ fn translated(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Translat
     translate(&arguments, &pairs(variables))
 }
 
-/// The same with what is required.
+/// Translates with the required settings.
 fn online(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Translation, CompatError> {
     translated(arguments, &[&REQUIRED[..], variables].concat())
 }
@@ -31,7 +31,7 @@ fn value(translation: &Translation, key: &str) -> Option<String> {
 }
 
 #[test]
-fn weak_secrets_are_refused_outside_of_the_compatibility_mode() {
+fn weak_secrets_are_rejected_outside_of_the_compatibility_mode() {
     for (secret, is_compatible, is_refused) in [
         ("secret", false, true),
         ("sesam", false, true),
@@ -54,7 +54,7 @@ fn weak_secrets_are_refused_outside_of_the_compatibility_mode() {
 }
 
 #[test]
-fn every_setting_has_its_place() {
+fn every_setting_sets_its_key() {
     let default = online(&[], &[]).unwrap();
     for (key, expected) in [
         ("server.listen", Some("0.0.0.0:7000 (default)")),
@@ -121,7 +121,7 @@ fn keys_of_flags_and_variable_are_joined() {
             "harness.environments[4].api_key k2 variable API_KEYS",
         ]
     );
-    assert!(!format!("{translation:?}").contains("canary"), "nothing that may be a secret is shown");
+    assert!(!format!("{translation:?}").contains("canary"), "no secret is printed");
 }
 
 #[test]
@@ -140,19 +140,19 @@ fn offline_needs_nothing_and_generating_wins_over_it() {
 }
 
 #[test]
-fn a_proxy_key_stands_in_for_what_version_1_needs() {
+fn a_proxy_key_replaces_the_settings_of_version_1() {
     let alone = translated(&["--proxy-key=p"], &[]).unwrap();
     assert_eq!(value(&alone, "harness.proxy_key").as_deref(), Some("p (argument --proxy-key)"));
-    assert!(!format!("{alone:?}").contains("\"p\""), "nothing that may be a secret is shown");
+    assert!(!format!("{alone:?}").contains("\"p\""), "no secret is printed");
     let both = online(&[], &[("PROXY_KEY", "p")]).unwrap();
     assert_eq!(value(&both, "harness.environments[0].api_key"), None);
     assert_eq!(both.warnings, ["API_KEYS has no effect beside PROXY_KEY"]);
     assert_eq!(value(&translated(&["--offline"], &[("PROXY_KEY", "p")]).unwrap(), "harness.proxy_key"), None);
-    assert!(translated(&[], &[("YARDARM_HARNESS_PROXY_KEY", "p")]).is_ok(), "by whatever name");
+    assert!(translated(&[], &[("YARDARM_HARNESS_PROXY_KEY", "p")]).is_ok(), "by either name");
 }
 
 #[test]
-fn what_is_wrong_is_said_at_once_and_without_values() {
+fn all_errors_are_reported_at_once_and_without_values() {
     // F111
     let missing = |names: &[&'static str]| Some(CompatError::Missing(names.to_vec()));
     let usage = |lines: &[&str]| Some(CompatError::Usage(lines.iter().map(|it| (*it).to_owned()).collect()));
@@ -206,7 +206,7 @@ fn what_is_wrong_is_said_at_once_and_without_values() {
 }
 
 #[test]
-fn what_has_no_effect_is_said_where_it_matters() {
+fn settings_without_an_effect_cause_warnings_where_it_matters() {
     for (variables, expected) in [
         (
             &[("REDIS_ADDRESS", "redis:6379"), ("REDIS_PASSWORD", "p"), ("REDIS_DB", "1")][..],
@@ -232,7 +232,7 @@ fn what_has_no_effect_is_said_where_it_matters() {
 }
 
 #[test]
-fn translated_values_are_values_of_ours_and_keep_their_names() {
+fn translated_values_are_checked_and_keep_their_names() {
     let variables =
         [&REQUIRED[..], &[("AUTH_SECRET", "secret"), ("YARDARM_HARNESS_ENVIRONMENTS_0_NAME", "shop")]].concat();
     let mut values = Values::default();
@@ -254,24 +254,24 @@ fn translated_values_are_values_of_ours_and_keep_their_names() {
 
 #[test]
 fn an_empty_value_of_any_setting_is_no_value() {
-    let shown = |translation: Translation| {
+    let rendered = |translation: Translation| {
         let overrides = translation.overrides.iter();
-        let mut shown: Vec<_> = overrides.map(|it| format!("{} {} {}", it.key, it.text.expose(), it.source)).collect();
-        shown.extend(translation.warnings);
-        shown.extend(translation.export.map(|it| it.display().to_string()));
-        shown
+        let mut lines: Vec<_> = overrides.map(|it| format!("{} {} {}", it.key, it.text.expose(), it.source)).collect();
+        lines.extend(translation.warnings);
+        lines.extend(translation.export.map(|it| it.display().to_string()));
+        lines
     };
-    let default = shown(online(&[], &[]).unwrap());
+    let default = rendered(online(&[], &[]).unwrap());
     for row in table::ROWS {
         for blank in ["", " \t"] {
             if !REQUIRED.iter().any(|(name, _)| *name == row.variable) {
-                let found = shown(online(&[], &[(row.variable, blank)]).unwrap());
+                let found = rendered(online(&[], &[(row.variable, blank)]).unwrap());
                 assert_eq!(found, default, "{}={blank:?}", row.variable);
             }
             let flag = format!("--{}={blank}", row.flag);
-            assert_eq!(shown(online(&[&flag], &[]).unwrap()), default, "{flag:?}");
+            assert_eq!(rendered(online(&[&flag], &[]).unwrap()), default, "{flag:?}");
         }
     }
     let keys = [REQUIRED[0], REQUIRED[1], REQUIRED[2], ("API_KEYS", "k1,, ,k2,")];
-    assert_eq!(shown(translated(&[], &keys).unwrap()), default, "empty keys in a list are none");
+    assert_eq!(rendered(translated(&[], &keys).unwrap()), default, "empty keys in a list are none");
 }

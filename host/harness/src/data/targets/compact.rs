@@ -1,4 +1,4 @@
-//! Targets held in few bytes: each is one allocation of text, read again when it is needed.
+//! Targets in few bytes: each is one allocation of text, which is parsed again when it is needed.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use yardarm_harness_eval::model::Target;
 
-/// Targets by identifier, and which of them was used least recently.
+/// A map of targets by identifier that can evict the least recently used one.
 #[derive(Default)]
 pub(super) struct CompactTargets {
-    /// By a hash of the identifier. Two that have one hash, which callers cannot bring about, replace each other.
+    /// By a hash of the identifier. Targets with the same hash replace each other; callers cannot cause that.
     index: HashMap<u64, u32>,
     hasher: RandomState,
     slots: Vec<Slot>,
@@ -28,14 +28,14 @@ struct Slot {
     older: Option<u32>,
 }
 
-/// A target as it is held.
+/// A packed target.
 pub(super) struct Packed {
     text: Arc<[u8]>,
     identifier_length: u32,
 }
 
 impl Packed {
-    /// `None` for one that is too long.
+    /// Packs a target; `None` if it is too long.
     pub(super) fn new(target: &Target) -> Option<Self> {
         let mut text = target.identifier.clone().into_bytes();
         let identifier_length = u32::try_from(text.len()).ok()?;
@@ -44,14 +44,14 @@ impl Packed {
         Some(Self { text: text.into(), identifier_length })
     }
 
-    /// The target.
+    /// Returns the target.
     pub(super) fn unpack(&self) -> Option<Target> {
         let (identifier, rest) = self.text.split_at_checked(self.identifier_length as usize)?;
         let rest: Target = serde_json::from_slice(rest).ok()?;
         Some(Target { identifier: String::from_utf8_lossy(identifier).into_owned(), ..rest })
     }
 
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory that it takes.
     pub(super) fn size(&self) -> usize {
         allocated(self.text.len())
     }
@@ -61,20 +61,20 @@ impl Packed {
     }
 }
 
-/// Bytes of memory behind a shared text: two counters before it, the allocator's own word, and whole steps of 16.
+/// Returns the bytes of memory of a shared text: two counters, the text, the allocator's header, rounded up to 16.
 fn allocated(length: usize) -> usize {
     (length + 2 * size_of::<usize>() + size_of::<usize>()).next_multiple_of(16).max(32)
 }
 
 impl CompactTargets {
-    /// Bytes of memory that everything takes, room for more included.
+    /// Returns the bytes of memory that everything takes, unused capacity included.
     pub(super) fn held_bytes(&self) -> usize {
-        // A table of hashes has a byte of its own per place, and an eighth of its places stays free.
+        // A hash table has a control byte per slot, and an eighth of its slots stays free.
         let table = self.index.capacity() * (size_of::<(u64, u32)>() + 1) * 8 / 7;
         self.text_bytes + table + self.slots.capacity() * size_of::<Slot>() + self.free.capacity() * size_of::<u32>()
     }
 
-    /// The target of an identifier, which is the most recently used one from now on.
+    /// Returns the target of an identifier, which becomes the most recently used one.
     pub(super) fn find(&mut self, identifier: &str) -> Option<Packed> {
         let number = *self.index.get(&self.hasher.hash_one(identifier.as_bytes()))?;
         let slot = self.slots.get(number as usize)?;
@@ -115,7 +115,7 @@ impl CompactTargets {
         self.remove_hash(self.hasher.hash_one(identifier.as_bytes()));
     }
 
-    /// Removes the least recently used one; says whether there was any.
+    /// Removes the least recently used target; returns whether there was one.
     pub(super) fn evict(&mut self) -> bool {
         let Some(slot) = self.oldest.and_then(|it| self.slots.get(it as usize)) else { return false };
         let packed = Packed { text: Arc::clone(&slot.text), identifier_length: slot.identifier_length };
@@ -123,7 +123,7 @@ impl CompactTargets {
         true
     }
 
-    /// All targets, in no order.
+    /// Returns all targets, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = Packed> {
         self.index.values().filter_map(|number| {
             let slot = self.slots.get(*number as usize)?;
@@ -186,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_map_that_forgets_what_was_used_least_recently(
+        fn it_behaves_like_a_map_that_evicts_the_least_recently_used(
             steps in proptest::collection::vec((0_u8..4, "[a-f]", "[x-z]"), 0..200),
         ) {
             let mut targets = CompactTargets::default();

@@ -12,12 +12,12 @@ use crate::environments::{Environments, HarnessEnvironment};
 /// Why the folder could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The operating system said no.
+    /// A file or folder cannot be written.
     #[error("`{path}` cannot be written: {source}")]
     Io {
         /// File or folder.
         path: PathBuf,
-        /// What it said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// An environment has no data yet.
@@ -42,7 +42,7 @@ fn write(environments: &Environments, environment: &Arc<HarnessEnvironment>, fol
     std::fs::create_dir_all(&folder).map_err(io(&folder))?;
     let (keys, targets) = (environments.keys_of(environment), environment.targets.listed());
     let flags: Vec<_> = items.flags.iter().filter_map(|it| raw(it.json())).collect();
-    // Both kinds of rules, as upstream said them.
+    // With both kinds of rules, as upstream sent them.
     let segments: Vec<_> = items.segments.iter().filter_map(|it| raw(it.json())).collect();
     let about = format!(
         "# {}\n\nFeature flags of a Harness environment, for offline mode.\n\n- keys: {}\n- flags: {}\n- segments: {}\n- targets: {}\n",

@@ -19,17 +19,17 @@ pub(super) const SEGMENTS: &str = "segments.json";
 pub(super) const TARGETS: &str = "targets.json";
 pub(super) const PREFIX: &str = "env-";
 
-/// Folders within folders that are looked into, so that a link to itself has an end.
+/// Depth of folders that are searched, which bounds the search of a link to itself.
 const MAX_DEPTH: usize = 8;
 
-/// What tells one state of the folder from another without reading the files.
-pub(super) type Look = BTreeMap<PathBuf, Option<(SystemTime, u64)>>;
+/// Modification times and lengths of all files, which show changes without reading the files.
+pub(super) type Fingerprint = BTreeMap<PathBuf, Option<(SystemTime, u64)>>;
 
-/// What a folder holds, by ID, and what it looked like before it was read.
-pub(super) type Content = (Look, BTreeMap<String, Read>);
+/// The fingerprint of the folder before it was read, and its environments by ID.
+pub(super) type Content = (Fingerprint, BTreeMap<String, ReadEnvironment>);
 
-/// What the files of one environment say.
-pub(super) struct Read {
+/// The content of the files of one environment.
+pub(super) struct ReadEnvironment {
     /// Everything but flags and segments.
     pub(super) persisted: PersistedEnvironment,
     pub(super) received: Received,
@@ -38,15 +38,15 @@ pub(super) struct Read {
 /// Why a folder cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
-    /// The operating system said no.
+    /// A file or folder cannot be read.
     #[error("`{path}` (`harness.offline.dir`) cannot be read: {source}")]
     Unreadable {
         /// File or folder.
         path: PathBuf,
-        /// What it said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A file is not what it should be.
+    /// A file is malformed.
     #[error("`{path}` (`harness.offline.dir`) is malformed: {problem}")]
     Malformed {
         /// The file.
@@ -56,26 +56,26 @@ pub enum OfflineError {
     },
 }
 
-/// Reads everything, if the folder looks different than it was `seen`. Blocks.
-pub(super) fn read_if_changed(folder: &Path, seen: Option<&Look>) -> Result<Option<Content>, OfflineError> {
+/// Reads everything, if the folder has changed since it was `seen`. Blocks.
+pub(super) fn read_if_changed(folder: &Path, seen: Option<&Fingerprint>) -> Result<Option<Content>, OfflineError> {
     let mut environments = BTreeMap::new();
     find(folder, 0, &mut environments)?;
-    // Looked at before it is read: a file that changes meanwhile is read again.
-    let look = environments.values().flat_map(|path| [KEYS, FLAGS, SEGMENTS, TARGETS].map(|it| path.join(it)));
-    let look: Look = look.map(|path| (path.clone(), look_at(&path))).collect();
-    if seen == Some(&look) {
+    // Taken before the files are read, so that a file which changes meanwhile is read again.
+    let paths = environments.values().flat_map(|path| [KEYS, FLAGS, SEGMENTS, TARGETS].map(|it| path.join(it)));
+    let fingerprint: Fingerprint = paths.map(|path| (path.clone(), modification(&path))).collect();
+    if seen == Some(&fingerprint) {
         return Ok(None);
     }
     let all = environments.into_iter().map(|(id, path)| Ok((id, read(&path)?))).collect::<Result<_, _>>()?;
-    Ok(Some((look, all)))
+    Ok(Some((fingerprint, all)))
 }
 
-fn look_at(path: &Path) -> Option<(SystemTime, u64)> {
+fn modification(path: &Path) -> Option<(SystemTime, u64)> {
     let about = std::fs::metadata(path).ok()?;
     Some((about.modified().ok()?, about.len()))
 }
 
-/// Finds folders of environments, wherever they are.
+/// Finds folders of environments at any depth.
 fn find(folder: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) -> Result<(), OfflineError> {
     let unreadable = |source| OfflineError::Unreadable { path: folder.to_owned(), source };
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
@@ -95,23 +95,23 @@ fn find(folder: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) -> R
     Ok(())
 }
 
-/// All files are optional.
-fn read(folder: &Path) -> Result<Read, OfflineError> {
+/// Reads the files of one environment, all of which are optional.
+fn read(folder: &Path) -> Result<ReadEnvironment, OfflineError> {
     let malformed = |file: &str, problem: String| OfflineError::Malformed { path: folder.join(file), problem };
     let hash = |entry: &RawValue| {
-        // Written by version 2 and by hand, hashes may carry the name of their place in a cache.
+        // In files of version 2 and those written by hand, hashes may have the prefix of a cache key.
         let text: String = serde_json::from_str(entry.get()).unwrap_or_default();
         let hash = text.strip_prefix("auth-key-").unwrap_or(&text);
-        KeyHash::listed(hash).ok_or_else(|| malformed(KEYS, "it lists what is no hash of a key".to_owned()))
+        KeyHash::listed(hash).ok_or_else(|| malformed(KEYS, "it contains an entry that is no hash of a key".to_owned()))
     };
     let keys = list(&folder.join(KEYS), |all| all.iter().map(|it| hash(it)).collect::<Result<_, _>>())??;
-    let ((environment, project), flags) = list(&folder.join(FLAGS), |all| (place(all), ReadList::from_entries(all)))?;
+    let ((environment, project), flags) = list(&folder.join(FLAGS), |all| (origin(all), ReadList::from_entries(all)))?;
     let segments = list(&folder.join(SEGMENTS), ReadList::from_entries)?;
     let targets = list(&folder.join(TARGETS), Target::read_all)?;
     if targets.1 > 0 {
         tracing::error!(file = %folder.join(TARGETS).display(), unreadable = targets.1, "targets that cannot be read are skipped");
     }
-    Ok(Read {
+    Ok(ReadEnvironment {
         persisted: PersistedEnvironment {
             source: None,
             identity: Identity { environment, project, cluster: "1".to_owned(), ..Identity::default() },
@@ -123,15 +123,15 @@ fn read(folder: &Path) -> Result<Read, OfflineError> {
     })
 }
 
-/// Identifiers of environment and project, as far as flags say.
-fn place(flags: &[&RawValue]) -> (String, String) {
+/// Returns the identifiers of environment and project that flags name; empty if they name none.
+fn origin(flags: &[&RawValue]) -> (String, String) {
     let flags: Vec<Value> = flags.iter().filter_map(|it| serde_json::from_str(it.get()).ok()).collect();
     let of = |name: &str| flags.iter().find_map(|it| it[name].as_str()).unwrap_or_default().to_owned();
     (of("environment"), of("project"))
 }
 
-/// What `read` makes of the entries of a file. No file and `null` are empty lists. A file without anything in it is not:
-/// it is about to be written.
+/// Reads the entries of a file with `read`. A missing file and `null` are empty lists. An empty file is an error, because it is
+/// about to be written.
 fn list<T>(path: &Path, read: impl FnOnce(&[&RawValue]) -> T) -> Result<T, OfflineError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_null_is_nothing() {
+    fn missing_files_and_null_are_empty_lists() {
         // F098
         let folder = folder(&[
             ("env-a/feature_config.json", "[]"),
@@ -170,13 +170,13 @@ mod tests {
             ("other/feature_config.json", "{broken"),
             ("stray.json", "{broken"),
         ]);
-        let (look, all) = read_if_changed(folder.path(), None).unwrap().unwrap();
+        let (fingerprint, all) = read_if_changed(folder.path(), None).unwrap().unwrap();
         assert_eq!(all["b"].persisted.identity.environment, "prod");
         let flags: Vec<_> = all.into_iter().map(|(id, it)| (id, it.received.complete(None).0.flags.len())).collect();
         assert_eq!(flags, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
-        assert!(read_if_changed(folder.path(), Some(&look)).unwrap().is_none(), "nothing has changed");
+        assert!(read_if_changed(folder.path(), Some(&fingerprint)).unwrap().is_none(), "nothing has changed");
         std::fs::write(folder.path().join("env-a/segments.json"), "[ ]").unwrap();
-        assert!(read_if_changed(folder.path(), Some(&look)).unwrap().is_some());
+        assert!(read_if_changed(folder.path(), Some(&fingerprint)).unwrap().is_some());
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_itself_has_an_end() {
+    fn a_link_to_itself_is_searched_to_a_bounded_depth() {
         let folder = folder(&[("env-a/feature_config.json", "[]")]);
         std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
         assert_eq!(read_if_changed(folder.path(), None).unwrap().unwrap().1.len(), 1);

@@ -1,4 +1,4 @@
-//! What is requested with a proxy key (sections 6.1 to 6.3).
+//! Requests with a proxy key (F113, F114).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,33 +12,33 @@ use crate::identity::{Identity, Session};
 use crate::upstream::token::UpstreamToken;
 use crate::upstream::{HttpClients, RequestError, read_json, stream, url};
 
-/// Environments per page; the vendor never gives more.
+/// Environments per page; the service returns no more.
 const PAGE_SIZE: usize = 10;
-/// Pages that are read at most: a service that never ends must not hold us for ever.
+/// Pages that are read at most, so that a service whose pages do not end cannot occupy the task forever.
 const MAX_PAGES: u64 = 1000;
-/// How long all pages together may take.
+/// Time limit of all pages together.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(300);
-/// How often a list is read that changes while it is read.
+/// Attempts to read a list that changes while it is read.
 const READINGS: usize = 3;
 
-/// A proxy key and where it is of use.
+/// A proxy key, and the service that it belongs to.
 pub(super) struct Account {
     pub(super) http: HttpClients,
     pub(super) base: String,
     pub(super) key: Secret,
 }
 
-/// Everything that the key leads to.
+/// The environments that the key leads to.
 pub(super) struct Listing {
     pub(super) environments: BTreeMap<String, Listed>,
-    /// Whether the pages agree about how many there are.
+    /// Whether all pages have the same counts.
     is_consistent: bool,
-    /// Entries that cannot be read. Each may be any environment.
+    /// Number of entries that cannot be read. Each may be any environment.
     pub(super) unreadable: usize,
 }
 
 impl Listing {
-    /// Whether it is certain that there are no others.
+    /// Returns whether it is certain that there are no other environments.
     pub(super) fn is_complete(&self) -> bool {
         self.is_consistent && self.unreadable == 0
     }
@@ -57,12 +57,12 @@ impl Account {
         Ok(Session { token: token.text, identity })
     }
 
-    /// All environments.
+    /// Returns all environments.
     pub(super) async fn everything(&self, session: &Session) -> Result<Listing, RequestError> {
         self.pages(session, None).await
     }
 
-    /// One environment; `None` if the key does not lead to it.
+    /// Returns one environment; `None` if the key does not lead to it.
     pub(super) async fn one(&self, session: &Session, id: &str) -> Result<Option<Listed>, RequestError> {
         Ok(self.pages(session, Some(id)).await?.environments.remove(id))
     }
@@ -96,7 +96,7 @@ impl Account {
         for number in 0..MAX_PAGES {
             let page = self.page(session, only, number).await?;
             let (page_count, these) = (page.page_count, (page.item_count, page.page_count));
-            // One that went meanwhile moved the others up, and nobody can say which of them fell between two pages.
+            // An environment that was removed meanwhile has moved the others, so one of them may be on neither page.
             is_consistent &= *counts.get_or_insert(these) == these;
             unreadable += page.unreadable;
             let (is_page_empty, item_count) = (page.unreadable == 0, page.item_count);
@@ -118,7 +118,7 @@ impl Account {
             ("pageNumber", number.to_string()),
             ("pageSize", PAGE_SIZE.to_string()),
             ("cluster", session.identity.cluster.clone()),
-            // The address holds a secret from here on: nobody may print it.
+            // From here on the address contains a secret, so it must not be logged.
             ("key", self.key.expose().to_owned()),
         ];
         let request = self.http.requests.get(url(&self.base, &["proxy", "config"])).query(&query);

@@ -1,4 +1,4 @@
-//! Pages of what a proxy key leads to (section 6.2).
+//! Pages of the environments that a proxy key leads to (F113).
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -7,25 +7,25 @@ use yardarm_harness_eval::model::{count, or_default};
 use crate::data::received::{ReadList, Received};
 use crate::identity::ListedKeys;
 
-/// A page. It is read as a whole where it is parsed, which may take a while.
+/// A page. It is read completely when it is parsed, off the serving threads.
 pub(super) struct Page {
-    /// `None` if the page does not say; that is not the same as none.
+    /// `None` if the page contains no list, which is not the same as an empty list.
     environments: Option<Vec<Listed>>,
-    /// Entries that cannot be read. Each may be any environment.
+    /// Number of entries that cannot be read. Each may be any environment.
     pub(super) unreadable: usize,
     pub(super) page_count: Option<u64>,
     pub(super) item_count: Option<u64>,
 }
 
-/// An environment as it is listed.
+/// An environment of a page.
 pub(super) struct Listed {
     pub(super) id: String,
-    /// Identifiers, as far as the items say.
+    /// Identifiers of environment and project, which are empty unless an item names them.
     pub(super) environment: String,
     pub(super) project: String,
-    /// `None` if they are not listed.
+    /// `None` if the page does not list them.
     pub(super) keys: Option<ListedKeys>,
-    /// Lists that are none concern their environment only.
+    /// The error if one of the lists of this environment is malformed.
     pub(super) items: Result<Received, String>,
 }
 
@@ -44,7 +44,7 @@ struct PageWire<'a> {
 #[serde(rename_all = "camelCase")]
 struct Wire<'a> {
     id: String,
-    // Where there is nothing to list, lists are left out.
+    // Some services leave out empty lists.
     #[serde(borrow, default)]
     api_keys: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -53,14 +53,14 @@ struct Wire<'a> {
     segments: Option<&'a RawValue>,
 }
 
-/// The entries of a list; `None` for `null` and where there is no list.
+/// Returns the entries of a list; `None` if it is missing or `null`.
 fn entries(list: Option<&RawValue>) -> Result<Option<Vec<&RawValue>>, serde_json::Error> {
     list.map_or(Ok(None), |list| serde_json::from_str(list.get()))
 }
 
-/// Where an item belongs to.
+/// The environment and project that an item names.
 #[derive(Default, Deserialize)]
-struct Place {
+struct ItemOrigin {
     #[serde(default, deserialize_with = "or_default")]
     environment: String,
     #[serde(default, deserialize_with = "or_default")]
@@ -71,7 +71,7 @@ impl Page {
     /// Reads a page.
     ///
     /// # Errors
-    /// When it is no JSON object, or what it lists is no list.
+    /// When it is no JSON object, or its list is no array.
     pub(super) fn read(json: &str) -> Result<Self, serde_json::Error> {
         let wire: PageWire<'_> = serde_json::from_str(json)?;
         let mut unreadable = 0;
@@ -83,8 +83,10 @@ impl Page {
         Ok(Self { environments, unreadable, page_count: wire.page_count, item_count: wire.item_count })
     }
 
-    /// Environments of the page of this index. A page that does not list any where there should be some is of no use:
-    /// it must not make environments disappear.
+    /// Returns the environments of the page, which has this index.
+    ///
+    /// # Errors
+    /// When the page contains no list although it should: it must not remove environments.
     pub(super) fn entries(self, index: u64) -> Result<Vec<Listed>, &'static str> {
         let is_behind_the_last = index > 0 && self.page_count.is_none();
         let is_empty = self.page_count == Some(0) || self.item_count == Some(0);
@@ -100,11 +102,10 @@ impl Listed {
     fn read(json: &str) -> Result<Self, serde_json::Error> {
         let wire: Wire<'_> = serde_json::from_str(json)?;
         let (flags, segments) = (entries(wire.feature_configs), entries(wire.segments));
-        let place =
-            [&flags, &segments].into_iter().flatten().flatten().flatten().find_map(|item| {
-                serde_json::from_str::<Place>(item.get()).ok().filter(|it| !it.environment.is_empty())
-            });
-        let Place { environment, project } = place.unwrap_or_default();
+        let origin = [&flags, &segments].into_iter().flatten().flatten().flatten().find_map(|item| {
+            serde_json::from_str::<ItemOrigin>(item.get()).ok().filter(|it| !it.environment.is_empty())
+        });
+        let ItemOrigin { environment, project } = origin.unwrap_or_default();
         let items = flags.and_then(|flags| {
             Ok(Received {
                 flags: flags.map(|it| ReadList::from_entries(&it)),
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_may_be_missing_and_ids_may_be_anything() {
+    fn lists_may_be_missing_and_ids_may_be_any_text() {
         // F113
         let flag = json!({"feature": "a", "environment": "prod", "project": "shop", "version": 1});
         let read = page(&json!({"environments": [
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_leaves_the_others_alone() {
+    fn entries_that_cannot_be_read_do_not_affect_others() {
         let read = page(&json!({"environments": [
             {"id": "a", "featureConfigs": [{"feature": 7}, {"feature": "x"}]}, 7, {"id": 7}, {},
             {"id": "b", "segments": 7}, {"id": "c", "apiKeys": 7}, {"id": "d"},
@@ -183,8 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn saying_nothing_is_not_the_same_as_saying_none() {
-        for (json, index, is_fine) in [
+    fn a_missing_list_is_not_an_empty_list() {
+        for (json, index, is_usable) in [
             (json!({}), 0, false),
             (json!([]), 0, false),
             (json!({"environments": null, "pageCount": 2}), 1, false),
@@ -193,7 +194,7 @@ mod tests {
             (json!({"pageCount": 0}), 0, true),
             (json!({"environments": []}), 0, true),
         ] {
-            assert_eq!(page(&json).unwrap().entries(index).is_ok(), is_fine, "{json}");
+            assert_eq!(page(&json).unwrap().entries(index).is_ok(), is_usable, "{json}");
         }
         for json in [json!(7), json!({"environments": "x"}), json!({"environments": {}})] {
             assert!(page(&json).is_err(), "{json}");

@@ -24,7 +24,7 @@ impl<S: SyncSource> SyncLoop<S> {
             Message::Scope(scope) => self.source.rescope(scope, &mut self.environments).await?,
             Message::NoJson => {
                 self.environments.set_incomplete(true);
-                if let Some(suppressed) = message::UNKNOWN.next_line() {
+                if let Some(suppressed) = message::UNKNOWN_EVENTS.next_line() {
                     let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
                     tracing::warn!(
                         environment,
@@ -34,7 +34,7 @@ impl<S: SyncSource> SyncLoop<S> {
                 }
             }
             Message::Unknown(what) => {
-                if let Some(suppressed) = message::UNKNOWN.next_line() {
+                if let Some(suppressed) = message::UNKNOWN_EVENTS.next_line() {
                     let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
                     tracing::warn!(environment, what, suppressed, "event of the upstream stream is ignored");
                 }
@@ -51,7 +51,7 @@ impl<S: SyncSource> SyncLoop<S> {
             return;
         }
         self.environments.set_incomplete(true);
-        if let Some(suppressed) = message::UNKNOWN.next_line() {
+        if let Some(suppressed) = message::UNKNOWN_EVENTS.next_line() {
             tracing::warn!(
                 suppressed,
                 "event of the upstream stream names no environment, downloading everything instead soon"

@@ -1,4 +1,4 @@
-//! Targets that wait to be registered: each once, in its newest form, within a bound of bytes.
+//! The queue of targets to be registered: each once, in its newest version, within a bound of bytes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -7,54 +7,54 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-/// Bytes of targets that wait. Those that find no place are not registered this time; they will present themselves again.
+/// Bytes of waiting targets. Targets beyond are dropped; SDKs present them again later.
 const MAX_BYTES: usize = 16 << 20;
-/// Bytes besides its text that a waiting target takes, about.
+/// Approximate bytes that a waiting target takes besides its text.
 const OVERHEAD: usize = 512;
-/// For how long a target that was registered is not registered again in the same form.
+/// Time in which a registered target is not registered again in the same version.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// Targets that are remembered; beyond, the older half is forgotten.
+/// Registered targets that are remembered; beyond, the older half is forgotten.
 const MAX_REMEMBERED: usize = 100_000;
 
-/// What identifies a target: a digest of its environment and identifier, which can be long.
+/// Digest of environment and identifier, which can be long.
 type Key = [u8; 32];
 
 /// A target to be registered.
 #[derive(Clone)]
-pub(super) struct Entry {
+pub(super) struct QueuedTarget {
     key: Key,
-    /// Digest of all that the target says of itself.
+    /// Digest of the whole target.
     content: [u8; 32],
-    /// The request. It holds an API key.
+    /// Body of the request. It contains an API key.
     pub(super) body: Bytes,
-    /// Attempts that have failed.
+    /// Failed attempts.
     pub(super) attempts: u32,
 }
 
-/// What became of a target that presented itself.
+/// The result of adding a target.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Added {
     Waiting,
-    /// The same was registered a moment ago, or waits already.
+    /// The same target was registered a short time ago, or waits already.
     Known,
-    /// There is no place.
+    /// The queue is full.
     Full,
 }
 
-/// The queue.
+/// Targets that wait, those being sent, and those registered lately.
 #[derive(Default)]
 pub(super) struct Queue {
-    entries: HashMap<Key, Entry>,
-    /// In the order in which they are due.
+    entries: HashMap<Key, QueuedTarget>,
+    /// Ordered by the time at which they are due.
     due: BTreeSet<(Instant, u64, Key)>,
     sequence: u64,
     bytes: usize,
-    /// Being sent at this moment, with the form that is sent.
-    under_way: HashMap<Key, [u8; 32]>,
+    /// Targets that are being sent, with the digest of the version that is sent.
+    in_flight: HashMap<Key, [u8; 32]>,
     remembered: [HashMap<Key, ([u8; 32], Instant)>; 2],
 }
 
-impl Entry {
+impl QueuedTarget {
     pub(super) fn new(environment: &str, identifier: &str, target: &str, body: Bytes) -> Self {
         let mut key = Sha256::new();
         key.update((environment.len() as u64).to_be_bytes());
@@ -69,11 +69,11 @@ impl Entry {
 }
 
 impl Queue {
-    /// Adds a target that presented itself, in place of an older form of it.
-    pub(super) fn add(&mut self, entry: Entry, now: Instant) -> Added {
+    /// Adds a target, or replaces an older version of it.
+    pub(super) fn add(&mut self, entry: QueuedTarget, now: Instant) -> Added {
         let is_same = |known: &[u8; 32]| *known == entry.content;
         let is_waiting = self.entries.get(&entry.key).is_some_and(|it| is_same(&it.content));
-        if is_waiting || self.under_way.get(&entry.key).is_some_and(is_same) {
+        if is_waiting || self.in_flight.get(&entry.key).is_some_and(is_same) {
             return Added::Known;
         }
         let known = self.remembered.iter().find_map(|it| it.get(&entry.key));
@@ -92,8 +92,8 @@ impl Queue {
         Added::Waiting
     }
 
-    /// Takes a target out that is due; otherwise gives the moment when the next one is, if there is any.
-    pub(super) fn take(&mut self, now: Instant) -> Result<Entry, Option<Instant>> {
+    /// Takes out a target that is due; otherwise returns the time at which the next one is, if there is any.
+    pub(super) fn take(&mut self, now: Instant) -> Result<QueuedTarget, Option<Instant>> {
         loop {
             let Some((at, _, key)) = self.due.first().copied() else { return Err(None) };
             if at > now {
@@ -102,15 +102,15 @@ impl Queue {
             self.due.pop_first();
             if let Some(entry) = self.entries.remove(&key) {
                 self.bytes -= entry.size();
-                self.under_way.insert(key, entry.content);
+                self.in_flight.insert(key, entry.content);
                 return Ok(entry);
             }
         }
     }
 
-    /// A target that was taken out is registered.
-    pub(super) fn register(&mut self, entry: &Entry, now: Instant) {
-        self.under_way.remove(&entry.key);
+    /// Notes that a target that was taken out is registered.
+    pub(super) fn register(&mut self, entry: &QueuedTarget, now: Instant) {
+        self.in_flight.remove(&entry.key);
         if self.remembered[0].len() >= MAX_REMEMBERED / 2 {
             self.remembered.swap(0, 1);
             self.remembered[0].clear();
@@ -118,31 +118,31 @@ impl Queue {
         self.remembered[0].insert(entry.key, (entry.content, now));
     }
 
-    /// A target that was taken out is given up.
-    pub(super) fn give_up(&mut self, entry: &Entry) {
-        self.under_way.remove(&entry.key);
+    /// Drops a target that was taken out.
+    pub(super) fn discard(&mut self, entry: &QueuedTarget) {
+        self.in_flight.remove(&entry.key);
     }
 
-    /// A target that was taken out is to be tried again, unless there is a newer form of it by now.
-    pub(super) fn put_back(&mut self, entry: Entry, at: Instant) {
-        self.under_way.remove(&entry.key);
+    /// Puts back a target that was taken out, unless there is a newer version of it.
+    pub(super) fn put_back(&mut self, entry: QueuedTarget, at: Instant) {
+        self.in_flight.remove(&entry.key);
         if !self.entries.contains_key(&entry.key) {
             self.push(entry, at);
         }
     }
 
-    /// Makes all that wait due now.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    /// Makes all waiting targets due now.
+    pub(super) fn make_due(&mut self, now: Instant) {
         let due = std::mem::take(&mut self.due);
         self.due = due.into_iter().map(|(at, number, key)| (at.min(now), number, key)).collect();
     }
 
-    /// Targets that wait, and those under way.
+    /// Returns the number of targets that wait or are being sent.
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.under_way.len()
+        self.entries.len() + self.in_flight.len()
     }
 
-    fn push(&mut self, entry: Entry, at: Instant) {
+    fn push(&mut self, entry: QueuedTarget, at: Instant) {
         self.bytes += entry.size();
         self.sequence += 1;
         self.due.insert((at, self.sequence, entry.key));
@@ -154,12 +154,12 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn entry(identifier: &str, content: &str) -> Entry {
-        Entry::new("e", identifier, content, Bytes::from(content.to_owned()))
+    fn entry(identifier: &str, content: &str) -> QueuedTarget {
+        QueuedTarget::new("e", identifier, content, Bytes::from(content.to_owned()))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_target_is_registered_once_in_its_newest_form() {
+    async fn each_target_is_registered_once_in_its_newest_version() {
         let mut queue = Queue::default();
         let now = Instant::now();
         assert_eq!(queue.add(entry("a", "1"), now), Added::Waiting);
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(queue.add(entry("a", "3"), now), Added::Waiting);
         queue.put_back(taken, now);
         let taken = queue.take(now).ok().unwrap();
-        assert_eq!(&taken.body[..], b"3", "not the older form again");
+        assert_eq!(&taken.body[..], b"3", "not the older version again");
         queue.register(&taken, now);
         assert_eq!(queue.add(entry("a", "3"), now), Added::Known);
         assert_eq!(queue.add(entry("a", "3"), now + REMEMBERED), Added::Waiting);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_wait_for_their_time_and_nothing_grows_without_end() {
+    async fn failures_wait_until_they_are_due_and_the_queue_is_bounded() {
         let mut queue = Queue::default();
         let now = Instant::now();
         queue.add(entry("a", "1"), now);
@@ -187,9 +187,9 @@ mod tests {
         let later = now + Duration::from_secs(5);
         queue.put_back(taken, later);
         assert_eq!(queue.take(now).err(), Some(Some(later)));
-        queue.hurry(now);
+        queue.make_due(now);
         let taken = queue.take(now).ok().unwrap();
-        queue.give_up(&taken);
+        queue.discard(&taken);
         assert_eq!((queue.len(), queue.bytes), (0, 0));
         let long = "x".repeat(1 << 20);
         let fitting = (0..100).filter(|it| queue.add(entry(&it.to_string(), &long), now) == Added::Waiting).count();
