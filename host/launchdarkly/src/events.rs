@@ -1,4 +1,4 @@
-//! Events on their way to the vendor: grouped by what they must carry, posted on a timer, retried once.
+//! Forwarding of events to LaunchDarkly: grouped by headers, posted on a timer, retried once.
 
 mod limits;
 mod post;
@@ -29,19 +29,19 @@ use crate::data::FlagData;
 use crate::identity::SdkKind;
 use crate::upstream::HttpClients;
 
-/// Events of a post from which on they are queued off the serving threads.
+/// Posts with more events than this are queued off the serving threads.
 const MANY_EVENTS: usize = 1000;
-/// Accepted posts whose events are being filtered, per credential. Posts beyond are answered 503, which SDKs repeat.
+/// Accepted posts whose events are being filtered, per credential. Further posts are answered 503, and SDKs retry them.
 const MAX_POSTS: u32 = 4096;
-/// The last schema whose events every SDK sends unsummarised (section 10.3 of the compatibility page).
+/// The last schema whose events every SDK sends unsummarised (L197, L199).
 const LAST_UNSUMMARISED_SCHEMA: u32 = 2;
-/// What event filters are told where a post has no schema.
+/// The schema that event filters receive for posts without one.
 const NO_SCHEMA: u32 = 0;
-/// Diagnostic posts under way per credential, held ones included; further ones are answered 202 and dropped, for they are
-/// statistics.
+/// Diagnostic posts in flight per credential, held ones included; further ones are answered 202 and dropped, because they
+/// are statistics only.
 const MAX_DIAGNOSTICS: usize = 32;
 
-/// The way out for events of one environment. Cheap to clone.
+/// Accepts and forwards events of one environment. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct EventPort(Arc<Port>);
 
@@ -58,10 +58,10 @@ struct Port {
     lifecycle: Lifecycle,
 }
 
-/// What the posts of one credential have under way.
+/// Limits and order of the posts of one credential.
 struct PostIntake {
     posts: Arc<Semaphore>,
-    /// Posts are filtered at the same time and travel in the order in which they came.
+    /// Posts are filtered concurrently and forwarded in the order in which they were received.
     tickets: TicketQueue,
     /// Memory of posts from their first byte until their events are in a queue.
     memory: Arc<Account>,
@@ -75,21 +75,21 @@ pub(crate) struct Post {
     pub(crate) route: &'static str,
     /// Version of the event format.
     pub(crate) schema: u32,
-    /// Whether the SDK says that it leaves the summarising to us.
+    /// Whether the SDK leaves summarising to the gateway.
     pub(crate) is_unsummarized: bool,
     /// Value of `X-LaunchDarkly-Tags`.
     pub(crate) tags: Option<Arc<str>>,
-    /// What is in it.
+    /// Its events.
     pub(crate) split: Split,
 }
 
-/// One post of an SDK's statistics about itself.
+/// One diagnostic post: an SDK's statistics about itself.
 pub(crate) struct Diagnostic {
     pub(crate) kind: SdkKind,
     pub(crate) route: &'static str,
-    /// Where it goes.
+    /// Path at the events service.
     pub(crate) path: String,
-    /// All that the SDK sent.
+    /// All headers from the SDK.
     pub(crate) headers: HeaderMap,
     /// Decompressed.
     pub(crate) body: Bytes,
@@ -97,11 +97,11 @@ pub(crate) struct Diagnostic {
     pub(crate) charge: Charge,
 }
 
-/// Too much is waiting to be read.
+/// Too many posts are in flight.
 #[derive(Debug)]
 pub(crate) struct Busy;
 
-/// The two properties that plugins are told without the grant to read bodies.
+/// The two properties that plugins receive without the grant to read bodies.
 #[derive(Deserialize, Default)]
 struct Envelope {
     #[serde(default)]
@@ -166,23 +166,23 @@ impl EventPort {
         &self.0.intakes.get(kind.trust()).diagnostic_memory
     }
 
-    /// Splits a post of such a caller into what this environment needs; `None` if there is no memory.
+    /// A splitter for a post of such a caller; `None` if there is no memory.
     pub(crate) fn splitter(&self, kind: SdkKind) -> Option<Splitter> {
         Splitter::new(self.post_account(kind), self.0.hooks.of(&self.0.label).event_filter.is_some())
     }
 
-    /// Counts a post that was refused because too much is under way.
+    /// Counts a post that was refused because too much is in flight.
     pub(crate) fn refuse_post(&self) {
         self.0.ledger.record_refused_post();
     }
 
-    /// Counts a diagnostic post that was dropped because too much is under way.
+    /// Counts a diagnostic post that was dropped because too much is in flight.
     pub(crate) fn lose_diagnostic(&self) {
         self.0.ledger.record_received(1);
         self.0.ledger.record_dropped("too-many-diagnostics", 1);
     }
 
-    /// Takes a post over; filtering and sending happen behind the answer.
+    /// Accepts a post; it is filtered and sent after the response.
     pub(crate) fn accept(&self, post: Post) -> Result<(), Busy> {
         let trust = post.kind.trust();
         let pipeline = self.0.intakes.get(trust);
@@ -198,10 +198,10 @@ impl EventPort {
         let port = Arc::clone(&self.0);
         let mut ticket = pipeline.tickets.next();
         let count = post.split.events.len();
-        // Not dropped on shutdown: what was answered 202 gets its chance within the drain time.
+        // Not dropped on shutdown: posts that were answered 202 are forwarded within the drain time.
         self.0.lifecycle.spawn_graceful("event intake", async move {
             let filtered = supervisor::catch(port.take_in(post)).await;
-            // Whatever happens, the turn is over only after those before it.
+            // The ticket is released only after those before it, also after a panic.
             ticket.wait().await;
             let filtered = filtered.unwrap_or_else(|_| {
                 port.ledger.record_dropped(INTERNAL_ERROR, count);
@@ -219,8 +219,8 @@ impl EventPort {
         Ok(())
     }
 
-    /// Forwards a diagnostic post at once, with the headers of the SDK. It is a batch of one for the event filter:
-    /// whoever binds one expects that nothing leaves without being seen.
+    /// Forwards a diagnostic post at once, with the headers of the SDK. It passes the event filter as a batch of one,
+    /// because a filter must see everything that is forwarded.
     pub(crate) fn diagnostic(&self, diagnostic: Diagnostic) {
         let port = Arc::clone(&self.0);
         let diagnostics = &port.intakes.get(diagnostic.kind.trust()).diagnostics;
@@ -232,9 +232,9 @@ impl EventPort {
         self.0.lifecycle.spawn_graceful("diagnostic", async move { port.pass_on(diagnostic, place).await });
     }
 
-    /// Sends what waits, and waits until it has arrived or is lost.
+    /// Sends all waiting events and returns when each is delivered or dropped.
     pub(crate) async fn flush(&self) {
-        // Posts that are still being filtered come first: all their places must be free.
+        // Posts that are still being filtered come first: all their permits must be free.
         for trust in Trust::ALL {
             let _ = self.0.intakes.get(trust).posts.acquire_many(MAX_POSTS).await;
         }
@@ -245,7 +245,7 @@ impl EventPort {
         self.0.outbox.flush().await;
     }
 
-    /// Where events stand.
+    /// Counts of events.
     pub(crate) fn report(&self) -> LedgerReport {
         self.0.ledger.report()
     }
@@ -256,9 +256,9 @@ impl Port {
         let Diagnostic { kind, route, path, headers, body, charge } = diagnostic;
         let headers = end_to_end(&headers);
         let event = match self.hooks.of(&self.label).event_filter.is_some() {
-            // Nobody looks at it, and it need not even be JSON.
+            // No filter reads it, so it need not be JSON.
             false => Event { kind: String::new(), at_ms: 0, body },
-            // A filter would fail over what is no object, over and over, and what waits behind this one with it.
+            // A filter would fail on a body that is not an object on every retry, and block the batches behind it.
             true => match split::object(&body) {
                 Some(body) => event_of(body, true),
                 None => {
@@ -288,7 +288,7 @@ impl Port {
         }
     }
 
-    /// Filters a post; what may leave now is for the caller to let out. Its memory is kept until its events are queued.
+    /// Filters a post and returns the events to forward now. Its memory is charged until its events are queued.
     async fn take_in(&self, post: Post) -> Option<FilteredBatch> {
         fault_point("event reader");
         let form = post.form();
@@ -299,7 +299,7 @@ impl Port {
                 // The filter was bound while the post was being read.
                 events = events.into_iter().map(|it| event_of(it.body, true)).collect();
             }
-            self.drop_strangers(&mut events);
+            self.drop_non_objects(&mut events);
         }
         if events.is_empty() {
             return None;
@@ -319,9 +319,9 @@ impl Port {
         self.pipeline.pass(facts, events, sink).await
     }
 
-    /// Only what is a JSON object is shown to a filter. The rest is no event, everybody can post it, and a filter would
-    /// fail over it again and again.
-    fn drop_strangers(&self, events: &mut Vec<Event>) {
+    /// Drops elements that are not JSON objects. They are not events, every client can post them, and a filter would fail
+    /// on them on every retry.
+    fn drop_non_objects(&self, events: &mut Vec<Event>) {
         let received = events.len();
         events.retain(|event| event.body.starts_with(b"{"));
         self.ledger.record_dropped("malformed", received - events.len());
@@ -340,13 +340,13 @@ fn event_of(body: Bytes, has_envelope: bool) -> Event {
         if has_envelope { serde_json::from_slice(&body).unwrap_or_default() } else { Envelope::default() };
     Event {
         kind: envelope.kind.unwrap_or_default(),
-        // A negative or absurd time saturates; plugins see it as a hint.
+        // A negative or too large time saturates; for plugins it is a hint.
         at_ms: envelope.creation_date.unwrap_or_default() as u64,
         body,
     }
 }
 
-/// Returns what an operator can do about events that are lost for a reason.
+/// Returns advice for operators about events that were dropped for `reason`.
 fn advice(reason: &'static str) -> Option<&'static str> {
     Some(match reason {
         "queue-full" => "upstream does not answer in time; `launchdarkly.events_capacity` says how much waits for it",
@@ -378,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kind_and_time_are_read_if_wanted() {
+    fn kind_and_time_are_read_on_request() {
         let body = Bytes::from_static(br#"{"kind":"custom","creationDate":1.5,"z":1.0}"#);
         let event = event_of(body.clone(), true);
         assert_eq!((event.kind.as_str(), event.at_ms, &event.body), ("custom", 1, &body));
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn every_loss_of_the_queues_says_what_can_be_done() {
+    fn drops_of_the_queues_have_advice() {
         for reason in ["queue-full", "memory-full", "too-many-queues", "upstream-unreachable", "malformed", "hold-full"]
         {
             assert!(advice(reason).is_some(), "{reason}");

@@ -1,4 +1,4 @@
-//! Splits a post into events, piece by piece. An event that cannot be forwarded costs itself and no other.
+//! Splits a post into events, piece by piece. An event that cannot be forwarded is dropped alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use yardarm_core::hooks::Event;
 
 use super::event_of;
 
-/// Events of one post. No SDK sends as many; further ones are counted and not kept.
+/// Events of one post. No SDK sends as many; further ones are dropped and counted.
 pub(crate) const MAX_EVENTS: usize = 100_000;
 /// Bytes of one event.
 pub(crate) const MAX_EVENT_BYTES: usize = 4 << 20;
-/// Deepest nesting of an event. Go's decoder, which upstream reads posts with, takes one level more for the array.
+/// Deepest nesting of an event. Go's decoder, which upstream uses, accepts one more level for the array.
 pub(crate) const MAX_DEPTH: usize = 9_999;
-/// What an event costs besides its text, roughly: handles and an allocation.
+/// Approximate memory of an event besides its text: handles and an allocation.
 const EVENT_COST: usize = 128;
 
 /// Reads a JSON array and keeps its elements.
 pub(crate) struct Splitter {
     place: Place,
-    /// What has come of the element at hand.
+    /// Bytes of the current element so far.
     element: Vec<u8>,
-    /// Why the element at hand cannot be forwarded.
+    /// Why the current element cannot be forwarded.
     fault: Option<&'static str>,
     nesting: Nesting,
     is_in_string: bool,
@@ -32,18 +32,18 @@ pub(crate) struct Splitter {
     has_envelopes: bool,
     events: Vec<Event>,
     lost: BTreeMap<&'static str, usize>,
-    /// The newest losses, all of one reason, which are not in `lost` yet.
+    /// The newest drops, all of one reason, which are not in `lost` yet.
     losses: (&'static str, usize),
-    /// For the events and the element at hand.
+    /// For the events and the current element.
     charge: SteppedCharge,
     is_out_of_memory: bool,
 }
 
-/// What came of a post.
+/// The result of splitting a post.
 pub(crate) struct Split {
-    /// What may be forwarded, in order.
+    /// Events to forward, in order.
     pub(crate) events: Vec<Event>,
-    /// What may not be, by reason.
+    /// Dropped events, by reason.
     pub(crate) lost: BTreeMap<&'static str, usize>,
     /// Whether kind and time of the events were read.
     pub(crate) has_envelopes: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Split {
 enum Place {
     /// Before the array.
     Start,
-    /// In something that is no array.
+    /// In a value that is not an array.
     Other,
     /// Before an element.
     Before {
@@ -64,7 +64,7 @@ enum Place {
     Within,
     /// Behind the array.
     After,
-    /// In something behind the array, which does not count.
+    /// In text behind the array, which is ignored.
     Over,
 }
 
@@ -79,7 +79,7 @@ struct Nesting {
 }
 
 impl Splitter {
-    /// Charges `account` with what is kept. `has_envelopes` if kind and time of events are to be read.
+    /// Charges `account` with kept events. With `has_envelopes`, kind and time of events are read.
     pub(crate) fn new(account: &Arc<Account>, has_envelopes: bool) -> Option<Self> {
         let charge = SteppedCharge::new(account)?;
         Some(Self {
@@ -98,7 +98,7 @@ impl Splitter {
         })
     }
 
-    /// Whether the account did not grant what was needed. What came before is of no use then.
+    /// Whether the account did not grant the memory. The whole post is refused then.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         self.is_out_of_memory
     }
@@ -155,7 +155,7 @@ impl Splitter {
         }
     }
 
-    /// What came of it, after the last piece. A post that breaks off has the events that are complete.
+    /// The result after the last piece. A truncated post has the events that are complete.
     pub(crate) fn finish(mut self) -> Split {
         match self.place {
             Place::Other if self.element.trim_ascii() == b"null" => (),
@@ -182,7 +182,7 @@ impl Splitter {
         self.fault = (self.events.len() >= MAX_EVENTS).then_some("too-many-events");
     }
 
-    /// Returns how many bytes of `piece` belong to the element at hand, and what ends it.
+    /// Returns how many bytes of `piece` belong to the current element, and what ends it.
     fn within(&mut self, piece: &[u8]) -> usize {
         for (index, byte) in piece.iter().enumerate() {
             if self.is_in_string {
@@ -246,7 +246,7 @@ impl Splitter {
             Err(reason) => self.lose(reason),
         }
         self.charge.shrink(element.len());
-        // Its memory serves the next one.
+        // Its memory is reused for the next one.
         element.clear();
         self.element = element;
     }
@@ -271,7 +271,7 @@ impl Splitter {
         Ok(())
     }
 
-    /// Counts a loss. There may be millions in a row.
+    /// Counts a dropped event. There may be millions in a row.
     fn lose(&mut self, reason: &'static str) {
         if reason != self.losses.0 {
             self.settle_losses();
@@ -299,7 +299,7 @@ impl Nesting {
         self.open.is_empty()
     }
 
-    /// `false` if that is too deep.
+    /// Opens a bracket; `false` if that is too deep.
     fn open(&mut self, bracket: u8) -> bool {
         if self.open.len() >= MAX_DEPTH {
             self.beyond += 1;
@@ -310,8 +310,8 @@ impl Nesting {
         true
     }
 
-    /// Closes the innermost bracket of the kind, and with it what was left open within. One that closes nothing is a
-    /// mistake within the element.
+    /// Closes the innermost bracket of the kind and all that are open within it. A bracket without a counterpart is an
+    /// error within the element.
     fn close(&mut self, closing: u8) {
         if self.beyond > 0 {
             self.beyond -= 1;
@@ -334,14 +334,14 @@ impl Nesting {
     }
 }
 
-/// The JSON object that `body` is, made valid where it is no UTF-8; `None` if it is something else.
+/// `body` as a JSON object, with invalid UTF-8 replaced; `None` if it is not an object.
 pub(super) fn object(body: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(body).map_or_else(|_| repaired_text(body).into(), std::borrow::Cow::Borrowed);
     let raw: &RawValue = serde_json::from_str(&text).ok()?;
     raw.get().starts_with('{').then(|| Bytes::copy_from_slice(raw.get().as_bytes()))
 }
 
-/// Replaces each byte that is no UTF-8 by U+FFFD, as Go's decoder does when it reads what ld-relay forwards untouched.
+/// Replaces each byte of invalid UTF-8 by U+FFFD, as Go's decoder does with the bodies that ld-relay forwards unchanged.
 fn repaired_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 16);
     for chunk in bytes.utf8_chunks() {

@@ -1,6 +1,6 @@
-//! Events as PHP and very old SDKs send them: one per evaluation, with the whole context in it.
+//! Events of PHP and very old SDKs: one per evaluation, with the whole context in it.
 //!
-//! The rules are those of section 10.5 of the compatibility page, which follow ld-relay's `internal/events/oldevents`.
+//! The rules (L197 to L210) follow ld-relay's `internal/events/oldevents`.
 
 use std::borrow::Cow;
 
@@ -12,15 +12,15 @@ use yardarm_launchdarkly_eval::model::{ContextError, Identity, Mismatch, Reader}
 pub(super) enum Received<'a> {
     /// A flag was evaluated.
     Feature(Feature<'a>),
-    /// Something happened that the application wanted to be known.
+    /// A custom event of the application.
     Custom(Custom<'a>),
-    /// A context was made known.
+    /// The application identified a context.
     Identify(Source<'a>),
-    /// Something that is not summarised and passed on as it is.
+    /// An event that is forwarded unchanged.
     Other,
 }
 
-/// When it happened and to whom.
+/// Time and context of an event.
 #[derive(Debug, PartialEq)]
 pub(super) struct Source<'a> {
     /// Unix milliseconds.
@@ -45,16 +45,16 @@ pub(super) struct Feature<'a> {
     pub(super) default: &'a str,
     /// JSON of an object.
     pub(super) reason: Option<&'a str>,
-    /// Whether a full event is wanted; `None` if the SDK is too old to know.
+    /// Whether a full event is wanted; `None` from SDKs that are too old for it.
     pub(super) track_events: Option<bool>,
-    /// Until when a debug event is wanted, in Unix milliseconds; 0 for never, or if the SDK is too old to know.
+    /// Until when a debug event is wanted, in Unix milliseconds; 0 for never, and from SDKs that are too old for it.
     pub(super) debug_until_ms: u64,
-    /// The SDK has sent one of so many events.
+    /// The SDK sends one of this many events.
     pub(super) sampling_ratio: Option<i64>,
     pub(super) is_excluded_from_summaries: bool,
 }
 
-/// An event of the application's own.
+/// A custom event of the application.
 #[derive(Debug, PartialEq)]
 pub(super) struct Custom<'a> {
     pub(super) source: Source<'a>,
@@ -65,7 +65,7 @@ pub(super) struct Custom<'a> {
     pub(super) metric_value: Option<&'a str>,
 }
 
-/// Why something is not an event.
+/// Why a text is not an event.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum ReadError {
     /// Not UTF-8.
@@ -83,7 +83,7 @@ pub(super) enum ReadError {
     /// Neither `context` nor `user`.
     #[error("neither `context` nor `user`")]
     NoContext,
-    /// The context is none.
+    /// The context is invalid.
     #[error("context: {0}")]
     Context(#[from] ContextError),
 }
@@ -102,9 +102,9 @@ pub(super) fn read(json: &[u8]) -> Result<Received<'_>, ReadError> {
     })
 }
 
-/// The JSON of each property that has a meaning for some kind of event. A `null` is as good as absent.
+/// The JSON of each property that some kind of event uses. A `null` counts as absent.
 ///
-/// Which types they must have depends on the kind, which may stand last, so they are collected first.
+/// Their types depend on the kind, which may come last, so they are collected first.
 #[derive(Default)]
 struct Properties<'a> {
     kind: Option<&'a str>,
@@ -198,12 +198,12 @@ fn typed<'a, T>(
     json.map(|json| read(&mut Reader::new(json))).transpose().map_err(|error| ReadError::Property(name, error))
 }
 
-/// Reads a time in Unix milliseconds; 0 if absent. What is negative or absurd saturates.
+/// Reads a time in Unix milliseconds; 0 if absent. Negative and too large times saturate.
 fn time(name: &'static str, json: Option<&str>) -> Result<u64, ReadError> {
     Ok(typed(name, json, Reader::number)?.unwrap_or_default() as u64)
 }
 
-/// Reads an object, whatever is in it.
+/// Reads an object with any content.
 fn object(reader: &mut Reader<'_>) -> Result<(), Mismatch> {
     reader.object(|_, reader| {
         reader.skip();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_property_of_the_wrong_type_spoils_its_event() {
+    fn an_event_with_a_property_of_the_wrong_type_is_rejected() {
         for (properties, expected) in [
             (r#""version":"1""#, "property `version`: expected number, got string at position 0"),
             (r#""variation":[1]"#, "property `variation`: expected number, got array at position 0"),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_says_why() {
+    fn texts_that_are_not_events_have_reasons() {
         for (json, expected) in [
             ("7", "expected object, got number at position 0"),
             ("null", "expected object, got null at position 0"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_kinds_may_look_as_they_like() {
+    fn events_of_unknown_kinds_may_have_any_properties() {
         for json in
             [r#"{"kind":"alias","key":5}"#, r#"{"context":7,"kind":"migration_op"}"#, r#"{"kind":"\u0061lias"}"#]
         {

@@ -1,4 +1,4 @@
-//! Events of schema 4, as the events service wants them from SDKs that summarise (section 10.5).
+//! Events of schema 4, the format of SDKs that summarise (L197 to L210).
 
 use bytes::Bytes;
 use yardarm_launchdarkly_eval::model::write_text;
@@ -11,17 +11,17 @@ pub(super) struct Object<'o> {
     is_empty: bool,
 }
 
-/// Makes a context known to the service before the first event that only names it.
+/// Writes an `index` event, which reports a context before the first event that only names it.
 pub(super) fn index(source: &Source<'_>) -> Bytes {
     event("index", source.at_ms, |event| event.raw("context", source.context))
 }
 
-/// A context that the application made known.
+/// Writes an `identify` event.
 pub(super) fn identify(source: &Source<'_>) -> Bytes {
     event("identify", source.at_ms, |event| event.raw("context", source.context))
 }
 
-/// A single evaluation; `kind` is `feature` or `debug`.
+/// Writes a single evaluation; `kind` is `feature` or `debug`.
 pub(super) fn feature(kind: &str, feature: &Feature<'_>, variation: Option<i64>) -> Bytes {
     event(kind, feature.source.at_ms, |event| {
         event.text("key", &feature.key);
@@ -31,12 +31,12 @@ pub(super) fn feature(kind: &str, feature: &Feature<'_>, variation: Option<i64>)
         event.raw("value", feature.value);
         event.raw("default", feature.default);
         feature.reason.into_iter().for_each(|it| event.raw("reason", it));
-        // Nothing is sampled here: the SDK has done so, and the service scales up by this number.
+        // Nothing is sampled here: the SDK did, and the service multiplies by this number.
         feature.sampling_ratio.into_iter().filter(|it| *it != 1).for_each(|it| event.integer("samplingRatio", it));
     })
 }
 
-/// An event of the application's own.
+/// Writes a `custom` event.
 pub(super) fn custom(custom: &Custom<'_>) -> Bytes {
     event("custom", custom.source.at_ms, |event| {
         event.text("key", &custom.key);
@@ -81,7 +81,7 @@ impl Object<'_> {
         Object::write(self.name(name), fill);
     }
 
-    /// An array with one value for each of `items`, which `write` writes to the end of what it is given.
+    /// An array with one value for each of `items`, which `write` appends to its argument.
     pub(super) fn array<I>(
         &mut self,
         name: &str,
@@ -99,7 +99,7 @@ impl Object<'_> {
         out.push(b']');
     }
 
-    /// Writes what stands before a value, and gives the place for the value.
+    /// Writes the name of a property and returns the buffer for its value.
     fn name(&mut self, name: &str) -> &mut Vec<u8> {
         if !std::mem::take(&mut self.is_empty) {
             self.out.push(b',');

@@ -45,7 +45,7 @@ impl Processor {
     }
 }
 
-/// What becomes of events of one post, all of which are taken.
+/// The output for events of one post, all of which are accepted.
 fn summarised(schema: u32, events: &Value) -> Value {
     let mut processor = processor(schema, 100);
     for event in events.as_array().unwrap() {
@@ -68,7 +68,7 @@ fn kinds(events: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_examples_of_the_compatibility_page() {
+async fn known_events_have_known_summaries() {
     let event = json!([{
         "kind": "feature", "creationDate": 1000, "key": "rule", "user": {"key": "u1", "privateAttrs": ["name"]},
         "value": false, "default": true, "version": 16,
@@ -131,11 +131,11 @@ async fn event_and_flag_data_decide_how_an_evaluation_is_reported() {
         format!("{} v{version} var {} {}", own.join("+"), counter["variation"], counter["value"])
     };
     for (properties, expected) in [
-        // The flag did not exist: nothing that is said about it counts.
+        // The flag did not exist, so its properties do not count.
         (json!({"version": null, "variation": 1, "value": "x", "trackEvents": true}), " vunknown var null \"x\""),
         (json!({"key": "tracked", "version": null, "value": "a"}), " vunknown var null \"a\""),
         (json!({"version": null, "debugEventsUntilDate": LATER}), " vunknown var null null"),
-        // The event says it, and the flag does not matter.
+        // The event has the properties, so the flag does not matter.
         (json!({"variation": 1, "value": false, "trackEvents": true}), "feature v3 var 1 false"),
         (json!({"value": false, "trackEvents": true}), "feature v3 var null false"),
         (json!({"key": "tracked", "value": "a", "trackEvents": false}), " v3 var null \"a\""),
@@ -144,7 +144,7 @@ async fn event_and_flag_data_decide_how_an_evaluation_is_reported() {
         (json!({"debugEventsUntilDate": LATER}), "debug v3 var null null"),
         (json!({"debugEventsUntilDate": NOW}), " v3 var null null"),
         (json!({"key": "debugged", "trackEvents": false}), " v3 var null null"),
-        // The flag says it.
+        // The flag has the properties.
         (json!({"value": true}), " v3 var 0 true"),
         (json!({"value": true, "variation": 5}), " v3 var 5 true"),
         (json!({"value": "neither"}), " v3 var null \"neither\""),
@@ -161,7 +161,7 @@ async fn event_and_flag_data_decide_how_an_evaluation_is_reported() {
 }
 
 #[tokio::test]
-async fn debugging_ends_when_either_clock_says_so() {
+async fn debugging_ends_by_either_clock() {
     for (unix_ms, upstream_ms, is_debugged) in
         [(NOW, 0, true), (NOW, LATER - 1, true), (NOW, LATER, false), (LATER, 0, false), (LATER, NOW, false)]
     {
@@ -175,7 +175,7 @@ async fn debugging_ends_when_either_clock_says_so() {
 }
 
 #[tokio::test]
-async fn full_and_debug_events_carry_what_was_said_and_no_more() {
+async fn full_and_debug_events_have_the_received_properties_only() {
     let event = feature(json!({
         "variation": 1, "value": {"a": 1.0}, "reason": {"kind": "FALLTHROUGH", "inExperiment": true}, "samplingRatio": 7,
         "trackEvents": true, "debugEventsUntilDate": LATER, "prereqOf": "other", "excludeFromSummaries": true, "x": 1,
@@ -226,7 +226,7 @@ async fn a_summary_groups_by_flag_variation_and_version() {
 }
 
 #[tokio::test]
-async fn a_context_is_made_known_once_and_before_its_first_event() {
+async fn a_context_is_reported_once_and_before_its_first_event() {
     let custom =
         |key: &str| json!({"kind": "custom", "key": "c", "creationDate": 5, "context": {"kind": "org", "key": key}});
     let identify = json!({"kind": "identify", "user": {"key": "u"}});
@@ -298,7 +298,7 @@ async fn capacity_is_for_events_of_their_own_and_counting_goes_on() {
         (json!({"kind": "alias"}), Err(Loss::QueueFull)),
         (json!({"kind": "identify", "user": {"key": "c"}}), Err(Loss::QueueFull)),
         (feature(json!({"user": {"key": "a"}, "trackEvents": true})), Err(Loss::QueueFull)),
-        // No room for its index event, which is nobody's event.
+        // No room for its index event, which does not count as a drop.
         (feature(json!({"user": {"key": "c"}})), Ok(())),
     ] {
         assert_eq!(processor.takes(&event), expected, "{event}");
@@ -314,7 +314,7 @@ async fn capacity_is_for_events_of_their_own_and_counting_goes_on() {
 }
 
 #[tokio::test]
-async fn a_summary_is_bounded_whatever_it_is_filled_with() {
+async fn a_summary_is_bounded_for_every_kind_of_content() {
     let long = "x".repeat(100_000);
     let fillers: [fn(&str, usize) -> Value; 4] = [
         |long, n| json!({"key": format!("{n}{long}")}),
@@ -338,7 +338,7 @@ async fn a_summary_is_bounded_whatever_it_is_filled_with() {
 }
 
 #[tokio::test]
-async fn what_leads_to_nothing_is_settled_as_such() {
+async fn events_without_output_have_their_own_reason() {
     let mut processor = processor(2, 100);
     let silent = feature(json!({"excludeFromSummaries": true}));
     assert_eq!(processor.takes(&silent), Ok(()), "it makes its context known");
@@ -349,7 +349,7 @@ async fn what_leads_to_nothing_is_settled_as_such() {
 }
 
 #[tokio::test]
-async fn a_bad_event_spoils_none_of_its_neighbours() {
+async fn a_bad_event_does_not_affect_its_neighbours() {
     let mut processor = processor(2, 100);
     processor.takes(&json!({"kind": "identify", "user": {"key": "a"}})).unwrap();
     for bad in [json!(null), json!(1), json!({}), json!({"kind": "custom"}), feature(json!({"version": "1"}))] {
@@ -378,7 +378,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Events that are nearly good: the right kinds with properties of any type.
+/// Nearly valid events: the right kinds with properties of any type.
 fn any_event() -> impl Strategy<Value = Value> {
     use proptest::prelude::*;
     let name = "key|context|version|variation|value|default|reason|trackEvents|debugEventsUntilDate|samplingRatio|excludeFromSummaries|data|metricValue|creationDate";
@@ -394,7 +394,7 @@ fn any_event() -> impl Strategy<Value = Value> {
 }
 
 proptest::proptest! {
-    /// Whatever comes in, JSON goes out, within capacity, and every event is either in a batch or lost for a reason.
+    /// For any input the output is JSON within capacity, and every event is either in a batch or dropped for a reason.
     #[test]
     fn counts_add_up(events in proptest::collection::vec(any_event(), 0..30), capacity in 0_usize..20, schema in 1_u32..5, flush_every in 1_usize..40) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -435,7 +435,7 @@ proptest::proptest! {
 }
 
 #[tokio::test]
-async fn what_is_held_is_known_and_a_full_processor_says_so() {
+async fn held_bytes_are_known_and_a_full_processor_is_reported() {
     let custom = |key: &str| json!({"kind": "custom", "key": "c", "user": {"key": key}});
     let mut processor = processor(2, 5);
     assert!(!processor.is_full() && processor.bytes() == 0);
