@@ -1,7 +1,7 @@
 //! Big Segments: groups too large for flag data, whose members are kept in the database.
 //!
-//! A [`synchronizer`] brings the database up to date once flag data mentions such a segment; a [`lookup`] answers which
-//! of them a context is in, for evaluations that are done here. Without a database there are none.
+//! A [`synchronizer`] brings the database up to date once flag data contains such a segment; a [`lookup`] returns the
+//! memberships of a context, for evaluations in the gateway. Without a database there are none.
 
 mod lookup;
 mod patch;
@@ -31,7 +31,7 @@ pub(crate) type CurrentKey = Arc<dyn Fn() -> SdkKey + Send + Sync>;
 pub(crate) struct BigSegments {
     database: Arc<dyn Store>,
     lookup: Arc<Lookup>,
-    /// Whether flag data has mentioned one. Stays so.
+    /// Whether flag data has contained a Big Segment. Never reset.
     has_appeared: watch::Sender<bool>,
 }
 
@@ -79,7 +79,7 @@ impl BigSegments {
         });
     }
 
-    /// Flag data mentions a Big Segment.
+    /// Records that flag data contains a Big Segment.
     pub(crate) fn appear(&self) {
         self.has_appeared.send_if_modified(|it| !std::mem::replace(it, true));
     }
@@ -89,7 +89,7 @@ impl BigSegments {
         self.has_appeared.borrow().then(|| self.lookup.freshness())
     }
 
-    /// What is known of these context keys. Waits for the database, for a second at most.
+    /// The memberships of these context keys. Waits for the database, for a second at most.
     pub(crate) async fn memberships(&self, keys: &[HashedKey]) -> Memberships {
         self.lookup.memberships(keys).await
     }

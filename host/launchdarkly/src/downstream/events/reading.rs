@@ -1,4 +1,4 @@
-//! A body from its first frame to the events in it, within limits of memory.
+//! Reads bodies and splits them into events, within limits of memory.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read};
@@ -12,30 +12,30 @@ use yardarm_core::budget::{Account, Charge};
 
 use crate::events::split::{Split, Splitter};
 
-/// Frames that are smaller are put together, for each has a cost of its own.
+/// Smaller frames are joined, because each has an overhead.
 const SMALL_FRAME: usize = 16 << 10;
 /// Bytes that are decompressed or split in one step.
 const STEP: usize = 16 << 10;
-/// Most compressed streams that a body may consist of. Empty ones take long to read and add nothing to its length.
+/// Most gzip members of a body. Empty ones take time and add nothing to its length.
 const MAX_MEMBERS: usize = 1000;
-/// Bytes that are kept of a body that nothing comes of: enough to judge how it begins.
+/// Bytes that are kept of a body that is not forwarded: enough to check its header.
 const BEGINNING: usize = 128 << 10;
 
-/// What came of a body: all of it, or its beginning, if it broke off or was too large.
+/// A received body: all of it, or its start, if it was truncated or too large.
 pub(super) struct Received {
     frames: VecDeque<Bytes>,
     length: usize,
     is_whole: bool,
-    /// Memory that the frames take; `None` if only the beginning was wanted.
+    /// Memory that the frames take; `None` if only the start was kept.
     charge: Option<Charge>,
 }
 
-/// Why nothing came of a body.
+/// Why a body was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadingError {
-    /// It broke off, is damaged, or too large.
+    /// It is truncated, damaged, or too large.
     Unreadable,
-    /// Too much is under way.
+    /// Too much is in flight.
     Busy,
 }
 
@@ -55,15 +55,15 @@ struct Frames {
     charge: Option<Charge>,
 }
 
-/// Compressed streams that stand one behind the other and are one body.
+/// Consecutive gzip members that form one body.
 struct Members {
-    /// The one that is being read; `None` behind the last.
+    /// The member that is being read; `None` after the last.
     member: Option<GzDecoder<BufReader<Frames>>>,
     count: usize,
 }
 
 impl Received {
-    /// Reads at most `limit` bytes, charged to `account`; without one, only the beginning is kept.
+    /// Reads at most `limit` bytes, charged to `account`; without one, only the start is kept.
     pub(super) async fn read(
         mut body: Body,
         limit: usize,
@@ -116,7 +116,7 @@ impl Received {
         self.length
     }
 
-    /// How the body begins.
+    /// The start of the body.
     pub(super) fn beginning(&self) -> Bytes {
         match self.frames.len() {
             0 => Bytes::new(),
@@ -134,7 +134,7 @@ impl Received {
         }
     }
 
-    /// Begins to read the body, at most `limit` bytes after decompression.
+    /// Starts to read the body, at most `limit` bytes after decompression.
     pub(super) fn reading(self, is_gzip: bool, limit: usize) -> Result<Reading, ReadingError> {
         if !self.is_whole {
             return Err(ReadingError::Unreadable);
@@ -261,7 +261,7 @@ pub(super) fn fuzz(body: &[u8]) {
     }
 }
 
-/// Decompresses what may be compressed, and compares with the same in one go.
+/// Reads a body that may be compressed, and compares with reading it in one step.
 #[cfg(fuzzing)]
 pub(super) fn fuzz_gzip(body: &[u8]) {
     use flate2::bufread::MultiGzDecoder;

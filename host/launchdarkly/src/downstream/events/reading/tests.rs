@@ -43,7 +43,7 @@ async fn the_limit_counts_decompressed_bytes() {
 }
 
 #[tokio::test]
-async fn a_broken_stream_is_nothing() {
+async fn a_damaged_stream_is_unreadable() {
     let good = gzip(b"[1]");
     let with = |more: &[u8]| [&good[..], more].concat();
     let mut damaged = good.clone();
@@ -69,7 +69,7 @@ async fn empty_members_are_few() {
 }
 
 proptest::proptest! {
-    /// Compressed streams in a row, whole, damaged or cut off, come out as another decompressor has them.
+    /// Consecutive gzip members, whole, damaged or truncated, are read like by another decompressor.
     #[test]
     fn members_are_read_as_another_decompressor_reads_them(
         parts in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..300), 1..5),
@@ -121,7 +121,7 @@ async fn frames_of_any_size_are_one_body() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_or_breaks_off_is_unreadable() {
+async fn long_and_truncated_bodies_are_unreadable() {
     let account = account();
     let received = Received::read(body(vec![Bytes::from_static(b"1234")]), 3, Some(&account)).await.unwrap();
     assert_eq!(received.reading(false, 100).err(), Some(ReadingError::Unreadable));
@@ -133,7 +133,7 @@ async fn what_is_too_long_or_breaks_off_is_unreadable() {
 }
 
 #[tokio::test]
-async fn a_body_without_memory_is_turned_away() {
+async fn a_body_without_memory_is_refused() {
     let account = Budget::new(900).account();
     let read = async |length: usize| Received::read(body(vec![vec![0; length].into()]), 1 << 20, Some(&account)).await;
     assert_eq!(read(801).await.err(), Some(ReadingError::Busy));
