@@ -1,7 +1,7 @@
 //! THE ROUTE TABLE of the LaunchDarkly side: every path, one function.
 //!
 //! Each row has the path, the identifier of the route for plugins and metrics, the methods for CORS headers, and the
-//! handlers. The number behind a row is the one that tests (`tests/launchdarkly/parity.rs`) use for the route.
+//! handlers. The number behind a row identifies the route in tests (`tests/launchdarkly/parity.rs`).
 
 mod auth;
 pub(crate) mod compat_metrics;

@@ -34,9 +34,9 @@ const MAX_EVALUATING: usize = 4;
 
 /// The groups of one environment. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct EvaluatedStreams(Arc<Shared>);
+pub(crate) struct EvaluatedStreams(Arc<SharedGroups>);
 
-struct Shared {
+struct SharedGroups {
     label: EnvironmentLabel,
     data: Environment<FlagData>,
     /// The store for memberships in Big Segments.
@@ -56,7 +56,7 @@ struct Shared {
 struct Group {
     source: Arc<dyn UpdateSource>,
     fingerprint: [u8; 32],
-    streams: Arc<Shared>,
+    streams: Arc<SharedGroups>,
     /// Ends the task of the group.
     lifecycle: Lifecycle,
 }
@@ -71,7 +71,7 @@ impl EvaluatedStreams {
         evaluators: &ByTrust<Evaluators>,
         lifecycle: Lifecycle,
     ) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedGroups {
             label,
             data,
             store,
@@ -104,7 +104,7 @@ impl EvaluatedStreams {
     }
 }
 
-impl Shared {
+impl SharedGroups {
     fn groups(&self) -> MutexGuard<'_, HashMap<[u8; 32], Weak<Group>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,7 +123,7 @@ impl Shared {
 }
 
 impl Group {
-    fn start(fingerprint: [u8; 32], evaluation_request: EvaluationRequest, streams: &Arc<Shared>) -> Self {
+    fn start(fingerprint: [u8; 32], evaluation_request: EvaluationRequest, streams: &Arc<SharedGroups>) -> Self {
         let (writer, environment) = environment_with::<Announced>(LogLimits::SMALL);
         let lifecycle = streams.lifecycle.child();
         let source = environment.update_source();

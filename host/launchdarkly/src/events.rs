@@ -125,7 +125,7 @@ impl EventPort {
             OutboxSettings { capacity: config.events_capacity, flush_interval: config.events_flush_interval };
         let ledger = Arc::new(Ledger::new(label.clone(), advice));
         let outbox = Outbox::start(settings.clone(), &limits.outbox, poster.clone(), Arc::clone(&ledger), lifecycle);
-        let parts = summary::Parts {
+        let parts = summary::SummaryParts {
             label: label.clone(),
             settings,
             data,
@@ -349,7 +349,7 @@ fn event_of(body: Bytes, has_envelope: bool) -> Event {
 /// Returns advice for operators about events that were dropped for `reason`.
 fn advice(reason: &'static str) -> Option<&'static str> {
     Some(match reason {
-        "queue-full" => "upstream does not answer in time; `launchdarkly.events_capacity` says how much waits for it",
+        "queue-full" => "upstream does not answer in time; `launchdarkly.events_capacity` limits how much waits for it",
         "memory-full" | "summary-full" => "raise `launchdarkly.events_memory`",
         "too-many-queues" => "SDKs send too many different values of `X-LaunchDarkly-Tags`",
         "too-large" => "upstream takes no posts of this size; lower `launchdarkly.events_capacity`",

@@ -87,7 +87,7 @@ impl EnvironmentStore {
 }
 
 /// The environment of a store, for its tasks.
-pub(crate) struct Context<'a> {
+pub(crate) struct StoreContext<'a> {
     pub(crate) label: &'a EnvironmentLabel,
     /// State of the connection to upstream.
     pub(crate) upstream: &'a Status,
@@ -100,15 +100,15 @@ pub(crate) struct Context<'a> {
 
 /// Starts the tasks of an environment's store. With `may_restore`, data in the database is sent to the applier as long as
 /// there is nothing newer.
-pub(crate) fn start(store: Arc<EnvironmentStore>, context: Context<'_>, may_restore: bool) -> StoreLink {
-    let Context { label, upstream, key, config, http, lifecycle } = context;
-    let (say, events) = mpsc::channel(EVENTS);
+pub(crate) fn start(store: Arc<EnvironmentStore>, context: StoreContext<'_>, may_restore: bool) -> StoreLink {
+    let StoreContext { label, upstream, key, config, http, lifecycle } = context;
+    let (sender, events) = mpsc::channel(EVENTS);
     let queue = Arc::new(WriteQueue::default());
     let writer = Writer {
         label: label.clone(),
         store: Arc::clone(&store),
         queue: Arc::clone(&queue),
-        events: say.clone(),
+        events: sender.clone(),
         upstream: upstream.clone(),
         check_interval: config.store.check_interval,
     };
@@ -121,12 +121,12 @@ pub(crate) fn start(store: Arc<EnvironmentStore>, context: Context<'_>, may_rest
             label: label.clone(),
             store: Arc::clone(&store),
             queue: Arc::clone(&queue),
-            events: say.clone(),
+            events: sender.clone(),
             upstream: upstream.clone(),
             poll_interval: config.store.poll_interval,
         };
         lifecycle.supervise("store follower", follower);
-        store.big_segments.start(label, key, config, http, say, lifecycle);
+        store.big_segments.start(label, key, config, http, sender, lifecycle);
     }
     StoreLink { store, queue, events }
 }

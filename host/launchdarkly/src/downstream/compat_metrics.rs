@@ -21,9 +21,9 @@ const OTHER_AGENT: &str = "other";
 
 /// Counters of one gateway. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct CompatMetrics(Arc<Shared>);
+pub(crate) struct CompatMetrics(Arc<SharedSeries>);
 
-struct Shared {
+struct SharedSeries {
     prefix: String,
     /// Distinguishes the counts of processes.
     relay_id: String,
@@ -66,7 +66,7 @@ impl From<&Method> for RequestMethod {
 impl CompatMetrics {
     /// Counters at zero, with `prefix` in every name.
     pub(crate) fn new(prefix: String) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedSeries {
             prefix,
             relay_id: Uuid::new_v4().to_string(),
             connections: Series::default(),
@@ -96,7 +96,7 @@ impl CompatMetrics {
 
     /// All metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> String {
-        let Shared { prefix, relay_id, connections, new_connections, requests, polls } = &*self.0;
+        let SharedSeries { prefix, relay_id, connections, new_connections, requests, polls } = &*self.0;
         let mut text = String::new();
         let mut metric = |name: &str, help: &str, series: &Series, relay: Option<&str>| {
             series.render(&format!("{prefix}_{name}"), help, relay, &mut text);
@@ -208,7 +208,7 @@ mod tests {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }
         assert!(text.contains(&format!("\"{}\"", "a".repeat(MAX_LABEL - 1))), "cut between characters: {text}");
-        assert!(!text.contains("internal_polling_requests"), "nothing to say about what did not happen");
+        assert!(!text.contains("internal_polling_requests"), "no metric without counts");
         drop(open);
         assert!(
             compat_metrics

@@ -15,7 +15,7 @@ use http::{HeaderValue, StatusCode, Uri};
 use yardarm_core::budget::{Account, Charge};
 
 use self::gzip::BadHead;
-use self::reading::{Reading, ReadingError, Received, split_at_once};
+use self::reading::{Reading, ReadingError, ReceivedBody, split_at_once};
 use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
@@ -121,7 +121,7 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 /// A received body and the port for its events.
 struct Taken<'a> {
     port: &'a EventPort,
-    received: Received,
+    received: ReceivedBody,
     is_gzip: bool,
     limit: usize,
 }
@@ -212,7 +212,7 @@ async fn receive<'a>(
     let is_gzip = is_gzip(request.headers());
     let limit = usize::try_from(downstream.config.events_max_payload).unwrap_or(usize::MAX);
     let most = if is_gzip { gzip::compressed_limit(limit) } else { limit };
-    let received = Received::read(request.into_body(), most, account).await?;
+    let received = ReceivedBody::read(request.into_body(), most, account).await?;
     if is_gzip {
         gzip::check_head(&received.beginning()).map_err(PostRejection::NotGzip)?;
     }

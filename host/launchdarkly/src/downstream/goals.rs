@@ -18,7 +18,7 @@ pub(super) async fn goals(State(downstream): State<Downstream>, request: Request
         // Nothing is sent in offline mode (decision R15).
         return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], "[]").into_response();
     }
-    // The original target, not the one that was rewritten for routing.
+    // The original target, before it was rewritten for routing.
     let written = request.extensions().get::<Written>().map(|it| &it.0).or_else(|| request.uri().path_and_query());
     let path = written.map_or("/", |it| it.as_str());
     let base = &downstream.config.client_side_base_uri;

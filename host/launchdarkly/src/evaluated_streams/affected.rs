@@ -10,7 +10,7 @@ use crate::data::{FlagData, Items};
 /// When more items have changed than this, all flags are evaluated, which is no slower then.
 const MOST_CHANGED: usize = 32;
 
-/// Keys of flags whose results may differ between two moments.
+/// AffectedKeys of flags whose results may differ between two moments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Affected {
     All,
@@ -53,17 +53,17 @@ pub(super) fn between(old: &FlagData, new: &FlagData) -> Affected {
     Affected::These(affected.into_iter().collect())
 }
 
-type Keys = Vec<Arc<str>>;
+type AffectedKeys = Vec<Arc<str>>;
 
-/// Keys of flags and segments that are not the same allocation in both; `None` if they are too many.
-fn changed(old: &Items, new: &Items) -> Option<(Keys, Keys)> {
+/// AffectedKeys of flags and segments that are not the same allocation in both; `None` if they are too many.
+fn changed(old: &Items, new: &Items) -> Option<(AffectedKeys, AffectedKeys)> {
     let flags = differing(&old.flags, &new.flags, |it| it.key())?;
     let segments = differing(&old.segments, &new.segments, |it| it.key())?;
     Some((flags, segments))
 }
 
-fn differing<T>(mut old: &[Arc<T>], mut new: &[Arc<T>], key: impl Fn(&T) -> &Arc<str>) -> Option<Keys> {
-    let mut keys = Keys::new();
+fn differing<T>(mut old: &[Arc<T>], mut new: &[Arc<T>], key: impl Fn(&T) -> &Arc<str>) -> Option<AffectedKeys> {
+    let mut keys = AffectedKeys::new();
     loop {
         // The usual case, item after item: both are sorted, and all but a few are shared.
         let shared = old.iter().zip(new).take_while(|(old, new)| Arc::ptr_eq(old, new)).count();

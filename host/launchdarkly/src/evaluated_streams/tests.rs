@@ -338,8 +338,8 @@ proptest! {
         prop_assert!(stage.catches_up());
         let expected = doing.map_or_else(|| stage.evalx(), |it| stage.evalx_with(&it));
         for client in &mut clients {
-            let heard = client.received();
-            prop_assert_eq!(&client.results(), &expected, "{:?}", heard);
+            let received = client.received();
+            prop_assert_eq!(&client.results(), &expected, "{:?}", received);
         }
         // Nothing more is sent.
         prop_assert!(stage.catches_up());
@@ -362,14 +362,11 @@ async fn next_events(client: &mut Client, source: &Arc<dyn UpdateSource>) -> Vec
     let mut versions = source.versions();
     loop {
         versions.borrow_and_update();
-        let heard = client.received();
-        if !heard.is_empty() {
-            return heard;
+        let received = client.received();
+        if !received.is_empty() {
+            return received;
         }
-        tokio::time::timeout(Duration::from_secs(60), versions.changed())
-            .await
-            .expect("something to hear")
-            .expect("a group");
+        tokio::time::timeout(Duration::from_secs(60), versions.changed()).await.expect("an event").expect("a group");
     }
 }
 
@@ -377,10 +374,10 @@ async fn next_events(client: &mut Client, source: &Arc<dyn UpdateSource>) -> Vec
 async fn a_group_lives_as_long_as_its_streams() {
     let (mut writer, _data, streams, lifecycle) = streams(&Hooks::none());
     writer.update(&put(many(3, 1)));
-    let asks = |kind, with_reasons| streams.join(evaluation_request(ADA, kind, with_reasons));
-    let (first, second) = (asks(SdkKind::Mobile, false), asks(SdkKind::Mobile, false));
+    let join = |kind, with_reasons| streams.join(evaluation_request(ADA, kind, with_reasons));
+    let (first, second) = (join(SdkKind::Mobile, false), join(SdkKind::Mobile, false));
     assert!(Arc::ptr_eq(&first, &second));
-    let others = [asks(SdkKind::Browser, false), asks(SdkKind::Mobile, true)];
+    let others = [join(SdkKind::Browser, false), join(SdkKind::Mobile, true)];
     assert_eq!(streams.len(), 3);
     let mut clients = [&first, &second].map(|it| Client::new(Rules::Current, Arc::clone(it)));
     for client in &mut clients {
@@ -394,7 +391,7 @@ async fn a_group_lives_as_long_as_its_streams() {
     while Arc::strong_count(&streams.0) > 1 {
         tokio::task::yield_now().await;
     }
-    let again = asks(SdkKind::Mobile, false);
+    let again = join(SdkKind::Mobile, false);
     assert_eq!(next_events(&mut Client::new(Rules::Current, Arc::clone(&again)), &again).await, ["put"]);
     assert!(lifecycle.stop(Duration::from_secs(1)).await);
 }

@@ -6,7 +6,7 @@ use yardarm_core::evaluators::EvaluatorError;
 use yardarm_core::hooks::EvaluationTransform;
 use yardarm_core::{Environment, Evaluators, InternalError, Snapshot, Supervised, Writer};
 
-use super::Shared;
+use super::SharedGroups;
 use super::affected::Affected;
 use super::delta::{Announced, Delta, MOST_EVENTS, Tombstones};
 use super::results::{GroupResults, NextResults};
@@ -16,7 +16,7 @@ use crate::evaluation::{Edits, EvaluationError, EvaluationRequest};
 
 /// Follows the environment for one group.
 pub(super) struct GroupWorker {
-    streams: Arc<Shared>,
+    streams: Arc<SharedGroups>,
     evaluation_request: EvaluationRequest,
     writer: Writer<Announced>,
     group: Environment<Announced>,
@@ -29,7 +29,7 @@ pub(super) struct GroupWorker {
 
 impl GroupWorker {
     pub(super) fn new(
-        streams: Arc<Shared>,
+        streams: Arc<SharedGroups>,
         evaluation_request: EvaluationRequest,
         writer: Writer<Announced>,
         group: Environment<Announced>,
@@ -75,14 +75,14 @@ impl GroupWorker {
 
     /// Publishes the changes of results since the last call, in one step.
     pub(super) async fn catch_up(&mut self) -> Result<(), EvaluationError> {
-        if self.news(self.chain_in_force().as_ref()).is_none() {
+        if self.unpublished(self.chain_in_force().as_ref()).is_none() {
             return Ok(());
         }
         let streams = Arc::clone(&self.streams);
         let Ok(_turn) = streams.permits.acquire().await else { return Ok(()) };
         // The newest data and plan, because the queue may have been long.
         let chain = self.chain_in_force();
-        let Some(snapshot) = self.news(chain.as_ref()) else { return Ok(()) };
+        let Some(snapshot) = self.unpublished(chain.as_ref()) else { return Ok(()) };
         let is_member_of_others = self.look_up(&snapshot).await?;
         match &chain {
             // Any flag may depend on the memberships, and the data does not show which.
@@ -127,7 +127,7 @@ impl GroupWorker {
     }
 
     /// The newest data; `None` if its results with `chain` are published already.
-    fn news(&self, chain: Option<&Arc<dyn EvaluationTransform>>) -> Option<Arc<Snapshot<FlagData>>> {
+    fn unpublished(&self, chain: Option<&Arc<dyn EvaluationTransform>>) -> Option<Arc<Snapshot<FlagData>>> {
         let snapshot = self.streams.data.snapshot()?;
         let is_told = self.results.as_ref().is_some_and(|it| it.snapshot().seq() == snapshot.seq());
         let is_same_chain = match (&self.chain, chain) {

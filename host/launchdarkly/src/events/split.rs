@@ -104,7 +104,7 @@ impl Splitter {
     }
 
     /// Takes the next piece.
-    pub(crate) fn feed(&mut self, mut piece: &[u8]) {
+    pub(crate) fn push(&mut self, mut piece: &[u8]) {
         while let Some(byte) = piece.first()
             && !self.is_out_of_memory
         {

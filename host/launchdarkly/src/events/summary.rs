@@ -48,7 +48,7 @@ pub(super) struct Summaries {
 
 /// Dependencies of the tasks.
 #[derive(Clone)]
-pub(super) struct Parts {
+pub(super) struct SummaryParts {
     pub(super) label: EnvironmentLabel,
     pub(super) settings: OutboxSettings,
     /// For properties that old events do not have.
@@ -75,7 +75,7 @@ struct Arrival {
 }
 
 struct Summariser {
-    parts: Parts,
+    parts: SummaryParts,
     trust: Trust,
     memory: Arc<Account>,
     processors: HashMap<QueueKey, Open>,
@@ -101,7 +101,7 @@ struct Processed {
 
 impl Summaries {
     /// Starts the tasks.
-    pub(super) fn start(parts: &Parts, lifecycle: &Lifecycle) -> Self {
+    pub(super) fn start(parts: &SummaryParts, lifecycle: &Lifecycle) -> Self {
         let jobs = ByTrust::from_fn(|trust| {
             let (jobs, queue) = mpsc::channel(MAX_WAITING);
             let summariser = Summariser::new(parts.clone(), trust);
@@ -147,7 +147,7 @@ impl Supervised for SummaryTask {
 }
 
 impl Summariser {
-    fn new(parts: Parts, trust: Trust) -> Self {
+    fn new(parts: SummaryParts, trust: Trust) -> Self {
         let memory = parts.limits.outbox.memory(trust).account();
         Self { parts, trust, memory, processors: HashMap::new() }
     }

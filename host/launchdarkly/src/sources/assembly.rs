@@ -268,7 +268,7 @@ impl EnvironmentAssembly {
     ) -> Option<StoreLink> {
         let store = environment.store.clone()?;
         let settings = environment.settings().clone();
-        let context = store::Context {
+        let context = store::StoreContext {
             label: &environment.label,
             upstream: &environment.status,
             key: Arc::new(move || settings.get().credentials.sdk_key().clone()),

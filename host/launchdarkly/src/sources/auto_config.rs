@@ -14,7 +14,7 @@ use yardarm_core::{InternalError, Lifecycle, Secret, Supervised};
 use yardarm_outbound::{self as outbound, ConnectionError, Events, ReconnectPolicy};
 
 use super::assembly::EnvironmentAssembly;
-use super::auto_config_state::{AutoConfigState, Message};
+use super::auto_config_state::{AutoConfigMessage, AutoConfigState};
 use super::persisted_list::{self, PersistedList};
 use crate::config::{CommonConfig, Config};
 use crate::upstream::HttpClients;
@@ -118,8 +118,8 @@ impl AutoConfigTask {
                         Ok(event) => event,
                         Err(error) => return error,
                     };
-                    let problem = match Message::read(&event.event, &event.data) {
-                        Ok(Message::Reconnect) => return ConnectionError::Network("the service requested a reconnect".to_owned()),
+                    let problem = match AutoConfigMessage::read(&event.event, &event.data) {
+                        Ok(AutoConfigMessage::Reconnect) => return ConnectionError::Network("the service requested a reconnect".to_owned()),
                         Ok(message) => self.take(message).await,
                         Err(error) => Some(error.to_string()),
                     };
@@ -135,7 +135,7 @@ impl AutoConfigTask {
     }
 
     /// Applies a message; after a contradictory one, the stream is reopened to receive all data again.
-    async fn take(&mut self, message: Message) -> Option<String> {
+    async fn take(&mut self, message: AutoConfigMessage) -> Option<String> {
         let outcome = self.environments.apply(message, unix_ms());
         if outcome.is_complete || self.unlisted.is_none() {
             reconcile(&mut self.assembly, &self.environments, self.snapshot_writer.as_ref()).await;

@@ -23,15 +23,15 @@ static UNEXPECTED: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 /// All known environments and filters.
 pub(crate) struct AutoConfigState {
     common: CommonConfig,
-    environments: BTreeMap<String, Known<EnvironmentConfig>>,
-    filters: BTreeMap<String, Known<Filter>>,
+    environments: BTreeMap<String, Versioned<EnvironmentConfig>>,
+    filters: BTreeMap<String, Versioned<Filter>>,
     /// Whether this was persisted by an earlier process and the service has not sent its list yet. Then its list replaces
     /// all known versions and keys.
     is_restored: bool,
 }
 
 /// The last version of an environment or filter; only the version of deleted ones is kept.
-struct Known<T> {
+struct Versioned<T> {
     version: i64,
     item: Option<T>,
 }
@@ -46,12 +46,12 @@ pub(crate) struct Filter {
 
 /// A message of the auto-configuration stream.
 #[derive(Debug)]
-pub(crate) enum Message {
+pub(crate) enum AutoConfigMessage {
     /// The full list.
     Put {
         environments: Vec<(String, Representation)>,
         filters: Vec<(String, Filter)>,
-        /// Environments and filters that cannot be parsed. Known ones stay as they are.
+        /// Environments and filters that cannot be parsed. Versioned ones stay as they are.
         refused: Vec<String>,
     },
     Environment(String, Box<Representation>),
@@ -66,7 +66,7 @@ pub(crate) enum Message {
 
 /// A message that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MessageError {
+pub(crate) enum AutoConfigError {
     #[error("malformed JSON ({0})")]
     Json(#[from] serde_json::Error),
     #[error(transparent)]
@@ -82,9 +82,9 @@ pub(crate) struct ApplyOutcome {
     pub(crate) contradiction: Option<KeyError>,
 }
 
-impl Message {
+impl AutoConfigMessage {
     /// Parses an event of the stream.
-    pub(crate) fn read(event: &str, data: &str) -> Result<Self, MessageError> {
+    pub(crate) fn read(event: &str, data: &str) -> Result<Self, AutoConfigError> {
         match event {
             "put" | "patch" | "delete" => (),
             "reconnect" => return Ok(Self::Reconnect),
@@ -170,12 +170,12 @@ impl AutoConfigState {
         for environment in persisted.environments {
             let (id, version) = (environment.id.clone(), environment.version);
             if let Some(config) = environment.settings(&self.common) {
-                self.environments.insert(id, Known { version, item: Some(config) });
+                self.environments.insert(id, Versioned { version, item: Some(config) });
             }
         }
         for PersistedFilter { id, version, project, key } in persisted.filters {
             let filter = Filter { project, key: key.into(), version };
-            self.filters.insert(id, Known { version, item: Some(filter) });
+            self.filters.insert(id, Versioned { version, item: Some(filter) });
         }
         self.is_restored = true;
         self.expire(now_ms);
@@ -183,10 +183,10 @@ impl AutoConfigState {
 
     /// The whole list, to be restored by a later process.
     pub(crate) fn to_persisted(&self) -> PersistedList {
-        let environment = |(id, known): (&String, &Known<EnvironmentConfig>)| {
+        let environment = |(id, known): (&String, &Versioned<EnvironmentConfig>)| {
             Some(PersistedListEntry::of(id, known.version, known.item.as_ref()?))
         };
-        let filter = |(id, known): (&String, &Known<Filter>)| {
+        let filter = |(id, known): (&String, &Versioned<Filter>)| {
             let filter = known.item.as_ref()?;
             let (project, key) = (filter.project.clone(), filter.key.to_string());
             Some(PersistedFilter { id: id.clone(), version: known.version, project, key })
@@ -203,10 +203,10 @@ impl AutoConfigState {
     }
 
     /// Applies a message.
-    pub(crate) fn apply(&mut self, message: Message, now_ms: u64) -> ApplyOutcome {
+    pub(crate) fn apply(&mut self, message: AutoConfigMessage, now_ms: u64) -> ApplyOutcome {
         let mut outcome = ApplyOutcome::default();
         match message {
-            Message::Put { environments, filters, refused } => {
+            AutoConfigMessage::Put { environments, filters, refused } => {
                 outcome.is_complete = true;
                 tracing::info!(count = environments.len(), "received the list of environments");
                 // Missing environments are removed completely, including their versions.
@@ -224,13 +224,13 @@ impl AutoConfigState {
                     self.upsert_filter(id, filter);
                 }
             }
-            Message::Environment(id, representation) => {
+            AutoConfigMessage::Environment(id, representation) => {
                 outcome.contradiction = self.upsert(id, &representation, now_ms, false);
             }
-            Message::Filter(id, filter) => self.upsert_filter(id, filter),
-            Message::EnvironmentGone(id, version) => delete(&mut self.environments, id, version),
-            Message::FilterGone(id, version) => delete(&mut self.filters, id, version),
-            Message::Reconnect | Message::Other => (),
+            AutoConfigMessage::Filter(id, filter) => self.upsert_filter(id, filter),
+            AutoConfigMessage::EnvironmentGone(id, version) => delete(&mut self.environments, id, version),
+            AutoConfigMessage::FilterGone(id, version) => delete(&mut self.filters, id, version),
+            AutoConfigMessage::Reconnect | AutoConfigMessage::Other => (),
         }
         self.expire(now_ms);
         outcome
@@ -282,7 +282,7 @@ impl AutoConfigState {
         }
         match representation.settings(known.and_then(|it| it.item.as_ref()), &self.common, now_ms) {
             Ok(config) => {
-                self.environments.insert(id, Known { version: representation.version, item: Some(config) });
+                self.environments.insert(id, Versioned { version: representation.version, item: Some(config) });
                 None
             }
             Err(error) => {
@@ -297,17 +297,17 @@ impl AutoConfigState {
         match self.filters.get_mut(&id) {
             Some(known) if filter.version <= known.version => (),
             // Filters never change in place.
-            Some(Known { version, item: Some(_) }) => *version = filter.version,
+            Some(Versioned { version, item: Some(_) }) => *version = filter.version,
             _ => {
-                self.filters.insert(id, Known { version: filter.version, item: Some(filter) });
+                self.filters.insert(id, Versioned { version: filter.version, item: Some(filter) });
             }
         }
     }
 }
 
-fn delete<T>(all: &mut BTreeMap<String, Known<T>>, id: String, version: i64) {
+fn delete<T>(all: &mut BTreeMap<String, Versioned<T>>, id: String, version: i64) {
     if all.get(&id).is_none_or(|it| version > it.version) {
-        all.insert(id, Known { version, item: None });
+        all.insert(id, Versioned { version, item: None });
     }
 }
 

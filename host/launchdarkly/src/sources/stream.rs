@@ -33,7 +33,7 @@ pub(crate) struct StreamTask {
     applier: Applier,
     plans: watch::Receiver<u64>,
     settings: watch::Receiver<()>,
-    asks: Requests,
+    requests: Requests,
     reconnect: ReconnectPolicy,
     /// Log lines about items that cannot be used.
     refusals: LogThrottle,
@@ -77,7 +77,7 @@ impl StreamTask {
             applier,
             plans: hooks.changed(),
             settings: environment.settings().changes(),
-            asks: Requests { http, url, instance_id, last_event_id: None },
+            requests: Requests { http, url, instance_id, last_event_id: None },
             reconnect: ReconnectPolicy::new(config.max_reconnect_delay, config.rejected_retry_interval)
                 .with_shortest(config.min_reconnect_delay),
             refusals: LogThrottle::new(Duration::from_secs(10)),
@@ -111,7 +111,7 @@ impl StreamTask {
     /// One connection, from request to end.
     async fn connect(&mut self) -> ConnectionError {
         self.reconnect.mark_connecting();
-        let opening = self.asks.clone().open(self.key.clone());
+        let opening = self.requests.clone().open(self.key.clone());
         tokio::pin!(opening);
         let opened = loop {
             tokio::select! {
@@ -130,7 +130,7 @@ impl StreamTask {
             Err(error) => {
                 // The ID from the service is optional: an error because of it must not prevent reconnecting.
                 if matches!(&error, ConnectionError::Status(status) if status.is_client_error()) {
-                    self.asks.last_event_id = None;
+                    self.requests.last_event_id = None;
                 }
                 error
             }
@@ -142,7 +142,7 @@ impl StreamTask {
         loop {
             tokio::select! {
                 event = events.next() => {
-                    self.asks.last_event_id = events.last_event_id();
+                    self.requests.last_event_id = events.last_event_id();
                     if let Some(base) = events.take_reconnection_time() {
                         self.reconnect.rebase(base);
                     }
@@ -182,10 +182,10 @@ impl StreamTask {
 
     /// Opens a connection with the wanted key and waits for its data.
     fn switch(&self, delay: Duration) -> BoxFuture<'static, Result<Switch, ConnectionError>> {
-        let (asks, key) = (self.asks.clone(), self.wanted_key());
+        let (requests, key) = (self.requests.clone(), self.wanted_key());
         async move {
             tokio::time::sleep(delay).await;
-            let mut events = asks.open(key.clone()).await?;
+            let mut events = requests.open(key.clone()).await?;
             loop {
                 let put = parse(events.next().await?).await?;
                 if matches!(put.change, Some(Change::Put(_))) {

@@ -93,7 +93,7 @@ pub(crate) fn advice(trouble: Trouble) -> &'static str {
             "keys of another program are in the way: set another `prefix` for the environment, or remove them"
         }
         Trouble::Busy => "the database is loading its data or waits for its primary",
-        Trouble::Refused => "the database refuses; its own words say why",
+        Trouble::Refused => "the database rejects requests; see its last answer",
     }
 }
 

@@ -22,7 +22,7 @@ const MAX_MEMBERS: usize = 1000;
 const BEGINNING: usize = 128 << 10;
 
 /// A received body: all of it, or its start, if it was truncated or too large.
-pub(super) struct Received {
+pub(super) struct ReceivedBody {
     frames: VecDeque<Bytes>,
     length: usize,
     is_whole: bool,
@@ -62,7 +62,7 @@ struct Members {
     count: usize,
 }
 
-impl Received {
+impl ReceivedBody {
     /// Reads at most `limit` bytes, charged to `account`; without one, only the start is kept.
     pub(super) async fn read(
         mut body: Body,
@@ -149,7 +149,7 @@ impl Reading {
     /// Splits about `most` bytes; `true` at the end of the body.
     pub(super) fn split(&mut self, most: usize, splitter: &mut Splitter) -> Result<bool, ReadingError> {
         self.advance(most, |piece| {
-            splitter.feed(piece);
+            splitter.push(piece);
             !splitter.is_out_of_memory()
         })
     }
@@ -237,7 +237,7 @@ impl Read for Frames {
 
 /// Splits a whole body at once. For small ones.
 pub(super) fn split_at_once(body: &[u8], mut splitter: Splitter) -> Result<Split, ReadingError> {
-    splitter.feed(body);
+    splitter.push(body);
     if splitter.is_out_of_memory() { Err(ReadingError::Busy) } else { Ok(splitter.finish()) }
 }
 
@@ -249,7 +249,7 @@ pub(super) fn fuzz(body: &[u8]) {
     let splitter = || Splitter::new(&account, true).expect("an empty account");
     let whole = split_at_once(body, splitter()).unwrap_or_else(|_| unreachable!("memory for it"));
     let mut pieces = splitter();
-    body.chunks(7).for_each(|piece| pieces.feed(piece));
+    body.chunks(7).for_each(|piece| pieces.push(piece));
     let pieces = pieces.finish();
     assert!(whole.events == pieces.events && whole.lost == pieces.lost, "pieces make no difference");
     for event in &whole.events {
@@ -269,7 +269,7 @@ pub(super) fn fuzz_gzip(body: &[u8]) {
 
     const LIMIT: usize = 1 << 20;
     let frames: VecDeque<_> = body.chunks(11).map(Bytes::copy_from_slice).collect();
-    let received = Received { frames, length: body.len(), is_whole: true, charge: None };
+    let received = ReceivedBody { frames, length: body.len(), is_whole: true, charge: None };
     let mut charge = Budget::new(1 << 30).account().charge(0).expect("an empty account");
     let collected = received.reading(true, LIMIT).and_then(|mut it| it.collect(&mut charge));
     let mut whole = Vec::new();

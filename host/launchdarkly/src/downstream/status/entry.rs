@@ -36,7 +36,7 @@ pub(super) struct Entry {
     mobile_keys: Option<Vec<ListedKey>>,
     status: &'static str,
     connection_status: ConnectionEntry,
-    data_store_status: StoreStatus,
+    data_store_status: StoreStatusEntry,
     #[serde(skip_serializing_if = "Option::is_none")]
     big_segment_status: Option<BigSegmentStatus>,
 }
@@ -72,7 +72,7 @@ struct LastError {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StoreStatus {
+struct StoreStatusEntry {
     state: &'static str,
     state_since: u64,
     #[serde(flatten)]
@@ -163,7 +163,7 @@ impl Entry {
             sdk_keys,
             mobile_keys,
             status: if is_connected { CONNECTED } else { "disconnected" },
-            data_store_status: StoreStatus::of(environment, is_starting, report.since_ms),
+            data_store_status: StoreStatusEntry::of(environment, is_starting, report.since_ms),
             big_segment_status: BigSegmentStatus::of(environment, settings.store.big_segments.stale_threshold),
             connection_status: ConnectionEntry::of(report, false),
         }
@@ -206,7 +206,7 @@ impl ConnectionEntry {
     }
 }
 
-impl StoreStatus {
+impl StoreStatusEntry {
     /// Without a database, the state of the data store is that of the environment.
     fn of(environment: &LdEnvironment, is_starting: bool, since_ms: u64) -> Self {
         let (is_available, since_ms) = match &environment.store {

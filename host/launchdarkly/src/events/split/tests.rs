@@ -8,7 +8,7 @@ fn splitter() -> Splitter {
 
 fn split(body: &[u8]) -> Split {
     let mut splitter = splitter();
-    splitter.feed(body);
+    splitter.push(body);
     splitter.finish()
 }
 
@@ -65,7 +65,7 @@ fn a_bad_event_is_dropped_alone() {
     ] {
         for length in 1..=body.len() {
             let mut splitter = splitter();
-            body.as_bytes().chunks(length).for_each(|piece| splitter.feed(piece));
+            body.as_bytes().chunks(length).for_each(|piece| splitter.push(piece));
             let split = splitter.finish();
             assert_eq!(texts(&split), events, "{body} in pieces of {length}");
             assert_eq!(split.lost.get("malformed").copied().unwrap_or(0), malformed, "{body} in pieces of {length}");
@@ -114,15 +114,15 @@ fn unmatched_brackets_take_no_time() {
 fn memory_is_charged_for_kept_events() {
     let account = Budget::new(100_000).account();
     let mut splitter = Splitter::new(&account, false).unwrap();
-    splitter.feed(br#"[{"a":1},{"b":"#);
+    splitter.push(br#"[{"a":1},{"b":"#);
     let used = account.used();
     assert!((7 + EVENT_COST + 5..=16 << 10).contains(&used), "an event and the beginning of another, in steps: {used}");
-    splitter.feed(br#"2},bad]"#);
+    splitter.push(br#"2},bad]"#);
     let split = splitter.finish();
     assert_eq!((split.events.len(), split.charge.amount()), (2, 2 * (7 + EVENT_COST)));
     assert!(!split.has_envelopes && split.events[0].kind.is_empty());
     let mut splitter = Splitter::new(&account, false).unwrap();
-    splitter.feed(format!("[{}0]", "0,".repeat(1000)).as_bytes());
+    splitter.push(format!("[{}0]", "0,".repeat(1000)).as_bytes());
     assert!(splitter.is_out_of_memory());
     drop((splitter, split));
     assert_eq!(account.used(), 0);
@@ -135,7 +135,7 @@ proptest::proptest! {
         for body in [text.as_bytes(), &bytes[..], format!("[{text}]").as_bytes()] {
             let whole = split(body);
             let mut pieces = splitter();
-            body.chunks(length).for_each(|piece| pieces.feed(piece));
+            body.chunks(length).for_each(|piece| pieces.push(piece));
             let pieces = pieces.finish();
             proptest::prop_assert_eq!(texts(&whole), texts(&pieces));
             proptest::prop_assert_eq!(&whole.lost, &pieces.lost);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use yardarm_launchdarkly_eval::model::write_text;
 
 use super::read::Feature;
-use super::write::Object;
+use super::write::ObjectWriter;
 
 /// Bytes that one summary keeps, entries counted with [`ENTRY`]. Keys, values and kinds come from callers, so all of them
 /// must be bounded; an event that would exceed the limit is dropped without being counted.
@@ -71,7 +71,7 @@ impl Counters {
         let Self { flags, span, .. } = std::mem::take(self);
         let (start, end) = span?;
         let mut out = Vec::with_capacity(1024);
-        Object::write(&mut out, |event| {
+        ObjectWriter::write(&mut out, |event| {
             event.text("kind", "summary");
             event.integer("startDate", start);
             event.integer("endDate", end);
@@ -110,10 +110,10 @@ impl Counters {
 }
 
 impl FlagCounters {
-    fn write(&self, flag: &mut Object<'_>) {
+    fn write(&self, flag: &mut ObjectWriter<'_>) {
         flag.raw("default", &self.default);
         flag.array("counters", &self.counters, |out, ((variation, version), counter)| {
-            Object::write(out, |object| {
+            ObjectWriter::write(out, |object| {
                 variation.iter().for_each(|it| object.integer("variation", *it));
                 match version {
                     Some(version) => object.integer("version", *version),

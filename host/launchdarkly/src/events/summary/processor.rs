@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use yardarm_core::outbox::Batch;
 
 use super::counters::Counters;
-use super::read::{Feature, ReadError, Received, Source, read};
+use super::read::{EventOrigin, Feature, ReadError, ReceivedEvent, read};
 use super::seen::{Mark, Seen};
 use super::terms::Terms;
 use super::write;
@@ -87,16 +87,18 @@ impl Processor {
     pub(super) fn take(&mut self, event: &Bytes, flags: &Items, moment: Moment) -> Result<(), Loss> {
         self.seen.keep_fresh(moment.instant);
         match read(event)? {
-            Received::Feature(feature) => self.feature(&feature, &Terms::of(&feature, self.schema, flags), moment)?,
-            Received::Custom(custom) => {
+            ReceivedEvent::Feature(feature) => {
+                self.feature(&feature, &Terms::of(&feature, self.schema, flags), moment)?;
+            }
+            ReceivedEvent::Custom(custom) => {
                 self.make_known(&custom.source);
                 self.push(|| write::custom(&custom))?;
             }
-            Received::Identify(source) => {
+            ReceivedEvent::Identify(source) => {
                 self.push(|| write::identify(&source))?;
                 self.seen.remember(mark(&source));
             }
-            Received::Other => self.push(|| event.clone())?,
+            ReceivedEvent::Other => self.push(|| event.clone())?,
         }
         self.taken += 1;
         Ok(())
@@ -150,7 +152,7 @@ impl Processor {
 
     /// Sends an `index` event for a context that was not seen recently. Without room for it the causing event is not dropped:
     /// the next event of the context causes another `index` event.
-    fn make_known(&mut self, source: &Source<'_>) {
+    fn make_known(&mut self, source: &EventOrigin<'_>) {
         let mark = mark(source);
         if !self.seen.recalls(mark) && self.push(|| write::index(source)).is_ok() {
             self.seen.remember(mark);
@@ -168,7 +170,7 @@ impl Processor {
     }
 }
 
-fn mark(source: &Source<'_>) -> Mark {
+fn mark(source: &EventOrigin<'_>) -> Mark {
     Mark::of(&source.identity.canonical_key())
 }
 

@@ -5,35 +5,35 @@
 use std::borrow::Cow;
 
 use thiserror::Error;
-use yardarm_launchdarkly_eval::model::{ContextError, Identity, Mismatch, Reader};
+use yardarm_launchdarkly_eval::model::{ContextError, ContextKeys, JsonReader, Mismatch};
 
 /// An event that was received.
 #[derive(Debug, PartialEq)]
-pub(super) enum Received<'a> {
+pub(super) enum ReceivedEvent<'a> {
     /// A flag was evaluated.
     Feature(Feature<'a>),
     /// A custom event of the application.
     Custom(Custom<'a>),
     /// The application identified a context.
-    Identify(Source<'a>),
+    Identify(EventOrigin<'a>),
     /// An event that is forwarded unchanged.
     Other,
 }
 
 /// Time and context of an event.
 #[derive(Debug, PartialEq)]
-pub(super) struct Source<'a> {
+pub(super) struct EventOrigin<'a> {
     /// Unix milliseconds.
     pub(super) at_ms: u64,
     /// Byte for byte as received: the SDK has already removed what is private.
     pub(super) context: &'a str,
-    pub(super) identity: Identity,
+    pub(super) identity: ContextKeys,
 }
 
 /// An evaluation of a flag.
 #[derive(Debug, PartialEq)]
 pub(super) struct Feature<'a> {
-    pub(super) source: Source<'a>,
+    pub(super) source: EventOrigin<'a>,
     /// The flag's key.
     pub(super) key: Cow<'a, str>,
     /// The flag's version; `None` if the SDK did not know the flag.
@@ -57,7 +57,7 @@ pub(super) struct Feature<'a> {
 /// A custom event of the application.
 #[derive(Debug, PartialEq)]
 pub(super) struct Custom<'a> {
-    pub(super) source: Source<'a>,
+    pub(super) source: EventOrigin<'a>,
     pub(super) key: Cow<'a, str>,
     /// JSON.
     pub(super) data: Option<&'a str>,
@@ -89,16 +89,16 @@ pub(super) enum ReadError {
 }
 
 /// Reads one event, which must be JSON.
-pub(super) fn read(json: &[u8]) -> Result<Received<'_>, ReadError> {
+pub(super) fn read(json: &[u8]) -> Result<ReceivedEvent<'_>, ReadError> {
     let text = std::str::from_utf8(json).map_err(|_| ReadError::NotText)?;
     let properties = Properties::collect(text).map_err(ReadError::NotAnObject)?;
-    let kind = typed("kind", properties.kind, Reader::string)?.unwrap_or_default();
+    let kind = typed("kind", properties.kind, JsonReader::string)?.unwrap_or_default();
     Ok(match &*kind {
         "" => return Err(ReadError::NoKind),
-        "feature" => Received::Feature(properties.feature()?),
-        "custom" => Received::Custom(properties.custom()?),
-        "identify" => Received::Identify(properties.source()?),
-        _ => Received::Other,
+        "feature" => ReceivedEvent::Feature(properties.feature()?),
+        "custom" => ReceivedEvent::Custom(properties.custom()?),
+        "identify" => ReceivedEvent::Identify(properties.source()?),
+        _ => ReceivedEvent::Other,
     })
 }
 
@@ -128,7 +128,7 @@ struct Properties<'a> {
 impl<'a> Properties<'a> {
     fn collect(text: &'a str) -> Result<Self, Mismatch> {
         let mut all = Self::default();
-        Reader::new(text).object(|name, reader| {
+        JsonReader::new(text).object(|name, reader| {
             let json = &text[reader.skip()];
             let place = match name {
                 "kind" => &mut all.kind,
@@ -159,33 +159,41 @@ impl<'a> Properties<'a> {
         let reason = typed("reason", self.reason, object)?;
         Ok(Feature {
             source: self.source()?,
-            key: typed("key", self.key, Reader::string)?.unwrap_or_default(),
-            version: typed("version", self.version, Reader::integer)?,
-            variation: typed("variation", self.variation, Reader::integer)?,
+            key: typed("key", self.key, JsonReader::string)?.unwrap_or_default(),
+            version: typed("version", self.version, JsonReader::integer)?,
+            variation: typed("variation", self.variation, JsonReader::integer)?,
             value: self.value.unwrap_or("null"),
             default: self.default.unwrap_or("null"),
             reason: reason.and(self.reason),
-            track_events: typed("trackEvents", self.track_events, Reader::boolean)?,
+            track_events: typed("trackEvents", self.track_events, JsonReader::boolean)?,
             debug_until_ms: time("debugEventsUntilDate", self.debug_events_until_date)?,
-            sampling_ratio: typed("samplingRatio", self.sampling_ratio, Reader::integer)?,
-            is_excluded_from_summaries: typed("excludeFromSummaries", self.exclude_from_summaries, Reader::boolean)?
-                .unwrap_or_default(),
+            sampling_ratio: typed("samplingRatio", self.sampling_ratio, JsonReader::integer)?,
+            is_excluded_from_summaries: typed(
+                "excludeFromSummaries",
+                self.exclude_from_summaries,
+                JsonReader::boolean,
+            )?
+            .unwrap_or_default(),
         })
     }
 
     fn custom(&self) -> Result<Custom<'a>, ReadError> {
-        let metric_value = typed("metricValue", self.metric_value, Reader::number)?;
+        let metric_value = typed("metricValue", self.metric_value, JsonReader::number)?;
         Ok(Custom {
             source: self.source()?,
-            key: typed("key", self.key, Reader::string)?.unwrap_or_default(),
+            key: typed("key", self.key, JsonReader::string)?.unwrap_or_default(),
             data: self.data,
             metric_value: metric_value.and(self.metric_value),
         })
     }
 
-    fn source(&self) -> Result<Source<'a>, ReadError> {
+    fn source(&self) -> Result<EventOrigin<'a>, ReadError> {
         let context = self.context.or(self.user).ok_or(ReadError::NoContext)?;
-        Ok(Source { at_ms: time("creationDate", self.creation_date)?, context, identity: Identity::parse(context)? })
+        Ok(EventOrigin {
+            at_ms: time("creationDate", self.creation_date)?,
+            context,
+            identity: ContextKeys::parse(context)?,
+        })
     }
 }
 
@@ -193,18 +201,18 @@ impl<'a> Properties<'a> {
 fn typed<'a, T>(
     name: &'static str,
     json: Option<&'a str>,
-    read: impl FnOnce(&mut Reader<'a>) -> Result<T, Mismatch>,
+    read: impl FnOnce(&mut JsonReader<'a>) -> Result<T, Mismatch>,
 ) -> Result<Option<T>, ReadError> {
-    json.map(|json| read(&mut Reader::new(json))).transpose().map_err(|error| ReadError::Property(name, error))
+    json.map(|json| read(&mut JsonReader::new(json))).transpose().map_err(|error| ReadError::Property(name, error))
 }
 
 /// Reads a time in Unix milliseconds; 0 if absent. Negative and too large times saturate.
 fn time(name: &'static str, json: Option<&str>) -> Result<u64, ReadError> {
-    Ok(typed(name, json, Reader::number)?.unwrap_or_default() as u64)
+    Ok(typed(name, json, JsonReader::number)?.unwrap_or_default() as u64)
 }
 
 /// Reads an object with any content.
-fn object(reader: &mut Reader<'_>) -> Result<(), Mismatch> {
+fn object(reader: &mut JsonReader<'_>) -> Result<(), Mismatch> {
     reader.object(|_, reader| {
         reader.skip();
         Ok(())
@@ -218,7 +226,7 @@ mod tests {
     fn feature(properties: &str) -> Result<String, String> {
         let event = format!(r#"{{"key":"f","user":{{"key":"u"}},{properties},"kind":"feature"}}"#);
         match read(event.as_bytes()) {
-            Ok(Received::Feature(it)) => Ok(format!(
+            Ok(ReceivedEvent::Feature(it)) => Ok(format!(
                 "{}@{} {:?}/{:?} {} or {} because {:?}, {:?} until {}, 1 of {:?}, {}",
                 it.source.identity.canonical_key(),
                 it.source.at_ms,
@@ -310,7 +318,7 @@ mod tests {
         for json in
             [r#"{"kind":"alias","key":5}"#, r#"{"context":7,"kind":"migration_op"}"#, r#"{"kind":"\u0061lias"}"#]
         {
-            assert_eq!(read(json.as_bytes()), Ok(Received::Other), "{json}");
+            assert_eq!(read(json.as_bytes()), Ok(ReceivedEvent::Other), "{json}");
         }
     }
 

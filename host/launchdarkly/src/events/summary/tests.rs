@@ -30,15 +30,15 @@ fn poster() -> Poster {
     )
 }
 
-fn parts(lifecycle: &Lifecycle) -> Parts {
+fn parts(lifecycle: &Lifecycle) -> SummaryParts {
     parts_within(lifecycle, Limits::of(64 << 20, 1, 1).unwrap())
 }
 
-fn parts_within(lifecycle: &Lifecycle, limits: Limits) -> Parts {
+fn parts_within(lifecycle: &Lifecycle, limits: Limits) -> SummaryParts {
     let settings = OutboxSettings { capacity: 3, flush_interval: Duration::from_secs(3600) };
     let ledger = Arc::new(Ledger::default());
     let poster = poster();
-    Parts {
+    SummaryParts {
         label: EnvironmentLabel::new("launchdarkly", "main"),
         outbox: Outbox::start(settings.clone(), &limits.outbox, poster.clone(), Arc::clone(&ledger), lifecycle),
         settings,

@@ -3,21 +3,21 @@
 use bytes::Bytes;
 use yardarm_launchdarkly_eval::model::write_text;
 
-use super::read::{Custom, Feature, Source};
+use super::read::{Custom, EventOrigin, Feature};
 
 /// Writes one JSON object, property by property.
-pub(super) struct Object<'o> {
+pub(super) struct ObjectWriter<'o> {
     out: &'o mut Vec<u8>,
     is_empty: bool,
 }
 
 /// Writes an `index` event, which reports a context before the first event that only names it.
-pub(super) fn index(source: &Source<'_>) -> Bytes {
+pub(super) fn index(source: &EventOrigin<'_>) -> Bytes {
     event("index", source.at_ms, |event| event.raw("context", source.context))
 }
 
 /// Writes an `identify` event.
-pub(super) fn identify(source: &Source<'_>) -> Bytes {
+pub(super) fn identify(source: &EventOrigin<'_>) -> Bytes {
     event("identify", source.at_ms, |event| event.raw("context", source.context))
 }
 
@@ -46,9 +46,9 @@ pub(super) fn custom(custom: &Custom<'_>) -> Bytes {
     })
 }
 
-fn event(kind: &str, at_ms: u64, fill: impl FnOnce(&mut Object<'_>)) -> Bytes {
+fn event(kind: &str, at_ms: u64, fill: impl FnOnce(&mut ObjectWriter<'_>)) -> Bytes {
     let mut out = Vec::with_capacity(256);
-    Object::write(&mut out, |event| {
+    ObjectWriter::write(&mut out, |event| {
         event.text("kind", kind);
         event.integer("creationDate", at_ms);
         fill(event);
@@ -56,11 +56,11 @@ fn event(kind: &str, at_ms: u64, fill: impl FnOnce(&mut Object<'_>)) -> Bytes {
     out.into()
 }
 
-impl Object<'_> {
+impl ObjectWriter<'_> {
     /// Writes an object to the end of `out`.
-    pub(super) fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
+    pub(super) fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
         out.push(b'{');
-        fill(&mut Object { out, is_empty: true });
+        fill(&mut ObjectWriter { out, is_empty: true });
         out.push(b'}');
     }
 
@@ -77,8 +77,8 @@ impl Object<'_> {
         self.name(name).extend_from_slice(json.as_bytes());
     }
 
-    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
-        Object::write(self.name(name), fill);
+    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
+        ObjectWriter::write(self.name(name), fill);
     }
 
     /// An array with one value for each of `items`, which `write` appends to its argument.

@@ -20,7 +20,7 @@ impl Talk {
     }
 
     fn receive(&mut self, event: &str, data: &Value) -> String {
-        let message = Message::read(event, &data.to_string()).unwrap();
+        let message = AutoConfigMessage::read(event, &data.to_string()).unwrap();
         self.0.apply(message, 0);
         self.shows()
     }
@@ -123,7 +123,7 @@ fn messages_for_others_are_ignored_and_broken_ones_are_errors() {
         ("delete", r#"{"path":"/environments/a","version":"x"}"#),
         ("delete", r#"{"path":7}"#),
     ] {
-        assert!(Message::read(event, data).is_err(), "U064: {event} {data}");
+        assert!(AutoConfigMessage::read(event, data).is_err(), "U064: {event} {data}");
     }
 }
 
@@ -153,7 +153,7 @@ fn a_contradiction_leaves_the_environment_as_it_was() {
         data["sdkKey"] = json!({"value": "sdk-1"});
         data["sdkKeys"] = keys;
         let text = json!({"path": "/environments/a", "data": data}).to_string();
-        Message::read("patch", &text).unwrap()
+        AutoConfigMessage::read("patch", &text).unwrap()
     };
     assert_eq!(environments.apply(message(1, json!([{"value": "sdk-1", "key": "default"}])), 0).contradiction, None);
     let outcome = environments.apply(message(2, json!([{"value": "sdk-2"}])), 0);
@@ -168,6 +168,6 @@ fn a_contradiction_leaves_the_environment_as_it_was() {
 proptest::proptest! {
     #[test]
     fn no_message_makes_it_panic(event in "(put|patch|delete|x)", data in "\\PC*") {
-        let _ = Message::read(&event, &data);
+        let _ = AutoConfigMessage::read(&event, &data);
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Freshness {
 }
 
 /// Cached lookups in the database.
-pub(super) struct Lookup {
+pub(super) struct MembershipLookup {
     database: Arc<dyn Store>,
     state: Mutex<State>,
     /// Wakes the synchronizer when the database was emptied, which it would notice only at the next poll.
@@ -56,13 +56,13 @@ struct Answer {
 }
 
 /// The result of a cache lookup.
-enum Known {
-    Answer(Arc<Membership>),
+enum CacheLookup {
+    Hit(Arc<Membership>),
     Paused,
     Nothing { generation: u64 },
 }
 
-impl Lookup {
+impl MembershipLookup {
     pub(super) fn new(database: Arc<dyn Store>) -> Self {
         let state = State {
             freshness: Freshness { is_available: true, synchronized_on: 0 },
@@ -139,9 +139,9 @@ impl Lookup {
     /// `None` when the database cannot be queried.
     async fn membership(&self, hash: &str) -> Option<Arc<Membership>> {
         let generation = match self.known(hash) {
-            Known::Answer(membership) => return Some(membership),
-            Known::Paused => return None,
-            Known::Nothing { generation } => generation,
+            CacheLookup::Hit(membership) => return Some(membership),
+            CacheLookup::Paused => return None,
+            CacheLookup::Nothing { generation } => generation,
         };
         match self.database.membership(hash).await {
             Ok(membership) => {
@@ -157,18 +157,18 @@ impl Lookup {
         }
     }
 
-    fn known(&self, hash: &str) -> Known {
+    fn known(&self, hash: &str) -> CacheLookup {
         let state = self.lock();
         let now = Instant::now();
         if let Some(answer) = state.answers.get(hash)
             && now < answer.until
         {
-            return Known::Answer(Arc::clone(&answer.membership));
+            return CacheLookup::Hit(Arc::clone(&answer.membership));
         }
         if state.paused_until.is_some_and(|until| now < until) {
-            return Known::Paused;
+            return CacheLookup::Paused;
         }
-        Known::Nothing { generation: state.generation }
+        CacheLookup::Nothing { generation: state.generation }
     }
 
     fn remember(&self, hash: &str, membership: &Arc<Membership>, generation: u64) {

@@ -20,13 +20,13 @@ struct Wire {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Changes {
-    included: Option<Change>,
-    excluded: Option<Change>,
+    included: Option<MembershipChange>,
+    excluded: Option<MembershipChange>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Change {
+struct MembershipChange {
     add: Option<Vec<String>>,
     remove: Option<Vec<String>>,
 }

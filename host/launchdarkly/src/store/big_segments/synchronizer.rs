@@ -16,7 +16,7 @@ use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
 
 use super::super::event::StoreEvent;
 use super::super::status::advice;
-use super::lookup::Lookup;
+use super::lookup::MembershipLookup;
 use super::source::{PatchStream, Source, SourceError};
 use crate::config::Config;
 
@@ -44,8 +44,8 @@ pub(super) struct Synchronizer {
     label: EnvironmentLabel,
     database: Arc<dyn Store>,
     source: Source,
-    lookup: Arc<Lookup>,
-    say: mpsc::Sender<StoreEvent>,
+    lookup: Arc<MembershipLookup>,
+    sender: mpsc::Sender<StoreEvent>,
     poll_interval: Duration,
     retry_interval: Duration,
     backoff: Backoff,
@@ -67,8 +67,8 @@ impl Synchronizer {
         label: EnvironmentLabel,
         database: Arc<dyn Store>,
         source: Source,
-        lookup: Arc<Lookup>,
-        say: mpsc::Sender<StoreEvent>,
+        lookup: Arc<MembershipLookup>,
+        sender: mpsc::Sender<StoreEvent>,
         config: &Config,
     ) -> Self {
         let (retry, rejected) = (config.store.big_segments.retry_interval, config.rejected_retry_interval);
@@ -77,7 +77,7 @@ impl Synchronizer {
             database,
             source,
             lookup,
-            say,
+            sender,
             poll_interval: config.store.big_segments.poll_interval,
             retry_interval: retry,
             // 10, 20, 30 s unless set otherwise, as ld-relay has it since 2026.
@@ -248,7 +248,7 @@ impl Synchronizer {
         if std::mem::take(&mut self.has_changes) {
             self.lookup.changed();
             // Without room, a notification is pending already.
-            let _ = self.say.try_send(StoreEvent::SegmentsChanged);
+            let _ = self.sender.try_send(StoreEvent::SegmentsChanged);
         }
         Ok(())
     }

@@ -21,13 +21,13 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let (say, events) = mpsc::channel(4);
+        let (sender, events) = mpsc::channel(4);
         let (fake, upstream, queue) = (FakeStore::new(), Status::new(), Arc::new(WriteQueue::default()));
         let follower = Follower {
             label: EnvironmentLabel::new("launchdarkly", "main"),
             store: Arc::new(EnvironmentStore::new(Arc::clone(&fake) as _)),
             queue: Arc::clone(&queue),
-            events: say,
+            events: sender,
             upstream: upstream.clone(),
             poll_interval: INTERVAL,
         };

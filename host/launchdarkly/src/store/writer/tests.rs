@@ -21,7 +21,7 @@ const CHECK: Duration = Duration::from_secs(30);
 
 impl Place {
     fn new(fake: Arc<FakeStore>) -> Self {
-        let (say, events) = mpsc::channel(4);
+        let (sender, events) = mpsc::channel(4);
         let database: Arc<dyn yardarm_store::Store> = Arc::clone(&fake) as _;
         let store = Arc::new(EnvironmentStore::new(database));
         let queue = Arc::new(WriteQueue::default());
@@ -31,7 +31,7 @@ impl Place {
             label: EnvironmentLabel::new("launchdarkly", "main"),
             store: Arc::clone(&store),
             queue: Arc::clone(&queue),
-            events: say,
+            events: sender,
             upstream: upstream.clone(),
             check_interval: CHECK,
         };

@@ -3,9 +3,9 @@ use crate::store::fake::FakeStore;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn lookup() -> (Arc<FakeStore>, Arc<Lookup>) {
+fn lookup() -> (Arc<FakeStore>, Arc<MembershipLookup>) {
     let fake = FakeStore::new();
-    let lookup = Lookup::new(Arc::clone(&fake) as Arc<dyn Store>);
+    let lookup = MembershipLookup::new(Arc::clone(&fake) as Arc<dyn Store>);
     lookup.synchronized(unix_ms());
     (fake, Arc::new(lookup))
 }
@@ -55,8 +55,8 @@ async fn the_cache_is_bounded() {
     }
     assert_eq!(lookup.lock().answers.len(), ANSWERS);
     assert_eq!(lookup.lock().order.len(), ANSWERS);
-    assert!(matches!(lookup.known("0"), Known::Nothing { .. }), "the oldest is forgotten");
-    assert!(matches!(lookup.known("1"), Known::Answer(_)));
+    assert!(matches!(lookup.known("0"), CacheLookup::Nothing { .. }), "the oldest is forgotten");
+    assert!(matches!(lookup.known("1"), CacheLookup::Hit(_)));
     assert_eq!(calls(&fake), 0);
 }
 
