@@ -1,5 +1,8 @@
 //! Forwarding of events to LaunchDarkly: grouped by headers, posted on a timer, retried once.
 
+mod advice;
+mod envelope;
+mod incoming;
 mod limits;
 mod post;
 pub(crate) mod split;
@@ -7,11 +10,8 @@ mod summary;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::HeaderMap;
-use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
+use yardarm_core::budget::{Account, ByTrust, Trust};
 use yardarm_core::event_pipeline::{EventPipeline, FilteredBatch, Sink};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
 use yardarm_core::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
@@ -19,6 +19,9 @@ use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::ticket::TicketQueue;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
+use self::advice::advice;
+use self::envelope::event_of;
+pub(crate) use self::incoming::{Busy, Diagnostic, Post};
 pub(crate) use self::limits::Limits;
 use self::post::{Form, Poster, QueueKey, end_to_end};
 use self::split::{Split, Splitter};
@@ -33,8 +36,6 @@ use crate::upstream::HttpClients;
 const MANY_EVENTS: usize = 1000;
 /// Accepted posts whose events are being filtered, per credential. Further posts are answered 503, and SDKs retry them.
 const MAX_POSTS: u32 = 4096;
-/// The last schema whose events every SDK sends unsummarised (L197, L199).
-const LAST_UNSUMMARISED_SCHEMA: u32 = 2;
 /// The schema that event filters receive for posts without one.
 const NO_SCHEMA: u32 = 0;
 /// Diagnostic posts in flight per credential, held ones included; further ones are answered 202 and dropped, because they
@@ -67,47 +68,6 @@ struct PostIntake {
     memory: Arc<Account>,
     diagnostics: Arc<Semaphore>,
     diagnostic_memory: Arc<Account>,
-}
-
-/// One post of events by an SDK.
-pub(crate) struct Post {
-    pub(crate) kind: SdkKind,
-    pub(crate) route: &'static str,
-    /// Version of the event format.
-    pub(crate) schema: u32,
-    /// Whether the SDK leaves summarising to the gateway.
-    pub(crate) is_unsummarized: bool,
-    /// Value of `X-LaunchDarkly-Tags`.
-    pub(crate) tags: Option<Arc<str>>,
-    /// Its events.
-    pub(crate) split: Split,
-}
-
-/// One diagnostic post: an SDK's statistics about itself.
-pub(crate) struct Diagnostic {
-    pub(crate) kind: SdkKind,
-    pub(crate) route: &'static str,
-    /// Path at the events service.
-    pub(crate) path: String,
-    /// All headers from the SDK.
-    pub(crate) headers: HeaderMap,
-    /// Decompressed.
-    pub(crate) body: Bytes,
-    /// Memory that the body takes.
-    pub(crate) charge: Charge,
-}
-
-/// Too many posts are in flight.
-#[derive(Debug)]
-pub(crate) struct Busy;
-
-/// The two properties that plugins receive without the grant to read bodies.
-#[derive(Deserialize, Default)]
-struct Envelope {
-    #[serde(default)]
-    kind: Option<String>,
-    #[serde(default, rename = "creationDate")]
-    creation_date: Option<f64>,
 }
 
 impl EventPort {
@@ -328,74 +288,9 @@ impl Port {
     }
 }
 
-impl Post {
-    fn form(&self) -> Form {
-        if self.is_unsummarized || self.schema <= LAST_UNSUMMARISED_SCHEMA { Form::Summarised } else { Form::Verbatim }
-    }
-}
-
-/// The event whose text `body` is, which must be JSON. Kind and time are read on first use.
-fn event_of(body: Bytes, has_envelope: bool) -> Event {
-    let envelope: Envelope =
-        if has_envelope { serde_json::from_slice(&body).unwrap_or_default() } else { Envelope::default() };
-    Event {
-        kind: envelope.kind.unwrap_or_default(),
-        // A negative or too large time saturates; for plugins it is a hint.
-        at_ms: envelope.creation_date.unwrap_or_default() as u64,
-        body,
-    }
-}
-
-/// Returns advice for operators about events that were dropped for `reason`.
-fn advice(reason: &'static str) -> Option<&'static str> {
-    Some(match reason {
-        "queue-full" => "upstream does not answer in time; `launchdarkly.events_capacity` limits how much waits for it",
-        "memory-full" | "summary-full" => "raise `launchdarkly.events_memory`",
-        "too-many-queues" => "SDKs send too many different values of `X-LaunchDarkly-Tags`",
-        "too-large" => "upstream takes no posts of this size; lower `launchdarkly.events_capacity`",
-        "upstream-unreachable" | "upstream-error" => "check `launchdarkly.events_uri` and the network",
-        "refused" => {
-            "upstream takes no posts like this one, perhaps because of its tags; other posts are not concerned"
-        }
-        "rejected" | "publisher-off" => "check the credentials of this environment",
-        "malformed" | "event-too-large" | "too-deep" | "too-many-events" => "an SDK posts what cannot be forwarded",
-        "hold-full" | "filter-unavailable" | "filter-failed" | "filter-invalid" => {
-            "see the event filter in `/api/plugins`"
-        }
-        _ => return None,
-    })
-}
-
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_summary(event: &str) {
     if serde_json::from_str::<&serde_json::value::RawValue>(event).is_ok() {
-        summary::fuzz(Bytes::copy_from_slice(event.as_bytes()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kind_and_time_are_read_on_request() {
-        let body = Bytes::from_static(br#"{"kind":"custom","creationDate":1.5,"z":1.0}"#);
-        let event = event_of(body.clone(), true);
-        assert_eq!((event.kind.as_str(), event.at_ms, &event.body), ("custom", 1, &body));
-        let event = event_of(body, false);
-        assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
-        for odd in [&b"7"[..], br#"{"kind":7}"#, br#"{"creationDate":-1}"#] {
-            let event = event_of(Bytes::from_static(odd), true);
-            assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
-        }
-    }
-
-    #[test]
-    fn drops_of_the_queues_have_advice() {
-        for reason in ["queue-full", "memory-full", "too-many-queues", "upstream-unreachable", "malformed", "hold-full"]
-        {
-            assert!(advice(reason).is_some(), "{reason}");
-        }
-        assert_eq!(advice("internal-error"), None);
+        summary::fuzz(bytes::Bytes::copy_from_slice(event.as_bytes()));
     }
 }

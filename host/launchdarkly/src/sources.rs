@@ -11,6 +11,8 @@ mod offline_updates;
 mod persisted_list;
 mod representation;
 mod stream;
+pub(crate) mod variant;
+mod watch;
 
 use std::path::PathBuf;
 

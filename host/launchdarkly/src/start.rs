@@ -18,10 +18,11 @@ use crate::events::{EventPort, Limits};
 use crate::identity::VENDOR;
 use crate::sources::Parts;
 use crate::sources::archive::{self, ArchiveError};
-use crate::sources::assembly::{EnvironmentAssembly, Variant};
+use crate::sources::assembly::EnvironmentAssembly;
 use crate::sources::auto_config::AutoConfigTask;
 use crate::sources::configured::ConfiguredTask;
 use crate::sources::offline::OfflineTask;
+use crate::sources::variant::Variant;
 use crate::upstream::HttpClients;
 
 /// The running LaunchDarkly side.

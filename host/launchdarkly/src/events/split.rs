@@ -1,5 +1,7 @@
 //! Splits a post into events, piece by piece. An event that cannot be forwarded is dropped alone.
 
+mod nesting;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,14 +10,13 @@ use serde_json::value::RawValue;
 use yardarm_core::budget::{Account, Charge, SteppedCharge};
 use yardarm_core::hooks::Event;
 
-use super::event_of;
+use self::nesting::Nesting;
+use super::envelope::event_of;
 
 /// Events of one post. No SDK sends as many; further ones are dropped and counted.
 pub(crate) const MAX_EVENTS: usize = 100_000;
 /// Bytes of one event.
 pub(crate) const MAX_EVENT_BYTES: usize = 4 << 20;
-/// Deepest nesting of an event. Go's decoder, which upstream uses, accepts one more level for the array.
-pub(crate) const MAX_DEPTH: usize = 9_999;
 /// Approximate memory of an event besides its text: handles and an allocation.
 const EVENT_COST: usize = 128;
 
@@ -66,16 +67,6 @@ enum Place {
     After,
     /// In text behind the array, which is ignored.
     Over,
-}
-
-/// Open brackets of an element.
-#[derive(Default)]
-struct Nesting {
-    open: Vec<u8>,
-    braces: usize,
-    brackets: usize,
-    /// Open ones beyond [`MAX_DEPTH`].
-    beyond: usize,
 }
 
 impl Splitter {
@@ -161,7 +152,7 @@ impl Splitter {
             Place::Other if self.element.trim_ascii() == b"null" => (),
             Place::Within => {
                 let last = self.element.trim_ascii_end().last();
-                let is_complete = self.nesting.open.is_empty() && !self.is_in_string;
+                let is_complete = self.nesting.is_empty() && !self.is_in_string;
                 if !is_complete || !matches!(last, Some(b'}' | b']' | b'"')) {
                     self.fault = self.fault.or(Some("malformed"));
                 }
@@ -286,51 +277,6 @@ impl Splitter {
             *self.lost.entry(reason).or_default() += count;
             self.losses.1 = 0;
         }
-    }
-}
-
-impl Nesting {
-    fn clear(&mut self) {
-        self.open.clear();
-        (self.braces, self.brackets, self.beyond) = (0, 0, 0);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// Opens a bracket; `false` if that is too deep.
-    fn open(&mut self, bracket: u8) -> bool {
-        if self.open.len() >= MAX_DEPTH {
-            self.beyond += 1;
-            return false;
-        }
-        self.open.push(bracket);
-        *self.count(bracket) += 1;
-        true
-    }
-
-    /// Closes the innermost bracket of the kind and all that are open within it. A bracket without a counterpart is an
-    /// error within the element.
-    fn close(&mut self, closing: u8) {
-        if self.beyond > 0 {
-            self.beyond -= 1;
-            return;
-        }
-        let bracket = if closing == b'}' { b'{' } else { b'[' };
-        if *self.count(bracket) == 0 {
-            return;
-        }
-        while let Some(open) = self.open.pop() {
-            *self.count(open) -= 1;
-            if open == bracket {
-                return;
-            }
-        }
-    }
-
-    fn count(&mut self, bracket: u8) -> &mut usize {
-        if bracket == b'{' { &mut self.braces } else { &mut self.brackets }
     }
 }
 

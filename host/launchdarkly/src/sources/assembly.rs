@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use yardarm_core::change_log::{JitteredSource, UpdateSource};
-use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::registry::EndReason;
 use yardarm_core::report::RecentChanges;
-use yardarm_core::status::{Connection, Status};
+use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
 
@@ -19,10 +18,12 @@ use super::Parts;
 use super::apply::{Applier, Writers};
 use super::offline_updates::{OfflineUpdate, OfflineUpdateTask};
 use super::stream::StreamTask;
+use super::variant::Variant;
+use super::watch::{send_heartbeats, wait_for_data, watch_outages, watch_start};
 use crate::config::{ClientStreamMode, Config, EnvironmentConfig, LiveConfig};
 use crate::data::persistence;
 use crate::data::{FlagData, Items};
-use crate::environments::{Environments, Events, LdEnvironment, Phase};
+use crate::environments::{Environments, Events, LdEnvironment};
 use crate::evaluated_streams::EvaluatedStreams;
 use crate::events::EventPort;
 use crate::events::Limits;
@@ -35,22 +36,6 @@ const FLUSH_OF_REMOVED: Duration = Duration::from_secs(15);
 
 /// Number of jittered sources per environment.
 const PING_SOURCES: usize = 32;
-
-/// One environment that should be served, or one filtered variant of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Variant {
-    pub(crate) config: EnvironmentConfig,
-    /// Empty for the unfiltered environment.
-    pub(crate) filter: Arc<str>,
-}
-
-impl Variant {
-    /// A configured environment, and each of its filtered variants.
-    pub(crate) fn all_of(config: EnvironmentConfig) -> Vec<Self> {
-        let filters = std::iter::once("").chain(config.filters.iter().map(String::as_str));
-        filters.map(|filter| Self { config: config.clone(), filter: filter.into() }).collect()
-    }
-}
 
 /// Starts, changes and stops environments. One task owns it, so the list has one writer.
 pub(crate) struct EnvironmentAssembly {
@@ -326,61 +311,4 @@ async fn read_kept(dir: &Path, environment: &Arc<LdEnvironment>) -> Option<Items
         .await
         .ok()
         .flatten()
-}
-
-/// Holds readiness until there is data to serve.
-async fn wait_for_data(environment: Arc<LdEnvironment>, latch: Arc<ReadyLatch>) {
-    let mut changes = environment.status.changes();
-    while environment.phase() != Phase::Ready {
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
-    latch.release();
-}
-
-/// Ends the phase "starting" when an environment has data, is rejected, or after `timeout`.
-async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration) {
-    let mut changes = environment.status.changes();
-    let settled = async {
-        while matches!(environment.phase(), Phase::Starting) {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    if tokio::time::timeout(timeout, settled).await.is_err() {
-        tracing::warn!(environment = %environment.label, "no data from upstream within the initial timeout, retrying");
-    }
-    environment.start_timed_out();
-}
-
-/// Logs when updates have been unavailable for longer than `limit`, and when they are available again.
-async fn watch_outages(environment: Arc<LdEnvironment>, limit: Duration) {
-    let mut changes = environment.status.changes();
-    loop {
-        let is_well = |it: &LdEnvironment| it.status.current().connection == Connection::Valid;
-        let has_recovered = async { while !is_well(&environment) && changes.changed().await.is_ok() {} };
-        if tokio::time::timeout(limit, has_recovered).await.is_err() {
-            let error = environment.status.current().last_error.map(|it| it.message).unwrap_or_default();
-            tracing::error!(environment = %environment.label, last_error = %error, "data source outage, updates have been unavailable for `disconnected_status_time`");
-            while !is_well(&environment) && changes.changed().await.is_ok() {}
-            tracing::info!(environment = %environment.label, "data source outage is over");
-        }
-        while is_well(&environment) {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-async fn send_heartbeats(environment: Arc<LdEnvironment>, interval: Duration) {
-    let mut timer = tokio::time::interval(interval);
-    timer.tick().await;
-    loop {
-        timer.tick().await;
-        environment.data.heartbeat();
-        environment.fdv2.iter().for_each(Environment::heartbeat);
-    }
 }

@@ -11,9 +11,9 @@ use serde_json::Value;
 use yardarm_launchdarkly_eval::model::normalize_json;
 use yardarm_outbound::LogThrottle;
 
-use super::assembly::Variant;
 use super::persisted_list::{PersistedFilter, PersistedList, PersistedListEntry};
 use super::representation::{Malformed, Object, Representation};
+use super::variant::Variant;
 use crate::config::{CommonConfig, EnvironmentConfig};
 use crate::identity::KeyError;
 

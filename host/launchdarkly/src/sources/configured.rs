@@ -3,7 +3,8 @@
 use tokio::sync::watch;
 use yardarm_core::{InternalError, Supervised};
 
-use super::assembly::{EnvironmentAssembly, Variant};
+use super::assembly::EnvironmentAssembly;
+use super::variant::Variant;
 use crate::config::EnvironmentConfig;
 
 /// Serves the environments of the configuration, which may be reloaded.

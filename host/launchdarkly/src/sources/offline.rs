@@ -10,7 +10,8 @@ use yardarm_core::time::unix_ms;
 use yardarm_core::{InternalError, Supervised};
 
 use super::archive::{Archive, ArchiveError, Archived};
-use super::assembly::{EnvironmentAssembly, Variant};
+use super::assembly::EnvironmentAssembly;
+use super::variant::Variant;
 use crate::config::{CommonConfig, Config, EnvironmentConfig};
 use crate::data::Items;
 

@@ -1,5 +1,6 @@
 use yardarm_core::budget::Budget;
 
+use super::nesting::MAX_DEPTH;
 use super::*;
 
 fn splitter() -> Splitter {
