@@ -34,7 +34,7 @@ pub use crate::model::Audience;
 
 use std::sync::Arc;
 
-use self::flag::Flag;
+use self::flag::CompiledFlag;
 use self::outcome::{Outcome, Reason};
 use self::run::Run;
 use self::subject::Subject;
@@ -56,7 +56,7 @@ pub struct Request<'a> {
 /// One flag's result.
 #[derive(Debug, Clone, Copy)]
 pub struct Evaluated<'a> {
-    flag: &'a Flag,
+    flag: &'a CompiledFlag,
     outcome: Outcome,
 }
 

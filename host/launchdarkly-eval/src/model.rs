@@ -14,10 +14,10 @@ mod segment;
 mod value;
 
 pub use self::audience::Audience;
-pub use self::context::{Context, ContextError, Identity};
+pub use self::context::{Context, ContextError, ContextKeys};
 pub use self::flag::Flag;
 pub use self::json::syntax::SyntaxError;
-pub use self::json::{MAX_DEPTH, Mismatch, Reader, has_number_out_of_range, is_deeper_than, normalize_json};
+pub use self::json::{JsonReader, MAX_DEPTH, Mismatch, has_number_out_of_range, is_deeper_than, normalize_json};
 pub use self::reference::{Reference, ReferenceError};
 pub use self::segment::Segment;
 

@@ -1,23 +1,20 @@
 //! Settings of the LaunchDarkly side. The list of keys is the reference manual of this part.
 
+mod environments;
 mod keys;
 mod live;
 mod store;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use yardarm_core::Secret;
 use yardarm_core::settings::Reader;
 
+pub use self::environments::{CommonConfig, EnvironmentConfig, EnvironmentSource, Identity};
 pub use self::keys::KEYS;
 pub(crate) use self::live::LiveConfig;
 pub(crate) use self::store::database_prefix;
 pub use self::store::{BigSegmentsConfig, StoreConfig};
-use crate::identity::{Credentials, EnvironmentId, MobileKey, SdkKey, is_sendable};
-use crate::identity::{SdkKind, label};
 
 /// How soon a failed plugin is called again.
 pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
@@ -95,77 +92,6 @@ pub struct Prometheus {
     pub prefix: String,
 }
 
-/// Where the list of environments comes from.
-#[derive(Debug, Clone)]
-pub enum EnvironmentSource {
-    /// The configuration.
-    Configured(Vec<EnvironmentConfig>),
-    /// LaunchDarkly, at run time.
-    AutoConfig {
-        /// The auto-configuration key.
-        key: Secret,
-        /// Settings that it does not contain.
-        common: CommonConfig,
-    },
-    /// An archive on disk, which may be replaced at run time.
-    Offline {
-        /// The archive.
-        file: PathBuf,
-        /// Time between checks for a new archive.
-        monitoring_interval: Duration,
-        /// Settings that it does not contain.
-        common: CommonConfig,
-    },
-}
-
-/// Settings that are the same for all environments which are not configured one by one.
-#[derive(Debug, Clone)]
-pub struct CommonConfig {
-    /// Origins that browsers may call from; empty means any.
-    pub allowed_origins: Vec<String>,
-    /// Request headers that browsers may send in addition to the usual ones.
-    pub allowed_headers: Vec<String>,
-    /// Prefix of keys in the database; `$CID` stands for the environment ID.
-    pub prefix: Option<String>,
-}
-
-/// Settings of one environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvironmentConfig {
-    /// Name in logs, metrics, status and plugin bindings: the configured one, or the environment ID.
-    pub name: String,
-    /// Names and keys in LaunchDarkly; `None` for environments from the configuration.
-    pub identity: Option<Identity>,
-    /// Accepted credentials.
-    pub credentials: Credentials,
-    /// Whether browsers must prove their context with a hash.
-    pub secure_mode: bool,
-    /// How long PHP may cache polled flags.
-    pub ttl: Option<Duration>,
-    /// Payload filters, each of which is served as an environment of its own.
-    pub filters: Vec<String>,
-    /// Prefix of its keys in the database; LaunchDarkly's default unless set.
-    pub prefix: Option<String>,
-    /// Origins that browsers may call from; empty means any.
-    pub allowed_origins: Vec<String>,
-    /// Request headers that browsers may send in addition to the usual ones.
-    pub allowed_headers: Vec<String>,
-}
-
-/// Keys and names of an environment and its project in LaunchDarkly.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// Key of the environment.
-    pub env_key: String,
-    /// Name of the environment.
-    pub env_name: String,
-    /// Key of the project.
-    pub proj_key: String,
-    /// Name of the project.
-    pub proj_name: String,
-}
-
-const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Smallest `events_memory`, so that each kind of credential has room for one large event.
 const MIN_EVENTS_MEMORY: u64 = 4 << 20;
@@ -251,131 +177,6 @@ impl ClientStreamMode {
                 Self::Ping
             }
         }
-    }
-}
-
-impl EnvironmentSource {
-    /// Reads where the list of environments comes from; `None` without any such setting.
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let sections = ["launchdarkly.environments", "launchdarkly.auto_config", "launchdarkly.offline"];
-        let [is_configured, is_automatic, is_offline] = sections.map(|section| reader.has_section(section));
-        if is_automatic && is_offline {
-            reader.reject("launchdarkly.offline.file", "cannot be combined with `launchdarkly.auto_config`");
-        }
-        if is_configured && (is_automatic || is_offline) {
-            let other = if is_automatic { "launchdarkly.auto_config" } else { "launchdarkly.offline" };
-            reader.reject("launchdarkly.environments", format!("cannot be combined with `{other}`, which lists them"));
-        }
-        if is_automatic {
-            let key = reader.secret("launchdarkly.auto_config.key");
-            if key.is_none() {
-                reader.reject("launchdarkly.auto_config.key", "is required with other keys of this section");
-            }
-            let key = key.unwrap_or_else(|| "".into());
-            refuse_unsendable(reader, "launchdarkly.auto_config.key", key.expose());
-            return Some(Self::AutoConfig { key, common: CommonConfig::read(reader, "launchdarkly.auto_config") });
-        }
-        if is_offline {
-            let file = reader.path("launchdarkly.offline.file");
-            if file.is_none() {
-                reader.reject("launchdarkly.offline.file", "is required with other keys of this section");
-            }
-            let key = "launchdarkly.offline.monitoring_interval";
-            return Some(Self::Offline {
-                file: file.unwrap_or_default(),
-                monitoring_interval: reader.duration(key, MOMENT * 100..=DAY),
-                common: CommonConfig::read(reader, "launchdarkly.offline"),
-            });
-        }
-        is_configured.then(|| {
-            let environments = reader.each("launchdarkly.environments", EnvironmentConfig::read);
-            refuse_duplicates(&environments, reader);
-            Self::Configured(environments)
-        })
-    }
-}
-
-impl CommonConfig {
-    fn read(reader: &mut Reader<'_>, section: &str) -> Self {
-        Self {
-            allowed_origins: reader.list(&format!("{section}.allowed_origins")),
-            allowed_headers: reader.list(&format!("{section}.allowed_headers")),
-            prefix: reader.optional_text(&format!("{section}.datastore_prefix")),
-        }
-    }
-}
-
-impl EnvironmentConfig {
-    fn read(reader: &mut Reader<'_>) -> Self {
-        let sdk_key = reader.secret("sdk_key");
-        if sdk_key.is_none() {
-            reader.reject("sdk_key", "is required");
-        }
-        let sdk_key = SdkKey::new(sdk_key.unwrap_or_else(|| "".into()));
-        let mobile_key = reader.secret("mobile_key").map(MobileKey::new);
-        refuse_unsendable(reader, "sdk_key", sdk_key.expose());
-        refuse_unsendable(reader, "mobile_key", mobile_key.as_ref().map_or("", |it| it.expose()));
-        let env_id = reader.optional_text("env_id").map(EnvironmentId::new);
-        Self {
-            name: reader.required_text("name"),
-            identity: None,
-            credentials: Credentials::fixed(sdk_key, mobile_key, env_id),
-            secure_mode: reader.flag("secure_mode"),
-            ttl: reader.optional_duration("ttl", SECOND..=DAY * 365),
-            filters: reader.list("filters"),
-            prefix: reader.optional_text("prefix"),
-            allowed_origins: reader.list("allowed_origins"),
-            allowed_headers: reader.list("allowed_headers"),
-        }
-    }
-
-    /// Display name: the names of project and environment, if they came from LaunchDarkly.
-    #[must_use]
-    pub fn display_name(&self, filter: &str) -> String {
-        let filtered = |name: String, open: &str, close: &str| match filter {
-            "" => name,
-            filter => format!("{name}{open}{filter}{close}"),
-        };
-        match &self.identity {
-            Some(it) => filtered(format!("{} {}", it.proj_name, it.env_name), " (", ")"),
-            None => filtered(self.name.clone(), "/", ""),
-        }
-    }
-}
-
-fn refuse_duplicates(environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
-    let (mut names, mut credentials) = (BTreeSet::new(), BTreeSet::new());
-    for (index, environment) in reader.indices("launchdarkly.environments").into_iter().zip(environments) {
-        let at = |field: &str| format!("launchdarkly.environments[{index}].{field}");
-        // The label of a filtered variant consists of environment and filter.
-        let filters: BTreeSet<_> = environment.filters.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
-        for filter in std::iter::once("").chain(filters) {
-            let label = label(&environment.name, filter);
-            if !names.insert(label.to_string()) {
-                reader.reject(&at("name"), format!("there is another environment named `{}`", label.name()));
-            }
-        }
-        for (kind, credential) in environment.credentials.accepted() {
-            // A mobile key must not be another environment's SDK key either; an ID is not a key.
-            let is_id = kind == SdkKind::Browser;
-            if !credential.is_empty() && !credentials.insert((is_id, credential)) {
-                let (field, what) = match kind {
-                    SdkKind::Server => ("sdk_key", "key"),
-                    SdkKind::Mobile => ("mobile_key", "key"),
-                    SdkKind::Browser => ("env_id", "ID"),
-                };
-                reader.reject(&at(field), format!("another environment has the same {what}"));
-            }
-        }
-    }
-}
-
-/// A key with such a character could not be sent, and HTTP libraries would print it in their errors.
-fn refuse_unsendable(reader: &mut Reader<'_>, path: &str, key: &str) {
-    if key.contains(['"', '\'']) {
-        reader.reject(path, "contains quotes, which count as a part of the key here; leave them out");
-    } else if !is_sendable(key) {
-        reader.reject(path, "contains characters that no key has");
     }
 }
 

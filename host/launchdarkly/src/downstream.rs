@@ -1,7 +1,7 @@
 //! THE ROUTE TABLE of the LaunchDarkly side: every path, one function.
 //!
-//! Each row gives the identifier of the route, which plugins and metrics know it by, and the methods that browsers
-//! are told about. Row numbers of section 2 of the compatibility page stand behind the rows.
+//! Each row has the path, the identifier of the route for plugins and metrics, the methods for CORS headers, and the
+//! handlers. The number behind a row identifies the route in tests (`tests/launchdarkly/parity.rs`).
 
 mod auth;
 pub(crate) mod compat_metrics;
@@ -38,19 +38,19 @@ use crate::events::Limits;
 use crate::identity::SdkKind;
 use crate::upstream::HttpClients;
 
-/// What the handlers need.
+/// State of the handlers.
 #[derive(Clone)]
 pub(crate) struct Downstream {
     pub(crate) environments: Environments,
     pub(crate) config: Arc<Config>,
     pub(crate) http: HttpClients,
     pub(crate) hooks: Hooks,
-    /// What callers may have under way.
+    /// Limits for requests in flight.
     pub(crate) limits: Limits,
     pub(crate) streams: StreamRegistry,
-    /// Counts for LaunchDarkly's dashboards, where they are wanted.
+    /// Metrics under the names of LaunchDarkly's relay, if they are enabled.
     pub(crate) compat_metrics: Option<CompatMetrics>,
-    /// State of the auto-configuration stream, where there is one.
+    /// State of the auto-configuration stream, if there is one.
     pub(crate) auto_config: Option<Status>,
 }
 
@@ -89,13 +89,13 @@ pub(crate) fn routes(state: Downstream) -> Router {
         .browser("/sdk/evalx/{envId}/context", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body)) // 28
         .browser("/sdk/evalx/{envId}/users/{context}", "client.evaluate", "GET,OPTIONS", get(evaluation::from_path)) // 29
         .browser("/sdk/evalx/{envId}/user", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body)) // 30
-        // Two families share these paths: a context called so for servers, an environment called so for browsers, whose
+        // Two families share these paths: the variable is a context for servers and an environment ID for browsers, whose
         // methods come first.
         .shared("/sdk/evalx/contexts/context")
         .shared("/sdk/evalx/contexts/user")
         .shared("/sdk/evalx/users/context")
         .shared("/sdk/evalx/users/user")
-        // The customer's list names these two; the reference answers them 404 (decision R4).
+        // Documentation names these two; the reference answers them 404 (decision R4).
         .browser("/sdk/evalx/{envId}/contexts", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body))
         .browser("/sdk/evalx/{envId}/users", "client.evaluate", "REPORT,OPTIONS", report(evaluation::from_body))
         .browser("/sdk/goals/{envId}", "client.goals", "GET,OPTIONS", get(goals::goals)) // 31
@@ -112,7 +112,7 @@ pub(crate) fn routes(state: Downstream) -> Router {
     let routes = table
         .routes
         .route("/status", get(status::status)) // 1
-        // Newer releases of the reference: section 14.1.
+        // L263: since later releases of the relay.
         .route("/status/{name}", get(status::named))
         .route("/status/{name}/filters/{filter}", get(status::named_filter))
         .route("/status/{name}/{environment}", get(status::keyed))
@@ -120,17 +120,17 @@ pub(crate) fn routes(state: Downstream) -> Router {
         .fallback(edge::not_found)
         .method_not_allowed_fallback(edge::method_not_allowed)
         .with_state(state);
-    // Around the table, not within: layers of a router run when path and method have been matched already.
+    // Around the table, not within: layers of a router run after path and method have been matched.
     Router::new().fallback_service(routes).layer(middleware::from_fn(edge::normalise))
 }
 
-/// What a scraper of metrics is served, on a listener of its own.
+/// The route for scrapers of metrics, on a listener of its own.
 pub(crate) fn metrics(compat_metrics: CompatMetrics) -> Router {
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
     Router::new().route("/metrics", axum::routing::get(async move || (headers, compat_metrics.render())))
 }
 
-/// Adds routes by audience, so that a row says who may call it and cannot be written without.
+/// Adds routes by audience, so that each row declares its callers.
 struct Table {
     state: Downstream,
     routes: Routes,
@@ -149,11 +149,15 @@ impl Table {
         self,
         path: &'static str,
         id: &'static str,
-        told: &'static str,
+        cors_methods: &'static str,
         methods: MethodRouter<Downstream>,
     ) -> Self {
         let methods = methods.on(MethodFilter::OPTIONS, auth::preflight);
-        self.add(path, RouteInfo { id, path, audience: Audience { kind: SdkKind::Browser, methods: told } }, methods)
+        self.add(
+            path,
+            RouteInfo { id, path, audience: Audience { kind: SdkKind::Browser, methods: cors_methods } },
+            methods,
+        )
     }
 
     fn shared(self, path: &'static str) -> Self {
@@ -167,7 +171,7 @@ impl Table {
 
     fn add(mut self, path: &'static str, info: RouteInfo, methods: MethodRouter<Downstream>) -> Self {
         let check = middleware::from_fn_with_state(self.state.clone(), auth::admit);
-        // `route_layer`: a method that is not routed is 405 before anybody asks for a credential.
+        // `route_layer`: a method without a route is answered 405 before the credential is checked.
         self.routes = self.routes.route(path, methods.route_layer(check).layer(Extension(info)));
         self
     }
@@ -181,7 +185,7 @@ fn post<H: Handler<T, Downstream>, T: 'static>(handler: H) -> MethodRouter<Downs
     on(MethodFilter::POST, handler)
 }
 
-/// Routes `REPORT`, which LaunchDarkly's SDKs use like a `GET` with a body. Routers know no such method, so
+/// Routes `REPORT`, which LaunchDarkly's SDKs use like a `GET` with a body. Routers do not know the method, so
 /// [`edge::normalise`] turns it into `PUT`, which this protocol does not use.
 fn report<H: Handler<T, Downstream>, T: 'static>(handler: H) -> MethodRouter<Downstream> {
     on(edge::REPORT, handler)

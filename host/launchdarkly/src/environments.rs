@@ -1,4 +1,4 @@
-//! Which environments exist, what state each is in, and how a credential finds its environment.
+//! The served environments, the state of each, and the index from credentials to environments.
 
 mod index;
 mod report;
@@ -28,57 +28,57 @@ pub(crate) struct LdEnvironment {
     /// Key of the payload filter; empty for the unfiltered environment.
     pub(crate) filter: Arc<str>,
     pub(crate) data: Environment<FlagData>,
-    /// The same for the second version of the delivery protocol, where it is spoken.
+    /// The same for the second version of the delivery protocol, if it is enabled.
     pub(crate) fdv2: Option<Environment<Fdv2Data>>,
     pub(crate) status: Status,
     pub(crate) events: Events,
     /// `None` without a database.
     pub(crate) store: Option<Arc<EnvironmentStore>>,
-    /// Where mobile and browser streams hear of changes, each a little later in its own way; empty for no delay.
+    /// Jittered sources for mobile and browser streams; empty for no delay.
     pub(crate) ping_sources: Vec<Arc<dyn UpdateSource>>,
-    /// Where those of them that know their context hear of their results, if they are to.
+    /// Evaluated results for streams with a context, if that is configured.
     pub(crate) evaluated_streams: Option<EvaluatedStreams>,
-    /// What is served lacks something that upstream said, because a payload plugin failed.
+    /// Whether served data lacks changes from upstream, because a payload plugin failed.
     pub(crate) is_behind: AtomicBool,
     pub(crate) recent: RecentChanges,
     pub(crate) has_started: AtomicBool,
 }
 
-/// What becomes of events.
+/// How events of an environment are handled.
 pub(crate) enum Events {
-    /// They are not wanted, and SDKs are told so.
+    /// They are rejected.
     Off,
-    /// They are accepted and forgotten: nothing leaves in offline mode.
+    /// They are accepted and dropped: nothing is sent in offline mode.
     Discarded,
     /// They are forwarded.
     Forwarded(EventPort),
 }
 
-/// What an environment can answer (section 1.5 of the compatibility page).
+/// What an environment can answer (L038 to L051).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The first connection is under way.
+    /// The first connection is being established.
     Starting,
     /// The first connection takes too long: streams may wait, everything else is answered 503.
     Empty,
-    /// Upstream refuses the key and there is no data: everything is answered 503 until it accepts the key.
+    /// Upstream rejects the key and there is no data: all requests are answered 503 until it accepts the key.
     Rejected,
     /// There is data, fresh or from disk.
     Ready,
 }
 
 impl LdEnvironment {
-    /// The settings of this moment. Load them once per request and keep them to its end.
+    /// The current settings. Load them once per request and keep them to its end.
     pub(crate) fn config(&self) -> Arc<EnvironmentConfig> {
         self.settings.get()
     }
 
-    /// The settings as something to watch.
+    /// The settings, for tasks that watch them.
     pub(crate) fn settings(&self) -> &LiveConfig {
         &self.settings
     }
 
-    /// Where a mobile or browser stream hears that something has changed.
+    /// The source of `ping` events for a mobile or browser stream.
     pub(crate) fn ping_source(&self) -> Arc<dyn UpdateSource> {
         match self.ping_sources.choose(&mut rand::rng()) {
             Some(delayed) => Arc::clone(delayed),
@@ -87,11 +87,11 @@ impl LdEnvironment {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        // The view for the second version of the protocol follows a moment after the data itself.
+        // The data for the second version of the protocol is updated a moment after the data itself.
         if self.data.has_data() && self.fdv2.as_ref().is_none_or(Environment::has_data) {
             Phase::Ready
         } else if self.status.current().connection == Connection::Off {
-            // The database may hold data still.
+            // The database may still hold data.
             if self.store.as_ref().is_some_and(|it| it.is_unread()) { Phase::Starting } else { Phase::Rejected }
         } else if self.has_started.load(Ordering::Relaxed) {
             Phase::Empty
@@ -100,19 +100,19 @@ impl LdEnvironment {
         }
     }
 
-    /// Remembers a change for people.
+    /// Records a change for operators.
     pub(crate) fn remember(&self, text: String) {
         self.recent.remember(self.data.snapshot().map_or(0, |it| it.seq()), text);
     }
 
-    /// The time in which the first connection should have succeeded is over.
+    /// Records that the first connection did not succeed in time.
     pub(crate) fn start_timed_out(&self) {
         self.has_started.store(true, Ordering::Relaxed);
     }
 }
 
 impl Events {
-    /// The way out, if there is one.
+    /// The port for events, if they are forwarded.
     pub(crate) fn port(&self) -> Option<&EventPort> {
         match self {
             Self::Forwarded(port) => Some(port),

@@ -1,10 +1,9 @@
-//! Streams of evaluated flags, as LaunchDarkly's own service has them: `put`, `patch` and `delete` in place of `ping`.
+//! Streams of evaluated flags, like those of LaunchDarkly's own service: `put`, `patch` and `delete` in place of `ping`.
 //!
-//! Clients that ask the same [`Question`] form one [`Group`], which is evaluated once per change and rendered once. A group
-//! is a small data set of its own, whose full rendering is the `put`; its task ([`follow`]) waits for changes of the
-//! environment, evaluates what they can [touch](touched), makes a new [`View`] and finds the [`Step`] that brings clients
-//! from the view before to this one. Streams read it like any other source, so nothing is evaluated where sockets
-//! are written.
+//! Clients with equal [`EvaluationRequest`]s form one [`Group`], which is evaluated once per change and rendered once. A
+//! group is a small data set of its own, whose full rendering is the `put`. Its task ([`worker`]) waits for changes of the
+//! environment, evaluates the [`affected`] flags, builds new [`results`] and the [`delta`] from the previous ones. Streams
+//! read it like any other source, so nothing is evaluated where sockets are written.
 
 mod affected;
 mod delta;
@@ -29,41 +28,41 @@ use crate::data::FlagData;
 use crate::evaluation::EvaluationRequest;
 use crate::store::EnvironmentStore;
 
-/// How many groups of an environment are evaluated at once; the others queue. A change concerns all of them, and requests
-/// must find neither a long queue of tasks before them nor all instances of a plugin taken.
-const TURNS: usize = 4;
+/// Groups of an environment that are evaluated at once; the others queue. A change affects all groups, and requests must
+/// not wait behind a long queue of tasks or for an instance of a plugin.
+const MAX_EVALUATING: usize = 4;
 
 /// The groups of one environment. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct EvaluatedStreams(Arc<Shared>);
+pub(crate) struct EvaluatedStreams(Arc<SharedGroups>);
 
-struct Shared {
+struct SharedGroups {
     label: EnvironmentLabel,
     data: Environment<FlagData>,
-    /// Where members of Big Segments are.
+    /// The store for memberships in Big Segments.
     store: Option<Arc<EnvironmentStore>>,
     hooks: Hooks,
     lifecycle: Lifecycle,
-    /// Bounded by the number of streams: a group takes itself out when its last stream ends.
+    /// Bounded by the number of streams: a group removes itself when its last stream ends.
     groups: Mutex<HashMap<[u8; 32], Weak<Group>>>,
     affected: AffectedBetween,
     permits: Semaphore,
     evaluators: ByTrust<Evaluators>,
-    /// Set while plugins fail, so that an operator reads it once and not once per group.
+    /// Set while plugins fail, so that the failure is logged once and not once per group.
     is_failing: AtomicBool,
 }
 
-/// Streams that are sent the same. Held by each of them and by nobody else.
+/// Streams that are sent the same events. Owned by these streams only.
 struct Group {
     source: Arc<dyn UpdateSource>,
     fingerprint: [u8; 32],
-    streams: Arc<Shared>,
-    /// Ends the task that follows the environment.
+    streams: Arc<SharedGroups>,
+    /// Ends the task of the group.
     lifecycle: Lifecycle,
 }
 
 impl EvaluatedStreams {
-    /// No groups yet; those to come live no longer than `lifecycle`.
+    /// Without groups; their tasks end with `lifecycle`.
     pub(crate) fn new(
         label: EnvironmentLabel,
         data: Environment<FlagData>,
@@ -72,7 +71,7 @@ impl EvaluatedStreams {
         evaluators: &ByTrust<Evaluators>,
         lifecycle: Lifecycle,
     ) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedGroups {
             label,
             data,
             store,
@@ -80,13 +79,13 @@ impl EvaluatedStreams {
             lifecycle,
             groups: Mutex::default(),
             affected: AffectedBetween::default(),
-            permits: Semaphore::new(TURNS),
+            permits: Semaphore::new(MAX_EVALUATING),
             evaluators: ByTrust::from_fn(|trust| evaluators.get(trust).for_tasks()),
             is_failing: AtomicBool::new(false),
         }))
     }
 
-    /// What a stream reads whose client asks `evaluation_request`.
+    /// The source for a stream of a client with `evaluation_request`.
     pub(crate) fn join(&self, evaluation_request: EvaluationRequest) -> Arc<dyn UpdateSource> {
         let fingerprint = evaluation_request.fingerprint();
         let mut groups = self.0.groups();
@@ -98,14 +97,14 @@ impl EvaluatedStreams {
         group
     }
 
-    /// How many different questions are asked.
+    /// The number of groups.
     #[cfg(test)]
     fn len(&self) -> usize {
         self.0.groups().len()
     }
 }
 
-impl Shared {
+impl SharedGroups {
     fn groups(&self) -> MutexGuard<'_, HashMap<[u8; 32], Weak<Group>>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,13 +117,13 @@ impl Shared {
 
     fn plugins_decided(&self) {
         if self.is_failing.swap(false, Ordering::Relaxed) {
-            tracing::info!(environment = %self.label, "evaluation plugins decide again");
+            tracing::info!(environment = %self.label, "evaluation plugins work again");
         }
     }
 }
 
 impl Group {
-    fn start(fingerprint: [u8; 32], evaluation_request: EvaluationRequest, streams: &Arc<Shared>) -> Self {
+    fn start(fingerprint: [u8; 32], evaluation_request: EvaluationRequest, streams: &Arc<SharedGroups>) -> Self {
         let (writer, environment) = environment_with::<Announced>(LogLimits::SMALL);
         let lifecycle = streams.lifecycle.child();
         let source = environment.update_source();
@@ -138,7 +137,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.lifecycle.token().cancel();
         let mut groups = self.streams.groups();
-        // Another one may have taken the place already.
+        // Another group may have been inserted already.
         if groups.get(&self.fingerprint).is_some_and(|it| it.strong_count() == 0) {
             groups.remove(&self.fingerprint);
         }

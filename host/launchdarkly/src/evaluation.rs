@@ -1,4 +1,4 @@
-//! What client-side SDKs evaluate: their context, their request, and what plugins make of the results.
+//! Evaluation for client-side SDKs: their contexts and requests, and edits of results by plugins.
 
 mod client_context;
 mod evaluation_request;

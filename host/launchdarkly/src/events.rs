@@ -1,5 +1,8 @@
-//! Events on their way to the vendor: grouped by what they must carry, posted on a timer, retried once.
+//! Forwarding of events to LaunchDarkly: grouped by headers, posted on a timer, retried once.
 
+mod advice;
+mod envelope;
+mod incoming;
 mod limits;
 mod post;
 pub(crate) mod split;
@@ -7,11 +10,8 @@ mod summary;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::HeaderMap;
-use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
+use yardarm_core::budget::{Account, ByTrust, Trust};
 use yardarm_core::event_pipeline::{EventPipeline, FilteredBatch, Sink};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
 use yardarm_core::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
@@ -19,6 +19,9 @@ use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::ticket::TicketQueue;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 
+use self::advice::advice;
+use self::envelope::event_of;
+pub(crate) use self::incoming::{Busy, Diagnostic, Post};
 pub(crate) use self::limits::Limits;
 use self::post::{Form, Poster, QueueKey, end_to_end};
 use self::split::{Split, Splitter};
@@ -29,19 +32,17 @@ use crate::data::FlagData;
 use crate::identity::SdkKind;
 use crate::upstream::HttpClients;
 
-/// Events of a post from which on they are queued off the serving threads.
+/// Posts with more events than this are queued off the serving threads.
 const MANY_EVENTS: usize = 1000;
-/// Accepted posts whose events are being filtered, per credential. Posts beyond are answered 503, which SDKs repeat.
+/// Accepted posts whose events are being filtered, per credential. Further posts are answered 503, and SDKs retry them.
 const MAX_POSTS: u32 = 4096;
-/// The last schema whose events every SDK sends unsummarised (section 10.3 of the compatibility page).
-const LAST_UNSUMMARISED_SCHEMA: u32 = 2;
-/// What event filters are told where a post has no schema.
+/// The schema that event filters receive for posts without one.
 const NO_SCHEMA: u32 = 0;
-/// Diagnostic posts under way per credential, held ones included; further ones are answered 202 and dropped, for they are
-/// statistics.
+/// Diagnostic posts in flight per credential, held ones included; further ones are answered 202 and dropped, because they
+/// are statistics only.
 const MAX_DIAGNOSTICS: usize = 32;
 
-/// The way out for events of one environment. Cheap to clone.
+/// Accepts and forwards events of one environment. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct EventPort(Arc<Port>);
 
@@ -58,56 +59,15 @@ struct Port {
     lifecycle: Lifecycle,
 }
 
-/// What the posts of one credential have under way.
+/// Limits and order of the posts of one credential.
 struct PostIntake {
     posts: Arc<Semaphore>,
-    /// Posts are filtered at the same time and travel in the order in which they came.
+    /// Posts are filtered concurrently and forwarded in the order in which they were received.
     tickets: TicketQueue,
     /// Memory of posts from their first byte until their events are in a queue.
     memory: Arc<Account>,
     diagnostics: Arc<Semaphore>,
     diagnostic_memory: Arc<Account>,
-}
-
-/// One post of events by an SDK.
-pub(crate) struct Post {
-    pub(crate) kind: SdkKind,
-    pub(crate) route: &'static str,
-    /// Version of the event format.
-    pub(crate) schema: u32,
-    /// Whether the SDK says that it leaves the summarising to us.
-    pub(crate) is_unsummarized: bool,
-    /// Value of `X-LaunchDarkly-Tags`.
-    pub(crate) tags: Option<Arc<str>>,
-    /// What is in it.
-    pub(crate) split: Split,
-}
-
-/// One post of an SDK's statistics about itself.
-pub(crate) struct Diagnostic {
-    pub(crate) kind: SdkKind,
-    pub(crate) route: &'static str,
-    /// Where it goes.
-    pub(crate) path: String,
-    /// All that the SDK sent.
-    pub(crate) headers: HeaderMap,
-    /// Decompressed.
-    pub(crate) body: Bytes,
-    /// Memory that the body takes.
-    pub(crate) charge: Charge,
-}
-
-/// Too much is waiting to be read.
-#[derive(Debug)]
-pub(crate) struct Busy;
-
-/// The two properties that plugins are told without the grant to read bodies.
-#[derive(Deserialize, Default)]
-struct Envelope {
-    #[serde(default)]
-    kind: Option<String>,
-    #[serde(default, rename = "creationDate")]
-    creation_date: Option<f64>,
 }
 
 impl EventPort {
@@ -125,7 +85,7 @@ impl EventPort {
             OutboxSettings { capacity: config.events_capacity, flush_interval: config.events_flush_interval };
         let ledger = Arc::new(Ledger::new(label.clone(), advice));
         let outbox = Outbox::start(settings.clone(), &limits.outbox, poster.clone(), Arc::clone(&ledger), lifecycle);
-        let parts = summary::Parts {
+        let parts = summary::SummaryParts {
             label: label.clone(),
             settings,
             data,
@@ -166,23 +126,23 @@ impl EventPort {
         &self.0.intakes.get(kind.trust()).diagnostic_memory
     }
 
-    /// Splits a post of such a caller into what this environment needs; `None` if there is no memory.
+    /// A splitter for a post of such a caller; `None` if there is no memory.
     pub(crate) fn splitter(&self, kind: SdkKind) -> Option<Splitter> {
         Splitter::new(self.post_account(kind), self.0.hooks.of(&self.0.label).event_filter.is_some())
     }
 
-    /// Counts a post that was refused because too much is under way.
+    /// Counts a post that was refused because too much is in flight.
     pub(crate) fn refuse_post(&self) {
         self.0.ledger.record_refused_post();
     }
 
-    /// Counts a diagnostic post that was dropped because too much is under way.
+    /// Counts a diagnostic post that was dropped because too much is in flight.
     pub(crate) fn lose_diagnostic(&self) {
         self.0.ledger.record_received(1);
         self.0.ledger.record_dropped("too-many-diagnostics", 1);
     }
 
-    /// Takes a post over; filtering and sending happen behind the answer.
+    /// Accepts a post; it is filtered and sent after the response.
     pub(crate) fn accept(&self, post: Post) -> Result<(), Busy> {
         let trust = post.kind.trust();
         let pipeline = self.0.intakes.get(trust);
@@ -198,10 +158,10 @@ impl EventPort {
         let port = Arc::clone(&self.0);
         let mut ticket = pipeline.tickets.next();
         let count = post.split.events.len();
-        // Not dropped on shutdown: what was answered 202 gets its chance within the drain time.
+        // Not dropped on shutdown: posts that were answered 202 are forwarded within the drain time.
         self.0.lifecycle.spawn_graceful("event intake", async move {
             let filtered = supervisor::catch(port.take_in(post)).await;
-            // Whatever happens, the turn is over only after those before it.
+            // The ticket is released only after those before it, also after a panic.
             ticket.wait().await;
             let filtered = filtered.unwrap_or_else(|_| {
                 port.ledger.record_dropped(INTERNAL_ERROR, count);
@@ -219,8 +179,8 @@ impl EventPort {
         Ok(())
     }
 
-    /// Forwards a diagnostic post at once, with the headers of the SDK. It is a batch of one for the event filter:
-    /// whoever binds one expects that nothing leaves without being seen.
+    /// Forwards a diagnostic post at once, with the headers of the SDK. It passes the event filter as a batch of one,
+    /// because a filter must see everything that is forwarded.
     pub(crate) fn diagnostic(&self, diagnostic: Diagnostic) {
         let port = Arc::clone(&self.0);
         let diagnostics = &port.intakes.get(diagnostic.kind.trust()).diagnostics;
@@ -232,9 +192,9 @@ impl EventPort {
         self.0.lifecycle.spawn_graceful("diagnostic", async move { port.pass_on(diagnostic, place).await });
     }
 
-    /// Sends what waits, and waits until it has arrived or is lost.
+    /// Sends all waiting events and returns when each is delivered or dropped.
     pub(crate) async fn flush(&self) {
-        // Posts that are still being filtered come first: all their places must be free.
+        // Posts that are still being filtered come first: all their permits must be free.
         for trust in Trust::ALL {
             let _ = self.0.intakes.get(trust).posts.acquire_many(MAX_POSTS).await;
         }
@@ -245,7 +205,7 @@ impl EventPort {
         self.0.outbox.flush().await;
     }
 
-    /// Where events stand.
+    /// Counts of events.
     pub(crate) fn report(&self) -> LedgerReport {
         self.0.ledger.report()
     }
@@ -256,9 +216,9 @@ impl Port {
         let Diagnostic { kind, route, path, headers, body, charge } = diagnostic;
         let headers = end_to_end(&headers);
         let event = match self.hooks.of(&self.label).event_filter.is_some() {
-            // Nobody looks at it, and it need not even be JSON.
+            // No filter reads it, so it need not be JSON.
             false => Event { kind: String::new(), at_ms: 0, body },
-            // A filter would fail over what is no object, over and over, and what waits behind this one with it.
+            // A filter would fail on a body that is not an object on every retry, and block the batches behind it.
             true => match split::object(&body) {
                 Some(body) => event_of(body, true),
                 None => {
@@ -288,7 +248,7 @@ impl Port {
         }
     }
 
-    /// Filters a post; what may leave now is for the caller to let out. Its memory is kept until its events are queued.
+    /// Filters a post and returns the events to forward now. Its memory is charged until its events are queued.
     async fn take_in(&self, post: Post) -> Option<FilteredBatch> {
         fault_point("event reader");
         let form = post.form();
@@ -299,7 +259,7 @@ impl Port {
                 // The filter was bound while the post was being read.
                 events = events.into_iter().map(|it| event_of(it.body, true)).collect();
             }
-            self.drop_strangers(&mut events);
+            self.drop_non_objects(&mut events);
         }
         if events.is_empty() {
             return None;
@@ -319,83 +279,18 @@ impl Port {
         self.pipeline.pass(facts, events, sink).await
     }
 
-    /// Only what is a JSON object is shown to a filter. The rest is no event, everybody can post it, and a filter would
-    /// fail over it again and again.
-    fn drop_strangers(&self, events: &mut Vec<Event>) {
+    /// Drops elements that are not JSON objects. They are not events, every client can post them, and a filter would fail
+    /// on them on every retry.
+    fn drop_non_objects(&self, events: &mut Vec<Event>) {
         let received = events.len();
         events.retain(|event| event.body.starts_with(b"{"));
         self.ledger.record_dropped("malformed", received - events.len());
     }
 }
 
-impl Post {
-    fn form(&self) -> Form {
-        if self.is_unsummarized || self.schema <= LAST_UNSUMMARISED_SCHEMA { Form::Summarised } else { Form::Verbatim }
-    }
-}
-
-/// The event whose text `body` is, which must be JSON. Kind and time are read on first use.
-fn event_of(body: Bytes, has_envelope: bool) -> Event {
-    let envelope: Envelope =
-        if has_envelope { serde_json::from_slice(&body).unwrap_or_default() } else { Envelope::default() };
-    Event {
-        kind: envelope.kind.unwrap_or_default(),
-        // A negative or absurd time saturates; plugins see it as a hint.
-        at_ms: envelope.creation_date.unwrap_or_default() as u64,
-        body,
-    }
-}
-
-/// Returns what an operator can do about events that are lost for a reason.
-fn advice(reason: &'static str) -> Option<&'static str> {
-    Some(match reason {
-        "queue-full" => "upstream does not answer in time; `launchdarkly.events_capacity` says how much waits for it",
-        "memory-full" | "summary-full" => "raise `launchdarkly.events_memory`",
-        "too-many-queues" => "SDKs send too many different values of `X-LaunchDarkly-Tags`",
-        "too-large" => "upstream takes no posts of this size; lower `launchdarkly.events_capacity`",
-        "upstream-unreachable" | "upstream-error" => "check `launchdarkly.events_uri` and the network",
-        "refused" => {
-            "upstream takes no posts like this one, perhaps because of its tags; other posts are not concerned"
-        }
-        "rejected" | "publisher-off" => "check the credentials of this environment",
-        "malformed" | "event-too-large" | "too-deep" | "too-many-events" => "an SDK posts what cannot be forwarded",
-        "hold-full" | "filter-unavailable" | "filter-failed" | "filter-invalid" => {
-            "see the event filter in `/api/plugins`"
-        }
-        _ => return None,
-    })
-}
-
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_summary(event: &str) {
     if serde_json::from_str::<&serde_json::value::RawValue>(event).is_ok() {
-        summary::fuzz(Bytes::copy_from_slice(event.as_bytes()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kind_and_time_are_read_if_wanted() {
-        let body = Bytes::from_static(br#"{"kind":"custom","creationDate":1.5,"z":1.0}"#);
-        let event = event_of(body.clone(), true);
-        assert_eq!((event.kind.as_str(), event.at_ms, &event.body), ("custom", 1, &body));
-        let event = event_of(body, false);
-        assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
-        for odd in [&b"7"[..], br#"{"kind":7}"#, br#"{"creationDate":-1}"#] {
-            let event = event_of(Bytes::from_static(odd), true);
-            assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
-        }
-    }
-
-    #[test]
-    fn every_loss_of_the_queues_says_what_can_be_done() {
-        for reason in ["queue-full", "memory-full", "too-many-queues", "upstream-unreachable", "malformed", "hold-full"]
-        {
-            assert!(advice(reason).is_some(), "{reason}");
-        }
-        assert_eq!(advice("internal-error"), None);
+        summary::fuzz(bytes::Bytes::copy_from_slice(event.as_bytes()));
     }
 }

@@ -1,4 +1,4 @@
-//! Doors for `host/fuzz`; compiled only there.
+//! Entry points for `host/fuzz`; compiled only there.
 #![expect(missing_docs, reason = "not part of the interface")]
 
 use yardarm_launchdarkly_eval::model::Context;
@@ -27,7 +27,7 @@ pub fn gzip(body: &[u8]) {
     encoder.write_all(body).expect("a vector takes every write");
     let mut compressed = encoder.finish().expect("a vector takes every write");
     downstream::fuzz_post(&compressed);
-    // Damaged at a place that depends on the input, for mutations of compressed bytes rarely get past the head.
+    // Damaged at a position that depends on the input, because mutations of compressed bytes rarely pass the header.
     if let Some(first) = body.first() {
         let place = usize::from(*first) % compressed.len();
         compressed[place] ^= body.last().copied().unwrap_or(1);

@@ -1,6 +1,12 @@
-//! Everything that is LaunchDarkly's: where its data comes from, what its SDKs are served, how its flags evaluate.
+//! The LaunchDarkly side: receives flag data from LaunchDarkly, serves its SDKs and forwards their events. Models and
+//! evaluation are in `yardarm-launchdarkly-eval`.
 //!
-//! Reading order is the order of the modules below: each uses only those above it.
+//! The reading order is the order of the modules below; each uses only modules above it. `identity` and `config` hold
+//! keys and settings. `data` holds items and changes and how they are parsed, rendered and persisted. `upstream` has
+//! the HTTP clients, `events` forwards events of SDKs, `store` writes the database that other programs read too.
+//! `evaluation` and `evaluated_streams` serve clients that are sent results. `environments` has what is served, and
+//! `sources` keeps it in sync with the configuration, LaunchDarkly or an archive. `downstream` is the table of routes,
+//! and [`start`] assembles all of this.
 #![forbid(unsafe_code)]
 
 mod identity;

@@ -7,10 +7,12 @@ pub(crate) mod auto_config;
 mod auto_config_state;
 pub(crate) mod configured;
 pub(crate) mod offline;
-mod offline_feed;
+mod offline_updates;
 mod persisted_list;
 mod representation;
 mod stream;
+pub(crate) mod variant;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -18,7 +20,7 @@ use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::StreamRegistry;
 
-/// What the gateway provides.
+/// Dependencies that the gateway provides.
 #[derive(Clone)]
 pub struct Parts {
     /// Plugins.
@@ -27,6 +29,6 @@ pub struct Parts {
     pub streams: StreamRegistry,
     /// Owner of the tasks.
     pub lifecycle: Lifecycle,
-    /// Folder for last good data; `None` keeps nothing.
+    /// Folder for last good data; `None` persists nothing.
     pub data_dir: Option<PathBuf>,
 }

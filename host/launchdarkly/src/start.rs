@@ -1,4 +1,4 @@
-//! Starts the LaunchDarkly side, and what the gateway may do with it while it runs.
+//! Starts the LaunchDarkly side, and the operations of the gateway on it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,23 +18,24 @@ use crate::events::{EventPort, Limits};
 use crate::identity::VENDOR;
 use crate::sources::Parts;
 use crate::sources::archive::{self, ArchiveError};
-use crate::sources::assembly::{EnvironmentAssembly, Variant};
+use crate::sources::assembly::EnvironmentAssembly;
 use crate::sources::auto_config::AutoConfigTask;
 use crate::sources::configured::ConfiguredTask;
 use crate::sources::offline::OfflineTask;
+use crate::sources::variant::Variant;
 use crate::upstream::HttpClients;
 
 /// The running LaunchDarkly side.
 pub struct LaunchDarkly {
-    /// Every route that SDKs can meet.
+    /// All routes for SDKs.
     pub router: Router,
-    /// `/metrics` under the names of LaunchDarkly's relay, for a listener of its own; `None` when it is not wanted.
+    /// `/metrics` under the names of LaunchDarkly's relay, for a listener of its own; `None` if it is not configured.
     pub metrics: Option<Router>,
     environments: Environments,
     config: Arc<Config>,
-    /// State of the auto-configuration stream, where there is one.
+    /// State of the auto-configuration stream, if there is one.
     auto_config: Option<Status>,
-    /// The list of environments, where the configuration has it.
+    /// The list of environments, if it comes from the configuration.
     list: Option<watch::Sender<Vec<EnvironmentConfig>>>,
 }
 
@@ -49,7 +50,7 @@ pub enum StartError {
     DataDir {
         /// The folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The archive for offline mode cannot be used.
@@ -65,7 +66,7 @@ pub enum StartError {
     Threads(#[from] ThreadError),
 }
 
-/// Tries whether [`start`] could use the files that it needs besides the data folder. Blocks.
+/// Checks whether [`start`] could use the files that it needs besides the data folder. Blocks.
 ///
 /// # Errors
 /// When an archive cannot be read, or the HTTP client cannot be built.
@@ -79,10 +80,10 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     }
 }
 
-/// Starts every environment that is known and returns; nothing waits for upstream.
+/// Starts every known environment and returns without waiting for upstream.
 ///
 /// # Errors
-/// When the HTTP client, the data folder, an archive or a thread cannot be had.
+/// When the HTTP client, the data folder, an archive or a thread cannot be set up.
 pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
     let http = HttpClients::new(&config)?;
     if let Some(path) = &parts.data_dir {
@@ -95,7 +96,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     let clients = (http.clone(), limits.clone());
     let assembly =
         EnvironmentAssembly::new(Arc::clone(&config), clients, parts.clone(), environments.clone(), is_offline);
-    let (auto_config, list) = start_roster(&config, &http, &parts, assembly).await?;
+    let (auto_config, list) = start_list(&config, &http, &parts, assembly).await?;
     let compat_metrics = config.prometheus.as_ref().map(|it| CompatMetrics::new(it.prefix.clone()));
     let router = downstream::routes(Downstream {
         environments: environments.clone(),
@@ -117,9 +118,9 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     })
 }
 
-/// Starts whatever says which environments exist; gives the state of the auto-configuration stream, or the way to change
-/// the configured list, if that is it.
-async fn start_roster(
+/// Starts the source of the list of environments. Returns the state of the auto-configuration stream, or the sender for
+/// changes of the configured list.
+async fn start_list(
     config: &Arc<Config>,
     http: &HttpClients,
     parts: &Parts,
@@ -155,8 +156,8 @@ async fn start_roster(
 }
 
 impl LaunchDarkly {
-    /// Serves what `config` lists, if the configuration has the list: environments come and go, and keys are accepted and
-    /// withdrawn, as on an auto-configuration stream. Everything else in `config` is ignored.
+    /// Serves the environments in `config`, if the list comes from the configuration: environments are added and removed,
+    /// and keys are accepted and withdrawn, as with auto-configuration. Everything else in `config` is ignored.
     pub fn update_environments(&self, config: &Config) {
         if let (Some(list), EnvironmentSource::Configured(all)) = (&self.list, &config.environments) {
             list.send_if_modified(|it| {
@@ -167,7 +168,7 @@ impl LaunchDarkly {
         }
     }
 
-    /// Sends every event that waits, and waits until it has arrived or is lost.
+    /// Sends all waiting events and returns when each is delivered or dropped.
     pub async fn flush_events(&self) {
         let all = self.environments.all();
         futures_util::future::join_all(all.iter().filter_map(|it| it.events.port()).map(EventPort::flush)).await;
@@ -180,7 +181,7 @@ impl LaunchDarkly {
         self.environments.all().iter().map(|it| environments::report(it, stale_after)).collect()
     }
 
-    /// State of the list of environments where auto-configuration gives it, for operators.
+    /// State of the list of environments if it comes from auto-configuration, for operators.
     #[must_use]
     pub fn list_report(&self) -> Option<EnvironmentListReport> {
         let status = self.auto_config.as_ref()?;

@@ -1,9 +1,9 @@
-//! The persistent store of an environment: what upstream said, in a database that other programs read too.
+//! The persistent store of an environment: data from upstream in a database that other programs read too.
 //!
-//! SDKs are always served from memory, so a database that fails harms none of them. What is applied is written by a
-//! task of its own ([`writer`]) that hears of it through a [`queue`] of bounded size. While upstream cannot be reached,
-//! a [`follower`] reads what other gateways write. The layout of keys and values is LaunchDarkly's ([`layout`]), because
-//! server-side SDKs in daemon mode read the same database.
+//! SDKs are always served from memory, so a failing database affects none of them. A task ([`writer`]) takes applied
+//! changes from a bounded [`write_queue`] and writes them. While upstream cannot be reached, a [`follower`] reads what
+//! other gateways write. The layout of keys and values is LaunchDarkly's ([`layout`]), because server-side SDKs in daemon
+//! mode read the same database.
 
 pub(crate) mod big_segments;
 mod event;
@@ -35,15 +35,15 @@ use crate::config::{Config, EnvironmentConfig, EnvironmentSource, StoreConfig, d
 use crate::data::{Change, Items};
 use crate::upstream::HttpClients;
 
-/// Messages that wait for the applier: one full set at most, and a few announcements, of which one is as good as many.
+/// Capacity of the channel to the applier: at most one full set and a few notifications, of which one suffices.
 const EVENTS: usize = 4;
 
-/// The reading side: what requests and operators see of an environment's database.
+/// The reading side of an environment's database, for requests and operators.
 pub(crate) struct EnvironmentStore {
     database: Arc<dyn Store>,
     pub(crate) status: StoreStatus,
     pub(crate) big_segments: BigSegments,
-    /// Whether it is unknown yet if there is something in it to serve.
+    /// Whether it is still unknown if the database holds data to serve.
     is_unread: AtomicBool,
 }
 
@@ -70,24 +70,24 @@ impl EnvironmentStore {
         }
     }
 
-    /// Whether it is unknown yet if there is something in it to serve. That takes seconds at most.
+    /// Whether it is still unknown if the database holds data to serve. That takes seconds at most.
     pub(crate) fn is_unread(&self) -> bool {
         self.is_unread.load(Ordering::Relaxed)
     }
 
-    /// It is known: nothing, or nothing that can be read now, or it is being served.
+    /// Marks the database as read: it holds nothing, it cannot be read, or its data is served.
     fn mark_restored(&self) {
         self.is_unread.store(false, Ordering::Relaxed);
     }
 
-    /// Which database it is.
+    /// Address and prefix in the database.
     pub(crate) fn place(&self) -> &Place {
         self.database.place()
     }
 }
 
-/// What the tasks of a store need to know of its environment.
-pub(crate) struct Context<'a> {
+/// The environment of a store, for its tasks.
+pub(crate) struct StoreContext<'a> {
     pub(crate) label: &'a EnvironmentLabel,
     /// State of the connection to upstream.
     pub(crate) upstream: &'a Status,
@@ -98,47 +98,47 @@ pub(crate) struct Context<'a> {
     pub(crate) lifecycle: &'a Lifecycle,
 }
 
-/// Starts the tasks of an environment's store. With `may_restore`, what the database holds is handed to the applier as
-/// long as there is nothing newer.
-pub(crate) fn start(store: Arc<EnvironmentStore>, context: Context<'_>, may_restore: bool) -> StoreLink {
-    let Context { label, upstream, key, config, http, lifecycle } = context;
-    let (say, events) = mpsc::channel(EVENTS);
+/// Starts the tasks of an environment's store. With `may_restore`, data in the database is sent to the applier as long as
+/// there is nothing newer.
+pub(crate) fn start(store: Arc<EnvironmentStore>, context: StoreContext<'_>, may_restore: bool) -> StoreLink {
+    let StoreContext { label, upstream, key, config, http, lifecycle } = context;
+    let (sender, events) = mpsc::channel(EVENTS);
     let queue = Arc::new(WriteQueue::default());
     let writer = Writer {
         label: label.clone(),
         store: Arc::clone(&store),
         queue: Arc::clone(&queue),
-        events: say.clone(),
+        events: sender.clone(),
         upstream: upstream.clone(),
         check_interval: config.store.check_interval,
     };
     // Graceful: the last change before the end of the process is still written.
     lifecycle.supervise_graceful("store writer", StoreTask::new(writer, may_restore, lifecycle.token().clone()));
-    // In offline mode the archive is all there is, and nothing is sent to LaunchDarkly.
+    // In offline mode the archive is the only source, and nothing is sent to LaunchDarkly.
     let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });
     if !is_offline {
         let follower = Follower {
             label: label.clone(),
             store: Arc::clone(&store),
             queue: Arc::clone(&queue),
-            events: say.clone(),
+            events: sender.clone(),
             upstream: upstream.clone(),
             poll_interval: config.store.poll_interval,
         };
         lifecycle.supervise("store follower", follower);
-        store.big_segments.start(label, key, config, http, say, lifecycle);
+        store.big_segments.start(label, key, config, http, sender, lifecycle);
     }
     StoreLink { store, queue, events }
 }
 
 impl StoreLink {
-    /// Writes what upstream has just said, soon. `items` is everything it has said up to now.
+    /// Queues a change from upstream to be written. `items` is all data with the change.
     pub(crate) fn applied(&self, change: &Change, items: Items) {
         self.look_for_big_segments(&items);
         match change {
             Change::Put(_) => self.queue.put(items),
             Change::Patch(item) => {
-                // An old version changes nothing here either.
+                // An old version does not change the database either.
                 if items.version_of(item) == Some(item.version()) {
                     self.queue.patch(item.clone(), items);
                 }
@@ -147,24 +147,24 @@ impl StoreLink {
         }
     }
 
-    /// What the database held is served from now on, or is not needed.
+    /// Marks the data in the database as served, or as not needed.
     pub(crate) fn mark_restored(&self) {
         self.store.mark_restored();
     }
 
-    /// Takes note of data that did not come from upstream. It is written only where there is nothing at all.
+    /// Records data that did not come from upstream. It is written only into an empty database.
     pub(crate) fn restored(&self, items: Items) {
         self.look_for_big_segments(&items);
         self.queue.restored(items);
     }
 
-    /// Takes note of items that other gateways wrote into the database. They are not written back.
+    /// Records items that other gateways wrote into the database. They are not written back.
     pub(crate) fn taken_over(&self, items: Items) {
         self.look_for_big_segments(&items);
         self.queue.taken_over(items);
     }
 
-    /// The next thing that the store's tasks have to say. Safe to be dropped while it waits.
+    /// Receives the next event of the store's tasks. Cancel-safe.
     pub(crate) async fn recv_event(&mut self) -> StoreEvent {
         match self.events.recv().await {
             Some(store_event) => store_event,

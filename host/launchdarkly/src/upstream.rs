@@ -18,7 +18,8 @@ pub(crate) struct HttpClients {
     pub(crate) streams: reqwest::Client,
     /// How long a stream may be silent.
     pub(crate) read_timeout: Duration,
-    /// For posts and fetches: limits the total time. Redirects are not followed but forwarded to the caller.
+    /// For posts and fetches: limits the total time. They follow no
+    /// redirects; goals are forwarded with the status that upstream sent.
     pub(crate) requests: reqwest::Client,
     /// The same for events, by kind of credential, because events of mobile and browser SDKs are sent by another runtime.
     pub(crate) events: ByTrust<reqwest::Client>,

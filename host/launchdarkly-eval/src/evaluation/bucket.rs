@@ -33,15 +33,15 @@ pub(super) struct Bucket {
 
 /// A rollout or experiment, compiled.
 #[derive(Debug)]
-pub(super) struct Rollout {
+pub(super) struct CompiledRollout {
     bucketing: Bucketing,
     experiment: bool,
     /// Never empty.
-    shares: Box<[Share]>,
+    shares: Box<[BucketShare]>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Share {
+struct BucketShare {
     /// Sum of the weights up to here.
     end: f32,
     variation: i64,
@@ -91,7 +91,7 @@ impl Bucketing {
     }
 }
 
-impl Rollout {
+impl CompiledRollout {
     /// Compiles `rollout` of the flag with this key and salt.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Rollout {
         let mut end = 0.0;
         let shares = rollout.shares.iter().map(|share| {
             end += fraction(share.weight);
-            Share { end, variation: share.variation, untracked: share.untracked }
+            BucketShare { end, variation: share.variation, untracked: share.untracked }
         });
         Ok(Self { bucketing, experiment: rollout.experiment, shares: shares.collect() })
     }

@@ -6,13 +6,13 @@ use crate::model::{self, Literal, Operator};
 
 /// A clause, compiled.
 #[derive(Debug)]
-pub(super) struct Clause {
-    pub(super) condition: Condition,
+pub(super) struct CompiledClause {
+    pub(super) condition: ClauseKind,
     pub(super) negate: bool,
 }
 
 #[derive(Debug)]
-pub(super) enum Condition {
+pub(super) enum ClauseKind {
     /// The context is in one of these segments.
     Segments(Box<[u32]>),
     /// The kind of any individual context matches.
@@ -23,7 +23,7 @@ pub(super) enum Condition {
     Malformed,
 }
 
-impl Clause {
+impl CompiledClause {
     /// Compiles `clause`.
     pub(super) fn compile(clause: &model::Clause, interner: &mut Interner) -> Self {
         let condition = if clause.operator == Operator::SegmentMatch {
@@ -31,14 +31,14 @@ impl Clause {
                 Literal::Text(key) => Some(interner.segment(key)),
                 Literal::Number(_) | Literal::Boolean(_) => None,
             });
-            Condition::Segments(keys.collect())
+            ClauseKind::Segments(keys.collect())
         } else if &*clause.attribute == "kind" {
             // The plain name only: `/kind` is the kind of the one context that is looked at.
-            Condition::Kinds(Test::compile(clause.operator, &clause.values, |text| interner.pattern(text)))
+            ClauseKind::Kinds(Test::compile(clause.operator, &clause.values, |text| interner.pattern(text)))
         } else {
             match interner.attribute(&clause.context_kind, &clause.attribute) {
-                Ok(attribute) => Condition::Attribute(interner.condition(attribute, clause.operator, &clause.values)),
-                Err(_) => Condition::Malformed,
+                Ok(attribute) => ClauseKind::Attribute(interner.condition(attribute, clause.operator, &clause.values)),
+                Err(_) => ClauseKind::Malformed,
             }
         };
         Self { condition, negate: clause.negate }
@@ -47,7 +47,7 @@ impl Clause {
     /// The numbers of the segments that it refers to.
     pub(super) fn segments(&self) -> &[u32] {
         match &self.condition {
-            Condition::Segments(segments) => segments,
+            ClauseKind::Segments(segments) => segments,
             _ => &[],
         }
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::flag::Flag;
-use super::segment::Segment;
+use super::flag::CompiledFlag;
+use super::segment::CompiledSegment;
 
 /// For each flag and segment, the items that refer to it.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Dependants {
 
 impl Dependants {
     /// Inverts the references of these flags and segments, each at its number.
-    pub(super) fn of(flags: &[Option<Arc<Flag>>], segments: &[Option<Arc<Segment>>]) -> Self {
+    pub(super) fn of(flags: &[Option<Arc<CompiledFlag>>], segments: &[Option<Arc<CompiledSegment>>]) -> Self {
         let mut dependants = Self {
             flags_of_flags: vec![Vec::new(); flags.len()],
             flags_of_segments: vec![Vec::new(); segments.len()],

@@ -2,30 +2,30 @@
 
 use std::sync::Arc;
 
-use super::bucket::Rollout;
-use super::clause::Clause;
+use super::bucket::CompiledRollout;
+use super::clause::CompiledClause;
 use super::prepared::Prepared;
 use super::symbols::Interner;
 use crate::model::{self, KeySet};
 
 /// A flag, compiled.
 #[derive(Debug)]
-pub(super) struct Flag {
+pub(super) struct CompiledFlag {
     source: Arc<model::Flag>,
     /// Whether targeting is on.
     pub(super) on: bool,
     /// The variation for when it is off, if there is one.
     pub(super) off_variation: Option<i64>,
-    pub(super) prerequisites: Box<[Prerequisite]>,
+    pub(super) prerequisites: Box<[CompiledPrerequisite]>,
     /// In the order in which they are tried.
-    pub(super) targets: Box<[Target]>,
-    pub(super) rules: Box<[Rule]>,
-    pub(super) fallthrough: Choice,
+    pub(super) targets: Box<[CompiledTarget]>,
+    pub(super) rules: Box<[CompiledRule]>,
+    pub(super) fallthrough: CompiledChoice,
     pub(super) prepared: Prepared,
 }
 
 #[derive(Debug)]
-pub(super) struct Prerequisite {
+pub(super) struct CompiledPrerequisite {
     /// Number of the flag.
     pub(super) flag: u32,
     /// The variation that it must have.
@@ -33,28 +33,28 @@ pub(super) struct Prerequisite {
 }
 
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct CompiledTarget {
     pub(super) kind: u32,
     pub(super) keys: Arc<KeySet>,
     pub(super) variation: i64,
 }
 
 #[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) clauses: Box<[Clause]>,
-    pub(super) choice: Choice,
+pub(super) struct CompiledRule {
+    pub(super) clauses: Box<[CompiledClause]>,
+    pub(super) choice: CompiledChoice,
 }
 
 /// The result for a context that matched: a variation or a rollout.
 #[derive(Debug)]
-pub(super) enum Choice {
+pub(super) enum CompiledChoice {
     Variation(i64),
-    Rollout(Rollout),
+    Rollout(CompiledRollout),
     /// Neither, a rollout among nothing, or one by an invalid reference.
     Malformed,
 }
 
-impl Flag {
+impl CompiledFlag {
     /// Compiles `source`.
     pub(super) fn compile(source: &Arc<model::Flag>, interner: &mut Interner) -> Self {
         let body = source.body();
@@ -62,11 +62,11 @@ impl Flag {
         let prerequisites = body
             .prerequisites
             .iter()
-            .map(|it| Prerequisite { flag: interner.flag(&it.key), variation: it.variation })
+            .map(|it| CompiledPrerequisite { flag: interner.flag(&it.key), variation: it.variation })
             .collect();
         let targets = compile_targets(body, interner);
-        let rules = body.rules.iter().map(|rule| Rule {
-            clauses: rule.clauses.iter().map(|clause| Clause::compile(clause, interner)).collect(),
+        let rules = body.rules.iter().map(|rule| CompiledRule {
+            clauses: rule.clauses.iter().map(|clause| CompiledClause::compile(clause, interner)).collect(),
             choice: choice(&rule.choice, interner),
         });
         let rules = rules.collect();
@@ -105,19 +105,20 @@ impl Flag {
 
     /// The numbers of the segments that its rules refer to.
     pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
-        self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(Clause::segments).copied()
+        self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(CompiledClause::segments).copied()
     }
 }
 
-fn compile_choice(choice: &model::Choice, body: &model::FlagBody, interner: &mut Interner) -> Choice {
+fn compile_choice(choice: &model::Choice, body: &model::FlagBody, interner: &mut Interner) -> CompiledChoice {
     if let Some(variation) = choice.variation {
-        return Choice::Variation(variation);
+        return CompiledChoice::Variation(variation);
     }
     match &choice.rollout {
         Some(rollout) if !rollout.shares.is_empty() => {
-            Rollout::compile(rollout, &body.name, &body.salt, interner).map_or(Choice::Malformed, Choice::Rollout)
+            CompiledRollout::compile(rollout, &body.name, &body.salt, interner)
+                .map_or(CompiledChoice::Malformed, CompiledChoice::Rollout)
         }
-        _ => Choice::Malformed,
+        _ => CompiledChoice::Malformed,
     }
 }
 
@@ -125,8 +126,8 @@ fn compile_choice(choice: &model::Choice, body: &model::FlagBody, interner: &mut
 ///
 /// `contextTargets` gives the order if it is there. An entry for users without keys stands for the first entry of
 /// `targets` with the same variation; the other entries of `targets` do not count then.
-fn compile_targets(body: &model::FlagBody, interner: &mut Interner) -> Box<[Target]> {
-    let mut compile = |target: &model::Target| Target {
+fn compile_targets(body: &model::FlagBody, interner: &mut Interner) -> Box<[CompiledTarget]> {
+    let mut compile = |target: &model::Target| CompiledTarget {
         kind: interner.kind(&target.context_kind),
         keys: Arc::clone(&target.keys),
         variation: target.variation,

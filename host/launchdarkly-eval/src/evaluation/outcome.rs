@@ -1,6 +1,6 @@
 //! The result of an evaluation.
 
-use super::flag::Flag;
+use super::flag::CompiledFlag;
 use super::memberships::BigSegmentsStatus;
 
 /// The result of one flag for one context. Small, so that it is remembered and copied freely.
@@ -52,7 +52,7 @@ impl Outcome {
     }
 
     /// Whether the result belongs to an experiment, of the newer or the older model.
-    pub(super) fn is_experiment(&self, flag: &Flag) -> bool {
+    pub(super) fn is_experiment(&self, flag: &CompiledFlag) -> bool {
         match self.reason {
             Reason::Fallthrough { in_experiment } => in_experiment || flag.tracks_fallthrough(),
             Reason::Rule { index, in_experiment } => in_experiment || flag.tracks_rule(index),

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::Audience;
 use super::dependants::Dependants;
-use super::flag::Flag;
-use super::segment::Segment;
+use super::flag::CompiledFlag;
+use super::segment::CompiledSegment;
 use super::symbols::{Interner, Symbols};
 use crate::model::{self, Context, Part};
 
@@ -22,8 +22,8 @@ pub struct Ruleset {
     /// The number of names when numbering last restarted.
     names_at_start: usize,
     /// By number; nothing at the numbers of flags that do not exist.
-    flags: Box<[Option<Arc<Flag>>]>,
-    segments: Box<[Option<Arc<Segment>>]>,
+    flags: Box<[Option<Arc<CompiledFlag>>]>,
+    segments: Box<[Option<Arc<CompiledSegment>>]>,
     /// The numbers of the flags that each audience may see, sorted by key.
     server: Box<[u32]>,
     mobile: Box<[u32]>,
@@ -56,7 +56,7 @@ impl Ruleset {
             .iter()
             .zip(known_flags)
             .map(|(flag, known)| {
-                let compiled = known.map_or_else(|| Arc::new(Flag::compile(flag, &mut interner)), Arc::clone);
+                let compiled = known.map_or_else(|| Arc::new(CompiledFlag::compile(flag, &mut interner)), Arc::clone);
                 (interner.flag(flag.key()), compiled)
             })
             .collect();
@@ -64,7 +64,8 @@ impl Ruleset {
             .iter()
             .zip(known_segments)
             .map(|(segment, known)| {
-                let compiled = known.map_or_else(|| Arc::new(Segment::compile(segment, &mut interner)), Arc::clone);
+                let compiled =
+                    known.map_or_else(|| Arc::new(CompiledSegment::compile(segment, &mut interner)), Arc::clone);
                 (interner.segment(segment.key()), compiled)
             })
             .collect();
@@ -157,11 +158,11 @@ impl Ruleset {
         &self.symbols
     }
 
-    pub(super) fn flag(&self, number: u32) -> Option<&Flag> {
+    pub(super) fn flag(&self, number: u32) -> Option<&CompiledFlag> {
         self.flags.get(number as usize)?.as_deref()
     }
 
-    pub(super) fn segment(&self, number: u32) -> Option<&Segment> {
+    pub(super) fn segment(&self, number: u32) -> Option<&CompiledSegment> {
         self.segments.get(number as usize)?.as_deref()
     }
 
@@ -173,12 +174,12 @@ impl Ruleset {
         self.segments.len()
     }
 
-    fn compiled_flag(&self, source: &Arc<model::Flag>) -> Option<&Arc<Flag>> {
+    fn compiled_flag(&self, source: &Arc<model::Flag>) -> Option<&Arc<CompiledFlag>> {
         let compiled = self.flags.get(self.symbols.flags.get(&**source.key())? as usize)?.as_ref()?;
         Arc::ptr_eq(compiled.source(), source).then_some(compiled)
     }
 
-    fn compiled_segment(&self, source: &Arc<model::Segment>) -> Option<&Arc<Segment>> {
+    fn compiled_segment(&self, source: &Arc<model::Segment>) -> Option<&Arc<CompiledSegment>> {
         let compiled = self.segments.get(self.symbols.segments.get(&**source.key())? as usize)?.as_ref()?;
         Arc::ptr_eq(compiled.source(), source).then_some(compiled)
     }

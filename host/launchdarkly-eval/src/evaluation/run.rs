@@ -5,7 +5,7 @@ mod segment;
 
 use std::mem;
 
-use super::flag::{Choice, Flag};
+use super::flag::{CompiledChoice, CompiledFlag};
 use super::memberships::{BigSegmentsStatus, Memberships};
 use super::outcome::{Failure, Outcome, Reason};
 use super::ruleset::Ruleset;
@@ -25,7 +25,7 @@ pub(super) struct Run<'a> {
     pub(super) subject: Subject<'a>,
     pub(super) memberships: Option<&'a Memberships>,
     flags: Vec<Memo<Outcome>>,
-    segments: Vec<Memo<Membership>>,
+    segments: Vec<Memo<SegmentMembership>>,
     conditions: Vec<Verdict>,
     /// The worst status met in the flag or segment that is being decided.
     status: Option<BigSegmentsStatus>,
@@ -70,7 +70,7 @@ enum Verdict {
 
 /// Whether the context is in a segment.
 #[derive(Debug, Clone, Copy)]
-struct Membership {
+struct SegmentMembership {
     inside: Result<bool, Halt>,
     status: Option<BigSegmentsStatus>,
 }
@@ -149,12 +149,12 @@ impl<'a> Run<'a> {
         // A failure inside something larger has not met everything it would have met on its own.
         let final_answer = inside.is_ok() || (self.depth == 0 && !matches!(inside, Err(Halt::TooDeep(_))));
         self.segments[number as usize] =
-            if final_answer { Memo::Known(Membership { inside, status }) } else { Memo::Unknown };
+            if final_answer { Memo::Known(SegmentMembership { inside, status }) } else { Memo::Unknown };
         inside
     }
 
     /// The result of a flag; `Err` names what must be decided first.
-    fn flag(&mut self, number: u32, flag: &'a Flag) -> Result<Outcome, Item> {
+    fn flag(&mut self, number: u32, flag: &'a CompiledFlag) -> Result<Outcome, Item> {
         match self.flags[number as usize] {
             Memo::Known(outcome) => return Ok(outcome),
             _ if self.depth >= MAX_DEPTH => return Err(Item::Flag(number)),
@@ -183,7 +183,7 @@ impl<'a> Run<'a> {
     }
 
     /// The order of evaluation: off, prerequisites, targets, rules, fallthrough.
-    fn decide(&mut self, flag: &'a Flag, evaluated: &mut u32) -> Result<Decision, Halt> {
+    fn decide(&mut self, flag: &'a CompiledFlag, evaluated: &mut u32) -> Result<Decision, Halt> {
         if !flag.on {
             return Ok(off(flag, Reason::Off));
         }
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
     }
 
     /// The index of the first prerequisite that is not met; counts those that were evaluated.
-    fn failed_prerequisite(&mut self, flag: &'a Flag, evaluated: &mut u32) -> Result<Option<u32>, Halt> {
+    fn failed_prerequisite(&mut self, flag: &'a CompiledFlag, evaluated: &mut u32) -> Result<Option<u32>, Halt> {
         for (index, prerequisite) in (0..).zip(&flag.prerequisites) {
             let Some(required) = self.ruleset.flag(prerequisite.flag) else {
                 return Ok(Some(index));
@@ -230,20 +230,20 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    fn choose(&self, flag: &Flag, choice: &Choice, reason: impl Fn(bool) -> Reason) -> Decision {
+    fn choose(&self, flag: &CompiledFlag, choice: &CompiledChoice, reason: impl Fn(bool) -> Reason) -> Decision {
         match choice {
-            Choice::Variation(index) => variation(flag, *index, reason(false)),
-            Choice::Rollout(rollout) => match rollout.choose(&self.subject) {
+            CompiledChoice::Variation(index) => variation(flag, *index, reason(false)),
+            CompiledChoice::Rollout(rollout) => match rollout.choose(&self.subject) {
                 Some(chosen) => variation(flag, chosen.variation, reason(chosen.in_experiment)),
                 None => (None, Reason::Malformed(Failure::Local)),
             },
-            Choice::Malformed => (None, Reason::Malformed(Failure::Local)),
+            CompiledChoice::Malformed => (None, Reason::Malformed(Failure::Local)),
         }
     }
 
     /// Evaluates a flag whose chain of prerequisites is too long for recursion, from the innermost outwards.
     #[cold]
-    fn evaluate_deep(&mut self, number: u32, flag: &'a Flag, first: Item) -> Outcome {
+    fn evaluate_deep(&mut self, number: u32, flag: &'a CompiledFlag, first: Item) -> Outcome {
         let mut pending = vec![first];
         loop {
             let Some(item) = pending.last() else {
@@ -283,20 +283,20 @@ impl<'a> Run<'a> {
                 self.flags[number as usize] = Memo::Known(outcome);
             }
             Item::Segment(number) => {
-                self.segments[number as usize] = Memo::Known(Membership { inside: Err(Halt::Cycle), status });
+                self.segments[number as usize] = Memo::Known(SegmentMembership { inside: Err(Halt::Cycle), status });
             }
         }
     }
 }
 
-fn off(flag: &Flag, reason: Reason) -> Decision {
+fn off(flag: &CompiledFlag, reason: Reason) -> Decision {
     match flag.off_variation {
         Some(index) => variation(flag, index, reason),
         None => (None, reason),
     }
 }
 
-fn variation(flag: &Flag, index: i64, reason: Reason) -> Decision {
+fn variation(flag: &CompiledFlag, index: i64, reason: Reason) -> Decision {
     match flag.index(index) {
         Some(index) => (Some(index), reason),
         None => (None, Reason::Malformed(Failure::Local)),

@@ -3,29 +3,29 @@
 use std::sync::Arc;
 
 use super::bucket::{Bucketing, fraction};
-use super::clause::Clause;
+use super::clause::CompiledClause;
 use super::symbols::Interner;
 use crate::model::{self, KindKeys};
 
 /// A segment, compiled.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(super) struct CompiledSegment {
     source: Arc<model::Segment>,
     /// The kinds of the entries of `includedContexts` and `excludedContexts`.
     pub(super) included_kinds: Box<[u32]>,
     pub(super) excluded_kinds: Box<[u32]>,
-    pub(super) rules: Box<[Rule]>,
+    pub(super) rules: Box<[CompiledSegmentRule]>,
     pub(super) big: Option<Big>,
 }
 
 #[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) clauses: Box<[Clause]>,
-    pub(super) rollout: Option<Rollout>,
+pub(super) struct CompiledSegmentRule {
+    pub(super) clauses: Box<[CompiledClause]>,
+    pub(super) rollout: Option<RuleShare>,
 }
 
 #[derive(Debug)]
-pub(super) enum Rollout {
+pub(super) enum RuleShare {
     Share { limit: f32, bucketing: Bucketing },
     Malformed,
 }
@@ -38,18 +38,18 @@ pub(super) struct Big {
     pub(super) reference: Option<Box<str>>,
 }
 
-impl Segment {
+impl CompiledSegment {
     /// Compiles `source`.
     pub(super) fn compile(source: &Arc<model::Segment>, interner: &mut Interner) -> Self {
         let body = source.body();
         let mut kinds = |entries: &[KindKeys]| entries.iter().map(|entry| interner.kind(&entry.context_kind)).collect();
         let (included_kinds, excluded_kinds) = (kinds(&body.included_contexts), kinds(&body.excluded_contexts));
         let prefix = format!("{}.{}.", body.name, body.salt);
-        let rules = body.rules.iter().map(|rule| Rule {
-            clauses: rule.clauses.iter().map(|clause| Clause::compile(clause, interner)).collect(),
+        let rules = body.rules.iter().map(|rule| CompiledSegmentRule {
+            clauses: rule.clauses.iter().map(|clause| CompiledClause::compile(clause, interner)).collect(),
             rollout: rule.weight.map(|weight| {
                 Bucketing::compile(&prefix, &rule.rollout_context_kind, &rule.bucket_by, true, interner)
-                    .map_or(Rollout::Malformed, |bucketing| Rollout::Share { limit: fraction(weight), bucketing })
+                    .map_or(RuleShare::Malformed, |bucketing| RuleShare::Share { limit: fraction(weight), bucketing })
             }),
         });
         Self {
@@ -76,6 +76,6 @@ impl Segment {
 
     /// The numbers of the segments that its rules refer to.
     pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
-        self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(Clause::segments).copied()
+        self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(CompiledClause::segments).copied()
     }
 }

@@ -123,7 +123,7 @@ fn long_chains_take_time_in_proportion_to_their_length() {
 #[test]
 fn long_chains_of_segments_do_not_need_a_long_stack_either() {
     let user = context(r#"{"key":"u"}"#);
-    let asks = flag(
+    let target = flag(
         r#"{"key":"f","on":true,"variations":[0,1],"fallthrough":{"variation":1},
             "rules":[{"variation":0,"clauses":[{"op":"segmentMatch","values":["s0000"]}]}]}"#,
     );
@@ -136,7 +136,7 @@ fn long_chains_of_segments_do_not_need_a_long_stack_either() {
                 segment(&format!("s{index:04}"), &format!(r#"{{"included":[{included}],"rules":[{rule}]}}"#))
             })
             .collect();
-        let ruleset = Ruleset::build(None, &[Arc::clone(&asks)], &segments);
+        let ruleset = Ruleset::build(None, &[Arc::clone(&target)], &segments);
         let mut kind = "";
         evaluate_each(&ruleset, &request(&user, Audience::Server), &mut |it| kind = it.reason_kind());
         assert_eq!(kind, expected, "{last}");
@@ -152,13 +152,13 @@ fn dependants_are_found_through_long_chains() {
             segment(&format!("s{index:04}"), &format!(r#"{{"rules":[{next}]}}"#))
         })
         .collect();
-    let asks = r#"{"key":"f4999","on":true,"rules":[{"clauses":[{"op":"segmentMatch","values":["s0000"]}]}]}"#;
+    let last = r#"{"key":"f4999","on":true,"rules":[{"clauses":[{"op":"segmentMatch","values":["s0000"]}]}]}"#;
     let mut all = flags.clone();
-    all[4999] = flag(asks);
+    all[4999] = flag(last);
     let ruleset = Ruleset::build(None, &all, &segments);
     assert_eq!(ruleset.affected_by_flag("f4999").len(), 5000);
     assert_eq!(ruleset.affected_by_flag("f0000").len(), 1);
-    assert_eq!(ruleset.affected_by_segment("s4999").len(), 5000, "the last flag asks for the first segment");
+    assert_eq!(ruleset.affected_by_segment("s4999").len(), 5000, "the last flag refers to the first segment");
     // Built from the one before, as after a change of one flag, and then dropped.
     let next = Ruleset::build(Some(&ruleset), &flags, &segments);
     drop((ruleset, all));

@@ -16,7 +16,7 @@ use super::keys::KeySet;
 use super::reference::Reference;
 use super::value::Value;
 
-pub use self::identity::Identity;
+pub use self::identity::ContextKeys;
 
 /// The kind of a context that does not name one.
 pub(crate) const USER: &str = "user";

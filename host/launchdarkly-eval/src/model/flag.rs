@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Malformed;
 use super::audience::Audience;
-use super::json::Reader;
+use super::json::JsonReader;
 use super::keys::KeySet;
 use super::rule::{Clause, Rollout, keys, list, properties, text, version};
 
@@ -94,7 +94,7 @@ impl Flag {
     ///
     /// When a known property has another JSON type than it must have.
     pub fn parse(key: &str, json: &RawValue) -> Result<Self, Malformed> {
-        let body = FlagBody::read(&mut Reader::new(json.get()))?;
+        let body = FlagBody::read(&mut JsonReader::new(json.get()))?;
         Ok(Self { key: key.into(), json: Bytes::copy_from_slice(json.get().as_bytes()), body })
     }
 
@@ -187,7 +187,7 @@ impl fmt::Debug for Flag {
 }
 
 impl FlagBody {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut flag = Self::default();
         properties(reader, |name, reader| {
             match name {
@@ -241,7 +241,7 @@ impl FlagBody {
 }
 
 impl Prerequisite {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut prerequisite = Self::default();
         properties(reader, |name, reader| {
             match name {
@@ -256,7 +256,7 @@ impl Prerequisite {
 }
 
 impl Target {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut target = Self::default();
         properties(reader, |name, reader| {
             match name {
@@ -272,7 +272,7 @@ impl Target {
 }
 
 impl Rule {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut rule = Self::default();
         properties(reader, |name, reader| {
             match name {
@@ -289,7 +289,7 @@ impl Rule {
 
 impl Choice {
     /// Reads one property of the object that this choice is part of.
-    fn read(&mut self, name: &str, reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    fn read(&mut self, name: &str, reader: &mut JsonReader<'_>) -> Result<(), Malformed> {
         match name {
             "variation" => self.variation = Some(reader.integer()?),
             "rollout" => self.rollout = Some(Rollout::read(reader)?),
@@ -300,7 +300,7 @@ impl Choice {
 }
 
 impl Availability {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut availability = Self::default();
         properties(reader, |name, reader| {
             match name {

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 /// A position in a JSON text, moving from value to value.
 #[derive(Debug, Clone)]
-pub struct Reader<'a> {
+pub struct JsonReader<'a> {
     text: &'a str,
     position: usize,
 }
@@ -45,7 +45,7 @@ pub struct Mismatch {
     pub(crate) position: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> JsonReader<'a> {
     /// A reader at the start of `text`.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn reads_values_with_their_ranges() {
-        let mut reader = Reader::new(r#" { "a" : [1, "x\u00e9", null] , "b" : {"c":[[]]}, "d": true } "#);
+        let mut reader = JsonReader::new(r#" { "a" : [1, "x\u00e9", null] , "b" : {"c":[[]]}, "d": true } "#);
         let mut seen = Vec::new();
         reader
             .object(|name, reader| {
@@ -254,23 +254,23 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_named_with_its_position() {
-        let error = Reader::new("  3").string().expect_err("a number");
+        let error = JsonReader::new("  3").string().expect_err("a number");
         assert_eq!(error.to_string(), "expected string, got number at position 2");
-        let error = Reader::new("[]").optional(Reader::boolean).expect_err("an array");
+        let error = JsonReader::new("[]").optional(JsonReader::boolean).expect_err("an array");
         assert_eq!(error.to_string(), "expected boolean or null, got array at position 0");
     }
 
     #[test]
     fn integers_lose_their_fraction_and_saturate() {
         for (text, expected) in [("33333.9", 33333), ("1.0", 1), ("-1.9", -1), ("1e3", 1000), ("1e99", i64::MAX)] {
-            assert_eq!(Reader::new(text).integer(), Ok(expected), "{text}");
+            assert_eq!(JsonReader::new(text).integer(), Ok(expected), "{text}");
         }
     }
 
     proptest::proptest! {
         #[test]
         fn never_panics_and_always_ends(text in "\\PC*|[\\[\\]{}\",:\\\\ntf0-9 u]*") {
-            let mut reader = Reader::new(&text);
+            let mut reader = JsonReader::new(&text);
             let _ = reader.clone().array(|reader| { reader.skip(); Ok::<_, Mismatch>(()) });
             let _ = reader.clone().object(|_, reader| { reader.skip(); Ok::<_, Mismatch>(()) });
             let _ = reader.string();

@@ -1,6 +1,6 @@
 //! Parts of both flags and segments: clauses, rollouts, and how their properties are read.
 
-use super::json::{Mismatch, Reader, Type};
+use super::json::{JsonReader, Mismatch, Type};
 use super::keys::{KeySet, KeySetBuilder};
 use super::{MAX_VERSION, Malformed, as_integer};
 
@@ -70,7 +70,7 @@ pub(crate) struct Share {
 }
 
 impl Clause {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut clause = Self::default();
         properties(reader, |name, reader| {
             match name {
@@ -91,7 +91,7 @@ impl Clause {
 }
 
 impl Literal {
-    fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Mismatch> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Option<Self>, Mismatch> {
         Ok(match reader.peek() {
             Type::String => Some(Self::Text(reader.string()?.into())),
             Type::Number => Some(Self::Number(reader.number()?)),
@@ -128,7 +128,7 @@ impl Operator {
 }
 
 impl Rollout {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut rollout = Self::default();
         properties(reader, |name, reader| {
             match name {
@@ -147,7 +147,7 @@ impl Rollout {
 }
 
 impl Share {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut share = Self::default();
         properties(reader, |name, reader| {
             match name {
@@ -164,8 +164,8 @@ impl Share {
 
 /// Reads an object; `null` counts as absent for every property, and errors learn the property's name.
 pub(super) fn properties(
-    reader: &mut Reader<'_>,
-    mut read: impl FnMut(&str, &mut Reader<'_>) -> Result<(), Malformed>,
+    reader: &mut JsonReader<'_>,
+    mut read: impl FnMut(&str, &mut JsonReader<'_>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     reader.object(|name, reader| {
         if reader.null() {
@@ -176,7 +176,7 @@ pub(super) fn properties(
 }
 
 /// Reads the version of an item, whose fraction is dropped, and returns whether it is a version at all.
-pub(super) fn version(reader: &mut Reader<'_>) -> Result<(i64, bool), Malformed> {
+pub(super) fn version(reader: &mut JsonReader<'_>) -> Result<(i64, bool), Malformed> {
     let number = reader.number()?;
     #[expect(clippy::cast_possible_truncation, reason = "dropping the fraction is the rule; the cast saturates")]
     Ok((number as i64, as_version(number).is_some()))
@@ -190,8 +190,8 @@ pub fn as_version(number: f64) -> Option<i64> {
 
 /// Reads an array; errors learn the element's index.
 pub(super) fn elements(
-    reader: &mut Reader<'_>,
-    mut read: impl FnMut(&mut Reader<'_>) -> Result<(), Malformed>,
+    reader: &mut JsonReader<'_>,
+    mut read: impl FnMut(&mut JsonReader<'_>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     let mut index = 0;
     reader.array(|reader| {
@@ -203,8 +203,8 @@ pub(super) fn elements(
 
 /// Reads an array into a list; `null` elements are left out.
 pub(super) fn list<T>(
-    reader: &mut Reader<'_>,
-    read: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>,
+    reader: &mut JsonReader<'_>,
+    read: impl Fn(&mut JsonReader<'_>) -> Result<T, Malformed>,
 ) -> Result<Vec<T>, Malformed> {
     let mut list = Vec::new();
     elements(reader, |reader| {
@@ -217,12 +217,12 @@ pub(super) fn list<T>(
 }
 
 /// Reads a string.
-pub(super) fn text(reader: &mut Reader<'_>) -> Result<Box<str>, Malformed> {
+pub(super) fn text(reader: &mut JsonReader<'_>) -> Result<Box<str>, Malformed> {
     Ok(reader.string()?.into())
 }
 
 /// Reads an array of strings into a set; `null` elements are left out.
-pub(super) fn keys(reader: &mut Reader<'_>) -> Result<KeySet, Malformed> {
+pub(super) fn keys(reader: &mut JsonReader<'_>) -> Result<KeySet, Malformed> {
     let mut keys = KeySetBuilder::default();
     elements(reader, |reader| {
         if !reader.null() {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::Malformed;
-use super::json::Reader;
+use super::json::JsonReader;
 use super::keys::KeySet;
 use super::rule::{Clause, keys, list, properties, text, version};
 
@@ -68,7 +68,7 @@ impl Segment {
     ///
     /// When a known property has another JSON type than it must have.
     pub fn parse(key: &str, json: &RawValue) -> Result<Self, Malformed> {
-        let body = SegmentBody::read(&mut Reader::new(json.get()))?;
+        let body = SegmentBody::read(&mut JsonReader::new(json.get()))?;
         Ok(Self { key: key.into(), json: Bytes::copy_from_slice(json.get().as_bytes()), body })
     }
 
@@ -128,7 +128,7 @@ impl fmt::Debug for Segment {
 }
 
 impl SegmentBody {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut segment = Self::default();
         properties(reader, |name, reader| {
             match name {
@@ -156,7 +156,7 @@ impl SegmentBody {
 }
 
 impl KindKeys {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut entry = Self::default();
         properties(reader, |name, reader| {
             match name {
@@ -171,7 +171,7 @@ impl KindKeys {
 }
 
 impl SegmentRule {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
         let mut rule = Self::default();
         properties(reader, |name, reader| {
             match name {

@@ -1,6 +1,6 @@
 //! Attribute values of a context.
 
-use super::json::{Mismatch, Reader, Type};
+use super::json::{JsonReader, Mismatch, Type};
 use super::keys::Text;
 
 /// Deepest nesting that is kept, because values are read, compared and freed by recursion. Deeper values are
@@ -21,11 +21,11 @@ pub(crate) enum Value {
 
 impl Value {
     /// Reads the next value of `reader`.
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
+    pub(crate) fn read(reader: &mut JsonReader<'_>) -> Result<Self, Mismatch> {
         Self::read_within(reader, MAX_DEPTH)
     }
 
-    fn read_within(reader: &mut Reader<'_>, depth: usize) -> Result<Self, Mismatch> {
+    fn read_within(reader: &mut JsonReader<'_>, depth: usize) -> Result<Self, Mismatch> {
         Ok(match reader.peek() {
             Type::Null => {
                 reader.skip();
@@ -142,7 +142,7 @@ mod tests {
             ("1e300", "1e300"),
         ] {
             let mut out = Vec::new();
-            Value::read(&mut Reader::new(text)).expect(text).write(&mut out);
+            Value::read(&mut JsonReader::new(text)).expect(text).write(&mut out);
             assert_eq!(String::from_utf8_lossy(&out), expected);
         }
     }
@@ -152,7 +152,7 @@ mod tests {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         let written = |text: &str| {
             let mut out = Vec::new();
-            Value::read(&mut Reader::new(text)).expect("an array").write(&mut out);
+            Value::read(&mut JsonReader::new(text)).expect("an array").write(&mut out);
             String::from_utf8_lossy(&out).into_owned()
         };
         assert_eq!(written(&nested(MAX_DEPTH)), nested(MAX_DEPTH));

@@ -254,7 +254,7 @@ mod tests {
         let back = ObjectChange::new(Some(&step.after), &Change::Patch(gone), &items(&[flag("a", 1)])).unwrap();
         assert_eq!(back.after.state(), first.after.state());
         let same = Change::Put(items(&[flag("a", 1)]));
-        assert!(ObjectChange::new(Some(&back.after), &same, &items(&[flag("a", 1)])).is_none(), "no news");
+        assert!(ObjectChange::new(Some(&back.after), &same, &items(&[flag("a", 1)])).is_none(), "no change");
     }
 
     #[test]

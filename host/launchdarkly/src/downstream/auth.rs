@@ -1,4 +1,5 @@
-//! Who is calling, for which environment, and may they? The only code that reads `Authorization`.
+//! Authentication: the credential and the environment of a caller, and request plugins. The only code that reads
+//! `Authorization`.
 //!
 //! The check is a layer of every route but `/status`, so no handler can be reached without it. A handler takes a
 //! [`Caller`] and finds the environment in it.
@@ -38,36 +39,36 @@ pub(super) struct RouteInfo {
     pub(super) audience: Audience,
 }
 
-/// Who a route is for.
+/// The callers of a route.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Audience {
     pub(super) kind: SdkKind,
-    /// Methods that browsers are told about.
+    /// Methods in CORS headers.
     pub(super) methods: &'static str,
 }
 
-/// A caller that was let in.
+/// An authenticated caller.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) environment: Arc<LdEnvironment>,
-    /// Settings of the environment when the request came.
+    /// Settings of the environment at the time of the request.
     pub(super) config: Arc<EnvironmentConfig>,
     pub(super) kind: SdkKind,
     pub(super) route: &'static str,
-    /// The plan that let the caller in; the rest of the request uses the same one.
+    /// The plan that admitted the caller; the rest of the request uses the same one.
     pub(super) plan: Arc<dyn Plan>,
     pub(super) facts: RequestFacts,
 }
 
 const X_LD_ENVID: HeaderName = HeaderName::from_static("x-ld-envid");
 
-/// Headers that browsers may send in any case (launchdarkly/ld-relay `internal/browser/cors.go`).
+/// Headers that browsers may always send (launchdarkly/ld-relay `internal/browser/cors.go`).
 const ALLOWED_HEADERS: &str = "Cache-Control,Content-Type,Content-Length,Accept-Encoding,X-LaunchDarkly-User-Agent,X-LaunchDarkly-Payload-ID,X-LaunchDarkly-Wrapper,X-LaunchDarkly-Event-Schema,X-LaunchDarkly-Tags";
 
 /// The layer in front of every authenticated route.
 pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Request, next: Next) -> Response {
     let Some(info) = request.extensions().get::<RouteInfo>().copied() else {
-        // Only a mistake in the route table leads here.
+        // Only an error in the route table leads here.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let (environment, credential) = match find(&downstream, info, &request) {
@@ -76,14 +77,14 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
     };
     let config = environment.config();
     count(&downstream, info, &environment, &config, &request);
-    // An empty one is none, as in Go.
+    // An empty one counts as absent, as in Go.
     let origin = request.headers().get(ORIGIN).filter(|it| !it.is_empty()).cloned();
     let mut response = if request.method() == Method::OPTIONS {
         next.run(request).await
     } else {
         let plan = downstream.hooks.pin();
         let facts = facts(&environment, credential, info, &request);
-        match ask_plugins(&*plan, &facts).await {
+        match call_request_plugins(&*plan, &facts).await {
             Err(rejection) => rejection.into_response(info.audience.kind),
             Ok(()) => {
                 let caller = Caller {
@@ -107,7 +108,7 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
     response
 }
 
-/// Counts the request for LaunchDarkly's dashboards, which know everything but `/mping`.
+/// Counts the request under the names of LaunchDarkly's relay, which does not count `/mping`.
 fn count(
     downstream: &Downstream,
     info: RouteInfo,
@@ -132,7 +133,7 @@ fn count(
     }
 }
 
-/// Kinds of callers as these metrics call them.
+/// Names of kinds of callers in these metrics.
 pub(super) fn platform(kind: SdkKind) -> &'static str {
     match kind {
         SdkKind::Server => "server",
@@ -141,13 +142,13 @@ pub(super) fn platform(kind: SdkKind) -> &'static str {
     }
 }
 
-/// What a caller says it is; browsers cannot change `User-Agent`, so they have a header of their own.
+/// The user agent of a caller; browsers cannot change `User-Agent`, so they have a header of their own.
 pub(super) fn user_agent<'a>(header: impl Fn(&str) -> Option<&'a [u8]>) -> String {
     let value = header("x-launchdarkly-user-agent").or_else(|| header("user-agent")).unwrap_or_default();
     String::from_utf8_lossy(value).into_owned()
 }
 
-/// `OPTIONS` on a browser route: the layer has done everything.
+/// `OPTIONS` on a browser route: the layer has set the headers.
 pub(super) async fn preflight() -> StatusCode {
     StatusCode::OK
 }
@@ -161,7 +162,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// A request that no handler sees.
+/// A request that was rejected before any handler.
 struct Refused {
     rejection: Rejection,
     /// The environment of the credential, if it has one.
@@ -174,11 +175,12 @@ impl From<Rejection> for Refused {
     }
 }
 
-/// Section 1.4 of the compatibility page: the first check that fails answers.
+/// The first check that fails answers (L022 to L051).
 ///
-/// Upstream rejecting the key of an environment without data is a 503: it heals as soon as upstream accepts the key.
-/// LaunchDarkly's relay answers like this since 8.22, but opens streams, which stay silent; here they are a 503 too, so
-/// that SDKs report that they have no data. Before 8.22 it answered 401 and 404, on which SDKs give up for good.
+/// If upstream rejects the key of an environment without data, the answer is 503, because the state ends as soon as
+/// upstream accepts the key. LaunchDarkly's relay answers like this since 8.22, but opens streams, which stay silent; here
+/// they are a 503 too, so that SDKs report that they have no data. Before 8.22 it answered 401 and 404, after which SDKs
+/// stop for good.
 fn find(downstream: &Downstream, info: RouteInfo, request: &Request) -> Result<(Arc<LdEnvironment>, Secret), Refused> {
     let kind = info.audience.kind;
     let credential = match kind {
@@ -202,7 +204,7 @@ fn find(downstream: &Downstream, info: RouteInfo, request: &Request) -> Result<(
     Err(Refused { rejection, environment: Some(environment) })
 }
 
-/// The variable in the path. Routes put it at different places, so it is found by what stands before it.
+/// The variable in the path. Its position differs between routes, so it is found by the text before it.
 fn environment_id(path: &str, info: RouteInfo) -> String {
     let prefixes = ["/sdk/evalx/", "/sdk/goals/", "/events/bulk/", "/events/diagnostic/", "/ping/", "/eval/", "/a/"];
     let rest = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or_default();
@@ -223,17 +225,17 @@ fn facts(environment: &LdEnvironment, credential: Secret, info: RouteInfo, reque
     }
 }
 
-/// What `REPORT` was before the router saw it.
+/// The original method, which is `REPORT` for `PUT`.
 fn report_method() -> Method {
     Method::from_bytes(b"REPORT").unwrap_or(Method::GET)
 }
 
-/// Address at the other end of the connection, as the listener noted it.
+/// Address of the peer, as recorded by the listener.
 pub(super) fn peer(extensions: &http::Extensions) -> Option<IpAddr> {
     extensions.get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip())
 }
 
-async fn ask_plugins(plan: &dyn Plan, facts: &RequestFacts) -> Result<(), Rejection> {
+async fn call_request_plugins(plan: &dyn Plan, facts: &RequestFacts) -> Result<(), Rejection> {
     let hooks = plan.environment(&facts.environment);
     let Some(chain) = &hooks.request_auth else { return Ok(()) };
     match chain.authenticate(facts).await {
@@ -255,8 +257,8 @@ fn rejected(refused: Refused, info: RouteInfo) -> Response {
     response
 }
 
-/// Tells SDKs the ID of the environment that their credential belongs to, which they hand to hooks. LaunchDarkly's relay
-/// sets it on every answer after the credential has matched, also on errors.
+/// Adds the ID of the environment of the credential, which SDKs pass to hooks. LaunchDarkly's relay sets it on every
+/// answer after the credential has matched, also on errors.
 fn name_environment(response: &mut Response, config: &EnvironmentConfig) {
     if response.extensions().get::<Unrecognised>().is_some() {
         return;
@@ -268,7 +270,7 @@ fn name_environment(response: &mut Response, config: &EnvironmentConfig) {
     }
 }
 
-/// Section 9 of the compatibility page.
+/// The six CORS headers (L162 to L166).
 fn add_cors(headers: &mut HeaderMap, info: RouteInfo, config: &EnvironmentConfig, origin: Option<&HeaderValue>) {
     let allowed = match (config.allowed_origins.first(), origin) {
         (None, None) => Some(HeaderValue::from_static("*")),
@@ -291,7 +293,7 @@ fn add_cors(headers: &mut HeaderMap, info: RouteInfo, config: &EnvironmentConfig
     if let Ok(allowed_headers) = HeaderValue::from_str(&allowed_headers) {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers);
     }
-    // Streams have answered `*` already, which the reference keeps.
+    // Streams have set `*` already, which the reference keeps.
     if !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN)
         && let Some(allowed) = allowed
     {

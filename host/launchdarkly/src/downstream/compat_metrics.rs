@@ -1,7 +1,7 @@
-//! What is served to whom, under the names and labels of LaunchDarkly's relay, so that its dashboards go on working.
+//! Metrics under the names and labels of LaunchDarkly's relay, so that its dashboards continue to work.
 //!
-//! Names, labels and type lines are those of the page on operation, section 7.2, odd ones included: the number of
-//! open connections is called a counter there.
+//! U150, U151: names, labels and type lines are those of the relay, also where they are unusual: the number of open
+//! connections has the type `counter`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,21 +11,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::Method;
 use uuid::Uuid;
 
-/// Series per metric. Labels contain what callers say of themselves, so their number must be bounded; what does not
-/// fit is counted under [`OTHER_AGENT`].
+/// Series per metric. Labels contain texts from callers, so their number must be bounded; further user agents are counted
+/// under [`OTHER_AGENT`].
 const MAX_SERIES: usize = 2_000;
-/// Longest label value, in bytes. OpenCensus, which ld-relay counts with, refuses longer ones.
+/// Longest label value, in bytes. OpenCensus, which ld-relay uses, rejects longer ones.
 const MAX_LABEL: usize = 255;
-/// Stands for user agents that are one too many.
+/// Label value for further user agents.
 const OTHER_AGENT: &str = "other";
 
 /// Counters of one gateway. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct CompatMetrics(Arc<Shared>);
+pub(crate) struct CompatMetrics(Arc<SharedSeries>);
 
-struct Shared {
+struct SharedSeries {
     prefix: String,
-    /// Tells the counts of one process from those of another.
+    /// Distinguishes the counts of processes.
     relay_id: String,
     connections: Series,
     new_connections: Series,
@@ -33,15 +33,15 @@ struct Shared {
     polls: Series,
 }
 
-/// Who asks for what.
+/// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Labels {
-    /// Name of the environment for people.
+    /// Display name of the environment.
     pub(crate) env: String,
     /// `server`, `mobile` or `browser`.
     pub(crate) platform: &'static str,
     pub(crate) user_agent: String,
-    /// Method and template of the path, where requests are counted.
+    /// Method and template of the path, for counted requests.
     pub(crate) route: Option<(RequestMethod, &'static str)>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Labels {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestMethod(String);
 
-/// Counts a stream for as long as it lives.
+/// Counts a stream while it is open.
 pub(crate) struct OpenConnection {
     count: Arc<AtomicI64>,
 }
@@ -64,9 +64,9 @@ impl From<&Method> for RequestMethod {
 }
 
 impl CompatMetrics {
-    /// Starts at zero; every name begins with `prefix`.
+    /// Counters at zero, with `prefix` in every name.
     pub(crate) fn new(prefix: String) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedSeries {
             prefix,
             relay_id: Uuid::new_v4().to_string(),
             connections: Series::default(),
@@ -76,17 +76,17 @@ impl CompatMetrics {
         }))
     }
 
-    /// A request with an accepted credential came in.
+    /// Counts a request with an accepted credential.
     pub(crate) fn request(&self, labels: Labels) {
         self.0.requests.of(labels).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// PHP polled.
+    /// Counts a poll by PHP.
     pub(crate) fn poll(&self, labels: Labels) {
         self.0.polls.of(labels).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A stream was opened; it is counted until the result is dropped.
+    /// Counts a stream until the result is dropped.
     pub(crate) fn connection(&self, labels: Labels) -> OpenConnection {
         self.0.new_connections.of(labels.clone()).fetch_add(1, Ordering::Relaxed);
         let count = self.0.connections.of(labels);
@@ -94,9 +94,9 @@ impl CompatMetrics {
         OpenConnection { count }
     }
 
-    /// Everything in the text format of Prometheus.
+    /// All metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> String {
-        let Shared { prefix, relay_id, connections, new_connections, requests, polls } = &*self.0;
+        let SharedSeries { prefix, relay_id, connections, new_connections, requests, polls } = &*self.0;
         let mut text = String::new();
         let mut metric = |name: &str, help: &str, series: &Series, relay: Option<&str>| {
             series.render(&format!("{prefix}_{name}"), help, relay, &mut text);
@@ -160,7 +160,7 @@ impl Labels {
     }
 }
 
-/// Returns a label value as ld-relay has it (`sanitizeTagValue`): `/` becomes `_`, blank text becomes `_`, all else
+/// Returns a label value as in ld-relay (`sanitizeTagValue`): `/` becomes `_`, blank text becomes `_`, all else
 /// stays; at most [`MAX_LABEL`] bytes of it.
 fn sanitized(value: &str) -> String {
     if value.trim().is_empty() {
@@ -169,7 +169,7 @@ fn sanitized(value: &str) -> String {
     value[..value.floor_char_boundary(MAX_LABEL)].replace('/', "_")
 }
 
-/// Escapes a label value as the text format of Prometheus demands.
+/// Escapes a label value for the text format of Prometheus.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -208,7 +208,7 @@ mod tests {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }
         assert!(text.contains(&format!("\"{}\"", "a".repeat(MAX_LABEL - 1))), "cut between characters: {text}");
-        assert!(!text.contains("internal_polling_requests"), "nothing to say about what did not happen");
+        assert!(!text.contains("internal_polling_requests"), "no metric without counts");
         drop(open);
         assert!(
             compat_metrics
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_cannot_make_it_grow_without_end() {
+    fn the_number_of_series_is_bounded() {
         let compat_metrics = CompatMetrics::new("x".to_owned());
         for number in 0..MAX_SERIES + 50 {
             compat_metrics.poll(labels(&number.to_string()));

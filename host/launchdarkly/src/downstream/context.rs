@@ -1,4 +1,4 @@
-//! The context a client wants its flags evaluated for, out of a path or a body.
+//! Evaluation contexts in paths and bodies of requests.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::config::EnvironmentConfig;
 use crate::evaluation::ClientContext;
 use crate::identity::SdkKind;
 
-/// Why there is no context.
+/// Why a context was rejected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ContextRejection {
     #[error("context part of URL path did not decode as valid base64")]
@@ -36,12 +36,12 @@ pub(super) enum ContextRejection {
     TooLarge,
     #[error("Environment is in secure mode, and context hash does not match.")]
     Hash,
-    /// Too much is under way.
+    /// Too many bodies are in flight.
     #[error("too busy")]
     Busy(SdkKind),
 }
 
-/// URL-safe, with the right padding or none; the reference ignores left-over bits in the last character.
+/// URL-safe, with correct padding or none; like the reference, it ignores left-over bits in the last character.
 const PADDED: GeneralPurpose = engine(DecodePaddingMode::RequireCanonical);
 const UNPADDED: GeneralPurpose = engine(DecodePaddingMode::RequireNone);
 
@@ -76,7 +76,7 @@ pub(super) async fn from_body(
     request: Request,
 ) -> Result<ClientContext, ContextRejection> {
     let (kind, limits) = (caller.kind, &downstream.limits);
-    // Exactly this text: the reference compares it whole.
+    // Exactly this text: the reference compares the whole value.
     if request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) != Some(b"application/json") {
         return Err(ContextRejection::ContentType);
     }
@@ -93,7 +93,7 @@ pub(super) async fn from_body(
     Ok(ClientContext::new(context, limits.readers(kind.trust()), charge))
 }
 
-/// Reads a body. Large ones are charged to `account`; small ones are not, so that large ones never keep them out.
+/// Reads a body. Only large ones are charged to `account`, so that they never displace small ones.
 async fn read(
     request: Request,
     limit: u64,
@@ -117,19 +117,19 @@ async fn read(
     Ok((whole, charge))
 }
 
-/// The limit may also be that of the whole process, which lies deeper.
+/// Whether a limit caused the error; the limit of the whole process is deeper in the chain.
 fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
 }
 
-/// Secure mode: a browser proves its context with a hash (section 6.3 of the compatibility page).
+/// Secure mode: a browser proves its context with a hash (L144 to L148).
 enum Proof {
     Needless,
     Hash { hash: String, config: Arc<EnvironmentConfig> },
 }
 
 impl Proof {
-    /// What `caller` has to prove, and the hash by which it does.
+    /// The check for `caller` with the hash from the request.
     fn demanded(caller: &Caller, query: Option<&str>) -> Self {
         let config = &caller.config;
         if caller.kind != SdkKind::Browser || !config.secure_mode {
@@ -176,8 +176,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_read_as_leniently_as_the_reference_does() {
-        // The table of section 6.2; `eyJrZXkiOiJhIn0` is `{"key":"a"}`.
+    fn base64_is_read_as_leniently_as_in_the_reference() {
+        // L105 to L107; `eyJrZXkiOiJhIn0` is `{"key":"a"}`.
         for (segment, is_read) in [
             ("eyJrZXkiOiJhIn0=", true),
             ("eyJrZXkiOiJhIn0", true),

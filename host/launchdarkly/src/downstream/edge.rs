@@ -1,5 +1,4 @@
-//! What happens to a request before it meets the route table: the reference's router has opinions of its own, and so
-//! has the server it runs on.
+//! Checks and rewrites of requests before the route table, like those of the reference's router and of Go's server.
 
 mod path;
 
@@ -12,17 +11,17 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderMap, LOC
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
-/// The filter that stands for `REPORT` behind [`normalise`].
+/// The filter that matches `REPORT` after [`normalise`].
 pub(super) const REPORT: MethodFilter = MethodFilter::PUT;
 
-/// A method that no route has.
+/// A method without routes.
 const NOWHERE: &[u8] = b"NOWHERE";
 
-/// The target of a request as the caller wrote it, where routing needed another spelling.
+/// The original target of a request, if it was rewritten for routing.
 #[derive(Debug, Clone)]
 pub(super) struct Written(pub(super) PathAndQuery);
 
-/// Checks and normalises a request (sections 1.1 and 1.2 of the compatibility page).
+/// Checks and normalises a request (L001 to L016).
 pub(super) async fn normalise(mut request: Request, next: Next) -> Response {
     let Some(decoded) = path::decoded(request.uri().path()) else { return refuse("400 Bad Request") };
     if let Some(text) = host_problem(&request) {
@@ -32,7 +31,7 @@ pub(super) async fn normalise(mut request: Request, next: Next) -> Response {
         return (StatusCode::EXPECTATION_FAILED, [(CONNECTION, HeaderValue::from_static("close"))]).into_response();
     }
     if request.method() == Method::OPTIONS && &*decoded == b"*" {
-        // A question about the whole server, which the reference's answers before its router is asked.
+        // A request about the whole server, which the reference answers before routing.
         return StatusCode::OK.into_response();
     }
     if let Some(clean) = path::cleaned(&decoded) {
@@ -88,7 +87,7 @@ fn refuse(text: &'static str) -> Response {
     (StatusCode::BAD_REQUEST, headers, Body::from(text)).into_response()
 }
 
-/// What Go's server finds wrong with the `Host` of a request, in the order in which it looks.
+/// Errors of Go's server about the `Host` of a request, in its order of checks.
 fn host_problem(request: &Request) -> Option<&'static str> {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -105,14 +104,14 @@ fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
 }
 
-/// Whether the caller expects something else than to be told to continue, which nobody can do for it.
+/// Whether the caller expects anything besides `100-continue`, which cannot be fulfilled.
 fn has_other_expectations(headers: &HeaderMap) -> bool {
     let expectation = headers.get(EXPECT).map_or(&b""[..], HeaderValue::as_bytes);
     let mut tokens = expectation.split(|byte| matches!(byte, b' ' | b',' | b'\t'));
     !expectation.is_empty() && !tokens.any(|token| token.eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Where a path that is not clean is found: the same place otherwise, in the spelling of Go's URL writer.
+/// The location of the redirect from an unclean path, in the spelling of Go's URL writer.
 fn location(uri: &Uri, clean: &[u8]) -> HeaderValue {
     let mut location = String::new();
     if let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) {
@@ -134,7 +133,7 @@ fn respelled(uri: &Uri, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Below `/a/` there are only `.gif` files with a name, which the route table cannot say.
+/// Below `/a/` there are only `.gif` files with a name, which the route table cannot express.
 fn is_no_pixel(path: &[u8]) -> bool {
     let Some(file) = path.strip_prefix(b"/a/") else { return false };
     !file.contains(&b'/') && file.strip_suffix(b".gif").is_none_or(<[u8]>::is_empty)
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_thing_can_be_expected() {
+    fn only_continue_can_be_expected() {
         for (expectation, is_other) in [
             ("100-continue", false),
             ("100-Continue", false),

@@ -1,4 +1,4 @@
-//! Evaluated flags for SDKs that do not evaluate themselves.
+//! Evaluated flags for client-side SDKs.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::data::FlagData;
 use crate::evaluation::ClientContext;
 use crate::evaluation::{Edits, EvaluationError, EvaluationRequest, Visibility};
 
-/// Room for the entry of an ordinary flag, so that an answer need not grow while it is written.
+/// Room for the entry of an ordinary flag, so that a body need not be reallocated while it is written.
 const BYTES_PER_FLAG: usize = 96;
 
 /// `GET …/contexts/{context}`, `GET …/users/{context}`
@@ -44,7 +44,7 @@ pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Call
     }
 }
 
-/// Section 6.4 of the compatibility page, from step 5 on.
+/// The checks after the context: data, an empty key, the result (L043, L113).
 async fn evaluate(downstream: &Downstream, caller: &Caller, query: Option<&str>, context: ClientContext) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
     if context.has_empty_key() {
@@ -69,7 +69,7 @@ async fn results(
     let hooks = caller.plan.environment(&environment.label);
     let edits = match &hooks.evaluation_transform {
         Some(transform) => {
-            Some(Edits::ask(&**transform, &environment.label, snapshot, &evaluation_request, evaluators).await?)
+            Some(Edits::of_plugins(&**transform, &environment.label, snapshot, &evaluation_request, evaluators).await?)
         }
         None => None,
     };
@@ -85,13 +85,13 @@ async fn results(
     Ok(evaluation_request.answer(snapshot, evaluators, write).await?)
 }
 
-/// What a caller asks whose context is known.
+/// The evaluation request of a caller with a context.
 pub(super) fn evaluation_request(caller: &Caller, query: Option<&str>, context: ClientContext) -> EvaluationRequest {
     let with_reasons = first_query_value(query, "withReasons").as_deref() == Some("true");
     EvaluationRequest { context: Arc::new(context), kind: caller.kind, with_reasons, memberships: None }
 }
 
-/// Evaluated a second time rather than kept: results borrow from the ruleset, and evaluation is cheap and pure.
+/// Evaluates a second time instead of keeping results, which borrow from the ruleset; evaluation is cheap and pure.
 fn edited(ruleset: &Ruleset, evaluation_request: &EvaluationRequest, edits: &Edits) -> Vec<u8> {
     let mut body = vec![b'{'];
     let mut index = 0;

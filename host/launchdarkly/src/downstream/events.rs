@@ -1,4 +1,4 @@
-//! Events and diagnostics: checked, answered, and handed over before anybody reads them.
+//! Routes for events and diagnostics: bodies are checked, split, accepted and answered.
 
 mod gzip;
 mod reading;
@@ -15,7 +15,7 @@ use http::{HeaderValue, StatusCode, Uri};
 use yardarm_core::budget::{Account, Charge};
 
 use self::gzip::BadHead;
-use self::reading::{Reading, ReadingError, Received, split_at_once};
+use self::reading::{Reading, ReadingError, ReceivedBody, split_at_once};
 use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
@@ -26,23 +26,23 @@ use crate::events::split::{Split, Splitter};
 use crate::events::{Diagnostic, EventPort, Post};
 use crate::identity::SdkKind;
 
-/// Bytes of a body, as received and after decompression, that are split on the serving threads; the rest of it is split
-/// elsewhere.
+/// Bytes of a body, as received and after decompression, that are split on the serving threads; the rest is split on
+/// other threads.
 const AT_ONCE: usize = 16 << 10;
 
-/// Why a post is not taken (section 10.2 of the compatibility page).
+/// Why a post is not accepted (L191 to L194).
 #[derive(Debug)]
 enum PostRejection {
-    /// Said to be compressed and does not even begin so.
+    /// `Content-Encoding` is gzip, but the body has no gzip header.
     NotGzip(BadHead),
     Disabled,
     Unreadable,
     Empty,
-    /// Too much is under way; SDKs repeat the post.
+    /// Too much is in flight; SDKs repeat the post.
     Busy,
 }
 
-/// A transparent pixel, byte for byte the reference's.
+/// A transparent pixel, byte for byte as in the reference.
 const PIXEL: &[u8] = &[
     0x47, 0x49, 0x46, 0x38, 0x39, 0x61, 0x01, 0x00, 0x01, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff,
     0x21, 0xf9, 0x04, 0x01, 0x00, 0x00, 0x00, 0x00, 0x2c, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x01, 0x00, 0x00, 0x02,
@@ -59,7 +59,7 @@ pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Call
     };
     let schema = headers.get("x-launchdarkly-event-schema").and_then(|it| it.to_str().ok()?.trim().parse().ok());
     let tags = headers.get("x-launchdarkly-tags").and_then(|it| it.to_str().ok());
-    // An empty one is none, as in Go.
+    // An empty one counts as absent, as in Go.
     let tags = tags.filter(|it| !it.is_empty()).map(Arc::from);
     let schema = schema.filter(|it| *it > 0).unwrap_or(1);
     let is_unsummarized = headers.contains_key("x-launchdarkly-unsummarized");
@@ -92,7 +92,7 @@ pub(super) async fn diagnostic(State(downstream): State<Downstream>, caller: Cal
 
 /// `GET /a/{envId}.gif?d=…`, for very old browsers.
 pub(super) async fn pixel(caller: Caller, uri: Uri) -> Response {
-    // Also in offline mode, where posts are accepted: the reference's own exception.
+    // Also in offline mode, where posts are accepted: an exception of the reference.
     let Some(port) = caller.environment.events.port() else { return PostRejection::Disabled.into_response() };
     let events = first_query_value(uri.query(), "d").and_then(|it| decoded(&it));
     if let Some(body) = events.filter(|it| !it.is_empty()) {
@@ -118,15 +118,15 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
     GeneralPurpose::new(&alphabet::STANDARD, config).decode(text).ok()
 }
 
-/// A body that was received, and where what is in it goes.
+/// A received body and the port for its events.
 struct Taken<'a> {
     port: &'a EventPort,
-    received: Received,
+    received: ReceivedBody,
     is_gzip: bool,
     limit: usize,
 }
 
-/// The way out and the events of a post; `None` where events are accepted and forgotten.
+/// The port and the events of a post; `None` if events are accepted and dropped.
 async fn split_post<'a>(
     downstream: &Downstream,
     caller: &'a Caller,
@@ -152,8 +152,9 @@ async fn split_post<'a>(
     split
 }
 
-/// Splits a body: a small one at once, for it must not wait behind large ones, but the rest of it off the serving threads
-/// if it hides megabytes. A large one may also take long to come to nothing. Returns the decompressed length, too.
+/// Splits a body: a small one at once, because it must not wait behind large ones, but the rest of it off the serving
+/// threads if it expands to megabytes. A large one may take long also without any events. Returns the decompressed length,
+/// too.
 async fn split_off(
     limits: &Limits,
     kind: SdkKind,
@@ -170,8 +171,8 @@ async fn split_off(
     limits.offload(kind.trust(), rest).await.unwrap_or(Err(ReadingError::Busy))
 }
 
-/// The way out, the decompressed body and its memory; `None` where diagnostics are accepted and forgotten, also because
-/// too many are under way, for they are statistics.
+/// The port, the decompressed body and its memory; `None` if diagnostics are accepted and dropped, also because too many
+/// are in flight, because they are statistics only.
 async fn whole_diagnostic<'a>(
     downstream: &Downstream,
     caller: &'a Caller,
@@ -200,7 +201,8 @@ async fn whole_diagnostic<'a>(
     }
 }
 
-/// Receives a body and judges it in the order of section 10.2; `None` where events are accepted and forgotten.
+/// Receives a body and checks it in order: gzip header, events off, readable, empty (L191 to L194); `None` if events are
+/// accepted and dropped.
 async fn receive<'a>(
     downstream: &Downstream,
     caller: &'a Caller,
@@ -210,7 +212,7 @@ async fn receive<'a>(
     let is_gzip = is_gzip(request.headers());
     let limit = usize::try_from(downstream.config.events_max_payload).unwrap_or(usize::MAX);
     let most = if is_gzip { gzip::compressed_limit(limit) } else { limit };
-    let received = Received::read(request.into_body(), most, account).await?;
+    let received = ReceivedBody::read(request.into_body(), most, account).await?;
     if is_gzip {
         gzip::check_head(&received.beginning()).map_err(PostRejection::NotGzip)?;
     }
@@ -254,7 +256,7 @@ impl IntoResponse for PostRejection {
             Self::Unreadable => (StatusCode::BAD_REQUEST, r#"{"message":"unable to read request body"}"#),
             Self::Empty => (StatusCode::BAD_REQUEST, r#"{"message":"body may not be empty"}"#),
         };
-        // Looks like JSON and is not called so: the reference's own slip, which nobody dares to change.
+        // JSON without its content type, as in the reference.
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if matches!(self, Self::NotGzip(_)) {

@@ -1,5 +1,4 @@
-//! `/sdk/poll` and `/sdk/stream`: the second version of the delivery protocol ("FDv2"), section 14.7 of the
-//! compatibility page.
+//! `/sdk/poll` and `/sdk/stream`: the second version of the delivery protocol ("FDv2", L267).
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use crate::data::fdv2::Fdv2Data;
 
 /// `GET /sdk/poll`
 pub(super) async fn poll(caller: Caller, uri: Uri, headers: HeaderMap) -> Response {
-    // The reference answers 500 before there is data; to SDKs that is the same as what the other polls say.
+    // The reference answers 500 before there is data; SDKs treat it like the 503 of the other polls.
     let Some(snapshot) = newest(&caller) else { return not_initialized() };
     let objects = snapshot.data();
     let state = objects.state();

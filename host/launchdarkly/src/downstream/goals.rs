@@ -1,4 +1,4 @@
-//! `GET /sdk/goals/{envId}`: passed through to the vendor's service.
+//! `GET /sdk/goals/{envId}`: forwarded to the vendor's service.
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -15,10 +15,10 @@ use crate::upstream::goals;
 
 pub(super) async fn goals(State(downstream): State<Downstream>, request: Request) -> Response {
     if matches!(downstream.config.environments, EnvironmentSource::Offline { .. }) {
-        // Nothing leaves in offline mode (decision R15).
+        // Nothing is sent in offline mode (decision R15).
         return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], "[]").into_response();
     }
-    // As the browser wrote it, not as the route table needed it.
+    // The original target, before it was rewritten for routing.
     let written = request.extensions().get::<Written>().map(|it| &it.0).or_else(|| request.uri().path_and_query());
     let path = written.map_or("/", |it| it.as_str());
     let base = &downstream.config.client_side_base_uri;

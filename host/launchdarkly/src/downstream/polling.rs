@@ -1,4 +1,4 @@
-//! What PHP polls: all flags, one flag, one segment.
+//! Polling routes for PHP: all flags, one flag, one segment.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 pub(super) async fn flags(caller: Caller, headers: HeaderMap) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
     let data = snapshot.data();
-    // A poll that hits the tag costs no rendering.
+    // A poll with the current tag needs no rendering.
     answer(&caller, &headers, &data.flags_tag(), || render::flag_map(data.items()))
 }
 
@@ -53,7 +53,7 @@ pub(super) fn not_initialized() -> Response {
     message(StatusCode::SERVICE_UNAVAILABLE, "Service not initialized")
 }
 
-/// Section 7.3 of the compatibility page: an unquoted tag, compared as a whole; `Expires` instead of `Cache-Control`.
+/// L151, L156, L158: an unquoted tag, compared as a whole; `Expires` instead of `Cache-Control`.
 pub(super) fn answer(caller: &Caller, request: &HeaderMap, tag: &str, body: impl FnOnce() -> Bytes) -> Response {
     let tag = format!("relay-{tag}");
     let mut headers = HeaderMap::new();

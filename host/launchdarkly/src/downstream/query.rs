@@ -1,4 +1,4 @@
-//! Query parameters and path segments, decoded as Go does it.
+//! Query parameters and path segments, decoded as in Go.
 
 /// The first value of a query parameter, decoded. Pairs that cannot be decoded do not count, as in Go.
 pub(super) fn first_query_value(query: Option<&str>, name: &str) -> Option<String> {
@@ -37,7 +37,7 @@ fn decoded_strictly(text: &str) -> Option<String> {
         }
         index += 1;
     }
-    // Bytes that are no text are not text that was not sent: a filter of that name is an unknown one.
+    // Invalid UTF-8 does not count as absent: a filter of that name is unknown.
     Some(String::from_utf8_lossy(&decoded).into_owned())
 }
 

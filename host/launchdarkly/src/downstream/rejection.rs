@@ -1,6 +1,6 @@
-//! Why a request is not served, and with which status.
+//! Rejections of requests and their statuses.
 //!
-//! SDKs stop for good on most 4xx, so only a decision about the caller may become one; a fault of ours is a 503.
+//! SDKs stop for good on most 4xx, so only a decision about the caller may become one; a failure of the gateway is a 503.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use yardarm_vendor::upstream::LogThrottle;
 
 use crate::identity::SdkKind;
 
-/// Log lines about requests that a plugin failed to judge.
+/// Log lines about requests for which a plugin failed.
 static FAILURES: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 /// Log lines about requests for which there is no room.
 static LACKS_OF_ROOM: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
-/// Refusals that every authenticated route shares.
+/// Rejections that all authenticated routes share.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
     /// No usable `Authorization` header.
@@ -28,33 +28,33 @@ pub(super) enum Rejection {
     /// A credential that no environment has.
     #[error("unknown credential")]
     UnknownCredential,
-    /// Nobody has said yet which environments there are.
+    /// The list of environments has not been received yet.
     #[error("list of environments is not known yet")]
     Unlisted,
     /// The credential is known, its environment has no such payload filter.
     #[error("unknown payload filter")]
     UnknownFilter,
-    /// The first upstream connection is still under way.
+    /// The first upstream connection is still being established.
     #[error("environment is starting")]
     Starting,
-    /// Upstream rejects the key of the environment, which has no data. That heals without a change in the application,
+    /// Upstream rejects the key of the environment, which has no data. That ends without a change in the application,
     /// so it must not look like an unknown credential, which is final for SDKs.
     #[error("upstream rejects the SDK key of the environment")]
     RejectedUpstream,
-    /// A plugin looked at the request and said no.
+    /// A plugin denied the request.
     #[error("refused by plugin `{plugin}`")]
     Denied {
         /// Name of the plugin.
         plugin: Arc<str>,
         denial: Denial,
     },
-    /// A plugin that has to be asked could not decide.
+    /// A required plugin failed.
     #[error(transparent)]
     PluginFailed(HookFailure),
     /// As many streams as allowed are open.
     #[error("too many streams; raise `server.max_streams` or the limit of open files, or add gateways")]
     Busy,
-    /// Bodies of such callers take all the memory that there is for them. Logged by what refuses them, not one by one.
+    /// Bodies of such callers take all memory for them. The budget logs this, not each rejection.
     #[error("too much is under way")]
     Overloaded,
 }
@@ -66,8 +66,7 @@ const UNKNOWN_KEY: &str =
 const UNKNOWN_ID: &str = "URL did not contain an environment ID";
 const STARTING: &str = "client was not initialized";
 
-/// Marks the extensions of an answer to a caller whose credential was not accepted: nothing in it may name an
-/// environment.
+/// Extension of an answer to a caller whose credential was not accepted: it must not name an environment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unrecognised;
 
@@ -77,7 +76,7 @@ impl Rejection {
         let is_browser = kind == SdkKind::Browser;
         let (status, text) = match &self {
             Self::NoCredential => (StatusCode::UNAUTHORIZED, ""),
-            // A plugin that does not accept a credential says what an unknown credential would be told.
+            // A denial of the credential by a plugin is answered like an unknown credential.
             Self::UnknownCredential | Self::Denied { denial: Denial::Unauthorized, .. } if is_browser => {
                 (StatusCode::NOT_FOUND, UNKNOWN_ID)
             }
@@ -119,7 +118,7 @@ impl Rejection {
         is_denied || matches!(self, Self::NoCredential | Self::UnknownCredential)
     }
 
-    /// Seconds after which it makes sense to come back.
+    /// Seconds after which a retry may succeed.
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Denied { denial, .. } => denial.retry_after(),
@@ -134,7 +133,7 @@ impl Rejection {
     }
 }
 
-/// Writes a log line, unless callers caused one just before: a flood of requests must not become one of lines.
+/// Writes a log line, at most one per interval, so that a flood of requests does not flood the log.
 fn warn(limit: &LogThrottle, rejection: &Rejection) {
     if let Some(suppressed) = limit.next_line() {
         tracing::warn!(error = %rejection, suppressed, "request not served");

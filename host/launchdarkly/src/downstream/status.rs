@@ -1,4 +1,4 @@
-//! `GET /status` and the routes below it, as LaunchDarkly's relay shows them.
+//! `GET /status` and the routes below it, with the documents of LaunchDarkly's relay.
 
 mod entry;
 mod expect;
@@ -41,8 +41,8 @@ const PAGE_SHAPE: Shape = Shape::Object(&[
     ("clientVersion", Shape::Plain),
 ]);
 
-/// `GET /status`. 200 whatever it says, unless the caller asked for something: operators' dashboards read the body,
-/// and probes have their own endpoints.
+/// `GET /status`. Always 200 without `?expect=`: operators' dashboards read the body, and probes have their own
+/// endpoints.
 pub(super) async fn status(State(downstream): State<Downstream>, uri: Uri) -> Response {
     let config = &downstream.config;
     let environments: BTreeMap<_, _> =
@@ -115,7 +115,7 @@ fn one(downstream: &Downstream, uri: &Uri, is_wanted: impl Fn(&LdEnvironment) ->
     }
 }
 
-/// The document, or what becomes of the caller's expectations of it.
+/// The document, or the results of the caller's expectations.
 fn answer(document: &impl Serialize, shape: &Shape, uri: &Uri) -> Response {
     let expectations = query_values(uri.query(), "expect");
     if expectations.as_ref().is_ok_and(Vec::is_empty) {

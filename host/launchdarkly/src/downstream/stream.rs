@@ -1,5 +1,5 @@
-//! The six streams: `/all`, `/flags`, and the four that only say "something changed, fetch again", unless the two of
-//! them that are told a context are to say what has changed for it.
+//! The six streams: `/all`, `/flags`, and the four of client-side SDKs, which are sent `ping`, or evaluated results if
+//! that is configured and the request has a context.
 
 use std::sync::Arc;
 
@@ -68,19 +68,19 @@ pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Call
     }
 }
 
-/// What a stream is told.
+/// The events of a stream.
 enum StreamKind {
-    /// What upstream says.
+    /// Flag data and its changes.
     Changes(Channel),
-    /// What becomes of the results of its context.
+    /// Evaluated results for its context.
     Results(EvaluationRequest),
 }
 
 impl StreamKind {
-    /// A stream whose client sent `context` carries its results where streams carry results and the context is small
-    /// enough to be kept. Other streams announce changes by `ping`, and the context is dropped.
+    /// The stream for a client with `context`: evaluated results, if they are configured and the context is small enough to
+    /// be kept. Other streams are sent `ping`, and the context is dropped.
     fn about(caller: &Caller, query: Option<&str>, context: ClientContext) -> Self {
-        // A user without a key may open a stream, but evaluation refuses it, so it has no results.
+        // A user without a key may open a stream, but cannot be evaluated, so it has no results.
         let has_results = caller.environment.evaluated_streams.is_some() && !context.has_empty_key();
         match context.kept().filter(|_| has_results) {
             Some(context) => Self::Results(evaluation_request(caller, query, context)),
@@ -89,10 +89,10 @@ impl StreamKind {
     }
 }
 
-/// What a stream begins with.
+/// The first event of a stream.
 pub(super) enum Opening {
     Everything,
-    /// The caller has everything up to this change and is told so.
+    /// The caller is up to date with this change and is sent this frame.
     After(u64, Frame),
 }
 
@@ -110,7 +110,7 @@ fn open_stream(downstream: &Downstream, caller: Caller, kind: StreamKind) -> Res
     open(downstream, caller, source, channel, Opening::Everything)
 }
 
-/// Opens a stream for a caller that was let in.
+/// Opens a stream for an authenticated caller.
 pub(super) fn open(
     downstream: &Downstream,
     caller: Caller,
@@ -123,8 +123,8 @@ pub(super) fn open(
     let Ok(guard) = downstream.streams.open(caller.facts, lifetime) else {
         return Rejection::Busy.into_response(kind);
     };
-    // Withdrawn credentials end the streams that are open at that moment. This one is known from here on, so whoever
-    // withdrew its credential between the check and here is noticed now.
+    // Withdrawing a credential ends the streams that are registered at that moment. This one is registered from here on,
+    // so a withdrawal between the check and this line is noticed here.
     let credential = guard.facts().credential.as_ref().map_or("", |it| it.expose());
     if !matches!(downstream.environments.find(kind, credential, &caller.environment.filter), Lookup::Found(_)) {
         return Rejection::UnknownCredential.into_response(kind);
@@ -151,8 +151,8 @@ pub(super) fn open(
     response
 }
 
-/// The head of every stream (section 3.1 of the compatibility page). The listener removes `Connection` where the
-/// protocol version knows none.
+/// The head of every stream (L052). The listener removes `Connection` in protocol
+/// versions without it.
 fn head() -> HeaderMap {
     [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
@@ -165,7 +165,7 @@ fn head() -> HeaderMap {
     .collect()
 }
 
-/// Refusals on stream routes carry this header too.
+/// Rejections on stream routes have this header too.
 fn unbuffered(rejection: ContextRejection) -> Response {
     let mut response = rejection.into_response();
     response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));

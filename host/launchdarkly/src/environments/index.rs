@@ -1,4 +1,4 @@
-//! From a credential and a filter to an environment.
+//! The index of environments by credential and filter.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::identity::SdkKind;
 #[derive(Clone, Default)]
 pub(crate) struct Environments(Arc<ArcSwap<Index>>);
 
-/// What a credential and a filter lead to.
+/// The result of a lookup by credential and filter.
 pub(crate) enum Lookup {
     Found(Arc<LdEnvironment>),
     UnknownCredential,
     UnknownFilter,
-    /// Nobody has said yet which environments there are.
+    /// The list of environments has not been received yet.
     Unlisted,
 }
 
@@ -49,7 +49,7 @@ impl Environments {
         self.0.load().all.clone().unwrap_or_default()
     }
 
-    /// Whether somebody has said which environments there are.
+    /// Whether the list of environments is known.
     pub(crate) fn are_listed(&self) -> bool {
         self.0.load().all.is_some()
     }

@@ -9,7 +9,7 @@ use yardarm_core::time::unix_ms;
 use super::{LdEnvironment, Phase};
 use crate::store::{EnvironmentStore, advice};
 
-/// What operators are shown of one environment.
+/// The report of one environment for operators.
 pub(crate) fn report(environment: &LdEnvironment, stale_after: Duration) -> EnvironmentReport {
     let snapshot = environment.data.snapshot();
     let items = snapshot.as_ref().map(|it| it.data().items());
@@ -45,13 +45,13 @@ fn store(store: &EnvironmentStore) -> StoreReport {
     }
 }
 
-/// `None` until flag data has mentioned a Big Segment.
+/// `None` until flag data has contained a Big Segment.
 fn big_segments(store: &EnvironmentStore, stale_after: Duration) -> Option<BigSegmentReport> {
     let freshness = store.big_segments.freshness()?;
     let age = Duration::from_millis(unix_ms().saturating_sub(freshness.synchronized_on));
     Some(BigSegmentReport {
         is_available: freshness.is_available,
-        // While the database cannot be read the age is unknown, and `/status` says the same.
+        // While the database cannot be read the age is unknown, as in `/status`.
         is_stale: freshness.is_available && age > stale_after,
         synchronized_on_ms: freshness.synchronized_on,
     })

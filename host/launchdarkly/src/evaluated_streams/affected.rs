@@ -1,4 +1,4 @@
-//! Which results a change can touch, found once for all groups that make the same step.
+//! Flags whose results a change can affect, computed once for all groups with the same step.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,10 +7,10 @@ use yardarm_core::Snapshot;
 
 use crate::data::{FlagData, Items};
 
-/// When more items have changed than this, everything is evaluated anew, which costs no more by then.
+/// When more items have changed than this, all flags are evaluated, which is no slower then.
 const MOST_CHANGED: usize = 32;
 
-/// Keys of flags whose results may differ between two moments.
+/// AffectedKeys of flags whose results may differ between two moments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Affected {
     All,
@@ -18,15 +18,15 @@ pub(super) enum Affected {
     These(Arc<[Arc<str>]>),
 }
 
-/// The newest answer, which is the one that the other groups of an environment are about to ask for.
+/// The last result, which the other groups of an environment need next.
 #[derive(Default)]
 pub(super) struct AffectedBetween(Mutex<Option<((u64, u64), Affected)>>);
 
 impl AffectedBetween {
-    /// What may differ between two moments of one environment.
+    /// The flags whose results may differ between two moments of one environment.
     pub(super) fn get(&self, old: &Snapshot<FlagData>, new: &Snapshot<FlagData>) -> Affected {
         let moments = (old.seq(), new.seq());
-        // Held while it is found out, so that one group does it for all; nothing in there waits.
+        // Held during the computation, so that one group does it for all; nothing in it waits.
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, affected)) = &*newest
             && *of == moments
@@ -40,7 +40,7 @@ impl AffectedBetween {
 }
 
 pub(super) fn between(old: &FlagData, new: &FlagData) -> Affected {
-    // A change that was announced but is not news leaves the data as it is.
+    // An old change is announced without changing the data.
     if std::ptr::eq(old, new) {
         return Affected::These(Arc::default());
     }
@@ -53,17 +53,17 @@ pub(super) fn between(old: &FlagData, new: &FlagData) -> Affected {
     Affected::These(affected.into_iter().collect())
 }
 
-type Keys = Vec<Arc<str>>;
+type AffectedKeys = Vec<Arc<str>>;
 
-/// Keys of flags and segments that are not the same allocation in both; `None` if they are too many to go into.
-fn changed(old: &Items, new: &Items) -> Option<(Keys, Keys)> {
+/// AffectedKeys of flags and segments that are not the same allocation in both; `None` if they are too many.
+fn changed(old: &Items, new: &Items) -> Option<(AffectedKeys, AffectedKeys)> {
     let flags = differing(&old.flags, &new.flags, |it| it.key())?;
     let segments = differing(&old.segments, &new.segments, |it| it.key())?;
     Some((flags, segments))
 }
 
-fn differing<T>(mut old: &[Arc<T>], mut new: &[Arc<T>], key: impl Fn(&T) -> &Arc<str>) -> Option<Keys> {
-    let mut keys = Keys::new();
+fn differing<T>(mut old: &[Arc<T>], mut new: &[Arc<T>], key: impl Fn(&T) -> &Arc<str>) -> Option<AffectedKeys> {
+    let mut keys = AffectedKeys::new();
     loop {
         // The usual case, item after item: both are sorted, and all but a few are shared.
         let shared = old.iter().zip(new).take_while(|(old, new)| Arc::ptr_eq(old, new)).count();

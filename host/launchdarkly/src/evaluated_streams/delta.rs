@@ -1,8 +1,8 @@
-//! From one view to the next: what clients must be told so that they end up with the newer one.
+//! The events that bring clients from the previous results to the next ones.
 //!
-//! Clients take a `patch` or `delete` only if its version is higher than that of what they have, be it a flag or what
-//! is left of a deleted one; a result changes without a new version when a segment or prerequisite does. A `put` is
-//! always taken. So each step is one `put` unless `patch` and `delete` are sure to be taken, all of them.
+//! Clients apply a `patch` or `delete` only if its version is higher than that of their flag or tombstone; a result changes
+//! without a new version when a segment or prerequisite does. A `put` is always applied. So each step is one `put` unless
+//! every `patch` and `delete` is certain to be applied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::data::render::write_text;
 
 /// Events of one step; with more of them a `put` is sent.
 pub(super) const MOST_EVENTS: usize = 16;
-/// Deleted flags that are remembered; when there are more a `put` is sent, which makes clients forget them.
+/// Deleted flags that are remembered; with more of them a `put` is sent, which makes clients drop their tombstones.
 const MOST_TOMBSTONES: usize = 64;
 
-/// What a group has announced last.
+/// The last announced results of a group.
 pub(super) struct Announced {
     put: Frame,
 }
@@ -27,23 +27,23 @@ pub(super) struct Announced {
 pub(super) struct Delta {
     /// Everything, from now on.
     pub(super) put: Frame,
-    /// What has changed, if it can be told in parts.
+    /// The changed flags as `patch` and `delete`, if that is possible.
     pub(super) parts: Option<Frame>,
 }
 
-/// What clients of the group may remember of flags that they were told to delete: the highest version, by key.
+/// Tombstones that clients of the group may have: the highest version of each deleted flag, by key.
 ///
-/// Who came later was sent a `put` and remembers less, which makes no difference: what is higher than this is news to all.
+/// Clients that connected later were sent a `put` and have fewer. A version higher than this is newer for all of them.
 #[derive(Default)]
 pub(super) struct Tombstones(BTreeMap<Arc<str>, i64>);
 
 impl Delta {
-    /// The step to the first view there is.
+    /// The step to the first results.
     pub(super) fn first(results: &GroupResults) -> Self {
         Self { put: results.put().clone(), parts: None }
     }
 
-    /// The step between two views in which exactly the flags with `keys` differ.
+    /// The step between two results in which exactly the flags with `keys` differ.
     pub(super) fn between(
         old: &GroupResults,
         new: &GroupResults,
@@ -71,7 +71,7 @@ fn parts(old: &GroupResults, new: &GroupResults, keys: &[Arc<str>], tombstones: 
             let (was, is) = (old.entry(key), new.entry(key));
             let known = if was.is_empty() { tombstones.0.get(key).copied() } else { old.version(key) };
             let version = new.version(key).unwrap_or(0);
-            // To SDKs 0 is the same as no version.
+            // SDKs treat 0 as no version.
             is_news &= version > known.unwrap_or(0).max(0);
             if is.is_empty() {
                 write_delete(key, version, out);

@@ -1,4 +1,4 @@
-//! What clients of one group see at one moment.
+//! The results of one group at one moment.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -17,38 +17,38 @@ const START: usize = 18;
 /// Room for the entry of an ordinary flag.
 const BYTES_PER_FLAG: usize = 96;
 
-/// The results of all flags that a client may see, written as the `put` that they make.
+/// The results of all flags that are visible to a client, rendered as a `put`.
 pub(super) struct GroupResults {
     snapshot: Arc<Snapshot<FlagData>>,
     audience: Audience,
     put: Frame,
     /// The bytes of `put`.
     payload: Bytes,
-    /// Where each entry ends, counted from [`START`], in the order in which the ruleset lists visible flags. One that
-    /// plugins hide ends where the one before it ends.
+    /// Where each entry ends, counted from [`START`], in the order in which the ruleset lists visible flags. Entries that
+    /// plugins hide are empty.
     ends: Vec<usize>,
-    /// Plugins had a say, so that the entry of a flag may depend on everything.
+    /// Plugins edited the results, so the entry of a flag may depend on all data.
     is_edited: bool,
-    /// Some flag is written under another name than the key it came under, so two entries may have one name.
+    /// The name of some flag differs from the key it was sent under, so two entries may have one name.
     has_aliases: bool,
 }
 
-/// The new result of one flag that is not what it was; empty where it is not shown any more.
+/// The changed result of one flag; empty if it is no longer visible.
 struct Fresh {
     key: Arc<str>,
     entry: Vec<u8>,
     is_alias: bool,
 }
 
-/// What becomes of a view.
+/// The next results of a group.
 pub(super) enum NextResults {
-    /// Clients see the same.
+    /// The results are equal.
     Same(GroupResults),
-    /// Clients see the flags with `keys`, which are sorted, otherwise than in `results`.
+    /// The results of the flags with `keys`, which are sorted, differ from `results`.
     Other { results: GroupResults, next: GroupResults, keys: Vec<Arc<str>> },
 }
 
-/// A view that is being written.
+/// Results that are being rendered.
 struct Draft<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
@@ -57,7 +57,7 @@ struct Draft<'a> {
 }
 
 impl GroupResults {
-    /// Evaluates everything.
+    /// Evaluates all flags.
     pub(super) fn of(
         snapshot: Arc<Snapshot<FlagData>>,
         evaluation_request: &EvaluationRequest,
@@ -75,12 +75,12 @@ impl GroupResults {
         })
     }
 
-    /// Whether the view of `snapshot` can be made from this one by looking only at flags that a change touched.
+    /// Whether the results for `snapshot` can be built from these by evaluating only affected flags.
     pub(super) fn can_be_continued(&self, is_edited: bool) -> bool {
         !self.is_edited && !is_edited
     }
 
-    /// The view of `snapshot`, in which none but the flags with `keys`, which are sorted, may differ from this one.
+    /// The results for `snapshot`, in which only the flags with `keys`, which are sorted, may differ from these.
     pub(super) fn go_on_to(
         self,
         snapshot: Arc<Snapshot<FlagData>>,
@@ -95,7 +95,7 @@ impl GroupResults {
         NextResults::Other { next: self.continued(snapshot, &fresh, evaluation_request), results: self, keys }
     }
 
-    /// Those of the flags with `keys`, which are sorted, that `snapshot` shows otherwise than this view does.
+    /// The flags with `keys`, which are sorted, whose results for `snapshot` differ from these.
     fn differing(
         &self,
         snapshot: &Snapshot<FlagData>,
@@ -114,7 +114,7 @@ impl GroupResults {
         all
     }
 
-    /// This view with the results of some flags replaced, which makes it the one of `snapshot`.
+    /// These results with those of some flags replaced, which are the results for `snapshot`.
     fn continued(
         &self,
         snapshot: Arc<Snapshot<FlagData>>,
@@ -147,32 +147,32 @@ impl GroupResults {
         results
     }
 
-    /// This view with the bytes of another one that says the same, which streams hold already.
+    /// These results with the bytes of equal results that streams hold already.
     pub(super) fn with_bytes_of(self, other: Self) -> Self {
         debug_assert_eq!(self.payload, other.payload, "the same view");
         Self { put: other.put, payload: other.payload, ..self }
     }
 
-    /// What was evaluated.
+    /// The evaluated data.
     pub(super) fn snapshot(&self) -> &Arc<Snapshot<FlagData>> {
         &self.snapshot
     }
 
-    /// Everything, as a new stream is sent it.
+    /// The `put` for a new stream.
     pub(super) fn put(&self) -> &Frame {
         &self.put
     }
 
-    /// The entry of a flag, `"key":{…}`; empty if the client does not see it.
+    /// The entry of a flag, `"key":{…}`; empty if it is hidden.
     pub(super) fn entry(&self, key: &str) -> &[u8] {
         let position = self.ruleset().visible_position(key, self.audience);
         position.ok().and_then(|index| self.payload.get(self.range(index))).unwrap_or_default()
     }
 
-    /// The keys of flags that `next` shows otherwise, sorted; no more than `most`.
+    /// The keys of flags whose results differ in `next`, sorted; at most `most`.
     pub(super) fn differences(&self, next: &Self, most: usize) -> Vec<Arc<str>> {
         let mut keys = Vec::new();
-        // After a reconnect upstream everything is sent again, and usually it is the same.
+        // After a reconnect upstream sends all data again, which usually is equal.
         if self.payload == next.payload {
             return keys;
         }
@@ -196,13 +196,13 @@ impl GroupResults {
         keys
     }
 
-    /// All flags that the audience may see in order of key, and their entries, which plugins may have made empty.
+    /// All visible flags in order of key, and their entries, which are empty if plugins hide them.
     fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &[u8])> {
         let keys = self.ruleset().visible_keys(self.audience).enumerate();
         keys.map(|(index, key)| (key, self.payload.get(self.range(index)).unwrap_or_default()))
     }
 
-    /// The version of a flag or of its tombstone, whether the client sees the flag or not.
+    /// The version of a flag or of its tombstone, whether it is visible or not.
     pub(super) fn version(&self, key: &str) -> Option<i64> {
         self.snapshot.data().items().flag_version(key)
     }
@@ -261,7 +261,7 @@ impl Draft<'_> {
         self.ends.push(self.out.len() - self.start);
     }
 
-    /// Appends entries of a view in which every flag has one.
+    /// Appends entries of results in which every flag has one.
     fn copy(&mut self, results: &GroupResults, entries: Range<usize>) {
         let Some(last) = entries.end.checked_sub(1).filter(|last| *last >= entries.start) else { return };
         let (from, to) = (results.range(entries.start).start, results.range(last).end);
@@ -288,7 +288,7 @@ fn write_entry(
         Visibility::Hidden => (),
         Visibility::AsEvaluated => evaluated.write_entry(None, evaluation_request.with_reasons, out),
         Visibility::With(value) => {
-            // What is sent on streams stands on one line; in JSON, line breaks are never part of a text.
+            // Events on streams need data on one line; in JSON, line breaks are never part of a string.
             let line: Vec<u8> =
                 value.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
             evaluated.write_entry(Some(&line), evaluation_request.with_reasons, out);

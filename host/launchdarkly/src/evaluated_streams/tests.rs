@@ -1,5 +1,6 @@
 mod client;
 mod data;
+mod groups;
 mod plugins;
 
 use std::time::Duration;
@@ -35,7 +36,7 @@ struct Stage {
     writer: Writer<FlagData>,
     worker: GroupWorker,
     group: Arc<dyn UpdateSource>,
-    asked: EvaluationRequest,
+    request: EvaluationRequest,
 }
 
 impl Stage {
@@ -47,9 +48,9 @@ impl Stage {
         let streams = EvaluatedStreams::new(label, data.clone(), None, hooks.clone(), &evaluators, Lifecycle::new());
         let (group_writer, group) = environment_with(LogLimits::SMALL);
         let source = group.update_source();
-        let asked = || evaluation_request(ADA, kind, with_reasons);
-        let worker = GroupWorker::new(streams.0, asked(), group_writer, group);
-        Self { hooks, data, writer, worker, group: source, asked: asked() }
+        let request = || evaluation_request(ADA, kind, with_reasons);
+        let worker = GroupWorker::new(streams.0, request(), group_writer, group);
+        Self { hooks, data, writer, worker, group: source, request: request() }
     }
 
     fn client(&self, rules: Rules) -> Client {
@@ -64,27 +65,27 @@ impl Stage {
         self.changes(&Change::Patch(item));
     }
 
-    /// The group's task has its turn; says whether it could do its work.
+    /// Runs the group's task; returns whether it succeeded.
     fn catches_up(&mut self) -> bool {
         self.worker.catch_up().now_or_never().expect("nothing to wait for").is_ok()
     }
 
-    /// What evalx answers for the newest data, compiled from nothing.
+    /// The evalx body for the newest data, compiled from scratch.
     fn evalx(&self) -> Value {
         let Some(snapshot) = self.data.snapshot() else { return json!({}) };
         let items = snapshot.data().items();
         let mut out = Vec::new();
-        evaluate_all(&Ruleset::build(None, &items.flags, &items.segments), &self.asked.request(), &mut out);
+        evaluate_all(&Ruleset::build(None, &items.flags, &items.segments), &self.request.request(), &mut out);
         serde_json::from_slice(&out).expect("JSON")
     }
 
-    /// The same with a plugin, which goes by the keys that flags came under.
+    /// The same with a plugin, which uses the keys that flags were sent under.
     fn evalx_with(&self, doing: &Doing) -> Value {
         let Some(snapshot) = self.data.snapshot() else { return json!({}) };
         let mut all = json!({});
-        evaluate_each(snapshot.data().ruleset(), &self.asked.request(), &mut |evaluated| {
+        evaluate_each(snapshot.data().ruleset(), &self.request.request(), &mut |evaluated| {
             let mut entry = b"{".to_vec();
-            evaluated.write_entry(None, self.asked.with_reasons, &mut entry);
+            evaluated.write_entry(None, self.request.with_reasons, &mut entry);
             entry.push(b'}');
             let mut entry: Value = serde_json::from_slice(&entry).expect("JSON");
             if doing.pins(evaluated.item_key()) {
@@ -103,18 +104,18 @@ fn with(items: impl IntoIterator<Item = Item>) -> (Stage, Client) {
     let mut stage = Stage::new(SdkKind::Browser, false);
     let mut client = stage.client(Rules::Current);
     assert!(stage.catches_up());
-    assert!(client.heard().is_empty(), "silent until there is data");
+    assert!(client.received().is_empty(), "silent until there is data");
     stage.changes(&put(items));
     assert!(stage.catches_up());
-    assert_eq!(client.heard(), ["put"]);
+    assert_eq!(client.received(), ["put"]);
     assert_eq!(client.results(), stage.evalx());
     (stage, client)
 }
 
 #[track_caller]
-fn hears(stage: &mut Stage, client: &mut Client, events: &[&str]) {
+fn assert_sent(stage: &mut Stage, client: &mut Client, events: &[&str]) {
     assert!(stage.catches_up());
-    assert_eq!(client.heard(), events);
+    assert_eq!(client.received(), events);
     assert_eq!(client.results(), stage.evalx());
 }
 
@@ -128,7 +129,7 @@ fn many(count: usize, version: i64) -> Vec<Item> {
 }
 
 #[test]
-fn each_change_is_told_in_the_way_that_sdks_take() {
+fn each_change_is_sent_as_events_that_sdks_apply() {
     let needs = |key: &str, version: i64, of: &str| {
         let mut flag = simple(key, version, &json!("met"));
         flag["prerequisites"] = json!([{"key": of, "variation": 1}]);
@@ -142,120 +143,120 @@ fn each_change_is_told_in_the_way_that_sdks_take() {
     let (mut stage, mut client) = with(start);
 
     stage.patches(flag(&simple("a", 4, &json!("new"))));
-    hears(&mut stage, &mut client, &["patch"]);
+    assert_sent(&mut stage, &mut client, &["patch"]);
     stage.patches(flag(&simple("a", 4, &json!("not newer"))));
-    hears(&mut stage, &mut client, &[]);
+    assert_sent(&mut stage, &mut client, &[]);
     stage.patches(segment(&json!({"key": "crew", "version": 1, "included": ["eve"]})));
-    hears(&mut stage, &mut client, &[]);
+    assert_sent(&mut stage, &mut client, &[]);
     stage.patches(segment(&json!({"key": "crew", "version": 2, "included": ["ada"]})));
-    hears(&mut stage, &mut client, &["put"]);
+    assert_sent(&mut stage, &mut client, &["put"]);
 
-    // `b` is what it was by version, and something else by value.
+    // `b` has its old version and another value.
     let mut off = simple("a", 5, &json!("new"));
     off["on"] = json!(false);
     stage.patches(flag(&off));
-    hears(&mut stage, &mut client, &["put"]);
+    assert_sent(&mut stage, &mut client, &["put"]);
     assert_eq!(client.results()["b"]["value"], "off");
     stage.patches(flag(&simple("a", 6, &json!(1))));
     stage.patches(flag(&needs("b", 6, "a")));
-    hears(&mut stage, &mut client, &["patch", "patch"]);
+    assert_sent(&mut stage, &mut client, &["patch", "patch"]);
 
-    // Gone and back again: what is left of it has a version too.
+    // Deleted and restored: its tombstone has a version too.
     stage.patches(flag(&json!({"key": "crewed", "version": 2, "deleted": true})));
-    hears(&mut stage, &mut client, &["delete"]);
+    assert_sent(&mut stage, &mut client, &["delete"]);
     stage.patches(flag(&simple("crewed", 3, &json!(3))));
-    hears(&mut stage, &mut client, &["patch"]);
+    assert_sent(&mut stage, &mut client, &["patch"]);
     stage.patches(hidden(simple("crewed", 4, &json!(4))));
-    hears(&mut stage, &mut client, &["delete"]);
+    assert_sent(&mut stage, &mut client, &["delete"]);
     stage.patches(hidden(simple("crewed", 5, &json!(4))));
-    hears(&mut stage, &mut client, &[]);
+    assert_sent(&mut stage, &mut client, &[]);
     stage.patches(flag(&simple("crewed", 6, &json!(5))));
-    hears(&mut stage, &mut client, &["patch"]);
-    // A version of zero is none to SDKs.
+    assert_sent(&mut stage, &mut client, &["patch"]);
+    // SDKs treat a version of zero as none.
     stage.patches(flag(&simple("zero", 0, &json!(1))));
-    hears(&mut stage, &mut client, &["put"]);
+    assert_sent(&mut stage, &mut client, &["put"]);
 }
 
 #[test]
-fn what_replaces_everything_is_told_by_what_differs() {
+fn a_full_set_is_sent_as_its_differences() {
     let start = || many(40, 1);
     let (mut stage, mut client) = with(start());
     stage.changes(&put(start()));
-    hears(&mut stage, &mut client, &[]);
+    assert_sent(&mut stage, &mut client, &[]);
     let with_newer = |count: usize| start().into_iter().skip(count).chain(many(count, 2));
     stage.changes(&put(with_newer(2)));
-    hears(&mut stage, &mut client, &["patch", "patch"]);
+    assert_sent(&mut stage, &mut client, &["patch", "patch"]);
     stage.changes(&put(start()));
-    hears(&mut stage, &mut client, &["put"]); // lower versions
+    assert_sent(&mut stage, &mut client, &["put"]); // lower versions
     stage.changes(&put(with_newer(MOST_EVENTS + 1)));
-    hears(&mut stage, &mut client, &["put"]); // too many
+    assert_sent(&mut stage, &mut client, &["put"]); // too many
     stage.changes(&put(many(39, 2)));
-    hears(&mut stage, &mut client, &["put"]); // gone without a trace
+    assert_sent(&mut stage, &mut client, &["put"]); // removed without a tombstone
     stage.changes(&put(many(3, 2)));
-    hears(&mut stage, &mut client, &["put"]);
+    assert_sent(&mut stage, &mut client, &["put"]);
     stage.changes(&put(many(3, 3)));
-    hears(&mut stage, &mut client, &["put"]); // in parts it would be longer
+    assert_sent(&mut stage, &mut client, &["put"]); // in parts it would be longer
 }
 
 #[test]
-fn a_deletion_is_remembered_even_if_upstream_forgets_it() {
+fn a_deletion_is_remembered_without_a_tombstone_from_upstream() {
     let (mut stage, mut client) = with(many(9, 1).into_iter().chain([flag(&simple("a", 5, &json!(1)))]));
     stage.patches(flag(&json!({"key": "a", "version": 9, "deleted": true})));
-    hears(&mut stage, &mut client, &["delete"]);
+    assert_sent(&mut stage, &mut client, &["delete"]);
     stage.changes(&put(many(9, 1)));
-    hears(&mut stage, &mut client, &[]);
+    assert_sent(&mut stage, &mut client, &[]);
     stage.patches(flag(&simple("a", 7, &json!(1))));
-    hears(&mut stage, &mut client, &["put"]);
-    // And what is remembered is bounded.
+    assert_sent(&mut stage, &mut client, &["put"]);
+    // The number of tombstones is bounded.
     stage.changes(&put(many(100, 1)));
-    hears(&mut stage, &mut client, &["put"]);
+    assert_sent(&mut stage, &mut client, &["put"]);
     let mut puts = 0;
     for index in 0..70 {
         stage.patches(flag(&json!({"key": format!("many{index:03}"), "version": 2, "deleted": true})));
         assert!(stage.catches_up());
-        puts += client.heard().iter().filter(|it| *it == "put").count();
+        puts += client.received().iter().filter(|it| *it == "put").count();
         assert_eq!(client.results(), stage.evalx());
     }
     assert_eq!(puts, 1);
 }
 
 #[test]
-fn changes_that_come_together_are_told_together_and_a_slow_client_jumps() {
+fn simultaneous_changes_are_sent_together_and_a_slow_client_skips() {
     let (mut stage, mut client) = with(many(30, 1));
     let mut slow = stage.client(Rules::Legacy);
-    assert_eq!(slow.heard(), ["put"]);
+    assert_eq!(slow.received(), ["put"]);
     for version in 2..=6 {
         stage.patches(many(1, version).remove(0));
     }
-    hears(&mut stage, &mut client, &["patch"]);
+    assert_sent(&mut stage, &mut client, &["patch"]);
     for version in 7..=40 {
         stage.patches(many(1, version).remove(0));
-        hears(&mut stage, &mut client, &["patch"]);
+        assert_sent(&mut stage, &mut client, &["patch"]);
     }
-    assert_eq!(slow.heard(), ["put"]);
+    assert_eq!(slow.received(), ["put"]);
     assert_eq!(slow.results(), stage.evalx());
     stage.patches(many(1, 41).remove(0));
     assert!(stage.catches_up());
-    assert_eq!(slow.heard(), ["patch"]);
+    assert_eq!(slow.received(), ["patch"]);
 }
 
 #[test]
-fn plugins_have_their_say_and_when_they_fail_nothing_is_told() {
+fn plugins_edit_results_and_nothing_is_sent_while_they_fail() {
     let (mut stage, mut client) = with(many(9, 1).into_iter().chain([flag(&simple("a", 5, &json!(1)))]));
     let doing = Doing { pins: vec!["a"], hides: vec!["many001"], fails: false };
     stage.hooks.replace(doing.clone().plan());
     assert!(stage.catches_up());
-    assert_eq!(client.heard(), ["put"]);
+    assert_eq!(client.received(), ["put"]);
     assert_eq!(client.results(), stage.evalx_with(&doing));
     stage.hooks.replace(doing.clone().plan());
     assert!(stage.catches_up());
-    assert_eq!(client.heard(), Vec::<String>::new(), "another plan that makes no difference");
+    assert_eq!(client.received(), Vec::<String>::new(), "another plan that makes no difference");
     stage.patches(many(2, 2).remove(1));
     assert!(stage.catches_up());
-    assert_eq!(client.heard(), Vec::<String>::new(), "a change of a hidden flag");
+    assert_eq!(client.received(), Vec::<String>::new(), "a change of a hidden flag");
     stage.patches(flag(&simple("a", 6, &json!(2))));
     assert!(stage.catches_up());
-    assert_eq!(client.heard(), ["patch"]);
+    assert_eq!(client.received(), ["patch"]);
     assert_eq!(client.results(), stage.evalx_with(&doing));
 
     let before = client.results();
@@ -263,15 +264,15 @@ fn plugins_have_their_say_and_when_they_fail_nothing_is_told() {
     assert!(!stage.catches_up());
     stage.patches(flag(&simple("a", 7, &json!(3))));
     assert!(!stage.catches_up());
-    assert_eq!(client.heard(), Vec::<String>::new());
+    assert_eq!(client.received(), Vec::<String>::new());
     assert_eq!(client.results(), before);
     let mut late = stage.client(Rules::Legacy);
-    assert_eq!(late.heard(), ["put"]);
+    assert_eq!(late.received(), ["put"]);
     assert_eq!(late.results(), before);
 
-    // What was hidden comes as new.
+    // Hidden flags are sent as new.
     stage.hooks.replace(no_plugins());
-    hears(&mut stage, &mut client, &["patch", "patch"]);
+    assert_sent(&mut stage, &mut client, &["patch", "patch"]);
 }
 
 #[derive(Debug, Clone)]
@@ -301,7 +302,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: once a client has read everything, it has what evalx answers.
+    /// For any changes in any order, a client that has read all events has the results of evalx.
     #[test]
     fn clients_end_up_with_what_evalx_answers(
         start in prop::collection::vec(any_item(), 0..16),
@@ -338,133 +339,11 @@ proptest! {
         prop_assert!(stage.catches_up());
         let expected = doing.map_or_else(|| stage.evalx(), |it| stage.evalx_with(&it));
         for client in &mut clients {
-            let heard = client.heard();
-            prop_assert_eq!(&client.results(), &expected, "{:?}", heard);
+            let received = client.received();
+            prop_assert_eq!(&client.results(), &expected, "{:?}", received);
         }
-        // And there is nothing more to say.
+        // Nothing more is sent.
         prop_assert!(stage.catches_up());
-        prop_assert!(clients.iter_mut().all(|it| it.heard().is_empty()));
+        prop_assert!(clients.iter_mut().all(|it| it.received().is_empty()));
     }
-}
-
-/// An environment whose groups have tasks of their own.
-fn streams(hooks: &Hooks) -> (Writer<FlagData>, Environment<FlagData>, EvaluatedStreams, Lifecycle) {
-    let (writer, data) = environment();
-    let lifecycle = Lifecycle::new();
-    let label = EnvironmentLabel::new("launchdarkly", "test");
-    let evaluators = ByTrust::from_fn(|_| Evaluators::start().unwrap());
-    let streams = EvaluatedStreams::new(label, data.clone(), None, hooks.clone(), &evaluators, lifecycle.clone());
-    (writer, data, streams, lifecycle)
-}
-
-/// Waits until a client hears something.
-async fn hears_next(client: &mut Client, source: &Arc<dyn UpdateSource>) -> Vec<String> {
-    let mut versions = source.versions();
-    loop {
-        versions.borrow_and_update();
-        let heard = client.heard();
-        if !heard.is_empty() {
-            return heard;
-        }
-        tokio::time::timeout(Duration::from_secs(60), versions.changed())
-            .await
-            .expect("something to hear")
-            .expect("a group");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_group_lives_as_long_as_its_streams() {
-    let (mut writer, _data, streams, lifecycle) = streams(&Hooks::none());
-    writer.update(&put(many(3, 1)));
-    let asks = |kind, with_reasons| streams.join(evaluation_request(ADA, kind, with_reasons));
-    let (first, second) = (asks(SdkKind::Mobile, false), asks(SdkKind::Mobile, false));
-    assert!(Arc::ptr_eq(&first, &second));
-    let others = [asks(SdkKind::Browser, false), asks(SdkKind::Mobile, true)];
-    assert_eq!(streams.len(), 3);
-    let mut clients = [&first, &second].map(|it| Client::new(Rules::Current, Arc::clone(it)));
-    for client in &mut clients {
-        assert_eq!(hears_next(client, &first).await, ["put"]);
-    }
-    drop((others, clients, first));
-    assert_eq!(streams.len(), 1);
-    drop(second);
-    assert_eq!(streams.len(), 0);
-    // Not told to stop: its tasks have ended with its streams.
-    while Arc::strong_count(&streams.0) > 1 {
-        tokio::task::yield_now().await;
-    }
-    let again = asks(SdkKind::Mobile, false);
-    assert_eq!(hears_next(&mut Client::new(Rules::Current, Arc::clone(&again)), &again).await, ["put"]);
-    assert!(lifecycle.stop(Duration::from_secs(1)).await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn heartbeats_come_through_without_data_and_while_plugins_fail() {
-    let hooks = Hooks::none();
-    hooks.replace(Doing { fails: true, ..Doing::default() }.plan());
-    let (mut writer, data, streams, lifecycle) = streams(&hooks);
-    let source = streams.join(evaluation_request(ADA, SdkKind::Mobile, false));
-    let mut client = Client::new(Rules::Current, Arc::clone(&source));
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    data.heartbeat();
-    assert_eq!(hears_next(&mut client, &source).await, ["heartbeat"]);
-    writer.update(&put(many(3, 1)));
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    data.heartbeat();
-    assert_eq!(hears_next(&mut client, &source).await, ["heartbeat"]);
-    // A plan that works is asked at once.
-    let start = tokio::time::Instant::now();
-    hooks.replace(no_plugins());
-    assert_eq!(hears_next(&mut client, &source).await, ["put"]);
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert!(lifecycle.stop(Duration::from_secs(1)).await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_plugin_that_failed_is_asked_again_a_little_later() {
-    let (hooks, fails) = (Hooks::none(), Arc::new(AtomicBool::new(false)));
-    hooks.replace(Flaky(Arc::clone(&fails)).plan());
-    let (mut writer, _data, streams, lifecycle) = streams(&hooks);
-    writer.update(&put(many(9, 1)));
-    let source = streams.join(evaluation_request(ADA, SdkKind::Mobile, false));
-    let mut client = Client::new(Rules::Current, Arc::clone(&source));
-    assert_eq!(hears_next(&mut client, &source).await, ["put"]);
-    fails.store(true, Ordering::Relaxed);
-    let start = tokio::time::Instant::now();
-    writer.update(&Change::Patch(many(1, 2).remove(0)));
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(client.heard(), Vec::<String>::new());
-    fails.store(false, Ordering::Relaxed);
-    assert_eq!(hears_next(&mut client, &source).await, ["patch"]);
-    assert!((4..=6).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
-    assert!(lifecycle.stop(Duration::from_secs(1)).await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn many_groups_take_turns_and_heartbeats_do_not_wait() {
-    let (hooks, slow) = (Hooks::none(), Slow::default());
-    let asked = Arc::clone(&slow.0);
-    hooks.replace(slow.plan());
-    let (mut writer, data, streams, lifecycle) = streams(&hooks);
-    writer.update(&put(many(3, 1)));
-    let joins = |it: usize| {
-        streams.join(evaluation_request(&format!(r#"{{"kind":"user","key":"u{it}"}}"#), SdkKind::Mobile, false))
-    };
-    let sources: Vec<_> = (0..5 * TURNS).map(joins).collect();
-    let mut clients: Vec<_> = sources.iter().map(|it| Client::new(Rules::Current, Arc::clone(it))).collect();
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    // The last ones are still waiting, and all hear the heartbeat.
-    data.heartbeat();
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    assert!(clients.iter_mut().all(|it| it.heard().contains(&"heartbeat".to_owned())));
-    // What changes meanwhile is in the `put` of those whose turn comes later.
-    writer.update(&Change::Patch(many(1, 2).remove(0)));
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    for client in &mut clients {
-        client.reads();
-        assert_eq!(client.results()["many000"]["version"], 2);
-    }
-    assert_eq!((asked.0.load(Ordering::Relaxed), asked.1.load(Ordering::Relaxed)), (0, TURNS));
-    assert!(lifecycle.stop(Duration::from_secs(1)).await);
 }

@@ -1,4 +1,4 @@
-//! The task of a group: whatever changes, its clients hear of what that makes of their results.
+//! The task of a group: evaluates changes and publishes changed results to its clients.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use yardarm_core::evaluators::EvaluatorError;
 use yardarm_core::hooks::EvaluationTransform;
 use yardarm_core::{Environment, Evaluators, InternalError, Snapshot, Supervised, Writer};
 
-use super::Shared;
+use super::SharedGroups;
 use super::affected::Affected;
 use super::delta::{Announced, Delta, MOST_EVENTS, Tombstones};
 use super::results::{GroupResults, NextResults};
@@ -16,20 +16,20 @@ use crate::evaluation::{Edits, EvaluationError, EvaluationRequest};
 
 /// Follows the environment for one group.
 pub(super) struct GroupWorker {
-    streams: Arc<Shared>,
+    streams: Arc<SharedGroups>,
     evaluation_request: EvaluationRequest,
     writer: Writer<Announced>,
     group: Environment<Announced>,
-    /// What clients have been told, once there was data.
+    /// The published results; `None` before there is data.
     results: Option<GroupResults>,
-    /// The chain that had a say in it.
+    /// The chain of plugins that edited them.
     chain: Option<Arc<dyn EvaluationTransform>>,
     tombstones: Tombstones,
 }
 
 impl GroupWorker {
     pub(super) fn new(
-        streams: Arc<Shared>,
+        streams: Arc<SharedGroups>,
         evaluation_request: EvaluationRequest,
         writer: Writer<Announced>,
         group: Environment<Announced>,
@@ -49,7 +49,7 @@ impl GroupWorker {
         let mut versions = self.streams.data.update_source().versions();
         let mut plans = self.streams.hooks.changed();
         loop {
-            // Marked as seen before the look, so that what happens after the look wakes us.
+            // Marked as seen before reading, so that later changes wake this task.
             let seen = versions.borrow_and_update().seq;
             plans.borrow_and_update();
             let is_behind = match self.catch_up().await {
@@ -58,7 +58,7 @@ impl GroupWorker {
                     self.streams.plugins_failed(&failure);
                     true
                 }
-                // It has been logged and counted where it happened.
+                // Logged and counted by the evaluator.
                 Err(EvaluationError::Evaluator(_)) => true,
             };
             tokio::select! {
@@ -73,24 +73,24 @@ impl GroupWorker {
         }
     }
 
-    /// Tells clients what has become of their results since they were told last, in one step.
+    /// Publishes the changes of results since the last call, in one step.
     pub(super) async fn catch_up(&mut self) -> Result<(), EvaluationError> {
-        if self.news(self.chain_in_force().as_ref()).is_none() {
+        if self.unpublished(self.chain_in_force().as_ref()).is_none() {
             return Ok(());
         }
         let streams = Arc::clone(&self.streams);
         let Ok(_turn) = streams.permits.acquire().await else { return Ok(()) };
-        // The newest data and the newest plan: there may have been a long queue.
+        // The newest data and plan, because the queue may have been long.
         let chain = self.chain_in_force();
-        let Some(snapshot) = self.news(chain.as_ref()) else { return Ok(()) };
+        let Some(snapshot) = self.unpublished(chain.as_ref()) else { return Ok(()) };
         let is_member_of_others = self.look_up(&snapshot).await?;
         match &chain {
-            // Any flag may depend on it, and nothing in the data says which.
+            // Any flag may depend on the memberships, and the data does not show which.
             None if is_member_of_others => self.go_on_with(self.view_of(snapshot, None).await?),
             None => self.go_on_to(snapshot).await?,
             Some(chain) => {
                 let (label, evaluators) = (&streams.label, self.evaluators());
-                let edits = Edits::ask(&**chain, label, &snapshot, &self.evaluation_request, evaluators).await?;
+                let edits = Edits::of_plugins(&**chain, label, &snapshot, &self.evaluation_request, evaluators).await?;
                 streams.plugins_decided();
                 self.go_on_with(self.view_of(snapshot, Some(edits)).await?);
             }
@@ -99,7 +99,7 @@ impl GroupWorker {
         Ok(())
     }
 
-    /// Looks up the Big Segments of the context where flags ask for any; says whether the answer is another one than before.
+    /// Looks up the Big Segments of the context if flags refer to any; returns whether the memberships have changed.
     async fn look_up(&mut self, snapshot: &Arc<Snapshot<FlagData>>) -> Result<bool, EvaluatorError> {
         let before = self.evaluation_request.memberships.take();
         let evaluators = self.streams.evaluators.get(self.evaluation_request.kind.trust());
@@ -111,7 +111,7 @@ impl GroupWorker {
         self.streams.evaluators.get(self.evaluation_request.kind.trust())
     }
 
-    /// Evaluates everything.
+    /// Evaluates all flags.
     async fn view_of(
         &self,
         snapshot: Arc<Snapshot<FlagData>>,
@@ -126,8 +126,8 @@ impl GroupWorker {
         self.streams.hooks.of(&self.streams.label).evaluation_transform.clone()
     }
 
-    /// The newest data, unless clients have been told all that it and `chain` make of their results.
-    fn news(&self, chain: Option<&Arc<dyn EvaluationTransform>>) -> Option<Arc<Snapshot<FlagData>>> {
+    /// The newest data; `None` if its results with `chain` are published already.
+    fn unpublished(&self, chain: Option<&Arc<dyn EvaluationTransform>>) -> Option<Arc<Snapshot<FlagData>>> {
         let snapshot = self.streams.data.snapshot()?;
         let is_told = self.results.as_ref().is_some_and(|it| it.snapshot().seq() == snapshot.seq());
         let is_same_chain = match (&self.chain, chain) {
@@ -138,13 +138,13 @@ impl GroupWorker {
         (!is_told || !is_same_chain).then_some(snapshot)
     }
 
-    /// Without plugins only what the changes since then can touch is looked at.
+    /// Without plugins only flags that the changes can affect are evaluated.
     async fn go_on_to(&mut self, snapshot: Arc<Snapshot<FlagData>>) -> Result<(), EvaluatorError> {
         if let Some(results) = self.results.take_if(|results| results.can_be_continued(false)) {
             if let Affected::These(keys) = self.streams.affected.get(results.snapshot(), &snapshot) {
                 let estimate = snapshot.data().ruleset().estimate_some(keys.len(), &self.evaluation_request.context);
                 let evaluation_request = self.evaluation_request.clone();
-                // Should it fail, there is no view any more, and clients are sent everything.
+                // If it fails, the previous results are gone, and clients are sent a `put`.
                 let go_on = move || results.go_on_to(snapshot, &keys, &evaluation_request);
                 match self.evaluators().run(estimate, go_on).await? {
                     NextResults::Same(results) => self.results = Some(results),
@@ -166,7 +166,7 @@ impl GroupWorker {
             self.publish(Delta::first(&next), next);
             return;
         };
-        // One more than can be told in parts is enough to know.
+        // One more than a step may have is enough to know.
         let differing = results.differences(&next, MOST_EVENTS + 1);
         if differing.is_empty() {
             self.results = Some(next.with_bytes_of(results));
@@ -183,9 +183,9 @@ impl GroupWorker {
 }
 
 impl Supervised for GroupWorker {
-    /// Goes on until it is dropped.
+    /// Runs until dropped.
     async fn run(&mut self) {
-        // Apart from the rest, because plugins may take their time and heartbeats may not.
+        // Separate from the rest, because plugins may be slow and heartbeats must be punctual.
         let heartbeats = pass_on_heartbeats(self.streams.data.clone(), self.group.clone());
         tokio::select! {
             () = heartbeats => (),
@@ -194,13 +194,13 @@ impl Supervised for GroupWorker {
     }
 
     fn recover(&mut self, _: &InternalError) {
-        // What clients hold may differ from the view, so they are sent everything.
+        // The results of clients may differ from the published ones, so they are sent a `put`.
         self.results = None;
         self.chain = None;
     }
 }
 
-/// Heartbeats of all streams of an environment come at the same moment.
+/// Forwards heartbeats of the environment, which are sent on all streams at the same moment.
 async fn pass_on_heartbeats(environment: Environment<FlagData>, group: Environment<Announced>) {
     let mut versions = environment.update_source().versions();
     loop {

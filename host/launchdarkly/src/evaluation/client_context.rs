@@ -1,4 +1,4 @@
-//! The context of a client on its way through the gateway.
+//! The context of a client request.
 
 use std::ops::Deref;
 
@@ -7,18 +7,18 @@ use yardarm_core::budget::Charge;
 use yardarm_core::workers::SlowDrop;
 use yardarm_launchdarkly_eval::model::Context;
 
-/// Contexts of up to so many bytes of JSON are parsed and freed on the serving threads, and kept by streams.
+/// Contexts of up to this many bytes of JSON are parsed and freed on the serving threads, and kept by streams.
 const MAX_SMALL: usize = 32 << 10;
 
-/// A context that came in a request. A large one is freed off the serving threads, wherever its last owner is.
+/// A context from a request. A large one is freed off the serving threads.
 pub(crate) struct ClientContext {
     context: SlowDrop<Context>,
-    /// What its body takes of the memory for requests.
+    /// Memory for requests that its body is charged to.
     charge: Option<Charge>,
 }
 
 impl ClientContext {
-    /// Whether a context of `size` bytes of JSON is to be worked on off the serving threads.
+    /// Whether a context of `size` bytes of JSON is parsed and freed off the serving threads.
     pub(crate) fn is_large(size: usize) -> bool {
         size > MAX_SMALL
     }
@@ -29,8 +29,7 @@ impl ClientContext {
         Self { context: SlowDrop::new(context, workers), charge }
     }
 
-    /// The context to be kept by a stream, after which it does not count as one of a request any more; `None` if it is too
-    /// large for that.
+    /// The context for a stream, which no longer counts as a request; `None` if it is too large for that.
     pub(crate) fn kept(mut self) -> Option<Self> {
         self.charge = None;
         (!Self::is_large(self.size())).then_some(self)

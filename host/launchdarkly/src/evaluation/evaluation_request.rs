@@ -1,4 +1,4 @@
-//! What a client-side SDK asks, and what plugins make of the results: shared by those that poll and those that listen.
+//! Evaluation requests of client-side SDKs and edits of results by plugins, for polls and streams.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ pub(crate) struct EvaluationRequest {
     pub(crate) context: Arc<ClientContext>,
     pub(crate) kind: SdkKind,
     pub(crate) with_reasons: bool,
-    /// Which Big Segments the context is in, as far as flags ask; `None` where nobody knows.
+    /// The Big Segments of the context that flags refer to; `None` without a lookup.
     pub(crate) memberships: Option<Arc<Memberships>>,
 }
 
-/// Why a question has no answer.
+/// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EvaluationError {
     #[error(transparent)]
@@ -38,11 +38,11 @@ pub(crate) enum EvaluationError {
     Evaluator(#[from] EvaluatorError),
 }
 
-/// What plugins want done to results, by their place in the order of keys.
+/// Edits of results by plugins, by their index in the order of keys.
 #[derive(Default)]
 pub(crate) struct Edits(HashMap<usize, ResultChange>);
 
-/// What a client gets to see of a result.
+/// How a client receives a result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Visibility<'a> {
     Hidden,
@@ -51,7 +51,7 @@ pub(crate) enum Visibility<'a> {
 }
 
 impl EvaluationRequest {
-    /// What evaluation is asked. The only place that builds such a request for SDKs.
+    /// The request for the evaluator. The only place that builds one for SDKs.
     pub(crate) fn request(&self) -> Request<'_> {
         Request {
             context: &self.context,
@@ -65,7 +65,7 @@ impl EvaluationRequest {
         }
     }
 
-    /// Looks up what flags ask of the database, because evaluation itself waits for nothing. A second at most.
+    /// Looks up the memberships that flags refer to, because evaluation itself does no I/O. Takes a second at most.
     ///
     /// # Errors
     /// When keys could not be hashed for the database, which takes time if they are long.
@@ -89,10 +89,10 @@ impl EvaluationRequest {
         Ok(())
     }
 
-    /// Evaluates with `work`, off this thread when that may take long.
+    /// Evaluates with `work`, off this thread if that may take long.
     ///
     /// # Errors
-    /// When too many wait, or when this evaluation failed.
+    /// When too many evaluations are queued, or when this one failed.
     pub(crate) async fn answer<T: Send + 'static>(
         &self,
         snapshot: &Arc<Snapshot<FlagData>>,
@@ -104,7 +104,7 @@ impl EvaluationRequest {
         evaluators.run(estimate, move || work(snapshot.data().ruleset(), &evaluation_request)).await
     }
 
-    /// The same for two questions exactly if they have the same answer whatever the flags are.
+    /// A digest that is equal for two requests exactly if their results are equal for any flags.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
         let mut text = Vec::new();
         self.context.write_json(&mut text);
@@ -112,7 +112,7 @@ impl EvaluationRequest {
         hash.update([self.kind as u8, u8::from(self.with_reasons)]);
         hash.update(text.len().to_le_bytes());
         hash.update(&text);
-        // Not written, because the new format has no such thing, but it decides about rollouts.
+        // Not part of the new format, but rollouts depend on it.
         for secondary in self.context.secondaries() {
             hash.update([u8::from(secondary.is_some())]);
             hash.update(secondary.map_or(0, str::len).to_le_bytes());
@@ -123,11 +123,11 @@ impl EvaluationRequest {
 }
 
 impl Edits {
-    /// Asks the chain about all results.
+    /// Calls the chain of plugins with all results and returns their edits.
     ///
     /// # Errors
-    /// When a plugin that is needed could not decide, or when there are no results.
-    pub(crate) async fn ask(
+    /// When a required plugin failed, or when the evaluation failed.
+    pub(crate) async fn of_plugins(
         transform: &dyn EvaluationTransform,
         environment: &EnvironmentLabel,
         snapshot: &Arc<Snapshot<FlagData>>,
@@ -146,7 +146,7 @@ impl Edits {
         Ok(Self(edits.into_iter().map(|edit| (edit.index, edit.change)).collect()))
     }
 
-    /// What becomes of the result at `index`.
+    /// How a client receives the result at `index`.
     pub(crate) fn at(&self, index: usize) -> Visibility<'_> {
         match self.0.get(&index) {
             None => Visibility::AsEvaluated,
@@ -156,7 +156,7 @@ impl Edits {
     }
 }
 
-/// Results as plugins see them.
+/// Results in the form for plugins.
 fn viewed_results(ruleset: &Ruleset, request: &Request<'_>) -> SortedResults {
     let mut all = Vec::new();
     evaluate_each(ruleset, request, &mut |evaluated| {
@@ -183,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn questions_with_one_answer_have_one_fingerprint() {
+    fn requests_with_equal_results_have_equal_fingerprints() {
         let ada = r#"{"kind":"user","key":"ada","plan":"gold"}"#;
-        let asked = fingerprint(ada, SdkKind::Mobile, false);
+        let expected = fingerprint(ada, SdkKind::Mobile, false);
         for (context, same) in [
             (r#"{ "plan":"gold", "key":"ada", "kind":"user" }"#, true),
             (r#"{"key":"ada","custom":{"plan":"gold"}}"#, true),
@@ -194,9 +194,9 @@ mod tests {
             (r#"{"kind":"user","key":"eve","plan":"gold"}"#, false),
             (r#"{"kind":"org","key":"ada","plan":"gold"}"#, false),
         ] {
-            assert_eq!(fingerprint(context, SdkKind::Mobile, false) == asked, same, "{context}");
+            assert_eq!(fingerprint(context, SdkKind::Mobile, false) == expected, same, "{context}");
         }
-        assert_ne!(fingerprint(ada, SdkKind::Browser, false), asked);
-        assert_ne!(fingerprint(ada, SdkKind::Mobile, true), asked);
+        assert_ne!(fingerprint(ada, SdkKind::Browser, false), expected);
+        assert_ne!(fingerprint(ada, SdkKind::Mobile, true), expected);
     }
 }

@@ -1,6 +1,6 @@
-//! What callers may have under way at once, for all environments together: bodies, events, work off the serving threads.
+//! Limits for all environments together: bodies, events and work off the serving threads that are in flight at once.
 //!
-//! Each kind of credential has limits of its own, so that callers with a public environment ID displace only each other.
+//! Each kind of credential has its own limits, so that callers with a public environment ID displace only each other.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::config::Config;
 const MIN_POST_BYTES: usize = 8 << 20;
 /// Fewest bytes of `REPORT` requests that may be read at once, per kind of credential.
 const MIN_REQUEST_BYTES: usize = 16 << 20;
-/// Bytes of diagnostic posts that may be under way at once, per kind of credential.
+/// Bytes of diagnostic posts that may be in flight at once, per kind of credential.
 const DIAGNOSTIC_BYTES: usize = 4 << 20;
 
 /// The limits. Cheap to clone.
@@ -39,10 +39,10 @@ impl Limits {
         Self::of(config.events_memory, config.events_max_payload, config.max_client_request_body)
     }
 
-    /// Limits for so many bytes of waiting events, the largest post of events and the largest `REPORT` body.
+    /// Limits for `events_memory` bytes of waiting events, the largest post of events and the largest `REPORT` body.
     pub(crate) fn of(events_memory: usize, largest_post: u64, largest_request: u64) -> Result<Self, ThreadError> {
         let twice = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX).saturating_mul(2);
-        // While a body is split, some of it and some of what comes of it are held at the same time.
+        // While a body is split, parts of it and of the resulting events are held at the same time.
         let posts = twice(largest_post).max(MIN_POST_BYTES);
         let requests = twice(largest_request).max(MIN_REQUEST_BYTES);
         let workers = Workers::by_trust("yardarm-work")?;
@@ -71,7 +71,7 @@ impl Limits {
         self.requests.get(trust)
     }
 
-    /// Does `work` off the serving threads, in its turn among callers with such a credential. `None` after a panic.
+    /// Runs `work` off the serving threads, queued with that of callers with such a credential. `None` after a panic.
     pub(crate) async fn offload<T: Send + 'static>(
         &self,
         trust: Trust,

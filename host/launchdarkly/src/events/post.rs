@@ -1,4 +1,4 @@
-//! Posts of events: what they carry, where they go, what an answer means.
+//! Posts of events: headers, destination, and how responses are handled.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -25,18 +25,18 @@ use super::limits::Limits;
 use crate::config::LiveConfig;
 use crate::identity::SdkKind;
 
-/// Bytes of a diagnostic post from which on it is compressed off the serving threads.
+/// Diagnostic posts of more bytes are compressed off the serving threads.
 const LARGE_DIAGNOSTIC: usize = 32 << 10;
 /// Schema of summarised events.
 const SUMMARY_SCHEMA: u32 = 4;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How events leave (section 10.3 of the compatibility page).
+/// How events are forwarded (L197, L199).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Form {
-    /// As they came.
+    /// As received.
     Verbatim,
-    /// Condensed, because the SDK cannot do it.
+    /// Summarised here, because the SDK cannot do it.
     Summarised,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Form {
 pub(super) struct QueueKey {
     pub(super) kind: SdkKind,
     pub(super) form: Form,
-    /// Version of the event format that came in.
+    /// Version of the received event format.
     pub(super) schema: u32,
     pub(super) tags: Option<Arc<str>>,
 }
@@ -74,19 +74,19 @@ struct PosterInner {
     base: String,
     label: EnvironmentLabel,
     settings: LiveConfig,
-    /// Publishers that upstream refused, and until when nothing is sent for them.
+    /// Publishers that upstream rejected, and until when nothing is sent for them.
     off: Mutex<HashMap<Publisher, Off>>,
     /// Log lines about redirects that are not followed.
     redirects: LogThrottle,
-    /// `Date` of the last answer to a post that arrived, in Unix milliseconds; 0 before the first.
+    /// `Date` of the last response to a delivered post, in Unix milliseconds; 0 before the first.
     upstream_ms: AtomicU64,
 }
 
-/// What upstream refuses or takes as one (section 10.4 of the compatibility page).
+/// What upstream rejects or accepts as one (L181 to L189).
 type Publisher = (SdkKind, Form);
 
 struct Off {
-    /// What was refused. Another credential gets its own chance.
+    /// The rejected credential. Another credential is tried at once.
     credential: Option<Secret>,
     until: Instant,
     backoff: Backoff,
@@ -118,7 +118,7 @@ impl Delivery<QueueKey> for Poster {
 }
 
 impl Poster {
-    /// Posts to the service at `base`, with the credentials that are in force at the time.
+    /// Posts to the service at `base`, with the current credentials of the environment.
     pub(super) fn new(
         clients: ByTrust<reqwest::Client>,
         base: String,
@@ -130,7 +130,7 @@ impl Poster {
         Self(Arc::new(PosterInner { clients, base, label, settings, off: Mutex::default(), redirects, upstream_ms }))
     }
 
-    /// What time it was for the events service when it last took a post, in Unix milliseconds; 0 before the first.
+    /// The time of the events service at the last delivered post, in Unix milliseconds; 0 before the first.
     pub(super) fn upstream_ms(&self) -> u64 {
         self.0.upstream_ms.load(Ordering::Relaxed)
     }
@@ -186,7 +186,7 @@ impl Poster {
         outcome
     }
 
-    /// Sends a diagnostic post at once, with one retry; a failure disables nothing.
+    /// Sends a diagnostic post at once, with one retry; a failure does not disable the publisher.
     pub(super) async fn forward_diagnostic(
         &self,
         limits: &Limits,
@@ -215,7 +215,7 @@ impl Poster {
         sent
     }
 
-    /// A post on behalf of such an SDK, by the client that belongs to the runtime it is sent on.
+    /// A request on behalf of such an SDK, with the client of the runtime that sends it.
     fn request(&self, kind: SdkKind, path: &str) -> reqwest::RequestBuilder {
         self.0.clients.get(kind.trust()).post(format!("{}{path}", self.0.base))
     }
@@ -225,7 +225,7 @@ impl Poster {
         self.lock().get(&publisher).is_some_and(|off| is_same(off) && Instant::now() < off.until)
     }
 
-    /// The reference never tries again; here the credential gets another chance, seldom.
+    /// The reference never retries; here a rejected credential is retried with long backoff.
     fn switch_off(&self, publisher: Publisher, credential: Option<&Secret>) {
         let mut all = self.lock();
         let new = || Off {
@@ -257,17 +257,17 @@ fn compressed(body: &[u8]) -> Bytes {
     encoder.finish().expect("a vector takes every write").into()
 }
 
-/// Section 10.4 of the compatibility page: what is worth a retry and what switches a publisher off.
+/// L181 to L189: which responses are retried and which disable a publisher.
 fn judge(status: Result<StatusCode, SendError>) -> Sent {
     match status {
         Err(SendError::Network(_)) => Sent::Later("upstream-unreachable"),
-        // A post that a redirect would turn into a fetch, or send elsewhere, is not delivered.
+        // A redirect that would change the method or the host is not followed, so the post is not delivered.
         Err(SendError::Redirect(_)) => Sent::Later("upstream-error"),
         Ok(status) if status.is_success() => Sent::Delivered,
         Ok(status) => match status.as_u16() {
             413 => Sent::Refused("too-large"),
             400 | 408 | 429 => Sent::Later("upstream-error"),
-            // About this post: its headers, its length, its content. The vendor's relay gives up for good.
+            // About this post only: its headers, its length, its content. The vendor's relay disables the publisher.
             405 | 406 | 409 | 411..=428 | 431 => Sent::Refused("refused"),
             400..=499 => Sent::Refused("rejected"),
             _ => Sent::Later("upstream-error"),
@@ -275,13 +275,13 @@ fn judge(status: Result<StatusCode, SendError>) -> Sent {
     }
 }
 
-/// The time of an answer, in Unix milliseconds.
+/// The time of a response, in Unix milliseconds.
 fn date_ms(headers: &HeaderMap) -> Option<u64> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     u64::try_from(date.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
-/// All headers of the SDK but those that belong to one connection or are recomputed.
+/// All headers of the SDK without hop-by-hop and recomputed ones.
 pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let own = [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, CONTENT_ENCODING, CONTENT_TYPE];
     let other =
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_judged_like_the_reference_does() {
+    fn statuses_are_handled_like_in_the_reference() {
         for (status, sent) in [
             (202, Sent::Delivered),
             (400, Sent::Later("upstream-error")),

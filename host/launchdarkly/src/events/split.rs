@@ -1,4 +1,6 @@
-//! Splits a post into events, piece by piece. An event that cannot be forwarded costs itself and no other.
+//! Splits a post into events, piece by piece. An event that cannot be forwarded is dropped alone.
+
+mod nesting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,23 +10,22 @@ use serde_json::value::RawValue;
 use yardarm_core::budget::{Account, Charge, SteppedCharge};
 use yardarm_core::hooks::Event;
 
-use super::event_of;
+use self::nesting::Nesting;
+use super::envelope::event_of;
 
-/// Events of one post. No SDK sends as many; further ones are counted and not kept.
+/// Events of one post. No SDK sends as many; further ones are dropped and counted.
 pub(crate) const MAX_EVENTS: usize = 100_000;
 /// Bytes of one event.
 pub(crate) const MAX_EVENT_BYTES: usize = 4 << 20;
-/// Deepest nesting of an event. Go's decoder, which upstream reads posts with, takes one level more for the array.
-pub(crate) const MAX_DEPTH: usize = 9_999;
-/// What an event costs besides its text, roughly: handles and an allocation.
+/// Approximate memory of an event besides its text: handles and an allocation.
 const EVENT_COST: usize = 128;
 
 /// Reads a JSON array and keeps its elements.
 pub(crate) struct Splitter {
     place: Place,
-    /// What has come of the element at hand.
+    /// Bytes of the current element so far.
     element: Vec<u8>,
-    /// Why the element at hand cannot be forwarded.
+    /// Why the current element cannot be forwarded.
     fault: Option<&'static str>,
     nesting: Nesting,
     is_in_string: bool,
@@ -32,18 +33,18 @@ pub(crate) struct Splitter {
     has_envelopes: bool,
     events: Vec<Event>,
     lost: BTreeMap<&'static str, usize>,
-    /// The newest losses, all of one reason, which are not in `lost` yet.
+    /// The newest drops, all of one reason, which are not in `lost` yet.
     losses: (&'static str, usize),
-    /// For the events and the element at hand.
+    /// For the events and the current element.
     charge: SteppedCharge,
     is_out_of_memory: bool,
 }
 
-/// What came of a post.
+/// The result of splitting a post.
 pub(crate) struct Split {
-    /// What may be forwarded, in order.
+    /// Events to forward, in order.
     pub(crate) events: Vec<Event>,
-    /// What may not be, by reason.
+    /// Dropped events, by reason.
     pub(crate) lost: BTreeMap<&'static str, usize>,
     /// Whether kind and time of the events were read.
     pub(crate) has_envelopes: bool,
@@ -55,7 +56,7 @@ pub(crate) struct Split {
 enum Place {
     /// Before the array.
     Start,
-    /// In something that is no array.
+    /// In a value that is not an array.
     Other,
     /// Before an element.
     Before {
@@ -64,22 +65,12 @@ enum Place {
     Within,
     /// Behind the array.
     After,
-    /// In something behind the array, which does not count.
+    /// In text behind the array, which is ignored.
     Over,
 }
 
-/// Open brackets of an element.
-#[derive(Default)]
-struct Nesting {
-    open: Vec<u8>,
-    braces: usize,
-    brackets: usize,
-    /// Open ones beyond [`MAX_DEPTH`].
-    beyond: usize,
-}
-
 impl Splitter {
-    /// Charges `account` with what is kept. `has_envelopes` if kind and time of events are to be read.
+    /// Charges `account` with kept events. With `has_envelopes`, kind and time of events are read.
     pub(crate) fn new(account: &Arc<Account>, has_envelopes: bool) -> Option<Self> {
         let charge = SteppedCharge::new(account)?;
         Some(Self {
@@ -98,13 +89,13 @@ impl Splitter {
         })
     }
 
-    /// Whether the account did not grant what was needed. What came before is of no use then.
+    /// Whether the account did not grant the memory. The whole post is refused then.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         self.is_out_of_memory
     }
 
     /// Takes the next piece.
-    pub(crate) fn feed(&mut self, mut piece: &[u8]) {
+    pub(crate) fn push(&mut self, mut piece: &[u8]) {
         while let Some(byte) = piece.first()
             && !self.is_out_of_memory
         {
@@ -155,13 +146,13 @@ impl Splitter {
         }
     }
 
-    /// What came of it, after the last piece. A post that breaks off has the events that are complete.
+    /// The result after the last piece. A truncated post has the events that are complete.
     pub(crate) fn finish(mut self) -> Split {
         match self.place {
             Place::Other if self.element.trim_ascii() == b"null" => (),
             Place::Within => {
                 let last = self.element.trim_ascii_end().last();
-                let is_complete = self.nesting.open.is_empty() && !self.is_in_string;
+                let is_complete = self.nesting.is_empty() && !self.is_in_string;
                 if !is_complete || !matches!(last, Some(b'}' | b']' | b'"')) {
                     self.fault = self.fault.or(Some("malformed"));
                 }
@@ -182,7 +173,7 @@ impl Splitter {
         self.fault = (self.events.len() >= MAX_EVENTS).then_some("too-many-events");
     }
 
-    /// Returns how many bytes of `piece` belong to the element at hand, and what ends it.
+    /// Returns how many bytes of `piece` belong to the current element, and what ends it.
     fn within(&mut self, piece: &[u8]) -> usize {
         for (index, byte) in piece.iter().enumerate() {
             if self.is_in_string {
@@ -246,7 +237,7 @@ impl Splitter {
             Err(reason) => self.lose(reason),
         }
         self.charge.shrink(element.len());
-        // Its memory serves the next one.
+        // Its memory is reused for the next one.
         element.clear();
         self.element = element;
     }
@@ -271,7 +262,7 @@ impl Splitter {
         Ok(())
     }
 
-    /// Counts a loss. There may be millions in a row.
+    /// Counts a dropped event. There may be millions in a row.
     fn lose(&mut self, reason: &'static str) {
         if reason != self.losses.0 {
             self.settle_losses();
@@ -289,59 +280,14 @@ impl Splitter {
     }
 }
 
-impl Nesting {
-    fn clear(&mut self) {
-        self.open.clear();
-        (self.braces, self.brackets, self.beyond) = (0, 0, 0);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// `false` if that is too deep.
-    fn open(&mut self, bracket: u8) -> bool {
-        if self.open.len() >= MAX_DEPTH {
-            self.beyond += 1;
-            return false;
-        }
-        self.open.push(bracket);
-        *self.count(bracket) += 1;
-        true
-    }
-
-    /// Closes the innermost bracket of the kind, and with it what was left open within. One that closes nothing is a
-    /// mistake within the element.
-    fn close(&mut self, closing: u8) {
-        if self.beyond > 0 {
-            self.beyond -= 1;
-            return;
-        }
-        let bracket = if closing == b'}' { b'{' } else { b'[' };
-        if *self.count(bracket) == 0 {
-            return;
-        }
-        while let Some(open) = self.open.pop() {
-            *self.count(open) -= 1;
-            if open == bracket {
-                return;
-            }
-        }
-    }
-
-    fn count(&mut self, bracket: u8) -> &mut usize {
-        if bracket == b'{' { &mut self.braces } else { &mut self.brackets }
-    }
-}
-
-/// The JSON object that `body` is, made valid where it is no UTF-8; `None` if it is something else.
+/// `body` as a JSON object, with invalid UTF-8 replaced; `None` if it is not an object.
 pub(super) fn object(body: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(body).map_or_else(|_| repaired_text(body).into(), std::borrow::Cow::Borrowed);
     let raw: &RawValue = serde_json::from_str(&text).ok()?;
     raw.get().starts_with('{').then(|| Bytes::copy_from_slice(raw.get().as_bytes()))
 }
 
-/// Replaces each byte that is no UTF-8 by U+FFFD, as Go's decoder does when it reads what ld-relay forwards untouched.
+/// Replaces each byte of invalid UTF-8 by U+FFFD, as Go's decoder does with the bodies that ld-relay forwards unchanged.
 fn repaired_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 16);
     for chunk in bytes.utf8_chunks() {

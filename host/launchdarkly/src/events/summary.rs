@@ -1,8 +1,8 @@
-//! Summarising for SDKs that cannot do it themselves: PHP, which forgets everything between requests, and very old ones.
+//! Summarising for SDKs that cannot do it themselves: PHP, which keeps no state between requests, and very old ones.
 //!
-//! One task per credential takes what the event filter has let through, has it [processed](processor) off the
-//! asynchronous threads, and hands a batch per [queue](QueueKey) to the outbox, on a timer or when a processor is full.
-//! Section 10.5 of the compatibility page says what must come out.
+//! One task per credential receives events that passed the event filter, has them [processed](processor) off the
+//! asynchronous threads, and moves a batch per [queue](QueueKey) to the outbox, on a timer or when a processor is full.
+//! L197 to L210 define the output.
 
 mod counters;
 mod processor;
@@ -29,29 +29,29 @@ use super::limits::Limits;
 use super::post::{Poster, QueueKey};
 use crate::data::{FlagData, Items};
 
-/// Posts that wait to be processed, per credential. Their memory is what bounds them in practice.
+/// Posts that wait to be processed, per credential. In practice their memory bounds them.
 const MAX_WAITING: usize = 16 << 10;
-/// What a processor costs besides what it holds, roughly.
+/// Approximate memory of a processor besides its events.
 const PROCESSOR_COST: usize = 1024;
-/// Processors at once, per credential. Keys contain what callers send, so their number must be bounded; the one that
-/// has been idle for longest makes room, and what it holds is sent before its time.
+/// Processors at once, per credential. Keys contain texts from callers, so their number must be bounded; the processor
+/// that has been idle for longest is closed, and its events are sent early.
 const MAX_PROCESSORS: usize = 1000;
-/// A processor that saw no event for so long is closed, unless it is the only one (section 10.5).
+/// A processor without events for this time is closed, unless it is the only one (L197 to L210).
 const MAX_IDLE: Duration = Duration::from_secs(3600);
 
-/// Where events go that have to be summarised.
+/// Receives events that have to be summarised.
 pub(super) struct Summaries {
-    /// The ways to the tasks.
+    /// Channels to the tasks.
     jobs: ByTrust<mpsc::Sender<Job>>,
     ledger: Arc<Ledger>,
 }
 
-/// What the tasks need to know.
+/// Dependencies of the tasks.
 #[derive(Clone)]
-pub(super) struct Parts {
+pub(super) struct SummaryParts {
     pub(super) label: EnvironmentLabel,
     pub(super) settings: OutboxSettings,
-    /// For what old events do not say.
+    /// For properties that old events do not have.
     pub(super) data: Environment<FlagData>,
     /// Knows the clock of the events service.
     pub(super) poster: Poster,
@@ -62,7 +62,7 @@ pub(super) struct Parts {
 
 enum Job {
     Process(Arrival),
-    /// Everything that was collected is handed over.
+    /// Replies with everything that was collected.
     Flush(oneshot::Sender<Vec<(QueueKey, Batch)>>),
 }
 
@@ -70,12 +70,12 @@ enum Job {
 struct Arrival {
     key: QueueKey,
     events: Vec<Bytes>,
-    /// Memory of the post, which is full when too many wait.
+    /// Memory of the post, which bounds waiting posts.
     _charge: Charge,
 }
 
 struct Summariser {
-    parts: Parts,
+    parts: SummaryParts,
     trust: Trust,
     memory: Arc<Account>,
     processors: HashMap<QueueKey, Open>,
@@ -89,19 +89,19 @@ struct Open {
     charge: Charge,
 }
 
-/// What came of one post besides what the processor holds.
+/// The result of processing one post, besides the state of the processor.
 #[derive(Default)]
 struct Processed {
-    /// What the processor held when it was full.
+    /// Batches that were taken because the processor was full.
     batches: Vec<Batch>,
     lost: BTreeMap<&'static str, usize>,
-    /// The first one, for people.
+    /// The first error, for the log.
     malformed: Option<ReadError>,
 }
 
 impl Summaries {
     /// Starts the tasks.
-    pub(super) fn start(parts: &Parts, lifecycle: &Lifecycle) -> Self {
+    pub(super) fn start(parts: &SummaryParts, lifecycle: &Lifecycle) -> Self {
         let jobs = ByTrust::from_fn(|trust| {
             let (jobs, queue) = mpsc::channel(MAX_WAITING);
             let summariser = Summariser::new(parts.clone(), trust);
@@ -121,7 +121,7 @@ impl Summaries {
         }
     }
 
-    /// Takes everything that was collected, after what is queued has been processed.
+    /// Takes everything that was collected, after all queued posts have been processed.
     pub(super) async fn take(&self) -> Vec<(QueueKey, Batch)> {
         let mut all = Vec::new();
         for trust in Trust::ALL {
@@ -147,7 +147,7 @@ impl Supervised for SummaryTask {
 }
 
 impl Summariser {
-    fn new(parts: Parts, trust: Trust) -> Self {
+    fn new(parts: SummaryParts, trust: Trust) -> Self {
         let memory = parts.limits.outbox.memory(trust).account();
         Self { parts, trust, memory, processors: HashMap::new() }
     }
@@ -160,7 +160,7 @@ impl Summariser {
             tokio::select! {
                 job = queue.recv() => match job {
                     Some(Job::Process(arrival)) => self.process(arrival).await,
-                    // Nobody waits for the answer any more if the drain time is over.
+                    // The receiver is gone if the drain time is over.
                     Some(Job::Flush(reply)) => drop(reply.send(self.take())),
                     None => return,
                 },
@@ -174,7 +174,7 @@ impl Summariser {
         }
     }
 
-    /// Has a post processed where it delays nobody, for it may have thousands of events.
+    /// Has a post processed off the serving threads, because it may have thousands of events.
     async fn process(&mut self, arrival: Arrival) {
         let Arrival { key, events, _charge } = arrival;
         let count = events.len();
@@ -218,7 +218,7 @@ impl Summariser {
         if open.account_for() {
             self.processors.insert(key, open);
         } else {
-            // Without memory for what it remembers, it starts again with the next post.
+            // Without memory for its state, the next post starts with a new processor.
             self.parts.outbox.dispatch(key, open.processor.flush());
         }
     }
@@ -237,7 +237,7 @@ impl Summariser {
             }
         }
         let used = Instant::now();
-        // It is emptied at its capacity, and must have room for all that the last event before that becomes.
+        // It is emptied at its capacity, and must have room for everything that the last event before that produces.
         let capacity = self.parts.settings.capacity + MOST_OF_ONE - 1;
         let processor = Processor::new(key.schema, capacity, used);
         let charge = self.memory.charge(PROCESSOR_COST + key.heap_bytes())?;

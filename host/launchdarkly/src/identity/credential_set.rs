@@ -12,8 +12,8 @@ use super::sdk_kind::SdkKind;
 /// The credentials of one environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
-    sdk_keys: Keys<SdkKey>,
-    mobile_keys: Option<Keys<MobileKey>>,
+    sdk_keys: AcceptedKeys<SdkKey>,
+    mobile_keys: Option<AcceptedKeys<MobileKey>>,
     env_id: Option<EnvironmentId>,
     /// Whether LaunchDarkly listed all keys, so that `/status` shows the list.
     is_listed: bool,
@@ -21,7 +21,7 @@ pub struct Credentials {
 
 /// Accepted keys of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Keys<K> {
+struct AcceptedKeys<K> {
     /// The key that is used upstream. It does not expire.
     anchor: K,
     /// The others.
@@ -67,7 +67,12 @@ pub(crate) enum KeyError {
 impl Credentials {
     /// Credentials that never change.
     pub(crate) fn fixed(sdk_key: SdkKey, mobile_key: Option<MobileKey>, env_id: Option<EnvironmentId>) -> Self {
-        Self { sdk_keys: Keys::one(sdk_key), mobile_keys: mobile_key.map(Keys::one), env_id, is_listed: false }
+        Self {
+            sdk_keys: AcceptedKeys::one(sdk_key),
+            mobile_keys: mobile_key.map(AcceptedKeys::one),
+            env_id,
+            is_listed: false,
+        }
     }
 
     /// Credentials of a new environment.
@@ -81,15 +86,17 @@ impl Credentials {
         let OfferedKeys { sdk_key, expiring, mobile_key, sdk_keys, mobile_keys } = offered;
         let is_listed = sdk_keys.is_some() || mobile_keys.is_some();
         let sdk_keys = match (sdk_key, sdk_keys) {
-            (Some(anchor), Some(all)) => Keys::listed(anchor, all, now_ms).ok_or(KeyError::UnlistedSdk)?,
+            (Some(anchor), Some(all)) => AcceptedKeys::listed(anchor, all, now_ms).ok_or(KeyError::UnlistedSdk)?,
             (anchor, _) => self.sdk_keys.rotated(anchor, expiring, now_ms),
         };
         let mobile_keys = match (mobile_key, mobile_keys) {
-            (Some(anchor), Some(all)) => Some(Keys::listed(anchor, all, now_ms).ok_or(KeyError::UnlistedMobile)?),
-            (Some(anchor), None) => Some(Keys::one(anchor)),
+            (Some(anchor), Some(all)) => {
+                Some(AcceptedKeys::listed(anchor, all, now_ms).ok_or(KeyError::UnlistedMobile)?)
+            }
+            (Some(anchor), None) => Some(AcceptedKeys::one(anchor)),
             // Without a primary key, the first listed key is used for events.
             (None, Some(all)) => match all.first().map(|it| it.key.clone()) {
-                Some(anchor) => Keys::listed(anchor, all, now_ms),
+                Some(anchor) => AcceptedKeys::listed(anchor, all, now_ms),
                 None => None,
             },
             (None, None) => self.mobile_keys.clone(),
@@ -104,13 +111,13 @@ impl Credentials {
         mobile_keys: Vec<Accepted<MobileKey>>,
         is_listed: bool,
     ) -> Option<Self> {
-        let (sdk_keys, mobile_keys) = (Keys::restored(sdk_keys)?, Keys::restored(mobile_keys));
+        let (sdk_keys, mobile_keys) = (AcceptedKeys::restored(sdk_keys)?, AcceptedKeys::restored(mobile_keys));
         Some(Self { sdk_keys, mobile_keys, env_id: Some(env_id), is_listed })
     }
 
     /// All SDK keys and all mobile keys, each with the anchor first, and whether LaunchDarkly listed them.
     pub(crate) fn all_keys(&self) -> (Vec<Accepted<SdkKey>>, Vec<Accepted<MobileKey>>, bool) {
-        let mobile = self.mobile_keys.iter().flat_map(Keys::all).collect();
+        let mobile = self.mobile_keys.iter().flat_map(AcceptedKeys::all).collect();
         (self.sdk_keys.all().collect(), mobile, self.is_listed)
     }
 
@@ -149,13 +156,14 @@ impl Credentials {
     /// All SDK keys and all mobile keys as LaunchDarkly listed them; `None` if it did not.
     #[expect(clippy::type_complexity, reason = "two lists of the same shape")]
     pub(crate) fn listed(&self) -> Option<(Vec<Accepted<SdkKey>>, Vec<Accepted<MobileKey>>)> {
-        self.is_listed.then(|| (self.sdk_keys.all().collect(), self.mobile_keys.iter().flat_map(Keys::all).collect()))
+        self.is_listed
+            .then(|| (self.sdk_keys.all().collect(), self.mobile_keys.iter().flat_map(AcceptedKeys::all).collect()))
     }
 
     /// Everything that callers may present, by kind of caller.
     pub(crate) fn accepted(&self) -> impl Iterator<Item = (SdkKind, &str)> {
         let server = self.sdk_keys.texts().map(|key| (SdkKind::Server, key.expose()));
-        let mobile = self.mobile_keys.iter().flat_map(Keys::texts).map(|key| (SdkKind::Mobile, key.expose()));
+        let mobile = self.mobile_keys.iter().flat_map(AcceptedKeys::texts).map(|key| (SdkKind::Mobile, key.expose()));
         let browser = self.env_id.iter().map(|id| (SdkKind::Browser, id.as_str()));
         server.chain(mobile).chain(browser)
     }
@@ -166,7 +174,7 @@ impl Credentials {
     }
 }
 
-impl<K: Clone + PartialEq> Keys<K> {
+impl<K: Clone + PartialEq> AcceptedKeys<K> {
     fn one(anchor: K) -> Self {
         Self { anchor, more: Vec::new(), anchor_name: None }
     }

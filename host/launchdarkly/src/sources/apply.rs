@@ -1,7 +1,7 @@
-//! From a change to what SDKs see: payload plugins, snapshot, disk.
+//! Applies changes: payload plugins, snapshot, disk, database.
 //!
-//! Plugins see every change once, here. What upstream really said is kept beside what is served as soon as the two
-//! differ, so that a change of plugins can be applied to data that came long ago.
+//! Plugins receive every change once, here. The untransformed data is kept beside the served data as soon as the two
+//! differ, so that a change of plugins can be applied to older data.
 
 mod changed;
 
@@ -21,7 +21,7 @@ use crate::data::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
 use crate::store::{StoreEvent, StoreLink};
 
-/// Owns the writer of one environment.
+/// Applies changes to one environment and owns its writer.
 pub(crate) struct Applier {
     pub(super) environment: Arc<LdEnvironment>,
     writer: Writer<FlagData>,
@@ -29,20 +29,20 @@ pub(crate) struct Applier {
     pub(super) hooks: Hooks,
     snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     store: Option<StoreLink>,
-    /// What upstream said, while plugins make something else of it. `None`: what is served is what upstream said.
+    /// The untransformed data, while plugins change it. `None`: the served data is untransformed.
     raw: Option<Items>,
-    /// Identity of the chain that made what is served; 0 for none.
+    /// Identity of the chain that transformed the served data; 0 for none.
     chain: u64,
 }
 
 /// The writing sides of one environment.
 pub(crate) struct Writers {
     pub(crate) data: Writer<FlagData>,
-    /// For the second version of the delivery protocol, where it is spoken.
+    /// For the second version of the delivery protocol, if it is enabled.
     pub(crate) objects: Option<Writer<Fdv2Data>>,
 }
 
-/// Most items that are announced one by one when many change at once.
+/// Most items that are announced one by one when several change at once.
 const MAX_PATCHES: usize = 64;
 
 /// When a full rendering is announced.
@@ -79,15 +79,15 @@ impl Applier {
 
     /// Applies one change from upstream.
     pub(crate) async fn apply(&mut self, change: Change) {
-        let said = self.store.is_some().then(|| change.clone());
+        let upstream_change = self.store.is_some().then(|| change.clone());
         self.apply_unkept(change).await;
         self.persist();
-        if let (Some(store), Some(change), Some(items)) = (&self.store, said, self.upstream_items()) {
+        if let (Some(store), Some(change), Some(items)) = (&self.store, upstream_change, self.upstream_items()) {
             store.applied(&change, items);
         }
     }
 
-    /// Writes upstream's data to disk, unless it is there already: each reconnection repeats everything.
+    /// Persists the data from upstream, unless it is persisted already: each reconnection repeats all data.
     fn persist(&self) {
         if let (Some(snapshot_writer), Some(items)) = (&self.snapshot_writer, self.upstream_items()) {
             snapshot_writer.change(|persisted| {
@@ -100,7 +100,7 @@ impl Applier {
         }
     }
 
-    /// The next thing that the database's tasks have to say; never without a database. Safe to be dropped while it waits.
+    /// Receives the next event of the store's tasks; pending without a store. Cancel-safe.
     pub(crate) async fn recv_event(&mut self) -> StoreEvent {
         match &mut self.store {
             Some(store) => store.recv_event().await,
@@ -108,13 +108,13 @@ impl Applier {
         }
     }
 
-    /// Acts on what the database's tasks have to say.
+    /// Handles an event of the store's tasks.
     pub(crate) async fn handle_event(&mut self, store_event: StoreEvent) {
         match store_event {
             StoreEvent::SegmentsChanged => self.serve(&Change::SegmentsChanged),
             StoreEvent::Newer(items) => self.take_over(items).await,
             StoreEvent::Stored(items) => {
-                // Whatever is here already came from upstream in the meantime.
+                // Present data came from upstream in the meantime.
                 if self.upstream_items().is_none() {
                     self.restore(items).await;
                     tracing::info!(environment = %self.environment.label, "serving data kept in the persistent store until upstream answers");
@@ -126,8 +126,8 @@ impl Applier {
         }
     }
 
-    /// Applies items that other gateways heard from upstream and wrote into the database, unless upstream speaks to this
-    /// one again. Only newer versions count.
+    /// Applies items that other gateways received from upstream and wrote into the database, unless upstream is connected
+    /// again. Only newer versions count.
     async fn take_over(&mut self, items: Vec<Item>) {
         if self.environment.status.current().connection == Connection::Valid {
             return;
@@ -155,13 +155,13 @@ impl Applier {
     pub(crate) async fn restore(&mut self, items: Items) {
         self.apply_unkept(Change::Put(items.clone())).await;
         self.environment.status.data_restored();
-        // Not before: after a panic, the database's tasks hand it over once more.
+        // Not before: after a panic, the store's tasks send the data once more.
         if let Some(store) = &self.store {
             store.restored(items);
         }
     }
 
-    /// The plan has changed: if that concerns payload plugins, everything is transformed again and only a real
+    /// Handles a change of the plan: if payload plugins have changed, all data is transformed again and only a real
     /// difference is announced.
     pub(crate) async fn plan_changed(&mut self) {
         let transform = self.transform_in_force();
@@ -187,7 +187,7 @@ impl Applier {
                 self.transform_everything(raw, transform, Announce::Differences).await;
             }
             (Change::SegmentsChanged, _) => self.serve(&Change::SegmentsChanged),
-            // A `put` from upstream is announced in any case, as the reference does.
+            // A `put` from upstream is always announced, as in the reference.
             (Change::Put(items), transform) => self.transform_everything(items, transform, Announce::Always).await,
         }
     }
@@ -196,12 +196,12 @@ impl Applier {
         self.hooks.of(&self.environment.label).payload_transform.clone()
     }
 
-    /// Whether what is served lacks something that upstream said, because a plugin failed.
+    /// Whether served data lacks changes from upstream, because a plugin failed.
     pub(crate) fn is_behind(&self) -> bool {
         self.environment.is_behind.load(Ordering::Relaxed)
     }
 
-    /// What upstream has said up to now.
+    /// The untransformed data from upstream.
     pub(crate) fn upstream_items(&self) -> Option<Items> {
         self.raw.clone().or_else(|| self.writer.snapshot().map(|it| it.data().items().clone()))
     }
@@ -211,12 +211,12 @@ impl Applier {
         let is_news = raw.upsert(item);
         self.raw = Some(raw.clone());
         if item.is_deleted() {
-            // Nothing for a plugin to look at.
+            // Nothing for a plugin to transform.
             self.serve(&Change::Patch(item.clone()));
             return;
         }
         if !is_news {
-            // Without plugins, SDKs would hear of it and ignore it. Here they must not: no plugin has seen this text.
+            // Without plugins, SDKs would be sent it and ignore it. Here they must not: no plugin has transformed this item.
             return;
         }
         match self.transform(transform, Changed::one(item, raw)).await {
@@ -234,7 +234,7 @@ impl Applier {
         }
     }
 
-    /// An item that a plugin hides must also disappear where it was seen before.
+    /// The tombstone for an item that a plugin hides, so that SDKs remove it.
     fn hide(&mut self, item: &Item) {
         let tombstone = match item {
             Item::Flag(it) => Item::Flag(Arc::new(model::Flag::tombstone(it.key(), it.version()))),
@@ -262,7 +262,7 @@ impl Applier {
             Ok(items) => {
                 self.chain = chain;
                 if self.environment.is_behind.swap(false, Ordering::Relaxed) {
-                    tracing::info!(environment = %self.environment.label, "payload plugins work again, serving everything that upstream said");
+                    tracing::info!(environment = %self.environment.label, "payload plugins work again, serving all data from upstream");
                 }
                 let before = self.writer.snapshot();
                 let is_same = before.is_some_and(|it| it.data().items().looks_like(&items));
@@ -273,7 +273,7 @@ impl Applier {
         }
     }
 
-    /// The one way to what SDKs see.
+    /// Updates the served data. All changes pass here.
     fn serve(&mut self, change: &Change) {
         fault_point("apply change");
         let is_news = self.writer.update(change);
@@ -290,15 +290,15 @@ impl Applier {
     }
 
     fn keep_what_was(&mut self, failure: &HookFailure) {
-        // The plugin is called again every few seconds, so only the first failure is worth a line.
+        // The plugin is called again every few seconds, so only the first failure is logged at this level.
         if self.environment.is_behind.swap(true, Ordering::Relaxed) {
             tracing::debug!(environment = %self.environment.label, %failure, "payload plugin still fails");
         } else {
-            tracing::error!(environment = %self.environment.label, %failure, "payload plugin failed, serving what was served before");
+            tracing::error!(environment = %self.environment.label, %failure, "payload plugin failed, serving the previous data");
         }
     }
 
-    /// The changed items as plugins want them, hidden ones left out.
+    /// The changed items after plugins, without hidden ones.
     async fn transform(&self, transform: &dyn PayloadTransform, changed: Changed) -> Result<Vec<Item>, HookFailure> {
         let facts = PayloadFacts { environment: self.environment.label.clone() };
         let changed = Arc::new(changed);

@@ -1,4 +1,4 @@
-//! The archive that LaunchDarkly makes for offline use: read in memory, checked, taken apart.
+//! LaunchDarkly's data archive for offline mode: read into memory, checked and parsed.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -22,7 +22,7 @@ const MAX_FILE: u64 = 1 << 30;
 /// A readable archive.
 pub(crate) struct Archive {
     pub(crate) environments: Vec<Archived>,
-    /// Environments that are in it and cannot be used, with the reason.
+    /// Environments in it that cannot be used, with the reason.
     pub(crate) skipped: Vec<(String, String)>,
 }
 
@@ -51,15 +51,15 @@ pub enum ArchiveError {
         /// Limit in bytes.
         limit: u64,
     },
-    /// It does not say what its content should be.
+    /// The checksum of its content is missing.
     #[error("unable to read \"checksum.md5\" from archive: there is no such file in it")]
     NoChecksum,
     /// It was changed, or is not complete.
     #[error("checksum of environments did not match: expected \"{expected}\", got \"{found}\"")]
     Checksum {
-        /// What the archive says, in hexadecimal digits.
+        /// The checksum in the archive, in hexadecimal digits.
         expected: String,
-        /// What it contains.
+        /// The checksum of its content.
         found: String,
     },
 }
@@ -78,7 +78,7 @@ impl Archive {
         let mut members = if is_gzip { members(MultiGzDecoder::new(bytes))? } else { members(Cursor::new(bytes))? };
         let expected = members.remove("checksum.md5").ok_or(ArchiveError::NoChecksum)?;
         members.retain(|name, _| name.ends_with(".json"));
-        // In order of name: `-` sorts before `.`, so the data of an environment comes before its description.
+        // In order of name: `-` sorts before `.`, so the data of an environment precedes its description.
         let mut hash = Md5::new();
         members.values().for_each(|content| hash.update(content));
         let found = hash.finalize();
@@ -97,7 +97,7 @@ impl Archive {
     }
 }
 
-/// Content of the regular files at the top, by name. Nothing is written anywhere, so no name can do harm.
+/// Content of the regular files at the top, by name. Nothing is written to disk, so names are harmless.
 fn members(reader: impl Read) -> Result<BTreeMap<String, Vec<u8>>, ArchiveError> {
     let mut members = BTreeMap::new();
     let mut total = 0;
@@ -114,7 +114,7 @@ fn members(reader: impl Read) -> Result<BTreeMap<String, Vec<u8>>, ArchiveError>
             return Err(ArchiveError::TooLarge { name, limit: MAX_MEMBER });
         }
         let mut content = Vec::new();
-        // The header's word is not enough: what is read counts.
+        // The header may be wrong, so the bytes that were read count.
         entry.take(MAX_MEMBER).read_to_end(&mut content)?;
         total += content.len() as u64;
         if total >= MAX_TOTAL {
@@ -157,7 +157,7 @@ mod tests {
 
     const DATA: &str = r#"{"flags":{},"segments":{}}"#;
 
-    /// The files of the page's test vectors, with their checksum.
+    /// Files of two environments whose checksums are known (U078, U079).
     fn vector(ids: &[&str], checksum: &str) -> Vec<(String, Vec<u8>)> {
         let mut files = vec![("checksum.md5".to_owned(), hex::decode(checksum).unwrap())];
         for id in ids {
@@ -193,7 +193,7 @@ mod tests {
     const NONE: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
     #[test]
-    fn the_vectors_of_the_page_are_read() {
+    fn known_archives_are_read() {
         // U078, U084
         for (ids, checksum) in [(&["1111111111"][..], ONE), (&["1111111111", "2222222222"], TWO), (&[], NONE)] {
             let plain = tar(&vector(ids, checksum));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_trusted_is_refused_with_the_reason() {
+    fn untrusted_archives_are_refused_with_the_reason() {
         let mut without = vector(&["1111111111"], ONE);
         without.remove(0);
         for (row, bytes, text) in [
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn other_members_do_no_harm() {
+    fn other_members_are_ignored() {
         // U081, U082
         let mut files = vector(&["1111111111"], ONE);
         files.push(("../evil.json".to_owned(), b"{}".to_vec()));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_environment_does_not_spoil_the_others() {
+    fn a_bad_environment_does_not_affect_others() {
         // U083
         let mut files = vector(&["1111111111", "2222222222"], TWO);
         files[4].1 = br#"{"flags":{"a":true}}"#.to_vec();

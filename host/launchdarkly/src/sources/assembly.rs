@@ -1,4 +1,4 @@
-//! Environments come, change and go: from a list of what should be served to what is served.
+//! Starts, changes and stops environments to match a list.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,21 +9,22 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use yardarm_core::change_log::UpdateSource;
 use yardarm_core::jittered_source::JitteredSource;
-use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::registry::EndReason;
 use yardarm_core::report::RecentChanges;
-use yardarm_core::status::{Connection, Status};
+use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
 
 use super::Parts;
 use super::apply::{Applier, Writers};
-use super::offline_feed::{OfflineFeedTask, OfflineUpdate};
+use super::offline_updates::{OfflineUpdate, OfflineUpdateTask};
 use super::stream::StreamTask;
+use super::variant::Variant;
+use super::watch::{send_heartbeats, wait_for_data, watch_outages, watch_start};
 use crate::config::{ClientStreamMode, Config, EnvironmentConfig, LiveConfig};
 use crate::data::persistence;
 use crate::data::{FlagData, Items};
-use crate::environments::{Environments, Events, LdEnvironment, Phase};
+use crate::environments::{Environments, Events, LdEnvironment};
 use crate::evaluated_streams::EvaluatedStreams;
 use crate::events::EventPort;
 use crate::events::Limits;
@@ -31,27 +32,11 @@ use crate::identity::{SdkKind, label};
 use crate::store::{self, EnvironmentStore, StoreLink};
 use crate::upstream::HttpClients;
 
-/// How long events of an environment that is no more may take to leave.
+/// Time limit for sending the events of a removed environment.
 const FLUSH_OF_REMOVED: Duration = Duration::from_secs(15);
 
-/// Into how many groups a herd is split.
+/// Number of jittered sources per environment.
 const PING_SOURCES: usize = 32;
-
-/// One environment that should be served, or one filtered variant of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Variant {
-    pub(crate) config: EnvironmentConfig,
-    /// Empty for the unfiltered environment.
-    pub(crate) filter: Arc<str>,
-}
-
-impl Variant {
-    /// A configured environment, and each of its filtered variants.
-    pub(crate) fn all_of(config: EnvironmentConfig) -> Vec<Self> {
-        let filters = std::iter::once("").chain(config.filters.iter().map(String::as_str));
-        filters.map(|filter| Self { config: config.clone(), filter: filter.into() }).collect()
-    }
-}
 
 /// Starts, changes and stops environments. One task owns it, so the list has one writer.
 pub(crate) struct EnvironmentAssembly {
@@ -61,11 +46,11 @@ pub(crate) struct EnvironmentAssembly {
     parts: Parts,
     environments: Environments,
     running: BTreeMap<EnvironmentLabel, Running>,
-    /// Environments that are served no more and not ended yet; none between two calls.
+    /// Environments that are no longer served and not stopped yet; empty between two calls.
     gone: Vec<Running>,
-    /// Credentials that are accepted no more and whose streams have not been ended yet; none between two calls.
+    /// Credentials that are no longer accepted and whose streams have not been ended yet; empty between two calls.
     revoked: Vec<(EnvironmentLabel, String)>,
-    /// Whether data comes from [`Fleet::feed`] and nothing is ever sent.
+    /// Whether data comes from [`Self::send_data`] and nothing is sent to LaunchDarkly.
     is_offline: bool,
     /// Whether all environments of the start are known.
     is_settled: bool,
@@ -73,12 +58,12 @@ pub(crate) struct EnvironmentAssembly {
 
 struct Running {
     environment: Arc<LdEnvironment>,
-    /// Ends what fetches and serves data.
+    /// Lifecycle of the tasks that fetch and serve data.
     data: Lifecycle,
-    /// Ends what forwards events, which may go on for a while after the rest.
+    /// Lifecycle of the tasks that forward events, which end a little later.
     events: Lifecycle,
-    /// The way in for data in offline mode.
-    feed: Option<mpsc::Sender<OfflineUpdate>>,
+    /// Sender of data in offline mode.
+    updates: Option<mpsc::Sender<OfflineUpdate>>,
 }
 
 impl EnvironmentAssembly {
@@ -103,10 +88,10 @@ impl EnvironmentAssembly {
         }
     }
 
-    /// Makes what is served what should be served.
+    /// Starts, changes and stops environments so that `wanted` is served.
     ///
-    /// New credentials are accepted before old ones are refused; connections of SDKs whose credential stays are not
-    /// touched. What a panic left undone the next call does.
+    /// New credentials are accepted before old ones are refused; connections of SDKs whose credential stays are kept.
+    /// After a panic, the next call completes the work.
     pub(crate) async fn reconcile(&mut self, wanted: Vec<Variant>) {
         let mut wanted: BTreeMap<_, _> =
             wanted.into_iter().map(|it| (label(&it.config.name, &it.filter), it)).collect();
@@ -141,17 +126,17 @@ impl EnvironmentAssembly {
         }
     }
 
-    /// All environments of the start are known: readiness does not wait for those that come later.
+    /// Records that all environments at the start are known: readiness does not wait for later ones.
     pub(crate) fn settle(&mut self) {
         self.is_settled = true;
     }
 
-    /// Gives data to an environment in offline mode, and waits until it is served.
-    pub(crate) async fn feed(&self, name: &str, items: Items) {
-        if let Some(feed) = self.running.get(&label(name, "")).and_then(|it| it.feed.as_ref()) {
+    /// Sends data to an environment in offline mode, and waits until it is served.
+    pub(crate) async fn send_data(&self, name: &str, items: Items) {
+        if let Some(updates) = self.running.get(&label(name, "")).and_then(|it| it.updates.as_ref()) {
             let (applied, is_applied) = oneshot::channel();
-            // Nobody takes it only when the process ends.
-            if feed.send(OfflineUpdate { items, applied }).await.is_ok() {
+            // The receiver ends only with the process.
+            if updates.send(OfflineUpdate { items, applied }).await.is_ok() {
                 let _ = is_applied.await;
             }
         }
@@ -167,7 +152,7 @@ impl EnvironmentAssembly {
         let status = Status::new();
         let lifecycle = self.parts.lifecycle.for_environment(name.clone(), status.clone());
         let lifecycles = (lifecycle.child(), lifecycle.child());
-        // Should this panic, nothing of it goes on.
+        // Cancels all tasks of the environment if this panics.
         let unfinished = (lifecycles.0.token().clone().drop_guard(), lifecycles.1.token().clone().drop_guard());
         let events = if self.is_offline {
             Events::Discarded
@@ -214,7 +199,7 @@ impl EnvironmentAssembly {
         };
         let (waiting, latch) = (Arc::clone(&environment), Arc::new(latch));
         lifecycles.0.supervise("first data", move || wait_for_data(Arc::clone(&waiting), Arc::clone(&latch)));
-        let feed = if self.is_offline {
+        let updates = if self.is_offline {
             Some(self.start_offline(&environment, writers, &lifecycles.0))
         } else {
             self.start_online(&environment, writers, &lifecycles.0).await;
@@ -224,10 +209,10 @@ impl EnvironmentAssembly {
         let beating = Arc::clone(&environment);
         lifecycles.0.supervise("heartbeat", move || send_heartbeats(Arc::clone(&beating), interval));
         let _ = (unfinished.0.disarm(), unfinished.1.disarm());
-        Running { environment, data: lifecycles.0, events: lifecycles.1, feed }
+        Running { environment, data: lifecycles.0, events: lifecycles.1, updates }
     }
 
-    /// Several views of one environment, each late in its own way. One per stream would cost a timer per stream.
+    /// Jittered sources of one environment, shared by its streams. One per stream would need a timer per stream.
     fn ping_sources(&self, data: &Environment<FlagData>, lifecycle: &Lifecycle) -> Vec<Arc<dyn UpdateSource>> {
         let Some(jitter) = self.config.ping_stream_jitter_time else { return Vec::new() };
         let start =
@@ -269,7 +254,7 @@ impl EnvironmentAssembly {
     ) -> Option<StoreLink> {
         let store = environment.store.clone()?;
         let settings = environment.settings().clone();
-        let context = store::Context {
+        let context = store::StoreContext {
             label: &environment.label,
             upstream: &environment.status,
             key: Arc::new(move || settings.get().credentials.sdk_key().clone()),
@@ -286,14 +271,14 @@ impl EnvironmentAssembly {
         writers: Writers,
         lifecycle: &Lifecycle,
     ) -> mpsc::Sender<OfflineUpdate> {
-        let (feed, fed) = mpsc::channel(1);
+        let (sender, updates) = mpsc::channel(1);
         let link = self.start_store(environment, lifecycle, false);
         let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), None).with_store(link);
-        lifecycle.supervise("offline data", OfflineFeedTask::new(applier, fed));
-        feed
+        lifecycle.supervise("offline data", OfflineUpdateTask::new(applier, updates));
+        sender
     }
 
-    /// Unmapped already: now the upstream connection ends, and events get some time to leave.
+    /// Stops an environment that is no longer in the index; waiting events are sent within a time limit.
     fn stop(&self, running: Running) {
         running.data.token().cancel();
         self.parts.lifecycle.spawn_graceful("events of a removed environment", async move {
@@ -305,7 +290,7 @@ impl EnvironmentAssembly {
     }
 }
 
-/// Credentials that were accepted and are no more.
+/// Credentials that are no longer accepted.
 fn revocations(
     label: &EnvironmentLabel,
     before: &EnvironmentConfig,
@@ -327,61 +312,4 @@ async fn read_kept(dir: &Path, environment: &Arc<LdEnvironment>) -> Option<Items
         .await
         .ok()
         .flatten()
-}
-
-/// Readiness waits until there is something to serve.
-async fn wait_for_data(environment: Arc<LdEnvironment>, latch: Arc<ReadyLatch>) {
-    let mut changes = environment.status.changes();
-    while environment.phase() != Phase::Ready {
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
-    latch.release();
-}
-
-/// Streams may wait for data once an environment has it, is rejected, or has had its time.
-async fn watch_start(environment: Arc<LdEnvironment>, timeout: Duration) {
-    let mut changes = environment.status.changes();
-    let settled = async {
-        while matches!(environment.phase(), Phase::Starting) {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    if tokio::time::timeout(timeout, settled).await.is_err() {
-        tracing::warn!(environment = %environment.label, "no data from upstream within the initial timeout, attempts go on");
-    }
-    environment.start_timed_out();
-}
-
-/// One line for an operator when updates have been unavailable for too long, and one when they are back.
-async fn watch_outages(environment: Arc<LdEnvironment>, limit: Duration) {
-    let mut changes = environment.status.changes();
-    loop {
-        let is_well = |it: &LdEnvironment| it.status.current().connection == Connection::Valid;
-        let has_recovered = async { while !is_well(&environment) && changes.changed().await.is_ok() {} };
-        if tokio::time::timeout(limit, has_recovered).await.is_err() {
-            let error = environment.status.current().last_error.map(|it| it.message).unwrap_or_default();
-            tracing::error!(environment = %environment.label, last_error = %error, "data source outage, updates have been unavailable for `disconnected_status_time`");
-            while !is_well(&environment) && changes.changed().await.is_ok() {}
-            tracing::info!(environment = %environment.label, "data source outage is over");
-        }
-        while is_well(&environment) {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-async fn send_heartbeats(environment: Arc<LdEnvironment>, interval: Duration) {
-    let mut timer = tokio::time::interval(interval);
-    timer.tick().await;
-    loop {
-        timer.tick().await;
-        environment.data.heartbeat();
-        environment.fdv2.iter().for_each(Environment::heartbeat);
-    }
 }

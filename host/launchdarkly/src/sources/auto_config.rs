@@ -1,4 +1,4 @@
-//! LaunchDarkly says which environments exist: one long stream, and what follows from its messages.
+//! Auto-configuration: a stream from LaunchDarkly with the list of environments.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use yardarm_core::{InternalError, Lifecycle, Secret, Supervised};
 use yardarm_vendor::upstream::{self as outbound, ConnectionError, Events, ReconnectPolicy};
 
 use super::assembly::EnvironmentAssembly;
-use super::auto_config_state::{AutoConfigState, Message};
+use super::auto_config_state::{AutoConfigMessage, AutoConfigState};
 use super::persisted_list::{self, PersistedList};
 use crate::config::{CommonConfig, Config};
 use crate::upstream::HttpClients;
 
-/// The task that keeps the list of environments.
+/// The task that receives the list of environments.
 pub(crate) struct AutoConfigTask {
     key: Secret,
     url: String,
@@ -32,7 +32,7 @@ pub(crate) struct AutoConfigTask {
     cleanup: tokio::time::Interval,
     /// Holds readiness back until the list is known.
     unlisted: Option<ReadyLatch>,
-    /// Writes the list to disk, where there is a data folder.
+    /// Writes the list to disk, if there is a data folder.
     snapshot_writer: Option<SnapshotWriter<Option<PersistedList>>>,
 }
 
@@ -51,7 +51,7 @@ impl AutoConfigTask {
         cleanup.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             key,
-            // Version 2 of the protocol: the service may speak of payload filters.
+            // Version 2 of the protocol includes payload filters.
             url: format!("{}/relay_auto_config?rpacProtocolVersion=2", config.stream_uri),
             http,
             environments: AutoConfigState::new(common),
@@ -65,12 +65,12 @@ impl AutoConfigTask {
         }
     }
 
-    /// Serves what an earlier process kept in `folder` at once, marked stale, and keeps the list there from now on.
+    /// Serves the list that an earlier process persisted in `folder`, marked stale, and persists the list there from now on.
     pub(crate) async fn restore(&mut self, folder: &Path, lifecycle: &Lifecycle) {
         let file = match persisted_list::file(folder, &self.key) {
             Ok(file) => file,
             Err(error) => {
-                tracing::warn!(%error, "the list of environments is not kept on disk");
+                tracing::warn!(%error, "the list of environments is not persisted");
                 return;
             }
         };
@@ -79,7 +79,7 @@ impl AutoConfigTask {
         self.snapshot_writer = Some(persisted_list::persist(file, persisted.clone(), lifecycle));
         let Some(persisted) = persisted else { return };
         self.environments.restore(persisted, unix_ms());
-        // A list without environments serves no SDK, so it is as good as none.
+        // A list without environments serves no SDK, so it counts as none.
         if self.environments.len() > 0 {
             tracing::info!(
                 environments = self.environments.len(),
@@ -118,8 +118,8 @@ impl AutoConfigTask {
                         Ok(event) => event,
                         Err(error) => return error,
                     };
-                    let problem = match Message::read(&event.event, &event.data) {
-                        Ok(Message::Reconnect) => return ConnectionError::Network("the service asked to reconnect".to_owned()),
+                    let problem = match AutoConfigMessage::read(&event.event, &event.data) {
+                        Ok(AutoConfigMessage::Reconnect) => return ConnectionError::Network("the service requested a reconnect".to_owned()),
                         Ok(message) => self.take(message).await,
                         Err(error) => Some(error.to_string()),
                     };
@@ -134,8 +134,8 @@ impl AutoConfigTask {
         }
     }
 
-    /// Applies a message; a contradiction in it is a reason to ask for everything again.
-    async fn take(&mut self, message: Message) -> Option<String> {
+    /// Applies a message; after a contradictory one, the stream is reopened to receive all data again.
+    async fn take(&mut self, message: AutoConfigMessage) -> Option<String> {
         let outcome = self.environments.apply(message, unix_ms());
         if outcome.is_complete || self.unlisted.is_none() {
             reconcile(&mut self.assembly, &self.environments, self.snapshot_writer.as_ref()).await;
@@ -161,7 +161,7 @@ impl AutoConfigTask {
         let seconds = delay.as_secs();
         if is_final {
             self.status.refused(kind, &error.to_string());
-            tracing::error!(%error, seconds, "the auto-configuration key was rejected; check it. It is tried again, less and less often");
+            tracing::error!(%error, seconds, "the auto-configuration key was rejected, check it; retrying with increasing delays");
         } else {
             self.status.interrupted(kind, &error.to_string());
             tracing::warn!(%error, seconds, "auto-configuration stream interrupted, reconnecting");
@@ -170,7 +170,7 @@ impl AutoConfigTask {
 }
 
 impl Supervised for AutoConfigTask {
-    /// Runs until dropped. Whatever happens to the stream, the environments that are known stay.
+    /// Runs until dropped. Known environments stay during every interruption of the stream.
     async fn run(&mut self) {
         loop {
             self.reconnect.mark_connecting();
@@ -196,7 +196,7 @@ impl Supervised for AutoConfigTask {
     }
 }
 
-/// Serves what is listed, and keeps the list if it differs from what is kept.
+/// Serves the list, and persists it if it has changed.
 async fn reconcile(
     assembly: &mut EnvironmentAssembly,
     environments: &AutoConfigState,

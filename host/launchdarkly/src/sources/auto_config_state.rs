@@ -1,7 +1,7 @@
-//! The list of environments as auto-configuration tells it: messages in, environments to be served out. Pure.
+//! State of auto-configuration: applies messages and returns the environments to be served. Pure.
 //!
-//! Messages may be old or come twice, so each environment and each filter keeps the version it was last told about,
-//! also after its deletion (upstream page, section 2.3).
+//! Messages may be old or repeated, so each environment and each filter keeps its last version, also after its deletion
+//! (U066 to U072).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,27 +11,27 @@ use serde_json::Value;
 use yardarm_launchdarkly_eval::model::normalize_json;
 use yardarm_vendor::upstream::LogThrottle;
 
-use super::assembly::Variant;
 use super::persisted_list::{PersistedFilter, PersistedList, PersistedListEntry};
 use super::representation::{Malformed, Object, Representation};
+use super::variant::Variant;
 use crate::config::{CommonConfig, EnvironmentConfig};
 use crate::identity::KeyError;
 
-/// Log lines about events that are not understood.
+/// Log lines about unknown events.
 static UNEXPECTED: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
-/// What is known of all environments and filters.
+/// All known environments and filters.
 pub(crate) struct AutoConfigState {
     common: CommonConfig,
-    environments: BTreeMap<String, Known<EnvironmentConfig>>,
-    filters: BTreeMap<String, Known<Filter>>,
-    /// Whether an earlier process knew this, and the service has not said anything yet. Then its list counts as it is,
-    /// whatever versions and keys were known.
+    environments: BTreeMap<String, Versioned<EnvironmentConfig>>,
+    filters: BTreeMap<String, Versioned<Filter>>,
+    /// Whether this was persisted by an earlier process and the service has not sent its list yet. Then its list replaces
+    /// all known versions and keys.
     is_restored: bool,
 }
 
-/// The last that was said about something; nothing is left of what was deleted but its version.
-struct Known<T> {
+/// The last version of an environment or filter; only the version of deleted ones is kept.
+struct Versioned<T> {
     version: i64,
     item: Option<T>,
 }
@@ -46,45 +46,45 @@ pub(crate) struct Filter {
 
 /// A message of the auto-configuration stream.
 #[derive(Debug)]
-pub(crate) enum Message {
-    /// Everything there is.
+pub(crate) enum AutoConfigMessage {
+    /// The full list.
     Put {
         environments: Vec<(String, Representation)>,
         filters: Vec<(String, Filter)>,
-        /// Environments and filters that cannot be read. What is known of them stays.
+        /// Environments and filters that cannot be parsed. Versioned ones stay as they are.
         refused: Vec<String>,
     },
     Environment(String, Box<Representation>),
     Filter(String, Filter),
     EnvironmentGone(String, i64),
     FilterGone(String, i64),
-    /// The service wants us to connect again.
+    /// The service requests a reconnect.
     Reconnect,
-    /// Something for newer clients.
+    /// A message for newer clients.
     Other,
 }
 
 /// A message that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MessageError {
+pub(crate) enum AutoConfigError {
     #[error("malformed JSON ({0})")]
     Json(#[from] serde_json::Error),
     #[error(transparent)]
     Malformed(#[from] Malformed),
 }
 
-/// What a message has done.
+/// The effect of a message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ApplyOutcome {
-    /// Whether the list of environments is known from now on.
+    /// Whether the list of environments is complete now.
     pub(crate) is_complete: bool,
-    /// A set of keys that contradicts itself; that environment stays as it was.
+    /// A contradictory set of keys; that environment stays as it was.
     pub(crate) contradiction: Option<KeyError>,
 }
 
-impl Message {
-    /// Reads an event of the stream.
-    pub(crate) fn read(event: &str, data: &str) -> Result<Self, MessageError> {
+impl AutoConfigMessage {
+    /// Parses an event of the stream.
+    pub(crate) fn read(event: &str, data: &str) -> Result<Self, AutoConfigError> {
         match event {
             "put" | "patch" | "delete" => (),
             "reconnect" => return Ok(Self::Reconnect),
@@ -106,7 +106,7 @@ impl Message {
                 let entries = |name| -> Result<Vec<_>, Malformed> {
                     Ok(body.object(name)?.map(|it| it.entries().collect()).unwrap_or_default())
                 };
-                // A list that is not there says nothing, and must not make every environment disappear.
+                // A message without a list must not remove every environment.
                 if body.get("environments").is_none() {
                     return Err(Malformed::missing("environments").into());
                 }
@@ -122,14 +122,14 @@ impl Message {
             ("delete", Some(("environments", id))) => Self::EnvironmentGone(id.to_owned(), all.version()?),
             ("delete", Some(("filters", id))) => Self::FilterGone(id.to_owned(), all.version()?),
             _ => {
-                tracing::debug!(event, path, "auto-configuration message for somebody else");
+                tracing::debug!(event, path, "auto-configuration message for other clients");
                 Self::Other
             }
         })
     }
 }
 
-/// Reads entries of a list. One that cannot be read is set aside and costs no other.
+/// Parses entries of a list. Entries that cannot be parsed are collected and do not affect others.
 fn readable_entries<T>(
     entries: Vec<(&String, &Value)>,
     read: impl Fn(&Value) -> Result<T, Malformed>,
@@ -140,7 +140,7 @@ fn readable_entries<T>(
         match read(value) {
             Ok(item) => persisted.push((id.clone(), item)),
             Err(error) => {
-                tracing::error!(id, %error, "cannot be used as it is described, what is known stays");
+                tracing::error!(id, %error, "description cannot be used, keeping the known one");
                 refused.push(id.clone());
             }
         }
@@ -148,7 +148,7 @@ fn readable_entries<T>(
     persisted
 }
 
-/// `/environments/ID` to its two parts.
+/// Splits `/environments/ID` into its two parts.
 fn split(path: &str) -> Option<(&str, &str)> {
     path.strip_prefix('/')?.split_once('/')
 }
@@ -165,28 +165,28 @@ impl AutoConfigState {
         Self { common, environments: BTreeMap::new(), filters: BTreeMap::new(), is_restored: false }
     }
 
-    /// Takes over what an earlier process knew, without keys whose time is over by now.
+    /// Restores the list of an earlier process, without expired keys.
     pub(crate) fn restore(&mut self, persisted: PersistedList, now_ms: u64) {
         for environment in persisted.environments {
             let (id, version) = (environment.id.clone(), environment.version);
             if let Some(config) = environment.settings(&self.common) {
-                self.environments.insert(id, Known { version, item: Some(config) });
+                self.environments.insert(id, Versioned { version, item: Some(config) });
             }
         }
         for PersistedFilter { id, version, project, key } in persisted.filters {
             let filter = Filter { project, key: key.into(), version };
-            self.filters.insert(id, Known { version, item: Some(filter) });
+            self.filters.insert(id, Versioned { version, item: Some(filter) });
         }
         self.is_restored = true;
         self.expire(now_ms);
     }
 
-    /// Everything that is known, to be restored by a later process.
+    /// The whole list, to be restored by a later process.
     pub(crate) fn to_persisted(&self) -> PersistedList {
-        let environment = |(id, known): (&String, &Known<EnvironmentConfig>)| {
+        let environment = |(id, known): (&String, &Versioned<EnvironmentConfig>)| {
             Some(PersistedListEntry::of(id, known.version, known.item.as_ref()?))
         };
-        let filter = |(id, known): (&String, &Known<Filter>)| {
+        let filter = |(id, known): (&String, &Versioned<Filter>)| {
             let filter = known.item.as_ref()?;
             let (project, key) = (filter.project.clone(), filter.key.to_string());
             Some(PersistedFilter { id: id.clone(), version: known.version, project, key })
@@ -197,19 +197,19 @@ impl AutoConfigState {
         }
     }
 
-    /// Number of environments that are known, each without its filtered variants.
+    /// Number of known environments, without filtered variants.
     pub(crate) fn len(&self) -> usize {
         self.environments.values().filter(|it| it.item.is_some()).count()
     }
 
-    /// Takes a message in.
-    pub(crate) fn apply(&mut self, message: Message, now_ms: u64) -> ApplyOutcome {
+    /// Applies a message.
+    pub(crate) fn apply(&mut self, message: AutoConfigMessage, now_ms: u64) -> ApplyOutcome {
         let mut outcome = ApplyOutcome::default();
         match message {
-            Message::Put { environments, filters, refused } => {
+            AutoConfigMessage::Put { environments, filters, refused } => {
                 outcome.is_complete = true;
                 tracing::info!(count = environments.len(), "received the list of environments");
-                // What is missing is forgotten completely, its version too.
+                // Missing environments are removed completely, including their versions.
                 self.environments.retain(|id, _| refused.contains(id) || environments.iter().any(|(it, _)| it == id));
                 self.filters.retain(|id, _| refused.contains(id) || filters.iter().any(|(it, _)| it == id));
                 let is_replaced = std::mem::take(&mut self.is_restored);
@@ -224,19 +224,19 @@ impl AutoConfigState {
                     self.upsert_filter(id, filter);
                 }
             }
-            Message::Environment(id, representation) => {
+            AutoConfigMessage::Environment(id, representation) => {
                 outcome.contradiction = self.upsert(id, &representation, now_ms, false);
             }
-            Message::Filter(id, filter) => self.upsert_filter(id, filter),
-            Message::EnvironmentGone(id, version) => delete(&mut self.environments, id, version),
-            Message::FilterGone(id, version) => delete(&mut self.filters, id, version),
-            Message::Reconnect | Message::Other => (),
+            AutoConfigMessage::Filter(id, filter) => self.upsert_filter(id, filter),
+            AutoConfigMessage::EnvironmentGone(id, version) => delete(&mut self.environments, id, version),
+            AutoConfigMessage::FilterGone(id, version) => delete(&mut self.filters, id, version),
+            AutoConfigMessage::Reconnect | AutoConfigMessage::Other => (),
         }
         self.expire(now_ms);
         outcome
     }
 
-    /// Drops keys whose time is over; says whether there were any.
+    /// Removes expired keys; returns whether there were any.
     pub(crate) fn expire(&mut self, now_ms: u64) -> bool {
         let mut has_expired = false;
         for config in self.environments.values_mut().filter_map(|it| it.item.as_mut()) {
@@ -248,7 +248,7 @@ impl AutoConfigState {
         has_expired
     }
 
-    /// Everything that should be served: each environment, and each once more per filter of its project.
+    /// All variants to be served: each environment, and each once more per filter of its project.
     pub(crate) fn variants(&self) -> Vec<Variant> {
         let mut variants = Vec::new();
         for config in self.environments.values().filter_map(|it| it.item.as_ref()) {
@@ -263,7 +263,7 @@ impl AutoConfigState {
         variants
     }
 
-    /// `is_replacing`: what is known of the environment does not count, but stays if the new description is of no use.
+    /// With `is_replacing`, the known version does not count, but stays if the new description cannot be used.
     fn upsert(
         &mut self,
         id: String,
@@ -282,12 +282,12 @@ impl AutoConfigState {
         }
         match representation.settings(known.and_then(|it| it.item.as_ref()), &self.common, now_ms) {
             Ok(config) => {
-                self.environments.insert(id, Known { version: representation.version, item: Some(config) });
+                self.environments.insert(id, Versioned { version: representation.version, item: Some(config) });
                 None
             }
             Err(error) => {
-                tracing::error!(id, %error, "environment cannot be used as it is described");
-                // Without a key it will not be any better next time.
+                tracing::error!(id, %error, "description of the environment cannot be used");
+                // Without a key a repetition would not help.
                 (error != KeyError::Missing).then_some(error)
             }
         }
@@ -297,17 +297,17 @@ impl AutoConfigState {
         match self.filters.get_mut(&id) {
             Some(known) if filter.version <= known.version => (),
             // Filters never change in place.
-            Some(Known { version, item: Some(_) }) => *version = filter.version,
+            Some(Versioned { version, item: Some(_) }) => *version = filter.version,
             _ => {
-                self.filters.insert(id, Known { version: filter.version, item: Some(filter) });
+                self.filters.insert(id, Versioned { version: filter.version, item: Some(filter) });
             }
         }
     }
 }
 
-fn delete<T>(all: &mut BTreeMap<String, Known<T>>, id: String, version: i64) {
+fn delete<T>(all: &mut BTreeMap<String, Versioned<T>>, id: String, version: i64) {
     if all.get(&id).is_none_or(|it| version > it.version) {
-        all.insert(id, Known { version, item: None });
+        all.insert(id, Versioned { version, item: None });
     }
 }
 

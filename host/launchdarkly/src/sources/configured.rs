@@ -1,12 +1,13 @@
-//! The list of environments in the configuration.
+//! Environments from the configuration.
 
 use tokio::sync::watch;
 use yardarm_core::{InternalError, Supervised};
 
-use super::assembly::{EnvironmentAssembly, Variant};
+use super::assembly::EnvironmentAssembly;
+use super::variant::Variant;
 use crate::config::EnvironmentConfig;
 
-/// Serves the environments of the configuration, which may be read again.
+/// Serves the environments of the configuration, which may be reloaded.
 pub(crate) struct ConfiguredTask {
     pub(crate) assembly: EnvironmentAssembly,
     pub(crate) wanted: watch::Receiver<Vec<EnvironmentConfig>>,

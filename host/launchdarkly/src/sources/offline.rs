@@ -10,11 +10,12 @@ use yardarm_core::time::unix_ms;
 use yardarm_core::{InternalError, Supervised};
 
 use super::archive::{Archive, ArchiveError, Archived};
-use super::assembly::{EnvironmentAssembly, Variant};
+use super::assembly::EnvironmentAssembly;
+use super::variant::Variant;
 use crate::config::{CommonConfig, Config, EnvironmentConfig};
 use crate::data::Items;
 
-/// Serves what an archive says.
+/// Serves the environments of an archive.
 pub(crate) struct OfflineTask {
     file: PathBuf,
     monitoring_interval: Duration,
@@ -22,9 +23,9 @@ pub(crate) struct OfflineTask {
     common: CommonConfig,
     assembly: EnvironmentAssembly,
     served: BTreeMap<String, Served>,
-    /// What the file looked like when it was last read successfully.
+    /// Metadata of the file when it was last read successfully.
     seen: Option<Look>,
-    /// Why the file could not be read last, until it can be.
+    /// The last read error, until the next success.
     last_problem: Option<String>,
 }
 
@@ -34,7 +35,7 @@ struct Served {
     data_id: String,
 }
 
-/// What tells one file from another without reading it.
+/// Metadata that identifies the content of a file without reading it.
 type Look = (SystemTime, u64);
 
 impl OfflineTask {
@@ -61,7 +62,7 @@ impl OfflineTask {
     /// Reads the archive for the first time.
     ///
     /// # Errors
-    /// When it cannot be used: without it there is nothing to serve.
+    /// When it cannot be used, because without it there is nothing to serve.
     pub(crate) async fn start(&mut self) -> Result<(), ArchiveError> {
         let (look, archive) = self.read().await?;
         if archive.environments.is_empty() && archive.skipped.is_empty() {
@@ -73,13 +74,13 @@ impl OfflineTask {
         Ok(())
     }
 
-    /// A file that cannot be used may be on its way still, so it is read again at the next look.
+    /// A file that cannot be used may be incomplete, so it is read again at the next check.
     async fn reload(&mut self) {
         match self.read().await {
             Err(error) => {
                 let problem = error.to_string();
                 if self.last_problem.as_ref() != Some(&problem) {
-                    tracing::warn!(file = %self.file.display(), %error, "data file reload failed; file is invalid or possibly incomplete, attempts go on");
+                    tracing::warn!(file = %self.file.display(), %error, "data file reload failed, the file is invalid or incomplete; retrying");
                     self.last_problem = Some(problem);
                 }
             }
@@ -92,7 +93,7 @@ impl OfflineTask {
         }
     }
 
-    /// Looked at before and after: a file that changes meanwhile is read again.
+    /// Metadata is read before and after: a file that changes in between is read again.
     async fn read(&self) -> Result<(Look, Archive), ArchiveError> {
         let before = look(&self.file).await?;
         let file = self.file.clone();
@@ -101,7 +102,7 @@ impl OfflineTask {
         Ok((before, archive))
     }
 
-    /// Applies the differences. Comparison is by inequality, not by order: an older archive is as good.
+    /// Applies the differences. Versions are compared by inequality, so an older archive is applied too.
     async fn serve(&mut self, archive: Archive) {
         for (id, problem) in &archive.skipped {
             tracing::error!(id, problem, "found invalid data for an environment; skipping this environment");
@@ -132,7 +133,7 @@ impl OfflineTask {
         }
         self.reconcile().await;
         for (id, items) in fresh {
-            self.assembly.feed(&id, items).await;
+            self.assembly.send_data(&id, items).await;
         }
     }
 
@@ -156,7 +157,7 @@ impl OfflineTask {
 }
 
 impl Supervised for OfflineTask {
-    /// Watches the file until dropped. Whatever happens to it, what was read stays.
+    /// Watches the file until dropped. Data that was read stays if the file fails.
     async fn run(&mut self) {
         let every = |interval| {
             let mut timer = tokio::time::interval_at(Instant::now() + interval, interval);
@@ -171,7 +172,7 @@ impl Supervised for OfflineTask {
                 _ = looks.tick() => match look(&self.file).await {
                     Err(error) => {
                         if !std::mem::replace(&mut is_missing, true) {
-                            tracing::error!(file = %self.file.display(), %error, "data file cannot be looked at, serving what was read before");
+                            tracing::error!(file = %self.file.display(), %error, "data file cannot be checked, serving the data that was read before");
                         }
                     }
                     Ok(look) => {
@@ -186,7 +187,7 @@ impl Supervised for OfflineTask {
     }
 
     fn recover(&mut self, _: &InternalError) {
-        // It may have been served in part, so it is read again.
+        // It may have been applied partly, so it is read again.
         self.seen = None;
         self.served.values_mut().for_each(|it| it.data_id.clear());
     }

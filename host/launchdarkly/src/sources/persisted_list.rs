@@ -1,7 +1,7 @@
-//! The list of environments on disk, so that a gateway that starts while LaunchDarkly is down knows whom to serve.
+//! The list of environments on disk, so that a gateway that starts while LaunchDarkly is down can serve them.
 //!
 //! It holds every key of every environment, so the file is sealed with a key derived from the auto-configuration key
-//! ([`SealedFile`]): whoever has that key can fetch the list anyway, and nobody else learns anything from the file.
+//! ([`SealedFile`]). With that key the list can be fetched anyway; without it the file cannot be read.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::identity::{Accepted, Credentials, EnvironmentId, MobileKey, SdkKey, l
 const FILE: &str = "auto-configuration";
 const LABEL: &str = "yardarm auto-configuration list, version 1";
 
-/// Everything that auto-configuration has sent. Keys are texts here, so it goes into sealed files and nowhere else.
+/// The list from auto-configuration. Keys are plain texts here, so it is written to sealed files only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PersistedList {
     pub(super) environments: Vec<PersistedListEntry>,
@@ -64,13 +64,13 @@ pub(crate) fn file(folder: &Path, auto_config_key: &Secret) -> Result<SealedFile
     SealedFile::new(SnapshotFile::new(folder, FILE), auto_config_key, LABEL)
 }
 
-/// Reads what an earlier process kept; `None` if there is nothing of use, which is logged. Blocks.
+/// Reads the list that an earlier process persisted; `None` without a usable list, which is logged. Blocks.
 pub(crate) fn read(file: &SealedFile) -> Option<PersistedList> {
     match file.read() {
         Ok(persisted) => persisted,
         Err(error) => {
             let path = file.file().path().display();
-            tracing::warn!(%error, file = %path, "the kept list of environments cannot be used and is ignored");
+            tracing::warn!(%error, file = %path, "the persisted list of environments cannot be used and is ignored");
             None
         }
     }
@@ -83,7 +83,7 @@ pub(crate) fn persist(
     lifecycle: &Lifecycle,
 ) -> SnapshotWriter<Option<PersistedList>> {
     let plain = file.file().clone();
-    // Only a list that cannot be encoded is none, and text and numbers always can.
+    // Text and numbers can always be encoded.
     let save = move |list: &Option<PersistedList>| list.as_ref().and_then(|it| file.seal(it).ok());
     SnapshotWriter::start(plain, label(FILE, ""), lifecycle, persisted, save)
 }

@@ -1,4 +1,4 @@
-//! An environment as LaunchDarkly describes it, in messages of auto-configuration and in archives alike.
+//! LaunchDarkly's description of an environment, in messages of auto-configuration and in archives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use yardarm_launchdarkly_eval::model::as_version;
 use crate::config::{CommonConfig, EnvironmentConfig, Identity};
 use crate::identity::{Accepted, Credentials, EnvironmentId, KeyError, MobileKey, OfferedKeys, SdkKey, is_sendable};
 
-/// An environment as it is described.
+/// The description of an environment.
 #[derive(Debug, Clone)]
 pub(crate) struct Representation {
     pub(crate) id: String,
@@ -21,10 +21,10 @@ pub(crate) struct Representation {
     secure_mode: bool,
 }
 
-/// Name of the property that says which of two descriptions is newer.
+/// Name of the property with the version.
 const VERSION: &str = "version";
 
-/// A property is not what it should be.
+/// A property has a wrong type or value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("property `{property}` {problem}")]
 pub(crate) struct Malformed {
@@ -32,7 +32,7 @@ pub(crate) struct Malformed {
     problem: &'static str,
 }
 
-/// An object whose properties are found in any letter case, as Go's decoder does it: LaunchDarkly writes `envID` in
+/// An object whose properties are found in any letter case, as in Go's decoder: LaunchDarkly writes `envID` in
 /// some places and `envId` in others.
 #[derive(Clone, Copy)]
 pub(crate) struct Object<'a>(&'a Map<String, Value>);
@@ -48,7 +48,7 @@ impl<'a> Object<'a> {
         value.as_object().map(Self).ok_or(Malformed { property, problem: "is not an object" })
     }
 
-    /// A property that is there and not null.
+    /// A property that is present and not null.
     pub(crate) fn get(self, name: &str) -> Option<&'a Value> {
         let exact = self.0.get(name);
         let found = exact.or_else(|| self.0.iter().find(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, it)| it));
@@ -61,7 +61,7 @@ impl<'a> Object<'a> {
         self.get(name).map_or(Ok(""), |it| it.as_str().ok_or(problem))
     }
 
-    /// A key; absent is empty. One with other characters could not be sent.
+    /// A key; absent is empty. A key with other characters could not be sent.
     fn credential(self, name: &'static str) -> Result<&'a str, Malformed> {
         let problem = Malformed { property: name, problem: "has characters that no key has" };
         self.text(name).and_then(|it| if is_sendable(it) { Ok(it) } else { Err(problem) })
@@ -70,7 +70,7 @@ impl<'a> Object<'a> {
     /// A whole number; absent is 0.
     pub(crate) fn number(self, name: &'static str) -> Result<i64, Malformed> {
         let problem = Malformed { property: name, problem: "is not a whole number" };
-        // A moment of Go's type may be larger.
+        // Times in Go may be larger.
         let number = |it: &Value| it.as_i64().or_else(|| it.as_u64().map(|_| i64::MAX));
         self.get(name).map_or(Ok(0), |it| number(it).ok_or(problem))
     }
@@ -81,7 +81,7 @@ impl<'a> Object<'a> {
         self.get(VERSION).map_or(Ok(0), |it| it.as_f64().and_then(as_version).ok_or(problem))
     }
 
-    /// An object; absent is nothing.
+    /// An object; absent is `None`.
     pub(crate) fn object(self, name: &'static str) -> Result<Option<Self>, Malformed> {
         self.get(name).map(|it| Self::of(it, name)).transpose()
     }
@@ -106,7 +106,7 @@ impl<'a> Object<'a> {
         let entry = |value| {
             let entry = Object::of(value, name)?;
             let identifier = entry.text("key")?;
-            // 0 is never; a time before 1970 is over.
+            // 0 means never; a time before 1970 has passed.
             let expires = entry.number("expiry")?;
             Ok(Accepted {
                 key: make(Secret::new(entry.credential("value")?)),
@@ -119,7 +119,7 @@ impl<'a> Object<'a> {
 }
 
 impl Representation {
-    /// Reads a description. Unknown properties are of no interest.
+    /// Parses a description. Unknown properties are ignored.
     pub(crate) fn read(value: &Value) -> Result<Self, Malformed> {
         let all = Object::of(value, "environment")?;
         let some = |text: &str| (!text.is_empty()).then(|| Secret::new(text));
@@ -153,7 +153,7 @@ impl Representation {
         })
     }
 
-    /// Settings of the environment, which follow those that it had.
+    /// Settings of the environment, derived from its previous ones.
     pub(crate) fn settings(
         &self,
         before: Option<&EnvironmentConfig>,
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_without_a_key_is_none() {
+    fn an_environment_needs_a_key() {
         let read = Representation::read(&json!({"envID": "e"})).unwrap();
         assert_eq!(read.settings(None, &COMMON, 0), Err(KeyError::Missing));
     }

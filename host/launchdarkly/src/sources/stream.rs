@@ -1,8 +1,8 @@
-//! The upstream stream of one environment: connect, read, apply, report, again; and move to another key.
+//! The upstream stream of one environment: connects, reads, applies, reports, reconnects, and moves to another key.
 //!
-//! When the key that is used upstream changes, a second connection is opened with the new one. Until it has delivered
-//! everything, the first goes on: SDKs never see an empty environment, and a new key that does not work yet costs
-//! nothing but another attempt.
+//! When the key that is used upstream changes, a second connection is opened with the new key. The first one stays open
+//! until the second has received all data: SDKs never see an empty environment, and a new key that does not work yet is
+//! retried without an interruption.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,17 +35,17 @@ pub(crate) struct StreamTask {
     applier: Applier,
     plans: watch::Receiver<u64>,
     settings: watch::Receiver<()>,
-    asks: Requests,
+    requests: Requests,
     reconnect: ReconnectPolicy,
     /// Log lines about items that cannot be used.
     refusals: LogThrottle,
-    /// How soon a new key that did not work is tried again while the old one serves.
+    /// Delay between attempts with a new key while the old one is used.
     switch_interval: Duration,
-    /// The key of the present connection, or of the last attempt.
+    /// The key of the current connection, or of the last attempt.
     key: SdkKey,
 }
 
-/// Knows how to ask for the stream.
+/// Builds requests for the stream.
 #[derive(Clone)]
 struct Requests {
     http: HttpClients,
@@ -54,7 +54,7 @@ struct Requests {
     last_event_id: Option<HeaderValue>,
 }
 
-/// A connection with another key that has delivered everything.
+/// A connection with another key that has received all data.
 struct Switch {
     key: SdkKey,
     events: Events,
@@ -79,7 +79,7 @@ impl StreamTask {
             applier,
             plans: hooks.changed(),
             settings: environment.settings().changes(),
-            asks: Requests { http, url, instance_id, last_event_id: None },
+            requests: Requests { http, url, instance_id, last_event_id: None },
             reconnect: ReconnectPolicy::new(config.max_reconnect_delay, config.rejected_retry_interval)
                 .with_shortest(config.min_reconnect_delay),
             refusals: LogThrottle::new(Duration::from_secs(10)),
@@ -93,7 +93,7 @@ impl StreamTask {
         self.environment.config().credentials.sdk_key().clone()
     }
 
-    /// Waits, unless a new key makes waiting pointless.
+    /// Waits for the delay or for a new key.
     async fn pause(&mut self, delay: Duration) {
         let wake = Instant::now() + delay;
         loop {
@@ -113,7 +113,7 @@ impl StreamTask {
     /// One connection, from request to end.
     async fn connect(&mut self) -> ConnectionError {
         self.reconnect.mark_connecting();
-        let opening = self.asks.clone().open(self.key.clone());
+        let opening = self.requests.clone().open(self.key.clone());
         tokio::pin!(opening);
         let opened = loop {
             tokio::select! {
@@ -130,9 +130,9 @@ impl StreamTask {
                 self.read(events).await
             }
             Err(error) => {
-                // Whatever the service makes of the ID that it gave us must not lock us out.
+                // The ID from the service is optional: an error because of it must not prevent reconnecting.
                 if matches!(&error, ConnectionError::Status(status) if status.is_client_error()) {
-                    self.asks.last_event_id = None;
+                    self.requests.last_event_id = None;
                 }
                 error
             }
@@ -144,7 +144,7 @@ impl StreamTask {
         loop {
             tokio::select! {
                 event = events.next() => {
-                    self.asks.last_event_id = events.last_event_id();
+                    self.requests.last_event_id = events.last_event_id();
                     if let Some(base) = events.take_reconnection_time() {
                         self.reconnect.rebase(base);
                     }
@@ -166,13 +166,13 @@ impl StreamTask {
                             self.take(switch.put).await;
                         }
                         Err(error) => {
-                            tracing::warn!(environment = %self.environment.label, %error, "the new SDK key does not work upstream yet, going on with the old one");
+                            tracing::warn!(environment = %self.environment.label, %error, "the new SDK key does not work upstream yet, using the old one");
                             switching = Some(self.switch(self.switch_interval));
                         }
                     }
                 },
                 _ = self.settings.changed() => {
-                    // Also a change of mind drops what was under way.
+                    // Another change of the key also drops the pending connection.
                     switching = (self.wanted_key() != self.key).then(|| self.switch(Duration::ZERO));
                 },
                 _ = self.plans.changed() => self.applier.plan_changed().await,
@@ -184,10 +184,10 @@ impl StreamTask {
 
     /// Opens a connection with the wanted key and waits for its data.
     fn switch(&self, delay: Duration) -> BoxFuture<'static, Result<Switch, ConnectionError>> {
-        let (asks, key) = (self.asks.clone(), self.wanted_key());
+        let (requests, key) = (self.requests.clone(), self.wanted_key());
         async move {
             tokio::time::sleep(delay).await;
-            let mut events = asks.open(key.clone()).await?;
+            let mut events = requests.open(key.clone()).await?;
             loop {
                 let put = parse(events.next().await?).await?;
                 if matches!(put.change, Some(Change::Put(_))) {
@@ -220,14 +220,14 @@ impl StreamTask {
         self.environment.status.message_processed();
     }
 
-    /// The change of a message. In place of items that cannot be used it has those that are held.
+    /// The change of a message, with present items in place of those that cannot be used.
     fn without_refused(&self, message: Message) -> Option<Change> {
         let Message { mut change, refused } = message;
         let Some(first) = refused.first() else { return change };
         let problem = format!("{} of upstream's items refused, first {}", refused.len(), shortened(&first.problem));
         self.environment.status.note(ErrorKind::InvalidData, &problem);
         if let Some(suppressed) = self.refusals.next_line() {
-            tracing::error!(environment = %self.environment.label, problem, suppressed, "items from upstream cannot be used, what is held of them stays");
+            tracing::error!(environment = %self.environment.label, problem, suppressed, "items from upstream cannot be used, keeping the present ones");
         }
         if let (Some(Change::Put(items)), Some(held)) = (&mut change, self.applier.upstream_items()) {
             refused.iter().for_each(|it| items.keep(&held, it.kind, &it.key));
@@ -241,7 +241,7 @@ impl StreamTask {
         let environment = &self.environment;
         if is_final {
             environment.status.refused(kind, &error.to_string());
-            tracing::error!(environment = %environment.label, %error, "upstream rejected the SDK key; check it. It is tried again, less and less often");
+            tracing::error!(environment = %environment.label, %error, "upstream rejected the SDK key, check it; retrying with increasing delays");
         } else {
             environment.status.interrupted(kind, &error.to_string());
             tracing::warn!(environment = %environment.label, %error, "upstream stream interrupted");
@@ -271,13 +271,13 @@ async fn parse(event: Event) -> Result<Message, ConnectionError> {
         let name = name.clone();
         move || message::parse(&name, &data)
     };
-    // Megabytes of JSON take milliseconds that the serving threads have better uses for.
+    // Megabytes of JSON take milliseconds, so they are parsed off the serving threads.
     let parsed = blocking("upstream parser", parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
     parsed.map_err(|error| ConnectionError::message(&name, error.to_string()))
 }
 
 impl Supervised for StreamTask {
-    /// Runs until dropped. After a panic a fresh connection brings everything, which heals what was half applied.
+    /// Runs until dropped. After a panic a new connection receives all data, which completes a partly applied change.
     async fn run(&mut self) {
         loop {
             self.settings.borrow_and_update();
@@ -295,7 +295,7 @@ impl Supervised for StreamTask {
     }
 }
 
-/// Percent-encodes what a query value cannot hold.
+/// Percent-encodes a query value.
 fn form_urlencoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,7 +1,7 @@
 //! Big Segments: groups too large for flag data, whose members are kept in the database.
 //!
-//! A [`synchronizer`] brings the database up to date once flag data mentions such a segment; a [`lookup`] answers which
-//! of them a context is in, for evaluations that are done here. Without a database there are none.
+//! A [`synchronizer`] brings the database up to date once flag data contains such a segment; a [`lookup`] returns the
+//! memberships of a context, for evaluations in the gateway. Without a database there are none.
 
 mod lookup;
 mod patch;
@@ -16,7 +16,7 @@ use yardarm_launchdarkly_eval::evaluation::{HashedKey, Memberships};
 use yardarm_store::Store;
 
 pub(crate) use self::lookup::Freshness;
-use self::lookup::Lookup;
+use self::lookup::MembershipLookup;
 use self::source::Source;
 use self::synchronizer::Synchronizer;
 use super::event::StoreEvent;
@@ -30,8 +30,8 @@ pub(crate) type CurrentKey = Arc<dyn Fn() -> SdkKey + Send + Sync>;
 /// Big Segments of one environment.
 pub(crate) struct BigSegments {
     database: Arc<dyn Store>,
-    lookup: Arc<Lookup>,
-    /// Whether flag data has mentioned one. Stays so.
+    lookup: Arc<MembershipLookup>,
+    /// Whether flag data has contained a Big Segment. Never reset.
     has_appeared: watch::Sender<bool>,
 }
 
@@ -51,7 +51,11 @@ impl Supervised for SyncTask {
 
 impl BigSegments {
     pub(crate) fn new(database: Arc<dyn Store>) -> Self {
-        Self { lookup: Arc::new(Lookup::new(Arc::clone(&database))), database, has_appeared: watch::Sender::new(false) }
+        Self {
+            lookup: Arc::new(MembershipLookup::new(Arc::clone(&database))),
+            database,
+            has_appeared: watch::Sender::new(false),
+        }
     }
 
     /// Starts the tasks, which sleep until a Big Segment appears.
@@ -61,12 +65,18 @@ impl BigSegments {
         key: CurrentKey,
         config: &Config,
         http: &HttpClients,
-        say: mpsc::Sender<StoreEvent>,
+        sender: mpsc::Sender<StoreEvent>,
         lifecycle: &Lifecycle,
     ) {
         let source = Source::new(http.clone(), config, key);
-        let synchronizer =
-            Synchronizer::new(label.clone(), Arc::clone(&self.database), source, Arc::clone(&self.lookup), say, config);
+        let synchronizer = Synchronizer::new(
+            label.clone(),
+            Arc::clone(&self.database),
+            source,
+            Arc::clone(&self.lookup),
+            sender,
+            config,
+        );
         lifecycle.supervise("big segments", SyncTask { appeared: self.has_appeared.subscribe(), synchronizer });
         let (appeared, lookup) = (self.has_appeared.subscribe(), Arc::clone(&self.lookup));
         lifecycle.supervise("big segment freshness", move || {
@@ -79,7 +89,7 @@ impl BigSegments {
         });
     }
 
-    /// Flag data mentions a Big Segment.
+    /// Records that flag data contains a Big Segment.
     pub(crate) fn appear(&self) {
         self.has_appeared.send_if_modified(|it| !std::mem::replace(it, true));
     }
@@ -89,7 +99,7 @@ impl BigSegments {
         self.has_appeared.borrow().then(|| self.lookup.freshness())
     }
 
-    /// What is known of these context keys. Waits for the database, for a second at most.
+    /// The memberships of these context keys. Waits for the database, for a second at most.
     pub(crate) async fn memberships(&self, keys: &[HashedKey]) -> Memberships {
         self.lookup.memberships(keys).await
     }

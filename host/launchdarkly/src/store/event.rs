@@ -2,12 +2,12 @@
 
 use crate::data::{Item, Items};
 
-/// What a store's tasks have to say to the applier.
+/// An event of a store's tasks for the applier.
 pub(crate) enum StoreEvent {
-    /// What an earlier process wrote, or another one that shares the database.
+    /// Data that an earlier process wrote, or another gateway that shares the database.
     Stored(Items),
-    /// What other gateways wrote since upstream was lost: items that are newer than those that are known.
+    /// Items that other gateways wrote while upstream could not be reached, and that are newer than those that are served.
     Newer(Vec<Item>),
-    /// Members of Big Segments have changed.
+    /// Memberships in Big Segments have changed.
     SegmentsChanged,
 }

@@ -1,4 +1,4 @@
-//! A database in the test, which fails on command and counts what it is asked.
+//! A fake database, which fails on command and counts operations.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ pub(crate) struct Content {
     pub(crate) probes: usize,
     /// Whether data is refused although a probe succeeds.
     pub(crate) is_refusing: bool,
-    /// Names of operations that were asked for, without probes.
+    /// Names of operations that were called, without probes.
     pub(crate) calls: Vec<&'static str>,
 }
 
@@ -39,7 +39,7 @@ impl FakeStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets everything, as a server that was flushed.
+    /// Removes everything, like a flushed server.
     pub(crate) fn flush(&self) {
         let mut content = self.lock();
         content.is_complete = false;
@@ -51,7 +51,7 @@ impl FakeStore {
         self.lock().collections.get(collection).map(|it| it.keys().cloned().collect()).unwrap_or_default()
     }
 
-    fn asked(&self, call: &'static str) -> Result<MutexGuard<'_, Content>, StoreError> {
+    fn record(&self, call: &'static str) -> Result<MutexGuard<'_, Content>, StoreError> {
         let mut content = self.lock();
         content.calls.push(call);
         if content.is_down { Err(StoreError::TimedOut) } else { Ok(content) }
@@ -65,7 +65,7 @@ impl Store for FakeStore {
     }
 
     async fn replace(&self, collections: &[Collection]) -> Result<(), StoreError> {
-        let mut content = self.asked("replace")?;
+        let mut content = self.record("replace")?;
         if content.is_refusing {
             return Err(StoreError::TimedOut);
         }
@@ -78,14 +78,14 @@ impl Store for FakeStore {
     }
 
     async fn upsert(&self, collection: &str, record: &Record) -> Result<Upserted, StoreError> {
-        let mut content = self.asked("upsert")?;
+        let mut content = self.record("upsert")?;
         let name = if collection == "features" { "features" } else { "segments" };
         content.collections.entry(name).or_default().insert(record.key.to_string(), record.text.clone());
         Ok(Upserted::Written)
     }
 
     async fn read(&self, collection: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
-        let content = self.asked("read")?;
+        let content = self.record("read")?;
         Ok(content.collections.get(collection).cloned().unwrap_or_default().into_iter().collect())
     }
 
@@ -102,19 +102,19 @@ impl Store for FakeStore {
     }
 
     async fn membership(&self, subject: &str) -> Result<Membership, StoreError> {
-        let membership = self.asked("membership")?.memberships.get(subject).cloned().unwrap_or_default();
-        // Long enough for something to happen meanwhile.
+        let membership = self.record("membership")?.memberships.get(subject).cloned().unwrap_or_default();
+        // Long enough for other events in the meantime.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         Ok(membership)
     }
 
     async fn progress(&self) -> Result<Progress, StoreError> {
-        let content = self.asked("progress")?;
+        let content = self.record("progress")?;
         Ok(Progress { cursor: None, synchronized_on: content.synchronized_on })
     }
 
     async fn synchronized(&self, at_ms: u64) -> Result<(), StoreError> {
-        self.asked("synchronized")?.synchronized_on = Some(at_ms);
+        self.record("synchronized")?.synchronized_on = Some(at_ms);
         Ok(())
     }
 

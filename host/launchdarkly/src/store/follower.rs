@@ -1,9 +1,8 @@
 //! The task that reads what other gateways write into the database while upstream cannot be reached from here.
 //!
-//! It polls, because that needs no settings of the database and notices everything that happened while it was away. Items
-//! are compared one by one: only what is newer than what is known is handed to the applier, deletions included. An item
-//! that is missing from the database without a trace of its deletion stays, because nothing says which of the two sides
-//! is newer.
+//! It polls, because that needs no settings of the database and notices every change during an interruption. Items are
+//! compared one by one: only items that are newer than those that are served are sent to the applier, deletions included.
+//! An item that is missing from the database without a tombstone stays, because its version cannot be compared.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use super::event::StoreEvent;
 use super::write_queue::WriteQueue;
 use super::{EnvironmentStore, reading};
 
-/// Longest pause after polls that failed, unless the interval itself is longer.
+/// Longest delay after failed polls, unless the interval itself is longer.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct Follower {
@@ -35,7 +34,7 @@ impl Supervised for Follower {
     /// Runs until dropped.
     async fn run(&mut self) {
         let mut pauses = Backoff::literal(self.poll_interval, self.poll_interval.max(MAX_PAUSE));
-        // What was read last, where there was nothing newer in it.
+        // Digest of the last data without newer items.
         let mut seen = None;
         let mut pause = self.poll_interval;
         loop {
@@ -70,7 +69,7 @@ impl Follower {
     async fn wait_for_outage(&self) {
         let mut changes = self.upstream.changes();
         while self.is_upstream_valid() {
-            // Closed only when everything ends.
+            // Closed only at shutdown.
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -88,7 +87,7 @@ impl Follower {
             tracing::warn!(environment = %self.label, "data in the persistent store does not fit this version and is ignored");
             return Ok(());
         };
-        let word = match self.queue.newest() {
+        let event = match self.queue.newest() {
             None => StoreEvent::Stored(items),
             Some(known) => {
                 let newer = items.newer_than(&known);
@@ -99,8 +98,8 @@ impl Follower {
                 StoreEvent::Newer(newer)
             }
         };
-        // The applier is gone only when everything ends.
-        let _ = self.events.send(word).await;
+        // The applier ends only at shutdown.
+        let _ = self.events.send(event).await;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Keys and values as LaunchDarkly's SDKs read them in daemon mode (upstream page, sections 4.1, 4.3 and 4.8).
+//! Keys and values as LaunchDarkly's SDKs read them in daemon mode (U097 to U100, U113).
 
 use std::sync::Arc;
 
@@ -29,17 +29,17 @@ pub(super) const LAYOUT: Layout = Layout {
 /// All collections.
 pub(super) const COLLECTIONS: [&str; 2] = [SEGMENTS, FLAGS];
 
-/// Everything as it is written.
+/// All items as they are written.
 pub(super) fn collections(items: &Items) -> [Collection; 2] {
     let record = |item: Item| record(&item).1;
     [
-        // Segments first, so that a flag's segments are there before the flag where a database cannot write at once.
+        // Segments first, so that segments precede their flags in databases without transactions.
         Collection { name: SEGMENTS, records: items.segments.iter().cloned().map(Item::Segment).map(record).collect() },
         Collection { name: FLAGS, records: items.flags.iter().cloned().map(Item::Flag).map(record).collect() },
     ]
 }
 
-/// An item as it is written, and where.
+/// The collection and the record of an item.
 pub(super) fn record(item: &Item) -> (&'static str, Record) {
     let collection = if matches!(item, Item::Flag(_)) { FLAGS } else { SEGMENTS };
     let text = if item.is_deleted() { tombstone(item) } else { item.json().clone() };
@@ -61,7 +61,7 @@ fn tombstone(item: &Item) -> Bytes {
     text.into()
 }
 
-/// Reads what was written. Items that cannot be used are left out; `None` when none of what is there can be used.
+/// Parses stored items. Items that cannot be used are left out; `None` when no stored item can be used.
 pub(super) fn items(flags: Vec<(String, Bytes)>, segments: Vec<(String, Bytes)>) -> Option<Items> {
     let (mut items, mut problems) = (Items::default(), Vec::new());
     for (key, text) in flags {
@@ -92,7 +92,7 @@ pub(super) fn items(flags: Vec<(String, Bytes)>, segments: Vec<(String, Bytes)>)
     Some(items.sorted())
 }
 
-/// Others may have written an item in several lines, or with what not every SDK reads; on streams it must be one line.
+/// Normalizes an item. Other programs may have written it on several lines or with escapes that some SDKs reject.
 fn one_line(kind: ItemKind, key: &str, text: &[u8]) -> Result<Box<RawValue>, String> {
     let text = String::from_utf8_lossy(text);
     RawValue::from_string(normalize_json(&text).into_owned()).map_err(|error| format!("{kind} `{key}`: {error}"))
@@ -103,7 +103,7 @@ fn version_of(text: &[u8]) -> Option<i64> {
     struct Versioned {
         version: f64,
     }
-    // Text with a version that upstream cannot send must not stand in the way of what upstream does send.
+    // An item with a version that upstream cannot send must not block items from upstream.
     as_version(serde_json::from_slice::<Versioned>(text).ok()?.version)
 }
 
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn written_items_can_be_read() {
         let flag = r#"{"key":"f","version":3,"x-unknown":1.50}"#;
         let first = items(vec![pair("f", flag)], vec![pair("s", r#"{"key":"s","version":2}"#)]).expect("items");
         let mut all = first.clone();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_read_with_care() {
+    fn items_of_other_programs_are_checked() {
         let split = items(vec![pair("f", "{\"key\":\"f\",\n\"version\":1}")], vec![]).expect("items");
         assert_eq!(split.flags[0].json(), "{\"key\":\"f\", \"version\":1}");
         for broken in ["", "nonsense", r#"{"key":1}"#] {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_with_a_version_that_is_none_costs_itself_and_is_older_than_everything() {
+    fn an_item_with_an_invalid_version_is_left_out_and_older_than_any() {
         for version in ["1e308", "1e999", "9007199254740992", "1.5", "-1", "\"3\""] {
             let odd = format!(r#"{{"key":"odd","version":{version}}}"#);
             let good = |key: &str| pair(key, &format!(r#"{{"key":"{key}","version":1}}"#));

@@ -1,4 +1,4 @@
-//! Reading everything that an environment has in its database.
+//! Reads all data of an environment from its database.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,7 +8,7 @@ use yardarm_store::{Store, StoreError};
 use super::layout;
 use crate::data::Items;
 
-/// What was read, not parsed yet.
+/// Stored items, not parsed yet.
 pub(super) struct Stored {
     flags: Vec<(String, Bytes)>,
     segments: Vec<(String, Bytes)>,
@@ -17,7 +17,7 @@ pub(super) struct Stored {
 /// Reads everything; `None` when no complete set has been written yet.
 ///
 /// # Errors
-/// When the database cannot be reached, or refuses.
+/// When the database cannot be reached, or rejects the request.
 pub(super) async fn read(database: &dyn Store) -> Result<Option<Stored>, StoreError> {
     if !database.is_complete().await? {
         return Ok(None);
@@ -27,7 +27,7 @@ pub(super) async fn read(database: &dyn Store) -> Result<Option<Stored>, StoreEr
 }
 
 impl Stored {
-    /// A number that differs where the content differs. Order does not count: databases promise none.
+    /// A digest of the content, independent of order, because databases do not guarantee one.
     pub(super) fn digest(&self) -> u64 {
         fn of(kind: u8, pair: &(String, Bytes)) -> u64 {
             let mut hasher = DefaultHasher::new();
@@ -38,7 +38,7 @@ impl Stored {
         flags.chain(self.segments.iter().map(|it| of(1, it))).fold(0, u64::wrapping_add)
     }
 
-    /// The items; `None` when something is not an item of this version. Megabytes are parsed away from the serving
+    /// The items; `None` when something is not an item of this version. Parsing runs off the serving
     /// threads.
     pub(super) async fn parse(self) -> Option<Items> {
         yardarm_core::supervisor::blocking("store reader", move || layout::items(self.flags, self.segments))

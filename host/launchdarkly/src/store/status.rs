@@ -1,4 +1,4 @@
-//! Whether the database works, since when, and what an operator can do if not.
+//! State of the database, and advice for operators.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ pub(crate) struct StoreStatus(Mutex<StoreReport>);
 pub(crate) struct StoreReport {
     /// Why its last operation failed; `None` while it works.
     pub(crate) outage: Option<Outage>,
-    /// Unix milliseconds since when it works, or does not for this reason.
+    /// Unix milliseconds of the last change of state.
     pub(crate) since_ms: u64,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct StoreReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outage {
     pub(crate) trouble: Trouble,
-    /// What the database answered last, shortened.
+    /// The last answer of the database, shortened.
     pub(crate) answer: Arc<str>,
 }
 
@@ -33,7 +33,7 @@ impl StoreReport {
 }
 
 impl StoreStatus {
-    /// Available until the contrary is known.
+    /// Available until the first failure.
     pub(super) fn new() -> Self {
         Self(Mutex::new(StoreReport { outage: None, since_ms: unix_ms() }))
     }
@@ -42,7 +42,7 @@ impl StoreStatus {
         self.lock().clone()
     }
 
-    /// Notes a success; returns whether it is the first one after a failure.
+    /// Records a success; returns whether it is the first one after a failure.
     pub(super) fn recovered(&self) -> bool {
         let mut report = self.lock();
         let is_news = report.outage.is_some();
@@ -52,7 +52,7 @@ impl StoreStatus {
         is_news
     }
 
-    /// Notes a failure; returns whether it is the first one, or of another class than the last one.
+    /// Records a failure; returns whether it is the first one, or of another class than the last one.
     pub(super) fn failed(&self, error: &StoreError) -> bool {
         let mut report = self.lock();
         let trouble = error.trouble();
@@ -69,7 +69,7 @@ impl StoreStatus {
     }
 }
 
-/// What an operator can do about a failure of this class.
+/// Advice for operators about a failure of this class.
 pub(crate) fn advice(trouble: Trouble) -> &'static str {
     match trouble {
         Trouble::Unreachable => {
@@ -93,7 +93,7 @@ pub(crate) fn advice(trouble: Trouble) -> &'static str {
             "keys of another program are in the way: set another `prefix` for the environment, or remove them"
         }
         Trouble::Busy => "the database is loading its data or waits for its primary",
-        Trouble::Refused => "the database refuses; its own words say why",
+        Trouble::Refused => "the database rejects requests; see its last answer",
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_of_state_is_news_once() {
+    fn each_change_of_state_is_reported_once() {
         let status = StoreStatus::new();
         assert!(!status.recovered() && status.report().is_available());
         assert!(status.failed(&StoreError::TimedOut));

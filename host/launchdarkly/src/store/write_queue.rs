@@ -1,4 +1,4 @@
-//! What is still to be written: never more than everything once.
+//! Pending writes: at most the whole data once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,10 +6,10 @@ use tokio::sync::Notify;
 
 use crate::data::{Item, Items};
 
-/// Single changes that wait. With more of them, everything is written instead, which is one transaction.
+/// Single changes that may wait. With more of them, all data is written instead, in one transaction.
 const PATCHES: usize = 256;
 
-/// Between the applier, which never waits, and the writer.
+/// Pending writes between the applier, which never waits, and the writer.
 #[derive(Default)]
 pub(super) struct WriteQueue {
     state: Mutex<QueueState>,
@@ -19,14 +19,14 @@ pub(super) struct WriteQueue {
 #[derive(Default)]
 struct QueueState {
     newest: Option<Items>,
-    /// Whether `newest` was said by upstream in this process, so that it may replace what is in the database.
+    /// Whether `newest` came from upstream in this process, so that it may replace the data in the database.
     is_fresh: bool,
     work: Work,
-    /// Whether the writer has taken work and not said what became of it.
+    /// Whether the writer has taken work and not reported its result.
     is_taken: bool,
 }
 
-/// What there is to do.
+/// Work for the writer.
 #[derive(Default)]
 pub(super) enum Work {
     /// Nothing.
@@ -39,7 +39,7 @@ pub(super) enum Work {
 }
 
 impl WriteQueue {
-    /// Upstream has replaced everything.
+    /// Records a full set from upstream.
     pub(super) fn put(&self, items: Items) {
         let mut state = self.lock();
         state.work = Work::Everything(items.clone());
@@ -48,7 +48,7 @@ impl WriteQueue {
         self.wake.notify_one();
     }
 
-    /// Upstream has changed one item; `items` is everything.
+    /// Records a change of one item from upstream; `items` is all data.
     pub(super) fn patch(&self, item: Item, items: Items) {
         let mut state = self.lock();
         match &mut state.work {
@@ -60,7 +60,7 @@ impl WriteQueue {
         self.wake.notify_one();
     }
 
-    /// There is data that did not come from upstream.
+    /// Records data that did not come from upstream.
     pub(super) fn restored(&self, items: Items) {
         let mut state = self.lock();
         if !state.is_fresh {
@@ -68,8 +68,8 @@ impl WriteQueue {
         }
     }
 
-    /// Other gateways wrote something newer into the database, which is part of `items` now. It is there already, so
-    /// nothing is to be written; but what waits to be written must not take it back.
+    /// Records items that other gateways wrote into the database and that are part of `items` now. They need not be
+    /// written, and pending writes must not overwrite them with older versions.
     pub(super) fn taken_over(&self, items: Items) {
         let mut state = self.lock();
         if let Work::Everything(waiting) = &mut state.work {
@@ -78,7 +78,7 @@ impl WriteQueue {
         state.newest = Some(items);
     }
 
-    /// Waits until there is something to do. Safe to be dropped while it waits.
+    /// Waits until there is work. Cancel-safe.
     pub(super) async fn filled(&self) {
         loop {
             if !matches!(self.lock().work, Work::Nothing) {
@@ -88,24 +88,24 @@ impl WriteQueue {
         }
     }
 
-    /// Whether everything is still to be written.
+    /// Whether all data is still pending.
     pub(super) fn waits_with_everything(&self) -> bool {
         matches!(self.lock().work, Work::Everything(_))
     }
 
-    /// Takes what there is to do; [`Self::done`] must follow when it is done.
+    /// Takes the pending work; [`Self::done`] must follow when it is written.
     pub(super) fn take(&self) -> Work {
         let mut state = self.lock();
         state.is_taken = true;
         std::mem::take(&mut state.work)
     }
 
-    /// What was taken is done.
+    /// Marks the taken work as written.
     pub(super) fn done(&self) {
         self.lock().is_taken = false;
     }
 
-    /// What was taken was not done, or only half: then everything is to be done.
+    /// Makes all data pending, because the taken work was written partly or not at all.
     pub(super) fn requeue(&self) {
         let mut state = self.lock();
         if state.is_taken {
@@ -124,8 +124,8 @@ impl WriteQueue {
         self.lock().newest.clone()
     }
 
-    /// Writes again what upstream said in this process and is newer than `stored`; nothing else, because the database
-    /// may hold something that upstream sent to another gateway later.
+    /// Rewrites items from upstream in this process that are newer than `stored`, and no others, because the database
+    /// may hold items that upstream sent to another gateway later.
     pub(super) fn rewrite_newer(&self, stored: &Items) {
         let mut state = self.lock();
         if let Some(newest) = state.newest.as_ref().filter(|_| state.is_fresh) {
@@ -134,8 +134,8 @@ impl WriteQueue {
         }
     }
 
-    /// The database is there again. What upstream said is written again as a whole; what was only restored is written
-    /// if the database holds nothing, because otherwise it may hold something newer.
+    /// Makes data pending after an outage. Data from upstream is rewritten as a whole; restored data is written only if
+    /// the database is empty, because otherwise it may hold newer data.
     pub(super) fn rewrite(&self, is_complete: bool) {
         let mut state = self.lock();
         if let Some(items) = state.newest.clone()
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_waits_from_a_put_until_it_is_taken() {
+    fn all_data_is_pending_from_a_put_until_it_is_taken() {
         let queue = WriteQueue::default();
         assert!(!queue.waits_with_everything());
         queue.patch(deleted("a"), Items::default());
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_items_become_everything() {
+    fn too_many_items_become_a_full_write() {
         let queue = WriteQueue::default();
         for number in 0..PATCHES {
             queue.patch(deleted(&number.to_string()), Items::default());

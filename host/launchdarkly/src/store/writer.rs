@@ -31,11 +31,11 @@ pub(super) struct Writer {
     pub(super) check_interval: Duration,
 }
 
-/// What failed when a database was to be brought up to date.
+/// The step that failed while the database was brought up to date.
 enum Failure {
-    /// It cannot be reached, or takes no writes: nothing was sent.
+    /// The probe: the database cannot be reached or rejects writes. No data was sent.
     Probe(StoreError),
-    /// It took the probe and refused the data.
+    /// The write of data, after a successful probe.
     Write(StoreError),
 }
 
@@ -47,7 +47,7 @@ pub(super) struct StoreTask {
 }
 
 impl StoreTask {
-    /// With `may_restore`, what the database holds is handed over first.
+    /// With `may_restore`, data in the database is sent to the applier first.
     pub(super) fn new(writer: Writer, may_restore: bool, end: CancellationToken) -> Self {
         Self { writer, may_restore, end }
     }
@@ -64,7 +64,7 @@ impl Supervised for StoreTask {
 }
 
 impl Writer {
-    /// Runs until `end`, and writes what is still to be written if the database works.
+    /// Runs until `end`, and then writes pending changes if the database works.
     async fn run(&self, may_restore: bool, end: &CancellationToken) {
         tokio::select! {
             () = end.cancelled() => (),
@@ -91,7 +91,7 @@ impl Writer {
         } else {
             self.store.mark_restored();
         }
-        // A timer of its own, so that changes that never end do not put the check off for ever.
+        // A separate timer, so that constant changes do not delay the check forever.
         let mut checks = tokio::time::interval(self.check_interval);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         checks.tick().await;
@@ -106,7 +106,7 @@ impl Writer {
         }
     }
 
-    /// Hands over what the database holds, as soon as it can be read, unless there is something better by then.
+    /// Sends the data in the database to the applier as soon as it can be read, unless newer data is served by then.
     async fn restore(&self, recovery: &mut Recovery) {
         while !self.queue.has_data() {
             match reading::read(&*self.store.database).await {
@@ -116,7 +116,7 @@ impl Writer {
                         tracing::warn!(environment = %self.label, "data in the persistent store does not fit this version and is ignored");
                         break;
                     };
-                    // The applier is gone only when everything ends.
+                    // The applier ends only at shutdown.
                     let _ = self.events.send(StoreEvent::Stored(items)).await;
                     return;
                 }
@@ -126,7 +126,7 @@ impl Writer {
                     break;
                 }
                 Err(error) => {
-                    // It may be long until it can be read.
+                    // It may take long until it can be read.
                     self.store.mark_restored();
                     self.recover_after(&error, recovery).await;
                 }
@@ -135,7 +135,7 @@ impl Writer {
         self.store.mark_restored();
     }
 
-    /// Does what there is to do.
+    /// Writes pending work.
     async fn write(&self) -> Result<(), StoreError> {
         let database = &self.store.database;
         match self.queue.take() {
@@ -156,10 +156,10 @@ impl Writer {
         Ok(())
     }
 
-    /// A database that was emptied while it was connected says nothing about it (launchdarkly/ld-relay issue 141).
+    /// Detects that the database was emptied, which it does not report by itself (launchdarkly/ld-relay issue 141).
     async fn check(&self) -> Result<(), StoreError> {
         let is_gone = !self.store.database.is_complete().await? && self.queue.has_data();
-        // What was never written, such as the first data of a process, is not gone.
+        // Data that was not written yet, such as the first data of a process, is not missing.
         if is_gone && !self.queue.waits_with_everything() {
             tracing::warn!(environment = %self.label, "data is gone from the persistent store and is written again");
             self.queue.rewrite(false);
@@ -167,16 +167,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until the database works again and everything is written. One line tells of the outage, one of each new
-    /// cause, and one of its end, however long it lasts.
+    /// Waits until the database works again and all data is written. Logs the outage, each new cause, and its end, once
+    /// each.
     async fn recover_after(&self, error: &StoreError, recovery: &mut Recovery) {
-        // A refused transaction does not always say why. A probe does.
+        // A rejected transaction does not always contain the reason. A probe does.
         let diagnosed = match error.trouble() {
             Trouble::Refused => self.store.database.probe(&layout::COLLECTIONS).await.err(),
             _ => None,
         };
         self.report(diagnosed.as_ref().unwrap_or(error));
-        // Changes made before the failure may be lost with it, so whatever was taken counts as not done.
+        // Changes before the failure may be lost, so taken work counts as not written.
         self.queue.requeue();
         recovery.begin();
         let mut pause = recovery.after_probe();
@@ -201,12 +201,12 @@ impl Writer {
         }
     }
 
-    /// Brings the database up to date, but only if it takes writes.
+    /// Brings the database up to date, if it accepts writes.
     async fn catch_up(&self) -> Result<(), Failure> {
         let database = &*self.store.database;
         let is_complete = database.probe(&layout::COLLECTIONS).await.map_err(Failure::Probe)?;
         if is_complete && self.upstream.current().connection != Connection::Valid {
-            // Other gateways may have written what upstream has not sent to this one.
+            // Other gateways may have written data that upstream has not sent to this one.
             let stored = reading::read(database).await.map_err(Failure::Probe)?;
             match stored {
                 Some(stored) => match stored.parse().await {
@@ -224,7 +224,7 @@ impl Writer {
     fn report(&self, error: &StoreError) {
         let advice = advice(error.trouble());
         if self.store.status.failed(error) {
-            tracing::warn!(environment = %self.label, %error, advice, "persistent store is unavailable; what changes is kept until it recovers");
+            tracing::warn!(environment = %self.label, %error, advice, "persistent store is unavailable, changes are queued until it recovers");
         } else {
             tracing::debug!(environment = %self.label, %error, "persistent store is still unavailable");
         }

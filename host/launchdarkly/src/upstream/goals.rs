@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The response of the vendor's service, with an unread body.
-pub(crate) struct Answer {
+pub(crate) struct GoalsResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: reqwest::Body,
@@ -19,13 +19,13 @@ pub(crate) async fn fetch(
     path_and_query: &str,
     headers: &HeaderMap,
     peer: Option<std::net::IpAddr>,
-) -> Option<Answer> {
+) -> Option<GoalsResponse> {
     let url = format!("{base}{path_and_query}");
     let response = client.get(&url).headers(forwarded(headers, &url, peer)).send().await.ok()?;
     let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
     // The browser must see our own CORS headers, not those meant for the vendor's origin.
     let headers = end_to_end(&parts.headers, |name| !name.as_str().starts_with("access-control"));
-    Some(Answer { status: parts.status, headers, body })
+    Some(GoalsResponse { status: parts.status, headers, body })
 }
 
 /// The headers of a browser's request as a proxy forwards them.

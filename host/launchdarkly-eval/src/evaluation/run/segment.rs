@@ -1,14 +1,14 @@
 //! Whether the context is in a segment.
 
 use super::super::memberships::BigSegmentsStatus;
-use super::super::segment::{Big, Rollout, Segment};
+use super::super::segment::{Big, CompiledSegment, RuleShare};
 use super::super::symbols::USER_KIND;
 use super::{Halt, Run};
 use crate::model::KindKeys;
 
 impl<'a> Run<'a> {
     /// Decides whether the context is in `segment`, with nothing remembered yet.
-    pub(super) fn find_in(&mut self, segment: &'a Segment) -> Result<bool, Halt> {
+    pub(super) fn find_in(&mut self, segment: &'a CompiledSegment) -> Result<bool, Halt> {
         let listed = match &segment.big {
             Some(big) => self.find_in_store(big),
             None => self.find_in_lists(segment),
@@ -25,7 +25,7 @@ impl<'a> Run<'a> {
     }
 
     /// What the key lists decide, in the order of the vendor's evaluator; `None` leaves it to the rules.
-    fn find_in_lists(&self, segment: &Segment) -> Option<bool> {
+    fn find_in_lists(&self, segment: &CompiledSegment) -> Option<bool> {
         let body = segment.source().body();
         let user = self.subject.part(USER_KIND);
         let has_key_in = |entries: &[KindKeys], kinds: &[u32]| {
@@ -67,11 +67,11 @@ impl<'a> Run<'a> {
         inside
     }
 
-    fn is_in_share(&self, rollout: Option<&Rollout>) -> Result<bool, Halt> {
+    fn is_in_share(&self, rollout: Option<&RuleShare>) -> Result<bool, Halt> {
         match rollout {
             None => Ok(true),
-            Some(Rollout::Malformed) => Err(Halt::Malformed),
-            Some(Rollout::Share { limit, bucketing }) => {
+            Some(RuleShare::Malformed) => Err(Halt::Malformed),
+            Some(RuleShare::Share { limit, bucketing }) => {
                 let bucket = bucketing.bucket(&self.subject);
                 Ok(bucket.kind_found && bucket.value < *limit)
             }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::json::Reader;
+use super::super::json::JsonReader;
 use super::parse::{MULTI, checked_kind, kind_only, sort_by_kind};
 use super::{ContextError, USER, canonical_key};
 
@@ -11,17 +11,17 @@ use super::{ContextError, USER, canonical_key};
 /// Contexts inside of events were redacted by the SDK, so their other properties need not be those of a context and are
 /// not read (`UnmarshalWithKindAndKeyOnly` in `go-sdk-common`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct ContextKeys {
     /// Sorted by kind; never empty, no kind twice.
     parts: Vec<KindAndKey>,
 }
 
 type KindAndKey = (Box<str>, Box<str>);
 
-impl Identity {
+impl ContextKeys {
     /// Reads kinds and keys of a context, multi-context or user of the old format; `json` must be JSON.
     pub fn parse(json: &str) -> Result<Self, ContextError> {
-        let mut reader = Reader::new(json);
+        let mut reader = JsonReader::new(json);
         let parts = match kind_only(reader.clone())?.as_deref() {
             None => vec![(USER.into(), old_key(&mut reader)?)],
             Some(MULTI) => multi(&mut reader)?,
@@ -44,7 +44,7 @@ impl Identity {
 }
 
 /// The key of a user of the old format, which may be empty.
-fn old_key(reader: &mut Reader<'_>) -> Result<Box<str>, ContextError> {
+fn old_key(reader: &mut JsonReader<'_>) -> Result<Box<str>, ContextError> {
     let mut found = None;
     reader.object(|name, reader| {
         match name {
@@ -56,7 +56,7 @@ fn old_key(reader: &mut Reader<'_>) -> Result<Box<str>, ContextError> {
     found.ok_or(ContextError::KeyMissing)
 }
 
-fn multi(reader: &mut Reader<'_>) -> Result<Vec<KindAndKey>, ContextError> {
+fn multi(reader: &mut JsonReader<'_>) -> Result<Vec<KindAndKey>, ContextError> {
     let mut parts = Vec::new();
     reader.object(|name, reader| {
         match name {
@@ -70,13 +70,13 @@ fn multi(reader: &mut Reader<'_>) -> Result<Vec<KindAndKey>, ContextError> {
 }
 
 /// One individual context; `kind` is the name it has in a multi-context.
-fn individual(reader: &mut Reader<'_>, kind: Option<&str>) -> Result<KindAndKey, ContextError> {
+fn individual(reader: &mut JsonReader<'_>, kind: Option<&str>) -> Result<KindAndKey, ContextError> {
     let mut kind: Box<str> = kind.unwrap_or_default().into();
     let mut key = None;
     reader.object(|name, reader| {
         match name {
             "kind" => kind = reader.string()?.into(),
-            "key" => key = Some(reader.optional(Reader::string)?.ok_or(ContextError::KeyNull)?.into()),
+            "key" => key = Some(reader.optional(JsonReader::string)?.ok_or(ContextError::KeyNull)?.into()),
             _ => drop(reader.skip()),
         }
         Ok::<_, ContextError>(())
@@ -111,7 +111,7 @@ mod tests {
             (r#"{"kind":"multi"}"#, Err("multi-context must contain at least one kind")),
             (r#"{"kind":"multi","multi":{"key":"k"}}"#, Err("single context cannot have the kind \"multi\"")),
         ] {
-            let found = Identity::parse(json);
+            let found = ContextKeys::parse(json);
             let found = found.as_ref().map(|it| it.canonical_key().into_owned()).map_err(ToString::to_string);
             assert_eq!(found, expected.map(str::to_owned).map_err(str::to_owned), "{json}");
         }
@@ -127,7 +127,7 @@ mod tests {
                 format!(r#"{{"kind":"multi","{kind}":{{"key":{key}}},"device":{{"key":"{other}","a":{{}}}}}}"#),
             ] {
                 let context = Context::parse(json.as_bytes());
-                let identity = Identity::parse(&json);
+                let identity = ContextKeys::parse(&json);
                 proptest::prop_assert_eq!(
                     identity.map(|it| it.canonical_key().into_owned()),
                     context.map(|it| it.canonical_key().into_owned()),
@@ -137,7 +137,7 @@ mod tests {
 
         #[test]
         fn nothing_makes_it_panic(json in "\\PC*|[\\[\\]{}\",:kindeymult ]*") {
-            let _ = Identity::parse(&json);
+            let _ = ContextKeys::parse(&json);
         }
     }
 }

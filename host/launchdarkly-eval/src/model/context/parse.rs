@@ -1,7 +1,7 @@
 //! Reading contexts, in the order and with the errors of the vendor's Go library (`go-sdk-common`, `ldcontext`).
 
 use super::super::json::syntax::check;
-use super::super::json::{Mismatch, Reader};
+use super::super::json::{JsonReader, Mismatch};
 use super::super::keys::Text;
 use super::super::value::Value;
 use super::{Context, ContextError, Part, USER};
@@ -14,7 +14,7 @@ const OLD_USER_ATTRIBUTES: [&str; 6] = ["firstName", "lastName", "email", "count
 pub(super) fn context(json: &[u8]) -> Result<Context, ContextError> {
     check(json)?;
     let text = String::from_utf8_lossy(json);
-    let mut reader = Reader::new(text.trim_start_matches([' ', '\n', '\r', '\t']));
+    let mut reader = JsonReader::new(text.trim_start_matches([' ', '\n', '\r', '\t']));
     // The property that decides how everything else is read may stand anywhere.
     let parts = match kind_only(reader.clone())?.as_deref() {
         None => vec![old_user(&mut reader)?],
@@ -26,7 +26,7 @@ pub(super) fn context(json: &[u8]) -> Result<Context, ContextError> {
 }
 
 /// The top-level `kind`; the first one, if a document has two.
-pub(super) fn kind_only(mut reader: Reader<'_>) -> Result<Option<Box<str>>, ContextError> {
+pub(super) fn kind_only(mut reader: JsonReader<'_>) -> Result<Option<Box<str>>, ContextError> {
     let mut kind: Option<Box<str>> = None;
     reader.object(|name, reader| {
         if name == "kind" && kind.is_none() {
@@ -42,7 +42,7 @@ pub(super) fn kind_only(mut reader: Reader<'_>) -> Result<Option<Box<str>>, Cont
     }
 }
 
-fn multi(reader: &mut Reader<'_>) -> Result<Vec<Part>, ContextError> {
+fn multi(reader: &mut JsonReader<'_>) -> Result<Vec<Part>, ContextError> {
     let mut parts: Vec<Part> = Vec::new();
     reader.object(|name, reader| {
         if name == "kind" {
@@ -69,13 +69,13 @@ pub(super) fn sort_by_kind<P>(parts: &mut [P], kind: impl Fn(&P) -> &str) -> Res
 }
 
 /// One individual context; `kind` is the name it has in a multi-context.
-fn individual(reader: &mut Reader<'_>, kind: Option<&str>) -> Result<Part, ContextError> {
+fn individual(reader: &mut JsonReader<'_>, kind: Option<&str>) -> Result<Part, ContextError> {
     let mut draft = Draft { kind: kind.unwrap_or_default().into(), ..Draft::default() };
     reader.object(|name, reader| {
         match name {
             // In a multi-context it overrides the name there. No SDK sends it, and the Go library accepts it.
             "kind" => draft.kind = reader.string()?.into(),
-            "key" => match reader.optional(Reader::string)? {
+            "key" => match reader.optional(JsonReader::string)? {
                 Some(key) => draft.key = Some(key.into()),
                 None => return Err(ContextError::KeyNull),
             },
@@ -93,7 +93,7 @@ fn individual(reader: &mut Reader<'_>, kind: Option<&str>) -> Result<Part, Conte
     Ok(part)
 }
 
-fn meta(reader: &mut Reader<'_>, draft: &mut Draft) -> Result<(), ContextError> {
+fn meta(reader: &mut JsonReader<'_>, draft: &mut Draft) -> Result<(), ContextError> {
     nullable(reader, |reader| {
         reader.object(|name, reader| {
             match name {
@@ -106,7 +106,7 @@ fn meta(reader: &mut Reader<'_>, draft: &mut Draft) -> Result<(), ContextError> 
 }
 
 /// A user as SDKs sent it before there were contexts.
-fn old_user(reader: &mut Reader<'_>) -> Result<Part, ContextError> {
+fn old_user(reader: &mut JsonReader<'_>) -> Result<Part, ContextError> {
     let mut draft = Draft { kind: USER.into(), ..Draft::default() };
     let mut custom = Vec::new();
     reader.object(|name, reader| {
@@ -114,7 +114,7 @@ fn old_user(reader: &mut Reader<'_>) -> Result<Part, ContextError> {
             "key" => draft.key = Some(reader.string()?.into()),
             "name" => draft.name = optional_text(reader)?,
             "secondary" => draft.secondary = optional_text(reader)?,
-            "anonymous" => draft.anonymous = reader.optional(Reader::boolean)?.unwrap_or(false),
+            "anonymous" => draft.anonymous = reader.optional(JsonReader::boolean)?.unwrap_or(false),
             "custom" => nullable(reader, |reader| {
                 reader.object(|name, reader| {
                     let value = value(reader)?;
@@ -191,8 +191,8 @@ pub(super) fn checked_kind(kind: &str) -> Result<&str, ContextError> {
 
 /// Reads an array or object that may be `null`.
 fn nullable(
-    reader: &mut Reader<'_>,
-    read: impl FnOnce(&mut Reader<'_>) -> Result<(), ContextError>,
+    reader: &mut JsonReader<'_>,
+    read: impl FnOnce(&mut JsonReader<'_>) -> Result<(), ContextError>,
 ) -> Result<(), ContextError> {
     if reader.null() {
         return Ok(());
@@ -206,11 +206,11 @@ fn nullable(
     })
 }
 
-fn optional_text(reader: &mut Reader<'_>) -> Result<Option<Box<str>>, Mismatch> {
-    Ok(reader.optional(Reader::string)?.map(Box::from))
+fn optional_text(reader: &mut JsonReader<'_>) -> Result<Option<Box<str>>, Mismatch> {
+    Ok(reader.optional(JsonReader::string)?.map(Box::from))
 }
 
-fn texts(reader: &mut Reader<'_>) -> Result<Vec<Box<str>>, ContextError> {
+fn texts(reader: &mut JsonReader<'_>) -> Result<Vec<Box<str>>, ContextError> {
     let mut texts = Vec::new();
     nullable(reader, |reader| {
         reader.array(|reader| {
@@ -221,7 +221,7 @@ fn texts(reader: &mut Reader<'_>) -> Result<Vec<Box<str>>, ContextError> {
     Ok(texts)
 }
 
-fn value(reader: &mut Reader<'_>) -> Result<Value, ContextError> {
+fn value(reader: &mut JsonReader<'_>) -> Result<Value, ContextError> {
     Ok(Value::read(reader)?)
 }
 

@@ -1,10 +1,10 @@
-//! Paths as the reference's router sees them: decoded first, cleaned then, and written anew where it redirects.
+//! Paths as the reference's router handles them: decoded, cleaned, and encoded again for redirects.
 //!
-//! All of this works on bytes, for what an escape stands for need not be text.
+//! All functions work on bytes, because escapes need not be UTF-8.
 
 use std::borrow::Cow;
 
-/// The path that `path` stands for; `None` if an escape in it is none.
+/// The decoded path; `None` if it has an invalid escape.
 pub(super) fn decoded(path: &str) -> Option<Cow<'_, [u8]>> {
     if !path.contains('%') {
         return Some(Cow::Borrowed(path.as_bytes()));
@@ -24,14 +24,14 @@ pub(super) fn decoded(path: &str) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(decoded))
 }
 
-/// The byte that two hexadecimal digits stand for.
+/// The value of two hexadecimal digits.
 fn byte_of(digits: &[u8]) -> Option<u8> {
     let mut byte = [0];
     hex::decode_to_slice(digits, &mut byte).ok()?;
     Some(byte[0])
 }
 
-/// The path without `//`, `/./` and `/../`, if it has any of them.
+/// The path without `//`, `/./` and `/../`; `None` if it has none of them.
 pub(super) fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
     let segments = || path.split(|byte| *byte == b'/');
     // Empty segments are allowed in front, where every path has one, and at the end.
@@ -65,7 +65,7 @@ pub(super) fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
     Some(clean)
 }
 
-/// The path with everything escaped that Go escapes in paths.
+/// The path with the characters escaped that Go escapes in paths.
 pub(super) fn escaped(path: &[u8]) -> String {
     let mut escaped = String::with_capacity(path.len());
     for byte in path {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unclean_paths_are_cleaned_like_the_reference_does() {
+    fn unclean_paths_are_cleaned_like_in_the_reference() {
         // L010 and L011.
         for (path, clean) in [
             ("/", None),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_escapes_is_escaped() {
+    fn characters_are_escaped_like_in_go() {
         assert_eq!(
             escaped(b"/a-b_c.d~$&+,:;=@/ !'()*?#%[]\xff"),
             "/a-b_c.d~$&+,:;=@/%20%21%27%28%29%2A%3F%23%25%5B%5D%FF"

@@ -1,4 +1,4 @@
-//! Compressed posts, judged like Go's decompressor judges them: the head first, the rest when it is read.
+//! Checks of gzip headers like in Go's decompressor, which checks the header first and the rest while reading.
 
 use flate2::Crc;
 
@@ -11,7 +11,7 @@ const HAS_COMMENT: u8 = 1 << 4;
 /// Longest name and longest comment, with their last byte.
 const MAX_TEXT: usize = 512;
 
-/// What is wrong with a head, in Go's words.
+/// Errors of a header, with Go's texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadHead {
     Empty,
@@ -29,7 +29,7 @@ impl BadHead {
     }
 }
 
-/// Whether `body` begins like something that was compressed.
+/// Checks the gzip header of `body`.
 pub(super) fn check_head(body: &[u8]) -> Result<(), BadHead> {
     if body.is_empty() {
         return Err(BadHead::Empty);
@@ -49,11 +49,11 @@ pub(super) fn check_head(body: &[u8]) -> Result<(), BadHead> {
         }
     }
     if flags & HAS_CHECKSUM != 0 {
-        let told = u16::from_le_bytes(*rest.first_chunk().ok_or(BadHead::Truncated)?);
+        let expected = u16::from_le_bytes(*rest.first_chunk().ok_or(BadHead::Truncated)?);
         let mut crc = Crc::new();
         crc.update(&body[..body.len() - rest.len()]);
-        // The lower half of it is what the format has room for.
-        if u32::from(told) != crc.sum() & 0xffff {
+        // The header has only the lower half of the checksum.
+        if u32::from(expected) != crc.sum() & 0xffff {
             return Err(BadHead::Invalid);
         }
     }
@@ -68,7 +68,7 @@ fn after_text(rest: &[u8]) -> Result<&[u8], BadHead> {
     }
 }
 
-/// How many compressed bytes are worth reading when `limit` may come out: what cannot be compressed grows a little.
+/// Most compressed bytes to read for `limit` decompressed bytes: incompressible data grows a little.
 pub(super) fn compressed_limit(limit: usize) -> usize {
     limit.saturating_add(limit / 64).saturating_add(64 << 10)
 }

@@ -1,4 +1,4 @@
-//! A body from its first frame to the events in it, within limits of memory.
+//! Reads bodies and splits them into events, within limits of memory.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read};
@@ -12,30 +12,30 @@ use yardarm_core::budget::{Account, Charge};
 
 use crate::events::split::{Split, Splitter};
 
-/// Frames that are smaller are put together, for each has a cost of its own.
+/// Smaller frames are joined, because each has an overhead.
 const SMALL_FRAME: usize = 16 << 10;
 /// Bytes that are decompressed or split in one step.
 const STEP: usize = 16 << 10;
-/// Most compressed streams that a body may consist of. Empty ones take long to read and add nothing to its length.
+/// Most gzip members of a body. Empty ones take time and add nothing to its length.
 const MAX_MEMBERS: usize = 1000;
-/// Bytes that are kept of a body that nothing comes of: enough to judge how it begins.
+/// Bytes that are kept of a body that is not forwarded: enough to check its header.
 const BEGINNING: usize = 128 << 10;
 
-/// What came of a body: all of it, or its beginning, if it broke off or was too large.
-pub(super) struct Received {
+/// A received body: all of it, or its start, if it was truncated or too large.
+pub(super) struct ReceivedBody {
     frames: VecDeque<Bytes>,
     length: usize,
     is_whole: bool,
-    /// Memory that the frames take; `None` if only the beginning was wanted.
+    /// Memory that the frames take; `None` if only the start was kept.
     charge: Option<Charge>,
 }
 
-/// Why nothing came of a body.
+/// Why a body was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadingError {
-    /// It broke off, is damaged, or too large.
+    /// It is truncated, damaged, or too large.
     Unreadable,
-    /// Too much is under way.
+    /// Too much is in flight.
     Busy,
 }
 
@@ -55,15 +55,15 @@ struct Frames {
     charge: Option<Charge>,
 }
 
-/// Compressed streams that stand one behind the other and are one body.
+/// Consecutive gzip members that form one body.
 struct Members {
-    /// The one that is being read; `None` behind the last.
+    /// The member that is being read; `None` after the last.
     member: Option<GzDecoder<BufReader<Frames>>>,
     count: usize,
 }
 
-impl Received {
-    /// Reads at most `limit` bytes, charged to `account`; without one, only the beginning is kept.
+impl ReceivedBody {
+    /// Reads at most `limit` bytes, charged to `account`; without one, only the start is kept.
     pub(super) async fn read(
         mut body: Body,
         limit: usize,
@@ -116,7 +116,7 @@ impl Received {
         self.length
     }
 
-    /// How the body begins.
+    /// The start of the body.
     pub(super) fn beginning(&self) -> Bytes {
         match self.frames.len() {
             0 => Bytes::new(),
@@ -134,7 +134,7 @@ impl Received {
         }
     }
 
-    /// Begins to read the body, at most `limit` bytes after decompression.
+    /// Starts to read the body, at most `limit` bytes after decompression.
     pub(super) fn reading(self, is_gzip: bool, limit: usize) -> Result<Reading, ReadingError> {
         if !self.is_whole {
             return Err(ReadingError::Unreadable);
@@ -149,7 +149,7 @@ impl Reading {
     /// Splits about `most` bytes; `true` at the end of the body.
     pub(super) fn split(&mut self, most: usize, splitter: &mut Splitter) -> Result<bool, ReadingError> {
         self.advance(most, |piece| {
-            splitter.feed(piece);
+            splitter.push(piece);
             !splitter.is_out_of_memory()
         })
     }
@@ -237,7 +237,7 @@ impl Read for Frames {
 
 /// Splits a whole body at once. For small ones.
 pub(super) fn split_at_once(body: &[u8], mut splitter: Splitter) -> Result<Split, ReadingError> {
-    splitter.feed(body);
+    splitter.push(body);
     if splitter.is_out_of_memory() { Err(ReadingError::Busy) } else { Ok(splitter.finish()) }
 }
 
@@ -249,7 +249,7 @@ pub(super) fn fuzz(body: &[u8]) {
     let splitter = || Splitter::new(&account, true).expect("an empty account");
     let whole = split_at_once(body, splitter()).unwrap_or_else(|_| unreachable!("memory for it"));
     let mut pieces = splitter();
-    body.chunks(7).for_each(|piece| pieces.feed(piece));
+    body.chunks(7).for_each(|piece| pieces.push(piece));
     let pieces = pieces.finish();
     assert!(whole.events == pieces.events && whole.lost == pieces.lost, "pieces make no difference");
     for event in &whole.events {
@@ -261,7 +261,7 @@ pub(super) fn fuzz(body: &[u8]) {
     }
 }
 
-/// Decompresses what may be compressed, and compares with the same in one go.
+/// Reads a body that may be compressed, and compares with reading it in one step.
 #[cfg(fuzzing)]
 pub(super) fn fuzz_gzip(body: &[u8]) {
     use flate2::bufread::MultiGzDecoder;
@@ -269,7 +269,7 @@ pub(super) fn fuzz_gzip(body: &[u8]) {
 
     const LIMIT: usize = 1 << 20;
     let frames: VecDeque<_> = body.chunks(11).map(Bytes::copy_from_slice).collect();
-    let received = Received { frames, length: body.len(), is_whole: true, charge: None };
+    let received = ReceivedBody { frames, length: body.len(), is_whole: true, charge: None };
     let mut charge = Budget::new(1 << 30).account().charge(0).expect("an empty account");
     let collected = received.reading(true, LIMIT).and_then(|mut it| it.collect(&mut charge));
     let mut whole = Vec::new();

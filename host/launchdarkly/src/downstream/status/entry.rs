@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::environments::{LdEnvironment, Phase};
 use crate::identity::{Accepted, mask};
 
-/// What operators are shown of an environment. Keys are masked.
+/// The entry of an environment. Keys are masked.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Entry {
@@ -36,12 +36,12 @@ pub(super) struct Entry {
     mobile_keys: Option<Vec<ListedKey>>,
     status: &'static str,
     connection_status: ConnectionEntry,
-    data_store_status: StoreStatus,
+    data_store_status: StoreStatusEntry,
     #[serde(skip_serializing_if = "Option::is_none")]
     big_segment_status: Option<BigSegmentStatus>,
 }
 
-/// A key of several. The page leaves the names of these properties open; they are those of auto-configuration.
+/// A key of several. Names of these properties are those of auto-configuration (V046).
 #[derive(Serialize)]
 struct ListedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ struct LastError {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StoreStatus {
+struct StoreStatusEntry {
     state: &'static str,
     state_since: u64,
     #[serde(flatten)]
@@ -98,7 +98,7 @@ struct BigSegmentStatus {
 const CONNECTED: &str = "connected";
 const PLAIN: Shape = Shape::Plain;
 
-/// Everything that can be in a [`ConnectionEntry`].
+/// All properties of a [`ConnectionEntry`].
 pub(super) const CONNECTION_SHAPE: Shape = Shape::Object(&[
     ("state", PLAIN),
     ("stateSince", PLAIN),
@@ -107,7 +107,7 @@ pub(super) const CONNECTION_SHAPE: Shape = Shape::Object(&[
 
 const KEYS_SHAPE: Shape = Shape::List(&Shape::Object(&[("key", PLAIN), ("value", PLAIN), ("expiry", PLAIN)]));
 
-/// Everything that can be in an [`Entry`].
+/// All properties of an [`Entry`].
 pub(super) const SHAPE: Shape = Shape::Object(&[
     ("sdkKey", PLAIN),
     ("envId", PLAIN),
@@ -163,7 +163,7 @@ impl Entry {
             sdk_keys,
             mobile_keys,
             status: if is_connected { CONNECTED } else { "disconnected" },
-            data_store_status: StoreStatus::of(environment, is_starting, report.since_ms),
+            data_store_status: StoreStatusEntry::of(environment, is_starting, report.since_ms),
             big_segment_status: BigSegmentStatus::of(environment, settings.store.big_segments.stale_threshold),
             connection_status: ConnectionEntry::of(report, false),
         }
@@ -206,8 +206,8 @@ impl ConnectionEntry {
     }
 }
 
-impl StoreStatus {
-    /// Without a database, data is as available as its environment.
+impl StoreStatusEntry {
+    /// Without a database, the state of the data store is that of the environment.
     fn of(environment: &LdEnvironment, is_starting: bool, since_ms: u64) -> Self {
         let (is_available, since_ms) = match &environment.store {
             None => (true, since_ms),
@@ -231,7 +231,7 @@ impl StoreStatus {
 }
 
 impl BigSegmentStatus {
-    /// `None` until flag data has mentioned a Big Segment.
+    /// `None` until flag data has contained a Big Segment.
     fn of(environment: &LdEnvironment, threshold: Duration) -> Option<Self> {
         let freshness = environment.store.as_ref()?.big_segments.freshness()?;
         let age = Duration::from_millis(unix_ms().saturating_sub(freshness.synchronized_on));

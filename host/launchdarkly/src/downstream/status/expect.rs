@@ -1,10 +1,9 @@
-//! `?expect=PATH=VALUE` on status routes: probes that say what they want to see (section 14.2 of the compatibility
-//! page). Pure.
+//! `?expect=PATH=VALUE` on status routes: probes that expect values (L264). Pure.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-/// What properties there are, whether or not they are shown at the moment.
+/// All possible properties, whether or not they are present at the moment.
 pub(super) enum Shape {
     /// A text, a number, true or false.
     Plain,
@@ -16,7 +15,7 @@ pub(super) enum Shape {
     List(&'static Shape),
 }
 
-/// A clause that cannot be judged.
+/// A clause that cannot be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Problem {
     #[error("malformed clause, expected PATH=VALUE or PATH!=VALUE")]
@@ -46,13 +45,13 @@ struct Clause {
     expected: String,
 }
 
-/// Judges all clauses of a request; `Err` stands for a query that cannot be decoded.
+/// Evaluates all clauses of a request; `Err` if the query cannot be decoded.
 pub(super) fn judge(document: &Value, shape: &Shape, clauses: Result<Vec<String>, ()>) -> (StatusCode, Value) {
     let Ok(clauses) = clauses else {
         let result = json!({"expr": "", "problem": "the query cannot be decoded", "ok": false});
         return (StatusCode::BAD_REQUEST, json!({"satisfied": false, "results": [result]}));
     };
-    // The gravest outcome of all counts.
+    // The most severe outcome counts.
     let mut status = StatusCode::OK;
     let mut results = Vec::new();
     for text in clauses {
@@ -123,7 +122,7 @@ impl Clause {
         Ok(Self { path, is_equal, expected: rest[end..].to_owned() })
     }
 
-    /// What was expected, what is there, and whether that is good.
+    /// The expected value, the present value, and whether the clause holds.
     fn judge(&self, document: &Value, shape: &Shape) -> Result<(String, String, bool), Problem> {
         let (mut shape, mut value) = (shape, Some(document));
         for step in &self.path {
@@ -139,7 +138,7 @@ impl Clause {
     }
 }
 
-/// What stands between brackets, and the text behind them.
+/// The text between brackets, and the text behind them.
 fn bracket(inside: &str) -> Result<(Step, &str), Problem> {
     if let Some(quoted) = inside.strip_prefix('"') {
         let (name, after) = quoted.split_once("\"]").ok_or(Problem::Malformed)?;
@@ -183,7 +182,7 @@ impl Step {
     }
 }
 
-/// A value as text; nothing for objects, lists and null.
+/// A value as text; `None` for objects, lists and null.
 fn plain(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -211,7 +210,7 @@ mod tests {
     ]);
 
     #[test]
-    fn clauses_are_judged_by_section_14_2() {
+    fn clauses_are_evaluated() {
         let document = json!({"status": "healthy", "environments": {
             "My Env": {"status": "connected", "since": 12, "sdkKeys": [{"key": "a", "expiry": 7}, {"key": "b"}]},
             "a\"]b": {"status": "x"},
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn results_say_what_was_there() {
+    fn results_contain_the_present_value() {
         let (_, body) = judge(&json!({"status": "healthy"}), &SHAPE, Ok(vec!["status=x".into(), "y=1".into()]));
         let expected = json!({"satisfied": false, "results": [
             {"expr": "status=x", "expected": "x", "actual": "healthy", "ok": false},

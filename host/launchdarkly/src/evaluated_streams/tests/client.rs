@@ -1,41 +1,41 @@
-//! Client-side SDKs as far as streams go: what they do with `put`, `patch` and `delete`.
+//! The stream handling of client-side SDKs: how they apply `put`, `patch` and `delete`.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use yardarm_core::change_log::{Cursor, UpdateSource, Version};
 
-/// How a release decides whether an update is news.
+/// How a release decides whether an update is newer.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rules {
-    /// js-client-sdk-common of launchdarkly-js-client-sdk 3 and the Node client: what has no version is always news.
+    /// js-client-sdk-common of launchdarkly-js-client-sdk 3 and the Node client: updates without a version always count as newer.
     Legacy,
     /// @launchdarkly/js-client-sdk 4.
     Current,
 }
 
-/// A client that listens.
+/// A client with an open stream.
 pub(super) struct Client {
     rules: Rules,
     source: Arc<dyn UpdateSource>,
     cursor: Cursor,
-    /// Results and what is left of deleted ones, by key.
+    /// Results and tombstones, by key.
     items: Map<String, Value>,
-    /// Names of the events that came since somebody looked.
-    heard: Vec<String>,
+    /// Names of the events since the last call of [`Client::received`].
+    received: Vec<String>,
 }
 
 impl Client {
     pub(super) fn new(rules: Rules, source: Arc<dyn UpdateSource>) -> Self {
-        Self { rules, source, cursor: Cursor::new(0, Version::default()), items: Map::new(), heard: Vec::new() }
+        Self { rules, source, cursor: Cursor::new(0, Version::default()), items: Map::new(), received: Vec::new() }
     }
 
-    /// Reads everything there is.
+    /// Reads all pending events.
     pub(super) fn reads(&mut self) {
         while let Some(frame) = self.source.next(&mut self.cursor) {
             let text = String::from_utf8(frame.payload().to_vec()).expect("UTF-8");
             if text == ":\n" {
-                self.heard.push("heartbeat".to_owned());
+                self.received.push("heartbeat".to_owned());
                 continue;
             }
             let events = text.strip_suffix("\n\n").expect("a whole event");
@@ -45,15 +45,15 @@ impl Client {
                 let data = data.strip_prefix("data: ").expect("data");
                 assert!(!data.contains(['\n', '\r']), "{data}");
                 self.takes(name, serde_json::from_str(data).expect(data));
-                self.heard.push(name.to_owned());
+                self.received.push(name.to_owned());
             }
         }
     }
 
-    /// What it has heard since it was asked last: names of events.
-    pub(super) fn heard(&mut self) -> Vec<String> {
+    /// Takes the names of the events since the last call.
+    pub(super) fn received(&mut self) -> Vec<String> {
         self.reads();
-        std::mem::take(&mut self.heard)
+        std::mem::take(&mut self.received)
     }
 
     /// Results as the application sees them.
@@ -71,7 +71,7 @@ impl Client {
         let Some(Value::String(key)) = data.remove("key") else { panic!("no key in {data:?}") };
         let version = data["version"].as_i64().expect("a version");
         let known = self.items.get(&key).map(|it| it["version"].as_i64().expect("a version"));
-        let is_news = match self.rules {
+        let is_newer = match self.rules {
             Rules::Legacy => known.is_none_or(|known| known == 0 || version == 0 || version > known),
             Rules::Current => known.is_none_or(|known| version > known),
         };
@@ -81,7 +81,7 @@ impl Client {
         } else {
             assert_eq!(name, "patch");
         }
-        if is_news {
+        if is_newer {
             self.items.insert(key, Value::Object(data));
         }
     }

@@ -32,7 +32,7 @@ pub(super) fn put(items: impl IntoIterator<Item = Item>) -> Change {
     Change::Put(Items::default().with_live(items.into_iter().collect()))
 }
 
-/// A flag that everybody sees and whose value is `value`.
+/// A flag that is visible to all SDKs and whose value is `value`.
 pub(super) fn simple(key: &str, version: i64, value: &Value) -> Value {
     json!({
         "key": key, "version": version, "on": true, "variations": ["off", value], "offVariation": 0,

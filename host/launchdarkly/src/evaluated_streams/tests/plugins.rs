@@ -11,7 +11,7 @@ use yardarm_core::hooks::{
     ResultView,
 };
 
-/// What the plugin does, by the key of a flag.
+/// The edits of the plugin, by the key of a flag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Doing {
     pub(super) hides: Vec<&'static str>,
@@ -19,13 +19,13 @@ pub(super) struct Doing {
     pub(super) fails: bool,
 }
 
-/// Over two lines, as plugins may write it.
+/// On two lines, which plugins may return.
 const PINNED: &[u8] = b"{\"pinned\":\r\n1}";
 
-/// A plugin that changes nothing and fails while it is told to.
+/// A plugin that changes nothing and fails while its flag is set.
 pub(super) struct Flaky(pub(super) Arc<AtomicBool>);
 
-/// A plugin that changes nothing, takes its time, and counts how often it is asked: now, and at most at once.
+/// A slow plugin that changes nothing and counts its calls: the current ones, and the most at once.
 #[derive(Default)]
 pub(super) struct Slow(pub(super) Arc<(AtomicUsize, AtomicUsize)>);
 

@@ -1,5 +1,6 @@
 use yardarm_core::budget::Budget;
 
+use super::nesting::MAX_DEPTH;
 use super::*;
 
 fn splitter() -> Splitter {
@@ -8,7 +9,7 @@ fn splitter() -> Splitter {
 
 fn split(body: &[u8]) -> Split {
     let mut splitter = splitter();
-    splitter.feed(body);
+    splitter.push(body);
     splitter.finish()
 }
 
@@ -28,7 +29,7 @@ fn a_post_is_split_into_events_byte_for_byte() {
 }
 
 #[test]
-fn a_bad_event_costs_itself_and_no_other() {
+fn a_bad_event_is_dropped_alone() {
     for (body, events, malformed) in [
         ("null", &[][..], 0),
         (" null\n", &[], 0),
@@ -38,7 +39,7 @@ fn a_bad_event_costs_itself_and_no_other() {
         ("nul", &[], 1),
         ("not JSON at all", &[], 1),
         (" ", &[], 1),
-        // What breaks off.
+        // Truncated.
         ("[", &[], 1),
         ("[1", &[], 1),
         ("[1,", &["1"], 1),
@@ -46,7 +47,7 @@ fn a_bad_event_costs_itself_and_no_other() {
         (r#"[{"a":1},{"b":"#, &[r#"{"a":1}"#], 1),
         (r#"[{"a":1},{"b":"x"#, &[r#"{"a":1}"#], 1),
         (r#"["a"#, &[], 1),
-        // What is wrong within.
+        // Errors within.
         (r#"[{"a":1},{bad},{"b":2}]"#, &[r#"{"a":1}"#, r#"{"b":2}"#], 1),
         (r#"[{"a":1},{"x":[},{"b":2}]"#, &[r#"{"a":1}"#, r#"{"b":2}"#], 1),
         (r#"[{"a":1},{"x":1]},{"b":2}]"#, &[r#"{"a":1}"#, r#"{"b":2}"#], 1),
@@ -54,18 +55,18 @@ fn a_bad_event_costs_itself_and_no_other() {
         (r#"[{"a":1}{"b":2},3]"#, &["3"], 1),
         ("[\"a\nb\",2]", &["2"], 1),
         (r"[01,+1,NaN,'a',1.,2]", &["2"], 5),
-        // What is missing.
+        // Missing elements.
         ("[1,,2]", &["1", "2"], 1),
         ("[1,]", &["1"], 1),
         ("[,1]", &["1"], 1),
-        // What follows the array.
+        // Text after the array.
         ("[1] x y", &["1"], 1),
         ("[1][2]", &["1"], 1),
         ("[1]\r\n\t ", &["1"], 0),
     ] {
         for length in 1..=body.len() {
             let mut splitter = splitter();
-            body.as_bytes().chunks(length).for_each(|piece| splitter.feed(piece));
+            body.as_bytes().chunks(length).for_each(|piece| splitter.push(piece));
             let split = splitter.finish();
             assert_eq!(texts(&split), events, "{body} in pieces of {length}");
             assert_eq!(split.lost.get("malformed").copied().unwrap_or(0), malformed, "{body} in pieces of {length}");
@@ -74,7 +75,7 @@ fn a_bad_event_costs_itself_and_no_other() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_replaced_as_go_reads_them() {
+fn invalid_utf8_is_replaced_like_in_go() {
     let split = split(b"[{\"a\":\"x\xffy\xe2\x82z\"},{\"b\":2},\xff]");
     assert_eq!(texts(&split), ["{\"a\":\"x\u{fffd}y\u{fffd}\u{fffd}z\"}", r#"{"b":2}"#]);
     assert_eq!(split.lost, [("malformed", 1)].into());
@@ -83,7 +84,7 @@ fn bytes_that_are_no_text_are_replaced_as_go_reads_them() {
 }
 
 #[test]
-fn what_is_too_much_is_counted_and_not_kept() {
+fn events_beyond_limits_are_counted_and_dropped() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let long = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
     let body = format!(
@@ -103,7 +104,7 @@ fn what_is_too_much_is_counted_and_not_kept() {
 }
 
 #[test]
-fn brackets_that_close_nothing_take_no_time() {
+fn unmatched_brackets_take_no_time() {
     // Each of them would have to be searched for among all that are open.
     let body = format!("[{}{}", "[".repeat(MAX_DEPTH), "}".repeat(4_000_000));
     let split = split(body.as_bytes());
@@ -111,31 +112,31 @@ fn brackets_that_close_nothing_take_no_time() {
 }
 
 #[test]
-fn memory_is_charged_for_what_is_kept() {
+fn memory_is_charged_for_kept_events() {
     let account = Budget::new(100_000).account();
     let mut splitter = Splitter::new(&account, false).unwrap();
-    splitter.feed(br#"[{"a":1},{"b":"#);
+    splitter.push(br#"[{"a":1},{"b":"#);
     let used = account.used();
     assert!((7 + EVENT_COST + 5..=16 << 10).contains(&used), "an event and the beginning of another, in steps: {used}");
-    splitter.feed(br#"2},bad]"#);
+    splitter.push(br#"2},bad]"#);
     let split = splitter.finish();
     assert_eq!((split.events.len(), split.charge.amount()), (2, 2 * (7 + EVENT_COST)));
     assert!(!split.has_envelopes && split.events[0].kind.is_empty());
     let mut splitter = Splitter::new(&account, false).unwrap();
-    splitter.feed(format!("[{}0]", "0,".repeat(1000)).as_bytes());
+    splitter.push(format!("[{}0]", "0,".repeat(1000)).as_bytes());
     assert!(splitter.is_out_of_memory());
     drop((splitter, split));
     assert_eq!(account.used(), 0);
 }
 
 proptest::proptest! {
-    /// Arrays are split as a JSON parser does it; whatever comes in, JSON goes out, in pieces of any size.
+    /// Arrays are split like by a JSON parser, and for any input the output is JSON, in pieces of any size.
     #[test]
     fn no_post_makes_a_difference(text in "[\\[\\]{},:\"\\\\a1 ]{0,40}", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40), length in 1_usize..9) {
         for body in [text.as_bytes(), &bytes[..], format!("[{text}]").as_bytes()] {
             let whole = split(body);
             let mut pieces = splitter();
-            body.chunks(length).for_each(|piece| pieces.feed(piece));
+            body.chunks(length).for_each(|piece| pieces.push(piece));
             let pieces = pieces.finish();
             proptest::prop_assert_eq!(texts(&whole), texts(&pieces));
             proptest::prop_assert_eq!(&whole.lost, &pieces.lost);

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use yardarm_launchdarkly_eval::model::write_text;
 
 use super::read::Feature;
-use super::write::Object;
+use super::write::ObjectWriter;
 
-/// Bytes that one summary keeps, entries counted with [`ENTRY`]. Keys, values and kinds are what callers send, so all of
-/// them must be bounded; an event that would exceed it is not counted and dropped.
+/// Bytes that one summary keeps, entries counted with [`ENTRY`]. Keys, values and kinds come from callers, so all of them
+/// must be bounded; an event that would exceed the limit is dropped without being counted.
 const MAX_BYTES: usize = 2 << 20;
-/// What an entry costs besides its text, roughly: nodes of maps, allocations, numbers.
+/// Approximate memory of an entry besides its text: nodes of maps, allocations, numbers.
 const ENTRY: usize = 96;
 
 /// Counts of evaluations.
@@ -41,7 +41,7 @@ struct Counter {
 }
 
 impl Counters {
-    /// Counts an evaluation that gave `variation`; says whether there was room.
+    /// Counts an evaluation with the result `variation`; returns whether there was room.
     pub(super) fn add(&mut self, feature: &Feature<'_>, variation: Option<i64>) -> bool {
         let result = (variation, feature.version);
         let cost = self.cost(feature, result);
@@ -66,12 +66,12 @@ impl Counters {
         true
     }
 
-    /// The summary event, if there is anything to say; counting starts afresh.
+    /// Takes the summary event; `None` if nothing was counted. Resets all counts.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let Self { flags, span, .. } = std::mem::take(self);
         let (start, end) = span?;
         let mut out = Vec::with_capacity(1024);
-        Object::write(&mut out, |event| {
+        ObjectWriter::write(&mut out, |event| {
             event.text("kind", "summary");
             event.integer("startDate", start);
             event.integer("endDate", end);
@@ -82,12 +82,12 @@ impl Counters {
         Some(out.into())
     }
 
-    /// Whether an event may soon find no room.
+    /// Whether there may soon be no room for an event.
     pub(super) fn is_crowded(&self) -> bool {
         self.bytes > MAX_BYTES / 2
     }
 
-    /// Bytes that are held, roughly.
+    /// Approximate bytes that are held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -97,7 +97,7 @@ impl Counters {
         self.flags.is_empty()
     }
 
-    /// What would be kept of an evaluation beyond what is kept already.
+    /// Additional bytes that counting an evaluation would take.
     fn cost(&self, feature: &Feature<'_>, result: (Option<i64>, Option<i64>)) -> usize {
         let flag = self.flags.get(&*feature.key);
         let of_flag = if flag.is_some() { 0 } else { ENTRY + feature.key.len() + feature.default.len() };
@@ -110,10 +110,10 @@ impl Counters {
 }
 
 impl FlagCounters {
-    fn write(&self, flag: &mut Object<'_>) {
+    fn write(&self, flag: &mut ObjectWriter<'_>) {
         flag.raw("default", &self.default);
         flag.array("counters", &self.counters, |out, ((variation, version), counter)| {
-            Object::write(out, |object| {
+            ObjectWriter::write(out, |object| {
                 variation.iter().for_each(|it| object.integer("variation", *it));
                 match version {
                     Some(version) => object.integer("version", *version),

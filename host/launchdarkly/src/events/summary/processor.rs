@@ -1,28 +1,28 @@
-//! What becomes of each event: a count, an event of its own, or both.
+//! Processing of single events: each becomes a count, an event of its own, or both.
 
 use bytes::Bytes;
 use tokio::time::Instant;
 use yardarm_core::outbox::Batch;
 
 use super::counters::Counters;
-use super::read::{Feature, ReadError, Received, Source, read};
+use super::read::{EventOrigin, Feature, ReadError, ReceivedEvent, read};
 use super::seen::{Mark, Seen};
 use super::terms::Terms;
 use super::write;
 use crate::data::Items;
 
-/// Most events that one received event becomes: itself, its context, and a copy for the debugger.
+/// Most events that one received event produces: itself, its context, and a copy for the debugger.
 pub(super) const MOST_OF_ONE: usize = 3;
-/// Bytes of events from which on they are to be sent.
+/// Bytes of events at which they are sent.
 const MAX_BYTES: usize = 4 << 20;
-/// What an event costs besides its text, roughly.
+/// Approximate memory of an event besides its text.
 const EVENT_COST: usize = 64;
 
 /// Summarises the events of one queue between two posts.
 pub(super) struct Processor {
-    /// Version of the format of what comes in.
+    /// Version of the received event format.
     schema: u32,
-    /// Events that are sent by themselves, at most. The summary is not one of them.
+    /// Most events besides the summary.
     capacity: usize,
     events: Vec<Bytes>,
     /// Bytes of `events`.
@@ -38,13 +38,13 @@ pub(super) struct Processor {
 pub(super) struct Moment {
     /// Ours, in Unix milliseconds.
     pub(super) unix_ms: u64,
-    /// That of the events service when it last answered, in Unix milliseconds; 0 before that.
+    /// That of the events service at its last response, in Unix milliseconds; 0 before that.
     pub(super) upstream_ms: u64,
     /// For durations.
     pub(super) instant: Instant,
 }
 
-/// Why something of an event will not be sent.
+/// Why an event, or a part of its output, is not sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Loss {
     /// It is not an event.
@@ -56,13 +56,13 @@ pub(super) enum Loss {
     /// No room for its count.
     #[error("the summary is full")]
     SummaryFull,
-    /// The SDK wants it neither counted nor sent, and its context is known.
+    /// The SDK excludes it from summaries and full events, and its context is known.
     #[error("nothing is to be sent")]
     NothingToSend,
 }
 
 impl Loss {
-    /// As the ledger calls it.
+    /// The reason for the ledger.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
@@ -82,27 +82,29 @@ impl Processor {
     /// Takes one event, which must be JSON.
     ///
     /// # Errors
-    /// When the event, or a part of what should become of it, will not be sent. The other part is sent all the same: an
-    /// event that finds no room is still counted.
+    /// When the event, or a part of its output, is not sent. The other part is sent all the same: without room for its full
+    /// event, an evaluation is still counted.
     pub(super) fn take(&mut self, event: &Bytes, flags: &Items, moment: Moment) -> Result<(), Loss> {
         self.seen.keep_fresh(moment.instant);
         match read(event)? {
-            Received::Feature(feature) => self.feature(&feature, &Terms::of(&feature, self.schema, flags), moment)?,
-            Received::Custom(custom) => {
+            ReceivedEvent::Feature(feature) => {
+                self.feature(&feature, &Terms::of(&feature, self.schema, flags), moment)?;
+            }
+            ReceivedEvent::Custom(custom) => {
                 self.make_known(&custom.source);
                 self.push(|| write::custom(&custom))?;
             }
-            Received::Identify(source) => {
+            ReceivedEvent::Identify(source) => {
                 self.push(|| write::identify(&source))?;
                 self.seen.remember(mark(&source));
             }
-            Received::Other => self.push(|| event.clone())?,
+            ReceivedEvent::Other => self.push(|| event.clone())?,
         }
         self.taken += 1;
         Ok(())
     }
 
-    /// What was collected, the summary last.
+    /// Takes the collected events, the summary last.
     pub(super) fn flush(&mut self) -> Batch {
         let mut events = std::mem::take(&mut self.events);
         self.bytes = 0;
@@ -115,13 +117,13 @@ impl Processor {
         self.taken
     }
 
-    /// Whether the next event may find no room. What was collected is to be taken first.
+    /// Whether there may be no room for the next event. Collected events must be taken first.
     pub(super) fn is_full(&self) -> bool {
         let is_crowded = self.events.len() + MOST_OF_ONE > self.capacity || self.bytes >= MAX_BYTES;
         self.counters.is_crowded() || (is_crowded && !self.events.is_empty())
     }
 
-    /// Bytes that are held, roughly.
+    /// Approximate bytes that are held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.events.len() * EVENT_COST + self.counters.bytes() + self.seen.bytes()
     }
@@ -140,7 +142,7 @@ impl Processor {
         if terms.has_full_event {
             self.push(|| write::feature("feature", feature, terms.variation))?;
         }
-        // If one of the clocks is wrong, debugging rather ends too early than never.
+        // If one of the clocks is wrong, debugging ends too early rather than never.
         if terms.debug_until_ms > moment.unix_ms.max(moment.upstream_ms) {
             self.push(|| write::feature("debug", feature, terms.variation))?;
         }
@@ -148,9 +150,9 @@ impl Processor {
         if !is_counted && self.events.len() == before { Err(Loss::NothingToSend) } else { Ok(()) }
     }
 
-    /// Sends an `index` event for a context that was not met lately. One that finds no room is no loss of the event that
-    /// caused it: the next event of the context causes another.
-    fn make_known(&mut self, source: &Source<'_>) {
+    /// Sends an `index` event for a context that was not seen recently. Without room for it the causing event is not dropped:
+    /// the next event of the context causes another `index` event.
+    fn make_known(&mut self, source: &EventOrigin<'_>) {
         let mark = mark(source);
         if !self.seen.recalls(mark) && self.push(|| write::index(source)).is_ok() {
             self.seen.remember(mark);
@@ -168,7 +170,7 @@ impl Processor {
     }
 }
 
-fn mark(source: &Source<'_>) -> Mark {
+fn mark(source: &EventOrigin<'_>) -> Mark {
     Mark::of(&source.identity.canonical_key())
 }
 

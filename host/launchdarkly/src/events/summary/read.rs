@@ -1,39 +1,39 @@
-//! Events as PHP and very old SDKs send them: one per evaluation, with the whole context in it.
+//! Events of PHP and very old SDKs: one per evaluation, with the whole context in it.
 //!
-//! The rules are those of section 10.5 of the compatibility page, which follow ld-relay's `internal/events/oldevents`.
+//! The rules (L197 to L210) follow ld-relay's `internal/events/oldevents`.
 
 use std::borrow::Cow;
 
 use thiserror::Error;
-use yardarm_launchdarkly_eval::model::{ContextError, Identity, Mismatch, Reader};
+use yardarm_launchdarkly_eval::model::{ContextError, ContextKeys, JsonReader, Mismatch};
 
 /// An event that was received.
 #[derive(Debug, PartialEq)]
-pub(super) enum Received<'a> {
+pub(super) enum ReceivedEvent<'a> {
     /// A flag was evaluated.
     Feature(Feature<'a>),
-    /// Something happened that the application wanted to be known.
+    /// A custom event of the application.
     Custom(Custom<'a>),
-    /// A context was made known.
-    Identify(Source<'a>),
-    /// Something that is not summarised and passed on as it is.
+    /// The application identified a context.
+    Identify(EventOrigin<'a>),
+    /// An event that is forwarded unchanged.
     Other,
 }
 
-/// When it happened and to whom.
+/// Time and context of an event.
 #[derive(Debug, PartialEq)]
-pub(super) struct Source<'a> {
+pub(super) struct EventOrigin<'a> {
     /// Unix milliseconds.
     pub(super) at_ms: u64,
     /// Byte for byte as received: the SDK has already removed what is private.
     pub(super) context: &'a str,
-    pub(super) identity: Identity,
+    pub(super) identity: ContextKeys,
 }
 
 /// An evaluation of a flag.
 #[derive(Debug, PartialEq)]
 pub(super) struct Feature<'a> {
-    pub(super) source: Source<'a>,
+    pub(super) source: EventOrigin<'a>,
     /// The flag's key.
     pub(super) key: Cow<'a, str>,
     /// The flag's version; `None` if the SDK did not know the flag.
@@ -45,19 +45,19 @@ pub(super) struct Feature<'a> {
     pub(super) default: &'a str,
     /// JSON of an object.
     pub(super) reason: Option<&'a str>,
-    /// Whether a full event is wanted; `None` if the SDK is too old to know.
+    /// Whether a full event is wanted; `None` from SDKs that are too old for it.
     pub(super) track_events: Option<bool>,
-    /// Until when a debug event is wanted, in Unix milliseconds; 0 for never, or if the SDK is too old to know.
+    /// Until when a debug event is wanted, in Unix milliseconds; 0 for never, and from SDKs that are too old for it.
     pub(super) debug_until_ms: u64,
-    /// The SDK has sent one of so many events.
+    /// The SDK sends one of this many events.
     pub(super) sampling_ratio: Option<i64>,
     pub(super) is_excluded_from_summaries: bool,
 }
 
-/// An event of the application's own.
+/// A custom event of the application.
 #[derive(Debug, PartialEq)]
 pub(super) struct Custom<'a> {
-    pub(super) source: Source<'a>,
+    pub(super) source: EventOrigin<'a>,
     pub(super) key: Cow<'a, str>,
     /// JSON.
     pub(super) data: Option<&'a str>,
@@ -65,7 +65,7 @@ pub(super) struct Custom<'a> {
     pub(super) metric_value: Option<&'a str>,
 }
 
-/// Why something is not an event.
+/// Why a text is not an event.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum ReadError {
     /// Not UTF-8.
@@ -83,28 +83,28 @@ pub(super) enum ReadError {
     /// Neither `context` nor `user`.
     #[error("neither `context` nor `user`")]
     NoContext,
-    /// The context is none.
+    /// The context is invalid.
     #[error("context: {0}")]
     Context(#[from] ContextError),
 }
 
 /// Reads one event, which must be JSON.
-pub(super) fn read(json: &[u8]) -> Result<Received<'_>, ReadError> {
+pub(super) fn read(json: &[u8]) -> Result<ReceivedEvent<'_>, ReadError> {
     let text = std::str::from_utf8(json).map_err(|_| ReadError::NotText)?;
     let properties = Properties::collect(text).map_err(ReadError::NotAnObject)?;
-    let kind = typed("kind", properties.kind, Reader::string)?.unwrap_or_default();
+    let kind = typed("kind", properties.kind, JsonReader::string)?.unwrap_or_default();
     Ok(match &*kind {
         "" => return Err(ReadError::NoKind),
-        "feature" => Received::Feature(properties.feature()?),
-        "custom" => Received::Custom(properties.custom()?),
-        "identify" => Received::Identify(properties.source()?),
-        _ => Received::Other,
+        "feature" => ReceivedEvent::Feature(properties.feature()?),
+        "custom" => ReceivedEvent::Custom(properties.custom()?),
+        "identify" => ReceivedEvent::Identify(properties.source()?),
+        _ => ReceivedEvent::Other,
     })
 }
 
-/// The JSON of each property that has a meaning for some kind of event. A `null` is as good as absent.
+/// The JSON of each property that some kind of event uses. A `null` counts as absent.
 ///
-/// Which types they must have depends on the kind, which may stand last, so they are collected first.
+/// Their types depend on the kind, which may come last, so they are collected first.
 #[derive(Default)]
 struct Properties<'a> {
     kind: Option<&'a str>,
@@ -128,7 +128,7 @@ struct Properties<'a> {
 impl<'a> Properties<'a> {
     fn collect(text: &'a str) -> Result<Self, Mismatch> {
         let mut all = Self::default();
-        Reader::new(text).object(|name, reader| {
+        JsonReader::new(text).object(|name, reader| {
             let json = &text[reader.skip()];
             let place = match name {
                 "kind" => &mut all.kind,
@@ -159,33 +159,41 @@ impl<'a> Properties<'a> {
         let reason = typed("reason", self.reason, object)?;
         Ok(Feature {
             source: self.source()?,
-            key: typed("key", self.key, Reader::string)?.unwrap_or_default(),
-            version: typed("version", self.version, Reader::integer)?,
-            variation: typed("variation", self.variation, Reader::integer)?,
+            key: typed("key", self.key, JsonReader::string)?.unwrap_or_default(),
+            version: typed("version", self.version, JsonReader::integer)?,
+            variation: typed("variation", self.variation, JsonReader::integer)?,
             value: self.value.unwrap_or("null"),
             default: self.default.unwrap_or("null"),
             reason: reason.and(self.reason),
-            track_events: typed("trackEvents", self.track_events, Reader::boolean)?,
+            track_events: typed("trackEvents", self.track_events, JsonReader::boolean)?,
             debug_until_ms: time("debugEventsUntilDate", self.debug_events_until_date)?,
-            sampling_ratio: typed("samplingRatio", self.sampling_ratio, Reader::integer)?,
-            is_excluded_from_summaries: typed("excludeFromSummaries", self.exclude_from_summaries, Reader::boolean)?
-                .unwrap_or_default(),
+            sampling_ratio: typed("samplingRatio", self.sampling_ratio, JsonReader::integer)?,
+            is_excluded_from_summaries: typed(
+                "excludeFromSummaries",
+                self.exclude_from_summaries,
+                JsonReader::boolean,
+            )?
+            .unwrap_or_default(),
         })
     }
 
     fn custom(&self) -> Result<Custom<'a>, ReadError> {
-        let metric_value = typed("metricValue", self.metric_value, Reader::number)?;
+        let metric_value = typed("metricValue", self.metric_value, JsonReader::number)?;
         Ok(Custom {
             source: self.source()?,
-            key: typed("key", self.key, Reader::string)?.unwrap_or_default(),
+            key: typed("key", self.key, JsonReader::string)?.unwrap_or_default(),
             data: self.data,
             metric_value: metric_value.and(self.metric_value),
         })
     }
 
-    fn source(&self) -> Result<Source<'a>, ReadError> {
+    fn source(&self) -> Result<EventOrigin<'a>, ReadError> {
         let context = self.context.or(self.user).ok_or(ReadError::NoContext)?;
-        Ok(Source { at_ms: time("creationDate", self.creation_date)?, context, identity: Identity::parse(context)? })
+        Ok(EventOrigin {
+            at_ms: time("creationDate", self.creation_date)?,
+            context,
+            identity: ContextKeys::parse(context)?,
+        })
     }
 }
 
@@ -193,18 +201,18 @@ impl<'a> Properties<'a> {
 fn typed<'a, T>(
     name: &'static str,
     json: Option<&'a str>,
-    read: impl FnOnce(&mut Reader<'a>) -> Result<T, Mismatch>,
+    read: impl FnOnce(&mut JsonReader<'a>) -> Result<T, Mismatch>,
 ) -> Result<Option<T>, ReadError> {
-    json.map(|json| read(&mut Reader::new(json))).transpose().map_err(|error| ReadError::Property(name, error))
+    json.map(|json| read(&mut JsonReader::new(json))).transpose().map_err(|error| ReadError::Property(name, error))
 }
 
-/// Reads a time in Unix milliseconds; 0 if absent. What is negative or absurd saturates.
+/// Reads a time in Unix milliseconds; 0 if absent. Negative and too large times saturate.
 fn time(name: &'static str, json: Option<&str>) -> Result<u64, ReadError> {
-    Ok(typed(name, json, Reader::number)?.unwrap_or_default() as u64)
+    Ok(typed(name, json, JsonReader::number)?.unwrap_or_default() as u64)
 }
 
-/// Reads an object, whatever is in it.
-fn object(reader: &mut Reader<'_>) -> Result<(), Mismatch> {
+/// Reads an object with any content.
+fn object(reader: &mut JsonReader<'_>) -> Result<(), Mismatch> {
     reader.object(|_, reader| {
         reader.skip();
         Ok(())
@@ -218,7 +226,7 @@ mod tests {
     fn feature(properties: &str) -> Result<String, String> {
         let event = format!(r#"{{"key":"f","user":{{"key":"u"}},{properties},"kind":"feature"}}"#);
         match read(event.as_bytes()) {
-            Ok(Received::Feature(it)) => Ok(format!(
+            Ok(ReceivedEvent::Feature(it)) => Ok(format!(
                 "{}@{} {:?}/{:?} {} or {} because {:?}, {:?} until {}, 1 of {:?}, {}",
                 it.source.identity.canonical_key(),
                 it.source.at_ms,
@@ -260,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_property_of_the_wrong_type_spoils_its_event() {
+    fn an_event_with_a_property_of_the_wrong_type_is_rejected() {
         for (properties, expected) in [
             (r#""version":"1""#, "property `version`: expected number, got string at position 0"),
             (r#""variation":[1]"#, "property `variation`: expected number, got array at position 0"),
@@ -285,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_says_why() {
+    fn texts_that_are_not_events_have_reasons() {
         for (json, expected) in [
             ("7", "expected object, got number at position 0"),
             ("null", "expected object, got null at position 0"),
@@ -306,11 +314,11 @@ mod tests {
     }
 
     #[test]
-    fn unknown_kinds_may_look_as_they_like() {
+    fn events_of_unknown_kinds_may_have_any_properties() {
         for json in
             [r#"{"kind":"alias","key":5}"#, r#"{"context":7,"kind":"migration_op"}"#, r#"{"kind":"\u0061lias"}"#]
         {
-            assert_eq!(read(json.as_bytes()), Ok(Received::Other), "{json}");
+            assert_eq!(read(json.as_bytes()), Ok(ReceivedEvent::Other), "{json}");
         }
     }
 

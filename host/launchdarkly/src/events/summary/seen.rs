@@ -1,4 +1,4 @@
-//! Contexts that the events service was told about lately.
+//! Contexts that were recently reported to the events service.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-/// Contexts that are remembered, as in the vendor's SDKs (`userKeysCapacity`); the one not met for longest goes first.
+/// Contexts that are remembered, as in the vendor's SDKs (`userKeysCapacity`); the least recently seen is evicted.
 const CAPACITY: usize = 1000;
-/// After so long everything is forgotten, as in the vendor's SDKs (`userKeysFlushInterval`).
+/// Interval after which all contexts are dropped, as in the vendor's SDKs (`userKeysFlushInterval`).
 const LIFETIME: Duration = Duration::from_secs(300);
 
-/// A context by the hash of its canonical key: keys are as long as callers want, and this is what is kept of them.
+/// The hash of the canonical key of a context, which is kept in its place because keys may be long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Mark([u8; 32]);
 
 /// The contexts that need no `index` event.
 pub(super) struct Seen {
     since: Instant,
-    /// When each was met last, counted in meetings.
+    /// When each was last seen, as a counter.
     meetings: HashMap<Mark, u64>,
-    /// The same the other way round, so that the oldest is found.
+    /// The same inverted, to find the oldest.
     order: BTreeMap<u64, Mark>,
     next: u64,
 }
@@ -36,19 +36,19 @@ impl Seen {
         Self { since: now, meetings: HashMap::new(), order: BTreeMap::new(), next: 0 }
     }
 
-    /// Forgets everybody if it is time.
+    /// Drops all contexts after the interval.
     pub(super) fn keep_fresh(&mut self, now: Instant) {
         if now.saturating_duration_since(self.since) >= LIFETIME {
             *self = Self::new(now);
         }
     }
 
-    /// Bytes that are held, roughly.
+    /// Approximate bytes that are held.
     pub(super) fn bytes(&self) -> usize {
         self.meetings.len() * 160
     }
 
-    /// Whether a context is remembered; if so, it counts as met.
+    /// Whether a context is remembered; if so, it is marked as seen.
     pub(super) fn recalls(&mut self, mark: Mark) -> bool {
         let is_known = self.meetings.contains_key(&mark);
         if is_known {
@@ -57,7 +57,7 @@ impl Seen {
         is_known
     }
 
-    /// Remembers that a context was met.
+    /// Remembers a context.
     pub(super) fn remember(&mut self, mark: Mark) {
         if let Some(earlier) = self.meetings.insert(mark, self.next) {
             self.order.remove(&earlier);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_one_not_met_for_longest_goes_first() {
+    async fn the_least_recently_seen_is_evicted() {
         let mut seen = Seen::new(Instant::now());
         (0..CAPACITY).for_each(|n| seen.remember(mark(n)));
         assert!(seen.recalls(mark(0)), "met again");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_five_minutes_everybody_is_new() {
+    async fn after_five_minutes_every_context_is_new() {
         let mut seen = Seen::new(Instant::now());
         seen.remember(mark(1));
         tokio::time::advance(LIFETIME - Duration::from_millis(1)).await;

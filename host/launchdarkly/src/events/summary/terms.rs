@@ -1,4 +1,4 @@
-//! What an old event does not say, taken from our own flag data.
+//! Properties that old events do not have, taken from flag data.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use yardarm_launchdarkly_eval::model::Flag;
 use super::read::Feature;
 use crate::data::Items;
 
-/// The last schema in which SDKs did not say which variation they had chosen.
+/// The last schema without variation indexes.
 const SCHEMA_WITHOUT_VARIATIONS: u32 = 1;
 
 /// How an evaluation is reported.
@@ -22,10 +22,10 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// The table in section 10.5 of the compatibility page, row by row.
+    /// How an evaluation is reported, by the presence of properties (L197 to L210).
     pub(super) fn of(feature: &Feature<'_>, schema: u32, flags: &Items) -> Self {
         if feature.version.is_none() {
-            // There was no such flag, so there was no variation, whatever the event says.
+            // The flag did not exist, so the variation in the event does not count.
             return Self::default();
         }
         if feature.track_events.is_some() || feature.debug_until_ms != 0 {

@@ -9,7 +9,7 @@ use crate::identity::SdkKind;
 use crate::identity::label;
 use crate::identity::{Credentials, SdkKey};
 
-/// Nothing listens there, and with an hour between posts nobody asks.
+/// Nothing listens there, and with an hour between posts nothing is sent.
 fn poster() -> Poster {
     let environment = EnvironmentConfig {
         name: "main".to_owned(),
@@ -30,15 +30,15 @@ fn poster() -> Poster {
     )
 }
 
-fn parts(lifecycle: &Lifecycle) -> Parts {
+fn parts(lifecycle: &Lifecycle) -> SummaryParts {
     parts_within(lifecycle, Limits::of(64 << 20, 1, 1).unwrap())
 }
 
-fn parts_within(lifecycle: &Lifecycle, limits: Limits) -> Parts {
+fn parts_within(lifecycle: &Lifecycle, limits: Limits) -> SummaryParts {
     let settings = OutboxSettings { capacity: 3, flush_interval: Duration::from_secs(3600) };
     let ledger = Arc::new(Ledger::default());
     let poster = poster();
-    Parts {
+    SummaryParts {
         label: EnvironmentLabel::new("launchdarkly", "main"),
         outbox: Outbox::start(settings.clone(), &limits.outbox, poster.clone(), Arc::clone(&ledger), lifecycle),
         settings,
@@ -57,7 +57,7 @@ fn alias(count: usize) -> Vec<Bytes> {
     vec![Bytes::from_static(br#"{"kind":"alias"}"#); count]
 }
 
-/// A paused clock goes on when nothing is left to do, also while a thread is working; here something always is.
+/// A paused clock advances when the runtime is idle, also while a thread is working; here it is never idle.
 fn hold_clock(lifecycle: &Lifecycle) {
     lifecycle.spawn("test clock", async {
         loop {
@@ -108,7 +108,7 @@ async fn a_flush_comes_after_what_was_queued_before_it() {
 }
 
 #[tokio::test]
-async fn a_post_that_waits_keeps_its_own_memory() {
+async fn a_waiting_post_is_charged_to_its_own_memory() {
     let lifecycle = Lifecycle::new();
     let parts = parts_within(&lifecycle, Limits::of(12_000, 1, 1).unwrap());
     let summaries = Summaries::start(&parts, &lifecycle);
@@ -122,7 +122,7 @@ async fn a_post_that_waits_keeps_its_own_memory() {
 }
 
 #[tokio::test]
-async fn one_kind_of_caller_takes_no_memory_from_another() {
+async fn kinds_of_callers_do_not_share_memory() {
     let lifecycle = Lifecycle::new();
     let parts = parts_within(&lifecycle, Limits::of(40_000, 1, 1).unwrap());
     let ledger = Arc::clone(&parts.ledger);
@@ -139,7 +139,7 @@ async fn one_kind_of_caller_takes_no_memory_from_another() {
 }
 
 #[tokio::test]
-async fn a_task_that_has_ended_takes_nothing_and_nothing_waits_for_it() {
+async fn an_ended_task_accepts_nothing_and_blocks_nothing() {
     let lifecycle = Lifecycle::new();
     let parts = parts(&lifecycle);
     let ledger = Arc::clone(&parts.ledger);
@@ -152,7 +152,7 @@ async fn a_task_that_has_ended_takes_nothing_and_nothing_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_processor_too_many_sends_what_another_holds() {
+async fn a_processor_too_many_closes_another() {
     let lifecycle = Lifecycle::new();
     hold_clock(&lifecycle);
     let mut summariser = summariser(&lifecycle);
@@ -164,7 +164,7 @@ async fn a_processor_too_many_sends_what_another_holds() {
     let report = summariser.parts.ledger.report();
     assert!(report.dropped.keys().all(|it| *it == "upstream-unreachable"), "{report:?}");
     assert_eq!(summariser.processors.len(), MAX_PROCESSORS);
-    assert!(!summariser.processors.contains_key(&key(0)), "the one that was used first is sent");
+    assert!(!summariser.processors.contains_key(&key(0)), "the least recently used processor is sent");
     assert_eq!(summariser.take().len(), MAX_PROCESSORS);
     summariser.processes(0, alias(1)).await;
     assert!(!summariser.processors.contains_key(&key(1)), "idle for longest");
@@ -172,7 +172,7 @@ async fn a_processor_too_many_sends_what_another_holds() {
     tokio::time::advance(Duration::from_millis(1)).await;
     summariser.processes(MAX_PROCESSORS + 1, alias(1)).await;
     assert_eq!(summariser.processors.len(), MAX_PROCESSORS);
-    assert!(summariser.processors.contains_key(&key(2)), "one that holds something is the last to go");
+    assert!(summariser.processors.contains_key(&key(2)), "a processor with events is closed last");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,27 +1,27 @@
-//! Events of schema 4, as the events service wants them from SDKs that summarise (section 10.5).
+//! Events of schema 4, the format of SDKs that summarise (L197 to L210).
 
 use bytes::Bytes;
 use yardarm_launchdarkly_eval::model::write_text;
 
-use super::read::{Custom, Feature, Source};
+use super::read::{Custom, EventOrigin, Feature};
 
 /// Writes one JSON object, property by property.
-pub(super) struct Object<'o> {
+pub(super) struct ObjectWriter<'o> {
     out: &'o mut Vec<u8>,
     is_empty: bool,
 }
 
-/// Makes a context known to the service before the first event that only names it.
-pub(super) fn index(source: &Source<'_>) -> Bytes {
+/// Writes an `index` event, which reports a context before the first event that only names it.
+pub(super) fn index(source: &EventOrigin<'_>) -> Bytes {
     event("index", source.at_ms, |event| event.raw("context", source.context))
 }
 
-/// A context that the application made known.
-pub(super) fn identify(source: &Source<'_>) -> Bytes {
+/// Writes an `identify` event.
+pub(super) fn identify(source: &EventOrigin<'_>) -> Bytes {
     event("identify", source.at_ms, |event| event.raw("context", source.context))
 }
 
-/// A single evaluation; `kind` is `feature` or `debug`.
+/// Writes a single evaluation; `kind` is `feature` or `debug`.
 pub(super) fn feature(kind: &str, feature: &Feature<'_>, variation: Option<i64>) -> Bytes {
     event(kind, feature.source.at_ms, |event| {
         event.text("key", &feature.key);
@@ -31,12 +31,12 @@ pub(super) fn feature(kind: &str, feature: &Feature<'_>, variation: Option<i64>)
         event.raw("value", feature.value);
         event.raw("default", feature.default);
         feature.reason.into_iter().for_each(|it| event.raw("reason", it));
-        // Nothing is sampled here: the SDK has done so, and the service scales up by this number.
+        // Nothing is sampled here: the SDK did, and the service multiplies by this number.
         feature.sampling_ratio.into_iter().filter(|it| *it != 1).for_each(|it| event.integer("samplingRatio", it));
     })
 }
 
-/// An event of the application's own.
+/// Writes a `custom` event.
 pub(super) fn custom(custom: &Custom<'_>) -> Bytes {
     event("custom", custom.source.at_ms, |event| {
         event.text("key", &custom.key);
@@ -46,9 +46,9 @@ pub(super) fn custom(custom: &Custom<'_>) -> Bytes {
     })
 }
 
-fn event(kind: &str, at_ms: u64, fill: impl FnOnce(&mut Object<'_>)) -> Bytes {
+fn event(kind: &str, at_ms: u64, fill: impl FnOnce(&mut ObjectWriter<'_>)) -> Bytes {
     let mut out = Vec::with_capacity(256);
-    Object::write(&mut out, |event| {
+    ObjectWriter::write(&mut out, |event| {
         event.text("kind", kind);
         event.integer("creationDate", at_ms);
         fill(event);
@@ -56,11 +56,11 @@ fn event(kind: &str, at_ms: u64, fill: impl FnOnce(&mut Object<'_>)) -> Bytes {
     out.into()
 }
 
-impl Object<'_> {
+impl ObjectWriter<'_> {
     /// Writes an object to the end of `out`.
-    pub(super) fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
+    pub(super) fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
         out.push(b'{');
-        fill(&mut Object { out, is_empty: true });
+        fill(&mut ObjectWriter { out, is_empty: true });
         out.push(b'}');
     }
 
@@ -77,11 +77,11 @@ impl Object<'_> {
         self.name(name).extend_from_slice(json.as_bytes());
     }
 
-    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
-        Object::write(self.name(name), fill);
+    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut ObjectWriter<'_>)) {
+        ObjectWriter::write(self.name(name), fill);
     }
 
-    /// An array with one value for each of `items`, which `write` writes to the end of what it is given.
+    /// An array with one value for each of `items`, which `write` appends to its argument.
     pub(super) fn array<I>(
         &mut self,
         name: &str,
@@ -99,7 +99,7 @@ impl Object<'_> {
         out.push(b']');
     }
 
-    /// Writes what stands before a value, and gives the place for the value.
+    /// Writes the name of a property and returns the buffer for its value.
     fn name(&mut self, name: &str) -> &mut Vec<u8> {
         if !std::mem::take(&mut self.is_empty) {
             self.out.push(b',');

@@ -46,7 +46,7 @@ fn keys_rotate_with_and_without_grace() {
         ("an unknown deprecated key", start(), "p", Some(("k", 2_000)), "p: id k m p"),
         ("unknown deprecated key, new anchor", start(), "q", Some(("k", 2_000)), "q: id k m q"),
         ("U120: the time is over", start(), "q", Some(("p", 999)), "q: id m q"),
-        ("no new key is no news", in_grace.clone(), "", None, "q: id m p q"),
+        ("without a new key nothing changes", in_grace.clone(), "", None, "q: id m p q"),
         ("back to the deprecated key", in_grace.clone(), "p", None, "p: id m p"),
         ("grace goes on without being repeated", in_grace.clone(), "q", None, "q: id m p q"),
     ] {

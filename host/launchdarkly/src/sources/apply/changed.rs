@@ -1,4 +1,4 @@
-//! Changed items as payload plugins see them, and items that plugins return.
+//! Changed items for payload plugins, and items that plugins return.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl PayloadView for Changed {
     }
 }
 
-/// Describes a change in the words of the status page.
+/// Describes a change for the status page.
 pub(super) fn describe(change: &Change) -> String {
     match change {
         Change::SegmentsChanged => "members of Big Segments changed".to_owned(),
@@ -77,7 +77,7 @@ pub(super) fn reread(before: &Item, json: &Bytes) -> Result<Item, HookFailure> {
 }
 
 pub(super) fn read(kind: &str, key: &str, json: &Bytes) -> Result<Item, HookFailure> {
-    // One line, as everything that is sent on streams.
+    // On one line, as required on streams.
     let text = String::from_utf8_lossy(json).replace(['\n', '\r'], " ");
     let raw = RawValue::from_string(text).map_err(|_| invalid_output())?;
     match kind {

@@ -11,7 +11,7 @@ fn environment(id: &str, version: i64) -> Value {
     })
 }
 
-/// A conversation: messages in, after each the names that are served.
+/// A sequence of messages; each returns the names that are served after it.
 struct Talk(AutoConfigState);
 
 impl Talk {
@@ -19,8 +19,8 @@ impl Talk {
         Self(AutoConfigState::new(COMMON))
     }
 
-    fn hears(&mut self, event: &str, data: &Value) -> String {
-        let message = Message::read(event, &data.to_string()).unwrap();
+    fn receive(&mut self, event: &str, data: &Value) -> String {
+        let message = AutoConfigMessage::read(event, &data.to_string()).unwrap();
         self.0.apply(message, 0);
         self.shows()
     }
@@ -28,20 +28,20 @@ impl Talk {
     fn put(&mut self, environments: &[(&str, i64)]) -> String {
         let map: serde_json::Map<_, _> =
             environments.iter().map(|(id, version)| ((*id).to_owned(), environment(id, *version))).collect();
-        self.hears("put", &json!({"path": "/", "data": {"environments": map}}))
+        self.receive("put", &json!({"path": "/", "data": {"environments": map}}))
     }
 
     fn patch(&mut self, id: &str, version: i64) -> String {
-        self.hears("patch", &json!({"path": format!("/environments/{id}"), "data": environment(id, version)}))
+        self.receive("patch", &json!({"path": format!("/environments/{id}"), "data": environment(id, version)}))
     }
 
     fn delete(&mut self, id: &str, version: i64) -> String {
-        self.hears("delete", &json!({"path": format!("/environments/{id}"), "version": version}))
+        self.receive("delete", &json!({"path": format!("/environments/{id}"), "version": version}))
     }
 
     fn filter(&mut self, id: &str, key: &str, version: i64) -> String {
         let data = json!({"projKey": "shop", "key": key, "version": version});
-        self.hears("patch", &json!({"path": format!("/filters/{id}"), "data": data}))
+        self.receive("patch", &json!({"path": format!("/filters/{id}"), "data": data}))
     }
 
     /// `ID:VERSION` of each environment, `ID/FILTER` of each variant.
@@ -87,11 +87,11 @@ fn filters_come_and_go() {
             .iter()
             .all(|it| it.config.name != "a" || it.config.credentials.sdk_key().expose() == "sdk-a-2")
     );
-    assert_eq!(talk.hears("delete", &json!({"path": "/filters/f", "version": 2})), "a:2 a/x b:1 b/x", "old");
-    assert_eq!(talk.hears("delete", &json!({"path": "/filters/f", "version": 3})), "a:2 b:1", "U075");
+    assert_eq!(talk.receive("delete", &json!({"path": "/filters/f", "version": 2})), "a:2 a/x b:1 b/x", "old");
+    assert_eq!(talk.receive("delete", &json!({"path": "/filters/f", "version": 3})), "a:2 b:1", "U075");
     assert_eq!(talk.filter("f", "z", 4), "a:2 a/z b:1 b/z");
     let other = json!({"projKey": "bank", "key": "w", "version": 1});
-    assert_eq!(talk.hears("patch", &json!({"path": "/filters/g", "data": other})), "a:2 a/z b:1 b/z");
+    assert_eq!(talk.receive("patch", &json!({"path": "/filters/g", "data": other})), "a:2 a/z b:1 b/z");
     assert_eq!(talk.put(&[("a", 2)]), "a:2", "missing filters are none");
 }
 
@@ -107,7 +107,7 @@ fn messages_for_others_are_ignored_and_broken_ones_are_errors() {
         ("U072", "patch", json!({"path": "/environments/z", "data": environment("y", 1)})),
         ("no key", "patch", json!({"path": "/environments/z", "data": {"envID": "z", "version": 1}})),
     ] {
-        assert_eq!(talk.hears(event, &data), "a:1", "{row}");
+        assert_eq!(talk.receive(event, &data), "a:1", "{row}");
     }
     for (event, data) in [
         ("put", "{sorry"),
@@ -123,12 +123,12 @@ fn messages_for_others_are_ignored_and_broken_ones_are_errors() {
         ("delete", r#"{"path":"/environments/a","version":"x"}"#),
         ("delete", r#"{"path":7}"#),
     ] {
-        assert!(Message::read(event, data).is_err(), "U064: {event} {data}");
+        assert!(AutoConfigMessage::read(event, data).is_err(), "U064: {event} {data}");
     }
 }
 
 #[test]
-fn an_unreadable_entry_costs_no_other() {
+fn an_unreadable_entry_does_not_affect_others() {
     for broken in
         [json!(null), json!([]), json!(7), json!({"envID": 1}), json!({"sdkKey": "sdk-a"}), json!({"mobKey": 7})]
     {
@@ -137,10 +137,10 @@ fn an_unreadable_entry_costs_no_other() {
             let environments = json!({"a": broken, "b": environment("b", version)});
             json!({"path": "/", "data": {"environments": environments, "filters": {"f": broken}}})
         };
-        assert_eq!(talk.hears("put", &list(&broken, 1)), "b:1", "{broken}");
+        assert_eq!(talk.receive("put", &list(&broken, 1)), "b:1", "{broken}");
         talk.put(&[("a", 1), ("b", 2)]);
         assert_eq!(talk.filter("f", "x", 1), "a:1 a/x b:2 b/x");
-        assert_eq!(talk.hears("put", &list(&broken, 3)), "a:1 a/x b:3 b/x", "what is known stays: {broken}");
+        assert_eq!(talk.receive("put", &list(&broken, 3)), "a:1 a/x b:3 b/x", "known ones stay: {broken}");
     }
 }
 
@@ -153,7 +153,7 @@ fn a_contradiction_leaves_the_environment_as_it_was() {
         data["sdkKey"] = json!({"value": "sdk-1"});
         data["sdkKeys"] = keys;
         let text = json!({"path": "/environments/a", "data": data}).to_string();
-        Message::read("patch", &text).unwrap()
+        AutoConfigMessage::read("patch", &text).unwrap()
     };
     assert_eq!(environments.apply(message(1, json!([{"value": "sdk-1", "key": "default"}])), 0).contradiction, None);
     let outcome = environments.apply(message(2, json!([{"value": "sdk-2"}])), 0);
@@ -168,6 +168,6 @@ fn a_contradiction_leaves_the_environment_as_it_was() {
 proptest::proptest! {
     #[test]
     fn no_message_makes_it_panic(event in "(put|patch|delete|x)", data in "\\PC*") {
-        let _ = Message::read(&event, &data);
+        let _ = AutoConfigMessage::read(&event, &data);
     }
 }

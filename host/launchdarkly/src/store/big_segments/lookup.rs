@@ -1,4 +1,4 @@
-//! Which Big Segments a context is in, remembered for a moment, and how fresh that is.
+//! Memberships of contexts in Big Segments, cached for a moment, and their freshness.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,41 +11,41 @@ use yardarm_core::time::unix_ms;
 use yardarm_launchdarkly_eval::evaluation::{BigSegmentsStatus, HashedKey, Memberships};
 use yardarm_store::{Membership, Store};
 
-/// How long an answer is remembered, and how many are (upstream page, section 4.10). The oldest is forgotten first.
+/// How long and how many memberships are cached (U115). The oldest are evicted first.
 const REMEMBERED: Duration = Duration::from_secs(5);
 const ANSWERS: usize = 1000;
 /// How often the time of the last synchronization is read.
 const WATCH: Duration = Duration::from_secs(5);
-/// Older data is called stale in reasons.
+/// Older data is reported as stale in reasons.
 const STALE: Duration = Duration::from_secs(120);
-/// After a failure the database is left alone for this long, so that requests do not queue up behind one that hangs.
+/// No lookups for this long after a failure, so that requests do not queue up behind a hanging database.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// How fresh memberships are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Freshness {
-    /// Whether the last attempt to find out succeeded.
+    /// Whether the last read succeeded.
     pub(crate) is_available: bool,
     /// Unix milliseconds of the last synchronization; 0 for never or unknown.
     pub(crate) synchronized_on: u64,
 }
 
-/// Answers of the database.
-pub(super) struct Lookup {
+/// Cached lookups in the database.
+pub(super) struct MembershipLookup {
     database: Arc<dyn Store>,
     state: Mutex<State>,
-    /// Wakes the synchronizer when the database was emptied, which nothing else would tell it before the next poll.
+    /// Wakes the synchronizer when the database was emptied, which it would notice only at the next poll.
     pub(super) emptied: Notify,
 }
 
 struct State {
     freshness: Freshness,
-    /// Whether the database was seen with a cursor; without one it holds no members.
+    /// Whether the database had a cursor; without one it holds no memberships.
     has_cursor: bool,
     answers: HashMap<Box<str>, Answer>,
     /// Keys of `answers`, oldest first.
     order: VecDeque<Box<str>>,
-    /// Grows when answers are forgotten, so that one that was under way then is not remembered.
+    /// Incremented when the cache is cleared, so that lookups in flight at that time are not cached.
     generation: u64,
     paused_until: Option<Instant>,
 }
@@ -55,14 +55,14 @@ struct Answer {
     until: Instant,
 }
 
-/// What is known without asking.
-enum Known {
-    Answer(Arc<Membership>),
+/// The result of a cache lookup.
+enum CacheLookup {
+    Hit(Arc<Membership>),
     Paused,
     Nothing { generation: u64 },
 }
 
-impl Lookup {
+impl MembershipLookup {
     pub(super) fn new(database: Arc<dyn Store>) -> Self {
         let state = State {
             freshness: Freshness { is_available: true, synchronized_on: 0 },
@@ -79,7 +79,7 @@ impl Lookup {
         self.lock().freshness
     }
 
-    /// Forgets every answer, because members have changed.
+    /// Clears the cache, because memberships have changed.
     pub(super) fn changed(&self) {
         let mut state = self.lock();
         state.has_cursor = true;
@@ -88,7 +88,7 @@ impl Lookup {
         state.generation += 1;
     }
 
-    /// The synchronizer has just brought everything up to date.
+    /// Records that the synchronizer has brought the database up to date.
     pub(super) fn synchronized(&self, at_ms: u64) {
         self.lock().freshness = Freshness { is_available: true, synchronized_on: at_ms };
     }
@@ -136,12 +136,12 @@ impl Lookup {
         if Duration::from_millis(age) > STALE { BigSegmentsStatus::Stale } else { BigSegmentsStatus::Healthy }
     }
 
-    /// `None` when the database cannot be asked.
+    /// `None` when the database cannot be queried.
     async fn membership(&self, hash: &str) -> Option<Arc<Membership>> {
         let generation = match self.known(hash) {
-            Known::Answer(membership) => return Some(membership),
-            Known::Paused => return None,
-            Known::Nothing { generation } => generation,
+            CacheLookup::Hit(membership) => return Some(membership),
+            CacheLookup::Paused => return None,
+            CacheLookup::Nothing { generation } => generation,
         };
         match self.database.membership(hash).await {
             Ok(membership) => {
@@ -157,18 +157,18 @@ impl Lookup {
         }
     }
 
-    fn known(&self, hash: &str) -> Known {
+    fn known(&self, hash: &str) -> CacheLookup {
         let state = self.lock();
         let now = Instant::now();
         if let Some(answer) = state.answers.get(hash)
             && now < answer.until
         {
-            return Known::Answer(Arc::clone(&answer.membership));
+            return CacheLookup::Hit(Arc::clone(&answer.membership));
         }
         if state.paused_until.is_some_and(|until| now < until) {
-            return Known::Paused;
+            return CacheLookup::Paused;
         }
-        Known::Nothing { generation: state.generation }
+        CacheLookup::Nothing { generation: state.generation }
     }
 
     fn remember(&self, hash: &str, membership: &Arc<Membership>, generation: u64) {

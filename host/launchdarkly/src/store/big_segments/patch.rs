@@ -1,4 +1,4 @@
-//! A change of one Big Segment's members, as upstream sends it.
+//! Changes of one Big Segment's memberships from upstream.
 
 use serde::Deserialize;
 use yardarm_launchdarkly_eval::model::normalize_json;
@@ -8,7 +8,7 @@ use yardarm_store::MembershipPatch;
 #[serde(rename_all = "camelCase")]
 struct Wire {
     segment_id: String,
-    // Go's reader takes `null` for nothing.
+    // Go's reader treats `null` as empty.
     #[serde(default)]
     version: Option<String>,
     #[serde(default)]
@@ -20,21 +20,21 @@ struct Wire {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Changes {
-    included: Option<Change>,
-    excluded: Option<Change>,
+    included: Option<MembershipChange>,
+    excluded: Option<MembershipChange>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Change {
+struct MembershipChange {
     add: Option<Vec<String>>,
     remove: Option<Vec<String>>,
 }
 
-/// Reads the patches of a poll or of a stream's event.
+/// Parses the patches of a poll or of an event.
 ///
 /// # Errors
-/// When the text is no list of patches.
+/// When the text is not a list of patches.
 pub(super) fn parse(text: &str) -> Result<Vec<MembershipPatch>, serde_json::Error> {
     let patches: Option<Vec<Wire>> = serde_json::from_str(&normalize_json(text))?;
     Ok(patches.unwrap_or_default().into_iter().map(Wire::into_patch).collect())

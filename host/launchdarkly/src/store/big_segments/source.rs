@@ -1,4 +1,4 @@
-//! Where changes of Big Segments come from: a poll for what was missed, and a stream for what comes.
+//! The upstream source of changes of Big Segments: polls for missed changes, and a stream for new ones.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::upstream::HttpClients;
 /// Longest time for a poll. ld-relay allows 3 s, which users behind slow proxies exceed.
 const POLL: Duration = Duration::from_secs(30);
 
-/// Why upstream could not be asked.
+/// Why a request to upstream failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SourceError {
     #[error("connection failed: {0}")]
@@ -46,7 +46,7 @@ impl Source {
         }
     }
 
-    /// Patches that follow `cursor`; none when there are no more.
+    /// The patches that follow `cursor`; empty when there are no more.
     pub(super) async fn poll(&self, cursor: Option<&str>) -> Result<Vec<MembershipPatch>, SourceError> {
         let mut request = self.http.requests.get(&self.poll).timeout(POLL);
         if let Some(cursor) = cursor.filter(|it| !it.is_empty()) {
@@ -75,12 +75,12 @@ impl Source {
 pub(super) struct PatchStream(Events);
 
 impl PatchStream {
-    /// Waits for the patches of the next event. May be cancelled without losing any.
+    /// Waits for the patches of the next event. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Vec<MembershipPatch>, SourceError> {
         Ok(patch::parse(&self.0.next().await?.data)?)
     }
 
-    /// The delay before a reconnect that upstream wants, if it has named one since the last call.
+    /// The reconnect delay that upstream has requested since the last call, if any.
     pub(super) fn take_reconnection_time(&mut self) -> Option<Duration> {
         self.0.take_reconnection_time()
     }
@@ -106,7 +106,7 @@ impl From<SendError> for SourceError {
     }
 }
 
-/// Without the address, which is the operator's and says nothing new.
+/// Converts an error without its URL, which operators know.
 fn network(error: reqwest::Error) -> SourceError {
     SourceError::Network(chain(&error.without_url()))
 }

@@ -1,8 +1,8 @@
-//! Keeps the memberships in the database up to date (upstream page, section 4.7).
+//! Keeps the memberships in the database up to date (U108 to U112).
 //!
-//! What was missed is polled until nothing is left, then the stream is opened, then it is polled once more for what
-//! came in between. A patch applies only to the cursor it follows; one that does not fit means that something was
-//! missed, and everything begins again.
+//! Missed patches are polled until none are left, then the stream is opened, then patches from in between are polled. A
+//! patch applies only to the cursor it follows; a patch that does not follow the cursor means that others were missed, and
+//! the synchronization restarts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use yardarm_vendor::upstream::{KeyHistory, is_rejection};
 
 use super::super::event::StoreEvent;
 use super::super::status::advice;
-use super::lookup::Lookup;
+use super::lookup::MembershipLookup;
 use super::source::{PatchStream, Source, SourceError};
 use crate::config::Config;
 
-/// A round that went well for this long starts the backoff anew.
+/// The backoff is reset after a round has been healthy for this long.
 const HEALTHY: Duration = Duration::from_secs(60);
-/// Polls in a row without a pause between them.
+/// Polls in a row without a delay.
 const POLLS_AT_ONCE: u32 = 1000;
-/// How often a patch is tried while other gateways are at the same cursor.
+/// Attempts to apply a patch while other gateways change the same cursor.
 const ATTEMPTS: usize = 3;
 
 /// Why a round ended.
@@ -44,21 +44,21 @@ pub(super) struct Synchronizer {
     label: EnvironmentLabel,
     database: Arc<dyn Store>,
     source: Source,
-    lookup: Arc<Lookup>,
-    say: mpsc::Sender<StoreEvent>,
+    lookup: Arc<MembershipLookup>,
+    sender: mpsc::Sender<StoreEvent>,
     poll_interval: Duration,
     retry_interval: Duration,
     backoff: Backoff,
     /// For keys that upstream rejects, as on the stream of flags.
     rejected_backoff: Backoff,
     key: KeyHistory,
-    /// When the present round was synchronized first.
+    /// When the current round was first synchronized.
     healthy_since: Option<Instant>,
-    /// Whether members have changed that nobody was told of.
+    /// Whether memberships have changed since the last notification.
     has_changes: bool,
     /// Whether the database has a cursor, as far as known here.
     has_cursor: bool,
-    /// What failed last, until it works again.
+    /// The last failure, until the next success.
     last_problem: Option<String>,
 }
 
@@ -67,8 +67,8 @@ impl Synchronizer {
         label: EnvironmentLabel,
         database: Arc<dyn Store>,
         source: Source,
-        lookup: Arc<Lookup>,
-        say: mpsc::Sender<StoreEvent>,
+        lookup: Arc<MembershipLookup>,
+        sender: mpsc::Sender<StoreEvent>,
         config: &Config,
     ) -> Self {
         let (retry, rejected) = (config.store.big_segments.retry_interval, config.rejected_retry_interval);
@@ -77,7 +77,7 @@ impl Synchronizer {
             database,
             source,
             lookup,
-            say,
+            sender,
             poll_interval: config.store.big_segments.poll_interval,
             retry_interval: retry,
             // 10, 20, 30 s unless set otherwise, as ld-relay has it since 2026.
@@ -116,24 +116,24 @@ impl Synchronizer {
         if self.last_problem.as_ref() == Some(&problem) {
             tracing::debug!(environment = %self.label, %error, seconds, "Big Segments are still not synchronized");
         } else {
-            tracing::warn!(environment = %self.label, %error, advice, seconds, "Big Segments are not synchronized, trying again");
+            tracing::warn!(environment = %self.label, %error, advice, seconds, "Big Segments are not synchronized, retrying");
             self.last_problem = Some(problem);
         }
     }
 
-    /// From nothing to synchronized, and on until something fails.
+    /// Synchronizes and then applies the stream, until something fails.
     async fn round(&mut self) -> Result<std::convert::Infallible, RoundError> {
         loop {
             self.catch_up().await?;
             let stream = self.source.open().await?;
-            // What was published between the last poll and the stream.
+            // Polls patches from between the last poll and the stream.
             if self.poll().await? {
                 continue;
             }
             self.synchronized().await?;
             self.healthy_since = Some(Instant::now());
             match self.follow(stream).await {
-                // Something was missed, which polling finds.
+                // Patches were missed; polling returns them.
                 Err(RoundError::Refused(group)) if self.lasted() => {
                     tracing::warn!(environment = %self.label, segment = %group, "a patch does not follow what is stored, Big Segments are polled again");
                 }
@@ -143,28 +143,28 @@ impl Synchronizer {
         }
     }
 
-    /// Whether the stream held long enough for another one to be opened at once. The limit is 6 s unless polls are set
-    /// otherwise: streams that fail sooner are no accident.
+    /// Whether the stream lasted long enough to open another one at once. The limit is 6 s by default; streams that fail
+    /// sooner would fail again.
     fn lasted(&self) -> bool {
         self.healthy_since.is_some_and(|since| since.elapsed() >= self.poll_interval / 10)
     }
 
-    /// Applies what the stream says.
+    /// Applies the patches of the stream.
     async fn follow(&mut self, mut stream: PatchStream) -> Result<std::convert::Infallible, RoundError> {
-        // Silence means that nothing has changed, which is worth noting (every 30 s unless set otherwise); at every
-        // second time upstream is asked as well, because a stream can be silent for other reasons.
+        // Silence means that nothing has changed, which is recorded (every 30 s by default); every second time upstream
+        // is polled as well, because a stream can be silent for other reasons.
         let pause = self.poll_interval / 2;
         let mut quiet_until = Instant::now() + pause;
         let mut pauses = 0_u32;
         loop {
             tokio::select! {
                 patches = stream.next() => {
-                    // Never sooner than it is set.
+                    // Not before the configured interval.
                     if let Some(base) = stream.take_reconnection_time() {
                         self.backoff.rebase(base.max(self.retry_interval));
                     }
                     let patches = patches?;
-                    // Without a cursor the database takes any patch, also one that follows another that was missed.
+                    // Without a cursor the database accepts any patch, also a patch that follows a missed one.
                     while !self.has_cursor && self.poll().await? {}
                     self.apply(&patches).await?;
                     pauses = 0;
@@ -185,7 +185,7 @@ impl Synchronizer {
         }
     }
 
-    /// Polls until there is nothing left. An upstream that always has more is polled once a second after a while.
+    /// Polls until no patches are left. If upstream always has more, it is polled once a second after a while.
     async fn catch_up(&mut self) -> Result<(), RoundError> {
         let mut polls = 0_u32;
         while self.poll().await? {
@@ -197,7 +197,7 @@ impl Synchronizer {
         Ok(())
     }
 
-    /// Asks for what follows the cursor and applies it; says whether there was anything.
+    /// Polls the patches after the cursor and applies them; returns whether there were any.
     async fn poll(&mut self) -> Result<bool, RoundError> {
         let before = self.database.progress().await?.cursor;
         self.has_cursor = before.is_some();
@@ -215,7 +215,7 @@ impl Synchronizer {
 
     async fn apply(&mut self, patches: &[MembershipPatch]) -> Result<(), RoundError> {
         for patch in patches {
-            // Whether it is applied here or by another gateway that shares the database, SDKs are told.
+            // SDKs are notified whether this gateway or another one with the same database applied it.
             self.has_changes = true;
             self.apply_one(patch).await?;
             self.has_cursor = true;
@@ -229,7 +229,7 @@ impl Synchronizer {
                 Advanced::Applied => return Ok(()),
                 // Another gateway was faster.
                 Advanced::Refused { cursor: Some(cursor) } if cursor == patch.version => return Ok(()),
-                // It would have fitted: another gateway is at it right now.
+                // The patch follows the cursor: another gateway is applying it right now.
                 Advanced::Refused { cursor } if cursor.as_ref().is_none_or(|it| *it == patch.previous) => (),
                 Advanced::Refused { .. } => break,
             }
@@ -237,7 +237,7 @@ impl Synchronizer {
         Err(RoundError::Refused(patch.group.clone()))
     }
 
-    /// Everything that upstream has said is in the database.
+    /// Records that the database has everything from upstream.
     async fn synchronized(&mut self) -> Result<(), StoreError> {
         let now = unix_ms();
         self.database.synchronized(now).await?;
@@ -247,8 +247,8 @@ impl Synchronizer {
         }
         if std::mem::take(&mut self.has_changes) {
             self.lookup.changed();
-            // If there is no room, an announcement waits already.
-            let _ = self.say.try_send(StoreEvent::SegmentsChanged);
+            // Without room, a notification is pending already.
+            let _ = self.sender.try_send(StoreEvent::SegmentsChanged);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::store::layout;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A follower with its database, in a time of its own.
+/// A follower with its database, in paused time.
 struct Place {
     fake: Arc<FakeStore>,
     queue: Arc<WriteQueue>,
@@ -21,13 +21,13 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let (say, events) = mpsc::channel(4);
+        let (sender, events) = mpsc::channel(4);
         let (fake, upstream, queue) = (FakeStore::new(), Status::new(), Arc::new(WriteQueue::default()));
         let follower = Follower {
             label: EnvironmentLabel::new("launchdarkly", "main"),
             store: Arc::new(EnvironmentStore::new(Arc::clone(&fake) as _)),
             queue: Arc::clone(&queue),
-            events: say,
+            events: sender,
             upstream: upstream.clone(),
             poll_interval: INTERVAL,
         };
@@ -36,7 +36,7 @@ impl Place {
         Self { fake, queue, events, upstream, _lifecycle: lifecycle }
     }
 
-    /// What another gateway writes.
+    /// Writes as another gateway.
     fn holds(&self, items: &Items) {
         let mut content = self.fake.lock();
         content.is_complete = true;
@@ -46,7 +46,7 @@ impl Place {
         }
     }
 
-    /// The next word within a few polls.
+    /// The next event within a few polls.
     async fn next(&mut self) -> Option<StoreEvent> {
         tokio::time::timeout(INTERVAL * 3, self.events.recv()).await.ok().flatten()
     }
@@ -70,7 +70,7 @@ fn items(all: impl IntoIterator<Item = Item>) -> Items {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_read_while_upstream_speaks() {
+async fn nothing_is_read_while_upstream_is_connected() {
     let mut place = Place::new();
     place.upstream.message_processed();
     place.holds(&items([flag("a", 1)]));
@@ -86,7 +86,7 @@ async fn nothing_is_read_while_upstream_speaks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_is_newer_is_handed_over_and_only_until_it_is_known() {
+async fn only_newer_items_are_sent_and_only_until_they_are_known() {
     let mut place = Place::new();
     let known = items([flag("a", 5), flag("b", 5), flag("c", 5), flag("only-here", 1)]);
     place.queue.put(known.clone());
@@ -96,7 +96,7 @@ async fn only_what_is_newer_is_handed_over_and_only_until_it_is_known() {
     let shown = |it: &Item| (it.key().to_string(), it.version(), it.is_deleted());
     let expected = [("b".to_owned(), 6, false), ("c".to_owned(), 6, true), ("new".to_owned(), 1, false)];
     assert_eq!(newer.iter().map(shown).collect::<Vec<_>>(), expected);
-    // The applier takes them; then there is nothing newer, and nothing to be written.
+    // Once the applier has them, nothing is newer, and nothing is pending.
     let mut merged = known;
     newer.iter().for_each(|it| {
         merged.upsert(it);
@@ -110,7 +110,7 @@ async fn only_what_is_newer_is_handed_over_and_only_until_it_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_database_that_fails_is_polled_less_often() {
+async fn a_failing_database_is_polled_less_often() {
     let mut place = Place::new();
     place.fake.lock().is_down = true;
     tokio::time::sleep(INTERVAL * 120).await;

@@ -1,20 +1,20 @@
-//! How soon a database that failed is tried again.
+//! Delays between attempts while a database fails.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use yardarm_core::Backoff;
 
-/// First pause before a database that failed is probed (upstream page, section 4.2), and the longest one.
+/// First and longest delay before a failed database is probed (U093).
 pub(super) const FIRST_PROBE: Duration = Duration::from_millis(500);
 const MAX_PROBE: Duration = Duration::from_secs(30);
-/// First pause after a database took a probe and refused the data, which costs megabytes each time, and the longest one.
+/// First and longest delay after a database accepted a probe and rejected the data, which costs megabytes each time.
 const FIRST_WRITE: Duration = Duration::from_secs(5);
 const MAX_WRITE: Duration = Duration::from_secs(300);
-/// A database that worked for this long begins anew.
+/// The delays are reset after the database has worked for this long.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// Pauses of one outage, or of several that follow each other closely.
+/// Delays of one outage, or of several in close succession.
 pub(super) struct Recovery {
     probes: Backoff,
     writes: Backoff,
@@ -30,7 +30,7 @@ impl Recovery {
         }
     }
 
-    /// An outage begins. If the last one has only just ended, the pauses go on growing.
+    /// Starts an outage. Shortly after the last one, the delays continue to grow.
     pub(super) fn begin(&mut self) {
         if self.ended.is_none_or(|it| it.elapsed() >= HEALTHY) {
             self.probes.reset();
@@ -38,17 +38,17 @@ impl Recovery {
         }
     }
 
-    /// The outage is over.
+    /// Ends the outage.
     pub(super) fn end(&mut self) {
         self.ended = Some(Instant::now());
     }
 
-    /// The pause before the next probe.
+    /// The delay before the next probe.
     pub(super) fn after_probe(&mut self) -> Duration {
         self.probes.next_delay()
     }
 
-    /// The pause before data is sent again.
+    /// The delay before data is sent again.
     pub(super) fn after_write(&mut self) -> Duration {
         self.writes.next_delay()
     }

@@ -7,7 +7,7 @@ use super::*;
 use crate::data::{Item, Items};
 use crate::store::fake::FakeStore;
 
-/// A writer with its database, in a time of its own.
+/// A writer with its database, in paused time.
 struct Place {
     fake: Arc<FakeStore>,
     store: Arc<EnvironmentStore>,
@@ -21,7 +21,7 @@ const CHECK: Duration = Duration::from_secs(30);
 
 impl Place {
     fn new(fake: Arc<FakeStore>) -> Self {
-        let (say, events) = mpsc::channel(4);
+        let (sender, events) = mpsc::channel(4);
         let database: Arc<dyn yardarm_store::Store> = Arc::clone(&fake) as _;
         let store = Arc::new(EnvironmentStore::new(database));
         let queue = Arc::new(WriteQueue::default());
@@ -31,7 +31,7 @@ impl Place {
             label: EnvironmentLabel::new("launchdarkly", "main"),
             store: Arc::clone(&store),
             queue: Arc::clone(&queue),
-            events: say,
+            events: sender,
             upstream: upstream.clone(),
             check_interval: CHECK,
         };
@@ -39,7 +39,7 @@ impl Place {
         Self { fake, store, queue, events, upstream, lifecycle }
     }
 
-    /// Lets the writer do what it can within this time.
+    /// Lets the writer run for this time.
     async fn passes(&self, time: Duration) {
         sleep(time).await;
     }
@@ -66,7 +66,7 @@ fn items<'a>(keys: impl IntoIterator<Item = &'a str>) -> Items {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_ends_with_everything_written() {
-    // U093, U094, in the mode that this gateway has.
+    // U093, U094
     let place = Place::new(FakeStore::new());
     place.queue.put(items(["a"]));
     place.passes(MOMENT).await;
@@ -89,7 +89,7 @@ async fn an_outage_ends_with_everything_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_that_only_a_check_notices_ends_the_same_way() {
+async fn an_outage_that_only_a_check_finds_ends_the_same_way() {
     let place = Place::new(FakeStore::new());
     place.queue.put(items(["a"]));
     place.passes(MOMENT).await;
@@ -103,8 +103,8 @@ async fn an_outage_that_only_a_check_notices_ends_the_same_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_database_that_is_down_at_the_start_is_waited_for() {
-    // U095: and what it held is handed over then, unless upstream was faster.
+async fn a_database_that_is_down_at_the_start_is_retried() {
+    // U095: then its data is sent to the applier, unless upstream was faster.
     for upstream_is_faster in [false, true] {
         let fake = FakeStore::new();
         fake.lock().is_down = true;
@@ -155,7 +155,7 @@ async fn an_emptied_database_is_filled_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_only_restored_replaces_nothing() {
+async fn restored_data_replaces_nothing() {
     let place = Place::new(FakeStore::new());
     place.queue.restored(items(["old"]));
     place.fake.lock().is_complete = true;
@@ -196,7 +196,7 @@ async fn the_last_change_is_written_at_the_end() {
         place.passes(MOMENT).await;
         place.fake.lock().is_down = is_down;
         place.queue.put(items(["last"]));
-        // Cancelled before the writer has had its turn.
+        // Cancelled before the writer ran.
         assert!(place.lifecycle.stop(Duration::from_secs(10)).await);
         let expected: &[&str] = if is_down { &[] } else { &["last"] };
         assert_eq!(place.fake.keys("features"), expected);
@@ -216,7 +216,7 @@ async fn a_long_outage_costs_a_few_probes_and_sends_nothing() {
     let probes = place.fake.lock().probes;
     assert!((10..60).contains(&probes), "{probes} probes in ten minutes");
 
-    // A short one is over soon, whatever came before.
+    // A later short outage ends soon.
     place.fake.lock().is_down = false;
     place.passes(Duration::from_secs(100)).await;
     assert!(place.is_available());
@@ -229,7 +229,7 @@ async fn a_long_outage_costs_a_few_probes_and_sends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_database_that_takes_probes_and_no_data_is_spared() {
+async fn a_database_that_rejects_data_is_retried_with_long_delays() {
     let place = Place::new(FakeStore::new());
     place.fake.lock().is_refusing = true;
     place.queue.put(items(["a"]));
@@ -243,7 +243,7 @@ async fn a_database_that_takes_probes_and_no_data_is_spared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_others_wrote_during_an_outage_is_kept_while_upstream_is_silent() {
+async fn data_of_other_gateways_is_kept_while_upstream_is_silent() {
     let place = Place::new(FakeStore::new());
     place.queue.put(items(["a", "b"]));
     place.passes(MOMENT).await;

@@ -24,7 +24,7 @@ fn body(parts: Vec<Bytes>) -> Body {
 async fn collected(bytes: &[u8], is_gzip: bool, limit: usize) -> Option<Bytes> {
     let account = account();
     let parts = bytes.chunks(1000).map(Bytes::copy_from_slice).collect();
-    let received = Received::read(body(parts), 1 << 30, Some(&account)).await.unwrap();
+    let received = ReceivedBody::read(body(parts), 1 << 30, Some(&account)).await.unwrap();
     assert_eq!((received.length(), account.used()), (bytes.len(), bytes.len()));
     let mut charge = account.charge(0).unwrap();
     let collected = received.reading(is_gzip, limit).unwrap().collect(&mut charge).ok();
@@ -43,7 +43,7 @@ async fn the_limit_counts_decompressed_bytes() {
 }
 
 #[tokio::test]
-async fn a_broken_stream_is_nothing() {
+async fn a_damaged_stream_is_unreadable() {
     let good = gzip(b"[1]");
     let with = |more: &[u8]| [&good[..], more].concat();
     let mut damaged = good.clone();
@@ -69,7 +69,7 @@ async fn empty_members_are_few() {
 }
 
 proptest::proptest! {
-    /// Compressed streams in a row, whole, damaged or cut off, come out as another decompressor has them.
+    /// Consecutive gzip members, whole, damaged or truncated, are read like by another decompressor.
     #[test]
     fn members_are_read_as_another_decompressor_reads_them(
         parts in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..300), 1..5),
@@ -84,7 +84,7 @@ proptest::proptest! {
         }
         bytes.truncate(cut.map_or(bytes.len(), |it| it % bytes.len()));
         let frames = bytes.chunks(length).map(Bytes::copy_from_slice).collect();
-        let received = Received { frames, length: bytes.len(), is_whole: true, charge: None };
+        let received = ReceivedBody { frames, length: bytes.len(), is_whole: true, charge: None };
         let collected = received.reading(true, 1 << 20).unwrap().collect(&mut account().charge(0).unwrap()).ok();
         let mut expected = Vec::new();
         let is_read = flate2::bufread::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut expected).is_ok();
@@ -112,7 +112,7 @@ async fn frames_of_any_size_are_one_body() {
         let parts: Vec<Bytes> = sizes.iter().map(part).collect();
         let whole = parts.concat();
         let account = account();
-        let received = Received::read(body(parts), whole.len(), Some(&account)).await.unwrap();
+        let received = ReceivedBody::read(body(parts), whole.len(), Some(&account)).await.unwrap();
         assert!(received.frames.iter().rev().skip(1).all(|it| it.len() >= 5), "small ones are put together");
         assert_eq!(received.beginning()[..], whole[..whole.len().min(BEGINNING)]);
         let mut charge = account.charge(0).unwrap();
@@ -121,21 +121,22 @@ async fn frames_of_any_size_are_one_body() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_or_breaks_off_is_unreadable() {
+async fn long_and_truncated_bodies_are_unreadable() {
     let account = account();
-    let received = Received::read(body(vec![Bytes::from_static(b"1234")]), 3, Some(&account)).await.unwrap();
+    let received = ReceivedBody::read(body(vec![Bytes::from_static(b"1234")]), 3, Some(&account)).await.unwrap();
     assert_eq!(received.reading(false, 100).err(), Some(ReadingError::Unreadable));
     let failing = futures_util::stream::iter([Ok(Bytes::from_static(b"12")), Err(std::io::Error::other("gone"))]);
-    let received = Received::read(Body::from_stream(failing), 100, Some(&account)).await.unwrap();
+    let received = ReceivedBody::read(Body::from_stream(failing), 100, Some(&account)).await.unwrap();
     assert_eq!(received.beginning(), "12");
     assert_eq!(received.reading(false, 100).err(), Some(ReadingError::Unreadable));
     assert_eq!(account.used(), 0);
 }
 
 #[tokio::test]
-async fn a_body_without_memory_is_turned_away() {
+async fn a_body_without_memory_is_refused() {
     let account = Budget::new(900).account();
-    let read = async |length: usize| Received::read(body(vec![vec![0; length].into()]), 1 << 20, Some(&account)).await;
+    let read =
+        async |length: usize| ReceivedBody::read(body(vec![vec![0; length].into()]), 1 << 20, Some(&account)).await;
     assert_eq!(read(801).await.err(), Some(ReadingError::Busy));
     let received = read(700).await.unwrap();
     assert_eq!(read(200).await.err(), Some(ReadingError::Busy), "another one holds it");
@@ -144,12 +145,12 @@ async fn a_body_without_memory_is_turned_away() {
     assert_eq!(collected.map(|it| it.len()), Ok(700), "a frame is free again once it was read");
     drop(charge);
     let bomb = gzip(&[b' '; 2000]);
-    let received = Received::read(body(vec![bomb.into()]), 1 << 20, Some(&account)).await.unwrap();
+    let received = ReceivedBody::read(body(vec![bomb.into()]), 1 << 20, Some(&account)).await.unwrap();
     let mut charge = account.charge(0).unwrap();
     assert_eq!(received.reading(true, 1 << 20).unwrap().collect(&mut charge), Err(ReadingError::Busy));
     drop(charge);
     assert_eq!(account.used(), 0);
-    let only_the_beginning = Received::read(body(vec![vec![0; BEGINNING].into(); 3]), 1 << 30, None).await.unwrap();
+    let only_the_beginning = ReceivedBody::read(body(vec![vec![0; BEGINNING].into(); 3]), 1 << 30, None).await.unwrap();
     assert_eq!(only_the_beginning.frames.len(), 1, "of what nothing comes, no more is kept");
 }
 
@@ -158,7 +159,7 @@ async fn a_post_is_split_step_by_step() {
     let text = format!("[{}0]", "0,".repeat(STEP));
     let account = account();
     let mut splitter = Splitter::new(&account, false).unwrap();
-    let received = Received::read(body(vec![gzip(text.as_bytes()).into()]), 1 << 20, Some(&account)).await.unwrap();
+    let received = ReceivedBody::read(body(vec![gzip(text.as_bytes()).into()]), 1 << 20, Some(&account)).await.unwrap();
     let mut reading = received.reading(true, 1 << 20).unwrap();
     assert_eq!(reading.split(1, &mut splitter), Ok(false));
     assert!(reading.length() <= STEP);

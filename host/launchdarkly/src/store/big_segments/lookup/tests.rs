@@ -3,9 +3,9 @@ use crate::store::fake::FakeStore;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn lookup() -> (Arc<FakeStore>, Arc<Lookup>) {
+fn lookup() -> (Arc<FakeStore>, Arc<MembershipLookup>) {
     let fake = FakeStore::new();
-    let lookup = Lookup::new(Arc::clone(&fake) as Arc<dyn Store>);
+    let lookup = MembershipLookup::new(Arc::clone(&fake) as Arc<dyn Store>);
     lookup.synchronized(unix_ms());
     (fake, Arc::new(lookup))
 }
@@ -16,12 +16,12 @@ fn assert_membership(fake: &FakeStore, key: &str, included: &[&str], excluded: &
     fake.lock().memberships.insert(Memberships::key_hash(key), membership);
 }
 
-fn asked(fake: &FakeStore) -> usize {
+fn calls(fake: &FakeStore) -> usize {
     std::mem::take(&mut fake.lock().calls).len()
 }
 
 #[tokio::test(start_paused = true)]
-async fn included_wins_and_every_key_has_its_answer() {
+async fn included_wins_and_each_key_has_its_memberships() {
     let (fake, lookup) = lookup();
     assert_membership(&fake, "ann", &["a.g1", "b.g1"], &["b.g1", "c.g1"]);
     let memberships = lookup.memberships(&["ann", "bob"].map(HashedKey::from)).await;
@@ -33,20 +33,20 @@ async fn included_wins_and_every_key_has_its_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_are_remembered_for_a_moment() {
+async fn memberships_are_cached_for_a_moment() {
     let (fake, lookup) = lookup();
     for (pause, questions) in [(Duration::ZERO, 1), (SECOND * 4, 0), (SECOND, 1), (SECOND * 4, 0)] {
         tokio::time::sleep(pause).await;
         lookup.memberships(&["ann"].map(HashedKey::from)).await;
-        assert_eq!(asked(&fake), questions, "after {pause:?} more");
+        assert_eq!(calls(&fake), questions, "after {pause:?} more");
     }
     lookup.changed();
     lookup.memberships(&["ann"].map(HashedKey::from)).await;
-    assert_eq!(asked(&fake), 1, "forgotten");
+    assert_eq!(calls(&fake), 1, "evicted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_so_many_answers_are_remembered() {
+async fn the_cache_is_bounded() {
     let (fake, lookup) = lookup();
     let keys: Vec<String> = (0..=ANSWERS).map(|it| it.to_string()).collect();
     for key in &keys {
@@ -55,13 +55,13 @@ async fn only_so_many_answers_are_remembered() {
     }
     assert_eq!(lookup.lock().answers.len(), ANSWERS);
     assert_eq!(lookup.lock().order.len(), ANSWERS);
-    assert!(matches!(lookup.known("0"), Known::Nothing { .. }), "the oldest is forgotten");
-    assert!(matches!(lookup.known("1"), Known::Answer(_)));
-    assert_eq!(asked(&fake), 0);
+    assert!(matches!(lookup.known("0"), CacheLookup::Nothing { .. }), "the oldest is forgotten");
+    assert!(matches!(lookup.known("1"), CacheLookup::Hit(_)));
+    assert_eq!(calls(&fake), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_from_before_a_change_is_not_remembered() {
+async fn memberships_from_before_a_change_are_not_cached() {
     let (fake, lookup) = lookup();
     let question = {
         let lookup = Arc::clone(&lookup);
@@ -71,23 +71,23 @@ async fn an_answer_from_before_a_change_is_not_remembered() {
         assert_membership(&fake, "ann", &["a.g1"], &[]);
         lookup.changed();
     };
-    // The fake takes its answer at once and gives it later.
+    // The fake reads at once and responds later.
     let (before, ()) = tokio::join!(question, change);
     assert_eq!(before.look_up("ann", "a.g1").0, None);
     assert_eq!(lookup.memberships(&["ann"].map(HashedKey::from)).await.look_up("ann", "a.g1").0, Some(true));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_database_that_fails_is_left_alone_for_a_moment() {
+async fn a_failing_database_is_not_queried_for_a_moment() {
     let (fake, lookup) = lookup();
     lookup.memberships(&["known"].map(HashedKey::from)).await;
     fake.lock().is_down = true;
-    asked(&fake);
+    calls(&fake);
     for (pause, questions) in [(Duration::ZERO, 1), (PAUSE / 2, 0), (PAUSE, 1)] {
         tokio::time::sleep(pause).await;
         let memberships = lookup.memberships(&["ann"].map(HashedKey::from)).await;
         assert_eq!(memberships.look_up("ann", "a.g1"), (None, BigSegmentsStatus::StoreError));
-        assert_eq!(asked(&fake), questions);
+        assert_eq!(calls(&fake), questions);
     }
     assert_eq!(
         lookup.memberships(&["known"].map(HashedKey::from)).await.look_up("known", "a.g1").1,
@@ -119,7 +119,7 @@ async fn age_decides_between_healthy_and_stale() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn freshness_is_read_again_and_again() {
+async fn freshness_is_read_periodically() {
     let (fake, lookup) = lookup();
     let watch = lookup.watch();
     let looks = async {

@@ -1,4 +1,4 @@
-//! Environments that are not connected to upstream: their data comes from a file or an archive.
+//! Data of environments in offline mode, which are not connected to upstream.
 
 use tokio::sync::{mpsc, oneshot};
 use yardarm_core::{InternalError, Supervised};
@@ -14,26 +14,26 @@ pub(crate) struct OfflineUpdate {
     pub(crate) applied: oneshot::Sender<()>,
 }
 
-/// Applies what it is fed.
-pub(crate) struct OfflineFeedTask {
+/// The task that applies data in offline mode.
+pub(crate) struct OfflineUpdateTask {
     applier: Applier,
-    fed: mpsc::Receiver<OfflineUpdate>,
-    /// What came last and is not served yet. After a panic it is applied again.
+    updates: mpsc::Receiver<OfflineUpdate>,
+    /// The last data, until it is served. After a panic it is applied again.
     unapplied: Option<Items>,
 }
 
-impl OfflineFeedTask {
-    pub(crate) fn new(applier: Applier, fed: mpsc::Receiver<OfflineUpdate>) -> Self {
-        Self { applier, fed, unapplied: None }
+impl OfflineUpdateTask {
+    pub(crate) fn new(applier: Applier, updates: mpsc::Receiver<OfflineUpdate>) -> Self {
+        Self { applier, updates, unapplied: None }
     }
 }
 
-impl Supervised for OfflineFeedTask {
-    /// Runs until the other side is gone.
+impl Supervised for OfflineUpdateTask {
+    /// Runs until the sender is dropped.
     async fn run(&mut self) {
-        let Self { applier, fed, unapplied } = self;
+        let Self { applier, updates, unapplied } = self;
         let mut plans = applier.hooks.changed();
-        // Dropped by a panic, so that the other side does not wait for data that cannot be applied.
+        // Dropped by a panic, so that the sender does not wait for data that cannot be applied.
         let mut applied: Option<oneshot::Sender<()>> = None;
         loop {
             if let Some(items) = unapplied.clone() {
@@ -46,9 +46,9 @@ impl Supervised for OfflineFeedTask {
                 }
             }
             tokio::select! {
-                fed = fed.recv() => {
-                    let Some(fed) = fed else { return };
-                    (*unapplied, applied) = (Some(fed.items), Some(fed.applied));
+                update = updates.recv() => {
+                    let Some(update) = update else { return };
+                    (*unapplied, applied) = (Some(update.items), Some(update.applied));
                 },
                 _ = plans.changed() => applier.plan_changed().await,
                 store_event = applier.recv_event() => applier.handle_event(store_event).await,
