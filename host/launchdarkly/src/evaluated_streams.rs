@@ -12,8 +12,9 @@ mod worker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Semaphore, watch};
 use yardarm_core::budget::ByTrust;
 use yardarm_core::change_log::{Cursor, LogLimits, UpdateSource, Version};
@@ -106,7 +107,7 @@ impl EvaluatedStreams {
 
 impl SharedGroups {
     fn groups(&self) -> MutexGuard<'_, HashMap<[u8; 32], Weak<Group>>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        self.groups.lock()
     }
 
     fn plugins_failed(&self, failure: &HookFailure) {

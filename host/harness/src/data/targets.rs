@@ -2,9 +2,10 @@
 
 mod compact;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use yardarm_harness_eval::model::Target;
 
 use self::compact::{CompactTargets, Packed};
@@ -102,8 +103,8 @@ impl Targets {
         all
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, TargetLists> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, TargetLists> {
+        self.known.lock()
     }
 }
 

@@ -5,9 +5,9 @@
 //! outage of Harness' own stream, all since the outage began.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// Age of changes that a stream may have missed: SDKs without a stream poll once a minute, and need a moment to open one.
@@ -73,8 +73,8 @@ impl Announced {
         missed.map(|(_, number)| *number)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Times> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Times> {
+        self.0.lock()
     }
 }
 

@@ -1,10 +1,11 @@
 //! One environment: its identifiers, session, data, metrics and status.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::report::RecentChanges;
@@ -139,12 +140,12 @@ impl HarnessEnvironment {
     }
 
     pub(crate) fn stream(&self) -> StreamState {
-        *self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.stream.lock()
     }
 
     /// Sets the state of the upstream stream; returns whether it changed.
     pub(crate) fn set_stream_state(&self, connection: Connection) -> bool {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = self.stream.lock();
         let has_changed = stream.connection != connection;
         if has_changed {
             if stream.connection == Connection::Connected {

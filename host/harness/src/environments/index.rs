@@ -1,9 +1,10 @@
 //! All environments, and how a key finds its environment.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use yardarm_core::EnvironmentLabel;
 
@@ -108,7 +109,7 @@ impl Environments {
 
     /// Adds an environment; returns `false` if its ID exists already.
     pub(crate) fn add(&self, environment: &Arc<HarnessEnvironment>) -> bool {
-        let _guard = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.0.changing.lock();
         let mut index = Index::clone(&self.0.index.load());
         if index.by_id.contains_key(environment.identity.id.as_str()) {
             return false;
@@ -122,7 +123,7 @@ impl Environments {
 
     /// Replaces the keys of an environment; returns those that are no longer accepted.
     pub(crate) fn set_keys(&self, environment: &Arc<HarnessEnvironment>, keys: &BTreeSet<KeyHash>) -> Vec<KeyHash> {
-        let _guard = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.0.changing.lock();
         let mut index = Index::clone(&self.0.index.load());
         let is_mine = |it: &Arc<HarnessEnvironment>| it.identity.id == environment.identity.id;
         let removed: Vec<_> = index
@@ -151,7 +152,7 @@ impl Environments {
 
     /// Removes an environment and its keys.
     pub(crate) fn remove(&self, environment: &Arc<HarnessEnvironment>) {
-        let _guard = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.0.changing.lock();
         let mut index = Index::clone(&self.0.index.load());
         let is_other = |it: &Arc<HarnessEnvironment>| !Arc::ptr_eq(it, environment);
         index.all.retain(is_other);

@@ -1,9 +1,10 @@
 //! Configured keys whose environment is not known yet, for operators and for the response to unknown keys.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::report::EnvironmentReport;
 use yardarm_core::status::{ErrorKind, Status};
@@ -90,8 +91,8 @@ impl Pending {
         self.lock().values().map(report).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, PendingKey>> {
-        self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, PendingKey>> {
+        self.0.keys.lock()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The items of the newest data that cannot be read, for operators.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::status::{ErrorKind, Status};
 
@@ -81,8 +81,8 @@ impl SkippedItems {
         self.lock().named.remove(&(domain, identifier.to_owned()));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, SkippedState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SkippedState> {
+        self.0.lock()
     }
 }
 

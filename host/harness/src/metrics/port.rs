@@ -1,8 +1,9 @@
 //! The metrics of one environment: accepted within limits, filtered, summed up, and handed over to be posted.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use yardarm_core::event_pipeline::EventPipeline;
 use yardarm_core::hooks::{BatchFacts, Hooks};
@@ -132,7 +133,7 @@ impl MetricsPort {
             let add = move |entries: Vec<Bytes>| {
                 for entry in entries {
                     // Locked for one entry at a time, so that a flush can come in between.
-                    let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut sums = sums.lock();
                     if let Err(reason) = sums.add(&entry) {
                         ledger.record_dropped(reason, 1);
                     }
@@ -164,8 +165,8 @@ impl MetricsPort {
         }
     }
 
-    fn lock_failed(&self) -> std::sync::MutexGuard<'_, Option<(Batch, u32)>> {
-        self.0.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_failed(&self) -> MutexGuard<'_, Option<(Batch, u32)>> {
+        self.0.failed.lock()
     }
 
     /// Posts what has been summed up, with `post`. A failed batch is posted first; while that fails, the rest goes on being
@@ -178,7 +179,7 @@ impl MetricsPort {
         if self.lock_failed().is_some() {
             return;
         }
-        let fresh = self.0.sums.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let fresh = self.0.sums.lock().take();
         if let Some(batch) = fresh {
             self.send(batch, 0, &post).await;
         }

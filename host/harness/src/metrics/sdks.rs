@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -52,7 +52,7 @@ impl KnownSdks {
     /// Returns the labels of an SDK. SDKs beyond the bound share theirs.
     pub(crate) fn bounded(&self, environment: &str, sdk: Sdk) -> Sdk {
         let sdk = sdk.map(|label| if label.len() > MAX_LABEL { OTHER.to_owned() } else { label });
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         let entry = (environment.to_owned(), sdk);
         if known.contains(&entry) {
             return entry.1;

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Method;
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 /// Series per metric. Labels contain texts from callers, so their number must be bounded; further user agents are counted
@@ -121,14 +122,14 @@ impl Drop for OpenConnection {
 impl Series {
     fn of(&self, labels: Labels) -> Arc<AtomicI64> {
         let labels = Labels { env: sanitized(&labels.env), user_agent: sanitized(&labels.user_agent), ..labels };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let is_full = all.len() >= MAX_SERIES && !all.contains_key(&labels);
         let labels = if is_full { Labels { user_agent: OTHER_AGENT.to_owned(), ..labels } } else { labels };
         Arc::clone(all.entry(labels).or_default())
     }
 
     fn render(&self, name: &str, help: &str, relay_id: Option<&str>, text: &mut String) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         if all.is_empty() {
             return;
         }

@@ -1,8 +1,9 @@
 //! Flags whose results a change can affect, computed once for all groups with the same step.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use yardarm_core::Snapshot;
 
 use crate::data::{FlagData, Items};
@@ -27,7 +28,7 @@ impl AffectedBetween {
     pub(super) fn get(&self, old: &Snapshot<FlagData>, new: &Snapshot<FlagData>) -> Affected {
         let moments = (old.seq(), new.seq());
         // Held during the computation, so that one group does it for all; nothing in it waits.
-        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self.0.lock();
         if let Some((of, affected)) = &*newest
             && *of == moments
         {

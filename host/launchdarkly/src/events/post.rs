@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, StatusCode};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use uuid::Uuid;
 use yardarm_core::budget::{ByTrust, Trust};
@@ -246,8 +247,8 @@ impl Poster {
         self.lock().remove(&publisher);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Publisher, Off>> {
-        self.0.off.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Publisher, Off>> {
+        self.0.off.lock()
     }
 }
 

@@ -1,10 +1,11 @@
 //! A fake database, which fails on command and counts operations.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use yardarm_store::{
     Advanced, Collection, Membership, MembershipPatch, Place, Progress, Record, Store, StoreError, Upserted,
 };
@@ -36,7 +37,7 @@ impl FakeStore {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Content> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Removes everything, like a flushed server.

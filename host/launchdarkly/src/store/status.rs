@@ -1,7 +1,8 @@
 //! State of the database, and advice for operators.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use yardarm_core::time::unix_ms;
 use yardarm_store::{StoreError, Trouble};
 
@@ -65,7 +66,7 @@ impl StoreStatus {
     }
 
     fn lock(&self) -> MutexGuard<'_, StoreReport> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
