@@ -16,7 +16,7 @@ const CID: &str = "$CID";
 /// Settings of the database and of the features that need one.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// Where Redis is; `None` for no database at all.
+    /// Address of Redis; `None` without a database.
     pub redis: Option<RedisAddress>,
     /// Time between checks whether the data is still in the database.
     pub check_interval: Duration,

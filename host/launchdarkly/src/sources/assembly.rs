@@ -23,7 +23,7 @@ use super::watch::{send_heartbeats, wait_for_data, watch_outages, watch_start};
 use crate::config::{ClientStreamMode, Config, EnvironmentConfig, LiveConfig};
 use crate::data::persistence;
 use crate::data::{FlagData, Items};
-use crate::environments::{Environments, Events, LdEnvironment};
+use crate::environments::{Environments, EventMode, LdEnvironment};
 use crate::evaluated_streams::EvaluatedStreams;
 use crate::events::EventPort;
 use crate::events::Limits;
@@ -154,10 +154,10 @@ impl EnvironmentAssembly {
         // Cancels all tasks of the environment if this panics.
         let unfinished = (lifecycles.0.token().clone().drop_guard(), lifecycles.1.token().clone().drop_guard());
         let events = if self.is_offline {
-            Events::Discarded
+            EventMode::Discarded
         } else if self.config.send_events {
             let hooks = self.parts.hooks.clone();
-            Events::Forwarded(EventPort::start(
+            EventMode::Forwarded(EventPort::start(
                 &self.config,
                 settings.clone(),
                 name.clone(),
@@ -167,7 +167,7 @@ impl EnvironmentAssembly {
                 &lifecycles.1,
             ))
         } else {
-            Events::Off
+            EventMode::Off
         };
         let store = EnvironmentStore::open(&self.config.store, &settings.get(), &filter);
         let client_streams = (self.config.client_streams == ClientStreamMode::Evaluated).then(|| {
