@@ -80,7 +80,7 @@ fn refuse_shared(environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
         let key = format!("launchdarkly.environments[{index}].prefix");
         if environment.prefix.is_none() && environments.len() > 1 {
             let problem = format!(
-                "is required, because environment `{}` is not the only one that uses the database",
+                "is required, because environment `{}` shares the database with other environments",
                 environment.name
             );
             reader.reject(&key, problem);

@@ -21,9 +21,8 @@ use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
 use crate::environments::EventMode;
-use crate::events::Limits;
 use crate::events::split::{Split, Splitter};
-use crate::events::{Diagnostic, EventPort, Post};
+use crate::events::{Diagnostic, EventPort, Limits, Post};
 use crate::identity::SdkKind;
 
 /// Bytes of a body, as received and after decompression, that are split on the serving threads; the rest is split on

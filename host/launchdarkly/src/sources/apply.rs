@@ -25,7 +25,7 @@ use crate::store::{StoreEvent, StoreLink};
 pub(crate) struct Applier {
     pub(super) environment: Arc<LdEnvironment>,
     writer: Writer<FlagData>,
-    objects: Option<Writer<Fdv2Data>>,
+    fdv2: Option<Writer<Fdv2Data>>,
     pub(super) hooks: Hooks,
     snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     store: Option<StoreLink>,
@@ -39,7 +39,7 @@ pub(crate) struct Applier {
 pub(crate) struct Writers {
     pub(crate) data: Writer<FlagData>,
     /// For the second version of the delivery protocol, if it is enabled.
-    pub(crate) objects: Option<Writer<Fdv2Data>>,
+    pub(crate) fdv2: Option<Writer<Fdv2Data>>,
 }
 
 /// Most items that are announced one by one when several change at once.
@@ -62,7 +62,7 @@ impl Applier {
         Self {
             environment,
             writer: writers.data,
-            objects: writers.objects,
+            fdv2: writers.fdv2,
             hooks,
             snapshot_writer,
             store: None,
@@ -277,7 +277,7 @@ impl Applier {
     fn serve(&mut self, change: &Change) {
         fault_point("apply change");
         let is_news = self.writer.update(change);
-        if let Some(objects) = &mut self.objects
+        if let Some(objects) = &mut self.fdv2
             && let Some(after) = self.writer.snapshot().filter(|_| is_news)
         {
             let before = objects.snapshot();
