@@ -1,7 +1,6 @@
 //! Applies changes of one environment: payload plugins, snapshot, disk.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use yardarm_core::Writer;
 use yardarm_core::hooks::{Hooks, ItemHead};
@@ -127,7 +126,7 @@ impl Applier {
 
     /// Returns whether the newest data is not served, because a plugin failed.
     pub(crate) fn is_behind(&self) -> bool {
-        self.environment.is_behind.load(Ordering::Relaxed)
+        self.environment.is_behind()
     }
 
     /// Returns the data from upstream, before plugins; `None` if there is none yet.
@@ -191,7 +190,7 @@ impl Applier {
 
     /// Notes that a change has been applied.
     fn finish(&mut self) {
-        self.environment.is_behind.store(self.pipeline.is_behind(), Ordering::Relaxed);
+        self.environment.set_behind(self.pipeline.is_behind());
         self.is_unfinished = false;
     }
 
@@ -205,7 +204,7 @@ impl Applier {
             self.environment.counters.record_published();
             self.environment.announced.add(snapshot.seq());
         }
-        self.environment.record_change(describe(change));
+        self.environment.remember(describe(change));
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use yardarm_core::change_log::LogLimits;
@@ -11,6 +10,7 @@ use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::{EndReason, StreamRegistry};
 use yardarm_core::status::Status;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, Workers, environment_with};
+use yardarm_vendor::environment::send_heartbeats;
 
 use super::announced::MAX_ANNOUNCED;
 use super::applier::Applier;
@@ -130,8 +130,7 @@ impl EnvironmentFactory {
             let posting = Arc::clone(&environment);
             lifecycle.supervise("metrics", move || poster.clone().run(Arc::clone(&posting), interval));
         }
-        let (beating, interval) = (Arc::clone(&environment), self.config.heartbeat_interval);
-        lifecycle.supervise("heartbeat", move || send_heartbeats(Arc::clone(&beating), interval));
+        send_heartbeats(&environment.data, self.config.heartbeat_interval, &lifecycle);
         unfinished.finish();
         Some(EnvironmentHandle { environment, applier, lifecycle })
     }
@@ -199,14 +198,5 @@ impl Drop for Unfinished {
             environments.remove(&environment);
             lifecycle.token().cancel();
         }
-    }
-}
-
-async fn send_heartbeats(environment: Arc<HarnessEnvironment>, interval: Duration) {
-    let mut timer = tokio::time::interval(interval);
-    timer.tick().await;
-    loop {
-        timer.tick().await;
-        environment.data.heartbeat();
     }
 }

@@ -1,4 +1,4 @@
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -75,6 +75,8 @@ struct Setup {
     hooks: Hooks,
     chain: Arc<FollowBase>,
     applier: Applier,
+    /// Number of changes that were checked.
+    seen: usize,
 }
 
 impl Setup {
@@ -103,7 +105,7 @@ impl Setup {
             target_budget: TargetBudget::new(1 << 20),
             signing: None,
         }));
-        Self { applier: Applier::new(environment, writer, hooks.clone(), true), hooks, chain: Arc::default() }
+        Self { applier: Applier::new(environment, writer, hooks.clone(), true), hooks, chain: Arc::default(), seen: 0 }
     }
 
     fn install(&self, is_bound: bool) {
@@ -134,10 +136,10 @@ impl Setup {
 
     /// Changes that were served since the last call, in order.
     fn announced(&mut self) -> Vec<String> {
-        let recent = std::mem::take(&mut self.applier.environment_mut().recent);
-        let mut texts: Vec<_> = recent.all().into_iter().map(|it| it.text).collect();
+        let recent = self.applier.environment.report("ready").recent_changes;
+        let mut texts: Vec<_> = recent.into_iter().map(|it| it.text).collect();
         texts.reverse();
-        texts
+        texts.split_off(std::mem::replace(&mut self.seen, texts.len()))
     }
 
     /// Name, version and state of each flag that is served.
@@ -150,12 +152,6 @@ impl Setup {
         let mut flags: Vec<_> = snapshot.data().items().flags.iter().map(flag).collect();
         flags.sort_by(|a, b| a.0.cmp(&b.0));
         flags
-    }
-}
-
-impl Applier {
-    fn environment_mut(&mut self) -> &mut HarnessEnvironment {
-        Arc::get_mut(&mut self.environment).expect("no other owner")
     }
 }
 
