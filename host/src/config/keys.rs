@@ -1,4 +1,4 @@
-//! Keys of the configuration: name, kind, default and meaning of each.
+//! Keys of the configuration: name, kind, default and description of each.
 
 use yardarm_core::settings::{Key, Kind};
 
@@ -195,7 +195,7 @@ const OWN_KEYS: &[Key] = &[
     key("log.format", Kind::Text, "text", "`text` or `json`."),
 ];
 
-/// All keys of all parts.
+/// Returns the keys of the process and of both vendors.
 #[must_use]
 pub fn keys() -> Vec<Key> {
     OWN_KEYS.iter().chain(yardarm_launchdarkly::config::KEYS).chain(yardarm_harness::config::KEYS).copied().collect()

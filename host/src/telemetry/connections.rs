@@ -9,7 +9,7 @@ use super::{
 use crate::listener::Tls;
 use crate::state::State;
 
-/// Adds the metrics as they are now.
+/// Registers the metrics of this file with their current values.
 pub(super) fn register(registry: &Registry, state: &State) {
     gauge(registry, CONNECTIONS, "Open connections of SDKs.", state.connections.open() as u64);
     gauge(registry, CONNECTIONS_LIMIT, "Most connections of SDKs at once.", state.capacity.connections as u64);

@@ -1,4 +1,4 @@
-//! Metrics of plugins, written by hand: guests name their own series, which no registry of fixed metrics can hold.
+//! Metrics of plugins, rendered by hand: guests name their own series, which a registry of fixed metrics cannot hold.
 
 use std::fmt::Write;
 
@@ -91,7 +91,7 @@ pub(super) fn append(out: &mut String, plugins: &[PluginMetrics], folder: &Folde
     guests(out, plugins);
 }
 
-/// What guests count, under a prefix of their own.
+/// Appends the metrics that guests define, under a prefix per plugin.
 fn guests(out: &mut String, plugins: &[PluginMetrics]) {
     for plugin in plugins {
         let prefix = format!("yardarm_guest_{}_", plugin.plugin.replace('-', "_"));
