@@ -67,9 +67,9 @@ pub async fn run(options: DemoOptions) -> ExitCode {
                 () = end => (),
                 error = gateway.failure() => tracing::error!(%error, "the demo ends"),
             }
-            tour::say("\nending: streams first, then events, then the rest …");
+            tour::print("\nending: streams first, then events, then the rest …");
             let code = stop(gateway, &mut signals).await;
-            tour::say(if code == ExitCode::SUCCESS {
+            tour::print(if code == ExitCode::SUCCESS {
                 "demo: OK, ended cleanly"
             } else {
                 "demo: FAILED to end cleanly"
@@ -90,11 +90,11 @@ async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, Clouds, Signal
     let signals = Signals::new().context("signals cannot be received")?;
     // Life-cycle lines would hide the output of the demo, so only warnings and errors are logged.
     logging::start(&LogConfig { level: "warn".to_owned(), is_json: false })?;
-    tour::say("starting a fake LaunchDarkly and a fake Harness inside this process …");
+    tour::print("starting a fake LaunchDarkly and a fake Harness inside this process …");
     let clouds = Clouds { launchdarkly: launchdarkly::cloud().await, harness: harness::cloud().await };
     let found = plugins::prepare(&options.plugins, &options.samples)?;
-    tour::say(&found.to_string());
-    tour::say("starting the gateway (the first time, plugins are compiled) …");
+    tour::print(&found.to_string());
+    tour::print("starting the gateway (the first time, plugins are compiled) …");
     let gateway = Gateway::start(config(options, &clouds)?).await?;
     tour::check(&gateway, &clouds).await?;
     tour::invite(&gateway, &options.plugins, &found);

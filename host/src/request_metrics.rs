@@ -28,7 +28,7 @@ impl RequestMetrics {
     #[must_use]
     pub fn new() -> Self {
         let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-        let seconds = HistogramOpts::new(REQUEST_SECONDS, "Time to the head of the answer.").buckets(buckets);
+        let seconds = HistogramOpts::new(REQUEST_SECONDS, "Time to the head of the response.").buckets(buckets);
         Self {
             requests: IntCounterVec::new(Opts::new(REQUESTS, "Requests answered."), &["route", "status"])
                 .expect("a valid metric"),

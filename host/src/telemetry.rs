@@ -104,7 +104,7 @@ fn streams(registry: &Registry, state: &State) {
     let report = state.fanout.report();
     let blocked = gauges(STREAMS_BLOCKED, "Streams whose socket is full.", &[]);
     blocked.with_label_values::<&str>(&[]).set(signed(report.blocked as u64));
-    let lag = gauges(STREAM_LAG, "Changes that the slowest stream is behind.", &[]);
+    let lag = gauges(STREAM_LAG, "Changes by which the slowest stream lags.", &[]);
     lag.with_label_values::<&str>(&[]).set(signed(report.max_lag));
     let bytes = counters(STREAM_BYTES, "Bytes written to streams.", &[]);
     bytes.with_label_values::<&str>(&[]).inc_by(report.written_bytes);
@@ -122,13 +122,13 @@ fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
     let message = gauges(UPSTREAM_MESSAGE, "Unix time of the last message from upstream.", LABELS);
     let stale = gauges(STALE, "1 while data from disk is served.", LABELS);
     let behind = gauges(BEHIND, "1 while a payload plugin fails.", LABELS);
-    let skipped = gauges(SKIPPED, "Items that cannot be read.", LABELS);
+    let skipped = gauges(SKIPPED, "Unreadable items.", LABELS);
     let items = gauges(ITEMS, "Flags and segments served.", &["vendor", "environment", "kind"]);
-    let received = counters(EVENTS_RECEIVED, "Events that SDKs handed over.", LABELS);
-    let delivered = counters(EVENTS_DELIVERED, "Events that arrived upstream.", LABELS);
-    let pending = gauges(EVENTS_PENDING, "Events that wait or are under way.", LABELS);
+    let received = counters(EVENTS_RECEIVED, "Events received from SDKs.", LABELS);
+    let delivered = counters(EVENTS_DELIVERED, "Events delivered upstream.", LABELS);
+    let pending = gauges(EVENTS_PENDING, "Events that wait or are being sent.", LABELS);
     let filtered = counters(EVENTS_FILTERED, "Events that plugins dropped.", &["vendor", "environment", "plugin"]);
-    let dropped = counters(EVENTS_DROPPED, "Events that were lost.", &["vendor", "environment", "reason"]);
+    let dropped = counters(EVENTS_DROPPED, "Events that were dropped.", &["vendor", "environment", "reason"]);
     let refused = counters(EVENT_POSTS_REFUSED, "Posts of events that were answered 503.", LABELS);
     for report in reports {
         let (vendor, name) = (report.vendor, report.name.as_str());
@@ -175,7 +175,7 @@ fn process(registry: &Registry) {
     let memory = gauges(MEMORY, "Resident memory.", &[]);
     memory.with_label_values::<&str>(&[]).set(signed(resident));
     register(registry, memory);
-    if let Ok(seconds) = prometheus::Counter::new(CPU, "Time on a core, user and system.") {
+    if let Ok(seconds) = prometheus::Counter::new(CPU, "CPU time, user and system.") {
         seconds.inc_by(cpu.as_secs_f64());
         register(registry, seconds);
     }

@@ -87,7 +87,7 @@ mod tests {
             ("debug,hyper=warning", Some("debug,hyper=warn")),
             ("yardarm_wasm=debug", Some("info,yardarm_wasm=debug")),
             ("yardarm_wasm=DEBUG, warn", Some("warn,yardarm_wasm=debug")),
-            ("info,yardarm_core::feed=trace", Some("info,yardarm_core::feed=trace")),
+            ("info,yardarm_core::change_log=trace", Some("info,yardarm_core::change_log=trace")),
             ("info,hyper=off", Some("info,hyper=off")),
             ("info,[task{name=x}]=trace", Some("info,[task{name=x}]=trace")),
             ("info,", Some("info")),

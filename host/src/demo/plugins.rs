@@ -35,7 +35,7 @@ impl Found {
 
 /// Adds missing files to the folder. Existing files, which a user may have edited, stay as they are.
 pub(super) fn prepare(folder: &Path, samples: &Path) -> anyhow::Result<Found> {
-    fs::create_dir_all(folder).with_context(|| format!("folder `{}` cannot be made", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("folder `{}` cannot be created", folder.display()))?;
     let mut found = Found { folder: folder.display().to_string(), present: Vec::new(), missing: Vec::new() };
     for (name, binding) in SAMPLES {
         let built = samples.join(BUILT).join(format!("{}.wasm", name.replace('-', "_")));
@@ -66,7 +66,7 @@ impl fmt::Display for Found {
         }
         write!(
             f,
-            "no sample plugins found for: {}. Build them with `make plugins`; the demo goes on without",
+            "no sample plugins found for: {}. Build them with `make plugins`; the demo continues without them",
             self.missing.join(", ")
         )
     }

@@ -17,7 +17,7 @@ use crate::logging;
 const CONTEXT: &str = "eyJraW5kIjoidXNlciIsImtleSI6ImFkYSJ9";
 
 /// Prints a line.
-pub(super) fn say(line: &str) {
+pub(super) fn print(line: &str) {
     logging::print(line);
 }
 
@@ -25,7 +25,7 @@ pub(super) fn say(line: &str) {
 pub(super) async fn check(gateway: &Gateway, clouds: &Clouds) -> anyhow::Result<()> {
     let mut stream = Sse::open(gateway, "/all", &[format!("Authorization: {SDK_KEY}")]).await?;
     stream.read_until("event: put").await.context("a server-side SDK gets all flags")?;
-    say("  ok  LaunchDarkly: a server-side stream got all flags");
+    print("  ok  LaunchDarkly: a server-side stream got all flags");
     clouds.launchdarkly.patches(
         SDK_KEY,
         &json!({
@@ -33,12 +33,12 @@ pub(super) async fn check(gateway: &Gateway, clouds: &Clouds) -> anyhow::Result<
         }),
     );
     stream.read_until("demo-check").await.context("a change upstream reaches an open stream")?;
-    say("  ok  LaunchDarkly: a change upstream reached the open stream");
+    print("  ok  LaunchDarkly: a change upstream reached the open stream");
     let path = format!("GET /msdk/evalx/contexts/{CONTEXT}");
     let flags = http::json(gateway, &path, &[format!("Authorization: {MOBILE_KEY}")], "").await;
     let flags = flags.context("a mobile SDK gets evaluated flags")?;
     ensure!(flags["demo-check"]["value"] == "it works", "the change is not in the evaluated flags");
-    say("  ok  LaunchDarkly: a mobile SDK gets evaluated flags");
+    print("  ok  LaunchDarkly: a mobile SDK gets evaluated flags");
 
     let token = exchanged(gateway).await.context("a Harness SDK gets a token for its key")?;
     let mut stream = Sse::open(gateway, "/stream", &[token.clone(), format!("API-Key: {API_KEY}")]).await?;
@@ -51,11 +51,11 @@ pub(super) async fn check(gateway: &Gateway, clouds: &Clouds) -> anyhow::Result<
         }),
     );
     stream.read_until("demo-check").await.context("a change in Harness reaches an open stream")?;
-    say("  ok  Harness: a change upstream reached the open stream");
+    print("  ok  Harness: a change upstream reached the open stream");
     let path = format!("GET /client/env/{ENVIRONMENT}/target/ada/evaluations/demo-check");
     let result = http::json(gateway, &path, &[token], "").await.context("a Harness client gets results")?;
     ensure!(result["value"] == "false", "the change is not in the results");
-    say("  ok  Harness: a client SDK gets evaluated flags");
+    print("  ok  Harness: a client SDK gets evaluated flags");
     Ok(())
 }
 
@@ -101,5 +101,5 @@ pub(super) fn invite(gateway: &Gateway, folder: &Path, found: &Found) {
              Remove or replace a .wasm file in {folder}/ and look at the page.\n"
         ));
     }
-    say(&text);
+    print(&text);
 }

@@ -30,7 +30,7 @@ pub(super) fn register_all(registry: &Registry, reports: &[EnvironmentReport], l
     const LIST_LABELS: &[&str] = &["vendor", "source"];
     let store =
         gauges(STORE, "1 for the present state of the database.", &["vendor", "environment", "database", "state"]);
-    let since = gauges(STORE_SINCE, "Unix time since when the database is in its state.", LABELS);
+    let since = gauges(STORE_SINCE, "Unix time at which the database entered its state.", LABELS);
     let available = gauges(BIG_SEGMENTS_AVAILABLE, "1 while members of Big Segments can be read.", LABELS);
     let stale = gauges(BIG_SEGMENTS_STALE, "1 while Big Segments are potentially stale.", LABELS);
     let synchronized =
