@@ -138,7 +138,7 @@ pub(super) async fn drive<C: HttpConnection>(
                 ((_, Due::Close), Closing::Yes(since)) => (since.max(activity.last()) + FAREWELL, Due::Close),
                 (next, _) => next,
             };
-            // Deadlines are mostly extended; a timer that fires too early costs less than one that is reset every time.
+            // Deadlines are mostly extended, and a timer that fires too early costs less than resetting it every time.
             if at < timer.deadline() {
                 timer.as_mut().reset(at);
             }

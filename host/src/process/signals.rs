@@ -1,4 +1,4 @@
-//! Signals: those that end the process, the one that reloads the configuration, and those that are ignored.
+//! Signals: which end the process, which reloads the configuration, and which are ignored.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
