@@ -1,4 +1,4 @@
-//! The second listener, for operators: probes, metrics, status and a page.
+//! The admin listener, for operators: probes, metrics, status and a page.
 //!
 //! `GET /` page · `GET /live` · `GET /ready` · `GET /metrics` · `GET /api/status` · `GET /api/plugins` ·
 //! `GET /api/environments` · `GET /api/openapi.json`
@@ -33,21 +33,21 @@ type Shared = Arc<State>;
 const PAGE: &str = include_str!("admin/page.html");
 const OPENAPI: &str = include_str!("admin/openapi.json");
 
-/// Everything that can be known from outside, in one document.
+/// The document of `/api/status`.
 #[derive(Serialize)]
 struct StatusDocument {
     version: &'static str,
     uptime_ms: u64,
-    /// Process, as the operating system counts it.
+    /// Resources of the process as the operating system reports them.
     pid: u32,
-    /// Addresses that this process listens on.
+    /// Addresses that the process listens on.
     listeners: Vec<SocketAddr>,
     is_ready: bool,
     /// Parts that readiness waits for.
     waiting_for: Vec<String>,
     plan_generation: u64,
     environments: Vec<EnvironmentReport>,
-    /// Where vendors say which environments there are: auto-configuration.
+    /// Lists of environments that upstream sends: auto-configuration.
     environment_lists: Vec<EnvironmentListReport>,
     streams: Vec<StreamGroup>,
     fanout: FanoutDocument,
@@ -75,7 +75,7 @@ struct FanoutDocument {
     streams: usize,
     /// Streams whose socket is full at this moment.
     blocked: usize,
-    /// Changes that the slowest of them is behind.
+    /// Number of changes by which the slowest stream lags.
     max_lag: u64,
     written_bytes: u64,
 }
@@ -92,12 +92,12 @@ struct ConnectionDocument {
 #[derive(Serialize)]
 struct PanicDocument {
     task: &'static str,
-    /// Vendor and name of the environment that the task works for.
+    /// Vendor and name of the task's environment.
     environment: Option<String>,
     count: u64,
-    /// Unix milliseconds of the last one.
+    /// Time of the last panic, in Unix milliseconds.
     last_ms: u64,
-    /// File and line of the last one.
+    /// File and line of the last panic.
     location: String,
 }
 
@@ -107,7 +107,7 @@ struct ResourceDocument {
     cpu_seconds: f64,
 }
 
-/// All routes of the admin listener.
+/// Returns the routes of the admin listener.
 pub(crate) fn routes(state: Shared) -> Router {
     Router::new()
         .route("/", get(page))
@@ -121,13 +121,13 @@ pub(crate) fn routes(state: Shared) -> Router {
         .with_state(state)
 }
 
-/// The process runs and answers; nothing else is claimed.
+/// Responds 200 as long as the process runs.
 async fn live() -> &'static str {
     "live\n"
 }
 
-/// 200 once as much is served as `admin.ready` wants, and until the process is asked to end; else 503. A line for each
-/// thing that is not served, with the state of its connection and the last error.
+/// Responds 200 from when the environments that `admin.ready` requires have served data until the process shuts down,
+/// otherwise 503. The body has a line for each environment without data, with its connection state and last error.
 async fn ready(FromState(state): FromState<Shared>) -> Response {
     let report = state.readiness();
     let waiting = report.waiting.iter().map(|it| format!("waiting for: {it}\n"));
@@ -196,7 +196,7 @@ async fn openapi() -> Response {
 }
 
 async fn page() -> Response {
-    // The page is one file and talks to this listener only; whatever got into a name must stay text.
+    // The page is one file and connects to this listener only; names of any content must be shown as text.
     let policy =
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
     ([(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy))], Html(PAGE)).into_response()
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_of_the_interface_is_json_and_names_every_route() {
+    fn the_openapi_document_is_json_and_lists_every_route() {
         let document: Value = serde_json::from_str(OPENAPI).unwrap();
         for path in ["/live", "/ready", "/metrics", "/api/status", "/api/environments", "/api/plugins"] {
             assert!(document["paths"].get(path).is_some(), "{path}");

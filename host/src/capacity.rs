@@ -1,12 +1,12 @@
-//! How many connections and streams the process can hold: what is configured, what open files allow, and what is kept
-//! back for those that must always get through.
+//! Limits of connections and streams, derived from the configuration, the limit of open files, and reserves for
+//! requests that must always be served.
 
 use serde::Serialize;
 
 /// Limits in effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Capacity {
-    /// Files that the process may have open; `None` when there is no limit.
+    /// Files that the process may have open; `None` without a limit.
     pub open_files: Option<u64>,
     /// Connections of SDKs at once, streams included.
     pub connections: usize,
@@ -35,8 +35,8 @@ impl Capacity {
         }
     }
 
-    /// Raises the limit of open files as far as the system allows, derives the limits in effect, and warns where
-    /// files are too few for what is configured.
+    /// Raises the limit of open files as far as the system allows, derives the limits in effect, and logs a warning if
+    /// they are below the configured ones.
     #[must_use]
     pub fn establish(max_connections: usize, max_streams: usize) -> Self {
         let capacity = Self::derive(max_connections, max_streams, raise_file_limit());
@@ -66,12 +66,12 @@ impl Capacity {
     }
 }
 
-/// Files that allow as many connections.
+/// Returns the number of open files that this many connections need.
 fn files_for(connections: usize) -> usize {
     connections + (connections / 3 + 1).clamp(64, 1024)
 }
 
-/// Each connection is an open file, and most systems allow a process far fewer than it could have.
+/// Raises the soft limit of open files, because each connection is an open file and most soft limits are low.
 fn raise_file_limit() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn streams_leave_places_for_short_requests() {
+    fn streams_leave_connections_for_short_requests() {
         assert_eq!(derived(60, 40_000, None), (60, 54));
         assert_eq!(derived(2, 40_000, None), (2, 1));
         assert_eq!(derived(1, 40_000, None), (1, 1));
     }
 
     #[test]
-    fn the_advised_number_of_files_is_enough() {
+    fn the_recommended_number_of_files_is_enough() {
         for connections in [1, 60, 500, 1000, 5000, 50_000, 1_000_000] {
             let files = files_for(connections) as u64;
             assert_eq!(derived(connections, connections, Some(files)).0, connections, "{files} files");

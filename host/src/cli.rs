@@ -20,7 +20,8 @@ use crate::exit::Exit;
 
 /// A feature-flag relay gateway that you extend with WebAssembly plugins.
 ///
-/// Keeps flag data in sync from LaunchDarkly and Harness and serves it to unmodified SDKs. Without a command it runs the gateway.
+/// Keeps flag data in sync from LaunchDarkly and Harness and serves it to unmodified SDKs. Without a command it runs
+/// the gateway.
 #[derive(Debug, Parser)]
 #[command(name = "yardarm", version, about, long_about, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -32,21 +33,22 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway (what happens without a command, too)
+    /// Run the gateway; the default command
     Run(RunArgs),
-    /// Run the gateway against a fake LaunchDarkly and a fake Harness inside the process; needs no account and no network
+    /// Run the gateway against a fake LaunchDarkly and a fake Harness inside the process; needs no account and no
+    /// network
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Check the configuration and every plugin without starting
     Check(CheckArgs),
-    /// Ask a running gateway whether it is alive; for container probes
+    /// Check whether a running gateway is alive; for container probes
     Health(HealthArgs),
     /// Run the gateway with the flags and variables of Harness' ff-proxy, unchanged
     #[command(disable_help_flag = true)]
     FfProxy(ForeignArgs),
 }
 
-/// Program names, which container images are full of, and the command that each stands for.
+/// Program names of other relays in container images, and the command that each one selects.
 const NAMES: &[(&str, &str)] = &[("ff-proxy", "ff-proxy")];
 
 /// Arguments of `run`.
@@ -55,10 +57,10 @@ pub struct RunArgs {
     /// Configuration file [default: yardarm.toml in this folder, if there is one]
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where SDKs connect, over `server.listen`
+    /// Address for SDKs; overrides `server.listen`
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Where operators connect, over `admin.listen`
+    /// Address of the admin listener; overrides `admin.listen`
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
 }
@@ -66,19 +68,19 @@ pub struct RunArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 struct DemoArgs {
-    /// Where SDKs connect; another port is taken if this one is in use
+    /// Address for SDKs; another port is used if this one is taken
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8030")]
     listen: SocketAddr,
-    /// Where the page and the API are; another port is taken if this one is in use
+    /// Address of the page and the API; another port is used if this one is taken
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8040")]
     admin: SocketAddr,
-    /// Folder for the plugins of the demo; edit what is in it and watch
+    /// Plugin folder of the demo; edit the files in it to see the effect
     #[arg(long, value_name = "FOLDER", default_value = "demo-plugins")]
     plugins: PathBuf,
     /// Folder with built sample plugins
     #[arg(long, value_name = "FOLDER", default_value = "plugins")]
     samples: PathBuf,
-    /// End by itself after this time, such as `10s`
+    /// End after this time, such as `10s`
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     duration: Option<std::time::Duration>,
 }
@@ -88,14 +90,14 @@ struct CheckArgs {
     /// Configuration file [default: yardarm.toml in this folder, if there is one]
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Show every value in force with its source; secrets as ***
+    /// Print every effective value with its source; secrets as ***
     #[arg(long)]
     print_effective: bool,
 }
 
 #[derive(Debug, Args)]
 struct HealthArgs {
-    /// Ask whether it is ready for SDKs, not only whether it is alive
+    /// Check whether the gateway is ready for SDKs, not only whether it is alive
     #[arg(long)]
     ready: bool,
     /// Admin listener of the gateway [default: YARDARM_ADMIN_LISTEN, or 127.0.0.1:8040]
@@ -103,22 +105,22 @@ struct HealthArgs {
     admin: Option<SocketAddr>,
 }
 
-/// Arguments in the grammar of another program, which reads them itself.
+/// Arguments in the syntax of another program, which a separate parser reads.
 #[derive(Debug, Args)]
 struct ForeignArgs {
-    /// Flags of that program; `--help` lists them
+    /// Flags of ff-proxy; `--help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
     flags: Vec<String>,
 }
 
 impl Cli {
-    /// Reads a command line, the name of the program first.
+    /// Parses a command line that begins with the program name.
     ///
     /// # Errors
-    /// The exit code where nothing is to be run: help or the version was printed, or why the line cannot be understood.
+    /// The exit code if no command runs: help, the version, or the error of the command line was printed.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         Self::try_parse_from(with_command(arguments.into_iter().collect())).map_err(|error| {
-            // What cannot be printed cannot be reported either.
+            // An output that cannot be written cannot be reported either.
             let _ = error.print();
             if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
         })
@@ -137,13 +139,13 @@ impl Cli {
     }
 }
 
-/// Writes what a command was run for. A reader that is gone, such as `head`, has read enough.
+/// Writes the output of a command. A closed reader, such as `head`, is not an error.
 fn output(text: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
-/// All environment variables that are text. What is no text is none of ours, except under our prefix, where it has to be
-/// found and refused.
+/// Returns all environment variables whose values are UTF-8. Other values are ignored, except under the prefix
+/// `YARDARM_`, where they are kept and rejected later.
 fn variables() -> Vec<(String, String)> {
     let text = |it: OsString, is_ours: bool| match it.into_string() {
         Err(raw) if is_ours => Some(raw.to_string_lossy().into_owned()),
@@ -157,7 +159,7 @@ fn variables() -> Vec<(String, String)> {
     pairs.collect()
 }
 
-/// A program that is called like another one understands what that one understands.
+/// Inserts the command that the program name stands for, if it is the name of another relay.
 fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let name = arguments.first().and_then(|it| Path::new(it).file_name()?.to_str());
     if let Some((_, command)) = NAMES.iter().find(|it| Some(it.0) == name) {
@@ -195,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_fit_together() {
+    fn the_definition_of_arguments_is_consistent() {
         Cli::command().debug_assert();
     }
 
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_is_another_command_and_its_arguments_are_left_alone() {
+    fn the_program_name_selects_a_command_that_parses_its_own_arguments() {
         for line in [
             &["/app/ff-proxy", "--port=1", "-offline", "--help", "--config", "x"][..],
             &["yardarm", "ff-proxy", "--port=1", "-offline", "--help", "--config", "x"],

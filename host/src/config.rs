@@ -1,5 +1,5 @@
-//! Settings of the process. The lists of keys, here and in each part, are the reference manual: the table in the
-//! README and `yardarm check --print-effective` are made from them.
+//! Settings of the process. The lists of keys, here and in each vendor's crate, are the reference: the table in the
+//! README and `yardarm check --print-effective` are generated from them.
 
 mod document;
 mod error;
@@ -24,46 +24,46 @@ pub use self::limits::Limits;
 pub use self::load::{Loaded, Overrides, load, load_text, load_without_file};
 use crate::vendors;
 
-/// Everything the gateway needs to know before it starts.
+/// The configuration of the gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where SDKs connect.
+    /// Address for SDKs.
     pub listen: SocketAddr,
-    /// Where SDKs of one vendor connect instead, by vendor.
+    /// Separate addresses for the SDKs of a vendor, by vendor.
     pub own_listen: BTreeMap<&'static str, SocketAddr>,
     /// Limits of these listeners.
     pub limits: Limits,
     /// Streams at once, as configured.
     pub max_streams: usize,
-    /// Proxies that are trusted to say where requests come from.
+    /// Proxies whose headers about client addresses are trusted.
     pub proxies: ProxyRules,
-    /// Largest request body, in bytes, whatever the route.
+    /// Largest request body on any route, in bytes.
     pub max_body: u64,
-    /// Longest time a request may take that is not a stream.
+    /// Longest time for a request that is not a stream.
     pub request_timeout: Duration,
-    /// Where operators connect.
+    /// Address of the admin listener.
     pub admin: SocketAddr,
-    /// Names of that address besides `localhost`, as the `Host` of requests may have them.
+    /// Host names that the admin listener accepts besides `localhost`.
     pub admin_hosts: Vec<String>,
-    /// Whether answers other than streams are compressed for clients that accept it.
+    /// Whether responses other than streams are compressed for clients that accept it.
     pub compression: bool,
-    /// TLS on that address; `None` for plain HTTP.
+    /// TLS on the listeners of SDKs; `None` for plain HTTP.
     pub tls: Option<TlsConfig>,
-    /// How much must be served before the process counts as ready.
+    /// Which environments must serve data before the process is ready.
     pub ready: ReadyPolicy,
-    /// Folder for what is kept; `None` keeps nothing.
+    /// Folder for persisted data; `None` persists nothing.
     pub data_dir: Option<PathBuf>,
-    /// Whether a start fails where this folder cannot be used.
+    /// Whether a start fails if this folder cannot be used.
     pub data_required: bool,
     /// Settings of the plugin folder.
     pub plugins: PluginConfig,
-    /// How the process ends.
+    /// Settings of the shutdown.
     pub shutdown: ShutdownConfig,
-    /// The log.
+    /// Settings of the log.
     pub log: LogConfig,
-    /// The LaunchDarkly side; `None` where it is not configured.
+    /// The LaunchDarkly side; `None` if it is not configured.
     pub launchdarkly: Option<yardarm_launchdarkly::Config>,
-    /// The Harness side; `None` where it is not configured.
+    /// The Harness side; `None` if it is not configured.
     pub harness: Option<yardarm_harness::Config>,
 }
 
@@ -74,7 +74,7 @@ pub struct TlsConfig {
     pub cert: PathBuf,
     /// Private key in PEM.
     pub key: PathBuf,
-    /// Oldest version that is spoken.
+    /// Oldest version that is accepted.
     pub min_version: TlsVersion,
 }
 
@@ -90,42 +90,42 @@ pub enum TlsVersion {
 /// Settings of the plugin folder.
 #[derive(Debug, Clone)]
 pub struct PluginConfig {
-    /// The folder that is watched.
+    /// The watched folder.
     pub dir: PathBuf,
     /// From which folders and files plugins are loaded.
     pub trust: yardarm_wasm::Trust,
-    /// Whether a component without a binding file serves.
+    /// Whether a component without a binding file is bound to the hooks it exports.
     pub auto_bind: bool,
-    /// How often the content of all files is compared with what was loaded.
+    /// How often the content of all files is compared with the loaded content.
     pub verify_interval: Duration,
-    /// How much compiled code is kept in the data folder, and for how long.
+    /// Limits of size and age for compiled plugins in the data folder.
     pub cache: yardarm_wasm::CacheLimits,
-    /// Over which time open streams are asked again after a change of request plugins.
+    /// Time over which open streams are checked again after a change of request plugins.
     pub recheck_window: Duration,
 }
 
-/// How the process ends.
+/// Settings of the shutdown.
 #[derive(Debug, Clone, Copy)]
 pub struct ShutdownConfig {
-    /// Time in which readiness is off and everything is still served, so that load balancers notice.
+    /// Time for which readiness is off while everything is still served, so that load balancers react.
     pub grace: Duration,
     /// Time over which the ends of streams are spread.
     pub drain: Duration,
-    /// Longest time for everything after that: requests under way, events, disk.
+    /// Longest time for everything after that: requests in progress, events, disk.
     pub timeout: Duration,
 }
 
-/// The log.
+/// Settings of the log.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
-    /// Filter in the syntax of `tracing`, with a level for everything: `info`, `info,yardarm_wasm=debug`.
+    /// Filter in the syntax of `tracing`, always with a default level: `info`, `info,yardarm_wasm=debug`.
     pub level: String,
     /// Whether lines are JSON objects.
     pub is_json: bool,
 }
 
 impl PluginConfig {
-    /// Settings of the plugin folder, with compiled plugins kept below `data_dir`.
+    /// Returns the settings for the plugin host, with the cache of compiled plugins below `data_dir`.
     pub(crate) fn folder(&self, data_dir: Option<&std::path::Path>) -> yardarm_wasm::Settings {
         yardarm_wasm::Settings {
             dir: self.dir.clone(),
@@ -189,7 +189,7 @@ impl Config {
         config
     }
 
-    /// Two listeners of one process cannot have the same address.
+    /// Rejects equal addresses, because two listeners of one process cannot share one.
     fn refuse_shared_addresses(&self, reader: &mut Reader<'_>) {
         let metrics = self.launchdarkly.as_ref().and_then(|it| it.prometheus.as_ref());
         let own = self.own_listen.iter().map(|(vendor, address)| (format!("{vendor}.listen"), *address));
@@ -225,7 +225,7 @@ impl LogConfig {
 }
 
 impl TlsConfig {
-    /// `None` without a certificate.
+    /// Reads the settings of TLS; `None` without a certificate.
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let (cert, key) = (reader.path("server.tls.cert"), reader.path("server.tls.key"));
         let min_version = match reader.text("server.tls.min_version").as_str() {
@@ -279,7 +279,8 @@ fn ready_policy(reader: &mut Reader<'_>) -> ReadyPolicy {
     }
 }
 
-/// Whether two addresses cannot be listened on at once. `0.0.0.0` stands for every address of its family, `[::]` for all.
+/// Returns whether two listeners cannot have these addresses at once. `0.0.0.0` covers every address of its family,
+/// `[::]` covers all.
 fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |all: SocketAddr, it: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || it.is_ipv4());
     let is_same_host = one.ip() == other.ip() || covers(one, other) || covers(other, one);

@@ -1,5 +1,4 @@
-//! `yardarm demo`: the gateway against a fake LaunchDarkly and a fake Harness inside the process, with plugins to play
-//! with.
+//! `yardarm demo`: the gateway against a fake LaunchDarkly and a fake Harness inside the process, with sample plugins.
 //!
 //! The clouds are those that the tests use. Everything listens on loopback, and nothing leaves the machine.
 
@@ -22,35 +21,35 @@ use crate::gateway::Gateway;
 use crate::logging;
 use crate::process::{Request, Signals, failed, stop};
 
-/// What both vendors' flags show.
+/// Texts that a flag of each vendor serves in turn.
 const BANNERS: [&str; 4] = ["Welcome aboard", "Fair winds", "Land ahoy", "All hands on deck"];
 const COLOURS: [&str; 3] = ["teal", "coral", "navy"];
 
 /// Time between two changes of a flag.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The vendors' clouds.
+/// The fakes of both vendors' services.
 struct Clouds {
     launchdarkly: FakeLaunchDarkly,
     harness: FakeHarness,
 }
 
-/// What the demo is asked to do.
+/// Options of the demo.
 #[derive(Debug)]
 pub struct DemoOptions {
-    /// Where SDKs connect.
+    /// Address for SDKs.
     pub listen: SocketAddr,
-    /// Where the page is.
+    /// Address of the page and the API.
     pub admin: SocketAddr,
     /// Folder for the plugins of the demo.
     pub plugins: PathBuf,
     /// Folder with built sample plugins.
     pub samples: PathBuf,
-    /// End by itself after this time.
+    /// Time after which the demo ends; `None` runs it until a signal.
     pub duration: Option<Duration>,
 }
 
-/// Runs the demo until a signal or its time is over.
+/// Runs the demo until a signal arrives or its duration is over.
 pub async fn run(options: DemoOptions) -> ExitCode {
     match start(&options).await {
         Err(error) => failed(&error.context("the demo could not be started")),
@@ -68,9 +67,9 @@ pub async fn run(options: DemoOptions) -> ExitCode {
                 () = end => (),
                 error = gateway.failure() => tracing::error!(%error, "the demo ends"),
             }
-            tour::say("\nending: streams first, then events, then the rest …");
+            tour::print("\nending: streams first, then events, then the rest …");
             let code = stop(gateway, &mut signals).await;
-            tour::say(if code == ExitCode::SUCCESS {
+            tour::print(if code == ExitCode::SUCCESS {
                 "demo: OK, ended cleanly"
             } else {
                 "demo: FAILED to end cleanly"
@@ -80,7 +79,7 @@ pub async fn run(options: DemoOptions) -> ExitCode {
     }
 }
 
-/// The demo has no configuration file; its plugins are looked at again.
+/// Handles SIGHUP. The demo has no configuration file, so only its plugin folder is scanned.
 async fn until_end(signals: &mut Signals, gateway: &Gateway) {
     while signals.next().await != Request::End {
         gateway.rescan_plugins();
@@ -89,13 +88,13 @@ async fn until_end(signals: &mut Signals, gateway: &Gateway) {
 
 async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, Clouds, Signals)> {
     let signals = Signals::new().context("signals cannot be received")?;
-    // Life-cycle lines would drown what the demo has to say; problems are shown.
+    // Life-cycle lines would hide the output of the demo, so only warnings and errors are logged.
     logging::start(&LogConfig { level: "warn".to_owned(), is_json: false })?;
-    tour::say("starting a fake LaunchDarkly and a fake Harness inside this process …");
+    tour::print("starting a fake LaunchDarkly and a fake Harness inside this process …");
     let clouds = Clouds { launchdarkly: launchdarkly::cloud().await, harness: harness::cloud().await };
     let found = plugins::prepare(&options.plugins, &options.samples)?;
-    tour::say(&found.to_string());
-    tour::say("starting the gateway (the first time, plugins are compiled) …");
+    tour::print(&found.to_string());
+    tour::print("starting the gateway (the first time, plugins are compiled) …");
     let gateway = Gateway::start(config(options, &clouds)?).await?;
     tour::check(&gateway, &clouds).await?;
     tour::invite(&gateway, &options.plugins, &found);
@@ -131,11 +130,11 @@ fn config(options: &DemoOptions, clouds: &Clouds) -> anyhow::Result<Config> {
         ("YARDARM_HARNESS_ENVIRONMENTS_0_API_KEY", harness::API_KEY.to_owned()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
-    // A `yardarm.toml` that happens to lie here does not take part.
+    // A `yardarm.toml` in the working directory is not read.
     Ok(config::load_without_file(&Overrides { variables, ..Overrides::default() })?.config)
 }
 
-/// The address, or the same with any free port if it is in use.
+/// Returns the address, or the same address with a free port if it is in use.
 fn free(address: SocketAddr) -> SocketAddr {
     match std::net::TcpListener::bind(address) {
         Ok(_) => address,

@@ -1,21 +1,21 @@
-//! Exit codes, as in sysexits(3), so that supervisors can tell a mistake from a passing trouble.
+//! Exit codes of sysexits(3), by which process supervisors distinguish permanent from temporary failures.
 
 use std::process::ExitCode;
 
-/// Why the process ends without success.
+/// A failure that ends the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
-    /// The command line cannot be understood (`EX_USAGE`).
+    /// The command line is invalid (`EX_USAGE`).
     Usage = 64,
-    /// An address is taken, by another program or another gateway (`EX_UNAVAILABLE`).
+    /// An address is in use by another program or another gateway (`EX_UNAVAILABLE`).
     Unavailable = 69,
-    /// A fault of the program (`EX_SOFTWARE`).
+    /// An error in the program itself (`EX_SOFTWARE`).
     Software = 70,
-    /// The system refuses threads, signals or memory (`EX_OSERR`).
+    /// The system provides no threads, signals or memory (`EX_OSERR`).
     System = 71,
-    /// The data folder cannot be made or written (`EX_CANTCREAT`).
+    /// The data folder cannot be created or written (`EX_CANTCREAT`).
     CannotCreate = 73,
-    /// Another process has the data folder (`EX_TEMPFAIL`).
+    /// Another process holds the lock of the data folder (`EX_TEMPFAIL`).
     Temporary = 75,
     /// The configuration, or a file that it names, cannot be used (`EX_CONFIG`).
     Config = 78,

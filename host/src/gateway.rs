@@ -1,4 +1,4 @@
-//! Assembly, as a table of contents: build the parts, start them, drain them, stop them.
+//! Assembly of the gateway: builds the parts, starts, drains and stops them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,18 +31,18 @@ pub struct Gateway {
     metrics_address: Option<SocketAddr>,
     shutdown: ShutdownConfig,
     state: Arc<State>,
-    /// Connections of SDKs. They end first, so that what their last requests brought is flushed.
+    /// Connections of SDKs. They end first, so that events of their last requests are flushed.
     connections: Lifecycle,
     /// Tasks that serve SDKs.
     serving: Lifecycle,
-    /// Tasks that outlive them: the admin listener, which shows how the end goes.
+    /// Tasks that outlive them: the admin listener, which reports on the shutdown.
     operating: Lifecycle,
-    /// Keeps other processes out of the data folder.
+    /// Lock on the data folder.
     _data: Option<DataFolder>,
 }
 
 impl Gateway {
-    /// Starts everything and returns once SDKs can connect; whether there is data for them, `/ready` says.
+    /// Starts everything and returns once SDKs can connect. `/ready` reports whether there is data for them.
     ///
     /// # Errors
     /// When an address, a file, a folder or the plugin engine cannot be used.
@@ -128,7 +128,7 @@ impl Gateway {
             operating,
             _data: data,
         };
-        // Whatever SDKs do, operators have places of their own.
+        // Operators have connections of their own, however many connections SDKs open.
         let operators = || ServeOptions {
             fanout: fanout.clone(),
             connections: ConnectionLimit::new(capacity.operators),
@@ -154,83 +154,83 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Where SDKs connect.
+    /// Returns the address for SDKs.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where SDKs of a vendor, named in lower case, connect.
+    /// Returns the address for SDKs of a vendor, named in lower case.
     #[must_use]
     pub fn address_of(&self, vendor: &str) -> SocketAddr {
         self.own_addresses.get(vendor).copied().unwrap_or(self.address)
     }
 
-    /// Where operators connect.
+    /// Returns the address of the admin listener.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
     }
 
-    /// Where metrics under the names of LaunchDarkly's relay are served, if they are.
+    /// Returns the address of the metrics under the names of LaunchDarkly's relay, if they are enabled.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
 
-    /// The Harness side, if there is one.
+    /// Returns the Harness side, if it is configured.
     #[must_use]
     pub fn harness(&self) -> Option<&Harness> {
         self.state.harness.as_ref()
     }
 
-    /// Reads certificate and key again, for new connections; returns whether they have changed. Without TLS nothing
+    /// Reads certificate and key again for new connections; returns whether they have changed. Without TLS nothing
     /// happens. Reads files, so it must not run on a serving thread.
     ///
     /// # Errors
-    /// When the files cannot be used; the certificate before stays.
+    /// When the files cannot be used; the previous certificate stays in effect.
     pub fn reload_certificate(&self) -> Result<bool, TlsError> {
         self.state.tls.as_ref().map_or(Ok(false), Tls::reload)
     }
 
-    /// Looks at the plugin folder now instead of at the next interval.
+    /// Scans the plugin folder now instead of at the next interval.
     pub fn rescan_plugins(&self) {
         self.state.plugins.rescan();
     }
 
-    /// Serves the environments that `config` lists, where they are listed in the configuration.
+    /// Serves the LaunchDarkly environments that `config` lists, unless they come from another source.
     pub fn update_environments(&self, config: &Config) {
         if let (Some(side), Some(config)) = (&self.state.launchdarkly, &config.launchdarkly) {
             side.update_environments(config);
         }
     }
 
-    /// Waits for a panic after which the gateway has to be stopped, because something cannot be started again.
+    /// Waits for a panic of a task or thread that cannot be restarted, after which the gateway has to stop.
     pub async fn failure(&self) -> InternalError {
         self.serving.supervisor().failure().await
     }
 
-    /// Who catches the panics of its tasks.
+    /// Returns the supervisor of the tasks that serve SDKs.
     #[must_use]
     pub fn supervisor(&self) -> &Supervisor {
         self.serving.supervisor()
     }
 
-    /// Ends everything in order; says whether all of it ended in time.
+    /// Stops everything in order; returns whether all of it ended in time.
     ///
-    /// Unready first, then streams end, spread over the drain time, then connections, then events are flushed and the
-    /// last data is written, and last of all the admin listener goes.
+    /// Readiness is switched off first, then streams end, spread over the drain time, then connections. Then events are
+    /// flushed and the last data is written. The admin listener ends last.
     pub async fn stop(self) -> bool {
         let unready = self.serving.readiness().latch("shutting down");
         tracing::info!("draining");
         tokio::time::sleep(self.shutdown.grace).await;
         self.state.streams.drain(self.shutdown.drain).await;
         let deadline = tokio::time::Instant::now() + self.shutdown.timeout;
-        // A client that never finishes its request must not take the time in which events are sent.
+        // A client that never finishes its request must not use up the time for sending events.
         let is_served = self.connections.stop(self.shutdown.timeout / 2).await;
-        // Streams that were opened while others ended.
+        // Ends streams that were opened while others ended.
         self.state.streams.drain(Duration::ZERO).await;
-        // Events come before the tasks that carry them are stopped.
+        // Events are flushed before the tasks that send them are stopped.
         let flush = async {
             let (launchdarkly, harness) = (&self.state.launchdarkly, &self.state.harness);
             let launchdarkly = async {

@@ -1,5 +1,5 @@
-//! What every request of an SDK passes, whatever the vendor: panic guard, span, counters, limits of size and time, and
-//! `Retry-After` on every temporary refusal.
+//! Layers around the routes of all vendors: panic guard, span, counters, limits of size and time, and `Retry-After` on
+//! every temporary rejection.
 
 use std::any::Any;
 use std::time::Duration;
@@ -42,26 +42,26 @@ pub fn apply(router: Router, config: &Config, request_metrics: RequestMetrics) -
     catch_panics(router).layer(middleware::from_fn_with_state(guard, observe))
 }
 
-/// A panic in a handler is logged and costs this request only.
+/// Catches a panic in a handler, which is logged and affects this request only.
 pub(crate) fn catch_panics(router: Router) -> Router {
     let router = Router::new().fallback_service(router);
-    // For tests; nothing that users run carries it.
-    let router = if cfg!(debug_assertions) { router.layer(middleware::map_request(panic_on_purpose)) } else { router };
+    // Lets tests inject a panic; release builds do not contain this layer.
+    let router = if cfg!(debug_assertions) { router.layer(middleware::map_request(inject_panic)) } else { router };
     router.layer(CatchPanicLayer::custom(answer_panic))
 }
 
-async fn panic_on_purpose(request: Request) -> Request {
+async fn inject_panic(request: Request) -> Request {
     fault_point("request");
     request
 }
 
-/// Everything of some size but streams, whose events must leave one by one.
+/// Compresses responses above a size, but not streams, whose events must be sent one by one.
 fn compression() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new()
         .compress_when(SizeAbove::new(256).and(NotForContentType::SSE).and(NotForContentType::IMAGES))
 }
 
-/// Bounds a request and notes how it went. A stream counts as answered once its head is there.
+/// Limits the time of a request and records its outcome. A stream counts as answered once its head is ready.
 async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let span = tracing::debug_span!("request", method = %request.method(), http.route = tracing::field::Empty, client = tracing::field::Empty);
@@ -80,7 +80,7 @@ async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Re
     response
 }
 
-/// A panic is a fault of ours, and SDKs give up for good on most other statuses.
+/// Responds 503 after a panic, because SDKs never retry after most other statuses.
 fn answer_panic(payload: Box<dyn Any + Send + 'static>) -> Response {
     supervisor::report_caught("request", &*payload);
     StatusCode::SERVICE_UNAVAILABLE.into_response()

@@ -1,15 +1,10 @@
 //! Yardarm: a feature-flag relay gateway that its users extend with WebAssembly plugins.
 //!
-//! Four walks say how things travel through; ARCHITECTURE.md tells them at length.
-//!
-//! * A **flag patch** comes down `launchdarkly/upstream/stream.rs`, becomes a change, passes payload plugins, is
-//!   swapped in and announced by `core/environment.rs`, and is written to every stream by `listener/fanout`.
-//! * An **SDK's stream** is accepted by [`listener`], checked by `launchdarkly/downstream/auth.rs`, opened by
-//!   `downstream/stream.rs` and handed to the fan-out threads once its head is on the wire.
-//! * An **event** is answered 202 by `downstream/events.rs`, filtered in `core/intake.rs`, queued in
-//!   `core/outbox.rs` and posted by `upstream/events.rs`.
-//! * A **plugin file** is noticed, checked, compiled and swapped in by the crate `yardarm-wasm`, which keeps
-//!   `core/hooks.rs` up to date.
+//! This crate is the program: commands, configuration, assembly and listeners. Each module uses only modules above it:
+//! [`config`] reads settings; [`logging`] and [`telemetry`] report; [`listener`] serves HTTP and writes open streams;
+//! [`layers`] wrap the routes of the vendors' crates; [`admin`] serves operators; [`gateway`] assembles everything; and
+//! [`cli`] has the commands. ARCHITECTURE.md describes how a change, a stream, an event and a plugin pass through the
+//! crates.
 #![forbid(unsafe_code)]
 
 pub mod config;

@@ -37,9 +37,9 @@ use crate::config::Limits;
 
 /// Pause after a failed `accept`, which usually means that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections that come back after their stream has ended and wait for their next request. Beyond, they are closed.
+/// Capacity for connections that return after their stream has ended. Connections beyond it are closed.
 const MAX_RETURNING: usize = 1024;
-/// Silence after which the kernel probes a client, and the interval between probes.
+/// Idle time after which the kernel probes a client, and the interval between probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -50,16 +50,16 @@ pub struct Listener {
     tls: Option<Tls>,
 }
 
-/// What the listeners of a process have in common.
+/// Resources that the listeners of a process share.
 #[derive(Clone)]
 pub struct ServeOptions {
     /// Writes open streams.
     pub fanout: Fanout,
-    /// Places for connections, which listeners may share.
+    /// The limit of connections, which listeners may share.
     pub connections: ConnectionLimit,
     /// Other limits.
     pub limits: Limits,
-    /// Which proxies are trusted.
+    /// Rules for trusted proxies.
     pub proxies: Arc<ProxyRules>,
 }
 
@@ -78,43 +78,43 @@ struct Serving {
 /// A connection that begins with a request.
 struct Accepted {
     socket: TcpStream,
-    /// Bytes that have been read from it.
+    /// Bytes that were already read from the connection.
     unread: Bytes,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
 }
 
 impl Listener {
-    /// Binds an address; port 0 takes a free one.
+    /// Binds an address; port 0 selects a free port.
     ///
     /// # Errors
-    /// When the address is in use or not ours.
+    /// When the address is in use or does not belong to this machine.
     pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        // A reconnect storm arrives at once; what does not fit would be retried by clients after seconds.
+        // A reconnect storm arrives at once, and clients retry connections that do not fit only after seconds.
         socket.listen(4096)?;
         let socket = TcpListener::from_std(socket.into())?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address, tls: None })
     }
 
-    /// Where it listens.
+    /// Returns the address of the listener.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same, but with TLS.
+    /// Returns the listener with TLS.
     #[must_use]
     pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
         self.tls = tls;
         self
     }
 
-    /// Serves `router` until `lifecycle` stops accepting; connections under way are then given their time.
+    /// Serves `router` until `lifecycle` stops accepting; open connections may then finish their requests.
     pub fn serve(self, router: Router, options: ServeOptions, lifecycle: &Lifecycle) {
         let (returning, returned) = mpsc::channel(MAX_RETURNING);
         let ServeOptions { fanout, connections: limit, limits, proxies } = options;
@@ -127,7 +127,7 @@ impl Listener {
     }
 }
 
-/// Takes connections, new ones and those whose stream has ended.
+/// Accepts new connections and takes back those whose stream has ended.
 struct AcceptTask {
     socket: TcpListener,
     serving: Arc<Serving>,
@@ -141,7 +141,7 @@ impl Supervised for AcceptTask {
 }
 
 async fn accept(socket: &TcpListener, serving: &Arc<Serving>, returned: &mut mpsc::Receiver<ReturnedConnection>) {
-    // A connection that waits for its place; further ones wait in the backlog.
+    // One connection waits for a permit here; further ones wait in the backlog.
     let mut waiting: Option<(TcpStream, SocketAddr)> = None;
     let mut failures: u64 = 0;
     loop {
@@ -199,18 +199,18 @@ fn start(serving: &Arc<Serving>, socket: TcpStream, peer: SocketAddr, permit: Ow
     if let Err(error) = tune(&socket, &serving.limits) {
         tracing::debug!(%error, "options of a connection cannot be set");
     }
-    // Graceful: requests under way are finished within the drain time.
+    // Graceful: requests in progress are finished within the drain time.
     serving.lifecycle.spawn_graceful("connection", connection(Arc::clone(serving), socket, peer, permit));
 }
 
 fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
     let socket = SockRef::from(socket);
-    // Small events must not wait for each other.
+    // Nagle's algorithm would delay small events.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL))?;
-    // A client that reads nothing, or is gone, is given up by the kernel, whether or not there is more to write.
+    // The kernel drops a client that reads nothing or is gone, whether or not there is more to write.
     socket.set_tcp_user_timeout(Some(limits.write_timeout))?;
-    // The kernel's queue of what has been sent already grows as fast networks need it.
+    // The kernel's queue of bytes that were already sent grows as fast networks need it.
     socket.set_tcp_notsent_lowat(limits.send_buffer)
 }
 

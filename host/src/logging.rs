@@ -1,7 +1,7 @@
-//! The log: lines on standard error that are written by a thread of their own, and a level that can change.
+//! The log: lines on standard error that a dedicated thread writes, and a level that can change at run time.
 //!
-//! Whoever logs never waits for whoever reads: what does not fit into the queue is dropped and counted, and the log says
-//! so as soon as it is read again.
+//! Logging never waits for the reader of the log: lines that do not fit into the queue are dropped and counted, and a
+//! record with their number follows as soon as the log is read again.
 
 mod line_writer;
 
@@ -16,12 +16,12 @@ use tracing_subscriber::fmt::MakeWriter;
 pub use self::line_writer::{LineWriter, Output};
 use crate::config::LogConfig;
 
-/// Longest time for what was logged last to be written before the process ends.
+/// Longest time that the end of the process waits for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The log of the process.
 static LOG: OnceLock<Log> = OnceLock::new();
-/// What is written for people on standard output, where a command has something to say while it serves.
+/// Writer of messages on standard output, for commands that print while they serve.
 static STANDARD_OUTPUT: OnceLock<LineWriter> = OnceLock::new();
 
 type SetFilter = Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>;
@@ -37,10 +37,10 @@ fn parse(level: &str) -> anyhow::Result<EnvFilter> {
     })
 }
 
-/// Sets up the log, which is not changed by `RUST_LOG`.
+/// Sets up the log. `RUST_LOG` has no effect on it.
 ///
 /// # Errors
-/// When the filter cannot be understood, a log is set up already, or no thread can be started for it.
+/// When the filter is malformed, a log is set up already, or its thread cannot be started.
 pub fn start(config: &LogConfig) -> anyhow::Result<()> {
     let filter = parse(&config.level)?;
     let writer = LineWriter::start(Output::StandardError, "log writer", |lines| {
@@ -48,7 +48,7 @@ pub fn start(config: &LogConfig) -> anyhow::Result<()> {
     })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone());
     let cannot = |error: &dyn std::fmt::Display| anyhow::anyhow!("the log cannot be set up: {error}");
-    // Both formats are set up alike, but have no type in common.
+    // Both formats are set up in the same way, but their types differ.
     macro_rules! set_up {
         ($log:expr) => {{
             let log = $log.with_filter_reloading();
@@ -65,31 +65,31 @@ pub fn start(config: &LogConfig) -> anyhow::Result<()> {
     LOG.set(Log { writer, set_filter }).map_err(|_| cannot(&"there is one already"))
 }
 
-/// Changes the level while the process runs.
+/// Changes the level at run time.
 ///
 /// # Errors
-/// When the filter cannot be understood; the one in force stays.
+/// When the filter is malformed; the current one stays in effect.
 pub fn set_level(level: &str) -> anyhow::Result<()> {
     let filter = parse(level)?;
     LOG.get().map_or(Ok(()), |log| (log.set_filter)(filter))
 }
 
-/// Lines that were dropped since the start because nothing read the log, or because it could not be written.
+/// Returns how many lines were dropped since the start because the log was not read or could not be written.
 #[must_use]
 pub fn dropped_lines() -> u64 {
     LOG.get().map_or(0, |log| log.writer.dropped())
 }
 
-/// Writes a line for people to standard error, in the order of the log.
+/// Writes a plain line to standard error, in order with the log.
 pub fn print_error(line: &str) {
     match LOG.get() {
         Some(log) => log.writer.push(format!("{line}\n").as_bytes()),
-        // A line that cannot be written is lost: there is no other place for it.
+        // A line that cannot be written is lost, because there is no other output for it.
         None => drop(writeln!(std::io::stderr(), "{line}")),
     }
 }
 
-/// Writes a line for people to standard output without ever waiting for its reader.
+/// Writes a plain line to standard output and never waits for its reader.
 pub fn print(line: &str) {
     let writer = STANDARD_OUTPUT.get_or_init(|| {
         LineWriter::start(Output::StandardOutput, "output writer", |_| ()).unwrap_or_else(|_| LineWriter::nowhere())
@@ -97,11 +97,11 @@ pub fn print(line: &str) {
     writer.push(format!("{line}\n").as_bytes());
 }
 
-/// Waits until everything is written, within a limit, because the reader may be gone.
+/// Waits until everything is written, for a limited time, because the reader may be gone.
 pub fn flush() {
     let deadline = Instant::now() + FLUSH_TIMEOUT;
     for writer in LOG.get().map(|it| &it.writer).into_iter().chain(STANDARD_OUTPUT.get()) {
-        // What is not written by then is lost with the process.
+        // Lines that are not written by then are lost with the process.
         let _ = writer.flush(deadline.saturating_duration_since(Instant::now()));
     }
 }

@@ -1,4 +1,4 @@
-//! The program: arguments, then one of its commands, then an exit code.
+//! The program: parses arguments, runs a command, and returns an exit code.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use yardarm_core::{Supervisor, supervisor};
 
 /// An error in the program itself (`EX_SOFTWARE` of `sysexits.h`).
 const EXIT_INTERNAL: u8 = 70;
-/// Serving threads beyond one per processor. While the others pass on long bodies, one of these waits for sockets, so that
-/// the short requests of everybody else are seen, and the kernel shares the processors fairly among all.
+/// Serving threads beyond one per processor. While the others copy long bodies, a spare thread polls sockets, so that
+/// short requests are served, and the kernel shares the processors fairly between all threads.
 const SPARE_THREADS: usize = 2;
-/// A thread that waits for a file system that does not answer must not keep the process for longer.
+/// Longest time that the exit waits for blocking threads, such as one on a file system that does not respond.
 const BLOCKED: Duration = Duration::from_secs(1);
 
 /// `EX_OSERR` of sysexits(3).
@@ -23,7 +23,7 @@ const EXIT_OS_ERROR: u8 = 71;
 fn main() -> ExitCode {
     supervisor::install_panic_hook();
     #[cfg(debug_assertions)]
-    panic_on_purpose();
+    arm_faults();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,
@@ -47,7 +47,7 @@ fn runtime() -> std::io::Result<Runtime> {
 
 /// Lets tests of the whole program make a task of the process panic. Only in builds with debug assertions.
 #[cfg(debug_assertions)]
-fn panic_on_purpose() {
+fn arm_faults() {
     for task in std::env::var("FAULTS_FOR_TESTS").unwrap_or_default().split(',').filter(|it| !it.is_empty()) {
         Supervisor::global().faults().arm(task);
     }

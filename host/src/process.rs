@@ -1,4 +1,4 @@
-//! What the commands have in common that run a gateway: signals, the end of the process, and the report of a failure.
+//! Shared by the commands that run a gateway: signals, shutdown, and reporting a failure.
 
 mod failure;
 mod shutdown;

@@ -1,4 +1,4 @@
-//! Metrics of requests, counted as they are answered.
+//! Metrics of requests, recorded as they are answered.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 /// Requests answered, by route and status class. A stream counts when its head is sent.
 const REQUESTS: &str = "yardarm_http_requests_total";
-/// Time to the head of the answer, by route.
+/// Time to the head of the response, by route.
 const REQUEST_SECONDS: &str = "yardarm_http_request_seconds";
 
-/// Metrics that are counted as things happen; all others are read when somebody asks. Cheap to clone.
+/// Metrics that are recorded per request; all others are computed when metrics are requested. Cheap to clone.
 #[derive(Clone)]
 pub struct RequestMetrics {
     requests: IntCounterVec,
@@ -24,11 +24,11 @@ impl Default for RequestMetrics {
 }
 
 impl RequestMetrics {
-    /// Starts at zero.
+    /// Creates the metrics, all zero.
     #[must_use]
     pub fn new() -> Self {
         let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-        let seconds = HistogramOpts::new(REQUEST_SECONDS, "Time to the head of the answer.").buckets(buckets);
+        let seconds = HistogramOpts::new(REQUEST_SECONDS, "Time to the head of the response.").buckets(buckets);
         Self {
             requests: IntCounterVec::new(Opts::new(REQUESTS, "Requests answered."), &["route", "status"])
                 .expect("a valid metric"),
@@ -36,7 +36,7 @@ impl RequestMetrics {
         }
     }
 
-    /// Adds these metrics to `registry`.
+    /// Registers these metrics.
     pub(crate) fn register(&self, registry: &Registry) {
         registry.register(Box::new(self.requests.clone())).expect("each metric is registered once");
         registry.register(Box::new(self.seconds.clone())).expect("each metric is registered once");

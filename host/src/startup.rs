@@ -1,5 +1,5 @@
-//! What a start needs of the machine, opened: addresses, certificate, data folder. `yardarm check` opens the same, by the
-//! same code, and lets it go again.
+//! Opens the resources that a start needs: addresses, certificate, data folder. `yardarm check` opens the same
+//! resources by the same code and releases them.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -11,41 +11,41 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::listener::{Listener, Tls};
 
-/// What a gateway starts with.
+/// The open resources of a gateway.
 pub(crate) struct Opened {
     pub(crate) listener: Listener,
-    /// Listeners of one vendor each.
+    /// Listeners for one vendor each.
     pub(crate) own_listeners: Vec<(&'static str, Listener)>,
     pub(crate) admin: Listener,
-    /// Metrics under the names of LaunchDarkly's relay.
+    /// Listener of the metrics under the names of LaunchDarkly's relay.
     pub(crate) metrics: Option<Listener>,
     /// The certificate of the listeners of SDKs.
     pub(crate) tls: Option<Tls>,
-    /// `None` keeps nothing.
+    /// The data folder; `None` persists nothing.
     pub(crate) data: Option<DataFolder>,
-    /// What is odd and does not prevent a start.
+    /// Problems that do not prevent a start.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Everything that prevents a start, at once.
+/// All problems that prevent a start.
 #[derive(Debug)]
 pub(crate) struct StartupError(Vec<Problem>);
 
-/// One thing that cannot be opened.
+/// One resource that cannot be opened.
 #[derive(Debug)]
 pub(crate) struct Problem {
     exit: Exit,
-    /// The address, where that is what is taken.
+    /// The address, if it is in use.
     pub(crate) taken: Option<SocketAddr>,
-    /// Whether another gateway has the data folder.
+    /// Whether another gateway holds the data folder.
     pub(crate) is_locked: bool,
     text: String,
 }
 
-/// Opens everything.
+/// Opens all resources of a start.
 ///
 /// # Errors
-/// Everything that cannot be opened.
+/// All resources that cannot be opened.
 pub(crate) fn open(config: &Config) -> Result<Opened, StartupError> {
     let mut problems = Vec::new();
     let tls = config.tls.as_ref().map(Tls::load).transpose();
@@ -87,12 +87,12 @@ pub(crate) fn open(config: &Config) -> Result<Opened, StartupError> {
     }
 }
 
-/// Opens everything that a start would, the vendors' own files included, and lets it go; gives problems and warnings. A
-/// data folder that was not there is not there afterwards. Blocks.
+/// Opens everything that a start would, including files of the vendors' sides, releases it, and returns problems and
+/// warnings. A data folder that did not exist is removed again. Blocks.
 pub(crate) fn probe(config: &Config) -> (Vec<Problem>, Vec<String>) {
     let folder = config.data_dir.as_deref();
     let probed = folder.map_or(Ok(()), DataFolder::probe);
-    // Made and removed already; what is left to open has no folder.
+    // The data folder was probed above, so the rest is opened without one.
     let (mut problems, mut warnings) = match open(&Config { data_dir: None, ..config.clone() }) {
         Ok(opened) => (Vec::new(), opened.warnings),
         Err(StartupError(problems)) => (problems, Vec::new()),
@@ -120,7 +120,7 @@ pub(crate) fn probe(config: &Config) -> (Vec<Problem>, Vec<String>) {
     (problems, warnings)
 }
 
-/// The exit code for an error of a vendor's side; `None` for other errors.
+/// Returns the exit code for an error of a vendor's side; `None` for other errors.
 pub(crate) fn vendor_exit(error: &anyhow::Error) -> Option<Exit> {
     use yardarm_harness::StartError as Harness;
     use yardarm_launchdarkly::StartError as LaunchDarkly;
@@ -138,13 +138,13 @@ pub(crate) fn vendor_exit(error: &anyhow::Error) -> Option<Exit> {
 }
 
 impl StartupError {
-    /// The exit code for process supervisors: that the configuration is wrong, if it is; else what came first.
+    /// Returns the exit code: that of a wrong configuration if there is one, otherwise that of the first problem.
     pub(crate) fn exit(&self) -> Exit {
         worst(&self.0)
     }
 }
 
-/// The exit code of several problems: that the configuration is wrong, if it is; else that of the first.
+/// Returns the exit code of several problems: that of a wrong configuration if there is one, otherwise the first.
 pub(crate) fn worst(problems: &[Problem]) -> Exit {
     let is_config = problems.iter().any(|it| it.exit == Exit::Config);
     if is_config { Exit::Config } else { problems.first().map_or(Exit::Software, |it| it.exit) }

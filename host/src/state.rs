@@ -1,4 +1,4 @@
-//! The running parts, as the admin listener shows them.
+//! The running parts of the gateway, from which the admin listener reports.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::capacity::Capacity;
 use crate::listener::{ConnectionLimit, Fanout, Tls};
 use crate::request_metrics::RequestMetrics;
 
-/// What the admin listener shows.
+/// The parts that the admin listener reports on.
 pub(crate) struct State {
     pub(crate) hooks: Hooks,
     pub(crate) streams: StreamRegistry,
@@ -27,30 +27,30 @@ pub(crate) struct State {
     pub(crate) request_metrics: RequestMetrics,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) capacity: Capacity,
-    /// Places of the connections of SDKs.
+    /// The limit of SDK connections.
     pub(crate) connections: ConnectionLimit,
     pub(crate) tls: Option<Tls>,
     pub(crate) started_ms: u64,
-    /// How much must be served before the process counts as ready.
+    /// Which environments must serve data before the process is ready.
     pub(crate) ready: ReadyPolicy,
-    /// Where the process listens, whatever for.
+    /// All addresses that the process listens on.
     pub(crate) listeners: Vec<SocketAddr>,
 }
 
 impl State {
-    /// State of every environment, one vendor after the other.
+    /// Returns the reports of all environments, grouped by vendor.
     pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
         let mut reports = self.launchdarkly.as_ref().map(LaunchDarkly::reports).unwrap_or_default();
         reports.extend(self.harness.as_ref().map(Harness::reports).unwrap_or_default());
         reports
     }
 
-    /// State of the lists of environments that vendors give.
+    /// Returns the states of the lists of environments that upstream sends.
     pub(crate) fn environment_lists(&self) -> Vec<EnvironmentListReport> {
         self.launchdarkly.as_ref().and_then(LaunchDarkly::list_report).into_iter().collect()
     }
 
-    /// Whether the process can take traffic.
+    /// Returns whether the process can take traffic, and what it waits for.
     pub(crate) fn readiness(&self) -> ReadyReport {
         let mut report = self.lifecycle.readiness().report(self.ready);
         if !self.plugins.is_ready() {

@@ -1,4 +1,4 @@
-//! Every metric with its meaning.
+//! All metrics of the admin listener, each with its meaning.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const STREAMS_OPENED: &str = "yardarm_streams_opened_total";
 const STREAMS_ENDED: &str = "yardarm_streams_ended_total";
 /// Streams whose socket is full at this moment.
 const STREAMS_BLOCKED: &str = "yardarm_streams_blocked";
-/// Changes that the slowest stream is behind.
+/// Number of changes by which the slowest stream lags.
 const STREAM_LAG: &str = "yardarm_stream_max_lag_changes";
 /// Bytes written to streams since start.
 const STREAM_BYTES: &str = "yardarm_stream_written_bytes_total";
@@ -35,42 +35,42 @@ const CONNECTIONS_CLOSED: &str = "yardarm_connections_closed_total";
 const STREAMS_LIMIT: &str = "yardarm_streams_limit";
 /// Unix time at which the certificate was loaded, in seconds; missing without TLS.
 const CERTIFICATE: &str = "yardarm_certificate_loaded_seconds";
-/// 1 while the files of the certificate cannot be used and the one before is served; missing without TLS.
+/// 1 while the certificate files cannot be used and the previous certificate stays in use; missing without TLS.
 const CERTIFICATE_REJECTED: &str = "yardarm_certificate_rejected";
-/// 1 for the present connection state of an environment: initializing, valid, interrupted, off.
+/// 1 for the current connection state of an environment: initializing, valid, interrupted, off.
 const UPSTREAM: &str = "yardarm_upstream_state";
 /// Unix time of the last message from upstream, in seconds; 0 before the first.
 const UPSTREAM_MESSAGE: &str = "yardarm_upstream_last_message_seconds";
-/// 1 while what is served was read from disk and upstream has not spoken yet.
+/// 1 while the served data was read from disk and upstream has not sent any yet.
 const STALE: &str = "yardarm_environment_stale";
-/// 1 while a payload plugin fails, so that something upstream said is not served.
+/// 1 while a payload plugin fails, so that a change from upstream is not served.
 const BEHIND: &str = "yardarm_environment_behind";
-/// Flags and segments that cannot be read; the last good versions of them are served.
+/// Unreadable flags and segments; their last good versions are served.
 const SKIPPED: &str = "yardarm_environment_skipped_items";
 /// Flags and segments served.
 const ITEMS: &str = "yardarm_environment_items";
-/// Events that SDKs handed over.
+/// Events received from SDKs.
 const EVENTS_RECEIVED: &str = "yardarm_events_received_total";
-/// Events that arrived upstream.
+/// Events delivered upstream.
 const EVENTS_DELIVERED: &str = "yardarm_events_delivered_total";
-/// Events that wait or are under way.
+/// Events that wait or are being sent.
 const EVENTS_PENDING: &str = "yardarm_events_pending";
 /// Events that plugins dropped, by plugin.
 const EVENTS_FILTERED: &str = "yardarm_events_filtered_total";
-/// Events that were lost, by reason.
+/// Events that were dropped, by reason.
 const EVENTS_DROPPED: &str = "yardarm_events_dropped_total";
-/// Posts of events that were answered 503 because too much was under way.
+/// Posts of events that were answered 503 because too many were in progress.
 const EVENT_POSTS_REFUSED: &str = "yardarm_event_posts_refused_total";
 /// Panics since start, by task. Each is also a record of the log and a row of `/api/status`.
 const TASK_PANICS: &str = "yardarm_task_panics_total";
-/// Log lines that were dropped because nothing read the log, or because it could not be written.
+/// Log lines that were dropped because the log was not read or could not be written.
 const LOG_DROPPED: &str = "yardarm_log_lines_dropped_total";
 /// Resident memory of the process, in bytes.
 const MEMORY: &str = "yardarm_process_resident_bytes";
-/// Time the process has run on a core, user and system, in seconds.
+/// CPU time of the process, user and system, in seconds.
 const CPU: &str = "yardarm_process_cpu_seconds_total";
 
-/// Everything in the text format of Prometheus.
+/// Returns all metrics in the text format of Prometheus.
 pub(crate) fn render(state: &State) -> String {
     let registry = Registry::new();
     state.request_metrics.register(&registry);
@@ -82,7 +82,7 @@ pub(crate) fn render(state: &State) -> String {
     tasks(&registry, state);
     process(&registry);
     let mut text = Vec::new();
-    // Fails only on metrics that contradict each other, which their names and labels above do not.
+    // Fails only on metrics with conflicting names or labels, which those above do not have.
     let _ = TextEncoder::new().encode(&registry.gather(), &mut text);
     let mut text = String::from_utf8_lossy(&text).into_owned();
     plugins::append(&mut text, &state.plugins.metrics(), &state.plugins.status());
@@ -104,7 +104,7 @@ fn streams(registry: &Registry, state: &State) {
     let report = state.fanout.report();
     let blocked = gauges(STREAMS_BLOCKED, "Streams whose socket is full.", &[]);
     blocked.with_label_values::<&str>(&[]).set(signed(report.blocked as u64));
-    let lag = gauges(STREAM_LAG, "Changes that the slowest stream is behind.", &[]);
+    let lag = gauges(STREAM_LAG, "Changes by which the slowest stream lags.", &[]);
     lag.with_label_values::<&str>(&[]).set(signed(report.max_lag));
     let bytes = counters(STREAM_BYTES, "Bytes written to streams.", &[]);
     bytes.with_label_values::<&str>(&[]).inc_by(report.written_bytes);
@@ -122,13 +122,13 @@ fn environments(registry: &Registry, reports: &[EnvironmentReport]) {
     let message = gauges(UPSTREAM_MESSAGE, "Unix time of the last message from upstream.", LABELS);
     let stale = gauges(STALE, "1 while data from disk is served.", LABELS);
     let behind = gauges(BEHIND, "1 while a payload plugin fails.", LABELS);
-    let skipped = gauges(SKIPPED, "Items that cannot be read.", LABELS);
+    let skipped = gauges(SKIPPED, "Unreadable items.", LABELS);
     let items = gauges(ITEMS, "Flags and segments served.", &["vendor", "environment", "kind"]);
-    let received = counters(EVENTS_RECEIVED, "Events that SDKs handed over.", LABELS);
-    let delivered = counters(EVENTS_DELIVERED, "Events that arrived upstream.", LABELS);
-    let pending = gauges(EVENTS_PENDING, "Events that wait or are under way.", LABELS);
+    let received = counters(EVENTS_RECEIVED, "Events received from SDKs.", LABELS);
+    let delivered = counters(EVENTS_DELIVERED, "Events delivered upstream.", LABELS);
+    let pending = gauges(EVENTS_PENDING, "Events that wait or are being sent.", LABELS);
     let filtered = counters(EVENTS_FILTERED, "Events that plugins dropped.", &["vendor", "environment", "plugin"]);
-    let dropped = counters(EVENTS_DROPPED, "Events that were lost.", &["vendor", "environment", "reason"]);
+    let dropped = counters(EVENTS_DROPPED, "Events that were dropped.", &["vendor", "environment", "reason"]);
     let refused = counters(EVENT_POSTS_REFUSED, "Posts of events that were answered 503.", LABELS);
     for report in reports {
         let (vendor, name) = (report.vendor, report.name.as_str());
@@ -175,13 +175,13 @@ fn process(registry: &Registry) {
     let memory = gauges(MEMORY, "Resident memory.", &[]);
     memory.with_label_values::<&str>(&[]).set(signed(resident));
     register(registry, memory);
-    if let Ok(seconds) = prometheus::Counter::new(CPU, "Time on a core, user and system.") {
+    if let Ok(seconds) = prometheus::Counter::new(CPU, "CPU time, user and system.") {
         seconds.inc_by(cpu.as_secs_f64());
         register(registry, seconds);
     }
 }
 
-/// Resident bytes and time on a core of this process, as the operating system counts them; zero where it does not say.
+/// Returns the resident bytes and CPU time of this process as the operating system reports them; zero if it does not.
 #[must_use]
 pub fn resources() -> (u64, Duration) {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

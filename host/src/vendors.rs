@@ -1,4 +1,5 @@
-//! Both vendors' routes on one listener, or each on its own. Their paths are different, so SDKs of both can share one.
+//! The routes of both vendors, on one listener or on one each. Their paths differ, so SDKs of both can share a
+//! listener.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -17,12 +18,13 @@ pub(crate) struct VendorRouters {
 }
 
 impl VendorRouters {
-    /// Takes a vendor's routes out, for a listener of its own.
+    /// Removes and returns a vendor's routes, for a listener of its own.
     pub(crate) fn take(&mut self, vendor: &str) -> Option<Router> {
         if vendor == HARNESS { self.harness.take() } else { self.launchdarkly.take() }
     }
 
-    /// What is left, on one listener. Where both vendors are, LaunchDarkly's side answers what neither knows.
+    /// Returns the remaining routes for one listener. With both vendors, LaunchDarkly's side responds to paths of
+    /// neither.
     pub(crate) fn together(self) -> Router {
         match (self.launchdarkly, self.harness) {
             (Some(launchdarkly), Some(harness)) => {

@@ -66,7 +66,7 @@ pub const KEYS: &[Key] = &[
         "harness.client_service",
         Kind::Url,
         "https://config.ff.harness.io/api/1.0",
-        "Service that keys are exchanged at, and that targets are registered at.",
+        "Service for exchanging keys and registering targets.",
     ),
     key(
         "harness.sync_service",
@@ -78,7 +78,7 @@ pub const KEYS: &[Key] = &[
         "harness.admin_service",
         Kind::Url,
         "https://app.harness.io/gateway/cf",
-        "Service that lists hashes of keys, and targets.",
+        "Service that lists key hashes and targets.",
     ),
     key(
         "harness.metric_service",
@@ -103,35 +103,37 @@ pub const KEYS: &[Key] = &[
         "harness.auth_secret",
         Kind::Secret,
         "",
-        "What the tokens that SDKs are handed are signed with; 32 bytes or more, and the same for all gateways behind one \
-         balancer. Unless set, each environment has a secret that is derived from the key that leads to it, which is the same \
-         wherever this key is configured. In offline mode there is no such key, and one is made up and kept in the data folder.",
+        "Secret that signs the tokens of SDKs; 32 bytes or more, and the same for all gateways behind one balancer. \
+         Unless set, each environment has a secret that is derived from the key that leads to it, which is the same \
+         wherever this key is configured. In offline mode there is no such key, and a secret is generated and stored \
+         in the data folder.",
     ),
     key(
         "harness.ff_proxy_tokens",
         Kind::Bool,
         "false",
         "Whether tokens of the vendor's relay that do not name a key are accepted if they are signed with \
-         `harness.auth_secret`, so that SDKs survive a change of relays, and secrets of the vendor's relay, however weak. \
-         `yardarm ff-proxy` sets it.",
+         `harness.auth_secret`, so that SDKs keep their tokens after a migration, and whether secrets of the vendor's \
+         relay are accepted, however weak. `yardarm ff-proxy` sets it.",
     ),
     key(
         "harness.bypass_auth",
         Kind::Bool,
         "false",
-        "Whether SDKs may read without a token. Their keys are still checked where they present them.",
+        "Whether SDKs may read without a token. Keys that they send are still checked.",
     ),
     key(
         "harness.target_poll_interval",
         Kind::Duration,
         "",
-        "Time between downloads of targets, whose attributes then count in evaluations. Never unless set; `0s` is never, too.",
+        "Time between downloads of targets, whose attributes are then used in evaluations. Never unless set; `0s` is \
+         never, too.",
     ),
     key(
         "harness.metric_post_interval",
         Kind::Duration,
         "60s",
-        "Time between posts of metrics. `0s` forwards none; SDKs may still post them.",
+        "Time between posts of metrics. `0s` forwards none; posts of SDKs are still accepted.",
     ),
     key("harness.stream_enabled", Kind::Bool, "true", "Whether changes are streamed. If not, they are polled."),
     key("harness.flag_poll_interval", Kind::Duration, "60s", "Time between polls while there is no stream."),
@@ -139,62 +141,63 @@ pub const KEYS: &[Key] = &[
         "harness.key_refresh_interval",
         Kind::Duration,
         "5m",
-        "Time between downloads of key hashes. An unknown key causes one at once, but not often.",
+        "Time between downloads of key hashes. An unknown key causes a download at once, at a limited rate.",
     ),
     key(
         "harness.heartbeat_interval",
         Kind::Duration,
         "15s",
-        "Time between heartbeats on streams. Keep it below 30 seconds: SDKs take longer silence for a dead connection.",
+        "Time between heartbeats on streams. Keep it below 30 seconds: SDKs consider a connection with longer silence \
+         dead.",
     ),
     key(
         "harness.read_timeout",
         Kind::Duration,
         "30s",
-        "Silence after which the upstream stream is taken for dead and opened again.",
+        "Silence after which the upstream stream is considered dead and opened again.",
     ),
     key(
         "harness.rejected_retry_interval",
         Kind::Duration,
         "5m",
-        "First delay before a key that upstream goes on rejecting is tried again; it doubles up to twelve times this value. \
-         Before that it is tried a few times at once, and for ten minutes if it was accepted before.",
+        "First delay before a key that upstream keeps rejecting is tried again; it doubles up to twelve times this \
+         value. Before that it is tried a few times at once, and for ten minutes if it was accepted before.",
     ),
     key("harness.max_metrics_body", Kind::Size, "5MiB", "Largest post of metrics. Larger ones are answered 413."),
     key(
         "harness.learnt_targets_size",
         Kind::Size,
         "64MiB",
-        "Memory for targets that SDKs present, over all environments, each of which has an equal share. The least recently \
-         used ones are forgotten.",
+        "Memory for targets that SDKs send, over all environments, each of which has an equal share. The least \
+         recently used ones are dropped.",
     ),
     key(
         "harness.validate_targets",
         Kind::Bool,
         "false",
-        "Whether targets are refused whose identifier or name Harness itself refuses, as by version 2 of its relay. If not, \
-         they are accepted, as by version 1, with a warning.",
+        "Whether targets are rejected whose identifier or name Harness itself rejects, as by version 2 of its relay. \
+         If `false`, they are accepted, as by version 1, with a warning.",
     ),
     key(
         "harness.and_rules",
         Kind::Bool,
         "true",
-        "Whether SDKs that ask for them are sent segment rules of which all clauses must match.",
+        "Whether SDKs that request them are sent segment rules whose clauses must all match.",
     ),
-    key("harness.forward_targets", Kind::Bool, "true", "Whether targets that SDKs present are registered upstream."),
+    key("harness.forward_targets", Kind::Bool, "true", "Whether targets that SDKs send are registered upstream."),
     key(
         "harness.environments[].name",
         Kind::Text,
         "",
-        "Name in logs, metrics and plugin bindings; Harness' own unless set.",
+        "Name in logs, metrics and plugin bindings; Harness' own name unless set.",
     ),
     key("harness.environments[].api_key", Kind::Secret, "", "A server API key of the environment. Required."),
     key(
         "harness.proxy_key",
         Kind::Secret,
         "",
-        "In place of environments: one key that leads to any number of them, which come and go without a restart. \
-         Everything is requested of `harness.client_service`.",
+        "In place of environments: one key for any number of them, which are added and removed without a restart. All \
+         requests are sent to `harness.client_service`.",
     ),
     key(
         "harness.offline.dir",
@@ -203,7 +206,7 @@ pub const KEYS: &[Key] = &[
         "In place of environments: folder with files of the vendor's offline mode, read again when they change. Nothing is \
          requested from the network.",
     ),
-    key("harness.offline.monitoring_interval", Kind::Duration, "1s", "Time between looks at that folder."),
+    key("harness.offline.monitoring_interval", Kind::Duration, "1s", "How often that folder is checked for changes."),
 ];
 
 /// Minimum length of a secret in bytes, outside of the compatibility mode.

@@ -15,10 +15,10 @@ use http::{HeaderMap, StatusCode, Uri};
 /// Names that are accepted besides addresses and `localhost`, in lower case; `*.` stands for any subdomain.
 type AllowedNames = Arc<[String]>;
 
-/// Wraps the routes of the admin listener: a request under an unknown name is answered 421.
+/// Wraps the routes of the admin listener: a request to an unknown host name is answered 421.
 ///
-/// Addresses pass, because a browser sends one only if its page was loaded from there. A request without `Host`
-/// passes too: browsers always send it, simple probes may not.
+/// IP addresses are accepted, because a browser sends one only for a page that was loaded from it. A request without
+/// `Host` is accepted too: browsers always send the header, simple probes may not.
 pub(crate) fn protect(router: Router, allowed: &[String]) -> Router {
     let allowed: AllowedNames = allowed.iter().map(|name| normalized(name)).collect();
     router.layer(middleware::from_fn_with_state(allowed, check))
@@ -36,7 +36,7 @@ async fn check(State(allowed): State<AllowedNames>, request: Request, next: Next
     }
 }
 
-/// The host that the client wanted to reach, without its port; `None` when the request does not say.
+/// Returns the host of a request without its port; `None` if the request has neither a host in its target nor a header.
 fn host(uri: &Uri, headers: &HeaderMap) -> Result<Option<String>, ()> {
     if let Some(authority) = uri.authority() {
         return Ok(Some(normalized(authority.host())));
@@ -64,7 +64,7 @@ fn is_allowed(host: &str, allowed: &[String]) -> bool {
         })
 }
 
-/// Lower case, and without the dot that may end a complete name.
+/// Returns the name in lower case, without the final dot of a fully qualified name.
 fn normalized(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_known_names_pass() {
+    fn addresses_and_known_names_are_accepted() {
         let passing = [
             "127.0.0.1",
             "127.0.0.1:8040",
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_do_not_pass() {
+    fn other_names_are_rejected() {
         let refused = [
             "evil.example",
             "evil.example:8040",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_does_not_pass() {
+    fn malformed_hosts_are_rejected() {
         for hosts in [&["127.0.0.1", "evil.example"][..], &["evil.example@127.0.0.1"], &["a b"], &["[::1"]] {
             assert_eq!(verdict("/", hosts), None, "{hosts:?}");
         }

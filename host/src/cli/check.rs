@@ -1,4 +1,4 @@
-//! `yardarm check`: everything that can be wrong before a start, without starting.
+//! `yardarm check`: reports everything that would prevent a start, without starting.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -58,22 +58,23 @@ pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCod
     }
 }
 
-/// What was found of the machine: addresses, files, folders.
+/// Findings about the machine: addresses, files, folders.
 struct Machine {
     problems: Vec<Problem>,
     warnings: Vec<String>,
 }
 
-/// The part of `/api/status` by which a running gateway is recognised.
+/// The part of `/api/status` that identifies a running gateway.
 #[derive(Deserialize)]
 struct Running {
     pid: u32,
     listeners: Vec<SocketAddr>,
 }
 
-/// Opens what a start would open. What a running gateway has is what its successor will have.
+/// Opens everything that a start would open. Resources that a running gateway holds are only warnings, because its
+/// successor will get them.
 async fn check_machine(config: &Config) -> Machine {
-    // Blocks for as long as an archive takes to be read; nothing else runs in this process.
+    // Blocks while an archive is read; nothing else runs in this process.
     let (found, mut warnings) = tokio::task::block_in_place(|| startup::probe(config));
     let is_anything_taken = found.iter().any(|it| it.taken.is_some());
     let running = if is_anything_taken { running(config.admin).await } else { None };
@@ -99,12 +100,12 @@ async fn running(admin: SocketAddr) -> Option<Running> {
     serde_json::from_str(&body).ok().filter(|_| is_fine)
 }
 
-/// What is printed of the plugin folder.
+/// Findings about the plugin folder.
 struct Checked {
     lines: Vec<String>,
     total: usize,
     refused: usize,
-    /// Whether the folder or any plugin would be refused.
+    /// Returns whether the folder or any plugin would be refused.
     is_refused: bool,
 }
 

@@ -17,14 +17,14 @@ use crate::logging;
 
 /// Longest time for all environments to have data before their files are written.
 const DATA_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time between looks at whether they have.
+/// Time between two checks for that.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What ff-proxy ends with: wrong usage, and everything else.
+/// Exit codes of ff-proxy: wrong usage, and everything else.
 const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
 
-/// Runs to the end; `arguments` are those of ff-proxy.
+/// Runs the command; `arguments` are those of ff-proxy.
 pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
     if arguments.iter().any(|it| ["-h", "-help", "--help"].contains(&it.as_str())) {
         return help();
@@ -50,13 +50,13 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
         tracing::warn!("{warning}");
     }
     if translation.export.is_some() {
-        // What an earlier process kept may be old.
+        // Data that an earlier process persisted may be old.
         loaded.config.data_dir = None;
     }
     settle_secret(&mut loaded.config, translation.export.is_none());
     match translation.export {
         None => {
-            // Variables and flags of a process never change; the secret that was settled above stays.
+            // Variables and flags of a process never change; the secret that was chosen above stays in effect.
             let config = loaded.config.clone();
             let load = move || {
                 let mut loaded = config::load_without_file(&overrides)?;
@@ -77,7 +77,7 @@ fn help() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Texts of ff-proxy stand alone in their line, so that whoever looks for them finds them.
+/// Prints texts of ff-proxy on lines of their own, so that scripts that search for them find them.
 fn refuse(error: &CompatError) -> ExitCode {
     match error {
         CompatError::Usage(_) => {
@@ -91,7 +91,7 @@ fn refuse(error: &CompatError) -> ExitCode {
     }
 }
 
-/// ff-proxy falls back to a secret that everybody knows. One that nobody knows is better, and better than no start.
+/// Handles a missing secret. ff-proxy falls back to a public one; a generated one is safer, and better than no start.
 fn settle_secret(config: &mut Config, matters: bool) {
     let can_be_kept = config.data_dir.is_some();
     let Some(side) = config.harness.as_mut().filter(|it| it.auth_secret.is_none()) else { return };
@@ -105,23 +105,23 @@ fn settle_secret(config: &mut Config, matters: bool) {
     if !side.is_offline() {
         tracing::warn!(
             "AUTH_SECRET is not set: tokens of SDKs are signed with secrets derived from the configured keys, and those that \
-             ff-proxy signed with its default are refused. Set AUTH_SECRET to the secret of ff-proxy to go on with them"
+             ff-proxy signed with its default are refused. Set AUTH_SECRET to the secret of ff-proxy to keep them valid"
         );
     } else if is_made_up {
         tracing::warn!(
-            "AUTH_SECRET is not set, so one was made up: tokens of SDKs end with this process, and no other instance \
-             accepts them. Set AUTH_SECRET, or YARDARM_DATA_DIR to a folder in which one is kept"
+            "AUTH_SECRET is not set, so one was generated: tokens of SDKs become invalid with the end of this process, and no other instance \
+             accepts them. Set AUTH_SECRET, or YARDARM_DATA_DIR to a folder in which one is persisted"
         );
     }
 }
 
-/// What the other program ends with, whatever the error.
+/// Returns the exit code of ff-proxy, which is the same for all errors.
 fn failed(error: &anyhow::Error) -> ExitCode {
     logging::print_error(&format!("error: {error:#}"));
     ExitCode::from(EXIT_FAILURE)
 }
 
-/// Writes what offline mode reads, once there is data for every key.
+/// Writes the files of the offline mode, once there is data for every key.
 async fn generate(config: Config, folder: &Path) -> anyhow::Result<()> {
     let gateway = Gateway::start(config).await?;
     let written = write_when_complete(&gateway, folder).await;
@@ -141,7 +141,7 @@ async fn write_when_complete(gateway: &Gateway, folder: &Path) -> anyhow::Result
         }
         tokio::time::sleep(LOOK).await;
     }
-    // Files are few, and nobody else is served.
+    // There are few files, and the process serves no requests.
     tokio::task::block_in_place(|| harness.export(folder)).context("offline files cannot be written")?;
     tracing::info!(folder = %folder.display(), environments = harness.reports().len(), "offline files are written");
     Ok(())

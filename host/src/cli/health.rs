@@ -9,14 +9,14 @@ use tokio::net::TcpStream;
 
 use crate::exit::Exit;
 
-/// Probes come often and must not pile up.
+/// Longest time for a probe, because probes are frequent and must not pile up.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest answer that is read: `/ready` has a line for each environment.
+/// Longest response that is read, in bytes: `/ready` has a line for each environment.
 const MAX_ANSWER: u64 = 1 << 20;
-/// Where the admin listener is unless something else is set.
+/// Default address of the admin listener.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8040);
 
-/// Exit code 0 for yes and 1 for no, the only two that container runtimes allow.
+/// Returns exit code 0 for healthy and 1 otherwise, the only two that container runtimes allow.
 pub(super) async fn health(admin: Option<SocketAddr>, ready: bool) -> ExitCode {
     let set = std::env::var("YARDARM_ADMIN_LISTEN").unwrap_or_default();
     let admin = match (admin, set.trim()) {
@@ -45,13 +45,13 @@ pub(super) async fn health(admin: Option<SocketAddr>, ready: bool) -> ExitCode {
     }
 }
 
-/// What an admin listener answers, and whether the status was 200.
+/// Returns the response body of an admin listener, and whether its status was 200.
 pub(super) async fn get(admin: SocketAddr, path: &str) -> std::io::Result<(bool, String)> {
     let answer = tokio::time::timeout(TIMEOUT, ask(reachable(admin), path)).await;
     answer.unwrap_or_else(|_| Err(std::io::Error::other(format!("none within {} s", TIMEOUT.as_secs()))))
 }
 
-/// A listener on all addresses is reached by that of this machine.
+/// Returns the address to connect to; a listener on all addresses is reached by the loopback address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback = match address.ip() {
         IpAddr::V4(it) if it.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -61,7 +61,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(loopback, address.port())
 }
 
-/// One request by hand: a probe needs no HTTP client with certificates and pools.
+/// Sends one request by hand, because a probe needs no HTTP client with certificates and pools.
 async fn ask(admin: SocketAddr, path: &str) -> std::io::Result<(bool, String)> {
     let mut stream = TcpStream::connect(admin).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {admin}\r\n\r\n").as_bytes()).await?;

@@ -1,33 +1,33 @@
-//! What SIGHUP does: reads the configuration again and applies what can change while the gateway runs.
+//! SIGHUP: reads the configuration again and applies the settings that can change at run time.
 
 use crate::config::{Config, ConfigError, Loaded};
 use crate::gateway::Gateway;
 use crate::logging;
 
-/// Keys that are applied by a reload. All others need a restart, which the log says when they differ.
+/// Keys that a reload applies. All others need a restart, and the log names them if they differ.
 const APPLIED: &[&str] = &["log.level", "launchdarkly.environments"];
-/// What cannot change of an environment that is served.
+/// Keys of a served environment that cannot change.
 const FIXED: &[&str] = &[".prefix"];
 
-/// The configuration in force, and the way to read it again.
+/// The current configuration, and the function that loads it again.
 pub(super) struct Reload {
     current: Loaded,
     load: Box<dyn Fn() -> Result<Loaded, ConfigError> + Send>,
 }
 
 impl Reload {
-    /// `load` reads the configuration from where `current` came from.
+    /// Creates a reloader; `load` reads the configuration from the sources of `current`.
     pub(super) fn new(current: Loaded, load: impl Fn() -> Result<Loaded, ConfigError> + Send + 'static) -> Self {
         Self { current, load: Box::new(load) }
     }
 
-    /// The configuration in force.
+    /// The current configuration.
     pub(super) fn config(&self) -> &Config {
         &self.current.config
     }
 
-    /// Reads everything again. A configuration that cannot be used changes nothing; certificates and plugins are looked at
-    /// in any case.
+    /// Reads everything again. An unusable configuration changes nothing; certificates and plugins are reloaded in any
+    /// case.
     pub(super) async fn run(&mut self, gateway: &Gateway) {
         tracing::info!("reloading configuration, certificates and plugins");
         match (self.load)() {
@@ -37,7 +37,7 @@ impl Reload {
                 tracing::error!(error, "the configuration cannot be used, the one in force stays");
             }
         }
-        // Reads two small files, seldom.
+        // Reads two small files, rarely.
         if let Err(error) = tokio::task::block_in_place(|| gateway.reload_certificate()) {
             tracing::error!(%error, "the certificate cannot be reloaded, the one in force stays");
         }

@@ -1,4 +1,4 @@
-//! `yardarm run`: the gateway until a signal.
+//! `yardarm run`: runs the gateway until a signal arrives.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ pub(super) async fn run(file: Option<&Path>, overrides: &Overrides) -> ExitCode 
     Box::pin(serve(reload, signals)).await
 }
 
-/// Handlers of signals, which are installed first of all: a signal must not kill a process that is about to start.
+/// Installs handlers of signals before anything else, because a signal must not kill a process that is about to start.
 pub(super) fn signals() -> Result<Signals, ExitCode> {
     Signals::new().map_err(|error| {
         logging::print_error(&format!("error: signals cannot be received: {error}"));
@@ -38,7 +38,7 @@ pub(super) fn signals() -> Result<Signals, ExitCode> {
     })
 }
 
-/// The gateway until a signal; the log is set up already.
+/// Runs the gateway until a signal arrives; the log is set up already.
 pub(super) async fn serve(mut reload: Reload, mut signals: Signals) -> ExitCode {
     let started = tokio::select! {
         started = Box::pin(Gateway::start(reload.config().clone())) => started,

@@ -1,4 +1,4 @@
-//! The text of a configuration file as values, each with its place. Errors never repeat the text: it may hold keys.
+//! A configuration file as values with their positions. Errors never quote the text, because it may contain keys.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,10 +17,10 @@ const MAX_FILE: u64 = 16 << 20;
 
 /// A configuration file.
 pub(super) struct Document {
-    /// All of it, as one table.
+    /// The whole document as one table.
     pub(super) value: Value,
     lines: Lines,
-    /// Where the values of paths begin, in bytes.
+    /// Offsets at which values begin, in bytes, by key path.
     offsets: BTreeMap<String, usize>,
 }
 
@@ -44,7 +44,7 @@ impl Document {
         Self::parse(path, text)
     }
 
-    /// The same with the text of the file.
+    /// Parses the text of a file; `path` appears in errors only.
     pub(super) fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
         let mut offsets = BTreeMap::new();
         let value = match DeTable::parse(&text) {
@@ -58,17 +58,17 @@ impl Document {
         Ok(Self { value, lines: Lines::of(path, text), offsets })
     }
 
-    /// Where the value of a key stands, if it stands here.
+    /// Returns the position of a key's value, if the document has the key.
     pub(super) fn place(&self, key: &str) -> Option<Place> {
         self.offsets.get(key).map(|offset| self.lines.place(*offset))
     }
 }
 
-/// The lines of a file, to find the place of an offset without reading the file once more for each.
+/// Line starts of a file, so that looking up the position of an offset does not scan the file again.
 struct Lines {
     path: PathBuf,
     text: String,
-    /// Where lines begin, in bytes.
+    /// Offsets at which lines begin, in bytes.
     starts: Vec<usize>,
 }
 
@@ -89,7 +89,7 @@ fn table_of(path: &str, table: &DeTable<'_>, offsets: &mut BTreeMap<String, usiz
     let mut values = Map::new();
     for (name, value) in table {
         let path = if path.is_empty() { name.get_ref().to_string() } else { format!("{path}.{}", name.get_ref()) };
-        // A key that does not exist is best found by its name.
+        // The position of an unknown key is that of its name, not of its value.
         offsets.insert(path.clone(), name.span().start);
         values.insert(name.get_ref().to_string(), value_of(&path, value, offsets));
     }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn values_keep_their_places() {
+    fn values_keep_their_positions() {
         let text = "a = 1\n[b]\n  \"ä\" = 0x10\n[[c.d]]\ne = [\"x\"]\nf.g = 1.5\n[[c.d]]\ne = true";
         let document = parse(text).unwrap();
         let expected = serde_json::json!({
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_has_a_place_too() {
+    fn values_that_are_not_strings_have_positions() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("y.toml");
         std::fs::write(&path, b"# first\nk = \"\xc3\xa4canary\xe4\"\n").unwrap();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn syntax_errors_have_a_place_and_repeat_nothing() {
+    fn syntax_errors_have_a_position_and_quote_nothing() {
         for (text, line, column) in [
             ("[server]\nlisten = canary", 2, 10),
             ("[server]\nlisten = \"canary", 2, 17),

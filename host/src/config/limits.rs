@@ -11,10 +11,10 @@ pub struct Limits {
     pub max_head_bytes: usize,
     /// Header lines of a request.
     pub max_headers: usize,
-    /// Silence after which a connection is closed between two requests.
+    /// Idle time after which a connection is closed between two requests.
     pub idle_timeout: Duration,
-    /// Longest time in which a client takes nothing of what it is sent.
+    /// Longest time for which a client may read nothing of a response.
     pub write_timeout: Duration,
-    /// Bytes that wait in the kernel for one connection until they can be sent.
+    /// Bytes that the kernel may buffer for one connection before they are sent.
     pub send_buffer: u32,
 }

@@ -1,4 +1,4 @@
-//! Configuration file, environment variables and arguments to a [`Config`], with every error at once.
+//! Loads a [`Config`] from a file, environment variables and arguments, and reports all errors at once.
 
 use std::path::Path;
 
@@ -8,42 +8,42 @@ use super::document::Document;
 use super::error::{ConfigError, left_empty};
 use super::{Config, keys};
 
-/// What is read where no file is named, if it is there.
+/// The file that is read if none is named and it exists.
 const DEFAULT_FILE: &str = "yardarm.toml";
 
-/// Where the configuration comes from besides the file.
+/// Sources of the configuration besides the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// What the settings of another program stand for; everything below wins over them.
+    /// Values translated from the settings of another program; variables and arguments take precedence.
     pub overrides: Vec<CompatOverride>,
     /// Environment variables.
     pub variables: Vec<(String, String)>,
-    /// Key path, name of the argument, text.
+    /// Arguments: key path, name of the argument, text.
     pub arguments: Vec<(&'static str, &'static str, String)>,
 }
 
-/// A configuration that can be used.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Loaded {
     /// The settings.
     pub config: Config,
     /// Every value with its source, secrets as `***`.
     pub effective: Vec<Effective>,
-    /// What is odd but harmless.
+    /// Problems that do not prevent a start.
     pub warnings: Vec<String>,
     values: Values,
 }
 
 impl Loaded {
-    /// Keys whose values differ from those of `before`, in order. A value that is set to its default differs from none
-    /// that is set only if it has a meaning of its own.
+    /// Returns the keys whose values differ from those of `before`, in order. A value that is set to its default
+    /// differs from an unset one only if being set has a meaning of its own.
     #[must_use]
     pub fn changed_keys(&self, before: &Self) -> Vec<String> {
         self.values.changed_keys(&before.values, &keys())
     }
 }
 
-/// Loads a configuration. Without `file`, `yardarm.toml` in the working directory is read if it is there.
+/// Loads a configuration. Without `file`, `yardarm.toml` in the working directory is read if it exists.
 ///
 /// # Errors
 /// When the file or a value cannot be used, or no vendor is configured.
@@ -58,7 +58,7 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
     put_together(document.as_ref(), overrides)
 }
 
-/// The same with the text of a file: `path` is only named in errors.
+/// Loads a configuration from the text of a file; `path` appears in errors only.
 ///
 /// # Errors
 /// When the text or a value cannot be used, or no vendor is configured.
@@ -66,7 +66,7 @@ pub fn load_text(path: &Path, text: String, overrides: &Overrides) -> Result<Loa
     put_together(Some(&Document::parse(path, text)?), overrides)
 }
 
-/// The same without any file: for the modes that stand in for another program, which reads none.
+/// Loads a configuration without any file, for modes that replace another program, which reads none.
 ///
 /// # Errors
 /// When a value cannot be used, or no vendor is configured.
@@ -99,7 +99,7 @@ fn put_together(document: Option<&Document>, overrides: &Overrides) -> Result<Lo
         })
         .collect();
     errors.extend(reader.into_errors());
-    // Those of the file from its first line to its last, then those of variables and of what is missing.
+    // Errors of the file in the order of its lines, then those of variables and of missing values.
     errors.sort_by(|left, right| (left.place.is_none(), &left.place).cmp(&(right.place.is_none(), &right.place)));
     if !errors.is_empty() {
         return Err(ConfigError::Values(errors));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_of_the_file() {
+    fn a_file_with_references_and_variables_is_read() {
         let loaded = read(
             r#"
             [server]
@@ -170,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_vendor_it_says_what_to_do() {
+    fn an_error_without_a_vendor_names_the_remedy() {
         assert!(read("", &[]).unwrap_err().to_string().contains("yardarm demo"));
     }
 
     proptest::proptest! {
         #[test]
-        fn no_file_makes_it_panic(text in "\\PC*") {
+        fn no_text_causes_a_panic(text in "\\PC*") {
             let _ = read(&text, &[]);
         }
     }

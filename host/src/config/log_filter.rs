@@ -1,8 +1,8 @@
-//! `log.level`: a level, or levels by part. A slip in it must not silence the process.
+//! Parses `log.level`: a level, or levels by part. A misspelling in it must not silence the process.
 
-/// The words that are levels.
+/// Names of the levels.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-/// What other programs call them.
+/// Names that other programs use, and the level each one stands for.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("err", "error"),
     ("fatal", "error"),
@@ -18,13 +18,13 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("all", "trace"),
     ("silly", "trace"),
 ];
-/// Applies to parts that a filter does not name.
+/// Level of parts that a filter does not name.
 const DEFAULT: &str = "info";
 
-/// The filter that a text stands for, in the syntax of `tracing`: always with a level for what it does not name.
+/// Returns the filter in the syntax of `tracing`, always with a level for parts that the text does not name.
 ///
 /// # Errors
-/// What is wrong with it and what would be right, without the text itself.
+/// A message that describes the problem and the accepted values, without quoting the text.
 pub(super) fn parse(text: &str) -> Result<String, String> {
     let allowed =
         "must be one of `error`, `warn`, `info`, `debug`, `trace`, or levels by part such as `info,yardarm_wasm=debug`";
@@ -32,7 +32,7 @@ pub(super) fn parse(text: &str) -> Result<String, String> {
     let mut default = None;
     for directive in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
         match directive.rsplit_once('=') {
-            // A part, perhaps with a span whose fields hold `=` too.
+            // A part, possibly with a span whose fields contain `=` too.
             Some((part, level)) if !level.contains(['}', ']']) => {
                 let part = part.trim();
                 let word = level.trim().to_ascii_lowercase();
@@ -66,7 +66,7 @@ fn level_of(word: &str) -> Option<&'static str> {
     own.or_else(|| OTHER_NAMES.iter().find(|it| it.0 == word).map(|it| &it.1)).copied()
 }
 
-/// `crate::module`, or that with `[span]` behind it.
+/// Returns whether the text is `crate::module`, optionally followed by `[span]`.
 fn is_part(text: &str) -> bool {
     let name = text.split('[').next().unwrap_or_default();
     name.chars().all(|it| it.is_ascii_alphanumeric() || "_:-.".contains(it))
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_mapped_or_refused() {
+    fn misspelt_levels_are_mapped_or_rejected() {
         for (text, expected) in [
             ("info", Some("info")),
             (" INFO ", Some("info")),
@@ -87,7 +87,7 @@ mod tests {
             ("debug,hyper=warning", Some("debug,hyper=warn")),
             ("yardarm_wasm=debug", Some("info,yardarm_wasm=debug")),
             ("yardarm_wasm=DEBUG, warn", Some("warn,yardarm_wasm=debug")),
-            ("info,yardarm_core::feed=trace", Some("info,yardarm_core::feed=trace")),
+            ("info,yardarm_core::change_log=trace", Some("info,yardarm_core::change_log=trace")),
             ("info,hyper=off", Some("info,hyper=off")),
             ("info,[task{name=x}]=trace", Some("info,[task{name=x}]=trace")),
             ("info,", Some("info")),

@@ -1,4 +1,4 @@
-//! Settings about who may be on the other end of a connection.
+//! Settings about the peers of connections: trusted proxies, host names of the admin listener, and the send buffer.
 
 use std::net::IpAddr;
 
@@ -48,7 +48,7 @@ fn network(text: &str) -> Option<IpNet> {
     Some(network.trunc())
 }
 
-/// Whether a text is a host name without scheme and port, perhaps after `*.`.
+/// Returns whether a text is a host name without scheme and port, optionally after `*.`.
 fn is_host_name(text: &str) -> bool {
     let name = text.strip_prefix("*.").unwrap_or(text);
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))

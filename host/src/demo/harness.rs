@@ -1,4 +1,4 @@
-//! The demo's Harness environment: its flags, and the changes that make it move.
+//! The demo's Harness environment: its flags and their changes over time.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use yardarm_fake_clouds::FakeHarness;
 
 use super::{BANNERS, COLOURS};
 
-/// Key and ID of the environment; they open nothing but the fake.
+/// Key and ID of the environment, which are valid for the fake only.
 pub(super) const API_KEY: &str = "00000000-demo-4000-8000-000000000003";
 pub(super) const ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000004";
 
-/// A cloud with one environment.
+/// Starts a fake with one environment.
 pub(super) async fn cloud() -> FakeHarness {
     let cloud = FakeHarness::start().await;
     cloud.adds_environment(ENVIRONMENT, "demo-harness", [API_KEY]);
@@ -19,7 +19,7 @@ pub(super) async fn cloud() -> FakeHarness {
     cloud
 }
 
-/// Changes one flag after the other, for ever.
+/// Changes one flag after another, forever.
 pub(super) async fn keep_changing(cloud: &FakeHarness, interval: Duration) {
     let mut timer = tokio::time::interval(interval);
     timer.tick().await;
@@ -30,13 +30,13 @@ pub(super) async fn keep_changing(cloud: &FakeHarness, interval: Duration) {
     }
 }
 
-/// Everybody sees one of four texts.
+/// Returns a flag that serves one of four texts to all targets.
 fn banner(version: usize, round: usize) -> Value {
     let text = BANNERS[round % BANNERS.len()];
     flag("banner-text", version, &BANNERS, json!({"variation": text}))
 }
 
-/// A rollout: targets see different colours, and the shares move.
+/// Returns a flag with a rollout of colours whose weights change over time.
 fn colour(version: usize, round: usize) -> Value {
     let first = 20 + 10 * (round % 5);
     let share = |colour: &str, weight: usize| json!({"variation": colour, "weight": weight});
@@ -46,7 +46,7 @@ fn colour(version: usize, round: usize) -> Value {
     flag("button-colour", version, &COLOURS, serve)
 }
 
-/// On for the segment `beta`.
+/// Returns a flag that is on for the segment `beta`.
 fn checkout(version: usize) -> Value {
     let mut flag = flag("new-checkout", version, &["on", "off"], json!({"variation": "off"}));
     let clause = json!({"id": "beta", "attribute": "", "op": "segmentMatch", "negate": false, "values": ["beta"]});

@@ -1,4 +1,4 @@
-//! As much of an HTTP client as the demo needs to try itself.
+//! A minimal HTTP client for the demo's self-check.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::timeout;
 
 use crate::gateway::Gateway;
 
-/// How long each step may take.
+/// Longest time for each step.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Asks for JSON. `line` is method and path, `headers` are whole lines.
+/// Sends a request and returns the JSON response. `line` is method and path, `headers` are whole lines.
 pub(super) async fn json(gateway: &Gateway, line: &str, headers: &[String], body: &str) -> anyhow::Result<Value> {
     let mut request = format!("{line} HTTP/1.0\r\nHost: demo\r\nContent-Length: {}\r\n", body.len());
     headers.iter().for_each(|it| request.push_str(&format!("{it}\r\n")));
@@ -33,14 +33,14 @@ pub(super) struct Sse {
 }
 
 impl Sse {
-    /// Opens a stream, with some patience: an environment without data answers 503 at first, and an SDK tries again.
+    /// Opens a stream, and retries because an environment without data answers 503 at first.
     pub(super) async fn open(gateway: &Gateway, path: &str, headers: &[String]) -> anyhow::Result<Self> {
         for _ in 0..50 {
             let mut stream = TcpStream::connect(gateway.address()).await?;
             let head: String = headers.iter().map(|it| format!("{it}\r\n")).collect();
             stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: demo\r\n{head}\r\n").as_bytes()).await?;
             let mut sse = Self { stream, heard: String::new() };
-            if sse.hears("HTTP/1.1 200").await.is_ok() {
+            if sse.read_until("HTTP/1.1 200").await.is_ok() {
                 return Ok(sse);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -48,8 +48,8 @@ impl Sse {
         bail!("{path} is not served")
     }
 
-    /// Reads on until `text` has come.
-    pub(super) async fn hears(&mut self, text: &str) -> anyhow::Result<()> {
+    /// Reads until `text` has arrived.
+    pub(super) async fn read_until(&mut self, text: &str) -> anyhow::Result<()> {
         let read = async {
             let mut buffer = vec![0; 64 << 10];
             loop {

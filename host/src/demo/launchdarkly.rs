@@ -1,4 +1,4 @@
-//! The demo's LaunchDarkly environment: its flags, and the changes that make it move.
+//! The demo's LaunchDarkly environment: its flags and their changes over time.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use yardarm_fake_clouds::FakeLaunchDarkly;
 
 use super::{BANNERS, COLOURS};
 
-/// Keys of the environment; they open nothing but the fake.
+/// Keys of the environment, which are valid for the fake only.
 pub(super) const SDK_KEY: &str = "sdk-00000000-demo-demo-demo-000000000001";
 pub(super) const MOBILE_KEY: &str = "mob-00000000-demo-demo-demo-000000000002";
 pub(super) const ENV_ID: &str = "64c0ffee64c0ffee64c0ffee";
 
-/// A cloud with one environment.
+/// Starts a fake with one environment.
 pub(super) async fn cloud() -> FakeLaunchDarkly {
     let cloud = FakeLaunchDarkly::start().await;
     cloud.puts(SDK_KEY, &first());
     cloud
 }
 
-/// What it holds at first.
+/// Returns the initial flag data.
 fn first() -> Value {
     json!({
         "flags": {
@@ -34,7 +34,7 @@ fn first() -> Value {
     })
 }
 
-/// Changes one flag after the other, for ever.
+/// Changes one flag after another, forever.
 pub(super) async fn keep_changing(cloud: &FakeLaunchDarkly, interval: Duration) {
     let mut timer = tokio::time::interval(interval);
     timer.tick().await;
@@ -50,12 +50,12 @@ pub(super) async fn keep_changing(cloud: &FakeLaunchDarkly, interval: Duration) 
     }
 }
 
-/// Everybody sees one of four texts.
+/// Returns a flag that serves one of four texts to all contexts.
 fn banner(version: usize, round: usize) -> Value {
     flag("banner-text", version, json!(BANNERS), json!({"variation": round % BANNERS.len()}))
 }
 
-/// A rollout: users see different colours, and the shares move.
+/// Returns a flag with a rollout of colours whose weights change over time.
 fn colour(version: usize, round: usize) -> Value {
     let first = 20_000 + 10_000 * (round % 5);
     let rest = (100_000 - first) / 2;
@@ -64,7 +64,7 @@ fn colour(version: usize, round: usize) -> Value {
     flag("button-colour", version, json!(COLOURS), json!({"rollout": {"variations": shares}}))
 }
 
-/// On for the segment `beta`, and now and then for everybody.
+/// Returns a flag that is on for the segment `beta` and periodically for all contexts.
 fn checkout(version: usize, round: usize) -> Value {
     let mut flag = flag("new-checkout", version, json!([true, false]), json!({"variation": (round + 1) % 2}));
     flag["rules"] = json!([{

@@ -1,4 +1,4 @@
-//! The demo's plugin folder: sample plugins with bindings that invite to be edited.
+//! The demo's plugin folder: sample plugins with binding files to edit.
 
 use std::fmt;
 use std::fs;
@@ -9,17 +9,17 @@ use anyhow::Context;
 /// Where the plugin workspace puts its components.
 const BUILT: &str = "target/wasm32-wasip2/release";
 
-/// Token that the demo's gate lets in.
+/// Token that the demo's `request-gate` accepts.
 pub(crate) const GATE_TOKEN: &str = "let-me-in";
 
-/// One sample: name of the plugin, and what its binding file says in the demo.
+/// The samples: name of the plugin, and the content of its binding file in the demo.
 const SAMPLES: [(&str, &str); 3] = [
     ("flag-override", include_str!("plugins/flag-override.toml")),
     ("event-redactor", include_str!("plugins/event-redactor.toml")),
     ("request-gate", include_str!("plugins/request-gate.toml")),
 ];
 
-/// Which samples are in the folder.
+/// The samples that are in the folder.
 pub(crate) struct Found {
     folder: String,
     present: Vec<&'static str>,
@@ -27,21 +27,21 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Whether this sample takes part.
+    /// Returns whether this sample is in the folder.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.present.contains(&name)
     }
 }
 
-/// Fills the folder with what is not there yet. Files that somebody has edited stay as they are.
+/// Adds missing files to the folder. Existing files, which a user may have edited, stay as they are.
 pub(super) fn prepare(folder: &Path, samples: &Path) -> anyhow::Result<Found> {
-    fs::create_dir_all(folder).with_context(|| format!("folder `{}` cannot be made", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("folder `{}` cannot be created", folder.display()))?;
     let mut found = Found { folder: folder.display().to_string(), present: Vec::new(), missing: Vec::new() };
     for (name, binding) in SAMPLES {
         let built = samples.join(BUILT).join(format!("{}.wasm", name.replace('-', "_")));
         let (component, bound) = (folder.join(format!("{name}.wasm")), folder.join(format!("{name}.toml")));
         if built.exists() {
-            // The binding first: a component without one would serve for a moment with other settings.
+            // The binding file is written first, because a component without one would run with defaults for a moment.
             if !bound.exists() {
                 fs::write(&bound, binding).with_context(|| format!("`{}` cannot be written", bound.display()))?;
             }
@@ -52,7 +52,7 @@ pub(super) fn prepare(folder: &Path, samples: &Path) -> anyhow::Result<Found> {
     Ok(found)
 }
 
-/// By rename, as everybody should replace a plugin: the gateway never sees half a file.
+/// Copies by rename, as plugins should always be replaced, so that the gateway never reads a partial file.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     let temporary = to.with_extension("wasm.part");
     fs::copy(from, &temporary)?;
@@ -66,7 +66,7 @@ impl fmt::Display for Found {
         }
         write!(
             f,
-            "no sample plugins found for: {}. Build them with `make plugins`; the demo goes on without",
+            "no sample plugins found for: {}. Build them with `make plugins`; the demo continues without them",
             self.missing.join(", ")
         )
     }

@@ -1,4 +1,4 @@
-//! What the demo tells: first that it works, which it tries itself, then what to try.
+//! The output of the demo: a check that it works, then commands to try.
 
 use std::path::Path;
 
@@ -16,29 +16,29 @@ use crate::logging;
 /// `{"kind":"user","key":"ada"}`
 const CONTEXT: &str = "eyJraW5kIjoidXNlciIsImtleSI6ImFkYSJ9";
 
-/// Says a line.
-pub(super) fn say(line: &str) {
+/// Prints a line.
+pub(super) fn print(line: &str) {
     logging::print(line);
 }
 
-/// Does what SDKs would do, and stops at the first thing that does not work.
+/// Sends the requests of SDKs and returns the first error.
 pub(super) async fn check(gateway: &Gateway, clouds: &Clouds) -> anyhow::Result<()> {
     let mut stream = Sse::open(gateway, "/all", &[format!("Authorization: {SDK_KEY}")]).await?;
-    stream.hears("event: put").await.context("a server-side SDK gets all flags")?;
-    say("  ok  LaunchDarkly: a server-side stream got all flags");
+    stream.read_until("event: put").await.context("a server-side SDK gets all flags")?;
+    print("  ok  LaunchDarkly: a server-side stream got all flags");
     clouds.launchdarkly.patches(
         SDK_KEY,
         &json!({
             "key": "demo-check", "version": 1, "on": false, "offVariation": 0, "variations": ["it works"], "salt": "",
         }),
     );
-    stream.hears("demo-check").await.context("a change upstream reaches an open stream")?;
-    say("  ok  LaunchDarkly: a change upstream reached the open stream");
+    stream.read_until("demo-check").await.context("a change upstream reaches an open stream")?;
+    print("  ok  LaunchDarkly: a change upstream reached the open stream");
     let path = format!("GET /msdk/evalx/contexts/{CONTEXT}");
     let flags = http::json(gateway, &path, &[format!("Authorization: {MOBILE_KEY}")], "").await;
     let flags = flags.context("a mobile SDK gets evaluated flags")?;
     ensure!(flags["demo-check"]["value"] == "it works", "the change is not in the evaluated flags");
-    say("  ok  LaunchDarkly: a mobile SDK gets evaluated flags");
+    print("  ok  LaunchDarkly: a mobile SDK gets evaluated flags");
 
     let token = exchanged(gateway).await.context("a Harness SDK gets a token for its key")?;
     let mut stream = Sse::open(gateway, "/stream", &[token.clone(), format!("API-Key: {API_KEY}")]).await?;
@@ -50,16 +50,16 @@ pub(super) async fn check(gateway: &Gateway, clouds: &Clouds) -> anyhow::Result<
             "defaultServe": {"variation": "no"}, "version": 1,
         }),
     );
-    stream.hears("demo-check").await.context("a change in Harness reaches an open stream")?;
-    say("  ok  Harness: a change upstream reached the open stream");
+    stream.read_until("demo-check").await.context("a change in Harness reaches an open stream")?;
+    print("  ok  Harness: a change upstream reached the open stream");
     let path = format!("GET /client/env/{ENVIRONMENT}/target/ada/evaluations/demo-check");
     let result = http::json(gateway, &path, &[token], "").await.context("a Harness client gets results")?;
     ensure!(result["value"] == "false", "the change is not in the results");
-    say("  ok  Harness: a client SDK gets evaluated flags");
+    print("  ok  Harness: a client SDK gets evaluated flags");
     Ok(())
 }
 
-/// Waits for the environment to be known, as an SDK does.
+/// Exchanges the key for a token, and retries until the environment is known, as an SDK does.
 async fn exchanged(gateway: &Gateway) -> anyhow::Result<String> {
     let body = json!({ "apiKey": API_KEY }).to_string();
     let mut attempts = 0;
@@ -77,7 +77,7 @@ async fn exchanged(gateway: &Gateway) -> anyhow::Result<String> {
     }
 }
 
-/// What to try now.
+/// Prints commands to try.
 pub(super) fn invite(gateway: &Gateway, folder: &Path, found: &Found) {
     let (sdks, admin, folder) = (gateway.address(), gateway.admin_address(), folder.display());
     let exchange = format!("curl -s -d '{{\"apiKey\":\"{API_KEY}\"}}' http://{sdks}/client/auth | cut -d '\"' -f 4");
@@ -92,7 +92,7 @@ pub(super) fn invite(gateway: &Gateway, folder: &Path, found: &Found) {
     );
     if found.has("request-gate") {
         text.push_str(&format!(
-            "\nthe plugin `request-gate` wants a token from browsers; without the header this is refused:\n  curl -i -H 'x-gate-token: {GATE_TOKEN}' http://{sdks}/sdk/evalx/{ENV_ID}/contexts/{CONTEXT}\n"
+            "\nthe plugin `request-gate` requires a token from browsers; without the header this request is rejected:\n  curl -i -H 'x-gate-token: {GATE_TOKEN}' http://{sdks}/sdk/evalx/{ENV_ID}/contexts/{CONTEXT}\n"
         ));
     }
     if found.has("flag-override") {
@@ -101,5 +101,5 @@ pub(super) fn invite(gateway: &Gateway, folder: &Path, found: &Found) {
              Remove or replace a .wasm file in {folder}/ and look at the page.\n"
         ));
     }
-    say(&text);
+    print(&text);
 }

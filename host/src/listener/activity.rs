@@ -1,5 +1,5 @@
-//! What one connection is doing, and until when it may: waiting for a request, receiving a head, serving, or writing
-//! to a client that does not read.
+//! The phase of a connection and its deadline: waiting for a request, receiving a head, serving, or writing to a client
+//! that does not read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -9,26 +9,26 @@ use tokio::time::Instant;
 
 use super::connection_limit::CloseReason;
 
-/// A client that has sent a part of a request head must have sent all of it by then, as with ld-relay.
+/// Longest time between the first byte of a request head and its end, as with ld-relay.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same while new connections wait for a place, so that unfinished heads keep them out for a short time only.
+/// The same while new connections wait for a permit, so that unfinished heads delay them for a short time only.
 const CROWDED_HEAD_TIMEOUT: Duration = Duration::from_secs(3);
-/// How often a connection with an unfinished head checks whether others wait for its place.
+/// How often a connection with an unfinished head checks whether others wait for a permit.
 const CROWD_CHECK: Duration = Duration::from_secs(1);
 
 /// State of a connection, shared by its socket, its requests and the task that drives it. All of them run in that
-/// task, or, with HTTP/2, in tasks that it started; each value stands for itself.
+/// task or, with HTTP/2, in tasks that it started; the values are independent of each other.
 pub(super) struct Activity {
     start: Instant,
-    /// Requests whose answer has not been handed to the HTTP library completely.
+    /// Requests whose response has not been passed to the HTTP library completely.
     requests: AtomicUsize,
-    /// When the first byte of the head came that is being received; 0 when there is none.
+    /// When the first byte of the current head arrived; 0 when no head is being received.
     head_since: AtomicU64,
-    /// Since when the socket has taken nothing; 0 while it takes bytes.
+    /// When the socket stopped accepting bytes; 0 while it accepts them.
     blocked_since: AtomicU64,
-    /// When the last byte passed or the last request ended.
+    /// When the last byte was transferred or the last request ended.
     last: AtomicU64,
-    /// The head under way has both a length and a transfer coding.
+    /// The current head has both a length and a transfer coding.
     has_two_lengths: AtomicBool,
     was_cut: AtomicBool,
     probe: AtomicU8,
@@ -48,26 +48,26 @@ pub(super) struct Timeouts {
 /// What happens to a connection at its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// It is idle and may be closed between two requests.
+    /// The connection is idle and may be closed between two requests.
     Close,
-    /// It is cut, whatever is under way.
+    /// The connection is aborted, even during a request.
     Cut(CloseReason),
-    /// Nothing; look again.
+    /// Nothing; the deadline is computed again.
     Nothing,
 }
 
-/// Whether bytes wait in the socket of an idle connection, which no cached readiness can tell for sure.
+/// A check for bytes in the socket of an idle connection, for which cached readiness is not reliable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Probe {
     None = 0,
-    /// The next read has to ask the operating system.
+    /// The next read has to query the operating system.
     Wanted = 1,
-    /// It did, and there was nothing.
+    /// The read did, and there were no bytes.
     Empty = 2,
 }
 
-/// Counts a request as under way until it is dropped.
+/// Counts a request as in progress until it is dropped.
 pub(super) struct RequestGuard(Arc<Activity>);
 
 impl Activity {
@@ -86,7 +86,7 @@ impl Activity {
         })
     }
 
-    /// Milliseconds since the start of the connection, never 0.
+    /// Returns the milliseconds since the start of the connection, never 0.
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
@@ -95,19 +95,19 @@ impl Activity {
         self.start + Duration::from_millis(moment.saturating_sub(1)) + later
     }
 
-    /// Notes the beginning of a request; its head is complete.
+    /// Records the beginning of a request, whose head is complete.
     pub(super) fn begin_request(self: &Arc<Self>) -> RequestGuard {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
         RequestGuard(Arc::clone(self))
     }
 
-    /// Notes bytes that came from the client.
+    /// Records bytes that arrived from the client.
     pub(super) fn note_read(&self) {
         self.last.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Notes bytes of a request head; returns whether they are its first ones.
+    /// Records bytes of a request head; returns whether they are its first ones.
     pub(super) fn note_head(&self) -> bool {
         let is_first = self.head_since.load(Ordering::Relaxed) == 0;
         if is_first {
@@ -116,37 +116,37 @@ impl Activity {
         is_first
     }
 
-    /// Notes that the socket took bytes.
+    /// Records that the socket accepted bytes.
     pub(super) fn note_written(&self) {
         self.blocked_since.store(0, Ordering::Relaxed);
         self.last.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Notes that the socket took nothing.
+    /// Records that the socket accepted nothing.
     pub(super) fn note_blocked(&self) {
         if self.blocked_since.load(Ordering::Relaxed) == 0 {
             self.blocked_since.store(self.now(), Ordering::Relaxed);
         }
     }
 
-    /// Notes that the body of a stream was polled.
+    /// Records that the body of a stream was polled.
     pub(super) fn note_body_polled(&self) {
         self.is_head_encoded.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that everything up to now is with the operating system.
+    /// Records that everything so far was passed to the operating system.
     pub(super) fn note_flushed(&self) {
         if self.is_head_encoded.load(Ordering::Relaxed) {
             self.is_head_written.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether the head of a stream is on the wire, so that the connection has become a stream.
+    /// Returns whether the head of a stream is on the wire, so that the connection has become a stream.
     pub(super) fn has_become_stream(&self) -> bool {
         self.is_head_written.load(Ordering::Relaxed)
     }
 
-    /// Whether no request is under way and no head is being received.
+    /// Returns whether no request is in progress and no head is being received.
     pub(super) fn is_idle(&self) -> bool {
         !self.has_requests()
             && self.head_since.load(Ordering::Relaxed) == 0
@@ -157,12 +157,12 @@ impl Activity {
         self.requests.load(Ordering::Relaxed) > 0
     }
 
-    /// When the last byte passed or the last request ended.
+    /// When the last byte was transferred or the last request ended.
     pub(super) fn last(&self) -> Instant {
         self.at(self.last.load(Ordering::Relaxed).max(1), Duration::ZERO)
     }
 
-    /// The next deadline, and what happens then. `is_crowded` says whether new connections wait for a place.
+    /// Returns the next deadline and what happens then. `is_crowded` is set while new connections wait for a permit.
     pub(super) fn due(&self, timeouts: &Timeouts, is_crowded: bool) -> (Instant, Due) {
         let blocked_since = self.blocked_since.load(Ordering::Relaxed);
         let head_since = self.head_since.load(Ordering::Relaxed);
@@ -184,12 +184,12 @@ impl Activity {
         self.has_two_lengths.store(has_two, Ordering::Relaxed);
     }
 
-    /// Whether the head of the request has both a length and a transfer coding.
+    /// Returns whether the head of the request has both a length and a transfer coding.
     pub(super) fn has_two_lengths(&self) -> bool {
         self.has_two_lengths.load(Ordering::Relaxed)
     }
 
-    /// Notes that the connection is cut in the middle of its requests, by a deadline of ours or of the kernel's.
+    /// Records that the connection is aborted during its requests, by a deadline of the gateway or of the kernel.
     pub(super) fn set_cut(&self) {
         self.was_cut.store(true, Ordering::Relaxed);
     }
@@ -212,7 +212,7 @@ impl Activity {
 }
 
 impl RequestGuard {
-    /// Whether the connection was cut in the middle of the request.
+    /// Returns whether the connection was aborted during the request.
     pub(super) fn was_cut(&self) -> bool {
         self.0.was_cut()
     }
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(activity.due(&TIMEOUTS, false), (due(75), Due::Close));
         tokio::time::advance(Duration::from_secs(70)).await;
         activity.note_head();
-        assert_eq!(activity.due(&TIMEOUTS, false), (due(71), Due::Nothing), "a look at the crowd");
+        assert_eq!(activity.due(&TIMEOUTS, false), (due(71), Due::Nothing), "crowding is checked");
         tokio::time::advance(Duration::from_secs(5)).await;
         activity.note_head();
         assert_eq!(activity.due(&TIMEOUTS, true), (due(73), Due::Cut(CloseReason::SlowStart)), "others wait");
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(
             activity.due(&TIMEOUTS, false),
             (due(80), Due::Cut(CloseReason::SlowStart)),
-            "more bytes buy no time"
+            "more bytes do not extend the deadline"
         );
         tokio::time::advance(Duration::from_secs(1)).await;
         let request = activity.begin_request();
@@ -258,7 +258,7 @@ mod tests {
         activity.note_blocked();
         assert_eq!(activity.due(&TIMEOUTS, false), (due(200), Due::Cut(CloseReason::WriteTimeout)));
         drop(request);
-        assert!(!activity.is_idle(), "the end of the answer still waits for the client");
+        assert!(!activity.is_idle(), "the end of the response still waits for the client");
         activity.note_written();
         assert!(activity.is_idle());
         assert_eq!(activity.due(&TIMEOUTS, false), (due(156), Due::Close));

@@ -1,4 +1,4 @@
-//! From a request of the HTTP library to an answer of the router, the same for all kinds of connections.
+//! Passes a request of the HTTP library to the router and returns its response, the same for all kinds of connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use super::framing::has_odd_coding;
 use super::handover::Handover;
 use super::progress::Progress;
 
-/// Whose requests are answered.
+/// The connection whose requests are answered.
 pub(super) struct Caller {
     pub(super) serving: Arc<Serving>,
     pub(super) activity: Arc<Activity>,
     pub(super) peer: SocketAddr,
-    /// On connections whose streams leave the HTTP library.
+    /// Set on connections whose streams leave the HTTP library.
     pub(super) handover: Option<Handover>,
 }
 
@@ -41,7 +41,7 @@ impl Caller {
         if is_http1 && (has_odd_coding(request.headers()) || self.activity.has_two_lengths()) {
             return Ok(refused(guard));
         }
-        // The library counts bytes only; under HTTP/1 it has counted lines as well.
+        // Under HTTP/2 the library limits bytes only; under HTTP/1 it has limited header lines as well.
         if !is_http1 && request.headers().len() > self.serving.limits.max_headers {
             let response = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response();
             return Ok(response.map(|body| AnswerBody::new(body, guard)));
@@ -81,7 +81,7 @@ impl Caller {
     }
 }
 
-/// Answers 400 and closes the connection, because the end of the body is not certain.
+/// Responds 400 and closes the connection, because the end of the body is ambiguous.
 fn refused(guard: RequestGuard) -> Response<AnswerBody> {
     let text = "the request has more than one length, or a transfer coding other than `chunked`\n";
     let mut response = (StatusCode::BAD_REQUEST, text).into_response();

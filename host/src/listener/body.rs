@@ -1,4 +1,4 @@
-//! Bodies of requests and answers, as the listener follows them.
+//! Bodies of requests and responses that record their progress for the listener.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use yardarm_core::registry::{EndReason, StreamSession};
 use super::activity::{Activity, RequestGuard};
 use super::progress::Progress;
 
-/// Largest piece of an answer that is given to HTTP/2 at once, so that what a client does not take stays here.
+/// Largest piece of a response that is passed to HTTP/2 at once, so that bytes that a client does not read stay here.
 const MAX_PIECE: usize = 64 << 10;
 
-/// The body of a request that notes whether it was read to its end.
+/// A request body that records whether it was read to its end.
 pub(super) struct RequestBody {
     body: Incoming,
     is_read: Arc<AtomicBool>,
 }
 
-/// The body of an answer. Its request is under way until it is dropped.
+/// A response body. Its request is in progress until the body is dropped.
 pub(super) struct AnswerBody {
     kind: Kind,
     request: RequestGuard,
     /// The stream that this body writes, if it is one.
     stream: Option<Arc<StreamSession>>,
-    /// With HTTP/2, whose requests share a connection.
+    /// Set for HTTP/2, whose requests share a connection.
     paced: Option<Paced>,
 }
 
 enum Kind {
     Ordinary(Body),
-    /// Without data and without end: once it is polled, the response head has been encoded.
+    /// Never yields data and never ends; when it is polled, the response head has been encoded.
     Handover(Arc<Activity>),
 }
 
@@ -81,19 +81,19 @@ impl AnswerBody {
         Self { kind: Kind::Ordinary(body), request, stream: None, paced: None }
     }
 
-    /// The body of a stream that leaves the HTTP library when its head has been written.
+    /// Creates the body of a stream that leaves the HTTP library once its head is written.
     pub(super) fn handover(activity: Arc<Activity>, request: RequestGuard) -> Self {
         Self { kind: Kind::Handover(activity), request, stream: None, paced: None }
     }
 
-    /// Names the stream that the body writes, so that its end can be given a reason.
+    /// Sets the stream that the body writes, so that its end is recorded with a reason.
     pub(super) fn of_stream(self, stream: Option<Arc<StreamSession>>) -> Self {
         let mut this = self;
         this.stream = stream;
         this
     }
 
-    /// Gives the body in small pieces and notes when they are taken.
+    /// Splits the body into small pieces and records when they are taken.
     pub(super) fn paced(self, progress: Option<Arc<Progress>>) -> Self {
         let mut this = self;
         this.paced = progress.map(|progress| Paced { progress, rest: Bytes::new() });

@@ -1,4 +1,4 @@
-//! Places for connections: how many may be open at once, how idle ones make room, and why connections were closed.
+//! The limit of open connections, closing idle ones for new ones, and counters of closed connections by reason.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,44 +7,44 @@ use std::time::Duration;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// How often an idle connection is closed while a new one waits for a place.
+/// How often an idle connection is closed while a new one waits for a permit.
 const ROOM_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Places that one or more listeners share. Cheap to clone.
+/// A limit of connections that one or more listeners share. Cheap to clone.
 #[derive(Clone)]
 pub struct ConnectionLimit(Arc<Shared>);
 
 struct Shared {
     limit: usize,
     free: Arc<Semaphore>,
-    /// Connections that have been accepted and wait for a place, one per listener at most.
+    /// Accepted connections that wait for a permit, at most one per listener.
     waiting: AtomicUsize,
-    /// Idle connections wait here, the longest registered first, to be closed in favour of new ones.
+    /// Notified when an idle connection should close in favour of a new one; the oldest waiter is notified first.
     room_wanted: Arc<Notify>,
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
-/// Why the gateway closed a connection that the client had not closed.
+/// The reason for which the gateway closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum CloseReason {
-    /// It was idle for `server.idle_timeout`.
+    /// The connection was idle for `server.idle_timeout`.
     Idle = 0,
-    /// It was idle, and a new connection waited for a place.
+    /// The connection was idle, and a new one waited for a permit.
     MadeRoom = 1,
     /// A request head, a TLS handshake or a header of the PROXY protocol did not arrive in time.
     SlowStart = 2,
-    /// The client took nothing for `server.write_timeout`.
+    /// The client read nothing for `server.write_timeout`.
     WriteTimeout = 3,
-    /// It came from a trusted proxy without a valid header of the PROXY protocol.
+    /// The connection came from a trusted proxy without a valid header of the PROXY protocol.
     ProxyHeader = 4,
 }
 
 impl CloseReason {
-    /// All reasons, in the order of their numbers.
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 5] = [Self::Idle, Self::MadeRoom, Self::SlowStart, Self::WriteTimeout, Self::ProxyHeader];
 
-    /// The reason as metrics and logs name it.
+    /// Returns the name of the reason in metrics and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl CloseReason {
 }
 
 impl ConnectionLimit {
-    /// Creates as many places, all of them free.
+    /// Creates a limit of `limit` connections.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Shared {
@@ -70,19 +70,19 @@ impl ConnectionLimit {
         }))
     }
 
-    /// Connections that may be open at once.
+    /// Returns how many connections may be open at once.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.0.limit
     }
 
-    /// Connections that are open now, streams included.
+    /// Returns how many connections are open now, including streams.
     #[must_use]
     pub fn open(&self) -> usize {
         self.0.limit.saturating_sub(self.0.free.available_permits())
     }
 
-    /// Connections that the gateway closed since start, by reason.
+    /// Returns how many connections the gateway closed since the start, by reason.
     #[must_use]
     pub fn closed(&self) -> Vec<(&'static str, u64)> {
         let count = |reason: CloseReason| self.0.closed[reason as usize].load(Ordering::Relaxed);
@@ -93,12 +93,12 @@ impl ConnectionLimit {
         self.0.closed[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A place if one is free.
+    /// Returns a permit if one is free.
     pub(super) fn try_acquire(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.free).try_acquire_owned().ok()
     }
 
-    /// Waits for a place; meanwhile idle connections are closed, one after the other.
+    /// Waits for a permit; meanwhile idle connections are closed, one after the other.
     pub(super) async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
         let _waiting = Waiting::new(&self.0.waiting);
         loop {
@@ -110,23 +110,23 @@ impl ConnectionLimit {
         }
     }
 
-    /// Whether a new connection waits for a place.
+    /// Returns whether a new connection waits for a permit.
     pub(super) fn is_full(&self) -> bool {
         self.0.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Ready when the connection that waits for it should make room for a new one if it is idle.
+    /// Completes when the calling connection should make room for a new one if it is idle.
     pub(super) fn room_wanted(&self) -> OwnedNotified {
         Arc::clone(&self.0.room_wanted).notified_owned()
     }
 
-    /// Passes the wish for room on to the next connection, by one that is not idle.
+    /// Passes the notification on to the next connection; called by a connection that is not idle.
     pub(super) fn pass_on(&self) {
         self.0.room_wanted.notify_one();
     }
 }
 
-/// Counts one connection that waits.
+/// Counts one waiting connection until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {

@@ -1,7 +1,7 @@
-//! Drives an HTTP connection until it ends, becomes a stream, or has to be cut.
+//! Drives an HTTP connection until it ends, becomes a stream, or is aborted.
 //!
-//! A connection is closed between two requests only: before that, the socket itself is checked for a request that
-//! waits in it. HTTP/2 has its own way to do that.
+//! A connection is closed between two requests only: the socket is first checked for a request that has already
+//! arrived. HTTP/2 announces the end of a connection by a frame instead.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -17,28 +17,28 @@ use super::Serving;
 use super::activity::{Activity, Due, Probe};
 use super::connection_limit::CloseReason;
 
-/// How long a client without requests under way may take to confirm the end of its connection.
+/// Longest time for a client without requests in progress to confirm the end of its connection.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// How long a connection must have been idle to be closed in favour of a new one.
+/// Shortest idle time after which a connection may be closed in favour of a new one.
 const IDLE_ENOUGH: Duration = Duration::from_millis(250);
 
-/// How driving a connection ended.
+/// The outcome of driving a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The connection has been shut down.
     Ended,
     /// The head of a stream is on the wire.
     BecameStream,
-    /// A deadline passed; nothing more can be written.
+    /// A deadline passed, and nothing more is written.
     Cut(CloseReason),
 }
 
 /// A connection of the HTTP library.
 pub(super) trait HttpConnection: Future {
-    /// Whether closing it between two requests needs a look at the socket.
+    /// Returns whether the socket must be checked before the connection is closed between two requests.
     const NEEDS_PROBE: bool;
 
-    /// Ends the connection after the requests under way.
+    /// Ends the connection after the requests in progress.
     fn close(self: Pin<&mut Self>);
 }
 
@@ -75,17 +75,17 @@ where
     }
 }
 
-/// How far the end of a connection has come.
+/// Progress of closing a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Closing {
     No,
-    /// It is to be closed if no request waits in the socket.
+    /// The connection closes if no request waits in the socket.
     Probing(Option<CloseReason>),
-    /// The HTTP library knows.
+    /// The HTTP library is closing the connection.
     Yes(Instant),
 }
 
-/// Drives a connection.
+/// Drives a connection until it ends, becomes a stream, or is aborted.
 pub(super) async fn drive<C: HttpConnection>(
     mut connection: Pin<&mut C>,
     activity: &Activity,
@@ -102,7 +102,7 @@ pub(super) async fn drive<C: HttpConnection>(
                 return Poll::Ready(Outcome::BecameStream);
             }
             if has_ended && activity.was_cut() {
-                // The kernel gave up first.
+                // The kernel timed out first.
                 serving.limit.count_closed(CloseReason::WriteTimeout);
                 return Poll::Ready(Outcome::Cut(CloseReason::WriteTimeout));
             }
@@ -110,7 +110,7 @@ pub(super) async fn drive<C: HttpConnection>(
                 return Poll::Ready(Outcome::Ended);
             }
             if let Closing::Probing(reason) = closing {
-                // A probe that did not reach the socket found nothing either: what has been read has been served.
+                // A probe that was not executed counts as empty: everything that was read has been served.
                 let is_quiet = activity.probe() != Probe::None && activity.is_idle();
                 activity.set_probe(Probe::None);
                 if is_quiet || is_stopping {
@@ -138,7 +138,7 @@ pub(super) async fn drive<C: HttpConnection>(
                 ((_, Due::Close), Closing::Yes(since)) => (since.max(activity.last()) + FAREWELL, Due::Close),
                 (next, _) => next,
             };
-            // Deadlines mostly move away; a timer that fires too early costs less than one that is always moved.
+            // Deadlines are mostly extended, and a timer that fires too early costs less than resetting it every time.
             if at < timer.deadline() {
                 timer.as_mut().reset(at);
             }
@@ -183,7 +183,7 @@ fn begin_closing<C: HttpConnection>(
     Closing::Yes(Instant::now())
 }
 
-/// The wish of a new connection that an idle one makes room.
+/// A pending request of a new connection that an idle one makes room.
 struct Room<'a> {
     serving: &'a Serving,
     wanted: Pin<Box<tokio::sync::futures::OwnedNotified>>,
@@ -198,7 +198,7 @@ impl<'a> Room<'a> {
     /// Ready when the connection should close in favour of another one.
     fn poll_wanted(&mut self, activity: &Activity, context: &mut Context<'_>) -> Poll<()> {
         let limit = &self.serving.limit;
-        // The lock behind the wish is shared by all connections, so it is taken once, and later only when needed.
+        // All connections share the lock behind this request, so it is taken once, and later only when needed.
         let is_needed = if self.is_registered { limit.is_full() } else { activity.is_idle() };
         if !is_needed {
             return Poll::Pending;

@@ -1,9 +1,9 @@
-//! Writes open streams: a few plain threads, each with an epoll of its own and nothing per stream but a cursor.
+//! Writes open streams: a few plain threads, each with its own epoll and only a cursor per stream.
 //!
-//! A change wakes a thread once; it walks the streams of the environment and writes the shared bytes to each socket.
-//! What a socket does not take is remembered as a slice of the shared bytes. Nobody waits for a slow reader: while
-//! its socket is full it is passed over, and when it drains the feed decides whether it still gets single changes or
-//! has to be given everything.
+//! A change wakes a thread once, which iterates over the streams of the environment and writes the shared bytes to each
+//! socket. Bytes that a socket does not accept are kept as a slice of the shared bytes. Other streams never wait for a
+//! slow reader: while its socket is full it is skipped, and when it drains the change log decides whether the stream
+//! receives single changes or the full data.
 
 mod connection;
 mod inbox;
@@ -35,23 +35,23 @@ pub(super) struct StreamHandoff {
     pub(super) socket: TcpStream,
     pub(super) stream: OpenStream,
     pub(super) peer: SocketAddr,
-    /// The connection's place among those allowed.
+    /// The connection's permit.
     pub(super) permit: OwnedSemaphorePermit,
-    /// Bytes behind the request of the stream that were read with it.
+    /// Bytes after the request of the stream that were read together with it.
     pub(super) unread: Bytes,
     pub(super) after: AfterStream,
-    /// Where the connection goes when the stream has ended.
+    /// Channel for returning the connection when the stream has ended.
     pub(super) returning: mpsc::Sender<ReturnedConnection>,
 }
 
-/// What becomes of a connection when its stream has ended.
+/// What happens to a connection when its stream has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterStream {
-    /// It serves the next request. Until then, what the client sends is left in the socket.
+    /// It serves the next request. Until then, bytes that the client sends stay in the socket.
     Serve,
     /// It is closed.
     Close,
-    /// It is closed, and whatever the client still sends is thrown away: it may belong to the body of the request.
+    /// It is closed, and bytes that the client still sends are discarded, because they may belong to the request body.
     Discard,
 }
 
@@ -61,29 +61,29 @@ pub(super) struct ReturnedConnection {
     pub(super) peer: SocketAddr,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) unread: Bytes,
-    /// Whether it serves the next request, or is closed as soon as the client stops sending.
+    /// Whether the connection serves another request; otherwise it closes as soon as the client stops sending.
     pub(super) is_reusable: bool,
 }
 
-/// How the streams of all threads are doing.
+/// Counters over the streams of all threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FanoutReport {
     /// Streams being written.
     pub streams: usize,
     /// Streams whose socket is full at this moment.
     pub blocked: usize,
-    /// Changes that the slowest stream is behind.
+    /// Number of changes by which the slowest stream lags.
     pub max_lag: u64,
     /// Bytes written since start.
     pub written_bytes: u64,
 }
 
 impl Fanout {
-    /// Starts the threads: one for two cores, because writing shares the machine with serving. A stream whose socket
-    /// takes nothing for `write_timeout` is ended.
+    /// Starts the threads: one per two cores, because writing shares the machine with serving. A stream whose socket
+    /// accepts nothing for `write_timeout` is ended.
     ///
     /// # Errors
-    /// When the operating system gives no thread or no epoll.
+    /// When a thread or an epoll cannot be created.
     pub fn start(lifecycle: &Lifecycle, write_timeout: Duration) -> std::io::Result<Self> {
         let count = (processors() / 2).clamp(1, 8);
         let start = |index| Shard::start(index, lifecycle, write_timeout);
@@ -91,13 +91,13 @@ impl Fanout {
         Ok(Self { shards: shards.into(), next: Arc::default() })
     }
 
-    /// Takes a stream over.
+    /// Assigns a stream to one of the threads.
     pub(super) fn add(&self, handoff: StreamHandoff) {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         self.shards[index].send(Message::Add(Box::new(handoff)));
     }
 
-    /// How the streams are doing.
+    /// Returns counters over all streams.
     #[must_use]
     pub fn report(&self) -> FanoutReport {
         self.shards.iter().map(ShardHandle::report).fold(FanoutReport::default(), |sum, it| FanoutReport {

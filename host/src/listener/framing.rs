@@ -1,30 +1,30 @@
-//! Where a request body ends: what could be understood in two ways is refused, so that nothing that was sent as a
-//! body is ever taken for a request (RFC 9112 section 6.3).
+//! Message framing: requests whose body length is ambiguous are rejected, so that no part of a body is ever parsed as a
+//! request (RFC 9112, 6.3).
 
 use http::HeaderMap;
 use http::header::TRANSFER_ENCODING;
 
-/// Longest name that is compared, with the colon behind it.
+/// Longest header name that is compared, including its colon.
 const NAME: usize = b"transfer-encoding:".len();
 
 /// Looks for a request head with both `Content-Length` and `Transfer-Encoding`.
 ///
-/// The HTTP library closes the connection behind such a request but serves it, and hides the length. This scan sees
-/// the bytes before the library does. It does not see heads that arrive together with the body before them; for
-/// those, what the library does is safe.
+/// The HTTP library serves such a request, closes the connection after it, and hides the length. This scan sees the
+/// bytes before the library does. It does not see heads that arrive together with the preceding body; for those, the
+/// behaviour of the library is safe.
 #[derive(Default)]
 pub(super) struct FramingScan {
-    /// Beginning of the line that is being read, up to the length of a name.
+    /// Beginning of the current line, up to the length of a name.
     line: Vec<u8>,
     has_length: bool,
     has_coding: bool,
-    /// Some line has been read; empty lines in front of a head are skipped.
+    /// Set once a line has been read; empty lines before a head are skipped.
     has_begun: bool,
     has_ended: bool,
 }
 
 impl FramingScan {
-    /// Reads the next bytes of a head; what stands behind its end is ignored.
+    /// Scans the next bytes of a head; bytes after its end are ignored.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !self.has_ended && !rest.is_empty() {
@@ -38,7 +38,7 @@ impl FramingScan {
         }
     }
 
-    /// Whether the head has both.
+    /// Returns whether the head has both headers.
     pub(super) fn has_two_lengths(&self) -> bool {
         self.has_length && self.has_coding
     }
@@ -59,7 +59,7 @@ fn is_named(line: &[u8], name: &[u8]) -> bool {
     line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
 }
 
-/// Whether a request has a transfer coding other than exactly one `chunked`.
+/// Returns whether a request has a transfer coding other than exactly one `chunked`.
 pub(super) fn has_odd_coding(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_beside_a_coding_is_found_however_the_head_arrives() {
+    fn a_length_beside_a_coding_is_found_in_segments_of_any_size() {
         for (head, expected) in [
             ("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", true),
             ("\r\n\r\nPOST / HTTP/1.1\r\ntransfer-encoding:chunked\r\nCONTENT-LENGTH:1\r\n\r\n", true),

@@ -1,12 +1,12 @@
-//! How a connection stops being HTTP and becomes a stream.
+//! The transition of a connection from HTTP to a stream.
 //!
-//! A stream response is answered by hyper like any other, but its body never yields anything. Once hyper has asked
-//! the body for data it has encoded the response head, and once it has flushed after that the head is on the wire:
-//! hyper empties its own buffer before it flushes the socket. At that moment the connection is taken apart and the
+//! Hyper sends a stream response like any other, but its body never yields anything. When hyper polls the body for
+//! data, it has encoded the response head, and when it flushes after that, the head is on the wire: hyper empties its
+//! own buffer before it flushes the socket. At that moment the connection is taken apart and the
 //! socket goes to the fan-out, which writes the chunks of the body itself.
 //!
-//! What the client sends meanwhile is not read. If the connection serves another request afterwards, it is found
-//! there, in order; if some of it may belong to the request of the stream, the connection is closed.
+//! Bytes that the client sends meanwhile are not read. If the connection serves another request afterwards, they are
+//! read then, in order; if some of them may belong to the request of the stream, the connection is closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use yardarm_core::stream::OpenStream;
 
 use super::fanout::AfterStream;
 
-/// What the parts of one connection know of its becoming a stream.
+/// State of the transition, shared by the parts of one connection.
 #[derive(Default)]
 pub(super) struct Handover {
     stream: Mutex<Option<(OpenStream, AfterStream)>>,
@@ -24,22 +24,22 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    /// Offers the stream that the response under way has to become.
+    /// Sets the stream that the current response becomes.
     pub(super) fn offer(&self, stream: OpenStream, after: AfterStream) {
         *self.stream.lock() = Some((stream, after));
     }
 
-    /// The stream, once, and what becomes of its connection.
+    /// Takes the stream together with what happens to its connection afterwards.
     pub(super) fn take_stream(&self) -> Option<(OpenStream, AfterStream)> {
         self.stream.lock().take()
     }
 
-    /// Set while the body of the request under way has been read to its end.
+    /// Returns the flag that is set while the body of the current request has been read to its end.
     pub(super) fn body_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_body_read)
     }
 
-    /// Whether the body of the request under way has been read to its end.
+    /// Returns whether the body of the current request has been read to its end.
     pub(super) fn is_body_read(&self) -> bool {
         self.is_body_read.load(Ordering::Relaxed)
     }

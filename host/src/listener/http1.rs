@@ -30,7 +30,7 @@ pub(super) async fn plain(serving: Arc<Serving>, accepted: Accepted) {
     let io = TokioIo::new(HeadWatch::new(socket, Arc::clone(&activity)));
     let mut connection = Box::pin(builder(&serving.limits).serve_connection(io, service));
     let outcome = drive(connection.as_mut(), &activity, &serving).await;
-    // What hyper kept for this connection goes away here; from now on a stream costs its cursor and its socket.
+    // Hyper's state of this connection is freed here; from now on a stream takes only its cursor and its socket.
     let parts = Pin::into_inner(connection).into_parts();
     let socket = parts.io.into_inner().into_inner().into_inner();
     match outcome {
@@ -40,7 +40,8 @@ pub(super) async fn plain(serving: Arc<Serving>, accepted: Accepted) {
             let Some((stream, after)) = caller.handover.as_ref().and_then(Handover::take_stream) else { return };
             let Ok(socket) = socket.into_std() else { return };
             let returning = serving.returning.clone();
-            // A copy: even an empty rest would keep the whole read buffer of the library for as long as the stream lives.
+            // A copy, because even an empty slice would keep the library's whole read buffer for as long as the stream
+            // lives.
             let unread = Bytes::copy_from_slice(&parts.read_buf);
             serving.fanout.add(StreamHandoff { socket, stream, peer, permit, unread, after, returning });
         }
@@ -72,8 +73,8 @@ fn caller(serving: &Arc<Serving>, activity: &Arc<Activity>, peer: SocketAddr, ha
 }
 
 fn builder(limits: &Limits) -> http1::Builder {
-    // The library counts from the end of the last request; this is for heads whose beginning came with it, which the
-    // connection does not see.
+    // The library measures from the end of the last request. This timeout covers heads whose first bytes arrived
+    // together with that request, which the connection does not observe.
     let late = limits.idle_timeout + HEAD_TIMEOUT + Duration::from_secs(5);
     let mut builder = http1::Builder::new();
     builder

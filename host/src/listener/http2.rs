@@ -1,4 +1,4 @@
-//! Connections that speak HTTP/2, where many requests share a socket: each has a write timeout of its own.
+//! Connections that speak HTTP/2, where many requests share a socket: each has its own write timeout.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -47,7 +47,7 @@ fn head_limit(serving: &Serving) -> u32 {
     u32::try_from(serving.limits.max_head_bytes).unwrap_or(u32::MAX)
 }
 
-/// HTTP/2 runs a task per request; they have the same owner as all others.
+/// Runs HTTP/2's task per request, owned by the lifecycle like all other tasks.
 #[derive(Clone)]
 struct RequestTasks {
     lifecycle: Lifecycle,
@@ -66,7 +66,7 @@ where
             let request = Arc::clone(&progress).scope(task);
             tokio::select! {
                 _ = request => (),
-                // Dropping the task resets the request's part of the connection.
+                // Dropping the task resets the request's HTTP/2 stream.
                 () = progress.stalls(timeout) => limit.count_closed(CloseReason::WriteTimeout),
             }
         });

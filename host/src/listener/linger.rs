@@ -1,7 +1,7 @@
-//! The end of a connection.
+//! Closes a connection without destroying data in flight.
 //!
-//! Closing a socket while bytes of the client wait in it makes the operating system send a reset, which may destroy
-//! the end of an answer before the client has read it. So the last bytes of the client are read and thrown away.
+//! Closing a socket with unread bytes makes the operating system send a reset, which may destroy the end of a response
+//! before the client has read it. So the last bytes of the client are read and discarded.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use super::Serving;
 
 /// Longest time for a client to stop sending after the end of its connection.
 const LINGER: Duration = Duration::from_secs(2);
-/// The same while the process ends, or a new connection waits for the place.
+/// The same while the process ends, or a new connection waits for a permit.
 const SHORT_LINGER: Duration = Duration::from_millis(100);
-/// Most bytes that are thrown away.
+/// Most bytes that are discarded.
 const MAX_DISCARDED: usize = 4 << 20;
 
-/// Ends the connection on our side and reads until the client closes too, within limits.
+/// Closes the sending side and reads until the client closes too, within limits.
 pub(super) async fn linger(socket: TcpStream, serving: &Serving) {
-    // Mostly done already, but not by the HTTP library after a request that wanted to change the protocol.
+    // Usually done already, except by the HTTP library after a request for a protocol upgrade.
     let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Write);
     let is_short = serving.lifecycle.token().is_cancelled() || serving.limit.is_full();
     let longest = if is_short { SHORT_LINGER } else { LINGER };
@@ -47,8 +47,8 @@ async fn discard(socket: &TcpStream) {
     }
 }
 
-/// Makes the operating system forget what the client has not taken, when the socket is closed.
+/// Makes the operating system discard unacknowledged bytes when the socket is closed.
 pub(super) fn reset(socket: &TcpStream) {
-    // Otherwise it stays in memory for as long as the client likes; that the option is refused is no reason to fail.
+    // Otherwise they stay in memory for as long as the client keeps the connection. A rejected option is not fatal.
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }

@@ -1,4 +1,4 @@
-//! Whether the client of a request takes its response, for connections that many requests share.
+//! Tracks whether the client reads the response of a request, for connections that many requests share.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ tokio::task_local! {
     static PROGRESS: Arc<Progress>;
 }
 
-/// Whether the client takes the answer of one request.
+/// Progress of the response of one request.
 pub(super) struct Progress {
     start: Instant,
-    /// Since when a piece waits to be taken, in milliseconds after the start plus one; 0 when none does.
+    /// When the oldest waiting piece was offered, in milliseconds after the start plus one; 0 when none waits.
     waiting_since: AtomicU64,
     was_cut: AtomicBool,
 }
@@ -29,17 +29,17 @@ impl Progress {
         PROGRESS.scope(self, task).await
     }
 
-    /// That of the request whose task this is.
+    /// Returns the progress of the request whose task calls this.
     pub(super) fn of_task() -> Option<Arc<Self>> {
         PROGRESS.try_with(Arc::clone).ok()
     }
 
-    /// Notes that everything up to now was taken.
+    /// Records that everything so far was taken.
     pub(super) fn note_taken(&self) {
         self.waiting_since.store(0, Ordering::Relaxed);
     }
 
-    /// Notes that a piece waits to be taken.
+    /// Records that a piece waits to be taken.
     pub(super) fn note_given(&self) {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         self.waiting_since.store(now, Ordering::Relaxed);
@@ -49,7 +49,7 @@ impl Progress {
         self.was_cut.load(Ordering::Relaxed)
     }
 
-    /// Ready when a piece has waited for longer than `timeout`; the request is then to be cut.
+    /// Completes when a piece has waited for longer than `timeout`; the request is then aborted.
     pub(super) async fn stalls(&self, timeout: Duration) {
         loop {
             let waiting_since = self.waiting_since.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol, versions 1 and 2, with which a balancer says whose connection it passes on.
+//! The header of the PROXY protocol, versions 1 and 2, by which a balancer sends the address of its client.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,15 +6,15 @@ use bytes::{Buf, Bytes, BytesMut};
 use ppp::{v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Longest header of version 1, its line end included.
+/// Longest header of version 1, including its line end, in bytes.
 const MAX_V1: usize = 107;
-/// Longest header of version 2 that is read. Addresses take 216 bytes at most; the rest is extensions, which are
+/// Longest header of version 2 that is read, in bytes. Addresses take at most 216; the rest is extensions, which are
 /// skipped.
 const MAX_V2: usize = 4096;
-/// Bytes of version 2 up to its length.
+/// Bytes of version 2 up to and including its length field.
 const V2_FIXED: usize = 16;
 
-/// Why a connection that must begin with a header cannot be served.
+/// An error of a connection that must begin with a header.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HeaderError {
     #[error("the connection failed or ended before the header was complete: {0}")]
@@ -29,8 +29,8 @@ pub(super) enum HeaderError {
 
 /// Reads the header at the start of a connection.
 ///
-/// Returns the address of the client, `None` where the balancer speaks for itself or does not say, and the bytes
-/// behind the header that have been read with it.
+/// Returns the address of the client, `None` for connections of the balancer itself and for unknown addresses, and the
+/// bytes after the header that were read together with it.
 pub(super) async fn read(
     connection: &mut (impl AsyncRead + Unpin),
 ) -> Result<(Option<SocketAddr>, Bytes), HeaderError> {
@@ -46,7 +46,7 @@ pub(super) async fn read(
     }
 }
 
-/// The source and the length of a header; `None` while it is incomplete.
+/// Returns the source and the length of a header; `None` while it is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, HeaderError> {
     if starts_alike(bytes, v2::PROTOCOL_PREFIX) {
         return parse_v2(bytes);
@@ -82,13 +82,13 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, HeaderE
     let source = match (header.command, &header.addresses) {
         (v2::Command::Proxy, v2::Addresses::IPv4(it)) => Some((IpAddr::from(it.source_address), it.source_port).into()),
         (v2::Command::Proxy, v2::Addresses::IPv6(it)) => Some((IpAddr::from(it.source_address), it.source_port).into()),
-        // Health checks of the balancer, and families without addresses of the internet.
+        // Health checks of the balancer, and address families other than IP.
         _ => None,
     };
     Ok(Some((source, length)))
 }
 
-/// Whether the bytes are the beginning of the prefix, or begin with it.
+/// Returns whether one of the two is a prefix of the other.
 fn starts_alike(bytes: &[u8], prefix: &[u8]) -> bool {
     let common = bytes.len().min(prefix.len());
     bytes[..common] == prefix[..common]
@@ -98,7 +98,7 @@ fn starts_alike(bytes: &[u8], prefix: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Gives the header byte by byte, with `GET` behind it, as the smallest segments would.
+    /// Sends the header byte by byte, followed by `GET`, as the smallest segments would.
     async fn reads(header: &[u8]) -> Result<Option<String>, HeaderError> {
         let text = [header, b"GET"].concat();
         let (mut far, mut near) = tokio::io::duplex(1);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_versions_are_read_however_they_arrive() {
+    async fn both_versions_are_read_in_segments_of_any_size() {
         let inet = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x67, 0x1f, 0x5e];
         let inet6 = [&[0x20, 1, 0xd, 0xb8], &[0; 11][..], &[7], &[0; 16], &[0x12, 0x67, 0x1f, 0x5e]].concat();
         let extended = [&inet[..], &[4, 0, 3, 1, 2, 3]].concat();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn anything_else_is_refused() {
+    async fn anything_else_is_rejected() {
         for header in [
             b"GET / HTTP/1.1\r\n\r\n".to_vec(),
             b"\x16\x03\x01".to_vec(),

@@ -1,7 +1,7 @@
-//! TLS in front of the listener of SDKs: the same port, no plain one beside it, HTTP/2 where the client wants it.
+//! TLS on the listener of SDKs: the same port, no plain-text port beside it, and HTTP/2 if the client negotiates it.
 //!
-//! Streams over TLS are written by the HTTP library: their bytes differ from connection to connection, so there is
-//! nothing that the fan-out threads could share.
+//! Streams over TLS are written by the HTTP library: their bytes differ per connection, so the fan-out threads could
+//! share nothing between them.
 
 mod certificate;
 
@@ -15,7 +15,7 @@ use super::connection_limit::CloseReason;
 use super::watched::Watched;
 use super::{Accepted, Serving, http1, http2};
 
-/// Serves one connection until it ends or idles at shutdown.
+/// Serves one connection until it ends, or is idle at shutdown.
 pub(super) async fn connection(serving: Arc<Serving>, tls: Tls, accepted: Accepted) {
     let Accepted { socket, unread, peer, permit: _place } = accepted;
     let activity = Activity::new();

@@ -1,4 +1,4 @@
-//! Sockets that note what passes through them.
+//! Sockets that record their reads, writes and flushes.
 
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::activity::{Activity, Probe};
 use super::framing::FramingScan;
 
-/// A TCP connection that notes reads, writes and flushes. It first gives the bytes that were read from it before.
+/// A TCP connection that records reads, writes and flushes. It first yields bytes that were read from it before.
 pub(super) struct Watched {
     socket: TcpStream,
     unread: Bytes,
@@ -23,7 +23,7 @@ pub(super) struct Watched {
 }
 
 pin_project! {
-    /// A connection in plain text that notes the beginning of request heads of HTTP/1.
+    /// Creates a plain-text connection that records the beginning of HTTP/1 request heads.
     pub(super) struct HeadWatch<S> {
         #[pin]
         connection: S,
@@ -41,12 +41,12 @@ impl Watched {
         self.socket
     }
 
-    /// Asks the operating system whether bytes wait, past the readiness that the runtime remembers.
+    /// Queries the operating system for readable bytes, bypassing the readiness that the runtime caches.
     fn answer_probe(&self) {
         let mut byte = [MaybeUninit::<u8>::uninit(); 1];
         match SockRef::from(&self.socket).peek(&mut byte) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.activity.set_probe(Probe::Empty),
-            // The runtime learns of it in a moment and wakes the connection.
+            // The runtime is about to receive the event and wake the connection.
             _ => {
                 self.activity.set_probe(Probe::None);
                 self.activity.note_read();
@@ -123,7 +123,7 @@ fn note_write(activity: &Activity, written: &Poll<std::io::Result<usize>>) {
     }
 }
 
-/// The kernel has a deadline too, for what it has taken and the client has not.
+/// Records an abort by the kernel, which has a deadline of its own for bytes that the client does not acknowledge.
 fn note_error(activity: &Activity, error: &std::io::Error) {
     if error.kind() == ErrorKind::TimedOut {
         activity.set_cut();

@@ -1,4 +1,4 @@
-//! Writes lines on a thread of its own, through a queue of bounded size.
+//! Writes lines on a dedicated thread, through a queue of bounded size.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -12,14 +12,15 @@ use tokio::time::Instant;
 use yardarm_core::Supervisor;
 use yardarm_core::supervisor::fault_point;
 
-/// Bytes that wait to be written; a line that does not fit is dropped and counted. As much again is being written.
+/// Capacity of the queue, in bytes; a line that does not fit is dropped and counted. As much again may be in the
+/// process of being written.
 const CAPACITY: usize = 4 << 20;
-/// A buffer that grew beyond this is not kept once it is written.
+/// A buffer that grew beyond this size is freed once it is written, in bytes.
 const KEPT: usize = 256 << 10;
-/// Pause before another attempt on a descriptor that another process has made non-blocking, and that is full.
+/// Pause before another attempt on a full descriptor that another process has made non-blocking.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Where lines go.
+/// The output that lines are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Descriptor 1.
@@ -28,13 +29,13 @@ pub enum Output {
     StandardError,
 }
 
-/// The way to the thread that writes. Cheap to clone.
+/// Handle of the writing thread. Cheap to clone.
 #[derive(Clone)]
 pub struct LineWriter(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// Something was added, or everything is written.
+    /// Notified when lines were added, and when everything is written.
     changed: Condvar,
     dropped: AtomicU64,
 }
@@ -43,18 +44,19 @@ struct Shared {
 struct Queue {
     bytes: Vec<u8>,
     lines: u64,
-    /// Lines that the thread has taken out and not written yet.
+    /// Lines that the thread has taken from the queue and not written yet.
     under_way: u64,
 }
 
 impl LineWriter {
-    /// Starts the thread, which is called `task` in logs and metrics. `returned` is called with the number of lines that
-    /// were dropped as soon as lines can be written again.
+    /// Starts the thread, which is named `task` in logs and metrics. `returned` is called with the number of dropped
+    /// lines as soon as lines can be written again.
     ///
     /// # Errors
-    /// When there is no such descriptor, or the operating system gives no thread.
+    /// When the descriptor does not exist, or the thread cannot be started.
     pub fn start(output: Output, task: &'static str, returned: impl Fn(u64) + Send + 'static) -> std::io::Result<Self> {
-        // A descriptor of our own: the locks of the standard library would be held while a write waits for a reader.
+        // A duplicate of the descriptor, because the standard library would hold its lock while a write waits for a
+        // reader.
         let mut file = File::from(match output {
             Output::StandardOutput => std::io::stdout().as_fd().try_clone_to_owned()?,
             Output::StandardError => std::io::stderr().as_fd().try_clone_to_owned()?,
@@ -66,13 +68,13 @@ impl LineWriter {
         Ok(writer)
     }
 
-    /// Drops every line beyond the capacity of the queue; there is no thread.
+    /// Creates a writer without a thread, which drops every line beyond the capacity of its queue.
     #[must_use]
     pub fn nowhere() -> Self {
         Self(Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new(), dropped: AtomicU64::new(0) }))
     }
 
-    /// Adds a line, its end included. Never waits.
+    /// Adds a line, including its line end. Never waits.
     pub fn push(&self, line: &[u8]) {
         let mut queue = self.0.lock();
         if queue.bytes.len() + line.len() > CAPACITY {
@@ -89,13 +91,13 @@ impl LineWriter {
         }
     }
 
-    /// Lines that were dropped since the start.
+    /// Returns the number of lines that were dropped since the start.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written, for at most `limit`; returns whether it is.
+    /// Waits until everything is written, for at most `limit`; returns whether it was.
     #[must_use]
     pub fn flush(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
@@ -123,7 +125,7 @@ impl Write for &LineWriter {
 }
 
 impl Shared {
-    /// Writes for as long as the process lives. Called again after a panic.
+    /// Writes lines for as long as the process runs. Called again after a panic.
     fn run(&self, output: &mut impl Write, announced: &mut u64, returned: &impl Fn(u64)) {
         let lost = std::mem::take(&mut self.lock().under_way);
         self.dropped.fetch_add(lost, Ordering::Relaxed);
@@ -138,7 +140,7 @@ impl Shared {
                 continue;
             }
             let dropped = self.dropped.load(Ordering::Relaxed);
-            // In a queue that is full again it would be dropped itself.
+            // If the queue is full again, this record would be dropped too.
             if dropped > *announced && self.lock().bytes.len() < CAPACITY / 2 {
                 returned(dropped - *announced);
                 *announced = dropped;
@@ -146,7 +148,7 @@ impl Shared {
         }
     }
 
-    /// Waits for lines, and takes all that there are.
+    /// Waits for lines and takes all of them.
     fn take(&self) -> (Vec<u8>, u64) {
         let mut queue = self.lock();
         while queue.bytes.is_empty() {
@@ -162,7 +164,7 @@ impl Shared {
     }
 }
 
-/// Writes everything, however long the reader takes.
+/// Writes everything, and waits as long as the reader takes.
 fn write(output: &mut impl Write, mut bytes: &[u8]) -> std::io::Result<()> {
     while !bytes.is_empty() {
         match output.write(bytes) {
@@ -182,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes nothing until it is opened, and fails when it is closed.
+    /// Accepts nothing until it is opened, and fails when it is closed.
     struct Pipe {
         gate: mpsc::Receiver<bool>,
         written: mpsc::Sender<Vec<u8>>,
@@ -220,7 +222,7 @@ mod tests {
     const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     #[test]
-    fn a_reader_that_stands_still_costs_lines_and_never_time() {
+    fn a_stalled_reader_loses_lines_and_never_blocks() {
         let (writer, open, written, announcements) = start();
         let line = vec![b'x'; 1 << 20];
         let began = Instant::now();
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_ends_nothing() {
+    fn a_closed_output_is_not_fatal() {
         let (writer, open, written, announcements) = start();
         open.send(false).unwrap();
         writer.push(b"lost\n");

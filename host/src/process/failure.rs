@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::logging;
 use crate::startup::{self, StartupError};
 
-/// The exit code for an error of a start.
+/// Returns the exit code for an error of a start.
 pub(crate) fn exit_code(error: &anyhow::Error) -> Exit {
     let of_folder = |error: &yardarm_wasm::OpenError| match error {
         yardarm_wasm::OpenError::Engine(_) => Exit::System,
@@ -19,13 +19,13 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> Exit {
         .unwrap_or(Exit::Software)
 }
 
-/// Reports an error, and gives the exit code that stands for it.
+/// Prints an error and returns its exit code.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     logging::print_error(&format!("error: {}", with_causes(error)));
     exit_code(error).into()
 }
 
-/// An error with its causes, except for those that it names itself.
+/// Formats an error with its causes, except for causes whose text it already contains.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {

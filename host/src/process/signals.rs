@@ -1,17 +1,17 @@
-//! Signals: which of them end the process, which has it read its configuration again, and which do nothing.
+//! Signals: which end the process, which reloads the configuration, and which are ignored.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What the operator wants.
+/// A request of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
     /// SIGTERM, SIGINT or SIGQUIT: drain and end.
     End,
-    /// SIGHUP: read again what can change while the process runs.
+    /// SIGHUP: reload what can change at run time.
     Reload,
 }
 
-/// Signals that are handled from the moment this is made. None of them kills the process any more.
+/// Handlers of signals, which are installed on creation. From then on none of these signals kills the process.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -22,10 +22,10 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. To be called before anything that takes time: a signal that comes before ends the process.
+    /// Installs the handlers. Call this before anything slow, because an earlier signal ends the process.
     ///
     /// # Errors
-    /// When the operating system refuses one.
+    /// When the operating system rejects a handler.
     pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -37,7 +37,7 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that asks for something. Safe to be dropped while it waits.
+    /// Waits for a signal that has a meaning. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Request {
         loop {
             let name = tokio::select! {
@@ -52,7 +52,7 @@ impl Signals {
         }
     }
 
-    /// Waits for one that ends the process.
+    /// Waits for a signal that ends the process.
     pub(crate) async fn end(&mut self) {
         while self.next().await != Request::End {
             tracing::info!("nothing can be reloaded at this moment");

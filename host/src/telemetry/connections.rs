@@ -9,11 +9,11 @@ use super::{
 use crate::listener::Tls;
 use crate::state::State;
 
-/// Adds the metrics as they are now.
+/// Registers the metrics of this file with their current values.
 pub(super) fn register(registry: &Registry, state: &State) {
     gauge(registry, CONNECTIONS, "Open connections of SDKs.", state.connections.open() as u64);
-    gauge(registry, CONNECTIONS_LIMIT, "Most connections of SDKs at once.", state.capacity.connections as u64);
-    gauge(registry, STREAMS_LIMIT, "Most streams at once.", state.capacity.streams as u64);
+    gauge(registry, CONNECTIONS_LIMIT, "Limit of connections of SDKs.", state.capacity.connections as u64);
+    gauge(registry, STREAMS_LIMIT, "Limit of streams.", state.capacity.streams as u64);
     let closed = counters(CONNECTIONS_CLOSED, "Connections that the gateway closed.", &["reason"]);
     for (reason, count) in state.connections.closed() {
         closed.with_label_values(&[reason]).inc_by(count);

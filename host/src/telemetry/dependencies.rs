@@ -5,32 +5,32 @@ use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 
 use super::{gauges, register, signed};
 
-/// 1 for the present state of an environment's database: available, or why not.
+/// 1 for the current state of an environment's database: available, or the kind of failure.
 const STORE: &str = "yardarm_store_state";
-/// Unix time since when it is in this state, in seconds.
+/// Unix time at which the database entered this state, in seconds.
 const STORE_SINCE: &str = "yardarm_store_state_since_seconds";
 /// 1 while the database can be queried for members of Big Segments.
 const BIG_SEGMENTS_AVAILABLE: &str = "yardarm_big_segments_available";
-/// 1 while their last synchronization is older than `launchdarkly.big_segments_stale_threshold`.
+/// 1 while the last synchronization of Big Segments is older than `launchdarkly.big_segments_stale_threshold`.
 const BIG_SEGMENTS_STALE: &str = "yardarm_big_segments_stale";
-/// Unix time of their last synchronization, in seconds; 0 for never or unknown.
+/// Unix time of the last synchronization of Big Segments, in seconds; 0 for never or unknown.
 const BIG_SEGMENTS_SYNCHRONIZED: &str = "yardarm_big_segments_synchronized_seconds";
-/// 1 for the present connection state of a list of environments (auto-configuration).
+/// 1 for the current connection state of a list of environments (auto-configuration).
 const LIST: &str = "yardarm_environment_list_state";
-/// 1 while the list was read from disk and upstream has not given one yet.
+/// 1 while the list was read from disk and upstream has not sent one yet.
 const LIST_STALE: &str = "yardarm_environment_list_stale";
 /// Environments in the list.
 const LIST_ENVIRONMENTS: &str = "yardarm_environment_list_environments";
 /// Unix time of the last message about the list, in seconds; 0 before the first.
 const LIST_MESSAGE: &str = "yardarm_environment_list_last_message_seconds";
 
-/// Registers all of them with their present values.
+/// Registers all metrics of this file with their current values.
 pub(super) fn register_all(registry: &Registry, reports: &[EnvironmentReport], lists: &[EnvironmentListReport]) {
     const LABELS: &[&str] = &["vendor", "environment"];
     const LIST_LABELS: &[&str] = &["vendor", "source"];
     let store =
         gauges(STORE, "1 for the present state of the database.", &["vendor", "environment", "database", "state"]);
-    let since = gauges(STORE_SINCE, "Unix time since when the database is in its state.", LABELS);
+    let since = gauges(STORE_SINCE, "Unix time at which the database entered its state.", LABELS);
     let available = gauges(BIG_SEGMENTS_AVAILABLE, "1 while members of Big Segments can be read.", LABELS);
     let stale = gauges(BIG_SEGMENTS_STALE, "1 while Big Segments are potentially stale.", LABELS);
     let synchronized =

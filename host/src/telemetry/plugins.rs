@@ -1,4 +1,4 @@
-//! Metrics of plugins, written by hand: guests name their own series, which no registry of fixed metrics can hold.
+//! Metrics of plugins, rendered by hand: guests name their own series, which a registry of fixed metrics cannot hold.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub(super) fn append(out: &mut String, plugins: &[PluginMetrics], folder: &Folde
             }
         }
     }
-    header(out, "yardarm_plugin_call_seconds", "histogram", "Time of a call, the wait for an instance included.");
+    header(out, "yardarm_plugin_call_seconds", "histogram", "Time of a call, including the wait for an instance.");
     for plugin in plugins {
         for hook in &plugin.hooks {
             let labels = [("plugin", plugin.plugin.as_str()), ("hook", hook.hook.name())];
@@ -54,15 +54,15 @@ pub(super) fn append(out: &mut String, plugins: &[PluginMetrics], folder: &Folde
         (
             "yardarm_plugin_generation",
             "gauge",
-            "Plan with which the running version came; 0 if none runs.",
+            "Plan that activated the running version; 0 if none runs.",
             (|it| it.generation) as fn(&PluginMetrics) -> u64,
         ),
-        ("yardarm_plugin_instances_created_total", "counter", "Instances made.", |it| it.instances.created),
+        ("yardarm_plugin_instances_created_total", "counter", "Instances created.", |it| it.instances.created),
         ("yardarm_plugin_instances_alive", "gauge", "Instances alive.", |it| it.instances.alive),
         ("yardarm_plugin_memory_peak_bytes", "gauge", "Largest linear memory of any instance.", |it| {
             it.instances.peak_memory_bytes
         }),
-        ("yardarm_plugin_log_lines_dropped_total", "counter", "Log lines that were too many.", |it| {
+        ("yardarm_plugin_log_lines_dropped_total", "counter", "Log lines dropped beyond the limit.", |it| {
             it.log_lines_dropped
         }),
         (
@@ -77,21 +77,21 @@ pub(super) fn append(out: &mut String, plugins: &[PluginMetrics], folder: &Folde
             line(out, name, &[("plugin", &plugin.plugin)], value(plugin));
         }
     }
-    header(out, "yardarm_plugin_swaps_total", "counter", "Plans put in place.");
+    header(out, "yardarm_plugin_swaps_total", "counter", "Plans activated.");
     line(out, "yardarm_plugin_swaps_total", &[("result", "ok")], folder.swaps);
     line(out, "yardarm_plugin_swaps_total", &[("result", "refused")], folder.refusals);
     header(out, "yardarm_plugin_folder_usable", "gauge", "1 while plugins can be loaded from the whole plugin folder.");
     line(out, "yardarm_plugin_folder_usable", &[], u8::from(folder.trouble.is_none()));
-    header(out, "yardarm_plugin_files", "gauge", "Plugins by what becomes of their newest files.");
+    header(out, "yardarm_plugin_files", "gauge", "Plugins by the state of their newest files.");
     let refused = folder.plugins.iter().filter(|plugin| plugin.refused.is_some()).count();
     line(out, "yardarm_plugin_files", &[("result", "refused")], refused);
     line(out, "yardarm_plugin_files", &[("result", "ok")], folder.plugins.len() - refused);
-    header(out, "yardarm_plugin_plan_generation", "gauge", "Generation of the plan in force.");
+    header(out, "yardarm_plugin_plan_generation", "gauge", "Generation of the active plan.");
     line(out, "yardarm_plugin_plan_generation", &[], folder.generation);
     guests(out, plugins);
 }
 
-/// What guests count, under a prefix of their own.
+/// Appends the metrics that guests define, under a prefix per plugin.
 fn guests(out: &mut String, plugins: &[PluginMetrics]) {
     for plugin in plugins {
         let prefix = format!("yardarm_guest_{}_", plugin.plugin.replace('-', "_"));

@@ -19,29 +19,29 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.client_side_base_uri",
         Kind::Url,
         "https://clientsdk.launchdarkly.com",
-        "Service that goals are fetched from. Follows `base_uri` when only that is set.",
+        "Service that goals are fetched from. Follows `base_uri` if only that is set.",
     ),
     key("launchdarkly.events_uri", Kind::Url, "https://events.launchdarkly.com", "Service that events are posted to."),
     key(
         "launchdarkly.send_events",
         Kind::Bool,
         "false",
-        "Whether events of SDKs are forwarded. When off, event posts are answered 503, as LaunchDarkly's relay does.",
+        "Whether events of SDKs are forwarded. If `false`, event posts are answered 503, as by LaunchDarkly's relay.",
     ),
     key("launchdarkly.events_flush_interval", Kind::Duration, "5s", "Time between posts of events."),
     key(
         "launchdarkly.events_capacity",
         Kind::Count,
         "1000",
-        "Events per post. A queue with so many is posted at once; while upstream does not answer, further events of it are \
-         dropped and counted.",
+        "Events per post. A queue that holds this many is posted at once; while upstream does not respond, further \
+         events for it are dropped and counted.",
     ),
     key(
         "launchdarkly.events_memory",
         Kind::Size,
         "64MiB",
-        "Memory for events that wait for upstream, for all environments: half for SDK keys, a quarter each for mobile \
-         keys and environment IDs. What does not fit is dropped and counted. At least `4MiB`.",
+        "Memory for waiting events, over all environments: half for SDK keys, a quarter each for mobile keys and \
+         environment IDs. Events that do not fit are dropped and counted. At least `4MiB`.",
     ),
     key(
         "launchdarkly.events_max_payload",
@@ -65,34 +65,35 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.max_client_connection_time",
         Kind::Duration,
         "",
-        "Longest life of a stream; SDKs reconnect, which spreads them over gateways. No limit unless set.",
+        "Maximum duration of a stream; SDKs reconnect, which spreads them over gateways. No limit unless set.",
     ),
     key(
         "launchdarkly.ping_stream_jitter_time",
         Kind::Duration,
         "",
-        "Longest time by which announcements to mobile and browser streams are delayed, at least half of it, so that \
-         their polls do not all arrive at once; further changes meanwhile share one announcement. No delay unless set.",
+        "Maximum delay of pings to mobile and browser streams, so that their polls do not all arrive at once; the \
+         minimum is half of it. Further changes meanwhile share one ping. No delay unless set.",
     ),
     key(
         "launchdarkly.client_streams",
         Kind::Text,
         "ping",
-        "What streams of mobile and browser SDKs that know their context say of a change: `ping`, so that SDKs poll, as \
-         LaunchDarkly's relay does, or `evaluated`, the changed results themselves, as LaunchDarkly's own service does. \
-         Those with a context of more than 32 KiB are always told `ping`.",
+        "What streams of mobile and browser SDKs with a known context receive on a change: `ping`, so that SDKs poll, \
+         as from LaunchDarkly's relay, or `evaluated`, the changed results themselves, as from LaunchDarkly's own \
+         service. Streams with a context of more than 32 KiB always receive `ping`.",
     ),
     key(
         "launchdarkly.prometheus.listen",
         Kind::Address,
         "",
-        "Where metrics under the names of LaunchDarkly's relay are served at `/metrics`; it uses port 8031. Off unless set.",
+        "Address at which metrics under the names of LaunchDarkly's relay are served at `/metrics`; that relay uses \
+         port 8031. Off unless set.",
     ),
     key(
         "launchdarkly.prometheus.prefix",
         Kind::Text,
         "launchdarkly_relay",
-        "What the names of these metrics begin with: letters, digits, `_` and `:`.",
+        "Prefix of the names of these metrics: letters, digits, `_` and `:`.",
     ),
     key(
         "launchdarkly.fdv2",
@@ -105,7 +106,7 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.init_timeout",
         Kind::Duration,
         "10s",
-        "How long an environment without data answers 503 before streams are let in to wait.",
+        "How long an environment without data answers 503 before streams are accepted and wait for it.",
     ),
     key(
         "launchdarkly.disconnected_status_time",
@@ -117,13 +118,13 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.read_timeout",
         Kind::Duration,
         "5m",
-        "Silence after which the upstream connection is taken for dead and opened again.",
+        "Silence after which the upstream connection is considered dead and opened again.",
     ),
     key(
         "launchdarkly.min_reconnect_delay",
         Kind::Duration,
         "1s",
-        "Shortest first delay before a broken stream is opened again that upstream can ask for with `retry:`.",
+        "Lower bound of the first delay before a broken stream is opened again, which upstream may set by `retry:`.",
     ),
     key(
         "launchdarkly.max_reconnect_delay",
@@ -141,21 +142,22 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.expired_credential_cleanup_interval",
         Kind::Duration,
         "1m",
-        "How often keys whose time of grace is over are looked for, and a key that upstream refused is tried again \
-         while an older one still works.",
+        "How often expired keys are removed, and a key that upstream rejected is tried again while an older one still \
+         works.",
     ),
     key(
         "launchdarkly.auto_config.key",
         Kind::Secret,
         "",
-        "Auto-configuration key. With it LaunchDarkly says which environments exist, and none may be configured here.",
+        "Auto-configuration key. With it LaunchDarkly sends the list of environments, and none may be configured \
+         here.",
     ),
     key(
         "launchdarkly.auto_config.datastore_prefix",
         Kind::Text,
         "",
-        "What the keys of an environment in the database begin with; `$CID` stands for the environment ID, and for \
-         `ID.FILTER` where there is a payload filter. Required with a database.",
+        "Key prefix of an environment in the database; `$CID` stands for the environment ID, or for `ID.FILTER` with \
+         a payload filter. Required with a database.",
     ),
     key(
         "launchdarkly.auto_config.allowed_origins",
@@ -173,21 +175,21 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.offline.file",
         Kind::Path,
         "",
-        "Archive that LaunchDarkly made for offline use. With it nothing is ever sent to LaunchDarkly, and no \
+        "Archive that LaunchDarkly generated for offline use. With it nothing is ever sent to LaunchDarkly, and no \
          environments may be configured here.",
     ),
     key(
         "launchdarkly.offline.monitoring_interval",
         Kind::Duration,
         "1s",
-        "How often the archive is looked at for a replacement.",
+        "How often the archive is checked for a replacement.",
     ),
     key(
         "launchdarkly.offline.datastore_prefix",
         Kind::Text,
         "",
-        "What the keys of an environment in the database begin with; `$CID` stands for the environment ID, and for \
-         `ID.FILTER` where there is a payload filter. Required with a database.",
+        "Key prefix of an environment in the database; `$CID` stands for the environment ID, or for `ID.FILTER` with \
+         a payload filter. Required with a database.",
     ),
     key(
         "launchdarkly.offline.allowed_origins",
@@ -205,23 +207,24 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.redis.url",
         Kind::Secret,
         "",
-        "Redis server that data is written to, for server-side SDKs in daemon mode and the next start: `redis://user:password@host:6379/0`, `rediss://` for TLS. No database unless set.",
+        "Redis server that data is written to, for server-side SDKs in daemon mode and for the next start: \
+         `redis://user:password@host:6379/0`, `rediss://` for TLS. No database unless set.",
     ),
-    key("launchdarkly.redis.tls", Kind::Bool, "false", "Whether `redis://` means `rediss://`."),
-    key("launchdarkly.redis.username", Kind::Text, "", "User, in place of the one in the address."),
+    key("launchdarkly.redis.tls", Kind::Bool, "false", "Whether TLS is also used with `redis://`."),
+    key("launchdarkly.redis.username", Kind::Text, "", "User name, in place of the one in the address."),
     key("launchdarkly.redis.password", Kind::Secret, "", "Password, in place of the one in the address."),
     key(
         "launchdarkly.redis.check_interval",
         Kind::Duration,
         "30s",
-        "How often it is looked whether the data is still in the database. If not, it is written again.",
+        "How often the database is checked for the data. If it is missing, it is written again.",
     ),
     key(
         "launchdarkly.redis.poll_interval",
         Kind::Duration,
         "5s",
-        "How often the database is read while LaunchDarkly cannot be reached, for what other gateways have written. Newer \
-         items are served; nothing goes back to an older version.",
+        "How often the database is read while LaunchDarkly cannot be reached, for data that other gateways have \
+         written. Newer items are served; no item returns to an older version.",
     ),
     key(
         "launchdarkly.big_segments_stale_threshold",
@@ -254,8 +257,13 @@ pub const KEYS: &[Key] = &[
         "Name in logs, metrics, status and plugin bindings. Required.",
     ),
     key("launchdarkly.environments[].sdk_key", Kind::Secret, "", "Server-side SDK key. Required."),
-    key("launchdarkly.environments[].mobile_key", Kind::Secret, "", "Mobile key. Without it mobile routes answer 401."),
-    key("launchdarkly.environments[].env_id", Kind::Text, "", "Client-side ID. Without it browser routes answer 404."),
+    key(
+        "launchdarkly.environments[].mobile_key",
+        Kind::Secret,
+        "",
+        "Mobile key. Without it, mobile routes answer 401.",
+    ),
+    key("launchdarkly.environments[].env_id", Kind::Text, "", "Client-side ID. Without it, browser routes answer 404."),
     key(
         "launchdarkly.environments[].secure_mode",
         Kind::Bool,
@@ -273,7 +281,8 @@ pub const KEYS: &[Key] = &[
         "launchdarkly.environments[].prefix",
         Kind::Text,
         "",
-        "What its keys in the database begin with; `launchdarkly` unless set. A payload filter adds `/` and its key. Required where several environments share a database.",
+        "Key prefix of the environment in the database; `launchdarkly` unless set. A payload filter adds `/` and its \
+         key. Required if several environments share a database.",
     ),
     key(
         "launchdarkly.environments[].allowed_origins",

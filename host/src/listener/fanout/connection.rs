@@ -1,4 +1,4 @@
-//! One stream of a fan-out thread: what is still to be written, and what the client sends meanwhile.
+//! One stream of a fan-out thread: its unwritten bytes, and the bytes that the client sends meanwhile.
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -14,25 +14,25 @@ use super::{AfterStream, ReturnedConnection, StreamHandoff};
 
 /// End of a chunked body.
 pub(super) const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
-/// Most bytes that are thrown away of a request body that nothing reads; a client that sends more is cut off.
+/// Most bytes of an unread request body that are discarded; a client that sends more is disconnected.
 const MAX_DISCARDED: u32 = 4 << 20;
 
 /// One stream.
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     pub(super) stream: OpenStream,
-    /// What the socket has not taken yet: a slice of bytes that all streams share.
+    /// Bytes that the socket has not accepted yet: a slice of bytes that all streams share.
     unsent: Bytes,
-    /// Tells apart streams that had the same token one after the other.
+    /// Distinguishes streams that used the same token one after the other.
     pub(super) identity: u64,
-    /// Key of the source, and the place in its group.
+    /// Key of the source, and the index in its group.
     pub(super) group: usize,
     pub(super) position: usize,
-    /// Since when the socket has taken nothing; `None` while it takes bytes.
+    /// When the socket last stopped accepting bytes; `None` while it accepts them.
     pub(super) blocked_since: Option<Instant>,
     is_ending: bool,
     after: AfterStream,
-    /// Bytes of the client that were thrown away.
+    /// Bytes of the client that were discarded.
     discarded: u32,
     peer: std::net::SocketAddr,
     permit: OwnedSemaphorePermit,
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     returning: mpsc::Sender<ReturnedConnection>,
 }
 
-/// What became of a stream after writing.
+/// The state of a stream after writing.
 #[derive(PartialEq, Eq)]
 pub(super) enum State {
     Open,
@@ -49,7 +49,7 @@ pub(super) enum State {
 }
 
 impl Connection {
-    /// Takes a stream over; its position in its group is up to the caller.
+    /// Creates the connection of a stream; the caller sets its index in its group.
     pub(super) fn new(handoff: StreamHandoff, identity: u64, group: usize) -> Self {
         let StreamHandoff { socket, stream, peer, permit, unread, after, returning } = handoff;
         let socket = TcpStream::from_std(socket);
@@ -78,7 +78,7 @@ impl Connection {
         self.blocked_since.is_some()
     }
 
-    /// Writes until there is nothing left or the socket is full.
+    /// Writes until nothing is left or the socket is full.
     pub(super) fn write(&mut self, written: &mut u64) -> State {
         fault_point("fan-out stream");
         let mut has_progressed = false;
@@ -121,8 +121,8 @@ impl Connection {
         }
     }
 
-    /// Throws away the body of a request that nothing reads; returns whether it is too long. Where the connection
-    /// will serve another request, that one is left in the socket.
+    /// Discards an unread request body; returns whether it is too long. If the connection will serve another request,
+    /// that request is left in the socket.
     pub(super) fn discards_too_much(&mut self) -> bool {
         if self.after != AfterStream::Discard {
             return false;
@@ -140,7 +140,7 @@ impl Connection {
         true
     }
 
-    /// Hands the connection back after the end of its stream, if it has a use.
+    /// Returns the connection to the listener after the end of its stream, if it is still usable.
     pub(super) fn give_back(self) {
         if self.after == AfterStream::Close {
             return;
@@ -153,7 +153,7 @@ impl Connection {
             unread: self.unread,
             is_reusable,
         };
-        // No listener any more, or too many at once: the connection is closed, which clients must expect at any time.
+        // Without a listener, or beyond the capacity, the connection is closed, which clients must expect at any time.
         let _ = self.returning.try_send(ended);
     }
 }

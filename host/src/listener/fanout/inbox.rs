@@ -1,4 +1,4 @@
-//! The way to talk to a fan-out thread.
+//! The inbox of a fan-out thread: messages from other threads, and the wake-up of its epoll.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,19 +12,19 @@ use super::{FanoutReport, StreamHandoff};
 /// A message to a thread.
 pub(super) enum Message {
     Add(Box<StreamHandoff>),
-    /// The source with this key may have something new.
+    /// The source with this key may have new data.
     Pulse(usize),
     /// The stream with this token and identity has to end.
     End(usize, u64),
     Stop,
 }
 
-/// The way to talk to a thread.
+/// The inbox of a fan-out thread.
 #[derive(Clone)]
 pub(super) struct ShardHandle(Arc<Inbox>);
 
 struct Inbox {
-    /// Bounded by what it holds: a stream is in here once before it is served, a source at most once at a time.
+    /// Bounded by its content: a stream is in it once before it is served, a source at most once at a time.
     messages: Mutex<Vec<Message>>,
     waker: Waker,
     streams: AtomicUsize,
@@ -52,12 +52,12 @@ impl ShardHandle {
         }))
     }
 
-    /// Takes all messages that wait.
+    /// Takes all waiting messages.
     pub(super) fn take(&self) -> Vec<Message> {
         std::mem::take(&mut *self.0.messages.lock())
     }
 
-    /// Streams whose socket is full.
+    /// Number of streams whose socket is full.
     pub(super) fn blocked(&self) -> usize {
         self.0.blocked.load(Ordering::Relaxed)
     }
@@ -81,7 +81,7 @@ impl ShardHandle {
 
     pub(super) fn send(&self, message: Message) {
         self.0.messages.lock().push(message);
-        // Fails only if the epoll is gone, and the thread with it.
+        // Fails only if the epoll is closed, and its thread has ended too.
         let _ = self.0.waker.wake();
     }
 

@@ -22,7 +22,7 @@ use super::inbox::{EndWaker, Message, ShardHandle};
 
 const WAKE: Token = Token(usize::MAX);
 
-/// The thread's own state.
+/// State of a fan-out thread.
 pub(super) struct Shard {
     poll: Poll,
     handle: ShardHandle,
@@ -33,16 +33,16 @@ pub(super) struct Shard {
     next_identity: u64,
     written: u64,
     write_timeout: Duration,
-    /// When blocked streams are next looked at, while there are any.
+    /// When blocked streams are checked next; `None` without blocked streams.
     next_sweep: Instant,
 }
 
 /// The streams of one source.
 struct Group {
     tokens: Vec<usize>,
-    /// Set from a pulse until the thread has looked, so that a burst of changes wakes it once.
+    /// Set from a notification until the thread has handled it, so that a burst of changes wakes the thread once.
     is_pulsed: Arc<AtomicBool>,
-    /// Ends the task that forwards pulses.
+    /// Ends the task that forwards notifications.
     forwarder: tokio_util::sync::DropGuard,
 }
 
@@ -62,9 +62,9 @@ impl Shard {
             write_timeout,
             next_sweep: Instant::now(),
         };
-        // Its streams are lost with it, so the process has to end; a fault of one stream is caught before.
+        // If the thread fails, its streams are lost and the process has to end. A panic in one stream is caught before.
         lifecycle.supervisor().vital_thread("fan-out", format!("fan-out {index}"), move || shard.run())?;
-        // Streams still open when everything else has stopped are cut with the thread.
+        // Streams that are still open when everything else has stopped end with the thread.
         let (stop, token) = (handle.clone(), lifecycle.token().clone());
         lifecycle.supervise_graceful("fan-out end", move || {
             let (stop, token) = (stop.clone(), token.clone());
@@ -77,12 +77,12 @@ impl Shard {
     }
 
     fn run(mut self) {
-        // Forwarders of pulses are tasks of the runtime.
+        // The tasks that forward notifications belong to the runtime.
         let runtime = self.runtime.clone();
         let _entered = runtime.enter();
         let mut events = Events::with_capacity(1024);
         loop {
-            // One look at all blocked streams now and then, instead of a timer for each.
+            // All blocked streams are checked at intervals instead of by a timer for each.
             let has_blocked = self.handle.blocked() > 0;
             let timeout = has_blocked.then(|| self.next_sweep.saturating_duration_since(Instant::now()));
             match self.poll.poll(&mut events, timeout) {
@@ -114,7 +114,7 @@ impl Shard {
         }
     }
 
-    /// Says whether the thread has to stop.
+    /// Handles a message; returns whether the thread has to stop.
     fn read_messages(&mut self) -> bool {
         for message in self.handle.take() {
             fault_point("fan-out stop");
@@ -149,7 +149,7 @@ impl Shard {
         connection.position = group.tokens.len();
         group.tokens.push(token);
         let waker = Arc::new(EndWaker { handle: self.handle.clone(), token, identity }).into();
-        // One that has to end already is noticed when it is written to, which is at once, and is written its end like any.
+        // A stream that has to end already is written to at once, detects the end there, and is closed like any other.
         let _ = connection.stream.poll_ending(&mut Context::from_waker(&waker));
         entry.insert(connection);
         self.write(token);
@@ -175,7 +175,7 @@ impl Shard {
         let Some(connection) = self.streams.get_mut(token) else { return };
         let was_blocked = connection.is_blocked();
         let label = |it: &Connection| Some(it.stream.environment().clone());
-        // A fault of one stream costs this stream only.
+        // A panic in one stream ends this stream only.
         let written = supervisor::part("fan-out stream", connection, label, |it| it.write(&mut self.written));
         let state = written.unwrap_or(State::Broken);
         match (was_blocked, connection.is_blocked()) {
@@ -194,7 +194,7 @@ impl Shard {
         }
     }
 
-    /// Ends streams whose sockets have taken nothing for too long.
+    /// Ends streams whose sockets have accepted nothing for too long.
     fn sweep(&mut self) {
         let now = Instant::now();
         if self.next_sweep > now || self.handle.blocked() == 0 {
@@ -207,12 +207,12 @@ impl Shard {
         for token in stuck {
             let Some(connection) = self.remove(token) else { continue };
             connection.stream.end(EndReason::Unresponsive);
-            // What the client has not taken is forgotten at once instead of waiting in the kernel.
+            // Unacknowledged bytes are discarded at once instead of waiting in the kernel.
             let _ = SockRef::from(&connection.socket).set_linger(Some(Duration::ZERO));
         }
     }
 
-    /// The client closed its side, or the connection broke.
+    /// Handles a readable socket: the client closed its side, or the connection failed.
     fn end_broken(&mut self, token: usize) {
         let Some(connection) = self.remove(token) else { return };
         if let Ok(Some(error)) = connection.socket.take_error()
@@ -227,7 +227,7 @@ impl Shard {
         if connection.is_blocked() {
             self.handle.remove_blocked();
         }
-        // A socket that cannot be taken out of the epoll leaves it when it is closed.
+        // A socket that cannot be deregistered leaves the epoll when it is closed.
         let _ = self.poll.registry().deregister(&mut connection.socket);
         let group = self.groups.get_mut(&connection.group)?;
         group.tokens.swap_remove(connection.position);
@@ -260,7 +260,7 @@ impl Group {
             let (mut versions, handle, flag, ending) =
                 (versions.clone(), handle.clone(), Arc::clone(&flag), ending.clone());
             if !std::mem::replace(&mut is_first, false) {
-                // What an earlier run took note of may not have been passed on.
+                // Notifications that an earlier run of the task received may not have been forwarded.
                 handle.send(Message::Pulse(key));
             }
             async move {

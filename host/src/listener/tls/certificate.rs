@@ -1,4 +1,4 @@
-//! Certificate and key: read at the start, and again when the content of their files changes.
+//! Certificate and key: loaded at the start, and again when the content of their files changes.
 
 use std::fs::File;
 use std::io::Read;
@@ -19,9 +19,9 @@ use yardarm_core::supervisor::blocking;
 
 use crate::config::{TlsConfig, TlsVersion};
 
-/// How often the files are compared with what is served.
+/// How often the files are compared with the certificate in use.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
-/// Largest file that is read; chains have some kilobytes.
+/// Largest file that is read, in bytes; chains have some kilobytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Certificate and key, ready for handshakes. Cheap to clone; all clones follow the files.
@@ -36,41 +36,41 @@ struct Shared {
 
 struct State {
     served: Files,
-    /// The last content that could not be used, and why; `None` while the files are served.
+    /// The last content that could not be used, and the reason; `None` while the files are in use.
     rejected: Option<(Result<Files, String>, String)>,
     loaded_ms: u64,
 }
 
-/// Content of both files. Has no `Debug`, because one of them is the key.
+/// Content of both files. Does not implement `Debug`, because one of them is the key.
 #[derive(PartialEq, Eq)]
 struct Files {
     cert: Vec<u8>,
     key: Vec<u8>,
 }
 
-/// Which certificate is served.
+/// State of the certificate in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CertificateReport {
-    /// When the certificate that is served was loaded, in milliseconds since 1970.
+    /// When the certificate in use was loaded, in Unix milliseconds.
     pub loaded_ms: u64,
-    /// Why the files cannot be used as they are now; what was loaded before is still served.
+    /// Why the current files cannot be used; the certificate loaded before stays in use.
     pub error: Option<String>,
 }
 
-/// Why TLS cannot be offered.
+/// An error of loading certificate and key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read or is not what it should be.
+    /// A file cannot be read or has unexpected content.
     #[error("`{key}`: `{path}` cannot be used: {problem}")]
     File {
         /// Key of the setting.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
     },
-    /// Certificate and key do not belong together, or are of a kind that is not supported.
+    /// Certificate and key do not match, or their type is not supported.
     #[error("`server.tls.cert` and `server.tls.key` cannot be used together: {0}")]
     Pair(#[from] rustls::Error),
 }
@@ -79,7 +79,7 @@ impl Tls {
     /// Reads certificate chain and key.
     ///
     /// # Errors
-    /// When a file cannot be used, or the two do not belong together.
+    /// When a file cannot be used, or the two do not match.
     pub fn load(config: &TlsConfig) -> Result<Self, TlsError> {
         let served = Files::read(config)?;
         let current = ArcSwap::from(served.server_config(config)?);
@@ -87,16 +87,16 @@ impl Tls {
         Ok(Self(Arc::new(Shared { config: config.clone(), current, state: Mutex::new(state) })))
     }
 
-    /// What handshakes use from now on.
+    /// Returns the TLS configuration for new handshakes.
     pub(in crate::listener) fn current(&self) -> Arc<ServerConfig> {
         self.0.current.load_full()
     }
 
-    /// Reads the files again and serves their content from the next handshake on; returns whether it has changed.
-    /// Reads files, so it must not run on a serving thread.
+    /// Reads the files again and uses their content from the next handshake on; returns whether it has changed.
+    /// Blocks on file I/O, so it must not run on a serving thread.
     ///
     /// # Errors
-    /// When the files cannot be used; what was loaded before stays.
+    /// When the files cannot be used; the certificate loaded before stays in use.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let read = Files::read(&self.0.config);
         let mut state = self.lock();
@@ -121,7 +121,7 @@ impl Tls {
             (Err(error), read) => {
                 let text = error.to_string();
                 let content = read.map_err(|_| text.clone());
-                // Once per cause, however often it is looked at.
+                // Logged once per cause, however often the files are checked.
                 if state.rejected.as_ref().is_none_or(|(rejected, _)| *rejected != content) {
                     tracing::error!(error = %text, "new certificate cannot be used, the one before is still served");
                 }
@@ -132,7 +132,7 @@ impl Tls {
         }
     }
 
-    /// Follows the files until the end of `lifecycle`.
+    /// Watches the files until the end of `lifecycle`.
     pub fn watch(&self, lifecycle: &Lifecycle) {
         let tls = self.clone();
         lifecycle.supervise("certificate files", move || {
@@ -141,14 +141,14 @@ impl Tls {
                 loop {
                     tokio::time::sleep(CHECK_INTERVAL).await;
                     let tls = tls.clone();
-                    // Failures are logged there, and the next look comes.
+                    // Failures are logged in `reload`, and the next check follows.
                     let _ = blocking("certificate files", move || tls.follow()).await;
                 }
             }
         });
     }
 
-    /// Which certificate is served.
+    /// Returns the state of the certificate in use.
     #[must_use]
     pub fn report(&self) -> CertificateReport {
         let state = self.lock();
@@ -156,8 +156,8 @@ impl Tls {
         CertificateReport { loaded_ms: state.loaded_ms, error }
     }
 
-    /// One look at the files. Certificate and key are two files that are not written at the same moment, so only what
-    /// has rested for a moment is judged.
+    /// Checks the files once. Certificate and key are two files that are not written at the same moment, so only
+    /// content that has been stable for a moment is loaded.
     fn follow(&self) {
         /// Time for a writer to finish both files.
         const REST: Duration = Duration::from_millis(500);
@@ -185,7 +185,7 @@ impl Files {
     fn read(config: &TlsConfig) -> Result<Self, TlsError> {
         let read = |key, path: &Path| {
             let unusable = |error: std::io::Error| unusable(key, path, error.to_string());
-            // Anything else than a file, such as a pipe, might never end or never begin.
+            // Reading anything but a regular file, such as a pipe, might block or never end.
             if !std::fs::metadata(path).map_err(unusable)?.is_file() {
                 return Err(self::unusable(key, path, "it is not a regular file".to_owned()));
             }

@@ -14,7 +14,7 @@ use super::*;
 use crate::listener::fanout::connection::LAST_CHUNK;
 use crate::listener::fanout::{AfterStream, Fanout};
 
-/// Has nothing to say.
+/// A source that never yields data.
 struct Silence(watch::Sender<Version>);
 
 impl UpdateSource for Silence {
@@ -32,7 +32,7 @@ impl UpdateSource for Silence {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_ends_on_its_way_here_is_written_its_end() {
+async fn a_stream_that_ended_before_assignment_receives_its_end() {
     let (lifecycle, streams) = (Lifecycle::new(), StreamRegistry::new(1));
     let fanout = Fanout::start(&lifecycle, Duration::from_secs(120)).unwrap();
     let facts = RequestFacts {
