@@ -3,7 +3,7 @@
 //! Plugins receive every change once, here. The untransformed data is kept beside the served data as soon as the two
 //! differ, so that a change of plugins can be applied to older data.
 
-mod changed;
+mod payload_item;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use yardarm_core::supervisor::fault_point;
 use yardarm_core::{Snapshot, Writer};
 use yardarm_launchdarkly_eval::model;
 
-use self::changed::{Changed, describe, read, reread};
+use self::payload_item::{Changed, describe, read, reread};
 use crate::data::fdv2::{Fdv2Data, ObjectChange};
 use crate::data::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
