@@ -2,12 +2,12 @@
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError};
 
 /// Why a body was not collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// It is longer than the limit.
+    /// It is longer than the limit, or than the limit of the gateway.
     #[error("the body is too large")]
     TooLarge,
     /// The connection broke, or the body is not what its headers announce.
@@ -26,7 +26,9 @@ pub enum BodyError {
 pub async fn collect(mut body: Body, limit: usize, mut grants: impl FnMut(usize) -> bool) -> Result<Bytes, BodyError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyError::Interrupted)?.into_data() else { continue };
+        let frame =
+            frame.map_err(|error| if is_too_large(&error) { BodyError::TooLarge } else { BodyError::Interrupted });
+        let Ok(data) = frame?.into_data() else { continue };
         let length = whole.len() + data.len();
         if length > limit {
             return Err(BodyError::TooLarge);
@@ -39,9 +41,15 @@ pub async fn collect(mut body: Body, limit: usize, mut grants: impl FnMut(usize)
     Ok(whole.freeze())
 }
 
+/// Whether a body exceeded a limit that wraps it, as that of the gateway does.
+fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
+    use http_body_util::Limited;
 
     use super::*;
 
@@ -62,5 +70,13 @@ mod tests {
         assert_eq!(lengths, [2, 4]);
         let broken = stream::iter([Ok("ab"), Err(std::io::Error::other("reset"))]);
         assert_eq!(collect(Body::from_stream(broken), 9, |_| true).await, Err(BodyError::Interrupted));
+    }
+
+    #[tokio::test]
+    async fn the_limit_of_the_gateway_is_a_limit() {
+        let limited = |limit| Body::new(Limited::new(body(&["ab", "cde"]), limit));
+        assert_eq!(collect(limited(5), 9, |_| true).await.unwrap(), "abcde");
+        assert_eq!(collect(limited(4), 9, |_| true).await, Err(BodyError::TooLarge));
+        assert_eq!(collect(Body::new(Limited::new(limited(4), 9)), 9, |_| true).await, Err(BodyError::TooLarge));
     }
 }

@@ -85,13 +85,19 @@ impl<I: PayloadItem> PayloadPipeline<I> {
     /// Whether another chain is in force than the one that made what is served, or that one has failed.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
-        identity(self.in_force().as_ref()) != self.chain || self.is_behind
+        self.differs_from(self.in_force().as_ref())
+    }
+
+    /// Whether no plugin is in force and none made what is served, so that changes can be served as they come.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.untransformed.is_none() && !self.is_outdated()
     }
 
     /// Passes one changed item; `items` is everything, with the change.
     pub async fn change(&mut self, item: &I, items: I::Items) -> Served<I> {
         match self.in_force() {
-            transform if self.is_outdated() => self.pass_everything(transform, items).await,
+            transform if self.differs_from(transform.as_ref()) => self.pass_everything(transform, items).await,
             None => Served::Upstream,
             Some(transform) if self.reads.contains(&item.head()) => self.pass_everything(Some(transform), items).await,
             Some(transform) => {
@@ -108,7 +114,7 @@ impl<I: PayloadItem> PayloadPipeline<I> {
     /// Passes the removal of an item; `items` is everything, without it. Plugins do not see items that are gone.
     pub async fn remove(&mut self, head: &ItemHead, items: I::Items) -> Served<I> {
         match self.in_force() {
-            transform if self.is_outdated() => self.pass_everything(transform, items).await,
+            transform if self.differs_from(transform.as_ref()) => self.pass_everything(transform, items).await,
             None => Served::Upstream,
             Some(transform) if self.reads.contains(head) => self.pass_everything(Some(transform), items).await,
             Some(_) => {
@@ -144,6 +150,11 @@ impl<I: PayloadItem> PayloadPipeline<I> {
 
     fn in_force(&self) -> Option<Arc<dyn PayloadTransform>> {
         self.hooks.of(&self.label).payload_transform.clone()
+    }
+
+    /// Whether everything has to be transformed by this chain. The plan may change between two reads of it.
+    fn differs_from(&self, transform: Option<&Arc<dyn PayloadTransform>>) -> bool {
+        identity(transform) != self.chain || self.is_behind
     }
 
     fn succeed(&mut self, chain: u64) {

@@ -17,8 +17,9 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use yardarm_core::Secret;
-use yardarm_core::hooks::{Admission, ClientAddress, HeaderBlock, Plan, RequestFacts};
+use yardarm_core::hooks::{Plan, RequestFacts};
 use yardarm_core::registry::RouteTag;
+use yardarm_vendor::admission::{self, Admitted, RequestParts};
 
 use super::Downstream;
 use super::compat_metrics::{Labels, RequestMethod};
@@ -82,11 +83,10 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
     let mut response = if request.method() == Method::OPTIONS {
         next.run(request).await
     } else {
-        let plan = downstream.hooks.pin();
         let facts = facts(&environment, credential, info, &request);
-        match call_request_plugins(&*plan, &facts).await {
-            Err(rejection) => rejection.into_response(info.audience.kind),
-            Ok(()) => {
+        match admission::admit(&downstream.hooks, facts).await {
+            Err(refusal) => Rejection::from(refusal).into_response(info.audience.kind),
+            Ok(Admitted { plan, facts }) => {
                 let caller = Caller {
                     environment: Arc::clone(&environment),
                     config: Arc::clone(&config),
@@ -117,7 +117,7 @@ fn count(
     request: &Request,
 ) {
     let Some(compat_metrics) = &downstream.compat_metrics else { return };
-    let method = if request.method() == Method::PUT { report_method() } else { request.method().clone() };
+    let method = method(request);
     let labels = |route| Labels {
         env: config.display_name(&environment.filter),
         platform: platform(info.audience.kind),
@@ -214,35 +214,19 @@ fn environment_id(path: &str, info: RouteInfo) -> String {
 }
 
 fn facts(environment: &LdEnvironment, credential: Secret, info: RouteInfo, request: &Request) -> RequestFacts {
-    RequestFacts {
-        environment: environment.label.clone(),
-        route: info.id,
-        sdk: info.audience.kind.as_str(),
-        method: if request.method() == Method::PUT { report_method() } else { request.method().clone() },
-        headers: HeaderBlock::new(request.headers()),
-        credential: Some(credential),
-        client: ClientAddress::of(request.extensions()),
-    }
+    let parts = RequestParts { method: &method(request), headers: request.headers(), extensions: request.extensions() };
+    admission::facts(environment.label.clone(), info.id, info.audience.kind.as_str(), &parts, Some(credential))
 }
 
-/// The method `REPORT`, which the router sees as `PUT`.
-fn report_method() -> Method {
-    Method::from_bytes(b"REPORT").unwrap_or(Method::GET)
+/// The method as the SDK sent it: the router sees `REPORT` as `PUT`.
+fn method(request: &Request) -> Method {
+    let method = request.method();
+    if method == Method::PUT { Method::from_bytes(b"REPORT").unwrap_or(Method::GET) } else { method.clone() }
 }
 
 /// Address of the peer, as recorded by the listener.
 pub(super) fn peer(extensions: &http::Extensions) -> Option<IpAddr> {
     extensions.get::<ConnectInfo<SocketAddr>>().map(|it| it.0.ip())
-}
-
-async fn call_request_plugins(plan: &dyn Plan, facts: &RequestFacts) -> Result<(), Rejection> {
-    let hooks = plan.environment(&facts.environment);
-    let Some(chain) = &hooks.request_auth else { return Ok(()) };
-    match chain.authenticate(facts).await {
-        Ok(Admission::Allowed(_)) => Ok(()),
-        Ok(Admission::Denied { plugin, denial }) => Err(Rejection::Denied { plugin, denial }),
-        Err(failure) => Err(Rejection::PluginFailed(failure)),
-    }
 }
 
 fn rejected(refused: Refused, info: RouteInfo) -> Response {

@@ -7,11 +7,12 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use yardarm_core::budget::{Account, Charge};
 use yardarm_launchdarkly_eval::model::Context;
+use yardarm_vendor::body::{self, BodyError};
 
 use super::Downstream;
 use super::auth::Caller;
@@ -99,27 +100,16 @@ async fn read(
     limit: u64,
     account: &Arc<Account>,
     kind: SdkKind,
-) -> Result<(Vec<u8>, Option<Charge>), ContextRejection> {
+) -> Result<(Bytes, Option<Charge>), ContextRejection> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut body = Limited::new(request.into_body(), limit);
-    let (mut whole, mut charge) = (Vec::new(), None);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| match error {
-            error if is_too_large(&*error) => ContextRejection::TooLarge,
-            error => ContextRejection::Body(error.to_string()),
-        })?;
-        let Ok(data) = frame.into_data() else { continue };
-        whole.extend_from_slice(&data);
-        if ClientContext::is_large(whole.len()) && !account.cover(&mut charge, whole.len()) {
-            return Err(ContextRejection::Busy(kind));
-        }
+    let mut charge = None;
+    let grants = |length| !ClientContext::is_large(length) || account.cover(&mut charge, length);
+    match body::collect(request.into_body(), limit, grants).await {
+        Ok(body) => Ok((body, charge)),
+        Err(BodyError::TooLarge) => Err(ContextRejection::TooLarge),
+        Err(BodyError::Busy) => Err(ContextRejection::Busy(kind)),
+        Err(error @ BodyError::Interrupted) => Err(ContextRejection::Body(error.to_string())),
     }
-    Ok((whole, charge))
-}
-
-/// Whether the body exceeded a limit; the error of the process-wide limit is deeper in the chain of sources.
-fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
 }
 
 /// Secure mode: a browser proves its context with a hash (L144 to L148).

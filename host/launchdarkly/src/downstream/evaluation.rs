@@ -51,7 +51,7 @@ async fn evaluate(downstream: &Downstream, caller: &Caller, query: Option<&str>,
     }
     let rejection = match results(downstream, caller, &snapshot, evaluation_request(caller, query, context)).await {
         Ok(body) => return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
-        Err(EvaluationError::Plugin(failure)) => Rejection::PluginFailed(failure),
+        Err(EvaluationError::Plugin(failure)) => Rejection::Refused(failure.into()),
         Err(EvaluationError::Evaluator(_)) => Rejection::Overloaded,
     };
     rejection.into_response(caller.kind)

@@ -6,12 +6,13 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, Uri};
 use yardarm_core::Snapshot;
+use yardarm_vendor::stream_response::Start;
 
 use super::Downstream;
 use super::auth::Caller;
 use super::polling::{answer, not_initialized};
 use super::query::first_query_value;
-use super::stream::{Opening, open};
+use super::stream::open;
 use crate::data::fdv2::Fdv2Data;
 
 /// `GET /sdk/poll`
@@ -31,11 +32,11 @@ pub(super) async fn stream(State(downstream): State<Downstream>, caller: Caller,
     };
     let basis = first_query_value(uri.query(), "basis");
     let has_everything = newest(&caller).filter(|it| basis.as_deref() == Some(&it.data().state()));
-    let opening = match has_everything {
-        Some(snapshot) => Opening::After(snapshot.seq(), snapshot.data().nothing_new_frame()),
-        None => Opening::Everything,
+    let start = match has_everything {
+        Some(snapshot) => Start::After(snapshot.seq(), snapshot.data().nothing_new_frame()),
+        None => Start::Everything,
     };
-    open(&downstream, caller, source, 0, opening)
+    open(&downstream, caller, source, 0, start)
 }
 
 fn newest(caller: &Caller) -> Option<Arc<Snapshot<Fdv2Data>>> {

@@ -2,20 +2,19 @@
 //!
 //! SDKs stop for good on most 4xx, so only a decision about the caller may become one; a failure of the gateway is a 503.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
-use yardarm_core::hooks::{Denial, HookFailure};
+use yardarm_core::hooks::Denial;
+use yardarm_core::registry::TooManyStreams;
 use yardarm_core::retry_after;
+use yardarm_vendor::admission::Refusal;
 use yardarm_vendor::upstream::LogThrottle;
 
 use crate::identity::SdkKind;
 
-/// Log lines about requests for which a plugin failed.
-static FAILURES: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 /// Log lines about requests for which there is no room.
 static LACKS_OF_ROOM: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
@@ -41,16 +40,9 @@ pub(super) enum Rejection {
     /// so it must not look like an unknown credential, which is final for SDKs.
     #[error("upstream rejects the SDK key of the environment")]
     RejectedUpstream,
-    /// A plugin denied the request.
-    #[error("refused by plugin `{plugin}`")]
-    Denied {
-        /// Name of the plugin.
-        plugin: Arc<str>,
-        denial: Denial,
-    },
-    /// A required plugin failed.
+    /// A plugin denied the request, or a required one failed.
     #[error(transparent)]
-    PluginFailed(HookFailure),
+    Refused(#[from] Refusal),
     /// As many streams as allowed are open.
     #[error("too many streams; raise `server.max_streams` or the limit of open files, or add gateways")]
     Busy,
@@ -77,27 +69,20 @@ impl Rejection {
         let (status, text) = match &self {
             Self::NoCredential => (StatusCode::UNAUTHORIZED, ""),
             // A denial of the credential by a plugin is answered like an unknown credential.
-            Self::UnknownCredential | Self::Denied { denial: Denial::Unauthorized, .. } if is_browser => {
-                (StatusCode::NOT_FOUND, UNKNOWN_ID)
-            }
-            Self::UnknownCredential | Self::Denied { denial: Denial::Unauthorized, .. } => {
-                (StatusCode::UNAUTHORIZED, UNKNOWN_KEY)
+            Self::UnknownCredential | Self::Refused(Refusal::Denied { denial: Denial::Unauthorized, .. }) => {
+                if is_browser {
+                    (StatusCode::NOT_FOUND, UNKNOWN_ID)
+                } else {
+                    (StatusCode::UNAUTHORIZED, UNKNOWN_KEY)
+                }
             }
             Self::Unlisted => (StatusCode::SERVICE_UNAVAILABLE, UNLISTED),
             Self::UnknownFilter => (StatusCode::NOT_FOUND, UNKNOWN_FILTER),
             Self::Starting | Self::RejectedUpstream => (StatusCode::SERVICE_UNAVAILABLE, STARTING),
-            Self::Denied { denial: Denial::Forbidden, .. } => (StatusCode::FORBIDDEN, ""),
-            Self::Denied { denial: Denial::RateLimited(_), .. } => (StatusCode::TOO_MANY_REQUESTS, ""),
-            Self::Denied { denial: Denial::Unavailable, .. }
-            | Self::PluginFailed(_)
-            | Self::Busy
-            | Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, ""),
+            Self::Refused(refusal) => (refusal.status(), ""),
+            Self::Busy | Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, ""),
         };
-        match &self {
-            Self::PluginFailed(_) => warn(&FAILURES, &self),
-            Self::Busy => warn(&LACKS_OF_ROOM, &self),
-            _ => tracing::debug!(error = %self, "request refused"),
-        }
+        self.log();
         let mut response = if text.is_empty() {
             status.into_response()
         } else {
@@ -114,40 +99,55 @@ impl Rejection {
 
     /// Whether the caller is answered like one whose credential matches no environment.
     fn is_about_credential(&self) -> bool {
-        let is_denied = matches!(self, Self::Denied { denial: Denial::Unauthorized, .. });
-        is_denied || matches!(self, Self::NoCredential | Self::UnknownCredential)
+        matches!(
+            self,
+            Self::NoCredential
+                | Self::UnknownCredential
+                | Self::Refused(Refusal::Denied { denial: Denial::Unauthorized, .. })
+        )
     }
 
     /// Seconds after which a retry may succeed.
     fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Denied { denial, .. } => denial.retry_after(),
-            Self::Unlisted
-            | Self::Starting
-            | Self::RejectedUpstream
-            | Self::PluginFailed(_)
-            | Self::Busy
-            | Self::Overloaded => Some(retry_after::soon()),
+            Self::Refused(refusal) => refusal.retry_after(),
+            Self::Unlisted | Self::Starting | Self::RejectedUpstream | Self::Busy | Self::Overloaded => {
+                Some(retry_after::soon())
+            }
             Self::NoCredential | Self::UnknownCredential | Self::UnknownFilter => None,
+        }
+    }
+
+    /// Logs the rejection. A flood of requests without room makes one line per interval.
+    fn log(&self) {
+        match self {
+            Self::Refused(refusal) => refusal.log(),
+            Self::Busy => {
+                if let Some(suppressed) = LACKS_OF_ROOM.next_line() {
+                    tracing::warn!(error = %self, suppressed, "request not served");
+                }
+            }
+            _ => tracing::debug!(error = %self, "request refused"),
         }
     }
 }
 
-/// Writes a log line, at most one per interval, so that a flood of requests does not flood the log.
-fn warn(limit: &LogThrottle, rejection: &Rejection) {
-    if let Some(suppressed) = limit.next_line() {
-        tracing::warn!(error = %rejection, suppressed, "request not served");
+impl From<TooManyStreams> for Rejection {
+    fn from(_: TooManyStreams) -> Self {
+        Self::Busy
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use yardarm_core::hooks::HookFailure;
+
     use super::*;
 
     #[test]
     fn only_decisions_about_the_caller_are_final() {
-        let denied = |denial| Rejection::Denied { plugin: "gate".into(), denial };
-        let failed = || Rejection::PluginFailed(HookFailure { plugin: "gate".into(), class: "trap" });
+        let denied = |denial| Rejection::from(Refusal::Denied { plugin: "gate".into(), denial });
+        let failed = || Rejection::from(Refusal::from(HookFailure { plugin: "gate".into(), class: "trap" }));
         for (rejection, key_status, id_status) in [
             (Rejection::NoCredential, 401, 401),
             (Rejection::UnknownCredential, 401, 404),
@@ -170,8 +170,7 @@ mod tests {
                 Rejection::UnknownFilter => Rejection::UnknownFilter,
                 Rejection::Starting => Rejection::Starting,
                 Rejection::RejectedUpstream => Rejection::RejectedUpstream,
-                Rejection::Denied { denial, .. } => denied(*denial),
-                Rejection::PluginFailed(_) => failed(),
+                Rejection::Refused(refusal) => refusal.clone().into(),
                 Rejection::Busy => Rejection::Busy,
                 Rejection::Overloaded => Rejection::Overloaded,
             };

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use yardarm_core::change_log::UpdateSource;
-use yardarm_core::sse::Frame;
-use yardarm_core::stream::OpenStream;
+use yardarm_core::hooks::RequestFacts;
+use yardarm_vendor::stream_response::{self, Start};
 
 use super::Downstream;
 use super::auth::{Caller, platform, user_agent};
@@ -88,13 +87,6 @@ impl StreamKind {
     }
 }
 
-/// The first event of a stream.
-pub(super) enum Opening {
-    Everything,
-    /// The caller is up to date with this change and is sent this frame.
-    After(u64, Frame),
-}
-
 fn open_stream(downstream: &Downstream, caller: Caller, kind: StreamKind) -> Response {
     let environment = &caller.environment;
     let (source, channel) = match (kind, &environment.evaluated_streams) {
@@ -106,7 +98,7 @@ fn open_stream(downstream: &Downstream, caller: Caller, kind: StreamKind) -> Res
             (environment.ping_source(), Channel::Ping as usize)
         }
     };
-    open(downstream, caller, source, channel, Opening::Everything)
+    open(downstream, caller, source, channel, Start::Everything)
 }
 
 /// Opens a stream for an authenticated caller.
@@ -115,19 +107,21 @@ pub(super) fn open(
     caller: Caller,
     source: Arc<dyn UpdateSource>,
     channel: usize,
-    opening: Opening,
+    start: Start,
 ) -> Response {
     let kind = caller.kind;
     let lifetime = downstream.config.max_client_connection_time;
-    let Ok(guard) = downstream.streams.open(caller.facts, lifetime) else {
-        return Rejection::Busy.into_response(kind);
+    let is_known = |facts: &RequestFacts| {
+        let credential = facts.credential.as_ref().map_or("", |it| it.expose());
+        match downstream.environments.find(kind, credential, &caller.environment.filter) {
+            Lookup::Found(_) => Ok(()),
+            _ => Err(Rejection::UnknownCredential),
+        }
     };
-    // Withdrawing a credential ends the streams that are registered at that moment. This one is registered from here on,
-    // so a withdrawal between the check and this line is noticed here.
-    let credential = guard.facts().credential.as_ref().map_or("", |it| it.expose());
-    if !matches!(downstream.environments.find(kind, credential, &caller.environment.filter), Lookup::Found(_)) {
-        return Rejection::UnknownCredential.into_response(kind);
-    }
+    let guard = match stream_response::register(&downstream.streams, caller.facts, lifetime, is_known) {
+        Ok(guard) => guard,
+        Err(rejection) => return rejection.into_response(kind),
+    };
     let guard = match &downstream.compat_metrics {
         None => guard,
         Some(compat_metrics) => {
@@ -140,18 +134,10 @@ pub(super) fn open(
             guard.attach(compat_metrics.connection(labels))
         }
     };
-    let stream = match opening {
-        Opening::Everything => OpenStream::new(source, channel, guard),
-        Opening::After(seq, first) => OpenStream::resumed(source, channel, seq, first, guard),
-    };
-    let (body, takeover) = stream.into_body();
-    let mut response = (head(), Body::new(body)).into_response();
-    response.extensions_mut().insert(takeover);
-    response
+    stream_response::respond(head(), source, channel, start, guard)
 }
 
-/// The head of every stream (L052). The listener removes `Connection` in protocol
-/// versions without it.
+/// The head of every stream (L052). The listener removes `Connection` in protocol versions without it.
 fn head() -> HeaderMap {
     [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),

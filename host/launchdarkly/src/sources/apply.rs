@@ -3,19 +3,20 @@
 //! Plugins receive every change once, here. The untransformed data is kept beside the served data as soon as the two
 //! differ, so that a change of plugins can be applied to older data.
 
-mod changed;
+mod payload_item;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use yardarm_core::hooks::{HookFailure, Hooks, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+use yardarm_core::hooks::Hooks;
 use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::status::Connection;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::{Snapshot, Writer};
 use yardarm_launchdarkly_eval::model;
+use yardarm_vendor::payload::{PayloadItem, PayloadPipeline, Served};
 
-use self::changed::{Changed, describe, read, reread};
+use self::payload_item::describe;
 use crate::data::fdv2::{Fdv2Data, ObjectChange};
 use crate::data::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
@@ -29,10 +30,7 @@ pub(crate) struct Applier {
     pub(super) hooks: Hooks,
     snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     store: Option<StoreLink>,
-    /// The untransformed data, while plugins change it. `None`: the served data is untransformed.
-    raw: Option<Items>,
-    /// Identity of the chain that transformed the served data; 0 for none.
-    chain: u64,
+    pipeline: PayloadPipeline<Item>,
 }
 
 /// The writing sides of one environment.
@@ -59,16 +57,8 @@ impl Applier {
         hooks: Hooks,
         snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     ) -> Self {
-        Self {
-            environment,
-            writer: writers.data,
-            fdv2: writers.fdv2,
-            hooks,
-            snapshot_writer,
-            store: None,
-            raw: None,
-            chain: 0,
-        }
+        let pipeline = PayloadPipeline::new(environment.label.clone(), hooks.clone());
+        Self { environment, writer: writers.data, fdv2: writers.fdv2, hooks, snapshot_writer, store: None, pipeline }
     }
 
     /// The same with a database.
@@ -164,73 +154,74 @@ impl Applier {
     /// Handles a change of the plan: if payload plugins have changed, all data is transformed again and only a real
     /// difference is announced.
     pub(crate) async fn plan_changed(&mut self) {
-        let transform = self.transform_in_force();
-        if identity(transform.as_ref()) == self.chain && !self.is_behind() {
-            return;
-        }
-        if let Some(raw) = self.upstream_items() {
-            self.transform_everything(raw, transform, Announce::Differences).await;
+        if self.pipeline.is_outdated()
+            && let Some(items) = self.upstream_items()
+        {
+            self.put(items, Announce::Differences).await;
         }
     }
 
     async fn apply_unkept(&mut self, change: Change) {
-        let transform = self.transform_in_force();
-        let is_same_chain = identity(transform.as_ref()) == self.chain && !self.is_behind();
-        match (change, transform) {
-            (change, None) if is_same_chain => {
-                self.serve(&change);
-            }
-            (Change::Patch(item), Some(transform)) if is_same_chain => self.patch(&item, &*transform).await,
-            (Change::Patch(item), transform) => {
-                let Some(mut raw) = self.upstream_items() else { return };
-                raw.upsert(&item);
-                self.transform_everything(raw, transform, Announce::Differences).await;
-            }
-            (Change::SegmentsChanged, _) => self.serve(&Change::SegmentsChanged),
+        match change {
             // A `put` from upstream is always announced, as in the reference.
-            (Change::Put(items), transform) => self.transform_everything(items, transform, Announce::Always).await,
+            Change::Put(items) => self.put(items, Announce::Always).await,
+            Change::Patch(item) if !self.pipeline.is_idle() => self.patch(item).await,
+            change => self.serve(&change),
         }
-    }
-
-    fn transform_in_force(&self) -> Option<Arc<dyn PayloadTransform>> {
-        self.hooks.of(&self.environment.label).payload_transform.clone()
     }
 
     /// Whether served data lacks changes from upstream, because a plugin failed.
     pub(crate) fn is_behind(&self) -> bool {
-        self.environment.is_behind.load(Ordering::Relaxed)
+        self.pipeline.is_behind()
     }
 
     /// The untransformed data from upstream.
     pub(crate) fn upstream_items(&self) -> Option<Items> {
-        self.raw.clone().or_else(|| self.writer.snapshot().map(|it| it.data().items().clone()))
+        let untransformed = self.pipeline.untransformed().cloned();
+        untransformed.or_else(|| self.writer.snapshot().map(|it| it.data().items().clone()))
     }
 
-    async fn patch(&mut self, item: &Item, transform: &dyn PayloadTransform) {
-        let Some(mut raw) = self.upstream_items() else { return };
-        let is_newer = raw.upsert(item);
-        self.raw = Some(raw.clone());
-        if item.is_deleted() {
-            // Nothing for a plugin to transform.
-            self.serve(&Change::Patch(item.clone()));
-            return;
-        }
-        if !is_newer {
+    async fn put(&mut self, items: Items, announce: Announce) {
+        let served = self.pipeline.everything(items.clone()).await;
+        self.serve_everything(served, &items, announce);
+    }
+
+    /// Applies a patch or a deletion while plugins are in force, or while served data was made by some.
+    async fn patch(&mut self, item: Item) {
+        let Some(mut items) = self.upstream_items() else { return };
+        let is_newer = items.upsert(&item);
+        let served = if !is_newer && self.pipeline.is_outdated() {
+            self.pipeline.everything(items.clone()).await
+        } else if !is_newer {
             // Without plugins, SDKs would be sent it and ignore it. Here they must not: no plugin has transformed this item.
-            return;
-        }
-        match self.transform(transform, Changed::one(item, raw)).await {
-            Err(failure) => self.keep_served(&failure),
-            Ok(edited) => {
-                let mut is_hidden = true;
-                for edited in edited {
-                    is_hidden &= edited.key() != item.key();
-                    self.serve(&Change::Patch(edited));
-                }
-                if is_hidden {
-                    self.hide(item);
-                }
+            // A deletion has nothing to transform.
+            if item.is_deleted() {
+                self.serve(&Change::Patch(item));
             }
+            return;
+        } else if item.is_deleted() {
+            self.pipeline.remove(&item.head(), items.clone()).await
+        } else {
+            self.pipeline.change(&item, items.clone()).await
+        };
+        match served {
+            Served::Changed(edited) => self.serve_edited(item, edited),
+            served => self.serve_everything(served, &items, Announce::Differences),
+        }
+    }
+
+    /// Serves the items that plugins return for a changed one, and none for a deleted one.
+    fn serve_edited(&mut self, item: Item, edited: Vec<Item>) {
+        if item.is_deleted() {
+            return self.serve(&Change::Patch(item));
+        }
+        let is_same = |it: &Item| it.head().kind == item.head().kind && it.key() == item.key();
+        let is_hidden = !edited.iter().any(is_same);
+        for edited in edited {
+            self.serve(&Change::Patch(edited));
+        }
+        if is_hidden {
+            self.hide(&item);
         }
     }
 
@@ -243,33 +234,17 @@ impl Applier {
         self.serve(&Change::Patch(tombstone));
     }
 
-    async fn transform_everything(
-        &mut self,
-        raw: Items,
-        transform: Option<Arc<dyn PayloadTransform>>,
-        announce: Announce,
-    ) {
-        let served = match &transform {
-            None => Ok(raw.clone()),
-            Some(transform) => {
-                self.transform(&**transform, Changed::all(&raw)).await.map(|edited| raw.with_live(edited))
-            }
+    /// Serves the outcome of a pass over all of `upstream`.
+    fn serve_everything(&mut self, served: Served<Item>, upstream: &Items, announce: Announce) {
+        self.environment.is_behind.store(self.pipeline.is_behind(), Ordering::Relaxed);
+        let items = match served {
+            Served::Previous | Served::Changed(_) => return,
+            Served::Upstream => upstream.clone(),
+            Served::Everything(edited) => upstream.with_live(edited),
         };
-        let chain = identity(transform.as_ref());
-        self.raw = transform.is_some().then_some(raw);
-        match served {
-            Err(failure) => self.keep_served(&failure),
-            Ok(items) => {
-                self.chain = chain;
-                if self.environment.is_behind.swap(false, Ordering::Relaxed) {
-                    tracing::info!(environment = %self.environment.label, "payload plugins work again, serving all data from upstream");
-                }
-                let before = self.writer.snapshot();
-                let is_same = before.is_some_and(|it| it.data().items().looks_like(&items));
-                if announce == Announce::Always || !is_same {
-                    self.serve(&Change::Put(items));
-                }
-            }
+        let is_same = |it: &Snapshot<FlagData>| it.data().items().looks_like(&items);
+        if announce == Announce::Always || !self.writer.snapshot().is_some_and(|it| is_same(&it)) {
+            self.serve(&Change::Put(items));
         }
     }
 
@@ -288,44 +263,7 @@ impl Applier {
         }
         self.environment.remember(describe(change));
     }
-
-    fn keep_served(&mut self, failure: &HookFailure) {
-        // The plugin is called again every few seconds, so only the first failure is logged at this level.
-        if self.environment.is_behind.swap(true, Ordering::Relaxed) {
-            tracing::debug!(environment = %self.environment.label, %failure, "payload plugin still fails");
-        } else {
-            tracing::error!(environment = %self.environment.label, %failure, "payload plugin failed, serving the previous data");
-        }
-    }
-
-    /// Calls the plugins with the changed items and returns the edited ones, without hidden ones.
-    async fn transform(&self, transform: &dyn PayloadTransform, changed: Changed) -> Result<Vec<Item>, HookFailure> {
-        let facts = PayloadFacts { environment: self.environment.label.clone() };
-        let changed = Arc::new(changed);
-        let edits = transform.transform(&facts, Arc::clone(&changed) as Arc<dyn PayloadView>).await?;
-        let mut items: Vec<Option<Item>> = changed.items.iter().cloned().map(Some).collect();
-        let mut added = Vec::new();
-        for edit in edits {
-            match edit {
-                PayloadEdit::Drop(index) => {
-                    if let Some(slot) = items.get_mut(index) {
-                        *slot = None;
-                    }
-                }
-                PayloadEdit::Replace(index, json) => {
-                    if let Some(slot) = items.get_mut(index)
-                        && let Some(before) = changed.items.get(index)
-                    {
-                        *slot = Some(reread(before, &json)?);
-                    }
-                }
-                PayloadEdit::Add { kind, key, json } => added.push(read(&kind, &key, &json)?),
-            }
-        }
-        Ok(items.into_iter().flatten().chain(added).collect())
-    }
 }
 
-fn identity(transform: Option<&Arc<dyn PayloadTransform>>) -> u64 {
-    transform.map_or(0, |it| it.identity())
-}
+#[cfg(test)]
+mod tests;

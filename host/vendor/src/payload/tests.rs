@@ -159,6 +159,14 @@ async fn without_plugins_data_is_served_as_it_came() {
     assert_eq!(setup.patch(number("a", 2, 1)).await, Served::Upstream);
     assert_eq!(setup.remove("a").await, Served::Upstream);
     assert!(setup.pipeline.untransformed().is_none() && !setup.pipeline.is_outdated());
+    assert!(setup.pipeline.is_idle());
+    install(&setup.hooks, Some(chain(1)));
+    assert!(!setup.pipeline.is_idle(), "a chain is in force");
+    setup.put(&[number("a", 3, 1)]).await;
+    install(&setup.hooks, None);
+    assert!(!setup.pipeline.is_idle(), "a chain made what is served");
+    setup.put(&[number("a", 4, 1)]).await;
+    assert!(setup.pipeline.is_idle());
 }
 
 #[tokio::test]

@@ -1,0 +1,67 @@
+//! Flags and segments as payload plugins see them, and changes as operators see them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use yardarm_core::hooks::ItemHead;
+use yardarm_vendor::payload::PayloadItem;
+
+use crate::data::{Change, Item, Items, message};
+
+const FLAG: &str = "flag";
+const SEGMENT: &str = "segment";
+
+impl PayloadItem for Item {
+    type Items = Items;
+
+    fn head(&self) -> ItemHead {
+        let version = u64::try_from(self.version()).unwrap_or(0);
+        ItemHead { kind: kind(self), key: Arc::clone(self.key()), version }
+    }
+
+    fn json(&self) -> Bytes {
+        Self::json(self).clone()
+    }
+
+    fn live(items: &Items) -> Vec<Self> {
+        let flags = items.flags.iter().filter(|it| !it.is_deleted()).cloned().map(Self::Flag);
+        let segments = items.segments.iter().filter(|it| !it.is_deleted()).cloned().map(Self::Segment);
+        flags.chain(segments).collect()
+    }
+
+    fn find(items: &Items, kind: &str, key: &str) -> Option<Bytes> {
+        match kind {
+            FLAG => items.flag(key).map(|it| it.json().clone()),
+            SEGMENT => items.segment(key).map(|it| it.json().clone()),
+            _ => None,
+        }
+    }
+
+    fn read(kind: &str, key: &str, json: &Bytes) -> Option<Self> {
+        // On one line, as required on streams.
+        let text = String::from_utf8_lossy(json).replace(['\n', '\r'], " ");
+        let raw = RawValue::from_string(text).ok()?;
+        match kind {
+            FLAG => message::flag(key, &raw).ok().map(|it| Self::Flag(Arc::new(it))),
+            SEGMENT => message::segment(key, &raw).ok().map(|it| Self::Segment(Arc::new(it))),
+            _ => None,
+        }
+    }
+}
+
+fn kind(item: &Item) -> &'static str {
+    if matches!(item, Item::Flag(_)) { FLAG } else { SEGMENT }
+}
+
+/// Describes a change for the status page.
+pub(super) fn describe(change: &Change) -> String {
+    match change {
+        Change::SegmentsChanged => "members of Big Segments changed".to_owned(),
+        Change::Put(items) => format!("everything: {} flags, {} segments", items.flags.len(), items.segments.len()),
+        Change::Patch(item) => {
+            let what = if item.is_deleted() { "deleted" } else { "changed" };
+            format!("{} `{}` {what}, version {}", kind(item), item.key(), item.version())
+        }
+    }
+}
