@@ -109,8 +109,8 @@ fn settle_secret(config: &mut Config, matters: bool) {
         );
     } else if is_generated {
         tracing::warn!(
-            "AUTH_SECRET is not set, so one was generated: tokens of SDKs become invalid with the end of this process, and no other instance \
-             accepts them. Set AUTH_SECRET, or YARDARM_DATA_DIR to a folder in which one is persisted"
+            "AUTH_SECRET is not set, so one was generated: tokens of SDKs become invalid when this process ends, and no \
+             other instance accepts them. Set AUTH_SECRET, or YARDARM_DATA_DIR to a folder in which one is persisted"
         );
     }
 }
