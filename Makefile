@@ -6,7 +6,7 @@ CARGO_FLAGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: demo test plugins example-plugin sdks lint bench fuzz clean help
+.PHONY: demo setup test test-fast plugins example-plugin lint bench fuzz clean help
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,11 +27,20 @@ example-plugin: ## Build the event filter that is not written in Rust
 	@echo "== building the example plugin in another language"
 	examples/plugins/javascript/build.sh
 
-sdks: ## Install the vendor's SDKs that the tests connect, a browser and Redis
-	@echo "== installing SDKs for the tests"
+setup: ## Install what the tests need: the vendors' SDKs, a browser, Redis (by apt-get where it may)
+	@echo "== installing SDKs, a browser and Redis for the tests, where they are missing"
 	tests/sdks/install.sh
 
-test: plugins example-plugin sdks ## Install what the tests need, and run all of them
+test-fast: ## Run the tests that need no network and no installation: units, and the rules of the house
+	@echo "== testing the crates"
+	cargo test $(CARGO_FLAGS) --workspace --lib --bins
+	@echo "== testing the rules of the house"
+	cargo test $(CARGO_FLAGS) --package yardarm --test tests house::
+	@echo "make test-fast: OK"
+
+test: plugins example-plugin ## Run all tests; installs what they need first (make setup)
+	@echo "== make test runs make setup first"
+	$(MAKE) setup
 	@echo "== testing the plugins and their SDK"
 	cd plugins && cargo native-test
 	@echo "== testing the gateway"
@@ -42,6 +51,7 @@ lint: ## Formatting, lints and documentation, as CI demands them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --lib -- -D warnings --cfg fuzzing
+	cargo clippy --package yardarm --lib --bins --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cd plugins && cargo fmt --all --check && cargo native-clippy -- -D warnings
 	@echo "make lint: OK"

@@ -63,7 +63,7 @@ async fn cloud() -> FakeHarness {
 
 async fn started(cloud: &FakeHarness, more: &str) -> Running {
     let gateway = Running::before_harness(cloud, &[KEY, OTHER_KEY], more).await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     gateway
 }
 

@@ -101,7 +101,7 @@ impl Plugged {
         .await
     }
 
-    pub(crate) async fn is_active(&self, file: &str) {
+    pub(crate) async fn wait_until_active(&self, file: &str) {
         self.plugin_where(file, "active", |row| row["state"] == "active").await;
     }
 }

@@ -178,7 +178,7 @@ impl Program {
         within("an open stream", asks).await
     }
 
-    pub(crate) async fn is_ready(&self) {
+    pub(crate) async fn wait_until_ready(&self) {
         let asks = async {
             while self.operator_gets("/ready").await.status != 200 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

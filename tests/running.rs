@@ -200,7 +200,7 @@ impl Setup {
         };
         let running = Running::launch(cloud, configure, Some(dir)).await;
         if waits_until_ready {
-            running.is_settled().await;
+            running.wait_until_settled().await;
         }
         running
     }
@@ -271,7 +271,7 @@ impl Running {
     }
 
     /// Waits until the admin listener reports readiness.
-    pub(crate) async fn is_ready(&self) {
+    pub(crate) async fn wait_until_ready(&self) {
         within("`/ready` to say yes", async {
             while self.operator_gets("/ready").await.status != 200 {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -281,7 +281,7 @@ impl Running {
     }
 
     /// Waits until the admin listener reports readiness, or until only upstream is missing, which had its time.
-    pub(crate) async fn is_settled(&self) {
+    pub(crate) async fn wait_until_settled(&self) {
         within("the start of every environment", async {
             while self.operator_gets("/ready").await.status != 200 {
                 let reports = self.operator_gets("/api/environments").await.json();
@@ -374,7 +374,7 @@ impl Running {
         let dir = self._dir.take();
         self.stop().await;
         let running = Self::launch(Some(cloud), move |_| *config, dir).await;
-        running.is_ready().await;
+        running.wait_until_ready().await;
         running
     }
 

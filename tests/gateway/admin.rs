@@ -18,7 +18,7 @@ async fn probes_report_liveness_and_readiness() {
     assert_eq!(ready(&gateway).await, (503, waiting.to_owned()));
     assert_eq!(gateway.operator_gets("/api/status").await.json()["is_ready"], false);
     gateway.upstream.puts(SDK_KEY, &some_data());
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()));
     assert_eq!(gateway.operator_gets("/api/status").await.json()["is_ready"], true);
 

@@ -51,7 +51,7 @@ async fn health_is_an_exit_code() {
     assert_eq!(ask(&[]).await, (Some(0), "live\n".to_owned()));
     assert_eq!(ask(&["--ready"]).await, (Some(1), "waiting for: launchdarkly/main (initializing)\n".to_owned()));
     cloud.puts(crate::running::SDK_KEY, &some_data());
-    yardarm_testkit::within("`/ready`", program.is_ready()).await;
+    yardarm_testkit::within("`/ready`", program.wait_until_ready()).await;
     assert_eq!(ask(&["--ready"]).await, (Some(0), "ready\n".to_owned()));
     program.signal(Signal::TERM);
     assert_eq!(program.ends().await.0.code(), Some(0));

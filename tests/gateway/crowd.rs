@@ -16,7 +16,7 @@ async fn program() -> (Program, FakeLaunchDarkly, TempDir) {
     setup.fill(&cloud);
     setup.write(&cloud.url(), dir.path());
     let program = Program::start(dir.path()).await;
-    yardarm_testkit::within("`/ready`", program.is_ready()).await;
+    yardarm_testkit::within("`/ready`", program.wait_until_ready()).await;
     (program, cloud, dir)
 }
 

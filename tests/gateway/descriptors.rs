@@ -21,7 +21,7 @@ async fn program(limit: u32, settings: &[(&str, Value)]) -> (Program, FakeLaunch
     setup.write(&cloud.url(), dir.path());
     let line = format!("ulimit -n {limit}; exec \"$0\" run");
     let program = Program::start_through(dir.path(), &line).await;
-    within("`/ready`", program.is_ready()).await;
+    within("`/ready`", program.wait_until_ready()).await;
     (program, cloud, dir)
 }
 

@@ -337,7 +337,7 @@ async fn without_a_folder_a_gateway_serves_where_the_folder_is_not_required() {
     let mut command = crate::program::command(place.dir.path());
     command.env("YARDARM_DATA_REQUIRED", "false");
     let program = Program::launch(command).await;
-    program.is_ready().await;
+    program.wait_until_ready().await;
     assert!(program.has_logged("nothing is kept on disk, because `data.required` is off"), "{:#?}", program.log());
     polled(&program).await;
     assert_eq!(std::fs::read(place.data()).unwrap(), b"in the way");
@@ -348,7 +348,7 @@ async fn two_processes_never_share_a_folder() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
     let first = place.program().await;
-    first.is_ready().await;
+    first.wait_until_ready().await;
     let output = {
         let dir = place.dir.path().to_owned();
         tokio::task::spawn_blocking(move || crate::program::run(&dir, &["run"])).await.unwrap()
@@ -363,7 +363,7 @@ async fn two_processes_never_share_a_folder() {
     first.signal(Signal::KILL);
     first.ends().await;
     let second = place.program().await;
-    second.is_ready().await;
+    second.wait_until_ready().await;
     second.signal(Signal::TERM);
     assert_eq!(second.ends().await.0.code(), Some(0));
 }
@@ -373,7 +373,7 @@ async fn files_of_other_users_neither_prevent_the_start_nor_are_served() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
-    program.is_ready().await;
+    program.wait_until_ready().await;
     yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
     program.signal(Signal::TERM);
     program.ends().await;
@@ -392,7 +392,7 @@ async fn files_of_other_users_neither_prevent_the_start_nor_are_served() {
             std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
         }
         let program = place.program().await;
-        program.is_ready().await;
+        program.wait_until_ready().await;
         assert!(program.has_logged("is not a regular file"), "{hurdle}: {:#?}", program.log());
         yardarm_testkit::until("a snapshot in its place", || file.symlink_metadata().is_ok_and(|it| it.is_file()))
             .await;

@@ -40,7 +40,7 @@ impl Watched {
         );
         std::fs::write(dir.path().join("yardarm.toml"), toml).expect("a file");
         let program = Program::start(dir.path()).await;
-        program.is_ready().await;
+        program.wait_until_ready().await;
         for version in 2..2 + changes_before {
             launchdarkly.patches(SDK_KEY, &flag("greeting", i64::try_from(version).expect("a small number")));
         }

@@ -79,8 +79,8 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
         if *task == "upstream stream" {
             let has_come_back = || gateway.upstream.stream_requests().len() > streams_before;
             gateway.eventually("another connection", has_come_back).await;
-            let is_open = || gateway.upstream.open_streams(SDK_KEY) == 1;
-            gateway.eventually("its end", is_open).await;
+            let assert_open = || gateway.upstream.open_streams(SDK_KEY) == 1;
+            gateway.eventually("its end", assert_open).await;
         }
         version += 1;
         let (flag, text) = marked(version);

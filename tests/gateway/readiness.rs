@@ -52,7 +52,7 @@ async fn readiness_waits_for_every_environment_without_a_time_limit() {
     }
     assert_eq!(waits_for(&gateway, "two").await, "waiting for: launchdarkly/two (initializing)\n");
     gateway.upstream.puts("sdk-2", &data([flag("x", 1)], []));
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     // Last good data is still served.
     gateway.upstream.goes_down();
     gateway.upstream.answers_streams_with([StreamAnswer::Status(401), StreamAnswer::Status(401)]);
@@ -72,7 +72,7 @@ async fn rejected_keys_do_not_delay_readiness_while_others_are_served() {
     waits_for(&gateway, "launchdarkly/two (off; last error: ").await;
     assert!(ready(&gateway).await.1.contains("launchdarkly/one (initializing)"), "a valid environment is waited for");
     cloud.puts("sdk-1", &some_data());
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     let (_, body) = ready(&gateway).await;
     assert!(body.starts_with("ready\nwithout: launchdarkly/two (off; last error: ") && body.contains("401"), "{body}");
 }
@@ -128,7 +128,7 @@ async fn a_gateway_behind_a_gateway_without_data_has_none_either() {
     let second = Running::in_folder(dir).await;
     waits_for(&second, "launchdarkly/main").await;
     first.upstream.puts(SDK_KEY, &some_data());
-    second.is_ready().await;
+    second.wait_until_ready().await;
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn data_from_disk_makes_a_gateway_ready() {
     gateway.stop().await;
     cloud.goes_down();
     let gateway = setup().without_waiting().start().await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     assert_eq!(gateway.operator_gets("/api/environments").await.json()["environments"][0]["is_stale"], true);
 }
 
@@ -156,7 +156,7 @@ async fn data_from_the_database_makes_a_gateway_ready() {
         setup.cloud(&cloud).set("launchdarkly.init_timeout", "50ms").without_waiting()
     };
     let gateway = setup(Setup::with(some_data())).start().await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     yardarm_testkit::until("the data in Redis", || redis.get("launchdarkly:$inited").is_some()).await;
     gateway.stop().await;
 
@@ -164,7 +164,7 @@ async fn data_from_the_database_makes_a_gateway_ready() {
     cloud.goes_down();
     for stream_uri in [cloud.url(), "http://127.0.0.1:9".to_owned()] {
         let gateway = setup(Setup::new()).set("launchdarkly.stream_uri", stream_uri.as_str()).start().await;
-        gateway.is_ready().await;
+        gateway.wait_until_ready().await;
         assert_eq!(ready(&gateway).await, (200, "ready\n".to_owned()), "{stream_uri}");
         let report = gateway.operator_gets("/api/environments").await.json()["environments"][0].clone();
         assert_eq!((&report["is_stale"], &report["phase"]), (&json!(true), &json!("ready")), "{report}");
@@ -179,7 +179,7 @@ async fn data_from_the_database_makes_a_gateway_ready() {
     let gateway = setup(Setup::new()).start().await;
     waits_for(&gateway, "launchdarkly/main (").await;
     let filling = Setup::with(some_data()).set("launchdarkly.redis.url", redis.url()).start().await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     filling.stop().await;
 }
 
@@ -191,7 +191,7 @@ async fn the_list_of_environments_is_waited_for_and_those_that_come_later_are_no
     gateway.upstream.lists(auto::AUTO_KEY, &auto::list([]));
     waits_for(&gateway, "any environment: none is known").await;
     gateway.upstream.lists(auto::AUTO_KEY, &auto::list([auto::main(1, "sdk-a")]));
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     gateway.upstream.add_environment("sdk-b");
     let later = auto::environment("507f1f77bcf86cd79943902b", 1, json!({"value": "sdk-b"}), json!({}));
     gateway.upstream.lists(auto::AUTO_KEY, &auto::list([auto::main(1, "sdk-a"), later]));
@@ -245,7 +245,7 @@ async fn an_environment_of_harness_is_waited_for_by_its_name() {
     waits_for(&gateway, "harness/prod (").await;
     let (status, body) = health(&gateway).await;
     assert_eq!((status, &body["environments"][0]["id"]), (503, &json!("e1")), "{body}");
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     assert_eq!(health(&gateway).await.0, 200);
 }
 
@@ -258,7 +258,7 @@ async fn a_proxy_key_without_environments_is_not_ready() {
     assert_eq!(health(&gateway).await, (500, json!({"error": "internal error"})), "version 2");
     cloud.adds_environment("e1", "prod", ["key-1"]);
     cloud.adds_to_proxy("proxy-key-1", "e1");
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     let (status, body) = health(&gateway).await;
     assert_eq!((status, &body["configStatus"]["state"]), (200, &json!("SYNCED")), "{body}");
     assert!(body["streamStatus"]["since"].as_u64() > Some(1_500_000_000_000), "milliseconds: {body}");

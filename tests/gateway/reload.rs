@@ -29,7 +29,7 @@ impl Reloading {
         setup.fill(&cloud);
         setup.write(&cloud.url(), dir.path());
         let program = Program::start(dir.path()).await;
-        within("`/ready`", program.is_ready()).await;
+        within("`/ready`", program.wait_until_ready()).await;
         Self { program, cloud, dir }
     }
 

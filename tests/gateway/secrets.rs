@@ -41,7 +41,7 @@ async fn nothing_that_is_written_or_shown_contains_a_key_or_a_context() {
     setup = setup.cloud(&cloud);
     setup.write(&cloud.url(), dir.path());
     let program = Program::start(dir.path()).await;
-    yardarm_testkit::within("`/ready`", program.is_ready()).await;
+    yardarm_testkit::within("`/ready`", program.wait_until_ready()).await;
 
     let context =
         crate::launchdarkly::context_segment(&format!(r#"{{"kind":"user","key":"{PERSON}","email":"{PERSON}"}}"#));

@@ -25,7 +25,7 @@ async fn started(more: &str) -> (Program, FakeLaunchDarkly, FakeHarness, TempDir
     );
     std::fs::write(dir.path().join("yardarm.toml"), toml).expect("a file");
     let program = Program::start(dir.path()).await;
-    program.is_ready().await;
+    program.wait_until_ready().await;
     (program, launchdarkly, harness, dir)
 }
 

@@ -170,7 +170,7 @@ async fn pages_without_a_list_withdraw_no_keys() {
     cloud.adds_key(ENV, &FakeHarness::hash("second"));
     cloud.puts(ENV, [flag("a", 1)], []);
     let gateway = Running::before_harness(&cloud, &[KEY], "key_refresh_interval = \"50ms\"").await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     let second = token(&gateway, "second").await;
     let entry = |key: &str| json!({"name": "k", "key": FakeHarness::hash(key)});
     let full = json!({"apiKeys": [entry(KEY)], "itemCount": 2, "pageCount": 2}).to_string();
@@ -325,7 +325,7 @@ async fn an_unreadable_environment_of_a_proxy_key_affects_only_itself() {
     let cloud = cloud().await;
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
     let gateway = Running::before_harness_proxy(&cloud, PROXY, SOON).await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     cloud.streams_go_down();
     let mine = |version: i64| json!({"id": ENV, "apiKeys": [FakeHarness::hash(KEY)], "featureConfigs": [flag("a", version)], "segments": []});
     for (index, other) in [

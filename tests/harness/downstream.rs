@@ -258,7 +258,7 @@ async fn before_the_first_sync_no_client_receives_an_empty_list_of_flags() {
     let gateway = crate::running::Running::before_harness(&cloud, &[KEY], "").await;
     gateway.answers_as("F051", auth(&json!({ "apiKey": KEY }).to_string()), error(500, "keys are not known yet")).await;
     cloud.comes_back();
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     token(&gateway, KEY).await;
 }
 

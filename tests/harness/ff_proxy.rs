@@ -59,7 +59,7 @@ async fn it_replaces_ff_proxy() {
     command.args([&format!("--api-keys={KEY}"), "-bypass-auth=true", "--log-level=ERROR"]);
     command.env("BYPASS_AUTH", "f").env("LOG_LEVEL", "INFO").env("REDIS_ADDRESS", "redis:6379").env("AUTH_SECRET", "");
     let program = Program::launch(command).await;
-    within("`/ready`", program.is_ready()).await;
+    within("`/ready`", program.wait_until_ready()).await;
     assert!(program.address.ip().is_unspecified(), "it listens everywhere: {}", program.address);
     for (env, key, flags) in [(ENV, KEY, 2), (OTHER_ENV, OTHER_KEY, 1)] {
         let answer = served(&program, key, &format!("/client/env/{env}/feature-configs")).await;
@@ -105,7 +105,7 @@ async fn neither_keys_nor_tokens_are_printed() {
     let mut command = online(&cloud, dir.path(), &format!("{KEY},{bad}"));
     command.env("AUTH_SECRET", secret).env("YARDARM_LOG_LEVEL", "trace");
     let program = Program::launch(command).await;
-    within("`/ready`", program.is_ready()).await;
+    within("`/ready`", program.wait_until_ready()).await;
     let masked = format!("bad0{}", "*".repeat(bad.len() - 4));
     yardarm_testkit::until("the bad key", || program.has_logged(&masked)).await;
     let mut shown = Vec::new();
@@ -141,7 +141,7 @@ async fn https_with_its_two_files() {
     let authority = Certificate::from_pem(pair.cert.pem().as_bytes()).expect("a certificate");
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], program.address.port()));
     let client = Client::builder().add_root_certificate(authority).resolve("localhost", address).build().unwrap();
-    program.is_ready().await;
+    program.wait_until_ready().await;
     let health = client.get(format!("https://localhost:{}/health", address.port())).send().await.expect("an answer");
     assert_eq!(health.status().as_u16(), 200, "F093");
     assert!(health.text().await.expect("text").contains("cacheStatus"));
@@ -196,7 +196,7 @@ async fn a_proxy_key_is_all_that_is_needed() {
     let api = format!("{}/api/1.0", cloud.url());
     let settings = [("PROXY_KEY", "proxy-canary"), ("CLIENT_SERVICE", &api), ("METRIC_SERVICE", &api)];
     let program = Program::launch(ff_proxy(dir.path(), &settings, &["--log-level=DEBUG"])).await;
-    within("`/ready`", program.is_ready()).await;
+    within("`/ready`", program.wait_until_ready()).await;
     for (env, key, flags) in [(ENV, KEY, 2), (OTHER_ENV, OTHER_KEY, 1)] {
         let answer = served(&program, key, &format!("/client/env/{env}/feature-configs")).await;
         assert_eq!(answer.json().as_array().map(Vec::len), Some(flags), "F113 {}", answer.text());
@@ -223,7 +223,7 @@ async fn sighup_ends_neither_the_process_nor_a_stream() {
     let cloud = cloud().await;
     let dir = TempDir::new().unwrap();
     let program = Program::launch(online(&cloud, dir.path(), KEY)).await;
-    within("`/ready`", program.is_ready()).await;
+    within("`/ready`", program.wait_until_ready()).await;
     let call = Call::get("/stream").key(&token(&program, KEY).await).header("API-Key", KEY);
     let opens = async {
         loop {

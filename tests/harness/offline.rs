@@ -39,7 +39,7 @@ fn toml(dir: &Path, cloud: &FakeHarness) -> String {
 pub(super) async fn started(cloud: &FakeHarness, dir: TempDir) -> Running {
     std::fs::write(dir.path().join("yardarm.toml"), toml(dir.path(), cloud)).expect("a file");
     let gateway = Running::in_folder(dir).await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     gateway
 }
 

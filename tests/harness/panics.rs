@@ -46,7 +46,7 @@ async fn the_tasks_of_keys_survive_a_panic() {
     gateway.stop().await;
     // Within a change. With one environment it is known whose change it is.
     let gateway = Running::before_harness(&cloud, &[KEY], "").await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     survives(&gateway, &cloud, &["apply change"]).await;
     let environment = gateway.operator_gets("/api/status").await.json()["environments"][0].clone();
     let message = environment["last_error"]["message"].as_str().expect("an error").to_owned();
@@ -60,7 +60,7 @@ async fn the_task_of_a_proxy_key_survives_a_panic() {
     let cloud = super::cloud().await;
     cloud.adds_proxy("proxy-key-1", [ENV]);
     let gateway = Running::before_harness_proxy(&cloud, "proxy-key-1", "").await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     survives(&gateway, &cloud, &["proxy key", "apply change", "heartbeat", "proxy key"]).await;
     // Environments and keys are still added and removed, and streams are served.
     gateway.panics_in("proxy key").await;

@@ -23,7 +23,7 @@ async fn proxied_cloud() -> FakeHarness {
 
 async fn started(cloud: &FakeHarness, more: &str) -> Running {
     let gateway = Running::before_harness_proxy(cloud, PROXY, more).await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     gateway
 }
 

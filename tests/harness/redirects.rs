@@ -180,7 +180,7 @@ async fn a_permanent_redirect_of_registrations_is_logged() {
     let config = harness_toml(dir.path(), &cloud, &[KEY], "") + "\n[log]\nformat = \"json\"\n";
     std::fs::write(dir.path().join("yardarm.toml"), config).expect("a folder that can be written");
     let program = Program::start(dir.path()).await;
-    within("`/ready`", program.is_ready()).await;
+    within("`/ready`", program.wait_until_ready()).await;
     let address = format!("{}/client/auth", by_name(&elsewhere.url()));
     cloud.answers_next("/client/auth", std::iter::repeat_n(moved(302, &address), 100));
     let ada = json!({"apiKey": KEY, "target": {"identifier": "ada-canary", "attributes": {}}});

@@ -73,7 +73,7 @@ async fn persisted_data_is_served_until_harness_answers() {
 async fn a_key_that_moved_leaves_its_old_environment() {
     let cloud = cloud().await;
     let gateway = Running::before_harness(&cloud, &[KEY], SOON).await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     let mine = token(&gateway, KEY).await;
     let moved = "0a1b2c3d-4e5f-4000-8000-00000000cccc";
     cloud.goes_down();
@@ -108,7 +108,7 @@ async fn a_killed_process_has_lost_nothing() {
     let toml = harness_toml(folder.path(), &cloud, &[KEY], SOON);
     std::fs::write(folder.path().join("yardarm.toml"), format!("log.format = \"json\"\n{toml}")).expect("a file");
     let program = Program::start(folder.path()).await;
-    program.is_ready().await;
+    program.wait_until_ready().await;
     let mine = format!("Bearer {}", program.answers(&auth(KEY)).await.json()["authToken"].as_str().expect("a token"));
     let flag_a = Call::get(path("feature-configs/a")).key(&mine);
     // Data that was never written cannot survive.
@@ -124,7 +124,7 @@ async fn a_killed_process_has_lost_nothing() {
         program.ends().await;
         cloud.goes_down();
         program = Program::start(folder.path()).await;
-        program.is_ready().await;
+        program.wait_until_ready().await;
         let answer = program.answers(&flag_a).await;
         assert_eq!(answer.status, 200, "F047: neither data nor secret is lost: {:#?}", program.log());
         let kept = answer.json()["version"].as_i64().expect("a version");
@@ -142,7 +142,7 @@ async fn pending_and_rejected_keys_are_shown() {
     cloud.adds_environment(ENV, "prod", [KEY]);
     cloud.puts(ENV, [flag("a", 1)], []);
     let gateway = Running::before_harness(&cloud, &[KEY, OTHER_KEY], "").await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     let refused = yardarm_testkit::within("the refused key", async {
         loop {
             let it = report(&gateway, "environments[1]").await;
@@ -168,7 +168,7 @@ async fn keys_are_authenticated_in_configured_order() {
     }
     let list: Vec<&str> = keys.iter().map(String::as_str).collect();
     let gateway = Running::before_harness(&cloud, &list, "").await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     let first = |it: &Value| it.get("target").is_some();
     let sent: Vec<_> = cloud.posts("/client/auth").iter().map(yardarm_testkit::Recorded::json).filter(first).collect();
     let sent: Vec<_> = sent.iter().filter_map(|it| it["apiKey"].as_str()).collect();

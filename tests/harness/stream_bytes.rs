@@ -47,7 +47,7 @@ async fn changes_of_a_proxy_key_arrive_after_invalid_bytes() {
     let cloud = cloud().await;
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
     let gateway = Running::before_harness_proxy(&cloud, PROXY, "").await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     changes_arrive_behind_odd_bytes(&cloud, &gateway, PROXY).await;
 }
 
@@ -73,7 +73,7 @@ async fn upstream_cannot_cause_a_hot_loop() {
     no_hot_loop(&cloud, gateway, ENV).await;
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
     let gateway = Running::before_harness_proxy(&cloud, PROXY, "").await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     no_hot_loop(&cloud, gateway, PROXY).await;
 }
 

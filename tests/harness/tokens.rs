@@ -47,7 +47,7 @@ async fn gateways_with_the_same_keys_accept_each_others_tokens() {
     let (mine, other) = (token(&first, KEY).await, token(&first, OTHER_KEY).await);
     for keys in [&[KEY, OTHER_KEY][..], &[OTHER_KEY, KEY], &[KEY]] {
         let twin = Running::before_harness(&cloud, keys, "").await;
-        twin.is_ready().await;
+        twin.wait_until_ready().await;
         assert_eq!(twin.answers(&Call::get(flags(ENV)).key(&mine)).await.status, 200, "{keys:?}");
         let expected = if keys.contains(&OTHER_KEY) { 200 } else { 401 };
         assert_eq!(twin.answers(&Call::get(flags(OTHER_ENV)).key(&other)).await.status, expected, "{keys:?}");
@@ -68,10 +68,10 @@ async fn gateways_with_the_same_proxy_key_accept_each_others_tokens() {
     let cloud = cloud().await;
     cloud.adds_proxy(PROXY, [ENV, OTHER_ENV]);
     let first = Running::before_harness_proxy(&cloud, PROXY, "").await;
-    first.is_ready().await;
+    first.wait_until_ready().await;
     let mine = token(&first, KEY).await;
     let twin = Running::before_harness_proxy(&cloud, PROXY, "").await;
-    twin.is_ready().await;
+    twin.wait_until_ready().await;
     assert_eq!(twin.answers(&Call::get(flags(ENV)).key(&mine)).await.status, 200);
 }
 
@@ -109,7 +109,7 @@ async fn sdks_of_ff_proxy_keep_working_after_a_migration() {
         let mut command = online(&cloud, dir.path(), &format!("{KEY},{OTHER_KEY}"));
         command.env("AUTH_SECRET", secret);
         let program = Program::launch(command).await;
-        within("`/ready`", program.is_ready()).await;
+        within("`/ready`", program.wait_until_ready()).await;
         for (what, token, status) in [
             ("version 1", version_1(ENV, secret), 200),
             ("version 2", version_2(ENV, KEY, secret), 200),
@@ -150,7 +150,7 @@ async fn a_key_that_is_rejected_for_now_is_not_unknown() {
     cloud.puts(ENV, [flag("a", 1)], []);
     // One of two is rejected from the start.
     let gateway = Running::before_harness(&cloud, &[KEY, OTHER_KEY], "").await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     let exchange = |key: &str| Call::post("/client/auth", json!({ "apiKey": key }).to_string());
     eventually(&gateway, &exchange(KEY), "the other", |status, _| status == 200).await;
     until("the rejection", || cloud.posts("/client/auth").iter().any(|it| it.json()["apiKey"] == OTHER_KEY)).await;

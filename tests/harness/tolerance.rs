@@ -129,7 +129,7 @@ async fn large_targets_fit_into_the_header_in_place_of_the_other_program() {
     cloud.puts(ENV, [by_plan()], []);
     let dir = TempDir::new().unwrap();
     let program = Program::launch(online(&cloud, dir.path(), KEY)).await;
-    within("`/ready`", program.is_ready()).await;
+    within("`/ready`", program.wait_until_ready()).await;
     let auth = program.answers(&Call::post("/client/auth", json!({ "apiKey": KEY }).to_string())).await;
     let mine = format!("Bearer {}", auth.json()["authToken"].as_str().expect("a token"));
     // The JavaScript SDK sends up to 262,143 characters.

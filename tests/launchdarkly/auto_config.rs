@@ -52,7 +52,7 @@ pub(crate) fn setup() -> Setup {
 pub(super) async fn ready(setup: Setup) -> Running {
     let gateway = setup.data("sdk-a", data([flag("plain", 3)], [])).start().await;
     gateway.upstream.lists(AUTO_KEY, &list([main(1, "sdk-a")]));
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     gateway
 }
 
@@ -403,7 +403,7 @@ async fn a_list_survives_a_kill_at_any_moment() {
     for round in 0..4 {
         cloud.comes_back();
         let program = Program::start(dir.path()).await;
-        within("`/ready`", program.is_ready()).await;
+        within("`/ready`", program.wait_until_ready()).await;
         yardarm_testkit::until("a kept list", || kept_file(&data_dir).exists()).await;
         // The list changes continuously until the end, which occurs at a different moment each time.
         for _ in 0..(round + 1) * 30 {

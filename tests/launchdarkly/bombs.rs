@@ -33,7 +33,7 @@ async fn program_with(data: Value) -> (Program, FakeLaunchDarkly, TempDir) {
     setup.fill(&cloud);
     setup.write(&cloud.url(), dir.path());
     let program = Program::start(dir.path()).await;
-    program.is_ready().await;
+    program.wait_until_ready().await;
     (program, cloud, dir)
 }
 

@@ -80,7 +80,7 @@ impl Place {
         setup.fill(&cloud);
         setup.write(&cloud.url(), dir.path());
         let program = Program::start(dir.path()).await;
-        within("`/ready`", program.is_ready()).await;
+        within("`/ready`", program.wait_until_ready()).await;
         Self { cloud, program, _dir: dir }
     }
 

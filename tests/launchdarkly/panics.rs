@@ -6,7 +6,7 @@ use yardarm_testkit::{Call, FakeLaunchDarkly, RedisServer, until};
 
 use super::auto_config::{AUTO_KEY, becomes, list, main, poll, ready, setup};
 use super::offline::{Folder, contents};
-use super::store::{has_version, using};
+use super::store::{assert_version, using};
 use crate::flags::{data, flag, put, some_data};
 use crate::running::{SDK_KEY, Setup};
 
@@ -26,14 +26,14 @@ async fn a_key_is_withdrawn_although_the_list_of_environments_panicked() {
 async fn the_database_is_written_after_a_panic() {
     let Some(redis) = RedisServer::start() else { return };
     let gateway = using(&redis, Setup::with(some_data())).start().await;
-    has_version("before", &redis, "plain", 3).await;
+    assert_version("before", &redis, "plain", 3).await;
     let known = gateway.panics().await;
     let tasks = ["store writer", "store follower", "big segments", "big segment freshness"];
     for (version, task) in (10..).zip(tasks) {
         assert!(known.contains_key(task), "{task} is counted from the start: {known:?}");
         gateway.panics_in(task).await;
         gateway.upstream.patches(SDK_KEY, &flag("plain", version));
-        has_version(task, &redis, "plain", version).await;
+        assert_version(task, &redis, "plain", version).await;
     }
     gateway.stop().await;
 }
@@ -42,7 +42,7 @@ async fn the_database_is_written_after_a_panic() {
 async fn data_from_the_database_is_served_although_its_restoration_panicked() {
     let Some(redis) = RedisServer::start() else { return };
     let filled = using(&redis, Setup::with(some_data())).start().await;
-    has_version("before", &redis, "plain", 3).await;
+    assert_version("before", &redis, "plain", 3).await;
     filled.stop().await;
     let setup = using(&redis, Setup::new()).set("launchdarkly.redis.poll_interval", "50ms").without_waiting();
     // Long enough for the panic to be armed.
@@ -50,7 +50,7 @@ async fn data_from_the_database_is_served_although_its_restoration_panicked() {
     let gateway = setup.prepare(FakeLaunchDarkly::goes_down).start().await;
     gateway.supervisor.faults().arm("apply change");
     gateway.counts_a_panic("upstream stream", 0).await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
     gateway.stop().await;
 }

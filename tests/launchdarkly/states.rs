@@ -55,7 +55,7 @@ async fn a_starting_environment_answers_as_unavailable() {
     assert_eq!(main["dataStoreStatus"], json!({"state": "INITIALIZING", "stateSince": 0}), "L221");
 
     gateway.upstream.puts(SDK_KEY, &some_data());
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     gateway.opens("/all", SDK_KEY).await.receives("put", put(some_data())).await;
 }
 
@@ -271,7 +271,7 @@ async fn a_first_attempt_that_fails_is_repeated(status: u16) {
     };
     let shown = gateway.status_where("the failure", has_failed).await;
     assert_eq!(shown["environments"]["main"]["connectionStatus"]["state"], "INITIALIZING", "U028: {status}");
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     let shown = gateway.status().await;
     assert_eq!(shown["environments"]["main"]["connectionStatus"]["state"], "VALID", "U028: {status}");
     assert!(has_failed(&shown), "the last error stays");

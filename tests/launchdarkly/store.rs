@@ -32,7 +32,7 @@ fn store_state(status: &Value) -> &Value {
 }
 
 /// Waits until a flag has this version in the database.
-pub(super) async fn has_version(row: &str, redis: &RedisServer, key: &str, version: i64) {
+pub(super) async fn assert_version(row: &str, redis: &RedisServer, key: &str, version: i64) {
     let is_there = || {
         let text = redis.field("launchdarkly:features", key).unwrap_or_default();
         serde_json::from_str::<Value>(&text).is_ok_and(|it| it["version"] == version)
@@ -52,15 +52,15 @@ async fn the_database_holds_exactly_this() {
     assert_eq!(stored(&redis, "launchdarkly:segments"), sent["segments"], "U097");
 
     upstream.patches(SDK_KEY, &flag("plain", 4));
-    has_version("U097: a patch", &redis, "plain", 4).await;
+    assert_version("U097: a patch", &redis, "plain", 4).await;
     // An older version changes nothing; the change after it shows that it was received.
     upstream.patches(SDK_KEY, &flag("plain", 2));
     upstream.patches(SDK_KEY, &flag("next", 1));
-    has_version("U100: an old patch", &redis, "next", 1).await;
-    has_version("U100: an old patch", &redis, "plain", 4).await;
+    assert_version("U100: an old patch", &redis, "next", 1).await;
+    assert_version("U100: an old patch", &redis, "plain", 4).await;
 
     upstream.deletes(SDK_KEY, "/flags/plain", 9);
-    has_version("U098", &redis, "plain", 9).await;
+    assert_version("U098", &redis, "plain", 9).await;
     let tombstone = json!({
         "key": "$deleted", "on": false, "prerequisites": [], "targets": [], "contextTargets": [], "rules": [],
         "fallthrough": {}, "offVariation": null, "variations": [], "clientSide": false, "salt": "",
@@ -108,7 +108,7 @@ async fn an_outage_affects_no_client_and_ends_with_everything_written() {
     let gateway = using(&redis, Setup::with(some_data())).start().await;
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
     sdk.receives("put", put(some_data())).await;
-    has_version("before", &redis, "plain", 3).await;
+    assert_version("before", &redis, "plain", 3).await;
     gateway.status_where("a working database", |it| store_state(it) == "VALID").await;
 
     redis.kill();
@@ -127,8 +127,8 @@ async fn an_outage_affects_no_client_and_ends_with_everything_written() {
     // Empty, as after the loss of a machine.
     redis.restart();
     let before = gateway.upstream.stream_requests().len();
-    has_version("U094", &redis, "plain", 4).await;
-    has_version("U094", &redis, "other", 1).await;
+    assert_version("U094", &redis, "plain", 4).await;
+    assert_version("U094", &redis, "other", 1).await;
     assert_eq!(keys(&redis), ["launchdarkly:$inited", "launchdarkly:features", "launchdarkly:segments"], "U093");
     gateway.status_where("U093", |it| store_state(it) == "VALID").await;
     assert_eq!(gateway.upstream.stream_requests().len(), before, "U094: no restart of the stream");
@@ -143,7 +143,7 @@ async fn a_database_that_is_down_at_the_start_delays_nothing() {
     sdk.receives("put", put(some_data())).await;
     gateway.status_where("U095", |it| store_state(it) == "INTERRUPTED").await;
     redis.restart();
-    has_version("U095", &redis, "plain", 3).await;
+    assert_version("U095", &redis, "plain", 3).await;
     gateway.status_where("U095", |it| store_state(it) == "VALID").await;
 }
 
@@ -152,7 +152,7 @@ async fn an_emptied_database_is_filled_again() {
     let Some(redis) = RedisServer::start() else { return };
     let setup = using(&redis, Setup::with(some_data())).set("launchdarkly.redis.check_interval", "100ms");
     let gateway = setup.start().await;
-    has_version("before", &redis, "plain", 3).await;
+    assert_version("before", &redis, "plain", 3).await;
     redis.ask(&["FLUSHALL"]);
     until("U096", || redis.get("launchdarkly:$inited").is_some()).await;
     assert_eq!(stored(&redis, "launchdarkly:features"), some_data()["flags"], "U096");
@@ -174,15 +174,15 @@ async fn two_gateways_may_share_a_prefix() {
         sdk.receives("put", put(some_data())).await;
         sdks.push(sdk);
     }
-    has_version("U100", &redis, "plain", 3).await;
+    assert_version("U100", &redis, "plain", 3).await;
     let newest = crate::flags::flag_with("plain", 5, json!({"salt": "first"}));
     first.upstream.patches(SDK_KEY, &newest);
-    has_version("U100", &redis, "plain", 5).await;
+    assert_version("U100", &redis, "plain", 5).await;
     // An older version than the other gateway's, and then the same one: the stored data does not change.
     second.upstream.patches(SDK_KEY, &flag("plain", 4));
     second.upstream.patches(SDK_KEY, &flag("plain", 5));
     second.upstream.patches(SDK_KEY, &flag("last", 1));
-    has_version("U100", &redis, "last", 1).await;
+    assert_version("U100", &redis, "last", 1).await;
     assert_eq!(stored(&redis, "launchdarkly:features")["plain"], newest, "U100: stored once");
     assert_eq!(sdks[0].receives_event("patch").await["data"]["version"], 5, "U100");
     for version in [4, 5, 1] {
@@ -207,7 +207,7 @@ async fn data_from_the_database_is_served_until_upstream_answers() {
     let filled = using(&redis, Setup::with(some_data())).start().await;
     filled.upstream.patches(SDK_KEY, &flag("gone", 1));
     filled.upstream.deletes(SDK_KEY, "/flags/gone", 2);
-    has_version("before", &redis, "gone", 2).await;
+    assert_version("before", &redis, "gone", 2).await;
     filled.stop().await;
 
     // A silent upstream, and an upstream that rejects the key (R7).
@@ -247,7 +247,7 @@ async fn foreign_content_of_a_database_is_not_served() {
     let answer = gateway.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     gateway.upstream.puts(SDK_KEY, &data([flag("plain", 1)], [segment("crew", 1)]));
-    has_version("upstream replaces it", &redis, "plain", 1).await;
+    assert_version("upstream replaces it", &redis, "plain", 1).await;
 }
 
 const PASSWORD: &str = "canary0ca9a4e1";
@@ -270,7 +270,7 @@ async fn a_password_is_never_shown() {
         let setup = if let Some(password) = apart { setup.set("launchdarkly.redis.password", password) } else { setup };
         setup.environment(json!({"prefix": "p"})).write(&cloud.url(), dir.path());
         let program = Program::start(dir.path()).await;
-        yardarm_testkit::within("`/ready`", program.is_ready()).await;
+        yardarm_testkit::within("`/ready`", program.wait_until_ready()).await;
         let mut status = Value::Null;
         let looks = async {
             while *store_state(&status) != state {

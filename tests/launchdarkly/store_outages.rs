@@ -28,12 +28,12 @@ impl Place {
         let setup = Setup::new().set("log.format", "json").set("launchdarkly.redis.url", redis.url());
         setup.set("launchdarkly.redis.check_interval", "200ms").write(&cloud.url(), dir.path());
         let program = Program::start(dir.path()).await;
-        within("`/ready`", program.is_ready()).await;
+        within("`/ready`", program.wait_until_ready()).await;
         Self { cloud, program, _dir: dir }
     }
 
     /// Waits until everything is in the database, and this is logged.
-    async fn is_filled(&self) {
+    async fn wait_until_filled(&self) {
         until("all data in Redis", || self.program.has_logged("persistent store is up to date")).await;
     }
 
@@ -62,12 +62,12 @@ impl Place {
 
     /// Checks every such outage: one short line with the remedy, few attempts, and data is served throughout.
     async fn suffers(&self, redis: &RedisServer, state: &str, remedy: &str) {
-        let (seconds, attempts) = self.is_served_during(Some(redis), state, remedy, 1).await;
+        let (seconds, attempts) = self.assert_served_during(Some(redis), state, remedy, 1).await;
         assert!(attempts <= 3 + seconds, "{state}: {attempts} refused writes in {seconds} s");
     }
 
     /// Returns the duration in seconds, and the number of rejected writes.
-    async fn is_served_during(
+    async fn assert_served_during(
         &self,
         redis: Option<&RedisServer>,
         state: &str,
@@ -121,7 +121,7 @@ impl Place {
 async fn a_database_that_becomes_a_replica_is_logged_once_and_retried_rarely() {
     let Some(redis) = RedisServer::start() else { return };
     let place = Place::new(&redis).await;
-    place.is_filled().await;
+    place.wait_until_filled().await;
     redis.ask(&["REPLICAOF", "127.0.0.1", "1"]);
     place.suffers(&redis, "read-only", "point `launchdarkly.redis.url` at the primary").await;
     redis.ask(&["REPLICAOF", "NO", "ONE"]);
@@ -132,7 +132,7 @@ async fn a_database_that_becomes_a_replica_is_logged_once_and_retried_rarely() {
 async fn a_full_database_is_logged_once_and_retried_rarely() {
     let Some(redis) = RedisServer::start() else { return };
     let place = Place::new(&redis).await;
-    place.is_filled().await;
+    place.wait_until_filled().await;
     redis.ask(&["CONFIG", "SET", "maxmemory", "1mb"]);
     place.suffers(&redis, "full", "raise its `maxmemory`").await;
     redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
@@ -143,11 +143,11 @@ async fn a_full_database_is_logged_once_and_retried_rarely() {
 async fn a_database_that_rejects_the_password_is_logged_once_and_retried_rarely() {
     let Some(redis) = RedisServer::start() else { return };
     let place = Place::new(&redis).await;
-    place.is_filled().await;
+    place.wait_until_filled().await;
     redis.ask(&["ACL", "SETUSER", "default", "resetpass", ">other", "-@all"]);
     // Commands of the test are not permitted either, so the database cannot be inspected. The server also closes
     // connections, which is a separate cause.
-    place.is_served_during(None, "denied", "`launchdarkly.redis.password`", 3).await;
+    place.assert_served_during(None, "denied", "`launchdarkly.redis.password`", 3).await;
 }
 
 #[tokio::test]

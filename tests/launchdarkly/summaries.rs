@@ -446,7 +446,7 @@ async fn plugins_filter_events_before_they_are_summarized() {
         put(folder, "first.wasm", filter);
     })
     .await;
-    plugged.is_active("first").await;
+    plugged.wait_until_active("first").await;
     let gateway = &plugged.gateway;
     let events = json!([feature(json!({"user": {"key": "dropped"}})), feature(json!({})), feature(json!({}))]);
     gateway.answers_as("L197 to L210", bulk(2, &events), empty(202)).await;

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use yardarm_testkit::{Call, FakeLaunchDarkly, RedisServer, until};
 
-use super::store::{has_version, using};
+use super::store::{assert_version, using};
 use crate::flags::{data, flag, put, segment, some_data};
 use crate::running::{CTX, Running, SDK_KEY, Setup};
 
@@ -63,7 +63,7 @@ async fn invalid_versions_on_disk_affect_only_their_items() {
 
     cloud.goes_down();
     let gateway = setup().without_waiting().start().await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     serves_the_rest("on disk", &gateway).await;
     // Upstream's versions of them are accepted, whatever the version.
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
@@ -97,7 +97,7 @@ async fn invalid_versions_in_the_database_affect_only_their_items() {
     redis.ask(&["SET", "launchdarkly:$inited", ""]);
     let setup = using(&redis, Setup::new()).set("launchdarkly.redis.poll_interval", "50ms");
     let gateway = setup.prepare(FakeLaunchDarkly::goes_down).without_waiting().start().await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     serves_the_rest("in Redis", &gateway).await;
     // They do not block newer data of another gateway.
     let mut sdk = gateway.opens("/all", SDK_KEY).await;
@@ -111,11 +111,11 @@ async fn invalid_versions_in_the_database_affect_only_their_items() {
 async fn invalid_versions_in_the_database_are_replaced() {
     let Some(redis) = RedisServer::start() else { return };
     let gateway = using(&redis, Setup::with(some_data())).start().await;
-    has_version("before", &redis, "plain", 3).await;
+    assert_version("before", &redis, "plain", 3).await;
     write_odd(&redis);
     for (key, ..) in ODD {
         gateway.upstream.patches(SDK_KEY, &flag(key, 2));
-        has_version("a flag", &redis, key, 2).await;
+        assert_version("a flag", &redis, key, 2).await;
         gateway.upstream.patches_segment(SDK_KEY, &segment(key, 2));
         let is_replaced = || {
             let text = redis.field("launchdarkly:segments", key).unwrap_or_default();

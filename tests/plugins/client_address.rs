@@ -27,7 +27,7 @@ async fn plugged(settings: &[(&str, serde_json::Value)]) -> Plugged {
         put(folder, "request-gate.wasm", sample("request-gate"));
     })
     .await;
-    plugged.is_active("request-gate").await;
+    plugged.wait_until_active("request-gate").await;
     plugged
 }
 

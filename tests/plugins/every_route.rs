@@ -47,7 +47,7 @@ async fn a_filter_sees_every_event_of_every_route() {
         put(folder, "event-redactor.wasm", sample("event-redactor"));
     })
     .await;
-    plugged.is_active("event-redactor").await;
+    plugged.wait_until_active("event-redactor").await;
     let gateway = &plugged.gateway;
     let (mut received, mut filtered) = (0, 0);
     for route in ROUTES.iter().filter(|route| route.family == Family::Post) {
@@ -97,7 +97,7 @@ async fn a_filter_is_called_with_events_only() {
         put(folder, "event-redactor.wasm", sample("event-redactor"));
     })
     .await;
-    plugged.is_active("event-redactor").await;
+    plugged.wait_until_active("event-redactor").await;
     let body = format!("[7,null,[],\"ada@example.com\",{}", &EVENTS[1..]);
     let post = Call::post(format!("/events/bulk/{ENV_ID}"), body).header("X-LaunchDarkly-Event-Schema", "4");
     assert_eq!(plugged.gateway.answers(&post).await.status, 202);
@@ -113,7 +113,7 @@ async fn a_diagnostic_that_no_filter_can_decide_on_is_not_forwarded() {
         put(folder, "event-redactor.wasm", sample("event-redactor"));
     })
     .await;
-    plugged.is_active("event-redactor").await;
+    plugged.wait_until_active("event-redactor").await;
     let post = |body: &str| Call::post(format!("/events/diagnostic/{ENV_ID}"), body);
     for body in ["ada@example.com", "[\"ada@example.com\"]", "{", "7"] {
         assert_eq!(plugged.gateway.answers(&post(body)).await.status, 202, "{body}");
@@ -155,7 +155,7 @@ fn compare(label: &str, expected: &Expected, mut answer: Answer, again: Option<u
 }
 
 /// Checks the routes that plugins are not called for.
-async fn is_open(gateway: &Running) {
+async fn assert_open(gateway: &Running) {
     gateway.answers_as("/status needs no credential", Call::get("/status"), some_json(200)).await;
     for route in ROUTES.iter().filter(|route| route.caller == Caller::Browser) {
         gateway
@@ -175,7 +175,7 @@ async fn a_gate_is_called_on_every_route() {
             put(folder, "request-gate.wasm", sample("request-gate"));
         })
         .await;
-        plugged.is_active("request-gate").await;
+        plugged.wait_until_active("request-gate").await;
         for route in &ROUTES {
             let (expected, again) = match class {
                 // The response to an unknown credential.
@@ -193,7 +193,7 @@ async fn a_gate_is_called_on_every_route() {
                 assert_eq!(plugged.gateway.answers(&passes).await.status, status, "{label}, with the token");
             }
         }
-        is_open(&plugged.gateway).await;
+        assert_open(&plugged.gateway).await;
     }
 }
 
@@ -206,13 +206,13 @@ async fn a_failing_gate_never_answers_with_a_final_status() {
             put(folder, "zoo.wasm", component);
         })
         .await;
-        plugged.is_active("zoo").await;
+        plugged.wait_until_active("zoo").await;
         // The first calls fail, the others find the breaker open; the responses are the same.
         for route in &ROUTES {
             let answer = plugged.gateway.answers(&route.right()).await;
             compare(&format!("route {}", route.row), &route.found(empty(503)), answer, None);
         }
-        is_open(&plugged.gateway).await;
+        assert_open(&plugged.gateway).await;
         // An unknown credential is rejected without a plugin.
         for route in &ROUTES {
             let expected = match route.credential() {

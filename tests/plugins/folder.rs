@@ -34,7 +34,7 @@ impl Prepared {
 
     async fn start(&self) -> Program {
         let program = Program::start(self.dir.path()).await;
-        program.is_ready().await;
+        program.wait_until_ready().await;
         program
     }
 }
@@ -126,8 +126,8 @@ async fn a_world_writable_folder_disables_the_plugins_and_not_the_gateway() {
 
     // Corrected while it runs.
     mode(&prepared.plugins, 0o755);
-    let is_active = |status: &Value| row(status, "event-redactor")["state"] == "active";
-    status_where(&program, "the plugin to load", is_active).await;
+    let wait_until_active = |status: &Value| row(status, "event-redactor")["state"] == "active";
+    status_where(&program, "the plugin to load", wait_until_active).await;
     assert!(program.operator_gets("/metrics").await.text().contains("yardarm_plugin_folder_usable 1\n"));
     let checked = program::run(prepared.dir.path(), &["check"]);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
@@ -141,7 +141,7 @@ async fn a_world_writable_folder_disables_the_plugins_and_not_the_gateway() {
     mode(&prepared.plugins, 0o777);
     setup().set("plugins.trust", "any").set("log.format", "json").write(&prepared.cloud.url(), prepared.dir.path());
     let program = prepared.start().await;
-    status_where(&program, "the plugin to load", is_active).await;
+    status_where(&program, "the plugin to load", wait_until_active).await;
 }
 
 #[tokio::test]
@@ -204,12 +204,12 @@ async fn an_invalid_or_removed_folder_does_not_stop_the_gateway() {
     fs::create_dir(&prepared.plugins).expect("a folder");
     put(&prepared.plugins, "event-redactor.toml", redactor(""));
     put(&prepared.plugins, "event-redactor.wasm", sample("event-redactor"));
-    let is_active = |status: &Value| row(status, "event-redactor")["state"] == "active";
-    status_where(&program, "the plugin", is_active).await;
+    let wait_until_active = |status: &Value| row(status, "event-redactor")["state"] == "active";
+    status_where(&program, "the plugin", wait_until_active).await;
     let away = prepared.dir.path().join("away");
     fs::rename(&prepared.plugins, &away).expect("moved");
     let status = status_where(&program, "trouble", |status| !status["trouble"].is_null()).await;
-    assert!(is_active(&status), "what ran goes on");
+    assert!(wait_until_active(&status), "what ran goes on");
     fs::rename(&away, &prepared.plugins).expect("moved back");
     status_where(&program, "no trouble", |status| status["trouble"].is_null()).await;
     assert_eq!(program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200);

@@ -21,7 +21,7 @@ async fn with_guest(name: &str, fragment: &str) -> Plugged {
         put(folder, &format!("{name}.wasm"), component);
     })
     .await;
-    plugged.is_active(name).await;
+    plugged.wait_until_active(name).await;
     plugged
 }
 

@@ -14,7 +14,7 @@ async fn a_panic_during_a_call_triggers_the_failure_policy() {
         put(folder, "request-gate.wasm", sample("request-gate"));
     })
     .await;
-    plugged.is_active("request-gate").await;
+    plugged.wait_until_active("request-gate").await;
     let call = Call::get("/sdk/flags").key(SDK_KEY).header("x-gate-token", "open sesame");
     assert_eq!(plugged.gateway.answers(&call).await.status, 200);
     plugged.gateway.supervisor.faults().arm("plugin call");
@@ -32,7 +32,7 @@ async fn a_plugin_is_loaded_although_the_loader_panicked() {
         faults.arm(task);
         put(plugged.gateway.plugins(), "event-redactor.wasm", sample("event-redactor"));
         until(task, || faults.are_over()).await;
-        plugged.is_active("event-redactor").await;
+        plugged.wait_until_active("event-redactor").await;
         plugged.gateway.stop().await;
     }
 }
@@ -47,6 +47,6 @@ async fn a_plugin_that_makes_the_compiler_panic_is_rejected_and_others_are_loade
     plugged.plugin_where("event-redactor", "refused", is_refused).await;
     put(plugged.gateway.plugins(), "request-gate.toml", gate(""));
     put(plugged.gateway.plugins(), "request-gate.wasm", sample("request-gate"));
-    plugged.is_active("request-gate").await;
+    plugged.wait_until_active("request-gate").await;
     plugged.gateway.stop().await;
 }

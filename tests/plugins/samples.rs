@@ -206,7 +206,7 @@ async fn a_gate_denies_with_the_status_that_each_kind_of_sdk_expects() {
         put(folder, "request-gate.wasm", sample("request-gate"));
     })
     .await;
-    plugged.is_active("request-gate").await;
+    plugged.wait_until_active("request-gate").await;
     let calls = [
         Call::get("/sdk/flags").key(SDK_KEY),
         Call::get(format!("/msdk/evalx/contexts/{CTX}")).key(MOBILE_KEY),
@@ -256,7 +256,7 @@ async fn open_streams_are_authorized_again_when_the_gate_changes() {
         put(folder, "request-gate.wasm", sample("request-gate"));
     })
     .await;
-    plugged.is_active("request-gate").await;
+    plugged.wait_until_active("request-gate").await;
     let call = Call::get("/all").key(SDK_KEY);
     let mut old = plugged.gateway.opens_with(&call.clone().header("x-gate-token", "old")).await;
     old.receives_event("put").await;
@@ -288,7 +288,7 @@ async fn private_attributes_are_not_forwarded() {
         put(folder, "event-redactor.wasm", sample("event-redactor"));
     })
     .await;
-    plugged.is_active("event-redactor").await;
+    plugged.wait_until_active("event-redactor").await;
     posts_events(&plugged).await;
     let events = arrived(&plugged.gateway.upstream, &["identify", "custom"]).await;
     assert_eq!(events.len(), 2, "{events:?}");
@@ -310,7 +310,7 @@ async fn a_plugin_may_be_written_in_another_language() {
         put(folder, "javascript-event-filter.wasm", example());
     })
     .await;
-    plugged.is_active("javascript-event-filter").await;
+    plugged.wait_until_active("javascript-event-filter").await;
     posts_events(&plugged).await;
     let events = arrived(&plugged.gateway.upstream, &["identify", "custom"]).await;
     assert!(events.iter().all(|event| event["kind"] != "click"), "{events:?}");

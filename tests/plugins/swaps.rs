@@ -28,7 +28,7 @@ async fn swaps_under_load_fail_no_request_and_drop_no_stream() {
         put(folder, "request-gate.wasm", sample("request-gate"));
     })
     .await;
-    plugged.is_active("request-gate").await;
+    plugged.wait_until_active("request-gate").await;
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         let call = Call::get("/all").key(SDK_KEY).header("x-gate-token", "open");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use yardarm_testkit::FakeLaunchDarkly;
 
-use super::client::{evaluated, has_sent, lives_through_everything, open, secure_mode_holds};
+use super::client::{evaluated, lives_through_everything, open, secure_mode_holds, wait_until_sent};
 use super::driven::{Driven, Language};
 use super::{SOON, data, flag};
 use crate::running::{ENV_ID, Setup};
@@ -33,7 +33,7 @@ async fn a_page_lives_through_everything(language: Language, uses_report: bool, 
     let mut expected = Vec::from(by_path.map(|it| (it, !uses_report)));
     expected.extend(by_body.map(|it| (it, uses_report)));
     expected.extend(always.map(|it| (it, true)));
-    has_sent(&mut lived.client, &expected).await;
+    wait_until_sent(&mut lived.client, &expected).await;
 
     // Goals were fetched from upstream, and their events were sent there.
     assert!(lived.cloud.requests().iter().any(|it| it.path == format!("/sdk/goals/{ENV_ID}")));

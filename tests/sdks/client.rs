@@ -68,13 +68,13 @@ async fn sees_what_servers_see(client: &mut Driven, server: &mut Driven, context
 }
 
 /// Waits until the gateway has an open stream of a client.
-async fn is_streaming(gateway: &Running) {
+async fn wait_for_stream(gateway: &Running) {
     let looks = async {
         loop {
             let status = gateway.operator_gets("/api/status").await.json();
-            let is_open =
+            let assert_open =
                 |it: &Value| it["route"].as_str().is_some_and(|it| it.starts_with("client.")) && it["open"] != 0;
-            if status["streams"].as_array().expect("streams").iter().any(is_open) {
+            if status["streams"].as_array().expect("streams").iter().any(assert_open) {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -113,7 +113,7 @@ pub(super) async fn lives_through_everything(
     sees_what_servers_see(&mut client, &mut server, EVE).await;
 
     // Every change of a result arrives within two seconds: the flag itself, a segment, a prerequisite, a deletion.
-    is_streaming(&gateway).await;
+    wait_for_stream(&gateway).await;
     cloud.patches(SDK_KEY, &flag("greeting", 2, &json!("good morning")));
     client.receives_exactly("changed", "greeting", SOON).await;
     assert_eq!(client.answers("evaluate greeting", "value").await, "good morning");
@@ -154,7 +154,7 @@ pub(super) async fn lives_through_everything(
 
     // The gateway itself restarts, at the same address: the stream is opened again and delivers the next change.
     gateway = gateway.restarted().await;
-    is_streaming(&gateway).await;
+    wait_for_stream(&gateway).await;
     cloud.patches(SDK_KEY, &flag("greeting", version + 1, &json!("good night")));
     client.receives_exactly("changed", "greeting", SOON).await;
     follows_again(&mut client, &cloud, version + 2, "good night").await;
@@ -240,7 +240,7 @@ async fn diagnostics_arrived(cloud: &FakeLaunchDarkly, language: Language) {
 
 /// Compares the SDK's requests to the gateway with this list: prefixes of `METHOD /path`, each with whether there was
 /// such a request.
-pub(super) async fn has_sent(client: &mut Driven, expected: &[(String, bool)]) {
+pub(super) async fn wait_until_sent(client: &mut Driven, expected: &[(String, bool)]) {
     let requests = client.answers("requests", "requests").await;
     let requests: Vec<_> = requests.as_array().expect("requests").iter().filter_map(Value::as_str).collect();
     for (beginning, is_there) in expected {
@@ -264,7 +264,7 @@ pub(super) async fn secure_mode_holds(language: Language) {
     for (uses_report, version) in [(false, 11), (true, 12)] {
         let right = open(ADA, uses_report, &json!({"hash": hash}));
         assert_eq!(client.answers(&right, "ready").await, true, "REPORT: {uses_report}");
-        is_streaming(&gateway).await;
+        wait_for_stream(&gateway).await;
         cloud.patches(SDK_KEY, &flag("greeting", version, &json!(version)));
         client.receives_exactly("changed", "greeting", SOON).await;
         assert_eq!(client.answers("evaluate greeting", "value").await, version);
@@ -282,7 +282,7 @@ async fn the_node_client_lives_through_everything(uses_report: bool, settings: &
     let by_body = [format!("REPORT /sdk/evalx/{ENV_ID}/context?"), format!("REPORT /eval/{ENV_ID}?")];
     let expected: Vec<_> =
         by_path.map(|it| (it, !uses_report)).into_iter().chain(by_body.map(|it| (it, uses_report))).collect();
-    has_sent(&mut lived.client, &expected).await;
+    wait_until_sent(&mut lived.client, &expected).await;
     lived.client.close().await;
     lived.gateway.stop().await;
 }

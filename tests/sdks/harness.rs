@@ -281,7 +281,7 @@ async fn a_server_sdk_lives_behind_the_gateway(language: Language, sdk_language:
 
 async fn gateway(cloud: &FakeHarness) -> Running {
     let gateway = Running::before_harness(cloud, &[API_KEY], "metric_post_interval = \"200ms\"").await;
-    gateway.is_ready().await;
+    gateway.wait_until_ready().await;
     gateway
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod dataset;
 pub(crate) mod items;
+mod payload;
 pub(crate) mod persisted;
 pub(crate) mod received;
 pub(crate) mod targets;

@@ -13,7 +13,6 @@ mod skipped;
 
 pub(crate) use self::applier::Applier;
 pub(crate) use self::environment::{Connection, HarnessEnvironment, StreamState};
-pub use self::factory::Parts;
 pub(crate) use self::factory::{EnvironmentFactory, EnvironmentHandle};
 pub(crate) use self::index::{Environments, Lookup};
 pub(crate) use self::metrics_poster::MetricsPoster;

@@ -1,5 +1,6 @@
 //! Identifiers and credentials: what Harness calls an environment, API keys, sessions, and the tokens of SDKs.
 
+mod hs256;
 mod key_hash;
 mod names;
 pub(crate) mod secret_file;

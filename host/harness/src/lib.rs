@@ -31,6 +31,6 @@ pub mod fuzzing;
 
 pub use self::config::{Config, EnvironmentConfig, Source};
 pub use self::downstream::owns;
-pub use self::environments::{Incomplete, Parts};
+pub use self::environments::Incomplete;
 pub use self::sources::{ExportError, OfflineError};
-pub use self::start::{Harness, StartError, check, start};
+pub use self::start::{Harness, check, start};

@@ -5,7 +5,7 @@ mod post;
 mod sdks;
 mod sums;
 
-pub(crate) use self::port::{MetricsPort, NotTaken, PostOutcome, Reservation};
+pub(crate) use self::port::{MetricsPort, NotTaken, PostOutcome};
 pub(crate) use self::sdks::{KnownSdks, OTHER, Sdk};
 
 #[cfg(fuzzing)]

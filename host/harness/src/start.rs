@@ -1,26 +1,27 @@
 //! Starts the Harness side: reads persisted data, starts the tasks of its sources, and builds the router.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
 use yardarm_core::budget::Budget;
+use yardarm_core::hooks::HookFuture;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::report::EnvironmentReport;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::ticket::TicketQueue;
-use yardarm_core::workers::ThreadError;
 use yardarm_core::{Evaluators, Secret, Workers, atomic_file};
+use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
 use crate::config::{self, Config, Source};
 use crate::data::persisted;
 use crate::data::targets::TargetBudget;
 use crate::downstream::{self, CompatMetrics};
-use crate::environments::{self, EnvironmentFactory, Environments, Incomplete, MetricsPoster, Parts, Pending};
+use crate::environments::{self, EnvironmentFactory, Environments, Incomplete, MetricsPoster, Pending};
 use crate::identity::tokens::{SigningKey, Tokens};
-use crate::identity::{KeyHash, secret_file};
-use crate::sources::{self, ExportError, KeyBootstrap, OfflineError, OfflineTask, ProxyKeyTask};
+use crate::identity::{KeyHash, VENDOR, secret_file};
+use crate::sources::{self, ExportError, KeyBootstrap, OfflineTask, ProxyKeyTask};
 use crate::upstream::{Admin, HttpClients, Registrar};
 
 /// Threads that read large bodies, for all environments together.
@@ -30,45 +31,11 @@ const AUTH_BYTES: usize = 16 << 20;
 
 /// The running Harness side.
 pub struct Harness {
-    /// All routes of SDKs.
-    pub router: Router,
+    router: Router,
     environments: Environments,
     poster: MetricsPoster,
     registrar: Registrar,
     polls_targets: bool,
-}
-
-/// Why this side could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The HTTP client could not be built.
-    #[error("HTTP client for upstream requests cannot be set up: {0}")]
-    Http(#[from] reqwest::Error),
-    /// No secret for tokens is configured, and none can be read or stored.
-    #[error("`harness.auth_secret` is not set, and `{path}` cannot be used to keep one: {source}")]
-    Secret {
-        /// The file.
-        path: PathBuf,
-        /// Error of the operating system.
-        source: std::io::Error,
-    },
-    /// The data folder cannot be used.
-    #[error("`{path}` (`data.dir`) cannot be used: {source}")]
-    DataDir {
-        /// The folder.
-        path: PathBuf,
-        /// Error of the operating system.
-        source: std::io::Error,
-    },
-    /// The folder of offline mode cannot be served.
-    #[error(transparent)]
-    Offline(#[from] OfflineError),
-    /// The threads for long work cannot be started.
-    #[error(transparent)]
-    Threads(#[from] ThreadError),
-    /// No secret for tokens is configured, and there is no data folder to store one.
-    #[error("`harness.auth_secret` is required, because there is no `data.dir` to keep one in")]
-    NoSecret,
 }
 
 /// Starts the tasks of all configured keys and returns without waiting for upstream.
@@ -78,8 +45,10 @@ pub enum StartError {
 pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> {
     let http = HttpClients::new(config.read_timeout)?;
     if let Some(folder) = &parts.data_dir {
-        let prepared = atomic_file::prepare_folder(folder);
-        prepared.map_err(|source| StartError::DataDir { path: folder.clone(), source })?;
+        atomic_file::prepare_folder(folder).map_err(|source| StartError::Data {
+            text: format!("`{}` (`data.dir`) cannot be used", folder.display()),
+            source,
+        })?;
     }
     let tokens = tokens(&config, parts.data_dir.as_deref())?;
     let mut persisted = match parts.data_dir.clone().filter(|_| !config.is_offline()) {
@@ -131,7 +100,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         }
         Source::Offline(settings) => {
             let mut task = OfflineTask::new(settings.clone(), factory);
-            task.start().await?;
+            task.start().await.map_err(StartError::config)?;
             parts.lifecycle.supervise("offline folder", task);
         }
     }
@@ -155,25 +124,39 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
     Ok(Harness { router, environments, poster, registrar, polls_targets })
 }
 
-impl Harness {
-    /// Posts all metrics and registers all waiting targets; returns when they have arrived or been dropped.
-    pub async fn flush_events(&self) {
-        let all = self.environments.all();
-        let metrics = futures_util::future::join_all(all.iter().map(async |it| {
-            it.metrics.settle().await;
-            self.poster.flush(it).await;
-        }));
-        tokio::join!(metrics, self.registrar.flush());
+impl VendorSide for Harness {
+    fn name(&self) -> &'static str {
+        VENDOR
     }
 
-    /// Returns the state of each environment, for operators.
-    #[must_use]
-    pub fn reports(&self) -> Vec<EnvironmentReport> {
+    fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    fn owns(&self, path: &str) -> bool {
+        downstream::owns(path)
+    }
+
+    fn reports(&self) -> Vec<EnvironmentReport> {
         let mut reports: Vec<_> = self.environments.all().iter().map(|it| environments::report(it)).collect();
         reports.extend(self.environments.pending().reports());
         reports
     }
 
+    /// Posts all metrics and registers all waiting targets.
+    fn flush_events(&self) -> HookFuture<'_, ()> {
+        Box::pin(async {
+            let all = self.environments.all();
+            let metrics = futures_util::future::join_all(all.iter().map(async |it| {
+                it.metrics.settle().await;
+                self.poster.flush(it).await;
+            }));
+            tokio::join!(metrics, self.registrar.flush());
+        })
+    }
+}
+
+impl Harness {
     /// Checks that there is data for every configured key.
     ///
     /// # Errors
@@ -198,13 +181,19 @@ fn tokens(config: &Config, data_dir: Option<&Path>) -> Result<Tokens, StartError
         (Some(secret), _) => (Some(secret.clone()), None),
         // Offline there is no key to derive secrets from.
         (None, Some(path)) if config.is_offline() => {
-            let secret = secret_file::read_or_generate(&path).map_err(|source| StartError::Secret { path, source })?;
+            let secret = secret_file::read_or_generate(&path).map_err(|source| StartError::Data {
+                text: format!("`harness.auth_secret` is not set, and `{}` cannot be used to keep one", path.display()),
+                source,
+            })?;
             tracing::warn!(
                 "`harness.auth_secret` is not set, so one was generated; other gateways do not accept the tokens of this one"
             );
             (Some(secret), None)
         }
-        (None, None) if config.is_offline() => return Err(StartError::NoSecret),
+        (None, None) if config.is_offline() => {
+            let problem = "`harness.auth_secret` is required, because there is no `data.dir` to keep one in";
+            return Err(StartError::config(problem));
+        }
         // Earlier versions generated a secret, and SDKs go on with its tokens.
         (None, file) => (None, file.and_then(|path| secret_file::read(&path))),
     };
@@ -238,7 +227,7 @@ fn latch(parts: &Parts, environments: &Environments, index: usize) -> ReadyLatch
 pub fn check(config: &Config) -> Result<(), StartError> {
     HttpClients::new(config.read_timeout)?;
     match &config.source {
-        Source::Offline(settings) => Ok(sources::check(&settings.dir)?),
+        Source::Offline(settings) => sources::check(&settings.dir).map_err(StartError::config),
         Source::Keys(..) | Source::ProxyKey(_) => Ok(()),
     }
 }
@@ -252,5 +241,48 @@ fn pending(source: &Source) -> Pending {
         })),
         Source::ProxyKey(key) => Pending::new([("proxy key".to_owned(), KeyHash::of(key.expose()))]),
         Source::Offline(_) => Pending::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use yardarm_core::settings::{Reader, Values};
+
+    use super::*;
+
+    fn offline() -> Config {
+        let mut values = Values::default();
+        values.add_file(&json!({"harness": {"offline": {"dir": "/no/folder"}}}), config::KEYS).unwrap();
+        Config::read(&mut Reader::new(&values, config::KEYS, &|_| None)).expect("a source")
+    }
+
+    #[tokio::test]
+    async fn errors_of_a_start_name_the_setting() {
+        let problem = |data_dir: Option<&Path>| tokens(&offline(), data_dir).expect_err("no secret");
+        let error = problem(None);
+        assert!(matches!(error, StartError::Config(_)));
+        let expected = "`harness.auth_secret` is required, because there is no `data.dir` to keep one in";
+        assert_eq!(error.to_string(), expected);
+        let error = problem(Some(Path::new("/no/data")));
+        assert!(matches!(error, StartError::Data { .. }));
+        let expected = "`harness.auth_secret` is not set, and `/no/data/token-secret` cannot be used to keep one: ";
+        assert!(error.to_string().starts_with(expected), "{error}");
+        let error = check(&offline()).expect_err("no folder");
+        assert!(matches!(error, StartError::Config(_)));
+        assert!(error.to_string().starts_with("`/no/folder` (`harness.offline.dir`) cannot be read: "), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let parts = Parts {
+            hooks: yardarm_core::hooks::Hooks::none(),
+            streams: yardarm_core::registry::StreamRegistry::new(1),
+            lifecycle: yardarm_core::Lifecycle::new(),
+            data_dir: Some(file.join("data")),
+        };
+        let error = start(offline(), parts).await.err().expect("a file in place of the folder");
+        assert!(matches!(error, StartError::Data { .. }));
+        let expected = format!("`{}` (`data.dir`) cannot be used: ", file.join("data").display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 }

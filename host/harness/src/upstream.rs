@@ -14,8 +14,9 @@ pub(crate) mod token;
 pub(crate) use self::admin::Admin;
 pub(crate) use self::client::HttpClients;
 pub(crate) use self::registration::{Registrar, Registrations};
-pub(crate) use self::request::{RequestError, identification, read_json, url};
+pub(crate) use self::request::{RequestError, identification, read_json};
 pub(crate) use self::session::open_session;
+pub(crate) use yardarm_vendor::url::below as url;
 
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(text: &str) {

@@ -43,7 +43,7 @@ use crate::model::Context;
 /// The input of an evaluation besides the ruleset.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// For whom flags are evaluated.
+    /// The context that flags are evaluated for.
     pub context: &'a Context,
     /// The kind of SDK that the result is for.
     pub audience: Audience,

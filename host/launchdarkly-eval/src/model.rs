@@ -44,14 +44,14 @@ pub const MAX_VERSION: i64 = (1 << 53) - 1;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{place}expected {expected}, got {found}", place = Place(path))]
 pub struct Malformed {
-    /// Where, from the outside in: `.rules`, `[3]`, `.id`.
+    /// Path of the value from the outside in: `.rules`, `[3]`, `.id`.
     path: String,
     expected: Type,
     found: Type,
 }
 
 impl Malformed {
-    /// Whether the version of the item is what is wrong.
+    /// Whether the error is in the version of the item.
     #[must_use]
     pub fn is_version(&self) -> bool {
         self.path == ".version"
@@ -80,7 +80,7 @@ impl From<Mismatch> for Malformed {
     }
 }
 
-/// The path as it stands in front of the message.
+/// The path as a prefix of the message.
 struct Place<'a>(&'a str);
 
 impl fmt::Display for Place<'_> {

@@ -22,13 +22,13 @@ pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
 /// Settings of the LaunchDarkly side.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where flags come from.
+    /// Base URI of the service that flags are streamed from.
     pub stream_uri: String,
-    /// Where SDKs poll; used only as the default of the client-side base.
+    /// Base URI of the service that SDKs poll; used only as the default of the client-side base.
     pub base_uri: String,
-    /// Where goals come from.
+    /// Base URI of the service that goals are fetched from.
     pub client_side_base_uri: String,
-    /// Where events go.
+    /// Base URI of the service that events are posted to.
     pub events_uri: String,
     /// Whether events are forwarded at all.
     pub send_events: bool,
@@ -70,7 +70,7 @@ pub struct Config {
     pub expired_credential_cleanup_interval: Duration,
     /// The database and the features that need one.
     pub store: StoreConfig,
-    /// Where the list of environments comes from.
+    /// Source of the list of environments.
     pub environments: EnvironmentSource,
 }
 
@@ -86,7 +86,7 @@ pub enum ClientStreamMode {
 /// A listener for metrics.
 #[derive(Debug, Clone)]
 pub struct Prometheus {
-    /// Where it listens.
+    /// Address that it listens on.
     pub listen: SocketAddr,
     /// Prefix of every metric name, a valid Prometheus name itself.
     pub prefix: String,

@@ -31,7 +31,7 @@ pub(crate) struct LdEnvironment {
     /// The same for the second version of the delivery protocol, if it is enabled.
     pub(crate) fdv2: Option<Environment<Fdv2Data>>,
     pub(crate) status: Status,
-    pub(crate) events: Events,
+    pub(crate) events: EventMode,
     /// `None` without a database.
     pub(crate) store: Option<Arc<EnvironmentStore>>,
     /// Jittered sources for mobile and browser streams; empty for no delay.
@@ -45,7 +45,7 @@ pub(crate) struct LdEnvironment {
 }
 
 /// How events of an environment are handled.
-pub(crate) enum Events {
+pub(crate) enum EventMode {
     /// They are rejected.
     Off,
     /// They are accepted and dropped: nothing is sent in offline mode.
@@ -111,7 +111,7 @@ impl LdEnvironment {
     }
 }
 
-impl Events {
+impl EventMode {
     /// The port for events, if they are forwarded.
     pub(crate) fn port(&self) -> Option<&EventPort> {
         match self {

@@ -6,7 +6,7 @@
 //! the HTTP clients, `events` forwards events of SDKs, `store` writes the database that other programs read too.
 //! `evaluation` and `evaluated_streams` serve clients that are sent results. `environments` has what is served, and
 //! `sources` keeps it in sync with the configuration, LaunchDarkly or an archive. `downstream` is the table of routes,
-//! and [`start`] assembles all of this.
+//! and [`start()`] assembles all of this.
 #![forbid(unsafe_code)]
 
 mod identity;

@@ -1,4 +1,4 @@
-//! Where environments and their data come from: the configuration, LaunchDarkly, or an archive.
+//! Sources of environments and their data: the configuration, LaunchDarkly, or an archive.
 
 pub(crate) mod apply;
 pub(crate) mod archive;

@@ -58,7 +58,7 @@ pub enum StartError {
     Archive {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         source: ArchiveError,
     },
     /// The threads for long work cannot be started.

@@ -8,10 +8,9 @@ mod guest_metrics;
 mod limits;
 mod load_error;
 mod log_gate;
+mod pattern;
 mod text;
 
-#[cfg(test)]
-pub(crate) use self::binding::matches;
 pub use self::binding::{Bind, Hook, Isolation, Phase, Policy};
 pub(crate) use self::binding::{LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, only_required};
 pub(crate) use self::call_error::{CallError, Outcome};
@@ -23,6 +22,7 @@ pub use self::guest_metrics::{GuestSeries, GuestValue};
 pub(crate) use self::limits::{LARGEST_LARGE_FILE, largest_file};
 pub use self::load_error::LoadError;
 pub(crate) use self::log_gate::LogGate;
+pub use self::pattern::Pattern;
 pub(crate) use self::text::clean;
 
 /// The version of `yardarm:plugin` that the host speaks; guests built for another patch release of it work too.

@@ -4,15 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 /// A network; a bare address is a network of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct Cidr {
-    address: IpAddr,
-    prefix: u8,
-}
+pub(crate) struct Cidr(IpNet);
 
 /// Text that is not a network.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +26,7 @@ pub(crate) enum BadCidr {
 impl Cidr {
     /// Returns whether an address belongs to the network. Addresses of the other family never do.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        masked(address, self.prefix) == Some(self.address)
+        self.0.contains(&address)
     }
 }
 
@@ -36,13 +34,10 @@ impl FromStr for Cidr {
     type Err = BadCidr;
 
     fn from_str(text: &str) -> Result<Self, BadCidr> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().map_err(|_| BadCidr::Address)?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Ok(longest), str::parse).map_err(|_| BadCidr::Prefix)?;
-        let network = masked(address, prefix).ok_or(BadCidr::Prefix)?;
-        let network = Self { address: network, prefix };
-        if network.address == address { Ok(network) } else { Err(BadCidr::HostBits(network)) }
+        let address: IpAddr = text.split('/').next().unwrap_or_default().parse().map_err(|_| BadCidr::Address)?;
+        let network =
+            if text.contains('/') { text.parse().map_err(|_| BadCidr::Prefix)? } else { IpNet::from(address) };
+        if network.trunc() == network { Ok(Self(network)) } else { Err(BadCidr::HostBits(Self(network.trunc()))) }
     }
 }
 
@@ -56,7 +51,7 @@ impl TryFrom<String> for Cidr {
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
+        self.0.fmt(f)
     }
 }
 
@@ -68,23 +63,6 @@ impl fmt::Display for BadCidr {
             Self::HostBits(network) => write!(f, "bits are set after the prefix; `{network}` was meant?"),
         }
     }
-}
-
-/// Returns the first `prefix` bits of an address; `None` if it does not have that many.
-fn masked(address: IpAddr, prefix: u8) -> Option<IpAddr> {
-    let prefix = u32::from(prefix);
-    Some(match address {
-        IpAddr::V4(address) => {
-            let hidden = 32_u32.checked_sub(prefix)?;
-            let mask = u32::MAX.checked_shl(hidden).unwrap_or(0);
-            IpAddr::V4((address.to_bits() & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let hidden = 128_u32.checked_sub(prefix)?;
-            let mask = u128::MAX.checked_shl(hidden).unwrap_or(0);
-            IpAddr::V6((address.to_bits() & mask).into())
-        }
-    })
 }
 
 #[cfg(test)]

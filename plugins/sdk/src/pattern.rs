@@ -1,5 +1,7 @@
 //! Patterns as written by operators.
 
+use wildmatch::WildMatch;
+
 /// Returns whether `text` matches `pattern`, in which `*` matches any text and `?` any one character. Bindings use the
 /// same patterns for environments.
 ///
@@ -11,31 +13,7 @@
 /// ```
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // Where to resume when the text after the last `*` does not match: the star takes one more character.
-    let mut star = None;
-    loop {
-        let wanted = pattern.next();
-        if wanted == Some('*') {
-            star = Some((pattern.clone(), text.clone()));
-            continue;
-        }
-        match (wanted, text.clone().next()) {
-            (None, None) => return true,
-            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
-                text.next();
-            }
-            _ => {
-                let Some((after, mut taken)) = star else { return false };
-                if taken.next().is_none() {
-                    return false;
-                }
-                pattern = after.clone();
-                text = taken.clone();
-                star = Some((after, taken));
-            }
-        }
-    }
+    WildMatch::new(pattern).matches(text)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The routes of the fake, whatever the prefix of the path.
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 /// A route that the fake knows.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,20 +69,5 @@ impl Route {
 
 /// Decodes percent escapes; invalid escapes stay unchanged.
 fn decoded(part: &str) -> String {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escape = tail.get(..2).and_then(|it| std::str::from_utf8(it).ok());
-        match escape.and_then(|it| u8::from_str_radix(it, 16).ok()).filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(part).decode_utf8_lossy().into_owned()
 }

@@ -30,6 +30,8 @@ pub(crate) enum Change {
     Put(Items),
     /// Replaces one item if the new one is newer.
     Patch(Item, ChangeEvent),
+    /// Replaces one item whatever its version, which payload plugins leave as it is.
+    Replace(Item, ChangeEvent),
     /// Removes one item.
     Delete(ChangeEvent),
     /// Changes nothing; streams get the event.
@@ -110,6 +112,11 @@ impl Dataset for FlagData {
                 // An old version changes nothing, but SDKs may not have fetched it yet.
                 if items.upsert(item) { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
             }
+            (Change::Replace(item, _), Some(current)) => {
+                let mut items = current.items.clone();
+                items.replace(item);
+                Applied::News(Self::new(items, Some(current)))
+            }
             (Change::Delete(event), Some(current)) => {
                 let mut items = current.items.clone();
                 let was_there = items.remove(event.domain, &event.identifier);
@@ -121,7 +128,9 @@ impl Dataset for FlagData {
     fn render_change(change: &Change, _: usize) -> Option<Frame> {
         match change {
             Change::Put(_) => None,
-            Change::Patch(_, event) | Change::Delete(event) | Change::Notify(event) => Some(event.frame()),
+            Change::Patch(_, event) | Change::Replace(_, event) | Change::Delete(event) | Change::Notify(event) => {
+                Some(event.frame())
+            }
         }
     }
 
@@ -180,6 +189,7 @@ mod tests {
             (patch("a", 3), true),
             (patch("new", 1), true),
             (patch("z", 0), true),
+            (Change::Replace(Item::Flag(flag("a", 3)), event("patch", "a", 3)), true),
             (Change::Delete(event("delete", "a", 4)), true),
             (Change::Delete(event("delete", "a", 4)), false),
             (Change::Notify(event("patch", "x", 1)), false),

@@ -15,7 +15,7 @@ pub(crate) struct Items {
 }
 
 /// A flag or a segment.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) enum Item {
     Flag(Arc<Flag>),
     Segment(Arc<Segment>),
@@ -39,7 +39,39 @@ pub(crate) enum Domain {
     TargetSegment,
 }
 
+impl Domain {
+    /// Returns the kind of item, as plugins and operators see it.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::TargetSegment => "segment",
+        }
+    }
+}
+
 impl Item {
+    pub(crate) fn domain(&self) -> Domain {
+        match self {
+            Self::Flag(_) => Domain::Flag,
+            Self::Segment(_) => Domain::TargetSegment,
+        }
+    }
+
+    pub(crate) fn identifier(&self) -> &Arc<str> {
+        match self {
+            Self::Flag(it) => &it.feature,
+            Self::Segment(it) => &it.identifier,
+        }
+    }
+
+    /// Returns the text from upstream, with both kinds of segment rules.
+    pub(crate) fn json(&self) -> &Bytes {
+        match self {
+            Self::Flag(it) => it.json(),
+            Self::Segment(it) => it.json(),
+        }
+    }
+
     /// Returns the version, which grows with each change; 0 if it is unknown.
     pub(crate) fn version(&self) -> i64 {
         match self {
@@ -50,6 +82,20 @@ impl Item {
 }
 
 impl Items {
+    /// Returns every item, flags first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Item> {
+        let segments = self.segments.iter().cloned().map(Item::Segment);
+        self.flags.iter().cloned().map(Item::Flag).chain(segments)
+    }
+
+    /// Returns an item.
+    pub(crate) fn get(&self, domain: Domain, identifier: &str) -> Option<Item> {
+        match domain {
+            Domain::Flag => self.flag(identifier).cloned().map(Item::Flag),
+            Domain::TargetSegment => self.segment(identifier).cloned().map(Item::Segment),
+        }
+    }
+
     pub(crate) fn flag(&self, identifier: &str) -> Option<&Arc<Flag>> {
         self.flags.iter().find(|it| *it.feature == *identifier)
     }
@@ -64,6 +110,14 @@ impl Items {
         match item {
             Item::Flag(it) => upsert(&mut self.flags, it, |it| &it.feature, |it| it.version),
             Item::Segment(it) => upsert(&mut self.segments, it, |it| &it.identifier, |it| it.version),
+        }
+    }
+
+    /// Adds `item`, or replaces the item of its identifier, whatever their versions.
+    pub(crate) fn replace(&mut self, item: &Item) {
+        match item {
+            Item::Flag(it) => replace(&mut self.flags, it, |it| &it.feature),
+            Item::Segment(it) => replace(&mut self.segments, it, |it| &it.identifier),
         }
     }
 
@@ -133,7 +187,41 @@ fn upsert<T>(
     true
 }
 
+fn replace<T>(items: &mut Vec<Arc<T>>, item: &Arc<T>, identifier: impl Fn(&T) -> &Arc<str>) {
+    match items.iter_mut().find(|it| identifier(it) == identifier(item)) {
+        None => items.push(Arc::clone(item)),
+        Some(known) => *known = Arc::clone(item),
+    }
+}
+
+impl FromIterator<Item> for Items {
+    /// Of several items of one identifier, the newest is taken.
+    fn from_iter<I: IntoIterator<Item = Item>>(all: I) -> Self {
+        let mut items = Self::default();
+        for item in all {
+            items.upsert(&item);
+        }
+        items
+    }
+}
+
 impl ChangeEvent {
+    /// Returns the event that announces `item` to SDKs which have `before` in its place; `None` if they are equal.
+    pub(crate) fn between(before: Option<&Item>, item: &Item) -> Option<Self> {
+        let event = match before {
+            None => "create",
+            Some(before) if before.json() != item.json() => "patch",
+            Some(_) => return None,
+        };
+        let identifier = item.identifier().to_string();
+        Some(Self { event: event.to_owned(), domain: item.domain(), identifier, version: item.version() })
+    }
+
+    /// Whether this announces a change of `item`.
+    pub(crate) fn is_about(&self, item: &Item) -> bool {
+        self.domain == item.domain() && *self.identifier == **item.identifier()
+    }
+
     /// Renders the event, on one line and in ASCII: the Python SDK decodes streams as Latin-1.
     pub(super) fn frame(&self) -> Frame {
         let json = serde_json::to_string(self).expect("text and numbers are always JSON");

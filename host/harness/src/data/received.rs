@@ -181,10 +181,7 @@ fn completed<T: Readable>(
 
 impl std::fmt::Display for Unreadable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.domain {
-            Domain::Flag => "flag",
-            Domain::TargetSegment => "segment",
-        };
+        let kind = self.domain.kind();
         match &self.identifier {
             Some(identifier) => write!(f, "{kind} `{identifier}` cannot be read: {}", self.problem),
             None => write!(f, "a {kind} without a readable identifier cannot be read: {}", self.problem),

@@ -7,10 +7,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use yardarm_core::Secret;
-use yardarm_core::hooks::{Admission, ClientAddress, HeaderBlock, Plan, RequestFacts};
 use yardarm_core::registry::RouteTag;
+use yardarm_vendor::admission::{self, Admitted, RequestParts};
 
 use super::rejection::Rejection;
 use super::state::Downstream;
@@ -30,9 +30,7 @@ pub(super) struct RouteInfo {
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) environment: Arc<HarnessEnvironment>,
-    /// The plan of plugins that admitted the caller; the rest of the request uses the same one.
-    pub(super) plan: Arc<dyn Plan>,
-    pub(super) facts: RequestFacts,
+    pub(super) admitted: Admitted,
 }
 
 /// The claims of the token; `None` if no token is required.
@@ -65,8 +63,8 @@ pub(super) async fn admit(
         Err(rejection) => return rejection.into_response(),
     };
     let credential = token.or_else(|| bearers(request.headers()).next().map(Secret::new));
-    let facts = facts(&environment, info, request.method(), request.headers(), request.extensions(), credential);
-    let caller = match authorize(&downstream, environment, facts).await {
+    let parts = RequestParts { method: request.method(), headers: request.headers(), extensions: request.extensions() };
+    let caller = match authorize(&downstream, environment, info, &parts, credential).await {
         Ok(caller) => caller,
         Err(rejection) => return rejection.into_response(),
     };
@@ -89,26 +87,6 @@ pub(super) async fn require_token(State(downstream): State<Downstream>, mut requ
     }
 }
 
-/// Returns the facts of a request that plugins see.
-pub(super) fn facts(
-    environment: &HarnessEnvironment,
-    info: RouteInfo,
-    method: &Method,
-    headers: &HeaderMap,
-    extensions: &Extensions,
-    credential: Option<Secret>,
-) -> RequestFacts {
-    RequestFacts {
-        environment: environment.label.clone(),
-        route: info.id,
-        sdk: kind_of_sdk(headers).unwrap_or(info.sdk),
-        method: method.clone(),
-        headers: HeaderBlock::new(headers),
-        credential,
-        client: ClientAddress::of(extensions),
-    }
-}
-
 /// Has the request plugins of an environment decide about a caller.
 ///
 /// # Errors
@@ -116,18 +94,14 @@ pub(super) fn facts(
 pub(super) async fn authorize(
     downstream: &Downstream,
     environment: Arc<HarnessEnvironment>,
-    facts: RequestFacts,
+    info: RouteInfo,
+    parts: &RequestParts<'_>,
+    credential: Option<Secret>,
 ) -> Result<Caller, Rejection> {
-    let plan = downstream.hooks.pin();
-    let hooks = plan.environment(&facts.environment);
-    if let Some(chain) = &hooks.request_auth {
-        match chain.authenticate(&facts).await {
-            Ok(Admission::Allowed(_)) => (),
-            Ok(Admission::Denied { plugin, denial }) => return Err(Rejection::Denied { plugin, denial }),
-            Err(failure) => return Err(Rejection::PluginFailed(failure)),
-        }
-    }
-    Ok(Caller { environment, plan, facts })
+    let sdk = kind_of_sdk(parts.headers).unwrap_or(info.sdk);
+    let facts = admission::facts(environment.label.clone(), info.id, sdk, parts, credential);
+    let admitted = admission::admit(&downstream.hooks, facts).await?;
+    Ok(Caller { environment, admitted })
 }
 
 /// Returns the claims of the token, and the token; `None` if none is required. Proxies may add an `Authorization` of their own,

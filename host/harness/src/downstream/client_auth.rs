@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::json;
 use yardarm_core::Secret;
-use yardarm_core::budget::Charge;
 use yardarm_harness_eval::lenient_json;
 use yardarm_harness_eval::model::Target;
+use yardarm_vendor::admission::RequestParts;
+use yardarm_vendor::body::{BodyError, collect};
 
-use super::auth::{Caller, RouteInfo, authorize, facts};
+use super::auth::{Caller, RouteInfo, authorize};
 use super::rejection::{Rejection, json_body};
 use super::state::{Downstream, is_large};
 use crate::environments::{HarnessEnvironment, Lookup};
@@ -43,8 +42,14 @@ pub(super) async fn exchange(State(downstream): State<Downstream>, request: Requ
 
 async fn try_exchange(downstream: &Downstream, request: Request) -> Result<String, Rejection> {
     let (parts, body) = request.into_parts();
-    // The charge is held until the target has been stored.
-    let (body, charge) = collect(downstream, body).await?;
+    // Large bodies are charged, so that together they stay within a bound of memory; small bodies are not, so that large
+    // ones cannot block them. The charge is held until the target has been stored.
+    let mut charge = None;
+    let grants = |length| !is_large(length) || downstream.auth_bodies.cover(&mut charge, length);
+    let body = collect(body, MAX_BODY, grants).await.map_err(|error| match error {
+        BodyError::TooLarge | BodyError::Interrupted => Rejection::TooLarge,
+        BodyError::Busy => Rejection::Busy,
+    })?;
     let is_large = charge.is_some();
     let validates = downstream.config.validate_targets;
     let (key, target) = downstream.work(is_large, move || read(&body, validates)).await??;
@@ -72,21 +77,6 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
     downstream.tokens.issue(signing, &hash, subject).ok_or(Rejection::NotReady)
 }
 
-/// Reads a body. Large bodies are charged, so that together they stay within a bound of memory; small bodies are not, so that
-/// large ones cannot block them.
-async fn collect(downstream: &Downstream, body: Body) -> Result<(Vec<u8>, Option<Charge>), Rejection> {
-    let mut body = Limited::new(body, MAX_BODY);
-    let (mut whole, mut charge) = (Vec::new(), None);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Rejection::TooLarge)?.into_data() else { continue };
-        whole.extend_from_slice(&data);
-        if is_large(whole.len()) && !downstream.auth_bodies.cover(&mut charge, whole.len()) {
-            return Err(Rejection::Busy);
-        }
-    }
-    Ok((whole, charge))
-}
-
 /// Admits a caller who presents `key`.
 async fn admit(
     downstream: &Downstream,
@@ -102,8 +92,8 @@ async fn admit(
     };
     // Client SDKs present a target, server SDKs do not.
     let info = RouteInfo { sdk: if has_target { "client" } else { ROUTE.sdk }, ..ROUTE };
-    let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, Some(key.clone()));
-    authorize(downstream, environment, facts).await
+    let parts = RequestParts { method: &parts.method, headers: &parts.headers, extensions: &parts.extensions };
+    authorize(downstream, environment, info, &parts, Some(key.clone())).await
 }
 
 /// Remembers the target of an admitted caller, and queues its registration.

@@ -73,7 +73,7 @@ pub(super) async fn all(
     let entries = decided.iter().enumerate().map(entry).collect();
     match transformed(&caller, &target, entries).await {
         Ok(entries) => json_body(line(&entries)),
-        Err(failure) => Rejection::PluginFailed(failure).into_response(),
+        Err(failure) => Rejection::from(failure).into_response(),
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn one(
             Some(entry) => json_body(line(entry)),
             None => Rejection::UnknownFlag.into_response(),
         },
-        Err(failure) => Rejection::PluginFailed(failure).into_response(),
+        Err(failure) => Rejection::from(failure).into_response(),
     }
 }
 
@@ -168,11 +168,11 @@ async fn transformed<'a>(
     target: &Target,
     mut entries: Vec<Evaluation<'a>>,
 ) -> Result<Vec<Evaluation<'a>>, HookFailure> {
-    let hooks = caller.plan.environment(&caller.environment.label);
+    let hooks = caller.admitted.plan.environment(&caller.environment.label);
     let Some(transform) = &hooks.evaluation_transform else { return Ok(entries) };
     let facts = EvaluationFacts {
         environment: caller.environment.label.clone(),
-        sdk: caller.facts.sdk,
+        sdk: caller.admitted.facts.sdk,
         context_key: target.identifier.as_str().into(),
     };
     let edits = transform.transform(&facts, Arc::new(view(&entries))).await?;

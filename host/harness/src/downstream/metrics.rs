@@ -2,13 +2,13 @@
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use yardarm_core::hooks::RequestFacts;
+use yardarm_vendor::body::collect;
 
 use super::auth::Caller;
 use super::rejection::{Rejection, json_body};
 use super::state::Downstream;
-use crate::metrics::{NotTaken, Reservation};
+use crate::metrics::NotTaken;
 
 pub(super) async fn post(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
     match take(&downstream, caller, request).await {
@@ -21,27 +21,12 @@ async fn take(downstream: &Downstream, caller: Caller, request: Request) -> Resu
     let metrics = &caller.environment.metrics;
     let mut reservation = metrics.reserve();
     let limit = usize::try_from(downstream.config.max_metrics_body).unwrap_or(usize::MAX);
-    let body = read(request, limit, &mut reservation).await?;
+    let body = collect(request.into_body(), limit, |length| reservation.cover(length)).await?;
     let post = metrics.read(body).await?;
     downstream.compat_metrics.metrics(&caller.environment.identity.id, &post.sdks);
-    metrics.accept(post, reservation, caller.facts.route, caller.facts.sdk);
+    let RequestFacts { route, sdk, .. } = caller.admitted.facts;
+    metrics.accept(post, reservation, route, sdk);
     Ok(())
-}
-
-/// Reads a body. Its bytes are reserved while they arrive, so that no body exceeds its limit.
-async fn read(request: Request, limit: usize, reservation: &mut Reservation) -> Result<Bytes, Rejection> {
-    let mut body = request.into_body();
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Rejection::Bad("the body ended too early".to_owned()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > limit {
-            return Err(Rejection::TooLarge);
-        }
-        reservation.grow(data.len())?;
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.freeze())
 }
 
 impl From<NotTaken> for Rejection {

@@ -3,14 +3,15 @@
 //! SDKs give up for good on some statuses, and not all on the same ones (F048 to F051). A failure that may heal is a 500: the
 //! Python SDK would not retry after a 503.
 
-use std::sync::Arc;
-
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
-use yardarm_core::hooks::{Denial, HookFailure};
+use yardarm_core::hooks::HookFailure;
+use yardarm_core::registry::TooManyStreams;
 use yardarm_core::retry_after;
+use yardarm_vendor::admission::Refusal;
+use yardarm_vendor::body::BodyError;
 
 /// Rejections of all routes.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +52,9 @@ pub(super) enum Rejection {
     /// There is no upstream stream and so no events, so SDKs must poll.
     #[error("SaaS stream disconnected")]
     SourceLost,
-    /// A plugin denied the request.
-    #[error("refused")]
-    Denied { plugin: Arc<str>, denial: Denial },
-    /// A required plugin failed.
-    #[error("{0}")]
-    PluginFailed(HookFailure),
+    /// A plugin denied the request, or a required one failed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Too many streams are open, or too much work is waiting.
     #[error("too busy")]
     Busy,
@@ -71,21 +69,25 @@ impl Rejection {
             Self::NotFound(_) | Self::UnknownFlag => StatusCode::NOT_FOUND,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::StreamingDisabled => StatusCode::NOT_IMPLEMENTED,
-            Self::SourceLost | Self::PluginFailed(_) | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Denied { denial, .. } => match denial {
-                Denial::Unauthorized => StatusCode::UNAUTHORIZED,
-                Denial::Forbidden => StatusCode::FORBIDDEN,
-                Denial::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-                Denial::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            },
+            Self::SourceLost | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Refused(refusal) => refusal.status(),
+        }
+    }
+
+    /// Returns the text for the caller, who must not see which plugin refused the request.
+    fn text(&self) -> String {
+        match self {
+            Self::Refused(Refusal::Denied { .. }) => "refused".to_owned(),
+            Self::Refused(Refusal::Failed(_)) => "unavailable".to_owned(),
+            other => other.to_string(),
         }
     }
 
     /// Returns the seconds after which a retry makes sense.
     fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Denied { denial, .. } => denial.retry_after(),
-            Self::PluginFailed(_) | Self::Busy => Some(retry_after::soon()),
+            Self::Refused(refusal) => refusal.retry_after(),
+            Self::Busy => Some(retry_after::soon()),
             _ => None,
         }
     }
@@ -94,17 +96,37 @@ impl Rejection {
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         match &self {
-            Self::PluginFailed(_) | Self::Busy => tracing::warn!(error = %self, "request not served"),
-            Self::Denied { plugin, .. } => tracing::debug!(%plugin, "request refused"),
+            Self::Refused(refusal) => refusal.log(),
+            Self::Busy => tracing::warn!(error = %self, "request not served"),
             _ => tracing::debug!(error = %self, "request refused"),
         }
-        // Callers must not see which plugin failed.
-        let text = if matches!(self, Self::PluginFailed(_)) { "unavailable".to_owned() } else { self.to_string() };
-        let mut response = error(self.status(), "error", &text);
+        let mut response = error(self.status(), "error", &self.text());
         if let Some(seconds) = self.retry_after() {
             retry_after::set(response.headers_mut(), seconds);
         }
         response
+    }
+}
+
+impl From<HookFailure> for Rejection {
+    fn from(failure: HookFailure) -> Self {
+        Self::Refused(failure.into())
+    }
+}
+
+impl From<TooManyStreams> for Rejection {
+    fn from(_: TooManyStreams) -> Self {
+        Self::Busy
+    }
+}
+
+impl From<BodyError> for Rejection {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::TooLarge,
+            BodyError::Interrupted => Self::Bad(error.to_string()),
+            BodyError::Busy => Self::Busy,
+        }
     }
 }
 
@@ -122,12 +144,14 @@ pub(super) fn json_body(body: impl Into<axum::body::Body>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use yardarm_core::hooks::Denial;
+
     use super::*;
 
     #[test]
     fn failures_that_may_heal_are_retried_by_sdks() {
-        let denied = |denial| Rejection::Denied { plugin: "gate".into(), denial };
-        let failed = Rejection::PluginFailed(HookFailure { plugin: "gate".into(), class: "trap" });
+        let denied = |denial| Rejection::Refused(Refusal::Denied { plugin: "gate".into(), denial });
+        let failed = Rejection::from(HookFailure { plugin: "gate".into(), class: "trap" });
         for (rejection, status) in [
             (Rejection::NoToken, 401),
             (Rejection::OtherEnvironment, 401),
@@ -148,7 +172,8 @@ mod tests {
             (failed, 503),
             (Rejection::Busy, 503),
         ] {
-            let text = rejection.to_string();
+            let text = rejection.text();
+            assert!(!text.contains("gate"), "{text}");
             assert_eq!(rejection.into_response().status(), status, "{text}");
         }
     }

@@ -1,16 +1,16 @@
 //! `GET /stream`: events that name what has changed, which SDKs then fetch (F076 to F085).
 
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use yardarm_core::Secret;
 use yardarm_core::registry::RouteTag;
-use yardarm_core::stream::OpenStream;
+use yardarm_vendor::admission::RequestParts;
+use yardarm_vendor::stream_response::{Start, register, respond};
 
-use super::auth::{RouteInfo, TokenClaims, authorize, facts};
+use super::auth::{RouteInfo, TokenClaims, authorize};
 use super::rejection::Rejection;
 use super::state::Downstream;
 use crate::data::dataset::heartbeat;
@@ -57,29 +57,26 @@ async fn open(
         return Err(Rejection::OtherEnvironment);
     }
     let credential = Some(Secret::new(key));
-    let facts = facts(&environment, info, &parts.method, &parts.headers, &parts.extensions, credential);
-    let caller = authorize(downstream, environment, facts).await?;
+    let request = RequestParts { method: &parts.method, headers: &parts.headers, extensions: &parts.extensions };
+    let caller = authorize(downstream, environment, info, &request, credential).await?;
     let environment = &caller.environment;
     let snapshot = environment.data.snapshot().ok_or(Rejection::SourceLost)?;
-    let guard = downstream.streams.open(caller.facts, None).map_err(|_| Rejection::Busy)?;
-    // The end of the upstream stream, or of the key, ends the streams that are registered at that time. This one is registered
-    // now, so an end between the lookup and the registration is checked here.
-    if environment.stream().connection != Connection::Connected {
-        return Err(Rejection::SourceLost);
-    }
-    if !downstream.environments.accepts(&hash, &environment.identity.id) {
-        return Err(Rejection::UnknownKey);
-    }
+    // The end of the upstream stream, or of the key, ends the streams that are registered at that time, so both are checked
+    // once this one is.
+    let guard = register(&downstream.streams, caller.admitted.facts, None, |_| {
+        if environment.stream().connection != Connection::Connected {
+            return Err(Rejection::SourceLost);
+        }
+        let is_accepted = downstream.environments.accepts(&hash, &environment.identity.id);
+        if is_accepted { Ok(()) } else { Err(Rejection::UnknownKey) }
+    })?;
     // SDKs count as connected when the first bytes arrive. Some drop what arrives together with a heartbeat, so none is sent if
     // there are changes.
-    let source = environment.data.update_source();
-    let stream = match environment.announced.first_missed().filter(|it| *it <= snapshot.seq()) {
-        Some(first) => OpenStream::continued(source, 0, first.saturating_sub(1), guard),
-        None => OpenStream::resumed(source, 0, snapshot.seq(), heartbeat(), guard),
+    let start = match environment.announced.first_missed().filter(|it| *it <= snapshot.seq()) {
+        Some(first) => Start::Continue(first.saturating_sub(1)),
+        None => Start::After(snapshot.seq(), heartbeat()),
     };
-    let (body, takeover) = stream.into_body();
-    let mut response = (head(), Body::new(body)).into_response();
-    response.extensions_mut().insert(takeover);
+    let mut response = respond(head(), environment.data.update_source(), 0, start, guard);
     response.extensions_mut().insert(RouteTag { route: info.id, environment: Some(environment.label.clone()) });
     Ok(response)
 }

@@ -1,41 +1,29 @@
 //! Applies changes of one environment: payload plugins, snapshot, disk.
-//!
-//! While a payload plugin is bound, everything is transformed after each change, and SDKs get the differences: a plugin may
-//! make one item depend on another, so transforming only the changed item would not be correct.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use yardarm_core::Writer;
-use yardarm_core::hooks::{HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
+use yardarm_core::hooks::{Hooks, ItemHead};
 use yardarm_core::supervisor::fault_point;
-use yardarm_harness_eval::model::{Flag, Segment};
+use yardarm_vendor::payload::{PayloadPipeline, Served};
 
 use super::environment::HarnessEnvironment;
 use crate::data::dataset::{Change, FlagData};
-use crate::data::items::{ChangeEvent, Domain, Item, Items};
+use crate::data::items::{ChangeEvent, Item, Items};
 use crate::data::received::{Received, Unreadable};
 
 /// Owns the writer of one environment.
 pub(crate) struct Applier {
     environment: Arc<HarnessEnvironment>,
     writer: Writer<FlagData>,
-    hooks: Hooks,
-    /// Data from upstream, before plugins.
-    raw: Option<Items>,
+    pipeline: PayloadPipeline<Item>,
     /// Whether segment rules with several clauses are evaluated. If not, their first clauses are, as by old SDKs.
     and_rules: bool,
-    /// Identity of the plugin chain that transformed the served data; 0 for none.
-    chain: u64,
     /// Set while a change is applied. If that panics, the served data may lack the change.
     is_unfinished: bool,
     /// Differences that are served, but not announced yet.
     unannounced: Vec<ChangeEvent>,
 }
-
-const FLAG: &str = "flag";
-const SEGMENT: &str = "segment";
 
 impl Applier {
     pub(crate) fn new(
@@ -44,38 +32,28 @@ impl Applier {
         hooks: Hooks,
         and_rules: bool,
     ) -> Self {
-        Self {
-            environment,
-            writer,
-            hooks,
-            raw: None,
-            and_rules,
-            chain: 0,
-            is_unfinished: false,
-            unannounced: Vec::new(),
-        }
+        let pipeline = PayloadPipeline::new(environment.label.clone(), hooks);
+        Self { environment, writer, pipeline, and_rules, is_unfinished: false, unannounced: Vec::new() }
     }
 
     /// Applies a download of everything. SDKs get the real differences; items that cannot be read stay as they were.
     pub(crate) async fn put(&mut self, received: Received) {
-        let (items, unreadable) = received.complete(self.raw.as_ref());
+        let known = self.upstream();
+        let (items, unreadable) = received.complete(known.as_ref());
         self.environment.skip(unreadable);
         let items = self.restrict_rules(items);
-        if !self.is_unfinished && self.raw.as_ref().is_some_and(|raw| items.differences(raw).is_empty()) {
+        if !self.is_unfinished && known.is_some_and(|known| items.differences(&known).is_empty()) {
             // There is nothing to persist, and nothing to transform unless the plugins have changed.
             return self.plan_changed().await;
         }
         self.environment.persist_items(&items);
-        self.is_unfinished = true;
-        self.raw = Some(items);
-        self.serve_all().await;
-        self.is_unfinished = false;
+        self.serve_all(items).await;
     }
 
     /// Serves data of an earlier process until upstream responds.
     pub(crate) async fn restore(&mut self, items: Items) {
-        self.raw = Some(self.restrict_rules(items));
-        self.serve_all().await;
+        let items = self.restrict_rules(items);
+        self.serve_all(items).await;
         self.environment.status.data_restored();
     }
 
@@ -97,43 +75,64 @@ impl Applier {
             Item::Segment(segment) if !self.and_rules => Item::Segment(segment.with_old_rules_only()),
             item => item,
         };
-        let Some(raw) = &mut self.raw else { return };
-        self.is_unfinished = true;
-        raw.upsert(&item);
-        self.environment.persist_items(raw);
-        if self.transform_in_force().is_some() {
-            self.serve_all().await;
-        } else {
-            self.serve(&Change::Patch(item, event));
+        let Some(mut items) = self.upstream() else { return };
+        items.upsert(&item);
+        self.environment.persist_items(&items);
+        if self.is_unfinished {
+            // What is served may lack an earlier change.
+            return self.serve_all(items).await;
         }
-        self.is_unfinished = false;
+        self.is_unfinished = true;
+        let is_transformed = self.pipeline.untransformed().is_some();
+        // Plugins do not see a version that is older than the known one.
+        let newest = items.get(item.domain(), item.identifier()).unwrap_or_else(|| item.clone());
+        match self.pipeline.change(&newest, items.clone()).await {
+            Served::Upstream if !is_transformed => self.serve(&Change::Patch(item, event)),
+            Served::Changed(returned) => self.serve_returned(returned, event),
+            served => self.serve_differences(served, items),
+        }
+        self.finish();
     }
 
     /// Deletes one item.
     pub(crate) async fn delete(&mut self, event: ChangeEvent) {
         self.environment.skipped.remove(event.domain, &event.identifier);
-        let Some(raw) = &mut self.raw else { return };
-        self.is_unfinished = true;
-        raw.remove(event.domain, &event.identifier);
-        self.environment.persist_items(raw);
-        if self.transform_in_force().is_some() {
-            self.serve_all().await;
-        } else {
-            self.serve(&Change::Delete(event));
+        let Some(mut items) = self.upstream() else { return };
+        items.remove(event.domain, &event.identifier);
+        self.environment.persist_items(&items);
+        if self.is_unfinished {
+            return self.serve_all(items).await;
         }
-        self.is_unfinished = false;
+        self.is_unfinished = true;
+        let is_transformed = self.pipeline.untransformed().is_some();
+        let version = u64::try_from(event.version).unwrap_or(0);
+        let head = ItemHead { kind: event.domain.kind(), key: event.identifier.as_str().into(), version };
+        match self.pipeline.remove(&head, items.clone()).await {
+            Served::Upstream if !is_transformed => self.serve(&Change::Delete(event)),
+            Served::Changed(returned) => self.serve_returned(returned, event),
+            served => self.serve_differences(served, items),
+        }
+        self.finish();
     }
 
     /// Transforms everything again if the payload plugins have changed, or failed.
     pub(crate) async fn plan_changed(&mut self) {
-        if identity(self.transform_in_force().as_ref()) != self.chain || self.is_behind() {
-            self.serve_all().await;
+        if self.pipeline.is_outdated()
+            && let Some(items) = self.upstream()
+        {
+            self.serve_all(items).await;
         }
     }
 
     /// Returns whether the newest data is not served, because a plugin failed.
     pub(crate) fn is_behind(&self) -> bool {
-        self.environment.is_behind.load(Ordering::Relaxed)
+        self.environment.is_behind()
+    }
+
+    /// Returns the data from upstream, before plugins; `None` if there is none yet.
+    fn upstream(&self) -> Option<Items> {
+        let served = || self.writer.snapshot().map(|it| it.data().items().clone());
+        self.pipeline.untransformed().cloned().or_else(served)
     }
 
     fn restrict_rules(&self, mut items: Items) -> Items {
@@ -143,37 +142,56 @@ impl Applier {
         items
     }
 
-    fn transform_in_force(&self) -> Option<Arc<dyn PayloadTransform>> {
-        self.hooks.of(&self.environment.label).payload_transform.clone()
+    /// Serves everything, as plugins return it.
+    async fn serve_all(&mut self, items: Items) {
+        self.is_unfinished = true;
+        let served = self.pipeline.everything(items.clone()).await;
+        self.serve_differences(served, items);
+        self.finish();
     }
 
-    async fn serve_all(&mut self) {
-        let Some(raw) = self.raw.clone() else { return };
-        let transform = self.transform_in_force();
-        let served = match &transform {
-            None => Ok(raw),
-            Some(transform) => self.transform(&**transform, raw).await,
+    /// Serves everything, where `upstream` is the data from upstream, and announces the differences.
+    fn serve_differences(&mut self, served: Served<Item>, upstream: Items) {
+        let items = match served {
+            Served::Upstream => upstream,
+            Served::Everything(returned) => returned.into_iter().collect(),
+            Served::Changed(_) | Served::Previous => return,
         };
-        match served {
-            Err(failure) => {
-                self.environment.is_behind.store(true, Ordering::Relaxed);
-                tracing::error!(environment = %self.environment.label, %failure, "payload plugin failed, serving what was served before");
-            }
-            Ok(items) => {
-                self.chain = identity(transform.as_ref());
-                self.environment.is_behind.store(false, Ordering::Relaxed);
-                let before = self.writer.snapshot().map(|it| it.data().items().clone());
-                let differences = before.as_ref().map(|before| items.differences(before));
-                if !differences.as_ref().is_some_and(Vec::is_empty) {
-                    self.unannounced.extend(differences.unwrap_or_default());
-                    self.serve(&Change::Put(items));
-                }
-                while !self.unannounced.is_empty() {
-                    let event = self.unannounced.remove(0);
-                    self.serve(&Change::Notify(event));
-                }
-            }
+        let before = self.writer.snapshot();
+        let differences = before.map(|before| items.differences(before.data().items()));
+        if !differences.as_ref().is_some_and(Vec::is_empty) {
+            self.unannounced.extend(differences.unwrap_or_default());
+            self.serve(&Change::Put(items));
         }
+        while !self.unannounced.is_empty() {
+            let event = self.unannounced.remove(0);
+            self.serve(&Change::Notify(event));
+        }
+    }
+
+    /// Serves what plugins return for one changed item. `event` announces the item itself; if it is not among `returned`, it
+    /// is hidden or gone, and is deleted if it was served.
+    fn serve_returned(&mut self, returned: Vec<Item>, event: ChangeEvent) {
+        let Some(snapshot) = self.writer.snapshot() else { return };
+        let before = snapshot.data().items();
+        let (returned, mut changes) = (returned.into_iter().collect::<Items>(), Vec::new());
+        let is_shown = returned.get(event.domain, &event.identifier).is_some();
+        if !is_shown && before.get(event.domain, &event.identifier).is_some() {
+            changes.push(Change::Delete(ChangeEvent { event: "delete".to_owned(), ..event.clone() }));
+        }
+        for item in returned.iter() {
+            let known = before.get(item.domain(), item.identifier());
+            let event =
+                if event.is_about(&item) { Some(event.clone()) } else { ChangeEvent::between(known.as_ref(), &item) };
+            changes.extend(event.map(|event| Change::Replace(item, event)));
+        }
+        changes.iter().for_each(|change| self.serve(change));
+    }
+
+    /// Notes that a change has been applied.
+    fn finish(&mut self) {
+        self.environment.set_behind(self.pipeline.is_behind());
+        self.is_unfinished = false;
     }
 
     /// Serves a change. Nothing else changes what SDKs see.
@@ -186,128 +204,18 @@ impl Applier {
             self.environment.counters.record_published();
             self.environment.announced.add(snapshot.seq());
         }
-        self.environment.record_change(describe(change));
+        self.environment.remember(describe(change));
     }
-
-    async fn transform(&self, transform: &dyn PayloadTransform, raw: Items) -> Result<Items, HookFailure> {
-        let facts = PayloadFacts { environment: self.environment.label.clone() };
-        let view = Arc::new(ItemView::new(raw));
-        let edits = transform.transform(&facts, Arc::clone(&view) as Arc<dyn PayloadView>).await?;
-        let mut items: Vec<Option<Item>> = view.items.iter().cloned().map(Some).collect();
-        let mut added = Vec::new();
-        for edit in edits {
-            match edit {
-                PayloadEdit::Drop(index) => items.get_mut(index).into_iter().for_each(|slot| *slot = None),
-                PayloadEdit::Replace(index, json) => {
-                    if let (Some(slot), Some(head)) = (items.get_mut(index), view.heads.get(index)) {
-                        let after = read(head.kind, &json)?;
-                        if identifier(&after) != &head.key || version(&after) != head.version {
-                            return Err(invalid_output());
-                        }
-                        *slot = Some(after);
-                    }
-                }
-                PayloadEdit::Add { kind, key, json } => {
-                    let item = read(&kind, &json)?;
-                    if **identifier(&item) != *key {
-                        return Err(invalid_output());
-                    }
-                    added.push(item);
-                }
-            }
-        }
-        let mut served = Items::default();
-        for item in items.into_iter().flatten().chain(added) {
-            served.upsert(&item);
-        }
-        Ok(served)
-    }
-}
-
-/// All items of an environment, as plugins see them.
-struct ItemView {
-    heads: Vec<ItemHead>,
-    items: Vec<Item>,
-    all: Items,
-}
-
-impl ItemView {
-    fn new(all: Items) -> Self {
-        let flags = all.flags.iter().cloned().map(Item::Flag);
-        let items: Vec<Item> = flags.chain(all.segments.iter().cloned().map(Item::Segment)).collect();
-        let head = |item: &Item| ItemHead {
-            kind: if matches!(item, Item::Flag(_)) { FLAG } else { SEGMENT },
-            key: Arc::clone(identifier(item)),
-            version: version(item),
-        };
-        Self { heads: items.iter().map(head).collect(), items, all }
-    }
-}
-
-impl PayloadView for ItemView {
-    fn heads(&self) -> &[ItemHead] {
-        &self.heads
-    }
-
-    fn json(&self, index: usize) -> Option<Bytes> {
-        self.items.get(index).map(text)
-    }
-
-    fn other(&self, kind: &str, key: &str) -> Option<Bytes> {
-        match kind {
-            FLAG => self.all.flag(key).map(|it| it.json().clone()),
-            SEGMENT => self.all.segment(key).map(|it| it.json().clone()),
-            _ => None,
-        }
-    }
-}
-
-fn identifier(item: &Item) -> &Arc<str> {
-    match item {
-        Item::Flag(it) => &it.feature,
-        Item::Segment(it) => &it.identifier,
-    }
-}
-
-fn version(item: &Item) -> u64 {
-    let version = match item {
-        Item::Flag(it) => it.version,
-        Item::Segment(it) => it.version,
-    };
-    u64::try_from(version).unwrap_or(0)
-}
-
-/// Returns the text of an item from upstream, with both kinds of segment rules.
-fn text(item: &Item) -> Bytes {
-    match item {
-        Item::Flag(it) => it.json().clone(),
-        Item::Segment(it) => it.json().clone(),
-    }
-}
-
-fn read(kind: &str, json: &Bytes) -> Result<Item, HookFailure> {
-    let value = serde_json::from_slice(json).map_err(|_| invalid_output())?;
-    match kind {
-        FLAG => Flag::read(value).map(|it| Item::Flag(Arc::new(it))).map_err(|_| invalid_output()),
-        SEGMENT => Segment::read(value).map(|it| Item::Segment(Arc::new(it))).map_err(|_| invalid_output()),
-        _ => Err(invalid_output()),
-    }
-}
-
-fn identity(transform: Option<&Arc<dyn PayloadTransform>>) -> u64 {
-    transform.map_or(0, |it| it.identity())
-}
-
-fn invalid_output() -> HookFailure {
-    HookFailure { plugin: "payload chain".into(), class: "output-invalid" }
 }
 
 fn describe(change: &Change) -> String {
     match change {
         Change::Put(items) => format!("everything: {} flags, {} segments", items.flags.len(), items.segments.len()),
-        Change::Patch(_, event) | Change::Delete(event) | Change::Notify(event) => {
-            let kind = if event.domain == Domain::Flag { FLAG } else { SEGMENT };
-            format!("{kind} `{}`: {}, version {}", event.identifier, event.event, event.version)
+        Change::Patch(_, event) | Change::Replace(_, event) | Change::Delete(event) | Change::Notify(event) => {
+            format!("{} `{}`: {}, version {}", event.domain.kind(), event.identifier, event.event, event.version)
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

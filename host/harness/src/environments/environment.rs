@@ -1,6 +1,7 @@
 //! One environment: its identifiers, session, data, metrics and status.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -8,12 +9,12 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use yardarm_core::readiness::ReadyLatch;
-use yardarm_core::report::RecentChanges;
 use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 use yardarm_harness_eval::model::Target;
+use yardarm_vendor::environment::{self, EnvironmentBase};
 
 use super::announced::Announced;
 use super::counters::EnvironmentCounters;
@@ -27,29 +28,24 @@ use crate::identity::tokens::SigningKey;
 use crate::identity::{Identity, KeyHash, Session};
 use crate::metrics::MetricsPort;
 
-/// One environment.
+/// One environment. It dereferences to the part that does not depend on the vendor.
 pub(crate) struct HarnessEnvironment {
-    pub(crate) label: EnvironmentLabel,
+    base: EnvironmentBase<FlagData>,
     pub(crate) identity: Identity,
     /// Signs tokens for it; `None` if one secret signs the tokens of all environments.
     pub(crate) signing: Option<SigningKey>,
     /// The newest session with upstream.
     session: ArcSwap<Session>,
-    pub(crate) data: Environment<FlagData>,
-    pub(crate) status: Status,
     /// State of the upstream stream. SDKs may stream only while it is connected: polling causes no events.
     stream: Mutex<StreamState>,
     pub(crate) targets: Targets,
     pub(crate) metrics: MetricsPort,
-    /// Whether the newest data is not served, because a payload plugin failed.
-    pub(crate) is_behind: AtomicBool,
     /// Changes that streams which open now may have missed.
     pub(crate) announced: Announced,
     /// Items that cannot be read; their last good versions are served.
     pub(crate) skipped: SkippedItems,
     /// Whether a target was accepted that Harness itself rejects.
     pub(crate) has_unusual_targets: AtomicBool,
-    pub(crate) recent: RecentChanges,
     pub(crate) counters: EnvironmentCounters,
     snapshot_writer: Option<SnapshotWriter<PersistedEnvironment>>,
     token_refused: Arc<Notify>,
@@ -98,20 +94,16 @@ impl HarnessEnvironment {
             signing,
         } = parts;
         Self {
-            label,
+            base: EnvironmentBase::new(label, data, status),
             signing,
             identity: session.identity.clone(),
             session: ArcSwap::from_pointee(session),
-            data,
-            status,
             stream: Mutex::new(StreamState { connection: Connection::Initializing, since: unix_ms() / 1000 }),
             targets: Targets::new(&target_budget),
             metrics,
-            is_behind: AtomicBool::new(false),
             announced: Announced::default(),
             skipped: SkippedItems::default(),
             has_unusual_targets: AtomicBool::new(false),
-            recent: RecentChanges::default(),
             counters: EnvironmentCounters::default(),
             snapshot_writer,
             token_refused,
@@ -119,10 +111,9 @@ impl HarnessEnvironment {
     }
 
     /// Holds readiness back until this environment has data, or ends.
-    pub(crate) fn hold_readiness(self: &Arc<Self>, latch: ReadyLatch, lifecycle: &Lifecycle) {
+    pub(crate) fn hold_readiness(&self, latch: ReadyLatch, lifecycle: &Lifecycle) {
         latch.follow(self.label.to_string(), &self.status);
-        let (environment, latch) = (Arc::clone(self), Arc::new(latch));
-        lifecycle.supervise("first data", move || wait_for_data(Arc::clone(&environment), Arc::clone(&latch)));
+        environment::hold_readiness(&self.base, latch, lifecycle);
     }
 
     pub(crate) fn session(&self) -> Arc<Session> {
@@ -208,20 +199,12 @@ impl HarnessEnvironment {
             snapshot_writer.change(change);
         }
     }
-
-    /// Adds a change to the recent changes that operators see.
-    pub(crate) fn record_change(&self, text: String) {
-        self.recent.remember(self.data.snapshot().map_or(0, |it| it.seq()), text);
-    }
 }
 
-/// Releases readiness when there is data.
-async fn wait_for_data(environment: Arc<HarnessEnvironment>, latch: Arc<ReadyLatch>) {
-    let mut changes = environment.status.changes();
-    while !environment.data.has_data() {
-        if changes.changed().await.is_err() {
-            return;
-        }
+impl Deref for HarnessEnvironment {
+    type Target = EnvironmentBase<FlagData>;
+
+    fn deref(&self) -> &EnvironmentBase<FlagData> {
+        &self.base
     }
-    latch.release();
 }

@@ -1,16 +1,15 @@
 //! Creates environments, with all of their tasks, and removes them.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use yardarm_core::change_log::LogLimits;
-use yardarm_core::hooks::Hooks;
-use yardarm_core::registry::{EndReason, StreamRegistry};
+use yardarm_core::registry::EndReason;
 use yardarm_core::status::Status;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Secret, Workers, environment_with};
+use yardarm_vendor::environment::send_heartbeats;
+use yardarm_vendor::side::Parts;
 
 use super::announced::MAX_ANNOUNCED;
 use super::applier::Applier;
@@ -28,19 +27,6 @@ use crate::upstream::HttpClients;
 /// The change log holds every change that a stream may have missed, and a few more. A change takes about a hundred bytes,
 /// because it only names an item.
 const LOG: LogLimits = LogLimits { changes: MAX_ANNOUNCED + 384, ..LogLimits::LARGE };
-
-/// What the gateway provides to the Harness side.
-#[derive(Clone)]
-pub struct Parts {
-    /// Plugins.
-    pub hooks: Hooks,
-    /// Registry of open streams.
-    pub streams: StreamRegistry,
-    /// Owner of the tasks.
-    pub lifecycle: Lifecycle,
-    /// Folder for persisted data; `None` persists nothing.
-    pub data_dir: Option<PathBuf>,
-}
 
 /// Creates and removes environments. Cheap to clone.
 #[derive(Clone)]
@@ -130,8 +116,7 @@ impl EnvironmentFactory {
             let posting = Arc::clone(&environment);
             lifecycle.supervise("metrics", move || poster.clone().run(Arc::clone(&posting), interval));
         }
-        let (beating, interval) = (Arc::clone(&environment), self.config.heartbeat_interval);
-        lifecycle.supervise("heartbeat", move || send_heartbeats(Arc::clone(&beating), interval));
+        send_heartbeats(&environment.data, self.config.heartbeat_interval, &lifecycle);
         unfinished.finish();
         Some(EnvironmentHandle { environment, applier, lifecycle })
     }
@@ -199,14 +184,5 @@ impl Drop for Unfinished {
             environments.remove(&environment);
             lifecycle.token().cancel();
         }
-    }
-}
-
-async fn send_heartbeats(environment: Arc<HarnessEnvironment>, interval: Duration) {
-    let mut timer = tokio::time::interval(interval);
-    timer.tick().await;
-    loop {
-        timer.tick().await;
-        environment.data.heartbeat();
     }
 }

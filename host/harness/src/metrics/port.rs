@@ -215,20 +215,17 @@ impl MetricsPort {
 }
 
 impl Reservation {
-    /// Reserves more bytes.
-    ///
-    /// # Errors
-    /// When too many bytes wait to be summed up.
-    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), NotTaken> {
-        let before = self.bytes.div_ceil(1024);
-        self.bytes += bytes;
-        let more = u32::try_from(self.bytes.div_ceil(1024) - before).map_err(|_| NotTaken::Busy)?;
-        let more = Arc::clone(&self.port.0.unread).try_acquire_many_owned(more).map_err(|_| NotTaken::Busy)?;
+    /// Makes the reservation cover `bytes`, which only grow; returns `false` if too many bytes wait to be summed up.
+    pub(crate) fn cover(&mut self, bytes: usize) -> bool {
+        let more = bytes.div_ceil(1024).saturating_sub(self.bytes.div_ceil(1024));
+        self.bytes = bytes;
+        let Ok(more) = u32::try_from(more) else { return false };
+        let Ok(more) = Arc::clone(&self.port.0.unread).try_acquire_many_owned(more) else { return false };
         match &mut self.permit {
             Some(permit) => permit.merge(more),
             None => self.permit = Some(more),
         }
-        Ok(())
+        true
     }
 }
 
@@ -259,11 +256,11 @@ mod tests {
         let lifecycle = Lifecycle::new();
         let port = port(&lifecycle);
         let mut reservations: Vec<_> = (0..32).map(|_| port.reserve()).collect();
-        assert!(reservations.iter_mut().all(|it| it.grow(1 << 20).is_ok()));
-        assert!(port.reserve().grow(1).is_err());
+        assert!(reservations.iter_mut().all(|it| it.cover(1 << 20)));
+        assert!(!port.reserve().cover(1));
         reservations.pop();
-        assert!(port.reserve().grow(1 << 20).is_ok());
-        assert!(port.reserve().grow(usize::MAX / 2).is_err());
+        assert!(port.reserve().cover(1 << 20));
+        assert!(!port.reserve().cover(usize::MAX / 2));
     }
 
     #[tokio::test]
@@ -277,7 +274,7 @@ mod tests {
         };
         let accept = async |name: &str| {
             let (body, mut reservation) = (large(name), port.reserve());
-            reservation.grow(body.len()).unwrap();
+            assert!(reservation.cover(body.len()));
             port.accept(port.read(body).await.unwrap(), reservation, "r", "server");
             let _ = port.0.unread.acquire_many(MAX_UNREAD_KIB as u32).await.unwrap();
         };

@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 use yardarm_harness_eval::model::{Target, count};
 
 use super::client::HttpClients;
-use super::request::{RequestError, json, url};
+use super::request::{RequestError, json};
+use super::url;
 use crate::config::AdminConfig;
 use crate::identity::{Identity, ListedKeys};
 

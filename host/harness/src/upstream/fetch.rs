@@ -1,7 +1,8 @@
 //! Fetches flags and segments, all at once or one by one (F014, F018, F021 to F027, F032, F035).
 
 use super::client::HttpClients;
-use super::request::{RequestError, identification, read_json, url};
+use super::request::{RequestError, identification, read_json};
+use super::url;
 use crate::data::items::{Domain, Item};
 use crate::data::received::{Fetched, ReadList, Received, Unreadable, read_item};
 use crate::identity::Session;

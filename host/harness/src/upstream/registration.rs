@@ -20,8 +20,8 @@ use yardarm_harness_eval::model::Target;
 
 use self::queue::{Added, Queue, QueuedTarget};
 use super::client::HttpClients;
-use super::request::url;
 use super::retry_delay::{MAX_DELAY, jittered};
+use super::url;
 
 /// Time limit of a registration.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -97,21 +97,6 @@ pub(crate) fn post_json(http: &HttpClients, url: String, body: &serde_json::Valu
     http.requests.post(url).header(http::header::CONTENT_TYPE, "application/json").body(body.to_string())
 }
 
-/// Returns an address below `base` with path segments, each of which is encoded.
-pub(crate) fn url(base: &str, segments: &[&str]) -> String {
-    let mut url = base.to_owned();
-    for segment in segments {
-        url.push('/');
-        for byte in segment.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(byte)),
-                _ => url.push_str(&format!("%{byte:02X}")),
-            }
-        }
-    }
-    url
-}
-
 /// Returns headers that identify Yardarm and the environment.
 pub(crate) fn identification(session: &Session) -> HeaderMap {
     let mut headers = HeaderMap::new();

@@ -4,8 +4,9 @@ use serde_json::json;
 use yardarm_core::Secret;
 
 use super::client::HttpClients;
-use super::request::{RequestError, url};
+use super::request::RequestError;
 use super::token::{UpstreamClaims, UpstreamToken};
+use super::url;
 use crate::identity::{AuthTarget, Identity, Session};
 
 /// Exchanges `key`.

@@ -5,7 +5,8 @@ use yardarm_core::Secret;
 use yardarm_vendor::upstream::{ConnectionError, Events};
 
 use super::client::HttpClients;
-use super::request::{identification, url};
+use super::request::identification;
+use super::url;
 use crate::identity::Session;
 
 /// Opens the stream at a path below `base`, of all environments that `key` leads to.

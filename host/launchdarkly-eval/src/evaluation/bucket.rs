@@ -17,7 +17,7 @@ pub(super) fn fraction(weight: i64) -> f32 {
 pub(super) struct Bucketing {
     /// `key.salt.` or `seed.`, the start of the hash input.
     prefix: Box<str>,
-    /// What is hashed: the number of an attribute reference.
+    /// The hashed attribute, by the number of its reference.
     attribute: u32,
     /// Whether the secondary key of old users counts. In experiments it does not.
     secondary: bool,
@@ -48,7 +48,7 @@ struct BucketShare {
     untracked: bool,
 }
 
-/// What a rollout chose.
+/// The choice of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chosen {
     pub(super) variation: i64,

@@ -9,7 +9,7 @@ use crate::model::{Literal, Value};
 pub(super) struct Date {
     /// Unix milliseconds, without fraction; a float, because numbers may be beyond every integer.
     milliseconds: f64,
-    /// What is above the full millisecond; only texts have it.
+    /// Nanoseconds beyond the full millisecond; only texts have them.
     nanoseconds: u32,
 }
 

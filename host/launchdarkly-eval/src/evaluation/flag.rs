@@ -82,7 +82,7 @@ impl CompiledFlag {
         }
     }
 
-    /// What it was compiled from.
+    /// The flag that it was compiled from.
     pub(super) fn source(&self) -> &Arc<model::Flag> {
         &self.source
     }

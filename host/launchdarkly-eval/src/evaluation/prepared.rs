@@ -14,7 +14,7 @@ pub(super) struct Prepared {
     pub(super) debugging: Box<[u8]>,
     /// The keys of all prerequisites as JSON strings, with commas between them.
     prerequisites: Box<[u8]>,
-    /// Where each of them ends.
+    /// End of each of them.
     prerequisite_ends: Box<[usize]>,
 }
 

@@ -15,7 +15,7 @@ const SPARE_NAMES: usize = 4096;
 
 /// Everything compiled for one environment at one moment; immutable and shared between threads.
 ///
-/// A ruleset built from a previous one shares with it whatever did not change: a change of one flag costs the
+/// A ruleset built from a previous one shares all unchanged items with it: a change of one flag takes the
 /// compilation of that flag and a list of pointers.
 pub struct Ruleset {
     symbols: Arc<Symbols>,

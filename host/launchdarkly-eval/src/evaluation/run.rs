@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
             };
             match before {
                 None => drop(pending.pop()),
-                // What must come before itself is on a cycle, and so is all that is pending.
+                // An item that depends on itself is on a cycle, and so are all pending ones.
                 Some(before) if pending.contains(&before) || before == Item::Flag(number) => self.fail(before),
                 Some(before) => pending.push(before),
             }

@@ -30,7 +30,7 @@ pub(super) enum RuleShare {
     Malformed,
 }
 
-/// What a Big Segment has instead of key lists.
+/// The properties of a Big Segment in place of key lists.
 #[derive(Debug)]
 pub(super) struct Big {
     pub(super) kind: u32,
@@ -64,7 +64,7 @@ impl CompiledSegment {
         }
     }
 
-    /// What it was compiled from.
+    /// The segment that it was compiled from.
     pub(super) fn source(&self) -> &Arc<model::Segment> {
         &self.source
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// A version in which minor and patch may be missing. Build metadata is checked and forgotten.
+/// A version in which minor and patch may be missing. Build metadata is checked and dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version<'a> {
     /// Digits without leading zeros, so that a longer one is a larger one.

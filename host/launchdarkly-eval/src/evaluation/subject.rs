@@ -11,11 +11,11 @@ pub(super) struct Subject<'a> {
     symbols: &'a Symbols,
     /// The individual context of each kind, by number.
     parts: Vec<Option<&'a Part>>,
-    /// What each attribute reference leads to, by number; `None` before the first lookup.
+    /// The lookup of each attribute reference, by number; `None` before the first lookup.
     attributes: Vec<Cell<Option<Lookup<'a>>>>,
 }
 
-/// What an attribute reference leads to.
+/// The result of looking up an attribute reference.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Lookup<'a> {
     /// The context has no individual context of that kind.
@@ -47,7 +47,7 @@ impl<'a> Subject<'a> {
         self.parts.get(kind as usize).copied().flatten()
     }
 
-    /// What the attribute reference with this number leads to.
+    /// Looks up the attribute reference with this number.
     pub(super) fn look_up(&self, attribute: u32) -> Lookup<'a> {
         let Some(place) = self.attributes.get(attribute as usize) else {
             return Lookup::NoContext;

@@ -32,7 +32,7 @@ pub struct Context {
     longest_text: usize,
 }
 
-/// An individual context: what is known about one user, organisation, device, …
+/// An individual context: the attributes of one user, organisation, device, …
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Part {
     /// Always text, like `key`; kept as values because attribute references can name them.
@@ -135,7 +135,7 @@ impl Context {
         !expected.is_empty() && expected.len() == hash.len() && difference == 0
     }
 
-    /// Writes the context as JSON of the new format, whatever it was read from.
+    /// Writes the context as JSON of the new format, also if it was read from the old one.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         write::context(self, out);
     }
@@ -206,7 +206,7 @@ impl Part {
         matches!(&self.key, Value::Text(key) if keys.contains(key))
     }
 
-    /// What is appended to the hash input of rollouts that are not experiments.
+    /// The text that is appended to the hash input of rollouts other than experiments.
     pub(crate) fn secondary(&self) -> Option<&str> {
         self.secondary.as_deref()
     }
@@ -257,7 +257,7 @@ fn canonical_key<'a>(parts: impl ExactSizeIterator<Item = (&'a str, &'a str)> + 
     Cow::Owned(parts.join(":"))
 }
 
-/// A key as it stands in a fully qualified key of several parts.
+/// A key, escaped for a fully qualified key of several parts.
 fn escape(key: &str) -> String {
     key.replace('%', "%25").replace(':', "%3A")
 }

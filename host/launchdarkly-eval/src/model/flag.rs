@@ -26,7 +26,7 @@ pub(crate) struct FlagBody {
     /// The `key` inside, which is hashed and shown; the flag is found by the key it was sent under.
     pub(crate) name: Box<str>,
     pub(crate) version: i64,
-    /// Whether what was sent is no version: a fraction, or a number that is negative or too large.
+    /// Whether the version that was sent is invalid: a fraction, or a number that is negative or too large.
     pub(crate) has_odd_version: bool,
     pub(crate) deleted: bool,
     pub(crate) on: bool,
@@ -36,7 +36,7 @@ pub(crate) struct FlagBody {
     pub(crate) rules: Vec<Rule>,
     pub(crate) fallthrough: Choice,
     pub(crate) off_variation: Option<i64>,
-    /// Where each variation stands in the flag's JSON.
+    /// Range of each variation in the flag's JSON.
     pub(crate) variations: Vec<Range<usize>>,
     pub(crate) salt: Box<str>,
     pub(crate) track_events: bool,
@@ -63,7 +63,7 @@ pub(crate) struct Target {
     pub(crate) variation: i64,
 }
 
-/// Conditions and what follows if all are met.
+/// Conditions, and the choice if all are met.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Rule {
     pub(crate) id: Box<str>,
@@ -98,7 +98,7 @@ impl Flag {
         Ok(Self { key: key.into(), json: Bytes::copy_from_slice(json.get().as_bytes()), body })
     }
 
-    /// What remains of a deleted flag: its key and the version of the deletion.
+    /// The tombstone of a deleted flag: its key and the version of the deletion.
     #[must_use]
     pub fn tombstone(key: &str, version: i64) -> Self {
         let body = FlagBody { version, deleted: true, ..FlagBody::default() };
@@ -135,7 +135,7 @@ impl Flag {
         &self.json
     }
 
-    /// Whether every evaluation is to be reported.
+    /// Whether every evaluation must be reported.
     #[must_use]
     pub fn track_events(&self) -> bool {
         self.body.track_events

@@ -12,7 +12,7 @@ pub(crate) struct Text {
 pub(crate) struct KeySet {
     /// All texts, one after the other.
     texts: Box<str>,
-    /// Where each text ends.
+    /// End of each text.
     ends: Box<[u32]>,
     /// Open addressing: upper half of the hash and index + 1, or 0 for an empty place. Never full.
     table: Box<[u64]>,

@@ -12,7 +12,7 @@ pub(crate) struct Clause {
     /// Empty if there is none.
     pub(crate) attribute: Box<str>,
     pub(crate) operator: Operator,
-    /// The values that can hit at all; arrays, objects and null never do and are left out.
+    /// The values that can match; arrays, objects and null never match and are left out.
     pub(crate) values: Vec<Literal>,
     pub(crate) negate: bool,
 }
@@ -28,7 +28,7 @@ pub(crate) enum Literal {
 /// How a clause compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Operator {
-    /// An operator that this version does not know; it never hits.
+    /// An operator that this version does not know; it never matches.
     #[default]
     Unknown,
     In,

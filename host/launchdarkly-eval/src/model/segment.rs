@@ -24,7 +24,7 @@ pub(crate) struct SegmentBody {
     /// The `key` inside, which is hashed; the segment is found by the key it was sent under.
     pub(crate) name: Box<str>,
     pub(crate) version: i64,
-    /// Whether what was sent is no version: a fraction, or a number that is negative or too large.
+    /// Whether the version that was sent is invalid: a fraction, or a number that is negative or too large.
     pub(crate) has_odd_version: bool,
     pub(crate) deleted: bool,
     pub(crate) included: KeySet,
@@ -72,7 +72,7 @@ impl Segment {
         Ok(Self { key: key.into(), json: Bytes::copy_from_slice(json.get().as_bytes()), body })
     }
 
-    /// What remains of a deleted segment: its key and the version of the deletion.
+    /// The tombstone of a deleted segment: its key and the version of the deletion.
     #[must_use]
     pub fn tombstone(key: &str, version: i64) -> Self {
         let body = SegmentBody { version, deleted: true, ..SegmentBody::default() };

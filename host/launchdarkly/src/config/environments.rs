@@ -1,4 +1,4 @@
-//! Settings of environments, and where the list of environments comes from.
+//! Settings of environments, and the source of their list.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::identity::{Credentials, EnvironmentId, MobileKey, SdkKey, SdkKind, is
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Where the list of environments comes from.
+/// Source of the list of environments.
 #[derive(Debug, Clone)]
 pub enum EnvironmentSource {
     /// The configuration.
@@ -83,7 +83,7 @@ pub struct Identity {
 }
 
 impl EnvironmentSource {
-    /// Reads where the list of environments comes from; `None` without any such setting.
+    /// Reads the source of the list of environments; `None` without any such setting.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let sections = ["launchdarkly.environments", "launchdarkly.auto_config", "launchdarkly.offline"];
         let [is_configured, is_automatic, is_offline] = sections.map(|section| reader.has_section(section));

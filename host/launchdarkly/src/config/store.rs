@@ -16,7 +16,7 @@ const CID: &str = "$CID";
 /// Settings of the database and of the features that need one.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// Where Redis is; `None` for no database at all.
+    /// Address of Redis; `None` without a database.
     pub redis: Option<RedisAddress>,
     /// Time between checks whether the data is still in the database.
     pub check_interval: Duration,
@@ -80,7 +80,7 @@ fn refuse_shared(environments: &[EnvironmentConfig], reader: &mut Reader<'_>) {
         let key = format!("launchdarkly.environments[{index}].prefix");
         if environment.prefix.is_none() && environments.len() > 1 {
             let problem = format!(
-                "is required, because environment `{}` is not the only one that uses the database",
+                "is required, because environment `{}` shares the database with other environments",
                 environment.name
             );
             reader.reject(&key, problem);

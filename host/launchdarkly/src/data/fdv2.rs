@@ -20,9 +20,9 @@ pub(crate) struct Fdv2Data(Arc<Fdv2Objects>);
 
 struct Fdv2Objects {
     items: Items,
-    /// Digests of all objects together. A sum, so that one change costs one object.
+    /// Digests of all objects together. A sum, so that a change of one object digests one object.
     digest: u128,
-    /// Counts changes; the protocol wants a number that grows.
+    /// Counts changes; the protocol requires an increasing number.
     revision: u64,
     poll: OnceLock<Bytes>,
 }

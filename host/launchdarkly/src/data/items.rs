@@ -32,7 +32,7 @@ pub(crate) enum Item {
     Segment(Arc<Segment>),
 }
 
-/// What an item is.
+/// The kind of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ItemKind {
     Flag,

@@ -53,7 +53,7 @@ pub(crate) struct Message {
 pub(crate) struct RefusedItem {
     pub(crate) kind: ItemKind,
     pub(crate) key: String,
-    /// What is wrong with it, with its kind and key.
+    /// The error, with kind and key of the item.
     pub(crate) problem: String,
 }
 

@@ -225,7 +225,7 @@ fn facts(environment: &LdEnvironment, credential: Secret, info: RouteInfo, reque
     }
 }
 
-/// The original method, which is `REPORT` for `PUT`.
+/// The method `REPORT`, which the router sees as `PUT`.
 fn report_method() -> Method {
     Method::from_bytes(b"REPORT").unwrap_or(Method::GET)
 }

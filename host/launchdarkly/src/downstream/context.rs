@@ -117,7 +117,7 @@ async fn read(
     Ok((whole, charge))
 }
 
-/// Whether a limit caused the error; the limit of the whole process is deeper in the chain.
+/// Whether the body exceeded a limit; the error of the process-wide limit is deeper in the chain of sources.
 fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
 }

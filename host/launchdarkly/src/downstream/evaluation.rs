@@ -16,8 +16,7 @@ use super::polling::not_initialized;
 use super::query::first_query_value;
 use super::rejection::Rejection;
 use crate::data::FlagData;
-use crate::evaluation::ClientContext;
-use crate::evaluation::{Edits, EvaluationError, EvaluationRequest, Visibility};
+use crate::evaluation::{ClientContext, Edits, EvaluationError, EvaluationRequest, Visibility};
 
 /// Room for the entry of an ordinary flag, so that a body need not be reallocated while it is written.
 const BYTES_PER_FLAG: usize = 96;

@@ -20,10 +20,9 @@ use super::Downstream;
 use super::auth::Caller;
 use super::query::first_query_value;
 use super::rejection::Rejection;
-use crate::environments::Events;
-use crate::events::Limits;
+use crate::environments::EventMode;
 use crate::events::split::{Split, Splitter};
-use crate::events::{Diagnostic, EventPort, Post};
+use crate::events::{Diagnostic, EventPort, Limits, Post};
 use crate::identity::SdkKind;
 
 /// Bytes of a body, as received and after decompression, that are split on the serving threads; the rest is split on
@@ -217,9 +216,9 @@ async fn receive<'a>(
         gzip::check_head(&received.beginning()).map_err(PostRejection::NotGzip)?;
     }
     match &caller.environment.events {
-        Events::Discarded => Ok(None),
-        Events::Off => Err(PostRejection::Disabled),
-        Events::Forwarded(port) => Ok(Some(Taken { port, received, is_gzip, limit })),
+        EventMode::Discarded => Ok(None),
+        EventMode::Off => Err(PostRejection::Disabled),
+        EventMode::Forwarded(port) => Ok(Some(Taken { port, received, is_gzip, limit })),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Query parameters and path segments, decoded as in Go.
 
+use yardarm_vendor::url;
+
 /// The first value of a query parameter, decoded. Pairs that cannot be decoded do not count, as in Go.
 pub(super) fn first_query_value(query: Option<&str>, name: &str) -> Option<String> {
     query?.split('&').filter(|pair| !pair.contains(';')).find_map(|pair| {
@@ -20,24 +22,9 @@ pub(super) fn query_values(query: Option<&str>, name: &str) -> Result<Vec<String
     Ok(values)
 }
 
+/// Decodes one part of a query. Invalid UTF-8 does not count as absent: a filter of that name is unknown.
 fn decoded_strictly(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while let Some(byte) = bytes.get(index) {
-        match byte {
-            b'%' => {
-                let mut byte = [0];
-                hex::decode_to_slice(bytes.get(index + 1..index + 3)?, &mut byte).ok()?;
-                decoded.extend(byte);
-                index += 2;
-            }
-            b'+' => decoded.push(b' '),
-            other => decoded.push(*other),
-        }
-        index += 1;
-    }
-    // Invalid UTF-8 does not count as absent: a filter of that name is unknown.
+    let decoded = url::decoded_strictly(&text.replace('+', " "))?;
     Some(String::from_utf8_lossy(&decoded).into_owned())
 }
 

@@ -20,8 +20,7 @@ use super::evaluation::evaluation_request;
 use super::rejection::Rejection;
 use crate::data::Channel;
 use crate::environments::Lookup;
-use crate::evaluation::ClientContext;
-use crate::evaluation::EvaluationRequest;
+use crate::evaluation::{ClientContext, EvaluationRequest};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

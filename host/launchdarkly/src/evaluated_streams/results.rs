@@ -12,7 +12,7 @@ use yardarm_launchdarkly_eval::evaluation::{Audience, Evaluated, Ruleset, evalua
 use crate::data::FlagData;
 use crate::evaluation::{Edits, EvaluationRequest, Visibility};
 
-/// Where entries begin in the payload of a `put`: after `event: put`, a line end, `data: ` and `{`.
+/// Offset of the first entry in the payload of a `put`: after `event: put`, a line end, `data: ` and `{`.
 const START: usize = 18;
 /// Room for the entry of an ordinary flag.
 const BYTES_PER_FLAG: usize = 96;
@@ -24,7 +24,7 @@ pub(super) struct GroupResults {
     put: Frame,
     /// The bytes of `put`.
     payload: Bytes,
-    /// Where each entry ends, counted from [`START`], in the order in which the ruleset lists visible flags. Entries that
+    /// End of each entry, relative to [`START`], in the order in which the ruleset lists visible flags. Entries that
     /// plugins hide are empty.
     ends: Vec<usize>,
     /// Plugins edited the results, so the entry of a flag may depend on all data.
@@ -237,7 +237,7 @@ impl GroupResults {
         self.snapshot.data().ruleset()
     }
 
-    /// Where an entry is in the payload, without the comma before it.
+    /// Range of an entry in the payload, without the comma before it.
     fn range(&self, index: usize) -> Range<usize> {
         let before = index.checked_sub(1).and_then(|it| self.ends.get(it)).copied().unwrap_or(0);
         let end = self.ends.get(index).copied().unwrap_or(before);

@@ -30,7 +30,7 @@ pub(crate) struct Limits {
     /// Bytes of large bodies of `REPORT` requests, until they are answered.
     requests: ByTrust<Arc<Account>>,
     readers: ByTrust<Workers>,
-    /// Where flags are evaluated for SDKs.
+    /// Evaluators of flags for SDKs.
     pub(crate) evaluators: ByTrust<Evaluators>,
 }
 

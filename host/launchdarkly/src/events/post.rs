@@ -83,7 +83,7 @@ struct PosterInner {
     upstream_ms: AtomicU64,
 }
 
-/// What upstream rejects or accepts as one (L181 to L189).
+/// The unit that upstream accepts or rejects (L181 to L189).
 type Publisher = (SdkKind, Form);
 
 struct Off {

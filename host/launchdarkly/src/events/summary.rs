@@ -262,7 +262,7 @@ impl Summariser {
 }
 
 impl Open {
-    /// Brings the charge in line with what the processor holds; `false` if there is not so much memory.
+    /// Adjusts the charge to the memory of the processor; `false` if there is not enough.
     fn account_for(&mut self) -> bool {
         let (held, charged) = (self.processor.bytes(), self.charge.amount().saturating_sub(PROCESSOR_COST));
         self.charge.shrink(charged.saturating_sub(held));

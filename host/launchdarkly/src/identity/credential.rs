@@ -1,4 +1,4 @@
-//! What callers present: SDK key, mobile key, environment ID, filter key.
+//! Credentials of callers: SDK key, mobile key, environment ID.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Every credential that one environment accepts, and how messages of auto-configuration change the set.
 //!
-//! U116 to U121, U173 to U181: one key of several is the *anchor*, which is used upstream whatever key an SDK presents; a
+//! U116 to U121, U173 to U181: one key of several is the *anchor*, which is used upstream for every key of an SDK; a
 //! key with an expiry is accepted until then; a key that is no longer listed is revoked at once. Older messages (`sdkKey`
 //! with an `expiring` key beside it) are the case of two keys.
 

@@ -25,7 +25,7 @@ use crate::store::{StoreEvent, StoreLink};
 pub(crate) struct Applier {
     pub(super) environment: Arc<LdEnvironment>,
     writer: Writer<FlagData>,
-    objects: Option<Writer<Fdv2Data>>,
+    fdv2: Option<Writer<Fdv2Data>>,
     pub(super) hooks: Hooks,
     snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     store: Option<StoreLink>,
@@ -39,7 +39,7 @@ pub(crate) struct Applier {
 pub(crate) struct Writers {
     pub(crate) data: Writer<FlagData>,
     /// For the second version of the delivery protocol, if it is enabled.
-    pub(crate) objects: Option<Writer<Fdv2Data>>,
+    pub(crate) fdv2: Option<Writer<Fdv2Data>>,
 }
 
 /// Most items that are announced one by one when several change at once.
@@ -62,7 +62,7 @@ impl Applier {
         Self {
             environment,
             writer: writers.data,
-            objects: writers.objects,
+            fdv2: writers.fdv2,
             hooks,
             snapshot_writer,
             store: None,
@@ -208,19 +208,19 @@ impl Applier {
 
     async fn patch(&mut self, item: &Item, transform: &dyn PayloadTransform) {
         let Some(mut raw) = self.upstream_items() else { return };
-        let is_news = raw.upsert(item);
+        let is_newer = raw.upsert(item);
         self.raw = Some(raw.clone());
         if item.is_deleted() {
             // Nothing for a plugin to transform.
             self.serve(&Change::Patch(item.clone()));
             return;
         }
-        if !is_news {
+        if !is_newer {
             // Without plugins, SDKs would be sent it and ignore it. Here they must not: no plugin has transformed this item.
             return;
         }
         match self.transform(transform, Changed::one(item, raw)).await {
-            Err(failure) => self.keep_what_was(&failure),
+            Err(failure) => self.keep_served(&failure),
             Ok(edited) => {
                 let mut is_hidden = true;
                 for edited in edited {
@@ -234,7 +234,7 @@ impl Applier {
         }
     }
 
-    /// The tombstone for an item that a plugin hides, so that SDKs remove it.
+    /// Serves a tombstone in place of an item that a plugin hides, so that SDKs remove it.
     fn hide(&mut self, item: &Item) {
         let tombstone = match item {
             Item::Flag(it) => Item::Flag(Arc::new(model::Flag::tombstone(it.key(), it.version()))),
@@ -258,7 +258,7 @@ impl Applier {
         let chain = identity(transform.as_ref());
         self.raw = transform.is_some().then_some(raw);
         match served {
-            Err(failure) => self.keep_what_was(&failure),
+            Err(failure) => self.keep_served(&failure),
             Ok(items) => {
                 self.chain = chain;
                 if self.environment.is_behind.swap(false, Ordering::Relaxed) {
@@ -276,20 +276,20 @@ impl Applier {
     /// Updates the served data. All changes pass here.
     fn serve(&mut self, change: &Change) {
         fault_point("apply change");
-        let is_news = self.writer.update(change);
-        if let Some(objects) = &mut self.objects
-            && let Some(after) = self.writer.snapshot().filter(|_| is_news)
+        let is_newer = self.writer.update(change);
+        if let Some(fdv2) = &mut self.fdv2
+            && let Some(after) = self.writer.snapshot().filter(|_| is_newer)
         {
-            let before = objects.snapshot();
+            let before = fdv2.snapshot();
             let step = ObjectChange::new(before.as_deref().map(Snapshot::data), change, after.data().items());
             step.iter().for_each(|step| {
-                objects.update(step);
+                fdv2.update(step);
             });
         }
         self.environment.remember(describe(change));
     }
 
-    fn keep_what_was(&mut self, failure: &HookFailure) {
+    fn keep_served(&mut self, failure: &HookFailure) {
         // The plugin is called again every few seconds, so only the first failure is logged at this level.
         if self.environment.is_behind.swap(true, Ordering::Relaxed) {
             tracing::debug!(environment = %self.environment.label, %failure, "payload plugin still fails");
@@ -298,7 +298,7 @@ impl Applier {
         }
     }
 
-    /// The changed items after plugins, without hidden ones.
+    /// Calls the plugins with the changed items and returns the edited ones, without hidden ones.
     async fn transform(&self, transform: &dyn PayloadTransform, changed: Changed) -> Result<Vec<Item>, HookFailure> {
         let facts = PayloadFacts { environment: self.environment.label.clone() };
         let changed = Arc::new(changed);

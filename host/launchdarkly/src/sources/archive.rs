@@ -9,8 +9,7 @@ use md5::{Digest, Md5};
 use serde_json::Value;
 
 use super::representation::{Object, Representation};
-use crate::data::Items;
-use crate::data::message;
+use crate::data::{Items, message};
 
 /// Largest member, as in the reference.
 const MAX_MEMBER: u64 = 200 << 20;

@@ -22,12 +22,10 @@ use super::stream::StreamTask;
 use super::variant::Variant;
 use super::watch::{send_heartbeats, wait_for_data, watch_outages, watch_start};
 use crate::config::{ClientStreamMode, Config, EnvironmentConfig, LiveConfig};
-use crate::data::persistence;
-use crate::data::{FlagData, Items};
-use crate::environments::{Environments, Events, LdEnvironment};
+use crate::data::{FlagData, Items, persistence};
+use crate::environments::{Environments, EventMode, LdEnvironment};
 use crate::evaluated_streams::EvaluatedStreams;
-use crate::events::EventPort;
-use crate::events::Limits;
+use crate::events::{EventPort, Limits};
 use crate::identity::{SdkKind, label};
 use crate::store::{self, EnvironmentStore, StoreLink};
 use crate::upstream::HttpClients;
@@ -144,8 +142,8 @@ impl EnvironmentAssembly {
 
     async fn start(&self, variant: Variant) -> Running {
         let (writer, data) = environment();
-        let (object_writer, objects) = self.config.fdv2.then(environment).unzip();
-        let writers = Writers { data: writer, objects: object_writer };
+        let (fdv2_writer, fdv2) = self.config.fdv2.then(environment).unzip();
+        let writers = Writers { data: writer, fdv2: fdv2_writer };
         let Variant { config, filter } = variant;
         let name = label(&config.name, &filter);
         let settings = LiveConfig::new(config);
@@ -155,10 +153,10 @@ impl EnvironmentAssembly {
         // Cancels all tasks of the environment if this panics.
         let unfinished = (lifecycles.0.token().clone().drop_guard(), lifecycles.1.token().clone().drop_guard());
         let events = if self.is_offline {
-            Events::Discarded
+            EventMode::Discarded
         } else if self.config.send_events {
             let hooks = self.parts.hooks.clone();
-            Events::Forwarded(EventPort::start(
+            EventMode::Forwarded(EventPort::start(
                 &self.config,
                 settings.clone(),
                 name.clone(),
@@ -168,10 +166,10 @@ impl EnvironmentAssembly {
                 &lifecycles.1,
             ))
         } else {
-            Events::Off
+            EventMode::Off
         };
         let store = EnvironmentStore::open(&self.config.store, &settings.get(), &filter);
-        let client_streams = (self.config.client_streams == ClientStreamMode::Evaluated).then(|| {
+        let evaluated_streams = (self.config.client_streams == ClientStreamMode::Evaluated).then(|| {
             let (hooks, lifecycle) = (self.parts.hooks.clone(), lifecycles.0.clone());
             let evaluators = &self.limits.evaluators;
             EvaluatedStreams::new(name.clone(), data.clone(), store.clone(), hooks, evaluators, lifecycle)
@@ -180,11 +178,11 @@ impl EnvironmentAssembly {
             label: name,
             store,
             ping_sources: self.ping_sources(&data, &lifecycles.0),
-            evaluated_streams: client_streams,
+            evaluated_streams,
             settings,
             filter,
             data,
-            fdv2: objects,
+            fdv2,
             status,
             events,
             is_behind: AtomicBool::new(false),
@@ -206,8 +204,8 @@ impl EnvironmentAssembly {
             None
         };
         let interval = self.config.heartbeat_interval;
-        let beating = Arc::clone(&environment);
-        lifecycles.0.supervise("heartbeat", move || send_heartbeats(Arc::clone(&beating), interval));
+        let watched = Arc::clone(&environment);
+        lifecycles.0.supervise("heartbeat", move || send_heartbeats(Arc::clone(&watched), interval));
         let _ = (unfinished.0.disarm(), unfinished.1.disarm());
         Running { environment, data: lifecycles.0, events: lifecycles.1, updates }
     }
@@ -224,7 +222,7 @@ impl EnvironmentAssembly {
         let data_dir = self.parts.data_dir.as_deref();
         let persisted = match data_dir {
             None => None,
-            Some(dir) => read_kept(dir, environment).await,
+            Some(dir) => read_persisted(dir, environment).await,
         };
         let snapshot_writer =
             data_dir.map(|dir| persistence::persist(dir, &environment.label, environment.settings(), lifecycle));
@@ -306,7 +304,7 @@ fn revocations(
     .collect()
 }
 
-async fn read_kept(dir: &Path, environment: &Arc<LdEnvironment>) -> Option<Items> {
+async fn read_persisted(dir: &Path, environment: &Arc<LdEnvironment>) -> Option<Items> {
     let (dir, environment) = (dir.to_owned(), Arc::clone(environment));
     blocking("last good data", move || persistence::read(&dir, &environment.label, &environment.config()))
         .await

@@ -76,7 +76,7 @@ pub(crate) fn read(file: &SealedFile) -> Option<PersistedList> {
     }
 }
 
-/// Starts the task that writes the newest list. `persisted` is what the file holds already.
+/// Starts the task that writes the newest list. `persisted` is the present content of the file.
 pub(crate) fn persist(
     file: SealedFile,
     persisted: Option<PersistedList>,

@@ -9,8 +9,7 @@ use yardarm_launchdarkly_eval::model::{Flag, Segment, as_version, normalize_json
 use yardarm_store::{Collection, Layout, Record};
 use yardarm_vendor::upstream::shortened;
 
-use crate::data::message;
-use crate::data::{Item, ItemKind, Items};
+use crate::data::{Item, ItemKind, Items, message};
 
 pub(super) const FLAGS: &str = "features";
 pub(super) const SEGMENTS: &str = "segments";

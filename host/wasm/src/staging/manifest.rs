@@ -134,9 +134,9 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
     let mut section = Section::new(path, table, faults);
     let hooks = Hook::ALL.map(|hook| (hook.name(), hook));
     let hook = section.required_choice("hook", &hooks);
-    let environments = section.texts("environments");
+    let environments = section.patterns("environments");
     let sdk = section.choices("sdk", &["server", "mobile", "client"]);
-    let routes = section.texts("routes");
+    let routes = section.patterns("routes");
     let phases = [("early", Phase::Early), ("normal", Phase::Normal), ("late", Phase::Late)];
     let phase = section.choice("phase", &phases).unwrap_or(Phase::Normal);
     let priority = section.integer("priority", i64::MIN, i64::MAX).unwrap_or(100);

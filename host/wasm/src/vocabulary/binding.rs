@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use yardarm_core::EnvironmentLabel;
 
+use super::Pattern;
+
 /// Maximum linear memory that a binding may allow, in MiB.
 pub(crate) const LARGEST_MEMORY_MB: u32 = 256;
 /// Maximum deadline that a binding may set.
@@ -72,11 +74,11 @@ pub struct Bind {
     /// The hook.
     pub hook: Hook,
     /// Patterns for environment names (or `vendor/name`), `*` and `?` allowed; any may match.
-    pub environments: Vec<Arc<str>>,
+    pub environments: Vec<Pattern>,
     /// Kinds of callers; empty means all.
     pub sdk: Vec<Arc<str>>,
     /// Patterns for route identifiers; empty means all.
-    pub routes: Vec<Arc<str>>,
+    pub routes: Vec<Pattern>,
     /// Primary sort key.
     pub phase: Phase,
     /// Secondary sort key; lower values run first.
@@ -186,7 +188,7 @@ impl Bind {
     /// Returns whether the binding applies to an environment.
     pub(crate) fn covers(&self, label: &EnvironmentLabel) -> bool {
         let full = label.to_string();
-        self.environments.iter().any(|pattern| matches(pattern, label.name()) || matches(pattern, &full))
+        self.environments.iter().any(|pattern| pattern.matches(label.name()) || pattern.matches(&full))
     }
 
     /// Returns whether the binding applies to a kind of caller.
@@ -196,39 +198,13 @@ impl Bind {
 
     /// Returns whether the binding applies to a route.
     pub(crate) fn covers_route(&self, route: &str) -> bool {
-        self.routes.is_empty() || self.routes.iter().any(|pattern| matches(pattern, route))
+        self.routes.is_empty() || self.routes.iter().any(|pattern| pattern.matches(route))
     }
 }
 
 /// Returns the required bindings.
 pub(crate) fn only_required(binds: Vec<Bind>) -> Vec<Bind> {
     binds.into_iter().filter(|bind| bind.required).collect()
-}
-
-/// Matches `*` (any text) and `?` (any one character).
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut at, mut seen) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while seen < text.len() {
-        match pattern.get(at) {
-            Some('*') => {
-                star = Some((at, seen));
-                at += 1;
-            }
-            Some(&wanted) if wanted == '?' || wanted == text[seen] => {
-                at += 1;
-                seen += 1;
-            }
-            _ => {
-                let Some((star_at, taken)) = star else { return false };
-                star = Some((star_at, taken + 1));
-                at = star_at + 1;
-                seen = taken + 1;
-            }
-        }
-    }
-    pattern[at..].iter().all(|rest| *rest == '*')
 }
 
 fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -107,7 +107,7 @@ fn big_segments_are_reported_with_the_keys_to_look_up() {
     assert_eq!(ruleset.big_segment_keys(&context), ["o", "u"]);
 }
 
-/// A step in the life of an environment: what happens to which item.
+/// A change of one item of an environment.
 #[derive(Debug, Clone)]
 enum Step {
     PutFlag { index: usize, prerequisite: usize, segment: usize, attribute: usize },

@@ -1,4 +1,4 @@
-//! Cases about evaluation: what they look like and what is compared.
+//! The format of cases about evaluation, and the comparison of results.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -106,7 +106,7 @@ impl SdkData {
     }
 }
 
-/// What is wrong with the results of a case: for each form of the context, alone and among all flags.
+/// Differences in the results of a case: for each form of the context, alone and among all flags.
 pub(super) fn case_failures(case: &Case) -> Vec<String> {
     let ruleset = case.sdk_data.ruleset();
     let memberships = case.big_segments.as_ref().map(memberships);
@@ -146,7 +146,7 @@ pub(super) fn case_failures(case: &Case) -> Vec<String> {
     failures
 }
 
-/// What is wrong with whole bodies.
+/// Differences in whole bodies.
 pub(super) fn body_failures(runs: &Runs<'_>) -> Vec<String> {
     let ruleset = runs.data.ruleset();
     let mut failures = Vec::new();

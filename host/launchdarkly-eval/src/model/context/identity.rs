@@ -119,7 +119,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whoever_is_a_context_has_the_same_key_here(kind in "user|org|multi|a\\.b", key in "[a:%é\"\\\\]{0,4}", other in "[a:]{1,2}") {
+        fn keys_equal_those_of_contexts(kind in "user|org|multi|a\\.b", key in "[a:%é\"\\\\]{0,4}", other in "[a:]{1,2}") {
             let key = serde_json::Value::from(key);
             for json in [
                 format!(r#"{{"key":{key},"custom":{{"a":[1]}}}}"#),

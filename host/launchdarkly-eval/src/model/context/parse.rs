@@ -15,7 +15,7 @@ pub(super) fn context(json: &[u8]) -> Result<Context, ContextError> {
     check(json)?;
     let text = String::from_utf8_lossy(json);
     let mut reader = JsonReader::new(text.trim_start_matches([' ', '\n', '\r', '\t']));
-    // The property that decides how everything else is read may stand anywhere.
+    // The property that decides how all others are read may be anywhere.
     let parts = match kind_only(reader.clone())?.as_deref() {
         None => vec![old_user(&mut reader)?],
         Some(MULTI) => multi(&mut reader)?,

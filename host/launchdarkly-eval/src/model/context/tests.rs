@@ -71,7 +71,7 @@ fn old_users_become_contexts() {
         ),
         r#"{"kind":"user","key":"u","name":"N","email":"e","tier":3,"_meta":{"privateAttributes":["/~1tier","b"]}}"#
     );
-    // `custom` wins wherever it stands.
+    // `custom` wins at any position.
     assert_eq!(
         written(r#"{"custom":{"email":"b"},"key":"u","email":"a"}"#),
         r#"{"kind":"user","key":"u","email":"b"}"#

@@ -1,4 +1,4 @@
-//! Strings inside JSON text: where they end, what they mean.
+//! Strings inside JSON text: their ends and their values.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ pub(super) fn end(bytes: &[u8], start: usize) -> usize {
 
 /// The brackets outside of strings, from `start`: where each is, and whether it opens an array or object.
 ///
-/// Does not recurse, so depth costs nothing.
+/// Does not recurse, so depth is no problem.
 fn brackets(bytes: &[u8], start: usize) -> impl Iterator<Item = (usize, bool)> {
     let mut next = start;
     std::iter::from_fn(move || {
@@ -90,8 +90,8 @@ pub(super) fn fits_float(number: &[u8]) -> bool {
     !may_misfit || value().is_some_and(f64::is_finite)
 }
 
-/// Rewrites what the vendor's reader accepts and others refuse, so that every SDK can read what is passed on, and brings
-/// JSON on one line, as it must be on event streams.
+/// Rewrites text that the vendor's reader accepts and others reject, so that every SDK can read forwarded items, and puts
+/// JSON on one line, as required on event streams.
 ///
 /// A line break between values becomes a space, a control character within a string its escape, and the escape of half a
 /// surrogate pair that of U+FFFD. Other text that is not JSON stays as it is.

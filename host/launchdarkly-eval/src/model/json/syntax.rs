@@ -13,12 +13,12 @@ pub enum SyntaxError {
     /// The text ends inside a value, or is empty.
     #[error("unexpected end of JSON input")]
     UnexpectedEnd,
-    /// A character stands where JSON does not allow it.
+    /// A character at a position where JSON does not allow it.
     #[error("invalid character {character} {place}")]
     InvalidCharacter {
         /// The character, quoted as Go quotes it.
         character: String,
-        /// What was being read.
+        /// The place in the grammar.
         place: &'static str,
     },
     /// Arrays and objects are nested too deeply.
@@ -36,7 +36,7 @@ pub enum SyntaxError {
 ///
 /// # Errors
 ///
-/// The first violation, in the words of Go's `encoding/json`.
+/// The first violation, with the text of Go's `encoding/json`.
 pub(crate) fn check(text: &[u8]) -> Result<(), SyntaxError> {
     let mut scanner = Scanner { rest: text, misfit: None };
     scanner.significant();

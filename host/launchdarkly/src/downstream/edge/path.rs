@@ -4,31 +4,31 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use yardarm_vendor::url;
+
+/// Characters that Go escapes in paths.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'@');
+
 /// The decoded path; `None` if it has an invalid escape.
 pub(super) fn decoded(path: &str) -> Option<Cow<'_, [u8]>> {
     if !path.contains('%') {
         return Some(Cow::Borrowed(path.as_bytes()));
     }
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte == b'%' {
-            let (digits, after) = rest.split_at_checked(2)?;
-            decoded.push(byte_of(digits)?);
-            rest = after;
-        } else {
-            decoded.push(*byte);
-        }
-    }
-    Some(Cow::Owned(decoded))
-}
-
-/// The value of two hexadecimal digits.
-fn byte_of(digits: &[u8]) -> Option<u8> {
-    let mut byte = [0];
-    hex::decode_to_slice(digits, &mut byte).ok()?;
-    Some(byte[0])
+    url::decoded_strictly(path).map(Cow::Owned)
 }
 
 /// The path without `//`, `/./` and `/../`; `None` if it has none of them.
@@ -67,20 +67,7 @@ pub(super) fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
 
 /// The path with the characters escaped that Go escapes in paths.
 pub(super) fn escaped(path: &[u8]) -> String {
-    let mut escaped = String::with_capacity(path.len());
-    for byte in path {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => escaped.push(char::from(*byte)),
-            b'-' | b'_' | b'.' | b'~' | b'$' | b'&' | b'+' | b',' | b'/' | b':' | b';' | b'=' | b'@' => {
-                escaped.push(char::from(*byte));
-            }
-            _ => {
-                escaped.push('%');
-                escaped.push_str(&hex::encode_upper([*byte]));
-            }
-        }
-    }
-    escaped
+    percent_encode(path, PATH).to_string()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Plans with a plugin that hides some flags and gives others its own value.
+//! Plans with a plugin that hides some flags and replaces the values of others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

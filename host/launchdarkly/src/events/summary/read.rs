@@ -25,7 +25,7 @@ pub(super) enum ReceivedEvent<'a> {
 pub(super) struct EventOrigin<'a> {
     /// Unix milliseconds.
     pub(super) at_ms: u64,
-    /// Byte for byte as received: the SDK has already removed what is private.
+    /// Byte for byte as received: the SDK has already removed private attributes.
     pub(super) context: &'a str,
     pub(super) identity: ContextKeys,
 }

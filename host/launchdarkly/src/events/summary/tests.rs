@@ -2,12 +2,9 @@ use yardarm_core::budget::Budget;
 use yardarm_core::environment;
 
 use super::*;
-use crate::config::EnvironmentConfig;
-use crate::config::LiveConfig;
+use crate::config::{EnvironmentConfig, LiveConfig};
 use crate::events::post::Form;
-use crate::identity::SdkKind;
-use crate::identity::label;
-use crate::identity::{Credentials, SdkKey};
+use crate::identity::{Credentials, SdkKey, SdkKind, label};
 
 /// Nothing listens there, and with an hour between posts nothing is sent.
 fn poster() -> Poster {

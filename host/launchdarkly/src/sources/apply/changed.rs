@@ -6,8 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use yardarm_core::hooks::{HookFailure, ItemHead, PayloadView};
 
-use crate::data::message;
-use crate::data::{Change, Item, Items};
+use crate::data::{Change, Item, Items, message};
 
 /// Items that changed, and the rest of the environment behind them.
 pub(super) struct Changed {

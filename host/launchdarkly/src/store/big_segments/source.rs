@@ -106,7 +106,7 @@ impl From<SendError> for SourceError {
     }
 }
 
-/// Converts an error without its URL, which operators know.
+/// Converts an error without its URL, which is in the configuration.
 fn network(error: reqwest::Error) -> SourceError {
     SourceError::Network(chain(&error.without_url()))
 }

@@ -204,7 +204,7 @@ async fn the_last_change_is_written_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_outage_costs_a_few_probes_and_sends_nothing() {
+async fn a_long_outage_needs_few_probes_and_sends_nothing() {
     let place = Place::new(FakeStore::new());
     place.queue.put(items(["a"]));
     place.passes(MOMENT).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::vocabulary::{Grants, KNOWN_GRANTS};
+use crate::vocabulary::{Grants, KNOWN_GRANTS, Pattern};
 
 /// The errors so far.
 #[derive(Debug, Default)]
@@ -74,6 +74,10 @@ impl<'a> Section<'a> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let texts = value.as_array().and_then(|array| array.iter().map(|it| it.as_str().map(Arc::from)).collect());
         texts.or_else(|| self.wrong(key, "a list of texts")).unwrap_or_default()
+    }
+
+    pub(super) fn patterns(&mut self, key: &'static str) -> Vec<Pattern> {
+        self.texts(key).iter().map(|text| Pattern::from(&**text)).collect()
     }
 
     pub(super) fn choices(&mut self, key: &'static str, known: &[&str]) -> Vec<Arc<str>> {

@@ -1,0 +1,49 @@
+//! Patterns over names of environments and routes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use wildmatch::WildMatch;
+
+/// A pattern in which `*` matches any text and `?` any one character. Cheap to clone.
+#[derive(Clone)]
+pub struct Pattern(Arc<Compiled>);
+
+struct Compiled {
+    text: Box<str>,
+    pattern: WildMatch,
+}
+
+impl Pattern {
+    /// Returns whether a text matches.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        self.0.pattern.matches(text)
+    }
+}
+
+impl From<&str> for Pattern {
+    fn from(text: &str) -> Self {
+        Self(Arc::new(Compiled { text: text.into(), pattern: WildMatch::new(text) }))
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.text.fmt(f)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text == other.0.text
+    }
+}
+
+impl Eq for Pattern {}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.text)
+    }
+}
