@@ -167,7 +167,7 @@ impl Problem {
     }
 
     fn data(error: &DataFolderError) -> Self {
-        let advice = "Set `data.dir` to another folder, or to an empty text to keep nothing on disk";
+        let advice = "Set `data.dir` to another folder, or to an empty text to persist nothing";
         let (exit, is_locked) = match error {
             DataFolderError::Unusable { .. } => (Exit::CannotCreate, false),
             DataFolderError::InUse { .. } => (Exit::Temporary, true),
@@ -187,7 +187,7 @@ impl fmt::Display for StartupError {
         match &self.0[..] {
             [problem] => problem.fmt(f),
             problems => {
-                write!(f, "{} things prevent a start:", problems.len())?;
+                write!(f, "{} problems prevent a start:", problems.len())?;
                 problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
             }
         }

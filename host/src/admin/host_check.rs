@@ -26,7 +26,7 @@ pub(crate) fn protect(router: Router, allowed: &[String]) -> Router {
 
 async fn check(State(allowed): State<AllowedNames>, request: Request, next: Next) -> Response {
     match host(request.uri(), request.headers()) {
-        Err(()) => (StatusCode::BAD_REQUEST, "the `Host` header cannot be understood\n").into_response(),
+        Err(()) => (StatusCode::BAD_REQUEST, "the `Host` header is malformed\n").into_response(),
         Ok(Some(host)) if !is_allowed(&host, &allowed) => {
             let text = "`Host` is not a known name of the admin listener; use an IP address or `localhost`, or list the \
                         name in `admin.allowed_hosts`\n";

@@ -43,8 +43,8 @@ pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCod
     }
     let configuration = match machine.problems.len() {
         0 => "configuration is fine".to_owned(),
-        1 => "one thing would prevent a start".to_owned(),
-        count => format!("{count} things would prevent a start"),
+        1 => "one problem would prevent a start".to_owned(),
+        count => format!("{count} problems would prevent a start"),
     };
     if plugins.is_refused {
         output(&format!("{configuration}, {} of {} plugins would be refused\n", plugins.refused, plugins.total));

@@ -93,10 +93,10 @@ fn refuse(error: &CompatError) -> ExitCode {
 
 /// Handles a missing secret. ff-proxy falls back to a public one; a generated one is safer, and better than no start.
 fn settle_secret(config: &mut Config, matters: bool) {
-    let can_be_kept = config.data_dir.is_some();
+    let has_data_dir = config.data_dir.is_some();
     let Some(side) = config.harness.as_mut().filter(|it| it.auth_secret.is_none()) else { return };
-    let is_made_up = side.is_offline() && !can_be_kept;
-    if is_made_up {
+    let is_generated = side.is_offline() && !has_data_dir;
+    if is_generated {
         side.auth_secret = Some(compat::generate_secret());
     }
     if !matters || side.bypass_auth {
@@ -107,10 +107,10 @@ fn settle_secret(config: &mut Config, matters: bool) {
             "AUTH_SECRET is not set: tokens of SDKs are signed with secrets derived from the configured keys, and those that \
              ff-proxy signed with its default are refused. Set AUTH_SECRET to the secret of ff-proxy to keep them valid"
         );
-    } else if is_made_up {
+    } else if is_generated {
         tracing::warn!(
-            "AUTH_SECRET is not set, so one was generated: tokens of SDKs become invalid with the end of this process, and no other instance \
-             accepts them. Set AUTH_SECRET, or YARDARM_DATA_DIR to a folder in which one is persisted"
+            "AUTH_SECRET is not set, so one was generated: tokens of SDKs become invalid when this process ends, and no \
+             other instance accepts them. Set AUTH_SECRET, or YARDARM_DATA_DIR to a folder in which one is persisted"
         );
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn health(admin: Option<SocketAddr>, ready: bool) -> ExitCode {
 
 /// Returns the response body of an admin listener, and whether its status was 200.
 pub(super) async fn get(admin: SocketAddr, path: &str) -> std::io::Result<(bool, String)> {
-    let answer = tokio::time::timeout(TIMEOUT, ask(reachable(admin), path)).await;
+    let answer = tokio::time::timeout(TIMEOUT, query(reachable(admin), path)).await;
     answer.unwrap_or_else(|_| Err(std::io::Error::other(format!("none within {} s", TIMEOUT.as_secs()))))
 }
 
@@ -62,7 +62,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// Sends one request by hand, because a probe needs no HTTP client with certificates and pools.
-async fn ask(admin: SocketAddr, path: &str) -> std::io::Result<(bool, String)> {
+async fn query(admin: SocketAddr, path: &str) -> std::io::Result<(bool, String)> {
     let mut stream = TcpStream::connect(admin).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {admin}\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();

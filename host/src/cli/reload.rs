@@ -34,12 +34,12 @@ impl Reload {
             Ok(loaded) => self.apply(loaded, gateway),
             Err(error) => {
                 let error = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-                tracing::error!(error, "the configuration cannot be used, the one in force stays");
+                tracing::error!(error, "the configuration cannot be used, the current one stays in effect");
             }
         }
         // Reads two small files, rarely.
         if let Err(error) = tokio::task::block_in_place(|| gateway.reload_certificate()) {
-            tracing::error!(%error, "the certificate cannot be reloaded, the one in force stays");
+            tracing::error!(%error, "the certificate cannot be reloaded, the current one stays in effect");
         }
         gateway.rescan_plugins();
     }
@@ -56,7 +56,7 @@ impl Reload {
         };
         let (applied, ignored): (Vec<_>, Vec<_>) = changed.into_iter().partition(is_applied);
         if let Err(error) = logging::set_level(&loaded.config.log.level) {
-            tracing::error!(%error, "the log level cannot be used, the one in force stays");
+            tracing::error!(%error, "the log level cannot be used, the current one stays in effect");
         }
         gateway.update_environments(&loaded.config);
         if !ignored.is_empty() {

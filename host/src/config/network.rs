@@ -10,7 +10,7 @@ use yardarm_core::settings::Reader;
 pub(super) fn admin_hosts(reader: &mut Reader<'_>) -> Vec<String> {
     let names = reader.list("admin.allowed_hosts");
     if let Some(name) = names.iter().find(|name| !is_host_name(name)) {
-        reader.reject("admin.allowed_hosts", format!("must have host names without scheme and port, not `{name}`"));
+        reader.reject("admin.allowed_hosts", format!("must contain host names without scheme and port, not `{name}`"));
     }
     names
 }
@@ -22,7 +22,7 @@ pub(super) fn proxies(reader: &mut Reader<'_>) -> ProxyRules {
         match network(&text) {
             Some(network) => trusted.push(network),
             None => {
-                let problem = format!("must have addresses or networks such as `10.0.0.0/8`, not `{text}`");
+                let problem = format!("must contain addresses or networks such as `10.0.0.0/8`, not `{text}`");
                 reader.reject("server.trusted_proxies", problem);
             }
         }
@@ -31,7 +31,7 @@ pub(super) fn proxies(reader: &mut Reader<'_>) -> ProxyRules {
     if requires_header && trusted.is_empty() {
         reader.reject(
             "server.proxy_protocol",
-            "needs `server.trusted_proxies`: headers from other addresses are not believed",
+            "requires `server.trusted_proxies`: headers from other addresses are not trusted",
         );
     }
     ProxyRules { trusted, requires_header }

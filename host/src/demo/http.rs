@@ -29,7 +29,7 @@ pub(super) async fn json(gateway: &Gateway, line: &str, headers: &[String], body
 /// An open stream, read as text.
 pub(super) struct Sse {
     stream: TcpStream,
-    heard: String,
+    received: String,
 }
 
 impl Sse {
@@ -39,7 +39,7 @@ impl Sse {
             let mut stream = TcpStream::connect(gateway.address()).await?;
             let head: String = headers.iter().map(|it| format!("{it}\r\n")).collect();
             stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: demo\r\n{head}\r\n").as_bytes()).await?;
-            let mut sse = Self { stream, heard: String::new() };
+            let mut sse = Self { stream, received: String::new() };
             if sse.read_until("HTTP/1.1 200").await.is_ok() {
                 return Ok(sse);
             }
@@ -53,14 +53,14 @@ impl Sse {
         let read = async {
             let mut buffer = vec![0; 64 << 10];
             loop {
-                if let Some(index) = self.heard.find(text) {
-                    self.heard.drain(..index + text.len());
+                if let Some(index) = self.received.find(text) {
+                    self.received.drain(..index + text.len());
                     return Ok(());
                 }
-                ensure!(!self.heard.starts_with("HTTP/1.1 5"), "answered 5xx");
+                ensure!(!self.received.starts_with("HTTP/1.1 5"), "answered 5xx");
                 let count = self.stream.read(&mut buffer).await?;
                 ensure!(count > 0, "the stream has ended");
-                self.heard.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                self.received.push_str(&String::from_utf8_lossy(&buffer[..count]));
             }
         };
         timeout(REQUEST_TIMEOUT, read).await.context("nothing came in time")?

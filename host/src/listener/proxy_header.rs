@@ -19,7 +19,7 @@ const V2_FIXED: usize = 16;
 pub(super) enum HeaderError {
     #[error("the connection failed or ended before the header was complete: {0}")]
     Connection(#[from] std::io::Error),
-    #[error("it begins with something else than a header of the PROXY protocol")]
+    #[error("the connection does not begin with a header of the PROXY protocol")]
     Missing,
     #[error("the header is malformed")]
     Malformed,

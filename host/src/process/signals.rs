@@ -55,7 +55,7 @@ impl Signals {
     /// Waits for a signal that ends the process.
     pub(crate) async fn end(&mut self) {
         while self.next().await != Request::End {
-            tracing::info!("nothing can be reloaded at this moment");
+            tracing::info!("a reload is not possible at this moment");
         }
     }
 }

@@ -115,7 +115,7 @@ impl Tls {
             (Ok(current), Ok(files)) => {
                 self.0.current.store(current);
                 *state = State { served: files, rejected: None, loaded_ms: yardarm_core::time::unix_ms() };
-                tracing::info!(cert = %self.0.config.cert.display(), "new certificate is served");
+                tracing::info!(cert = %self.0.config.cert.display(), "new certificate is in use");
                 Ok(true)
             }
             (Err(error), read) => {
@@ -123,7 +123,7 @@ impl Tls {
                 let content = read.map_err(|_| text.clone());
                 // Logged once per cause, however often the files are checked.
                 if state.rejected.as_ref().is_none_or(|(rejected, _)| *rejected != content) {
-                    tracing::error!(error = %text, "new certificate cannot be used, the one before is still served");
+                    tracing::error!(error = %text, "new certificate cannot be used, the previous one stays in use");
                 }
                 state.rejected = Some((content, text));
                 Err(error)
