@@ -14,8 +14,8 @@ use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
 use yardarm_vendor::environment::{EnvironmentBase, send_heartbeats};
+use yardarm_vendor::side::Parts;
 
-use super::Parts;
 use super::apply::{Applier, Writers};
 use super::offline_updates::{OfflineUpdate, OfflineUpdateTask};
 use super::stream::StreamTask;
