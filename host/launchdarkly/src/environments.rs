@@ -3,14 +3,15 @@
 mod index;
 mod report;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand::seq::IndexedRandom;
+use yardarm_core::Environment;
 use yardarm_core::change_log::UpdateSource;
-use yardarm_core::report::RecentChanges;
-use yardarm_core::status::{Connection, Status};
-use yardarm_core::{Environment, EnvironmentLabel};
+use yardarm_core::status::Connection;
+use yardarm_vendor::environment::EnvironmentBase;
 
 pub(crate) use self::index::{Environments, Lookup};
 pub(crate) use self::report::report;
@@ -22,15 +23,15 @@ use crate::events::EventPort;
 use crate::store::EnvironmentStore;
 
 /// One environment, or one payload-filtered variant of it.
+///
+/// It dereferences to its base: label, data, status and recent changes.
 pub(crate) struct LdEnvironment {
-    pub(crate) label: EnvironmentLabel,
+    pub(crate) base: EnvironmentBase<FlagData>,
     pub(crate) settings: LiveConfig,
     /// Key of the payload filter; empty for the unfiltered environment.
     pub(crate) filter: Arc<str>,
-    pub(crate) data: Environment<FlagData>,
-    /// The same for the second version of the delivery protocol, if it is enabled.
+    /// The data for the second version of the delivery protocol, if it is enabled.
     pub(crate) fdv2: Option<Environment<Fdv2Data>>,
-    pub(crate) status: Status,
     pub(crate) events: EventMode,
     /// `None` without a database.
     pub(crate) store: Option<Arc<EnvironmentStore>>,
@@ -38,9 +39,6 @@ pub(crate) struct LdEnvironment {
     pub(crate) ping_sources: Vec<Arc<dyn UpdateSource>>,
     /// Evaluated results for streams with a context, if that is configured.
     pub(crate) evaluated_streams: Option<EvaluatedStreams>,
-    /// Whether served data lacks changes from upstream, because a payload plugin failed.
-    pub(crate) is_behind: AtomicBool,
-    pub(crate) recent: RecentChanges,
     pub(crate) has_started: AtomicBool,
 }
 
@@ -65,6 +63,14 @@ pub(crate) enum Phase {
     Rejected,
     /// There is data, fresh or from disk.
     Ready,
+}
+
+impl Deref for LdEnvironment {
+    type Target = EnvironmentBase<FlagData>;
+
+    fn deref(&self) -> &EnvironmentBase<FlagData> {
+        &self.base
+    }
 }
 
 impl LdEnvironment {
@@ -98,11 +104,6 @@ impl LdEnvironment {
         } else {
             Phase::Starting
         }
-    }
-
-    /// Records a change for operators.
-    pub(crate) fn remember(&self, text: String) {
-        self.recent.remember(self.data.snapshot().map_or(0, |it| it.seq()), text);
     }
 
     /// Records that the first connection did not succeed in time.

@@ -41,6 +41,4 @@ pub use self::config::{
     Prometheus, StoreConfig,
 };
 pub use self::identity::{Credentials, EnvironmentId, MobileKey, SdkKey};
-pub use self::sources::Parts;
-pub use self::sources::archive::ArchiveError;
-pub use self::start::{LaunchDarkly, StartError, check, start};
+pub use self::start::{LaunchDarkly, check, start};

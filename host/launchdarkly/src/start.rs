@@ -1,14 +1,15 @@
 //! Starts the LaunchDarkly side, and the operations of the gateway on it.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
 use tokio::sync::watch;
 use yardarm_core::atomic_file;
+use yardarm_core::hooks::HookFuture;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::status::Status;
-use yardarm_core::workers::ThreadError;
+use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
 use crate::config::{Config, EnvironmentConfig, EnvironmentSource};
 use crate::downstream::compat_metrics::CompatMetrics;
@@ -16,8 +17,7 @@ use crate::downstream::{self, Downstream};
 use crate::environments::{self, Environments};
 use crate::events::{EventPort, Limits};
 use crate::identity::VENDOR;
-use crate::sources::Parts;
-use crate::sources::archive::{self, ArchiveError};
+use crate::sources::archive::{Archive, ArchiveError, UnreadableArchive};
 use crate::sources::assembly::EnvironmentAssembly;
 use crate::sources::auto_config::AutoConfigTask;
 use crate::sources::configured::ConfiguredTask;
@@ -27,43 +27,14 @@ use crate::upstream::HttpClients;
 
 /// The running LaunchDarkly side.
 pub struct LaunchDarkly {
-    /// All routes for SDKs.
-    pub router: Router,
-    /// `/metrics` under the names of LaunchDarkly's relay, for a listener of its own; `None` if it is not configured.
-    pub metrics: Option<Router>,
+    router: Router,
+    compat_metrics: Option<Router>,
     environments: Environments,
     config: Arc<Config>,
     /// State of the auto-configuration stream, if there is one.
     auto_config: Option<Status>,
     /// The list of environments, if it comes from the configuration.
     list: Option<watch::Sender<Vec<EnvironmentConfig>>>,
-}
-
-/// Why this side could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The HTTP client could not be built.
-    #[error("HTTP client for upstream requests cannot be set up: {0}")]
-    Http(#[from] reqwest::Error),
-    /// The folder for last good data cannot be used.
-    #[error("folder `{path}` for last good data cannot be used: {source}")]
-    DataDir {
-        /// The folder.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
-    /// The archive for offline mode cannot be used.
-    #[error("unable to read file data source `{path}` (`launchdarkly.offline.file`): {source}")]
-    Archive {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        source: ArchiveError,
-    },
-    /// The threads for long work cannot be started.
-    #[error(transparent)]
-    Threads(#[from] ThreadError),
 }
 
 /// Checks whether [`start`] could use the files that it needs besides the data folder. Blocks.
@@ -74,7 +45,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     HttpClients::new(config)?;
     match &config.environments {
         EnvironmentSource::Offline { file, .. } => {
-            archive::Archive::read(file).map(drop).map_err(|source| StartError::Archive { path: file.clone(), source })
+            Archive::read(file).map(drop).map_err(|source| unreadable(file, source))
         }
         EnvironmentSource::Configured(_) | EnvironmentSource::AutoConfig { .. } => Ok(()),
     }
@@ -87,7 +58,10 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
     let http = HttpClients::new(&config)?;
     if let Some(path) = &parts.data_dir {
-        atomic_file::prepare_folder(path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
+        atomic_file::prepare_folder(path).map_err(|source| {
+            let text = format!("folder `{}` for last good data cannot be used", path.display());
+            StartError::Data { text, source }
+        })?;
     }
     let config = Arc::new(config);
     let environments = Environments::default();
@@ -110,7 +84,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
     });
     Ok(LaunchDarkly {
         router,
-        metrics: compat_metrics.map(downstream::metrics),
+        compat_metrics: compat_metrics.map(downstream::metrics),
         environments,
         config,
         auto_config,
@@ -148,7 +122,7 @@ async fn start_list(
         }
         EnvironmentSource::Offline { file, monitoring_interval, common } => {
             let mut task = OfflineTask::new(file.clone(), monitoring_interval, common, config, assembly);
-            task.start().await.map_err(|source| StartError::Archive { path: file, source })?;
+            task.start().await.map_err(|source| unreadable(&file, source))?;
             parts.lifecycle.supervise("offline archive", task);
             Ok((None, None))
         }
@@ -167,27 +141,60 @@ impl LaunchDarkly {
             });
         }
     }
+}
 
-    /// Sends all waiting events and returns when each is delivered or dropped.
-    pub async fn flush_events(&self) {
-        let all = self.environments.all();
-        futures_util::future::join_all(all.iter().filter_map(|it| it.events.port()).map(EventPort::flush)).await;
+impl VendorSide for LaunchDarkly {
+    fn name(&self) -> &'static str {
+        VENDOR
     }
 
-    /// State of each environment, for operators.
-    #[must_use]
-    pub fn reports(&self) -> Vec<EnvironmentReport> {
+    fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Every path, because this side answers the paths that no other vendor owns.
+    fn owns(&self, _: &str) -> bool {
+        true
+    }
+
+    fn compat_metrics(&self) -> Option<Router> {
+        self.compat_metrics.clone()
+    }
+
+    fn reports(&self) -> Vec<EnvironmentReport> {
         let stale_after = self.config.store.big_segments.stale_threshold;
         self.environments.all().iter().map(|it| environments::report(it, stale_after)).collect()
     }
 
-    /// State of the list of environments if it comes from auto-configuration, for operators.
-    #[must_use]
-    pub fn list_report(&self) -> Option<EnvironmentListReport> {
+    fn list_report(&self) -> Option<EnvironmentListReport> {
         let status = self.auto_config.as_ref()?;
         let all = self.environments.all();
         let count = all.iter().filter(|it| it.filter.is_empty()).count();
         let is_known = self.environments.are_listed();
         Some(EnvironmentListReport::of(VENDOR, "auto-configuration", status, is_known, count))
+    }
+
+    fn flush_events(&self) -> HookFuture<'_, ()> {
+        Box::pin(async move {
+            let all = self.environments.all();
+            futures_util::future::join_all(all.iter().filter_map(|it| it.events.port()).map(EventPort::flush)).await;
+        })
+    }
+}
+
+fn unreadable(path: &Path, source: ArchiveError) -> StartError {
+    StartError::config(UnreadableArchive { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_file_and_the_cause() {
+        let error = unreadable(Path::new("/data/archive.tar.gz"), std::io::Error::other("no room").into());
+        let text = "unable to read file data source `/data/archive.tar.gz` (`launchdarkly.offline.file`): cannot be read: no room";
+        assert_eq!(error.to_string(), text);
+        assert!(matches!(error, StartError::Config(_)), "{error:?}");
     }
 }

@@ -1,6 +1,5 @@
 //! State of an environment for operators.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use yardarm_core::report::{BigSegmentReport, EnvironmentReport, StoreReport};
@@ -20,15 +19,12 @@ pub(crate) fn report(environment: &LdEnvironment, stale_after: Duration) -> Envi
         Phase::Ready => "ready",
     };
     EnvironmentReport {
-        is_behind: environment.is_behind.load(Ordering::Relaxed),
-        sequence: snapshot.as_ref().map_or(0, |it| it.seq()),
         flags: items.map_or(0, |it| it.flags.iter().filter(|flag| !flag.is_deleted()).count()),
         segments: items.map_or(0, |it| it.segments.iter().filter(|segment| !segment.is_deleted()).count()),
-        recent_changes: environment.recent.all(),
         events: environment.events.port().map(|it| it.report().into()),
         store: environment.store.as_ref().map(|it| store(it)),
         big_segments: environment.store.as_ref().and_then(|it| big_segments(it, stale_after)),
-        ..EnvironmentReport::of(&environment.label, phase, &environment.status)
+        ..environment.base.report(phase)
     }
 }
 

@@ -6,7 +6,6 @@
 mod payload_item;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use yardarm_core::hooks::Hooks;
 use yardarm_core::snapshot_writer::SnapshotWriter;
@@ -236,7 +235,7 @@ impl Applier {
 
     /// Serves the outcome of a pass over all of `upstream`.
     fn serve_everything(&mut self, served: Served<Item>, upstream: &Items, announce: Announce) {
-        self.environment.is_behind.store(self.pipeline.is_behind(), Ordering::Relaxed);
+        self.environment.set_behind(self.pipeline.is_behind());
         let items = match served {
             Served::Previous | Served::Changed(_) => return,
             Served::Upstream => upstream.clone(),

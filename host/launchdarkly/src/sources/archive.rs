@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use md5::{Digest, Md5};
@@ -36,7 +36,7 @@ pub(crate) struct Archived {
 
 /// Why an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
+pub(crate) enum ArchiveError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
@@ -61,6 +61,14 @@ pub enum ArchiveError {
         /// The checksum of its content.
         found: String,
     },
+}
+
+/// The archive of offline mode cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("unable to read file data source `{path}` (`launchdarkly.offline.file`): {source}")]
+pub(crate) struct UnreadableArchive {
+    pub(crate) path: PathBuf,
+    pub(crate) source: ArchiveError,
 }
 
 impl Archive {

@@ -10,17 +10,17 @@ use tokio::sync::{mpsc, oneshot};
 use yardarm_core::change_log::UpdateSource;
 use yardarm_core::jittered_source::JitteredSource;
 use yardarm_core::registry::EndReason;
-use yardarm_core::report::RecentChanges;
 use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
+use yardarm_vendor::environment::{EnvironmentBase, send_heartbeats};
+use yardarm_vendor::side::Parts;
 
-use super::Parts;
 use super::apply::{Applier, Writers};
 use super::offline_updates::{OfflineUpdate, OfflineUpdateTask};
 use super::stream::StreamTask;
 use super::variant::Variant;
-use super::watch::{send_heartbeats, wait_for_data, watch_outages, watch_start};
+use super::watch::{wait_for_data, watch_outages, watch_start};
 use crate::config::{ClientStreamMode, Config, EnvironmentConfig, LiveConfig};
 use crate::data::{FlagData, Items, persistence};
 use crate::environments::{Environments, EventMode, LdEnvironment};
@@ -175,18 +175,14 @@ impl EnvironmentAssembly {
             EvaluatedStreams::new(name.clone(), data.clone(), store.clone(), hooks, evaluators, lifecycle)
         });
         let environment = Arc::new(LdEnvironment {
-            label: name,
-            store,
             ping_sources: self.ping_sources(&data, &lifecycles.0),
+            base: EnvironmentBase::new(name, data, status),
+            store,
             evaluated_streams,
             settings,
             filter,
-            data,
             fdv2,
-            status,
             events,
-            is_behind: AtomicBool::new(false),
-            recent: RecentChanges::default(),
             has_started: AtomicBool::new(false),
         });
         let (readiness, label) = (lifecycles.0.readiness(), environment.label.to_string());
@@ -204,8 +200,8 @@ impl EnvironmentAssembly {
             None
         };
         let interval = self.config.heartbeat_interval;
-        let watched = Arc::clone(&environment);
-        lifecycles.0.supervise("heartbeat", move || send_heartbeats(Arc::clone(&watched), interval));
+        send_heartbeats(&environment.data, interval, &lifecycles.0);
+        environment.fdv2.iter().for_each(|it| send_heartbeats(it, interval, &lifecycles.0));
         let _ = (unfinished.0.disarm(), unfinished.1.disarm());
         Running { environment, data: lifecycles.0, events: lifecycles.1, updates }
     }

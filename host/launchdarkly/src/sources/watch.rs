@@ -1,9 +1,8 @@
-//! Tasks that watch one environment: readiness, the start, outages, heartbeats.
+//! Tasks that watch one environment: readiness, the start, outages.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use yardarm_core::Environment;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::status::Connection;
 
@@ -53,15 +52,5 @@ pub(super) async fn watch_outages(environment: Arc<LdEnvironment>, limit: Durati
                 return;
             }
         }
-    }
-}
-
-pub(super) async fn send_heartbeats(environment: Arc<LdEnvironment>, interval: Duration) {
-    let mut timer = tokio::time::interval(interval);
-    timer.tick().await;
-    loop {
-        timer.tick().await;
-        environment.data.heartbeat();
-        environment.fdv2.iter().for_each(Environment::heartbeat);
     }
 }

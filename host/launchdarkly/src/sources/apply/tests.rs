@@ -9,9 +9,9 @@ use yardarm_core::change_log::{Cursor, UpdateSource};
 use yardarm_core::hooks::{
     EnvironmentHooks, HookFailure, HookFuture, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView, Plan,
 };
-use yardarm_core::report::RecentChanges;
 use yardarm_core::status::Status;
 use yardarm_core::{EnvironmentLabel, environment};
+use yardarm_vendor::environment::EnvironmentBase;
 
 use super::*;
 use crate::config::{EnvironmentConfig, LiveConfig};
@@ -101,18 +101,14 @@ impl Setup {
         let (writer, data) = environment();
         let source = data.update_source();
         let environment = LdEnvironment {
-            label: EnvironmentLabel::new("launchdarkly", "main"),
+            base: EnvironmentBase::new(EnvironmentLabel::new("launchdarkly", "main"), data, Status::new()),
             settings: LiveConfig::new(config),
             filter: "".into(),
-            data,
             fdv2: None,
-            status: Status::new(),
             events: EventMode::Off,
             store: None,
             ping_sources: Vec::new(),
             evaluated_streams: None,
-            is_behind: AtomicBool::new(false),
-            recent: RecentChanges::default(),
             has_started: AtomicBool::new(false),
         };
         let hooks = Hooks::none();
@@ -247,7 +243,7 @@ async fn after_a_failure_the_next_change_transforms_everything() {
     setup.plugin.fails.store(true, Ordering::Relaxed);
     setup.patch(&flag("a", 2)).await;
     assert!(setup.received().is_empty() && setup.applier.is_behind());
-    assert!(setup.applier.environment.is_behind.load(Ordering::Relaxed));
+    assert!(setup.applier.environment.is_behind());
     let held = setup.applier.upstream_items().expect("data");
     assert_eq!(held.flag_version("a"), Some(2), "the data from upstream has the change");
     setup.plugin.fails.store(false, Ordering::Relaxed);
@@ -255,7 +251,7 @@ async fn after_a_failure_the_next_change_transforms_everything() {
     setup.patch(&flag("b", 1)).await;
     assert_eq!(setup.passes(), [["a", "b", "rate"]], "also after an old version");
     assert_eq!(setup.received(), [is_put(&[with_rate("a", 2, 10), with_rate("b", 1, 10), rate(1, 10)])]);
-    assert!(!setup.applier.environment.is_behind.load(Ordering::Relaxed));
+    assert!(!setup.applier.environment.is_behind());
 }
 
 #[tokio::test]
