@@ -2,12 +2,14 @@
 //! delays of reconnects. Independent of any vendor.
 
 mod connection;
+mod key_history;
 mod log_throttle;
 mod reconnect;
 mod redirect;
 
 pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
+pub use self::key_history::KeyHistory;
 pub use self::log_throttle::LogThrottle;
-pub use self::reconnect::{KeyHistory, ReconnectPolicy};
+pub use self::reconnect::{ReconnectPolicy, Retry};
 pub use self::redirect::{RedirectError, SendError, client, send};
 pub use eventsource_stream::Event;

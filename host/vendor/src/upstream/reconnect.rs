@@ -1,4 +1,4 @@
-//! Delays between connection attempts.
+//! Delays between connection attempts, and between retries of requests.
 
 use std::time::Duration;
 
@@ -6,46 +6,43 @@ use tokio::time::Instant;
 use yardarm_core::Backoff;
 
 use super::connection::ConnectionError;
+use super::key_history::KeyHistory;
 
-/// The backoff is reset after a connection that was healthy for this long.
+/// The default of the time for which a connection must have been healthy to be a success.
 const HEALTHY: Duration = Duration::from_secs(60);
 /// The first delay, and the default for the shortest delay that a service may request.
 const FIRST: Duration = Duration::from_secs(1);
-
-/// How long rejections of a key that worked before count as an interruption.
-const INTERRUPTION: Duration = Duration::from_secs(600);
-
-/// Whether a service accepted a key so far. Services also reject valid keys while they have an outage.
-#[derive(Debug, Default)]
-pub struct KeyHistory {
-    has_worked: bool,
-    /// When the key was first rejected after it last worked.
-    rejected_since: Option<Instant>,
-}
-
-impl KeyHistory {
-    /// Records that the service accepts the key.
-    pub fn note_accepted(&mut self) {
-        *self = Self { has_worked: true, rejected_since: None };
-    }
-
-    /// Records a rejection. Returns whether it may be an interruption: the key worked before, and has been rejected for
-    /// less than ten minutes.
-    pub fn note_rejected(&mut self) -> bool {
-        let since = *self.rejected_since.get_or_insert_with(Instant::now);
-        self.has_worked && since.elapsed() < INTERRUPTION
-    }
-}
+/// Consecutive short connections after which an open connection alone is no success any more.
+const MAX_SHORT_CONNECTIONS: u32 = 5;
+/// Duration up to which a connection without a message is short.
+const SHORT_CONNECTION: Duration = Duration::from_secs(1);
 
 /// Computes the delay before the next attempt: short and growing after failures, long after rejections, which may heal
-/// but should not be retried often. A key that worked before is at first retried like after any other failure.
+/// but should not be retried often. A key that worked before is at first retried like after any other failure, because
+/// services also reject valid keys while something of their own fails.
 pub struct ReconnectPolicy {
     usual: Backoff,
+    /// Delays while a rejection may be an interruption; `None` for the usual ones.
+    interrupted: Option<Backoff>,
     rejected: Backoff,
     key: KeyHistory,
-    healthy_since: Option<Instant>,
     /// The shortest first delay that a service may request.
     shortest: Duration,
+    /// How long a connection must have been healthy to be a success.
+    success: Duration,
+    open_since: Option<Instant>,
+    healthy_since: Option<Instant>,
+    /// Short connections since the last success.
+    short_connections: u32,
+}
+
+/// The next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// The delay before it.
+    pub delay: Duration,
+    /// Whether a rejection has lasted so long that it is retried with long backoff.
+    pub is_lasting: bool,
 }
 
 impl ReconnectPolicy {
@@ -55,29 +52,68 @@ impl ReconnectPolicy {
     pub fn new(ceiling: Duration, rejected: Duration) -> Self {
         Self {
             usual: Backoff::literal(FIRST, ceiling),
+            interrupted: None,
             rejected: Backoff::literal(rejected, rejected.saturating_mul(12)),
             key: KeyHistory::default(),
-            healthy_since: None,
             shortest: FIRST,
+            success: HEALTHY,
+            open_since: None,
+            healthy_since: None,
+            short_connections: 0,
         }
     }
 
     /// Sets the shortest first delay that a service may request.
     #[must_use]
-    pub fn with_shortest(mut self, shortest: Duration) -> Self {
-        self.shortest = shortest;
-        self
+    pub fn with_shortest(self, shortest: Duration) -> Self {
+        Self { shortest, ..self }
+    }
+
+    /// Sets how long a connection must have been healthy to be a success, which resets the delays.
+    #[must_use]
+    pub fn with_success(self, success: Duration) -> Self {
+        Self { success, ..self }
+    }
+
+    /// Sets a separate curve, from one second to `ceiling`, for rejections that may be an interruption.
+    #[must_use]
+    pub fn with_interruptions(self, ceiling: Duration) -> Self {
+        Self { interrupted: Some(Backoff::literal(FIRST, ceiling)), ..self }
+    }
+
+    /// Sets how many rejections of a key that never worked may be an interruption.
+    #[must_use]
+    pub fn with_early_attempts(self, early_attempts: u32) -> Self {
+        Self { key: self.key.with_early_attempts(early_attempts), ..self }
     }
 
     /// Records that a connection is being opened.
     pub fn mark_connecting(&mut self) {
+        self.open_since = None;
         self.healthy_since = None;
+    }
+
+    /// Records that the connection is open, where that alone is a success: ordinary disconnects do not add up then. A
+    /// service that ends every connection at once is still reconnected to with growing delays.
+    pub fn mark_open(&mut self) {
+        self.open_since = Some(Instant::now());
     }
 
     /// Records that a message arrived, so the key is accepted.
     pub fn mark_healthy(&mut self) {
         self.healthy_since.get_or_insert_with(Instant::now);
         self.rejected.reset();
+        self.key.note_accepted();
+    }
+
+    /// Records that the key is accepted, although another request with it may fail.
+    pub fn mark_accepted(&mut self) {
+        self.key.note_accepted_in_part();
+    }
+
+    /// Records a success: the next failure is the first one.
+    pub fn mark_succeeded(&mut self) {
+        self.reset_delays();
         self.key.note_accepted();
     }
 
@@ -89,80 +125,50 @@ impl ReconnectPolicy {
 
     /// Resets all delays, for a new key.
     pub fn reset(&mut self) {
-        self.usual.reset();
-        self.rejected.reset();
-        self.key = KeyHistory::default();
+        self.mark_connecting();
+        self.reset_delays();
+        self.key.forget();
     }
 
     /// Returns the delay after `error`.
     pub fn delay_after(&mut self, error: &ConnectionError) -> Duration {
-        if self.healthy_since.is_some_and(|since| since.elapsed() >= HEALTHY) {
-            self.usual.reset();
-            self.healthy_since = None;
+        self.retry_after_failure(error.is_rejection()).delay
+    }
+
+    /// Returns the next attempt after a failure, or after the end of a connection.
+    pub fn retry_after_failure(&mut self, is_rejection: bool) -> Retry {
+        self.end_connection();
+        let is_lasting = is_rejection && !self.key.note_rejected();
+        let backoff = match &mut self.interrupted {
+            _ if is_lasting => &mut self.rejected,
+            Some(interrupted) if is_rejection => interrupted,
+            _ => &mut self.usual,
+        };
+        Retry { delay: backoff.next_delay(), is_lasting }
+    }
+
+    /// Resets the delays if a connection has ended that was a success.
+    fn end_connection(&mut self) {
+        let (open_since, healthy_since) = (self.open_since.take(), self.healthy_since.take());
+        let was_healthy = healthy_since.is_some_and(|it| it.elapsed() >= self.success);
+        let was_long = open_since.is_some_and(|it| it.elapsed() >= SHORT_CONNECTION);
+        if was_healthy || was_long {
+            self.mark_succeeded();
+        } else if open_since.is_some() {
+            let short_connections = self.short_connections + 1;
+            if short_connections <= MAX_SHORT_CONNECTIONS {
+                self.mark_succeeded();
+            }
+            self.short_connections = short_connections;
         }
-        if !error.is_rejection() {
-            return self.usual.next_delay();
-        }
-        if self.key.note_rejected() { self.usual.next_delay() } else { self.rejected.next_delay() }
+    }
+
+    fn reset_delays(&mut self) {
+        let interrupted = self.interrupted.as_mut();
+        [&mut self.usual, &mut self.rejected].into_iter().chain(interrupted).for_each(Backoff::reset);
+        self.short_connections = 0;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_service_cannot_make_a_hot_loop() {
-        let error = ConnectionError::Network("closed".to_owned());
-        for asks in [0, 1, 999, u64::MAX] {
-            let mut reconnect = ReconnectPolicy::new(Duration::from_secs(30), Duration::from_secs(300));
-            let mut before = Duration::ZERO;
-            for attempt in 0..12 {
-                reconnect.mark_connecting();
-                reconnect.rebase(Duration::from_millis(asks));
-                reconnect.mark_healthy();
-                let delay = reconnect.delay_after(&error);
-                let least = Duration::from_millis(if asks == u64::MAX { 15_000 } else { 500 << attempt.min(4) });
-                assert!(delay >= least.min(Duration::from_secs(15)) && delay <= Duration::from_secs(30), "{delay:?}");
-                before = before.max(delay);
-            }
-            assert!(before >= Duration::from_secs(15), "it grows, although the service asks each time");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rejection_after_success_is_an_interruption_at_first() {
-        let rejected = ConnectionError::Status(http::StatusCode::UNAUTHORIZED);
-        let closed = ConnectionError::Network("closed".to_owned());
-        let (short, long) = (Duration::from_secs(30), Duration::from_secs(150));
-        let mut reconnect = ReconnectPolicy::new(short, Duration::from_secs(300));
-        assert!(reconnect.delay_after(&rejected) >= long, "never accepted");
-        assert!(reconnect.delay_after(&closed) <= Duration::from_secs(1), "another failure is another matter");
-        for _ in 0..3 {
-            reconnect.mark_connecting();
-            reconnect.mark_healthy();
-            let began = Instant::now();
-            loop {
-                let delay = reconnect.delay_after(&rejected);
-                tokio::time::advance(delay).await;
-                if delay > short {
-                    break;
-                }
-            }
-            assert!(began.elapsed() >= INTERRUPTION, "however often it happens");
-            assert!(reconnect.delay_after(&rejected) >= long * 2, "it grows");
-        }
-        reconnect.mark_healthy();
-        assert!(reconnect.delay_after(&closed) <= short, "success ends it at once");
-        reconnect.reset();
-        assert!(reconnect.delay_after(&rejected) >= long, "a new key has not worked yet");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_service_may_request_a_longer_delay() {
-        let mut reconnect = ReconnectPolicy::new(Duration::from_secs(30), Duration::from_secs(300));
-        reconnect.rebase(Duration::from_secs(20));
-        let delay = reconnect.delay_after(&ConnectionError::Network("closed".to_owned()));
-        assert!((Duration::from_secs(10)..=Duration::from_secs(20)).contains(&delay), "{delay:?}");
-    }
-}
+mod tests;
