@@ -212,8 +212,8 @@ async fn the_page_shows_it_in_a_real_browser() {
     let node = root().join("tests/sdks/node");
     let (Some(browser), true) = (crate::sdks::installed_browser(), node.join("node_modules/.installed").exists())
     else {
-        assert!(std::env::var_os("CI").is_none(), "run `make sdks` first");
-        println!("skipped: no browser or no Node packages, run `make sdks`");
+        assert!(std::env::var_os("CI").is_none(), "run `make setup` first");
+        println!("skipped: no browser or no Node packages, run `make setup`");
         return;
     };
     let demo = Demo::start().await;

@@ -60,7 +60,14 @@ fn dependencies_between_crates_have_one_direction() {
         // The demo runs the fakes inside the process, so the program contains them.
         (
             "yardarm",
-            &["yardarm-core", "yardarm-launchdarkly", "yardarm-harness", "yardarm-wasm", "yardarm-fake-clouds"],
+            &[
+                "yardarm-core",
+                "yardarm-launchdarkly",
+                "yardarm-harness",
+                "yardarm-wasm",
+                "yardarm-vendor",
+                "yardarm-fake-clouds",
+            ],
         ),
         ("yardarm-fake-clouds", &[]),
         ("yardarm-testkit", &["yardarm-fake-clouds"]),

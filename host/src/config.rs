@@ -22,7 +22,6 @@ pub use self::error::ConfigError;
 pub use self::keys::keys;
 pub use self::limits::Limits;
 pub use self::load::{Loaded, Overrides, load, load_text, load_without_file};
-use crate::vendors;
 
 /// The configuration of the gateway.
 #[derive(Debug, Clone)]
@@ -252,7 +251,7 @@ impl TlsConfig {
 }
 
 fn own_listen(reader: &mut Reader<'_>) -> BTreeMap<&'static str, SocketAddr> {
-    let vendors = [(vendors::LAUNCHDARKLY, "launchdarkly.listen"), (vendors::HARNESS, "harness.listen")];
+    let vendors = [("launchdarkly", "launchdarkly.listen"), ("harness", "harness.listen")];
     vendors.into_iter().filter_map(|(vendor, key)| Some((vendor, reader.optional_address(key)?))).collect()
 }
 

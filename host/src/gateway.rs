@@ -11,6 +11,8 @@ use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::{InternalError, Lifecycle, Supervisor};
 use yardarm_harness::Harness;
+use yardarm_launchdarkly::LaunchDarkly;
+use yardarm_vendor::side::Parts;
 use yardarm_wasm::PluginFolder;
 
 use crate::admin;
@@ -21,7 +23,7 @@ use crate::listener::{ConnectionLimit, Fanout, Listener, ServeOptions, Tls, TlsE
 use crate::request_metrics::RequestMetrics;
 use crate::startup::{self, Opened};
 use crate::state::State;
-use crate::vendors::VendorRouters;
+use crate::vendors::Vendors;
 
 /// A running gateway.
 pub struct Gateway {
@@ -62,40 +64,15 @@ impl Gateway {
         let streams = StreamRegistry::new(capacity.streams);
         streams.watch(&hooks, config.plugins.recheck_window, &serving);
         let plugins = PluginFolder::open(config.plugins.folder(data_dir), hooks.clone(), &operating).await?;
-        let launchdarkly = match config.launchdarkly.clone() {
-            None => None,
-            Some(side) => {
-                let parts = yardarm_launchdarkly::Parts {
-                    hooks: hooks.clone(),
-                    streams: streams.clone(),
-                    lifecycle: serving.clone(),
-                    data_dir: data_dir.map(|dir| dir.join("last-good")),
-                };
-                Some(yardarm_launchdarkly::start(side, parts).await?)
-            }
-        };
-        let harness = match config.harness.clone() {
-            None => None,
-            Some(side) => {
-                let parts = yardarm_harness::Parts {
-                    hooks: hooks.clone(),
-                    streams: streams.clone(),
-                    lifecycle: serving.clone(),
-                    data_dir: data_dir.map(|dir| dir.join("harness")),
-                };
-                Some(yardarm_harness::start(side, parts).await?)
-            }
-        };
-        let mut routers = VendorRouters {
-            launchdarkly: launchdarkly.as_ref().map(|side| side.router.clone()),
-            harness: harness.as_ref().map(|side| side.router.clone()),
-        };
-        let around = |router| layers::apply(router, &config, request_metrics.clone());
+        let parts =
+            Parts { hooks: hooks.clone(), streams: streams.clone(), lifecycle: serving.clone(), data_dir: None };
+        let vendors = Vendors::start(&config, &parts, data_dir).await?;
+        let layered = |router| layers::apply(router, &config, request_metrics.clone());
         let own_sides: Vec<_> = own_listeners
             .into_iter()
-            .filter_map(|(vendor, listener)| Some((vendor, listener, around(routers.take(vendor)?))))
+            .filter_map(|(vendor, listener)| Some((vendor, listener, layered(vendors.router_of(vendor)?))))
             .collect();
-        let router = around(routers.together());
+        let router = layered(vendors.shared_router(&own_sides.iter().map(|it| it.0).collect::<Vec<_>>()));
         let places = ConnectionLimit::new(capacity.connections);
         let own_addresses = own_sides.iter().map(|(_, listener, _)| listener.address());
         let others = [Some(admin.address()), metrics.as_ref().map(Listener::address)].into_iter().flatten();
@@ -105,8 +82,7 @@ impl Gateway {
             streams,
             fanout: fanout.clone(),
             plugins,
-            launchdarkly,
-            harness,
+            vendors,
             request_metrics: request_metrics.clone(),
             lifecycle: serving.clone(),
             capacity,
@@ -136,7 +112,7 @@ impl Gateway {
             proxies: Arc::default(),
         };
         let sdks = ServeOptions { connections: places, proxies: Arc::new(config.proxies.clone()), ..operators() };
-        let compatible = gateway.state.launchdarkly.as_ref().and_then(|it| it.metrics.clone());
+        let compatible = gateway.state.vendors.compat_metrics();
         if let (Some(listener), Some(router)) = (metrics, compatible) {
             listener.serve(layers::catch_panics(router), operators(), &gateway.operating);
         }
@@ -181,7 +157,7 @@ impl Gateway {
     /// Returns the Harness side, if it is configured.
     #[must_use]
     pub fn harness(&self) -> Option<&Harness> {
-        self.state.harness.as_ref()
+        self.state.vendors.side()
     }
 
     /// Reads certificate and key again for new connections; returns whether they have changed. Without TLS nothing
@@ -200,7 +176,7 @@ impl Gateway {
 
     /// Serves the LaunchDarkly environments that `config` lists, unless they come from another source.
     pub fn update_environments(&self, config: &Config) {
-        if let (Some(side), Some(config)) = (&self.state.launchdarkly, &config.launchdarkly) {
+        if let (Some(side), Some(config)) = (self.state.vendors.side::<LaunchDarkly>(), &config.launchdarkly) {
             side.update_environments(config);
         }
     }
@@ -231,21 +207,7 @@ impl Gateway {
         // Ends streams that were opened while others ended.
         self.state.streams.drain(Duration::ZERO).await;
         // Events are flushed before the tasks that send them are stopped.
-        let flush = async {
-            let (launchdarkly, harness) = (&self.state.launchdarkly, &self.state.harness);
-            let launchdarkly = async {
-                if let Some(side) = launchdarkly {
-                    side.flush_events().await;
-                }
-            };
-            let harness = async {
-                if let Some(side) = harness {
-                    side.flush_events().await;
-                }
-            };
-            tokio::join!(launchdarkly, harness);
-        };
-        let is_flushed = tokio::time::timeout_at(deadline, flush).await.is_ok();
+        let is_flushed = tokio::time::timeout_at(deadline, self.state.vendors.flush_events()).await.is_ok();
         if !is_flushed {
             tracing::warn!("events could not all be sent within `shutdown.timeout`");
         }

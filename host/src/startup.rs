@@ -6,10 +6,12 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use yardarm_core::data_folder::{DataFolder, DataFolderError};
+use yardarm_vendor::side::StartError;
 
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::listener::{Listener, Tls};
+use crate::vendors::Vendors;
 
 /// The open resources of a gateway.
 pub(crate) struct Opened {
@@ -105,36 +107,17 @@ pub(crate) fn probe(config: &Config) -> (Vec<Problem>, Vec<String>) {
         }
         Ok(()) => (),
     }
-    let launchdarkly = config.launchdarkly.as_ref().map(yardarm_launchdarkly::check);
-    let harness = config.harness.as_ref().map(yardarm_harness::check);
-    let failed = [
-        launchdarkly.and_then(Result::err).map(anyhow::Error::from),
-        harness.and_then(Result::err).map(anyhow::Error::from),
-    ];
-    problems.extend(
-        failed
-            .into_iter()
-            .flatten()
-            .map(|error| Problem::of(vendor_exit(&error).unwrap_or(Exit::Software), format!("{error:#}"))),
-    );
+    problems.extend(Vendors::check(config).iter().map(|error| Problem::of(vendor_exit(error), error.to_string())));
     (problems, warnings)
 }
 
-/// Returns the exit code for an error of a vendor's side; `None` for other errors.
-pub(crate) fn vendor_exit(error: &anyhow::Error) -> Option<Exit> {
-    use yardarm_harness::StartError as Harness;
-    use yardarm_launchdarkly::StartError as LaunchDarkly;
-    let of_launchdarkly = |error: &LaunchDarkly| match error {
-        LaunchDarkly::Archive { .. } => Exit::Config,
-        LaunchDarkly::DataDir { .. } => Exit::CannotCreate,
-        LaunchDarkly::Http(_) | LaunchDarkly::Threads(_) => Exit::System,
-    };
-    let of_harness = |error: &Harness| match error {
-        Harness::Offline(_) | Harness::NoSecret => Exit::Config,
-        Harness::DataDir { .. } | Harness::Secret { .. } => Exit::CannotCreate,
-        Harness::Http(_) | Harness::Threads(_) => Exit::System,
-    };
-    None.or_else(|| error.downcast_ref().map(of_launchdarkly)).or_else(|| error.downcast_ref().map(of_harness))
+/// Returns the exit code for an error of a vendor's side.
+pub(crate) fn vendor_exit(error: &StartError) -> Exit {
+    match error {
+        StartError::Config(_) => Exit::Config,
+        StartError::Data { .. } => Exit::CannotCreate,
+        StartError::Http(_) | StartError::Threads(_) => Exit::System,
+    }
 }
 
 impl StartupError {

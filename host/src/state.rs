@@ -8,13 +8,12 @@ use yardarm_core::hooks::Hooks;
 use yardarm_core::readiness::{ReadyPolicy, ReadyReport, WaitingFor};
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
-use yardarm_harness::Harness;
-use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_wasm::PluginFolder;
 
 use crate::capacity::Capacity;
 use crate::listener::{ConnectionLimit, Fanout, Tls};
 use crate::request_metrics::RequestMetrics;
+use crate::vendors::Vendors;
 
 /// The parts that the admin listener reports on.
 pub(crate) struct State {
@@ -22,8 +21,7 @@ pub(crate) struct State {
     pub(crate) streams: StreamRegistry,
     pub(crate) fanout: Fanout,
     pub(crate) plugins: Arc<PluginFolder>,
-    pub(crate) launchdarkly: Option<LaunchDarkly>,
-    pub(crate) harness: Option<Harness>,
+    pub(crate) vendors: Vendors,
     pub(crate) request_metrics: RequestMetrics,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) capacity: Capacity,
@@ -40,14 +38,12 @@ pub(crate) struct State {
 impl State {
     /// Returns the reports of all environments, grouped by vendor.
     pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
-        let mut reports = self.launchdarkly.as_ref().map(LaunchDarkly::reports).unwrap_or_default();
-        reports.extend(self.harness.as_ref().map(Harness::reports).unwrap_or_default());
-        reports
+        self.vendors.reports()
     }
 
     /// Returns the states of the lists of environments that upstream sends.
     pub(crate) fn environment_lists(&self) -> Vec<EnvironmentListReport> {
-        self.launchdarkly.as_ref().and_then(LaunchDarkly::list_report).into_iter().collect()
+        self.vendors.list_reports()
     }
 
     /// Returns whether the process can take traffic, and what it waits for.

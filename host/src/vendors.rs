@@ -1,48 +1,93 @@
-//! The routes of both vendors, on one listener or on one each. Their paths differ, so SDKs of both can share a
-//! listener.
+//! The vendors' sides, and their routes on one listener or each on its own.
+
+use std::any::Any;
+use std::path::Path;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use tower::ServiceExt;
+use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
+use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
-/// Names of the vendors.
-pub(crate) const LAUNCHDARKLY: &str = "launchdarkly";
-pub(crate) const HARNESS: &str = "harness";
+use crate::config::Config;
 
-/// The routes of the vendors that are configured.
-#[derive(Default)]
-pub(crate) struct VendorRouters {
-    pub(crate) launchdarkly: Option<Router>,
-    pub(crate) harness: Option<Router>,
-}
+/// The sides of the configured vendors. Where they share a listener, the first one gets the paths that no other owns.
+pub(crate) struct Vendors(Vec<Arc<dyn VendorSide>>);
 
-impl VendorRouters {
-    /// Removes and returns a vendor's routes, for a listener of its own.
-    pub(crate) fn take(&mut self, vendor: &str) -> Option<Router> {
-        if vendor == HARNESS { self.harness.take() } else { self.launchdarkly.take() }
+impl Vendors {
+    /// Starts the configured sides, which persist data in folders of their own below `data_dir`.
+    pub(crate) async fn start(config: &Config, parts: &Parts, data_dir: Option<&Path>) -> Result<Self, StartError> {
+        let within = |folder| Parts { data_dir: data_dir.map(|it| it.join(folder)), ..parts.clone() };
+        let mut sides: Vec<Arc<dyn VendorSide>> = Vec::new();
+        if let Some(config) = config.launchdarkly.clone() {
+            sides.push(Arc::new(yardarm_launchdarkly::start(config, within("last-good")).await?));
+        }
+        if let Some(config) = config.harness.clone() {
+            sides.push(Arc::new(yardarm_harness::start(config, within("harness")).await?));
+        }
+        Ok(Self(sides))
     }
 
-    /// Returns the remaining routes for one listener. With both vendors, LaunchDarkly's side responds to paths of
-    /// neither.
-    pub(crate) fn together(self) -> Router {
-        match (self.launchdarkly, self.harness) {
-            (Some(launchdarkly), Some(harness)) => {
-                Router::new().fallback(dispatch).with_state(Both { launchdarkly, harness })
-            }
-            (Some(only), None) | (None, Some(only)) => only,
-            (None, None) => Router::new(),
+    /// Checks whether the sides could use the files that they need besides the data folder; returns what prevents it.
+    /// Blocks.
+    pub(crate) fn check(config: &Config) -> Vec<StartError> {
+        let launchdarkly = config.launchdarkly.as_ref().map(yardarm_launchdarkly::check);
+        let harness = config.harness.as_ref().map(yardarm_harness::check);
+        [launchdarkly, harness].into_iter().flatten().filter_map(Result::err).collect()
+    }
+
+    /// Returns the side of one vendor, for what only that vendor has.
+    pub(crate) fn side<S: VendorSide>(&self) -> Option<&S> {
+        self.0.iter().find_map(|it| {
+            let side: &dyn Any = it.as_ref();
+            side.downcast_ref()
+        })
+    }
+
+    /// Returns the routes of one vendor, for a listener of its own.
+    pub(crate) fn router_of(&self, vendor: &str) -> Option<Router> {
+        self.0.iter().find(|it| it.name() == vendor).map(|it| it.router())
+    }
+
+    /// Returns the routes of all vendors but those in `apart`, for one listener.
+    pub(crate) fn shared_router(&self, apart: &[&str]) -> Router {
+        let shared: Shared =
+            self.0.iter().filter(|it| !apart.contains(&it.name())).map(|it| (Arc::clone(it), it.router())).collect();
+        match &*shared {
+            [] => Router::new(),
+            [(_, router)] => router.clone(),
+            _ => Router::new().fallback(dispatch).with_state(shared),
         }
     }
+
+    /// Returns the metrics under the names of the vendors' own relays, where a side serves them on a listener of its own.
+    pub(crate) fn compat_metrics(&self) -> Option<Router> {
+        self.0.iter().find_map(|it| it.compat_metrics())
+    }
+
+    /// Returns the reports of all environments, grouped by vendor.
+    pub(crate) fn reports(&self) -> Vec<EnvironmentReport> {
+        self.0.iter().flat_map(|it| it.reports()).collect()
+    }
+
+    /// Returns the states of the lists of environments that vendors' services provide.
+    pub(crate) fn list_reports(&self) -> Vec<EnvironmentListReport> {
+        self.0.iter().filter_map(|it| it.list_report()).collect()
+    }
+
+    /// Sends every event that waits; ready once all of them have arrived or are lost.
+    pub(crate) async fn flush_events(&self) {
+        futures_util::future::join_all(self.0.iter().map(|it| it.flush_events())).await;
+    }
 }
 
-#[derive(Clone)]
-struct Both {
-    launchdarkly: Router,
-    harness: Router,
-}
+/// Sides that share a listener, with their routes.
+type Shared = Arc<[(Arc<dyn VendorSide>, Router)]>;
 
-async fn dispatch(State(routers): State<Both>, request: Request) -> Response {
-    let side = if yardarm_harness::owns(request.uri().path()) { routers.harness } else { routers.launchdarkly };
-    side.oneshot(request).await.unwrap_or_else(|never| match never {})
+async fn dispatch(State(sides): State<Shared>, request: Request) -> Response {
+    let path = request.uri().path();
+    let owner = sides.iter().skip(1).find(|(side, _)| side.owns(path)).unwrap_or(&sides[0]);
+    owner.1.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
 }

@@ -109,9 +109,9 @@ impl Language {
             _ => "node/node_modules/.installed",
         };
         let is_installed = folder().join(mark).exists() && (!self.is_browser() || browser().is_some());
-        assert!(is_installed || std::env::var_os("CI").is_none(), "{self:?}: run `make sdks` first");
+        assert!(is_installed || std::env::var_os("CI").is_none(), "{self:?}: run `make setup` first");
         if !is_installed {
-            println!("skipped: {self:?} SDK is not installed, run `make sdks`");
+            println!("skipped: {self:?} SDK is not installed, run `make setup`");
         }
         is_installed
     }

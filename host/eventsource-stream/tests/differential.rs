@@ -121,9 +121,9 @@ fn ours(pieces: &[Vec<u8>]) -> String {
 fn it_agrees_with_another_implementation() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/sdks/node"));
     let is_installed = folder.join("node_modules/eventsource-parser").exists();
-    assert!(is_installed || std::env::var_os("CI").is_none(), "run `make sdks` first");
+    assert!(is_installed || std::env::var_os("CI").is_none(), "run `make setup` first");
     if !is_installed {
-        println!("skipped: eventsource-parser is not installed, run `make sdks`");
+        println!("skipped: eventsource-parser is not installed, run `make setup`");
         return;
     }
     let streams = streams();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::time::Instant;
 use yardarm_harness::config::compat::{self, CompatError};
+use yardarm_vendor::side::VendorSide;
 
 use super::reload::Reload;
 use super::run::{serve, signals};

@@ -14,7 +14,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> Exit {
     };
     None.or_else(|| error.downcast_ref::<ConfigError>().map(|_| Exit::Config))
         .or_else(|| error.downcast_ref::<StartupError>().map(StartupError::exit))
-        .or_else(|| startup::vendor_exit(error))
+        .or_else(|| error.downcast_ref().map(startup::vendor_exit))
         .or_else(|| error.downcast_ref().map(of_folder))
         .unwrap_or(Exit::Software)
 }
