@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::ticket::Ticket;
 use yardarm_core::{Lifecycle, Supervised};
+use yardarm_vendor::upstream::ReconnectPolicy;
 
 use super::api_key::ApiKeySource;
 use super::environment_set::EnvironmentSet;
@@ -17,7 +18,7 @@ use crate::data::persisted::PersistedEnvironment;
 use crate::environments::{EnvironmentFactory, HarnessEnvironment};
 use crate::identity::{AuthTarget, Identity, KeyHash, ListedKeys, Session, masked};
 use crate::upstream::fetch::Fetcher;
-use crate::upstream::retry_delay::RetryDelay;
+use crate::upstream::retry_delay::reconnect_policy;
 use crate::upstream::{Admin, RequestError, open_session};
 
 /// Shortest time between downloads of the list of keys that unknown keys cause.
@@ -86,7 +87,10 @@ impl KeyBootstrap {
     /// Exchanges the key and lists the keys of its environment, with retries until both succeed.
     async fn bootstrap(&mut self) -> (Session, ListedKeys) {
         let config = Arc::clone(&self.factory.config);
-        let mut retries = RetryDelay::new(config.rejected_retry_interval, self.was_accepted);
+        let mut retries = reconnect_policy(config.rejected_retry_interval);
+        if self.was_accepted {
+            retries.mark_accepted();
+        }
         loop {
             let (error, is_unusable) = match self.attempt().await {
                 Ok(found) => return found,
@@ -102,9 +106,9 @@ impl KeyBootstrap {
             }
             if !is_unusable && self.was_accepted {
                 // The key itself is accepted, and a later failure may heal.
-                retries.accept();
+                retries.mark_accepted();
             }
-            let delay = retries.after_failure(error.is_rejection()).delay;
+            let delay = retries.retry_after_failure(error.is_rejection()).delay;
             let key = masked(&self.settings.api_key);
             tracing::warn!(key, %error, seconds = delay.as_secs(), "a Harness key cannot be used yet, retrying");
             tokio::time::sleep(delay).await;
@@ -177,8 +181,8 @@ impl KeyBootstrap {
         let mut keys_due = Instant::now() + config.key_refresh_interval;
         let mut targets_due = Instant::now();
         let mut unknown_keys_after = Instant::now();
-        let mut key_retries = RetryDelay::new(config.rejected_retry_interval, true);
-        let mut target_retries = RetryDelay::new(config.rejected_retry_interval, true);
+        let mut key_retries = reconnect_policy(config.rejected_retry_interval);
+        let mut target_retries = reconnect_policy(config.rejected_retry_interval);
         loop {
             let polls_targets = config.target_poll_interval.is_some();
             tokio::select! {
@@ -236,11 +240,11 @@ pub(crate) struct ServedEnvironment {
 }
 
 /// Returns the time until a list is read again. After a failure it is no longer than the interval.
-fn next_read(retries: &mut RetryDelay, is_read: bool, interval: Duration) -> Duration {
+fn next_read(retries: &mut ReconnectPolicy, is_read: bool, interval: Duration) -> Duration {
     if is_read {
-        retries.succeed();
+        retries.mark_succeeded();
         return interval;
     }
     // Rejections need no long backoff here, because the interval limits the delay.
-    retries.after_failure(false).delay.min(interval)
+    retries.retry_after_failure(false).delay.min(interval)
 }

@@ -13,13 +13,13 @@ use http::StatusCode;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_vendor::upstream::{ConnectionError, Events};
+use yardarm_vendor::upstream::{ConnectionError, Events, ReconnectPolicy};
 
 use super::environment_set::EnvironmentSet;
 use super::sync_source::{RoundError, SyncSource};
 use crate::upstream::RequestError;
 use crate::upstream::fetch::Fetcher;
-use crate::upstream::retry_delay::RetryDelay;
+use crate::upstream::retry_delay::reconnect_policy;
 
 /// Time between attempts of a payload plugin that failed.
 const PLUGIN_RETRY: Duration = Duration::from_secs(5);
@@ -36,9 +36,7 @@ pub(super) struct SyncLoop<S> {
     /// Where changed items come from.
     fetcher: Fetcher,
     plans: watch::Receiver<u64>,
-    retries: RetryDelay,
-    /// Since when the present stream is open, and whether anything has arrived on it.
-    connected: Option<(Instant, bool)>,
+    reconnect: ReconnectPolicy,
     poll_interval: Duration,
     /// When everything is due to be downloaded again where no stream reports changes. Rounds that fail do not put it off.
     next_poll: Instant,
@@ -57,8 +55,7 @@ impl<S: SyncSource> SyncLoop<S> {
         Self {
             fetcher,
             plans: environments.factory.parts.hooks.changed(),
-            retries: RetryDelay::new(config.rejected_retry_interval, false),
-            connected: None,
+            reconnect: reconnect_policy(config.rejected_retry_interval),
             poll_interval: config.flag_poll_interval,
             next_poll: Instant::now() + config.flag_poll_interval,
             token_refused: Arc::clone(&environments.factory.token_refused),
@@ -133,7 +130,7 @@ impl<S: SyncSource> SyncLoop<S> {
         self.environments.connect();
         let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
         tracing::info!(environment, "upstream stream is active");
-        self.connected = Some((Instant::now(), false));
+        self.reconnect.mark_open();
     }
 
     /// Notes that there is no stream, because of `error`. A rejection that `is_lasting` is retried with long backoff.
@@ -153,10 +150,11 @@ impl<S: SyncSource> SyncLoop<S> {
             tokio::select! {
                 event = events.next() => {
                     if let Some(base) = events.take_reconnection_time() {
-                        self.retries.rebase(base);
+                        self.reconnect.rebase(base);
                     }
-                    let has_arrived = event.is_ok() || events.has_heartbeat();
-                    self.connected = self.connected.map(|(since, before)| (since, before || has_arrived));
+                    if event.is_ok() || events.has_heartbeat() {
+                        self.reconnect.mark_healthy();
+                    }
                     self.process(&event?.data).await?;
                 },
                 // If it fails, what arrives on the stream is still valid.
@@ -202,22 +200,19 @@ impl<S: SyncSource> Supervised for SyncLoop<S> {
     async fn run(&mut self) {
         if self.environments.is_settled() {
             // Upstream has accepted the key before, in an earlier process if not in this one.
-            self.retries.accept();
+            self.reconnect.mark_accepted();
         }
         loop {
-            self.connected = None;
+            self.reconnect.mark_connecting();
             let delay = match self.round().await {
                 Ok(()) => {
-                    self.retries.succeed();
+                    self.reconnect.mark_succeeded();
                     self.environments.disconnect();
                     self.poll_interval
                 }
                 Err(error) => {
-                    if let Some((since, has_arrived)) = self.connected {
-                        self.retries.disconnect(since.elapsed(), has_arrived);
-                    }
                     let (_, is_rejection) = error.kind();
-                    let retry = self.retries.after_failure(is_rejection);
+                    let retry = self.reconnect.retry_after_failure(is_rejection);
                     self.disconnect(&error, retry.is_lasting);
                     retry.delay
                 }
