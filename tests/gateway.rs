@@ -13,6 +13,7 @@ mod http2;
 mod idle;
 mod limits;
 mod log;
+mod openapi;
 mod page;
 mod panics;
 mod readiness;

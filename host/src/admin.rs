@@ -4,6 +4,7 @@
 //! `GET /api/environments` · `GET /api/openapi.json`
 
 mod host_check;
+mod openapi;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use axum::{Json, Router};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 use yardarm_core::registry::StreamCounts;
 use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::retry_after;
 use yardarm_core::supervisor::PanicReport;
+use yardarm_wasm::FolderStatus;
 
 use crate::capacity::Capacity;
 use crate::listener::{CertificateReport, FanoutReport, Tls};
@@ -31,16 +33,16 @@ pub(crate) use self::host_check::protect;
 type Shared = Arc<State>;
 
 const PAGE: &str = include_str!("admin/page.html");
-const OPENAPI: &str = include_str!("admin/openapi.json");
 
 /// The document of `/api/status`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct StatusDocument {
     version: &'static str,
     uptime_ms: u64,
     /// Resources of the process as the operating system reports them.
     pid: u32,
     /// Addresses that the process listens on.
+    #[schema(value_type = Vec<String>)]
     listeners: Vec<SocketAddr>,
     is_ready: bool,
     /// Parts that readiness waits for.
@@ -59,7 +61,13 @@ struct StatusDocument {
     resources: ResourceDocument,
 }
 
-#[derive(Serialize)]
+/// The environments of all vendors.
+#[derive(Serialize, ToSchema)]
+struct EnvironmentsDocument {
+    environments: Vec<EnvironmentReport>,
+}
+
+#[derive(Serialize, ToSchema)]
 struct StreamGroup {
     vendor: &'static str,
     environment: String,
@@ -69,7 +77,7 @@ struct StreamGroup {
     ended: Vec<(&'static str, u64)>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct FanoutDocument {
     /// Streams that the fan-out threads write.
     streams: usize,
@@ -81,7 +89,7 @@ struct FanoutDocument {
 }
 
 /// Connections of SDKs, and the limits in effect.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ConnectionDocument {
     open: usize,
     limits: Capacity,
@@ -89,7 +97,7 @@ struct ConnectionDocument {
     closed: Vec<(&'static str, u64)>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct PanicDocument {
     task: &'static str,
     /// Vendor and name of the task's environment.
@@ -101,7 +109,7 @@ struct PanicDocument {
     location: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ResourceDocument {
     resident_bytes: u64,
     cpu_seconds: f64,
@@ -117,17 +125,19 @@ pub(crate) fn routes(state: Shared) -> Router {
         .route("/api/status", get(status))
         .route("/api/environments", get(environments))
         .route("/api/plugins", get(plugins))
-        .route("/api/openapi.json", get(openapi))
+        .route("/api/openapi.json", get(openapi::document))
         .with_state(state)
 }
 
 /// Responds 200 as long as the process runs.
+#[utoipa::path(get, path = "/live", responses((status = 200, description = "The process runs.", content_type = "text/plain")))]
 async fn live() -> &'static str {
     "live\n"
 }
 
 /// Responds 200 from when the environments that `admin.ready` requires have served data until the process shuts down,
 /// otherwise 503. The body has a line for each environment without data, with its connection state and last error.
+#[utoipa::path(get, path = "/ready", responses((status = 200, description = "Ready; with a line for each environment without data that is excused.", content_type = "text/plain"), (status = 503, description = "Not ready; with a line for each environment that is waited for.", content_type = "text/plain")))]
 async fn ready(FromState(state): FromState<Shared>) -> Response {
     let report = state.readiness();
     let waiting = report.waiting.iter().map(|it| format!("waiting for: {it}\n"));
@@ -140,11 +150,15 @@ async fn ready(FromState(state): FromState<Shared>) -> Response {
     response
 }
 
+/// Responds with all metrics in the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Metrics.", content_type = "text/plain")))]
 async fn metrics(FromState(state): FromState<Shared>) -> Response {
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
     (headers, telemetry::render(&state)).into_response()
 }
 
+/// Responds with the state of the process and of everything that it serves.
+#[utoipa::path(get, path = "/api/status", responses((status = 200, body = StatusDocument)))]
 async fn status(FromState(state): FromState<Shared>) -> Response {
     let readiness = state.readiness();
     let (resident_bytes, cpu) = telemetry::resources();
@@ -183,18 +197,20 @@ fn panics(state: &State) -> Vec<PanicDocument> {
     reports.map(document).collect()
 }
 
+/// Responds with the state of every environment.
+#[utoipa::path(get, path = "/api/environments", responses((status = 200, body = EnvironmentsDocument)))]
 async fn environments(FromState(state): FromState<Shared>) -> Response {
-    uncached(Json(json!({ "environments": state.reports() })))
+    uncached(Json(EnvironmentsDocument { environments: state.reports() }))
 }
 
+/// Responds with every plugin: whether it runs, why not, and its calls.
+#[utoipa::path(get, path = "/api/plugins", responses((status = 200, body = FolderStatus)))]
 async fn plugins(FromState(state): FromState<Shared>) -> Response {
     uncached(Json(state.plugins.status()))
 }
 
-async fn openapi() -> Response {
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], OPENAPI).into_response()
-}
-
+/// Responds with the page for operators.
+#[utoipa::path(get, path = "/", responses((status = 200, description = "The page.", content_type = "text/html")))]
 async fn page() -> Response {
     // The page is one file and connects to this listener only; names of any content must be shown as text.
     let policy =
@@ -226,21 +242,6 @@ impl From<FanoutReport> for FanoutDocument {
             blocked: report.blocked,
             max_lag: report.max_lag,
             written_bytes: report.written_bytes,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    #[test]
-    fn the_openapi_document_is_json_and_lists_every_route() {
-        let document: Value = serde_json::from_str(OPENAPI).unwrap();
-        for path in ["/live", "/ready", "/metrics", "/api/status", "/api/environments", "/api/plugins"] {
-            assert!(document["paths"].get(path).is_some(), "{path}");
         }
     }
 }

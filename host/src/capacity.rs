@@ -2,9 +2,10 @@
 //! requests that must always be served.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Limits in effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Capacity {
     /// Files that the process may have open; `None` without a limit.
     pub open_files: Option<u64>,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::label::EnvironmentLabel;
 use crate::outbox::LedgerReport;
@@ -14,7 +15,7 @@ use crate::time::unix_ms;
 const RECENT: usize = 32;
 
 /// State of one environment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct EnvironmentReport {
     /// Vendor in lower case.
     pub vendor: &'static str,
@@ -53,7 +54,7 @@ pub struct EnvironmentReport {
 }
 
 /// State of the database of one environment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StoreReport {
     /// Kind of database in lower case.
     pub database: &'static str,
@@ -73,7 +74,7 @@ pub struct StoreReport {
 }
 
 /// State of groups whose members are in a database.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BigSegmentReport {
     /// Whether the last request to the database succeeded.
     pub is_available: bool,
@@ -84,7 +85,7 @@ pub struct BigSegmentReport {
 }
 
 /// State of a list of environments that upstream provides, where they are not configured individually.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct EnvironmentListReport {
     /// Vendor in lower case.
     pub vendor: &'static str,
@@ -111,7 +112,7 @@ pub struct EnvironmentListReport {
 pub struct RecentChanges(Mutex<VecDeque<ChangeReport>>);
 
 /// A change that was served.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ChangeReport {
     /// Unix milliseconds.
     pub at_ms: u64,
@@ -122,7 +123,7 @@ pub struct ChangeReport {
 }
 
 /// The last failure of an upstream connection.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ErrorReport {
     /// `network`, `response`, `invalid-data`, `store` or `unknown`.
     pub kind: &'static str,
@@ -135,7 +136,7 @@ pub struct ErrorReport {
 }
 
 /// Counts of the events of one environment. Delivered, filtered, dropped and pending add up to received.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct EventReport {
     /// Events received from SDKs.
     pub received: u64,

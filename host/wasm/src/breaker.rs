@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 /// Consecutive failures that open the breaker.
 const IN_A_ROW: u32 = 5;
@@ -50,7 +51,7 @@ struct Slot {
 }
 
 /// The state of a breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
     /// Calls are admitted.

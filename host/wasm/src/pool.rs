@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::workers::processors;
 
@@ -35,7 +36,7 @@ pub(crate) struct Pool {
 pub(crate) struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// The status of a pool.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct PoolStatus {
     /// Maximum number of concurrent calls; further ones wait, within their deadline.
     pub limit: usize,

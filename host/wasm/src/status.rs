@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use yardarm_core::hooks::Plan;
 use yardarm_core::time::unix_ms;
 
@@ -16,9 +17,10 @@ use crate::runtime::engine::EngineFacts;
 use crate::vocabulary::{Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, PluginCounters};
 
 /// The status of the folder and its plugins. Contains no secrets and no configuration values.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct FolderStatus {
     /// The watched folder.
+    #[schema(value_type = String)]
     pub folder: PathBuf,
     /// Why the folder cannot be used; the previous plan remains.
     pub trouble: Option<Refusal>,
@@ -41,7 +43,7 @@ pub struct FolderStatus {
 }
 
 /// The status of one plugin.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PluginStatus {
     /// File name without extension.
     pub file: String,
@@ -62,7 +64,7 @@ pub struct PluginStatus {
 }
 
 /// A running version of a plugin.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ActiveStatus {
     /// Version that the plugin declares.
     pub version: String,
@@ -87,6 +89,7 @@ pub struct ActiveStatus {
     /// Whether the compiled form was in the cache.
     pub compiled_before: bool,
     /// Its bindings.
+    #[serde(rename = "seats")]
     pub bindings: Vec<BindingStatus>,
     /// Instances of all its generations.
     pub instances: InstanceMetrics,
@@ -95,7 +98,7 @@ pub struct ActiveStatus {
 }
 
 /// The status of one binding.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BindingStatus {
     /// The binding and its limits.
     pub bind: Bind,
@@ -108,7 +111,7 @@ pub struct BindingStatus {
 }
 
 /// Why a file is not used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Refusal {
     /// Stable code, such as `L06`.
     pub code: &'static str,
@@ -123,7 +126,7 @@ pub struct Refusal {
 }
 
 /// State of a plugin's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RowState {
     /// A version runs.

@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio_rustls::rustls::server::ServerConfig;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, SupportedProtocolVersion};
+use utoipa::ToSchema;
 use yardarm_core::Lifecycle;
 use yardarm_core::supervisor::blocking;
 
@@ -49,7 +50,7 @@ struct Files {
 }
 
 /// State of the certificate in use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CertificateReport {
     /// When the certificate in use was loaded, in Unix milliseconds.
     pub loaded_ms: u64,

@@ -6,6 +6,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 use yardarm_core::supervisor::{self, Supervisor, fault_point};
 
@@ -38,7 +39,7 @@ pub(crate) struct Engine {
 }
 
 /// The effective properties of the engine on this machine, for the status page.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct EngineFacts {
     /// `pooling` or `on-demand`.
     pub allocation: &'static str,

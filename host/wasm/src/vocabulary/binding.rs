@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use yardarm_core::EnvironmentLabel;
 
 use super::Pattern;
@@ -15,7 +16,7 @@ pub(crate) const LARGEST_MEMORY_MB: u32 = 256;
 pub(crate) const LONGEST_DEADLINE_MS: i64 = 60_000;
 
 /// A place in the host where plugins are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// Decides whether a request or stream may proceed, and under which identity.
@@ -29,7 +30,7 @@ pub enum Hook {
 }
 
 /// What a chain does when a plugin fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// The request is rejected with 503.
@@ -47,7 +48,7 @@ pub enum Policy {
 }
 
 /// Whether each call gets its own instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// A fresh instance per call.
@@ -57,7 +58,7 @@ pub enum Isolation {
 }
 
 /// The primary sort key within a chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Before the others.
@@ -69,15 +70,18 @@ pub enum Phase {
 }
 
 /// The place where a plugin applies, with its limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Bind {
     /// The hook.
     pub hook: Hook,
     /// Patterns for environment names (or `vendor/name`), `*` and `?` allowed; any may match.
+    #[schema(value_type = Vec<String>)]
     pub environments: Vec<Pattern>,
     /// Kinds of callers; empty means all.
+    #[schema(value_type = Vec<String>)]
     pub sdk: Vec<Arc<str>>,
     /// Patterns for route identifiers; empty means all.
+    #[schema(value_type = Vec<String>)]
     pub routes: Vec<Pattern>,
     /// Primary sort key.
     pub phase: Phase,
@@ -89,6 +93,7 @@ pub struct Bind {
     pub required: bool,
     /// Deadline of one call.
     #[serde(serialize_with = "as_millis")]
+    #[schema(value_type = u64)]
     pub deadline: Duration,
     /// Linear memory of one instance, in MiB.
     pub memory_mb: u32,

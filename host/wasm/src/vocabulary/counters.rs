@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{CallError, GuestMetrics, Hook, LogGate, Outcome};
 
@@ -39,7 +40,7 @@ pub(crate) struct InstanceMeter {
 }
 
 /// Metrics of the calls of one hook.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct HookMetrics {
     /// Name of the hook.
     pub hook: Hook,
@@ -54,7 +55,7 @@ pub struct HookMetrics {
 }
 
 /// Metrics of the instances of one plugin.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct InstanceMetrics {
     /// Created since the process started.
     pub created: u64,

@@ -1,0 +1,98 @@
+//! The API description says what the admin listener responds with, down to the last property.
+
+use serde_json::Value;
+use yardarm_testkit::Call;
+
+use crate::flags::some_data;
+use crate::plugins::{Plugged, gate, put, sample};
+use crate::running::{SDK_KEY, Setup};
+
+#[tokio::test]
+async fn responses_are_as_described() {
+    let plugged = Plugged::start(Setup::with(some_data()).events(), |folder| {
+        put(folder, "request-gate.wasm", sample("request-gate"));
+        put(folder, "request-gate.toml", gate(""));
+        put(folder, "broken.wasm", "no component");
+    })
+    .await;
+    plugged.wait_until_active("request-gate").await;
+    plugged.plugin_where("broken", "refused", |row| row["state"] == "refused").await;
+    let gateway = &plugged.gateway;
+    let call = Call::get("/all").key(SDK_KEY).header("x-gate-token", "open sesame");
+    let _stream = gateway.opens_with(&call).await;
+    let document = gateway.operator_gets("/api/openapi.json").await.json();
+    let mut described = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let schema = &methods["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+        if schema.is_null() {
+            continue;
+        }
+        described += 1;
+        let response = gateway.operator_gets(path).await.json();
+        compare(path, &response, schema, &document);
+    }
+    assert_eq!(described, 3, "status, environments and plugins");
+}
+
+/// Compares a value with its schema. Properties that are not described, and described ones that are required and missing,
+/// fail.
+#[track_caller]
+fn compare(place: &str, value: &Value, schema: &Value, document: &Value) {
+    let schema = resolved(schema, document);
+    if let Some(choices) = schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Value::as_array) {
+        let of_kind = |it: &&Value| has_kind(value, resolved(it, document));
+        let choice = choices.iter().find(of_kind).unwrap_or_else(|| panic!("{place}: {value} is none of {choices:?}"));
+        return compare(place, value, choice, document);
+    }
+    assert!(has_kind(value, schema), "{place}: {value} is not {schema}");
+    match value {
+        Value::Object(fields) => {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            for (name, value) in fields {
+                let described = properties.and_then(|it| it.get(name)).or_else(|| schema.get("additionalProperties"));
+                let described = described.unwrap_or_else(|| panic!("{place}: `{name}` is not described"));
+                compare(&format!("{place}.{name}"), value, described, document);
+            }
+            for name in schema["required"].as_array().into_iter().flatten() {
+                assert!(fields.contains_key(name.as_str().unwrap()), "{place}: {name} is missing");
+            }
+        }
+        Value::Array(items) => {
+            let ordered = schema.get("prefixItems").and_then(Value::as_array);
+            for (index, item) in items.iter().enumerate() {
+                let described = ordered.and_then(|it| it.get(index)).or_else(|| schema.get("items"));
+                let described = described.unwrap_or_else(|| panic!("{place}: items are not described"));
+                compare(&format!("{place}[{index}]"), item, described, document);
+            }
+        }
+        _ => (),
+    }
+}
+
+fn resolved<'a>(schema: &'a Value, document: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str() {
+        Some(reference) => document.pointer(reference.trim_start_matches('#')).expect("a schema"),
+        None => schema,
+    }
+}
+
+/// Whether a value has the type of a schema, and is one of its values if it lists some.
+fn has_kind(value: &Value, schema: &Value) -> bool {
+    let is = |kind: &str| match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        other => panic!("unknown type {other}"),
+    };
+    let is_listed = schema.get("enum").and_then(Value::as_array).is_none_or(|it| it.contains(value));
+    let has_type = match &schema["type"] {
+        Value::String(kind) => is(kind),
+        Value::Array(kinds) => kinds.iter().any(|it| is(it.as_str().unwrap())),
+        _ => true,
+    };
+    is_listed && has_type
+}
