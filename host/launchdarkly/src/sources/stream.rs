@@ -4,27 +4,26 @@
 //! until the second has received all data: SDKs never see an empty environment, and a new key that does not work yet is
 //! retried without an interruption.
 
+mod connection;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::HeaderValue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::status::ErrorKind;
-use yardarm_core::supervisor::blocking;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_vendor::upstream::{
-    self as outbound, ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened,
-};
+use yardarm_vendor::upstream::{ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened};
 
+use self::connection::{Requests, form_urlencoded, parse};
 use super::apply::Applier;
 use crate::config::{Config, PLUGIN_RETRY};
 use crate::data::Change;
-use crate::data::message::{self, Message};
+use crate::data::message::Message;
 use crate::environments::LdEnvironment;
 use crate::identity::SdkKey;
 use crate::upstream::HttpClients;
@@ -43,15 +42,6 @@ pub(crate) struct StreamTask {
     switch_interval: Duration,
     /// The key of the current connection, or of the last attempt.
     key: SdkKey,
-}
-
-/// Builds requests for the stream.
-#[derive(Clone)]
-struct Requests {
-    http: HttpClients,
-    url: String,
-    instance_id: String,
-    last_event_id: Option<HeaderValue>,
 }
 
 /// A connection with another key that has received all data.
@@ -249,33 +239,6 @@ impl StreamTask {
     }
 }
 
-impl Requests {
-    async fn open(self, key: SdkKey) -> Result<Events, ConnectionError> {
-        let mut request = self
-            .http
-            .streams
-            .get(&self.url)
-            .header("authorization", key.expose())
-            .header("cache-control", "no-cache")
-            .header("x-launchdarkly-instance-id", &self.instance_id);
-        if let Some(id) = self.last_event_id {
-            request = request.header("last-event-id", id);
-        }
-        outbound::open(request, self.http.read_timeout).await
-    }
-}
-
-async fn parse(event: Event) -> Result<Message, ConnectionError> {
-    let Event { event: name, data, .. } = event;
-    let parse = {
-        let name = name.clone();
-        move || message::parse(&name, &data)
-    };
-    // Megabytes of JSON take milliseconds, so they are parsed off the serving threads.
-    let parsed = blocking("upstream parser", parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
-    parsed.map_err(|error| ConnectionError::message(&name, error.to_string()))
-}
-
 impl Supervised for StreamTask {
     /// Runs until dropped. After a panic a new connection receives all data, which completes a partly applied change.
     async fn run(&mut self) {
@@ -293,16 +256,4 @@ impl Supervised for StreamTask {
     fn recover(&mut self, error: &InternalError) {
         self.environment.status.task_failed(error);
     }
-}
-
-/// Percent-encodes a query value.
-fn form_urlencoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
