@@ -3,13 +3,13 @@
 //! Plugins receive every change once, here. The untransformed data is kept beside the served data as soon as the two
 //! differ, so that a change of plugins can be applied to older data.
 
+mod events;
 mod payload_item;
 
 use std::sync::Arc;
 
 use yardarm_core::hooks::Hooks;
 use yardarm_core::snapshot_writer::SnapshotWriter;
-use yardarm_core::status::Connection;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::{Snapshot, Writer};
 use yardarm_launchdarkly_eval::model;
@@ -19,7 +19,7 @@ use self::payload_item::describe;
 use crate::data::fdv2::{Fdv2Data, ObjectChange};
 use crate::data::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
-use crate::store::{StoreEvent, StoreLink};
+use crate::store::StoreLink;
 
 /// Applies changes to one environment and owns its writer.
 pub(crate) struct Applier {
@@ -38,9 +38,6 @@ pub(crate) struct Writers {
     /// For the second version of the delivery protocol, if it is enabled.
     pub(crate) fdv2: Option<Writer<Fdv2Data>>,
 }
-
-/// Most items that are announced one by one when several change at once.
-const MAX_PATCHES: usize = 64;
 
 /// When a full rendering is announced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,57 +86,6 @@ impl Applier {
         }
     }
 
-    /// Receives the next event of the store's tasks; pending without a store. Cancel-safe.
-    pub(crate) async fn recv_event(&mut self) -> StoreEvent {
-        match &mut self.store {
-            Some(store) => store.recv_event().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Handles an event of the store's tasks.
-    pub(crate) async fn handle_event(&mut self, store_event: StoreEvent) {
-        match store_event {
-            StoreEvent::SegmentsChanged => self.serve(&Change::SegmentsChanged),
-            StoreEvent::Newer(items) => self.take_over(items).await,
-            StoreEvent::Stored(items) => {
-                // Present data came from upstream in the meantime.
-                if self.upstream_items().is_none() {
-                    self.restore(items).await;
-                    tracing::info!(environment = %self.environment.label, "serving data kept in the persistent store until upstream answers");
-                }
-                if let Some(store) = &self.store {
-                    store.mark_restored();
-                }
-            }
-        }
-    }
-
-    /// Applies items that other gateways received from upstream and wrote into the database, unless upstream is connected
-    /// again. Only newer versions count.
-    async fn take_over(&mut self, items: Vec<Item>) {
-        if self.environment.status.current().connection == Connection::Valid {
-            return;
-        }
-        let Some(mut merged) = self.upstream_items() else { return };
-        let newer: Vec<Item> = items.into_iter().filter(|it| merged.upsert(it)).collect();
-        if newer.is_empty() {
-            return;
-        }
-        tracing::info!(environment = %self.environment.label, items = newer.len(), "serving newer data that another gateway wrote into the persistent store");
-        if newer.len() > MAX_PATCHES {
-            self.apply_unkept(Change::Put(merged.clone())).await;
-        } else {
-            for item in newer {
-                self.apply_unkept(Change::Patch(item)).await;
-            }
-        }
-        self.persist();
-        if let Some(store) = &self.store {
-            store.taken_over(merged);
-        }
-    }
-
     /// Applies data that came from disk or from the database, where it need not be written again.
     pub(crate) async fn restore(&mut self, items: Items) {
         self.apply_unkept(Change::Put(items.clone())).await;
@@ -147,16 +93,6 @@ impl Applier {
         // Not before: after a panic, the store's tasks send the data once more.
         if let Some(store) = &self.store {
             store.restored(items);
-        }
-    }
-
-    /// Handles a change of the plan: if payload plugins have changed, all data is transformed again and only a real
-    /// difference is announced.
-    pub(crate) async fn plan_changed(&mut self) {
-        if self.pipeline.is_outdated()
-            && let Some(items) = self.upstream_items()
-        {
-            self.put(items, Announce::Differences).await;
         }
     }
 
