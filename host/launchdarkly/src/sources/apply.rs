@@ -8,6 +8,8 @@ mod payload_item;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+use tokio::time::Instant;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::supervisor::fault_point;
@@ -21,15 +23,18 @@ use crate::data::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
 use crate::store::StoreLink;
 
-/// Applies changes to one environment and owns its writer.
+/// Applies changes to one environment and owns its writer. One task owns the applier: it receives changes from the source,
+/// and everything else in [`Applier::run_until`].
 pub(crate) struct Applier {
     pub(super) environment: Arc<LdEnvironment>,
     writer: Writer<FlagData>,
     fdv2: Option<Writer<Fdv2Data>>,
-    pub(super) hooks: Hooks,
+    plans: watch::Receiver<u64>,
     snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     store: Option<StoreLink>,
     pipeline: PayloadPipeline<Item>,
+    /// When a payload plugin that failed is called again.
+    retry_at: Option<Instant>,
 }
 
 /// The writing sides of one environment.
@@ -53,8 +58,10 @@ impl Applier {
         hooks: Hooks,
         snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     ) -> Self {
-        let pipeline = PayloadPipeline::new(environment.label.clone(), hooks.clone());
-        Self { environment, writer: writers.data, fdv2: writers.fdv2, hooks, snapshot_writer, store: None, pipeline }
+        let plans = hooks.changed();
+        let pipeline = PayloadPipeline::new(environment.label.clone(), hooks);
+        let (writer, fdv2) = (writers.data, writers.fdv2);
+        Self { environment, writer, fdv2, plans, snapshot_writer, store: None, pipeline, retry_at: None }
     }
 
     /// The same with a database.
@@ -103,11 +110,6 @@ impl Applier {
             Change::Patch(item) if !self.pipeline.is_idle() => self.patch(item).await,
             change => self.serve(&change),
         }
-    }
-
-    /// Whether served data lacks changes from upstream, because a plugin failed.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.pipeline.is_behind()
     }
 
     /// The untransformed data from upstream.
@@ -172,6 +174,7 @@ impl Applier {
     /// Serves the outcome of a pass over all of `upstream`.
     fn serve_everything(&mut self, served: Served<Item>, upstream: &Items, announce: Announce) {
         self.environment.set_behind(self.pipeline.is_behind());
+        self.schedule_retry();
         let items = match served {
             Served::Previous | Served::Changed(_) => return,
             Served::Upstream => upstream.clone(),

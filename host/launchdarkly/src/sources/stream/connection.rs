@@ -1,9 +1,15 @@
-//! Requests for the upstream stream, and its events.
+//! Requests for the upstream stream, and the events of an open one.
 
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use yardarm_core::supervisor::blocking;
 use yardarm_vendor::upstream::{self as outbound, ConnectionError, Event, Events};
 
+use super::key::UpstreamKey;
+use crate::data::Change;
 use crate::data::message::{self, Message};
 use crate::identity::SdkKey;
 use crate::upstream::HttpClients;
@@ -15,6 +21,56 @@ pub(super) struct Requests {
     pub(super) url: String,
     pub(super) instance_id: String,
     pub(super) last_event_id: Option<HeaderValue>,
+}
+
+/// A connection with another key that has received all data.
+pub(super) struct Switch {
+    pub(super) key: SdkKey,
+    pub(super) events: Events,
+    pub(super) put: Message,
+}
+
+/// An attempt to connect with another key.
+pub(super) type Switching = BoxFuture<'static, Result<Switch, ConnectionError>>;
+
+/// An open stream.
+pub(super) struct UpstreamConnection {
+    pub(super) events: Events,
+    /// The connection that takes its place, while the wanted key is another one.
+    pub(super) switching: Option<Switching>,
+}
+
+/// An event of an open stream.
+pub(super) enum UpstreamEvent {
+    /// A message, or the end of the stream.
+    Received(Result<Event, ConnectionError>),
+    /// An attempt with another key has ended.
+    Switched(Result<Switch, ConnectionError>),
+    /// Settings of the environment have changed, the key or others.
+    SettingsChanged,
+}
+
+impl UpstreamConnection {
+    pub(super) fn new(events: Events) -> Self {
+        Self { events, switching: None }
+    }
+
+    /// Receives the next event. Cancel-safe.
+    pub(super) async fn next_event(&mut self, key: &mut UpstreamKey) -> UpstreamEvent {
+        let switching = async {
+            match &mut self.switching {
+                Some(switching) => switching.await,
+                None => std::future::pending().await,
+            }
+        };
+        let switched = tokio::select! {
+            event = self.events.next() => return UpstreamEvent::Received(event),
+            () = key.wait_for_settings() => return UpstreamEvent::SettingsChanged,
+            switched = switching => switched,
+        };
+        self.switching = None;
+        UpstreamEvent::Switched(switched)
+    }
 }
 
 impl Requests {
@@ -30,6 +86,21 @@ impl Requests {
             request = request.header("last-event-id", id);
         }
         outbound::open(request, self.http.read_timeout).await
+    }
+
+    /// Opens a connection with another key after `delay`, and waits for its data.
+    pub(super) fn switch_to(self, key: SdkKey, delay: Duration) -> Switching {
+        async move {
+            tokio::time::sleep(delay).await;
+            let mut events = self.open(key.clone()).await?;
+            loop {
+                let put = parse(events.next().await?).await?;
+                if matches!(put.change, Some(Change::Put(_))) {
+                    return Ok(Switch { key, events, put });
+                }
+            }
+        }
+        .boxed()
     }
 }
 
