@@ -181,16 +181,16 @@ fn with_rate(key: &str, version: i64, rate: impl Into<Value>) -> Value {
     json!({"key": key, "version": version, "rate": rate.into()})
 }
 
-fn is_patch(flag: &Value) -> (String, Value) {
+fn patch_event(flag: &Value) -> (String, Value) {
     let path = format!("/flags/{}", flag["key"].as_str().expect("a key"));
     ("patch".to_owned(), json!({"path": path, "data": flag}))
 }
 
-fn is_delete(key: &str, version: i64) -> (String, Value) {
+fn delete_event(key: &str, version: i64) -> (String, Value) {
     ("delete".to_owned(), json!({"path": format!("/flags/{key}"), "version": version}))
 }
 
-fn is_put(flags: &[Value]) -> (String, Value) {
+fn put_event(flags: &[Value]) -> (String, Value) {
     ("put".to_owned(), json!({"path": "/", "data": {"flags": by_key(flags), "segments": {}}}))
 }
 
@@ -199,10 +199,10 @@ async fn a_plugin_sees_the_changed_item_only() {
     let mut setup = Setup::with(&[flag("a", 1), flag("b", 1), rate(1, 10)]).await;
     setup.patch(&flag("a", 2)).await;
     assert_eq!(setup.passes(), [["a"]]);
-    assert_eq!(setup.received(), [is_patch(&with_rate("a", 2, 10))]);
+    assert_eq!(setup.received(), [patch_event(&with_rate("a", 2, 10))]);
     setup.delete("b", 2).await;
     assert!(setup.passes().is_empty(), "plugins do not see deleted items");
-    assert_eq!(setup.received(), [is_delete("b", 2)]);
+    assert_eq!(setup.received(), [delete_event("b", 2)]);
 }
 
 #[tokio::test]
@@ -210,22 +210,22 @@ async fn a_patch_or_a_deletion_of_an_item_that_a_plugin_read_transforms_everythi
     let mut setup = Setup::with(&[flag("a", 1), rate(1, 10)]).await;
     setup.patch(&rate(2, 20)).await;
     assert_eq!(setup.passes(), [["a", "rate"]]);
-    assert_eq!(setup.received(), [is_put(&[with_rate("a", 1, 20), rate(2, 20)])]);
+    assert_eq!(setup.received(), [put_event(&[with_rate("a", 1, 20), rate(2, 20)])]);
     setup.delete("rate", 3).await;
     assert_eq!(setup.passes(), [["a"]]);
-    assert_eq!(setup.received(), [is_put(&[with_rate("a", 1, Value::Null)])]);
+    assert_eq!(setup.received(), [put_event(&[with_rate("a", 1, Value::Null)])]);
     setup.patch(&rate(4, 40)).await;
     assert_eq!(setup.passes(), [["a", "rate"]], "the plugin looked for it");
-    assert_eq!(setup.received(), [is_put(&[with_rate("a", 1, 40), rate(4, 40)])]);
+    assert_eq!(setup.received(), [put_event(&[with_rate("a", 1, 40), rate(4, 40)])]);
 }
 
 #[tokio::test]
 async fn a_hidden_item_is_deleted_for_sdks() {
     let mut setup = Setup::with(&[flag("a", 1), rate(1, 10)]).await;
     setup.patch(&json!({"key": "a", "version": 2, "hidden": true})).await;
-    assert_eq!(setup.received(), [is_delete("a", 2)]);
+    assert_eq!(setup.received(), [delete_event("a", 2)]);
     setup.patch(&flag("a", 3)).await;
-    assert_eq!(setup.received(), [is_patch(&with_rate("a", 3, 10))]);
+    assert_eq!(setup.received(), [patch_event(&with_rate("a", 3, 10))]);
 }
 
 #[tokio::test]
@@ -236,12 +236,12 @@ async fn an_old_version_is_neither_transformed_nor_announced() {
     assert!(setup.passes().is_empty() && setup.received().is_empty());
     // As without plugins: a tombstone has nothing that a plugin could hide.
     setup.delete("a", 1).await;
-    assert_eq!(setup.received(), [is_delete("a", 1)]);
+    assert_eq!(setup.received(), [delete_event("a", 1)]);
     let mut setup = Setup::without_plugin();
     setup.put(&[flag("a", 2)]).await;
     setup.received();
     setup.patch(&flag("a", 1)).await;
-    assert_eq!(setup.received(), [is_patch(&flag("a", 1))], "SDKs compare versions");
+    assert_eq!(setup.received(), [patch_event(&flag("a", 1))], "SDKs compare versions");
 }
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn after_a_failure_the_next_change_transforms_everything() {
     setup.passes();
     setup.patch(&flag("b", 1)).await;
     assert_eq!(setup.passes(), [["a", "b", "rate"]], "also after an old version");
-    assert_eq!(setup.received(), [is_put(&[with_rate("a", 2, 10), with_rate("b", 1, 10), rate(1, 10)])]);
+    assert_eq!(setup.received(), [put_event(&[with_rate("a", 2, 10), with_rate("b", 1, 10), rate(1, 10)])]);
     assert!(!setup.applier.environment.is_behind());
 }
 
@@ -274,7 +274,7 @@ async fn a_plugin_that_failed_is_called_again_whatever_the_source_does() {
     setup.plugin.fails.store(false, Ordering::Relaxed);
     setup.applier.run_until(tokio::time::sleep(PLUGIN_RETRY * 10)).await;
     assert_eq!(setup.passes().len(), 1, "until it works");
-    assert_eq!(setup.received(), [is_put(&[with_rate("a", 2, 10), rate(1, 10)])]);
+    assert_eq!(setup.received(), [put_event(&[with_rate("a", 2, 10), rate(1, 10)])]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,10 +288,10 @@ async fn a_change_of_the_plan_is_announced_if_it_makes_a_difference() {
     assert_eq!(setup.passes(), [["rate"]]);
     assert!(setup.received().is_empty(), "nothing is different");
     setup.patch(&flag("a", 1)).await;
-    assert_eq!(setup.received(), [is_patch(&with_rate("a", 1, 10))]);
+    assert_eq!(setup.received(), [patch_event(&with_rate("a", 1, 10))]);
     setup.install(None);
     setup.applier.run_until(pause()).await;
-    assert_eq!(setup.received(), [is_put(&[flag("a", 1), rate(1, 10)])]);
+    assert_eq!(setup.received(), [put_event(&[flag("a", 1), rate(1, 10)])]);
     setup.put(&[flag("a", 1), rate(1, 10)]).await;
     assert_eq!(setup.received().len(), 1, "a `put` from upstream is always announced");
 }
