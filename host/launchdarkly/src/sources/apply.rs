@@ -3,13 +3,15 @@
 //! Plugins receive every change once, here. The untransformed data is kept beside the served data as soon as the two
 //! differ, so that a change of plugins can be applied to older data.
 
+mod events;
 mod payload_item;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+use tokio::time::Instant;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::snapshot_writer::SnapshotWriter;
-use yardarm_core::status::Connection;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::{Snapshot, Writer};
 use yardarm_launchdarkly_eval::model;
@@ -19,17 +21,20 @@ use self::payload_item::describe;
 use crate::data::fdv2::{Fdv2Data, ObjectChange};
 use crate::data::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
-use crate::store::{StoreEvent, StoreLink};
+use crate::store::StoreLink;
 
-/// Applies changes to one environment and owns its writer.
+/// Applies changes to one environment and owns its writer. One task owns the applier: it receives changes from the source,
+/// and everything else in [`Applier::run_until`].
 pub(crate) struct Applier {
     pub(super) environment: Arc<LdEnvironment>,
     writer: Writer<FlagData>,
     fdv2: Option<Writer<Fdv2Data>>,
-    pub(super) hooks: Hooks,
+    plans: watch::Receiver<u64>,
     snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     store: Option<StoreLink>,
     pipeline: PayloadPipeline<Item>,
+    /// When a payload plugin that failed is called again.
+    retry_at: Option<Instant>,
 }
 
 /// The writing sides of one environment.
@@ -38,9 +43,6 @@ pub(crate) struct Writers {
     /// For the second version of the delivery protocol, if it is enabled.
     pub(crate) fdv2: Option<Writer<Fdv2Data>>,
 }
-
-/// Most items that are announced one by one when several change at once.
-const MAX_PATCHES: usize = 64;
 
 /// When a full rendering is announced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,8 +58,10 @@ impl Applier {
         hooks: Hooks,
         snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
     ) -> Self {
-        let pipeline = PayloadPipeline::new(environment.label.clone(), hooks.clone());
-        Self { environment, writer: writers.data, fdv2: writers.fdv2, hooks, snapshot_writer, store: None, pipeline }
+        let plans = hooks.changed();
+        let pipeline = PayloadPipeline::new(environment.label.clone(), hooks);
+        let (writer, fdv2) = (writers.data, writers.fdv2);
+        Self { environment, writer, fdv2, plans, snapshot_writer, store: None, pipeline, retry_at: None }
     }
 
     /// The same with a database.
@@ -89,57 +93,6 @@ impl Applier {
         }
     }
 
-    /// Receives the next event of the store's tasks; pending without a store. Cancel-safe.
-    pub(crate) async fn recv_event(&mut self) -> StoreEvent {
-        match &mut self.store {
-            Some(store) => store.recv_event().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Handles an event of the store's tasks.
-    pub(crate) async fn handle_event(&mut self, store_event: StoreEvent) {
-        match store_event {
-            StoreEvent::SegmentsChanged => self.serve(&Change::SegmentsChanged),
-            StoreEvent::Newer(items) => self.take_over(items).await,
-            StoreEvent::Stored(items) => {
-                // Present data came from upstream in the meantime.
-                if self.upstream_items().is_none() {
-                    self.restore(items).await;
-                    tracing::info!(environment = %self.environment.label, "serving data kept in the persistent store until upstream answers");
-                }
-                if let Some(store) = &self.store {
-                    store.mark_restored();
-                }
-            }
-        }
-    }
-
-    /// Applies items that other gateways received from upstream and wrote into the database, unless upstream is connected
-    /// again. Only newer versions count.
-    async fn take_over(&mut self, items: Vec<Item>) {
-        if self.environment.status.current().connection == Connection::Valid {
-            return;
-        }
-        let Some(mut merged) = self.upstream_items() else { return };
-        let newer: Vec<Item> = items.into_iter().filter(|it| merged.upsert(it)).collect();
-        if newer.is_empty() {
-            return;
-        }
-        tracing::info!(environment = %self.environment.label, items = newer.len(), "serving newer data that another gateway wrote into the persistent store");
-        if newer.len() > MAX_PATCHES {
-            self.apply_unkept(Change::Put(merged.clone())).await;
-        } else {
-            for item in newer {
-                self.apply_unkept(Change::Patch(item)).await;
-            }
-        }
-        self.persist();
-        if let Some(store) = &self.store {
-            store.taken_over(merged);
-        }
-    }
-
     /// Applies data that came from disk or from the database, where it need not be written again.
     pub(crate) async fn restore(&mut self, items: Items) {
         self.apply_unkept(Change::Put(items.clone())).await;
@@ -150,16 +103,6 @@ impl Applier {
         }
     }
 
-    /// Handles a change of the plan: if payload plugins have changed, all data is transformed again and only a real
-    /// difference is announced.
-    pub(crate) async fn plan_changed(&mut self) {
-        if self.pipeline.is_outdated()
-            && let Some(items) = self.upstream_items()
-        {
-            self.put(items, Announce::Differences).await;
-        }
-    }
-
     async fn apply_unkept(&mut self, change: Change) {
         match change {
             // A `put` from upstream is always announced, as in the reference.
@@ -167,11 +110,6 @@ impl Applier {
             Change::Patch(item) if !self.pipeline.is_idle() => self.patch(item).await,
             change => self.serve(&change),
         }
-    }
-
-    /// Whether served data lacks changes from upstream, because a plugin failed.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.pipeline.is_behind()
     }
 
     /// The untransformed data from upstream.
@@ -236,6 +174,7 @@ impl Applier {
     /// Serves the outcome of a pass over all of `upstream`.
     fn serve_everything(&mut self, served: Served<Item>, upstream: &Items, announce: Announce) {
         self.environment.set_behind(self.pipeline.is_behind());
+        self.schedule_retry();
         let items = match served {
             Served::Previous | Served::Changed(_) => return,
             Served::Upstream => upstream.clone(),

@@ -229,8 +229,7 @@ impl EnvironmentAssembly {
             applier.restore(items).await;
             tracing::info!(environment = %environment.label, "serving data kept on disk until upstream answers");
         }
-        let hooks = self.parts.hooks.clone();
-        let task = StreamTask::new(Arc::clone(environment), applier, hooks, self.http.clone(), &self.config);
+        let task = StreamTask::new(Arc::clone(environment), applier, self.http.clone(), &self.config);
         lifecycle.supervise("upstream stream", task);
         let timeout = self.config.init_timeout;
         let watched = Arc::clone(environment);

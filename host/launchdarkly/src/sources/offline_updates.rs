@@ -4,7 +4,6 @@ use tokio::sync::{mpsc, oneshot};
 use yardarm_core::{InternalError, Supervised};
 
 use super::apply::Applier;
-use crate::config::PLUGIN_RETRY;
 use crate::data::{Change, Items};
 
 /// Data for an environment that is not connected to upstream.
@@ -32,7 +31,6 @@ impl Supervised for OfflineUpdateTask {
     /// Runs until the sender is dropped.
     async fn run(&mut self) {
         let Self { applier, updates, unapplied } = self;
-        let mut plans = applier.hooks.changed();
         // Dropped by a panic, so that the sender does not wait for data that cannot be applied.
         let mut applied: Option<oneshot::Sender<()>> = None;
         loop {
@@ -45,15 +43,8 @@ impl Supervised for OfflineUpdateTask {
                     let _ = applied.send(());
                 }
             }
-            tokio::select! {
-                update = updates.recv() => {
-                    let Some(update) = update else { return };
-                    (*unapplied, applied) = (Some(update.items), Some(update.applied));
-                },
-                _ = plans.changed() => applier.plan_changed().await,
-                store_event = applier.recv_event() => applier.handle_event(store_event).await,
-                () = tokio::time::sleep(PLUGIN_RETRY), if applier.is_behind() => applier.plan_changed().await,
-            }
+            let Some(update) = applier.run_until(updates.recv()).await else { return };
+            (*unapplied, applied) = (Some(update.items), Some(update.applied));
         }
     }
 

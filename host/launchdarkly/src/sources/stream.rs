@@ -4,71 +4,41 @@
 //! until the second has received all data: SDKs never see an empty environment, and a new key that does not work yet is
 //! retried without an interruption.
 
+mod connection;
+mod key;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use http::HeaderValue;
-use tokio::sync::watch;
-use tokio::time::Instant;
 use uuid::Uuid;
-use yardarm_core::hooks::Hooks;
 use yardarm_core::status::ErrorKind;
-use yardarm_core::supervisor::blocking;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_vendor::upstream::{
-    self as outbound, ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened,
-};
+use yardarm_vendor::upstream::{ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened};
 
+use self::connection::{Requests, Switching, UpstreamConnection, UpstreamEvent, form_urlencoded, parse};
+use self::key::UpstreamKey;
 use super::apply::Applier;
-use crate::config::{Config, PLUGIN_RETRY};
+use crate::config::Config;
 use crate::data::Change;
-use crate::data::message::{self, Message};
+use crate::data::message::Message;
 use crate::environments::LdEnvironment;
-use crate::identity::SdkKey;
 use crate::upstream::HttpClients;
 
 /// The task that keeps one environment in sync.
 pub(crate) struct StreamTask {
     environment: Arc<LdEnvironment>,
     applier: Applier,
-    plans: watch::Receiver<u64>,
-    settings: watch::Receiver<()>,
+    key: UpstreamKey,
     requests: Requests,
     reconnect: ReconnectPolicy,
     /// Log lines about items that cannot be used.
     refusals: LogThrottle,
     /// Delay between attempts with a new key while the old one is used.
     switch_interval: Duration,
-    /// The key of the current connection, or of the last attempt.
-    key: SdkKey,
-}
-
-/// Builds requests for the stream.
-#[derive(Clone)]
-struct Requests {
-    http: HttpClients,
-    url: String,
-    instance_id: String,
-    last_event_id: Option<HeaderValue>,
-}
-
-/// A connection with another key that has received all data.
-struct Switch {
-    key: SdkKey,
-    events: Events,
-    put: Message,
 }
 
 impl StreamTask {
-    pub(crate) fn new(
-        environment: Arc<LdEnvironment>,
-        applier: Applier,
-        hooks: Hooks,
-        http: HttpClients,
-        config: &Config,
-    ) -> Self {
+    pub(crate) fn new(environment: Arc<LdEnvironment>, applier: Applier, http: HttpClients, config: &Config) -> Self {
         let mut url = format!("{}/all", config.stream_uri);
         if !environment.filter.is_empty() {
             url.push_str("?filter=");
@@ -77,53 +47,35 @@ impl StreamTask {
         let instance_id = Uuid::new_v4().to_string();
         Self {
             applier,
-            plans: hooks.changed(),
-            settings: environment.settings().changes(),
+            key: UpstreamKey::new(environment.settings().clone()),
             requests: Requests { http, url, instance_id, last_event_id: None },
             reconnect: ReconnectPolicy::new(config.max_reconnect_delay, config.rejected_retry_interval)
                 .with_shortest(config.min_reconnect_delay),
             refusals: LogThrottle::new(Duration::from_secs(10)),
             switch_interval: config.expired_credential_cleanup_interval,
-            key: environment.config().credentials.sdk_key().clone(),
             environment,
         }
     }
 
-    fn wanted_key(&self) -> SdkKey {
-        self.environment.config().credentials.sdk_key().clone()
-    }
-
     /// Waits for the delay or for a new key.
     async fn pause(&mut self, delay: Duration) {
-        let wake = Instant::now() + delay;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(wake) => return,
-                _ = self.settings.changed() => if self.wanted_key() != self.key {
-                    self.reconnect.reset();
-                    return;
-                },
-                _ = self.plans.changed() => self.applier.plan_changed().await,
-                store_event = self.applier.recv_event() => self.applier.handle_event(store_event).await,
-                () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
-            }
+        let replaced = tokio::time::timeout(delay, self.key.wait_until_replaced());
+        if self.applier.run_until(replaced).await.is_ok() {
+            self.reconnect.reset();
         }
     }
 
     /// One connection, from request to end.
     async fn connect(&mut self) -> ConnectionError {
         self.reconnect.mark_connecting();
-        let opening = self.requests.clone().open(self.key.clone());
-        tokio::pin!(opening);
-        let opened = loop {
+        let opening = self.requests.clone().open(self.key.current().clone());
+        let opening = async {
             tokio::select! {
-                opened = &mut opening => break opened,
-                _ = self.settings.changed() => if self.wanted_key() != self.key {
-                    return ConnectionError::Network("the SDK key was replaced".to_owned());
-                },
-                store_event = self.applier.recv_event() => self.applier.handle_event(store_event).await,
+                opened = opening => opened,
+                () = self.key.wait_until_replaced() => Err(ConnectionError::Network("the SDK key was replaced".to_owned())),
             }
         };
+        let opened = self.applier.run_until(opening).await;
         match opened {
             Ok(events) => {
                 tracing::info!(environment = %self.environment.label, "connected to upstream");
@@ -139,13 +91,13 @@ impl StreamTask {
         }
     }
 
-    async fn read(&mut self, mut events: Events) -> ConnectionError {
-        let mut switching: Option<BoxFuture<'static, Result<Switch, ConnectionError>>> = None;
+    async fn read(&mut self, events: Events) -> ConnectionError {
+        let mut connection = UpstreamConnection::new(events);
         loop {
-            tokio::select! {
-                event = events.next() => {
-                    self.requests.last_event_id = events.last_event_id();
-                    if let Some(base) = events.take_reconnection_time() {
+            match self.applier.run_until(connection.next_event(&mut self.key)).await {
+                UpstreamEvent::Received(event) => {
+                    self.requests.last_event_id = connection.events.last_event_id();
+                    if let Some(base) = connection.events.take_reconnection_time() {
                         self.reconnect.rebase(base);
                     }
                     let processed = match event {
@@ -155,47 +107,28 @@ impl StreamTask {
                     if let Err(error) = processed {
                         return error;
                     }
-                },
-                switched = async { switching.as_mut().expect("checked").await }, if switching.is_some() => {
-                    switching = None;
-                    match switched {
-                        Ok(switch) => {
-                            tracing::info!(environment = %self.environment.label, "connected to upstream with the new SDK key");
-                            self.key = switch.key;
-                            events = switch.events;
-                            self.take(switch.put).await;
-                        }
-                        Err(error) => {
-                            tracing::warn!(environment = %self.environment.label, %error, "the new SDK key does not work upstream yet, using the old one");
-                            switching = Some(self.switch(self.switch_interval));
-                        }
-                    }
-                },
-                _ = self.settings.changed() => {
-                    // Another change of the key also drops the pending connection.
-                    switching = (self.wanted_key() != self.key).then(|| self.switch(Duration::ZERO));
-                },
-                _ = self.plans.changed() => self.applier.plan_changed().await,
-                store_event = self.applier.recv_event() => self.applier.handle_event(store_event).await,
-                () = tokio::time::sleep(PLUGIN_RETRY), if self.applier.is_behind() => self.applier.plan_changed().await,
+                }
+                UpstreamEvent::Switched(Ok(switch)) => {
+                    tracing::info!(environment = %self.environment.label, "connected to upstream with the new SDK key");
+                    self.key.set_current(switch.key);
+                    connection.events = switch.events;
+                    self.take(switch.put).await;
+                }
+                UpstreamEvent::Switched(Err(error)) => {
+                    tracing::warn!(environment = %self.environment.label, %error, "the new SDK key does not work upstream yet, using the old one");
+                    connection.switching = Some(self.switch(self.switch_interval));
+                }
+                // Another change of the key also drops the pending connection.
+                UpstreamEvent::SettingsChanged => {
+                    connection.switching = self.key.is_replaced().then(|| self.switch(Duration::ZERO));
+                }
             }
         }
     }
 
     /// Opens a connection with the wanted key and waits for its data.
-    fn switch(&self, delay: Duration) -> BoxFuture<'static, Result<Switch, ConnectionError>> {
-        let (requests, key) = (self.requests.clone(), self.wanted_key());
-        async move {
-            tokio::time::sleep(delay).await;
-            let mut events = requests.open(key.clone()).await?;
-            loop {
-                let put = parse(events.next().await?).await?;
-                if matches!(put.change, Some(Change::Put(_))) {
-                    return Ok(Switch { key, events, put });
-                }
-            }
-        }
-        .boxed()
+    fn switch(&self, delay: Duration) -> Switching {
+        self.requests.clone().switch_to(self.key.wanted(), delay)
     }
 
     async fn process(&mut self, event: Event) -> Result<(), ConnectionError> {
@@ -249,39 +182,11 @@ impl StreamTask {
     }
 }
 
-impl Requests {
-    async fn open(self, key: SdkKey) -> Result<Events, ConnectionError> {
-        let mut request = self
-            .http
-            .streams
-            .get(&self.url)
-            .header("authorization", key.expose())
-            .header("cache-control", "no-cache")
-            .header("x-launchdarkly-instance-id", &self.instance_id);
-        if let Some(id) = self.last_event_id {
-            request = request.header("last-event-id", id);
-        }
-        outbound::open(request, self.http.read_timeout).await
-    }
-}
-
-async fn parse(event: Event) -> Result<Message, ConnectionError> {
-    let Event { event: name, data, .. } = event;
-    let parse = {
-        let name = name.clone();
-        move || message::parse(&name, &data)
-    };
-    // Megabytes of JSON take milliseconds, so they are parsed off the serving threads.
-    let parsed = blocking("upstream parser", parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
-    parsed.map_err(|error| ConnectionError::message(&name, error.to_string()))
-}
-
 impl Supervised for StreamTask {
     /// Runs until dropped. After a panic a new connection receives all data, which completes a partly applied change.
     async fn run(&mut self) {
         loop {
-            self.settings.borrow_and_update();
-            self.key = self.wanted_key();
+            self.key.take_wanted();
             let error = self.connect().await;
             self.report(&error);
             let delay = self.reconnect.delay_after(&error);
@@ -293,16 +198,4 @@ impl Supervised for StreamTask {
     fn recover(&mut self, error: &InternalError) {
         self.environment.status.task_failed(error);
     }
-}
-
-/// Percent-encodes a query value.
-fn form_urlencoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }

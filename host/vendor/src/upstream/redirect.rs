@@ -65,7 +65,7 @@ pub enum SendError {
 }
 
 /// Returns a builder of HTTP clients for upstream. They do not follow redirects by themselves: [`send`] and
-/// [`open`](crate::open) do.
+/// [`open`](super::open) do.
 pub fn client() -> reqwest::ClientBuilder {
     // The query may contain a key, so no `Referer` is sent.
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).referer(false)

@@ -1,6 +1,7 @@
 //! Changes under a payload plugin: what the plugin sees, and what streams receive.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use yardarm_core::{EnvironmentLabel, environment};
 use yardarm_vendor::environment::EnvironmentBase;
 
 use super::*;
-use crate::config::{EnvironmentConfig, LiveConfig};
+use crate::config::{EnvironmentConfig, LiveConfig, PLUGIN_RETRY};
 use crate::data::{Channel, message};
 use crate::environments::EventMode;
 use crate::identity::{Credentials, SdkKey};
@@ -81,6 +82,7 @@ impl Setup {
         let mut setup = Self::without_plugin();
         setup.install(Some(Arc::clone(&setup.plugin) as _));
         setup.put(flags).await;
+        setup.applier.run_until(pause()).await;
         setup.plugin.passes.lock().clear();
         setup.received();
         setup
@@ -151,6 +153,11 @@ impl Setup {
     fn passes(&self) -> Vec<Vec<String>> {
         std::mem::take(&mut *self.plugin.passes.lock())
     }
+}
+
+/// A source that is ready once other events are handled.
+fn pause() -> tokio::time::Sleep {
+    tokio::time::sleep(Duration::from_millis(1))
 }
 
 fn by_key(flags: &[Value]) -> Value {
@@ -242,7 +249,7 @@ async fn after_a_failure_the_next_change_transforms_everything() {
     let mut setup = Setup::with(&[flag("a", 1), flag("b", 1), rate(1, 10)]).await;
     setup.plugin.fails.store(true, Ordering::Relaxed);
     setup.patch(&flag("a", 2)).await;
-    assert!(setup.received().is_empty() && setup.applier.is_behind());
+    assert!(setup.received().is_empty());
     assert!(setup.applier.environment.is_behind());
     let held = setup.applier.upstream_items().expect("data");
     assert_eq!(held.flag_version("a"), Some(2), "the data from upstream has the change");
@@ -254,20 +261,36 @@ async fn after_a_failure_the_next_change_transforms_everything() {
     assert!(!setup.applier.environment.is_behind());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_failed_is_called_again_whatever_the_source_does() {
+    let mut setup = Setup::with(&[flag("a", 1), rate(1, 10)]).await;
+    setup.plugin.fails.store(true, Ordering::Relaxed);
+    setup.patch(&flag("a", 2)).await;
+    let start = Instant::now();
+    while start.elapsed() < PLUGIN_RETRY * 5 / 2 {
+        setup.applier.run_until(tokio::time::sleep(PLUGIN_RETRY / 4)).await;
+    }
+    assert_eq!(setup.passes().len(), 3, "at once, and twice later");
+    setup.plugin.fails.store(false, Ordering::Relaxed);
+    setup.applier.run_until(tokio::time::sleep(PLUGIN_RETRY * 10)).await;
+    assert_eq!(setup.passes().len(), 1, "until it works");
+    assert_eq!(setup.received(), [put_event(&[with_rate("a", 2, 10), rate(1, 10)])]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_of_the_plan_is_announced_if_it_makes_a_difference() {
     let mut setup = Setup::without_plugin();
-    setup.applier.plan_changed().await;
+    setup.applier.run_until(pause()).await;
     setup.put(&[rate(1, 10)]).await;
     setup.received();
     setup.install(Some(Arc::clone(&setup.plugin) as _));
-    setup.applier.plan_changed().await;
+    setup.applier.run_until(pause()).await;
     assert_eq!(setup.passes(), [["rate"]]);
     assert!(setup.received().is_empty(), "nothing is different");
     setup.patch(&flag("a", 1)).await;
     assert_eq!(setup.received(), [patch_event(&with_rate("a", 1, 10))]);
     setup.install(None);
-    setup.applier.plan_changed().await;
+    setup.applier.run_until(pause()).await;
     assert_eq!(setup.received(), [put_event(&[flag("a", 1), rate(1, 10)])]);
     setup.put(&[flag("a", 1), rate(1, 10)]).await;
     assert_eq!(setup.received().len(), 1, "a `put` from upstream is always announced");

@@ -1,0 +1,58 @@
+//! The list of environments as it is served: received, reconciled, persisted, and freed of expired credentials.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use yardarm_core::snapshot_writer::SnapshotWriter;
+use yardarm_core::time::unix_ms;
+
+use crate::sources::assembly::EnvironmentAssembly;
+use crate::sources::auto_config_state::AutoConfigState;
+use crate::sources::persisted_list::PersistedList;
+
+/// The list, with the environments that are started from it.
+pub(super) struct ServedList {
+    pub(super) state: AutoConfigState,
+    pub(super) assembly: EnvironmentAssembly,
+    /// Writes the list to disk, if there is a data folder.
+    pub(super) snapshot_writer: Option<SnapshotWriter<Option<PersistedList>>>,
+    cleanup: Interval,
+}
+
+impl ServedList {
+    /// A list whose expired credentials are removed every `cleanup_interval`.
+    pub(super) fn new(state: AutoConfigState, assembly: EnvironmentAssembly, cleanup_interval: Duration) -> Self {
+        let mut cleanup = tokio::time::interval_at(Instant::now() + cleanup_interval, cleanup_interval);
+        cleanup.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { state, assembly, snapshot_writer: None, cleanup }
+    }
+
+    /// Serves the list, and persists it if it has changed.
+    pub(super) async fn reconcile(&mut self) {
+        self.assembly.reconcile(self.state.variants()).await;
+        if let Some(snapshot_writer) = &self.snapshot_writer {
+            let newest = self.state.to_persisted();
+            snapshot_writer.change(|persisted| {
+                let is_new = persisted.as_ref() != Some(&newest);
+                if is_new {
+                    *persisted = Some(newest);
+                }
+                is_new
+            });
+        }
+    }
+
+    /// Removes expired credentials until `source` is ready. While that is done, `source` is not polled.
+    pub(super) async fn clean_up_until<T>(&mut self, source: impl Future<Output = T>) -> T {
+        tokio::pin!(source);
+        loop {
+            tokio::select! {
+                output = &mut source => return output,
+                _ = self.cleanup.tick() => if self.state.expire(unix_ms()) {
+                    self.reconcile().await;
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Requests for the upstream stream, and the events of an open one.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::HeaderValue;
+use yardarm_core::supervisor::blocking;
+use yardarm_vendor::upstream::{self as outbound, ConnectionError, Event, Events};
+
+use super::key::UpstreamKey;
+use crate::data::Change;
+use crate::data::message::{self, Message};
+use crate::identity::SdkKey;
+use crate::upstream::HttpClients;
+
+/// Builds requests for the stream.
+#[derive(Clone)]
+pub(super) struct Requests {
+    pub(super) http: HttpClients,
+    pub(super) url: String,
+    pub(super) instance_id: String,
+    pub(super) last_event_id: Option<HeaderValue>,
+}
+
+/// A connection with another key that has received all data.
+pub(super) struct Switch {
+    pub(super) key: SdkKey,
+    pub(super) events: Events,
+    pub(super) put: Message,
+}
+
+/// An attempt to connect with another key.
+pub(super) type Switching = BoxFuture<'static, Result<Switch, ConnectionError>>;
+
+/// An open stream.
+pub(super) struct UpstreamConnection {
+    pub(super) events: Events,
+    /// The connection that takes its place, while the wanted key is another one.
+    pub(super) switching: Option<Switching>,
+}
+
+/// An event of an open stream.
+pub(super) enum UpstreamEvent {
+    /// A message, or the end of the stream.
+    Received(Result<Event, ConnectionError>),
+    /// An attempt with another key has ended.
+    Switched(Result<Switch, ConnectionError>),
+    /// Settings of the environment have changed, the key or others.
+    SettingsChanged,
+}
+
+impl UpstreamConnection {
+    pub(super) fn new(events: Events) -> Self {
+        Self { events, switching: None }
+    }
+
+    /// Receives the next event. Cancel-safe.
+    pub(super) async fn next_event(&mut self, key: &mut UpstreamKey) -> UpstreamEvent {
+        let switching = async {
+            match &mut self.switching {
+                Some(switching) => switching.await,
+                None => std::future::pending().await,
+            }
+        };
+        let switched = tokio::select! {
+            event = self.events.next() => return UpstreamEvent::Received(event),
+            () = key.wait_for_settings() => return UpstreamEvent::SettingsChanged,
+            switched = switching => switched,
+        };
+        self.switching = None;
+        UpstreamEvent::Switched(switched)
+    }
+}
+
+impl Requests {
+    pub(super) async fn open(self, key: SdkKey) -> Result<Events, ConnectionError> {
+        let mut request = self
+            .http
+            .streams
+            .get(&self.url)
+            .header("authorization", key.expose())
+            .header("cache-control", "no-cache")
+            .header("x-launchdarkly-instance-id", &self.instance_id);
+        if let Some(id) = self.last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        outbound::open(request, self.http.read_timeout).await
+    }
+
+    /// Opens a connection with another key after `delay`, and waits for its data.
+    pub(super) fn switch_to(self, key: SdkKey, delay: Duration) -> Switching {
+        async move {
+            tokio::time::sleep(delay).await;
+            let mut events = self.open(key.clone()).await?;
+            loop {
+                let put = parse(events.next().await?).await?;
+                if matches!(put.change, Some(Change::Put(_))) {
+                    return Ok(Switch { key, events, put });
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+pub(super) async fn parse(event: Event) -> Result<Message, ConnectionError> {
+    let Event { event: name, data, .. } = event;
+    let parse = {
+        let name = name.clone();
+        move || message::parse(&name, &data)
+    };
+    // Megabytes of JSON take milliseconds, so they are parsed off the serving threads.
+    let parsed = blocking("upstream parser", parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
+    parsed.map_err(|error| ConnectionError::message(&name, error.to_string()))
+}
+
+/// Percent-encodes a query value.
+pub(super) fn form_urlencoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
