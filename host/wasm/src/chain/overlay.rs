@@ -110,13 +110,15 @@ impl PayloadView for PayloadOverlay {
     }
 
     fn other(&self, kind: &str, key: &str) -> Option<Bytes> {
+        // Also where a plugin has changed the item: the base records which items the chain reads.
+        let unchanged = self.base.other(kind, key);
         if let Some(added) = self.changes.added.get(&(kind.to_owned(), key.to_owned())) {
             return Some(added.clone());
         }
         let changed = self.base.heads().iter().position(|head| head.kind == kind && *head.key == *key);
         match changed.and_then(|index| self.changes.by_index.get(&index)) {
             Some(changed) => changed.clone(),
-            None => self.base.other(kind, key),
+            None => unchanged,
         }
     }
 }
@@ -181,9 +183,12 @@ impl ResultView for ResultOverlay {
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+
     use super::*;
 
-    struct Items(Vec<ItemHead>);
+    /// Items, and the keys that were read by [`PayloadView::other`].
+    struct Items(Vec<ItemHead>, Mutex<Vec<String>>);
 
     impl PayloadView for Items {
         fn heads(&self) -> &[ItemHead] {
@@ -195,6 +200,7 @@ mod tests {
         }
 
         fn other(&self, _: &str, key: &str) -> Option<Bytes> {
+            self.1.lock().push(key.to_owned());
             Some(Bytes::from(format!("other {key}")))
         }
     }
@@ -202,7 +208,8 @@ mod tests {
     #[test]
     fn each_plugin_sees_what_the_one_before_left() {
         let head = |key: &str| ItemHead { kind: "flag", key: key.into(), version: 1 };
-        let mut edited = EditedPayload::new(Arc::new(Items(vec![head("a"), head("b"), head("c")])));
+        let items = Arc::new(Items(vec![head("a"), head("b"), head("c")], Mutex::default()));
+        let mut edited = EditedPayload::new(Arc::clone(&items) as Arc<dyn PayloadView>);
         edited.apply(vec![RawEdit::Drop(0), RawEdit::Replace(2, b"new c".to_vec())]);
         let view = edited.view();
         assert_eq!(view.heads(), [head("b"), head("c")]);
@@ -213,6 +220,7 @@ mod tests {
         let add = |json: &str| RawEdit::Add { kind: "flag".into(), key: "n".into(), json: json.into() };
         edited.apply(vec![RawEdit::Drop(1), add("1")]);
         assert_eq!(edited.view().other("flag", "n").as_deref(), Some(&b"1"[..]));
+        assert_eq!(*items.1.lock(), ["a", "z", "n"], "reads of changed and added items count, too");
         edited.apply(vec![add("2")]);
         assert_eq!(
             edited.into_edits(),
