@@ -4,12 +4,14 @@
 mod connection;
 mod key_history;
 mod log_throttle;
+mod network_error;
 mod reconnect;
 mod redirect;
 
 pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
 pub use self::key_history::KeyHistory;
 pub use self::log_throttle::LogThrottle;
+pub use self::network_error::NetworkError;
 pub use self::reconnect::{ReconnectPolicy, Retry};
 pub use self::redirect::{RedirectError, SendError, client, send};
 pub use eventsource_stream::Event;

@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_vendor::upstream::{ConnectionError, Events, ReconnectPolicy};
+use yardarm_vendor::upstream::{ConnectionError, Events, NetworkError, ReconnectPolicy};
 
 use super::environment_set::EnvironmentSet;
 use super::sync_source::{RoundError, SyncSource};
@@ -81,7 +81,7 @@ impl<S: SyncSource> SyncLoop<S> {
         let limit = self.next_poll.max(Instant::now() + OPEN_TIMEOUT);
         let opened = tokio::time::timeout_at(limit, self.source.open()).await;
         let events =
-            opened.map_err(|_| ConnectionError::Network("the stream was not answered in time".to_owned()))??;
+            opened.map_err(|_| ConnectionError::from(NetworkError::TimedOut("the stream was not answered")))??;
         // Changes before the stream was open are in this download; later ones arrive on the stream.
         self.download().await?;
         self.connect();

@@ -1,8 +1,9 @@
 //! Requests with a JSON response, and their errors.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use yardarm_core::InternalError;
 use yardarm_harness_eval::lenient_json;
-use yardarm_vendor::upstream::{RedirectError, SendError};
+use yardarm_vendor::upstream::{NetworkError, RedirectError, SendError};
 
 use super::client::HttpClients;
 use crate::identity::Session;
@@ -16,7 +17,9 @@ const MAX_ANSWER: usize = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
     #[error("connection failed: {0}")]
-    Network(String),
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Internal(#[from] InternalError),
     #[error("answered {0}")]
     Status(http::StatusCode),
     #[error(transparent)]
@@ -33,6 +36,7 @@ impl RequestError {
         use yardarm_core::status::ErrorKind;
         match self {
             Self::Network(_) => (ErrorKind::Network, false),
+            Self::Internal(_) => (ErrorKind::Unknown, false),
             Self::Status(status) => (ErrorKind::Response(status.as_u16()), matches!(status.as_u16(), 401 | 403)),
             Self::Redirect(error) => (ErrorKind::Response(error.status()), false),
             Self::NotJson | Self::Malformed(_) => (ErrorKind::InvalidData, false),
@@ -69,7 +73,6 @@ pub(crate) async fn read_json<T: Send + 'static>(
     request: reqwest::RequestBuilder,
     read: impl FnOnce(&str) -> Result<T, serde_json::Error> + Send + 'static,
 ) -> Result<T, RequestError> {
-    let network = |error: reqwest::Error| RequestError::Network(yardarm_vendor::upstream::chain(&error.without_url()));
     let mut response = yardarm_vendor::upstream::send(request).await?;
     if response.status() != http::StatusCode::OK {
         return Err(RequestError::Status(response.status()));
@@ -80,7 +83,7 @@ pub(crate) async fn read_json<T: Send + 'static>(
         return Err(RequestError::NotJson);
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(network)? {
+    while let Some(chunk) = response.chunk().await.map_err(NetworkError::from)? {
         if body.len() + chunk.len() > MAX_ANSWER {
             return Err(RequestError::Malformed(format!("the answer is longer than {MAX_ANSWER} bytes")));
         }
@@ -88,9 +91,7 @@ pub(crate) async fn read_json<T: Send + 'static>(
     }
     // Megabytes of JSON take milliseconds to parse, which must not delay the serving threads.
     let parse = move || read(&lenient_json::text(&body)).map_err(|error| RequestError::Malformed(error.to_string()));
-    yardarm_core::supervisor::blocking("upstream parser", parse)
-        .await
-        .map_err(|error| RequestError::Network(error.to_string()))?
+    yardarm_core::supervisor::blocking("upstream parser", parse).await?
 }
 
 pub(crate) fn post_json(http: &HttpClients, url: String, body: &serde_json::Value) -> reqwest::RequestBuilder {

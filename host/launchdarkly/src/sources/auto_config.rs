@@ -11,7 +11,7 @@ use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{InternalError, Lifecycle, Secret, Supervised};
-use yardarm_vendor::upstream::{self as outbound, ConnectionError, Events, ReconnectPolicy};
+use yardarm_vendor::upstream::{self, ConnectionError, Events, ReconnectPolicy};
 
 use self::served_list::ServedList;
 use super::assembly::EnvironmentAssembly;
@@ -86,7 +86,7 @@ impl AutoConfigTask {
 
     async fn open(&mut self) -> Result<Events, ConnectionError> {
         let request = self.http.streams.get(&self.url).header(AUTHORIZATION, self.key.expose());
-        let opening = outbound::open(request.header(CACHE_CONTROL, "no-cache"), self.http.read_timeout);
+        let opening = upstream::open(request.header(CACHE_CONTROL, "no-cache"), self.http.read_timeout);
         self.list.clean_up_until(opening).await
     }
 
@@ -103,7 +103,7 @@ impl AutoConfigTask {
             };
             let problem = match AutoConfigMessage::read(&event.event, &event.data) {
                 Ok(AutoConfigMessage::Reconnect) => {
-                    return ConnectionError::Network("the service requested a reconnect".to_owned());
+                    return ConnectionError::Closed("the service requested a reconnect");
                 }
                 Ok(message) => self.take(message).await,
                 Err(error) => Some(error.to_string()),

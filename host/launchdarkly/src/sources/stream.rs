@@ -14,8 +14,9 @@ use uuid::Uuid;
 use yardarm_core::status::ErrorKind;
 use yardarm_core::{InternalError, Supervised};
 use yardarm_vendor::upstream::{ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened};
+use yardarm_vendor::url;
 
-use self::connection::{Requests, Switching, UpstreamConnection, UpstreamEvent, form_urlencoded, parse};
+use self::connection::{Requests, Switching, UpstreamConnection, UpstreamEvent, parse};
 use self::key::UpstreamKey;
 use super::apply::Applier;
 use crate::config::Config;
@@ -42,7 +43,7 @@ impl StreamTask {
         let mut url = format!("{}/all", config.stream_uri);
         if !environment.filter.is_empty() {
             url.push_str("?filter=");
-            url.push_str(&form_urlencoded(&environment.filter));
+            url.push_str(&url::encoded(&environment.filter));
         }
         let instance_id = Uuid::new_v4().to_string();
         Self {
@@ -72,7 +73,7 @@ impl StreamTask {
         let opening = async {
             tokio::select! {
                 opened = opening => opened,
-                () = self.key.wait_until_replaced() => Err(ConnectionError::Network("the SDK key was replaced".to_owned())),
+                () = self.key.wait_until_replaced() => Err(ConnectionError::Closed("the SDK key was replaced")),
             }
         };
         let opened = self.applier.run_until(opening).await;

@@ -9,8 +9,10 @@ use http::{HeaderValue, StatusCode};
 use reqwest::RequestBuilder;
 use reqwest_eventsource::{Error as SourceError, Event as SourceEvent, EventSource, retry};
 use tokio::time::Instant;
+use yardarm_core::InternalError;
 use yardarm_core::status::ErrorKind;
 
+use super::network_error::NetworkError;
 use super::redirect::{self, MAX_REDIRECTS, RedirectError};
 
 /// Maximum length of a text from upstream in errors, in characters.
@@ -33,7 +35,13 @@ pub struct Events {
 pub enum ConnectionError {
     /// The connection could not be opened or broke.
     #[error("connection failed: {0}")]
-    Network(String),
+    Network(#[from] NetworkError),
+    /// The connection was given up, for a reason that is not an error.
+    #[error("connection closed: {0}")]
+    Closed(&'static str),
+    /// A panic while the connection was read.
+    #[error(transparent)]
+    Internal(#[from] InternalError),
     /// The response has another status than success.
     #[error("stream answered {0}")]
     Status(StatusCode),
@@ -60,10 +68,9 @@ pub enum ConnectionError {
 /// # Errors
 /// When the connection fails, or the response is not an event stream.
 pub async fn open(mut request: RequestBuilder, silence: Duration) -> Result<Events, ConnectionError> {
-    let not_repeatable = || ConnectionError::Network("the request cannot be repeated".to_owned());
     for _ in 0..=MAX_REDIRECTS {
-        let again = request.try_clone().ok_or_else(not_repeatable)?;
-        let mut source = EventSource::new(request).map_err(|_| not_repeatable())?;
+        let again = request.try_clone().ok_or(NetworkError::NotRepeatable)?;
+        let mut source = EventSource::new(request).map_err(|_| NetworkError::NotRepeatable)?;
         // Reconnects are handled by the caller: the state, the jitter and the two backoff curves are part of the
         // protocol.
         source.set_retry_policy(Box::new(retry::Never));
@@ -107,10 +114,7 @@ impl Events {
             let event = match tokio::time::timeout_at(deadline, self.source.next()).await {
                 Ok(Some(event)) => event?,
                 Ok(None) => return Err(ended()),
-                Err(_) => {
-                    let seconds = self.silence.as_secs_f64();
-                    return Err(ConnectionError::Network(format!("no event and no comment for {seconds} s")));
-                }
+                Err(_) => return Err(NetworkError::Silent(self.silence).into()),
             };
             self.reconnection_time = event.retry.or(self.reconnection_time);
             if self.last_event_id != event.id {
@@ -158,7 +162,8 @@ impl ConnectionError {
     #[must_use]
     pub fn kind(&self) -> (ErrorKind, bool) {
         match self {
-            Self::Network(_) => (ErrorKind::Network, false),
+            Self::Network(_) | Self::Closed(_) => (ErrorKind::Network, false),
+            Self::Internal(_) => (ErrorKind::Unknown, false),
             Self::Protocol(_) | Self::Message { .. } => (ErrorKind::InvalidData, false),
             Self::Redirect(error) => (ErrorKind::Response(error.status()), false),
             Self::Status(status) => (ErrorKind::Response(status.as_u16()), self.is_rejection()),
@@ -189,7 +194,7 @@ pub fn shortened(text: &str) -> String {
 }
 
 fn ended() -> ConnectionError {
-    ConnectionError::Network("stream ended".to_owned())
+    NetworkError::Ended.into()
 }
 
 fn from_source(item: Result<SourceEvent, SourceError>) -> Option<Result<Event, ConnectionError>> {
@@ -208,9 +213,9 @@ fn failure(error: SourceError) -> ConnectionError {
     match error {
         SourceError::InvalidStatusCode(status, _) => ConnectionError::Status(status),
         SourceError::StreamEnded => ended(),
-        SourceError::Transport(error) => ConnectionError::Network(chain(&error.without_url())),
+        SourceError::Transport(error) => NetworkError::from(error).into(),
         SourceError::Parser(error) => ConnectionError::Protocol(error.input),
-        other => ConnectionError::Network(other.to_string()),
+        other => NetworkError::EventSource(Box::new(other)).into(),
     }
 }
 

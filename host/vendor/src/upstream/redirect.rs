@@ -9,7 +9,7 @@ use http::header::LOCATION;
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::{RequestBuilder, Response, Url};
 
-use super::chain;
+use super::network_error::NetworkError;
 
 /// Maximum number of consecutive redirects, as in Go's client.
 pub(crate) const MAX_REDIRECTS: usize = 10;
@@ -58,7 +58,7 @@ pub enum RedirectError {
 pub enum SendError {
     /// The request could not be sent, or its response did not arrive.
     #[error("connection failed: {0}")]
-    Network(String),
+    Network(#[from] NetworkError),
     /// The response is a redirect that is not followed.
     #[error(transparent)]
     Redirect(#[from] RedirectError),
@@ -78,11 +78,11 @@ pub fn client() -> reqwest::ClientBuilder {
 pub async fn send(mut request: RequestBuilder) -> Result<Response, SendError> {
     for _ in 0..=MAX_REDIRECTS {
         let again = request.try_clone();
-        let answer = request.send().await.map_err(|it| SendError::Network(chain(&it.without_url())))?;
+        let answer = request.send().await.map_err(NetworkError::from)?;
         if !is_redirect(answer.status()) {
             return Ok(answer);
         }
-        let again = again.ok_or_else(|| SendError::Network("the request cannot be repeated".to_owned()))?;
+        let again = again.ok_or(NetworkError::NotRepeatable)?;
         request = follow(again, &answer)?;
     }
     Err(RedirectError::TooMany.into())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use yardarm_core::Secret;
-use yardarm_vendor::upstream::{ConnectionError, Events};
+use yardarm_vendor::upstream::{ConnectionError, Events, NetworkError};
 
 use super::page::{Listed, Page};
 use crate::identity::{Identity, Session};
@@ -83,7 +83,7 @@ impl Account {
             }
             Ok(listing)
         };
-        let too_slow = |_| Err(RequestError::Network("the configuration did not arrive in time".to_owned()));
+        let too_slow = |_| Err(NetworkError::TimedOut("the configuration did not arrive").into());
         tokio::time::timeout(LISTING_TIMEOUT, reading).await.unwrap_or_else(too_slow)
     }
 

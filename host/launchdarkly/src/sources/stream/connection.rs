@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use yardarm_core::supervisor::blocking;
-use yardarm_vendor::upstream::{self as outbound, ConnectionError, Event, Events};
+use yardarm_vendor::upstream::{self, ConnectionError, Event, Events};
 
 use super::key::UpstreamKey;
 use crate::data::Change;
@@ -85,7 +85,7 @@ impl Requests {
         if let Some(id) = self.last_event_id {
             request = request.header("last-event-id", id);
         }
-        outbound::open(request, self.http.read_timeout).await
+        upstream::open(request, self.http.read_timeout).await
     }
 
     /// Opens a connection with another key after `delay`, and waits for its data.
@@ -111,18 +111,6 @@ pub(super) async fn parse(event: Event) -> Result<Message, ConnectionError> {
         move || message::parse(&name, &data)
     };
     // Megabytes of JSON take milliseconds, so they are parsed off the serving threads.
-    let parsed = blocking("upstream parser", parse).await.map_err(|it| ConnectionError::Network(it.to_string()))?;
+    let parsed = blocking("upstream parser", parse).await?;
     parsed.map_err(|error| ConnectionError::message(&name, error.to_string()))
-}
-
-/// Percent-encodes a query value.
-pub(super) fn form_urlencoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }

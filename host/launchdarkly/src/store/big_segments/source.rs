@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use yardarm_store::MembershipPatch;
-use yardarm_vendor::upstream::{ConnectionError, Events, RedirectError, SendError, chain};
+use yardarm_vendor::upstream::{ConnectionError, Events, NetworkError, RedirectError, SendError};
 
 use super::{CurrentKey, patch};
 use crate::config::Config;
@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SourceError {
     #[error("connection failed: {0}")]
-    Network(String),
+    Network(#[from] NetworkError),
     #[error("upstream answered {0}")]
     Status(StatusCode),
     #[error("upstream {0}")]
@@ -56,7 +56,7 @@ impl Source {
         if response.status() != StatusCode::OK {
             return Err(SourceError::Status(response.status()));
         }
-        let body = response.bytes().await.map_err(network)?;
+        let body = response.bytes().await.map_err(NetworkError::from)?;
         Ok(patch::parse(&String::from_utf8_lossy(&body))?)
     }
 
@@ -104,9 +104,4 @@ impl From<SendError> for SourceError {
             SendError::Redirect(error) => Self::Redirect(error),
         }
     }
-}
-
-/// Converts an error without its URL, which is in the configuration.
-fn network(error: reqwest::Error) -> SourceError {
-    SourceError::Network(chain(&error.without_url()))
 }

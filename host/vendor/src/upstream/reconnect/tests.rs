@@ -1,4 +1,5 @@
 use super::*;
+use crate::upstream::NetworkError;
 use crate::upstream::key_history::INTERRUPTION;
 
 const LONG: Duration = Duration::from_secs(300);
@@ -7,7 +8,7 @@ const INTERRUPTED: Duration = Duration::from_secs(10);
 
 #[tokio::test(start_paused = true)]
 async fn a_service_cannot_make_a_hot_loop() {
-    let error = ConnectionError::Network("closed".to_owned());
+    let error = ConnectionError::Network(NetworkError::Ended);
     for asks in [0, 1, 999, u64::MAX] {
         let mut reconnect = ReconnectPolicy::new(Duration::from_secs(30), Duration::from_secs(300));
         let mut before = Duration::ZERO;
@@ -27,7 +28,7 @@ async fn a_service_cannot_make_a_hot_loop() {
 #[tokio::test(start_paused = true)]
 async fn a_rejection_after_success_is_an_interruption_at_first() {
     let rejected = ConnectionError::Status(http::StatusCode::UNAUTHORIZED);
-    let closed = ConnectionError::Network("closed".to_owned());
+    let closed = ConnectionError::Network(NetworkError::Ended);
     let (short, long) = (Duration::from_secs(30), Duration::from_secs(150));
     let mut reconnect = ReconnectPolicy::new(short, Duration::from_secs(300));
     assert!(reconnect.delay_after(&rejected) >= long, "never accepted");
@@ -56,7 +57,7 @@ async fn a_rejection_after_success_is_an_interruption_at_first() {
 async fn a_service_may_request_a_longer_delay() {
     let mut reconnect = ReconnectPolicy::new(Duration::from_secs(30), Duration::from_secs(300));
     reconnect.rebase(Duration::from_secs(20));
-    let delay = reconnect.delay_after(&ConnectionError::Network("closed".to_owned()));
+    let delay = reconnect.delay_after(&ConnectionError::Network(NetworkError::Ended));
     assert!((Duration::from_secs(10)..=Duration::from_secs(20)).contains(&delay), "{delay:?}");
 }
 
