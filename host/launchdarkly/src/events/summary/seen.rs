@@ -1,8 +1,8 @@
 //! Contexts that were recently reported to the events service.
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use lru::LruCache;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -18,11 +18,8 @@ pub(super) struct Mark([u8; 32]);
 /// The contexts that need no `index` event.
 pub(super) struct Seen {
     since: Instant,
-    /// When each was last seen, as a counter.
-    meetings: HashMap<Mark, u64>,
-    /// The same inverted, to find the oldest.
-    order: BTreeMap<u64, Mark>,
-    next: u64,
+    /// Bounded by hand: a cache with a capacity allocates for all of it at once.
+    marks: LruCache<Mark, ()>,
 }
 
 impl Mark {
@@ -33,7 +30,7 @@ impl Mark {
 
 impl Seen {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, meetings: HashMap::new(), order: BTreeMap::new(), next: 0 }
+        Self { since: now, marks: LruCache::unbounded() }
     }
 
     /// Drops all contexts after the interval.
@@ -45,29 +42,19 @@ impl Seen {
 
     /// Approximate bytes that are held.
     pub(super) fn bytes(&self) -> usize {
-        self.meetings.len() * 160
+        self.marks.len() * 160
     }
 
     /// Whether a context is remembered; if so, it is marked as seen.
     pub(super) fn recalls(&mut self, mark: Mark) -> bool {
-        let is_known = self.meetings.contains_key(&mark);
-        if is_known {
-            self.remember(mark);
-        }
-        is_known
+        self.marks.get(&mark).is_some()
     }
 
     /// Remembers a context.
     pub(super) fn remember(&mut self, mark: Mark) {
-        if let Some(earlier) = self.meetings.insert(mark, self.next) {
-            self.order.remove(&earlier);
-        }
-        self.order.insert(self.next, mark);
-        self.next += 1;
-        if self.meetings.len() > CAPACITY
-            && let Some((_, oldest)) = self.order.pop_first()
-        {
-            self.meetings.remove(&oldest);
+        self.marks.put(mark, ());
+        if self.marks.len() > CAPACITY {
+            self.marks.pop_lru();
         }
     }
 }
@@ -88,7 +75,7 @@ mod tests {
         seen.remember(mark(CAPACITY));
         assert!(seen.recalls(mark(0)) && seen.recalls(mark(2)) && seen.recalls(mark(CAPACITY)));
         assert!(!seen.recalls(mark(1)));
-        assert_eq!((seen.meetings.len(), seen.order.len()), (CAPACITY, CAPACITY));
+        assert_eq!(seen.marks.len(), CAPACITY);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,10 @@
 //! Memberships of contexts in Big Segments, cached for a moment, and their freshness.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -43,9 +43,8 @@ struct State {
     freshness: Freshness,
     /// Whether the database had a cursor; without one it holds no memberships.
     has_cursor: bool,
-    answers: HashMap<Box<str>, Answer>,
-    /// Keys of `answers`, oldest first.
-    order: VecDeque<Box<str>>,
+    /// In order of insertion: lookups do not count as uses. Bounded by hand, so that an idle environment allocates nothing.
+    answers: LruCache<Box<str>, Answer>,
     /// Incremented when the cache is cleared, so that lookups in flight at that time are not cached.
     generation: u64,
     paused_until: Option<Instant>,
@@ -68,8 +67,7 @@ impl MembershipLookup {
         let state = State {
             freshness: Freshness { is_available: true, synchronized_on: 0 },
             has_cursor: false,
-            answers: HashMap::new(),
-            order: VecDeque::new(),
+            answers: LruCache::unbounded(),
             generation: 0,
             paused_until: None,
         };
@@ -85,7 +83,6 @@ impl MembershipLookup {
         let mut state = self.lock();
         state.has_cursor = true;
         state.answers.clear();
-        state.order.clear();
         state.generation += 1;
     }
 
@@ -161,7 +158,7 @@ impl MembershipLookup {
     fn known(&self, hash: &str) -> CacheLookup {
         let state = self.lock();
         let now = Instant::now();
-        if let Some(answer) = state.answers.get(hash)
+        if let Some(answer) = state.answers.peek(hash)
             && now < answer.until
         {
             return CacheLookup::Hit(Arc::clone(&answer.membership));
@@ -178,15 +175,9 @@ impl MembershipLookup {
             return;
         }
         let answer = Answer { membership: Arc::clone(membership), until: Instant::now() + REMEMBERED };
-        let hash: Box<str> = hash.into();
-        if state.answers.insert(hash.clone(), answer).is_some() {
-            state.order.retain(|it| *it != hash);
-        }
-        state.order.push_back(hash);
-        if state.order.len() > ANSWERS
-            && let Some(oldest) = state.order.pop_front()
-        {
-            state.answers.remove(&oldest);
+        state.answers.put(hash.into(), answer);
+        if state.answers.len() > ANSWERS {
+            state.answers.pop_lru();
         }
     }
 
