@@ -5,6 +5,7 @@ mod every_route;
 mod folder;
 mod hostile;
 mod panics;
+mod payloads;
 mod samples;
 mod swaps;
 

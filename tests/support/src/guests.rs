@@ -38,12 +38,13 @@ pub struct Guest {
 }
 
 /// Host functions, imported if a fragment calls them: marker, interface, name, type.
-const IMPORTS: [(&str, &str, &str, &str); 6] = [
+const IMPORTS: [(&str, &str, &str, &str); 7] = [
     ("$log", "log", "log", "(param i32 i32 i32)"),
     ("$config_get", "config", "get", "(param i32 i32 i32)"),
     ("$counter_add", "metrics", "counter-add", "(param i32 i32 i64 i32 i32)"),
     ("$now_ms", "clock", "now-ms", "(result i64)"),
     ("$item_set_json", "items", "[method]item-set.json", "(param i32 i32 i32)"),
+    ("$item_set_other", "items", "[method]item-set.other", "(param i32 i32 i32 i32 i32 i32)"),
     ("$result_set_get", "results", "[method]result-set.get", "(param i32 i32 i32)"),
 ];
 
@@ -301,6 +302,8 @@ fragments! {
     NO_VERDICTS = "no-verdicts.wat";
     /// `payload-transform`: hides the first item.
     HIDE_FIRST = "hide-first.wat";
+    /// `payload-transform`: hides the first item unless there is a flag `show`.
+    HIDE_UNLESS = "hide-unless.wat";
     /// `payload-transform`: replaces the first item with itself, or does nothing if it cannot read it.
     REWRITE_FIRST = "rewrite-first.wat";
     /// `payload-transform`: replaces the first item with one of an older version.
@@ -326,9 +329,8 @@ mod tests {
         match file {
             "keep.wat" | "drop-first.wat" | "drop-seen.wat" | "replace-first.wat" | "replace-badly.wat"
             | "no-verdicts.wat" => GuestHook::EventFilter,
-            "hide-first.wat" | "rewrite-first.wat" | "version-back.wat" | "hide-nowhere.wat" | "add-flag.wat" => {
-                GuestHook::PayloadTransform
-            }
+            "hide-first.wat" | "hide-unless.wat" | "rewrite-first.wat" | "version-back.wat" | "hide-nowhere.wat"
+            | "add-flag.wat" => GuestHook::PayloadTransform,
             "first-true.wat" | "omit-first.wat" | "first-nonsense.wat" => GuestHook::EvaluationTransform,
             _ => GuestHook::RequestAuth,
         }
