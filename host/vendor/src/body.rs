@@ -1,5 +1,7 @@
 //! Request bodies, collected within a limit and within the memory that is granted for them.
 
+use std::error::Error;
+
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError};
@@ -42,8 +44,9 @@ pub async fn collect(mut body: Body, limit: usize, mut grants: impl FnMut(usize)
 }
 
 /// Whether a body exceeded a limit that wraps it, as that of the gateway does.
-fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
+fn is_too_large(error: &axum::Error) -> bool {
+    let mut causes = std::iter::successors(Some::<&dyn Error>(error), |&error| error.source());
+    causes.any(|cause| cause.is::<LengthLimitError>())
 }
 
 #[cfg(test)]
