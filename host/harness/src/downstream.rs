@@ -45,7 +45,7 @@ pub(crate) fn routes(state: Downstream) -> Router {
 
 /// Returns the methods of a row, behind the check of its credential.
 fn methods(state: &Downstream, row: &Route) -> MethodRouter<Downstream> {
-    let methods = routes::handler(row.id);
+    let methods = routes::handler(row.id, row.method);
     let checked = match row.credential {
         Credential::EnvironmentToken => {
             methods.layer::<_, Infallible>(middleware::from_fn_with_state(state.clone(), auth::admit))

@@ -26,12 +26,11 @@ use http::header::CONTENT_TYPE;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::status::Status;
-use yardarm_vendor::routes::RouteMethod;
 
 use self::auth::RouteInfo;
 use self::compat_metrics::CompatMetrics;
 pub use self::routes::routes_document;
-use self::routes::{ROUTES, Route};
+use self::routes::{ROUTES, Route, RouteMethod};
 use crate::config::Config;
 use crate::environments::Environments;
 use crate::events::Limits;

@@ -1,17 +1,6 @@
-//! What the route tables of both vendors consist of: methods, path templates, and the lines of their documentation.
+//! What the route tables of both vendors consist of: path templates, and the lines of their documentation.
 
 use std::fmt::Write;
-
-/// A method that a route serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RouteMethod {
-    /// `GET`
-    Get,
-    /// `POST`
-    Post,
-    /// `REPORT`, a `GET` with a body
-    Report,
-}
 
 /// A path with variables, such as `/eval/{envId}/{context}`. A segment may have text behind its variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,18 +19,6 @@ pub struct RouteLine {
     pub sdks: String,
     /// The credential that callers present.
     pub credential: &'static str,
-}
-
-impl RouteMethod {
-    /// Returns the method as requests have it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Report => "REPORT",
-        }
-    }
 }
 
 impl PathTemplate {

@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use uuid::Uuid;
 
 use super::rejection::error;
-use super::routes::CORS_METHODS;
+use super::routes::{CORS_METHODS, RouteMethod};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -103,16 +103,16 @@ pub(super) async fn not_found() -> Response {
     error(StatusCode::NOT_FOUND, "message", "Not Found")
 }
 
-/// Returns the methods of a route that is read. `GET` does not imply `HEAD`, and the body of a 405 is that of the vendor's
-/// relay.
-pub(super) fn read<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(handler: H) -> MethodRouter<S> {
-    let reject = async || method_not_allowed("GET");
-    get(handler).head(reject).fallback(reject)
-}
-
-/// Returns the methods of a route that is posted to.
-pub(super) fn write<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(handler: H) -> MethodRouter<S> {
-    post(handler).fallback(async || method_not_allowed("POST"))
+/// Returns a handler for one method. `GET` does not imply `HEAD`, and the body of a 405 is that of the vendor's relay.
+pub(super) fn only<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(
+    method: RouteMethod,
+    handler: H,
+) -> MethodRouter<S> {
+    let reject = async move || method_not_allowed(method.as_str());
+    match method {
+        RouteMethod::Get => get(handler).head(reject).fallback(reject),
+        RouteMethod::Post => post(handler).fallback(reject),
+    }
 }
 
 /// Responds to a method that a route does not support; `allowed` is the one that it does.

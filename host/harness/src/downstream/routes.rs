@@ -10,9 +10,9 @@ use yardarm_vendor::routes::{first_segment, table};
 
 use self::Audience::{Anyone, Clients, Sdks, Servers};
 use self::Credential::{EnvironmentToken, KeyInBody, TokenAndKey};
-pub(super) use self::route::{Audience, Credential, Route};
+pub(super) use self::route::{Audience, Credential, Route, RouteMethod};
 use self::route::{get, post};
-use super::edge::{read, write};
+use super::edge::only;
 use super::state::Downstream;
 use super::{client_auth, configs, evaluations, health, metrics, metrics_endpoint, stream};
 
@@ -66,20 +66,20 @@ pub(super) const ROUTES: &[Route] = &[
     get("/metrics", RouteId::CompatMetrics, Anyone, Credential::None),
 ];
 
-/// Returns the handler of a route, with its responses to other methods.
-pub(super) fn handler(id: RouteId) -> MethodRouter<Downstream> {
+/// Returns the handler of a route for `method`, and the response to other methods.
+pub(super) fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Downstream> {
     match id {
-        RouteId::PollFlags => read(configs::flags),
-        RouteId::PollFlag => read(configs::flag),
-        RouteId::PollSegments => read(configs::segments),
-        RouteId::PollSegment => read(configs::segment),
-        RouteId::EvaluateAll => read(evaluations::all),
-        RouteId::EvaluateOne => read(evaluations::one),
-        RouteId::Events => write(metrics::post),
-        RouteId::Stream => read(stream::stream),
-        RouteId::Auth => write(client_auth::exchange),
-        RouteId::Health => read(health::health),
-        RouteId::CompatMetrics => read(metrics_endpoint::show),
+        RouteId::PollFlags => only(method, configs::flags),
+        RouteId::PollFlag => only(method, configs::flag),
+        RouteId::PollSegments => only(method, configs::segments),
+        RouteId::PollSegment => only(method, configs::segment),
+        RouteId::EvaluateAll => only(method, evaluations::all),
+        RouteId::EvaluateOne => only(method, evaluations::one),
+        RouteId::Events => only(method, metrics::post),
+        RouteId::Stream => only(method, stream::stream),
+        RouteId::Auth => only(method, client_auth::exchange),
+        RouteId::Health => only(method, health::health),
+        RouteId::CompatMetrics => only(method, metrics_endpoint::show),
     }
 }
 

@@ -6,10 +6,10 @@
 mod route;
 
 use axum::routing::{MethodFilter, MethodRouter, on};
-use yardarm_vendor::routes::RouteMethod::{Get, Post, Report};
 use yardarm_vendor::routes::table;
 
-pub(super) use self::route::{Audience, Credential, Route};
+use self::RouteMethod::{Get, Post, Report};
+pub(super) use self::route::{Audience, Credential, Route, RouteMethod};
 use self::route::{browser, mobile, open, server};
 use super::{Downstream, evaluation, events, fdv2, goals, polling, status, stream};
 

@@ -1,6 +1,6 @@
 //! A row of the route table.
 
-use yardarm_vendor::routes::{PathTemplate, RouteLine, RouteMethod};
+use yardarm_vendor::routes::{PathTemplate, RouteLine};
 
 use super::RouteId;
 
@@ -14,6 +14,13 @@ pub(in crate::downstream) struct Route {
     pub(in crate::downstream) credential: Credential,
     /// The path in metrics under the names of the vendor's relay; `None` if they do not count the route.
     pub(in crate::downstream) counted_as: Option<&'static str>,
+}
+
+/// The method of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::downstream) enum RouteMethod {
+    Get,
+    Post,
 }
 
 /// The callers of a route.
@@ -51,6 +58,16 @@ pub(super) const fn get(path: &'static str, id: RouteId, audience: Audience, cre
 /// Creates a row for `POST`.
 pub(super) const fn post(path: &'static str, id: RouteId, audience: Audience, credential: Credential) -> Route {
     Route { method: RouteMethod::Post, ..get(path, id, audience, credential) }
+}
+
+impl RouteMethod {
+    /// Returns the method as requests have it.
+    pub(in crate::downstream) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
 }
 
 impl Audience {

@@ -1,6 +1,6 @@
 //! A row of the route table.
 
-use yardarm_vendor::routes::{PathTemplate, RouteLine, RouteMethod};
+use yardarm_vendor::routes::{PathTemplate, RouteLine};
 
 use super::RouteId;
 use crate::identity::SdkKind;
@@ -20,6 +20,14 @@ pub(in crate::downstream) struct Route {
     pub(in crate::downstream) is_counted: bool,
     /// Whether the route exists only with `launchdarkly.fdv2`.
     pub(in crate::downstream) needs_fdv2: bool,
+}
+
+/// The method of a route. Those of browsers have `OPTIONS` too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::downstream) enum RouteMethod {
+    Get,
+    Post,
+    Report,
 }
 
 /// The callers of a route.
@@ -75,6 +83,17 @@ const fn row(method: RouteMethod, path: &'static str, id: RouteId, audience: Opt
     let template = PathTemplate::new(path);
     // The reference counts no status routes.
     Route { id, method, path: template, template, audience, is_counted: audience.is_some(), needs_fdv2: false }
+}
+
+impl RouteMethod {
+    /// Returns the method as SDKs send it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Report => "REPORT",
+        }
+    }
 }
 
 impl Route {
