@@ -30,7 +30,7 @@ use yardarm_core::status::Status;
 use self::auth::RouteInfo;
 use self::compat_metrics::CompatMetrics;
 pub use self::routes::routes_document;
-use self::routes::{ROUTES, Route, RouteMethod};
+use self::routes::{ROUTES, Route};
 use crate::config::Config;
 use crate::environments::Environments;
 use crate::events::Limits;
@@ -65,12 +65,7 @@ pub(crate) fn routes(state: Downstream) -> Router {
 
 /// The methods of a row, behind the check of its credential.
 fn methods(state: &Downstream, route: &'static Route) -> MethodRouter<Downstream> {
-    let filter = match route.method {
-        RouteMethod::Get => MethodFilter::GET,
-        RouteMethod::Post => MethodFilter::POST,
-        RouteMethod::Report => edge::REPORT,
-    };
-    let methods = routes::handler(route.id, filter);
+    let methods = routes::handler(route.id, route.method);
     let Some(audience) = route.audience else { return methods };
     let methods = match audience.cors {
         Some(_) => methods.on(MethodFilter::OPTIONS, auth::preflight),

@@ -9,9 +9,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use yardarm_vendor::routes::table;
 
 use self::RouteMethod::{Get, Post, Report};
-pub(super) use self::route::{Audience, Credential, Route, RouteMethod};
-use self::route::{browser, mobile, open, server};
-use super::{Downstream, evaluation, events, fdv2, goals, polling, status, stream};
+pub(super) use self::route::{Audience, Credential, Route};
+use self::route::{RouteMethod, browser, mobile, open, server};
+use super::{Downstream, edge, evaluation, events, fdv2, goals, polling, status, stream};
 
 /// The function of a route. One handler serves each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +108,13 @@ pub(super) const ROUTES: &[Route] = &[
     browser(Report, "/sdk/evalx/{envId}/user", RouteId::ClientEvaluateReport).at("/sdk/evalx/users/user"),
 ];
 
-/// Returns the handler of a route for the methods in `filter`.
-pub(super) fn handler(id: RouteId, filter: MethodFilter) -> MethodRouter<Downstream> {
+/// Returns the handler of a route for `method`.
+pub(super) fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Downstream> {
+    let filter = match method {
+        Get => MethodFilter::GET,
+        Post => MethodFilter::POST,
+        Report => edge::REPORT,
+    };
     match id {
         RouteId::Status => on(filter, status::status),
         RouteId::StatusNamed => on(filter, status::named),

@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use axum::Router;
+
 use super::*;
 
 #[test]
@@ -105,4 +107,12 @@ fn the_document_has_one_line_per_row() {
     let line =
         "| `/stream` | GET | `server.stream` | server and client | token in `Authorization` and API key in `API-Key` |";
     assert!(document.lines().any(|it| it == line), "{document}");
+}
+
+#[test]
+fn the_router_accepts_every_row() {
+    let table = ROUTES
+        .iter()
+        .fold(Router::new(), |table, route| table.route(&route.path.pattern(), handler(route.id, route.method)));
+    assert!(table.has_routes());
 }

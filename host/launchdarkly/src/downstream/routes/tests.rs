@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use axum::Router;
+
 use super::*;
 
 #[test]
@@ -73,4 +75,12 @@ fn the_document_has_one_line_per_template() {
     let line = "| `/eval/{envId}` | REPORT,OPTIONS | `client.stream` | browser | environment ID in the path |";
     assert!(document.lines().any(|it| it == line), "{document}");
     assert!(document.contains("| `/sdk/poll` | GET | `server.poll.objects` | server-side, with `launchdarkly.fdv2` |"));
+}
+
+#[test]
+fn the_router_accepts_every_row() {
+    let table = ROUTES
+        .iter()
+        .fold(Router::new(), |table, route| table.route(&route.path.pattern(), handler(route.id, route.method)));
+    assert!(table.has_routes());
 }
