@@ -44,6 +44,45 @@ fn the_table_of_settings_is_the_list_of_keys() {
     assert_eq!(present, table, "run this test with UPDATE_DOCS=1 to write the table");
 }
 
+/// Before the tables of `docs/routes.md`.
+const ROUTES_INTRO: &str = "\
+# Routes
+
+All paths that SDKs use, by vendor. The tables are generated from the route tables in
+`host/launchdarkly/src/downstream/routes.rs` and `host/harness/src/downstream/routes.rs`.
+
+Plugins, their bindings and metrics know a route by its ID. Routes without one need no credential, and no request plugin is
+called for them.
+
+";
+
+#[test]
+fn the_tables_of_routes_are_those_of_the_routers() {
+    let tables = [yardarm_launchdarkly::routes_document(), yardarm_harness::routes_document()];
+    let document = format!("{ROUTES_INTRO}{}", tables.join("\n"));
+    let path = root().join("docs/routes.md");
+    let present = std::fs::read_to_string(&path).unwrap_or_default();
+    if present != document && std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, document).expect("the document is written");
+        return;
+    }
+    assert_eq!(present, document, "run this test with UPDATE_DOCS=1 to write the document");
+}
+
+#[test]
+fn no_path_belongs_to_both_vendors() {
+    let paths = |document: String| {
+        let path = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+        document.lines().filter_map(path).collect::<Vec<_>>()
+    };
+    for path in paths(yardarm_launchdarkly::routes_document()) {
+        assert!(!yardarm_harness::owns(&path), "{path}");
+    }
+    for path in paths(yardarm_harness::routes_document()) {
+        assert!(yardarm_harness::owns(&path), "{path}");
+    }
+}
+
 /// A running demo and its output so far.
 struct Demo {
     child: Child,

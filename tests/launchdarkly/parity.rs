@@ -36,7 +36,7 @@ pub(crate) enum Family {
     Pixel,
 }
 
-/// One route. Its number is the one behind the route in `host/launchdarkly/src/downstream.rs`.
+/// One route. Its number is the one behind the route in `host/launchdarkly/src/downstream/routes.rs`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
     pub(crate) row: u8,

@@ -3,6 +3,8 @@
 
 pub mod url;
 
+pub mod routes;
+
 pub mod upstream;
 
 pub mod body;

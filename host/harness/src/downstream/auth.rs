@@ -13,16 +13,16 @@ use yardarm_core::registry::RouteTag;
 use yardarm_vendor::admission::{self, Admitted, RequestParts};
 
 use super::rejection::Rejection;
+use super::routes::RouteId;
 use super::state::Downstream;
 use crate::environments::HarnessEnvironment;
 use crate::identity::tokens::{Claims, TokenKey};
 
-/// What the route table defines about a route.
+/// What plugins receive about a route.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RouteInfo {
-    /// Identifier for plugins and metrics.
-    pub(super) id: &'static str,
-    /// Kind of SDK that usually requests it.
+    pub(super) id: RouteId,
+    /// The kind of SDK, for requests that do not name it.
     pub(super) sdk: &'static str,
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn admit(
     let label = caller.environment.label.clone();
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
-    response.extensions_mut().insert(RouteTag { route: info.id, environment: Some(label) });
+    response.extensions_mut().insert(RouteTag { route: info.id.as_str(), environment: Some(label) });
     response
 }
 
@@ -99,7 +99,7 @@ pub(super) async fn authorize(
     credential: Option<Secret>,
 ) -> Result<Caller, Rejection> {
     let sdk = kind_of_sdk(parts.headers).unwrap_or(info.sdk);
-    let facts = admission::facts(environment.label.clone(), info.id, sdk, parts, credential);
+    let facts = admission::facts(environment.label.clone(), info.id.as_str(), sdk, parts, credential);
     let admitted = admission::admit(&downstream.hooks, facts).await?;
     Ok(Caller { environment, admitted })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use serde::Deserialize;
@@ -23,7 +23,6 @@ use crate::identity::tokens::Subject;
 
 /// Largest body in bytes. Keys are small, but targets may have many attributes.
 const MAX_BODY: usize = 1 << 20;
-const ROUTE: RouteInfo = RouteInfo { id: "server.auth", sdk: "server" };
 
 #[derive(Deserialize)]
 struct AuthRequest {
@@ -33,14 +32,18 @@ struct AuthRequest {
     target: Option<Target>,
 }
 
-pub(super) async fn exchange(State(downstream): State<Downstream>, request: Request) -> Response {
-    match try_exchange(&downstream, request).await {
+pub(super) async fn exchange(
+    State(downstream): State<Downstream>,
+    Extension(info): Extension<RouteInfo>,
+    request: Request,
+) -> Response {
+    match try_exchange(&downstream, info, request).await {
         Ok(token) => json_body(format!("{}\n", json!({ "authToken": token }))),
         Err(rejection) => rejection.into_response(),
     }
 }
 
-async fn try_exchange(downstream: &Downstream, request: Request) -> Result<String, Rejection> {
+async fn try_exchange(downstream: &Downstream, info: RouteInfo, request: Request) -> Result<String, Rejection> {
     let (parts, body) = request.into_parts();
     // Large bodies are charged, so that together they stay within a bound of memory; small bodies are not, so that large
     // ones cannot block them. The charge is held until the target has been stored.
@@ -54,7 +57,9 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
     let validates = downstream.config.validate_targets;
     let (key, target) = downstream.work(is_large, move || read(&body, validates)).await??;
     let hash = KeyHash::of(key.expose());
-    let caller = match admit(downstream, &parts, &hash, &key, target.is_some()).await {
+    // Client SDKs present a target, server SDKs do not.
+    let info = RouteInfo { sdk: if target.is_some() { "client" } else { info.sdk }, ..info };
+    let caller = match admit(downstream, info, &parts, &hash, &key).await {
         Ok(caller) => caller,
         Err(rejection) => {
             if is_large {
@@ -80,18 +85,16 @@ async fn try_exchange(downstream: &Downstream, request: Request) -> Result<Strin
 /// Admits a caller who presents `key`.
 async fn admit(
     downstream: &Downstream,
+    info: RouteInfo,
     parts: &Parts,
     hash: &KeyHash,
     key: &Secret,
-    has_target: bool,
 ) -> Result<Caller, Rejection> {
     let environment = match downstream.environments.by_key(hash) {
         Lookup::Found(environment) => environment,
         Lookup::NotYet => return Err(Rejection::NotReady),
         Lookup::Unknown => return Err(Rejection::UnknownKey),
     };
-    // Client SDKs present a target, server SDKs do not.
-    let info = RouteInfo { sdk: if has_target { "client" } else { ROUTE.sdk }, ..ROUTE };
     let parts = RequestParts { method: &parts.method, headers: &parts.headers, extensions: &parts.extensions };
     authorize(downstream, environment, info, &parts, Some(key.clone())).await
 }

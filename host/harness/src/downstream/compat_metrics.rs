@@ -8,6 +8,7 @@ use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use super::routes;
 use crate::environments::{Connection, Environments};
 use crate::metrics::{KnownSdks, OTHER, Sdk};
 use crate::upstream::Registrations;
@@ -140,30 +141,11 @@ fn of_registrations(registrations: &Registrations) -> Registry {
 }
 
 /// Returns the pattern as the reference writes it; `None` for routes that it does not count.
-fn url(route: Option<&str>) -> Option<&'static str> {
-    let Some(route) = route else { return Some(OTHER) };
-    Some(match route.strip_prefix("/api/1.0").unwrap_or(route) {
-        "/health" | "/metrics" => return None,
-        "/client/auth" => "/client/auth",
-        "/client/env/{environment}/feature-configs" => "/client/env/:environment_uuid/feature-configs",
-        "/client/env/{environment}/feature-configs/{item}" => {
-            "/client/env/:environment_uuid/feature-configs/:identifier"
-        }
-        "/client/env/{environment}/target-segments" => "/client/env/:environment_uuid/target-segments",
-        "/client/env/{environment}/target-segments/{item}" => {
-            "/client/env/:environment_uuid/target-segments/:identifier"
-        }
-        "/client/env/{environment}/target/{target}/evaluations" => {
-            "/client/env/:environment_uuid/target/:target/evaluations"
-        }
-        "/client/env/{environment}/target/{target}/evaluations/{item}" => {
-            "/client/env/:environment_uuid/target/:target/evaluations/:feature"
-        }
-        "/metrics/{environment}" => "/metrics/:environment_uuid",
-        // The relay's documents name the second path.
-        "/stream" | "/client/env/{environment}/stream" => "/stream",
-        _ => OTHER,
-    })
+fn url(matched: Option<&str>) -> Option<&'static str> {
+    match matched.and_then(routes::find) {
+        Some(route) => route.counted_as,
+        None => Some(OTHER),
+    }
 }
 
 /// Returns the label of a method. Callers may send any method, so unknown ones share a label.

@@ -1,8 +1,10 @@
 //! What all responses have in common: a request ID, and CORS headers (F090 to F092, F094).
 
 use axum::extract::Request;
+use axum::handler::Handler;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, ORIGIN, VARY,
@@ -12,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use uuid::Uuid;
 
 use super::rejection::error;
+use super::routes::{CORS_METHODS, RouteMethod};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -86,7 +89,7 @@ fn preflight(request: &Request) -> Response {
     let wanted = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    let methods = HeaderValue::from_static("GET,OPTIONS,POST");
+    let methods = HeaderValue::from_static(CORS_METHODS);
     headers.insert(ALLOW, methods.clone());
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     let allowed = wanted.unwrap_or_else(|| HeaderValue::from_static("*,Authorization"));
@@ -100,8 +103,20 @@ pub(super) async fn not_found() -> Response {
     error(StatusCode::NOT_FOUND, "message", "Not Found")
 }
 
+/// Returns a handler for one method. `GET` does not imply `HEAD`, and the body of a 405 is that of the vendor's relay.
+pub(super) fn only<H: Handler<T, S>, T: 'static, S: Clone + Send + Sync + 'static>(
+    method: RouteMethod,
+    handler: H,
+) -> MethodRouter<S> {
+    let reject = async move || method_not_allowed(method.as_str());
+    match method {
+        RouteMethod::Get => get(handler).head(reject).fallback(reject),
+        RouteMethod::Post => post(handler).fallback(reject),
+    }
+}
+
 /// Responds to a method that a route does not support; `allowed` is the one that it does.
-pub(super) fn method_not_allowed(allowed: &'static str) -> Response {
+fn method_not_allowed(allowed: &'static str) -> Response {
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "message", "Method Not Allowed");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response

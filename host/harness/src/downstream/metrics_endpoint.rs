@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
+use super::routes::environment_id;
 use super::state::Downstream;
 
 /// Responds without a token, as the vendor's relay does.
@@ -29,11 +30,4 @@ pub(super) async fn count(State(downstream): State<Downstream>, request: Request
     let route = route.as_ref().map(MatchedPath::as_str);
     downstream.compat_metrics.request(route, environment, &method, response.status(), start.elapsed());
     response
-}
-
-/// Returns the environment that a path names.
-fn environment_id(path: &str) -> Option<&str> {
-    let path = path.strip_prefix("/api/1.0").unwrap_or(path);
-    let rest = path.strip_prefix("/client/env/").or_else(|| path.strip_prefix("/metrics/"))?;
-    rest.split('/').next()
 }

@@ -77,7 +77,9 @@ async fn open(
         None => Start::After(snapshot.seq(), heartbeat()),
     };
     let mut response = respond(head(), environment.data.update_source(), 0, start, guard);
-    response.extensions_mut().insert(RouteTag { route: info.id, environment: Some(environment.label.clone()) });
+    response
+        .extensions_mut()
+        .insert(RouteTag { route: info.id.as_str(), environment: Some(environment.label.clone()) });
     Ok(response)
 }
 

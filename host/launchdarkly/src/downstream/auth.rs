@@ -25,27 +25,17 @@ use super::Downstream;
 use super::compat_metrics::{Labels, RequestMethod};
 use super::query::{first_query_value, percent_decoded};
 use super::rejection::{Rejection, Unrecognised};
+use super::routes::{Audience, Credential, Route};
 use crate::config::EnvironmentConfig;
 use crate::environments::{LdEnvironment, Lookup, Phase};
 use crate::identity;
 use crate::identity::SdkKind;
 
-/// One row of the route table.
+/// The row of a route with a credential.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RouteInfo {
-    /// Identifier for plugins and metrics.
-    pub(super) id: &'static str,
-    /// Template of the path.
-    pub(super) path: &'static str,
+    pub(super) route: &'static Route,
     pub(super) audience: Audience,
-}
-
-/// The callers of a route.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Audience {
-    pub(super) kind: SdkKind,
-    /// Methods in CORS headers.
-    pub(super) methods: &'static str,
 }
 
 /// An authenticated caller.
@@ -91,7 +81,7 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
                     environment: Arc::clone(&environment),
                     config: Arc::clone(&config),
                     kind: info.audience.kind,
-                    route: info.id,
+                    route: info.route.id.as_str(),
                     plan,
                     facts,
                 };
@@ -100,15 +90,17 @@ pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Req
             }
         }
     };
-    if info.audience.kind == SdkKind::Browser {
-        add_cors(response.headers_mut(), info, &config, origin.as_ref());
+    if let Some(methods) = info.audience.cors {
+        add_cors(response.headers_mut(), methods, &config, origin.as_ref());
     }
     name_environment(&mut response, &config);
-    response.extensions_mut().insert(RouteTag { route: info.id, environment: Some(environment.label.clone()) });
+    response
+        .extensions_mut()
+        .insert(RouteTag { route: info.route.id.as_str(), environment: Some(environment.label.clone()) });
     response
 }
 
-/// Counts the request under the names of LaunchDarkly's relay, which does not count `/mping`.
+/// Counts the request under the names of LaunchDarkly's relay.
 fn count(
     downstream: &Downstream,
     info: RouteInfo,
@@ -124,11 +116,10 @@ fn count(
         user_agent: user_agent(|name| request.headers().get(name).map(HeaderValue::as_bytes)),
         route,
     };
-    if info.path != "/mping" {
-        let path = if info.path == "/a/{file}" { "/a/{envId}.gif" } else { info.path };
+    if let Some(path) = info.route.counted_path() {
         compat_metrics.request(labels(Some((RequestMethod::from(&method), path))));
     }
-    if info.id.starts_with("server.poll") {
+    if info.route.id.is_poll() {
         compat_metrics.poll(labels(None));
     }
 }
@@ -183,11 +174,11 @@ impl From<Rejection> for Refused {
 /// stop for good.
 fn find(downstream: &Downstream, info: RouteInfo, request: &Request) -> Result<(Arc<LdEnvironment>, Secret), Refused> {
     let kind = info.audience.kind;
-    let credential = match kind {
-        SdkKind::Browser => environment_id(request.uri().path(), info),
-        SdkKind::Server | SdkKind::Mobile => {
-            identity::from_headers(request.headers()).ok_or(Rejection::NoCredential)?
+    let credential = match info.audience.credential {
+        Credential::EnvironmentId => {
+            percent_decoded(info.route.environment_id(request.uri().path()).unwrap_or_default())
         }
+        Credential::Authorization => identity::from_headers(request.headers()).ok_or(Rejection::NoCredential)?,
     };
     let filter = first_query_value(request.uri().query(), "filter").unwrap_or_default();
     let environment = match downstream.environments.find(kind, &credential, &filter) {
@@ -204,18 +195,10 @@ fn find(downstream: &Downstream, info: RouteInfo, request: &Request) -> Result<(
     Err(Refused { rejection, environment: Some(environment) })
 }
 
-/// The variable in the path. Its position differs between routes, so it is found by the text before it.
-fn environment_id(path: &str, info: RouteInfo) -> String {
-    let prefixes = ["/sdk/evalx/", "/sdk/goals/", "/events/bulk/", "/events/diagnostic/", "/ping/", "/eval/", "/a/"];
-    let rest = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or_default();
-    let segment = rest.split('/').next().unwrap_or_default();
-    let id = percent_decoded(segment);
-    if info.id == "client.pixel" { id.strip_suffix(".gif").unwrap_or_default().to_owned() } else { id }
-}
-
 fn facts(environment: &LdEnvironment, credential: Secret, info: RouteInfo, request: &Request) -> RequestFacts {
     let parts = RequestParts { method: &method(request), headers: request.headers(), extensions: request.extensions() };
-    admission::facts(environment.label.clone(), info.id, info.audience.kind.as_str(), &parts, Some(credential))
+    let (route, sdk) = (info.route.id.as_str(), info.audience.kind.as_str());
+    admission::facts(environment.label.clone(), route, sdk, &parts, Some(credential))
 }
 
 /// The method as the SDK sent it: the router sees `REPORT` as `PUT`.
@@ -234,10 +217,10 @@ fn rejected(refused: Refused, info: RouteInfo) -> Response {
     if let Some(environment) = refused.environment {
         name_environment(&mut response, &environment.config());
     }
-    if info.audience.kind == SdkKind::Browser {
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(info.audience.methods));
+    if let Some(methods) = info.audience.cors {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     }
-    response.extensions_mut().insert(RouteTag { route: info.id, environment: None });
+    response.extensions_mut().insert(RouteTag { route: info.route.id.as_str(), environment: None });
     response
 }
 
@@ -255,7 +238,7 @@ fn name_environment(response: &mut Response, config: &EnvironmentConfig) {
 }
 
 /// The six CORS headers (L162 to L166).
-fn add_cors(headers: &mut HeaderMap, info: RouteInfo, config: &EnvironmentConfig, origin: Option<&HeaderValue>) {
+fn add_cors(headers: &mut HeaderMap, methods: &'static str, config: &EnvironmentConfig, origin: Option<&HeaderValue>) {
     let allowed = match (config.allowed_origins.first(), origin) {
         (None, None) => Some(HeaderValue::from_static("*")),
         (None, Some(origin)) => Some(origin.clone()),
@@ -273,7 +256,7 @@ fn add_cors(headers: &mut HeaderMap, info: RouteInfo, config: &EnvironmentConfig
     headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("false"));
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("300"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Date"));
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(info.audience.methods));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     if let Ok(allowed_headers) = HeaderValue::from_str(&allowed_headers) {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers);
     }

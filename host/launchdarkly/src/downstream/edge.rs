@@ -11,7 +11,8 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderMap, LOC
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
-/// The filter that matches `REPORT` after [`normalise`].
+/// The filter that matches `REPORT`, which LaunchDarkly's SDKs use like a `GET` with a body. Routers do not know the
+/// method, so [`normalise`] turns it into `PUT`, which this protocol does not use.
 pub(super) const REPORT: MethodFilter = MethodFilter::PUT;
 
 /// A method without routes.
