@@ -18,9 +18,9 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 use yardarm_core::registry::StreamCounts;
-use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::retry_after;
 use yardarm_core::supervisor::PanicReport;
+use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_wasm::FolderStatus;
 
 use crate::capacity::Capacity;

@@ -7,7 +7,7 @@ use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::readiness::{ReadyPolicy, ReadyReport, WaitingFor};
 use yardarm_core::registry::StreamRegistry;
-use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
+use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_wasm::PluginFolder;
 
 use crate::capacity::Capacity;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
-use yardarm_core::report::EnvironmentReport;
+use yardarm_vendor::report::EnvironmentReport;
 
 use crate::logging;
 use crate::state::State;

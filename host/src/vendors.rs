@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use tower::ServiceExt;
-use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
+use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
 use crate::config::Config;

@@ -1,8 +1,8 @@
 //! Vendor-independent machinery that the vendor crates and the plugin host share.
 //!
 //! Reading order: an [`mod@environment`] holds the newest data of one vendor environment and announces changes to its
-//! [`stream`]s through a shared [`change_log`]; [`hooks`] are the places where plugins are called; the [`outbox`]
-//! carries events towards the vendor; [`lifecycle`] owns every task, and its [`supervisor`] catches their panics.
+//! [`stream`]s through a shared [`change_log`]; [`hooks`] are the places where plugins are called; [`lifecycle`] owns every
+//! task, and its [`supervisor`] catches their panics.
 
 pub mod time;
 
@@ -36,10 +36,6 @@ pub mod atomic_file;
 
 pub mod data_folder;
 
-pub mod snapshot_file;
-
-pub mod sealed_file;
-
 pub mod supervisor;
 
 pub mod budget;
@@ -63,14 +59,6 @@ pub mod hooks;
 pub mod registry;
 
 pub mod stream;
-
-pub mod snapshot_writer;
-
-pub mod outbox;
-
-pub mod event_pipeline;
-
-pub mod report;
 
 pub use background::Background;
 pub use backoff::Backoff;

@@ -163,6 +163,19 @@ impl Status {
     }
 }
 
+impl Connection {
+    /// Returns the name in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Initializing => "initializing",
+            Self::Valid => "valid",
+            Self::Interrupted => "interrupted",
+            Self::Off => "off",
+        }
+    }
+}
+
 impl ConnectionStatus {
     fn enter(&mut self, connection: Connection) {
         if self.connection != connection {

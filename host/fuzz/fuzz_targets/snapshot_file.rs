@@ -1,7 +1,7 @@
 //! A snapshot file that was altered by a crash, a disk error or a user.
 #![no_main]
 
-use yardarm_core::snapshot_file::SnapshotFile;
+use yardarm_vendor::persisted::snapshot_file::SnapshotFile;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let dir = tempfile::tempdir().expect("a temporary folder");

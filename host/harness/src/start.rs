@@ -8,10 +8,10 @@ use axum::Router;
 use yardarm_core::budget::Budget;
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::readiness::ReadyLatch;
-use yardarm_core::report::EnvironmentReport;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::ticket::TicketQueue;
 use yardarm_core::{Evaluators, Secret, Workers, atomic_file};
+use yardarm_vendor::report::EnvironmentReport;
 use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
 use crate::config::{self, Config, Source};

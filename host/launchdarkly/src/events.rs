@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use yardarm_core::budget::{Account, ByTrust, Trust};
-use yardarm_core::event_pipeline::{EventPipeline, FilteredBatch, Sink};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
-use yardarm_core::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
 use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::ticket::TicketQueue;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
+use yardarm_vendor::events::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
+use yardarm_vendor::events::pipeline::{EventPipeline, FilteredBatch, Sink};
 
 use self::advice::advice;
 use self::envelope::event_of;

@@ -7,8 +7,8 @@ use axum::Router;
 use tokio::sync::watch;
 use yardarm_core::atomic_file;
 use yardarm_core::hooks::HookFuture;
-use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::status::Status;
+use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
 use crate::config::{Config, EnvironmentConfig, EnvironmentSource};

@@ -1,7 +1,7 @@
 //! Metrics of what environments depend on besides their upstream: databases, Big Segments, lists of environments.
 
 use prometheus::Registry;
-use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
+use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 
 use super::{gauges, register, signed};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::report::{EnvironmentReport, RecentChanges};
 use yardarm_core::readiness::ReadyLatch;
-use yardarm_core::report::{EnvironmentReport, RecentChanges};
 use yardarm_core::status::Status;
 use yardarm_core::{Dataset, Environment, EnvironmentLabel, Lifecycle};
 

@@ -3,11 +3,11 @@
 use std::any::Any;
 use std::path::PathBuf;
 
+use crate::report::{EnvironmentListReport, EnvironmentReport};
 use axum::Router;
 use yardarm_core::Lifecycle;
 use yardarm_core::hooks::{HookFuture, Hooks};
 use yardarm_core::registry::StreamRegistry;
-use yardarm_core::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_core::workers::ThreadError;
 
 /// What the gateway provides.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use yardarm_core::snapshot_file::SnapshotFile;
-use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::{EnvironmentLabel, Lifecycle};
 use yardarm_harness_eval::model::Target;
+use yardarm_vendor::persisted::snapshot_file::SnapshotFile;
+use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use super::items::Items;
 use super::received::{Readable, read_item};

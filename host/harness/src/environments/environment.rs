@@ -9,12 +9,12 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use yardarm_core::readiness::ReadyLatch;
-use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 use yardarm_harness_eval::model::Target;
 use yardarm_vendor::environment::{self, EnvironmentBase};
+use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use super::announced::Announced;
 use super::counters::EnvironmentCounters;

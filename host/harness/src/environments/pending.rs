@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use yardarm_core::EnvironmentLabel;
-use yardarm_core::report::EnvironmentReport;
 use yardarm_core::status::{ErrorKind, Status};
+use yardarm_vendor::report::EnvironmentReport;
 
 use crate::identity::{KeyHash, VENDOR};
 

@@ -1,6 +1,6 @@
 //! Reports on environments, for operators.
 
-use yardarm_core::report::EnvironmentReport;
+use yardarm_vendor::report::EnvironmentReport;
 
 use super::environment::HarnessEnvironment;
 use super::index::Environments;

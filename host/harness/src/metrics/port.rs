@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use yardarm_core::event_pipeline::EventPipeline;
 use yardarm_core::hooks::{BatchFacts, Hooks};
-use yardarm_core::outbox::{Ledger, LedgerReport};
 use yardarm_core::supervisor;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Workers};
+use yardarm_vendor::events::outbox::{Ledger, LedgerReport};
+use yardarm_vendor::events::pipeline::EventPipeline;
 
 use super::post::Post;
 use super::sums::{Batch, Sums};

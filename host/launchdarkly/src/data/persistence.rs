@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use yardarm_core::snapshot_file::SnapshotFile;
-use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::{EnvironmentLabel, Lifecycle};
 use yardarm_launchdarkly_eval::model::{Flag, MAX_VERSION, Segment};
+use yardarm_vendor::persisted::snapshot_file::SnapshotFile;
+use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use super::items::{Item, Items};
 use super::message;

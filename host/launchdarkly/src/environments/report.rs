@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use yardarm_core::report::{BigSegmentReport, EnvironmentReport, StoreReport};
 use yardarm_core::time::unix_ms;
+use yardarm_vendor::report::{BigSegmentReport, EnvironmentReport, StoreReport};
 
 use super::{LdEnvironment, Phase};
 use crate::store::{EnvironmentStore, advice};

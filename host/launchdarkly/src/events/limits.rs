@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use yardarm_core::budget::{Account, Budget, ByTrust, Trust};
-use yardarm_core::outbox::SharedLimits;
 use yardarm_core::workers::ThreadError;
 use yardarm_core::{Evaluators, Workers};
+use yardarm_vendor::events::outbox::SharedLimits;
 
 use crate::config::Config;
 

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use yardarm_core::budget::{ByTrust, Trust};
 use yardarm_core::hooks::HookFuture;
-use yardarm_core::outbox::{self, Delivery, Sent};
 use yardarm_core::{Backoff, EnvironmentLabel, Secret};
+use yardarm_vendor::events::outbox::{self, Delivery, Sent};
 use yardarm_vendor::upstream::{LogThrottle, SendError};
 
 use super::limits::Limits;

@@ -19,9 +19,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
-use yardarm_core::outbox::{Batch, Ledger, Outbox, OutboxSettings, QueueKey as _};
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, Supervised};
+use yardarm_vendor::events::outbox::{Batch, Ledger, Outbox, OutboxSettings, QueueKey as _};
 
 use self::processor::{Loss, MOST_OF_ONE, Moment, Processor};
 use self::read::ReadError;

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use yardarm_core::hooks::Hooks;
-use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::{Snapshot, Writer};
 use yardarm_launchdarkly_eval::model;
 use yardarm_vendor::payload::{PayloadItem, PayloadPipeline, Served};
+use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use self::payload_item::describe;
 use crate::data::fdv2::{Fdv2Data, ObjectChange};

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use yardarm_core::sealed_file::{SealError, SealedFile};
-use yardarm_core::snapshot_file::SnapshotFile;
-use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::{Lifecycle, Secret};
+use yardarm_vendor::persisted::sealed_file::{SealError, SealedFile};
+use yardarm_vendor::persisted::snapshot_file::SnapshotFile;
+use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use crate::config::{CommonConfig, EnvironmentConfig, Identity};
 use crate::identity::{Accepted, Credentials, EnvironmentId, MobileKey, SdkKey, label};

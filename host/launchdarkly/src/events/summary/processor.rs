@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use yardarm_core::outbox::Batch;
+use yardarm_vendor::events::outbox::Batch;
 
 use super::counters::Counters;
 use super::read::{EventOrigin, Feature, ReadError, ReceivedEvent, read};

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior};
-use yardarm_core::snapshot_writer::SnapshotWriter;
 use yardarm_core::time::unix_ms;
+use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use crate::sources::assembly::EnvironmentAssembly;
 use crate::sources::auto_config_state::AutoConfigState;

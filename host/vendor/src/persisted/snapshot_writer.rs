@@ -9,12 +9,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
-use crate::internal_error::InternalError;
-use crate::label::EnvironmentLabel;
-use crate::lifecycle::Lifecycle;
-use crate::snapshot_file::SnapshotFile;
-use crate::supervisor::{Supervised, blocking};
+use crate::persisted::snapshot_file::SnapshotFile;
+use yardarm_core::Backoff;
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::InternalError;
+use yardarm_core::Lifecycle;
+use yardarm_core::supervisor::{Supervised, blocking};
 
 /// Changes within this time are written at once.
 const SETTLE: Duration = Duration::from_millis(250);

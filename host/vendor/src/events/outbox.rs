@@ -19,11 +19,11 @@ use tokio::time::MissedTickBehavior;
 
 use self::lane::{EVENT_COST, Lane};
 pub use self::ledger::{Advice, Ledger, LedgerReport, Unsettled};
-use crate::budget::{Budget, ByTrust, Charge, Trust};
-use crate::hooks::HookFuture;
-use crate::supervisor::fault_point;
-use crate::workers::{ThreadError, Workers};
-use crate::{Background, Lifecycle};
+use yardarm_core::budget::{Budget, ByTrust, Charge, Trust};
+use yardarm_core::hooks::HookFuture;
+use yardarm_core::supervisor::fault_point;
+use yardarm_core::workers::{ThreadError, Workers};
+use yardarm_core::{Background, Lifecycle};
 
 /// Delay between a failed delivery and the only retry, as in LaunchDarkly's SDKs.
 const RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan};
-use crate::label::EnvironmentLabel;
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan};
 
 /// Drops events of kind `bad`, fails on `poison`, and holds everything while broken.
 #[derive(Default)]

@@ -13,8 +13,8 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::secret::Secret;
-use crate::snapshot_file::{SnapshotError, SnapshotFile};
+use crate::persisted::snapshot_file::{SnapshotError, SnapshotFile};
+use yardarm_core::secret::Secret;
 
 /// A snapshot file with the key of its content. It has no `Debug`, which would show the key. Cheap to clone.
 #[derive(Clone)]

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use crate::backoff::Backoff;
-use crate::hooks::{BatchFacts, Event, Filtering, Hooks, Verdict};
-use crate::lifecycle::Lifecycle;
-use crate::outbox::{INTERNAL_ERROR, Ledger};
-use crate::supervisor::{self, fault_point};
+use crate::events::outbox::{INTERNAL_ERROR, Ledger};
+use yardarm_core::Backoff;
+use yardarm_core::Lifecycle;
+use yardarm_core::hooks::{BatchFacts, Event, Filtering, Hooks, Verdict};
+use yardarm_core::supervisor::{self, fault_point};
 
 /// Bytes of held events per environment and kind of caller, so that untrusted callers displace only each other. When
 /// the buffer is full, the next batch in line is dropped and counted.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Batch, Ledger, OutboxSettings, QueueKey};
-use crate::budget::{Account, Charge};
+use yardarm_core::budget::{Account, Charge};
 
 /// Maximum number of concurrent posts per credential. More would only queue in the network.
 pub(super) const MAX_POSTS: usize = 24;

@@ -99,7 +99,7 @@ impl SnapshotFile {
     /// # Errors
     /// When the file cannot be read, or is damaged.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>, SnapshotError> {
-        let read = crate::atomic_file::read(&self.path, MAX_BYTES).map_err(|error| self.io(error))?;
+        let read = yardarm_core::atomic_file::read(&self.path, MAX_BYTES).map_err(|error| self.io(error))?;
         let Some(bytes) = read else { return Ok(None) };
         let Some((header, body)) = bytes.split_at_checked(HEADER) else {
             return Err(self.damaged("shorter than its header"));
@@ -120,7 +120,8 @@ impl SnapshotFile {
     pub fn write<T: Serialize>(&self, value: &T) -> Result<(), SnapshotError> {
         let body = rmp_serde::to_vec_named(value)
             .map_err(|source| SnapshotError::Encode { path: self.path.clone(), source })?;
-        crate::atomic_file::replace(&self.path, &[MAGIC, &Sha256::digest(&body), &body]).map_err(|error| self.io(error))
+        yardarm_core::atomic_file::replace(&self.path, &[MAGIC, &Sha256::digest(&body), &body])
+            .map_err(|error| self.io(error))
     }
 
     /// Removes the value, if there is one. Blocks.

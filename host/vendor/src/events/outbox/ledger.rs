@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::label::EnvironmentLabel;
+use yardarm_core::EnvironmentLabel;
 
 /// Minimum time between two log lines about losses of the same cause.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);

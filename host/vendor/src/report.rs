@@ -6,10 +6,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::label::EnvironmentLabel;
-use crate::outbox::LedgerReport;
-use crate::status::{Connection, ErrorKind, LastError, Status};
-use crate::time::unix_ms;
+use crate::events::outbox::LedgerReport;
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::status::{ErrorKind, LastError, Status};
+use yardarm_core::time::unix_ms;
 
 /// Number of recent changes that are retained per environment.
 const RECENT: usize = 32;
@@ -217,19 +217,6 @@ impl RecentChanges {
     #[must_use]
     pub fn all(&self) -> Vec<ChangeReport> {
         self.0.lock().iter().cloned().collect()
-    }
-}
-
-impl Connection {
-    /// Returns the name in reports.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Initializing => "initializing",
-            Self::Valid => "valid",
-            Self::Interrupted => "interrupted",
-            Self::Off => "off",
-        }
     }
 }
 
