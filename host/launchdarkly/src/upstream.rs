@@ -5,11 +5,9 @@ pub(crate) mod goals;
 use std::time::Duration;
 
 use yardarm_core::budget::ByTrust;
+use yardarm_vendor::upstream;
 
 use crate::config::Config;
-
-/// Product token in every upstream request.
-pub(crate) const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
 
 /// Clients for upstream requests, shared by all environments so that connections are pooled.
 #[derive(Clone)]
@@ -33,13 +31,7 @@ impl HttpClients {
     pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
         // The limits are those of ld-relay, except that event posts get ten seconds instead of three, because slow
         // proxies need more.
-        let common = || {
-            yardarm_vendor::upstream::client()
-                .user_agent(USER_AGENT)
-                .connect_timeout(Duration::from_secs(3))
-                .tcp_keepalive(Duration::from_secs(60))
-                .no_gzip()
-        };
+        let common = || upstream::client(Duration::from_secs(3));
         let requests = || common().timeout(Duration::from_secs(10)).build();
         let (secret, shared) = (requests()?, requests()?);
         Ok(Self {

@@ -1,6 +1,7 @@
 //! Outgoing HTTP for both vendors: event streams, requests that follow redirects without disclosing keys, and the
 //! delays of reconnects. Independent of any vendor.
 
+mod client;
 mod connection;
 mod key_history;
 mod log_throttle;
@@ -8,10 +9,11 @@ mod network_error;
 mod reconnect;
 mod redirect;
 
+pub use self::client::client;
 pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
 pub use self::key_history::KeyHistory;
 pub use self::log_throttle::LogThrottle;
 pub use self::network_error::NetworkError;
 pub use self::reconnect::{ReconnectPolicy, Retry};
-pub use self::redirect::{RedirectError, SendError, client, send};
+pub use self::redirect::{RedirectError, SendError, send};
 pub use eventsource_stream::Event;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// Product token in every upstream request.
-const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
+use yardarm_vendor::upstream;
 
 /// HTTP clients for upstream requests, shared by all environments because they pool connections. Cheap to clone.
 #[derive(Clone)]
@@ -22,13 +21,7 @@ impl HttpClients {
     /// # Errors
     /// When the system's certificates or the TLS library cannot be set up.
     pub(crate) fn new(read_timeout: Duration) -> Result<Self, reqwest::Error> {
-        let common = || {
-            yardarm_vendor::upstream::client()
-                .user_agent(USER_AGENT)
-                .connect_timeout(Duration::from_secs(10))
-                .tcp_keepalive(Duration::from_secs(60))
-                .no_gzip()
-        };
+        let common = || upstream::client(Duration::from_secs(10));
         Ok(Self {
             streams: common().read_timeout(read_timeout).build()?,
             read_timeout,

@@ -64,13 +64,6 @@ pub enum SendError {
     Redirect(#[from] RedirectError),
 }
 
-/// Returns a builder of HTTP clients for upstream. They do not follow redirects by themselves: [`send`] and
-/// [`open`](super::open) do.
-pub fn client() -> reqwest::ClientBuilder {
-    // The query may contain a key, so no `Referer` is sent.
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).referer(false)
-}
-
 /// Sends `request`, whose body must be in memory, and follows redirects to the same host.
 ///
 /// # Errors

@@ -1,0 +1,22 @@
+//! HTTP clients for upstream.
+
+use std::time::Duration;
+
+/// Product token in every upstream request.
+const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
+/// Time after which an idle connection is probed, so that a lost one is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Returns a builder of HTTP clients with the product token, without decompression.
+///
+/// The clients do not follow redirects by themselves: [`send`](super::send) and [`open`](super::open) do. They send no
+/// `Referer`, because the query of an address may contain a key.
+pub fn client(connect_timeout: Duration) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .user_agent(USER_AGENT)
+        .connect_timeout(connect_timeout)
+        .tcp_keepalive(KEEPALIVE)
+        .no_gzip()
+}
