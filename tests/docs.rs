@@ -44,6 +44,18 @@ fn the_table_of_settings_is_the_list_of_keys() {
     assert_eq!(present, table, "run this test with UPDATE_DOCS=1 to write the table");
 }
 
+#[test]
+fn the_schema_of_settings_is_that_of_the_keys() {
+    let path = root().join("docs/yardarm.schema.json");
+    let schema = yardarm::config::schema();
+    let present = std::fs::read_to_string(&path).unwrap_or_default();
+    if present != schema && std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, schema).expect("the schema is written");
+        return;
+    }
+    assert_eq!(present, schema, "run this test with UPDATE_DOCS=1 to write the schema");
+}
+
 /// A running demo and its output so far.
 struct Demo {
     child: Child,

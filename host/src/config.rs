@@ -1,5 +1,5 @@
 //! Settings of the process. The declarations of settings, here and in each vendor's crate, are the reference: the table
-//! in the README and `yardarm check --print-effective` are generated from them.
+//! in the README, the schema and `yardarm check --print-effective` are generated from them.
 
 mod document;
 mod error;
@@ -8,6 +8,7 @@ mod load;
 mod log_filter;
 mod network;
 mod plugins;
+mod schema;
 mod server;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use self::limits::Limits;
 pub use self::load::{Loaded, Overrides, load, load_text, load_without_file};
 use self::network::HostNames;
 pub use self::plugins::PluginConfig;
+pub use self::schema::schema;
 use self::server::ServerSettings;
 pub use self::server::{TlsConfig, TlsVersion};
 
