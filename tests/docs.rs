@@ -26,6 +26,17 @@ fn section<'a>(text: &'a str, name: &str) -> &'a str {
     start.split_once(&format!("<!-- /{name} -->")).expect("the section ends").0
 }
 
+/// Compares a document with its generated content; `UPDATE_DOCS=1` writes it instead.
+fn assert_document(path: &str, content: &str) {
+    let file = root().join(path);
+    let present = std::fs::read_to_string(&file).unwrap_or_default();
+    if present != content && std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(file, content).expect("the document is written");
+        return;
+    }
+    assert_eq!(present, content, "{path}: run this test with UPDATE_DOCS=1 to write the document");
+}
+
 #[test]
 fn the_table_of_settings_is_the_list_of_keys() {
     let mut table = String::from("| Key | Default | Meaning |\n|---|---|---|\n");
@@ -34,14 +45,8 @@ fn the_table_of_settings_is_the_list_of_keys() {
         table.push_str(&format!("| `{}` | {default} | {} |\n", key.path, key.about));
     }
     let text = readme();
-    let present = section(&text, "settings");
-    if present != table && std::env::var_os("UPDATE_DOCS").is_some() {
-        let framed = |content: &str| format!("<!-- settings -->\n{content}<!-- /settings -->");
-        let updated = text.replace(&framed(present), &framed(&table));
-        std::fs::write(root().join("README.md"), updated).expect("the README is written");
-        return;
-    }
-    assert_eq!(present, table, "run this test with UPDATE_DOCS=1 to write the table");
+    let framed = |content: &str| format!("<!-- settings -->\n{content}<!-- /settings -->");
+    assert_document("README.md", &text.replace(&framed(section(&text, "settings")), &framed(&table)));
 }
 
 /// Before the tables of `docs/routes.md`.
@@ -60,13 +65,7 @@ called for them.
 fn the_tables_of_routes_are_those_of_the_routers() {
     let tables = [yardarm_launchdarkly::routes_document(), yardarm_harness::routes_document()];
     let document = format!("{ROUTES_INTRO}{}", tables.join("\n"));
-    let path = root().join("docs/routes.md");
-    let present = std::fs::read_to_string(&path).unwrap_or_default();
-    if present != document && std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, document).expect("the document is written");
-        return;
-    }
-    assert_eq!(present, document, "run this test with UPDATE_DOCS=1 to write the document");
+    assert_document("docs/routes.md", &document);
 }
 
 #[test]
@@ -81,6 +80,11 @@ fn no_path_belongs_to_both_vendors() {
     for path in paths(yardarm_harness::routes_document()) {
         assert!(yardarm_harness::owns(&path), "{path}");
     }
+}
+
+#[test]
+fn the_schema_of_settings_is_that_of_the_keys() {
+    assert_document("docs/yardarm.schema.json", &yardarm::config::schema());
 }
 
 /// A running demo and its output so far.

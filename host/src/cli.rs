@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Overrides;
+use crate::config::{self, Overrides};
 #[cfg(feature = "demo")]
 use crate::demo::{self, DemoOptions};
 use crate::exit::Exit;
@@ -41,6 +41,8 @@ enum Command {
     Demo(DemoArgs),
     /// Check the configuration and every plugin without starting
     Check(CheckArgs),
+    /// Print the JSON Schema of the configuration file, for editors and other tools
+    Schema,
     /// Check whether a running gateway is alive; for container probes
     Health(HealthArgs),
     /// Run the gateway with the flags and variables of Harness' ff-proxy, unchanged
@@ -133,6 +135,10 @@ impl Cli {
             #[cfg(feature = "demo")]
             Command::Demo(args) => Box::pin(demo::run(args.into())).await,
             Command::Check(args) => check::check(args.config.as_deref(), args.print_effective).await,
+            Command::Schema => {
+                output(&config::schema());
+                ExitCode::SUCCESS
+            }
             Command::Health(args) => health::health(args.admin, args.ready).await,
             Command::FfProxy(args) => ff_proxy::ff_proxy(&args.flags).await,
         }

@@ -1,13 +1,15 @@
-//! Settings of the process. The lists of keys, here and in each vendor's crate, are the reference: the table in the
-//! README and `yardarm check --print-effective` are generated from them.
+//! Settings of the process. The declarations of settings, here and in each vendor's crate, are the reference: the table
+//! in the README, the schema and `yardarm check --print-effective` are generated from them.
 
 mod document;
 mod error;
-mod keys;
 mod limits;
 mod load;
 mod log_filter;
 mod network;
+mod plugins;
+mod schema;
+mod server;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,12 +18,17 @@ use std::time::Duration;
 
 use yardarm_core::client_address::ProxyRules;
 use yardarm_core::readiness::ReadyPolicy;
-use yardarm_core::settings::Reader;
+use yardarm_core::settings::{Key, Kind, PathOrNone, Reader, Setting};
+use yardarm_core::{choices, keys, settings};
 
 pub use self::error::ConfigError;
-pub use self::keys::keys;
 pub use self::limits::Limits;
 pub use self::load::{Loaded, Overrides, load, load_text, load_without_file};
+use self::network::HostNames;
+pub use self::plugins::PluginConfig;
+pub use self::schema::schema;
+use self::server::ServerSettings;
+pub use self::server::{TlsConfig, TlsVersion};
 
 /// The configuration of the gateway.
 #[derive(Debug, Clone)]
@@ -66,121 +73,148 @@ pub struct Config {
     pub harness: Option<yardarm_harness::Config>,
 }
 
-/// TLS on the listener of SDKs.
-#[derive(Debug, Clone)]
-pub struct TlsConfig {
-    /// Certificate chain in PEM, the own certificate first.
-    pub cert: PathBuf,
-    /// Private key in PEM.
-    pub key: PathBuf,
-    /// Oldest version that is accepted.
-    pub min_version: TlsVersion,
+settings! {
+    /// Settings of the shutdown.
+    #[derive(Debug, Clone, Copy)]
+    pub struct ShutdownConfig in "shutdown" {
+        /// Time after SIGTERM for which `/ready` is 503 and everything is still served; `0s` is none.
+        pub grace: Duration = "0s", in Duration::ZERO..=HOUR,
+        /// Time over which the ends of open streams are spread, so that SDKs do not all reconnect elsewhere at once;
+        /// `0s` ends them together.
+        pub drain: Duration = "5s", in Duration::ZERO..=HOUR,
+        /// Longest time for the remaining work: requests in progress, events, disk.
+        pub timeout: Duration = "20s", in TENTH..=HOUR,
+    }
 }
 
-/// Versions of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// 1.2
-    Tls12,
-    /// 1.3
-    Tls13,
+settings! {
+    /// Settings of the log. The level is a filter in the syntax of `tracing`, always with a default level.
+    #[derive(Debug, Clone)]
+    pub struct LogConfig in "log" {
+        /// `error`, `warn`, `info`, `debug`, `trace`, or levels by part such as `info,yardarm_wasm=debug`; parts that
+        /// are not named log at `info`.
+        pub level: String as LogLevel = "info",
+        /// `text` or `json`.
+        pub is_json at "format": bool as LogFormat = "text",
+    }
 }
 
-/// Settings of the plugin folder.
-#[derive(Debug, Clone)]
-pub struct PluginConfig {
-    /// The watched folder.
-    pub dir: PathBuf,
-    /// From which folders and files plugins are loaded.
-    pub trust: yardarm_wasm::Trust,
-    /// Whether a component without a binding file is bound to the hooks it exports.
-    pub auto_bind: bool,
-    /// How often the content of all files is compared with the loaded content.
-    pub verify_interval: Duration,
-    /// Limits of size and age for compiled plugins in the data folder.
-    pub cache: yardarm_wasm::CacheLimits,
-    /// Time over which open streams are checked again after a change of request plugins.
-    pub recheck_window: Duration,
+settings! {
+    struct AdminSettings in "admin" {
+        /// Address for operators: probes, metrics, status, page. Keep it off public networks.
+        listen: SocketAddr = "127.0.0.1:8040",
+        /// Host names under which the admin listener may be reached, such as `yardarm.ops.svc` or `*.ops.svc`. IP
+        /// addresses and `localhost` are always accepted; a request to any other name is answered 421.
+        allowed_hosts: Vec<String> as HostNames,
+        /// What `/ready` waits for: `all` environments that are known at the start, except those whose keys upstream
+        /// rejects while others are served; `any` environment; or only that the process has `started`. Once ready, a
+        /// gateway stays ready until it shuts down.
+        ready: ReadyPolicy as ReadyWhen = "all",
+    }
 }
 
-/// Settings of the shutdown.
-#[derive(Debug, Clone, Copy)]
-pub struct ShutdownConfig {
-    /// Time for which readiness is off while everything is still served, so that load balancers react.
-    pub grace: Duration,
-    /// Time over which the ends of streams are spread.
-    pub drain: Duration,
-    /// Longest time for everything after that: requests in progress, events, disk.
-    pub timeout: Duration,
+settings! {
+    struct DataSettings in "data" {
+        /// Folder for last good data and compiled plugins, for one process at a time. Created with mode 0700. An empty
+        /// text is a choice of its own: nothing is persisted.
+        dir: Option<PathBuf> as PathOrNone = "./data",
+        /// Whether the gateway refuses to start when this folder cannot be used. If `false`, it logs a warning and
+        /// persists nothing, which suits containers with a read-only file system.
+        required: bool = "true",
+    }
 }
 
-/// Settings of the log.
-#[derive(Debug, Clone)]
-pub struct LogConfig {
-    /// Filter in the syntax of `tracing`, always with a default level: `info`, `info,yardarm_wasm=debug`.
-    pub level: String,
-    /// Whether lines are JSON objects.
-    pub is_json: bool,
+/// Format of `admin.ready`.
+enum ReadyWhen {}
+
+choices! {
+    ReadyWhen as ReadyPolicy { "all" => ReadyPolicy::All, "any" => ReadyPolicy::Any, "started" => ReadyPolicy::Started }
 }
 
-impl PluginConfig {
-    /// Returns the settings for the plugin host, with the cache of compiled plugins below `data_dir`.
-    pub(crate) fn folder(&self, data_dir: Option<&std::path::Path>) -> yardarm_wasm::Settings {
-        yardarm_wasm::Settings {
-            dir: self.dir.clone(),
-            trust: self.trust,
-            auto_bind: self.auto_bind,
-            verify_interval: self.verify_interval,
-            cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),
-            cache_limits: self.cache,
-            ..yardarm_wasm::Settings::default()
+/// Format of `log.level`.
+enum LogLevel {}
+
+impl Setting<String> for LogLevel {
+    const KIND: Kind = Kind::Text;
+
+    fn read(reader: &mut Reader<'_>, path: &str) -> String {
+        log_filter::parse(&reader.text(path)).unwrap_or_else(|problem| {
+            reader.reject(path, problem);
+            "info".to_owned()
+        })
+    }
+}
+
+/// Format of `log.format`, in upper or lower case. The value is whether lines are JSON objects.
+enum LogFormat {}
+
+impl Setting<bool> for LogFormat {
+    const KIND: Kind = Kind::Choice(&["text", "json"]);
+
+    fn read(reader: &mut Reader<'_>, path: &str) -> bool {
+        match reader.text(path).to_ascii_lowercase().as_str() {
+            "json" => true,
+            "text" => false,
+            _ => {
+                reader.reject(path, "must be `text` or `json`");
+                false
+            }
         }
     }
 }
 
+const KEYS: &[Key] = keys![
+    ServerSettings::KEYS,
+    AdminSettings::KEYS,
+    DataSettings::KEYS,
+    PluginConfig::KEYS,
+    ShutdownConfig::KEYS,
+    LogConfig::KEYS,
+    yardarm_launchdarkly::config::KEYS,
+    yardarm_harness::config::KEYS,
+];
+
+/// Returns the keys of the process and of both vendors, in the order of the reference documentation.
+#[must_use]
+pub fn keys() -> Vec<Key> {
+    KEYS.to_vec()
+}
+
+const TENTH: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Config {
     fn read(reader: &mut Reader<'_>) -> Self {
+        let server = ServerSettings::read_keys(reader);
+        let own_listen = [("launchdarkly", server.launchdarkly_listen), ("harness", server.harness_listen)];
+        let proxies = network::proxies(server.trusted_proxies, server.proxy_protocol, reader);
+        let admin = AdminSettings::read_keys(reader);
+        let data = DataSettings::read_keys(reader);
         let config = Self {
-            listen: reader.address("server.listen"),
-            own_listen: own_listen(reader),
+            listen: server.listen,
+            own_listen: own_listen.into_iter().filter_map(|(vendor, address)| Some((vendor, address?))).collect(),
             limits: Limits {
-                max_connections: count(reader, "server.max_connections"),
-                max_head_bytes: bounded(reader.size("server.max_head"), 8 << 10, 16 << 20),
-                max_headers: usize::try_from(reader.count("server.max_headers", 16..=20_000)).unwrap_or(usize::MAX),
-                idle_timeout: reader.duration("server.idle_timeout", Duration::from_millis(100)..=HOUR),
-                write_timeout: reader.duration("server.write_timeout", Duration::from_millis(100)..=HOUR),
-                send_buffer: network::send_buffer(reader),
+                max_connections: server.max_connections,
+                max_head_bytes: server.max_head.clamp(8 << 10, 16 << 20),
+                max_headers: server.max_headers,
+                idle_timeout: server.idle_timeout,
+                write_timeout: server.write_timeout,
+                send_buffer: u32::try_from(server.send_buffer.clamp(16 << 10, 64 << 20)).unwrap_or(256 << 10),
             },
-            max_streams: count(reader, "server.max_streams"),
-            proxies: network::proxies(reader),
-            max_body: reader.size("server.max_body").unwrap_or(32 << 20),
-            request_timeout: reader.duration("server.request_timeout", Duration::from_millis(100)..=HOUR),
-            admin: reader.address("admin.listen"),
-            admin_hosts: network::admin_hosts(reader),
-            compression: reader.flag("server.compression"),
-            tls: TlsConfig::read(reader),
-            ready: ready_policy(reader),
-            data_dir: reader.path("data.dir"),
-            data_required: reader.flag("data.required"),
-            plugins: PluginConfig {
-                dir: reader.path("plugins.dir").unwrap_or_else(|| "./plugins.d".into()),
-                trust: trust(reader),
-                auto_bind: reader.flag("plugins.auto_bind"),
-                verify_interval: reader.duration("plugins.verify_interval", Duration::from_secs(1)..=HOUR),
-                cache: yardarm_wasm::CacheLimits {
-                    max_size: reader.size("plugins.cache_max_size").unwrap_or(256 << 20),
-                    max_age: reader.duration("plugins.cache_max_age", HOUR..=HOUR * 24 * 3650),
-                },
-                recheck_window: reader.duration("plugins.recheck_window", Duration::ZERO..=HOUR),
-            },
-            shutdown: ShutdownConfig {
-                grace: reader.duration("shutdown.grace", Duration::ZERO..=HOUR),
-                drain: reader.duration("shutdown.drain", Duration::ZERO..=HOUR),
-                timeout: reader.duration("shutdown.timeout", Duration::from_millis(100)..=HOUR),
-            },
-            log: LogConfig::read(reader),
+            max_streams: server.max_streams,
+            proxies,
+            max_body: server.max_body,
+            request_timeout: server.request_timeout,
+            admin: admin.listen,
+            admin_hosts: admin.allowed_hosts,
+            compression: server.compression,
+            tls: server.tls,
+            ready: admin.ready,
+            data_dir: data.dir,
+            data_required: data.required,
+            plugins: PluginConfig::read_keys(reader),
+            shutdown: ShutdownConfig::read_keys(reader),
+            log: LogConfig::read_keys(reader),
             launchdarkly: yardarm_launchdarkly::Config::read(reader),
             harness: yardarm_harness::Config::read(reader),
         };
@@ -205,91 +239,10 @@ impl Config {
     }
 }
 
-impl LogConfig {
-    fn read(reader: &mut Reader<'_>) -> Self {
-        let level = log_filter::parse(&reader.text("log.level")).unwrap_or_else(|problem| {
-            reader.reject("log.level", problem);
-            "info".to_owned()
-        });
-        let is_json = match reader.text("log.format").to_ascii_lowercase().as_str() {
-            "json" => true,
-            "text" => false,
-            _ => {
-                reader.reject("log.format", "must be `text` or `json`");
-                false
-            }
-        };
-        Self { level, is_json }
-    }
-}
-
-impl TlsConfig {
-    /// Reads the settings of TLS; `None` without a certificate.
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let (cert, key) = (reader.path("server.tls.cert"), reader.path("server.tls.key"));
-        let min_version = match reader.text("server.tls.min_version").as_str() {
-            "1.3" => TlsVersion::Tls13,
-            "1.2" => TlsVersion::Tls12,
-            _ => {
-                reader.reject("server.tls.min_version", "must be `1.2` or `1.3`; older ones are not safe");
-                TlsVersion::Tls12
-            }
-        };
-        match (cert, key) {
-            (Some(cert), Some(key)) => Some(Self { cert, key, min_version }),
-            (None, None) => None,
-            (Some(_), None) => {
-                reader.reject("server.tls.key", "is required with `server.tls.cert`");
-                None
-            }
-            (None, Some(_)) => {
-                reader.reject("server.tls.cert", "is required with `server.tls.key`");
-                None
-            }
-        }
-    }
-}
-
-fn own_listen(reader: &mut Reader<'_>) -> BTreeMap<&'static str, SocketAddr> {
-    let vendors = [("launchdarkly", "launchdarkly.listen"), ("harness", "harness.listen")];
-    vendors.into_iter().filter_map(|(vendor, key)| Some((vendor, reader.optional_address(key)?))).collect()
-}
-
-fn trust(reader: &mut Reader<'_>) -> yardarm_wasm::Trust {
-    match reader.text("plugins.trust").as_str() {
-        "owner" => yardarm_wasm::Trust::Owner,
-        "any" => yardarm_wasm::Trust::Any,
-        _ => {
-            reader.reject("plugins.trust", "must be `owner` or `any`");
-            yardarm_wasm::Trust::Owner
-        }
-    }
-}
-
-fn ready_policy(reader: &mut Reader<'_>) -> ReadyPolicy {
-    match reader.text("admin.ready").as_str() {
-        "all" => ReadyPolicy::All,
-        "any" => ReadyPolicy::Any,
-        "started" => ReadyPolicy::Started,
-        _ => {
-            reader.reject("admin.ready", "must be `all`, `any` or `started`");
-            ReadyPolicy::All
-        }
-    }
-}
-
 /// Returns whether two listeners cannot have these addresses at once. `0.0.0.0` covers every address of its family,
 /// `[::]` covers all.
 fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |all: SocketAddr, it: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || it.is_ipv4());
     let is_same_host = one.ip() == other.ip() || covers(one, other) || covers(other, one);
     one.port() == other.port() && one.port() != 0 && is_same_host
-}
-
-fn count(reader: &mut Reader<'_>, path: &str) -> usize {
-    usize::try_from(reader.count(path, 1..=10_000_000)).unwrap_or(usize::MAX)
-}
-
-fn bounded(size: Option<u64>, least: usize, most: usize) -> usize {
-    size.and_then(|it| usize::try_from(it).ok()).unwrap_or(most).clamp(least, most)
 }

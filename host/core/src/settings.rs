@@ -3,18 +3,25 @@
 //! Three steps with three types: [`Values`] hold the values of file, environment and arguments; a [`Reader`] converts
 //! them to the `Config` of each part and collects every error; only then are files and ports opened.
 
+mod declare;
 mod read;
 mod references;
+mod schema;
 mod shown;
 mod values;
 
+use std::time::Duration;
+
 use serde_json::Value;
 
+pub use self::declare::{PathOrNone, Setting, Size, Url, Within, concat_keys, count_keys, path_in_entry};
 pub use self::read::Reader;
+pub use self::schema::schema;
 pub use self::values::{CompatOverride, Effective, Place, ValueSource, Values};
 
-/// One key of the configuration. The list of all keys is the reference manual.
-#[derive(Debug, Clone, Copy)]
+/// One key of the configuration. The list of all keys is the reference manual; [`settings!`](crate::settings!) declares
+/// them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     /// Path with dots; `[]` stands for the entries of a list.
     pub path: &'static str,
@@ -25,6 +32,17 @@ pub struct Key {
     pub default: &'static str,
     /// Meaning, unit and effect, in one or two sentences.
     pub about: &'static str,
+    /// Allowed range of a count or a duration; `None` if every one is allowed.
+    pub bounds: Option<Bounds>,
+}
+
+/// An allowed range, inclusive at both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bounds {
+    /// Least and greatest count.
+    Count(u64, u64),
+    /// Shortest and longest duration.
+    Duration(Duration, Duration),
 }
 
 /// The expected format of a value.
@@ -32,6 +50,8 @@ pub struct Key {
 pub enum Kind {
     /// Any text.
     Text,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
     /// `true` or `false`.
     Bool,
     /// A non-negative integer.
@@ -93,7 +113,8 @@ fn is_empty(value: &Value) -> bool {
 
 /// Returns the variable of a path: `server.listen` becomes `YARDARM_SERVER_LISTEN`; `a.b[2].c` becomes
 /// `YARDARM_A_B_2_C`.
-pub(crate) fn variable(path: &str) -> String {
+#[must_use]
+pub fn variable(path: &str) -> String {
     let mut name = String::from("YARDARM_");
     for character in path.chars() {
         match character {

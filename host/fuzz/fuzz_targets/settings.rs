@@ -3,11 +3,15 @@
 
 use yardarm_core::settings::{Key, Kind, Reader, Values};
 
+const fn key(path: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { path, kind, default, about: "", bounds: None }
+}
+
 const KEYS: &[Key] = &[
-    Key { path: "a.address", kind: Kind::Address, default: "0.0.0.0:1", about: "" },
-    Key { path: "a.size", kind: Kind::Size, default: "1MiB", about: "" },
-    Key { path: "b[].secret", kind: Kind::Secret, default: "", about: "" },
-    Key { path: "b[].list", kind: Kind::List, default: "", about: "" },
+    key("a.address", Kind::Address, "0.0.0.0:1"),
+    key("a.size", Kind::Size, "1MiB"),
+    key("b[].secret", Kind::Secret, ""),
+    key("b[].list", Kind::List, ""),
 ];
 
 libfuzzer_sys::fuzz_target!(|input: &str| {

@@ -1,77 +1,88 @@
-//! Settings of the LaunchDarkly side. The list of keys is the reference manual of this part.
+//! Settings of the LaunchDarkly side. The documentation of their fields is the reference manual of this part.
 
 mod environments;
-mod keys;
 mod live;
 mod store;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use yardarm_core::settings::Reader;
+use yardarm_core::settings::{Key, Reader, Size, Url};
+use yardarm_core::{choices, keys, settings};
 
+use self::environments::{AutoConfigSettings, EnvironmentSettings, OfflineSettings};
 pub use self::environments::{CommonConfig, EnvironmentConfig, EnvironmentSource, Identity};
-pub use self::keys::KEYS;
 pub(crate) use self::live::LiveConfig;
+use self::store::StoreSettings;
 pub(crate) use self::store::database_prefix;
 pub use self::store::{BigSegmentsConfig, StoreConfig};
 
 /// How soon a failed plugin is called again.
 pub(crate) const PLUGIN_RETRY: Duration = Duration::from_secs(5);
 
-/// Settings of the LaunchDarkly side.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Base URI of the service that flags are streamed from.
-    pub stream_uri: String,
-    /// Base URI of the service that SDKs poll; used only as the default of the client-side base.
-    pub base_uri: String,
-    /// Base URI of the service that goals are fetched from.
-    pub client_side_base_uri: String,
-    /// Base URI of the service that events are posted to.
-    pub events_uri: String,
-    /// Whether events are forwarded at all.
-    pub send_events: bool,
-    /// Time between posts of events.
-    pub events_flush_interval: Duration,
-    /// Events per post; a queue that has so many is posted at once.
-    pub events_capacity: usize,
-    /// Bytes of events that may wait for upstream, for all environments.
-    pub events_memory: usize,
-    /// Largest decompressed event post, in bytes.
-    pub events_max_payload: u64,
-    /// Largest body of a `REPORT` request, in bytes.
-    pub max_client_request_body: u64,
-    /// Time between heartbeats on streams.
-    pub heartbeat_interval: Duration,
-    /// Longest life of a stream; `None` for no limit.
-    pub max_client_connection_time: Option<Duration>,
-    /// Longest delay of announcements to mobile and browser streams; `None` for no delay.
-    pub ping_stream_jitter_time: Option<Duration>,
-    /// Whether the second version of the delivery protocol is spoken.
-    pub fdv2: bool,
-    /// The events that mobile and browser streams are sent for a change.
-    pub client_streams: ClientStreamMode,
-    /// Metrics under the names of LaunchDarkly's relay.
-    pub prometheus: Option<Prometheus>,
-    /// How long an environment without data answers "starting".
-    pub init_timeout: Duration,
-    /// How long an interruption lasts before an environment counts as disconnected.
-    pub disconnected_status_time: Duration,
-    /// Silence after which an upstream connection counts as dead.
-    pub read_timeout: Duration,
-    /// Lower bound of the first reconnect delay that upstream may request.
-    pub min_reconnect_delay: Duration,
-    /// Longest reconnect delay.
-    pub max_reconnect_delay: Duration,
-    /// First delay before the next attempt with a rejected key.
-    pub rejected_retry_interval: Duration,
-    /// Time between removals of expired keys.
-    pub expired_credential_cleanup_interval: Duration,
-    /// The database and the features that need one.
-    pub store: StoreConfig,
-    /// Source of the list of environments.
-    pub environments: EnvironmentSource,
+settings! {
+    /// Settings of the LaunchDarkly side.
+    #[derive(Debug, Clone)]
+    pub struct Config in "launchdarkly" with {
+        /// The database and the features that need one.
+        pub store: StoreConfig,
+        /// Source of the list of environments.
+        pub environments: EnvironmentSource,
+    } {
+        /// Service that flags are streamed from.
+        pub stream_uri: String as Url = "https://stream.launchdarkly.com",
+        /// Service that SDKs poll.
+        pub base_uri: String as Url = "https://sdk.launchdarkly.com",
+        /// Service that goals are fetched from. Follows `base_uri` if only that is set.
+        pub client_side_base_uri: String as Url = "https://clientsdk.launchdarkly.com",
+        /// Service that events are posted to.
+        pub events_uri: String as Url = "https://events.launchdarkly.com",
+        /// Whether events of SDKs are forwarded. If `false`, event posts are answered 503, as by LaunchDarkly's relay.
+        pub send_events: bool = "false",
+        /// Time between posts of events.
+        pub events_flush_interval: Duration = "5s", in MOMENT..=DAY,
+        /// Events per post. A queue that holds this many is posted at once; while upstream does not respond, further
+        /// events for it are dropped and counted.
+        pub events_capacity: usize = "1000", in 1..=10_000_000,
+        /// Memory for waiting events, over all environments: half for SDK keys, a quarter each for mobile keys and
+        /// environment IDs. Events that do not fit are dropped and counted. At least `4MiB`.
+        pub events_memory: usize as Size = "64MiB",
+        /// Largest event post after decompression. Larger ones are answered 400.
+        pub events_max_payload: u64 as Size = "25MiB",
+        /// Largest body of a REPORT request. Larger ones are answered 413.
+        pub max_client_request_body: u64 as Size = "5MiB",
+        /// Time between heartbeats on streams. Keep it below five minutes: SDKs reconnect after that much silence.
+        pub heartbeat_interval: Duration = "3m", in MOMENT..=DAY,
+        /// Maximum duration of a stream; SDKs reconnect, which spreads them over gateways. No limit unless set.
+        pub max_client_connection_time: Option<Duration>, in MOMENT..=YEAR,
+        /// Maximum delay of pings to mobile and browser streams, so that their polls do not all arrive at once; the
+        /// minimum is half of it. Further changes meanwhile share one ping. No delay unless set.
+        pub ping_stream_jitter_time: Option<Duration>, in MILLISECOND..=HOUR,
+        /// What streams of mobile and browser SDKs with a known context receive on a change: `ping`, so that SDKs poll,
+        /// as from LaunchDarkly's relay, or `evaluated`, the changed results themselves, as from LaunchDarkly's own
+        /// service. Streams with a context of more than 32 KiB always receive `ping`.
+        pub client_streams: ClientStreamMode = "ping",
+        /// Metrics under the names of LaunchDarkly's relay.
+        pub prometheus: Option<Prometheus> => PrometheusSettings::read,
+        /// Whether server-side SDKs may also use the second version of LaunchDarkly's delivery protocol, on `/sdk/poll`
+        /// and `/sdk/stream`.
+        pub fdv2: bool = "false",
+        /// How long an environment without data answers 503 before streams are accepted and wait for it.
+        pub init_timeout: Duration = "10s", in MILLISECOND..=DAY,
+        /// How long an interruption may last before `/status` calls an environment disconnected.
+        pub disconnected_status_time: Duration = "1m", in MILLISECOND..=DAY,
+        /// Silence after which the upstream connection is considered dead and opened again.
+        pub read_timeout: Duration = "5m", in TENTH..=DAY,
+        /// Lower bound of the first delay before a broken stream is opened again, which upstream may set by `retry:`.
+        pub min_reconnect_delay: Duration = "1s", in MILLISECOND..=DAY,
+        /// Longest delay before a broken stream is opened again; delays grow up to it while upstream cannot be reached.
+        pub max_reconnect_delay: Duration = "30s", in MILLISECOND..=DAY,
+        /// First delay before a key that upstream rejected is tried again; it doubles up to twelve times this value.
+        pub rejected_retry_interval: Duration = "5m", in MOMENT..=DAY,
+        /// How often expired keys are removed, and a key that upstream rejected is tried again while an older one still
+        /// works.
+        pub expired_credential_cleanup_interval: Duration = "1m", in TENTH..=DAY,
+    }
 }
 
 /// The events that streams of client-side SDKs are sent for a change.
@@ -92,94 +103,69 @@ pub struct Prometheus {
     pub prefix: String,
 }
 
+settings! {
+    struct PrometheusSettings in "launchdarkly.prometheus" {
+        /// Address at which metrics under the names of LaunchDarkly's relay are served at `/metrics`; that relay uses
+        /// port 8031. Off unless set.
+        listen: Option<SocketAddr>,
+        /// Prefix of the names of these metrics: letters, digits, `_` and `:`.
+        prefix: String = "launchdarkly_relay",
+    }
+}
+
+choices! {
+    ClientStreamMode as ClientStreamMode {
+        "ping" => ClientStreamMode::Ping,
+        "evaluated" => ClientStreamMode::Evaluated,
+    }
+}
+
+/// All keys of the LaunchDarkly side but the address of its listener.
+pub const KEYS: &[Key] = keys![
+    Config::KEYS,
+    AutoConfigSettings::KEYS,
+    OfflineSettings::KEYS,
+    StoreSettings::KEYS,
+    EnvironmentSettings::KEYS
+];
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MOMENT: Duration = Duration::from_millis(10);
+const TENTH: Duration = Duration::from_millis(100);
+const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Smallest `events_memory`, so that each kind of credential has room for one large event.
-const MIN_EVENTS_MEMORY: u64 = 4 << 20;
-const MOMENT: Duration = Duration::from_millis(1);
+const MIN_EVENTS_MEMORY: usize = 4 << 20;
 
 impl Config {
     /// Reads the section; `None` when no environment is configured, in which case nothing of LaunchDarkly is served.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let environments = EnvironmentSource::read(reader)?;
-        let base_uri = reader.url("launchdarkly.base_uri");
-        let client_side_base_uri = reader.url("launchdarkly.client_side_base_uri");
-        let has_own_base = base_uri != "https://sdk.launchdarkly.com";
-        let config = Self {
-            stream_uri: reader.url("launchdarkly.stream_uri"),
-            // Like ld-relay (config/config_from_env.go): one custom base URI is used for both.
-            client_side_base_uri: if has_own_base && client_side_base_uri == "https://clientsdk.launchdarkly.com" {
-                base_uri.clone()
-            } else {
-                client_side_base_uri
-            },
-            base_uri,
-            events_uri: reader.url("launchdarkly.events_uri"),
-            send_events: reader.flag("launchdarkly.send_events"),
-            events_flush_interval: reader.duration("launchdarkly.events_flush_interval", MOMENT * 10..=DAY),
-            events_capacity: usize_of(reader.count("launchdarkly.events_capacity", 1..=10_000_000)),
-            events_memory: Self::read_events_memory(reader),
-            events_max_payload: reader.size("launchdarkly.events_max_payload").unwrap_or(25 << 20),
-            max_client_request_body: reader.size("launchdarkly.max_client_request_body").unwrap_or(5 << 20),
-            heartbeat_interval: reader.duration("launchdarkly.heartbeat_interval", MOMENT * 10..=DAY),
-            max_client_connection_time: reader
-                .optional_duration("launchdarkly.max_client_connection_time", MOMENT * 10..=DAY * 365),
-            ping_stream_jitter_time: reader
-                .optional_duration("launchdarkly.ping_stream_jitter_time", MOMENT..=Duration::from_secs(3600)),
-            fdv2: reader.flag("launchdarkly.fdv2"),
-            client_streams: ClientStreamMode::read(reader),
-            prometheus: Prometheus::read(reader),
-            init_timeout: reader.duration("launchdarkly.init_timeout", MOMENT..=DAY),
-            disconnected_status_time: reader.duration("launchdarkly.disconnected_status_time", MOMENT..=DAY),
-            read_timeout: reader.duration("launchdarkly.read_timeout", MOMENT * 100..=DAY),
-            min_reconnect_delay: reader.duration("launchdarkly.min_reconnect_delay", MOMENT..=DAY),
-            max_reconnect_delay: reader.duration("launchdarkly.max_reconnect_delay", MOMENT..=DAY),
-            rejected_retry_interval: reader.duration("launchdarkly.rejected_retry_interval", MOMENT * 10..=DAY),
-            expired_credential_cleanup_interval: reader
-                .duration("launchdarkly.expired_credential_cleanup_interval", MOMENT * 100..=DAY),
-            store: StoreConfig::read(reader),
-            environments,
-        };
+        let store = StoreConfig::read(reader);
+        let mut config = Self::read_keys(reader, store, environments);
+        let has_own_base = config.base_uri != "https://sdk.launchdarkly.com";
+        // Like ld-relay (config/config_from_env.go): one custom base URI is used for both.
+        if has_own_base && config.client_side_base_uri == "https://clientsdk.launchdarkly.com" {
+            config.client_side_base_uri.clone_from(&config.base_uri);
+        }
+        if config.events_memory < MIN_EVENTS_MEMORY {
+            reader.reject("launchdarkly.events_memory", "must be at least `4MiB`");
+        }
         config.store.refuse_shared_prefixes(&config.environments, reader);
         Some(config)
     }
-
-    fn read_events_memory(reader: &mut Reader<'_>) -> usize {
-        let key = "launchdarkly.events_memory";
-        let memory = reader.size(key).unwrap_or(64 << 20);
-        if memory < MIN_EVENTS_MEMORY {
-            reader.reject(key, "must be at least `4MiB`");
-        }
-        usize::try_from(memory).unwrap_or(usize::MAX)
-    }
 }
 
-impl Prometheus {
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let (key, listen) =
-            ("launchdarkly.prometheus.prefix", reader.optional_address("launchdarkly.prometheus.listen"));
-        let prefix = reader.text(key);
+impl PrometheusSettings {
+    fn read(reader: &mut Reader<'_>) -> Option<Prometheus> {
+        let Self { listen, prefix } = Self::read_keys(reader);
         let is_name = !prefix.starts_with(|it: char| it.is_ascii_digit())
             && prefix.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'_' | b':'));
         if !is_name {
-            reader.reject(key, "may consist of letters, digits, `_` and `:` only, and not begin with a digit");
+            let problem = "may consist of letters, digits, `_` and `:` only, and not begin with a digit";
+            reader.reject("launchdarkly.prometheus.prefix", problem);
         }
-        listen.map(|listen| Self { listen, prefix })
+        listen.map(|listen| Prometheus { listen, prefix })
     }
-}
-
-impl ClientStreamMode {
-    fn read(reader: &mut Reader<'_>) -> Self {
-        match reader.text("launchdarkly.client_streams").as_str() {
-            "ping" => Self::Ping,
-            "evaluated" => Self::Evaluated,
-            _ => {
-                reader.reject("launchdarkly.client_streams", "must be `ping` or `evaluated`");
-                Self::Ping
-            }
-        }
-    }
-}
-
-fn usize_of(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }

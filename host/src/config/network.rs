@@ -1,33 +1,49 @@
-//! Settings about the peers of connections: trusted proxies, host names of the admin listener, and the send buffer.
+//! Settings about the peers of connections: trusted proxies, and host names of the admin listener.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use yardarm_core::client_address::ProxyRules;
-use yardarm_core::settings::Reader;
+use yardarm_core::settings::{Kind, Reader, Setting};
 
-/// Reads `admin.allowed_hosts`.
-pub(super) fn admin_hosts(reader: &mut Reader<'_>) -> Vec<String> {
-    let names = reader.list("admin.allowed_hosts");
-    if let Some(name) = names.iter().find(|name| !is_host_name(name)) {
-        reader.reject("admin.allowed_hosts", format!("must contain host names without scheme and port, not `{name}`"));
+/// Format of a list of host names, which are compared as texts.
+pub(super) enum HostNames {}
+
+/// Format of a list of addresses and networks.
+pub(super) enum Networks {}
+
+impl Setting<Vec<String>> for HostNames {
+    const KIND: Kind = Kind::List;
+
+    fn read(reader: &mut Reader<'_>, path: &str) -> Vec<String> {
+        let names = reader.list(path);
+        if let Some(name) = names.iter().find(|name| !is_host_name(name)) {
+            reader.reject(path, format!("must contain host names without scheme and port, not `{name}`"));
+        }
+        names
     }
-    names
 }
 
-/// Reads `server.trusted_proxies` and `server.proxy_protocol`.
-pub(super) fn proxies(reader: &mut Reader<'_>) -> ProxyRules {
-    let mut trusted = Vec::new();
-    for text in reader.list("server.trusted_proxies") {
-        match network(&text) {
-            Some(network) => trusted.push(network),
-            None => {
-                let problem = format!("must contain addresses or networks such as `10.0.0.0/8`, not `{text}`");
-                reader.reject("server.trusted_proxies", problem);
+impl Setting<Vec<IpNet>> for Networks {
+    const KIND: Kind = Kind::List;
+
+    fn read(reader: &mut Reader<'_>, path: &str) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for text in reader.list(path) {
+            match network(&text) {
+                Some(network) => networks.push(network),
+                None => {
+                    let problem = format!("must contain addresses or networks such as `10.0.0.0/8`, not `{text}`");
+                    reader.reject(path, problem);
+                }
             }
         }
+        networks
     }
-    let requires_header = reader.flag("server.proxy_protocol");
+}
+
+/// Returns the rules of `server.trusted_proxies` and `server.proxy_protocol`.
+pub(super) fn proxies(trusted: Vec<IpNet>, requires_header: bool, reader: &mut Reader<'_>) -> ProxyRules {
     if requires_header && trusted.is_empty() {
         reader.reject(
             "server.proxy_protocol",
@@ -35,12 +51,6 @@ pub(super) fn proxies(reader: &mut Reader<'_>) -> ProxyRules {
         );
     }
     ProxyRules { trusted, requires_header }
-}
-
-/// Reads `server.send_buffer`, in bytes.
-pub(super) fn send_buffer(reader: &mut Reader<'_>) -> u32 {
-    let size = reader.size("server.send_buffer").unwrap_or(256 << 10);
-    u32::try_from(size.clamp(16 << 10, 64 << 20)).unwrap_or(256 << 10)
 }
 
 fn network(text: &str) -> Option<IpNet> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use super::references::{Reference, resolve};
 use super::shown::instead;
-use super::{Key, Kind, SettingError, ValueSource, Values, is_empty};
+use super::{Bounds, Key, Kind, SettingError, ValueSource, Values, is_empty};
 use crate::secret::Secret;
 
 /// Reads typed values and collects errors. After an error it continues with the default, so that all errors are found.
@@ -90,11 +91,11 @@ impl<'a> Reader<'a> {
         self.parse(path, "a text", |text| Ok(text.to_owned())).filter(|text| !text.is_empty())
     }
 
-    /// Reads a text that must be set.
-    pub fn required_text(&mut self, path: &str) -> String {
-        self.optional_text(path).unwrap_or_else(|| {
+    /// Returns a value that was read. If it is not set, adds an error and returns an empty one.
+    pub fn require<T: From<&'static str>>(&mut self, path: &str, value: Option<T>) -> T {
+        value.unwrap_or_else(|| {
             self.reject(path, "is required");
-            String::new()
+            T::from("")
         })
     }
 
@@ -108,20 +109,36 @@ impl<'a> Reader<'a> {
         .unwrap_or_default()
     }
 
-    /// Reads an integer within `range`.
-    pub fn count(&mut self, path: &str, range: std::ops::RangeInclusive<u64>) -> u64 {
+    /// Reads one of some texts, each of which stands for a value, or else returns the value of the default. `hint` ends
+    /// the error about other texts.
+    pub fn choice<T: Copy>(&mut self, path: &str, choices: &[(&str, T)], hint: &str) -> T {
+        let text = self.text(path);
+        let value_of = |text: &str| choices.iter().find(|it| it.0 == text).map(|it| it.1);
+        value_of(&text).unwrap_or_else(|| {
+            self.reject(path, format!("must be {}{hint}", alternatives(choices.iter().map(|it| it.0))));
+            value_of(self.default_of(path)).unwrap_or(choices[0].1)
+        })
+    }
+
+    /// Reads an integer within the bounds of the key.
+    pub fn count(&mut self, path: &str) -> u64 {
+        let range = match self.key_of(path).and_then(|key| key.bounds) {
+            Some(Bounds::Count(least, greatest)) => least..=greatest,
+            _ => 0..=u64::MAX,
+        };
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.parse(path, &expected, |text| text.parse().ok().filter(|it| range.contains(it)).ok_or(()))
             .unwrap_or(*range.start())
     }
 
-    /// Reads a duration within `range`.
-    pub fn duration(&mut self, path: &str, range: std::ops::RangeInclusive<Duration>) -> Duration {
-        self.optional_duration(path, range.clone()).unwrap_or(*range.start())
+    /// Reads a duration within the bounds of the key.
+    pub fn duration(&mut self, path: &str) -> Duration {
+        self.optional_duration(path).unwrap_or(*self.durations_of(path).start())
     }
 
-    /// Reads an optional duration within `range`.
-    pub fn optional_duration(&mut self, path: &str, range: std::ops::RangeInclusive<Duration>) -> Option<Duration> {
+    /// Reads an optional duration within the bounds of the key.
+    pub fn optional_duration(&mut self, path: &str) -> Option<Duration> {
+        let range = self.durations_of(path);
         let show = |it: &Duration| humantime::format_duration(*it).to_string();
         let expected = format!("a time from {} to {}, such as `5s`", show(range.start()), show(range.end()));
         self.parse(path, &expected, |text| {
@@ -208,6 +225,13 @@ impl<'a> Reader<'a> {
         None
     }
 
+    fn durations_of(&self, path: &str) -> RangeInclusive<Duration> {
+        match self.key_of(path).and_then(|key| key.bounds) {
+            Some(Bounds::Duration(shortest, longest)) => shortest..=longest,
+            _ => Duration::ZERO..=Duration::MAX,
+        }
+    }
+
     fn default_of(&self, path: &str) -> &'static str {
         self.key_of(path).map_or("", |key| key.default)
     }
@@ -251,6 +275,21 @@ impl<'a> Reader<'a> {
 /// Returns whether the rest of a path after that of a section is below the section.
 fn is_below(rest: &str) -> bool {
     rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
+}
+
+/// Returns texts as the end of a sentence: `a`, `b` or `c`.
+fn alternatives<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let last = texts.len() - 1;
+    let before = |index| {
+        if index == 0 {
+            ""
+        } else if index == last {
+            " or "
+        } else {
+            ", "
+        }
+    };
+    texts.enumerate().map(|(index, text)| format!("{}`{text}`", before(index))).collect()
 }
 
 fn split_list(text: &str) -> Vec<String> {

@@ -4,19 +4,24 @@ use serde_json::json;
 
 use super::*;
 
-const KEYS: &[Key] = &[
-    Key { path: "server.listen", kind: Kind::Address, default: "0.0.0.0:8030", about: "" },
-    Key { path: "server.limit", kind: Kind::Size, default: "5MiB", about: "" },
-    Key { path: "vendor.beat", kind: Kind::Duration, default: "3m", about: "" },
-    Key { path: "vendor.environments[].name", kind: Kind::Text, default: "", about: "" },
-    Key { path: "vendor.environments[].key", kind: Kind::Secret, default: "", about: "" },
-    Key { path: "vendor.environments[].origins", kind: Kind::List, default: "", about: "" },
-    Key { path: "server.folder", kind: Kind::OptionalPath, default: "./data", about: "" },
-    Key { path: "vendor.url", kind: Kind::Url, default: "http://default", about: "" },
-    Key { path: "vendor.on", kind: Kind::Bool, default: "false", about: "" },
-];
+const fn key(path: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { path, kind, default, about: "", bounds: None }
+}
 
-const ANY: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::MAX;
+const KEYS: &[Key] = &[
+    key("server.listen", Kind::Address, "0.0.0.0:8030"),
+    key("server.limit", Kind::Size, "5MiB"),
+    Key {
+        bounds: Some(Bounds::Duration(Duration::from_secs(1), Duration::from_secs(3600))),
+        ..key("vendor.beat", Kind::Duration, "3m")
+    },
+    key("vendor.environments[].name", Kind::Text, ""),
+    key("vendor.environments[].key", Kind::Secret, ""),
+    key("vendor.environments[].origins", Kind::List, ""),
+    key("server.folder", Kind::OptionalPath, "./data"),
+    key("vendor.url", Kind::Url, "http://default"),
+    key("vendor.on", Kind::Bool, "false"),
+];
 
 fn no_variables(_: &str) -> Option<String> {
     None
@@ -30,7 +35,7 @@ fn later_sources_win_and_are_named() {
     values.add_argument("server.listen", "--listen", "2.2.2.2:2".to_owned());
     let mut reader = Reader::new(&values, KEYS, &no_variables);
     assert_eq!(reader.address("server.listen").to_string(), "2.2.2.2:2");
-    assert_eq!(reader.duration("vendor.beat", ANY).as_secs(), 20);
+    assert_eq!(reader.duration("vendor.beat").as_secs(), 20);
     assert_eq!(reader.size("server.limit"), Some(5 << 20));
     assert!(reader.into_errors().is_empty());
     let effective: Vec<_> =
@@ -82,7 +87,7 @@ fn overrides_win_over_the_file_and_keep_the_names_of_their_program() {
     values.add_variables([("YARDARM_VENDOR_BEAT".to_owned(), "30s".to_owned())], KEYS);
     let mut reader = Reader::new(&values, KEYS, &no_variables);
     reader.address("server.listen");
-    assert_eq!(reader.duration("vendor.beat", ANY).as_secs(), 30);
+    assert_eq!(reader.duration("vendor.beat").as_secs(), 30);
     let errors: Vec<_> = reader.into_errors().iter().map(ToString::to_string).collect();
     assert_eq!(
         errors,
@@ -118,9 +123,10 @@ fn all_errors_are_reported_at_once_with_their_paths() {
     let mut reader = Reader::new(&values, KEYS, &no_variables);
     reader.address("server.listen");
     reader.size("server.limit");
-    reader.duration("vendor.beat", Duration::from_secs(1)..=Duration::from_secs(3600));
+    reader.duration("vendor.beat");
     reader.each("vendor.environments", |entry| {
-        entry.required_text("name");
+        let name = entry.optional_text("name");
+        entry.require("name", name);
         entry.secret("key")
     });
     let texts: Vec<_> = reader.into_errors().iter().map(ToString::to_string).collect();
@@ -192,7 +198,7 @@ fn empty_values_count_as_not_set() {
     assert_eq!(reader.address("server.listen").to_string(), "0.0.0.0:8030", "the default, not any port");
     assert_eq!(reader.size("server.limit"), Some(1 << 20), "an empty variable leaves the file's value");
     assert_eq!(reader.path("server.folder"), None, "where empty is a choice, it wins over the file");
-    assert_eq!(reader.duration("vendor.beat", ANY).as_secs(), 180, "the default, not the minimum");
+    assert_eq!(reader.duration("vendor.beat").as_secs(), 180, "the default, not the minimum");
     assert_eq!(reader.indices("vendor.environments"), [1, 2]);
     let read = reader.each("vendor.environments", |entry| {
         let key = entry.secret("key");
@@ -236,7 +242,7 @@ fn what_may_be_a_secret_is_not_repeated() {
     let mut reader = Reader::new(&values, KEYS, &no_variables);
     reader.address("server.listen");
     reader.size("server.limit");
-    reader.duration("vendor.beat", ANY);
+    reader.duration("vendor.beat");
     reader.url("vendor.url");
     reader.each("vendor.environments", |entry| entry.secret("key"));
     let errors = reader.into_errors();

@@ -10,7 +10,7 @@ mod tests;
 use std::path::PathBuf;
 
 use yardarm_core::Secret;
-use yardarm_core::settings::{CompatOverride, Kind, ValueSource};
+use yardarm_core::settings::{CompatOverride, ValueSource, variable};
 
 use self::raw_args::{RawArgs, Value};
 pub use self::table::usage;
@@ -74,7 +74,7 @@ const MAX_SECONDS: u64 = 24 * 3600;
 pub fn translate(arguments: &[String], variables: &[(String, String)]) -> Result<Translation, CompatError> {
     let args = RawArgs::read(arguments, variables)?;
     let has_own = |path: &'static str| {
-        let name = super::key(path, Kind::Text, "", "").variable();
+        let name = variable(path);
         let is_it = |it: &str| it == name || it.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_'));
         variables.iter().any(|(it, text)| is_it(it) && !text.trim().is_empty())
     };

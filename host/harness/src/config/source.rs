@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use yardarm_core::Secret;
-use yardarm_core::settings::Reader;
+use yardarm_core::settings::{Reader, Url};
+use yardarm_core::{Secret, settings};
 
 /// Shortest interval that can be set.
 pub(super) const MOMENT: Duration = Duration::from_millis(10);
@@ -22,15 +22,6 @@ pub enum Source {
     Offline(OfflineConfig),
 }
 
-/// The folder of offline mode.
-#[derive(Debug, Clone)]
-pub struct OfflineConfig {
-    /// The folder.
-    pub dir: PathBuf,
-    /// Time between checks for changes.
-    pub monitoring_interval: Duration,
-}
-
 /// Access to the admin service.
 #[derive(Debug, Clone)]
 pub struct AdminConfig {
@@ -44,13 +35,48 @@ pub struct AdminConfig {
     pub token: Secret,
 }
 
-/// Settings of one environment.
-#[derive(Debug, Clone)]
-pub struct EnvironmentConfig {
-    /// Name in logs, metrics and plugin bindings; Harness' own name unless set.
-    pub name: Option<String>,
-    /// A server key of the environment.
-    pub api_key: Secret,
+settings! {
+    pub(super) struct AdminSettings in "harness" {
+        /// Service that lists key hashes and targets.
+        admin_service: String as Url = "https://app.harness.io/gateway/cf",
+        /// Account identifier, for the admin service. Required with environments.
+        account: Option<String>,
+        /// Organisation identifier, for the admin service. Required with environments.
+        organization: Option<String>,
+        /// Service account token, for the admin service. Required with environments.
+        admin_token: Option<Secret>,
+    }
+}
+
+settings! {
+    /// Settings of one environment.
+    #[derive(Debug, Clone)]
+    pub struct EnvironmentConfig in "harness.environments[]" {
+        /// Name in logs, metrics and plugin bindings; Harness' own name unless set.
+        pub name: Option<String>,
+        /// A server API key of the environment. Required.
+        pub api_key: Secret,
+    }
+}
+
+settings! {
+    pub(super) struct ProxyKeySettings in "harness" {
+        /// In place of environments: one key for any number of them, which are added and removed without a restart. All
+        /// requests are sent to `harness.client_service`.
+        proxy_key: Secret,
+    }
+}
+
+settings! {
+    /// The folder of offline mode.
+    #[derive(Debug, Clone)]
+    pub struct OfflineConfig in "harness.offline" {
+        /// In place of environments: folder with files of the vendor's offline mode, read again when they change.
+        /// Nothing is requested from the network.
+        pub dir: PathBuf,
+        /// How often that folder is checked for changes.
+        pub monitoring_interval: Duration = "1s", in MOMENT..=DAY,
+    }
 }
 
 impl Source {
@@ -68,17 +94,17 @@ impl Source {
                 AdminConfig::read(reader),
                 reader.each("harness.environments", EnvironmentConfig::read),
             )),
-            "harness.proxy_key" => Some(Self::ProxyKey(sendable(reader, "harness.proxy_key"))),
+            "harness.proxy_key" => {
+                let ProxyKeySettings { proxy_key } = ProxyKeySettings::read_keys(reader);
+                refuse_unsendable(reader, "harness.proxy_key", &proxy_key);
+                Some(Self::ProxyKey(proxy_key))
+            }
             _ => {
-                let folder = reader.path("harness.offline.dir");
-                if folder.is_none() {
+                let folder = OfflineConfig::read_keys(reader);
+                if folder.dir.as_os_str().is_empty() {
                     reader.reject("harness.offline.dir", "is required with other keys of this section");
                 }
-                let key = "harness.offline.monitoring_interval";
-                Some(Self::Offline(OfflineConfig {
-                    dir: folder.unwrap_or_default(),
-                    monitoring_interval: reader.duration(key, MOMENT..=DAY),
-                }))
+                Some(Self::Offline(folder))
             }
         }
     }
@@ -86,37 +112,29 @@ impl Source {
 
 impl AdminConfig {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let token = reader.secret("harness.admin_token");
-        if token.is_none() {
-            reader.reject("harness.admin_token", "is required");
-        }
+        let keys = AdminSettings::read_keys(reader);
         Self {
-            service: reader.url("harness.admin_service"),
-            account: reader.required_text("harness.account"),
-            organization: reader.required_text("harness.organization"),
-            token: token.unwrap_or_else(|| "".into()),
+            token: reader.require("harness.admin_token", keys.admin_token),
+            service: keys.admin_service,
+            account: reader.require("harness.account", keys.account),
+            organization: reader.require("harness.organization", keys.organization),
         }
     }
 }
 
 impl EnvironmentConfig {
     fn read(reader: &mut Reader<'_>) -> Self {
-        Self { name: reader.optional_text("name"), api_key: sendable(reader, "api_key") }
+        let environment = Self::read_keys(reader);
+        refuse_unsendable(reader, "api_key", &environment.api_key);
+        environment
     }
 }
 
-/// Reads a required key that can be sent in a header.
-fn sendable(reader: &mut Reader<'_>, path: &str) -> Secret {
-    let key = reader.secret(path);
-    if key.is_none() {
-        reader.reject(path, "is required");
-    }
-    let key = key.unwrap_or_else(|| "".into());
-    // A key with such a character could not be sent, and HTTP libraries would print it in their error.
+/// A key with such a character could not be sent in a header, and HTTP libraries would print it in their error.
+fn refuse_unsendable(reader: &mut Reader<'_>, path: &str, key: &Secret) {
     if key.expose().bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
         reader.reject(path, "contains characters that no key has");
     }
-    key
 }
 
 #[cfg(test)]

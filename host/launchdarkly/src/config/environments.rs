@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use yardarm_core::Secret;
 use yardarm_core::settings::Reader;
+use yardarm_core::{Secret, settings};
 
-use super::{DAY, MOMENT};
+use super::{DAY, TENTH, YEAR};
 use crate::identity::{Credentials, EnvironmentId, MobileKey, SdkKey, SdkKind, is_sendable, label};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -82,6 +82,64 @@ pub struct Identity {
     pub proj_name: String,
 }
 
+settings! {
+    pub(super) struct AutoConfigSettings in "launchdarkly.auto_config" {
+        /// Auto-configuration key. With it LaunchDarkly sends the list of environments, and none may be configured
+        /// here.
+        key: Option<Secret>,
+        /// Key prefix of an environment in the database; `$CID` stands for the environment ID, or for `ID.FILTER` with
+        /// a payload filter. Required with a database.
+        datastore_prefix: Option<String>,
+        /// Origins that browsers may call from, for all environments. Any origin unless set.
+        allowed_origins: Vec<String>,
+        /// Request headers that browsers may send in addition to the usual ones, for all environments.
+        allowed_headers: Vec<String>,
+    }
+}
+
+settings! {
+    pub(super) struct OfflineSettings in "launchdarkly.offline" {
+        /// Archive that LaunchDarkly generated for offline use. With it nothing is ever sent to LaunchDarkly, and no
+        /// environments may be configured here.
+        file: Option<PathBuf>,
+        /// How often the archive is checked for a replacement.
+        monitoring_interval: Duration = "1s", in TENTH..=DAY,
+        /// Key prefix of an environment in the database; `$CID` stands for the environment ID, or for `ID.FILTER` with
+        /// a payload filter. Required with a database.
+        datastore_prefix: Option<String>,
+        /// Origins that browsers may call from, for all environments. Any origin unless set.
+        allowed_origins: Vec<String>,
+        /// Request headers that browsers may send in addition to the usual ones, for all environments.
+        allowed_headers: Vec<String>,
+    }
+}
+
+settings! {
+    pub(super) struct EnvironmentSettings in "launchdarkly.environments[]" {
+        /// Name in logs, metrics, status and plugin bindings. Required.
+        name: Option<String>,
+        /// Server-side SDK key. Required.
+        sdk_key: Option<Secret>,
+        /// Mobile key. Without it, mobile routes answer 401.
+        mobile_key: Option<Secret>,
+        /// Client-side ID. Without it, browser routes answer 404.
+        env_id: Option<String>,
+        /// Whether browsers must send the secure mode hash of their context.
+        secure_mode: bool = "false",
+        /// How long PHP may cache polled flags. None unless set.
+        ttl: Option<Duration>, in SECOND..=YEAR,
+        /// Keys of payload filters; each is served as an environment of its own.
+        filters: Vec<String>,
+        /// Key prefix of the environment in the database; `launchdarkly` unless set. A payload filter adds `/` and its
+        /// key. Required if several environments share a database.
+        prefix: Option<String>,
+        /// Origins that browsers may call from. Any origin unless set.
+        allowed_origins: Vec<String>,
+        /// Request headers that browsers may send in addition to the usual ones.
+        allowed_headers: Vec<String>,
+    }
+}
+
 impl EnvironmentSource {
     /// Reads the source of the list of environments; `None` without any such setting.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
@@ -95,25 +153,25 @@ impl EnvironmentSource {
             reader.reject("launchdarkly.environments", format!("cannot be combined with `{other}`, which lists them"));
         }
         if is_automatic {
-            let key = reader.secret("launchdarkly.auto_config.key");
+            const KEY: &str = "launchdarkly.auto_config.key";
+            let AutoConfigSettings { key, datastore_prefix, allowed_origins, allowed_headers } =
+                AutoConfigSettings::read_keys(reader);
             if key.is_none() {
-                reader.reject("launchdarkly.auto_config.key", "is required with other keys of this section");
+                reader.reject(KEY, "is required with other keys of this section");
             }
             let key = key.unwrap_or_else(|| "".into());
-            refuse_unsendable(reader, "launchdarkly.auto_config.key", key.expose());
-            return Some(Self::AutoConfig { key, common: CommonConfig::read(reader, "launchdarkly.auto_config") });
+            refuse_unsendable(reader, KEY, key.expose());
+            let common = CommonConfig { allowed_origins, allowed_headers, prefix: datastore_prefix };
+            return Some(Self::AutoConfig { key, common });
         }
         if is_offline {
-            let file = reader.path("launchdarkly.offline.file");
+            let OfflineSettings { file, monitoring_interval, datastore_prefix, allowed_origins, allowed_headers } =
+                OfflineSettings::read_keys(reader);
             if file.is_none() {
                 reader.reject("launchdarkly.offline.file", "is required with other keys of this section");
             }
-            let key = "launchdarkly.offline.monitoring_interval";
-            return Some(Self::Offline {
-                file: file.unwrap_or_default(),
-                monitoring_interval: reader.duration(key, MOMENT * 100..=DAY),
-                common: CommonConfig::read(reader, "launchdarkly.offline"),
-            });
+            let common = CommonConfig { allowed_origins, allowed_headers, prefix: datastore_prefix };
+            return Some(Self::Offline { file: file.unwrap_or_default(), monitoring_interval, common });
         }
         is_configured.then(|| {
             let environments = reader.each("launchdarkly.environments", EnvironmentConfig::read);
@@ -123,37 +181,23 @@ impl EnvironmentSource {
     }
 }
 
-impl CommonConfig {
-    fn read(reader: &mut Reader<'_>, section: &str) -> Self {
-        Self {
-            allowed_origins: reader.list(&format!("{section}.allowed_origins")),
-            allowed_headers: reader.list(&format!("{section}.allowed_headers")),
-            prefix: reader.optional_text(&format!("{section}.datastore_prefix")),
-        }
-    }
-}
-
 impl EnvironmentConfig {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let sdk_key = reader.secret("sdk_key");
-        if sdk_key.is_none() {
-            reader.reject("sdk_key", "is required");
-        }
-        let sdk_key = SdkKey::new(sdk_key.unwrap_or_else(|| "".into()));
-        let mobile_key = reader.secret("mobile_key").map(MobileKey::new);
+        let keys = EnvironmentSettings::read_keys(reader);
+        let sdk_key = SdkKey::new(reader.require("sdk_key", keys.sdk_key));
+        let mobile_key = keys.mobile_key.map(MobileKey::new);
         refuse_unsendable(reader, "sdk_key", sdk_key.expose());
         refuse_unsendable(reader, "mobile_key", mobile_key.as_ref().map_or("", |it| it.expose()));
-        let env_id = reader.optional_text("env_id").map(EnvironmentId::new);
         Self {
-            name: reader.required_text("name"),
+            name: reader.require("name", keys.name),
             identity: None,
-            credentials: Credentials::fixed(sdk_key, mobile_key, env_id),
-            secure_mode: reader.flag("secure_mode"),
-            ttl: reader.optional_duration("ttl", SECOND..=DAY * 365),
-            filters: reader.list("filters"),
-            prefix: reader.optional_text("prefix"),
-            allowed_origins: reader.list("allowed_origins"),
-            allowed_headers: reader.list("allowed_headers"),
+            credentials: Credentials::fixed(sdk_key, mobile_key, keys.env_id.map(EnvironmentId::new)),
+            secure_mode: keys.secure_mode,
+            ttl: keys.ttl,
+            filters: keys.filters,
+            prefix: keys.prefix,
+            allowed_origins: keys.allowed_origins,
+            allowed_headers: keys.allowed_headers,
         }
     }
 

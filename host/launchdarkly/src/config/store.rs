@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use yardarm_core::settings::Reader;
+use yardarm_core::{Secret, settings};
 use yardarm_store::RedisAddress;
 
-use super::{EnvironmentConfig, EnvironmentSource};
+use super::{DAY, EnvironmentConfig, EnvironmentSource, MOMENT, YEAR};
 
 /// Default prefix of keys, as in ld-relay and the SDKs.
 const DEFAULT_PREFIX: &str = "launchdarkly";
@@ -26,34 +27,52 @@ pub struct StoreConfig {
     pub big_segments: BigSegmentsConfig,
 }
 
-/// Settings of Big Segments.
-#[derive(Debug, Clone, Copy)]
-pub struct BigSegmentsConfig {
-    /// Age of the last synchronization above which `/status` calls them potentially stale.
-    pub stale_threshold: Duration,
-    /// Whether that makes the gateway degraded.
-    pub stale_as_degraded: bool,
-    /// First delay after a failed synchronization.
-    pub retry_interval: Duration,
-    /// Time between polls of upstream while its stream is quiet.
-    pub poll_interval: Duration,
+settings! {
+    /// Settings of Big Segments.
+    #[derive(Debug, Clone, Copy)]
+    pub struct BigSegmentsConfig in "launchdarkly" {
+        /// Age of the last synchronization above which `/status` calls Big Segments potentially stale.
+        pub stale_threshold at "big_segments_stale_threshold": Duration = "5m", in MOMENT..=YEAR,
+        /// Whether `/status` is `degraded` when Big Segments are potentially stale.
+        pub stale_as_degraded at "big_segments_stale_as_degraded": bool = "false",
+        /// First delay before a failed synchronization of Big Segments is tried again; it grows to three times this
+        /// value.
+        pub retry_interval at "big_segments_retry_interval": Duration = "10s", in MOMENT..=DAY,
+        /// How often Big Segments are polled while their stream is quiet.
+        pub poll_interval at "big_segments_poll_interval": Duration = "60s", in MOMENT..=DAY,
+    }
+}
+
+settings! {
+    pub(super) struct StoreSettings in "launchdarkly.redis" {
+        /// Redis server that data is written to, for server-side SDKs in daemon mode and for the next start:
+        /// `redis://user:password@host:6379/0`, `rediss://` for TLS. No database unless set.
+        url: Option<Secret>,
+        /// Whether TLS is also used with `redis://`.
+        tls: bool = "false",
+        /// User name, in place of the one in the address.
+        username: Option<String>,
+        /// Password, in place of the one in the address.
+        password: Option<Secret>,
+        /// How often the database is checked for the data. If it is missing, it is written again.
+        check_interval: Duration = "30s", in MOMENT..=DAY,
+        /// How often the database is read while LaunchDarkly cannot be reached, for data that other gateways have
+        /// written. Newer items are served; no item returns to an older version.
+        poll_interval: Duration = "5s", in MOMENT..=DAY,
+        /// Settings of Big Segments.
+        big_segments: BigSegmentsConfig => BigSegmentsConfig::read_keys,
+    }
 }
 
 impl StoreConfig {
     /// Reads the settings.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
-        const MOMENT: Duration = Duration::from_millis(10);
-        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let keys = StoreSettings::read_keys(reader);
         Self {
-            redis: redis(reader),
-            check_interval: reader.duration("launchdarkly.redis.check_interval", MOMENT..=DAY),
-            poll_interval: reader.duration("launchdarkly.redis.poll_interval", MOMENT..=DAY),
-            big_segments: BigSegmentsConfig {
-                stale_threshold: reader.duration("launchdarkly.big_segments_stale_threshold", MOMENT..=DAY * 365),
-                stale_as_degraded: reader.flag("launchdarkly.big_segments_stale_as_degraded"),
-                retry_interval: reader.duration("launchdarkly.big_segments_retry_interval", MOMENT..=DAY),
-                poll_interval: reader.duration("launchdarkly.big_segments_poll_interval", MOMENT..=DAY),
-            },
+            redis: keys.address(reader),
+            check_interval: keys.check_interval,
+            poll_interval: keys.poll_interval,
+            big_segments: keys.big_segments,
         }
     }
 
@@ -106,23 +125,23 @@ pub(crate) fn database_prefix(environment: &EnvironmentConfig, filter: &str) -> 
     if filter.is_empty() { prefix.to_owned() } else { format!("{prefix}/{filter}") }
 }
 
-fn redis(reader: &mut Reader<'_>) -> Option<RedisAddress> {
-    const URL: &str = "launchdarkly.redis.url";
-    let url = reader.secret(URL);
-    let user = reader.optional_text("launchdarkly.redis.username");
-    let password = reader.secret("launchdarkly.redis.password");
-    let tls = reader.flag("launchdarkly.redis.tls");
-    let Some(url) = url else {
-        if reader.has_section("launchdarkly.redis") {
-            reader.reject(URL, "is required where other settings of Redis are given");
-        }
-        return None;
-    };
-    match RedisAddress::parse(url.expose(), tls, user.as_deref(), password.as_ref().map(|it| it.expose())) {
-        Ok(address) => Some(address),
-        Err(error) => {
-            reader.reject(URL, error.to_string());
-            None
+impl StoreSettings {
+    /// Returns the address of Redis; `None` without a database.
+    fn address(&self, reader: &mut Reader<'_>) -> Option<RedisAddress> {
+        const URL: &str = "launchdarkly.redis.url";
+        let Some(url) = &self.url else {
+            if reader.has_section("launchdarkly.redis") {
+                reader.reject(URL, "is required where other settings of Redis are given");
+            }
+            return None;
+        };
+        let password = self.password.as_ref().map(|it| it.expose());
+        match RedisAddress::parse(url.expose(), self.tls, self.username.as_deref(), password) {
+            Ok(address) => Some(address),
+            Err(error) => {
+                reader.reject(URL, error.to_string());
+                None
+            }
         }
     }
 }

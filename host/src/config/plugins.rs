@@ -1,0 +1,72 @@
+//! Settings of the plugin folder.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use yardarm_core::settings::{Reader, Size};
+use yardarm_core::{choices, settings};
+use yardarm_wasm::{CacheLimits, Trust};
+
+use super::HOUR;
+
+const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+settings! {
+    /// Settings of the plugin folder.
+    #[derive(Debug, Clone)]
+    pub struct PluginConfig in "plugins" {
+        /// Folder that is watched for plugins.
+        pub dir: PathBuf = "./plugins.d",
+        /// Where plugins are loaded from. `owner`: a read-only mount, or a folder and files that belong to root or the
+        /// user of the process and that no other user can write to. `any`: every folder; all users who can write to it
+        /// decide which code runs in the gateway.
+        pub trust: Trust as TrustedFolders = "owner",
+        /// Whether a component without a binding file is bound to the hooks it exports, in all environments, with
+        /// default limits and grants.
+        pub auto_bind: bool = "true",
+        /// How often the content of all plugin files is compared with the loaded content. Changes are detected at once;
+        /// this finds those that leave size and times unchanged.
+        pub verify_interval: Duration = "30s", in Duration::from_secs(1)..=HOUR,
+        /// Limits of size and age for compiled plugins in the data folder.
+        pub cache: CacheLimits => CacheSettings::read,
+        /// Time over which open streams are checked again after request plugins changed; `0s` checks all at once.
+        pub recheck_window: Duration = "30s", in Duration::ZERO..=HOUR,
+    }
+}
+
+settings! {
+    struct CacheSettings in "plugins" {
+        /// Maximum size of the compiled plugins in `data.dir`. Beyond it, the least recently used ones are removed, but
+        /// never one in use.
+        cache_max_size: u64 as Size = "256MiB",
+        /// Time after which an unused compiled plugin is removed from `data.dir`.
+        cache_max_age: Duration = "30d", in HOUR..=TEN_YEARS,
+    }
+}
+
+/// Format of `plugins.trust`.
+enum TrustedFolders {}
+
+choices! { TrustedFolders as Trust { "owner" => Trust::Owner, "any" => Trust::Any } }
+
+impl PluginConfig {
+    /// Returns the settings for the plugin host, with the cache of compiled plugins below `data_dir`.
+    pub(crate) fn folder(&self, data_dir: Option<&std::path::Path>) -> yardarm_wasm::Settings {
+        yardarm_wasm::Settings {
+            dir: self.dir.clone(),
+            trust: self.trust,
+            auto_bind: self.auto_bind,
+            verify_interval: self.verify_interval,
+            cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),
+            cache_limits: self.cache,
+            ..yardarm_wasm::Settings::default()
+        }
+    }
+}
+
+impl CacheSettings {
+    fn read(reader: &mut Reader<'_>) -> CacheLimits {
+        let Self { cache_max_size, cache_max_age } = Self::read_keys(reader);
+        CacheLimits { max_size: cache_max_size, max_age: cache_max_age }
+    }
+}
