@@ -16,10 +16,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tracing::Instrument;
-use yardarm_core::hooks::ClientAddress;
 use yardarm_core::registry::RouteTag;
 use yardarm_core::retry_after::{self, PassedThrough};
 use yardarm_core::supervisor::{self, fault_point};
+use yardarm_vendor::admission;
 
 use crate::config::Config;
 use crate::request_metrics::RequestMetrics;
@@ -64,18 +64,14 @@ fn compression() -> CompressionLayer<impl Predicate> {
 /// Limits the time of a request and records its outcome. A stream counts as answered once its head is ready.
 async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let start = Instant::now();
-    let span = tracing::debug_span!("request", method = %request.method(), http.route = tracing::field::Empty, client = tracing::field::Empty);
-    if let Some(client) = ClientAddress::of(request.extensions()) {
-        span.record("client", tracing::field::display(client));
-    }
+    let span = admission::request_span(request.extensions());
     let request = request.map(|body| Body::new(Limited::new(body, guard.max_body)));
-    let answer = tokio::time::timeout(guard.timeout, next.run(request).instrument(span.clone())).await;
+    let answer = tokio::time::timeout(guard.timeout, next.run(request).instrument(span)).await;
     let mut response = answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response());
     if response.extensions().get::<PassedThrough>().is_none() {
         retry_after::complete(response.status(), response.headers_mut());
     }
     let route = response.extensions().get::<RouteTag>().map_or("other", |tag| tag.route);
-    span.record("http.route", route);
     guard.request_metrics.request(route, response.status(), start.elapsed());
     response
 }

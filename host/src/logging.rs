@@ -3,7 +3,10 @@
 //! Logging never waits for the reader of the log: lines that do not fit into the queue are dropped and counted, and a
 //! record with their number follows as soon as the log is read again.
 
+mod fields;
+mod format;
 mod line_writer;
+mod log_layer;
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
@@ -11,9 +14,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use self::format::Format;
 pub use self::line_writer::{LineWriter, Output};
+use self::log_layer::LogLayer;
 use crate::config::LogConfig;
 
 /// Longest time that the end of the process waits for the last lines to be written.
@@ -46,22 +53,19 @@ pub fn start(config: &LogConfig) -> anyhow::Result<()> {
     let writer = LineWriter::start(Output::StandardError, "log writer", |lines| {
         tracing::error!(lines, "log lines were dropped while nothing read the log");
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone());
-    let cannot = |error: &dyn std::fmt::Display| anyhow::anyhow!("the log cannot be set up: {error}");
-    // Both formats are set up in the same way, but their types differ.
-    macro_rules! set_up {
-        ($log:expr) => {{
-            let log = $log.with_filter_reloading();
-            let handle = log.reload_handle();
-            log.try_init().map_err(|error| cannot(&error))?;
-            Box::new(move |filter| Ok(handle.reload(filter)?)) as SetFilter
-        }};
-    }
-    let set_filter = if config.is_json {
-        set_up!(log.json().flatten_event(true))
-    } else {
-        set_up!(log.with_ansi(std::io::stderr().is_terminal()).with_target(false))
+    let format = match (config.is_json, std::io::stderr().is_terminal()) {
+        (true, _) => Format::Json,
+        (false, false) => Format::Plain,
+        (false, true) => Format::Coloured,
     };
+    let cannot = |error: &dyn std::fmt::Display| anyhow::anyhow!("the log cannot be set up: {error}");
+    let (filter, handle) = reload::Layer::new(filter);
+    let layer = LogLayer::new(format, {
+        let writer = writer.clone();
+        move |line: &str| writer.push(line.as_bytes())
+    });
+    tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|error| cannot(&error))?;
+    let set_filter = Box::new(move |filter| Ok(handle.reload(filter)?));
     LOG.set(Log { writer, set_filter }).map_err(|_| cannot(&"there is one already"))
 }
 
@@ -103,13 +107,5 @@ pub fn flush() {
     for writer in LOG.get().map(|it| &it.writer).into_iter().chain(STANDARD_OUTPUT.get()) {
         // Lines that are not written by then are lost with the process.
         let _ = writer.flush(deadline.saturating_duration_since(Instant::now()));
-    }
-}
-
-impl<'a> MakeWriter<'a> for LineWriter {
-    type Writer = &'a LineWriter;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        self
     }
 }

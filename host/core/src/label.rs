@@ -23,6 +23,12 @@ impl EnvironmentLabel {
         self.vendor
     }
 
+    /// Returns a span that adds the environment to log lines. Tasks of an environment are in one already.
+    #[must_use]
+    pub fn span(&self) -> tracing::Span {
+        tracing::error_span!("environment", environment = %self)
+    }
+
     /// Returns the configured name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {

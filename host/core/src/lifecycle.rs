@@ -108,7 +108,13 @@ impl Lifecycle {
     }
 
     fn start(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(task.instrument(tracing::debug_span!("task", name)));
+        // At the highest level, so that no filter of the log takes the environment away from its lines. Without a parent,
+        // because the task may outlive what started it.
+        let span = match &self.environment {
+            Some((label, _)) => tracing::error_span!(parent: None, "task", task = name, environment = %label),
+            None => tracing::debug_span!(parent: None, "task", task = name),
+        };
+        self.tracker.spawn(task.instrument(span));
     }
 
     fn scope(&self, name: &'static str, is_long_lived: bool) -> Arc<supervisor::Scope> {

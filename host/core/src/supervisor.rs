@@ -283,10 +283,11 @@ pub async fn blocking<T: Send + 'static>(
 }
 
 /// Wraps `work` so that it can run on another thread, such as one of a pool; its panics are logged and counted for
-/// `task` and the environment of the calling task.
+/// `task` and the environment of the calling task, and its log lines are in the caller's span.
 pub fn carried<T>(task: &'static str, work: impl FnOnce() -> T) -> impl FnOnce() -> Result<T, InternalError> {
-    let scope = Scope::current().named(task);
+    let (scope, span) = (Scope::current().named(task), tracing::Span::current());
     move || {
+        let _span = span.entered();
         scope.catch(Consequence::GiveUp, || {
             fault_point(task);
             work()

@@ -112,13 +112,13 @@ impl SharedGroups {
 
     fn plugins_failed(&self, failure: &HookFailure) {
         if !self.is_failing.swap(true, Ordering::Relaxed) {
-            tracing::error!(environment = %self.label, %failure, "evaluation plugin failed, evaluated streams keep what they were sent");
+            tracing::error!(%failure, "evaluation plugin failed, evaluated streams keep what they were sent");
         }
     }
 
     fn plugins_decided(&self) {
         if self.is_failing.swap(false, Ordering::Relaxed) {
-            tracing::info!(environment = %self.label, "evaluation plugins work again");
+            tracing::info!("evaluation plugins work again");
         }
     }
 }

@@ -79,13 +79,12 @@ impl EventPort {
         data: Environment<FlagData>,
         lifecycle: &Lifecycle,
     ) -> Self {
-        let poster = Poster::new(http.events.clone(), config.events_uri.clone(), label.clone(), settings);
+        let poster = Poster::new(http.events.clone(), config.events_uri.clone(), settings);
         let settings =
             OutboxSettings { capacity: config.events_capacity, flush_interval: config.events_flush_interval };
         let ledger = Arc::new(Ledger::new(label.clone(), advice));
         let outbox = Outbox::start(settings.clone(), &limits.outbox, poster.clone(), Arc::clone(&ledger), lifecycle);
         let parts = summary::SummaryParts {
-            label: label.clone(),
             settings,
             data,
             poster: poster.clone(),

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
+use yardarm_core::Lifecycle;
 use yardarm_core::status::Status;
-use yardarm_core::{EnvironmentLabel, Lifecycle};
 use yardarm_store::{Place, Redis, Store};
 
 use self::big_segments::{BigSegments, CurrentKey};
@@ -88,7 +88,6 @@ impl EnvironmentStore {
 
 /// The environment of a store, for its tasks.
 pub(crate) struct StoreContext<'a> {
-    pub(crate) label: &'a EnvironmentLabel,
     /// State of the connection to upstream.
     pub(crate) upstream: &'a Status,
     /// Gives the key that upstream accepts at this moment.
@@ -101,11 +100,10 @@ pub(crate) struct StoreContext<'a> {
 /// Starts the tasks of an environment's store. With `may_restore`, data in the database is sent to the applier as long as
 /// there is nothing newer.
 pub(crate) fn start(store: Arc<EnvironmentStore>, context: StoreContext<'_>, may_restore: bool) -> StoreLink {
-    let StoreContext { label, upstream, key, config, http, lifecycle } = context;
+    let StoreContext { upstream, key, config, http, lifecycle } = context;
     let (sender, events) = mpsc::channel(EVENTS);
     let queue = Arc::new(WriteQueue::default());
     let writer = Writer {
-        label: label.clone(),
         store: Arc::clone(&store),
         queue: Arc::clone(&queue),
         events: sender.clone(),
@@ -118,7 +116,6 @@ pub(crate) fn start(store: Arc<EnvironmentStore>, context: StoreContext<'_>, may
     let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });
     if !is_offline {
         let follower = Follower {
-            label: label.clone(),
             store: Arc::clone(&store),
             queue: Arc::clone(&queue),
             events: sender.clone(),
@@ -126,7 +123,7 @@ pub(crate) fn start(store: Arc<EnvironmentStore>, context: StoreContext<'_>, may
             poll_interval: config.store.poll_interval,
         };
         lifecycle.supervise("store follower", follower);
-        store.big_segments.start(label, key, config, http, sender, lifecycle);
+        store.big_segments.start(key, config, http, sender, lifecycle);
     }
     StoreLink { store, queue, events }
 }

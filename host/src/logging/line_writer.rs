@@ -113,17 +113,6 @@ impl LineWriter {
     }
 }
 
-impl Write for &LineWriter {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.push(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Shared {
     /// Writes lines for as long as the process runs. Called again after a panic.
     fn run(&self, output: &mut impl Write, announced: &mut u64, returned: &impl Fn(u64)) {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Method, StatusCode};
+use tracing::Span;
+use tracing::field::Empty;
 use yardarm_core::hooks::{Admission, ClientAddress, Denial, HeaderBlock, HookFailure, Hooks, Plan, RequestFacts};
 use yardarm_core::{EnvironmentLabel, Secret, retry_after};
 
@@ -47,7 +49,16 @@ pub enum Refusal {
     Failed(#[from] HookFailure),
 }
 
-/// Returns the facts about a request of an environment's caller.
+/// Returns the span of a request, which is empty until [`facts`] knows the caller.
+///
+/// It is at the highest level, so that no filter of the log takes the caller away from its lines.
+#[must_use]
+pub fn request_span(extensions: &Extensions) -> Span {
+    let client = ClientAddress::of(extensions).map(tracing::field::display);
+    tracing::error_span!(parent: None, "request", client, environment = Empty, route = Empty, sdk = Empty)
+}
+
+/// Returns the facts about a request of an environment's caller, and adds them to the span of the request.
 #[must_use]
 pub fn facts(
     environment: EnvironmentLabel,
@@ -56,6 +67,8 @@ pub fn facts(
     parts: &RequestParts<'_>,
     credential: Option<Secret>,
 ) -> RequestFacts {
+    let span = Span::current();
+    span.record("environment", tracing::field::display(&environment)).record("route", route).record("sdk", sdk);
     RequestFacts {
         environment,
         route,

@@ -160,16 +160,16 @@ impl<I: PayloadItem> PayloadPipeline<I> {
     fn succeed(&mut self, chain: u64) {
         self.chain = chain;
         if std::mem::take(&mut self.is_behind) {
-            tracing::info!(environment = %self.label, "payload plugins work again, serving the newest data from upstream");
+            tracing::info!("payload plugins work again, serving the newest data from upstream");
         }
     }
 
     fn fail(&mut self, failure: &HookFailure) -> Served<I> {
         // The plugin is called again every few seconds, so only the first failure is worth a line.
         if std::mem::replace(&mut self.is_behind, true) {
-            tracing::debug!(environment = %self.label, %failure, "payload plugin still fails");
+            tracing::debug!(%failure, "payload plugin still fails");
         } else {
-            tracing::error!(environment = %self.label, %failure, "payload plugin failed, serving the previous data");
+            tracing::error!(%failure, "payload plugin failed, serving the previous data");
         }
         Served::Previous
     }

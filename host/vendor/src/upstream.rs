@@ -8,6 +8,7 @@ mod log_throttle;
 mod network_error;
 mod reconnect;
 mod redirect;
+mod span;
 
 pub use self::client::client;
 pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
@@ -16,4 +17,5 @@ pub use self::log_throttle::LogThrottle;
 pub use self::network_error::NetworkError;
 pub use self::reconnect::{ReconnectPolicy, Retry};
 pub use self::redirect::{RedirectError, SendError, send};
+pub use self::span::connection_span;
 pub use eventsource_stream::Event;

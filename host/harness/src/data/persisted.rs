@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use yardarm_core::{EnvironmentLabel, Lifecycle};
+use yardarm_core::Lifecycle;
 use yardarm_harness_eval::model::Target;
 use yardarm_vendor::persisted::snapshot_file::SnapshotFile;
 use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
@@ -44,12 +44,11 @@ struct Saved {
 /// Starts to persist an environment; `persisted` is what its file contains already.
 pub(crate) fn persist(
     folder: &Path,
-    label: &EnvironmentLabel,
     id: &str,
     persisted: PersistedEnvironment,
     lifecycle: &Lifecycle,
 ) -> SnapshotWriter<PersistedEnvironment> {
-    SnapshotWriter::start(SnapshotFile::new(folder, id), label.clone(), lifecycle, persisted, Saved::of)
+    SnapshotWriter::start(SnapshotFile::new(folder, id), lifecycle, persisted, Saved::of)
 }
 
 /// Reads what an earlier process persisted, by the configured key. Files that cannot be used are logged. Blocks.

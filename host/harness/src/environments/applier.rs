@@ -60,7 +60,7 @@ impl Applier {
     /// Notes that one item was fetched and cannot be read. Its last good version stays.
     pub(crate) fn skip(&self, unreadable: &Unreadable) {
         let environment = &self.environment;
-        environment.skipped.add(&environment.label, &environment.status, unreadable);
+        environment.skipped.add(&environment.status, unreadable);
     }
 
     /// Returns whether an item of the newest data could not be read, so that another download is due.

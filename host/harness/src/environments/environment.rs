@@ -161,7 +161,7 @@ impl HarnessEnvironment {
 
     /// Replaces the items that cannot be read.
     pub(crate) fn skip(&self, unreadable: Vec<Unreadable>) {
-        self.skipped.replace(&self.label, &self.status, unreadable);
+        self.skipped.replace(&self.status, unreadable);
     }
 
     /// Persists targets.

@@ -86,7 +86,7 @@ impl EnvironmentFactory {
         let metrics = MetricsPort::start(label.clone(), hooks.clone(), self.readers.clone(), is_forwarded, &lifecycle);
         let snapshot_writer = self.parts.data_dir.as_ref().filter(|_| !is_offline);
         let snapshot_writer = snapshot_writer
-            .map(|folder| persisted::persist(folder, &label, &session.identity.id, persisted.clone(), &lifecycle));
+            .map(|folder| persisted::persist(folder, &session.identity.id, persisted.clone(), &lifecycle));
         let environment = Arc::new(HarnessEnvironment::new(EnvironmentParts {
             label,
             status,

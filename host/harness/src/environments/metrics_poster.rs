@@ -42,7 +42,7 @@ impl MetricsPoster {
         let request = request.bearer_auth(session.token.expose()).header(CONTENT_TYPE, "application/json").body(body);
         let outcome = match yardarm_vendor::upstream::send(request).await {
             Err(error) => {
-                tracing::warn!(environment = %environment.label, %error, "metrics service cannot be reached");
+                tracing::warn!(%error, "metrics service cannot be reached");
                 PostOutcome::Later
             }
             Ok(answer) => match answer.status().as_u16() {
@@ -58,7 +58,7 @@ impl MetricsPoster {
         };
         environment.counters.record_post(outcome == PostOutcome::Delivered);
         if outcome != PostOutcome::Delivered {
-            tracing::warn!(environment = %environment.label, ?outcome, "metrics could not be posted");
+            tracing::warn!(?outcome, "metrics could not be posted");
         }
         outcome
     }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::{Mutex, MutexGuard};
-use yardarm_core::EnvironmentLabel;
 use yardarm_core::status::{ErrorKind, Status};
 
 use crate::data::items::Domain;
@@ -33,7 +32,7 @@ impl SkippedItems {
     }
 
     /// Replaces the skipped items. New problems are logged once, and become the environment's last error.
-    pub(crate) fn replace(&self, label: &EnvironmentLabel, status: &Status, all: Vec<Unreadable>) {
+    pub(crate) fn replace(&self, status: &Status, all: Vec<Unreadable>) {
         let mut new_problems = Vec::new();
         let (before, after) = {
             let mut guard = self.lock();
@@ -61,18 +60,18 @@ impl SkippedItems {
             *guard = fresh;
             (before, after)
         };
-        report(label, status, &new_problems);
+        report(status, &new_problems);
         if before > 0 && after == 0 {
-            tracing::info!(environment = %label, "all items can be read again");
+            tracing::info!("all items can be read again");
         }
     }
 
     /// Adds a skipped item.
-    pub(crate) fn add(&self, label: &EnvironmentLabel, status: &Status, item: &Unreadable) {
+    pub(crate) fn add(&self, status: &Status, item: &Unreadable) {
         let Some(identifier) = &item.identifier else { return };
         let before = self.lock().named.insert((item.domain, identifier.clone()), item.problem.clone());
         if before.as_ref() != Some(&item.problem) {
-            report(label, status, &[item.to_string()]);
+            report(status, &[item.to_string()]);
         }
     }
 
@@ -86,12 +85,12 @@ impl SkippedItems {
     }
 }
 
-fn report(label: &EnvironmentLabel, status: &Status, new_problems: &[String]) {
+fn report(status: &Status, new_problems: &[String]) {
     for problem in new_problems.iter().take(MAX_LINES) {
-        tracing::error!(environment = %label, problem, "item skipped, its last good version is served");
+        tracing::error!(problem, "item skipped, its last good version is served");
     }
     if new_problems.len() > MAX_LINES {
-        tracing::error!(environment = %label, more = new_problems.len() - MAX_LINES, "more items skipped");
+        tracing::error!(more = new_problems.len() - MAX_LINES, "more items skipped");
     }
     if let Some(first) = new_problems.first() {
         status.interrupted(ErrorKind::InvalidData, first);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tracing::Instrument;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::registry::EndReason;
 use yardarm_core::status::ErrorKind;
@@ -98,14 +99,16 @@ impl EnvironmentSet {
     /// Serves what was downloaded for an environment, or keeps what is served if that cannot be used.
     pub(super) async fn put(&mut self, id: &str, items: Result<Received, String>) {
         let Some(EnvironmentHandle { environment, applier, .. }) = self.served.get_mut(id) else { return };
+        let span = environment.label.span();
         match items {
             Ok(items) => {
-                applier.put(items).await;
+                applier.put(items).instrument(span).await;
                 environment.status.data_received();
                 environment.status.message_processed();
             }
             Err(problem) => {
-                tracing::error!(environment = %environment.label, problem, "environment cannot be used, serving what was served before");
+                let _span = span.entered();
+                tracing::error!(problem, "environment cannot be used, serving what was served before");
                 environment.status.interrupted(ErrorKind::InvalidData, &problem);
                 if !environment.data.has_data() {
                     environment.set_stream_state(Connection::Disconnected);
@@ -187,7 +190,7 @@ impl EnvironmentSet {
     /// Applies a change of plugins to all environments.
     pub(super) async fn plan_changed(&mut self) {
         for handle in self.served.values_mut() {
-            handle.applier.plan_changed().await;
+            handle.applier.plan_changed().instrument(handle.environment.label.span()).await;
         }
     }
 

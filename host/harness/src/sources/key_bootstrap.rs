@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::ticket::Ticket;
 use yardarm_core::{Lifecycle, Supervised};
@@ -69,7 +70,7 @@ impl Supervised for KeyBootstrap {
         }
         self.factory.environments.pending().resolve(self.index);
         match self.served.as_ref().map(|it| Arc::clone(&it.environment)) {
-            Some(environment) => self.refresh_loop(&environment).await,
+            Some(environment) => self.refresh_loop(&environment).instrument(environment.label.span()).await,
             None => tracing::warn!("another configured key belongs to the same environment, one is not used"),
         }
     }
@@ -206,7 +207,7 @@ impl KeyBootstrap {
     async fn read_keys(&self, environment: &Arc<HarnessEnvironment>) -> bool {
         match self.admin.keys(&environment.identity).await {
             Err(error) => {
-                tracing::warn!(environment = %environment.label, %error, "list of keys could not be read, those that are known stay");
+                tracing::warn!(%error, "list of keys could not be read, those that are known stay");
                 false
             }
             Ok(keys) => {
@@ -226,7 +227,7 @@ impl KeyBootstrap {
                 true
             }
             Err(error) => {
-                tracing::warn!(environment = %environment.label, %error, "targets could not be read, those that are known stay");
+                tracing::warn!(%error, "targets could not be read, those that are known stay");
                 false
             }
         }

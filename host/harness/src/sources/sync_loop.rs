@@ -12,8 +12,9 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tracing::Instrument;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_vendor::upstream::{ConnectionError, Events, NetworkError, ReconnectPolicy};
+use yardarm_vendor::upstream::{ConnectionError, Events, NetworkError, ReconnectPolicy, connection_span};
 
 use super::environment_set::EnvironmentSet;
 use super::sync_source::{RoundError, SyncSource};
@@ -128,8 +129,7 @@ impl<S: SyncSource> SyncLoop<S> {
     /// Notes that the stream is open and everything has been downloaded.
     fn connect(&mut self) {
         self.environments.connect();
-        let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
-        tracing::info!(environment, "upstream stream is active");
+        tracing::info!("upstream stream is active");
         self.reconnect.mark_open();
     }
 
@@ -137,11 +137,10 @@ impl<S: SyncSource> SyncLoop<S> {
     fn disconnect(&mut self, error: &RoundError, is_lasting: bool) {
         self.environments.disconnect();
         self.environments.note_failure(error.kind(), is_lasting, &error.to_string());
-        let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
         if is_lasting {
-            tracing::error!(environment, %error, "upstream rejected the key, retrying with long backoff");
+            tracing::error!(%error, "upstream rejected the key, retrying with long backoff");
         } else {
-            tracing::warn!(environment, %error, "upstream stream interrupted");
+            tracing::warn!(%error, "upstream stream interrupted");
         }
     }
 
@@ -204,7 +203,8 @@ impl<S: SyncSource> Supervised for SyncLoop<S> {
         }
         loop {
             self.reconnect.mark_connecting();
-            let delay = match self.round().await {
+            let span = connection_span(&self.fetcher.base);
+            let delay = match self.round().instrument(span.clone()).await {
                 Ok(()) => {
                     self.reconnect.mark_succeeded();
                     self.environments.disconnect();
@@ -213,11 +213,11 @@ impl<S: SyncSource> Supervised for SyncLoop<S> {
                 Err(error) => {
                     let (_, is_rejection) = error.kind();
                     let retry = self.reconnect.retry_after_failure(is_rejection);
-                    self.disconnect(&error, retry.is_lasting);
+                    span.in_scope(|| self.disconnect(&error, retry.is_lasting));
                     retry.delay
                 }
             };
-            self.pause(delay).await;
+            self.pause(delay).instrument(span).await;
         }
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn persist(
 ) -> SnapshotWriter<Option<Items>> {
     let settings = settings.clone();
     let save = move |items: &Option<Items>| items.as_ref().map(|items| Saved::new(items, owner(&settings.get())));
-    SnapshotWriter::start(file(dir, label), label.clone(), lifecycle, None, save)
+    SnapshotWriter::start(file(dir, label), lifecycle, None, save)
 }
 
 /// Reads the data that an earlier process persisted; `None` without usable data, which is logged. Blocks.
@@ -50,17 +50,17 @@ pub(crate) fn read(dir: &Path, label: &EnvironmentLabel, config: &EnvironmentCon
     let saved: Saved = match file.read() {
         Ok(saved) => saved?,
         Err(error) => {
-            tracing::warn!(environment = %label, %error, "kept data cannot be used");
+            tracing::warn!(%error, "kept data cannot be used");
             return None;
         }
     };
     if saved.owner != owner(config) {
-        tracing::warn!(environment = %label, "kept data belongs to another SDK key and is ignored");
+        tracing::warn!("kept data belongs to another SDK key and is ignored");
         return None;
     }
     let (items, unusable) = saved.into_items();
     if unusable > 0 {
-        tracing::warn!(environment = %label, unusable, "kept items do not fit this version and are left out");
+        tracing::warn!(unusable, "kept items do not fit this version and are left out");
     }
     Some(items).filter(|it| unusable == 0 || !(it.flags.is_empty() && it.segments.is_empty()))
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 use yardarm_core::budget::{ByTrust, Trust};
 use yardarm_core::hooks::HookFuture;
-use yardarm_core::{Backoff, EnvironmentLabel, Secret};
+use yardarm_core::{Backoff, Secret};
 use yardarm_vendor::events::outbox::{self, Delivery, Sent};
 use yardarm_vendor::upstream::{LogThrottle, SendError};
 
@@ -73,7 +73,6 @@ pub(super) struct Poster(Arc<PosterInner>);
 struct PosterInner {
     clients: ByTrust<reqwest::Client>,
     base: String,
-    label: EnvironmentLabel,
     settings: LiveConfig,
     /// Publishers that upstream rejected, and until when nothing is sent for them.
     off: Mutex<HashMap<Publisher, Off>>,
@@ -120,15 +119,10 @@ impl Delivery<QueueKey> for Poster {
 
 impl Poster {
     /// Posts to the service at `base`, with the current credentials of the environment.
-    pub(super) fn new(
-        clients: ByTrust<reqwest::Client>,
-        base: String,
-        label: EnvironmentLabel,
-        settings: LiveConfig,
-    ) -> Self {
+    pub(super) fn new(clients: ByTrust<reqwest::Client>, base: String, settings: LiveConfig) -> Self {
         let upstream_ms = AtomicU64::new(0);
         let redirects = LogThrottle::new(Duration::from_secs(60));
-        Self(Arc::new(PosterInner { clients, base, label, settings, off: Mutex::default(), redirects, upstream_ms }))
+        Self(Arc::new(PosterInner { clients, base, settings, off: Mutex::default(), redirects, upstream_ms }))
     }
 
     /// The time of the events service at the last delivered post, in Unix milliseconds; 0 before the first.
@@ -172,7 +166,7 @@ impl Poster {
         if let Err(SendError::Redirect(error)) = &answer
             && let Some(suppressed) = self.0.redirects.next_line()
         {
-            tracing::warn!(environment = %self.0.label, %error, suppressed, "events cannot be posted");
+            tracing::warn!(%error, suppressed, "events cannot be posted");
         }
         let date = answer.as_ref().ok().and_then(|it| date_ms(it.headers()));
         let outcome = judge(answer.map(|it| it.status()));
@@ -240,7 +234,11 @@ impl Poster {
         }
         let delay = off.backoff.next_delay();
         off.until = Instant::now() + delay;
-        tracing::warn!(environment = %self.0.label, sdk = publisher.0.as_str(), seconds = delay.as_secs(), "events rejected upstream, dropping them for a while");
+        tracing::warn!(
+            sdk = publisher.0.as_str(),
+            seconds = delay.as_secs(),
+            "events rejected upstream, dropping them for a while"
+        );
     }
 
     fn switch_on(&self, publisher: Publisher) {

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use yardarm_core::budget::{Account, ByTrust, Charge, Trust};
 use yardarm_core::time::unix_ms;
-use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, Supervised};
+use yardarm_core::{Environment, Lifecycle, Supervised};
 use yardarm_vendor::events::outbox::{Batch, Ledger, Outbox, OutboxSettings, QueueKey as _};
 
 use self::processor::{Loss, MOST_OF_ONE, Moment, Processor};
@@ -49,7 +49,6 @@ pub(super) struct Summaries {
 /// Dependencies of the tasks.
 #[derive(Clone)]
 pub(super) struct SummaryParts {
-    pub(super) label: EnvironmentLabel,
     pub(super) settings: OutboxSettings,
     /// For properties that old events do not have.
     pub(super) data: Environment<FlagData>,
@@ -201,7 +200,7 @@ impl Summariser {
             (open, processed)
         };
         let Some((mut open, processed)) = self.parts.limits.offload(self.trust, work).await else {
-            tracing::error!(environment = %self.parts.label, "summarising failed, events were dropped");
+            tracing::error!("summarising failed, events were dropped");
             self.parts.ledger.record_dropped("summarising-failed", at_stake);
             return;
         };
@@ -210,7 +209,7 @@ impl Summariser {
             self.parts.ledger.record_dropped(reason, count);
         }
         if let Some(error) = processed.malformed {
-            tracing::debug!(environment = %self.parts.label, %error, "events of a post could not be read and were dropped");
+            tracing::debug!(%error, "events of a post could not be read and were dropped");
         }
         for batch in processed.batches {
             self.parts.outbox.dispatch(key.clone(), batch);

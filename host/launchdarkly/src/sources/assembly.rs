@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 use yardarm_core::change_log::UpdateSource;
 use yardarm_core::jittered_source::JitteredSource;
 use yardarm_core::registry::EndReason;
@@ -141,11 +142,16 @@ impl EnvironmentAssembly {
     }
 
     async fn start(&self, variant: Variant) -> Running {
+        let label = label(&variant.config.name, &variant.filter);
+        let span = label.span();
+        self.start_labelled(label, variant).instrument(span).await
+    }
+
+    async fn start_labelled(&self, name: EnvironmentLabel, variant: Variant) -> Running {
         let (writer, data) = environment();
         let (fdv2_writer, fdv2) = self.config.fdv2.then(environment).unzip();
         let writers = Writers { data: writer, fdv2: fdv2_writer };
         let Variant { config, filter } = variant;
-        let name = label(&config.name, &filter);
         let settings = LiveConfig::new(config);
         let status = Status::new();
         let lifecycle = self.parts.lifecycle.for_environment(name.clone(), status.clone());
@@ -227,7 +233,7 @@ impl EnvironmentAssembly {
         let mut applier = applier.with_store(link);
         if let Some(items) = persisted {
             applier.restore(items).await;
-            tracing::info!(environment = %environment.label, "serving data kept on disk until upstream answers");
+            tracing::info!("serving data kept on disk until upstream answers");
         }
         let task = StreamTask::new(Arc::clone(environment), applier, self.http.clone(), &self.config);
         lifecycle.supervise("upstream stream", task);
@@ -248,7 +254,6 @@ impl EnvironmentAssembly {
         let store = environment.store.clone()?;
         let settings = environment.settings().clone();
         let context = store::StoreContext {
-            label: &environment.label,
             upstream: &environment.status,
             key: Arc::new(move || settings.get().credentials.sdk_key().clone()),
             config: &self.config,

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use tracing::Instrument;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{InternalError, Lifecycle, Secret, Supervised};
-use yardarm_vendor::upstream::{self, ConnectionError, Events, ReconnectPolicy};
+use yardarm_vendor::upstream::{self, ConnectionError, Events, ReconnectPolicy, connection_span};
 
 use self::served_list::ServedList;
 use super::assembly::EnvironmentAssembly;
@@ -84,6 +85,14 @@ impl AutoConfigTask {
         }
     }
 
+    /// One connection, from request to end.
+    async fn connect(&mut self) -> ConnectionError {
+        match self.open().await {
+            Ok(events) => self.read(events).await,
+            Err(error) => error,
+        }
+    }
+
     async fn open(&mut self) -> Result<Events, ConnectionError> {
         let request = self.http.streams.get(&self.url).header(AUTHORIZATION, self.key.expose());
         let opening = upstream::open(request.header(CACHE_CONTROL, "no-cache"), self.http.read_timeout);
@@ -150,12 +159,10 @@ impl Supervised for AutoConfigTask {
     async fn run(&mut self) {
         loop {
             self.reconnect.mark_connecting();
-            let error = match self.open().await {
-                Ok(events) => self.read(events).await,
-                Err(error) => error,
-            };
+            let span = connection_span(&self.url);
+            let error = self.connect().instrument(span.clone()).await;
             let delay = self.reconnect.delay_after(&error);
-            self.report(&error, delay);
+            span.in_scope(|| self.report(&error, delay));
             self.list.clean_up_until(tokio::time::sleep(delay)).await;
         }
     }

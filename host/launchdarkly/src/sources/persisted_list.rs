@@ -13,7 +13,7 @@ use yardarm_vendor::persisted::snapshot_file::SnapshotFile;
 use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use crate::config::{CommonConfig, EnvironmentConfig, Identity};
-use crate::identity::{Accepted, Credentials, EnvironmentId, MobileKey, SdkKey, label};
+use crate::identity::{Accepted, Credentials, EnvironmentId, MobileKey, SdkKey};
 
 /// Name of the file, and of the content in the derivation of its key.
 const FILE: &str = "auto-configuration";
@@ -85,7 +85,7 @@ pub(crate) fn persist(
     let plain = file.file().clone();
     // Text and numbers can always be encoded.
     let save = move |list: &Option<PersistedList>| list.as_ref().and_then(|it| file.seal(it).ok());
-    SnapshotWriter::start(plain, label(FILE, ""), lifecycle, persisted, save)
+    SnapshotWriter::start(plain, lifecycle, persisted, save)
 }
 
 impl PersistedListEntry {

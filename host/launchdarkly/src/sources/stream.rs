@@ -10,10 +10,13 @@ mod key;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
 use uuid::Uuid;
 use yardarm_core::status::ErrorKind;
 use yardarm_core::{InternalError, Supervised};
-use yardarm_vendor::upstream::{ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, shortened};
+use yardarm_vendor::upstream::{
+    ConnectionError, Event, Events, LogThrottle, ReconnectPolicy, connection_span, shortened,
+};
 use yardarm_vendor::url;
 
 use self::connection::{Requests, Switching, UpstreamConnection, UpstreamEvent, parse};
@@ -79,7 +82,7 @@ impl StreamTask {
         let opened = self.applier.run_until(opening).await;
         match opened {
             Ok(events) => {
-                tracing::info!(environment = %self.environment.label, "connected to upstream");
+                tracing::info!("connected to upstream");
                 self.read(events).await
             }
             Err(error) => {
@@ -110,13 +113,13 @@ impl StreamTask {
                     }
                 }
                 UpstreamEvent::Switched(Ok(switch)) => {
-                    tracing::info!(environment = %self.environment.label, "connected to upstream with the new SDK key");
+                    tracing::info!("connected to upstream with the new SDK key");
                     self.key.set_current(switch.key);
                     connection.events = switch.events;
                     self.take(switch.put).await;
                 }
                 UpstreamEvent::Switched(Err(error)) => {
-                    tracing::warn!(environment = %self.environment.label, %error, "the new SDK key does not work upstream yet, using the old one");
+                    tracing::warn!(%error, "the new SDK key does not work upstream yet, using the old one");
                     connection.switching = Some(self.switch(self.switch_interval));
                 }
                 // Another change of the key also drops the pending connection.
@@ -147,7 +150,7 @@ impl StreamTask {
         self.applier.apply(change).await;
         if is_put {
             if !self.environment.status.current().has_received_data {
-                tracing::info!(environment = %self.environment.label, "upstream stream is active");
+                tracing::info!("upstream stream is active");
             }
             self.environment.status.data_received();
         }
@@ -161,7 +164,7 @@ impl StreamTask {
         let problem = format!("{} of upstream's items refused, first {}", refused.len(), shortened(&first.problem));
         self.environment.status.note(ErrorKind::InvalidData, &problem);
         if let Some(suppressed) = self.refusals.next_line() {
-            tracing::error!(environment = %self.environment.label, problem, suppressed, "items from upstream cannot be used, keeping the present ones");
+            tracing::error!(problem, suppressed, "items from upstream cannot be used, keeping the present ones");
         }
         if let (Some(Change::Put(items)), Some(held)) = (&mut change, self.applier.upstream_items()) {
             refused.iter().for_each(|it| items.keep(&held, it.kind, &it.key));
@@ -175,10 +178,10 @@ impl StreamTask {
         let environment = &self.environment;
         if is_final {
             environment.status.refused(kind, &error.to_string());
-            tracing::error!(environment = %environment.label, %error, "upstream rejected the SDK key, check it; retrying with increasing delays");
+            tracing::error!(%error, "upstream rejected the SDK key, check it; retrying with increasing delays");
         } else {
             environment.status.interrupted(kind, &error.to_string());
-            tracing::warn!(environment = %environment.label, %error, "upstream stream interrupted");
+            tracing::warn!(%error, "upstream stream interrupted");
         }
     }
 }
@@ -188,10 +191,13 @@ impl Supervised for StreamTask {
     async fn run(&mut self) {
         loop {
             self.key.take_wanted();
-            let error = self.connect().await;
-            self.report(&error);
+            let span = connection_span(&self.requests.url);
+            let error = self.connect().instrument(span.clone()).await;
             let delay = self.reconnect.delay_after(&error);
-            tracing::info!(environment = %self.environment.label, seconds = format!("{:.4}", delay.as_secs_f64()), "reconnecting to upstream");
+            span.in_scope(|| {
+                self.report(&error);
+                tracing::info!(seconds = format!("{:.4}", delay.as_secs_f64()), "reconnecting to upstream");
+            });
             self.pause(delay).await;
         }
     }

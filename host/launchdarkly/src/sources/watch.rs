@@ -30,7 +30,7 @@ pub(super) async fn watch_start(environment: Arc<LdEnvironment>, timeout: Durati
         }
     };
     if tokio::time::timeout(timeout, settled).await.is_err() {
-        tracing::warn!(environment = %environment.label, "no data from upstream within the initial timeout, retrying");
+        tracing::warn!("no data from upstream within the initial timeout, retrying");
     }
     environment.start_timed_out();
 }
@@ -43,9 +43,9 @@ pub(super) async fn watch_outages(environment: Arc<LdEnvironment>, limit: Durati
         let has_recovered = async { while !is_well(&environment) && changes.changed().await.is_ok() {} };
         if tokio::time::timeout(limit, has_recovered).await.is_err() {
             let error = environment.status.current().last_error.map(|it| it.message).unwrap_or_default();
-            tracing::error!(environment = %environment.label, last_error = %error, "data source outage, updates have been unavailable for `disconnected_status_time`");
+            tracing::error!(last_error = %error, "data source outage, updates have been unavailable for `disconnected_status_time`");
             while !is_well(&environment) && changes.changed().await.is_ok() {}
-            tracing::info!(environment = %environment.label, "data source outage is over");
+            tracing::info!("data source outage is over");
         }
         while is_well(&environment) {
             if changes.changed().await.is_err() {

@@ -11,7 +11,7 @@ mod synchronizer;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use yardarm_core::{EnvironmentLabel, Lifecycle, Supervised};
+use yardarm_core::{Lifecycle, Supervised};
 use yardarm_launchdarkly_eval::evaluation::{HashedKey, Memberships};
 use yardarm_store::Store;
 
@@ -61,7 +61,6 @@ impl BigSegments {
     /// Starts the tasks, which sleep until a Big Segment appears.
     pub(crate) fn start(
         &self,
-        label: &EnvironmentLabel,
         key: CurrentKey,
         config: &Config,
         http: &HttpClients,
@@ -69,14 +68,8 @@ impl BigSegments {
         lifecycle: &Lifecycle,
     ) {
         let source = Source::new(http.clone(), config, key);
-        let synchronizer = Synchronizer::new(
-            label.clone(),
-            Arc::clone(&self.database),
-            source,
-            Arc::clone(&self.lookup),
-            sender,
-            config,
-        );
+        let synchronizer =
+            Synchronizer::new(Arc::clone(&self.database), source, Arc::clone(&self.lookup), sender, config);
         lifecycle.supervise("big segments", SyncTask { appeared: self.has_appeared.subscribe(), synchronizer });
         let (appeared, lookup) = (self.has_appeared.subscribe(), Arc::clone(&self.lookup));
         lifecycle.supervise("big segment freshness", move || {

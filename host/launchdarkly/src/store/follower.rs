@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use yardarm_core::status::{Connection, Status};
-use yardarm_core::{Backoff, EnvironmentLabel, Supervised};
+use yardarm_core::{Backoff, Supervised};
 use yardarm_store::StoreError;
 
 use super::event::StoreEvent;
@@ -21,7 +21,6 @@ use super::{EnvironmentStore, reading};
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct Follower {
-    pub(super) label: EnvironmentLabel,
     pub(super) store: Arc<EnvironmentStore>,
     pub(super) queue: Arc<WriteQueue>,
     pub(super) events: mpsc::Sender<StoreEvent>,
@@ -53,7 +52,7 @@ impl Supervised for Follower {
                 }
                 // The writer reports the state of the database.
                 Err(error) => {
-                    tracing::debug!(environment = %self.label, %error, "persistent store cannot be read");
+                    tracing::debug!(%error, "persistent store cannot be read");
                     pauses.next_delay().max(self.poll_interval)
                 }
             };
@@ -84,7 +83,7 @@ impl Follower {
         }
         let Some(items) = stored.parse().await else {
             *seen = Some(digest);
-            tracing::warn!(environment = %self.label, "data in the persistent store does not fit this version and is ignored");
+            tracing::warn!("data in the persistent store does not fit this version and is ignored");
             return Ok(());
         };
         let event = match self.queue.newest() {

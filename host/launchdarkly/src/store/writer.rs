@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use yardarm_core::status::{Connection, Status};
-use yardarm_core::{EnvironmentLabel, InternalError, Supervised};
+use yardarm_core::{InternalError, Supervised};
 use yardarm_store::{StoreError, Trouble};
 
 use self::recovery::Recovery;
@@ -22,7 +22,6 @@ mod recovery;
 const LAST: Duration = Duration::from_secs(5);
 
 pub(super) struct Writer {
-    pub(super) label: EnvironmentLabel,
     pub(super) store: Arc<EnvironmentStore>,
     pub(super) queue: Arc<WriteQueue>,
     pub(super) events: mpsc::Sender<StoreEvent>,
@@ -75,10 +74,10 @@ impl Writer {
             match timeout(LAST, self.write()).await {
                 Ok(Ok(())) => (),
                 Ok(Err(error)) => {
-                    tracing::warn!(environment = %self.label, %error, "last changes are missing in the persistent store");
+                    tracing::warn!(%error, "last changes are missing in the persistent store");
                 }
                 Err(_) => {
-                    tracing::warn!(environment = %self.label, "last changes may be missing in the persistent store");
+                    tracing::warn!("last changes may be missing in the persistent store");
                 }
             }
         }
@@ -113,7 +112,7 @@ impl Writer {
                 Ok(None) => break,
                 Ok(Some(stored)) => {
                     let Some(items) = stored.parse().await else {
-                        tracing::warn!(environment = %self.label, "data in the persistent store does not fit this version and is ignored");
+                        tracing::warn!("data in the persistent store does not fit this version and is ignored");
                         break;
                     };
                     // The applier ends only at shutdown.
@@ -122,7 +121,7 @@ impl Writer {
                 }
                 Err(error) if error.trouble() == Trouble::WrongType => {
                     let advice = advice(error.trouble());
-                    tracing::warn!(environment = %self.label, %error, advice, "data in the persistent store cannot be read and is ignored");
+                    tracing::warn!(%error, advice, "data in the persistent store cannot be read and is ignored");
                     break;
                 }
                 Err(error) => {
@@ -149,7 +148,7 @@ impl Writer {
             Work::Everything(items) => {
                 database.replace(&layout::collections(&items)).await?;
                 let count = items.flags.len() + items.segments.len();
-                tracing::info!(environment = %self.label, items = count, "persistent store is up to date");
+                tracing::info!(items = count, "persistent store is up to date");
             }
         }
         self.queue.done();
@@ -161,7 +160,7 @@ impl Writer {
         let is_gone = !self.store.database.is_complete().await? && self.queue.has_data();
         // Data that was not written yet, such as the first data of a process, is not missing.
         if is_gone && !self.queue.waits_with_everything() {
-            tracing::warn!(environment = %self.label, "data is gone from the persistent store and is written again");
+            tracing::warn!("data is gone from the persistent store and is written again");
             self.queue.rewrite(false);
         }
         Ok(())
@@ -197,7 +196,7 @@ impl Writer {
         }
         recovery.end();
         if self.store.status.recovered() {
-            tracing::warn!(environment = %self.label, "persistent store is available again");
+            tracing::warn!("persistent store is available again");
         }
     }
 
@@ -224,9 +223,9 @@ impl Writer {
     fn report(&self, error: &StoreError) {
         let advice = advice(error.trouble());
         if self.store.status.failed(error) {
-            tracing::warn!(environment = %self.label, %error, advice, "persistent store is unavailable, changes are queued until it recovers");
+            tracing::warn!(%error, advice, "persistent store is unavailable, changes are queued until it recovers");
         } else {
-            tracing::debug!(environment = %self.label, %error, "persistent store is still unavailable");
+            tracing::debug!(%error, "persistent store is still unavailable");
         }
     }
 }

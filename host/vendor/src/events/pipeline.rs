@@ -126,12 +126,12 @@ impl EventPipeline {
                 Outcome::Filtered(FilteredBatch { events: filtered, sink })
             }
             Filtering::Decided(_) => {
-                tracing::error!(environment = %facts.environment, "event filter returned a wrong number of verdicts");
+                tracing::error!("event filter returned a wrong number of verdicts");
                 self.ledger.record_dropped("filter-invalid", events.len());
                 Outcome::Settled
             }
             Filtering::Lose { plugin } => {
-                tracing::debug!(environment = %facts.environment, %plugin, "events dropped because their filter failed");
+                tracing::debug!(%plugin, "events dropped because their filter failed");
                 self.ledger.record_dropped("filter-failed", events.len());
                 Outcome::Settled
             }

@@ -1,5 +1,6 @@
 //! A background task that keeps the newest state of an environment on disk.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::persisted::snapshot_file::SnapshotFile;
 use yardarm_core::Backoff;
-use yardarm_core::EnvironmentLabel;
 use yardarm_core::InternalError;
 use yardarm_core::Lifecycle;
 use yardarm_core::supervisor::{Supervised, blocking};
@@ -32,13 +32,12 @@ impl<T: Clone + Send + Sync + 'static> SnapshotWriter<T> {
     /// change `save` returns the new content of the file; on `None` the file is removed.
     pub fn start<S: Serialize + Send + 'static>(
         file: SnapshotFile,
-        label: EnvironmentLabel,
         lifecycle: &Lifecycle,
         state: T,
         save: impl Fn(&T) -> Option<S> + Send + Sync + 'static,
     ) -> Self {
         let (newest, receiver) = watch::channel(state);
-        let (token, failures) = (lifecycle.token().clone(), Failures::new(label));
+        let (token, failures) = (lifecycle.token().clone(), Failures::new());
         let task = WriteTask { file, newest: receiver, token, save: Arc::new(save), has_failed: false, failures };
         lifecycle.supervise_graceful("snapshot writer", task);
         Self { newest }
@@ -118,7 +117,7 @@ where
         match blocking("snapshot writer", write).await {
             Ok(Ok(())) => {
                 self.has_failed = false;
-                self.failures.recovered();
+                self.failures.recovered(self.file.path());
             }
             Ok(Err(error)) => self.failures.failed(&error.to_string()),
             Err(error) => self.failures.failed(&error.to_string()),
@@ -129,30 +128,29 @@ where
 /// Rate limit for log lines about failures of one file: one line for the first failure, for each other cause, and for
 /// recovery.
 struct Failures {
-    label: EnvironmentLabel,
     last: Option<String>,
     pauses: Backoff,
     next_attempt: Instant,
 }
 
 impl Failures {
-    fn new(label: EnvironmentLabel) -> Self {
+    fn new() -> Self {
         let pauses = Backoff::literal(AFTER_FAILURE, MAX_PAUSE);
-        Self { label, last: None, pauses, next_attempt: Instant::now() }
+        Self { last: None, pauses, next_attempt: Instant::now() }
     }
 
     fn failed(&mut self, error: &str) {
         self.next_attempt = Instant::now() + self.pauses.next_delay();
         if self.last.as_deref() != Some(error) {
-            tracing::error!(environment = %self.label, error, "data could not be kept on disk; attempts go on");
+            tracing::error!(error, "data could not be kept on disk; attempts go on");
             self.last = Some(error.to_owned());
         }
     }
 
-    fn recovered(&mut self) {
+    fn recovered(&mut self, file: &Path) {
         self.pauses.reset();
         if self.last.take().is_some() {
-            tracing::info!(environment = %self.label, "data is written to disk again");
+            tracing::info!(file = %file.display(), "data is written to disk again");
         }
     }
 }
@@ -164,8 +162,7 @@ mod tests {
     fn setup() -> (tempfile::TempDir, SnapshotFile, Lifecycle, SnapshotWriter<u32>) {
         let folder = tempfile::tempdir().unwrap();
         let (file, lifecycle) = (SnapshotFile::new(folder.path(), "x"), Lifecycle::new());
-        let label = EnvironmentLabel::new("v", "e");
-        let writer = SnapshotWriter::start(file.clone(), label, &lifecycle, 0, |state| (*state > 0).then_some(*state));
+        let writer = SnapshotWriter::start(file.clone(), &lifecycle, 0, |state| (*state > 0).then_some(*state));
         (folder, file, lifecycle, writer)
     }
 
@@ -201,7 +198,7 @@ mod tests {
         let (file, token) = (SnapshotFile::new(folder.path(), "x"), CancellationToken::new());
         // The state is marked as seen, as after a panic between seeing a change and writing it.
         let (_writer, newest) = watch::channel(5_u32);
-        let failures = Failures::new(EnvironmentLabel::new("v", "e"));
+        let failures = Failures::new();
         let save = Arc::new(|state: &u32| Some(*state));
         let mut task =
             WriteTask { file: file.clone(), newest, token: token.clone(), save, has_failed: false, failures };
@@ -215,14 +212,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_pause_after_failures_starts_again_after_a_success() {
-        let mut failures = Failures::new(EnvironmentLabel::new("v", "e"));
+        let mut failures = Failures::new();
         let pause = |failures: &mut Failures| {
             failures.failed("disk full");
             failures.next_attempt - Instant::now()
         };
         let pauses: Vec<_> = (0..12).map(|_| pause(&mut failures)).collect();
         assert!(pauses[0] <= AFTER_FAILURE && pauses[11] > MAX_PAUSE / 2, "{pauses:?}");
-        failures.recovered();
+        failures.recovered(Path::new("e.snapshot"));
         assert_eq!(failures.last, None, "the next failure is logged again");
         assert!(pause(&mut failures) <= AFTER_FAILURE);
     }

@@ -1,5 +1,6 @@
 //! Events of the upstream stream. Each names what has changed; it is fetched, served, and then announced to SDKs.
 
+use tracing::Instrument;
 use yardarm_core::status::Status;
 
 use super::{RequestError, RoundError, SyncLoop, SyncSource};
@@ -15,7 +16,7 @@ impl<S: SyncSource> SyncLoop<S> {
         match Message::read(data) {
             Message::Item { environment: named, event } => match self.environments.addressed(named.as_deref()) {
                 Some(environment) => {
-                    self.apply(&environment, event).await?;
+                    self.apply(&environment, event).instrument(environment.label.span()).await?;
                     environment.status.message_processed();
                     return Ok(());
                 }
@@ -25,9 +26,7 @@ impl<S: SyncSource> SyncLoop<S> {
             Message::NoJson => {
                 self.environments.set_incomplete(true);
                 if let Some(suppressed) = message::UNKNOWN_EVENTS.next_line() {
-                    let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
                     tracing::warn!(
-                        environment,
                         suppressed,
                         "event of the upstream stream is no JSON, downloading everything instead soon"
                     );
@@ -35,8 +34,7 @@ impl<S: SyncSource> SyncLoop<S> {
             }
             Message::Unknown(what) => {
                 if let Some(suppressed) = message::UNKNOWN_EVENTS.next_line() {
-                    let environment = self.environments.only().map(|it| tracing::field::display(&it.label));
-                    tracing::warn!(environment, what, suppressed, "event of the upstream stream is ignored");
+                    tracing::warn!(what, suppressed, "event of the upstream stream is ignored");
                 }
             }
         }
@@ -86,7 +84,7 @@ impl<S: SyncSource> SyncLoop<S> {
                 Ok(item) => return Ok(item),
                 Err(error) => error,
             };
-            tracing::warn!(environment = %environment.label, item = event.identifier, %error, "changed item could not be fetched");
+            tracing::warn!(item = event.identifier, %error, "changed item could not be fetched");
             match budget.after(&error) {
                 RetryAction::GiveUp => return Err(error),
                 RetryAction::Renew => self.source.authenticate(&mut self.environments).await?,

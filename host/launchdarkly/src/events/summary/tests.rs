@@ -4,7 +4,7 @@ use yardarm_core::environment;
 use super::*;
 use crate::config::{EnvironmentConfig, LiveConfig};
 use crate::events::post::Form;
-use crate::identity::{Credentials, SdkKey, SdkKind, label};
+use crate::identity::{Credentials, SdkKey, SdkKind};
 
 /// Nothing listens there, and with an hour between posts nothing is sent.
 fn poster() -> Poster {
@@ -22,7 +22,6 @@ fn poster() -> Poster {
     Poster::new(
         ByTrust::from_fn(|_| reqwest::Client::new()),
         "http://127.0.0.1:1".to_owned(),
-        label("main", ""),
         LiveConfig::new(environment),
     )
 }
@@ -36,7 +35,6 @@ fn parts_within(lifecycle: &Lifecycle, limits: Limits) -> SummaryParts {
     let ledger = Arc::new(Ledger::default());
     let poster = poster();
     SummaryParts {
-        label: EnvironmentLabel::new("launchdarkly", "main"),
         outbox: Outbox::start(settings.clone(), &limits.outbox, poster.clone(), Arc::clone(&ledger), lifecycle),
         settings,
         data: environment().1,

@@ -86,7 +86,7 @@ impl Applier {
                 // Present data came from upstream in the meantime.
                 if self.upstream_items().is_none() {
                     self.restore(items).await;
-                    tracing::info!(environment = %self.environment.label, "serving data kept in the persistent store until upstream answers");
+                    tracing::info!("serving data kept in the persistent store until upstream answers");
                 }
                 if let Some(store) = &self.store {
                     store.mark_restored();
@@ -106,7 +106,7 @@ impl Applier {
         if newer.is_empty() {
             return;
         }
-        tracing::info!(environment = %self.environment.label, items = newer.len(), "serving newer data that another gateway wrote into the persistent store");
+        tracing::info!(items = newer.len(), "serving newer data that another gateway wrote into the persistent store");
         if newer.len() > MAX_PATCHES {
             self.apply_unkept(Change::Put(merged.clone())).await;
         } else {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use tracing::Span;
 use yardarm_store::MembershipPatch;
-use yardarm_vendor::upstream::{ConnectionError, Events, NetworkError, RedirectError, SendError};
+use yardarm_vendor::upstream::{ConnectionError, Events, NetworkError, RedirectError, SendError, connection_span};
 
 use super::{CurrentKey, patch};
 use crate::config::Config;
@@ -37,6 +38,11 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// Returns the span of requests and streams of this source.
+    pub(super) fn span(&self) -> Span {
+        connection_span(&self.stream)
+    }
+
     pub(super) fn new(http: HttpClients, config: &Config, key: CurrentKey) -> Self {
         Self {
             http,

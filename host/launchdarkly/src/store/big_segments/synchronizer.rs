@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Instrument;
+use yardarm_core::Backoff;
 use yardarm_core::time::unix_ms;
-use yardarm_core::{Backoff, EnvironmentLabel};
 use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
 use yardarm_vendor::upstream::{KeyHistory, is_rejection};
 
@@ -41,7 +42,6 @@ enum RoundError {
 }
 
 pub(super) struct Synchronizer {
-    label: EnvironmentLabel,
     database: Arc<dyn Store>,
     source: Source,
     lookup: Arc<MembershipLookup>,
@@ -64,7 +64,6 @@ pub(super) struct Synchronizer {
 
 impl Synchronizer {
     pub(super) fn new(
-        label: EnvironmentLabel,
         database: Arc<dyn Store>,
         source: Source,
         lookup: Arc<MembershipLookup>,
@@ -73,7 +72,6 @@ impl Synchronizer {
     ) -> Self {
         let (retry, rejected) = (config.store.big_segments.retry_interval, config.rejected_retry_interval);
         Self {
-            label,
             database,
             source,
             lookup,
@@ -93,10 +91,11 @@ impl Synchronizer {
 
     /// Runs until dropped.
     pub(super) async fn run(&mut self) {
-        tracing::info!(environment = %self.label, "Big Segments appeared and are synchronized");
+        tracing::info!("Big Segments appeared and are synchronized");
         loop {
             self.healthy_since = None;
-            let Err(error) = self.round().await;
+            let span = self.source.span();
+            let Err(error) = self.round().instrument(span.clone()).await;
             if self.healthy_since.is_some_and(|since| since.elapsed() >= HEALTHY) {
                 self.backoff.reset();
                 self.rejected_backoff.reset();
@@ -104,7 +103,7 @@ impl Synchronizer {
             let is_rejected = matches!(&error, RoundError::Source(SourceError::Status(it)) if is_rejection(*it));
             let is_lasting = is_rejected && !self.key.note_rejected();
             let delay = if is_lasting { self.rejected_backoff.next_delay() } else { self.backoff.next_delay() };
-            self.report(&error, delay);
+            span.in_scope(|| self.report(&error, delay));
             sleep(delay).await;
         }
     }
@@ -114,9 +113,9 @@ impl Synchronizer {
         let (problem, seconds) = (error.to_string(), delay.as_secs_f64());
         let advice = if let RoundError::Store(error) = error { Some(advice(error.trouble())) } else { None };
         if self.last_problem.as_ref() == Some(&problem) {
-            tracing::debug!(environment = %self.label, %error, seconds, "Big Segments are still not synchronized");
+            tracing::debug!(%error, seconds, "Big Segments are still not synchronized");
         } else {
-            tracing::warn!(environment = %self.label, %error, advice, seconds, "Big Segments are not synchronized, retrying");
+            tracing::warn!(%error, advice, seconds, "Big Segments are not synchronized, retrying");
             self.last_problem = Some(problem);
         }
     }
@@ -135,7 +134,7 @@ impl Synchronizer {
             match self.follow(stream).await {
                 // Patches were missed; polling returns them.
                 Err(RoundError::Refused(group)) if self.lasted() => {
-                    tracing::warn!(environment = %self.label, segment = %group, "a patch does not follow what is stored, Big Segments are polled again");
+                    tracing::warn!(segment = %group, "a patch does not follow what is stored, Big Segments are polled again");
                 }
                 Err(error) => return Err(error),
                 Ok(never) => match never {},
@@ -170,7 +169,7 @@ impl Synchronizer {
                     pauses = 0;
                 }
                 () = self.lookup.emptied.notified() => {
-                    tracing::warn!(environment = %self.label, "Big Segments are gone from the database and are polled again");
+                    tracing::warn!("Big Segments are gone from the database and are polled again");
                     self.catch_up().await?;
                 }
                 () = sleep_until(quiet_until) => {
@@ -243,7 +242,7 @@ impl Synchronizer {
         self.database.synchronized(now).await?;
         self.lookup.synchronized(now);
         if self.last_problem.take().is_some() {
-            tracing::info!(environment = %self.label, "Big Segments are synchronized again");
+            tracing::info!("Big Segments are synchronized again");
         }
         if std::mem::take(&mut self.has_changes) {
             self.lookup.changed();

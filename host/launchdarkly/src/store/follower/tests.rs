@@ -24,7 +24,6 @@ impl Place {
         let (sender, events) = mpsc::channel(4);
         let (fake, upstream, queue) = (FakeStore::new(), Status::new(), Arc::new(WriteQueue::default()));
         let follower = Follower {
-            label: EnvironmentLabel::new("launchdarkly", "main"),
             store: Arc::new(EnvironmentStore::new(Arc::clone(&fake) as _)),
             queue: Arc::clone(&queue),
             events: sender,

@@ -28,7 +28,6 @@ impl Place {
         let (lifecycle, upstream) = (Lifecycle::new(), Status::new());
         upstream.message_processed();
         let writer = Writer {
-            label: EnvironmentLabel::new("launchdarkly", "main"),
             store: Arc::clone(&store),
             queue: Arc::clone(&queue),
             events: sender,
