@@ -127,7 +127,7 @@ fn the_event_stream_decoder_has_few_dependencies() {
 #[test]
 fn clients_for_upstream_are_made_in_one_file() {
     // Another client would follow redirects, and disclose keys.
-    let owner = root().join("host/vendor/src/upstream/redirect.rs");
+    let owner = root().join("host/vendor/src/upstream/client.rs");
     for (path, line, text) in code("host") {
         let is_ours =
             path == owner || path.components().any(|it| ["benches", "tests"].iter().any(|at| it.as_os_str() == *at));

@@ -78,6 +78,30 @@ async fn a_reader_that_resumes_receives_the_missed_lines() {
 }
 
 #[tokio::test]
+async fn lines_name_the_environment_the_host_and_the_caller() {
+    let (program, _stream, cloud, _dir) = talkative().await;
+    let records = |message: &str| -> Vec<Value> {
+        let all = program.log();
+        let all = all.iter().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
+        all.filter(|it| it["message"] == message).collect()
+    };
+    cloud.closes_streams(SDK_KEY);
+    yardarm_testkit::until("the interruption", || !records("upstream stream interrupted").is_empty()).await;
+    for message in ["connected to upstream", "upstream stream interrupted", "reconnecting to upstream"] {
+        let record = &records(message)[0];
+        assert_eq!(record["environment"], "launchdarkly/main", "{record}");
+        assert_eq!((&record["upstream"], &record["task"]), (&"127.0.0.1".into(), &"upstream stream".into()), "{record}");
+    }
+    let refused = program.answers(&Call::get("/sdk/evalx/contexts/none").key(SDK_KEY)).await;
+    assert_eq!(refused.status, 400);
+    yardarm_testkit::until("the refusal", || !records("request refused").is_empty()).await;
+    let record = &records("request refused")[0];
+    assert_eq!(record["environment"], "launchdarkly/main", "{record}");
+    assert_eq!((&record["sdk"], &record["client"]), (&"server".into(), &"127.0.0.1".into()), "{record}");
+    assert!(record["route"].as_str().is_some_and(|it| it.starts_with("server.")), "{record}");
+}
+
+#[tokio::test]
 async fn a_closed_log_does_not_stop_the_gateway() {
     let (program, mut stream, cloud, _dir) = talkative().await;
     program.reads(Reading::Closed);
