@@ -1,6 +1,7 @@
 //! Black-box tests of the gateway.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed test ends, and a skipped test prints a note")]
 
+mod certificate;
 mod docs;
 mod expected;
 mod flags;

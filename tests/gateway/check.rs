@@ -6,6 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use yardarm_testkit::FakeLaunchDarkly;
 
+use crate::certificate::{FIRST, SECOND};
 use crate::flags::some_data;
 use crate::program::{Program, Signal, command, run};
 use crate::running::Setup;
@@ -21,7 +22,6 @@ fn write(dir: &Path, name: &str, text: &str) {
 fn check_reports_the_errors_of_a_start() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let busy = taken.local_addr().unwrap();
-    let (pair, other) = (certificate(), certificate());
     let tls = |cert: &str, key: &str| {
         format!("{LISTENERS}server.tls = {{ cert = \"{cert}\", key = \"{key}\" }}\n{ENVIRONMENT}")
     };
@@ -98,9 +98,9 @@ fn check_reports_the_errors_of_a_start() {
         ),
     ] {
         let dir = TempDir::new().unwrap();
-        write(dir.path(), "cert.pem", &pair.cert.pem());
-        write(dir.path(), "key.pem", &pair.signing_key.serialize_pem());
-        write(dir.path(), "other.pem", &other.signing_key.serialize_pem());
+        write(dir.path(), "cert.pem", FIRST.certificate);
+        write(dir.path(), "key.pem", FIRST.key);
+        write(dir.path(), "other.pem", SECOND.key);
         write(dir.path(), "yardarm.toml", &text);
         for arguments in ["check", "run"] {
             let output = run(dir.path(), &[arguments]);
@@ -185,8 +185,4 @@ async fn a_running_gateway_does_not_fail_the_check_of_its_successor() {
 
 fn free() -> SocketAddr {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|it| it.local_addr()).expect("a free port")
-}
-
-fn certificate() -> rcgen::CertifiedKey<rcgen::KeyPair> {
-    rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate")
 }

@@ -1,6 +1,5 @@
 //! SIGHUP: settings that can change at run time are read again, and nothing ends because of it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Certificate, Client};
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use yardarm_testkit::{Call, FakeLaunchDarkly, until, within};
 
+use crate::certificate;
 use crate::flags::{flag, put, some_data};
 use crate::program::{Program, Signal, command};
 use crate::running::{SDK_KEY, Setup, main_environment};
@@ -148,20 +148,12 @@ async fn settings_that_need_a_restart_are_named() {
     assert_eq!(reloading.count(message), 1);
 }
 
-/// Writes a certificate for `localhost` and its key.
-fn certify(dir: &Path) -> Certificate {
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(dir.join("cert.pem"), pair.cert.pem()).unwrap();
-    std::fs::write(dir.join("key.pem"), pair.signing_key.serialize_pem()).unwrap();
-    Certificate::from_pem(pair.cert.pem().as_bytes()).unwrap()
-}
-
 #[tokio::test]
 async fn a_renewed_certificate_is_served_and_an_invalid_one_is_not() {
     let certificates = TempDir::new().unwrap();
     let path = |name: &str| certificates.path().join(name).to_str().unwrap().to_owned();
     let secured = setup().set("server.tls.cert", path("cert.pem")).set("server.tls.key", path("key.pem"));
-    let first = certify(certificates.path());
+    let first = certificate::FIRST.write(certificates.path());
     let reloading = Reloading::start(secured).await;
     let address = reloading.program.address;
     let asks = async |authority: &Certificate| {
@@ -169,7 +161,7 @@ async fn a_renewed_certificate_is_served_and_an_invalid_one_is_not() {
         client.build().unwrap().get(format!("https://localhost:{}/status", address.port())).send().await.is_ok()
     };
     assert!(asks(&first).await);
-    let second = certify(certificates.path());
+    let second = certificate::SECOND.write(certificates.path());
     reloading.program.signal(Signal::HUP);
     within("the new certificate", async {
         while !asks(&second).await {

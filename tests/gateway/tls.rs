@@ -7,6 +7,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Version, tls};
 use tempfile::TempDir;
 use yardarm_testkit::{Call, within};
 
+use crate::certificate;
 use crate::flags::{flag, some_data};
 use crate::running::{Running, SDK_KEY, Setup};
 
@@ -17,13 +18,6 @@ pub(super) struct Secured {
     _dir: TempDir,
 }
 
-fn write_certificate(dir: &Path) -> Certificate {
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    std::fs::write(dir.join("cert.pem"), pair.cert.pem()).expect("a file");
-    std::fs::write(dir.join("key.pem"), pair.signing_key.serialize_pem()).expect("a file");
-    Certificate::from_pem(pair.cert.pem().as_bytes()).expect("a certificate")
-}
-
 fn setup(dir: &Path) -> Setup {
     let path = |name: &str| dir.join(name).to_str().expect("a path of text").to_owned();
     Setup::with(some_data()).set("server.tls.cert", path("cert.pem")).set("server.tls.key", path("key.pem"))
@@ -32,7 +26,7 @@ fn setup(dir: &Path) -> Setup {
 impl Secured {
     pub(super) async fn start(adjust: impl FnOnce(Setup) -> Setup) -> Self {
         let dir = TempDir::new().expect("a folder");
-        let authority = write_certificate(dir.path());
+        let authority = certificate::FIRST.write(dir.path());
         Self { gateway: adjust(setup(dir.path())).start().await, authority, _dir: dir }
     }
 
@@ -112,9 +106,9 @@ async fn old_versions_and_plain_text_are_refused() {
 #[tokio::test]
 async fn files_that_cannot_be_used_are_named() {
     let dir = TempDir::new().expect("a folder");
-    write_certificate(dir.path());
+    certificate::FIRST.write(dir.path());
     let other = TempDir::new().expect("a folder");
-    write_certificate(other.path());
+    certificate::SECOND.write(other.path());
     let path = |dir: &TempDir, name: &str| dir.path().join(name).to_str().expect("a path of text").to_owned();
     for (cert, key, expected) in [
         (path(&dir, "none.pem"), path(&dir, "key.pem"), "`server.tls.cert`"),
@@ -149,7 +143,7 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     // A key that does not match the certificate changes only the report.
     let good_key = std::fs::read(dir.join("key.pem")).expect("a key");
     let other = TempDir::new().expect("a folder");
-    write_certificate(other.path());
+    certificate::SECOND.write(other.path());
     std::fs::copy(other.path().join("key.pem"), dir.join("key.pem")).expect("a file");
     within("the report", async {
         while report().await["error"].is_null() {
@@ -169,7 +163,7 @@ async fn a_renewed_certificate_is_served_without_a_signal() {
     .await;
 
     // A new pair, with each file replaced by a rename, as renewal tools do.
-    let renewed = write_certificate(other.path());
+    let renewed = certificate::SECOND.write(other.path());
     for name in ["cert.pem", "key.pem"] {
         std::fs::copy(other.path().join(name), dir.join("part")).expect("a file");
         std::fs::rename(dir.join("part"), dir.join(name)).expect("a file");
@@ -276,7 +270,7 @@ async fn a_renewed_certificate_is_served_after_a_panic_of_its_task() {
     // The waiting task, and then the reading one.
     secured.gateway.panics_in("certificate files").await;
     secured.gateway.panics_in("certificate files").await;
-    let renewed = write_certificate(secured._dir.path());
+    let renewed = certificate::SECOND.write(secured._dir.path());
     let client =
         || Client::builder().add_root_certificate(renewed.clone()).resolve("localhost", secured.gateway.address);
     within("the new certificate", async {

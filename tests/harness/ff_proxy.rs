@@ -4,12 +4,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use reqwest::{Certificate, Client};
+use reqwest::Client;
 use serde_json::json;
 use tempfile::TempDir;
 use yardarm_testkit::{Answer, Call, FakeHarness, SseClient, until, within};
 
 use super::{ENV, KEY, OTHER_ENV, OTHER_KEY, cloud, flag};
+use crate::certificate;
 use crate::program::{Program, Signal, command};
 use crate::sdk::Sdk;
 
@@ -132,13 +133,10 @@ async fn https_with_its_two_files() {
     // F093
     let cloud = cloud().await;
     let dir = TempDir::new().unwrap();
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    std::fs::write(dir.path().join("cert.pem"), pair.cert.pem()).unwrap();
-    std::fs::write(dir.path().join("key.pem"), pair.signing_key.serialize_pem()).unwrap();
+    let authority = certificate::FIRST.write(dir.path());
     let mut command = online(&cloud, dir.path(), KEY);
     command.env("TLS_ENABLED", "true").env("TLS_CERT", "cert.pem").arg("--tls-key=key.pem");
     let program = Program::launch(command).await;
-    let authority = Certificate::from_pem(pair.cert.pem().as_bytes()).expect("a certificate");
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], program.address.port()));
     let client = Client::builder().add_root_certificate(authority).resolve("localhost", address).build().unwrap();
     program.wait_until_ready().await;
