@@ -43,6 +43,8 @@ test: plugins example-plugin ## Run all tests; installs what they need first (ma
 	$(MAKE) setup
 	@echo "== testing the plugins and their SDK"
 	cd plugins && cargo native-test
+	@echo "== comparing evaluations with those of LaunchDarkly's own crate"
+	cd tests/sdks/rust && cargo test --target-dir target
 	@echo "== testing the gateway"
 	cargo test $(CARGO_FLAGS) --workspace
 	@echo "make test: OK, all tests passed"
@@ -54,6 +56,7 @@ lint: ## Formatting, lints and documentation, as CI demands them
 	cargo clippy --package yardarm --lib --bins --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cd plugins && cargo fmt --all --check && cargo native-clippy -- -D warnings
+	cd tests/sdks/rust && cargo fmt --check && cargo clippy --target-dir target --all-targets -- -D warnings
 	@echo "make lint: OK"
 
 bench: plugins ## Measure what the gateway costs and print a table with the goals beside the figures
@@ -66,4 +69,4 @@ fuzz: ## Fuzz every parser that meets the network or a guest, one minute each (n
 clean: ## Remove what was built
 	cargo clean
 	cd plugins && cargo clean
-	rm -rf demo-plugins tests/sdks/node/node_modules tests/sdks/python/.venv tests/sdks/go/bin
+	rm -rf demo-plugins tests/sdks/node/node_modules tests/sdks/python/.venv tests/sdks/go/bin tests/sdks/rust/target

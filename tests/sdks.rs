@@ -1,12 +1,12 @@
 //! The vendor's own SDKs, unmodified, through the gateway: the results must be the same as without it.
 //!
-//! Node, Python, Go and browsers run as separate programs (`tests/sdks/`), Rust inside the test.
+//! All of them run as separate programs (`tests/sdks/`).
 
 mod browser;
 mod client;
 pub(crate) mod driven;
 mod harness;
-mod rust;
+mod rust_server;
 
 use std::time::Duration;
 

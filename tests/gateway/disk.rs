@@ -324,7 +324,7 @@ async fn a_folder_that_cannot_be_created_is_an_error_with_its_path() {
     let output = crate::program::run(place.dir.path(), &["run"]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(73), "EX_CANTCREAT: {error}");
-    for part in ["`data.dir`", "cannot be used", "to an empty text to keep nothing"] {
+    for part in ["`data.dir`", "cannot be used", "to an empty text to persist nothing"] {
         assert!(error.contains(part), "{part}: {error}");
     }
 }

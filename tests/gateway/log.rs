@@ -90,7 +90,11 @@ async fn lines_name_the_environment_the_host_and_the_caller() {
     for message in ["connected to upstream", "upstream stream interrupted", "reconnecting to upstream"] {
         let record = &records(message)[0];
         assert_eq!(record["environment"], "launchdarkly/main", "{record}");
-        assert_eq!((&record["upstream"], &record["task"]), (&"127.0.0.1".into(), &"upstream stream".into()), "{record}");
+        assert_eq!(
+            (&record["upstream"], &record["task"]),
+            (&"127.0.0.1".into(), &"upstream stream".into()),
+            "{record}"
+        );
     }
     let refused = program.answers(&Call::get("/sdk/evalx/contexts/none").key(SDK_KEY)).await;
     assert_eq!(refused.status, 400);

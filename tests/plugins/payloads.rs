@@ -39,8 +39,8 @@ async fn a_flag_that_a_plugin_looked_for_changes_all_flags_of_launchdarkly() {
     assert_eq!(flags(&sdk.receives_event("put").await), ["b"], "of everything, `a` is the first");
     let upstream = &plugged.gateway.upstream;
     upstream.patches(SDK_KEY, &flag("b", 2));
-    let patch = sdk.receives_event("patch").await;
-    assert_eq!((&patch["path"], &patch["data"]["deleted"]), (&json!("/flags/b"), &json!(true)), "of `b` alone, `b` is");
+    let delete = sdk.receives_event("delete").await;
+    assert_eq!(delete, json!({"path": "/flags/b", "version": 2}), "of `b` alone, `b` is");
     upstream.patches(SDK_KEY, &flag("show", 1));
     assert_eq!(flags(&sdk.receives_event("put").await), ["a", "b", "show"], "the flag that was looked for is there");
     upstream.patches(SDK_KEY, &flag("b", 3));

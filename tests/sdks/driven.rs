@@ -26,6 +26,7 @@ pub(crate) enum Language {
     Go,
     /// The same with FDv2: `standard` or `streaming`.
     GoObjects(&'static str),
+    Rust,
     /// The client-side SDK for Node.
     NodeClient,
     /// The browser SDK up to version 3, in a real browser.
@@ -70,6 +71,7 @@ impl Language {
         match self {
             Self::Python => python("server.py"),
             Self::Go | Self::GoObjects(_) => go("server"),
+            Self::Rust => (folder().join("rust/target/debug/server"), Vec::new()),
             Self::Node | Self::NodeObjects(_) => node("server.mjs"),
             Self::NodeClient => node("client.mjs"),
             Self::LegacyBrowser | Self::Browser => node("browser.mjs"),
@@ -87,7 +89,7 @@ impl Language {
             Self::NodeObjects(way) | Self::GoObjects(way) => vec![way.into()],
             Self::LegacyBrowser => vec!["legacy".into()],
             Self::Browser => vec!["current".into()],
-            Self::Node | Self::Python | Self::Go | Self::NodeClient => Vec::new(),
+            Self::Node | Self::Python | Self::Go | Self::Rust | Self::NodeClient => Vec::new(),
             Self::HarnessNode | Self::HarnessPython | Self::HarnessGo => Vec::new(),
             Self::HarnessBrowser | Self::AdminPage => Vec::new(),
         };
@@ -106,6 +108,7 @@ impl Language {
         let mark = match self {
             Self::Python | Self::HarnessPython => "python/.venv/.installed",
             Self::Go | Self::GoObjects(_) | Self::HarnessGo => "go/bin/.installed",
+            Self::Rust => "rust/target/.installed",
             _ => "node/node_modules/.installed",
         };
         let is_installed = folder().join(mark).exists() && (!self.is_browser() || browser().is_some());

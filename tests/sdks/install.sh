@@ -38,6 +38,11 @@ else
   missing "go is missing, so the Go SDKs cannot be built"
 fi
 
+if [ ! -f rust/target/.installed ] || [ -n "$(find rust -name target -prune -o -newer rust/target/.installed -name '*.rs' -print -o -newer rust/target/.installed -name 'Cargo.*' -print)" ]; then
+  # Tests and the program of the SDK share these crates, so they are built together.
+  (cd rust && cargo test --quiet --no-run --target-dir target && touch target/.installed)
+fi
+
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null && ! command -v chromium-browser >/dev/null; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq

@@ -23,8 +23,6 @@ mod subject;
 mod symbols;
 
 #[cfg(test)]
-mod oracle;
-#[cfg(test)]
 mod vectors;
 
 pub use self::estimate::estimate_hashes;

@@ -3,6 +3,7 @@
 //! The two differ in known situations, which `vendor-differences.json` among the vectors lists; the generated data stays
 //! out of them.
 
+#[path = "evaluation/data.rs"]
 mod data;
 
 use std::collections::HashMap;
@@ -11,10 +12,10 @@ use std::sync::Arc;
 use launchdarkly_server_sdk_evaluation as theirs;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use yardarm_launchdarkly_eval::evaluation::{Audience, Request, Ruleset, evaluate_each};
+use yardarm_launchdarkly_eval::model::{Context, Flag, Segment};
 
 use self::data::Data;
-use super::{Audience, Request, Ruleset, evaluate_each};
-use crate::model::{Context, Flag, Segment};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
