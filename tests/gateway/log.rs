@@ -9,15 +9,20 @@ use tokio::time::Instant;
 use yardarm_testkit::{Call, FakeLaunchDarkly, within};
 
 use crate::flags::{flag, put, some_data};
+use crate::plugins::{self, gate, sample};
 use crate::program::{Program, Reading, Signal, command};
 use crate::running::{SDK_KEY, Setup};
 use crate::sdk::Sdk;
 
 /// Starts a gateway with the most verbose log, with an open stream.
 async fn talkative() -> (Program, Sdk, FakeLaunchDarkly, TempDir) {
+    with_level("trace").await
+}
+
+async fn with_level(level: &str) -> (Program, Sdk, FakeLaunchDarkly, TempDir) {
     let cloud = FakeLaunchDarkly::start().await;
     let dir = TempDir::new().unwrap();
-    let mut setup = Setup::with(some_data()).set("log.format", "json").set("log.level", "trace");
+    let mut setup = Setup::with(some_data()).set("log.format", "json").set("log.level", level);
     setup.fill(&cloud);
     setup.write(&cloud.url(), dir.path());
     let program = Program::start(dir.path()).await;
@@ -79,7 +84,7 @@ async fn a_reader_that_resumes_receives_the_missed_lines() {
 
 #[tokio::test]
 async fn lines_name_the_environment_the_host_and_the_caller() {
-    let (program, _stream, cloud, _dir) = talkative().await;
+    let (program, _stream, cloud, dir) = with_level("info,yardarm_vendor=debug").await;
     let records = |message: &str| -> Vec<Value> {
         let all = program.log();
         let all = all.iter().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
@@ -96,13 +101,22 @@ async fn lines_name_the_environment_the_host_and_the_caller() {
             "{record}"
         );
     }
-    let refused = program.answers(&Call::get("/sdk/evalx/contexts/none").key(SDK_KEY)).await;
-    assert_eq!(refused.status, 400);
+    let call = Call::get("/sdk/flags/plain").key(SDK_KEY);
+    let folder = dir.path().join("plugins.d");
+    std::fs::create_dir_all(&folder).unwrap();
+    plugins::put(&folder, "request-gate.toml", gate(""));
+    plugins::put(&folder, "request-gate.wasm", sample("request-gate"));
+    within("a gate", async {
+        while program.answers(&call).await.status == 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     yardarm_testkit::until("the refusal", || !records("request refused").is_empty()).await;
     let record = &records("request refused")[0];
     assert_eq!(record["environment"], "launchdarkly/main", "{record}");
     assert_eq!((&record["sdk"], &record["client"]), (&"server".into(), &"127.0.0.1".into()), "{record}");
-    assert!(record["route"].as_str().is_some_and(|it| it.starts_with("server.")), "{record}");
+    assert_eq!(record["route"], "server.poll.flag", "{record}");
 }
 
 #[tokio::test]

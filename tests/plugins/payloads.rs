@@ -69,7 +69,7 @@ async fn a_flag_that_a_plugin_looked_for_changes_all_flags_of_harness() {
     put(gateway.plugins(), "hide-unless.toml", BINDING);
     put(gateway.plugins(), "hide-unless.wasm", guest());
     let answer = gateway.answers(&Call::post("/client/auth", json!({ "apiKey": KEY }).to_string())).await;
-    let token = answer.json()["authToken"].as_str().expect("a token").to_owned();
+    let token = format!("Bearer {}", answer.json()["authToken"].as_str().expect("a token"));
     let call = Call::get(format!("/client/env/{ENV}/feature-configs")).key(&token);
     let served = async |expected: &[&str]| {
         yardarm_testkit::within(&format!("{expected:?}"), async {
