@@ -109,7 +109,7 @@ impl<'a> Evaluated<'a> {
     /// The flag's key, as it is written.
     #[must_use]
     pub fn key(&self) -> &'a str {
-        &self.flag.source().body().name
+        self.flag.source().name()
     }
 
     /// The key the flag was sent under; the same as [`Evaluated::key`] in well-formed data.

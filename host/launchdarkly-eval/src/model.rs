@@ -6,6 +6,7 @@
 mod audience;
 mod context;
 mod flag;
+mod item;
 mod json;
 mod keys;
 mod reference;

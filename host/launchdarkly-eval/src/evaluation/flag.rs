@@ -58,7 +58,7 @@ impl CompiledFlag {
     /// Compiles `source`.
     pub(super) fn compile(source: &Arc<model::Flag>, interner: &mut Interner) -> Self {
         let body = source.body();
-        let choice = |choice: &model::Choice, interner: &mut Interner| compile_choice(choice, body, interner);
+        let choice = |choice: &model::Choice, interner: &mut Interner| compile_choice(choice, source, interner);
         let prerequisites = body
             .prerequisites
             .iter()
@@ -109,13 +109,13 @@ impl CompiledFlag {
     }
 }
 
-fn compile_choice(choice: &model::Choice, body: &model::FlagBody, interner: &mut Interner) -> CompiledChoice {
+fn compile_choice(choice: &model::Choice, flag: &model::Flag, interner: &mut Interner) -> CompiledChoice {
     if let Some(variation) = choice.variation {
         return CompiledChoice::Variation(variation);
     }
     match &choice.rollout {
         Some(rollout) if !rollout.shares.is_empty() => {
-            CompiledRollout::compile(rollout, &body.name, &body.salt, interner)
+            CompiledRollout::compile(rollout, flag.name(), &flag.body().salt, interner)
                 .map_or(CompiledChoice::Malformed, CompiledChoice::Rollout)
         }
         _ => CompiledChoice::Malformed,

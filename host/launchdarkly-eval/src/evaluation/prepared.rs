@@ -89,7 +89,7 @@ impl Prepared {
 impl Start {
     fn new(flag: &model::Flag, value: &[u8], index: Option<usize>) -> Self {
         let mut bytes = Vec::new();
-        write_text(&flag.body().name, &mut bytes);
+        write_text(flag.name(), &mut bytes);
         bytes.extend_from_slice(br#":{"value":"#);
         let start = bytes.len();
         bytes.extend_from_slice(value);

@@ -44,7 +44,7 @@ impl CompiledSegment {
         let body = source.body();
         let mut kinds = |entries: &[KindKeys]| entries.iter().map(|entry| interner.kind(&entry.context_kind)).collect();
         let (included_kinds, excluded_kinds) = (kinds(&body.included_contexts), kinds(&body.excluded_contexts));
-        let prefix = format!("{}.{}.", body.name, body.salt);
+        let prefix = format!("{}.{}.", source.name(), body.salt);
         let rules = body.rules.iter().map(|rule| CompiledSegmentRule {
             clauses: rule.clauses.iter().map(|clause| CompiledClause::compile(clause, interner)).collect(),
             rollout: rule.weight.map(|weight| {
@@ -58,7 +58,7 @@ impl CompiledSegment {
             rules: rules.collect(),
             big: body.unbounded.then(|| Big {
                 kind: interner.kind(&body.unbounded_context_kind),
-                reference: body.generation.map(|generation| format!("{}.g{generation}", body.name).into()),
+                reference: body.generation.map(|generation| format!("{}.g{generation}", source.name()).into()),
             }),
             source: Arc::clone(source),
         }

@@ -1,34 +1,21 @@
 //! Flags as received.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde_json::value::RawValue;
-
 use super::Malformed;
 use super::audience::Audience;
+use super::item::{Body, Item};
 use super::json::JsonReader;
 use super::keys::KeySet;
-use super::rule::{Clause, Rollout, keys, list, properties, text, version};
+use super::rule::{Clause, Rollout, keys, list, properties, text};
 
 /// One flag at one version, or the tombstone of a deleted one.
-pub struct Flag {
-    key: Arc<str>,
-    json: Bytes,
-    body: FlagBody,
-}
+pub type Flag = Item<FlagBody>;
 
 /// The properties of a flag that evaluation needs, with defaults filled in.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FlagBody {
-    /// The `key` inside, which is hashed and shown; the flag is found by the key it was sent under.
-    pub(crate) name: Box<str>,
-    pub(crate) version: i64,
-    /// Whether the version that was sent is invalid: a fraction, or a number that is negative or too large.
-    pub(crate) has_odd_version: bool,
-    pub(crate) deleted: bool,
+pub struct FlagBody {
     pub(crate) on: bool,
     pub(crate) prerequisites: Vec<Prerequisite>,
     pub(crate) targets: Vec<Target>,
@@ -86,157 +73,88 @@ struct Availability {
 }
 
 impl Flag {
-    /// Reads the flag that was sent under `key`.
-    ///
-    /// Absent properties have their defaults, `null` is the same as absent, unknown properties are left alone.
-    ///
-    /// # Errors
-    ///
-    /// When a known property has another JSON type than it must have.
-    pub fn parse(key: &str, json: &RawValue) -> Result<Self, Malformed> {
-        let body = FlagBody::read(&mut JsonReader::new(json.get()))?;
-        Ok(Self { key: key.into(), json: Bytes::copy_from_slice(json.get().as_bytes()), body })
-    }
-
-    /// The tombstone of a deleted flag: its key and the version of the deletion.
-    #[must_use]
-    pub fn tombstone(key: &str, version: i64) -> Self {
-        let body = FlagBody { version, deleted: true, ..FlagBody::default() };
-        Self { key: key.into(), json: Bytes::new(), body }
-    }
-
-    /// The key the flag was sent under.
-    #[must_use]
-    pub fn key(&self) -> &Arc<str> {
-        &self.key
-    }
-
-    /// The flag's version.
-    #[must_use]
-    pub fn version(&self) -> i64 {
-        self.body.version
-    }
-
-    /// Whether the version that was sent can be compared with others: a whole number from 0 to 2^53 - 1.
-    #[must_use]
-    pub fn has_valid_version(&self) -> bool {
-        !self.body.has_odd_version
-    }
-
-    /// Whether this is a tombstone.
-    #[must_use]
-    pub fn is_deleted(&self) -> bool {
-        self.body.deleted
-    }
-
-    /// The flag exactly as it was sent; empty for a tombstone that was not sent as an item.
-    #[must_use]
-    pub fn json(&self) -> &Bytes {
-        &self.json
-    }
-
     /// Whether every evaluation must be reported.
     #[must_use]
     pub fn track_events(&self) -> bool {
-        self.body.track_events
+        self.body().track_events
     }
 
     /// Until when evaluations are reported for debugging, in Unix milliseconds.
     #[must_use]
     pub fn debug_events_until_date(&self) -> Option<i64> {
-        Some(self.body.debug_events_until_date).filter(|date| *date != 0)
+        Some(self.body().debug_events_until_date).filter(|date| *date != 0)
     }
 
     /// The JSON of each variation, byte for byte.
     #[must_use]
     pub fn variations(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.body.variations.iter().map(|range| &self.json[range.clone()])
+        self.body().variations.iter().map(|range| &self.json()[range.clone()])
     }
 
     /// The JSON of one variation.
     #[must_use]
     pub fn variation(&self, index: usize) -> Option<&[u8]> {
-        self.body.variations.get(index).map(|range| &self.json[range.clone()])
+        self.body().variations.get(index).map(|range| &self.json()[range.clone()])
     }
 
     /// Whether clients of this audience may see the flag.
     #[must_use]
     pub fn visible_to(&self, audience: Audience) -> bool {
-        let body = &self.body;
-        match (audience, body.availability) {
-            _ if body.deleted => false,
+        match (audience, self.body().availability) {
+            _ if self.is_deleted() => false,
             (Audience::Server, _) => true,
             (Audience::Mobile, Some(availability)) => availability.mobile,
             (Audience::Browser, Some(availability)) => availability.browser,
             // The schema before `clientSideAvailability` hid flags from browsers only.
             (Audience::Mobile, None) => true,
-            (Audience::Browser, None) => body.client_side,
+            (Audience::Browser, None) => self.body().client_side,
         }
     }
-
-    /// The parsed properties.
-    pub(crate) fn body(&self) -> &FlagBody {
-        &self.body
-    }
 }
 
-impl fmt::Debug for Flag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flag").field("key", &self.key).field("version", &self.version()).finish_non_exhaustive()
-    }
-}
+impl Body for FlagBody {
+    const TYPE: &'static str = "Flag";
 
-impl FlagBody {
-    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
-        let mut flag = Self::default();
-        properties(reader, |name, reader| {
-            match name {
-                "key" => flag.name = text(reader)?,
-                "version" => {
-                    let (version, is_version) = version(reader)?;
-                    (flag.version, flag.has_odd_version) = (version, !is_version);
-                }
-                "deleted" => flag.deleted = reader.boolean()?,
-                "on" => flag.on = reader.boolean()?,
-                "prerequisites" => flag.prerequisites = list(reader, Prerequisite::read)?,
-                "targets" => flag.targets = list(reader, Target::read)?,
-                "contextTargets" => flag.context_targets = list(reader, Target::read)?,
-                "rules" => flag.rules = list(reader, Rule::read)?,
-                "fallthrough" => {
-                    let mut choice = Choice::default();
-                    properties(reader, |name, reader| choice.read(name, reader))?;
-                    flag.fallthrough = choice;
-                }
-                "offVariation" => flag.off_variation = Some(reader.integer()?),
-                "variations" => {
-                    flag.variations.clear();
-                    reader.array(|reader| {
-                        flag.variations.push(reader.skip());
-                        Ok::<_, Malformed>(())
-                    })?;
-                }
-                "clientSideAvailability" => flag.availability = Some(Availability::read(reader)?),
-                "clientSide" => flag.client_side = reader.boolean()?,
-                "salt" => flag.salt = text(reader)?,
-                "trackEvents" => flag.track_events = reader.boolean()?,
-                "trackEventsFallthrough" => flag.track_events_fallthrough = reader.boolean()?,
-                "debugEventsUntilDate" => flag.debug_events_until_date = reader.integer()?,
-                // Not needed here, but SDKs that are served this flag would choke on another type.
-                "samplingRatio" => drop(reader.integer()?),
-                "excludeFromSummaries" => drop(reader.boolean()?),
-                "migration" => properties(reader, |name, reader| {
-                    if name == "checkRatio" {
-                        reader.integer()?;
-                    } else {
-                        reader.skip();
-                    }
-                    Ok(())
-                })?,
-                _ => drop(reader.skip()),
+    fn read(&mut self, name: &str, reader: &mut JsonReader<'_>) -> Result<(), Malformed> {
+        match name {
+            "on" => self.on = reader.boolean()?,
+            "prerequisites" => self.prerequisites = list(reader, Prerequisite::read)?,
+            "targets" => self.targets = list(reader, Target::read)?,
+            "contextTargets" => self.context_targets = list(reader, Target::read)?,
+            "rules" => self.rules = list(reader, Rule::read)?,
+            "fallthrough" => {
+                let mut choice = Choice::default();
+                properties(reader, |name, reader| choice.read(name, reader))?;
+                self.fallthrough = choice;
             }
-            Ok(())
-        })?;
-        Ok(flag)
+            "offVariation" => self.off_variation = Some(reader.integer()?),
+            "variations" => {
+                self.variations.clear();
+                reader.array(|reader| {
+                    self.variations.push(reader.skip());
+                    Ok::<_, Malformed>(())
+                })?;
+            }
+            "clientSideAvailability" => self.availability = Some(Availability::read(reader)?),
+            "clientSide" => self.client_side = reader.boolean()?,
+            "salt" => self.salt = text(reader)?,
+            "trackEvents" => self.track_events = reader.boolean()?,
+            "trackEventsFallthrough" => self.track_events_fallthrough = reader.boolean()?,
+            "debugEventsUntilDate" => self.debug_events_until_date = reader.integer()?,
+            // Not needed here, but SDKs that are served this flag would choke on another type.
+            "samplingRatio" => drop(reader.integer()?),
+            "excludeFromSummaries" => drop(reader.boolean()?),
+            "migration" => properties(reader, |name, reader| {
+                if name == "checkRatio" {
+                    reader.integer()?;
+                } else {
+                    reader.skip();
+                }
+                Ok(())
+            })?,
+            _ => drop(reader.skip()),
+        }
+        Ok(())
     }
 }
 

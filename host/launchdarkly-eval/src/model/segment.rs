@@ -1,32 +1,17 @@
 //! Segments as received.
 
-use std::fmt;
-use std::sync::Arc;
-
-use bytes::Bytes;
-use serde_json::value::RawValue;
-
 use super::Malformed;
+use super::item::{Body, Item};
 use super::json::JsonReader;
 use super::keys::KeySet;
-use super::rule::{Clause, keys, list, properties, text, version};
+use super::rule::{Clause, keys, list, properties, text};
 
 /// One segment at one version, or the tombstone of a deleted one.
-pub struct Segment {
-    key: Arc<str>,
-    json: Bytes,
-    body: SegmentBody,
-}
+pub type Segment = Item<SegmentBody>;
 
 /// The properties of a segment that evaluation needs, with defaults filled in.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SegmentBody {
-    /// The `key` inside, which is hashed; the segment is found by the key it was sent under.
-    pub(crate) name: Box<str>,
-    pub(crate) version: i64,
-    /// Whether the version that was sent is invalid: a fraction, or a number that is negative or too large.
-    pub(crate) has_odd_version: bool,
-    pub(crate) deleted: bool,
+pub struct SegmentBody {
     pub(crate) included: KeySet,
     pub(crate) excluded: KeySet,
     pub(crate) included_contexts: Vec<KindKeys>,
@@ -60,98 +45,30 @@ pub(crate) struct SegmentRule {
 }
 
 impl Segment {
-    /// Reads the segment that was sent under `key`.
-    ///
-    /// Absent properties have their defaults, `null` is the same as absent, unknown properties are left alone.
-    ///
-    /// # Errors
-    ///
-    /// When a known property has another JSON type than it must have.
-    pub fn parse(key: &str, json: &RawValue) -> Result<Self, Malformed> {
-        let body = SegmentBody::read(&mut JsonReader::new(json.get()))?;
-        Ok(Self { key: key.into(), json: Bytes::copy_from_slice(json.get().as_bytes()), body })
-    }
-
-    /// The tombstone of a deleted segment: its key and the version of the deletion.
-    #[must_use]
-    pub fn tombstone(key: &str, version: i64) -> Self {
-        let body = SegmentBody { version, deleted: true, ..SegmentBody::default() };
-        Self { key: key.into(), json: Bytes::new(), body }
-    }
-
-    /// The key the segment was sent under.
-    #[must_use]
-    pub fn key(&self) -> &Arc<str> {
-        &self.key
-    }
-
-    /// The segment's version.
-    #[must_use]
-    pub fn version(&self) -> i64 {
-        self.body.version
-    }
-
-    /// Whether the version that was sent can be compared with others: a whole number from 0 to 2^53 - 1.
-    #[must_use]
-    pub fn has_valid_version(&self) -> bool {
-        !self.body.has_odd_version
-    }
-
-    /// Whether this is a tombstone.
-    #[must_use]
-    pub fn is_deleted(&self) -> bool {
-        self.body.deleted
-    }
-
     /// Whether this is a Big Segment, whose keys are kept outside.
     #[must_use]
     pub fn is_unbounded(&self) -> bool {
-        self.body.unbounded
-    }
-
-    /// The segment exactly as it was sent; empty for a tombstone that was not sent as an item.
-    #[must_use]
-    pub fn json(&self) -> &Bytes {
-        &self.json
-    }
-
-    /// The parsed properties.
-    pub(crate) fn body(&self) -> &SegmentBody {
-        &self.body
+        self.body().unbounded
     }
 }
 
-impl fmt::Debug for Segment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segment").field("key", &self.key).field("version", &self.version()).finish_non_exhaustive()
-    }
-}
+impl Body for SegmentBody {
+    const TYPE: &'static str = "Segment";
 
-impl SegmentBody {
-    fn read(reader: &mut JsonReader<'_>) -> Result<Self, Malformed> {
-        let mut segment = Self::default();
-        properties(reader, |name, reader| {
-            match name {
-                "key" => segment.name = text(reader)?,
-                "version" => {
-                    let (version, is_version) = version(reader)?;
-                    (segment.version, segment.has_odd_version) = (version, !is_version);
-                }
-                "deleted" => segment.deleted = reader.boolean()?,
-                "included" => segment.included = keys(reader)?,
-                "excluded" => segment.excluded = keys(reader)?,
-                "includedContexts" => segment.included_contexts = list(reader, KindKeys::read)?,
-                "excludedContexts" => segment.excluded_contexts = list(reader, KindKeys::read)?,
-                "rules" => segment.rules = list(reader, SegmentRule::read)?,
-                "salt" => segment.salt = text(reader)?,
-                "unbounded" => segment.unbounded = reader.boolean()?,
-                "unboundedContextKind" => segment.unbounded_context_kind = text(reader)?,
-                "generation" => segment.generation = Some(reader.integer()?),
-                _ => drop(reader.skip()),
-            }
-            Ok(())
-        })?;
-        Ok(segment)
+    fn read(&mut self, name: &str, reader: &mut JsonReader<'_>) -> Result<(), Malformed> {
+        match name {
+            "included" => self.included = keys(reader)?,
+            "excluded" => self.excluded = keys(reader)?,
+            "includedContexts" => self.included_contexts = list(reader, KindKeys::read)?,
+            "excludedContexts" => self.excluded_contexts = list(reader, KindKeys::read)?,
+            "rules" => self.rules = list(reader, SegmentRule::read)?,
+            "salt" => self.salt = text(reader)?,
+            "unbounded" => self.unbounded = reader.boolean()?,
+            "unboundedContextKind" => self.unbounded_context_kind = text(reader)?,
+            "generation" => self.generation = Some(reader.integer()?),
+            _ => drop(reader.skip()),
+        }
+        Ok(())
     }
 }
 
@@ -190,6 +107,8 @@ impl SegmentRule {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     fn parse(json: &str) -> Result<Segment, Malformed> {
@@ -223,7 +142,9 @@ mod tests {
         ];
         for name in properties {
             let segment = parse(&format!(r#"{{"{name}":null}}"#)).expect(name);
-            assert_eq!(format!("{:?}", segment.body), format!("{:?}", SegmentBody::default()), "{name}");
+            let head = (segment.name(), segment.version(), segment.is_deleted(), segment.has_valid_version());
+            assert_eq!(head, ("", 0, false, true), "{name}");
+            assert_eq!(format!("{:?}", segment.body()), format!("{:?}", SegmentBody::default()), "{name}");
         }
     }
 

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde_json::value::RawValue;
 
 use super::*;
 
@@ -42,7 +43,9 @@ fn null_is_the_same_as_absent() {
     ];
     for name in properties {
         let flag = parse(&format!(r#"{{"{name}":null}}"#)).expect(name);
-        assert_eq!(format!("{:?}", flag.body), format!("{:?}", FlagBody::default()), "{name}");
+        let head = (flag.name(), flag.version(), flag.is_deleted(), flag.has_valid_version());
+        assert_eq!(head, ("", 0, false, true), "{name}");
+        assert_eq!(format!("{:?}", flag.body()), format!("{:?}", FlagBody::default()), "{name}");
     }
 }
 
