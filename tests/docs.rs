@@ -68,6 +68,26 @@ fn the_tables_of_routes_are_those_of_the_routers() {
     assert_document("docs/routes.md", &document);
 }
 
+/// Before the tables of `docs/metrics.md`.
+const METRICS_INTRO: &str = "\
+# Metrics
+
+All metrics with their meaning. The tables are generated from the declarations in `host/core/src/metrics/catalog.rs` and in
+`compat_metrics.rs` of each vendor's `downstream` folder.
+
+";
+
+#[test]
+fn the_tables_of_metrics_are_their_declarations() {
+    let tables = [
+        yardarm_core::metrics::catalog::metrics_document(),
+        yardarm_launchdarkly::metrics_document(),
+        yardarm_harness::metrics_document(),
+    ];
+    let document = format!("{METRICS_INTRO}{}", tables.join("\n"));
+    assert_document("docs/metrics.md", &document);
+}
+
 #[test]
 fn no_path_belongs_to_both_vendors() {
     let paths = |document: String| {

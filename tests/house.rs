@@ -104,6 +104,7 @@ fn each_crate_has_only_its_allowed_dependencies() {
         ("reqwest-eventsource", &["yardarm-vendor"]),
         ("eventsource-stream", &["yardarm-vendor"]),
         ("redis", &["yardarm-store"]),
+        ("prometheus", &["yardarm-core"]),
         ("anyhow", &["yardarm", "yardarm-testkit"]),
     ] {
         for (package, dependencies) in all.iter().filter(|(package, _)| package.starts_with("yardarm")) {
@@ -178,6 +179,17 @@ fn snapshots_are_encoded_in_one_file() {
     let owner = root().join("host/vendor/src/persisted/snapshot_file.rs");
     for (path, line, text) in code("host") {
         assert!(!text.contains("rmp_serde") || path == owner, "{}:{line}", path.display());
+    }
+}
+
+#[test]
+fn metrics_are_declared_in_catalogs() {
+    // Names of one vendor stay in its crate.
+    let owners = ["host/core/src/metrics/catalog.rs", "host/harness/src/downstream/compat_metrics.rs"];
+    let owners = owners.map(|it| root().join(it));
+    for (path, line, text) in code("host") {
+        let is_reader = path.components().any(|it| it.as_os_str() == "benches");
+        assert!(!text.contains("\"yardarm_") || owners.contains(&path) || is_reader, "{}:{line}", path.display());
     }
 }
 

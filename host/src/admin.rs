@@ -17,6 +17,7 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
+use yardarm_core::metrics;
 use yardarm_core::registry::StreamCounts;
 use yardarm_core::retry_after;
 use yardarm_core::supervisor::PanicReport;
@@ -153,8 +154,7 @@ async fn ready(FromState(state): FromState<Shared>) -> Response {
 /// Responds with all metrics in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Metrics.", content_type = "text/plain")))]
 async fn metrics(FromState(state): FromState<Shared>) -> Response {
-    let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
-    (headers, telemetry::render(&state)).into_response()
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], state.metrics.encode()).into_response()
 }
 
 /// Responds with the state of the process and of everything that it serves.

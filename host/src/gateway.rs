@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
+use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::{InternalError, Lifecycle, Supervisor};
 use yardarm_harness::Harness;
@@ -23,6 +24,7 @@ use crate::listener::{ConnectionLimit, Fanout, Listener, ServeOptions, Tls, TlsE
 use crate::request_metrics::RequestMetrics;
 use crate::startup::{self, Opened};
 use crate::state::State;
+use crate::telemetry;
 use crate::vendors::Vendors;
 
 /// A running gateway.
@@ -59,13 +61,19 @@ impl Gateway {
         let data_dir = data.as_ref().map(DataFolder::path);
         let fanout =
             Fanout::start(&serving, config.limits.write_timeout).context("fan-out threads cannot be started")?;
-        let request_metrics = RequestMetrics::new();
+        let registry = Registry::default();
+        let request_metrics = RequestMetrics::new(&registry);
         let hooks = Hooks::none();
         let streams = StreamRegistry::new(capacity.streams);
         streams.watch(&hooks, config.plugins.recheck_window, &serving);
         let plugins = PluginFolder::open(config.plugins.folder(data_dir), hooks.clone(), &operating).await?;
-        let parts =
-            Parts { hooks: hooks.clone(), streams: streams.clone(), lifecycle: serving.clone(), data_dir: None };
+        let parts = Parts {
+            hooks: hooks.clone(),
+            streams: streams.clone(),
+            metrics: registry.clone(),
+            lifecycle: serving.clone(),
+            data_dir: None,
+        };
         let vendors = Vendors::start(&config, &parts, data_dir).await?;
         let layered = |router| layers::apply(router, &config, request_metrics.clone());
         let own_sides: Vec<_> = own_listeners
@@ -83,7 +91,7 @@ impl Gateway {
             fanout: fanout.clone(),
             plugins,
             vendors,
-            request_metrics: request_metrics.clone(),
+            metrics: registry,
             lifecycle: serving.clone(),
             capacity,
             connections: places.clone(),
@@ -92,6 +100,7 @@ impl Gateway {
             ready: config.ready,
             listeners,
         });
+        telemetry::register(&state);
         let gateway = Self {
             address: listener.address(),
             own_addresses: own_sides.iter().map(|(vendor, listener, _)| (*vendor, listener.address())).collect(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
+use yardarm_core::metrics::Registry;
 use yardarm_core::readiness::{ReadyPolicy, ReadyReport, WaitingFor};
 use yardarm_core::registry::StreamRegistry;
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
@@ -12,7 +13,6 @@ use yardarm_wasm::PluginFolder;
 
 use crate::capacity::Capacity;
 use crate::listener::{ConnectionLimit, Fanout, Tls};
-use crate::request_metrics::RequestMetrics;
 use crate::vendors::Vendors;
 
 /// The parts that the admin listener reports on.
@@ -22,7 +22,7 @@ pub(crate) struct State {
     pub(crate) fanout: Fanout,
     pub(crate) plugins: Arc<PluginFolder>,
     pub(crate) vendors: Vendors,
-    pub(crate) request_metrics: RequestMetrics,
+    pub(crate) metrics: Registry,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) capacity: Capacity,
     /// The limit of SDK connections.

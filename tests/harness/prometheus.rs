@@ -13,7 +13,7 @@ async fn scraped(gateway: &Running, path: &str) -> BTreeMap<String, String> {
     let answer = gateway.answers(&Call::get(path)).await;
     assert_eq!(answer.status, 200, "F089");
     let content_type = answer.headers.iter().find(|(name, _)| name == "content-type").map(|it| it.1.as_str());
-    assert_eq!(content_type, Some("text/plain; version=0.0.4"), "F089");
+    assert_eq!(content_type, Some("text/plain; version=0.0.4; charset=utf-8"), "F089");
     assert!(!answer.text().contains(KEY), "F085: {}", answer.text());
     let lines = answer.text().lines().filter(|it| !it.starts_with('#'));
     lines.filter_map(|it| it.rsplit_once(' ')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

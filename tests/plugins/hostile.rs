@@ -44,7 +44,7 @@ async fn each_ends_in_its_class_and_affects_no_other() {
         }
         let metrics = plugged.gateway.operator_gets("/metrics").await;
         let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-        let counted = format!("yardarm_plugin_calls_total{{plugin=\"zoo\",hook=\"request-auth\",outcome=\"{class}\"}}");
+        let counted = format!("yardarm_plugin_calls_total{{hook=\"request-auth\",outcome=\"{class}\",plugin=\"zoo\"}}");
         assert!(metrics.contains(&counted), "{counted} is missing:\n{metrics}");
         plugged.gateway.stop().await;
     }

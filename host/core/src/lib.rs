@@ -2,7 +2,7 @@
 //!
 //! Reading order: an [`mod@environment`] holds the newest data of one vendor environment and announces changes to its
 //! [`stream`]s through a shared [`change_log`]; [`hooks`] are the places where plugins are called; [`lifecycle`] owns every
-//! task, and its [`supervisor`] catches their panics.
+//! task, and its [`supervisor`] catches their panics; [`metrics`] declares and renders what is counted.
 
 pub mod time;
 
@@ -25,6 +25,8 @@ pub mod sse;
 mod label;
 
 mod internal_error;
+
+pub mod metrics;
 
 pub mod backoff;
 

@@ -22,7 +22,8 @@ use axum::middleware;
 use axum::routing::{MethodRouter, get};
 
 use self::auth::RouteInfo;
-pub(crate) use self::compat_metrics::CompatMetrics;
+pub use self::compat_metrics::metrics_document;
+pub(crate) use self::compat_metrics::{CompatMetrics, registrations};
 use self::routes::{API, Credential, ROUTES, Route};
 pub use self::routes::{owns, routes_document};
 pub(crate) use self::state::Downstream;

@@ -30,7 +30,7 @@ mod start;
 pub mod fuzzing;
 
 pub use self::config::{Config, EnvironmentConfig, Source};
-pub use self::downstream::{owns, routes_document};
+pub use self::downstream::{metrics_document, owns, routes_document};
 pub use self::environments::Incomplete;
 pub use self::sources::{ExportError, OfflineError};
 pub use self::start::{Harness, check, start};

@@ -106,6 +106,8 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
     }
     let (service, registers) = (config.client_service.clone(), config.forwards_targets());
     let registrar = Registrar::start(http.clone(), service, registers, &parts.lifecycle);
+    let reported = registrar.clone();
+    parts.metrics.register(move |families| downstream::registrations(families, &reported.report()));
     let polls_targets = config.target_poll_interval.is_some() && matches!(config.source, Source::Keys(..));
     let poster = MetricsPoster { http, base: config.metric_service.clone() };
     let router = downstream::routes(downstream::Downstream {
@@ -277,6 +279,7 @@ mod tests {
         let parts = Parts {
             hooks: yardarm_core::hooks::Hooks::none(),
             streams: yardarm_core::registry::StreamRegistry::new(1),
+            metrics: yardarm_core::metrics::Registry::default(),
             lifecycle: yardarm_core::Lifecycle::new(),
             data_dir: Some(file.join("data")),
         };

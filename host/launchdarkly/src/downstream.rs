@@ -21,14 +21,15 @@ use axum::Router;
 use axum::extract::Extension;
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter};
-use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use yardarm_core::hooks::Hooks;
+use yardarm_core::metrics;
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::status::Status;
 
 use self::auth::RouteInfo;
 use self::compat_metrics::CompatMetrics;
+pub use self::compat_metrics::metrics_document;
 pub use self::routes::routes_document;
 use self::routes::{ROUTES, Route};
 use crate::config::Config;
@@ -78,7 +79,7 @@ fn methods(state: &Downstream, route: &'static Route) -> MethodRouter<Downstream
 
 /// The route for scrapers of metrics, on a listener of its own.
 pub(crate) fn metrics(compat_metrics: CompatMetrics) -> Router {
-    let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))];
+    let headers = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
     Router::new().route("/metrics", axum::routing::get(async move || (headers, compat_metrics.render())))
 }
 

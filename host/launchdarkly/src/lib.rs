@@ -40,6 +40,6 @@ pub use self::config::{
     BigSegmentsConfig, ClientStreamMode, CommonConfig, Config, EnvironmentConfig, EnvironmentSource, Identity,
     Prometheus, StoreConfig,
 };
-pub use self::downstream::routes_document;
+pub use self::downstream::{metrics_document, routes_document};
 pub use self::identity::{Credentials, EnvironmentId, MobileKey, SdkKey};
 pub use self::start::{LaunchDarkly, check, start};

@@ -1,140 +1,96 @@
-//! Metrics of plugins, rendered by hand: guests name their own series, which a registry of fixed metrics cannot hold.
+//! Metrics of plugins, and those that plugins define.
 
-use std::fmt::Write;
+use yardarm_core::metrics::{Families, Kind, Metric, catalog};
+use yardarm_wasm::{BreakerState, CALL_SECONDS, FolderStatus, GuestSeries, GuestValue, PluginMetrics};
 
-use yardarm_wasm::{BreakerState, CALL_SECONDS, FolderStatus, GuestValue, PluginMetrics};
-
-/// Appends the metrics of all plugins in the text format of Prometheus. Writing to a string does not fail.
-pub(super) fn append(out: &mut String, plugins: &[PluginMetrics], folder: &FolderStatus) {
-    header(out, "yardarm_plugin_calls_total", "counter", "Calls by outcome: ok, or the class of the failure.");
+/// Adds all metrics of this file.
+pub(super) fn collect(families: &mut Families, plugins: &[PluginMetrics], folder: &FolderStatus) {
     for plugin in plugins {
-        for hook in &plugin.hooks {
-            for (outcome, count) in hook.outcomes.iter().filter(|(_, count)| *count > 0) {
-                let labels = [("plugin", plugin.plugin.as_str()), ("hook", hook.hook.name()), ("outcome", outcome)];
-                line(out, "yardarm_plugin_calls_total", &labels, count);
-            }
-        }
-    }
-    header(out, "yardarm_plugin_call_seconds", "histogram", "Time of a call, including the wait for an instance.");
-    for plugin in plugins {
-        for hook in &plugin.hooks {
-            let labels = [("plugin", plugin.plugin.as_str()), ("hook", hook.hook.name())];
-            histogram(out, "yardarm_plugin_call_seconds", &labels, &hook.buckets, hook.seconds);
-        }
-    }
-    header(out, "yardarm_plugin_pool_wait_seconds_total", "counter", "Time that calls waited for an instance.");
-    for plugin in plugins {
-        for hook in &plugin.hooks {
-            let labels = [("plugin", plugin.plugin.as_str()), ("hook", hook.hook.name())];
-            line(out, "yardarm_plugin_pool_wait_seconds_total", &labels, hook.waited_seconds);
-        }
-    }
-    header(out, "yardarm_plugin_pool_instances", "gauge", "Instances of the pool by state.");
-    for plugin in plugins {
-        for (hook, pool) in &plugin.pools {
-            for (state, count) in [("busy", pool.busy), ("idle", pool.idle)] {
-                let labels = [("plugin", plugin.plugin.as_str()), ("hook", hook.name()), ("state", state)];
-                line(out, "yardarm_plugin_pool_instances", &labels, count);
-            }
-        }
-    }
-    header(out, "yardarm_plugin_breaker_state", "gauge", "0 closed, 1 half open, 2 open.");
-    for plugin in plugins {
-        for (hook, state, _) in &plugin.breakers {
-            let state = match state {
-                BreakerState::Closed => 0,
-                BreakerState::HalfOpen => 1,
-                BreakerState::Open => 2,
-            };
-            let labels = [("plugin", plugin.plugin.as_str()), ("hook", hook.name())];
-            line(out, "yardarm_plugin_breaker_state", &labels, state);
-        }
-    }
-    for (name, kind, help, value) in [
-        (
-            "yardarm_plugin_generation",
-            "gauge",
-            "Plan that activated the running version; 0 if none runs.",
-            (|it| it.generation) as fn(&PluginMetrics) -> u64,
-        ),
-        ("yardarm_plugin_instances_created_total", "counter", "Instances created.", |it| it.instances.created),
-        ("yardarm_plugin_instances_alive", "gauge", "Instances alive.", |it| it.instances.alive),
-        ("yardarm_plugin_memory_peak_bytes", "gauge", "Largest linear memory of any instance.", |it| {
-            it.instances.peak_memory_bytes
-        }),
-        ("yardarm_plugin_log_lines_dropped_total", "counter", "Log lines dropped beyond the limit.", |it| {
-            it.log_lines_dropped
-        }),
-        (
-            "yardarm_plugin_guest_metrics_refused_total",
-            "counter",
-            "Observations of the guest beyond its limits.",
-            |it| it.guest_refused,
-        ),
-    ] {
-        header(out, name, kind, help);
-        for plugin in plugins {
-            line(out, name, &[("plugin", &plugin.plugin)], value(plugin));
-        }
-    }
-    header(out, "yardarm_plugin_swaps_total", "counter", "Plans activated.");
-    line(out, "yardarm_plugin_swaps_total", &[("result", "ok")], folder.swaps);
-    line(out, "yardarm_plugin_swaps_total", &[("result", "refused")], folder.refusals);
-    header(out, "yardarm_plugin_folder_usable", "gauge", "1 while plugins can be loaded from the whole plugin folder.");
-    line(out, "yardarm_plugin_folder_usable", &[], u8::from(folder.trouble.is_none()));
-    header(out, "yardarm_plugin_files", "gauge", "Plugins by the state of their newest files.");
-    let refused = folder.plugins.iter().filter(|plugin| plugin.refused.is_some()).count();
-    line(out, "yardarm_plugin_files", &[("result", "refused")], refused);
-    line(out, "yardarm_plugin_files", &[("result", "ok")], folder.plugins.len() - refused);
-    header(out, "yardarm_plugin_plan_generation", "gauge", "Generation of the active plan.");
-    line(out, "yardarm_plugin_plan_generation", &[], folder.generation);
-    guests(out, plugins);
-}
-
-/// Appends the metrics that guests define, under a prefix per plugin.
-fn guests(out: &mut String, plugins: &[PluginMetrics]) {
-    for plugin in plugins {
-        let prefix = format!("yardarm_guest_{}_", plugin.plugin.replace('-', "_"));
+        let name = plugin.plugin.as_str();
+        calls(families, plugin);
+        families.sample(&catalog::PLUGIN_GENERATION, &[name], plugin.generation);
+        families.sample(&catalog::PLUGIN_INSTANCES_CREATED, &[name], plugin.instances.created);
+        families.sample(&catalog::PLUGIN_INSTANCES_ALIVE, &[name], plugin.instances.alive);
+        families.sample(&catalog::PLUGIN_MEMORY_PEAK, &[name], plugin.instances.peak_memory_bytes);
+        families.sample(&catalog::PLUGIN_LOG_LINES_DROPPED, &[name], plugin.log_lines_dropped);
+        families.sample(&catalog::PLUGIN_GUEST_METRICS_REFUSED, &[name], plugin.guest_refused);
         for series in &plugin.guest {
-            let name = format!("{prefix}{}", series.name);
-            let labels: Vec<_> = series.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            match &series.value {
-                GuestValue::Counter(count) => line(out, &name, &labels, count),
-                GuestValue::Gauge(value) => line(out, &name, &labels, value),
-                GuestValue::Summary { count, sum } => {
-                    line(out, &format!("{name}_count"), &labels, count);
-                    line(out, &format!("{name}_sum"), &labels, sum);
-                }
-            }
+            guest(families, name, series);
         }
     }
+    let refused = folder.plugins.iter().filter(|plugin| plugin.refused.is_some()).count();
+    families.sample(&catalog::PLUGIN_SWAPS, &["ok"], folder.swaps);
+    families.sample(&catalog::PLUGIN_SWAPS, &["refused"], folder.refusals);
+    families.sample(&catalog::PLUGIN_FOLDER_USABLE, &[], folder.trouble.is_none());
+    families.sample(&catalog::PLUGIN_FILES, &["ok"], folder.plugins.len() - refused);
+    families.sample(&catalog::PLUGIN_FILES, &["refused"], refused);
+    families.sample(&catalog::PLUGIN_PLAN_GENERATION, &[], folder.generation);
 }
 
-fn histogram(out: &mut String, name: &str, labels: &[(&str, &str)], buckets: &[u64], sum: f64) {
-    let bucket = format!("{name}_bucket");
-    let mut total = 0;
-    for (count, bound) in buckets.iter().zip(CALL_SECONDS.iter().map(f64::to_string).chain(["+Inf".to_owned()])) {
-        total += count;
-        let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
-        line(out, &bucket, &labels, total);
-    }
-    line(out, &format!("{name}_sum"), labels, sum);
-    line(out, &format!("{name}_count"), labels, total);
-}
-
-fn header(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-    out.push_str(name);
-    if !labels.is_empty() {
-        out.push('{');
-        for (index, (name, value)) in labels.iter().enumerate() {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(out, "{}{name}=\"{value}\"", if index > 0 { "," } else { "" });
+/// Adds what is counted per hook.
+fn calls(families: &mut Families, plugin: &PluginMetrics) {
+    let name = plugin.plugin.as_str();
+    for it in &plugin.hooks {
+        let labels = [name, it.hook.name()];
+        for (outcome, count) in it.outcomes.iter().filter(|(_, count)| *count > 0) {
+            families.sample(&catalog::PLUGIN_CALLS, &[name, it.hook.name(), outcome], *count);
         }
-        out.push('}');
+        families.histogram(&catalog::PLUGIN_CALL_SECONDS, &labels, &CALL_SECONDS, &it.buckets, it.seconds);
+        families.sample(&catalog::PLUGIN_POOL_WAIT, &labels, it.waited_seconds);
     }
-    let _ = writeln!(out, " {value}");
+    for (hook, busy, idle) in &plugin.pools {
+        families.sample(&catalog::PLUGIN_POOL_INSTANCES, &[name, hook.name(), "busy"], *busy);
+        families.sample(&catalog::PLUGIN_POOL_INSTANCES, &[name, hook.name(), "idle"], *idle);
+    }
+    for (hook, state, _) in &plugin.breakers {
+        let state: u64 = match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        families.sample(&catalog::PLUGIN_BREAKER_STATE, &[name, hook.name()], state);
+    }
+}
+
+/// Adds a series that a plugin defines.
+fn guest(families: &mut Families, plugin: &str, series: &GuestSeries) {
+    let name = catalog::guest_name(plugin, &series.name);
+    let (labels, values): (Vec<_>, Vec<_>) = series.labels.iter().map(|it| (it.0.as_str(), it.1.as_str())).unzip();
+    let metric = |kind| Metric { name: &name, kind, labels: &labels, help: catalog::GUEST_HELP };
+    match series.value {
+        GuestValue::Counter(count) => families.sample(&metric(Kind::Counter), &values, count),
+        GuestValue::Gauge(value) => families.sample(&metric(Kind::Gauge), &values, value),
+        GuestValue::Summary { count, sum } => families.summary(&metric(Kind::Summary), &values, count, sum),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_of_guests_have_a_type() {
+        let mut families = Families::default();
+        let labels = vec![("reason".to_owned(), "token".to_owned())];
+        for (name, value) in [
+            ("size", GuestValue::Summary { count: 2, sum: 1.5 }),
+            ("rules", GuestValue::Gauge(12.5)),
+            ("refused_total", GuestValue::Counter(3)),
+        ] {
+            let series = GuestSeries { name: name.to_owned(), labels: labels.clone(), value };
+            guest(&mut families, "request-gate", &series);
+        }
+        let expected = r#"# HELP yardarm_guest_request_gate_refused_total Defined by the plugin.
+# TYPE yardarm_guest_request_gate_refused_total counter
+yardarm_guest_request_gate_refused_total{reason="token"} 3
+# HELP yardarm_guest_request_gate_rules Defined by the plugin.
+# TYPE yardarm_guest_request_gate_rules gauge
+yardarm_guest_request_gate_rules{reason="token"} 12.5
+# HELP yardarm_guest_request_gate_size Defined by the plugin.
+# TYPE yardarm_guest_request_gate_size summary
+yardarm_guest_request_gate_size_sum{reason="token"} 1.5
+yardarm_guest_request_gate_size_count{reason="token"} 2
+"#;
+        assert_eq!(families.encode(), expected);
+    }
 }

@@ -7,6 +7,7 @@ use crate::report::{EnvironmentListReport, EnvironmentReport};
 use axum::Router;
 use yardarm_core::Lifecycle;
 use yardarm_core::hooks::{HookFuture, Hooks};
+use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::workers::ThreadError;
 
@@ -17,6 +18,8 @@ pub struct Parts {
     pub hooks: Hooks,
     /// Registry of open streams.
     pub streams: StreamRegistry,
+    /// Registry of the metrics under the gateway's own names.
+    pub metrics: Registry,
     /// Owner of the tasks.
     pub lifecycle: Lifecycle,
     /// Folder for last good data; `None` persists nothing.

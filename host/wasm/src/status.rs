@@ -152,8 +152,8 @@ pub struct PluginMetrics {
     pub hooks: Vec<HookMetrics>,
     /// Instances.
     pub instances: InstanceMetrics,
-    /// Idle instances and concurrent calls by hook.
-    pub pools: Vec<(Hook, PoolStatus)>,
+    /// Numbers of busy and of idle instances by hook, over all bindings.
+    pub pools: Vec<(Hook, usize, usize)>,
     /// State of each hook's breaker, and how often it has opened in the running version.
     pub breakers: Vec<(Hook, BreakerState, u64)>,
     /// Number of dropped log lines.
@@ -268,17 +268,19 @@ impl View {
     fn metrics_of(&self, name: &str, counters: &PluginCounters) -> PluginMetrics {
         let active = self.rows.iter().filter_map(|row| row.active.as_ref()).find(|plugin| *plugin.name == *name);
         let bindings = active.map(|plugin| &plugin.bindings[..]).unwrap_or_default();
-        let mut breakers = BTreeMap::new();
+        let (mut breakers, mut pools) = (BTreeMap::new(), BTreeMap::new());
         for binding in bindings {
-            let (state, opened) = binding.breaker.state();
-            breakers.insert(binding.bind.hook, (state, opened));
+            breakers.insert(binding.bind.hook, binding.breaker.state());
+            let (pool, (busy, idle)) = (binding.pool.status(), pools.entry(binding.bind.hook).or_insert((0, 0)));
+            *busy += pool.busy;
+            *idle += pool.idle;
         }
         PluginMetrics {
             plugin: name.to_owned(),
             generation: active.map_or(0, |plugin| plugin.generation),
             hooks: counters.called_hooks(),
             instances: counters.instances.read(),
-            pools: bindings.iter().map(|binding| (binding.bind.hook, binding.pool.status())).collect(),
+            pools: pools.into_iter().map(|(hook, (busy, idle))| (hook, busy, idle)).collect(),
             breakers: breakers.into_iter().map(|(hook, (state, opened))| (hook, state, opened)).collect(),
             log_lines_dropped: counters.log.dropped(),
             guest: counters.guest.series(),

@@ -5,32 +5,32 @@ use std::time::Duration;
 
 use http::Method;
 use http::StatusCode;
-use prometheus::core::Collector;
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use yardarm_core::metrics::{Families, HistogramVec, IntCounterVec, table};
 
 use super::routes;
 use crate::environments::{Connection, Environments};
 use crate::metrics::{KnownSdks, OTHER, Sdk};
 use crate::upstream::Registrations;
 
-/// Responses. `url` is the pattern of the route.
-const REQUESTS: &str = "ff_proxy_http_requests_total";
-/// Seconds to the head of the response.
-const DURATIONS: &str = "ff_proxy_http_requests_duration";
-/// Entries of metrics by the SDK that sent them.
-const SDKS: &str = "ff_proxy_sdk_usage";
-/// Posts of metrics to Harness, and whether they failed.
-const FORWARDED: &str = "ff_proxy_metrics_forwarded";
-/// Events that were sent to streams of SDKs.
-const PUBLISHED: &str = "ff_proxy_sse_publish";
-/// Ends of Harness' streams, which end those of SDKs.
-const CLOSED: &str = "ff_proxy_sse_stream_close";
-/// Targets that SDKs presented, by the outcome of their registration with Harness.
-const REGISTRATIONS: &str = "yardarm_harness_target_registrations_total";
-/// Targets that wait to be registered.
-const WAITING: &str = "yardarm_harness_target_registrations_waiting";
-/// 1 while the upstream streams of all environments are connected.
-const HEALTH: &str = "ff_proxy_stream_health";
+yardarm_core::catalog! {
+    REQUESTS = counter("ff_proxy_http_requests_total", ["url", "envID", "code", "method"],
+        "Responses; `url` is the pattern of the route.");
+    DURATIONS = histogram("ff_proxy_http_requests_duration", ["url", "envID"], "Seconds to the head of the response.");
+    SDKS = counter("ff_proxy_sdk_usage", ["envID", "sdk_type", "sdk_version", "sdk_language"],
+        "Entries of metrics by the SDK that sent them.");
+    FORWARDED = counter("ff_proxy_metrics_forwarded", ["envID", "error"],
+        "Posts of metrics to Harness, and whether they failed.");
+    PUBLISHED = counter("ff_proxy_sse_publish", ["environment", "api_key", "error"],
+        "Events that were sent to streams of SDKs.");
+    CLOSED = counter("ff_proxy_sse_stream_close", ["environment", "api_key", "error"],
+        "Ends of Harness' streams, which end those of SDKs.");
+    HEALTH = gauge("ff_proxy_stream_health", ["host"],
+        "1 while the upstream streams of all environments are connected, otherwise 0.");
+    REGISTRATIONS = counter("yardarm_harness_target_registrations_total", ["outcome"],
+        "Targets that SDKs presented, by the outcome of their registration with Harness.");
+    WAITING = gauge("yardarm_harness_target_registrations_waiting", [],
+        "Targets that wait to be registered with Harness.");
+}
 
 /// Buckets of the reference, so that quantiles mean the same.
 const BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0];
@@ -39,9 +39,8 @@ const BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0];
 #[derive(Clone)]
 pub(crate) struct CompatMetrics(Arc<Shared>);
 
+/// Metrics that are recorded as requests arrive; all others are computed when they are rendered.
 struct Shared {
-    /// Metrics that are counted as requests arrive; all others are collected when they are rendered.
-    registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
     sdks: IntCounterVec,
@@ -52,15 +51,13 @@ struct Shared {
 impl CompatMetrics {
     /// Returns counters at zero.
     pub(crate) fn new() -> Self {
-        let registry = Registry::new();
-        let requests = counters(REQUESTS, "Responses.", &["url", "envID", "code", "method"]);
-        let options = HistogramOpts::new(DURATIONS, "Seconds to the head of the response.").buckets(BUCKETS.to_vec());
-        let durations = HistogramVec::new(options, &["url", "envID"]).expect("a valid metric");
-        let sdks = counters(SDKS, "Entries of metrics by SDK.", &["envID", "sdk_type", "sdk_version", "sdk_language"]);
-        register(&registry, requests.clone());
-        register(&registry, durations.clone());
-        register(&registry, sdks.clone());
-        Self(Arc::new(Shared { registry, requests, durations, sdks, known_sdks: KnownSdks::default(), host: host() }))
+        Self(Arc::new(Shared {
+            requests: REQUESTS.counters(),
+            durations: DURATIONS.histograms(&BUCKETS),
+            sdks: SDKS.counters(),
+            known_sdks: KnownSdks::default(),
+            host: host(),
+        }))
     }
 
     /// Counts a response. `route` is the path in the route table, `environment` the ID of an existing one or empty.
@@ -86,58 +83,45 @@ impl CompatMetrics {
     }
 
     /// Renders all metrics in the text format of Prometheus.
-    pub(crate) fn render(&self, environments: &Environments, registrations: &Registrations) -> Vec<u8> {
-        let mut families = self.0.registry.gather();
-        families.extend(self.of_environments(environments).gather());
-        families.extend(of_registrations(registrations).gather());
-        families.sort_by(|left, right| left.name().cmp(right.name()));
-        let mut text = Vec::new();
-        // Writing to memory cannot fail.
-        let _ = TextEncoder::new().encode(&families, &mut text);
-        text
-    }
-
-    fn of_environments(&self, environments: &Environments) -> Registry {
-        let registry = Registry::new();
-        let forwarded = counters(FORWARDED, "Posts of metrics to Harness.", &["envID", "error"]);
-        let labels = ["environment", "api_key", "error"];
-        let published = counters(PUBLISHED, "Events that were sent to streams of SDKs.", &labels);
-        let closed = counters(CLOSED, "Ends of Harness' streams, which end those of SDKs.", &labels);
+    pub(crate) fn render(&self, environments: &Environments, registered: &Registrations) -> String {
+        let mut families = Families::default();
+        families.collect(&self.0.requests);
+        families.collect(&self.0.durations);
+        families.collect(&self.0.sdks);
         let all = environments.all();
         for environment in &all {
             let (id, counters) = (environment.identity.id.as_str(), &environment.counters);
             let (arrived, failed) = counters.posts();
-            forwarded.with_label_values(&[id, "false"]).inc_by(arrived);
-            forwarded.with_label_values(&[id, "true"]).inc_by(failed);
-            published.with_label_values(&[id, counters.key(), "false"]).inc_by(counters.published());
-            closed.with_label_values(&[id, counters.key(), "false"]).inc_by(counters.closed());
+            families.sample(&FORWARDED, &[id, "false"], arrived);
+            families.sample(&FORWARDED, &[id, "true"], failed);
+            families.sample(&PUBLISHED, &[id, counters.key(), "false"], counters.published());
+            families.sample(&CLOSED, &[id, counters.key(), "false"], counters.closed());
         }
         let is_healthy = !all.is_empty()
             && !environments.are_incomplete()
             && all.iter().all(|it| it.stream().connection == Connection::Connected);
-        let health = Opts::new(HEALTH, "1 while the upstream streams of all environments are connected.");
-        let health = IntGaugeVec::new(health, &["host"]).expect("a valid metric");
-        health.with_label_values(&[&self.0.host]).set(is_healthy.into());
-        register(&registry, forwarded);
-        register(&registry, published);
-        register(&registry, closed);
-        register(&registry, health);
-        registry
+        families.sample(&HEALTH, &[&self.0.host], is_healthy);
+        registrations(&mut families, registered);
+        families.encode()
     }
 }
 
-fn of_registrations(registrations: &Registrations) -> Registry {
-    let registry = Registry::new();
-    let counts = counters(REGISTRATIONS, "Targets by the outcome of their registration.", &["outcome"]);
-    counts.with_label_values(&["registered"]).inc_by(registrations.registered);
-    counts.with_label_values(&["refused"]).inc_by(registrations.refused);
-    counts.with_label_values(&["dropped"]).inc_by(registrations.dropped);
-    let waiting = IntGaugeVec::new(Opts::new(WAITING, "Targets that wait to be registered."), &[]);
-    let waiting = waiting.expect("a valid metric");
-    waiting.with_label_values::<&str>(&[]).set(i64::try_from(registrations.waiting).unwrap_or(i64::MAX));
-    register(&registry, counts);
-    register(&registry, waiting);
-    registry
+/// Adds the metrics about registrations of targets, which ff-proxy does not have.
+pub(crate) fn registrations(families: &mut Families, counts: &Registrations) {
+    families.sample(&REGISTRATIONS, &["registered"], counts.registered);
+    families.sample(&REGISTRATIONS, &["refused"], counts.refused);
+    families.sample(&REGISTRATIONS, &["dropped"], counts.dropped);
+    families.sample(&WAITING, &[], counts.waiting);
+}
+
+/// Returns the documentation of the metrics, in Markdown.
+#[must_use]
+pub fn metrics_document() -> String {
+    format!(
+        "## Harness\n\nUnder the names of ff-proxy, at `/metrics` of the Harness side; the admin listener serves the last two \
+         as well.\n\n{}",
+        table(ALL.iter().copied())
+    )
 }
 
 /// Returns the pattern as the reference writes it; `None` for routes that it does not count.
@@ -166,12 +150,4 @@ fn method_label(method: &Method) -> &'static str {
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "unknown".to_owned() } else { name.trim().to_owned() }
-}
-
-fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    IntCounterVec::new(Opts::new(name, help), labels).expect("a valid metric")
-}
-
-fn register(registry: &Registry, metric: impl Collector + 'static) {
-    registry.register(Box::new(metric)).expect("each metric is registered once");
 }

@@ -5,17 +5,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
+use yardarm_core::metrics;
 
 use super::routes::environment_id;
 use super::state::Downstream;
 
 /// Responds without a token, as the vendor's relay does.
 pub(super) async fn show(State(downstream): State<Downstream>) -> Response {
-    (
-        [(CONTENT_TYPE, prometheus::TEXT_FORMAT)],
-        downstream.compat_metrics.render(&downstream.environments, &downstream.registrar.report()),
-    )
-        .into_response()
+    let text = downstream.compat_metrics.render(&downstream.environments, &downstream.registrar.report());
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 /// The layer around all routes, so that rejections are counted too.

@@ -4,13 +4,29 @@
 //! connections has the type `counter`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use http::Method;
 use parking_lot::Mutex;
 use uuid::Uuid;
+use yardarm_core::metrics::{Families, Metric, table};
+
+yardarm_core::catalog! {
+    CONNECTIONS = counter("connections", ["env", "platformCategory", "userAgent"], "current number of connections");
+    NEW_CONNECTIONS = counter("newconnections", ["env", "platformCategory", "userAgent"], "total number of connections");
+    REQUESTS = counter("requests", ["env", "platformCategory", "userAgent", "method", "route"],
+        "Number of hits to a route");
+    INTERNAL_CONNECTIONS = counter("internal_connections", ["env", "platformCategory", "userAgent", "relayId"],
+        "current number of connections");
+    INTERNAL_NEW_CONNECTIONS = counter("internal_newconnections", ["env", "platformCategory", "userAgent", "relayId"],
+        "total number of connections");
+    INTERNAL_POLLS = counter("internal_polling_requests", ["env", "platformCategory", "userAgent", "relayId"],
+        "total number of polling requests made");
+}
+
+/// The default of `launchdarkly.prometheus.prefix`.
+const DEFAULT_PREFIX: &str = "launchdarkly_relay";
 
 /// Series per metric. Labels contain texts from callers, so their number must be bounded; further user agents are counted
 /// under [`OTHER_AGENT`].
@@ -98,19 +114,31 @@ impl CompatMetrics {
     /// All metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> String {
         let SharedSeries { prefix, relay_id, connections, new_connections, requests, polls } = &*self.0;
-        let mut text = String::new();
-        let mut metric = |name: &str, help: &str, series: &Series, relay: Option<&str>| {
-            series.render(&format!("{prefix}_{name}"), help, relay, &mut text);
-        };
-        metric("connections", "current number of connections", connections, None);
-        metric("newconnections", "total number of connections", new_connections, None);
-        metric("requests", "Number of hits to a route", requests, None);
-        let id = Some(relay_id.as_str());
-        metric("internal_connections", "current number of connections", connections, id);
-        metric("internal_newconnections", "total number of connections", new_connections, id);
-        metric("internal_polling_requests", "total number of polling requests made", polls, id);
-        text
+        let mut families = Families::default();
+        for (metric, series, relay_id) in [
+            (CONNECTIONS, connections, None),
+            (NEW_CONNECTIONS, new_connections, None),
+            (REQUESTS, requests, None),
+            (INTERNAL_CONNECTIONS, connections, Some(relay_id)),
+            (INTERNAL_NEW_CONNECTIONS, new_connections, Some(relay_id)),
+            (INTERNAL_POLLS, polls, Some(relay_id)),
+        ] {
+            let metric = Metric { name: &format!("{prefix}_{}", metric.name), ..metric };
+            series.collect(&mut families, &metric, relay_id.map(String::as_str));
+        }
+        families.encode()
     }
+}
+
+/// Returns the documentation of the metrics, in Markdown.
+#[must_use]
+pub fn metrics_document() -> String {
+    let names: Vec<_> = ALL.iter().map(|it| format!("{DEFAULT_PREFIX}_{}", it.name)).collect();
+    format!(
+        "## LaunchDarkly\n\nUnder the names of LaunchDarkly's relay, at `/metrics` of `launchdarkly.prometheus.listen`. \
+         `launchdarkly.prometheus.prefix`\nis the beginning of each name.\n\n{}",
+        table(ALL.iter().zip(&names).map(|(metric, name)| Metric { name, ..*metric }))
+    )
 }
 
 impl Drop for OpenConnection {
@@ -128,36 +156,16 @@ impl Series {
         Arc::clone(all.entry(labels).or_default())
     }
 
-    fn render(&self, name: &str, help: &str, relay_id: Option<&str>, text: &mut String) {
-        let all = self.0.lock();
-        if all.is_empty() {
-            return;
+    fn collect(&self, families: &mut Families, metric: &Metric<'_>, relay_id: Option<&str>) {
+        for (labels, count) in &*self.0.lock() {
+            let mut values = vec![&*labels.env, labels.platform, &labels.user_agent];
+            let route = labels.route.as_ref().map(|(method, route)| (&method.0, sanitized(route)));
+            if let Some((method, route)) = &route {
+                values.extend([method, route.as_str()]);
+            }
+            values.extend(relay_id);
+            families.sample(metric, &values, count.load(Ordering::Relaxed));
         }
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
-        for (labels, count) in &*all {
-            let _ = writeln!(text, "{name}{{{}}} {}", labels.text(relay_id), count.load(Ordering::Relaxed));
-        }
-    }
-}
-
-impl Labels {
-    /// In order of name, as Prometheus writes them.
-    fn text(&self, relay_id: Option<&str>) -> String {
-        let mut pairs = vec![("env", escaped(&self.env))];
-        if let Some((method, _)) = &self.route {
-            pairs.push(("method", escaped(&method.0)));
-        }
-        pairs.push(("platformCategory", self.platform.to_owned()));
-        if let Some(id) = relay_id {
-            pairs.push(("relayId", id.to_owned()));
-        }
-        if let Some((_, route)) = self.route {
-            pairs.push(("route", sanitized(route)));
-        }
-        pairs.push(("userAgent", escaped(&self.user_agent)));
-        let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        pairs.join(",")
     }
 }
 
@@ -168,11 +176,6 @@ fn sanitized(value: &str) -> String {
         return "_".to_owned();
     }
     value[..value.floor_char_boundary(MAX_LABEL)].replace('/', "_")
-}
-
-/// Escapes a label value for the text format of Prometheus.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]

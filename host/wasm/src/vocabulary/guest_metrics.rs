@@ -1,6 +1,7 @@
 //! Metrics of guests: a bounded number of series under the plugin's own prefix.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -68,7 +69,8 @@ impl GuestMetrics {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Updates or creates a series; `change` returns whether the series has the right kind.
+    /// Updates or creates a series; `change` returns whether the series has the right kind. All series of a name have the
+    /// kind of the first.
     pub(crate) fn update(
         &self,
         name: String,
@@ -83,7 +85,9 @@ impl GuestMetrics {
             && labels.windows(2).all(|pair| pair[0].0 != pair[1].0);
         let mut series = self.series.lock();
         let room = series.len() < MOST_SERIES;
+        let same_name = series.range((name.clone(), Labels::new())..).next().filter(|it| it.0.0 == name);
         let done = fine
+            && same_name.is_none_or(|it| discriminant(it.1) == discriminant(&first))
             && match series.entry((name, labels)) {
                 std::collections::btree_map::Entry::Occupied(mut entry) => change(entry.get_mut()),
                 std::collections::btree_map::Entry::Vacant(entry) if room => change(entry.insert(first)),
@@ -115,5 +119,22 @@ mod tests {
         assert_eq!(metrics.refused(), 70);
         metrics.update("bad name".into(), vec![], GuestValue::Gauge(0.0), |_| true);
         assert_eq!(metrics.refused(), 71);
+    }
+
+    #[test]
+    fn a_name_has_one_kind() {
+        let metrics = GuestMetrics::default();
+        let label = |value: &str| vec![("at".to_owned(), value.to_owned())];
+        for (name, labels, value) in [
+            ("seen", label("a"), GuestValue::Gauge(0.0)),
+            ("seen", label("b"), GuestValue::Counter(0)),
+            ("seen", label("b"), GuestValue::Gauge(0.0)),
+            ("see", vec![], GuestValue::Counter(0)),
+            ("seen_", vec![], GuestValue::Summary { count: 0, sum: 0.0 }),
+        ] {
+            metrics.update(name.into(), labels, value, |_| true);
+        }
+        let names: Vec<_> = metrics.series().into_iter().map(|it| it.name).collect();
+        assert_eq!((names, metrics.refused()), (["see", "seen", "seen", "seen_"].map(str::to_owned).into(), 1));
     }
 }
