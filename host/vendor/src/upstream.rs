@@ -12,7 +12,6 @@ mod span;
 
 pub use self::client::client;
 pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
-pub use self::key_history::KeyHistory;
 pub use self::log_throttle::LogThrottle;
 pub use self::network_error::NetworkError;
 pub use self::reconnect::{ReconnectPolicy, Retry};

@@ -63,6 +63,13 @@ impl ReconnectPolicy {
         }
     }
 
+    /// Sets the first delay, which is also the shortest that a service may request then.
+    #[must_use]
+    pub fn with_first(mut self, first: Duration) -> Self {
+        self.usual.rebase(first);
+        Self { shortest: first, ..self }
+    }
+
     /// Sets the shortest first delay that a service may request.
     #[must_use]
     pub fn with_shortest(self, shortest: Duration) -> Self {

@@ -10,10 +10,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
-use yardarm_core::Backoff;
 use yardarm_core::time::unix_ms;
 use yardarm_store::{Advanced, MembershipPatch, Store, StoreError};
-use yardarm_vendor::upstream::{KeyHistory, is_rejection};
+use yardarm_vendor::upstream::{ReconnectPolicy, is_rejection};
 
 use super::super::event::StoreEvent;
 use super::super::status::advice;
@@ -21,8 +20,6 @@ use super::lookup::MembershipLookup;
 use super::source::{PatchStream, Source, SourceError};
 use crate::config::Config;
 
-/// The backoff is reset after a round has been healthy for this long.
-const HEALTHY: Duration = Duration::from_secs(60);
 /// Polls in a row without a delay.
 const POLLS_AT_ONCE: u32 = 1000;
 /// Attempts to apply a patch while other gateways change the same cursor.
@@ -47,13 +44,9 @@ pub(super) struct Synchronizer {
     lookup: Arc<MembershipLookup>,
     sender: mpsc::Sender<StoreEvent>,
     poll_interval: Duration,
-    retry_interval: Duration,
-    backoff: Backoff,
-    /// For keys that upstream rejects, as on the stream of flags.
-    rejected_backoff: Backoff,
-    key: KeyHistory,
-    /// When the current round was first synchronized.
-    healthy_since: Option<Instant>,
+    reconnect: ReconnectPolicy,
+    /// When the database was last up to date and the stream open.
+    synchronized_at: Option<Instant>,
     /// Whether memberships have changed since the last notification.
     has_changes: bool,
     /// Whether the database has a cursor, as far as known here.
@@ -77,12 +70,9 @@ impl Synchronizer {
             lookup,
             sender,
             poll_interval: config.store.big_segments.poll_interval,
-            retry_interval: retry,
             // 10, 20, 30 s unless set otherwise, as ld-relay has it since 2026.
-            backoff: Backoff::literal(retry, retry.saturating_mul(3)),
-            rejected_backoff: Backoff::literal(rejected, rejected.saturating_mul(12)),
-            key: KeyHistory::default(),
-            healthy_since: None,
+            reconnect: ReconnectPolicy::new(retry.saturating_mul(3), rejected).with_first(retry),
+            synchronized_at: None,
             has_changes: false,
             has_cursor: false,
             last_problem: None,
@@ -93,16 +83,12 @@ impl Synchronizer {
     pub(super) async fn run(&mut self) {
         tracing::info!("Big Segments appeared and are synchronized");
         loop {
-            self.healthy_since = None;
+            self.reconnect.mark_connecting();
+            self.synchronized_at = None;
             let span = self.source.span();
             let Err(error) = self.round().instrument(span.clone()).await;
-            if self.healthy_since.is_some_and(|since| since.elapsed() >= HEALTHY) {
-                self.backoff.reset();
-                self.rejected_backoff.reset();
-            }
             let is_rejected = matches!(&error, RoundError::Source(SourceError::Status(it)) if is_rejection(*it));
-            let is_lasting = is_rejected && !self.key.note_rejected();
-            let delay = if is_lasting { self.rejected_backoff.next_delay() } else { self.backoff.next_delay() };
+            let delay = self.reconnect.retry_after_failure(is_rejected).delay;
             span.in_scope(|| self.report(&error, delay));
             sleep(delay).await;
         }
@@ -130,7 +116,8 @@ impl Synchronizer {
                 continue;
             }
             self.synchronized().await?;
-            self.healthy_since = Some(Instant::now());
+            self.reconnect.mark_healthy();
+            self.synchronized_at = Some(Instant::now());
             match self.follow(stream).await {
                 // Patches were missed; polling returns them.
                 Err(RoundError::Refused(group)) if self.lasted() => {
@@ -145,7 +132,7 @@ impl Synchronizer {
     /// Whether the stream lasted long enough to open another one at once. The limit is 6 s by default; streams that fail
     /// sooner would fail again.
     fn lasted(&self) -> bool {
-        self.healthy_since.is_some_and(|since| since.elapsed() >= self.poll_interval / 10)
+        self.synchronized_at.is_some_and(|at| at.elapsed() >= self.poll_interval / 10)
     }
 
     /// Applies the patches of the stream.
@@ -158,9 +145,8 @@ impl Synchronizer {
         loop {
             tokio::select! {
                 patches = stream.next() => {
-                    // Not before the configured interval.
                     if let Some(base) = stream.take_reconnection_time() {
-                        self.backoff.rebase(base.max(self.retry_interval));
+                        self.reconnect.rebase(base);
                     }
                     let patches = patches?;
                     // Without a cursor the database accepts any patch, also a patch that follows a missed one.
@@ -201,7 +187,7 @@ impl Synchronizer {
         let before = self.database.progress().await?.cursor;
         self.has_cursor = before.is_some();
         let patches = self.source.poll(before.as_deref()).await?;
-        self.key.note_accepted();
+        self.reconnect.mark_accepted();
         if patches.is_empty() {
             return Ok(false);
         }
