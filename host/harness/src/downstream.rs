@@ -1,4 +1,5 @@
-//! What is served to Harness' SDKs. `routes` is the table of all paths, from which the router here is built.
+//! What is served to Harness' SDKs. `routes` is the table of all paths, from which the router here is built, with the
+//! handler of each.
 
 mod auth;
 mod client_auth;
@@ -24,7 +25,8 @@ use axum::routing::{MethodRouter, get};
 use self::auth::RouteInfo;
 pub use self::compat_metrics::metrics_document;
 pub(crate) use self::compat_metrics::{CompatMetrics, registrations};
-use self::routes::{API, Credential, ROUTES, Route};
+use self::edge::only;
+use self::routes::{API, Credential, ROUTES, Route, RouteId, RouteMethod};
 pub use self::routes::{owns, routes_document};
 pub(crate) use self::state::Downstream;
 
@@ -46,7 +48,7 @@ pub(crate) fn routes(state: Downstream) -> Router {
 
 /// Returns the methods of a row, behind the check of its credential.
 fn methods(state: &Downstream, row: &Route) -> MethodRouter<Downstream> {
-    let methods = routes::handler(row.id, row.method);
+    let methods = handler(row.id, row.method);
     let checked = match row.credential {
         Credential::EnvironmentToken => {
             methods.layer::<_, Infallible>(middleware::from_fn_with_state(state.clone(), auth::admit))
@@ -58,6 +60,23 @@ fn methods(state: &Downstream, row: &Route) -> MethodRouter<Downstream> {
         Credential::KeyInBody | Credential::None => methods,
     };
     checked.layer(Extension(RouteInfo { id: row.id, sdk: row.audience.sdk() }))
+}
+
+/// Returns the handler of a route for `method`, and the response to other methods.
+fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Downstream> {
+    match id {
+        RouteId::PollFlags => only(method, configs::flags),
+        RouteId::PollFlag => only(method, configs::flag),
+        RouteId::PollSegments => only(method, configs::segments),
+        RouteId::PollSegment => only(method, configs::segment),
+        RouteId::EvaluateAll => only(method, evaluations::all),
+        RouteId::EvaluateOne => only(method, evaluations::one),
+        RouteId::Events => only(method, metrics::post),
+        RouteId::Stream => only(method, stream::stream),
+        RouteId::Auth => only(method, client_auth::exchange),
+        RouteId::Health => only(method, health::health),
+        RouteId::CompatMetrics => only(method, metrics_endpoint::show),
+    }
 }
 
 #[cfg(fuzzing)]

@@ -1,4 +1,5 @@
-//! What is served to LaunchDarkly's SDKs. `routes` is the table of all paths, from which the router here is built.
+//! What is served to LaunchDarkly's SDKs. `routes` is the table of all paths, from which the router here is built, with the
+//! handler of each.
 
 mod auth;
 pub(crate) mod compat_metrics;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Extension;
 use axum::middleware;
-use axum::routing::{MethodFilter, MethodRouter};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use http::header::CONTENT_TYPE;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::metrics;
@@ -31,7 +32,7 @@ use self::auth::RouteInfo;
 use self::compat_metrics::CompatMetrics;
 pub use self::compat_metrics::metrics_document;
 pub use self::routes::routes_document;
-use self::routes::{ROUTES, Route};
+use self::routes::{ROUTES, Route, RouteId, RouteMethod};
 use crate::config::Config;
 use crate::environments::Environments;
 use crate::events::Limits;
@@ -66,7 +67,7 @@ pub(crate) fn routes(state: Downstream) -> Router {
 
 /// The methods of a row, behind the check of its credential.
 fn methods(state: &Downstream, route: &'static Route) -> MethodRouter<Downstream> {
-    let methods = routes::handler(route.id, route.method);
+    let methods = handler(route.id, route.method);
     let Some(audience) = route.audience else { return methods };
     let methods = match audience.cors {
         Some(_) => methods.on(MethodFilter::OPTIONS, auth::preflight),
@@ -75,6 +76,44 @@ fn methods(state: &Downstream, route: &'static Route) -> MethodRouter<Downstream
     let check = middleware::from_fn_with_state(state.clone(), auth::admit);
     // `route_layer`: a method without a route is answered 405 before the credential is checked.
     methods.route_layer(check).layer(Extension(RouteInfo { route, audience }))
+}
+
+/// Returns the handler of a route for `method`.
+fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Downstream> {
+    let filter = match method {
+        RouteMethod::Get => MethodFilter::GET,
+        RouteMethod::Post => MethodFilter::POST,
+        RouteMethod::Report => edge::REPORT,
+    };
+    match id {
+        RouteId::Status => on(filter, status::status),
+        RouteId::StatusNamed => on(filter, status::named),
+        RouteId::StatusNamedFilter => on(filter, status::named_filter),
+        RouteId::StatusKeyed => on(filter, status::keyed),
+        RouteId::StatusKeyedFilter => on(filter, status::keyed_filter),
+        RouteId::ServerStreamAll => on(filter, stream::all),
+        RouteId::ServerStreamFlags => on(filter, stream::flags),
+        RouteId::ServerStreamObjects => on(filter, fdv2::stream),
+        RouteId::ServerPollFlags => on(filter, polling::flags),
+        RouteId::ServerPollFlag => on(filter, polling::flag),
+        RouteId::ServerPollSegment => on(filter, polling::segment),
+        RouteId::ServerPollObjects => on(filter, fdv2::poll),
+        RouteId::MobileStreamPing | RouteId::ClientStreamPing => on(filter, stream::ping),
+        RouteId::MobileStream | RouteId::ClientStream => on(filter, stream::from_path),
+        RouteId::MobileStreamReport | RouteId::ClientStreamReport => on(filter, stream::from_body),
+        RouteId::ServerEvaluate | RouteId::MobileEvaluate | RouteId::ClientEvaluate => {
+            on(filter, evaluation::from_path)
+        }
+        RouteId::ServerEvaluateReport | RouteId::MobileEvaluateReport | RouteId::ClientEvaluateReport => {
+            on(filter, evaluation::from_body)
+        }
+        RouteId::ServerEvents | RouteId::MobileEvents | RouteId::ClientEvents => on(filter, events::analytics),
+        RouteId::ServerDiagnostic | RouteId::MobileDiagnostic | RouteId::ClientDiagnostic => {
+            on(filter, events::diagnostic)
+        }
+        RouteId::ClientGoals => on(filter, goals::goals),
+        RouteId::ClientPixel => on(filter, events::pixel),
+    }
 }
 
 /// The route for scrapers of metrics, on a listener of its own.

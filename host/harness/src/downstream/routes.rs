@@ -1,20 +1,16 @@
-//! THE ROUTE TABLE of the Harness side, and the handler of each row.
+//! THE ROUTE TABLE of the Harness side.
 //!
 //! Router, checks, [`owns`], metrics under the relay's names and `docs/routes.md` derive from [`ROUTES`]. All routes exist
 //! a second time below [`API`], where Harness itself serves them.
 
 mod route;
 
-use axum::routing::MethodRouter;
 use yardarm_vendor::routes::{first_segment, table};
 
 use self::Audience::{Anyone, Clients, Sdks, Servers};
 use self::Credential::{EnvironmentToken, KeyInBody, TokenAndKey};
 pub(super) use self::route::{Audience, Credential, Route, RouteMethod};
 use self::route::{get, post};
-use super::edge::only;
-use super::state::Downstream;
-use super::{client_auth, configs, evaluations, health, metrics, metrics_endpoint, stream};
 
 /// The prefix below which all routes exist a second time.
 pub(super) const API: &str = "/api/1.0";
@@ -65,23 +61,6 @@ pub(super) const ROUTES: &[Route] = &[
     get("/health", RouteId::Health, Anyone, Credential::None),
     get("/metrics", RouteId::CompatMetrics, Anyone, Credential::None),
 ];
-
-/// Returns the handler of a route for `method`, and the response to other methods.
-pub(super) fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Downstream> {
-    match id {
-        RouteId::PollFlags => only(method, configs::flags),
-        RouteId::PollFlag => only(method, configs::flag),
-        RouteId::PollSegments => only(method, configs::segments),
-        RouteId::PollSegment => only(method, configs::segment),
-        RouteId::EvaluateAll => only(method, evaluations::all),
-        RouteId::EvaluateOne => only(method, evaluations::one),
-        RouteId::Events => only(method, metrics::post),
-        RouteId::Stream => only(method, stream::stream),
-        RouteId::Auth => only(method, client_auth::exchange),
-        RouteId::Health => only(method, health::health),
-        RouteId::CompatMetrics => only(method, metrics_endpoint::show),
-    }
-}
 
 impl RouteId {
     /// Returns the identifier for plugins, bindings and metrics. Plugins are not called for the last two.

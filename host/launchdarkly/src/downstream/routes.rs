@@ -1,17 +1,15 @@
-//! THE ROUTE TABLE of the LaunchDarkly side, and the handler of each row.
+//! THE ROUTE TABLE of the LaunchDarkly side.
 //!
 //! Router, checks, metrics under the relay's names and `docs/routes.md` derive from [`ROUTES`]. The number behind a row
 //! identifies the route in tests (`tests/launchdarkly/parity.rs`).
 
 mod route;
 
-use axum::routing::{MethodFilter, MethodRouter, on};
 use yardarm_vendor::routes::table;
 
 use self::RouteMethod::{Get, Post, Report};
-pub(super) use self::route::{Audience, Credential, Route};
-use self::route::{RouteMethod, browser, mobile, open, server};
-use super::{Downstream, edge, evaluation, events, fdv2, goals, polling, status, stream};
+pub(super) use self::route::{Audience, Credential, Route, RouteMethod};
+use self::route::{browser, mobile, open, server};
 
 /// The function of a route. One handler serves each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,44 +105,6 @@ pub(super) const ROUTES: &[Route] = &[
     server(Get, "/sdk/evalx/users/{context}", RouteId::ServerEvaluate).at("/sdk/evalx/users/user"),
     browser(Report, "/sdk/evalx/{envId}/user", RouteId::ClientEvaluateReport).at("/sdk/evalx/users/user"),
 ];
-
-/// Returns the handler of a route for `method`.
-pub(super) fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Downstream> {
-    let filter = match method {
-        Get => MethodFilter::GET,
-        Post => MethodFilter::POST,
-        Report => edge::REPORT,
-    };
-    match id {
-        RouteId::Status => on(filter, status::status),
-        RouteId::StatusNamed => on(filter, status::named),
-        RouteId::StatusNamedFilter => on(filter, status::named_filter),
-        RouteId::StatusKeyed => on(filter, status::keyed),
-        RouteId::StatusKeyedFilter => on(filter, status::keyed_filter),
-        RouteId::ServerStreamAll => on(filter, stream::all),
-        RouteId::ServerStreamFlags => on(filter, stream::flags),
-        RouteId::ServerStreamObjects => on(filter, fdv2::stream),
-        RouteId::ServerPollFlags => on(filter, polling::flags),
-        RouteId::ServerPollFlag => on(filter, polling::flag),
-        RouteId::ServerPollSegment => on(filter, polling::segment),
-        RouteId::ServerPollObjects => on(filter, fdv2::poll),
-        RouteId::MobileStreamPing | RouteId::ClientStreamPing => on(filter, stream::ping),
-        RouteId::MobileStream | RouteId::ClientStream => on(filter, stream::from_path),
-        RouteId::MobileStreamReport | RouteId::ClientStreamReport => on(filter, stream::from_body),
-        RouteId::ServerEvaluate | RouteId::MobileEvaluate | RouteId::ClientEvaluate => {
-            on(filter, evaluation::from_path)
-        }
-        RouteId::ServerEvaluateReport | RouteId::MobileEvaluateReport | RouteId::ClientEvaluateReport => {
-            on(filter, evaluation::from_body)
-        }
-        RouteId::ServerEvents | RouteId::MobileEvents | RouteId::ClientEvents => on(filter, events::analytics),
-        RouteId::ServerDiagnostic | RouteId::MobileDiagnostic | RouteId::ClientDiagnostic => {
-            on(filter, events::diagnostic)
-        }
-        RouteId::ClientGoals => on(filter, goals::goals),
-        RouteId::ClientPixel => on(filter, events::pixel),
-    }
-}
 
 impl RouteId {
     /// Returns the identifier for plugins, bindings and metrics. Routes that differ only in how the context is sent share

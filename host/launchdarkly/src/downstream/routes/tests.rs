@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::Router;
 
 use super::*;
+use crate::downstream::handler;
 
 #[test]
 fn every_route_id_has_a_row() {
