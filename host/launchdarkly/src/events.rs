@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use yardarm_core::budget::{Account, ByTrust, Trust};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
 use yardarm_core::supervisor::{self, fault_point};
-use yardarm_core::ticket::TicketQueue;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
+use yardarm_vendor::events::intake::Intake;
 use yardarm_vendor::events::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
 use yardarm_vendor::events::pipeline::{EventPipeline, FilteredBatch, Sink};
 
@@ -53,16 +53,15 @@ struct Port {
     ledger: Arc<Ledger>,
     hooks: Hooks,
     poster: Poster,
-    intakes: ByTrust<PostIntake>,
+    posts: ByTrust<PostLimits>,
     limits: Limits,
     lifecycle: Lifecycle,
 }
 
 /// Limits and order of the posts of one credential.
-struct PostIntake {
-    posts: Arc<Semaphore>,
-    /// Posts are filtered concurrently and forwarded in the order in which they were received.
-    tickets: TicketQueue,
+struct PostLimits {
+    permits: Arc<Semaphore>,
+    intake: Intake,
     /// Memory of posts from their first byte until their events are in a queue.
     memory: Arc<Account>,
     diagnostics: Arc<Semaphore>,
@@ -93,9 +92,9 @@ impl EventPort {
             limits: limits.clone(),
         };
         let (memory, diagnostic_memory) = (limits.post_accounts(), limits.diagnostic_accounts());
-        let intakes = ByTrust::from_fn(|trust| PostIntake {
-            posts: Arc::new(Semaphore::new(MAX_POSTS as usize)),
-            tickets: TicketQueue::default(),
+        let posts = ByTrust::from_fn(|trust| PostLimits {
+            permits: Arc::new(Semaphore::new(MAX_POSTS as usize)),
+            intake: Intake::new("event intake", Arc::clone(&ledger), lifecycle),
             memory: Arc::clone(memory.get(trust)),
             diagnostics: Arc::new(Semaphore::new(MAX_DIAGNOSTICS)),
             diagnostic_memory: Arc::clone(diagnostic_memory.get(trust)),
@@ -108,7 +107,7 @@ impl EventPort {
             ledger,
             hooks,
             poster,
-            intakes,
+            posts,
             limits: limits.clone(),
             lifecycle: lifecycle.clone(),
         }))
@@ -116,12 +115,12 @@ impl EventPort {
 
     /// Memory for posts of such callers.
     pub(crate) fn post_account(&self, kind: SdkKind) -> &Arc<Account> {
-        &self.0.intakes.get(kind.trust()).memory
+        &self.0.posts.get(kind.trust()).memory
     }
 
     /// Memory for diagnostic posts of such callers.
     pub(crate) fn diagnostic_account(&self, kind: SdkKind) -> &Arc<Account> {
-        &self.0.intakes.get(kind.trust()).diagnostic_memory
+        &self.0.posts.get(kind.trust()).diagnostic_memory
     }
 
     /// A splitter for a post of such a caller; `None` if there is no memory.
@@ -143,8 +142,8 @@ impl EventPort {
     /// Accepts a post; it is filtered and sent after the response.
     pub(crate) fn accept(&self, post: Post) -> Result<(), Busy> {
         let trust = post.kind.trust();
-        let pipeline = self.0.intakes.get(trust);
-        let Ok(place) = Arc::clone(&pipeline.posts).try_acquire_owned() else {
+        let posts = self.0.posts.get(trust);
+        let Ok(place) = Arc::clone(&posts.permits).try_acquire_owned() else {
             self.refuse_post();
             return Err(Busy);
         };
@@ -153,27 +152,16 @@ impl EventPort {
         for (reason, count) in &post.split.lost {
             ledger.record_dropped(reason, *count);
         }
-        let port = Arc::clone(&self.0);
-        let mut ticket = pipeline.tickets.next();
-        let count = post.split.events.len();
-        // Not dropped on shutdown: posts that were answered 202 are forwarded within the drain time.
-        self.0.lifecycle.spawn_graceful("event intake", async move {
-            let filtered = supervisor::catch(port.take_in(post)).await;
-            // The ticket is released only after those before it, also after a panic.
-            ticket.wait().await;
-            let filtered = filtered.unwrap_or_else(|_| {
-                port.ledger.record_dropped(INTERNAL_ERROR, count);
-                None
-            });
-            match filtered {
-                Some(filtered) if filtered.count() > MANY_EVENTS => {
-                    let _ = port.limits.offload(trust, move || filtered.forward()).await;
-                }
-                Some(filtered) => filtered.forward(),
-                None => (),
+        let (port, limits, count) = (Arc::clone(&self.0), self.0.limits.clone(), post.split.events.len());
+        let filter = async move { port.filter(post).await };
+        let forward = async move |filtered: FilteredBatch| {
+            if filtered.count() > MANY_EVENTS {
+                let _ = limits.offload(trust, move || filtered.forward()).await;
+            } else {
+                filtered.forward();
             }
-            drop((ticket, place));
-        });
+        };
+        posts.intake.accept(count, place, filter, forward);
         Ok(())
     }
 
@@ -181,7 +169,7 @@ impl EventPort {
     /// because a filter must see everything that is forwarded.
     pub(crate) fn diagnostic(&self, diagnostic: Diagnostic) {
         let port = Arc::clone(&self.0);
-        let diagnostics = &port.intakes.get(diagnostic.kind.trust()).diagnostics;
+        let diagnostics = &port.posts.get(diagnostic.kind.trust()).diagnostics;
         let Ok(place) = Arc::clone(diagnostics).try_acquire_owned() else {
             self.lose_diagnostic();
             return;
@@ -194,7 +182,7 @@ impl EventPort {
     pub(crate) async fn flush(&self) {
         // Posts that are still being filtered come first: all their permits must be free.
         for trust in Trust::ALL {
-            let _ = self.0.intakes.get(trust).posts.acquire_many(MAX_POSTS).await;
+            let _ = self.0.posts.get(trust).permits.acquire_many(MAX_POSTS).await;
         }
         self.0.pipeline.close();
         for (key, batch) in self.0.summaries.take().await {
@@ -247,7 +235,7 @@ impl Port {
     }
 
     /// Filters a post and returns the events to forward now. Its memory is charged until its events are queued.
-    async fn take_in(&self, post: Post) -> Option<FilteredBatch> {
+    async fn filter(&self, post: Post) -> Option<FilteredBatch> {
         fault_point("event reader");
         let form = post.form();
         let Post { kind, route, schema, tags, split, .. } = post;

@@ -103,21 +103,38 @@ mod tests {
         }
     }
 
+    /// Returns the TOML blocks of the README and the files in `examples/configurations/`, with their names.
+    fn examples() -> Vec<(String, String)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+        let blocks = readme.split("```toml\n").skip(1).filter_map(|it| it.split("```").next());
+        let mut examples: Vec<_> = blocks.map(|it| ("README.md".to_owned(), it.to_owned())).collect();
+        assert!(examples.len() >= 4, "{}", examples.len());
+        for entry in std::fs::read_dir(root.join("examples/configurations")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|it| it == "toml") {
+                examples.push((path.display().to_string(), std::fs::read_to_string(path).unwrap()));
+            }
+        }
+        examples
+    }
+
     #[test]
-    fn examples_of_the_readme_can_be_read_and_match_the_schema() {
-        let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
-        let blocks: Vec<_> = readme.split("```toml\n").skip(1).filter_map(|it| it.split("```").next()).collect();
-        assert!(blocks.len() >= 4, "{}", blocks.len());
+    fn examples_can_be_read_and_match_the_schema() {
         let schema = parsed();
-        for block in blocks {
-            let document = serde_json::to_value(toml::from_str::<toml::Table>(block).unwrap()).unwrap();
-            assert_eq!(mismatches(&schema, &document, ""), Vec::<String>::new(), "{block}");
-            let variables = ["LD_SDK_KEY", "LD_MOBILE_KEY", "LD_RELAY_AUTO_CONFIG_KEY"];
-            let harness = ["HARNESS_ADMIN_TOKEN", "HARNESS_SERVER_KEY", "HARNESS_PROXY_KEY"];
-            let variables = variables.into_iter().chain(harness).map(|it| (it.to_owned(), format!("key-of-{it}")));
+        let secrets = tempfile::TempDir::new().unwrap();
+        let secret = secrets.path().join("secret");
+        std::fs::write(&secret, "key-of-a-file").unwrap();
+        let variable = Regex::new(r#"env = "(\w+)""#).unwrap();
+        let file = Regex::new(r#"file = "/run/[^"]*""#).unwrap();
+        for (name, text) in examples() {
+            let document = serde_json::to_value(toml::from_str::<toml::Table>(&text).unwrap()).unwrap();
+            assert_eq!(mismatches(&schema, &document, ""), Vec::<String>::new(), "{name}");
+            let variables = variable.captures_iter(&text).map(|it| (it[1].to_owned(), format!("key-of-{}", &it[1])));
             let overrides = Overrides { variables: variables.collect(), ..Overrides::default() };
-            let loaded = load_text(Path::new("README.md"), block.to_owned(), &overrides);
-            assert!(loaded.is_ok(), "{block}: {}", loaded.unwrap_err());
+            let text = file.replace_all(&text, format!("file = {secret:?}")).into_owned();
+            let loaded = load_text(Path::new(&name), text, &overrides);
+            assert!(loaded.is_ok(), "{name}: {}", loaded.unwrap_err());
         }
     }
 

@@ -3,3 +3,5 @@
 pub mod outbox;
 
 pub mod pipeline;
+
+pub mod intake;

@@ -8,8 +8,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use yardarm_core::hooks::{BatchFacts, Hooks};
 use yardarm_core::supervisor;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Workers};
+use yardarm_vendor::events::intake::Intake;
 use yardarm_vendor::events::outbox::{Ledger, LedgerReport};
-use yardarm_vendor::events::pipeline::EventPipeline;
+use yardarm_vendor::events::pipeline::{EventPipeline, FilteredBatch};
 
 use super::post::Post;
 use super::sums::{Batch, Sums};
@@ -31,6 +32,7 @@ struct Port {
     label: EnvironmentLabel,
     pipeline: Arc<EventPipeline>,
     ledger: Arc<Ledger>,
+    intake: Intake,
     sums: Arc<Mutex<Sums>>,
     /// The batch that could not be posted yet, with the number of attempts.
     failed: Mutex<Option<(Batch, u32)>>,
@@ -40,7 +42,6 @@ struct Port {
     workers: Workers,
     /// Notified when enough has been summed up to be posted before its time.
     is_large: Arc<Notify>,
-    lifecycle: Lifecycle,
     /// Whether metrics are posted upstream at all.
     is_forwarded: bool,
 }
@@ -86,14 +87,14 @@ impl MetricsPort {
         Self(Arc::new(Port {
             label,
             pipeline: EventPipeline::start(hooks, Arc::clone(&ledger), lifecycle),
-            sums: Arc::new(Mutex::new(Sums::default())),
+            intake: Intake::new("metrics intake", Arc::clone(&ledger), lifecycle),
+            sums: Arc::default(),
             failed: Mutex::default(),
             ledger,
             unread: Arc::new(Semaphore::new(MAX_UNREAD_KIB)),
             readers: Semaphore::new(MAX_READERS),
             workers,
             is_large: Arc::default(),
-            lifecycle: lifecycle.clone(),
             is_forwarded,
         }))
     }
@@ -126,32 +127,31 @@ impl MetricsPort {
         self.0.ledger.record_dropped("too-many-entries", post.excess);
         let facts = BatchFacts { environment: self.0.label.clone(), route, sdk, schema: 0 };
         let port = Arc::clone(&self.0);
-        // Not cancelled on shutdown: accepted posts are processed within the drain time.
-        self.0.lifecycle.spawn_graceful("metrics intake", async move {
-            let (sums, ledger, is_large) =
-                (Arc::clone(&port.sums), Arc::clone(&port.ledger), Arc::clone(&port.is_large));
-            let add = move |entries: Vec<Bytes>| {
-                for entry in entries {
-                    // Locked for one entry at a time, so that a flush can come in between.
-                    let mut sums = sums.lock();
-                    if let Err(reason) = sums.add(&entry) {
-                        ledger.record_dropped(reason, 1);
-                    }
-                    if sums.is_large() {
-                        is_large.notify_one();
-                    }
+        // Not the port itself, which would own itself while a batch is held.
+        let (sums, ledger, is_large) = (Arc::clone(&port.sums), Arc::clone(&port.ledger), Arc::clone(&port.is_large));
+        let add = move |entries: Vec<Bytes>| {
+            for entry in entries {
+                // Locked for one entry at a time, so that a flush can come in between.
+                let mut sums = sums.lock();
+                if let Err(reason) = sums.add(&entry) {
+                    ledger.record_dropped(reason, 1);
                 }
-            };
-            if let Some(filtered) = port.pipeline.pass(facts, post.events, Box::new(add)).await {
-                // Thousands of entries take a while to be parsed.
-                if reservation.bytes <= MAX_INLINE {
-                    filtered.forward();
-                } else if let Err(error) = port.workers.run("metrics sums", move || filtered.forward()).await {
-                    tracing::error!(%error, "metrics could not be summed up");
+                if sums.is_large() {
+                    is_large.notify_one();
                 }
             }
-            drop(reservation);
-        });
+        };
+        let (count, bytes, workers) = (post.events.len(), reservation.bytes, self.0.workers.clone());
+        let filter = async move { port.pipeline.pass(facts, post.events, Box::new(add)).await };
+        let forward = async move |filtered: FilteredBatch| {
+            // Thousands of entries take a while to be parsed.
+            if bytes <= MAX_INLINE {
+                filtered.forward();
+            } else if let Err(error) = workers.run("metrics sums", move || filtered.forward()).await {
+                tracing::error!(%error, "metrics could not be summed up");
+            }
+        };
+        self.0.intake.accept(count, reservation, filter, forward);
     }
 
     /// Waits until enough has been summed up to be posted before its time. While a failed batch waits there is no such moment:
