@@ -15,7 +15,7 @@ use yardarm_core::budget::{Account, ByTrust, Trust};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
 use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
-use yardarm_vendor::events::intake::Intake;
+use yardarm_vendor::events::ordered_posts::OrderedPosts;
 use yardarm_vendor::events::outbox::{INTERNAL_ERROR, Ledger, LedgerReport, Outbox, OutboxSettings, Sent};
 use yardarm_vendor::events::pipeline::{EventPipeline, FilteredBatch, Sink};
 
@@ -61,7 +61,7 @@ struct Port {
 /// Limits and order of the posts of one credential.
 struct PostLimits {
     permits: Arc<Semaphore>,
-    intake: Intake,
+    ordered: OrderedPosts,
     /// Memory of posts from their first byte until their events are in a queue.
     memory: Arc<Account>,
     diagnostics: Arc<Semaphore>,
@@ -94,7 +94,7 @@ impl EventPort {
         let (memory, diagnostic_memory) = (limits.post_accounts(), limits.diagnostic_accounts());
         let posts = ByTrust::from_fn(|trust| PostLimits {
             permits: Arc::new(Semaphore::new(MAX_POSTS as usize)),
-            intake: Intake::new("event intake", Arc::clone(&ledger), lifecycle),
+            ordered: OrderedPosts::new("event intake", Arc::clone(&ledger), lifecycle),
             memory: Arc::clone(memory.get(trust)),
             diagnostics: Arc::new(Semaphore::new(MAX_DIAGNOSTICS)),
             diagnostic_memory: Arc::clone(diagnostic_memory.get(trust)),
@@ -161,7 +161,7 @@ impl EventPort {
                 filtered.forward();
             }
         };
-        posts.intake.accept(count, place, filter, forward);
+        posts.ordered.accept(count, place, filter, forward);
         Ok(())
     }
 

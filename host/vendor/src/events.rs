@@ -4,4 +4,4 @@ pub mod outbox;
 
 pub mod pipeline;
 
-pub mod intake;
+pub mod ordered_posts;

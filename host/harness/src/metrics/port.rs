@@ -8,7 +8,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use yardarm_core::hooks::{BatchFacts, Hooks};
 use yardarm_core::supervisor;
 use yardarm_core::{EnvironmentLabel, Lifecycle, Workers};
-use yardarm_vendor::events::intake::Intake;
+use yardarm_vendor::events::ordered_posts::OrderedPosts;
 use yardarm_vendor::events::outbox::{Ledger, LedgerReport};
 use yardarm_vendor::events::pipeline::{EventPipeline, FilteredBatch};
 
@@ -32,7 +32,7 @@ struct Port {
     label: EnvironmentLabel,
     pipeline: Arc<EventPipeline>,
     ledger: Arc<Ledger>,
-    intake: Intake,
+    ordered: OrderedPosts,
     sums: Arc<Mutex<Sums>>,
     /// The batch that could not be posted yet, with the number of attempts.
     failed: Mutex<Option<(Batch, u32)>>,
@@ -87,7 +87,7 @@ impl MetricsPort {
         Self(Arc::new(Port {
             label,
             pipeline: EventPipeline::start(hooks, Arc::clone(&ledger), lifecycle),
-            intake: Intake::new("metrics intake", Arc::clone(&ledger), lifecycle),
+            ordered: OrderedPosts::new("metrics intake", Arc::clone(&ledger), lifecycle),
             sums: Arc::default(),
             failed: Mutex::default(),
             ledger,
@@ -151,7 +151,7 @@ impl MetricsPort {
                 tracing::error!(%error, "metrics could not be summed up");
             }
         };
-        self.0.intake.accept(count, reservation, filter, forward);
+        self.0.ordered.accept(count, reservation, filter, forward);
     }
 
     /// Waits until enough has been summed up to be posted before its time. While a failed batch waits there is no such moment:

@@ -10,16 +10,16 @@ use yardarm_core::ticket::TicketQueue;
 use super::outbox::{INTERNAL_ERROR, Ledger};
 use super::pipeline::FilteredBatch;
 
-/// The posts of one kind of caller.
-pub struct Intake {
+/// The posts of one kind of caller in the order of their acceptance.
+pub struct OrderedPosts {
     task: &'static str,
     tickets: TicketQueue,
     ledger: Arc<Ledger>,
     lifecycle: Lifecycle,
 }
 
-impl Intake {
-    /// Creates an intake whose tasks are named `task` in logs and metrics.
+impl OrderedPosts {
+    /// Creates the order without posts. Tasks of posts are named `task` in logs and metrics.
     #[must_use]
     pub fn new(task: &'static str, ledger: Arc<Ledger>, lifecycle: &Lifecycle) -> Self {
         Self { task, tickets: TicketQueue::default(), ledger, lifecycle: lifecycle.clone() }
@@ -70,7 +70,7 @@ mod tests {
     async fn posts_are_forwarded_in_order_and_a_panic_is_counted() {
         let (ledger, lifecycle) = (Arc::new(Ledger::default()), Lifecycle::new());
         let pipeline = EventPipeline::start(Hooks::none(), Arc::clone(&ledger), &lifecycle);
-        let intake = Intake::new("test intake", Arc::clone(&ledger), &lifecycle);
+        let posts = OrderedPosts::new("test posts", Arc::clone(&ledger), &lifecycle);
         let (sender, mut forwarded) = mpsc::channel(8);
         let room = Arc::new(Semaphore::new(3));
         // Later posts are filtered sooner.
@@ -87,7 +87,7 @@ mod tests {
                 pipeline.pass(facts, vec![event], Box::new(sink)).await
             };
             let permit = Arc::clone(&room).try_acquire_owned().expect("room");
-            intake.accept(1, permit, filter, async |filtered| filtered.forward());
+            posts.accept(1, permit, filter, async |filtered| filtered.forward());
         }
         let _all = room.acquire_many(3).await.expect("every post is done");
         assert_eq!(forwarded.recv().await.expect("the first"), [Bytes::from(vec![1])]);
