@@ -12,7 +12,7 @@ use yardarm_core::Secret;
 use yardarm_harness_eval::lenient_json;
 use yardarm_harness_eval::model::Target;
 use yardarm_vendor::admission::RequestParts;
-use yardarm_vendor::body::{BodyError, collect};
+use yardarm_vendor::body::collect;
 
 use super::auth::{Caller, RouteInfo, authorize};
 use super::rejection::{Rejection, json_body};
@@ -49,10 +49,7 @@ async fn try_exchange(downstream: &Downstream, info: RouteInfo, request: Request
     // ones cannot block them. The charge is held until the target has been stored.
     let mut charge = None;
     let grants = |length| !is_large(length) || downstream.auth_bodies.cover(&mut charge, length);
-    let body = collect(body, MAX_BODY, grants).await.map_err(|error| match error {
-        BodyError::TooLarge | BodyError::Interrupted => Rejection::TooLarge,
-        BodyError::Busy => Rejection::Busy,
-    })?;
+    let body = collect(body, MAX_BODY, grants).await?;
     let is_large = charge.is_some();
     let validates = downstream.config.validate_targets;
     let (key, target) = downstream.work(is_large, move || read(&body, validates)).await??;
