@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::report::{EnvironmentReport, RecentChanges};
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::status::Status;
 use yardarm_core::{Dataset, Environment, EnvironmentLabel, Lifecycle};
+
+use crate::report::{EnvironmentReport, RecentChanges};
 
 /// The part of an environment that does not depend on the vendor. Vendors embed it and add their own fields.
 pub struct EnvironmentBase<D: Dataset> {

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use serde::Serialize;
 use utoipa::ToSchema;
-
-use crate::events::outbox::LedgerReport;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::status::{ErrorKind, LastError, Status};
 use yardarm_core::time::unix_ms;
+
+use crate::events::outbox::LedgerReport;
 
 /// Number of recent changes that are retained per environment.
 const RECENT: usize = 32;

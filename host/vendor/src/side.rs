@@ -3,13 +3,14 @@
 use std::any::Any;
 use std::path::PathBuf;
 
-use crate::report::{EnvironmentListReport, EnvironmentReport};
 use axum::Router;
 use yardarm_core::Lifecycle;
 use yardarm_core::hooks::{HookFuture, Hooks};
 use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::workers::ThreadError;
+
+use crate::report::{EnvironmentListReport, EnvironmentReport};
 
 /// What the gateway provides.
 #[derive(Clone)]

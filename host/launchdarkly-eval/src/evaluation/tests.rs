@@ -1,6 +1,7 @@
+use serde_json::value::RawValue;
+
 use super::*;
 use crate::model::{Flag, Segment};
-use serde_json::value::RawValue;
 
 fn flag(json: &str) -> Arc<Flag> {
     let raw = RawValue::from_string(json.to_owned()).expect("valid JSON");

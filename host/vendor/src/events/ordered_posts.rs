@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use yardarm_core::Lifecycle;
-use yardarm_core::supervisor;
 use yardarm_core::ticket::TicketQueue;
+use yardarm_core::{Lifecycle, supervisor};
 
 use super::outbox::{INTERNAL_ERROR, Ledger};
 use super::pipeline::FilteredBatch;

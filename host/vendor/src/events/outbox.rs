@@ -16,14 +16,14 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::MissedTickBehavior;
-
-use self::lane::{EVENT_COST, Lane};
-pub use self::ledger::{Advice, Ledger, LedgerReport, Unsettled};
 use yardarm_core::budget::{Budget, ByTrust, Charge, Trust};
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::supervisor::fault_point;
 use yardarm_core::workers::{ThreadError, Workers};
 use yardarm_core::{Background, Lifecycle};
+
+use self::lane::{EVENT_COST, Lane};
+pub use self::ledger::{Advice, Ledger, LedgerReport, Unsettled};
 
 /// Delay between a failed delivery and the only retry, as in LaunchDarkly's SDKs.
 const RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -8,12 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
-
-use crate::events::outbox::{INTERNAL_ERROR, Ledger};
-use yardarm_core::Backoff;
-use yardarm_core::Lifecycle;
 use yardarm_core::hooks::{BatchFacts, Event, Filtering, Hooks, Verdict};
 use yardarm_core::supervisor::{self, fault_point};
+use yardarm_core::{Backoff, Lifecycle};
+
+use crate::events::outbox::{INTERNAL_ERROR, Ledger};
 
 /// Bytes of held events per environment and kind of caller, so that untrusted callers displace only each other. When
 /// the buffer is full, the next batch in line is dropped and counted.

@@ -12,9 +12,9 @@ use ring::error::Unspecified;
 use ring::hkdf::{HKDF_SHA256, Salt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use yardarm_core::secret::Secret;
 
 use crate::persisted::snapshot_file::{SnapshotError, SnapshotFile};
-use yardarm_core::secret::Secret;
 
 /// A snapshot file with the key of its content. It has no `Debug`, which would show the key. Cheap to clone.
 #[derive(Clone)]

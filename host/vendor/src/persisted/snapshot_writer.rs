@@ -9,12 +9,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use yardarm_core::supervisor::{Supervised, blocking};
+use yardarm_core::{Backoff, InternalError, Lifecycle};
 
 use crate::persisted::snapshot_file::SnapshotFile;
-use yardarm_core::Backoff;
-use yardarm_core::InternalError;
-use yardarm_core::Lifecycle;
-use yardarm_core::supervisor::{Supervised, blocking};
 
 /// Changes within this time are written at once.
 const SETTLE: Duration = Duration::from_millis(250);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use yardarm_core::budget::{Account, Charge};
 
 use super::{Batch, Ledger, OutboxSettings, QueueKey};
-use yardarm_core::budget::{Account, Charge};
 
 /// Maximum number of concurrent posts per credential. More would only queue in the network.
 pub(super) const MAX_POSTS: usize = 24;

@@ -1,8 +1,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::*;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan};
+
+use super::*;
 
 /// Drops events of kind `bad`, fails on `poison`, and holds everything while broken.
 #[derive(Default)]
