@@ -16,6 +16,7 @@ mod state;
 mod stream;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Extension;
@@ -32,6 +33,7 @@ pub(crate) use self::state::Downstream;
 
 /// Returns all routes.
 pub(crate) fn routes(state: Downstream) -> Router {
+    let state = Arc::new(state);
     let table = ROUTES.iter().fold(Router::new(), |table, row| table.route(row.path.as_str(), methods(&state, row)));
     let routes = table.with_state(state.clone());
     let fallback =
@@ -47,7 +49,7 @@ pub(crate) fn routes(state: Downstream) -> Router {
 }
 
 /// Returns the methods of a row, behind the check of its credential.
-fn methods(state: &Downstream, row: &Route) -> MethodRouter<Downstream> {
+fn methods(state: &Arc<Downstream>, row: &Route) -> MethodRouter<Arc<Downstream>> {
     let methods = handler(row.id, row.method);
     let checked = match row.credential {
         Credential::EnvironmentToken => {
@@ -63,7 +65,7 @@ fn methods(state: &Downstream, row: &Route) -> MethodRouter<Downstream> {
 }
 
 /// Returns the handler of a route for `method`, and the response to other methods.
-fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Downstream> {
+fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Arc<Downstream>> {
     match id {
         RouteId::PollFlags => only(method, configs::flags),
         RouteId::PollFlag => only(method, configs::flag),

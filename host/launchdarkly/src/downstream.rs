@@ -39,7 +39,6 @@ use crate::events::Limits;
 use crate::upstream::HttpClients;
 
 /// State of the handlers.
-#[derive(Clone)]
 pub(crate) struct Downstream {
     pub(crate) environments: Environments,
     pub(crate) config: Arc<Config>,
@@ -56,6 +55,7 @@ pub(crate) struct Downstream {
 
 /// All routes.
 pub(crate) fn routes(state: Downstream) -> Router {
+    let state = Arc::new(state);
     let fdv2 = state.config.fdv2;
     let served = ROUTES.iter().filter(|it| fdv2 || !it.needs_fdv2);
     let table = served.fold(Router::new(), |table, row| table.route(&row.path.pattern(), methods(&state, row)));
@@ -66,7 +66,7 @@ pub(crate) fn routes(state: Downstream) -> Router {
 }
 
 /// The methods of a row, behind the check of its credential.
-fn methods(state: &Downstream, route: &'static Route) -> MethodRouter<Downstream> {
+fn methods(state: &Arc<Downstream>, route: &'static Route) -> MethodRouter<Arc<Downstream>> {
     let methods = handler(route.id, route.method);
     let Some(audience) = route.audience else { return methods };
     let methods = match audience.cors {
@@ -79,7 +79,7 @@ fn methods(state: &Downstream, route: &'static Route) -> MethodRouter<Downstream
 }
 
 /// Returns the handler of a route for `method`.
-fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Downstream> {
+fn handler(id: RouteId, method: RouteMethod) -> MethodRouter<Arc<Downstream>> {
     let filter = match method {
         RouteMethod::Get => MethodFilter::GET,
         RouteMethod::Post => MethodFilter::POST,

@@ -39,7 +39,7 @@ pub(super) struct TokenClaims(pub(super) Option<Claims>);
 
 /// The layer in front of every route with an environment in its path.
 pub(super) async fn admit(
-    State(downstream): State<Downstream>,
+    State(downstream): State<Arc<Downstream>>,
     path: RawPathParams,
     mut request: Request,
     next: Next,
@@ -76,7 +76,11 @@ pub(super) async fn admit(
 }
 
 /// The layer in front of routes that require a token and have no environment in their path.
-pub(super) async fn require_token(State(downstream): State<Downstream>, mut request: Request, next: Next) -> Response {
+pub(super) async fn require_token(
+    State(downstream): State<Arc<Downstream>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     match claims(&downstream, request.headers()) {
         Ok(accepted) => {
             let claims = accepted.map(|it| it.0);

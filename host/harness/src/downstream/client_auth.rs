@@ -33,7 +33,7 @@ struct AuthRequest {
 }
 
 pub(super) async fn exchange(
-    State(downstream): State<Downstream>,
+    State(downstream): State<Arc<Downstream>>,
     Extension(info): Extension<RouteInfo>,
     request: Request,
 ) -> Response {
@@ -43,7 +43,7 @@ pub(super) async fn exchange(
     }
 }
 
-async fn try_exchange(downstream: &Downstream, info: RouteInfo, request: Request) -> Result<String, Rejection> {
+async fn try_exchange(downstream: &Arc<Downstream>, info: RouteInfo, request: Request) -> Result<String, Rejection> {
     let (parts, body) = request.into_parts();
     // Large bodies are charged, so that together they stay within a bound of memory; small bodies are not, so that large
     // ones cannot block them. The charge is held until the target has been stored.
@@ -66,7 +66,7 @@ async fn try_exchange(downstream: &Downstream, info: RouteInfo, request: Request
         }
     };
     if let Some(target) = target {
-        let (state, environment) = (downstream.clone(), Arc::clone(&caller.environment));
+        let (state, environment) = (Arc::clone(downstream), Arc::clone(&caller.environment));
         downstream.work(is_large, move || remember_target(&state, &environment, &key, &target)).await?;
     }
     let identity = &caller.environment.identity;

@@ -1,5 +1,7 @@
 //! Flags and segments for server SDKs (F058 to F066).
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::Uri;
@@ -27,7 +29,7 @@ pub(super) async fn flag(caller: Caller, Path(path): Path<Vec<(String, String)>>
 }
 
 /// `GET …/target-segments`
-pub(super) async fn segments(State(downstream): State<Downstream>, caller: Caller, uri: Uri) -> Response {
+pub(super) async fn segments(State(downstream): State<Arc<Downstream>>, caller: Caller, uri: Uri) -> Response {
     match caller.environment.data.snapshot() {
         Some(snapshot) => json_body(snapshot.data().segment_list(form(&downstream, &uri))),
         None => Rejection::NoData.into_response(),
@@ -36,7 +38,7 @@ pub(super) async fn segments(State(downstream): State<Downstream>, caller: Calle
 
 /// `GET …/target-segments/{item}`
 pub(super) async fn segment(
-    State(downstream): State<Downstream>,
+    State(downstream): State<Arc<Downstream>>,
     caller: Caller,
     Path(path): Path<Vec<(String, String)>>,
     uri: Uri,

@@ -48,7 +48,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// `GET …/evaluations`
 pub(super) async fn all(
-    State(downstream): State<Downstream>,
+    State(downstream): State<Arc<Downstream>>,
     caller: Caller,
     Path(path): Path<Vec<(String, String)>>,
     headers: HeaderMap,
@@ -79,7 +79,7 @@ pub(super) async fn all(
 
 /// `GET …/evaluations/{item}`
 pub(super) async fn one(
-    State(downstream): State<Downstream>,
+    State(downstream): State<Arc<Downstream>>,
     caller: Caller,
     Path(path): Path<Vec<(String, String)>>,
     headers: HeaderMap,

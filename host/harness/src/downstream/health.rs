@@ -49,7 +49,7 @@ struct V2State {
     since: u64,
 }
 
-pub(super) async fn health(State(downstream): State<Downstream>) -> Response {
+pub(super) async fn health(State(downstream): State<Arc<Downstream>>) -> Response {
     let all = downstream.environments.all();
     let is_served = all.iter().any(|it| it.data.has_data());
     let is_version_2 = matches!(downstream.config.source, Source::ProxyKey(_));

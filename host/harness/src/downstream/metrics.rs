@@ -1,5 +1,7 @@
 //! `POST /metrics/{environment}` (F086).
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use yardarm_core::hooks::RequestFacts;
@@ -10,7 +12,7 @@ use super::rejection::{Rejection, json_body};
 use super::state::Downstream;
 use crate::metrics::NotTaken;
 
-pub(super) async fn post(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
+pub(super) async fn post(State(downstream): State<Arc<Downstream>>, caller: Caller, request: Request) -> Response {
     match take(&downstream, caller, request).await {
         Ok(()) => json_body("null\n"),
         Err(rejection) => rejection.into_response(),

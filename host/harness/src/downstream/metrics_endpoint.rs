@@ -1,5 +1,7 @@
 //! `GET /metrics`, and the layer that counts requests (F089).
 
+use std::sync::Arc;
+
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -11,13 +13,13 @@ use super::routes::environment_id;
 use super::state::Downstream;
 
 /// Responds without a token, as the vendor's relay does.
-pub(super) async fn show(State(downstream): State<Downstream>) -> Response {
+pub(super) async fn show(State(downstream): State<Arc<Downstream>>) -> Response {
     let text = downstream.compat_metrics.render(&downstream.environments, &downstream.registrar.report());
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 /// The layer around all routes, so that rejections are counted too.
-pub(super) async fn count(State(downstream): State<Downstream>, request: Request, next: Next) -> Response {
+pub(super) async fn count(State(downstream): State<Arc<Downstream>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();

@@ -18,7 +18,6 @@ use crate::upstream::Registrar;
 const MAX_SMALL: usize = 32 << 10;
 
 /// The state of all handlers. Cheap to clone.
-#[derive(Clone)]
 pub(crate) struct Downstream {
     pub(crate) environments: Environments,
     pub(crate) config: Arc<Config>,

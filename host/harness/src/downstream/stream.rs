@@ -1,5 +1,7 @@
 //! `GET /stream`: events that name what has changed, which SDKs then fetch (F076 to F085).
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +23,7 @@ const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 pub(super) async fn stream(
-    State(downstream): State<Downstream>,
+    State(downstream): State<Arc<Downstream>>,
     Extension(info): Extension<RouteInfo>,
     Extension(TokenClaims(claims)): Extension<TokenClaims>,
     request: Request,

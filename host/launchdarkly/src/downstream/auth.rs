@@ -57,7 +57,7 @@ const X_LD_ENVID: HeaderName = HeaderName::from_static("x-ld-envid");
 const ALLOWED_HEADERS: &str = "Cache-Control,Content-Type,Content-Length,Accept-Encoding,X-LaunchDarkly-User-Agent,X-LaunchDarkly-Payload-ID,X-LaunchDarkly-Wrapper,X-LaunchDarkly-Event-Schema,X-LaunchDarkly-Tags";
 
 /// The layer in front of every authenticated route.
-pub(super) async fn admit(State(downstream): State<Downstream>, mut request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request: Request, next: Next) -> Response {
     let Some(info) = request.extensions().get::<RouteInfo>().copied() else {
         // Only an error in the route table leads here.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

@@ -23,7 +23,7 @@ const BYTES_PER_FLAG: usize = 96;
 
 /// `GET …/contexts/{context}`, `GET …/users/{context}`
 pub(super) async fn from_path(
-    State(downstream): State<Downstream>,
+    State(downstream): State<Arc<Downstream>>,
     caller: Caller,
     Path(variables): Path<Vec<(String, String)>>,
     uri: Uri,
@@ -35,7 +35,7 @@ pub(super) async fn from_path(
 }
 
 /// `REPORT …/context`, `REPORT …/user`
-pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
+pub(super) async fn from_body(State(downstream): State<Arc<Downstream>>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
     match context::from_body(&downstream, &caller, request).await {
         Ok(context) => evaluate(&downstream, &caller, query.as_deref(), context).await,

@@ -49,7 +49,7 @@ const PIXEL: &[u8] = &[
 ];
 
 /// `POST /bulk`, `/mobile…`, `/events/bulk/{envId}`
-pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
+pub(super) async fn analytics(State(downstream): State<Arc<Downstream>>, caller: Caller, request: Request) -> Response {
     let headers = request.headers().clone();
     let (port, split) = match split_post(&downstream, &caller, request).await {
         Ok(Some(taken)) => taken,
@@ -70,7 +70,11 @@ pub(super) async fn analytics(State(downstream): State<Downstream>, caller: Call
 }
 
 /// `POST /diagnostic`, `/mobile/events/diagnostic`, `/events/diagnostic/{envId}`
-pub(super) async fn diagnostic(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
+pub(super) async fn diagnostic(
+    State(downstream): State<Arc<Downstream>>,
+    caller: Caller,
+    request: Request,
+) -> Response {
     let headers = request.headers().clone();
     let (port, body, charge) = match whole_diagnostic(&downstream, &caller, request).await {
         Ok(Some(taken)) => taken,

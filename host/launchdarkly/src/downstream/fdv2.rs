@@ -26,7 +26,7 @@ pub(super) async fn poll(caller: Caller, uri: Uri, headers: HeaderMap) -> Respon
 }
 
 /// `GET /sdk/stream`
-pub(super) async fn stream(State(downstream): State<Downstream>, caller: Caller, uri: Uri) -> Response {
+pub(super) async fn stream(State(downstream): State<Arc<Downstream>>, caller: Caller, uri: Uri) -> Response {
     let Some(source) = caller.environment.fdv2.as_ref().map(yardarm_core::Environment::update_source) else {
         return not_initialized();
     };

@@ -1,5 +1,7 @@
 //! `GET /sdk/goals/{envId}`: forwarded to the vendor's service.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +15,7 @@ use super::edge::Written;
 use crate::config::EnvironmentSource;
 use crate::upstream::goals;
 
-pub(super) async fn goals(State(downstream): State<Downstream>, request: Request) -> Response {
+pub(super) async fn goals(State(downstream): State<Arc<Downstream>>, request: Request) -> Response {
     if matches!(downstream.config.environments, EnvironmentSource::Offline { .. }) {
         // Nothing is sent in offline mode (decision R15).
         return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], "[]").into_response();

@@ -1,5 +1,6 @@
 //! Polling routes for PHP: all flags, one flag, one segment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -27,7 +28,7 @@ pub(super) async fn flags(caller: Caller, headers: HeaderMap) -> Response {
 
 /// `GET /sdk/flags/{key}`
 pub(super) async fn flag(
-    State(_): State<Downstream>,
+    State(_): State<Arc<Downstream>>,
     caller: Caller,
     Path(key): Path<String>,
     headers: HeaderMap,

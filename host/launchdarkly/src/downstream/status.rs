@@ -43,14 +43,14 @@ const PAGE_SHAPE: Shape = Shape::Object(&[
 
 /// `GET /status`. Always 200 without `?expect=`: operators' dashboards read the body, and probes have their own
 /// endpoints.
-pub(super) async fn status(State(downstream): State<Downstream>, uri: Uri) -> Response {
+pub(super) async fn status(State(downstream): State<Arc<Downstream>>, uri: Uri) -> Response {
     let config = &downstream.config;
     let environments: BTreeMap<_, _> =
         downstream.environments.all().iter().map(|it| (it.label.name().to_string(), Entry::of(it, config))).collect();
     let is_healthy = downstream.environments.are_listed() && environments.values().all(|it| it.is_well(config));
     let page = Page {
         environments,
-        auto_config_status: downstream.auto_config.map(|it| ConnectionEntry::of(it.current(), true)),
+        auto_config_status: downstream.auto_config.as_ref().map(|it| ConnectionEntry::of(it.current(), true)),
         status: if is_healthy { "healthy" } else { "degraded" },
         version: VERSION,
         client_version: VERSION,
@@ -59,13 +59,13 @@ pub(super) async fn status(State(downstream): State<Downstream>, uri: Uri) -> Re
 }
 
 /// `GET /status/{name or ID}`
-pub(super) async fn named(state: State<Downstream>, Path(name): Path<String>, uri: Uri) -> Response {
+pub(super) async fn named(state: State<Arc<Downstream>>, Path(name): Path<String>, uri: Uri) -> Response {
     one(&state, &uri, |it| is_called(it, &name, ""))
 }
 
 /// `GET /status/{name or ID}/filters/{filter}`
 pub(super) async fn named_filter(
-    state: State<Downstream>,
+    state: State<Arc<Downstream>>,
     Path((name, filter)): Path<(String, String)>,
     uri: Uri,
 ) -> Response {
@@ -74,7 +74,7 @@ pub(super) async fn named_filter(
 
 /// `GET /status/{project key}/{environment key}`
 pub(super) async fn keyed(
-    state: State<Downstream>,
+    state: State<Arc<Downstream>>,
     Path((project, environment)): Path<(String, String)>,
     uri: Uri,
 ) -> Response {
@@ -83,7 +83,7 @@ pub(super) async fn keyed(
 
 /// `GET /status/{project key}/{environment key}/filters/{filter}`
 pub(super) async fn keyed_filter(
-    state: State<Downstream>,
+    state: State<Arc<Downstream>>,
     Path((project, environment, filter)): Path<(String, String, String)>,
     uri: Uri,
 ) -> Response {

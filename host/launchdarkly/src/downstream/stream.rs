@@ -24,23 +24,23 @@ use crate::evaluation::{ClientContext, EvaluationRequest};
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /all`
-pub(super) async fn all(State(downstream): State<Downstream>, caller: Caller) -> Response {
+pub(super) async fn all(State(downstream): State<Arc<Downstream>>, caller: Caller) -> Response {
     open_stream(&downstream, caller, StreamKind::Changes(Channel::All))
 }
 
 /// `GET /flags`
-pub(super) async fn flags(State(downstream): State<Downstream>, caller: Caller) -> Response {
+pub(super) async fn flags(State(downstream): State<Arc<Downstream>>, caller: Caller) -> Response {
     open_stream(&downstream, caller, StreamKind::Changes(Channel::Flags))
 }
 
 /// `GET /mping`, `GET /ping/{envId}`
-pub(super) async fn ping(State(downstream): State<Downstream>, caller: Caller) -> Response {
+pub(super) async fn ping(State(downstream): State<Arc<Downstream>>, caller: Caller) -> Response {
     open_stream(&downstream, caller, StreamKind::Changes(Channel::Ping))
 }
 
 /// `GET /meval/{context}`, `GET /eval/{envId}/{context}`
 pub(super) async fn from_path(
-    State(downstream): State<Downstream>,
+    State(downstream): State<Arc<Downstream>>,
     caller: Caller,
     Path(variables): Path<Vec<(String, String)>>,
     uri: Uri,
@@ -55,7 +55,7 @@ pub(super) async fn from_path(
 }
 
 /// `REPORT /meval`, `REPORT /eval/{envId}`
-pub(super) async fn from_body(State(downstream): State<Downstream>, caller: Caller, request: Request) -> Response {
+pub(super) async fn from_body(State(downstream): State<Arc<Downstream>>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
     match context::from_body(&downstream, &caller, request).await {
         Ok(context) => {
