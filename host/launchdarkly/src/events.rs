@@ -152,11 +152,12 @@ impl EventPort {
         for (reason, count) in &post.split.lost {
             ledger.record_dropped(reason, *count);
         }
-        let (port, limits, count) = (Arc::clone(&self.0), self.0.limits.clone(), post.split.events.len());
-        let filter = async move { port.filter(post).await };
+        let (port, count) = (Arc::clone(&self.0), post.split.events.len());
+        let filtering = Arc::clone(&port);
+        let filter = async move { filtering.filter(post).await };
         let forward = async move |filtered: FilteredBatch| {
             if filtered.count() > MANY_EVENTS {
-                let _ = limits.offload(trust, move || filtered.forward()).await;
+                let _ = port.limits.offload(trust, move || filtered.forward()).await;
             } else {
                 filtered.forward();
             }
