@@ -45,8 +45,6 @@ pub(super) struct Synchronizer {
     sender: mpsc::Sender<StoreEvent>,
     poll_interval: Duration,
     reconnect: ReconnectPolicy,
-    /// When the database was last up to date and the stream open.
-    synchronized_at: Option<Instant>,
     /// Whether memberships have changed since the last notification.
     has_changes: bool,
     /// Whether the database has a cursor, as far as known here.
@@ -72,7 +70,6 @@ impl Synchronizer {
             poll_interval: config.store.big_segments.poll_interval,
             // 10, 20, 30 s unless set otherwise, as ld-relay has it since 2026.
             reconnect: ReconnectPolicy::new(retry.saturating_mul(3), rejected).with_first(retry),
-            synchronized_at: None,
             has_changes: false,
             has_cursor: false,
             last_problem: None,
@@ -84,7 +81,6 @@ impl Synchronizer {
         tracing::info!("Big Segments appeared and are synchronized");
         loop {
             self.reconnect.mark_connecting();
-            self.synchronized_at = None;
             let span = self.source.span();
             let Err(error) = self.round().instrument(span.clone()).await;
             let is_rejected = matches!(&error, RoundError::Source(SourceError::Status(it)) if is_rejection(*it));
@@ -117,10 +113,10 @@ impl Synchronizer {
             }
             self.synchronized().await?;
             self.reconnect.mark_healthy();
-            self.synchronized_at = Some(Instant::now());
+            let opened = Instant::now();
             match self.follow(stream).await {
                 // Patches were missed; polling returns them.
-                Err(RoundError::Refused(group)) if self.lasted() => {
+                Err(RoundError::Refused(group)) if self.was_lasting(opened) => {
                     tracing::warn!(segment = %group, "a patch does not follow what is stored, Big Segments are polled again");
                 }
                 Err(error) => return Err(error),
@@ -129,10 +125,10 @@ impl Synchronizer {
         }
     }
 
-    /// Whether the stream lasted long enough to open another one at once. The limit is 6 s by default; streams that fail
+    /// Whether a stream lasted long enough to open another one at once. The limit is 6 s by default; streams that fail
     /// sooner would fail again.
-    fn lasted(&self) -> bool {
-        self.synchronized_at.is_some_and(|at| at.elapsed() >= self.poll_interval / 10)
+    fn was_lasting(&self, opened: Instant) -> bool {
+        opened.elapsed() >= self.poll_interval / 10
     }
 
     /// Applies the patches of the stream.
