@@ -186,7 +186,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 impl Config {
     fn read(reader: &mut Reader<'_>) -> Self {
         let server = ServerSettings::read_keys(reader);
-        let own_listen = [("launchdarkly", server.launchdarkly_listen), ("harness", server.harness_listen)];
+        let own_listen = [("launchdarkly", server.launchdarkly.listen), ("harness", server.harness.listen)];
         let proxies = network::proxies(server.trusted_proxies, server.proxy_protocol, reader);
         let admin = AdminSettings::read_keys(reader);
         let data = DataSettings::read_keys(reader);

@@ -36,9 +36,9 @@ settings! {
         /// Address for the SDKs of both vendors.
         pub(super) listen: SocketAddr = "0.0.0.0:8030",
         /// Separate address for LaunchDarkly's SDKs.
-        pub(super) launchdarkly_listen: Option<SocketAddr> => LaunchDarklyListener::read,
+        pub(super) launchdarkly: LaunchDarklyListener => LaunchDarklyListener::read_keys,
         /// Separate address for Harness' SDKs.
-        pub(super) harness_listen: Option<SocketAddr> => HarnessListener::read,
+        pub(super) harness: HarnessListener => HarnessListener::read_keys,
         /// Whether responses are compressed with gzip for clients that accept it. Streams are never compressed.
         pub(super) compression: bool = "false",
         /// TLS on the listeners of SDKs.
@@ -78,16 +78,16 @@ settings! {
 }
 
 settings! {
-    struct LaunchDarklyListener in "launchdarkly" {
+    pub(super) struct LaunchDarklyListener in "launchdarkly" {
         /// Separate address for LaunchDarkly's SDKs. TLS and limits are those of `[server]`.
-        listen: Option<SocketAddr>,
+        pub(super) listen: Option<SocketAddr>,
     }
 }
 
 settings! {
-    struct HarnessListener in "harness" {
+    pub(super) struct HarnessListener in "harness" {
         /// Separate address for Harness' SDKs. TLS and limits are those of `[server]`.
-        listen: Option<SocketAddr>,
+        pub(super) listen: Option<SocketAddr>,
     }
 }
 
@@ -106,18 +106,6 @@ settings! {
 choices! {
     TlsVersion as TlsVersion { "1.2" => TlsVersion::Tls12, "1.3" => TlsVersion::Tls13 }
     "; older ones are not safe"
-}
-
-impl LaunchDarklyListener {
-    fn read(reader: &mut Reader<'_>) -> Option<SocketAddr> {
-        Self::read_keys(reader).listen
-    }
-}
-
-impl HarnessListener {
-    fn read(reader: &mut Reader<'_>) -> Option<SocketAddr> {
-        Self::read_keys(reader).listen
-    }
 }
 
 impl TlsSettings {
