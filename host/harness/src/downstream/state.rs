@@ -17,7 +17,7 @@ use crate::upstream::Registrar;
 /// Largest body or header that is processed on the serving threads, in bytes.
 const MAX_SMALL: usize = 32 << 10;
 
-/// The state of all handlers. Cheap to clone.
+/// The state of all handlers.
 pub(crate) struct Downstream {
     pub(crate) environments: Environments,
     pub(crate) config: Arc<Config>,

@@ -1,16 +1,13 @@
 //! Polling routes for PHP: all flags, one flag, one segment.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use bytes::Bytes;
-
-use super::Downstream;
 use super::auth::Caller;
 use super::context::message;
 use crate::data::render;
@@ -27,12 +24,7 @@ pub(super) async fn flags(caller: Caller, headers: HeaderMap) -> Response {
 }
 
 /// `GET /sdk/flags/{key}`
-pub(super) async fn flag(
-    State(_): State<Arc<Downstream>>,
-    caller: Caller,
-    Path(key): Path<String>,
-    headers: HeaderMap,
-) -> Response {
+pub(super) async fn flag(caller: Caller, Path(key): Path<String>, headers: HeaderMap) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
     match snapshot.data().items().flag(&key) {
         Some(flag) => answer(&caller, &headers, &flag.version().to_string(), || flag.json().clone()),
