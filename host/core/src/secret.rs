@@ -30,6 +30,13 @@ impl Secret {
     }
 }
 
+/// Whether a key consists of visible ASCII characters, so that it can be sent in a header. HTTP libraries print other texts
+/// in their errors.
+#[must_use]
+pub fn is_sendable(key: &str) -> bool {
+    key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Hashes like its text, so that maps can be searched by `&str`.
 impl Hash for Secret {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -144,9 +144,9 @@ impl Config {
         let environments = EnvironmentSource::read(reader)?;
         let store = StoreConfig::read(reader);
         let mut config = Self::read_keys(reader, store, environments);
-        let has_own_base = config.base_uri != "https://sdk.launchdarkly.com";
+        let has_own_base = config.base_uri != reader.default_of("launchdarkly.base_uri");
         // Like ld-relay (config/config_from_env.go): one custom base URI is used for both.
-        if has_own_base && config.client_side_base_uri == "https://clientsdk.launchdarkly.com" {
+        if has_own_base && config.client_side_base_uri == reader.default_of("launchdarkly.client_side_base_uri") {
             config.client_side_base_uri.clone_from(&config.base_uri);
         }
         if config.events_memory < MIN_EVENTS_MEMORY {

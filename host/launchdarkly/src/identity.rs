@@ -8,7 +8,7 @@ mod sdk_kind;
 pub use self::credential::{EnvironmentId, MobileKey, SdkKey};
 pub use self::credential_set::Credentials;
 
-pub(crate) use self::credential::{from_headers, is_sendable, mask};
+pub(crate) use self::credential::{from_headers, mask};
 pub(crate) use self::credential_set::{Accepted, KeyError, OfferedKeys};
 pub(crate) use self::label::{VENDOR, label};
 pub(crate) use self::sdk_kind::SdkKind;

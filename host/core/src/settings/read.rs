@@ -232,7 +232,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn default_of(&self, path: &str) -> &'static str {
+    /// Returns the default of a key, as it is written in a file.
+    #[must_use]
+    pub fn default_of(&self, path: &str) -> &'static str {
         self.key_of(path).map_or("", |key| key.default)
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use yardarm_core::secret::is_sendable;
 use yardarm_core::settings::{Reader, Url};
 use yardarm_core::{Secret, settings};
 
@@ -132,7 +133,7 @@ impl EnvironmentConfig {
 
 /// A key with such a character could not be sent in a header, and HTTP libraries would print it in their error.
 fn refuse_unsendable(reader: &mut Reader<'_>, path: &str, key: &Secret) {
-    if key.expose().bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
+    if !is_sendable(key.expose()) {
         reader.reject(path, "contains characters that no key has");
     }
 }

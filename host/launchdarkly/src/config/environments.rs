@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use yardarm_core::secret::is_sendable;
 use yardarm_core::settings::Reader;
 use yardarm_core::{Secret, settings};
 
 use super::{DAY, TENTH, YEAR};
-use crate::identity::{Credentials, EnvironmentId, MobileKey, SdkKey, SdkKind, is_sendable, label};
+use crate::identity::{Credentials, EnvironmentId, MobileKey, SdkKey, SdkKind, label};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 use yardarm_core::metrics::{Families, Metric, table};
 
+use crate::config::KEYS;
+
 yardarm_core::catalog! {
     CONNECTIONS = counter("connections", ["env", "platformCategory", "userAgent"], "current number of connections");
     NEW_CONNECTIONS = counter("newconnections", ["env", "platformCategory", "userAgent"], "total number of connections");
@@ -24,9 +26,6 @@ yardarm_core::catalog! {
     INTERNAL_POLLS = counter("internal_polling_requests", ["env", "platformCategory", "userAgent", "relayId"],
         "total number of polling requests made");
 }
-
-/// The default of `launchdarkly.prometheus.prefix`.
-const DEFAULT_PREFIX: &str = "launchdarkly_relay";
 
 /// Series per metric. Labels contain texts from callers, so their number must be bounded; further user agents are counted
 /// under [`OTHER_AGENT`].
@@ -133,7 +132,8 @@ impl CompatMetrics {
 /// Returns the documentation of the metrics, in Markdown.
 #[must_use]
 pub fn metrics_document() -> String {
-    let names: Vec<_> = ALL.iter().map(|it| format!("{DEFAULT_PREFIX}_{}", it.name)).collect();
+    let prefix = KEYS.iter().find(|it| it.path == "launchdarkly.prometheus.prefix").map_or("", |it| it.default);
+    let names: Vec<_> = ALL.iter().map(|it| format!("{prefix}_{}", it.name)).collect();
     format!(
         "## LaunchDarkly\n\nUnder the names of LaunchDarkly's relay, at `/metrics` of `launchdarkly.prometheus.listen`. \
          `launchdarkly.prometheus.prefix`\nis the beginning of each name.\n\n{}",

@@ -19,11 +19,6 @@ pub struct MobileKey(Secret);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EnvironmentId(Arc<str>);
 
-/// Whether a key consists of visible ASCII characters, so that it can be sent in a header.
-pub(crate) fn is_sendable(key: &str) -> bool {
-    key.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
-}
-
 macro_rules! secret_key {
     ($name:ident) => {
         impl $name {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use yardarm_core::Secret;
+use yardarm_core::secret::is_sendable;
 use yardarm_launchdarkly_eval::model::as_version;
 
 use crate::config::{CommonConfig, EnvironmentConfig, Identity};
-use crate::identity::{Accepted, Credentials, EnvironmentId, KeyError, MobileKey, OfferedKeys, SdkKey, is_sendable};
+use crate::identity::{Accepted, Credentials, EnvironmentId, KeyError, MobileKey, OfferedKeys, SdkKey};
 
 /// The description of an environment.
 #[derive(Debug, Clone)]
