@@ -188,7 +188,11 @@ async fn many_swaps_leave_a_small_cache_with_the_running_plugins() {
         let name = format!("gate-{number}");
         Guest::new(&name).hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap()
     };
-    let size = || -> u64 { fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum() };
+    // The folder removes entries meanwhile, so one may be gone between its listing and the reading of its size.
+    let size = || -> u64 {
+        let entries = fs::read_dir(&dir).unwrap();
+        entries.filter_map(|entry| entry.unwrap().metadata().ok()).map(|metadata| metadata.len()).sum()
+    };
     let mut max_size = u64::MAX;
     let open = async |max_size, wasm: &[u8]| {
         Fixture::set_up(&[("gate.wasm", wasm)], |settings| {
