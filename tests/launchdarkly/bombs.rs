@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::Instant;
 use yardarm_testkit::{Call, FakeLaunchDarkly, gzip};
@@ -24,12 +24,13 @@ async fn resident(program: &Program) -> u64 {
 
 /// Starts a gateway in its own process, because other memory would be measured too.
 async fn program() -> (Program, FakeLaunchDarkly, TempDir) {
-    program_with(some_data()).await
+    program_with(Setup::with(some_data()).events()).await
 }
 
-async fn program_with(data: Value) -> (Program, FakeLaunchDarkly, TempDir) {
+async fn program_with(setup: Setup) -> (Program, FakeLaunchDarkly, TempDir) {
     let (dir, cloud) = (TempDir::new().expect("a folder"), FakeLaunchDarkly::start().await);
-    let mut setup = Setup::with(data).events().set("log.format", "json");
+    // Long work has a low priority, and takes its time on a busy machine.
+    let mut setup = setup.set("log.format", "json").set("server.request_timeout", "1h");
     setup.fill(&cloud);
     setup.write(&cloud.url(), dir.path());
     let program = Program::start(dir.path()).await;
@@ -138,34 +139,34 @@ async fn large_contexts_do_not_delay_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_evaluations_do_not_delay_others() {
-    // Each rollout hashes the key, which takes seconds per evaluation.
+    // Each rollout hashes the key, which takes a second or more per evaluation.
     let rollout = json!({"variations": [{"variation": 0, "weight": 50_000}, {"variation": 1, "weight": 50_000}]});
     let flag = |n| flag_with(&format!("flag{n}"), 1, json!({"fallthrough": {"rollout": rollout}}));
-    let (program, _cloud, _dir) = program_with(data((0..1000).map(flag), [])).await;
-    let context = json!({"kind": "user", "key": "k".repeat(4 << 20)}).to_string();
+    let setup = Setup::with(data((0..500).map(flag), [])).events();
+    let (program, _cloud, _dir) = program_with(setup).await;
+    let context = json!({"kind": "user", "key": "k".repeat(2 << 20)}).to_string();
     let report = async || {
-        let start = Instant::now();
         let call = Call::report(format!("/sdk/evalx/{ENV_ID}/context"), context.clone());
-        (program.answers(&call).await.status, start.elapsed())
+        program.answers(&call).await.status
     };
-    let quiet = slowest(&program, 50).await;
     let is_over = Cell::new(false);
     let long = async {
-        let answers = tokio::join!(report(), report());
+        let statuses = tokio::join!(report(), report());
         is_over.set(true);
-        answers
+        statuses
     };
-    let honest = async {
-        let mut worst = Duration::ZERO;
+    let others = async {
+        let mut answered = 0;
         while !is_over.get() {
-            worst = worst.max(slowest(&program, 10).await);
+            slowest(&program, 1).await;
+            answered += 1;
         }
-        worst
+        answered
     };
-    let (((first, took), (second, _)), worst) = tokio::join!(long, honest);
-    assert_eq!([first, second], [200; 2]);
-    assert!(took > Duration::from_secs(1), "{took:?} is not long");
-    assert!(worst < took / 4 && worst < quiet * 10 + Duration::from_millis(500), "{worst:?} beside {took:?}");
+    let (statuses, answered) = tokio::join!(long, others);
+    assert_eq!(statuses, (200, 200));
+    // If evaluations occupied the threads that serve requests, one or two would be answered.
+    assert!(answered > 50, "{answered} requests were answered meanwhile");
     program.signal(Signal::TERM);
     program.ends().await;
 }

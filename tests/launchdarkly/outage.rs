@@ -94,8 +94,13 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_forwarded() {
         assert!(polled["version"].as_i64() >= Some(number), "last good data is served: {polled}");
     }
     assert_eq!(upstream.heads().len(), faults.len() + answers.len() + 1);
-    let status = gateway.status().await;
-    assert_eq!(status["environments"]["main"]["connectionStatus"]["state"], "VALID");
+    // The state follows the data.
+    yardarm_testkit::within("a valid connection", async {
+        while gateway.status().await["environments"]["main"]["connectionStatus"]["state"] != "VALID" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
