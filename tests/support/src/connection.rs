@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Time limit of waits in tests. It is long, because the machine may be busy; a test that reaches it has failed.
-pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The client's end of a connection.
 pub struct Connection {
