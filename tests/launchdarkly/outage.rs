@@ -95,12 +95,8 @@ async fn broken_streams_are_opened_again_and_nothing_broken_is_forwarded() {
     }
     assert_eq!(upstream.heads().len(), faults.len() + answers.len() + 1);
     // The state follows the data.
-    yardarm_testkit::within("a valid connection", async {
-        while gateway.status().await["environments"]["main"]["connectionStatus"]["state"] != "VALID" {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    let is_valid = |it: &Value| it["environments"]["main"]["connectionStatus"]["state"] == "VALID";
+    gateway.status_where("a valid connection", is_valid).await;
 }
 
 #[tokio::test]

@@ -4,9 +4,9 @@
 //! that the server-side SDK evaluates itself from the same data.
 
 use serde_json::{Value, json};
-use yardarm_testkit::{FakeLaunchDarkly, Recorded, within};
+use yardarm_testkit::{FakeLaunchDarkly, Recorded, WAIT_TIMEOUT, within};
 
-use super::driven::{Driven, Language, WAIT_TIMEOUT};
+use super::driven::{Driven, Language};
 use super::{SOON, flag};
 use crate::running::{ENV_ID, Running, SDK_KEY, Setup};
 

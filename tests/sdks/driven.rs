@@ -10,9 +10,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
+use yardarm_testkit::WAIT_TIMEOUT;
 
-/// Interpreters and browsers start slowly on a busy machine, and SDKs delay their reconnects.
-pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(90);
 /// Time for a program to end by itself; a browser has a dozen processes.
 const GRACE: Duration = Duration::from_secs(10);
 

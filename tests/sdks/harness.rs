@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use yardarm_testkit::{Call, FakeHarness, until, within};
+use yardarm_testkit::{Call, FakeHarness, WAIT_TIMEOUT, until, within};
 
 use super::SOON;
-use super::driven::{Driven, Language, WAIT_TIMEOUT};
+use super::driven::{Driven, Language};
 use crate::running::Running;
 
 pub(crate) const ENV: &str = "0a1b2c3d-4e5f-4000-8000-000000000001";

@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Time limit of waits in tests. It is long, because the machine may be busy; a test that reaches it has failed.
+/// Time limit of waits in tests; a test that reaches it has failed. It is long, because on a busy machine interpreters
+/// and browsers start slowly, and plugins are compiled at idle priority.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The client's end of a connection.
