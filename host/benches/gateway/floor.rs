@@ -1,7 +1,8 @@
 //! The floor: a bare epoll loop that writes the same bytes to the same number of sockets, and nothing else.
 //!
 //! It runs as a child of this program and reads commands from its standard input: `greet LENGTH` sets the response to
-//! the request of each new connection, `send LENGTH` writes to all connections; the bytes follow the line.
+//! the request of each new connection, `send LENGTH` writes to all connections, `answer LENGTH` sets the response to
+//! each request from then on; the bytes follow the line. With TLS, it encrypts what it writes by rustls.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -9,10 +10,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, mpsc};
 
 use anyhow::{Context, Result, bail};
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::process::Process;
+use crate::transport::{self, Transport};
 
 const LISTENER: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX - 2);
@@ -27,12 +30,22 @@ pub(crate) struct Floor {
 enum Order {
     Greet(Arc<[u8]>),
     Send(Arc<[u8]>),
+    Answer(Arc<[u8]>),
     End,
 }
 
+/// What the requests of clients receive.
+struct Responses {
+    greeting: Arc<[u8]>,
+    /// The response to each request; `None` if there is one per connection, the greeting.
+    answer: Option<Arc<[u8]>>,
+}
+
 struct Connection {
-    socket: TcpStream,
+    transport: Transport,
     is_greeted: bool,
+    /// The last bytes of the request so far.
+    tail: [u8; 3],
     /// Data that did not fit into the socket, and how much of it has been written.
     unsent: Vec<(Arc<[u8]>, usize)>,
 }
@@ -40,9 +53,21 @@ struct Connection {
 impl Floor {
     /// Starts this program as a floor.
     pub(crate) fn start() -> Result<Self> {
+        Self::run(false)
+    }
+
+    /// Starts this program as a floor that speaks TLS.
+    pub(crate) fn start_tls() -> Result<Self> {
+        Self::run(true)
+    }
+
+    fn run(has_tls: bool) -> Result<Self> {
         let program = std::env::current_exe().context("this program does not know where it is")?;
         let mut command = Command::new(program);
         command.arg("--floor-server").stdin(Stdio::piped()).stdout(Stdio::piped());
+        if has_tls {
+            command.arg("--floor-tls");
+        }
         let mut child = command.spawn().context("the floor does not start")?;
         let (Some(commands), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("the floor has no pipes")
@@ -68,6 +93,11 @@ impl Floor {
         self.order("send", bytes)
     }
 
+    /// Sets what each request receives from now on.
+    pub(crate) fn answer(&mut self, bytes: &[u8]) -> Result<()> {
+        self.order("answer", bytes)
+    }
+
     fn order(&mut self, what: &str, bytes: &[u8]) -> Result<()> {
         writeln!(self.commands, "{what} {}", bytes.len())?;
         self.commands.write_all(bytes)?;
@@ -85,7 +115,8 @@ impl Drop for Floor {
 
 /// Runs the child: serves until its standard input ends.
 #[expect(clippy::print_stdout, reason = "the address goes to the parent")]
-pub(crate) fn serve() -> Result<()> {
+pub(crate) fn serve(has_tls: bool) -> Result<()> {
+    let tls = has_tls.then(transport::server_config).transpose()?;
     let mut poll = Poll::new()?;
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -99,7 +130,7 @@ pub(crate) fn serve() -> Result<()> {
     println!("{}", listener.local_addr()?);
 
     let mut connections: Vec<Connection> = Vec::new();
-    let mut greeting: Arc<[u8]> = Arc::from([]);
+    let mut responses = Responses { greeting: Arc::from([]), answer: None };
     let mut events = Events::with_capacity(1024);
     loop {
         match poll.poll(&mut events, None) {
@@ -108,11 +139,12 @@ pub(crate) fn serve() -> Result<()> {
         }
         for event in &events {
             match event.token() {
-                LISTENER => accept(&listener, &poll, &mut connections)?,
+                LISTENER => accept(&listener, &poll, tls.as_ref(), &mut connections)?,
                 WAKER => {
                     for order in received.try_iter() {
                         match order {
-                            Order::Greet(bytes) => greeting = bytes,
+                            Order::Greet(bytes) => responses.greeting = bytes,
+                            Order::Answer(bytes) => responses.answer = Some(bytes),
                             Order::Send(bytes) => connections.iter_mut().for_each(|it| it.send(&bytes)),
                             Order::End => return Ok(()),
                         }
@@ -120,7 +152,7 @@ pub(crate) fn serve() -> Result<()> {
                 }
                 Token(index) => {
                     if let Some(connection) = connections.get_mut(index) {
-                        connection.serve(&greeting);
+                        connection.serve(&responses);
                     }
                 }
             }
@@ -137,7 +169,11 @@ fn read_orders(orders: &mpsc::Sender<Order>, waker: &Waker) {
         let (what, length) = line.trim().split_once(' ')?;
         let mut bytes = vec![0; length.parse().ok()?];
         input.read_exact(&mut bytes).ok()?;
-        Some(if what == "greet" { Order::Greet(bytes.into()) } else { Order::Send(bytes.into()) })
+        Some(match what {
+            "greet" => Order::Greet(bytes.into()),
+            "answer" => Order::Answer(bytes.into()),
+            _ => Order::Send(bytes.into()),
+        })
     };
     loop {
         let order = next();
@@ -149,14 +185,23 @@ fn read_orders(orders: &mpsc::Sender<Order>, waker: &Waker) {
     }
 }
 
-fn accept(listener: &TcpListener, poll: &Poll, connections: &mut Vec<Connection>) -> Result<()> {
+fn accept(
+    listener: &TcpListener,
+    poll: &Poll,
+    tls: Option<&Arc<ServerConfig>>,
+    connections: &mut Vec<Connection>,
+) -> Result<()> {
     loop {
         match listener.accept() {
             Ok((mut socket, _)) => {
                 socket.set_nodelay(true)?;
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 poll.registry().register(&mut socket, Token(connections.len()), interest)?;
-                connections.push(Connection { socket, is_greeted: false, unsent: Vec::new() });
+                let transport = match tls {
+                    Some(config) => Transport::server(socket, config)?,
+                    None => Transport::plain(socket),
+                };
+                connections.push(Connection { transport, is_greeted: false, tail: [0; 3], unsent: Vec::new() });
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error).context("the floor cannot accept"),
@@ -165,14 +210,21 @@ fn accept(listener: &TcpListener, poll: &Poll, connections: &mut Vec<Connection>
 }
 
 impl Connection {
-    /// Answers the request, and continues writing what did not fit.
-    fn serve(&mut self, greeting: &Arc<[u8]>) {
+    /// Answers requests, and continues writing what did not fit.
+    fn serve(&mut self, responses: &Responses) {
+        // A client that disconnected receives nothing more.
+        let _ = self.transport.flush();
+        if let Some(answer) = &responses.answer {
+            for _ in 0..self.read_requests() {
+                self.write(answer, 0);
+            }
+            return;
+        }
         if !self.is_greeted {
-            let mut request = [0; 1024];
             // A client of this program sends a single small request.
-            if matches!(self.socket.read(&mut request), Ok(count) if count > 0) {
+            if self.read_requests() > 0 {
                 self.is_greeted = true;
-                self.send(greeting);
+                self.send(&responses.greeting);
             }
             return;
         }
@@ -180,6 +232,21 @@ impl Connection {
         for (bytes, written) in unsent {
             self.write(&bytes, written);
         }
+    }
+
+    /// Reads up to the blank line of a request; returns the number of requests, which have no bodies.
+    fn read_requests(&mut self) -> usize {
+        let mut buffer = [0; 4096];
+        let (start, mut count) = (self.tail.len(), 0);
+        while let Ok(length @ 1..) = self.transport.read(&mut buffer[start..]) {
+            buffer[..start].copy_from_slice(&self.tail);
+            count += buffer[..start + length].windows(4).filter(|it| it == b"\r\n\r\n").count();
+            self.tail.copy_from_slice(&buffer[length..length + start]);
+            if start + length < buffer.len() {
+                break;
+            }
+        }
+        count
     }
 
     fn send(&mut self, bytes: &Arc<[u8]>) {
@@ -190,7 +257,7 @@ impl Connection {
 
     fn write(&mut self, bytes: &Arc<[u8]>, mut written: usize) {
         while self.unsent.is_empty() && written < bytes.len() {
-            match self.socket.write(&bytes[written..]) {
+            match self.transport.write(&bytes[written..]) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // A client that disconnected receives nothing more.

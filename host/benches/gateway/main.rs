@@ -6,11 +6,13 @@
 mod awake;
 mod cloud;
 mod components;
+mod deliveries;
 mod floor;
 mod folder;
 mod goals;
 mod groups;
 mod http;
+mod http2;
 mod inputs;
 mod load;
 mod machine;
@@ -21,6 +23,7 @@ mod stats;
 mod swarm;
 mod table;
 mod transcript;
+mod transport;
 
 use std::process::ExitCode;
 
@@ -53,6 +56,9 @@ const GROUPS: &[Group] = &[
     (&["p8"], groups::start::measure),
     (&["p9"], groups::loading::measure),
     (&["p11"], groups::start::size),
+    (&["p14"], groups::secure::measure),
+    (&["p15"], groups::multiplexed::measure),
+    (&["p16"], groups::request::measure),
     (&["p17"], groups::put::measure),
     (&["p18"], groups::bombs::measure),
     (&["h1", "h2"], groups::herd::measure),
@@ -60,7 +66,8 @@ const GROUPS: &[Group] = &[
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let result = if options.floor_server { floor::serve().map(|()| ExitCode::SUCCESS) } else { run(options) };
+    let result =
+        if options.floor_server { floor::serve(options.floor_tls).map(|()| ExitCode::SUCCESS) } else { run(options) };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
@@ -70,7 +77,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<ExitCode> {
     if let Some(unknown) = options.only.iter().find(|it| GOALS.iter().all(|goal| goal.id != it.to_ascii_lowercase())) {
         bail!(
-            "there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p11, p17, p18, h1 and h2"
+            "there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p11, p14 to p18, h1 and h2"
         );
     }
     let mut bench = Bench { options, machine: Machine::prepare(), report: Report::default() };

@@ -38,9 +38,15 @@ pub(crate) struct Options {
     /// Added by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Run as the broadcaster that P2 and P4 are compared with
+    /// Run as the server that P2, P4, P14 and P16 are compared with
     #[arg(long, hide = true)]
     pub(crate) floor_server: bool,
+    /// The same with TLS
+    #[arg(long, hide = true)]
+    pub(crate) floor_tls: bool,
+    /// Streams of P14 and P15 [default: 5000, with --quick 1000]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) secure_streams: Option<usize>,
 }
 
 impl Options {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::http::{self, KeepAlive};
 use crate::options::Options;
 use crate::process::Process;
+use crate::transport;
 
 /// Time limit of a start, including plugins.
 const START: Duration = Duration::from_secs(60);
@@ -28,6 +29,7 @@ pub(crate) struct Setup {
     environments: Vec<String>,
     upstream: String,
     more: String,
+    has_tls: bool,
     keep: bool,
 }
 
@@ -73,6 +75,7 @@ impl Setup {
             environments: environments.iter().map(|&it| it.to_owned()).collect(),
             upstream: upstream.to_owned(),
             more: String::new(),
+            has_tls: false,
             keep: options.keep,
         })
     }
@@ -82,6 +85,14 @@ impl Setup {
         self.more.push_str(line);
         self.more.push('\n');
         self
+    }
+
+    /// Gives the listener for SDKs a certificate.
+    pub(crate) fn with_tls(mut self) -> Result<Self> {
+        std::fs::write(self.dir.path().join("cert.pem"), transport::CERTIFICATE)?;
+        std::fs::write(self.dir.path().join("key.pem"), transport::KEY)?;
+        self.has_tls = true;
+        Ok(self)
     }
 
     /// Returns the watched plugin folder.
@@ -123,9 +134,10 @@ impl Setup {
 
     fn text(&self) -> String {
         let mut text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[data]\ndir = {:?}\n[plugins]\ndir = {:?}\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\n{}[admin]\nlisten = \"127.0.0.1:0\"\n[data]\ndir = {:?}\n[plugins]\ndir = {:?}\n\
              [log]\nlevel = \"warn,yardarm::gateway=info\"\n\
              [launchdarkly]\nstream_uri = {up:?}\nbase_uri = {up:?}\nevents_uri = {up:?}\nheartbeat_interval = \"1h\"\n{}",
+            if self.has_tls { "tls = { cert = \"cert.pem\", key = \"key.pem\" }\n" } else { "" },
             self.data(),
             self.plugins(),
             self.more,

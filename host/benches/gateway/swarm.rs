@@ -1,16 +1,20 @@
 //! Many concurrent streams: opens them, reads everything, and compares what each of them receives.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use tokio::time::Instant;
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::http;
+use crate::http2::{Frames, Part};
 use crate::transcript::{Place, Transcript};
+use crate::transport::{self, Transport};
 
 /// Time without progress after which waiting fails.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -22,6 +26,17 @@ pub(crate) struct Swarm {
     streams: Vec<Stream>,
     state: Shared,
     address: SocketAddr,
+    protocol: Protocol,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// How the streams of a swarm are transported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Plain,
+    Tls,
+    /// HTTP/2 over TLS, with a connection per stream.
+    Http2,
 }
 
 /// State shared by all streams.
@@ -40,8 +55,10 @@ struct Shared {
 }
 
 struct Stream {
-    socket: Option<TcpStream>,
+    transport: Option<Transport>,
     phase: Phase,
+    /// Set for HTTP/2.
+    frames: Option<Frames>,
 }
 
 enum Phase {
@@ -51,8 +68,18 @@ enum Phase {
 }
 
 impl Swarm {
-    /// Creates a swarm without streams; each stream will send `request`.
+    /// Creates a swarm without streams; each stream will send `request` in plain text.
     pub(crate) fn new(address: SocketAddr, request: Vec<u8>) -> Result<Self> {
+        Self::of(Protocol::Plain, address, request)
+    }
+
+    /// Creates a swarm without streams; each stream will send `request`, in the form of the protocol.
+    pub(crate) fn of(protocol: Protocol, address: SocketAddr, request: Vec<u8>) -> Result<Self> {
+        let tls = match protocol {
+            Protocol::Plain => None,
+            Protocol::Tls => Some(transport::client_config("http/1.1")?),
+            Protocol::Http2 => Some(transport::client_config("h2")?),
+        };
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(4096),
@@ -68,6 +95,8 @@ impl Swarm {
                 lost: Vec::new(),
             },
             address,
+            protocol,
+            tls,
         })
     }
 
@@ -144,7 +173,7 @@ impl Swarm {
                 Ok(count) => bytes += count,
                 Err(reason) => {
                     // Closed at once, so that it is not reported twice.
-                    stream.socket = None;
+                    stream.transport = None;
                     state.lost.push(reason);
                 }
             }
@@ -193,30 +222,32 @@ impl Swarm {
         let mut socket = TcpStream::connect(self.address).with_context(failed)?;
         let token = Token(self.streams.len());
         self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.streams.push(Stream { socket: Some(socket), phase: Phase::Connecting });
+        let transport = match &self.tls {
+            Some(config) => Transport::client(socket, config)?,
+            None => Transport::plain(socket),
+        };
+        let frames = (self.protocol == Protocol::Http2).then(Frames::default);
+        self.streams.push(Stream { transport: Some(transport), phase: Phase::Connecting, frames });
         Ok(())
     }
 }
 
 impl Drop for Swarm {
     fn drop(&mut self) {
-        for socket in self.streams.iter().filter_map(|it| it.socket.as_ref()) {
-            // Closed by a reset, so that ten thousand ports are not reserved for a minute.
-            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
-        }
+        self.streams.iter().filter_map(|it| it.transport.as_ref()).for_each(Transport::reset);
     }
 }
 
 impl Stream {
     /// Proceeds as far as possible; an error is the reason why the stream is lost.
     fn step(&mut self, state: &mut Shared) -> Result<usize, String> {
-        let Some(socket) = &mut self.socket else { return Ok(0) };
+        let Some(transport) = &mut self.transport else { return Ok(0) };
         if matches!(self.phase, Phase::Connecting) {
-            match socket.take_error() {
+            match transport.socket.take_error() {
                 Ok(None) => (),
                 Ok(Some(error)) | Err(error) => return Err(format!("not connected: {error}")),
             }
-            match socket.write(&state.request) {
+            match transport.write(&state.request) {
                 Ok(count) if count == state.request.len() => self.phase = Phase::Head(Vec::new()),
                 Ok(_) => return Err("the request was not taken at once".to_owned()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::NotConnected => {
@@ -225,13 +256,14 @@ impl Stream {
                 Err(error) => return Err(format!("the request was not taken: {error}")),
             }
         }
+        transport.flush().map_err(|error| format!("the connection failed: {error}"))?;
         let mut total = 0;
         loop {
+            let Some(transport) = &mut self.transport else { return Ok(total) };
             let mut buffer = std::mem::take(&mut state.buffer);
-            let read = socket.read(&mut buffer);
-            let result = match read {
+            let result = match transport.read(&mut buffer) {
                 Ok(0) => Err("the connection was closed".to_owned()),
-                Ok(count) => self.phase.read(&buffer[..count], state).map(|()| count),
+                Ok(count) => self.accept(&buffer[..count], state).map(|()| count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
                 Err(error) => Err(format!("the connection failed: {error}")),
             };
@@ -244,6 +276,24 @@ impl Stream {
                 return Ok(total);
             }
         }
+    }
+
+    fn accept(&mut self, data: &[u8], state: &mut Shared) -> Result<(), String> {
+        let (Some(frames), Some(transport)) = (&mut self.frames, &mut self.transport) else {
+            return self.phase.read(data, state);
+        };
+        for part in frames.read(data)? {
+            match part {
+                Part::Head => self.phase.begin(state),
+                Part::Data(bytes) => {
+                    self.phase.advance(state, |place, transcript| place.read_payload(&bytes, transcript))?;
+                }
+                Part::Reply(bytes) => {
+                    transport.write(&bytes).map_err(|error| format!("the connection failed: {error}"))?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -265,22 +315,34 @@ impl Phase {
                 if state.head.is_empty() {
                     state.head.clone_from(head);
                 }
-                *self = Self::Body(Place::start());
-                // Without a first message, there is only the open stream to wait for.
-                if state.wanted == 0 {
-                    state.satisfied += 1;
-                    state.satisfied_at.push(Instant::now());
-                }
+                self.begin(state);
                 &rest[..]
             }
         };
-        if let Self::Body(place) = self {
-            let before = place.received;
-            place.read(data, &mut state.transcript)?;
-            if before < state.wanted && place.received >= state.wanted {
-                state.satisfied += 1;
-                state.satisfied_at.push(Instant::now());
-            }
+        self.advance(state, |place, transcript| place.read(data, transcript))
+    }
+
+    /// Begins the body, after the head of the response.
+    fn begin(&mut self, state: &mut Shared) {
+        *self = Self::Body(Place::start());
+        // Without a first message, there is only the open stream to wait for.
+        if state.wanted == 0 {
+            state.satisfied += 1;
+            state.satisfied_at.push(Instant::now());
+        }
+    }
+
+    fn advance(
+        &mut self,
+        state: &mut Shared,
+        read: impl FnOnce(&mut Place, &mut Transcript) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let Self::Body(place) = self else { return Ok(()) };
+        let before = place.received;
+        read(place, &mut state.transcript)?;
+        if before < state.wanted && place.received >= state.wanted {
+            state.satisfied += 1;
+            state.satisfied_at.push(Instant::now());
         }
         Ok(())
     }

@@ -84,10 +84,22 @@ impl Place {
                 }
             }
         }
+        self.count(transcript);
+        Ok(())
+    }
+
+    /// Reads more data of a body without chunks. Heartbeats are not expected in it.
+    pub(crate) fn read_payload(&mut self, data: &[u8], transcript: &mut Transcript) -> Result<(), String> {
+        transcript.accept(self.position, data)?;
+        self.position += data.len();
+        self.count(transcript);
+        Ok(())
+    }
+
+    fn count(&mut self, transcript: &Transcript) {
         while transcript.ends.get(self.received).is_some_and(|end| *end <= self.position) {
             self.received += 1;
         }
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::Bench;
 use crate::cloud::Cloud;
+use crate::deliveries::{CALMLY, Comparison};
 use crate::floor::Floor;
 use crate::goals::Figure;
 use crate::inputs;
@@ -14,17 +15,10 @@ use crate::process::Process;
 use crate::server::{Server, Setup, sdk_key, stream_request};
 use crate::stats::Spread;
 use crate::swarm::Swarm;
-use crate::transcript::chunk;
 
 const ENVIRONMENT: &str = "crowd";
-/// Number of streams that are opened at a time; a storm is another measurement.
-const CALMLY: usize = 256;
-/// Size of the event that announces the change.
-const PATCH_BYTES: usize = 1500;
 /// Time in which a write to one stream is certainly done.
 const PER_STREAM: Duration = Duration::from_micros(20);
-/// Pause after a round, until all threads are idle.
-const REST: Duration = Duration::from_millis(60);
 
 pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let wanted = bench.options.streams.unwrap_or(bench.options.size(10_000, 2_000));
@@ -101,36 +95,10 @@ fn deliveries(bench: &mut Bench, cloud: &Cloud, server: &Server, swarm: &mut Swa
         "no files are left for the floor; raise `ulimit -n` or use fewer streams with `--streams`"
     );
     let mut floor = Floor::start()?;
-    let greeting = [swarm.head(), &chunk(swarm.transcript().raw(0))].concat();
-    floor.greet(&greeting)?;
     let mut floor_swarm = Swarm::new(floor.address, stream_request(ENVIRONMENT))?;
-    floor_swarm.open(floor_count, CALMLY, 1)?;
-
+    let comparison = Comparison { cloud, environment: ENVIRONMENT, process: server.process(), per_stream: PER_STREAM };
     let rounds = bench.options.size(12, 4);
-    let mut sides = [Readers::Late, Readers::Early].map(|readers| (readers, Deliveries::default()));
-    let mut received = 1;
-    // The first round of each is a warm-up and is not counted.
-    for round in 0..=rounds {
-        for (readers, all) in &mut sides {
-            let flag = inputs::patch(received, PATCH_BYTES);
-            let publish = || cloud.patches(&sdk_key(ENVIRONMENT), &flag);
-            let (used, took) = deliver(server.process(), swarm, received, *readers, publish)?;
-            swarm.transcript().expect(received, "patch", &inputs::patch_event(&flag))?;
-            let event = swarm.transcript().raw(received);
-            let (process, mut sent) = (floor.process(), Ok(()));
-            let publish = || sent = floor.send(&chunk(event));
-            let (least, _) = deliver(process, &mut floor_swarm, received, *readers, publish)?;
-            sent?;
-            ensure!(floor_swarm.transcript().raw(received) == event, "the floor wrote other bytes");
-            received += 1;
-            if round > 0 {
-                all.gateway.push(used / count as f64);
-                all.floor.push(least / floor_count as f64);
-                all.millis.push(took.as_secs_f64() * 1e3);
-            }
-        }
-    }
-    let [(_, late), (_, early)] = sides;
+    let [late, early] = comparison.run(swarm, &mut floor, &mut floor_swarm, floor_count, rounds)?;
     bench.report.add(
         Figure::DeliveryOverFloor,
         Spread::of(&late.ratios()).median,
@@ -141,58 +109,6 @@ fn deliveries(bench: &mut Bench, cloud: &Cloud, server: &Server, swarm: &mut Swa
         ),
     );
     Ok(())
-}
-
-/// When the clients read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Readers {
-    /// After everything has been written. On loopback a writer wakes the reader itself, which costs as much as the
-    /// write and happens or not depending on who is faster; remote readers are woken by their own machine.
-    Late,
-    /// At once.
-    Early,
-}
-
-/// Microseconds per delivery, and milliseconds until all streams received the event.
-#[derive(Default)]
-struct Deliveries {
-    gateway: Vec<f64>,
-    floor: Vec<f64>,
-    millis: Vec<f64>,
-}
-
-impl Deliveries {
-    fn ratios(&self) -> Vec<f64> {
-        self.gateway.iter().zip(&self.floor).map(|(gateway, floor)| gateway / floor).collect()
-    }
-}
-
-impl std::fmt::Display for Deliveries {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [gateway, floor, ratio] = [&self.gateway, &self.floor, &self.ratios()].map(|it| Spread::of(it));
-        write!(f, "gateway {gateway} us, floor {floor} us, ratio {ratio}")
-    }
-}
-
-/// Publishes one event and waits until all streams have received it; returns microseconds of CPU, and the time.
-fn deliver(
-    process: Process,
-    swarm: &mut Swarm,
-    received: usize,
-    readers: Readers,
-    publish: impl FnOnce(),
-) -> Result<(f64, Duration)> {
-    let mark = process.cpu()?;
-    let start = Instant::now();
-    publish();
-    if readers == Readers::Late {
-        // Long enough in any case; a late server finds awake readers, and pays for it.
-        std::thread::sleep(REST + PER_STREAM * u32::try_from(swarm.len())?);
-    }
-    swarm.wait_for_events(received + 1)?;
-    let took = start.elapsed();
-    std::thread::sleep(REST);
-    Ok((process.cpu_since(&mark)?.as_secs_f64() * 1e6, took))
 }
 
 /// Measures the memory again with a large first message for each stream.
