@@ -22,4 +22,6 @@ mod secrets;
 mod shutdown;
 mod stuck;
 mod tls;
+mod tls_client;
+mod tls_streams;
 mod vendors;

@@ -28,11 +28,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use yardarm_core::client_address::ProxyRules;
 use yardarm_core::{Lifecycle, Supervised};
 
-use self::activity::{HEAD_TIMEOUT, Timeouts};
+use self::activity::{Activity, HEAD_TIMEOUT, Timeouts};
 pub use self::connection_limit::{CloseReason, ConnectionLimit};
 use self::fanout::ReturnedConnection;
 pub use self::fanout::{Fanout, FanoutReport};
+use self::tls::TlsStream;
 pub use self::tls::{CertificateReport, Tls, TlsError};
+use self::watched::Watched;
 use crate::config::Limits;
 
 /// Pause after a failed `accept`, which usually means that file descriptors have run out.
@@ -181,17 +183,23 @@ async fn accept(socket: &TcpListener, serving: &Arc<Serving>, returned: &mut mps
 
 /// Serves or closes a connection whose stream has ended.
 fn take_back(serving: &Arc<Serving>, ended: ReturnedConnection) {
-    let ReturnedConnection { socket, peer, permit, unread, is_reusable } = ended;
+    let ReturnedConnection { socket, session, peer, permit, unread, is_reusable } = ended;
     let Ok(socket) = TcpStream::from_std(socket) else { return };
     let lifecycle = serving.lifecycle.clone();
     let serving = Arc::clone(serving);
-    if is_reusable {
-        lifecycle.spawn_graceful("connection", http1::plain(serving, Accepted { socket, unread, peer, permit }));
-    } else {
-        lifecycle.spawn_graceful("connection end", async move {
+    match session {
+        _ if !is_reusable => lifecycle.spawn_graceful("connection end", async move {
             linger::linger(socket, &serving).await;
             drop(permit);
-        });
+        }),
+        None => {
+            lifecycle.spawn_graceful("connection", http1::plain(serving, Accepted { socket, unread, peer, permit }));
+        }
+        Some(session) => {
+            let activity = Activity::new();
+            let stream = TlsStream::resume(Watched::new(socket, unread, Arc::clone(&activity)), session);
+            lifecycle.spawn_graceful("connection", http1::serve(serving, stream, activity, peer, permit));
+        }
     }
 }
 

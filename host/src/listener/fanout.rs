@@ -1,9 +1,10 @@
 //! Writes open streams: a few plain threads, each with its own epoll and only a cursor per stream.
 //!
-//! A change wakes a thread once, which iterates over the streams of the environment and writes the shared bytes to each
-//! socket. Bytes that a socket does not accept are kept as a slice of the shared bytes. Other streams never wait for a
-//! slow reader: while its socket is full it is skipped, and when it drains the change log decides whether the stream
-//! receives single changes or the full data.
+//! A change wakes a thread once, which iterates over the streams of the environment and writes the shared bytes to
+//! each socket. Bytes that a socket does not accept are kept as a slice of the shared bytes. Over TLS they are
+//! encrypted a record at a time, when the socket accepts them, so that at most one record is kept per stream. Other
+//! streams never wait for a slow reader: while its socket is full it is skipped, and when it drains the change log
+//! decides whether the stream receives single changes or the full data.
 
 mod connection;
 mod inbox;
@@ -22,6 +23,7 @@ use yardarm_core::workers::processors;
 
 use self::inbox::{Message, ShardHandle};
 use self::shard::Shard;
+use super::tls::TlsSession;
 
 /// The fan-out threads. Cheap to clone.
 #[derive(Clone)]
@@ -33,11 +35,13 @@ pub struct Fanout {
 /// A stream whose response head has been written.
 pub(super) struct StreamHandoff {
     pub(super) socket: TcpStream,
+    /// Keys and state of TLS; `None` in plain text.
+    pub(super) session: Option<Box<TlsSession>>,
     pub(super) stream: OpenStream,
     pub(super) peer: SocketAddr,
     /// The connection's permit.
     pub(super) permit: OwnedSemaphorePermit,
-    /// Bytes after the request of the stream that were read together with it.
+    /// Bytes after the request of the stream that were read together with it; over TLS, the session has them.
     pub(super) unread: Bytes,
     pub(super) after: AfterStream,
     /// Channel for returning the connection when the stream has ended.
@@ -47,7 +51,8 @@ pub(super) struct StreamHandoff {
 /// What happens to a connection when its stream has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterStream {
-    /// It serves the next request. Until then, bytes that the client sends stay in the socket.
+    /// It serves the next request. Until then, bytes that the client sends stay in the socket; over TLS, the first of
+    /// them are decrypted and kept.
     Serve,
     /// It is closed.
     Close,
@@ -58,6 +63,7 @@ pub(super) enum AfterStream {
 /// A connection whose stream has ended.
 pub(super) struct ReturnedConnection {
     pub(super) socket: TcpStream,
+    pub(super) session: Option<Box<TlsSession>>,
     pub(super) peer: SocketAddr,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) unread: Bytes,

@@ -2,8 +2,8 @@
 //!
 //! Hyper sends a stream response like any other, but its body never yields anything. When hyper polls the body for
 //! data, it has encoded the response head, and when it flushes after that, the head is on the wire: hyper empties its
-//! own buffer before it flushes the socket. At that moment the connection is taken apart and the
-//! socket goes to the fan-out, which writes the chunks of the body itself.
+//! own buffer before it flushes the socket. At that moment the connection is taken apart and the socket, over TLS
+//! together with its session, goes to the fan-out, which writes the chunks of the body itself.
 //!
 //! Bytes that the client sends meanwhile are not read. If the connection serves another request afterwards, they are
 //! read then, in order; if some of them may belong to the request of the stream, the connection is closed.

@@ -5,18 +5,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio_rustls::server::TlsStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::activity::{Activity, HEAD_TIMEOUT};
 use super::answer::Caller;
 use super::drive::{Outcome, drive};
 use super::fanout::StreamHandoff;
 use super::handover::Handover;
-use super::watched::{HeadWatch, Watched};
+use super::watched::{HeadWatch, Transport, TransportParts, Watched};
 use super::{Accepted, Serving, linger};
 use crate::config::Limits;
 
@@ -24,15 +23,29 @@ use crate::config::Limits;
 pub(super) async fn plain(serving: Arc<Serving>, accepted: Accepted) {
     let Accepted { socket, unread, peer, permit } = accepted;
     let activity = Activity::new();
-    let caller = caller(&serving, &activity, peer, Some(Handover::default()));
-    let service = service_fn(|request| caller.answer(request));
     let socket = Watched::new(socket, unread, Arc::clone(&activity));
-    let io = TokioIo::new(HeadWatch::new(socket, Arc::clone(&activity)));
+    serve(serving, socket, activity, peer, permit).await;
+}
+
+/// Serves one connection until it ends or becomes a stream.
+pub(super) async fn serve<T: Transport>(
+    serving: Arc<Serving>,
+    transport: T,
+    activity: Arc<Activity>,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
+    let handover = Some(Handover::default());
+    let caller = Caller { serving: Arc::clone(&serving), activity: Arc::clone(&activity), peer, handover };
+    let service = service_fn(|request| caller.answer(request));
+    let io = TokioIo::new(HeadWatch::new(transport, Arc::clone(&activity)));
     let mut connection = Box::pin(builder(&serving.limits).serve_connection(io, service));
     let outcome = drive(connection.as_mut(), &activity, &serving).await;
-    // Hyper's state of this connection is freed here; from now on a stream takes only its cursor and its socket.
+    // Hyper's state of this connection is freed here; from now on a stream takes only its cursor, its socket and, over
+    // TLS, its session.
     let parts = Pin::into_inner(connection).into_parts();
-    let socket = parts.io.into_inner().into_inner().into_inner();
+    let TransportParts { socket, unread, session } = parts.io.into_inner().into_inner().into_parts(&parts.read_buf);
+    drop(parts.read_buf);
     match outcome {
         Outcome::Ended => linger::linger(socket, &serving).await,
         Outcome::Cut(_) => linger::reset(&socket),
@@ -40,36 +53,9 @@ pub(super) async fn plain(serving: Arc<Serving>, accepted: Accepted) {
             let Some((stream, after)) = caller.handover.as_ref().and_then(Handover::take_stream) else { return };
             let Ok(socket) = socket.into_std() else { return };
             let returning = serving.returning.clone();
-            // A copy, because even an empty slice would keep the library's whole read buffer for as long as the stream
-            // lives.
-            let unread = Bytes::copy_from_slice(&parts.read_buf);
-            serving.fanout.add(StreamHandoff { socket, stream, peer, permit, unread, after, returning });
+            serving.fanout.add(StreamHandoff { socket, session, stream, peer, permit, unread, after, returning });
         }
     }
-}
-
-/// Serves one connection over TLS until it ends.
-pub(super) async fn secured(
-    serving: Arc<Serving>,
-    stream: TlsStream<Watched>,
-    activity: Arc<Activity>,
-    peer: SocketAddr,
-) {
-    let caller = caller(&serving, &activity, peer, None);
-    let service = service_fn(|request| caller.answer(request));
-    let io = TokioIo::new(HeadWatch::new(stream, Arc::clone(&activity)));
-    let mut connection = Box::pin(builder(&serving.limits).serve_connection(io, service));
-    let outcome = drive(connection.as_mut(), &activity, &serving).await;
-    let parts = Pin::into_inner(connection).into_parts();
-    let (socket, _) = parts.io.into_inner().into_inner().into_inner();
-    match outcome {
-        Outcome::Ended => linger::linger(socket.into_inner(), &serving).await,
-        Outcome::Cut(_) | Outcome::BecameStream => linger::reset(&socket.into_inner()),
-    }
-}
-
-fn caller(serving: &Arc<Serving>, activity: &Arc<Activity>, peer: SocketAddr, handover: Option<Handover>) -> Caller {
-    Caller { serving: Arc::clone(serving), activity: Arc::clone(activity), peer, handover }
 }
 
 fn builder(limits: &Limits) -> http1::Builder {

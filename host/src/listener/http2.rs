@@ -8,7 +8,6 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio_rustls::server::TlsStream;
 use yardarm_core::Lifecycle;
 
 use super::Serving;
@@ -17,15 +16,10 @@ use super::answer::Caller;
 use super::connection_limit::{CloseReason, ConnectionLimit};
 use super::drive::drive;
 use super::progress::Progress;
-use super::watched::Watched;
+use super::tls::TlsStream;
 
 /// Serves one connection until it ends.
-pub(super) async fn secured(
-    serving: Arc<Serving>,
-    stream: TlsStream<Watched>,
-    activity: Arc<Activity>,
-    peer: SocketAddr,
-) {
+pub(super) async fn secured(serving: Arc<Serving>, stream: TlsStream, activity: Arc<Activity>, peer: SocketAddr) {
     let caller = Caller { serving: Arc::clone(&serving), activity: Arc::clone(&activity), peer, handover: None };
     let caller = Arc::new(caller);
     let service = service_fn(move |request| {

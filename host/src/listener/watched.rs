@@ -14,6 +14,22 @@ use tokio::net::TcpStream;
 
 use super::activity::{Activity, Probe};
 use super::framing::FramingScan;
+use super::tls::TlsSession;
+
+/// A connection that can be taken apart between two pieces of data.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// Takes the connection apart; `unread` was read from it and not used.
+    fn into_parts(self, unread: &[u8]) -> TransportParts;
+}
+
+/// What remains of a connection without the HTTP library.
+pub(super) struct TransportParts {
+    pub(super) socket: TcpStream,
+    /// Data that was read from the socket and not used; over TLS, the session has it.
+    pub(super) unread: Bytes,
+    /// Keys and state of TLS; `None` in plain text.
+    pub(super) session: Option<Box<TlsSession>>,
+}
 
 /// A TCP connection that records reads, writes and flushes. It first yields bytes that were read from it before.
 pub(super) struct Watched {
@@ -37,10 +53,6 @@ impl Watched {
         Self { socket, unread, activity }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
-        self.socket
-    }
-
     /// Queries the operating system for readable bytes, bypassing the readiness that the runtime caches.
     fn answer_probe(&self) {
         let mut byte = [MaybeUninit::<u8>::uninit(); 1];
@@ -52,6 +64,14 @@ impl Watched {
                 self.activity.note_read();
             }
         }
+    }
+}
+
+impl Transport for Watched {
+    fn into_parts(self, unread: &[u8]) -> TransportParts {
+        // A copy, because even an empty slice would keep the library's whole read buffer for as long as a stream lives.
+        let unread = Bytes::from([unread, &self.unread].concat());
+        TransportParts { socket: self.socket, unread, session: None }
     }
 }
 

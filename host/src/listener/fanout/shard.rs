@@ -100,9 +100,9 @@ impl Shard {
                 }
                 if event.is_error() || event.is_read_closed() {
                     self.end_broken(token);
-                } else if event.is_readable() && self.streams[token].discards_too_much() {
+                } else if event.is_readable() && self.read(token) {
                     self.remove(token);
-                } else if event.is_writable() {
+                } else if event.is_writable() || self.streams[token].wants_flush() {
                     self.write(token);
                 }
             }
@@ -152,7 +152,20 @@ impl Shard {
         // A stream that has to end already is written to at once, detects the end there, and is closed like any other.
         let _ = connection.stream.poll_ending(&mut Context::from_waker(&waker));
         entry.insert(connection);
-        self.write(token);
+        // What the client sent together with its request may have ended the connection already.
+        if self.read(token) {
+            self.remove(token);
+        } else {
+            self.write(token);
+        }
+    }
+
+    /// Reads what the client sends, if there is a need; returns whether the connection is over.
+    fn read(&mut self, token: usize) -> bool {
+        let Some(connection) = self.streams.get_mut(token) else { return false };
+        let label = |it: &Connection| Some(it.stream.environment().clone());
+        // A panic in one stream ends this stream only.
+        supervisor::part("fan-out stream", connection, label, Connection::read).unwrap_or(true)
     }
 
     fn write_group(&mut self, key: usize) {

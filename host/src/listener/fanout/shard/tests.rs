@@ -55,7 +55,7 @@ async fn a_stream_that_ended_before_assignment_receives_its_end() {
     socket.set_nonblocking(true).unwrap();
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let (after, unread, returning) = (AfterStream::Close, Bytes::new(), mpsc::channel(1).0);
-    fanout.add(StreamHandoff { socket, stream, peer, permit, unread, after, returning });
+    fanout.add(StreamHandoff { socket, session: None, stream, peer, permit, unread, after, returning });
     let mut heard = Vec::new();
     client.read_to_end(&mut heard).unwrap();
     assert_eq!(heard, LAST_CHUNK);
