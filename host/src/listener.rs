@@ -207,8 +207,10 @@ fn start(serving: &Arc<Serving>, socket: TcpStream, peer: SocketAddr, permit: Ow
     if let Err(error) = tune(&socket, &serving.limits) {
         tracing::debug!(%error, "options of a connection cannot be set");
     }
+    // On the heap, because the futures around it keep space for it twice.
+    let connection = Box::pin(connection(Arc::clone(serving), socket, peer, permit));
     // Graceful: requests in progress are finished within the drain time.
-    serving.lifecycle.spawn_graceful("connection", connection(Arc::clone(serving), socket, peer, permit));
+    serving.lifecycle.spawn_graceful("connection", connection);
 }
 
 fn tune(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {

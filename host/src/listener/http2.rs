@@ -1,7 +1,6 @@
 //! Connections that speak HTTP/2, where many requests share a socket: each has its own write timeout.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,17 +23,23 @@ pub(super) async fn secured(serving: Arc<Serving>, stream: TlsStream, activity: 
     let caller = Arc::new(caller);
     let service = service_fn(move |request| {
         let caller = Arc::clone(&caller);
-        async move { caller.answer(request).await }
+        // On the heap, because the library keeps space for it as long as the response is written.
+        Box::pin(async move { caller.answer(request).await })
     });
+    // On the heap, because otherwise each of the futures around this one keeps space for it.
+    let mut connection = Box::pin(builder(&serving).serve_connection(TokioIo::new(stream), service));
+    let _ = drive(connection.as_mut(), &activity, &serving).await;
+}
+
+fn builder(serving: &Serving) -> http2::Builder<RequestTasks> {
     let executor = RequestTasks {
         lifecycle: serving.lifecycle.clone(),
         limit: serving.limit.clone(),
         write_timeout: serving.timeouts.write,
     };
     let mut builder = http2::Builder::new(executor);
-    builder.timer(TokioTimer::new()).max_header_list_size(head_limit(&serving));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let _ = drive(connection.as_mut(), &activity, &serving).await;
+    builder.timer(TokioTimer::new()).max_header_list_size(head_limit(serving));
+    builder
 }
 
 fn head_limit(serving: &Serving) -> u32 {
@@ -56,8 +61,8 @@ where
 {
     fn execute(&self, task: F) {
         let (progress, limit, timeout) = (Progress::new(), self.limit.clone(), self.write_timeout);
+        let request = Box::pin(Arc::clone(&progress).scope(task));
         self.lifecycle.spawn_graceful("http/2 request", async move {
-            let request = Arc::clone(&progress).scope(task);
             tokio::select! {
                 _ = request => (),
                 // Dropping the task resets the request's HTTP/2 stream.
