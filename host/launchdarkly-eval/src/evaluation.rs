@@ -11,6 +11,7 @@ mod dependants;
 mod estimate;
 mod flag;
 mod memberships;
+mod memory;
 mod operator;
 mod outcome;
 mod prepared;
@@ -21,6 +22,7 @@ mod segment;
 mod semver;
 mod subject;
 mod symbols;
+mod visible;
 
 #[cfg(test)]
 mod vectors;
@@ -61,7 +63,7 @@ pub struct Evaluated<'a> {
 /// Evaluates all flags that the audience may see and appends the evalx body, an object sorted by key.
 pub fn evaluate_all(ruleset: &Ruleset, request: &Request<'_>, out: &mut Vec<u8>) {
     let mut body = Body::open(out);
-    evaluate_numbers(ruleset, request, ruleset.visible_to(request.audience).iter().copied(), |evaluated| {
+    evaluate_flags(ruleset, request, ruleset.visible_to(request.audience).iter().map(|it| &**it), |evaluated| {
         evaluated.write_entry(None, request.with_reasons, body.entry());
     });
     body.close();
@@ -71,9 +73,9 @@ pub fn evaluate_all(ruleset: &Ruleset, request: &Request<'_>, out: &mut Vec<u8>)
 ///
 /// Flags that do not exist or that the audience may not see are left out.
 pub fn evaluate_some<K: AsRef<str>>(ruleset: &Ruleset, request: &Request<'_>, keys: &[K], out: &mut Vec<u8>) {
-    let numbers = keys.iter().filter_map(|key| ruleset.visible_flag(key.as_ref(), request.audience));
+    let flags = keys.iter().filter_map(|key| ruleset.visible_flag(key.as_ref(), request.audience));
     let mut body = Body::open(out);
-    evaluate_numbers(ruleset, request, numbers, |evaluated| {
+    evaluate_flags(ruleset, request, flags, |evaluated| {
         evaluated.write_entry(None, request.with_reasons, body.entry());
     });
     body.close();
@@ -81,7 +83,7 @@ pub fn evaluate_some<K: AsRef<str>>(ruleset: &Ruleset, request: &Request<'_>, ke
 
 /// Evaluates all flags that the audience may see and calls `visit` with each result, sorted by key.
 pub fn evaluate_each(ruleset: &Ruleset, request: &Request<'_>, visit: &mut dyn FnMut(Evaluated<'_>)) {
-    evaluate_numbers(ruleset, request, ruleset.visible_to(request.audience).iter().copied(), visit);
+    evaluate_flags(ruleset, request, ruleset.visible_to(request.audience).iter().map(|it| &**it), visit);
 }
 
 /// Evaluates the flags with these keys and calls `visit` with each result and the index of its key.
@@ -96,11 +98,8 @@ pub fn evaluate_these(
     let subject = Subject::new(request.context, ruleset.symbols());
     let mut run = Run::new(ruleset, subject, request.memberships);
     for (index, key) in keys.iter().enumerate() {
-        let number = ruleset.visible_flag(key, request.audience);
-        if let Some((number, flag)) = number.and_then(|number| Some((number, ruleset.flag(number)?)))
-            && let Some(outcome) = run.evaluate(number)
-        {
-            visit(index, Evaluated { flag, outcome });
+        if let Some(flag) = ruleset.visible_flag(key, request.audience) {
+            visit(index, Evaluated { flag, outcome: run.evaluate(flag) });
         }
     }
 }
@@ -157,7 +156,7 @@ impl<'a> Evaluated<'a> {
     /// The keys of the direct prerequisites that were evaluated, in order.
     #[must_use]
     pub fn prerequisites(&self) -> impl ExactSizeIterator<Item = &'a str> {
-        let all = &self.flag.source().body().prerequisites;
+        let all = &self.flag.prerequisites;
         all.iter().take(self.outcome.prerequisites as usize).map(|prerequisite| &*prerequisite.key)
     }
 
@@ -169,18 +168,16 @@ impl<'a> Evaluated<'a> {
     }
 }
 
-fn evaluate_numbers(
-    ruleset: &Ruleset,
-    request: &Request<'_>,
-    numbers: impl Iterator<Item = u32>,
+fn evaluate_flags<'a>(
+    ruleset: &'a Ruleset,
+    request: &Request<'a>,
+    flags: impl Iterator<Item = &'a CompiledFlag>,
     mut visit: impl FnMut(Evaluated<'_>),
 ) {
     let subject = Subject::new(request.context, ruleset.symbols());
     let mut run = Run::new(ruleset, subject, request.memberships);
-    for number in numbers {
-        if let (Some(flag), Some(outcome)) = (ruleset.flag(number), run.evaluate(number)) {
-            visit(Evaluated { flag, outcome });
-        }
+    for flag in flags {
+        visit(Evaluated { flag, outcome: run.evaluate(flag) });
     }
 }
 

@@ -16,17 +16,18 @@ mod value;
 
 pub use self::audience::Audience;
 pub use self::context::{Context, ContextError, ContextKeys};
-pub use self::flag::Flag;
+pub use self::flag::{Flag, FlagBody};
+pub use self::item::{Body, Item};
 pub use self::json::syntax::SyntaxError;
 pub use self::json::{JsonReader, MAX_DEPTH, Mismatch, has_number_out_of_range, is_deeper_than, normalize_json};
 pub use self::reference::{Reference, ReferenceError};
-pub use self::segment::Segment;
+pub use self::segment::{Segment, SegmentBody};
 
 pub use self::rule::as_version;
 pub use self::value::write_text;
 
 pub(crate) use self::context::Part;
-pub(crate) use self::flag::{Choice, FlagBody, Target};
+pub(crate) use self::flag::{Choice, Target};
 pub(crate) use self::json::Type;
 pub(crate) use self::keys::{KeySet, Text};
 pub(crate) use self::rule::{Clause, Literal, Operator, Rollout};

@@ -1,9 +1,11 @@
 //! Percentage rollouts and experiments: from a hash to a variation.
 
+use std::sync::Arc;
+
 use sha1::{Digest, Sha1};
 
 use super::subject::{Lookup, Subject};
-use super::symbols::Interner;
+use super::symbols::Symbols;
 use crate::model::{self, ReferenceError, Value, as_integer};
 
 /// Weights are in thousandths of a percent.
@@ -16,7 +18,7 @@ pub(super) fn fraction(weight: i64) -> f32 {
 #[derive(Debug)]
 pub(super) struct Bucketing {
     /// `key.salt.` or `seed.`, the start of the hash input.
-    prefix: Box<str>,
+    prefix: Arc<str>,
     /// The hashed attribute, by the number of its reference.
     attribute: u32,
     /// Whether the secondary key of old users counts. In experiments it does not.
@@ -44,14 +46,16 @@ pub(super) struct CompiledRollout {
 struct BucketShare {
     /// Sum of the weights up to here.
     end: f32,
-    variation: i64,
+    /// The index of a variation; `None` if it does not exist.
+    variation: Option<u32>,
     untracked: bool,
 }
 
 /// The choice of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chosen {
-    pub(super) variation: i64,
+    /// The index of a variation; `None` if it does not exist.
+    pub(super) variation: Option<u32>,
     pub(super) in_experiment: bool,
 }
 
@@ -62,14 +66,14 @@ impl Bucketing {
     ///
     /// When `bucket_by` is not a valid reference.
     pub(super) fn compile(
-        prefix: &str,
+        prefix: Arc<str>,
         context_kind: &str,
         bucket_by: &str,
         secondary: bool,
-        interner: &mut Interner,
+        symbols: &Symbols,
     ) -> Result<Self, ReferenceError> {
-        let attribute = interner.attribute(context_kind, if bucket_by.is_empty() { "key" } else { bucket_by })?;
-        Ok(Self { prefix: prefix.into(), attribute, secondary })
+        let attribute = symbols.attribute(context_kind, if bucket_by.is_empty() { "key" } else { bucket_by })?;
+        Ok(Self { prefix, attribute, secondary })
     }
 
     /// The bucket of `subject`; 0 if there is nothing to hash.
@@ -92,26 +96,25 @@ impl Bucketing {
 }
 
 impl CompiledRollout {
-    /// Compiles `rollout` of the flag with this key and salt.
+    /// Compiles `rollout`, for which the hash input starts with `prefix`; `existing` gives the index of a variation.
     ///
     /// # Errors
     ///
     /// When it is bucketed by something that is not a valid reference.
     pub(super) fn compile(
         rollout: &model::Rollout,
-        key: &str,
-        salt: &str,
-        interner: &mut Interner,
+        prefix: Arc<str>,
+        existing: impl Fn(i64) -> Option<u32>,
+        symbols: &Symbols,
     ) -> Result<Self, ReferenceError> {
-        let prefix = rollout.seed.map_or_else(|| format!("{key}.{salt}."), |seed| format!("{seed}."));
         // An experiment is about the context itself; other attributes are ignored, valid or not.
         let bucket_by = if rollout.experiment { "" } else { &*rollout.bucket_by };
         let secondary = !rollout.experiment;
-        let bucketing = Bucketing::compile(&prefix, &rollout.context_kind, bucket_by, secondary, interner)?;
+        let bucketing = Bucketing::compile(prefix, &rollout.context_kind, bucket_by, secondary, symbols)?;
         let mut end = 0.0;
         let shares = rollout.shares.iter().map(|share| {
             end += fraction(share.weight);
-            BucketShare { end, variation: share.variation, untracked: share.untracked }
+            BucketShare { end, variation: existing(share.variation), untracked: share.untracked }
         });
         Ok(Self { bucketing, experiment: rollout.experiment, shares: shares.collect() })
     }

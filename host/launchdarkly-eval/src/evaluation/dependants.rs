@@ -1,77 +1,87 @@
 //! Which flags a change of a flag or segment can affect.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+
+use imbl::OrdSet;
 
 use super::flag::CompiledFlag;
 use super::segment::CompiledSegment;
 
-/// For each flag and segment, the items that refer to it.
-#[derive(Debug)]
+/// For each flag and segment, the items that refer to it. Clones share everything.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Dependants {
-    /// By number of a flag: flags that have it as a prerequisite.
-    flags_of_flags: Vec<Vec<u32>>,
-    /// By number of a segment: flags whose rules refer to it.
-    flags_of_segments: Vec<Vec<u32>>,
-    /// By number of a segment: segments whose rules refer to it.
-    segments_of_segments: Vec<Vec<u32>>,
+    /// Flags that have a flag as a prerequisite.
+    flags_of_flags: References,
+    /// Flags whose rules refer to a segment.
+    flags_of_segments: References,
+    /// Segments whose rules refer to a segment.
+    segments_of_segments: References,
 }
 
+/// Pairs of an item and one that refers to it, by their numbers.
+#[derive(Debug, Clone, Default)]
+struct References(OrdSet<(u32, u32)>);
+
 impl Dependants {
-    /// Inverts the references of these flags and segments, each at its number.
-    pub(super) fn of(flags: &[Option<Arc<CompiledFlag>>], segments: &[Option<Arc<CompiledSegment>>]) -> Self {
-        let mut dependants = Self {
-            flags_of_flags: vec![Vec::new(); flags.len()],
-            flags_of_segments: vec![Vec::new(); segments.len()],
-            segments_of_segments: vec![Vec::new(); segments.len()],
-        };
-        for (number, flag) in numbered(flags) {
-            flag.prerequisites.iter().for_each(|it| add(&mut dependants.flags_of_flags, it.flag, number));
-            flag.segments().for_each(|segment| add(&mut dependants.flags_of_segments, segment, number));
-        }
-        for (number, segment) in numbered(segments) {
-            segment.segments().for_each(|inner| add(&mut dependants.segments_of_segments, inner, number));
-        }
-        dependants
+    /// Replaces the references that the flag with this number makes.
+    pub(super) fn replace_flag(&mut self, number: u32, old: Option<&CompiledFlag>, new: Option<&CompiledFlag>) {
+        let flags = |flag: Option<&CompiledFlag>| unique(flag.iter().flat_map(|it| it.prerequisite_numbers()));
+        let segments = |flag: Option<&CompiledFlag>| unique(flag.iter().flat_map(|it| it.segments()));
+        self.flags_of_flags.replace(number, &flags(old), &flags(new));
+        self.flags_of_segments.replace(number, &segments(old), &segments(new));
+    }
+
+    /// Replaces the references that the segment with this number makes.
+    pub(super) fn replace_segment(
+        &mut self,
+        number: u32,
+        old: Option<&CompiledSegment>,
+        new: Option<&CompiledSegment>,
+    ) {
+        let segments = |segment: Option<&CompiledSegment>| unique(segment.iter().flat_map(|it| it.segments()));
+        self.segments_of_segments.replace(number, &segments(old), &segments(new));
     }
 
     /// The flags that a change of the flag with this number can affect, itself included, in no order.
-    pub(super) fn of_flag(&self, number: u32) -> Vec<u32> {
-        closure(vec![number], &self.flags_of_flags)
+    pub(super) fn of_flag(&self, number: u32) -> HashSet<u32> {
+        self.flags_of_flags.closure(vec![number])
     }
 
     /// The flags that a change of the segment with this number can affect, in no order.
-    pub(super) fn of_segment(&self, number: u32) -> Vec<u32> {
-        let segments = closure(vec![number], &self.segments_of_segments);
-        let flags = segments.iter().filter_map(|segment| self.flags_of_segments.get(*segment as usize)).flatten();
-        closure(flags.copied().collect(), &self.flags_of_flags)
+    pub(super) fn of_segment(&self, number: u32) -> HashSet<u32> {
+        let segments = self.segments_of_segments.closure(vec![number]);
+        let flags = segments.into_iter().flat_map(|segment| self.flags_of_segments.to(segment));
+        self.flags_of_flags.closure(flags.collect())
     }
 }
 
-fn numbered<T>(items: &[Option<Arc<T>>]) -> impl Iterator<Item = (u32, &T)> {
-    (0..).zip(items).filter_map(|(number, item)| Some((number, item.as_deref()?)))
-}
-
-fn add(index: &mut [Vec<u32>], of: u32, dependant: u32) {
-    // References of one item come together, so a repeated one is the last.
-    if let Some(dependants) = index.get_mut(of as usize)
-        && dependants.last() != Some(&dependant)
-    {
-        dependants.push(dependant);
-    }
-}
-
-/// `start` and everything that is reached from there.
-fn closure(mut start: Vec<u32>, edges: &[Vec<u32>]) -> Vec<u32> {
-    let mut seen = vec![false; edges.len()];
-    let mut reached = Vec::new();
-    while let Some(number) = start.pop() {
-        if let Some(seen) = seen.get_mut(number as usize)
-            && !*seen
-        {
-            *seen = true;
-            reached.push(number);
-            start.extend_from_slice(&edges[number as usize]);
+impl References {
+    fn replace(&mut self, from: u32, old: &HashSet<u32>, new: &HashSet<u32>) {
+        for to in old.difference(new) {
+            self.0.remove(&(*to, from));
+        }
+        for to in new.difference(old) {
+            self.0.insert((*to, from));
         }
     }
-    reached
+
+    /// The items that refer to this one.
+    fn to(&self, number: u32) -> impl Iterator<Item = u32> {
+        self.0.range((number, 0)..=(number, u32::MAX)).map(|(_, from)| *from)
+    }
+
+    /// `start` and everything that refers to it, directly or through others.
+    fn closure(&self, mut start: Vec<u32>) -> HashSet<u32> {
+        let mut reached = HashSet::new();
+        while let Some(number) = start.pop() {
+            if reached.insert(number) {
+                start.extend(self.to(number));
+            }
+        }
+        reached
+    }
+}
+
+fn unique(numbers: impl Iterator<Item = u32>) -> HashSet<u32> {
+    numbers.collect()
 }

@@ -25,7 +25,7 @@ impl Ruleset {
     #[must_use]
     pub fn estimate_some(&self, flags: usize, context: &Context) -> Duration {
         let text = context.longest_text();
-        let conditions = self.symbols().conditions().len() + self.segment_count();
+        let conditions = self.symbols().condition_count() + self.segment_count();
         let conditions = conditions.saturating_mul(flags) / self.flag_count().max(1);
         let conditions = conditions.saturating_mul(CONDITION + text / COMPARED);
         let flags = flags.saturating_mul(FLAG + text);

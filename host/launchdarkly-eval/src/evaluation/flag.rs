@@ -1,26 +1,33 @@
 //! Flags, compiled: names resolved to numbers, values parsed, everything that is written prepared.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::bucket::CompiledRollout;
-use super::clause::CompiledClause;
-use super::prepared::Prepared;
-use super::symbols::Interner;
+use super::clause::{ClauseCompiler, Clauses};
+use super::prepared::{Preparation, Prepared};
+use super::symbols::Symbols;
 use crate::model::{self, KeySet};
 
-/// A flag, compiled.
+/// A flag, compiled. What evaluation reads of it lies in a few pieces of memory.
 #[derive(Debug)]
 pub(super) struct CompiledFlag {
     source: Arc<model::Flag>,
+    /// The number of its key.
+    pub(super) number: u32,
     /// Whether targeting is on.
     pub(super) on: bool,
-    /// The variation for when it is off, if there is one.
-    pub(super) off_variation: Option<i64>,
+    /// Whether the fallthrough is an experiment of the older model.
+    pub(super) tracks_fallthrough: bool,
+    /// The choice for when it is off; `None` for no value.
+    pub(super) off: Option<CompiledChoice>,
+    pub(super) fallthrough: CompiledChoice,
     pub(super) prerequisites: Box<[CompiledPrerequisite]>,
     /// In the order in which they are tried.
     pub(super) targets: Box<[CompiledTarget]>,
     pub(super) rules: Box<[CompiledRule]>,
-    pub(super) fallthrough: CompiledChoice,
+    pub(super) clauses: Clauses,
+    pub(super) rollouts: Box<[CompiledRollout]>,
     pub(super) prepared: Prepared,
 }
 
@@ -28,57 +35,83 @@ pub(super) struct CompiledFlag {
 pub(super) struct CompiledPrerequisite {
     /// Number of the flag.
     pub(super) flag: u32,
-    /// The variation that it must have.
-    pub(super) variation: i64,
+    /// The variation that it must have; `None` if no flag has it.
+    pub(super) variation: Option<u32>,
+    pub(super) key: Box<str>,
 }
 
 #[derive(Debug)]
 pub(super) struct CompiledTarget {
     pub(super) kind: u32,
+    pub(super) choice: CompiledChoice,
+    /// The filter of `keys`, here because most targets do not match.
+    pub(super) filter: u64,
     pub(super) keys: Arc<KeySet>,
-    pub(super) variation: i64,
 }
 
 #[derive(Debug)]
 pub(super) struct CompiledRule {
-    pub(super) clauses: Box<[CompiledClause]>,
+    /// The end of its clauses, which begin where those of the previous rule end.
+    pub(super) clauses_end: u32,
     pub(super) choice: CompiledChoice,
+    /// Whether it is an experiment of the older model.
+    pub(super) is_tracked: bool,
+    /// Its ID as a JSON string in the prepared text; empty if it has none.
+    pub(super) id: Range<u32>,
 }
 
-/// The result for a context that matched: a variation or a rollout.
-#[derive(Debug)]
+/// The result for a context that matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CompiledChoice {
-    Variation(i64),
-    Rollout(CompiledRollout),
-    /// Neither, a rollout among nothing, or one by an invalid reference.
+    /// The index of a variation, which exists.
+    Variation(u32),
+    /// The index of a rollout of the flag.
+    Rollout(u32),
+    /// A variation that does not exist, no choice, a rollout among nothing, or one by an invalid reference.
     Malformed,
+}
+
+/// Compiles one flag.
+struct FlagCompiler<'a> {
+    flag: &'a model::Flag,
+    body: &'a model::FlagBody,
+    symbols: &'a Symbols,
+    rollouts: Vec<CompiledRollout>,
+    /// `key.salt.`, with which the hash input of most rollouts starts.
+    prefix: Option<Arc<str>>,
 }
 
 impl CompiledFlag {
     /// Compiles `source`.
-    pub(super) fn compile(source: &Arc<model::Flag>, interner: &mut Interner) -> Self {
+    pub(super) fn compile(source: &Arc<model::Flag>, symbols: &Symbols) -> Self {
         let body = source.body();
-        let choice = |choice: &model::Choice, interner: &mut Interner| compile_choice(choice, source, interner);
-        let prerequisites = body
-            .prerequisites
-            .iter()
-            .map(|it| CompiledPrerequisite { flag: interner.flag(&it.key), variation: it.variation })
-            .collect();
-        let targets = compile_targets(body, interner);
+        let mut compiler = FlagCompiler { flag: source, body: &body, symbols, rollouts: Vec::new(), prefix: None };
+        let (mut clauses, mut preparation) = (ClauseCompiler::default(), Preparation::new(source, &body));
         let rules = body.rules.iter().map(|rule| CompiledRule {
-            clauses: rule.clauses.iter().map(|clause| CompiledClause::compile(clause, interner)).collect(),
-            choice: choice(&rule.choice, interner),
+            clauses_end: clauses.add(&rule.clauses, symbols),
+            choice: compiler.choice(&rule.choice),
+            is_tracked: rule.track_events,
+            id: preparation.add_rule_id(&rule.id),
         });
         let rules = rules.collect();
+        let prerequisites = body.prerequisites.iter().map(|it| CompiledPrerequisite {
+            flag: symbols.flag(&it.key),
+            variation: u32::try_from(it.variation).ok(),
+            key: it.key.clone(),
+        });
         Self {
-            on: body.on,
-            off_variation: body.off_variation,
-            prerequisites,
-            targets,
-            rules,
-            fallthrough: choice(&body.fallthrough, interner),
-            prepared: Prepared::new(source),
             source: Arc::clone(source),
+            number: symbols.flag(source.key()),
+            on: body.on,
+            tracks_fallthrough: body.track_events_fallthrough,
+            off: body.off_variation.map(|index| compiler.variation(index)),
+            fallthrough: compiler.choice(&body.fallthrough),
+            prerequisites: prerequisites.collect(),
+            targets: compiler.targets(),
+            rules,
+            clauses: clauses.finish(),
+            rollouts: compiler.rollouts.into(),
+            prepared: preparation.finish(),
         }
     }
 
@@ -87,62 +120,76 @@ impl CompiledFlag {
         &self.source
     }
 
-    /// `variation` as an index, if there is such a variation.
-    pub(super) fn index(&self, variation: i64) -> Option<u32> {
-        let index = u32::try_from(variation).ok()?;
-        ((index as usize) < self.prepared.variation_count()).then_some(index)
-    }
-
-    /// Whether the fallthrough is an experiment of the older model.
-    pub(super) fn tracks_fallthrough(&self) -> bool {
-        self.source.body().track_events_fallthrough
-    }
-
-    /// Whether the rule is an experiment of the older model.
-    pub(super) fn tracks_rule(&self, index: u32) -> bool {
-        self.source.body().rules.get(index as usize).is_some_and(|rule| rule.track_events)
+    /// The numbers of its prerequisites.
+    pub(super) fn prerequisite_numbers(&self) -> impl Iterator<Item = u32> {
+        self.prerequisites.iter().map(|it| it.flag)
     }
 
     /// The numbers of the segments that its rules refer to.
     pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
-        self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(CompiledClause::segments).copied()
+        self.clauses.segments()
     }
 }
 
-fn compile_choice(choice: &model::Choice, flag: &model::Flag, interner: &mut Interner) -> CompiledChoice {
-    if let Some(variation) = choice.variation {
-        return CompiledChoice::Variation(variation);
+impl FlagCompiler<'_> {
+    fn variation(&self, index: i64) -> CompiledChoice {
+        existing(index, self.body).map_or(CompiledChoice::Malformed, CompiledChoice::Variation)
     }
-    match &choice.rollout {
-        Some(rollout) if !rollout.shares.is_empty() => {
-            CompiledRollout::compile(rollout, flag.name(), &flag.body().salt, interner)
-                .map_or(CompiledChoice::Malformed, CompiledChoice::Rollout)
+
+    fn choice(&mut self, choice: &model::Choice) -> CompiledChoice {
+        match (choice.variation, &choice.rollout) {
+            (Some(variation), _) => self.variation(variation),
+            (None, Some(rollout)) if !rollout.shares.is_empty() => self.rollout(rollout),
+            (None, _) => CompiledChoice::Malformed,
         }
-        _ => CompiledChoice::Malformed,
+    }
+
+    fn rollout(&mut self, rollout: &model::Rollout) -> CompiledChoice {
+        let prefix = match rollout.seed {
+            Some(seed) => format!("{seed}.").into(),
+            None => {
+                let (name, salt) = (self.flag.name(), &self.body.salt);
+                Arc::clone(self.prefix.get_or_insert_with(|| format!("{name}.{salt}.").into()))
+            }
+        };
+        let index = |variation| existing(variation, self.body);
+        let Ok(compiled) = CompiledRollout::compile(rollout, prefix, index, self.symbols) else {
+            return CompiledChoice::Malformed;
+        };
+        self.rollouts.push(compiled);
+        CompiledChoice::Rollout(u32::try_from(self.rollouts.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// The targets in the order in which they count.
+    ///
+    /// `contextTargets` gives the order if it is there. An entry for users without keys stands for the first entry of
+    /// `targets` with the same variation; the other entries of `targets` do not count then.
+    fn targets(&self) -> Box<[CompiledTarget]> {
+        let body = self.body;
+        let compile = |target: &model::Target| CompiledTarget {
+            kind: self.symbols.kind(&target.context_kind),
+            choice: self.variation(target.variation),
+            filter: target.keys.filter(),
+            keys: Arc::clone(&target.keys),
+        };
+        if body.context_targets.is_empty() {
+            return body.targets.iter().map(compile).collect();
+        }
+        let is_placeholder =
+            |target: &model::Target| matches!(&*target.context_kind, "" | "user") && target.keys.is_empty();
+        let targets = body.context_targets.iter().filter_map(|target| {
+            if is_placeholder(target) {
+                body.targets.iter().find(|it| it.variation == target.variation).map(compile)
+            } else {
+                Some(compile(target))
+            }
+        });
+        targets.collect()
     }
 }
 
-/// The targets in the order in which they count.
-///
-/// `contextTargets` gives the order if it is there. An entry for users without keys stands for the first entry of
-/// `targets` with the same variation; the other entries of `targets` do not count then.
-fn compile_targets(body: &model::FlagBody, interner: &mut Interner) -> Box<[CompiledTarget]> {
-    let mut compile = |target: &model::Target| CompiledTarget {
-        kind: interner.kind(&target.context_kind),
-        keys: Arc::clone(&target.keys),
-        variation: target.variation,
-    };
-    if body.context_targets.is_empty() {
-        return body.targets.iter().map(compile).collect();
-    }
-    let is_placeholder =
-        |target: &model::Target| matches!(&*target.context_kind, "" | "user") && target.keys.is_empty();
-    let targets = body.context_targets.iter().filter_map(|target| {
-        if is_placeholder(target) {
-            body.targets.iter().find(|it| it.variation == target.variation).map(&mut compile)
-        } else {
-            Some(compile(target))
-        }
-    });
-    targets.collect()
+/// `variation` as an index, if there is such a variation.
+fn existing(variation: i64, body: &model::FlagBody) -> Option<u32> {
+    let index = u32::try_from(variation).ok()?;
+    ((index as usize) < body.variations.len()).then_some(index)
 }

@@ -52,6 +52,9 @@ enum Texts {
 }
 
 impl Test {
+    /// In place of an attribute: the kind of any individual context is tested.
+    pub(super) const ANY_KIND: u32 = u32::MAX;
+
     /// Prepares `operator` with `values`; `pattern` compiles a regular expression. Segments are not matched here.
     pub(super) fn compile(operator: Operator, values: &[Literal], pattern: impl FnMut(&str) -> Arc<Pattern>) -> Self {
         match operator {

@@ -54,8 +54,10 @@ impl Outcome {
     /// Whether the result belongs to an experiment, of the newer or the older model.
     pub(super) fn is_experiment(&self, flag: &CompiledFlag) -> bool {
         match self.reason {
-            Reason::Fallthrough { in_experiment } => in_experiment || flag.tracks_fallthrough(),
-            Reason::Rule { index, in_experiment } => in_experiment || flag.tracks_rule(index),
+            Reason::Fallthrough { in_experiment } => in_experiment || flag.tracks_fallthrough,
+            Reason::Rule { index, in_experiment } => {
+                in_experiment || flag.rules.get(index as usize).is_some_and(|rule| rule.is_tracked)
+            }
             Reason::Off | Reason::Target | Reason::PrerequisiteFailed { .. } | Reason::Malformed(_) => false,
         }
     }

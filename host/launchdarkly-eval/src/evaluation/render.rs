@@ -2,18 +2,18 @@
 
 use super::Evaluated;
 use super::outcome::Reason;
-use crate::model::write_text;
 
 impl Evaluated<'_> {
     /// Writes the flag's property of an evalx body, `"key":{…}`, with another value if there is one.
     ///
     /// `replaced_value` must be valid JSON; everything else is written as it was evaluated.
     pub fn write_entry(&self, replaced_value: Option<&[u8]>, with_reasons: bool, out: &mut Vec<u8>) {
-        let prepared = &self.flag.prepared;
+        let (prepared, variation) = (&self.flag.prepared, self.outcome.variation);
         let experiment = self.is_experiment();
-        if let Some(start) = prepared.start(self.outcome.variation) {
-            start.write(replaced_value, out);
+        if replaced_value.is_none() && !with_reasons && !experiment && self.outcome.prerequisites == 0 {
+            return prepared.write_plain(variation, out);
         }
+        prepared.write_head(variation, replaced_value, out);
         if experiment {
             out.extend_from_slice(br#","trackEvents":true,"trackReason":true"#);
         } else if prepared.track_events {
@@ -23,7 +23,7 @@ impl Evaluated<'_> {
             out.extend_from_slice(br#","reason":"#);
             self.write_reason(out);
         }
-        out.extend_from_slice(&prepared.debugging);
+        out.extend_from_slice(prepared.debugging(variation));
         if self.outcome.prerequisites > 0 {
             out.extend_from_slice(br#","prerequisites":["#);
             out.extend_from_slice(prepared.prerequisites(self.outcome.prerequisites));
@@ -42,10 +42,10 @@ impl Evaluated<'_> {
             Reason::Rule { index, .. } => {
                 out.extend_from_slice(br#","ruleIndex":"#);
                 write_number(index, out);
-                let rules = &self.flag.source().body().rules;
-                if let Some(rule) = rules.get(index as usize).filter(|rule| !rule.id.is_empty()) {
+                let id = self.flag.rules.get(index as usize).map(|rule| self.flag.prepared.text(rule.id.clone()));
+                if let Some(id) = id.filter(|id| !id.is_empty()) {
                     out.extend_from_slice(br#","ruleId":"#);
-                    write_text(&rule.id, out);
+                    out.extend_from_slice(id);
                 }
             }
             Reason::Fallthrough { .. } => (),

@@ -1,13 +1,17 @@
 //! All flags and segments of an environment at one moment, compiled.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+
+use imbl::Vector;
 
 use super::Audience;
 use super::dependants::Dependants;
 use super::flag::CompiledFlag;
 use super::segment::CompiledSegment;
-use super::symbols::{Interner, Symbols};
+use super::symbols::Symbols;
+use super::visible::{FlagList, VisibleFlags};
 use crate::model::{self, Context, Part};
 
 /// Names of removed items are dropped when there are this many more names than twice the number at the last rebuild.
@@ -15,24 +19,27 @@ const SPARE_NAMES: usize = 4096;
 
 /// Everything compiled for one environment at one moment; immutable and shared between threads.
 ///
-/// A ruleset built from a previous one shares all unchanged items with it: a change of one flag takes the
-/// compilation of that flag and a list of pointers.
+/// A ruleset that follows from another one shares all unchanged items with it: a change of one flag takes the compilation
+/// of that flag and copies of a few tree nodes, whatever the number of flags.
 pub struct Ruleset {
     symbols: Arc<Symbols>,
     /// The number of names when numbering last restarted.
     names_at_start: usize,
     /// By number; nothing at the numbers of flags that do not exist.
-    flags: Box<[Option<Arc<CompiledFlag>>]>,
-    segments: Box<[Option<Arc<CompiledSegment>>]>,
-    /// The numbers of the flags that each audience may see, sorted by key.
-    server: Box<[u32]>,
-    mobile: Box<[u32]>,
-    browser: Box<[u32]>,
-    has_big_segments: bool,
-    /// Numbers of the kinds whose keys Big Segments hold.
-    big_kinds: Box<[u32]>,
+    flags: Vector<Option<Arc<CompiledFlag>>>,
+    segments: Vector<Option<Arc<CompiledSegment>>>,
+    visible: VisibleFlags,
+    big_segments: BigSegmentCount,
     /// Computed on first use, because most rulesets never need it.
     dependants: OnceLock<Dependants>,
+}
+
+/// The Big Segments of a ruleset.
+#[derive(Debug, Clone, Default)]
+struct BigSegmentCount {
+    all: usize,
+    /// By the number of the kind whose keys they hold. Kinds are few.
+    by_kind: BTreeMap<u32, usize>,
 }
 
 impl Ruleset {
@@ -41,67 +48,115 @@ impl Ruleset {
     /// Items that `previous` was built from (the same allocation, not only the same content) are taken over as they are.
     #[must_use]
     pub fn build(previous: Option<&Self>, flags: &[Arc<model::Flag>], segments: &[Arc<model::Segment>]) -> Self {
-        let flags: Vec<_> = flags.iter().filter(|flag| !flag.is_deleted()).collect();
-        let segments: Vec<_> = segments.iter().filter(|segment| !segment.is_deleted()).collect();
-        let previous = previous.filter(|it| it.symbols.len() <= 2 * it.names_at_start + SPARE_NAMES);
-
-        let known_flags: Vec<_> = flags.iter().map(|flag| previous?.compiled_flag(flag)).collect();
-        let known_segments: Vec<_> = segments.iter().map(|segment| previous?.compiled_segment(segment)).collect();
-        let known = known_flags.iter().flatten().count() + known_segments.iter().flatten().count();
-        // When no item remains, old names have no use.
-        let previous = previous.filter(|_| known > 0);
-
-        let mut interner = Interner::new(previous.map(|it| Arc::clone(&it.symbols)));
-        let compiled_flags: Vec<_> = flags
-            .iter()
-            .zip(known_flags)
-            .map(|(flag, known)| {
-                let compiled = known.map_or_else(|| Arc::new(CompiledFlag::compile(flag, &mut interner)), Arc::clone);
-                (interner.flag(flag.key()), compiled)
-            })
-            .collect();
-        let compiled_segments: Vec<_> = segments
-            .iter()
-            .zip(known_segments)
-            .map(|(segment, known)| {
-                let compiled =
-                    known.map_or_else(|| Arc::new(CompiledSegment::compile(segment, &mut interner)), Arc::clone);
-                (interner.segment(segment.key()), compiled)
-            })
-            .collect();
-        let symbols = interner.finish();
-
-        let visible_to = |audience: Audience| -> Box<[u32]> {
-            let visible = compiled_flags.iter().filter(|(_, flag)| flag.source().visible_to(audience));
-            visible.map(|(number, _)| *number).collect()
+        let previous = previous.filter(|it| !it.has_too_many_names());
+        let is_known = |previous: &&Self| {
+            flags.iter().any(|it| previous.has_flag(it)) || segments.iter().any(|it| previous.has_segment(it))
         };
-        let mut big_kinds: Vec<_> = compiled_segments.iter().filter_map(|(_, it)| it.looked_up_kind()).collect();
-        big_kinds.sort_unstable();
-        big_kinds.dedup();
+        // When no item remains, old names have no use.
+        match previous.filter(is_known) {
+            Some(previous) => previous.changed_to(flags, segments),
+            None => Self::compile(flags, segments),
+        }
+    }
+
+    /// The ruleset in which `flag` replaces the flag with its key; a tombstone removes it.
+    ///
+    /// `None` if so many names of removed items have gathered that everything has to be compiled again.
+    #[must_use]
+    pub fn with_flag(&self, flag: &Arc<model::Flag>) -> Option<Self> {
+        (!self.has_too_many_names()).then(|| {
+            let mut next = self.clone();
+            next.set_flag(flag.key(), Some(flag).filter(|it| !it.is_deleted()));
+            next
+        })
+    }
+
+    /// The ruleset in which `segment` replaces the segment with its key; a tombstone removes it.
+    ///
+    /// `None` if so many names of removed items have gathered that everything has to be compiled again.
+    #[must_use]
+    pub fn with_segment(&self, segment: &Arc<model::Segment>) -> Option<Self> {
+        (!self.has_too_many_names()).then(|| {
+            let mut next = self.clone();
+            next.set_segment(segment.key(), Some(segment).filter(|it| !it.is_deleted()));
+            next
+        })
+    }
+
+    fn compile(flags: &[Arc<model::Flag>], segments: &[Arc<model::Segment>]) -> Self {
+        let symbols = Symbols::new();
+        let flags = flags.iter().filter(|flag| !flag.is_deleted());
+        let flags: Vec<_> = flags.map(|flag| Arc::new(CompiledFlag::compile(flag, &symbols))).collect();
+        let segments = segments.iter().filter(|segment| !segment.is_deleted());
+        let segments: Vec<_> = segments.map(|it| Arc::new(CompiledSegment::compile(it, &symbols))).collect();
+        let mut big_segments = BigSegmentCount::default();
+        segments.iter().for_each(|it| big_segments.add(it));
         Self {
-            names_at_start: previous.map_or(symbols.len(), |it| it.names_at_start),
-            server: visible_to(Audience::Server),
-            mobile: visible_to(Audience::Mobile),
-            browser: visible_to(Audience::Browser),
-            has_big_segments: segments.iter().any(|segment| segment.is_unbounded()),
-            big_kinds: big_kinds.into(),
-            flags: by_number(compiled_flags, symbols.flags.values().len()),
-            segments: by_number(compiled_segments, symbols.segments.values().len()),
+            names_at_start: symbols.len(),
+            visible: VisibleFlags::of(&flags),
+            flags: by_number(flags, symbols.flags.len(), |it| it.number),
+            segments: by_number(segments, symbols.segments.len(), |it| it.number),
+            big_segments,
             dependants: OnceLock::new(),
-            symbols,
+            symbols: Arc::new(symbols),
+        }
+    }
+
+    fn changed_to(&self, flags: &[Arc<model::Flag>], segments: &[Arc<model::Segment>]) -> Self {
+        let mut next = self.clone();
+        let is_gone = |key: &str, found: Result<usize, usize>| found.is_err().then(|| key.to_owned());
+        let gone_flags: Vec<_> = self.flags.iter().flatten().map(|it| it.source().key()).collect();
+        let gone_flags =
+            gone_flags.into_iter().filter_map(|key| is_gone(key, flags.binary_search_by(|it| it.key().cmp(key))));
+        gone_flags.for_each(|key| next.set_flag(&key, None));
+        let gone_segments: Vec<_> = self.segments.iter().flatten().map(|it| it.source().key()).collect();
+        let gone_segments =
+            gone_segments.into_iter().filter_map(|key| is_gone(key, segments.binary_search_by(|it| it.key().cmp(key))));
+        gone_segments.for_each(|key| next.set_segment(&key, None));
+        for flag in flags.iter().filter(|it| !self.has_flag(it)) {
+            next.set_flag(flag.key(), Some(flag).filter(|it| !it.is_deleted()));
+        }
+        for segment in segments.iter().filter(|it| !self.has_segment(it)) {
+            next.set_segment(segment.key(), Some(segment).filter(|it| !it.is_deleted()));
+        }
+        next
+    }
+
+    fn set_flag(&mut self, key: &str, source: Option<&Arc<model::Flag>>) {
+        let new = source.map(|it| Arc::new(CompiledFlag::compile(it, &self.symbols)));
+        let Some(number) = self.symbols.flags.get(key) else { return };
+        // Compilation may have numbered flags and segments that do not exist.
+        extend(&mut self.flags, self.symbols.flags.len());
+        extend(&mut self.segments, self.symbols.segments.len());
+        let old = self.flags.get_mut(number as usize).and_then(|it| std::mem::replace(it, new.clone()));
+        self.visible.replace(key, old.as_deref(), new.as_ref());
+        if let Some(dependants) = self.dependants.get_mut() {
+            dependants.replace_flag(number, old.as_deref(), new.as_deref());
+        }
+    }
+
+    fn set_segment(&mut self, key: &str, source: Option<&Arc<model::Segment>>) {
+        let new = source.map(|it| Arc::new(CompiledSegment::compile(it, &self.symbols)));
+        let Some(number) = self.symbols.segments.get(key) else { return };
+        extend(&mut self.segments, self.symbols.segments.len());
+        let old = self.segments.get_mut(number as usize).and_then(|it| std::mem::replace(it, new.clone()));
+        old.iter().for_each(|it| self.big_segments.remove(it));
+        new.iter().for_each(|it| self.big_segments.add(it));
+        if let Some(dependants) = self.dependants.get_mut() {
+            dependants.replace_segment(number, old.as_deref(), new.as_deref());
         }
     }
 
     /// Whether any segment is a Big Segment.
     #[must_use]
     pub fn has_big_segments(&self) -> bool {
-        self.has_big_segments
+        self.big_segments.all > 0
     }
 
     /// The keys of `context` that may have to be looked up in a Big Segment store, each once.
     #[must_use]
     pub fn big_segment_keys<'a>(&self, context: &'a Context) -> Vec<&'a str> {
-        let kinds = self.big_kinds.iter().filter_map(|kind| self.symbols.kinds.values().get(*kind as usize));
+        let kinds = self.big_segments.by_kind.keys().filter_map(|kind| self.symbols.kinds.value(*kind));
         let mut keys: Vec<_> = kinds.filter_map(|kind| context.part(kind)).map(Part::key).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -112,34 +167,29 @@ impl Ruleset {
     #[must_use]
     pub fn affected_by_flag(&self, key: &str) -> Vec<Arc<str>> {
         let number = self.symbols.flags.get(key);
-        self.keys(number.map(|number| self.dependants().of_flag(number)).unwrap_or_default())
+        self.keys(number.into_iter().flat_map(|number| self.dependants().of_flag(number)))
     }
 
     /// The keys of the flags whose results a change of this segment can affect, sorted.
     #[must_use]
     pub fn affected_by_segment(&self, key: &str) -> Vec<Arc<str>> {
         let number = self.symbols.segments.get(key);
-        self.keys(number.map(|number| self.dependants().of_segment(number)).unwrap_or_default())
+        self.keys(number.into_iter().flat_map(|number| self.dependants().of_segment(number)))
     }
 
-    /// The numbers of the flags that `audience` may see, sorted by key.
-    pub(super) fn visible_to(&self, audience: Audience) -> &[u32] {
-        match audience {
-            Audience::Server => &self.server,
-            Audience::Mobile => &self.mobile,
-            Audience::Browser => &self.browser,
-        }
+    /// The flags that `audience` may see, sorted by key.
+    pub(super) fn visible_to(&self, audience: Audience) -> &FlagList {
+        self.visible.to(audience)
     }
 
     /// The place of the flag `key` among those that `audience` may see, or the place where it would be.
     pub fn visible_position(&self, key: &str, audience: Audience) -> Result<usize, usize> {
-        let key_of = |number: &u32| self.flag(*number).map_or("", |flag| flag.source().key());
-        self.visible_to(audience).binary_search_by(|number| key_of(number).cmp(key))
+        self.visible_to(audience).position(key)
     }
 
     /// The keys of the flags that `audience` may see, sorted.
     pub fn visible_keys(&self, audience: Audience) -> impl Iterator<Item = &Arc<str>> {
-        self.visible_to(audience).iter().filter_map(|number| Some(self.flag(*number)?.source().key()))
+        self.visible_to(audience).iter().map(|flag| flag.source().key())
     }
 
     /// How many flags `audience` may see.
@@ -148,10 +198,9 @@ impl Ruleset {
         self.visible_to(audience).len()
     }
 
-    /// The number of the flag `key`, if it exists and `audience` may see it.
-    pub(super) fn visible_flag(&self, key: &str, audience: Audience) -> Option<u32> {
-        let number = self.symbols.flags.get(key)?;
-        self.flag(number)?.source().visible_to(audience).then_some(number)
+    /// The flag `key`, if it exists and `audience` may see it.
+    pub(super) fn visible_flag(&self, key: &str, audience: Audience) -> Option<&CompiledFlag> {
+        self.flag(self.symbols.flags.get(key)?).filter(|flag| flag.source().visible_to(audience))
     }
 
     pub(super) fn symbols(&self) -> &Symbols {
@@ -174,47 +223,98 @@ impl Ruleset {
         self.segments.len()
     }
 
-    fn compiled_flag(&self, source: &Arc<model::Flag>) -> Option<&Arc<CompiledFlag>> {
-        let compiled = self.flags.get(self.symbols.flags.get(&**source.key())? as usize)?.as_ref()?;
-        Arc::ptr_eq(compiled.source(), source).then_some(compiled)
+    fn has_too_many_names(&self) -> bool {
+        self.symbols.len() > 2 * self.names_at_start + SPARE_NAMES
     }
 
-    fn compiled_segment(&self, source: &Arc<model::Segment>) -> Option<&Arc<CompiledSegment>> {
-        let compiled = self.segments.get(self.symbols.segments.get(&**source.key())? as usize)?.as_ref()?;
-        Arc::ptr_eq(compiled.source(), source).then_some(compiled)
+    /// Whether this was built from `source`; a tombstone stands for no flag.
+    fn has_flag(&self, source: &Arc<model::Flag>) -> bool {
+        let compiled = self.symbols.flags.get(&**source.key()).and_then(|number| self.flag(number));
+        compiled.is_some_and(|it| Arc::ptr_eq(it.source(), source))
+    }
+
+    fn has_segment(&self, source: &Arc<model::Segment>) -> bool {
+        let compiled = self.symbols.segments.get(&**source.key()).and_then(|number| self.segment(number));
+        compiled.is_some_and(|it| Arc::ptr_eq(it.source(), source))
     }
 
     fn dependants(&self) -> &Dependants {
-        self.dependants.get_or_init(|| Dependants::of(&self.flags, &self.segments))
+        self.dependants.get_or_init(|| {
+            let mut dependants = Dependants::default();
+            self.flags.iter().flatten().for_each(|it| dependants.replace_flag(it.number, None, Some(it)));
+            self.segments.iter().flatten().for_each(|it| dependants.replace_segment(it.number, None, Some(it)));
+            dependants
+        })
     }
 
-    fn keys(&self, numbers: Vec<u32>) -> Vec<Arc<str>> {
-        let flags = numbers.into_iter().filter(|number| self.flag(*number).is_some());
-        let mut keys: Vec<_> =
-            flags.filter_map(|number| self.symbols.flags.values().get(number as usize)).cloned().collect();
+    fn keys(&self, flags: impl Iterator<Item = u32>) -> Vec<Arc<str>> {
+        // Flags that do not exist have numbers too.
+        let mut keys: Vec<_> = flags.filter_map(|number| Some(Arc::clone(self.flag(number)?.source().key()))).collect();
         keys.sort_unstable();
         keys
+    }
+}
+
+impl Clone for Ruleset {
+    /// Shares everything with the original.
+    fn clone(&self) -> Self {
+        Self {
+            symbols: Arc::clone(&self.symbols),
+            names_at_start: self.names_at_start,
+            flags: self.flags.clone(),
+            segments: self.segments.clone(),
+            visible: self.visible.clone(),
+            big_segments: self.big_segments.clone(),
+            dependants: self.dependants.clone(),
+        }
+    }
+}
+
+impl BigSegmentCount {
+    fn add(&mut self, segment: &CompiledSegment) {
+        self.all += usize::from(segment.source().is_unbounded());
+        if let Some(kind) = segment.looked_up_kind() {
+            *self.by_kind.entry(kind).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, segment: &CompiledSegment) {
+        self.all -= usize::from(segment.source().is_unbounded());
+        if let Some(kind) = segment.looked_up_kind()
+            && let Some(count) = self.by_kind.get_mut(&kind)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_kind.remove(&kind);
+            }
+        }
     }
 }
 
 impl fmt::Debug for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ruleset")
-            .field("flags", &self.server.len())
+            .field("flags", &self.visible_count(Audience::Server))
             .field("segments", &self.segments.iter().flatten().count())
             .finish_non_exhaustive()
     }
 }
 
 /// Puts each item at its number.
-fn by_number<T>(items: Vec<(u32, Arc<T>)>, count: usize) -> Box<[Option<Arc<T>>]> {
+fn by_number<T>(items: Vec<Arc<T>>, count: usize, number: impl Fn(&T) -> u32) -> Vector<Option<Arc<T>>> {
     let mut table: Vec<_> = std::iter::repeat_with(|| None).take(count).collect();
-    for (number, item) in items {
-        if let Some(place) = table.get_mut(number as usize) {
+    for item in items {
+        if let Some(place) = table.get_mut(number(&item) as usize) {
             *place = Some(item);
         }
     }
-    table.into()
+    table.into_iter().collect()
+}
+
+fn extend<T>(table: &mut Vector<Option<Arc<T>>>, count: usize) {
+    while table.len() < count {
+        table.push_back(None);
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,14 @@ mod segment;
 
 use std::mem;
 
-use super::flag::{CompiledChoice, CompiledFlag};
+use super::flag::{CompiledChoice, CompiledFlag, CompiledTarget};
 use super::memberships::{BigSegmentsStatus, Memberships};
+use super::memory::{Memo, Memory, Verdict};
+use super::operator::Test;
 use super::outcome::{Failure, Outcome, Reason};
 use super::ruleset::Ruleset;
 use super::subject::{Lookup, Subject};
+use super::symbols::Condition;
 
 /// How deep the evaluation of flags and segments recurses before the innermost is evaluated on its own first.
 ///
@@ -24,9 +27,7 @@ pub(super) struct Run<'a> {
     pub(super) ruleset: &'a Ruleset,
     pub(super) subject: Subject<'a>,
     pub(super) memberships: Option<&'a Memberships>,
-    flags: Vec<Memo<Outcome>>,
-    segments: Vec<Memo<SegmentMembership>>,
-    conditions: Vec<Verdict>,
+    memory: Memory,
     /// The worst status met in the flag or segment that is being decided.
     status: Option<BigSegmentsStatus>,
     depth: u32,
@@ -50,27 +51,9 @@ pub(super) enum Item {
     Segment(u32),
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Memo<T> {
-    Unknown,
-    /// Being decided, further out.
-    Open,
-    Known(T),
-}
-
-/// The result of a condition for the context. One byte, because there are many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Unknown,
-    Hit,
-    Miss,
-    /// There is nothing to compare.
-    Absent,
-}
-
 /// Whether the context is in a segment.
 #[derive(Debug, Clone, Copy)]
-struct SegmentMembership {
+pub(super) struct SegmentMembership {
     inside: Result<bool, Halt>,
     status: Option<BigSegmentsStatus>,
 }
@@ -81,25 +64,17 @@ type Decision = (Option<u32>, Reason);
 impl<'a> Run<'a> {
     /// Prepares to evaluate flags of `ruleset` for `subject`.
     pub(super) fn new(ruleset: &'a Ruleset, subject: Subject<'a>, memberships: Option<&'a Memberships>) -> Self {
-        Self {
-            ruleset,
-            subject,
-            memberships,
-            flags: vec![Memo::Unknown; ruleset.flag_count()],
-            segments: vec![Memo::Unknown; ruleset.segment_count()],
-            conditions: vec![Verdict::Unknown; ruleset.symbols().conditions().len()],
-            status: None,
-            depth: 0,
-        }
+        let conditions = ruleset.symbols().condition_count();
+        let memory = Memory::take(conditions, ruleset.segment_count(), ruleset.flag_count());
+        Self { ruleset, subject, memberships, memory, status: None, depth: 0 }
     }
 
-    /// Evaluates the flag with this number.
-    pub(super) fn evaluate(&mut self, number: u32) -> Option<Outcome> {
-        let flag = self.ruleset.flag(number)?;
-        Some(match self.flag(number, flag) {
+    /// Evaluates a flag of the ruleset.
+    pub(super) fn evaluate(&mut self, flag: &'a CompiledFlag) -> Outcome {
+        match self.flag(flag) {
             Ok(outcome) => outcome,
-            Err(item) => self.evaluate_deep(number, flag, item),
-        })
+            Err(item) => self.evaluate_deep(flag, item),
+        }
     }
 
     /// Records the status of a lookup; the worst one counts.
@@ -109,20 +84,31 @@ impl<'a> Run<'a> {
 
     /// Whether the condition with this number hits; nothing if there is nothing to compare.
     pub(super) fn decide_condition(&mut self, number: u32) -> Option<bool> {
-        let verdict = self.conditions.get_mut(number as usize)?;
-        if *verdict == Verdict::Unknown {
-            let condition = self.ruleset.symbols().conditions().get(number as usize)?;
-            *verdict = match self.subject.look_up(condition.attribute) {
-                Lookup::Value(value, _) if condition.test.hits(value) => Verdict::Hit,
-                Lookup::Value(..) => Verdict::Miss,
-                Lookup::NoContext | Lookup::NoValue => Verdict::Absent,
-            };
-        }
+        let verdict = match self.memory.verdicts.get(number) {
+            Some(verdict) => verdict,
+            None => {
+                let verdict = self.verdict(self.ruleset.symbols().condition_at(number)?);
+                self.memory.verdicts.set(number, verdict);
+                verdict
+            }
+        };
         match verdict {
             Verdict::Hit => Some(true),
             Verdict::Miss => Some(false),
-            Verdict::Absent | Verdict::Unknown => None,
+            Verdict::Absent => None,
         }
+    }
+
+    fn verdict(&self, condition: &Condition) -> Verdict {
+        let is_hit = if condition.attribute == Test::ANY_KIND {
+            self.subject.context().parts().iter().any(|part| condition.test.hits(part.kind_value()))
+        } else {
+            match self.subject.look_up(condition.attribute) {
+                Lookup::Value(value, _) => condition.test.hits(value),
+                Lookup::NoContext | Lookup::NoValue => return Verdict::Absent,
+            }
+        };
+        if is_hit { Verdict::Hit } else { Verdict::Miss }
     }
 
     /// Whether the context is in the segment with this number; a segment that does not exist contains no context.
@@ -130,7 +116,7 @@ impl<'a> Run<'a> {
         let Some(segment) = self.ruleset.segment(number) else {
             return Ok(false);
         };
-        match self.segments[number as usize] {
+        match self.memory.segments.get(number) {
             Memo::Known(known) => {
                 self.note(known.status);
                 return known.inside;
@@ -140,7 +126,7 @@ impl<'a> Run<'a> {
             Memo::Unknown => (),
         }
         let outer = self.status.take();
-        self.segments[number as usize] = Memo::Open;
+        self.memory.segments.set(number, Memo::Open);
         self.depth += 1;
         let inside = self.find_in(segment);
         self.depth -= 1;
@@ -148,25 +134,30 @@ impl<'a> Run<'a> {
         self.note(status);
         // A failure inside something larger has not met everything it would have met on its own.
         let final_answer = inside.is_ok() || (self.depth == 0 && !matches!(inside, Err(Halt::TooDeep(_))));
-        self.segments[number as usize] =
-            if final_answer { Memo::Known(SegmentMembership { inside, status }) } else { Memo::Unknown };
+        let memo = if final_answer { Memo::Known(SegmentMembership { inside, status }) } else { Memo::Unknown };
+        self.memory.segments.set(number, memo);
         inside
     }
 
     /// The result of a flag; `Err` names what must be decided first.
-    fn flag(&mut self, number: u32, flag: &'a CompiledFlag) -> Result<Outcome, Item> {
-        match self.flags[number as usize] {
+    fn flag(&mut self, flag: &'a CompiledFlag) -> Result<Outcome, Item> {
+        match self.memory.flags.get(flag.number) {
             Memo::Known(outcome) => return Ok(outcome),
-            _ if self.depth >= MAX_DEPTH => return Err(Item::Flag(number)),
+            _ if self.depth >= MAX_DEPTH => return Err(Item::Flag(flag.number)),
             _ => (),
         }
         let outer = self.status.take();
-        self.flags[number as usize] = Memo::Open;
+        // Only a flag with prerequisites can be met again while it is being decided.
+        if !flag.prerequisites.is_empty() {
+            self.memory.flags.set(flag.number, Memo::Open);
+        }
         self.depth += 1;
         let mut prerequisites = 0;
         let decision = self.decide(flag, &mut prerequisites);
         self.depth -= 1;
-        self.flags[number as usize] = Memo::Unknown;
+        if !flag.prerequisites.is_empty() {
+            self.memory.flags.set(flag.number, Memo::Unknown);
+        }
         let status = mem::replace(&mut self.status, outer);
         let (variation, reason) = match decision {
             Ok(decision) => decision,
@@ -177,7 +168,7 @@ impl<'a> Run<'a> {
         let outcome = Outcome { variation, reason, prerequisites, status };
         // On a cycle the status depends on where it was entered; only the outermost flag has seen all of it.
         if reason != Reason::Malformed(Failure::Cycle) || self.depth == 0 {
-            self.flags[number as usize] = Memo::Known(outcome);
+            self.memory.flags.set(flag.number, Memo::Known(outcome));
         }
         Ok(outcome)
     }
@@ -185,24 +176,35 @@ impl<'a> Run<'a> {
     /// The order of evaluation: off, prerequisites, targets, rules, fallthrough.
     fn decide(&mut self, flag: &'a CompiledFlag, evaluated: &mut u32) -> Result<Decision, Halt> {
         if !flag.on {
-            return Ok(off(flag, Reason::Off));
+            return Ok(self.off(flag, Reason::Off));
         }
         if let Some(index) = self.failed_prerequisite(flag, evaluated)? {
-            return Ok(off(flag, Reason::PrerequisiteFailed { index }));
+            return Ok(self.off(flag, Reason::PrerequisiteFailed { index }));
         }
-        let target = flag
-            .targets
-            .iter()
-            .find(|target| self.subject.part(target.kind).is_some_and(|part| part.key_is_in(&target.keys)));
-        if let Some(target) = target {
-            return Ok(variation(flag, target.variation, Reason::Target));
+        if let Some(target) = flag.targets.iter().find(|target| self.is_targeted(target)) {
+            return Ok(self.choose(flag, target.choice, |_| Reason::Target));
         }
+        let mut start = 0;
         for (index, rule) in (0..).zip(&flag.rules) {
-            if self.all_match(&rule.clauses)? {
-                return Ok(self.choose(flag, &rule.choice, |in_experiment| Reason::Rule { index, in_experiment }));
+            let clauses = start..rule.clauses_end;
+            start = rule.clauses_end;
+            if self.all_match(&flag.clauses, clauses)? {
+                return Ok(self.choose(flag, rule.choice, |in_experiment| Reason::Rule { index, in_experiment }));
             }
         }
-        Ok(self.choose(flag, &flag.fallthrough, |in_experiment| Reason::Fallthrough { in_experiment }))
+        Ok(self.choose(flag, flag.fallthrough, |in_experiment| Reason::Fallthrough { in_experiment }))
+    }
+
+    fn off(&self, flag: &CompiledFlag, reason: Reason) -> Decision {
+        match flag.off {
+            Some(choice) => self.choose(flag, choice, |_| reason),
+            None => (None, reason),
+        }
+    }
+
+    fn is_targeted(&self, target: &CompiledTarget) -> bool {
+        let part = self.subject.part(target.kind);
+        part.is_some_and(|part| part.key_passes(target.filter) && part.key_is_in(&target.keys))
     }
 
     /// The index of the first prerequisite that is not met; counts those that were evaluated.
@@ -211,10 +213,10 @@ impl<'a> Run<'a> {
             let Some(required) = self.ruleset.flag(prerequisite.flag) else {
                 return Ok(Some(index));
             };
-            if matches!(self.flags[prerequisite.flag as usize], Memo::Open) {
+            if matches!(self.memory.flags.get(prerequisite.flag), Memo::Open) {
                 return Err(Halt::Cycle);
             }
-            let outcome = self.flag(prerequisite.flag, required).map_err(Halt::TooDeep)?;
+            let outcome = self.flag(required).map_err(Halt::TooDeep)?;
             self.note(outcome.status);
             if outcome.is_fatal() {
                 let cycle = outcome.reason == Reason::Malformed(Failure::Cycle);
@@ -222,7 +224,7 @@ impl<'a> Run<'a> {
             }
             *evaluated += 1;
             // A flag that is off is never met, even if its off variation is the required one.
-            let met = required.on && outcome.variation.map(i64::from) == Some(prerequisite.variation);
+            let met = required.on && prerequisite.variation.is_some() && outcome.variation == prerequisite.variation;
             if !met {
                 return Ok(Some(index));
             }
@@ -230,24 +232,28 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    fn choose(&self, flag: &CompiledFlag, choice: &CompiledChoice, reason: impl Fn(bool) -> Reason) -> Decision {
-        match choice {
-            CompiledChoice::Variation(index) => variation(flag, *index, reason(false)),
-            CompiledChoice::Rollout(rollout) => match rollout.choose(&self.subject) {
-                Some(chosen) => variation(flag, chosen.variation, reason(chosen.in_experiment)),
-                None => (None, Reason::Malformed(Failure::Local)),
-            },
-            CompiledChoice::Malformed => (None, Reason::Malformed(Failure::Local)),
+    fn choose(&self, flag: &CompiledFlag, choice: CompiledChoice, reason: impl Fn(bool) -> Reason) -> Decision {
+        let (variation, in_experiment) = match choice {
+            CompiledChoice::Variation(index) => (Some(index), false),
+            CompiledChoice::Rollout(index) => {
+                let chosen = flag.rollouts.get(index as usize).and_then(|it| it.choose(&self.subject));
+                (chosen.and_then(|it| it.variation), chosen.is_some_and(|it| it.in_experiment))
+            }
+            CompiledChoice::Malformed => (None, false),
+        };
+        match variation {
+            Some(index) => (Some(index), reason(in_experiment)),
+            None => (None, Reason::Malformed(Failure::Local)),
         }
     }
 
     /// Evaluates a flag whose chain of prerequisites is too long for recursion, from the innermost outwards.
     #[cold]
-    fn evaluate_deep(&mut self, number: u32, flag: &'a CompiledFlag, first: Item) -> Outcome {
+    fn evaluate_deep(&mut self, flag: &'a CompiledFlag, first: Item) -> Outcome {
         let mut pending = vec![first];
         loop {
             let Some(item) = pending.last() else {
-                match self.flag(number, flag) {
+                match self.flag(flag) {
                     Ok(outcome) => return outcome,
                     Err(item) => pending.push(item),
                 }
@@ -256,7 +262,7 @@ impl<'a> Run<'a> {
             let item = *item;
             let before = match item {
                 Item::Flag(inner) => match self.ruleset.flag(inner) {
-                    Some(flag) => self.flag(inner, flag).err(),
+                    Some(flag) => self.flag(flag).err(),
                     None => None,
                 },
                 Item::Segment(inner) => match self.contains(inner) {
@@ -267,7 +273,7 @@ impl<'a> Run<'a> {
             match before {
                 None => drop(pending.pop()),
                 // An item that depends on itself is on a cycle, and so are all pending ones.
-                Some(before) if pending.contains(&before) || before == Item::Flag(number) => self.fail(before),
+                Some(before) if pending.contains(&before) || before == Item::Flag(flag.number) => self.fail(before),
                 Some(before) => pending.push(before),
             }
         }
@@ -280,25 +286,18 @@ impl<'a> Run<'a> {
             Item::Flag(number) => {
                 let reason = Reason::Malformed(Failure::Cycle);
                 let outcome = Outcome { variation: None, reason, prerequisites: 0, status };
-                self.flags[number as usize] = Memo::Known(outcome);
+                self.memory.flags.set(number, Memo::Known(outcome));
             }
             Item::Segment(number) => {
-                self.segments[number as usize] = Memo::Known(SegmentMembership { inside: Err(Halt::Cycle), status });
+                let inside = Err(Halt::Cycle);
+                self.memory.segments.set(number, Memo::Known(SegmentMembership { inside, status }));
             }
         }
     }
 }
 
-fn off(flag: &CompiledFlag, reason: Reason) -> Decision {
-    match flag.off_variation {
-        Some(index) => variation(flag, index, reason),
-        None => (None, reason),
-    }
-}
-
-fn variation(flag: &CompiledFlag, index: i64, reason: Reason) -> Decision {
-    match flag.index(index) {
-        Some(index) => (Some(index), reason),
-        None => (None, Reason::Malformed(Failure::Local)),
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        mem::take(&mut self.memory).give_back();
     }
 }

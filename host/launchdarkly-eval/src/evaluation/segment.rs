@@ -3,24 +3,37 @@
 use std::sync::Arc;
 
 use super::bucket::{Bucketing, fraction};
-use super::clause::CompiledClause;
-use super::symbols::Interner;
-use crate::model::{self, KindKeys};
+use super::clause::{ClauseCompiler, Clauses};
+use super::symbols::Symbols;
+use crate::model::{self, KeySet, KindKeys};
 
 /// A segment, compiled.
 #[derive(Debug)]
 pub(super) struct CompiledSegment {
     source: Arc<model::Segment>,
-    /// The kinds of the entries of `includedContexts` and `excludedContexts`.
-    pub(super) included_kinds: Box<[u32]>,
-    pub(super) excluded_kinds: Box<[u32]>,
+    /// The number of its key.
+    pub(super) number: u32,
+    /// Keys of users.
+    pub(super) included: KeySet,
+    pub(super) excluded: KeySet,
+    pub(super) included_contexts: Box<[CompiledKeys]>,
+    pub(super) excluded_contexts: Box<[CompiledKeys]>,
     pub(super) rules: Box<[CompiledSegmentRule]>,
+    pub(super) clauses: Clauses,
     pub(super) big: Option<Big>,
+}
+
+/// Keys of contexts of one kind.
+#[derive(Debug)]
+pub(super) struct CompiledKeys {
+    pub(super) kind: u32,
+    pub(super) keys: KeySet,
 }
 
 #[derive(Debug)]
 pub(super) struct CompiledSegmentRule {
-    pub(super) clauses: Box<[CompiledClause]>,
+    /// The end of its clauses, which begin where those of the previous rule end.
+    pub(super) clauses_end: u32,
     pub(super) rollout: Option<RuleShare>,
 }
 
@@ -40,27 +53,35 @@ pub(super) struct Big {
 
 impl CompiledSegment {
     /// Compiles `source`.
-    pub(super) fn compile(source: &Arc<model::Segment>, interner: &mut Interner) -> Self {
+    pub(super) fn compile(source: &Arc<model::Segment>, symbols: &Symbols) -> Self {
         let body = source.body();
-        let mut kinds = |entries: &[KindKeys]| entries.iter().map(|entry| interner.kind(&entry.context_kind)).collect();
-        let (included_kinds, excluded_kinds) = (kinds(&body.included_contexts), kinds(&body.excluded_contexts));
-        let prefix = format!("{}.{}.", source.name(), body.salt);
+        let keys = |entries: Vec<KindKeys>| {
+            let compile = |entry: KindKeys| CompiledKeys { kind: symbols.kind(&entry.context_kind), keys: entry.keys };
+            entries.into_iter().map(compile).collect()
+        };
+        let prefix: Arc<str> = format!("{}.{}.", source.name(), body.salt).into();
+        let mut clauses = ClauseCompiler::default();
         let rules = body.rules.iter().map(|rule| CompiledSegmentRule {
-            clauses: rule.clauses.iter().map(|clause| CompiledClause::compile(clause, interner)).collect(),
+            clauses_end: clauses.add(&rule.clauses, symbols),
             rollout: rule.weight.map(|weight| {
-                Bucketing::compile(&prefix, &rule.rollout_context_kind, &rule.bucket_by, true, interner)
+                let prefix = Arc::clone(&prefix);
+                Bucketing::compile(prefix, &rule.rollout_context_kind, &rule.bucket_by, true, symbols)
                     .map_or(RuleShare::Malformed, |bucketing| RuleShare::Share { limit: fraction(weight), bucketing })
             }),
         });
         Self {
-            included_kinds,
-            excluded_kinds,
+            source: Arc::clone(source),
+            number: symbols.segment(source.key()),
             rules: rules.collect(),
+            clauses: clauses.finish(),
+            included: body.included,
+            excluded: body.excluded,
+            included_contexts: keys(body.included_contexts),
+            excluded_contexts: keys(body.excluded_contexts),
             big: body.unbounded.then(|| Big {
-                kind: interner.kind(&body.unbounded_context_kind),
+                kind: symbols.kind(&body.unbounded_context_kind),
                 reference: body.generation.map(|generation| format!("{}.g{generation}", source.name()).into()),
             }),
-            source: Arc::clone(source),
         }
     }
 
@@ -76,6 +97,6 @@ impl CompiledSegment {
 
     /// The numbers of the segments that its rules refer to.
     pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
-        self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(CompiledClause::segments).copied()
+        self.clauses.segments()
     }
 }

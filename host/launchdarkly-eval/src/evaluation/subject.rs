@@ -32,8 +32,8 @@ impl<'a> Subject<'a> {
         Self {
             context,
             symbols,
-            parts: symbols.kinds.values().iter().map(|kind| context.part(kind)).collect(),
-            attributes: vec![Cell::new(None); symbols.attributes.values().len()],
+            parts: symbols.kinds.values().map(|kind| context.part(kind)).collect(),
+            attributes: vec![Cell::new(None); symbols.attributes.len()],
         }
     }
 
@@ -55,10 +55,13 @@ impl<'a> Subject<'a> {
         if let Some(known) = place.get() {
             return known;
         }
-        let (kind, reference) = &self.symbols.attributes.values()[attribute as usize];
-        let found = match self.part(*kind) {
+        let (part, reference) = match self.symbols.attributes.value(attribute) {
+            Some((kind, reference)) => (self.part(*kind), Some(reference)),
+            None => (None, None),
+        };
+        let found = match part.zip(reference) {
             None => Lookup::NoContext,
-            Some(part) => part.get(reference).map_or(Lookup::NoValue, |value| Lookup::Value(value, part)),
+            Some((part, reference)) => part.get(reference).map_or(Lookup::NoValue, |value| Lookup::Value(value, part)),
         };
         place.set(Some(found));
         found

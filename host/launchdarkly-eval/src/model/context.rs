@@ -206,6 +206,11 @@ impl Part {
         matches!(&self.key, Value::Text(key) if keys.contains(key))
     }
 
+    /// Whether its key has a bit of `filter`, without which it is in no set with this filter.
+    pub(crate) fn key_passes(&self, filter: u64) -> bool {
+        matches!(&self.key, Value::Text(key) if key.bit() & filter != 0)
+    }
+
     /// The text that is appended to the hash input of rollouts other than experiments.
     pub(crate) fn secondary(&self) -> Option<&str> {
         self.secondary.as_deref()

@@ -26,11 +26,20 @@ pub struct FlagBody {
     /// Range of each variation in the flag's JSON.
     pub(crate) variations: Vec<Range<usize>>,
     pub(crate) salt: Box<str>,
-    pub(crate) track_events: bool,
     pub(crate) track_events_fallthrough: bool,
-    pub(crate) debug_events_until_date: i64,
+    track_events: bool,
+    debug_events_until_date: i64,
     availability: Option<Availability>,
     client_side: bool,
+}
+
+/// The properties of a flag that are needed without evaluation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FlagFacts {
+    track_events: bool,
+    debug_events_until_date: i64,
+    is_mobile: bool,
+    is_browser: bool,
 }
 
 /// Another flag that must give a certain variation.
@@ -45,7 +54,7 @@ pub(crate) struct Prerequisite {
 pub(crate) struct Target {
     /// Empty for `user`.
     pub(crate) context_kind: Box<str>,
-    /// Shared with the compiled flag.
+    /// Shared with compiled targets.
     pub(crate) keys: Arc<KeySet>,
     pub(crate) variation: i64,
 }
@@ -76,44 +85,54 @@ impl Flag {
     /// Whether every evaluation must be reported.
     #[must_use]
     pub fn track_events(&self) -> bool {
-        self.body().track_events
+        self.facts().track_events
     }
 
     /// Until when evaluations are reported for debugging, in Unix milliseconds.
     #[must_use]
     pub fn debug_events_until_date(&self) -> Option<i64> {
-        Some(self.body().debug_events_until_date).filter(|date| *date != 0)
+        Some(self.facts().debug_events_until_date).filter(|date| *date != 0)
     }
 
-    /// The JSON of each variation, byte for byte.
+    /// The JSON of each variation, byte for byte. Parses the flag.
     #[must_use]
     pub fn variations(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.body().variations.iter().map(|range| &self.json()[range.clone()])
+        self.body().variations.into_iter().map(|range| &self.json()[range])
     }
 
-    /// The JSON of one variation.
+    /// The JSON of one variation. Parses the flag.
     #[must_use]
     pub fn variation(&self, index: usize) -> Option<&[u8]> {
-        self.body().variations.get(index).map(|range| &self.json()[range.clone()])
+        self.variations().nth(index)
     }
 
     /// Whether clients of this audience may see the flag.
     #[must_use]
     pub fn visible_to(&self, audience: Audience) -> bool {
-        match (audience, self.body().availability) {
-            _ if self.is_deleted() => false,
-            (Audience::Server, _) => true,
-            (Audience::Mobile, Some(availability)) => availability.mobile,
-            (Audience::Browser, Some(availability)) => availability.browser,
-            // The schema before `clientSideAvailability` hid flags from browsers only.
-            (Audience::Mobile, None) => true,
-            (Audience::Browser, None) => self.body().client_side,
-        }
+        let facts = self.facts();
+        !self.is_deleted()
+            && match audience {
+                Audience::Server => true,
+                Audience::Mobile => facts.is_mobile,
+                Audience::Browser => facts.is_browser,
+            }
     }
 }
 
 impl Body for FlagBody {
     const TYPE: &'static str = "Flag";
+
+    type Facts = FlagFacts;
+
+    fn facts(&self) -> FlagFacts {
+        FlagFacts {
+            track_events: self.track_events,
+            debug_events_until_date: self.debug_events_until_date,
+            // The schema before `clientSideAvailability` hid flags from browsers only.
+            is_mobile: self.availability.is_none_or(|it| it.mobile),
+            is_browser: self.availability.map_or(self.client_side, |it| it.browser),
+        }
+    }
 
     fn read(&mut self, name: &str, reader: &mut JsonReader<'_>) -> Result<(), Malformed> {
         match name {

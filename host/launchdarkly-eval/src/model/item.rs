@@ -1,4 +1,7 @@
 //! What flags and segments have in common: a key, a version, and the JSON as it was sent.
+//!
+//! The properties that evaluation needs are checked when an item arrives and are not kept: an item is its JSON and a few
+//! facts. They are parsed again when the item is compiled, which most environments of a gateway never need.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,17 +14,18 @@ use super::json::JsonReader;
 use super::rule::{properties, text, version};
 
 /// One flag or segment at one version, or the tombstone of a deleted one.
-pub struct Item<B> {
+pub struct Item<B: Body> {
     key: Arc<str>,
     json: Bytes,
     head: Head,
-    body: B,
+    facts: B::Facts,
 }
 
 /// Properties that every item has.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Head {
-    name: Box<str>,
+    /// The property `key`; `None` if it is the key that the item was sent under.
+    name: Option<Box<str>>,
     version: i64,
     /// Whether the version that was sent is invalid: a fraction, or a number that is negative or too large.
     has_odd_version: bool,
@@ -32,6 +36,12 @@ struct Head {
 pub trait Body: Default {
     /// Name of the type in `Debug` output.
     const TYPE: &'static str;
+
+    /// The properties that are needed without compilation.
+    type Facts: Default + Send + Sync;
+
+    /// Returns the properties that are needed without compilation.
+    fn facts(&self) -> Self::Facts;
 
     /// Reads the property `name`, or skips it.
     ///
@@ -50,10 +60,27 @@ impl<B: Body> Item<B> {
     ///
     /// When a known property has another JSON type than it must have.
     pub fn parse(key: &str, json: &RawValue) -> Result<Self, Malformed> {
-        let (mut head, mut body) = (Head::default(), B::default());
-        properties(&mut JsonReader::new(json.get()), |name, reader| {
+        Self::read(key.into(), Bytes::copy_from_slice(json.get().as_bytes()), json.get())
+    }
+
+    /// Reads an item as [`Item::parse`] does; it shares the bytes of the `message` that `json` is a part of.
+    ///
+    /// # Errors
+    ///
+    /// When a known property has another JSON type than it must have.
+    ///
+    /// # Panics
+    ///
+    /// When `json` is not a part of `message`.
+    pub fn parse_within(message: &Bytes, key: Arc<str>, json: &RawValue) -> Result<Self, Malformed> {
+        Self::read(key, message.slice_ref(json.get().as_bytes()), json.get())
+    }
+
+    fn read(key: Arc<str>, json: Bytes, text: &str) -> Result<Self, Malformed> {
+        let (mut head, mut body) = (Head { name: Some(Box::default()), ..Head::default() }, B::default());
+        properties(&mut JsonReader::new(text), |name, reader| {
             match name {
-                "key" => head.name = text(reader)?,
+                "key" => head.name = Some(self::text(reader)?),
                 "version" => {
                     let (version, is_version) = version(reader)?;
                     (head.version, head.has_odd_version) = (version, !is_version);
@@ -63,18 +90,27 @@ impl<B: Body> Item<B> {
             }
             Ok(())
         })?;
-        Ok(Self { key: key.into(), json: Bytes::copy_from_slice(json.get().as_bytes()), head, body })
+        head.name = head.name.filter(|name| **name != *key);
+        Ok(Self { key, json, head, facts: body.facts() })
     }
 
     /// Returns the tombstone of a deleted item: its key and the version of the deletion.
     #[must_use]
     pub fn tombstone(key: &str, version: i64) -> Self {
-        let head = Head { version, deleted: true, ..Head::default() };
-        Self { key: key.into(), json: Bytes::new(), head, body: B::default() }
+        let head = Head { version, deleted: true, name: Some(Box::default()), ..Head::default() };
+        Self { key: key.into(), json: Bytes::new(), head, facts: B::Facts::default() }
     }
-}
 
-impl<B> Item<B> {
+    /// Returns the same item with bytes of its own, so that the message that it came with can be freed.
+    #[must_use]
+    pub fn detached(&self) -> Self
+    where
+        B::Facts: Clone,
+    {
+        let (key, json) = (Arc::clone(&self.key), Bytes::copy_from_slice(&self.json));
+        Self { key, json, head: self.head.clone(), facts: self.facts.clone() }
+    }
+
     /// Returns the key that the item was sent under.
     #[must_use]
     pub fn key(&self) -> &Arc<str> {
@@ -107,12 +143,27 @@ impl<B> Item<B> {
 
     /// Returns the property `key` inside, which is hashed and shown; the item is found by the key it was sent under.
     pub(crate) fn name(&self) -> &str {
-        &self.head.name
+        self.head.name.as_deref().unwrap_or(&self.key)
     }
 
-    /// Returns the parsed properties.
-    pub(crate) fn body(&self) -> &B {
-        &self.body
+    /// Returns the properties that are needed without compilation.
+    pub(crate) fn facts(&self) -> &B::Facts {
+        &self.facts
+    }
+
+    /// Parses the properties that evaluation needs.
+    pub(crate) fn body(&self) -> B {
+        let mut body = B::default();
+        // The JSON was checked when the item arrived; a tombstone has none.
+        let text = std::str::from_utf8(&self.json).unwrap_or_default();
+        let _ = properties(&mut JsonReader::new(text), |name, reader| match name {
+            "key" | "version" | "deleted" => {
+                reader.skip();
+                Ok(())
+            }
+            _ => body.read(name, reader),
+        });
+        body
     }
 }
 

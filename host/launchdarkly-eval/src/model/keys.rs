@@ -16,6 +16,8 @@ pub(crate) struct KeySet {
     ends: Box<[u32]>,
     /// Open addressing: upper half of the hash and index + 1, or 0 for an empty place. Never full.
     table: Box<[u64]>,
+    /// The bits of all texts; a text whose bit is missing is not in the set.
+    filter: u64,
 }
 
 /// Collects the texts of a [`KeySet`].
@@ -32,6 +34,11 @@ impl Text {
         Self { hash: hash(text.as_bytes()), text }
     }
 
+    /// The bit that the text has in filters.
+    pub(crate) fn bit(&self) -> u64 {
+        bit(self.hash)
+    }
+
     /// The text itself.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
@@ -41,7 +48,12 @@ impl Text {
 impl KeySet {
     /// Whether `text` is in the set.
     pub(crate) fn contains(&self, text: &Text) -> bool {
-        self.find(text.hash, &text.text).is_some()
+        self.filter & text.bit() != 0 && self.find(text.hash, &text.text).is_some()
+    }
+
+    /// The bits of all texts. If it lacks the bit of a text, the text is not in the set.
+    pub(crate) fn filter(&self) -> u64 {
+        self.filter
     }
 
     /// Whether there is nothing in the set.
@@ -94,6 +106,7 @@ impl KeySetBuilder {
             texts: self.texts.into_boxed_str(),
             ends: self.ends.into_boxed_slice(),
             table: vec![0; places].into_boxed_slice(),
+            filter: 0,
         };
         for index in 0..set.ends.len() {
             let hash = hash(set.text(index).as_bytes());
@@ -105,6 +118,7 @@ impl KeySetBuilder {
                 place = (place + 1) & (places - 1);
             }
             set.table[place] = (hash >> 32 << 32) | (index as u64 + 1);
+            set.filter |= bit(hash);
         }
         set
     }
@@ -116,6 +130,11 @@ impl<'a> FromIterator<&'a str> for KeySet {
         texts.into_iter().for_each(|text| builder.push(text));
         builder.finish()
     }
+}
+
+/// One of 64 bits, chosen by the highest bits of a hash.
+fn bit(hash: u64) -> u64 {
+    1 << (hash >> 58)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "only the low half is wanted")]

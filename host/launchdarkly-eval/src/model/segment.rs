@@ -24,6 +24,12 @@ pub struct SegmentBody {
     pub(crate) generation: Option<i64>,
 }
 
+/// The properties of a segment that are needed without evaluation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SegmentFacts {
+    is_unbounded: bool,
+}
+
 /// Context keys of one kind.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KindKeys {
@@ -48,12 +54,18 @@ impl Segment {
     /// Whether this is a Big Segment, whose keys are kept outside.
     #[must_use]
     pub fn is_unbounded(&self) -> bool {
-        self.body().unbounded
+        self.facts().is_unbounded
     }
 }
 
 impl Body for SegmentBody {
     const TYPE: &'static str = "Segment";
+
+    type Facts = SegmentFacts;
+
+    fn facts(&self) -> SegmentFacts {
+        SegmentFacts { is_unbounded: self.unbounded }
+    }
 
     fn read(&mut self, name: &str, reader: &mut JsonReader<'_>) -> Result<(), Malformed> {
         match name {

@@ -1,28 +1,31 @@
 //! Whether clauses match the context.
 
-use super::super::clause::{ClauseKind, CompiledClause};
+use std::ops::Range;
+
+use super::super::clause::{ClauseKind, Clauses, CompiledClause};
 use super::{Halt, Run};
 
-impl<'a> Run<'a> {
-    /// Whether all of `clauses` match; stops at the first that does not, so a malformed one behind it is not seen.
-    pub(super) fn all_match(&mut self, clauses: &'a [CompiledClause]) -> Result<bool, Halt> {
-        for clause in clauses {
-            if !self.matches(clause)? {
+impl Run<'_> {
+    /// Whether all clauses in a range of `clauses` match; stops at the first that does not, so a malformed one
+    /// behind it is not seen.
+    pub(super) fn all_match(&mut self, clauses: &Clauses, range: Range<u32>) -> Result<bool, Halt> {
+        for clause in clauses.range(range) {
+            if !self.matches(*clause, clauses)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn matches(&mut self, clause: &'a CompiledClause) -> Result<bool, Halt> {
-        let hit = match &clause.condition {
-            ClauseKind::Segments(segments) => self.is_in_any(segments)?,
-            ClauseKind::Kinds(test) => self.subject.context().parts().iter().any(|part| test.hits(part.kind_value())),
-            ClauseKind::Attribute(condition) => match self.decide_condition(*condition) {
+    fn matches(&mut self, clause: CompiledClause, clauses: &Clauses) -> Result<bool, Halt> {
+        let hit = match clause.kind {
+            ClauseKind::Condition => match self.decide_condition(clause.number) {
                 Some(hit) => hit,
                 // Nothing to compare, so nothing to negate.
                 None => return Ok(false),
             },
+            ClauseKind::Segment => self.contains(clause.number)?,
+            ClauseKind::SegmentList => self.is_in_any(clauses.segment_list(clause.number))?,
             ClauseKind::Malformed => return Err(Halt::Malformed),
         };
         Ok(hit != clause.negate)

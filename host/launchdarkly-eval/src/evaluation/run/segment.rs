@@ -1,14 +1,13 @@
 //! Whether the context is in a segment.
 
 use super::super::memberships::BigSegmentsStatus;
-use super::super::segment::{Big, CompiledSegment, RuleShare};
+use super::super::segment::{Big, CompiledKeys, CompiledSegment, RuleShare};
 use super::super::symbols::USER_KIND;
 use super::{Halt, Run};
-use crate::model::KindKeys;
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     /// Decides whether the context is in `segment`, with nothing remembered yet.
-    pub(super) fn find_in(&mut self, segment: &'a CompiledSegment) -> Result<bool, Halt> {
+    pub(super) fn find_in(&mut self, segment: &CompiledSegment) -> Result<bool, Halt> {
         let listed = match &segment.big {
             Some(big) => self.find_in_store(big),
             None => self.find_in_lists(segment),
@@ -16,8 +15,11 @@ impl<'a> Run<'a> {
         if let Some(inside) = listed {
             return Ok(inside);
         }
+        let mut start = 0;
         for rule in &segment.rules {
-            if self.all_match(&rule.clauses)? && self.is_in_share(rule.rollout.as_ref())? {
+            let clauses = start..rule.clauses_end;
+            start = rule.clauses_end;
+            if self.all_match(&segment.clauses, clauses)? && self.is_in_share(rule.rollout.as_ref())? {
                 return Ok(true);
             }
         }
@@ -26,24 +28,18 @@ impl<'a> Run<'a> {
 
     /// What the key lists decide, in the order of the vendor's evaluator; `None` leaves it to the rules.
     fn find_in_lists(&self, segment: &CompiledSegment) -> Option<bool> {
-        let body = segment.source().body();
         let user = self.subject.part(USER_KIND);
-        let has_key_in = |entries: &[KindKeys], kinds: &[u32]| {
+        let has_key_in = |entries: &[CompiledKeys]| {
             // The vendor's evaluator leaves these out for a plain user, even entries of kind `user`.
             !self.subject.context().is_plain_user()
                 && entries
                     .iter()
-                    .zip(kinds)
-                    .any(|(entry, kind)| self.subject.part(*kind).is_some_and(|part| part.key_is_in(&entry.keys)))
+                    .any(|entry| self.subject.part(entry.kind).is_some_and(|part| part.key_is_in(&entry.keys)))
         };
-        if user.is_some_and(|user| user.key_is_in(&body.included))
-            || has_key_in(&body.included_contexts, &segment.included_kinds)
-        {
+        if user.is_some_and(|user| user.key_is_in(&segment.included)) || has_key_in(&segment.included_contexts) {
             return Some(true);
         }
-        if user.is_some_and(|user| user.key_is_in(&body.excluded))
-            || has_key_in(&body.excluded_contexts, &segment.excluded_kinds)
-        {
+        if user.is_some_and(|user| user.key_is_in(&segment.excluded)) || has_key_in(&segment.excluded_contexts) {
             return Some(false);
         }
         None
