@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 use yardarm_core::Lifecycle;
 use yardarm_core::status::Status;
+use yardarm_launchdarkly_eval::model::Segment;
 use yardarm_store::{Place, Redis, Store};
 
 use self::big_segments::{BigSegments, CurrentKey};
@@ -32,7 +33,7 @@ pub(crate) use self::status::{StoreStatus, advice};
 use self::write_queue::WriteQueue;
 use self::writer::{StoreTask, Writer};
 use crate::config::{Config, EnvironmentConfig, EnvironmentSource, StoreConfig, database_prefix};
-use crate::data::{Change, Items};
+use crate::data::{Change, Item, Items};
 use crate::upstream::HttpClients;
 
 /// Capacity of the channel to the applier: at most one full set and a few notifications, of which one suffices.
@@ -131,10 +132,15 @@ pub(crate) fn start(store: Arc<EnvironmentStore>, context: StoreContext<'_>, may
 impl StoreLink {
     /// Queues a change from upstream to be written. `items` is all data with the change.
     pub(crate) fn applied(&self, change: &Change, items: Items) {
-        self.look_for_big_segments(&items);
         match change {
-            Change::Put(_) => self.queue.put(items),
+            Change::Put(_) => {
+                self.look_for_big_segments(&items);
+                self.queue.put(items);
+            }
             Change::Patch(item) => {
+                if matches!(item, Item::Segment(segment) if is_big(segment)) {
+                    self.store.big_segments.appear();
+                }
                 // An old version does not change the database either.
                 if items.version_of(item) == Some(item.version()) {
                     self.queue.patch(item.clone(), items);
@@ -170,8 +176,12 @@ impl StoreLink {
     }
 
     fn look_for_big_segments(&self, items: &Items) {
-        if items.segments.iter().any(|it| it.is_unbounded() && !it.is_deleted()) {
+        if items.segments.iter().any(|it| is_big(it)) {
             self.store.big_segments.appear();
         }
     }
+}
+
+fn is_big(segment: &Segment) -> bool {
+    segment.is_unbounded() && !segment.is_deleted()
 }

@@ -7,7 +7,7 @@ use yardarm_core::sse::Frame;
 use yardarm_core::{Applied, Dataset};
 use yardarm_launchdarkly_eval::evaluation::Ruleset;
 
-use super::items::{Change, Channel, Items};
+use super::items::{Change, Channel, Item, Items};
 use super::render;
 
 /// All flags and segments of one environment at one moment.
@@ -15,11 +15,13 @@ pub(crate) struct FlagData {
     items: Items,
     /// Compiled on the first evaluation; an environment that only serves server-side SDKs is never compiled.
     ruleset: OnceLock<Arc<Ruleset>>,
+    /// Computed on the first poll.
+    flags_tag: OnceLock<Box<str>>,
 }
 
 impl FlagData {
     fn new(items: Items) -> Self {
-        Self { items, ruleset: OnceLock::new() }
+        Self { items, ruleset: OnceLock::new(), flags_tag: OnceLock::new() }
     }
 
     pub(crate) fn items(&self) -> &Items {
@@ -28,21 +30,23 @@ impl FlagData {
 
     /// The compiled form.
     pub(crate) fn ruleset(&self) -> &Arc<Ruleset> {
-        self.ruleset.get_or_init(|| Arc::new(Ruleset::build(None, &self.items.flags, &self.items.segments)))
+        self.ruleset.get_or_init(|| Arc::new(build(None, &self.items)))
     }
 
     /// A tag for the whole set of flags, as ld-relay computes it (`relay/relay_endpoints.go`): the first 15
     /// hexadecimal digits of SHA-1 over `KEY:VERSION` of each flag in order of key, deleted ones included.
-    pub(crate) fn flags_tag(&self) -> String {
-        let mut hash = Sha1::new();
-        for flag in &self.items.flags {
-            hash.update(flag.key().as_bytes());
-            hash.update(b":");
-            hash.update(flag.version().to_string());
-        }
-        let mut tag = hex::encode(hash.finalize());
-        tag.truncate(15);
-        tag
+    pub(crate) fn flags_tag(&self) -> &str {
+        self.flags_tag.get_or_init(|| {
+            let mut hash = Sha1::new();
+            for flag in self.items.flags.iter() {
+                hash.update(flag.key().as_bytes());
+                hash.update(b":");
+                hash.update(flag.version().to_string());
+            }
+            let mut tag = hex::encode(hash.finalize());
+            tag.truncate(15);
+            tag.into()
+        })
     }
 }
 
@@ -53,13 +57,13 @@ impl Dataset for FlagData {
 
     fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
         match (change, current) {
-            (Change::Put(items), _) => Applied::News(Self::new(items.clone()).compiled_like(current)),
+            (Change::Put(items), _) => Applied::News(Self::compiled_like(items.clone(), current)),
             (Change::Patch(_) | Change::SegmentsChanged, None) => Applied::Ignored,
             (Change::SegmentsChanged, Some(_)) => Applied::AnnounceOnly,
             (Change::Patch(item), Some(current)) => {
                 let mut items = current.items.clone();
                 if items.upsert(item) {
-                    Applied::News(Self::new(items).compiled_like(Some(current)))
+                    Applied::News(current.with_item(items, item))
                 } else {
                     // SDKs check versions themselves; ld-relay publishes old changes too, because several relays may
                     // share one database (`internal/store/relay_feature_store.go`).
@@ -80,13 +84,35 @@ impl Dataset for FlagData {
 
 impl FlagData {
     /// Compiles the data at once if the previous data was compiled, sharing unchanged items.
-    fn compiled_like(self, previous: Option<&Self>) -> Self {
-        if let Some(previous) = previous.and_then(|it| it.ruleset.get()) {
-            let ruleset = Ruleset::build(Some(previous), &self.items.flags, &self.items.segments);
-            return Self { items: self.items, ruleset: OnceLock::from(Arc::new(ruleset)) };
+    fn compiled_like(items: Items, previous: Option<&Self>) -> Self {
+        let data = Self::new(items);
+        match previous.and_then(|it| it.ruleset.get()) {
+            Some(previous) => data.compiled_as(|items| build(Some(previous), items)),
+            None => data,
         }
-        self
     }
+
+    /// The data in which `item` replaces the one with its key. Compiles that item, if the data was compiled.
+    fn with_item(&self, items: Items, item: &Item) -> Self {
+        let data = Self::new(items);
+        let Some(ruleset) = self.ruleset.get() else { return data };
+        let next = match item {
+            Item::Flag(flag) => ruleset.with_flag(flag),
+            Item::Segment(segment) => ruleset.with_segment(segment),
+        };
+        data.compiled_as(|items| next.unwrap_or_else(|| build(None, items)))
+    }
+
+    fn compiled_as(self, compile: impl FnOnce(&Items) -> Ruleset) -> Self {
+        let ruleset = OnceLock::from(Arc::new(compile(&self.items)));
+        Self { ruleset, ..self }
+    }
+}
+
+fn build(previous: Option<&Ruleset>, items: &Items) -> Ruleset {
+    let flags: Vec<_> = items.flags.iter().cloned().collect();
+    let segments: Vec<_> = items.segments.iter().cloned().collect();
+    Ruleset::build(previous, &flags, &segments)
 }
 
 #[cfg(test)]

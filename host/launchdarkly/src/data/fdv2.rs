@@ -50,7 +50,7 @@ impl ObjectChange {
                 let new = if item.is_deleted() { 0 } else { digest(item) };
                 (before.digest.wrapping_sub(old).wrapping_add(new), Some(item.clone()))
             }
-            _ => (live(items).map(|it| digest(&it)).fold(0, u128::wrapping_add), None),
+            _ => (items.live().map(|it| digest(&it)).fold(0, u128::wrapping_add), None),
         };
         if before.is_some_and(|it| it.digest == digest) {
             return None;
@@ -106,7 +106,7 @@ impl Fdv2Data {
     fn events(&self, emit: &mut dyn FnMut(&Event<'_>)) {
         let intent = |out: &mut Vec<u8>| self.write_intent("xfer-full", "cant-catchup", out);
         emit(&Event { name: "server-intent", data: &intent });
-        for item in live(&self.0.items) {
+        for item in self.0.items.live() {
             emit(&Event { name: "put-object", data: &|out| write_put(&item, out) });
         }
         self.end(emit);
@@ -150,7 +150,7 @@ impl Dataset for Fdv2Data {
     }
 
     fn render_full(&self, _: usize) -> Option<Frame> {
-        let size: usize = live(&self.0.items).map(|it| it.json().len() + it.key().len() + 100).sum();
+        let size: usize = self.0.items.live().map(|it| it.json().len() + it.key().len() + 100).sum();
         Some(Frame::build(size + 400, |out| self.events(&mut |event| event.write_sse(out))))
     }
 }
@@ -171,11 +171,6 @@ impl Event<'_> {
         (self.data)(out);
         out.push(b'}');
     }
-}
-
-fn live(items: &Items) -> impl Iterator<Item = Item> {
-    let flags = items.flags.iter().filter(|it| !it.is_deleted()).cloned().map(Item::Flag);
-    flags.chain(items.segments.iter().filter(|it| !it.is_deleted()).cloned().map(Item::Segment))
 }
 
 /// The live object of the same kind and key.

@@ -4,13 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use yardarm_launchdarkly_eval::model::{Flag, Segment};
+use yardarm_launchdarkly_eval::model::{Flag, FlagBody, Segment, SegmentBody};
 
-/// Flags and segments in order of key, deleted ones included.
+use super::item_map::ItemMap;
+
+/// Flags and segments in order of key, deleted ones included. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Items {
-    pub(crate) flags: Vec<Arc<Flag>>,
-    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) flags: ItemMap<FlagBody>,
+    pub(crate) segments: ItemMap<SegmentBody>,
 }
 
 /// One message from upstream, ready to be applied.
@@ -70,36 +72,43 @@ impl Channel {
 impl Items {
     /// A flag; `None` if it does not exist or was deleted.
     pub(crate) fn flag(&self, key: &str) -> Option<&Arc<Flag>> {
-        find(&self.flags, key, |it| it.key()).filter(|it| !it.is_deleted())
+        self.flags.live(key)
     }
 
     /// The version of a flag or of its tombstone.
     pub(crate) fn flag_version(&self, key: &str) -> Option<i64> {
-        find(&self.flags, key, |it| it.key()).map(|it| it.version())
+        self.flags.get(key).map(|it| it.version())
     }
 
     /// A segment; `None` if it does not exist or was deleted.
     pub(crate) fn segment(&self, key: &str) -> Option<&Arc<Segment>> {
-        find(&self.segments, key, |it| it.key()).filter(|it| !it.is_deleted())
+        self.segments.live(key)
+    }
+
+    /// Whether there is neither an item nor a tombstone.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flags.is_empty() && self.segments.is_empty()
+    }
+
+    /// All items that are not deleted: flags, then segments.
+    pub(crate) fn live(&self) -> impl Iterator<Item = Item> {
+        let flags = self.flags.iter_live().cloned().map(Item::Flag);
+        flags.chain(self.segments.iter_live().cloned().map(Item::Segment))
     }
 
     /// Whether SDKs would receive the same data.
     pub(crate) fn looks_like(&self, other: &Self) -> bool {
-        fn same<T>(left: &[Arc<T>], right: &[Arc<T>], view: impl Fn(&T) -> Option<(&Arc<str>, &Bytes)>) -> bool {
-            left.iter().filter_map(|it| view(it)).eq(right.iter().filter_map(|it| view(it)))
-        }
-        same(&self.flags, &other.flags, |it| (!it.is_deleted()).then(|| (it.key(), it.json())))
-            && same(&self.segments, &other.segments, |it| (!it.is_deleted()).then(|| (it.key(), it.json())))
+        self.flags.looks_like(&other.flags) && self.segments.looks_like(&other.segments)
     }
 
     /// Whether both hold the same versions of the same items, deleted ones included.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        fn same<T>(left: &[Arc<T>], right: &[Arc<T>], view: impl Fn(&T) -> (&Arc<str>, i64, bool, &Bytes)) -> bool {
-            let is_same = |(left, right): (&Arc<T>, &Arc<T>)| Arc::ptr_eq(left, right) || view(left) == view(right);
-            left.len() == right.len() && left.iter().zip(right).all(is_same)
-        }
-        same(&self.flags, &other.flags, |it| (it.key(), it.version(), it.is_deleted(), it.json()))
-            && same(&self.segments, &other.segments, |it| (it.key(), it.version(), it.is_deleted(), it.json()))
+        self.flags.is_same(&other.flags) && self.segments.is_same(&other.segments)
+    }
+
+    /// The same items, with the allocations of `held` for those that are equal there.
+    pub(crate) fn reusing(self, held: &Self) -> Self {
+        Self { flags: self.flags.reusing(&held.flags), segments: self.segments.reusing(&held.segments) }
     }
 
     /// The deleted items of this set and `live` ones from elsewhere.
@@ -108,51 +117,52 @@ impl Items {
             flags: self.flags.iter().filter(|it| it.is_deleted()).cloned().collect(),
             segments: self.segments.iter().filter(|it| it.is_deleted()).cloned().collect(),
         };
-        for item in live {
-            match item {
-                Item::Flag(flag) => items.flags.push(flag),
-                Item::Segment(segment) => items.segments.push(segment),
-            }
-        }
-        items.sorted()
+        live.into_iter().for_each(|item| items.insert(item));
+        items
     }
 
     /// The items that are newer here than in `other`, deleted ones included, or that `other` does not contain.
     pub(crate) fn newer_than(&self, other: &Self) -> Vec<Item> {
-        let flags = newer(&self.flags, &other.flags, |it| it.key(), |it| it.version());
-        let segments = newer(&self.segments, &other.segments, |it| it.key(), |it| it.version());
-        flags.map(Item::Flag).chain(segments.map(Item::Segment)).collect()
+        let items = |new: &Self, old: &Self| -> Vec<Item> {
+            let flags = new.flags.changes(&old.flags).filter_map(|(_, it)| it.cloned().map(Item::Flag));
+            let segments = new.segments.changes(&old.segments).filter_map(|(_, it)| it.cloned().map(Item::Segment));
+            flags.chain(segments).collect()
+        };
+        let mut newer = items(self, other);
+        newer.retain(|it| other.version_of(it).is_none_or(|version| it.version() > version));
+        newer
     }
 
     /// The current version of an item, deleted or not.
     pub(crate) fn version_of(&self, item: &Item) -> Option<i64> {
         match item {
-            Item::Flag(flag) => find(&self.flags, flag.key(), |it| it.key()).map(|it| it.version()),
-            Item::Segment(segment) => find(&self.segments, segment.key(), |it| it.key()).map(|it| it.version()),
+            Item::Flag(flag) => self.flags.get(flag.key()).map(|it| it.version()),
+            Item::Segment(segment) => self.segments.get(segment.key()).map(|it| it.version()),
+        }
+    }
+
+    /// Inserts `item` whatever the present version.
+    pub(crate) fn insert(&mut self, item: Item) {
+        match item {
+            Item::Flag(flag) => self.flags.insert(flag),
+            Item::Segment(segment) => self.segments.insert(segment),
         }
     }
 
     /// Inserts `item` if it is newer than the present version; returns whether it was.
     pub(crate) fn upsert(&mut self, item: &Item) -> bool {
         match item {
-            Item::Flag(flag) => upsert(&mut self.flags, flag, |it| it.key(), |it| it.version()),
-            Item::Segment(segment) => upsert(&mut self.segments, segment, |it| it.key(), |it| it.version()),
+            Item::Flag(flag) => self.flags.upsert(flag),
+            Item::Segment(segment) => self.segments.upsert(segment),
         }
     }
 
-    /// Appends the item or tombstone that `held` has under a key. The order of keys is not kept.
+    /// Inserts the item or tombstone that `held` has under a key.
     pub(crate) fn keep(&mut self, held: &Self, kind: ItemKind, key: &str) {
         match kind {
-            ItemKind::Flag => self.flags.extend(find(&held.flags, key, |it| it.key()).cloned()),
-            ItemKind::Segment => self.segments.extend(find(&held.segments, key, |it| it.key()).cloned()),
+            ItemKind::Flag => self.flags.extend(held.flags.get(key).cloned()),
+            ItemKind::Segment => self.segments.extend(held.segments.get(key).cloned()),
         }
-    }
-
-    /// Sorts items by key. Of two items with one key the later one stays.
-    pub(crate) fn sorted(mut self) -> Self {
-        sort(&mut self.flags, |it| it.key());
-        sort(&mut self.segments, |it| it.key());
-        self
     }
 }
 
@@ -184,42 +194,4 @@ impl Item {
             Self::Segment(segment) => segment.json(),
         }
     }
-}
-
-fn find<'a, T>(items: &'a [T], key: &str, key_of: impl Fn(&T) -> &Arc<str>) -> Option<&'a T> {
-    let index = items.binary_search_by(|it| (**key_of(it)).cmp(key)).ok()?;
-    items.get(index)
-}
-
-fn newer<'a, T>(
-    items: &'a [Arc<T>],
-    others: &'a [Arc<T>],
-    key: impl Fn(&T) -> &Arc<str> + Copy + 'a,
-    version: impl Fn(&T) -> i64 + 'a,
-) -> impl Iterator<Item = Arc<T>> + 'a {
-    let is_newer =
-        move |item: &&Arc<T>| find(others, key(item), |it| key(it)).is_none_or(|it| version(item) > version(it));
-    items.iter().filter(is_newer).cloned()
-}
-
-fn upsert<T>(
-    items: &mut Vec<Arc<T>>,
-    item: &Arc<T>,
-    key: impl Fn(&T) -> &Arc<str>,
-    version: impl Fn(&T) -> i64,
-) -> bool {
-    match items.binary_search_by(|it| key(it).cmp(key(item))) {
-        Ok(index) if version(&items[index]) >= version(item) => return false,
-        Ok(index) => items[index] = Arc::clone(item),
-        Err(index) => items.insert(index, Arc::clone(item)),
-    }
-    true
-}
-
-fn sort<T>(items: &mut Vec<Arc<T>>, key: impl Fn(&T) -> &Arc<str>) {
-    items.sort_by(|left, right| key(left).cmp(key(right)));
-    // `dedup_by` keeps the first of equals, and JSON keeps the last.
-    items.reverse();
-    items.dedup_by(|left, right| key(left) == key(right));
-    items.reverse();
 }

@@ -2,15 +2,18 @@
 //!
 //! A malformed message changes nothing and the connection is reopened, as in the vendor's SDKs. If only one item is
 //! unusable, because of its version, its depth or a number out of range, that item is refused and the rest is applied.
+//! Items share the bytes of the message that they came with.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use yardarm_launchdarkly_eval::model::{
-    Flag, MAX_DEPTH, MAX_VERSION, Malformed, Segment, as_version, has_number_out_of_range, is_deeper_than,
+    self, Body, Flag, MAX_DEPTH, MAX_VERSION, Malformed, Segment, as_version, has_number_out_of_range, is_deeper_than,
     normalize_json,
 };
 use yardarm_vendor::upstream::LogThrottle;
@@ -90,11 +93,11 @@ fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: 
 ///
 /// # Errors
 /// When the event is known and malformed.
-pub(crate) fn parse(event: &str, data: &str) -> Result<Message, MessageError> {
+pub(crate) fn parse(event: &str, data: impl Into<String>) -> Result<Message, MessageError> {
     match event {
-        "put" => put(&normalize_json(data)),
-        "patch" => patch(&normalize_json(data)),
-        "delete" => delete(&normalize_json(data)),
+        "put" => put(&shared(data.into())),
+        "patch" => patch(&shared(data.into())),
+        "delete" => delete(&normalize_json(&data.into())),
         _ => {
             if let Some(suppressed) = UNEXPECTED.next_line() {
                 let event = yardarm_vendor::upstream::shortened(event);
@@ -105,14 +108,24 @@ pub(crate) fn parse(event: &str, data: &str) -> Result<Message, MessageError> {
     }
 }
 
-fn put(data: &str) -> Result<Message, MessageError> {
-    let data = serde_json::from_str::<Put<'_>>(data)?.data;
+/// The text of a message in the form that items share.
+fn shared(text: String) -> Bytes {
+    let mut line = match normalize_json(&text) {
+        Cow::Owned(line) => line,
+        Cow::Borrowed(_) => text,
+    };
+    line.shrink_to_fit();
+    line.into()
+}
+
+fn put(message: &Bytes) -> Result<Message, MessageError> {
+    let data = serde_json::from_slice::<Put<'_>>(message)?.data;
     // The vendor always sends both kinds. A message without either is malformed and must not empty an environment.
     if data.flags.is_none() && data.segments.is_none() {
         return Err(MessageError::Missing("flags"));
     }
     let mut refused = Vec::new();
-    let items = data.read(&mut refused)?;
+    let items = data.read(message, &mut refused)?;
     Ok(Message { change: Some(Change::Put(items)), refused })
 }
 
@@ -120,9 +133,9 @@ fn put(data: &str) -> Result<Message, MessageError> {
 pub(crate) fn data(json: &[u8]) -> Result<Items, MessageError> {
     let text = std::str::from_utf8(json).map_err(|_| MessageError::Text)?;
     // Events on streams need data on one line.
-    let line = normalize_json(text);
+    let line = shared(text.to_owned());
     let mut refused = Vec::new();
-    let items = serde_json::from_str::<PutData<'_>>(&line)?.read(&mut refused)?;
+    let items = serde_json::from_slice::<PutData<'_>>(&line)?.read(&line, &mut refused)?;
     refused.iter().for_each(RefusedItem::log);
     Ok(items)
 }
@@ -134,15 +147,15 @@ impl RefusedItem {
 }
 
 impl PutData<'_> {
-    fn read(self, refused: &mut Vec<RefusedItem>) -> Result<Items, MessageError> {
+    fn read(self, message: &Bytes, refused: &mut Vec<RefusedItem>) -> Result<Items, MessageError> {
         let mut items = Items::default();
         for (key, json) in self.flags.unwrap_or_default() {
-            items.flags.extend(kept(flag(&key, json), refused)?.map(Arc::new));
+            items.flags.extend(kept(flag_within(message, &key, json), refused)?.map(Arc::new));
         }
         for (key, json) in self.segments.unwrap_or_default() {
-            items.segments.extend(kept(segment(&key, json), refused)?.map(Arc::new));
+            items.segments.extend(kept(segment_within(message, &key, json), refused)?.map(Arc::new));
         }
-        Ok(items.sorted())
+        Ok(items)
     }
 }
 
@@ -154,13 +167,13 @@ fn kept<T>(item: Result<T, MessageError>, refused: &mut Vec<RefusedItem>) -> Res
     })
 }
 
-fn patch(data: &str) -> Result<Message, MessageError> {
-    let patch: Patch<'_> = serde_json::from_str(data)?;
+fn patch(message: &Bytes) -> Result<Message, MessageError> {
+    let patch: Patch<'_> = serde_json::from_slice(message)?;
     let path = patch.path.ok_or(MessageError::Missing("path"))?;
     let json = || patch.data.ok_or(MessageError::Missing("data"));
     let item = match split(&path) {
-        Some((ItemKind::Flag, key)) => flag(key, json()?).map(|it| Item::Flag(Arc::new(it))),
-        Some((ItemKind::Segment, key)) => segment(key, json()?).map(|it| Item::Segment(Arc::new(it))),
+        Some((ItemKind::Flag, key)) => flag_within(message, key, json()?).map(|it| Item::Flag(Arc::new(it))),
+        Some((ItemKind::Segment, key)) => segment_within(message, key, json()?).map(|it| Item::Segment(Arc::new(it))),
         None => return Ok(Message::default()),
     };
     one(item)
@@ -217,19 +230,31 @@ fn split(path: &str) -> Option<(ItemKind, &str)> {
 
 /// Parses one flag and checks its limits.
 pub(crate) fn flag(key: &str, json: &RawValue) -> Result<Flag, MessageError> {
-    let kind = ItemKind::Flag;
-    check_limits(kind, key, json)?;
-    let flag = Flag::parse(key, json).map_err(|source| MessageError::Item { kind, key: key.to_owned(), source })?;
-    if flag.has_valid_version() { Ok(flag) } else { Err(MessageError::Version { kind, key: key.to_owned() }) }
+    item(key, json, ItemKind::Flag, |key, json| Flag::parse(&key, json))
 }
 
 /// Parses one segment and checks its limits.
 pub(crate) fn segment(key: &str, json: &RawValue) -> Result<Segment, MessageError> {
-    let kind = ItemKind::Segment;
+    item(key, json, ItemKind::Segment, |key, json| Segment::parse(&key, json))
+}
+
+fn flag_within(message: &Bytes, key: &str, json: &RawValue) -> Result<Flag, MessageError> {
+    item(key, json, ItemKind::Flag, |key, json| Flag::parse_within(message, key, json))
+}
+
+fn segment_within(message: &Bytes, key: &str, json: &RawValue) -> Result<Segment, MessageError> {
+    item(key, json, ItemKind::Segment, |key, json| Segment::parse_within(message, key, json))
+}
+
+fn item<B: Body>(
+    key: &str,
+    json: &RawValue,
+    kind: ItemKind,
+    parse: impl FnOnce(Arc<str>, &RawValue) -> Result<model::Item<B>, Malformed>,
+) -> Result<model::Item<B>, MessageError> {
     check_limits(kind, key, json)?;
-    let segment =
-        Segment::parse(key, json).map_err(|source| MessageError::Item { kind, key: key.to_owned(), source })?;
-    if segment.has_valid_version() { Ok(segment) } else { Err(MessageError::Version { kind, key: key.to_owned() }) }
+    let item = parse(key.into(), json).map_err(|source| MessageError::Item { kind, key: key.to_owned(), source })?;
+    if item.has_valid_version() { Ok(item) } else { Err(MessageError::Version { kind, key: key.to_owned() }) }
 }
 
 /// Checks limits of SDKs, which parse items by recursion; some refuse a whole message because of one number.

@@ -62,7 +62,7 @@ pub(crate) fn read(dir: &Path, label: &EnvironmentLabel, config: &EnvironmentCon
     if unusable > 0 {
         tracing::warn!(unusable, "kept items do not fit this version and are left out");
     }
-    Some(items).filter(|it| unusable == 0 || !(it.flags.is_empty() && it.segments.is_empty()))
+    Some(items).filter(|it| unusable == 0 || !it.is_empty())
 }
 
 fn file(dir: &Path, label: &EnvironmentLabel) -> SnapshotFile {
@@ -114,7 +114,7 @@ impl Saved {
             segment.map(Arc::new)
         }));
         let unusable = saved - items.flags.len() - items.segments.len();
-        (items.sorted(), unusable)
+        (items, unusable)
     }
 }
 

@@ -2,12 +2,11 @@
 //!
 //! Items are rendered byte for byte as they were received, so properties that this version does not know survive.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use yardarm_core::sse::Frame;
-use yardarm_launchdarkly_eval::model::{Flag, Segment};
+use yardarm_launchdarkly_eval::model::Body;
 
+use super::item_map::ItemMap;
 use super::items::{Change, Channel, Item, Items};
 
 /// The event for a change on the streams of one channel; `None` if they are not sent one.
@@ -45,17 +44,17 @@ pub(crate) fn change(change: &Change, channel: Channel) -> Option<Frame> {
 /// The first event of a new stream of one channel.
 pub(crate) fn full(items: &Items, channel: Channel) -> Frame {
     let size = |flags: bool, segments: bool| {
-        let flags = if flags { live_size(&items.flags, |it| it.key(), |it| it.json()) } else { 0 };
-        flags + if segments { live_size(&items.segments, |it| it.key(), |it| it.json()) } else { 0 } + 64
+        let flags = if flags { live_size(&items.flags) } else { 0 };
+        flags + if segments { live_size(&items.segments) } else { 0 } + 64
     };
     match channel {
         Channel::Ping => ping(),
-        Channel::Flags => Frame::event("put", size(true, false), |out| write_flags(&items.flags, out)),
+        Channel::Flags => Frame::event("put", size(true, false), |out| write_map(&items.flags, out)),
         Channel::All => Frame::event("put", size(true, true), |out| {
             out.extend_from_slice(b"{\"path\":\"/\",\"data\":{\"flags\":");
-            write_flags(&items.flags, out);
+            write_map(&items.flags, out);
             out.extend_from_slice(b",\"segments\":");
-            write_segments(&items.segments, out);
+            write_map(&items.segments, out);
             out.extend_from_slice(b"}}");
         }),
     }
@@ -63,8 +62,8 @@ pub(crate) fn full(items: &Items, channel: Channel) -> Frame {
 
 /// The map of all flags, as `/sdk/flags` answers it.
 pub(crate) fn flag_map(items: &Items) -> Bytes {
-    let mut out = Vec::with_capacity(live_size(&items.flags, |it| it.key(), |it| it.json()) + 2);
-    write_flags(&items.flags, &mut out);
+    let mut out = Vec::with_capacity(live_size(&items.flags) + 2);
+    write_map(&items.flags, &mut out);
     out.into()
 }
 
@@ -74,23 +73,15 @@ fn ping() -> Frame {
     Frame::event("ping", 1, |out| out.push(b' '))
 }
 
-fn write_flags(flags: &[Arc<Flag>], out: &mut Vec<u8>) {
-    write_map(flags.iter().filter(|it| !it.is_deleted()).map(|it| (it.key(), it.json())), out);
-}
-
-fn write_segments(segments: &[Arc<Segment>], out: &mut Vec<u8>) {
-    write_map(segments.iter().filter(|it| !it.is_deleted()).map(|it| (it.key(), it.json())), out);
-}
-
-fn write_map<'a>(entries: impl Iterator<Item = (&'a Arc<str>, &'a Bytes)>, out: &mut Vec<u8>) {
+fn write_map<B: Body>(items: &ItemMap<B>, out: &mut Vec<u8>) {
     out.push(b'{');
-    for (index, (key, json)) in entries.enumerate() {
+    for (index, item) in items.iter_live().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write_text(key, out);
+        write_text(item.key(), out);
         out.push(b':');
-        out.extend_from_slice(json);
+        out.extend_from_slice(item.json());
     }
     out.push(b'}');
 }
@@ -100,6 +91,6 @@ pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string is always JSON, and a vector takes every write");
 }
 
-fn live_size<T>(items: &[Arc<T>], key: impl Fn(&T) -> &Arc<str>, json: impl Fn(&T) -> &Bytes) -> usize {
-    items.iter().map(|it| key(it).len() + json(it).len() + 4).sum()
+fn live_size<B: Body>(items: &ItemMap<B>) -> usize {
+    items.iter_live().map(|it| it.key().len() + it.json().len() + 4).sum()
 }

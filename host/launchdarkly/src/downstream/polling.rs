@@ -20,7 +20,7 @@ pub(super) async fn flags(caller: Caller, headers: HeaderMap) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return not_initialized() };
     let data = snapshot.data();
     // A poll with the current tag needs no rendering.
-    answer(&caller, &headers, &data.flags_tag(), || render::flag_map(data.items()))
+    answer(&caller, &headers, data.flags_tag(), || render::flag_map(data.items()))
 }
 
 /// `GET /sdk/flags/{key}`

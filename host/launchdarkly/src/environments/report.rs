@@ -19,8 +19,8 @@ pub(crate) fn report(environment: &LdEnvironment, stale_after: Duration) -> Envi
         Phase::Ready => "ready",
     };
     EnvironmentReport {
-        flags: items.map_or(0, |it| it.flags.iter().filter(|flag| !flag.is_deleted()).count()),
-        segments: items.map_or(0, |it| it.segments.iter().filter(|segment| !segment.is_deleted()).count()),
+        flags: items.map_or(0, |it| it.flags.live_len()),
+        segments: items.map_or(0, |it| it.segments.live_len()),
         events: environment.events.port().map(|it| it.report().into()),
         store: environment.store.as_ref().map(|it| store(it)),
         big_segments: environment.store.as_ref().and_then(|it| big_segments(it, stale_after)),

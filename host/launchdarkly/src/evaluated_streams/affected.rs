@@ -58,29 +58,9 @@ type AffectedKeys = Vec<Arc<str>>;
 
 /// AffectedKeys of flags and segments that are not the same allocation in both; `None` if they are too many.
 fn changed(old: &Items, new: &Items) -> Option<(AffectedKeys, AffectedKeys)> {
-    let flags = differing(&old.flags, &new.flags, |it| it.key())?;
-    let segments = differing(&old.segments, &new.segments, |it| it.key())?;
-    Some((flags, segments))
-}
-
-fn differing<T>(mut old: &[Arc<T>], mut new: &[Arc<T>], key: impl Fn(&T) -> &Arc<str>) -> Option<AffectedKeys> {
-    let mut keys = AffectedKeys::new();
-    loop {
-        // The usual case, item after item: both are sorted, and all but a few are shared.
-        let shared = old.iter().zip(new).take_while(|(old, new)| Arc::ptr_eq(old, new)).count();
-        (old, new) = (&old[shared..], &new[shared..]);
-        let next = match (old.first(), new.first()) {
-            (None, None) => return Some(keys),
-            (Some(gone), None) => key(gone),
-            (None, Some(added)) => key(added),
-            (Some(gone), Some(added)) => key(gone).min(key(added)),
-        };
-        let skip = |items: &[Arc<T>]| usize::from(items.first().is_some_and(|it| key(it) == next));
-        let (skip_old, skip_new) = (skip(old), skip(new));
-        if keys.len() == MOST_CHANGED {
-            return None;
-        }
-        keys.push(Arc::clone(next));
-        (old, new) = (&old[skip_old..], &new[skip_new..]);
-    }
+    let flags: AffectedKeys =
+        new.flags.changes(&old.flags).map(|(key, _)| Arc::clone(key)).take(MOST_CHANGED + 1).collect();
+    let segments: AffectedKeys =
+        new.segments.changes(&old.segments).map(|(key, _)| Arc::clone(key)).take(MOST_CHANGED + 1).collect();
+    (flags.len() <= MOST_CHANGED && segments.len() <= MOST_CHANGED).then_some((flags, segments))
 }

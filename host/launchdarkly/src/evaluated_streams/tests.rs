@@ -75,7 +75,9 @@ impl Stage {
         let Some(snapshot) = self.data.snapshot() else { return json!({}) };
         let items = snapshot.data().items();
         let mut out = Vec::new();
-        evaluate_all(&Ruleset::build(None, &items.flags, &items.segments), &self.request.request(), &mut out);
+        let flags: Vec<_> = items.flags.iter().cloned().collect();
+        let segments: Vec<_> = items.segments.iter().cloned().collect();
+        evaluate_all(&Ruleset::build(None, &flags, &segments), &self.request.request(), &mut out);
         serde_json::from_slice(&out).expect("JSON")
     }
 

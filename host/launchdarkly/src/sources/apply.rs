@@ -72,6 +72,10 @@ impl Applier {
 
     /// Applies one change from upstream.
     pub(crate) async fn apply(&mut self, change: Change) {
+        let change = match (change, self.upstream_items()) {
+            (Change::Put(items), Some(held)) => Change::Put(items.reusing(&held)),
+            (change, _) => change,
+        };
         let upstream_change = self.store.is_some().then(|| change.clone());
         self.apply_unkept(change).await;
         self.persist();

@@ -168,7 +168,6 @@ impl StreamTask {
         }
         if let (Some(Change::Put(items)), Some(held)) = (&mut change, self.applier.upstream_items()) {
             refused.iter().for_each(|it| items.keep(&held, it.kind, &it.key));
-            *items = std::mem::take(items).sorted();
         }
         change
     }

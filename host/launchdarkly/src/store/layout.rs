@@ -67,8 +67,8 @@ pub(super) fn items(flags: Vec<(String, Bytes)>, segments: Vec<(String, Bytes)>)
         match one_line(ItemKind::Flag, &key, &text).and_then(|it| message::flag(&key, &it).map_err(|it| it.to_string()))
         {
             // The key inside a tombstone is the same for all items.
-            Ok(flag) if flag.is_deleted() => items.flags.push(Arc::new(Flag::tombstone(&key, flag.version()))),
-            Ok(flag) => items.flags.push(Arc::new(flag)),
+            Ok(flag) if flag.is_deleted() => items.flags.insert(Arc::new(Flag::tombstone(&key, flag.version()))),
+            Ok(flag) => items.flags.insert(Arc::new(flag)),
             Err(problem) => problems.push(problem),
         }
     }
@@ -76,19 +76,19 @@ pub(super) fn items(flags: Vec<(String, Bytes)>, segments: Vec<(String, Bytes)>)
         let line = one_line(ItemKind::Segment, &key, &text);
         match line.and_then(|it| message::segment(&key, &it).map_err(|it| it.to_string())) {
             Ok(segment) if segment.is_deleted() => {
-                items.segments.push(Arc::new(Segment::tombstone(&key, segment.version())));
+                items.segments.insert(Arc::new(Segment::tombstone(&key, segment.version())));
             }
-            Ok(segment) => items.segments.push(Arc::new(segment)),
+            Ok(segment) => items.segments.insert(Arc::new(segment)),
             Err(problem) => problems.push(problem),
         }
     }
-    let Some(first) = problems.first() else { return Some(items.sorted()) };
-    if items.flags.is_empty() && items.segments.is_empty() {
+    let Some(first) = problems.first() else { return Some(items) };
+    if items.is_empty() {
         return None;
     }
     let (count, first) = (problems.len(), shortened(first));
     tracing::error!(count, first, "items in the persistent store cannot be used and are left out");
-    Some(items.sorted())
+    Some(items)
 }
 
 /// Normalizes an item. Other programs may have written it on several lines or with escapes that some SDKs reject.
@@ -132,14 +132,14 @@ mod tests {
         }
         let again = items(pairs(flags), pairs(segments)).expect("items");
         assert!(again.looks_like(&first));
-        assert_eq!((again.flags[1].key().as_ref(), again.flags[1].version()), ("gone", 7));
-        assert_eq!((again.segments[0].key().as_ref(), again.segments[0].version()), ("away", 8));
+        assert_eq!(again.flags.get("gone").map(|it| it.version()), Some(7));
+        assert_eq!(again.segments.get("away").map(|it| it.version()), Some(8));
     }
 
     #[test]
     fn items_of_other_programs_are_checked() {
         let split = items(vec![pair("f", "{\"key\":\"f\",\n\"version\":1}")], vec![]).expect("items");
-        assert_eq!(split.flags[0].json(), "{\"key\":\"f\", \"version\":1}");
+        assert_eq!(split.flags.get("f").expect("f").json(), "{\"key\":\"f\", \"version\":1}");
         for broken in ["", "nonsense", r#"{"key":1}"#] {
             assert!(items(vec![pair("f", broken)], vec![]).is_none(), "{broken}");
             assert!(items(vec![], vec![pair("s", broken)]).is_none(), "{broken}");
@@ -150,7 +150,7 @@ mod tests {
         }
         let odd = Bytes::from_static(b"{\"version\":1,\"salt\":\"\x01\xff\"}");
         let odd = items(vec![("f".to_owned(), odd)], vec![]).expect("items");
-        assert_eq!(odd.flags[0].json(), "{\"version\":1,\"salt\":\"\\u0001\u{fffd}\"}");
+        assert_eq!(odd.flags.get("f").expect("f").json(), "{\"version\":1,\"salt\":\"\\u0001\u{fffd}\"}");
     }
 
     #[test]

@@ -25,9 +25,7 @@ impl PayloadItem for Item {
     }
 
     fn live(items: &Items) -> Vec<Self> {
-        let flags = items.flags.iter().filter(|it| !it.is_deleted()).cloned().map(Self::Flag);
-        let segments = items.segments.iter().filter(|it| !it.is_deleted()).cloned().map(Self::Segment);
-        flags.chain(segments).collect()
+        items.live().collect()
     }
 
     fn find(items: &Items, kind: &str, key: &str) -> Option<Bytes> {

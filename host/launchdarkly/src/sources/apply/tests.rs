@@ -139,7 +139,7 @@ impl Setup {
     }
 
     async fn applies(&mut self, event: &str, data: &Value) {
-        let message = message::parse(event, &data.to_string()).expect("a valid message");
+        let message = message::parse(event, data.to_string()).expect("a valid message");
         self.applier.apply(message.change.expect("a change")).await;
     }
 

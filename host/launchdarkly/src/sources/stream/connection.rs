@@ -14,6 +14,9 @@ use crate::data::message::{self, Message};
 use crate::identity::SdkKey;
 use crate::upstream::HttpClients;
 
+/// Longest message, in bytes, that is parsed where it was received, which takes less time than to wake another thread.
+const SHORT_MESSAGE: usize = 64 << 10;
+
 /// Builds requests for the stream.
 #[derive(Clone)]
 pub(super) struct Requests {
@@ -106,11 +109,12 @@ impl Requests {
 
 pub(super) async fn parse(event: Event) -> Result<Message, ConnectionError> {
     let Event { event: name, data, .. } = event;
-    let parse = {
+    let parsed = if data.len() <= SHORT_MESSAGE {
+        message::parse(&name, data)
+    } else {
+        // Megabytes of JSON take milliseconds, so they are parsed off the serving threads.
         let name = name.clone();
-        move || message::parse(&name, &data)
+        blocking("upstream parser", move || message::parse(&name, data)).await?
     };
-    // Megabytes of JSON take milliseconds, so they are parsed off the serving threads.
-    let parsed = blocking("upstream parser", parse).await?;
     parsed.map_err(|error| ConnectionError::message(&name, error.to_string()))
 }

@@ -60,7 +60,7 @@ fn flag(key: &str, version: i64) -> Arc<Flag> {
 }
 
 fn items<'a>(keys: impl IntoIterator<Item = &'a str>) -> Items {
-    Items { flags: keys.into_iter().map(|key| flag(key, 1)).collect(), ..Items::default() }.sorted()
+    Items { flags: keys.into_iter().map(|key| flag(key, 1)).collect(), ..Items::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +126,7 @@ async fn a_database_that_is_down_at_the_start_is_retried() {
             assert_eq!(place.fake.keys("features"), ["new"]);
         } else {
             let Ok(StoreEvent::Stored(items)) = place.events.try_recv() else { panic!("nothing is handed over") };
-            assert_eq!(&**items.flags[0].key(), "old");
+            assert!(items.flags.get("old").is_some());
             assert_eq!(place.fake.keys("features"), ["old"]);
         }
     }
