@@ -4,6 +4,8 @@ pub(crate) mod bombs;
 pub(crate) mod calls;
 pub(crate) mod evaluation;
 pub(crate) mod events;
+pub(crate) mod footprint;
+pub(crate) mod growth;
 pub(crate) mod herd;
 pub(crate) mod loading;
 pub(crate) mod multiplexed;

@@ -67,6 +67,27 @@ pub(crate) fn of_flags(count: usize) -> Value {
     json!({ "flags": flags, "segments": segments() })
 }
 
+/// Returns an environment of `count` flags with two rules, each of about `bytes` bytes.
+pub(crate) fn of_flag_size(count: usize, bytes: usize) -> Value {
+    let mut dice = Dice::new(6);
+    let flag = |index: usize| {
+        let mut flag = rich(&mut dice, index);
+        let key = flag["key"].as_str().unwrap_or_default().to_owned();
+        if let Some(rules) = flag["rules"].as_array_mut() {
+            rules.truncate(2);
+            for clauses in rules.iter_mut().filter_map(|it| it["clauses"].as_array_mut()) {
+                clauses.truncate(1);
+            }
+        }
+        flag["targets"] = json!([]);
+        flag["description"] = json!("");
+        let missing = bytes.saturating_sub(flag.to_string().len() + key.len() + 4);
+        flag["description"] = json!("d".repeat(missing));
+        (key, flag)
+    };
+    json!({ "flags": (0..count).map(flag).collect::<Map<_, _>>(), "segments": segments() })
+}
+
 /// Returns a flag whose patch is an event of about `bytes` bytes.
 pub(crate) fn patch(version: usize, bytes: usize) -> Value {
     let mut flag = plain("patched", version);

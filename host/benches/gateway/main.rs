@@ -56,6 +56,8 @@ const GROUPS: &[Group] = &[
     (&["p8"], groups::start::measure),
     (&["p9"], groups::loading::measure),
     (&["p11"], groups::start::size),
+    (&["p12"], groups::growth::measure),
+    (&["p13"], groups::footprint::measure),
     (&["p14"], groups::secure::measure),
     (&["p15"], groups::multiplexed::measure),
     (&["p16"], groups::request::measure),
@@ -76,9 +78,7 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> Result<ExitCode> {
     if let Some(unknown) = options.only.iter().find(|it| GOALS.iter().all(|goal| goal.id != it.to_ascii_lowercase())) {
-        bail!(
-            "there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p11, p14 to p18, h1 and h2"
-        );
+        bail!("there is no goal `{unknown}`; `--only` takes a list such as `p1,p2,p10`, from p1 to p18, h1 and h2");
     }
     let mut bench = Bench { options, machine: Machine::prepare(), report: Report::default() };
     println!("measuring {}", bench.options.binary().display());

@@ -57,6 +57,13 @@ impl Process {
         self.kib("status", "VmHWM:")
     }
 
+    /// Returns the bytes that the process has written to disk so far.
+    pub(crate) fn written(self) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/io", self.0)).with_context(|| self.gone())?;
+        let line = text.lines().find_map(|line| line.strip_prefix("write_bytes:")).context("no `write_bytes` in io")?;
+        Ok(line.trim().parse()?)
+    }
+
     /// Resets the peak to the current value.
     pub(crate) fn reset_peak(self) -> Result<()> {
         fs::write(format!("/proc/{}/clear_refs", self.0), "5")
