@@ -1,8 +1,9 @@
 //! The newest data of one vendor environment: swapped first, announced afterwards.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::change_log::{ChangeLog, Cursor, LogLimits, UpdateSource, Version};
@@ -57,10 +58,19 @@ pub struct Snapshot<D> {
     rendered: Arc<Rendered<D>>,
 }
 
-/// Data with its full rendering per channel, each rendered on first use.
+/// Data with its full rendering per channel, each rendered when it is needed.
 struct Rendered<D> {
     data: D,
-    full: Box<[OnceLock<Option<Frame>>]>,
+    full: Box<[Mutex<Rendering>]>,
+}
+
+/// The full rendering for one channel.
+#[derive(Default)]
+struct Rendering {
+    /// `None` if it is not rendered; the inner value is `None` if streams of the channel have no full data.
+    frame: Option<Option<Frame>>,
+    /// Whether a stream has read it since the last call of [`Environment::release_unused`].
+    is_used: bool,
 }
 
 /// The reading side of an environment. Cheap to clone.
@@ -146,6 +156,14 @@ impl<D: Dataset> Environment<D> {
     pub fn heartbeat(&self) {
         self.0.log.heartbeat();
     }
+
+    /// Frees the full renderings that no stream has read since the last call. The next stream that needs one renders it
+    /// again.
+    pub fn release_unused(&self) {
+        if let Some(snapshot) = self.0.current.load_full() {
+            snapshot.rendered.full.iter().for_each(|it| it.lock().release_unused());
+        }
+    }
 }
 
 impl<D> Snapshot<D> {
@@ -164,11 +182,22 @@ impl<D> Snapshot<D> {
 
 impl<D: Dataset> Rendered<D> {
     fn new(data: D) -> Self {
-        Self { data, full: (0..D::CHANNELS).map(|_| OnceLock::new()).collect() }
+        Self { data, full: (0..D::CHANNELS).map(|_| Mutex::default()).collect() }
     }
 
     fn full(&self, channel: usize) -> Option<Frame> {
-        self.full.get(channel)?.get_or_init(|| self.data.render_full(channel)).clone()
+        // Held while it is rendered, so that streams that need the same wait for one rendering.
+        let mut rendering = self.full.get(channel)?.lock();
+        rendering.is_used = true;
+        rendering.frame.get_or_insert_with(|| self.data.render_full(channel)).clone()
+    }
+}
+
+impl Rendering {
+    fn release_unused(&mut self) {
+        if !std::mem::take(&mut self.is_used) {
+            self.frame = None;
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::status::Status;
 use yardarm_core::{Dataset, Environment, EnvironmentLabel, Lifecycle};
@@ -57,17 +58,25 @@ impl<D: Dataset> EnvironmentBase<D> {
     }
 }
 
-/// Starts the task that keeps the streams of an environment open: a heartbeat for all of them in each `interval`.
+/// How long a full rendering is kept after its last use, at least; twice as long at most.
+const RENDERINGS_KEPT: Duration = Duration::from_secs(10);
+
+/// Starts the task that keeps the streams of an environment open, by a heartbeat for all of them in each `interval`, and
+/// frees full renderings that no stream needs any more.
 pub fn send_heartbeats<D: Dataset>(data: &Environment<D>, interval: Duration, lifecycle: &Lifecycle) {
     let data = data.clone();
     lifecycle.supervise("heartbeat", move || {
         let data = data.clone();
         async move {
-            let mut timer = tokio::time::interval(interval);
-            timer.tick().await;
+            let mut heartbeats = tokio::time::interval(interval);
+            let mut releases = tokio::time::interval(RENDERINGS_KEPT);
+            releases.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            heartbeats.tick().await;
             loop {
-                timer.tick().await;
-                data.heartbeat();
+                tokio::select! {
+                    _ = heartbeats.tick() => data.heartbeat(),
+                    _ = releases.tick() => data.release_unused(),
+                }
             }
         }
     });

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::EnvironmentLabel;
 
@@ -71,6 +73,47 @@ fn snapshots_are_numbered_and_there_is_none_before_the_first_change() {
     let second = environment.snapshot().unwrap();
     assert!(second.seq() > first.seq(), "{} and {}", first.seq(), second.seq());
     assert_eq!((first.data().0, second.data().0), (1, 2));
+}
+
+/// Data that counts how often it is rendered.
+struct Counted(Arc<AtomicUsize>);
+
+impl Dataset for Counted {
+    type Change = Arc<AtomicUsize>;
+    const CHANNELS: usize = 1;
+
+    fn apply(_: Option<&Self>, change: &Arc<AtomicUsize>) -> Applied<Self> {
+        Applied::News(Self(Arc::clone(change)))
+    }
+
+    fn render_change(_: &Arc<AtomicUsize>, _: usize) -> Option<Frame> {
+        None
+    }
+
+    fn render_full(&self, _: usize) -> Option<Frame> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Some(frame("put", 1))
+    }
+}
+
+#[test]
+fn full_renderings_are_freed_when_they_are_not_used_any_more() {
+    let (mut writer, environment) = environment::<Counted>();
+    let count = Arc::<AtomicUsize>::default();
+    writer.update(&count);
+    let renderings_after_two_streams = || {
+        for _ in 0..2 {
+            let mut cursor = Cursor::new(0, Version::default());
+            assert!(environment.0.next(&mut cursor).is_some());
+        }
+        count.load(Ordering::Relaxed)
+    };
+    assert_eq!(renderings_after_two_streams(), 1, "rendered once for all");
+    environment.release_unused();
+    assert_eq!(renderings_after_two_streams(), 1, "used since the last call");
+    environment.release_unused();
+    environment.release_unused();
+    assert_eq!(renderings_after_two_streams(), 2, "freed, and rendered again");
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Dataset for FlagData {
         render::change(change, Channel::of(channel)?)
     }
 
+    /// After a `put`, streams read the full data, which is rendered if there are any.
+    fn is_restart(change: &Change) -> bool {
+        matches!(change, Change::Put(_))
+    }
+
     fn render_full(&self, channel: usize) -> Option<Frame> {
         Some(render::full(&self.items, Channel::of(channel)?))
     }

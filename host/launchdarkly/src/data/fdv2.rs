@@ -149,6 +149,10 @@ impl Dataset for Fdv2Data {
         }))
     }
 
+    fn is_restart(change: &ObjectChange) -> bool {
+        change.changed.is_none()
+    }
+
     fn render_full(&self, _: usize) -> Option<Frame> {
         let size: usize = self.0.items.live().map(|it| it.json().len() + it.key().len() + 100).sum();
         Some(Frame::build(size + 400, |out| self.events(&mut |event| event.write_sse(out))))

@@ -14,7 +14,8 @@ pub(crate) fn change(change: &Change, channel: Channel) -> Option<Frame> {
     let item = match (change, channel) {
         (_, Channel::Ping) => return Some(ping()),
         (Change::SegmentsChanged, _) => return None,
-        (Change::Put(items), channel) => return Some(full(items, channel)),
+        // In its place streams read the full data.
+        (Change::Put(_), _) => return None,
         (Change::Patch(Item::Segment(_)), Channel::Flags) => return None,
         (Change::Patch(item), Channel::All | Channel::Flags) => item,
     };
