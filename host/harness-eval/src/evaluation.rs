@@ -10,6 +10,7 @@ mod compiled;
 mod outcome;
 mod ruleset;
 mod run;
+mod table;
 mod walk;
 
 pub use self::bucket::bucket;

@@ -1,21 +1,17 @@
 //! Flags and segments with compiled clauses, found by identifier.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::clause::Condition;
 use super::outcome::Served;
+use super::table::{Entry, Table};
 use crate::model::{Clause, Distribution, Flag, Segment};
 
-/// All flags and segments of an environment, compiled.
+/// All flags and segments of an environment, compiled. Clones share everything.
+#[derive(Clone, Default)]
 pub(super) struct Compiled {
-    /// In order of identifier.
-    pub(super) flags: Vec<Arc<CompiledFlag>>,
-    pub(super) flag_index: HashMap<Arc<str>, usize>,
-    pub(super) segments: Vec<Arc<CompiledSegment>>,
-    pub(super) segment_index: HashMap<Arc<str>, usize>,
-    /// How many comparisons an evaluation of everything takes at most, approximately.
-    pub(super) weight: usize,
+    pub(super) flags: Table<CompiledFlag>,
+    pub(super) segments: Table<CompiledSegment>,
 }
 
 pub(super) struct CompiledFlag {
@@ -48,44 +44,55 @@ pub(super) struct CompiledSegment {
 }
 
 impl Compiled {
-    /// Compiles everything. Items that are part of `before` are not compiled again.
-    pub(super) fn build(flags: &[Arc<Flag>], segments: &[Arc<Segment>], before: Option<&Self>) -> Self {
+    /// Compiles everything. Of two items with one identifier the first counts.
+    pub(super) fn build(flags: &[Arc<Flag>], segments: &[Arc<Segment>]) -> Self {
+        let flags = flags.iter().map(|it| Arc::new(CompiledFlag::new(it)));
+        let segments = segments.iter().map(|it| Arc::new(CompiledSegment::new(it)));
+        Self { flags: flags.collect(), segments: segments.collect() }
+    }
+
+    /// Compiles everything. Items that are part of this are not compiled again.
+    pub(super) fn changed_to(&self, flags: &[Arc<Flag>], segments: &[Arc<Segment>]) -> Self {
         let flag = |item: &Arc<Flag>| {
-            let known = before.and_then(|it| it.flag(&item.feature)).filter(|it| Arc::ptr_eq(&it.item, item));
+            let known = self.flags.find(&item.feature).filter(|it| Arc::ptr_eq(&it.item, item));
             known.cloned().unwrap_or_else(|| Arc::new(CompiledFlag::new(item)))
         };
         let segment = |item: &Arc<Segment>| {
-            let known = before.and_then(|it| it.segment(&item.identifier));
-            let known = known.filter(|it| Arc::ptr_eq(&it.item, item));
+            let known = self.segments.find(&item.identifier).filter(|it| Arc::ptr_eq(&it.item, item));
             known.cloned().unwrap_or_else(|| Arc::new(CompiledSegment::new(item)))
         };
-        let mut flags: Vec<_> = flags.iter().map(flag).collect();
-        flags.sort_by(|left, right| left.item.feature.cmp(&right.item.feature));
-        flags.dedup_by(|later, earlier| later.item.feature == earlier.item.feature);
-        let segments: Vec<_> = segments.iter().map(segment).collect();
-        let flag_index = flags.iter().enumerate().map(|(index, it)| (Arc::clone(&it.item.feature), index)).collect();
-        let mut segment_index = HashMap::new();
-        for (index, segment) in segments.iter().enumerate() {
-            segment_index.entry(Arc::clone(&segment.item.identifier)).or_insert(index);
-        }
-        let weight =
-            flags.iter().map(|it| it.weight).sum::<usize>() + segments.iter().map(|it| it.weight).sum::<usize>();
-        Self { flags, flag_index, segments, segment_index, weight }
+        Self { flags: flags.iter().map(flag).collect(), segments: segments.iter().map(segment).collect() }
     }
 
-    /// Returns the flag of an identifier.
-    pub(super) fn flag(&self, feature: &str) -> Option<&Arc<CompiledFlag>> {
-        self.flags.get(*self.flag_index.get(feature)?)
+    /// Returns how many comparisons an evaluation of everything takes at most, approximately.
+    pub(super) fn weight(&self) -> usize {
+        self.flags.weight() + self.segments.weight()
+    }
+}
+
+impl Entry for CompiledFlag {
+    fn identifier(&self) -> &Arc<str> {
+        &self.item.feature
     }
 
-    /// Returns the segment of an identifier.
-    pub(super) fn segment(&self, identifier: &str) -> Option<&Arc<CompiledSegment>> {
-        self.segments.get(*self.segment_index.get(identifier)?)
+    fn weight(&self) -> usize {
+        self.weight
+    }
+}
+
+impl Entry for CompiledSegment {
+    fn identifier(&self) -> &Arc<str> {
+        &self.item.identifier
+    }
+
+    fn weight(&self) -> usize {
+        self.weight
     }
 }
 
 impl CompiledFlag {
-    fn new(item: &Arc<Flag>) -> Self {
+    /// Compiles `item`.
+    pub(super) fn new(item: &Arc<Flag>) -> Self {
         let rules = item.rules.iter().map(|rule| CompiledRule {
             conditions: compile(&rule.clauses),
             serves: match (&rule.serve.distribution, &rule.serve.variation) {
@@ -110,7 +117,8 @@ impl CompiledFlag {
 }
 
 impl CompiledSegment {
-    fn new(item: &Arc<Segment>) -> Self {
+    /// Compiles `item`.
+    pub(super) fn new(item: &Arc<Segment>) -> Self {
         let group_rules: Vec<_> = item.group_rules.iter().map(|it| compile(&it.clauses)).collect();
         let rules = compile(&item.rules);
         let conditions = group_rules.iter().flatten().chain(&rules).map(Condition::weight).sum::<usize>();

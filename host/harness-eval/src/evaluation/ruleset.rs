@@ -2,37 +2,70 @@
 
 use std::sync::Arc;
 
-use super::compiled::Compiled;
+use super::compiled::{Compiled, CompiledFlag, CompiledSegment};
 use super::outcome::{EvaluationError, Served};
 use super::run::Run;
 use crate::model::{Flag, Segment, Target};
 
-/// Flags and segments, ready to be evaluated.
+/// Flags and segments, ready to be evaluated. A ruleset that follows from another one shares all unchanged items with it.
 pub struct Ruleset(Compiled);
 
 impl Ruleset {
     /// Compiles everything. Of two items with one identifier the first counts, as in the vendor's lists.
     #[must_use]
     pub fn build(flags: &[Arc<Flag>], segments: &[Arc<Segment>]) -> Self {
-        Self::build_after(flags, segments, None)
+        Self(Compiled::build(flags, segments))
     }
 
     /// Compiles everything, and reuses what was compiled `before` for items that are the same.
     #[must_use]
     pub fn build_after(flags: &[Arc<Flag>], segments: &[Arc<Segment>], before: Option<&Self>) -> Self {
-        Self(Compiled::build(flags, segments, before.map(|it| &it.0)))
+        match before {
+            Some(before) => Self(before.0.changed_to(flags, segments)),
+            None => Self::build(flags, segments),
+        }
+    }
+
+    /// Returns the ruleset in which `flag` replaces the flag with its identifier.
+    #[must_use]
+    pub fn with_flag(&self, flag: &Arc<Flag>) -> Self {
+        self.changed(|compiled| compiled.flags.set(Arc::new(CompiledFlag::new(flag))))
+    }
+
+    /// Returns the ruleset in which `segment` replaces the segment with its identifier.
+    #[must_use]
+    pub fn with_segment(&self, segment: &Arc<Segment>) -> Self {
+        self.changed(|compiled| compiled.segments.set(Arc::new(CompiledSegment::new(segment))))
+    }
+
+    /// Returns the ruleset without a flag.
+    #[must_use]
+    pub fn without_flag(&self, feature: &str) -> Self {
+        self.changed(|compiled| compiled.flags.remove(feature))
+    }
+
+    /// Returns the ruleset without a segment.
+    #[must_use]
+    pub fn without_segment(&self, identifier: &str) -> Self {
+        self.changed(|compiled| compiled.segments.remove(identifier))
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Compiled)) -> Self {
+        let mut compiled = self.0.clone();
+        change(&mut compiled);
+        Self(compiled)
     }
 
     /// Returns the flag of an identifier.
     #[must_use]
     pub fn flag(&self, feature: &str) -> Option<&Flag> {
-        Some(&self.0.flag(feature)?.item)
+        Some(&self.0.flags.find(feature)?.item)
     }
 
     /// Returns the segment of an identifier.
     #[must_use]
     pub fn segment(&self, identifier: &str) -> Option<&Segment> {
-        Some(&self.0.segment(identifier)?.item)
+        Some(&self.0.segments.find(identifier)?.item)
     }
 
     /// Evaluates one flag; without a target, only the default serves.
@@ -40,37 +73,38 @@ impl Ruleset {
     /// # Errors
     /// When there is no such flag, or its configuration serves nothing.
     pub fn evaluate(&self, feature: &str, target: Option<&Target>) -> Result<Served<'_>, EvaluationError> {
-        let (index, position) = self.decide_one(feature, target)?;
-        Ok(self.0.flags[index].served(position))
+        let flag = self.0.flags.find(feature).ok_or(EvaluationError::UnknownFlag)?;
+        let (_, position) = self.decide_one(feature, target)?;
+        Ok(flag.served(position))
     }
 
-    /// Returns the position of a flag, and that of the variation it serves.
+    /// Returns the number of a flag, and the position of the variation it serves.
     ///
     /// # Errors
     /// When there is no such flag, or its configuration serves nothing.
     pub fn decide_one(&self, feature: &str, target: Option<&Target>) -> Result<(usize, usize), EvaluationError> {
-        let index = *self.0.flag_index.get(feature).ok_or(EvaluationError::UnknownFlag)?;
-        Run::new(&self.0, target).evaluate(index).map(|position| (index, position))
+        let number = self.0.flags.number(feature).ok_or(EvaluationError::UnknownFlag)?;
+        Run::new(&self.0, target).evaluate(number).map(|position| (number, position))
     }
 
-    /// Returns the positions of the variations that all flags serve, in order of identifier.
+    /// Returns the numbers of all flags in order of identifier, with the positions of the variations that they serve.
     #[must_use]
-    pub fn decide_all(&self, target: &Target) -> Vec<Result<usize, EvaluationError>> {
+    pub fn decide_all(&self, target: &Target) -> Vec<(usize, Result<usize, EvaluationError>)> {
         let mut run = Run::new(&self.0, Some(target));
-        (0..self.0.flags.len()).map(|index| run.evaluate(index)).collect()
+        self.0.flags.sorted().iter().map(|number| (*number, run.evaluate(*number))).collect()
     }
 
-    /// Returns the flag at an index of [`Ruleset::decide_all`], and its variation at a position.
+    /// Returns the flag with a number, and its variation at a position. `None` if no decision gave that number.
     #[must_use]
-    pub fn served(&self, index: usize, position: Option<usize>) -> (&Flag, Option<Served<'_>>) {
-        let flag = &self.0.flags[index];
-        (&flag.item, position.map(|it| flag.served(it)))
+    pub fn served(&self, number: usize, position: Option<usize>) -> Option<(&Flag, Option<Served<'_>>)> {
+        let flag = self.0.flags.get(number)?;
+        Some((&flag.item, position.map(|it| flag.served(it))))
     }
 
     /// Returns how many comparisons an evaluation of everything takes at most, approximately.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.0.weight
+        self.0.weight()
     }
 
     /// Evaluates every flag, in order of identifier.
@@ -79,8 +113,10 @@ impl Ruleset {
         target: &Target,
         visit: &mut dyn FnMut(&'a Flag, Result<Served<'a>, EvaluationError>),
     ) {
-        for (flag, decided) in self.0.flags.iter().zip(self.decide_all(target)) {
-            visit(&flag.item, decided.map(|position| flag.served(position)));
+        for (number, decided) in self.decide_all(target) {
+            if let Some(flag) = self.0.flags.get(number) {
+                visit(&flag.item, decided.map(|position| flag.served(position)));
+            }
         }
     }
 }

@@ -57,10 +57,9 @@ impl<'a, 't> Run<'a, 't> {
 
     /// Returns the position of the variation that a flag serves.
     pub(super) fn evaluate(&mut self, index: usize) -> Result<usize, EvaluationError> {
-        let ruleset = self.ruleset;
-        let flag = &ruleset.flags[index];
-        let decision =
-            if self.has_prerequisites_met(index) { self.serve(index) } else { find(flag, &flag.item.off_variation) };
+        let flag = self.ruleset.flags.get(index).ok_or(EvaluationError::UnknownFlag)?;
+        let is_served = flag.item.prerequisites.is_empty() || self.has_prerequisites_met(index);
+        let decision = if is_served { self.serve(index, flag) } else { find(flag, &flag.item.off_variation) };
         match decision {
             Decision::Variation(position) => Ok(position),
             Decision::Missing(name) => Err(EvaluationError::UnknownVariation(name.to_owned())),
@@ -69,12 +68,11 @@ impl<'a, 't> Run<'a, 't> {
     }
 
     /// Returns what the flag serves by itself, without its prerequisites.
-    fn serve(&mut self, index: usize) -> Decision<'a> {
+    fn serve(&mut self, index: usize, flag: &'a CompiledFlag) -> Decision<'a> {
         if let Some(known) = self.served[index] {
             return known;
         }
-        let ruleset = self.ruleset;
-        let decision = self.decide(&ruleset.flags[index]);
+        let decision = self.decide(flag);
         self.served[index] = Some(decision);
         decision
     }
@@ -157,9 +155,6 @@ impl<'a, 't> Run<'a, 't> {
     /// Returns whether all direct and indirect prerequisites of a flag are met (F105, F106). Prerequisites that cannot be
     /// evaluated count as met, and so do cycles.
     fn has_prerequisites_met(&mut self, index: usize) -> bool {
-        if self.ruleset.flags[index].item.prerequisites.is_empty() {
-            return true;
-        }
         if self.met[index].is_none() {
             decide_in_order(&mut Prerequisites(self), index);
         }
@@ -181,8 +176,8 @@ impl<'a, 't> Run<'a, 't> {
     /// search (F103).
     fn is_in_any<S: AsRef<str>>(&mut self, segments: &[S]) -> bool {
         for identifier in segments {
-            let Some(index) = self.ruleset.segment_index.get(identifier.as_ref()) else { continue };
-            match self.membership(*index) {
+            let Some(index) = self.ruleset.segments.number(identifier.as_ref()) else { continue };
+            match self.membership(index) {
                 Membership::Included => return true,
                 Membership::Excluded => return false,
                 Membership::Undecided => (),
@@ -228,12 +223,14 @@ impl Graph for Prerequisites<'_, '_, '_> {
             return None;
         }
         let ruleset = self.0.ruleset;
+        let flag = ruleset.flags.get(node)?;
         let mut needs = Vec::new();
-        for prerequisite in &ruleset.flags[node].item.prerequisites {
+        for prerequisite in &flag.item.prerequisites {
             // The first that cannot be evaluated ends the search.
-            let Some(other) = ruleset.flag_index.get(prerequisite.feature.as_str()).copied() else { break };
-            let Decision::Variation(position) = self.0.serve(other) else { break };
-            let served = &ruleset.flags[other].item.variations[position].identifier;
+            let Some(other) = ruleset.flags.number(&prerequisite.feature) else { break };
+            let Some(required) = ruleset.flags.get(other) else { break };
+            let Decision::Variation(position) = self.0.serve(other, required) else { break };
+            let served = &required.item.variations[position].identifier;
             if !prerequisite.variations.iter().any(|it| **it == **served) {
                 self.0.met[node] = Some(false);
                 return None;
@@ -261,13 +258,13 @@ impl Graph for Segments<'_, '_, '_> {
             return None;
         }
         let ruleset = self.0.ruleset;
-        let segment = &ruleset.segments[node];
+        let segment = ruleset.segments.get(node)?;
         if let Some(membership) = self.0.listed(segment) {
             self.0.memberships[node] = Some(membership);
             return None;
         }
         let named = segment.named_segments();
-        Some(named.filter_map(|it| ruleset.segment_index.get(it).copied()).collect())
+        Some(named.filter_map(|it| ruleset.segments.number(it)).collect())
     }
 
     /// Decides segments that contain each other. A segment contains the target only if a rule of the cycle matches that does
@@ -284,7 +281,8 @@ impl Graph for Segments<'_, '_, '_> {
         let mut is_pending: HashSet<usize> = pending.iter().copied().collect();
         while let Some(node) = pending.pop_front() {
             is_pending.remove(&node);
-            if self.0.memberships[node].is_none() && self.0.is_member_by_rules(&ruleset.segments[node]) {
+            let Some(segment) = ruleset.segments.get(node) else { continue };
+            if self.0.memberships[node].is_none() && self.0.is_member_by_rules(segment) {
                 self.0.memberships[node] = Some(Membership::Included);
                 let waiting = dependants.get(&node).into_iter().flatten();
                 let undecided = waiting.filter(|it| self.0.memberships[**it].is_none());

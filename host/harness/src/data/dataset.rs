@@ -11,13 +11,14 @@ use yardarm_core::{Applied, Dataset};
 use yardarm_harness_eval::evaluation::Ruleset;
 use yardarm_harness_eval::model::{Segment, Text};
 
-use super::items::{ChangeEvent, Item, Items};
+use super::items::{ChangeEvent, Domain, Item, Items};
 
 /// All flags and segments of one environment at one moment.
 pub(crate) struct FlagData {
     items: Items,
-    /// Compiled when a change is applied, so that no request waits for it.
-    ruleset: Ruleset,
+    /// Compiled on the first evaluation; an environment that only serves server-side SDKs is never compiled. From then on,
+    /// changes are compiled when they are applied.
+    ruleset: OnceLock<Ruleset>,
     /// The list as SDKs fetch it, rendered for the first request: after a change, thousands of SDKs fetch it.
     flag_list: OnceLock<Bytes>,
     segment_lists: [OnceLock<Bytes>; 2],
@@ -48,9 +49,31 @@ pub(crate) enum SegmentForm {
 }
 
 impl FlagData {
-    fn new(items: Items, before: Option<&Self>) -> Self {
-        let ruleset = Ruleset::build_after(&items.flags, &items.segments, before.map(|it| &it.ruleset));
-        Self { items, ruleset, flag_list: OnceLock::new(), segment_lists: Default::default() }
+    fn new(items: Items) -> Self {
+        Self { items, ruleset: OnceLock::new(), flag_list: OnceLock::new(), segment_lists: Default::default() }
+    }
+
+    /// The data that follows, compiled by `compile` from the previous ruleset if there was one.
+    fn followed_by(&self, items: Items, compile: impl FnOnce(&Ruleset, &Items) -> Ruleset) -> Self {
+        let data = Self::new(items);
+        match self.ruleset.get() {
+            Some(ruleset) => Self { ruleset: OnceLock::from(compile(ruleset, &data.items)), ..data },
+            None => data,
+        }
+    }
+
+    fn with_item(&self, items: Items, item: &Item) -> Self {
+        self.followed_by(items, |ruleset, _| match item {
+            Item::Flag(flag) => ruleset.with_flag(flag),
+            Item::Segment(segment) => ruleset.with_segment(segment),
+        })
+    }
+
+    fn without(&self, items: Items, domain: Domain, identifier: &str) -> Self {
+        self.followed_by(items, |ruleset, _| match domain {
+            Domain::Flag => ruleset.without_flag(identifier),
+            Domain::TargetSegment => ruleset.without_segment(identifier),
+        })
     }
 
     pub(crate) fn items(&self) -> &Items {
@@ -59,7 +82,7 @@ impl FlagData {
 
     /// Returns the compiled form.
     pub(crate) fn ruleset(&self) -> &Ruleset {
-        &self.ruleset
+        self.ruleset.get_or_init(|| build(&self.items, None))
     }
 
     /// Returns all flags as one JSON array.
@@ -74,6 +97,12 @@ impl FlagData {
     }
 }
 
+fn build(items: &Items, before: Option<&Ruleset>) -> Ruleset {
+    let flags: Vec<_> = items.flags.iter().cloned().collect();
+    let segments: Vec<_> = items.segments.iter().cloned().collect();
+    Ruleset::build_after(&flags, &segments, before)
+}
+
 /// Returns the text of a segment in a form that an SDK supports.
 pub(crate) fn segment_text(segment: &Segment, form: SegmentForm) -> &Text {
     match form {
@@ -83,11 +112,12 @@ pub(crate) fn segment_text(segment: &Segment, form: SegmentForm) -> &Text {
 }
 
 /// Renders a list. A line end closes every JSON response, as in the vendor's relay.
-fn list<'a>(items: impl Iterator<Item = &'a Bytes> + Clone) -> Bytes {
-    let size: usize = items.clone().map(|it| it.len() + 1).sum();
+fn list<'a>(items: impl Iterator<Item = &'a Bytes>) -> Bytes {
+    let items: Vec<_> = items.collect();
+    let size: usize = items.iter().map(|it| it.len() + 1).sum();
     let mut out = Vec::with_capacity(size + 3);
     out.push(b'[');
-    for (index, item) in items.enumerate() {
+    for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
@@ -104,23 +134,29 @@ impl Dataset for FlagData {
 
     fn apply(current: Option<&Self>, change: &Change) -> Applied<Self> {
         match (change, current) {
-            (Change::Put(items), current) => Applied::News(Self::new(items.clone(), current)),
+            (Change::Put(items), None) => Applied::News(Self::new(items.clone())),
+            (Change::Put(items), Some(current)) => {
+                Applied::News(current.followed_by(items.clone(), |before, items| build(items, Some(before))))
+            }
             (Change::Notify(_), _) => Applied::AnnounceOnly,
             (_, None) => Applied::Ignored,
             (Change::Patch(item, _), Some(current)) => {
                 let mut items = current.items.clone();
                 // An old version changes nothing, but SDKs may not have fetched it yet.
-                if items.upsert(item) { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
+                if items.upsert(item) { Applied::News(current.with_item(items, item)) } else { Applied::AnnounceOnly }
             }
             (Change::Replace(item, _), Some(current)) => {
                 let mut items = current.items.clone();
                 items.replace(item);
-                Applied::News(Self::new(items, Some(current)))
+                Applied::News(current.with_item(items, item))
             }
             (Change::Delete(event), Some(current)) => {
                 let mut items = current.items.clone();
                 let was_there = items.remove(event.domain, &event.identifier);
-                if was_there { Applied::News(Self::new(items, Some(current))) } else { Applied::AnnounceOnly }
+                if !was_there {
+                    return Applied::AnnounceOnly;
+                }
+                Applied::News(current.without(items, event.domain, &event.identifier))
             }
         }
     }
@@ -157,7 +193,6 @@ mod tests {
     use yardarm_harness_eval::model::Flag;
 
     use super::*;
-    use crate::data::items::Domain;
 
     fn flag(name: &str, version: i64) -> Arc<Flag> {
         Arc::new(Flag::read(json!({"feature": name, "version": version})).unwrap())
@@ -170,7 +205,7 @@ mod tests {
     fn put(flags: &[(&str, i64)]) -> Change {
         Change::Put(Items {
             flags: flags.iter().map(|(name, version)| flag(name, *version)).collect(),
-            segments: vec![],
+            ..Items::default()
         })
     }
 

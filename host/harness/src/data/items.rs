@@ -7,11 +7,13 @@ use serde::Serialize;
 use yardarm_core::sse::Frame;
 use yardarm_harness_eval::model::{Flag, Segment};
 
+use super::item_list::{ItemList, ListItem};
+
 /// Flags and segments, in upstream's order.
 #[derive(Clone, Default)]
 pub(crate) struct Items {
-    pub(crate) flags: Vec<Arc<Flag>>,
-    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) flags: ItemList<Flag>,
+    pub(crate) segments: ItemList<Segment>,
 }
 
 /// A flag or a segment.
@@ -97,101 +99,62 @@ impl Items {
     }
 
     pub(crate) fn flag(&self, identifier: &str) -> Option<&Arc<Flag>> {
-        self.flags.iter().find(|it| *it.feature == *identifier)
+        self.flags.get(identifier)
     }
 
     pub(crate) fn segment(&self, identifier: &str) -> Option<&Arc<Segment>> {
-        self.segments.iter().find(|it| *it.identifier == *identifier)
+        self.segments.get(identifier)
     }
 
     /// Adds `item`, or replaces the item of its identifier if `item` is newer; returns whether anything changed. Items without a
     /// version always count as newer.
     pub(crate) fn upsert(&mut self, item: &Item) -> bool {
         match item {
-            Item::Flag(it) => upsert(&mut self.flags, it, |it| &it.feature, |it| it.version),
-            Item::Segment(it) => upsert(&mut self.segments, it, |it| &it.identifier, |it| it.version),
+            Item::Flag(it) => self.flags.upsert(it),
+            Item::Segment(it) => self.segments.upsert(it),
         }
     }
 
     /// Adds `item`, or replaces the item of its identifier, whatever their versions.
     pub(crate) fn replace(&mut self, item: &Item) {
         match item {
-            Item::Flag(it) => replace(&mut self.flags, it, |it| &it.feature),
-            Item::Segment(it) => replace(&mut self.segments, it, |it| &it.identifier),
+            Item::Flag(it) => self.flags.replace(Arc::clone(it)),
+            Item::Segment(it) => self.segments.replace(Arc::clone(it)),
         }
     }
 
     /// Removes an item; returns whether it existed.
     pub(crate) fn remove(&mut self, domain: Domain, identifier: &str) -> bool {
-        let before = self.flags.len() + self.segments.len();
         match domain {
-            Domain::Flag => self.flags.retain(|it| *it.feature != *identifier),
-            Domain::TargetSegment => self.segments.retain(|it| *it.identifier != *identifier),
+            Domain::Flag => self.flags.remove(identifier),
+            Domain::TargetSegment => self.segments.remove(identifier),
         }
-        self.flags.len() + self.segments.len() < before
     }
 
     /// Returns the events that announce the differences between `before` and this. Equal items cause none.
     pub(crate) fn differences(&self, before: &Self) -> Vec<ChangeEvent> {
         let mut events = Vec::new();
-        let flag = |it: &Arc<Flag>| (Arc::clone(&it.feature), it.version, it.json().clone());
-        let segment = |it: &Arc<Segment>| (Arc::clone(&it.identifier), it.version, it.json().clone());
-        compare(before.flags.iter().map(flag), self.flags.iter().map(flag), Domain::Flag, &mut events);
-        compare(
-            before.segments.iter().map(segment),
-            self.segments.iter().map(segment),
-            Domain::TargetSegment,
-            &mut events,
-        );
+        compare(&before.flags, &self.flags, Domain::Flag, &mut events);
+        compare(&before.segments, &self.segments, Domain::TargetSegment, &mut events);
         events
     }
 }
 
-/// Identifier, version and text of an item.
-type ItemText = (Arc<str>, i64, Bytes);
-
-fn compare(
-    before: impl Iterator<Item = ItemText>,
-    after: impl Iterator<Item = ItemText>,
-    domain: Domain,
-    events: &mut Vec<ChangeEvent>,
-) {
-    let mut before: std::collections::BTreeMap<_, _> =
-        before.map(|(id, version, json)| (id, (version, json))).collect();
-    let mut announce = |event: &str, identifier: &str, version: i64| {
-        events.push(ChangeEvent { event: event.to_owned(), domain, identifier: identifier.to_owned(), version });
+fn compare<T: ListItem>(before: &ItemList<T>, after: &ItemList<T>, domain: Domain, events: &mut Vec<ChangeEvent>) {
+    let mut announce = |event: &str, item: &T| {
+        let (event, identifier) = (event.to_owned(), item.identifier().to_string());
+        events.push(ChangeEvent { event, domain, identifier, version: item.version() });
     };
-    for (identifier, version, json) in after {
-        match before.remove(&identifier) {
-            None => announce("create", &identifier, version),
-            Some((_, old)) if old != json => announce("patch", &identifier, version),
+    for item in after.iter() {
+        match before.get(item.identifier()) {
+            None => announce("create", item),
+            Some(old) if !Arc::ptr_eq(old, item) && old.json() != item.json() => announce("patch", item),
             Some(_) => (),
         }
     }
-    for (identifier, (version, _)) in before {
-        announce("delete", &identifier, version);
-    }
-}
-
-fn upsert<T>(
-    items: &mut Vec<Arc<T>>,
-    item: &Arc<T>,
-    identifier: impl Fn(&T) -> &Arc<str>,
-    version: impl Fn(&T) -> i64,
-) -> bool {
-    match items.iter_mut().find(|it| identifier(it) == identifier(item)) {
-        None => items.push(Arc::clone(item)),
-        Some(known) if version(known) > 0 && version(known) >= version(item) => return false,
-        Some(known) => *known = Arc::clone(item),
-    }
-    true
-}
-
-fn replace<T>(items: &mut Vec<Arc<T>>, item: &Arc<T>, identifier: impl Fn(&T) -> &Arc<str>) {
-    match items.iter_mut().find(|it| identifier(it) == identifier(item)) {
-        None => items.push(Arc::clone(item)),
-        Some(known) => *known = Arc::clone(item),
-    }
+    let mut gone: Vec<_> = before.iter().filter(|it| after.get(it.identifier()).is_none()).collect();
+    gone.sort_by_key(|it| it.identifier());
+    gone.into_iter().for_each(|item| announce("delete", item));
 }
 
 impl FromIterator<Item> for Items {

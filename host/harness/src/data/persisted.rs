@@ -11,6 +11,7 @@ use yardarm_harness_eval::model::Target;
 use yardarm_vendor::persisted::snapshot_file::SnapshotFile;
 use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
+use super::item_list::ItemList;
 use super::items::Items;
 use super::received::{Readable, read_item};
 use crate::identity::{Identity, KeyHash};
@@ -122,7 +123,7 @@ impl PersistedEnvironment {
 }
 
 /// Returns the items that this version can read. Others are logged and left out.
-fn readable<T: Readable>(id: &str, items: &[String]) -> Vec<Arc<T>> {
+fn readable<T: Readable>(id: &str, items: &[String]) -> ItemList<T> {
     let read = |json: &String| {
         let logged = |problem: &_| tracing::warn!(id, %problem, "persisted item is ignored");
         read_item(json).inspect_err(logged).ok()
@@ -150,8 +151,8 @@ mod tests {
             },
             keys: [KeyHash::of("k")].into(),
             items: Some(Items {
-                flags: vec![Arc::new(Flag::read(flag).unwrap())],
-                segments: vec![Arc::new(Segment::read(segment).unwrap())],
+                flags: [Arc::new(Flag::read(flag).unwrap())].into_iter().collect(),
+                segments: [Arc::new(Segment::read(segment).unwrap())].into_iter().collect(),
             }),
             targets: texts(&[Target {
                 attributes: [("n".to_owned(), json!([1, null]))].into(),
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!((&after.identity, &after.keys, &after.targets), (&before.identity, &before.keys, &before.targets));
         let json = |persisted: &PersistedEnvironment| {
             let items = persisted.items.as_ref().unwrap();
-            (items.flags[0].json().clone(), items.segments[0].json().clone())
+            items.iter().map(|it| it.json().clone()).collect::<Vec<_>>()
         };
         assert_eq!(json(after), json(&before));
     }

@@ -1,12 +1,13 @@
 //! Lists of flags and segments from a source, read item by item, so that an item that cannot be read does not affect others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use yardarm_harness_eval::model::{Flag, Malformed, Segment};
 
+use super::item_list::{ItemList, ListItem};
 use super::items::{Domain, Item, Items};
 
 /// Longest description of a problem with an item, in bytes.
@@ -41,14 +42,12 @@ pub(crate) enum Fetched {
 }
 
 /// An item that lists consist of.
-pub(crate) trait Readable: Sized {
+pub(crate) trait Readable: ListItem + Sized {
     const DOMAIN: Domain;
 
     fn from_json(json: serde_json::Value) -> Result<Self, Malformed>;
 
-    fn identifier(&self) -> &Arc<str>;
-
-    fn known(items: &Items) -> &Vec<Arc<Self>>;
+    fn known(items: &Items) -> &ItemList<Self>;
 }
 
 impl Readable for Flag {
@@ -58,11 +57,7 @@ impl Readable for Flag {
         Self::read(json)
     }
 
-    fn identifier(&self) -> &Arc<str> {
-        &self.feature
-    }
-
-    fn known(items: &Items) -> &Vec<Arc<Self>> {
+    fn known(items: &Items) -> &ItemList<Self> {
         &items.flags
     }
 }
@@ -74,11 +69,7 @@ impl Readable for Segment {
         Self::read(json)
     }
 
-    fn identifier(&self) -> &Arc<str> {
-        &self.identifier
-    }
-
-    fn known(items: &Items) -> &Vec<Arc<Self>> {
+    fn known(items: &Items) -> &ItemList<Self> {
         &items.segments
     }
 }
@@ -121,17 +112,16 @@ impl<T: Readable> ReadList<T> {
 
     /// Returns the items to serve. An entry that cannot be read is added to `unreadable`, and its last good version is taken
     /// from `known`. An entry without a readable identifier may be any known item that is missing, so all of these stay.
-    fn complete(self, known: &[Arc<T>], unreadable: &mut Vec<Unreadable>) -> Vec<Arc<T>> {
+    fn complete(self, known: &ItemList<T>, unreadable: &mut Vec<Unreadable>) -> ItemList<T> {
         let mut present: HashSet<Arc<str>> =
             self.0.iter().flatten().map(|item| Arc::clone(item.identifier())).collect();
-        let by_identifier: HashMap<&str, &Arc<T>> = known.iter().map(|it| (&**it.identifier(), it)).collect();
         let mut is_any_anonymous = false;
         let mut items = Vec::with_capacity(self.0.len());
         for entry in self.0 {
             match entry {
                 Ok(item) => items.push(item),
                 Err(problem) => {
-                    let last_good = problem.identifier.as_deref().and_then(|it| by_identifier.get(it));
+                    let last_good = problem.identifier.as_deref().and_then(|it| known.get(it));
                     is_any_anonymous |= problem.identifier.is_none();
                     if let Some(item) = last_good
                         && present.insert(Arc::clone(item.identifier()))
@@ -145,7 +135,12 @@ impl<T: Readable> ReadList<T> {
         if is_any_anonymous {
             items.extend(known.iter().filter(|it| !present.contains(it.identifier())).cloned());
         }
-        items
+        // Items that have not changed stay as they are, with what was compiled from them.
+        let reused = |item: Arc<T>| match known.get(item.identifier()) {
+            Some(old) if old.json() == item.json() => Arc::clone(old),
+            _ => item,
+        };
+        items.into_iter().map(reused).collect()
     }
 }
 
@@ -165,16 +160,16 @@ fn completed<T: Readable>(
     list: Option<ReadList<T>>,
     known: Option<&Items>,
     unreadable: &mut Vec<Unreadable>,
-) -> Vec<Arc<T>> {
-    let known = known.map_or(&[][..], |it| T::known(it).as_slice());
+) -> ItemList<T> {
+    let known = known.map_or_else(ItemList::default, |it| T::known(it).clone());
     match list {
-        Some(list) => list.complete(known, unreadable),
+        Some(list) => list.complete(&known, unreadable),
         // Some services leave out empty lists.
-        None if known.is_empty() => Vec::new(),
+        None if known.is_empty() => known,
         None => {
             let problem = "the list is missing".to_owned();
             unreadable.push(Unreadable { domain: T::DOMAIN, identifier: None, problem });
-            known.to_vec()
+            known
         }
     }
 }
@@ -285,7 +280,9 @@ mod tests {
             }
             prop_assert!(found.contains(&("a".to_owned(), 2)) && found.contains(&("c".to_owned(), 2)) || unreadable.is_empty());
             prop_assert!(unreadable.len() <= 1);
-            let ruleset = yardarm_harness_eval::evaluation::Ruleset::build(&items.flags, &items.segments);
+            let flags: Vec<_> = items.flags.iter().cloned().collect();
+            let segments: Vec<_> = items.segments.iter().cloned().collect();
+            let ruleset = yardarm_harness_eval::evaluation::Ruleset::build(&flags, &segments);
             ruleset.evaluate_all(&yardarm_harness_eval::model::Target::unknown("t"), &mut |_, _| ());
         }
     }

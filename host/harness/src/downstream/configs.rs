@@ -22,7 +22,7 @@ pub(super) async fn flags(caller: Caller) -> Response {
 /// `GET …/feature-configs/{item}`
 pub(super) async fn flag(caller: Caller, Path(path): Path<Vec<(String, String)>>) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
-    match snapshot.data().ruleset().flag(item(&path)) {
+    match snapshot.data().items().flag(item(&path)) {
         Some(flag) => json_body(flag.line().clone()),
         None => Rejection::NotFound("no such flag".to_owned()).into_response(),
     }
@@ -44,7 +44,7 @@ pub(super) async fn segment(
     uri: Uri,
 ) -> Response {
     let Some(snapshot) = caller.environment.data.snapshot() else { return Rejection::NoData.into_response() };
-    match snapshot.data().ruleset().segment(item(&path)) {
+    match snapshot.data().items().segment(item(&path)) {
         Some(segment) => json_body(segment_text(segment, form(&downstream, &uri)).line().clone()),
         None => Rejection::NotFound("no such segment".to_owned()).into_response(),
     }

@@ -64,13 +64,13 @@ pub(super) async fn all(
         Err(rejection) => return rejection.into_response(),
     };
     let ruleset = snapshot.data().ruleset();
-    let entry = |(index, decision): (usize, &Result<usize, EvaluationError>)| {
+    let entry = |(number, decision): &(usize, Result<usize, EvaluationError>)| {
         // A flag that cannot be evaluated has an empty value; others are not affected.
-        let (flag, served) = ruleset.served(index, decision.as_ref().ok().copied());
+        let (flag, served) = ruleset.served(*number, decision.as_ref().ok().copied())?;
         let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
-        Evaluation { flag: &flag.feature, value: value.into(), kind: flag.kind(), identifier }
+        Some(Evaluation { flag: &flag.feature, value: value.into(), kind: flag.kind(), identifier })
     };
-    let entries = decided.iter().enumerate().map(entry).collect();
+    let entries = decided.iter().filter_map(entry).collect();
     match transformed(&caller, &target, entries).await {
         Ok(entries) => json_body(line(&entries)),
         Err(failure) => Rejection::from(failure).into_response(),
@@ -93,13 +93,15 @@ pub(super) async fn one(
     let feature = item(&path);
     let name = feature.to_owned();
     let decide_one = move |ruleset: &Ruleset, target: &Target| ruleset.decide_one(&name, Some(target));
-    let (index, position) = match decide(&downstream, &snapshot, &target, decide_one).await {
+    let (number, position) = match decide(&downstream, &snapshot, &target, decide_one).await {
         Ok(Ok(decided)) => decided,
         Ok(Err(EvaluationError::UnknownFlag)) => return Rejection::UnknownFlag.into_response(),
         Ok(Err(error)) => return Rejection::Evaluation(error.to_string()).into_response(),
         Err(rejection) => return rejection.into_response(),
     };
-    let (flag, served) = ruleset.served(index, Some(position));
+    let Some((flag, served)) = ruleset.served(number, Some(position)) else {
+        return Rejection::UnknownFlag.into_response();
+    };
     let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
     let entry = Evaluation { flag: feature, value: value.into(), kind: flag.kind(), identifier };
     match transformed(&caller, &target, vec![entry]).await {

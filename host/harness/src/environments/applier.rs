@@ -137,7 +137,7 @@ impl Applier {
 
     fn restrict_rules(&self, mut items: Items) -> Items {
         if !self.and_rules {
-            items.segments.iter_mut().for_each(|it| *it = it.with_old_rules_only());
+            items.segments = items.segments.iter().map(|it| it.with_old_rules_only()).collect();
         }
         items
     }
