@@ -6,6 +6,8 @@
 
 pub mod time;
 
+pub mod shared_text;
+
 mod priority;
 
 pub mod secret;

@@ -60,7 +60,16 @@ impl<B: Body> Item<B> {
     ///
     /// When a known property has another JSON type than it must have.
     pub fn parse(key: &str, json: &RawValue) -> Result<Self, Malformed> {
-        Self::read(key.into(), Bytes::copy_from_slice(json.get().as_bytes()), json.get())
+        Self::parse_owned(key.into(), json)
+    }
+
+    /// Reads an item as [`Item::parse`] does, with a key that is shared already.
+    ///
+    /// # Errors
+    ///
+    /// When a known property has another JSON type than it must have.
+    pub fn parse_owned(key: Arc<str>, json: &RawValue) -> Result<Self, Malformed> {
+        Self::read(key, Bytes::copy_from_slice(json.get().as_bytes()), json.get())
     }
 
     /// Reads an item as [`Item::parse`] does; it shares the bytes of the `message` that `json` is a part of.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use yardarm_core::shared_text::shared_text;
 use yardarm_launchdarkly_eval::model::{
     self, Body, Flag, MAX_DEPTH, MAX_VERSION, Malformed, Segment, as_version, has_number_out_of_range, is_deeper_than,
     normalize_json,
@@ -230,12 +231,12 @@ fn split(path: &str) -> Option<(ItemKind, &str)> {
 
 /// Parses one flag and checks its limits.
 pub(crate) fn flag(key: &str, json: &RawValue) -> Result<Flag, MessageError> {
-    item(key, json, ItemKind::Flag, |key, json| Flag::parse(&key, json))
+    item(key, json, ItemKind::Flag, Flag::parse_owned)
 }
 
 /// Parses one segment and checks its limits.
 pub(crate) fn segment(key: &str, json: &RawValue) -> Result<Segment, MessageError> {
-    item(key, json, ItemKind::Segment, |key, json| Segment::parse(&key, json))
+    item(key, json, ItemKind::Segment, Segment::parse_owned)
 }
 
 fn flag_within(message: &Bytes, key: &str, json: &RawValue) -> Result<Flag, MessageError> {
@@ -253,7 +254,8 @@ fn item<B: Body>(
     parse: impl FnOnce(Arc<str>, &RawValue) -> Result<model::Item<B>, Malformed>,
 ) -> Result<model::Item<B>, MessageError> {
     check_limits(kind, key, json)?;
-    let item = parse(key.into(), json).map_err(|source| MessageError::Item { kind, key: key.to_owned(), source })?;
+    let item =
+        parse(shared_text(key), json).map_err(|source| MessageError::Item { kind, key: key.to_owned(), source })?;
     if item.has_valid_version() { Ok(item) } else { Err(MessageError::Version { kind, key: key.to_owned() }) }
 }
 
