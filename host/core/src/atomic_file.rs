@@ -4,7 +4,7 @@
 //! Other users of the machine may be able to write to the folder. Functions here do not follow a symbolic link in place
 //! of a file, do not wait for the other end of a pipe, and do not read files of another user.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -65,14 +65,24 @@ pub fn read(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     if about.len() > max {
         return Err(io::Error::new(ErrorKind::FileTooLarge, format!("is larger than {max} bytes")));
     }
+    check_owner(&about, path)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
+    file.take(max).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Checks that no other user can have written the file at `path`: it belongs to this user, to root or to the owner of its
+/// folder, and not everyone may write to it.
+///
+/// # Errors
+/// When another user can have written it, or the folder cannot be read.
+pub(crate) fn check_owner(about: &Metadata, path: &Path) -> io::Result<()> {
     let folder = path.parent().map(fs::metadata).transpose()?;
     let is_trusted = |uid| uid == own_user() || uid == 0 || folder.as_ref().is_some_and(|it| it.uid() == uid);
     if !is_trusted(about.uid()) || about.mode() & 0o002 != 0 {
         return Err(io::Error::new(ErrorKind::PermissionDenied, "can be written by other users, so it is not trusted"));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
-    file.take(max).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    Ok(())
 }
 
 /// Opens a regular file without following a symbolic link and without waiting for the other end of a pipe.

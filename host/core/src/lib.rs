@@ -46,6 +46,8 @@ pub mod budget;
 
 pub mod lifecycle;
 
+pub mod data_store;
+
 pub mod background;
 
 pub mod workers;
@@ -66,6 +68,7 @@ pub mod stream;
 
 pub use background::Background;
 pub use backoff::Backoff;
+pub use data_store::DataStore;
 pub use environment::{Applied, Dataset, Environment, Snapshot, Writer, environment, environment_with};
 pub use evaluators::Evaluators;
 pub use internal_error::InternalError;
