@@ -1,7 +1,7 @@
 //! The data folder: locked by one process at a time, and not writable by other users.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,8 @@ const MAX_NOTE: u64 = 256;
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    _lock: File,
+    /// `None` on a read-only disk without a lock file.
+    _lock: Option<File>,
 }
 
 /// Why a folder cannot be used.
@@ -53,12 +54,22 @@ impl DataFolder {
             // process.
             tracing::warn!(folder = %path.display(), "other users can write to the data folder");
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).mode(0o600);
         let lock_path = path.join(LOCK);
-        let mut lock = atomic_file::open(&mut options, &lock_path).map_err(|error| {
-            unusable(io::Error::new(error.kind(), format!("`{LOCK}` in it cannot be opened: {error}")))
-        })?;
+        let opened = atomic_file::open(OpenOptions::new().read(true).write(true).create(true).mode(0o600), &lock_path);
+        let mut lock = match opened {
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                tracing::warn!(folder = %path.display(), "the data folder is on a read-only disk; what is in it is used, and nothing is kept");
+                match atomic_file::open(OpenOptions::new().read(true), &lock_path) {
+                    // No process can write there.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        return Ok(Self { path: path.to_owned(), _lock: None });
+                    }
+                    opened => opened,
+                }
+            }
+            opened => opened,
+        }
+        .map_err(|error| unusable(io::Error::new(error.kind(), format!("`{LOCK}` in it cannot be opened: {error}"))))?;
         match lock.try_lock() {
             Ok(()) => {
                 // Informational only; the lock does not depend on it.
@@ -72,7 +83,7 @@ impl DataFolder {
                 tracing::warn!(folder = %path.display(), %error, "the file system does not support locks; make sure that no other process uses the data folder");
             }
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
 
     /// Checks whether [`Self::open`] would succeed. A folder that did not exist is not left behind. Blocks.

@@ -86,9 +86,8 @@ impl DataStore {
         Self(shared)
     }
 
-    /// Registers state that is written from now on. `scope` identifies its records, and ends an earlier registration of
-    /// the same records. `state` is what the store holds if `is_known` is on; otherwise the store may hold anything, and
-    /// everything is written with the first change.
+    /// Registers state that is written from now on. `scope` identifies its records. `state` is what the store holds if
+    /// `is_known` is on; otherwise the store may hold anything, and everything is written with the first change.
     ///
     /// `difference` writes what differs between a committed state and a newer one. Without a committed state, it first
     /// removes all records that there may be.
@@ -100,10 +99,9 @@ impl DataStore {
     ) -> TrackedState<T> {
         let wake = Arc::clone(&self.0.wake);
         let mut all = self.0.tracked.lock();
-        let before = all.len();
-        all.retain(|it| it.scope() != scope);
-        // Changes of the earlier registration may not have been written when the state was read.
-        let is_known = is_known && all.len() == before;
+        // The last changes of an earlier registration may not have been written when the state was read. They are
+        // written first.
+        let is_known = is_known && !all.iter().any(|it| it.scope() == scope && (it.is_dirty() || !it.is_closed()));
         let tracked = TrackedState::new(scope.to_owned(), state, is_known, Box::new(difference), wake);
         all.push(tracked.tracked());
         tracked

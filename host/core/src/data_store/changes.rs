@@ -10,10 +10,12 @@ use super::error::StoreError;
 use super::key::Key;
 use super::tables::Table;
 
+type OpenTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
+
 /// The changes that are committed together. The first failure is retained, and nothing is written after it.
 pub struct Changes<'t> {
     transaction: &'t WriteTransaction,
-    tables: Vec<(&'static str, redb::Table<'t, &'static [u8], &'static [u8]>)>,
+    tables: Vec<(&'static str, OpenTable<'t>)>,
     buffer: Vec<u8>,
     count: usize,
     outcome: Result<(), StoreError>,
@@ -85,7 +87,7 @@ impl<'t> Changes<'t> {
         }
     }
 
-    fn table(&mut self, name: &'static str) -> Result<&mut redb::Table<'t, &'static [u8], &'static [u8]>, StoreError> {
+    fn table(&mut self, name: &'static str) -> Result<&mut OpenTable<'t>, StoreError> {
         let index = match self.tables.iter().position(|(it, _)| *it == name) {
             Some(index) => index,
             None => {

@@ -67,6 +67,16 @@ impl FileMedium {
         Ok(file)
     }
 
+    fn check_lock(&self, locked: Result<(), TryLockError>) -> Result<(), StoreError> {
+        match locked {
+            Err(TryLockError::WouldBlock) => {
+                Err(StoreError::Unavailable(format!("`{}` is in use by another process", self.path.display())))
+            }
+            // Some file systems have no locks. The folder has one too, whose absence is logged.
+            Err(TryLockError::Error(_)) | Ok(()) => Ok(()),
+        }
+    }
+
     fn identity(about: &fs::Metadata) -> (u64, u64) {
         (about.dev(), about.ino())
     }
@@ -90,13 +100,7 @@ impl FileMedium {
 impl Medium for FileMedium {
     fn open(&self, builder: &Builder) -> Result<Database, StoreError> {
         let file = self.file(OpenOptions::new().read(true).write(true).create(true).mode(0o600))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Unavailable(format!("`{}` is in use by another process", self.path.display())));
-            }
-            // Some file systems have no locks. The folder has one too, whose absence is logged.
-            Err(TryLockError::Error(_)) | Ok(()) => (),
-        }
+        self.check_lock(file.try_lock())?;
         let identity = file.metadata().map(|it| Self::identity(&it)).map_err(|error| self.unavailable(&error))?;
         let database = builder.create_with_backend(PageFile(file))?;
         *self.opened.lock() = Some(identity);
@@ -109,6 +113,7 @@ impl Medium for FileMedium {
 
     fn open_read_only(&self, builder: &Builder) -> Result<Database, StoreError> {
         let file = self.file(OpenOptions::new().read(true))?;
+        self.check_lock(file.try_lock_shared())?;
         let overlay = Overlay::new(PageFile(file)).map_err(|error| self.unavailable(&error))?;
         Ok(builder.create_with_backend(overlay)?)
     }

@@ -182,7 +182,7 @@ async fn a_removed_file_is_written_anew() {
 }
 
 #[tokio::test]
-async fn state_that_is_registered_again_replaces_what_there_was() {
+async fn state_that_is_registered_again_follows_the_earlier_one() {
     let disk = Disk::default();
     let (store, lifecycle) = opened(&disk).await;
     let first = track(&store, "one", State::new());

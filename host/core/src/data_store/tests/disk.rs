@@ -86,7 +86,7 @@ fn is_kept(seed: u64, index: usize, position: usize) -> bool {
     match seed % 8 {
         0 => false,
         1 => true,
-        _ => hasher.finish() % 2 == 0,
+        _ => hasher.finish().is_multiple_of(2),
     }
 }
 
