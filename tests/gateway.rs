@@ -11,6 +11,7 @@ mod disk;
 mod framing;
 mod http2;
 mod idle;
+mod kills;
 mod limits;
 mod log;
 mod openapi;

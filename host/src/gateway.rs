@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
-use yardarm_core::{InternalError, Lifecycle, Supervisor};
+use yardarm_core::{DataStore, InternalError, Lifecycle, Supervisor};
 use yardarm_harness::Harness;
 use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_vendor::side::Parts;
@@ -26,6 +27,9 @@ use crate::startup::{self, Opened};
 use crate::state::State;
 use crate::telemetry;
 use crate::vendors::Vendors;
+
+/// Time for the last commit of the store, on a disk that is busy, and for the last responses of the admin listener.
+const LAST_COMMIT: Duration = Duration::from_secs(5);
 
 /// A running gateway.
 pub struct Gateway {
@@ -66,15 +70,25 @@ impl Gateway {
         let hooks = Hooks::none();
         let streams = StreamRegistry::new(capacity.streams);
         streams.watch(&hooks, config.plugins.recheck_window, &serving);
-        let plugins = PluginFolder::open(config.plugins.folder(data_dir), hooks.clone(), &operating).await?;
+        // The store outlives what writes to it. To open it takes a few flushes of the disk.
+        let store = async {
+            match data_dir {
+                Some(folder) => Some(DataStore::open(folder, &operating).await),
+                None => None,
+            }
+        };
+        let plugins = PluginFolder::open(config.plugins.folder(data_dir), hooks.clone(), &operating);
+        let (store, plugins) = tokio::join!(store, plugins);
+        let plugins = plugins?;
         let parts = Parts {
             hooks: hooks.clone(),
             streams: streams.clone(),
             metrics: registry.clone(),
             lifecycle: serving.clone(),
-            data_dir: None,
+            store,
+            data_dir: data_dir.map(Path::to_owned),
         };
-        let vendors = Vendors::start(&config, &parts, data_dir).await?;
+        let vendors = Vendors::start(&config, &parts).await?;
         let layered = |router| layers::apply(router, &config, request_metrics.clone());
         let own_sides: Vec<_> = own_listeners
             .into_iter()
@@ -222,7 +236,7 @@ impl Gateway {
         }
         let is_stopped = self.serving.stop(deadline.saturating_duration_since(tokio::time::Instant::now())).await;
         drop(unready);
-        self.operating.stop(Duration::from_secs(1)).await;
+        self.operating.stop(LAST_COMMIT).await;
         let is_clean = is_served && is_flushed && is_stopped;
         tracing::info!(clean = is_clean, "gateway has stopped");
         is_clean

@@ -1,7 +1,6 @@
 //! The vendors' sides, and their routes on one listener or each on its own.
 
 use std::any::Any;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,12 +16,12 @@ use crate::config::Config;
 pub(crate) struct Vendors(Vec<Arc<dyn VendorSide>>);
 
 impl Vendors {
-    /// Starts the configured sides, which persist data in folders of their own below `data_dir`.
-    pub(crate) async fn start(config: &Config, parts: &Parts, data_dir: Option<&Path>) -> Result<Self, StartError> {
-        let within = |folder| Parts { data_dir: data_dir.map(|it| it.join(folder)), ..parts.clone() };
+    /// Starts the configured sides. Files of theirs are in folders of their own below that of `parts`.
+    pub(crate) async fn start(config: &Config, parts: &Parts) -> Result<Self, StartError> {
+        let within = |folder| Parts { data_dir: parts.data_dir.as_ref().map(|it| it.join(folder)), ..parts.clone() };
         let mut sides: Vec<Arc<dyn VendorSide>> = Vec::new();
         if let Some(config) = config.launchdarkly.clone() {
-            sides.push(Arc::new(yardarm_launchdarkly::start(config, within("last-good")).await?));
+            sides.push(Arc::new(yardarm_launchdarkly::start(config, within("launchdarkly")).await?));
         }
         if let Some(config) = config.harness.clone() {
             sides.push(Arc::new(yardarm_harness::start(config, within("harness")).await?));

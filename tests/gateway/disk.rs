@@ -32,18 +32,30 @@ impl Place {
         self.dir.path().join("data")
     }
 
-    /// Returns the snapshot files.
-    fn kept(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.data().join("last-good"));
-        let mut all: Vec<_> =
-            entries.map(|all| all.map(|it| it.expect("an entry").path()).collect()).unwrap_or_default();
-        all.retain(|it: &PathBuf| it.extension().is_some_and(|it| it == "snapshot"));
-        all
+    /// Returns the file of the store.
+    fn store(&self) -> PathBuf {
+        self.data().join("store.redb")
+    }
+
+    /// Whether a text is in the file of the store.
+    fn is_on_disk(&self, text: &str) -> bool {
+        let bytes = std::fs::read(self.store()).unwrap_or_default();
+        position(&bytes, text).is_some()
+    }
+
+    /// Returns the damaged files that were set aside.
+    fn set_aside(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.data()).expect("a folder").map(|it| it.expect("an entry").path());
+        entries.filter(|it| it.to_string_lossy().contains("store.redb.damaged-")).collect()
     }
 
     async fn program(&self) -> Program {
         Program::start(self.dir.path()).await
     }
+}
+
+fn position(bytes: &[u8], text: &str) -> Option<usize> {
+    bytes.windows(text.len()).position(|it| it == text.as_bytes())
 }
 
 async fn polled(program: &Program) -> Value {
@@ -76,7 +88,7 @@ async fn a_killed_gateway_restarts_with_its_last_data() {
         // Data from disk first, if there is any; then upstream's.
         while sdk.receives_event("put").await != put(twins(version)) {}
         if round == 0 {
-            yardarm_testkit::until("a first snapshot on disk", || !place.kept().is_empty()).await;
+            yardarm_testkit::until("the first data on disk", || place.is_on_disk("\"left\"")).await;
         }
         let killed_at = tokio::time::Instant::now() + random_pause();
         while tokio::time::Instant::now() < killed_at {
@@ -121,20 +133,11 @@ async fn a_gateway_that_is_killed_during_a_write_loses_nothing() {
         let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
         while sdk.receives_event("put").await["data"]["flags"]["small"]["version"] != version {}
         let filler = format!("{version:04}").repeat(100);
-        let settled = || {
-            let [file] = &place.kept()[..] else { return false };
-            let bytes = std::fs::read(file).unwrap_or_default();
-            bytes.windows(filler.len()).any(|it| it == filler.as_bytes())
-        };
-        yardarm_testkit::until("a snapshot of this version", settled).await;
-        let [file] = &place.kept()[..] else { panic!("one file: {:?}", place.kept()) };
-        let good = std::fs::read(file).expect("a snapshot");
-        // A temporary file, or a changed snapshot: the write is in progress.
-        let (folder, file) = (place.data().join("last-good"), file.clone());
-        let is_writing = move || {
-            let files = std::fs::read_dir(&folder).map_or(0, Iterator::count);
-            files > 1 || std::fs::metadata(&file).is_ok_and(|it| it.len() != good.len() as u64)
-        };
+        yardarm_testkit::until("this version on disk", || place.is_on_disk(&filler)).await;
+        let file = place.store();
+        let modified = |file: &Path| std::fs::metadata(file).and_then(|it| it.modified()).ok();
+        let before = modified(&file);
+        let is_writing = move || modified(&file) != before;
         // Without a pause, because the moment is short, and on another thread than the fake.
         let watch = move || {
             let start = tokio::time::Instant::now();
@@ -161,35 +164,30 @@ async fn a_gateway_that_is_killed_during_a_write_loses_nothing() {
         let served = polled(&program).await["small"]["version"].as_i64().expect("a version");
         assert!((settled..=version).contains(&served), "round {round}: {served} is not older than {settled}");
         assert_eq!(polled(&program).await, large(served)["flags"], "round {round}: a whole data set");
-        let files = std::fs::read_dir(place.data().join("last-good")).map_or(0, Iterator::count);
-        assert_eq!(files, 1, "round {round}: what was half-written is gone");
+        assert!(place.set_aside().is_empty(), "round {round}: what was half-written is no damage");
         program.signal(Signal::KILL);
         program.ends().await;
     }
 }
 
 #[tokio::test]
-async fn each_write_replaces_the_file_and_unchanged_data_is_not_written() {
-    use std::os::unix::fs::MetadataExt;
+async fn unchanged_data_is_not_written() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
-    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
-    let [file] = &place.kept()[..] else { panic!("one file: {:?}", place.kept()) };
-    // The open file prevents its inode number from being reused.
-    let first = std::fs::File::open(file).expect("a snapshot");
-    let number = |file: std::io::Result<std::fs::Metadata>| file.expect("metadata").ino();
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
     sdk.receives_event("put").await;
+    yardarm_testkit::until("data on disk", || place.is_on_disk("\"plain\"")).await;
+    let modified = || std::fs::metadata(place.store()).and_then(|it| it.modified()).expect("a file");
+    let first = modified();
     // The same data again, as after each reconnect.
     place.cloud.puts(SDK_KEY, &some_data());
     sdk.receives_event("put").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(number(std::fs::metadata(file)), number(first.metadata()), "nothing new, nothing written");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(modified(), first, "nothing new, nothing written");
     place.cloud.patches(SDK_KEY, &flag("plain", 4));
     sdk.receives_event("patch").await;
-    let is_replaced = || number(std::fs::metadata(file)) != number(first.metadata());
-    yardarm_testkit::until("another file in the place of the first", is_replaced).await;
+    yardarm_testkit::until("the patch on disk", || modified() != first).await;
     program.signal(Signal::TERM);
     assert_eq!(program.ends().await.0.code(), Some(0));
 }
@@ -208,10 +206,9 @@ async fn data_written_before_a_kill_is_not_lost() {
     // An orderly shutdown writes the last change without delay.
     program.signal(Signal::TERM);
     assert_eq!(program.ends().await.0.code(), Some(0));
-    for file in place.kept() {
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    for (path, expected) in [(place.store(), 0o600), (place.data(), 0o700)] {
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, expected, "{}", path.display());
     }
-    assert_eq!(std::fs::metadata(place.data().join("last-good")).unwrap().permissions().mode() & 0o777, 0o700);
 
     place.cloud.goes_down();
     let program = place.program().await;
@@ -225,31 +222,39 @@ async fn a_damaged_file_is_reported_and_not_served() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
-    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
+    yardarm_testkit::until("data on disk", || place.is_on_disk("\"plain\"")).await;
     program.signal(Signal::TERM);
     program.ends().await;
-    let [file] = &place.kept()[..] else { panic!("one file: {:?}", place.kept()) };
-    let good = std::fs::read(file).unwrap();
+    let file = place.store();
+    let good = std::fs::read(&file).unwrap();
     let mut flipped = good.clone();
-    flipped[good.len() / 2] ^= 1;
-    for (what, bytes) in [
+    flipped[position(&good, "\"plain\"").expect("a flag")] ^= 1;
+    for (number, (what, bytes)) in [
         ("one flipped bit", flipped),
         ("cut off", good[..good.len() / 2].to_vec()),
-        ("empty", Vec::new()),
         ("something else", b"#!/bin/sh\necho hello\n".repeat(100)),
-    ] {
-        std::fs::write(file, bytes).unwrap();
+        ("empty", Vec::new()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        std::fs::write(&file, &bytes).unwrap();
         place.cloud.goes_down();
         let program = place.program().await;
         let answer = program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await;
         text(503, crate::expected::TEXT_E).compare(what, &answer);
-        assert!(program.has_logged("kept data cannot be used"), "{what}: {:#?}", program.log());
+        // An empty file is one that was created a moment before a crash.
+        if !bytes.is_empty() {
+            assert!(program.has_logged("kept data cannot be used"), "{what}: {:#?}", program.log());
+            assert!(place.set_aside().iter().any(|it| std::fs::read(it).unwrap() == bytes), "{what} is set aside");
+        }
+        assert!(place.set_aside().len() <= number + 1, "{what}");
         place.cloud.comes_back();
         let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
         sdk.receives("put", put(some_data())).await;
         program.signal(Signal::TERM);
         assert_eq!(program.ends().await.0.code(), Some(0), "{what}");
-        assert_eq!(std::fs::read(file).unwrap().len(), good.len(), "{what}: written anew");
+        assert!(place.is_on_disk("\"plain\""), "{what}: written anew");
     }
 }
 
@@ -258,7 +263,7 @@ async fn data_of_another_key_is_not_served() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
-    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
+    yardarm_testkit::until("data on disk", || place.is_on_disk("\"plain\"")).await;
     program.signal(Signal::TERM);
     program.ends().await;
     place.cloud.goes_down();
@@ -272,7 +277,7 @@ async fn data_of_another_key_is_not_served() {
 }
 
 #[tokio::test]
-async fn a_full_disk_only_stops_writing_snapshots() {
+async fn a_full_disk_only_stops_writing() {
     let place = Place::new().await;
     place.cloud.puts(SDK_KEY, &twins(1));
     // A limit on file sizes comes closest to a full disk.
@@ -294,8 +299,8 @@ async fn a_folder_that_disappears_does_not_stop_the_gateway() {
     let program = place.program().await;
     let mut sdk = program.opens_when_ready("/all", SDK_KEY).await;
     sdk.receives("put", put(some_data())).await;
-    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
-    replace_by_file(&place.data().join("last-good"));
+    yardarm_testkit::until("data on disk", || place.is_on_disk("\"plain\"")).await;
+    replace_by_file(&place.data());
     place.cloud.patches(SDK_KEY, &flag("plain", 4));
     sdk.receives_event("patch").await;
     yardarm_testkit::until("the failure to be logged", || program.has_logged("data could not be kept on disk")).await;
@@ -303,8 +308,8 @@ async fn a_folder_that_disappears_does_not_stop_the_gateway() {
     sdk.receives_event("patch").await;
 
     // A failed write is repeated once it can succeed, at the latest at shutdown.
-    std::fs::remove_file(place.data().join("last-good")).unwrap();
-    std::fs::create_dir(place.data().join("last-good")).unwrap();
+    std::fs::remove_file(place.data()).unwrap();
+    std::fs::create_dir(place.data()).unwrap();
     program.signal(Signal::TERM);
     assert_eq!(program.ends().await.0.code(), Some(0));
     place.cloud.goes_down();
@@ -374,10 +379,10 @@ async fn files_of_other_users_neither_prevent_the_start_nor_are_served() {
     place.cloud.puts(SDK_KEY, &some_data());
     let program = place.program().await;
     program.wait_until_ready().await;
-    yardarm_testkit::until("a snapshot on disk", || !place.kept().is_empty()).await;
+    yardarm_testkit::until("data on disk", || place.is_on_disk("\"plain\"")).await;
     program.signal(Signal::TERM);
     program.ends().await;
-    let file = place.kept().pop().unwrap();
+    let file = place.store();
     let kept = std::fs::read(&file).unwrap();
     let elsewhere = place.dir.path().join("elsewhere");
     std::fs::write(&elsewhere, &kept).unwrap();
@@ -388,18 +393,13 @@ async fn files_of_other_users_neither_prevent_the_start_nor_are_served() {
         } else {
             std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
         }
-        for folder in [place.data(), place.data().join("last-good")] {
-            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
-        }
+        std::fs::set_permissions(place.data(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let program = place.program().await;
         program.wait_until_ready().await;
         assert!(program.has_logged("is not a regular file"), "{hurdle}: {:#?}", program.log());
-        yardarm_testkit::until("a snapshot in its place", || file.symlink_metadata().is_ok_and(|it| it.is_file()))
-            .await;
-        for folder in [place.data(), place.data().join("last-good")] {
-            let mode = std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777;
-            assert_eq!(mode, 0o755, "others cannot write to {} any more", folder.display());
-        }
+        yardarm_testkit::until("a file in its place", || file.symlink_metadata().is_ok_and(|it| it.is_file())).await;
+        let mode = std::fs::metadata(place.data()).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o755, "others cannot write to the folder any more");
         program.signal(Signal::TERM);
         program.ends().await;
     }

@@ -14,6 +14,7 @@ use crate::sdk::Sdk;
 /// Long-lived tasks of a gateway with a LaunchDarkly side, as named in the metric.
 const TASKS: &[&str] = &[
     "accept",
+    "data store",
     "delayed announcements",
     "evaluated stream",
     "event filter retries",
@@ -26,7 +27,6 @@ const TASKS: &[&str] = &[
     "outbox",
     "plugin clock",
     "plugin folder",
-    "snapshot writer",
     "stream approvals",
     "stream lifetimes",
     "upstream stream",

@@ -112,8 +112,9 @@ async fn a_killed_process_has_lost_nothing() {
     let mine = format!("Bearer {}", program.answers(&auth(KEY)).await.json()["authToken"].as_str().expect("a token"));
     let flag_a = Call::get(path("feature-configs/a")).key(&mine);
     // Data that was never written cannot survive.
-    let kept = folder.path().join(format!("data/harness/{ENV}.snapshot"));
-    until("the first data on disk", || kept.exists()).await;
+    let store = folder.path().join("data/store.redb");
+    let is_kept = || std::fs::read(&store).is_ok_and(|it| it.windows(9).any(|it| it == b"\"feature\""));
+    until("the first data on disk", is_kept).await;
     // Killed repeatedly, at random moments, while data changes.
     let mut program = program;
     for version in 3..8 {
@@ -194,7 +195,7 @@ async fn streams_of_a_withdrawn_key_end() {
 async fn a_poll_without_changes_writes_nothing() {
     let cloud = cloud().await;
     let gateway = started(&cloud, "stream_enabled = false\nflag_poll_interval = \"20ms\"").await;
-    let file = gateway.folder().join(format!("data/harness/{ENV}.snapshot"));
+    let file = gateway.folder().join("data/store.redb");
     let polls = || cloud.gets(&format!("/client/env/{ENV}/feature-configs")).len();
     let written = || std::fs::metadata(&file).and_then(|it| it.modified()).ok();
     // The first data may be written in more than one step.

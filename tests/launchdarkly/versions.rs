@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use redb::{Database, ReadableTable, TableDefinition};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use yardarm_testkit::{Call, FakeLaunchDarkly, RedisServer, until};
 
@@ -24,20 +24,27 @@ async fn serves_the_rest(row: &str, gateway: &Running) {
     assert_eq!(evaluated, json!({"plain": {"value": true, "variation": 0, "version": 3}}), "{row}");
 }
 
-/// Replaces texts in the snapshot with others of the same length.
+/// Replaces texts in stored items with others of the same length.
 fn forge(file: &Path, replacements: &[(String, String)]) {
-    const HEAD: usize = 8;
-    let mut bytes = std::fs::read(file).expect("a snapshot");
-    for (before, after) in replacements {
-        assert_eq!(before.len(), after.len());
-        let place = bytes.windows(before.len()).position(|it| it == before.as_bytes());
-        let place = place.unwrap_or_else(|| panic!("{before} is in the snapshot"));
-        bytes[place..place + after.len()].copy_from_slice(after.as_bytes());
+    let items: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("items.1");
+    let database = Database::open(file).expect("a store");
+    let transaction = database.begin_write().expect("a transaction");
+    {
+        let mut table = transaction.open_table(items).expect("items");
+        for (before, after) in replacements {
+            assert_eq!(before.len(), after.len());
+            let found = table.iter().expect("items").find_map(|record| {
+                let (key, value) = record.expect("an item");
+                let (key, mut value) = (key.value().to_vec(), value.value().to_vec());
+                let place = value.windows(before.len()).position(|it| it == before.as_bytes())?;
+                value[place..place + after.len()].copy_from_slice(after.as_bytes());
+                Some((key, value))
+            });
+            let (key, value) = found.unwrap_or_else(|| panic!("{before} is in the store"));
+            table.insert(&key[..], &value[..]).expect("a record");
+        }
     }
-    // The checksum follows the first bytes and covers everything after itself.
-    let sum = Sha256::digest(&bytes[HEAD + 32..]);
-    bytes[HEAD..HEAD + 32].copy_from_slice(&sum);
-    std::fs::write(file, bytes).expect("a snapshot");
+    transaction.commit().expect("a commit");
 }
 
 #[tokio::test]
@@ -53,13 +60,11 @@ async fn invalid_versions_on_disk_affect_only_their_items() {
     let setup = || Setup::new().cloud(&cloud).set("data.dir", folder.to_str().expect("a path in UTF-8"));
     let gateway = setup().data(SDK_KEY, kept).start().await;
     gateway.stop().await;
-    let files: Vec<_> = std::fs::read_dir(folder.join("last-good")).expect("a folder").collect();
-    let [Ok(file)] = &files[..] else { panic!("one snapshot: {files:?}") };
     let text = |version: &str| format!("\"version\":{version}");
-    // Flags first, and then the segments: each time the first remaining one is replaced.
+    // Of flags and segments: each time the first remaining one is replaced.
     let both = ODD.into_iter().chain(ODD);
     let replacements: Vec<_> = both.map(|(_, version, odd)| (text(&version.to_string()), text(odd))).collect();
-    forge(&file.path(), &replacements);
+    forge(&folder.join("store.redb"), &replacements);
 
     cloud.goes_down();
     let gateway = setup().without_waiting().start().await;

@@ -6,6 +6,8 @@
 
 pub mod time;
 
+pub mod by_address;
+
 pub mod shared_text;
 
 mod priority;

@@ -1,6 +1,7 @@
 //! Starts the Harness side: reads persisted data, starts the tasks of its sources, and builds the router.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,14 +46,19 @@ pub struct Harness {
 pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> {
     let http = HttpClients::new(config.read_timeout)?;
     if let Some(folder) = &parts.data_dir {
-        atomic_file::prepare_folder(folder).map_err(|source| StartError::Data {
+        match atomic_file::prepare_folder(folder) {
+            // Only offline mode writes a file there.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem && !config.is_offline() => Ok(()),
+            prepared => prepared,
+        }
+        .map_err(|source| StartError::Data {
             text: format!("`{}` (`data.dir`) cannot be used", folder.display()),
             source,
         })?;
     }
     let tokens = tokens(&config, parts.data_dir.as_deref())?;
-    let mut persisted = match parts.data_dir.clone().filter(|_| !config.is_offline()) {
-        Some(folder) => blocking("last good data", move || persisted::read(&folder)).await.unwrap_or_default(),
+    let mut persisted = match parts.store.clone().filter(|_| !config.is_offline()) {
+        Some(store) => blocking("last good data", move || persisted::read(&store)).await.unwrap_or_default(),
         None => HashMap::new(),
     };
     let config = Arc::new(config);
@@ -281,6 +287,7 @@ mod tests {
             streams: yardarm_core::registry::StreamRegistry::new(1),
             metrics: yardarm_core::metrics::Registry::default(),
             lifecycle: yardarm_core::Lifecycle::new(),
+            store: None,
             data_dir: Some(file.join("data")),
         };
         let error = start(offline(), parts).await.err().expect("a file in place of the folder");

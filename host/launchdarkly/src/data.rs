@@ -2,6 +2,7 @@
 
 mod dataset;
 pub(crate) mod fdv2;
+mod item_changes;
 mod item_map;
 mod items;
 pub(crate) mod message;

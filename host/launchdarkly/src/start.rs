@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use tokio::sync::watch;
-use yardarm_core::atomic_file;
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::status::Status;
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
@@ -54,15 +53,9 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 /// Starts every known environment and returns without waiting for upstream.
 ///
 /// # Errors
-/// When the HTTP client, the data folder, an archive or a thread cannot be set up.
+/// When the HTTP client, an archive or a thread cannot be set up.
 pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
     let http = HttpClients::new(&config)?;
-    if let Some(path) = &parts.data_dir {
-        atomic_file::prepare_folder(path).map_err(|source| {
-            let text = format!("folder `{}` for last good data cannot be used", path.display());
-            StartError::Data { text, source }
-        })?;
-    }
     let config = Arc::new(config);
     let environments = Environments::default();
     let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });
@@ -114,8 +107,8 @@ async fn start_list(
             let name = "launchdarkly: the list of environments (auto-configuration)";
             let unlisted = parts.lifecycle.readiness().latch_data(name, &status);
             let mut task = AutoConfigTask::new(key, common, config, http.clone(), assembly, status.clone(), unlisted);
-            if let Some(folder) = &parts.data_dir {
-                task.restore(folder, &parts.lifecycle).await;
+            if let Some(store) = &parts.store {
+                task.restore(store).await;
             }
             parts.lifecycle.supervise("auto-configuration", task);
             Ok((Some(status), None))

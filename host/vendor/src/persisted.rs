@@ -1,7 +1,20 @@
-//! Last good data on disk: files with a checksum or a seal, and the task that writes the newest data.
+//! Records of last good data, and secret values that are sealed before they are stored.
 
-pub mod snapshot_file;
+use std::borrow::Cow;
 
-pub mod sealed_file;
+use serde::{Deserialize, Serialize};
+use yardarm_core::data_store::tables::{ITEMS, Table};
 
-pub mod snapshot_writer;
+pub mod seal;
+
+/// An item as it is stored.
+#[derive(Serialize, Deserialize)]
+pub struct SavedItem<'a> {
+    /// The version by upstream's count.
+    pub version: i64,
+    /// The item as upstream sent it; `None` for a deleted item.
+    pub json: Option<Cow<'a, str>>,
+}
+
+/// Items by environment, kind and key.
+pub const SAVED_ITEMS: Table<SavedItem<'static>> = ITEMS.of();

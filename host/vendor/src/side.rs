@@ -4,11 +4,11 @@ use std::any::Any;
 use std::path::PathBuf;
 
 use axum::Router;
-use yardarm_core::Lifecycle;
 use yardarm_core::hooks::{HookFuture, Hooks};
 use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::workers::ThreadError;
+use yardarm_core::{DataStore, Lifecycle};
 
 use crate::report::{EnvironmentListReport, EnvironmentReport};
 
@@ -23,7 +23,9 @@ pub struct Parts {
     pub metrics: Registry,
     /// Owner of the tasks.
     pub lifecycle: Lifecycle,
-    /// Folder for last good data; `None` persists nothing.
+    /// Store for last good data; `None` persists nothing.
+    pub store: Option<DataStore>,
+    /// Folder for files of this side; `None` without a data folder.
     pub data_dir: Option<PathBuf>,
 }
 
@@ -64,7 +66,7 @@ pub enum StartError {
     /// The threads for long work cannot be started.
     #[error(transparent)]
     Threads(#[from] ThreadError),
-    /// The folder for last good data, or a file in it, cannot be used.
+    /// A folder below the data folder, or a file in it, cannot be used.
     #[error("{text}: {source}")]
     Data {
         /// The folder or file, and what it is for.

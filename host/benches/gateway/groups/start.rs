@@ -23,10 +23,10 @@ pub(crate) fn measure(bench: &mut Bench) -> Result<()> {
     let mut setup = Setup::new(&bench.options, &cloud.url(), &[ENVIRONMENT])?;
     let server = setup.start()?;
     server.settle()?;
-    let folder = setup.data().join("last-good");
-    server.wait("data on disk", || {
-        Ok(std::fs::read_dir(&folder)?.flatten().any(|it| it.path().extension().is_some_and(|it| it == "snapshot")))
-    })?;
+    let store = setup.data().join("store.redb");
+    server.wait("data on disk", || Ok(std::fs::metadata(&store).is_ok_and(|it| it.len() > 1_000_000)))?;
+    // The file grows a moment before the data is committed.
+    std::thread::sleep(Duration::from_secs(1));
     drop(server);
     drop(cloud);
     setup.cut_off();

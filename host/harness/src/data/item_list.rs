@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use yardarm_core::by_address::ByAddress;
 use yardarm_harness_eval::model::{Flag, Segment};
 
 /// An item of a list.
@@ -22,14 +24,14 @@ pub(crate) trait ListItem {
 /// Of several items with one identifier the first counts, as in the vendor's lists; the others are listed only.
 pub(crate) struct ItemList<T> {
     /// By place, which grows in upstream's order.
-    items: OrdMap<u64, Arc<T>>,
+    items: OrdMap<u64, ByAddress<T>>,
     places: OrdMap<Arc<str>, u64>,
 }
 
 impl<T: ListItem> ItemList<T> {
     /// All items in upstream's order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.items.values()
+        self.items.values().map(|it| &it.0)
     }
 
     /// The number of items.
@@ -44,7 +46,18 @@ impl<T: ListItem> ItemList<T> {
 
     /// The item with an identifier.
     pub(crate) fn get(&self, identifier: &str) -> Option<&Arc<T>> {
-        self.items.get(self.places.get(identifier)?)
+        self.items.get(self.places.get(identifier)?).map(|it| &it.0)
+    }
+
+    /// The items that are not the same allocation as in `before`. `None` if items were added, removed or moved, or if `before`
+    /// does not precede this list.
+    pub(crate) fn replaced_since<'a>(&'a self, before: &'a Self) -> Option<impl Iterator<Item = &'a Arc<T>>> {
+        self.places.ptr_eq(&before.places).then(|| {
+            before.items.diff(&self.items).filter_map(|change| match change {
+                DiffItem::Add(_, item) | DiffItem::Update { new: (_, item), .. } => Some(&item.0),
+                DiffItem::Remove(..) => None,
+            })
+        })
     }
 
     /// Adds `item`, or replaces the item with its identifier if `item` is newer; returns whether anything changed. Items
@@ -61,7 +74,7 @@ impl<T: ListItem> ItemList<T> {
     /// Adds `item`, or replaces the item with its identifier, whatever their versions.
     pub(crate) fn replace(&mut self, item: Arc<T>) {
         match self.places.get(item.identifier()) {
-            Some(place) => drop(self.items.insert(*place, item)),
+            Some(place) => drop(self.items.insert(*place, ByAddress(item))),
             None => self.push(item),
         }
     }
@@ -70,7 +83,7 @@ impl<T: ListItem> ItemList<T> {
     pub(crate) fn remove(&mut self, identifier: &str) -> bool {
         // Upstream never sends an identifier twice, but nothing would be left of it after its deletion.
         if self.items.len() > self.places.len() {
-            self.items = self.items.iter().filter(|it| **it.1.identifier() != *identifier).map(copied).collect();
+            self.items = self.items.iter().filter(|it| **it.1.0.identifier() != *identifier).map(copied).collect();
         }
         match self.places.remove(identifier) {
             Some(place) => {
@@ -87,12 +100,12 @@ impl<T: ListItem> ItemList<T> {
         if !self.places.contains_key(item.identifier()) {
             self.places.insert(Arc::clone(item.identifier()), place);
         }
-        self.items.insert(place, item);
+        self.items.insert(place, ByAddress(item));
     }
 }
 
-fn copied<T>((place, item): (&u64, &Arc<T>)) -> (u64, Arc<T>) {
-    (*place, Arc::clone(item))
+fn copied<T>((place, item): (&u64, &ByAddress<T>)) -> (u64, ByAddress<T>) {
+    (*place, item.clone())
 }
 
 impl<T> Default for ItemList<T> {
@@ -168,7 +181,7 @@ mod tests {
             let mut model: Vec<_> = start.iter().map(|(name, version)| flag(*name, *version)).collect();
             let mut list: ItemList<Flag> = model.iter().cloned().collect();
             for (step, name, version) in steps {
-                let item = flag(name, version);
+                let (item, before) = (flag(name, version), list.clone());
                 let known = model.iter().position(|it| it.feature == item.feature);
                 match step {
                     0 => {
@@ -191,6 +204,12 @@ mod tests {
                         prop_assert_eq!(list.remove(&item.feature), known.is_some());
                         model.retain(|it| it.feature != item.feature);
                     }
+                }
+                if let Some(replaced) = list.replaced_since(&before) {
+                    let pairs = list.iter().zip(before.iter()).filter(|(new, old)| !Arc::ptr_eq(new, old));
+                    prop_assert_eq!(content(replaced), content(pairs.map(|it| it.0)));
+                    let names = |list: &ItemList<Flag>| content(list.iter()).into_iter().map(|it| it.0).collect::<Vec<_>>();
+                    prop_assert_eq!(names(&list), names(&before));
                 }
                 prop_assert_eq!(content(list.iter()), content(model.iter()));
                 prop_assert_eq!((list.len(), list.is_empty()), (model.len(), model.is_empty()));

@@ -131,6 +131,13 @@ impl Items {
         }
     }
 
+    /// Returns the items that are not the same allocation as in `before`; `None` if not only items were replaced since.
+    pub(crate) fn replaced_since(&self, before: &Self) -> Option<Vec<Item>> {
+        let flags = self.flags.replaced_since(&before.flags)?.cloned().map(Item::Flag);
+        let segments = self.segments.replaced_since(&before.segments)?.cloned().map(Item::Segment);
+        Some(flags.chain(segments).collect())
+    }
+
     /// Returns the events that announce the differences between `before` and this. Equal items cause none.
     pub(crate) fn differences(&self, before: &Self) -> Vec<ChangeEvent> {
         let mut events = Vec::new();

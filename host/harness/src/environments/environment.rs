@@ -8,13 +8,13 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use yardarm_core::data_store::TrackedState;
 use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::status::Status;
 use yardarm_core::time::unix_ms;
 use yardarm_core::{Environment, EnvironmentLabel, Lifecycle};
 use yardarm_harness_eval::model::Target;
 use yardarm_vendor::environment::{self, EnvironmentBase};
-use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use super::announced::Announced;
 use super::counters::EnvironmentCounters;
@@ -47,7 +47,7 @@ pub(crate) struct HarnessEnvironment {
     /// Whether a target was accepted that Harness itself rejects.
     pub(crate) has_unusual_targets: AtomicBool,
     pub(crate) counters: EnvironmentCounters,
-    snapshot_writer: Option<SnapshotWriter<PersistedEnvironment>>,
+    persisted: Option<TrackedState<PersistedEnvironment>>,
     token_refused: Arc<Notify>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct EnvironmentParts {
     pub(crate) session: Session,
     pub(crate) data: Environment<FlagData>,
     pub(crate) metrics: MetricsPort,
-    pub(crate) snapshot_writer: Option<SnapshotWriter<PersistedEnvironment>>,
+    pub(crate) persisted: Option<TrackedState<PersistedEnvironment>>,
     pub(crate) token_refused: Arc<Notify>,
     pub(crate) target_budget: Arc<TargetBudget>,
     pub(crate) signing: Option<SigningKey>,
@@ -88,7 +88,7 @@ impl HarnessEnvironment {
             session,
             data,
             metrics,
-            snapshot_writer,
+            persisted,
             token_refused,
             target_budget,
             signing,
@@ -105,7 +105,7 @@ impl HarnessEnvironment {
             skipped: SkippedItems::default(),
             has_unusual_targets: AtomicBool::new(false),
             counters: EnvironmentCounters::default(),
-            snapshot_writer,
+            persisted,
             token_refused,
         }
     }
@@ -166,7 +166,7 @@ impl HarnessEnvironment {
 
     /// Persists targets.
     pub(crate) fn persist_targets(&self, targets: &[Target]) {
-        if self.snapshot_writer.is_none() {
+        if self.persisted.is_none() {
             return;
         }
         let texts = persisted::texts(targets);
@@ -195,8 +195,8 @@ impl HarnessEnvironment {
     }
 
     fn persist(&self, change: impl FnOnce(&mut PersistedEnvironment) -> bool) {
-        if let Some(snapshot_writer) = &self.snapshot_writer {
-            snapshot_writer.change(change);
+        if let Some(persisted) = &self.persisted {
+            persisted.change(change);
         }
     }
 }

@@ -84,16 +84,15 @@ impl EnvironmentFactory {
         let is_offline = self.config.is_offline();
         let is_forwarded = self.config.metric_post_interval.is_some() && !is_offline;
         let metrics = MetricsPort::start(label.clone(), hooks.clone(), self.readers.clone(), is_forwarded, &lifecycle);
-        let snapshot_writer = self.parts.data_dir.as_ref().filter(|_| !is_offline);
-        let snapshot_writer = snapshot_writer
-            .map(|folder| persisted::persist(folder, &session.identity.id, persisted.clone(), &lifecycle));
+        let store = self.parts.store.as_ref().filter(|_| !is_offline);
+        let tracked = store.map(|store| persisted::persist(store, &session.identity.id, persisted.clone()));
         let environment = Arc::new(HarnessEnvironment::new(EnvironmentParts {
             label,
             status,
             session,
             data,
             metrics,
-            snapshot_writer,
+            persisted: tracked,
             token_refused: Arc::clone(&self.token_refused),
             target_budget: Arc::clone(&self.target_budget),
             signing: self.signing.clone(),

@@ -101,11 +101,6 @@ impl Items {
         self.flags.looks_like(&other.flags) && self.segments.looks_like(&other.segments)
     }
 
-    /// Whether both hold the same versions of the same items, deleted ones included.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.flags.is_same(&other.flags) && self.segments.is_same(&other.segments)
-    }
-
     /// The same items, with the allocations of `held` for those that are equal there.
     pub(crate) fn reusing(self, held: &Self) -> Self {
         Self { flags: self.flags.reusing(&held.flags), segments: self.segments.reusing(&held.segments) }

@@ -1,161 +1,180 @@
 //! Last good data on disk, per environment: the data from upstream, before plugins.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use yardarm_core::{EnvironmentLabel, Lifecycle};
+use yardarm_core::EnvironmentLabel;
+use yardarm_core::data_store::tables::{ENVIRONMENTS, Table};
+use yardarm_core::data_store::{Changes, DataStore, Key, Record, StoreError, TrackedState};
 use yardarm_launchdarkly_eval::model::{Flag, MAX_VERSION, Segment};
-use yardarm_vendor::persisted::snapshot_file::SnapshotFile;
-use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
+use yardarm_vendor::persisted::{SAVED_ITEMS, SavedItem};
 
-use super::items::{Item, Items};
+use super::item_changes::{ItemChange, changes};
+use super::items::{ItemKind, Items};
 use super::message;
 use crate::config::{EnvironmentConfig, LiveConfig};
 
-/// The content of a file.
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    /// Digest of the ID or key of the environment: data of another project must not be served.
-    owner: String,
-    flags: Vec<SavedItem>,
-    segments: Vec<SavedItem>,
+/// Digest of the ID or key of the environment: data of another project must not be served.
+const OWNERS: Table<String> = ENVIRONMENTS.of();
+/// The last part of its key.
+const OWNER: &str = "owner";
+
+/// Data that an earlier process persisted.
+pub(crate) struct Restored {
+    pub(crate) items: Items,
+    /// Whether the store holds these items and no others.
+    is_complete: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-struct SavedItem {
-    key: String,
-    version: i64,
-    /// `None` for a deleted item.
-    json: Option<String>,
+/// Persists the newest data of one environment.
+pub(crate) struct LastGoodData {
+    tracked: TrackedState<Option<Content>>,
+    settings: LiveConfig,
 }
 
-/// Starts the task that persists the newest data of one environment.
-pub(crate) fn persist(
-    dir: &Path,
-    label: &EnvironmentLabel,
-    settings: &LiveConfig,
-    lifecycle: &Lifecycle,
-) -> SnapshotWriter<Option<Items>> {
-    let settings = settings.clone();
-    let save = move |items: &Option<Items>| items.as_ref().map(|items| Saved::new(items, owner(&settings.get())));
-    SnapshotWriter::start(file(dir, label), lifecycle, None, save)
+/// What is persisted.
+#[derive(Clone)]
+struct Content {
+    owner: Arc<str>,
+    items: Items,
+}
+
+impl LastGoodData {
+    /// Starts to persist the data of an environment, of which `restored` is in the store.
+    pub(crate) fn start(
+        store: &DataStore,
+        label: &EnvironmentLabel,
+        settings: &LiveConfig,
+        restored: Option<&Restored>,
+    ) -> Self {
+        let is_complete = restored.is_some_and(|it| it.is_complete);
+        let content = restored.map(|it| Content { owner: owner(&settings.get()), items: it.items.clone() });
+        let scope = scope(label);
+        let tracked = store.track(
+            &label.to_string(),
+            (content.filter(|_| is_complete), is_complete),
+            move |before: Option<&Option<Content>>, after, changes| {
+                if let Some(after) = after {
+                    write(&scope, before.and_then(Option::as_ref), after, changes);
+                }
+            },
+        );
+        Self { tracked, settings: settings.clone() }
+    }
+
+    /// Replaces the data.
+    pub(crate) fn replace(&self, items: Items) {
+        self.tracked.replace(Some(Content { owner: owner(&self.settings.get()), items }));
+    }
 }
 
 /// Reads the data that an earlier process persisted; `None` without usable data, which is logged. Blocks.
-pub(crate) fn read(dir: &Path, label: &EnvironmentLabel, config: &EnvironmentConfig) -> Option<Items> {
-    let file = file(dir, label);
-    let saved: Saved = match file.read() {
-        Ok(saved) => saved?,
+pub(crate) fn read(store: &DataStore, label: &EnvironmentLabel, config: &EnvironmentConfig) -> Option<Restored> {
+    let scope = scope(label);
+    let read = || {
+        let Some(stored) = store.get(OWNERS, &scope.with(OWNER))? else { return Ok(None) };
+        if stored != *owner(config) {
+            tracing::warn!("kept data belongs to another SDK key and is ignored");
+            return Ok(None);
+        }
+        read_items(store, &scope).map(Some)
+    };
+    let (items, unusable) = match read() {
+        Ok(found) => found?,
         Err(error) => {
             tracing::warn!(%error, "kept data cannot be used");
             return None;
         }
     };
-    if saved.owner != owner(config) {
-        tracing::warn!("kept data belongs to another SDK key and is ignored");
-        return None;
-    }
-    let (items, unusable) = saved.into_items();
     if unusable > 0 {
         tracing::warn!(unusable, "kept items do not fit this version and are left out");
     }
-    Some(items).filter(|it| unusable == 0 || !it.is_empty())
+    let is_usable = unusable == 0 || !items.is_empty();
+    is_usable.then_some(Restored { items, is_complete: unusable == 0 })
 }
 
-fn file(dir: &Path, label: &EnvironmentLabel) -> SnapshotFile {
-    SnapshotFile::new(dir, &label.to_string())
+/// All usable items, and the number of unusable ones, which would be refused from upstream too.
+fn read_items(store: &DataStore, scope: &Key) -> Result<(Items, usize), StoreError> {
+    let (mut items, mut unusable) = (Items::default(), 0);
+    store.read(SAVED_ITEMS, scope, |record| {
+        if add(&mut items, record).is_none() {
+            unusable += 1;
+        }
+    })?;
+    Ok((items, unusable))
 }
 
-fn owner(config: &EnvironmentConfig) -> String {
+/// Adds an item, if it is usable.
+fn add(items: &mut Items, record: Record<'_, SavedItem<'static>>) -> Option<()> {
+    let [_, _, kind, key] = record.key else { return None };
+    let key = std::str::from_utf8(key).ok()?;
+    let SavedItem { version, json } = record.value?;
+    let json = json.map(|it| RawValue::from_string(it.into_owned())).transpose().ok()?;
+    if *kind == kind_part(ItemKind::Flag) {
+        let flag = match json {
+            None => Flag::tombstone(key, valid(version)?),
+            Some(json) => message::flag(key, &json).ok()?,
+        };
+        items.flags.insert(Arc::new(flag));
+    } else if *kind == kind_part(ItemKind::Segment) {
+        let segment = match json {
+            None => Segment::tombstone(key, valid(version)?),
+            Some(json) => message::segment(key, &json).ok()?,
+        };
+        items.segments.insert(Arc::new(segment));
+    } else {
+        return None;
+    }
+    Some(())
+}
+
+/// Writes what differs between the committed content and the newest one.
+fn write(scope: &Key, before: Option<&Content>, after: &Content, all: &mut Changes<'_>) {
+    if before.is_none() {
+        all.remove_all(SAVED_ITEMS, scope);
+    }
+    if before.is_none_or(|it| it.owner != after.owner) {
+        all.put(OWNERS, &scope.with(OWNER), &after.owner.to_string());
+    }
+    let key = |kind, key: &str| scope.with(kind_part(kind)).with(key);
+    for change in changes(before.map(|it| &it.items), &after.items) {
+        match change {
+            ItemChange::Remove(kind, name) => all.remove(SAVED_ITEMS, &key(kind, &name)),
+            ItemChange::Put(kind, item) => {
+                let json = (!item.is_deleted()).then(|| String::from_utf8_lossy(item.json()));
+                let saved = SavedItem { version: item.version(), json };
+                all.put(SAVED_ITEMS, &key(kind, item.key()), &saved);
+            }
+        }
+    }
+}
+
+/// The first parts of the keys of an environment.
+fn scope(label: &EnvironmentLabel) -> Key {
+    Key::of(&[label.vendor(), &**label.name()])
+}
+
+fn kind_part(kind: ItemKind) -> &'static [u8] {
+    match kind {
+        ItemKind::Flag => b"flag",
+        ItemKind::Segment => b"segment",
+    }
+}
+
+fn owner(config: &EnvironmentConfig) -> Arc<str> {
     // If LaunchDarkly lists the environment, its ID outlives its keys.
     let name = match (&config.identity, config.credentials.env_id()) {
         (Some(_), Some(id)) => id.as_str(),
         _ => config.credentials.sdk_key().expose(),
     };
-    hex::encode(Sha256::digest(name.as_bytes()))
-}
-
-impl SavedItem {
-    fn of(item: &Item) -> Self {
-        let json = || String::from_utf8_lossy(item.json()).into_owned();
-        Self { key: item.key().to_string(), version: item.version(), json: (!item.is_deleted()).then(json) }
-    }
-}
-
-impl Saved {
-    fn new(items: &Items, owner: String) -> Self {
-        Self {
-            owner,
-            flags: items.flags.iter().map(|it| SavedItem::of(&Item::Flag(Arc::clone(it)))).collect(),
-            segments: items.segments.iter().map(|it| SavedItem::of(&Item::Segment(Arc::clone(it)))).collect(),
-        }
-    }
-
-    /// All usable items, and the number of unusable ones, which would be refused from upstream too.
-    fn into_items(self) -> (Items, usize) {
-        let mut items = Items::default();
-        let saved = self.flags.len() + self.segments.len();
-        let raw = |json: String| RawValue::from_string(json).ok();
-        items.flags.extend(self.flags.into_iter().filter_map(|it| {
-            let flag = match it.json {
-                None => version(it.version).map(|version| Flag::tombstone(&it.key, version)),
-                Some(json) => raw(json).and_then(|json| message::flag(&it.key, &json).ok()),
-            };
-            flag.map(Arc::new)
-        }));
-        items.segments.extend(self.segments.into_iter().filter_map(|it| {
-            let segment = match it.json {
-                None => version(it.version).map(|version| Segment::tombstone(&it.key, version)),
-                Some(json) => raw(json).and_then(|json| message::segment(&it.key, &json).ok()),
-            };
-            segment.map(Arc::new)
-        }));
-        let unusable = saved - items.flags.len() - items.segments.len();
-        (items, unusable)
-    }
+    hex::encode(Sha256::digest(name.as_bytes())).into()
 }
 
 /// The version of a deleted item, if it is valid; an invalid one would block every later version of the item.
-fn version(persisted: i64) -> Option<i64> {
-    Some(persisted).filter(|it| (0..=MAX_VERSION).contains(it))
+fn valid(version: i64) -> Option<i64> {
+    Some(version).filter(|it| (0..=MAX_VERSION).contains(it))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn saved(key: &str, version: i64, json: Option<&str>) -> SavedItem {
-        SavedItem { key: key.to_owned(), version, json: json.map(str::to_owned) }
-    }
-
-    #[test]
-    fn an_unusable_item_is_left_out_alone() {
-        let versions = ["1e308", "1.5", "-1", "\"3\""].map(|it| format!(r#"{{"key":"odd","version":{it}}}"#));
-        let others = [r#"{"key":"odd","version":1,"salt":7}"#, r#"{"key":"odd","version":1,"x":1e400}"#, "[", ""];
-        for json in versions.into_iter().chain(others.map(str::to_owned)) {
-            let all = || {
-                let good = r#"{"key":"good","version":1}"#;
-                vec![
-                    saved("deleted", 7, None),
-                    saved("good", 1, Some(good)),
-                    saved("odd", i64::MAX, Some(&json)),
-                    saved("odd-too", -1, None),
-                    saved("odd-two", i64::MAX, None),
-                ]
-            };
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            let file = SnapshotFile::new(folder.path(), "e");
-            file.write(&Saved { owner: String::new(), flags: all(), segments: all() }).expect("a file");
-            let (read, unusable) = file.read::<Saved>().expect("a file").expect("content").into_items();
-            assert_eq!(unusable, 6, "{json}");
-            let flags: Vec<_> = read.flags.iter().map(|it| (&**it.key(), it.version(), it.is_deleted())).collect();
-            let segments: Vec<_> =
-                read.segments.iter().map(|it| (&**it.key(), it.version(), it.is_deleted())).collect();
-            assert_eq!(flags, [("deleted", 7, true), ("good", 1, false)], "{json}");
-            assert_eq!(segments, flags, "{json}");
-        }
-    }
-}
+mod tests;

@@ -15,10 +15,10 @@ use yardarm_core::supervisor::fault_point;
 use yardarm_core::{Snapshot, Writer};
 use yardarm_launchdarkly_eval::model;
 use yardarm_vendor::payload::{PayloadItem, PayloadPipeline, Served};
-use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use self::payload_item::describe;
 use crate::data::fdv2::{Fdv2Data, ObjectChange};
+use crate::data::persistence::LastGoodData;
 use crate::data::{Change, FlagData, Item, Items};
 use crate::environments::LdEnvironment;
 use crate::store::StoreLink;
@@ -30,7 +30,7 @@ pub(crate) struct Applier {
     writer: Writer<FlagData>,
     fdv2: Option<Writer<Fdv2Data>>,
     plans: watch::Receiver<u64>,
-    snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
+    last_good: Option<LastGoodData>,
     store: Option<StoreLink>,
     pipeline: PayloadPipeline<Item>,
     /// When a payload plugin that failed is called again.
@@ -56,12 +56,12 @@ impl Applier {
         environment: Arc<LdEnvironment>,
         writers: Writers,
         hooks: Hooks,
-        snapshot_writer: Option<SnapshotWriter<Option<Items>>>,
+        last_good: Option<LastGoodData>,
     ) -> Self {
         let plans = hooks.changed();
         let pipeline = PayloadPipeline::new(environment.label.clone(), hooks);
         let (writer, fdv2) = (writers.data, writers.fdv2);
-        Self { environment, writer, fdv2, plans, snapshot_writer, store: None, pipeline, retry_at: None }
+        Self { environment, writer, fdv2, plans, last_good, store: None, pipeline, retry_at: None }
     }
 
     /// The same with a database.
@@ -84,16 +84,10 @@ impl Applier {
         }
     }
 
-    /// Persists the data from upstream, unless it is persisted already: each reconnection repeats all data.
+    /// Persists the data from upstream.
     fn persist(&self) {
-        if let (Some(snapshot_writer), Some(items)) = (&self.snapshot_writer, self.upstream_items()) {
-            snapshot_writer.change(|persisted| {
-                let is_new = !persisted.as_ref().is_some_and(|it| it.is_same(&items));
-                if is_new {
-                    *persisted = Some(items);
-                }
-                is_new
-            });
+        if let (Some(last_good), Some(items)) = (&self.last_good, self.upstream_items()) {
+            last_good.replace(items);
         }
     }
 

@@ -1,7 +1,6 @@
 //! Starts, changes and stops environments to match a list.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use yardarm_core::jittered_source::JitteredSource;
 use yardarm_core::registry::EndReason;
 use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
-use yardarm_core::{Environment, EnvironmentLabel, Lifecycle, environment};
+use yardarm_core::{DataStore, Environment, EnvironmentLabel, Lifecycle, environment};
 use yardarm_vendor::environment::{EnvironmentBase, send_heartbeats};
 use yardarm_vendor::side::Parts;
 
@@ -23,7 +22,8 @@ use super::stream::StreamTask;
 use super::variant::Variant;
 use super::watch::{wait_for_data, watch_outages, watch_start};
 use crate::config::{ClientStreamMode, Config, EnvironmentConfig, LiveConfig};
-use crate::data::{FlagData, Items, persistence};
+use crate::data::persistence::{self, LastGoodData, Restored};
+use crate::data::{FlagData, Items};
 use crate::environments::{Environments, EventMode, LdEnvironment};
 use crate::evaluated_streams::EvaluatedStreams;
 use crate::events::{EventPort, Limits};
@@ -221,18 +221,18 @@ impl EnvironmentAssembly {
     }
 
     async fn start_online(&self, environment: &Arc<LdEnvironment>, writers: Writers, lifecycle: &Lifecycle) {
-        let data_dir = self.parts.data_dir.as_deref();
-        let persisted = match data_dir {
+        let restored = match &self.parts.store {
             None => None,
-            Some(dir) => read_persisted(dir, environment).await,
+            Some(store) => read_persisted(store, environment).await,
         };
-        let snapshot_writer =
-            data_dir.map(|dir| persistence::persist(dir, &environment.label, environment.settings(), lifecycle));
-        let link = self.start_store(environment, lifecycle, persisted.is_none());
-        let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), snapshot_writer);
+        let (label, settings) = (&environment.label, environment.settings());
+        let last_good =
+            self.parts.store.as_ref().map(|store| LastGoodData::start(store, label, settings, restored.as_ref()));
+        let link = self.start_store(environment, lifecycle, restored.is_none());
+        let applier = Applier::new(Arc::clone(environment), writers, self.parts.hooks.clone(), last_good);
         let mut applier = applier.with_store(link);
-        if let Some(items) = persisted {
-            applier.restore(items).await;
+        if let Some(restored) = restored {
+            applier.restore(restored.items).await;
             tracing::info!("serving data kept on disk until upstream answers");
         }
         let task = StreamTask::new(Arc::clone(environment), applier, self.http.clone(), &self.config);
@@ -304,9 +304,9 @@ fn revocations(
     .collect()
 }
 
-async fn read_persisted(dir: &Path, environment: &Arc<LdEnvironment>) -> Option<Items> {
-    let (dir, environment) = (dir.to_owned(), Arc::clone(environment));
-    blocking("last good data", move || persistence::read(&dir, &environment.label, &environment.config()))
+async fn read_persisted(store: &DataStore, environment: &Arc<LdEnvironment>) -> Option<Restored> {
+    let (store, environment) = (store.clone(), Arc::clone(environment));
+    blocking("last good data", move || persistence::read(&store, &environment.label, &environment.config()))
         .await
         .ok()
         .flatten()

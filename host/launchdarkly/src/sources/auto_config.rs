@@ -2,7 +2,6 @@
 
 mod served_list;
 
-use std::path::Path;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
@@ -11,7 +10,7 @@ use yardarm_core::readiness::ReadyLatch;
 use yardarm_core::status::Status;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::time::unix_ms;
-use yardarm_core::{InternalError, Lifecycle, Secret, Supervised};
+use yardarm_core::{DataStore, InternalError, Secret, Supervised};
 use yardarm_vendor::upstream::{self, ConnectionError, Events, ReconnectPolicy, connection_span};
 
 use self::served_list::ServedList;
@@ -58,18 +57,18 @@ impl AutoConfigTask {
         }
     }
 
-    /// Serves the list that an earlier process persisted in `folder`, marked stale, and persists the list there from now on.
-    pub(crate) async fn restore(&mut self, folder: &Path, lifecycle: &Lifecycle) {
-        let file = match persisted_list::file(folder, &self.key) {
-            Ok(file) => file,
+    /// Serves the list that an earlier process persisted in `store`, marked stale, and persists the list there from now on.
+    pub(crate) async fn restore(&mut self, store: &DataStore) {
+        let seal = match persisted_list::seal(&self.key) {
+            Ok(seal) => seal,
             Err(error) => {
                 tracing::warn!(%error, "the list of environments is not persisted");
                 return;
             }
         };
-        let sealed = file.clone();
-        let persisted = blocking("kept list", move || persisted_list::read(&sealed)).await.ok().flatten();
-        self.list.snapshot_writer = Some(persisted_list::persist(file, persisted.clone(), lifecycle));
+        let (reading, opening) = (store.clone(), seal.clone());
+        let persisted = blocking("kept list", move || persisted_list::read(&reading, &opening)).await.ok().flatten();
+        self.list.persisted = Some(persisted_list::persist(store, seal, persisted.clone()));
         let Some(persisted) = persisted else { return };
         self.list.state.restore(persisted, unix_ms());
         // A list without environments serves no SDK, so it counts as none.

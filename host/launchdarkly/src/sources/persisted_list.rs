@@ -1,25 +1,24 @@
-//! The list of environments on disk, so that a gateway that starts while LaunchDarkly is down can serve them.
+//! The list of environments in the store, so that a gateway that starts while LaunchDarkly is down can serve them.
 //!
-//! It holds every key of every environment, so the file is sealed with a key derived from the auto-configuration key
-//! ([`SealedFile`]). With that key the list can be fetched anyway; without it the file cannot be read.
+//! It holds every key of every environment, so it is sealed with a key derived from the auto-configuration key ([`Seal`]).
+//! With that key the list can be fetched anyway; without it the list cannot be read.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use yardarm_core::{Lifecycle, Secret};
-use yardarm_vendor::persisted::sealed_file::{SealError, SealedFile};
-use yardarm_vendor::persisted::snapshot_file::SnapshotFile;
-use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
+use yardarm_core::Secret;
+use yardarm_core::data_store::tables::{LISTS, Table};
+use yardarm_core::data_store::{DataStore, Key, TrackedState};
+use yardarm_vendor::persisted::seal::{Seal, SealError, Sealed};
 
 use crate::config::{CommonConfig, EnvironmentConfig, Identity};
-use crate::identity::{Accepted, Credentials, EnvironmentId, MobileKey, SdkKey};
+use crate::identity::{Accepted, Credentials, EnvironmentId, MobileKey, SdkKey, VENDOR};
 
-/// Name of the file, and of the content in the derivation of its key.
-const FILE: &str = "auto-configuration";
+const SEALED_LISTS: Table<Sealed> = LISTS.of();
+/// Name of the content in the derivation of its key.
 const LABEL: &str = "yardarm auto-configuration list, version 1";
 
-/// The list from auto-configuration. Keys are plain texts here, so it is written to sealed files only.
+/// The list from auto-configuration. Keys are plain texts here, so it is stored sealed only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PersistedList {
     pub(super) environments: Vec<PersistedListEntry>,
@@ -59,33 +58,37 @@ struct KeptKey {
     expires_ms: Option<u64>,
 }
 
-/// The file of the list.
-pub(crate) fn file(folder: &Path, auto_config_key: &Secret) -> Result<SealedFile, SealError> {
-    SealedFile::new(SnapshotFile::new(folder, FILE), auto_config_key, LABEL)
+/// The seal of the list.
+pub(crate) fn seal(auto_config_key: &Secret) -> Result<Seal, SealError> {
+    Seal::new(auto_config_key, LABEL)
+}
+
+fn key() -> Key {
+    Key::of(&[VENDOR, "auto-configuration"])
 }
 
 /// Reads the list that an earlier process persisted; `None` without a usable list, which is logged. Blocks.
-pub(crate) fn read(file: &SealedFile) -> Option<PersistedList> {
-    match file.read() {
-        Ok(persisted) => persisted,
-        Err(error) => {
-            let path = file.file().path().display();
-            tracing::warn!(%error, file = %path, "the persisted list of environments cannot be used and is ignored");
-            None
-        }
-    }
+pub(crate) fn read(store: &DataStore, seal: &Seal) -> Option<PersistedList> {
+    let ignored = |error: &dyn std::error::Error| {
+        tracing::warn!(%error, "the persisted list of environments cannot be used and is ignored");
+    };
+    let sealed = store.get(SEALED_LISTS, &key()).inspect_err(|error| ignored(error)).ok()??;
+    seal.open(sealed).inspect_err(|error| ignored(error)).ok()
 }
 
-/// Starts the task that writes the newest list. `persisted` is the present content of the file.
+/// Starts to persist the newest list. `persisted` is what the store holds.
 pub(crate) fn persist(
-    file: SealedFile,
+    store: &DataStore,
+    seal: Seal,
     persisted: Option<PersistedList>,
-    lifecycle: &Lifecycle,
-) -> SnapshotWriter<Option<PersistedList>> {
-    let plain = file.file().clone();
-    // Text and numbers can always be encoded.
-    let save = move |list: &Option<PersistedList>| list.as_ref().and_then(|it| file.seal(it).ok());
-    SnapshotWriter::start(plain, lifecycle, persisted, save)
+) -> TrackedState<Option<PersistedList>> {
+    let is_known = persisted.is_some();
+    store.track("list of environments", (persisted, is_known), move |_, list: &Option<PersistedList>, changes| {
+        // Text and numbers can always be encoded.
+        if let Some(sealed) = list.as_ref().and_then(|it| seal.seal(it).ok()) {
+            changes.put(SEALED_LISTS, &key(), &sealed);
+        }
+    })
 }
 
 impl PersistedListEntry {

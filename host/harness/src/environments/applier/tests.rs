@@ -100,7 +100,7 @@ impl Setup {
             session: Session::remembered(Identity::default()),
             data,
             metrics: MetricsPort::start(label, hooks.clone(), workers, false, &lifecycle),
-            snapshot_writer: None,
+            persisted: None,
             token_refused: Arc::default(),
             target_budget: TargetBudget::new(1 << 20),
             signing: None,

@@ -118,6 +118,7 @@ fn read(folder: &Path) -> Result<ReadEnvironment, OfflineError> {
             keys,
             items: None,
             targets: persisted::texts(&targets.0),
+            is_stored: false,
         },
         received: Received { flags: Some(flags), segments: Some(segments) },
     })

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior};
+use yardarm_core::data_store::TrackedState;
 use yardarm_core::time::unix_ms;
-use yardarm_vendor::persisted::snapshot_writer::SnapshotWriter;
 
 use crate::sources::assembly::EnvironmentAssembly;
 use crate::sources::auto_config_state::AutoConfigState;
@@ -15,8 +15,8 @@ use crate::sources::persisted_list::PersistedList;
 pub(super) struct ServedList {
     pub(super) state: AutoConfigState,
     pub(super) assembly: EnvironmentAssembly,
-    /// Writes the list to disk, if there is a data folder.
-    pub(super) snapshot_writer: Option<SnapshotWriter<Option<PersistedList>>>,
+    /// Persists the list, if there is a data folder.
+    pub(super) persisted: Option<TrackedState<Option<PersistedList>>>,
     cleanup: Interval,
 }
 
@@ -25,18 +25,18 @@ impl ServedList {
     pub(super) fn new(state: AutoConfigState, assembly: EnvironmentAssembly, cleanup_interval: Duration) -> Self {
         let mut cleanup = tokio::time::interval_at(Instant::now() + cleanup_interval, cleanup_interval);
         cleanup.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { state, assembly, snapshot_writer: None, cleanup }
+        Self { state, assembly, persisted: None, cleanup }
     }
 
     /// Serves the list, and persists it if it has changed.
     pub(super) async fn reconcile(&mut self) {
         self.assembly.reconcile(self.state.variants()).await;
-        if let Some(snapshot_writer) = &self.snapshot_writer {
+        if let Some(persisted) = &self.persisted {
             let newest = self.state.to_persisted();
-            snapshot_writer.change(|persisted| {
-                let is_new = persisted.as_ref() != Some(&newest);
+            persisted.change(|list| {
+                let is_new = list.as_ref() != Some(&newest);
                 if is_new {
-                    *persisted = Some(newest);
+                    *list = Some(newest);
                 }
                 is_new
             });
