@@ -101,11 +101,11 @@ impl Medium for FileMedium {
     fn open(&self, builder: &Builder) -> Result<Database, StoreError> {
         let file = self.file(OpenOptions::new().read(true).write(true).create(true).mode(0o600))?;
         self.check_lock(file.try_lock())?;
-        let identity = file.metadata().map(|it| Self::identity(&it)).map_err(|error| self.unavailable(&error))?;
+        let about = file.metadata().map_err(|error| self.unavailable(&error))?;
         let database = builder.create_with_backend(PageFile(file))?;
-        *self.opened.lock() = Some(identity);
+        *self.opened.lock() = Some(Self::identity(&about));
         // A loss of power must not take the name of a new file away.
-        if let Some(folder) = self.path.parent() {
+        if let Some(folder) = self.path.parent().filter(|_| about.len() == 0) {
             let _ = File::open(folder).and_then(|it| it.sync_all());
         }
         Ok(database)
