@@ -136,6 +136,16 @@ struct AcceptTask {
     returned: mpsc::Receiver<ReturnedConnection>,
 }
 
+impl Drop for AcceptTask {
+    /// Closes the connections that came back too late to be served.
+    fn drop(&mut self) {
+        self.returned.close();
+        while let Ok(ended) = self.returned.try_recv() {
+            ended.close();
+        }
+    }
+}
+
 impl Supervised for AcceptTask {
     async fn run(&mut self) {
         accept(&self.socket, &self.serving, &mut self.returned).await;

@@ -10,6 +10,7 @@ mod connection;
 mod inbox;
 mod shard;
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,6 +70,17 @@ pub(super) struct ReturnedConnection {
     pub(super) unread: Bytes,
     /// Whether the connection serves another request; otherwise it closes as soon as the client stops sending.
     pub(super) is_reusable: bool,
+}
+
+impl ReturnedConnection {
+    /// Closes the connection. Over TLS, the end is announced as far as the socket accepts it.
+    pub(super) fn close(mut self) {
+        if let Some(session) = &mut self.session
+            && session.close()
+        {
+            let _ = session.flush(|bytes| self.socket.write(bytes));
+        }
+    }
 }
 
 /// Counters over the streams of all threads.

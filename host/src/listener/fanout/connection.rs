@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 
 use bytes::{Buf, Bytes};
 use mio::net::TcpStream;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use yardarm_core::registry::EndReason;
@@ -222,25 +223,22 @@ impl Connection {
     }
 
     /// Returns the connection to the listener after the end of its stream, if it is still usable.
-    pub(super) fn give_back(mut self) {
+    pub(super) fn give_back(self) {
         if self.after == AfterStream::Close {
             return;
         }
-        // Without a listener, or beyond the capacity, the connection is closed, which clients must expect at any time.
-        let Ok(place) = self.returning.clone().try_reserve_owned() else {
-            if self.session.as_mut().is_some_and(|it| it.close()) {
-                self.flush_last();
-            }
-            return;
-        };
         let is_reusable = self.after == AfterStream::Serve;
-        place.send(ReturnedConnection {
+        let returned = ReturnedConnection {
             socket: self.socket.into(),
             session: self.session,
             peer: self.peer,
             permit: self.permit,
             unread: self.unread,
             is_reusable,
-        });
+        };
+        // Without a listener, or beyond the capacity, the connection is closed, which clients must expect at any time.
+        if let Err(TrySendError::Closed(returned) | TrySendError::Full(returned)) = self.returning.try_send(returned) {
+            returned.close();
+        }
     }
 }
