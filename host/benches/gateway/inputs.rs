@@ -67,7 +67,7 @@ pub(crate) fn of_flags(count: usize) -> Value {
     json!({ "flags": flags, "segments": segments() })
 }
 
-/// Returns an environment of `count` flags with two rules, each of about `bytes` bytes.
+/// Returns an environment of `count` flags with two rules, each of about `bytes` bytes, and without segments.
 pub(crate) fn of_flag_size(count: usize, bytes: usize) -> Value {
     let mut dice = Dice::new(6);
     let flag = |index: usize| {
@@ -85,7 +85,7 @@ pub(crate) fn of_flag_size(count: usize, bytes: usize) -> Value {
         flag["description"] = json!("d".repeat(missing));
         (key, flag)
     };
-    json!({ "flags": (0..count).map(flag).collect::<Map<_, _>>(), "segments": segments() })
+    json!({ "flags": (0..count).map(flag).collect::<Map<_, _>>(), "segments": {} })
 }
 
 /// Returns a flag whose patch is an event of about `bytes` bytes.

@@ -62,17 +62,16 @@ fn measure_size(bench: &Bench, count: usize) -> Result<Cost> {
     let names: Vec<&Value> = flags["flags"].as_object().context("no flags")?.values().collect();
     let mut changed = 0;
     let mut change = |rounds: usize| -> Result<()> {
+        let mut flag = Value::Null;
         for _ in 0..rounds {
             changed += 1;
             // A step through all of them that is never the neighbour of the one before.
-            let mut flag = names[changed * 7_919 % names.len()].clone();
+            flag = names[changed * 7_919 % names.len()].clone();
             flag["version"] = (1_000 + changed).into();
             cloud.patches(&key, &flag);
             std::thread::sleep(INTERVAL);
-            if rounds == changed {
-                wait_for(&server, &flag)?;
-            }
         }
+        wait_for(&server, &flag)?;
         std::thread::sleep(SETTLED);
         Ok(())
     };

@@ -55,8 +55,8 @@ impl FileMedium {
         StoreError::Unavailable(format!("`{}` cannot be opened: {error}", self.path.display()))
     }
 
-    /// Opens the file; an existing one is used only if no other user can have written it.
-    fn file(&self, options: &mut OpenOptions) -> Result<File, StoreError> {
+    /// Opens the file and returns what the system knows of it; an existing one is used only if no other user can have written it.
+    fn file(&self, options: &mut OpenOptions) -> Result<(File, fs::Metadata), StoreError> {
         let file = atomic_file::open(options, &self.path).map_err(|error| match error.kind() {
             // A link or a pipe.
             ErrorKind::InvalidInput => StoreError::Damaged(error.to_string()),
@@ -64,7 +64,7 @@ impl FileMedium {
         })?;
         let about = file.metadata().map_err(|error| self.unavailable(&error))?;
         atomic_file::check_owner(&about, &self.path).map_err(|error| StoreError::Damaged(error.to_string()))?;
-        Ok(file)
+        Ok((file, about))
     }
 
     fn check_lock(&self, locked: Result<(), TryLockError>) -> Result<(), StoreError> {
@@ -99,9 +99,8 @@ impl FileMedium {
 
 impl Medium for FileMedium {
     fn open(&self, builder: &Builder) -> Result<Database, StoreError> {
-        let file = self.file(OpenOptions::new().read(true).write(true).create(true).mode(0o600))?;
+        let (file, about) = self.file(OpenOptions::new().read(true).write(true).create(true).mode(0o600))?;
         self.check_lock(file.try_lock())?;
-        let about = file.metadata().map_err(|error| self.unavailable(&error))?;
         let database = builder.create_with_backend(PageFile(file))?;
         *self.opened.lock() = Some(Self::identity(&about));
         // A loss of power must not take the name of a new file away.
@@ -112,7 +111,7 @@ impl Medium for FileMedium {
     }
 
     fn open_read_only(&self, builder: &Builder) -> Result<Database, StoreError> {
-        let file = self.file(OpenOptions::new().read(true))?;
+        let (file, _) = self.file(OpenOptions::new().read(true))?;
         self.check_lock(file.try_lock_shared())?;
         let overlay = Overlay::new(PageFile(file)).map_err(|error| self.unavailable(&error))?;
         Ok(builder.create_with_backend(overlay)?)

@@ -35,7 +35,7 @@ struct Entry {
 
 /// Collects the parts of a flag's entry.
 pub(super) struct Preparation {
-    prepared: Vec<u8>,
+    text: Vec<u8>,
     entries: Box<[Entry]>,
     track_events: bool,
     prerequisites_start: u32,
@@ -78,22 +78,22 @@ impl Preparation {
             position(&text)
         });
         let prerequisite_ends = prerequisite_ends.collect();
-        Self { entries, track_events: flag.track_events(), prerequisites_start, prerequisite_ends, prepared: text }
+        Self { entries, track_events: flag.track_events(), prerequisites_start, prerequisite_ends, text }
     }
 
     /// Adds the ID of a rule; returns where it is.
     pub(super) fn add_rule_id(&mut self, id: &str) -> Range<u32> {
-        let start = position(&self.prepared);
+        let start = position(&self.text);
         if !id.is_empty() {
-            write_text(id, &mut self.prepared);
+            write_text(id, &mut self.text);
         }
-        start..position(&self.prepared)
+        start..position(&self.text)
     }
 
     /// Returns everything that was added.
     pub(super) fn finish(self) -> Prepared {
-        let Self { prepared, entries, track_events, prerequisites_start, prerequisite_ends } = self;
-        Prepared { text: prepared.into(), entries, track_events, prerequisites_start, prerequisite_ends }
+        let Self { text, entries, track_events, prerequisites_start, prerequisite_ends } = self;
+        Prepared { text: text.into(), entries, track_events, prerequisites_start, prerequisite_ends }
     }
 }
 

@@ -104,15 +104,16 @@ impl Ruleset {
 
     fn changed_to(&self, flags: &[Arc<model::Flag>], segments: &[Arc<model::Segment>]) -> Self {
         let mut next = self.clone();
-        let is_gone = |key: &str, found: Result<usize, usize>| found.is_err().then(|| key.to_owned());
-        let gone_flags: Vec<_> = self.flags.iter().flatten().map(|it| it.source().key()).collect();
-        let gone_flags =
-            gone_flags.into_iter().filter_map(|key| is_gone(key, flags.binary_search_by(|it| it.key().cmp(key))));
-        gone_flags.for_each(|key| next.set_flag(&key, None));
-        let gone_segments: Vec<_> = self.segments.iter().flatten().map(|it| it.source().key()).collect();
-        let gone_segments =
-            gone_segments.into_iter().filter_map(|key| is_gone(key, segments.binary_search_by(|it| it.key().cmp(key))));
-        gone_segments.for_each(|key| next.set_segment(&key, None));
+        for key in self.flags.iter().flatten().map(|it| it.source().key()) {
+            if flags.binary_search_by(|it| it.key().cmp(key)).is_err() {
+                next.set_flag(key, None);
+            }
+        }
+        for key in self.segments.iter().flatten().map(|it| it.source().key()) {
+            if segments.binary_search_by(|it| it.key().cmp(key)).is_err() {
+                next.set_segment(key, None);
+            }
+        }
         for flag in flags.iter().filter(|it| !self.has_flag(it)) {
             next.set_flag(flag.key(), Some(flag).filter(|it| !it.is_deleted()));
         }

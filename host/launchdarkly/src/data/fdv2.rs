@@ -137,8 +137,9 @@ impl Dataset for Fdv2Data {
         Applied::News(change.after.clone())
     }
 
-    fn render_change(change: &ObjectChange, channel: usize) -> Option<Frame> {
-        let Some(item) = &change.changed else { return change.after.render_full(channel) };
+    fn render_change(change: &ObjectChange, _: usize) -> Option<Frame> {
+        // In place of a new set of objects, streams read the full data.
+        let item = change.changed.as_ref()?;
         Some(Frame::build(item.json().len() + 300, |out| {
             if item.is_deleted() {
                 Event { name: "delete-object", data: &|out| write_delete(item, out) }.write_sse(out);
@@ -265,7 +266,8 @@ mod tests {
              event: put-object\ndata: {{\"version\":1,\"kind\":\"flag\",\"key\":\"a\",\"object\":{{\"key\":\"a\",\"version\":1}}}}\n\n\
              event: payload-transferred\ndata: {{\"state\":\"{state}\",\"version\":1}}\n\n"
         );
-        assert_eq!(text(&Fdv2Data::render_change(&first, 0).unwrap()), expected);
+        assert!(Fdv2Data::is_restart(&first));
+        assert_eq!(text(&first.after.render_full(0).unwrap()), expected);
         let gone = Item::Flag(Arc::new(Flag::tombstone("a", 3)));
         let step = ObjectChange::new(Some(&first.after), &Change::Patch(gone), &items(&[])).unwrap();
         let expected = format!(

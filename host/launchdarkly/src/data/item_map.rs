@@ -97,8 +97,10 @@ impl<B: Body> ItemMap<B> {
         B::Facts: Clone,
     {
         let is_fresh = |it: &&Arc<Item<B>>| held.get(it.key()).is_none_or(|old| !is_equal(it, old));
-        let size = |items: &mut dyn Iterator<Item = &Arc<Item<B>>>| items.map(|it| it.json().len()).sum::<usize>();
-        if size(&mut self.iter().filter(is_fresh)) * 2 > size(&mut self.iter()) {
+        let fresh: Vec<_> = self.iter().filter(is_fresh).collect();
+        let (all, differing): (usize, usize) =
+            (self.iter().map(|it| it.json().len()).sum(), fresh.iter().map(|it| it.json().len()).sum());
+        if 2 * differing > all {
             return self;
         }
         let mut reused = held.clone();
@@ -106,7 +108,7 @@ impl<B: Body> ItemMap<B> {
             let removed = reused.items.remove(key);
             reused.live -= usize::from(removed.is_some_and(|it| !it.0.is_deleted()));
         }
-        self.iter().filter(is_fresh).for_each(|it| reused.insert(Arc::new(it.detached())));
+        fresh.into_iter().for_each(|it| reused.insert(Arc::new(it.detached())));
         reused
     }
 }

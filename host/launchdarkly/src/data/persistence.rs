@@ -36,7 +36,8 @@ pub(crate) struct LastGoodData {
 /// What is persisted.
 #[derive(Clone)]
 struct Content {
-    owner: Arc<str>,
+    /// The settings that name the owner.
+    config: Arc<EnvironmentConfig>,
     items: Items,
 }
 
@@ -49,7 +50,7 @@ impl LastGoodData {
         restored: Option<&Restored>,
     ) -> Self {
         let is_complete = restored.is_some_and(|it| it.is_complete);
-        let content = restored.map(|it| Content { owner: owner(&settings.get()), items: it.items.clone() });
+        let content = restored.map(|it| Content { config: settings.get(), items: it.items.clone() });
         let scope = scope(label);
         let tracked = store.track(
             &label.to_string(),
@@ -65,7 +66,7 @@ impl LastGoodData {
 
     /// Replaces the data.
     pub(crate) fn replace(&self, items: Items) {
-        self.tracked.replace(Some(Content { owner: owner(&self.settings.get()), items }));
+        self.tracked.replace(Some(Content { config: self.settings.get(), items }));
     }
 }
 
@@ -74,7 +75,7 @@ pub(crate) fn read(store: &DataStore, label: &EnvironmentLabel, config: &Environ
     let scope = scope(label);
     let read = || {
         let Some(stored) = store.get(OWNERS, &scope.with(OWNER))? else { return Ok(None) };
-        if stored != *owner(config) {
+        if stored != owner(config) {
             tracing::warn!("kept data belongs to another SDK key and is ignored");
             return Ok(None);
         }
@@ -134,8 +135,8 @@ fn write(scope: &Key, before: Option<&Content>, after: &Content, all: &mut Chang
     if before.is_none() {
         all.remove_all(SAVED_ITEMS, scope);
     }
-    if before.is_none_or(|it| it.owner != after.owner) {
-        all.put(OWNERS, &scope.with(OWNER), &after.owner.to_string());
+    if before.is_none_or(|it| !Arc::ptr_eq(&it.config, &after.config)) {
+        all.put(OWNERS, &scope.with(OWNER), &owner(&after.config));
     }
     let key = |kind, key: &str| scope.with(kind_part(kind)).with(key);
     for change in changes(before.map(|it| &it.items), &after.items) {
@@ -162,13 +163,13 @@ fn kind_part(kind: ItemKind) -> &'static [u8] {
     }
 }
 
-fn owner(config: &EnvironmentConfig) -> Arc<str> {
+fn owner(config: &EnvironmentConfig) -> String {
     // If LaunchDarkly lists the environment, its ID outlives its keys.
     let name = match (&config.identity, config.credentials.env_id()) {
         (Some(_), Some(id)) => id.as_str(),
         _ => config.credentials.sdk_key().expose(),
     };
-    hex::encode(Sha256::digest(name.as_bytes())).into()
+    hex::encode(Sha256::digest(name.as_bytes()))
 }
 
 /// The version of a deleted item, if it is valid; an invalid one would block every later version of the item.

@@ -71,11 +71,12 @@ impl Applier {
     }
 
     /// Applies one change from upstream.
-    pub(crate) async fn apply(&mut self, change: Change) {
-        let change = match (change, self.upstream_items()) {
-            (Change::Put(items), Some(held)) => Change::Put(items.reusing(&held)),
-            (change, _) => change,
-        };
+    pub(crate) async fn apply(&mut self, mut change: Change) {
+        if let Change::Put(items) = &mut change
+            && let Some(held) = self.upstream_items()
+        {
+            *items = std::mem::take(items).reusing(&held);
+        }
         let upstream_change = self.store.is_some().then(|| change.clone());
         self.apply_unkept(change).await;
         self.persist();

@@ -73,7 +73,7 @@ fn check(filled: &Filled, bytes: &[u8], what: &str) {
     let store = connection(filled.folder.path());
     store.open().unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = records(&store);
-    // After a crash, damage to the last commit cannot be told from a commit that was interrupted.
+    // After a crash, damage to the last commit cannot be distinguished from a commit that was interrupted.
     let is_previous = !filled.is_clean && found == filled.previous;
     assert!(found.is_empty() || found == filled.last || is_previous, "{what}: {} records", found.len());
     let write = |changes: &mut crate::data_store::Changes<'_>| changes.put(TABLE, &Key::of(&["new"]), &"x".to_owned());
