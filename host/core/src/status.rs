@@ -100,7 +100,7 @@ impl Status {
         self.report.lock().clone()
     }
 
-    /// Returns a receiver that wakes after each change.
+    /// Returns a receiver that wakes after each change but that of the time of the last message.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -108,10 +108,15 @@ impl Status {
 
     /// Records a valid message. The last error is kept.
     pub fn message_processed(&self) {
-        self.modify(|report| {
+        let is_change = {
+            let mut report = self.report.lock();
             report.last_message_ms = unix_ms();
-            report.enter(Connection::Valid);
-        });
+            report.enter(Connection::Valid)
+        };
+        // Not after each message: those that wait would wake for nothing.
+        if is_change {
+            self.changed.send_replace(());
+        }
     }
 
     /// Records that a full data set from upstream is in place.
@@ -132,7 +137,7 @@ impl Status {
         self.modify(|report| {
             report.fail(kind, message);
             if report.connection != Connection::Initializing {
-                report.enter(Connection::Interrupted);
+                let _ = report.enter(Connection::Interrupted);
             }
         });
     }
@@ -153,7 +158,7 @@ impl Status {
     pub fn refused(&self, kind: ErrorKind, message: &str) {
         self.modify(|report| {
             report.fail(kind, message);
-            report.enter(Connection::Off);
+            let _ = report.enter(Connection::Off);
         });
     }
 
@@ -177,11 +182,14 @@ impl Connection {
 }
 
 impl ConnectionStatus {
-    fn enter(&mut self, connection: Connection) {
-        if self.connection != connection {
+    /// Returns whether the connection was in another state.
+    fn enter(&mut self, connection: Connection) -> bool {
+        let is_change = self.connection != connection;
+        if is_change {
             self.connection = connection;
             self.since_ms = unix_ms();
         }
+        is_change
     }
 
     fn fail(&mut self, kind: ErrorKind, message: &str) {
@@ -192,6 +200,24 @@ impl ConnectionStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_tasks_are_woken_by_changes_only() {
+        let status = Status::new();
+        let mut changes = status.changes();
+        for (wakes, is_woken) in [
+            (Status::message_processed as fn(&Status), true),
+            (Status::message_processed, false),
+            (Status::data_received, true),
+            (Status::message_processed, false),
+            (|it| it.interrupted(ErrorKind::Network, "gone"), true),
+            (Status::message_processed, true),
+        ] {
+            wakes(&status);
+            assert_eq!(changes.has_changed().unwrap(), is_woken);
+            changes.mark_unchanged();
+        }
+    }
 
     #[test]
     fn before_the_first_success_a_failure_leaves_it_initializing() {

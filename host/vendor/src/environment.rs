@@ -84,12 +84,12 @@ pub fn send_heartbeats<D: Dataset>(data: &Environment<D>, interval: Duration, li
 
 /// Starts the task that releases `latch` once an environment has data.
 pub fn hold_readiness<D: Dataset>(base: &EnvironmentBase<D>, latch: ReadyLatch, lifecycle: &Lifecycle) {
-    let (data, status, latch) = (base.data.clone(), base.status.clone(), Arc::new(latch));
+    let (data, latch) = (base.data.clone(), Arc::new(latch));
     lifecycle.supervise("first data", move || {
-        let (data, mut changes, latch) = (data.clone(), status.changes(), Arc::clone(&latch));
+        let (data, mut versions, latch) = (data.clone(), data.update_source().versions(), Arc::clone(&latch));
         async move {
             while !data.has_data() {
-                if changes.changed().await.is_err() {
+                if versions.changed().await.is_err() {
                     return;
                 }
             }
