@@ -213,7 +213,8 @@ fn tick(engine: &EngineWeak, ticker: &Ticker) {
             std::thread::park_timeout(Duration::from_secs(1));
         }
         ticker.asleep.store(false, Ordering::SeqCst);
-        idle = 0;
+        // Without a call in the meantime, it sleeps again after one tick, which finds out whether the engine is dropped.
+        idle = if ticker.calls.load(Ordering::SeqCst) > 0 { 0 } else { IDLE_TICKS - 1 };
     }
 }
 
