@@ -116,15 +116,18 @@ where
                     *this.end = Some(End::TooLarge(error));
                 }
                 *this.position = end;
+                if end == this.arrived.len() {
+                    // A stream may be idle for hours after a large piece.
+                    *this.arrived = Vec::new();
+                    *this.position = 0;
+                }
                 continue;
             }
             match std::task::ready!(this.bytes.as_mut().poll_next(context)) {
                 Some(Ok(piece)) => {
                     // Most pieces fit in one step, which needs no copy.
                     let (first, rest) = piece.as_ref().split_at(piece.as_ref().len().min(STEP));
-                    this.arrived.clear();
                     this.arrived.extend_from_slice(rest);
-                    *this.position = 0;
                     if let Err(error) = this.decoder.feed(first, this.ready) {
                         *this.end = Some(End::TooLarge(error));
                     }
