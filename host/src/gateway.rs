@@ -11,7 +11,8 @@ use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
-use yardarm_core::{DataStore, InternalError, Lifecycle, Supervisor};
+use yardarm_core::workers::processors;
+use yardarm_core::{DataStore, InternalError, Lifecycle, Supervisor, TaskThreads};
 use yardarm_harness::Harness;
 use yardarm_launchdarkly::LaunchDarkly;
 use yardarm_vendor::side::Parts;
@@ -20,7 +21,7 @@ use yardarm_wasm::PluginFolder;
 use crate::admin;
 use crate::capacity::Capacity;
 use crate::config::{Config, ShutdownConfig};
-use crate::layers;
+use crate::layers::{self, Layered};
 use crate::listener::{ConnectionLimit, Fanout, Listener, ServeOptions, Tls, TlsError};
 use crate::request_metrics::RequestMetrics;
 use crate::startup::{self, Opened};
@@ -28,6 +29,8 @@ use crate::state::State;
 use crate::telemetry;
 use crate::vendors::Vendors;
 
+/// Most threads that read upstream streams. One applies thousands of changes per second.
+const MAX_UPSTREAM_THREADS: usize = 4;
 /// Time for the last commit of the store, on a disk that is busy, and for the last responses of the admin listener.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 
@@ -65,6 +68,8 @@ impl Gateway {
         let data_dir = data.as_ref().map(DataFolder::path);
         let fanout =
             Fanout::start(&serving, config.limits.write_timeout).context("fan-out threads cannot be started")?;
+        let upstream_threads = TaskThreads::start("yardarm-sync", processors().min(MAX_UPSTREAM_THREADS))
+            .context("threads for upstream streams cannot be started")?;
         let registry = Registry::default();
         let request_metrics = RequestMetrics::new(&registry);
         let hooks = Hooks::none();
@@ -85,16 +90,17 @@ impl Gateway {
             streams: streams.clone(),
             metrics: registry.clone(),
             lifecycle: serving.clone(),
+            upstream_threads,
             store,
             data_dir: data_dir.map(Path::to_owned),
         };
         let vendors = Vendors::start(&config, &parts).await?;
-        let layered = |router| layers::apply(router, &config, request_metrics.clone());
+        let layered = |routes| Arc::new(Layered::new(routes, &config, request_metrics.clone()));
         let own_sides: Vec<_> = own_listeners
             .into_iter()
-            .filter_map(|(vendor, listener)| Some((vendor, listener, layered(vendors.router_of(vendor)?))))
+            .filter_map(|(vendor, listener)| Some((vendor, listener, layered(vendors.routes_of(vendor)?))))
             .collect();
-        let router = layered(vendors.shared_router(&own_sides.iter().map(|it| it.0).collect::<Vec<_>>()));
+        let shared = layered(vendors.shared_routes(&own_sides.iter().map(|it| it.0).collect::<Vec<_>>()));
         let places = ConnectionLimit::new(capacity.connections);
         let own_addresses = own_sides.iter().map(|(_, listener, _)| listener.address());
         let others = [Some(admin.address()), metrics.as_ref().map(Listener::address)].into_iter().flatten();
@@ -137,18 +143,18 @@ impl Gateway {
         let sdks = ServeOptions { connections: places, proxies: Arc::new(config.proxies.clone()), ..operators() };
         let compatible = gateway.state.vendors.compat_metrics();
         if let (Some(listener), Some(router)) = (metrics, compatible) {
-            listener.serve(layers::catch_panics(router), operators(), &gateway.operating);
+            listener.serve(Arc::new(layers::catch_panics(router)), operators(), &gateway.operating);
         }
-        for (vendor, listener, router) in own_sides {
+        for (vendor, listener, routes) in own_sides {
             tracing::info!(vendor, sdks = %listener.address(), "vendor has a listener of its own");
-            listener.serve(router, sdks.clone(), &gateway.connections);
+            listener.serve(routes, sdks.clone(), &gateway.connections);
         }
-        listener.serve(router, sdks, &gateway.connections);
+        listener.serve(shared, sdks, &gateway.connections);
         if let Some(tls) = &gateway.state.tls {
             tls.watch(&gateway.operating);
         }
         let routes = admin::protect(admin::routes(state), &config.admin_hosts);
-        admin.serve(layers::catch_panics(routes), operators(), &gateway.operating);
+        admin.serve(Arc::new(layers::catch_panics(routes)), operators(), &gateway.operating);
         tracing::info!(sdks = %gateway.address, admin = %gateway.admin_address, "gateway is listening");
         Ok(gateway)
     }

@@ -2,19 +2,28 @@
 //! every temporary rejection.
 
 use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
+use axum::extract::Request;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, StatusCode};
+use http_body::Body as _;
 use http_body_util::Limited;
 use tokio::time::Instant;
+use tower::{Layer, Service};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::compression::{Compression, CompressionLayer};
 use tracing::Instrument;
 use yardarm_core::registry::RouteTag;
 use yardarm_core::retry_after::{self, PassedThrough};
@@ -22,27 +31,107 @@ use yardarm_core::supervisor::{self, fault_point};
 use yardarm_vendor::admission;
 
 use crate::config::Config;
+use crate::listener::Answers;
 use crate::request_metrics::RequestMetrics;
+use crate::vendors::Routes;
 
-#[derive(Clone)]
-struct Guard {
+/// Routes of vendors with the layers around them. They are functions instead of layers of a router, each of which would
+/// clone its service and allocate its future for every request.
+pub(crate) struct Layered {
+    routes: Routes,
+    is_compressed: bool,
     request_metrics: RequestMetrics,
     timeout: Duration,
     max_body: usize,
 }
 
-/// Wraps the routes of all vendors.
-pub fn apply(router: Router, config: &Config, request_metrics: RequestMetrics) -> Router {
-    let guard = Guard {
-        request_metrics,
-        timeout: config.request_timeout,
-        max_body: usize::try_from(config.max_body).unwrap_or(usize::MAX),
-    };
-    let router = if config.compression { router.layer(compression()) } else { router };
-    catch_panics(router).layer(middleware::from_fn_with_state(guard, observe))
+impl Layered {
+    pub(crate) fn new(routes: Routes, config: &Config, request_metrics: RequestMetrics) -> Self {
+        Self {
+            routes,
+            is_compressed: config.compression,
+            request_metrics,
+            timeout: config.request_timeout,
+            max_body: usize::try_from(config.max_body).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Limits the time of a request and records its outcome. A stream counts as answered once its head is ready.
+    async fn observe(&self, request: Request) -> Response {
+        let start = Instant::now();
+        let span = admission::request_span(request.extensions());
+        let is_head = request.method() == Method::HEAD;
+        let answer = tokio::time::timeout(self.timeout, self.guard(request).instrument(span)).await;
+        let mut response = answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response());
+        if response.extensions().get::<PassedThrough>().is_none() {
+            retry_after::complete(response.status(), response.headers_mut());
+        }
+        set_length(&mut response);
+        if is_head {
+            *response.body_mut() = Body::empty();
+        }
+        let route = response.extensions().get::<RouteTag>().map_or("other", |tag| tag.route);
+        self.request_metrics.request(route, response.status(), start.elapsed());
+        response
+    }
+
+    /// Catches a panic, which is logged and affects this request only.
+    async fn guard(&self, request: Request) -> Response {
+        let answer = async {
+            // Lets tests inject a panic; release builds do nothing here.
+            fault_point("request");
+            let request = self.limit_body(request);
+            if self.is_compressed { self.compress(request).await } else { self.routes.answer(request).await }
+        };
+        AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(answer_panic)
+    }
+
+    fn limit_body(&self, request: Request) -> Request {
+        if request.body().is_end_stream() {
+            return request;
+        }
+        request.map(|body| Body::new(Limited::new(body, self.max_body)))
+    }
+
+    async fn compress(&self, request: Request) -> Response {
+        let mut service = compression(self.routes.clone());
+        let response = service.call(request).await.unwrap_or_else(|never| match never {});
+        response.map(Body::new)
+    }
 }
 
-/// Catches a panic in a handler, which is logged and affects this request only.
+impl Answers for Layered {
+    fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
+        Box::pin(async move { self.observe(request).await })
+    }
+}
+
+/// Compresses responses above a size, but not streams, whose events must be sent one by one.
+fn compression(routes: Routes) -> Compression<RoutesService, impl Predicate> {
+    CompressionLayer::new()
+        .compress_when(SizeAbove::new(256).and(NotForContentType::SSE).and(NotForContentType::IMAGES))
+        .layer(RoutesService(routes))
+}
+
+/// [`Routes`] as a service.
+struct RoutesService(Routes);
+
+impl Service<Request> for RoutesService {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let routes = self.0.clone();
+        Box::pin(async move { Ok(routes.answer(request).await) })
+    }
+}
+
+/// Catches a panic in a handler of `router`, which is logged and affects this request only.
 pub(crate) fn catch_panics(router: Router) -> Router {
     let router = Router::new().fallback_service(router);
     // Lets tests inject a panic; release builds do not contain this layer.
@@ -55,25 +144,13 @@ async fn inject_panic(request: Request) -> Request {
     request
 }
 
-/// Compresses responses above a size, but not streams, whose events must be sent one by one.
-fn compression() -> CompressionLayer<impl Predicate> {
-    CompressionLayer::new()
-        .compress_when(SizeAbove::new(256).and(NotForContentType::SSE).and(NotForContentType::IMAGES))
-}
-
-/// Limits the time of a request and records its outcome. A stream counts as answered once its head is ready.
-async fn observe(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let start = Instant::now();
-    let span = admission::request_span(request.extensions());
-    let request = request.map(|body| Body::new(Limited::new(body, guard.max_body)));
-    let answer = tokio::time::timeout(guard.timeout, next.run(request).instrument(span)).await;
-    let mut response = answer.unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response());
-    if response.extensions().get::<PassedThrough>().is_none() {
-        retry_after::complete(response.status(), response.headers_mut());
+/// States the length of a response whose length is known, as a router does.
+fn set_length(response: &mut Response) {
+    if let Some(length) =
+        response.body().size_hint().exact().filter(|_| !response.headers().contains_key(CONTENT_LENGTH))
+    {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let route = response.extensions().get::<RouteTag>().map_or("other", |tag| tag.route);
-    guard.request_metrics.request(route, response.status(), start.elapsed());
-    response
 }
 
 /// Responds 503 after a panic, because SDKs never retry after most other statuses.

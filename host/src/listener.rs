@@ -21,10 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tower::Service;
 use yardarm_core::client_address::ProxyRules;
 use yardarm_core::{Lifecycle, Supervised};
 
@@ -52,6 +56,19 @@ pub struct Listener {
     tls: Option<Tls>,
 }
 
+/// What a listener serves.
+pub trait Answers: Send + Sync + 'static {
+    /// Answers a request.
+    fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response>;
+}
+
+impl Answers for Router {
+    fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
+        let answer = Self::clone(&self).call(request);
+        Box::pin(async move { answer.await.unwrap_or_else(|never| match never {}) })
+    }
+}
+
 /// Resources that the listeners of a process share.
 #[derive(Clone)]
 pub struct ServeOptions {
@@ -66,7 +83,7 @@ pub struct ServeOptions {
 }
 
 struct Serving {
-    router: Router,
+    service: Arc<dyn Answers>,
     tls: Option<Tls>,
     fanout: Fanout,
     limit: ConnectionLimit,
@@ -116,13 +133,13 @@ impl Listener {
         self
     }
 
-    /// Serves `router` until `lifecycle` stops accepting; open connections may then finish their requests.
-    pub fn serve(self, router: Router, options: ServeOptions, lifecycle: &Lifecycle) {
+    /// Serves requests until `lifecycle` stops accepting; open connections may then finish their requests.
+    pub fn serve(self, service: Arc<dyn Answers>, options: ServeOptions, lifecycle: &Lifecycle) {
         let (returning, returned) = mpsc::channel(MAX_RETURNING);
         let ServeOptions { fanout, connections: limit, limits, proxies } = options;
         let timeouts = Timeouts { idle: limits.idle_timeout, write: limits.write_timeout };
         let (tls, lifecycle) = (self.tls, lifecycle.clone());
-        let serving = Serving { router, tls, fanout, limit, limits, timeouts, proxies, lifecycle, returning };
+        let serving = Serving { service, tls, fanout, limit, limits, timeouts, proxies, lifecycle, returning };
         let serving = Arc::new(serving);
         let lifecycle = serving.lifecycle.clone();
         lifecycle.supervise("accept", AcceptTask { socket: self.socket, serving, returned });

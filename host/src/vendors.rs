@@ -4,9 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::response::Response;
-use tower::ServiceExt;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_vendor::side::{Parts, StartError, VendorSide};
 
@@ -46,19 +46,13 @@ impl Vendors {
     }
 
     /// Returns the routes of one vendor, for a listener of its own.
-    pub(crate) fn router_of(&self, vendor: &str) -> Option<Router> {
-        self.0.iter().find(|it| it.name() == vendor).map(|it| it.router())
+    pub(crate) fn routes_of(&self, vendor: &str) -> Option<Routes> {
+        self.0.iter().find(|it| it.name() == vendor).map(|it| Routes([Arc::clone(it)].into()))
     }
 
     /// Returns the routes of all vendors but those in `apart`, for one listener.
-    pub(crate) fn shared_router(&self, apart: &[&str]) -> Router {
-        let shared: Shared =
-            self.0.iter().filter(|it| !apart.contains(&it.name())).map(|it| (Arc::clone(it), it.router())).collect();
-        match &*shared {
-            [] => Router::new(),
-            [(_, router)] => router.clone(),
-            _ => Router::new().fallback(dispatch).with_state(shared),
-        }
+    pub(crate) fn shared_routes(&self, apart: &[&str]) -> Routes {
+        Routes(self.0.iter().filter(|it| !apart.contains(&it.name())).cloned().collect())
     }
 
     /// Returns the metrics under the names of the vendors' own relays, where a side serves them on a listener of its own.
@@ -82,11 +76,18 @@ impl Vendors {
     }
 }
 
-/// Sides that share a listener, with their routes.
-type Shared = Arc<[(Arc<dyn VendorSide>, Router)]>;
+/// The routes of the sides that share a listener. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Routes(Arc<[Arc<dyn VendorSide>]>);
 
-async fn dispatch(State(sides): State<Shared>, request: Request) -> Response {
-    let path = request.uri().path();
-    let owner = sides.iter().skip(1).find(|(side, _)| side.owns(path)).unwrap_or(&sides[0]);
-    owner.1.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+impl Routes {
+    /// Answers a request by the side that owns its path.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        let path = request.uri().path();
+        let owner = self.0.iter().skip(1).find(|side| side.owns(path)).or(self.0.first());
+        match owner {
+            Some(side) => side.answer(request).await,
+            None => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
 }

@@ -52,6 +52,8 @@ pub mod data_store;
 
 pub mod background;
 
+pub mod task_threads;
+
 pub mod workers;
 
 pub mod evaluators;
@@ -78,4 +80,5 @@ pub use label::EnvironmentLabel;
 pub use lifecycle::Lifecycle;
 pub use secret::Secret;
 pub use supervisor::{Supervised, Supervisor};
+pub use task_threads::TaskThreads;
 pub use workers::Workers;

@@ -24,6 +24,8 @@ pub struct Lifecycle {
     supervisor: Supervisor,
     /// The environment that the tasks work for, and the status that shows their errors to operators.
     environment: Option<(EnvironmentLabel, Status)>,
+    /// The runtime of the tasks; `None` is the runtime of the caller.
+    runtime: Option<Handle>,
 }
 
 impl Lifecycle {
@@ -50,6 +52,12 @@ impl Lifecycle {
     #[must_use]
     pub fn for_environment(&self, label: EnvironmentLabel, status: Status) -> Self {
         Self { environment: Some((label, status)), ..self.clone() }
+    }
+
+    /// Returns the same lifecycle for tasks that run on `runtime`.
+    #[must_use]
+    pub fn on(&self, runtime: Handle) -> Self {
+        Self { runtime: Some(runtime), ..self.clone() }
     }
 
     /// Returns the supervisor, which catches the panics of the tasks.
@@ -83,15 +91,6 @@ impl Lifecycle {
         });
     }
 
-    /// Like [`Self::spawn_graceful`], on another runtime than that of the caller.
-    pub fn spawn_graceful_on<F>(&self, runtime: &Handle, name: &'static str, task: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let _context = runtime.enter();
-        self.spawn_graceful(name, task);
-    }
-
     /// Starts a long-lived task that is dropped at its next await once this lifecycle is cancelled. After a panic it is
     /// restarted with a growing delay.
     ///
@@ -114,7 +113,11 @@ impl Lifecycle {
             Some((label, _)) => tracing::error_span!(parent: None, "task", task = name, environment = %label),
             None => tracing::debug_span!(parent: None, "task", task = name),
         };
-        self.tracker.spawn(task.instrument(span));
+        let task = task.instrument(span);
+        match &self.runtime {
+            Some(runtime) => self.tracker.spawn_on(task, runtime),
+            None => self.tracker.spawn(task),
+        };
     }
 
     fn scope(&self, name: &'static str, is_long_lived: bool) -> Arc<supervisor::Scope> {

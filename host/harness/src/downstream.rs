@@ -26,12 +26,13 @@ use axum::routing::{MethodRouter, get};
 use self::auth::RouteInfo;
 pub use self::compat_metrics::metrics_document;
 pub(crate) use self::compat_metrics::{CompatMetrics, registrations};
+pub(crate) use self::edge::answer;
 use self::edge::only;
 use self::routes::{API, Credential, ROUTES, Route, RouteId, RouteMethod};
 pub use self::routes::{owns, routes_document};
 pub(crate) use self::state::Downstream;
 
-/// Returns all routes.
+/// Returns all routes, of which [`answer`] selects one.
 pub(crate) fn routes(state: Downstream) -> Router {
     let state = Arc::new(state);
     let table = ROUTES.iter().fold(Router::new(), |table, row| table.route(row.path.as_str(), methods(&state, row)));
@@ -39,13 +40,12 @@ pub(crate) fn routes(state: Downstream) -> Router {
     let fallback =
         get(edge::not_found).post(edge::not_found).put(edge::not_found).delete(edge::not_found).patch(edge::not_found);
     let guarded = fallback.layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
-    let routed = Router::new()
+    Router::new()
         .nest(API, routes.clone())
         .merge(routes)
         .fallback_service(Router::new().fallback_service(guarded))
         .layer(middleware::from_fn(edge::finish))
-        .layer(middleware::from_fn_with_state(state, metrics_endpoint::count));
-    Router::new().fallback_service(routed).layer(middleware::from_fn(edge::repair_path))
+        .layer(middleware::from_fn_with_state(state, metrics_endpoint::count))
 }
 
 /// Returns the methods of a row, behind the check of its credential.

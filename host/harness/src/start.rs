@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use yardarm_core::budget::Budget;
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::readiness::ReadyLatch;
@@ -32,7 +34,7 @@ const AUTH_BYTES: usize = 16 << 20;
 
 /// The running Harness side.
 pub struct Harness {
-    router: Router,
+    routes: Router,
     environments: Environments,
     poster: MetricsPoster,
     registrar: Registrar,
@@ -102,7 +104,8 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
             let latch = latch(&parts, &environments, 0);
             let persisted = persisted.remove(&KeyHash::of(key.expose())).unwrap_or_default();
             let factory = EnvironmentFactory { signing: signing(key), ..factory };
-            parts.lifecycle.supervise("proxy key", ProxyKeyTask::new(key.clone(), factory, persisted, latch));
+            let lifecycle = parts.lifecycle.on(parts.upstream_threads.next().clone());
+            lifecycle.supervise("proxy key", ProxyKeyTask::new(key.clone(), factory, persisted, latch));
         }
         Source::Offline(settings) => {
             let mut task = OfflineTask::new(settings.clone(), factory);
@@ -116,7 +119,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
     parts.metrics.register(move |families| downstream::registrations(families, &reported.report()));
     let polls_targets = config.target_poll_interval.is_some() && matches!(config.source, Source::Keys(..));
     let poster = MetricsPoster { http, base: config.metric_service.clone() };
-    let router = downstream::routes(downstream::Downstream {
+    let routes = downstream::routes(downstream::Downstream {
         environments: environments.clone(),
         config,
         tokens,
@@ -129,7 +132,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
         auth_bodies: Budget::new(AUTH_BYTES).account(),
         started_ms: yardarm_core::time::unix_ms(),
     });
-    Ok(Harness { router, environments, poster, registrar, polls_targets })
+    Ok(Harness { routes, environments, poster, registrar, polls_targets })
 }
 
 impl VendorSide for Harness {
@@ -137,8 +140,8 @@ impl VendorSide for Harness {
         VENDOR
     }
 
-    fn router(&self) -> Router {
-        self.router.clone()
+    fn answer(&self, request: Request) -> HookFuture<'_, Response> {
+        Box::pin(downstream::answer(&self.routes, request))
     }
 
     fn owns(&self, path: &str) -> bool {
@@ -287,6 +290,7 @@ mod tests {
             streams: yardarm_core::registry::StreamRegistry::new(1),
             metrics: yardarm_core::metrics::Registry::default(),
             lifecycle: yardarm_core::Lifecycle::new(),
+            upstream_threads: yardarm_core::TaskThreads::start("test", 1).unwrap(),
             store: None,
             data_dir: Some(file.join("data")),
         };

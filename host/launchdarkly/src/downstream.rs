@@ -31,6 +31,7 @@ use yardarm_core::status::Status;
 use self::auth::RouteInfo;
 use self::compat_metrics::CompatMetrics;
 pub use self::compat_metrics::metrics_document;
+pub(crate) use self::edge::answer;
 pub use self::routes::routes_document;
 use self::routes::{ROUTES, Route, RouteId, RouteMethod};
 use crate::config::Config;
@@ -53,16 +54,13 @@ pub(crate) struct Downstream {
     pub(crate) auto_config: Option<Status>,
 }
 
-/// All routes.
+/// All routes, of which [`answer`] selects one.
 pub(crate) fn routes(state: Downstream) -> Router {
     let state = Arc::new(state);
     let fdv2 = state.config.fdv2;
     let served = ROUTES.iter().filter(|it| fdv2 || !it.needs_fdv2);
     let table = served.fold(Router::new(), |table, row| table.route(&row.path.pattern(), methods(&state, row)));
-    let routes =
-        table.fallback(edge::not_found).method_not_allowed_fallback(edge::method_not_allowed).with_state(state);
-    // Around the table, not within: layers of a router run after path and method have been matched.
-    Router::new().fallback_service(routes).layer(middleware::from_fn(edge::normalise))
+    table.fallback(edge::not_found).method_not_allowed_fallback(edge::method_not_allowed).with_state(state)
 }
 
 /// The methods of a row, behind the check of its credential.

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use tokio::sync::watch;
 use yardarm_core::hooks::HookFuture;
 use yardarm_core::status::Status;
@@ -26,7 +28,7 @@ use crate::upstream::HttpClients;
 
 /// The running LaunchDarkly side.
 pub struct LaunchDarkly {
-    router: Router,
+    routes: Router,
     compat_metrics: Option<Router>,
     environments: Environments,
     config: Arc<Config>,
@@ -65,7 +67,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
         EnvironmentAssembly::new(Arc::clone(&config), clients, parts.clone(), environments.clone(), is_offline);
     let (auto_config, list) = start_list(&config, &http, &parts, assembly).await?;
     let compat_metrics = config.prometheus.as_ref().map(|it| CompatMetrics::new(it.prefix.clone()));
-    let router = downstream::routes(Downstream {
+    let routes = downstream::routes(Downstream {
         environments: environments.clone(),
         config: Arc::clone(&config),
         http,
@@ -76,7 +78,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartEr
         auto_config: auto_config.clone(),
     });
     Ok(LaunchDarkly {
-        router,
+        routes,
         compat_metrics: compat_metrics.map(downstream::metrics),
         environments,
         config,
@@ -141,8 +143,8 @@ impl VendorSide for LaunchDarkly {
         VENDOR
     }
 
-    fn router(&self) -> Router {
-        self.router.clone()
+    fn answer(&self, request: Request) -> HookFuture<'_, Response> {
+        Box::pin(downstream::answer(&self.routes, request))
     }
 
     /// Every path, because this side answers the paths that no other vendor owns.

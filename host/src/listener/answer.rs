@@ -9,7 +9,6 @@ use axum::response::IntoResponse;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use tower::ServiceExt;
 use yardarm_core::hooks::ClientAddress;
 use yardarm_core::stream::Takeover;
 
@@ -50,13 +49,13 @@ impl Caller {
         let may_reuse = !asks_to_close(request.headers()) && !has_coding;
         let can_become_stream = version == Version::HTTP_11 && request.method() != Method::HEAD;
         let client = self.serving.proxies.client(self.peer.ip(), request.headers());
-        let mut request = match &self.handover {
-            Some(handover) => request.map(|body| Body::new(RequestBody::new(body, handover.body_flag()))),
-            None => request.map(Body::new),
-        };
+        let mut request = request.map(|body| match &self.handover {
+            Some(handover) => RequestBody::wrap(body, handover.body_flag()),
+            None => Body::new(body),
+        });
         request.extensions_mut().insert(ConnectInfo(self.peer));
         request.extensions_mut().insert(ClientAddress(client));
-        let mut response = self.serving.router.clone().oneshot(request).await?;
+        let mut response = Arc::clone(&self.serving.service).answer(request).await;
         if version != Version::HTTP_11 {
             response.headers_mut().remove(CONNECTION);
         }

@@ -45,9 +45,11 @@ struct Paced {
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, is_read: Arc<AtomicBool>) -> Self {
-        is_read.store(http_body::Body::is_end_stream(&body), Ordering::Relaxed);
-        Self { body, is_read }
+    /// Returns a body for the router.
+    pub(super) fn wrap(body: Incoming, is_read: Arc<AtomicBool>) -> Body {
+        let is_empty = http_body::Body::is_end_stream(&body);
+        is_read.store(is_empty, Ordering::Relaxed);
+        if is_empty { Body::empty() } else { Body::new(Self { body, is_read }) }
     }
 }
 

@@ -2,6 +2,11 @@
 
 use std::fmt::Write;
 
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use tower::Service;
+
 /// A path with variables, such as `/eval/{envId}/{context}`. A segment may have text behind its variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PathTemplate(&'static str);
@@ -19,6 +24,11 @@ pub struct RouteLine {
     pub sdks: String,
     /// The credential that callers present.
     pub credential: &'static str,
+}
+
+/// Answers a request by its route in `table`.
+pub async fn answer(table: &Router, request: Request) -> Response {
+    table.clone().call(request).await.unwrap_or_else(|never| match never {})
 }
 
 impl PathTemplate {

@@ -4,11 +4,13 @@ use std::any::Any;
 use std::path::PathBuf;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use yardarm_core::hooks::{HookFuture, Hooks};
 use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
 use yardarm_core::workers::ThreadError;
-use yardarm_core::{DataStore, Lifecycle};
+use yardarm_core::{DataStore, Lifecycle, TaskThreads};
 
 use crate::report::{EnvironmentListReport, EnvironmentReport};
 
@@ -23,6 +25,8 @@ pub struct Parts {
     pub metrics: Registry,
     /// Owner of the tasks.
     pub lifecycle: Lifecycle,
+    /// Threads for the tasks that read upstream streams.
+    pub upstream_threads: TaskThreads,
     /// Store for last good data; `None` persists nothing.
     pub store: Option<DataStore>,
     /// Folder for files of this side; `None` without a data folder.
@@ -34,8 +38,8 @@ pub trait VendorSide: Any + Send + Sync {
     /// Returns the vendor's name in lower case, as settings, logs and metrics have it.
     fn name(&self) -> &'static str;
 
-    /// Returns every route that SDKs use.
-    fn router(&self) -> Router;
+    /// Answers a request of an SDK, whatever its path.
+    fn answer(&self, request: Request) -> HookFuture<'_, Response>;
 
     /// Whether a path is one of this vendor, where vendors share a listener. The first configured side gets the rest.
     fn owns(&self, path: &str) -> bool;

@@ -1,5 +1,6 @@
 //! What all responses have in common: a request ID, and CORS headers (F090 to F092, F094).
 
+use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
 use axum::middleware::Next;
@@ -12,6 +13,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use uuid::Uuid;
+use yardarm_vendor::routes;
 
 use super::rejection::error;
 use super::routes::{CORS_METHODS, RouteMethod};
@@ -35,13 +37,13 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     response
 }
 
-/// Replaces bytes of the path that are no UTF-8, such as `%E9`, which is é in Latin-1. This layer is before the router, which
-/// would reject them.
-pub(super) async fn repair_path(mut request: Request, next: Next) -> Response {
+/// Answers a request by its route in `table`. Bytes of the path that are no UTF-8, such as `%E9`, which is é in Latin-1, are
+/// replaced before, because a router would reject them.
+pub(crate) async fn answer(table: &Router, mut request: Request) -> Response {
     if let Some(uri) = repaired(request.uri()) {
         *request.uri_mut() = uri;
     }
-    next.run(request).await
+    routes::answer(table, request).await
 }
 
 /// Returns the address with U+FFFD in place of such bytes; `None` if there are none.

@@ -163,8 +163,9 @@ impl KeyBootstrap {
             key: self.settings.api_key.clone(),
             fetcher: fetcher.clone(),
         };
+        let thread = factory.parts.upstream_threads.next().clone();
         let environments = EnvironmentSet::one(factory, handle);
-        lifecycle.supervise("upstream stream", SyncLoop::new(source, environments, fetcher));
+        lifecycle.on(thread).supervise("upstream stream", SyncLoop::new(source, environments, fetcher));
         if let Some(latch) = self.latch.take() {
             environment.hold_readiness(latch, &lifecycle);
         }

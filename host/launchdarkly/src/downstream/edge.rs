@@ -2,14 +2,15 @@
 
 mod path;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodFilter;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderMap, LOCATION, X_CONTENT_TYPE_OPTIONS};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use yardarm_vendor::routes;
 
 /// The filter that matches `REPORT`, which LaunchDarkly's SDKs use like a `GET` with a body. Routers do not know the
 /// method, so [`normalise`] turns it into `PUT`, which this protocol does not use.
@@ -22,45 +23,60 @@ const NOWHERE: &[u8] = b"NOWHERE";
 #[derive(Debug, Clone)]
 pub(super) struct Written(pub(super) PathAndQuery);
 
-/// Checks and normalises a request (L001 to L016).
-pub(super) async fn normalise(mut request: Request, next: Next) -> Response {
-    let Some(decoded) = path::decoded(request.uri().path()) else { return refuse("400 Bad Request") };
+/// Answers a request by the route that its normalised form has in `table`. This is a function around the table and not a
+/// layer of it: layers run after path and method have been matched.
+pub(crate) async fn answer(table: &Router, request: Request) -> Response {
+    match normalise(request) {
+        Ok(request) => without_allow(routes::answer(table, request).await),
+        Err(response) => response,
+    }
+}
+
+/// Checks and normalises a request (L001 to L016); returns the response if it has no route.
+#[expect(clippy::result_large_err, reason = "one of the two is moved in any case")]
+fn normalise(mut request: Request) -> Result<Request, Response> {
+    let Some(decoded) = path::decoded(request.uri().path()) else { return Err(refuse("400 Bad Request")) };
     if let Some(text) = host_problem(&request) {
-        return refuse(text);
+        return Err(refuse(text));
     }
     if has_other_expectations(request.headers()) {
-        return (StatusCode::EXPECTATION_FAILED, [(CONNECTION, HeaderValue::from_static("close"))]).into_response();
+        let headers = [(CONNECTION, HeaderValue::from_static("close"))];
+        return Err((StatusCode::EXPECTATION_FAILED, headers).into_response());
     }
     if request.method() == Method::OPTIONS && &*decoded == b"*" {
         // A request about the whole server, which the reference answers before routing.
-        return StatusCode::OK.into_response();
+        return Err(StatusCode::OK.into_response());
     }
     if let Some(clean) = path::cleaned(&decoded) {
-        return (StatusCode::MOVED_PERMANENTLY, [(LOCATION, location(request.uri(), &clean))]).into_response();
+        return Err((StatusCode::MOVED_PERMANENTLY, [(LOCATION, location(request.uri(), &clean))]).into_response());
     }
     if is_no_pixel(&decoded) {
-        return not_found().await;
+        return Err(page_not_found());
     }
     // Routes are matched on the decoded path, in which an escaped slash is a slash and an escaped letter a letter.
     if request.uri().path().contains('%') {
         let written = request.uri().path_and_query().cloned();
         match respelled(request.uri(), &path::escaped(String::from_utf8_lossy(&decoded).as_bytes())) {
             Some(uri) => *request.uri_mut() = uri,
-            None => return not_found().await,
+            None => return Err(page_not_found()),
         }
         written.map(|it| request.extensions_mut().insert(Written(it)));
     }
-    *request.method_mut() = match request.method().as_str() {
-        "REPORT" => Method::PUT,
+    match request.method().as_str() {
+        "REPORT" => *request.method_mut() = Method::PUT,
         // No route has `PUT`, and `HEAD` is never implied by `GET` here.
-        "PUT" | "HEAD" => Method::from_bytes(NOWHERE).unwrap_or(Method::TRACE),
-        _ => return without_allow(next.run(request).await),
-    };
-    without_allow(next.run(request).await)
+        "PUT" | "HEAD" => *request.method_mut() = Method::from_bytes(NOWHERE).unwrap_or(Method::TRACE),
+        _ => (),
+    }
+    Ok(request)
 }
 
 /// No route has this path.
 pub(super) async fn not_found() -> Response {
+    page_not_found()
+}
+
+fn page_not_found() -> Response {
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
