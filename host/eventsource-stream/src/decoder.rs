@@ -13,7 +13,7 @@ pub const MAX_EVENT_SIZE: usize = 128 << 20;
 pub const MAX_ID_SIZE: usize = 4 << 10;
 
 /// Maximum capacity of a buffer that is reused for the next line.
-const KEPT_CAPACITY: usize = 64 << 10;
+const KEPT_CAPACITY: usize = 4 << 10;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// An event exceeds the limit. Decoding cannot continue after it.

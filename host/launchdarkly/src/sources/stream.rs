@@ -79,7 +79,8 @@ impl StreamTask {
                 () = self.key.wait_until_replaced() => Err(ConnectionError::Closed("the SDK key was replaced")),
             }
         };
-        let opened = self.applier.run_until(opening).await;
+        // On the heap, because the task would keep space for it as long as the stream is open.
+        let opened = self.applier.run_until(Box::pin(opening)).await;
         match opened {
             Ok(events) => {
                 tracing::info!("connected to upstream");
@@ -116,7 +117,7 @@ impl StreamTask {
                     tracing::info!("connected to upstream with the new SDK key");
                     self.key.set_current(switch.key);
                     connection.events = switch.events;
-                    self.take(switch.put).await;
+                    Box::pin(self.take(switch.put)).await;
                 }
                 UpstreamEvent::Switched(Err(error)) => {
                     tracing::warn!(%error, "the new SDK key does not work upstream yet, using the old one");
@@ -137,7 +138,8 @@ impl StreamTask {
 
     async fn process(&mut self, event: Event) -> Result<(), ConnectionError> {
         let message = parse(event).await?;
-        self.take(message).await;
+        // On the heap, as above.
+        Box::pin(self.take(message)).await;
         self.reconnect.mark_healthy();
         Ok(())
     }

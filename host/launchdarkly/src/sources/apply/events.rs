@@ -33,7 +33,8 @@ impl Applier {
         loop {
             tokio::select! {
                 output = &mut source => return output,
-                event = self.next_event() => self.handle(event).await,
+                // On the heap: rare, and large in a future that lives as long as a connection.
+                event = self.next_event() => Box::pin(self.handle(event)).await,
             }
         }
     }
