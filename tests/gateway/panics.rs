@@ -101,6 +101,7 @@ async fn every_long_lived_task_survives_a_panic_and_data_flows_again() {
         "main",
         "other thread",
         "output writer",
+        "task thread",
     ];
     for task in known.keys().filter(|it| !elsewhere.contains(&it.as_str())) {
         assert!(TASKS.contains(&task.as_str()), "`{task}` is not made to panic here");
