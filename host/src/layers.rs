@@ -5,7 +5,6 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -20,10 +19,10 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::Limited;
 use tokio::time::Instant;
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use tower_http::compression::{Compression, CompressionLayer};
 use tracing::Instrument;
 use yardarm_core::registry::RouteTag;
 use yardarm_core::retry_after::{self, PassedThrough};
@@ -94,8 +93,8 @@ impl Layered {
     }
 
     async fn compress(&self, request: Request) -> Response {
-        let mut service = compression(self.routes.clone());
-        let response = service.call(request).await.unwrap_or_else(|never| match never {});
+        let routes = service_fn(async |request| Ok::<_, Infallible>(self.routes.answer(request).await));
+        let response = compression().layer(routes).call(request).await.unwrap_or_else(|never| match never {});
         response.map(Body::new)
     }
 }
@@ -107,28 +106,9 @@ impl Answers for Layered {
 }
 
 /// Compresses responses above a size, but not streams, whose events must be sent one by one.
-fn compression(routes: Routes) -> Compression<RoutesService, impl Predicate> {
+fn compression() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new()
         .compress_when(SizeAbove::new(256).and(NotForContentType::SSE).and(NotForContentType::IMAGES))
-        .layer(RoutesService(routes))
-}
-
-/// [`Routes`] as a service.
-struct RoutesService(Routes);
-
-impl Service<Request> for RoutesService {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let routes = self.0.clone();
-        Box::pin(async move { Ok(routes.answer(request).await) })
-    }
 }
 
 /// Catches a panic in a handler of `router`, which is logged and affects this request only.

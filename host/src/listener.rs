@@ -28,9 +28,9 @@ use futures_util::future::BoxFuture;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tower::Service;
 use yardarm_core::client_address::ProxyRules;
 use yardarm_core::{Lifecycle, Supervised};
+use yardarm_vendor::routes;
 
 use self::activity::{Activity, HEAD_TIMEOUT, Timeouts};
 pub use self::connection_limit::{CloseReason, ConnectionLimit};
@@ -64,8 +64,7 @@ pub trait Answers: Send + Sync + 'static {
 
 impl Answers for Router {
     fn answer(self: Arc<Self>, request: Request) -> BoxFuture<'static, Response> {
-        let answer = Self::clone(&self).call(request);
-        Box::pin(async move { answer.await.unwrap_or_else(|never| match never {}) })
+        Box::pin(async move { routes::answer(&self, request).await })
     }
 }
 

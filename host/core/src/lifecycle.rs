@@ -56,8 +56,8 @@ impl Lifecycle {
 
     /// Returns the same lifecycle for tasks that run on `runtime`.
     #[must_use]
-    pub fn on(&self, runtime: Handle) -> Self {
-        Self { runtime: Some(runtime), ..self.clone() }
+    pub fn on(&self, runtime: &Handle) -> Self {
+        Self { runtime: Some(runtime.clone()), ..self.clone() }
     }
 
     /// Returns the supervisor, which catches the panics of the tasks.

@@ -111,7 +111,9 @@ impl Status {
         let is_change = {
             let mut report = self.report.lock();
             report.last_message_ms = unix_ms();
-            report.enter(Connection::Valid)
+            let is_change = report.connection != Connection::Valid;
+            report.enter(Connection::Valid);
+            is_change
         };
         // Not after each message: those that wait would wake for nothing.
         if is_change {
@@ -137,7 +139,7 @@ impl Status {
         self.modify(|report| {
             report.fail(kind, message);
             if report.connection != Connection::Initializing {
-                let _ = report.enter(Connection::Interrupted);
+                report.enter(Connection::Interrupted);
             }
         });
     }
@@ -158,7 +160,7 @@ impl Status {
     pub fn refused(&self, kind: ErrorKind, message: &str) {
         self.modify(|report| {
             report.fail(kind, message);
-            let _ = report.enter(Connection::Off);
+            report.enter(Connection::Off);
         });
     }
 
@@ -182,14 +184,11 @@ impl Connection {
 }
 
 impl ConnectionStatus {
-    /// Returns whether the connection was in another state.
-    fn enter(&mut self, connection: Connection) -> bool {
-        let is_change = self.connection != connection;
-        if is_change {
+    fn enter(&mut self, connection: Connection) {
+        if self.connection != connection {
             self.connection = connection;
             self.since_ms = unix_ms();
         }
-        is_change
     }
 
     fn fail(&mut self, kind: ErrorKind, message: &str) {

@@ -31,8 +31,10 @@ impl TaskThreads {
     /// When the system refuses a thread, or a resource that its runtime needs.
     pub fn start(name: &'static str, count: usize) -> io::Result<Self> {
         let end = CancellationToken::new();
+        // If one cannot be started, the others end as well.
+        let guard = end.clone().drop_guard();
         let handles = (0..count.max(1)).map(|_| start(name, end.clone())).collect::<io::Result<_>>()?;
-        Ok(Self(Arc::new(Shared { handles, next: AtomicUsize::new(0), _end: end.drop_guard() })))
+        Ok(Self(Arc::new(Shared { handles, next: AtomicUsize::new(0), _end: guard })))
     }
 
     /// Returns the runtime of one thread, of each in turn.

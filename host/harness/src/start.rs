@@ -104,7 +104,7 @@ pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> 
             let latch = latch(&parts, &environments, 0);
             let persisted = persisted.remove(&KeyHash::of(key.expose())).unwrap_or_default();
             let factory = EnvironmentFactory { signing: signing(key), ..factory };
-            let lifecycle = parts.lifecycle.on(parts.upstream_threads.next().clone());
+            let lifecycle = parts.lifecycle.on(parts.upstream_threads.next());
             lifecycle.supervise("proxy key", ProxyKeyTask::new(key.clone(), factory, persisted, latch));
         }
         Source::Offline(settings) => {

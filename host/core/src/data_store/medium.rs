@@ -55,7 +55,8 @@ impl FileMedium {
         StoreError::Unavailable(format!("`{}` cannot be opened: {error}", self.path.display()))
     }
 
-    /// Opens the file and returns what the system knows of it; an existing one is used only if no other user can have written it.
+    /// Opens the file and returns what the system knows of it; an existing one is used only if no other user can have
+    /// written it.
     fn file(&self, options: &mut OpenOptions) -> Result<(File, fs::Metadata), StoreError> {
         let file = atomic_file::open(options, &self.path).map_err(|error| match error.kind() {
             // A link or a pipe.

@@ -163,9 +163,9 @@ impl KeyBootstrap {
             key: self.settings.api_key.clone(),
             fetcher: fetcher.clone(),
         };
-        let thread = factory.parts.upstream_threads.next().clone();
+        let upstream = lifecycle.on(factory.parts.upstream_threads.next());
         let environments = EnvironmentSet::one(factory, handle);
-        lifecycle.on(thread).supervise("upstream stream", SyncLoop::new(source, environments, fetcher));
+        upstream.supervise("upstream stream", SyncLoop::new(source, environments, fetcher));
         if let Some(latch) = self.latch.take() {
             environment.hold_readiness(latch, &lifecycle);
         }

@@ -236,7 +236,7 @@ impl EnvironmentAssembly {
             tracing::info!("serving data kept on disk until upstream answers");
         }
         let task = StreamTask::new(Arc::clone(environment), applier, self.http.clone(), &self.config);
-        lifecycle.on(self.parts.upstream_threads.next().clone()).supervise("upstream stream", task);
+        lifecycle.on(self.parts.upstream_threads.next()).supervise("upstream stream", task);
         let timeout = self.config.init_timeout;
         let watched = Arc::clone(environment);
         lifecycle.supervise("first connection", move || watch_start(Arc::clone(&watched), timeout));

@@ -159,7 +159,7 @@ impl SharedLimits {
     {
         match &self.threads {
             Some(threads) if trust != Trust::Secret => {
-                lifecycle.on(threads.senders.handle().clone()).spawn_graceful(name, task);
+                lifecycle.on(threads.senders.handle()).spawn_graceful(name, task);
             }
             _ => lifecycle.spawn_graceful(name, task),
         }
