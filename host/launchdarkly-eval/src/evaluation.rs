@@ -15,11 +15,13 @@ mod memory;
 mod operator;
 mod outcome;
 mod prepared;
+mod read_ahead;
 mod render;
 mod ruleset;
 mod run;
 mod segment;
 mod semver;
+mod steps;
 mod subject;
 mod symbols;
 mod visible;
@@ -144,7 +146,7 @@ impl<'a> Evaluated<'a> {
     /// Whether the result is reported with its reason, because it belongs to an experiment.
     #[must_use]
     pub fn is_experiment(&self) -> bool {
-        self.outcome.is_experiment(self.flag)
+        self.outcome.is_experiment()
     }
 
     /// The worst status of the Big Segments that were looked up, if there were any.
@@ -163,7 +165,7 @@ impl<'a> Evaluated<'a> {
     fn is_in_experiment(&self) -> bool {
         matches!(
             self.outcome.reason,
-            Reason::Rule { in_experiment: true, .. } | Reason::Fallthrough { in_experiment: true }
+            Reason::Rule { in_experiment: true, .. } | Reason::Fallthrough { in_experiment: true, .. }
         )
     }
 }
@@ -176,9 +178,7 @@ fn evaluate_flags<'a>(
 ) {
     let subject = Subject::new(request.context, ruleset.symbols());
     let mut run = Run::new(ruleset, subject, request.memberships);
-    for flag in flags {
-        visit(Evaluated { flag, outcome: run.evaluate(flag) });
-    }
+    read_ahead::for_each(flags, |flag| visit(Evaluated { flag, outcome: run.evaluate(flag) }));
 }
 
 /// An evalx body while it is written.

@@ -27,7 +27,7 @@ pub use self::rule::as_version;
 pub use self::value::write_text;
 
 pub(crate) use self::context::Part;
-pub(crate) use self::flag::{Choice, Target};
+pub(crate) use self::flag::{Choice, Rule, Target};
 pub(crate) use self::json::Type;
 pub(crate) use self::keys::{KeySet, Text};
 pub(crate) use self::rule::{Clause, Literal, Operator, Rollout};

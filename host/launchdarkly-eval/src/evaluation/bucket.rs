@@ -1,28 +1,14 @@
 //! Percentage rollouts and experiments: from a hash to a variation.
 
-use std::sync::Arc;
-
 use sha1::{Digest, Sha1};
 
 use super::subject::{Lookup, Subject};
-use super::symbols::Symbols;
-use crate::model::{self, ReferenceError, Value, as_integer};
+use crate::model::{Value, as_integer};
 
 /// Weights are in thousandths of a percent.
 #[expect(clippy::cast_precision_loss, reason = "weights are at most 100,000")]
 pub(super) fn fraction(weight: i64) -> f32 {
     weight as f32 / 100_000.0
-}
-
-/// How the bucket of a context is computed, a number from 0 to 1.
-#[derive(Debug)]
-pub(super) struct Bucketing {
-    /// `key.salt.` or `seed.`, the start of the hash input.
-    prefix: Arc<str>,
-    /// The hashed attribute, by the number of its reference.
-    attribute: u32,
-    /// Whether the secondary key of old users counts. In experiments it does not.
-    secondary: bool,
 }
 
 /// The bucket of one context.
@@ -33,107 +19,29 @@ pub(super) struct Bucket {
     pub(super) kind_found: bool,
 }
 
-/// A rollout or experiment, compiled.
-#[derive(Debug)]
-pub(super) struct CompiledRollout {
-    bucketing: Bucketing,
-    experiment: bool,
-    /// Never empty.
-    shares: Box<[BucketShare]>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct BucketShare {
-    /// Sum of the weights up to here.
-    end: f32,
-    /// The index of a variation; `None` if it does not exist.
-    variation: Option<u32>,
-    untracked: bool,
-}
-
-/// The choice of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chosen {
-    /// The index of a variation; `None` if it does not exist.
-    pub(super) variation: Option<u32>,
-    pub(super) in_experiment: bool,
-}
-
-impl Bucketing {
-    /// Prepares bucketing by the attribute `bucket_by`, or by the key if it is empty.
-    ///
-    /// # Errors
-    ///
-    /// When `bucket_by` is not a valid reference.
-    pub(super) fn compile(
-        prefix: Arc<str>,
-        context_kind: &str,
-        bucket_by: &str,
-        secondary: bool,
-        symbols: &Symbols,
-    ) -> Result<Self, ReferenceError> {
-        let attribute = symbols.attribute(context_kind, if bucket_by.is_empty() { "key" } else { bucket_by })?;
-        Ok(Self { prefix, attribute, secondary })
-    }
-
-    /// The bucket of `subject`; 0 if there is nothing to hash.
-    pub(super) fn bucket(&self, subject: &Subject<'_>) -> Bucket {
-        let (value, part) = match subject.look_up(self.attribute) {
-            Lookup::NoContext => return Bucket { value: 0.0, kind_found: false },
-            Lookup::NoValue => return Bucket { value: 0.0, kind_found: true },
-            Lookup::Value(value, part) => (value, part),
-        };
-        let secondary = part.secondary().filter(|_| self.secondary);
-        let mut integer = itoa::Buffer::new();
-        let text = match value {
-            Value::Text(text) => Some(text.as_str()),
-            Value::Number(number) => as_integer(*number).map(|number| integer.format(number)),
-            _ => None,
-        };
-        let value = text.map_or(0.0, |text| position(&self.prefix, text, secondary));
-        Bucket { value, kind_found: true }
-    }
-}
-
-impl CompiledRollout {
-    /// Compiles `rollout`, for which the hash input starts with `prefix`; `existing` gives the index of a variation.
-    ///
-    /// # Errors
-    ///
-    /// When it is bucketed by something that is not a valid reference.
-    pub(super) fn compile(
-        rollout: &model::Rollout,
-        prefix: Arc<str>,
-        existing: impl Fn(i64) -> Option<u32>,
-        symbols: &Symbols,
-    ) -> Result<Self, ReferenceError> {
-        // An experiment is about the context itself; other attributes are ignored, valid or not.
-        let bucket_by = if rollout.experiment { "" } else { &*rollout.bucket_by };
-        let secondary = !rollout.experiment;
-        let bucketing = Bucketing::compile(prefix, &rollout.context_kind, bucket_by, secondary, symbols)?;
-        let mut end = 0.0;
-        let shares = rollout.shares.iter().map(|share| {
-            end += fraction(share.weight);
-            BucketShare { end, variation: existing(share.variation), untracked: share.untracked }
-        });
-        Ok(Self { bucketing, experiment: rollout.experiment, shares: shares.collect() })
-    }
-
-    /// Chooses a variation for `subject`; `None` if there is none to choose from.
-    pub(super) fn choose(&self, subject: &Subject<'_>) -> Option<Chosen> {
-        let bucket = self.bucketing.bucket(subject);
-        let (share, tracked) = match self.shares.iter().find(|share| bucket.value < share.end) {
-            Some(share) => (share, bucket.kind_found),
-            // Rounding left a gap, or all weights are 0. The vendor's evaluator does not look at the kind here.
-            None => (self.shares.last()?, true),
-        };
-        let in_experiment = self.experiment && !share.untracked && tracked;
-        Some(Chosen { variation: share.variation, in_experiment })
-    }
+/// The bucket of `subject` by the attribute with this number; 0 if there is nothing to hash.
+///
+/// `prefix` is the start of the hash input: `key.salt.`, or `seed.`. The secondary key of old users counts if
+/// `has_secondary`.
+pub(super) fn bucket(subject: &Subject<'_>, attribute: u32, prefix: &[u8], has_secondary: bool) -> Bucket {
+    let (value, part) = match subject.look_up(attribute) {
+        Lookup::NoContext => return Bucket { value: 0.0, kind_found: false },
+        Lookup::NoValue => return Bucket { value: 0.0, kind_found: true },
+        Lookup::Value(value, part) => (value, part),
+    };
+    let secondary = part.secondary().filter(|_| has_secondary);
+    let mut integer = itoa::Buffer::new();
+    let text = match value {
+        Value::Text(text) => Some(text.as_str()),
+        Value::Number(number) => as_integer(*number).map(|number| integer.format(number)),
+        _ => None,
+    };
+    let value = text.map_or(0.0, |text| position(prefix, text, secondary));
+    Bucket { value, kind_found: true }
 }
 
 /// The bucket of a hash input, from 0 to 1.
-fn position(prefix: &str, text: &str, secondary: Option<&str>) -> f32 {
+fn position(prefix: &[u8], text: &str, secondary: Option<&str>) -> f32 {
     let mut sha1 = Sha1::new();
     sha1.update(prefix);
     sha1.update(text);
@@ -157,7 +65,7 @@ pub(super) mod tests {
     /// The bucket of a text, for the vectors.
     pub(in super::super) fn bucket(key: &str, salt: &str, seed: Option<i64>, value: &str) -> f32 {
         let prefix = seed.map_or_else(|| format!("{key}.{salt}."), |seed| format!("{seed}."));
-        position(&prefix, value, None)
+        position(prefix.as_bytes(), value, None)
     }
 
     #[test]
@@ -173,8 +81,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_secondary_key_is_appended() {
-        assert_eq!(position("a.b.", "c", Some("d")), position("a.b.", "c.d", None));
-        assert_eq!(position("a.b.", "c", Some("")), position("a.b.", "c.", None));
+        assert_eq!(position(b"a.b.", "c", Some("d")), position(b"a.b.", "c.d", None));
+        assert_eq!(position(b"a.b.", "c", Some("")), position(b"a.b.", "c.", None));
     }
 
     #[test]

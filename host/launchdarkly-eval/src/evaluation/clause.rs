@@ -6,7 +6,7 @@ use super::operator::Test;
 use super::symbols::Symbols;
 use crate::model::{self, Literal, Operator};
 
-/// The clauses of all rules of one flag or segment, one after the other in memory.
+/// The clauses of all rules of one segment, one after the other in memory.
 #[derive(Debug, Default)]
 pub(super) struct Clauses {
     all: Box<[CompiledClause]>,
@@ -14,7 +14,7 @@ pub(super) struct Clauses {
     segment_lists: Box<[Box<[u32]>]>,
 }
 
-/// Collects the clauses of a flag or segment.
+/// Collects the clauses of a segment.
 #[derive(Default)]
 pub(super) struct ClauseCompiler {
     all: Vec<CompiledClause>,
@@ -48,15 +48,14 @@ impl Clauses {
         self.all.get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 
-    /// The list of segments with this index.
-    pub(super) fn segment_list(&self, index: u32) -> &[u32] {
-        self.segment_lists.get(index as usize).map_or(&[], |list| list)
+    /// The lists of segments that clauses refer to by index.
+    pub(super) fn segment_lists(&self) -> &[Box<[u32]>] {
+        &self.segment_lists
     }
 
     /// The numbers of the segments that they refer to.
     pub(super) fn segments(&self) -> impl Iterator<Item = u32> {
-        let single = self.all.iter().filter(|it| it.kind == ClauseKind::Segment).map(|it| it.number);
-        single.chain(self.segment_lists.iter().flatten().copied())
+        segments(self.all.iter().copied(), &self.segment_lists)
     }
 }
 
@@ -64,8 +63,7 @@ impl ClauseCompiler {
     /// Adds `clauses`; returns the number of all clauses so far.
     pub(super) fn add(&mut self, clauses: &[model::Clause], symbols: &Symbols) -> u32 {
         for clause in clauses {
-            let compiled = self.compile(clause, symbols);
-            self.all.push(compiled);
+            self.all.push(CompiledClause::compile(clause, symbols, &mut self.segment_lists));
         }
         // They are clauses of one item, whose JSON has less than four gigabytes.
         u32::try_from(self.all.len()).unwrap_or(u32::MAX)
@@ -75,33 +73,45 @@ impl ClauseCompiler {
     pub(super) fn finish(self) -> Clauses {
         Clauses { all: self.all.into(), segment_lists: self.segment_lists.into() }
     }
+}
 
-    fn compile(&mut self, clause: &model::Clause, symbols: &Symbols) -> CompiledClause {
+impl CompiledClause {
+    /// Compiles `clause`. A list of segments is added to `segment_lists`.
+    pub(super) fn compile(clause: &model::Clause, symbols: &Symbols, segment_lists: &mut Vec<Box<[u32]>>) -> Self {
         let (kind, number) = if clause.operator == Operator::SegmentMatch {
-            self.segments(clause, symbols)
+            match *segments_of(clause, symbols) {
+                [number] => (ClauseKind::Segment, number),
+                ref list => {
+                    segment_lists.push(list.into());
+                    (ClauseKind::SegmentList, u32::try_from(segment_lists.len() - 1).unwrap_or(u32::MAX))
+                }
+            }
         } else if &*clause.attribute == "kind" {
             // The plain name only: `/kind` is the kind of the one context that is looked at.
-            let attribute = Test::ANY_KIND;
-            (ClauseKind::Condition, symbols.condition(attribute, clause.operator, &clause.values))
+            (ClauseKind::Condition, symbols.condition(Test::ANY_KIND, clause.operator, &clause.values))
         } else {
             match symbols.attribute(&clause.context_kind, &clause.attribute) {
                 Ok(attribute) => (ClauseKind::Condition, symbols.condition(attribute, clause.operator, &clause.values)),
                 Err(_) => (ClauseKind::Malformed, 0),
             }
         };
-        CompiledClause { kind, negate: clause.negate, number }
+        Self { kind, negate: clause.negate, number }
     }
+}
 
-    fn segments(&mut self, clause: &model::Clause, symbols: &Symbols) -> (ClauseKind, u32) {
-        let keys = clause.values.iter().filter_map(|value| match value {
-            Literal::Text(key) => Some(symbols.segment(key)),
-            Literal::Number(_) | Literal::Boolean(_) => None,
-        });
-        let list: Box<[u32]> = keys.collect();
-        if let [number] = *list {
-            return (ClauseKind::Segment, number);
-        }
-        self.segment_lists.push(list);
-        (ClauseKind::SegmentList, u32::try_from(self.segment_lists.len() - 1).unwrap_or(u32::MAX))
-    }
+/// The numbers of the segments that `clauses` refer to, by themselves or by a list.
+pub(super) fn segments(
+    clauses: impl Iterator<Item = CompiledClause>,
+    segment_lists: &[Box<[u32]>],
+) -> impl Iterator<Item = u32> {
+    let single = clauses.filter(|it| it.kind == ClauseKind::Segment).map(|it| it.number);
+    single.chain(segment_lists.iter().flatten().copied())
+}
+
+fn segments_of(clause: &model::Clause, symbols: &Symbols) -> Box<[u32]> {
+    let keys = clause.values.iter().filter_map(|value| match value {
+        Literal::Text(key) => Some(symbols.segment(key)),
+        Literal::Number(_) | Literal::Boolean(_) => None,
+    });
+    keys.collect()
 }

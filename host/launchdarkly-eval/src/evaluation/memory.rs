@@ -50,6 +50,14 @@ pub(super) enum Memo<T> {
     Known(T),
 }
 
+impl Verdict {
+    /// Whether a clause with the condition matches, given whether it is negated.
+    pub(super) fn is_match(self, negate: bool) -> bool {
+        // If there is nothing to compare, there is nothing to negate.
+        self == if negate { Self::Miss } else { Self::Hit }
+    }
+}
+
 impl Memory {
     /// Takes the memory of this thread for an evaluation among so many items, with nothing in it.
     pub(super) fn take(conditions: usize, segments: usize, flags: usize) -> Self {

@@ -38,6 +38,8 @@ pub(super) enum Test {
 /// The values of an `in` clause.
 #[derive(Debug)]
 pub(super) struct Members {
+    /// The bits of all texts, by which most values miss.
+    filter: u64,
     texts: Texts,
     /// In ascending order.
     numbers: Box<[f64]>,
@@ -129,12 +131,14 @@ impl Members {
         };
         let mut numbers: Box<[f64]> = numbers(values).collect();
         numbers.sort_by(f64::total_cmp);
+        let filter = self::texts(values).fold(0, |filter, it| filter | Text::new(it).bit());
         let has = |boolean| values.contains(&Literal::Boolean(boolean));
-        Self { texts, numbers, yes: has(true), no: has(false) }
+        Self { filter, texts, numbers, yes: has(true), no: has(false) }
     }
 
     fn contain(&self, value: &Value) -> bool {
         match value {
+            Value::Text(text) if self.filter & text.bit() == 0 => false,
             Value::Text(text) => match &self.texts {
                 Texts::Few(texts) => texts.contains(text),
                 Texts::Many(texts) => texts.contains(text),

@@ -1,6 +1,5 @@
 //! The result of an evaluation.
 
-use super::flag::CompiledFlag;
 use super::memberships::BigSegmentsStatus;
 
 /// The result of one flag for one context. Small, so that it is remembered and copied freely.
@@ -20,12 +19,15 @@ pub(super) struct Outcome {
 pub(super) enum Reason {
     Off,
     Target,
+    /// `is_tracked` belongs to experiments of the older model.
     Rule {
         index: u32,
         in_experiment: bool,
+        is_tracked: bool,
     },
     Fallthrough {
         in_experiment: bool,
+        is_tracked: bool,
     },
     /// The prerequisite with this index was not met.
     PrerequisiteFailed {
@@ -52,14 +54,14 @@ impl Outcome {
     }
 
     /// Whether the result belongs to an experiment, of the newer or the older model.
-    pub(super) fn is_experiment(&self, flag: &CompiledFlag) -> bool {
-        match self.reason {
-            Reason::Fallthrough { in_experiment } => in_experiment || flag.tracks_fallthrough,
-            Reason::Rule { index, in_experiment } => {
-                in_experiment || flag.rules.get(index as usize).is_some_and(|rule| rule.is_tracked)
-            }
-            Reason::Off | Reason::Target | Reason::PrerequisiteFailed { .. } | Reason::Malformed(_) => false,
-        }
+    pub(super) fn is_experiment(&self) -> bool {
+        matches!(
+            self.reason,
+            Reason::Rule { in_experiment: true, .. }
+                | Reason::Rule { is_tracked: true, .. }
+                | Reason::Fallthrough { in_experiment: true, .. }
+                | Reason::Fallthrough { is_tracked: true, .. }
+        )
     }
 }
 

@@ -16,7 +16,7 @@ impl Evaluated<'_> {
         prepared.write_head(variation, replaced_value, out);
         if experiment {
             out.extend_from_slice(br#","trackEvents":true,"trackReason":true"#);
-        } else if prepared.track_events {
+        } else if prepared.tracks_events() {
             out.extend_from_slice(br#","trackEvents":true"#);
         }
         if with_reasons || experiment {
@@ -42,8 +42,8 @@ impl Evaluated<'_> {
             Reason::Rule { index, .. } => {
                 out.extend_from_slice(br#","ruleIndex":"#);
                 write_number(index, out);
-                let id = self.flag.rules.get(index as usize).map(|rule| self.flag.prepared.text(rule.id.clone()));
-                if let Some(id) = id.filter(|id| !id.is_empty()) {
+                let id = self.flag.prepared.rule_id(index);
+                if !id.is_empty() {
                     out.extend_from_slice(br#","ruleId":"#);
                     out.extend_from_slice(id);
                 }

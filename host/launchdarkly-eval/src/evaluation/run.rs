@@ -5,12 +5,14 @@ mod segment;
 
 use std::mem;
 
-use super::flag::{CompiledChoice, CompiledFlag, CompiledTarget};
+use super::clause::CompiledClause;
+use super::flag::{CompiledFlag, CompiledTarget};
 use super::memberships::{BigSegmentsStatus, Memberships};
 use super::memory::{Memo, Memory, Verdict};
 use super::operator::Test;
 use super::outcome::{Failure, Outcome, Reason};
 use super::ruleset::Ruleset;
+use super::steps::{Chosen, Step};
 use super::subject::{Lookup, Subject};
 use super::symbols::Condition;
 
@@ -82,21 +84,16 @@ impl<'a> Run<'a> {
         self.status = self.status.max(status);
     }
 
-    /// Whether the condition with this number hits; nothing if there is nothing to compare.
-    pub(super) fn decide_condition(&mut self, number: u32) -> Option<bool> {
-        let verdict = match self.memory.verdicts.get(number) {
-            Some(verdict) => verdict,
-            None => {
-                let verdict = self.verdict(self.ruleset.symbols().condition_at(number)?);
-                self.memory.verdicts.set(number, verdict);
-                verdict
-            }
-        };
-        match verdict {
-            Verdict::Hit => Some(true),
-            Verdict::Miss => Some(false),
-            Verdict::Absent => None,
-        }
+    /// The verdict on the condition with this number.
+    pub(super) fn decide_condition(&mut self, number: u32) -> Verdict {
+        let verdict = self.ruleset.symbols().condition_at(number).map_or(Verdict::Absent, |it| self.verdict(it));
+        self.memory.verdicts.set(number, verdict);
+        verdict
+    }
+
+    /// The verdict, if the condition was decided before.
+    pub(super) fn known_verdict(&self, number: u32) -> Option<Verdict> {
+        self.memory.verdicts.get(number)
     }
 
     fn verdict(&self, condition: &Condition) -> Verdict {
@@ -181,18 +178,27 @@ impl<'a> Run<'a> {
         if let Some(index) = self.failed_prerequisite(flag, evaluated)? {
             return Ok(self.off(flag, Reason::PrerequisiteFailed { index }));
         }
-        if let Some(target) = flag.targets.iter().find(|target| self.is_targeted(target)) {
+        if self.subject.has_key_of(flag.target_filter)
+            && let Some(target) = flag.targets.iter().find(|target| self.is_targeted(target))
+        {
             return Ok(self.choose(flag, target.choice, |_| Reason::Target));
         }
-        let mut start = 0;
-        for (index, rule) in (0..).zip(&flag.rules) {
-            let clauses = start..rule.clauses_end;
-            start = rule.clauses_end;
-            if self.all_match(&flag.clauses, clauses)? {
-                return Ok(self.choose(flag, rule.choice, |in_experiment| Reason::Rule { index, in_experiment }));
+        let (mut step, mut rule) = (0, 0);
+        while let Some(Step::Clause { kind, negate, number, otherwise }) = flag.steps.at(step).copied() {
+            if self.matches(CompiledClause { kind, negate, number }, &flag.segment_lists)? {
+                step += 1;
+            } else {
+                (step, rule) = (otherwise, rule + 1);
             }
         }
-        Ok(self.choose(flag, flag.fallthrough, |in_experiment| Reason::Fallthrough { in_experiment }))
+        Ok(self.choose(flag, step, |chosen| {
+            let Chosen { in_experiment, is_tracked, .. } = chosen;
+            if step < flag.fallthrough {
+                Reason::Rule { index: rule, in_experiment, is_tracked }
+            } else {
+                Reason::Fallthrough { in_experiment, is_tracked }
+            }
+        }))
     }
 
     fn off(&self, flag: &CompiledFlag, reason: Reason) -> Decision {
@@ -232,17 +238,9 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    fn choose(&self, flag: &CompiledFlag, choice: CompiledChoice, reason: impl Fn(bool) -> Reason) -> Decision {
-        let (variation, in_experiment) = match choice {
-            CompiledChoice::Variation(index) => (Some(index), false),
-            CompiledChoice::Rollout(index) => {
-                let chosen = flag.rollouts.get(index as usize).and_then(|it| it.choose(&self.subject));
-                (chosen.and_then(|it| it.variation), chosen.is_some_and(|it| it.in_experiment))
-            }
-            CompiledChoice::Malformed => (None, false),
-        };
-        match variation {
-            Some(index) => (Some(index), reason(in_experiment)),
+    fn choose(&self, flag: &CompiledFlag, step: u32, reason: impl Fn(Chosen) -> Reason) -> Decision {
+        match flag.steps.choose(step, flag.prepared.text(), &self.subject) {
+            Some(chosen) => (Some(chosen.variation), reason(chosen)),
             None => (None, Reason::Malformed(Failure::Local)),
         }
     }

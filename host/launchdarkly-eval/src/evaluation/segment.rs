@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::bucket::{Bucketing, fraction};
+use super::bucket::fraction;
 use super::clause::{ClauseCompiler, Clauses};
 use super::symbols::Symbols;
 use crate::model::{self, KeySet, KindKeys};
@@ -19,6 +19,8 @@ pub(super) struct CompiledSegment {
     pub(super) included_contexts: Box<[CompiledKeys]>,
     pub(super) excluded_contexts: Box<[CompiledKeys]>,
     pub(super) rules: Box<[CompiledSegmentRule]>,
+    /// `key.salt.`, the start of the hash input of rules.
+    pub(super) prefix: Box<str>,
     pub(super) clauses: Clauses,
     pub(super) big: Option<Big>,
 }
@@ -39,7 +41,11 @@ pub(super) struct CompiledSegmentRule {
 
 #[derive(Debug)]
 pub(super) enum RuleShare {
-    Share { limit: f32, bucketing: Bucketing },
+    /// The contexts whose bucket, by the attribute with this number, is below the limit.
+    Share {
+        limit: f32,
+        attribute: u32,
+    },
     Malformed,
 }
 
@@ -59,20 +65,21 @@ impl CompiledSegment {
             let compile = |entry: KindKeys| CompiledKeys { kind: symbols.kind(&entry.context_kind), keys: entry.keys };
             entries.into_iter().map(compile).collect()
         };
-        let prefix: Arc<str> = format!("{}.{}.", source.name(), body.salt).into();
         let mut clauses = ClauseCompiler::default();
         let rules = body.rules.iter().map(|rule| CompiledSegmentRule {
             clauses_end: clauses.add(&rule.clauses, symbols),
             rollout: rule.weight.map(|weight| {
-                let prefix = Arc::clone(&prefix);
-                Bucketing::compile(prefix, &rule.rollout_context_kind, &rule.bucket_by, true, symbols)
-                    .map_or(RuleShare::Malformed, |bucketing| RuleShare::Share { limit: fraction(weight), bucketing })
+                let attribute = if rule.bucket_by.is_empty() { "key" } else { &*rule.bucket_by };
+                symbols
+                    .attribute(&rule.rollout_context_kind, attribute)
+                    .map_or(RuleShare::Malformed, |attribute| RuleShare::Share { limit: fraction(weight), attribute })
             }),
         });
         Self {
             source: Arc::clone(source),
             number: symbols.segment(source.key()),
             rules: rules.collect(),
+            prefix: format!("{}.{}.", source.name(), body.salt).into(),
             clauses: clauses.finish(),
             included: body.included,
             excluded: body.excluded,

@@ -9,6 +9,8 @@ use crate::model::{Context, Part, Value};
 pub(super) struct Subject<'a> {
     context: &'a Context,
     symbols: &'a Symbols,
+    /// The bits of the keys of all individual contexts.
+    key_bits: u64,
     /// The individual context of each kind, by number.
     parts: Vec<Option<&'a Part>>,
     /// The lookup of each attribute reference, by number; `None` before the first lookup.
@@ -32,6 +34,7 @@ impl<'a> Subject<'a> {
         Self {
             context,
             symbols,
+            key_bits: context.parts().iter().fold(0, |bits, part| bits | part.key_bit()),
             parts: symbols.kinds.values().map(|kind| context.part(kind)).collect(),
             attributes: vec![Cell::new(None); symbols.attributes.len()],
         }
@@ -45,6 +48,11 @@ impl<'a> Subject<'a> {
     /// The individual context of the kind with this number.
     pub(super) fn part(&self, kind: u32) -> Option<&'a Part> {
         self.parts.get(kind as usize).copied().flatten()
+    }
+
+    /// Whether the key of any individual context has a bit of `filter`, without which it is in no set with this filter.
+    pub(super) fn has_key_of(&self, filter: u64) -> bool {
+        self.key_bits & filter != 0
     }
 
     /// Looks up the attribute reference with this number.

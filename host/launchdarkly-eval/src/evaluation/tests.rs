@@ -57,6 +57,19 @@ fn bodies_are_compact_sorted_and_keep_the_bytes_of_values() {
 }
 
 #[test]
+fn any_number_of_flags_is_visited_in_order_of_key() {
+    let user = context(r#"{"key":"u"}"#);
+    for count in 0..20 {
+        let keys: Vec<_> = (0..count).map(|index| format!("f{index:02}")).collect();
+        let flags: Vec<_> = keys.iter().map(|key| flag(&format!(r#"{{"key":"{key}"}}"#))).collect();
+        let ruleset = Ruleset::build(None, &flags, &[]);
+        let mut visited = Vec::new();
+        evaluate_each(&ruleset, &request(&user, Audience::Server), &mut |it| visited.push(it.key().to_owned()));
+        assert_eq!(visited, keys);
+    }
+}
+
+#[test]
 fn a_visitor_may_replace_values_and_leave_out_flags() {
     let ruleset = Ruleset::build(None, &some_flags(), &[]);
     let user = context(r#"{"key":"u"}"#);

@@ -208,7 +208,15 @@ impl Part {
 
     /// Whether its key has a bit of `filter`, without which it is in no set with this filter.
     pub(crate) fn key_passes(&self, filter: u64) -> bool {
-        matches!(&self.key, Value::Text(key) if key.bit() & filter != 0)
+        self.key_bit() & filter != 0
+    }
+
+    /// The bit that its key has in filters; none if the key is not a text.
+    pub(crate) fn key_bit(&self) -> u64 {
+        match &self.key {
+            Value::Text(key) => key.bit(),
+            _ => 0,
+        }
     }
 
     /// The text that is appended to the hash input of rollouts other than experiments.

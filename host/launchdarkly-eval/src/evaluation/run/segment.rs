@@ -1,5 +1,6 @@
 //! Whether the context is in a segment.
 
+use super::super::bucket::bucket;
 use super::super::memberships::BigSegmentsStatus;
 use super::super::segment::{Big, CompiledKeys, CompiledSegment, RuleShare};
 use super::super::symbols::USER_KIND;
@@ -19,7 +20,7 @@ impl Run<'_> {
         for rule in &segment.rules {
             let clauses = start..rule.clauses_end;
             start = rule.clauses_end;
-            if self.all_match(&segment.clauses, clauses)? && self.is_in_share(rule.rollout.as_ref())? {
+            if self.all_match(&segment.clauses, clauses)? && self.is_in_share(segment, rule.rollout.as_ref())? {
                 return Ok(true);
             }
         }
@@ -63,12 +64,12 @@ impl Run<'_> {
         inside
     }
 
-    fn is_in_share(&self, rollout: Option<&RuleShare>) -> Result<bool, Halt> {
+    fn is_in_share(&self, segment: &CompiledSegment, rollout: Option<&RuleShare>) -> Result<bool, Halt> {
         match rollout {
             None => Ok(true),
             Some(RuleShare::Malformed) => Err(Halt::Malformed),
-            Some(RuleShare::Share { limit, bucketing }) => {
-                let bucket = bucketing.bucket(&self.subject);
+            Some(RuleShare::Share { limit, attribute }) => {
+                let bucket = bucket(&self.subject, *attribute, segment.prefix.as_bytes(), true);
                 Ok(bucket.kind_found && bucket.value < *limit)
             }
         }
