@@ -1,31 +1,25 @@
 //! Last good data on disk, per environment: the data from upstream, before plugins.
 
+mod restore;
+
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::data_store::tables::{ENVIRONMENTS, Table};
-use yardarm_core::data_store::{Changes, DataStore, Key, Record, StoreError, TrackedState};
-use yardarm_launchdarkly_eval::model::{Flag, MAX_VERSION, Segment};
+use yardarm_core::data_store::{Changes, DataStore, Key, TrackedState};
 use yardarm_vendor::persisted::{SAVED_ITEMS, SavedItem};
 
 use super::item_changes::{ItemChange, changes};
 use super::items::{ItemKind, Items};
-use super::message;
 use crate::config::{EnvironmentConfig, LiveConfig};
+
+pub(crate) use self::restore::{Restored, read};
 
 /// Digest of the ID or key of the environment: data of another project must not be served.
 const OWNERS: Table<String> = ENVIRONMENTS.of();
 /// The last part of its key.
 const OWNER: &str = "owner";
-
-/// Data that an earlier process persisted.
-pub(crate) struct Restored {
-    pub(crate) items: Items,
-    /// Whether the store holds these items and no others.
-    is_complete: bool,
-}
 
 /// Persists the newest data of one environment.
 pub(crate) struct LastGoodData {
@@ -70,66 +64,6 @@ impl LastGoodData {
     }
 }
 
-/// Reads the data that an earlier process persisted; `None` without usable data, which is logged. Blocks.
-pub(crate) fn read(store: &DataStore, label: &EnvironmentLabel, config: &EnvironmentConfig) -> Option<Restored> {
-    let scope = scope(label);
-    let read = || {
-        let Some(stored) = store.get(OWNERS, &scope.with(OWNER))? else { return Ok(None) };
-        if stored != owner(config) {
-            tracing::warn!("kept data belongs to another SDK key and is ignored");
-            return Ok(None);
-        }
-        read_items(store, &scope).map(Some)
-    };
-    let (items, unusable) = match read() {
-        Ok(found) => found?,
-        Err(error) => {
-            tracing::warn!(%error, "kept data cannot be used");
-            return None;
-        }
-    };
-    if unusable > 0 {
-        tracing::warn!(unusable, "kept items do not fit this version and are left out");
-    }
-    let is_usable = unusable == 0 || !items.is_empty();
-    is_usable.then_some(Restored { items, is_complete: unusable == 0 })
-}
-
-/// All usable items, and the number of unusable ones, which would be refused from upstream too.
-fn read_items(store: &DataStore, scope: &Key) -> Result<(Items, usize), StoreError> {
-    let (mut items, mut unusable) = (Items::default(), 0);
-    store.read(SAVED_ITEMS, scope, |record| {
-        if add(&mut items, record).is_none() {
-            unusable += 1;
-        }
-    })?;
-    Ok((items, unusable))
-}
-
-/// Adds an item, if it is usable.
-fn add(items: &mut Items, record: Record<'_, SavedItem<'static>>) -> Option<()> {
-    let [_, _, kind, key] = record.key else { return None };
-    let key = std::str::from_utf8(key).ok()?;
-    let SavedItem { version, json } = record.value?;
-    let json = json.map(|it| RawValue::from_string(it.into_owned())).transpose().ok()?;
-    if *kind == kind_part(ItemKind::Flag) {
-        let flag = match json {
-            None => Flag::tombstone(key, valid(version)?),
-            Some(json) => message::flag(key, &json).ok()?,
-        };
-        items.flags.insert(Arc::new(flag));
-    } else if *kind == kind_part(ItemKind::Segment) {
-        let segment = match json {
-            None => Segment::tombstone(key, valid(version)?),
-            Some(json) => message::segment(key, &json).ok()?,
-        };
-        items.segments.insert(Arc::new(segment));
-    } else {
-        return None;
-    }
-    Some(())
-}
-
 /// Writes what differs between the committed content and the newest one.
 fn write(scope: &Key, before: Option<&Content>, after: &Content, all: &mut Changes<'_>) {
     if before.is_none() {
@@ -170,11 +104,6 @@ fn owner(config: &EnvironmentConfig) -> String {
         _ => config.credentials.sdk_key().expose(),
     };
     hex::encode(Sha256::digest(name.as_bytes()))
-}
-
-/// The version of a deleted item, if it is valid; an invalid one would block every later version of the item.
-fn valid(version: i64) -> Option<i64> {
-    Some(version).filter(|it| (0..=MAX_VERSION).contains(it))
 }
 
 #[cfg(test)]

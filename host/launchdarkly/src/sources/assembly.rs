@@ -11,7 +11,6 @@ use yardarm_core::change_log::UpdateSource;
 use yardarm_core::jittered_source::JitteredSource;
 use yardarm_core::registry::EndReason;
 use yardarm_core::status::Status;
-use yardarm_core::supervisor::blocking;
 use yardarm_core::{DataStore, Environment, EnvironmentLabel, Lifecycle, environment};
 use yardarm_vendor::environment::{EnvironmentBase, send_heartbeats};
 use yardarm_vendor::side::Parts;
@@ -304,10 +303,6 @@ fn revocations(
     .collect()
 }
 
-async fn read_persisted(store: &DataStore, environment: &Arc<LdEnvironment>) -> Option<Restored> {
-    let (store, environment) = (store.clone(), Arc::clone(environment));
-    blocking("last good data", move || persistence::read(&store, &environment.label, &environment.config()))
-        .await
-        .ok()
-        .flatten()
+async fn read_persisted(store: &DataStore, environment: &LdEnvironment) -> Option<Restored> {
+    persistence::read(store, &environment.label, &environment.config()).await
 }

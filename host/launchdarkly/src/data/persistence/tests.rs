@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use yardarm_core::Lifecycle;
 
+use super::restore::read_items;
 use super::*;
 
 fn saved(version: i64, json: Option<&str>) -> SavedItem<'static> {
@@ -30,7 +31,7 @@ async fn an_unusable_item_is_left_out_alone() {
             }
         }
         store.put(SAVED_ITEMS, &scope.with("other").with("x"), &saved(1, None)).expect("room");
-        let (read, unusable) = read_items(&store, &scope).expect("a store");
+        let (read, unusable) = read_items(&store, &scope).await.expect("a store");
         assert_eq!(unusable, 7, "{json}");
         let flags: Vec<_> = read.flags.iter().map(|it| (&**it.key(), it.version(), it.is_deleted())).collect();
         let segments: Vec<_> = read.segments.iter().map(|it| (&**it.key(), it.version(), it.is_deleted())).collect();

@@ -1,0 +1,153 @@
+//! Reading the last good data of an environment, which a start waits for: while the store is read, other threads parse
+//! what has been read.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use yardarm_core::data_store::{DataStore, Key, Record, StoreError};
+use yardarm_core::{EnvironmentLabel, InternalError};
+
+use yardarm_core::supervisor::blocking;
+use yardarm_core::workers::processors;
+use yardarm_launchdarkly_eval::model::{Flag, MAX_VERSION, Segment};
+use yardarm_vendor::persisted::{SAVED_ITEMS, SavedItem};
+
+use super::super::items::{Item, ItemKind, Items};
+use super::super::message;
+use super::{OWNER, OWNERS, kind_part, owner, scope};
+use crate::config::EnvironmentConfig;
+
+/// Name of the work on other threads.
+const TASK: &str = "last good data";
+/// Bytes of JSON that one thread parses at a time.
+const CHUNK: usize = 256 << 10;
+/// Chunks that may wait for a thread.
+const MAX_WAITING: usize = 8;
+
+/// Data that an earlier process persisted.
+pub(crate) struct Restored {
+    pub(crate) items: Items,
+    /// Whether the store holds these items and no others.
+    pub(super) is_complete: bool,
+}
+
+/// A record of an item. Without a kind, a key or a value, this version cannot use it.
+struct StoredItem {
+    kind: Option<ItemKind>,
+    key: Option<Box<str>>,
+    value: Option<SavedItem<'static>>,
+}
+
+/// Why nothing was read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RestoreError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Internal(#[from] InternalError),
+}
+
+/// Reads the data that an earlier process persisted; `None` without usable data, which is logged.
+pub(crate) async fn read(store: &DataStore, label: &EnvironmentLabel, config: &EnvironmentConfig) -> Option<Restored> {
+    let read = async {
+        let scope = scope(label);
+        let (owners, key) = (store.clone(), scope.with(OWNER));
+        let Some(stored) = blocking(TASK, move || owners.get(OWNERS, &key)).await?? else { return Ok(None) };
+        if stored != owner(config) {
+            tracing::warn!("kept data belongs to another SDK key and is ignored");
+            return Ok(None);
+        }
+        read_items(store, &scope).await.map(Some)
+    };
+    let (items, unusable) = match read.await {
+        Ok(found) => found?,
+        Err(RestoreError::Store(error)) => {
+            tracing::warn!(%error, "kept data cannot be used");
+            return None;
+        }
+        // A panic, which was logged where it was caught.
+        Err(RestoreError::Internal(_)) => return None,
+    };
+    if unusable > 0 {
+        tracing::warn!(unusable, "kept items do not fit this version and are left out");
+    }
+    let is_usable = unusable == 0 || !items.is_empty();
+    is_usable.then_some(Restored { items, is_complete: unusable == 0 })
+}
+
+/// All usable items, and the number of unusable ones, which would be refused from upstream too.
+pub(super) async fn read_items(store: &DataStore, scope: &Key) -> Result<(Items, usize), RestoreError> {
+    let (sender, receiver) = mpsc::channel(MAX_WAITING);
+    let (store, scope) = (store.clone(), scope.clone());
+    let reading = async { blocking(TASK, move || read_chunks(&store, &scope, &sender)).await };
+    let chunks = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+    let parsing = chunks.map(|chunk| blocking(TASK, move || parse(chunk))).buffered(processors()).collect::<Vec<_>>();
+    let (read, parsed) = tokio::join!(reading, parsing);
+    read??;
+    let assemble = move || -> Result<_, InternalError> {
+        let (mut items, mut unusable) = (Items::default(), 0);
+        for chunk in parsed {
+            for item in chunk? {
+                match item {
+                    Some(Item::Flag(flag)) => items.flags.insert(flag),
+                    Some(Item::Segment(segment)) => items.segments.insert(segment),
+                    None => unusable += 1,
+                }
+            }
+        }
+        Ok((items, unusable))
+    };
+    Ok(blocking(TASK, assemble).await??)
+}
+
+/// Sends all records of items. Blocks.
+fn read_chunks(store: &DataStore, scope: &Key, sender: &mpsc::Sender<Vec<StoredItem>>) -> Result<(), StoreError> {
+    let (mut chunk, mut size) = (Vec::new(), 0);
+    store.read(SAVED_ITEMS, scope, |record| {
+        let item = StoredItem::of(record);
+        size += item.value.as_ref().and_then(|it| it.json.as_ref()).map_or(0, |json| json.len());
+        chunk.push(item);
+        if size >= CHUNK {
+            size = 0;
+            // The receiver waits for the end.
+            let _ = sender.blocking_send(std::mem::take(&mut chunk));
+        }
+    })?;
+    let _ = sender.blocking_send(chunk);
+    Ok(())
+}
+
+/// Parses items; `None` for each that is not usable.
+fn parse(chunk: Vec<StoredItem>) -> Vec<Option<Item>> {
+    chunk.into_iter().map(StoredItem::parse).collect()
+}
+
+impl StoredItem {
+    fn of(record: Record<'_, SavedItem<'static>>) -> Self {
+        let (kind, key) = match record.key {
+            [_, _, kind, key] => (Some(*kind), std::str::from_utf8(key).ok()),
+            _ => (None, None),
+        };
+        let kind = [ItemKind::Flag, ItemKind::Segment].into_iter().find(|it| kind == Some(kind_part(*it)));
+        Self { kind, key: key.map(Box::from), value: record.value }
+    }
+
+    /// The item, if it is usable.
+    fn parse(self) -> Option<Item> {
+        let (key, SavedItem { version, json }) = (self.key?, self.value?);
+        let json = json.map(|it| RawValue::from_string(it.into_owned())).transpose().ok()?;
+        Some(match (self.kind?, json) {
+            (ItemKind::Flag, Some(json)) => Item::Flag(Arc::new(message::flag(&key, &json).ok()?)),
+            (ItemKind::Flag, None) => Item::Flag(Arc::new(Flag::tombstone(&key, valid(version)?))),
+            (ItemKind::Segment, Some(json)) => Item::Segment(Arc::new(message::segment(&key, &json).ok()?)),
+            (ItemKind::Segment, None) => Item::Segment(Arc::new(Segment::tombstone(&key, valid(version)?))),
+        })
+    }
+}
+
+/// The version of a deleted item, if it is valid; an invalid one would block every later version of the item.
+fn valid(version: i64) -> Option<i64> {
+    Some(version).filter(|it| (0..=MAX_VERSION).contains(it))
+}
