@@ -51,7 +51,7 @@ pub struct DemoOptions {
 
 /// Runs the demo until a signal arrives or its duration is over.
 pub async fn run(options: DemoOptions) -> ExitCode {
-    match start(&options).await {
+    match Box::pin(start(&options)).await {
         Err(error) => failed(&error.context("the demo could not be started")),
         Ok((gateway, clouds, mut signals)) => {
             let end = async {

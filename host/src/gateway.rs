@@ -11,11 +11,13 @@ use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::metrics::Registry;
 use yardarm_core::registry::StreamRegistry;
+use yardarm_core::supervisor::blocking;
 use yardarm_core::workers::processors;
 use yardarm_core::{DataStore, InternalError, Lifecycle, Supervisor, TaskThreads};
 use yardarm_harness::Harness;
 use yardarm_launchdarkly::LaunchDarkly;
-use yardarm_vendor::side::Parts;
+use yardarm_vendor::side::{Parts, StartError};
+use yardarm_vendor::upstream::UpstreamTls;
 use yardarm_wasm::PluginFolder;
 
 use crate::admin;
@@ -83,13 +85,16 @@ impl Gateway {
             }
         };
         let plugins = PluginFolder::open(config.plugins.folder(data_dir), hooks.clone(), &operating);
-        let (store, plugins) = tokio::join!(store, plugins);
+        let tls_of_upstream = blocking("root certificates", UpstreamTls::load);
+        let (store, plugins, upstream_tls) = tokio::join!(store, plugins, tls_of_upstream);
         let plugins = plugins?;
+        let upstream_tls = upstream_tls?.map_err(StartError::from)?;
         let parts = Parts {
             hooks: hooks.clone(),
             streams: streams.clone(),
             metrics: registry.clone(),
             lifecycle: serving.clone(),
+            upstream_tls,
             upstream_threads,
             store,
             data_dir: data_dir.map(Path::to_owned),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use yardarm_core::data_folder::{DataFolder, DataFolderError};
 use yardarm_vendor::side::StartError;
+use yardarm_vendor::upstream::UpstreamTls;
 
 use crate::config::Config;
 use crate::exit::Exit;
@@ -107,7 +108,9 @@ pub(crate) fn probe(config: &Config) -> (Vec<Problem>, Vec<String>) {
         }
         Ok(()) => (),
     }
-    problems.extend(Vendors::check(config).iter().map(|error| Problem::of(vendor_exit(error), error.to_string())));
+    let tls = UpstreamTls::load().map(drop).map_err(StartError::from);
+    let unusable = tls.err().into_iter().chain(Vendors::check(config));
+    problems.extend(unusable.map(|error| Problem::of(vendor_exit(&error), error.to_string())));
     (problems, warnings)
 }
 
@@ -116,7 +119,7 @@ pub(crate) fn vendor_exit(error: &StartError) -> Exit {
     match error {
         StartError::Config(_) => Exit::Config,
         StartError::Data { .. } => Exit::CannotCreate,
-        StartError::Http(_) | StartError::Threads(_) => Exit::System,
+        StartError::Http(_) | StartError::Tls(_) | StartError::Threads(_) => Exit::System,
     }
 }
 

@@ -116,6 +116,25 @@ fn check_reports_the_errors_of_a_start() {
 }
 
 #[test]
+fn root_certificates_that_cannot_be_used_prevent_a_start() {
+    let dir = TempDir::new().unwrap();
+    let bad = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    write(dir.path(), "roots.pem", bad);
+    write(dir.path(), "yardarm.toml", &format!("{LISTENERS}{ENVIRONMENT}"));
+    for arguments in ["check", "run"] {
+        let output = command(dir.path())
+            .arg(arguments)
+            .env("SSL_CERT_FILE", dir.path().join("roots.pem"))
+            .env("SSL_CERT_DIR", dir.path())
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(71), "{arguments}: {error}");
+        assert!(error.contains("none of the system's root certificates"), "{arguments}: {error}");
+    }
+}
+
+#[test]
 fn several_errors_are_reported_at_once() {
     let dir = TempDir::new().unwrap();
     write(dir.path(), "in-the-way", "");

@@ -46,7 +46,7 @@ pub struct Harness {
 /// # Errors
 /// When the HTTP client, the secret for tokens, a folder or the threads cannot be set up.
 pub async fn start(config: Config, parts: Parts) -> Result<Harness, StartError> {
-    let http = HttpClients::new(config.read_timeout)?;
+    let http = HttpClients::new(config.read_timeout, &parts.upstream_tls)?;
     if let Some(folder) = &parts.data_dir {
         match atomic_file::prepare_folder(folder) {
             // Only offline mode writes a file there.
@@ -234,9 +234,8 @@ fn latch(parts: &Parts, environments: &Environments, index: usize) -> ReadyLatch
 /// Checks that [`start`] could use the files that it needs besides the data folder. Blocks.
 ///
 /// # Errors
-/// When the folder of offline mode cannot be read, or the HTTP client cannot be built.
+/// When the folder of offline mode cannot be read.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    HttpClients::new(config.read_timeout)?;
     match &config.source {
         Source::Offline(settings) => sources::check(&settings.dir).map_err(StartError::config),
         Source::Keys(..) | Source::ProxyKey(_) => Ok(()),
@@ -290,6 +289,7 @@ mod tests {
             streams: yardarm_core::registry::StreamRegistry::new(1),
             metrics: yardarm_core::metrics::Registry::default(),
             lifecycle: yardarm_core::Lifecycle::new(),
+            upstream_tls: yardarm_vendor::upstream::UpstreamTls::load().unwrap(),
             upstream_threads: yardarm_core::TaskThreads::start("test", 1).unwrap(),
             store: None,
             data_dir: Some(file.join("data")),

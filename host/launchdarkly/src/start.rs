@@ -41,9 +41,8 @@ pub struct LaunchDarkly {
 /// Checks whether [`start`] could use the files that it needs besides the data folder. Blocks.
 ///
 /// # Errors
-/// When an archive cannot be read, or the HTTP client cannot be built.
+/// When an archive cannot be read.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    HttpClients::new(config)?;
     match &config.environments {
         EnvironmentSource::Offline { file, .. } => {
             Archive::read(file).map(drop).map_err(|source| unreadable(file, source))
@@ -57,7 +56,7 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 /// # Errors
 /// When the HTTP client, an archive or a thread cannot be set up.
 pub async fn start(config: Config, parts: Parts) -> Result<LaunchDarkly, StartError> {
-    let http = HttpClients::new(&config)?;
+    let http = HttpClients::new(&config, &parts.upstream_tls)?;
     let config = Arc::new(config);
     let environments = Environments::default();
     let is_offline = matches!(config.environments, EnvironmentSource::Offline { .. });

@@ -5,7 +5,7 @@ pub(crate) mod goals;
 use std::time::Duration;
 
 use yardarm_core::budget::ByTrust;
-use yardarm_vendor::upstream;
+use yardarm_vendor::upstream::{self, UpstreamTls};
 
 use crate::config::Config;
 
@@ -27,11 +27,11 @@ impl HttpClients {
     /// Builds the clients.
     ///
     /// # Errors
-    /// When the system's certificates or the TLS library cannot be set up.
-    pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
+    /// When the TLS library cannot be set up.
+    pub(crate) fn new(config: &Config, tls: &UpstreamTls) -> Result<Self, reqwest::Error> {
         // The limits are those of ld-relay, except that event posts get ten seconds instead of three, because slow
         // proxies need more.
-        let common = || upstream::client(Duration::from_secs(3));
+        let common = || upstream::client(Duration::from_secs(3), tls);
         let requests = || common().timeout(Duration::from_secs(10)).build();
         let (secret, shared) = (requests()?, requests()?);
         Ok(Self {

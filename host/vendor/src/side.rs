@@ -13,6 +13,7 @@ use yardarm_core::workers::ThreadError;
 use yardarm_core::{DataStore, Lifecycle, TaskThreads};
 
 use crate::report::{EnvironmentListReport, EnvironmentReport};
+use crate::upstream::{UpstreamTls, UpstreamTlsError};
 
 /// What the gateway provides.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Parts {
     pub metrics: Registry,
     /// Owner of the tasks.
     pub lifecycle: Lifecycle,
+    /// TLS of upstream connections.
+    pub upstream_tls: UpstreamTls,
     /// Threads for the tasks that read upstream streams.
     pub upstream_threads: TaskThreads,
     /// Store for last good data; `None` persists nothing.
@@ -67,6 +70,9 @@ pub enum StartError {
     /// The HTTP client could not be built.
     #[error("HTTP client for upstream requests cannot be set up: {0}")]
     Http(#[from] reqwest::Error),
+    /// The certificates for upstream connections cannot be used.
+    #[error("TLS of upstream connections cannot be set up: {0}")]
+    Tls(#[from] UpstreamTlsError),
     /// The threads for long work cannot be started.
     #[error(transparent)]
     Threads(#[from] ThreadError),

@@ -9,6 +9,7 @@ mod network_error;
 mod reconnect;
 mod redirect;
 mod span;
+mod tls;
 
 pub use self::client::client;
 pub use self::connection::{ConnectionError, Events, chain, is_rejection, open, shortened};
@@ -17,4 +18,5 @@ pub use self::network_error::NetworkError;
 pub use self::reconnect::{ReconnectPolicy, Retry};
 pub use self::redirect::{RedirectError, SendError, send};
 pub use self::span::connection_span;
+pub use self::tls::{UpstreamTls, UpstreamTlsError};
 pub use eventsource_stream::Event;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use yardarm_vendor::upstream;
+use yardarm_vendor::upstream::{self, UpstreamTls};
 
 /// HTTP clients for upstream requests, shared by all environments because they pool connections. Cheap to clone.
 #[derive(Clone)]
@@ -19,9 +19,9 @@ impl HttpClients {
     /// Builds the clients.
     ///
     /// # Errors
-    /// When the system's certificates or the TLS library cannot be set up.
-    pub(crate) fn new(read_timeout: Duration) -> Result<Self, reqwest::Error> {
-        let common = || upstream::client(Duration::from_secs(10));
+    /// When the TLS library cannot be set up.
+    pub(crate) fn new(read_timeout: Duration, tls: &UpstreamTls) -> Result<Self, reqwest::Error> {
+        let common = || upstream::client(Duration::from_secs(10), tls);
         Ok(Self {
             streams: common().read_timeout(read_timeout).build()?,
             read_timeout,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::UpstreamTls;
+
 /// Product token in every upstream request.
 const USER_AGENT: &str = concat!("Yardarm/", env!("CARGO_PKG_VERSION"));
 /// Time after which an idle connection is probed, so that a lost one is noticed.
@@ -11,8 +13,9 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 ///
 /// The clients do not follow redirects by themselves: [`send`](super::send) and [`open`](super::open) do. They send no
 /// `Referer`, because the query of an address may contain a key.
-pub fn client(connect_timeout: Duration) -> reqwest::ClientBuilder {
+pub fn client(connect_timeout: Duration, tls: &UpstreamTls) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
+        .use_preconfigured_tls(tls.config())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .user_agent(USER_AGENT)
