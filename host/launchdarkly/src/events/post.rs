@@ -1,7 +1,7 @@
 //! Posts of events: headers, destination, and how responses are handled.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -28,6 +28,8 @@ use crate::identity::SdkKind;
 
 /// Diagnostic posts of more bytes are compressed off the serving threads.
 const LARGE_DIAGNOSTIC: usize = 32 << 10;
+/// Bytes of events that are compressed at a time. The encoder clears its whole buffer, of this size, for each write.
+const WRITE: usize = 32 << 10;
 /// Schema of summarised events.
 const SUMMARY_SCHEMA: u32 = 4;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -96,7 +98,8 @@ impl Delivery<QueueKey> for Poster {
     type Prepared = Payload;
 
     fn prepare(&self, _: &QueueKey, events: Vec<Bytes>) -> Payload {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut writer = BufWriter::with_capacity(WRITE, encoder);
         let parts = std::iter::once(&b"["[..])
             .chain(
                 events
@@ -106,8 +109,9 @@ impl Delivery<QueueKey> for Poster {
             )
             .chain(std::iter::once(&b"]"[..]));
         for part in parts {
-            encoder.write_all(part).expect("a vector takes every write");
+            writer.write_all(part).expect("a vector takes every write");
         }
+        let encoder = writer.into_inner().expect("a vector takes every write");
         let body = encoder.finish().expect("a vector takes every write").into();
         Payload { id: Uuid::new_v4().to_string(), body }
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memchr::memchr2;
 use serde_json::value::RawValue;
 use yardarm_core::budget::{Account, Charge, SteppedCharge};
 use yardarm_core::hooks::Event;
@@ -175,14 +176,10 @@ impl Splitter {
 
     /// Returns how many bytes of `piece` belong to the current element, and what ends it.
     fn within(&mut self, piece: &[u8]) -> usize {
-        for (index, byte) in piece.iter().enumerate() {
+        let mut index = 0;
+        while let Some(byte) = piece.get(index) {
             if self.is_in_string {
-                match byte {
-                    _ if self.is_escaped => self.is_escaped = false,
-                    b'\\' => self.is_escaped = true,
-                    b'"' => self.is_in_string = false,
-                    _ => (),
-                }
+                index += self.within_string(&piece[index..]);
                 continue;
             }
             match byte {
@@ -202,9 +199,23 @@ impl Splitter {
                 b'}' | b']' => self.nesting.close(*byte),
                 _ => (),
             }
+            index += 1;
         }
         self.keep(piece);
         piece.len()
+    }
+
+    /// Returns how many bytes of `rest`, which is not empty, belong to the current string, with what ends it.
+    fn within_string(&mut self, rest: &[u8]) -> usize {
+        if std::mem::take(&mut self.is_escaped) {
+            return 1;
+        }
+        let Some(end) = memchr2(b'"', b'\\', rest) else { return rest.len() };
+        match rest[end] {
+            b'"' => self.is_in_string = false,
+            _ => self.is_escaped = true,
+        }
+        end + 1
     }
 
     fn keep(&mut self, part: &[u8]) {
