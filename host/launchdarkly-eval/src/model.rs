@@ -16,12 +16,12 @@ mod value;
 
 pub use self::audience::Audience;
 pub use self::context::{Context, ContextError, ContextKeys};
-pub use self::flag::{Flag, FlagBody};
-pub use self::item::{Body, Item};
+pub use self::flag::{Flag, FlagBody, FlagFacts};
+pub use self::item::{Body, Item, ItemFacts};
 pub use self::json::syntax::SyntaxError;
 pub use self::json::{JsonReader, MAX_DEPTH, Mismatch, has_number_out_of_range, is_deeper_than, normalize_json};
 pub use self::reference::{Reference, ReferenceError};
-pub use self::segment::{Segment, SegmentBody};
+pub use self::segment::{Segment, SegmentBody, SegmentFacts};
 
 pub use self::rule::as_version;
 pub use self::value::write_text;

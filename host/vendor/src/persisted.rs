@@ -14,6 +14,10 @@ pub struct SavedItem<'a> {
     pub version: i64,
     /// The item as upstream sent it; `None` for a deleted item.
     pub json: Option<Cow<'a, str>>,
+    /// What the vendor's side knows of the item and need not find out again, as JSON. A version that cannot read it does
+    /// without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Cow<'a, str>>,
 }
 
 /// Items by environment, kind and key.

@@ -100,7 +100,7 @@ fn write_items(scope: &Key, before: Option<&Items>, after: Option<&Items>, chang
     let mut put = |item: &Item| {
         let json = Some(String::from_utf8_lossy(item.json()));
         let key = scope.with(item.domain().kind()).with(&**item.identifier());
-        changes.put(SAVED_ITEMS, &key, &SavedItem { version: item.version(), json });
+        changes.put(SAVED_ITEMS, &key, &SavedItem { version: item.version(), json, facts: None });
     };
     if let Some(replaced) = before.zip(after).and_then(|(before, after)| after.replaced_since(before)) {
         return replaced.iter().for_each(&mut put);
@@ -304,7 +304,7 @@ mod tests {
         let lifecycle = Lifecycle::new();
         let store = DataStore::open(folder.path(), &lifecycle).await;
         let scope = Key::of(&[VENDOR, "id"]);
-        let item = |json: &'static str| SavedItem { version: 1, json: Some(json.into()) };
+        let item = |json: &'static str| SavedItem { version: 1, json: Some(json.into()), facts: None };
         let order = |all: &[&str]| all.iter().map(|it| Arc::from(*it)).collect();
         let saved = SavedEnvironment {
             flags: order(&["odd", "a"]),

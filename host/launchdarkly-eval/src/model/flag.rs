@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Malformed;
 use super::audience::Audience;
 use super::item::{Body, Item};
@@ -34,7 +36,7 @@ pub struct FlagBody {
 }
 
 /// The properties of a flag that are needed without evaluation.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlagFacts {
     track_events: bool,
     debug_events_until_date: i64,

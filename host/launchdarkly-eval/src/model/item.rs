@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Malformed;
@@ -30,6 +31,14 @@ struct Head {
     /// Whether the version that was sent is invalid: a fraction, or a number that is negative or too large.
     has_odd_version: bool,
     deleted: bool,
+}
+
+/// What is known of an item besides its JSON. With both, there is the item again without parsing anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemFacts<F> {
+    name: Option<Box<str>>,
+    version: i64,
+    facts: F,
 }
 
 /// The properties of one kind of item that evaluation needs, with defaults filled in.
@@ -101,6 +110,24 @@ impl<B: Body> Item<B> {
         })?;
         head.name = head.name.filter(|name| **name != *key);
         Ok(Self { key, json, head, facts: body.facts() })
+    }
+
+    /// Returns what is known of the item besides its JSON; `None` for a tombstone, and for an item with an invalid version.
+    #[must_use]
+    pub fn item_facts(&self) -> Option<ItemFacts<B::Facts>>
+    where
+        B::Facts: Clone,
+    {
+        let Head { name, version, has_odd_version, deleted } = &self.head;
+        let (name, version, facts) = (name.clone(), *version, self.facts.clone());
+        (!deleted && !has_odd_version).then_some(ItemFacts { name, version, facts })
+    }
+
+    /// The item whose JSON and facts these were. Nothing is checked again.
+    #[must_use]
+    pub fn with_facts(key: Arc<str>, json: Bytes, facts: ItemFacts<B::Facts>) -> Self {
+        let ItemFacts { name, version, facts } = facts;
+        Self { key, json, head: Head { name, version, ..Head::default() }, facts }
     }
 
     /// Returns the tombstone of a deleted item: its key and the version of the deletion.

@@ -1,5 +1,7 @@
 //! Segments as received.
 
+use serde::{Deserialize, Serialize};
+
 use super::Malformed;
 use super::item::{Body, Item};
 use super::json::JsonReader;
@@ -25,7 +27,7 @@ pub struct SegmentBody {
 }
 
 /// The properties of a segment that are needed without evaluation.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentFacts {
     is_unbounded: bool,
 }

@@ -4,14 +4,16 @@ mod restore;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::data_store::tables::{ENVIRONMENTS, Table};
 use yardarm_core::data_store::{Changes, DataStore, Key, TrackedState};
+use yardarm_launchdarkly_eval::model::{FlagFacts, ItemFacts, SegmentFacts};
 use yardarm_vendor::persisted::{SAVED_ITEMS, SavedItem};
 
 use super::item_changes::{ItemChange, changes};
-use super::items::{ItemKind, Items};
+use super::items::{Item, ItemKind, Items};
 use crate::config::{EnvironmentConfig, LiveConfig};
 
 pub(crate) use self::restore::{Restored, read};
@@ -20,11 +22,27 @@ pub(crate) use self::restore::{Restored, read};
 const OWNERS: Table<String> = ENVIRONMENTS.of();
 /// The last part of its key.
 const OWNER: &str = "owner";
+/// Number of the rules by which items are checked when they arrive, and of the facts that are kept. It is raised when
+/// either changes, so that items that an earlier version wrote are checked again.
+const RULES: u32 = 1;
 
 /// Persists the newest data of one environment.
 pub(crate) struct LastGoodData {
     tracked: TrackedState<Option<Content>>,
     settings: LiveConfig,
+}
+
+/// What is known of a stored item that was checked by the rules of this number.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct SavedFacts {
+    rules: u32,
+    kind: FactsOfKind,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum FactsOfKind {
+    Flag(ItemFacts<FlagFacts>),
+    Segment(ItemFacts<SegmentFacts>),
 }
 
 /// What is persisted.
@@ -64,6 +82,20 @@ impl LastGoodData {
     }
 }
 
+impl SavedFacts {
+    fn of(item: &Item) -> Option<Self> {
+        let kind = match item {
+            Item::Flag(flag) => FactsOfKind::Flag(flag.item_facts()?),
+            Item::Segment(segment) => FactsOfKind::Segment(segment.item_facts()?),
+        };
+        Some(Self { rules: RULES, kind })
+    }
+
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("text and numbers are always JSON")
+    }
+}
+
 /// Writes what differs between the committed content and the newest one.
 fn write(scope: &Key, before: Option<&Content>, after: &Content, all: &mut Changes<'_>) {
     if before.is_none() {
@@ -78,7 +110,11 @@ fn write(scope: &Key, before: Option<&Content>, after: &Content, all: &mut Chang
             ItemChange::Remove(kind, name) => all.remove(SAVED_ITEMS, &key(kind, &name)),
             ItemChange::Put(kind, item) => {
                 let json = (!item.is_deleted()).then(|| String::from_utf8_lossy(item.json()));
-                let saved = SavedItem { version: item.version(), json };
+                let saved = SavedItem {
+                    version: item.version(),
+                    json,
+                    facts: SavedFacts::of(&item).map(|it| it.to_json().into()),
+                };
                 all.put(SAVED_ITEMS, &key(kind, item.key()), &saved);
             }
         }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use yardarm_core::data_store::{DataStore, Key, Record, StoreError};
 use yardarm_core::{EnvironmentLabel, InternalError};
 
+use yardarm_core::shared_text::shared_text;
 use yardarm_core::supervisor::blocking;
 use yardarm_core::workers::processors;
 use yardarm_launchdarkly_eval::model::{Flag, MAX_VERSION, Segment};
@@ -16,7 +17,7 @@ use yardarm_vendor::persisted::{SAVED_ITEMS, SavedItem};
 
 use super::super::items::{Item, ItemKind, Items};
 use super::super::message;
-use super::{OWNER, OWNERS, kind_part, owner, scope};
+use super::{FactsOfKind, OWNER, OWNERS, RULES, SavedFacts, kind_part, owner, scope};
 use crate::config::EnvironmentConfig;
 
 /// Name of the work on other threads.
@@ -136,13 +137,27 @@ impl StoredItem {
 
     /// The item, if it is usable.
     fn parse(self) -> Option<Item> {
-        let (key, SavedItem { version, json }) = (self.key?, self.value?);
-        let json = json.map(|it| RawValue::from_string(it.into_owned())).transpose().ok()?;
-        Some(match (self.kind?, json) {
-            (ItemKind::Flag, Some(json)) => Item::Flag(Arc::new(message::flag(&key, &json).ok()?)),
-            (ItemKind::Flag, None) => Item::Flag(Arc::new(Flag::tombstone(&key, valid(version)?))),
-            (ItemKind::Segment, Some(json)) => Item::Segment(Arc::new(message::segment(&key, &json).ok()?)),
-            (ItemKind::Segment, None) => Item::Segment(Arc::new(Segment::tombstone(&key, valid(version)?))),
+        let (kind, key, SavedItem { version, json, facts }) = (self.kind?, self.key?, self.value?);
+        let Some(json) = json else {
+            return Some(match kind {
+                ItemKind::Flag => Item::Flag(Arc::new(Flag::tombstone(&key, valid(version)?))),
+                ItemKind::Segment => Item::Segment(Arc::new(Segment::tombstone(&key, valid(version)?))),
+            });
+        };
+        let json = json.into_owned();
+        let facts = facts.and_then(|it| serde_json::from_str::<SavedFacts>(&it).ok());
+        // What was checked by the same rules needs no parsing: the store verifies what it reads.
+        Some(match (kind, facts.filter(|it| it.rules == RULES).map(|it| it.kind)) {
+            (ItemKind::Flag, Some(FactsOfKind::Flag(facts))) => {
+                Item::Flag(Arc::new(Flag::with_facts(shared_text(&key), json.into(), facts)))
+            }
+            (ItemKind::Segment, Some(FactsOfKind::Segment(facts))) => {
+                Item::Segment(Arc::new(Segment::with_facts(shared_text(&key), json.into(), facts)))
+            }
+            (ItemKind::Flag, _) => Item::Flag(Arc::new(message::flag(&key, &RawValue::from_string(json).ok()?).ok()?)),
+            (ItemKind::Segment, _) => {
+                Item::Segment(Arc::new(message::segment(&key, &RawValue::from_string(json).ok()?).ok()?))
+            }
         })
     }
 }
