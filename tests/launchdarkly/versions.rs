@@ -24,7 +24,7 @@ async fn serves_the_rest(row: &str, gateway: &Running) {
     assert_eq!(evaluated, json!({"plain": {"value": true, "variation": 0, "version": 3}}), "{row}");
 }
 
-/// Replaces texts in stored items with others of the same length.
+/// Replaces texts in stored items with others of the same length, each wherever it occurs in the first item that has it.
 fn forge(file: &Path, replacements: &[(String, String)]) {
     let items: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("items.1");
     let database = Database::open(file).expect("a store");
@@ -36,9 +36,12 @@ fn forge(file: &Path, replacements: &[(String, String)]) {
             let found = table.iter().expect("items").find_map(|record| {
                 let (key, value) = record.expect("an item");
                 let (key, mut value) = (key.value().to_vec(), value.value().to_vec());
-                let place = value.windows(before.len()).position(|it| it == before.as_bytes())?;
-                value[place..place + after.len()].copy_from_slice(after.as_bytes());
-                Some((key, value))
+                let mut is_found = false;
+                while let Some(place) = value.windows(before.len()).position(|it| it == before.as_bytes()) {
+                    value[place..place + after.len()].copy_from_slice(after.as_bytes());
+                    is_found = true;
+                }
+                is_found.then_some((key, value))
             });
             let (key, value) = found.unwrap_or_else(|| panic!("{before} is in the store"));
             table.insert(&key[..], &value[..]).expect("a record");
@@ -58,12 +61,15 @@ async fn invalid_versions_on_disk_affect_only_their_items() {
         kept["segments"][key] = segment(key, version);
     }
     let setup = || Setup::new().cloud(&cloud).set("data.dir", folder.to_str().expect("a path in UTF-8"));
+    let items = ["flags", "segments"].map(|kind| kept[kind].as_object().expect("items").len()).iter().sum();
     let gateway = setup().data(SDK_KEY, kept).start().await;
     gateway.stop().await;
     let text = |version: &str| format!("\"version\":{version}");
     // Of flags and segments: each time the first remaining one is replaced.
-    let both = ODD.into_iter().chain(ODD);
-    let replacements: Vec<_> = both.map(|(_, version, odd)| (text(&version.to_string()), text(odd))).collect();
+    let odd = ODD.into_iter().chain(ODD).map(|(_, version, odd)| (text(&version.to_string()), text(odd)));
+    // An item that was checked by the same rules would not be checked again.
+    let other_rules = ("\"rules\":1".to_owned(), "\"rules\":0".to_owned());
+    let replacements: Vec<_> = odd.chain(std::iter::repeat_n(other_rules, items)).collect();
     forge(&folder.join("store.redb"), &replacements);
 
     cloud.goes_down();
