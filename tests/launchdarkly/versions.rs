@@ -24,7 +24,7 @@ async fn serves_the_rest(row: &str, gateway: &Running) {
     assert_eq!(evaluated, json!({"plain": {"value": true, "variation": 0, "version": 3}}), "{row}");
 }
 
-/// Replaces texts in stored items with others of the same length, each wherever it occurs in the first item that has it.
+/// Replaces texts in stored items with others of the same length.
 fn forge(file: &Path, replacements: &[(String, String)]) {
     let items: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("items.1");
     let database = Database::open(file).expect("a store");
@@ -36,12 +36,9 @@ fn forge(file: &Path, replacements: &[(String, String)]) {
             let found = table.iter().expect("items").find_map(|record| {
                 let (key, value) = record.expect("an item");
                 let (key, mut value) = (key.value().to_vec(), value.value().to_vec());
-                let mut is_found = false;
-                while let Some(place) = value.windows(before.len()).position(|it| it == before.as_bytes()) {
-                    value[place..place + after.len()].copy_from_slice(after.as_bytes());
-                    is_found = true;
-                }
-                is_found.then_some((key, value))
+                let place = value.windows(before.len()).position(|it| it == before.as_bytes())?;
+                value[place..place + after.len()].copy_from_slice(after.as_bytes());
+                Some((key, value))
             });
             let (key, value) = found.unwrap_or_else(|| panic!("{before} is in the store"));
             table.insert(&key[..], &value[..]).expect("a record");

@@ -79,12 +79,12 @@ impl CompiledClause {
     /// Compiles `clause`. A list of segments is added to `segment_lists`.
     pub(super) fn compile(clause: &model::Clause, symbols: &Symbols, segment_lists: &mut Vec<Box<[u32]>>) -> Self {
         let (kind, number) = if clause.operator == Operator::SegmentMatch {
-            match *segments_of(clause, symbols) {
-                [number] => (ClauseKind::Segment, number),
-                ref list => {
-                    segment_lists.push(list.into());
-                    (ClauseKind::SegmentList, u32::try_from(segment_lists.len() - 1).unwrap_or(u32::MAX))
-                }
+            let list = segments_of(clause, symbols);
+            if let [number] = *list {
+                (ClauseKind::Segment, number)
+            } else {
+                segment_lists.push(list);
+                (ClauseKind::SegmentList, u32::try_from(segment_lists.len() - 1).unwrap_or(u32::MAX))
             }
         } else if &*clause.attribute == "kind" {
             // The plain name only: `/kind` is the kind of the one context that is looked at.

@@ -55,13 +55,12 @@ impl Outcome {
 
     /// Whether the result belongs to an experiment, of the newer or the older model.
     pub(super) fn is_experiment(&self) -> bool {
-        matches!(
-            self.reason,
-            Reason::Rule { in_experiment: true, .. }
-                | Reason::Rule { is_tracked: true, .. }
-                | Reason::Fallthrough { in_experiment: true, .. }
-                | Reason::Fallthrough { is_tracked: true, .. }
-        )
+        match self.reason {
+            Reason::Rule { in_experiment, is_tracked, .. } | Reason::Fallthrough { in_experiment, is_tracked } => {
+                in_experiment || is_tracked
+            }
+            Reason::Off | Reason::Target | Reason::PrerequisiteFailed { .. } | Reason::Malformed(_) => false,
+        }
     }
 }
 

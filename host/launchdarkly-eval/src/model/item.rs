@@ -33,11 +33,10 @@ struct Head {
     deleted: bool,
 }
 
-/// What is known of an item besides its JSON. With both, there is the item again without parsing anything.
+/// What is known of an item besides its JSON and its version. With these, there is the item again without parsing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemFacts<F> {
     name: Option<Box<str>>,
-    version: i64,
     facts: F,
 }
 
@@ -112,21 +111,20 @@ impl<B: Body> Item<B> {
         Ok(Self { key, json, head, facts: body.facts() })
     }
 
-    /// Returns what is known of the item besides its JSON; `None` for a tombstone, and for an item with an invalid version.
+    /// Returns what is known of the item; `None` for a tombstone, and for an item with an invalid version.
     #[must_use]
     pub fn item_facts(&self) -> Option<ItemFacts<B::Facts>>
     where
         B::Facts: Clone,
     {
-        let Head { name, version, has_odd_version, deleted } = &self.head;
-        let (name, version, facts) = (name.clone(), *version, self.facts.clone());
-        (!deleted && !has_odd_version).then_some(ItemFacts { name, version, facts })
+        let Head { name, has_odd_version, deleted, .. } = &self.head;
+        (!deleted && !has_odd_version).then(|| ItemFacts { name: name.clone(), facts: self.facts.clone() })
     }
 
-    /// The item whose JSON and facts these were. Nothing is checked again.
+    /// Returns the item that this is the content of. Nothing is checked again.
     #[must_use]
-    pub fn with_facts(key: Arc<str>, json: Bytes, facts: ItemFacts<B::Facts>) -> Self {
-        let ItemFacts { name, version, facts } = facts;
+    pub fn with_facts(key: Arc<str>, version: i64, json: Bytes, facts: ItemFacts<B::Facts>) -> Self {
+        let ItemFacts { name, facts } = facts;
         Self { key, json, head: Head { name, version, ..Head::default() }, facts }
     }
 

@@ -149,10 +149,10 @@ impl StoredItem {
         // What was checked by the same rules needs no parsing: the store verifies what it reads.
         Some(match (kind, facts.filter(|it| it.rules == RULES).map(|it| it.kind)) {
             (ItemKind::Flag, Some(FactsOfKind::Flag(facts))) => {
-                Item::Flag(Arc::new(Flag::with_facts(shared_text(&key), json.into(), facts)))
+                Item::Flag(Arc::new(Flag::with_facts(shared_text(&key), version, json.into(), facts)))
             }
             (ItemKind::Segment, Some(FactsOfKind::Segment(facts))) => {
-                Item::Segment(Arc::new(Segment::with_facts(shared_text(&key), json.into(), facts)))
+                Item::Segment(Arc::new(Segment::with_facts(shared_text(&key), version, json.into(), facts)))
             }
             (ItemKind::Flag, _) => Item::Flag(Arc::new(message::flag(&key, &RawValue::from_string(json).ok()?).ok()?)),
             (ItemKind::Segment, _) => {
