@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use yardarm_core::data_folder::DataFolder;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::metrics::Registry;
@@ -83,8 +84,9 @@ impl Gateway {
                 Some(folder) => Some(DataStore::open(folder, &operating).await),
                 None => None,
             }
-        };
-        let plugins = PluginFolder::open(config.plugins.folder(data_dir), hooks.clone(), &operating);
+        }
+        .shared();
+        let plugins = PluginFolder::open(config.plugins.folder(data_dir), store.clone(), hooks.clone(), &operating);
         let tls_of_upstream = blocking("root certificates", UpstreamTls::load);
         let (store, plugins, upstream_tls) = tokio::join!(store, plugins, tls_of_upstream);
         let plugins = plugins?;

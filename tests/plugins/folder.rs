@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use yardarm_testkit::guests::{self, Guest, GuestHook};
 use yardarm_testkit::{Call, FakeLaunchDarkly, within};
 
 use super::{gate, put, redactor, sample};
@@ -215,4 +216,39 @@ async fn an_invalid_or_removed_folder_does_not_stop_the_gateway() {
     assert_eq!(program.answers(&Call::get("/sdk/flags").key(SDK_KEY)).await.status, 200);
     program.signal(Signal::TERM);
     assert!(program.ends().await.0.success());
+}
+
+#[tokio::test]
+async fn compiled_code_is_used_again_while_the_store_knows_it() {
+    let prepared = Prepared::new(setup()).await;
+    let guest = Guest::new("gate").hook(GuestHook::RequestAuth, guests::ALLOW).component().expect("a component");
+    put(&prepared.plugins, "gate.wasm", guest);
+    let compiled = prepared.dir.path().join("data/compiled-plugins");
+    let files =
+        || -> Vec<_> { fs::read_dir(&compiled).expect("a folder").map(|it| it.expect("a file").path()).collect() };
+    let starts = async |is_known: bool, signal: Signal| {
+        let program = prepared.start().await;
+        let status = status_where(&program, "the plugin", |status| row(status, "gate")["state"] == "active").await;
+        assert_eq!(row(&status, "gate")["active"]["compiled_before"], is_known);
+        within("one file", async {
+            while files().len() != 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        program.signal(signal);
+        program.ends().await;
+    };
+    starts(false, Signal::TERM).await;
+    starts(true, Signal::KILL).await;
+    // Code that nobody recorded is removed and never run, whatever its name says.
+    let code = files().remove(0);
+    let name = code.file_name().and_then(|it| it.to_str()).expect("a name");
+    let engine = name.split('-').next().expect("the engine");
+    fs::copy(&code, compiled.join(format!("{engine}-{}.cwasm", "0".repeat(64)))).expect("a file");
+    starts(true, Signal::TERM).await;
+    // Without its record, the file itself is not used either.
+    fs::remove_file(prepared.dir.path().join("data/store.redb")).expect("the store");
+    starts(false, Signal::TERM).await;
+    starts(true, Signal::TERM).await;
 }

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::supervisor;
-use yardarm_core::{InternalError, Lifecycle, Supervised, Supervisor};
+use yardarm_core::{DataStore, InternalError, Lifecycle, Supervised, Supervisor};
 
 use self::events::{FolderEvents, FolderWatcher};
 use self::loader::Loader;
@@ -47,7 +47,8 @@ pub struct Settings {
     pub trust: Trust,
     /// Whether a component without a binding file is bound to all its hooks in all environments.
     pub auto_bind: bool,
-    /// Folder of the cache of compiled components, outside of the watched folder; no cache if absent.
+    /// Folder of the cache of compiled components, outside of the watched folder; no cache if absent. Its index is in the
+    /// store of the data folder.
     pub cache_dir: Option<PathBuf>,
     /// Size and age limits of the cache.
     pub cache_limits: CacheLimits,
@@ -98,7 +99,8 @@ impl Default for Settings {
 }
 
 impl PluginFolder {
-    /// Loads the folder, installs the plan, and keeps watching under `lifecycle`.
+    /// Loads the folder, installs the plan, and keeps watching under `lifecycle`. `store` is the store of the data folder
+    /// once it is open; without one, compiled components are not cached.
     ///
     /// Waits for the first complete plan, up to the configured timeout. Until it is complete, hooks with required
     /// plugins that are not loaded yet fail closed.
@@ -106,7 +108,12 @@ impl PluginFolder {
     /// # Errors
     /// If the engine cannot be created. A folder or plugin that cannot be used is not an error; it is reported in
     /// [`Self::status`].
-    pub async fn open(mut settings: Settings, hooks: Hooks, lifecycle: &Lifecycle) -> Result<Arc<Self>, OpenError> {
+    pub async fn open(
+        mut settings: Settings,
+        store: impl Future<Output = Option<DataStore>>,
+        hooks: Hooks,
+        lifecycle: &Lifecycle,
+    ) -> Result<Arc<Self>, OpenError> {
         // Absolute, as in file events, and independent of later changes of the working directory.
         settings.dir = std::path::absolute(&settings.dir).unwrap_or(settings.dir);
         let engine = Engine::new(settings.instances).map_err(|error| OpenError::Engine(error.into()))?;
@@ -118,7 +125,7 @@ impl PluginFolder {
             page_map_scan = facts.page_map_scan,
             "plugin engine ready"
         );
-        let cache = open_cache(&settings, &engine).await;
+        let cache = open_cache(&settings, store.await, &engine).await;
         let stager = Stager { engine, cache, lifecycle: lifecycle.clone() };
         let folder = Arc::new(Self {
             view: Mutex::new(View::new(settings.dir.clone(), facts)),
@@ -262,12 +269,12 @@ async fn settle(loader: &mut Loader, folder_events: &FolderEvents) -> bool {
 }
 
 /// Opens the cache of compiled components, if one is configured and usable.
-async fn open_cache(settings: &Settings, engine: &Engine) -> Option<Cache> {
-    let dir = settings.cache_dir.clone()?;
+async fn open_cache(settings: &Settings, store: Option<DataStore>, engine: &Engine) -> Option<Cache> {
+    let (dir, store) = (settings.cache_dir.clone()?, store?);
     let (limits, engine) = (settings.cache_limits, engine.wasmtime.clone());
     let open = {
         let dir = dir.clone();
-        supervisor::blocking("plugin cache", move || Cache::open(&dir, &engine, limits))
+        supervisor::blocking("plugin cache", move || Cache::open(&dir, store, &engine, limits))
     };
     let opened = tokio::time::timeout(CACHE_TIMEOUT, open).await;
     let opened = opened.map_err(|_| std::io::ErrorKind::TimedOut.into());

@@ -10,8 +10,11 @@ mod swap;
 mod trust;
 mod zoo;
 
+use std::fs::Permissions;
+use std::future::ready;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ use yardarm_core::hooks::{
     Admission, BatchFacts, EnvironmentHooks, EvaluationFacts, Event, Filtering, HeaderBlock, HookFailure, Hooks,
     ItemHead, PayloadEdit, PayloadFacts, PayloadView, RequestFacts, ResultEdit, ResultView, ViewedResult,
 };
-use yardarm_core::{EnvironmentLabel, Lifecycle, Secret};
+use yardarm_core::{DataStore, EnvironmentLabel, Lifecycle, Secret};
 use yardarm_testkit::guests::{Guest, GuestHook};
 
 use crate::{FolderStatus, PluginFolder, PluginStatus, Settings};
@@ -38,6 +41,25 @@ struct Fixture {
     folder: Arc<PluginFolder>,
 }
 
+/// A data folder with its store.
+struct DataDir {
+    dir: TempDir,
+    store: DataStore,
+}
+
+impl DataDir {
+    async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DataStore::open(dir.path(), &Lifecycle::new()).await;
+        Self { dir, store }
+    }
+
+    /// The folder of compiled components.
+    fn compiled(&self) -> PathBuf {
+        self.dir.path().join("compiled")
+    }
+}
+
 impl Fixture {
     /// Opens a folder with these files in it.
     async fn with(files: &[(&str, &[u8])]) -> Self {
@@ -45,6 +67,19 @@ impl Fixture {
     }
 
     async fn set_up(files: &[(&str, &[u8])], change: impl FnOnce(&mut Settings)) -> Self {
+        Self::with_store(files, None, change).await
+    }
+
+    /// Opens a folder whose compiled components are cached in a data folder.
+    async fn cached(files: &[(&str, &[u8])], data: &DataDir, max_size: u64) -> Self {
+        Self::with_store(files, Some(data.store.clone()), |settings| {
+            settings.cache_dir = Some(data.compiled());
+            settings.cache_limits.max_size = max_size;
+        })
+        .await
+    }
+
+    async fn with_store(files: &[(&str, &[u8])], store: Option<DataStore>, change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
             place(dir.path(), name, content);
@@ -53,7 +88,7 @@ impl Fixture {
         settings.quiet = Duration::from_millis(30);
         change(&mut settings);
         let (hooks, lifecycle) = (Hooks::none(), Lifecycle::new());
-        let folder = PluginFolder::open(settings, hooks.clone(), &lifecycle).await.unwrap();
+        let folder = PluginFolder::open(settings, ready(store), hooks.clone(), &lifecycle).await.unwrap();
         Self { dir, hooks, lifecycle, folder }
     }
 
@@ -135,6 +170,10 @@ impl Drop for Fixture {
     fn drop(&mut self) {
         self.lifecycle.token().cancel();
     }
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 fn place(dir: &Path, name: &str, content: &[u8]) {

@@ -24,7 +24,7 @@ pub const ITEMS: TableName = TableName("items.1");
 pub const TARGETS: TableName = TableName("targets.1");
 /// Sealed lists of environments. Key: the source of the list.
 pub const LISTS: TableName = TableName("lists.1");
-/// Compiled plugins, whose code is in files. Key: engine, digest of the component.
+/// What is known of compiled plugins, whose code is in files. Key: engine, digest of the component.
 pub const COMPILED_PLUGINS: TableName = TableName("compiled-plugins.1");
 /// Events that wait to be sent. Key: environment, lane, number.
 pub const EVENTS: TableName = TableName("events.1");

@@ -1,27 +1,27 @@
-//! The on-disk cache of compiled components.
+//! The on-disk cache of compiled components: their code in files, and what is known of it in the store of the data folder.
 //!
-//! An entry is native code, so an entry is used only if it is in a folder of its own that only this process's user can
-//! write to, and if its content is unchanged: its digest is part of its name. Several processes may share the folder:
-//! entries appear atomically and are never changed, and an entry that another process removed is compiled again.
+//! An entry is native code, so it is used only if its digest is the one that the store has: only this process's user can
+//! write the store. One process uses the folder, the one that has locked the data folder. Whatever is lost or damaged,
+//! a file or the store, is compiled again.
 
+mod index;
 mod tidy;
 
-use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rustix::fs::OFlags;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
+use yardarm_core::{DataStore, atomic_file};
 
+use self::index::{CompiledPlugin, Index};
 use crate::runtime::engine::OWN_KEY;
 
 const SUFFIX: &str = "cwasm";
-const PARTIAL_SUFFIX: &str = "part";
 /// Maximum size of an entry in bytes; the largest guests have some fifty megabytes.
 const LARGEST_ENTRY: u64 = 1 << 30;
 
@@ -34,23 +34,14 @@ pub struct CacheLimits {
     pub max_age: Duration,
 }
 
-/// A folder of compiled components.
-#[derive(Debug, Clone)]
+/// A folder of compiled components. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Cache {
     dir: Arc<Path>,
     limits: CacheLimits,
-    /// Identifies Wasmtime and its settings.
-    engine: Arc<str>,
-}
-
-/// The parts of an entry's file name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct EntryName<'a> {
-    engine: &'a str,
-    /// Digest of the component file.
-    component: &'a str,
-    /// Digest of the entry itself.
-    content: &'a str,
+    index: Index,
+    /// Held while an entry is written, and while files without a record are removed.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Default for CacheLimits {
@@ -60,41 +51,45 @@ impl Default for CacheLimits {
 }
 
 impl Cache {
-    /// Opens or creates the folder, accessible to its owner only.
-    pub(crate) fn open(dir: &Path, engine: &wasmtime::Engine, limits: CacheLimits) -> io::Result<Self> {
-        let cache = Self { dir: dir.into(), limits, engine: engine_key(engine).into() };
-        cache.prepare()?;
-        Ok(cache)
+    /// Opens or creates the folder, accessible to its owner only. `store` has the index.
+    pub(crate) fn open(
+        dir: &Path,
+        store: DataStore,
+        engine: &wasmtime::Engine,
+        limits: CacheLimits,
+    ) -> io::Result<Self> {
+        atomic_file::prepare_folder(dir)?;
+        let index = Index::new(store, engine_key(engine));
+        Ok(Self { dir: dir.into(), limits, index, writing: Arc::default() })
     }
 
     /// Returns the compiled form of a component file with this digest, if it is cached and undamaged.
     pub(crate) fn load(&self, engine: &wasmtime::Engine, sha256: &[u8; 32]) -> Option<Component> {
-        let (path, content) = self.find(sha256)?;
-        let bytes = match read_entry(&path) {
-            Ok(bytes) if hex::encode(Sha256::digest(&bytes)) == content => bytes,
-            // Another process has removed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        let known = self.index.get(sha256)?;
+        let path = self.path(sha256);
+        let bytes = match atomic_file::read(&path, LARGEST_ENTRY) {
+            Ok(Some(bytes)) if <[u8; 32]>::from(Sha256::digest(&bytes)) == known.sha256 => bytes,
             result => {
                 let error = result.err();
-                tracing::warn!(entry = %path.display(), ?error, "a compiled plugin in the cache is damaged, compiling again");
-                let _ = fs::remove_file(&path);
+                tracing::warn!(entry = %path.display(), ?error, "a compiled plugin is missing or damaged, compiling again");
+                self.index.remove(sha256);
                 return None;
             }
         };
         // Mapping the file would save some milliseconds for the largest guests, but the process would be killed by a
         // signal if the file were truncated.
-        // SAFETY: the bytes are native code that `store` wrote for an engine with the same settings (both are part of
-        // the file's name), only this user can write to the folder, and the digest shows that they are unchanged.
+        // SAFETY: the bytes are native code that `store` wrote for an engine with the same settings, which are part of
+        // the key of the record. Only this user can write the record, and its digest shows that they are unchanged.
         #[expect(unsafe_code, reason = "running compiled code is the point of the cache")]
         let component = unsafe { Component::deserialize(engine, &bytes) };
         match component {
             Ok(component) => {
-                touch(&path);
+                self.index.mark_used(sha256, known);
                 Some(component)
             }
             Err(error) => {
                 tracing::warn!(%error, "a compiled plugin in the cache is incompatible, compiling again");
-                let _ = fs::remove_file(&path);
+                self.index.remove(sha256);
                 None
             }
         }
@@ -103,81 +98,19 @@ impl Cache {
     /// Stores the compiled form of a component file with this digest.
     pub(crate) fn store(&self, component: &Component, sha256: &[u8; 32]) -> io::Result<()> {
         let bytes = component.serialize().map_err(io::Error::other)?;
-        self.write(sha256, &bytes).or_else(|error| match error.kind() {
-            // The folder was removed, or another process removed the unfinished file as a leftover.
-            io::ErrorKind::NotFound => self.prepare().and_then(|()| self.write(sha256, &bytes)),
-            _ => Err(error),
-        })
-    }
-
-    fn write(&self, sha256: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
-        let content = hex::encode(Sha256::digest(bytes));
-        let name = format!("{}-{}-{content}.{SUFFIX}", self.engine, hex::encode(sha256));
-        let partial = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));
-        let mut file = private_file(&partial)?;
-        // The lock is released when this process ends, which distinguishes an unfinished file from a leftover.
-        let written = file.lock().and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
-        let kept = written.and_then(|()| fs::rename(&partial, self.dir.join(name)));
-        if kept.is_err() {
-            let _ = fs::remove_file(&partial);
-        }
-        kept
-    }
-
-    /// Returns the path of the entry for a component, and the digest that its content must have.
-    fn find(&self, sha256: &[u8; 32]) -> Option<(PathBuf, String)> {
-        let component = hex::encode(sha256);
-        fs::read_dir(&self.dir).ok()?.map_while(Result::ok).find_map(|entry| {
-            let file_name = entry.file_name();
-            let name = EntryName::of(file_name.to_str()?)?;
-            let is_it = name.engine == &*self.engine && name.component == component;
-            is_it.then(|| (entry.path(), name.content.to_owned()))
-        })
-    }
-
-    /// Creates the folder if it does not exist, and rejects a folder that belongs to or is writable by another user.
-    fn prepare(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let probe = self.dir.join(format!(".{}.{PARTIAL_SUFFIX}", rand::random::<u64>()));
-        let me = private_file(&probe)?.metadata()?.uid();
-        // Another process may have removed it as a leftover.
-        let _ = fs::remove_file(&probe);
-        let folder = fs::metadata(&self.dir)?;
-        if folder.uid() != me || folder.mode() & 0o022 != 0 {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the folder is not ours alone"));
-        }
+        let _writing = self.writing.lock();
+        atomic_file::replace(&self.path(sha256), &[&bytes])?;
+        self.index.put(sha256, &CompiledPlugin::used_now(&bytes));
         Ok(())
     }
-}
 
-impl<'a> EntryName<'a> {
-    fn of(file_name: &'a str) -> Option<Self> {
-        let mut parts = file_name.strip_suffix(SUFFIX)?.strip_suffix('.')?.split('-');
-        let name = Self { engine: parts.next()?, component: parts.next()?, content: parts.next()? };
-        parts.next().is_none().then_some(name)
+    fn path(&self, sha256: &[u8; 32]) -> PathBuf {
+        self.dir.join(self.file_name(sha256))
     }
-}
 
-/// Marks an entry as used.
-fn touch(path: &Path) {
-    // A failure to record the use is ignored.
-    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
-}
-
-fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.len() > LARGEST_ENTRY {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an entry"));
+    fn file_name(&self, sha256: &[u8; 32]) -> String {
+        format!("{}-{}.{SUFFIX}", self.index.engine(), hex::encode(sha256))
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    file.take(LARGEST_ENTRY).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Identifies what compiled code depends on besides the component: Wasmtime and its settings.

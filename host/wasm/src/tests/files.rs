@@ -182,25 +182,18 @@ async fn a_row_is_removed_with_its_file() {
 
 #[tokio::test]
 async fn many_swaps_leave_a_small_cache_with_the_running_plugins() {
-    let cache = tempfile::tempdir().unwrap();
-    let dir = cache.path().join("compiled");
+    let data = DataDir::open().await;
     let numbered = |number: u32| {
         let name = format!("gate-{number}");
         Guest::new(&name).hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap()
     };
     // The folder removes entries meanwhile, so one may be gone between its listing and the reading of its size.
     let size = || -> u64 {
-        let entries = fs::read_dir(&dir).unwrap();
+        let entries = fs::read_dir(data.compiled()).unwrap();
         entries.filter_map(|entry| entry.unwrap().metadata().ok()).map(|metadata| metadata.len()).sum()
     };
     let mut max_size = u64::MAX;
-    let open = async |max_size, wasm: &[u8]| {
-        Fixture::set_up(&[("gate.wasm", wasm)], |settings| {
-            settings.cache_dir = Some(dir.clone());
-            settings.cache_limits.max_size = max_size;
-        })
-        .await
-    };
+    let open = async |max_size, wasm: &[u8]| Fixture::cached(&[("gate.wasm", wasm)], &data, max_size).await;
     {
         let fixture = open(max_size, &numbered(0)).await;
         fixture.shows("the first", |status| status.plugins[0].active.is_some()).await;

@@ -1,5 +1,7 @@
 //! Opening a folder, the cache of compiled components, checking a file.
 
+use std::os::unix::fs::PermissionsExt;
+
 use yardarm_testkit::guests;
 
 use super::*;
@@ -25,6 +27,7 @@ async fn a_folder_may_be_created_later() {
     let (hooks, lifecycle) = (Hooks::none(), Lifecycle::new());
     let folder = PluginFolder::open(
         Settings { scan_interval: Duration::from_millis(50), ..settings() },
+        ready(None),
         hooks.clone(),
         &lifecycle,
     )
@@ -39,11 +42,8 @@ async fn a_folder_may_be_created_later() {
     lifecycle.token().cancel();
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn a_folder_that_becomes_unsafe_changes_nothing() {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     let fast = |settings: &mut Settings| settings.scan_interval = Duration::from_millis(50);
     let fixture = Fixture::set_up(&[("gate.wasm", &allow())], fast).await;
     mode(fixture.dir.path(), 0o777);
@@ -70,12 +70,10 @@ async fn a_folder_that_becomes_unsafe_changes_nothing() {
 
 #[tokio::test]
 async fn compiled_components_are_kept_and_damaged_ones_are_not_used() {
-    let cache = tempfile::tempdir().unwrap();
-    let dir = cache.path().join("compiled");
-    let wasm = allow();
-    let open =
-        async || Fixture::set_up(&[("gate.wasm", &wasm)], |settings| settings.cache_dir = Some(dir.clone())).await;
-    let entries = || -> Vec<_> { std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    let (data, wasm) = (DataDir::open().await, allow());
+    let open = async || Fixture::cached(&[("gate.wasm", &wasm)], &data, u64::MAX).await;
+    let entries =
+        || -> Vec<_> { std::fs::read_dir(data.compiled()).unwrap().map(|entry| entry.unwrap().path()).collect() };
     let before = async |fixture: Fixture| {
         assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
         fixture.plugin("gate").active.unwrap().compiled_before
@@ -97,16 +95,23 @@ async fn compiled_components_are_kept_and_damaged_ones_are_not_used() {
     assert!(!before(open().await).await, "truncated");
 }
 
-#[cfg(unix)]
 #[tokio::test]
-async fn a_cache_that_others_can_write_to_is_not_used() {
-    use std::os::unix::fs::PermissionsExt;
-    let cache = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let dir = cache.path().to_owned();
-    let fixture = Fixture::set_up(&[("gate.wasm", &allow())], |settings| settings.cache_dir = Some(dir)).await;
+async fn a_cache_that_others_can_write_to_is_closed_to_them() {
+    let data = DataDir::open().await;
+    std::fs::create_dir(data.compiled()).unwrap();
+    mode(&data.compiled(), 0o777);
+    let fixture = Fixture::cached(&[("gate.wasm", &allow())], &data, u64::MAX).await;
     assert!(fixture.authenticate().await.is_ok());
-    assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::metadata(data.compiled()).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[tokio::test]
+async fn a_cache_in_place_of_which_is_a_link_is_not_used() {
+    let (data, elsewhere) = (DataDir::open().await, tempfile::tempdir().unwrap());
+    std::os::unix::fs::symlink(elsewhere.path(), data.compiled()).unwrap();
+    let fixture = Fixture::cached(&[("gate.wasm", &allow())], &data, u64::MAX).await;
+    assert!(fixture.authenticate().await.is_ok());
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -1,8 +1,7 @@
 //! Folders that other users can write to, that cannot be read, or that are removed and created: the gateway continues
 //! and reports it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 
 use yardarm_testkit::guests;
 
@@ -17,10 +16,6 @@ fn gate(fragment: &str) -> Vec<u8> {
 
 fn filter() -> Vec<u8> {
     Guest::new("filter").hook(GuestHook::EventFilter, guests::KEEP).component().unwrap()
-}
-
-fn mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 fn fast(settings: &mut Settings) {
@@ -155,7 +150,7 @@ async fn a_path_that_is_not_a_folder_is_reported_and_not_fatal() {
     fast(&mut settings);
     let checked = check_folder(&settings);
     let (hooks, lifecycle) = (Hooks::none(), Lifecycle::new());
-    let folder = PluginFolder::open(settings, hooks.clone(), &lifecycle).await.unwrap();
+    let folder = PluginFolder::open(settings, ready(None), hooks.clone(), &lifecycle).await.unwrap();
     let trouble = folder.status().trouble.unwrap();
     assert!(folder.is_ready() && trouble.class == "unusable-folder");
     assert_eq!(checked.trouble.unwrap().to_string(), trouble.text);

@@ -1,131 +1,128 @@
 //! Removal of cache entries that exceed the limits.
 
 use std::collections::HashSet;
-use std::fs::{self, File, Metadata, TryLockError};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+use std::{fs, io};
 
-use rustix::fs::OFlags;
+use yardarm_core::time::unix_ms;
 
-use super::{Cache, EntryName, PARTIAL_SUFFIX, SUFFIX, touch};
+use super::index::CompiledPlugin;
+use super::{Cache, SUFFIX};
 
-/// A usable entry.
+/// A record, the digest of its component, and whether a running plugin uses it.
 struct Entry {
-    path: PathBuf,
-    size: u64,
-    used: SystemTime,
+    component: [u8; 32],
+    record: CompiledPlugin,
     is_active: bool,
 }
 
 impl Cache {
     /// Removes unusable entries, entries that were not used for too long, and the least recently used ones beyond the
-    /// size limit. Keeps the entries of component files whose digests are in `active`, and marks them as used, so that
-    /// other processes keep them too.
+    /// size limit. Keeps the entries of component files whose digests are in `active`, and marks them as used.
     pub(crate) fn tidy(&self, active: &HashSet<[u8; 32]>) {
-        let active: HashSet<String> = active.iter().map(hex::encode).collect();
-        match self.survey(&active) {
-            Ok(entries) => self.evict(entries),
+        let _writing = self.writing.lock();
+        // Without the index it is not known which files are used.
+        let Some(records) = self.index.survey() else { return };
+        let files = match self.files() {
+            Ok(files) => files,
             // A missing folder is created with the next entry.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-            Err(error) => tracing::warn!(dir = %self.dir.display(), %error, "cannot list compiled plugins"),
-        }
-    }
-
-    /// Lists the entries, and removes leftovers of other engines and of processes that were killed.
-    fn survey(&self, active: &HashSet<String>) -> io::Result<Vec<Entry>> {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => HashSet::new(),
+            Err(error) => {
+                tracing::warn!(dir = %self.dir.display(), %error, "cannot list compiled plugins");
+                return;
+            }
+        };
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let (path, file_name) = (entry.path(), entry.file_name());
-            let Some(name) = file_name.to_str() else { continue };
-            // The metadata of the link itself, if it is one. Another process may have removed the file.
-            let Some(metadata) = entry.metadata().ok().filter(|metadata| !metadata.is_dir()) else { continue };
-            if name.starts_with('.') && name.ends_with(&format!(".{PARTIAL_SUFFIX}")) {
-                if !metadata.is_file() || is_left_over(&path) {
-                    remove(&path);
-                }
+        for (component, record) in records {
+            let is_active = active.contains(&component);
+            if !files.contains(&self.file_name(&component)) {
+                self.index.remove(&component);
                 continue;
             }
-            if !name.ends_with(&format!(".{SUFFIX}")) {
-                continue;
+            if is_active {
+                self.index.mark_used(&component, record);
             }
-            match EntryName::of(name).filter(|name| metadata.is_file() && name.engine == &*self.engine) {
-                None => remove(&path),
-                Some(name) => {
-                    let is_active = active.contains(name.component);
-                    if is_active {
-                        touch(&path);
-                    }
-                    entries.push(Entry { path, size: metadata.len(), used: used(&metadata), is_active });
-                }
-            }
+            entries.push(Entry { component, record, is_active });
         }
-        Ok(entries)
+        let kept: HashSet<String> = self.evict(entries).iter().map(|it| self.file_name(&it.component)).collect();
+        files.difference(&kept).for_each(|name| self.remove_file(name));
     }
 
-    fn evict(&self, mut entries: Vec<Entry>) {
-        entries.sort_by_key(|entry| (entry.is_active, entry.used));
-        let mut total: u64 = entries.iter().map(|entry| entry.size).sum();
-        let (mut evicted, mut freed) = (0_usize, 0);
-        for entry in entries.into_iter().filter(|entry| !entry.is_active) {
-            // A modification time in the future is due to a changed clock and counts as age zero.
-            let age = entry.used.elapsed().unwrap_or(Duration::ZERO);
-            if total > self.limits.max_size || age > self.limits.max_age {
-                remove(&entry.path);
-                total -= entry.size;
-                evicted += 1;
-                freed += entry.size;
-            }
+    /// Returns the names of the files of compiled code, among them those that no record knows.
+    fn files(&self) -> io::Result<HashSet<String>> {
+        let mut files = HashSet::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name().into_string();
+            files.extend(name.ok().filter(|it| it.strip_suffix(SUFFIX).is_some_and(|stem| stem.ends_with('.'))));
         }
+        Ok(files)
+    }
+
+    /// Removes the records of entries beyond the limits; returns the other entries.
+    fn evict(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
+        entries.sort_by_key(|entry| (entry.is_active, entry.record.used_ms));
+        let now = unix_ms();
+        let mut total: u64 = entries.iter().map(|entry| entry.record.size).sum();
+        let (mut evicted, mut freed) = (0_usize, 0);
+        entries.retain(|Entry { component, record, is_active }| {
+            // A last use in the future is due to a changed clock and counts as age zero.
+            let age = Duration::from_millis(now.saturating_sub(record.used_ms));
+            let is_kept = *is_active || (total <= self.limits.max_size && age <= self.limits.max_age);
+            if !is_kept {
+                self.index.remove(component);
+                total -= record.size;
+                evicted += 1;
+                freed += record.size;
+            }
+            is_kept
+        });
         if evicted > 0 {
             tracing::debug!(evicted, freed_bytes = freed, kept_bytes = total, "removed compiled plugins");
         }
+        entries
     }
-}
 
-/// Returns whether no process writes to an unfinished file any more.
-fn is_left_over(path: &Path) -> bool {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-    file.is_ok_and(|file| !matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
-}
-
-fn used(metadata: &Metadata) -> SystemTime {
-    metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-fn remove(path: &Path) {
-    // A failure to remove a file is not an error.
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::debug!(path = %path.display(), %error, "cannot remove a compiled plugin");
+    fn remove_file(&self, name: &str) {
+        let path = self.dir.join(name);
+        // A failure to remove a file is not an error.
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(path = %path.display(), %error, "cannot remove a compiled plugin");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::path::{Path, PathBuf};
 
     use sha2::{Digest, Sha256};
+    use tokio::runtime::Runtime;
     use wasmtime::component::Component;
+    use yardarm_core::data_store::{Key, tables};
+    use yardarm_core::{DataStore, Lifecycle};
 
-    use super::super::{CacheLimits, private_file};
+    use super::super::CacheLimits;
     use super::*;
 
     struct Kept {
         dir: tempfile::TempDir,
         engine: wasmtime::Engine,
         cache: Cache,
+        store: DataStore,
+        /// Writes the store.
+        _runtime: Runtime,
     }
 
     impl Kept {
         fn new(limits: CacheLimits) -> Self {
             let (dir, engine) = (tempfile::tempdir().unwrap(), wasmtime::Engine::default());
-            let cache = Cache::open(&dir.path().join("compiled"), &engine, limits).unwrap();
-            Self { dir, engine, cache }
+            let runtime = Runtime::new().unwrap();
+            let store = runtime.block_on(async { DataStore::open(dir.path(), &Lifecycle::new()).await });
+            let cache = Cache::open(&dir.path().join("compiled"), store.clone(), &engine, limits).unwrap();
+            Self { dir, engine, cache, store, _runtime: runtime }
         }
 
         fn path(&self) -> PathBuf {
@@ -137,8 +134,12 @@ mod tests {
             // The header of a component and a custom section: its number, its size, the size of its name, and the text.
             let mut bytes = b"\0asm\x0d\0\x01\0\0\x05\0".to_vec();
             bytes.extend(number.to_le_bytes());
-            let sha256 = Sha256::digest(&bytes).into();
-            let component = Component::from_binary(&self.engine, &bytes).unwrap();
+            self.store_component(&bytes)
+        }
+
+        fn store_component(&self, bytes: &[u8]) -> [u8; 32] {
+            let sha256 = Sha256::digest(bytes).into();
+            let component = Component::from_binary(&self.engine, bytes).unwrap();
             self.cache.store(&component, &sha256).unwrap();
             sha256
         }
@@ -160,8 +161,9 @@ mod tests {
         }
 
         fn age(&self, sha256: &[u8; 32], age: Duration) {
-            let (path, _) = self.cache.find(sha256).unwrap();
-            File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+            let record = self.cache.index.get(sha256).unwrap();
+            let used_ms = unix_ms() - u64::try_from(age.as_millis()).unwrap();
+            self.cache.index.put(sha256, &CompiledPlugin { used_ms, ..record });
         }
     }
 
@@ -178,6 +180,7 @@ mod tests {
             all.push(active);
             // The first entry is used repeatedly, the last belongs to the running plugin.
             kept.age(&active, Duration::from_secs(u64::from(200 - number)));
+            kept.age(&first, Duration::from_secs(300));
             assert!(kept.has(&first), "{number}");
             kept.cache.tidy(&HashSet::from([active]));
             assert!(kept.size() <= max_size, "{number}: {}", kept.size());
@@ -195,16 +198,8 @@ mod tests {
         kept.age(&active, Duration::from_secs(3600));
         kept.cache.tidy(&HashSet::from([active]));
         assert!(kept.has(&active) && !kept.has(&other));
-
-        // A second process with other plugins uses the same folder, which has space for one more.
-        let limits = CacheLimits { max_size: kept.size() * 2, max_age: Duration::from_secs(60) };
-        let second = Cache::open(&kept.path(), &kept.engine, limits).unwrap();
-        let third = kept.store(3);
-        kept.age(&active, Duration::from_secs(50));
-        kept.age(&third, Duration::from_secs(40));
-        kept.cache.tidy(&HashSet::from([active, third]));
-        second.tidy(&HashSet::new());
-        assert!(kept.has(&active) && kept.has(&third), "used by the other process a moment ago");
+        let used_ms = kept.cache.index.get(&active).unwrap().used_ms;
+        assert!(unix_ms() - used_ms < 60_000, "used just now");
     }
 
     #[test]
@@ -212,22 +207,37 @@ mod tests {
         let kept = Kept::new(CacheLimits { max_age: Duration::from_secs(60), ..CacheLimits::default() });
         let (old, new) = (kept.store(1), kept.store(2));
         kept.age(&old, Duration::from_secs(61));
-        let other_engine = format!("0123456789abcdef-{0}-{0}.cwasm", "00".repeat(32));
-        for name in [&other_engine, "0123-4567.cwasm", ".1.part", "README"] {
+        // The code and the record of another engine, code that is in no record, and records without code.
+        let record = kept.cache.index.get(&new).unwrap();
+        let table = tables::COMPILED_PLUGINS.of::<CompiledPlugin>();
+        let foreign = Key::of(&[&b"0123456789abcdef"[..], &new]);
+        kept.store.put(table, &foreign, &record).unwrap();
+        kept.store.put(table, &Key::of(&["junk"]), &record).unwrap();
+        kept.cache.index.put(&[7; 32], &record);
+        let other_engine = format!("0123456789abcdef-{}.cwasm", hex::encode(new));
+        for name in [&other_engine, "0123-4567.cwasm", "README"] {
             fs::write(kept.path().join(name), "x").unwrap();
         }
         symlink("/etc/passwd", kept.path().join("a-b-c.cwasm")).unwrap();
-        // A file that a running process is writing.
-        let writing = private_file(&kept.path().join(".2.part")).unwrap();
-        writing.lock().unwrap();
         kept.cache.tidy(&HashSet::new());
-        let names = kept.names();
-        assert_eq!(names.len(), 3, "{names:?}");
-        assert!(kept.has(&new) && names.iter().any(|it| it == ".2.part") && names.iter().any(|it| it == "README"));
-        drop(writing);
-        kept.cache.tidy(&HashSet::new());
-        assert_eq!(kept.names().len(), 2);
+        assert_eq!(kept.names().len(), 2, "{:?}", kept.names());
+        assert!(kept.has(&new) && !kept.has(&old) && kept.names().iter().any(|it| it == "README"));
         assert!(Path::new("/etc/passwd").exists());
+        let mut keys = Vec::new();
+        kept.store.read(table, &Key::default(), |record| keys.push(Key::of(record.key))).unwrap();
+        assert_eq!(keys, [Key::of(&[kept.cache.index.engine().as_bytes(), &new])]);
+    }
+
+    #[test]
+    fn an_entry_that_is_not_what_the_index_says_is_not_used() {
+        let kept = Kept::new(CacheLimits::default());
+        // The second one has an empty core module, so its code is another one, which the engine accepts as well.
+        let (one, other) = (kept.store(1), kept.store_component(b"\0asm\x0d\0\x01\0\x01\x08\0asm\x01\0\0\0"));
+        fs::copy(kept.cache.path(&other), kept.cache.path(&one)).unwrap();
+        assert!(!kept.has(&one) && kept.has(&other));
+        assert_eq!(kept.cache.index.get(&one), None, "compiled again and recorded with the next use");
+        assert_eq!(kept.store(1), one);
+        assert!(kept.has(&one));
     }
 
     #[test]
@@ -237,11 +247,12 @@ mod tests {
         kept.cache.tidy(&HashSet::new());
         let sha256 = kept.store(1);
         assert!(kept.has(&sha256));
-        let (path, _) = kept.cache.find(&sha256).unwrap();
+        let path = kept.cache.path(&sha256);
         fs::remove_file(&path).unwrap();
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
         assert!(!kept.has(&sha256));
-        assert!(!path.exists(), "it makes room for the entry");
+        kept.store(1);
+        assert!(kept.has(&sha256), "the entry replaces it");
     }
 }
