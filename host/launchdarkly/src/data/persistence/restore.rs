@@ -1,17 +1,13 @@
-//! Reading the last good data of an environment, which a start waits for: while the store is read, other threads parse
-//! what has been read.
+//! Reading the last good data of an environment, which a start waits for.
 
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt};
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 use yardarm_core::data_store::{DataStore, Key, Record, StoreError};
 use yardarm_core::{EnvironmentLabel, InternalError};
 
 use yardarm_core::shared_text::shared_text;
 use yardarm_core::supervisor::blocking;
-use yardarm_core::workers::processors;
 use yardarm_launchdarkly_eval::model::{Flag, MAX_VERSION, Segment};
 use yardarm_vendor::persisted::{SAVED_ITEMS, SavedItem};
 
@@ -22,23 +18,12 @@ use crate::config::EnvironmentConfig;
 
 /// Name of the work on other threads.
 const TASK: &str = "last good data";
-/// Bytes of JSON that one thread parses at a time.
-const CHUNK: usize = 256 << 10;
-/// Chunks that may wait for a thread.
-const MAX_WAITING: usize = 8;
 
 /// Data that an earlier process persisted.
 pub(crate) struct Restored {
     pub(crate) items: Items,
     /// Whether the store holds these items and no others.
     pub(super) is_complete: bool,
-}
-
-/// A record of an item. Without a kind, a key or a value, this version cannot use it.
-struct StoredItem {
-    kind: Option<ItemKind>,
-    key: Option<Box<str>>,
-    value: Option<SavedItem<'static>>,
 }
 
 /// Why nothing was read.
@@ -80,86 +65,46 @@ pub(crate) async fn read(store: &DataStore, label: &EnvironmentLabel, config: &E
 
 /// All usable items, and the number of unusable ones, which would be refused from upstream too.
 pub(super) async fn read_items(store: &DataStore, scope: &Key) -> Result<(Items, usize), RestoreError> {
-    let (sender, receiver) = mpsc::channel(MAX_WAITING);
     let (store, scope) = (store.clone(), scope.clone());
-    let reading = async { blocking(TASK, move || read_chunks(&store, &scope, &sender)).await };
-    let chunks = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
-    let parsing = chunks.map(|chunk| blocking(TASK, move || parse(chunk))).buffered(processors()).collect::<Vec<_>>();
-    let (read, parsed) = tokio::join!(reading, parsing);
-    read??;
-    let assemble = move || -> Result<_, InternalError> {
+    let read = move || -> Result<_, StoreError> {
         let (mut items, mut unusable) = (Items::default(), 0);
-        for chunk in parsed {
-            for item in chunk? {
-                match item {
-                    Some(Item::Flag(flag)) => items.flags.insert(flag),
-                    Some(Item::Segment(segment)) => items.segments.insert(segment),
-                    None => unusable += 1,
-                }
-            }
-        }
+        store.read(SAVED_ITEMS, &scope, |record| match usable(record) {
+            Some(Item::Flag(flag)) => items.flags.insert(flag),
+            Some(Item::Segment(segment)) => items.segments.insert(segment),
+            None => unusable += 1,
+        })?;
         Ok((items, unusable))
     };
-    Ok(blocking(TASK, assemble).await??)
+    Ok(blocking(TASK, read).await??)
 }
 
-/// Sends all records of items. Blocks.
-fn read_chunks(store: &DataStore, scope: &Key, sender: &mpsc::Sender<Vec<StoredItem>>) -> Result<(), StoreError> {
-    let (mut chunk, mut size) = (Vec::new(), 0);
-    store.read(SAVED_ITEMS, scope, |record| {
-        let item = StoredItem::of(record);
-        size += item.value.as_ref().and_then(|it| it.json.as_ref()).map_or(0, |json| json.len());
-        chunk.push(item);
-        if size >= CHUNK {
-            size = 0;
-            // The receiver waits for the end.
-            let _ = sender.blocking_send(std::mem::take(&mut chunk));
+/// The item of a record, if this version can use it.
+fn usable(record: Record<'_, SavedItem<'static>>) -> Option<Item> {
+    let [_, _, kind, key] = record.key else { return None };
+    let kind = [ItemKind::Flag, ItemKind::Segment].into_iter().find(|it| *kind == kind_part(*it))?;
+    let key = std::str::from_utf8(key).ok()?;
+    let SavedItem { version, json, facts } = record.value?;
+    let Some(json) = json else {
+        return Some(match kind {
+            ItemKind::Flag => Item::Flag(Arc::new(Flag::tombstone(key, valid(version)?))),
+            ItemKind::Segment => Item::Segment(Arc::new(Segment::tombstone(key, valid(version)?))),
+        });
+    };
+    let json = json.into_owned();
+    let facts = facts.and_then(|it| serde_json::from_str::<SavedFacts>(&it).ok());
+    // What was checked by the same rules needs no parsing: the store verifies what it reads.
+    Some(match (kind, facts.filter(|it| it.rules == RULES).map(|it| it.kind)) {
+        (ItemKind::Flag, Some(FactsOfKind::Flag(facts))) => {
+            Item::Flag(Arc::new(Flag::with_facts(shared_text(key), version, json.into(), facts)))
         }
-    })?;
-    let _ = sender.blocking_send(chunk);
-    Ok(())
-}
-
-/// Parses items; `None` for each that is not usable.
-fn parse(chunk: Vec<StoredItem>) -> Vec<Option<Item>> {
-    chunk.into_iter().map(StoredItem::parse).collect()
-}
-
-impl StoredItem {
-    fn of(record: Record<'_, SavedItem<'static>>) -> Self {
-        let (kind, key) = match record.key {
-            [_, _, kind, key] => (Some(*kind), std::str::from_utf8(key).ok()),
-            _ => (None, None),
-        };
-        let kind = [ItemKind::Flag, ItemKind::Segment].into_iter().find(|it| kind == Some(kind_part(*it)));
-        Self { kind, key: key.map(Box::from), value: record.value }
-    }
-
-    /// The item, if it is usable.
-    fn parse(self) -> Option<Item> {
-        let (kind, key, SavedItem { version, json, facts }) = (self.kind?, self.key?, self.value?);
-        let Some(json) = json else {
-            return Some(match kind {
-                ItemKind::Flag => Item::Flag(Arc::new(Flag::tombstone(&key, valid(version)?))),
-                ItemKind::Segment => Item::Segment(Arc::new(Segment::tombstone(&key, valid(version)?))),
-            });
-        };
-        let json = json.into_owned();
-        let facts = facts.and_then(|it| serde_json::from_str::<SavedFacts>(&it).ok());
-        // What was checked by the same rules needs no parsing: the store verifies what it reads.
-        Some(match (kind, facts.filter(|it| it.rules == RULES).map(|it| it.kind)) {
-            (ItemKind::Flag, Some(FactsOfKind::Flag(facts))) => {
-                Item::Flag(Arc::new(Flag::with_facts(shared_text(&key), version, json.into(), facts)))
-            }
-            (ItemKind::Segment, Some(FactsOfKind::Segment(facts))) => {
-                Item::Segment(Arc::new(Segment::with_facts(shared_text(&key), version, json.into(), facts)))
-            }
-            (ItemKind::Flag, _) => Item::Flag(Arc::new(message::flag(&key, &RawValue::from_string(json).ok()?).ok()?)),
-            (ItemKind::Segment, _) => {
-                Item::Segment(Arc::new(message::segment(&key, &RawValue::from_string(json).ok()?).ok()?))
-            }
-        })
-    }
+        (ItemKind::Segment, Some(FactsOfKind::Segment(facts))) => {
+            Item::Segment(Arc::new(Segment::with_facts(shared_text(key), version, json.into(), facts)))
+        }
+        (ItemKind::Flag, _) => Item::Flag(Arc::new(message::flag(key, &RawValue::from_string(json).ok()?).ok()?)),
+        (ItemKind::Segment, _) => {
+            Item::Segment(Arc::new(message::segment(key, &RawValue::from_string(json).ok()?).ok()?))
+        }
+    })
 }
 
 /// The version of a deleted item, if it is valid; an invalid one would block every later version of the item.
