@@ -93,7 +93,7 @@ impl Ruleset {
         segments.iter().for_each(|it| big_segments.add(it));
         Self {
             names_at_start: symbols.len(),
-            visible: VisibleFlags::of(&flags),
+            visible: VisibleFlags::default(),
             flags: by_number(flags, symbols.flags.len(), |it| it.number),
             segments: by_number(segments, symbols.segments.len(), |it| it.number),
             big_segments,
@@ -180,7 +180,7 @@ impl Ruleset {
 
     /// The flags that `audience` may see, sorted by key.
     pub(super) fn visible_to(&self, audience: Audience) -> &FlagList {
-        self.visible.to(audience)
+        self.visible.to(audience, self.flags.iter().flatten())
     }
 
     /// The place of the flag `key` among those that `audience` may see, or the place where it would be.
@@ -295,7 +295,7 @@ impl BigSegmentCount {
 impl fmt::Debug for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ruleset")
-            .field("flags", &self.visible_count(Audience::Server))
+            .field("flags", &self.flags.iter().flatten().count())
             .field("segments", &self.segments.iter().flatten().count())
             .finish_non_exhaustive()
     }

@@ -1,19 +1,20 @@
 //! The flags that each kind of SDK may see, in order of key.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use imbl::Vector;
 
 use super::Audience;
 use super::flag::CompiledFlag;
 
-/// A list of flags per audience. Clones share everything, and a change copies a few nodes of a tree.
+/// A list of flags per audience, made when it is first needed, because most environments have SDKs of few kinds. Clones
+/// share everything, and a change copies a few nodes of a tree.
 #[derive(Clone, Default)]
 pub(super) struct VisibleFlags {
-    server: FlagList,
-    mobile: FlagList,
-    browser: FlagList,
+    server: OnceLock<FlagList>,
+    mobile: OnceLock<FlagList>,
+    browser: OnceLock<FlagList>,
 }
 
 /// Flags in order of key.
@@ -21,21 +22,18 @@ pub(super) struct VisibleFlags {
 pub(super) struct FlagList(Vector<Arc<CompiledFlag>>);
 
 impl VisibleFlags {
-    /// Lists `flags`, which are sorted by key.
-    pub(super) fn of(flags: &[Arc<CompiledFlag>]) -> Self {
-        let list = |audience: Audience| {
-            FlagList(flags.iter().filter(|flag| flag.source().visible_to(audience)).cloned().collect())
-        };
-        Self { server: list(Audience::Server), mobile: list(Audience::Mobile), browser: list(Audience::Browser) }
-    }
-
-    /// The flags that `audience` may see.
-    pub(super) fn to(&self, audience: Audience) -> &FlagList {
-        match audience {
+    /// The flags that `audience` may see; `all` are the flags of the ruleset in any order.
+    pub(super) fn to<'a>(&self, audience: Audience, all: impl Iterator<Item = &'a Arc<CompiledFlag>>) -> &FlagList {
+        let list = match audience {
             Audience::Server => &self.server,
             Audience::Mobile => &self.mobile,
             Audience::Browser => &self.browser,
-        }
+        };
+        list.get_or_init(|| {
+            let mut flags: Vec<_> = all.filter(|flag| flag.source().visible_to(audience)).cloned().collect();
+            flags.sort_unstable_by(|left, right| left.source().key().cmp(right.source().key()));
+            FlagList(flags.into_iter().collect())
+        })
     }
 
     /// Replaces the flag `key`.
@@ -46,6 +44,7 @@ impl VisibleFlags {
             (&mut self.browser, Audience::Browser),
         ];
         for (list, audience) in lists {
+            let Some(list) = list.get_mut() else { continue };
             let was_visible = old.is_some_and(|flag| flag.source().visible_to(audience));
             let new = new.filter(|flag| flag.source().visible_to(audience));
             if was_visible || new.is_some() {
