@@ -20,7 +20,6 @@ const TASKS: &[&str] = &[
     "event filter retries",
     "event summaries",
     "fan-out end",
-    "fan-out pulses",
     "heartbeat",
     "list of environments",
     "outage watch",

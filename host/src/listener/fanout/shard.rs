@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
@@ -12,13 +11,13 @@ use slab::Slab;
 use socket2::SockRef;
 use tokio::time::Instant;
 use yardarm_core::Lifecycle;
-use yardarm_core::change_log::UpdateSource;
 use yardarm_core::registry::EndReason;
 use yardarm_core::supervisor::{self, fault_point};
 
 use super::StreamHandoff;
 use super::connection::{Connection, State};
 use super::inbox::{EndWaker, Message, ShardHandle};
+use super::subscription::Subscription;
 
 const WAKE: Token = Token(usize::MAX);
 
@@ -26,8 +25,6 @@ const WAKE: Token = Token(usize::MAX);
 pub(super) struct Shard {
     poll: Poll,
     handle: ShardHandle,
-    lifecycle: Lifecycle,
-    runtime: tokio::runtime::Handle,
     streams: Slab<Connection>,
     groups: HashMap<usize, Group>,
     next_identity: u64,
@@ -40,10 +37,7 @@ pub(super) struct Shard {
 /// The streams of one source.
 struct Group {
     tokens: Vec<usize>,
-    /// Set from a notification until the thread has handled it, so that a burst of changes wakes the thread once.
-    is_pulsed: Arc<AtomicBool>,
-    /// Ends the task that forwards notifications.
-    forwarder: tokio_util::sync::DropGuard,
+    subscription: Subscription,
 }
 
 impl Shard {
@@ -53,8 +47,6 @@ impl Shard {
         let shard = Self {
             poll,
             handle: handle.clone(),
-            lifecycle: lifecycle.clone(),
-            runtime: tokio::runtime::Handle::current(),
             streams: Slab::new(),
             groups: HashMap::new(),
             next_identity: 0,
@@ -77,9 +69,6 @@ impl Shard {
     }
 
     fn run(mut self) {
-        // The tasks that forward notifications belong to the runtime.
-        let runtime = self.runtime.clone();
-        let _entered = runtime.enter();
         let mut events = Events::with_capacity(1024);
         loop {
             // All blocked streams are checked at intervals instead of by a timer for each.
@@ -145,7 +134,10 @@ impl Shard {
             tracing::warn!(%error, "stream cannot be watched and is closed");
             return;
         }
-        let group = self.groups.entry(key).or_insert_with(|| Group::start(key, &source, &self.handle, &self.lifecycle));
+        let group = self.groups.entry(key).or_insert_with(|| {
+            let subscription = Subscription::new(&*source, self.handle.clone(), key);
+            Group { tokens: Vec::new(), subscription }
+        });
         connection.position = group.tokens.len();
         group.tokens.push(token);
         let waker = Arc::new(EndWaker { handle: self.handle.clone(), token, identity }).into();
@@ -169,8 +161,8 @@ impl Shard {
     }
 
     fn write_group(&mut self, key: usize) {
-        let Some(group) = self.groups.get(&key) else { return };
-        group.is_pulsed.store(false, Ordering::Release);
+        let Some(group) = self.groups.get_mut(&key) else { return };
+        group.subscription.renew();
         let tokens = group.tokens.clone();
         let mut max_lag = 0;
         for token in tokens {
@@ -249,49 +241,14 @@ impl Shard {
         {
             moved.position = connection.position;
         }
-        if group.tokens.is_empty()
-            && let Some(group) = self.groups.remove(&connection.group)
-        {
-            drop(group.forwarder);
+        if group.tokens.is_empty() {
+            self.groups.remove(&connection.group);
         }
         Some(connection)
     }
 
     fn publish_report(&self) {
         self.handle.set_totals(self.streams.len(), self.written);
-    }
-}
-
-impl Group {
-    fn start(key: usize, source: &Arc<dyn UpdateSource>, handle: &ShardHandle, lifecycle: &Lifecycle) -> Self {
-        let is_pulsed = Arc::new(AtomicBool::new(false));
-        let token = lifecycle.token().child_token();
-        let (versions, handle, flag, ending) =
-            (source.versions(), handle.clone(), Arc::clone(&is_pulsed), token.clone());
-        let mut is_first = true;
-        lifecycle.supervise("fan-out pulses", move || {
-            let (mut versions, handle, flag, ending) =
-                (versions.clone(), handle.clone(), Arc::clone(&flag), ending.clone());
-            if !std::mem::replace(&mut is_first, false) {
-                // Notifications that an earlier run of the task received may not have been forwarded.
-                handle.send(Message::Pulse(key));
-            }
-            async move {
-                loop {
-                    let changed = tokio::select! {
-                        changed = versions.changed() => changed,
-                        () = ending.cancelled() => return,
-                    };
-                    if changed.is_err() {
-                        return;
-                    }
-                    if !flag.swap(true, Ordering::AcqRel) {
-                        handle.send(Message::Pulse(key));
-                    }
-                }
-            }
-        });
-        Self { tokens: Vec::new(), is_pulsed, forwarder: token.drop_guard() }
     }
 }
 

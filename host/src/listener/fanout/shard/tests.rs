@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use yardarm_core::EnvironmentLabel;
-use yardarm_core::change_log::{Cursor, Version};
+use yardarm_core::change_log::{Cursor, UpdateSource, Version};
 use yardarm_core::hooks::{HeaderBlock, RequestFacts};
 use yardarm_core::registry::{EndReason, StreamRegistry};
 use yardarm_core::sse::Frame;
