@@ -25,8 +25,9 @@ pub struct Item<B: Body> {
 /// Properties that every item has.
 #[derive(Debug, Clone, Default)]
 struct Head {
-    /// The property `key`; `None` if it is the key that the item was sent under.
-    name: Option<Box<str>>,
+    /// The property `key`; `None` if it is the key that the item was sent under. Behind a thin pointer, because nearly no
+    /// item has one and there are many items.
+    name: Option<Box<Box<str>>>,
     version: i64,
     /// Whether the version that was sent is invalid: a fraction, or a number that is negative or too large.
     has_odd_version: bool,
@@ -97,7 +98,7 @@ impl<B: Body> Item<B> {
         let (mut head, mut body) = (Head { name: Some(Box::default()), ..Head::default() }, B::default());
         properties(&mut JsonReader::new(text), |name, reader| {
             match name {
-                "key" => head.name = Some(self::text(reader)?),
+                "key" => head.name = Some(Box::new(self::text(reader)?)),
                 "version" => {
                     let (version, is_version) = version(reader)?;
                     (head.version, head.has_odd_version) = (version, !is_version);
@@ -107,7 +108,7 @@ impl<B: Body> Item<B> {
             }
             Ok(())
         })?;
-        head.name = head.name.filter(|name| **name != *key);
+        head.name = head.name.filter(|name| ***name != *key);
         Ok(Self { key, json, head, facts: body.facts() })
     }
 
@@ -118,14 +119,14 @@ impl<B: Body> Item<B> {
         B::Facts: Clone,
     {
         let Head { name, has_odd_version, deleted, .. } = &self.head;
-        (!deleted && !has_odd_version).then(|| ItemFacts { name: name.clone(), facts: self.facts.clone() })
+        (!deleted && !has_odd_version).then(|| ItemFacts { name: name.as_deref().cloned(), facts: self.facts.clone() })
     }
 
     /// Returns the item that this is the content of. Nothing is checked again.
     #[must_use]
     pub fn with_facts(key: Arc<str>, version: i64, json: Bytes, facts: ItemFacts<B::Facts>) -> Self {
         let ItemFacts { name, facts } = facts;
-        Self { key, json, head: Head { name, version, ..Head::default() }, facts }
+        Self { key, json, head: Head { name: name.map(Box::new), version, ..Head::default() }, facts }
     }
 
     /// Returns the tombstone of a deleted item: its key and the version of the deletion.
@@ -177,7 +178,7 @@ impl<B: Body> Item<B> {
 
     /// Returns the property `key` inside, which is hashed and shown; the item is found by the key it was sent under.
     pub(crate) fn name(&self) -> &str {
-        self.head.name.as_deref().unwrap_or(&self.key)
+        self.head.name.as_ref().map_or(&self.key, |name| name)
     }
 
     /// Returns the properties that are needed without compilation.
