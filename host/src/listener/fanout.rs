@@ -1,10 +1,10 @@
 //! Writes open streams: a few plain threads, each with its own epoll and only a cursor per stream.
 //!
-//! Whoever publishes a change wakes a thread once, which iterates over the streams of the environment and writes the
-//! shared bytes to each socket. Bytes that a socket does not accept are kept as a slice of the shared bytes. Over TLS
-//! they are encrypted a record at a time, when the socket accepts them, so that at most one record is kept per stream.
-//! Other streams never wait for a slow reader: while its socket is full it is skipped, and when it drains the change
-//! log decides whether the stream receives single changes or the full data.
+//! Publishing a change wakes a thread once, which iterates over the streams of the environment and writes the shared
+//! bytes to each socket. Bytes that a socket does not accept are kept as a slice of the shared bytes. Over TLS they are
+//! encrypted a record at a time, when the socket accepts them, so that at most one record is kept per stream. Other
+//! streams never wait for a slow reader: while its socket is full it is skipped, and when it drains the change log
+//! decides whether the stream receives single changes or the full data.
 
 mod connection;
 mod inbox;

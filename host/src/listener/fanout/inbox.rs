@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::Wake;
+use std::task::{self, Wake};
 
 use mio::Waker;
 use parking_lot::Mutex;
@@ -12,11 +12,17 @@ use super::{FanoutReport, StreamHandoff};
 /// A message to a thread.
 pub(super) enum Message {
     Add(Box<StreamHandoff>),
+    Notice(Notice),
+    Stop,
+}
+
+/// What a thread waits for besides its sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notice {
     /// The source with this key may have new data.
     Pulse(usize),
     /// The stream with this token and identity has to end.
     End(usize, u64),
-    Stop,
 }
 
 /// The inbox of a fan-out thread.
@@ -33,11 +39,10 @@ struct Inbox {
     written: AtomicU64,
 }
 
-/// Wakes a thread for a stream that has to end.
-pub(super) struct EndWaker {
-    pub(super) handle: ShardHandle,
-    pub(super) token: usize,
-    pub(super) identity: u64,
+/// Sends a notice to a thread.
+struct NoticeWaker {
+    handle: ShardHandle,
+    notice: Notice,
 }
 
 impl ShardHandle {
@@ -85,6 +90,11 @@ impl ShardHandle {
         let _ = self.0.waker.wake();
     }
 
+    /// Returns a waker that sends `notice`.
+    pub(super) fn waker(&self, notice: Notice) -> task::Waker {
+        Arc::new(NoticeWaker { handle: self.clone(), notice }).into()
+    }
+
     pub(super) fn report(&self) -> FanoutReport {
         FanoutReport {
             streams: self.0.streams.load(Ordering::Relaxed),
@@ -95,8 +105,8 @@ impl ShardHandle {
     }
 }
 
-impl Wake for EndWaker {
+impl Wake for NoticeWaker {
     fn wake(self: Arc<Self>) {
-        self.handle.send(Message::End(self.token, self.identity));
+        self.handle.send(Message::Notice(self.notice));
     }
 }

@@ -16,7 +16,7 @@ use yardarm_core::supervisor::{self, fault_point};
 
 use super::StreamHandoff;
 use super::connection::{Connection, State};
-use super::inbox::{EndWaker, Message, ShardHandle};
+use super::inbox::{Message, Notice, ShardHandle};
 use super::subscription::Subscription;
 
 const WAKE: Token = Token(usize::MAX);
@@ -109,8 +109,8 @@ impl Shard {
             fault_point("fan-out stop");
             match message {
                 Message::Add(handoff) => self.add(*handoff),
-                Message::Pulse(key) => self.write_group(key),
-                Message::End(token, identity) => {
+                Message::Notice(Notice::Pulse(key)) => self.write_group(key),
+                Message::Notice(Notice::End(token, identity)) => {
                     if self.streams.get(token).is_some_and(|it| it.identity == identity) {
                         self.write(token);
                     }
@@ -135,12 +135,12 @@ impl Shard {
             return;
         }
         let group = self.groups.entry(key).or_insert_with(|| {
-            let subscription = Subscription::new(&*source, self.handle.clone(), key);
-            Group { tokens: Vec::new(), subscription }
+            let waker = self.handle.waker(Notice::Pulse(key));
+            Group { tokens: Vec::new(), subscription: Subscription::new(source.versions(), waker) }
         });
         connection.position = group.tokens.len();
         group.tokens.push(token);
-        let waker = Arc::new(EndWaker { handle: self.handle.clone(), token, identity }).into();
+        let waker = self.handle.waker(Notice::End(token, identity));
         // A stream that has to end already is written to at once, detects the end there, and is closed like any other.
         let _ = connection.stream.poll_ending(&mut Context::from_waker(&waker));
         entry.insert(connection);
