@@ -95,10 +95,10 @@ impl<B: Body> Item<B> {
     }
 
     fn read(key: Arc<str>, json: Bytes, text: &str) -> Result<Self, Malformed> {
-        let (mut head, mut body) = (Head { name: Some(Box::default()), ..Head::default() }, B::default());
+        let (mut head, mut body, mut sent_name) = (Head::default(), B::default(), Box::<str>::default());
         properties(&mut JsonReader::new(text), |name, reader| {
             match name {
-                "key" => head.name = Some(Box::new(self::text(reader)?)),
+                "key" => sent_name = self::text(reader)?,
                 "version" => {
                     let (version, is_version) = version(reader)?;
                     (head.version, head.has_odd_version) = (version, !is_version);
@@ -108,7 +108,7 @@ impl<B: Body> Item<B> {
             }
             Ok(())
         })?;
-        head.name = head.name.filter(|name| ***name != *key);
+        head.name = (*sent_name != *key).then(|| Box::new(sent_name));
         Ok(Self { key, json, head, facts: body.facts() })
     }
 
