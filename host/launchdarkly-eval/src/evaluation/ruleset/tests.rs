@@ -25,6 +25,7 @@ fn asking(key: &str, prerequisites: &[&str], segments: &[&str], attribute: &str)
         &json!({
             "key": key, "on": true, "variations": [key, attribute], "fallthrough": {"variation": 0}, "offVariation": 1,
             "prerequisites": prerequisites,
+            "clientSideAvailability": {"usingMobileKey": attribute.ends_with('1'), "usingEnvironmentId": attribute.ends_with('2')},
             "rules": [
                 {"variation": 1, "clauses": [{"op": "segmentMatch", "values": segments}]},
                 {"variation": 1, "clauses": [{"attribute": attribute, "op": "in", "values": [1]}]},
@@ -38,9 +39,9 @@ fn nesting(key: &str, segments: &[&str], included: &[&str]) -> Arc<Segment> {
     segment(key, &json!({"key": key, "included": included, "rules": rules}))
 }
 
-fn body(ruleset: &Ruleset) -> String {
+fn body(ruleset: &Ruleset, audience: Audience) -> String {
     let context = Context::parse(br#"{"kind":"user","key":"u","a1":1}"#).expect("a context");
-    let request = Request { context: &context, audience: Audience::Server, with_reasons: true, memberships: None };
+    let request = Request { context: &context, audience, with_reasons: true, memberships: None };
     let mut out = Vec::new();
     evaluate_all(ruleset, &request, &mut out);
     String::from_utf8(out).expect("UTF-8")
@@ -133,7 +134,7 @@ proptest! {
         let mut flags: std::collections::BTreeMap<String, Arc<Flag>> = std::collections::BTreeMap::new();
         let mut segments: std::collections::BTreeMap<String, Arc<Segment>> = std::collections::BTreeMap::new();
         let mut ruleset = Ruleset::build(None, &[], &[]);
-        for step in steps {
+        for (number, step) in steps.into_iter().enumerate() {
             match step {
                 Step::PutFlag { index, prerequisite, segment, attribute } => {
                     let key = format!("f{index}");
@@ -160,7 +161,12 @@ proptest! {
             let segments: Vec<_> = segments.values().cloned().collect();
             ruleset = Ruleset::build(Some(&ruleset), &flags, &segments);
             let fresh = Ruleset::build(None, &flags, &segments);
-            prop_assert_eq!(body(&ruleset), body(&fresh));
+            // Lists of visible flags are made at different steps, and follow the changes from then on.
+            for (first, audience) in [Audience::Server, Audience::Mobile, Audience::Browser].into_iter().enumerate() {
+                if number >= 2 * first {
+                    prop_assert_eq!(body(&ruleset, audience), body(&fresh, audience));
+                }
+            }
             for key in ["f0", "f1", "f2", "f3", "f4"] {
                 prop_assert_eq!(ruleset.affected_by_flag(key), fresh.affected_by_flag(key));
             }
