@@ -85,6 +85,22 @@ pub(crate) fn check_owner(about: &Metadata, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Checks that a folder belongs to this user or to root. In any other folder, [`read`] trusts files that the owner of the
+/// folder has written, which is enough for data but not for code.
+///
+/// # Errors
+/// When it belongs to another user, or cannot be read.
+pub fn check_folder_owner(folder: &Path) -> io::Result<()> {
+    let uid = fs::metadata(folder)?.uid();
+    if uid != own_user() && uid != 0 {
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            format!("`{}` belongs to another user", folder.display()),
+        ));
+    }
+    Ok(())
+}
+
 /// Opens a regular file without following a symbolic link and without waiting for the other end of a pipe.
 ///
 /// # Errors
@@ -367,8 +383,10 @@ mod tests {
         let gives = |path: &Path| std::os::unix::fs::chown(path, Some(54_321), None).unwrap();
         gives(&file);
         assert_eq!(read(&file, 1).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        check_folder_owner(folder.path()).unwrap();
         gives(folder.path());
         assert_eq!(read(&file, 1).unwrap(), Some(b"x".to_vec()));
+        assert_eq!(check_folder_owner(folder.path()).unwrap_err().kind(), ErrorKind::PermissionDenied);
     }
 
     #[test]

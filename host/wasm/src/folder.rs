@@ -47,8 +47,8 @@ pub struct Settings {
     pub trust: Trust,
     /// Whether a component without a binding file is bound to all its hooks in all environments.
     pub auto_bind: bool,
-    /// Folder of the cache of compiled components, outside of the watched folder; no cache if absent. Its index is in the
-    /// store of the data folder.
+    /// Folder of the cache of compiled components, in the data folder; no cache if absent, or if the data folder belongs
+    /// to another user. Its index is in the store of the data folder.
     pub cache_dir: Option<PathBuf>,
     /// Size and age limits of the cache.
     pub cache_limits: CacheLimits,

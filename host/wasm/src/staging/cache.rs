@@ -1,7 +1,7 @@
 //! The on-disk cache of compiled components: their code in files, and what is known of it in the store of the data folder.
 //!
-//! An entry is native code, so it is used only if its digest is the one that the store has: only this process's user can
-//! write the store. One process uses the folder, the one that has locked the data folder. Whatever is lost or damaged,
+//! An entry is native code, so it is used only if its digest is the one that the store has, and the cache is used only in
+//! a data folder where no other user can have written the store. One process uses the folder, the one that has locked the data folder. Whatever is lost or damaged,
 //! a file or the store, is compiled again.
 
 mod index;
@@ -51,13 +51,14 @@ impl Default for CacheLimits {
 }
 
 impl Cache {
-    /// Opens or creates the folder, accessible to its owner only. `store` has the index.
+    /// Opens or creates the folder, accessible to its owner only, in the data folder. `store` has the index.
     pub(crate) fn open(
         dir: &Path,
         store: DataStore,
         engine: &wasmtime::Engine,
         limits: CacheLimits,
     ) -> io::Result<Self> {
+        dir.parent().map_or(Ok(()), atomic_file::check_folder_owner)?;
         atomic_file::prepare_folder(dir)?;
         let index = Index::new(store, engine_key(engine));
         Ok(Self { dir: dir.into(), limits, index, writing: Arc::default() })
@@ -79,7 +80,7 @@ impl Cache {
         // Mapping the file would save some milliseconds for the largest guests, but the process would be killed by a
         // signal if the file were truncated.
         // SAFETY: the bytes are native code that `store` wrote for an engine with the same settings, which are part of
-        // the key of the record. Only this user can write the record, and its digest shows that they are unchanged.
+        // the key of the record. No other user can have written the record, and its digest shows that they are unchanged.
         #[expect(unsafe_code, reason = "running compiled code is the point of the cache")]
         let component = unsafe { Component::deserialize(engine, &bytes) };
         match component {

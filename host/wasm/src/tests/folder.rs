@@ -115,6 +115,21 @@ async fn a_cache_in_place_of_which_is_a_link_is_not_used() {
 }
 
 #[tokio::test]
+async fn code_from_a_data_folder_of_another_user_is_not_used() {
+    let data = DataDir::open().await;
+    // Only root may change the owner of a folder.
+    if std::os::unix::fs::chown(data.dir.path(), Some(54_321), None).is_err() {
+        return;
+    }
+    let open = async || Fixture::cached(&[("gate.wasm", &allow())], &data, u64::MAX).await;
+    for fixture in [open().await, open().await] {
+        assert!(fixture.authenticate().await.is_ok());
+        assert!(!fixture.plugin("gate").active.unwrap().compiled_before);
+    }
+    assert!(!data.compiled().exists());
+}
+
+#[tokio::test]
 async fn a_file_is_checked_without_a_gateway() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
