@@ -241,7 +241,7 @@ async fn compiled_code_is_used_again_while_the_store_knows_it() {
     };
     starts(false, Signal::TERM).await;
     starts(true, Signal::KILL).await;
-    // Code that nobody recorded is removed and never run, whatever its name says.
+    // Code without a record is removed and never run, whatever its name is.
     let code = files().remove(0);
     let name = code.file_name().and_then(|it| it.to_str()).expect("a name");
     let engine = name.split('-').next().expect("the engine");
