@@ -101,7 +101,7 @@ impl Gateway {
             store,
             data_dir: data_dir.map(Path::to_owned),
         };
-        let vendors = Vendors::start(&config, &parts).await?;
+        let vendors = Box::pin(Vendors::start(&config, &parts)).await?;
         let layered = |routes| Arc::new(Layered::new(routes, &config, request_metrics.clone()));
         let own_sides: Vec<_> = own_listeners
             .into_iter()

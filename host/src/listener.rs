@@ -224,7 +224,7 @@ fn take_back(serving: &Arc<Serving>, ended: ReturnedConnection) {
         Some(session) => {
             let activity = Activity::new();
             let stream = TlsStream::resume(Watched::new(socket, unread, Arc::clone(&activity)), session);
-            lifecycle.spawn_graceful("connection", http1::serve(serving, stream, activity, peer, permit));
+            lifecycle.spawn_graceful("connection", http1::serve(serving, stream, activity, (peer, true), permit));
         }
     }
 }

@@ -12,15 +12,6 @@ let dropKinds = new Set();
 let attribute;
 
 export const lifecycle = {
-  describe() {
-    return {
-      name: "javascript-event-filter",
-      version: "0.1.0",
-      about: "Drops events by kind and blanks one attribute",
-      extra: [],
-    };
-  },
-
   init(text) {
     const config = JSON.parse(text);
     for (const key of Object.keys(config)) {
@@ -41,22 +32,23 @@ export const lifecycle = {
 };
 
 export const eventFilter = {
-  filter(facts, events) {
-    const verdicts = events.map(judge);
-    const dropped = verdicts.filter((verdict) => verdict.tag === "drop").length;
+  filter(request, batch) {
+    const edits = batch.events().map(judge).filter((edit) => edit !== undefined);
+    const dropped = edits.filter((edit) => edit.tag === "drop").length;
     if (dropped > 0) {
-      log("debug", `${dropped} of ${events.length} events dropped in ${facts.environment}`);
+      log("debug", `${dropped} of ${batch.len()} events dropped in ${request.environment()}`);
     }
-    return verdicts;
+    return edits;
   },
 };
 
-function judge(event) {
+// Returns the edit of the event at an index; nothing if it is forwarded as received.
+function judge(event, index) {
   if (dropKinds.has(event.kind)) {
-    return { tag: "drop" };
+    return { tag: "drop", val: index };
   }
   if (attribute === undefined) {
-    return { tag: "keep" };
+    return undefined;
   }
   if (event.body === undefined || event.body === null) {
     // A filter that cannot read an event must not let it pass.
@@ -64,7 +56,7 @@ function judge(event) {
   }
   // Only changed events are serialized again, because JSON.stringify writes 1.0 as 1.
   const body = JSON.parse(event.body);
-  return redact(body) ? { tag: "replace", val: utf8(JSON.stringify(body)) } : { tag: "keep" };
+  return redact(body) ? { tag: "replace", val: { index, bodies: [utf8(JSON.stringify(body))] } } : undefined;
 }
 
 // Blanks the attribute in all contexts of an event; returns whether there was one.

@@ -17,11 +17,15 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub use self::evaluation::{
-    EvaluationFacts, EvaluationTransform, ResultChange, ResultEdit, ResultView, SortedResults, ViewedResult,
+    ContextView, EvaluationFacts, EvaluationTransform, ReplacedResult, ResultChange, ResultEdits, ResultView,
+    SortedResults, ViewedResult,
 };
-pub use self::events::{BatchFacts, Event, EventFilter, Filtering, Verdict};
+pub use self::events::{BatchFacts, Event, EventFilter, Filtered, Filtering, Verdict};
 pub use self::payload::{ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
-pub use self::request::{Admission, ClientAddress, Denial, HeaderBlock, Identity, RequestAuth, RequestFacts};
+pub use self::request::{
+    Admission, AdmittedRequest, Denial, DenialClass, Identity, RequestAuth, RequestFacts, RequestHead, RequestId,
+    RequestOrigin,
+};
 use crate::label::EnvironmentLabel;
 
 /// A future that a hook returns; hooks are trait objects, so their futures are boxed.

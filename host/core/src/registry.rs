@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Lifecycle;
-use crate::hooks::{Admission, Hooks, RequestFacts};
+use crate::hooks::{Admission, AdmittedRequest, Hooks, RequestFacts};
 use crate::label::EnvironmentLabel;
 
 /// Open streams of the process. Cheap to clone.
@@ -33,7 +33,7 @@ struct Shared {
 
 /// One open stream, as seen from outside.
 pub struct StreamSession {
-    facts: RequestFacts,
+    request: AdmittedRequest,
     ending: AtomicU8,
     waker: AtomicWaker,
 }
@@ -145,10 +145,10 @@ impl StreamRegistry {
     ///
     /// # Errors
     /// When too many are open.
-    pub fn open(&self, facts: RequestFacts, lifetime: Option<Duration>) -> Result<StreamGuard, TooManyStreams> {
+    pub fn open(&self, request: AdmittedRequest, lifetime: Option<Duration>) -> Result<StreamGuard, TooManyStreams> {
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
-        let key = (facts.environment.clone(), facts.route);
-        let session = Arc::new(StreamSession { facts, ending: AtomicU8::new(0), waker: AtomicWaker::new() });
+        let key = (request.facts.environment.clone(), request.facts.route);
+        let session = Arc::new(StreamSession { request, ending: AtomicU8::new(0), waker: AtomicWaker::new() });
         {
             let mut open = self.0.open.lock();
             if open.len() >= self.0.limit {
@@ -178,7 +178,8 @@ impl StreamRegistry {
 
     /// Ends the streams for which `choose` returns true; returns their number.
     pub fn end_where(&self, reason: EndReason, choose: impl Fn(&RequestFacts) -> bool) -> usize {
-        let chosen: Vec<_> = self.0.open.lock().values().filter(|session| choose(&session.facts)).cloned().collect();
+        let chosen: Vec<_> =
+            self.0.open.lock().values().filter(|session| choose(&session.request.facts)).cloned().collect();
         for session in &chosen {
             session.end(reason);
         }
@@ -204,7 +205,7 @@ impl StreamRegistry {
     pub fn counts(&self) -> Vec<StreamCounts> {
         let mut open: HashMap<(EnvironmentLabel, &'static str), u64> = HashMap::new();
         for session in self.0.open.lock().values() {
-            *open.entry((session.facts.environment.clone(), session.facts.route)).or_default() += 1;
+            *open.entry((session.request.facts.environment.clone(), session.request.facts.route)).or_default() += 1;
         }
         let ended = self.0.ended.lock().clone();
         self.0
@@ -275,7 +276,7 @@ impl StreamRegistry {
             let mut due = Vec::new();
             let mut seen: HashMap<EnvironmentLabel, bool> = HashMap::new();
             for session in sessions {
-                let label = session.facts.environment.clone();
+                let label = session.request.facts.environment.clone();
                 let has_changed = *seen.entry(label.clone()).or_insert_with(|| {
                     let identity = plan.environment(&label).request_auth.as_ref().map_or(0, |it| it.identity());
                     chains.insert(label.clone(), identity).unwrap_or(0) != identity
@@ -289,11 +290,12 @@ impl StreamRegistry {
             for (index, session) in (1_u32..).zip(due) {
                 tokio::time::sleep_until(start + window.mul_f64(f64::from(index) / f64::from(count))).await;
                 // The newest chain decides, in case the plan has changed again meanwhile.
-                let chain = hooks.of(&session.facts.environment).request_auth.clone();
+                let chain = hooks.of(&session.request.facts.environment).request_auth.clone();
                 if let Some(chain) = chain
-                    && let Ok(Admission::Denied { plugin, .. }) = chain.authenticate(&session.facts).await
+                    && let Ok(Admission::Denied(denial)) = chain.authenticate(&session.request.facts).await
                 {
-                    tracing::info!(environment = %session.facts.environment, %plugin, "stream is no longer admitted by a plugin");
+                    let (environment, reason) = (&session.request.facts.environment, denial.reason.as_deref());
+                    tracing::info!(%environment, plugin = %denial.plugin, reason, "stream is no longer admitted");
                     session.end(EndReason::ApprovalWithdrawn);
                 }
             }
@@ -324,7 +326,7 @@ impl StreamGuard {
     /// Returns the facts of the request that opened the stream.
     #[must_use]
     pub fn facts(&self) -> &RequestFacts {
-        &self.session.facts
+        &self.session.request.facts
     }
 
     /// Keeps a value until the stream ends.
@@ -363,7 +365,7 @@ impl Drop for StreamGuard {
         let shared = &self.streams.0;
         shared.open.lock().remove(&self.id);
         let reason = self.session.reason().unwrap_or(EndReason::ClientGone);
-        let key = (self.session.facts.environment.clone(), self.session.facts.route, reason.as_str());
+        let key = (self.session.request.facts.environment.clone(), self.session.request.facts.route, reason.as_str());
         *shared.ended.lock().entry(key).or_default() += 1;
     }
 }

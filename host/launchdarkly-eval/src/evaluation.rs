@@ -31,6 +31,7 @@ mod vectors;
 
 pub use self::estimate::estimate_hashes;
 pub use self::memberships::{BigSegmentsStatus, HashedKey, Memberships};
+pub use self::render::Replaced;
 pub use self::ruleset::Ruleset;
 pub use crate::model::Audience;
 
@@ -66,7 +67,7 @@ pub struct Evaluated<'a> {
 pub fn evaluate_all(ruleset: &Ruleset, request: &Request<'_>, out: &mut Vec<u8>) {
     let mut body = Body::open(out);
     evaluate_flags(ruleset, request, ruleset.visible_to(request.audience).iter().map(|it| &**it), |evaluated| {
-        evaluated.write_entry(None, request.with_reasons, body.entry());
+        evaluated.write_entry(Replaced::default(), request.with_reasons, body.entry());
     });
     body.close();
 }
@@ -78,7 +79,7 @@ pub fn evaluate_some<K: AsRef<str>>(ruleset: &Ruleset, request: &Request<'_>, ke
     let flags = keys.iter().filter_map(|key| ruleset.visible_flag(key.as_ref(), request.audience));
     let mut body = Body::open(out);
     evaluate_flags(ruleset, request, flags, |evaluated| {
-        evaluated.write_entry(None, request.with_reasons, body.entry());
+        evaluated.write_entry(Replaced::default(), request.with_reasons, body.entry());
     });
     body.close();
 }

@@ -10,6 +10,7 @@ mod summary;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use yardarm_core::budget::{Account, ByTrust, Trust};
 use yardarm_core::hooks::{BatchFacts, Event, Hooks};
@@ -35,8 +36,6 @@ use crate::upstream::HttpClients;
 const MANY_EVENTS: usize = 1000;
 /// Accepted posts whose events are being filtered, per credential. Further posts are answered 503, and SDKs retry them.
 const MAX_POSTS: u32 = 4096;
-/// The schema that event filters receive for posts without one.
-const NO_SCHEMA: u32 = 0;
 /// Diagnostic posts in flight per credential, held ones included; further ones are answered 202 and dropped, because they
 /// are statistics only.
 const MAX_DIAGNOSTICS: usize = 32;
@@ -200,11 +199,11 @@ impl EventPort {
 
 impl Port {
     async fn pass_on(self: Arc<Self>, diagnostic: Diagnostic, place: OwnedSemaphorePermit) {
-        let Diagnostic { kind, route, path, headers, body, charge } = diagnostic;
+        let Diagnostic { kind, request, path, headers, body, charge } = diagnostic;
         let headers = end_to_end(&headers);
         let event = match self.hooks.of(&self.label).event_filter.is_some() {
             // No filter reads it, so it need not be JSON.
-            false => Event { kind: String::new(), at_ms: 0, body },
+            false => Event { kind: None, at_ms: None, body },
             // A filter would fail on a body that is not an object on every retry, and block the batches behind it.
             true => match split::object(&body) {
                 Some(body) => event_of(body, true),
@@ -214,7 +213,7 @@ impl Port {
                 }
             },
         };
-        let facts = BatchFacts { environment: self.label.clone(), route, sdk: kind.as_str(), schema: NO_SCHEMA };
+        let facts = BatchFacts { request, schema: None, read: written_event };
         let port = Arc::clone(&self);
         let sink: Sink = Box::new(move |bodies| {
             let sender = Arc::clone(&port);
@@ -239,7 +238,7 @@ impl Port {
     async fn filter(&self, post: Post) -> Option<FilteredBatch> {
         fault_point("event reader");
         let form = post.form();
-        let Post { kind, route, schema, tags, split, .. } = post;
+        let Post { kind, request, schema, tags, split, .. } = post;
         let Split { mut events, has_envelopes, charge, .. } = split;
         if self.hooks.of(&self.label).event_filter.is_some() {
             if !has_envelopes {
@@ -251,7 +250,7 @@ impl Port {
         if events.is_empty() {
             return None;
         }
-        let facts = BatchFacts { environment: self.label.clone(), route, sdk: kind.as_str(), schema };
+        let facts = BatchFacts { request, schema: Some(schema), read: written_event };
         let key = QueueKey { kind, form, schema, tags };
         let sink: Sink = match form {
             Form::Verbatim => {
@@ -273,6 +272,11 @@ impl Port {
         events.retain(|event| event.body.starts_with(b"{"));
         self.ledger.record_dropped("malformed", received - events.len());
     }
+}
+
+/// The event with this text, which a plugin has written.
+fn written_event(body: Bytes) -> Event {
+    event_of(body, true)
 }
 
 #[cfg(fuzzing)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use yardarm_core::settings::{Reader, Size};
 use yardarm_core::{choices, settings};
-use yardarm_wasm::{CacheLimits, Trust};
+use yardarm_wasm::{AllAbstain, CacheLimits, Trust};
 
 use super::HOUR;
 
@@ -24,6 +24,9 @@ settings! {
         /// Whether a component without a binding file is bound to the hooks it exports, in all environments, with
         /// default limits and grants.
         pub auto_bind: bool = "true",
+        /// What happens to a request when every request plugin of its environment abstains. `unavailable`: it is rejected
+        /// with 503 and SDKs retry. `forbidden`: it is rejected with 403, after which SDKs stop. `allow`: it is admitted.
+        pub all_abstain: AllAbstain as Abstention = "unavailable",
         /// How often the content of all plugin files is compared with the loaded content. Changes are detected at once;
         /// this finds those that leave size and times unchanged.
         pub verify_interval: Duration = "30s", in Duration::from_secs(1)..=HOUR,
@@ -47,6 +50,15 @@ settings! {
 /// Format of `plugins.trust`.
 enum TrustedFolders {}
 
+/// Format of `plugins.all_abstain`.
+enum Abstention {}
+
+choices! { Abstention as AllAbstain {
+    "unavailable" => AllAbstain::Unavailable,
+    "forbidden" => AllAbstain::Forbidden,
+    "allow" => AllAbstain::Allow,
+} }
+
 choices! { TrustedFolders as Trust { "owner" => Trust::Owner, "any" => Trust::Any } }
 
 impl PluginConfig {
@@ -56,6 +68,7 @@ impl PluginConfig {
             dir: self.dir.clone(),
             trust: self.trust,
             auto_bind: self.auto_bind,
+            all_abstain: self.all_abstain,
             verify_interval: self.verify_interval,
             cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),
             cache_limits: self.cache,

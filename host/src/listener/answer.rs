@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use yardarm_core::hooks::ClientAddress;
+use yardarm_core::hooks::{RequestId, RequestOrigin};
 use yardarm_core::stream::Takeover;
 
 use super::Serving;
@@ -25,6 +25,7 @@ pub(super) struct Caller {
     pub(super) serving: Arc<Serving>,
     pub(super) activity: Arc<Activity>,
     pub(super) peer: SocketAddr,
+    pub(super) is_tls: bool,
     /// Set on connections whose streams leave the HTTP library.
     pub(super) handover: Option<Handover>,
 }
@@ -54,7 +55,14 @@ impl Caller {
             None => Body::new(body),
         });
         request.extensions_mut().insert(ConnectInfo(self.peer));
-        request.extensions_mut().insert(ClientAddress(client));
+        let origin = RequestOrigin {
+            id: RequestId::next(),
+            client,
+            peer: self.peer.ip(),
+            is_tls: self.is_tls,
+            target: request.uri().clone(),
+        };
+        request.extensions_mut().insert(origin);
         let mut response = Arc::clone(&self.serving.service).answer(request).await;
         if version != Version::HTTP_11 {
             response.headers_mut().remove(CONNECTION);

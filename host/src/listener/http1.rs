@@ -24,19 +24,19 @@ pub(super) async fn plain(serving: Arc<Serving>, accepted: Accepted) {
     let Accepted { socket, unread, peer, permit } = accepted;
     let activity = Activity::new();
     let socket = Watched::new(socket, unread, Arc::clone(&activity));
-    serve(serving, socket, activity, peer, permit).await;
+    serve(serving, socket, activity, (peer, false), permit).await;
 }
 
-/// Serves one connection until it ends or becomes a stream.
+/// Serves one connection, encrypted or not, until it ends or becomes a stream.
 pub(super) async fn serve<T: Transport>(
     serving: Arc<Serving>,
     transport: T,
     activity: Arc<Activity>,
-    peer: SocketAddr,
+    (peer, is_tls): (SocketAddr, bool),
     permit: OwnedSemaphorePermit,
 ) {
     let handover = Some(Handover::default());
-    let caller = Caller { serving: Arc::clone(&serving), activity: Arc::clone(&activity), peer, handover };
+    let caller = Caller { serving: Arc::clone(&serving), activity: Arc::clone(&activity), peer, is_tls, handover };
     let service = service_fn(|request| caller.answer(request));
     let io = TokioIo::new(HeadWatch::new(transport, Arc::clone(&activity)));
     let mut connection = Box::pin(builder(&serving.limits).serve_connection(io, service));

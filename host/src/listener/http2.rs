@@ -19,8 +19,13 @@ use super::tls::TlsStream;
 
 /// Serves one connection until it ends.
 pub(super) async fn secured(serving: Arc<Serving>, stream: TlsStream, activity: Arc<Activity>, peer: SocketAddr) {
-    let caller = Caller { serving: Arc::clone(&serving), activity: Arc::clone(&activity), peer, handover: None };
-    let caller = Arc::new(caller);
+    let caller = Arc::new(Caller {
+        serving: Arc::clone(&serving),
+        activity: Arc::clone(&activity),
+        peer,
+        is_tls: true,
+        handover: None,
+    });
     let service = service_fn(move |request| {
         let caller = Arc::clone(&caller);
         // On the heap, because the library keeps space for it as long as the response is written.

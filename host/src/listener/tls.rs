@@ -31,6 +31,6 @@ pub(super) async fn connection(serving: Arc<Serving>, tls: Tls, accepted: Accept
         http2::secured(serving, stream, activity, peer).await;
         drop(permit);
     } else {
-        http1::serve(serving, stream, activity, peer, permit).await;
+        http1::serve(serving, stream, activity, (peer, true), permit).await;
     }
 }

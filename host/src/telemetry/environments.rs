@@ -40,6 +40,7 @@ pub(super) fn collect(families: &mut Families, reports: &[EnvironmentReport], li
 fn events(families: &mut Families, labels: [&str; 2], report: &EventReport) {
     let [vendor, name] = labels;
     families.sample(&catalog::EVENTS_RECEIVED, &labels, report.received);
+    families.sample(&catalog::EVENTS_ADDED, &labels, report.added);
     families.sample(&catalog::EVENTS_DELIVERED, &labels, report.delivered);
     families.sample(&catalog::EVENTS_PENDING, &labels, report.pending);
     families.sample(&catalog::EVENT_POSTS_REFUSED, &labels, report.refused_posts);

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap, Method, StatusCode};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use tracing::Span;
-use tracing::field::Empty;
-use yardarm_core::hooks::{Admission, ClientAddress, Denial, HeaderBlock, HookFailure, Hooks, Plan, RequestFacts};
+use tracing::field::{Empty, display};
+use yardarm_core::hooks::{
+    Admission, AdmittedRequest, Denial, DenialClass, HookFailure, Hooks, Plan, RequestFacts, RequestHead, RequestId,
+    RequestOrigin,
+};
 use yardarm_core::{EnvironmentLabel, Secret, retry_after};
 
 use crate::upstream::LogThrottle;
@@ -19,8 +22,10 @@ static FAILURES: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 pub struct Admitted {
     /// The plan that admitted the caller; the rest of the request uses the same one.
     pub plan: Arc<dyn Plan>,
-    /// Facts about the request.
-    pub facts: RequestFacts,
+    /// The request, with the identity that plugins gave to the caller.
+    pub request: AdmittedRequest,
+    /// Headers that plugins add to the response.
+    response_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The parts of a request that facts are made of.
@@ -29,7 +34,7 @@ pub struct RequestParts<'a> {
     pub method: &'a Method,
     /// The headers.
     pub headers: &'a HeaderMap,
-    /// The extensions, in which the listener stored the client's address.
+    /// The extensions, in which the listener stored the origin of the request.
     pub extensions: &'a Extensions,
 }
 
@@ -37,13 +42,8 @@ pub struct RequestParts<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A plugin denied the request.
-    #[error("refused by plugin `{plugin}`")]
-    Denied {
-        /// Name of the plugin.
-        plugin: Arc<str>,
-        /// Class of the denial.
-        denial: Denial,
-    },
+    #[error("refused by plugin `{}`", .0.plugin)]
+    Denied(Denial),
     /// A required plugin could not decide.
     #[error(transparent)]
     Failed(#[from] HookFailure),
@@ -54,8 +54,18 @@ pub enum Refusal {
 /// It is at the highest level, so that no filter of the log takes the caller away from its lines.
 #[must_use]
 pub fn request_span(extensions: &Extensions) -> Span {
-    let client = ClientAddress::of(extensions).map(tracing::field::display);
-    tracing::error_span!(parent: None, "request", client, environment = Empty, route = Empty, sdk = Empty)
+    let origin = RequestOrigin::of(extensions);
+    let (id, client) = (origin.map(|it| display(it.id)), origin.and_then(|it| it.client).map(display));
+    tracing::error_span!(
+        parent: None,
+        "request",
+        id,
+        client,
+        environment = Empty,
+        route = Empty,
+        sdk = Empty,
+        principal = Empty
+    )
 }
 
 /// Returns the facts about a request of an environment's caller, and adds them to the span of the request.
@@ -68,15 +78,20 @@ pub fn facts(
     credential: Option<Secret>,
 ) -> RequestFacts {
     let span = Span::current();
-    span.record("environment", tracing::field::display(&environment)).record("route", route).record("sdk", sdk);
+    span.record("environment", display(&environment)).record("route", route).record("sdk", sdk);
+    let origin = RequestOrigin::of(parts.extensions);
+    let nowhere = Uri::default();
     RequestFacts {
+        id: origin.map_or_else(RequestId::next, |it| it.id),
         environment,
         route,
         sdk,
         method: parts.method.clone(),
-        headers: HeaderBlock::new(parts.headers),
+        head: RequestHead::new(origin.map_or(&nowhere, |it| &it.target), parts.headers),
         credential,
-        client: ClientAddress::of(parts.extensions),
+        client: origin.and_then(|it| it.client),
+        peer: origin.map(|it| it.peer),
+        is_tls: origin.is_some_and(|it| it.is_tls),
     }
 }
 
@@ -87,13 +102,31 @@ pub fn facts(
 pub async fn admit(hooks: &Hooks, facts: RequestFacts) -> Result<Admitted, Refusal> {
     let plan = hooks.pin();
     let chains = plan.environment(&facts.environment);
-    if let Some(chain) = &chains.request_auth {
-        match chain.authenticate(&facts).await? {
-            Admission::Allowed(_) => (),
-            Admission::Denied { plugin, denial } => return Err(Refusal::Denied { plugin, denial }),
-        }
+    let facts = Arc::new(facts);
+    let (identity, response_headers) = match &chains.request_auth {
+        None => (None, Vec::new()),
+        Some(chain) => match chain.authenticate(&facts).await? {
+            Admission::Allowed { identity, response_headers } => (identity, response_headers),
+            Admission::Denied(denial) => return Err(Refusal::Denied(denial)),
+        },
+    };
+    if let Some(identity) = &identity {
+        Span::current().record("principal", &*identity.principal);
     }
-    Ok(Admitted { plan, facts })
+    Ok(Admitted { plan, request: AdmittedRequest { facts, identity }, response_headers })
+}
+
+impl Admitted {
+    /// Adds the headers that plugins want in the response.
+    pub fn add_headers(&self, response: &mut HeaderMap) {
+        extend(response, &self.response_headers);
+    }
+}
+
+fn extend(response: &mut HeaderMap, added: &[(HeaderName, HeaderValue)]) {
+    for (name, value) in added {
+        response.append(name, value.clone());
+    }
 }
 
 impl Refusal {
@@ -102,10 +135,13 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Denied { denial: Denial::Unauthorized, .. } => StatusCode::UNAUTHORIZED,
-            Self::Denied { denial: Denial::Forbidden, .. } => StatusCode::FORBIDDEN,
-            Self::Denied { denial: Denial::RateLimited(_), .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Denied { denial: Denial::Unavailable, .. } | Self::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Denied(denial) => match denial.class {
+                DenialClass::Unauthorized => StatusCode::UNAUTHORIZED,
+                DenialClass::Forbidden => StatusCode::FORBIDDEN,
+                DenialClass::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+                DenialClass::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            },
+            Self::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -113,15 +149,24 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::Denied { denial, .. } => denial.retry_after(),
+            Self::Denied(denial) => denial.retry_after(),
             Self::Failed(_) => Some(retry_after::soon()),
+        }
+    }
+
+    /// Adds the headers that the plugin wants in the response.
+    pub fn add_headers(&self, response: &mut HeaderMap) {
+        if let Self::Denied(denial) = self {
+            extend(response, &denial.response_headers);
         }
     }
 
     /// Logs the refusal. Failures are warnings, of which a flood of requests makes one line per ten seconds.
     pub fn log(&self) {
         match self {
-            Self::Denied { plugin, .. } => tracing::debug!(%plugin, "request refused"),
+            Self::Denied(Denial { plugin, reason, .. }) => {
+                tracing::debug!(%plugin, reason = reason.as_deref(), "request refused");
+            }
             Self::Failed(error) => {
                 if let Some(suppressed) = FAILURES.next_line() {
                     tracing::warn!(%error, suppressed, "request not served");
@@ -137,13 +182,13 @@ mod tests {
 
     #[test]
     fn only_decisions_about_the_caller_are_final() {
-        let denied = |denial| Refusal::Denied { plugin: "gate".into(), denial };
+        let denied = |class| Refusal::Denied(Denial::new("gate".into(), class));
         let failed = Refusal::Failed(HookFailure { plugin: "gate".into(), class: "trap" });
         for (refusal, status, retries) in [
-            (denied(Denial::Unauthorized), 401, false),
-            (denied(Denial::Forbidden), 403, false),
-            (denied(Denial::RateLimited(7)), 429, true),
-            (denied(Denial::Unavailable), 503, true),
+            (denied(DenialClass::Unauthorized), 401, false),
+            (denied(DenialClass::Forbidden), 403, false),
+            (denied(DenialClass::RateLimited), 429, true),
+            (denied(DenialClass::Unavailable), 503, true),
             (failed, 503, true),
         ] {
             assert_eq!((refusal.status().as_u16(), refusal.retry_after().is_some()), (status, retries), "{refusal}");

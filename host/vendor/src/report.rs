@@ -135,11 +135,14 @@ pub struct ErrorReport {
     pub message: String,
 }
 
-/// Counts of the events of one environment. Delivered, filtered, dropped and pending add up to received.
+/// Counts of the events of one environment. Delivered, filtered, dropped and pending add up to received and added.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct EventReport {
     /// Events received from SDKs.
     pub received: u64,
+    /// Events that plugins added; left out while there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub added: u64,
     /// Events delivered upstream.
     pub delivered: u64,
     /// Events that wait or are being sent.
@@ -241,6 +244,7 @@ impl From<LedgerReport> for EventReport {
     fn from(report: LedgerReport) -> Self {
         Self {
             received: report.received,
+            added: report.added,
             delivered: report.delivered,
             pending: report.pending,
             filtered: report.filtered.iter().map(|(plugin, count)| (plugin.to_string(), *count)).collect(),

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use yardarm_core::change_log::UpdateSource;
-use yardarm_core::hooks::RequestFacts;
+use yardarm_core::hooks::{AdmittedRequest, RequestFacts};
 use yardarm_core::registry::{StreamGuard, StreamRegistry, TooManyStreams};
 use yardarm_core::sse::Frame;
 use yardarm_core::stream::OpenStream;
@@ -31,11 +31,11 @@ pub enum Start {
 /// When too many streams are open, or when `recheck` fails.
 pub fn register<E: From<TooManyStreams>>(
     registry: &StreamRegistry,
-    facts: RequestFacts,
+    request: AdmittedRequest,
     lifetime: Option<Duration>,
     recheck: impl FnOnce(&RequestFacts) -> Result<(), E>,
 ) -> Result<StreamGuard, E> {
-    let guard = registry.open(facts, lifetime)?;
+    let guard = registry.open(request, lifetime)?;
     recheck(guard.facts())?;
     Ok(guard)
 }

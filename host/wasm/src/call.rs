@@ -40,16 +40,22 @@ impl BindingInstance {
         let started = Instant::now();
         let meter = self.guest.context.counters.hook(A::HOOK);
         let Some(permit) = self.breaker.admit() else {
-            let refused = Err(CallError::BreakerOpen);
-            meter.record(&refused, started.elapsed());
-            return refused;
+            meter.record(CallError::BreakerOpen.outcome(), started.elapsed());
+            return Err(CallError::BreakerOpen);
         };
         let budget = budget.min(self.bind.deadline);
         let answer = supervisor::catch(self.call_admitted(environment, ask, budget, started)).await;
-        let result = answer.unwrap_or_else(|error| Err(CallError::of_panic(&error))).and_then(check);
+        let mut outcome = None;
+        let result = answer.unwrap_or_else(|error| Err(CallError::of_panic(&error))).and_then(|reply| {
+            outcome = Some(A::outcome(&reply));
+            check(reply)
+        });
         let ended = Instant::now();
         permit.record(result.as_ref().map_or_else(CallError::signal, |_| BreakerSignal::Success), ended);
-        meter.record(&result, ended - started);
+        let failed = result.as_ref().err().map(CallError::outcome);
+        if let Some(outcome) = failed.or(outcome) {
+            meter.record(outcome, ended - started);
+        }
         if let Err(error) = &result {
             self.report(error);
         }

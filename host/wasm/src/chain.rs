@@ -1,5 +1,6 @@
 //! The host's hooks, implemented by chains of plugins: how results are combined, and what happens when a plugin fails.
 
+mod batch;
 mod check;
 mod link;
 mod overlay;
@@ -7,24 +8,20 @@ mod overlay;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use yardarm_core::hooks::{
-    Admission, BatchFacts, Denial, EvaluationFacts, EvaluationTransform, Event, EventFilter, Filtering, HookFailure,
-    HookFuture, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView, RequestAuth, RequestFacts, ResultEdit,
-    ResultView, Verdict,
+    Admission, AdmittedRequest, BatchFacts, Denial, DenialClass, EvaluationFacts, EvaluationTransform, Event,
+    EventFilter, Filtering, HookFailure, HookFuture, Identity, PayloadEdit, PayloadFacts, PayloadTransform,
+    PayloadView, RequestAuth, RequestFacts, ResultEdits, ResultView,
 };
 
+use self::batch::EditedBatch;
 pub(crate) use self::link::{ChainLink, MissingRequired};
 use self::overlay::{EditedPayload, EditedResults};
-use crate::runtime::interface::{Authenticate, Decision, Filter, RawVerdict, TransformPayload, TransformResults};
-use crate::vocabulary::{CallError, Policy};
+use crate::runtime::interface::{Authenticate, Decision, Filter, TransformPayload, TransformResults};
+use crate::vocabulary::{AllAbstain, CallError, Policy};
 
-/// Maximum number of events in one call; larger batches are split.
-const MOST_EVENTS: usize = 500;
-/// Maximum bytes of events in one call, unless a single event is larger.
-const MOST_EVENT_BYTES: usize = 2 << 20;
 /// Time budget for all plugins of a request, unless the deadline of one of them is longer.
 const REQUEST_BUDGET: Duration = Duration::from_millis(10);
 
@@ -33,10 +30,11 @@ pub(crate) struct Chain {
     steps: Vec<ChainLink>,
     identity: u64,
     budget: Duration,
+    all_abstain: AllAbstain,
 }
 
 impl Chain {
-    pub(crate) fn new(steps: Vec<ChainLink>) -> Self {
+    pub(crate) fn new(steps: Vec<ChainLink>, all_abstain: AllAbstain) -> Self {
         let mut digest = Sha256::new();
         for link in &steps {
             link.identify(&mut digest);
@@ -44,12 +42,13 @@ impl Chain {
         let digest: [u8; 32] = digest.finalize().into();
         let (identity, _) = digest.split_first_chunk::<8>().expect("a digest has 32 bytes");
         let longest = steps.iter().map(|link| link.bind().deadline).max().unwrap_or_default();
-        Self { identity: u64::from_le_bytes(*identity), budget: REQUEST_BUDGET.max(longest), steps }
+        Self { identity: u64::from_le_bytes(*identity), budget: REQUEST_BUDGET.max(longest), steps, all_abstain }
     }
 
-    async fn decide(&self, facts: &RequestFacts) -> Result<Admission, HookFailure> {
+    async fn decide(&self, facts: &Arc<RequestFacts>) -> Result<Admission, HookFailure> {
         let mut began = None;
-        let (mut identity, mut allowed, mut abstained) = (None, false, None);
+        let mut request = AdmittedRequest { facts: Arc::clone(facts), identity: None };
+        let (mut headers, mut is_allowed, mut abstained) = (Vec::new(), false, None);
         for link in self.steps_for(facts.sdk, facts.route) {
             // Most chains have one plugin, which gets the whole budget without reading the clock.
             let left = match began {
@@ -59,69 +58,60 @@ impl Chain {
             if self.steps.len() > 1 {
                 began.get_or_insert_with(Instant::now);
             }
-            match link.ask(&facts.environment, &Authenticate(facts), left, Ok).await {
-                Ok(Decision::Allow(given)) => {
-                    allowed = true;
-                    identity = Some(Arc::new(given));
+            match link.ask(&facts.environment, &Authenticate { request: &request }, left, check::decision).await {
+                Ok(check::Checked { decision: Decision::Allow { identity, .. }, response_headers }) => {
+                    is_allowed = true;
+                    headers.extend(response_headers);
+                    request.identity = identity.map(Identity::into).or(request.identity);
                 }
-                Ok(Decision::Deny(denial)) => return Ok(Admission::Denied { plugin: Arc::clone(link.name()), denial }),
-                Ok(Decision::Abstain) => {
+                Ok(check::Checked {
+                    decision: Decision::Deny { class, reason, retry_after, .. },
+                    response_headers,
+                }) => {
+                    let plugin = Arc::clone(link.name());
+                    return Ok(Admission::Denied(Denial { plugin, class, reason, retry_after, response_headers }));
+                }
+                Ok(check::Checked { decision: Decision::Abstain, .. }) => {
                     abstained.get_or_insert(link);
                 }
                 Err(_) if link.bind().on_failure == Policy::Open => (),
                 Err(error) => return Err(failure(link, &error)),
             }
         }
-        match abstained {
-            // Plugins were called and none of them allowed or denied the request.
-            Some(link) if !allowed => {
-                Ok(Admission::Denied { plugin: Arc::clone(link.name()), denial: Denial::Unauthorized })
+        let class = match self.all_abstain {
+            AllAbstain::Allow => None,
+            AllAbstain::Forbidden => Some(DenialClass::Forbidden),
+            AllAbstain::Unavailable => Some(DenialClass::Unavailable),
+        };
+        match (abstained, class) {
+            (Some(link), Some(class)) if !is_allowed => {
+                let reason = Some("every plugin of the chain abstained".to_owned());
+                Ok(Admission::Denied(Denial { reason, ..Denial::new(Arc::clone(link.name()), class) }))
             }
-            _ => Ok(Admission::Allowed(identity)),
+            _ => Ok(Admission::Allowed { identity: request.identity, response_headers: headers }),
         }
     }
 
-    async fn sift(&self, facts: &BatchFacts, events: &[Event]) -> Filtering {
-        let mut verdicts = vec![Verdict::Keep; events.len()];
-        // Events as modified by earlier plugins.
-        let mut replaced: Vec<Option<Event>> = vec![None; events.len()];
-        for link in self.steps_for(facts.sdk, facts.route) {
-            let alive: Vec<usize> =
-                (0..events.len()).filter(|&index| !matches!(verdicts[index], Verdict::Drop { .. })).collect();
-            let mut rest = &alive[..];
-            while !rest.is_empty() {
-                let current = |&index: &usize| replaced[index].as_ref().unwrap_or(&events[index]);
-                let (part, tail) = rest.split_at(part_length(rest.iter().map(current)));
-                let input: Vec<&Event> = part.iter().map(current).collect();
-                let ask = Filter { facts, events: &input };
-                let answer = link
-                    .ask(&facts.environment, &ask, link.bind().deadline, |reply| check::verdicts(reply, input.len()))
-                    .await;
-                match answer {
-                    Ok(answer) => {
-                        for (&index, verdict) in part.iter().zip(answer) {
-                            match verdict {
-                                RawVerdict::Keep => (),
-                                RawVerdict::Drop => verdicts[index] = Verdict::Drop { plugin: Arc::clone(link.name()) },
-                                RawVerdict::Replace(json) => {
-                                    let body = Bytes::from(json);
-                                    verdicts[index] = Verdict::Replace(body.clone());
-                                    let Event { kind, at_ms, .. } = &events[index];
-                                    replaced[index] = Some(Event { kind: kind.clone(), at_ms: *at_ms, body });
-                                }
-                            }
-                        }
-                    }
+    async fn edit_events(&self, facts: &BatchFacts, events: &[Event]) -> Filtering {
+        let mut edited = EditedBatch::new(events, facts.read);
+        let request = &facts.request.facts;
+        for link in self.steps_for(request.sdk, request.route) {
+            for part in edited.parts() {
+                let ask = Filter { facts, events: &part };
+                let count = part.len();
+                let check = |reply| check::event_edits(reply, count);
+                match link.ask(&request.environment, &ask, link.bind().deadline, check).await {
+                    Ok(edits) => edited.apply(edits, count, link.name()),
                     Err(_) => match link.bind().on_failure {
-                        Policy::Pass => (),
+                        Policy::Pass => edited.skip(count),
                         Policy::Drop => return Filtering::Lose { plugin: Arc::clone(link.name()) },
                         _ => return Filtering::Hold { plugin: Arc::clone(link.name()) },
                     },
                 }
-                rest = tail;
             }
+            edited.end_step();
         }
-        Filtering::Decided(verdicts)
+        Filtering::Decided(edited.into_filtered(events.len()))
     }
 
     async fn edit_payload(
@@ -147,13 +137,14 @@ impl Chain {
         &self,
         facts: &EvaluationFacts,
         view: Arc<dyn ResultView>,
-    ) -> Result<Vec<ResultEdit>, HookFailure> {
+    ) -> Result<ResultEdits, HookFailure> {
         let mut edited = EditedResults::new(view);
-        for link in self.steps.iter().filter(|link| link.bind().covers_sdk(facts.sdk)) {
+        let request = &facts.request.facts;
+        for link in self.steps.iter().filter(|link| link.bind().covers_sdk(request.sdk)) {
             let seen = edited.view();
             let ask = TransformResults { facts, view: &seen };
-            let check = |reply| check::result_edits(reply, seen.len());
-            match link.ask(&facts.environment, &ask, link.bind().deadline, check).await {
+            let check = |reply| check::result_edits(reply, &*seen);
+            match link.ask(&request.environment, &ask, link.bind().deadline, check).await {
                 Ok(edits) => edited.apply(edits),
                 Err(_) if link.bind().on_failure == Policy::Pass => (),
                 Err(error) => return Err(failure(link, &error)),
@@ -172,14 +163,14 @@ impl RequestAuth for Chain {
         self.identity
     }
 
-    fn authenticate<'a>(&'a self, facts: &'a RequestFacts) -> HookFuture<'a, Result<Admission, HookFailure>> {
+    fn authenticate<'a>(&'a self, facts: &'a Arc<RequestFacts>) -> HookFuture<'a, Result<Admission, HookFailure>> {
         Box::pin(self.decide(facts))
     }
 }
 
 impl EventFilter for Chain {
     fn filter<'a>(&'a self, facts: &'a BatchFacts, events: &'a [Event]) -> HookFuture<'a, Filtering> {
-        Box::pin(self.sift(facts, events))
+        Box::pin(self.edit_events(facts, events))
     }
 }
 
@@ -198,40 +189,19 @@ impl PayloadTransform for Chain {
 }
 
 impl EvaluationTransform for Chain {
+    fn reads_requests(&self) -> bool {
+        self.steps.iter().any(ChainLink::reads_requests)
+    }
+
     fn transform<'a>(
         &'a self,
         facts: &'a EvaluationFacts,
         view: Arc<dyn ResultView>,
-    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+    ) -> HookFuture<'a, Result<ResultEdits, HookFailure>> {
         Box::pin(self.edit_results(facts, view))
     }
 }
 
 fn failure(link: &ChainLink, error: &CallError) -> HookFailure {
     HookFailure { plugin: Arc::clone(link.name()), class: error.outcome().name() }
-}
-
-/// Returns how many of the next events fit in one call; at least one.
-fn part_length<'a>(events: impl Iterator<Item = &'a Event>) -> usize {
-    let mut bytes = 0;
-    let fits = |event: &&Event| {
-        bytes += event.body.len();
-        bytes <= MOST_EVENT_BYTES
-    };
-    events.take(MOST_EVENTS).take_while(fits).count().max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_are_split_by_number_and_by_size() {
-        let event = |size: usize| Event { kind: String::new(), at_ms: 0, body: Bytes::from(vec![b' '; size]) };
-        let small: Vec<Event> = (0..1_200).map(|_| event(10)).collect();
-        assert_eq!(part_length(small.iter()), 500);
-        let large: Vec<Event> = (0..5).map(|_| event(1 << 20)).collect();
-        assert_eq!(part_length(large.iter()), 2);
-        assert_eq!(part_length([event(5 << 20)].iter()), 1);
-    }
 }

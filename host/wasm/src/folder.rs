@@ -29,6 +29,7 @@ use crate::runtime::engine::Engine;
 use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
 use crate::status::{FolderStatus, PluginMetrics, View};
+use crate::vocabulary::AllAbstain;
 
 /// Maximum delay of a plan while changes continue to arrive.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -47,6 +48,8 @@ pub struct Settings {
     pub trust: Trust,
     /// Whether a component without a binding file is bound to all its hooks in all environments.
     pub auto_bind: bool,
+    /// What happens to a request when every plugin of its `request-auth` chain abstains.
+    pub all_abstain: AllAbstain,
     /// Folder of the cache of compiled components, in the data folder; no cache if absent, or if the data folder belongs
     /// to another user. Its index is in the store of the data folder.
     pub cache_dir: Option<PathBuf>,
@@ -87,6 +90,7 @@ impl Default for Settings {
             dir: PathBuf::from("./plugins.d"),
             trust: Trust::default(),
             auto_bind: true,
+            all_abstain: AllAbstain::default(),
             cache_dir: None,
             cache_limits: CacheLimits::default(),
             scan_interval: Duration::from_secs(2),

@@ -38,8 +38,8 @@ pub use self::runtime::engine::EngineFacts;
 pub use self::staging::cache::CacheLimits;
 pub use self::status::{ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState};
 pub use self::vocabulary::{
-    Bind, CALL_SECONDS, GuestSeries, GuestValue, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, Pattern,
-    Phase, Policy,
+    AllAbstain, Bind, CALL_SECONDS, GuestSeries, GuestValue, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError,
+    Pattern, Phase, Policy, StatePolicy,
 };
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::call::BindingInstance;
 use crate::runtime::guest::Guest;
-use crate::vocabulary::Hook;
+use crate::vocabulary::{Hook, StatePolicy};
 
 /// A plugin that is ready to be added to a plan.
 pub(crate) struct Plugin {
@@ -13,6 +13,8 @@ pub(crate) struct Plugin {
     pub(crate) name: Arc<str>,
     pub(crate) version: String,
     pub(crate) about: String,
+    /// Whether instances may keep state, if the plugin says so.
+    pub(crate) state: Option<StatePolicy>,
     pub(crate) sha256: [u8; 32],
     pub(crate) generation: u64,
     /// Whether there is no binding file.

@@ -4,6 +4,8 @@
 //! A `Plugin` is created nowhere else. Any failure is a [`LoadError`] and changes nothing else.
 
 pub(crate) mod cache;
+pub(crate) mod component_manifest;
+mod config_schema;
 mod imports;
 pub(crate) mod manifest;
 mod warm_up;
@@ -17,16 +19,18 @@ use wasmtime::component::Component;
 use yardarm_core::{Lifecycle, supervisor};
 
 use self::cache::Cache;
+use self::component_manifest::ComponentManifest;
 use self::manifest::Manifest;
 use crate::breaker::Breaker;
 use crate::call::BindingInstance;
 use crate::plugin::{Figures, Plugin};
 use crate::pool::Pool;
-use crate::runtime::capability::config::Configuration;
 use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::runtime::interface::v0_1;
-use crate::vocabulary::{Bind, CallError, Hook, Isolation, LoadError, PluginCounters, clean, largest_file};
+use crate::vocabulary::{
+    Bind, CallError, Hook, Isolation, LoadError, MissingGrants, PluginCounters, StatePolicy, clean, largest_file,
+};
 
 /// Files up to this size take effect within two seconds.
 const URGENT_FILE: usize = 1 << 20;
@@ -74,6 +78,10 @@ impl Stager {
             return Err(LoadError::HashMismatch { expected: hex::encode(expected), actual: hex::encode(sha256) });
         }
         check_bytes(&bytes, largest_file(manifest.large))?;
+        let file = format!("{stem}.toml");
+        let declared = ComponentManifest::of_component(&bytes)?;
+        let name = check_name(declared.name.as_deref().unwrap_or(&stem), manifest.name.as_deref(), &file)?;
+        config_schema::check(declared.config.as_ref(), &manifest.config)?;
         let began = Instant::now();
         let (component, cached) = match compiled {
             Some(component) => (component, true),
@@ -81,42 +89,41 @@ impl Stager {
         };
         let compile = began.elapsed();
 
-        let file = format!("{stem}.toml");
         let exported = check_exports(&component)?;
-        let requested = imports::check(&component, &manifest.grants, &file)?;
-        let linker = self.engine.linkers.of(&manifest.grants);
-        let pre = linker.instantiate_pre(&component).map_err(|error| LoadError::wrong_types(&error))?;
-        let context = |name: Arc<str>, counters| {
-            Arc::new(PluginContext {
-                name,
-                generation,
-                grants: manifest.grants.clone(),
-                config: Configuration::new(&manifest.config),
-                fingerprints: Arc::clone(&self.engine.fingerprints),
-                counters,
-            })
-        };
-        let guest = |context| -> Result<Guest, LoadError> {
-            let indices = v0_1::Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
-            Ok(Guest { engine: Arc::clone(&self.engine), context, pre: pre.clone(), indices })
-        };
-
+        let requested = imports::check(&component, declared.wanted(), &manifest.grants, &file)?;
+        let grants = declared.effective(&manifest.grants);
+        let pre = self.engine.linkers.of(&grants).instantiate_pre(&component);
+        let pre = pre.map_err(|error| LoadError::wrong_types(&error))?;
+        let indices = v0_1::Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
+        if indices.lifecycle.is_none() && !manifest.config.is_empty() {
+            return Err(LoadError::NoConfig);
+        }
         let binds = bindings(&manifest, automatic, &exported, &file)?;
         let memory_mb = binds.iter().map(|bind| bind.memory_mb).max().unwrap_or(16);
         let _ticking = self.engine.enter();
-        let nameless = guest(context(Arc::clone(&stem), Arc::default()))?;
-        let description = nameless.describe(memory_mb).await.map_err(LoadError::of_describe)?;
-        let name = check_name(&description.name, manifest.name.as_deref(), &file)?;
-        let counters = counters(&name);
-        let guest = Arc::new(guest(context(Arc::clone(&name), counters))?);
+        let context = PluginContext {
+            name: Arc::clone(&name),
+            generation,
+            grants,
+            config: serde_json::Value::Object(manifest.config.clone()).to_string(),
+            fingerprints: Arc::clone(&self.engine.fingerprints),
+            counters: counters(&name),
+            missing_grants: MissingGrants::default(),
+        };
+        let guest = Arc::new(Guest { engine: Arc::clone(&self.engine), context: Arc::new(context), pre, indices });
         let fresh = first_instances(&guest, &exported, &binds, memory_mb).await?;
 
         let breakers = Hook::ALL.map(|_| Arc::new(Breaker::new()));
         let binding = |bind: Bind| {
-            let measured = if fresh < CHEAP_INSTANCE { Isolation::Call } else { Isolation::Pool };
+            let default = match declared.state {
+                // What instances keep is worth nothing if each call gets its own.
+                Some(StatePolicy::Cache) => Isolation::Pool,
+                _ if fresh < CHEAP_INSTANCE => Isolation::Call,
+                _ => Isolation::Pool,
+            };
             Arc::new(BindingInstance {
                 guest: Arc::clone(&guest),
-                isolation: bind.isolation.unwrap_or(measured),
+                isolation: bind.isolation.unwrap_or(default),
                 pool: Pool::new(Pool::usual_limit(bind.hook)),
                 breaker: Arc::clone(&breakers[bind.hook.index()]),
                 creation: (fresh * 4).min(INIT_DEADLINE),
@@ -132,8 +139,9 @@ impl Stager {
         Ok(Plugin {
             stem,
             name,
-            version: clean(&description.version),
-            about: clean(&description.about),
+            version: declared.version,
+            about: declared.about,
+            state: declared.state,
             sha256,
             generation,
             automatic,
@@ -201,7 +209,7 @@ fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
 
 /// Returns the hooks that a component exports.
 fn check_exports(component: &Component) -> Result<Vec<Hook>, LoadError> {
-    let (mut hooks, mut lifecycle) = (Vec::new(), false);
+    let mut hooks = Vec::new();
     for (name, _) in component.component_type().exports(component.engine()) {
         let Some(interface) = name.strip_prefix("yardarm:plugin/") else { continue };
         let (interface, version) = interface.split_once('@').unwrap_or((interface, ""));
@@ -209,14 +217,13 @@ fn check_exports(component: &Component) -> Result<Vec<Hook>, LoadError> {
         if (hook.is_some() || interface == "lifecycle") && !v0_1::speaks(version) {
             return Err(LoadError::UnsupportedInterface { built_for: name.to_owned() });
         }
-        lifecycle |= interface == "lifecycle";
         hooks.extend(hook);
     }
     hooks.sort();
     if hooks.is_empty() {
         return Err(LoadError::NoHook);
     }
-    if lifecycle { Ok(hooks) } else { Err(LoadError::NoLifecycle) }
+    Ok(hooks)
 }
 
 fn bindings(manifest: &Manifest, automatic: bool, exported: &[Hook], file: &str) -> Result<Vec<Bind>, LoadError> {
@@ -284,13 +291,6 @@ fn identity(sha256: &[u8; 32], name: &str, manifest: &Manifest, bind: &Bind) -> 
 }
 
 impl LoadError {
-    fn of_describe(error: CallError) -> Self {
-        match error {
-            CallError::OutputInvalid(text) => Self::WrongTypes { text },
-            error => Self::InitFailed { what: "describe", error: error.to_string() },
-        }
-    }
-
     fn of_init(error: CallError) -> Self {
         match error {
             CallError::OutputInvalid(text) => Self::WrongTypes { text },

@@ -14,7 +14,9 @@ use crate::plan::PluginPlan;
 use crate::plugin::Plugin;
 use crate::pool::PoolStatus;
 use crate::runtime::engine::EngineFacts;
-use crate::vocabulary::{Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, PluginCounters};
+use crate::vocabulary::{
+    Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, PluginCounters, StatePolicy,
+};
 
 /// The status of the folder and its plugins. Contains no secrets and no configuration values.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -80,8 +82,12 @@ pub struct ActiveStatus {
     pub exports: Vec<Hook>,
     /// Grants that its imports require.
     pub grants_requested: Vec<String>,
-    /// Grants that it has.
+    /// Grants that it has: those that the operator gives and, if it says so, it wants.
     pub grants: Vec<String>,
+    /// Grants without which it has read nothing where it wanted to read something.
+    pub grants_missing: Vec<String>,
+    /// Whether its instances may keep state between calls, if it says so.
+    pub state: Option<StatePolicy>,
     /// Shortest measured time to create an instance, in microseconds.
     pub fresh_instance_us: u64,
     /// Time to compile or to load the compiled form, in milliseconds.
@@ -322,6 +328,8 @@ impl ActiveStatus {
             exports: plugin.exported.clone(),
             grants_requested: plugin.requested.clone(),
             grants: plugin.guest.context.grants.names(),
+            grants_missing: plugin.guest.context.missing_grants.names(),
+            state: plugin.state,
             fresh_instance_us: u64::try_from(plugin.figures.fresh.as_micros()).unwrap_or(u64::MAX),
             compile_ms: u64::try_from(plugin.figures.compile.as_millis()).unwrap_or(u64::MAX),
             compiled_before: plugin.figures.cached,

@@ -22,8 +22,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tempfile::TempDir;
 use yardarm_core::hooks::{
-    Admission, BatchFacts, EnvironmentHooks, EvaluationFacts, Event, Filtering, HeaderBlock, HookFailure, Hooks,
-    ItemHead, PayloadEdit, PayloadFacts, PayloadView, RequestFacts, ResultEdit, ResultView, ViewedResult,
+    Admission, AdmittedRequest, BatchFacts, ContextView, Denial, DenialClass, EnvironmentHooks, EvaluationFacts, Event,
+    Filtered, Filtering, HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadView, RequestFacts,
+    RequestHead, ResultEdits, ResultView, Verdict, ViewedResult,
 };
 use yardarm_core::{DataStore, EnvironmentLabel, Lifecycle, Secret};
 use yardarm_testkit::guests::{Guest, GuestHook};
@@ -143,7 +144,7 @@ impl Fixture {
     }
 
     async fn authenticate(&self) -> Result<Admission, HookFailure> {
-        authenticate(&self.hooks_of("prod"), &request()).await
+        authenticate(&self.hooks_of("prod"), request()).await
     }
 
     async fn filter(&self, events: &[Event]) -> Filtering {
@@ -154,7 +155,7 @@ impl Fixture {
         payload(&self.hooks_of("prod")).await
     }
 
-    async fn results(&self) -> Result<Vec<ResultEdit>, HookFailure> {
+    async fn results(&self) -> Result<ResultEdits, HookFailure> {
         results(&self.hooks_of("prod")).await
     }
 
@@ -192,30 +193,54 @@ fn request() -> RequestFacts {
         headers.append(name, value.parse().unwrap());
     }
     RequestFacts {
-        environment: label("prod"),
-        route: "server.stream.all",
-        sdk: "server",
-        method: http::Method::GET,
-        headers: HeaderBlock::new(&headers),
+        head: RequestHead::new(&http::Uri::from_static("/all?filter=f"), &headers),
         credential: Some(Secret::new("sdk-canary")),
         client: Some(IpAddr::from([192, 0, 2, 7])),
+        ..RequestFacts::new(label("prod"), "server.stream.all", "server")
     }
 }
 
+/// Returns the denial of the plugin `zoo`.
+fn denied(class: DenialClass, retry_after: Option<u32>) -> Admission {
+    Admission::Denied(Denial { retry_after, ..Denial::new("zoo".into(), class) })
+}
+
+/// Returns the name of an admitted caller, or what happened instead.
+fn principal_of(admission: Result<Admission, HookFailure>) -> String {
+    match admission {
+        Ok(Admission::Allowed { identity: Some(identity), .. }) => identity.principal.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Returns the result of a filter without added events.
+fn decided(verdicts: impl Into<Vec<Verdict>>) -> Filtering {
+    Filtering::Decided(Filtered { verdicts: verdicts.into(), added: Vec::new() })
+}
+
 fn event(body: &str) -> Event {
-    Event { kind: "custom".into(), at_ms: 1, body: Bytes::copy_from_slice(body.as_bytes()) }
+    Event { kind: Some("custom".into()), at_ms: Some(1), body: Bytes::copy_from_slice(body.as_bytes()) }
 }
 
 fn events(count: usize) -> Vec<Event> {
     (0..count).map(|n| event(&format!("{{\"n\":{n}}}"))).collect()
 }
 
-async fn authenticate(hooks: &EnvironmentHooks, facts: &RequestFacts) -> Result<Admission, HookFailure> {
-    hooks.request_auth.as_ref().expect("a request chain").authenticate(facts).await
+async fn authenticate(hooks: &EnvironmentHooks, facts: RequestFacts) -> Result<Admission, HookFailure> {
+    hooks.request_auth.as_ref().expect("a request chain").authenticate(&Arc::new(facts)).await
 }
 
 async fn filter(hooks: &EnvironmentHooks, events: &[Event]) -> Filtering {
-    let facts = BatchFacts { environment: label("prod"), route: "server.events", sdk: "server", schema: 4 };
+    filter_of(hooks, RequestFacts::new(label("prod"), "server.events", "server").into(), events).await
+}
+
+async fn filter_of(hooks: &EnvironmentHooks, request: AdmittedRequest, events: &[Event]) -> Filtering {
+    // The kind of a written event is that of its text.
+    let read = |body: Bytes| {
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        Event { kind: json["kind"].as_str().map(Arc::from), at_ms: None, body }
+    };
+    let facts = BatchFacts { request, schema: Some(4), read };
     hooks.event_filter.as_ref().expect("an event chain").filter(&facts, events).await
 }
 
@@ -224,8 +249,9 @@ async fn payload(hooks: &EnvironmentHooks) -> Result<Vec<PayloadEdit>, HookFailu
     hooks.payload_transform.as_ref().expect("a payload chain").transform(&facts, Arc::new(Items::new())).await
 }
 
-async fn results(hooks: &EnvironmentHooks) -> Result<Vec<ResultEdit>, HookFailure> {
-    let facts = EvaluationFacts { environment: label("prod"), sdk: "client", context_key: "user:canary".into() };
+async fn results(hooks: &EnvironmentHooks) -> Result<ResultEdits, HookFailure> {
+    let request = RequestFacts::new(label("prod"), "client.evaluate", "client").into();
+    let facts = EvaluationFacts { request, context: Arc::new(Canary) };
     hooks.evaluation_transform.as_ref().expect("an evaluation chain").transform(&facts, Arc::new(Results)).await
 }
 
@@ -234,7 +260,7 @@ struct Items(Vec<ItemHead>);
 
 impl Items {
     fn new() -> Self {
-        let head = |key: &str, version| ItemHead { kind: "flag", key: key.into(), version };
+        let head = |key: &str, version| ItemHead { kind: "flag", key: key.into(), version, is_deleted: false };
         Self(vec![head("a", 3), head("b", 4)])
     }
 }
@@ -252,6 +278,35 @@ impl PayloadView for Items {
     fn other(&self, _: &str, _: &str) -> Option<Bytes> {
         None
     }
+
+    fn list(&self, _: &str) -> Vec<Arc<str>> {
+        self.0.iter().map(|head| Arc::clone(&head.key)).collect()
+    }
+}
+
+/// A user with the key `canary` and an attribute.
+struct Canary;
+
+impl ContextView for Canary {
+    fn kinds(&self) -> Vec<&str> {
+        vec!["user"]
+    }
+
+    fn key(&self, kind: &str) -> Option<&str> {
+        (kind == "user").then_some("canary")
+    }
+
+    fn canonical_key(&self) -> std::borrow::Cow<'_, str> {
+        "canary".into()
+    }
+
+    fn attributes(&self, _: &str) -> Vec<String> {
+        vec!["plan".to_owned()]
+    }
+
+    fn attribute(&self, _: &str, name: &str) -> Option<String> {
+        (name == "plan").then(|| "\"gold\"".to_owned())
+    }
 }
 
 /// Two results, `a` and `b`, both false.
@@ -268,7 +323,7 @@ impl ResultView for Results {
 
     fn get(&self, index: usize) -> Option<ViewedResult> {
         let flag = self.flag(index)?.into();
-        Some(ViewedResult { flag, value: "false".into(), variation: Some(0), reason: "null".into() })
+        Some(ViewedResult { flag, value: "false".into(), variation: Some(0), reason: None })
     }
 
     fn find(&self, flag: &str) -> Option<usize> {

@@ -8,20 +8,22 @@ mod guest_metrics;
 mod limits;
 mod load_error;
 mod log_gate;
+mod missing_grants;
 mod pattern;
 mod text;
 
-pub use self::binding::{Bind, Hook, Isolation, Phase, Policy};
+pub use self::binding::{AllAbstain, Bind, Hook, Isolation, Phase, Policy, StatePolicy};
 pub(crate) use self::binding::{LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, only_required};
 pub(crate) use self::call_error::{CallError, Outcome};
 pub(crate) use self::counters::PluginCounters;
 pub use self::counters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
 pub(crate) use self::grants::{Grants, KNOWN_GRANTS};
-pub(crate) use self::guest_metrics::{GuestMetrics, Labels};
+pub(crate) use self::guest_metrics::{GuestMetricError, GuestMetrics, Labels};
 pub use self::guest_metrics::{GuestSeries, GuestValue};
 pub(crate) use self::limits::{LARGEST_LARGE_FILE, largest_file};
 pub use self::load_error::LoadError;
 pub(crate) use self::log_gate::LogGate;
+pub(crate) use self::missing_grants::MissingGrants;
 pub use self::pattern::Pattern;
 pub(crate) use self::text::clean;
 

@@ -67,7 +67,8 @@ fn key(rules: &Rules, kind: &str, value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use yardarm_plugin::{BatchFacts, Event, EventFilter, Plugin, PluginError, Verdict};
+    use yardarm_plugin::testing::TestRequest;
+    use yardarm_plugin::{Event, EventFilter, Plugin, PluginError, Verdict};
 
     use crate::EventRedactor;
 
@@ -77,10 +78,10 @@ mod tests {
 
     /// Filters an event; returns the resulting text, or `None` if it is dropped.
     fn filter(config: &str, kind: &str, body: &str) -> Option<String> {
-        match plugin(config).filter(&BatchFacts::default(), &Event::new(kind, body)).unwrap() {
+        match plugin(config).filter(&TestRequest::default(), &Event::new(kind, body)).unwrap() {
             Verdict::Keep => Some(body.to_owned()),
             Verdict::Drop => None,
-            Verdict::Replace(json) => Some(String::from_utf8(json).unwrap()),
+            Verdict::Replace(mut bodies) => Some(String::from_utf8(bodies.remove(0)).unwrap()),
         }
     }
 
@@ -135,7 +136,7 @@ mod tests {
             r#"{"context":null,"user":"odd","contextKeys":[]}"#,
             "{}",
         ] {
-            let verdict = plugin(config).filter(&BatchFacts::default(), &Event::new("custom", body));
+            let verdict = plugin(config).filter(&TestRequest::default(), &Event::new("custom", body));
             assert_eq!(verdict, Ok(Verdict::Keep), "{body}");
         }
     }
@@ -195,8 +196,8 @@ mod tests {
             [("click", Verdict::Drop), ("pageview", Verdict::Drop), ("custom", Verdict::Keep), ("", Verdict::Keep)]
         {
             let mut event = Event::default();
-            event.kind = kind.to_owned();
-            assert_eq!(plugin(config).filter(&BatchFacts::default(), &event), Ok(expected), "{kind}");
+            event.kind = Some(kind.to_owned());
+            assert_eq!(plugin(config).filter(&TestRequest::default(), &event), Ok(expected), "{kind}");
         }
     }
 
@@ -204,12 +205,11 @@ mod tests {
     fn unreadable_events_do_not_pass() {
         let plugin = plugin(r#"{"drop": ["email"]}"#);
         for event in [Event::default(), Event::new("index", "[]"), Event::new("index", "{")] {
-            let answer = plugin.filter(&BatchFacts::default(), &event);
+            let answer = plugin.filter(&TestRequest::default(), &event);
             assert!(matches!(answer, Err(PluginError::InvalidInput(_))), "{event:?}");
         }
-        let mut facts = BatchFacts::default();
-        facts.vendor = "harness".to_owned();
-        assert!(plugin.filter(&facts, &Event::new("", "{}")).is_err());
+        let request = TestRequest::default().with_vendor("harness");
+        assert!(plugin.filter(&request, &Event::new("", "{}")).is_err());
     }
 
     proptest! {
@@ -235,7 +235,7 @@ mod tests {
         #[test]
         fn no_body_causes_a_panic(body in "[\\{\\}\\[\\]\":,a\\\\0-9. ]{0,40}", place in "context|user|contextKeys") {
             let body = format!(r#"{{"{place}":{body}}}"#);
-            let _ = plugin(HASHING).filter(&BatchFacts::default(), &Event::new("alias", body));
+            let _ = plugin(HASHING).filter(&TestRequest::default(), &Event::new("alias", body));
         }
     }
 }

@@ -9,7 +9,7 @@ mod context;
 mod event;
 mod pattern;
 
-use yardarm_plugin::{BatchFacts, Event, EventFilter, Plugin, PluginError, Result, Verdict, matches};
+use yardarm_plugin::{Event, EventFilter, Plugin, PluginError, Request, Result, Verdict, matches};
 
 use crate::config::{Config, Rules};
 
@@ -25,20 +25,20 @@ impl Plugin for EventRedactor {
 }
 
 impl EventFilter for EventRedactor {
-    fn filter(&self, facts: &BatchFacts, event: &Event) -> Result<Verdict> {
+    fn filter(&self, request: &dyn Request, event: &Event) -> Result<Verdict> {
         let Self(rules) = self;
-        if rules.drop_kinds.iter().any(|pattern| matches(pattern, &event.kind)) {
+        if rules.drop_kinds.iter().any(|pattern| matches(pattern, event.kind())) {
             return Ok(Verdict::Drop);
         }
         if !rules.redact() {
             return Ok(Verdict::Keep);
         }
         // Events in another format would pass unredacted, which a redactor must not allow.
-        if facts.vendor == "harness" {
+        if request.vendor() == "harness" {
             let text = "attribute rules are for events of LaunchDarkly; bind the plugin to its environments only";
             return Err(PluginError::invalid_input(text));
         }
-        Ok(event::redact(rules, &event.kind, event.body()?)?.map_or(Verdict::Keep, Verdict::replace))
+        Ok(event::redact(rules, event.kind(), event.body()?)?.map_or(Verdict::Keep, Verdict::replace))
     }
 }
 

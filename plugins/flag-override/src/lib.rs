@@ -8,8 +8,7 @@ mod flag;
 mod overrides;
 
 use yardarm_plugin::{
-    Edit, EvaluationFacts, EvaluationTransform, Items, PayloadFacts, PayloadTransform, Plugin, Result, ResultEdit,
-    Results, log,
+    Context, Edit, EvaluationTransform, Items, PayloadTransform, Plugin, Request, Result, ResultEdit, Results, log,
 };
 
 use crate::overrides::{Config, Overrides};
@@ -30,14 +29,17 @@ impl Plugin for FlagOverride {
 }
 
 impl PayloadTransform for FlagOverride {
-    fn transform_payload(&self, facts: &PayloadFacts, changed: &dyn Items) -> Result<Vec<Edit>> {
-        let overrides = self.0.of(&facts.vendor, &facts.environment);
+    fn transform_payload(&self, items: &dyn Items) -> Result<Vec<Edit>> {
+        let overrides = self.0.of(&items.vendor(), &items.environment());
         let mut edits = Vec::new();
-        let flags = || changed.heads().into_iter().map(|head| if head.kind == FLAG { head.key } else { String::new() });
-        let hidden = hidden(&overrides, |key| changed.find(FLAG, key), flags);
+        let changed = items.changed();
+        let is_deleted = |index: u32| changed.get(index as usize).is_some_and(|head| head.is_deleted);
+        let find = |key: &str| items.find(FLAG, key).filter(|index| !is_deleted(*index));
+        let flags = || changed.iter().map(|head| if head.kind == FLAG { head.key.clone() } else { String::new() });
+        let hidden = hidden(&overrides, find, flags);
         for (key, value) in overrides.pins() {
-            let Some(index) = changed.find(FLAG, key).filter(|index| !hidden.contains(index)) else { continue };
-            match flag::pin(&changed.json(index).ok_or_else(overrides::no_flag_data)?, value)? {
+            let Some(index) = find(key).filter(|index| !hidden.contains(index)) else { continue };
+            match flag::pin(&items.get(index).ok_or_else(overrides::no_flag_data)?, value)? {
                 Some(json) => edits.push(Edit::replace(index, json)),
                 None => log::debug!("flag `{key}` is deleted, nothing to pin"),
             }
@@ -48,8 +50,13 @@ impl PayloadTransform for FlagOverride {
 }
 
 impl EvaluationTransform for FlagOverride {
-    fn transform_evaluation(&self, facts: &EvaluationFacts, evaluated: &dyn Results) -> Result<Vec<ResultEdit>> {
-        let overrides = self.0.of(&facts.vendor, &facts.environment);
+    fn transform_evaluation(
+        &self,
+        request: &dyn Request,
+        _: &dyn Context,
+        evaluated: &dyn Results,
+    ) -> Result<Vec<ResultEdit>> {
+        let overrides = self.0.of(&request.vendor(), &request.environment());
         let hidden = hidden(&overrides, |key| evaluated.find(key), || evaluated.flags().into_iter());
         let pinned = overrides.pins().filter_map(|(key, value)| Some((evaluated.find(key)?, value)));
         let pinned = pinned.filter(|(index, _)| !hidden.contains(index));
@@ -79,7 +86,7 @@ yardarm_plugin::export!(FlagOverride: payload_transform, evaluation_transform);
 
 #[cfg(test)]
 mod tests {
-    use yardarm_plugin::testing::{Evaluated, Payload};
+    use yardarm_plugin::testing::{Evaluated, Payload, TestContext, TestRequest};
     use yardarm_plugin::{PluginError, from_config};
 
     use super::*;
@@ -97,10 +104,8 @@ mod tests {
     fn results(environment: &str) -> Vec<(String, String)> {
         let evaluated =
             Evaluated::default().flag("internal-a", "1").flag("checkout", "2").flag("secret", "3").flag("x", "4");
-        let mut facts = EvaluationFacts::default();
-        facts.vendor = "launchdarkly".to_owned();
-        facts.environment = environment.to_owned();
-        evaluated.edited(&plugin().transform_evaluation(&facts, &evaluated).unwrap())
+        let (request, context) = (TestRequest::default().with_environment(environment), TestContext::default());
+        evaluated.edited(&plugin().transform_evaluation(&request, &context, &evaluated).unwrap())
     }
 
     #[test]
@@ -117,22 +122,21 @@ mod tests {
     fn flags_are_pinned_and_hidden_in_the_payload() {
         let flag = r#"{"key":"checkout","version":7,"on":true,"variations":["red","blue"],"offVariation":0}"#;
         let items = Payload::default()
-            .changed("segment", "internal-a", r#"{"key":"internal-a","version":1}"#)
-            .changed("flag", "internal-a", r#"{"key":"internal-a","version":1}"#)
-            .changed("flag", "checkout", flag)
-            .changed("segment", "secret", r#"{"key":"secret","version":1}"#)
-            .changed("flag", "secret", r#"{"key":"secret","version":1}"#);
-        let mut facts = PayloadFacts::default();
-        facts.environment = "prod".to_owned();
-        let edits = plugin().transform_payload(&facts, &items).unwrap();
+            .with_changed("segment", "internal-a", r#"{"key":"internal-a","version":1}"#)
+            .with_changed("flag", "internal-a", r#"{"key":"internal-a","version":1}"#)
+            .with_changed("flag", "checkout", flag)
+            .with_changed("segment", "secret", r#"{"key":"secret","version":1}"#)
+            .with_changed("flag", "secret", r#"{"key":"secret","version":1}"#);
+        let items =
+            items.with_deleted("flag", "internal-b", 3).with_deleted("flag", "absent", 4).of("launchdarkly", "prod");
+        let edits = plugin().transform_payload(&items).unwrap();
         let served = items.edited(&edits);
         let names: Vec<_> = served.iter().map(|(kind, key, _)| format!("{kind} {key}")).collect();
         assert_eq!(names, ["segment internal-a", "flag checkout", "segment secret"]);
         let expected = r#"{"key":"checkout","version":7,"on":true,"variations":["red","blue"],"offVariation":0,"fallthrough":{"variation":1}}"#;
         assert_eq!(served[1].2, expected);
-        assert_eq!(plugin().transform_payload(&facts, &items), Ok(edits), "the same input gives the same edits");
-        facts.environment = "other".to_owned();
-        assert_eq!(plugin().transform_payload(&facts, &items), Ok(Vec::new()));
+        assert_eq!(plugin().transform_payload(&items), Ok(edits), "the same input gives the same edits");
+        assert_eq!(plugin().transform_payload(&items.of("launchdarkly", "other")), Ok(Vec::new()));
     }
 
     #[test]
@@ -141,12 +145,24 @@ mod tests {
         struct Sealed;
 
         impl Items for Sealed {
-            fn heads(&self) -> Vec<yardarm_plugin::ItemHead> {
+            fn vendor(&self) -> String {
+                "launchdarkly".to_owned()
+            }
+
+            fn environment(&self) -> String {
+                "prod-eu".to_owned()
+            }
+
+            fn changed(&self) -> Vec<yardarm_plugin::ItemHead> {
                 Vec::new()
             }
 
-            fn json(&self, _: u32) -> Option<String> {
+            fn get(&self, _: u32) -> Option<String> {
                 None
+            }
+
+            fn list(&self, _: &str) -> Vec<String> {
+                Vec::new()
             }
 
             fn find(&self, _: &str, _: &str) -> Option<u32> {
@@ -158,10 +174,8 @@ mod tests {
             }
         }
 
-        let mut facts = PayloadFacts::default();
-        facts.environment = "prod-eu".to_owned();
         let plugin: FlagOverride = from_config(r#"{"environments": {"*": {"pin": {"a": 1}}}}"#).unwrap();
-        let Err(PluginError::InvalidInput(text)) = plugin.transform_payload(&facts, &Sealed) else { panic!() };
+        let Err(PluginError::InvalidInput(text)) = plugin.transform_payload(&Sealed) else { panic!() };
         assert!(text.contains("`flag-data`"), "{text}");
     }
 }

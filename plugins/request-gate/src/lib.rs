@@ -8,7 +8,7 @@ mod cidr;
 mod rules;
 mod tokens;
 
-use yardarm_plugin::{Decision, Plugin, RequestAuth, RequestFacts, Result, metrics};
+use yardarm_plugin::{Decision, Plugin, Request, RequestAuth, Result, metrics};
 
 use crate::rules::{Config, Rules, Ruling};
 
@@ -24,14 +24,14 @@ impl Plugin for RequestGate {
 }
 
 impl RequestAuth for RequestGate {
-    fn authenticate(&self, facts: &RequestFacts) -> Result<Decision> {
-        Ok(match self.0.judge(facts)? {
+    fn authenticate(&self, request: &dyn Request) -> Result<Decision> {
+        Ok(match self.0.judge(request)? {
             // With `abstain`, these callers would be denied if the plugin is alone in its chain.
             Ruling::NotConcerned => Decision::allow("anyone").tag("gate", "not-concerned"),
             Ruling::Passed { principal } => Decision::allow(principal).tag("gate", "passed"),
             Ruling::Refused { rule } => {
                 metrics::count("refused_total", 1, &[("rule", rule)]);
-                Decision::deny(self.0.denial())
+                Decision::deny(self.0.denial(rule))
             }
         })
     }

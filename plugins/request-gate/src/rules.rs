@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use yardarm_plugin::{Denial, PluginError, RequestFacts, Result, matches};
+use yardarm_plugin::{Denial, DenialClass, PluginError, Request, Result, matches};
 
 use crate::cidr::Cidr;
 use crate::tokens::Tokens;
@@ -94,7 +94,11 @@ impl Rules {
             return Err(PluginError::invalid_input(text));
         }
         let sdks = if config.sdks.is_empty() { vec![Sdk::Client] } else { config.sdks };
-        let token_header = if config.token_header.is_empty() { "x-gate-token".to_owned() } else { config.token_header };
+        let token_header = if config.token_header.is_empty() {
+            "x-gate-token".to_owned()
+        } else {
+            config.token_header.to_ascii_lowercase()
+        };
         Ok(Self {
             sdks,
             token_header,
@@ -103,17 +107,19 @@ impl Rules {
             deny: config.deny_cidrs,
             headers: config.require_headers,
             denial: match config.deny_as {
-                DenyAs::Unauthorized => Denial::Unauthorized,
-                DenyAs::Forbidden => Denial::Forbidden,
-                DenyAs::RateLimited => Denial::RateLimited(config.retry_after.unwrap_or(60)),
-                DenyAs::Unavailable => Denial::Unavailable,
+                DenyAs::Unauthorized => DenialClass::Unauthorized.into(),
+                DenyAs::Forbidden => DenialClass::Forbidden.into(),
+                DenyAs::RateLimited => {
+                    Denial::from(DenialClass::RateLimited).retry_after(config.retry_after.unwrap_or(60))
+                }
+                DenyAs::Unavailable => DenialClass::Unavailable.into(),
             },
         })
     }
 
     /// Returns the denial for callers that break a rule.
-    pub(crate) fn denial(&self) -> Denial {
-        self.denial
+    pub(crate) fn denial(&self, rule: &str) -> Denial {
+        self.denial.clone().because(format!("rule `{rule}`"))
     }
 
     /// Applies the rules to a caller, the cheap ones first.
@@ -121,12 +127,13 @@ impl Rules {
     /// # Errors
     ///
     /// There are rules about addresses and no address: the operator forgot the grant, which is not the caller's fault.
-    pub(crate) fn judge(&self, facts: &RequestFacts) -> Result<Ruling> {
-        if !self.sdks.iter().any(|sdk| sdk.name() == facts.sdk) {
+    pub(crate) fn judge(&self, request: &dyn Request) -> Result<Ruling> {
+        let caller = request.sdk();
+        if !self.sdks.iter().any(|sdk| sdk.name() == caller) {
             return Ok(Ruling::NotConcerned);
         }
         if !self.deny.is_empty() || !self.allow.is_empty() {
-            let address = address(facts)?;
+            let address = address(request)?;
             if self.deny.iter().any(|network| network.contains(address)) {
                 return Ok(Ruling::Refused { rule: "deny_cidrs" });
             }
@@ -134,15 +141,16 @@ impl Rules {
                 return Ok(Ruling::Refused { rule: "allow_cidrs" });
             }
         }
-        let sends = |(name, wanted): (&String, &String)| facts.header(name).is_some_and(|sent| matches(wanted, sent));
+        let sends =
+            |(name, wanted): (&String, &String)| request.header(name).is_some_and(|sent| matches(wanted, &sent));
         if !self.headers.iter().all(sends) {
             return Ok(Ruling::Refused { rule: "require_headers" });
         }
         if self.tokens.is_empty() {
             return Ok(Ruling::Passed { principal: "known-place".to_owned() });
         }
-        let presented = facts.header_bytes(&self.token_header);
-        Ok(match presented.and_then(|token| self.tokens.find(token)) {
+        let presented = request.header_values(&self.token_header).into_iter().next();
+        Ok(match presented.and_then(|token| self.tokens.find(&token)) {
             Some(mark) => Ruling::Passed { principal: format!("token:{mark}") },
             None => Ruling::Refused { rule: "tokens" },
         })
@@ -159,26 +167,26 @@ impl Sdk {
     }
 }
 
-fn address(facts: &RequestFacts) -> Result<IpAddr> {
+fn address(request: &dyn Request) -> Result<IpAddr> {
     let missing = "no client address: rules about networks need the grant `client-address`";
-    facts.client_ip().ok_or_else(|| PluginError::invalid_input(missing))
+    request.client_ip().ok_or_else(|| PluginError::invalid_input(missing))
 }
 
 #[cfg(test)]
 mod tests {
+    use yardarm_plugin::testing::TestRequest;
     use yardarm_plugin::{Decision, RequestAuth, from_config};
 
     use super::*;
     use crate::RequestGate;
 
-    fn facts(sdk: &str, client: Option<&str>, headers: &[(&str, &str)]) -> RequestFacts {
-        let mut facts = RequestFacts::default();
-        facts.sdk = sdk.to_owned();
-        facts.client = client.map(str::to_owned);
-        headers.iter().fold(facts, |facts, (name, value)| facts.with_header(name, *value))
+    fn facts(sdk: &str, client: Option<&str>, headers: &[(&str, &str)]) -> TestRequest {
+        let request = TestRequest::default().with_sdk(sdk);
+        let request = client.into_iter().fold(request, TestRequest::with_client);
+        headers.iter().fold(request, |request, (name, value)| request.with_header(name, *value))
     }
 
-    fn judge(config: &str, facts: &RequestFacts) -> Ruling {
+    fn judge(config: &str, facts: &TestRequest) -> Ruling {
         Rules::new(serde_json::from_str(config).unwrap()).unwrap().judge(facts).unwrap()
     }
 
@@ -265,14 +273,17 @@ mod tests {
     #[test]
     fn denials_have_the_configured_class() {
         for (class, expected) in [
-            ("", Denial::Forbidden),
-            (r#", "deny_as": "unauthorized""#, Denial::Unauthorized),
-            (r#", "deny_as": "unavailable""#, Denial::Unavailable),
-            (r#", "deny_as": "rate-limited", "retry_after": 30"#, Denial::RateLimited(30)),
+            ("", DenialClass::Forbidden.into()),
+            (r#", "deny_as": "unauthorized""#, DenialClass::Unauthorized.into()),
+            (r#", "deny_as": "unavailable""#, DenialClass::Unavailable.into()),
+            (
+                r#", "deny_as": "rate-limited", "retry_after": 30"#,
+                Denial::from(DenialClass::RateLimited).retry_after(30),
+            ),
         ] {
             let plugin = from_config::<RequestGate>(&format!(r#"{{"tokens": ["a"]{class}}}"#)).unwrap();
             let decision = plugin.authenticate(&facts("client", None, &[])).unwrap();
-            assert_eq!(decision, Decision::Deny(expected));
+            assert_eq!(decision, Decision::deny(expected.because("rule `tokens`")));
             assert!(matches!(plugin.authenticate(&facts("server", None, &[])), Ok(Decision::Allow(_))));
         }
     }

@@ -1,6 +1,6 @@
 //! Admits callers that present a token.
 
-use yardarm_plugin::{Decision, Denial, Plugin, RequestAuth, RequestFacts, Result};
+use yardarm_plugin::{Decision, DenialClass, Plugin, Request, RequestAuth, Result};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,10 +19,10 @@ impl Plugin for FrontDoor {
 }
 
 impl RequestAuth for FrontDoor {
-    fn authenticate(&self, facts: &RequestFacts) -> Result<Decision> {
-        Ok(match facts.header("x-token") {
+    fn authenticate(&self, request: &dyn Request) -> Result<Decision> {
+        Ok(match request.header("x-token") {
             Some(token) if token == self.0.token => Decision::allow("visitor").tag("via", "token"),
-            _ => Decision::deny(Denial::Forbidden),
+            _ => Decision::deny(DenialClass::Forbidden),
         })
     }
 }

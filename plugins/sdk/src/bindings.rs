@@ -1,9 +1,6 @@
 //! Bindings generated from the WIT files: one world per exported interface, so that a component exports what it
 //! implements, and one for all possible imports, of which the linker keeps those that are called.
 
-// A published crate cannot refer to files outside of its folder: `cargo package` needs a copy of wit/v0.1 in this one,
-// and another path here.
-
 #![allow(
     unsafe_code,
     missing_docs,
@@ -15,7 +12,7 @@
 
 pub mod host {
     wit_bindgen::generate!({
-        path: "../../wit/v0.1",
+        path: "wit",
         inline: "
             package yardarm:sdk;
             world host {
@@ -23,6 +20,9 @@ pub mod host {
                 import yardarm:plugin/log@0.1.0;
                 import yardarm:plugin/metrics@0.1.0;
                 import yardarm:plugin/clock@0.1.0;
+                import yardarm:plugin/request@0.1.0;
+                import yardarm:plugin/context@0.1.0;
+                import yardarm:plugin/events@0.1.0;
                 import yardarm:plugin/items@0.1.0;
                 import yardarm:plugin/results@0.1.0;
             }
@@ -36,7 +36,7 @@ pub mod host {
 
 pub mod lifecycle {
     wit_bindgen::generate!({
-        path: "../../wit/v0.1",
+        path: "wit",
         inline: "package yardarm:sdk; world lifecycle { export yardarm:plugin/lifecycle@0.1.0; }",
         world: "yardarm:sdk/lifecycle",
         with: { "yardarm:plugin/types@0.1.0": crate::bindings::host::types },
@@ -49,10 +49,13 @@ pub mod lifecycle {
 
 pub mod request_auth {
     wit_bindgen::generate!({
-        path: "../../wit/v0.1",
+        path: "wit",
         inline: "package yardarm:sdk; world request-auth { export yardarm:plugin/request-auth@0.1.0; }",
         world: "yardarm:sdk/request-auth",
-        with: { "yardarm:plugin/types@0.1.0": crate::bindings::host::types },
+        with: {
+            "yardarm:plugin/types@0.1.0": crate::bindings::host::types,
+            "yardarm:plugin/request@0.1.0": crate::bindings::host::request,
+        },
         pub_export_macro: true,
         export_macro_name: "export_request_auth",
         default_bindings_module: "yardarm_plugin::__private::bindings::request_auth",
@@ -62,10 +65,14 @@ pub mod request_auth {
 
 pub mod event_filter {
     wit_bindgen::generate!({
-        path: "../../wit/v0.1",
+        path: "wit",
         inline: "package yardarm:sdk; world event-filter { export yardarm:plugin/event-filter@0.1.0; }",
         world: "yardarm:sdk/event-filter",
-        with: { "yardarm:plugin/types@0.1.0": crate::bindings::host::types },
+        with: {
+            "yardarm:plugin/types@0.1.0": crate::bindings::host::types,
+            "yardarm:plugin/request@0.1.0": crate::bindings::host::request,
+            "yardarm:plugin/events@0.1.0": crate::bindings::host::events,
+        },
         pub_export_macro: true,
         export_macro_name: "export_event_filter",
         default_bindings_module: "yardarm_plugin::__private::bindings::event_filter",
@@ -75,7 +82,7 @@ pub mod event_filter {
 
 pub mod payload_transform {
     wit_bindgen::generate!({
-        path: "../../wit/v0.1",
+        path: "wit",
         inline: "package yardarm:sdk; world payload-transform { export yardarm:plugin/payload-transform@0.1.0; }",
         world: "yardarm:sdk/payload-transform",
         with: {
@@ -91,11 +98,13 @@ pub mod payload_transform {
 
 pub mod evaluation_transform {
     wit_bindgen::generate!({
-        path: "../../wit/v0.1",
+        path: "wit",
         inline: "package yardarm:sdk; world evaluation-transform { export yardarm:plugin/evaluation-transform@0.1.0; }",
         world: "yardarm:sdk/evaluation-transform",
         with: {
             "yardarm:plugin/types@0.1.0": crate::bindings::host::types,
+            "yardarm:plugin/request@0.1.0": crate::bindings::host::request,
+            "yardarm:plugin/context@0.1.0": crate::bindings::host::context,
             "yardarm:plugin/results@0.1.0": crate::bindings::host::results,
         },
         pub_export_macro: true,

@@ -2,8 +2,9 @@
 
 use crate::bindings::evaluation_transform as generated;
 use crate::bindings::host::results::ResultSet;
+use crate::bindings::host::{context, request, types};
 use crate::export::{Adapter, Exported, call_plugin};
-use crate::{Plugin, Result};
+use crate::{Context, Plugin, Request, Result};
 
 /// Edits evaluated results for SDKs that do not evaluate themselves.
 ///
@@ -14,7 +15,12 @@ pub trait EvaluationTransform: Plugin {
     /// # Errors
     ///
     /// The binding's failure policy applies; by default the SDK receives a 503 and retries.
-    fn transform_evaluation(&self, facts: &EvaluationFacts, evaluated: &dyn Results) -> Result<Vec<ResultEdit>>;
+    fn transform_evaluation(
+        &self,
+        request: &dyn Request,
+        context: &dyn Context,
+        evaluated: &dyn Results,
+    ) -> Result<Vec<ResultEdit>>;
 }
 
 /// Evaluated flags that are available during one call.
@@ -36,26 +42,10 @@ pub struct Evaluation {
     pub flag: String,
     /// JSON text of the value.
     pub value: String,
-    /// Index of the variation.
+    /// Index of the variation. LaunchDarkly only.
     pub variation: Option<u32>,
-    /// JSON text of the vendor's reason, `null` where there is none.
-    pub reason: String,
-}
-
-/// Facts about an evaluation besides the results.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EvaluationFacts {
-    /// The vendor whose environment this is: `launchdarkly` or `harness`.
-    pub vendor: String,
-    /// Configured name of the environment.
-    pub environment: String,
-    /// Kind of caller: `server`, `mobile` or `client`.
-    pub sdk: String,
-    /// Key of the context or target with the grant `context-key`; without it, a fingerprint of the key.
-    pub context_key: String,
-    /// Reserved for later releases of the host.
-    pub extra: Vec<(String, String)>,
+    /// JSON text of the vendor's reason. LaunchDarkly only.
+    pub reason: Option<String>,
 }
 
 /// An edit of a result.
@@ -63,12 +53,27 @@ pub struct EvaluationFacts {
 pub enum ResultEdit {
     /// Leaves the flag at this index out of the response.
     Drop(u32),
-    /// Sends another value.
+    /// Sends other properties of a result; what is absent stays as evaluated.
     Replace {
         /// Index of the result.
         index: u32,
         /// JSON text of the value.
-        json: Vec<u8>,
+        value: Option<Vec<u8>>,
+        /// Index of the variation.
+        variation: Option<u32>,
+        /// JSON text of the reason.
+        reason: Option<Vec<u8>>,
+    },
+    /// Sends a flag that was not evaluated.
+    Add {
+        /// Key of the flag, which is not among the results.
+        flag: String,
+        /// JSON text of the value.
+        value: Vec<u8>,
+        /// Index of the variation.
+        variation: Option<u32>,
+        /// JSON text of the reason.
+        reason: Option<Vec<u8>>,
     },
 }
 
@@ -80,8 +85,31 @@ impl ResultEdit {
     }
 
     /// Sends this JSON text as the value of the flag at `index`.
-    pub fn replace(index: u32, json: impl Into<Vec<u8>>) -> Self {
-        Self::Replace { index, json: json.into() }
+    pub fn replace(index: u32, value: impl Into<Vec<u8>>) -> Self {
+        Self::Replace { index, value: Some(value.into()), variation: None, reason: None }
+    }
+
+    /// Sends a flag that was not evaluated, with this JSON text as its value.
+    pub fn add(flag: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        Self::Add { flag: flag.into(), value: value.into(), variation: None, reason: None }
+    }
+
+    /// Sets the index of the variation; does nothing to [`ResultEdit::Drop`].
+    #[must_use]
+    pub fn variation(mut self, index: u32) -> Self {
+        if let Self::Replace { variation, .. } | Self::Add { variation, .. } = &mut self {
+            *variation = Some(index);
+        }
+        self
+    }
+
+    /// Sets the JSON text of the reason; does nothing to [`ResultEdit::Drop`].
+    #[must_use]
+    pub fn reason(mut self, json: impl Into<Vec<u8>>) -> Self {
+        if let Self::Replace { reason, .. } | Self::Add { reason, .. } = &mut self {
+            *reason = Some(json.into());
+        }
+        self
     }
 }
 
@@ -102,17 +130,11 @@ impl Results for ResultSet {
 
 impl<P: EvaluationTransform + Exported> generated::Guest for Adapter<P> {
     fn transform(
-        facts: generated::EvaluationFacts,
+        request: &request::Request,
+        context: &context::Context,
         evaluated: &ResultSet,
-    ) -> Result<Vec<generated::Edit>, crate::bindings::host::types::PluginError> {
-        let facts = EvaluationFacts {
-            vendor: facts.vendor,
-            environment: facts.environment,
-            sdk: facts.sdk,
-            context_key: facts.context_key,
-            extra: facts.extra,
-        };
-        let edits = call_plugin(|plugin: &P| plugin.transform_evaluation(&facts, evaluated))?;
+    ) -> Result<Vec<generated::Edit>, types::PluginError> {
+        let edits = call_plugin(|plugin: &P| plugin.transform_evaluation(request, context, evaluated))?;
         Ok(edits.into_iter().map(generated::Edit::from).collect())
     }
 }
@@ -120,8 +142,13 @@ impl<P: EvaluationTransform + Exported> generated::Guest for Adapter<P> {
 impl From<ResultEdit> for generated::Edit {
     fn from(edit: ResultEdit) -> Self {
         match edit {
-            ResultEdit::Drop(index) => Self { index, change: generated::Change::Drop },
-            ResultEdit::Replace { index, json } => Self { index, change: generated::Change::Replace(json) },
+            ResultEdit::Drop(index) => Self::Drop(index),
+            ResultEdit::Replace { index, value, variation, reason } => {
+                Self::Replace(generated::Replacement { index, value, variation, reason })
+            }
+            ResultEdit::Add { flag, value, variation, reason } => {
+                Self::Add(generated::Addition { flag, value, variation, reason })
+            }
         }
     }
 }

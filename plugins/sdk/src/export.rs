@@ -10,8 +10,9 @@ use crate::{Plugin, PluginError, Result, from_config};
 /// Makes a component of a plugin: exports the lifecycle and the named hooks, and nothing else.
 ///
 /// Hooks are `request_auth`, `event_filter`, `payload_transform` and `evaluation_transform`; the type must implement
-/// the trait of each named hook. Name, version and description come from the plugin's `Cargo.toml`; each can be
-/// overridden, in this order:
+/// the trait of each named hook. The component gets a manifest: name, version and description come from the plugin's
+/// `Cargo.toml` and can be overridden; `manifest` adds further properties as a JSON object, such as the grants that the
+/// plugin wants, the JSON Schema of its configuration, and whether its instances keep state. In this order:
 ///
 /// ```
 /// # struct Gate;
@@ -20,11 +21,17 @@ use crate::{Plugin, PluginError, Result, from_config};
 /// #     fn new(_: Self::Config) -> yardarm_plugin::Result<Self> { Ok(Self) }
 /// # }
 /// # impl yardarm_plugin::RequestAuth for Gate {
-/// #     fn authenticate(&self, _: &yardarm_plugin::RequestFacts) -> yardarm_plugin::Result<yardarm_plugin::Decision> {
+/// #     fn authenticate(&self, _: &dyn yardarm_plugin::Request) -> yardarm_plugin::Result<yardarm_plugin::Decision> {
 /// #         Ok(yardarm_plugin::Decision::Abstain)
 /// #     }
 /// # }
-/// yardarm_plugin::export!(Gate: request_auth; name = "gate", version = "1.2.0", about = "opens at nine");
+/// yardarm_plugin::export!(
+///     Gate: request_auth;
+///     name = "gate",
+///     version = "1.2.0",
+///     about = "opens at nine",
+///     manifest = r#"{"grants": [{"grant": "clock", "why": "to know when it is nine"}]}"#,
+/// );
 /// ```
 ///
 /// A name may consist of ASCII letters, digits, `-` and `_`; others do not compile. On targets other than WebAssembly
@@ -39,6 +46,7 @@ macro_rules! export {
                     $crate::__given!(version, env!("CARGO_PKG_VERSION") $(, $($given = $value),+)?);
                 const ABOUT: &'static str =
                     $crate::__given!(about, env!("CARGO_PKG_DESCRIPTION") $(, $($given = $value),+)?);
+                const MANIFEST: &'static str = $crate::__given!(manifest, "{}" $(, $($given = $value),+)?);
 
                 fn with_cell<R>(work: impl FnOnce(&std::cell::OnceCell<Self>) -> R) -> R {
                     std::thread_local! {
@@ -55,6 +63,12 @@ macro_rules! export {
 
             #[allow(dead_code)]
             type Adapter = $crate::__private::Adapter<$plugin>;
+            #[cfg(target_family = "wasm")]
+            #[allow(unsafe_code)]
+            #[used]
+            #[unsafe(link_section = "yardarm:manifest")]
+            static MANIFEST: [u8; $crate::__private::manifest::length::<$plugin>()] =
+                $crate::__private::manifest::bytes::<$plugin, { $crate::__private::manifest::length::<$plugin>() }>();
             #[cfg(target_family = "wasm")]
             $crate::__private::bindings::lifecycle::export_lifecycle!(
                 Adapter with_types_in $crate::__private::bindings::lifecycle
@@ -110,6 +124,7 @@ macro_rules! __given {
     (name, $default:expr, name = $value:expr $(, $($rest:tt)*)?) => { $value };
     (version, $default:expr, version = $value:expr $(, $($rest:tt)*)?) => { $value };
     (about, $default:expr, about = $value:expr $(, $($rest:tt)*)?) => { $value };
+    (manifest, $default:expr, manifest = $value:expr $(, $($rest:tt)*)?) => { $value };
     ($wanted:ident, $default:expr, $other:ident = $value:expr $(, $($rest:tt)*)?) => {
         $crate::__given!($wanted, $default $(, $($rest)*)?)
     };
@@ -123,6 +138,8 @@ pub trait Exported: Plugin {
     const VERSION: &'static str;
     /// One-line description.
     const ABOUT: &'static str;
+    /// Further properties of the manifest, a JSON object.
+    const MANIFEST: &'static str;
 
     /// Calls `work` with the place of the value, which is empty before `init`.
     fn with_cell<R>(work: impl FnOnce(&OnceCell<Self>) -> R) -> R;
@@ -155,15 +172,6 @@ pub(crate) fn call_plugin<P: Exported, T>(call: impl FnOnce(&P) -> Result<T>) ->
 }
 
 impl<P: Exported> lifecycle::Guest for Adapter<P> {
-    fn describe() -> lifecycle::Description {
-        lifecycle::Description {
-            name: P::NAME.to_owned(),
-            version: P::VERSION.to_owned(),
-            about: P::ABOUT.to_owned(),
-            extra: vec![("sdk".to_owned(), concat!("rust ", env!("CARGO_PKG_VERSION")).to_owned())],
-        }
-    }
-
     fn init(config: String) -> Result<(), types::PluginError> {
         let plugin = from_config::<P>(&config)?;
         P::with_cell(|cell| cell.set(plugin)).map_err(|_| PluginError::internal("`init` was called twice").into())
@@ -175,7 +183,7 @@ mod tests {
     use super::*;
     use crate::bindings::lifecycle::Guest;
     use crate::bindings::{event_filter, request_auth};
-    use crate::{BatchFacts, Decision, Event, EventFilter, RequestAuth, RequestFacts, Verdict};
+    use crate::{Decision, Event, EventFilter, Request, RequestAuth, Verdict};
 
     #[derive(serde::Deserialize)]
     struct Config {
@@ -193,50 +201,42 @@ mod tests {
     }
 
     impl RequestAuth for Both {
-        fn authenticate(&self, _: &RequestFacts) -> Result<Decision> {
+        fn authenticate(&self, _: &dyn Request) -> Result<Decision> {
             Ok(Decision::allow(&self.0).tag("a", 1))
         }
     }
 
     impl EventFilter for Both {
-        fn filter(&self, _: &BatchFacts, _: &Event) -> Result<Verdict> {
+        fn filter(&self, _: &dyn Request, _: &Event) -> Result<Verdict> {
             Ok(Verdict::Drop)
         }
     }
 
-    crate::export!(Both: request_auth, event_filter; about = "answers twice");
+    crate::export!(Both: request_auth, event_filter; about = "answers \"twice\"", manifest = r#"{"state": "none"}"#);
 
     #[test]
     fn an_instance_is_initialized_once_and_then_called() {
-        let request = || request_auth::RequestFacts {
-            vendor: String::new(),
-            environment: String::new(),
-            route: String::new(),
-            sdk: String::new(),
-            method: String::new(),
-            headers: Vec::new(),
-            credential: None,
-            client: None,
-            extra: Vec::new(),
-        };
-        let call_plugin = || <Adapter<Both> as request_auth::Guest>::authenticate(request());
-        assert!(matches!(call_plugin(), Err(types::PluginError::Internal(_))), "not initialised yet");
+        let call = || call_plugin(|plugin: &Both| plugin.authenticate(&crate::testing::TestRequest::default()));
+        assert!(matches!(call(), Err(types::PluginError::Internal(_))), "not initialised yet");
         let refused = Adapter::<Both>::init(r#"{"who": 1}"#.to_owned());
         assert!(matches!(refused, Err(types::PluginError::InvalidInput(_))));
         Adapter::<Both>::init(r#"{"who": "me"}"#.to_owned()).unwrap();
-        let Ok(request_auth::Decision::Allow(identity)) = call_plugin() else { panic!("not allowed") };
-        assert_eq!((identity.principal.as_str(), identity.tags), ("me", vec![("a".to_owned(), "1".to_owned())]));
+        assert_eq!(call().unwrap(), Decision::allow("me").tag("a", 1));
         assert!(matches!(Adapter::<Both>::init(r#"{"who": "you"}"#.to_owned()), Err(types::PluginError::Internal(_))));
+        let _: fn(_) -> _ = <Adapter<Both> as request_auth::Guest>::authenticate;
         let _: fn(_, _) -> _ = <Adapter<Both> as event_filter::Guest>::filter;
     }
 
     #[test]
-    fn properties_come_from_the_manifest_unless_given() {
-        let description = Adapter::<Both>::describe();
-        assert_eq!(
-            (description.name.as_str(), description.version.as_str(), description.about.as_str()),
-            ("yardarm-plugin", env!("CARGO_PKG_VERSION"), "answers twice")
-        );
+    fn the_manifest_has_the_properties_of_the_crate_unless_given() {
+        const LENGTH: usize = crate::manifest::length::<Both>();
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&crate::manifest::bytes::<Both, LENGTH>()).expect("JSON");
+        assert_eq!(manifest["name"], "yardarm-plugin");
+        assert_eq!(manifest["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(manifest["about"], "answers \"twice\"");
+        assert_eq!(manifest["state"], "none");
+        assert_eq!(manifest["sdk"]["language"], "rust");
         assert!(is_name("a-b_C9") && !is_name("") && !is_name("a b") && !is_name("ä"));
     }
 }

@@ -27,39 +27,46 @@
 //!
 //! # Tests
 //!
-//! The crate also builds natively, so logic is tested with plain `cargo test` for the host's target: facts have
-//! `Default` and public fields, [`testing`] has flag data and results built from text, and [`from_config`] creates a
-//! plugin from JSON text like the gateway. Logs go to standard error, metrics are discarded.
+//! The crate also builds natively, so logic is tested with plain `cargo test` for the host's target: [`testing`] has
+//! requests, events, contexts, flag data and results that are built in a line or two, and [`from_config`] creates a plugin
+//! from JSON text like the gateway. Logs go to standard error, metrics are discarded.
 
 #![deny(unsafe_code)]
 
 #[doc(hidden)]
 pub mod bindings;
 pub mod clock;
+mod context;
 mod evaluation_transform;
 mod event_filter;
 mod export;
 pub mod json;
 pub mod log;
+#[doc(hidden)]
+pub mod manifest;
 pub mod metrics;
 mod pattern;
 mod payload_transform;
 mod plugin;
+mod request;
 mod request_auth;
 pub mod testing;
 
-pub use self::evaluation_transform::{Evaluation, EvaluationFacts, EvaluationTransform, ResultEdit, Results};
-pub use self::event_filter::{BatchFacts, Event, EventFilter, Verdict};
+pub use self::context::{Context, ContextKey};
+pub use self::evaluation_transform::{Evaluation, EvaluationTransform, ResultEdit, Results};
+pub use self::event_filter::{Event, EventEdit, EventFilter, Events, Verdict};
 pub use self::pattern::matches;
-pub use self::payload_transform::{Edit, ItemHead, Items, PayloadFacts, PayloadTransform};
+pub use self::payload_transform::{Edit, ItemHead, Items, PayloadTransform};
 pub use self::plugin::{NoConfig, Plugin, PluginError, Result, from_config};
-pub use self::request_auth::{Decision, Denial, Identity, RequestAuth, RequestFacts};
+pub use self::request::{Credential, Request};
+pub use self::request_auth::{Admission, Decision, Denial, DenialClass, Identity, RequestAuth};
 
 /// Used by the expansion of [`export!`]. Not part of the public interface.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings;
     pub use crate::export::{Adapter, Exported, is_name};
+    pub use crate::manifest;
 }
 
 /// Compiles the plugin in the README.

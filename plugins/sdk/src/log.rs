@@ -24,55 +24,78 @@ pub enum Level {
     Error,
 }
 
+/// Returns whether lines of this level are written, so that a plugin need not build others.
+#[must_use]
+pub fn is_enabled(level: Level) -> bool {
+    #[cfg(target_family = "wasm")]
+    return crate::bindings::host::log::enabled(level.into());
+    #[cfg(not(target_family = "wasm"))]
+    return level >= Level::Info;
+}
+
 /// Writes one line.
 pub fn write(level: Level, message: &str) {
     #[cfg(target_family = "wasm")]
-    {
-        use crate::bindings::host::log;
-        let level = match level {
-            Level::Trace => log::Level::Trace,
-            Level::Debug => log::Level::Debug,
-            Level::Info => log::Level::Info,
-            Level::Warn => log::Level::Warn,
-            Level::Error => log::Level::Error,
-        };
-        log::log(level, message);
-    }
+    crate::bindings::host::log::log(level.into(), message);
     #[cfg(not(target_family = "wasm"))]
     eprintln!("{level:?}: {message}");
+}
+
+#[cfg(target_family = "wasm")]
+impl From<Level> for crate::bindings::host::log::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Trace => Self::Trace,
+            Level::Debug => Self::Debug,
+            Level::Info => Self::Info,
+            Level::Warn => Self::Warn,
+            Level::Error => Self::Error,
+        }
+    }
+}
+
+/// Writes a line of this level, which is built only if it is written.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __log {
+    ($level:ident, $($text:tt)+) => {
+        if $crate::log::is_enabled($crate::log::Level::$level) {
+            $crate::log::write($crate::log::Level::$level, &format!($($text)+));
+        }
+    };
 }
 
 /// Logs individual steps.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __trace {
-    ($($text:tt)+) => { $crate::log::write($crate::log::Level::Trace, &format!($($text)+)) };
+    ($($text:tt)+) => { $crate::__log!(Trace, $($text)+) };
 }
 
 /// Logs details for the author of the plugin.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __debug {
-    ($($text:tt)+) => { $crate::log::write($crate::log::Level::Debug, &format!($($text)+)) };
+    ($($text:tt)+) => { $crate::__log!(Debug, $($text)+) };
 }
 
 /// Logs information for the operator.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __info {
-    ($($text:tt)+) => { $crate::log::write($crate::log::Level::Info, &format!($($text)+)) };
+    ($($text:tt)+) => { $crate::__log!(Info, $($text)+) };
 }
 
 /// Logs a problem that has healed or will be retried.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __warn {
-    ($($text:tt)+) => { $crate::log::write($crate::log::Level::Warn, &format!($($text)+)) };
+    ($($text:tt)+) => { $crate::__log!(Warn, $($text)+) };
 }
 
 /// Logs a problem that needs action by the operator.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __error {
-    ($($text:tt)+) => { $crate::log::write($crate::log::Level::Error, &format!($($text)+)) };
+    ($($text:tt)+) => { $crate::__log!(Error, $($text)+) };
 }

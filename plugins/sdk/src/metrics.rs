@@ -7,11 +7,14 @@
 //! metrics::count("refused_total", 1, &[("reason", "token")]);
 //! metrics::gauge("rules", 12.0, &[]);
 //! ```
+//!
+//! An observation that the host rejects, because of its name or because the plugin has too many series, is counted by the
+//! host and otherwise ignored: no call should fail because of a metric.
 
 /// Adds to a counter.
 pub fn count(name: &str, delta: u64, labels: &[(&str, &str)]) {
     #[cfg(target_family = "wasm")]
-    crate::bindings::host::metrics::counter_add(name, delta, &owned(labels));
+    let _ = crate::bindings::host::metrics::counter_add(name, delta, &owned(labels));
     #[cfg(not(target_family = "wasm"))]
     let _ = (name, delta, labels);
 }
@@ -19,7 +22,7 @@ pub fn count(name: &str, delta: u64, labels: &[(&str, &str)]) {
 /// Sets a gauge.
 pub fn gauge(name: &str, value: f64, labels: &[(&str, &str)]) {
     #[cfg(target_family = "wasm")]
-    crate::bindings::host::metrics::gauge_set(name, value, &owned(labels));
+    let _ = crate::bindings::host::metrics::gauge_set(name, value, &owned(labels));
     #[cfg(not(target_family = "wasm"))]
     let _ = (name, value, labels);
 }
@@ -27,7 +30,7 @@ pub fn gauge(name: &str, value: f64, labels: &[(&str, &str)]) {
 /// Adds an observation to a histogram. Use base units, such as seconds.
 pub fn observe(name: &str, value: f64, labels: &[(&str, &str)]) {
     #[cfg(target_family = "wasm")]
-    crate::bindings::host::metrics::histogram_observe(name, value, &owned(labels));
+    let _ = crate::bindings::host::metrics::histogram_observe(name, value, &owned(labels));
     #[cfg(not(target_family = "wasm"))]
     let _ = (name, value, labels);
 }

@@ -2,7 +2,7 @@
 (data (i32.const 2064) "extra")
 (data (i32.const 2080) "{\"key\":\"extra\",\"version\":1}")
 ;; body
-(call $item_set_drop (local.get $set))
+(memory.fill (i32.const 4096) (i32.const 0) (i32.const 36))
 (i32.store (i32.const 4096) (i32.const 2))
 (i32.store (i32.const 4100) (i32.const 2048))
 (i32.store (i32.const 4104) (i32.const 4))

@@ -1,2 +1,3 @@
-(if (i32.eqz (i32.load8_u offset=48 (local.get $facts))) (then (return (call $abstain))))
-(call $allow (i32.load offset=52 (local.get $facts)) (i32.load offset=56 (local.get $facts)))
+(call $request_credential (local.get $request) (i32.const 512))
+(if (i32.eqz (i32.load8_u (i32.const 512))) (then (return (call $abstain))))
+(call $allow (i32.load (i32.const 520)) (i32.load (i32.const 524)))

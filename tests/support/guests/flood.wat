@@ -1,6 +1,6 @@
 (local $n i32)
 (loop $again
-  (call $log (i32.const 2) (i32.const 1024) (i32.const 4))
+  (call $log (i32.const 2) (i32.const 1024) (i32.const 3))
   (local.set $n (i32.add (local.get $n) (i32.const 1)))
   (br_if $again (i32.lt_u (local.get $n) (i32.const 1000))))
-(call $allow (i32.const 1024) (i32.const 4))
+(call $allow (i32.const 1024) (i32.const 3))

@@ -1,1 +1,1 @@
-(call $list (call $verdicts (local.get $count)) (local.get $count))
+(call $nothing)

@@ -1,4 +1,4 @@
 (loop $again
-  (call $log (i32.const 2) (i32.const 1024) (i32.const 4))
+  (call $log (i32.const 2) (i32.const 1024) (i32.const 3))
   (br $again))
 unreachable

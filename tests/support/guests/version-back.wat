@@ -1,6 +1,5 @@
 (data (i32.const 2048) "{\"key\":\"a\",\"version\":1}")
 ;; body
-(call $item_set_drop (local.get $set))
 (i32.store (i32.const 4096) (i32.const 1))
 (i32.store (i32.const 4100) (i32.const 0))
 (i32.store (i32.const 4104) (i32.const 2048))

@@ -4,6 +4,7 @@
 //! files of this repository. The text of each hook is a *fragment* in `tests/support/guests`: module items, a line
 //! `;; body`, and the body of the hook's function. `prelude.wat` there has the helpers that fragments call.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -33,20 +34,36 @@ pub struct Guest {
     interface: String,
     init: String,
     hooks: Vec<(GuestHook, String)>,
-    foreign: bool,
-    extra_field: bool,
+    /// The manifest; made of name and version if absent.
+    manifest: Option<String>,
+    has_foreign_import: bool,
+    has_wrong_types: bool,
 }
 
 /// Host functions, imported if a fragment calls them: marker, interface, name, type.
-const IMPORTS: [(&str, &str, &str, &str); 7] = [
+const IMPORTS: [(&str, &str, &str, &str); 18] = [
     ("$log", "log", "log", "(param i32 i32 i32)"),
-    ("$config_get", "config", "get", "(param i32 i32 i32)"),
-    ("$counter_add", "metrics", "counter-add", "(param i32 i32 i64 i32 i32)"),
+    ("$counter_add", "metrics", "counter-add", "(param i32 i32 i64 i32 i32 i32)"),
     ("$now_ms", "clock", "now-ms", "(result i64)"),
-    ("$item_set_json", "items", "[method]item-set.json", "(param i32 i32 i32)"),
+    ("$request_headers", "request", "[method]request.headers", "(param i32 i32)"),
+    ("$request_header", "request", "[method]request.header", "(param i32 i32 i32 i32)"),
+    ("$request_credential", "request", "[method]request.credential", "(param i32 i32)"),
+    ("$request_client_address", "request", "[method]request.client-address", "(param i32 i32)"),
+    ("$request_path", "request", "[method]request.path", "(param i32 i32)"),
+    ("$request_query", "request", "[method]request.query", "(param i32 i32)"),
+    ("$request_id", "request", "[method]request.id", "(param i32 i32)"),
+    ("$request_identity", "request", "[method]request.identity", "(param i32 i32)"),
+    ("$batch_len", "events", "[method]batch.len", "(param i32) (result i32)"),
+    ("$batch_get", "events", "[method]batch.get", "(param i32 i32 i32)"),
+    ("$context_attribute", "context", "[method]context.attribute", "(param i32 i32 i32 i32 i32 i32)"),
+    ("$item_set_get", "items", "[method]item-set.get", "(param i32 i32 i32)"),
     ("$item_set_other", "items", "[method]item-set.other", "(param i32 i32 i32 i32 i32 i32)"),
+    ("$item_set_list", "items", "[method]item-set.list", "(param i32 i32 i32 i32)"),
     ("$result_set_get", "results", "[method]result-set.get", "(param i32 i32 i32)"),
 ];
+
+/// A resource that a hook borrows: name of the parameter, interface, name.
+type Borrowed = (&'static str, &'static str, &'static str);
 
 impl Guest {
     /// Creates a guest with this name and no hook yet.
@@ -58,8 +75,9 @@ impl Guest {
             interface: "0.1.0".to_owned(),
             init: "(i32.const 128)".to_owned(),
             hooks: Vec::new(),
-            foreign: false,
-            extra_field: false,
+            manifest: None,
+            has_foreign_import: false,
+            has_wrong_types: false,
         }
     }
 
@@ -94,14 +112,21 @@ impl Guest {
     /// Adds an import that no host provides.
     #[must_use]
     pub fn foreign_import(mut self) -> Self {
-        self.foreign = true;
+        self.has_foreign_import = true;
         self
     }
 
-    /// Declares one more field in the facts of a request than there is.
+    /// Declares one more case of the denials of a request than there is.
     #[must_use]
-    pub fn extra_field(mut self) -> Self {
-        self.extra_field = true;
+    pub fn wrong_types(mut self) -> Self {
+        self.has_wrong_types = true;
+        self
+    }
+
+    /// Sets the text of the manifest in the component.
+    #[must_use]
+    pub fn manifest(mut self, json: &str) -> Self {
+        self.manifest = Some(json.to_owned());
         self
     }
 
@@ -127,8 +152,8 @@ impl Guest {
             let path = entry?.path();
             let mut text =
                 std::fs::read_to_string(&path)?.replace("plugin@0.1.0", &format!("plugin@{}", self.interface));
-            if self.extra_field {
-                text = text.replace("client: option<string>,", "client: option<string>, more: option<string>,");
+            if self.has_wrong_types {
+                text = text.replace("rate-limited, unavailable }", "rate-limited, unavailable, bored }");
             }
             wit.push_str(&path.display().to_string(), &text);
         }
@@ -143,13 +168,13 @@ impl Guest {
     }
 
     fn world(&self) -> String {
-        let mut lines = vec![format!("include yardarm:plugin/timed@{};", self.interface)];
+        let mut lines = vec![format!("import yardarm:plugin/clock@{};", self.interface)];
         lines.extend(
             self.hooks
                 .iter()
                 .map(|(hook, _)| format!("include yardarm:plugin/{}-plugin@{};", hook.interface(), self.interface)),
         );
-        if self.foreign {
+        if self.has_foreign_import {
             lines.push("import acme:things/stuff@1.0.0;".to_owned());
         }
         format!("package test:guest; world guest {{ {} }}", lines.join(" "))
@@ -165,41 +190,46 @@ impl Guest {
                 format!("(import \"cm32p2|yardarm:plugin/{interface}@{short}\" \"{name}\" (func {marker} {kind}))\n")
             })
             .collect();
-        for (hook, interface, resource) in [
-            (GuestHook::PayloadTransform, "items", "item-set"),
-            (GuestHook::EvaluationTransform, "results", "result-set"),
-        ] {
-            if self.hooks.iter().any(|(known, _)| *known == hook) {
-                let name = resource.replace('-', "_");
-                imports += &format!(
-                    "(import \"cm32p2|yardarm:plugin/{interface}@{short}\" \"{resource}_drop\" \
-                     (func ${name}_drop (param i32)))\n"
-                );
-            }
+        let borrowed: BTreeSet<Borrowed> = self.hooks.iter().flat_map(|(hook, _)| hook.borrowed()).copied().collect();
+        for (_, interface, resource) in borrowed {
+            let name = resource.replace('-', "_");
+            imports += &format!(
+                "(import \"cm32p2|yardarm:plugin/{interface}@{short}\" \"{resource}_drop\" \
+                 (func ${name}_drop (param i32)))\n"
+            );
         }
-        if self.foreign {
+        if self.has_foreign_import {
             imports += "(import \"cm32p2|acme:things/stuff@1\" \"poke\" (func $poke))\n";
         }
         let mut items = String::new();
         for (hook, fragment) in &self.hooks {
             let (module, body) = fragment.split_once(";; body").unwrap_or(("", fragment));
-            let (interface, function, parameters) = (hook.interface(), hook.function(), hook.parameters());
+            let (interface, function, borrowed) = (hook.interface(), hook.function(), hook.borrowed());
+            let parameters: String = borrowed.iter().map(|it| format!("(param ${} i32) ", it.0)).collect();
+            let arguments: String = borrowed.iter().map(|it| format!("(local.get ${}) ", it.0)).collect();
+            let drops: String = borrowed
+                .iter()
+                .map(|it| format!("(call ${}_drop (local.get ${}))\n", it.2.replace('-', "_"), it.0))
+                .collect();
             items += module;
             items += &format!(
-                "(func (export \"cm32p2|yardarm:plugin/{interface}@{short}|{function}\") {parameters} (result i32)\n\
-                 {body})\n\
+                "(func ${interface} {parameters} (result i32)\n{body})\n\
+                 (func (export \"cm32p2|yardarm:plugin/{interface}@{short}|{function}\") {parameters} (result i32)\n\
+                 (local $result i32)\n(local.set $result (call ${interface} {arguments}))\n{drops}(local.get $result))\n\
                  (func (export \"cm32p2|yardarm:plugin/{interface}@{short}|{function}_post\") (param i32)\n\
                  (global.set $heap (i32.const 16384)))\n"
             );
         }
+        let manifest = self.manifest.clone().unwrap_or_else(|| {
+            format!(r#"{{"name":"{}","version":"{}","about":"a guest for tests"}}"#, self.name, self.version)
+        });
+        let manifest: String = manifest.bytes().map(|byte| format!("\\{byte:02x}")).collect();
         PRELUDE
             .replace("{{imports}}", &imports)
             .replace("{{items}}", &items)
             .replace("{{short}}", short)
             .replace("{{name}}", &self.name)
-            .replace("{{name_length}}", &self.name.len().to_string())
-            .replace("{{version}}", &self.version)
-            .replace("{{version_length}}", &self.version.len().to_string())
+            .replace("{{manifest}}", &manifest)
             .replace("{{init}}", &self.init)
     }
 }
@@ -222,15 +252,15 @@ impl GuestHook {
         }
     }
 
-    fn parameters(self) -> &'static str {
+    fn borrowed(self) -> &'static [Borrowed] {
+        const REQUEST: Borrowed = ("request", "request", "request");
         match self {
-            // 20 flat values exceed the limit for parameters: the facts are passed as one pointer.
-            Self::RequestAuth => "(param $facts i32)",
-            Self::EventFilter => {
-                "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (param $events i32) (param $count i32)"
+            Self::RequestAuth => &[REQUEST],
+            Self::EventFilter => &[REQUEST, ("batch", "events", "batch")],
+            Self::PayloadTransform => &[("set", "items", "item-set")],
+            Self::EvaluationTransform => {
+                &[REQUEST, ("context", "context", "context"), ("set", "results", "result-set")]
             }
-            Self::PayloadTransform => "(param i32 i32 i32 i32 i32 i32) (param $set i32)",
-            Self::EvaluationTransform => "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (param $set i32)",
         }
     }
 }
@@ -252,15 +282,29 @@ fragments! {
     ABSTAIN = "abstain.wat";
     /// `request-auth`: the principal is the received credential.
     ECHO_CREDENTIAL = "echo-credential.wat";
-    /// `request-auth`: the principal is the address of the client, or empty.
+    /// `request-auth`: the principal is the address of the client; abstains without one.
     ECHO_CLIENT = "echo-client.wat";
+    /// `request-auth`: the principal is the path; abstains without one.
+    ECHO_PATH = "echo-path.wat";
+    /// `request-auth`: the principal is the query; abstains without one.
+    ECHO_QUERY = "echo-query.wat";
+    /// `request-auth`: the principal is the number of the request; abstains without one.
+    ECHO_ID = "echo-id.wat";
+    /// `request-auth`: the principal is the one that an earlier plugin gave; abstains without one.
+    ECHO_IDENTITY = "echo-identity.wat";
+    /// `request-auth`: allows and adds the response header `x-tenant: acme`.
+    ADD_HEADER = "add-header.wat";
+    /// `request-auth`: allows and adds a cookie, which is not allowed.
+    FORGE_HEADER = "forge-header.wat";
+    /// `request-auth`: denies as forbidden, with a reason.
+    DENY_WITH_REASON = "deny-with-reason.wat";
     /// `request-auth`: denies as rate-limited, with the number of headers as seconds.
     COUNT_HEADERS = "count-headers.wat";
     /// `request-auth`: the principal is the value of the first header.
     ECHO_HEADER = "echo-header.wat";
     /// `request-auth`: denies as rate-limited, with the number of calls of this instance as seconds.
     COUNT_CALLS = "count-calls.wat";
-    /// `request-auth`: the principal is the configuration's `who`, a JSON text.
+    /// `request-auth`: the principal is the configuration, a JSON text.
     ECHO_CONFIG = "echo-config.wat";
     /// Any hook: never returns.
     SPIN = "spin.wat";
@@ -298,8 +342,16 @@ fragments! {
     REPLACE_FIRST = "replace-first.wat";
     /// `event-filter`: replaces the first event with invalid JSON.
     REPLACE_BADLY = "replace-badly.wat";
-    /// `event-filter`: returns no verdicts.
-    NO_VERDICTS = "no-verdicts.wat";
+    /// `event-filter`: replaces the first event by two, and adds one.
+    SPLIT_FIRST = "split-first.wat";
+    /// `event-filter`: drops the first event if it has no kind.
+    DROP_REDACTED = "drop-redacted.wat";
+    /// `event-filter`: drops the first event of an identified caller.
+    DROP_IDENTIFIED = "drop-identified.wat";
+    /// `event-filter`: drops an event that does not exist.
+    DROP_NOWHERE = "drop-nowhere.wat";
+    /// `event-filter`: drops the first event twice.
+    DROP_TWICE = "drop-twice.wat";
     /// `payload-transform`: hides the first item.
     HIDE_FIRST = "hide-first.wat";
     /// `payload-transform`: hides the first item unless there is a flag `show`.
@@ -312,10 +364,14 @@ fragments! {
     HIDE_NOWHERE = "hide-nowhere.wat";
     /// `payload-transform`: adds a flag `extra`.
     ADD_FLAG = "add-flag.wat";
+    /// `payload-transform`: hides the first item and adds a flag `renamed` that is derived from it.
+    RENAME_FIRST = "rename-first.wat";
     /// `evaluation-transform`: the first result becomes `true`.
     FIRST_TRUE = "first-true.wat";
     /// `evaluation-transform`: leaves out the first result.
     OMIT_FIRST = "omit-first.wat";
+    /// `evaluation-transform`: adds a flag `extra`.
+    ADD_RESULT = "add-result.wat";
     /// `evaluation-transform`: the first result becomes invalid JSON.
     FIRST_NONSENSE = "first-nonsense.wat";
 }
@@ -327,11 +383,21 @@ mod tests {
     /// Returns the hook of a fragment. Those for any hook are tested with `request-auth`.
     fn hook_of(file: &str) -> GuestHook {
         match file {
-            "keep.wat" | "drop-first.wat" | "drop-seen.wat" | "replace-first.wat" | "replace-badly.wat"
-            | "no-verdicts.wat" => GuestHook::EventFilter,
+            "keep.wat"
+            | "drop-first.wat"
+            | "drop-seen.wat"
+            | "replace-first.wat"
+            | "replace-badly.wat"
+            | "split-first.wat"
+            | "drop-redacted.wat"
+            | "drop-identified.wat"
+            | "drop-nowhere.wat"
+            | "drop-twice.wat" => GuestHook::EventFilter,
             "hide-first.wat" | "hide-unless.wat" | "rewrite-first.wat" | "version-back.wat" | "hide-nowhere.wat"
-            | "add-flag.wat" => GuestHook::PayloadTransform,
-            "first-true.wat" | "omit-first.wat" | "first-nonsense.wat" => GuestHook::EvaluationTransform,
+            | "add-flag.wat" | "rename-first.wat" => GuestHook::PayloadTransform,
+            "first-true.wat" | "omit-first.wat" | "first-nonsense.wat" | "add-result.wat" => {
+                GuestHook::EvaluationTransform
+            }
             _ => GuestHook::RequestAuth,
         }
     }

@@ -142,6 +142,6 @@ fn send(connection: &mut KeepAlive, request: &[u8]) -> Result<()> {
 }
 
 fn plugin_calls(server: &Server) -> Result<f64> {
-    let labels = [("plugin", "request-gate"), ("hook", "request-auth"), ("outcome", "ok")];
+    let labels = [("plugin", "request-gate"), ("hook", "request-auth"), ("outcome", "allow")];
     server.operator()?.metric("yardarm_plugin_calls_total", &labels).context("calls of the plugin")
 }

@@ -117,7 +117,7 @@ fn calls(operator: &mut KeepAlive) -> Result<(f64, f64, f64)> {
     Ok((
         operator.metric("yardarm_plugin_call_seconds_count", &labels)?,
         operator.metric("yardarm_plugin_call_seconds_sum", &labels)?,
-        operator.metric("yardarm_plugin_calls_total", &[labels[0], labels[1], ("outcome", "ok")])?,
+        operator.metric("yardarm_plugin_calls_total", &[labels[0], labels[1], ("outcome", "changed")])?,
     ))
 }
 

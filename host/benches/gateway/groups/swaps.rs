@@ -121,7 +121,7 @@ fn failures(server: &Server, phases: &[(&str, &Outcome)]) -> Result<String> {
     if !text.is_empty() {
         let status = server.operator()?.json("/api/plugins")?;
         let outcomes = status["plugins"][0]["active"]["calls"][0]["outcomes"].as_array().cloned().unwrap_or_default();
-        let failed = outcomes.iter().filter(|it| it[0] != "ok" && it[1] != 0);
+        let failed = outcomes.iter().filter(|it| it[0] != "allow" && it[1] != 0);
         let failed: Vec<String> =
             failed.map(|it| format!("{} {}", it[1], it[0].as_str().unwrap_or_default())).collect();
         text.push_str(&format!("; calls of the plugin that failed: {}", failed.join(", ")));

@@ -1,21 +1,37 @@
 //! The evaluation hook: which results may a client-side SDK see?
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{HookFailure, HookFuture};
-use crate::label::EnvironmentLabel;
+use super::{AdmittedRequest, HookFailure, HookFuture};
 
 /// Facts about an evaluation that plugins may read besides the results.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EvaluationFacts {
-    /// The environment whose flags were evaluated.
-    pub environment: EnvironmentLabel,
-    /// Kind of caller: `server`, `mobile` or `client`.
-    pub sdk: &'static str,
-    /// Fully qualified key of the context or target.
-    pub context_key: Arc<str>,
+    /// The request for the results.
+    pub request: AdmittedRequest,
+    /// What flags were evaluated for.
+    pub context: Arc<dyn ContextView>,
+}
+
+/// A context or target, read one attribute at a time.
+pub trait ContextView: Send + Sync {
+    /// Returns the kinds, sorted.
+    fn kinds(&self) -> Vec<&str>;
+
+    /// Returns the key of a kind.
+    fn key(&self, kind: &str) -> Option<&str>;
+
+    /// Returns the fully qualified key of all kinds together.
+    fn canonical_key(&self) -> Cow<'_, str>;
+
+    /// Returns the names of the attributes of a kind, sorted.
+    fn attributes(&self, kind: &str) -> Vec<String>;
+
+    /// Returns the JSON text of an attribute of a kind.
+    fn attribute(&self, kind: &str, name: &str) -> Option<String>;
 }
 
 /// One evaluated flag, as returned by a view.
@@ -27,8 +43,8 @@ pub struct ViewedResult {
     pub value: Bytes,
     /// Index of the variation.
     pub variation: Option<u32>,
-    /// JSON text of the reason.
-    pub reason: Bytes,
+    /// JSON text of the reason, for vendors that have reasons.
+    pub reason: Option<Bytes>,
 }
 
 /// The results of one evaluation, read one at a time.
@@ -84,21 +100,27 @@ impl ResultView for SortedResults {
 
 /// Calls the chain of evaluation plugins of one environment.
 pub trait EvaluationTransform: Send + Sync {
-    /// Returns the edits for one evaluation, merged over the chain, at most one per index.
+    /// Returns whether the edits may depend on facts that differ between requests for the same results. If not, results
+    /// are shared.
+    fn reads_requests(&self) -> bool {
+        false
+    }
+
+    /// Returns the edits for one evaluation, merged over the chain.
     fn transform<'a>(
         &'a self,
         facts: &'a EvaluationFacts,
         view: Arc<dyn ResultView>,
-    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>>;
+    ) -> HookFuture<'a, Result<ResultEdits, HookFailure>>;
 }
 
-/// One edit of a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResultEdit {
-    /// Index in the view.
-    pub index: usize,
-    /// The change to the result.
-    pub change: ResultChange,
+/// The edits of one evaluation. JSON texts are validated by the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResultEdits {
+    /// Changes by index in the view, in order, at most one per index.
+    pub changes: Vec<(usize, ResultChange)>,
+    /// Results of flags that were not evaluated, sorted by flag.
+    pub added: Vec<ViewedResult>,
 }
 
 /// The change to one result.
@@ -106,6 +128,17 @@ pub struct ResultEdit {
 pub enum ResultChange {
     /// The result is left out of the response.
     Drop,
-    /// The result is sent with this value, JSON text that the host has validated.
-    Replace(Bytes),
+    /// The result is sent with these properties.
+    Replace(ReplacedResult),
+}
+
+/// The properties of a result that plugins have replaced; what is absent stays as evaluated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplacedResult {
+    /// JSON text of the value.
+    pub value: Option<Bytes>,
+    /// Index of the variation.
+    pub variation: Option<u32>,
+    /// JSON text of the reason.
+    pub reason: Option<Bytes>,
 }

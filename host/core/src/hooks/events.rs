@@ -1,32 +1,29 @@
-//! The event hook: keep, drop or replace each analytics event of a batch.
+//! The event hook: keep, drop, replace or split each analytics event of a batch, and add others.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::HookFuture;
-use crate::label::EnvironmentLabel;
+use super::{AdmittedRequest, HookFuture};
 
 /// Facts about a batch that plugins may read.
 #[derive(Debug, Clone)]
 pub struct BatchFacts {
-    /// The environment that the events belong to.
-    pub environment: EnvironmentLabel,
-    /// Identifier of the route that received the batch.
-    pub route: &'static str,
-    /// Kind of caller: `server`, `mobile` or `client`.
-    pub sdk: &'static str,
-    /// Version of the vendor's event format, 0 where there is none.
-    pub schema: u32,
+    /// The request that posted the batch.
+    pub request: AdmittedRequest,
+    /// Version of the vendor's event format, where there is one.
+    pub schema: Option<u32>,
+    /// Reads kind and time of an event that a plugin has written, which the next plugin receives.
+    pub read: fn(Bytes) -> Event,
 }
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The event's own kind, empty if it has none.
-    pub kind: String,
-    /// Unix milliseconds, 0 if unknown.
-    pub at_ms: u64,
+    /// The event's own kind.
+    pub kind: Option<Arc<str>>,
+    /// Unix milliseconds.
+    pub at_ms: Option<u64>,
     /// JSON text as received (UTF-8).
     pub body: Bytes,
 }
@@ -40,8 +37,8 @@ pub trait EventFilter: Send + Sync {
 /// The decision of a chain on a batch, failure policies applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filtering {
-    /// One verdict for each event, in order.
-    Decided(Vec<Verdict>),
+    /// What to forward.
+    Decided(Filtered),
     /// The plugin failed: keep the batch, bounded, and retry later.
     Hold {
         /// Name of the plugin.
@@ -54,6 +51,15 @@ pub enum Filtering {
     },
 }
 
+/// The decision of a chain on a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filtered {
+    /// What becomes of each received event, in order.
+    pub verdicts: Vec<Verdict>,
+    /// Events that plugins add, JSON objects that the host has validated.
+    pub added: Vec<Bytes>,
+}
+
 /// The decision on one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -64,6 +70,6 @@ pub enum Verdict {
         /// Name of the plugin.
         plugin: Arc<str>,
     },
-    /// The event is forwarded with this JSON text, which the host has validated.
-    Replace(Bytes),
+    /// These are forwarded in its place: one or more JSON objects that the host has validated.
+    Replace(Vec<Bytes>),
 }

@@ -23,6 +23,8 @@ pub struct ItemHead {
     pub key: Arc<str>,
     /// Version of the item.
     pub version: u64,
+    /// Whether the item was deleted; such an item has no JSON text.
+    pub is_deleted: bool,
 }
 
 /// The data of one change, read item by item: a plugin that reads three items pays for three items.
@@ -35,6 +37,9 @@ pub trait PayloadView: Send + Sync {
 
     /// Returns the JSON text of any item of the environment.
     fn other(&self, kind: &str, key: &str) -> Option<Bytes>;
+
+    /// Returns the keys of all items of a kind, in order.
+    fn list(&self, kind: &str) -> Vec<Arc<str>>;
 }
 
 /// Calls the chain of payload plugins of one environment.
@@ -68,5 +73,7 @@ pub enum PayloadEdit {
         key: String,
         /// JSON text of the item.
         json: Bytes,
+        /// Index of the changed item that it is derived from.
+        derived_from: Option<usize>,
     },
 }

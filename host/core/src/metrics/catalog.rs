@@ -65,6 +65,7 @@ crate::catalog! {
         "Unix time in seconds of the last synchronization of Big Segments; 0 if there was none or it is unknown.");
 
     EVENTS_RECEIVED = counter("yardarm_events_received_total", ["vendor", "environment"], "Events received from SDKs.");
+    EVENTS_ADDED = counter("yardarm_events_added_total", ["vendor", "environment"], "Events that plugins added.");
     EVENTS_DELIVERED = counter("yardarm_events_delivered_total", ["vendor", "environment"],
         "Events delivered upstream.");
     EVENTS_PENDING = gauge("yardarm_events_pending", ["vendor", "environment"], "Events that wait or are being sent.");

@@ -1,25 +1,18 @@
 use std::future::poll_fn;
 
 use super::*;
-use crate::hooks::{EnvironmentHooks, HeaderBlock, HookFailure, HookFuture, Plan, RequestAuth};
+use crate::hooks::{Denial, DenialClass, EnvironmentHooks, HookFailure, HookFuture, Plan, RequestAuth};
 
-fn facts(environment: &str, credential: &str) -> RequestFacts {
-    RequestFacts {
-        environment: EnvironmentLabel::new("vendor", environment),
-        route: "all",
-        sdk: "server",
-        method: http::Method::GET,
-        headers: HeaderBlock::default(),
-        credential: Some(credential.into()),
-        client: None,
-    }
+fn request(environment: &str, credential: &str) -> AdmittedRequest {
+    let label = EnvironmentLabel::new("vendor", environment);
+    RequestFacts { credential: Some(credential.into()), ..RequestFacts::new(label, "all", "server") }.into()
 }
 
 #[test]
 fn every_end_is_counted_by_its_reason() {
     let streams = StreamRegistry::new(10);
-    let first = streams.open(facts("a", "k1"), None).unwrap();
-    let second = streams.open(facts("a", "k2"), None).unwrap();
+    let first = streams.open(request("a", "k1"), None).unwrap();
+    let second = streams.open(request("a", "k2"), None).unwrap();
     let ended = streams.end_where(EndReason::CredentialWithdrawn, |facts| {
         facts.credential.as_ref().is_some_and(|it| it.expose() == "k1")
     });
@@ -37,7 +30,7 @@ fn every_end_is_counted_by_its_reason() {
 fn open_streams_are_counted_in_all_and_by_route() {
     let streams = StreamRegistry::new(10);
     assert!(streams.is_empty());
-    let open = ["a", "b", "a"].map(|it| streams.open(facts(it, "k"), None).unwrap());
+    let open = ["a", "b", "a"].map(|it| streams.open(request(it, "k"), None).unwrap());
     assert_eq!((streams.len(), streams.is_empty()), (3, false));
     let counts = streams.counts();
     let mut counts: Vec<_> = counts.iter().map(|it| (&**it.environment.name(), it.open)).collect();
@@ -50,7 +43,7 @@ fn open_streams_are_counted_in_all_and_by_route() {
 #[test]
 fn a_stream_can_end_itself() {
     let streams = StreamRegistry::new(1);
-    let stream = streams.open(facts("a", "k"), None).unwrap();
+    let stream = streams.open(request("a", "k"), None).unwrap();
     stream.end(EndReason::FellBehind);
     assert_eq!(stream.ending(), Some(EndReason::FellBehind));
 }
@@ -58,10 +51,10 @@ fn a_stream_can_end_itself() {
 #[test]
 fn the_number_of_streams_is_limited() {
     let streams = StreamRegistry::new(1);
-    let first = streams.open(facts("a", "k"), None).unwrap();
-    assert_eq!(streams.open(facts("a", "k"), None).err(), Some(TooManyStreams));
+    let first = streams.open(request("a", "k"), None).unwrap();
+    assert_eq!(streams.open(request("a", "k"), None).err(), Some(TooManyStreams));
     drop(first);
-    assert!(streams.open(facts("a", "k"), None).is_ok());
+    assert!(streams.open(request("a", "k"), None).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +62,7 @@ async fn a_stream_ends_with_its_lifetime() {
     let lifecycle = Lifecycle::new();
     let streams = StreamRegistry::new(10);
     streams.watch(&Hooks::none(), Duration::ZERO, &lifecycle);
-    let stream = streams.open(facts("a", "k"), Some(Duration::from_secs(5))).unwrap();
+    let stream = streams.open(request("a", "k"), Some(Duration::from_secs(5))).unwrap();
     let start = Instant::now();
     let reason = poll_fn(|context| stream.poll_ending(context)).await;
     assert_eq!(reason, EndReason::Lifetime);
@@ -79,7 +72,7 @@ async fn a_stream_ends_with_its_lifetime() {
 #[tokio::test(start_paused = true)]
 async fn draining_spreads_the_ends_over_the_window() {
     let streams = StreamRegistry::new(10);
-    let open: Vec<_> = (0..4).map(|_| streams.open(facts("a", "k"), None).unwrap()).collect();
+    let open: Vec<_> = (0..4).map(|_| streams.open(request("a", "k"), None).unwrap()).collect();
     let start = Instant::now();
     let ends = futures_util::future::join_all(open.iter().map(|stream| async {
         poll_fn(|context| stream.poll_ending(context)).await;
@@ -102,16 +95,16 @@ impl RequestAuth for Gate {
         self.identity
     }
 
-    fn authenticate<'a>(&'a self, facts: &'a RequestFacts) -> HookFuture<'a, Result<Admission, HookFailure>> {
+    fn authenticate<'a>(&'a self, facts: &'a Arc<RequestFacts>) -> HookFuture<'a, Result<Admission, HookFailure>> {
         Box::pin(async {
             if self.is_broken {
                 return Err(HookFailure { plugin: "gate".into(), class: "trap" });
             }
             let denied = facts.credential.as_ref().is_some_and(|it| it.expose() == self.denies);
             Ok(if denied {
-                Admission::Denied { plugin: "gate".into(), denial: crate::hooks::Denial::Forbidden }
+                Admission::Denied(Denial::new("gate".into(), DenialClass::Forbidden))
             } else {
-                Admission::Allowed(None)
+                Admission::Allowed { identity: None, response_headers: Vec::new() }
             })
         })
     }
@@ -138,8 +131,8 @@ fn plan(generation: u64, gate: Gate) -> Arc<dyn Plan> {
 async fn open_streams_are_authorized_again_by_a_new_chain() {
     let (lifecycle, hooks, streams) = (Lifecycle::new(), Hooks::none(), StreamRegistry::new(10));
     streams.watch(&hooks, Duration::from_secs(30), &lifecycle);
-    let good = streams.open(facts("a", "good"), None).unwrap();
-    let bad = streams.open(facts("a", "bad"), None).unwrap();
+    let good = streams.open(request("a", "good"), None).unwrap();
+    let bad = streams.open(request("a", "bad"), None).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     hooks.replace(plan(1, Gate { identity: 7, denies: "bad", is_broken: true }));

@@ -12,9 +12,11 @@ use super::items::{Domain, Item, Items};
 impl PayloadItem for Item {
     type Items = Items;
 
+    const NEEDS_HIGHER_VERSION: bool = false;
+
     fn head(&self) -> ItemHead {
         let version = u64::try_from(self.version()).unwrap_or(0);
-        ItemHead { kind: self.domain().kind(), key: Arc::clone(self.identifier()), version }
+        ItemHead { kind: self.domain().kind(), key: Arc::clone(self.identifier()), version, is_deleted: false }
     }
 
     fn json(&self) -> Bytes {
@@ -54,7 +56,7 @@ mod tests {
         let text = |json: serde_json::Value| Bytes::from(json.to_string());
         let (flag, segment) = (text(json!({"feature": "a", "version": 3})), text(json!({"identifier": "a"})));
         let read = |kind, key, json| <Item as PayloadItem>::read(kind, key, json).map(|it| it.head());
-        let head = |kind, version| Some(ItemHead { kind, key: "a".into(), version });
+        let head = |kind, version| Some(ItemHead { kind, key: "a".into(), version, is_deleted: false });
         assert_eq!(read("flag", "a", &flag), head("flag", 3));
         assert_eq!(read("segment", "a", &segment), head("segment", 0));
         assert_eq!(read("flag", "b", &flag), None);

@@ -69,8 +69,9 @@ pub(super) async fn admit(
         Err(rejection) => return rejection.into_response(),
     };
     let label = caller.environment.label.clone();
-    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(caller.clone());
     let mut response = next.run(request).await;
+    caller.admitted.add_headers(response.headers_mut());
     response.extensions_mut().insert(RouteTag { route: info.id.as_str(), environment: Some(label) });
     response
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use yardarm_core::Secret;
 use yardarm_harness_eval::lenient_json;
 use yardarm_harness_eval::model::Target;
-use yardarm_vendor::admission::RequestParts;
+use yardarm_vendor::admission::{Admitted, RequestParts};
 use yardarm_vendor::body::collect;
 
 use super::auth::{Caller, RouteInfo, authorize};
@@ -38,12 +38,20 @@ pub(super) async fn exchange(
     request: Request,
 ) -> Response {
     match try_exchange(&downstream, info, request).await {
-        Ok(token) => json_body(format!("{}\n", json!({ "authToken": token }))),
+        Ok((token, admitted)) => {
+            let mut response = json_body(format!("{}\n", json!({ "authToken": token })));
+            admitted.add_headers(response.headers_mut());
+            response
+        }
         Err(rejection) => rejection.into_response(),
     }
 }
 
-async fn try_exchange(downstream: &Arc<Downstream>, info: RouteInfo, request: Request) -> Result<String, Rejection> {
+async fn try_exchange(
+    downstream: &Arc<Downstream>,
+    info: RouteInfo,
+    request: Request,
+) -> Result<(String, Admitted), Rejection> {
     let (parts, body) = request.into_parts();
     // Large bodies are charged, so that together they stay within a bound of memory; small bodies are not, so that large
     // ones cannot block them. The charge is held until the target has been stored.
@@ -76,7 +84,8 @@ async fn try_exchange(downstream: &Arc<Downstream>, info: RouteInfo, request: Re
         account: &identity.account,
     };
     let signing = caller.environment.signing.as_ref();
-    downstream.tokens.issue(signing, &hash, subject).ok_or(Rejection::NotReady)
+    let token = downstream.tokens.issue(signing, &hash, subject).ok_or(Rejection::NotReady)?;
+    Ok((token, caller.admitted))
 }
 
 /// Admits a caller who presents `key`.

@@ -1,6 +1,7 @@
 //! Evaluated flags for client SDKs (F068 to F074).
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::Serialize;
 use yardarm_core::Snapshot;
-use yardarm_core::hooks::{EvaluationFacts, HookFailure, ResultChange, SortedResults, ViewedResult};
+use yardarm_core::hooks::{ContextView, EvaluationFacts, HookFailure, ResultChange, SortedResults, ViewedResult};
 use yardarm_core::workers::SlowDrop;
 use yardarm_harness_eval::evaluation::{EvaluationError, Ruleset};
 use yardarm_harness_eval::lenient_json;
@@ -33,8 +34,8 @@ const BYTES_PER_COMPARISON: usize = 256;
 /// One evaluated flag.
 #[derive(Serialize, Clone)]
 struct Evaluation<'a> {
-    flag: &'a str,
-    value: std::borrow::Cow<'a, str>,
+    flag: Cow<'a, str>,
+    value: Cow<'a, str>,
     kind: &'a str,
     identifier: &'a str,
 }
@@ -68,7 +69,7 @@ pub(super) async fn all(
         // A flag that cannot be evaluated has an empty value; others are not affected.
         let (flag, served) = ruleset.served(*number, decision.as_ref().ok().copied())?;
         let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
-        Some(Evaluation { flag: &flag.feature, value: value.into(), kind: flag.kind(), identifier })
+        Some(Evaluation { flag: (&*flag.feature).into(), value: value.into(), kind: flag.kind(), identifier })
     };
     let entries = decided.iter().filter_map(entry).collect();
     match transformed(&caller, &target, entries).await {
@@ -103,9 +104,9 @@ pub(super) async fn one(
         return Rejection::UnknownFlag.into_response();
     };
     let (value, identifier) = served.map_or(("", ""), |it| (it.value, it.identifier));
-    let entry = Evaluation { flag: feature, value: value.into(), kind: flag.kind(), identifier };
+    let entry = Evaluation { flag: feature.into(), value: value.into(), kind: flag.kind(), identifier };
     match transformed(&caller, &target, vec![entry]).await {
-        Ok(entries) => match entries.first() {
+        Ok(entries) => match entries.iter().find(|it| it.flag == feature) {
             Some(entry) => json_body(line(entry)),
             None => Rejection::UnknownFlag.into_response(),
         },
@@ -167,36 +168,93 @@ fn from_header(header: &[u8]) -> Option<Target> {
 /// When a plugin fails, or returns a value of another type.
 async fn transformed<'a>(
     caller: &Caller,
-    target: &Target,
+    target: &Arc<SlowDrop<Target>>,
     mut entries: Vec<Evaluation<'a>>,
 ) -> Result<Vec<Evaluation<'a>>, HookFailure> {
     let hooks = caller.admitted.plan.environment(&caller.environment.label);
     let Some(transform) = &hooks.evaluation_transform else { return Ok(entries) };
-    let facts = EvaluationFacts {
-        environment: caller.environment.label.clone(),
-        sdk: caller.admitted.facts.sdk,
-        context_key: target.identifier.as_str().into(),
-    };
+    let context = Arc::new(TargetView(Arc::clone(target)));
+    let facts = EvaluationFacts { request: caller.admitted.request.clone(), context };
     let edits = transform.transform(&facts, Arc::new(view(&entries))).await?;
-    let mut edits: HashMap<usize, ResultChange> = edits.into_iter().map(|edit| (edit.index, edit.change)).collect();
+    let mut changes: HashMap<usize, ResultChange> = edits.changes.into_iter().collect();
     let mut index = 0;
     let mut failure = None;
     entries.retain_mut(|entry| {
-        let change = edits.remove(&index);
+        let change = changes.remove(&index);
         index += 1;
         match change {
             None => true,
             Some(ResultChange::Drop) => false,
-            Some(ResultChange::Replace(json)) => {
-                match as_text(entry.kind, &json) {
-                    Some(text) => entry.value = text.into(),
-                    None => failure = Some(HookFailure { plugin: "evaluation chain".into(), class: "output-invalid" }),
+            Some(ResultChange::Replace(replaced)) => {
+                match replaced.value.map(|json| as_text(entry.kind, &json)) {
+                    None => (),
+                    Some(Some(text)) => entry.value = text.into(),
+                    Some(None) => {
+                        failure = Some(invalid_output());
+                    }
                 }
                 true
             }
         }
     });
+    for result in &edits.added {
+        match added(result) {
+            Some(entry) => entries.push(entry),
+            None => failure = Some(invalid_output()),
+        }
+    }
     failure.map_or(Ok(entries), Err)
+}
+
+fn invalid_output() -> HookFailure {
+    HookFailure { plugin: "evaluation chain".into(), class: "output-invalid" }
+}
+
+/// Returns the entry of a flag that a plugin adds, of the kind that its value has.
+fn added(result: &ViewedResult) -> Option<Evaluation<'static>> {
+    let kind = match serde_json::from_slice(&result.value).ok()? {
+        serde_json::Value::Bool(_) => "boolean",
+        serde_json::Value::Number(_) => "int",
+        serde_json::Value::String(_) => "string",
+        _ => "json",
+    };
+    let value = as_text(kind, &result.value)?.into();
+    Some(Evaluation { flag: result.flag.to_string().into(), value, kind, identifier: "" })
+}
+
+/// A target as plugins see it.
+struct TargetView(Arc<SlowDrop<Target>>);
+
+/// The kind of every target.
+const TARGET: &str = "target";
+/// The display name, beside the attributes.
+const NAME: &str = "name";
+
+impl ContextView for TargetView {
+    fn kinds(&self) -> Vec<&str> {
+        vec![TARGET]
+    }
+
+    fn key(&self, kind: &str) -> Option<&str> {
+        (kind == TARGET).then_some(&*self.0.identifier)
+    }
+
+    fn canonical_key(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.0.identifier)
+    }
+
+    fn attributes(&self, kind: &str) -> Vec<String> {
+        let own = self.0.attributes.keys().cloned();
+        let names: BTreeSet<String> = own.chain((!self.0.name.is_empty()).then(|| NAME.to_owned())).collect();
+        names.into_iter().filter(|_| kind == TARGET).collect()
+    }
+
+    fn attribute(&self, kind: &str, name: &str) -> Option<String> {
+        let name_of_target = || Some(&self.0.name).filter(|it| name == NAME && !it.is_empty());
+        let text = |name: &String| serde_json::to_string(name).ok();
+        let own = self.0.attributes.get(name).map(ToString::to_string);
+        own.or_else(|| name_of_target().and_then(text)).filter(|_| kind == TARGET)
+    }
 }
 
 /// Returns the JSON value of a text: values are sent as text for flags of any kind, and plugins see and return JSON.
@@ -223,11 +281,11 @@ fn as_text(kind: &str, json: &Bytes) -> Option<String> {
 /// Returns the results as plugins see them.
 fn view(entries: &[Evaluation<'_>]) -> SortedResults {
     let view = |it: &Evaluation<'_>| ViewedResult {
-        flag: it.flag.into(),
+        flag: (&*it.flag).into(),
         value: as_json(it.kind, &it.value),
         // Harness' variations have names instead of numbers, and there are no reasons.
         variation: None,
-        reason: Bytes::from_static(b"null"),
+        reason: None,
     };
     SortedResults::new(entries.iter().map(view).collect())
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use yardarm_core::hooks::RequestFacts;
 use yardarm_vendor::body::collect;
 
 use super::auth::Caller;
@@ -26,8 +25,7 @@ async fn take(downstream: &Downstream, caller: Caller, request: Request) -> Resu
     let body = collect(request.into_body(), limit, |length| reservation.cover(length)).await?;
     let post = metrics.read(body).await?;
     downstream.compat_metrics.metrics(&caller.environment.identity.id, &post.sdks);
-    let RequestFacts { route, sdk, .. } = caller.admitted.facts;
-    metrics.accept(post, reservation, route, sdk);
+    metrics.accept(post, reservation, caller.admitted.request);
     Ok(())
 }
 

@@ -77,7 +77,7 @@ impl Rejection {
     /// Returns the text for the caller, who must not see which plugin refused the request.
     fn text(&self) -> String {
         match self {
-            Self::Refused(Refusal::Denied { .. }) => "refused".to_owned(),
+            Self::Refused(Refusal::Denied(_)) => "refused".to_owned(),
             Self::Refused(Refusal::Failed(_)) => "unavailable".to_owned(),
             other => other.to_string(),
         }
@@ -103,6 +103,9 @@ impl IntoResponse for Rejection {
         let mut response = error(self.status(), "error", &self.text());
         if let Some(seconds) = self.retry_after() {
             retry_after::set(response.headers_mut(), seconds);
+        }
+        if let Self::Refused(refusal) = &self {
+            refusal.add_headers(response.headers_mut());
         }
         response
     }
@@ -144,13 +147,13 @@ pub(super) fn json_body(body: impl Into<axum::body::Body>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use yardarm_core::hooks::Denial;
+    use yardarm_core::hooks::{Denial, DenialClass};
 
     use super::*;
 
     #[test]
     fn failures_that_may_heal_are_retried_by_sdks() {
-        let denied = |denial| Rejection::Refused(Refusal::Denied { plugin: "gate".into(), denial });
+        let denied = |class| Rejection::Refused(Refusal::Denied(Denial::new("gate".into(), class)));
         let failed = Rejection::from(HookFailure { plugin: "gate".into(), class: "trap" });
         for (rejection, status) in [
             (Rejection::NoToken, 401),
@@ -165,10 +168,10 @@ mod tests {
             (Rejection::TooLarge, 413),
             (Rejection::StreamingDisabled, 501),
             (Rejection::SourceLost, 503),
-            (denied(Denial::Unauthorized), 401),
-            (denied(Denial::Forbidden), 403),
-            (denied(Denial::RateLimited(7)), 429),
-            (denied(Denial::Unavailable), 503),
+            (denied(DenialClass::Unauthorized), 401),
+            (denied(DenialClass::Forbidden), 403),
+            (denied(DenialClass::RateLimited), 429),
+            (denied(DenialClass::Unavailable), 503),
             (failed, 503),
             (Rejection::Busy, 503),
         ] {

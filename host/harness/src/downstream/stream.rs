@@ -65,7 +65,7 @@ async fn open(
     let snapshot = environment.data.snapshot().ok_or(Rejection::SourceLost)?;
     // The end of the upstream stream, or of the key, ends the streams that are registered at that time, so both are checked
     // once this one is.
-    let guard = register(&downstream.streams, caller.admitted.facts, None, |_| {
+    let guard = register(&downstream.streams, caller.admitted.request.clone(), None, |_| {
         if environment.stream().connection != Connection::Connected {
             return Err(Rejection::SourceLost);
         }
@@ -79,6 +79,7 @@ async fn open(
         None => Start::After(snapshot.seq(), heartbeat()),
     };
     let mut response = respond(head(), environment.data.update_source(), 0, start, guard);
+    caller.admitted.add_headers(response.headers_mut());
     response
         .extensions_mut()
         .insert(RouteTag { route: info.id.as_str(), environment: Some(environment.label.clone()) });

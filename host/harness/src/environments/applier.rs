@@ -106,7 +106,8 @@ impl Applier {
         self.is_unfinished = true;
         let is_transformed = self.pipeline.untransformed().is_some();
         let version = u64::try_from(event.version).unwrap_or(0);
-        let head = ItemHead { kind: event.domain.kind(), key: event.identifier.as_str().into(), version };
+        let head =
+            ItemHead { kind: event.domain.kind(), key: event.identifier.as_str().into(), version, is_deleted: true };
         match self.pipeline.remove(&head, items.clone()).await {
             Served::Upstream if !is_transformed => self.serve(&Change::Delete(event)),
             Served::Changed(returned) => self.serve_returned(returned, event),

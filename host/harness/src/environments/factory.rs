@@ -83,7 +83,7 @@ impl EnvironmentFactory {
         let hooks = self.parts.hooks.clone();
         let is_offline = self.config.is_offline();
         let is_forwarded = self.config.metric_post_interval.is_some() && !is_offline;
-        let metrics = MetricsPort::start(label.clone(), hooks.clone(), self.readers.clone(), is_forwarded, &lifecycle);
+        let metrics = MetricsPort::start(hooks.clone(), self.readers.clone(), is_forwarded, &lifecycle);
         let store = self.parts.store.as_ref().filter(|_| !is_offline);
         let tracked = store.map(|store| persisted::persist(store, &session.identity.id, persisted.clone()));
         let environment = Arc::new(HarnessEnvironment::new(EnvironmentParts {

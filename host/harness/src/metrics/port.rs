@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use yardarm_core::hooks::{BatchFacts, Hooks};
+use yardarm_core::hooks::{AdmittedRequest, BatchFacts, Hooks};
 use yardarm_core::supervisor;
-use yardarm_core::{EnvironmentLabel, Lifecycle, Workers};
+use yardarm_core::{Lifecycle, Workers};
 use yardarm_vendor::events::ordered_posts::OrderedPosts;
 use yardarm_vendor::events::outbox::{Ledger, LedgerReport};
 use yardarm_vendor::events::pipeline::{EventPipeline, FilteredBatch};
 
-use super::post::Post;
+use super::post::{Post, written_entry};
 use super::sums::{Batch, Sums};
 
 /// KiB of accepted posts that have not been summed up yet, per environment. Posts beyond are rejected with 503.
@@ -29,7 +29,6 @@ const MAX_ATTEMPTS: u32 = 5;
 pub(crate) struct MetricsPort(Arc<Port>);
 
 struct Port {
-    label: EnvironmentLabel,
     pipeline: Arc<EventPipeline>,
     ledger: Arc<Ledger>,
     ordered: OrderedPosts,
@@ -76,16 +75,9 @@ pub(crate) enum PostOutcome {
 
 impl MetricsPort {
     /// Starts the port; `workers` read large posts.
-    pub(crate) fn start(
-        label: EnvironmentLabel,
-        hooks: Hooks,
-        workers: Workers,
-        is_forwarded: bool,
-        lifecycle: &Lifecycle,
-    ) -> Self {
+    pub(crate) fn start(hooks: Hooks, workers: Workers, is_forwarded: bool, lifecycle: &Lifecycle) -> Self {
         let ledger = Arc::new(Ledger::default());
         Self(Arc::new(Port {
-            label,
             pipeline: EventPipeline::start(hooks, Arc::clone(&ledger), lifecycle),
             ordered: OrderedPosts::new("metrics intake", Arc::clone(&ledger), lifecycle),
             sums: Arc::default(),
@@ -118,14 +110,14 @@ impl MetricsPort {
     }
 
     /// Accepts a post. It is filtered and summed up after the response; `reservation` is held until then.
-    pub(crate) fn accept(&self, post: Post, reservation: Reservation, route: &'static str, sdk: &'static str) {
+    pub(crate) fn accept(&self, post: Post, reservation: Reservation, request: AdmittedRequest) {
         if !self.0.is_forwarded || post.received() == 0 {
             return;
         }
         self.0.ledger.record_received(post.received());
         self.0.ledger.record_dropped("malformed", post.malformed);
         self.0.ledger.record_dropped("too-many-entries", post.excess);
-        let facts = BatchFacts { environment: self.0.label.clone(), route, sdk, schema: 0 };
+        let facts = BatchFacts { request, schema: None, read: written_entry };
         let port = Arc::clone(&self.0);
         // Not the port itself, which would own itself while a batch is held.
         let (sums, ledger, is_large) = (Arc::clone(&port.sums), Arc::clone(&port.ledger), Arc::clone(&port.is_large));
@@ -234,11 +226,13 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    use yardarm_core::EnvironmentLabel;
+    use yardarm_core::hooks::RequestFacts;
+
     use super::*;
 
     fn port(lifecycle: &Lifecycle) -> MetricsPort {
-        let (label, workers) = (EnvironmentLabel::new("v", "e"), Workers::start("test", 1).unwrap());
-        MetricsPort::start(label, Hooks::none(), workers, true, lifecycle)
+        MetricsPort::start(Hooks::none(), Workers::start("test", 1).unwrap(), true, lifecycle)
     }
 
     async fn posts(port: &MetricsPort, outcome: PostOutcome) -> usize {
@@ -275,7 +269,8 @@ mod tests {
         let accept = async |name: &str| {
             let (body, mut reservation) = (large(name), port.reserve());
             assert!(reservation.cover(body.len()));
-            port.accept(port.read(body).await.unwrap(), reservation, "r", "server");
+            let request = RequestFacts::new(EnvironmentLabel::new("v", "e"), "r", "server").into();
+            port.accept(port.read(body).await.unwrap(), reservation, request);
             let _ = port.0.unread.acquire_many(MAX_UNREAD_KIB as u32).await.unwrap();
         };
         accept("a").await;

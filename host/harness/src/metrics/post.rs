@@ -7,7 +7,7 @@ use yardarm_core::hooks::Event;
 use yardarm_harness_eval::lenient_json;
 
 use super::sdks::{Sdk, sdk_of};
-use super::sums::timestamp;
+use super::sums::{is_target, timestamp};
 
 /// Entries of one post that are read. SDKs send a few hundred.
 const MAX_ENTRIES: usize = 50_000;
@@ -60,13 +60,20 @@ impl Post {
             if is_metric {
                 self.sdks.extend(sdk_of(text));
             }
-            let at_ms = if is_metric { timestamp(text) } else { 0 };
-            self.events.push(Event { kind: kind.to_owned(), at_ms, body: body.slice_ref(text.as_bytes()) });
+            let at_ms = if is_metric { timestamp(text) } else { None };
+            self.events.push(Event { kind: Some(kind.into()), at_ms, body: body.slice_ref(text.as_bytes()) });
         } else {
             // An event filter would fail on an entry that is no object.
             self.malformed += 1;
         }
     }
+}
+
+/// Returns the event with this text, which a plugin has written.
+pub(super) fn written_entry(body: Bytes) -> Event {
+    let kind = if is_target(&body) { TARGET } else { METRIC };
+    let at_ms = std::str::from_utf8(&body).ok().filter(|_| kind == METRIC).and_then(timestamp);
+    Event { kind: Some(kind.into()), at_ms, body }
 }
 
 /// The object with its two lists.

@@ -101,9 +101,14 @@ struct Timestamp {
 }
 
 /// Returns the timestamp of an entry in Unix milliseconds; 0 if there is none.
-pub(super) fn timestamp(json: &str) -> u64 {
+pub(super) fn timestamp(json: &str) -> Option<u64> {
     // A time out of range saturates; plugins use it as a hint only.
-    serde_json::from_str::<Timestamp>(json).ok().and_then(|it| it.timestamp).unwrap_or_default() as u64
+    serde_json::from_str::<Timestamp>(json).ok()?.timestamp.map(|it| it as u64)
+}
+
+/// Returns whether an entry is counted as a target.
+pub(super) fn is_target(json: &[u8]) -> bool {
+    serde_json::from_slice::<EntryKind>(json).is_ok_and(|entry| entry.is_target)
 }
 
 impl Sums {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::render::{Replaced, write_number};
 use crate::model::{self, write_text};
 
 /// Cache lines of text that are read ahead. Later ones have the entries of many or large variations, of which one is
@@ -84,18 +85,29 @@ impl Prepared {
         }
     }
 
-    /// Writes the entry for a variation up to its version, with another value if there is one.
-    pub(super) fn write_head(&self, variation: Option<u32>, replaced_value: Option<&[u8]>, out: &mut Vec<u8>) {
+    /// Writes the entry for a variation up to its version, with another value and variation if there are any.
+    pub(super) fn write_head(&self, variation: Option<u32>, replaced: Replaced<'_>, out: &mut Vec<u8>) {
         let Some((entry, end)) = self.entry(variation) else { return };
         let head_end = self.debugging_start(end).saturating_sub(self.tracking_length);
-        match replaced_value {
-            None => out.extend_from_slice(self.part(entry.start..head_end)),
-            Some(value) => {
-                out.extend_from_slice(self.part(entry.start..self.value_start(entry)));
-                out.extend_from_slice(value);
-                out.extend_from_slice(self.part(entry.value_end..head_end));
+        if replaced.value.is_none() && replaced.variation.is_none() {
+            out.extend_from_slice(self.part(entry.start..head_end));
+            return;
+        }
+        out.extend_from_slice(self.part(entry.start..self.value_start(entry)));
+        let value = self.part(self.value_start(entry)..entry.value_end);
+        out.extend_from_slice(replaced.value.unwrap_or(value));
+        // `,"variation":0` and `,"version":3`
+        let rest = self.part(entry.value_end..head_end);
+        let version_start = rest.iter().skip(1).position(|byte| *byte == b',').map_or(rest.len(), |index| index + 1);
+        let (own_variation, version) = rest.split_at(version_start);
+        match replaced.variation {
+            None => out.extend_from_slice(own_variation),
+            Some(other) => {
+                out.extend_from_slice(br#","variation":"#);
+                write_number(other, out);
             }
         }
+        out.extend_from_slice(version);
     }
 
     /// Whether events of the flag are tracked.

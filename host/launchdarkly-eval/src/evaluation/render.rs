@@ -3,17 +3,32 @@
 use super::Evaluated;
 use super::outcome::Reason;
 
+/// The properties of an entry that are not written as they were evaluated. The texts must be valid JSON on one line.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Replaced<'a> {
+    /// JSON text of the value.
+    pub value: Option<&'a [u8]>,
+    /// Index of the variation.
+    pub variation: Option<u32>,
+    /// JSON text of the reason, for entries that have one.
+    pub reason: Option<&'a [u8]>,
+}
+
+impl Replaced<'_> {
+    fn is_nothing(&self) -> bool {
+        self.value.is_none() && self.variation.is_none() && self.reason.is_none()
+    }
+}
+
 impl Evaluated<'_> {
-    /// Writes the flag's property of an evalx body, `"key":{…}`, with another value if there is one.
-    ///
-    /// `replaced_value` must be valid JSON; everything else is written as it was evaluated.
-    pub fn write_entry(&self, replaced_value: Option<&[u8]>, with_reasons: bool, out: &mut Vec<u8>) {
+    /// Writes the flag's property of an evalx body, `"key":{…}`, with what is replaced.
+    pub fn write_entry(&self, replaced: Replaced<'_>, with_reasons: bool, out: &mut Vec<u8>) {
         let (prepared, variation) = (&self.flag.prepared, self.outcome.variation);
         let experiment = self.is_experiment();
-        if replaced_value.is_none() && !with_reasons && !experiment && self.outcome.prerequisites == 0 {
+        if replaced.is_nothing() && !with_reasons && !experiment && self.outcome.prerequisites == 0 {
             return prepared.write_plain(variation, out);
         }
-        prepared.write_head(variation, replaced_value, out);
+        prepared.write_head(variation, replaced, out);
         if experiment {
             out.extend_from_slice(br#","trackEvents":true,"trackReason":true"#);
         } else if prepared.tracks_events() {
@@ -21,7 +36,10 @@ impl Evaluated<'_> {
         }
         if with_reasons || experiment {
             out.extend_from_slice(br#","reason":"#);
-            self.write_reason(out);
+            match replaced.reason {
+                Some(reason) => out.extend_from_slice(reason),
+                None => self.write_reason(out),
+            }
         }
         out.extend_from_slice(prepared.debugging(variation));
         if self.outcome.prerequisites > 0 {
@@ -67,6 +85,7 @@ impl Evaluated<'_> {
     }
 }
 
-fn write_number(number: u32, out: &mut Vec<u8>) {
+/// Writes a number in decimal digits.
+pub(super) fn write_number(number: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

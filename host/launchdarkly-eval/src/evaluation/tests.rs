@@ -78,7 +78,13 @@ fn a_visitor_may_replace_values_and_leave_out_flags() {
         "a" => {
             assert_eq!((evaluated.value(), evaluated.variation()), (&br#"{"x": 1.0}"#[..], Some(0)));
             assert_eq!(evaluated.reason_kind(), "FALLTHROUGH");
-            evaluated.write_entry(Some(b"[]"), true, &mut out);
+            let replaced = Replaced { value: Some(b"[]"), variation: None, reason: None };
+            evaluated.write_entry(replaced, true, &mut out);
+            out.push(b' ');
+            let replaced = Replaced { value: None, variation: Some(12), reason: Some(br#"{"kind":"OFF"}"#) };
+            evaluated.write_entry(replaced, true, &mut out);
+            out.push(b' ');
+            evaluated.write_entry(replaced, false, &mut out);
         }
         "b" => (),
         _ => {
@@ -87,7 +93,11 @@ fn a_visitor_may_replace_values_and_leave_out_flags() {
             assert_eq!((evaluated.is_experiment(), evaluated.big_segments_status()), (false, None));
         }
     });
-    let expected = r#""a":{"value":[],"variation":0,"version":1,"reason":{"kind":"FALLTHROUGH"}}"#;
+    let expected = concat!(
+        r#""a":{"value":[],"variation":0,"version":1,"reason":{"kind":"FALLTHROUGH"}} "#,
+        r#""a":{"value":{"x": 1.0},"variation":12,"version":1,"reason":{"kind":"OFF"}} "#,
+        r#""a":{"value":{"x": 1.0},"variation":12,"version":1}"#
+    );
     assert_eq!(String::from_utf8_lossy(&out), expected);
 }
 

@@ -1,5 +1,6 @@
 //! Evaluation contexts: the users, organisations or devices that flags are evaluated for.
 
+mod attributes;
 mod identity;
 mod parse;
 mod write;

@@ -17,9 +17,9 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use yardarm_core::Secret;
-use yardarm_core::hooks::{Plan, RequestFacts};
+use yardarm_core::hooks::{AdmittedRequest, Plan, RequestFacts};
 use yardarm_core::registry::RouteTag;
-use yardarm_vendor::admission::{self, Admitted, RequestParts};
+use yardarm_vendor::admission::{self, RequestParts};
 
 use super::Downstream;
 use super::compat_metrics::{Labels, RequestMethod};
@@ -45,10 +45,9 @@ pub(super) struct Caller {
     /// Settings of the environment at the time of the request.
     pub(super) config: Arc<EnvironmentConfig>,
     pub(super) kind: SdkKind,
-    pub(super) route: &'static str,
     /// The plan that admitted the caller; the rest of the request uses the same one.
     pub(super) plan: Arc<dyn Plan>,
-    pub(super) facts: RequestFacts,
+    pub(super) request: AdmittedRequest,
 }
 
 const X_LD_ENVID: HeaderName = HeaderName::from_static("x-ld-envid");
@@ -76,17 +75,18 @@ pub(super) async fn admit(State(downstream): State<Arc<Downstream>>, mut request
         let facts = facts(&environment, credential, info, &request);
         match admission::admit(&downstream.hooks, facts).await {
             Err(refusal) => Rejection::from(refusal).into_response(info.audience.kind),
-            Ok(Admitted { plan, facts }) => {
+            Ok(admitted) => {
                 let caller = Caller {
                     environment: Arc::clone(&environment),
                     config: Arc::clone(&config),
                     kind: info.audience.kind,
-                    route: info.route.id.as_str(),
-                    plan,
-                    facts,
+                    plan: Arc::clone(&admitted.plan),
+                    request: admitted.request.clone(),
                 };
                 request.extensions_mut().insert(caller);
-                next.run(request).await
+                let mut response = next.run(request).await;
+                admitted.add_headers(response.headers_mut());
+                response
             }
         }
     };

@@ -67,9 +67,7 @@ async fn results(
     evaluation_request.look_up(environment.store.as_deref(), snapshot, evaluators).await?;
     let hooks = caller.plan.environment(&environment.label);
     let edits = match &hooks.evaluation_transform {
-        Some(transform) => {
-            Some(Edits::of_plugins(&**transform, &environment.label, snapshot, &evaluation_request, evaluators).await?)
-        }
+        Some(transform) => Some(Edits::of_plugins(&**transform, snapshot, &evaluation_request, evaluators).await?),
         None => None,
     };
     let capacity = BYTES_PER_FLAG * snapshot.data().items().flags.len();
@@ -87,7 +85,8 @@ async fn results(
 /// The evaluation request of a caller with a context.
 pub(super) fn evaluation_request(caller: &Caller, query: Option<&str>, context: ClientContext) -> EvaluationRequest {
     let with_reasons = first_query_value(query, "withReasons").as_deref() == Some("true");
-    EvaluationRequest { context: Arc::new(context), kind: caller.kind, with_reasons, memberships: None }
+    let (request, context) = (caller.request.clone(), Arc::new(context));
+    EvaluationRequest { request, context, kind: caller.kind, with_reasons, memberships: None }
 }
 
 /// Evaluates a second time instead of keeping results, which borrow from the ruleset; evaluation is cheap and pure.
@@ -95,19 +94,23 @@ fn edited(ruleset: &Ruleset, evaluation_request: &EvaluationRequest, edits: &Edi
     let mut body = vec![b'{'];
     let mut index = 0;
     evaluate_each(ruleset, &evaluation_request.request(), &mut |evaluated| {
-        let value = match edits.at(index) {
-            Visibility::Hidden => None,
-            Visibility::AsEvaluated => Some(None),
-            Visibility::With(value) => Some(Some(value)),
-        };
-        index += 1;
-        if let Some(value) = value {
-            if body.len() > 1 {
-                body.push(b',');
-            }
-            evaluated.write_entry(value, evaluation_request.with_reasons, &mut body);
+        if let Visibility::Shown(replaced) = edits.at(index) {
+            separate(&mut body);
+            evaluated.write_entry(replaced, evaluation_request.with_reasons, &mut body);
         }
+        index += 1;
     });
+    for entry in edits.added_entries(evaluation_request.with_reasons) {
+        separate(&mut body);
+        body.extend_from_slice(&entry);
+    }
     body.push(b'}');
     body
+}
+
+/// Writes the comma before an entry that is not the first.
+fn separate(body: &mut Vec<u8>) {
+    if body.len() > 1 {
+        body.push(b',');
+    }
 }

@@ -62,7 +62,7 @@ pub(super) async fn analytics(State(downstream): State<Arc<Downstream>>, caller:
     let tags = tags.filter(|it| !it.is_empty()).map(Arc::from);
     let schema = schema.filter(|it| *it > 0).unwrap_or(1);
     let is_unsummarized = headers.contains_key("x-launchdarkly-unsummarized");
-    let post = Post { kind: caller.kind, route: caller.route, schema, is_unsummarized, tags, split };
+    let post = Post { kind: caller.kind, request: caller.request.clone(), schema, is_unsummarized, tags, split };
     match port.accept(post) {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
         Err(_) => PostRejection::Busy.into_response(),
@@ -89,7 +89,7 @@ pub(super) async fn diagnostic(
             format!("/events/diagnostic/{id}")
         }
     };
-    port.diagnostic(Diagnostic { kind: caller.kind, route: caller.route, path, headers, body, charge });
+    port.diagnostic(Diagnostic { kind: caller.kind, request: caller.request.clone(), path, headers, body, charge });
     StatusCode::ACCEPTED.into_response()
 }
 
@@ -102,8 +102,8 @@ pub(super) async fn pixel(caller: Caller, uri: Uri) -> Response {
         let split = port.splitter(caller.kind).ok_or(ReadingError::Busy);
         // No larger than the head of a request.
         let is_taken = split.and_then(|splitter| split_at_once(&body, splitter)).is_ok_and(|split| {
-            let (kind, route) = (SdkKind::Browser, caller.route);
-            port.accept(Post { kind, route, schema: 3, is_unsummarized: false, tags: None, split }).is_ok()
+            let (kind, request) = (SdkKind::Browser, caller.request);
+            port.accept(Post { kind, request, schema: 3, is_unsummarized: false, tags: None, split }).is_ok()
         });
         if !is_taken {
             return PostRejection::Busy.into_response();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
-use yardarm_core::hooks::Denial;
+use yardarm_core::hooks::{Denial, DenialClass};
 use yardarm_core::registry::TooManyStreams;
 use yardarm_core::retry_after;
 use yardarm_vendor::admission::Refusal;
@@ -69,7 +69,8 @@ impl Rejection {
         let (status, text) = match &self {
             Self::NoCredential => (StatusCode::UNAUTHORIZED, ""),
             // A denial of the credential by a plugin is answered like an unknown credential.
-            Self::UnknownCredential | Self::Refused(Refusal::Denied { denial: Denial::Unauthorized, .. }) => {
+            Self::UnknownCredential
+            | Self::Refused(Refusal::Denied(Denial { class: DenialClass::Unauthorized, .. })) => {
                 if is_browser {
                     (StatusCode::NOT_FOUND, UNKNOWN_ID)
                 } else {
@@ -91,6 +92,9 @@ impl Rejection {
         if let Some(seconds) = self.retry_after() {
             retry_after::set(response.headers_mut(), seconds);
         }
+        if let Self::Refused(refusal) = &self {
+            refusal.add_headers(response.headers_mut());
+        }
         if self.is_about_credential() {
             response.extensions_mut().insert(Unrecognised);
         }
@@ -103,7 +107,7 @@ impl Rejection {
             self,
             Self::NoCredential
                 | Self::UnknownCredential
-                | Self::Refused(Refusal::Denied { denial: Denial::Unauthorized, .. })
+                | Self::Refused(Refusal::Denied(Denial { class: DenialClass::Unauthorized, .. }))
         )
     }
 
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn only_decisions_about_the_caller_are_final() {
-        let denied = |denial| Rejection::from(Refusal::Denied { plugin: "gate".into(), denial });
+        let denied = |class| Rejection::from(Refusal::Denied(Denial::new("gate".into(), class)));
         let failed = || Rejection::from(Refusal::from(HookFailure { plugin: "gate".into(), class: "trap" }));
         for (rejection, key_status, id_status) in [
             (Rejection::NoCredential, 401, 401),
@@ -155,10 +159,10 @@ mod tests {
             (Rejection::UnknownFilter, 404, 404),
             (Rejection::Starting, 503, 503),
             (Rejection::RejectedUpstream, 503, 503),
-            (denied(Denial::Unauthorized), 401, 404),
-            (denied(Denial::Forbidden), 403, 403),
-            (denied(Denial::RateLimited(7)), 429, 429),
-            (denied(Denial::Unavailable), 503, 503),
+            (denied(DenialClass::Unauthorized), 401, 404),
+            (denied(DenialClass::Forbidden), 403, 403),
+            (denied(DenialClass::RateLimited), 429, 429),
+            (denied(DenialClass::Unavailable), 503, 503),
             (failed(), 503, 503),
             (Rejection::Busy, 503, 503),
             (Rejection::Overloaded, 503, 503),
@@ -177,7 +181,8 @@ mod tests {
             assert_eq!(again().into_response(SdkKind::Server).status(), key_status, "{rejection}");
             assert_eq!(again().into_response(SdkKind::Browser).status(), id_status, "{rejection}");
         }
-        let response = denied(Denial::RateLimited(7)).into_response(SdkKind::Server);
+        let limited = Denial { retry_after: Some(7), ..Denial::new("gate".into(), DenialClass::RateLimited) };
+        let response = Rejection::from(Refusal::Denied(limited)).into_response(SdkKind::Server);
         let seconds: u32 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((7..=10).contains(&seconds), "{seconds}");
     }

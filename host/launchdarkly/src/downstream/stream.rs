@@ -118,7 +118,7 @@ pub(super) fn open(
             _ => Err(Rejection::UnknownCredential),
         }
     };
-    let guard = match stream_response::register(&downstream.streams, caller.facts, lifetime, is_known) {
+    let guard = match stream_response::register(&downstream.streams, caller.request, lifetime, is_known) {
         Ok(guard) => guard,
         Err(rejection) => return rejection.into_response(kind),
     };
@@ -128,7 +128,7 @@ pub(super) fn open(
             let labels = Labels {
                 env: caller.config.display_name(&caller.environment.filter),
                 platform: platform(kind),
-                user_agent: user_agent(|name| guard.facts().headers.get(name)),
+                user_agent: user_agent(|name| guard.facts().head.first(name)),
                 route: None,
             };
             guard.attach(compat_metrics.connection(labels))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use yardarm_core::Snapshot;
 use yardarm_core::sse::Frame;
-use yardarm_launchdarkly_eval::evaluation::{Audience, Evaluated, Ruleset, evaluate_each, evaluate_these};
+use yardarm_launchdarkly_eval::evaluation::{Audience, Evaluated, Replaced, Ruleset, evaluate_each, evaluate_these};
 
 use crate::data::FlagData;
 use crate::evaluation::{Edits, EvaluationRequest, Visibility};
@@ -29,6 +29,8 @@ pub(super) struct GroupResults {
     ends: Vec<usize>,
     /// Plugins edited the results, so the entry of a flag may depend on all data.
     is_edited: bool,
+    /// Plugins added entries, which follow those of visible flags.
+    has_added: bool,
     /// The name of some flag differs from the key it was sent under, so two entries may have one name.
     has_aliases: bool,
 }
@@ -64,15 +66,24 @@ impl GroupResults {
         edits: Option<&Edits>,
     ) -> Self {
         let capacity = BYTES_PER_FLAG * snapshot.data().items().flags.len();
-        Self::write(Arc::clone(&snapshot), evaluation_request, edits.is_some(), capacity, |draft| {
+        let with_reasons = evaluation_request.with_reasons;
+        let results = Self::write(Arc::clone(&snapshot), evaluation_request, edits.is_some(), capacity, |draft| {
             let mut index = 0;
             evaluate_each(snapshot.data().ruleset(), &evaluation_request.request(), &mut |evaluated| {
-                let shown = edits.map_or(Visibility::AsEvaluated, |edits| edits.at(index));
+                let shown = edits.map_or(Visibility::Shown(Replaced::default()), |edits| edits.at(index));
                 index += 1;
                 draft.has_aliases |= is_alias(&evaluated);
-                draft.push(|out| write_entry(&evaluated, shown, evaluation_request, out));
+                draft.push(|out| {
+                    if let Visibility::Shown(replaced) = shown {
+                        evaluated.write_entry(replaced, with_reasons, out);
+                    }
+                });
             });
-        })
+            for entry in edits.into_iter().flat_map(|edits| edits.added_entries(with_reasons)) {
+                draft.push(|out| out.extend_from_slice(&entry));
+            }
+        });
+        Self { has_added: edits.is_some_and(Edits::has_added), ..results }
     }
 
     /// Whether the results for `snapshot` can be built from these by evaluating only affected flags.
@@ -106,7 +117,7 @@ impl GroupResults {
         let mut all: Vec<_> = keys.iter().map(unseen).collect();
         evaluate_these(snapshot.data().ruleset(), &evaluation_request.request(), keys, &mut |index, evaluated| {
             if let Some(fresh) = all.get_mut(index) {
-                write_entry(&evaluated, Visibility::AsEvaluated, evaluation_request, &mut fresh.entry);
+                evaluated.write_entry(Replaced::default(), evaluation_request.with_reasons, &mut fresh.entry);
                 fresh.is_alias = is_alias(&evaluated);
             }
         });
@@ -207,6 +218,11 @@ impl GroupResults {
         self.snapshot.data().items().flag_version(key)
     }
 
+    /// Whether the results differ from `next` in entries that plugins added, which have no versions.
+    pub(super) fn differs_in_added(&self, next: &Self) -> bool {
+        (self.has_added || next.has_added) && self.payload != next.payload
+    }
+
     /// Whether one property of the `put` may stand for two flags, or for one with another key.
     pub(super) fn has_aliases(&self) -> bool {
         self.has_aliases
@@ -230,7 +246,8 @@ impl GroupResults {
         });
         ends.shrink_to_fit();
         let payload = put.payload();
-        Self { snapshot, audience: evaluation_request.request().audience, put, payload, ends, is_edited, has_aliases }
+        let audience = evaluation_request.request().audience;
+        Self { snapshot, audience, put, payload, ends, is_edited, has_added: false, has_aliases }
     }
 
     fn ruleset(&self) -> &Ruleset {
@@ -276,22 +293,4 @@ impl Draft<'_> {
 
 fn is_alias(evaluated: &Evaluated<'_>) -> bool {
     evaluated.key() != &**evaluated.item_key()
-}
-
-fn write_entry(
-    evaluated: &Evaluated<'_>,
-    shown: Visibility<'_>,
-    evaluation_request: &EvaluationRequest,
-    out: &mut Vec<u8>,
-) {
-    match shown {
-        Visibility::Hidden => (),
-        Visibility::AsEvaluated => evaluated.write_entry(None, evaluation_request.with_reasons, out),
-        Visibility::With(value) => {
-            // Events on streams need data on one line; in JSON, line breaks are never part of a string.
-            let line: Vec<u8> =
-                value.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
-            evaluated.write_entry(Some(&line), evaluation_request.with_reasons, out);
-        }
-    }
 }

@@ -9,13 +9,14 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
+use yardarm_core::hooks::RequestFacts;
 use yardarm_core::{Writer, environment};
-use yardarm_launchdarkly_eval::evaluation::{Ruleset, evaluate_all, evaluate_each};
+use yardarm_launchdarkly_eval::evaluation::{Replaced, Ruleset, evaluate_all, evaluate_each};
 use yardarm_launchdarkly_eval::model::Context;
 
 use self::client::{Client, Rules};
 use self::data::{KEYS, any_change, any_item, flag, put, segment, simple};
-use self::plugins::{Doing, Flaky, Slow, no_plugins};
+use self::plugins::{ADDED, Doing, Flaky, Slow, no_plugins};
 use super::delta::MOST_EVENTS;
 use super::worker::GroupWorker;
 use super::*;
@@ -26,7 +27,8 @@ const ADA: &str = r#"{"kind":"user","key":"ada"}"#;
 
 fn evaluation_request(context: &str, kind: SdkKind, with_reasons: bool) -> EvaluationRequest {
     let context = Context::parse(context.as_bytes()).expect("a context");
-    EvaluationRequest { context: Arc::new(context.into()), kind, with_reasons, memberships: None }
+    let request = RequestFacts::new(EnvironmentLabel::new("v", "e"), "client.stream", kind.as_str()).into();
+    EvaluationRequest { request, context: Arc::new(context.into()), kind, with_reasons, memberships: None }
 }
 
 /// An environment with one group, whose task is run by hand.
@@ -87,7 +89,7 @@ impl Stage {
         let mut all = json!({});
         evaluate_each(snapshot.data().ruleset(), &self.request.request(), &mut |evaluated| {
             let mut entry = b"{".to_vec();
-            evaluated.write_entry(None, self.request.with_reasons, &mut entry);
+            evaluated.write_entry(Replaced::default(), self.request.with_reasons, &mut entry);
             entry.push(b'}');
             let mut entry: Value = serde_json::from_slice(&entry).expect("JSON");
             if doing.pins(evaluated.item_key()) {
@@ -97,6 +99,12 @@ impl Stage {
                 all[evaluated.key()] = entry[evaluated.key()].take();
             }
         });
+        if let Some(value) = doing.adds {
+            all[ADDED] = json!({"value": value, "variation": 7});
+            if self.request.with_reasons {
+                all[ADDED]["reason"] = json!({"kind": "OFF"});
+            }
+        }
         all
     }
 }
@@ -245,7 +253,7 @@ fn simultaneous_changes_are_sent_together_and_a_slow_client_skips() {
 #[test]
 fn plugins_edit_results_and_nothing_is_sent_while_they_fail() {
     let (mut stage, mut client) = with(many(9, 1).into_iter().chain([flag(&simple("a", 5, &json!(1)))]));
-    let doing = Doing { pins: vec!["a"], hides: vec!["many001"], fails: false };
+    let doing = Doing { pins: vec!["a"], hides: vec!["many001"], ..Doing::default() };
     stage.hooks.replace(doing.clone().plan());
     assert!(stage.catches_up());
     assert_eq!(client.received(), ["put"]);
@@ -288,9 +296,11 @@ enum Happening {
 
 fn any_happening() -> impl Strategy<Value = Happening> {
     let some = || subsequence(&KEYS[..], 0..3);
-    let doing = (some(), some(), prop::bool::weighted(0.2)).prop_map(|(hides, pins, fails)| Doing {
+    let adds = prop::option::of(0_u8..2);
+    let doing = (some(), some(), adds, prop::bool::weighted(0.2)).prop_map(|(hides, pins, adds, fails)| Doing {
         pins: pins.into_iter().filter(|it| !hides.contains(it)).collect(),
         hides,
+        adds,
         fails,
     });
     let rules = select(vec![Rules::Legacy, Rules::Current]);

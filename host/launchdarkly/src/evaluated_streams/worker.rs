@@ -89,8 +89,8 @@ impl GroupWorker {
             None if is_member_of_others => self.go_on_with(self.view_of(snapshot, None).await?),
             None => self.go_on_to(snapshot).await?,
             Some(chain) => {
-                let (label, evaluators) = (&streams.label, self.evaluators());
-                let edits = Edits::of_plugins(&**chain, label, &snapshot, &self.evaluation_request, evaluators).await?;
+                let evaluators = self.evaluators();
+                let edits = Edits::of_plugins(&**chain, &snapshot, &self.evaluation_request, evaluators).await?;
                 streams.plugins_decided();
                 self.go_on_with(self.view_of(snapshot, Some(edits)).await?);
             }
@@ -166,6 +166,11 @@ impl GroupWorker {
             self.publish(Delta::first(&next), next);
             return;
         };
+        if results.differs_in_added(&next) {
+            self.tombstones = Tombstones::default();
+            self.publish(Delta::first(&next), next);
+            return;
+        }
         // One more than a step may have is enough to know.
         let differing = results.differences(&next, MOST_EVENTS + 1);
         if differing.is_empty() {

@@ -1,9 +1,11 @@
 //! The context of a client request.
 
+use std::borrow::Cow;
 use std::ops::Deref;
 
 use yardarm_core::Workers;
 use yardarm_core::budget::Charge;
+use yardarm_core::hooks::ContextView;
 use yardarm_core::workers::SlowDrop;
 use yardarm_launchdarkly_eval::model::Context;
 
@@ -41,6 +43,28 @@ impl Deref for ClientContext {
 
     fn deref(&self) -> &Context {
         &self.context
+    }
+}
+
+impl ContextView for ClientContext {
+    fn kinds(&self) -> Vec<&str> {
+        self.context.kinds().collect()
+    }
+
+    fn key(&self, kind: &str) -> Option<&str> {
+        self.context.key_of(kind)
+    }
+
+    fn canonical_key(&self) -> Cow<'_, str> {
+        self.context.canonical_key()
+    }
+
+    fn attributes(&self, kind: &str) -> Vec<String> {
+        self.context.attribute_names(kind).into_iter().map(str::to_owned).collect()
+    }
+
+    fn attribute(&self, kind: &str, name: &str) -> Option<String> {
+        self.context.attribute_json(kind, name)
     }
 }
 

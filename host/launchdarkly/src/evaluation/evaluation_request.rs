@@ -7,11 +7,12 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use yardarm_core::evaluators::EvaluatorError;
 use yardarm_core::hooks::{
-    EvaluationFacts, EvaluationTransform, HookFailure, ResultChange, SortedResults, ViewedResult,
+    AdmittedRequest, EvaluationFacts, EvaluationTransform, HookFailure, ReplacedResult, ResultChange, ResultEdits,
+    SortedResults, ViewedResult,
 };
-use yardarm_core::{EnvironmentLabel, Evaluators, Snapshot};
+use yardarm_core::{Evaluators, Snapshot};
 use yardarm_launchdarkly_eval::evaluation::{
-    Audience, HashedKey, Memberships, Request, Ruleset, estimate_hashes, evaluate_each,
+    Audience, HashedKey, Memberships, Replaced, Request, Ruleset, estimate_hashes, evaluate_each,
 };
 
 use super::client_context::ClientContext;
@@ -22,6 +23,8 @@ use crate::store::EnvironmentStore;
 /// The context that flags are evaluated for, the kind of SDK, and whether reasons are wanted. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct EvaluationRequest {
+    /// The request, as plugins see it.
+    pub(crate) request: AdmittedRequest,
     pub(crate) context: Arc<ClientContext>,
     pub(crate) kind: SdkKind,
     pub(crate) with_reasons: bool,
@@ -38,16 +41,20 @@ pub(crate) enum EvaluationError {
     Evaluator(#[from] EvaluatorError),
 }
 
-/// Edits of results by plugins, by their index in the order of keys.
+/// Edits of results by plugins.
 #[derive(Default)]
-pub(crate) struct Edits(HashMap<usize, ResultChange>);
+pub(crate) struct Edits {
+    /// By index in the order of keys.
+    changes: HashMap<usize, ResultChange>,
+    added: Vec<ViewedResult>,
+}
 
 /// How a client receives a result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Visibility<'a> {
     Hidden,
-    AsEvaluated,
-    With(&'a [u8]),
+    /// With what plugins have replaced.
+    Shown(Replaced<'a>),
 }
 
 impl EvaluationRequest {
@@ -129,30 +136,81 @@ impl Edits {
     /// When a required plugin failed, or when the evaluation failed.
     pub(crate) async fn of_plugins(
         transform: &dyn EvaluationTransform,
-        environment: &EnvironmentLabel,
         snapshot: &Arc<Snapshot<FlagData>>,
         evaluation_request: &EvaluationRequest,
         evaluators: &Evaluators,
     ) -> Result<Self, EvaluationError> {
         let facts = EvaluationFacts {
-            environment: environment.clone(),
-            sdk: evaluation_request.kind.as_str(),
-            context_key: evaluation_request.context.canonical_key().into(),
+            request: evaluation_request.request.clone(),
+            context: Arc::clone(&evaluation_request.context) as _,
         };
         let results = evaluation_request
             .answer(snapshot, evaluators, |ruleset, it| viewed_results(ruleset, &it.request()))
             .await?;
-        let edits = transform.transform(&facts, Arc::new(results)).await?;
-        Ok(Self(edits.into_iter().map(|edit| (edit.index, edit.change)).collect()))
+        let ResultEdits { changes, added } = transform.transform(&facts, Arc::new(results)).await?;
+        let changes = changes.into_iter().map(|(index, change)| (index, on_one_line(change))).collect();
+        Ok(Self { changes, added: added.into_iter().map(added_on_one_line).collect() })
     }
 
     /// How a client receives the result at `index`.
     pub(crate) fn at(&self, index: usize) -> Visibility<'_> {
-        match self.0.get(&index) {
-            None => Visibility::AsEvaluated,
+        match self.changes.get(&index) {
+            None => Visibility::Shown(Replaced::default()),
             Some(ResultChange::Drop) => Visibility::Hidden,
-            Some(ResultChange::Replace(value)) => Visibility::With(value),
+            Some(ResultChange::Replace(ReplacedResult { value, variation, reason })) => Visibility::Shown(Replaced {
+                value: value.as_deref(),
+                variation: *variation,
+                reason: reason.as_deref(),
+            }),
         }
+    }
+
+    /// Whether plugins add results.
+    pub(crate) fn has_added(&self) -> bool {
+        !self.added.is_empty()
+    }
+
+    /// Writes the entries of the results that plugins add, `"key":{…}`, one at a time.
+    pub(crate) fn added_entries(&self, with_reasons: bool) -> impl Iterator<Item = Vec<u8>> {
+        self.added.iter().map(move |result| {
+            let mut entry = serde_json::to_vec(&*result.flag).unwrap_or_default();
+            entry.extend_from_slice(br#":{"value":"#);
+            entry.extend_from_slice(&result.value);
+            if let Some(variation) = result.variation {
+                entry.extend_from_slice(format!(",\"variation\":{variation}").as_bytes());
+            }
+            if let Some(reason) = result.reason.as_ref().filter(|_| with_reasons) {
+                entry.extend_from_slice(br#","reason":"#);
+                entry.extend_from_slice(reason);
+            }
+            entry.push(b'}');
+            entry
+        })
+    }
+}
+
+/// The change with texts on one line each, as streams require.
+fn on_one_line(change: ResultChange) -> ResultChange {
+    match change {
+        ResultChange::Drop => ResultChange::Drop,
+        ResultChange::Replace(it) => ResultChange::Replace(ReplacedResult {
+            value: it.value.map(line),
+            reason: it.reason.map(line),
+            variation: it.variation,
+        }),
+    }
+}
+
+fn added_on_one_line(result: ViewedResult) -> ViewedResult {
+    ViewedResult { value: line(result.value), reason: result.reason.map(line), ..result }
+}
+
+/// In JSON, line breaks are never part of a string.
+fn line(text: Bytes) -> Bytes {
+    if text.iter().any(|it| matches!(it, b'\n' | b'\r')) {
+        text.iter().map(|it| if matches!(it, b'\n' | b'\r') { b' ' } else { *it }).collect()
+    } else {
+        text
     }
 }
 
@@ -166,7 +224,7 @@ fn viewed_results(ruleset: &Ruleset, request: &Request<'_>) -> SortedResults {
             flag: Arc::clone(evaluated.item_key()),
             value: Bytes::copy_from_slice(evaluated.value()),
             variation: evaluated.variation().and_then(|it| u32::try_from(it).ok()),
-            reason: reason.into(),
+            reason: Some(reason.into()),
         });
     });
     SortedResults::new(all)
@@ -174,12 +232,17 @@ fn viewed_results(ruleset: &Ruleset, request: &Request<'_>) -> SortedResults {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use yardarm_core::EnvironmentLabel;
+    use yardarm_core::hooks::RequestFacts;
     use yardarm_launchdarkly_eval::model::Context;
+
+    use super::*;
 
     fn fingerprint(context: &str, kind: SdkKind, with_reasons: bool) -> [u8; 32] {
         let context = Context::parse(context.as_bytes()).expect(context);
-        EvaluationRequest { context: Arc::new(context.into()), kind, with_reasons, memberships: None }.fingerprint()
+        let request = RequestFacts::new(EnvironmentLabel::new("v", "e"), "client.evaluate", kind.as_str()).into();
+        let context = Arc::new(context.into());
+        EvaluationRequest { request, context, kind, with_reasons, memberships: None }.fingerprint()
     }
 
     #[test]

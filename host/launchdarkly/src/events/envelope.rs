@@ -18,9 +18,9 @@ pub(super) fn event_of(body: Bytes, has_envelope: bool) -> Event {
     let envelope: Envelope =
         if has_envelope { serde_json::from_slice(&body).unwrap_or_default() } else { Envelope::default() };
     Event {
-        kind: envelope.kind.unwrap_or_default(),
+        kind: envelope.kind.map(Into::into),
         // A negative or too large time saturates; for plugins it is a hint.
-        at_ms: envelope.creation_date.unwrap_or_default() as u64,
+        at_ms: envelope.creation_date.map(|date| date as u64),
         body,
     }
 }
@@ -33,12 +33,12 @@ mod tests {
     fn kind_and_time_are_read_on_request() {
         let body = Bytes::from_static(br#"{"kind":"custom","creationDate":1.5,"z":1.0}"#);
         let event = event_of(body.clone(), true);
-        assert_eq!((event.kind.as_str(), event.at_ms, &event.body), ("custom", 1, &body));
+        assert_eq!((event.kind.as_deref(), event.at_ms, &event.body), (Some("custom"), Some(1), &body));
         let event = event_of(body, false);
-        assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
-        for odd in [&b"7"[..], br#"{"kind":7}"#, br#"{"creationDate":-1}"#] {
+        assert_eq!((event.kind.as_deref(), event.at_ms), (None, None));
+        for (odd, at_ms) in [(&b"7"[..], None), (br#"{"kind":7}"#, None), (br#"{"creationDate":-1}"#, Some(0))] {
             let event = event_of(Bytes::from_static(odd), true);
-            assert_eq!((event.kind.as_str(), event.at_ms), ("", 0));
+            assert_eq!((event.kind.as_deref(), event.at_ms), (None, at_ms));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use yardarm_core::budget::Charge;
+use yardarm_core::hooks::AdmittedRequest;
 
 use super::post::Form;
 use super::split::Split;
@@ -16,7 +17,7 @@ const LAST_UNSUMMARISED_SCHEMA: u32 = 2;
 /// One post of events by an SDK.
 pub(crate) struct Post {
     pub(crate) kind: SdkKind,
-    pub(crate) route: &'static str,
+    pub(crate) request: AdmittedRequest,
     /// Version of the event format.
     pub(crate) schema: u32,
     /// Whether the SDK leaves summarising to the gateway.
@@ -30,7 +31,7 @@ pub(crate) struct Post {
 /// One diagnostic post: an SDK's statistics about itself.
 pub(crate) struct Diagnostic {
     pub(crate) kind: SdkKind,
-    pub(crate) route: &'static str,
+    pub(crate) request: AdmittedRequest,
     /// Path at the events service.
     pub(crate) path: String,
     /// All headers from the SDK.

@@ -146,17 +146,16 @@ impl Applier {
         }
     }
 
-    /// Serves the items that plugins return for a changed one, and none for a deleted one.
+    /// Serves the items that plugins return for a changed or deleted one.
     fn serve_edited(&mut self, item: Item, edited: Vec<Item>) {
-        if item.is_deleted() {
-            return self.serve(&Change::Patch(item));
-        }
         let is_same = |it: &Item| it.head().kind == item.head().kind && it.key() == item.key();
         let is_hidden = !edited.iter().any(is_same);
         for edited in edited {
             self.serve(&Change::Patch(edited));
         }
-        if is_hidden {
+        if item.is_deleted() {
+            self.serve(&Change::Patch(item));
+        } else if is_hidden {
             self.hide(&item);
         }
     }

@@ -59,10 +59,10 @@ mod tests {
 
     use bytes::Bytes;
     use tokio::sync::{Semaphore, mpsc};
-    use yardarm_core::EnvironmentLabel;
-    use yardarm_core::hooks::{BatchFacts, Event, Hooks};
+    use yardarm_core::hooks::{Event, Hooks};
 
     use super::super::pipeline::EventPipeline;
+    use super::super::pipeline::tests::batch;
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -79,9 +79,8 @@ mod tests {
             let filter = async move {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
                 assert_ne!(number, 2, "for the test");
-                let environment = EnvironmentLabel::new("v", "e");
-                let facts = BatchFacts { environment, route: "r", sdk: "s", schema: 0 };
-                let event = Event { kind: String::new(), at_ms: 0, body: Bytes::from(vec![number]) };
+                let facts = batch("server");
+                let event = Event { kind: None, at_ms: None, body: Bytes::from(vec![number]) };
                 let sink = move |events: Vec<Bytes>| sender.try_send(events).expect("room");
                 pipeline.pass(facts, vec![event], Box::new(sink)).await
             };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
-use yardarm_core::hooks::{BatchFacts, Event, Filtering, Hooks, Verdict};
+use yardarm_core::hooks::{BatchFacts, Event, Filtered, Filtering, Hooks, Verdict};
 use yardarm_core::supervisor::{self, fault_point};
 use yardarm_core::{Backoff, Lifecycle};
 
@@ -102,7 +102,7 @@ impl EventPipeline {
     async fn filter(&self, batch: HeldBatch) -> Outcome {
         fault_point("event filter");
         let HeldBatch { facts, events, sink } = batch;
-        let filter = self.hooks.of(&facts.environment).event_filter.clone();
+        let filter = self.hooks.of(&facts.request.facts.environment).event_filter.clone();
         let Some(filter) = filter else {
             return Outcome::Filtered(FilteredBatch {
                 events: events.into_iter().map(|event| event.body).collect(),
@@ -113,15 +113,20 @@ impl EventPipeline {
         let filtering = filter.filter(&facts, &events).await;
         unsettled.settle_elsewhere();
         match filtering {
-            Filtering::Decided(verdicts) if verdicts.len() == events.len() => {
-                let mut filtered = Vec::with_capacity(events.len());
+            Filtering::Decided(Filtered { verdicts, added }) if verdicts.len() == events.len() => {
+                let mut filtered = Vec::with_capacity(events.len() + added.len());
+                self.ledger.record_added(added.len());
                 for (event, verdict) in events.into_iter().zip(verdicts) {
                     match verdict {
                         Verdict::Keep => filtered.push(event.body),
-                        Verdict::Replace(body) => filtered.push(body),
+                        Verdict::Replace(bodies) => {
+                            self.ledger.record_added(bodies.len().saturating_sub(1));
+                            filtered.extend(bodies);
+                        }
                         Verdict::Drop { plugin } => self.ledger.record_filtered(&plugin, 1),
                     }
                 }
+                filtered.extend(added);
                 Outcome::Filtered(FilteredBatch { events: filtered, sink })
             }
             Filtering::Decided(_) => {
@@ -140,7 +145,7 @@ impl EventPipeline {
 
     fn hold(&self, batch: HeldBatch) {
         let mut held = self.lock();
-        let kind = held.entry(batch.facts.sdk).or_default();
+        let kind = held.entry(batch.facts.request.facts.sdk).or_default();
         kind.push(batch);
         while kind.bytes > HOLD_BYTES {
             let Some(next) = kind.pop() else { break };
@@ -162,7 +167,7 @@ impl EventPipeline {
 
     /// Puts a batch behind all others, so that one batch on which the filter always fails does not block the rest.
     fn put_back(&self, batch: HeldBatch) {
-        self.lock().entry(batch.facts.sdk).or_default().push(batch);
+        self.lock().entry(batch.facts.request.facts.sdk).or_default().push(batch);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Held>> {
@@ -229,9 +234,10 @@ impl FilteredBatch {
 
 impl HeldBatch {
     fn size(&self) -> usize {
-        self.events.iter().map(|event| event.body.len() + event.kind.len() + size_of::<Event>()).sum()
+        let size = |event: &Event| event.body.len() + event.kind.as_deref().map_or(0, str::len) + size_of::<Event>();
+        self.events.iter().map(size).sum()
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,6 +7,8 @@ use yardarm_core::hooks::ItemHead;
 
 /// Maximum number of items that are recorded. A chain that reads more depends on everything.
 const MAX_READS: usize = 10_000;
+/// Maximum number of kinds of which a list is recorded; vendors have two.
+const MAX_LISTS: usize = 16;
 
 /// Items that were read by name, whether they exist or not, since the last pass over everything.
 #[derive(Default)]
@@ -16,6 +18,8 @@ pub(super) struct Reads(Mutex<Recorded>);
 struct Recorded {
     /// Kinds and keys.
     items: HashSet<(Box<str>, Box<str>)>,
+    /// Kinds whose items were listed.
+    lists: HashSet<Box<str>>,
     is_full: bool,
 }
 
@@ -28,6 +32,21 @@ impl Reads {
         } else {
             recorded.items.insert((kind.into(), key.into()));
         }
+    }
+
+    /// Records that the items of a kind were listed.
+    pub(super) fn add_list(&self, kind: &str) {
+        let mut recorded = self.0.lock();
+        if recorded.lists.len() >= MAX_LISTS {
+            recorded.is_full = true;
+        } else {
+            recorded.lists.insert(kind.into());
+        }
+    }
+
+    /// Whether the items of a kind were listed.
+    pub(super) fn lists(&self, kind: &str) -> bool {
+        self.0.lock().lists.contains(kind)
     }
 
     /// Whether an item was read, or may have been.
@@ -48,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_chain_that_reads_too_much_depends_on_everything() {
-        let head = |key: &str| ItemHead { kind: "flag", key: key.into(), version: 1 };
+        let head = |key: &str| ItemHead { kind: "flag", key: key.into(), version: 1, is_deleted: false };
         let reads = Reads::default();
         for number in 0..MAX_READS {
             reads.add("flag", &number.to_string());

@@ -19,8 +19,10 @@ type Numbers = BTreeMap<Arc<str>, Number>;
 impl PayloadItem for Number {
     type Items = Numbers;
 
+    const NEEDS_HIGHER_VERSION: bool = true;
+
     fn head(&self) -> ItemHead {
-        ItemHead { kind: "number", key: Arc::clone(&self.key), version: self.version }
+        ItemHead { kind: "number", key: Arc::clone(&self.key), version: self.version, is_deleted: false }
     }
 
     fn json(&self) -> Bytes {
@@ -65,7 +67,8 @@ impl PayloadTransform for AddRate {
                 return Err(HookFailure { plugin: "rate".into(), class: "trap" });
             }
             let mut edits = Vec::new();
-            for (index, head) in view.heads().iter().enumerate().filter(|(_, it)| &*it.key != "rate") {
+            let is_wanted = |it: &ItemHead| &*it.key != "rate" && !it.is_deleted;
+            for (index, head) in view.heads().iter().enumerate().filter(|(_, it)| is_wanted(it)) {
                 let read = |json: Bytes| Number::read("number", "x", &json).expect("a number").value;
                 let rate = view.other("number", "rate").map_or(0, read);
                 match read(view.json(index).expect("an item")) + rate {
@@ -149,7 +152,7 @@ async fn a_change_of_an_item_that_was_read_transforms_everything() {
     assert_eq!(all.len(), 2);
     assert_eq!(setup.remove("b").await, Served::Changed(Vec::new()), "nothing depends on it");
     let passes: Vec<usize> = rate.passes.lock().iter().map(Vec::len).collect();
-    assert_eq!(passes, [3, 1, 1, 3, 2, 3], "plugins see the changed items only");
+    assert_eq!(passes, [3, 1, 1, 3, 2, 3, 1], "plugins see the changed items only");
 }
 
 #[tokio::test]
@@ -223,6 +226,7 @@ async fn invalid_items_of_plugins_are_a_failure() {
         kind: kind.to_owned(),
         key: "new".to_owned(),
         json: json.into(),
+        derived_from: None,
     };
     for (edit, is_valid) in [
         (PayloadEdit::Replace(0, "1 7".into()), true),
@@ -231,6 +235,7 @@ async fn invalid_items_of_plugins_are_a_failure() {
         (PayloadEdit::Replace(9, "1 7".into()), true), // no such item
         (PayloadEdit::Drop(9), true),
         (add("number", "1 1"), true),
+        (PayloadEdit::Add { kind: "number".into(), key: "a".into(), json: "1 1".into(), derived_from: None }, false),
         (add("letter", "1 1"), false),
         (add("number", "x"), false),
     ] {
@@ -239,4 +244,74 @@ async fn invalid_items_of_plugins_are_a_failure() {
         let served = setup.put(&[number("a", 1, 1)]).await;
         assert_eq!(matches!(served, Served::Everything(_)), is_valid, "{edit:?}");
     }
+}
+
+/// Renames each item whose value is positive, and counts all items in one named `count`.
+struct Rename {
+    counts: bool,
+}
+
+impl PayloadTransform for Rename {
+    fn identity(&self) -> u64 {
+        11
+    }
+
+    fn transform<'a>(
+        &'a self,
+        _: &'a PayloadFacts,
+        view: Arc<dyn PayloadView>,
+    ) -> HookFuture<'a, Result<Vec<PayloadEdit>, HookFailure>> {
+        Box::pin(async move {
+            let mut edits = Vec::new();
+            let add = |key: String, json: String, derived_from| PayloadEdit::Add {
+                kind: "number".to_owned(),
+                key,
+                json: json.into(),
+                derived_from,
+            };
+            for (index, head) in view.heads().iter().enumerate() {
+                assert_eq!(view.json(index).is_none(), head.is_deleted);
+                let Some(json) = view.json(index) else { continue };
+                if Number::read("number", "x", &json).expect("a number").value > 0 {
+                    let text = String::from_utf8_lossy(&json).into_owned();
+                    edits.extend([PayloadEdit::Drop(index), add(format!("new-{}", head.key), text, Some(index))]);
+                }
+            }
+            if self.counts {
+                edits.push(add("count".to_owned(), format!("1 {}", view.list("number").len()), None));
+            }
+            Ok(edits)
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_addition_goes_with_the_item_that_it_is_derived_from() {
+    let mut setup = Setup::new();
+    install(&setup.hooks, Some(Arc::new(Rename { counts: false })));
+    let everything = setup.put(&[number("a", 1, 1), number("b", 1, 2)]).await;
+    assert_eq!(everything, Served::Everything(vec![number("new-a", 1, 1), number("new-b", 1, 2)]));
+    assert_eq!(setup.patch(number("a", 2, 5)).await, Served::Changed(vec![number("new-a", 2, 5)]));
+    assert_eq!(
+        setup.patch(number("a", 3, -5)).await,
+        Served::Everything(vec![number("a", 3, -5), number("new-b", 1, 2)])
+    );
+    assert_eq!(setup.patch(number("a", 4, 6)).await, Served::Changed(vec![number("new-a", 4, 6)]));
+    assert_eq!(setup.remove("a").await, Served::Everything(vec![number("new-b", 1, 2)]));
+    assert_eq!(setup.patch(number("c", 1, -1)).await, Served::Changed(vec![number("c", 1, -1)]));
+    assert_eq!(setup.remove("c").await, Served::Changed(Vec::new()));
+    let taken = setup.patch(number("new-b", 1, -7)).await;
+    assert_eq!(taken, Served::Previous, "upstream has an item of the name that the plugin gives to another");
+}
+
+#[tokio::test]
+async fn a_chain_that_lists_items_sees_everything_when_the_list_changes() {
+    let mut setup = Setup::new();
+    install(&setup.hooks, Some(Arc::new(Rename { counts: true })));
+    setup.put(&[number("a", 1, -1)]).await;
+    assert_eq!(setup.patch(number("a", 2, -2)).await, Served::Changed(vec![number("a", 2, -2), number("count", 1, 1)]));
+    let more = setup.patch(number("b", 1, -1)).await;
+    assert_eq!(more, Served::Everything(vec![number("a", 2, -2), number("b", 1, -1), number("count", 1, 2)]));
+    let fewer = setup.remove("b").await;
+    assert_eq!(fewer, Served::Everything(vec![number("a", 2, -2), number("count", 1, 1)]));
 }

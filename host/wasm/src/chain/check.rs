@@ -1,13 +1,40 @@
 //! Validation of guests' replies, which are treated like input from the network.
 
+use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use yardarm_core::hooks::PayloadView;
+use yardarm_core::hooks::{PayloadView, ResultView};
 
-use crate::runtime::interface::{RawEdit, RawResultEdit, RawVerdict};
-use crate::vocabulary::CallError;
+use crate::runtime::interface::{Decision, RawAddition, RawEdit, RawEventEdit, RawResultEdit};
+use crate::vocabulary::{CallError, clean};
+
+/// Maximum length of the name of a caller in bytes.
+const LONGEST_PRINCIPAL: usize = 256;
+/// Maximum number of tags of an identity.
+const MOST_TAGS: usize = 32;
+/// Maximum number of headers that one plugin may add to a response.
+const MOST_HEADERS: usize = 16;
+/// Headers that plugins may add to responses, besides those that begin with `x-`.
+const RESPONSE_HEADERS: [&str; 8] = [
+    "deprecation",
+    "ratelimit",
+    "ratelimit-limit",
+    "ratelimit-policy",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "server-timing",
+    "www-authenticate",
+];
+/// Beginnings of names that belong to vendors, proxies or browsers' security.
+const RESERVED_HEADERS: [&str; 5] = ["x-ld-", "x-launchdarkly-", "x-accel-", "x-content-type-", "x-frame-"];
+
+/// A validated decision with its headers in the form for responses.
+pub(super) struct Checked {
+    pub(super) decision: Decision,
+    pub(super) response_headers: Vec<(HeaderName, HeaderValue)>,
+}
 
 /// The two properties of an item that a plugin may not change.
 #[derive(Deserialize)]
@@ -18,17 +45,71 @@ struct Marks<'a> {
     version: Option<&'a RawValue>,
 }
 
-/// Requires one verdict per event, and that each replacement is a JSON object.
-pub(super) fn verdicts(verdicts: Vec<RawVerdict>, events: usize) -> Result<Vec<RawVerdict>, CallError> {
-    if verdicts.len() != events {
-        return invalid(format!("{} verdicts for {events} events", verdicts.len()));
+/// Requires a short identity and headers that plugins may add.
+pub(super) fn decision(decision: Decision) -> Result<Checked, CallError> {
+    let (decision, response_headers) = match decision {
+        Decision::Allow { identity, response_headers } => {
+            if let Some(identity) = &identity {
+                if identity.principal.len() > LONGEST_PRINCIPAL {
+                    return invalid(format!("a principal has at most {LONGEST_PRINCIPAL} bytes"));
+                }
+                if identity.tags.len() > MOST_TAGS {
+                    return invalid(format!("an identity has at most {MOST_TAGS} tags"));
+                }
+            }
+            (Decision::Allow { identity, response_headers: Vec::new() }, headers(response_headers)?)
+        }
+        Decision::Deny { class, reason, retry_after, response_headers } => {
+            let reason = reason.map(|reason| clean(&reason));
+            let response_headers = headers(response_headers)?;
+            (Decision::Deny { class, reason, retry_after, response_headers: Vec::new() }, response_headers)
+        }
+        Decision::Abstain => (Decision::Abstain, Vec::new()),
+    };
+    Ok(Checked { decision, response_headers })
+}
+
+fn headers(headers: Vec<(String, Vec<u8>)>) -> Result<Vec<(HeaderName, HeaderValue)>, CallError> {
+    if headers.len() > MOST_HEADERS {
+        return invalid(format!("a response gets at most {MOST_HEADERS} headers from one plugin"));
     }
-    for (index, verdict) in verdicts.iter().enumerate() {
-        if let RawVerdict::Replace(json) = verdict {
-            object(json).map_err(|fault| CallError::OutputInvalid(format!("event {index}: {fault}")))?;
+    headers.into_iter().map(|(name, value)| header(&name, &value)).collect()
+}
+
+fn header(name: &str, value: &[u8]) -> Result<(HeaderName, HeaderValue), CallError> {
+    let is_own = name.starts_with("x-") && !RESERVED_HEADERS.iter().any(|reserved| name.starts_with(reserved));
+    if !is_own && !RESPONSE_HEADERS.contains(&name) {
+        return invalid(format!("the header `{}` is not a plugin's to set", clean(name)));
+    }
+    match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
+        (Ok(name), Ok(value)) => Ok((name, value)),
+        _ => invalid(format!("the header `{}` is not valid", clean(name))),
+    }
+}
+
+/// Requires at most one edit per event, and that all bodies are JSON objects.
+pub(super) fn event_edits(edits: Vec<RawEventEdit>, events: usize) -> Result<Vec<RawEventEdit>, CallError> {
+    let mut seen = vec![false; events];
+    let is_object = |index: u32, body: &[u8]| match object(body) {
+        Ok(_) => Ok(()),
+        Err(fault) => invalid(format!("event {index}: {fault}")),
+    };
+    for edit in &edits {
+        match edit {
+            RawEventEdit::Drop(index) => once(&mut seen, *index)?,
+            RawEventEdit::Replace(index, bodies) => {
+                once(&mut seen, *index)?;
+                if bodies.is_empty() {
+                    return invalid(format!("event {index}: a replacement has one body or more"));
+                }
+                bodies.iter().try_for_each(|body| is_object(*index, body))?;
+            }
+            RawEventEdit::Add(body) => {
+                object(body).map_err(|fault| CallError::OutputInvalid(format!("added event: {fault}")))?;
+            }
         }
     }
-    Ok(verdicts)
+    Ok(edits)
 }
 
 /// Requires at most one edit per item, replacements with unchanged key and version, and additions of items that do not
@@ -44,11 +125,16 @@ pub(super) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Resu
             RawEdit::Drop(_) => (),
             RawEdit::Replace(index, json) => {
                 let index = *index as usize;
-                let old = view.json(index).unwrap_or_default();
+                let Some(old) = view.json(index) else {
+                    return invalid(format!("item {index} was deleted and cannot be replaced"));
+                };
                 same_item(json, &old, heads[index].version)
                     .map_err(|fault| CallError::OutputInvalid(format!("item {index}: {fault}")))?;
             }
-            RawEdit::Add { kind, key, json } => {
+            RawEdit::Add(RawAddition { kind, key, json, derived_from }) => {
+                if derived_from.is_some_and(|index| index as usize >= heads.len()) {
+                    return invalid(format!("added `{key}`: there is nothing at index {}", derived_from.unwrap_or(0)));
+                }
                 added(kind, key, json).map_err(|fault| CallError::OutputInvalid(format!("added `{key}`: {fault}")))?;
                 if heads.iter().any(|head| head.kind == kind && *head.key == **key) {
                     return invalid(format!("added `{key}`: it is among the changed items, replace it"));
@@ -59,18 +145,36 @@ pub(super) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Resu
     Ok(edits)
 }
 
-/// Requires at most one edit per result, each with a JSON value.
-pub(super) fn result_edits(edits: Vec<RawResultEdit>, results: usize) -> Result<Vec<RawResultEdit>, CallError> {
-    let mut seen = vec![false; results];
+/// Requires at most one edit per result, JSON texts, and additions of flags that have no result.
+pub(super) fn result_edits(edits: Vec<RawResultEdit>, view: &dyn ResultView) -> Result<Vec<RawResultEdit>, CallError> {
+    let mut seen = vec![false; view.len()];
+    let mut added: Vec<&str> = Vec::new();
     for edit in &edits {
-        once(&mut seen, edit.index)?;
-        if let Some(json) = &edit.value {
-            text(json)
-                .and_then(|text| well_formed(text).map(|_: IgnoredAny| ()))
-                .map_err(|fault| CallError::OutputInvalid(format!("result {}: {fault}", edit.index)))?;
+        match edit {
+            RawResultEdit::Drop(index) => once(&mut seen, *index)?,
+            RawResultEdit::Replace { index, value, reason, .. } => {
+                once(&mut seen, *index)?;
+                json(value.as_deref(), || format!("value {index}"))?;
+                json(reason.as_deref(), || format!("reason {index}"))?;
+            }
+            RawResultEdit::Add { flag, value, reason, .. } => {
+                if flag.is_empty() || view.find(flag).is_some() || added.contains(&&**flag) {
+                    return invalid(format!("added `{flag}`: a flag has one result, replace it"));
+                }
+                added.push(flag);
+                json(Some(value), || format!("value of `{flag}`"))?;
+                json(reason.as_deref(), || format!("reason of `{flag}`"))?;
+            }
         }
     }
     Ok(edits)
+}
+
+/// Requires JSON text, if there is any.
+fn json(json: Option<&[u8]>, what: impl Fn() -> String) -> Result<(), CallError> {
+    let Some(json) = json else { return Ok(()) };
+    let read = text(json).and_then(|text| well_formed(text).map(|_: IgnoredAny| ()));
+    read.map_err(|fault| CallError::OutputInvalid(format!("{}: {fault}", what())))
 }
 
 fn once(seen: &mut [bool], index: u32) -> Result<(), CallError> {
@@ -140,6 +244,8 @@ fn invalid<T>(text: String) -> Result<T, CallError> {
 
 #[cfg(test)]
 mod tests {
+    use yardarm_core::hooks::{SortedResults, ViewedResult};
+
     use super::*;
 
     #[test]
@@ -162,31 +268,79 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_counted_and_read() {
-        let keep = || RawVerdict::Keep;
-        assert!(verdicts(vec![keep(), keep()], 2).is_ok());
-        assert!(verdicts(vec![keep()], 2).is_err());
-        assert!(verdicts(vec![RawVerdict::Replace(b"{\"a\":1}".to_vec())], 1).is_ok());
-        for json in [&b"{"[..], b"", b"[]", b"{\"a\":\"\xff\"}", b"{} {}"] {
-            assert!(verdicts(vec![RawVerdict::Replace(json.to_vec())], 1).is_err(), "{json:?}");
+    fn bodies_of_events_are_objects_and_each_event_has_one_edit() {
+        let replace = |index, body: &[u8]| RawEventEdit::Replace(index, vec![body.to_vec()]);
+        assert!(event_edits(vec![RawEventEdit::Drop(1), replace(0, b"{\"a\":1}")], 2).is_ok());
+        assert!(event_edits(vec![RawEventEdit::Drop(0), replace(0, b"{}")], 2).is_err());
+        assert!(event_edits(vec![RawEventEdit::Drop(2)], 2).is_err());
+        assert!(event_edits(vec![RawEventEdit::Replace(0, Vec::new())], 1).is_err());
+        assert!(event_edits(vec![RawEventEdit::Replace(0, vec![b"{}".to_vec(), b"{}".to_vec()])], 1).is_ok());
+        assert!(event_edits(vec![RawEventEdit::Add(b"{}".to_vec())], 0).is_ok());
+        for body in [&b"{"[..], b"", b"[]", b"{\"a\":\"\xff\"}", b"{} {}"] {
+            assert!(event_edits(vec![replace(0, body)], 1).is_err(), "{body:?}");
+            assert!(event_edits(vec![RawEventEdit::Add(body.to_vec())], 1).is_err(), "{body:?}");
         }
     }
 
     #[test]
     fn result_edits_point_at_results_once() {
-        let edit = |index, value: Option<&str>| RawResultEdit { index, value: value.map(|it| it.as_bytes().to_vec()) };
-        assert!(result_edits(vec![edit(0, Some("true")), edit(1, None)], 2).is_ok());
-        assert!(result_edits(vec![edit(2, None)], 2).is_err());
-        assert!(result_edits(vec![edit(0, None), edit(0, None)], 2).is_err());
-        assert!(result_edits(vec![edit(0, Some("tru"))], 2).is_err());
+        let view = SortedResults::new(vec![result("a"), result("b")]);
+        let replace = |index, value: &str| RawResultEdit::Replace {
+            index,
+            value: Some(value.as_bytes().to_vec()),
+            variation: None,
+            reason: None,
+        };
+        let add = |flag: &str, value: &str| RawResultEdit::Add {
+            flag: flag.to_owned(),
+            value: value.as_bytes().to_vec(),
+            variation: Some(1),
+            reason: None,
+        };
+        for (edits, is_valid) in [
+            (vec![replace(0, "true"), RawResultEdit::Drop(1)], true),
+            (vec![replace(2, "true")], false),
+            (vec![RawResultEdit::Drop(0), RawResultEdit::Drop(0)], false),
+            (vec![replace(0, "tru")], false),
+            (vec![add("c", "1"), add("d", "[]")], true),
+            (vec![add("a", "1")], false),
+            (vec![add("c", "1"), add("c", "2")], false),
+            (vec![add("", "1")], false),
+            (vec![add("c", "x")], false),
+        ] {
+            assert_eq!(result_edits(edits, &view).is_ok(), is_valid);
+        }
+    }
+
+    fn result(flag: &str) -> ViewedResult {
+        ViewedResult { flag: flag.into(), value: "1".into(), variation: None, reason: None }
+    }
+
+    #[test]
+    fn only_some_headers_may_be_added() {
+        for (name, value, is_valid) in [
+            ("x-tenant", &b"acme"[..], true),
+            ("ratelimit-remaining", b"3", true),
+            ("x-tenant", b"a\r\nb: c", false),
+            ("X-Tenant", b"acme", false),
+            ("x-ld-envid", b"1", false),
+            ("content-length", b"0", false),
+            ("set-cookie", b"a=b", false),
+            ("x-a b", b"1", false),
+            ("", b"1", false),
+        ] {
+            assert_eq!(header(name, value).is_ok(), is_valid, "{name}");
+        }
+        assert!(headers(vec![("x-a".to_owned(), Vec::new()); MOST_HEADERS + 1]).is_err());
     }
 
     proptest::proptest! {
         #[test]
         fn no_bytes_make_the_checks_panic(json in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
-            let _ = verdicts(vec![RawVerdict::Replace(json.clone())], 1);
+            let _ = event_edits(vec![RawEventEdit::Add(json.clone())], 1);
             let _ = same_item(&json, b"{\"key\":\"a\"}", 1);
             let _ = added("flag", "a", &json);
+            let _ = header(&String::from_utf8_lossy(&json), &json);
         }
     }
 }

@@ -51,10 +51,17 @@ impl ChainLink {
         match self {
             Self::Instance(binding) => binding.call(environment, ask, budget, check).await,
             Self::Missing(missing) => {
-                let failure = Err(CallError::MissingRequired);
-                missing.counters.hook(A::HOOK).record(&failure, Duration::ZERO);
-                failure
+                missing.counters.hook(A::HOOK).record(CallError::MissingRequired.outcome(), Duration::ZERO);
+                Err(CallError::MissingRequired)
             }
+        }
+    }
+
+    /// Returns whether the plugin may read facts that differ between requests for the same results.
+    pub(crate) fn reads_requests(&self) -> bool {
+        match self {
+            Self::Instance(binding) => binding.guest.context.grants.reads_requests(),
+            Self::Missing(_) => false,
         }
     }
 

@@ -289,7 +289,7 @@ impl Loader {
                 MissingRequired { name, bind, counters }
             })
             .collect();
-        let plan = Arc::new(PluginPlan::new(self.generation, self.plugins(), missing));
+        let plan = Arc::new(PluginPlan::new(self.generation, self.plugins(), missing, self.settings.all_abstain));
         self.hooks.replace(Arc::clone(&plan) as Arc<dyn Plan>);
         tracing::info!(generation = self.generation, plugins = self.plugins().count(), "plugin plan in place");
         self.folder.view().set_plan(plan);

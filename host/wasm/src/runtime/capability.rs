@@ -1,10 +1,9 @@
-//! The imports and facts that a guest has access to: bounded log lines, its own configuration and its own metrics, and
-//! nothing else unless the operator grants more.
+//! The imports and facts that a guest has access to: bounded log lines and its own metrics, and nothing else unless the
+//! operator grants more.
 //!
-//! Each grant is one interface (withheld when linking) or one field of a hook's input (withheld when calling).
+//! Each grant is one interface (withheld when linking) or one fact of a resource (withheld when calling).
 
 pub(crate) mod clock;
-pub(crate) mod config;
 pub(crate) mod fingerprint;
 pub(crate) mod log;
 pub(crate) mod metrics;
@@ -43,8 +42,10 @@ impl Linkers {
 fn add_default(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     type Own = HasSelf<GuestState>;
     v0_1::host::log::add_to_linker::<GuestState, Own>(linker, |state| state)?;
-    v0_1::host::config::add_to_linker::<GuestState, Own>(linker, |state| state)?;
     v0_1::host::metrics::add_to_linker::<GuestState, Own>(linker, |state| state)?;
+    v0_1::host::request::add_to_linker::<GuestState, Own>(linker, |state| state)?;
+    v0_1::host::context::add_to_linker::<GuestState, Own>(linker, |state| state)?;
+    v0_1::host::events::add_to_linker::<GuestState, Own>(linker, |state| state)?;
     v0_1::host::items::add_to_linker::<GuestState, Own>(linker, |state| state)?;
     v0_1::host::results::add_to_linker::<GuestState, Own>(linker, |state| state)
 }

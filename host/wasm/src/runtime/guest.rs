@@ -13,11 +13,10 @@ use wasmtime::component::{InstancePre, ResourceTable};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
-use crate::runtime::capability::config::Configuration;
 use crate::runtime::capability::fingerprint::Fingerprints;
 use crate::runtime::engine::{Engine, TICK};
 use crate::runtime::interface::v0_1;
-use crate::vocabulary::{CallError, Grants, Hook, PluginCounters};
+use crate::vocabulary::{CallError, Grants, Hook, MissingGrants, PluginCounters};
 
 /// Time limit of instantiation and `init` while a plugin is staged.
 pub(crate) const INIT_DEADLINE: Duration = Duration::from_secs(2);
@@ -42,9 +41,11 @@ pub(crate) struct PluginContext {
     pub(crate) name: Arc<str>,
     pub(crate) generation: u64,
     pub(crate) grants: Grants,
-    pub(crate) config: Configuration,
+    /// The configuration, a JSON object.
+    pub(crate) config: String,
     pub(crate) fingerprints: Arc<Fingerprints>,
     pub(crate) counters: Arc<PluginCounters>,
+    pub(crate) missing_grants: MissingGrants,
 }
 
 /// One live instance, with the functions of one hook loaded.
@@ -122,10 +123,14 @@ impl Guest {
         let end = store.data().budget.end;
         let (store, exports) = tokio::time::timeout_at(end, async move {
             let instance = self.pre.instantiate_async(&mut store).await?;
-            let lifecycle = self.indices.lifecycle.load(&mut store, &instance)?;
             let exports = self.indices.load(hook, &mut store, &instance)?;
-            let answer = lifecycle.call_init(&mut store, &self.context.config.whole).await?;
-            wasmtime::Result::Ok(answer.map(|()| (store, exports)))
+            if let Some(lifecycle) = &self.indices.lifecycle {
+                let lifecycle = lifecycle.load(&mut store, &instance)?;
+                if let Err(error) = lifecycle.call_init(&mut store, &self.context.config).await? {
+                    return wasmtime::Result::Ok(Err(error));
+                }
+            }
+            Ok(Ok((store, exports)))
         })
         .await
         .map_err(|_| CallError::Deadline)?
@@ -133,20 +138,6 @@ impl Guest {
         .map_err(CallError::from)?;
         let memory_at_birth = store.data().memory.used;
         Ok(Instance { store, exports, calls: 0, born: Instant::now(), memory_at_birth })
-    }
-
-    /// Returns the plugin's description of itself, from an instance created for this purpose.
-    pub(crate) async fn describe(&self, memory_mb: u32) -> Result<v0_1::Description, CallError> {
-        let mut store = self.store(memory_mb, INIT_DEADLINE, true);
-        let end = store.data().budget.end;
-        tokio::time::timeout_at(end, async move {
-            let instance = self.pre.instantiate_async(&mut store).await?;
-            let lifecycle = self.indices.lifecycle.load(&mut store, &instance)?;
-            lifecycle.call_describe(&mut store).await
-        })
-        .await
-        .map_err(|_| CallError::Deadline)?
-        .map_err(|error| CallError::of(&error))
     }
 
     fn store(&self, memory_mb: u32, deadline: Duration, muted: bool) -> Store<GuestState> {
@@ -247,6 +238,19 @@ impl ResourceLimiter for MemoryLimit {
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         Ok(desired <= MOST_TABLE_ELEMENTS)
+    }
+}
+
+impl GuestState {
+    /// Records that the guest asked for something that is not granted, except in a warm-up call.
+    pub(crate) fn record_missing_grant(&self, grant: &str) {
+        if !self.is_warm_up && self.plugin.missing_grants.record(grant) {
+            tracing::warn!(
+                plugin = %self.plugin.name,
+                hook = self.hook,
+                "the plugin reads `{grant}` without the grant and gets nothing; add it to `grants` in its binding file"
+            );
+        }
     }
 }
 

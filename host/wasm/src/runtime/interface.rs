@@ -7,11 +7,12 @@ pub(crate) mod v0_1;
 use std::future::Future;
 use std::sync::Arc;
 
-use yardarm_core::hooks::{BatchFacts, Denial, Event, Identity, PayloadView, RequestFacts, ResultView};
-use yardarm_core::hooks::{EvaluationFacts, PayloadFacts};
+use yardarm_core::hooks::{
+    AdmittedRequest, BatchFacts, DenialClass, EvaluationFacts, Event, Identity, PayloadFacts, PayloadView, ResultView,
+};
 
 use crate::runtime::guest::Instance;
-use crate::vocabulary::{CallError, Hook};
+use crate::vocabulary::{CallError, Hook, Outcome};
 
 /// One call of an instance.
 pub(crate) trait HookCall: Sync {
@@ -26,6 +27,9 @@ pub(crate) trait HookCall: Sync {
     /// Returns the size of a reply in bytes.
     fn output_size(reply: &Self::Reply) -> usize;
 
+    /// Returns how a valid reply is counted.
+    fn outcome(reply: &Self::Reply) -> Outcome;
+
     /// Calls the guest. The outer error is one of Wasmtime, the inner one is the guest's own.
     fn ask(
         &self,
@@ -34,12 +38,15 @@ pub(crate) trait HookCall: Sync {
 }
 
 /// A call of `request-auth`.
-pub(crate) struct Authenticate<'a>(pub(crate) &'a RequestFacts);
+pub(crate) struct Authenticate<'a> {
+    /// The request, with the identity that earlier plugins gave to the caller.
+    pub(crate) request: &'a AdmittedRequest,
+}
 
 /// A call of `event-filter`.
 pub(crate) struct Filter<'a> {
     pub(crate) facts: &'a BatchFacts,
-    pub(crate) events: &'a [&'a Event],
+    pub(crate) events: &'a Arc<Vec<Event>>,
 }
 
 /// A call of `payload-transform`.
@@ -57,17 +64,25 @@ pub(crate) struct TransformResults<'a> {
 /// Reply to [`Authenticate`].
 #[derive(Debug)]
 pub(crate) enum Decision {
-    Allow(Identity),
-    Deny(Denial),
+    Allow {
+        identity: Option<Identity>,
+        response_headers: Vec<(String, Vec<u8>)>,
+    },
+    Deny {
+        class: DenialClass,
+        reason: Option<String>,
+        retry_after: Option<u32>,
+        response_headers: Vec<(String, Vec<u8>)>,
+    },
     Abstain,
 }
 
-/// Reply to [`Filter`] for one event.
+/// Part of a reply to [`Filter`].
 #[derive(Debug)]
-pub(crate) enum RawVerdict {
-    Keep,
-    Drop,
-    Replace(Vec<u8>),
+pub(crate) enum RawEventEdit {
+    Drop(u32),
+    Replace(u32, Vec<Vec<u8>>),
+    Add(Vec<u8>),
 }
 
 /// Part of a reply to [`TransformPayload`].
@@ -75,12 +90,23 @@ pub(crate) enum RawVerdict {
 pub(crate) enum RawEdit {
     Drop(u32),
     Replace(u32, Vec<u8>),
-    Add { kind: String, key: String, json: Vec<u8> },
+    Add(RawAddition),
 }
 
-/// Part of a reply to [`TransformResults`]; no value means dropped.
+/// An item that a plugin adds.
 #[derive(Debug)]
-pub(crate) struct RawResultEdit {
-    pub(crate) index: u32,
-    pub(crate) value: Option<Vec<u8>>,
+pub(crate) struct RawAddition {
+    pub(crate) kind: String,
+    pub(crate) key: String,
+    pub(crate) json: Vec<u8>,
+    /// Index of the changed item that it is derived from.
+    pub(crate) derived_from: Option<u32>,
+}
+
+/// Part of a reply to [`TransformResults`].
+#[derive(Debug)]
+pub(crate) enum RawResultEdit {
+    Drop(u32),
+    Replace { index: u32, value: Option<Vec<u8>>, variation: Option<u32>, reason: Option<Vec<u8>> },
+    Add { flag: String, value: Vec<u8>, variation: Option<u32>, reason: Option<Vec<u8>> },
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
+use super::component_manifest::WantedGrant;
 use crate::runtime::interface::v0_1;
-use crate::vocabulary::{Grants, LoadError};
+use crate::vocabulary::{Grants, LoadError, clean};
 
 /// Whether an interface is available.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,11 +24,16 @@ enum Offer {
     Unknown,
 }
 
-/// Returns the grants that the imports of a component require, sorted.
+/// Returns the grants that the imports and the manifest of a component require, sorted.
 ///
 /// # Errors
-/// Names every import that is not available, or that is not granted together with the line to add to `file`.
-pub(super) fn check(component: &Component, grants: &Grants, file: &str) -> Result<Vec<String>, LoadError> {
+/// Names every import that is not available, or everything that is not granted together with the line to add to `file`.
+pub(super) fn check(
+    component: &Component,
+    wanted: &[WantedGrant],
+    grants: &Grants,
+    file: &str,
+) -> Result<Vec<String>, LoadError> {
     let engine = component.engine();
     let (mut unknown, mut denied, mut requested) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (name, item) in component.component_type().imports(engine) {
@@ -53,14 +59,32 @@ pub(super) fn check(component: &Component, grants: &Grants, file: &str) -> Resul
     if !unknown.is_empty() {
         return Err(LoadError::UnknownImport { imports: unknown.join(", ") });
     }
-    if !denied.is_empty() {
-        let mut lines = grants.names();
-        lines.extend(denied.iter().map(|(_, grant)| (*grant).to_owned()));
-        let line = lines.iter().map(|grant| format!("\"{grant}\"")).collect::<Vec<_>>().join(", ");
-        let imports = denied.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        return Err(LoadError::CapabilityDenied { imports, line: format!("grants = [{line}]"), file: file.to_owned() });
+    let given = grants.names();
+    let wanted = wanted.iter().filter(|it| !it.optional);
+    let missing: Vec<_> = wanted.clone().filter(|it| !given.contains(&it.grant)).collect();
+    requested.extend(wanted.map(|it| it.grant.clone()));
+    if denied.is_empty() && missing.is_empty() {
+        return Ok(requested.into_iter().collect());
     }
-    Ok(requested.into_iter().collect())
+    let mut needs = Vec::new();
+    if !denied.is_empty() {
+        let imports: Vec<_> = denied.iter().map(|(name, _)| format!("`{name}`")).collect();
+        needs.push(format!("imports {}", imports.join(", ")));
+    }
+    needs.extend(missing.iter().map(|it| match &*it.why {
+        "" => format!("wants `{}`", it.grant),
+        why => format!("wants `{}` ({})", it.grant, clean(why)),
+    }));
+    let added = denied.iter().map(|(_, grant)| (*grant).to_owned()).chain(missing.iter().map(|it| it.grant.clone()));
+    let mut all: Vec<String> = given;
+    for grant in added {
+        if !all.contains(&grant) {
+            all.push(grant);
+        }
+    }
+    let line = all.iter().map(|grant| format!("\"{grant}\"")).collect::<Vec<_>>().join(", ");
+    let (needs, line) = (needs.join(", "), format!("grants = [{line}]"));
+    Err(LoadError::CapabilityDenied { needs, line, file: file.to_owned() })
 }
 
 fn offer(import: &str) -> Offer {
@@ -70,7 +94,7 @@ fn offer(import: &str) -> Offer {
             return Offer::OtherVersion;
         }
         return match own {
-            "log" | "config" | "metrics" | "items" | "results" | "types" => Offer::Always,
+            own if v0_1::ALWAYS_OFFERED.contains(&own) => Offer::Always,
             "clock" => Offer::Granted("clock"),
             _ => Offer::Unknown,
         };

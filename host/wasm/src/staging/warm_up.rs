@@ -2,6 +2,7 @@
 //!
 //! Results, log lines and metrics of the guest are discarded; a failure on the synthetic input is ignored.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{
-    BatchFacts, EvaluationFacts, Event, HeaderBlock, ItemHead, PayloadFacts, PayloadView, RequestFacts, ResultView,
-    ViewedResult,
+    AdmittedRequest, BatchFacts, ContextView, EvaluationFacts, Event, ItemHead, PayloadFacts, PayloadView,
+    RequestFacts, ResultView, ViewedResult,
 };
 
 use crate::call::BindingInstance;
@@ -25,31 +26,22 @@ struct Nothing;
 
 /// Calls the hook of a binding once.
 pub(super) async fn warm_up(binding: &BindingInstance) {
-    let environment = EnvironmentLabel::new("none", "rehearsal");
+    let environment = EnvironmentLabel::new("none", "warm-up");
+    let request: AdmittedRequest = RequestFacts::new(environment.clone(), "warm-up", "client").into();
     match binding.bind.hook {
-        Hook::RequestAuth => {
-            let facts = RequestFacts {
-                environment,
-                route: "rehearsal",
-                sdk: "server",
-                method: Default::default(),
-                headers: HeaderBlock::default(),
-                credential: None,
-                client: None,
-            };
-            put(binding, &Authenticate(&facts)).await;
-        }
+        Hook::RequestAuth => put(binding, &Authenticate { request: &request }).await,
         Hook::EventFilter => {
-            let facts = BatchFacts { environment, route: "rehearsal", sdk: "server", schema: 0 };
-            let event = Event { kind: String::new(), at_ms: 0, body: Bytes::from_static(b"{}") };
-            put(binding, &Filter { facts: &facts, events: &[&event] }).await;
+            let read = |body| Event { kind: None, at_ms: None, body };
+            let facts = BatchFacts { request, schema: None, read };
+            let events = Arc::new(vec![read(Bytes::from_static(b"{}"))]);
+            put(binding, &Filter { facts: &facts, events: &events }).await;
         }
         Hook::PayloadTransform => {
             let view: Arc<dyn PayloadView> = Arc::new(Nothing);
             put(binding, &TransformPayload { facts: &PayloadFacts { environment }, view: &view }).await;
         }
         Hook::EvaluationTransform => {
-            let facts = EvaluationFacts { environment, sdk: "client", context_key: "rehearsal".into() };
+            let facts = EvaluationFacts { request, context: Arc::new(Nothing) };
             let view: Arc<dyn ResultView> = Arc::new(Nothing);
             put(binding, &TransformResults { facts: &facts, view: &view }).await;
         }
@@ -75,6 +67,32 @@ impl PayloadView for Nothing {
     }
 
     fn other(&self, _: &str, _: &str) -> Option<Bytes> {
+        None
+    }
+
+    fn list(&self, _: &str) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+}
+
+impl ContextView for Nothing {
+    fn kinds(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn key(&self, _: &str) -> Option<&str> {
+        None
+    }
+
+    fn canonical_key(&self) -> Cow<'_, str> {
+        Cow::Borrowed("")
+    }
+
+    fn attributes(&self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn attribute(&self, _: &str, _: &str) -> Option<String> {
         None
     }
 }

@@ -49,7 +49,7 @@ impl Fixture {
                 let hooks = self.hooks_of("prod");
                 let lets_in = match &hooks.request_auth {
                     None => true,
-                    Some(_) => matches!(self.authenticate().await, Ok(Admission::Allowed(_))),
+                    Some(_) => matches!(self.authenticate().await, Ok(Admission::Allowed { .. })),
                 };
                 if lets_in == expected {
                     return;

@@ -50,15 +50,15 @@ async fn a_folder_that_becomes_unsafe_changes_nothing() {
     fixture.put("more.wasm", &Guest::new("more").hook(GuestHook::RequestAuth, guests::FORBID).component().unwrap());
     fixture.shows("the trouble", |status| status.trouble.is_some()).await;
     assert_eq!(fixture.folder.status().trouble.unwrap().code, "L12");
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed { .. })));
     fixture.swap(|fixture| mode(fixture.dir.path(), 0o755)).await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))));
     fixture.shows("no trouble", |status| status.trouble.is_none()).await;
 
     let moved = fixture.dir.path().with_extension("moved");
     std::fs::rename(fixture.dir.path(), &moved).unwrap();
     fixture.shows("the folder gone", |status| status.trouble.is_some()).await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))));
     std::fs::rename(&moved, fixture.dir.path()).unwrap();
     fixture.shows("the folder back", |status| status.trouble.is_none()).await;
 
@@ -75,7 +75,7 @@ async fn compiled_components_are_kept_and_damaged_ones_are_not_used() {
     let entries =
         || -> Vec<_> { std::fs::read_dir(data.compiled()).unwrap().map(|entry| entry.unwrap().path()).collect() };
     let before = async |fixture: Fixture| {
-        assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+        assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed { .. })));
         fixture.plugin("gate").active.unwrap().compiled_before
     };
     assert!(!before(open().await).await);

@@ -1,6 +1,5 @@
 //! A plugin has access to what it was granted and to nothing else.
 
-use yardarm_core::hooks::{Denial, Verdict};
 use yardarm_testkit::guests;
 
 use super::*;
@@ -18,23 +17,19 @@ async fn granted(hook: GuestHook, fragment: &str, grants: &str) -> Fixture {
 }
 
 async fn principal(fixture: &Fixture) -> String {
-    match fixture.authenticate().await {
-        Ok(Admission::Allowed(Some(identity))) => identity.principal.clone(),
-        other => format!("{other:?}"),
-    }
+    principal_of(fixture.authenticate().await)
 }
 
 #[tokio::test]
 async fn only_granted_headers_are_seen() {
     for (grants, count) in [
-        ("", 0),
-        ("\"header:X-Tenant\"", 1),
-        ("\"header:x-tenant\", \"header:authorization\"", 2),
-        ("\"header:cookie\"", 0),
+        ("", None),
+        ("\"header:X-Tenant\"", Some(1)),
+        ("\"header:x-tenant\", \"header:authorization\"", Some(2)),
+        ("\"header:cookie\"", None),
     ] {
         let fixture = granted(GuestHook::RequestAuth, guests::COUNT_HEADERS, grants).await;
-        let denied = Admission::Denied { plugin: "zoo".into(), denial: Denial::RateLimited(count) };
-        assert_eq!(fixture.authenticate().await, Ok(denied), "{grants}");
+        assert_eq!(fixture.authenticate().await, Ok(denied(DenialClass::RateLimited, count)), "{grants}");
     }
     let fixture = granted(GuestHook::RequestAuth, guests::ECHO_HEADER, "\"header:x-tenant\"").await;
     assert_eq!(principal(&fixture).await, "blue");
@@ -53,20 +48,53 @@ async fn a_credential_is_a_fingerprint_unless_granted() {
 }
 
 #[tokio::test]
-async fn the_client_address_needs_a_grant() {
-    let fixture = granted(GuestHook::RequestAuth, guests::ECHO_CLIENT, "").await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
-    let fixture = granted(GuestHook::RequestAuth, guests::ECHO_CLIENT, "\"client-address\"").await;
-    assert_eq!(principal(&fixture).await, "192.0.2.7");
+async fn facts_need_a_grant_and_a_missing_one_is_shown() {
+    for (fragment, grant, expected) in [
+        (guests::ECHO_CLIENT, "client-address", "192.0.2.7"),
+        (guests::ECHO_PATH, "path", "/all"),
+        (guests::ECHO_QUERY, "query", "filter=f"),
+    ] {
+        let fixture = granted(GuestHook::RequestAuth, fragment, "").await;
+        assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))), "{grant}");
+        assert_eq!(fixture.plugin("zoo").active.unwrap().grants_missing, [grant]);
+        let fixture = granted(GuestHook::RequestAuth, fragment, &format!("\"{grant}\"")).await;
+        assert_eq!(principal(&fixture).await, expected);
+        assert_eq!(fixture.plugin("zoo").active.unwrap().grants_missing, [""; 0]);
+    }
+    let fixture = granted(GuestHook::RequestAuth, guests::ECHO_ID, "").await;
+    assert!(principal(&fixture).await.contains('-'), "the number of a request needs no grant");
+}
+
+#[tokio::test]
+async fn what_the_manifest_wants_is_granted_or_the_plugin_is_refused() {
+    let guest = |manifest: &str| {
+        Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ECHO_PATH).manifest(manifest).component().unwrap()
+    };
+    let wants = guest(r#"{"name":"zoo","grants":[{"grant":"path","why":"to find the tenant"}]}"#);
+    let fixture = Fixture::with(&[("zoo.wasm", &wants)]).await;
+    let (code, text) = fixture.refusal("zoo");
+    assert_eq!(code, "L06");
+    assert_eq!(
+        text,
+        "wants `path` (to find the tenant) without the grant; write `grants = [\"path\"]` under [plugin] in `zoo.toml`"
+    );
+    let toml = b"[plugin]\ngrants = [\"path\", \"query\"]\n[[bind]]\nhook = \"request-auth\"";
+    let fixture = Fixture::with(&[("zoo.wasm", &wants), ("zoo.toml", toml)]).await;
+    assert_eq!(principal(&fixture).await, "/all");
+    assert_eq!(fixture.plugin("zoo").active.unwrap().grants, ["path"], "no more than it wants");
+
+    let wants_nothing = guest(r#"{"name":"zoo","grants":[]}"#);
+    let fixture = Fixture::with(&[("zoo.wasm", &wants_nothing), ("zoo.toml", toml)]).await;
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))));
 }
 
 #[tokio::test]
 async fn an_auto_bound_event_filter_sees_envelopes_only() {
     let fixture = Fixture::of(GuestHook::EventFilter, guests::DROP_SEEN).await;
-    assert_eq!(fixture.filter(&events(2)).await, Filtering::Decided(vec![Verdict::Keep; 2]));
+    assert_eq!(fixture.filter(&events(2)).await, decided([Verdict::Keep, Verdict::Keep]));
     let fixture = granted(GuestHook::EventFilter, guests::DROP_SEEN, "\"event-bodies\"").await;
     let dropped = Verdict::Drop { plugin: "zoo".into() };
-    assert_eq!(fixture.filter(&events(2)).await, Filtering::Decided(vec![dropped; 2]));
+    assert_eq!(fixture.filter(&events(2)).await, decided([dropped.clone(), dropped]));
 }
 
 #[tokio::test]
@@ -87,6 +115,6 @@ async fn the_clock_needs_a_grant_and_the_refusal_names_the_line_to_add() {
         "imports `yardarm:plugin/clock@0.1.0` without the grant; write `grants = [\"clock\"]` under [plugin] in `zoo.toml`"
     );
     let fixture = granted(GuestHook::RequestAuth, guests::CLOCK, "\"clock\"").await;
-    assert_eq!(principal(&fixture).await, "zoo\0".trim_end_matches('\0').to_owned() + "\0");
+    assert_eq!(principal(&fixture).await, "zoo");
     assert_eq!(fixture.plugin("zoo").active.unwrap().grants_requested, ["clock"]);
 }

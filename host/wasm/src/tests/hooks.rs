@@ -1,9 +1,10 @@
 //! Each hook, and the combination of results in chains.
 
-use yardarm_core::hooks::{Denial, ResultChange, Verdict};
+use yardarm_core::hooks::{ReplacedResult, ResultChange};
 use yardarm_testkit::guests;
 
 use super::*;
+use crate::{AllAbstain, StatePolicy};
 
 fn two(hook: GuestHook, first: &str, second: &str) -> (Vec<u8>, Vec<u8>) {
     let guest = |name: &str, fragment| Guest::new(name).hook(hook, fragment).component().unwrap();
@@ -20,16 +21,59 @@ async fn without_plugins_there_are_no_chains() {
 #[tokio::test]
 async fn a_request_is_allowed_denied_or_left_undecided() {
     let fixture = Fixture::of(GuestHook::RequestAuth, guests::ALLOW).await;
-    let Ok(Admission::Allowed(Some(identity))) = fixture.authenticate().await else { panic!() };
-    assert_eq!(identity.principal, "caller");
+    assert_eq!(principal_of(fixture.authenticate().await), "caller");
 
     let fixture = Fixture::of(GuestHook::RequestAuth, guests::FORBID).await;
-    let denied = Admission::Denied { plugin: "zoo".into(), denial: Denial::Forbidden };
-    assert_eq!(fixture.authenticate().await, Ok(denied));
+    assert_eq!(fixture.authenticate().await, Ok(denied(DenialClass::Forbidden, None)));
 
-    let fixture = Fixture::of(GuestHook::RequestAuth, guests::ABSTAIN).await;
-    let denied = Admission::Denied { plugin: "zoo".into(), denial: Denial::Unauthorized };
-    assert_eq!(fixture.authenticate().await, Ok(denied));
+    let fixture = Fixture::of(GuestHook::RequestAuth, guests::DENY_WITH_REASON).await;
+    let Ok(Admission::Denied(denial)) = fixture.authenticate().await else { panic!("a denial") };
+    assert_eq!(denial.reason.as_deref(), Some("outside of office hours"));
+    assert_eq!(fixture.calls("zoo", "deny"), 1);
+}
+
+#[tokio::test]
+async fn a_chain_in_which_all_abstain_is_decided_by_a_setting() {
+    let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ABSTAIN).component().unwrap();
+    for (setting, class) in [
+        (AllAbstain::Unavailable, Some(DenialClass::Unavailable)),
+        (AllAbstain::Forbidden, Some(DenialClass::Forbidden)),
+        (AllAbstain::Allow, None),
+    ] {
+        let fixture = Fixture::set_up(&[("zoo.wasm", &wasm)], |settings| settings.all_abstain = setting).await;
+        match fixture.authenticate().await.unwrap() {
+            Admission::Allowed { identity, .. } => assert_eq!((identity, class), (None, None)),
+            Admission::Denied(denial) => assert_eq!(Some(denial.class), class),
+        }
+        assert_eq!(fixture.calls("zoo", "abstain"), 1);
+    }
+}
+
+#[tokio::test]
+async fn response_headers_are_added_unless_they_are_not_a_plugins_to_set() {
+    let fixture = Fixture::of(GuestHook::RequestAuth, guests::ADD_HEADER).await;
+    let Ok(Admission::Allowed { response_headers, .. }) = fixture.authenticate().await else { panic!() };
+    assert_eq!(response_headers, [("x-tenant".parse().unwrap(), "acme".parse().unwrap())]);
+    let fixture = Fixture::of(GuestHook::RequestAuth, guests::FORGE_HEADER).await;
+    assert_eq!(fixture.authenticate().await.unwrap_err().class, "output-invalid");
+}
+
+#[tokio::test]
+async fn later_plugins_of_a_chain_and_later_hooks_see_the_identity() {
+    let grant = b"[plugin]\ngrants = [\"identity\"]\n[[bind]]\nhook = \"request-auth\"";
+    let (one, two) = two(GuestHook::RequestAuth, guests::ALLOW, guests::ECHO_IDENTITY);
+    let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two), ("two.toml", grant)]).await;
+    assert_eq!(principal_of(fixture.authenticate().await), "caller");
+    assert_eq!(fixture.calls("two", "allow"), 1, "it has seen the identity");
+
+    let wasm = Guest::new("zoo").hook(GuestHook::EventFilter, guests::DROP_IDENTIFIED).component().unwrap();
+    let grant = b"[plugin]\ngrants = [\"identity\"]\n[[bind]]\nhook = \"event-filter\"";
+    let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", grant)]).await;
+    assert_eq!(fixture.filter(&events(1)).await, decided([Verdict::Keep]));
+    let identity = Some(Arc::default());
+    let identified = AdmittedRequest { identity, ..RequestFacts::new(label("prod"), "server.events", "server").into() };
+    let dropped = filter_of(&fixture.hooks_of("prod"), identified, &events(1)).await;
+    assert_eq!(dropped, decided([Verdict::Drop { plugin: "zoo".into() }]));
 }
 
 #[tokio::test]
@@ -44,8 +88,8 @@ async fn the_first_denial_of_a_chain_wins_and_one_decision_is_enough() {
         let (one, two) = two(GuestHook::RequestAuth, first, second);
         let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
         match (fixture.authenticate().await.unwrap(), expected) {
-            (Admission::Allowed(Some(_)), None) => (),
-            (Admission::Denied { plugin, .. }, Some(expected)) => assert_eq!(&*plugin, expected),
+            (Admission::Allowed { identity: Some(_), .. }, None) => (),
+            (Admission::Denied(denial), Some(expected)) => assert_eq!(&*denial.plugin, expected),
             (other, _) => panic!("{other:?}, expected {expected:?}"),
         }
     }
@@ -80,7 +124,7 @@ async fn a_binding_limits_where_a_plugin_applies() {
     let hooks = fixture.hooks_of("prod-eu");
     let denied = |facts: RequestFacts| {
         let hooks = Arc::clone(&hooks);
-        async move { matches!(authenticate(&hooks, &facts).await.unwrap(), Admission::Denied { .. }) }
+        async move { matches!(authenticate(&hooks, facts).await.unwrap(), Admission::Denied(_)) }
     };
     assert!(denied(request()).await);
     assert!(!denied(RequestFacts { sdk: "mobile", ..request() }).await);
@@ -92,19 +136,33 @@ async fn events_are_kept_dropped_and_replaced_along_a_chain() {
     let (one, two) = two(GuestHook::EventFilter, guests::DROP_FIRST, guests::REPLACE_FIRST);
     let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
     let dropped = Verdict::Drop { plugin: "one".into() };
-    let replaced = Verdict::Replace("{\"redacted\":true}".into());
-    assert_eq!(fixture.filter(&events(3)).await, Filtering::Decided(vec![dropped.clone(), replaced, Verdict::Keep]));
-    assert_eq!(fixture.filter(&events(1)).await, Filtering::Decided(vec![dropped]));
-    assert_eq!(fixture.filter(&[]).await, Filtering::Decided(vec![]));
+    let replaced = Verdict::Replace(vec!["{\"redacted\":true}".into()]);
+    assert_eq!(fixture.filter(&events(3)).await, decided([dropped.clone(), replaced, Verdict::Keep]));
+    assert_eq!(fixture.filter(&events(1)).await, decided([dropped]));
+    assert_eq!(fixture.filter(&[]).await, decided([]));
+}
+
+#[tokio::test]
+async fn an_event_is_split_another_is_added_and_the_next_plugin_sees_their_kinds() {
+    let fixture = Fixture::of(GuestHook::EventFilter, guests::SPLIT_FIRST).await;
+    let split = Verdict::Replace(vec!["{\"kind\":\"one\"}".into(), "{\"kind\":\"two\"}".into()]);
+    let expected = Filtered { verdicts: vec![split, Verdict::Keep], added: vec!["{\"kind\":\"new\"}".into()] };
+    assert_eq!(fixture.filter(&events(2)).await, Filtering::Decided(expected));
+    assert_eq!((fixture.calls("zoo", "changed"), fixture.calls("zoo", "unchanged")), (1, 0));
+
+    let (one, two) = two(GuestHook::EventFilter, guests::REPLACE_FIRST, guests::DROP_REDACTED);
+    let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
+    let dropped = Verdict::Drop { plugin: "two".into() };
+    assert_eq!(fixture.filter(&events(1)).await, decided([dropped]), "what the first plugin wrote has no kind");
 }
 
 #[tokio::test]
 async fn large_batches_are_split_and_put_together_again() {
     let fixture = Fixture::of(GuestHook::EventFilter, guests::DROP_FIRST).await;
-    let Filtering::Decided(verdicts) = fixture.filter(&events(1_201)).await else { panic!() };
+    let Filtering::Decided(Filtered { verdicts, .. }) = fixture.filter(&events(1_201)).await else { panic!() };
     let dropped: Vec<usize> = (0..1_201).filter(|&n| matches!(verdicts[n], Verdict::Drop { .. })).collect();
     assert_eq!(dropped, [0, 500, 1_000]);
-    assert_eq!(fixture.calls("zoo", "ok"), 3);
+    assert_eq!(fixture.calls("zoo", "changed"), 3);
 }
 
 #[tokio::test]
@@ -116,20 +174,32 @@ async fn edits_of_flag_data_are_merged_along_a_chain() {
     assert_eq!(fixture.payload().await, Ok(vec![PayloadEdit::Drop(0), rewritten]));
 
     let fixture = Fixture::of(GuestHook::PayloadTransform, guests::ADD_FLAG).await;
-    let added =
-        PayloadEdit::Add { kind: "flag".into(), key: "extra".into(), json: "{\"key\":\"extra\",\"version\":1}".into() };
-    assert_eq!(fixture.payload().await, Ok(vec![added]));
+    let added = |key: &str, derived_from| PayloadEdit::Add {
+        kind: "flag".into(),
+        key: key.into(),
+        json: format!("{{\"key\":\"{key}\",\"version\":1}}").into(),
+        derived_from,
+    };
+    assert_eq!(fixture.payload().await, Ok(vec![added("extra", None)]));
+
+    let rename = Guest::new("two").hook(GuestHook::PayloadTransform, guests::RENAME_FIRST).component().unwrap();
+    let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &rename), ("two.toml", grant)]).await;
+    let expected = vec![PayloadEdit::Drop(0), PayloadEdit::Drop(1), added("renamed", Some(1))];
+    assert_eq!(fixture.payload().await, Ok(expected), "indexes are those of all changed items");
 }
 
 #[tokio::test]
 async fn edits_of_results_are_merged_along_a_chain() {
     let (one, two) = two(GuestHook::EvaluationTransform, guests::OMIT_FIRST, guests::FIRST_TRUE);
     let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two)]).await;
-    let expected = vec![
-        ResultEdit { index: 0, change: ResultChange::Drop },
-        ResultEdit { index: 1, change: ResultChange::Replace("true".into()) },
-    ];
-    assert_eq!(fixture.results().await, Ok(expected));
+    let replaced = ReplacedResult { value: Some("true".into()), ..ReplacedResult::default() };
+    let changes = vec![(0, ResultChange::Drop), (1, ResultChange::Replace(replaced))];
+    assert_eq!(fixture.results().await, Ok(ResultEdits { changes, added: Vec::new() }));
+
+    let fixture = Fixture::of(GuestHook::EvaluationTransform, guests::ADD_RESULT).await;
+    let value = "\"from a plugin\"".into();
+    let added = vec![ViewedResult { flag: "extra".into(), value, variation: None, reason: None }];
+    assert_eq!(fixture.results().await, Ok(ResultEdits { changes: Vec::new(), added }));
 }
 
 #[tokio::test]
@@ -139,7 +209,7 @@ async fn instances_live_for_one_call_or_for_many() {
         let toml = format!("[[bind]]\nhook = \"request-auth\"\nisolation = \"{isolation}\"");
         let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml.as_bytes())]).await;
         for seconds in expected {
-            let denied = Admission::Denied { plugin: "zoo".into(), denial: Denial::RateLimited(seconds) };
+            let denied = denied(DenialClass::RateLimited, Some(seconds));
             assert_eq!(fixture.authenticate().await, Ok(denied), "{isolation}");
         }
     }
@@ -153,8 +223,8 @@ async fn an_instance_never_serves_two_environments() {
     let chain = fixture.hooks_of("prod");
     for (environment, seconds) in [("prod", 1), ("test", 1), ("prod", 2), ("test", 2)] {
         let facts = RequestFacts { environment: label(environment), ..request() };
-        let denied = Admission::Denied { plugin: "zoo".into(), denial: Denial::RateLimited(seconds) };
-        assert_eq!(authenticate(&chain, &facts).await, Ok(denied), "{environment}");
+        let denied = denied(DenialClass::RateLimited, Some(seconds));
+        assert_eq!(authenticate(&chain, facts).await, Ok(denied), "{environment}");
     }
 }
 
@@ -163,6 +233,19 @@ async fn configuration_reaches_the_guest() {
     let wasm = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ECHO_CONFIG).component().unwrap();
     let toml = b"[plugin.config]\nwho = \"me\"\n[[bind]]\nhook = \"request-auth\"";
     let fixture = Fixture::with(&[("zoo.wasm", &wasm), ("zoo.toml", toml)]).await;
-    let Ok(Admission::Allowed(Some(identity))) = fixture.authenticate().await else { panic!() };
-    assert_eq!(identity.principal, "\"me\"");
+    assert_eq!(principal_of(fixture.authenticate().await), r#"{"who":"me"}"#);
+}
+
+#[tokio::test]
+async fn a_declared_cache_makes_instances_live_long_and_is_shown() {
+    let wasm = Guest::new("zoo")
+        .hook(GuestHook::RequestAuth, guests::COUNT_CALLS)
+        .manifest(r#"{"name":"zoo","state":"cache"}"#)
+        .component()
+        .unwrap();
+    let fixture = Fixture::with(&[("zoo.wasm", &wasm)]).await;
+    for calls in 1..4 {
+        assert_eq!(fixture.authenticate().await, Ok(denied(DenialClass::RateLimited, Some(calls))));
+    }
+    assert_eq!(fixture.plugin("zoo").active.unwrap().state, Some(StatePolicy::Cache));
 }

@@ -1,6 +1,5 @@
 //! Failure policies: every hook, every policy, every kind of failure.
 
-use yardarm_core::hooks::Verdict;
 use yardarm_testkit::guests;
 
 use super::*;
@@ -51,19 +50,19 @@ async fn outcome(fixture: &Fixture, (hook, policy): (&str, &str)) -> String {
     let hooks = fixture.hooks_of(&format!("{hook}-{policy}"));
     let failed = |failure: HookFailure| format!("fails: {} {}", failure.plugin, failure.class);
     match hook {
-        "request-auth" => match authenticate(&hooks, &request()).await {
-            Ok(Admission::Allowed(None)) => "allowed".to_owned(),
+        "request-auth" => match authenticate(&hooks, request()).await {
+            Ok(Admission::Allowed { identity: None, .. }) => "allowed".to_owned(),
             Ok(other) => format!("{other:?}"),
             Err(failure) => failed(failure),
         },
         "event-filter" => match filter(&hooks, &events(2)).await {
-            Filtering::Decided(verdicts) if verdicts == [Verdict::Keep, Verdict::Keep] => "kept".to_owned(),
+            filtering if filtering == decided([Verdict::Keep, Verdict::Keep]) => "kept".to_owned(),
             Filtering::Decided(other) => format!("{other:?}"),
             Filtering::Hold { plugin } => format!("held by {plugin}"),
             Filtering::Lose { plugin } => format!("lost by {plugin}"),
         },
         "payload-transform" => payload(&hooks).await.map_or_else(failed, |edits| format!("{} edits", edits.len())),
-        _ => results(&hooks).await.map_or_else(failed, |edits| format!("{} edits", edits.len())),
+        _ => results(&hooks).await.map_or_else(failed, |edits| format!("{} edits", edits.changes.len())),
     }
 }
 

@@ -16,9 +16,9 @@ fn guest(fragment: &str) -> Vec<u8> {
 async fn a_new_file_is_loaded_and_a_removed_one_unloaded() {
     let fixture = Fixture::with(&[]).await;
     fixture.swap(|fixture| fixture.put("gate.wasm", &guest(guests::ALLOW))).await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed { .. })));
     fixture.swap(|fixture| fixture.put("gate.wasm", &guest(guests::FORBID))).await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))));
     fixture.swap(|fixture| fixture.remove("gate.wasm")).await;
     assert!(fixture.hooks_of("prod").request_auth.is_none());
     assert!(fixture.folder.status().plugins.is_empty());
@@ -29,9 +29,9 @@ async fn a_pinned_plan_does_not_change() {
     let fixture = Fixture::with(&[("gate.wasm", &guest(guests::ALLOW))]).await;
     let pinned = fixture.hooks.pin();
     fixture.swap(|fixture| fixture.put("gate.wasm", &guest(guests::FORBID))).await;
-    let before = authenticate(&pinned.environment(&label("prod")), &request()).await;
-    assert!(matches!(before, Ok(Admission::Allowed(_))));
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    let before = authenticate(&pinned.environment(&label("prod")), request()).await;
+    assert!(matches!(before, Ok(Admission::Allowed { .. })));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))));
     assert!(fixture.hooks.pin().generation() > pinned.generation());
 }
 
@@ -50,7 +50,7 @@ async fn an_old_generation_is_dropped_with_its_last_call() {
     fixture.shows("the new file", |status| status.generation == 2).await;
     assert!(old.upgrade().is_some(), "pinned");
     drop(pinned);
-    assert!(authenticate(&chain, &request()).await.is_ok());
+    assert!(authenticate(&chain, request()).await.is_ok());
     drop(chain);
     fixture.shows("the old one gone", |_| old.strong_count() == 0).await;
 }
@@ -62,16 +62,16 @@ async fn a_refused_file_leaves_the_old_one_running() {
     fixture.shows("the refusal", |status| status.plugins[0].refused.is_some()).await;
     let row = fixture.plugin("gate");
     assert_eq!((row.state, fixture.refusal("gate").0), (RowState::Active, "L01"));
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed { .. })));
     assert_eq!(fixture.hooks.pin().generation(), 1, "nothing else changes");
     // The same with an invalid binding file.
     fixture.put("gate.toml", b"[[bind]]\nhook = \"request-auth\"\nprioritty = 1");
     fixture.shows("the other refusal", |status| status.plugins[0].refused.as_ref().unwrap().code == "L07").await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed { .. })));
     fixture.remove("gate.toml");
     fixture.put("gate.wasm", &guest(guests::FORBID));
     fixture.shows("the new one", |status| status.plugins[0].refused.is_none()).await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))));
 }
 
 #[tokio::test]
@@ -127,7 +127,12 @@ async fn a_changed_binding_file_is_a_new_generation_of_the_same_code() {
     let fixture = Fixture::with(&[("gate.wasm", &guest(guests::COUNT_HEADERS)), ("gate.toml", REQUIRED)]).await;
     let identity = |fixture: &Fixture| fixture.hooks_of("prod").request_auth.as_ref().unwrap().identity();
     let before = identity(&fixture);
-    let limited = |seconds| Ok(Admission::Denied { plugin: "gate".into(), denial: Denial::RateLimited(seconds) });
+    let limited = |seconds| {
+        Ok(Admission::Denied(Denial {
+            retry_after: (seconds > 0).then_some(seconds),
+            ..Denial::new("gate".into(), DenialClass::RateLimited)
+        }))
+    };
     assert_eq!(fixture.authenticate().await, limited(0));
     fixture
         .swap(|fixture| {
@@ -162,9 +167,9 @@ async fn two_files_with_one_name_do_not_both_load() {
     let (code, text) = fixture.refusal("wall");
     assert_eq!(code, "L07");
     assert_eq!(text, "`gate.wasm` has the name `gate` already and stays; remove one of the two files");
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed { .. })));
     fixture.swap(|fixture| fixture.remove("gate.wasm")).await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })), "the other one takes over");
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))), "the other one takes over");
 }
 
 #[tokio::test]
@@ -186,10 +191,10 @@ async fn a_slowly_written_file_is_loaded_when_complete() {
     for part in wasm.chunks(wasm.len() / 8 + 1) {
         file.write_all(part).unwrap();
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+        assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed { .. })));
     }
     fixture.swap(|_| drop(file)).await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))));
     assert_eq!(fixture.folder.status().refusals, 0, "no part was taken for the whole");
 }
 
@@ -213,9 +218,9 @@ async fn a_redirected_link_swaps_the_plugin() {
             std::os::unix::fs::symlink("..data/gate.wasm", fixture.dir.path().join("gate.wasm")).unwrap();
         })
         .await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed(_))));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Allowed { .. })));
     fixture.swap(|_| link("v2")).await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))));
 }
 
 #[tokio::test]
@@ -232,10 +237,10 @@ async fn requests_during_swaps_all_succeed() {
         fixture.put("gate.wasm", &versions[n % 2]);
         while !changed.has_changed().unwrap() {
             let answer = fixture.authenticate().await;
-            assert!(matches!(answer, Ok(Admission::Allowed(_))), "{answer:?}");
+            assert!(matches!(answer, Ok(Admission::Allowed { .. })), "{answer:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         changed.mark_unchanged();
     }
-    assert_eq!(fixture.calls("gate", "ok"), fixture.folder.metrics()[0].hooks[0].buckets.iter().sum::<u64>());
+    assert_eq!(fixture.calls("gate", "allow"), fixture.folder.metrics()[0].hooks[0].buckets.iter().sum::<u64>());
 }

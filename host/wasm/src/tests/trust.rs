@@ -61,7 +61,7 @@ async fn any_folder_is_accepted_with_trust_any() {
         mode(&settings.dir.join("gate.toml"), 0o666);
     })
     .await;
-    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied { .. })));
+    assert!(matches!(fixture.authenticate().await, Ok(Admission::Denied(_))));
     assert!(fixture.folder.status().trouble.is_none() && fixture.plugin("gate").refused.is_none());
 }
 
@@ -95,7 +95,7 @@ async fn required_plugins_in_an_untrusted_folder_or_file_fail_closed() {
 async fn a_running_plugin_outlives_everything_that_happens_to_its_folder() {
     let files: [(&str, &[u8]); 2] = [("gate.wasm", &gate(guests::FORBID)), ("gate.toml", REQUIRED)];
     let fixture = Fixture::set_up(&files, fast).await;
-    let is_closed = async || matches!(fixture.authenticate().await, Ok(Admission::Denied { .. }));
+    let is_closed = async || matches!(fixture.authenticate().await, Ok(Admission::Denied(_)));
     let (dir, away) = (fixture.dir.path().to_owned(), fixture.dir.path().with_extension("away"));
     let trouble = async |what: &str| fixture.shows(what, |status| status.trouble.is_some()).await;
     let calm = async |what: &str| fixture.shows(what, |status| status.trouble.is_none()).await;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use yardarm_core::EnvironmentLabel;
 
@@ -45,6 +45,30 @@ pub enum Policy {
     Pass,
     /// The previous data is served.
     LastGood,
+}
+
+/// What happens to a request when every plugin of its `request-auth` chain abstains. Never "unauthorized", after which SDKs
+/// stop for good: that no plugin knows a caller is not a decision about the caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllAbstain {
+    /// It is rejected with 503, and SDKs retry.
+    #[default]
+    Unavailable,
+    /// It is rejected with 403.
+    Forbidden,
+    /// It is admitted.
+    Allow,
+}
+
+/// Whether instances of a plugin may keep state between calls, as its manifest declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StatePolicy {
+    /// Calls never depend on earlier ones.
+    None,
+    /// Instances are reused and keep what they like; any of them may be replaced at any time.
+    Cache,
 }
 
 /// Whether each call gets its own instance.
@@ -114,6 +138,14 @@ impl Hook {
             Self::EventFilter => "event-filter",
             Self::PayloadTransform => "payload-transform",
             Self::EvaluationTransform => "evaluation-transform",
+        }
+    }
+
+    /// Returns whether the same input must have the same output, so that results can be shared and calls repeated.
+    pub(crate) fn is_pure(self) -> bool {
+        match self {
+            Self::RequestAuth => false,
+            Self::EventFilter | Self::PayloadTransform | Self::EvaluationTransform => true,
         }
     }
 

@@ -46,7 +46,13 @@ pub(crate) enum CallError {
 /// How a call is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Ok,
+    Allow,
+    Deny,
+    Abstain,
+    /// The reply has no edits.
+    Unchanged,
+    /// The reply has edits.
+    Changed,
     Trap,
     Deadline,
     MemoryLimit,
@@ -93,9 +99,18 @@ impl CallError {
 }
 
 impl Outcome {
+    /// Returns how a reply of edits is counted.
+    pub(crate) fn of_edits<T>(edits: &[T]) -> Self {
+        if edits.is_empty() { Self::Unchanged } else { Self::Changed }
+    }
+
     /// All outcomes, in the order of their values.
-    pub(crate) const ALL: [Self; 11] = [
-        Self::Ok,
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Allow,
+        Self::Deny,
+        Self::Abstain,
+        Self::Unchanged,
+        Self::Changed,
         Self::Trap,
         Self::Deadline,
         Self::MemoryLimit,
@@ -111,7 +126,11 @@ impl Outcome {
     /// Returns the name in metrics and in failures reported to vendors.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Ok => "ok",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Abstain => "abstain",
+            Self::Unchanged => "unchanged",
+            Self::Changed => "changed",
             Self::Trap => "trap",
             Self::Deadline => "deadline",
             Self::MemoryLimit => "memory-limit",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{CallError, GuestMetrics, Hook, LogGate, Outcome};
+use super::{GuestMetrics, Hook, LogGate, Outcome};
 
 /// Upper bounds of the histogram of call times, in seconds.
 pub const CALL_SECONDS: [f64; 19] =
@@ -44,7 +44,7 @@ pub(crate) struct InstanceMeter {
 pub struct HookMetrics {
     /// Name of the hook.
     pub hook: Hook,
-    /// Number of calls by outcome: `ok`, or the class of the failure.
+    /// Number of calls by outcome: the decision, whether the reply has edits, or the class of the failure.
     pub outcomes: Vec<(&'static str, u64)>,
     /// Number of calls up to each bound of [`CALL_SECONDS`], and one more for all beyond; not cumulative.
     pub buckets: Vec<u64>,
@@ -80,8 +80,7 @@ impl PluginCounters {
 
 impl HookMeter {
     /// Counts a call.
-    pub(crate) fn record<T>(&self, result: &Result<T, CallError>, took: Duration) {
-        let outcome = result.as_ref().err().map_or(Outcome::Ok, CallError::outcome);
+    pub(crate) fn record(&self, outcome: Outcome, took: Duration) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
         let seconds = took.as_secs_f64();
         let bucket = CALL_SECONDS.partition_point(|bound| *bound < seconds);
@@ -136,12 +135,12 @@ mod tests {
     #[test]
     fn calls_land_in_their_bucket() {
         let meter = HookMeter::default();
-        meter.record(&Ok(()), Duration::from_nanos(800));
-        meter.record(&Ok(()), Duration::from_micros(2));
-        meter.record::<()>(&Err(CallError::Deadline), Duration::from_secs(7));
+        meter.record(Outcome::Allow, Duration::from_nanos(800));
+        meter.record(Outcome::Allow, Duration::from_micros(2));
+        meter.record(Outcome::Deadline, Duration::from_secs(7));
         let read = meter.read(Hook::RequestAuth);
         assert_eq!((read.buckets[0], read.buckets[1]), (1, 1));
         assert_eq!(read.buckets.last(), Some(&1));
-        assert!(read.outcomes.contains(&("ok", 2)) && read.outcomes.contains(&("deadline", 1)));
+        assert!(read.outcomes.contains(&("allow", 2)) && read.outcomes.contains(&("deadline", 1)));
     }
 }

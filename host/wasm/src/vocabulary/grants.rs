@@ -6,18 +6,23 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use super::Pattern;
+
 /// Grants that an operator can write; `header:<name>` without its name.
 pub(crate) const KNOWN_GRANTS: &[&str] = &[
     "clock",
     "random",
     "credential:raw",
     "client-address",
+    "context-attributes:<pattern>",
     "context-key",
     "event-bodies",
     "flag-data",
     "header:<name>",
+    "identity",
+    "path",
+    "query",
     "log",
-    "config",
     "metrics",
 ];
 
@@ -30,8 +35,14 @@ pub(crate) struct Grants {
     pub(crate) random: bool,
     /// The credential itself instead of its fingerprint.
     pub(crate) raw_credential: bool,
-    /// The address of the peer.
+    /// The addresses of client, peer and proxies.
     pub(crate) client_address: bool,
+    /// The path of the request.
+    pub(crate) path: bool,
+    /// The query of the request.
+    pub(crate) query: bool,
+    /// The identity that request plugins gave to the caller.
+    pub(crate) identity: bool,
     /// The key of the context or target instead of its fingerprint.
     pub(crate) context_key: bool,
     /// The JSON text of events.
@@ -40,6 +51,8 @@ pub(crate) struct Grants {
     pub(crate) flag_data: bool,
     /// Names of request headers, in lower case.
     headers: BTreeSet<Arc<str>>,
+    /// Patterns for names of attributes of contexts.
+    context_attributes: Vec<Pattern>,
 }
 
 impl Grants {
@@ -53,18 +66,44 @@ impl Grants {
             "context-key" => self.context_key = true,
             "event-bodies" => self.event_bodies = true,
             "flag-data" => self.flag_data = true,
-            "log" | "config" | "metrics" => (),
-            _ => {
-                let Some(name) = text.strip_prefix("header:").filter(|name| !name.is_empty()) else { return false };
-                self.headers.insert(name.to_ascii_lowercase().into());
-            }
+            "path" => self.path = true,
+            "query" => self.query = true,
+            "identity" => self.identity = true,
+            "log" | "metrics" => (),
+            _ => match text.split_once(':').filter(|(_, name)| !name.is_empty()) {
+                Some(("header", name)) => {
+                    self.headers.insert(name.to_ascii_lowercase().into());
+                }
+                Some(("context-attributes", pattern)) => self.context_attributes.push(pattern.into()),
+                _ => return false,
+            },
         }
         true
+    }
+
+    /// Returns the grants that `is_wanted` accepts.
+    pub(crate) fn restricted_to(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let mut grants = Self::default();
+        for grant in self.names().iter().filter(|grant| is_wanted(grant)) {
+            grants.add(grant);
+        }
+        grants
     }
 
     /// Returns whether a request header, named in lower case, may be passed to the guest.
     pub(crate) fn header(&self, name: &str) -> bool {
         self.headers.contains(name)
+    }
+
+    /// Returns whether an attribute of a context may be passed to the guest.
+    pub(crate) fn context_attribute(&self, name: &str) -> bool {
+        self.context_attributes.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Returns whether the guest may read facts that differ between requests for the same results.
+    pub(crate) fn reads_requests(&self) -> bool {
+        let flags = [self.raw_credential, self.client_address, self.path, self.query, self.identity];
+        flags.contains(&true) || !self.headers.is_empty()
     }
 
     /// Returns the grants as an operator writes them, sorted.
@@ -77,9 +116,14 @@ impl Grants {
             (self.context_key, "context-key"),
             (self.event_bodies, "event-bodies"),
             (self.flag_data, "flag-data"),
+            (self.identity, "identity"),
+            (self.path, "path"),
+            (self.query, "query"),
         ];
         let flags = flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name.to_owned());
-        flags.chain(self.headers.iter().map(|name| format!("header:{name}"))).collect()
+        let headers = self.headers.iter().map(|name| format!("header:{name}"));
+        let attributes = self.context_attributes.iter().map(|pattern| format!("context-attributes:{pattern}"));
+        flags.chain(headers).chain(attributes).collect()
     }
 }
 
@@ -106,5 +150,10 @@ mod tests {
         assert!(grants.add("header:Authorization") && !grants.add("header:") && !grants.add("sockets"));
         assert!(grants.header("authorization") && !grants.header("cookie"));
         assert_eq!(grants.to_string(), "header:authorization");
+        assert!(!grants.context_attribute("plan"));
+        assert!(grants.add("context-attributes:pl*") && !grants.add("context-attributes:"));
+        assert!(grants.context_attribute("plan") && !grants.context_attribute("email"));
+        assert!(grants.reads_requests());
+        assert_eq!(grants.names(), ["header:authorization", "context-attributes:pl*"]);
     }
 }

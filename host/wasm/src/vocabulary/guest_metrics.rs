@@ -1,6 +1,7 @@
 //! Metrics of guests: a bounded number of series under the plugin's own prefix.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::mem::discriminant;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +34,15 @@ pub struct GuestSeries {
     pub labels: Vec<(String, String)>,
     /// Kind and value.
     pub value: GuestValue,
+}
+
+/// Why an observation of a guest is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GuestMetricError {
+    InvalidName,
+    WrongKind,
+    TooManySeries,
+    InvalidValue,
 }
 
 /// The value of a series.
@@ -69,32 +79,59 @@ impl GuestMetrics {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Updates or creates a series; `change` returns whether the series has the right kind. All series of a name have the
-    /// kind of the first.
-    pub(crate) fn update(
-        &self,
-        name: String,
-        mut labels: Labels,
-        first: GuestValue,
-        change: impl Fn(&mut GuestValue) -> bool,
-    ) {
+    /// Adds an observation to its series, which is created first if there is room. All series of a name have the kind of
+    /// the first.
+    ///
+    /// # Errors
+    /// Why the observation is rejected; it is counted.
+    pub(crate) fn record(&self, name: String, labels: Labels, observed: GuestValue) -> Result<(), GuestMetricError> {
+        let recorded = self.try_record(name, labels, observed);
+        if recorded.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        recorded
+    }
+
+    fn try_record(&self, name: String, mut labels: Labels, observed: GuestValue) -> Result<(), GuestMetricError> {
         labels.sort();
-        let fine = is_name(&name)
-            && labels.len() <= MOST_LABELS
+        let has_valid_labels = labels.len() <= MOST_LABELS
             && labels.iter().all(|(key, value)| is_name(key) && value.len() <= LONGEST_NAME)
             && labels.windows(2).all(|pair| pair[0].0 != pair[1].0);
+        if !is_name(&name) || !has_valid_labels {
+            return Err(GuestMetricError::InvalidName);
+        }
+        if matches!(observed, GuestValue::Gauge(value) | GuestValue::Summary { sum: value, .. } if !value.is_finite()) {
+            return Err(GuestMetricError::InvalidValue);
+        }
         let mut series = self.series.lock();
-        let room = series.len() < MOST_SERIES;
         let same_name = series.range((name.clone(), Labels::new())..).next().filter(|it| it.0.0 == name);
-        let done = fine
-            && same_name.is_none_or(|it| discriminant(it.1) == discriminant(&first))
-            && match series.entry((name, labels)) {
-                std::collections::btree_map::Entry::Occupied(mut entry) => change(entry.get_mut()),
-                std::collections::btree_map::Entry::Vacant(entry) if room => change(entry.insert(first)),
-                std::collections::btree_map::Entry::Vacant(_) => false,
-            };
-        if !done {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        if same_name.is_some_and(|it| discriminant(it.1) != discriminant(&observed)) {
+            return Err(GuestMetricError::WrongKind);
+        }
+        let has_room = series.len() < MOST_SERIES;
+        match series.entry((name, labels)) {
+            Entry::Occupied(mut entry) => entry.get_mut().add(observed),
+            Entry::Vacant(entry) if has_room => {
+                entry.insert(observed);
+            }
+            Entry::Vacant(_) => return Err(GuestMetricError::TooManySeries),
+        }
+        Ok(())
+    }
+}
+
+impl GuestValue {
+    /// Adds an observation of the same kind.
+    fn add(&mut self, observed: Self) {
+        match (self, observed) {
+            (Self::Counter(count), Self::Counter(delta)) => *count = count.saturating_add(delta),
+            (Self::Gauge(value), Self::Gauge(new)) => *value = new,
+            (Self::Summary { count, sum }, Self::Summary { count: more, sum: added }) => {
+                *count += more;
+                *sum += added;
+            }
+            // All series of a name have one kind.
+            _ => (),
         }
     }
 }
@@ -113,26 +150,43 @@ mod tests {
         let metrics = GuestMetrics::default();
         for n in 0..100 {
             let labels = vec![("user".to_owned(), n.to_string())];
-            metrics.update("seen".into(), labels, GuestValue::Gauge(0.0), |_| true);
+            let expected = if n < MOST_SERIES { Ok(()) } else { Err(GuestMetricError::TooManySeries) };
+            assert_eq!(metrics.record("seen".into(), labels, GuestValue::Gauge(0.0)), expected);
         }
         assert_eq!(metrics.series().len(), MOST_SERIES);
         assert_eq!(metrics.refused(), 70);
-        metrics.update("bad name".into(), vec![], GuestValue::Gauge(0.0), |_| true);
-        assert_eq!(metrics.refused(), 71);
+        let invalid = metrics.record("bad name".into(), vec![], GuestValue::Gauge(0.0));
+        assert_eq!(invalid, Err(GuestMetricError::InvalidName));
+        let infinite = metrics.record("seen".into(), vec![], GuestValue::Gauge(f64::NAN));
+        assert_eq!(infinite, Err(GuestMetricError::InvalidValue));
+        assert_eq!(metrics.refused(), 72);
+    }
+
+    #[test]
+    fn observations_add_up() {
+        let metrics = GuestMetrics::default();
+        for value in [1.0, 2.5] {
+            metrics.record("c".into(), vec![], GuestValue::Counter(2)).unwrap();
+            metrics.record("g".into(), vec![], GuestValue::Gauge(value)).unwrap();
+            metrics.record("h".into(), vec![], GuestValue::Summary { count: 1, sum: value }).unwrap();
+        }
+        let values: Vec<_> = metrics.series().into_iter().map(|it| it.value).collect();
+        let summary = GuestValue::Summary { count: 2, sum: 3.5 };
+        assert_eq!(values, [GuestValue::Counter(4), GuestValue::Gauge(2.5), summary]);
     }
 
     #[test]
     fn a_name_has_one_kind() {
         let metrics = GuestMetrics::default();
         let label = |value: &str| vec![("at".to_owned(), value.to_owned())];
-        for (name, labels, value) in [
-            ("seen", label("a"), GuestValue::Gauge(0.0)),
-            ("seen", label("b"), GuestValue::Counter(0)),
-            ("seen", label("b"), GuestValue::Gauge(0.0)),
-            ("see", vec![], GuestValue::Counter(0)),
-            ("seen_", vec![], GuestValue::Summary { count: 0, sum: 0.0 }),
+        for (name, labels, value, expected) in [
+            ("seen", label("a"), GuestValue::Gauge(0.0), Ok(())),
+            ("seen", label("b"), GuestValue::Counter(0), Err(GuestMetricError::WrongKind)),
+            ("seen", label("b"), GuestValue::Gauge(0.0), Ok(())),
+            ("see", vec![], GuestValue::Counter(0), Ok(())),
+            ("seen_", vec![], GuestValue::Summary { count: 0, sum: 0.0 }, Ok(())),
         ] {
-            metrics.update(name.into(), labels, value, |_| true);
+            assert_eq!(metrics.record(name.into(), labels, value), expected, "{name}");
         }
         let names: Vec<_> = metrics.series().into_iter().map(|it| it.name).collect();
         assert_eq!((names, metrics.refused()), (["see", "seen", "seen", "seen_"].map(str::to_owned).into(), 1));

@@ -59,9 +59,6 @@ pub enum LoadError {
     )]
     NoHook,
     /// L04.
-    #[error("the component does not export `yardarm:plugin/lifecycle@{}`", INTERFACE_VERSION)]
-    NoLifecycle,
-    /// L04.
     #[error("a type differs from `yardarm:plugin@{}`, build against its WIT files: {text}", INTERFACE_VERSION)]
     WrongTypes {
         /// Message of the linker.
@@ -74,10 +71,10 @@ pub enum LoadError {
         imports: String,
     },
     /// L06.
-    #[error("imports {imports} without the grant; write `{line}` under [plugin] in `{file}`")]
+    #[error("{needs} without the grant; write `{line}` under [plugin] in `{file}`")]
     CapabilityDenied {
-        /// All imports that lack a grant.
-        imports: String,
+        /// All imports that lack a grant, and all grants that the manifest wants.
+        needs: String,
         /// The line that grants them, including existing grants.
         line: String,
         /// The binding file.
@@ -91,6 +88,24 @@ pub enum LoadError {
         /// Each error with its key path.
         faults: Vec<String>,
     },
+    /// L07.
+    #[error("the manifest in the component cannot be used: {text}")]
+    ComponentManifestInvalid {
+        /// What is wrong with it.
+        text: String,
+    },
+    /// L08.
+    #[error("`plugin.config` does not match the plugin's schema: {}", faults.join("; "))]
+    ConfigMismatch {
+        /// Each violation with its JSON pointer.
+        faults: Vec<String>,
+    },
+    /// L08.
+    #[error(
+        "`plugin.config` is set, but the component exports no `yardarm:plugin/lifecycle@{}` to receive it",
+        INTERFACE_VERSION
+    )]
+    NoConfig,
     /// L07.
     #[error("`{file}` is for `{expected}`, but the component calls itself `{actual}`")]
     NameMismatch {
@@ -124,7 +139,7 @@ pub enum LoadError {
     /// L09.
     #[error("`{what}` failed: {error}")]
     InitFailed {
-        /// `describe` or `init`.
+        /// `init`, or the step of loading.
         what: &'static str,
         /// How it ended.
         error: String,
@@ -201,14 +216,15 @@ impl LoadError {
             | Self::Absent { .. } => "L01",
             Self::TooLarge { .. } | Self::TooManyPlugins { .. } => "L02",
             Self::CompileFailed { .. } | Self::CompileTimeout { .. } => "L03",
-            Self::UnsupportedInterface { .. } | Self::NoHook | Self::NoLifecycle | Self::WrongTypes { .. } => "L04",
+            Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } => "L04",
             Self::UnknownImport { .. } => "L05",
             Self::CapabilityDenied { .. } => "L06",
             Self::ManifestInvalid { .. }
+            | Self::ComponentManifestInvalid { .. }
             | Self::NameMismatch { .. }
             | Self::BadName { .. }
             | Self::DuplicateName { .. } => "L07",
-            Self::ConfigInvalid { .. } => "L08",
+            Self::ConfigInvalid { .. } | Self::ConfigMismatch { .. } | Self::NoConfig => "L08",
             Self::InitFailed { .. } | Self::InitTimeout { .. } => "L09",
             Self::HashMismatch { .. } => "L11",
             Self::UnsafeFolder { .. } | Self::UnusableFolder { .. } => "L12",
@@ -226,15 +242,15 @@ impl LoadError {
             Self::TooManyPlugins { .. } => "too-many-plugins",
             Self::CompileFailed { .. } => "compile-failed",
             Self::CompileTimeout { .. } => "compile-timeout",
-            Self::UnsupportedInterface { .. } | Self::NoHook | Self::NoLifecycle | Self::WrongTypes { .. } => {
-                "unsupported-interface"
-            }
+            Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } => "unsupported-interface",
             Self::UnknownImport { .. } => "unknown-import",
             Self::CapabilityDenied { .. } => "capability-denied",
-            Self::ManifestInvalid { .. } | Self::BadName { .. } => "manifest-invalid",
+            Self::ManifestInvalid { .. } | Self::ComponentManifestInvalid { .. } | Self::BadName { .. } => {
+                "manifest-invalid"
+            }
             Self::NameMismatch { .. } => "name-mismatch",
             Self::DuplicateName { .. } => "duplicate-name",
-            Self::ConfigInvalid { .. } => "config-invalid",
+            Self::ConfigInvalid { .. } | Self::ConfigMismatch { .. } | Self::NoConfig => "config-invalid",
             Self::InitFailed { .. } => "init-failed",
             Self::InitTimeout { .. } => "init-timeout",
             Self::HashMismatch { .. } => "hash-mismatch",

@@ -40,7 +40,8 @@ impl PayloadTransform for FollowBase {
                 return Err(HookFailure { plugin: "base".into(), class: "trap" });
             }
             let mut edits = Vec::new();
-            for (index, head) in view.heads().iter().enumerate().filter(|(_, it)| &*it.key != "base") {
+            for (index, head) in view.heads().iter().enumerate().filter(|(_, it)| !it.is_deleted && &*it.key != "base")
+            {
                 let mut flag: Value = serde_json::from_slice(&view.json(index).expect("an item")).expect("JSON");
                 if head.key.starts_with("hidden") || flag["hide"] == true {
                     edits.push(PayloadEdit::Drop(index));
@@ -51,7 +52,12 @@ impl PayloadTransform for FollowBase {
                 edits.push(PayloadEdit::Replace(index, flag.to_string().into()));
                 if &*head.key == "a" {
                     let json = json!({"feature": "copy", "version": 1, "copied": head.version}).to_string().into();
-                    edits.push(PayloadEdit::Add { kind: "flag".to_owned(), key: "copy".to_owned(), json });
+                    edits.push(PayloadEdit::Add {
+                        kind: "flag".to_owned(),
+                        key: "copy".to_owned(),
+                        json,
+                        derived_from: None,
+                    });
                 }
             }
             Ok(edits)
@@ -99,7 +105,7 @@ impl Setup {
             status: Status::new(),
             session: Session::remembered(Identity::default()),
             data,
-            metrics: MetricsPort::start(label, hooks.clone(), workers, false, &lifecycle),
+            metrics: MetricsPort::start(hooks.clone(), workers, false, &lifecycle),
             persisted: None,
             token_refused: Arc::default(),
             target_budget: TargetBudget::new(1 << 20),

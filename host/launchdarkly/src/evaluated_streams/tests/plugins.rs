@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{
-    EnvironmentHooks, EvaluationFacts, EvaluationTransform, HookFailure, HookFuture, Plan, ResultChange, ResultEdit,
-    ResultView,
+    EnvironmentHooks, EvaluationFacts, EvaluationTransform, HookFailure, HookFuture, Plan, ReplacedResult,
+    ResultChange, ResultEdits, ResultView, ViewedResult,
 };
 
 /// The edits of the plugin, by the key of a flag.
@@ -16,11 +16,15 @@ use yardarm_core::hooks::{
 pub(super) struct Doing {
     pub(super) hides: Vec<&'static str>,
     pub(super) pins: Vec<&'static str>,
+    /// The value of an added flag.
+    pub(super) adds: Option<u8>,
     pub(super) fails: bool,
 }
 
 /// On two lines, which plugins may return.
 const PINNED: &[u8] = b"{\"pinned\":\r\n1}";
+/// The key of the added flag.
+pub(super) const ADDED: &str = "zz-added";
 
 /// A plugin that changes nothing and fails while its flag is set.
 pub(super) struct Flaky(pub(super) Arc<AtomicBool>);
@@ -48,10 +52,10 @@ impl EvaluationTransform for Flaky {
         &'a self,
         _: &'a EvaluationFacts,
         _: Arc<dyn ResultView>,
-    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+    ) -> HookFuture<'a, Result<ResultEdits, HookFailure>> {
         let fails = self.0.load(Ordering::Relaxed);
         let failure = HookFailure { plugin: "flaky".into(), class: "trap" };
-        Box::pin(async move { if fails { Err(failure) } else { Ok(Vec::new()) } })
+        Box::pin(async move { if fails { Err(failure) } else { Ok(ResultEdits::default()) } })
     }
 }
 
@@ -66,13 +70,13 @@ impl EvaluationTransform for Slow {
         &'a self,
         _: &'a EvaluationFacts,
         _: Arc<dyn ResultView>,
-    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+    ) -> HookFuture<'a, Result<ResultEdits, HookFailure>> {
         Box::pin(async move {
             let (now, most) = &*self.0;
             most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(100)).await;
             now.fetch_sub(1, Ordering::Relaxed);
-            Ok(Vec::new())
+            Ok(ResultEdits::default())
         })
     }
 }
@@ -110,20 +114,26 @@ impl EvaluationTransform for Doing {
         &'a self,
         _: &'a EvaluationFacts,
         results: Arc<dyn ResultView>,
-    ) -> HookFuture<'a, Result<Vec<ResultEdit>, HookFailure>> {
+    ) -> HookFuture<'a, Result<ResultEdits, HookFailure>> {
         Box::pin(async move {
             if self.fails {
                 return Err(HookFailure { plugin: "doing".into(), class: "deadline" });
             }
-            let edits = (0..results.len()).filter_map(|index| {
+            let changes = (0..results.len()).filter_map(|index| {
                 let flag = results.flag(index)?;
                 if self.hides(flag) {
-                    return Some(ResultEdit { index, change: ResultChange::Drop });
+                    return Some((index, ResultChange::Drop));
                 }
-                let change = ResultChange::Replace(Bytes::from_static(PINNED));
-                self.pins(flag).then_some(ResultEdit { index, change })
+                let pinned = ReplacedResult { value: Some(Bytes::from_static(PINNED)), ..ReplacedResult::default() };
+                self.pins(flag).then_some((index, ResultChange::Replace(pinned)))
             });
-            Ok(edits.collect())
+            let added = self.adds.map(|value| ViewedResult {
+                flag: ADDED.into(),
+                value: value.to_string().into(),
+                variation: Some(7),
+                reason: Some(Bytes::from_static(b"{\"kind\":\n\"OFF\"}")),
+            });
+            Ok(ResultEdits { changes: changes.collect(), added: added.into_iter().collect() })
         })
     }
 }

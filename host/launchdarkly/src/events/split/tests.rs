@@ -20,7 +20,7 @@ fn texts(split: &Split) -> Vec<String> {
 #[test]
 fn a_post_is_split_into_events_byte_for_byte() {
     let split = split(br#" [ {"kind":"custom","creationDate":1.5,"z":1.0} , 7,"a,]\"b" ,[1, [ ]],null ] "#);
-    assert_eq!((split.events[0].kind.as_str(), split.events[0].at_ms), ("custom", 1));
+    assert_eq!((split.events[0].kind.as_deref(), split.events[0].at_ms), (Some("custom"), Some(1)));
     assert_eq!(
         texts(&split),
         [r#"{"kind":"custom","creationDate":1.5,"z":1.0}"#, "7", r#""a,]\"b""#, "[1, [ ]]", "null"]
@@ -121,7 +121,7 @@ fn memory_is_charged_for_kept_events() {
     splitter.push(br#"2},bad]"#);
     let split = splitter.finish();
     assert_eq!((split.events.len(), split.charge.amount()), (2, 2 * (7 + EVENT_COST)));
-    assert!(!split.has_envelopes && split.events[0].kind.is_empty());
+    assert!(!split.has_envelopes && split.events[0].kind.is_none());
     let mut splitter = Splitter::new(&account, false).unwrap();
     splitter.push(format!("[{}0]", "0,".repeat(1000)).as_bytes());
     assert!(splitter.is_out_of_memory());

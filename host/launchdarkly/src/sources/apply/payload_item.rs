@@ -15,9 +15,11 @@ const SEGMENT: &str = "segment";
 impl PayloadItem for Item {
     type Items = Items;
 
+    const NEEDS_HIGHER_VERSION: bool = true;
+
     fn head(&self) -> ItemHead {
         let version = u64::try_from(self.version()).unwrap_or(0);
-        ItemHead { kind: kind(self), key: Arc::clone(self.key()), version }
+        ItemHead { kind: kind(self), key: Arc::clone(self.key()), version, is_deleted: self.is_deleted() }
     }
 
     fn json(&self) -> Bytes {

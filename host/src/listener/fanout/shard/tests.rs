@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::change_log::{Cursor, UpdateSource, Version};
-use yardarm_core::hooks::{HeaderBlock, RequestFacts};
+use yardarm_core::hooks::RequestFacts;
 use yardarm_core::registry::{EndReason, StreamRegistry};
 use yardarm_core::sse::Frame;
 use yardarm_core::stream::OpenStream;
@@ -35,17 +35,9 @@ impl UpdateSource for Silence {
 async fn a_stream_that_ended_before_assignment_receives_its_end() {
     let (lifecycle, streams) = (Lifecycle::new(), StreamRegistry::new(1));
     let fanout = Fanout::start(&lifecycle, Duration::from_secs(120)).unwrap();
-    let facts = RequestFacts {
-        environment: EnvironmentLabel::new("v", "e"),
-        route: "r",
-        sdk: "server",
-        method: http::Method::GET,
-        headers: HeaderBlock::new(&http::HeaderMap::new()),
-        credential: None,
-        client: None,
-    };
+    let request = RequestFacts::new(EnvironmentLabel::new("v", "e"), "r", "server").into();
     let source = Arc::new(Silence(watch::Sender::new(Version::default())));
-    let stream = OpenStream::new(source, 0, streams.open(facts, None).unwrap());
+    let stream = OpenStream::new(source, 0, streams.open(request, None).unwrap());
     streams.end_where(EndReason::SourceLost, |_| true);
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

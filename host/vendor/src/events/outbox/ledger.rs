@@ -13,12 +13,13 @@ use yardarm_core::EnvironmentLabel;
 /// Minimum time between two log lines about losses of the same cause.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Accounting of the events of one environment. Delivered, filtered, dropped and pending add up to received.
+/// Accounting of the events of one environment. Delivered, filtered, dropped and pending add up to received and added.
 #[derive(Debug, Default)]
 pub struct Ledger {
     label: Option<EnvironmentLabel>,
     advice: Option<Advice>,
     received: AtomicU64,
+    added: AtomicU64,
     delivered: AtomicU64,
     pending: AtomicU64,
     refused_posts: Mutex<Loss>,
@@ -51,6 +52,8 @@ pub struct Unsettled {
 pub struct LedgerReport {
     /// Events received from SDKs.
     pub received: u64,
+    /// Events that plugins added, those included by which a split event became more.
+    pub added: u64,
     /// Events delivered upstream.
     pub delivered: u64,
     /// Events that wait or are being sent.
@@ -73,6 +76,12 @@ impl Ledger {
     /// Records received events.
     pub fn record_received(&self, count: usize) {
         self.received.fetch_add(count as u64, Ordering::Relaxed);
+        self.pending.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Records events that a plugin added.
+    pub fn record_added(&self, count: usize) {
+        self.added.fetch_add(count as u64, Ordering::Relaxed);
         self.pending.fetch_add(count as u64, Ordering::Relaxed);
     }
 
@@ -125,6 +134,7 @@ impl Ledger {
     pub fn report(&self) -> LedgerReport {
         LedgerReport {
             received: self.received.load(Ordering::Relaxed),
+            added: self.added.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             pending: self.pending.load(Ordering::Relaxed),
             filtered: self.filtered.lock().clone(),

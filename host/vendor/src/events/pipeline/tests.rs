@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use yardarm_core::EnvironmentLabel;
-use yardarm_core::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan};
+use yardarm_core::hooks::{EnvironmentHooks, EventFilter, HookFuture, Plan, RequestFacts};
 
 use super::*;
 
@@ -14,20 +14,30 @@ struct Filter {
 impl EventFilter for Filter {
     fn filter<'a>(&'a self, _: &'a BatchFacts, events: &'a [Event]) -> HookFuture<'a, Filtering> {
         Box::pin(async {
-            if self.is_broken.load(Ordering::Relaxed) || events.iter().any(|event| event.kind == "poison") {
+            if self.is_broken.load(Ordering::Relaxed)
+                || events.iter().any(|event| event.kind.as_deref() == Some("poison"))
+            {
                 return Filtering::Hold { plugin: "f".into() };
             }
-            if events.iter().any(|event| event.kind == "short") {
-                return Filtering::Decided(vec![Verdict::Keep]);
+            if events.iter().any(|event| event.kind.as_deref() == Some("short")) {
+                return Filtering::Decided(Filtered { verdicts: vec![Verdict::Keep], added: Vec::new() });
             }
-            let verdict = |event: &Event| match event.kind.as_str() {
+            let verdict = |event: &Event| match event.kind.as_deref().unwrap_or_default() {
                 "bad" => Verdict::Drop { plugin: "f".into() },
-                "new" => Verdict::Replace(Bytes::from_static(b"\"new\"")),
+                "new" => Verdict::Replace(vec![Bytes::from_static(b"\"new\"")]),
+                "two" => Verdict::Replace(vec![Bytes::from_static(b"1"), Bytes::from_static(b"2")]),
                 _ => Verdict::Keep,
             };
-            Filtering::Decided(events.iter().map(verdict).collect())
+            let is_extended = events.iter().any(|event| event.kind.as_deref() == Some("two"));
+            let added = if is_extended { vec![Bytes::from_static(b"3")] } else { Vec::new() };
+            Filtering::Decided(Filtered { verdicts: events.iter().map(verdict).collect(), added })
         })
     }
+}
+
+pub(in crate::events) fn batch(sdk: &'static str) -> BatchFacts {
+    let request = RequestFacts::new(EnvironmentLabel::new("v", "e"), "bulk", sdk).into();
+    BatchFacts { request, schema: Some(4), read: |body| Event { kind: None, at_ms: None, body } }
 }
 
 struct FilterPlan(Arc<EnvironmentHooks>);
@@ -65,8 +75,8 @@ impl Setup {
     }
 
     async fn pass_from(&self, sdk: &'static str, kinds: &[&str], body: &'static [u8]) {
-        let facts = BatchFacts { environment: EnvironmentLabel::new("v", "e"), route: "bulk", sdk, schema: 4 };
-        let event = |kind: &&str| Event { kind: (*kind).to_owned(), at_ms: 0, body: Bytes::from_static(body) };
+        let facts = batch(sdk);
+        let event = |kind: &&str| Event { kind: Some((*kind).into()), at_ms: None, body: Bytes::from_static(body) };
         self.ledger.record_received(kinds.len());
         let left = Arc::clone(&self.left);
         let sink = Box::new(move |events: Vec<Bytes>| left.lock().extend(events));
@@ -82,6 +92,15 @@ async fn verdicts_are_applied_and_counted() {
     setup.pass(&["good", "bad", "new"], b"{}").await;
     assert_eq!(*setup.left.lock(), ["{}", "\"new\""]);
     assert_eq!(setup.ledger.report().filtered, [("f".into(), 1)].into());
+}
+
+#[tokio::test]
+async fn split_and_added_events_are_counted() {
+    let setup = setup();
+    setup.pass(&["two", "good"], b"{}").await;
+    assert_eq!(*setup.left.lock(), ["1", "2", "{}", "3"]);
+    let report = setup.ledger.report();
+    assert_eq!((report.received, report.added, report.pending), (2, 2, 4));
 }
 
 #[tokio::test]

@@ -6,11 +6,25 @@ use crate::runtime::interface::v0_1::host::log::Level;
 use crate::vocabulary::clean;
 
 impl v0_1::host::log::Host for GuestState {
+    fn enabled(&mut self, level: Level) -> wasmtime::Result<bool> {
+        Ok(!self.is_warm_up && is_enabled(level))
+    }
+
     fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
         if !self.is_warm_up {
             write(&self.plugin, self.hook, level, &message);
         }
         Ok(())
+    }
+}
+
+fn is_enabled(level: Level) -> bool {
+    match level {
+        Level::Trace => tracing::enabled!(target: "yardarm::guest", tracing::Level::TRACE),
+        Level::Debug => tracing::enabled!(target: "yardarm::guest", tracing::Level::DEBUG),
+        Level::Info => tracing::enabled!(target: "yardarm::guest", tracing::Level::INFO),
+        Level::Warn => tracing::enabled!(target: "yardarm::guest", tracing::Level::WARN),
+        Level::Error => tracing::enabled!(target: "yardarm::guest", tracing::Level::ERROR),
     }
 }
 

@@ -2,41 +2,42 @@
 
 use crate::runtime::guest::GuestState;
 use crate::runtime::interface::v0_1;
-use crate::vocabulary::{GuestValue, Labels};
+use crate::runtime::interface::v0_1::host::metrics::MetricError;
+use crate::vocabulary::{GuestMetricError, GuestValue, Labels};
+
+/// The outer error is one of Wasmtime, the inner one is for the guest.
+type Recorded = wasmtime::Result<Result<(), MetricError>>;
 
 impl v0_1::host::metrics::Host for GuestState {
-    fn counter_add(&mut self, name: String, delta: u64, labels: Labels) -> wasmtime::Result<()> {
-        if !self.is_warm_up {
-            self.plugin.counters.guest.update(name, labels, GuestValue::Counter(0), |value| {
-                let GuestValue::Counter(count) = value else { return false };
-                *count = count.saturating_add(delta);
-                true
-            });
-        }
-        Ok(())
+    fn counter_add(&mut self, name: String, delta: u64, labels: Labels) -> Recorded {
+        self.record(name, labels, GuestValue::Counter(delta))
     }
 
-    fn gauge_set(&mut self, name: String, new: f64, labels: Labels) -> wasmtime::Result<()> {
-        if !self.is_warm_up {
-            self.plugin.counters.guest.update(name, labels, GuestValue::Gauge(0.0), |value| {
-                let GuestValue::Gauge(old) = value else { return false };
-                *old = new;
-                true
-            });
-        }
-        Ok(())
+    fn gauge_set(&mut self, name: String, value: f64, labels: Labels) -> Recorded {
+        self.record(name, labels, GuestValue::Gauge(value))
     }
 
-    fn histogram_observe(&mut self, name: String, new: f64, labels: Labels) -> wasmtime::Result<()> {
-        if !self.is_warm_up {
-            let first = GuestValue::Summary { count: 0, sum: 0.0 };
-            self.plugin.counters.guest.update(name, labels, first, |value| {
-                let GuestValue::Summary { count, sum } = value else { return false };
-                *count += 1;
-                *sum += new;
-                true
-            });
+    fn histogram_observe(&mut self, name: String, value: f64, labels: Labels) -> Recorded {
+        self.record(name, labels, GuestValue::Summary { count: 1, sum: value })
+    }
+}
+
+impl GuestState {
+    fn record(&mut self, name: String, labels: Labels, observed: GuestValue) -> Recorded {
+        if self.is_warm_up {
+            return Ok(Ok(()));
         }
-        Ok(())
+        Ok(self.plugin.counters.guest.record(name, labels, observed).map_err(MetricError::from))
+    }
+}
+
+impl From<GuestMetricError> for MetricError {
+    fn from(error: GuestMetricError) -> Self {
+        match error {
+            GuestMetricError::InvalidName => Self::InvalidName,
+            GuestMetricError::WrongKind => Self::WrongKind,
+            GuestMetricError::TooManySeries => Self::TooManySeries,
+            GuestMetricError::InvalidValue => Self::InvalidValue,
+        }
     }
 }

@@ -189,9 +189,10 @@ mod tests {
             name: "zoo".into(),
             generation: 1,
             grants: Default::default(),
-            config: crate::runtime::capability::config::Configuration::new(&serde_json::Map::new()),
+            config: "{}".to_owned(),
             fingerprints: Arc::new(crate::runtime::capability::fingerprint::Fingerprints::new()),
             counters: Arc::default(),
+            missing_grants: Default::default(),
         };
         let mut lines =
             Lines { printer: Printer { plugin: Arc::new(plugin), level: Level::Info }, line: Vec::new(), printed: 0 };

@@ -1,0 +1,144 @@
+//! The manifest inside a component: a custom section in which the author says what the plugin is and what it wants.
+//!
+//! It is read from the bytes of the file, before anything is compiled. A component without one is named by its file.
+
+use serde::{Deserialize, Serialize};
+use wasmparser::{Parser, Payload};
+
+use crate::vocabulary::{Grants, LoadError, StatePolicy, clean};
+
+/// Name of the custom section. It stands in the component, or in a core module inside it.
+const SECTION: &str = "yardarm:manifest";
+/// Maximum size of the section in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// What a component says about itself, as JSON. Unknown properties are those of later versions, and are ignored.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+pub(crate) struct ComponentManifest {
+    /// Name of the plugin: 1 to 64 letters, digits, `-` and `_`. The file's if absent.
+    pub(crate) name: Option<String>,
+    /// Version of the plugin, for display.
+    #[serde(default)]
+    pub(crate) version: String,
+    /// One-line description.
+    #[serde(default)]
+    pub(crate) about: String,
+    /// Grants that the plugin wants; `None` for a plugin that does not say.
+    pub(crate) grants: Option<Vec<WantedGrant>>,
+    /// JSON Schema of the configuration.
+    pub(crate) config: Option<serde_json::Value>,
+    /// Whether instances may keep state between calls.
+    pub(crate) state: Option<StatePolicy>,
+}
+
+/// A grant that a plugin wants.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct WantedGrant {
+    /// The grant, as in a binding file.
+    pub(crate) grant: String,
+    /// What it is for.
+    #[serde(default)]
+    pub(crate) why: String,
+    /// Whether the plugin works without it.
+    #[serde(default)]
+    pub(crate) optional: bool,
+}
+
+impl ComponentManifest {
+    /// Reads the manifest of a component file; the default if it has none.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub(crate) fn of_component(bytes: &[u8]) -> Result<Self, LoadError> {
+        let Some(section) = section(bytes) else { return Ok(Self::default()) };
+        let invalid = |text: String| LoadError::ComponentManifestInvalid { text };
+        if section.len() > LARGEST {
+            return Err(invalid(format!("it has {} bytes, {LARGEST} are allowed", section.len())));
+        }
+        let manifest: Self = serde_json::from_slice(section).map_err(|error| invalid(clean(&error.to_string())))?;
+        for wanted in manifest.wanted() {
+            if !Grants::default().add(&wanted.grant) {
+                return Err(invalid(format!("`{}` is not a grant that this host knows", clean(&wanted.grant))));
+            }
+        }
+        Ok(Self { version: clean(&manifest.version), about: clean(&manifest.about), ..manifest })
+    }
+
+    /// Returns the grants that the plugin wants.
+    pub(crate) fn wanted(&self) -> &[WantedGrant] {
+        self.grants.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the given grants that the plugin wants, or all of them if it does not say what it wants.
+    pub(crate) fn effective(&self, given: &Grants) -> Grants {
+        match &self.grants {
+            None => given.clone(),
+            Some(wanted) => given.restricted_to(|grant| wanted.iter().any(|it| it.grant == grant)),
+        }
+    }
+}
+
+/// Returns the content of the section. The component's own counts before that of a module inside.
+fn section(bytes: &[u8]) -> Option<&[u8]> {
+    let (mut depth, mut nested) = (0_u32, None);
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.ok()? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::CustomSection(section) if section.name() == SECTION && depth == 0 => return Some(section.data()),
+            Payload::CustomSection(section) if section.name() == SECTION => nested = nested.or(Some(section.data())),
+            _ => (),
+        }
+    }
+    nested
+}
+
+#[cfg(test)]
+mod tests {
+    use yardarm_testkit::guests::{ALLOW, Guest, GuestHook};
+
+    use super::*;
+
+    fn component(manifest: &str) -> Vec<u8> {
+        Guest::new("zoo").hook(GuestHook::RequestAuth, ALLOW).manifest(manifest).component().unwrap()
+    }
+
+    #[test]
+    fn a_manifest_is_read_from_the_component_or_a_module_inside() {
+        let nested = component(r#"{"name":"gate","version":"2.0.0","state":"cache","later":[1]}"#);
+        let manifest = ComponentManifest::of_component(&nested).unwrap();
+        assert_eq!((manifest.name.as_deref(), &*manifest.version), (Some("gate"), "2.0.0"));
+        assert_eq!(manifest.state, Some(StatePolicy::Cache));
+        let mut outer = nested.clone();
+        let json = br#"{"name":"outer"}"#;
+        let size = 1 + SECTION.len() + json.len();
+        outer.extend_from_slice(&[0, u8::try_from(size).unwrap(), u8::try_from(SECTION.len()).unwrap()]);
+        outer.extend_from_slice(SECTION.as_bytes());
+        outer.extend_from_slice(json);
+        assert_eq!(ComponentManifest::of_component(&outer).unwrap().name.as_deref(), Some("outer"));
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        for (json, expected) in [
+            ("{", "EOF"),
+            (r#"{"name":7}"#, "expected a string"),
+            (r#"{"state":"much"}"#, "unknown variant `much`"),
+            (r#"{"grants":[{"grant":"sockets"}]}"#, "`sockets` is not a grant"),
+        ] {
+            let error = ComponentManifest::of_component(&component(json)).unwrap_err();
+            assert_eq!((error.code(), error.class()), ("L07", "manifest-invalid"));
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_wanted_grants_are_given() {
+        let mut given = Grants::default();
+        assert!(["clock", "header:x-tenant", "flag-data"].iter().all(|grant| given.add(grant)));
+        let wanted = r#"{"grants":[{"grant":"clock","why":"to expire"},{"grant":"path","optional":true}]}"#;
+        let manifest = ComponentManifest::of_component(&component(wanted)).unwrap();
+        assert_eq!(manifest.effective(&given).names(), ["clock"]);
+        assert_eq!(ComponentManifest::default().effective(&given), given);
+    }
+}

@@ -1,0 +1,11 @@
+(data (i32.const 2048) "x-tenant")
+(data (i32.const 2064) "acme")
+;; body
+(drop (call $allow (i32.const 1024) (i32.const 3)))
+(i32.store (i32.const 4096) (i32.const 2048))
+(i32.store (i32.const 4100) (i32.const 8))
+(i32.store (i32.const 4104) (i32.const 2064))
+(i32.store (i32.const 4108) (i32.const 4))
+(i32.store (i32.const 284) (i32.const 4096))
+(i32.store (i32.const 288) (i32.const 1))
+(i32.const 256)

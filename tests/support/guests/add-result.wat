@@ -1,0 +1,10 @@
+(data (i32.const 2048) "extra")
+(data (i32.const 2064) "\"from a plugin\"")
+;; body
+(memory.fill (i32.const 4096) (i32.const 0) (i32.const 40))
+(i32.store (i32.const 4096) (i32.const 2))
+(i32.store (i32.const 4100) (i32.const 2048))
+(i32.store (i32.const 4104) (i32.const 5))
+(i32.store (i32.const 4108) (i32.const 2064))
+(i32.store (i32.const 4112) (i32.const 15))
+(call $list (i32.const 4096) (i32.const 1))

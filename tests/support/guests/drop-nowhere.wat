@@ -1,0 +1,1 @@
+(call $drop_one (i32.const 99))

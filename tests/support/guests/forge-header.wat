@@ -1,0 +1,11 @@
+(data (i32.const 2048) "set-cookie")
+(data (i32.const 2064) "a=b")
+;; body
+(drop (call $allow (i32.const 1024) (i32.const 3)))
+(i32.store (i32.const 4096) (i32.const 2048))
+(i32.store (i32.const 4100) (i32.const 10))
+(i32.store (i32.const 4104) (i32.const 2064))
+(i32.store (i32.const 4108) (i32.const 3))
+(i32.store (i32.const 284) (i32.const 4096))
+(i32.store (i32.const 288) (i32.const 1))
+(i32.const 256)

@@ -1,1 +1,0 @@
-(call $list (i32.const 4096) (i32.const 0))
