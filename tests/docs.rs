@@ -78,6 +78,16 @@ All metrics with their meaning. The tables are generated from the declarations i
 ";
 
 #[test]
+fn the_interface_of_plugins_lists_all_routes() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect(path);
+    let id = regex::Regex::new(r"`((?:server|mobile|client)\.[a-z.]+)`").expect("a pattern");
+    let ids = |text: &str| -> std::collections::BTreeSet<String> {
+        id.captures_iter(text).map(|found| found[1].to_owned()).collect()
+    };
+    assert_eq!(ids(&read("wit/v0.1/request.wit")), ids(&read("docs/routes.md")));
+}
+
+#[test]
 fn the_tables_of_metrics_are_their_declarations() {
     let tables = [
         yardarm_core::metrics::catalog::metrics_document(),

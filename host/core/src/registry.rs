@@ -81,9 +81,11 @@ pub enum EndReason {
     SourceLost = 6,
     /// The client read nothing for longer than the write timeout, or no longer acknowledges data.
     Unresponsive = 7,
+    /// A plugin reads facts about the request now, which clients that shared results differ in.
+    ResultsDiffer = 8,
 }
 
-const REASONS: [EndReason; 8] = [
+const REASONS: [EndReason; 9] = [
     EndReason::ClientGone,
     EndReason::Lifetime,
     EndReason::CredentialWithdrawn,
@@ -92,6 +94,7 @@ const REASONS: [EndReason; 8] = [
     EndReason::FellBehind,
     EndReason::SourceLost,
     EndReason::Unresponsive,
+    EndReason::ResultsDiffer,
 ];
 
 /// Counts for metrics.
@@ -122,6 +125,7 @@ impl EndReason {
             Self::FellBehind => "fell-behind",
             Self::SourceLost => "source-lost",
             Self::Unresponsive => "unresponsive",
+            Self::ResultsDiffer => "results-differ",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Streams of evaluated flags, like those of LaunchDarkly's own service: `put`, `patch` and `delete` in place of `ping`.
 //!
-//! Clients with equal [`EvaluationRequest`]s form one [`Group`], which is evaluated once per change and rendered once. A
+//! Clients with equal [`EvaluationRequest`]s form one [`Group`], which is evaluated once per change and rendered once,
+//! unless plugins read facts about the request, in which they may differ. A
 //! group is a small data set of its own, whose full rendering is the `put`. Its task ([`worker`]) waits for changes of the
 //! environment, evaluates the [`affected`] flags, builds new [`results`] and the [`delta`] from the previous ones. Streams
 //! read it like any other source, so nothing is evaluated where sockets are written.
@@ -15,10 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
+use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 use yardarm_core::budget::ByTrust;
 use yardarm_core::change_log::{Cursor, LogLimits, UpdateSource, Version};
-use yardarm_core::hooks::{HookFailure, Hooks};
+use yardarm_core::hooks::{HookFailure, Hooks, RequestFacts};
+use yardarm_core::registry::{EndReason, StreamRegistry};
 use yardarm_core::sse::Frame;
 use yardarm_core::{Environment, EnvironmentLabel, Evaluators, Lifecycle, environment_with};
 
@@ -49,6 +52,8 @@ struct SharedGroups {
     affected: AffectedBetween,
     permits: Semaphore,
     evaluators: ByTrust<Evaluators>,
+    /// All open streams.
+    registry: StreamRegistry,
     /// Set while plugins fail, so that the failure is logged once and not once per group.
     is_failing: AtomicBool,
 }
@@ -68,7 +73,7 @@ impl EvaluatedStreams {
         label: EnvironmentLabel,
         data: Environment<FlagData>,
         store: Option<Arc<EnvironmentStore>>,
-        hooks: Hooks,
+        (hooks, registry): (Hooks, StreamRegistry),
         evaluators: &ByTrust<Evaluators>,
         lifecycle: Lifecycle,
     ) -> Self {
@@ -82,18 +87,28 @@ impl EvaluatedStreams {
             affected: AffectedBetween::default(),
             permits: Semaphore::new(MAX_EVALUATING),
             evaluators: ByTrust::from_fn(|trust| evaluators.get(trust).for_tasks()),
+            registry,
             is_failing: AtomicBool::new(false),
         }))
     }
 
     /// The source for a stream of a client with `evaluation_request`.
-    pub(crate) fn join(&self, evaluation_request: EvaluationRequest) -> Arc<dyn UpdateSource> {
-        let fingerprint = evaluation_request.fingerprint();
+    pub(crate) fn join(&self, mut evaluation_request: EvaluationRequest) -> Arc<dyn UpdateSource> {
+        let mut fingerprint = evaluation_request.fingerprint();
+        let is_shared = !self.0.hooks.of(&self.0.label).evaluation_transform.as_ref().is_some_and(|it| it.reads_requests());
+        if is_shared {
+            // Plugins receive nothing in which the clients of a group may differ.
+            let RequestFacts { environment, route, sdk, .. } = &*evaluation_request.request.facts;
+            evaluation_request.request = RequestFacts::new(environment.clone(), route, sdk).into();
+        } else {
+            let id = evaluation_request.request.facts.id.to_string();
+            fingerprint = Sha256::new().chain_update(fingerprint).chain_update(id).finalize().into();
+        }
         let mut groups = self.0.groups();
         if let Some(group) = groups.get(&fingerprint).and_then(Weak::upgrade) {
             return group;
         }
-        let group = Arc::new(Group::start(fingerprint, evaluation_request, &self.0));
+        let group = Arc::new(Group::start(fingerprint, evaluation_request, is_shared, &self.0));
         groups.insert(fingerprint, Arc::downgrade(&group));
         group
     }
@@ -110,6 +125,17 @@ impl SharedGroups {
         self.groups.lock()
     }
 
+    /// Ends the streams of results of the environment. Clients connect again, and do not share results any more.
+    fn end_all(&self) {
+        let is_result_stream = |route: &str| matches!(route, "client.stream" | "mobile.stream");
+        let ended = self.registry.end_where(EndReason::ResultsDiffer, |facts| {
+            facts.environment == self.label && is_result_stream(facts.route)
+        });
+        if ended > 0 {
+            tracing::info!(ended, "streams of results ended, because a plugin reads facts about requests now");
+        }
+    }
+
     fn plugins_failed(&self, failure: &HookFailure) {
         if !self.is_failing.swap(true, Ordering::Relaxed) {
             tracing::error!(%failure, "evaluation plugin failed, evaluated streams keep what they were sent");
@@ -124,11 +150,16 @@ impl SharedGroups {
 }
 
 impl Group {
-    fn start(fingerprint: [u8; 32], evaluation_request: EvaluationRequest, streams: &Arc<SharedGroups>) -> Self {
+    fn start(
+        fingerprint: [u8; 32],
+        evaluation_request: EvaluationRequest,
+        is_shared: bool,
+        streams: &Arc<SharedGroups>,
+    ) -> Self {
         let (writer, environment) = environment_with::<Announced>(LogLimits::SMALL);
         let lifecycle = streams.lifecycle.child();
         let source = environment.update_source();
-        let worker = GroupWorker::new(Arc::clone(streams), evaluation_request, writer, environment);
+        let worker = GroupWorker::new(Arc::clone(streams), evaluation_request, is_shared, writer, environment);
         lifecycle.supervise("evaluated stream", worker);
         Self { source, fingerprint, streams: Arc::clone(streams), lifecycle }
     }

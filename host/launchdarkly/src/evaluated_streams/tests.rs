@@ -16,7 +16,7 @@ use yardarm_launchdarkly_eval::model::Context;
 
 use self::client::{Client, Rules};
 use self::data::{KEYS, any_change, any_item, flag, put, segment, simple};
-use self::plugins::{ADDED, Doing, Flaky, Slow, no_plugins};
+use self::plugins::{ADDED, Doing, Flaky, Nosy, Slow, no_plugins};
 use super::delta::MOST_EVENTS;
 use super::worker::GroupWorker;
 use super::*;
@@ -32,6 +32,10 @@ fn evaluation_request(context: &str, kind: SdkKind, with_reasons: bool) -> Evalu
 }
 
 /// An environment with one group, whose task is run by hand.
+fn registry() -> StreamRegistry {
+    StreamRegistry::new(10)
+}
+
 struct Stage {
     hooks: Hooks,
     data: Environment<FlagData>,
@@ -47,11 +51,11 @@ impl Stage {
         let hooks = Hooks::none();
         let label = EnvironmentLabel::new("launchdarkly", "test");
         let evaluators = ByTrust::from_fn(|_| Evaluators::start().unwrap());
-        let streams = EvaluatedStreams::new(label, data.clone(), None, hooks.clone(), &evaluators, Lifecycle::new());
+        let streams = EvaluatedStreams::new(label, data.clone(), None, (hooks.clone(), registry()), &evaluators, Lifecycle::new());
         let (group_writer, group) = environment_with(LogLimits::SMALL);
         let source = group.update_source();
         let request = || evaluation_request(ADA, kind, with_reasons);
-        let worker = GroupWorker::new(streams.0, request(), group_writer, group);
+        let worker = GroupWorker::new(streams.0, request(), true, group_writer, group);
         Self { hooks, data, writer, worker, group: source, request: request() }
     }
 

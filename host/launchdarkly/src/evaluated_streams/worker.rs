@@ -18,6 +18,8 @@ use crate::evaluation::{Edits, EvaluationError, EvaluationRequest};
 pub(super) struct GroupWorker {
     streams: Arc<SharedGroups>,
     evaluation_request: EvaluationRequest,
+    /// Whether the group may have several clients, which differ in facts about their requests.
+    is_shared: bool,
     writer: Writer<Announced>,
     group: Environment<Announced>,
     /// The published results; `None` before there is data.
@@ -31,12 +33,14 @@ impl GroupWorker {
     pub(super) fn new(
         streams: Arc<SharedGroups>,
         evaluation_request: EvaluationRequest,
+        is_shared: bool,
         writer: Writer<Announced>,
         group: Environment<Announced>,
     ) -> Self {
         Self {
             streams,
             evaluation_request,
+            is_shared,
             writer,
             group,
             results: None,
@@ -83,6 +87,10 @@ impl GroupWorker {
         // The newest data and plan, because the queue may have been long.
         let chain = self.chain_in_force();
         let Some(snapshot) = self.unpublished(chain.as_ref()) else { return Ok(()) };
+        if self.is_shared && chain.as_ref().is_some_and(|chain| chain.reads_requests()) {
+            streams.end_all();
+            return Ok(());
+        }
         let is_member_of_others = self.look_up(&snapshot).await?;
         match &chain {
             // Any flag may depend on the memberships, and the data does not show which.

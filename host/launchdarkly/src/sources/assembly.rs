@@ -175,9 +175,9 @@ impl EnvironmentAssembly {
         };
         let store = EnvironmentStore::open(&self.config.store, &settings.get(), &filter);
         let evaluated_streams = (self.config.client_streams == ClientStreamMode::Evaluated).then(|| {
-            let (hooks, lifecycle) = (self.parts.hooks.clone(), lifecycles.0.clone());
-            let evaluators = &self.limits.evaluators;
-            EvaluatedStreams::new(name.clone(), data.clone(), store.clone(), hooks, evaluators, lifecycle)
+            let parts = (self.parts.hooks.clone(), self.parts.streams.clone());
+            let (evaluators, lifecycle) = (&self.limits.evaluators, lifecycles.0.clone());
+            EvaluatedStreams::new(name.clone(), data.clone(), store.clone(), parts, evaluators, lifecycle)
         });
         let environment = Arc::new(LdEnvironment {
             ping_sources: self.ping_sources(&data, &lifecycles.0),

@@ -8,7 +8,7 @@ fn streams(hooks: &Hooks) -> (Writer<FlagData>, Environment<FlagData>, Evaluated
     let lifecycle = Lifecycle::new();
     let label = EnvironmentLabel::new("launchdarkly", "test");
     let evaluators = ByTrust::from_fn(|_| Evaluators::start().unwrap());
-    let streams = EvaluatedStreams::new(label, data.clone(), None, hooks.clone(), &evaluators, lifecycle.clone());
+    let streams = EvaluatedStreams::new(label, data.clone(), None, (hooks.clone(), registry()), &evaluators, lifecycle.clone());
     (writer, data, streams, lifecycle)
 }
 
@@ -49,6 +49,33 @@ async fn a_group_lives_as_long_as_its_streams() {
     let again = join(SdkKind::Mobile, false);
     assert_eq!(next_events(&mut Client::new(Rules::Current, Arc::clone(&again)), &again).await, ["put"]);
     assert!(lifecycle.stop(Duration::from_secs(1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_share_results_unless_plugins_read_their_requests() {
+    let hooks = Hooks::none();
+    let (mut writer, data) = environment();
+    let (lifecycle, registry) = (Lifecycle::new(), registry());
+    let label = EnvironmentLabel::new("launchdarkly", "test");
+    let evaluators = ByTrust::from_fn(|_| Evaluators::start().unwrap());
+    let both = (hooks.clone(), registry.clone());
+    let streams = EvaluatedStreams::new(label.clone(), data, None, both, &evaluators, lifecycle);
+    writer.update(&put(many(3, 1)));
+    let join = || streams.join(evaluation_request(ADA, SdkKind::Browser, false));
+    let shared = [join(), join()];
+    assert!(Arc::ptr_eq(&shared[0], &shared[1]));
+    let open = |route| registry.open(RequestFacts::new(label.clone(), route, "client").into(), None).unwrap();
+    let (of_results, of_data) = (open("client.stream"), open("server.stream.all"));
+    hooks.replace(Nosy.plan());
+    while of_results.ending().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!((of_results.ending(), of_data.ending()), (Some(EndReason::ResultsDiffer), None));
+    drop(shared);
+    let apart = [join(), join()];
+    assert!(!Arc::ptr_eq(&apart[0], &apart[1]));
+    let mut client = Client::new(Rules::Current, Arc::clone(&apart[0]));
+    assert_eq!(next_events(&mut client, &apart[0]).await, ["put"]);
 }
 
 #[tokio::test(start_paused = true)]

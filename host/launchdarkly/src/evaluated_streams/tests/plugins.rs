@@ -29,6 +29,9 @@ pub(super) const ADDED: &str = "zz-added";
 /// A plugin that changes nothing and fails while its flag is set.
 pub(super) struct Flaky(pub(super) Arc<AtomicBool>);
 
+/// A plugin that reads facts about requests and changes nothing.
+pub(super) struct Nosy;
+
 /// A slow plugin that changes nothing and counts its calls: the current ones, and the most at once.
 #[derive(Default)]
 pub(super) struct Slow(pub(super) Arc<(AtomicUsize, AtomicUsize)>);
@@ -56,6 +59,26 @@ impl EvaluationTransform for Flaky {
         let fails = self.0.load(Ordering::Relaxed);
         let failure = HookFailure { plugin: "flaky".into(), class: "trap" };
         Box::pin(async move { if fails { Err(failure) } else { Ok(ResultEdits::default()) } })
+    }
+}
+
+impl Nosy {
+    pub(super) fn plan(self) -> Arc<dyn Plan> {
+        with(Arc::new(self))
+    }
+}
+
+impl EvaluationTransform for Nosy {
+    fn reads_requests(&self) -> bool {
+        true
+    }
+
+    fn transform<'a>(
+        &'a self,
+        _: &'a EvaluationFacts,
+        _: Arc<dyn ResultView>,
+    ) -> HookFuture<'a, Result<ResultEdits, HookFailure>> {
+        Box::pin(std::future::ready(Ok(ResultEdits::default())))
     }
 }
 
