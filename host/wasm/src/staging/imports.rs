@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
-
+use super::inspection::Import;
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{Grants, LoadError};
 
@@ -27,16 +25,9 @@ enum Offer {
 ///
 /// # Errors
 /// Names every import that is not available, or that is not granted together with the line to add to `file`.
-pub(super) fn check(component: &Component, grants: &Grants, file: &str) -> Result<Vec<String>, LoadError> {
-    let engine = component.engine();
+pub(super) fn check(imports: &[Import], grants: &Grants, file: &str) -> Result<Vec<String>, LoadError> {
     let (mut unknown, mut denied, mut requested) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for (name, item) in component.component_type().imports(engine) {
-        if let ComponentItem::ComponentInstance(instance) = &item.ty
-            && instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
-        {
-            // An interface that contains only types needs no implementation.
-            continue;
-        }
+    for Import { name, .. } in imports.iter().filter(|import| !import.has_only_types) {
         match offer(name) {
             Offer::Always => (),
             Offer::Granted(grant) if grants.names().iter().any(|given| given == grant) => {
