@@ -180,7 +180,7 @@ impl Compilation {
 
     async fn limits(&self, size: usize) -> Limits {
         let limits = self.0.limits;
-        let measured = supervisor::blocking("plugin compiler", move || limits.of(size, memory::available())).await;
+        let measured = supervisor::blocking("compiler limits", move || limits.of(size, memory::available())).await;
         measured.unwrap_or_else(|_| limits.of(size, None))
     }
 

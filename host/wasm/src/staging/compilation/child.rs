@@ -138,6 +138,9 @@ mod tests {
         assert_eq!(ended(Signal::SEGV.as_raw(), "half", ""), stopped(CompileStop::Crashed { how }));
         let report = serde_json::to_string(&Report::Invalid("bad".to_owned())).unwrap();
         assert_eq!(ended(exit(1), "", &format!("a note\n{report}\n")), Err(Failure::Invalid("bad".to_owned())));
+        let report = serde_json::to_string(&Report::Panicked("isel.rs:7".to_owned())).unwrap();
+        let how = "internal error (panic) at isel.rs:7".to_owned();
+        assert_eq!(ended(exit(1), "", &report), stopped(CompileStop::Crashed { how }));
         for (status, errors) in [(exit(0), ""), (exit(1), "junk"), (exit(64), "usage"), (Signal::TERM.as_raw(), "")] {
             assert!(matches!(ended(status, "", errors), Err(Failure::Unavailable(_))), "{status} {errors}");
         }
