@@ -98,6 +98,7 @@ fn each_crate_has_only_its_allowed_dependencies() {
     for (tool, owners) in [
         ("redb", &["yardarm-core"][..]),
         ("rmp-serde", &["yardarm-core"]),
+        ("wasmparser", &["yardarm-wasm"]),
         ("wasmtime", &["yardarm-wasm"]),
         ("wasmtime-wasi", &["yardarm-wasm"]),
         ("axum", &["yardarm", "yardarm-launchdarkly", "yardarm-harness", "yardarm-vendor", "yardarm-fake-clouds"]),
@@ -164,7 +165,7 @@ fn tasks_are_started_in_one_file() {
 #[test]
 fn threads_are_started_in_one_file() {
     let owner = root().join("host/core/src/supervisor.rs");
-    let pools = ["host/core/src/workers.rs", "host/wasm/src/runtime/engine.rs"].map(|it| root().join(it));
+    let pools = ["host/core/src/workers.rs", "host/wasm/src/staging/compilation/threads.rs"].map(|it| root().join(it));
     for (path, line, text) in code("host") {
         for start in ["spawn_blocking(", "thread::Builder", "thread::spawn("] {
             let is_test = path.components().any(|it| it.as_os_str() == "tests" || it.as_os_str() == "benches");

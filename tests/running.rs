@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use yardarm::config::{self, Overrides};
+use yardarm::config;
 use yardarm::{Config, Gateway, Supervisor};
 use yardarm_testkit::{Answer, Call, FakeLaunchDarkly, SseClient, until, within};
 
@@ -196,7 +196,7 @@ impl Setup {
         let configure = move |cloud: &FakeLaunchDarkly| {
             self.fill(cloud);
             let file = self.write(&cloud.url(), &path);
-            config::load(Some(&file), &Overrides::default()).expect("a valid configuration").config
+            config::load(Some(&file), &files::overrides()).expect("a valid configuration").config
         };
         let running = Running::launch(cloud, configure, Some(dir)).await;
         if waits_until_ready {

@@ -45,6 +45,9 @@ enum Command {
     Schema,
     /// Check whether a running gateway is alive; for container probes
     Health(HealthArgs),
+    /// Compile a plugin for a running gateway, which starts this command
+    #[command(name = yardarm_wasm::COMPILER_COMMAND, hide = true)]
+    PluginCompiler,
     /// Run the gateway with the flags and variables of Harness' ff-proxy, unchanged
     #[command(disable_help_flag = true)]
     FfProxy(ForeignArgs),
@@ -128,6 +131,12 @@ impl Cli {
         })
     }
 
+    /// Runs a command that needs no runtime; returns `None` for all others. The process must end at once afterwards.
+    #[must_use]
+    pub fn run_without_runtime(&self) -> Option<ExitCode> {
+        matches!(self.command, Some(Command::PluginCompiler)).then(yardarm_wasm::run_compiler)
+    }
+
     /// Runs the command to its end.
     pub async fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Run(self.run)) {
@@ -139,6 +148,7 @@ impl Cli {
                 output(&config::schema());
                 ExitCode::SUCCESS
             }
+            Command::PluginCompiler => yardarm_wasm::run_compiler(),
             Command::Health(args) => health::health(args.admin, args.ready).await,
             Command::FfProxy(args) => ff_proxy::ff_proxy(&args.flags).await,
         }
@@ -179,7 +189,7 @@ impl RunArgs {
         let listen = self.listen.map(|it| ("server.listen", "--listen", it.to_string()));
         let admin = self.admin.map(|it| ("admin.listen", "--admin", it.to_string()));
         let arguments = listen.into_iter().chain(admin).collect();
-        Overrides { variables: variables(), arguments, ..Overrides::default() }
+        Overrides { arguments, ..Overrides::of_program(variables()) }
     }
 }
 

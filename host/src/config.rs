@@ -20,6 +20,7 @@ use yardarm_core::client_address::ProxyRules;
 use yardarm_core::readiness::ReadyPolicy;
 use yardarm_core::settings::{Key, Kind, PathOrNone, Reader, Setting};
 use yardarm_core::{choices, keys, settings};
+pub use yardarm_wasm::Compiler;
 
 pub use self::error::ConfigError;
 pub use self::limits::Limits;
@@ -184,7 +185,7 @@ const TENTH: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Config {
-    fn read(reader: &mut Reader<'_>) -> Self {
+    fn read(reader: &mut Reader<'_>, compiler: Compiler) -> Self {
         let server = ServerSettings::read_keys(reader);
         let own_listen = [("launchdarkly", server.launchdarkly.listen), ("harness", server.harness.listen)];
         let proxies = network::proxies(server.trusted_proxies, server.proxy_protocol, reader);
@@ -212,7 +213,7 @@ impl Config {
             ready: admin.ready,
             data_dir: data.dir,
             data_required: data.required,
-            plugins: PluginConfig::read_keys(reader),
+            plugins: PluginConfig::read_keys(reader, compiler),
             shutdown: ShutdownConfig::read_keys(reader),
             log: LogConfig::read_keys(reader),
             launchdarkly: yardarm_launchdarkly::Config::read(reader),

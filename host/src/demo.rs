@@ -131,7 +131,7 @@ fn config(options: &DemoOptions, clouds: &Clouds) -> anyhow::Result<Config> {
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
     // A `yardarm.toml` in the working directory is not read.
-    Ok(config::load_without_file(&Overrides { variables, ..Overrides::default() })?.config)
+    Ok(config::load_without_file(&Overrides::of_program(variables))?.config)
 }
 
 /// Returns the address, or the same address with a free port if it is in use.

@@ -28,6 +28,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    if let Some(code) = cli.run_without_runtime() {
+        return code;
+    }
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {

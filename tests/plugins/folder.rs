@@ -16,14 +16,14 @@ use crate::program::{self, Program, Signal};
 use crate::running::{ENV_ID, SDK_KEY, Setup};
 
 /// A folder with a configuration for the real program, and its upstream.
-struct Prepared {
-    dir: TempDir,
-    plugins: PathBuf,
+pub(super) struct Prepared {
+    pub(super) dir: TempDir,
+    pub(super) plugins: PathBuf,
     cloud: FakeLaunchDarkly,
 }
 
 impl Prepared {
-    async fn new(setup: Setup) -> Self {
+    pub(super) async fn new(setup: Setup) -> Self {
         let (dir, cloud) = (TempDir::new().expect("a folder"), FakeLaunchDarkly::start().await);
         let mut setup = setup.set("log.format", "json").set("data.dir", dir.path().join("data").to_str());
         setup.fill(&cloud);
@@ -33,14 +33,14 @@ impl Prepared {
         Self { dir, plugins, cloud }
     }
 
-    async fn start(&self) -> Program {
+    pub(super) async fn start(&self) -> Program {
         let program = Program::start(self.dir.path()).await;
         program.wait_until_ready().await;
         program
     }
 }
 
-fn setup() -> Setup {
+pub(super) fn setup() -> Setup {
     Setup::with(some_data())
 }
 
@@ -48,17 +48,17 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("a file of ours");
 }
 
-async fn plugins(program: &Program) -> Value {
+pub(super) async fn plugins(program: &Program) -> Value {
     program.operator_gets("/api/plugins").await.json()
 }
 
-fn row<'a>(status: &'a Value, file: &str) -> &'a Value {
+pub(super) fn row<'a>(status: &'a Value, file: &str) -> &'a Value {
     let rows = status["plugins"].as_array().expect("rows");
     rows.iter().find(|row| row["file"] == file).unwrap_or(&Value::Null)
 }
 
 /// Waits until the status of the folder satisfies a condition; returns it.
-async fn status_where(program: &Program, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn status_where(program: &Program, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     within(what, async {
         loop {
             let status = plugins(program).await;

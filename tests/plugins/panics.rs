@@ -38,10 +38,10 @@ async fn a_plugin_is_loaded_although_the_loader_panicked() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_makes_the_compiler_panic_is_rejected_and_others_are_loaded() {
+async fn a_plugin_that_makes_its_inspection_panic_is_rejected_and_others_are_loaded() {
     let plugged = Plugged::start(Setup::with(some_data()), |_| ()).await;
     let faults = plugged.gateway.supervisor.faults().clone();
-    faults.arm("plugin compiler");
+    faults.arm("plugin inspection");
     put(plugged.gateway.plugins(), "event-redactor.wasm", sample("event-redactor"));
     let is_refused = |row: &serde_json::Value| row["state"] == "refused";
     plugged.plugin_where("event-redactor", "refused", is_refused).await;

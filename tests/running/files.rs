@@ -3,10 +3,15 @@
 use std::path::Path;
 
 use tempfile::TempDir;
-use yardarm::config::{self, Overrides};
+use yardarm::config::{self, Compiler, Overrides};
 use yardarm_testkit::{FakeHarness, FakeLaunchDarkly};
 
 use super::Running;
+
+/// Returns the sources of configuration besides the file: plugins are compiled as the program compiles them.
+pub(crate) fn overrides() -> Overrides {
+    Overrides { compiler: Compiler::program(env!("CARGO_BIN_EXE_yardarm")), ..Overrides::default() }
+}
 
 /// Returns a configuration for Harness only: keys of environments, and more settings of the section.
 pub(crate) fn harness_toml(dir: &Path, cloud: &FakeHarness, api_keys: &[&str], more: &str) -> String {
@@ -80,9 +85,8 @@ impl Running {
     /// Starts a gateway with the configuration file in a folder.
     pub(crate) async fn in_folder(dir: TempDir) -> Self {
         let file = dir.path().join("yardarm.toml");
-        let configure = move |_: &FakeLaunchDarkly| {
-            config::load(Some(&file), &Overrides::default()).expect("a valid configuration").config
-        };
+        let configure =
+            move |_: &FakeLaunchDarkly| config::load(Some(&file), &overrides()).expect("a valid configuration").config;
         Self::launch(None, configure, Some(dir)).await
     }
 }

@@ -16,7 +16,7 @@ use crate::process::failed;
 use crate::startup::{self, Problem};
 
 pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCode {
-    let overrides = Overrides { variables: variables(), ..Overrides::default() };
+    let overrides = Overrides::of_program(variables());
     let loaded = match config::load(file, &overrides) {
         Ok(loaded) => loaded,
         Err(error) => return failed(&error.into()),

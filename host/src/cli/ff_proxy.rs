@@ -39,7 +39,7 @@ pub(super) async fn ff_proxy(arguments: &[String]) -> ExitCode {
         Ok(translation) => translation,
         Err(error) => return refuse(&error),
     };
-    let overrides = Overrides { overrides: translation.overrides, variables, ..Overrides::default() };
+    let overrides = Overrides { overrides: translation.overrides, ..Overrides::of_program(variables) };
     let mut loaded = match config::load_without_file(&overrides) {
         Ok(loaded) => loaded,
         Err(error) => return failed(&error.into()),

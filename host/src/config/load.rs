@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use yardarm_core::settings::{CompatOverride, Effective, Reader, Values};
+use yardarm_wasm::Compiler;
 
 use super::document::Document;
 use super::error::{ConfigError, left_empty};
@@ -11,7 +12,7 @@ use super::{Config, keys};
 /// The file that is read if none is named and it exists.
 const DEFAULT_FILE: &str = "yardarm.toml";
 
-/// Sources of the configuration besides the file.
+/// Sources of the configuration besides the file, and what no source can set.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// Values translated from the settings of another program; variables and arguments take precedence.
@@ -20,6 +21,15 @@ pub struct Overrides {
     pub variables: Vec<(String, String)>,
     /// Arguments: key path, name of the argument, text.
     pub arguments: Vec<(&'static str, &'static str, String)>,
+    /// Where plugins are compiled: by default in this process, which is meant for tests and embedders.
+    pub compiler: Compiler,
+}
+
+impl Overrides {
+    /// Returns the overrides for the program `yardarm`, which is its own compiler of plugins.
+    pub(crate) fn of_program(variables: Vec<(String, String)>) -> Self {
+        Self { variables, compiler: Compiler::this_program(), ..Self::default() }
+    }
 }
 
 /// A valid configuration.
@@ -89,7 +99,7 @@ fn put_together(document: Option<&Document>, overrides: &Overrides) -> Result<Lo
     }
     let lookup = |name: &str| overrides.variables.iter().find(|(it, _)| it == name).map(|(_, text)| text.clone());
     let mut reader = Reader::new(&values, &keys, &lookup);
-    let config = Config::read(&mut reader);
+    let config = Config::read(&mut reader, overrides.compiler.clone());
     let sides = [("launchdarkly", config.launchdarkly.is_some()), ("harness", config.harness.is_some())];
     let without_effect = sides.into_iter().filter(|(side, is_read)| !is_read && reader.has_section(side));
     let mut warnings: Vec<_> = without_effect

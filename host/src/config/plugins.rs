@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use yardarm_core::settings::{Reader, Size};
 use yardarm_core::{choices, settings};
-use yardarm_wasm::{AllAbstain, CacheLimits, Trust};
+use yardarm_wasm::{AllAbstain, CacheLimits, CompileLimits, Compiler, Trust};
 
 use super::HOUR;
 
@@ -14,7 +14,10 @@ const TEN_YEARS: Duration = Duration::from_secs(3650 * 24 * 3600);
 settings! {
     /// Settings of the plugin folder.
     #[derive(Debug, Clone)]
-    pub struct PluginConfig in "plugins" {
+    pub struct PluginConfig in "plugins" with {
+        /// Where components are compiled.
+        pub compiler: Compiler,
+    } {
         /// Folder that is watched for plugins.
         pub dir: PathBuf = "./plugins.d",
         /// Where plugins are loaded from. `owner`: a read-only mount, or a folder and files that belong to root or the
@@ -32,6 +35,8 @@ settings! {
         pub verify_interval: Duration = "30s", in Duration::from_secs(1)..=HOUR,
         /// Limits of size and age for compiled plugins in the data folder.
         pub cache: CacheLimits => CacheSettings::read,
+        /// What the compilation of a plugin may cost.
+        pub compile: CompileLimits => CompileSettings::read,
         /// Time over which open streams are checked again after request plugins changed; `0s` checks all at once.
         pub recheck_window: Duration = "30s", in Duration::ZERO..=HOUR,
     }
@@ -44,6 +49,19 @@ settings! {
         cache_max_size: u64 as Size = "256MiB",
         /// Time after which an unused compiled plugin is removed from `data.dir`.
         cache_max_age: Duration = "30d", in HOUR..=TEN_YEARS,
+    }
+}
+
+settings! {
+    struct CompileSettings in "plugins" {
+        /// Maximum memory of the process that compiles a plugin. Small plugins may use less: 512 MiB and 64 times the size
+        /// of the file, and never more than seven eighths of what the machine or the container has left. At this limit the
+        /// process is killed, and the plugin is refused.
+        compile_memory: u64 as Size = "2GiB",
+        /// Maximum time for compiling one plugin, and maximum processor time. The processor time for small plugins is
+        /// less: 30 seconds, and 15 for each megabyte of the file. Compiling has idle priority, so it takes long on a busy
+        /// machine.
+        compile_timeout: Duration = "5m", in Duration::from_secs(1)..=HOUR,
     }
 }
 
@@ -72,6 +90,8 @@ impl PluginConfig {
             verify_interval: self.verify_interval,
             cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),
             cache_limits: self.cache,
+            compiler: self.compiler.clone(),
+            compile_limits: self.compile,
             ..yardarm_wasm::Settings::default()
         }
     }
@@ -81,5 +101,12 @@ impl CacheSettings {
     fn read(reader: &mut Reader<'_>) -> CacheLimits {
         let Self { cache_max_size, cache_max_age } = Self::read_keys(reader);
         CacheLimits { max_size: cache_max_size, max_age: cache_max_age }
+    }
+}
+
+impl CompileSettings {
+    fn read(reader: &mut Reader<'_>) -> CompileLimits {
+        let Self { compile_memory, compile_timeout } = Self::read_keys(reader);
+        CompileLimits { memory: compile_memory, time: compile_timeout }
     }
 }

@@ -183,7 +183,7 @@ mod tests {
                 let unknown = loaded.add_file(&document, KEYS).err().unwrap_or_default();
                 let lookup = |_: &str| Some("redis://host".to_owned());
                 let mut reader = Reader::new(&loaded, KEYS, &lookup);
-                Config::read(&mut reader);
+                Config::read(&mut reader, yardarm_wasm::Compiler::default());
                 let errors = [unknown, reader.into_errors()].concat();
                 assert_eq!(errors.is_empty(), is_valid, "{key}: {value}: {errors:?}");
             }

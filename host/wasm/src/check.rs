@@ -13,9 +13,10 @@ use crate::folder::files::{self, LARGEST_BINDING};
 use crate::folder::scan::{self, ComponentFile, Pair};
 use crate::folder::{Settings, Trust};
 use crate::runtime::engine::Engine;
+use crate::staging::compilation::{Compilation, CompileLimits, Compiler};
 use crate::staging::manifest::Manifest;
 use crate::staging::{Candidate, Stager};
-use crate::vocabulary::{Bind, Hook, LARGEST_LARGE_FILE, LoadError};
+use crate::vocabulary::{Bind, Hook, LARGEST_LARGE_FILE, LoadError, Progress};
 
 /// The properties of a component and its bindings.
 #[derive(Debug, Clone, Serialize)]
@@ -67,7 +68,7 @@ pub fn check_file(path: &Path, binding: Option<&Path>) -> Result<CheckReport, Lo
         let manifest = binding.map(read_manifest).transpose()?;
         let stem = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into());
         let sha256 = Sha256::digest(&bytes).into();
-        stage(&new_stager()?, stem, bytes.into(), sha256, manifest).await
+        stage(&new_stager(Compiler::InProcess, CompileLimits::default())?, stem, bytes.into(), sha256, manifest).await
     });
     result.unwrap_or_else(Err)
 }
@@ -129,7 +130,7 @@ async fn check_pair(
         return None;
     }
     if stager.is_none() {
-        match new_stager() {
+        match new_stager(settings.compiler.clone(), settings.compile_limits) {
             Ok(new) => *stager = Some(new),
             Err(error) => return Some(Err(error)),
         }
@@ -151,9 +152,11 @@ fn on_own_runtime<T: Send>(check: impl Future<Output = T> + Send) -> Result<T, L
     })
 }
 
-fn new_stager() -> Result<Stager, LoadError> {
-    let engine = Engine::new(16).map_err(|error| LoadError::CompileFailed { text: error.to_string() })?;
-    Ok(Stager { engine: Arc::new(engine), cache: None, lifecycle: Lifecycle::new() })
+fn new_stager(compiler: Compiler, limits: CompileLimits) -> Result<Stager, LoadError> {
+    let unavailable = |error: wasmtime::Error| LoadError::CompilerUnavailable { text: error.to_string() };
+    let engine = Engine::new(16).map_err(unavailable)?;
+    let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (None, None)).map_err(unavailable)?;
+    Ok(Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new() })
 }
 
 async fn stage(
@@ -164,7 +167,8 @@ async fn stage(
     manifest: Option<Manifest>,
 ) -> Result<CheckReport, LoadError> {
     let size = bytes.len();
-    let candidate = Candidate { stem, bytes, sha256, manifest, generation: 0, compiled: None };
+    let progress = Progress::default();
+    let candidate = Candidate { stem, bytes, sha256, manifest, generation: 0, compiled: None, progress };
     let plugin = stager.stage(candidate, |_| Arc::default()).await?;
     Ok(CheckReport {
         name: plugin.name.to_string(),

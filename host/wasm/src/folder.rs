@@ -28,6 +28,7 @@ pub use self::trust::Trust;
 use crate::runtime::engine::Engine;
 use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
+use crate::staging::compilation::{Compilation, CompileLimits, Compiler, Quarantine};
 use crate::status::{FolderStatus, PluginMetrics, View};
 use crate::vocabulary::AllAbstain;
 
@@ -55,6 +56,10 @@ pub struct Settings {
     pub cache_dir: Option<PathBuf>,
     /// Size and age limits of the cache.
     pub cache_limits: CacheLimits,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// What a compilation may cost.
+    pub compile_limits: CompileLimits,
     /// Interval of folder scans, because file events can be lost.
     pub scan_interval: Duration,
     /// Interval at which the content of all files is compared with what was read, because a file can change without a
@@ -74,6 +79,7 @@ pub struct PluginFolder {
     view: Mutex<View>,
     ready: AtomicBool,
     folder_events: Arc<FolderEvents>,
+    quarantine: Quarantine,
 }
 
 /// The gateway cannot watch a plugin folder.
@@ -93,6 +99,8 @@ impl Default for Settings {
             all_abstain: AllAbstain::default(),
             cache_dir: None,
             cache_limits: CacheLimits::default(),
+            compiler: Compiler::default(),
+            compile_limits: CompileLimits::default(),
             scan_interval: Duration::from_secs(2),
             verify_interval: Duration::from_secs(30),
             quiet: Duration::from_millis(100),
@@ -129,12 +137,18 @@ impl PluginFolder {
             page_map_scan = facts.page_map_scan,
             "plugin engine ready"
         );
-        let cache = open_cache(&settings, store.await, &engine).await;
-        let stager = Stager { engine, cache, lifecycle: lifecycle.clone() };
+        let store = store.await;
+        let cache = open_cache(&settings, store.clone(), &engine).await;
+        let (compiler, limits) = (settings.compiler.clone(), settings.compile_limits);
+        let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (cache, store));
+        let compilation = compilation.map_err(|error| OpenError::Engine(error.into()))?;
+        let quarantine = compilation.quarantine().clone();
+        let stager = Stager { engine, compilation, lifecycle: lifecycle.clone() };
         let folder = Arc::new(Self {
             view: Mutex::new(View::new(settings.dir.clone(), facts)),
             ready: AtomicBool::new(false),
             folder_events: Arc::new(FolderEvents::new(settings.dir.clone())),
+            quarantine,
         });
         let (first, done) = oneshot::channel();
         let start_timeout = settings.start_timeout;
@@ -149,6 +163,12 @@ impl PluginFolder {
     /// Compares the content of all files now instead of at the next interval.
     pub fn rescan(&self) {
         self.folder_events.suspect_all();
+    }
+
+    /// Releases a component file with this digest from quarantine; returns whether it was in it. It is compiled when it is
+    /// loaded the next time. Blocks.
+    pub fn clear_quarantine(&self, sha256: &[u8; 32]) -> bool {
+        self.quarantine.clear(sha256)
     }
 
     /// Returns the status of the folder and of each plugin.

@@ -36,10 +36,11 @@ pub use self::folder::{OpenError, PluginFolder, Settings, Trust};
 pub use self::pool::PoolStatus;
 pub use self::runtime::engine::EngineFacts;
 pub use self::staging::cache::CacheLimits;
+pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};
 pub use self::status::{ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState};
 pub use self::vocabulary::{
-    AllAbstain, Bind, CALL_SECONDS, GuestSeries, GuestValue, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError,
-    Pattern, Phase, Policy, StatePolicy,
+    AllAbstain, Bind, CALL_SECONDS, CompileStop, GuestSeries, GuestValue, Hook, HookMetrics, InstanceMetrics,
+    Isolation, LoadError, Pattern, Phase, Policy, StagingStep, StatePolicy,
 };
 
 #[cfg(test)]
@@ -51,5 +52,10 @@ pub mod fuzzing {
     /// Parses a binding file.
     pub fn manifest(text: &str) {
         let _ = crate::staging::manifest::Manifest::parse(text);
+    }
+
+    /// Inspects a component file.
+    pub fn component(bytes: &[u8]) {
+        let _ = crate::staging::inspection::Inspection::of(bytes);
     }
 }

@@ -4,4 +4,5 @@ pub(crate) mod capability;
 pub(crate) mod engine;
 pub(crate) mod guest;
 pub(crate) mod interface;
+pub(crate) mod native_code;
 mod trap;

@@ -4,9 +4,12 @@
 //! A `Plugin` is created nowhere else. Any failure is a [`LoadError`] and changes nothing else.
 
 pub(crate) mod cache;
+pub(crate) mod compilation;
 pub(crate) mod component_manifest;
 mod config_schema;
+mod exports;
 mod imports;
+pub(crate) mod inspection;
 pub(crate) mod manifest;
 mod warm_up;
 
@@ -18,8 +21,9 @@ use tokio::time::Instant;
 use wasmtime::component::Component;
 use yardarm_core::{Lifecycle, supervisor};
 
-use self::cache::Cache;
+use self::compilation::{Compilation, Source};
 use self::component_manifest::ComponentManifest;
+use self::inspection::Inspection;
 use self::manifest::Manifest;
 use crate::breaker::Breaker;
 use crate::call::BindingInstance;
@@ -29,13 +33,10 @@ use crate::runtime::engine::Engine;
 use crate::runtime::guest::{Guest, INIT_DEADLINE, PluginContext};
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{
-    Bind, CallError, Hook, Isolation, LoadError, MissingGrants, PluginCounters, StatePolicy, clean, largest_file,
+    Bind, CallError, Hook, Isolation, LoadError, MissingGrants, PluginCounters, Progress, StagingStep, StatePolicy,
+    clean, largest_file,
 };
 
-/// Files up to this size take effect within two seconds.
-const URGENT_FILE: usize = 1 << 20;
-/// Time limit of compilation. It runs at idle priority, so a busy machine may need minutes for a large guest.
-const COMPILE_DEADLINE: Duration = Duration::from_secs(300);
 /// A guest whose fresh instance is created in less time gets one per call: isolation at almost no cost.
 const CHEAP_INSTANCE: Duration = Duration::from_micros(50);
 const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
@@ -45,7 +46,7 @@ const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
 #[derive(Clone)]
 pub(crate) struct Stager {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) cache: Option<Cache>,
+    pub(crate) compilation: Compilation,
     pub(crate) lifecycle: Lifecycle,
 }
 
@@ -60,6 +61,8 @@ pub(crate) struct Candidate {
     pub(crate) generation: u64,
     /// The compiled form of the same bytes, if another plugin runs it already.
     pub(crate) compiled: Option<Component>,
+    /// Shows the step in which the staging is.
+    pub(crate) progress: Progress,
 }
 
 impl Stager {
@@ -69,7 +72,7 @@ impl Stager {
         candidate: Candidate,
         counters: impl Fn(&str) -> Arc<PluginCounters>,
     ) -> Result<Plugin, LoadError> {
-        let Candidate { stem, bytes, sha256, manifest, generation, compiled } = candidate;
+        let Candidate { stem, bytes, sha256, manifest, generation, compiled, progress } = candidate;
         let automatic = manifest.is_none();
         let manifest = manifest.unwrap_or_else(Manifest::automatic);
         if let Some(expected) = manifest.sha256
@@ -77,28 +80,35 @@ impl Stager {
         {
             return Err(LoadError::HashMismatch { expected: hex::encode(expected), actual: hex::encode(sha256) });
         }
-        check_bytes(&bytes, largest_file(manifest.large))?;
+        progress.enter(StagingStep::Checking);
+        let limit = largest_file(manifest.large);
+        let inspected = Arc::clone(&bytes);
+        let inspect = move || check_bytes(&inspected, limit).and_then(|()| Inspection::of(&inspected));
+        let inspection = supervisor::blocking("plugin inspection", inspect).await;
+        let inspection = inspection.map_err(|error| LoadError::CompileFailed { text: error.to_string() })??;
         let file = format!("{stem}.toml");
-        let declared = ComponentManifest::of_component(&bytes)?;
+        let exported = exports::check(&inspection.exports, !manifest.config.is_empty())?;
+        let declared = ComponentManifest::parse(inspection.manifests.first().map(|section| &**section))?;
         let name = check_name(declared.name.as_deref().unwrap_or(&stem), manifest.name.as_deref(), &file)?;
+        let requested = imports::check(&inspection.imports, declared.wanted(), &manifest.grants, &file)?;
+        let binds = bindings(&manifest, automatic, &exported, &file)?;
         config_schema::check(declared.config.as_ref(), &manifest.config)?;
+
         let began = Instant::now();
         let (component, cached) = match compiled {
             Some(component) => (component, true),
-            None => self.compile(bytes, sha256).await?,
+            None => {
+                let source = Source { bytes, sha256, complexity: inspection.complexity };
+                self.compilation.compile(source, &progress).await?
+            }
         };
         let compile = began.elapsed();
 
-        let exported = check_exports(&component)?;
-        let requested = imports::check(&component, declared.wanted(), &manifest.grants, &file)?;
+        progress.enter(StagingStep::Initializing);
         let grants = declared.effective(&manifest.grants);
         let pre = self.engine.linkers.of(&grants).instantiate_pre(&component);
         let pre = pre.map_err(|error| LoadError::wrong_types(&error))?;
         let indices = v0_1::Indices::new(&pre).map_err(|error| LoadError::wrong_types(&error))?;
-        if indices.lifecycle.is_none() && !manifest.config.is_empty() {
-            return Err(LoadError::NoConfig);
-        }
-        let binds = bindings(&manifest, automatic, &exported, &file)?;
         let memory_mb = binds.iter().map(|bind| bind.memory_mb).max().unwrap_or(16);
         let _ticking = self.engine.enter();
         let context = PluginContext {
@@ -152,33 +162,6 @@ impl Stager {
             figures: Figures { fresh, compile, cached },
         })
     }
-
-    /// Returns the compiled form, from the cache or the compiler, and whether it was in the cache.
-    async fn compile(&self, bytes: Arc<[u8]>, sha256: [u8; 32]) -> Result<(Component, bool), LoadError> {
-        if let Some(cache) = self.cache.clone() {
-            let engine = self.engine.wasmtime.clone();
-            let found = supervisor::blocking("plugin cache", move || cache.load(&engine, &sha256)).await;
-            if let Ok(Some(component)) = found {
-                return Ok((component, true));
-            }
-        }
-        let (engine, cache) = (self.engine.wasmtime.clone(), self.cache.clone());
-        let work = self.engine.compile(bytes.len() <= URGENT_FILE, move || {
-            let component = Component::from_binary(&engine, &bytes)?;
-            if let Some(cache) = cache
-                && let Err(error) = cache.store(&component, &sha256)
-            {
-                tracing::warn!(%error, "cannot cache a compiled plugin");
-            }
-            wasmtime::Result::Ok(component)
-        });
-        match tokio::time::timeout(COMPILE_DEADLINE, work).await {
-            Err(_) => Err(LoadError::CompileTimeout { seconds: COMPILE_DEADLINE.as_secs() }),
-            Ok(None) => Err(LoadError::CompileFailed { text: "the compiler gave up".to_owned() }),
-            Ok(Some(Err(error))) => Err(LoadError::of_compiler(&error)),
-            Ok(Some(Ok(component))) => Ok((component, false)),
-        }
-    }
 }
 
 /// Rejects files that are not components before compilation.
@@ -205,25 +188,6 @@ fn check_bytes(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
         Some(_) => no("the file is WebAssembly of an unknown version"),
         None => no("the file is truncated"),
     }
-}
-
-/// Returns the hooks that a component exports.
-fn check_exports(component: &Component) -> Result<Vec<Hook>, LoadError> {
-    let mut hooks = Vec::new();
-    for (name, _) in component.component_type().exports(component.engine()) {
-        let Some(interface) = name.strip_prefix("yardarm:plugin/") else { continue };
-        let (interface, version) = interface.split_once('@').unwrap_or((interface, ""));
-        let hook = v0_1::hook_of(interface);
-        if (hook.is_some() || interface == "lifecycle") && !v0_1::speaks(version) {
-            return Err(LoadError::UnsupportedInterface { built_for: name.to_owned() });
-        }
-        hooks.extend(hook);
-    }
-    hooks.sort();
-    if hooks.is_empty() {
-        return Err(LoadError::NoHook);
-    }
-    Ok(hooks)
 }
 
 fn bindings(manifest: &Manifest, automatic: bool, exported: &[Hook], file: &str) -> Result<Vec<Bind>, LoadError> {

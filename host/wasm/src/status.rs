@@ -15,7 +15,8 @@ use crate::plugin::Plugin;
 use crate::pool::PoolStatus;
 use crate::runtime::engine::EngineFacts;
 use crate::vocabulary::{
-    Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, PluginCounters, StatePolicy,
+    Bind, GuestSeries, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, PluginCounters, Progress, StagingStep,
+    StatePolicy,
 };
 
 /// The status of the folder and its plugins. Contains no secrets and no configuration values.
@@ -57,6 +58,10 @@ pub struct PluginStatus {
     pub since_ms: u64,
     /// Unix milliseconds since when a new version is being staged.
     pub staging_since_ms: Option<u64>,
+    /// What is done for that at present.
+    pub staging_step: Option<StagingStep>,
+    /// Unix milliseconds since when.
+    pub staging_step_since_ms: Option<u64>,
     /// Whether its hooks fail closed because it is required and missing.
     pub fails_closed: bool,
     /// Why the newest files are not used.
@@ -202,7 +207,7 @@ pub(crate) struct Row {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) state: RowState,
     pub(crate) since_ms: u64,
-    pub(crate) staging_since_ms: Option<u64>,
+    pub(crate) staging: Option<(u64, Progress)>,
     pub(crate) active: Option<Arc<Plugin>>,
     pub(crate) refusal: Option<Refusal>,
     pub(crate) fails_closed: bool,
@@ -297,12 +302,15 @@ impl View {
 
 impl Row {
     fn status(&self) -> PluginStatus {
+        let step = self.staging.as_ref().map(|(_, progress)| progress.step());
         PluginStatus {
             file: self.stem.to_string(),
             name: self.name.as_deref().map(str::to_owned),
             state: self.state,
             since_ms: self.since_ms,
-            staging_since_ms: self.staging_since_ms,
+            staging_since_ms: self.staging.as_ref().map(|(since_ms, _)| *since_ms),
+            staging_step: step.map(|(step, _)| step),
+            staging_step_since_ms: step.map(|(_, since_ms)| since_ms),
             fails_closed: self.fails_closed,
             refused: self.refusal.clone(),
             active: self.active.as_deref().map(ActiveStatus::of),

@@ -2,6 +2,7 @@
 
 mod binding;
 mod call_error;
+mod compile_stop;
 mod counters;
 mod grants;
 mod guest_metrics;
@@ -10,11 +11,13 @@ mod load_error;
 mod log_gate;
 mod missing_grants;
 mod pattern;
+mod progress;
 mod text;
 
 pub use self::binding::{AllAbstain, Bind, Hook, Isolation, Phase, Policy, StatePolicy};
 pub(crate) use self::binding::{LARGEST_MEMORY_MB, LONGEST_DEADLINE_MS, only_required};
 pub(crate) use self::call_error::{CallError, Outcome};
+pub use self::compile_stop::CompileStop;
 pub(crate) use self::counters::PluginCounters;
 pub use self::counters::{CALL_SECONDS, HookMetrics, InstanceMetrics};
 pub(crate) use self::grants::{Grants, KNOWN_GRANTS};
@@ -25,6 +28,8 @@ pub use self::load_error::LoadError;
 pub(crate) use self::log_gate::LogGate;
 pub(crate) use self::missing_grants::MissingGrants;
 pub use self::pattern::Pattern;
+pub(crate) use self::progress::Progress;
+pub use self::progress::StagingStep;
 pub(crate) use self::text::clean;
 
 /// The version of `yardarm:plugin` that the host speaks; guests built for another patch release of it work too.

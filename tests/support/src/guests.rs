@@ -4,6 +4,8 @@
 //! files of this repository. The text of each hook is a *fragment* in `tests/support/guests`: module items, a line
 //! `;; body`, and the body of the hook's function. `prelude.wat` there has the helpers that fragments call.
 
+pub mod costly;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -26,6 +26,8 @@ pub const TARGETS: TableName = TableName("targets.1");
 pub const LISTS: TableName = TableName("lists.1");
 /// What is known of compiled plugins, whose code is in files. Key: engine, digest of the component.
 pub const COMPILED_PLUGINS: TableName = TableName("compiled-plugins.1");
+/// Components that are not compiled, and why. Key: engine, digest of the component.
+pub const PLUGIN_QUARANTINE: TableName = TableName("plugin-quarantine.1");
 /// Events that wait to be sent. Key: environment, lane, number.
 pub const EVENTS: TableName = TableName("events.1");
 /// Values that plugins store. Key: plugin, key of the plugin.

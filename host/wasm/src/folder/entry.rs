@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::scan::{Digests, Pair};
 use crate::plugin::Plugin;
 use crate::status::{Refusal, Row, RowState};
-use crate::vocabulary::Bind;
+use crate::vocabulary::{Bind, Progress};
 
 /// Delay before the same files are retried; it doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -37,7 +37,8 @@ pub(super) struct Entry {
     pub(super) unbound: bool,
     /// When to retry the same files after a possibly transient failure, and the delay before that.
     pub(super) retry: Option<(Instant, Duration)>,
-    pub(super) staging_since_ms: Option<u64>,
+    /// Since when a version is being staged, in Unix milliseconds, and how far it is.
+    pub(super) staging: Option<(u64, Progress)>,
     pub(super) since_ms: u64,
 }
 
@@ -80,7 +81,7 @@ impl Entry {
         let refusal = self.obstacle.as_ref().or(self.refusal.as_ref());
         let state = match (&self.active, refusal) {
             (Some(_), _) => RowState::Active,
-            (None, _) if self.staging_since_ms.is_some() => RowState::Staging,
+            (None, _) if self.staging.is_some() => RowState::Staging,
             (None, Some(_)) => RowState::Refused,
             (None, None) if self.unbound => RowState::Unbound,
             (None, None) => RowState::Missing,
@@ -90,7 +91,7 @@ impl Entry {
             name: self.name.clone(),
             state,
             since_ms: self.since_ms,
-            staging_since_ms: self.staging_since_ms,
+            staging: self.staging.clone(),
             active: self.active.clone(),
             refusal: refusal.cloned(),
             fails_closed: self.active.is_none() && !self.required_bindings.is_empty(),

@@ -85,7 +85,7 @@ impl Loader {
         self.is_unplanned = true;
         for entry in self.entries.values_mut() {
             entry.seen = Pair::default();
-            entry.staging_since_ms = None;
+            entry.staging = None;
             if entry.active.is_none() {
                 entry.attempted = None;
             }
@@ -315,7 +315,7 @@ impl Loader {
     /// Removes cache entries that exceed the limits.
     async fn tidy_cache(&mut self) {
         self.tidied = Some(Instant::now());
-        let Some(cache) = self.stager.cache.clone() else { return };
+        let Some(cache) = self.stager.compilation.cache().cloned() else { return };
         let active = self.plugins().map(|plugin| plugin.sha256).collect();
         let _ = supervisor::blocking("plugin cache", move || cache.tidy(&active)).await;
     }

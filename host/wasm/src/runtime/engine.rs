@@ -1,14 +1,16 @@
 //! The Wasmtime engine, with the reason for each setting, and the ticker of deadlines.
 
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
-use yardarm_core::supervisor::{self, Supervisor, fault_point};
+use yardarm_core::supervisor::{Supervisor, fault_point};
 
 use crate::runtime::capability::Linkers;
 use crate::runtime::capability::fingerprint::Fingerprints;
@@ -18,14 +20,12 @@ use crate::vocabulary::LARGEST_MEMORY_MB;
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a call after which the ticker sleeps, so that an idle gateway causes no wake-ups.
 const IDLE_TICKS: u32 = 50;
-/// Time after which urgent compilation leaves idle priority.
-const URGENT_AFTER: Duration = Duration::from_millis(700);
 /// Bytes of each linear memory that stay resident between instances; more would cost memory without benefit.
 const KEPT_MEMORY: usize = 4 << 20;
 /// Bytes of each table that stay resident between instances.
 const KEPT_TABLE: usize = 64 << 10;
 /// Identifies settings that are not part of Wasmtime's precompilation hash; change it together with [`config`].
-pub(crate) const OWN_KEY: &str = "yardarm-1 opt=speed address-map backtrace";
+const OWN_KEY: &str = "yardarm-1 opt=speed address-map backtrace";
 
 /// An engine with its linkers and threads.
 pub(crate) struct Engine {
@@ -33,8 +33,6 @@ pub(crate) struct Engine {
     pub(crate) linkers: Linkers,
     pub(crate) fingerprints: Arc<Fingerprints>,
     ticker: Arc<Ticker>,
-    compiler: rayon::ThreadPool,
-    compiling_thread: Arc<OnceLock<priority::ThreadId>>,
     pub(crate) facts: EngineFacts,
 }
 
@@ -63,32 +61,13 @@ impl Engine {
     /// Creates an engine for up to `instances` live instances, or fewer if the address space is too small.
     pub(crate) fn new(instances: u32) -> wasmtime::Result<Self> {
         let (wasmtime, facts) = build(instances)?;
-        let compiling_thread = Arc::new(OnceLock::new());
-        let thread_id = Arc::clone(&compiling_thread);
-        let compiler = rayon::ThreadPoolBuilder::new()
-            .num_threads(1)
-            .thread_name(|_| "yardarm-compile".to_owned())
-            .start_handler(move |_| {
-                let _ = thread_id.set(priority::this_thread());
-            })
-            // The panic is logged where it is caught; the waiting side sees the channel close.
-            .panic_handler(|_| ())
-            .build()?;
         let linkers = Linkers::new(&wasmtime)?;
         let ticker = Arc::new(Ticker::default());
         let (weak, shared) = (wasmtime.weak(), Arc::clone(&ticker));
         let thread = Supervisor::global().thread("plugin clock", "yardarm-epoch", move || tick(&weak, &shared))?;
         // Set once, here; a call before this line would only wait for the next park to time out.
         let _ = ticker.thread.set(thread);
-        Ok(Self {
-            wasmtime,
-            linkers,
-            fingerprints: Arc::new(Fingerprints::new()),
-            ticker,
-            compiler,
-            compiling_thread,
-            facts,
-        })
+        Ok(Self { wasmtime, linkers, fingerprints: Arc::new(Fingerprints::new()), ticker, facts })
     }
 
     /// Keeps the ticker running until the value is dropped.
@@ -101,36 +80,40 @@ impl Engine {
         }
         InFlight(&self.ticker)
     }
-
-    /// Runs `work` on the compiler thread, at idle priority. `urgent` work leaves idle priority soon: on a machine
-    /// whose processors are all busy, idle threads never run.
-    pub(crate) async fn compile<T: Send + 'static>(
-        &self,
-        urgent: bool,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let (sender, mut receiver) = tokio::sync::oneshot::channel();
-        let work = supervisor::carried("plugin compiler", work);
-        self.compiler.spawn(move || {
-            priority::be_idle();
-            if let Ok(done) = work() {
-                // The receiver is dropped when the gateway stops.
-                let _ = sender.send(done);
-            }
-        });
-        if urgent && let Ok(done) = tokio::time::timeout(URGENT_AFTER, &mut receiver).await {
-            return done.ok();
-        }
-        if urgent && let Some(thread) = self.compiling_thread.get() {
-            priority::lift(*thread);
-        }
-        receiver.await.ok()
-    }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Creates an engine that only compiles; its code runs in any [`Engine`] of this version.
+pub(crate) fn compiling() -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = config();
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    wasmtime::Engine::new(&config)
+}
+
+/// Identifies what compiled code depends on besides the component: Wasmtime and its settings.
+pub(crate) fn code_key(engine: &wasmtime::Engine) -> String {
+    let mut hasher = DigestHasher(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    let mut digest = hasher.0;
+    digest.update(OWN_KEY);
+    hex::encode(&digest.finalize()[..8])
+}
+
+/// A hasher whose digest is the same in every process.
+struct DigestHasher(Sha256);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
     }
 }
 
@@ -150,10 +133,8 @@ fn build(instances: u32) -> wasmtime::Result<(wasmtime::Engine, EngineFacts)> {
             Err(error) => tracing::warn!(instances, %error, "not enough address space for this many plugin instances"),
         }
     }
-    let mut config = config();
-    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     let facts = EngineFacts { allocation: "on-demand", instances: None, page_map_scan: false };
-    Ok((wasmtime::Engine::new(&config)?, facts))
+    Ok((compiling()?, facts))
 }
 
 /// Returns the settings that are common to both allocation strategies. Reservations and guards keep their defaults:
@@ -218,48 +199,6 @@ fn tick(engine: &EngineWeak, ticker: &Ticker) {
     }
 }
 
-/// Thread priorities, so that compilation does not compete with serving threads.
-#[cfg(target_os = "linux")]
-mod priority {
-    use thread_priority::unix::{NormalThreadSchedulePolicy, ThreadSchedulePolicy};
-    pub(super) use thread_priority::{ThreadId, thread_native_id as this_thread};
-    use thread_priority::{ThreadPriority, set_thread_priority_and_policy};
-    use yardarm_core::Supervisor;
-
-    /// Gives this thread idle priority.
-    pub(super) fn be_idle() {
-        set(this_thread(), NormalThreadSchedulePolicy::Idle);
-    }
-
-    /// Gives a thread normal priority.
-    pub(super) fn lift(thread: ThreadId) {
-        // The call also changes the niceness of the calling thread, so it is made on a thread that then ends.
-        let lifted = Supervisor::global()
-            .thread("compiler priority", "yardarm-priority", move || set(thread, NormalThreadSchedulePolicy::Other));
-        if let Err(error) = lifted {
-            tracing::debug!(%error, "the compiler thread stays at idle priority");
-        }
-    }
-
-    fn set(thread: ThreadId, policy: NormalThreadSchedulePolicy) {
-        let policy = ThreadSchedulePolicy::Normal(policy);
-        if let Err(error) = set_thread_priority_and_policy(thread, ThreadPriority::Min, policy) {
-            tracing::debug!(?error, "the compiler thread keeps its priority");
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod priority {
-    pub(super) type ThreadId = ();
-
-    pub(super) fn this_thread() {}
-
-    pub(super) fn be_idle() {}
-
-    pub(super) fn lift((): ()) {}
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,10 +222,10 @@ mod tests {
         wait(true);
     }
 
-    #[tokio::test]
-    async fn compilation_runs_on_a_separate_thread() {
-        let engine = Engine::new(4).unwrap();
-        let name = engine.compile(true, || std::thread::current().name().map(str::to_owned)).await.unwrap();
-        assert_eq!(name.as_deref(), Some("yardarm-compile"));
+    #[test]
+    fn code_of_an_engine_without_a_pool_is_for_one_with_a_pool() {
+        let pooled = Engine::new(4).unwrap();
+        assert_eq!(pooled.facts.allocation, "pooling");
+        assert_eq!(code_key(&compiling().unwrap()), code_key(&pooled.wasmtime));
     }
 }

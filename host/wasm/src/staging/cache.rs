@@ -7,7 +7,6 @@
 mod index;
 mod tidy;
 
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,11 +18,12 @@ use wasmtime::component::Component;
 use yardarm_core::{DataStore, atomic_file};
 
 use self::index::{CompiledPlugin, Index};
-use crate::runtime::engine::OWN_KEY;
+use crate::runtime::engine::code_key;
+use crate::runtime::native_code;
 
 const SUFFIX: &str = "cwasm";
 /// Maximum size of an entry in bytes; the largest guests have some fifty megabytes.
-const LARGEST_ENTRY: u64 = 1 << 30;
+pub(crate) const LARGEST_ENTRY: u64 = 1 << 30;
 
 /// Size and age limits of the cache. Entries of running plugins are exempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Cache {
     ) -> io::Result<Self> {
         dir.parent().map_or(Ok(()), atomic_file::check_folder_owner)?;
         atomic_file::prepare_folder(dir)?;
-        let index = Index::new(store, engine_key(engine));
+        let index = Index::new(store, code_key(engine));
         Ok(Self { dir: dir.into(), limits, index, writing: Arc::default() })
     }
 
@@ -77,13 +77,7 @@ impl Cache {
                 return None;
             }
         };
-        // Mapping the file would save some milliseconds for the largest guests, but the process would be killed by a
-        // signal if the file were truncated.
-        // SAFETY: the bytes are native code that `store` wrote for an engine with the same settings, which are part of
-        // the key of the record. No other user can have written the record, and its digest shows that they are unchanged.
-        #[expect(unsafe_code, reason = "running compiled code is the point of the cache")]
-        let component = unsafe { Component::deserialize(engine, &bytes) };
-        match component {
+        match native_code::load(engine, &bytes) {
             Ok(component) => {
                 self.index.mark_used(sha256, known);
                 Some(component)
@@ -96,12 +90,11 @@ impl Cache {
         }
     }
 
-    /// Stores the compiled form of a component file with this digest.
-    pub(crate) fn store(&self, component: &Component, sha256: &[u8; 32]) -> io::Result<()> {
-        let bytes = component.serialize().map_err(io::Error::other)?;
+    /// Stores the code that was compiled from a component file with this digest.
+    pub(crate) fn store(&self, code: &[u8], sha256: &[u8; 32]) -> io::Result<()> {
         let _writing = self.writing.lock();
-        atomic_file::replace(&self.path(sha256), &[&bytes])?;
-        self.index.put(sha256, &CompiledPlugin::used_now(&bytes));
+        atomic_file::replace(&self.path(sha256), &[code])?;
+        self.index.put(sha256, &CompiledPlugin::used_now(code));
         Ok(())
     }
 
@@ -111,27 +104,5 @@ impl Cache {
 
     fn file_name(&self, sha256: &[u8; 32]) -> String {
         format!("{}-{}.{SUFFIX}", self.index.engine(), hex::encode(sha256))
-    }
-}
-
-/// Identifies what compiled code depends on besides the component: Wasmtime and its settings.
-fn engine_key(engine: &wasmtime::Engine) -> String {
-    let mut hasher = DigestHasher(Sha256::new());
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    let mut digest = hasher.0;
-    digest.update(OWN_KEY);
-    hex::encode(&digest.finalize()[..8])
-}
-
-/// A hasher whose digest is the same in every process.
-struct DigestHasher(Sha256);
-
-impl Hasher for DigestHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        0
     }
 }

@@ -3,12 +3,9 @@
 //! It is read from the bytes of the file, before anything is compiled. A component without one is named by its file.
 
 use serde::{Deserialize, Serialize};
-use wasmparser::{Parser, Payload};
 
 use crate::vocabulary::{Grants, LoadError, StatePolicy, clean};
 
-/// Name of the custom section. It stands in the component, or in a core module inside it.
-const SECTION: &str = "yardarm:manifest";
 /// Maximum size of the section in bytes.
 const LARGEST: usize = 1 << 20;
 
@@ -45,12 +42,12 @@ pub(crate) struct WantedGrant {
 }
 
 impl ComponentManifest {
-    /// Reads the manifest of a component file; the default if it has none.
+    /// Parses the content of the section; the default if there is none.
     ///
     /// # Errors
     /// If it is not valid.
-    pub(crate) fn of_component(bytes: &[u8]) -> Result<Self, LoadError> {
-        let Some(section) = section(bytes) else { return Ok(Self::default()) };
+    pub(crate) fn parse(section: Option<&[u8]>) -> Result<Self, LoadError> {
+        let Some(section) = section else { return Ok(Self::default()) };
         let invalid = |text: String| LoadError::ComponentManifestInvalid { text };
         if section.len() > LARGEST {
             return Err(invalid(format!("it has {} bytes, {LARGEST} are allowed", section.len())));
@@ -78,44 +75,36 @@ impl ComponentManifest {
     }
 }
 
-/// Returns the content of the section. The component's own counts before that of a module inside.
-fn section(bytes: &[u8]) -> Option<&[u8]> {
-    let (mut depth, mut nested) = (0_u32, None);
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload.ok()? {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::CustomSection(section) if section.name() == SECTION && depth == 0 => return Some(section.data()),
-            Payload::CustomSection(section) if section.name() == SECTION => nested = nested.or(Some(section.data())),
-            _ => (),
-        }
-    }
-    nested
-}
-
 #[cfg(test)]
 mod tests {
     use yardarm_testkit::guests::{ALLOW, Guest, GuestHook};
 
+    use super::super::inspection::Inspection;
     use super::*;
 
-    fn component(manifest: &str) -> Vec<u8> {
-        Guest::new("zoo").hook(GuestHook::RequestAuth, ALLOW).manifest(manifest).component().unwrap()
+    fn parse(json: &str) -> Result<ComponentManifest, LoadError> {
+        ComponentManifest::parse(Some(json.as_bytes()))
     }
 
     #[test]
     fn a_manifest_is_read_from_the_component_or_a_module_inside() {
-        let nested = component(r#"{"name":"gate","version":"2.0.0","state":"cache","later":[1]}"#);
-        let manifest = ComponentManifest::of_component(&nested).unwrap();
+        let json = r#"{"name":"gate","version":"2.0.0","state":"cache","later":[1]}"#;
+        let nested = Guest::new("zoo").hook(GuestHook::RequestAuth, ALLOW).manifest(json).component().unwrap();
+        let of_component = |bytes: &[u8]| {
+            let inspection = Inspection::of(bytes).unwrap();
+            ComponentManifest::parse(inspection.manifests.first().map(|section| &**section)).unwrap()
+        };
+        let manifest = of_component(&nested);
         assert_eq!((manifest.name.as_deref(), &*manifest.version), (Some("gate"), "2.0.0"));
         assert_eq!(manifest.state, Some(StatePolicy::Cache));
+        let (section, json) = (b"yardarm:manifest", br#"{"name":"outer"}"#);
         let mut outer = nested.clone();
-        let json = br#"{"name":"outer"}"#;
-        let size = 1 + SECTION.len() + json.len();
-        outer.extend_from_slice(&[0, u8::try_from(size).unwrap(), u8::try_from(SECTION.len()).unwrap()]);
-        outer.extend_from_slice(SECTION.as_bytes());
+        let size = u8::try_from(1 + section.len() + json.len()).unwrap();
+        outer.extend_from_slice(&[0, size, u8::try_from(section.len()).unwrap()]);
+        outer.extend_from_slice(section);
         outer.extend_from_slice(json);
-        assert_eq!(ComponentManifest::of_component(&outer).unwrap().name.as_deref(), Some("outer"));
+        assert_eq!(of_component(&outer).name.as_deref(), Some("outer"));
+        assert_eq!(ComponentManifest::parse(None), Ok(ComponentManifest::default()));
     }
 
     #[test]
@@ -126,7 +115,7 @@ mod tests {
             (r#"{"state":"much"}"#, "unknown variant `much`"),
             (r#"{"grants":[{"grant":"sockets"}]}"#, "`sockets` is not a grant"),
         ] {
-            let error = ComponentManifest::of_component(&component(json)).unwrap_err();
+            let error = parse(json).unwrap_err();
             assert_eq!((error.code(), error.class()), ("L07", "manifest-invalid"));
             assert!(error.to_string().contains(expected), "{error}");
         }
@@ -137,7 +126,7 @@ mod tests {
         let mut given = Grants::default();
         assert!(["clock", "header:x-tenant", "flag-data"].iter().all(|grant| given.add(grant)));
         let wanted = r#"{"grants":[{"grant":"clock","why":"to expire"},{"grant":"path","optional":true}]}"#;
-        let manifest = ComponentManifest::of_component(&component(wanted)).unwrap();
+        let manifest = parse(wanted).unwrap();
         assert_eq!(manifest.effective(&given).names(), ["clock"]);
         assert_eq!(ComponentManifest::default().effective(&given), given);
     }

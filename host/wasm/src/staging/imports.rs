@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
-
 use super::component_manifest::WantedGrant;
+use super::inspection::Import;
 use crate::runtime::interface::v0_1;
 use crate::vocabulary::{Grants, LoadError, clean};
 
@@ -29,20 +27,13 @@ enum Offer {
 /// # Errors
 /// Names every import that is not available, or everything that is not granted together with the line to add to `file`.
 pub(super) fn check(
-    component: &Component,
+    imports: &[Import],
     wanted: &[WantedGrant],
     grants: &Grants,
     file: &str,
 ) -> Result<Vec<String>, LoadError> {
-    let engine = component.engine();
     let (mut unknown, mut denied, mut requested) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for (name, item) in component.component_type().imports(engine) {
-        if let ComponentItem::ComponentInstance(instance) = &item.ty
-            && instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
-        {
-            // An interface that contains only types needs no implementation.
-            continue;
-        }
+    for Import { name, .. } in imports.iter().filter(|import| !import.has_only_types) {
         match offer(name) {
             Offer::Always => (),
             Offer::Granted(grant) if grants.names().iter().any(|given| given == grant) => {

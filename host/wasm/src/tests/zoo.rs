@@ -206,11 +206,11 @@ async fn damaged_components_are_rejected_without_a_crash() {
     use rand::{Rng, SeedableRng};
     let mut random = rand::rngs::StdRng::seed_from_u64(7);
     let component = Guest::new("zoo").hook(GuestHook::RequestAuth, guests::ALLOW).component().unwrap();
-    let stager = crate::staging::Stager {
-        engine: Arc::new(crate::runtime::engine::Engine::new(8).unwrap()),
-        cache: None,
-        lifecycle: Lifecycle::new(),
-    };
+    let engine = crate::runtime::engine::Engine::new(8).unwrap();
+    let (here, limits) = (crate::Compiler::InProcess, crate::CompileLimits::default());
+    let compilation =
+        crate::staging::compilation::Compilation::new(&engine.wasmtime, here, limits, (None, None)).unwrap();
+    let stager = crate::staging::Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new() };
     for round in 0..400 {
         let mut bytes: Vec<u8> = match round % 4 {
             0 => (0..random.random_range(0..300)).map(|_| random.random()).collect(),
@@ -235,6 +235,7 @@ async fn damaged_components_are_rejected_without_a_crash() {
             manifest: None,
             generation: 1,
             compiled: None,
+            progress: Default::default(),
         };
         match stager.stage(candidate, |_| Arc::default()).await.map(|plugin| plugin.name.clone()) {
             // Cut between two sections, a component may be valid and export nothing.

@@ -1,6 +1,6 @@
 //! Why a file is rejected, in messages that explain how to fix it.
 
-use super::{INTERFACE_VERSION, clean, largest_file};
+use super::{CompileStop, INTERFACE_VERSION, clean, largest_file};
 
 /// Why a file was rejected. What ran before keeps running.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,17 +30,37 @@ pub enum LoadError {
         /// Maximum number of plugins.
         limit: usize,
     },
+    /// L02.
+    #[error("the component has {count} {what}, {limit} are allowed")]
+    TooComplex {
+        /// What is counted.
+        what: &'static str,
+        /// The count; what follows in the file is not counted.
+        count: u64,
+        /// Maximum count.
+        limit: u64,
+    },
     /// L03.
     #[error("the component does not compile: {text}")]
     CompileFailed {
         /// Message of the compiler.
         text: String,
     },
-    /// L03.
-    #[error("compiling took longer than {seconds} s")]
-    CompileTimeout {
-        /// The time limit.
-        seconds: u64,
+    /// L03. The digest of the file is in quarantine.
+    #[error(
+        "{stop}; the file is in quarantine, it is not compiled again {}. Replace it with a better build{}",
+        stop.duration(),
+        stop.advice()
+    )]
+    Quarantined {
+        /// Why its compilation was stopped.
+        stop: CompileStop,
+    },
+    /// L03. Says nothing about the file; compiling is retried.
+    #[error("the compiler cannot run: {text}")]
+    CompilerUnavailable {
+        /// What is missing.
+        text: String,
     },
     /// L04.
     #[error(
@@ -214,8 +234,8 @@ impl LoadError {
             | Self::NotAFile { .. }
             | Self::BadFileName
             | Self::Absent { .. } => "L01",
-            Self::TooLarge { .. } | Self::TooManyPlugins { .. } => "L02",
-            Self::CompileFailed { .. } | Self::CompileTimeout { .. } => "L03",
+            Self::TooLarge { .. } | Self::TooComplex { .. } | Self::TooManyPlugins { .. } => "L02",
+            Self::CompileFailed { .. } | Self::Quarantined { .. } | Self::CompilerUnavailable { .. } => "L03",
             Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } => "L04",
             Self::UnknownImport { .. } => "L05",
             Self::CapabilityDenied { .. } => "L06",
@@ -238,10 +258,11 @@ impl LoadError {
             Self::NotAComponent { .. } | Self::Unreadable { .. } => "not-a-component",
             Self::NotAFile { .. } | Self::BadFileName => "not-a-file",
             Self::Absent { .. } => "missing",
-            Self::TooLarge { .. } => "too-large",
+            Self::TooLarge { .. } | Self::TooComplex { .. } => "too-large",
             Self::TooManyPlugins { .. } => "too-many-plugins",
             Self::CompileFailed { .. } => "compile-failed",
-            Self::CompileTimeout { .. } => "compile-timeout",
+            Self::Quarantined { stop } => stop.class(),
+            Self::CompilerUnavailable { .. } => "compiler-unavailable",
             Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } => "unsupported-interface",
             Self::UnknownImport { .. } => "unknown-import",
             Self::CapabilityDenied { .. } => "capability-denied",
@@ -261,12 +282,16 @@ impl LoadError {
 
     /// Returns whether loading the same file may succeed later.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Self::CompileTimeout { .. } | Self::InitTimeout { .. } | Self::InitFailed { .. })
+        match self {
+            Self::CompilerUnavailable { .. } | Self::InitTimeout { .. } | Self::InitFailed { .. } => true,
+            Self::Quarantined { stop } => stop.lapses_after().is_some(),
+            _ => false,
+        }
     }
 
-    /// Classifies an error of the compiler.
-    pub(crate) fn of_compiler(error: &wasmtime::Error) -> Self {
-        let text = clean(&format!("{error:#}"));
+    /// Classifies the message of the parser or the compiler.
+    pub(crate) fn of_compiler(text: &str) -> Self {
+        let text = clean(text);
         if text.contains("unexpected end") || text.contains("unexpected-end") {
             return Self::NotAComponent { what: format!("the file is truncated: {text}") };
         }

@@ -12,7 +12,7 @@ use crate::plugin::Plugin;
 use crate::staging::Candidate;
 use crate::staging::manifest::{BadManifest, Manifest};
 use crate::status::Refusal;
-use crate::vocabulary::{LoadError, only_required};
+use crate::vocabulary::{LoadError, Progress, only_required};
 
 impl Loader {
     /// Reads the files of a plugin and applies them.
@@ -136,7 +136,8 @@ impl Loader {
         sha256: [u8; 32],
         manifest: Option<Manifest>,
     ) -> Result<Plugin, LoadError> {
-        self.entry(stem).staging_since_ms = Some(unix_ms());
+        let progress = Progress::default();
+        self.entry(stem).staging = Some((unix_ms(), progress.clone()));
         self.publish();
         let same_code = self.plugins().find(|plugin| plugin.sha256 == sha256);
         let candidate = Candidate {
@@ -146,12 +147,13 @@ impl Loader {
             manifest,
             generation: self.generation + 1,
             compiled: same_code.map(|plugin| plugin.guest.pre.component().clone()),
+            progress,
         };
         let known = self.counters.clone();
         let counters = |name: &str| known.get(name).cloned().unwrap_or_default();
         // A file that makes the host panic must not prevent others from being loaded.
         let staged = supervisor::catch(self.stager.stage(candidate, counters)).await;
-        self.entry(stem).staging_since_ms = None;
+        self.entry(stem).staging = None;
         let failed = |error: InternalError| LoadError::InitFailed { what: "loading", error: error.to_string() };
         let plugin = staged.map_err(failed)??;
         let twin = self.plugins().find(|other| other.name == plugin.name && other.stem != plugin.stem);

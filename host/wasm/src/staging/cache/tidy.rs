@@ -100,7 +100,6 @@ mod tests {
 
     use sha2::{Digest, Sha256};
     use tokio::runtime::Runtime;
-    use wasmtime::component::Component;
     use yardarm_core::data_store::{Key, tables};
     use yardarm_core::{DataStore, Lifecycle};
 
@@ -139,8 +138,7 @@ mod tests {
 
         fn store_component(&self, bytes: &[u8]) -> [u8; 32] {
             let sha256 = Sha256::digest(bytes).into();
-            let component = Component::from_binary(&self.engine, bytes).unwrap();
-            self.cache.store(&component, &sha256).unwrap();
+            self.cache.store(&self.engine.precompile_component(bytes).unwrap(), &sha256).unwrap();
             sha256
         }
 

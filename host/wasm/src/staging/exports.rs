@@ -1,0 +1,28 @@
+//! Which hooks a component exports.
+
+use crate::runtime::interface::v0_1;
+use crate::vocabulary::{Hook, LoadError};
+
+/// Returns the hooks among the names of a component's exports, sorted.
+///
+/// # Errors
+/// If there is none, if they are of another version of the interface, or if the plugin has a configuration and no
+/// `lifecycle` to receive it.
+pub(super) fn check(exports: &[String], has_config: bool) -> Result<Vec<Hook>, LoadError> {
+    let (mut hooks, mut has_lifecycle) = (Vec::new(), false);
+    for name in exports {
+        let Some(interface) = name.strip_prefix("yardarm:plugin/") else { continue };
+        let (interface, version) = interface.split_once('@').unwrap_or((interface, ""));
+        let hook = v0_1::hook_of(interface);
+        if (hook.is_some() || interface == "lifecycle") && !v0_1::speaks(version) {
+            return Err(LoadError::UnsupportedInterface { built_for: name.to_owned() });
+        }
+        has_lifecycle |= interface == "lifecycle";
+        hooks.extend(hook);
+    }
+    hooks.sort();
+    if hooks.is_empty() {
+        return Err(LoadError::NoHook);
+    }
+    if has_config && !has_lifecycle { Err(LoadError::NoConfig) } else { Ok(hooks) }
+}

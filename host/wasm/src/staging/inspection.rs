@@ -1,0 +1,165 @@
+//! What can be learned of a component without compiling it: its exports, imports and sizes.
+//!
+//! The component is validated except for the bodies of its functions, which the compiler validates. Time and memory are
+//! linear in the size of the file, and absurd figures are rejected as soon as they are met.
+
+use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
+use wasmparser::types::TypesRef;
+use wasmparser::{BinaryReaderError, Encoding, FunctionBody, Parser, Payload, ValidPayload, Validator, WasmFeatures};
+
+use crate::vocabulary::{LoadError, clean};
+
+/// Name of the custom section in which a plugin describes itself.
+const MANIFEST_SECTION: &str = "yardarm:manifest";
+
+/// Largest counts of a component, over all its nested components. Interpreters that were compiled to WebAssembly have
+/// some 40 core modules and instances, and some ten thousand functions.
+const MOST_MODULES: u64 = 200;
+const MOST_INSTANCES: u64 = 200;
+const MOST_COMPONENTS: u64 = 200;
+const MOST_FUNCTIONS: u64 = 250_000;
+const MOST_NAMES: u64 = 1_000;
+const MOST_MANIFESTS: u64 = 16;
+/// Maximum size of the body of a function in bytes. The memory and the time that the compiler takes for a function grow
+/// faster than its size; the main loops of interpreters have up to 200 KB.
+const LARGEST_FUNCTION: u64 = 1 << 20;
+
+/// The facts about a component.
+#[derive(Debug, Default)]
+pub(crate) struct Inspection {
+    /// Names of the exports.
+    pub(super) exports: Vec<String>,
+    /// The imports, in the order of their declaration.
+    pub(super) imports: Vec<Import>,
+    /// The largest product of the size of a function in bytes and the number of its local variables: an estimate of what
+    /// the compiler needs for one function.
+    pub(super) complexity: u64,
+    /// Content of the custom sections [`MANIFEST_SECTION`], of the component first, then of what is nested in it.
+    pub(super) manifests: Vec<Box<[u8]>>,
+}
+
+/// An import of a component.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Import {
+    pub(super) name: String,
+    /// Whether it is an interface that contains only types, so that it needs no implementation.
+    pub(super) has_only_types: bool,
+}
+
+/// Counts that are limited.
+#[derive(Default)]
+struct Counts {
+    modules: u64,
+    instances: u64,
+    components: u64,
+    functions: u64,
+    names: u64,
+    manifests: u64,
+}
+
+impl Inspection {
+    /// Inspects the bytes of a component. Blocks; takes less than a tenth of a second per megabyte.
+    ///
+    /// # Errors
+    /// [`LoadError::CompileFailed`] if the component is invalid, [`LoadError::NotAComponent`] if it is cut off, and
+    /// [`LoadError::TooComplex`] beyond the limits.
+    pub(crate) fn of(bytes: &[u8]) -> Result<Self, LoadError> {
+        let mut validator = Validator::new_with_features(WasmFeatures::default().union(WasmFeatures::WASM3));
+        let (mut inspection, mut counts, mut depth) = (Self::default(), Counts::default(), 0_usize);
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload = payload.map_err(|error| of_parser(&error))?;
+            inspection.add(&payload, &mut counts, depth)?;
+            match validator.payload(&payload).map_err(|error| of_parser(&error))? {
+                ValidPayload::Parser(_) => depth += 1,
+                ValidPayload::End(types) if depth == 0 => inspection.resolve(types.as_ref()),
+                ValidPayload::End(_) => depth -= 1,
+                ValidPayload::Ok | ValidPayload::Func(..) => (),
+            }
+        }
+        Ok(inspection)
+    }
+
+    /// Adds what a section says of itself, before it is validated.
+    fn add(&mut self, payload: &Payload<'_>, counts: &mut Counts, depth: usize) -> Result<(), LoadError> {
+        match payload {
+            Payload::Version { encoding: Encoding::Module, .. } => {
+                count(&mut counts.modules, 1, MOST_MODULES, "core modules")?;
+            }
+            Payload::Version { encoding: Encoding::Component, .. } => {
+                count(&mut counts.components, 1, MOST_COMPONENTS, "nested components")?;
+            }
+            Payload::InstanceSection(section) => {
+                count(&mut counts.instances, section.count().into(), MOST_INSTANCES, "core instances")?;
+            }
+            Payload::FunctionSection(section) => {
+                count(&mut counts.functions, section.count().into(), MOST_FUNCTIONS, "functions")?;
+            }
+            Payload::CodeSectionEntry(body) => {
+                let size = body.range().len() as u64;
+                limit(size, LARGEST_FUNCTION, "bytes in one function")?;
+                self.complexity = self.complexity.max(size.saturating_mul(locals(body)?));
+            }
+            Payload::CustomSection(section) if section.name() == MANIFEST_SECTION => {
+                count(&mut counts.manifests, 1, MOST_MANIFESTS, "sections `yardarm:manifest`")?;
+                // The component's own comes before those of modules inside.
+                let index = if depth == 0 { 0 } else { self.manifests.len() };
+                self.manifests.insert(index, section.data().into());
+            }
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                count(&mut counts.names, section.count().into(), MOST_NAMES, "imports and exports")?;
+                for import in section.clone() {
+                    let name = import.map_err(|error| of_parser(&error))?.name.name.to_owned();
+                    self.imports.push(Import { name, has_only_types: false });
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                count(&mut counts.names, section.count().into(), MOST_NAMES, "imports and exports")?;
+                for export in section.clone() {
+                    self.exports.push(export.map_err(|error| of_parser(&error))?.name.name.to_owned());
+                }
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+
+    /// Adds what follows from the types of the whole component.
+    fn resolve(&mut self, types: TypesRef<'_>) {
+        for import in &mut self.imports {
+            if let Some(item) = types.component_item_for_import(&import.name)
+                && let ComponentEntityType::Instance(instance) = item.ty
+            {
+                let is_type = |ty: &ComponentEntityType| {
+                    // A resource needs a destructor, which is an implementation.
+                    matches!(ty, ComponentEntityType::Type { created, .. } if !matches!(created, ComponentAnyTypeId::Resource(_)))
+                };
+                import.has_only_types = types[instance].exports.values().all(|item| is_type(&item.ty));
+            }
+        }
+    }
+}
+
+/// Returns the number of local variables of a function, at least one.
+fn locals(body: &FunctionBody<'_>) -> Result<u64, LoadError> {
+    let mut locals = 1_u64;
+    for group in body.get_locals_reader().map_err(|error| of_parser(&error))? {
+        locals = locals.saturating_add(group.map_err(|error| of_parser(&error))?.0.into());
+    }
+    Ok(locals)
+}
+
+fn count(counter: &mut u64, more: u64, most: u64, what: &'static str) -> Result<(), LoadError> {
+    *counter += more;
+    limit(*counter, most, what)
+}
+
+fn limit(count: u64, limit: u64, what: &'static str) -> Result<(), LoadError> {
+    if count > limit { Err(LoadError::TooComplex { what, count, limit }) } else { Ok(()) }
+}
+
+fn of_parser(error: &BinaryReaderError) -> LoadError {
+    LoadError::of_compiler(&clean(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests;
