@@ -16,14 +16,14 @@ use crate::program::{self, Program, Signal};
 use crate::running::{ENV_ID, SDK_KEY, Setup};
 
 /// A folder with a configuration for the real program, and its upstream.
-struct Prepared {
-    dir: TempDir,
-    plugins: PathBuf,
-    cloud: FakeLaunchDarkly,
+pub(super) struct Prepared {
+    pub(super) dir: TempDir,
+    pub(super) plugins: PathBuf,
+    pub(super) cloud: FakeLaunchDarkly,
 }
 
 impl Prepared {
-    async fn new(setup: Setup) -> Self {
+    pub(super) async fn new(setup: Setup) -> Self {
         let (dir, cloud) = (TempDir::new().expect("a folder"), FakeLaunchDarkly::start().await);
         let mut setup = setup.set("log.format", "json").set("data.dir", dir.path().join("data").to_str());
         setup.fill(&cloud);
@@ -33,32 +33,32 @@ impl Prepared {
         Self { dir, plugins, cloud }
     }
 
-    async fn start(&self) -> Program {
+    pub(super) async fn start(&self) -> Program {
         let program = Program::start(self.dir.path()).await;
         program.wait_until_ready().await;
         program
     }
 }
 
-fn setup() -> Setup {
+pub(super) fn setup() -> Setup {
     Setup::with(some_data())
 }
 
-fn mode(path: &Path, mode: u32) {
+pub(super) fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("a file of ours");
 }
 
-async fn plugins(program: &Program) -> Value {
+pub(super) async fn plugins(program: &Program) -> Value {
     program.operator_gets("/api/plugins").await.json()
 }
 
-fn row<'a>(status: &'a Value, file: &str) -> &'a Value {
+pub(super) fn row<'a>(status: &'a Value, file: &str) -> &'a Value {
     let rows = status["plugins"].as_array().expect("rows");
     rows.iter().find(|row| row["file"] == file).unwrap_or(&Value::Null)
 }
 
 /// Waits until the status of the folder satisfies a condition; returns it.
-async fn status_where(program: &Program, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn status_where(program: &Program, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     within(what, async {
         loop {
             let status = plugins(program).await;
@@ -151,11 +151,16 @@ async fn a_required_gate_in_such_a_folder_fails_closed() {
     put(&prepared.plugins, "request-gate.toml", gate(""));
     put(&prepared.plugins, "request-gate.wasm", sample("request-gate"));
     mode(&prepared.plugins, 0o777);
-    let program = prepared.start().await;
+    let program = Program::start(prepared.dir.path()).await;
+    program.wait_until_plugins_are_loaded().await;
     assert_eq!(poll(&program, "open sesame").await, 503);
+    // Traffic goes to other instances meanwhile.
+    let ready = program.operator_gets("/ready").await;
+    assert!(ready.status == 503 && ready.text().contains("waiting for: required plugin `request-gate`"), "{ready:?}");
     assert_eq!(row(&plugins(&program).await, "request-gate")["fails_closed"], true);
     mode(&prepared.plugins, 0o755);
     status_where(&program, "the gate", |status| row(status, "request-gate")["state"] == "active").await;
+    program.wait_until_ready().await;
     assert_ne!(poll(&program, "open sesame").await, 503);
 }
 
@@ -191,7 +196,7 @@ async fn special_files_neither_block_the_start_nor_cost_memory() {
     assert!(resident.is_some_and(|it| it < 1 << 30), "{resident:?}");
     // A check terminates, too.
     let checked = program::run(prepared.dir.path(), &["check"]);
-    assert!(String::from_utf8_lossy(&checked.stdout).contains("refused: pipe.wasm: "));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("refused: pipe: "));
 }
 
 #[tokio::test]

@@ -24,6 +24,9 @@ settings! {
         /// Whether a component without a binding file is bound to the hooks it exports, in all environments, with
         /// default limits and grants.
         pub auto_bind: bool = "true",
+        /// How long a component without a binding file waits for it before it is bound to the hooks it exports, so that a
+        /// component that is copied before its binding file does not run without it.
+        pub settle_time: Duration = "500ms", in Duration::ZERO..=Duration::from_secs(60),
         /// How often the content of all plugin files is compared with the loaded content. Changes are detected at once;
         /// this finds those that leave size and times unchanged.
         pub verify_interval: Duration = "30s", in Duration::from_secs(1)..=HOUR,
@@ -56,6 +59,7 @@ impl PluginConfig {
             dir: self.dir.clone(),
             trust: self.trust,
             auto_bind: self.auto_bind,
+            settle_time: self.settle_time,
             verify_interval: self.verify_interval,
             cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),
             cache_limits: self.cache,

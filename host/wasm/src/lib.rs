@@ -31,15 +31,17 @@ mod folder;
 mod check;
 
 pub use self::breaker::BreakerState;
-pub use self::check::{CheckReport, CheckedFolder, check_file, check_folder};
-pub use self::folder::{OpenError, PluginFolder, Settings, Trust};
+pub use self::check::{CheckError, CheckReport, check_file, check_folder};
+pub use self::folder::{OpenError, PluginFolder, RetireError, Settings, Trust, UnknownPlugin};
 pub use self::pool::PoolStatus;
 pub use self::runtime::engine::EngineFacts;
 pub use self::staging::cache::CacheLimits;
-pub use self::status::{ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState};
+pub use self::status::{
+    ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState, SetRow, SetState,
+};
 pub use self::vocabulary::{
     Bind, CALL_SECONDS, GuestSeries, GuestValue, Hook, HookMetrics, InstanceMetrics, Isolation, LoadError, Pattern,
-    Phase, Policy,
+    Phase, Policy, Required,
 };
 
 #[cfg(test)]

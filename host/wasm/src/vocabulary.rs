@@ -9,6 +9,7 @@ mod limits;
 mod load_error;
 mod log_gate;
 mod pattern;
+mod required;
 mod text;
 
 pub use self::binding::{Bind, Hook, Isolation, Phase, Policy};
@@ -23,6 +24,7 @@ pub(crate) use self::limits::{LARGEST_LARGE_FILE, largest_file};
 pub use self::load_error::LoadError;
 pub(crate) use self::log_gate::LogGate;
 pub use self::pattern::Pattern;
+pub use self::required::Required;
 pub(crate) use self::text::clean;
 
 /// The version of `yardarm:plugin` that the host speaks; guests built for another patch release of it work too.

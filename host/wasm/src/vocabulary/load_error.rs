@@ -92,6 +92,15 @@ pub enum LoadError {
         faults: Vec<String>,
     },
     /// L07.
+    #[error(
+        "`{stem}.toml` is missing, which made the plugin required; restore it, or retire the plugin with an empty file \
+         `{stem}.retired`"
+    )]
+    BindingMissing {
+        /// File name, without extension, of the plugin.
+        stem: String,
+    },
+    /// L07.
     #[error("`{file}` is for `{expected}`, but the component calls itself `{actual}`")]
     NameMismatch {
         /// The binding file.
@@ -166,12 +175,6 @@ pub enum LoadError {
     /// L01.
     #[error("the name of the file is not valid UTF-8 or has control characters; rename it")]
     BadFileName,
-    /// L01.
-    #[error("`{file}` is missing, so the required hooks of its binding file fail closed")]
-    Absent {
-        /// Name of the component file.
-        file: String,
-    },
     /// The file cannot be read; reading is retried.
     #[error("the file cannot be read: {text}")]
     Unreadable {
@@ -194,17 +197,14 @@ impl LoadError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NotAComponent { .. }
-            | Self::Unreadable { .. }
-            | Self::NotAFile { .. }
-            | Self::BadFileName
-            | Self::Absent { .. } => "L01",
+            Self::NotAComponent { .. } | Self::Unreadable { .. } | Self::NotAFile { .. } | Self::BadFileName => "L01",
             Self::TooLarge { .. } | Self::TooManyPlugins { .. } => "L02",
             Self::CompileFailed { .. } | Self::CompileTimeout { .. } => "L03",
             Self::UnsupportedInterface { .. } | Self::NoHook | Self::NoLifecycle | Self::WrongTypes { .. } => "L04",
             Self::UnknownImport { .. } => "L05",
             Self::CapabilityDenied { .. } => "L06",
             Self::ManifestInvalid { .. }
+            | Self::BindingMissing { .. }
             | Self::NameMismatch { .. }
             | Self::BadName { .. }
             | Self::DuplicateName { .. } => "L07",
@@ -221,7 +221,7 @@ impl LoadError {
         match self {
             Self::NotAComponent { .. } | Self::Unreadable { .. } => "not-a-component",
             Self::NotAFile { .. } | Self::BadFileName => "not-a-file",
-            Self::Absent { .. } => "missing",
+            Self::BindingMissing { .. } => "binding-missing",
             Self::TooLarge { .. } => "too-large",
             Self::TooManyPlugins { .. } => "too-many-plugins",
             Self::CompileFailed { .. } => "compile-failed",
