@@ -120,7 +120,7 @@ async fn a_check_finds_every_state_that_a_gateway_shows() {
     let output = program::run(prepared.dir.path(), &["check"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     for line in [
-        "ok: active 0.1.0 serves event-filter",
+        "ok: active 1.0.0 serves event-filter",
         "missing: orphan: `orphan.wasm` is not there, so nothing is called",
         "missing: required: its required hooks fail closed; restore `required.wasm`",
         "refused: two: `one.wasm` has the name `twin` already and stays",

@@ -25,7 +25,7 @@ settings! {
         /// default limits and grants.
         pub auto_bind: bool = "true",
         /// How long a component without a binding file waits for it before it is bound to the hooks it exports, so that a
-        /// component that is copied before its binding file does not run without it.
+        /// component that is copied before its binding file does not run without it; `0s` does not wait.
         pub settle_time: Duration = "500ms", in Duration::ZERO..=Duration::from_secs(60),
         /// How often the content of all plugin files is compared with the loaded content. Changes are detected at once;
         /// this finds those that leave size and times unchanged.

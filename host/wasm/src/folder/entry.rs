@@ -12,7 +12,7 @@ use super::listing::Pair;
 use super::records::{ActiveVersion, PluginRecord};
 use crate::plugin::Plugin;
 use crate::status::{Refusal, Row, RowState};
-use crate::vocabulary::{Bind, Required};
+use crate::vocabulary::{Bind, Policy, Required};
 
 /// Delay before the same files are retried; it doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -140,6 +140,19 @@ impl Entry {
         self.active.take().is_some()
     }
 
+    /// Stops delaying readiness once the plugin is active or not required, or once its files are known to be unusable and
+    /// requests are served without it, as with an event filter that holds events. `is_scanned` is whether the files are
+    /// known.
+    pub(super) fn release_latch(&mut self, is_scanned: bool) {
+        let is_absent = is_scanned && self.seen.wasm.is_none();
+        let is_decided = self.staging_since_ms.is_none()
+            && (self.refusal.is_some() || self.obstacle.is_some() || is_absent && self.hold.is_none());
+        let rejects = |bind: &Bind| matches!(bind.on_failure, Policy::Closed | Policy::LastGood);
+        if self.latch.is_some() && !self.guards().any(|bind| !is_decided || rejects(bind)) {
+            self.latch = None;
+        }
+    }
+
     /// Has the files read and judged again at the next scan.
     pub(super) fn reconsider(&mut self) {
         self.seen = Pair { is_retired: self.seen.is_retired, ..Pair::default() };
@@ -148,7 +161,7 @@ impl Entry {
 
     /// Returns whether the same files should be retried now.
     pub(super) fn is_due(&self) -> bool {
-        self.retry.is_some_and(|(at, _)| at <= Instant::now())
+        self.staging_since_ms.is_none() && self.retry.is_some_and(|(at, _)| at <= Instant::now())
     }
 
     /// Schedules a retry of the same files, if the failure may be transient.
@@ -213,8 +226,10 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use yardarm_core::readiness::Readiness;
+
     use super::*;
-    use crate::vocabulary::Hook;
+    use crate::vocabulary::{Hook, LoadError};
 
     fn bound(required: Required) -> Entry {
         let bind = Bind { required, ..Bind::automatic(Hook::RequestAuth) };
@@ -238,6 +253,31 @@ mod tests {
             assert!(!Entry { record: Some(retired.clone()), ..bound(required) }.fails_closed());
             let seen = Pair { is_retired: true, ..Pair::default() };
             assert!(!Entry { seen, since_start: true, ..bound(required) }.fails_closed());
+        }
+    }
+
+    #[test]
+    fn readiness_waits_for_what_would_reject_requests() {
+        let readiness = Readiness::default();
+        let required = |hook| Bind { required: Required::Yes, ..Bind::automatic(hook) };
+        let refused = || Some(Refusal::new(&LoadError::NoHook, None));
+        for (hook, waits_when_refused) in
+            [(Hook::RequestAuth, true), (Hook::EventFilter, false), (Hook::PayloadTransform, true)]
+        {
+            let latch = Some(readiness.latch("a plugin"));
+            let mut entry =
+                Entry { required_bindings: vec![required(hook)], since_start: true, latch, ..Entry::default() };
+            entry.release_latch(false);
+            assert!(entry.latch.is_some(), "{hook}: not known yet");
+            (entry.refusal, entry.staging_since_ms) = (refused(), Some(1));
+            entry.release_latch(true);
+            assert!(entry.latch.is_some(), "{hook}: other files are being staged");
+            entry.staging_since_ms = None;
+            entry.release_latch(true);
+            assert_eq!(entry.latch.is_some(), waits_when_refused, "{hook}");
+            entry.required_bindings.clear();
+            entry.release_latch(true);
+            assert!(entry.latch.is_none(), "{hook}: not required");
         }
     }
 

@@ -164,6 +164,10 @@ impl Loader {
             self.replan();
             self.tidy_cache().await;
         }
+        if self.unplanned.is_none() {
+            let is_scanned = self.is_scanned;
+            self.entries.values_mut().for_each(|entry| entry.release_latch(is_scanned));
+        }
         let is_idle = self.stagings.is_empty() && self.backlog.is_empty() && self.next_wake().is_none();
         if self.is_scanned && is_idle && self.unplanned.is_none() {
             self.folder.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
@@ -189,9 +193,6 @@ impl Loader {
         let plan = Arc::new(PluginPlan::new(self.generation, self.plugins(), missing));
         self.hooks.replace(Arc::clone(&plan) as Arc<dyn Plan>);
         tracing::info!(generation = self.generation, plugins = self.plugins().count(), "plugin plan in place");
-        for entry in self.entries.values_mut().filter(|entry| !entry.fails_closed()) {
-            entry.latch = None;
-        }
         self.folder.view().set_plan(plan);
         self.publish();
     }

@@ -90,7 +90,7 @@ pub struct Bind {
     /// What happens when the plugin fails.
     pub on_failure: Policy,
     /// Whether a plugin that does not run counts as a failure: `true`, `false` or `"always"`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub required: Required,
     /// Deadline of one call.
     #[serde(serialize_with = "as_millis", deserialize_with = "of_millis")]

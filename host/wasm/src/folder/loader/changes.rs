@@ -25,6 +25,8 @@ const SWEPT_BYTES: u64 = 256 << 20;
 pub(super) struct Changes {
     /// Plugins whose files differ from the applied ones, and are stable.
     pub(super) stable: BTreeMap<Arc<str>, Pair>,
+    /// Those of them whose files look as they did when they were applied.
+    pub(super) unseen: BTreeSet<Arc<str>>,
     /// Plugins of which some file is being written.
     pub(super) unstable: BTreeSet<Arc<str>>,
 }
@@ -79,6 +81,7 @@ impl Loader {
             self.unstable.clear();
         }
         let unseen = self.changed_unseen(&pairs, &changes.stable).await;
+        changes.unseen = unseen.iter().map(|(stem, _)| Arc::clone(stem)).collect();
         changes.stable.extend(unseen);
         fault_point("plugin loader");
         let again = self.apply(changes, &pairs, wait).await;
@@ -182,7 +185,8 @@ impl Loader {
                 }
                 continue;
             }
-            if entry.settles_at().is_some_and(|at| at > now) && pair.toml.is_none() && pair.wasm.is_some() {
+            let is_alone = pair.wasm.is_some() && pair.toml.is_none() && !pair.is_retired;
+            if is_alone && entry.settles_at().is_some_and(|at| at > now) {
                 continue;
             }
             let files = [(&pair.wasm, &entry.seen.wasm, "wasm"), (&pair.toml, &entry.seen.toml, "toml")];

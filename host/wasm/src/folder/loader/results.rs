@@ -120,6 +120,7 @@ impl Loader {
             .collect();
         for stem in duplicates {
             self.entry(&stem).reconsider();
+            self.reconsider_set_of(&stem);
             self.is_scan_due = true;
         }
     }

@@ -129,7 +129,8 @@ impl Loader {
         let mut again = false;
         for name in self.sets.keys().cloned().collect::<Vec<_>>() {
             let members = self.sets[&name].members();
-            let is_touched = members.iter().filter(|stem| changes.stable.remove(*stem).is_some()).count() > 0;
+            changes.stable.retain(|stem, _| !members.contains(stem));
+            let is_touched = members.iter().any(|stem| changes.unseen.contains(stem));
             let is_written = members.iter().any(|stem| changes.unstable.contains(stem));
             let files: BTreeMap<Arc<str>, Pair> = members
                 .iter()
@@ -311,6 +312,13 @@ impl Loader {
         set.become_state(SetState::Refused);
     }
 
+    /// Has the set of a plugin, if there is one, compared with its files again.
+    pub(super) fn reconsider_set_of(&mut self, stem: &Arc<str>) {
+        for set in self.sets.values_mut().filter(|set| set.members().contains(stem)) {
+            set.examined = None;
+        }
+    }
+
     /// Cancels the staging of a plugin, alone or with its set; returns whether there was one.
     pub(super) fn cancel_staging(&mut self, stem: &Arc<str>) -> bool {
         self.entry(stem).staging_since_ms = None;
@@ -320,9 +328,7 @@ impl Loader {
         let is_in_set = self.stagings.cancel(&Unit::Set(Arc::clone(&set)));
         if is_in_set {
             self.release_members(&set);
-            if let Some(entry) = self.sets.get_mut(&set) {
-                entry.examined = None;
-            }
+            self.reconsider_set_of(stem);
         }
         is_alone || is_in_set
     }
