@@ -4,10 +4,13 @@ mod client_address;
 mod compile;
 mod every_route;
 mod folder;
+mod guards;
 mod hostile;
 mod panics;
 mod payloads;
 mod samples;
+mod start;
+mod states;
 mod swaps;
 
 use std::path::{Path, PathBuf};

@@ -185,6 +185,17 @@ impl Program {
             }
         };
         within("`/ready` to say yes", asks).await;
+        self.wait_until_plugins_are_loaded().await;
+    }
+
+    /// Waits until every plugin that was in the folder at the start is active or rejected.
+    pub(crate) async fn wait_until_plugins_are_loaded(&self) {
+        let asks = async {
+            while self.operator_gets("/api/plugins").await.json()["ready"] != true {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within("the plugins of the start", asks).await;
     }
 }
 

@@ -289,8 +289,19 @@ impl Running {
                 let phases: Vec<_> = phases.collect();
                 let has_had_its_time = phases.iter().any(|it| it == "empty" || it == "rejected");
                 if has_had_its_time && phases.iter().all(|it| it != "starting") {
-                    return;
+                    break;
                 }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        self.wait_until_plugins_are_loaded().await;
+    }
+
+    /// Waits until every plugin that was in the folder at the start is active or rejected.
+    pub(crate) async fn wait_until_plugins_are_loaded(&self) {
+        within("the plugins of the start", async {
+            while self.operator_gets("/api/plugins").await.json()["ready"] != true {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         })

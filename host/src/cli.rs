@@ -98,6 +98,9 @@ struct CheckArgs {
     /// Print every effective value with its source; secrets as ***
     #[arg(long)]
     print_effective: bool,
+    /// Print the result as one JSON document, with the plugin folder as `/api/plugins` shows it
+    #[arg(long, conflicts_with = "print_effective")]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -143,7 +146,7 @@ impl Cli {
             Command::Run(args) => run::run(args.config.as_deref(), &args.overrides()).await,
             #[cfg(feature = "demo")]
             Command::Demo(args) => Box::pin(demo::run(args.into())).await,
-            Command::Check(args) => check::check(args.config.as_deref(), args.print_effective).await,
+            Command::Check(args) => check::check(args.config.as_deref(), args.print_effective, args.json).await,
             Command::Schema => {
                 output(&config::schema());
                 ExitCode::SUCCESS

@@ -96,6 +96,7 @@ async fn start(options: &DemoOptions) -> anyhow::Result<(Gateway, Clouds, Signal
     tour::print(&found.to_string());
     tour::print("starting the gateway (the first time, plugins are compiled) …");
     let gateway = Gateway::start(config(options, &clouds)?).await?;
+    gateway.plugins_loaded().await;
     tour::check(&gateway, &clouds).await?;
     tour::invite(&gateway, &options.plugins, &found);
     Ok((gateway, clouds, signals))

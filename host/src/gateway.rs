@@ -56,7 +56,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts everything and returns once SDKs can connect. `/ready` reports whether there is data for them.
+    /// Starts everything and returns once SDKs can connect. `/ready` reports whether there is data for them and required
+    /// plugins are active.
     ///
     /// # Errors
     /// When an address, a file, a folder or the plugin engine cannot be used.
@@ -86,7 +87,9 @@ impl Gateway {
             }
         }
         .shared();
-        let plugins = PluginFolder::open(config.plugins.folder(data_dir), store.clone(), hooks.clone(), &operating);
+        // Required plugins fail closed from here on; loading goes on while SDKs connect.
+        let folder = config.plugins.folder(data_dir);
+        let plugins = PluginFolder::open(folder, store.clone(), hooks.clone(), serving.readiness(), &operating);
         let tls_of_upstream = blocking("root certificates", UpstreamTls::load);
         let (store, plugins, upstream_tls) = tokio::join!(store, plugins, tls_of_upstream);
         let plugins = plugins?;
@@ -208,6 +211,11 @@ impl Gateway {
     /// Scans the plugin folder now instead of at the next interval.
     pub fn rescan_plugins(&self) {
         self.state.plugins.rescan();
+    }
+
+    /// Waits until every plugin that was in the folder at the start is active or rejected.
+    pub async fn plugins_loaded(&self) {
+        self.state.plugins.loaded().await;
     }
 
     /// Serves the LaunchDarkly environments that `config` lists, unless they come from another source.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use yardarm_core::Lifecycle;
 use yardarm_core::hooks::Hooks;
 use yardarm_core::metrics::Registry;
-use yardarm_core::readiness::{ReadyPolicy, ReadyReport, WaitingFor};
+use yardarm_core::readiness::{ReadyPolicy, ReadyReport};
 use yardarm_core::registry::StreamRegistry;
 use yardarm_vendor::report::{EnvironmentListReport, EnvironmentReport};
 use yardarm_wasm::PluginFolder;
@@ -48,11 +48,6 @@ impl State {
 
     /// Returns whether the process can take traffic, and what it waits for.
     pub(crate) fn readiness(&self) -> ReadyReport {
-        let mut report = self.lifecycle.readiness().report(self.ready);
-        if !self.plugins.is_ready() {
-            report.is_ready = false;
-            report.waiting.push(WaitingFor { name: "plugins".to_owned(), state: None, last_error: None });
-        }
-        report
+        self.lifecycle.readiness().report(self.ready)
     }
 }

@@ -19,7 +19,7 @@ use crate::running::{ENV_ID, SDK_KEY, Setup};
 pub(super) struct Prepared {
     pub(super) dir: TempDir,
     pub(super) plugins: PathBuf,
-    cloud: FakeLaunchDarkly,
+    pub(super) cloud: FakeLaunchDarkly,
 }
 
 impl Prepared {
@@ -44,7 +44,7 @@ pub(super) fn setup() -> Setup {
     Setup::with(some_data())
 }
 
-fn mode(path: &Path, mode: u32) {
+pub(super) fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("a file of ours");
 }
 
@@ -151,11 +151,16 @@ async fn a_required_gate_in_such_a_folder_fails_closed() {
     put(&prepared.plugins, "request-gate.toml", gate(""));
     put(&prepared.plugins, "request-gate.wasm", sample("request-gate"));
     mode(&prepared.plugins, 0o777);
-    let program = prepared.start().await;
+    let program = Program::start(prepared.dir.path()).await;
+    program.wait_until_plugins_are_loaded().await;
     assert_eq!(poll(&program, "open sesame").await, 503);
+    // Traffic goes to other instances meanwhile.
+    let ready = program.operator_gets("/ready").await;
+    assert!(ready.status == 503 && ready.text().contains("waiting for: required plugin `request-gate`"), "{ready:?}");
     assert_eq!(row(&plugins(&program).await, "request-gate")["fails_closed"], true);
     mode(&prepared.plugins, 0o755);
     status_where(&program, "the gate", |status| row(status, "request-gate")["state"] == "active").await;
+    program.wait_until_ready().await;
     assert_ne!(poll(&program, "open sesame").await, 503);
 }
 
@@ -191,7 +196,7 @@ async fn special_files_neither_block_the_start_nor_cost_memory() {
     assert!(resident.is_some_and(|it| it < 1 << 30), "{resident:?}");
     // A check terminates, too.
     let checked = program::run(prepared.dir.path(), &["check"]);
-    assert!(String::from_utf8_lossy(&checked.stdout).contains("refused: pipe.wasm: "));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("refused: pipe: "));
 }
 
 #[tokio::test]

@@ -95,7 +95,8 @@ impl EvaluatedStreams {
     /// The source for a stream of a client with `evaluation_request`.
     pub(crate) fn join(&self, mut evaluation_request: EvaluationRequest) -> Arc<dyn UpdateSource> {
         let mut fingerprint = evaluation_request.fingerprint();
-        let is_shared = !self.0.hooks.of(&self.0.label).evaluation_transform.as_ref().is_some_and(|it| it.reads_requests());
+        let is_shared =
+            !self.0.hooks.of(&self.0.label).evaluation_transform.as_ref().is_some_and(|it| it.reads_requests());
         if is_shared {
             // Plugins receive nothing in which the clients of a group may differ.
             let RequestFacts { environment, route, sdk, .. } = &*evaluation_request.request.facts;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use yardarm_core::supervisor;
-use yardarm_wasm::CheckedFolder;
+use yardarm_wasm::{FolderStatus, PluginStatus, RowState, SetRow, SetState};
 
 use super::{health, output, variables};
 use crate::config::{self, Config, Overrides};
@@ -15,7 +15,19 @@ use crate::logging;
 use crate::process::failed;
 use crate::startup::{self, Problem};
 
-pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCode {
+/// What a check has found, in the form of `yardarm check --json`.
+#[derive(Serialize)]
+struct Findings {
+    /// Whether a start would succeed, and every plugin and set in the folder would be used.
+    is_fine: bool,
+    /// What would prevent a start.
+    problems: Vec<String>,
+    warnings: Vec<String>,
+    /// The plugin folder as a gateway would show it in `/api/plugins`.
+    plugins: FolderStatus,
+}
+
+pub(super) async fn check(file: Option<&Path>, print_effective: bool, is_json: bool) -> ExitCode {
     let overrides = Overrides::of_program(variables());
     let loaded = match config::load(file, &overrides) {
         Ok(loaded) => loaded,
@@ -27,34 +39,55 @@ pub(super) async fn check(file: Option<&Path>, print_effective: bool) -> ExitCod
         }
     }
     let machine = check_machine(&loaded.config).await;
-    for warning in loaded.warnings.iter().chain(&machine.warnings) {
-        output(&format!("warning: {warning}\n"));
-    }
-    for problem in &machine.problems {
-        logging::print_error(&format!("error: {problem}"));
-    }
     let settings = loaded.config.plugins.folder(None);
     let plugins = match supervisor::blocking("plugin check", move || yardarm_wasm::check_folder(&settings)).await {
-        Ok(checked) => Checked::of(checked),
+        Ok(Ok(plugins)) => plugins,
+        Ok(Err(error)) => return failed(&error.into()),
         Err(error) => return failed(&error.into()),
     };
-    for line in &plugins.lines {
+    let findings = Findings {
+        is_fine: machine.problems.is_empty() && is_fine(&plugins),
+        problems: machine.problems.iter().map(ToString::to_string).collect(),
+        warnings: loaded.warnings.iter().map(ToString::to_string).chain(machine.warnings).collect(),
+        plugins,
+    };
+    if is_json {
+        match serde_json::to_string_pretty(&findings) {
+            Ok(text) => output(&format!("{text}\n")),
+            Err(error) => return failed(&error.into()),
+        }
+    } else {
+        print(&findings);
+    }
+    match (&machine.problems[..], findings.is_fine) {
+        ([], true) => ExitCode::SUCCESS,
+        ([], false) => Exit::Config.into(),
+        (problems, _) => startup::worst(problems).into(),
+    }
+}
+
+fn print(findings: &Findings) {
+    for warning in &findings.warnings {
+        output(&format!("warning: {warning}\n"));
+    }
+    for problem in &findings.problems {
+        logging::print_error(&format!("error: {problem}"));
+    }
+    let plugins = &findings.plugins;
+    for line in lines(plugins) {
         output(&format!("{line}\n"));
     }
-    let configuration = match machine.problems.len() {
+    let configuration = match findings.problems.len() {
         0 => "configuration is fine".to_owned(),
         1 => "one problem would prevent a start".to_owned(),
         count => format!("{count} problems would prevent a start"),
     };
-    if plugins.is_refused {
-        output(&format!("{configuration}, {} of {} plugins would be refused\n", plugins.refused, plugins.total));
+    let total = plugins.plugins.len();
+    if is_fine(plugins) {
+        output(&format!("{configuration}, {total} plugins are fine\n"));
     } else {
-        output(&format!("{configuration}, {} plugins are fine\n", plugins.total));
-    }
-    match (&machine.problems[..], plugins.is_refused) {
-        ([], false) => ExitCode::SUCCESS,
-        ([], true) => Exit::Config.into(),
-        (problems, _) => startup::worst(problems).into(),
+        let unused = plugins.plugins.iter().filter(|it| !is_used(it)).count();
+        output(&format!("{configuration}, {unused} of {total} plugins would not be used\n"));
     }
 }
 
@@ -100,27 +133,44 @@ async fn running(admin: SocketAddr) -> Option<Running> {
     serde_json::from_str(&body).ok().filter(|_| is_fine)
 }
 
-/// Findings about the plugin folder.
-struct Checked {
-    lines: Vec<String>,
-    total: usize,
-    refused: usize,
-    /// Returns whether the folder or any plugin would be refused.
-    is_refused: bool,
+/// Returns whether everything in the folder would be used, or is left out on purpose.
+fn is_fine(folder: &FolderStatus) -> bool {
+    let is_applied = |set: &SetRow| set.state == SetState::Applied;
+    folder.trouble.is_none() && folder.plugins.iter().all(is_used) && folder.sets.iter().all(is_applied)
 }
 
-impl Checked {
-    fn of(CheckedFolder { trouble, plugins }: CheckedFolder) -> Self {
-        let mut lines: Vec<String> = trouble.iter().map(|error| format!("refused: plugin folder: {error}")).collect();
-        let refused = plugins.iter().filter(|(_, outcome)| outcome.is_err()).count();
-        lines.extend(plugins.iter().map(|(file, outcome)| match outcome {
-            Ok(report) => {
-                let hooks: Vec<_> = report.exports.iter().map(|it| it.name()).collect();
-                format!("ok: {} {} serves {}", report.name, report.version, hooks.join(", "))
+fn is_used(plugin: &PluginStatus) -> bool {
+    let is_wanted = matches!(plugin.state, RowState::Active | RowState::Unbound | RowState::Retired);
+    is_wanted && plugin.refused.is_none()
+}
+
+/// Returns a line for each part of the folder.
+fn lines(folder: &FolderStatus) -> Vec<String> {
+    let trouble = folder.trouble.iter().map(|trouble| format!("refused: plugin folder: {}", trouble.text));
+    let plugins = folder.plugins.iter().map(|plugin| {
+        let (file, advice) = (&plugin.file, plugin.advice.iter().map(|it| format!("; {it}")).collect::<String>());
+        match (&plugin.refused, &plugin.active, &folder.trouble) {
+            (Some(refused), _, Some(trouble)) if refused.text == trouble.text => {
+                format!("refused: {file}: with its folder{advice}")
             }
-            Err(error) if Some(error) == trouble.as_ref() => format!("refused: {file}: with its folder"),
-            Err(error) => format!("refused: {file}: {error}"),
-        }));
-        Self { lines, total: plugins.len(), refused, is_refused: refused > 0 || trouble.is_some() }
-    }
+            (Some(refused), ..) => format!("refused: {file}: {}{advice}", refused.text),
+            (None, Some(active), _) => {
+                let hooks: Vec<_> = active.exports.iter().map(|it| it.name()).collect();
+                let name = plugin.name.as_deref().unwrap_or(file);
+                format!("ok: {name} {} serves {}", active.version, hooks.join(", "))
+            }
+            (None, None, _) => {
+                format!("{}: {file}: {}", plugin.state.name(), plugin.advice.as_deref().unwrap_or_default())
+            }
+        }
+    });
+    let sets = folder.sets.iter().map(|set| {
+        let (file, plugins) = (&set.file, set.plugins.join(", "));
+        match &set.refused {
+            Some(refused) => format!("refused: {file}.set: {}", refused.text),
+            None if set.state == SetState::Applied => format!("ok: {file}.set has {plugins}"),
+            None => format!("{}: {file}.set: {}", set.state.name(), set.advice.as_deref().unwrap_or_default()),
+        }
+    });
+    trouble.chain(plugins).chain(sets).collect()
 }

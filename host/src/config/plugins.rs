@@ -30,6 +30,9 @@ settings! {
         /// What happens to a request when every request plugin of its environment abstains. `unavailable`: it is rejected
         /// with 503 and SDKs retry. `forbidden`: it is rejected with 403, after which SDKs stop. `allow`: it is admitted.
         pub all_abstain: AllAbstain as Abstention = "unavailable",
+        /// How long a component without a binding file waits for it before it is bound to the hooks it exports, so that a
+        /// component that is copied before its binding file does not run without it; `0s` does not wait.
+        pub settle_time: Duration = "500ms", in Duration::ZERO..=Duration::from_secs(60),
         /// How often the content of all plugin files is compared with the loaded content. Changes are detected at once;
         /// this finds those that leave size and times unchanged.
         pub verify_interval: Duration = "30s", in Duration::from_secs(1)..=HOUR,
@@ -87,6 +90,7 @@ impl PluginConfig {
             trust: self.trust,
             auto_bind: self.auto_bind,
             all_abstain: self.all_abstain,
+            settle_time: self.settle_time,
             verify_interval: self.verify_interval,
             cache_dir: data_dir.map(|dir| dir.join("compiled-plugins")),
             cache_limits: self.cache,

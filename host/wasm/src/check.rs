@@ -1,21 +1,22 @@
 //! The checks of loading, without a gateway: for `yardarm check` and for plugin authors.
 
-use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use yardarm_core::Lifecycle;
+use yardarm_core::hooks::Hooks;
 
 use crate::folder::files::{self, LARGEST_BINDING};
-use crate::folder::scan::{self, ComponentFile, Pair};
-use crate::folder::{Settings, Trust};
+use crate::folder::{OpenError, PluginFolder, Settings, Trust};
 use crate::runtime::engine::Engine;
 use crate::staging::compilation::{Compilation, CompileLimits, Compiler};
 use crate::staging::manifest::Manifest;
 use crate::staging::{Candidate, Stager};
+use crate::status::FolderStatus;
 use crate::vocabulary::{Bind, Hook, LARGEST_LARGE_FILE, LoadError, Progress};
 
 /// The properties of a component and its bindings.
@@ -47,13 +48,15 @@ pub struct CheckReport {
     pub compile_ms: u64,
 }
 
-/// What a gateway would load from a plugin folder.
-#[derive(Debug)]
-pub struct CheckedFolder {
-    /// Why nothing or not all of the folder would be loaded.
-    pub trouble: Option<LoadError>,
-    /// Each plugin by the name of its component file, or of its binding file if there is no component, sorted.
-    pub plugins: Vec<(String, Result<CheckReport, LoadError>)>,
+/// Why a folder could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The machine cannot run WebAssembly.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The check itself failed.
+    #[error(transparent)]
+    Failed(#[from] LoadError),
 }
 
 /// Checks a component, with its binding file if there is one: everything that loading checks, including `init`.
@@ -73,70 +76,25 @@ pub fn check_file(path: &Path, binding: Option<&Path>) -> Result<CheckReport, Lo
     result.unwrap_or_else(Err)
 }
 
-/// Checks the folder of `settings` as [`crate::PluginFolder`] would load it. A missing folder counts as empty.
-#[must_use]
-pub fn check_folder(settings: &Settings) -> CheckedFolder {
-    let checked = on_own_runtime(async {
-        let listing = match scan::list(&settings.dir, settings.trust) {
-            Ok(listing) => listing.unwrap_or_default(),
-            Err(error) => return CheckedFolder { trouble: Some(error), plugins: Vec::new() },
-        };
-        let mut checked = CheckedFolder { trouble: listing.distrust, plugins: Vec::new() };
-        let mut stager = None;
-        let mut names = HashMap::new();
-        for (stem, pair) in listing.pairs {
-            let outcome = match &checked.trouble {
-                Some(error) => Some(Err(error.clone())),
-                None => check_pair(settings, &mut stager, &stem, &pair).await,
-            };
-            let Some(mut outcome) = outcome else { continue };
-            if let Ok(report) = &outcome
-                && let Some(active) = names.insert(report.name.clone(), stem.to_string())
-            {
-                outcome = Err(LoadError::DuplicateName { name: report.name.clone(), active });
-            }
-            let extension = if pair.wasm.is_some() { "wasm" } else { "toml" };
-            checked.plugins.push((format!("{stem}.{extension}"), outcome));
-        }
-        checked
-    });
-    checked.unwrap_or_else(|error| CheckedFolder { trouble: Some(error), plugins: Vec::new() })
-}
-
-/// Checks one plugin; returns `None` for files that a gateway would ignore silently.
-async fn check_pair(
-    settings: &Settings,
-    stager: &mut Option<Stager>,
-    stem: &Arc<str>,
-    pair: &Pair,
-) -> Option<Result<CheckReport, LoadError>> {
-    let content = match scan::read(&settings.dir, stem, pair, settings.trust) {
-        Ok(content) => content,
-        Err(error) => return Some(Err(error)),
-    };
-    let manifest = match content.binding.transpose() {
-        Ok(manifest) => manifest,
-        Err(bad) => return Some(Err(LoadError::ManifestInvalid { file: format!("{stem}.toml"), faults: bad.faults })),
-    };
-    let (bytes, sha256) = match content.component {
-        ComponentFile::Read(bytes, sha256) => (bytes, sha256),
-        ComponentFile::Refused(error) => return Some(Err(error)),
-        ComponentFile::Unread | ComponentFile::Absent => {
-            let is_required = manifest.is_some_and(|manifest| manifest.binds.iter().any(|bind| bind.required));
-            return is_required.then(|| Err(LoadError::Absent { file: format!("{stem}.wasm") }));
-        }
-    };
-    if manifest.is_none() && !settings.auto_bind {
-        return None;
-    }
-    if stager.is_none() {
-        match new_stager(settings.compiler.clone(), settings.compile_limits) {
-            Ok(new) => *stager = Some(new),
-            Err(error) => return Some(Err(error)),
-        }
-    }
-    let stager = stager.as_ref()?;
-    Some(stage(stager, Arc::clone(stem), bytes, sha256, manifest).await)
+/// Returns the status that a gateway with these settings would show once it has loaded or rejected everything in the
+/// folder, because it is loaded as a gateway does. What a running gateway remembers of plugins is not known here.
+///
+/// May be called from any thread, inside or outside of an asynchronous runtime; blocks until it is done.
+///
+/// # Errors
+/// If the engine cannot be created, or the check itself fails. A folder that cannot be used is not an error.
+pub fn check_folder(settings: &Settings) -> Result<FolderStatus, CheckError> {
+    on_own_runtime(async {
+        let lifecycle = Lifecycle::new();
+        // A folder that is checked is not waited for to change.
+        let settings = Settings { cache_dir: None, settle_time: Duration::ZERO, ..settings.clone() };
+        let folder =
+            PluginFolder::open(settings, ready(None), Hooks::none(), lifecycle.readiness(), &lifecycle).await?;
+        folder.loaded().await;
+        let status = folder.status();
+        lifecycle.token().cancel();
+        Ok(status)
+    })?
 }
 
 /// Runs a check on a thread with its own runtime: this thread may be running one already, and runtimes cannot be
@@ -158,7 +116,6 @@ fn new_stager(compiler: Compiler, limits: CompileLimits) -> Result<Stager, LoadE
     let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (None, None)).map_err(unavailable)?;
     Ok(Stager { engine: Arc::new(engine), compilation, lifecycle: Lifecycle::new() })
 }
-
 async fn stage(
     stager: &Stager,
     stem: Arc<str>,

@@ -1,30 +1,41 @@
 //! The watched plugin folder: detects new, changed and removed files, and keeps the plan up to date.
 //!
-//! A single task waits for an event, waits until the files are stable, stages new files away from the serving path,
-//! builds one plan, and installs it with one atomic store.
+//! A single task (`watch`) waits for events, scans the folder once files are stable, stages new files side by side and away
+//! from the serving path (`stagings`), builds one plan of what is ready, and installs it with one atomic store.
 
+mod content;
 mod entry;
 mod events;
 pub(crate) mod files;
+mod listing;
 mod loader;
-pub(crate) mod scan;
+mod records;
+mod retire;
+mod schedule;
+mod set;
+mod stagings;
 mod trust;
+mod unstable;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch as latest};
 use yardarm_core::hooks::Hooks;
+use yardarm_core::readiness::Readiness;
 use yardarm_core::supervisor;
-use yardarm_core::{DataStore, InternalError, Lifecycle, Supervised, Supervisor};
+use yardarm_core::{DataStore, Lifecycle};
 
-use self::events::{FolderEvents, FolderWatcher};
+use self::events::FolderEvents;
 use self::loader::Loader;
+use self::records::Records;
+use self::retire::{MOST_ORDERS, Order};
+pub use self::retire::{RetireError, UnknownPlugin};
 pub use self::trust::Trust;
+use self::watch::WatchTask;
 use crate::runtime::engine::Engine;
 use crate::staging::Stager;
 use crate::staging::cache::{Cache, CacheLimits};
@@ -32,11 +43,8 @@ use crate::staging::compilation::{Compilation, CompileLimits, Compiler, Quaranti
 use crate::status::{FolderStatus, PluginMetrics, View};
 use crate::vocabulary::AllAbstain;
 
-/// Maximum delay of a plan while changes continue to arrive.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// Pause between two scans while a file is unstable.
-const NEXT_LOOK: Duration = Duration::from_millis(50);
-
+/// Time limit for reading binding files before the first request, on a file system that does not respond.
+const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for opening the cache folder.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -68,8 +76,8 @@ pub struct Settings {
     /// How long all files must be unchanged before changes are applied, so that files copied together are applied
     /// together.
     pub quiet: Duration,
-    /// How long [`PluginFolder::open`] waits for the first complete plan.
-    pub start_timeout: Duration,
+    /// How long a component without a binding file waits for it before it is bound automatically.
+    pub settle_time: Duration,
     /// Maximum number of live plugin instances, over all plugins.
     pub instances: u32,
 }
@@ -77,9 +85,11 @@ pub struct Settings {
 /// A watched folder of plugins.
 pub struct PluginFolder {
     view: Mutex<View>,
-    ready: AtomicBool,
+    /// Whether every file that was in the folder at the start has been loaded or rejected.
+    ready: latest::Sender<bool>,
     folder_events: Arc<FolderEvents>,
     quarantine: Quarantine,
+    orders: mpsc::Sender<Order>,
 }
 
 /// The gateway cannot watch a plugin folder.
@@ -104,18 +114,18 @@ impl Default for Settings {
             scan_interval: Duration::from_secs(2),
             verify_interval: Duration::from_secs(30),
             quiet: Duration::from_millis(100),
-            start_timeout: Duration::from_secs(30),
+            settle_time: Duration::from_millis(500),
             instances: 1_000,
         }
     }
 }
 
 impl PluginFolder {
-    /// Loads the folder, installs the plan, and keeps watching under `lifecycle`. `store` is the store of the data folder
-    /// once it is open; without one, compiled components are not cached.
+    /// Installs a plan in which required plugins fail closed, and loads and watches the folder under `lifecycle`.
     ///
-    /// Waits for the first complete plan, up to the configured timeout. Until it is complete, hooks with required
-    /// plugins that are not loaded yet fail closed.
+    /// Does not wait for any plugin. Each required plugin that is in the folder, or that was active in an earlier process,
+    /// delays `readiness` until it is active. `store` is the store of the data folder once it is open; without one,
+    /// compiled components are not cached, and nothing is remembered of plugins across restarts.
     ///
     /// # Errors
     /// If the engine cannot be created. A folder or plugin that cannot be used is not an error; it is reported in
@@ -124,6 +134,7 @@ impl PluginFolder {
         mut settings: Settings,
         store: impl Future<Output = Option<DataStore>>,
         hooks: Hooks,
+        readiness: &Readiness,
         lifecycle: &Lifecycle,
     ) -> Result<Arc<Self>, OpenError> {
         // Absolute, as in file events, and independent of later changes of the working directory.
@@ -140,23 +151,24 @@ impl PluginFolder {
         let store = store.await;
         let cache = open_cache(&settings, store.clone(), &engine).await;
         let (compiler, limits) = (settings.compiler.clone(), settings.compile_limits);
-        let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (cache, store));
+        let compilation = Compilation::new(&engine.wasmtime, compiler, limits, (cache, store.clone()));
         let compilation = compilation.map_err(|error| OpenError::Engine(error.into()))?;
         let quarantine = compilation.quarantine().clone();
         let stager = Stager { engine, compilation, lifecycle: lifecycle.clone() };
+        let (sender, orders) = mpsc::channel(MOST_ORDERS);
         let folder = Arc::new(Self {
             view: Mutex::new(View::new(settings.dir.clone(), facts)),
-            ready: AtomicBool::new(false),
+            ready: latest::Sender::new(false),
             folder_events: Arc::new(FolderEvents::new(settings.dir.clone())),
             quarantine,
+            orders: sender,
         });
-        let (first, done) = oneshot::channel();
-        let start_timeout = settings.start_timeout;
-        let loader = Loader::new(settings, stager, hooks, Arc::clone(&folder));
-        lifecycle.supervise("plugin folder", WatchTask::new(loader, first, lifecycle.supervisor()));
-        if tokio::time::timeout(start_timeout, done).await.is_err() {
-            tracing::warn!("some plugins are still being loaded; required ones fail closed until they are loaded");
+        let mut loader = Loader::new(settings, stager, hooks, Arc::clone(&folder), Records::new(store));
+        let first_look = loader.fail_closed_until_loaded(readiness);
+        if tokio::time::timeout(FIRST_LOOK_TIMEOUT, first_look).await.is_err() {
+            tracing::error!("the plugin folder does not respond; required plugins in it may be bypassed until it does");
         }
+        lifecycle.supervise("plugin folder", WatchTask::new(loader, orders, lifecycle.supervisor()));
         Ok(folder)
     }
 
@@ -186,7 +198,13 @@ impl PluginFolder {
     /// Returns whether every file that was in the folder at the start has been loaded or rejected.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        *self.ready.borrow()
+    }
+
+    /// Waits until every file that was in the folder at the start has been loaded or rejected.
+    pub async fn loaded(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {
@@ -197,98 +215,6 @@ impl PluginFolder {
 impl std::fmt::Debug for PluginFolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PluginFolder").field("ready", &self.is_ready()).finish_non_exhaustive()
-    }
-}
-
-/// Loads the folder for the first time, then after each change.
-struct WatchTask {
-    loader: Loader,
-    folder_events: Arc<FolderEvents>,
-    watcher: Arc<Mutex<FolderWatcher>>,
-    /// Sent when the first plan is complete.
-    first: Option<oneshot::Sender<()>>,
-}
-
-impl WatchTask {
-    fn new(loader: Loader, first: oneshot::Sender<()>, supervisor: &Supervisor) -> Self {
-        let folder_events = Arc::clone(&loader.folder().folder_events);
-        let watcher = Arc::new(Mutex::new(FolderWatcher::new(&folder_events, supervisor.clone())));
-        Self { loader, folder_events, watcher, first: Some(first) }
-    }
-}
-
-impl Supervised for WatchTask {
-    async fn run(&mut self) {
-        watch(&mut self.loader, &self.folder_events, &self.watcher, &mut self.first).await;
-    }
-
-    fn recover(&mut self, _: &InternalError) {
-        self.loader.recover();
-    }
-}
-
-async fn watch(
-    loader: &mut Loader,
-    folder_events: &Arc<FolderEvents>,
-    watcher: &Arc<Mutex<FolderWatcher>>,
-    first: &mut Option<oneshot::Sender<()>>,
-) {
-    renew(watcher, false).await;
-    if first.is_some() {
-        loader.fail_closed_until_loaded().await;
-    }
-    settle(loader, folder_events).await;
-    loader.folder().ready.store(true, Ordering::Release);
-    if let Some(first) = first.take() {
-        // The receiver is dropped if the first plan took too long.
-        let _ = first.send(());
-    }
-    let (scan_interval, verify_interval) = (loader.settings().scan_interval, loader.settings().verify_interval);
-    let mut verified = Instant::now();
-    loop {
-        if folder_events.wait(scan_interval.min(verify_interval)).await {
-            quiet(folder_events, loader.settings().quiet).await;
-        }
-        let is_verification_due = verified.elapsed() >= verify_interval;
-        if is_verification_due {
-            loader.suspect_all();
-            verified = Instant::now();
-        }
-        renew(watcher, is_verification_due).await;
-        let has_folder_moved = settle(loader, folder_events).await;
-        if has_folder_moved {
-            renew(watcher, true).await;
-        }
-    }
-}
-
-/// Watches the folder that currently has the configured path.
-async fn renew(watcher: &Arc<Mutex<FolderWatcher>>, afresh: bool) {
-    let watcher = Arc::clone(watcher);
-    let renewal = move || watcher.lock().renew(afresh);
-    // The folder is scanned periodically in any case.
-    let _ = supervisor::blocking("plugin folder reader", renewal).await;
-}
-
-/// Waits until files stop changing.
-async fn quiet(folder_events: &FolderEvents, quiet: Duration) {
-    let storm = async { while folder_events.wait(quiet).await {} };
-    // After the limit, changes are applied although more may follow.
-    let _ = tokio::time::timeout(LONGEST_WAIT, storm).await;
-}
-
-/// Applies changes, scanning again while files are being written; returns whether the folder itself was moved.
-async fn settle(loader: &mut Loader, folder_events: &FolderEvents) -> bool {
-    let mut looks = LONGEST_WAIT.as_millis() / NEXT_LOOK.as_millis();
-    let mut has_folder_moved = false;
-    loop {
-        let mut events = folder_events.take();
-        has_folder_moved |= events.has_folder_moved();
-        if loader.look(&mut events, looks > 0).await {
-            return has_folder_moved;
-        }
-        looks = looks.saturating_sub(1);
-        tokio::time::sleep(NEXT_LOOK).await;
     }
 }
 

@@ -31,16 +31,18 @@ mod folder;
 mod check;
 
 pub use self::breaker::BreakerState;
-pub use self::check::{CheckReport, CheckedFolder, check_file, check_folder};
-pub use self::folder::{OpenError, PluginFolder, Settings, Trust};
+pub use self::check::{CheckError, CheckReport, check_file, check_folder};
+pub use self::folder::{OpenError, PluginFolder, RetireError, Settings, Trust, UnknownPlugin};
 pub use self::pool::PoolStatus;
 pub use self::runtime::engine::EngineFacts;
 pub use self::staging::cache::CacheLimits;
 pub use self::staging::compilation::{COMPILER_COMMAND, CompileLimits, Compiler, run_compiler};
-pub use self::status::{ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState};
+pub use self::status::{
+    ActiveStatus, BindingStatus, FolderStatus, PluginMetrics, PluginStatus, Refusal, RowState, SetRow, SetState,
+};
 pub use self::vocabulary::{
     AllAbstain, Bind, CALL_SECONDS, CompileStop, GuestSeries, GuestValue, Hook, HookMetrics, InstanceMetrics,
-    Isolation, LoadError, Pattern, Phase, Policy, StagingStep, StatePolicy,
+    Isolation, LoadError, Pattern, Phase, Policy, Required, StagingStep, StatePolicy,
 };
 
 #[cfg(test)]

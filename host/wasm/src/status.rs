@@ -1,5 +1,7 @@
 //! The status of plugins for operators: what runs, why files are not used, and counters.
 
+mod states;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use utoipa::ToSchema;
 use yardarm_core::hooks::Plan;
 use yardarm_core::time::unix_ms;
 
+pub use self::states::{Refusal, RowState, SetRow, SetState};
 use crate::breaker::BreakerState;
 use crate::plan::PluginPlan;
 use crate::plugin::Plugin;
@@ -41,6 +44,8 @@ pub struct FolderStatus {
     pub engine: EngineFacts,
     /// Each plugin, by file name.
     pub plugins: Vec<PluginStatus>,
+    /// Each set of plugins, by file name.
+    pub sets: Vec<SetRow>,
     /// Names of plugins by hook, in the order in which they are called.
     pub order: BTreeMap<&'static str, Vec<String>>,
 }
@@ -66,6 +71,8 @@ pub struct PluginStatus {
     pub fails_closed: bool,
     /// Why the newest files are not used.
     pub refused: Option<Refusal>,
+    /// What the state means and what an operator can do, where that is not obvious.
+    pub advice: Option<String>,
     /// The running version.
     pub active: Option<ActiveStatus>,
 }
@@ -79,7 +86,7 @@ pub struct ActiveStatus {
     pub about: String,
     /// Digest of the component file.
     pub sha256: String,
-    /// Generation of the plan that introduced it.
+    /// Number of the version, counted over all that were staged since the start.
     pub generation: u64,
     /// Whether it is bound to all its hooks because there is no binding file.
     pub auto_bound: bool,
@@ -121,43 +128,12 @@ pub struct BindingStatus {
     pub breaker: BreakerState,
 }
 
-/// Why a file is not used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Refusal {
-    /// Stable code, such as `L06`.
-    pub code: &'static str,
-    /// Class, such as `capability-denied`.
-    pub class: &'static str,
-    /// Message with advice.
-    pub text: String,
-    /// Digest of the component file.
-    pub sha256: Option<String>,
-    /// Unix milliseconds since when it is not used.
-    pub since_ms: u64,
-}
-
-/// State of a plugin's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum RowState {
-    /// A version runs.
-    Active,
-    /// The first version is being staged.
-    Staging,
-    /// No version runs, and the files cannot be used.
-    Refused,
-    /// There is no binding file, and automatic binding is disabled.
-    Unbound,
-    /// There is no component file.
-    Missing,
-}
-
 /// Counters of one plugin.
 #[derive(Debug, Clone, Serialize)]
 pub struct PluginMetrics {
     /// Name of the plugin.
     pub plugin: String,
-    /// Generation of the plan that introduced the running version; 0 if none runs.
+    /// Number of the running version, counted over all that were staged since the start; 0 if none runs.
     pub generation: u64,
     /// Calls by hook.
     pub hooks: Vec<HookMetrics>,
@@ -175,24 +151,12 @@ pub struct PluginMetrics {
     pub guest_refused: u64,
 }
 
-impl Refusal {
-    /// Creates a refusal that begins now, with the digest of the component file if it was read.
-    pub(crate) fn new(error: &LoadError, sha256: Option<[u8; 32]>) -> Self {
-        Self {
-            code: error.code(),
-            class: error.class(),
-            text: error.to_string(),
-            sha256: sha256.map(hex::encode),
-            since_ms: unix_ms(),
-        }
-    }
-}
-
 /// The data from which the status is built.
 pub(crate) struct View {
     folder: PathBuf,
     engine: EngineFacts,
     rows: Vec<Row>,
+    sets: Vec<SetRow>,
     trouble: Option<Refusal>,
     plan: Option<Arc<PluginPlan>>,
     since_ms: u64,
@@ -211,6 +175,7 @@ pub(crate) struct Row {
     pub(crate) active: Option<Arc<Plugin>>,
     pub(crate) refusal: Option<Refusal>,
     pub(crate) fails_closed: bool,
+    pub(crate) advice: Option<String>,
 }
 
 impl View {
@@ -219,6 +184,7 @@ impl View {
             folder,
             engine,
             rows: Vec::new(),
+            sets: Vec::new(),
             trouble: None,
             plan: None,
             since_ms: unix_ms(),
@@ -238,8 +204,8 @@ impl View {
         self.since_ms = unix_ms();
     }
 
-    pub(crate) fn set_rows(&mut self, rows: Vec<Row>, trouble: Option<&LoadError>) {
-        self.rows = rows;
+    pub(crate) fn set_rows(&mut self, rows: Vec<Row>, sets: Vec<SetRow>, trouble: Option<&LoadError>) {
+        (self.rows, self.sets) = (rows, sets);
         let trouble = trouble.map(|error| Refusal::new(error, None));
         if self.trouble.as_ref().map(|it| &it.text) != trouble.as_ref().map(|it| &it.text) {
             self.trouble = trouble;
@@ -266,6 +232,7 @@ impl View {
             refusals: self.refusals,
             engine: self.engine.clone(),
             plugins: self.rows.iter().map(Row::status).collect(),
+            sets: self.sets.clone(),
             order: Hook::ALL.into_iter().map(order).collect(),
         }
     }
@@ -313,6 +280,7 @@ impl Row {
             staging_step_since_ms: step.map(|(_, since_ms)| since_ms),
             fails_closed: self.fails_closed,
             refused: self.refusal.clone(),
+            advice: self.advice.clone(),
             active: self.active.as_deref().map(ActiveStatus::of),
         }
     }

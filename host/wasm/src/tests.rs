@@ -4,8 +4,11 @@ mod content;
 mod files;
 mod folder;
 mod grants;
+mod guards;
 mod hooks;
 mod policies;
+mod sets;
+mod side_by_side;
 mod swap;
 mod trust;
 mod zoo;
@@ -26,6 +29,7 @@ use yardarm_core::hooks::{
     Filtered, Filtering, HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadView, RequestFacts,
     RequestHead, ResultEdits, ResultView, Verdict, ViewedResult,
 };
+use yardarm_core::readiness::ReadyPolicy;
 use yardarm_core::{DataStore, EnvironmentLabel, Lifecycle, Secret};
 use yardarm_testkit::guests::{Guest, GuestHook};
 
@@ -33,6 +37,9 @@ use crate::{FolderStatus, PluginFolder, PluginStatus, Settings};
 
 /// Time limit of waits.
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long components wait for their binding files.
+const SETTLE_TIME: Duration = Duration::from_millis(100);
 
 /// A watched folder in a test.
 struct Fixture {
@@ -86,11 +93,33 @@ impl Fixture {
             place(dir.path(), name, content);
         }
         let mut settings = Settings { dir: dir.path().to_owned(), instances: 64, ..Settings::default() };
-        settings.quiet = Duration::from_millis(30);
         change(&mut settings);
+        let fixture = Self::open(dir, settings, store).await;
+        fixture.shows("everything loaded or rejected", |status| status.ready).await;
+        fixture
+    }
+
+    /// Opens a folder, and does not wait until its plugins are loaded.
+    async fn open(dir: TempDir, mut settings: Settings, store: Option<DataStore>) -> Self {
+        settings.quiet = Duration::from_millis(30);
+        settings.settle_time = settings.settle_time.min(SETTLE_TIME);
         let (hooks, lifecycle) = (Hooks::none(), Lifecycle::new());
-        let folder = PluginFolder::open(settings, ready(store), hooks.clone(), &lifecycle).await.unwrap();
+        let folder = open(settings, store, &hooks, &lifecycle).await;
         Self { dir, hooks, lifecycle, folder }
+    }
+
+    /// Ends the gateway, and starts another one in the same folder.
+    async fn restart(mut self, store: Option<DataStore>) -> Self {
+        assert!(self.lifecycle.stop(TEST_TIMEOUT).await);
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        let settings = Settings { dir: dir.path().to_owned(), instances: 64, ..Settings::default() };
+        Self::open(dir, settings, store).await
+    }
+
+    /// Returns what readiness waits for.
+    fn waits_for(&self) -> Vec<String> {
+        let report = self.lifecycle.readiness().report(ReadyPolicy::Started);
+        report.waiting.into_iter().map(|it| it.name).collect()
     }
 
     /// Opens a folder with one guest that implements one hook, bound to all environments.
@@ -171,6 +200,10 @@ impl Drop for Fixture {
     fn drop(&mut self) {
         self.lifecycle.token().cancel();
     }
+}
+
+async fn open(settings: Settings, store: Option<DataStore>, hooks: &Hooks, lifecycle: &Lifecycle) -> Arc<PluginFolder> {
+    PluginFolder::open(settings, ready(store), hooks.clone(), lifecycle.readiness(), lifecycle).await.unwrap()
 }
 
 fn mode(path: &Path, mode: u32) {

@@ -12,6 +12,7 @@ mod log_gate;
 mod missing_grants;
 mod pattern;
 mod progress;
+mod required;
 mod text;
 
 pub use self::binding::{AllAbstain, Bind, Hook, Isolation, Phase, Policy, StatePolicy};
@@ -30,6 +31,7 @@ pub(crate) use self::missing_grants::MissingGrants;
 pub use self::pattern::Pattern;
 pub(crate) use self::progress::Progress;
 pub use self::progress::StagingStep;
+pub use self::required::Required;
 pub(crate) use self::text::clean;
 
 /// The version of `yardarm:plugin` that the host speaks; guests built for another patch release of it work too.

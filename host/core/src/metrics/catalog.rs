@@ -87,7 +87,7 @@ crate::catalog! {
     PLUGIN_BREAKER_STATE = gauge("yardarm_plugin_breaker_state", ["plugin", "hook"],
         "State of the circuit breaker: 0 closed, 1 half open, 2 open.");
     PLUGIN_GENERATION = gauge("yardarm_plugin_generation", ["plugin"],
-        "Generation of the plan that activated the running version; 0 if none runs.");
+        "Number of the running version, counted over all that were staged since the start; 0 if none runs.");
     PLUGIN_INSTANCES_CREATED = counter("yardarm_plugin_instances_created_total", ["plugin"], "Instances created.");
     PLUGIN_INSTANCES_ALIVE = gauge("yardarm_plugin_instances_alive", ["plugin"], "Instances alive.");
     PLUGIN_MEMORY_PEAK = gauge("yardarm_plugin_memory_peak_bytes", ["plugin"],

@@ -13,6 +13,9 @@ use super::{Kind, Metric};
 #[derive(Debug, Default)]
 pub struct Families(BTreeMap<String, Family>);
 
+/// What the names of series of summaries and histograms end in.
+const PARTS: [&str; 3] = ["_sum", "_count", "_bucket"];
+
 #[derive(Debug)]
 struct Family {
     help: String,
@@ -104,14 +107,30 @@ impl Families {
         self.entry(metric.name, metric.help, metric.kind.into(), labels)
     }
 
-    /// Returns the sample with these labels; `None` if the name has another kind already, because a name has one kind.
+    /// Returns the sample with these labels; `None` if the name has another kind already, because a name has one kind, or
+    /// if the text would have a series twice.
     fn entry(&mut self, name: &str, help: &str, kind: MetricType, labels: Labels) -> Option<&mut proto::Metric> {
+        if !self.0.contains_key(name) && self.has_series_of(name, kind) {
+            return None;
+        }
         let family = self.0.entry(name.to_owned()).or_insert_with(|| Family {
             help: help.to_owned(),
             kind,
             series: BTreeMap::new(),
         });
         (family.kind == kind).then(|| family.series.entry(labels).or_default())
+    }
+
+    /// Returns whether another family has series with the names that this one would have in the text: a summary `a` has
+    /// the series `a_sum` and `a_count`.
+    fn has_series_of(&self, name: &str, kind: MetricType) -> bool {
+        let is_composite = |kind| matches!(kind, MetricType::SUMMARY | MetricType::HISTOGRAM);
+        let is_part = |suffix: &&str| {
+            let whole = name.strip_suffix(suffix).and_then(|whole| self.0.get(whole));
+            whole.is_some_and(|family| is_composite(family.kind))
+        };
+        let has_part = |suffix: &&str| is_composite(kind) && self.0.contains_key(&format!("{name}{suffix}"));
+        PARTS.iter().any(|suffix| is_part(suffix) || has_part(suffix))
     }
 }
 
@@ -184,6 +203,22 @@ mod tests {
                         bytes_total{to=\"b\"} 4.5\n# HELP open Open.\n# TYPE open gauge\nopen -2\n\
                         # HELP z Last.\n# TYPE z gauge\nz{a=\"1\",b=\"2\"} 1\n";
         assert_eq!(families.encode(), expected);
+    }
+
+    #[test]
+    fn no_series_is_in_the_text_twice() {
+        let (size, count) = (Metric { kind: Kind::Summary, ..Metric::gauge("size", &[], "Size.") }, "size_count");
+        let (count, sum) = (Metric::counter(count, &[], "Count."), Metric::gauge("size_sum", &[], "Sum."));
+        let mut families = Families::default();
+        families.summary(&size, &[], 2, 1.5);
+        families.sample(&count, &[], 7_u64);
+        families.sample(&sum, &[], 7_u64);
+        assert_eq!(families.encode(), "# HELP size Size.\n# TYPE size summary\nsize_sum 1.5\nsize_count 2\n");
+        // The first of them stays.
+        let mut families = Families::default();
+        families.sample(&count, &[], 7_u64);
+        families.summary(&size, &[], 2, 1.5);
+        assert_eq!(families.encode(), "# HELP size_count Count.\n# TYPE size_count counter\nsize_count 7\n");
     }
 
     #[test]

@@ -51,7 +51,14 @@ impl Stage {
         let hooks = Hooks::none();
         let label = EnvironmentLabel::new("launchdarkly", "test");
         let evaluators = ByTrust::from_fn(|_| Evaluators::start().unwrap());
-        let streams = EvaluatedStreams::new(label, data.clone(), None, (hooks.clone(), registry()), &evaluators, Lifecycle::new());
+        let streams = EvaluatedStreams::new(
+            label,
+            data.clone(),
+            None,
+            (hooks.clone(), registry()),
+            &evaluators,
+            Lifecycle::new(),
+        );
         let (group_writer, group) = environment_with(LogLimits::SMALL);
         let source = group.update_source();
         let request = || evaluation_request(ADA, kind, with_reasons);

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use yardarm_core::readiness::ReadyLatch;
+use yardarm_core::time::unix_ms;
 
-use super::scan::{Digests, Pair};
+use super::content::Digests;
+use super::listing::Pair;
+use super::records::{ActiveVersion, PluginRecord};
 use crate::plugin::Plugin;
 use crate::status::{Refusal, Row, RowState};
-use crate::vocabulary::{Bind, Progress};
+use crate::vocabulary::{Bind, Policy, Progress, Required};
 
 /// Delay before the same files are retried; it doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
@@ -24,47 +28,141 @@ pub(super) struct Entry {
     pub(super) seen: Pair,
     /// Digests of their content.
     pub(super) digests: Digests,
+    /// What was staged last.
     pub(super) attempted: Option<Identity>,
     pub(super) active: Option<Arc<Plugin>>,
-    /// Bindings that fail closed as long as the plugin does not run.
+    /// What is active.
+    pub(super) running: Option<Identity>,
+    /// The required bindings of the binding file that was parsed last.
     pub(super) required_bindings: Vec<Bind>,
+    /// Whether the plugin was in the folder when the gateway started, with required bindings.
+    pub(super) since_start: bool,
+    /// What is remembered across restarts.
+    pub(super) record: Option<PluginRecord>,
     /// Name of the plugin for these bindings.
     pub(super) name: Option<Arc<str>>,
     /// Why the content read last is not used.
     pub(super) refusal: Option<Refusal>,
     /// Why the current files cannot be read.
     pub(super) obstacle: Option<Refusal>,
-    pub(super) unbound: bool,
+    pub(super) hold: Option<Hold>,
     /// When to retry the same files after a possibly transient failure, and the delay before that.
     pub(super) retry: Option<(Instant, Duration)>,
     /// Since when a version is being staged, in Unix milliseconds, and how far it is.
     pub(super) staging: Option<(u64, Progress)>,
     pub(super) since_ms: u64,
+    /// Delays readiness at the start until the plugin is active.
+    pub(super) latch: Option<ReadyLatch>,
 }
 
-/// The outcome of applying one plugin's changed files.
-pub(super) enum StageOutcome {
-    /// The plan must be rebuilt.
-    Changed,
-    /// The plan is unaffected.
-    Same,
-    /// The files changed while they were read.
-    Again,
+/// Why files without faults are not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// There is no binding file, and automatic binding is disabled.
+    Unbound,
+    /// There is no binding file yet; without one, the component is bound automatically at this time.
+    Settling { until: Instant },
+    /// Not all files of this set are there.
+    Set(Arc<str>),
 }
 
 impl Entry {
-    /// Sets the bindings that fail closed while nothing runs; a running plugin enforces its own.
-    pub(super) fn guard(&mut self, required_bindings: Vec<Bind>) -> StageOutcome {
-        if self.active.is_some() || self.required_bindings == required_bindings {
-            return StageOutcome::Same;
+    /// Returns the bindings that fail closed because the plugin does not run.
+    pub(super) fn guards(&self) -> impl Iterator<Item = &Bind> {
+        let is_guarded = self.active.is_none() && !self.is_retired();
+        let is_established = self.since_start || self.was_active();
+        let is_in_force = move |bind: &&Bind| match bind.required {
+            Required::No => false,
+            Required::Yes => is_guarded && is_established,
+            Required::Always => is_guarded,
+        };
+        self.required_bindings.iter().filter(is_in_force)
+    }
+
+    pub(super) fn fails_closed(&self) -> bool {
+        self.guards().next().is_some()
+    }
+
+    /// Returns whether the plugin has been active, in this process or an earlier one, and is not forgotten.
+    pub(super) fn was_active(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.active.is_some())
+    }
+
+    /// Returns whether the plugin is retired, by a tombstone or by an operator.
+    pub(super) fn is_retired(&self) -> bool {
+        self.seen.is_retired || self.is_retired_by_operator()
+    }
+
+    pub(super) fn is_retired_by_operator(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.retired_ms.is_some())
+    }
+
+    /// Returns when a component without a binding file is bound automatically, if that is still to come.
+    pub(super) fn settles_at(&self) -> Option<Instant> {
+        match self.hold {
+            Some(Hold::Settling { until }) => Some(until),
+            _ => None,
         }
-        self.required_bindings = required_bindings;
-        StageOutcome::Changed
+    }
+
+    /// Takes files as applied.
+    pub(super) fn take_files(&mut self, files: Pair, digests: Digests) {
+        (self.seen, self.digests, self.obstacle) = (files, digests, None);
+    }
+
+    /// Takes what a staged plugin brings with it.
+    pub(super) fn activate(&mut self, plugin: Plugin, identity: Identity) {
+        self.name = Some(Arc::clone(&plugin.name));
+        self.record = Some(PluginRecord {
+            name: Some(Arc::clone(&plugin.name)),
+            active: Some(ActiveVersion::of(&plugin)),
+            required_bindings: self.required_bindings.clone(),
+            retired_ms: None,
+        });
+        self.active = Some(Arc::new(plugin));
+        self.running = Some(identity);
+        if self.attempted == Some(identity) {
+            self.refusal = None;
+        }
+        self.retry = None;
+        self.hold = None;
+        self.staging = None;
+        self.since_ms = unix_ms();
+    }
+
+    /// Takes the plugin out of service; returns whether it was in service.
+    pub(super) fn deactivate(&mut self) -> bool {
+        self.attempted = None;
+        self.running = None;
+        self.retry = None;
+        self.hold = None;
+        self.staging = None;
+        self.since_ms = unix_ms();
+        self.active.take().is_some()
+    }
+
+    /// Stops delaying readiness once the plugin is active or not required, or once its files are known to be unusable and
+    /// requests are served without it, as with an event filter that holds events. `is_scanned` is whether the files are
+    /// known.
+    pub(super) fn release_latch(&mut self, is_scanned: bool) {
+        let is_absent = is_scanned && self.seen.wasm.is_none();
+        let is_decided = self.staging.is_none()
+            && (self.refusal.is_some() || self.obstacle.is_some() || is_absent && self.hold.is_none());
+        let rejects = |bind: &Bind| matches!(bind.on_failure, Policy::Closed | Policy::LastGood);
+        if self.latch.is_some() && !self.guards().any(|bind| !is_decided || rejects(bind)) {
+            self.latch = None;
+        }
+    }
+
+    /// Has the files read and judged again at the next scan.
+    pub(super) fn reconsider(&mut self) {
+        self.seen = Pair { is_retired: self.seen.is_retired, ..Pair::default() };
+        self.attempted = None;
     }
 
     /// Returns whether the same files should be retried now.
     pub(super) fn is_due(&self) -> bool {
-        self.retry.is_some_and(|(at, _)| at <= Instant::now())
+        self.staging.is_none() && self.retry.is_some_and(|(at, _)| at <= Instant::now())
     }
 
     /// Schedules a retry of the same files, if the failure may be transient.
@@ -73,18 +171,21 @@ impl Entry {
         self.retry = may_pass.then(|| (Instant::now() + pause, pause));
     }
 
+    /// Returns whether nothing is left of the plugin that has to be known.
     pub(super) fn is_nothing(&self) -> bool {
-        self.seen == Pair::default() && self.active.is_none() && self.required_bindings.is_empty()
+        self.seen == Pair::default() && self.active.is_none() && !self.fails_closed() && !self.is_retired()
     }
 
     pub(super) fn row(&self, stem: &Arc<str>) -> Row {
         let refusal = self.obstacle.as_ref().or(self.refusal.as_ref());
-        let state = match (&self.active, refusal) {
-            (Some(_), _) => RowState::Active,
-            (None, _) if self.staging.is_some() => RowState::Staging,
-            (None, Some(_)) => RowState::Refused,
-            (None, None) if self.unbound => RowState::Unbound,
-            (None, None) => RowState::Missing,
+        let state = match (&self.active, refusal, &self.hold) {
+            (Some(_), ..) => RowState::Active,
+            (None, ..) if self.is_retired() => RowState::Retired,
+            (None, ..) if self.staging.is_some() => RowState::Staging,
+            (None, Some(_), _) => RowState::Refused,
+            (None, None, Some(Hold::Unbound)) => RowState::Unbound,
+            (None, None, Some(Hold::Settling { .. } | Hold::Set(_))) => RowState::Waiting,
+            (None, None, None) => RowState::Missing,
         };
         Row {
             stem: Arc::clone(stem),
@@ -94,14 +195,92 @@ impl Entry {
             staging: self.staging.clone(),
             active: self.active.clone(),
             refusal: refusal.cloned(),
-            fails_closed: self.active.is_none() && !self.required_bindings.is_empty(),
+            fails_closed: self.fails_closed(),
+            advice: self.advice(stem, state),
         }
+    }
+
+    /// Returns what an operator can do, where the state alone does not say it.
+    fn advice(&self, stem: &str, state: RowState) -> Option<String> {
+        let restore = format!("retire the plugin with an empty file `{stem}.retired`");
+        Some(match (state, &self.hold) {
+            (_, Some(Hold::Set(set))) => format!("waits for the other files of `{set}.set`"),
+            (RowState::Waiting, _) => format!("waits for `{stem}.toml` before it is bound to all its hooks"),
+            (RowState::Retired, _) if self.seen.is_retired => {
+                format!("retired by `{stem}.retired`; remove that file to load the plugin again, or all of its files")
+            }
+            (RowState::Retired, _) => "retired by an operator until it is reinstated".to_owned(),
+            (RowState::Unbound, _) => {
+                format!("is called once `{stem}.toml` binds it, because `plugins.auto_bind` is off")
+            }
+            (RowState::Missing, _) if self.fails_closed() => {
+                format!("its required hooks fail closed; restore `{stem}.wasm`, or {restore}")
+            }
+            (RowState::Missing, _) => format!("`{stem}.wasm` is not there, so nothing is called"),
+            (RowState::Refused, _) if self.fails_closed() => {
+                format!("its required hooks fail closed; correct the file, or {restore}")
+            }
+            _ => return None,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use yardarm_core::readiness::Readiness;
+
     use super::*;
+    use crate::vocabulary::{Hook, LoadError};
+
+    fn bound(required: Required) -> Entry {
+        let bind = Bind { required, ..Bind::automatic(Hook::RequestAuth) };
+        Entry { required_bindings: vec![bind], ..Entry::default() }
+    }
+
+    #[test]
+    fn a_required_plugin_fails_closed_from_the_start_or_once_it_was_active() {
+        let version = ActiveVersion { version: String::new(), sha256: [0; 32] };
+        let record = PluginRecord { active: Some(version), ..PluginRecord::default() };
+        let retired = PluginRecord { retired_ms: Some(1), ..record.clone() };
+        for (required, new, at_start, active_before) in [
+            (Required::No, false, false, false),
+            (Required::Yes, false, true, true),
+            (Required::Always, true, true, true),
+        ] {
+            assert_eq!(bound(required).fails_closed(), new, "{required:?}");
+            assert_eq!(Entry { since_start: true, ..bound(required) }.fails_closed(), at_start, "{required:?}");
+            let entry = Entry { record: Some(record.clone()), ..bound(required) };
+            assert_eq!(entry.fails_closed(), active_before, "{required:?}");
+            assert!(!Entry { record: Some(retired.clone()), ..bound(required) }.fails_closed());
+            let seen = Pair { is_retired: true, ..Pair::default() };
+            assert!(!Entry { seen, since_start: true, ..bound(required) }.fails_closed());
+        }
+    }
+
+    #[test]
+    fn readiness_waits_for_what_would_reject_requests() {
+        let readiness = Readiness::default();
+        let required = |hook| Bind { required: Required::Yes, ..Bind::automatic(hook) };
+        let refused = || Some(Refusal::new(&LoadError::NoHook, None));
+        for (hook, waits_when_refused) in
+            [(Hook::RequestAuth, true), (Hook::EventFilter, false), (Hook::PayloadTransform, true)]
+        {
+            let latch = Some(readiness.latch("a plugin"));
+            let mut entry =
+                Entry { required_bindings: vec![required(hook)], since_start: true, latch, ..Entry::default() };
+            entry.release_latch(false);
+            assert!(entry.latch.is_some(), "{hook}: not known yet");
+            (entry.refusal, entry.staging) = (refused(), Some((1, Progress::default())));
+            entry.release_latch(true);
+            assert!(entry.latch.is_some(), "{hook}: other files are being staged");
+            entry.staging = None;
+            entry.release_latch(true);
+            assert_eq!(entry.latch.is_some(), waits_when_refused, "{hook}");
+            entry.required_bindings.clear();
+            entry.release_latch(true);
+            assert!(entry.latch.is_none(), "{hook}: not required");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn transient_failures_are_retried_with_growing_delays() {

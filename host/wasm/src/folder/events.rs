@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -13,7 +12,7 @@ use tokio::sync::Notify;
 use yardarm_core::Supervisor;
 use yardarm_core::supervisor::fault_point;
 
-use super::scan::{self, Pair};
+use super::listing::{self, Pair};
 
 /// Maximum number of names collected between two scans; beyond it, every file is suspect.
 const MOST_NAMES: usize = 1_000;
@@ -55,9 +54,9 @@ impl FolderEvents {
         Self { dir, wake: Notify::new(), events: Mutex::default() }
     }
 
-    /// Waits for an event since the last wait, for at most `longest`; returns whether there was one.
-    pub(super) async fn wait(&self, longest: Duration) -> bool {
-        tokio::time::timeout(longest, self.wake.notified()).await.is_ok()
+    /// Waits for an event since the last wait.
+    pub(super) async fn changed(&self) {
+        self.wake.notified().await;
     }
 
     /// Takes the events since the last call. Files that arrived are reported again until they change.
@@ -107,7 +106,7 @@ impl Events {
         for path in &event.paths {
             if path == dir {
                 self.has_folder_moved |= is_move;
-            } else if scan::name(path).is_none() {
+            } else if listing::name(path).is_none() {
                 self.others_moved |= is_move;
             } else if self.touched.len() >= MOST_NAMES || self.arrived.len() >= MOST_NAMES {
                 self.has_gap = true;
@@ -141,8 +140,9 @@ impl Suspects {
 
     /// Takes all touched files, and of the others as many as fit in `budget` bytes.
     pub(super) fn take(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, budget: u64) -> BTreeSet<Arc<str>> {
-        let is_touched =
-            |path: &PathBuf| scan::name(path).and_then(|(stem, _)| pairs.get_key_value(stem.to_str()?)).map(|it| it.0);
+        let is_touched = |path: &PathBuf| {
+            listing::name(path).and_then(|(stem, _)| pairs.get_key_value(stem.to_str()?)).map(|it| it.0)
+        };
         let mut suspects: BTreeSet<Arc<str>> = self.touched.iter().filter_map(is_touched).cloned().collect();
         if self.all || self.links {
             let all = self.all;
@@ -210,16 +210,18 @@ impl FolderWatcher {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
 
     use super::super::files::Stamp;
-    use super::super::scan::Listed;
+    use super::super::listing::Listed;
     use super::*;
 
     fn pairs(files: &[(&str, u64, bool)]) -> BTreeMap<Arc<str>, Pair> {
         let pair = |size, is_link| {
             let stamp = Stamp::made_up(size, Duration::ZERO);
-            Pair { wasm: Some(Listed::File { stamp, is_link }), toml: None }
+            Pair { wasm: Some(Listed::File { stamp, is_link }), ..Pair::default() }
         };
         files.iter().map(|(stem, size, is_link)| ((*stem).into(), pair(*size, *is_link))).collect()
     }

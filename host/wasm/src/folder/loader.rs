@@ -1,30 +1,37 @@
 //! Applies changes of the folder and builds the resulting plan.
+//!
+//! A scan (`changes`) finds what differs from what was applied, and decides (`apply`, `sets`) what is staged. Plugins are
+//! staged side by side, and their results (`results`) become one plan if they come together.
 
-mod staging;
+mod apply;
+mod changes;
+mod results;
+mod retirement;
+mod sets;
+mod start;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use yardarm_core::hooks::{Hooks, Plan};
-use yardarm_core::supervisor::{self, fault_point};
+use yardarm_core::supervisor;
 
-use super::entry::{Entry, StageOutcome};
-use super::events::{Events, Suspects};
-use super::scan::{self, Listed, Listing, Pair, UnstableFiles};
+use super::entry::Entry;
+use super::events::Suspects;
+use super::listing::{self, Listing, Pair};
+use super::records::Records;
+use super::set::SetEntry;
+use super::stagings::{Outcome, Stagings, Unit};
+use super::unstable::UnstableFiles;
 use super::{PluginFolder, Settings};
 use crate::chain::MissingRequired;
 use crate::plan::PluginPlan;
 use crate::plugin::Plugin;
 use crate::staging::Stager;
-use crate::status::Refusal;
 use crate::vocabulary::{LoadError, PluginCounters};
 
-/// Maximum number of plugins in a folder.
-const MOST_PLUGINS: usize = 1_000;
-/// Maximum bytes of files that are digested per scan only because time has passed.
-const SWEPT_BYTES: u64 = 256 << 20;
 /// Interval of cleaning the cache while nothing is compiled.
 const TIDY_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -34,41 +41,75 @@ pub(super) struct Loader {
     stager: Stager,
     hooks: Hooks,
     folder: Arc<PluginFolder>,
+    records: Records,
     entries: BTreeMap<Arc<str>, Entry>,
+    sets: BTreeMap<Arc<str>, SetEntry>,
+    stagings: Stagings,
+    /// Plugins that were active before the start.
+    established: BTreeSet<Arc<str>>,
     counters: HashMap<String, Arc<PluginCounters>>,
+    /// Generation of the current plan.
     generation: u64,
+    /// Number of versions that were staged.
+    versions: u64,
     unstable: UnstableFiles,
     /// Files whose content may differ from what was read, although size and time are unchanged.
     suspects: Suspects,
     /// Whether the folder existed at the last scan.
     present: bool,
+    /// Whether a scan has been completed since the start.
+    is_scanned: bool,
+    /// When the last scan began.
+    scanned: Option<Instant>,
+    /// Changed files that wait for a place among the stagings, those of small components first.
+    backlog: VecDeque<(Arc<str>, Pair)>,
+    /// Whether a set waits for a place.
+    is_crowded: bool,
+    /// Whether the folder has to be scanned now.
+    is_scan_due: bool,
     trouble: Option<LoadError>,
     swaps: u64,
     refusals: u64,
     tidied: Option<Instant>,
-    /// Whether the installed plan may differ from the entries, because a scan was not completed.
-    is_unplanned: bool,
+    /// Since when the installed plan differs from the entries.
+    unplanned: Option<Instant>,
 }
 
 impl Loader {
-    pub(super) fn new(settings: Settings, stager: Stager, hooks: Hooks, folder: Arc<PluginFolder>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        stager: Stager,
+        hooks: Hooks,
+        folder: Arc<PluginFolder>,
+        records: Records,
+    ) -> Self {
         let generation = hooks.pin().generation();
         Self {
             settings,
             stager,
             hooks,
             folder,
+            records,
             entries: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            stagings: Stagings::default(),
+            established: BTreeSet::new(),
             counters: HashMap::new(),
             generation,
+            versions: 0,
             unstable: UnstableFiles::default(),
             suspects: Suspects::default(),
             present: false,
+            is_scanned: false,
+            scanned: None,
+            backlog: VecDeque::new(),
+            is_crowded: false,
+            is_scan_due: false,
             trouble: None,
             swaps: 0,
             refusals: 0,
             tidied: None,
-            is_unplanned: false,
+            unplanned: None,
         }
     }
 
@@ -82,213 +123,73 @@ impl Loader {
 
     /// After a panic, everything is scanned again; running plugins keep running.
     pub(super) fn recover(&mut self) {
-        self.is_unplanned = true;
+        self.stagings.clear();
+        self.backlog.clear();
+        self.mark_unplanned();
+        for set in self.sets.values_mut() {
+            set.examined = None;
+        }
         for entry in self.entries.values_mut() {
-            entry.seen = Pair::default();
+            entry.reconsider();
             entry.staging = None;
-            if entry.active.is_none() {
-                entry.attempted = None;
+            if entry.active.is_some() {
+                entry.attempted = entry.running;
             }
         }
     }
 
-    /// Installs a plan in which every required plugin is missing, before the first one is staged.
-    pub(super) async fn fail_closed_until_loaded(&mut self) {
-        let dir = self.settings.dir.clone();
-        let trust = self.settings.trust;
-        let list =
-            move || scan::list(&dir, trust).ok().flatten().map(|listing| scan::required_bindings(&dir, &listing));
-        let Ok(Some(required_bindings)) = supervisor::blocking("plugin folder reader", list).await else { return };
-        for required_bindings in
-            required_bindings.into_iter().filter(|required_bindings| !required_bindings.binds.is_empty())
-        {
-            let entry = self.entries.entry(required_bindings.stem).or_default();
-            (entry.name, entry.required_bindings) = (required_bindings.name, required_bindings.binds);
-        }
-        if self.entries.values().any(|entry| !entry.required_bindings.is_empty()) {
+    /// Waits for the next unit that has been staged or has failed; forever if none is staged.
+    pub(super) async fn next_staged(&mut self) -> (Unit, Outcome) {
+        self.stagings.next().await
+    }
+
+    /// Returns when the loader has something to do even if no file changes.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        let is_ahead = |at: &Instant| self.scanned.is_none_or(|scanned| *at > scanned);
+        let settled = self.entries.values().filter_map(Entry::settles_at).filter(is_ahead);
+        settled.chain(self.is_scan_due.then(Instant::now)).min()
+    }
+
+    /// Returns when the plan has to be rebuilt, if it differs from the entries: at once if nothing is being staged,
+    /// otherwise after the quiet period, so that changes that come together become one plan.
+    pub(super) fn plan_due(&self) -> Option<Instant> {
+        let is_alone = self.stagings.is_empty() && self.backlog.is_empty() && !self.is_scan_due;
+        let quiet = if is_alone { Duration::ZERO } else { self.settings.quiet };
+        self.unplanned.map(|since| since + quiet)
+    }
+
+    /// Installs a new plan if one is due, and reports when everything that was there at the start is loaded or rejected.
+    pub(super) async fn plan(&mut self) {
+        if self.plan_due().is_some_and(|at| at <= Instant::now()) {
             self.replan();
-        }
-    }
-
-    /// Has the content of every file compared with what was read, over the next scans.
-    pub(super) fn suspect_all(&mut self) {
-        // A sweep of a very large folder may still be in progress, and must cover everything before the next one
-        // begins.
-        if self.suspects.sweep.is_empty() {
-            self.suspects.sweep = self.entries.keys().cloned().collect();
-        }
-    }
-
-    /// Applies everything that changed since the last scan; returns whether nothing is left. With `wait`, applies
-    /// nothing as long as some file is being written.
-    pub(super) async fn look(&mut self, events: &mut Events, wait: bool) -> bool {
-        self.suspects.add(events);
-        let Some(listed) = self.list().await else { return true };
-        let trouble = match &listed {
-            Err(error) => Some(error.clone()),
-            Ok(None) if self.present => {
-                let text = format!("`{}` is gone; the plugins of before go on", self.settings.dir.display());
-                Some(LoadError::UnusableFolder { text })
-            }
-            Ok(Some(listing)) => listing.distrust.clone(),
-            Ok(None) => None,
-        };
-        let Ok(Some(Listing { mut pairs, distrust })) = listed else {
-            self.set_trouble(trouble);
-            return true;
-        };
-        self.present = true;
-        let surplus = self.limit(&mut pairs);
-        self.entries.retain(|stem, entry| !entry.is_nothing() || pairs.contains_key(stem));
-        self.set_trouble(trouble.or(surplus));
-        if let Some(error) = distrust {
-            self.distrust(&pairs, &error);
-            self.publish();
-            return true;
-        }
-
-        let (mut work, unstable) = self.changed(&pairs, events);
-        if unstable && wait {
-            return false;
-        }
-        if !unstable {
-            self.unstable.clear();
-        }
-        work.extend(self.changed_unseen(&pairs, &work).await);
-        fault_point("plugin loader");
-        let (mut change, mut again) = (self.is_unplanned, false);
-        for (stem, pair) in work {
-            match self.apply_files(&stem, pair, wait).await {
-                StageOutcome::Changed => change = true,
-                StageOutcome::Same => (),
-                StageOutcome::Again => again = true,
-            }
-        }
-        if change {
-            self.retry_duplicates().await;
-            self.entries.retain(|stem, entry| !entry.is_nothing() || pairs.contains_key(stem));
-            self.replan();
-            self.is_unplanned = false;
-        }
-        self.publish();
-        if change || self.tidied.is_none_or(|at| at.elapsed() > TIDY_INTERVAL) {
             self.tidy_cache().await;
         }
-        !again
-    }
-
-    /// Truncates the list to the maximum number of plugins; known plugins take precedence.
-    fn limit(&self, pairs: &mut BTreeMap<Arc<str>, Pair>) -> Option<LoadError> {
-        let count = pairs.len();
-        if count <= MOST_PLUGINS {
-            return None;
+        if self.unplanned.is_none() {
+            let is_scanned = self.is_scanned;
+            self.entries.values_mut().for_each(|entry| entry.release_latch(is_scanned));
         }
-        let known = pairs.keys().filter(|stem| self.entries.contains_key(*stem));
-        let new = pairs.keys().filter(|stem| !self.entries.contains_key(*stem));
-        let kept: BTreeSet<Arc<str>> = known.chain(new).take(MOST_PLUGINS).cloned().collect();
-        pairs.retain(|stem, _| kept.contains(stem));
-        Some(LoadError::TooManyPlugins { count, limit: MOST_PLUGINS })
-    }
-
-    /// Records why nothing of the folder is applied. Running plugins keep running.
-    fn distrust(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, error: &LoadError) {
-        for (stem, pair) in pairs {
-            let entry = self.entries.entry(Arc::clone(stem)).or_default();
-            if entry.seen != *pair {
-                entry.obstacle.get_or_insert_with(|| Refusal::new(error, None));
-            }
+        let is_idle = self.stagings.is_empty() && self.backlog.is_empty() && self.next_wake().is_none();
+        if self.is_scanned && is_idle && self.unplanned.is_none() {
+            self.folder.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         }
     }
 
-    fn set_trouble(&mut self, trouble: Option<LoadError>) {
-        if trouble == self.trouble {
-            return;
-        }
-        match &trouble {
-            Some(error) => {
-                tracing::error!(code = error.code(), class = error.class(), %error, "plugin folder cannot be used");
-            }
-            None => tracing::info!(dir = %self.settings.dir.display(), "plugin folder can be used again"),
-        }
-        self.trouble = trouble;
-        self.publish();
-    }
-
-    /// Returns the plugins whose files differ from the applied ones and are stable, and whether other files are
-    /// unstable.
-    fn changed(&mut self, pairs: &BTreeMap<Arc<str>, Pair>, events: &Events) -> (Vec<(Arc<str>, Pair)>, bool) {
-        let stems: BTreeSet<Arc<str>> = pairs.keys().chain(self.entries.keys()).cloned().collect();
-        let (mut work, mut unstable) = (Vec::new(), false);
-        let nothing = Entry::default();
-        for stem in stems {
-            let pair = pairs.get(&stem).cloned().unwrap_or_default();
-            let entry = self.entries.get(&stem).unwrap_or(&nothing);
-            if pair == entry.seen {
-                if entry.is_due() || entry.obstacle.is_some() {
-                    work.push((stem, pair));
-                }
-                continue;
-            }
-            let files = [(&pair.wasm, &entry.seen.wasm, "wasm"), (&pair.toml, &entry.seen.toml, "toml")];
-            let at_rest = files.into_iter().all(|(now, before, extension)| match now {
-                Some(Listed::File { stamp, .. }) if now != before => {
-                    let path = self.settings.dir.join(format!("{stem}.{extension}"));
-                    self.unstable.is_at_rest(&path, *stamp, &events.arrived)
-                }
-                _ => true,
-            });
-            if at_rest {
-                work.push((stem, pair));
-            } else {
-                unstable = true;
-            }
-        }
-        (work, unstable)
-    }
-
-    /// Returns the plugins whose files look unchanged but have other content: size and time can be set back, and writes
-    /// through a memory mapping do not update them.
-    async fn changed_unseen(
-        &mut self,
-        pairs: &BTreeMap<Arc<str>, Pair>,
-        work: &[(Arc<str>, Pair)],
-    ) -> Vec<(Arc<str>, Pair)> {
-        let is_work: BTreeSet<&Arc<str>> = work.iter().map(|(stem, _)| stem).collect();
-        let suspects = self.suspects.take(pairs, SWEPT_BYTES);
-        let same = |stem: &Arc<str>| self.entries.get(stem).filter(|entry| Some(&entry.seen) == pairs.get(stem));
-        let checks: Vec<_> = suspects
-            .into_iter()
-            .filter(|stem| !is_work.contains(stem))
-            .filter_map(|stem| same(&stem).map(|entry| (entry.digests, stem)))
-            .collect();
-        if checks.is_empty() {
-            return Vec::new();
-        }
-        let dir = self.settings.dir.clone();
-        let compare = move || -> Vec<_> {
-            let differs = |(digests, stem): &(_, Arc<str>)| !scan::has_content(&dir, stem, digests);
-            checks.into_iter().filter(differs).map(|(_, stem)| stem).collect()
-        };
-        let different = supervisor::blocking("plugin folder reader", compare).await.unwrap_or_default();
-        different.into_iter().map(|stem| (Arc::clone(&stem), pairs[&stem].clone())).collect()
+    fn mark_unplanned(&mut self) {
+        self.unplanned.get_or_insert_with(Instant::now);
     }
 
     fn replan(&mut self) {
+        self.unplanned = None;
         self.generation += 1;
         self.swaps += 1;
-        let missing: Vec<MissingRequired> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.active.is_none())
-            .flat_map(|(stem, entry)| {
-                let name = entry.name.as_ref().unwrap_or(stem);
-                entry.required_bindings.iter().map(|bind| (Arc::clone(name), bind.clone()))
-            })
-            .map(|(name, bind)| {
+        let mut missing = Vec::new();
+        for (stem, entry) in &self.entries {
+            let name = entry.name.as_ref().unwrap_or(stem);
+            for bind in entry.guards() {
                 let counters = Arc::clone(self.counters.entry(name.to_string()).or_default());
-                MissingRequired { name, bind, counters }
-            })
-            .collect();
+                missing.push(MissingRequired { name: Arc::clone(name), bind: bind.clone(), counters });
+            }
+        }
         let plan = Arc::new(PluginPlan::new(self.generation, self.plugins(), missing, self.settings.all_abstain));
         self.hooks.replace(Arc::clone(&plan) as Arc<dyn Plan>);
         tracing::info!(generation = self.generation, plugins = self.plugins().count(), "plugin plan in place");
@@ -299,8 +200,9 @@ impl Loader {
     /// Publishes the current state for the status.
     fn publish(&self) {
         let rows = self.entries.iter().map(|(stem, entry)| entry.row(stem)).collect();
+        let sets = self.sets.iter().map(|(stem, set)| set.row(stem)).collect();
         let mut view = self.folder.view();
-        view.set_rows(rows, self.trouble.as_ref());
+        view.set_rows(rows, sets, self.trouble.as_ref());
         view.set_counts(self.swaps, self.refusals, &self.counters);
     }
 
@@ -312,6 +214,18 @@ impl Loader {
         self.entries.entry(Arc::clone(stem)).or_default()
     }
 
+    /// Removes what is left of plugins without files that nothing depends on.
+    fn prune(&mut self, pairs: &BTreeMap<Arc<str>, Pair>) {
+        let records = &self.records;
+        self.entries.retain(|stem, entry| {
+            let is_kept = !entry.is_nothing() || pairs.contains_key(stem);
+            if !is_kept && entry.record.is_some() {
+                records.remove(stem);
+            }
+            is_kept
+        });
+    }
+
     /// Removes cache entries that exceed the limits.
     async fn tidy_cache(&mut self) {
         self.tidied = Some(Instant::now());
@@ -320,10 +234,10 @@ impl Loader {
         let _ = supervisor::blocking("plugin cache", move || cache.tidy(&active)).await;
     }
 
-    /// Lists the folder; returns `None` if the runtime is shutting down.
-    async fn list(&self) -> Option<Result<Option<Listing>, LoadError>> {
+    /// Lists the folder.
+    async fn list(&mut self) -> Result<Option<Listing>, LoadError> {
         let (dir, trust) = (self.settings.dir.clone(), self.settings.trust);
-        let listed = supervisor::blocking("plugin folder reader", move || scan::list(&dir, trust)).await;
-        Some(listed.unwrap_or_else(|error| Err(LoadError::UnusableFolder { text: error.to_string() })))
+        let listed = supervisor::blocking("plugin folder reader", move || listing::list(&dir, trust)).await;
+        listed.unwrap_or_else(|error| Err(LoadError::UnusableFolder { text: error.to_string() }))
     }
 }

@@ -35,8 +35,6 @@ pub(crate) struct Manifest {
 pub(crate) struct BadManifest {
     /// Each error with its key path.
     pub(crate) faults: Vec<String>,
-    /// Bindings that fail closed as long as the file is invalid and no earlier version runs.
-    pub(crate) required_bindings: Vec<Bind>,
 }
 
 impl Manifest {
@@ -58,19 +56,14 @@ impl Manifest {
     pub(crate) fn of_bytes(bytes: &[u8]) -> Result<Self, BadManifest> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(text),
-            Err(error) => Err(BadManifest {
-                faults: vec![format!("byte {} is not valid UTF-8", error.valid_up_to())],
-                required_bindings: required_bindings(&String::from_utf8_lossy(bytes), &[]),
-            }),
+            Err(error) => Err(BadManifest::of(format!("byte {} is not valid UTF-8", error.valid_up_to()))),
         }
     }
 
     /// Parses a binding file.
     pub(crate) fn parse(text: &str) -> Result<Self, BadManifest> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| BadManifest {
-            faults: vec![syntax_fault(text, &error)],
-            required_bindings: required_bindings(text, &[]),
-        })?;
+        let table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| BadManifest::of(syntax_fault(text, &error)))?;
         let mut faults = Faults::default();
         let mut root = Section::new("", &table, &mut faults);
         let plugin = root.table("plugin").cloned().unwrap_or_default();
@@ -99,34 +92,25 @@ impl Manifest {
             .filter_map(|(index, table)| read_bind(&format!("bind[{index}]"), table, large, &mut faults))
             .collect();
         if !faults.is_empty() {
-            return Err(BadManifest {
-                faults: faults.into_inner(),
-                required_bindings: required_bindings(text, &binds),
-            });
+            return Err(BadManifest { faults: faults.into_inner() });
         }
         Ok(Self { name, sha256, grants, large, config, binds, digest: Sha256::digest(text).into() })
     }
 }
 
+impl BadManifest {
+    fn of(fault: String) -> Self {
+        Self { faults: vec![fault] }
+    }
+}
+
 /// Returns line, column and reason, without the line itself, which may contain a token.
-fn syntax_fault(text: &str, error: &toml::de::Error) -> String {
+pub(crate) fn syntax_fault(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim().replace('\n', ", ");
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
     let (line, column) =
         (before.matches('\n').count() + 1, before.chars().rev().take_while(|it| *it != '\n').count() + 1);
     format!("line {line}, column {column}: {message}")
-}
-
-/// Returns the bindings that an invalid binding file closes: its required bindings as far as they can be parsed, and,
-/// for all environments, each hook that is required by default, occurs in the text and could not be parsed.
-fn required_bindings(text: &str, binds: &[Bind]) -> Vec<Bind> {
-    let mut required_bindings: Vec<Bind> = binds.iter().filter(|bind| bind.required).cloned().collect();
-    for hook in [Hook::RequestAuth, Hook::EventFilter] {
-        if text.matches(hook.name()).count() > binds.iter().filter(|bind| bind.hook == hook).count() {
-            required_bindings.push(Bind { required: true, ..Bind::automatic(hook) });
-        }
-    }
-    required_bindings
 }
 
 fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) -> Option<Bind> {
@@ -141,7 +125,7 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
     let phase = section.choice("phase", &phases).unwrap_or(Phase::Normal);
     let priority = section.integer("priority", i64::MIN, i64::MAX).unwrap_or(100);
     let accept_open = section.boolean("i_accept_unauthenticated").unwrap_or(false);
-    let required = section.boolean("required");
+    let required = section.required("required");
     let isolation = section.choice("isolation", &[("call", Isolation::Call), ("pool", Isolation::Pool)]);
     let policies: Vec<(&str, Policy)> =
         hook.map_or(&[][..], Hook::policies).iter().map(|policy| (policy.name(), *policy)).collect();
@@ -179,7 +163,7 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
         phase,
         priority,
         on_failure,
-        required: required.unwrap_or(matches!(hook, Hook::RequestAuth | Hook::EventFilter)),
+        required: required.unwrap_or_else(|| matches!(hook, Hook::RequestAuth | Hook::EventFilter).into()),
         deadline: deadline_ms.and_then(|ms| u64::try_from(ms).ok()).map_or(default.deadline, Duration::from_millis),
         memory_mb: memory_mb.unwrap_or(usual_memory_mb),
         isolation,

@@ -25,15 +25,9 @@ async fn a_folder_may_be_created_later() {
     let dir = tempfile::tempdir().unwrap();
     let settings = || Settings { dir: dir.path().join("plugins.d"), instances: 16, ..Settings::default() };
     let (hooks, lifecycle) = (Hooks::none(), Lifecycle::new());
-    let folder = PluginFolder::open(
-        Settings { scan_interval: Duration::from_millis(50), ..settings() },
-        ready(None),
-        hooks.clone(),
-        &lifecycle,
-    )
-    .await
-    .unwrap();
-    assert!(folder.is_ready());
+    let settings = Settings { scan_interval: Duration::from_millis(50), ..settings() };
+    let folder = open(settings, None, &hooks, &lifecycle).await;
+    folder.loaded().await;
     let mut changed = hooks.changed();
     std::fs::create_dir(dir.path().join("plugins.d")).unwrap();
     place(&dir.path().join("plugins.d"), "gate.wasm", &allow());

@@ -38,17 +38,16 @@ async fn a_world_writable_folder_is_reported_and_loaded_once_corrected() {
         assert!(!row.fails_closed && fixture.hooks_of("prod").event_filter.is_none());
         // The check without a gateway reports the same text.
         let settings = Settings { dir: fixture.dir.path().to_owned(), ..Settings::default() };
-        let checked = check_folder(&settings);
-        assert_eq!(checked.trouble.unwrap().to_string(), trouble.text);
-        assert_eq!(checked.plugins.len(), 1);
-        assert!(checked.plugins[0].1.is_err());
+        let checked = check_folder(&settings).unwrap();
+        assert_eq!(checked.trouble.unwrap().text, trouble.text);
+        assert_eq!((checked.plugins.len(), checked.plugins[0].state), (1, RowState::Refused));
 
         fixture.swap(|fixture| mode(fixture.dir.path(), 0o755)).await;
         fixture.shows("no trouble", |status| status.trouble.is_none()).await;
         let row = fixture.plugin("filter");
         assert!(row.state == RowState::Active && row.refused.is_none());
-        let checked = check_folder(&settings);
-        assert!(checked.trouble.is_none() && checked.plugins[0].1.is_ok());
+        let checked = check_folder(&settings).unwrap();
+        assert!(checked.trouble.is_none() && checked.plugins[0].state == RowState::Active);
     }
 }
 
@@ -148,12 +147,12 @@ async fn a_path_that_is_not_a_folder_is_reported_and_not_fatal() {
     fs::write(&path, "a file").unwrap();
     let mut settings = Settings { dir: path.clone(), instances: 16, ..Settings::default() };
     fast(&mut settings);
-    let checked = check_folder(&settings);
+    let checked = check_folder(&settings).unwrap();
     let (hooks, lifecycle) = (Hooks::none(), Lifecycle::new());
-    let folder = PluginFolder::open(settings, ready(None), hooks.clone(), &lifecycle).await.unwrap();
+    let folder = open(settings, None, &hooks, &lifecycle).await;
+    folder.loaded().await;
     let trouble = folder.status().trouble.unwrap();
-    assert!(folder.is_ready() && trouble.class == "unusable-folder");
-    assert_eq!(checked.trouble.unwrap().to_string(), trouble.text);
+    assert_eq!((trouble.class, &trouble.text), ("unusable-folder", &checked.trouble.unwrap().text));
     let mut changed = hooks.changed();
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
@@ -161,37 +160,4 @@ async fn a_path_that_is_not_a_folder_is_reported_and_not_fatal() {
     tokio::time::timeout(TEST_TIMEOUT, changed.changed()).await.unwrap().unwrap();
     assert!(hooks.of(&label("prod")).request_auth.is_some());
     lifecycle.token().cancel();
-}
-
-#[tokio::test]
-async fn a_check_finds_what_a_gateway_would_refuse() {
-    let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { dir: dir.path().to_owned(), ..Settings::default() };
-    assert!(check_folder(&Settings { dir: dir.path().join("nowhere"), ..Settings::default() }).plugins.is_empty());
-    place(dir.path(), "a.wasm", &gate(guests::ALLOW));
-    place(dir.path(), "b.wasm", &gate(guests::ALLOW));
-    place(dir.path(), "gone.toml", REQUIRED);
-    place(dir.path(), "off.toml", b"[plugin]\nname = \"off\"");
-    place(dir.path(), "open.wasm", &filter());
-    mode(&dir.path().join("open.wasm"), 0o666);
-    fs::create_dir(dir.path().join("folder.wasm")).unwrap();
-    place(dir.path(), "typo.wasm", &filter());
-    place(dir.path(), "typo.toml", b"[[bind]]\nhok = 1");
-    let checked = check_folder(&settings);
-    let classes: Vec<_> = checked
-        .plugins
-        .iter()
-        .map(|(file, it)| (&**file, it.as_ref().map_or_else(|it| it.class(), |_| "fine")))
-        .collect();
-    let expected = [
-        ("a.wasm", "fine"),
-        ("b.wasm", "duplicate-name"),
-        ("folder.wasm", "not-a-file"),
-        ("gone.toml", "missing"),
-        ("open.wasm", "unsafe-folder"),
-        ("typo.wasm", "manifest-invalid"),
-    ];
-    assert_eq!(classes, expected);
-    let unbound = check_folder(&Settings { auto_bind: false, ..settings });
-    assert!(unbound.plugins.iter().all(|(file, _)| file != "a.wasm"));
 }

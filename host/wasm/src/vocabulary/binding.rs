@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use yardarm_core::EnvironmentLabel;
 
-use super::Pattern;
+use super::{Pattern, Required};
 
 /// Maximum linear memory that a binding may allow, in MiB.
 pub(crate) const LARGEST_MEMORY_MB: u32 = 256;
@@ -16,7 +16,7 @@ pub(crate) const LARGEST_MEMORY_MB: u32 = 256;
 pub(crate) const LONGEST_DEADLINE_MS: i64 = 60_000;
 
 /// A place in the host where plugins are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// Decides whether a request or stream may proceed, and under which identity.
@@ -30,7 +30,7 @@ pub enum Hook {
 }
 
 /// What a chain does when a plugin fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// The request is rejected with 503.
@@ -72,7 +72,7 @@ pub enum StatePolicy {
 }
 
 /// Whether each call gets its own instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// A fresh instance per call.
@@ -82,7 +82,7 @@ pub enum Isolation {
 }
 
 /// The primary sort key within a chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Before the others.
@@ -94,7 +94,7 @@ pub enum Phase {
 }
 
 /// The place where a plugin applies, with its limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Bind {
     /// The hook.
     pub hook: Hook,
@@ -113,10 +113,11 @@ pub struct Bind {
     pub priority: i64,
     /// What happens when the plugin fails.
     pub on_failure: Policy,
-    /// Whether a missing plugin counts as a failure.
-    pub required: bool,
+    /// Whether a plugin that does not run counts as a failure: `true`, `false` or `"always"`.
+    #[schema(value_type = serde_json::Value)]
+    pub required: Required,
     /// Deadline of one call.
-    #[serde(serialize_with = "as_millis")]
+    #[serde(serialize_with = "as_millis", deserialize_with = "of_millis")]
     #[schema(value_type = u64)]
     pub deadline: Duration,
     /// Linear memory of one instance, in MiB.
@@ -174,8 +175,7 @@ impl Hook {
 
     fn default_memory_mb(self) -> u32 {
         match self {
-            Self::RequestAuth => 16,
-            Self::EventFilter | Self::EvaluationTransform => 32,
+            Self::RequestAuth | Self::EventFilter | Self::EvaluationTransform => 32,
             Self::PayloadTransform => 128,
         }
     }
@@ -215,7 +215,7 @@ impl Bind {
             phase: Phase::Normal,
             priority: 100,
             on_failure: hook.policies()[0],
-            required: false,
+            required: Required::No,
             deadline: hook.default_deadline(),
             memory_mb: hook.default_memory_mb(),
             isolation: None,
@@ -241,9 +241,13 @@ impl Bind {
 
 /// Returns the required bindings.
 pub(crate) fn only_required(binds: Vec<Bind>) -> Vec<Bind> {
-    binds.into_iter().filter(|bind| bind.required).collect()
+    binds.into_iter().filter(|bind| bind.required != Required::No).collect()
 }
 
 fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn of_millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
 }

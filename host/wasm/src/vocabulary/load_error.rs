@@ -127,6 +127,15 @@ pub enum LoadError {
     )]
     NoConfig,
     /// L07.
+    #[error(
+        "`{stem}.toml` is missing, which made the plugin required; restore it, or retire the plugin with an empty file \
+         `{stem}.retired`"
+    )]
+    BindingMissing {
+        /// File name, without extension, of the plugin.
+        stem: String,
+    },
+    /// L07.
     #[error("`{file}` is for `{expected}`, but the component calls itself `{actual}`")]
     NameMismatch {
         /// The binding file.
@@ -201,12 +210,6 @@ pub enum LoadError {
     /// L01.
     #[error("the name of the file is not valid UTF-8 or has control characters; rename it")]
     BadFileName,
-    /// L01.
-    #[error("`{file}` is missing, so the required hooks of its binding file fail closed")]
-    Absent {
-        /// Name of the component file.
-        file: String,
-    },
     /// The file cannot be read; reading is retried.
     #[error("the file cannot be read: {text}")]
     Unreadable {
@@ -229,11 +232,7 @@ impl LoadError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NotAComponent { .. }
-            | Self::Unreadable { .. }
-            | Self::NotAFile { .. }
-            | Self::BadFileName
-            | Self::Absent { .. } => "L01",
+            Self::NotAComponent { .. } | Self::Unreadable { .. } | Self::NotAFile { .. } | Self::BadFileName => "L01",
             Self::TooLarge { .. } | Self::TooComplex { .. } | Self::TooManyPlugins { .. } => "L02",
             Self::CompileFailed { .. } | Self::Quarantined { .. } | Self::CompilerUnavailable { .. } => "L03",
             Self::UnsupportedInterface { .. } | Self::NoHook | Self::WrongTypes { .. } => "L04",
@@ -241,6 +240,7 @@ impl LoadError {
             Self::CapabilityDenied { .. } => "L06",
             Self::ManifestInvalid { .. }
             | Self::ComponentManifestInvalid { .. }
+            | Self::BindingMissing { .. }
             | Self::NameMismatch { .. }
             | Self::BadName { .. }
             | Self::DuplicateName { .. } => "L07",
@@ -257,7 +257,7 @@ impl LoadError {
         match self {
             Self::NotAComponent { .. } | Self::Unreadable { .. } => "not-a-component",
             Self::NotAFile { .. } | Self::BadFileName => "not-a-file",
-            Self::Absent { .. } => "missing",
+            Self::BindingMissing { .. } => "binding-missing",
             Self::TooLarge { .. } | Self::TooComplex { .. } => "too-large",
             Self::TooManyPlugins { .. } => "too-many-plugins",
             Self::CompileFailed { .. } => "compile-failed",

@@ -8,7 +8,8 @@ fn streams(hooks: &Hooks) -> (Writer<FlagData>, Environment<FlagData>, Evaluated
     let lifecycle = Lifecycle::new();
     let label = EnvironmentLabel::new("launchdarkly", "test");
     let evaluators = ByTrust::from_fn(|_| Evaluators::start().unwrap());
-    let streams = EvaluatedStreams::new(label, data.clone(), None, (hooks.clone(), registry()), &evaluators, lifecycle.clone());
+    let streams =
+        EvaluatedStreams::new(label, data.clone(), None, (hooks.clone(), registry()), &evaluators, lifecycle.clone());
     (writer, data, streams, lifecycle)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::vocabulary::{Grants, KNOWN_GRANTS, Pattern};
+use crate::vocabulary::{Grants, KNOWN_GRANTS, Pattern, Required};
 
 /// The errors so far.
 #[derive(Debug, Default)]
@@ -47,6 +47,11 @@ impl<'a> Section<'a> {
     pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let value = self.get(key)?;
         value.as_bool().or_else(|| self.wrong(key, "`true` or `false`"))
+    }
+
+    pub(super) fn required(&mut self, key: &'static str) -> Option<Required> {
+        let value = self.get(key)?;
+        Required::of_toml(value).or_else(|| self.wrong(key, "`true`, `false` or `\"always\"`"))
     }
 
     pub(super) fn integer(&mut self, key: &'static str, least: i64, most: i64) -> Option<i64> {

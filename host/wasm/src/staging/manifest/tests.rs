@@ -1,7 +1,7 @@
 use yardarm_core::EnvironmentLabel;
 
 use super::*;
-use crate::vocabulary::Pattern;
+use crate::vocabulary::{Pattern, Required};
 
 #[test]
 fn a_full_file_is_read() {
@@ -35,7 +35,7 @@ fn a_full_file_is_read() {
     assert_eq!(manifest.config["issuer"], "https://idp.internal");
     let bind = &manifest.binds[0];
     assert_eq!((bind.hook, bind.phase, bind.priority), (Hook::RequestAuth, Phase::Early, 50));
-    assert_eq!((bind.on_failure, bind.required), (Policy::Open, false));
+    assert_eq!((bind.on_failure, bind.required), (Policy::Open, Required::No));
     assert_eq!((bind.deadline, bind.memory_mb), (Duration::from_millis(7), 8));
     assert_eq!(bind.isolation, Some(Isolation::Call));
     assert!(bind.covers(&EnvironmentLabel::new("harness", "prod-eu")));
@@ -48,9 +48,9 @@ fn a_full_file_is_read() {
 fn security_hooks_are_required_by_default() {
     for hook in Hook::ALL {
         let manifest = Manifest::parse(&format!("[[bind]]\nhook = \"{hook}\"")).unwrap();
-        let expected = matches!(hook, Hook::RequestAuth | Hook::EventFilter);
+        let expected = matches!(hook, Hook::RequestAuth | Hook::EventFilter).into();
         assert_eq!(manifest.binds[0].required, expected, "{hook}");
-        assert!(!Bind::automatic(hook).required);
+        assert_eq!(Bind::automatic(hook).required, Required::No);
     }
 }
 
@@ -88,15 +88,13 @@ fn faults_name_the_key_and_what_to_write() {
 }
 
 #[test]
-fn an_invalid_file_fails_closed_for_its_hooks() {
-    let bad = Manifest::parse("[[bind]]\nhook = \"request-auth\"\npriorty = 3").unwrap_err();
-    assert_eq!(bad.required_bindings.len(), 1);
-    assert!(bad.required_bindings[0].required && bad.required_bindings[0].hook == Hook::RequestAuth);
-    let bad = Manifest::parse("[[bind]\nhook = \"event-filter\"").unwrap_err();
-    assert_eq!(bad.required_bindings.len(), 1);
-    assert_eq!(bad.required_bindings[0].hook, Hook::EventFilter);
-    let bad = Manifest::parse("[[bind]]\nhook = \"payload-transform\"\npriorty = 3").unwrap_err();
-    assert!(bad.required_bindings.is_empty());
+fn a_plugin_may_be_required_from_the_first_moment() {
+    for (text, expected) in [("true", Required::Yes), ("false", Required::No), ("\"always\"", Required::Always)] {
+        let text = format!("[[bind]]\nhook = \"payload-transform\"\nrequired = {text}");
+        assert_eq!(Manifest::parse(&text).unwrap().binds[0].required, expected);
+    }
+    let bad = Manifest::parse("[[bind]]\nhook = \"request-auth\"\nrequired = \"allways\"").unwrap_err();
+    assert_eq!(bad.faults, ["`bind[0].required`: must be `true`, `false` or `\"always\"`"]);
 }
 
 #[test]

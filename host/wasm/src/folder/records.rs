@@ -1,0 +1,121 @@
+//! What is remembered of plugins across restarts: which version was active, what it must not be bypassed in, and whether
+//! it is retired. Without a store, this lasts as long as the process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use yardarm_core::DataStore;
+use yardarm_core::data_store::tables::{self, Table};
+use yardarm_core::data_store::{Key, StoreError};
+
+use crate::plugin::Plugin;
+use crate::vocabulary::Bind;
+
+const TABLE: Table<PluginRecord> = tables::PLUGIN_STATES.of();
+
+/// What is remembered of one plugin, by file stem.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PluginRecord {
+    /// Name of the plugin.
+    pub(super) name: Option<Arc<str>>,
+    /// The version that was active last.
+    pub(super) active: Option<ActiveVersion>,
+    /// The required bindings of the binding file that was parsed last.
+    pub(super) required_bindings: Vec<Bind>,
+    /// Unix milliseconds since when it is retired by an operator.
+    pub(super) retired_ms: Option<u64>,
+}
+
+/// A version that was active.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ActiveVersion {
+    /// Version that the plugin declares.
+    pub(super) version: String,
+    /// Digest of the component file.
+    pub(super) sha256: [u8; 32],
+}
+
+/// The records of all plugins. Cheap to clone. A store that fails is logged; the records then last as long as the process.
+#[derive(Clone)]
+pub(super) struct Records(Option<DataStore>);
+
+impl ActiveVersion {
+    pub(super) fn of(plugin: &Plugin) -> Self {
+        Self { version: plugin.version.clone(), sha256: plugin.sha256 }
+    }
+}
+
+impl Records {
+    pub(super) fn new(store: Option<DataStore>) -> Self {
+        Self(store)
+    }
+
+    /// Reads all records. Blocks.
+    pub(super) fn read(&self) -> BTreeMap<Arc<str>, PluginRecord> {
+        let mut records = BTreeMap::new();
+        let Some(store) = &self.0 else { return records };
+        let read = store.read(TABLE, &Key::default(), |record| {
+            if let (&[stem], Some(value)) = (record.key, record.value)
+                && let Ok(stem) = std::str::from_utf8(stem)
+            {
+                records.insert(stem.into(), value);
+            }
+        });
+        read.unwrap_or_else(|error| log(&error));
+        records
+    }
+
+    /// Writes a record a moment later.
+    pub(super) fn put(&self, stem: &str, record: &PluginRecord) {
+        if let Some(store) = &self.0 {
+            store.put(TABLE, &Key::of(&[stem]), record).unwrap_or_else(|error| log(&error));
+        }
+    }
+
+    /// Removes a record a moment later.
+    pub(super) fn remove(&self, stem: &str) {
+        if let Some(store) = &self.0 {
+            store.remove(TABLE, &Key::of(&[stem])).unwrap_or_else(|error| log(&error));
+        }
+    }
+}
+
+fn log(error: &StoreError) {
+    tracing::error!(%error, "the state of plugins cannot be remembered across restarts");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use yardarm_core::Lifecycle;
+
+    use super::*;
+    use crate::vocabulary::{Hook, Required};
+
+    #[tokio::test]
+    async fn a_record_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(Some(DataStore::open(dir.path(), &Lifecycle::new()).await));
+        let bind = Bind {
+            environments: vec!["prod-*".into()],
+            sdk: vec!["server".into()],
+            routes: vec!["server.*".into()],
+            required: Required::Always,
+            deadline: Duration::from_millis(7),
+            ..Bind::automatic(Hook::RequestAuth)
+        };
+        let record = PluginRecord {
+            name: Some("gate".into()),
+            active: Some(ActiveVersion { version: "1.2.3".to_owned(), sha256: [7; 32] }),
+            required_bindings: vec![bind, Bind { required: Required::Yes, ..Bind::automatic(Hook::EventFilter) }],
+            retired_ms: Some(1),
+        };
+        records.put("gate", &record);
+        records.put("other", &PluginRecord::default());
+        assert_eq!(records.read()["gate"], record);
+        records.remove("gate");
+        assert_eq!(records.read().keys().map(|it| &**it).collect::<Vec<_>>(), ["other"]);
+    }
+}
