@@ -2,6 +2,7 @@
 
 mod client_address;
 mod compile;
+mod enrichment;
 mod every_route;
 mod folder;
 mod guards;
@@ -12,6 +13,8 @@ mod samples;
 mod start;
 mod states;
 mod swaps;
+
+pub(crate) use self::enrichment::gold;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,10 +1,11 @@
-//! All four hooks on the Harness side.
+//! All hooks on the Harness side.
 
 use serde_json::json;
 use yardarm_testkit::{Call, until, within};
 
 use super::{ENV, KEY, cloud, eventually, listens, segment, started, token};
-use crate::plugins::{gate, put, redactor, sample};
+use crate::plugins::{gate, gold, put, redactor, sample};
+use crate::sdks;
 
 const HIDE: &str = r#"
     [plugin]
@@ -93,4 +94,19 @@ async fn plugins_are_called_for_data() {
     assert_eq!(flags.as_array().map(Vec::len), Some(1), "{flags}");
     cloud.changes_segment(ENV, &segment("s", 2));
     assert_eq!(sdk.receives_event("*").await["identifier"], "s");
+}
+
+#[tokio::test]
+async fn attributes_that_plugins_add_to_targets_decide_flags() {
+    let cloud = cloud().await;
+    let mut flag = sdks::harness::flag("plan", "string", 1, &[("plain", "plain"), ("gold", "gold")]);
+    let clause = json!({"id": "c", "attribute": "plan", "op": "equal", "negate": false, "values": ["gold"]});
+    flag["rules"] = json!([{"ruleId": "r", "priority": 1, "serve": {"variation": "gold"}, "clauses": [clause]}]);
+    cloud.changes_flag(ENV, &flag);
+    let gateway = started(&cloud, "").await;
+    let token = token(&gateway, KEY).await;
+    let call = Call::get(format!("/client/env/{}/target/t/evaluations/plan", ENV)).key(&token);
+    eventually(&gateway, &call, "a plain plan", |_, it| it["value"] == "plain").await;
+    put(gateway.plugins(), "plans.wasm", gold("target"));
+    eventually(&gateway, &call, "a golden plan", |_, it| it["value"] == "gold").await;
 }

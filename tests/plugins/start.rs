@@ -1,7 +1,8 @@
 //! The start of the real program with plugins: listeners come first, readiness waits for required plugins only.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use yardarm_testkit::guests::{self, Guest, GuestHook};
 use yardarm_testkit::{Call, within};
 

@@ -17,8 +17,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub use self::evaluation::{
-    ContextView, EvaluationFacts, EvaluationTransform, ReplacedResult, ResultChange, ResultEdits, ResultView,
-    SortedResults, ViewedResult,
+    ContextAttribute, ContextEnrichment, ContextView, EnrichmentFacts, EvaluationFacts, EvaluationTransform,
+    ReplacedResult, ResultChange, ResultEdits, ResultView, SortedResults, ViewedResult,
 };
 pub use self::events::{BatchFacts, Event, EventFilter, Filtered, Filtering, Verdict};
 pub use self::payload::{ItemHead, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView};
@@ -52,6 +52,8 @@ pub struct EnvironmentHooks {
     pub event_filter: Option<Arc<dyn EventFilter>>,
     /// Called once per data change.
     pub payload_transform: Option<Arc<dyn PayloadTransform>>,
+    /// Called once per context of a client-side SDK.
+    pub context_enrichment: Option<Arc<dyn ContextEnrichment>>,
     /// Called once per evaluation for a client-side SDK.
     pub evaluation_transform: Option<Arc<dyn EvaluationTransform>>,
 }

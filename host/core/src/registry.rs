@@ -81,7 +81,7 @@ pub enum EndReason {
     SourceLost = 6,
     /// The client read nothing for longer than the write timeout, or no longer acknowledges data.
     Unresponsive = 7,
-    /// A plugin reads facts about the request now, which clients that shared results differ in.
+    /// Plugins read or add other facts about the request now, on which results depend.
     ResultsDiffer = 8,
 }
 

@@ -3,7 +3,7 @@
 //! They run at a lower priority than the threads that serve: on a machine with few processors, a caller that causes
 //! much work must not delay short requests of other callers.
 
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -27,7 +27,7 @@ pub struct Workers {
 }
 
 /// A value that may take long to free; it is freed on the threads of a pool, wherever it is dropped.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SlowDrop<T: Default + Send + 'static> {
     value: T,
     workers: Option<Workers>,
@@ -45,6 +45,12 @@ impl<T: Default + Send + 'static> Deref for SlowDrop<T> {
 
     fn deref(&self) -> &T {
         &self.value
+    }
+}
+
+impl<T: Default + Send + 'static> DerefMut for SlowDrop<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
     }
 }
 

@@ -133,7 +133,7 @@ impl SharedGroups {
             facts.environment == self.label && is_result_stream(facts.route)
         });
         if ended > 0 {
-            tracing::info!(ended, "streams of results ended, because a plugin reads facts about requests now");
+            tracing::info!(ended, "streams of results ended, because plugins have changed what they depend on");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod check;
+mod enriched;
 mod link;
 mod overlay;
 
@@ -11,15 +12,17 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use yardarm_core::hooks::{
-    Admission, AdmittedRequest, BatchFacts, Denial, DenialClass, EvaluationFacts, EvaluationTransform, Event,
-    EventFilter, Filtering, HookFailure, HookFuture, Identity, PayloadEdit, PayloadFacts, PayloadTransform,
-    PayloadView, RequestAuth, RequestFacts, ResultEdits, ResultView,
+    Admission, AdmittedRequest, BatchFacts, ContextAttribute, ContextEnrichment, ContextView, Denial, DenialClass,
+    EnrichmentFacts, EvaluationFacts, EvaluationTransform, Event, EventFilter, Filtering, HookFailure, HookFuture,
+    Identity, PayloadEdit, PayloadFacts, PayloadTransform, PayloadView, RequestAuth, RequestFacts, ResultEdits,
+    ResultView,
 };
 
 use self::batch::EditedBatch;
+use self::enriched::EnrichedContext;
 pub(crate) use self::link::{ChainLink, MissingRequired};
 use self::overlay::{EditedPayload, EditedResults};
-use crate::runtime::interface::{Authenticate, Decision, Filter, TransformPayload, TransformResults};
+use crate::runtime::interface::{Authenticate, Decision, Enrich, Filter, TransformPayload, TransformResults};
 use crate::vocabulary::{AllAbstain, CallError, Policy};
 
 /// Time budget for all plugins of a request, unless the deadline of one of them is longer.
@@ -133,6 +136,26 @@ impl Chain {
         Ok(edited.into_edits())
     }
 
+    async fn add_attributes(
+        &self,
+        facts: &EnrichmentFacts,
+        context: Arc<dyn ContextView>,
+    ) -> Result<Vec<ContextAttribute>, HookFailure> {
+        let mut enriched = EnrichedContext::new(context);
+        let request = &facts.request.facts;
+        for link in self.steps_for(request.sdk, request.route) {
+            let seen = enriched.view();
+            let ask = Enrich { facts, context: &seen };
+            let check = |reply| check::attributes(reply, &*seen);
+            match link.ask(&request.environment, &ask, link.bind().deadline, check).await {
+                Ok(attributes) => enriched.apply(attributes),
+                Err(_) if link.bind().on_failure == Policy::Pass => (),
+                Err(error) => return Err(failure(link, &error)),
+            }
+        }
+        Ok(enriched.into_attributes())
+    }
+
     async fn edit_results(
         &self,
         facts: &EvaluationFacts,
@@ -185,6 +208,20 @@ impl PayloadTransform for Chain {
         view: Arc<dyn PayloadView>,
     ) -> HookFuture<'a, Result<Vec<PayloadEdit>, HookFailure>> {
         Box::pin(self.edit_payload(facts, view))
+    }
+}
+
+impl ContextEnrichment for Chain {
+    fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    fn enrich<'a>(
+        &'a self,
+        facts: &'a EnrichmentFacts,
+        context: Arc<dyn ContextView>,
+    ) -> HookFuture<'a, Result<Vec<ContextAttribute>, HookFailure>> {
+        Box::pin(self.add_attributes(facts, context))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::vocabulary::{AllAbstain, Hook};
 pub(crate) struct PluginPlan {
     generation: u64,
     /// All links of each hook, in order.
-    steps: [Vec<ChainLink>; 4],
+    steps: [Vec<ChainLink>; Hook::ALL.len()],
     all_abstain: AllAbstain,
     environments: RwLock<HashMap<EnvironmentLabel, Arc<EnvironmentHooks>>>,
 }
@@ -28,7 +28,7 @@ impl PluginPlan {
         missing: impl IntoIterator<Item = MissingRequired>,
         all_abstain: AllAbstain,
     ) -> Self {
-        let mut steps: [Vec<ChainLink>; 4] = Default::default();
+        let mut steps: [Vec<ChainLink>; Hook::ALL.len()] = Default::default();
         let bindings = plugins.into_iter().flat_map(|plugin| plugin.bindings.iter().cloned().map(ChainLink::Instance));
         for link in bindings.chain(missing.into_iter().map(|missing| ChainLink::Missing(Arc::new(missing)))) {
             steps[link.bind().hook.index()].push(link);
@@ -64,6 +64,7 @@ impl Plan for PluginPlan {
             request_auth: self.chain(Hook::RequestAuth, label).map(|chain| chain as _),
             event_filter: self.chain(Hook::EventFilter, label).map(|chain| chain as _),
             payload_transform: self.chain(Hook::PayloadTransform, label).map(|chain| chain as _),
+            context_enrichment: self.chain(Hook::ContextEnrichment, label).map(|chain| chain as _),
             evaluation_transform: self.chain(Hook::EvaluationTransform, label).map(|chain| chain as _),
         });
         let mut known = self.environments.write();

@@ -57,7 +57,7 @@ impl Pool {
     /// Returns the maximum number of concurrent calls of one hook of a plugin.
     pub(crate) fn usual_limit(hook: Hook) -> usize {
         match hook {
-            Hook::RequestAuth | Hook::EvaluationTransform => 2 * processors(),
+            Hook::RequestAuth | Hook::ContextEnrichment | Hook::EvaluationTransform => 2 * processors(),
             Hook::EventFilter => processors(),
             Hook::PayloadTransform => 2,
         }

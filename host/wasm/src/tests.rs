@@ -25,9 +25,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tempfile::TempDir;
 use yardarm_core::hooks::{
-    Admission, AdmittedRequest, BatchFacts, ContextView, Denial, DenialClass, EnvironmentHooks, EvaluationFacts, Event,
-    Filtered, Filtering, HookFailure, Hooks, ItemHead, PayloadEdit, PayloadFacts, PayloadView, RequestFacts,
-    RequestHead, ResultEdits, ResultView, Verdict, ViewedResult,
+    Admission, AdmittedRequest, BatchFacts, ContextAttribute, ContextView, Denial, DenialClass, EnrichmentFacts,
+    EnvironmentHooks, EvaluationFacts, Event, Filtered, Filtering, HookFailure, Hooks, ItemHead, PayloadEdit,
+    PayloadFacts, PayloadView, RequestFacts, RequestHead, ResultEdits, ResultView, Verdict, ViewedResult,
 };
 use yardarm_core::readiness::ReadyPolicy;
 use yardarm_core::{DataStore, EnvironmentLabel, Lifecycle, Secret};
@@ -188,6 +188,10 @@ impl Fixture {
         results(&self.hooks_of("prod")).await
     }
 
+    async fn attributes(&self) -> Result<Vec<ContextAttribute>, HookFailure> {
+        attributes(&self.hooks_of("prod")).await
+    }
+
     /// Returns the number of calls of a hook with an outcome.
     fn calls(&self, plugin: &str, outcome: &str) -> u64 {
         let metrics = self.folder.metrics();
@@ -286,6 +290,11 @@ async fn results(hooks: &EnvironmentHooks) -> Result<ResultEdits, HookFailure> {
     let request = RequestFacts::new(label("prod"), "client.evaluate", "client").into();
     let facts = EvaluationFacts { request, context: Arc::new(Canary) };
     hooks.evaluation_transform.as_ref().expect("an evaluation chain").transform(&facts, Arc::new(Results)).await
+}
+
+async fn attributes(hooks: &EnvironmentHooks) -> Result<Vec<ContextAttribute>, HookFailure> {
+    let facts = EnrichmentFacts { request: RequestFacts::new(label("prod"), "client.evaluate", "client").into() };
+    hooks.context_enrichment.as_ref().expect("an enrichment chain").enrich(&facts, Arc::new(Canary)).await
 }
 
 /// Two flags, `a` in version 3 and `b` in version 4.

@@ -96,6 +96,23 @@ pub mod payload_transform {
     pub use self::exports::yardarm::plugin::payload_transform::*;
 }
 
+pub mod context_enrichment {
+    wit_bindgen::generate!({
+        path: "wit",
+        inline: "package yardarm:sdk; world context-enrichment { export yardarm:plugin/context-enrichment@0.1.0; }",
+        world: "yardarm:sdk/context-enrichment",
+        with: {
+            "yardarm:plugin/types@0.1.0": crate::bindings::host::types,
+            "yardarm:plugin/request@0.1.0": crate::bindings::host::request,
+            "yardarm:plugin/context@0.1.0": crate::bindings::host::context,
+        },
+        pub_export_macro: true,
+        export_macro_name: "export_context_enrichment",
+        default_bindings_module: "yardarm_plugin::__private::bindings::context_enrichment",
+    });
+    pub use self::exports::yardarm::plugin::context_enrichment::*;
+}
+
 pub mod evaluation_transform {
     wit_bindgen::generate!({
         path: "wit",

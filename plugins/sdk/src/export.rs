@@ -9,8 +9,8 @@ use crate::{Plugin, PluginError, Result, from_config};
 
 /// Makes a component of a plugin: exports the lifecycle and the named hooks, and nothing else.
 ///
-/// Hooks are `request_auth`, `event_filter`, `payload_transform` and `evaluation_transform`; the type must implement
-/// the trait of each named hook. The component gets a manifest: name, version and description come from the plugin's
+/// Hooks are `request_auth`, `event_filter`, `payload_transform`, `context_enrichment` and `evaluation_transform`; the
+/// type must implement the trait of each named hook. The component gets a manifest: name, version and description come from the plugin's
 /// `Cargo.toml` and can be overridden; `manifest` adds further properties as a JSON object, such as the grants that the
 /// plugin wants, the JSON Schema of its configuration, and whether its instances keep state. In this order:
 ///
@@ -91,6 +91,9 @@ macro_rules! __export_hook {
     ($plugin:ty, payload_transform) => {
         $crate::__export_hook!($plugin, payload_transform, export_payload_transform, PayloadTransform);
     };
+    ($plugin:ty, context_enrichment) => {
+        $crate::__export_hook!($plugin, context_enrichment, export_context_enrichment, ContextEnrichment);
+    };
     ($plugin:ty, evaluation_transform) => {
         $crate::__export_hook!($plugin, evaluation_transform, export_evaluation_transform, EvaluationTransform);
     };
@@ -111,7 +114,7 @@ macro_rules! __export_hook {
         compile_error!(concat!(
             "unknown hook `",
             stringify!($unknown),
-            "`; hooks are request_auth, event_filter, payload_transform and evaluation_transform"
+            "`; hooks are request_auth, event_filter, payload_transform, context_enrichment and evaluation_transform"
         ));
     };
 }

@@ -8,6 +8,7 @@
 //! | `request-auth` | [`RequestAuth`] | once per request or stream: may it proceed? |
 //! | `event-filter` | [`EventFilter`] | for each analytics event: keep, drop or rewrite? |
 //! | `payload-transform` | [`PayloadTransform`] | once per change of flag data, before SDKs see it |
+//! | `context-enrichment` | [`ContextEnrichment`] | before each evaluation: what else is known of the context? |
 //! | `evaluation-transform` | [`EvaluationTransform`] | for each set of results that a client-side SDK is sent |
 //!
 //! A complete plugin; its name, version and description are those of its `Cargo.toml`:
@@ -37,6 +38,7 @@
 pub mod bindings;
 pub mod clock;
 mod context;
+mod context_enrichment;
 mod evaluation_transform;
 mod event_filter;
 mod export;
@@ -53,6 +55,7 @@ mod request_auth;
 pub mod testing;
 
 pub use self::context::{Context, ContextKey};
+pub use self::context_enrichment::{Attribute, ContextEnrichment};
 pub use self::evaluation_transform::{Evaluation, EvaluationTransform, ResultEdit, Results};
 pub use self::event_filter::{Event, EventEdit, EventFilter, Events, Verdict};
 pub use self::pattern::matches;

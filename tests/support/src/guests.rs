@@ -24,6 +24,8 @@ pub enum GuestHook {
     EventFilter,
     /// `payload-transform`
     PayloadTransform,
+    /// `context-enrichment`
+    ContextEnrichment,
     /// `evaluation-transform`
     EvaluationTransform,
 }
@@ -242,6 +244,7 @@ impl GuestHook {
             Self::RequestAuth => "request-auth",
             Self::EventFilter => "event-filter",
             Self::PayloadTransform => "payload-transform",
+            Self::ContextEnrichment => "context-enrichment",
             Self::EvaluationTransform => "evaluation-transform",
         }
     }
@@ -250,19 +253,20 @@ impl GuestHook {
         match self {
             Self::RequestAuth => "authenticate",
             Self::EventFilter => "filter",
+            Self::ContextEnrichment => "enrich",
             Self::PayloadTransform | Self::EvaluationTransform => "transform",
         }
     }
 
     fn borrowed(self) -> &'static [Borrowed] {
         const REQUEST: Borrowed = ("request", "request", "request");
+        const CONTEXT: Borrowed = ("context", "context", "context");
         match self {
             Self::RequestAuth => &[REQUEST],
             Self::EventFilter => &[REQUEST, ("batch", "events", "batch")],
             Self::PayloadTransform => &[("set", "items", "item-set")],
-            Self::EvaluationTransform => {
-                &[REQUEST, ("context", "context", "context"), ("set", "results", "result-set")]
-            }
+            Self::ContextEnrichment => &[REQUEST, CONTEXT],
+            Self::EvaluationTransform => &[REQUEST, CONTEXT, ("set", "results", "result-set")],
         }
     }
 }
@@ -368,6 +372,12 @@ fragments! {
     ADD_FLAG = "add-flag.wat";
     /// `payload-transform`: hides the first item and adds a flag `renamed` that is derived from it.
     RENAME_FIRST = "rename-first.wat";
+    /// `context-enrichment`: sets the attribute `plan` of `user` to `gold`.
+    SET_PLAN = "set-plan.wat";
+    /// `context-enrichment`: copies the attribute `plan` of `user` to `tier`, if it can read it.
+    COPY_PLAN = "copy-plan.wat";
+    /// `context-enrichment`: sets the key of `user`, which is not allowed.
+    SET_KEY = "set-key.wat";
     /// `evaluation-transform`: the first result becomes `true`.
     FIRST_TRUE = "first-true.wat";
     /// `evaluation-transform`: leaves out the first result.
@@ -397,6 +407,7 @@ mod tests {
             | "drop-twice.wat" => GuestHook::EventFilter,
             "hide-first.wat" | "hide-unless.wat" | "rewrite-first.wat" | "version-back.wat" | "hide-nowhere.wat"
             | "add-flag.wat" | "rename-first.wat" => GuestHook::PayloadTransform,
+            "set-plan.wat" | "copy-plan.wat" | "set-key.wat" => GuestHook::ContextEnrichment,
             "first-true.wat" | "omit-first.wat" | "first-nonsense.wat" | "add-result.wat" => {
                 GuestHook::EvaluationTransform
             }

@@ -34,6 +34,38 @@ pub trait ContextView: Send + Sync {
     fn attribute(&self, kind: &str, name: &str) -> Option<String>;
 }
 
+/// Facts about a context that plugins may read besides its attributes.
+#[derive(Debug, Clone)]
+pub struct EnrichmentFacts {
+    /// The request with the context.
+    pub request: AdmittedRequest,
+}
+
+/// An attribute that a plugin sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextAttribute {
+    /// Kind of the context, which exists.
+    pub kind: String,
+    /// Name of the attribute.
+    pub name: String,
+    /// JSON text of the value, which is not `null`; validated by the host.
+    pub value: Bytes,
+}
+
+/// Calls the chain of enrichment plugins of one environment.
+pub trait ContextEnrichment: Send + Sync {
+    /// Returns a number that changes if and only if a plugin of the chain, its configuration or its position changes;
+    /// contexts of open streams are outdated then.
+    fn identity(&self) -> u64;
+
+    /// Returns the attributes to set, at most one of a kind and name.
+    fn enrich<'a>(
+        &'a self,
+        facts: &'a EnrichmentFacts,
+        context: Arc<dyn ContextView>,
+    ) -> HookFuture<'a, Result<Vec<ContextAttribute>, HookFailure>>;
+}
+
 /// One evaluated flag, as returned by a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewedResult {

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::Serialize;
 use yardarm_core::Snapshot;
-use yardarm_core::hooks::{ContextView, EvaluationFacts, HookFailure, ResultChange, SortedResults, ViewedResult};
+use yardarm_core::hooks::{
+    ContextAttribute, ContextView, EnrichmentFacts, EvaluationFacts, HookFailure, ResultChange, SortedResults,
+    ViewedResult,
+};
 use yardarm_core::workers::SlowDrop;
 use yardarm_harness_eval::evaluation::{EvaluationError, Ruleset};
 use yardarm_harness_eval::lenient_json;
@@ -138,8 +141,18 @@ fn line(body: &impl Serialize) -> Vec<u8> {
 }
 
 /// Returns the target that the SDK sends in a header, or the known target of the identifier in the path, or one with nothing
-/// but that identifier.
+/// but that identifier; with the attributes that plugins add.
 async fn target(
+    downstream: &Downstream,
+    caller: &Caller,
+    path: &[(String, String)],
+    headers: &HeaderMap,
+) -> Result<Arc<SlowDrop<Target>>, Rejection> {
+    let target = sent_target(downstream, caller, path, headers).await?;
+    Ok(enriched(caller, target).await?)
+}
+
+async fn sent_target(
     downstream: &Downstream,
     caller: &Caller,
     path: &[(String, String)],
@@ -155,6 +168,32 @@ async fn target(
     let identifier = path.iter().find(|(name, _)| name == "target").map_or("", |(_, target)| target);
     let target = caller.environment.targets.find(identifier).unwrap_or_else(|| Target::unknown(identifier));
     Ok(Arc::new(SlowDrop::new(target, None)))
+}
+
+/// Returns the target with the attributes that enrichment plugins set.
+///
+/// # Errors
+/// When a required plugin fails, or sets a name that is no text.
+async fn enriched(caller: &Caller, target: Arc<SlowDrop<Target>>) -> Result<Arc<SlowDrop<Target>>, HookFailure> {
+    let hooks = caller.admitted.plan.environment(&caller.environment.label);
+    let Some(chain) = &hooks.context_enrichment else { return Ok(target) };
+    let facts = EnrichmentFacts { request: caller.admitted.request.clone() };
+    let attributes = chain.enrich(&facts, Arc::new(TargetView(Arc::clone(&target)))).await?;
+    if attributes.is_empty() {
+        return Ok(target);
+    }
+    let mut enriched = (**target).clone();
+    for ContextAttribute { name, value, .. } in attributes {
+        let value = serde_json::from_slice(&value).map_err(|_| invalid_output("enrichment chain"))?;
+        match value {
+            serde_json::Value::String(text) if name == NAME => enriched.name = text,
+            _ if name == NAME => return Err(invalid_output("enrichment chain")),
+            value => {
+                enriched.attributes.insert(name, value);
+            }
+        }
+    }
+    Ok(Arc::new(SlowDrop::new(enriched, None)))
 }
 
 /// Reads base64 of JSON; `None` if it cannot be read, which is the same as absent.
@@ -190,7 +229,7 @@ async fn transformed<'a>(
                     None => (),
                     Some(Some(text)) => entry.value = text.into(),
                     Some(None) => {
-                        failure = Some(invalid_output());
+                        failure = Some(invalid_output("evaluation chain"));
                     }
                 }
                 true
@@ -200,14 +239,14 @@ async fn transformed<'a>(
     for result in &edits.added {
         match added(result) {
             Some(entry) => entries.push(entry),
-            None => failure = Some(invalid_output()),
+            None => failure = Some(invalid_output("evaluation chain")),
         }
     }
     failure.map_or(Ok(entries), Err)
 }
 
-fn invalid_output() -> HookFailure {
-    HookFailure { plugin: "evaluation chain".into(), class: "output-invalid" }
+fn invalid_output(chain: &str) -> HookFailure {
+    HookFailure { plugin: chain.into(), class: "output-invalid" }
 }
 
 /// Returns the entry of a flag that a plugin adds, of the kind that its value has.

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode, Uri};
 use yardarm_core::Snapshot;
+use yardarm_core::hooks::{ContextView, EnrichmentFacts, HookFailure};
 use yardarm_launchdarkly_eval::evaluation::{Ruleset, evaluate_all, evaluate_each};
 
 use super::Downstream;
@@ -49,7 +50,11 @@ async fn evaluate(downstream: &Downstream, caller: &Caller, query: Option<&str>,
     if context.has_empty_key() {
         return message(StatusCode::BAD_REQUEST, "User must have a 'key' attribute");
     }
-    let rejection = match results(downstream, caller, &snapshot, evaluation_request(caller, query, context)).await {
+    let answered = match evaluation_request(caller, query, context).await {
+        Ok(evaluation_request) => results(downstream, caller, &snapshot, evaluation_request).await,
+        Err(failure) => Err(EvaluationError::Plugin(failure)),
+    };
+    let rejection = match answered {
         Ok(body) => return ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
         Err(EvaluationError::Plugin(failure)) => Rejection::Refused(failure.into()),
         Err(EvaluationError::Evaluator(_)) => Rejection::Overloaded,
@@ -82,11 +87,25 @@ async fn results(
     Ok(evaluation_request.answer(snapshot, evaluators, write).await?)
 }
 
-/// The evaluation request of a caller with a context.
-pub(super) fn evaluation_request(caller: &Caller, query: Option<&str>, context: ClientContext) -> EvaluationRequest {
+/// The evaluation request of a caller with a context, to which plugins add attributes.
+///
+/// # Errors
+/// When a required plugin failed.
+pub(super) async fn evaluation_request(
+    caller: &Caller,
+    query: Option<&str>,
+    context: ClientContext,
+) -> Result<EvaluationRequest, HookFailure> {
     let with_reasons = first_query_value(query, "withReasons").as_deref() == Some("true");
-    let (request, context) = (caller.request.clone(), Arc::new(context));
-    EvaluationRequest { request, context, kind: caller.kind, with_reasons, memberships: None }
+    let (request, mut context, mut enrichment) = (caller.request.clone(), Arc::new(context), 0);
+    if let Some(chain) = &caller.plan.environment(&caller.environment.label).context_enrichment {
+        let facts = EnrichmentFacts { request: request.clone() };
+        let attributes = chain.enrich(&facts, Arc::clone(&context) as Arc<dyn ContextView>).await?;
+        let invalid = |_| HookFailure { plugin: "enrichment chain".into(), class: "output-invalid" };
+        context = context.enriched(&attributes).map_err(invalid)?;
+        enrichment = chain.identity();
+    }
+    Ok(EvaluationRequest { request, context, enrichment, kind: caller.kind, with_reasons, memberships: None })
 }
 
 /// Evaluates a second time instead of keeping results, which borrow from the ruleset; evaluation is cheap and pure.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use yardarm_core::change_log::UpdateSource;
-use yardarm_core::hooks::RequestFacts;
+use yardarm_core::hooks::{HookFailure, RequestFacts};
 use yardarm_vendor::stream_response::{self, Start};
 
 use super::Downstream;
@@ -46,10 +46,7 @@ pub(super) async fn from_path(
     uri: Uri,
 ) -> Response {
     match context::from_path(&downstream, &caller, uri.query(), &variables) {
-        Ok(context) => {
-            let kind = StreamKind::about(&caller, uri.query(), context);
-            open_stream(&downstream, caller, kind)
-        }
+        Ok(context) => open_client_stream(&downstream, caller, uri.query(), context).await,
         Err(rejection) => unbuffered(rejection),
     }
 }
@@ -58,10 +55,7 @@ pub(super) async fn from_path(
 pub(super) async fn from_body(State(downstream): State<Arc<Downstream>>, caller: Caller, request: Request) -> Response {
     let query = request.uri().query().map(str::to_owned);
     match context::from_body(&downstream, &caller, request).await {
-        Ok(context) => {
-            let kind = StreamKind::about(&caller, query.as_deref(), context);
-            open_stream(&downstream, caller, kind)
-        }
+        Ok(context) => open_client_stream(&downstream, caller, query.as_deref(), context).await,
         Err(rejection) => unbuffered(rejection),
     }
 }
@@ -77,13 +71,28 @@ enum StreamKind {
 impl StreamKind {
     /// The stream for a client with `context`: evaluated results, if they are configured and the context is small enough to
     /// be kept. Other streams are sent `ping`, and the context is dropped.
-    fn about(caller: &Caller, query: Option<&str>, context: ClientContext) -> Self {
+    ///
+    /// # Errors
+    /// When a required plugin could not add attributes to the context.
+    async fn about(caller: &Caller, query: Option<&str>, context: ClientContext) -> Result<Self, HookFailure> {
         // A user without a key may open a stream, but cannot be evaluated, so it has no results.
         let has_results = caller.environment.evaluated_streams.is_some() && !context.has_empty_key();
-        match context.kept().filter(|_| has_results) {
-            Some(context) => Self::Results(evaluation_request(caller, query, context)),
+        Ok(match context.kept().filter(|_| has_results) {
+            Some(context) => Self::Results(evaluation_request(caller, query, context).await?),
             None => Self::Changes(Channel::Ping),
-        }
+        })
+    }
+}
+
+async fn open_client_stream(
+    downstream: &Downstream,
+    caller: Caller,
+    query: Option<&str>,
+    context: ClientContext,
+) -> Response {
+    match StreamKind::about(&caller, query, context).await {
+        Ok(kind) => open_stream(downstream, caller, kind),
+        Err(failure) => Rejection::Refused(failure.into()).into_response(caller.kind),
     }
 }
 

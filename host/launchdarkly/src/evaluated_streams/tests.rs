@@ -28,7 +28,14 @@ const ADA: &str = r#"{"kind":"user","key":"ada"}"#;
 fn evaluation_request(context: &str, kind: SdkKind, with_reasons: bool) -> EvaluationRequest {
     let context = Context::parse(context.as_bytes()).expect("a context");
     let request = RequestFacts::new(EnvironmentLabel::new("v", "e"), "client.stream", kind.as_str()).into();
-    EvaluationRequest { request, context: Arc::new(context.into()), kind, with_reasons, memberships: None }
+    EvaluationRequest {
+        request,
+        context: Arc::new(context.into()),
+        enrichment: 0,
+        kind,
+        with_reasons,
+        memberships: None,
+    }
 }
 
 /// An environment with one group, whose task is run by hand.

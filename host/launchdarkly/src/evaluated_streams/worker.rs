@@ -79,6 +79,13 @@ impl GroupWorker {
 
     /// Publishes the changes of results since the last call, in one step.
     pub(super) async fn catch_up(&mut self) -> Result<(), EvaluationError> {
+        let enrichment =
+            self.streams.hooks.of(&self.streams.label).context_enrichment.as_ref().map_or(0, |it| it.identity());
+        if enrichment != self.evaluation_request.enrichment {
+            // The context that the clients sent is not kept, so they have to send it again.
+            self.streams.end_all();
+            return Ok(());
+        }
         if self.unpublished(self.chain_in_force().as_ref()).is_none() {
             return Ok(());
         }

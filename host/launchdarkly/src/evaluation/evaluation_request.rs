@@ -26,6 +26,8 @@ pub(crate) struct EvaluationRequest {
     /// The request, as plugins see it.
     pub(crate) request: AdmittedRequest,
     pub(crate) context: Arc<ClientContext>,
+    /// Identity of the plugins that have added attributes to the context; 0 without any.
+    pub(crate) enrichment: u64,
     pub(crate) kind: SdkKind,
     pub(crate) with_reasons: bool,
     /// The Big Segments of the context that flags refer to; `None` without a lookup.
@@ -117,6 +119,7 @@ impl EvaluationRequest {
         self.context.write_json(&mut text);
         let mut hash = Sha256::new();
         hash.update([self.kind as u8, u8::from(self.with_reasons)]);
+        hash.update(self.enrichment.to_le_bytes());
         hash.update(text.len().to_le_bytes());
         hash.update(&text);
         // Not part of the new format, but rollouts depend on it.
@@ -242,7 +245,7 @@ mod tests {
         let context = Context::parse(context.as_bytes()).expect(context);
         let request = RequestFacts::new(EnvironmentLabel::new("v", "e"), "client.evaluate", kind.as_str()).into();
         let context = Arc::new(context.into());
-        EvaluationRequest { request, context, kind, with_reasons, memberships: None }.fingerprint()
+        EvaluationRequest { request, context, enrichment: 0, kind, with_reasons, memberships: None }.fingerprint()
     }
 
     #[test]

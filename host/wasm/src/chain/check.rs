@@ -1,11 +1,14 @@
 //! Validation of guests' replies, which are treated like input from the network.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use yardarm_core::hooks::{PayloadView, ResultView};
+use yardarm_core::hooks::{ContextAttribute, ContextView, PayloadView, ResultView};
 
 use crate::runtime::interface::{Decision, RawAddition, RawEdit, RawEventEdit, RawResultEdit};
 use crate::vocabulary::{CallError, clean};
@@ -29,6 +32,9 @@ const RESPONSE_HEADERS: [&str; 8] = [
 ];
 /// Beginnings of names that belong to vendors, proxies or browsers' security.
 const RESERVED_HEADERS: [&str; 5] = ["x-ld-", "x-launchdarkly-", "x-accel-", "x-content-type-", "x-frame-"];
+
+/// Attributes that identify a context, or decide what is recorded of it.
+const FIXED_ATTRIBUTES: [&str; 4] = ["kind", "key", "anonymous", "_meta"];
 
 /// A validated decision with its headers in the form for responses.
 pub(super) struct Checked {
@@ -143,6 +149,34 @@ pub(super) fn payload_edits(edits: Vec<RawEdit>, view: &dyn PayloadView) -> Resu
         }
     }
     Ok(edits)
+}
+
+/// Requires attributes of kinds that the context has, with names and values that it may have, each once.
+pub(super) fn attributes(
+    attributes: Vec<ContextAttribute>,
+    context: &dyn ContextView,
+) -> Result<Vec<ContextAttribute>, CallError> {
+    let mut seen = BTreeSet::new();
+    for ContextAttribute { kind, name, value } in &attributes {
+        let what = || format!("attribute `{}` of `{}`", clean(name), clean(kind));
+        if context.key(kind).is_none() {
+            return invalid(format!("{}: the context has no such kind", what()));
+        }
+        if name.is_empty() || FIXED_ATTRIBUTES.contains(&&**name) {
+            return invalid(format!("{}: not a plugin's to set", what()));
+        }
+        if !seen.insert((kind, name)) {
+            return invalid(format!("{}: set twice", what()));
+        }
+        json(Some(value), what)?;
+        if value.trim_ascii() == b"null" {
+            return invalid(format!("{}: attributes cannot be removed", what()));
+        }
+        if name == "name" && serde_json::from_slice::<Cow<'_, str>>(value).is_err() {
+            return invalid(format!("{}: must be a string", what()));
+        }
+    }
+    Ok(attributes)
 }
 
 /// Requires at most one edit per result, JSON texts, and additions of flags that have no result.

@@ -8,7 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use yardarm_core::hooks::{
-    AdmittedRequest, BatchFacts, DenialClass, EvaluationFacts, Event, Identity, PayloadFacts, PayloadView, ResultView,
+    AdmittedRequest, BatchFacts, ContextView, DenialClass, EnrichmentFacts, EvaluationFacts, Event, Identity,
+    PayloadFacts, PayloadView, ResultView,
 };
 
 use crate::runtime::guest::Instance;
@@ -53,6 +54,12 @@ pub(crate) struct Filter<'a> {
 pub(crate) struct TransformPayload<'a> {
     pub(crate) facts: &'a PayloadFacts,
     pub(crate) view: &'a Arc<dyn PayloadView>,
+}
+
+/// A call of `context-enrichment`.
+pub(crate) struct Enrich<'a> {
+    pub(crate) facts: &'a EnrichmentFacts,
+    pub(crate) context: &'a Arc<dyn ContextView>,
 }
 
 /// A call of `evaluation-transform`.

@@ -148,7 +148,7 @@ fn read_bind(path: &str, table: &toml::Table, large: bool, faults: &mut Faults) 
     }
     for (key, is_set, applies) in [
         ("sdk", !sdk.is_empty(), hook != Hook::PayloadTransform),
-        ("routes", !routes.is_empty(), matches!(hook, Hook::RequestAuth | Hook::EventFilter)),
+        ("routes", !routes.is_empty(), matches!(hook, Hook::RequestAuth | Hook::EventFilter | Hook::ContextEnrichment)),
     ] {
         if is_set && !applies {
             faults.add(&format!("{path}.{key}"), format!("has no effect for `{hook}`"));

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use yardarm_core::EnvironmentLabel;
 use yardarm_core::hooks::{
-    AdmittedRequest, BatchFacts, ContextView, EvaluationFacts, Event, ItemHead, PayloadFacts, PayloadView,
-    RequestFacts, ResultView, ViewedResult,
+    AdmittedRequest, BatchFacts, ContextView, EnrichmentFacts, EvaluationFacts, Event, ItemHead, PayloadFacts,
+    PayloadView, RequestFacts, ResultView, ViewedResult,
 };
 
 use crate::call::BindingInstance;
 use crate::runtime::guest::INIT_DEADLINE;
-use crate::runtime::interface::{Authenticate, Filter, HookCall, TransformPayload, TransformResults};
+use crate::runtime::interface::{Authenticate, Enrich, Filter, HookCall, TransformPayload, TransformResults};
 use crate::vocabulary::Hook;
 
 /// Time limit of a warm-up call, which must not delay the swap.
@@ -39,6 +39,10 @@ pub(super) async fn warm_up(binding: &BindingInstance) {
         Hook::PayloadTransform => {
             let view: Arc<dyn PayloadView> = Arc::new(Nothing);
             put(binding, &TransformPayload { facts: &PayloadFacts { environment }, view: &view }).await;
+        }
+        Hook::ContextEnrichment => {
+            let context: Arc<dyn ContextView> = Arc::new(Nothing);
+            put(binding, &Enrich { facts: &EnrichmentFacts { request }, context: &context }).await;
         }
         Hook::EvaluationTransform => {
             let facts = EvaluationFacts { request, context: Arc::new(Nothing) };

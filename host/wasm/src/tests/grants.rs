@@ -10,6 +10,7 @@ async fn granted(hook: GuestHook, fragment: &str, grants: &str) -> Fixture {
         GuestHook::RequestAuth => "request-auth",
         GuestHook::EventFilter => "event-filter",
         GuestHook::PayloadTransform => "payload-transform",
+        GuestHook::ContextEnrichment => "context-enrichment",
         GuestHook::EvaluationTransform => "evaluation-transform",
     };
     let toml = format!("[plugin]\ngrants = [{grants}]\n[[bind]]\nhook = \"{name}\"");

@@ -1,6 +1,6 @@
 //! Each hook, and the combination of results in chains.
 
-use yardarm_core::hooks::{ReplacedResult, ResultChange};
+use yardarm_core::hooks::{ContextAttribute, ReplacedResult, ResultChange};
 use yardarm_testkit::guests;
 
 use super::*;
@@ -200,6 +200,29 @@ async fn edits_of_results_are_merged_along_a_chain() {
     let value = "\"from a plugin\"".into();
     let added = vec![ViewedResult { flag: "extra".into(), value, variation: None, reason: None }];
     assert_eq!(fixture.results().await, Ok(ResultEdits { changes: Vec::new(), added }));
+}
+
+#[tokio::test]
+async fn attributes_are_added_along_a_chain() {
+    let attribute = |name: &str, value: &'static str| ContextAttribute {
+        kind: "user".to_owned(),
+        name: name.to_owned(),
+        value: value.into(),
+    };
+    let plain = guests::SET_PLAN.replace("gold", "free");
+    let (one, two) = two(GuestHook::ContextEnrichment, &plain, guests::COPY_PLAN);
+    let grant = b"[plugin]\ngrants = [\"context-attributes:*\"]\n[[bind]]\nhook = \"context-enrichment\"";
+    let fixture = Fixture::with(&[("one.wasm", &one), ("two.wasm", &two), ("two.toml", grant)]).await;
+    let added = vec![attribute("plan", "\"free\""), attribute("tier", "\"free\"")];
+    assert_eq!(fixture.attributes().await, Ok(added), "not what the context has");
+    let identity = |fixture: &Fixture| fixture.hooks_of("prod").context_enrichment.as_ref().unwrap().identity();
+    let before = identity(&fixture);
+    fixture.swap(|it| it.remove("two.wasm")).await;
+    assert_ne!(identity(&fixture), before, "other plugins, other attributes");
+
+    let ungranted = Fixture::of(GuestHook::ContextEnrichment, guests::COPY_PLAN).await;
+    assert_eq!(ungranted.attributes().await, Ok(Vec::new()));
+    assert_eq!(ungranted.calls("zoo", "unchanged"), 1);
 }
 
 #[tokio::test]

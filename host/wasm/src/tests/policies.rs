@@ -4,7 +4,7 @@ use yardarm_testkit::guests;
 
 use super::*;
 
-const PLACES: [(&str, &str); 9] = [
+const PLACES: [(&str, &str); 11] = [
     ("request-auth", "closed"),
     ("request-auth", "open"),
     ("event-filter", "hold"),
@@ -12,6 +12,8 @@ const PLACES: [(&str, &str); 9] = [
     ("event-filter", "pass"),
     ("payload-transform", "last-good"),
     ("payload-transform", "pass"),
+    ("context-enrichment", "pass"),
+    ("context-enrichment", "closed"),
     ("evaluation-transform", "closed"),
     ("evaluation-transform", "pass"),
 ];
@@ -33,6 +35,7 @@ fn guest(fragment: &str) -> Vec<u8> {
         .hook(GuestHook::RequestAuth, fragment)
         .hook(GuestHook::EventFilter, fragment)
         .hook(GuestHook::PayloadTransform, fragment)
+        .hook(GuestHook::ContextEnrichment, fragment)
         .hook(GuestHook::EvaluationTransform, fragment)
         .component()
         .unwrap()
@@ -62,6 +65,7 @@ async fn outcome(fixture: &Fixture, (hook, policy): (&str, &str)) -> String {
             Filtering::Lose { plugin } => format!("lost by {plugin}"),
         },
         "payload-transform" => payload(&hooks).await.map_or_else(failed, |edits| format!("{} edits", edits.len())),
+        "context-enrichment" => attributes(&hooks).await.map_or_else(failed, |added| format!("{} edits", added.len())),
         _ => results(&hooks).await.map_or_else(failed, |edits| format!("{} edits", edits.changes.len())),
     }
 }

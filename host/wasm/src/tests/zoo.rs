@@ -45,6 +45,14 @@ async fn invalid_replies_are_not_used() {
     }
     let fixture = Fixture::of(GuestHook::EvaluationTransform, guests::FIRST_NONSENSE).await;
     assert_eq!(fixture.results().await.unwrap_err().class, "output-invalid");
+    for value in ["null  ", "{     "] {
+        let not_a_value = guests::SET_PLAN.replace("\\\"gold\\\"", value);
+        for fragment in [guests::SET_KEY, &not_a_value] {
+            let fixture = Fixture::of(GuestHook::ContextEnrichment, fragment).await;
+            assert_eq!(fixture.attributes().await, Ok(Vec::new()), "{fragment}");
+            assert_eq!(fixture.calls("zoo", "output-invalid"), 1, "{fragment}");
+        }
+    }
 }
 
 #[tokio::test]

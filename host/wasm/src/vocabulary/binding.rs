@@ -25,6 +25,8 @@ pub enum Hook {
     EventFilter,
     /// Edits the flag data that SDKs receive.
     PayloadTransform,
+    /// Adds attributes to contexts before an evaluation.
+    ContextEnrichment,
     /// Edits the results that a client-side SDK receives.
     EvaluationTransform,
 }
@@ -128,8 +130,13 @@ pub struct Bind {
 
 impl Hook {
     /// All hooks.
-    pub const ALL: [Self; 4] =
-        [Self::RequestAuth, Self::EventFilter, Self::PayloadTransform, Self::EvaluationTransform];
+    pub const ALL: [Self; 5] = [
+        Self::RequestAuth,
+        Self::EventFilter,
+        Self::PayloadTransform,
+        Self::ContextEnrichment,
+        Self::EvaluationTransform,
+    ];
 
     /// Returns the name in bindings, metrics and the interface.
     #[must_use]
@@ -138,6 +145,7 @@ impl Hook {
             Self::RequestAuth => "request-auth",
             Self::EventFilter => "event-filter",
             Self::PayloadTransform => "payload-transform",
+            Self::ContextEnrichment => "context-enrichment",
             Self::EvaluationTransform => "evaluation-transform",
         }
     }
@@ -146,7 +154,7 @@ impl Hook {
     pub(crate) fn is_pure(self) -> bool {
         match self {
             Self::RequestAuth => false,
-            Self::EventFilter | Self::PayloadTransform | Self::EvaluationTransform => true,
+            Self::EventFilter | Self::PayloadTransform | Self::ContextEnrichment | Self::EvaluationTransform => true,
         }
     }
 
@@ -161,12 +169,14 @@ impl Hook {
             Self::RequestAuth => &[Policy::Closed, Policy::Open],
             Self::EventFilter => &[Policy::Hold, Policy::Drop, Policy::Pass],
             Self::PayloadTransform => &[Policy::LastGood, Policy::Pass],
+            Self::ContextEnrichment => &[Policy::Pass, Policy::Closed],
             Self::EvaluationTransform => &[Policy::Closed, Policy::Pass],
         }
     }
 
     fn default_deadline(self) -> Duration {
         Duration::from_millis(match self {
+            Self::ContextEnrichment => 2,
             Self::RequestAuth | Self::EvaluationTransform => 5,
             Self::EventFilter => 20,
             Self::PayloadTransform => 2_000,
@@ -175,7 +185,7 @@ impl Hook {
 
     fn default_memory_mb(self) -> u32 {
         match self {
-            Self::RequestAuth | Self::EventFilter | Self::EvaluationTransform => 32,
+            Self::RequestAuth | Self::EventFilter | Self::ContextEnrichment | Self::EvaluationTransform => 32,
             Self::PayloadTransform => 128,
         }
     }

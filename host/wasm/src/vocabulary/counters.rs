@@ -15,7 +15,7 @@ pub const CALL_SECONDS: [f64; 19] =
 /// All counters of one plugin.
 #[derive(Debug, Default)]
 pub(crate) struct PluginCounters {
-    hooks: [HookMeter; 4],
+    hooks: [HookMeter; Hook::ALL.len()],
     pub(crate) instances: InstanceMeter,
     pub(crate) log: LogGate,
     pub(crate) guest: GuestMetrics,

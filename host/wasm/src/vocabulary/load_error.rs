@@ -74,7 +74,7 @@ pub enum LoadError {
     /// L04.
     #[error(
         "the component exports no hook; export one of `request-auth`, `event-filter`, `payload-transform`, \
-         `evaluation-transform` of `yardarm:plugin@{}`",
+         `context-enrichment`, `evaluation-transform` of `yardarm:plugin@{}`",
         INTERFACE_VERSION
     )]
     NoHook,

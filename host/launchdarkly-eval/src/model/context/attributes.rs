@@ -1,7 +1,9 @@
 //! Attributes of a context as JSON texts.
 
+use super::super::json::JsonReader;
+use super::super::json::syntax::check;
 use super::super::value::Value;
-use super::{Context, Part};
+use super::{Context, ContextError, Part};
 
 /// Attributes that every individual context has, or may have, outside of its list of attributes.
 const NAME: &str = "name";
@@ -28,6 +30,33 @@ impl Context {
         let mut names: Vec<_> = built_in.chain(part.attributes.iter().map(|(name, _)| &**name)).collect();
         names.sort_unstable();
         names
+    }
+
+    /// Sets an attribute to a JSON text. Kinds that the context does not have are ignored.
+    ///
+    /// # Errors
+    ///
+    /// When `json` is not JSON, or not a text for the attribute `name`.
+    pub fn set_attribute(&mut self, kind: &str, name: &str, json: &[u8]) -> Result<(), ContextError> {
+        check(json)?;
+        let text = String::from_utf8_lossy(json);
+        let mut reader = JsonReader::new(&text);
+        if name == NAME {
+            reader.clone().string()?;
+        }
+        let value = Value::read(&mut reader)?;
+        let Some(part) = self.parts.iter_mut().find(|part| part.kind() == kind) else { return Ok(()) };
+        if name == NAME {
+            part.name = Some(value);
+        } else {
+            match part.attributes.binary_search_by(|(it, _)| (**it).cmp(name)) {
+                Ok(index) => part.attributes[index].1 = value,
+                Err(index) => part.attributes.insert(index, (name.into(), value)),
+            }
+        }
+        self.size += name.len() + json.len();
+        self.longest_text = self.longest_text.max(part.longest_text());
+        Ok(())
     }
 
     /// The JSON text of an attribute of a kind.
@@ -70,6 +99,23 @@ mod tests {
             ("org", "plan", None),
         ] {
             assert_eq!(context.attribute_json(kind, name).as_deref(), expected, "{kind} {name}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_set_or_replaced() {
+        let mut context = Context::parse(br#"{"kind":"user","key":"u","plan":"free"}"#).unwrap();
+        for (name, json) in
+            [("plan", "\"gold\""), ("country", "\"DE\""), ("name", "\"Ada\""), ("tags", "[1,{\"a\":null}]")]
+        {
+            context.set_attribute("user", name, json.as_bytes()).unwrap();
+            assert_eq!(context.attribute_json("user", name).as_deref(), Some(json));
+        }
+        context.set_attribute("org", "plan", b"1").unwrap();
+        let expected = br#"{"kind":"user","key":"u","name":"Ada","plan":"gold","country":"DE","tags":[1,{"a":null}]}"#;
+        assert_eq!(context, Context::parse(expected).unwrap());
+        for (name, json) in [("name", "7"), ("plan", "{"), ("plan", "1 2")] {
+            assert!(context.set_attribute("user", name, json.as_bytes()).is_err(), "{name} {json}");
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) enum Meaning {
     /// There is a component without a binding file, and it is not used for now.
     Alone(Hold),
     /// The component is to be staged.
-    Ready(Ready),
+    Ready(Box<Ready>),
 }
 
 impl Loader {
@@ -116,7 +116,10 @@ impl Loader {
             return Meaning::AsRunning(identity);
         }
         let hold = manifest.is_none().then(|| self.hold_alone(entry, pair)).flatten();
-        hold.map_or_else(|| Meaning::Ready(Ready { stem: Arc::clone(stem), identity, bytes, manifest }), Meaning::Alone)
+        hold.map_or_else(
+            || Meaning::Ready(Box::new(Ready { stem: Arc::clone(stem), identity, bytes, manifest })),
+            Meaning::Alone,
+        )
     }
 
     /// Returns why a component without a binding file is not used, or not yet.
@@ -176,7 +179,7 @@ impl Loader {
                 if self.cancel_staging(stem) {
                     tracing::info!(code = "S01", file = %stem, "plugin superseded by newer files while it was staged");
                 }
-                self.stage(unit, vec![ready]);
+                self.stage(unit, vec![*ready]);
             }
         }
     }
@@ -210,7 +213,7 @@ impl Loader {
                 let failed = |error: InternalError| LoadError::InitFailed { what: "loading", error: error.to_string() };
                 match staged.map_err(failed).and_then(|staged| staged) {
                     Ok(plugin) => plugins.push((plugin, identity)),
-                    Err(error) => return Outcome::Err(Failure { stem, sha256, error }),
+                    Err(error) => return Outcome::Err(Box::new(Failure { stem, sha256, error })),
                 }
             }
             Ok(plugins)

@@ -235,7 +235,7 @@ impl Loader {
             };
             let error = match meaning {
                 Ok(Meaning::Ready(it)) => {
-                    ready.push(it);
+                    ready.push(*it);
                     None
                 }
                 Ok(Meaning::Same | Meaning::AsRunning(_) | Meaning::Absent | Meaning::Alone(_)) => None,

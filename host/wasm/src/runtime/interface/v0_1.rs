@@ -49,6 +49,7 @@ pub(crate) struct Indices {
     request_auth: Option<exports::request_auth::GuestIndices>,
     event_filter: Option<exports::event_filter::GuestIndices>,
     payload_transform: Option<exports::payload_transform::GuestIndices>,
+    context_enrichment: Option<exports::context_enrichment::GuestIndices>,
     evaluation_transform: Option<exports::evaluation_transform::GuestIndices>,
 }
 
@@ -57,6 +58,7 @@ pub(crate) enum Exports {
     RequestAuth(exports::request_auth::Guest),
     EventFilter(exports::event_filter::Guest),
     PayloadTransform(exports::payload_transform::Guest),
+    ContextEnrichment(exports::context_enrichment::Guest),
     EvaluationTransform(exports::evaluation_transform::Guest),
 }
 
@@ -87,6 +89,7 @@ impl Indices {
             request_auth: indices!(request_auth, Hook::RequestAuth.name()),
             event_filter: indices!(event_filter, Hook::EventFilter.name()),
             payload_transform: indices!(payload_transform, Hook::PayloadTransform.name()),
+            context_enrichment: indices!(context_enrichment, Hook::ContextEnrichment.name()),
             evaluation_transform: indices!(evaluation_transform, Hook::EvaluationTransform.name()),
         })
     }
@@ -107,6 +110,7 @@ impl Indices {
             Hook::RequestAuth => load!(RequestAuth, request_auth),
             Hook::EventFilter => load!(EventFilter, event_filter),
             Hook::PayloadTransform => load!(PayloadTransform, payload_transform),
+            Hook::ContextEnrichment => load!(ContextEnrichment, context_enrichment),
             Hook::EvaluationTransform => load!(EvaluationTransform, evaluation_transform),
         })
     }

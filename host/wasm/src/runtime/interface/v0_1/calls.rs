@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
+use yardarm_core::hooks::ContextAttribute;
 
 use super::Exports;
 use super::context::Context;
 use super::data::{ItemSet, ResultSet};
 use super::events::Batch;
+use super::exports::context_enrichment;
 use super::request::Request;
 use crate::runtime::guest::Instance;
 use crate::runtime::interface::{
-    Authenticate, Decision, Filter, HookCall, RawAddition, RawEdit, RawEventEdit, RawResultEdit, TransformPayload,
-    TransformResults,
+    Authenticate, Decision, Enrich, Filter, HookCall, RawAddition, RawEdit, RawEventEdit, RawResultEdit,
+    TransformPayload, TransformResults,
 };
 use crate::vocabulary::{CallError, Hook, Outcome};
 
@@ -140,6 +142,38 @@ impl HookCall for TransformPayload<'_> {
         let answer = guest.call_transform(&mut instance.store, borrowed(&items)).await?;
         instance.take_back(items)?;
         Ok(answer.map(|edits| edits.into_iter().map(RawEdit::from).collect()).map_err(CallError::from))
+    }
+}
+
+impl HookCall for Enrich<'_> {
+    const HOOK: Hook = Hook::ContextEnrichment;
+    type Reply = Vec<ContextAttribute>;
+
+    fn output_limit(&self, _: usize) -> usize {
+        16 * KIB
+    }
+
+    fn output_size(reply: &Self::Reply) -> usize {
+        reply.iter().map(|it| it.kind.len() + it.name.len() + it.value.len()).sum()
+    }
+
+    fn outcome(reply: &Self::Reply) -> Outcome {
+        Outcome::of_edits(reply)
+    }
+
+    async fn ask(&self, instance: &mut Instance) -> wasmtime::Result<Result<Self::Reply, CallError>> {
+        let request = instance.lend(Request::new(self.facts.request.clone(), Self::HOOK))?;
+        let context = instance.lend(Context(Arc::clone(self.context)))?;
+        let Exports::ContextEnrichment(guest) = &instance.exports else { return wrong_hook() };
+        let answer = guest.call_enrich(&mut instance.store, borrowed(&request), borrowed(&context)).await?;
+        instance.take_back(context)?;
+        instance.take_back(request)?;
+        let attribute = |it: context_enrichment::Attribute| ContextAttribute {
+            kind: it.kind,
+            name: it.name,
+            value: it.value.into(),
+        };
+        Ok(answer.map(|attributes| attributes.into_iter().map(attribute).collect()).map_err(CallError::from))
     }
 }
 

@@ -1,0 +1,11 @@
+(data (i32.const 2048) "user")
+(data (i32.const 2056) "plan")
+(data (i32.const 2064) "\"gold\"")
+;; body
+(i32.store (i32.const 4096) (i32.const 2048))
+(i32.store (i32.const 4100) (i32.const 4))
+(i32.store (i32.const 4104) (i32.const 2056))
+(i32.store (i32.const 4108) (i32.const 4))
+(i32.store (i32.const 4112) (i32.const 2064))
+(i32.store (i32.const 4116) (i32.const 6))
+(call $list (i32.const 4096) (i32.const 1))
