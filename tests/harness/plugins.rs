@@ -3,9 +3,8 @@
 use serde_json::json;
 use yardarm_testkit::{Call, until, within};
 
-use super::{ENV, KEY, cloud, eventually, listens, segment, started, token};
+use super::{ENV, KEY, cloud, eventually, flag, listens, segment, started, token};
 use crate::plugins::{gate, gold, put, redactor, sample};
-use crate::sdks;
 
 const HIDE: &str = r#"
     [plugin]
@@ -99,14 +98,14 @@ async fn plugins_are_called_for_data() {
 #[tokio::test]
 async fn attributes_that_plugins_add_to_targets_decide_flags() {
     let cloud = cloud().await;
-    let mut flag = sdks::harness::flag("plan", "string", 1, &[("plain", "plain"), ("gold", "gold")]);
+    let mut flag = flag("plan", 1);
     let clause = json!({"id": "c", "attribute": "plan", "op": "equal", "negate": false, "values": ["gold"]});
-    flag["rules"] = json!([{"ruleId": "r", "priority": 1, "serve": {"variation": "gold"}, "clauses": [clause]}]);
+    flag["rules"] = json!([{"ruleId": "r", "priority": 1, "serve": {"variation": "false"}, "clauses": [clause]}]);
     cloud.changes_flag(ENV, &flag);
     let gateway = started(&cloud, "").await;
     let token = token(&gateway, KEY).await;
     let call = Call::get(format!("/client/env/{}/target/t/evaluations/plan", ENV)).key(&token);
-    eventually(&gateway, &call, "a plain plan", |_, it| it["value"] == "plain").await;
+    eventually(&gateway, &call, "the default", |_, it| it["value"] == "true").await;
     put(gateway.plugins(), "plans.wasm", gold("target"));
-    eventually(&gateway, &call, "a golden plan", |_, it| it["value"] == "gold").await;
+    eventually(&gateway, &call, "the rule for gold", |_, it| it["value"] == "false").await;
 }

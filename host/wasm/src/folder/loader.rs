@@ -197,8 +197,12 @@ impl Loader {
         self.publish();
     }
 
-    /// Publishes the current state for the status.
+    /// Publishes the current state for the status, unless the next plan does so in a moment: what is shown as active is in
+    /// the plan.
     fn publish(&self) {
+        if self.unplanned.is_some() {
+            return;
+        }
         let rows = self.entries.iter().map(|(stem, entry)| entry.row(stem)).collect();
         let sets = self.sets.iter().map(|(stem, set)| set.row(stem)).collect();
         let mut view = self.folder.view();

@@ -72,6 +72,7 @@ impl Supervised for WatchTask {
                 schedule.advance(at);
             }
             self.wait(&mut schedule).await;
+            self.loader.plan().await;
         }
     }
 
